@@ -1,0 +1,28 @@
+"""tuner: hyperparameter search for image models.
+
+A search space needs three names: `maximize` or `minimize`, `use`, and `Recipe`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tuner.recipe import Part, Recipe, use
+    from tuner.goal import Goal, maximize, minimize
+
+__version__ = "0.1.0"
+__all__ = ["Goal", "Part", "Recipe", "maximize", "minimize", "use"]
+
+_HOME = {name: "tuner.recipe" for name in ("Part", "Recipe", "use")} | {
+    name: "tuner.goal" for name in ("Goal", "maximize", "minimize")
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `import tuner` alone must stay as cheap as the command line needs."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'tuner' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

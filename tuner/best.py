@@ -1,0 +1,67 @@
+"""The best trial of a study, and how it compares with the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Engine
+
+from tuner import overview
+from tuner.errors import StudyError
+from tuner.overview import StudyInfo, Trial
+
+
+@dataclass(frozen=True)
+class Best:
+    """The winner. `beaten` counts the finished trials it is better than, pruned ones included."""
+
+    study: StudyInfo
+    trial: Trial
+    epoch: int
+    metrics: dict[str, float]  # of that epoch
+    history: list[dict[str, Any]]
+    beaten: int
+    finished: int
+    failed: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "study": self.study.name,
+            "space": self.study.space,
+            "data": self.study.data,
+            "goal": {"metric": self.study.goal.metric, "direction": self.study.goal.direction},
+            "trial": self.trial.number,
+            "value": self.trial.value,
+            "epoch": self.epoch,
+            "params": self.trial.params,
+            "metrics": self.metrics,
+            "beaten": self.beaten,
+            "finished": self.finished,
+            "failed": self.failed,
+            "made_with": self.trial.notes.get("made_with", {}),
+        }
+
+
+def best(engine: Engine, name: str | None) -> Best:
+    """The best completed trial of the named study, or of the one worked on last."""
+    info = overview.find_study(engine, name)
+    now = overview.overview(engine, info)
+    if now.best is None:
+        states = ", ".join(f"{number} {state}" for state, number in sorted(now.states.items())) or "none at all"
+        raise StudyError(f"study '{info.name}' has no finished trial yet (trials: {states}).")
+    epoch = int(now.best.notes.get("result", {}).get("best_epoch", 0))
+    rows = overview.history(engine, now.best.id)
+    at_best = next((row for row in rows if row["epoch"] == epoch), {})
+    value = now.best.value
+    worse = [v for v in overview.values_of(engine, info.id) if value is not None and info.goal.better(value, v)]
+    return Best(
+        study=info,
+        trial=now.best,
+        epoch=epoch,
+        metrics={k: v for k, v in at_best.items() if k.startswith(("train_", "val_"))},
+        history=rows,
+        beaten=len(worse) + now.states.get("PRUNED", 0),
+        finished=now.finished,
+        failed=now.states.get("FAIL", 0),
+    )

@@ -1,0 +1,186 @@
+"""A bundle: the exported best model as a folder that needs no database.
+
+    weights.safetensors  recipe.json  metrics.json  history.csv  card.md  curves.png  predictions.png
+    bundle.json          its version, and the hash of every other file
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner.best import Best
+from tuner.errors import BundleError, FilesError, StudyError, writing
+from tuner.recipe import Recipe
+from tuner.runs import Run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+VERSION = 1
+NEEDED = ("weights.safetensors", "recipe.json", "metrics.json", "history.csv", "card.md")
+PICTURES = ("curves.png", "predictions.png")
+MANIFEST = "bundle.json"
+
+
+def export(best: Best, run: Run, folder: Path, force: bool) -> Path:
+    """Write the bundle aside and rename it; an existing folder stays unless `force` replaces it."""
+    if folder.exists() and not force:
+        raise FilesError(f"{folder} exists already. Choose another folder, or replace it with --force.")
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FilesError(f"{folder} exists and is no bundle; --force replaces bundles only. Choose another folder.")
+    if not run.best.is_file():
+        raise StudyError(
+            f"the weights of trial {best.trial.number} are not at {run.best}. "
+            "Export on the host that trained it, or with the --home it was trained in."
+        )
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    with writing(folder):
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        try:
+            fill(aside, best, run)
+            replace(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def fill(folder: Path, best: Best, run: Run) -> None:
+    """Every file of the bundle, the manifest last."""
+    shutil.copyfile(run.best, folder / "weights.safetensors")
+    write_json(folder / "recipe.json", best.trial.notes["recipe"])
+    write_json(folder / "metrics.json", best.to_json())
+    with (folder / "history.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(best.history[0]))
+        writer.writeheader()
+        writer.writerows(best.history)
+    for picture in (run.curves, run.predictions):
+        if picture.is_file():
+            shutil.copyfile(picture, folder / picture.name)
+    (folder / "card.md").write_text(card(best), encoding="utf-8")
+    hashes = {file.name: digest(file) for file in sorted(folder.iterdir())}
+    write_json(folder / MANIFEST, {"version": VERSION, "files": hashes})
+
+
+def replace(aside: Path, folder: Path) -> None:
+    """Put the finished folder in its place; the old one goes only when the new one is whole."""
+    old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
+    if folder.exists():
+        folder.rename(old)
+    aside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The recipe of a bundle, after checking that every file is there and as it was exported."""
+    verify(folder)
+    try:
+        return Recipe.from_json(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise BundleError(f"{folder / 'recipe.json'}: {error}.") from error
+
+
+def verify(folder: Path) -> None:
+    """BundleError naming every file that is missing or altered."""
+    if not folder.is_dir():
+        raise BundleError(f"no bundle {folder}. Export one with: tuner best --export {folder}")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version, files = manifest["version"], dict(manifest["files"])
+    except OSError as error:
+        raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder / MANIFEST} was altered: it cannot be read.") from error
+    if version != VERSION:
+        raise BundleError(f"{folder} is a bundle of version {version}; this tuner reads version {VERSION}.")
+    check_files(folder, files)
+
+
+def check_files(folder: Path, files: Mapping[str, str]) -> None:
+    listed = [*NEEDED, *(name for name in files if name not in NEEDED)]
+    missing = [name for name in listed if not (folder / name).is_file()]
+    altered = [name for name in listed if name not in missing and files.get(name) != digest(folder / name)]
+    wrong = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"altered: {', '.join(altered)}"] * bool(altered)
+    if wrong:
+        raise BundleError(f"{folder} is not as it was exported ({'; '.join(wrong)}). Export it again.")
+
+
+def load(folder: str | Path) -> nn.Module:
+    """The trained model of a bundle, ready to predict: float images in, logits out."""
+    from tuner.tasks import find_task
+    from tuner.train.checkpoint import load_weights
+    from tuner.train.trainer import build_model
+
+    folder = Path(folder)
+    recipe = read_recipe(folder)
+    model = build_model(recipe, find_task(recipe.task))
+    load_weights(model, folder / "weights.safetensors")
+    return model.eval()
+
+
+def card(best: Best) -> str:
+    """What it is, on which data, how good, how to load it; for a person who has only the folder."""
+    recipe = Recipe.from_json(best.trial.notes["recipe"])
+    made = best.trial.notes.get("made_with", {})
+    metrics = "\n".join(
+        f"| {name} | {best.metrics.get(f'train_{name}', float('nan')):.4f} | {best.metrics[f'val_{name}']:.4f} |"
+        for name in sorted(key.removeprefix("val_") for key in best.metrics if key.startswith("val_"))
+    )
+    chosen = "\n".join(f"| {name} | {value} |" for name, value in best.trial.params.items())
+    toy = "\n**This is a rehearsal**: toy size on generated data. It shows that everything works, not how well.\n"
+    return f"""# {recipe.model} for {recipe.data.name}
+{toy if best.study.rehearsal else ""}
+Trial {best.trial.number} of the study `{best.study.name}` (space `{best.study.space}`, goal: {best.study.goal}).
+It is the best of {best.finished} trials ({best.failed} failed); it beat {best.beaten} of them.
+Choosing the best of many flatters the winner: expect a little less on new images.
+
+## What was chosen
+| parameter | value |
+|---|---|
+{chosen}
+
+## How good, at epoch {best.epoch} of {recipe.epochs}
+| metric | train | validation |
+|---|---|---|
+{metrics}
+
+Data: `{made.get("data")}`, {made.get("train_images")} training and {made.get("val_images")} validation images,
+content hash `{made.get("data_hash")}`. Images are resized to {recipe.image_size} x {recipe.image_size} pixels.
+
+![curves](curves.png)
+![predictions: image, truth, prediction](predictions.png)
+
+## How to use it
+On the command line, with only this folder:
+
+    tuner predict {{this folder}} photo.jpg
+
+In Python:
+
+```python
+from tuner.bundle import load
+from tuner.predict import predict_image
+
+model = load("this folder")            # a torch.nn.Module in eval mode
+mask = predict_image(model, "photo.jpg", image_size={recipe.image_size})  # 0 and 1, as large as the photo
+```
+
+Made with tuner {made.get("tuner")}, torch {made.get("torch")}, python {made.get("python")}, commit {made.get("commit") or "unknown"}.
+The whole recipe is in `recipe.json`, every epoch in `history.csv`.
+"""

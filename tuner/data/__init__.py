@@ -1,0 +1,1 @@
+"""From files to batches: datasets, their survey, the decoded cache, augmentation."""

@@ -1,0 +1,170 @@
+"""The decoded cache: every image of a dataset once, resized, as memory-mapped bytes.
+
+One entry is a folder named by what it holds: the data's fingerprint and the image size. It is built
+aside under a lock and renamed, so an entry that exists is whole; all trials and workers share it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from tuner.data.images import shrink
+from tuner.data.source import Image, Item, Source, Target
+from tuner.data.survey import Progress
+from tuner.errors import writing
+
+VERSION = 1  # of the format and of the resizing
+FILES = ("images.npy", "targets.npy", "entry.json")
+GIGABYTE = 10**9
+DEFAULT_GB = 20.0
+
+
+@dataclass(frozen=True)
+class Cached:
+    """The arrays of one dataset at one size; `train` and `val` index them. Read-only."""
+
+    images: NDArray[np.uint8]  # number x size x size x 3
+    targets: NDArray[np.uint8] | NDArray[np.int64]  # masks, or class numbers
+    keys: tuple[str, ...]
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    name: str
+    fingerprint: str
+
+
+def cached(
+    source: Source,
+    fingerprint: str,
+    size: int,
+    folder: Path,
+    *,
+    most_gb: float = DEFAULT_GB,
+    progress: Progress | None = None,
+) -> Cached:
+    """The entry of `source` at `size`, built on first use. The test split is not in it."""
+    entry = folder / f"{fingerprint}-{size}-v{VERSION}"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not is_whole(entry):
+            with FileLock(f"{entry}.lock"):
+                if not is_whole(entry):
+                    build(source, size, entry, progress)
+                    evict(folder, most_gb, keep=entry)
+        os.utime(entry)  # the entry used longest ago goes first
+    return load(entry, source.name, fingerprint)
+
+
+def is_whole(entry: Path) -> bool:
+    return all((entry / name).is_file() for name in FILES)
+
+
+def build(source: Source, size: int, entry: Path, progress: Progress | None) -> None:
+    """Decode and resize in parallel, write in order, rename when complete."""
+    aside = entry.with_name(f".{entry.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    items = source.split("train", "val")
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            pairs = pool.map(lambda item: resized(*source.read(item), size), items)
+            write(aside, items, pairs, size, progress)
+        shutil.rmtree(entry, ignore_errors=True)  # an older one that lost a file
+        aside.rename(entry)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write(
+    aside: Path,
+    items: tuple[Item, ...],
+    pairs: Iterable[tuple[Image, Target]],
+    size: int,
+    progress: Progress | None,
+) -> None:
+    """Plain writes and not a map into memory: a full disk must be an error, not a bus fault."""
+    targets: list[int] = []
+    with (aside / "images.npy").open("wb") as images, (aside / "targets.npy").open("wb") as masks:
+        header(images, (len(items), size, size, 3))
+        header(masks, (len(items), size, size))
+        for done, (image, target) in enumerate(pairs, start=1):
+            images.write(image.tobytes())
+            if isinstance(target, int):
+                targets.append(target)
+            else:
+                masks.write(target.tobytes())
+            if progress:
+                progress(done, len(items))
+    if targets:
+        np.save(aside / "targets.npy", np.asarray(targets, np.int64))
+    listing = {"keys": [item.key for item in items], "splits": [item.split for item in items]}
+    (aside / "entry.json").write_text(json.dumps(listing))
+
+
+def header(file: object, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(
+        file,  # type: ignore[arg-type]
+        {"descr": "|u1", "fortran_order": False, "shape": shape},
+    )
+
+
+def resized(image: Image, target: Target, size: int) -> tuple[Image, Target]:
+    """A square of `size`: images by area when shrinking, masks by the nearest pixel."""
+    small = shrink(image, size)
+    if isinstance(target, int):
+        return small, target
+    return small, cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8)
+
+
+def load(entry: Path, name: str, fingerprint: str) -> Cached:
+    listing = json.loads((entry / "entry.json").read_text())
+    splits = np.asarray(listing["splits"])
+    return Cached(
+        images=np.load(entry / "images.npy", mmap_mode="r"),
+        targets=np.load(entry / "targets.npy", mmap_mode="r"),
+        keys=tuple(listing["keys"]),
+        train=np.flatnonzero(splits == "train"),
+        val=np.flatnonzero(splits == "val"),
+        name=name,
+        fingerprint=fingerprint,
+    )
+
+
+def evict(folder: Path, most_gb: float, keep: Path) -> None:
+    """Delete the entries used longest ago until the rest fits. Mapped files live on until closed."""
+    entries = sorted((e for e in folder.iterdir() if e.is_dir() and is_whole(e)), key=lambda e: e.stat().st_mtime)
+    total = sum(map(size_of, entries))
+    for entry in entries:
+        if total <= most_gb * GIGABYTE:
+            return
+        if entry == keep:
+            continue
+        try:
+            with FileLock(f"{entry}.lock", timeout=0):
+                total -= size_of(entry)
+                shutil.rmtree(entry, ignore_errors=True)
+        except Timeout:
+            continue  # being built or evicted by another
+    sweep(folder)
+
+
+def size_of(entry: Path) -> int:
+    return sum(file.stat().st_size for file in entry.iterdir())
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed builder left more than a day ago."""
+    for aside in folder.glob(".*-v*.*"):
+        if time.time() - aside.stat().st_mtime > 86_400:
+            shutil.rmtree(aside, ignore_errors=True)

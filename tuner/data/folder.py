@@ -1,0 +1,137 @@
+"""Read a folder as a dataset: image and mask folders, or one folder a class, split or not.
+
+    images/ masks/          or  rgb/ figure_ground/        pairs by the stem of their names
+    CLASS/ CLASS/ ...                                      the folder is the class
+    train/ val/ test/       around either of them; "valid" and "validation" are val
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tuner.data.images import SUFFIXES, check_aspect, read_image, read_mask
+from tuner.data.source import Image, Item, Source, Target, hold_out
+from tuner.errors import DataError, bullets, some
+
+PAIRS = (("images", "masks"), ("rgb", "figure_ground"))
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+MASK_ENDINGS = ("_mask", "_segmentation", "_gt")
+LAYOUTS = "images/ + masks/, rgb/ + figure_ground/, or one folder a class, each also inside train/ val/ test/"
+
+
+def folder(
+    path: Path, *, name: str = "", image_size: int = 256, val: float = 0.2, split_seed: int = 0
+) -> Source:
+    """A dataset from a folder. A given val/ or test/ is kept; without val/, a part of train is held out."""
+    parts = split_folders(path)
+    found = [found_in(part, split) for split, part in parts.items()]
+    kinds = {kind for kind, _ in found}
+    if len(kinds) > 1:
+        raise DataError(f"{path} mixes masks and class folders between its splits. Use one layout: {LAYOUTS}.")
+    items = tuple(item for _, part_items in found for item in part_items)
+    if not items:
+        raise DataError(f"{path} holds no images. Expected {LAYOUTS}.")
+    items = hold_out(items, val, split_seed)
+    for needed in ("train", "val"):
+        if not any(item.split == needed for item in items):
+            raise DataError(f"{path} gives no {needed} image; two images outside test/ are the least.")
+    label = name or path.name
+    if kinds == {"masks"}:
+        return Source(label, str(path), "masks", items, read_pair)
+    return classes_source(label, path, items)
+
+
+def split_folders(path: Path) -> dict[str, Path]:
+    """The split folders inside `path`, or `path` itself as one training split."""
+    if not path.exists():
+        raise DataError(f"no folder {path}.")
+    if not path.is_dir():
+        raise DataError(f"{path} is a file; a folder of images is needed: {LAYOUTS}.")
+    given = {SPLIT_NAMES[p.name.lower()]: p for p in subfolders(path) if p.name.lower() in SPLIT_NAMES}
+    if given and "train" not in given:
+        raise DataError(f"{path} has {some(sorted(given))} but no train folder.")
+    return given or {"train": path}
+
+
+def found_in(path: Path, split: str) -> tuple[str, list[Item]]:
+    """The kind of targets and the items below one split folder."""
+    for images, masks in PAIRS:
+        if (path / images).is_dir() and (path / masks).is_dir():
+            return "masks", pair_up(path / images, path / masks, split)
+        if (path / images).is_dir():
+            raise DataError(f"{path} has {images}/ but no {masks}/ beside it.")
+    return "classes", class_items(path, split)
+
+
+def pair_up(images: Path, masks: Path, split: str) -> list[Item]:
+    """Pairs by stem; every image without a mask and mask without an image is counted and named."""
+    pictures, truths = by_stem(images), by_stem(masks, MASK_ENDINGS)
+    lone_images, lone_masks = sorted(pictures.keys() - truths), sorted(truths.keys() - pictures)
+    wrong = []
+    if lone_images:
+        wrong.append(f"{len(lone_images)} images without a mask: {some(lone_images)}")
+    if lone_masks:
+        wrong.append(f"{len(lone_masks)} masks without an image: {some(lone_masks)}")
+    if wrong:
+        raise DataError(f"{images.parent}: every image needs a mask of the same name.{bullets(wrong)}")
+    return [Item(stem, split, pictures[stem], truths[stem]) for stem in sorted(pictures)]
+
+
+def by_stem(path: Path, endings: tuple[str, ...] = ()) -> dict[str, Path]:
+    """Files by stem, refusing two of the same stem."""
+    found: dict[str, Path] = {}
+    for file in image_files(path):
+        stem = file.stem
+        for ending in endings:
+            stem = stem.removesuffix(ending)
+        if stem in found:
+            raise DataError(f"{path} holds both {found[stem].name} and {file.name}: one file a name is needed.")
+        found[stem] = file
+    return found
+
+
+def class_items(path: Path, split: str) -> list[Item]:
+    """One item for each image of each class folder; the class number follows the sorted names."""
+    folders = subfolders(path)
+    files = {folder: list(image_files(folder)) for folder in folders}
+    if not any(files.values()):
+        return []
+    if empty := [folder.name for folder, inside in files.items() if not inside]:
+        raise DataError(f"{path}: class folders without an image: {some(empty)}.")
+    return [
+        Item(f"{folder.name}/{file.stem}", split, file, number)
+        for number, folder in enumerate(folders)
+        for file in files[folder]
+    ]
+
+
+def classes_source(name: str, path: Path, items: tuple[Item, ...]) -> Source:
+    """A dataset of classes; all splits must know the same ones."""
+    names = {split: [f.name for f in subfolders(part)] for split, part in split_folders(path).items()}
+    for split, known in names.items():
+        if unknown := sorted(set(known) ^ set(names["train"])):
+            raise DataError(f"{path}: train and {split} hold different classes: {some(unknown)}.")
+    return Source(name, str(path), "classes", items, read_classed, tuple(names["train"]))
+
+
+def subfolders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+
+
+def image_files(path: Path) -> Iterator[Path]:
+    for file in sorted(path.iterdir()):
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
+            yield file
+
+
+def read_pair(item: Item) -> tuple[Image, Target]:
+    assert isinstance(item.image, Path) and isinstance(item.target, Path)
+    image, mask = read_image(item.image), read_mask(item.target)
+    check_aspect(item.target, mask, image)
+    return image, mask
+
+
+def read_classed(item: Item) -> tuple[Image, Target]:
+    assert isinstance(item.image, Path) and isinstance(item.target, int)
+    return read_image(item.image), item.target

@@ -1,0 +1,72 @@
+"""A source: the items of a dataset, each with its split, and how to read one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]  # height x width x 3
+Target = Image | int  # a mask of height x width with 0 and 1, or the number of a class
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One example. Generated examples have no files; a class is a number instead of a mask file."""
+
+    key: str
+    split: str
+    image: Path | None = None
+    target: Path | int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """`read` gives the image and target of an item; `targets` is "masks" or "classes".
+
+    `revision` stands for the content where there are no files to hash.
+    """
+
+    name: str
+    where: str
+    targets: str
+    items: tuple[Item, ...]
+    read: Callable[[Item], tuple[Image, Target]]
+    classes: tuple[str, ...] = ()
+    revision: str = ""
+
+    def split(self, *names: str) -> tuple[Item, ...]:
+        return tuple(item for item in self.items if item.split in names)
+
+    def counts(self) -> str:
+        """'262 train, 66 val', as people say it."""
+        return ", ".join(f"{len(self.split(name))} {name}" for name in SPLITS if self.split(name))
+
+
+def hold_out(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item, ...]:
+    """Move about `fraction` of the training items to "val", each by its own name and the seed alone.
+
+    Adding files moves no other item. A split that comes out empty takes the nearest item.
+    """
+    if any(item.split == "val" for item in items):
+        return items
+    train = sorted((draw(item.key, seed), item.key) for item in items if item.split == "train")
+    if len(train) < 2:
+        return items
+    chosen = {key for at, key in train if at < fraction} or {train[0][1]}
+    if len(chosen) == len(train):
+        chosen.remove(train[-1][1])
+    return tuple(
+        replace(item, split="val") if item.split == "train" and item.key in chosen else item for item in items
+    )
+
+
+def draw(key: str, seed: int) -> float:
+    """A number in [0, 1) that depends on the item's name and the seed only."""
+    digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

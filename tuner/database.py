@@ -1,0 +1,153 @@
+"""Reach a database: one engine for Optuna's tables and ours, and plain words when it cannot be had."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Engine
+
+from tuner.errors import StorageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+BUSY_SECONDS = 60  # how long SQLite waits for another writer
+DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+TRIES = 6
+
+
+def parse(url: str) -> URL:
+    """The URL with the driver we ship filled in."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise StorageError(
+            "the storage is no database URL. Write for example sqlite:///runs/tuner.db or postgresql://user@host/name."
+        ) from error
+    return parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
+
+
+def shown(url: str) -> str:
+    """The URL as it may be printed: never with its password."""
+    return parse(url).render_as_string(hide_password=True)
+
+
+def engine_options(url: URL) -> dict[str, Any]:
+    """Small pools that notice dead connections; SQLite waits for its lock instead of failing."""
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": BUSY_SECONDS}}
+    return {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
+
+
+def set_up(engine: Engine) -> None:
+    """Write-ahead logging for SQLite: readers and the writer do not wait for each other."""
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", pragmas)
+
+
+def pragmas(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def is_absent(url: str) -> bool:
+    """Whether this is an SQLite file that nobody has made yet."""
+    parsed = parse(url)
+    return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file()
+
+
+def reach(url: str) -> Engine:
+    """An engine that has answered once. The database is not changed."""
+    parsed = parse(url)
+    try:
+        engine = sa.create_engine(parsed, **engine_options(parsed))
+        set_up(engine)
+    except (ImportError, sa.exc.NoSuchModuleError) as error:
+        raise StorageError(f"no driver for {shown(url)}: {error}. Install it, or use postgresql:// or sqlite:///.") from error
+    with told(url):
+        refuse_strangers(engine, url)
+    return engine
+
+
+def refuse_strangers(engine: Engine, url: str) -> None:
+    """A database with tables but without Optuna's belongs to something else."""
+    tables = sa.inspect(engine).get_table_names()
+    if tables and "studies" not in tables:
+        raise StorageError(
+            f"{shown(url)} holds another program's tables ({', '.join(sorted(tables)[:4])}, ...). "
+            "Nothing was changed; give tuner a database of its own."
+        )
+    if tables and "version_info" not in tables:
+        raise StorageError(f"{shown(url)} has a table 'studies' that is not Optuna's. Give tuner a database of its own.")
+
+
+@contextmanager
+def told(url: str) -> Iterator[None]:
+    """Turn a database's errors into one line, without the password."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise StorageError(explain(error, url)) from None
+    except sa.exc.SQLAlchemyError as error:
+        raise StorageError(f"{shown(url)}: {type(error).__name__}") from None
+
+
+def explain(error: sa.exc.DBAPIError, url: str) -> str:
+    """What a driver's error means and what to do."""
+    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
+    said, where = lines[-1] if lines else type(error.orig).__name__, shown(url)
+    if "not a database" in said:
+        return f"{where} is a file of another kind, no SQLite database. Nothing was changed."
+    if "unable to open" in said:
+        return f"{where} cannot be opened: is its folder there, and may you write to it?"
+    if "readonly" in said:
+        return f"{where} cannot be written. Check its permissions, or choose another with --home or --storage."
+    if "disk is full" in said or "disk I/O" in said:
+        return f"the disk is full: {where} cannot be written. Free some space and type the command again."
+    if "password" in said or "authentication" in said:
+        return f"{where} refused the user name or password. Check both in --storage or TUNER_STORAGE."
+    return f"{where} cannot be reached: {said}. Check the address, and that the server runs."
+
+
+@contextmanager
+def creation_lock(engine: Engine, url: str) -> Iterator[None]:
+    """One creator of tables at a time, over all hosts that share this database."""
+    if engine.dialect.name == "sqlite":
+        from filelock import FileLock
+
+        with FileLock(f"{parse(url).database}.lock"):
+            yield
+    elif engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT pg_advisory_lock(7481)"))
+            try:
+                yield
+            finally:
+                connection.execute(sa.text("SELECT pg_advisory_unlock(7481)"))
+    else:
+        yield
+
+
+def retried(function: Callable[P, T]) -> Callable[P, T]:
+    """Try again, a little later each time, when the database is busy or a connection was cut."""
+
+    @wraps(function)
+    def persistent(*args: P.args, **kwargs: P.kwargs) -> T:
+        for attempt in range(TRIES):
+            try:
+                return function(*args, **kwargs)
+            except (sa.exc.OperationalError, sa.exc.IntegrityError) as error:
+                if attempt == TRIES - 1 or "full" in str(error.orig):
+                    raise
+                time.sleep(random.uniform(0.5, 1.5) * 0.05 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    return persistent

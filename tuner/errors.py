@@ -1,0 +1,109 @@
+"""Every error a user can meet, as one tree.
+
+    TunerError              one clear line on stderr, exit code 2, nothing changed
+    ├── SpaceError          a search space cannot be found, loaded, or draws bad recipes
+    │   └── SpaceChanged    the space is no longer the one its study began with
+    ├── PartError           an unknown model, loss, ... or an argument it does not take
+    ├── DataError           a dataset is missing, or holds files that cannot be used
+    ├── StorageError        the database cannot be reached, read, or is not ours
+    ├── FilesError          a folder cannot be written, a disk is full
+    ├── StudyError          the study asked for is not there, or has nothing to give yet
+    ├── BundleError         an exported model is missing a file, or a file was altered
+    └── TrialFailed         this trial cannot go on; the study can
+
+A message says what was given, what is allowed and what to do next. Any other exception that
+reaches the user is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class TunerError(Exception):
+    """The root: shown as one message, without a traceback."""
+
+
+class SpaceError(TunerError):
+    """A search space cannot be used."""
+
+
+class SpaceChanged(SpaceError):
+    """A search space differs from the one its study began with."""
+
+
+class PartError(TunerError):
+    """A part of a recipe is unknown or was given arguments it does not take."""
+
+
+class DataError(TunerError):
+    """A dataset cannot be used as it is."""
+
+
+class StorageError(TunerError):
+    """The database cannot be used."""
+
+
+class FilesError(TunerError):
+    """A file or folder of the program's own cannot be written."""
+
+
+class StudyError(TunerError):
+    """A study is missing, or cannot answer yet."""
+
+
+class BundleError(TunerError):
+    """An exported model cannot be used."""
+
+
+class TrialFailed(TunerError):
+    """One trial ends here as failed; the study goes on."""
+
+
+class TrialLost(Exception):
+    """Another worker owns this trial now; what this one did is dropped. Never reaches a user."""
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """' Did you mean ...?' for a mistyped name, or nothing when no known name is close."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first few names and how many more there are."""
+    names = list(names)
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """One line as it is; several as a list below the message."""
+    lines = list(lines)
+    return f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  - {line}" for line in lines)
+
+
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failed write under `path` into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise FilesError(
+                f"the disk is full: could not write {path}. Free some space, or choose another folder "
+                "with --home, and type the command again; finished epochs are kept."
+            ) from error
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise FilesError(f"no permission to write {path}. Choose another folder with --home.") from error
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            raise FilesError(f"{path} is a file where a folder is needed. Choose another with --home.") from error
+        raise

@@ -1,0 +1,273 @@
+"""The workers of this host: started, pinned, restarted when they die, stopped with care.
+
+The fleet itself never trains and never loads torch. It also puts back the trials of workers that are
+gone, here at once, elsewhere after their beat has been silent for a while.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import IO
+
+import psutil
+from sqlalchemy.engine import Engine
+
+from tuner import overview, records
+from tuner.errors import writing
+from tuner.overview import StudyInfo, Worker
+from tuner.runs import Home
+
+TICK_SECONDS = 0.1
+LOOK_SECONDS = 1.0  # between two looks at the workers of all hosts
+SILENT_SECONDS = 30.0  # without a beat, a worker of another host counts as gone
+MOST_RESTARTS = 5  # of one seat without a finished trial between
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the fleet passes on to each worker; see tuner.worker.Orders."""
+
+    storage: str
+    study: str
+    space: str
+    home: str
+    cache_gb: float
+
+
+@dataclass
+class Seat:
+    """The place of one worker: a GPU or a share of the cores, and the process that sits there."""
+
+    number: int
+    gpu: str | None
+    cores: list[int]
+    process: subprocess.Popen[str] | None = None
+    log: IO[str] | None = None
+    restarts: int = 0
+    done: bool = False
+
+
+@dataclass
+class Fleet:
+    """Call `run`; it returns when there is nothing left to do, with the exit code."""
+
+    orders: Orders
+    home: Home
+    engine: Engine
+    info: StudyInfo
+    seats: list[Seat]
+    deadline: float | None  # by time.monotonic()
+    look: Callable[[], None]  # called every second: the live view
+    interrupts: int = 0
+    error: str = ""
+    told_to_stop: bool = False
+    beats: dict[str, tuple[int, float]] = field(default_factory=dict)
+    finished: int = 0
+
+    def run(self) -> int:
+        """0 when the budget is spent or it was stopped, 1 for a bug in a worker, 2 for a told error."""
+        before = {number: signal.signal(number, self.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return self.watch()
+        finally:
+            self.kill()
+            self.look()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.interrupts += 1
+
+    def watch(self) -> int:
+        """Look at everything until every seat is done."""
+        looked, code = 0.0, 0
+        while True:
+            now = time.monotonic()
+            if self.interrupts > 1:
+                return 130
+            if self.interrupts or code or (self.deadline is not None and now > self.deadline):
+                self.ask_to_stop()
+            code = code or max((self.tend(seat) for seat in self.seats), default=0)
+            if now - looked >= LOOK_SECONDS:
+                self.reap(now)
+                self.look()
+                looked = now
+            if all(seat.done for seat in self.seats):
+                if code or self.told_to_stop or not self.work_left():
+                    return code
+                for seat in self.seats:
+                    seat.done = False
+            time.sleep(TICK_SECONDS)
+
+    def tend(self, seat: Seat) -> int:
+        """Start a seat's worker, or see how it ended. The exit code to end the fleet with, or 0."""
+        if seat.process is None:
+            if self.told_to_stop:
+                seat.done = True
+            elif not seat.done:
+                self.start(seat)
+            return 0
+        code = seat.process.poll()
+        if code is None:
+            return 0
+        said = self.last_words(seat)
+        self.put_back(seat.process.pid)
+        seat.process = None
+        if code in (0, 1, 2):
+            seat.done = True
+            self.error = self.error or said
+            return code
+        return self.died(seat, code)
+
+    def died(self, seat: Seat, code: int) -> int:
+        """Killed from outside: the trial was put back, the seat gets a new worker."""
+        finished = self.count_finished()
+        seat.restarts = 0 if finished > self.finished else seat.restarts + 1
+        self.finished = finished
+        if seat.restarts > MOST_RESTARTS:
+            seat.done = True
+            self.error = f"worker {seat.number} died {seat.restarts} times in a row (exit code {code}); see {self.log_of(seat)}"
+            return 1
+        return 0
+
+    def start(self, seat: Seat) -> None:
+        """A worker in a session of its own, so that Ctrl-C reaches the fleet alone."""
+        env = dict(os.environ)
+        if seat.gpu is not None:
+            env["CUDA_VISIBLE_DEVICES"] = seat.gpu
+        if seat.cores:
+            env["OMP_NUM_THREADS"] = str(len(seat.cores))
+        path = self.log_of(seat)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            seat.log = path.open("a", encoding="utf-8")
+        seat.process = subprocess.Popen(
+            [sys.executable, "-m", "tuner.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=seat.log,
+            text=True,
+            env=env,
+            start_new_session=True,
+        )
+        assert seat.process.stdin
+        seat.process.stdin.write(json.dumps({**vars(self.orders), "cores": seat.cores}) + "\n")
+        seat.process.stdin.flush()
+
+    def log_of(self, seat: Seat) -> os.PathLike[str]:
+        return self.home.log(self.info.name, f"worker-{seat.number}")
+
+    def last_words(self, seat: Seat) -> str:
+        """What a worker said at its end."""
+        assert seat.process and seat.process.stdout and seat.process.stdin
+        lines = [line for line in seat.process.stdout.read().splitlines() if line.startswith("{")]
+        seat.process.stdout.close()
+        seat.process.stdin.close()
+        if seat.log:
+            seat.log.close()
+        said = json.loads(lines[-1]) if lines else {}
+        if "bug" in said:
+            return f"a worker met a bug: {said['bug']}. The trial was marked as failed; the traceback is in {self.log_of(seat)}"
+        return str(said.get("error", ""))
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM once: save, put the trial back, leave."""
+        if self.told_to_stop:
+            return
+        self.told_to_stop = True
+        for seat in self.seats:
+            if seat.process is not None:
+                seat.process.terminate()
+
+    def kill(self) -> None:
+        """At once, whatever they do; their trials are put back here."""
+        for seat in self.seats:
+            if seat.process is not None:
+                seat.process.kill()
+                seat.process.wait()
+                self.last_words(seat)
+                self.put_back(seat.process.pid, died=self.interrupts == 0)
+                seat.process = None
+
+    def put_back(self, pid: int, died: bool = True) -> None:
+        """Put back what the worker with that process id held on this host."""
+        for worker in self.workers():
+            if worker.pid == pid and worker.host == socket.gethostname():
+                records.release(self.engine, worker.worker, died)
+
+    def reap(self, now: float) -> None:
+        """Put back the trials of workers that are gone, of this and of other hosts."""
+        for worker in self.workers():
+            if is_gone(worker) or self.is_silent(worker, now):
+                records.release(self.engine, worker.worker, died=True)
+                self.beats.pop(worker.worker, None)
+
+    def is_silent(self, worker: Worker, now: float) -> bool:
+        """Whether its beat stood still, by our own clock: other hosts' clocks may be wrong."""
+        if worker.host == socket.gethostname():
+            return False
+        beats, since = self.beats.get(worker.worker, (-1, now))
+        if worker.beats != beats:
+            self.beats[worker.worker] = worker.beats, now
+            return False
+        return now - since > SILENT_SECONDS
+
+    def workers(self) -> tuple[Worker, ...]:
+        return overview.overview(self.engine, self.info).workers
+
+    def work_left(self) -> bool:
+        """Whether a trial waits that was put back by someone else."""
+        with self.engine.connect() as db:
+            return db.scalar(records.put_back(self.info.id).limit(1)) is not None
+
+    def count_finished(self) -> int:
+        return overview.overview(self.engine, self.info).finished
+
+
+def is_gone(worker: Worker) -> bool:
+    """Whether a process of this host has ended; a later process of the same number is another one."""
+    if worker.host != socket.gethostname():
+        return False
+    try:
+        return abs(psutil.Process(worker.pid).create_time() - worker.born) > 1
+    except psutil.NoSuchProcess:
+        return True
+
+
+def seats(num_workers: int | None) -> list[Seat]:
+    """One seat a GPU, or one for all cores; several share the GPUs in turn, or split the cores."""
+    gpus = find_gpus()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    number = num_workers or max(1, len(gpus))
+    if gpus:
+        return [Seat(i, gpus[i % len(gpus)], []) for i in range(number)]
+    if number == 1 or not cores:
+        return [Seat(i, None, []) for i in range(number)]
+    shares = [cores[i * len(cores) // number : (i + 1) * len(cores) // number] for i in range(number)]
+    return [Seat(i, None, share or [cores[i % len(cores)]]) for i, share in enumerate(shares)]
+
+
+def find_gpus() -> list[str]:
+    """The GPUs this process may use, asked of the driver's own tool: loading torch would take seconds."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu for gpu in visible.split(",") if gpu.strip() not in ("", "-1")]
+    try:
+        told = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True, text=True, timeout=20, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in told.stdout.splitlines() if line.strip()]
+
+

@@ -1,0 +1,32 @@
+"""The goal of a search: one validation metric and a direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`metric` as measured on the validation split, made large (`maximize`) or small."""
+
+    metric: str
+    direction: str  # "maximize" or "minimize", as Optuna spells them
+
+    def better(self, new: float, old: float | None) -> bool:
+        """Whether `new` beats `old`; the first finite value always does."""
+        if old is None:
+            return True
+        return new > old if self.direction == "maximize" else new < old
+
+    def __str__(self) -> str:
+        return f"{self.direction} {self.metric}"
+
+
+def maximize(metric: str) -> Goal:
+    """Search for the largest validation `metric`."""
+    return Goal(metric, "maximize")
+
+
+def minimize(metric: str) -> Goal:
+    """Search for the smallest validation `metric`."""
+    return Goal(metric, "minimize")

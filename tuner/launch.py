@@ -1,0 +1,117 @@
+"""`tuner run`: from a space's name to a working fleet. Everything that can be wrong is met before a worker starts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import Engine
+
+from tuner import fleet, live, overview, records
+from tuner.check import check_recipes
+from tuner.console import progress_bar
+from tuner.data.datasets import open_data
+from tuner.data.survey import survey
+from tuner.errors import DataError
+from tuner.objective import data_name, swap_data
+from tuner.recipe import Recipe
+from tuner.rehearsal import NUM_TRIALS, rehearse
+from tuner.runs import Home
+from tuner.space import Space, draw, load_space
+from tuner.study import Plan, join
+from tuner.tasks import find_task
+
+DEFAULT_TRIALS = 50
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user typed after `tuner run`."""
+
+    space: str
+    data: str | None
+    trials: int | None
+    hours: float | None
+    workers: int | None
+    storage: str | None
+    home: Home
+    study: str | None
+    seed: int
+    rehearse: bool
+    cache_gb: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended."""
+
+    code: int
+    error: str
+    study: str
+    now: overview.Overview
+
+
+def run(request: Request) -> Finished:
+    """Check, create or join, work until the budget is spent or a signal comes."""
+    space = load_space(request.space)
+    draws = draw(space)
+    data = rehearsal_data(draws.recipes[0]) if request.rehearse else data_name(draws.recipes[0], request.data)
+    recipes = [rehearse(r) if request.rehearse else swap_data(r, data) for r in draws.recipes]
+    check_recipes(recipes, space.goal, str(space.path))
+    home = request.home.make()
+    look_at_data(recipes, home)
+    url = request.storage or home.database
+    name = request.study or study_name(space, data, draws.recipes[0], request.rehearse)
+    plan = Plan.of(space.name, space.goal, data, request.rehearse, request.seed, draws)
+    joined = join(url, name, plan)
+    set_budget(joined.engine, joined.id, request)
+    info = overview.find_study(joined.engine, name)
+    show = live.view(joined.engine, info)
+    workers = fleet.Fleet(
+        orders=fleet.Orders(
+            url, name, str(space.path.absolute()), str(home.folder.absolute()), request.cache_gb
+        ),
+        home=home,
+        engine=joined.engine,
+        info=info,
+        seats=fleet.seats(request.workers),
+        deadline=time.monotonic() + request.hours * 3600 if request.hours else None,
+        look=show,
+    )
+    with show:
+        code = workers.run()
+    return Finished(code, workers.error, name, overview.overview(joined.engine, info))
+
+
+def rehearsal_data(recipe: Recipe) -> str:
+    return rehearse(recipe).data.name
+
+
+def study_name(space: Space, data: str, recipe: Recipe, rehearsal: bool) -> str:
+    """The space's name; with the dataset when it is not the space's own."""
+    if rehearsal:
+        return f"{space.name}-rehearsal"
+    own = data_name(recipe, None)
+    return space.name if data == own else f"{space.name}@{Path(data).name}"
+
+
+def look_at_data(recipes: list[Recipe], home: Home) -> None:
+    """Open every dataset the recipes name and look at each file once, before anything is created."""
+    parts = {str(r.data.without("image_size")): r for r in recipes}
+    for recipe in parts.values():
+        source = open_data(recipe.data)
+        wanted = find_task(recipe.task).targets
+        if source.targets != wanted:
+            raise DataError(f"{source.where} holds {source.targets}; the task '{recipe.task}' needs {wanted}.")
+        with progress_bar(f"reading {source.name}") as progress:
+            survey(source, home.cache, progress)
+
+
+def set_budget(engine: Engine, study_id: int, request: Request) -> None:
+    """As given; else as it stands; else the default. With hours alone, trials have no limit."""
+    if request.trials is not None:
+        records.set_budget(engine, study_id, request.trials)
+    elif records.budget(engine, study_id) is None and request.hours is None:
+        records.set_budget(engine, study_id, NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)
+

@@ -1,0 +1,75 @@
+"""The U-Net of width k: three levels down, a bottleneck, three levels up."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SMALLEST_SIDE = 8  # three max-pools leave one pixel of it
+
+
+def unet(channels: int, classes: int, *, k: int = 64, dropout: float = 0.0) -> nn.Module:
+    """U-Net of width k: three levels of k, 2k, 4k channels, 8k in the bottleneck."""
+    if k < 1:
+        raise ValueError(f"k is {k}; a width of at least 1 is needed")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout}; 0 <= dropout < 1 is allowed")
+    return UNet(channels, classes, k, dropout)
+
+
+class UNet(nn.Module):
+    """Any image of at least 8 x 8; each decoder level is resized to its skip, so odd sizes work too."""
+
+    def __init__(self, channels: int, classes: int, k: int, dropout: float) -> None:
+        super().__init__()
+        self.down1 = block(channels, k, dropout)
+        self.down2 = block(k, 2 * k, dropout)
+        self.down3 = block(2 * k, 4 * k, dropout)
+        self.bottleneck = block(4 * k, 8 * k, dropout)
+        self.up3 = block(8 * k + 4 * k, 4 * k, dropout)
+        self.up2 = block(4 * k + 2 * k, 2 * k, dropout)
+        self.up1 = block(2 * k + k, k, dropout)
+        self.head = nn.Conv2d(k, classes, kernel_size=1)
+        self.apply(start)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if min(image.shape[-2:]) < SMALLEST_SIDE:
+            height, width = image.shape[-2:]
+            raise ValueError(
+                f"an image of {height} x {width} is too small for 'unet': at least {SMALLEST_SIDE} x {SMALLEST_SIDE}"
+            )
+        x1 = self.down1(image)
+        x2 = self.down2(F.max_pool2d(x1, 2))
+        x3 = self.down3(F.max_pool2d(x2, 2))
+        x4 = self.bottleneck(F.max_pool2d(x3, 2))
+        x5 = self.up3(join(x4, x3))
+        x6 = self.up2(join(x5, x2))
+        return cast(Tensor, self.head(self.up1(join(x6, x1))))
+
+
+def block(channels: int, width: int, dropout: float) -> nn.Sequential:
+    """Two convolutions, each with ReLU, and dropout between them when asked for."""
+    between = [nn.Dropout2d(dropout)] if dropout else []
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1),
+        nn.ReLU(inplace=True),
+        *between,
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(inplace=True),
+    )
+
+
+def join(below: Tensor, skip: Tensor) -> Tensor:
+    """Upsample to the skip's size and concatenate."""
+    return torch.cat([F.interpolate(below, size=skip.shape[-2:], mode="nearest"), skip], dim=1)
+
+
+def start(module: nn.Module) -> None:
+    """He initialisation: without batch norm, PyTorch's own shrinks the signal at each of 14 ReLUs."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

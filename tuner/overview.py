@@ -1,0 +1,242 @@
+"""Read a study without Optuna: a handful of small queries that stay fast however many trials there are.
+
+Optuna's tables are only read here. `status`, `best` and the live view stand on this module.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from tuner.errors import StudyError, near
+from tuner.goal import Goal
+from tuner.records import claim_table, epoch_table, study_table, worker_table
+
+studies = sa.table("studies", sa.column("study_id"), sa.column("study_name"))
+study_attrs = sa.table(
+    "study_user_attributes", sa.column("study_id"), sa.column("key"), sa.column("value_json")
+)
+trials = sa.table(
+    "trials",
+    sa.column("trial_id"),
+    sa.column("study_id"),
+    sa.column("number"),
+    sa.column("state"),
+    sa.column("datetime_start"),
+    sa.column("datetime_complete"),
+)
+values = sa.table("trial_values", sa.column("trial_id"), sa.column("value"), sa.column("value_type"))
+params = sa.table(
+    "trial_params",
+    sa.column("trial_id"),
+    sa.column("param_name"),
+    sa.column("param_value"),
+    sa.column("distribution_json"),
+)
+attrs = sa.table("trial_user_attributes", sa.column("trial_id"), sa.column("key"), sa.column("value_json"))
+
+FINISHED = ("COMPLETE", "PRUNED", "FAIL")
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """A study as it was created."""
+
+    id: int
+    name: str
+    space: str
+    goal: Goal
+    data: str
+    rehearsal: bool
+    seed: int
+    parameters: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial with its parameters and what was noted on it."""
+
+    id: int
+    number: int
+    state: str
+    value: float | None
+    params: dict[str, Any]
+    notes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A living worker's row."""
+
+    worker: str
+    host: str
+    pid: int
+    born: float
+    device: str
+    beats: int
+    state: str
+    number: int | None
+    step: int
+    steps: int
+    value: float | None
+    params: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A study at a glance."""
+
+    study: StudyInfo
+    num_trials: int | None
+    states: dict[str, int]
+    put_back: int
+    best: Trial | None
+    workers: tuple[Worker, ...]
+
+    @property
+    def finished(self) -> int:
+        return sum(self.states.get(state, 0) for state in FINISHED)
+
+
+def all_studies(engine: Engine) -> list[StudyInfo]:
+    """Every study that tuner made, the one with the newest trial first."""
+    newest = sa.select(sa.func.max(trials.c.trial_id)).where(trials.c.study_id == studies.c.study_id)
+    query = (
+        sa.select(studies.c.study_id, studies.c.study_name, study_attrs.c.value_json)
+        .join(study_attrs, study_attrs.c.study_id == studies.c.study_id)
+        .where(study_attrs.c.key == "tuner")
+        .order_by(sa.func.coalesce(newest.scalar_subquery(), 0).desc(), studies.c.study_id.desc())
+    )
+    if not sa.inspect(engine).has_table("studies"):
+        return []
+    with engine.connect() as db:
+        return [as_info(*row) for row in db.execute(query)]
+
+
+def as_info(study_id: int, name: str, plan: str) -> StudyInfo:
+    plain = json.loads(plan)
+    return StudyInfo(study_id, name, **{**plain, "goal": Goal(*plain["goal"])})
+
+
+def find_study(engine: Engine, name: str | None) -> StudyInfo:
+    """The study of that name, or the one that was worked on last."""
+    known = all_studies(engine)
+    if not known:
+        raise StudyError("no study yet. Begin one with: tuner run --space unet_k")
+    if name is None:
+        return known[0]
+    for info in known:
+        if info.name == name:
+            return info
+    names = [info.name for info in known]
+    raise StudyError(f"no study '{name}'.{near(name, names)} Known: {', '.join(names)}.")
+
+
+def overview(engine: Engine, info: StudyInfo) -> Overview:
+    """What a person wants to see of a study now."""
+    with engine.connect() as db:
+        counted = db.execute(
+            sa.select(trials.c.state, sa.func.count()).where(trials.c.study_id == info.id).group_by(trials.c.state)
+        )
+        states = {str(state): int(number) for state, number in counted}
+        back = sa.select(sa.func.count()).where(
+            claim_table.c.study_id == info.id,
+            claim_table.c.worker.is_(None),
+            claim_table.c.trial_id.is_not(None),
+        )
+        rows = db.execute(
+            sa.select(*[worker_table.c[name] for name in Worker.__dataclass_fields__])
+            .where(worker_table.c.study_id == info.id)
+            .order_by(worker_table.c.host, worker_table.c.born)
+        )
+        return Overview(
+            study=info,
+            num_trials=db.scalar(sa.select(study_table.c.num_trials).where(study_table.c.study_id == info.id)),
+            states=states,
+            put_back=db.scalar(back) or 0,
+            workers=tuple(Worker(*row) for row in rows),
+            best=best_trial(db, info),
+        )
+
+
+def best_trial(db: Connection, info: StudyInfo) -> Trial | None:
+    """The finished trial with the best value; the earlier one of two equals."""
+    order = values.c.value.desc() if info.goal.direction == "maximize" else values.c.value.asc()
+    query = (
+        sa.select(trials.c.trial_id)
+        .join(values, values.c.trial_id == trials.c.trial_id)
+        .where(trials.c.study_id == info.id, trials.c.state == "COMPLETE", values.c.value_type == "FINITE")
+        .order_by(order, trials.c.number)
+        .limit(1)
+    )
+    found = db.scalar(query)
+    return None if found is None else next(iter(read_trials(db, [found])))
+
+
+def read_trials(db: Connection, ids: list[int]) -> Iterable[Trial]:
+    """These trials, in the order of their numbers."""
+    rows = db.execute(
+        sa.select(trials.c.trial_id, trials.c.number, trials.c.state, values.c.value)
+        .join(values, values.c.trial_id == trials.c.trial_id, isouter=True)
+        .where(trials.c.trial_id.in_(ids))
+        .order_by(trials.c.number)
+    ).all()
+    chosen: dict[int, dict[str, Any]] = {}
+    for trial_id, name, value, kind in db.execute(sa.select(params).where(params.c.trial_id.in_(ids))):
+        chosen.setdefault(trial_id, {})[name] = as_chosen(value, json.loads(kind))
+    notes: dict[int, dict[str, Any]] = {}
+    for trial_id, key, value in db.execute(sa.select(attrs).where(attrs.c.trial_id.in_(ids))):
+        notes.setdefault(trial_id, {})[key] = json.loads(value)
+    for trial_id, number, state, value in rows:
+        yield Trial(trial_id, number, state, value, chosen.get(trial_id, {}), notes.get(trial_id, {}))
+
+
+def as_chosen(value: float, distribution: dict[str, Any]) -> Any:
+    """Optuna stores a choice as its place in the list, and whole numbers as floats."""
+    if "choices" in distribution["attributes"]:
+        return distribution["attributes"]["choices"][int(value)]
+    return int(value) if distribution["name"].startswith("Int") else value
+
+
+def finished_ids(db: Connection, study_id: int) -> set[int]:
+    query = sa.select(trials.c.trial_id).where(trials.c.study_id == study_id, trials.c.state.in_(FINISHED))
+    return set(db.scalars(query))
+
+
+def values_of(engine: Engine, study_id: int) -> list[float]:
+    """The values of all completed trials."""
+    query = (
+        sa.select(values.c.value)
+        .join(trials, values.c.trial_id == trials.c.trial_id)
+        .where(trials.c.study_id == study_id, trials.c.state == "COMPLETE", values.c.value_type == "FINITE")
+    )
+    with engine.connect() as db:
+        return [float(value) for value in db.scalars(query)]
+
+
+def history(engine: Engine, trial_id: int) -> list[dict[str, Any]]:
+    """Every recorded epoch of a trial, in order, as flat rows."""
+    query = sa.select(epoch_table).where(epoch_table.c.trial_id == trial_id).order_by(epoch_table.c.epoch)
+    with engine.connect() as db:
+        rows = [dict(row) for row in db.execute(query).mappings()]
+    for row in rows:
+        row.update(row.pop("metrics"))
+        del row["trial_id"]
+    return rows
+
+
+def new_epochs(db: Connection, study_id: int, seen: dict[int, int]) -> list[tuple[int, int, int, float]]:
+    """(trial id, number, epoch, value) of epochs beyond those seen, of trials that run now."""
+    query = (
+        sa.select(epoch_table.c.trial_id, trials.c.number, epoch_table.c.epoch, epoch_table.c.value)
+        .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
+        .join(claim_table, claim_table.c.trial_id == epoch_table.c.trial_id)
+        .where(trials.c.study_id == study_id, trials.c.state == "RUNNING", claim_table.c.worker.is_not(None))
+        .order_by(epoch_table.c.epoch)
+    )
+    return [tuple(row) for row in db.execute(query) if row[2] > seen.get(row[0], 0)]

@@ -1,0 +1,61 @@
+"""Find a part in its table, and check its arguments against its builder's signature.
+
+A table is a plain dict in one visible place, from a short name to "module:function", so that naming a
+part imports nothing. The signature is the schema: positional parameters are what the program supplies,
+keyword-only parameters are what a space may set and search.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from tuner.errors import PartError, near, some
+from tuner.recipe import Part
+
+Table = Mapping[str, str]
+
+
+def locate(kind: str, table: Table, name: str) -> Callable[..., Any]:
+    """The builder of a name: one of the table, or the user's own "package.module:function"."""
+    if name not in table and ":" not in name:
+        raise PartError(f"no {kind} '{name}'.{near(name, table)} Known: {', '.join(sorted(table))}.")
+    module, _, function = table.get(name, name).partition(":")
+    try:
+        builder: Callable[..., Any] = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        if name in table:
+            raise  # a broken entry of ours is a bug, not a user's mistake
+        raise PartError(f"{kind} '{name}' cannot be imported: {error}.") from error
+    return builder
+
+
+def searchable(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The arguments a space may set, in the order of the signature."""
+    parameters = inspect.signature(builder).parameters.values()
+    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def problems(kind: str, table: Table, part: Part) -> list[str]:
+    """All that is wrong with a part's name and argument names, as lines; empty when it can be built."""
+    try:
+        known = searchable(locate(kind, table, part.name))
+    except PartError as error:
+        return [str(error)]
+    takes = some(known, 12) if known else "no arguments"
+    unknown = [
+        f"{kind} '{part.name}' takes no argument '{arg}'.{near(arg, known)} It takes: {takes}."
+        for arg in part.args
+        if arg not in known
+    ]
+    needed = (p.name for p in known.values() if p.default is p.empty and p.name not in part.args)
+    return unknown + [f"{kind} '{part.name}' needs the argument '{arg}'." for arg in needed]
+
+
+def build(kind: str, table: Table, part: Part, *supplied: Any) -> Any:
+    """Call a part's builder with what the program supplies and what the space chose."""
+    if wrong := problems(kind, table, part):
+        raise PartError(" ".join(wrong))
+    return locate(kind, table, part.name)(*supplied, **part.args)

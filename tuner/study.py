@@ -1,0 +1,169 @@
+"""A space on a dataset -> a study: the storage, its sampler and pruner, and SpaceChanged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
+from sqlalchemy.engine import Engine
+
+from tuner import database, records
+from tuner.errors import SpaceChanged, StorageError, StudyError
+from tuner.goal import Goal
+from tuner.space import Draws, describe
+
+FIRST_RUNG = 1  # epochs: every trial is judged after its first one,
+REDUCTION = 3  # then after 3, 9, 27, 81: at each rung the better third goes on
+NUM_RANDOM = 10  # trials drawn at random before TPE has something to learn from
+log = logging.getLogger("tuner")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study is of: written into it when it is created, compared when it is joined."""
+
+    space: str
+    goal: Goal
+    data: str
+    rehearsal: bool
+    seed: int
+    parameters: dict[str, dict[str, Any]]
+
+    @staticmethod
+    def of(space: str, goal: Goal, data: str, rehearsal: bool, seed: int, draws: Draws) -> Plan:
+        return Plan(space, goal, data, rehearsal, seed, draws.parameters)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """An open study and the engine below it."""
+
+    study: optuna.Study
+    engine: Engine
+    plan: Plan
+
+    @property
+    def id(self) -> int:
+        return self.study._study_id
+
+
+def open_storage(url: str) -> tuple[optuna.storages.BaseStorage, Engine]:
+    """Optuna's storage on `url` and its engine; tables are created once, under a lock.
+
+    The trial cache is put on by hand: `get_storage` would open a second pool without our settings.
+    """
+    engine = database.reach(url)
+    parsed = database.parse(url)
+    with database.told(url), database.creation_lock(engine, url):
+        database.refuse_strangers(engine, url)
+        try:
+            rdb = RDBStorage(
+                parsed.render_as_string(hide_password=False), engine_kwargs=database.engine_options(parsed)
+            )
+        except RuntimeError as error:
+            raise StorageError(f"{database.shown(url)}: {error}") from None
+        records.create(engine)
+    engine.dispose()
+    database.set_up(rdb.engine)
+    rdb.engine.dispose()  # so that every connection from here on has the settings
+    return _CachedStorage(rdb), rdb.engine
+
+
+def join(url: str, name: str, plan: Plan) -> Joined:
+    """Create the study or join it, after comparing what it is of."""
+    storage, engine = open_storage(url)
+    with database.told(url):
+        try:
+            study = optuna.create_study(storage=storage, study_name=name, direction=plan.goal.direction)
+            records.open_study(engine, study._study_id, is_new=True)
+            write_plan(study, plan)
+        except optuna.exceptions.DuplicatedStudyError:
+            study = optuna.load_study(study_name=name, storage=storage)
+            records.open_study(engine, study._study_id, is_new=False)
+            began = read_plan(study)
+            compare(name, began, plan)
+            plan = Plan(**{**vars(plan), "seed": began.seed})
+    return Joined(study, engine, plan)
+
+
+def rejoin(url: str, name: str) -> Joined:
+    """A worker's way in: the study exists, its plan was compared by whoever started the worker."""
+    storage, engine = open_storage(url)
+    with database.told(url):
+        study = optuna.load_study(study_name=name, storage=storage)
+    return Joined(study, engine, read_plan(study))
+
+
+def write_plan(study: optuna.Study, plan: Plan) -> None:
+    study.set_metric_names([plan.goal.metric])
+    study.set_user_attr("tuner", {**vars(plan), "goal": [plan.goal.metric, plan.goal.direction]})
+
+
+def read_plan(study: optuna.Study) -> Plan:
+    plain = study.user_attrs.get("tuner")
+    if plain is None:
+        raise StudyError(f"study '{study.study_name}' was not made by tuner. Choose another name with --study.")
+    return Plan(**{**plain, "goal": Goal(*plain["goal"])})
+
+
+def compare(name: str, old: Plan, new: Plan) -> None:
+    """SpaceChanged with all that differs. Wider or narrower bounds are fine: the trials keep their meaning."""
+    changed = [
+        f"{what}: from {before} to {after}"
+        for what, before, after in (
+            ("space", old.space, new.space),
+            ("data", old.data, new.data),
+            ("goal", str(old.goal), str(new.goal)),
+            ("rehearsal", old.rehearsal, new.rehearsal),
+        )
+        if before != after
+    ]
+    for parameter in sorted(old.parameters.keys() | new.parameters):
+        before, after = old.parameters.get(parameter), new.parameters.get(parameter)
+        if before is None or after is None or essence(before) != essence(after):
+            changed.append(
+                f"parameter '{parameter}': from {describe(before) if before else 'absent'} "
+                f"to {describe(after) if after else 'absent'}"
+            )
+        elif before != after:
+            log.warning("%s: the bounds are now %s (began with %s)", parameter, describe(after), describe(before))
+    if changed:
+        raise SpaceChanged(
+            f"study '{name}' began with another space:"
+            + "".join(f"\n  - {line}" for line in changed)
+            + "\nPut it back to go on with the study, or begin a new one with --study NAME."
+        )
+
+
+def essence(parameter: dict[str, Any]) -> str:
+    """What must not change within a study: all but the bounds of a number."""
+    return json.dumps({k: v for k, v in parameter.items() if k not in ("low", "high")}, sort_keys=True)
+
+
+def sampler(plan: Plan, worker: int) -> optuna.samplers.BaseSampler:
+    """TPE, seeded by study and worker: two workers must not draw the same points."""
+    return optuna.samplers.TPESampler(seed=mix(plan.seed, "sampler", worker), n_startup_trials=NUM_RANDOM)
+
+
+def pruner() -> optuna.pruners.BasePruner:
+    """Successive halving by epochs, rungs at 1, 3, 9, 27, 81: explicit, so it prunes from the start.
+
+    Trials of 15 and of 100 epochs are compared at the same epoch, and each ends at its own last one.
+    """
+    return optuna.pruners.SuccessiveHalvingPruner(
+        min_resource=FIRST_RUNG, reduction_factor=REDUCTION, min_early_stopping_rate=0, bootstrap_count=0
+    )
+
+
+def mix(*parts: object) -> int:
+    """A seed of 31 bits from anything that can be written down."""
+    digest = hashlib.blake2b(":".join(map(str, parts)).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+

@@ -1,0 +1,1 @@
+"""From a recipe to a result: one loop for every task, model and way of training."""

@@ -1,0 +1,104 @@
+"""Checkpoints: all that an interrupted trial needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from tuner.errors import writing
+from tuner.runs import Run
+
+VERSION = 1
+
+
+def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write to a temporary name and rename: whoever reads `path` sees a whole file or the one before."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        try:
+            write(aside)
+            aside.replace(path)
+        except RuntimeError as error:  # torch and safetensors wrap the system's error in their own
+            raise find_os_error(error, path) from error
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def find_os_error(error: BaseException, path: Path) -> BaseException:
+    """The system's error behind a library's, or the library's own."""
+    import errno
+    import shutil
+
+    if isinstance(error.__context__, OSError):
+        return error.__context__
+    text = str(error)
+    full = "No space left" in text or "File too large" in text or shutil.disk_usage(path.parent).free < 2**20
+    return OSError(errno.ENOSPC, text) if full or "unexpected pos" in text else error
+
+
+def save(run: Run, state: dict[str, Any]) -> None:
+    """Keep the last checkpoint as the previous one, then put the new one in its place."""
+
+    def write(aside: Path) -> None:
+        torch.save({"version": VERSION, "random": random_states(), **state}, aside)
+        if run.checkpoint.exists():
+            run.checkpoint.replace(run.previous)
+
+    write_aside(run.checkpoint, write)
+
+
+def load(run: Run, device: torch.device) -> dict[str, Any] | None:
+    """The newest readable checkpoint, or None. Nothing is unpickled but tensors and plain values."""
+    for path in (run.checkpoint, run.previous):
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        except Exception:
+            continue  # missing, cut short or altered: the one before will do
+        if state.get("version") == VERSION:
+            return state
+    return None
+
+
+def random_states() -> dict[str, Any]:
+    """Every generator a model or loss may draw from."""
+    version, keys, gauss = random.getstate()
+    name, state, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": [version, list(keys), gauss],
+        "numpy": [str(name), torch.from_numpy(np.asarray(state)), int(position), int(has_gauss), float(cached)],
+    }
+
+
+def restore_random(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["torch"].cpu())
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+    version, keys, gauss = states["python"]
+    random.setstate((version, tuple(keys), gauss))
+    name, state, *rest = states["numpy"]
+    np.random.set_state((name, state.cpu().numpy(), *rest))
+
+
+def seed_all(seed: int) -> None:
+    """Start every generator from the trial's seed."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    write_aside(path, lambda aside: save_model(model, str(aside)))
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    load_model(model, str(path))

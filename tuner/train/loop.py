@@ -1,0 +1,201 @@
+"""The loop: epochs of training and validation, the best weights kept, every stop survived."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tuner.data.batches import Batches
+from tuner.data.cache import Cached
+from tuner.errors import TrialFailed
+from tuner.goal import Goal
+from tuner.optims import advance
+from tuner.recipe import Recipe
+from tuner.runs import Run
+from tuner.train import checkpoint, memory
+from tuner.train.scoring import Totals
+from tuner.train.trainer import Trainer
+
+NUM_SAMPLES = 6  # validation images whose prediction is kept at the best epoch
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch gave. `metrics` are named 'train_loss', 'val_iou', ..."""
+
+    epoch: int  # 1 is the first
+    value: float  # the goal's metric
+    metrics: dict[str, float]
+    seconds: float
+    images_per_second: float
+    peak_memory: int  # bytes
+    lr: float
+
+
+@dataclass
+class Progress:
+    """Where a trial stands: what a checkpoint holds beside the trainer's own state."""
+
+    epoch: int = 1  # the epoch that is under way
+    step: int = 0  # steps of it already made
+    best_value: float | None = None
+    best_epoch: int = 0
+    last_value: float | None = None
+    samples: Tensor | None = None  # predicted samples at the best epoch, as bytes
+    totals: dict[str, Any] | None = None  # of the epoch under way
+    spent: float = 0.0  # seconds of the epoch under way before an interruption
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended: "finished", "pruned" or "stopped" (to go on later)."""
+
+    end: str
+    progress: Progress = field(repr=False)
+    dtype: str
+    micro: int
+
+
+def train(
+    recipe: Recipe,
+    goal: Goal,
+    data: Cached,
+    run: Run,
+    *,
+    device: torch.device,
+    micro_batches: memory.MicroBatches,
+    on_epoch: Callable[[EpochReport], bool],
+    stopped: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train from scratch or from the run's checkpoint. `on_epoch` may answer True: prune here.
+
+    `stopped` is asked before every step; then all is saved and the outcome is "stopped".
+    """
+    trainer = Trainer(recipe, device, micro_batches)
+    progress = resume(trainer, run)
+    batches = Batches(
+        data, recipe.batch_size, recipe.seed, recipe.augment, pin=device.type == "cuda"
+    )
+    memory.reset_peak(device)
+    end = "finished"
+    while progress.epoch <= recipe.epochs:
+        report = one_epoch(trainer, batches, progress, goal, run, stopped)
+        if report is None:
+            end = "stopped"
+            break
+        if on_epoch(report):
+            end = "pruned"
+            break
+        progress.epoch, progress.step, progress.totals, progress.spent = progress.epoch + 1, 0, None, 0.0
+        save(trainer, progress, run)
+    return Outcome(end, progress, str(trainer.dtype).removeprefix("torch."), trainer.micro)
+
+
+def one_epoch(
+    trainer: Trainer,
+    batches: Batches,
+    progress: Progress,
+    goal: Goal,
+    run: Run,
+    stopped: Callable[[], bool],
+) -> EpochReport | None:
+    """One epoch from where it stands; None when it was stopped, with all saved."""
+    began = time.perf_counter() - progress.spent
+    totals = Totals(trainer.task, trainer.device)
+    if progress.totals:
+        totals.restore(progress.totals)
+    trainer.model.train()
+    for images, targets in batches.train(progress.epoch, progress.step):
+        if stopped():
+            return interrupted(trainer, progress, totals, began, run)
+        trainer.step(images, targets, totals)
+        progress.step += 1
+    scored = validate(trainer, batches, stopped)
+    if scored is None:
+        return interrupted(trainer, progress, totals, began, run)
+    metrics = totals.scores("train") | scored[0]
+    seconds = time.perf_counter() - began
+    check_finite(trainer.recipe, progress.epoch, metrics)
+    advance(trainer.schedule, metrics["val_loss"])
+    value = metrics[f"val_{goal.metric}"]
+    keep_best(trainer, progress, goal, value, scored[1], run)
+    return EpochReport(
+        epoch=progress.epoch,
+        value=value,
+        metrics=metrics,
+        seconds=seconds,
+        images_per_second=(totals.images + len(batches.data.val)) / seconds,
+        peak_memory=memory.peak_bytes(trainer.device),
+        lr=float(trainer.optimizer.param_groups[0]["lr"]),
+    )
+
+
+@torch.inference_mode()
+def validate(
+    trainer: Trainer, batches: Batches, stopped: Callable[[], bool]
+) -> tuple[dict[str, float], Tensor] | None:
+    """The metrics of the validation split and the probabilities of its samples; None when stopped."""
+    trainer.model.eval()
+    totals = Totals(trainer.task, trainer.device)
+    wanted, kept, seen = set(sample_positions(len(batches.data.val))), [], 0
+    for images, targets in batches.val():
+        if stopped():
+            return None
+        for piece, truth in zip(images.split(trainer.micro), targets.split(trainer.micro), strict=True):
+            logits, target = trainer.forward(piece, truth)
+            totals.add(trainer.loss(logits, target), logits, target)
+            kept += [logits[i, 0] for i in range(len(piece)) if seen + i in wanted]
+            seen += len(piece)
+    return totals.scores("val"), torch.stack(kept).sigmoid()
+
+
+def sample_positions(number: int) -> list[int]:
+    """Which validation images are shown: a few, spread evenly."""
+    return sorted({int(at) for at in np.linspace(0, number - 1, min(number, NUM_SAMPLES))})
+
+
+def keep_best(
+    trainer: Trainer, progress: Progress, goal: Goal, value: float, samples: Tensor, run: Run
+) -> None:
+    """Keep the weights and predictions of the best epoch so far."""
+    progress.last_value = value
+    if goal.better(value, progress.best_value):
+        progress.best_value, progress.best_epoch = value, progress.epoch
+        progress.samples = (samples * 255).round().byte().cpu()
+        checkpoint.save_weights(trainer.model, run.best)
+
+
+def check_finite(recipe: Recipe, epoch: int, metrics: dict[str, float]) -> None:
+    """A loss that is not a number ends the trial, with what led to it."""
+    for name in ("train_loss", "val_loss"):
+        if not math.isfinite(metrics[name]):
+            raise TrialFailed(
+                f"{name} is {metrics[name]} at epoch {epoch} with {recipe.optimizer}, loss {recipe.loss}, "
+                f"model {recipe.model}, {recipe.image_size} px"
+            )
+
+
+def interrupted(trainer: Trainer, progress: Progress, totals: Totals, began: float, run: Run) -> None:
+    """Save in the middle of an epoch."""
+    progress.totals, progress.spent = totals.state(), time.perf_counter() - began
+    save(trainer, progress, run)
+
+
+def save(trainer: Trainer, progress: Progress, run: Run) -> None:
+    checkpoint.save(run, {**trainer.state(), "progress": vars(progress).copy()})
+
+
+def resume(trainer: Trainer, run: Run) -> Progress:
+    """Continue from the run's checkpoint, or begin."""
+    state = checkpoint.load(run, trainer.device)
+    if state is None:
+        return Progress()
+    trainer.restore(state)
+    return Progress(**state["progress"])

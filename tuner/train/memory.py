@@ -1,0 +1,74 @@
+"""Memory: how much a trial took, and the micro-batch that fits when a batch does not."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tuner.recipe import Recipe
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this error means that the batch was too large for the device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+
+
+def release(device: torch.device) -> None:
+    """Give back what dead tensors hold, so that the next attempt or trial starts clean."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):  # only Linux can forget a process's peak
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory taken since `reset_peak`: on the GPU, or by this process on a processor."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+@dataclass(frozen=True)
+class MicroBatches:
+    """What was learned about batches too large, by model, size and device; shared by the trials of a home."""
+
+    file: Path
+
+    def known(self, recipe: Recipe, device: torch.device) -> int:
+        """The micro-batch to start with: the whole batch unless a smaller one was needed before."""
+        return min(recipe.batch_size, self.recall().get(key(recipe, device), recipe.batch_size))
+
+    def remember(self, recipe: Recipe, device: torch.device, size: int) -> None:
+        aside = self.file.with_suffix(f".{os.getpid()}.tmp")
+        aside.write_text(json.dumps(self.recall() | {key(recipe, device): size}, indent=1))
+        aside.replace(self.file)
+
+    def recall(self) -> dict[str, int]:
+        with suppress(OSError, ValueError):
+            return dict(json.loads(self.file.read_text()))
+        return {}
+
+
+def key(recipe: Recipe, device: torch.device) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return f"{recipe.model} {recipe.image_size}px {name}"

@@ -1,0 +1,45 @@
+"""Running totals of a pass over a split: kept on the device, read once at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuner.parts import locate
+from tuner.tasks import Task
+
+Counts = Callable[[Tensor, Tensor], Tensor]
+
+
+class Totals:
+    """The summed loss, the summed counts, and over how many images."""
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self.counts_of: Counts = locate("scoring", {}, task.counts)
+        self.scores_of = locate("scoring", {}, task.scores)
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.counts: Tensor | None = None
+        self.images = 0
+
+    def add(self, loss: Tensor, logits: Tensor, target: Tensor) -> None:
+        """Count one batch without waiting for the device. `loss` is its mean."""
+        number = logits.shape[0]
+        counts = self.counts_of(logits.detach(), target)
+        self.loss += loss.detach().double() * number
+        self.counts = counts if self.counts is None else self.counts + counts
+        self.images += number
+
+    def scores(self, prefix: str) -> dict[str, float]:
+        """The loss and every metric, named 'val_iou' and so on. Waits for the device."""
+        counts = self.counts.tolist() if self.counts is not None else []
+        values = {"loss": float(self.loss) / max(self.images, 1), **self.scores_of(counts)}
+        return {f"{prefix}_{name}": float(value) for name, value in values.items()}
+
+    def state(self) -> dict[str, Any]:
+        return {"loss": self.loss, "counts": self.counts, "images": self.images}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.loss, self.counts, self.images = state["loss"], state["counts"], state["images"]

@@ -1,0 +1,116 @@
+"""The moving parts of one trial: model, loss, optimizer, schedule, and how a step is made of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner.errors import TrialFailed
+from tuner.losses import LOSSES
+from tuner.models import MODELS
+from tuner.optims import OPTIMIZERS, SCHEDULES, Schedule
+from tuner.parts import build
+from tuner.recipe import Recipe
+from tuner.tasks import Task, find_task
+from tuner.train import checkpoint
+from tuner.train.memory import MicroBatches, is_out_of_memory, release
+from tuner.train.precision import resolve
+from tuner.train.scoring import Totals
+
+CHANNELS = 3
+MEAN = (123.675, 116.28, 103.53)  # of ImageNet, in bytes: what pretrained encoders expect
+STD = (58.395, 57.12, 57.375)
+log = logging.getLogger("tuner")
+
+
+class Trainer:
+    """Built from a recipe and its seed; the same recipe gives the same weights and the same steps."""
+
+    def __init__(self, recipe: Recipe, device: torch.device, micro_batches: MicroBatches) -> None:
+        checkpoint.seed_all(recipe.seed)
+        self.recipe, self.device, self.micro_batches = recipe, device, micro_batches
+        self.task: Task = find_task(recipe.task)
+        self.dtype = resolve(recipe.precision, device)
+        self.model = build_model(recipe, self.task).to(device, memory_format=torch.channels_last)
+        self.loss = build("loss", LOSSES, recipe.loss, self.task.name)
+        self.optimizer: torch.optim.Optimizer = build(
+            "optimizer", OPTIMIZERS, recipe.optimizer, self.model.parameters()
+        )
+        self.schedule: Schedule = build("schedule", SCHEDULES, recipe.schedule, self.optimizer, recipe.epochs)
+        self.micro = micro_batches.known(recipe, device)
+        self.normalise = normaliser(device)
+
+    def step(self, images: Tensor, targets: Tensor, totals: Totals) -> None:
+        """One optimizer step on a batch of bytes; in smaller pieces when it does not fit."""
+        while True:
+            try:
+                done = self.forward_backward(images, targets)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                failed = str(error).splitlines()[0]
+            self.optimizer.zero_grad(set_to_none=True)  # outside the handler: the traceback holds tensors
+            self.halve(failed)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        for loss, logits, target in done:
+            totals.add(loss, logits, target)
+
+    def forward_backward(self, images: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Gradients of the whole batch, piece by piece; each piece weighs as much as it has images."""
+        done = []
+        for piece, truth in zip(images.split(self.micro), targets.split(self.micro), strict=True):
+            logits, target = self.forward(piece, truth)
+            loss = self.loss(logits, target)
+            (loss * (len(piece) / len(images))).backward()
+            done.append((loss.detach(), logits.detach(), target))
+        return done
+
+    def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits in fp32 and their target, on the device."""
+        batch = self.normalise(images.to(self.device, non_blocking=True))
+        target = targets.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+            logits = self.model(batch)
+        return logits.float(), target.unsqueeze(1).float()
+
+    def halve(self, failed: str) -> None:
+        """Try half the micro-batch from now on, and tell the next trials of this shape."""
+        if self.micro == 1:
+            raise TrialFailed(f"out of memory with a single image of {self.recipe.image_size} px: {failed}")
+        self.micro = -(-self.micro // 2)
+        release(self.device)
+        self.micro_batches.remember(self.recipe, self.device, self.micro)
+        log.warning("out of memory: going on with micro-batches of %d, same effective batch", self.micro)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "micro": self.micro,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.micro = state["micro"]
+        checkpoint.restore_random(state["random"])
+
+
+def build_model(recipe: Recipe, task: Task) -> nn.Module:
+    model: nn.Module = build("model", MODELS, recipe.model, CHANNELS, task.outputs)
+    return model
+
+
+def normaliser(device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Bytes (number, height, width, 3) to floats (number, 3, height, width), laid out channels last."""
+    mean = torch.tensor(MEAN, device=device).view(1, CHANNELS, 1, 1)
+    scale = 1 / torch.tensor(STD, device=device).view(1, CHANNELS, 1, 1)
+    return lambda images: (images.permute(0, 3, 1, 2) - mean) * scale

@@ -1,0 +1,310 @@
+"""One worker process: join the study, take trials until the budget is spent or it is told to stop.
+
+It reads its orders as one line of JSON from stdin, so that no password stands on a command line. When
+stdin closes, whoever started it is gone, and it stops as on SIGTERM. Its last line on stdout says how
+it ended.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+import uuid
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState
+from sqlalchemy.engine import Engine
+
+from tuner import database, objective, records
+from tuner.console import log_to_stderr
+from tuner.data.cache import Cached, cached
+from tuner.data.datasets import open_data
+from tuner.data.source import Source
+from tuner.data.survey import Survey, survey
+from tuner.errors import StorageError, TrialFailed, TrialLost, TunerError
+from tuner.recipe import Recipe
+from tuner.runs import Home, Run, commit_of
+from tuner.space import Space, load_space
+from tuner.study import Joined, pruner, rejoin, sampler
+from tuner.train.memory import MicroBatches, release
+from tuner.train.precision import find_device
+
+BEAT_SECONDS = 1.0
+log = logging.getLogger("tuner")
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a fleet tells its worker."""
+
+    storage: str
+    study: str
+    space: str  # the path of its file
+    home: str
+    cache_gb: float
+    cores: list[int]  # to run on; empty for all
+
+    def to_line(self) -> str:
+        return json.dumps(asdict(self)) + "\n"
+
+
+class Worker:
+    """A worker at work. `stop` is set by a signal; training looks at it before every step."""
+
+    def __init__(self, orders: Orders, stop: threading.Event) -> None:
+        self.orders, self.stop = orders, stop
+        self.home = Home(Path(orders.home))
+        self.space: Space = load_space(orders.space)
+        self.joined: Joined = rejoin(orders.storage, orders.study)
+        self.engine: Engine = self.joined.engine
+        self.name = uuid.uuid4().hex[:12]
+        self.device = find_device()
+        self.commit = commit_of(self.space.path)
+        self.sources: dict[str, tuple[Source, Survey]] = {}
+        self.caches: dict[tuple[str, int], Cached] = {}
+        self.doing: dict[str, Any] = {"state": "starting", "number": None, "step": 0, "steps": 0, "value": None}
+        self.joint = objective.Joint(
+            engine=self.engine,
+            worker=self.name,
+            plan=self.joined.plan,
+            device=self.device,
+            micro_batches=MicroBatches(self.home.micro_batches),
+            stopped=stop.is_set,
+            tell=self.tell,
+        )
+
+    def tell(self, **doing: Any) -> None:
+        """Change what the next beat will say."""
+        self.doing = {**self.doing, **doing}
+
+    def work(self) -> None:
+        """Trials, one after the other. Whatever ends this, the trial in hand is put back."""
+        ordinal = records.enter(self.engine, self.joined.id, self.row())
+        study = self.joined.study
+        study.sampler, study.pruner = sampler(self.joined.plan, ordinal), pruner()
+        beating = threading.Thread(target=self.beat, daemon=True)
+        beating.start()
+        try:
+            while not self.stop.is_set():
+                trial = self.take()
+                if trial is None:
+                    break
+                self.one(trial)
+        finally:
+            self.stop.set()
+            beating.join(timeout=5)
+            records.release(self.engine, self.name, died=False)
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "worker": self.name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "born": psutil.Process().create_time(),
+            "device": device_name(self.device),
+            **self.doing,
+        }
+
+    def beat(self) -> None:
+        """Write this worker's row on a clock, until it stops."""
+        while not self.stop.wait(BEAT_SECONDS):
+            with suppress(Exception):  # a database away for a while is training's to meet, not the clock's
+                records.beat(self.engine, self.name, self.doing)
+
+    def take(self) -> optuna.Trial | None:
+        """A trial that was put back, or the next of the budget; None when there is nothing to do."""
+        trial_id = records.take_put_back(self.engine, self.joined.id, self.name)
+        if trial_id is None:
+            trial_id = self.take_new()
+        if trial_id is None:
+            return None
+        study = self.joined.study
+        study._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        study._thread_local.cached_all_trials = None  # as Study.ask does: the sampler must see today's trials
+        return optuna.Trial(study, trial_id)
+
+    def take_new(self) -> int | None:
+        """Claim a slot and bind a waiting trial to it, one that was enqueued or a fresh one.
+
+        A fresh trial is created WAITING, so that a worker killed between two of these lines leaves
+        nothing running that nobody runs.
+        """
+        claim = records.claim_slot(self.engine, self.joined.id, self.name)
+        if claim is None:
+            return None
+        storage, study_id = self.joined.study._storage, self.joined.id
+        waiting = [t._trial_id for t in storage.get_all_trials(study_id, False, (TrialState.WAITING,))]
+        taken = records.bound(self.engine, waiting)
+        for trial_id in [t for t in waiting if t not in taken]:
+            if records.bind(self.engine, claim, trial_id):
+                return trial_id
+        fresh = optuna.trial.create_trial(state=TrialState.WAITING)
+        while not records.bind(self.engine, claim, trial_id := storage.create_new_trial(study_id, fresh)):
+            pass  # another worker saw it waiting and was quicker
+        return trial_id
+
+    def one(self, trial: optuna.Trial) -> None:
+        """One trial from its suggestion to its result, and clean up after it."""
+        run = self.home.run(self.orders.study, trial.number)
+        if not trial._cached_frozen_trial.intermediate_values and not trial.user_attrs:
+            run.clear()  # of an older study of the same name
+        try:
+            with database.told(self.orders.storage):
+                self.attempt(trial, run.make())
+        except StorageInternalError as error:
+            raise StorageError(f"{database.shown(self.orders.storage)}: {error}") from error
+        except TrialLost as lost:
+            log.info("trial %d: dropped, %s", trial.number, lost)
+        except TrialFailed as failed:
+            self.fail(trial, run, str(failed))
+        except TunerError:
+            raise  # the disk or the database: not this trial's fault, it is put back
+        except Exception:
+            self.fail(trial, run, traceback.format_exc())
+            raise
+        finally:
+            self.tell(state="idle", number=None, step=0, steps=0, value=None, params=None)
+        gc.collect()  # a pruned or failed trial's model hangs in a cycle until then
+        release(self.device)
+
+    def attempt(self, trial: optuna.Trial, run: Run) -> None:
+        died = records.deaths(self.engine, trial._trial_id)
+        if died >= records.MOST_DEATHS:
+            raise TrialFailed(f"set aside: {died} workers died while they trained it")
+        recipe = objective.choose(self.space, self.joined.plan, trial)
+        self.tell(state="preparing", number=trial.number, steps=recipe.epochs, params=trial.params)
+        data = self.data_for(recipe)
+        objective.note_start(trial, recipe, data, self.commit)
+        self.tell(state="training", step=0, steps=recipe.epochs)
+        outcome = objective.run_trial(self.joint, trial, recipe, data, run)
+        if outcome.end == "stopped":
+            log.info("trial %d: stopped at epoch %d, put back", trial.number, outcome.progress.epoch)
+            return
+        self.finish(trial, recipe, data, run, outcome)
+
+    def finish(
+        self, trial: optuna.Trial, recipe: Recipe, data: Cached, run: Run, outcome: objective.Outcome
+    ) -> None:
+        """Pictures, notes and artifacts first: a finished trial cannot be written on."""
+        rows = objective.pictures(self.joint, trial, data, run, outcome)
+        self.upload(trial, run)
+        objective.note_end(trial, outcome, socket.gethostname(), device_name(self.device))
+        records.still_mine(self.engine, trial._trial_id, self.name)
+        if outcome.end == "pruned":
+            self.joined.study.tell(trial, state=TrialState.PRUNED)
+            run.drop_weights()
+        else:
+            self.joined.study.tell(trial, outcome.progress.best_value)
+        self.note(trial, objective.recipe_note(recipe, self.joined.plan.goal, rows, outcome.progress.best_epoch))
+        log.info("trial %d: %s, best %s at epoch %d", trial.number, outcome.end,
+                 outcome.progress.best_value, outcome.progress.best_epoch)  # fmt: skip
+
+    def fail(self, trial: optuna.Trial, run: Run, reason: str) -> None:
+        """End a trial as failed, with the reason on it."""
+        log.warning("trial %d failed: %s", trial.number, reason)
+        with suppress(TrialLost):
+            records.still_mine(self.engine, trial._trial_id, self.name)
+            trial.set_user_attr("failure", reason)
+            self.joined.study.tell(trial, state=TrialState.FAIL)
+            run.drop_weights()
+
+    def upload(self, trial: optuna.Trial, run: Run) -> None:
+        """The pictures as artifacts, where the dashboard finds them."""
+        store = optuna.artifacts.FileSystemArtifactStore(self.home.artifacts)
+        for file in (run.predictions, run.curves):
+            if file.exists():
+                optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
+
+    def note(self, trial: optuna.Trial, body: str) -> None:
+        from optuna_dashboard import save_note
+
+        save_note(trial, body)
+
+    def data_for(self, recipe: Recipe) -> Cached:
+        """The decoded data of a recipe: from the cache on disk, opened once a worker."""
+        part, size = recipe.data, recipe.image_size
+        name = str(part.without("image_size"))
+        if name not in self.sources:
+            source = open_data(part)
+            self.sources[name] = source, survey(source, self.home.cache, self.progress("reading"))
+        source, found = self.sources[name]
+        if (name, size) not in self.caches:
+            self.caches[name, size] = cached(
+                source,
+                found.fingerprint,
+                size,
+                self.home.cache,
+                most_gb=self.orders.cache_gb,
+                progress=self.progress(f"caching {size} px"),
+            )
+        return self.caches[name, size]
+
+    def progress(self, state: str) -> Any:
+        return lambda done, of: self.tell(state=state, step=done, steps=of)
+
+
+def device_name(device: Any) -> str:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def settle(orders: Orders) -> None:
+    """Keep to the given cores; OpenCV's own threads would fight with torch's."""
+    import cv2
+    import torch
+
+    if orders.cores:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, orders.cores)
+        torch.set_num_threads(len(orders.cores))
+    cv2.setNumThreads(1)
+    gc.collect()
+    gc.freeze()  # what the imports made lives as long as the process: no need to look at it after each trial
+
+
+def watch_parent(stop: threading.Event) -> None:
+    """Stop when stdin closes."""
+    sys.stdin.read()
+    stop.set()
+
+
+def main() -> int:
+    """The process: orders in, work, one line of JSON out. Exit code 0, 2 for a told error, 1 for a bug."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fleet decides
+    log_to_stderr()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    orders = Orders(**json.loads(sys.stdin.readline()))
+    threading.Thread(target=watch_parent, args=(stop,), daemon=True).start()
+    try:
+        settle(orders)
+        Worker(orders, stop).work()
+    except TunerError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        return 2
+    except Exception as error:
+        traceback.print_exc()
+        print(json.dumps({"bug": f"{type(error).__name__}: {error}"}), flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
