@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuner.recipe import Part, Recipe, use
     from tuner.goal import Goal, maximize, minimize
+    from tuner.recipe import Part, Recipe, use
 
 __version__ = "0.1.0"
 __all__ = ["Goal", "Part", "Recipe", "maximize", "minimize", "use"]
 
-_HOME = {name: "tuner.recipe" for name in ("Part", "Recipe", "use")} | {
-    name: "tuner.goal" for name in ("Goal", "maximize", "minimize")
+_HOME = {
+    **dict.fromkeys(("Part", "Recipe", "use"), "tuner.recipe"),
+    **dict.fromkeys(("Goal", "maximize", "minimize"), "tuner.goal"),
 }
 
 

@@ -1,7 +1,7 @@
 """A bundle: the exported best model as a folder that needs no database.
 
-    weights.safetensors  recipe.json  metrics.json  history.csv  card.md  curves.png  predictions.png
-    bundle.json          its version, and the hash of every other file
+weights.safetensors  recipe.json  metrics.json  history.csv  card.md  curves.png  predictions.png
+bundle.json          its version, and the hash of every other file
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def export(best: Best, run: Run, folder: Path, force: bool) -> Path:
     if folder.exists() and not force:
         raise FilesError(f"{folder} exists already. Choose another folder, or replace it with --force.")
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FilesError(f"{folder} exists and is no bundle; --force replaces bundles only. Choose another folder.")
+        raise FilesError(
+            f"{folder} exists and is no bundle; --force replaces bundles only. Choose another folder."
+        )
     if not run.best.is_file():
         raise StudyError(
             f"the weights of trial {best.trial.number} are not at {run.best}. "
@@ -181,6 +183,7 @@ model = load("this folder")            # a torch.nn.Module in eval mode
 mask = predict_image(model, "photo.jpg", image_size={recipe.image_size})  # 0 and 1, as large as the photo
 ```
 
-Made with tuner {made.get("tuner")}, torch {made.get("torch")}, python {made.get("python")}, commit {made.get("commit") or "unknown"}.
+Made with tuner {made.get("tuner")}, torch {made.get("torch")}, python {made.get("python")},
+commit {made.get("commit") or "unknown"}.
 The whole recipe is in `recipe.json`, every epoch in `history.csv`.
 """

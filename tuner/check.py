@@ -91,5 +91,7 @@ def trial_run(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> lis
         tried[once] = [f"{recipe.model} with images of {size} px: {error}"]
         return tried[once]
     if tuple(output.shape) != (2, task.outputs, size, size):
-        tried[once] = [f"{recipe.model} gives {tuple(output.shape)} for images of {size} px, which is no mask of them"]
+        tried[once] = [
+            f"{recipe.model} gives {tuple(output.shape)} for images of {size} px, which is no mask of them"
+        ]
     return tried[once]

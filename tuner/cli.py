@@ -86,14 +86,20 @@ def engine_of(storage: str | None, home: str) -> Engine:
 @main.command()
 @click.option("--space", required=True, metavar="NAME|PATH", help="A search space: see tuner spaces.")
 @click.option("--data", metavar="NAME|PATH", help="Another dataset or folder than the space's own.")
-@click.option("--trials", type=click.IntRange(min=1), help="Trials in all, over every worker and restart.  [default: 50]")
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after so long; type it again to go on.")
+@click.option(
+    "--trials", type=click.IntRange(min=1), help="Trials in all, over every worker and restart.  [default: 50]"
+)
+@click.option(
+    "--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after so long; type it again to go on."
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Worker processes here.  [default: one a GPU, or one]")
 @storage_options
 @click.option("--study", metavar="NAME", help="Name of the study.  [default: the space's]")
 @click.option("--seed", default=0, show_default=True, help="Of the whole study.")
 @click.option("--rehearse", is_flag=True, help="Toy size on generated data, into a study of its own.")
-@click.option("--cache-gb", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Room for decoded images.")
+@click.option(
+    "--cache-gb", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Room for decoded images."
+)
 def run(home: str, **options: Any) -> None:
     """Search: create the study or go on with it.
 
@@ -271,7 +277,9 @@ def status_json(now: Any) -> dict[str, Any]:
 @click.option("--export", "folder", metavar="DIR", help="Write the model and all about it into a new folder.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def best(home: str, storage: str | None, study: str | None, folder: str | None, force: bool, as_json: bool) -> None:
+def best(
+    home: str, storage: str | None, study: str | None, folder: str | None, force: bool, as_json: bool
+) -> None:
     """Show the best trial; export its model as a folder that needs no database.
 
     \b
@@ -288,7 +296,9 @@ def best(home: str, storage: str | None, study: str | None, folder: str | None, 
         export(found, run_of_trial, Path(folder).expanduser(), force)
     if as_json:
         return echo_json(found.to_json() | ({"exported": folder} if folder else {}))
-    click.echo(f"{found.study.name}: trial {found.trial.number}, {found.study.goal.metric} {found.trial.value:.4f}")
+    click.echo(
+        f"{found.study.name}: trial {found.trial.number}, {found.study.goal.metric} {found.trial.value:.4f}"
+    )
     click.echo(f"  best of {found.finished} trials, beat {found.beaten}, {found.failed} failed")
     for name, value in found.trial.params.items():
         click.echo(f"  {name:<14} {value:.4g}" if isinstance(value, float) else f"  {name:<14} {value}")
@@ -302,7 +312,9 @@ def best(home: str, storage: str | None, study: str | None, folder: str | None, 
 @main.command()
 @click.argument("bundle", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
-@click.option("--out", default="predictions", show_default=True, metavar="DIR", help="Folder for masks and overlays.")
+@click.option(
+    "--out", default="predictions", show_default=True, metavar="DIR", help="Folder for masks and overlays."
+)
 def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
     """Write a mask and an overlay for each image, with an exported bundle alone.
 

@@ -30,8 +30,8 @@ def serve(url: str, home: Home, host: str, port: int, ready: Callable[[str], Non
     """Serve until interrupted. `ready` gets the address; port 0 takes a free one."""
     if host not in LOOPBACK:
         raise TunerError(
-            f"the dashboard has no login and can delete studies, so it listens on this machine only; {host} is not "
-            "allowed. Reach it from elsewhere through: ssh -L 8080:127.0.0.1:8080 THIS_HOST"
+            "the dashboard has no login and can delete studies, so it listens on this machine only; "
+            f"{host} is not allowed. Reach it from elsewhere through: ssh -L 8080:127.0.0.1:8080 THIS_HOST"
         )
     if database.is_absent(url):
         raise StorageError(f"no database at {database.shown(url)} yet. Begin with: tuner run --space unet_k")
@@ -46,7 +46,9 @@ def serve(url: str, home: Home, host: str, port: int, ready: Callable[[str], Non
     try:
         server = make_server(host, port, app, server_class=Server, handler_class=Quiet)
     except OSError as error:
-        raise TunerError(f"port {port} of {host} cannot be used ({error.strerror}). Choose another with --port.") from error
+        raise TunerError(
+            f"port {port} of {host} cannot be used ({error.strerror}). Choose another with --port."
+        ) from error
     with server:
         ready(f"http://{host}:{server.server_port}/dashboard/")
         server.serve_forever()

@@ -71,7 +71,9 @@ def reach(url: str) -> Engine:
         engine = sa.create_engine(parsed, **engine_options(parsed))
         set_up(engine)
     except (ImportError, sa.exc.NoSuchModuleError) as error:
-        raise StorageError(f"no driver for {shown(url)}: {error}. Install it, or use postgresql:// or sqlite:///.") from error
+        raise StorageError(
+            f"no driver for {shown(url)}: {error}. Install it, or use postgresql:// or sqlite:///."
+        ) from error
     with told(url):
         refuse_strangers(engine, url)
     return engine
@@ -86,7 +88,9 @@ def refuse_strangers(engine: Engine, url: str) -> None:
             "Nothing was changed; give tuner a database of its own."
         )
     if tables and "version_info" not in tables:
-        raise StorageError(f"{shown(url)} has a table 'studies' that is not Optuna's. Give tuner a database of its own.")
+        raise StorageError(
+            f"{shown(url)} has a table 'studies' that is not Optuna's. Give tuner a database of its own."
+        )
 
 
 @contextmanager

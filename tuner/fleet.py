@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import IO
 
@@ -135,7 +136,8 @@ class Fleet:
         self.finished = finished
         if seat.restarts > MOST_RESTARTS:
             seat.done = True
-            self.error = f"worker {seat.number} died {seat.restarts} times in a row (exit code {code}); see {self.log_of(seat)}"
+            times = f"died {seat.restarts} times in a row (exit code {code})"
+            self.error = f"worker {seat.number} {times}; see {self.log_of(seat)}"
             return 1
         return 0
 
@@ -163,7 +165,7 @@ class Fleet:
         seat.process.stdin.write(json.dumps({**vars(self.orders), "cores": seat.cores}) + "\n")
         seat.process.stdin.flush()
 
-    def log_of(self, seat: Seat) -> os.PathLike[str]:
+    def log_of(self, seat: Seat) -> Path:
         return self.home.log(self.info.name, f"worker-{seat.number}")
 
     def last_words(self, seat: Seat) -> str:
@@ -176,7 +178,8 @@ class Fleet:
             seat.log.close()
         said = json.loads(lines[-1]) if lines else {}
         if "bug" in said:
-            return f"a worker met a bug: {said['bug']}. The trial was marked as failed; the traceback is in {self.log_of(seat)}"
+            told = f"a worker met a bug: {said['bug']}. The trial was marked as failed"
+            return f"{told}; the traceback is in {self.log_of(seat)}"
         return str(said.get("error", ""))
 
     def ask_to_stop(self) -> None:
@@ -269,5 +272,3 @@ def find_gpus() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in told.stdout.splitlines() if line.strip()]
-
-

@@ -1,4 +1,4 @@
-"""`tuner run`: from a space's name to a working fleet. Everything that can be wrong is met before a worker starts."""
+"""`tuner run`: from a space's name to a working fleet; what can be wrong is met before a worker starts."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ def run(request: Request) -> Finished:
     info = overview.find_study(joined.engine, name)
     show = live.view(joined.engine, info)
     workers = fleet.Fleet(
-        orders=fleet.Orders(
-            url, name, str(space.path.absolute()), str(home.folder.absolute()), request.cache_gb
-        ),
+        orders=fleet.Orders(url, name, str(space.path.absolute()), str(home.folder.absolute()), request.cache_gb),
         home=home,
         engine=joined.engine,
         info=info,
@@ -114,4 +112,3 @@ def set_budget(engine: Engine, study_id: int, request: Request) -> None:
         records.set_budget(engine, study_id, request.trials)
     elif records.budget(engine, study_id) is None and request.hours is None:
         records.set_budget(engine, study_id, NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)
-

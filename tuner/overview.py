@@ -18,9 +18,7 @@ from tuner.goal import Goal
 from tuner.records import claim_table, epoch_table, study_table, worker_table
 
 studies = sa.table("studies", sa.column("study_id"), sa.column("study_name"))
-study_attrs = sa.table(
-    "study_user_attributes", sa.column("study_id"), sa.column("key"), sa.column("value_json")
-)
+study_attrs = sa.table("study_user_attributes", sa.column("study_id"), sa.column("key"), sa.column("value_json"))
 trials = sa.table(
     "trials",
     sa.column("trial_id"),

@@ -75,7 +75,7 @@ class Recipe:
         plain = dict(data)
         if (version := plain.pop("version", None)) != VERSION:
             raise ValueError(f"a recipe of version {version}; this tuner reads version {VERSION}")
-        values = {k: Part(v["name"], v["args"]) if isinstance(v, dict) else v for k, v in plain.items()}
+        values: dict[str, Any] = {
+            k: Part(v["name"], v["args"]) if isinstance(v, dict) else v for k, v in plain.items()
+        }
         return Recipe(**values)
-
-

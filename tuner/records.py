@@ -96,9 +96,7 @@ def budget(engine: Engine, study_id: int) -> int | None:
 @retried
 def set_budget(engine: Engine, study_id: int, num_trials: int) -> None:
     with engine.begin() as db:
-        db.execute(
-            sa.update(study_table).where(study_table.c.study_id == study_id).values(num_trials=num_trials)
-        )
+        db.execute(sa.update(study_table).where(study_table.c.study_id == study_id).values(num_trials=num_trials))
 
 
 def claimed(db: Connection, study_id: int) -> int:
@@ -118,9 +116,7 @@ def take_put_back(engine: Engine, study_id: int, worker: str) -> int | None:
     with engine.begin() as db:
         waiting = db.scalars(put_back(study_id).limit(5)).all()
         for claim_id in waiting:
-            mine = sa.update(claim_table).where(
-                claim_table.c.claim_id == claim_id, claim_table.c.worker.is_(None)
-            )
+            mine = sa.update(claim_table).where(claim_table.c.claim_id == claim_id, claim_table.c.worker.is_(None))
             if db.execute(mine.values(worker=worker)).rowcount:
                 return db.scalar(sa.select(claim_table.c.trial_id).where(claim_table.c.claim_id == claim_id))
     return None
@@ -147,9 +143,7 @@ def claim_slot(engine: Engine, study_id: int, worker: str) -> int | None:
         most = db.scalar(sa.select(study_table.c.num_trials).where(study_table.c.study_id == study_id))
         if most is not None and claimed(db, study_id) >= most:
             return None
-        last = db.scalar(
-            sa.select(sa.func.max(claim_table.c.slot)).where(claim_table.c.study_id == study_id)
-        )
+        last = db.scalar(sa.select(sa.func.max(claim_table.c.slot)).where(claim_table.c.study_id == study_id))
         row = db.execute(
             sa.insert(claim_table).values(study_id=study_id, slot=(last or 0) + 1, worker=worker, deaths=0)
         )
@@ -161,9 +155,7 @@ def bind(engine: Engine, claim_id: int, trial_id: int) -> bool:
     try:
         with engine.begin() as db:
             db.execute(sa.delete(epoch_table).where(epoch_table.c.trial_id == trial_id))
-            db.execute(
-                sa.update(claim_table).where(claim_table.c.claim_id == claim_id).values(trial_id=trial_id)
-            )
+            db.execute(sa.update(claim_table).where(claim_table.c.claim_id == claim_id).values(trial_id=trial_id))
         return True
     except sa.exc.IntegrityError:
         return False
@@ -232,11 +224,17 @@ def release(engine: Engine, worker: str, died: bool) -> list[int]:
     """
     with engine.begin() as db:
         held = [claim_table.c.worker == worker, claim_table.c.study_id == trials.c.study_id]
-        open_trials = sa.select(trials.c.trial_id).join(
-            claim_table, claim_table.c.trial_id == trials.c.trial_id
-        ).where(*held, trials.c.state.in_(["RUNNING", "WAITING"]))
+        open_trials = (
+            sa.select(trials.c.trial_id)
+            .join(claim_table, claim_table.c.trial_id == trials.c.trial_id)
+            .where(*held, trials.c.state.in_(["RUNNING", "WAITING"]))
+        )
         ids = list(db.scalars(open_trials))
-        db.execute(sa.update(trials).where(trials.c.trial_id.in_(ids), trials.c.state == "RUNNING").values(state="WAITING"))
+        db.execute(
+            sa.update(trials)
+            .where(trials.c.trial_id.in_(ids), trials.c.state == "RUNNING")
+            .values(state="WAITING")
+        )
         db.execute(
             sa.update(claim_table)
             .where(claim_table.c.trial_id.in_(ids), claim_table.c.worker == worker)

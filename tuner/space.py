@@ -71,9 +71,8 @@ def find_space(name: str) -> Path:
         return path
     known = known_spaces()
     if name not in known:
-        raise SpaceError(
-            f"no space '{name}'.{near(name, known)} Known: {', '.join(sorted(known))}; or give the path of a .py file."
-        )
+        names = ", ".join(sorted(known))
+        raise SpaceError(f"no space '{name}'.{near(name, known)} Known: {names}; or give the path of a .py file.")
     return known[name]
 
 
@@ -166,7 +165,7 @@ def two_ways(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:
             try:
                 check_distribution_compatibility(kinds[0], other)
             except ValueError:
-                yield f"parameter '{name}' is drawn in two ways: {kinds[0]} and {other}; give one of them another name"
+                yield f"parameter '{name}' is drawn in two ways: {kinds[0]} and {other}; rename one of them"
 
 
 def merged(kinds: list[BaseDistribution]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def join(url: str, name: str, plan: Plan) -> Joined:
     storage, engine = open_storage(url)
     with database.told(url):
         try:
-            study = optuna.create_study(storage=storage, study_name=name, direction=plan.goal.direction)
+            study = optuna.create_study(storage=storage, study_name=name, direction=plan.goal.direction)  # type: ignore[arg-type]
             records.open_study(engine, study._study_id, is_new=True)
             write_plan(study, plan)
         except optuna.exceptions.DuplicatedStudyError:
@@ -165,5 +165,3 @@ def mix(*parts: object) -> int:
     """A seed of 31 bits from anything that can be written down."""
     digest = hashlib.blake2b(":".join(map(str, parts)).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1
-
-

@@ -39,6 +39,7 @@ from tuner.recipe import Recipe
 from tuner.runs import Home, Run, commit_of
 from tuner.space import Space, load_space
 from tuner.study import Joined, pruner, rejoin, sampler
+from tuner.train.loop import Outcome
 from tuner.train.memory import MicroBatches, release
 from tuner.train.precision import find_device
 
@@ -195,9 +196,7 @@ class Worker:
             return
         self.finish(trial, recipe, data, run, outcome)
 
-    def finish(
-        self, trial: optuna.Trial, recipe: Recipe, data: Cached, run: Run, outcome: objective.Outcome
-    ) -> None:
+    def finish(self, trial: optuna.Trial, recipe: Recipe, data: Cached, run: Run, outcome: Outcome) -> None:
         """Pictures, notes and artifacts first: a finished trial cannot be written on."""
         rows = objective.pictures(self.joint, trial, data, run, outcome)
         self.upload(trial, run)

@@ -66,9 +66,7 @@ class Batches:
         images, targets = self.data.images[indices], self.data.targets[indices]
         if epoch is not None and (augment := self.augmenter_of(mine)):
             for at, index in enumerate(indices):
-                images[at], targets[at] = augment(
-                    images[at], targets[at], item_seed(self.seed, epoch, int(index))
-                )
+                images[at], targets[at] = augment(images[at], targets[at], item_seed(self.seed, epoch, int(index)))
         batch = torch.from_numpy(images), torch.from_numpy(targets)
         return (batch[0].pin_memory(), batch[1].pin_memory()) if self.pin else batch
 

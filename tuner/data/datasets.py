@@ -16,7 +16,7 @@ DATASETS = {
     "weizmann_horse": "tuner.data.datasets:weizmann_horse",
 }
 HOW_TO_GET = {
-    "weizmann_horse": "It is on Kaggle as 'Weizmann Horse Database': put its rgb/ and figure_ground/ folders there",
+    "weizmann_horse": "It is on Kaggle as 'Weizmann Horse Database': put its rgb/ and figure_ground/ there",
 }
 
 
@@ -64,7 +64,6 @@ def data_problems(part: Part) -> list[str]:
         return problems("dataset", {part.name: "tuner.data.folder:folder"}, part)
     if part.name not in DATASETS:
         known = ", ".join(sorted(DATASETS))
-        return [
-            f"no dataset or folder '{part.name}'.{near(part.name, DATASETS)} Known: {known}, or the path of a folder."
-        ]
+        maybe = near(part.name, DATASETS)
+        return [f"no dataset or folder '{part.name}'.{maybe} Known: {known}, or the path of a folder."]
     return problems("dataset", DATASETS, part)

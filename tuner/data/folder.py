@@ -1,8 +1,8 @@
 """Read a folder as a dataset: image and mask folders, or one folder a class, split or not.
 
-    images/ masks/          or  rgb/ figure_ground/        pairs by the stem of their names
-    CLASS/ CLASS/ ...                                      the folder is the class
-    train/ val/ test/       around either of them; "valid" and "validation" are val
+images/ masks/          or  rgb/ figure_ground/        pairs by the stem of their names
+CLASS/ CLASS/ ...                                      the folder is the class
+train/ val/ test/       around either of them; "valid" and "validation" are val
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ MASK_ENDINGS = ("_mask", "_segmentation", "_gt")
 LAYOUTS = "images/ + masks/, rgb/ + figure_ground/, or one folder a class, each also inside train/ val/ test/"
 
 
-def folder(
-    path: Path, *, name: str = "", image_size: int = 256, val: float = 0.2, split_seed: int = 0
-) -> Source:
+def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """A dataset from a folder. A given val/ or test/ is kept; without val/, a part of train is held out."""
     parts = split_folders(path)
     found = [found_in(part, split) for split, part in parts.items()]

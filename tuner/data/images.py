@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,7 +40,7 @@ def read_mask(path: Path) -> Image:
     return (values > (127 if highest < 256 else 32767)).astype(np.uint8)
 
 
-def grey(picture: Pillow.Image) -> NDArray[np.generic]:
+def grey(picture: Pillow.Image) -> NDArray[Any]:
     """One channel: palette masks by index, colour masks by brightness."""
     if picture.mode in ("P", "1", "L") or picture.mode.startswith("I") or picture.mode == "F":
         values = np.asarray(picture)
@@ -47,11 +48,11 @@ def grey(picture: Pillow.Image) -> NDArray[np.generic]:
     return np.asarray(picture.convert("L"))
 
 
-def is_two_valued(values: NDArray[np.generic], highest: int) -> bool:
+def is_two_valued(values: NDArray[Any], highest: int) -> bool:
     return bool(((values == 0) | (values == highest)).all())
 
 
-def eight_bits(values: NDArray[np.generic]) -> Image:
+def eight_bits(values: NDArray[Any]) -> Image:
     """Scale 16-bit to 8-bit; Pillow's own conversion clips everything above 255 to white."""
     if values.max(initial=0) > 255:
         return np.clip(values.astype(np.float64) / 257 + 0.5, 0, 255).astype(np.uint8)

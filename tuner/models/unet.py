@@ -38,9 +38,8 @@ class UNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         if min(image.shape[-2:]) < SMALLEST_SIDE:
             height, width = image.shape[-2:]
-            raise ValueError(
-                f"an image of {height} x {width} is too small for 'unet': at least {SMALLEST_SIDE} x {SMALLEST_SIDE}"
-            )
+            least = f"at least {SMALLEST_SIDE} x {SMALLEST_SIDE} is needed"
+            raise ValueError(f"an image of {height} x {width} is too small for 'unet': {least}")
         x1 = self.down1(image)
         x2 = self.down2(F.max_pool2d(x1, 2))
         x3 = self.down3(F.max_pool2d(x2, 2))

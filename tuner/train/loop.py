@@ -80,9 +80,7 @@ def train(
     """
     trainer = Trainer(recipe, device, micro_batches)
     progress = resume(trainer, run)
-    batches = Batches(
-        data, recipe.batch_size, recipe.seed, recipe.augment, pin=device.type == "cuda"
-    )
+    batches = Batches(data, recipe.batch_size, recipe.seed, recipe.augment, pin=device.type == "cuda")
     memory.reset_peak(device)
     end = "finished"
     while progress.epoch <= recipe.epochs:
@@ -114,12 +112,14 @@ def one_epoch(
     trainer.model.train()
     for images, targets in batches.train(progress.epoch, progress.step):
         if stopped():
-            return interrupted(trainer, progress, totals, began, run)
+            interrupted(trainer, progress, totals, began, run)
+            return None
         trainer.step(images, targets, totals)
         progress.step += 1
     scored = validate(trainer, batches, stopped)
     if scored is None:
-        return interrupted(trainer, progress, totals, began, run)
+        interrupted(trainer, progress, totals, began, run)
+        return None
     metrics = totals.scores("train") | scored[0]
     seconds = time.perf_counter() - began
     check_finite(trainer.recipe, progress.epoch, metrics)
@@ -161,9 +161,7 @@ def sample_positions(number: int) -> list[int]:
     return sorted({int(at) for at in np.linspace(0, number - 1, min(number, NUM_SAMPLES))})
 
 
-def keep_best(
-    trainer: Trainer, progress: Progress, goal: Goal, value: float, samples: Tensor, run: Run
-) -> None:
+def keep_best(trainer: Trainer, progress: Progress, goal: Goal, value: float, samples: Tensor, run: Run) -> None:
     """Keep the weights and predictions of the best epoch so far."""
     progress.last_value = value
     if goal.better(value, progress.best_value):

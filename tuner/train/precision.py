@@ -19,7 +19,9 @@ def find_device() -> torch.device:
 def resolve(precision: str, device: torch.device) -> torch.dtype:
     """bfloat16 where it is faster ("auto"), or as the recipe insists."""
     if precision not in PRECISIONS:
-        raise PartError(f"no precision '{precision}'.{near(precision, PRECISIONS)} Known: {', '.join(PRECISIONS)}.")
+        raise PartError(
+            f"no precision '{precision}'.{near(precision, PRECISIONS)} Known: {', '.join(PRECISIONS)}."
+        )
     if precision == "auto":
         return torch.bfloat16 if gains(device) else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32

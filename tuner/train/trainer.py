@@ -35,7 +35,7 @@ class Trainer:
         self.recipe, self.device, self.micro_batches = recipe, device, micro_batches
         self.task: Task = find_task(recipe.task)
         self.dtype = resolve(recipe.precision, device)
-        self.model = build_model(recipe, self.task).to(device, memory_format=torch.channels_last)
+        self.model = build_model(recipe, self.task).to(device).to(memory_format=torch.channels_last)
         self.loss = build("loss", LOSSES, recipe.loss, self.task.name)
         self.optimizer: torch.optim.Optimizer = build(
             "optimizer", OPTIMIZERS, recipe.optimizer, self.model.parameters()
