@@ -7,9 +7,9 @@ from dataclasses import replace
 from tuner.recipe import Part, Recipe
 from tuner.tasks import find_task
 
-NUM_TRIALS = 6
+NUM_TRIALS = 8
 SHRINK = 8  # image size and width are divided by this,
-FEWER = 12  # epochs by this
+FEWER = 8  # epochs by this
 SMALLEST_SIDE = 32  # pixels
 WIDTHS = ("k",)  # the arguments of models that are widths
 GENERATED = {"masks": "shapes"}  # the generated dataset for each kind of targets

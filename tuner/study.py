@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +102,9 @@ def rejoin(url: str, name: str) -> Joined:
 
 
 def write_plan(study: optuna.Study, plan: Plan) -> None:
-    study.set_metric_names([plan.goal.metric])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([plan.goal.metric])
     study.set_user_attr("tuner", {**vars(plan), "goal": [plan.goal.metric, plan.goal.direction]})
 
 

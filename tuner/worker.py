@@ -41,7 +41,7 @@ from tuner.space import Space, load_space
 from tuner.study import Joined, pruner, rejoin, sampler
 from tuner.train.loop import Outcome
 from tuner.train.memory import MicroBatches, release
-from tuner.train.precision import find_device
+from tuner.train.precision import device_name, find_device, keep_to
 
 BEAT_SECONDS = 1.0
 log = logging.getLogger("tuner")
@@ -255,23 +255,12 @@ class Worker:
         return lambda done, of: self.tell(state=state, step=done, steps=of)
 
 
-def device_name(device: Any) -> str:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
-
-
 def settle(orders: Orders) -> None:
     """Keep to the given cores; OpenCV's own threads would fight with torch's."""
     import cv2
-    import torch
 
     if orders.cores:
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, orders.cores)
-        torch.set_num_threads(len(orders.cores))
+        keep_to(orders.cores)
     cv2.setNumThreads(1)
     gc.collect()
     gc.freeze()  # what the imports made lives as long as the process: no need to look at it after each trial

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -14,6 +15,20 @@ PRECISIONS = ("auto", "fp32", "bf16")
 def find_device() -> torch.device:
     """The GPU this worker was pinned to, or the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """As people call it: the GPU's name, or the processor with the threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def keep_to(cores: list[int]) -> None:
+    """Run on these cores only, with a thread for each."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    torch.set_num_threads(len(cores))
 
 
 def resolve(precision: str, device: torch.device) -> torch.dtype:
