@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.data.shapes import draw_picture
+from tuner.data.cache import Cached, cached
+from tuner.data.shapes import draw_picture, shapes
+from tuner.recipe import Recipe, use
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,3 +61,29 @@ def tuner(tmp_path: Path) -> Tuner:
         )
 
     return call
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Cached:
+    """Thirty generated pictures of 32 pixels, as training sees them. Read-only, as every cache."""
+    source = shapes()
+    few = replace(source, items=source.items[:30])
+    return cached(few, "toy", 32, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def toy_recipe() -> Recipe:
+    """A recipe for `toy_data` that draws on every generator: dropout, flips, shuffling."""
+    return Recipe(
+        task="binary",
+        data=use("shapes", image_size=32),
+        augment=use("flip"),
+        model=use("unet", k=4, dropout=0.2),
+        loss=use("bce"),
+        optimizer=use("adam", lr=3e-3),
+        schedule=use("plateau", patience=0),
+        epochs=2,
+        batch_size=8,
+        precision="fp32",
+        seed=7,
+    )

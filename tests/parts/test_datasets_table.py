@@ -1,0 +1,114 @@
+"""One base test over every table: what each entry must say of itself; and over every dataset."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tuner.data.augment import AUGMENTATIONS
+from tuner.data.datasets import DATASETS, HOW_TO_GET, open_data
+from tuner.data.folder import folder
+from tuner.errors import DataError, PartError
+from tuner.losses import LOSSES
+from tuner.models import MODELS
+from tuner.optims import OPTIMIZERS, SCHEDULES
+from tuner.parts import Table, build, locate, problems, searchable
+from tuner.recipe import Part, use
+
+SUPPLIED: dict[str, tuple[Table, list[str]]] = {  # what the program gives to the builders of each table
+    "model": (MODELS, ["channels", "classes"]),
+    "loss": (LOSSES, ["mode"]),
+    "optimizer": (OPTIMIZERS, ["params"]),
+    "schedule": (SCHEDULES, ["optimizer", "epochs"]),
+    "augmentation": (AUGMENTATIONS, ["size"]),
+    "dataset": (DATASETS, []),
+}
+ENTRIES = [(kind, name) for kind, (table, _) in SUPPLIED.items() for name in table]
+every_entry = pytest.mark.parametrize(("kind", "name"), ENTRIES, ids=lambda text: text)
+every_dataset = pytest.mark.parametrize("name", DATASETS)
+
+
+@every_entry
+def test_the_first_line_says_what_it_is(kind: str, name: str) -> None:
+    first = (locate(kind, SUPPLIED[kind][0], name).__doc__ or "").partition("\n")[0]
+    assert len(first) > 10 and first.endswith(".")
+
+
+@every_entry
+def test_positional_is_supplied_and_keyword_only_is_searchable(kind: str, name: str) -> None:
+    table, supplied = SUPPLIED[kind]
+    parameters = inspect.signature(locate(kind, table, name)).parameters.values()
+    assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == supplied
+    assert all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters)
+
+
+@every_entry
+def test_every_argument_has_a_type_and_a_default(kind: str, name: str) -> None:
+    for parameter in searchable(locate(kind, SUPPLIED[kind][0], name)).values():
+        assert parameter.annotation is not parameter.empty, parameter.name
+        assert parameter.default is not parameter.empty, parameter.name
+
+
+@every_entry
+def test_its_own_arguments_are_accepted(kind: str, name: str) -> None:
+    table = SUPPLIED[kind][0]
+    defaults = {key: p.default for key, p in searchable(locate(kind, table, name)).items()}
+    assert problems(kind, table, Part(name, defaults)) == []
+
+
+@every_entry
+def test_an_unknown_argument_is_named_with_a_near_one(kind: str, name: str) -> None:
+    table = SUPPLIED[kind][0]
+    known = list(searchable(locate(kind, table, name)))
+    wrong = f"{known[0]}x" if known else "speed"
+    (line,) = problems(kind, table, Part(name, {wrong: 1}))
+    assert f"'{name}' takes no argument '{wrong}'" in line
+    assert all(f"Did you mean '{near}'?" in line for near in known[:1])
+    assert "no arguments" in line or all(other in line for other in known)
+
+
+@every_entry
+def test_what_the_program_supplies_cannot_be_searched(kind: str, name: str) -> None:
+    table, supplied = SUPPLIED[kind]
+    args = {argument: 1 for argument in supplied}
+    assert len(problems(kind, table, Part(name, args))) == len(supplied)
+
+
+@every_entry
+def test_a_mistyped_name_is_told_the_near_one(kind: str, name: str) -> None:
+    with pytest.raises(PartError, match=f"no {kind} '{name}z'.* Did you mean '"):
+        build(kind, SUPPLIED[kind][0], Part(f"{name}z"))
+
+
+@every_dataset
+def test_every_dataset_takes_the_same_arguments(name: str) -> None:
+    """So that --data swaps one for another under any space; a folder takes them too."""
+    known = set(searchable(locate("dataset", DATASETS, name)))
+    assert known == {"image_size", "val", "split_seed"}
+    assert known <= set(searchable(folder))
+
+
+@every_dataset
+def test_a_dataset_is_generated_or_says_where_to_put_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TUNER_DATA", str(tmp_path / "mine"))
+    try:
+        source = open_data(use(name, image_size=32))
+    except DataError as error:
+        assert HOW_TO_GET[name] in str(error) and str(tmp_path / "mine" / name) in str(error)
+        return
+    assert source.revision, "what has no files needs a revision, or its cache would outlive a change"
+    assert len(source.split("train")) > len(source.split("val")) > 0
+
+
+def test_generated_pictures_are_the_same_at_every_reading() -> None:
+    source = open_data(use("shapes"))
+    for item in source.items[:3]:
+        first, second = source.read(item), source.read(item)
+        assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
