@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: several test processes share the cores
+
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +21,8 @@ from tuner.data.shapes import draw_picture, shapes
 from tuner.recipe import Recipe, use
 
 ROOT = Path(__file__).parent.parent
+# Test processes share the cores: with more threads than cores torch's wait for each other, ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

@@ -143,7 +143,8 @@ class Fleet:
 
     def start(self, seat: Seat) -> None:
         """A worker in a session of its own, so that Ctrl-C reaches the fleet alone."""
-        env = dict(os.environ)
+        # Threads that wait by spinning made two training processes on two cores 4 to 8 times slower here.
+        env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
         if seat.gpu is not None:
             env["CUDA_VISIBLE_DEVICES"] = seat.gpu
         if seat.cores:
