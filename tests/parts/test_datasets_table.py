@@ -73,7 +73,7 @@ def test_an_unknown_argument_is_named_with_a_near_one(kind: str, name: str) -> N
 @every_entry
 def test_what_the_program_supplies_cannot_be_searched(kind: str, name: str) -> None:
     table, supplied = SUPPLIED[kind]
-    args = {argument: 1 for argument in supplied}
+    args = dict.fromkeys(supplied, 1)
     assert len(problems(kind, table, Part(name, args))) == len(supplied)
 
 
