@@ -23,6 +23,18 @@ def log_to_stderr(level: int = logging.INFO) -> None:
 
 
 @contextmanager
+def busy(title: str) -> Iterator[None]:
+    """Say on stderr what takes a moment; nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(title):
+        yield
+
+
+@contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
     """A bar on stderr while something is done piece by piece; nothing where stderr is no terminal."""
     if not sys.stderr.isatty():

@@ -10,15 +10,16 @@ from sqlalchemy.engine import Engine
 
 from tuner import fleet, live, overview, records
 from tuner.check import check_recipes
-from tuner.console import progress_bar
+from tuner.console import busy, progress_bar
 from tuner.data.datasets import open_data
+from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import DataError
 from tuner.objective import data_name, swap_data
 from tuner.recipe import Recipe
 from tuner.rehearsal import NUM_TRIALS, rehearse
 from tuner.runs import Home
-from tuner.space import Space, draw, load_space
+from tuner.space import NUM_DRAWS, Draws, Space, draw, load_space
 from tuner.study import Plan, join
 from tuner.tasks import find_task
 
@@ -54,13 +55,11 @@ class Finished:
 
 def run(request: Request) -> Finished:
     """Check, create or join, work until the budget is spent or a signal comes."""
-    space = load_space(request.space)
-    draws = draw(space)
-    data = rehearsal_data(draws.recipes[0]) if request.rehearse else data_name(draws.recipes[0], request.data)
-    recipes = [rehearse(r) if request.rehearse else swap_data(r, data) for r in draws.recipes]
-    check_recipes(recipes, space.goal, str(space.path))
+    with busy(f"checking {NUM_DRAWS} draws of {request.space}"):
+        space, draws, data, recipes = checked(request)
+    sources = open_all(recipes)
     home = request.home.make()
-    look_at_data(recipes, home)
+    look_at(sources, home)
     url = request.storage or home.database
     name = request.study or study_name(space, data, draws.recipes[0], request.rehearse)
     plan = Plan.of(space.name, space.goal, data, request.rehearse, request.seed, draws)
@@ -82,8 +81,18 @@ def run(request: Request) -> Finished:
     return Finished(code, workers.error, name, overview.overview(joined.engine, info))
 
 
-def rehearsal_data(recipe: Recipe) -> str:
-    return rehearse(recipe).data.name
+def checked(request: Request) -> tuple[Space, Draws, str, list[Recipe]]:
+    """The space, its draws, the dataset, and the recipes as they will be trained; SpaceError if they cannot."""
+    space = load_space(request.space)
+    draws = draw(space)
+    data = data_name(draws.recipes[0], request.data)
+    recipes = [swap_data(r, data) for r in draws.recipes]
+    check_recipes(recipes, space.goal, str(space.path))
+    if request.rehearse:  # what was checked above is what the real study would train
+        recipes = [rehearse(r) for r in recipes]
+        data = recipes[0].data.name
+        check_recipes(recipes, space.goal, str(space.path))
+    return space, draws, data, recipes
 
 
 def study_name(space: Space, data: str, recipe: Recipe, rehearsal: bool) -> str:
@@ -94,14 +103,21 @@ def study_name(space: Space, data: str, recipe: Recipe, rehearsal: bool) -> str:
     return space.name if data == own else f"{space.name}@{Path(data).name}"
 
 
-def look_at_data(recipes: list[Recipe], home: Home) -> None:
-    """Open every dataset the recipes name and look at each file once, before anything is created."""
-    parts = {str(r.data.without("image_size")): r for r in recipes}
-    for recipe in parts.values():
+def open_all(recipes: list[Recipe]) -> list[Source]:
+    """Every dataset the recipes name, each with the targets that its task needs."""
+    sources = []
+    for recipe in {str(r.data.without("image_size")): r for r in recipes}.values():
         source = open_data(recipe.data)
         wanted = find_task(recipe.task).targets
         if source.targets != wanted:
             raise DataError(f"{source.where} holds {source.targets}; the task '{recipe.task}' needs {wanted}.")
+        sources.append(source)
+    return sources
+
+
+def look_at(sources: list[Source], home: Home) -> None:
+    """Look at each file once, before a study is created."""
+    for source in sources:
         with progress_bar(f"reading {source.name}") as progress:
             survey(source, home.cache, progress)
 

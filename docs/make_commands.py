@@ -1,0 +1,34 @@
+"""Write commands.md from the commands' own help: python docs/make_commands.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from tuner.cli import main
+
+ORDER = ("run", "best", "predict", "dashboard", "status", "spaces", "check", "data")
+HEAD = """# Commands
+
+Exit codes: 0 done, or stopped on request; 2 a mistake or fault, told in one line; 1 a bug of ours, with a traceback
+in the log; 130 a second Ctrl-C. Results go to stdout, progress and logs to stderr. `TUNER_STORAGE` stands for
+`--storage`; `TUNER_DATA` names folders that hold datasets.
+
+This page is what `tuner COMMAND --help` says.
+"""
+
+
+def page() -> str:
+    """The whole page; a command that is missing from the order above comes last."""
+    names = [*ORDER, *sorted(set(main.commands) - set(ORDER))]
+    return "\n".join([HEAD, *map(section, names)])
+
+
+def section(name: str) -> str:
+    shown = CliRunner().invoke(main, [name, "--help"], prog_name="tuner", terminal_width=100)
+    return f"## tuner {name}\n\n```\n{shown.output.strip()}\n```\n"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("commands.md").write_text(page())
