@@ -13,11 +13,16 @@ from typing import Any, ParamSpec, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
-from tuner.errors import StorageError
+from tuner.errors import StorageError, some, writing
 
 P = ParamSpec("P")
 T = TypeVar("T")
 BUSY_SECONDS = 60  # how long SQLite waits for another writer
+OPTUNA_TABLES = {  # whatever else stands in a database was put there by somebody else
+    *("studies", "study_directions", "study_user_attributes", "study_system_attributes"),
+    *("trials", "trial_user_attributes", "trial_system_attributes", "trial_params", "trial_values"),
+    *("trial_intermediate_values", "trial_heartbeats", "version_info", "alembic_version"),
+}
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 TRIES = 6
 
@@ -26,10 +31,12 @@ def parse(url: str) -> URL:
     """The URL with the driver we ship filled in."""
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError):  # the error would show the password
         raise StorageError(
             "the storage is no database URL. Write for example sqlite:///runs/tuner.db or postgresql://user@host/name."
-        ) from error
+        ) from None
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise StorageError("SQLite in memory cannot be shared by workers; name a file: sqlite:///runs/tuner.db")
     return parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
 
 
@@ -69,25 +76,32 @@ def reach(url: str) -> Engine:
     parsed = parse(url)
     try:
         engine = sa.create_engine(parsed, **engine_options(parsed))
-        set_up(engine)
     except (ImportError, sa.exc.NoSuchModuleError) as error:
         raise StorageError(
             f"no driver for {shown(url)}: {error}. Install it, or use postgresql:// or sqlite:///."
         ) from error
     with told(url):
         refuse_strangers(engine, url)
+    engine.dispose()
+    set_up(engine)  # only now: write-ahead logging is written into the file, and the file may be another's
     return engine
 
 
 def refuse_strangers(engine: Engine, url: str) -> None:
-    """A database with tables but without Optuna's belongs to something else."""
-    tables = sa.inspect(engine).get_table_names()
-    if tables and "studies" not in tables:
+    """A database with tables but without Optuna's belongs to something else.
+
+    Some of Optuna's alone are no reason: another worker is making them just now, or was killed at it.
+    """
+    tables = set(sa.inspect(engine).get_table_names())
+    strange = {table for table in tables if table not in OPTUNA_TABLES and not table.startswith("tuner_")}
+    if not strange and tables != {"alembic_version"}:
+        return
+    if "studies" not in tables:
         raise StorageError(
-            f"{shown(url)} holds another program's tables ({', '.join(sorted(tables)[:4])}, ...). "
+            f"{shown(url)} holds another program's tables ({some(sorted(tables), 4)}). "
             "Nothing was changed; give tuner a database of its own."
         )
-    if tables and "version_info" not in tables:
+    if "version_info" not in tables:
         raise StorageError(
             f"{shown(url)} has a table 'studies' that is not Optuna's. Give tuner a database of its own."
         )
@@ -127,8 +141,13 @@ def creation_lock(engine: Engine, url: str) -> Iterator[None]:
     if engine.dialect.name == "sqlite":
         from filelock import FileLock
 
-        with FileLock(f"{parse(url).database}.lock"):
+        lock = FileLock(f"{parse(url).database}.lock")
+        with writing(Path(lock.lock_file)):
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
     elif engine.dialect.name == "postgresql":
         with engine.connect() as connection:
             connection.execute(sa.text("SELECT pg_advisory_lock(7481)"))

@@ -13,7 +13,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -21,6 +22,7 @@ from typing import IO
 
 import psutil
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from tuner import overview, records
 from tuner.errors import writing
@@ -81,9 +83,21 @@ class Fleet:
             return self.watch()
         finally:
             self.kill()
-            self.look()
+            with self.database_may_fail():
+                self.look()
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    @contextmanager
+    def database_may_fail(self) -> Iterator[None]:
+        """A database that is away or full must not take the fleet down: its workers tell what is wrong.
+
+        Silence is measured anew afterwards: while nobody could write, nobody could beat.
+        """
+        try:
+            yield
+        except SQLAlchemyError:
+            self.beats.clear()
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupts += 1
@@ -99,8 +113,9 @@ class Fleet:
                 self.ask_to_stop()
             code = code or max((self.tend(seat) for seat in self.seats), default=0)
             if now - looked >= LOOK_SECONDS:
-                self.reap(now)
-                self.look()
+                with self.database_may_fail():
+                    self.reap(now)
+                    self.look()
                 looked = now
             if all(seat.done for seat in self.seats):
                 if code or self.told_to_stop or not self.work_left():
@@ -121,17 +136,21 @@ class Fleet:
         if code is None:
             return 0
         said = self.last_words(seat)
-        self.put_back(seat.process.pid)
+        with self.database_may_fail():
+            self.put_back(seat.process.pid, died=code not in (0, 1, 2))
         seat.process = None
         if code in (0, 1, 2):
             seat.done = True
-            self.error = self.error or said
+            if code:
+                self.error = self.error or said or f"worker {seat.number} could not work; see {self.log_of(seat)}"
             return code
         return self.died(seat, code)
 
     def died(self, seat: Seat, code: int) -> int:
         """Killed from outside: the trial was put back, the seat gets a new worker."""
-        finished = self.count_finished()
+        finished = self.finished
+        with self.database_may_fail():
+            finished = self.count_finished()
         seat.restarts = 0 if finished > self.finished else seat.restarts + 1
         self.finished = finished
         if seat.restarts > MOST_RESTARTS:
@@ -163,8 +182,9 @@ class Fleet:
             start_new_session=True,
         )
         assert seat.process.stdin
-        seat.process.stdin.write(json.dumps({**vars(self.orders), "cores": seat.cores}) + "\n")
-        seat.process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended already: the next look sees how
+            seat.process.stdin.write(json.dumps({**vars(self.orders), "cores": seat.cores}) + "\n")
+            seat.process.stdin.flush()
 
     def log_of(self, seat: Seat) -> Path:
         return self.home.log(self.info.name, f"worker-{seat.number}")
@@ -174,7 +194,8 @@ class Fleet:
         assert seat.process and seat.process.stdout and seat.process.stdin
         lines = [line for line in seat.process.stdout.read().splitlines() if line.startswith("{")]
         seat.process.stdout.close()
-        seat.process.stdin.close()
+        with suppress(BrokenPipeError):
+            seat.process.stdin.close()
         if seat.log:
             seat.log.close()
         said = json.loads(lines[-1]) if lines else {}
@@ -199,7 +220,8 @@ class Fleet:
                 seat.process.kill()
                 seat.process.wait()
                 self.last_words(seat)
-                self.put_back(seat.process.pid, died=self.interrupts == 0)
+                with self.database_may_fail():
+                    self.put_back(seat.process.pid, died=self.interrupts == 0)
                 seat.process = None
 
     def put_back(self, pid: int, died: bool = True) -> None:
@@ -214,6 +236,9 @@ class Fleet:
             if is_gone(worker) or self.is_silent(worker, now):
                 records.release(self.engine, worker.worker, died=True)
                 self.beats.pop(worker.worker, None)
+        for name in records.owners_without_row(self.engine, self.info.id):
+            records.release(self.engine, name, died=True)
+        records.mend(self.engine, self.info.id)
 
     def is_silent(self, worker: Worker, now: float) -> bool:
         """Whether its beat stood still, by our own clock: other hosts' clocks may be wrong."""
@@ -230,8 +255,9 @@ class Fleet:
 
     def work_left(self) -> bool:
         """Whether a trial waits that was put back by someone else."""
-        with self.engine.connect() as db:
+        with self.database_may_fail(), self.engine.connect() as db:
             return db.scalar(records.put_back(self.info.id).limit(1)) is not None
+        return False
 
     def count_finished(self) -> int:
         return overview.overview(self.engine, self.info).finished
@@ -242,7 +268,9 @@ def is_gone(worker: Worker) -> bool:
     if worker.host != socket.gethostname():
         return False
     try:
-        return abs(psutil.Process(worker.pid).create_time() - worker.born) > 1
+        process = psutil.Process(worker.pid)
+        is_dead = process.status() == psutil.STATUS_ZOMBIE  # in a container, often nobody buries the dead
+        return is_dead or abs(process.create_time() - worker.born) > 1
     except psutil.NoSuchProcess:
         return True
 

@@ -16,7 +16,6 @@ from sqlalchemy.engine import Engine
 from tuner import overview, records
 from tuner.data.cache import Cached
 from tuner.data.datasets import is_path
-from tuner.errors import TrialLost
 from tuner.goal import Goal
 from tuner.recipe import Part, Recipe
 from tuner.rehearsal import rehearse
@@ -61,7 +60,7 @@ def data_name(recipe: Recipe, given: str | None) -> str:
     """The dataset a study is of: as given, or the recipe's; a folder by its full path."""
     from pathlib import Path
 
-    name = given or recipe.data.name
+    name = recipe.data.name if given is None else given
     return str(Path(name).expanduser().absolute()) if is_path(name) else name
 
 
@@ -71,12 +70,9 @@ def run_trial(joint: Joint, trial: optuna.Trial, recipe: Recipe, data: Cached, r
     def on_epoch(report: EpochReport) -> bool:
         records.write_epoch(joint.engine, trial._trial_id, joint.worker, as_row(report))
         joint.tell(step=report.epoch, steps=recipe.epochs, value=report.value)
-        try:
-            if report.epoch not in trial._cached_frozen_trial.intermediate_values:
-                trial.report(report.value, step=report.epoch)
-            return report.epoch < recipe.epochs and trial.should_prune()
-        except KeyError:
-            raise TrialLost("it was deleted from the database") from None
+        if report.epoch not in trial._cached_frozen_trial.intermediate_values:
+            trial.report(report.value, step=report.epoch)
+        return report.epoch < recipe.epochs and trial.should_prune()
 
     return train(
         recipe,

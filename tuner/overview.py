@@ -15,20 +15,11 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StudyError, near
 from tuner.goal import Goal
-from tuner.records import claim_table, epoch_table, study_table, worker_table
+from tuner.records import claim_table, epoch_table, studies, study_table, trials, worker_table
 
-studies = sa.table("studies", sa.column("study_id"), sa.column("study_name"))
 study_attrs = sa.table("study_user_attributes", sa.column("study_id"), sa.column("key"), sa.column("value_json"))
-trials = sa.table(
-    "trials",
-    sa.column("trial_id"),
-    sa.column("study_id"),
-    sa.column("number"),
-    sa.column("state"),
-    sa.column("datetime_start"),
-    sa.column("datetime_complete"),
-)
-values = sa.table("trial_values", sa.column("trial_id"), sa.column("value"), sa.column("value_type"))
+VALUE_TYPES = sa.Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")
+values = sa.table("trial_values", sa.column("trial_id"), sa.column("value"), sa.column("value_type", VALUE_TYPES))
 params = sa.table(
     "trial_params",
     sa.column("trial_id"),

@@ -65,8 +65,18 @@ epoch_table = sa.Table(
     sa.Column("lr", sa.Float, nullable=False),
     sa.Column("metrics", sa.JSON, nullable=False),
 )
-# Optuna's own, as far as we look at them
-trials = sa.table("trials", sa.column("trial_id"), sa.column("study_id"), sa.column("number"), sa.column("state"))
+# Optuna's own, as far as we look at them; PostgreSQL keeps states in a type of their own
+STATES = sa.Enum("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL", name="trialstate")
+studies = sa.table("studies", sa.column("study_id"), sa.column("study_name"))
+trials = sa.table(
+    "trials",
+    sa.column("trial_id"),
+    sa.column("study_id"),
+    sa.column("number"),
+    sa.column("state", STATES),
+    sa.column("datetime_start"),
+    sa.column("datetime_complete"),
+)
 
 MOST_DEATHS = 3  # workers that may die on a trial before it is set aside
 
@@ -77,11 +87,17 @@ def create(engine: Engine) -> None:
 
 @retried
 def open_study(engine: Engine, study_id: int, is_new: bool) -> None:
-    """Make sure the study has a row. A new study starts clean, even where SQLite reuses an old number."""
+    """Make sure the study has a row. A new study starts clean, even where SQLite reuses an old number.
+
+    What studies that were deleted elsewhere left behind goes as well.
+    """
     with engine.begin() as db:
         if is_new:
             for table in (study_table, claim_table, worker_table):
                 db.execute(sa.delete(table).where(table.c.study_id == study_id))
+        for table in (study_table, claim_table, worker_table):
+            db.execute(sa.delete(table).where(table.c.study_id.not_in(sa.select(studies.c.study_id))))
+        db.execute(sa.delete(epoch_table).where(epoch_table.c.trial_id.not_in(sa.select(trials.c.trial_id))))
         known = db.scalar(sa.select(study_table.c.study_id).where(study_table.c.study_id == study_id))
         if known is None:
             db.execute(sa.insert(study_table).values(study_id=study_id, num_workers=0))
@@ -99,15 +115,21 @@ def set_budget(engine: Engine, study_id: int, num_trials: int) -> None:
         db.execute(sa.update(study_table).where(study_table.c.study_id == study_id).values(num_trials=num_trials))
 
 
+def exists(engine: Engine, study_id: int, name: str) -> bool:
+    """Whether the study is still there: the dashboard can delete it, and SQLite gives its number to another."""
+    query = sa.select(studies.c.study_id).where(studies.c.study_id == study_id, studies.c.study_name == name)
+    with engine.connect() as db:
+        return db.scalar(query) is not None
+
+
+def lock(db: Connection, study_id: int) -> None:
+    """One worker at a time from here to the end of the transaction, on every kind of database."""
+    same = study_table.c.study_id == study_id
+    db.execute(sa.update(study_table).where(same).values(num_workers=study_table.c.num_workers))
+
+
 def claimed(db: Connection, study_id: int) -> int:
     return db.scalar(sa.select(sa.func.count()).where(claim_table.c.study_id == study_id)) or 0
-
-
-def is_spent(engine: Engine, study_id: int) -> bool:
-    """Whether no further trial may begin."""
-    most = budget(engine, study_id)
-    with engine.connect() as db:
-        return most is not None and claimed(db, study_id) >= most
 
 
 @retried
@@ -136,10 +158,10 @@ def put_back(study_id: int) -> sa.Select[tuple[int]]:
 def claim_slot(engine: Engine, study_id: int, worker: str) -> int | None:
     """Take one more trial from the budget, exactly: the claim's id, or None when it is spent.
 
-    Two workers that see the same count take the same slot number; the unique key lets one of them in,
-    and the other looks again.
+    The study's row is locked first, so that no two workers see the same count.
     """
     with engine.begin() as db:
+        lock(db, study_id)
         most = db.scalar(sa.select(study_table.c.num_trials).where(study_table.c.study_id == study_id))
         if most is not None and claimed(db, study_id) >= most:
             return None
@@ -150,10 +172,18 @@ def claim_slot(engine: Engine, study_id: int, worker: str) -> int | None:
         return int(row.inserted_primary_key[0])  # type: ignore[index]
 
 
+@retried
 def bind(engine: Engine, claim_id: int, trial_id: int) -> bool:
-    """Give a slot its trial; False when another worker bound that trial first."""
+    """Give a slot its trial; False when another worker bound that trial first.
+
+    What stands under the same id for another study is of a study that was deleted: SQLite gives the ids
+    of deleted trials to new ones.
+    """
+    study_id = sa.select(claim_table.c.study_id).where(claim_table.c.claim_id == claim_id).scalar_subquery()
     try:
         with engine.begin() as db:
+            stale = (claim_table.c.trial_id == trial_id) & (claim_table.c.study_id != study_id)
+            db.execute(sa.delete(claim_table).where(stale))
             db.execute(sa.delete(epoch_table).where(epoch_table.c.trial_id == trial_id))
             db.execute(sa.update(claim_table).where(claim_table.c.claim_id == claim_id).values(trial_id=trial_id))
         return True
@@ -161,32 +191,56 @@ def bind(engine: Engine, claim_id: int, trial_id: int) -> bool:
         return False
 
 
-def bound(engine: Engine, trial_ids: list[int]) -> set[int]:
-    """Which of these trials have a slot already."""
+def bound(engine: Engine, study_id: int, trial_ids: list[int]) -> set[int]:
+    """Which of these trials of a study have a slot already."""
     with engine.connect() as db:
-        query = sa.select(claim_table.c.trial_id).where(claim_table.c.trial_id.in_(trial_ids))
+        query = sa.select(claim_table.c.trial_id).where(
+            claim_table.c.study_id == study_id, claim_table.c.trial_id.in_(trial_ids)
+        )
         return set(db.scalars(query))
 
 
 def check_owner(db: Connection, trial_id: int, worker: str) -> None:
-    """TrialLost when the trial was given to another worker meanwhile."""
-    query = sa.select(claim_table.c.worker).where(claim_table.c.trial_id == trial_id).with_for_update()
-    if db.scalar(query) != worker:
-        raise TrialLost(f"trial {trial_id} belongs to another worker now")
+    """TrialLost when the trial was given to another worker meanwhile; else it stays ours until the commit."""
+    mine = (claim_table.c.trial_id == trial_id) & (claim_table.c.worker == worker)
+    if not db.execute(sa.update(claim_table).where(mine).values(worker=worker)).rowcount:
+        raise TrialLost("it belongs to another worker now")
 
 
+@retried
 def still_mine(engine: Engine, trial_id: int, worker: str) -> None:
     with engine.begin() as db:
         check_owner(db, trial_id, worker)
 
 
 @retried
+def is_lost(engine: Engine, trial_id: int, worker: str) -> str:
+    """Why a trial is this worker's no more: it was deleted, ended or given away by somebody else; '' if not."""
+    query = (
+        sa.select(trials.c.state, claim_table.c.worker)
+        .join(claim_table, claim_table.c.trial_id == trials.c.trial_id)
+        .where(trials.c.trial_id == trial_id)
+    )
+    with engine.connect() as db:
+        row = db.execute(query).first()
+    if row is None:
+        return "it was deleted from the database"
+    if row.worker != worker:
+        return "it belongs to another worker now"
+    return "" if row.state == "RUNNING" else f"somebody else set it to {row.state}"
+
+
+@retried
 def write_epoch(engine: Engine, trial_id: int, worker: str, row: dict[str, object]) -> None:
-    """Record one epoch; the same epoch trained again after a crash replaces its row."""
+    """Record one epoch; the same epoch trained again after a crash replaces its row.
+
+    A further epoch forgives earlier deaths: a long trial on a host that is often shut down is not to blame.
+    """
     with engine.begin() as db:
         check_owner(db, trial_id, worker)
         same = (epoch_table.c.trial_id == trial_id) & (epoch_table.c.epoch == row["epoch"])
-        db.execute(sa.delete(epoch_table).where(same))
+        if not db.execute(sa.delete(epoch_table).where(same)).rowcount:
+            db.execute(sa.update(claim_table).where(claim_table.c.trial_id == trial_id).values(deaths=0))
         db.execute(sa.insert(epoch_table).values(trial_id=trial_id, **row))
 
 
@@ -202,6 +256,12 @@ def enter(engine: Engine, study_id: int, row: dict[str, object]) -> int:
         db.execute(sa.insert(worker_table).values(study_id=study_id, beats=0, **row))
         query = sa.select(study_table.c.num_workers).where(study_table.c.study_id == study_id)
         return int(db.scalar(query) or 1) - 1
+
+
+def is_known(engine: Engine, worker: str) -> bool:
+    """Whether a worker's row is still there; without it, nobody would notice the worker's death."""
+    with engine.connect() as db:
+        return db.scalar(sa.select(worker_table.c.worker).where(worker_table.c.worker == worker)) is not None
 
 
 @retried
@@ -220,14 +280,17 @@ def release(engine: Engine, worker: str, died: bool) -> list[int]:
     """Remove a worker and put its trial back, all in one transaction; the ids of trials put back.
 
     Optuna's own row is set back to WAITING here and not through its storage, because the claim and the
-    state must change together: nobody may see a free claim of a running trial.
+    state must change together: nobody may see a free claim of a running trial. The worker's row goes
+    first: of two hosts that release the same worker, the second waits there and then finds nothing held.
     """
     with engine.begin() as db:
+        db.execute(sa.delete(worker_table).where(worker_table.c.worker == worker))
         held = [claim_table.c.worker == worker, claim_table.c.study_id == trials.c.study_id]
         open_trials = (
             sa.select(trials.c.trial_id)
             .join(claim_table, claim_table.c.trial_id == trials.c.trial_id)
             .where(*held, trials.c.state.in_(["RUNNING", "WAITING"]))
+            .with_for_update(of=claim_table)
         )
         ids = list(db.scalars(open_trials))
         db.execute(
@@ -241,8 +304,38 @@ def release(engine: Engine, worker: str, died: bool) -> list[int]:
             .values(worker=None, deaths=claim_table.c.deaths + int(died))
         )
         db.execute(sa.delete(claim_table).where(claim_table.c.worker == worker, claim_table.c.trial_id.is_(None)))
-        db.execute(sa.delete(worker_table).where(worker_table.c.worker == worker))
         return ids
+
+
+@retried
+def mend(engine: Engine, study_id: int) -> None:
+    """Put back what runs without an owner: a worker given up for dead set its trial running just after."""
+    free = sa.select(claim_table.c.trial_id).where(
+        claim_table.c.study_id == study_id, claim_table.c.worker.is_(None)
+    )
+    running = (trials.c.state == "RUNNING") & trials.c.trial_id.in_(free)
+    with engine.connect() as db:
+        if db.scalar(sa.select(trials.c.trial_id).where(running).limit(1)) is None:
+            return
+        db.execute(sa.update(trials).where(running).values(state="WAITING"))
+        db.commit()
+
+
+def owners_without_row(engine: Engine, study_id: int) -> list[str]:
+    """Workers that own open trials or slots and are not listed: given up for dead, and yet they went on."""
+    query = (
+        sa.select(claim_table.c.worker)
+        .distinct()
+        .join(trials, trials.c.trial_id == claim_table.c.trial_id, isouter=True)
+        .where(
+            claim_table.c.study_id == study_id,
+            claim_table.c.worker.is_not(None),
+            claim_table.c.worker.not_in(sa.select(worker_table.c.worker)),
+            claim_table.c.trial_id.is_(None) | trials.c.state.in_(["RUNNING", "WAITING"]),
+        )
+    )
+    with engine.connect() as db:
+        return list(db.scalars(query))
 
 
 def deaths(engine: Engine, trial_id: int) -> int:

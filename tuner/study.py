@@ -7,9 +7,12 @@ import json
 import logging
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
+import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from sqlalchemy.engine import Engine
@@ -60,15 +63,10 @@ def open_storage(url: str) -> tuple[optuna.storages.BaseStorage, Engine]:
     The trial cache is put on by hand: `get_storage` would open a second pool without our settings.
     """
     engine = database.reach(url)
-    parsed = database.parse(url)
     with database.told(url), database.creation_lock(engine, url):
         database.refuse_strangers(engine, url)
-        try:
-            rdb = RDBStorage(
-                parsed.render_as_string(hide_password=False), engine_kwargs=database.engine_options(parsed)
-            )
-        except RuntimeError as error:
-            raise StorageError(f"{database.shown(url)}: {error}") from None
+        refuse_versions(engine, url)
+        rdb = open_rdb(url)
         records.create(engine)
     engine.dispose()
     database.set_up(rdb.engine)
@@ -76,21 +74,57 @@ def open_storage(url: str) -> tuple[optuna.storages.BaseStorage, Engine]:
     return _CachedStorage(rdb), rdb.engine
 
 
+def open_rdb(url: str) -> RDBStorage:
+    """Optuna's storage; braces in a URL would be filled in as a template."""
+    parsed = database.parse(url)
+    plain = parsed.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    try:
+        return RDBStorage(plain, engine_kwargs=database.engine_options(parsed))
+    except optuna.exceptions.StorageInternalError as error:
+        raise error.__cause__ or error from None
+
+
+def refuse_versions(engine: Engine, url: str) -> None:
+    """The schema must be this Optuna's, and is looked at before Optuna adds the tables it misses."""
+    tables = sa.inspect(engine).get_table_names()
+    if "alembic_version" not in tables or "version_info" not in tables:
+        return
+    with engine.connect() as db:
+        found = db.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        made_by = db.scalar(sa.text("SELECT library_version FROM version_info"))
+    folder = Path(optuna.storages.__file__).parent / "_rdb" / "alembic"
+    known = [revision.revision for revision in ScriptDirectory(str(folder)).walk_revisions()]  # newest first
+    if found is None or found == known[0]:
+        return
+    here = f"{database.shown(url)} was set up by Optuna {made_by} (schema {found}); this is {optuna.__version__}"
+    if found in known:
+        raise StorageError(
+            f"{here} (schema {known[0]}). Nothing was changed. Give tuner a new database, or keep a copy of this "
+            "one and bring it up to date: optuna storage upgrade --storage URL"
+        )
+    raise StorageError(
+        f"{here}, which does not know that schema: a newer Optuna made it, or another program shares the "
+        "database. Nothing was changed. Install that Optuna, or give tuner a database of its own."
+    )
+
+
 def join(url: str, name: str, plan: Plan) -> Joined:
-    """Create the study or join it, after comparing what it is of."""
+    """Create the study or join it, after comparing what it is of. One at a time, so that it is created whole."""
     storage, engine = open_storage(url)
-    with database.told(url):
+    with database.told(url), database.creation_lock(engine, url):
         try:
             study = optuna.create_study(storage=storage, study_name=name, direction=plan.goal.direction)  # type: ignore[arg-type]
-            records.open_study(engine, study._study_id, is_new=True)
-            write_plan(study, plan)
+            is_new = True
         except optuna.exceptions.DuplicatedStudyError:
             study = optuna.load_study(study_name=name, storage=storage)
-            records.open_study(engine, study._study_id, is_new=False)
-            began = read_plan(study)
-            compare(name, began, plan)
-            plan = Plan(**{**vars(plan), "seed": began.seed})
-    return Joined(study, engine, plan)
+            is_new = not study.user_attrs and not study.get_trials(deepcopy=False)  # its creator was killed
+        records.open_study(engine, study._study_id, is_new)
+        if is_new:
+            write_plan(study, plan)
+            return Joined(study, engine, plan)
+        began = read_plan(study)
+        compare(name, began, plan)
+        return Joined(study, engine, Plan(**{**vars(plan), "seed": began.seed}))
 
 
 def rejoin(url: str, name: str) -> Joined:

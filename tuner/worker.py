@@ -17,16 +17,18 @@ import sys
 import threading
 import traceback
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import optuna
 import psutil
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from tuner import database, objective, records
 from tuner.console import log_to_stderr
@@ -34,7 +36,7 @@ from tuner.data.cache import Cached, cached
 from tuner.data.datasets import open_data
 from tuner.data.source import Source
 from tuner.data.survey import Survey, survey
-from tuner.errors import StorageError, TrialFailed, TrialLost, TunerError
+from tuner.errors import DataError, FilesError, StorageError, StudyError, TrialFailed, TrialLost, TunerError
 from tuner.recipe import Recipe
 from tuner.runs import Home, Run, commit_of
 from tuner.space import Space, load_space
@@ -44,7 +46,12 @@ from tuner.train.memory import MicroBatches, release
 from tuner.train.precision import device_name, find_device, keep_to
 
 BEAT_SECONDS = 1.0
+GIVEN_UP = 75  # exit code: start another worker in this seat
 log = logging.getLogger("tuner")
+
+
+class GivenUp(Exception):
+    """This worker was silent for so long that its row was removed: a new one must take its place."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,8 @@ class Worker:
         finally:
             self.stop.set()
             beating.join(timeout=5)
-            records.release(self.engine, self.name, died=False)
+            with suppress(SQLAlchemyError):  # a database that is gone or full: whoever comes next puts it back
+                records.release(self.engine, self.name, died=False)
 
     def row(self) -> dict[str, Any]:
         return {
@@ -127,6 +135,11 @@ class Worker:
 
     def take(self) -> optuna.Trial | None:
         """A trial that was put back, or the next of the budget; None when there is nothing to do."""
+        with self.told():
+            return self.take_told()
+
+    def take_told(self) -> optuna.Trial | None:
+        self.look_round()
         trial_id = records.take_put_back(self.engine, self.joined.id, self.name)
         if trial_id is None:
             trial_id = self.take_new()
@@ -136,6 +149,24 @@ class Worker:
         study._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         study._thread_local.cached_all_trials = None  # as Study.ask does: the sampler must see today's trials
         return optuna.Trial(study, trial_id)
+
+    def look_round(self) -> None:
+        """Whether study and worker still are what they were: both can go while a trial is trained."""
+        if not records.exists(self.engine, self.joined.id, self.orders.study):
+            raise StudyError(f"study '{self.orders.study}' was deleted meanwhile; nothing is left to do.")
+        if not records.is_known(self.engine, self.name):
+            raise GivenUp
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """The database's errors in plain words, our own and those that Optuna wraps."""
+        with database.told(self.orders.storage):
+            try:
+                yield
+            except StorageInternalError as error:
+                if isinstance(error.__cause__, SQLAlchemyError):
+                    raise error.__cause__ from None
+                raise StorageError(f"{database.shown(self.orders.storage)}: {error}") from error
 
     def take_new(self) -> int | None:
         """Claim a slot and bind a waiting trial to it, one that was enqueued or a fresh one.
@@ -148,7 +179,7 @@ class Worker:
             return None
         storage, study_id = self.joined.study._storage, self.joined.id
         waiting = [t._trial_id for t in storage.get_all_trials(study_id, False, (TrialState.WAITING,))]
-        taken = records.bound(self.engine, waiting)
+        taken = records.bound(self.engine, study_id, waiting)
         for trial_id in [t for t in waiting if t not in taken]:
             if records.bind(self.engine, claim, trial_id):
                 return trial_id
@@ -163,19 +194,21 @@ class Worker:
         if not trial._cached_frozen_trial.intermediate_values and not trial.user_attrs:
             run.clear()  # of an older study of the same name
         try:
-            with database.told(self.orders.storage):
+            with self.told():
                 self.attempt(trial, run.make())
-        except StorageInternalError as error:
-            raise StorageError(f"{database.shown(self.orders.storage)}: {error}") from error
         except TrialLost as lost:
             log.info("trial %d: dropped, %s", trial.number, lost)
         except TrialFailed as failed:
             self.fail(trial, run, str(failed))
-        except TunerError:
-            raise  # the disk or the database: not this trial's fault, it is put back
+        except (StorageError, FilesError, DataError):
+            raise  # the disk, the database, the data: not this trial's fault, it is put back
         except Exception:
-            self.fail(trial, run, traceback.format_exc())
-            raise
+            with self.told():
+                why = records.is_lost(self.engine, trial._trial_id, self.name)
+            if not why:
+                self.fail(trial, run, traceback.format_exc())
+                raise
+            log.info("trial %d: dropped, %s", trial.number, why)  # Optuna refused to write on it
         finally:
             self.tell(state="idle", number=None, step=0, steps=0, value=None, params=None)
         gc.collect()  # a pruned or failed trial's model hangs in a cycle until then
@@ -213,9 +246,11 @@ class Worker:
 
     def fail(self, trial: optuna.Trial, run: Run, reason: str) -> None:
         """End a trial as failed, with the reason on it."""
-        log.warning("trial %d failed: %s", trial.number, reason)
-        with suppress(TrialLost):
-            records.still_mine(self.engine, trial._trial_id, self.name)
+        with self.told():
+            if why := records.is_lost(self.engine, trial._trial_id, self.name):
+                log.info("trial %d: dropped, %s", trial.number, why)
+                return
+            log.warning("trial %d failed: %s", trial.number, reason)
             trial.set_user_attr("failure", reason)
             self.joined.study.tell(trial, state=TrialState.FAIL)
             run.drop_weights()
@@ -267,13 +302,23 @@ def settle(orders: Orders) -> None:
 
 
 def watch_parent(stop: threading.Event) -> None:
-    """Stop when stdin closes."""
-    sys.stdin.read()
+    """Stop when stdin closes. Read below Python's buffer: its lock must be free when the process ends."""
+    while os.read(0, 4096):
+        pass
     stop.set()
+
+
+def keep_stdout() -> IO[str]:
+    """Our line to the fleet; what a space or model prints goes to the log, where no pipe can fill up."""
+    sys.stdout.flush()
+    ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return ours
 
 
 def main() -> int:
     """The process: orders in, work, one line of JSON out. Exit code 0, 2 for a told error, 1 for a bug."""
+    answer = keep_stdout()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fleet decides
@@ -284,12 +329,15 @@ def main() -> int:
     try:
         settle(orders)
         Worker(orders, stop).work()
+    except GivenUp:
+        log.info("silent for too long: a new worker takes over")
+        return GIVEN_UP
     except TunerError as error:
-        print(json.dumps({"error": str(error)}), flush=True)
+        print(json.dumps({"error": str(error)}), file=answer, flush=True)
         return 2
     except Exception as error:
         traceback.print_exc()
-        print(json.dumps({"bug": f"{type(error).__name__}: {error}"}), flush=True)
+        print(json.dumps({"bug": f"{type(error).__name__}: {error}"}), file=answer, flush=True)
         return 1
     return 0
 
