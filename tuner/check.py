@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import data_problems
-from tuner.errors import PartError, SpaceError, near
+from tuner.errors import PartError, SpaceError, first_lines, near
 from tuner.goal import Goal
 from tuner.losses import LOSSES
 from tuner.models import MODELS
@@ -23,7 +23,7 @@ def check_recipes(recipes: Iterable[Recipe], goal: Goal, where: str) -> None:
     for recipe in recipes:
         wrong |= dict.fromkeys(recipe_problems(recipe, goal, tried))
     if wrong:
-        raise SpaceError(f"{where}: its recipes cannot be trained:" + "".join(f"\n  - {line}" for line in wrong))
+        raise SpaceError(f"{where}: its recipes cannot be trained:{first_lines(wrong)}")
 
 
 def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) -> list[str]:
@@ -75,23 +75,35 @@ def trial_run(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> lis
     from tuner.train.trainer import CHANNELS, build_model
 
     size = recipe.image_size
-    once = (str(recipe.model), size, str(recipe.loss), str(recipe.augment), str(recipe.schedule))
-    if once in tried:
-        return tried[once]
-    tried[once] = []
-    try:
+
+    def run_model() -> None:
         with torch.device("meta"):
-            model = build_model(recipe, task)
-            output = model(torch.empty(2, CHANNELS, size, size))
-        build("loss", LOSSES, recipe.loss, task.name)
-        build("augmentation", AUGMENTATIONS, recipe.augment, size)
-        optimizer = build("optimizer", OPTIMIZERS, recipe.optimizer, [torch.nn.Parameter(torch.zeros(1))])
+            output = build_model(recipe, task)(torch.empty(2, CHANNELS, size, size))
+        if tuple(output.shape) != (2, task.outputs, size, size):
+            raise ValueError(f"it gives {tuple(output.shape)}, which is no mask of them")
+
+    def make_schedule() -> None:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
         build("schedule", SCHEDULES, recipe.schedule, optimizer, recipe.epochs)
+
+    some_weights = [torch.nn.Parameter(torch.zeros(1))]
+    attempts: dict[str, Callable[[], object]] = {
+        f"{recipe.model} with images of {size} px": run_model,
+        f"loss {recipe.loss}": lambda: build("loss", LOSSES, recipe.loss, task.name),
+        f"augmentation {recipe.augment}": lambda: build("augmentation", AUGMENTATIONS, recipe.augment, size),
+        f"optimizer {recipe.optimizer}": lambda: build("optimizer", OPTIMIZERS, recipe.optimizer, some_weights),
+        f"schedule {recipe.schedule}": make_schedule,
+    }
+    for what, attempt in attempts.items():
+        if what not in tried:
+            tried[what] = failure(what, attempt)
+    return [line for what in attempts for line in tried[what]]
+
+
+def failure(what: str, attempt: Callable[[], object]) -> list[str]:
+    """What an attempt says when it fails, as one line."""
+    try:
+        attempt()
     except Exception as error:
-        tried[once] = [f"{recipe.model} with images of {size} px: {error}"]
-        return tried[once]
-    if tuple(output.shape) != (2, task.outputs, size, size):
-        tried[once] = [
-            f"{recipe.model} gives {tuple(output.shape)} for images of {size} px, which is no mask of them"
-        ]
-    return tried[once]
+        return [f"{what}: {str(error) or type(error).__name__}"]
+    return []

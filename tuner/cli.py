@@ -170,7 +170,7 @@ def check(space: str, data: str | None) -> None:
     found = load_space(space)
     draws = draw(found)
     name = data_name(draws.recipes[0], data)
-    check_recipes([swap_data(r, name) if data else r for r in draws.recipes], found.goal, str(found.path))
+    check_recipes([swap_data(r, name) for r in draws.recipes], found.goal, str(found.path))
     click.echo(f"{found.path}: {len(draws.recipes)} draws, all can be trained")
     click.echo(f"goal: {found.goal}   data: {name}")
     for parameter, distribution in draws.parameters.items():
@@ -193,17 +193,19 @@ def data(path: str | None, home: str, storage: str | None, sheet: str | None) ->
     from tuner.console import progress_bar
     from tuner.data.datasets import data_problems, open_data
     from tuner.data.survey import survey
-    from tuner.errors import DataError, writing
+    from tuner.errors import DataError, FilesError, writing
     from tuner.recipe import Part
     from tuner.report.sheet import draw_sheet
 
     if wrong := data_problems(Part(path)):
         raise DataError(" ".join(wrong))
+    if sheet and Path(sheet).suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise FilesError(f"the contact sheet is a picture; {sheet} ends in neither .png nor .jpg.")
     source = open_data(Part(path))
     place = home_of(home).make()
     with progress_bar(f"reading {source.name}") as progress:
         found = survey(source, place.cache, progress)
-    picture = Path(sheet) if sheet else place.folder / f"sheet-{source.name}.png"
+    picture = Path(sheet).expanduser() if sheet else place.folder / f"sheet-{source.name}.png"
     with writing(picture):
         draw_sheet(source, picture)
     classes = f" of {len(source.classes)} classes" if source.classes else ""

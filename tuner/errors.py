@@ -71,13 +71,13 @@ def near(name: str, known: Iterable[str]) -> str:
     """' Did you mean ...?' for a mistyped name, or nothing when no known name is close."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    close = get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
     """The first few names and how many more there are."""
-    names = list(names)
+    names = [str(name) for name in names]
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
@@ -86,6 +86,16 @@ def bullets(lines: Iterable[str]) -> str:
     """One line as it is; several as a list below the message."""
     lines = list(lines)
     return f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  - {line}" for line in lines)
+
+
+MOST_LINES = 20  # of one message
+
+
+def first_lines(lines: Iterable[str]) -> str:
+    """`bullets`, cut after the first few."""
+    lines = list(lines)
+    more = [f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    return bullets([*lines[:MOST_LINES], *more])
 
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -106,4 +116,6 @@ def writing(path: Path) -> Iterator[None]:
             raise FilesError(f"no permission to write {path}. Choose another folder with --home.") from error
         if isinstance(error, FileExistsError | NotADirectoryError):
             raise FilesError(f"{path} is a file where a folder is needed. Choose another with --home.") from error
+        if error.errno is not None:
+            raise FilesError(f"could not write {path}: {error.strerror}. Choose another place.") from error
         raise

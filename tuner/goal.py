@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+DIRECTIONS = ("maximize", "minimize")
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -11,6 +13,12 @@ class Goal:
 
     metric: str
     direction: str  # "maximize" or "minimize", as Optuna spells them
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.metric, str):
+            raise TypeError(f'a goal is {self.metric!r}; the name of a metric is needed, such as maximize("iou")')
+        if self.direction not in DIRECTIONS:
+            raise ValueError(f"a goal's direction is {self.direction!r}; write maximize(...) or minimize(...)")
 
     def better(self, new: float, old: float | None) -> bool:
         """Whether `new` beats `old`; the first finite value always does."""

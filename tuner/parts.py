@@ -25,10 +25,12 @@ def locate(kind: str, table: Table, name: str) -> Callable[..., Any]:
     module, _, function = table.get(name, name).partition(":")
     try:
         builder: Callable[..., Any] = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the user's module runs here: anything may come out of it
         if name in table:
             raise  # a broken entry of ours is a bug, not a user's mistake
-        raise PartError(f"{kind} '{name}' cannot be imported: {error}.") from error
+        raise PartError(f"{kind} '{name}' cannot be imported: {type(error).__name__}: {error}.") from error
+    if not callable(builder):
+        raise PartError(f"{kind} '{name}' is {builder!r}; a function is needed.")
     return builder
 
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 VERSION = 1
+PARTS = ("data", "model", "loss", "optimizer", "schedule", "augment")
 Value = None | bool | int | float | str | list[Any] | tuple[Any, ...]
 
 
@@ -24,6 +25,14 @@ class Part:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "args", MappingProxyType(dict(self.args)))
+        if not isinstance(self.name, str) or not self.name:
+            raise TypeError(f"a part is named {self.name!r}; a name as text is needed")
+        for key, value in self.args.items():
+            if not is_plain(value):
+                raise TypeError(
+                    f"argument '{key}' of '{self.name}' is {value!r}; a recipe is written down, so it holds "
+                    "numbers, text, True, False, None and lists of them only: use int(...) or float(...)"
+                )
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.args.items())})"
@@ -34,6 +43,13 @@ class Part:
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "args": dict(self.args)}
+
+
+def is_plain(value: object) -> bool:
+    """Whether JSON gives the value back; a numpy number, for one, does not come back."""
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def use(name: str, /, **args: Value) -> Part:
@@ -56,6 +72,18 @@ class Recipe:
     batch_size: int = 8
     precision: str = "auto"  # "auto": bfloat16 where the hardware gains; "fp32"; "bf16"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Parts must be parts. Whether they exist and fit is asked by `tuner.check`, which knows the tables."""
+        wrong = [
+            f"{name} is {value!r}; write {name}=use({value!r})"
+            if isinstance(value, str)
+            else f"{name} is {value!r}"
+            for name in PARTS
+            if not isinstance(value := getattr(self, name), Part)
+        ]
+        if wrong:
+            raise TypeError(f"a part is needed: {'; '.join(wrong)}")
 
     @property
     def image_size(self) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import writing
+
+LONGEST_NAME = 60  # characters: of up to four bytes, where file systems allow 255 bytes
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,11 @@ class Home:
 
 
 def safe(name: str) -> str:
-    """A study's name as a folder name."""
-    return "".join(c if c.isalnum() or c in "-_.@" else "_" for c in name)
+    """A study's name as a folder name: two studies never share a folder."""
+    plain = "".join(c if c.isalnum() or c in "-_.@" else "_" for c in name)[:LONGEST_NAME]
+    if plain == name and not name.startswith("."):
+        return name
+    return f"{plain.lstrip('.')}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def commit_of(path: Path) -> str:

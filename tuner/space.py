@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tuner.errors import SpaceError, near
+from tuner.errors import SpaceError, first_lines, near, some
 from tuner.goal import Goal
 from tuner.recipe import Recipe
 
@@ -66,14 +66,22 @@ def find_space(name: str) -> Path:
     """The file of a space given by name or path."""
     if name.endswith(".py") or name.startswith((".", "~", os.sep)):
         path = Path(name).expanduser()
+        if path.is_dir():
+            raise SpaceError(f"{path} is a folder; give one .py file of it.{in_folder(path)}")
         if not path.is_file():
-            raise SpaceError(f"no space file {path}.")
-        return path
+            raise SpaceError(f"no space file {path}.{in_folder(path.parent)}")
+        return path.absolute()  # as tracebacks name it
     known = known_spaces()
-    if name not in known:
+    if not name or name not in known:
         names = ", ".join(sorted(known))
         raise SpaceError(f"no space '{name}'.{near(name, known)} Known: {names}; or give the path of a .py file.")
     return known[name]
+
+
+def in_folder(folder: Path) -> str:
+    """' It holds: ...', where a folder holds spaces."""
+    found = sorted(path.name for path in folder.glob("*.py")) if folder.is_dir() else []
+    return f" {folder} holds: {some(found)}." if found else ""
 
 
 def about(path: Path) -> str:
@@ -101,18 +109,21 @@ def run_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"tuner_space_{path.stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent.absolute()))  # a space may import a helper that lies beside it
+    sys.modules[spec.name] = module  # a dataclass in the file looks itself up there
+    beside = str(path.parent.absolute())
+    sys.path.insert(0, beside)  # a space may import a helper that lies beside it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpaceError(f"{path} cannot be loaded: {where(error, path)}") from error
     finally:
-        sys.path.pop(0)
+        sys.path.remove(beside)
     return module
 
 
 def where(error: BaseException, path: Path) -> str:
     """'NameError: ... (line 12)', with the last line of the user's own file."""
+    path = path.absolute()
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
     at = f" (line {lines[-1]})" if lines else ""
     return f"{type(error).__name__}: {error}{at}"
@@ -133,9 +144,9 @@ def draw(space: Space, number: int = NUM_DRAWS) -> Draws:
         for name, distribution in distributions.items():
             if distribution not in seen.setdefault(name, []):
                 seen[name].append(distribution)
-    wrong |= dict.fromkeys(two_ways(seen))
+    wrong |= dict.fromkeys([*two_ways(seen), *odd_choices(seen), *several(recipes)])
     if wrong:
-        raise SpaceError(f"{space.path}: " + "\n  - ".join(["drawing from it failed:", *wrong]))
+        raise SpaceError(f"{space.path}: drawing from it failed:{first_lines(wrong)}")
     return Draws(tuple(recipes), {name: merged(kinds) for name, kinds in sorted(seen.items())})
 
 
@@ -149,7 +160,7 @@ def draw_one(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistributio
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Inconsistent parameter values")
             recipe = space.suggest(trial)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpaceError(f"suggest() raised {where(error, space.path)}") from error
     if not isinstance(recipe, Recipe):
         raise SpaceError(f"suggest() returned {type(recipe).__name__}; it must return a Recipe")
@@ -166,6 +177,23 @@ def two_ways(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:
                 check_distribution_compatibility(kinds[0], other)
             except ValueError:
                 yield f"parameter '{name}' is drawn in two ways: {kinds[0]} and {other}; rename one of them"
+                break
+
+
+def odd_choices(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:
+    """Choices that no database gives back as they were, such as tuples."""
+    for name, kinds in seen.items():
+        choices = [choice for kind in kinds for choice in getattr(kind, "choices", ())]
+        odd = [repr(c) for c in choices if not (c is None or isinstance(c, bool | int | float | str))]
+        if odd:
+            yield f"parameter '{name}' has the choice {odd[0]}; text, numbers, True, False and None are allowed"
+
+
+def several(recipes: list[Recipe]) -> Iterable[str]:
+    """A study is of one dataset and one task, else its values cannot be compared."""
+    for what, names in (("dataset", {r.data.name for r in recipes}), ("task", {str(r.task) for r in recipes})):
+        if len(names) > 1:
+            yield f"it draws more than one {what} ({some(sorted(names))}); a study is of one"
 
 
 def merged(kinds: list[BaseDistribution]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,10 @@ from tuner.data.source import Image, Item, Source, Target
 from tuner.data.survey import Progress
 from tuner.errors import writing
 
-VERSION = 1  # of the format and of the resizing
-FILES = ("images.npy", "targets.npy", "entry.json")
+VERSION = 2  # of the format and of the resizing
+ARRAYS = ("images.npy", "targets.npy")
+LISTING = "entry.json"
+AHEAD = 16  # pictures decoded before they are written: their number bounds the memory
 GIGABYTE = 10**9
 DEFAULT_GB = 20.0
 
@@ -55,35 +58,58 @@ def cached(
 ) -> Cached:
     """The entry of `source` at `size`, built on first use. The test split is not in it."""
     entry = folder / f"{fingerprint}-{size}-v{VERSION}"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not is_whole(entry):
-            with FileLock(f"{entry}.lock"):
-                if not is_whole(entry):
-                    build(source, size, entry, progress)
-                    evict(folder, most_gb, keep=entry)
-        os.utime(entry)  # the entry used longest ago goes first
-    return load(entry, source.name, fingerprint)
+    while True:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not is_whole(entry):
+                with FileLock(f"{entry}.lock"):
+                    if not is_whole(entry):
+                        build(source, size, entry, progress)
+                        evict(folder, most_gb, keep=entry)
+        try:
+            os.utime(entry)  # the entry used longest ago goes first
+            return load(entry, source.name, fingerprint)
+        except FileNotFoundError:
+            continue  # another worker made room between the look and the opening
 
 
 def is_whole(entry: Path) -> bool:
-    return all((entry / name).is_file() for name in FILES)
+    """Every file is there and as long as it was written: a power failure can cut one short."""
+    try:
+        lengths = json.loads((entry / LISTING).read_text())["bytes"]
+        return all((entry / name).stat().st_size == lengths[name] for name in ARRAYS)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def build(source: Source, size: int, entry: Path, progress: Progress | None) -> None:
     """Decode and resize in parallel, write in order, rename when complete."""
+    for left in entry.parent.glob(f".{entry.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)  # of a killed builder: we hold the lock, so nobody is at it
     aside = entry.with_name(f".{entry.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     items = source.split("train", "val")
     try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            pairs = pool.map(lambda item: resized(*source.read(item), size), items)
-            write(aside, items, pairs, size, progress)
+        write(aside, items, decoded(source, items, size), size, progress)
         shutil.rmtree(entry, ignore_errors=True)  # an older one that lost a file
         aside.rename(entry)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def decoded(source: Source, items: tuple[Item, ...], size: int) -> Iterator[tuple[Image, Target]]:
+    """Every item read and resized, in order, a few ahead of whoever writes them."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting: deque[Future[tuple[Image, Target]]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(lambda item: resized(*source.read(item), size), item))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # the disk is full: do not decode the rest
 
 
 def write(
@@ -108,8 +134,12 @@ def write(
                 progress(done, len(items))
     if targets:
         np.save(aside / "targets.npy", np.asarray(targets, np.int64))
-    listing = {"keys": [item.key for item in items], "splits": [item.split for item in items]}
-    (aside / "entry.json").write_text(json.dumps(listing))
+    listing = {
+        "keys": [item.key for item in items],
+        "splits": [item.split for item in items],
+        "bytes": {name: (aside / name).stat().st_size for name in ARRAYS},
+    }
+    (aside / LISTING).write_text(json.dumps(listing))
 
 
 def header(file: object, shape: tuple[int, ...]) -> None:
@@ -128,7 +158,7 @@ def resized(image: Image, target: Target, size: int) -> tuple[Image, Target]:
 
 
 def load(entry: Path, name: str, fingerprint: str) -> Cached:
-    listing = json.loads((entry / "entry.json").read_text())
+    listing = json.loads((entry / LISTING).read_text())
     splits = np.asarray(listing["splits"])
     return Cached(
         images=np.load(entry / "images.npy", mmap_mode="r"),
@@ -143,7 +173,7 @@ def load(entry: Path, name: str, fingerprint: str) -> Cached:
 
 def evict(folder: Path, most_gb: float, keep: Path) -> None:
     """Delete the entries used longest ago until the rest fits. Mapped files live on until closed."""
-    entries = sorted((e for e in folder.iterdir() if e.is_dir() and is_whole(e)), key=lambda e: e.stat().st_mtime)
+    entries = sorted(filter(is_whole, folder.glob("[!.]*")), key=age)  # hidden ones are being built
     total = sum(map(size_of, entries))
     for entry in entries:
         if total <= most_gb * GIGABYTE:
@@ -159,8 +189,19 @@ def evict(folder: Path, most_gb: float, keep: Path) -> None:
     sweep(folder)
 
 
+def age(entry: Path) -> float:
+    """When an entry was last used; one that another worker is deleting counts as oldest."""
+    try:
+        return entry.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def size_of(entry: Path) -> int:
-    return sum(file.stat().st_size for file in entry.iterdir())
+    try:
+        return sum((entry / name).stat().st_size for name in ARRAYS)
+    except FileNotFoundError:
+        return 0
 
 
 def sweep(folder: Path) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tuner.data.folder import folder
-from tuner.data.source import Source
+from tuner.data.source import Source, fraction_problem
 from tuner.errors import DataError, near
 from tuner.parts import locate, problems
 from tuner.recipe import Part
@@ -46,7 +46,9 @@ def find_folder(name: str) -> Path:
 
 def is_path(name: str) -> bool:
     """A dataset that is no name of the table is a folder when it looks like one."""
-    return name not in DATASETS and (os.sep in name or name.startswith((".", "~")) or Path(name).is_dir())
+    if not name or name in DATASETS:
+        return False
+    return os.sep in name or name.startswith((".", "~")) or Path(name).exists()
 
 
 def open_data(part: Part) -> Source:
@@ -61,9 +63,12 @@ def open_data(part: Part) -> Source:
 def data_problems(part: Part) -> list[str]:
     """What is wrong with a dataset's name and arguments, without opening it."""
     if is_path(part.name):
-        return problems("dataset", {part.name: "tuner.data.folder:folder"}, part)
-    if part.name not in DATASETS:
+        wrong = problems("dataset", {part.name: "tuner.data.folder:folder"}, part)
+    elif part.name not in DATASETS:
         known = ", ".join(sorted(DATASETS))
         maybe = near(part.name, DATASETS)
         return [f"no dataset or folder '{part.name}'.{maybe} Known: {known}, or the path of a folder."]
-    return problems("dataset", DATASETS, part)
+    else:
+        wrong = problems("dataset", DATASETS, part)
+    odd = fraction_problem(part.args.get("val", 0.2))
+    return [*wrong, odd] if odd else wrong

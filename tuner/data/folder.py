@@ -7,7 +7,8 @@ train/ val/ test/       around either of them; "valid" and "validation" are val
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from tuner.data.images import SUFFIXES, check_aspect, read_image, read_mask
@@ -22,15 +23,12 @@ LAYOUTS = "images/ + masks/, rgb/ + figure_ground/, or one folder a class, each 
 
 def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """A dataset from a folder. A given val/ or test/ is kept; without val/, a part of train is held out."""
-    parts = split_folders(path)
-    found = [found_in(part, split) for split, part in parts.items()]
+    path = path.absolute()
+    found = [found_in(part, split) for split, part in split_folders(path).items()]
     kinds = {kind for kind, _ in found}
     if len(kinds) > 1:
         raise DataError(f"{path} mixes masks and class folders between its splits. Use one layout: {LAYOUTS}.")
-    items = tuple(item for _, part_items in found for item in part_items)
-    if not items:
-        raise DataError(f"{path} holds no images. Expected {LAYOUTS}.")
-    items = hold_out(items, val, split_seed)
+    items = hold_out(tuple(item for _, part_items in found for item in part_items), val, split_seed)
     for needed in ("train", "val"):
         if not any(item.split == needed for item in items):
             raise DataError(f"{path} gives no {needed} image; two images outside test/ are the least.")
@@ -46,25 +44,42 @@ def split_folders(path: Path) -> dict[str, Path]:
         raise DataError(f"no folder {path}.")
     if not path.is_dir():
         raise DataError(f"{path} is a file; a folder of images is needed: {LAYOUTS}.")
-    given = {SPLIT_NAMES[p.name.lower()]: p for p in subfolders(path) if p.name.lower() in SPLIT_NAMES}
+    given: dict[str, Path] = {}
+    for part in subfolders(path):
+        split = SPLIT_NAMES.get(part.name.lower())
+        if split in given:
+            raise DataError(f"{path} has both {given[split].name}/ and {part.name}/. Keep one {split} folder.")
+        if split:
+            given[split] = part
     if given and "train" not in given:
         raise DataError(f"{path} has {some(sorted(given))} but no train folder.")
     return given or {"train": path}
 
 
 def found_in(path: Path, split: str) -> tuple[str, list[Item]]:
-    """The kind of targets and the items below one split folder."""
+    """The kind of targets and the items below one split folder; never none."""
+    kind, items = "classes", []
+    folders = {folder.name.lower(): folder for folder in subfolders(path)}
     for images, masks in PAIRS:
-        if (path / images).is_dir() and (path / masks).is_dir():
-            return "masks", pair_up(path / images, path / masks, split)
-        if (path / images).is_dir():
-            raise DataError(f"{path} has {images}/ but no {masks}/ beside it.")
-    return "classes", class_items(path, split)
+        if images in folders and masks in folders:
+            kind, items = "masks", pair_up(folders[images], folders[masks], split)
+            break
+        for here, missing in ((images, masks), (masks, images)):
+            if here in folders:
+                raise DataError(f"{path} has {folders[here].name}/ but no {missing}/ beside it.")
+    else:
+        items = class_items(path, split)
+    if items:
+        return kind, items
+    loose = sum(1 for _ in image_files(path))
+    holds = f"{loose} images in no folder of its own" if loose else "no images"
+    raise DataError(f"{path} holds {holds}. Expected {LAYOUTS}.")
 
 
 def pair_up(images: Path, masks: Path, split: str) -> list[Item]:
     """Pairs by stem; every image without a mask and mask without an image is counted and named."""
-    pictures, truths = by_stem(images), by_stem(masks, MASK_ENDINGS)
+    pictures = by_stem(images)
+    truths = by_stem(masks, pictures)
     lone_images, lone_masks = sorted(pictures.keys() - truths), sorted(truths.keys() - pictures)
     wrong = []
     if lone_images:
@@ -76,17 +91,23 @@ def pair_up(images: Path, masks: Path, split: str) -> list[Item]:
     return [Item(stem, split, pictures[stem], truths[stem]) for stem in sorted(pictures)]
 
 
-def by_stem(path: Path, endings: tuple[str, ...] = ()) -> dict[str, Path]:
-    """Files by stem, refusing two of the same stem."""
+def by_stem(path: Path, images: Container[str] | None = None) -> dict[str, Path]:
+    """Files by stem, refusing two of the same stem. A mask may add "_mask" to the stem of its image."""
     found: dict[str, Path] = {}
     for file in image_files(path):
-        stem = file.stem
-        for ending in endings:
-            stem = stem.removesuffix(ending)
+        stem = unicodedata.normalize("NFC", file.stem)  # macOS writes an accent as a letter of its own
+        if images is not None and stem not in images:
+            stem = without_ending(stem)
         if stem in found:
             raise DataError(f"{path} holds both {found[stem].name} and {file.name}: one file a name is needed.")
         found[stem] = file
     return found
+
+
+def without_ending(stem: str) -> str:
+    for ending in MASK_ENDINGS:
+        stem = stem.removesuffix(ending)
+    return stem
 
 
 def class_items(path: Path, split: str) -> list[Item]:
@@ -95,6 +116,8 @@ def class_items(path: Path, split: str) -> list[Item]:
     files = {folder: list(image_files(folder)) for folder in folders}
     if not any(files.values()):
         return []
+    if len(folders) < 2:
+        raise DataError(f"{path} holds one folder of images, {folders[0].name}/. Expected {LAYOUTS}.")
     if empty := [folder.name for folder, inside in files.items() if not inside]:
         raise DataError(f"{path}: class folders without an image: {some(empty)}.")
     return [
@@ -119,7 +142,7 @@ def subfolders(path: Path) -> list[Path]:
 
 def image_files(path: Path) -> Iterator[Path]:
     for file in sorted(path.iterdir()):
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir():
             yield file
 
 

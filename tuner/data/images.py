@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
 from tuner.data.source import Image
-from tuner.errors import DataError
+from tuner.errors import DataError, some
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
 LOSSY = {"JPEG", "MPO", "WEBP"}
@@ -23,7 +23,7 @@ def read_image(path: Path) -> Image:
     """Eight-bit RGB, upright. Grey, palette, CMYK and 16-bit are converted; transparency is laid on white."""
     picture = open_picture(path)
     if picture.mode.startswith("I") or picture.mode == "F":
-        return np.repeat(eight_bits(np.asarray(picture))[..., None], 3, axis=2)
+        return np.repeat(eight_bits(numbers(picture, path))[..., None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         front = picture.convert("RGBA")
         picture = Pillow.alpha_composite(Pillow.new("RGBA", front.size, "white"), front)
@@ -33,30 +33,58 @@ def read_image(path: Path) -> Image:
 def read_mask(path: Path) -> Image:
     """0 and 1. A file of two values is taken by them; one with shades (JPEG noise, soft edges) at half."""
     picture = open_picture(path)
-    values = grey(picture)
-    highest = int(values.max())
-    if picture.format not in LOSSY and (highest <= 1 or is_two_valued(values, highest)):
-        return (values > 0).astype(np.uint8)
-    return (values > (127 if highest < 256 else 32767)).astype(np.uint8)
+    values = one_channel(picture, path)
+    highest = values.max()
+    if picture.format not in LOSSY:
+        if ((values == 0) | (values == highest)).all():
+            return (values > 0).astype(np.uint8)
+        if 1 < highest < 128:  # numbers of several classes: halving them would give an empty mask
+            found = some(map(str, np.unique(values).tolist()), 6)
+            raise DataError(f"mask {path.name} holds the values {found}; a mask has two, or shades from 0 to 255")
+    return (values > half_of(highest)).astype(np.uint8)
 
 
-def grey(picture: Pillow.Image) -> NDArray[Any]:
-    """One channel: palette masks by index, colour masks by brightness."""
-    if picture.mode in ("P", "1", "L") or picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture)
-        return values.astype(np.uint8) if values.dtype == bool else values
-    return np.asarray(picture.convert("L"))
+def half_of(highest: float) -> float:
+    """Half of the range that a mask with this highest value must have been written in."""
+    return 0.5 if highest <= 1 else 127 if highest < 256 else 32767
 
 
-def is_two_valued(values: NDArray[Any], highest: int) -> bool:
-    return bool(((values == 0) | (values == highest)).all())
+def one_channel(picture: Pillow.Image, path: Path) -> NDArray[Any]:
+    """Grey as it is; in colour the strongest channel, so that a red mask counts like a white one.
+
+    A palette in colour numbers its classes, 0 being the background; one in greys is a grey picture.
+    """
+    if picture.mode == "P" and not has_grey_palette(picture):
+        return (np.asarray(picture) > 0).astype(np.uint8)
+    if picture.mode in ("1", "L") or picture.mode.startswith("I") or picture.mode == "F":
+        return numbers(picture, path)
+    return np.asarray(picture.convert("RGB")).max(axis=2)
+
+
+def has_grey_palette(picture: Pillow.Image) -> bool:
+    """Whether the colours in use are greys, each another."""
+    used = np.unique(np.asarray(picture))
+    colours = np.asarray(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    if used.max(initial=0) >= len(colours):
+        return False
+    shown = colours[used]
+    is_grey = bool((shown == shown[:, :1]).all())
+    return is_grey and len(np.unique(shown[:, 0])) == len(used)
+
+
+def numbers(picture: Pillow.Image, path: Path) -> NDArray[Any]:
+    """The values of a picture of one channel, as numbers that can be compared."""
+    values = np.asarray(picture)
+    if not np.isfinite(values).all():
+        raise DataError(f"{path.name} holds values that are no numbers")
+    return values.astype(np.uint8) if values.dtype == bool else values
 
 
 def eight_bits(values: NDArray[Any]) -> Image:
-    """Scale 16-bit to 8-bit; Pillow's own conversion clips everything above 255 to white."""
-    if values.max(initial=0) > 255:
-        return np.clip(values.astype(np.float64) / 257 + 0.5, 0, 255).astype(np.uint8)
-    return np.clip(values, 0, 255).astype(np.uint8)
+    """Scale 16-bit and fractions to 8-bit; Pillow's own conversion clips above 255 and cuts below 1."""
+    highest = values.max(initial=0)
+    scale = 1 / 257 if highest > 255 else 255 if highest <= 1 and values.dtype.kind == "f" else 1
+    return np.clip(values * scale + 0.5, 0, 255).astype(np.uint8)
 
 
 def open_picture(path: Path) -> Pillow.Image:
@@ -70,7 +98,9 @@ def open_picture(path: Path) -> Pillow.Image:
             upright = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError as error:
         raise DataError(f"{path.name} is not an image, whatever its name says") from error
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read ({error.strerror or error})") from error
+    except (SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
         raise DataError(f"{path.name} cannot be decoded ({error})") from error
     upright.format = kind  # exif_transpose forgets it
     return upright
@@ -87,8 +117,8 @@ def check_aspect(path: Path, mask: Image, image: Image) -> None:
     """A mask may have another size than its image, but not another shape."""
     (mask_height, mask_width), (height, width) = mask.shape[:2], image.shape[:2]
     off = abs(mask_width * height / (mask_height * width) - 1)
-    if off > ASPECT_TOLERANCE:
+    if off > ASPECT_TOLERANCE + 1e-9:  # exactly 3 % is still within it
         raise DataError(
             f"mask {path.name} is {mask_width}x{mask_height} for an image of {width}x{height}: "
-            f"their aspects differ by {off:.0%}, {ASPECT_TOLERANCE:.0%} is allowed"
+            f"their aspects differ by {off:.1%}, {ASPECT_TOLERANCE:.0%} is allowed"
         )

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.errors import DataError
+
 Image = NDArray[np.uint8]  # height x width x 3
 Target = Image | int  # a mask of height x width with 0 and 1, or the number of a class
 SPLITS = ("train", "val", "test")
@@ -53,6 +55,8 @@ def hold_out(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item,
 
     Adding files moves no other item. A split that comes out empty takes the nearest item.
     """
+    if wrong := fraction_problem(fraction):
+        raise DataError(wrong)
     if any(item.split == "val" for item in items):
         return items
     train = sorted((draw(item.key, seed), item.key) for item in items if item.split == "train")
@@ -64,6 +68,13 @@ def hold_out(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item,
     return tuple(
         replace(item, split="val") if item.split == "train" and item.key in chosen else item for item in items
     )
+
+
+def fraction_problem(fraction: object) -> str:
+    """What is wrong with a part to hold out, or nothing."""
+    if isinstance(fraction, int | float) and not isinstance(fraction, bool) and 0 < fraction < 1:
+        return ""
+    return f"val is {fraction!r}; the part of the images to hold out is needed, between 0 and 1 such as 0.2."
 
 
 def draw(key: str, seed: int) -> float:

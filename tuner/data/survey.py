@@ -13,8 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from tuner.data.source import Item, Source
-from tuner.errors import DataError, bullets, writing
+from tuner.errors import DataError, first_lines, writing
 
 Progress = Callable[[int, int], None]  # done, of how many
 
@@ -52,8 +54,7 @@ def survey(source: Source, memory: Path, progress: Progress | None = None) -> Su
         remember(notes, findings)
     bad = [found.problem for found in findings.values() if found.problem]
     if bad:
-        shown = bad[:20] + ([f"... and {len(bad) - 20} more"] if len(bad) > 20 else [])
-        raise DataError(f"{source.where}: {len(bad)} of {len(findings)} items cannot be used.{bullets(shown)}")
+        raise DataError(f"{source.where}: {len(bad)} of {len(findings)} items cannot be used.{first_lines(bad)}")
     return Survey(fingerprint(source, {key: found.digest for key, found in findings.items()}), findings)
 
 
@@ -85,8 +86,8 @@ def look_at(source: Source, item: Item, known: Finding | None) -> Finding:
     except DataError as error:
         return Finding([], "", [], problem=str(error))
     except OSError as error:
-        return Finding([], "", [], problem=f"cannot be read ({error.strerror})")
-    notice = "a picture of one colour" if int(image.max()) - int(image.min()) < 8 else ""
+        return Finding([], "", [], problem=f"{Path(error.filename or '').name} cannot be read ({error.strerror})")
+    notice = "a picture of one colour" if np.ptp(image, axis=(0, 1)).max() < 8 else ""
     if not isinstance(target, int) and not target.any():
         notice = notice or "an empty mask"
     return Finding(stamp, digest, [image.shape[1], image.shape[0]], notice=notice)
