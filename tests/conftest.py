@@ -92,3 +92,62 @@ def toy_recipe() -> Recipe:
         precision="fp32",
         seed=7,
     )
+
+
+OWN_MODELS = '''
+"""Models as a user writes them: a small net that runs out of memory, breaks, or draws at random."""
+
+import random
+
+import numpy
+import torch
+from torch import nn
+
+ERRORS = {
+    "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "cublas": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
+    "python": MemoryError(),
+    "bug": RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
+}
+
+
+class Net(nn.Module):
+    def __init__(self, channels, classes, most, fail_at, train_only, error, noisy):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(channels, 4, 3, padding=1), nn.Conv2d(4, classes, 1)
+        self.most, self.fail_at, self.train_only, self.noisy = most, fail_at, train_only, noisy
+        self.error, self.calls = ERRORS[error], 0
+
+    def forward(self, image):
+        self.calls += 1
+        tight = self.training or not self.train_only
+        if self.calls == self.fail_at or (tight and len(image) > self.most):
+            raise self.error
+        if self.noisy and self.training:
+            image = image * (1 + 0.1 * random.random() + 0.1 * numpy.random.rand())
+        return self.last(self.first(image).relu())
+
+
+def net(channels, classes, *, most=99, fail_at=0, train_only=False, error="gpu", noisy=False):
+    """A net that raises `error` for more than `most` images, and at its call number `fail_at`."""
+    return Net(channels, classes, most, fail_at, train_only, error, noisy)
+
+
+def huge(channels, classes):
+    """A model whose weights alone do not fit."""
+    raise ERRORS["gpu"]
+'''
+
+
+@pytest.fixture
+def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a user's package, to be named as "mine.nets:net"."""
+    package = tmp_path / "code" / "mine"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "nets.py").write_text(OWN_MODELS)
+    monkeypatch.syspath_prepend(package.parent)
+    for name in ("mine", "mine.nets"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return package.parent

@@ -42,6 +42,7 @@ def export(best: Best, run: Run, folder: Path, force: bool) -> Path:
             f"the weights of trial {best.trial.number} are not at {run.best}. "
             "Export on the host that trained it, or with the --home it was trained in."
         )
+    folder = folder.resolve()  # "." and links have no name of their own to stand beside
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     with writing(folder):
         shutil.rmtree(aside, ignore_errors=True)
@@ -73,10 +74,15 @@ def fill(folder: Path, best: Best, run: Run) -> None:
 
 def replace(aside: Path, folder: Path) -> None:
     """Put the finished folder in its place; the old one goes only when the new one is whole."""
-    old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
+    old = aside.with_name(f"{aside.name}.old")
     if folder.exists():
         folder.rename(old)
-    aside.rename(folder)
+    try:
+        aside.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -23,39 +24,45 @@ from tuner.train.trainer import normaliser
 def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[Path]:
     """Write NAME_mask.png (0 and 255) and NAME_overlay.png into `out`, as large as each image."""
     recipe = read_recipe(bundle)
-    pictures = list(read_all(images))
+    check_all(images)
     device = find_device()
     model = load(bundle).to(device)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        for name, picture in zip(names(images), pictures, strict=True):
+        for name, path in zip(names(images), images, strict=True):
+            picture = read_image(path)
             mask = predict_mask(model, picture, recipe.image_size, device)
             Pillow.fromarray(mask * np.uint8(255)).save(out / f"{name}_mask.png")
             Pillow.fromarray(overlay(picture, mask)).save(out / f"{name}_overlay.png")
             yield out / f"{name}_mask.png"
 
 
-def read_all(images: list[Path]) -> Iterator[Image]:
-    """Every picture, or one DataError for all that cannot be read, before anything is written."""
+def check_all(images: list[Path]) -> None:
+    """One DataError for all images that cannot be read, before anything is written.
+
+    They are decoded again one by one when their turn comes: a folder of photographs may not fit in memory.
+    """
     wrong = []
     for path in images:
         try:
-            picture = read_image(path)
+            read_image(path)
         except DataError as error:
             wrong.append(str(error))
-        else:
-            if not wrong:
-                yield picture
     if wrong:
         raise DataError(f"{len(wrong)} of {len(images)} images cannot be read:{bullets(wrong)}")
 
 
-def names(images: list[Path]) -> Iterable[str]:
-    """Stems; of two equal ones the later gets a number."""
-    taken: dict[str, int] = {}
+def names(images: list[Path]) -> Iterator[str]:
+    """Stems; of two equal ones the later gets the first number that no other file has for a name."""
+    taken: set[str] = set()
+    stems = {path.stem for path in images}
     for path in images:
-        taken[path.stem] = taken.get(path.stem, 0) + 1
-        yield path.stem if taken[path.stem] == 1 else f"{path.stem}_{taken[path.stem]}"
+        name = path.stem
+        numbered = (f"{path.stem}_{number}" for number in count(2))
+        while name in taken:
+            name = next(other for other in numbered if other not in stems)
+        taken.add(name)
+        yield name
 
 
 def predict_image(model: nn.Module, path: str | Path, *, image_size: int) -> Image:

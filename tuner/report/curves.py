@@ -16,6 +16,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path, goal: str, best_epoc
     """One panel for the loss and one for the goal, training against validation, the best epoch marked."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     names = ["loss", goal] if goal != "loss" else ["loss"]
     figure = Figure(figsize=(4.2 * len(names), 3), dpi=110, layout="constrained")
@@ -26,6 +27,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path, goal: str, best_epoc
         axes.axvline(best_epoch, color="#16a34a", linewidth=0.8, linestyle="--")
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("epoch", fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8, frameon=False)

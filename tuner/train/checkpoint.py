@@ -7,9 +7,11 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
@@ -26,7 +28,7 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
         try:
             write(aside)
             aside.replace(path)
-        except RuntimeError as error:  # torch and safetensors wrap the system's error in their own
+        except (RuntimeError, SafetensorError) as error:  # they wrap the system's error in their own
             raise find_os_error(error, path) from error
         finally:
             aside.unlink(missing_ok=True)
@@ -59,10 +61,13 @@ def load(run: Run, device: torch.device) -> dict[str, Any] | None:
     """The newest readable checkpoint, or None. Nothing is unpickled but tensors and plain values."""
     for path in (run.checkpoint, run.previous):
         try:
+            with ZipFile(path) as archive:
+                if archive.testzip():  # torch itself does not compare the checksums it wrote
+                    continue
             state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         except Exception:
             continue  # missing, cut short or altered: the one before will do
-        if state.get("version") == VERSION:
+        if isinstance(state, dict) and state.get("version") == VERSION:
             return state
     return None
 

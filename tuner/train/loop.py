@@ -78,22 +78,34 @@ def train(
 
     `stopped` is asked before every step; then all is saved and the outcome is "stopped".
     """
-    trainer = Trainer(recipe, device, micro_batches)
-    progress = resume(trainer, run)
     batches = Batches(data, recipe.batch_size, recipe.seed, recipe.augment, pin=device.type == "cuda")
     memory.reset_peak(device)
-    end = "finished"
-    while progress.epoch <= recipe.epochs:
+    with memory.told(recipe):
+        trainer = Trainer(recipe, device, micro_batches)
+        progress = resume(trainer, run)
+        end = epochs(trainer, batches, progress, goal, run, on_epoch, stopped)
+    return Outcome(end, progress, str(trainer.dtype).removeprefix("torch."), trainer.micro)
+
+
+def epochs(
+    trainer: Trainer,
+    batches: Batches,
+    progress: Progress,
+    goal: Goal,
+    run: Run,
+    on_epoch: Callable[[EpochReport], bool],
+    stopped: Callable[[], bool],
+) -> str:
+    """Epoch after epoch, a checkpoint after each; how it ended."""
+    while progress.epoch <= trainer.recipe.epochs:
         report = one_epoch(trainer, batches, progress, goal, run, stopped)
         if report is None:
-            end = "stopped"
-            break
+            return "stopped"
         if on_epoch(report):
-            end = "pruned"
-            break
+            return "pruned"
         progress.epoch, progress.step, progress.totals, progress.spent = progress.epoch + 1, 0, None, 0.0
         save(trainer, progress, run)
-    return Outcome(end, progress, str(trainer.dtype).removeprefix("torch."), trainer.micro)
+    return "finished"
 
 
 def one_epoch(
@@ -148,11 +160,10 @@ def validate(
     for images, targets in batches.val():
         if stopped():
             return None
-        for piece, truth in zip(images.split(trainer.micro), targets.split(trainer.micro), strict=True):
-            logits, target = trainer.forward(piece, truth)
-            totals.add(trainer.loss(logits, target), logits, target)
-            kept += [logits[i, 0] for i in range(len(piece)) if seen + i in wanted]
-            seen += len(piece)
+        for loss, logits, target in trainer.validate(images, targets):
+            totals.add(loss, logits, target)
+            kept += [logits[i, 0] for i in range(len(logits)) if seen + i in wanted]
+            seen += len(logits)
     return totals.scores("val"), torch.stack(kept).sigmoid()
 
 

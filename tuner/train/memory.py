@@ -5,21 +5,41 @@ from __future__ import annotations
 import gc
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from tuner.errors import TrialFailed, writing
 from tuner.recipe import Recipe
+
+# How the processor's allocator, CUDA and its libraries say it when they raise a plain RuntimeError
+SIGNS = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether this error means that the batch was too large for the device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+
+
+def said(error: BaseException) -> str:
+    """The first line of an error; Python's own MemoryError often has none."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def told(recipe: Recipe) -> Iterator[None]:
+    """Out of memory where no smaller batch helps (the weights, the optimizer's state) fails the trial only."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrialFailed(f"out of memory with {recipe.model}, {recipe.image_size} px: {said(error)}") from error
 
 
 def release(device: torch.device) -> None:
@@ -60,11 +80,12 @@ class MicroBatches:
 
     def remember(self, recipe: Recipe, device: torch.device, size: int) -> None:
         aside = self.file.with_suffix(f".{os.getpid()}.tmp")
-        aside.write_text(json.dumps(self.recall() | {key(recipe, device): size}, indent=1))
-        aside.replace(self.file)
+        with writing(self.file):
+            aside.write_text(json.dumps(self.recall() | {key(recipe, device): size}, indent=1))
+            aside.replace(self.file)
 
     def recall(self) -> dict[str, int]:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, TypeError):
             return dict(json.loads(self.file.read_text()))
         return {}
 

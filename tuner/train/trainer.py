@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,13 +17,14 @@ from tuner.parts import build
 from tuner.recipe import Recipe
 from tuner.tasks import Task, find_task
 from tuner.train import checkpoint
-from tuner.train.memory import MicroBatches, is_out_of_memory, release
+from tuner.train.memory import MicroBatches, is_out_of_memory, release, said
 from tuner.train.precision import resolve
 from tuner.train.scoring import Totals
 
 CHANNELS = 3
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, in bytes: what pretrained encoders expect
 STD = (58.395, 57.12, 57.375)
+Scored = tuple[Tensor, Tensor, Tensor]  # loss, logits, target
 log = logging.getLogger("tuner")
 
 
@@ -46,30 +47,43 @@ class Trainer:
 
     def step(self, images: Tensor, targets: Tensor, totals: Totals) -> None:
         """One optimizer step on a batch of bytes; in smaller pieces when it does not fit."""
-        while True:
-            try:
-                done = self.forward_backward(images, targets)
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                failed = str(error).splitlines()[0]
-            self.optimizer.zero_grad(set_to_none=True)  # outside the handler: the traceback holds tensors
-            self.halve(failed)
+        done = self.fitted(lambda: self.forward_backward(images, targets))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         for loss, logits, target in done:
             totals.add(loss, logits, target)
 
-    def forward_backward(self, images: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def validate(self, images: Tensor, targets: Tensor) -> list[Scored]:
+        """Loss and logits of a validation batch, piece by piece."""
+        return self.fitted(lambda: [self.score(*piece) for piece in self.pieces(images, targets)])
+
+    def fitted(self, work: Callable[[], list[Scored]]) -> list[Scored]:
+        """What `work` gives, from the start again with smaller pieces each time that it runs out of memory."""
+        while True:
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                failed = said(error)
+            self.optimizer.zero_grad(set_to_none=True)  # outside the handler: the traceback holds tensors
+            self.halve(failed)
+
+    def forward_backward(self, images: Tensor, targets: Tensor) -> list[Scored]:
         """Gradients of the whole batch, piece by piece; each piece weighs as much as it has images."""
         done = []
-        for piece, truth in zip(images.split(self.micro), targets.split(self.micro), strict=True):
-            logits, target = self.forward(piece, truth)
-            loss = self.loss(logits, target)
+        for piece, truth in self.pieces(images, targets):
+            loss, logits, target = self.score(piece, truth)
             (loss * (len(piece) / len(images))).backward()
             done.append((loss.detach(), logits.detach(), target))
         return done
+
+    def pieces(self, images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(images.split(self.micro), targets.split(self.micro), strict=True)
+
+    def score(self, images: Tensor, targets: Tensor) -> Scored:
+        logits, target = self.forward(images, targets)
+        return self.loss(logits, target), logits, target
 
     def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits in fp32 and their target, on the device."""
