@@ -1,0 +1,124 @@
+"""What bringing the images costs: an epoch of input alone, and what it adds to the model's own steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Row, Section, Setting, child, in_turns, median, seconds, spread
+from benchmarks.photos import write_photos
+from benchmarks.trial import recipe_of
+
+SIZE = 256
+INPUT_TARGET = 4.0
+STEPS_TARGET = 1.05
+
+
+def measure(setting: Setting) -> Section:
+    number = setting.pick(300, 40)
+    photos = setting.data or write_photos(setting.folder / f"photos{number}", number)
+    orders = {"photos": str(photos), "cache": str(setting.folder / "cache"), "size": SIZE, "way": "auto",
+              "k": setting.pick(32, 8), "lr": 1e-3, "epochs": 1, "seed": 0}  # fmt: skip
+    found = child("input", orders | {"rounds": setting.pick(7, 3), "steps": setting.pick(10, 3)})
+    loader, ours, whole, bare = (found[name] for name in ("loader", "ours", "whole", "bare"))
+    faster, costs = median(loader) / median(ours), median(whole) / median(bare)
+    rows = [
+        Row(f"input of {found['images']} photographs at {SIZE} px, s", spread(ours, 2), spread(loader, 2),
+            f"{faster:.1f}", f"at least {INPUT_TARGET:g}", faster >= INPUT_TARGET),
+        Row("an epoch's steps / the bare model's, s", spread(whole, 2), spread(bare, 2),
+            f"{costs:.3f}", f"at most {STEPS_TARGET}", costs <= STEPS_TARGET),
+    ]  # fmt: skip
+    reading = [
+        "The first row compares a DataLoader over the files with 2 workers (decode, resize, flip, normalise) with tuner's "
+        "batches from the decoded cache (flip, normalise), each for one epoch with nothing else to do.",
+        f"The second row holds the training part of an epoch (U-Net of width {orders['k']}: input, metrics, "
+        "all bookkeeping of a step) against forward, loss, backward and optimizer step on batches already in memory.",
+    ]
+    return Section("input", "Input", ("", "tuner", "other"), rows, reading)
+
+
+def main(orders: dict[str, Any]) -> dict[str, Any]:
+    """In a process of its own: both sides of both rows, in turns."""
+    import cv2
+
+    from benchmarks.plain import loader
+    from benchmarks.trial import paths
+    from tuner.data.batches import Batches
+    from tuner.data.cache import cached
+    from tuner.data.folder import folder
+    from tuner.data.survey import survey
+
+    cv2.setNumThreads(1)
+    source = folder(Path(orders["photos"]), image_size=SIZE, val=0.01)  # nearly all for training
+    store = Path(orders["cache"])
+    store.mkdir(parents=True, exist_ok=True)
+    recipe = recipe_of(orders)
+    data = cached(source, survey(source, store).fingerprint, SIZE, store)
+    batches = Batches(data, recipe.batch_size, recipe.seed, recipe.augment)
+    files = loader(paths(source.split("train")), SIZE, True)
+    step_ways = steps(recipe, batches, orders["steps"])
+    input_ways: dict[str, Callable[[], float]] = {
+        "loader": lambda: seconds(lambda: [None for _ in files]),
+        "ours": lambda: seconds(lambda: [None for _ in map(normalised(), batches.train(1))]),
+    }
+    in_turns(1, **input_ways)  # the first of each warms up
+    return {
+        **in_turns(orders["rounds"], **input_ways),
+        **in_turns(orders["rounds"], **step_ways),
+        "images": len(data.train),
+    }
+
+
+def normalised() -> Callable[[Any], Any]:
+    """What the trainer does first with a batch; the DataLoader's workers have done it already."""
+    import torch
+
+    from tuner.train.trainer import normaliser
+
+    normalise = normaliser(torch.device("cpu"))
+    return lambda batch: (normalise(batch[0]), batch[1].unsqueeze(1).float())
+
+
+def steps(recipe: Any, batches: Any, number: int) -> dict[str, Callable[[], float]]:
+    """The first `number` steps of an epoch: by the trainer from the cache, and bare from memory."""
+    from itertools import islice
+
+    import torch
+
+    from tuner.train.memory import MicroBatches
+    from tuner.train.precision import find_device
+    from tuner.train.scoring import Totals
+    from tuner.train.trainer import Trainer
+
+    device = find_device()
+    trainer = Trainer(recipe, device, MicroBatches(Path("unused")))
+    trainer.model.train()
+    ready = [(trainer.normalise(x.to(device)), y.to(device).unsqueeze(1).float()) for x, y in
+             islice(batches.train(1), number)]  # fmt: skip
+
+    def whole() -> None:
+        totals = Totals(trainer.task, device)
+        for images, targets in islice(batches.train(1), number):
+            trainer.step(images, targets, totals)
+        totals.scores("train")
+
+    def bare() -> None:
+        for batch, target in ready:
+            with torch.autocast(device.type, trainer.dtype, enabled=trainer.dtype is not torch.float32):
+                logits = trainer.model(batch)
+            trainer.loss(logits.float(), target).backward()
+            trainer.optimizer.step()
+            trainer.optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    whole(), bare()
+    return {"whole": lambda: seconds(whole), "bare": lambda: seconds(bare)}
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    print(json.dumps(main(json.loads(sys.argv[1]))))

@@ -1,0 +1,39 @@
+"""The tables as text for the terminal, and as the page docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from benchmarks.measure import Section
+
+INTRODUCTION = """\
+# Benchmarks
+
+Written by `.venv/bin/python -m benchmarks --markdown docs/benchmarks.md`; type it to measure again (about
+half an hour; the machine should have nothing else to do). Both sides of a row are measured in turns in one run.
+A figure is the median, with the range behind it. `--only NAME` measures one part, `--data FOLDER` on your own
+photographs."""
+TOY = "\n\n**Measured with `--quick`: toy sizes, which show that it works and not how fast it is.**"
+
+
+def as_text(section: Section) -> str:
+    """Columns of equal width, as in a terminal."""
+    table = section.table()
+    widths = [max(len(row[at]) for row in table) for at in range(len(table[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    return "\n".join(["", section.title, "-" * len(section.title), *(line.rstrip() for line in lines)])
+
+
+def as_page(sections: list[Section], host: dict[str, str], quick: bool) -> str:
+    machine = "\n".join(f"- {name}: {value}" for name, value in host.items())
+    parts = [INTRODUCTION + (TOY if quick else ""), f"## The machine\n\n{machine}", *map(as_part, sections)]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_part(section: Section) -> str:
+    head, *rows = section.table()
+    lines = [bar(head), bar(["---"] * len(head)), *map(bar, rows)]
+    reading = "\n".join(f"- {line}" for line in section.reading)
+    return f"## {section.title}\n\n" + "\n".join(lines) + f"\n\n{reading}"
+
+
+def bar(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

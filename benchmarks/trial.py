@@ -1,0 +1,91 @@
+"""One trial in a process of its own, ours or the plain script's; started by benchmarks.training."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tuner.data.folder import folder
+from tuner.data.source import Item, Source
+
+
+def main(orders: dict[str, Any]) -> dict[str, float]:
+    source = folder(Path(orders["photos"]), image_size=orders["size"])
+    with tempfile.TemporaryDirectory() as place:
+        return (plain if orders["way"] == "plain" else ours)(source, orders, Path(place))
+
+
+def plain(source: Source, orders: dict[str, Any], place: Path) -> dict[str, float]:
+    import optuna
+
+    from benchmarks.plain import search
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    train, val = paths(source.split("train")), paths(source.split("val"))
+    wanted = {name: orders[name] for name in ("size", "k", "lr", "epochs", "seed")}
+    began = time.perf_counter()
+    best = search(train, val, **wanted, folder=place)
+    return {"seconds": time.perf_counter() - began, "images": len(train) + len(val), "iou": best}
+
+
+def paths(items: tuple[Item, ...]) -> list[tuple[Path, Path]]:
+    return [(item.image, item.target) for item in items if item.image and isinstance(item.target, Path)]
+
+
+def ours(source: Source, orders: dict[str, Any], place: Path) -> dict[str, float]:
+    """What a worker does with a trial; the cache was filled before, as it is for all trials but the first."""
+    import cv2
+
+    from tuner.data.cache import cached
+    from tuner.data.survey import survey
+    from tuner.goal import maximize
+    from tuner.runs import Run
+    from tuner.train.loop import train
+    from tuner.train.memory import MicroBatches
+    from tuner.train.precision import find_device
+
+    cv2.setNumThreads(1)  # as a worker does
+    store = Path(orders["cache"])
+    recipe = recipe_of(orders)
+    filling = time.perf_counter()
+    data = cached(source, survey(source, store).fingerprint, orders["size"], store)
+    filled = time.perf_counter()
+    done = train(
+        recipe,
+        maximize("iou"),
+        data,
+        Run(place),
+        device=find_device(),
+        micro_batches=MicroBatches(place / "micro.json"),
+        on_epoch=lambda report: False,
+    )
+    took = time.perf_counter() - filled
+    best = done.progress.best_value or 0.0
+    images = len(data.train) + len(data.val)
+    return {"seconds": took, "images": images, "iou": best, "filling": filled - filling}
+
+
+def recipe_of(orders: dict[str, Any]) -> Any:
+    from tuner.recipe import Recipe, use
+
+    return Recipe(
+        task="binary",
+        data=use(orders["photos"], image_size=orders["size"]),
+        augment=use("flip"),
+        model=use("unet", k=orders["k"], dropout=0.1),
+        loss=use("bce"),
+        optimizer=use("adam", lr=orders["lr"]),
+        schedule=use("plateau"),
+        epochs=orders["epochs"],
+        batch_size=8,
+        precision=orders["way"],
+        seed=orders["seed"],
+    )
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))
