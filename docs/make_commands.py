@@ -11,9 +11,9 @@ from tuner.cli import main
 ORDER = ("run", "best", "predict", "dashboard", "status", "spaces", "check", "data")
 HEAD = """# Commands
 
-Exit codes: 0 done, or stopped on request; 2 a mistake or fault, told in one line; 1 a bug of ours, with a traceback
-in the log; 130 a second Ctrl-C. Results go to stdout, progress and logs to stderr. `TUNER_STORAGE` stands for
-`--storage`; `TUNER_DATA` names folders that hold datasets.
+Exit codes: 0 done, or stopped on request; 2 a mistake or fault, told in one line; 1 a bug of ours, with a
+traceback in the log; 130 a second Ctrl-C. Results go to stdout, progress and logs to stderr. `TUNER_STORAGE`
+stands for `--storage`; `TUNER_DATA` names folders that hold datasets.
 
 This page is what `tuner COMMAND --help` says.
 """

@@ -180,7 +180,7 @@ def draw(now: Overview, left: str) -> RenderableType:
     for worker in now.workers:
         training = worker.state == "training"
         table.add_row(
-            worker.host.split(".")[0][:15],
+            f"{worker.host.split('.')[0][:9]}:{worker.pid}",
             "" if worker.number is None else str(worker.number),
             show_params(worker.params) if worker.params else worker.state,
             ProgressBar(total=worker.steps or 1, completed=worker.step, width=18),

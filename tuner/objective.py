@@ -137,8 +137,13 @@ def recipe_note(recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epo
     return (
         f"**{recipe.model}** on **{recipe.data}**, best {goal.metric} at epoch {best_epoch}\n\n"
         f"| metric | train | val |\n|---|---|---|\n{table}\n\n"
-        f"```json\n{json.dumps(recipe.to_json(), indent=1)}\n```\n"
+        f"```json\n{as_lines(recipe)}\n```\n"
     )
+
+
+def as_lines(recipe: Recipe) -> str:
+    """The recipe as JSON with a line for each part, so that the pictures below it stay in sight."""
+    return "{\n" + ",\n".join(f' "{k}": {json.dumps(v)}' for k, v in recipe.to_json().items()) + "\n}"
 
 
 def pictures(joint: Joint, trial: optuna.Trial, data: Cached, run: Run, outcome: Outcome) -> list[dict[str, Any]]:
