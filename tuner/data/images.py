@@ -116,7 +116,8 @@ def shrink(image: Image, size: int) -> Image:
 def check_aspect(path: Path, mask: Image, image: Image) -> None:
     """A mask may have another size than its image, but not another shape."""
     (mask_height, mask_width), (height, width) = mask.shape[:2], image.shape[:2]
-    off = abs(mask_width * height / (mask_height * width) - 1)
+    ratio = mask_width * height / (mask_height * width)
+    off = 1 - min(ratio, 1 / ratio)  # the same for a pair and for that pair turned by 90 degrees
     if off > ASPECT_TOLERANCE + 1e-9:  # exactly 3 % is still within it
         raise DataError(
             f"mask {path.name} is {mask_width}x{mask_height} for an image of {width}x{height}: "

@@ -104,7 +104,7 @@ def fingerprint(source: Source, digests: dict[str, str]) -> str:
 def recall(notes: Path) -> dict[str, Finding]:
     try:
         return {key: Finding(**found) for key, found in json.loads(notes.read_text()).items()}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 

@@ -1,0 +1,208 @@
+"""The layouts people have, and what is said about folders that are none of them."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import make_photos
+from tuner.data.folder import folder
+from tuner.errors import DataError
+
+
+def put(path: Path) -> Path:
+    """A small image file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(path)
+    return path
+
+
+def said(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        folder(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("pair", [("images", "masks"), ("rgb", "figure_ground"), ("Images", "MASKS")])
+def test_images_and_masks_are_paired_by_stem(tmp_path: Path, pair: tuple[str, str]) -> None:
+    found = folder(make_photos(tmp_path, 6, *pair))
+    assert found.targets == "masks" and len(found.items) == 6
+    for item in found.items:
+        assert item.image.stem == item.target.stem == item.key
+        image, mask = found.read(item)
+        assert image.shape == (128, 128, 3) and mask.shape == (128, 128) and set(np.unique(mask)) == {0, 1}
+
+
+@pytest.mark.parametrize("ending", ["_mask", "_segmentation", "_gt"])
+def test_a_mask_may_add_an_ending_to_the_name_of_its_image(tmp_path: Path, ending: str) -> None:
+    for stem in ("a", "b"):
+        put(tmp_path / "images" / f"{stem}.jpg")
+        put(tmp_path / "masks" / f"{stem}{ending}.png")
+    assert [item.key for item in folder(tmp_path).items] == ["a", "b"]
+
+
+def test_an_image_whose_own_name_ends_like_a_mask_is_paired(tmp_path: Path) -> None:
+    for stem in ("a_gt", "b_mask"):
+        put(tmp_path / "images" / f"{stem}.jpg")
+        put(tmp_path / "masks" / f"{stem}.png")
+    assert [item.key for item in folder(tmp_path).items] == ["a_gt", "b_mask"]
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
+def test_a_given_val_and_test_are_respected(tmp_path: Path, val: str) -> None:
+    for split, number in (("train", 5), (val, 3), ("test", 2)):
+        make_photos(tmp_path / split, number)
+    assert folder(tmp_path, val=0.9).counts() == "5 train, 3 val, 2 test"
+
+
+def test_without_val_a_part_of_train_is_held_out_and_test_is_not(tmp_path: Path) -> None:
+    make_photos(tmp_path / "train", 10)
+    make_photos(tmp_path / "test", 4)
+    found = folder(tmp_path, val=0.3)
+    assert len(found.split("test")) == 4 and found.split("val") and len(found.split("train", "val")) == 10
+    assert {item.image.parent.parent.name for item in found.split("test")} == {"test"}
+
+
+def test_class_folders_are_numbered_by_name(tmp_path: Path) -> None:
+    for name in ("horse", "cat", "a dog"):
+        for at in range(3):
+            put(tmp_path / name / f"{at}.png")
+    found = folder(tmp_path)
+    assert found.targets == "classes" and found.classes == ("a dog", "cat", "horse")
+    assert {(item.image.parent.name, item.target) for item in found.items} == {
+        ("a dog", 0),
+        ("cat", 1),
+        ("horse", 2),
+    }
+    image, number = found.read(found.items[-1])
+    assert image.shape == (8, 8, 3) and number == 2
+
+
+def test_class_folders_may_lie_in_splits(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            put(tmp_path / split / name / "1.png")
+    assert folder(tmp_path).counts() == "2 train, 2 val"
+
+
+def test_splits_that_hold_other_classes_are_named(tmp_path: Path) -> None:
+    for at in ("train/cat", "train/dog", "val/cat", "val/cow"):
+        put(tmp_path / at / "1.png")
+    assert "train and val hold different classes: cow, dog" in said(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    assert said(tmp_path / "gone") == f"no folder {tmp_path / 'gone'}."
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    assert said(put(tmp_path / "a.png")).startswith(
+        f"{tmp_path / 'a.png'} is a file; a folder of images is needed"
+    )
+
+
+@pytest.mark.parametrize(
+    "inside", [(), ("images", "masks"), ("train", "val"), ("cat", "dog"), (".git", "__MACOSX")]
+)
+def test_an_empty_folder_says_what_is_expected(tmp_path: Path, inside: tuple[str, ...]) -> None:
+    for name in inside:
+        (tmp_path / name).mkdir()
+    message = said(tmp_path)
+    assert "holds no images. Expected images/ + masks/" in message and "one folder a class" in message
+
+
+def test_an_empty_val_is_named_and_not_taken_for_another_layout(tmp_path: Path) -> None:
+    make_photos(tmp_path / "train", 3)
+    (tmp_path / "val").mkdir()
+    assert said(tmp_path).startswith(f"{tmp_path / 'val'} holds no images")
+
+
+def test_loose_images_are_counted(tmp_path: Path) -> None:
+    put(tmp_path / "a.png"), put(tmp_path / "b.png")
+    assert "holds 2 images in no folder of its own" in said(tmp_path)
+
+
+def test_one_class_is_none(tmp_path: Path) -> None:
+    put(tmp_path / "cat" / "a.png")
+    assert "holds one folder of images, cat/" in said(tmp_path)
+
+
+def test_a_class_without_an_image_is_named(tmp_path: Path) -> None:
+    put(tmp_path / "cat" / "a.png"), put(tmp_path / "dog" / "a.png")
+    (tmp_path / "cow").mkdir()
+    assert "class folders without an image: cow" in said(tmp_path)
+
+
+def test_images_without_masks_and_masks_without_images_are_counted_and_named_at_once(tmp_path: Path) -> None:
+    make_photos(tmp_path, 3)
+    for at in range(7):
+        put(tmp_path / "images" / f"lone{at}.jpg")
+    put(tmp_path / "masks" / "ghost.png")
+    message = said(tmp_path)
+    assert "7 images without a mask: lone0, lone1, lone2, lone3, lone4 and 2 more" in message
+    assert "1 masks without an image: ghost" in message
+
+
+@pytest.mark.parametrize(("here", "missing"), [("images", "masks"), ("masks", "images"), ("rgb", "figure_ground")])
+def test_half_of_a_layout_says_which_half_is_missing(tmp_path: Path, here: str, missing: str) -> None:
+    put(tmp_path / here / "a.png")
+    assert said(tmp_path) == f"{tmp_path} has {here}/ but no {missing}/ beside it."
+
+
+def test_val_without_train_is_named(tmp_path: Path) -> None:
+    make_photos(tmp_path / "val", 2)
+    assert "has val but no train folder" in said(tmp_path)
+
+
+def test_two_folders_of_one_split_are_named(tmp_path: Path) -> None:
+    for name in ("train", "val", "validation"):
+        make_photos(tmp_path / name, 2)
+    assert "has both val/ and validation/" in said(tmp_path)
+
+
+def test_masks_in_one_split_and_classes_in_another_are_named(tmp_path: Path) -> None:
+    make_photos(tmp_path / "train", 2)
+    put(tmp_path / "val" / "cat" / "a.png"), put(tmp_path / "val" / "dog" / "a.png")
+    assert "mixes masks and class folders" in said(tmp_path)
+
+
+def test_two_files_of_one_stem_are_named(tmp_path: Path) -> None:
+    make_photos(tmp_path, 2)
+    put(tmp_path / "images" / "photo00.png")
+    assert "holds both photo00.jpg and photo00.png" in said(tmp_path)
+
+
+def test_one_image_is_too_few(tmp_path: Path) -> None:
+    assert "two images outside test/ are the least" in said(make_photos(tmp_path, 1))
+
+
+def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path) -> None:
+    make_photos(tmp_path, 3)
+    for name in (".DS_Store", "Thumbs.db", "._photo00.jpg", "notes.txt", "desktop.ini"):
+        (tmp_path / "images" / name).write_bytes(b"not an image")
+    (tmp_path / "masks" / "old.png").mkdir()
+    (tmp_path / ".cache" / "x").mkdir(parents=True)
+    assert len(folder(tmp_path).items) == 3
+
+
+def test_suffixes_may_be_upper_case_and_differ(tmp_path: Path) -> None:
+    for stem, suffix in (("a", ".JPG"), ("b", ".PNG"), ("c", ".Tiff")):
+        put(tmp_path / "images" / f"{stem}{suffix}")
+        put(tmp_path / "masks" / f"{stem}.png")
+    assert [item.key for item in folder(tmp_path).items] == ["a", "b", "c"]
+
+
+def test_names_with_spaces_and_accents_are_paired_however_they_are_encoded(tmp_path: Path) -> None:
+    for stem in ("été à la mer", "馬 2", "a.b c"):
+        put(tmp_path / "images" / f"{unicodedata.normalize('NFD', stem)}.jpg")
+        put(tmp_path / "masks" / f"{unicodedata.normalize('NFC', stem)}.png")
+    assert {item.key for item in folder(tmp_path).items} == {"été à la mer", "馬 2", "a.b c"}
+
+
+def test_a_dot_is_named_by_the_folder_it_stands_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_photos(tmp_path / "photos", 2))
+    assert folder(Path()).name == "photos"

@@ -1,0 +1,149 @@
+"""Every file is looked at once; what is wrong is named all at once; the fingerprint follows the content."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import make_photos
+from tuner.data.folder import folder
+from tuner.data.shapes import shapes
+from tuner.data.survey import survey
+from tuner.errors import DataError, FilesError
+
+
+@pytest.fixture
+def fingerprint(tmp_path: Path) -> Callable[[Path], str]:
+    return lambda path: survey(folder(path), tmp_path / "memory").fingerprint
+
+
+def darken(path: Path) -> None:
+    Image.fromarray(np.asarray(Image.open(path)) // 2).save(path)
+
+
+def test_everything_wrong_is_named_at_once(photos: Path, tmp_path: Path) -> None:
+    files = sorted((photos / "images").iterdir())
+    files[0].write_bytes(b"")
+    files[1].write_bytes(files[1].read_bytes()[: files[1].stat().st_size // 2])
+    files[2].write_text("some text")
+    (photos / "masks" / "photo03.png").write_bytes(b"\x89PNG")
+    Image.new("L", (128, 64)).save(photos / "masks" / "photo04.png")
+    files[5].unlink()
+    files[5].symlink_to(tmp_path / "gone.jpg")
+    with pytest.raises(DataError) as caught:
+        survey(folder(photos), tmp_path / "memory")
+    lines = str(caught.value).split("\n  - ")
+    assert lines[0] == f"{photos}: 6 of 12 items cannot be used."
+    assert len(lines) == 7
+    for line, start in zip(
+        lines[1:],
+        [
+            "photo00.jpg is empty (0 bytes)",
+            "photo01.jpg cannot be read (image file is truncated",
+            "photo02.jpg is not an image, whatever its name says",
+            "photo03.png is not an image, whatever its name says",
+            "mask photo04.png is 128x64 for an image of 128x128",
+            "photo05.jpg cannot be read (No such file or directory)",
+        ],
+        strict=True,
+    ):
+        assert line.startswith(start)
+
+
+def test_a_hundred_bad_files_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    for at in range(100):
+        for part in ("images", "masks"):
+            (tmp_path / part).mkdir(exist_ok=True)
+            (tmp_path / part / f"{at:03d}.png").touch()
+    with pytest.raises(DataError, match=r"100 of 100 items") as caught:
+        survey(folder(tmp_path), tmp_path / "memory")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 22 and lines[-1] == "  - ... and 80 more"
+
+
+def test_a_repaired_file_is_looked_at_again(photos: Path, tmp_path: Path) -> None:
+    file = photos / "images" / "photo00.jpg"
+    whole = file.read_bytes()
+    file.write_bytes(b"")
+    with pytest.raises(DataError):
+        survey(folder(photos), tmp_path / "memory")
+    file.write_bytes(whole)
+    assert len(survey(folder(photos), tmp_path / "memory").findings) == 12
+
+
+def test_the_second_look_decodes_nothing(photos: Path, tmp_path: Path) -> None:
+    source, first = folder(photos), survey(folder(photos), tmp_path / "memory")
+    for file in photos.rglob("*.*"):  # the bytes go, the length and the time of change stay
+        kept = file.stat()
+        file.write_bytes(b"\0" * kept.st_size)
+        os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert survey(source, tmp_path / "memory") == first
+
+
+def test_the_fingerprint_is_of_the_content_and_not_of_the_place(photos: Path, tmp_path: Path, fingerprint) -> None:
+    before = fingerprint(photos)
+    shutil.copytree(photos, tmp_path / "elsewhere")
+    assert fingerprint(tmp_path / "elsewhere") == before
+
+
+@pytest.mark.parametrize("part", ["images/photo03.jpg", "masks/photo03.png"])
+def test_the_fingerprint_changes_when_a_file_changes(photos: Path, fingerprint, part: str) -> None:
+    before = fingerprint(photos)
+    darken(photos / part)
+    assert fingerprint(photos) != before
+
+
+def test_the_fingerprint_changes_with_a_file_more_and_with_the_split(photos: Path, tmp_path: Path) -> None:
+    before = survey(folder(photos), tmp_path).fingerprint
+    assert survey(folder(photos, val=0.6), tmp_path).fingerprint != before
+    make_photos(photos, 13)
+    assert survey(folder(photos), tmp_path).fingerprint != before
+
+
+def test_the_fingerprint_does_not_depend_on_the_test_split(tmp_path: Path, fingerprint) -> None:
+    for part in ("train", "test"):
+        make_photos(tmp_path / "data" / part, 4)
+    before = fingerprint(tmp_path / "data")
+    darken(tmp_path / "data" / "test" / "images" / "photo00.jpg")
+    assert fingerprint(tmp_path / "data") == before
+
+
+def test_generated_data_has_a_fingerprint_without_files(tmp_path: Path) -> None:
+    found = survey(shapes(), tmp_path / "memory")
+    assert len(found.fingerprint) == 16 and not (tmp_path / "memory").exists()
+    assert survey(shapes(split_seed=1), tmp_path).fingerprint != found.fingerprint
+
+
+def test_pictures_of_one_colour_and_empty_masks_are_noticed(photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (128, 128), (200, 10, 10)).save(photos / "images" / "photo01.jpg")
+    Image.new("L", (128, 128)).save(photos / "masks" / "photo02.png")
+    notices = survey(folder(photos), tmp_path).notices()
+    assert notices == ["photo01.jpg: a picture of one colour", "photo02.jpg: an empty mask"]
+
+
+def test_a_damaged_memory_is_forgotten(photos: Path, tmp_path: Path) -> None:
+    first = survey(folder(photos), tmp_path / "memory")
+    (notes,) = (tmp_path / "memory").iterdir()
+    for damaged in ("", "{", "[1]", '{"a": {"b": 1}}', '{"a": 5}', "\x00\xff"):
+        notes.write_text(damaged, encoding="latin-1")
+        assert survey(folder(photos), tmp_path / "memory") == first
+
+
+def test_a_memory_that_cannot_be_written_is_a_clear_error(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "memory").write_text("a file in place of the folder")
+    with pytest.raises(FilesError, match="is a file where a folder is needed"):
+        survey(folder(photos), tmp_path / "memory")
+    with pytest.raises(FilesError, match="could not write /proc/nowhere"):
+        survey(folder(photos), Path("/proc/nowhere"))
+
+
+def test_progress_counts_to_the_end(photos: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    survey(folder(photos), tmp_path / "memory", lambda done, of: seen.append((done, of)))
+    assert seen == [(at, 12) for at in range(1, 13)]
