@@ -104,11 +104,11 @@ import torch
 from torch import nn
 
 ERRORS = {
-    "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    "cublas": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
-    "python": MemoryError(),
-    "bug": RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
+    "gpu": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "cublas": lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    "cpu": lambda: RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    "python": lambda: MemoryError(),
+    "bug": lambda: RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
 }
 
 
@@ -123,7 +123,7 @@ class Net(nn.Module):
         self.calls += 1
         tight = self.training or not self.train_only
         if self.calls == self.fail_at or (tight and len(image) > self.most):
-            raise self.error
+            raise self.error()
         if self.noisy and self.training:
             image = image * (1 + 0.1 * random.random() + 0.1 * numpy.random.rand())
         return self.last(self.first(image).relu())
@@ -136,7 +136,7 @@ def net(channels, classes, *, most=99, fail_at=0, train_only=False, error="gpu",
 
 def huge(channels, classes):
     """A model whose weights alone do not fit."""
-    raise ERRORS["gpu"]
+    raise ERRORS["gpu"]()
 '''
 
 

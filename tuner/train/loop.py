@@ -135,6 +135,7 @@ def one_epoch(
     metrics = totals.scores("train") | scored[0]
     seconds = time.perf_counter() - began
     check_finite(trainer.recipe, progress.epoch, metrics)
+    lr = float(trainer.optimizer.param_groups[0]["lr"])  # the one this epoch was trained with
     advance(trainer.schedule, metrics["val_loss"])
     value = metrics[f"val_{goal.metric}"]
     keep_best(trainer, progress, goal, value, scored[1], run)
@@ -145,7 +146,7 @@ def one_epoch(
         seconds=seconds,
         images_per_second=(totals.images + len(batches.data.val)) / seconds,
         peak_memory=memory.peak_bytes(trainer.device),
-        lr=float(trainer.optimizer.param_groups[0]["lr"]),
+        lr=lr,
     )
 
 

@@ -1,0 +1,79 @@
+"""Trials trained by hand, as a worker trains them: stopped and gone on with, and compared bitwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tuner.data.cache import Cached
+from tuner.goal import Goal, maximize
+from tuner.recipe import Recipe
+from tuner.runs import Run
+from tuner.train.loop import EpochReport, Outcome, train
+from tuner.train.memory import MicroBatches
+
+CPU = torch.device("cpu")
+IOU = maximize("iou")
+Curve = dict[int, dict[str, float]]
+
+
+class Trial:
+    """A trial in a folder of its own, as a worker runs it: the curve is what it was told of, by epoch."""
+
+    def __init__(self, recipe: Recipe, data: Cached, folder: Path, goal: Goal = IOU) -> None:
+        self.recipe, self.data, self.goal = recipe, data, goal
+        self.run = Run(folder).make()
+        self.reports: dict[int, EpochReport] = {}
+        self.prune_at = 0
+
+    def train(self, stopped: Callable[[], bool] = lambda: False) -> Outcome:
+        return train(
+            self.recipe,
+            self.goal,
+            self.data,
+            self.run,
+            device=CPU,
+            micro_batches=MicroBatches(self.run.folder / "micro_batches.json"),
+            on_epoch=self.on_epoch,
+            stopped=stopped,
+        )
+
+    def on_epoch(self, report: EpochReport) -> bool:
+        self.reports[report.epoch] = report
+        return report.epoch == self.prune_at
+
+    @property
+    def curve(self) -> Curve:
+        return {epoch: report.metrics | {"lr": report.lr} for epoch, report in self.reports.items()}
+
+    def left(self) -> dict[str, Any]:
+        """The last checkpoint, without what measures time."""
+        state: dict[str, Any] = torch.load(self.run.checkpoint, weights_only=True)
+        del state["progress"]["spent"]
+        return state
+
+
+def same(one: Any, other: Any) -> bool:
+    """Bitwise, through everything a checkpoint holds."""
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def assert_same(trial: Trial, unbroken: Trial) -> None:
+    assert trial.curve == unbroken.curve
+    assert same(trial.left(), unbroken.left())
+    assert trial.run.best.read_bytes() == unbroken.run.best.read_bytes()
+
+
+def stop_after(number: int) -> Callable[[], bool]:
+    """Asked before every step and every validation batch; answers yes after `number` times."""
+    asked = iter(range(10**9))
+    return lambda: next(asked) >= number

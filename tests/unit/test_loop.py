@@ -1,0 +1,195 @@
+"""The loop: what an epoch reports, which weights are kept, how a trial fails."""
+
+from __future__ import annotations
+
+import gc
+import math
+import threading
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torchmetrics.classification import BinaryJaccardIndex
+from trials import CPU, IOU, Trial, assert_same
+
+from tuner.data.batches import Batches
+from tuner.data.cache import Cached
+from tuner.errors import TrialFailed
+from tuner.goal import Goal, maximize, minimize
+from tuner.recipe import Recipe, use
+from tuner.train import loop
+from tuner.train.checkpoint import load_weights
+from tuner.train.loop import check_finite, sample_positions
+from tuner.train.memory import MicroBatches, release
+from tuner.train.trainer import Trainer
+
+
+@pytest.fixture
+def recipe(toy_recipe: Recipe) -> Recipe:
+    """Batches of 4: five for training and three for validation an epoch."""
+    return replace(toy_recipe, epochs=3, batch_size=4)
+
+
+@pytest.fixture
+def unbroken(recipe: Recipe, toy_data: Cached, tmp_path: Path) -> Trial:
+    trial = Trial(recipe, toy_data, tmp_path / "unbroken")
+    assert trial.train().end == "finished"
+    return trial
+
+
+def test_every_epoch_is_reported_with_every_metric(unbroken: Trial) -> None:
+    assert list(unbroken.reports) == [1, 2, 3]
+    names = {"loss", "iou", "accuracy", "precision", "recall", "f1"}
+    for report in unbroken.reports.values():
+        assert report.metrics.keys() == {f"{split}_{name}" for split in ("train", "val") for name in names}
+        assert all(map(math.isfinite, report.metrics.values()))
+        assert report.value == report.metrics["val_iou"]
+        assert report.seconds > 0 and report.images_per_second > 0 and report.peak_memory > 2**20
+
+
+def test_training_learns(toy_recipe: Recipe, toy_data: Cached, tmp_path: Path) -> None:
+    recipe = replace(toy_recipe, epochs=8, batch_size=4, model=use("unet", k=4))
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    trial.train()
+    losses = [report.metrics["train_loss"] for report in trial.reports.values()]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_same_recipe_gives_the_same_curve_and_another_seed_another(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+) -> None:
+    again = Trial(recipe, toy_data, tmp_path / "again")
+    other = Trial(replace(recipe, seed=8), toy_data, tmp_path / "other")
+    again.train()
+    other.train()
+    assert_same(again, unbroken)
+    assert other.curve[1] != unbroken.curve[1]
+
+
+def test_the_rate_of_an_epoch_is_the_one_it_was_trained_with(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path
+) -> None:
+    impatient = use("plateau", patience=0, factor=0.5)
+    trial = Trial(replace(recipe, schedule=impatient, epochs=6), toy_data, tmp_path / "run")
+    trial.train()
+    best, expected = math.inf, 3e-3
+    for report in trial.reports.values():
+        assert report.lr == pytest.approx(expected)
+        if report.metrics["val_loss"] >= best * (1 - 1e-4):
+            expected *= 0.5
+        best = min(best, report.metrics["val_loss"])
+
+
+@pytest.mark.parametrize("goal", [IOU, minimize("loss"), maximize("recall")], ids=str)
+def test_the_best_weights_give_the_best_epochs_metrics_again(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, goal: Goal
+) -> None:
+    restless = replace(recipe, optimizer=use("adam", lr=3e-2), epochs=5)
+    trial = Trial(restless, toy_data, tmp_path / "run", goal)
+    progress = trial.train().progress
+    values = {epoch: report.value for epoch, report in trial.reports.items()}
+    best = (max if goal.direction == "maximize" else min)(values.values())
+    assert progress.best_value == best == values[progress.best_epoch]
+    assert progress.best_epoch == next(epoch for epoch, value in values.items() if value == best)
+    assert progress.last_value == values[5]
+    trainer = Trainer(restless, CPU, MicroBatches(tmp_path / "none.json"))
+    load_weights(trainer.model, trial.run.best)
+    again = loop.validate(trainer, Batches(toy_data, 4, restless.seed), lambda: False)
+    assert again is not None
+    measured = trial.reports[progress.best_epoch].metrics
+    assert again[0] == {name: value for name, value in measured.items() if name.startswith("val_")}
+    assert progress.samples is not None and torch.equal((again[1] * 255).round().byte(), progress.samples)
+
+
+def test_the_validation_score_is_torchmetrics_over_the_whole_split(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path
+) -> None:
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    progress = trial.train().progress
+    trainer = Trainer(recipe, CPU, MicroBatches(tmp_path / "none.json"))
+    load_weights(trainer.model.eval(), trial.run.best)
+    whole = torch.from_numpy(toy_data.images[toy_data.val]), torch.from_numpy(toy_data.targets[toy_data.val])
+    with torch.no_grad():
+        logits, target = trainer.forward(*whole)
+    assert progress.best_value == pytest.approx(
+        float(BinaryJaccardIndex()(logits.sigmoid(), target.int())), abs=1e-4
+    )
+
+
+def test_samples_are_spread_evenly_over_the_validation_images() -> None:
+    assert sample_positions(100) == [0, 19, 39, 59, 79, 99]
+    assert sample_positions(3) == [0, 1, 2]
+    assert sample_positions(1) == [0]
+
+
+def test_a_pruned_trial_ends_at_its_epoch(recipe: Recipe, toy_data: Cached, tmp_path: Path) -> None:
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    trial.prune_at = 2
+    outcome = trial.train()
+    assert (outcome.end, outcome.progress.epoch, list(trial.reports)) == ("pruned", 2, [1, 2])
+
+
+def test_a_loss_that_is_not_finite_fails_the_trial_with_epoch_and_recipe(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path
+) -> None:
+    trial = Trial(replace(recipe, optimizer=use("adam", lr=1e30)), toy_data, tmp_path / "run")
+    with pytest.raises(TrialFailed) as failed:
+        trial.train()
+    for told in ("train_loss is", "at epoch 1", "adam(lr=1e+30)", "loss bce", "unet(k=4, dropout=0.2)", "32 px"):
+        assert told in str(failed.value)
+    assert trial.reports == {} and not trial.run.best.exists()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["train_loss", "val_loss"])
+def test_no_kind_of_infinity_passes(recipe: Recipe, name: str, value: float) -> None:
+    metrics = {"train_loss": 1.0, "val_loss": 1.0, name: value}
+    with pytest.raises(TrialFailed, match=f"{name} is {value} at epoch 7"):
+        check_finite(recipe, 7, metrics)
+
+
+@pytest.mark.parametrize("train_only", [True, False])
+def test_a_whole_trial_in_pieces_is_the_trial_in_one(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, own_models: Path, train_only: bool
+) -> None:
+    tight = replace(recipe, model=use("mine.nets:net", most=1, train_only=train_only))
+    pieces = Trial(tight, toy_data, tmp_path / "pieces")
+    whole = Trial(replace(recipe, model=use("mine.nets:net")), toy_data, tmp_path / "whole")
+    assert (pieces.train().micro, whole.train().micro) == (1, 4)
+    for epoch, metrics in whole.curve.items():
+        assert pieces.curve[epoch]["val_loss"] == pytest.approx(metrics["val_loss"], rel=1e-3)
+
+
+def test_a_model_that_never_fits_fails_the_trial(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, own_models: Path
+) -> None:
+    with pytest.raises(TrialFailed, match="single image"):
+        Trial(replace(recipe, model=use("mine.nets:net", most=0)), toy_data, tmp_path / "a").train()
+    with pytest.raises(TrialFailed, match=r"out of memory with mine.nets:huge\(\), 32 px"):
+        Trial(replace(recipe, model=use("mine.nets:huge")), toy_data, tmp_path / "b").train()
+
+
+def test_twenty_failed_trials_leave_nothing_in_memory(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, own_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[weakref.ref[Trainer]] = []
+
+    def noted(*args: Any) -> Trainer:
+        made = Trainer(*args)
+        alive.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(loop, "Trainer", noted)
+    threads = threading.active_count()
+    bad = [use("mine.nets:net", most=0), use("mine.nets:net", fail_at=5, error="bug"), use("unet", k=4)]
+    for number in range(20):
+        failing = replace(recipe, model=bad[number % 3], optimizer=use("adam", lr=1e30))
+        with pytest.raises((TrialFailed, RuntimeError)):
+            Trial(failing, toy_data, tmp_path / str(number)).train()
+    release(CPU)
+    assert len(alive) == 20 and [ref() for ref in alive if ref()] == []
+    assert [each for each in gc.get_objects() if type(each) is Trainer] == []
+    assert threading.active_count() == threads

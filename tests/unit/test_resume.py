@@ -1,0 +1,212 @@
+"""Whatever interrupts a trial, its curve and its weights are those of an unbroken one."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trials import Curve, Trial, assert_same, same, stop_after
+
+from tuner.data.batches import Batches
+from tuner.data.cache import Cached
+from tuner.recipe import Recipe, use
+
+
+@pytest.fixture
+def recipe(toy_recipe: Recipe) -> Recipe:
+    """Batches of 4: five for training and three for validation an epoch."""
+    return replace(toy_recipe, epochs=3, batch_size=4)
+
+
+@pytest.fixture
+def unbroken(recipe: Recipe, toy_data: Cached, tmp_path: Path) -> Trial:
+    trial = Trial(recipe, toy_data, tmp_path / "unbroken")
+    assert trial.train().end == "finished"
+    return trial
+
+
+def an_epoch(data: Cached) -> int:
+    """How often an epoch asks whether to stop: at every step and every validation batch."""
+    batches = Batches(data, 4, 7)
+    return batches.num_steps() + sum(1 for _ in batches.val())
+
+
+@pytest.mark.parametrize("asked", [0, 1, 4, 7, 9], ids=lambda n: f"at-{n}")
+def test_a_trial_stopped_anywhere_goes_on_as_if_it_had_not(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial, asked: int
+) -> None:
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    assert trial.train(stop_after(asked)).end == "stopped"
+    random.random(), torch.rand(3)  # whatever the process does meanwhile
+    assert trial.train().end == "finished"
+    assert_same(trial, unbroken)
+
+
+def test_a_stop_during_validation_does_not_train_the_epoch_again(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+) -> None:
+    steps = Batches(toy_data, 4, 7).num_steps()
+    assert len(toy_data.val) > 4  # so that there is a second validation batch to stop at
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    assert trial.train(stop_after(steps + 1)).end == "stopped"
+    progress = trial.left()["progress"]
+    assert (progress["epoch"], progress["step"], trial.reports) == (1, steps, {})
+    assert trial.train().end == "finished"
+    assert_same(trial, unbroken)
+
+
+def test_a_trial_stopped_every_third_step_is_the_same_trial(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+) -> None:
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    ends = ["stopped"]
+    while ends[-1] == "stopped":
+        ends.append(trial.train(stop_after(3)).end)
+    assert len(ends) > 6
+    assert_same(trial, unbroken)
+
+
+def test_a_model_that_draws_from_pythons_and_numpys_generators_goes_on_too(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, own_models: Path
+) -> None:
+    noisy = replace(recipe, model=use("mine.nets:net", noisy=True))
+    unbroken, trial = (Trial(noisy, toy_data, tmp_path / name) for name in ("unbroken", "trial"))
+    unbroken.train()
+    while trial.train(stop_after(5)).end == "stopped":
+        random.seed(0)
+    assert_same(trial, unbroken)
+
+
+def test_pieces_found_before_a_stop_are_kept_after_it(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, own_models: Path
+) -> None:
+    tight = replace(recipe, model=use("mine.nets:net", most=2))
+    trial = Trial(tight, toy_data, tmp_path / "run")
+    assert trial.train(stop_after(2)).micro == 2
+    (trial.run.folder / "micro_batches.json").unlink()
+    assert trial.train().micro == 2
+
+
+def test_seconds_before_a_stop_count_for_the_epoch(recipe: Recipe, toy_data: Cached, tmp_path: Path) -> None:
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    spent = trial.train(stop_after(4)).progress.spent
+    assert spent > 0
+    trial.train()
+    assert trial.reports[1].seconds > spent
+
+
+def test_a_finished_trial_is_not_trained_again(unbroken: Trial) -> None:
+    before = unbroken.left()
+    unbroken.reports.clear()
+    outcome = unbroken.train()
+    assert outcome.end == "finished" and outcome.progress.best_epoch > 0
+    assert unbroken.reports == {} and same(unbroken.left(), before)
+
+
+def test_a_truncated_checkpoint_costs_one_epoch_and_changes_nothing(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+) -> None:
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    trial.train(stop_after(2 * an_epoch(toy_data) + 1))
+    whole = trial.run.checkpoint.read_bytes()
+    trial.run.checkpoint.write_bytes(whole[: len(whole) // 2])
+    trial.reports.clear()
+    trial.train()
+    assert list(trial.reports) == [3]
+    assert same(trial.left(), unbroken.left())
+
+
+DYING = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+from tuner.data.cache import load
+from tuner.goal import maximize
+from tuner.recipe import Recipe
+from tuner.runs import Run
+from tuner.train.loop import train
+from tuner.train.memory import MicroBatches
+
+told = json.loads(sys.argv[1])
+torch.set_num_threads(told["threads"])
+asked = written = 0
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def stopped():
+    global asked
+    asked += 1
+    if asked == told["die_at_step"]:
+        die()
+    return False
+
+def half(state, path, save=torch.save):
+    global written
+    written += 1
+    save(state, path)
+    if written == told["die_at_save"]:
+        os.truncate(path, path.stat().st_size // 2)
+        die()
+
+def on_epoch(report):
+    print(json.dumps([report.epoch, report.metrics | {"lr": report.lr}]), flush=True)
+    return False
+
+torch.save = half
+run = Run(Path(told["run"])).make()
+train(Recipe.from_json(told["recipe"]), maximize("iou"), load(Path(told["data"]), "toy", "toy"), run,
+      device=torch.device("cpu"), micro_batches=MicroBatches(run.folder / "micro_batches.json"),
+      on_epoch=on_epoch, stopped=stopped)
+"""
+
+
+def in_a_process(trial: Trial, die_at_step: int = 0, die_at_save: int = 0) -> tuple[int, Curve]:
+    """Train in a process of its own, which the system kills at that moment; its exit code and its curve."""
+    images: Any = trial.data.images
+    told = {
+        "recipe": trial.recipe.to_json(),
+        "data": str(Path(images.filename).parent),
+        "run": str(trial.run.folder),
+        "threads": torch.get_num_threads(),
+        "die_at_step": die_at_step,
+        "die_at_save": die_at_save,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", DYING, json.dumps(told)],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+        timeout=120,
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode, dict(json.loads(line) for line in done.stdout.splitlines())
+
+
+@pytest.mark.slow
+def test_a_killed_trial_has_the_curve_and_the_weights_of_an_unbroken_one(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path
+) -> None:
+    """Killed at a random step, then in the middle of writing a checkpoint; then it runs to its end."""
+    long = replace(recipe, epochs=6)
+    unbroken, trial = (Trial(long, toy_data, tmp_path / name) for name in ("unbroken", "trial"))
+    unbroken.train()
+    at = random.Random().randrange(2 * an_epoch(toy_data) + 1, 4 * an_epoch(toy_data))
+    first, curve = in_a_process(trial, die_at_step=at)
+    assert first == -signal.SIGKILL and 2 <= len(curve) < 4, f"killed at {at}"
+    second, more = in_a_process(trial, die_at_save=2)
+    assert second == -signal.SIGKILL and more
+    third, rest = in_a_process(trial)
+    assert third == 0 and 6 in rest
+    assert curve | more | rest == unbroken.curve, f"killed at {at}"
+    assert same(trial.left(), unbroken.left()), f"killed at {at}"
+    assert trial.run.best.read_bytes() == unbroken.run.best.read_bytes(), f"killed at {at}"
