@@ -27,7 +27,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path, goal: str, best_epoc
         axes.axvline(best_epoch, color="#16a34a", linewidth=0.8, linestyle="--")
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("epoch", fontsize=8)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8, frameon=False)

@@ -1,0 +1,86 @@
+"""Masks laid over images, and the panels made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tuner.report.overlays import BACKDROP, CELL, GAP, TINT, draw_predictions, fitted, overlay, panel
+
+
+def grey(height: int = 40, width: int = 60, value: int = 100) -> np.ndarray:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def square(height: int = 40, width: int = 60) -> np.ndarray:
+    mask = np.zeros((height, width), np.uint8)
+    mask[10:30, 20:40] = 1
+    return mask
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def test_the_tint_lies_inside_the_mask_only() -> None:
+    image = grey()
+    drawn = overlay(image, square())
+    assert (drawn[:9] == 100).all() and (drawn[:, 42:] == 100).all()
+    assert drawn[20, 30].tolist() == [int(100 * 0.55 + part * 0.45) for part in TINT]
+    assert drawn[10, 20].tolist() == list(TINT)  # its outline is solid
+    assert (image == 100).all()
+
+
+@pytest.mark.parametrize("value", [0, 1], ids=["empty", "full"])
+def test_an_empty_and_a_full_mask_can_be_drawn(value: int) -> None:
+    drawn = overlay(grey(), np.full((40, 60), value, np.uint8))
+    assert drawn.shape == (40, 60, 3)
+    assert bool((drawn == 100).all()) == (value == 0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (2, 3)], ids=str)
+def test_slivers_can_be_drawn(size: tuple[int, int]) -> None:
+    assert overlay(grey(*size), np.ones(size, np.uint8)).shape == (*size, 3)
+    assert max(fitted(grey(*size)).shape[:2]) == CELL
+    assert min(fitted(grey(*size)).shape[:2]) >= 1
+
+
+def test_a_picture_keeps_its_shape_in_a_cell() -> None:
+    assert fitted(grey(100, 400)).shape == (CELL // 4, CELL, 3)
+    assert fitted(grey(20, 10)).shape == (CELL, CELL // 2, 3)
+
+
+def test_a_panel_has_a_cell_for_each_picture_and_a_gap_around_it(tmp_path: Path) -> None:
+    panel([[grey(8, 8, 0), grey(8, 8, 50)], [grey(8, 8, 200)]], tmp_path / "panel.png")
+    sheet = read(tmp_path / "panel.png")
+    side = 2 * (CELL + GAP) + GAP
+    assert sheet.shape == (side, side, 3)
+    first, second = GAP + CELL // 2, GAP + CELL + GAP + CELL // 2
+    assert [sheet[y, x, 0] for y, x in ((first, first), (first, second), (second, first))] == [0, 50, 200]
+    assert (sheet[:GAP] == BACKDROP).all() and (sheet[second, second] == BACKDROP).all()
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_predictions_stand_in_two_columns_of_image_truth_and_guess(tmp_path: Path, number: int) -> None:
+    images, truths = [grey(32, 32)] * number, [np.ones((32, 32), np.uint8)] * number
+    guesses = np.zeros((number, 32, 32), np.uint8)
+    draw_predictions(images, truths, guesses, tmp_path / "predictions.png")
+    sheet = read(tmp_path / "predictions.png")
+    assert sheet.shape[0] == -(-number // 2) * (CELL + GAP) + GAP
+    assert sheet.shape[1] == (6 if number > 1 else 3) * (CELL + GAP) + GAP
+    middle = GAP + CELL // 2
+    cells = [sheet[middle, middle + at * (CELL + GAP)] for at in range(3)]
+    assert cells[0].tolist() == cells[2].tolist() == [100, 100, 100]  # nothing was found
+    assert cells[1][1] > cells[1][0]  # the truth is green
+
+
+def test_a_guess_above_one_half_is_drawn(tmp_path: Path) -> None:
+    for name, probability in (("below", 127), ("above", 128)):
+        guess = np.full((1, 32, 32), probability, np.uint8)
+        draw_predictions([grey(32, 32)], [square(32, 32)], guess, tmp_path / f"{name}.png")
+    at = (GAP + CELL // 2, GAP + CELL // 2 + 2 * (CELL + GAP))
+    assert read(tmp_path / "below.png")[at].tolist() == [100, 100, 100]
+    assert read(tmp_path / "above.png")[at].tolist() != [100, 100, 100]

@@ -1,0 +1,58 @@
+"""The contact sheet of a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_photos
+from PIL import Image
+
+from tuner.data.folder import folder
+from tuner.data.shapes import shapes
+from tuner.report.overlays import CELL, GAP
+from tuner.report.sheet import NUM_COLUMNS, NUM_ROWS, draw_sheet
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
+@pytest.mark.parametrize("number", [2, 6, 7, 23, 24, 100])
+def test_a_sheet_is_as_large_as_it_must_be(tmp_path: Path, number: int) -> None:
+    source = replace(shapes(), items=shapes().items[:number])
+    draw_sheet(source, tmp_path / "sheet.png")
+    columns, rows = min(number, NUM_COLUMNS), min(-(-number // NUM_COLUMNS), NUM_ROWS)
+    assert size_of(tmp_path / "sheet.png") == (columns * (CELL + GAP) + GAP, rows * (CELL + GAP) + GAP)
+
+
+def test_masks_are_seen_on_their_images(tmp_path: Path) -> None:
+    source = folder(make_photos(tmp_path / "photos", 4))
+    draw_sheet(source, tmp_path / "with.png")
+    blank = replace(source, read=lambda item: (source.read(item)[0], np.zeros((128, 128), np.uint8)))
+    draw_sheet(blank, tmp_path / "without.png")
+    assert (
+        np.asarray(Image.open(tmp_path / "with.png")) != np.asarray(Image.open(tmp_path / "without.png"))
+    ).any()
+
+
+def test_a_mask_of_another_size_than_its_image_is_laid_over_it(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 2)
+    for mask in (photos / "masks").iterdir():
+        Image.open(mask).resize((64, 64)).save(mask)
+    draw_sheet(folder(photos), tmp_path / "sheet.png")
+    assert size_of(tmp_path / "sheet.png")[0] == 2 * (CELL + GAP) + GAP
+
+
+def test_pictures_of_classes_are_shown_as_they_are(tmp_path: Path) -> None:
+    for name, shade in (("dark", 20), ("light", 230)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for at in range(3):
+            Image.new("RGB", (20, 20), (shade, shade, shade)).save(tmp_path / "data" / name / f"{at}.png")
+    draw_sheet(folder(tmp_path / "data"), tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    middle = GAP + CELL // 2
+    assert sheet[middle, middle, 0] == 20 and sheet[middle, middle + 5 * (CELL + GAP), 0] == 230
