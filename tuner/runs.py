@@ -97,7 +97,7 @@ class Home:
 def safe(name: str) -> str:
     """A study's name as a folder name: two studies never share a folder."""
     plain = "".join(c if c.isalnum() or c in "-_.@" else "_" for c in name)[:LONGEST_NAME]
-    if plain == name and not name.startswith("."):
+    if name and plain == name and not name.startswith("."):
         return name
     return f"{plain.lstrip('.')}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 

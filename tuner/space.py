@@ -112,12 +112,14 @@ def run_file(path: Path) -> ModuleType:
     sys.modules[spec.name] = module  # a dataclass in the file looks itself up there
     beside = str(path.parent.absolute())
     sys.path.insert(0, beside)  # a space may import a helper that lies beside it
+    keep, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # two edits in a second would look the same
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise SpaceError(f"{path} cannot be loaded: {where(error, path)}") from error
     finally:
         sys.path.remove(beside)
+        sys.dont_write_bytecode = keep
     return module
 
 

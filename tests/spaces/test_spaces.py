@@ -1,0 +1,48 @@
+"""Every shipped space loads, draws, can be trained and rehearsed, and stays short enough to be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tuner.check import check_recipes
+from tuner.rehearsal import rehearse
+from tuner.space import about, draw, find_space, load_space
+
+FOLDER = Path(__file__).parents[2] / "search_spaces"
+FILES = sorted(path for path in FOLDER.rglob("*.py") if not path.name.startswith("_"))
+MOST_LINES = 30
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.relative_to(FOLDER).as_posix())
+def path(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_there_is_a_space() -> None:
+    assert FILES
+
+
+def test_it_is_found_by_its_name(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = path.relative_to(FOLDER).with_suffix("").as_posix()
+    assert find_space(name).resolve() == path and about(path) == load_space(name).about != ""
+
+
+def test_it_is_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < MOST_LINES
+
+
+def test_every_draw_can_be_trained(path: Path) -> None:
+    space = load_space(str(path))
+    draws = draw(space)
+    assert len(draws.recipes) == 64 and draws.parameters
+    check_recipes(draws.recipes, space.goal, str(path))
+
+
+def test_every_draw_can_be_rehearsed(path: Path) -> None:
+    space = load_space(str(path))
+    toys = [rehearse(recipe) for recipe in draw(space).recipes]
+    check_recipes(toys, space.goal, str(path))
+    assert max(toy.image_size for toy in toys) <= 128 and max(toy.epochs for toy in toys) <= 20

@@ -1,0 +1,81 @@
+"""Messages: near names, short lists, and what a failed write turns into."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tuner import errors
+from tuner.errors import FilesError, TunerError, bullets, first_lines, near, some, writing
+
+
+def test_a_near_name_is_offered_and_a_far_one_is_not() -> None:
+    assert near("unet_j", ["unet_k", "other"]) == " Did you mean 'unet_k'?"
+    assert near("xyzzy", ["unet_k", "other"]) == "" == near("", ["unet_k"]) == near("a", [])
+
+
+def test_something_that_is_no_text_is_near_nothing() -> None:
+    assert near(5, ["unet_k"]) == ""
+
+
+def test_the_first_names_are_shown_and_the_rest_counted() -> None:
+    assert some("abc") == "a, b, c" and some("abcdefg") == "a, b, c, d, e and 2 more" and some([]) == ""
+
+
+def test_one_line_stays_in_line_and_several_make_a_list() -> None:
+    assert bullets(["a"]) == " a" and bullets(["a", "b"]) == "\n  - a\n  - b"
+
+
+def test_a_long_list_is_cut_and_counted() -> None:
+    assert first_lines(map(str, range(100))).splitlines()[-2:] == ["  - 19", "  - ... and 80 more"]
+    assert "more" not in first_lines(map(str, range(20)))
+
+
+def test_every_error_of_the_tree_stands_in_its_picture() -> None:
+    tree = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, TunerError)]
+    assert len(tree) > 9 and all(e.__name__ in errors.__doc__ for e in tree)
+
+
+def test_a_real_full_device_is_told_as_a_full_disk() -> None:
+    with (
+        pytest.raises(FilesError, match=r"^the disk is full: could not write /dev/full\. Free some space"),
+        writing(Path("/dev/full")),
+        Path("/dev/full").open("wb") as file,
+    ):
+        file.write(b"x" * 100_000)
+
+
+def test_a_file_in_place_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    for path in (tmp_path / "a", tmp_path / "a" / "b"):
+        with pytest.raises(FilesError, match="is a file where a folder is needed"), writing(path):
+            path.mkdir()
+
+
+def test_a_place_where_nothing_can_be_made_is_told() -> None:
+    with (
+        pytest.raises(FilesError, match="could not write /proc/x: No such file or directory"),
+        writing(Path("/proc/x")),
+    ):
+        Path("/proc/x").mkdir()
+
+
+def test_a_name_too_long_for_the_disk_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FilesError, match="File name too long"), writing(tmp_path):
+        (tmp_path / ("x" * 300)).touch()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_no_permission_is_told(number: int, tmp_path: Path) -> None:
+    with pytest.raises(FilesError, match=r"^no permission to write .* Choose another folder"), writing(tmp_path):
+        raise OSError(number, os.strerror(number))  # root may write everywhere, so it is raised here
+
+
+def test_an_error_that_is_not_of_files_passes_through(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), writing(tmp_path):
+        raise ZeroDivisionError
+    with pytest.raises(TimeoutError), writing(tmp_path):
+        raise TimeoutError("of a lock")
