@@ -242,6 +242,8 @@ def status(home: str, storage: str | None, study: str | None, as_json: bool) -> 
     views = [overview.overview(engine, info) for info in infos]
     if as_json:
         return echo_json([status_json(now) for now in views])
+    if not views:
+        click.echo("no study yet. Begin one with: tuner run --space unet_k")
     for now in views:
         mark = " (rehearsal)" if now.study.rehearsal else ""
         states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(now.states.items())) or "no trials"

@@ -14,7 +14,10 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 def find_device() -> torch.device:
     """The GPU this worker was pinned to, or the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        torch.backends.cudnn.benchmark = True  # every batch of a trial has the same shape
+        return torch.device("cuda")
+    return torch.device("cpu")
 
 
 def device_name(device: torch.device) -> str:
