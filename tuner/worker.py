@@ -42,7 +42,7 @@ from tuner.runs import Home, Run, commit_of
 from tuner.space import Space, load_space
 from tuner.study import Joined, pruner, rejoin, sampler
 from tuner.train.loop import Outcome
-from tuner.train.memory import MicroBatches, release
+from tuner.train.memory import MicroBatches, keep_pages, release
 from tuner.train.precision import device_name, find_device, keep_to
 
 BEAT_SECONDS = 1.0
@@ -211,8 +211,7 @@ class Worker:
             log.info("trial %d: dropped, %s", trial.number, why)  # Optuna refused to write on it
         finally:
             self.tell(state="idle", number=None, step=0, steps=0, value=None, params=None)
-        gc.collect()  # a pruned or failed trial's model hangs in a cycle until then
-        release(self.device)
+        release(self.device)  # a pruned or failed trial's model hangs in a cycle until then
 
     def attempt(self, trial: optuna.Trial, run: Run) -> None:
         died = records.deaths(self.engine, trial._trial_id)
@@ -297,6 +296,7 @@ def settle(orders: Orders) -> None:
     if orders.cores:
         keep_to(orders.cores)
     cv2.setNumThreads(1)
+    keep_pages()
     gc.collect()
     gc.freeze()  # what the imports made lives as long as the process: no need to look at it after each trial
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -17,6 +18,28 @@ from tuner.recipe import Recipe
 
 # How the processor's allocator, CUDA and its libraries say it when they raise a plain RuntimeError
 SIGNS = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+
+
+# Parameters of glibc's mallopt, and what they are set to
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+GIGABYTE = 2**30
+
+
+def keep_pages() -> None:
+    """Let the processor's allocator keep what a step frees, for the next step to use.
+
+    It would return every large tensor to the system, which clears the pages again at the next step:
+    a fifth of the time of a step at 256 pixels. `release` returns them between trials.
+    """
+    with suppress(AttributeError, OSError):  # another C library than glibc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(MMAP_THRESHOLD, GIGABYTE)
+        libc.mallopt(TRIM_THRESHOLD, 2 * GIGABYTE - 1)
+
+
+def return_pages() -> None:
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -47,6 +70,7 @@ def release(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    return_pages()
 
 
 def reset_peak(device: torch.device) -> None:

@@ -124,7 +124,18 @@ def build_model(recipe: Recipe, task: Task) -> nn.Module:
 
 
 def normaliser(device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Bytes (number, height, width, 3) to floats (number, 3, height, width), laid out channels last."""
-    mean = torch.tensor(MEAN, device=device).view(1, CHANNELS, 1, 1)
-    scale = 1 / torch.tensor(STD, device=device).view(1, CHANNELS, 1, 1)
-    return lambda images: (images.permute(0, 3, 1, 2) - mean) * scale
+    """Bytes (number, height, width, 3) to floats (number, 3, height, width), laid out channels last.
+
+    Worked on as rows of pixels: three values at a time, as broadcasting over channels would have it, is
+    six times slower on a processor.
+    """
+    mean = torch.tensor(MEAN, device=device)
+    scale = 1 / torch.tensor(STD, device=device)
+
+    def normalise(images: Tensor) -> Tensor:
+        width = images.shape[2]
+        rows = images.to(torch.float32, copy=True).flatten(2)
+        rows.sub_(mean.repeat(width)).mul_(scale.repeat(width))
+        return rows.view(images.shape).permute(0, 3, 1, 2)
+
+    return normalise
