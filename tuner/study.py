@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,12 +65,14 @@ def open_storage(url: str) -> tuple[optuna.storages.BaseStorage, Engine]:
     The trial cache is put on by hand: `get_storage` would open a second pool without our settings.
     """
     engine = database.reach(url)
-    with database.told(url), database.creation_lock(engine, url):
-        database.refuse_strangers(engine, url)
-        refuse_versions(engine, url)
-        rdb = open_rdb(url)
-        records.create(engine)
-    engine.dispose()
+    try:
+        with database.told(url), database.creation_lock(engine, url):
+            database.refuse_strangers(engine, url)
+            refuse_versions(engine, url)
+            rdb = open_rdb(url)
+            records.create(engine)
+    finally:
+        engine.dispose()
     database.set_up(rdb.engine)
     rdb.engine.dispose()  # so that every connection from here on has the settings
     return _CachedStorage(rdb), rdb.engine
@@ -111,7 +115,7 @@ def refuse_versions(engine: Engine, url: str) -> None:
 def join(url: str, name: str, plan: Plan) -> Joined:
     """Create the study or join it, after comparing what it is of. One at a time, so that it is created whole."""
     storage, engine = open_storage(url)
-    with database.told(url), database.creation_lock(engine, url):
+    with closed_on_error(engine), database.told(url), database.creation_lock(engine, url):
         try:
             study = optuna.create_study(storage=storage, study_name=name, direction=plan.goal.direction)  # type: ignore[arg-type]
             is_new = True
@@ -130,9 +134,21 @@ def join(url: str, name: str, plan: Plan) -> Joined:
 def rejoin(url: str, name: str) -> Joined:
     """A worker's way in: the study exists, its plan was compared by whoever started the worker."""
     storage, engine = open_storage(url)
-    with database.told(url):
-        study = optuna.load_study(study_name=name, storage=storage)
-    return Joined(study, engine, read_plan(study))
+    with closed_on_error(engine), database.told(url):
+        try:
+            study = optuna.load_study(study_name=name, storage=storage)
+        except KeyError:
+            raise StudyError(f"study '{name}' was deleted meanwhile; nothing is left to do.") from None
+        return Joined(study, engine, read_plan(study))
+
+
+@contextmanager
+def closed_on_error(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        engine.dispose()
+        raise
 
 
 def write_plan(study: optuna.Study, plan: Plan) -> None:

@@ -156,6 +156,7 @@ class Worker:
             raise StudyError(f"study '{self.orders.study}' was deleted meanwhile; nothing is left to do.")
         if not records.is_known(self.engine, self.name):
             raise GivenUp
+        records.forget_deleted(self.engine, self.name)
 
     @contextmanager
     def told(self) -> Iterator[None]:

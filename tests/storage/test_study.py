@@ -1,0 +1,185 @@
+"""Studies: joined and compared, sampled and pruned, the same on every kind of database."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from tuner import records
+from tuner.errors import SpaceChanged, StudyError
+from tuner.goal import Goal
+from tuner.study import Joined, Plan, join, open_storage, pruner, rejoin, sampler
+
+LR = {"kind": "float", "low": 1e-5, "high": 1e-2, "log": True, "step": None}
+K = {"kind": "int", "low": 32, "high": 200, "log": False, "step": 2}
+LOSS = {"kind": "categorical", "choices": ["bce", "dice"]}
+PLAN = Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {"lr": LR, "k": K, "loss": LOSS})
+
+
+@contextmanager
+def joined(url: str, plan: Plan = PLAN, name: str = "s") -> Iterator[Joined]:
+    study = join(url, name, plan)
+    try:
+        yield study
+    finally:
+        study.engine.dispose()
+
+
+def with_parameters(**parameters: dict[str, Any]) -> Plan:
+    return replace(PLAN, parameters={**PLAN.parameters, **parameters})
+
+
+def complaint(url: str, plan: Plan) -> str:
+    with joined(url), pytest.raises(SpaceChanged) as told:
+        join(url, "s", plan)
+    return str(told.value)
+
+
+def test_joining_again_finds_the_same_study_with_the_seed_it_began_with(storage_url: str) -> None:
+    with joined(storage_url, replace(PLAN, seed=3)) as first, joined(storage_url, replace(PLAN, seed=5)) as second:
+        assert (second.id, second.plan.seed) == (first.id, 3)
+    again = rejoin(storage_url, "s")
+    assert again.plan == replace(PLAN, seed=3)
+    again.engine.dispose()
+
+
+def test_optuna_knows_direction_and_metric(storage_url: str) -> None:
+    with joined(storage_url, replace(PLAN, goal=Goal("loss", "minimize"))) as made:
+        assert made.study.direction.name == "MINIMIZE"
+        assert made.study.metric_names == ["loss"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (with_parameters(k={**LR, "low": 32.0}), ["'k'", "from int 32 to 200, step 2", "to float"]),
+        (with_parameters(loss={**LOSS, "choices": ["bce", "focal"]}), ["'loss'", "bce, dice", "bce, focal"]),
+        (with_parameters(loss={**LOSS, "choices": ["dice", "bce"]}), ["'loss'", "dice, bce"]),
+        (with_parameters(lr={**LR, "log": False}), ["'lr'", "log"]),
+        (with_parameters(k={**K, "step": 4}), ["'k'", "step 4"]),
+        (with_parameters(depth=K), ["'depth'", "from absent"]),
+        (replace(PLAN, parameters={"lr": LR, "loss": LOSS}), ["'k'", "to absent"]),
+        (replace(PLAN, goal=Goal("f1", "maximize")), ["goal", "iou", "f1"]),
+        (replace(PLAN, goal=Goal("iou", "minimize")), ["goal", "minimize"]),
+        (replace(PLAN, data="/photos"), ["data", "shapes", "/photos"]),
+        (replace(PLAN, space="other"), ["space", "unet_k", "other"]),
+        (replace(PLAN, rehearsal=True), ["rehearsal"]),
+    ],
+)
+def test_every_kind_of_change_is_named_from_and_to(plan: Plan, words: list[str], tmp_path: Any) -> None:
+    said = complaint(f"sqlite:///{tmp_path / 'tuner.db'}", plan)
+    assert all(word in said for word in words), said
+    assert "--study" in said
+
+
+def test_all_changes_are_listed_at_once(storage_url: str) -> None:
+    plan = Plan("unet_k", Goal("f1", "maximize"), "/photos", False, 0, {"lr": {**LR, "log": False}, "depth": K})
+    said = complaint(storage_url, plan)
+    assert said.count("\n  - ") == 6
+    assert all(word in said for word in ("data", "goal", "'depth'", "'k'", "'loss'", "'lr'"))
+
+
+def test_other_bounds_are_accepted_and_noticed(
+    storage_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("tuner"), "propagate", True)
+    with joined(storage_url) as first, joined(storage_url, with_parameters(k={**K, "high": 400})) as second:
+        assert second.id == first.id
+    assert "k: the bounds are now int 32 to 400" in caplog.text
+
+
+def test_a_study_of_another_program_is_refused_by_name(storage_url: str) -> None:
+    storage, engine = open_storage(storage_url)
+    optuna.create_study(storage=storage, study_name="s").enqueue_trial({"x": 1})
+    with pytest.raises(StudyError, match="not made by tuner"):
+        join(storage_url, "s", PLAN)
+    engine.dispose()
+
+
+def test_a_study_whose_creator_was_killed_is_completed(storage_url: str) -> None:
+    storage, engine = open_storage(storage_url)
+    optuna.create_study(storage=storage, study_name="s", direction="maximize")
+    with joined(storage_url) as made:
+        assert made.study.user_attrs["tuner"]["space"] == "unet_k"
+        assert records.budget(made.engine, made.id) is None
+    engine.dispose()
+
+
+def in_memory(worker: int = 0, plan: Plan = PLAN) -> optuna.Study:
+    return optuna.create_study(direction="maximize", sampler=sampler(plan, worker), pruner=pruner())
+
+
+def drawn(worker: int, plan: Plan = PLAN) -> list[float]:
+    """The learning rates of twelve trials: ten at random, two by TPE."""
+    study = in_memory(worker, plan)
+    for _ in range(12):
+        trial = study.ask()
+        study.tell(trial, trial.suggest_float("lr", 1e-5, 1e-2, log=True))
+    return [trial.params["lr"] for trial in study.trials]
+
+
+def test_the_same_worker_of_the_same_seed_draws_the_same() -> None:
+    assert drawn(0) == drawn(0)
+
+
+def test_two_workers_and_two_seeds_draw_different_points() -> None:
+    assert len({*drawn(0), *drawn(1), *drawn(0, replace(PLAN, seed=1))}) == 36
+
+
+def judged(study: optuna.Study, values: list[float]) -> int | None:
+    """Report these values of the epochs 1, 2, ...; the epoch after which the trial is pruned."""
+    trial = study.ask()
+    for epoch, value in enumerate(values, start=1):
+        trial.report(value, step=epoch)
+        if trial.should_prune():
+            study.tell(trial, state=TrialState.PRUNED)
+            return epoch
+    study.tell(trial, values[-1])
+    return None
+
+
+def test_the_first_trial_is_never_pruned() -> None:
+    assert judged(in_memory(), [0.0] * 100) is None
+
+
+def test_a_bad_trial_is_pruned_at_the_first_epoch_before_any_is_complete() -> None:
+    study = in_memory()
+    running = study.ask()
+    running.report(0.9, step=1)
+    assert not running.should_prune()
+    assert judged(study, [0.1] * 15) == 1
+
+
+@pytest.mark.parametrize("rung", [1, 3, 9, 27])
+def test_trials_are_judged_after_1_3_9_and_27_epochs_only(rung: int) -> None:
+    study = in_memory()
+    judged(study, [0.5] * 100)
+    assert judged(study, [0.9] * (rung - 1) + [0.1] * 100) == rung
+
+
+def test_a_short_and_a_long_trial_meet_on_the_same_rungs() -> None:
+    study = in_memory()
+    judged(study, [0.5] * 15)
+    assert judged(study, [0.9] * 8 + [0.1] * 92) == 9
+    assert judged(study, [0.9] * 8 + [0.2] * 7) == 9
+
+
+def test_at_each_rung_the_better_third_goes_on() -> None:
+    study = in_memory()
+    for at in range(9):
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.PRUNED,
+                intermediate_values={1: at / 10},
+                system_attrs={"completed_rung_0": at / 10},
+            )
+        )
+    assert [judged(study, [value]) for value in (0.45, 0.55)] == [1, 1]
+    assert judged(study, [0.75]) is None
