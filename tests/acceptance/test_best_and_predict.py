@@ -14,6 +14,7 @@ from PIL import Image
 from tiny import run, write_space
 
 Done = subprocess.CompletedProcess[str]
+pytestmark = pytest.mark.xdist_group("best")  # one search for all of them
 
 
 @pytest.fixture(scope="module")
