@@ -25,7 +25,7 @@ class Part:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "args", MappingProxyType(dict(self.args)))
-        if not isinstance(self.name, str) or not self.name:
+        if not isinstance(self.name, str):
             raise TypeError(f"a part is named {self.name!r}; a name as text is needed")
         for key, value in self.args.items():
             if not is_plain(value):

@@ -127,7 +127,7 @@ def test_loose_images_are_counted(tmp_path: Path) -> None:
 
 
 def test_one_class_is_none(tmp_path: Path) -> None:
-    put(tmp_path / "cat" / "a.png")
+    put(tmp_path / "cat" / "a.png"), put(tmp_path / "cat" / "b.png")
     assert "holds one folder of images, cat/" in said(tmp_path)
 
 

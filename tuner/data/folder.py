@@ -116,8 +116,6 @@ def class_items(path: Path, split: str) -> list[Item]:
     files = {folder: list(image_files(folder)) for folder in folders}
     if not any(files.values()):
         return []
-    if len(folders) < 2:
-        raise DataError(f"{path} holds one folder of images, {folders[0].name}/. Expected {LAYOUTS}.")
     if empty := [folder.name for folder, inside in files.items() if not inside]:
         raise DataError(f"{path}: class folders without an image: {some(empty)}.")
     return [
@@ -133,6 +131,8 @@ def classes_source(name: str, path: Path, items: tuple[Item, ...]) -> Source:
     for split, known in names.items():
         if unknown := sorted(set(known) ^ set(names["train"])):
             raise DataError(f"{path}: train and {split} hold different classes: {some(unknown)}.")
+    if len(names["train"]) < 2:
+        raise DataError(f"{path} holds one folder of images, {names['train'][0]}/. Expected {LAYOUTS}.")
     return Source(name, str(path), "classes", items, read_classed, tuple(names["train"]))
 
 
