@@ -109,13 +109,17 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL_DISK:
             raise FilesError(
-                f"the disk is full: could not write {path}. Free some space, or choose another folder "
-                "with --home, and type the command again; finished epochs are kept."
+                f"the disk is full: could not write {path}. Free some space, or choose another folder, "
+                "and type the command again; finished epochs are kept."
             ) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise FilesError(f"no permission to write {path}. Choose another folder with --home.") from error
+            raise FilesError(
+                f"no permission to write {path}. Choose another folder (--home, --out, --export)."
+            ) from error
         if isinstance(error, FileExistsError | NotADirectoryError):
-            raise FilesError(f"{path} is a file where a folder is needed. Choose another with --home.") from error
+            raise FilesError(
+                f"{path} is a file where a folder is needed. Choose another (--home, --out, --export)."
+            ) from error
         if error.errno is not None:
             raise FilesError(f"could not write {path}: {error.strerror}. Choose another place.") from error
         raise
