@@ -39,8 +39,12 @@ def parser() -> argparse.ArgumentParser:
     asked.add_argument("--only", action="append", choices=PARTS, metavar="NAME", help=f"one of {', '.join(PARTS)}")
     asked.add_argument("--quick", action="store_true", help="toy sizes: shows that it works, not how fast")
     asked.add_argument("--markdown", type=Path, metavar="FILE", help="write the page")
-    asked.add_argument("--data", type=Path, metavar="FOLDER", help="your own images/ and masks/ instead of generated")
-    asked.add_argument("--folder", type=Path, metavar="DIR", help="for files made on the way; kept, and used again")
+    asked.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="your own images/ and masks/ instead of generated"
+    )
+    asked.add_argument(
+        "--folder", type=Path, metavar="DIR", help="for files made on the way; kept, and used again"
+    )
     return asked
 
 

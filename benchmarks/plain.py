@@ -43,7 +43,9 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
         return out["image"], out["mask"].unsqueeze(0)
 
 
-def loader(pairs: Sequence[Pair], size: int, train: bool, batch_size: int = 8) -> DataLoader[tuple[Tensor, Tensor]]:
+def loader(
+    pairs: Sequence[Pair], size: int, train: bool, batch_size: int = 8
+) -> DataLoader[tuple[Tensor, Tensor]]:
     return DataLoader(Photographs(pairs, size, train), batch_size=batch_size, shuffle=train, num_workers=2)
 
 
@@ -76,7 +78,10 @@ class Metrics:
 
 
 def train_epoch(
-    model: nn.Module, batches: DataLoader[tuple[Tensor, Tensor]], loss_of: nn.Module, optimizer: torch.optim.Optimizer
+    model: nn.Module,
+    batches: DataLoader[tuple[Tensor, Tensor]],
+    loss_of: nn.Module,
+    optimizer: torch.optim.Optimizer,
 ) -> dict[str, float]:
     model.train()
     metrics = Metrics()
@@ -91,9 +96,7 @@ def train_epoch(
 
 
 @torch.no_grad()
-def validate(
-    model: nn.Module, batches: DataLoader[tuple[Tensor, Tensor]], loss_of: nn.Module
-) -> dict[str, float]:
+def validate(model: nn.Module, batches: DataLoader[tuple[Tensor, Tensor]], loss_of: nn.Module) -> dict[str, float]:
     model.eval()
     metrics = Metrics()
     for image, mask in batches:

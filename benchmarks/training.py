@@ -47,7 +47,9 @@ def common(setting: Setting, number: int) -> dict[str, Any]:
     return {"photos": str(photos), "cache": str(setting.folder / "cache"), "lr": 1e-3}
 
 
-def turns(setting: Setting, orders: dict[str, Any], ways: list[str], rounds: int) -> dict[str, list[dict[str, float]]]:
+def turns(
+    setting: Setting, orders: dict[str, Any], ways: list[str], rounds: int
+) -> dict[str, list[dict[str, float]]]:
     """Every way once a round; the seed changes with the round."""
     Path(orders["cache"]).mkdir(parents=True, exist_ok=True)
     results: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
@@ -56,7 +58,9 @@ def turns(setting: Setting, orders: dict[str, Any], ways: list[str], rounds: int
             result = child("trial", orders | {"way": way, "seed": seed})
             result["speed"] = result["images"] * orders["epochs"] / result["seconds"]
             results[way].append(result)
-            setting.log(f"training {orders['size']} px {way}: {result['speed']:.1f} images/s, iou {result['iou']:.3f}")
+            setting.log(
+                f"training {orders['size']} px {way}: {result['speed']:.1f} images/s, iou {result['iou']:.3f}"
+            )
     return results
 
 
@@ -101,7 +105,7 @@ def reading(setting: Setting) -> list[str]:
         "validation, best weights and checkpoints written), in a process of its own; importing the libraries "
         "is not counted on either side. U-Net of width "
         f"{setting.pick(WIDTH, 8)}, batch 8, Adam, plateau schedule, flips.",
-        "What is gained in fp32 comes from the decoded cache and from the channels-last layout; what bf16 adds comes from "
-        "the processor's matrix units.",
+        "What is gained in fp32 comes from the decoded cache and from the channels-last layout; what bf16 adds "
+        "comes from the processor's matrix units.",
         "The decoded cache is filled before: it costs one pass over the files for each image size of a study.",
     ]

@@ -45,10 +45,11 @@ def ours(source: Source, orders: dict[str, Any], place: Path) -> dict[str, float
     from tuner.goal import maximize
     from tuner.runs import Run
     from tuner.train.loop import train
-    from tuner.train.memory import MicroBatches
+    from tuner.train.memory import MicroBatches, keep_pages
     from tuner.train.precision import find_device
 
-    cv2.setNumThreads(1)  # as a worker does
+    cv2.setNumThreads(1)  # as a worker does, and:
+    keep_pages()
     store = Path(orders["cache"])
     recipe = recipe_of(orders)
     filling = time.perf_counter()
