@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -59,8 +60,11 @@ def environment(folder: Path, **env: str) -> dict[str, str]:
     return {**clean, "HOME": str(folder), "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", **env}
 
 
-def start(folder: Path, *args: str | Path, **env: str) -> subprocess.Popen[str]:
-    """The command line in a process and a session of its own; its output goes to its pipes."""
+def start(folder: Path, *args: str | Path, most_bytes: int = -1, **env: str) -> subprocess.Popen[str]:
+    """The command line in a process and a session of its own; its output goes to its pipes.
+
+    No file may grow beyond `most_bytes`: as near to a full disk as any user can come.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "tuner.cli", *map(str, args)],
         cwd=folder,
@@ -69,6 +73,7 @@ def start(folder: Path, *args: str | Path, **env: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, -1)),
     )
 
 
@@ -78,8 +83,8 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def run(folder: Path, *args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return finish(start(folder, *args, **env))
+def run(folder: Path, *args: str | Path, most_bytes: int = -1, **env: str) -> subprocess.CompletedProcess[str]:
+    return finish(start(folder, *args, most_bytes=most_bytes, **env))
 
 
 @contextmanager

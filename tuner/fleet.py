@@ -85,8 +85,8 @@ class Fleet:
             self.kill()
             with self.database_may_fail():
                 self.look()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for number, handler in before.items():  # once interrupted, there is nothing more to interrupt
+                signal.signal(number, signal.SIG_IGN if self.interrupts else handler)
 
     @contextmanager
     def database_may_fail(self) -> Iterator[None]:
@@ -103,8 +103,12 @@ class Fleet:
         self.interrupts += 1
 
     def watch(self) -> int:
-        """Look at everything until every seat is done."""
+        """Look at everything until every seat is done; a study that is done needs no worker to say so."""
         looked, code = 0.0, 0
+        with self.database_may_fail():
+            self.reap(time.monotonic())
+            if records.is_done(self.engine, self.info.id):
+                return 0
         while True:
             now = time.monotonic()
             if self.interrupts > 1:

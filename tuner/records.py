@@ -132,6 +132,14 @@ def claimed(db: Connection, study_id: int) -> int:
     return db.scalar(sa.select(sa.func.count()).where(claim_table.c.study_id == study_id)) or 0
 
 
+def is_done(engine: Engine, study_id: int) -> bool:
+    """Whether there is nothing to begin and nothing to take up again."""
+    most = budget(engine, study_id)
+    with engine.connect() as db:
+        spent = most is not None and claimed(db, study_id) >= most
+        return spent and db.scalar(put_back(study_id).limit(1)) is None
+
+
 @retried
 def take_put_back(engine: Engine, study_id: int, worker: str) -> int | None:
     """Own a trial that was put back; its id, or None when there is none."""
