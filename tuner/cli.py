@@ -163,13 +163,14 @@ def check(space: str, data: str | None) -> None:
     Example:
       tuner check search_spaces/my_space.py
     """
-    from tuner.check import check_recipes
-    from tuner.objective import data_name, swap_data
+    from tuner.data.datasets import data_name, swap_data
     from tuner.space import describe, draw, load_space
 
     found = load_space(space)
     draws = draw(found)
     name = data_name(draws.recipes[0], data)
+    from tuner.check import check_recipes  # loads torch: a space that cannot be drawn from is told before
+
     check_recipes([swap_data(r, name) for r in draws.recipes], found.goal, str(found.path))
     click.echo(f"{found.path}: {len(draws.recipes)} draws, all can be trained")
     click.echo(f"goal: {found.goal}   data: {name}")

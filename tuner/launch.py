@@ -9,13 +9,11 @@ from pathlib import Path
 from sqlalchemy.engine import Engine
 
 from tuner import fleet, live, overview, records
-from tuner.check import check_recipes
 from tuner.console import busy, progress_bar
-from tuner.data.datasets import open_data
+from tuner.data.datasets import data_name, open_data, swap_data
 from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import DataError
-from tuner.objective import data_name, swap_data
 from tuner.recipe import Recipe
 from tuner.rehearsal import NUM_TRIALS, rehearse
 from tuner.runs import Home
@@ -85,6 +83,8 @@ def checked(request: Request) -> tuple[Space, Draws, str, list[Recipe]]:
     """The space, its draws, the dataset, and the recipes as they will be trained; SpaceError if they cannot."""
     space = load_space(request.space)
     draws = draw(space)
+    from tuner.check import check_recipes  # loads torch: a space that cannot be drawn from is told before
+
     data = data_name(draws.recipes[0], request.data)
     recipes = [swap_data(r, data) for r in draws.recipes]
     check_recipes(recipes, space.goal, str(space.path))

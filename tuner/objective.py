@@ -15,9 +15,9 @@ from sqlalchemy.engine import Engine
 
 from tuner import overview, records
 from tuner.data.cache import Cached
-from tuner.data.datasets import is_path
+from tuner.data.datasets import swap_data
 from tuner.goal import Goal
-from tuner.recipe import Part, Recipe
+from tuner.recipe import Recipe
 from tuner.rehearsal import rehearse
 from tuner.runs import Run
 from tuner.space import Space
@@ -49,19 +49,6 @@ def choose(space: Space, plan: Plan, trial: optuna.Trial) -> Recipe:
     if plan.rehearsal:
         return rehearse(seeded)
     return swap_data(seeded, plan.data)
-
-
-def swap_data(recipe: Recipe, data: str) -> Recipe:
-    """The same recipe on another dataset; every dataset takes the same arguments."""
-    return replace(recipe, data=Part(data, recipe.data.args))
-
-
-def data_name(recipe: Recipe, given: str | None) -> str:
-    """The dataset a study is of: as given, or the recipe's; a folder by its full path."""
-    from pathlib import Path
-
-    name = recipe.data.name if given is None else given
-    return str(Path(name).expanduser().absolute()) if is_path(name) else name
 
 
 def run_trial(joint: Joint, trial: optuna.Trial, recipe: Recipe, data: Cached, run: Run) -> Outcome:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from tuner.data.folder import folder
 from tuner.data.source import Source, fraction_problem
 from tuner.errors import DataError, near
 from tuner.parts import locate, problems
-from tuner.recipe import Part
+from tuner.recipe import Part, Recipe
 
 DATASETS = {
     "shapes": "tuner.data.shapes:shapes",
@@ -72,3 +73,14 @@ def data_problems(part: Part) -> list[str]:
         wrong = problems("dataset", DATASETS, part)
     odd = fraction_problem(part.args.get("val", 0.2))
     return [*wrong, odd] if odd else wrong
+
+
+def swap_data(recipe: Recipe, data: str) -> Recipe:
+    """The same recipe on another dataset; every dataset takes the same arguments."""
+    return replace(recipe, data=Part(data, recipe.data.args))
+
+
+def data_name(recipe: Recipe, given: str | None) -> str:
+    """The dataset a study is of: as given, or the recipe's; a folder by its full path."""
+    name = recipe.data.name if given is None else given
+    return str(Path(name).expanduser().absolute()) if is_path(name) else name
