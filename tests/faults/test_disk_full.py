@@ -34,7 +34,7 @@ def leftovers(folder: Path) -> list[Path]:
 def test_cache_and_checkpoint_on_a_full_disk(tmp_path: Path, postgres: Postgres) -> None:
     write_space(tmp_path, epochs=3)
     url = postgres.fresh()
-    for most, what in ((200 * KB, "cache"), (400 * KB, "trials"), (1000 * KB, "checkpoint")):
+    for most, what in ((200 * KB, "cache"), (400 * KB, "checkpoint.pt")):
         line = refused(run(tmp_path, *search(tmp_path), TUNER_STORAGE=url, most_bytes=most))
         assert what in line
         assert leftovers(tmp_path) == []

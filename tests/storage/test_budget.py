@@ -1,0 +1,54 @@
+"""How many trials a study may have: as typed, as it stands, or the default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tuner import records
+from tuner.goal import Goal
+from tuner.launch import DEFAULT_TRIALS, Request, set_budget
+from tuner.rehearsal import NUM_TRIALS
+from tuner.runs import Home
+from tuner.study import Plan, join
+
+PLAN = Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {})
+
+
+def typed(trials: int | None = None, hours: float | None = None, rehearse: bool = False) -> Request:
+    return Request("unet_k", None, trials, hours, None, None, Home(Path("home")), None, 0, rehearse, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("commands", "budgets"),
+    [
+        ([typed()], [DEFAULT_TRIALS]),
+        ([typed(rehearse=True)], [NUM_TRIALS]),
+        ([typed(trials=3), typed(), typed(trials=5), typed(hours=1.0)], [3, 3, 5, 5]),
+        ([typed(hours=1.0), typed(hours=1.0), typed()], [None, None, DEFAULT_TRIALS]),
+        ([typed(trials=4, hours=1.0)], [4]),
+    ],
+)
+def test_the_budget_after_each_command(
+    storage_url: str, commands: list[Request], budgets: list[int | None]
+) -> None:
+    study = join(storage_url, "s", PLAN)
+    met = []
+    for command in commands:
+        set_budget(study.engine, study.id, command)
+        met.append(records.budget(study.engine, study.id))
+    study.engine.dispose()
+    assert met == budgets
+
+
+def test_a_study_is_done_when_its_budget_is_claimed_and_nothing_waits(storage_url: str) -> None:
+    study = join(storage_url, "s", PLAN)
+    assert not records.is_done(study.engine, study.id)
+    records.set_budget(study.engine, study.id, 1)
+    assert not records.is_done(study.engine, study.id)
+    assert records.claim_slot(study.engine, study.id, "w")
+    assert records.is_done(study.engine, study.id)
+    records.set_budget(study.engine, study.id, 2)
+    assert not records.is_done(study.engine, study.id)
+    study.engine.dispose()

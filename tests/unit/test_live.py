@@ -1,0 +1,130 @@
+"""What `tuner run` shows, from a real study."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+from tiny import home_url
+
+from tuner import live, overview, records
+from tuner.goal import Goal
+from tuner.runs import Home
+from tuner.study import Joined, Plan, join
+
+WORKER = {"host": "node7.lab", "pid": 1, "born": 1.0, "device": "cpu", "state": "training", "worker": "w"}
+EPOCH = {"seconds": 1.0, "images_per_second": 9.0, "peak_memory": 1, "lr": 0.1, "metrics": {}}
+
+
+@pytest.fixture
+def study(home: Path) -> Iterator[Joined]:
+    Home(home).make()
+    joined = join(home_url(home), "s", Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {}))
+    records.set_budget(joined.engine, joined.id, 3)
+    records.enter(
+        joined.engine, joined.id, {**WORKER, "number": 0, "step": 2, "steps": 4, "params": {"lr": 0.00123}}
+    )
+    yield joined
+    joined.engine.dispose()
+
+
+def begin(study: Joined) -> optuna.Trial:
+    trial = study.study.ask()
+    trial.suggest_float("lr", 1e-4, 1e-2)
+    claim = records.claim_slot(study.engine, study.id, "w")
+    assert claim is not None
+    records.bind(study.engine, claim, trial._trial_id)
+    return trial
+
+
+def epoch(study: Joined, trial: optuna.Trial, number: int, value: float) -> None:
+    records.write_epoch(study.engine, trial._trial_id, "w", {"epoch": number, "value": value, **EPOCH})
+
+
+def plain(study: Joined, lines: list[str]) -> live.Plain:
+    return live.Plain(study.engine, overview.find_study(study.engine, "s"), lines.append)
+
+
+def test_a_log_gets_a_line_for_each_new_best_and_each_end(study: Joined) -> None:
+    lines: list[str] = []
+    with plain(study, lines) as show:
+        trial = begin(study)
+        for at, value in enumerate((0.5, 0.4, 0.6), start=1):
+            epoch(study, trial, at, value)
+            show()
+        trial.set_user_attr("result", {"best_value": 0.6, "best_epoch": 3, "epochs": 3})
+        study.study.tell(trial, 0.6)
+    assert lines[:2] == [
+        "trial 0 epoch 1/4: iou 0.5000 (best so far)",
+        "trial 0 epoch 3/4: iou 0.6000 (best so far)",
+    ]
+    assert lines[2].startswith("[1 of 3] trial 0 finished: iou 0.6000 at epoch 3; lr=")
+    assert len(lines) == 3
+
+
+def test_a_pruned_and_a_failed_trial_say_why(study: Joined) -> None:
+    lines: list[str] = []
+    with plain(study, lines):
+        pruned, failed = begin(study), begin(study)
+        pruned.set_user_attr("result", {"best_value": 0.1, "best_epoch": 1, "epochs": 1})
+        study.study.tell(pruned, state=TrialState.PRUNED)
+        failed.set_user_attr("failure", "Traceback ...\nValueError: of the user's own\n")
+        study.study.tell(failed, state=TrialState.FAIL)
+    assert lines[0].startswith("[1 of 3] trial 0 pruned after epoch 1, best iou 0.1000 at epoch 1; lr=")
+    assert lines[1].startswith("[2 of 3] trial 1 failed: ValueError: of the user's own; lr=")
+
+
+def test_what_ended_before_is_not_told_again(study: Joined) -> None:
+    study.study.tell(begin(study), 0.6)
+    lines: list[str] = []
+    with plain(study, lines) as show:
+        show()
+    assert lines == []
+
+
+def test_the_screen_shows_study_workers_and_best(study: Joined) -> None:
+    best = begin(study)
+    study.study.tell(best, 0.75)
+    now = overview.overview(study.engine, overview.find_study(study.engine, "s"))
+    console = Console(file=io.StringIO(), width=120, record=True)
+    console.print(live.draw(now, "12 min"))
+    shown = console.export_text()
+    for words in (
+        "s: maximize iou on shapes",
+        "1 of 3 trials",
+        "1 finished",
+        "time left: 12 min",
+        "best so far: iou 0.7500",
+    ):
+        assert words in shown
+    assert "node7:1 " in shown
+    assert "lr=0.00123" in shown
+    assert "2/4" in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (720, "12 min"), (5400, "1.5 h"), (12240, "3.4 h")],
+)
+def test_seconds_as_people_say_them(seconds: float, words: str) -> None:
+    assert live.show_seconds(seconds) == words
+
+
+def test_time_left_goes_by_the_pace_of_this_run(study: Joined) -> None:
+    def left(before: int) -> str:
+        info = overview.find_study(study.engine, "s")
+        return live.time_left(overview.overview(study.engine, info), 60.0, before)
+
+    assert left(0) == "unknown"
+    study.study.tell(begin(study), 0.5)
+    assert left(0) == "2 min"
+    assert left(1) == "unknown"
+
+
+def test_without_a_terminal_the_view_is_plain(study: Joined) -> None:
+    assert isinstance(live.view(study.engine, overview.find_study(study.engine, "s")), live.Plain)
