@@ -51,7 +51,8 @@ def measure(setting: Setting) -> Section:
     ]
     reading = [
         f"The median over {len(cycles)} trials of a warm worker on SQLite, from one claim to the next, less "
-        "the time in the epochs themselves. Records and checkpoints of its 2 epochs are included; the first trials are not.",
+        "the time in the epochs themselves. Records and checkpoints of its 2 epochs are included; the first "
+        "trials are not.",
     ]
     return Section("between", "Between two trials of a warm worker", ("", "tuner", ""), rows, reading)
 

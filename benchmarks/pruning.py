@@ -43,8 +43,8 @@ def measure(setting: Setting) -> Section:
                 (full / used >= SAVING_TARGET and found >= FOUND_TARGET) if mine else None)
         )  # fmt: skip
     reading = [
-        f"{len(curves)} recipes (learning rate x width x loss) were trained to the end, {len(curves[0])} epochs each, "
-        f"and replayed in {orders} random orders, one trial after the other.",
+        f"{len(curves)} recipes (learning rate x width x loss) were trained to the end, {len(curves[0])} epochs "
+        f"each, and replayed in {orders} random orders, one trial after the other.",
         f"Found: the best finished trial is within {NEAR} IoU of the best of all {len(curves)}, which is "
         f"{max(map(max, curves)):.3f}.",
     ]

@@ -79,6 +79,7 @@ class Worker:
         self.joined: Joined = rejoin(orders.storage, orders.study)
         self.engine: Engine = self.joined.engine
         self.name = uuid.uuid4().hex[:12]
+        self.warm = False  # after the first trial
         self.device = find_device()
         self.commit = commit_of(self.space.path)
         self.sources: dict[str, tuple[Source, Survey]] = {}
@@ -111,7 +112,11 @@ class Worker:
                 if trial is None:
                     break
                 self.one(trial)
+                if not self.warm:
+                    self.warm = True
+                    gc.freeze()  # what the first trial imported: a look at it costs 0.1 s a trial
         finally:
+            gc.unfreeze()  # libraries complain at the end of the process about what is never freed
             self.stop.set()
             beating.join(timeout=5)
             with suppress(SQLAlchemyError):  # a database that is gone or full: whoever comes next puts it back

@@ -19,7 +19,8 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path, goal: str, best_epoc
     from matplotlib.ticker import MaxNLocator
 
     names = ["loss", goal] if goal != "loss" else ["loss"]
-    figure = Figure(figsize=(4.2 * len(names), 3), dpi=110, layout="constrained")
+    figure = Figure(figsize=(4.2 * len(names), 3), dpi=110)
+    figure.subplots_adjust(left=0.16 / len(names), right=0.98, bottom=0.16, top=0.9, wspace=0.22)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for split, colour in COLOURS.items():
             points = [(row["epoch"], row[f"{split}_{name}"]) for row in rows if f"{split}_{name}" in row]
