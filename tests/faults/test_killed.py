@@ -143,6 +143,7 @@ def net(channels, outputs):
 """
 
 
+@pytest.mark.slow
 def test_a_bug_in_a_model_stops_the_worker_loudly_with_its_traceback_kept(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
     write_space(tmp_path, model='use("broken:net")')
@@ -171,6 +172,7 @@ def test_a_worker_that_cannot_even_start_names_its_log(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_study_deleted_under_its_worker_ends_with_one_line(tmp_path: Path) -> None:
     write_space(tmp_path, epochs=400)
     url = home_url(tmp_path / "home")

@@ -53,11 +53,7 @@ def test_a_folder_is_named_by_its_full_path(space: Space, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     recipe = chosen(space)
     assert data_name(recipe, None) == "shapes"
-    assert (
-        objective.data_name(recipe, "photos")
-        == objective.data_name(recipe, "./photos")
-        == str(tmp_path / "photos")
-    )
+    assert data_name(recipe, "photos") == data_name(recipe, "./photos") == str(tmp_path / "photos")
 
 
 def test_a_trials_note_holds_its_recipe_and_the_metrics_of_its_best_epoch(space: Space) -> None:
