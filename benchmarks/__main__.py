@@ -28,9 +28,10 @@ def main() -> int:
         sections.append(import_module(f"benchmarks.{name}").measure(setting))
         print(as_text(sections[-1]), flush=True)
         setting.log(f"{name}: {time.monotonic() - began:.0f} s")
-    if args.markdown:
-        args.markdown.parent.mkdir(parents=True, exist_ok=True)
-        args.markdown.write_text(as_page(sections, host, args.quick), encoding="utf-8")
+        if args.markdown:  # after each part: a run that is cut short keeps what it has
+            missing = [part for part in PARTS if part not in {section.name for section in sections}]
+            args.markdown.parent.mkdir(parents=True, exist_ok=True)
+            args.markdown.write_text(as_page(sections, missing, host, args.quick), encoding="utf-8")
     return int(any(row.met is False for section in sections for row in section.rows))
 
 

@@ -22,9 +22,12 @@ def as_text(section: Section) -> str:
     return "\n".join(["", section.title, "-" * len(section.title), *(line.rstrip() for line in lines)])
 
 
-def as_page(sections: list[Section], host: dict[str, str], quick: bool) -> str:
+def as_page(sections: list[Section], missing: list[str], host: dict[str, str], quick: bool) -> str:
+    """The whole page; `missing` are the parts that this run has not measured."""
     machine = "\n".join(f"- {name}: {value}" for name, value in host.items())
     parts = [INTRODUCTION + (TOY if quick else ""), f"## The machine\n\n{machine}", *map(as_part, sections)]
+    if missing:
+        parts.append(f"## Not measured in this run\n\n{', '.join(missing)}")
     return "\n\n".join(parts) + "\n"
 
 
