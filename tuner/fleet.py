@@ -74,6 +74,7 @@ class Fleet:
     error: str = ""
     told_to_stop: bool = False
     beats: dict[str, tuple[int, float]] = field(default_factory=dict)
+    alive: set[str] = field(default_factory=set)  # workers of other hosts whose beat was seen to move
     finished: int = 0
 
     def run(self) -> int:
@@ -107,7 +108,7 @@ class Fleet:
         looked, code = 0.0, 0
         with self.database_may_fail():
             self.reap(time.monotonic())
-            if records.is_done(self.engine, self.info.id):
+            if records.is_done(self.engine, self.info.id) and not self.waits_for_a_sign():
                 return 0
         while True:
             now = time.monotonic()
@@ -122,8 +123,13 @@ class Fleet:
                     self.look()
                 looked = now
             if all(seat.done for seat in self.seats):
-                if code or self.told_to_stop or not self.work_left():
+                if code or self.told_to_stop:
                     return code
+                if not self.work_left():
+                    if not self.waits_for_a_sign():
+                        return code
+                    time.sleep(TICK_SECONDS)
+                    continue
                 for seat in self.seats:
                     seat.done = False
             time.sleep(TICK_SECONDS)
@@ -250,9 +256,19 @@ class Fleet:
             return False
         beats, since = self.beats.get(worker.worker, (-1, now))
         if worker.beats != beats:
+            if worker.worker in self.beats:
+                self.alive.add(worker.worker)
             self.beats[worker.worker] = worker.beats, now
             return False
         return now - since > SILENT_SECONDS
+
+    def waits_for_a_sign(self) -> bool:
+        """Whether a worker of another host holds a trial and was not yet seen alive: it may be a dead one's."""
+        here = socket.gethostname()
+        with self.database_may_fail():
+            held = [w.worker for w in self.workers() if w.host != here and w.number is not None]
+            return not self.alive.issuperset(held)
+        return False
 
     def workers(self) -> tuple[Worker, ...]:
         return overview.overview(self.engine, self.info).workers

@@ -111,6 +111,24 @@ def test_a_worker_that_beats_is_left_alone(study: Joined, crew: fleet.Fleet) -> 
     assert state(study) == ["RUNNING"]
 
 
+def test_a_fleet_does_not_leave_before_a_worker_elsewhere_was_seen_alive_or_dead(
+    study: Joined, crew: fleet.Fleet
+) -> None:
+    begin(study, replace(ME, host="elsewhere", number=0))
+    crew.reap(0.0)
+    assert crew.waits_for_a_sign()
+    records.beat(study.engine, "w", {"step": 1})
+    crew.reap(1.0)
+    assert not crew.waits_for_a_sign()
+
+
+def test_a_fleet_takes_up_what_a_silent_worker_elsewhere_held(study: Joined, crew: fleet.Fleet) -> None:
+    begin(study, replace(ME, host="elsewhere", number=0))
+    crew.reap(0.0)
+    crew.reap(fleet.SILENT_SECONDS + 1)
+    assert not crew.waits_for_a_sign() and crew.work_left()
+
+
 def test_silence_does_not_count_while_the_database_was_away(study: Joined, crew: fleet.Fleet) -> None:
     begin(study, replace(ME, host="elsewhere"))
     crew.reap(0.0)
