@@ -48,8 +48,10 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     from tuner.data.cache import cached
     from tuner.data.folder import folder
     from tuner.data.survey import survey
+    from tuner.train.memory import keep_pages
 
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(1)  # as a worker does, and:
+    keep_pages()
     source = folder(Path(orders["photos"]), image_size=SIZE, val=0.01)  # nearly all for training
     store = Path(orders["cache"])
     store.mkdir(parents=True, exist_ok=True)
