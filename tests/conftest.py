@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: several test processes share the cores
+# Before torch: several test processes share the cores, and threads beyond them wait for each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import subprocess
 import sys
@@ -12,17 +14,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from photos import make_photos
 
 from tuner.data.cache import Cached, cached
-from tuner.data.shapes import draw_picture, shapes
+from tuner.data.shapes import shapes
 from tuner.recipe import Recipe, use
 
 ROOT = Path(__file__).parent.parent
-# Test processes share the cores: with more threads than cores torch's wait for each other, ten times slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
@@ -35,17 +34,6 @@ def home(tmp_path: Path) -> Path:
 def photos(tmp_path: Path) -> Path:
     """Twelve real image files with masks, in the layout images/ + masks/."""
     return make_photos(tmp_path / "photos", 12)
-
-
-def make_photos(folder: Path, number: int, images: str = "images", masks: str = "masks") -> Path:
-    """Write `number` generated pictures as JPEG and their masks as PNG."""
-    for name in (images, masks):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    for at in range(number):
-        picture, mask = draw_picture(np.random.default_rng([at, 99]))
-        Image.fromarray(picture).save(folder / images / f"photo{at:02d}.jpg", quality=92)
-        Image.fromarray(mask * np.uint8(255)).save(folder / masks / f"photo{at:02d}.png")
-    return folder
 
 
 Tuner = Callable[..., subprocess.CompletedProcess[str]]

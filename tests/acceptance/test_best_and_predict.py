@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_photos
+from photos import make_photos
 from PIL import Image
 from tiny import run, write_space
 
