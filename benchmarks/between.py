@@ -95,13 +95,14 @@ def watch_all(clock: Clock) -> None:
     """The pieces of a trial, by what a reader would call them."""
     import optuna
 
-    from tuner import objective, records, worker
+    from tuner import notes, objective, records, worker
+    from tuner.data import shelf
     from tuner.train import checkpoint, loop, memory
 
     clock.watch(worker.Worker, "take", "claiming a trial")
     clock.watch(objective, "choose", "sampling")
-    clock.watch(worker.Worker, "data_for", "opening the data")
-    clock.watch(objective, "note_start", "notes at the start")
+    clock.watch(shelf.Shelf, "data_for", "opening the data")
+    clock.watch(notes, "begin", "notes at the start")
     clock.watch(loop, "Trainer", "building the model")
     clock.watch(loop, "one_epoch", TRAINING)
     clock.watch(checkpoint, "save_weights", "best weights")
@@ -109,11 +110,12 @@ def watch_all(clock: Clock) -> None:
     clock.watch(records, "write_epoch", "records of epochs")
     clock.watch(optuna.Trial, "report", "reports to the study")
     clock.watch(optuna.Trial, "should_prune", "pruner")
-    clock.watch(objective, "pictures", "pictures")
-    clock.watch(worker.Worker, "upload", "artifacts")
-    clock.watch(objective, "note_end", "notes at the end")
+    clock.watch(notes, "draw_curves", "curves")
+    clock.watch(notes, "draw_predictions", "predictions")
+    clock.watch(notes, "pictures", "artifacts")
+    clock.watch(notes, "end", "notes at the end")
     clock.watch(optuna.Study, "tell", "telling the result")
-    clock.watch(worker.Worker, "note", "note of the dashboard")
+    clock.watch(notes, "describe", "note of the dashboard")
     clock.watch(worker, "release", "freeing memory: collecting cycles")
     clock.watch(memory, "return_pages", "freeing memory: returning pages")
 

@@ -18,11 +18,12 @@ PACKAGE = Path(__file__).parent.parent / "tuner"
 PICTURE = """
     errors goal recipe parts tasks console runs
     database records overview
-    data.source data.images data.folder data.shapes data.datasets data.survey data.cache data.augment data.batches
+    data.source data.images data.folder data.shapes data.datasets data.survey data.cache data.shelf
+    data.augment data.batches
     models models.unet losses optims metrics
     train.precision train.memory train.checkpoint train.scoring train.trainer train.loop
     report.curves report.overlays report.sheet
-    check rehearsal space study objective worker
+    check rehearsal space study notes objective worker
     best bundle predict
     fleet live launch dashboard
     cli

@@ -30,12 +30,11 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner import database, objective, records
+from tuner import database, notes, objective, overview, records
 from tuner.console import log_to_stderr
-from tuner.data.cache import Cached, cached
-from tuner.data.datasets import open_data
-from tuner.data.source import Source
-from tuner.data.survey import Survey, survey
+from tuner.data.cache import Cached
+from tuner.data.shelf import Shelf
+from tuner.data.survey import Progress
 from tuner.errors import DataError, FilesError, StorageError, StudyError, TrialFailed, TrialLost, TunerError
 from tuner.recipe import Recipe
 from tuner.runs import Home, Run, commit_of
@@ -48,6 +47,10 @@ from tuner.train.precision import device_name, find_device, keep_to
 BEAT_SECONDS = 1.0
 GIVEN_UP = 75  # exit code: start another worker in this seat
 log = logging.getLogger("tuner")
+
+
+class Stopped(Exception):
+    """Told to stop before the training began."""
 
 
 class GivenUp(Exception):
@@ -82,8 +85,7 @@ class Worker:
         self.warm = False  # after the first trial
         self.device = find_device()
         self.commit = commit_of(self.space.path)
-        self.sources: dict[str, tuple[Source, Survey]] = {}
-        self.caches: dict[tuple[str, int], Cached] = {}
+        self.shelf = Shelf(self.home.cache, orders.cache_gb, self.progress)
         self.doing: dict[str, Any] = {"state": "starting", "number": None, "step": 0, "steps": 0, "value": None}
         self.joint = objective.Joint(
             engine=self.engine,
@@ -202,6 +204,8 @@ class Worker:
         try:
             with self.told():
                 self.attempt(trial, run.make())
+        except Stopped:
+            log.info("trial %d: stopped before its first step, put back", trial.number)
         except TrialLost as lost:
             log.info("trial %d: dropped, %s", trial.number, lost)
         except TrialFailed as failed:
@@ -225,8 +229,8 @@ class Worker:
             raise TrialFailed(f"set aside: {died} workers died while they trained it")
         recipe = objective.choose(self.space, self.joined.plan, trial)
         self.tell(state="preparing", number=trial.number, steps=recipe.epochs, params=trial.params)
-        data = self.data_for(recipe)
-        objective.note_start(trial, recipe, data, self.commit)
+        data = self.shelf.data_for(recipe)
+        notes.begin(trial, recipe, data, self.commit)
         self.tell(state="training", step=0, steps=recipe.epochs)
         outcome = objective.run_trial(self.joint, trial, recipe, data, run)
         if outcome.end == "stopped":
@@ -236,16 +240,16 @@ class Worker:
 
     def finish(self, trial: optuna.Trial, recipe: Recipe, data: Cached, run: Run, outcome: Outcome) -> None:
         """Pictures, notes and artifacts first: a finished trial cannot be written on."""
-        rows = objective.pictures(self.joint, trial, data, run, outcome)
-        self.upload(trial, run)
-        objective.note_end(trial, outcome, socket.gethostname(), device_name(self.device))
+        rows = overview.history(self.engine, trial._trial_id)
+        notes.pictures(trial, self.joined.plan.goal, rows, data, run, outcome, self.home.artifacts)
+        notes.end(trial, outcome, socket.gethostname(), device_name(self.device))
         records.still_mine(self.engine, trial._trial_id, self.name)
         if outcome.end == "pruned":
             self.joined.study.tell(trial, state=TrialState.PRUNED)
             run.drop_weights()
         else:
             self.joined.study.tell(trial, outcome.progress.best_value)
-        self.note(trial, objective.recipe_note(recipe, self.joined.plan.goal, rows, outcome.progress.best_epoch))
+        notes.describe(trial, recipe, self.joined.plan.goal, rows, outcome.progress.best_epoch)
         log.info("trial %d: %s, best %s at epoch %d", trial.number, outcome.end,
                  outcome.progress.best_value, outcome.progress.best_epoch)  # fmt: skip
 
@@ -260,39 +264,15 @@ class Worker:
             self.joined.study.tell(trial, state=TrialState.FAIL)
             run.drop_weights()
 
-    def upload(self, trial: optuna.Trial, run: Run) -> None:
-        """The pictures as artifacts, where the dashboard finds them."""
-        store = optuna.artifacts.FileSystemArtifactStore(self.home.artifacts)
-        for file in (run.predictions, run.curves):
-            if file.exists():
-                optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
+    def progress(self, state: str) -> Progress:
+        """Tell how far the reading of data is; a stop is obeyed there too."""
 
-    def note(self, trial: optuna.Trial, body: str) -> None:
-        from optuna_dashboard import save_note
+        def tell(done: int, of: int) -> None:
+            if self.stop.is_set():
+                raise Stopped
+            self.tell(state=state, step=done, steps=of)
 
-        save_note(trial, body)
-
-    def data_for(self, recipe: Recipe) -> Cached:
-        """The decoded data of a recipe: from the cache on disk, opened once a worker."""
-        part, size = recipe.data, recipe.image_size
-        name = str(part.without("image_size"))
-        if name not in self.sources:
-            source = open_data(part)
-            self.sources[name] = source, survey(source, self.home.cache, self.progress("reading"))
-        source, found = self.sources[name]
-        if (name, size) not in self.caches:
-            self.caches[name, size] = cached(
-                source,
-                found.fingerprint,
-                size,
-                self.home.cache,
-                most_gb=self.orders.cache_gb,
-                progress=self.progress(f"caching {size} px"),
-            )
-        return self.caches[name, size]
-
-    def progress(self, state: str) -> Any:
-        return lambda done, of: self.tell(state=state, step=done, steps=of)
+        return tell
 
 
 def settle(orders: Orders) -> None:

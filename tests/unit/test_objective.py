@@ -10,7 +10,7 @@ import optuna
 import pytest
 from tiny import write_space
 
-from tuner import objective
+from tuner import notes, objective
 from tuner.data.datasets import data_name
 from tuner.goal import Goal
 from tuner.recipe import Recipe
@@ -59,7 +59,7 @@ def test_a_folder_is_named_by_its_full_path(space: Space, tmp_path: Path, monkey
 def test_a_trials_note_holds_its_recipe_and_the_metrics_of_its_best_epoch(space: Space) -> None:
     recipe = chosen(space)
     rows = [{"epoch": at, "train_iou": at / 10, "val_iou": at / 20} for at in (1, 2, 3)]
-    note = objective.recipe_note(recipe, PLAN.goal, rows, best_epoch=2)
+    note = notes.recipe_note(recipe, PLAN.goal, rows, best_epoch=2)
     assert "best iou at epoch 2" in note
     assert "| iou | 0.2000 | 0.1000 |" in note
     written = note.partition("```json\n")[2].partition("\n```")[0]

@@ -253,3 +253,18 @@ def test_the_beat_tells_where_a_worker_is(place: Place) -> None:
     assert seen[0].params is not None
     assert set(seen[0].params) == {"lr", "loss"}
     assert rows(place.url, "SELECT * FROM tuner_worker") == []
+
+
+def test_a_stop_while_data_is_cached_is_obeyed_there_and_the_trial_goes_on_later(place: Place) -> None:
+    place.study(1, epochs=1)
+    with place.worker() as worker:
+        tell = worker.tell
+        worker.tell = lambda **doing: (
+            tell(**doing),
+            doing.get("state", "").startswith("caching") and worker.stop.set(),
+        )  # type: ignore[method-assign]
+        worker.work()
+    assert [trial.state for trial in place.trials()] == [TrialState.WAITING]
+    assert list((place.folder / "home" / "cache").glob("*/entry.json")) == []
+    place.work()
+    assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE]

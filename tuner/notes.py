@@ -1,0 +1,107 @@
+"""What is written on a trial for people and for later: its recipe, origin, result, pictures and note."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+
+from tuner.data.cache import Cached
+from tuner.goal import Goal
+from tuner.recipe import Recipe
+from tuner.report.curves import draw_curves
+from tuner.report.overlays import draw_predictions
+from tuner.runs import Run
+from tuner.train.loop import Outcome, sample_positions
+
+LIBRARIES = ("torch", "optuna", "sqlalchemy", "segmentation-models-pytorch", "albumentations", "numpy")
+
+
+def begin(trial: optuna.Trial, recipe: Recipe, data: Cached, commit: str) -> None:
+    """Write on the trial what it trains, on which data, with which versions."""
+    if "recipe" in trial.user_attrs:
+        return  # a trial that goes on
+    trial.set_user_attr("recipe", recipe.to_json())
+    trial.set_user_attr(
+        "made_with",
+        {
+            **{name: version(name) for name in ("tuner", *LIBRARIES)},
+            "python": platform.python_version(),
+            "commit": commit,
+            "data": data.name,
+            "data_hash": data.fingerprint,
+            "train_images": len(data.train),
+            "val_images": len(data.val),
+        },
+    )
+
+
+def end(trial: optuna.Trial, outcome: Outcome, host: str, device: str) -> None:
+    """Write on the trial what came out; a finished trial cannot be written on."""
+    progress = outcome.progress
+    trial.set_user_attr(
+        "result",
+        {
+            "best_value": progress.best_value,
+            "best_epoch": progress.best_epoch,
+            "last_value": progress.last_value,
+            "epochs": min(progress.epoch, len(trial._cached_frozen_trial.intermediate_values)),
+            "precision": outcome.dtype,
+            "micro_batch": outcome.micro,
+            "device": device,
+            "host": host,
+        },
+    )
+
+
+def recipe_note(recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epoch: int) -> str:
+    """The trial's note in the dashboard: the recipe, and the metrics of the best epoch."""
+    best = next((row for row in rows if row["epoch"] == best_epoch), {})
+    table = "\n".join(
+        f"| {name} | {best.get(f'train_{name}', float('nan')):.4f} | {best[f'val_{name}']:.4f} |"
+        for name in sorted(key.removeprefix("val_") for key in best if key.startswith("val_"))
+    )
+    return (
+        f"**{recipe.model}** on **{recipe.data}**, best {goal.metric} at epoch {best_epoch}\n\n"
+        f"| metric | train | val |\n|---|---|---|\n{table}\n\n"
+        f"```json\n{as_lines(recipe)}\n```\n"
+    )
+
+
+def as_lines(recipe: Recipe) -> str:
+    """The recipe as JSON with a line for each part, so that the pictures below it stay in sight."""
+    return "{\n" + ",\n".join(f' "{k}": {json.dumps(v)}' for k, v in recipe.to_json().items()) + "\n}"
+
+
+def describe(trial: optuna.Trial, recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epoch: int) -> None:
+    """Show the recipe in the dashboard; it keeps its notes on the study, so a finished trial takes one."""
+    from optuna_dashboard import save_note
+
+    save_note(trial, recipe_note(recipe, goal, rows, best_epoch))
+
+
+def pictures(
+    trial: optuna.Trial,
+    goal: Goal,
+    rows: list[dict[str, Any]],
+    data: Cached,
+    run: Run,
+    outcome: Outcome,
+    artifacts: Path,
+) -> None:
+    """Draw the curves and the predictions of the best epoch, and put them where the dashboard finds them."""
+    progress = outcome.progress
+    draw_curves(rows, run.curves, goal.metric, progress.best_epoch)
+    if progress.samples is not None:
+        shown = data.val[sample_positions(len(data.val))]
+        truths = list(np.asarray(data.targets[shown], np.uint8))
+        draw_predictions(list(data.images[shown]), truths, progress.samples.numpy(), run.predictions)
+    store = optuna.artifacts.FileSystemArtifactStore(artifacts)
+    for file in (run.predictions, run.curves):
+        if file.exists():
+            optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
