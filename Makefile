@@ -43,4 +43,4 @@ check-python:
 	@touch $@
 
 clean:
-	rm -rf .venv runs best dist build
+	rm -rf .venv dist build

@@ -137,7 +137,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
         space = Path(place) / "tiny.py"
         space.write_text(SPACE.format(size=32, k=4, epochs=orders["epochs"]))
         home, url = begin(Path(place), space, orders["trials"])
-        given = worker.Orders(url, "tiny", str(space), str(home.folder), 1.0, [])
+        given = worker.Orders(url, "tiny", str(space), str(home.folder), 1.0)
         worker.settle(given)
         works = worker.Worker(given, threading.Event())
         taken = worker.Worker.take

@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
+    from tuner.overview import Overview
     from tuner.runs import Home
 
 DEFAULT_HOME = "runs"
@@ -28,6 +29,9 @@ class Commands(click.Group):
         except TunerError as error:
             click.echo(f"tuner: {error}", err=True)
             sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            sys.exit(0)
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(0)
@@ -55,15 +59,23 @@ def main() -> None:
     """
 
 
+home_option = click.option(
+    "--home",
+    default=DEFAULT_HOME,
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the database, caches, checkpoints and pictures.",
+)
+
+
 def storage_options(command: Any) -> Any:
-    command = click.option(
-        "--storage", envvar="TUNER_STORAGE", metavar="URL",
+    storage = click.option(
+        "--storage",
+        envvar="TUNER_STORAGE",
+        metavar="URL",
         help="Database: sqlite:///FILE or postgresql://USER@HOST/NAME. Default: tuner.db in the home.",
-    )(command)  # fmt: skip
-    return click.option(
-        "--home", default=DEFAULT_HOME, show_default=True, metavar="DIR",
-        help="Folder of the database, caches, checkpoints and pictures.",
-    )(command)  # fmt: skip
+    )
+    return home_option(storage(command))
 
 
 def home_of(folder: str) -> Home:
@@ -117,19 +129,23 @@ def run(home: str, **options: Any) -> None:
     done = launch(Request(home=home_of(home), **options))
     if done.error:
         click.echo(f"tuner: {done.error}", err=True)
-    now = done.now
-    click.echo(f"study '{done.study}': {now.finished} of {now.num_trials or 'any number of'} trials ended")
-    if now.best:
-        from tuner.live import show_params, show_value
+    if done.now:
+        tell_result(done.now, home, options["storage"])
+    sys.exit(done.code)
 
-        click.echo(
-            f"best: {now.study.goal.metric} {show_value(now.best.value)}, "
-            f"trial {now.best.number}, {show_params(now.best.params)}"
-        )
-        click.echo(f"next: tuner best --study {done.study} --export best{at(home, options['storage'])}")
+
+def tell_result(now: Overview, home: str, storage: str | None) -> None:
+    """How far the study is, its best, and what to type next."""
+    from tuner.live import show_params, show_value
+
+    name = now.study.name
+    click.echo(f"study '{name}': {now.finished} of {now.num_trials or 'any number of'} trials ended")
+    if now.best:
+        best = f"{show_value(now.best.value)}, trial {now.best.number}, {show_params(now.best.params)}"
+        click.echo(f"best: {now.study.goal.metric} {best}")
+        click.echo(f"next: tuner best --study {name} --export best{at(home, storage)}")
     if now.num_trials and now.finished >= now.num_trials:
         click.echo(f"the budget is spent; raise it to go on: --trials {2 * now.num_trials}")
-    sys.exit(done.code)
 
 
 def at(home: str, storage: str | None) -> str:
@@ -180,9 +196,9 @@ def check(space: str, data: str | None) -> None:
 
 @main.command()
 @click.argument("path", required=False)
-@storage_options
+@home_option
 @click.option("--sheet", metavar="FILE.png", help="Where to draw the contact sheet.  [default: in the home]")
-def data(path: str | None, home: str, storage: str | None, sheet: str | None) -> None:
+def data(path: str | None, home: str, sheet: str | None) -> None:
     """List the datasets; or check one, by name or folder, and draw a contact sheet.
 
     \b
@@ -297,7 +313,7 @@ def best(
     if folder:
         from tuner.bundle import export
 
-        run_of_trial = home_of(home).run(found.study.name, found.trial.number)
+        run_of_trial = home_of(home).run(found.study.name, found.study.key, found.trial.number)
         export(found, run_of_trial, Path(folder).expanduser(), force)
     if as_json:
         return echo_json(found.to_json() | ({"exported": folder} if folder else {}))

@@ -29,8 +29,9 @@ def busy(title: str) -> Iterator[None]:
         yield
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(title):
+    with Console(stderr=True, markup=False).status(Text(title)):
         yield
 
 
@@ -41,8 +42,9 @@ def progress_bar(title: str) -> Iterator[Progress]:
         yield lambda done, of: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress as Bar
 
     with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(escape(title), total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)

@@ -10,7 +10,7 @@ from tuner import database
 from tuner.errors import StorageError, TunerError
 from tuner.runs import Home
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 class Server(ThreadingMixIn, WSGIServer):

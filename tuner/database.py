@@ -41,8 +41,8 @@ def parse(url: str) -> URL:
 
 
 def shown(url: str) -> str:
-    """The URL as it may be printed: never with its password."""
-    return parse(url).render_as_string(hide_password=True)
+    """The URL as it may be printed: never with its password, which may also stand behind the question mark."""
+    return parse(url).set(query={}).render_as_string(hide_password=True)
 
 
 def engine_options(url: URL) -> dict[str, Any]:
@@ -114,10 +114,16 @@ def told(url: str) -> Iterator[None]:
     """Turn a database's errors into one line, without the password."""
     try:
         yield
-    except sa.exc.DBAPIError as error:
-        raise StorageError(explain(error, url)) from None
     except sa.exc.SQLAlchemyError as error:
-        raise StorageError(f"{shown(url)}: {type(error).__name__}") from None
+        raise StorageError(in_words(error, url)) from None
+    except Exception as error:
+        if not isinstance(error.__cause__, sa.exc.SQLAlchemyError):  # Optuna wraps them
+            raise
+        raise StorageError(in_words(error.__cause__, url)) from None
+
+
+def in_words(error: sa.exc.SQLAlchemyError, url: str) -> str:
+    return explain(error, url) if isinstance(error, sa.exc.DBAPIError) else f"{shown(url)}: {type(error).__name__}"
 
 
 def explain(error: sa.exc.DBAPIError, url: str) -> str:

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuner import overview, records
 from tuner.errors import writing
+from tuner.orders import Orders
 from tuner.overview import StudyInfo, Worker
 from tuner.runs import Home
 
@@ -36,17 +37,6 @@ SILENT_SECONDS = 30.0  # without a beat, a worker of another host counts as gone
 # made each other 6 times slower; sleeping at once costs a lone process a third of its speed; this costs neither.
 SPINS = "20000"
 MOST_RESTARTS = 5  # of one seat without a finished trial between
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What the fleet passes on to each worker; see tuner.worker.Orders."""
-
-    storage: str
-    study: str
-    space: str
-    home: str
-    cache_gb: float
 
 
 @dataclass
@@ -195,7 +185,7 @@ class Fleet:
         )
         assert seat.process.stdin
         with suppress(BrokenPipeError):  # it has ended already: the next look sees how
-            seat.process.stdin.write(json.dumps({**vars(self.orders), "cores": seat.cores}) + "\n")
+            seat.process.stdin.write(replace(self.orders, cores=seat.cores).to_line())
             seat.process.stdin.flush()
 
     def log_of(self, seat: Seat) -> Path:

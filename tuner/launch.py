@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from tuner import fleet, live, overview, records
+from tuner import database, fleet, live, overview, records
 from tuner.console import busy, progress_bar
 from tuner.data.datasets import data_name, open_data, swap_data
 from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import DataError
+from tuner.orders import Orders, digest
 from tuner.recipe import Recipe
 from tuner.rehearsal import NUM_TRIALS, rehearse
 from tuner.runs import Home
@@ -48,7 +50,7 @@ class Finished:
     code: int
     error: str
     study: str
-    now: overview.Overview
+    now: overview.Overview | None
 
 
 def run(request: Request) -> Finished:
@@ -62,11 +64,19 @@ def run(request: Request) -> Finished:
     name = request.study or study_name(space, data, draws.recipes[0], request.rehearse)
     plan = Plan.of(space.name, space.goal, data, request.rehearse, request.seed, draws)
     joined = join(url, name, plan)
-    set_budget(joined.engine, joined.id, request)
-    info = overview.find_study(joined.engine, name)
+    with database.told(url):
+        set_budget(joined.engine, joined.id, request)
+        info = overview.find_study(joined.engine, name)
     show = live.view(joined.engine, info)
     workers = fleet.Fleet(
-        orders=fleet.Orders(url, name, str(space.path.absolute()), str(home.folder.absolute()), request.cache_gb),
+        orders=Orders(
+            url,
+            name,
+            str(space.path.absolute()),
+            str(home.folder.absolute()),
+            request.cache_gb,
+            digest(space.path),
+        ),
         home=home,
         engine=joined.engine,
         info=info,
@@ -76,7 +86,11 @@ def run(request: Request) -> Finished:
     )
     with show:
         code = workers.run()
-    return Finished(code, workers.error, name, overview.overview(joined.engine, info))
+    try:
+        now = overview.overview(joined.engine, info)
+    except SQLAlchemyError:
+        now = None  # the database is away: the worker's own line says so
+    return Finished(code, workers.error, name, now)
 
 
 def checked(request: Request) -> tuple[Space, Draws, str, list[Recipe]]:

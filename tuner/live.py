@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from tuner import overview
 from tuner.overview import Overview, StudyInfo, Worker
@@ -67,7 +69,8 @@ class Plain:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self()
+        with suppress(SQLAlchemyError):  # a database that is away is told by whoever works on it
+            self()
 
     def __call__(self) -> None:
         now = overview.overview(self.engine, self.info)
@@ -188,8 +191,8 @@ def draw(now: Overview, left: str) -> RenderableType:
             show_value(worker.value),
         )
     mark = " (rehearsal)" if now.study.rehearsal else ""
-    title = f"[bold]{now.study.name}[/]{mark}: {now.study.goal} on {now.study.data}"
-    return Panel(Group(line, best, "", table), title=title, title_align="left", border_style="blue")
+    heading = Text.assemble((now.study.name, "bold"), f"{mark}: {now.study.goal} on {now.study.data}")
+    return Panel(Group(line, best, "", table), title=heading, title_align="left", border_style="blue")
 
 
 def view(engine: Engine, info: StudyInfo) -> Live | Plain:

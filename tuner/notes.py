@@ -26,7 +26,6 @@ def begin(trial: optuna.Trial, recipe: Recipe, data: Cached, commit: str) -> Non
     """Write on the trial what it trains, on which data, with which versions."""
     if "recipe" in trial.user_attrs:
         return  # a trial that goes on
-    trial.set_user_attr("recipe", recipe.to_json())
     trial.set_user_attr(
         "made_with",
         {
@@ -39,6 +38,7 @@ def begin(trial: optuna.Trial, recipe: Recipe, data: Cached, commit: str) -> Non
             "val_images": len(data.val),
         },
     )
+    trial.set_user_attr("recipe", recipe.to_json())  # last: where it stands, all of this stands
 
 
 def end(trial: optuna.Trial, outcome: Outcome, host: str, device: str) -> None:
@@ -83,6 +83,15 @@ def describe(trial: optuna.Trial, recipe: Recipe, goal: Goal, rows: list[dict[st
     from optuna_dashboard import save_note
 
     save_note(trial, recipe_note(recipe, goal, rows, best_epoch))
+
+
+def describe_failure(trial: optuna.Trial, reason: str) -> None:
+    """Show in the dashboard why a trial failed, and its recipe as far as it came to have one."""
+    from optuna_dashboard import save_note
+
+    plain = trial.user_attrs.get("recipe")
+    recipe = f"\n\n```json\n{as_lines(Recipe.from_json(plain))}\n```\n" if plain else ""
+    save_note(trial, f"**failed**\n\n```\n{reason.strip()}\n```{recipe}")
 
 
 def pictures(

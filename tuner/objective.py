@@ -8,14 +8,16 @@ from typing import Any
 
 import optuna
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from tuner import records
 from tuner.data.cache import Cached
 from tuner.data.datasets import swap_data
+from tuner.errors import TrialFailed
 from tuner.recipe import Recipe
 from tuner.rehearsal import rehearse
 from tuner.runs import Run
-from tuner.space import Space
+from tuner.space import Space, where
 from tuner.study import Plan, mix
 from tuner.train.loop import EpochReport, Outcome, train
 from tuner.train.memory import MicroBatches
@@ -35,12 +37,32 @@ class Joint:
 
 
 def choose(space: Space, plan: Plan, trial: optuna.Trial) -> Recipe:
-    """The recipe of a trial: as the space chooses, on the study's data, seeded by study and trial."""
-    recipe = space.suggest(trial)
+    """The recipe of a trial: as the space chooses, on the study's data, seeded by study and trial.
+
+    A trial that goes on keeps the recipe it began with, whatever became of the space meanwhile.
+    """
+    if "recipe" in trial.user_attrs:
+        return Recipe.from_json(trial.user_attrs["recipe"])
+    recipe = suggested(space, trial)
     seeded = replace(recipe, seed=mix(plan.seed, trial.study.study_name, trial.number))
     if plan.rehearsal:
         return rehearse(seeded)
     return swap_data(seeded, plan.data)
+
+
+def suggested(space: Space, trial: optuna.Trial) -> Recipe:
+    """What the space says; a branch that the draws missed may still be wrong, and fails this trial alone."""
+    try:
+        recipe = space.suggest(trial)
+    except SQLAlchemyError:
+        raise
+    except Exception as error:
+        if isinstance(error.__cause__, SQLAlchemyError):
+            raise
+        raise TrialFailed(f"suggest() raised {where(error, space.path)}") from error
+    if not isinstance(recipe, Recipe):
+        raise TrialFailed(f"suggest() returned {type(recipe).__name__}; it must return a Recipe")
+    return recipe
 
 
 def run_trial(joint: Joint, trial: optuna.Trial, recipe: Recipe, data: Cached, run: Run) -> Outcome:
@@ -51,7 +73,10 @@ def run_trial(joint: Joint, trial: optuna.Trial, recipe: Recipe, data: Cached, r
         joint.tell(step=report.epoch, steps=recipe.epochs, value=report.value)
         if report.epoch not in trial._cached_frozen_trial.intermediate_values:
             trial.report(report.value, step=report.epoch)
-        return report.epoch < recipe.epochs and trial.should_prune()
+        if report.epoch < recipe.epochs and ("pruned_at" in trial.user_attrs or trial.should_prune()):
+            trial.set_user_attr("pruned_at", report.epoch)  # the pruner answers once: a restart must still know
+            return True
+        return False
 
     return train(
         recipe,

@@ -44,6 +44,7 @@ class StudyInfo:
     rehearsal: bool
     seed: int
     parameters: dict[str, dict[str, Any]]
+    key: str = ""
 
 
 @dataclass(frozen=True)

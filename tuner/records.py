@@ -193,7 +193,9 @@ def bind(engine: Engine, claim_id: int, trial_id: int) -> bool:
             stale = (claim_table.c.trial_id == trial_id) & (claim_table.c.study_id != study_id)
             db.execute(sa.delete(claim_table).where(stale))
             db.execute(sa.delete(epoch_table).where(epoch_table.c.trial_id == trial_id))
-            db.execute(sa.update(claim_table).where(claim_table.c.claim_id == claim_id).values(trial_id=trial_id))
+            mine = sa.update(claim_table).where(claim_table.c.claim_id == claim_id)
+            if not db.execute(mine.values(trial_id=trial_id)).rowcount:
+                raise TrialLost("this worker was given up for dead before its trial began")
         return True
     except sa.exc.IntegrityError:
         return False

@@ -53,6 +53,10 @@ class Run:
         for file in (self.checkpoint, self.previous, self.best):
             file.unlink(missing_ok=True)
 
+    def drop_previous(self) -> None:
+        """A finished trial needs its last checkpoint only, to be trained for longer one day."""
+        self.previous.unlink(missing_ok=True)
+
 
 @dataclass(frozen=True)
 class Home:
@@ -80,8 +84,9 @@ class Home:
     def log(self, study: str, worker: str) -> Path:
         return self.folder / "logs" / safe(study) / f"{worker}.log"
 
-    def run(self, study: str, number: int) -> Run:
-        return Run(self.folder / "trials" / safe(study) / f"{number:05d}")
+    def run(self, study: str, key: str, number: int) -> Run:
+        """The run of a trial; `key` keeps studies of one name in different databases apart."""
+        return Run(self.folder / "trials" / f"{safe(study)}-{key}" / f"{number:05d}")
 
     def make(self) -> Home:
         """Create the folder and try it: better a clear line now than a lost epoch later."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class Plan:
     rehearsal: bool
     seed: int
     parameters: dict[str, dict[str, Any]]
+    key: str = ""  # drawn when the study is created: tells it from others of its name, in run folders
 
     @staticmethod
     def of(space: str, goal: Goal, data: str, rehearsal: bool, seed: int, draws: Draws) -> Plan:
@@ -124,11 +126,12 @@ def join(url: str, name: str, plan: Plan) -> Joined:
             is_new = not study.user_attrs and not study.get_trials(deepcopy=False)  # its creator was killed
         records.open_study(engine, study._study_id, is_new)
         if is_new:
+            plan = replace(plan, key=uuid.uuid4().hex[:6])
             write_plan(study, plan)
             return Joined(study, engine, plan)
         began = read_plan(study)
         compare(name, began, plan)
-        return Joined(study, engine, Plan(**{**vars(plan), "seed": began.seed}))
+        return Joined(study, engine, replace(plan, seed=began.seed, key=began.key))
 
 
 def rejoin(url: str, name: str) -> Joined:

@@ -17,15 +17,12 @@ import sys
 import threading
 import traceback
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import optuna
 import psutil
-from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -35,7 +32,18 @@ from tuner.console import log_to_stderr
 from tuner.data.cache import Cached
 from tuner.data.shelf import Shelf
 from tuner.data.survey import Progress
-from tuner.errors import DataError, FilesError, StorageError, StudyError, TrialFailed, TrialLost, TunerError
+from tuner.errors import (
+    DataError,
+    FilesError,
+    SpaceChanged,
+    StorageError,
+    StudyError,
+    TrialFailed,
+    TrialLost,
+    TunerError,
+    writing,
+)
+from tuner.orders import Orders, digest
 from tuner.recipe import Recipe
 from tuner.runs import Home, Run, commit_of
 from tuner.space import Space, load_space
@@ -57,28 +65,13 @@ class GivenUp(Exception):
     """This worker was silent for so long that its row was removed: a new one must take its place."""
 
 
-@dataclass(frozen=True)
-class Orders:
-    """What a fleet tells its worker."""
-
-    storage: str
-    study: str
-    space: str  # the path of its file
-    home: str
-    cache_gb: float
-    cores: list[int]  # to run on; empty for all
-
-    def to_line(self) -> str:
-        return json.dumps(asdict(self)) + "\n"
-
-
 class Worker:
     """A worker at work. `stop` is set by a signal; training looks at it before every step."""
 
     def __init__(self, orders: Orders, stop: threading.Event) -> None:
         self.orders, self.stop = orders, stop
         self.home = Home(Path(orders.home))
-        self.space: Space = load_space(orders.space)
+        self.space: Space = the_same_space(orders)
         self.joined: Joined = rejoin(orders.storage, orders.study)
         self.engine: Engine = self.joined.engine
         self.name = uuid.uuid4().hex[:12]
@@ -142,8 +135,11 @@ class Worker:
 
     def take(self) -> optuna.Trial | None:
         """A trial that was put back, or the next of the budget; None when there is nothing to do."""
-        with self.told():
-            return self.take_told()
+        try:
+            with self.told():
+                return self.take_told()
+        except TrialLost as lost:
+            raise GivenUp from lost
 
     def take_told(self) -> optuna.Trial | None:
         self.look_round()
@@ -165,16 +161,9 @@ class Worker:
             raise GivenUp
         records.forget_deleted(self.engine, self.name)
 
-    @contextmanager
-    def told(self) -> Iterator[None]:
-        """The database's errors in plain words, our own and those that Optuna wraps."""
-        with database.told(self.orders.storage):
-            try:
-                yield
-            except StorageInternalError as error:
-                if isinstance(error.__cause__, SQLAlchemyError):
-                    raise error.__cause__ from None
-                raise StorageError(f"{database.shown(self.orders.storage)}: {error}") from error
+    def told(self) -> AbstractContextManager[None]:
+        """The database's errors in plain words."""
+        return database.told(self.orders.storage)
 
     def take_new(self) -> int | None:
         """Claim a slot and bind a waiting trial to it, one that was enqueued or a fresh one.
@@ -198,9 +187,9 @@ class Worker:
 
     def one(self, trial: optuna.Trial) -> None:
         """One trial from its suggestion to its result, and clean up after it."""
-        run = self.home.run(self.orders.study, trial.number)
-        if not trial._cached_frozen_trial.intermediate_values and not trial.user_attrs:
-            run.clear()  # of an older study of the same name
+        run = self.home.run(self.orders.study, self.joined.plan.key, trial.number)
+        if "recipe" not in trial.user_attrs:
+            run.clear()  # of a deleted trial that had the same number
         try:
             with self.told():
                 self.attempt(trial, run.make())
@@ -241,7 +230,8 @@ class Worker:
     def finish(self, trial: optuna.Trial, recipe: Recipe, data: Cached, run: Run, outcome: Outcome) -> None:
         """Pictures, notes and artifacts first: a finished trial cannot be written on."""
         rows = overview.history(self.engine, trial._trial_id)
-        notes.pictures(trial, self.joined.plan.goal, rows, data, run, outcome, self.home.artifacts)
+        with writing(run.folder):
+            notes.pictures(trial, self.joined.plan.goal, rows, data, run, outcome, self.home.artifacts)
         notes.end(trial, outcome, socket.gethostname(), device_name(self.device))
         records.still_mine(self.engine, trial._trial_id, self.name)
         if outcome.end == "pruned":
@@ -249,6 +239,7 @@ class Worker:
             run.drop_weights()
         else:
             self.joined.study.tell(trial, outcome.progress.best_value)
+            run.drop_previous()
         notes.describe(trial, recipe, self.joined.plan.goal, rows, outcome.progress.best_epoch)
         log.info("trial %d: %s, best %s at epoch %d", trial.number, outcome.end,
                  outcome.progress.best_value, outcome.progress.best_epoch)  # fmt: skip
@@ -261,6 +252,7 @@ class Worker:
                 return
             log.warning("trial %d failed: %s", trial.number, reason)
             trial.set_user_attr("failure", reason)
+            notes.describe_failure(trial, reason)
             self.joined.study.tell(trial, state=TrialState.FAIL)
             run.drop_weights()
 
@@ -273,6 +265,13 @@ class Worker:
             self.tell(state=state, step=done, steps=of)
 
         return tell
+
+
+def the_same_space(orders: Orders) -> Space:
+    """The space that was checked: a worker that starts later must not train another one unseen."""
+    if orders.space_digest and digest(Path(orders.space)) != orders.space_digest:
+        raise SpaceChanged(f"{orders.space} was changed while its study runs. Type the command again.")
+    return load_space(orders.space)
 
 
 def settle(orders: Orders) -> None:
@@ -310,7 +309,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fleet decides
     log_to_stderr()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    orders = Orders(**json.loads(sys.stdin.readline()))
+    orders = Orders.from_line(sys.stdin.readline())
     threading.Thread(target=watch_parent, args=(stop,), daemon=True).start()
     try:
         settle(orders)

@@ -235,3 +235,17 @@ def test_a_cut_connection_is_tried_again(postgres: Postgres) -> None:
 
         assert ask() == 42
         assert len(tries) == 2
+
+
+def test_a_password_behind_the_question_mark_is_not_shown_either() -> None:
+    shown = database.shown("postgresql://me@host/name?password=secret&sslmode=require")
+    assert "secret" not in shown
+    assert "host/name" in shown
+
+
+def test_errors_that_optuna_wraps_are_told_in_one_line(storage_url: str) -> None:
+    storage, engine = open_storage(storage_url)
+    execute(storage_url, "DROP TABLE study_directions")
+    with pytest.raises(StorageError, match="study_directions"), database.told(storage_url):
+        storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "s")
+    engine.dispose()

@@ -281,3 +281,11 @@ def test_five_processes_write_at_once_and_none_is_locked_out(bench: Bench, stora
     for trial_id in trials:
         assert [row["epoch"] for row in overview.history(bench.engine, trial_id)] == list(range(1, 31))
         assert len(bench.storage.get_trial(trial_id).intermediate_values) == 30
+
+
+def test_a_trial_is_not_bound_to_a_claim_that_was_taken_away(bench: Bench) -> None:
+    claim = records.claim_slot(bench.engine, bench.id, "w")
+    assert claim is not None
+    records.release(bench.engine, "w", died=True)
+    with pytest.raises(TrialLost):
+        records.bind(bench.engine, claim, 1)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -15,6 +16,7 @@ from optuna.trial import TrialState
 from tuner import records
 from tuner.errors import SpaceChanged, StudyError
 from tuner.goal import Goal
+from tuner.runs import Home
 from tuner.study import Joined, Plan, join, open_storage, pruner, rejoin, sampler
 
 LR = {"kind": "float", "low": 1e-5, "high": 1e-2, "log": True, "step": None}
@@ -46,7 +48,7 @@ def test_joining_again_finds_the_same_study_with_the_seed_it_began_with(storage_
     with joined(storage_url, replace(PLAN, seed=3)) as first, joined(storage_url, replace(PLAN, seed=5)) as second:
         assert (second.id, second.plan.seed) == (first.id, 3)
     again = rejoin(storage_url, "s")
-    assert again.plan == replace(PLAN, seed=3)
+    assert again.plan == replace(PLAN, seed=3, key=first.plan.key)
     again.engine.dispose()
 
 
@@ -183,3 +185,14 @@ def test_at_each_rung_the_better_third_goes_on() -> None:
         )
     assert [judged(study, [value]) for value in (0.45, 0.55)] == [1, 1]
     assert judged(study, [0.75]) is None
+
+
+def test_studies_of_one_name_have_run_folders_of_their_own(tmp_path: Path) -> None:
+    keys = set()
+    for at in ("a", "b"):
+        joined = join(f"sqlite:///{tmp_path / at}.db", "s", PLAN)
+        again = join(f"sqlite:///{tmp_path / at}.db", "s", PLAN)
+        assert joined.plan.key == again.plan.key != ""
+        keys.add(Home(tmp_path).run("s", joined.plan.key, 0).folder)
+        joined.engine.dispose(), again.engine.dispose()
+    assert len(keys) == 2

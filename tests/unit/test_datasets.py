@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from photos import make_photos
 
-from tests.conftest import make_photos
 from tuner.data.datasets import DATASETS, data_problems, find_folder, is_path, open_data
 from tuner.errors import DataError
 from tuner.recipe import Part, use

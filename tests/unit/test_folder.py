@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from photos import make_photos
 from PIL import Image
 
-from tests.conftest import make_photos
 from tuner.data.folder import folder
 from tuner.errors import DataError
 

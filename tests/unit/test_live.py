@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -128,3 +129,12 @@ def test_time_left_goes_by_the_pace_of_this_run(study: Joined) -> None:
 
 def test_without_a_terminal_the_view_is_plain(study: Joined) -> None:
     assert isinstance(live.view(study.engine, overview.find_study(study.engine, "s")), live.Plain)
+
+
+def test_names_with_brackets_are_shown_as_they_are(study: Joined) -> None:
+    from rich.console import Console
+
+    info = replace(overview.find_study(study.engine, "s"), name="my [/x] study", data="photos [raw]")
+    console = Console(record=True, width=120, file=io.StringIO())
+    console.print(live.draw(overview.overview(study.engine, info), "unknown"))
+    assert "my [/x] study: maximize iou on photos [raw]" in console.export_text()

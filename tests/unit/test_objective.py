@@ -12,6 +12,7 @@ from tiny import write_space
 
 from tuner import notes, objective
 from tuner.data.datasets import data_name
+from tuner.errors import TrialFailed
 from tuner.goal import Goal
 from tuner.recipe import Recipe
 from tuner.space import Space, load_space
@@ -64,3 +65,29 @@ def test_a_trials_note_holds_its_recipe_and_the_metrics_of_its_best_epoch(space:
     assert "| iou | 0.2000 | 0.1000 |" in note
     written = note.partition("```json\n")[2].partition("\n```")[0]
     assert Recipe.from_json(json.loads(written)) == recipe
+
+
+def asked(**notes: object) -> optuna.Trial:
+    trial = optuna.create_study(study_name="s").ask()
+    for name, value in notes.items():
+        trial.set_user_attr(name, value)
+    return trial
+
+
+def test_a_trial_that_goes_on_keeps_the_recipe_it_began_with(space: Space) -> None:
+    began = replace(chosen(space), batch_size=3)
+    assert objective.choose(space, PLAN, asked(recipe=began.to_json())) == began
+
+
+def test_a_branch_of_the_space_that_fails_fails_its_trial_alone(tmp_path: Path) -> None:
+    space = load_space(str(write_space(tmp_path, extra="    raise ValueError('only now')\n")))
+    with pytest.raises(TrialFailed, match=r"suggest\(\) raised ValueError: only now \(line \d+\)"):
+        objective.choose(space, PLAN, asked())
+
+
+def test_a_failed_trial_has_a_note_with_the_reason_and_its_recipe(space: Space) -> None:
+    trial = asked(recipe=chosen(space).to_json())
+    notes.describe_failure(trial, "loss is nan at epoch 3")
+    shown = "".join(map(str, trial.study._storage.get_study_system_attrs(trial.study._study_id).values()))
+    assert "loss is nan at epoch 3" in shown
+    assert '"task": "binary"' in shown

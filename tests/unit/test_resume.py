@@ -210,3 +210,22 @@ def test_a_killed_trial_has_the_curve_and_the_weights_of_an_unbroken_one(
     assert curve | more | rest == unbroken.curve, f"killed at {at}"
     assert same(trial.left(), unbroken.left()), f"killed at {at}"
     assert trial.run.best.read_bytes() == unbroken.run.best.read_bytes(), f"killed at {at}"
+
+
+def test_a_checkpoint_of_another_recipe_is_not_taken_up(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+) -> None:
+    assert Trial(replace(recipe, seed=99), toy_data, tmp_path / "run").train(stop_after(7)).end == "stopped"
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    assert trial.train().end == "finished"
+    assert_same(trial, unbroken)
+
+
+def test_a_checkpoint_on_other_data_is_not_taken_up(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+) -> None:
+    other = replace(toy_data, fingerprint="another")
+    assert Trial(recipe, other, tmp_path / "run").train(stop_after(7)).end == "stopped"
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    assert trial.train().end == "finished"
+    assert sorted(trial.reports) == [1, 2, 3]

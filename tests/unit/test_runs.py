@@ -29,7 +29,7 @@ def test_two_studies_never_share_a_folder() -> None:
     "name", ["..", ".", "../../etc", "/etc", "a/../..", "x" * 300, "馬" * 300, "", "\n", ".hidden"]
 )
 def test_no_name_leads_out_of_the_home(home: Path, name: str) -> None:
-    run = Home(home).run(name, 3).make()
+    run = Home(home).run(name, "k", 3).make()
     assert run.folder.resolve().parent.parent == (home / "trials").resolve() and run.folder.name == "00003"
     log = Home(home).log(name, "w")
     assert log.resolve().parent.parent == (home / "logs").resolve()
@@ -48,13 +48,13 @@ def test_a_home_that_cannot_be_written_is_told_before_anything_begins(tmp_path: 
 
 
 def test_clearing_a_run_leaves_its_neighbours(home: Path) -> None:
-    first, second = Home(home).run("s", 1).make(), Home(home).run("s", 2).make()
+    first, second = Home(home).run("s", "k", 1).make(), Home(home).run("s", "k", 2).make()
     first.clear(), first.clear()
     assert not first.folder.exists() and second.folder.is_dir()
 
 
 def test_dropping_the_weights_keeps_the_pictures(home: Path) -> None:
-    run = Home(home).run("s", 1).make()
+    run = Home(home).run("s", "k", 1).make()
     for file in (run.checkpoint, run.previous, run.best, run.curves):
         file.touch()
     run.drop_weights(), run.drop_weights()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from photos import make_photos
 from PIL import Image
 
-from tests.conftest import make_photos
 from tuner.data.folder import folder
 from tuner.data.shapes import shapes
 from tuner.data.survey import survey

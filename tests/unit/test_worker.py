@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from optuna.trial import TrialState
 from tiny import claims, epochs_of, home_url, rows, states, wait_for, write_space
 
 from tuner import overview, records
-from tuner.errors import StudyError
+from tuner.errors import FilesError, SpaceChanged, StudyError
 from tuner.runs import Home
 from tuner.space import draw, load_space
 from tuner.study import Plan, join
@@ -38,7 +39,7 @@ class Place:
 
     @property
     def run(self) -> Path:
-        return self.folder / "home" / "trials" / "tiny" / "00000"
+        return next((self.folder / "home" / "trials").glob("tiny-*")) / "00000"
 
     def study(self, trials: int, **space: object) -> Place:
         path = write_space(self.folder, **space)  # type: ignore[arg-type]
@@ -51,7 +52,7 @@ class Place:
 
     @contextmanager
     def worker(self) -> Iterator[Worker]:
-        orders = Orders(self.url, "tiny", str(self.folder / "tiny.py"), str(self.folder / "home"), 1.0, [])
+        orders = Orders(self.url, "tiny", str(self.folder / "tiny.py"), str(self.folder / "home"), 1.0)
         made = Worker(orders, threading.Event())
         try:
             yield made
@@ -268,3 +269,29 @@ def test_a_stop_while_data_is_cached_is_obeyed_there_and_the_trial_goes_on_later
     assert list((place.folder / "home" / "cache").glob("*/entry.json")) == []
     place.work()
     assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE]
+
+
+def test_a_space_changed_under_a_running_study_is_not_trained_unseen(place: Place) -> None:
+    place.study(1)
+    orders = Orders(place.url, "tiny", str(place.folder / "tiny.py"), str(place.folder / "home"), 1.0, "another")
+    with pytest.raises(SpaceChanged, match="changed while its study runs"):
+        Worker(orders, threading.Event())
+
+
+def test_a_trial_that_was_pruned_stays_pruned_whatever_happens_then(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.study(1, epochs=3)
+    asked: list[int] = []
+    monkeypatch.setattr(optuna.Trial, "should_prune", lambda self: asked.append(1) or len(asked) == 1)
+    with monkeypatch.context() as broken:
+        broken.setattr("tuner.notes.pictures", full_disk)
+        with pytest.raises(FilesError):
+            place.work()
+    place.work()
+    assert [trial.state for trial in place.trials()] == [TrialState.PRUNED]
+    assert sorted(place.trials()[0].intermediate_values) == [1]
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

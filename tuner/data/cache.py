@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def evict(folder: Path, most_gb: float, keep: Path) -> None:
     total = sum(map(size_of, entries))
     for entry in entries:
         if total <= most_gb * GIGABYTE:
-            return
+            break
         if entry == keep:
             continue
         try:
@@ -207,5 +208,6 @@ def size_of(entry: Path) -> int:
 def sweep(folder: Path) -> None:
     """Remove what a killed builder left more than a day ago."""
     for aside in folder.glob(".*-v*.*"):
-        if time.time() - aside.stat().st_mtime > 86_400:
-            shutil.rmtree(aside, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its builder has just finished
+            if time.time() - aside.stat().st_mtime > 86_400:
+                shutil.rmtree(aside, ignore_errors=True)

@@ -49,11 +49,25 @@ def is_path(name: str) -> bool:
     """A dataset that is no name of the table is a folder when it looks like one."""
     if not name or name in DATASETS:
         return False
-    return os.sep in name or name.startswith((".", "~")) or Path(name).exists()
+    return os.sep in name or name.startswith((".", "~")) or exists(name)
+
+
+def exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # a name longer than any file's, a parent that may not be read
+        return False
 
 
 def open_data(part: Part) -> Source:
     """The source a recipe names: a dataset of the table, or a folder."""
+    try:
+        return open_named(part)
+    except OSError as error:
+        raise DataError(f"{part.name} cannot be read: {error.strerror}.") from error
+
+
+def open_named(part: Part) -> Source:
     args = dict(part.args)
     if is_path(part.name):
         return folder(Path(part.name).expanduser(), **args)  # type: ignore[arg-type]

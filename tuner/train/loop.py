@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from tuner.train import checkpoint, memory
 from tuner.train.scoring import Totals
 from tuner.train.trainer import Trainer
 
+log = logging.getLogger("tuner")
 NUM_SAMPLES = 6  # validation images whose prediction is kept at the best epoch
 
 
@@ -82,6 +85,7 @@ def train(
     memory.reset_peak(device)
     with memory.told(recipe):
         trainer = Trainer(recipe, device, micro_batches)
+        trainer.origin = f"{data.fingerprint} {json.dumps(recipe.to_json(), sort_keys=True)}"
         progress = resume(trainer, run)
         end = epochs(trainer, batches, progress, goal, run, on_epoch, stopped)
     return Outcome(end, progress, str(trainer.dtype).removeprefix("torch."), trainer.micro)
@@ -199,13 +203,16 @@ def interrupted(trainer: Trainer, progress: Progress, totals: Totals, began: flo
 
 
 def save(trainer: Trainer, progress: Progress, run: Run) -> None:
-    checkpoint.save(run, {**trainer.state(), "progress": vars(progress).copy()})
+    checkpoint.save(run, {**trainer.state(), "origin": trainer.origin, "progress": vars(progress).copy()})
 
 
 def resume(trainer: Trainer, run: Run) -> Progress:
     """Continue from the run's checkpoint, or begin."""
     state = checkpoint.load(run, trainer.device)
     if state is None:
+        return Progress()
+    if state.get("origin") != trainer.origin:
+        log.warning("the recipe or the data is not the checkpoint's: beginning anew")
         return Progress()
     trainer.restore(state)
     return Progress(**state["progress"])

@@ -44,6 +44,7 @@ class Trainer:
         self.schedule: Schedule = build("schedule", SCHEDULES, recipe.schedule, self.optimizer, recipe.epochs)
         self.micro = micro_batches.known(recipe, device)
         self.normalise = normaliser(device)
+        self.origin = ""  # what is trained on what: a checkpoint of another origin is not taken up
 
     def step(self, images: Tensor, targets: Tensor, totals: Totals) -> None:
         """One optimizer step on a batch of bytes; in smaller pieces when it does not fit."""
