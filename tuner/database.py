@@ -129,7 +129,8 @@ def in_words(error: sa.exc.SQLAlchemyError, url: str) -> str:
 def explain(error: sa.exc.DBAPIError, url: str) -> str:
     """What a driver's error means and what to do."""
     lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
-    said, where = lines[-1] if lines else type(error.orig).__name__, shown(url)
+    telling = -1 if isinstance(error, sa.exc.OperationalError) else 0  # others go on with the statement
+    said, where = lines[telling] if lines else type(error.orig).__name__, shown(url)
     if "not a database" in said:
         return f"{where} is a file of another kind, no SQLite database. Nothing was changed."
     if "unable to open" in said:
