@@ -48,6 +48,12 @@ def measure(setting: Setting) -> Section:
         f"Found: the best finished trial is within {NEAR} IoU of the best of all {len(curves)}, which is "
         f"{max(map(max, curves)):.3f}.",
     ]
+    blank = sum(curve[0] < NEAR for curve in curves)
+    if blank:
+        reading.append(
+            f"{blank} of the {len(curves)} predict nothing yet after one epoch (IoU below {NEAR}): the first rung "
+            "cannot tell these apart, and what blooms late is lost there."
+        )
     return Section("pruning", "Pruning", ("pruner", "epochs", "found"), rows, reading)
 
 
