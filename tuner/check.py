@@ -46,6 +46,8 @@ def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) 
             f"the goal '{goal.metric}' is no metric of the task '{task.name}'."
             f"{near(goal.metric, task.metrics)} Known: {', '.join(task.metrics)}."
         )
+    elif goal.metric == "loss" and goal.direction == "maximize":
+        wrong.append('the goal would make the loss large. Write: GOAL = minimize("loss").')
     return wrong or trial_run(recipe, task, tried)
 
 

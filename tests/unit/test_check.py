@@ -120,3 +120,9 @@ def test_a_hundred_problems_are_cut_and_counted() -> None:
     recipes = [replace(GOOD, epochs=-at) for at in range(100)]
     with pytest.raises(SpaceError, match=r"and 80 more$"):
         check_recipes(recipes, GOAL, "mine.py")
+
+
+def test_a_goal_that_would_make_the_loss_large_is_refused() -> None:
+    (line,) = wrong(maximize("loss"))
+    assert 'GOAL = minimize("loss")' in line
+    assert wrong(Goal("loss", "minimize")) == []
