@@ -7,6 +7,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from refusals import one_message
 
 from tests.conftest import Tuner
 
@@ -35,11 +36,7 @@ def write(path: Path, **changes: str) -> Path:
 
 def refused(done: CompletedProcess[str], folder: Path, *said: str) -> str:
     """Exit code 2, one message of ours without a traceback, and no home, database or study made."""
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == "" and done.stderr.startswith("tuner: ") and done.stderr.count("tuner: ") == 1
-    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
-    for words in said:
-        assert words in done.stderr
+    one_message(done, *said)
     assert not (folder / "runs").exists() and not list(folder.rglob("*.db*"))
     return done.stderr
 

@@ -27,19 +27,6 @@ from tuner.train.memory import MicroBatches, release
 from tuner.train.trainer import Trainer
 
 
-@pytest.fixture
-def recipe(toy_recipe: Recipe) -> Recipe:
-    """Batches of 4: five for training and three for validation an epoch."""
-    return replace(toy_recipe, epochs=3, batch_size=4)
-
-
-@pytest.fixture
-def unbroken(recipe: Recipe, toy_data: Cached, tmp_path: Path) -> Trial:
-    trial = Trial(recipe, toy_data, tmp_path / "unbroken")
-    assert trial.train().end == "finished"
-    return trial
-
-
 def test_every_epoch_is_reported_with_every_metric(unbroken: Trial) -> None:
     assert list(unbroken.reports) == [1, 2, 3]
     names = {"loss", "iou", "accuracy", "precision", "recall", "f1"}

@@ -21,19 +21,6 @@ from tuner.data.cache import Cached
 from tuner.recipe import Recipe, use
 
 
-@pytest.fixture
-def recipe(toy_recipe: Recipe) -> Recipe:
-    """Batches of 4: five for training and three for validation an epoch."""
-    return replace(toy_recipe, epochs=3, batch_size=4)
-
-
-@pytest.fixture
-def unbroken(recipe: Recipe, toy_data: Cached, tmp_path: Path) -> Trial:
-    trial = Trial(recipe, toy_data, tmp_path / "unbroken")
-    assert trial.train().end == "finished"
-    return trial
-
-
 def an_epoch(data: Cached) -> int:
     """How often an epoch asks whether to stop: at every step and every validation batch."""
     batches = Batches(data, 4, 7)

@@ -1,0 +1,25 @@
+"""A short trial, and the curve it has when nothing interrupts it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from trials import Trial
+
+from tuner.data.cache import Cached
+from tuner.recipe import Recipe
+
+
+@pytest.fixture
+def recipe(toy_recipe: Recipe) -> Recipe:
+    """Batches of 4: five for training and three for validation an epoch."""
+    return replace(toy_recipe, epochs=3, batch_size=4)
+
+
+@pytest.fixture
+def unbroken(recipe: Recipe, toy_data: Cached, tmp_path: Path) -> Trial:
+    trial = Trial(recipe, toy_data, tmp_path / "unbroken")
+    assert trial.train().end == "finished"
+    return trial
