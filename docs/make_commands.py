@@ -8,7 +8,6 @@ from click.testing import CliRunner
 
 from tuner.cli import main
 
-ORDER = ("run", "best", "predict", "dashboard", "status", "spaces", "check", "data")
 HEAD = """# Commands
 
 Exit codes: 0 done, or stopped on request; 2 a mistake or fault, told in one line; 1 a bug of ours, with a
@@ -20,9 +19,8 @@ This page is what `tuner COMMAND --help` says.
 
 
 def page() -> str:
-    """The whole page; a command that is missing from the order above comes last."""
-    names = [*ORDER, *sorted(set(main.commands) - set(ORDER))]
-    return "\n".join([HEAD, *map(section, names)])
+    """The whole page, in the order of `tuner --help`."""
+    return "\n".join([HEAD, *map(section, main.commands)])
 
 
 def section(name: str) -> str:

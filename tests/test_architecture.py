@@ -26,7 +26,7 @@ PICTURE = """
     check rehearsal space study notes objective worker
     best bundle predict
     fleet live launch dashboard
-    cli
+    cli.common cli.search cli.results cli.data cli cli.__main__
 """
 ORDER = PICTURE.split()
 PACKAGES = {"", "data", "train", "report"}  # their __init__ holds a docstring or lazy names only

@@ -1,0 +1,27 @@
+"""The command line: parse, call, print, exit code. Everything heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import click
+
+from tuner.cli.common import Commands
+from tuner.cli.data import data_command
+from tuner.cli.results import best, dashboard, predict, status
+from tuner.cli.search import check, run, spaces
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tuner", prog_name="tuner")
+def main() -> None:
+    """Hyperparameter search for image models.
+
+    \b
+      tuner run --space unet_k --rehearse     try it: minutes, generated data
+      tuner run --space unet_k --data PHOTOS  search on your own images/ and masks/
+      tuner best --export best                the best model as a folder
+      tuner predict best photo.jpg            use it
+    """
+
+
+for command in (run, status, best, predict, dashboard, spaces, check, data_command):  # as help lists them
+    main.add_command(command)
