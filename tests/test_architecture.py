@@ -16,17 +16,17 @@ PACKAGE = Path(__file__).parent.parent / "tuner"
 
 # From the ground up: a module may import only what stands above it here. The same picture is in docs/design.md.
 PICTURE = """
-    errors goal recipe parts tasks orders console runs
+    errors goal recipe parts tasks orders console runs download
     database records overview
     data.source data.images data.folder data.shapes data.datasets data.survey data.cache data.shelf
     data.augment data.batches
     models models.unet losses optims metrics
     train.precision train.memory train.checkpoint train.scoring train.trainer train.loop
     report.curves report.overlays report.sheet
-    check rehearsal space study notes objective worker
+    catalogue check rehearsal space study notes objective worker
     best bundle predict
     fleet live launch dashboard
-    cli.common cli.search cli.results cli.data cli cli.__main__
+    cli.common cli.search cli.results cli.data cli.parts cli cli.__main__
 """
 ORDER = PICTURE.split()
 PACKAGES = {"", "data", "train", "report"}  # their __init__ holds a docstring or lazy names only
