@@ -6,6 +6,7 @@ import click
 
 from tuner.cli.common import Commands
 from tuner.cli.data import data_command
+from tuner.cli.parts import parts_command
 from tuner.cli.results import best, dashboard, predict, status
 from tuner.cli.search import check, run, spaces
 
@@ -23,5 +24,15 @@ def main() -> None:
     """
 
 
-for command in (run, status, best, predict, dashboard, spaces, check, data_command):  # as help lists them
+for command in (
+    run,
+    status,
+    best,
+    predict,
+    dashboard,
+    spaces,
+    check,
+    data_command,
+    parts_command,
+):  # as help lists them
     main.add_command(command)

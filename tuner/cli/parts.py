@@ -1,0 +1,53 @@
+"""The command that lists what a recipe may be made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tuner.cli.common import echo_json
+
+if TYPE_CHECKING:
+    from tuner.catalogue import Entry
+
+
+@click.command("parts")
+@click.argument("kind", required=False)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def parts_command(kind: str | None, as_json: bool) -> None:
+    """List what a recipe may name: models, losses, optimizers, schedules, datasets, augmentations, metrics.
+
+    With each name stand the arguments that a space may search, and their defaults.
+
+    \b
+    Examples:
+      tuner parts models
+      tuner parts --json
+    """
+    from dataclasses import asdict
+
+    from tuner.catalogue import KINDS, entries
+
+    found = [one for name in ([kind] if kind else KINDS) for one in entries(name)]
+    if as_json:
+        return echo_json([asdict(one) for one in found])
+    width = max(len(one.name) for one in found)
+    heading = ""
+    for one in found:
+        title = f"{one.kind} of the task {one.task}" if one.task else one.kind
+        if title != heading:
+            click.echo(("\n" if heading else "") + click.style(title, bold=True))
+            heading = title
+        click.echo(f"  {one.name:<{width}}  {one.about}")
+        if one.args or one.needs:
+            click.echo(f"  {'':<{width}}  {click.style(arguments(one), dim=True)}")
+    if kind != "metrics":
+        click.echo(
+            '\nor your own: use("package.module:function", ...); its keyword-only arguments can be searched'
+        )
+
+
+def arguments(one: Entry) -> str:
+    """'k=64, dropout=0.1'; what has no default comes first, by its name alone."""
+    return ", ".join([*one.needs, *(f"{name}={value}" for name, value in one.args.items())])
