@@ -17,12 +17,12 @@ PACKAGE = Path(__file__).parent.parent / "tuner"
 # From the ground up: a module may import only what stands above it here. The same picture is in docs/design.md.
 PICTURE = """
     errors goal recipe parts tasks orders console runs download
-    database records overview
+    database records overview starts
     data.source data.images data.folder data.shapes data.datasets data.survey data.cache data.shelf
     data.augment data.batches
     models models.unet losses optims metrics
-    train.precision train.memory train.checkpoint train.scoring train.trainer train.loop
-    report.curves report.overlays report.sheet
+    train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.weights train.loop
+    report.curves report.overlays report.tables report.sheet
     catalogue check rehearsal space study notes objective worker
     best bundle predict
     fleet live launch dashboard

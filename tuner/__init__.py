@@ -1,6 +1,6 @@
 """tuner: hyperparameter search for image models.
 
-A search space needs three names: `maximize` or `minimize`, `use`, and `Recipe`.
+A search space needs three names: `maximize` or `minimize`, `use`, and `Recipe`; `Stage` where it trains in stages.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tuner.goal import Goal, maximize, minimize
-    from tuner.recipe import Part, Recipe, use
+    from tuner.recipe import Part, Recipe, Stage, use
 
 __version__ = "0.1.0"
-__all__ = ["Goal", "Part", "Recipe", "maximize", "minimize", "use"]
+__all__ = ["Goal", "Part", "Recipe", "Stage", "maximize", "minimize", "use"]
 
 _HOME = {
-    **dict.fromkeys(("Part", "Recipe", "use"), "tuner.recipe"),
+    **dict.fromkeys(("Part", "Recipe", "Stage", "use"), "tuner.recipe"),
     **dict.fromkeys(("Goal", "maximize", "minimize"), "tuner.goal"),
 }
 

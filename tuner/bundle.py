@@ -1,6 +1,7 @@
 """A bundle: the exported best model as a folder that needs no database.
 
-weights.safetensors  recipe.json  metrics.json  history.csv  card.md  curves.png  predictions.png
+weights.safetensors  recipe.json  metrics.json  history.csv  card.md
+curves.png  predictions.png  confusion.csv
 bundle.json          its version, and the hash of every other file
 """
 
@@ -18,15 +19,21 @@ from typing import TYPE_CHECKING, Any
 from tuner.best import Best
 from tuner.errors import BundleError, FilesError, StudyError, writing
 from tuner.recipe import Recipe
+from tuner.report.tables import metrics_table
 from tuner.runs import Run
+from tuner.tasks import find_task
 
 if TYPE_CHECKING:
     from torch import nn
 
 VERSION = 1
 NEEDED = ("weights.safetensors", "recipe.json", "metrics.json", "history.csv", "card.md")
-PICTURES = ("curves.png", "predictions.png")
 MANIFEST = "bundle.json"
+USE = {
+    "masks": 'mask = predict_image(model, "photo.jpg", image_size={size})  # 0 and 1, as large as the photo',
+    "labels": 'labels = predict_image(model, "photo.jpg", image_size={size}, task="multiclass")',
+    "classes": 'shares = predict_image(model, "photo.jpg", image_size={size}, task="classification")',
+}
 
 
 def export(best: Best, run: Run, folder: Path, force: bool) -> Path:
@@ -61,12 +68,12 @@ def fill(folder: Path, best: Best, run: Run) -> None:
     write_json(folder / "recipe.json", best.trial.notes["recipe"])
     write_json(folder / "metrics.json", best.to_json())
     with (folder / "history.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(best.history[0]))
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in best.history for key in row)))
         writer.writeheader()
         writer.writerows(best.history)
-    for picture in (run.curves, run.predictions):
-        if picture.is_file():
-            shutil.copyfile(picture, folder / picture.name)
+    for extra in (run.curves, run.predictions, run.confusion):
+        if extra.is_file():
+            shutil.copyfile(extra, folder / extra.name)
     (folder / "card.md").write_text(card(best), encoding="utf-8")
     hashes = {file.name: digest(file) for file in sorted(folder.iterdir())}
     write_json(folder / MANIFEST, {"version": VERSION, "files": hashes})
@@ -131,7 +138,6 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
 
 def load(folder: str | Path) -> nn.Module:
     """The trained model of a bundle, ready to predict: float images in, logits out."""
-    from tuner.tasks import find_task
     from tuner.train.checkpoint import load_weights
     from tuner.train.trainer import build_model
 
@@ -146,11 +152,10 @@ def card(best: Best) -> str:
     """What it is, on which data, how good, how to load it; for a person who has only the folder."""
     recipe = Recipe.from_json(best.trial.notes["recipe"])
     made = best.trial.notes.get("made_with", {})
-    metrics = "\n".join(
-        f"| {name} | {best.metrics.get(f'train_{name}', float('nan')):.4f} | {best.metrics[f'val_{name}']:.4f} |"
-        for name in sorted(key.removeprefix("val_") for key in best.metrics if key.startswith("val_"))
-    )
     chosen = "\n".join(f"| {name} | {value} |" for name, value in best.trial.params.items())
+    classes = f"\nIts classes, in the order of their numbers: {', '.join(recipe.classes)}.\n" * bool(
+        recipe.classes
+    )
     toy = "\n**This is a rehearsal**: toy size on generated data. It shows that everything works, not how well.\n"
     return f"""# {recipe.model} for {recipe.data.name}
 {toy if best.study.rehearsal else ""}
@@ -164,9 +169,7 @@ Choosing the best of many flatters the winner: expect a little less on new image
 {chosen}
 
 ## How good, at epoch {best.epoch} of {recipe.epochs}
-| metric | train | validation |
-|---|---|---|
-{metrics}
+{metrics_table(best.metrics)}
 
 Data: `{made.get("data")}`, {made.get("train_images")} training and {made.get("val_images")} validation images,
 content hash `{made.get("data_hash")}`. Images are resized to {recipe.image_size} x {recipe.image_size} pixels.
@@ -186,9 +189,9 @@ from tuner.bundle import load
 from tuner.predict import predict_image
 
 model = load("this folder")            # a torch.nn.Module in eval mode
-mask = predict_image(model, "photo.jpg", image_size={recipe.image_size})  # 0 and 1, as large as the photo
+{USE[find_task(recipe.task).targets].format(size=recipe.image_size)}
 ```
-
+{classes}
 Made with tuner {made.get("tuner")}, torch {made.get("torch")}, python {made.get("python")},
 commit {made.get("commit") or "unknown"}.
 The whole recipe is in `recipe.json`, every epoch in `history.csv`.

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import data_problems
@@ -12,8 +16,11 @@ from tuner.losses import LOSSES
 from tuner.models import MODELS
 from tuner.optims import OPTIMIZERS, SCHEDULES
 from tuner.parts import build, problems
-from tuner.recipe import Recipe
+from tuner.recipe import Recipe, Stage
 from tuner.tasks import Task, find_task
+
+SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)  # tried where an image is too small
+SOME_CLASSES = 3  # where the data was not opened yet
 
 
 def check_recipes(recipes: Iterable[Recipe], goal: Goal, where: str) -> None:
@@ -33,7 +40,7 @@ def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) 
         ("model", MODELS, recipe.model),
         ("loss", LOSSES, recipe.loss),
         ("optimizer", OPTIMIZERS, recipe.optimizer),
-        ("schedule", SCHEDULES, recipe.schedule),
+        *(("schedule", SCHEDULES, stage.schedule or recipe.schedule) for stage in recipe.course),
         ("augmentation", AUGMENTATIONS, recipe.augment),
     ):
         wrong += problems(kind, table, part)
@@ -51,17 +58,45 @@ def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) 
     return wrong or trial_run(recipe, task, tried)
 
 
+def check_weights(recipes: Iterable[Recipe], find: Callable[[str], Path | None], where: str) -> None:
+    """PartError or SpaceError when the weights to begin from are not there or do not fit; each pair once.
+
+    A trial of the study itself ("#12") may not be there yet, so it is looked for when its turn comes.
+    """
+    from tuner.train.trainer import build_model
+    from tuner.train.weights import carry
+
+    wrong: dict[str, None] = {}
+    for recipe in {f"{r.model} {r.weights}": r for r in recipes}.values():
+        if recipe.weights.name == "none" or recipe.weights.name.startswith("#"):
+            continue
+        try:
+            carry(build_model(recipe, find_task(recipe.task)), recipe, find(recipe.weights.name))
+        except PartError as error:
+            wrong[str(error)] = None
+    if wrong:
+        raise SpaceError(f"{where}: its weights cannot be used:{first_lines(wrong)}")
+
+
 def number_problems(recipe: Recipe) -> list[str]:
     """Counts must be whole numbers of at least one."""
     from tuner.train.precision import PRECISIONS
 
-    given = {"epochs": recipe.epochs, "batch_size": recipe.batch_size}
-    given["image_size"] = recipe.data.args.get("image_size", 256)  # type: ignore[assignment]
+    given: dict[str, object] = {name: getattr(recipe, name) for name in ("epochs", "batch_size", "validate_every")}
+    given |= {f"epochs of stage {at}": stage.epochs for at, stage in enumerate(recipe.stages, start=1)}
+    given["image_size"] = recipe.data.args.get("image_size", 256)
     wrong = [
         f"{name} is {value!r}; a whole number of at least 1 is needed."
         for name, value in given.items()
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1
+        if not is_count(value) or value < 1  # type: ignore[operator]
     ]
+    if not is_count(recipe.copies) or recipe.copies < 0:
+        wrong.append(f"copies is {recipe.copies!r}; a whole number is needed, 0 for none.")
+    if not wrong and recipe.epochs != sum(stage.epochs for stage in recipe.course):
+        each = " + ".join(str(stage.epochs) for stage in recipe.stages)
+        wrong.append(f"epochs is {recipe.epochs}, and the stages last {each}. Leave epochs out: it is their sum.")
+    wrong += [line for at, stage in enumerate(recipe.stages, start=1) for line in rate_problems(stage, at)]
+    wrong += weights_problems(recipe)
     if recipe.precision not in PRECISIONS:
         wrong.append(
             f"precision is {recipe.precision!r}.{near(str(recipe.precision), PRECISIONS)} "
@@ -70,36 +105,125 @@ def number_problems(recipe: Recipe) -> list[str]:
     return wrong
 
 
+def is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def rate_problems(stage: Stage, at: int) -> list[str]:
+    """A learning rate of a stage is a number above zero, or not given."""
+    return [
+        f"{name} of stage {at} is {value!r}; a number above 0 is needed."
+        for name, value in (("lr", stage.lr), ("encoder_lr", stage.encoder_lr))
+        if value is not None and not (isinstance(value, int | float) and value > 0)
+    ]
+
+
+def weights_problems(recipe: Recipe) -> list[str]:
+    """What is wrong with how `weights` is written; whether they are there and fit is asked before training."""
+    from tuner.train.weights import PARTS
+
+    part = recipe.weights.args.get("part", "all")
+    wrong = [f"weights take no argument '{arg}'. They take: part." for arg in recipe.weights.args if arg != "part"]
+    if part not in PARTS:
+        wrong.append(f"weights take part={part!r}.{near(str(part), PARTS)} Known: {', '.join(PARTS)}.")
+    return wrong
+
+
+def with_classes(recipe: Recipe, task: Task) -> Recipe:
+    """The recipe as it will be trained; as long as the data was not opened, for a few classes."""
+    if recipe.classes or task.name == "binary":
+        return recipe
+    weights = recipe.loss.args.get("weights")
+    number = len(weights) if isinstance(weights, list | tuple) else SOME_CLASSES
+    return replace(recipe, classes=tuple(map(str, range(number))))
+
+
 def trial_run(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> list[str]:
     """Build every part and run the model on an image without data: shapes are computed, numbers are not."""
     import torch
 
-    from tuner.train.trainer import CHANNELS, build_model
-
-    size = recipe.image_size
-
-    def run_model() -> None:
-        with torch.device("meta"):
-            output = build_model(recipe, task)(torch.empty(2, CHANNELS, size, size))
-        if tuple(output.shape) != (2, task.outputs, size, size):
-            raise ValueError(f"it gives {tuple(output.shape)}, which is no mask of them")
-
-    def make_schedule() -> None:
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-        build("schedule", SCHEDULES, recipe.schedule, optimizer, recipe.epochs)
-
+    recipe = with_classes(recipe, task)
+    number = max(len(recipe.classes), 2)
     some_weights = [torch.nn.Parameter(torch.zeros(1))]
+
+    def make_schedule(stage: Stage) -> None:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        build("schedule", SCHEDULES, stage.schedule, optimizer, stage.epochs)  # type: ignore[arg-type]
+
+    def make_loss() -> None:
+        build("loss", LOSSES, recipe.loss, task.name, lambda: [1 / number] * number)
+
     attempts: dict[str, Callable[[], object]] = {
-        f"{recipe.model} with images of {size} px": run_model,
-        f"loss {recipe.loss}": lambda: build("loss", LOSSES, recipe.loss, task.name),
-        f"augmentation {recipe.augment}": lambda: build("augmentation", AUGMENTATIONS, recipe.augment, size),
+        f"{recipe.model} with images of {recipe.image_size} px": lambda: run_model(recipe, task),
+        f"loss {recipe.loss} of {number} classes": make_loss,
+        f"augmentation {recipe.augment}": lambda: build(
+            "augmentation", AUGMENTATIONS, recipe.augment, recipe.image_size
+        ),
         f"optimizer {recipe.optimizer}": lambda: build("optimizer", OPTIMIZERS, recipe.optimizer, some_weights),
-        f"schedule {recipe.schedule}": make_schedule,
+        **{f"schedule {stage.schedule}": lambda stage=stage: make_schedule(stage) for stage in recipe.course},  # type: ignore[misc]
+        f"stages of {recipe.model}: {recipe.stages}": lambda: run_stages(recipe, task),
     }
     for what, attempt in attempts.items():
         if what not in tried:
-            tried[what] = failure(what, attempt)
+            tried[what] = failure(what.partition(": (")[0], attempt)
     return [line for what in attempts for line in tried[what]]
+
+
+def on_meta(recipe: Recipe, task: Task) -> Any:
+    """The model without data. Libraries that look at numbers while they build are let build in earnest first."""
+    import torch
+
+    from tuner.train.trainer import build_model
+
+    try:
+        with torch.device("meta"):
+            return build_model(recipe, task)
+    except RuntimeError as error:
+        if "meta tensor" not in str(error):
+            raise
+        with torch.random.fork_rng(devices=[]):
+            return build_model(recipe, task).to("meta")
+
+
+def run_model(recipe: Recipe, task: Task) -> None:
+    """ValueError when the model cannot take such an image, with the size that would do."""
+    import torch
+
+    from tuner.train.trainer import CHANNELS
+
+    model, size = on_meta(recipe, task), recipe.image_size
+
+    def output(side: int) -> tuple[int, ...]:
+        return tuple(model(torch.empty(2, CHANNELS, side, side, device="meta")).shape)
+
+    def fits(side: int) -> bool:
+        with suppress(Exception):
+            return bool(output(side))
+        return False
+
+    try:
+        given = output(size)
+    except Exception as error:
+        other = next((side for side in SIZES if side != size and fits(side)), None)
+        raise ValueError(
+            f"{str(error) or type(error).__name__}{f' (image_size={other} would do)' * bool(other)}"
+        ) from error
+    wanted = (2, task.outputs(recipe), *((size, size) if task.shape == "masks" else ()))
+    if given != wanted:
+        kind = "mask" if task.shape == "masks" else "class"
+        raise ValueError(f"it gives {given}, which is no {kind} of them: the task '{task.name}' needs {wanted}")
+
+
+def run_stages(recipe: Recipe, task: Task) -> None:
+    """Every stage names modules that the model has, and leaves some to learn."""
+    from tuner.train.stages import freeze, make_optimizer
+
+    if recipe.stages:
+        model = on_meta(recipe, task)
+        trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+        for stage in recipe.stages:
+            freeze(model, stage.frozen, trainable)
+            make_optimizer(model, recipe.optimizer, stage)
 
 
 def failure(what: str, attempt: Callable[[], object]) -> list[str]:

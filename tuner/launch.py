@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
@@ -20,6 +20,7 @@ from tuner.recipe import Recipe
 from tuner.rehearsal import NUM_TRIALS, rehearse
 from tuner.runs import Home
 from tuner.space import NUM_DRAWS, Draws, Space, draw, load_space
+from tuner.starts import find_start
 from tuner.study import Plan, join
 from tuner.tasks import find_task
 
@@ -59,8 +60,9 @@ def run(request: Request) -> Finished:
         space, draws, data, recipes = checked(request)
     sources = open_all(recipes)
     home = request.home.make()
-    look_at(sources, home)
     url = request.storage or home.database
+    recipes = with_classes(recipes, look_at(sources, home))
+    check_again(recipes, space, url, home)
     name = request.study or study_name(space, data, draws.recipes[0], request.rehearse)
     plan = Plan.of(space.name, space.goal, data, request.rehearse, request.seed, draws)
     joined = join(url, name, plan)
@@ -129,11 +131,31 @@ def open_all(recipes: list[Recipe]) -> list[Source]:
     return sources
 
 
-def look_at(sources: list[Source], home: Home) -> None:
-    """Look at each file once, before a study is created."""
+def look_at(sources: list[Source], home: Home) -> tuple[str, ...]:
+    """Look at each file once, before a study is created; the names of the classes."""
+    classes: tuple[str, ...] = ()
     for source in sources:
         with progress_bar(f"reading {source.name}") as progress:
-            survey(source, home.cache, progress)
+            classes = survey(source, home.cache, progress).classes
+    return classes
+
+
+def with_classes(recipes: list[Recipe], classes: tuple[str, ...]) -> list[Recipe]:
+    return [replace(recipe, classes=classes) for recipe in recipes]
+
+
+def check_again(recipes: list[Recipe], space: Space, url: str, home: Home) -> None:
+    """What could not be known before the data was opened: the number of classes, and what depends on it."""
+    from tuner.check import check_recipes, check_weights
+
+    if recipes[0].classes:
+        check_recipes(recipes, space.goal, str(space.path))
+    engine = None if database.is_absent(url) else database.reach(url)
+    try:
+        check_weights(recipes, lambda name: find_start(name, engine, home, None), str(space.path))
+    finally:
+        if engine:
+            engine.dispose()
 
 
 def set_budget(engine: Engine, study_id: int, request: Request) -> None:

@@ -16,9 +16,12 @@ from tuner.goal import Goal
 from tuner.recipe import Recipe
 from tuner.report.curves import draw_curves
 from tuner.report.overlays import draw_predictions
+from tuner.report.tables import metrics_table, write_confusion
 from tuner.runs import Run
+from tuner.tasks import find_task
 from tuner.train.loop import Outcome, sample_positions
 
+BINARY_CLASSES = ("background", "object")
 LIBRARIES = ("torch", "optuna", "sqlalchemy", "segmentation-models-pytorch", "albumentations", "numpy")
 
 
@@ -41,7 +44,7 @@ def begin(trial: optuna.Trial, recipe: Recipe, data: Cached, commit: str) -> Non
     trial.set_user_attr("recipe", recipe.to_json())  # last: where it stands, all of this stands
 
 
-def end(trial: optuna.Trial, outcome: Outcome, host: str, device: str) -> None:
+def end(trial: optuna.Trial, outcome: Outcome, host: str, device: str, test: dict[str, float]) -> None:
     """Write on the trial what came out; a finished trial cannot be written on."""
     progress = outcome.progress
     trial.set_user_attr(
@@ -55,6 +58,8 @@ def end(trial: optuna.Trial, outcome: Outcome, host: str, device: str) -> None:
             "micro_batch": outcome.micro,
             "device": device,
             "host": host,
+            **({"weights": progress.carried} if progress.carried else {}),
+            **({"test": test} if test else {}),
         },
     )
 
@@ -62,13 +67,9 @@ def end(trial: optuna.Trial, outcome: Outcome, host: str, device: str) -> None:
 def recipe_note(recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epoch: int) -> str:
     """The trial's note in the dashboard: the recipe, and the metrics of the best epoch."""
     best = next((row for row in rows if row["epoch"] == best_epoch), {})
-    table = "\n".join(
-        f"| {name} | {best.get(f'train_{name}', float('nan')):.4f} | {best[f'val_{name}']:.4f} |"
-        for name in sorted(key.removeprefix("val_") for key in best if key.startswith("val_"))
-    )
     return (
         f"**{recipe.model}** on **{recipe.data}**, best {goal.metric} at epoch {best_epoch}\n\n"
-        f"| metric | train | val |\n|---|---|---|\n{table}\n\n"
+        f"{metrics_table(best)}\n\n"
         f"```json\n{as_lines(recipe)}\n```\n"
     )
 
@@ -96,6 +97,7 @@ def describe_failure(trial: optuna.Trial, reason: str) -> None:
 
 def pictures(
     trial: optuna.Trial,
+    recipe: Recipe,
     goal: Goal,
     rows: list[dict[str, Any]],
     data: Cached,
@@ -104,12 +106,20 @@ def pictures(
     artifacts: Path,
 ) -> None:
     """Draw the curves and the predictions of the best epoch, and put them where the dashboard finds them."""
-    progress = outcome.progress
+    progress, task = outcome.progress, find_task(recipe.task)
     draw_curves(rows, run.curves, goal.metric, progress.best_epoch)
     if progress.samples is not None:
         shown = data.val[sample_positions(len(data.val))]
-        truths = list(np.asarray(data.targets[shown], np.uint8))
-        draw_predictions(list(data.images[shown]), truths, progress.samples.numpy(), run.predictions)
+        draw_predictions(
+            list(data.images[shown]),
+            list(np.asarray(data.targets[shown])),
+            progress.samples.numpy(),
+            run.predictions,
+            task.targets,
+            recipe.classes,
+        )
+    if progress.confusion:
+        write_confusion(progress.confusion, recipe.classes or BINARY_CLASSES, run.confusion)
     store = optuna.artifacts.FileSystemArtifactStore(artifacts)
     for file in (run.predictions, run.curves):
         if file.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -65,12 +66,19 @@ def suggested(space: Space, trial: optuna.Trial) -> Recipe:
     return recipe
 
 
-def run_trial(joint: Joint, trial: optuna.Trial, recipe: Recipe, data: Cached, run: Run) -> Outcome:
-    """Train a recipe, recording and reporting every epoch; prune when the study says so."""
+def run_trial(
+    joint: Joint, trial: optuna.Trial, recipe: Recipe, data: Cached, run: Run, start: Path | None
+) -> Outcome:
+    """Train a recipe, recording and reporting every epoch; prune when the study says so.
+
+    `start` is the file of earlier weights to begin from.
+    """
 
     def on_epoch(report: EpochReport) -> bool:
         records.write_epoch(joint.engine, trial._trial_id, joint.worker, as_row(report))
         joint.tell(step=report.epoch, steps=recipe.epochs, value=report.value)
+        if report.value is None:
+            return False
         if report.epoch not in trial._cached_frozen_trial.intermediate_values:
             trial.report(report.value, step=report.epoch)
         if report.epoch < recipe.epochs and ("pruned_at" in trial.user_attrs or trial.should_prune()):
@@ -87,6 +95,7 @@ def run_trial(joint: Joint, trial: optuna.Trial, recipe: Recipe, data: Cached, r
         micro_batches=joint.micro_batches,
         on_epoch=on_epoch,
         stopped=joint.stopped,
+        start=start,
     )
 
 

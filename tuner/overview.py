@@ -44,7 +44,21 @@ class StudyInfo:
     rehearsal: bool
     seed: int
     parameters: dict[str, dict[str, Any]]
+    listed: str = ""
     key: str = ""
+    listed: str = ""
+    shrink: int = 1
+    shorten: int = 1
+
+    @property
+    def size(self) -> str:
+        """'rehearsal', '1/8 of the size, 1/5 of the epochs', or nothing for the whole."""
+        fewer = [
+            f"1/{by} of the {what}"
+            for what, by in (("size", self.shrink), ("epochs", self.shorten))
+            if by > 1 and not self.rehearsal
+        ]
+        return "rehearsal" if self.rehearsal else ", ".join(fewer)
 
 
 @dataclass(frozen=True)
@@ -168,6 +182,13 @@ def best_trial(db: Connection, info: StudyInfo) -> Trial | None:
     return None if found is None else next(iter(read_trials(db, [found])))
 
 
+def best_number(engine: Engine, info: StudyInfo) -> int | None:
+    """The number of the best trial, or None while none is finished."""
+    with engine.connect() as db:
+        found = best_trial(db, info)
+    return found.number if found else None
+
+
 def read_trials(db: Connection, ids: list[int]) -> Iterable[Trial]:
     """These trials, in the order of their numbers."""
     rows = db.execute(
@@ -184,6 +205,13 @@ def read_trials(db: Connection, ids: list[int]) -> Iterable[Trial]:
         notes.setdefault(trial_id, {})[key] = json.loads(value)
     for trial_id, number, state, value in rows:
         yield Trial(trial_id, number, state, value, chosen.get(trial_id, {}), notes.get(trial_id, {}))
+
+
+def trials_of(engine: Engine, info: StudyInfo) -> list[Trial]:
+    """Every trial of a study, in the order of their numbers."""
+    with engine.connect() as db:
+        ids = list(db.scalars(sa.select(trials.c.trial_id).where(trials.c.study_id == info.id)))
+        return list(read_trials(db, ids))
 
 
 def as_chosen(value: float, distribution: dict[str, Any]) -> Any:
@@ -227,6 +255,7 @@ def new_epochs(db: Connection, study_id: int, seen: dict[int, int]) -> list[tupl
         .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
         .join(claim_table, claim_table.c.trial_id == epoch_table.c.trial_id)
         .where(trials.c.study_id == study_id, trials.c.state == "RUNNING", claim_table.c.worker.is_not(None))
+        .where(epoch_table.c.value.is_not(None))  # between two validations there is nothing to tell
         .order_by(epoch_table.c.epoch)
     )
     return [tuple(row) for row in db.execute(query) if row[2] > seen.get(row[0], 0)]

@@ -57,7 +57,19 @@ def problems(kind: str, table: Table, part: Part) -> list[str]:
 
 
 def build(kind: str, table: Table, part: Part, *supplied: Any) -> Any:
-    """Call a part's builder with what the program supplies and what the space chose."""
+    """Call a part's builder with what the program supplies and what the space chose.
+
+    A builder takes as much of what is supplied as it has positional parameters, in that order.
+    """
     if wrong := problems(kind, table, part):
         raise PartError(" ".join(wrong))
-    return locate(kind, table, part.name)(*supplied, **part.args)
+    builder = locate(kind, table, part.name)
+    return builder(*supplied[: num_supplied(builder)], **part.args)
+
+
+def num_supplied(builder: Callable[..., Any]) -> int | None:
+    """How many positional arguments a builder takes; None for any number."""
+    parameters = inspect.signature(builder).parameters.values()
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)

@@ -1,40 +1,80 @@
-"""Predict with a bundle alone: masks and overlays for image files."""
+"""Predict with a bundle alone: masks, label maps or classes for image files."""
 
 from __future__ import annotations
 
+import csv
+import os
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image as Pillow
-from torch import nn
+from torch import Tensor, nn
 
 from tuner.bundle import load, read_recipe
 from tuner.data.images import read_image, shrink
 from tuner.data.source import Image
 from tuner.errors import DataError, bullets, writing
-from tuner.report.overlays import overlay
+from tuner.recipe import Recipe
+from tuner.report.overlays import label_overlay, overlay
+from tuner.tasks import find_task
 from tuner.train.precision import find_device
 from tuner.train.trainer import normaliser
 
 
-def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[Path]:
-    """Write NAME_mask.png (0 and 255) and NAME_overlay.png into `out`, as large as each image."""
+def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
+    """Predict every image and write what came out into `out`; what to tell of each, one after the other.
+
+    masks: NAME_mask.png (0 and 255); labels: NAME_labels.png (class numbers); each with NAME_overlay.png.
+    classes: one table, classes.csv, with the likeliest class and the share of each.
+    """
     recipe = read_recipe(bundle)
     check_all(images)
     device = find_device()
     model = load(bundle).to(device)
+    targets = find_task(recipe.task).targets
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+        if targets == "classes":
+            yield from predict_classes(model, recipe, images, out / "classes.csv")
+            return
         for name, path in zip(names(images), images, strict=True):
             picture = read_image(path)
-            mask = predict_mask(model, picture, recipe.image_size, device)
-            Pillow.fromarray(mask * np.uint8(255)).save(out / f"{name}_mask.png")
-            Pillow.fromarray(overlay(picture, mask)).save(out / f"{name}_overlay.png")
-            yield out / f"{name}_mask.png"
+            if targets == "masks":
+                yield str(write_mask(predict_mask(model, picture, recipe.image_size, device), picture, out, name))
+            else:
+                yield str(write_labels(predict_labels(model, picture, recipe.image_size), picture, out, name))
+
+
+def write_mask(mask: Image, picture: Image, out: Path, name: str) -> Path:
+    Pillow.fromarray(mask * np.uint8(255)).save(out / f"{name}_mask.png")
+    Pillow.fromarray(overlay(picture, mask)).save(out / f"{name}_overlay.png")
+    return out / f"{name}_mask.png"
+
+
+def write_labels(labels: Image, picture: Image, out: Path, name: str) -> Path:
+    Pillow.fromarray(labels).save(out / f"{name}_labels.png")
+    Pillow.fromarray(label_overlay(picture, labels)).save(out / f"{name}_overlay.png")
+    return out / f"{name}_labels.png"
+
+
+def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table: Path) -> Iterator[str]:
+    """A row for each image, written aside first: a table cut short would look whole."""
+    aside = table.with_name(f".{table.name}.{os.getpid()}")
+    with aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "class", *recipe.classes])
+        for path in images:
+            shares = class_shares(model, read_image(path), recipe.image_size)
+            best = int(shares.argmax())
+            writer.writerow([path, recipe.classes[best], *(f"{share:.6f}" for share in shares)])
+            yield f"{path}: {recipe.classes[best]} ({shares[best]:.1%})"
+    aside.replace(table)
+    yield str(table)
 
 
 def check_all(images: list[Path]) -> None:
@@ -65,16 +105,53 @@ def names(images: list[Path]) -> Iterator[str]:
         yield name
 
 
-def predict_image(model: nn.Module, path: str | Path, *, image_size: int) -> Image:
-    """The mask of one image file: 0 and 1, as large as the image."""
-    return predict_mask(model, read_image(Path(path)), image_size, next(model.parameters()).device)
+def predict_image(
+    model: nn.Module, path: str | Path, *, image_size: int, task: str = "binary"
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """What the model makes of one image file: a mask or a label map as large as it, or the share of each class."""
+    picture = read_image(Path(path))
+    targets = find_task(task).targets
+    if targets == "classes":
+        return class_shares(model, picture, image_size)
+    if targets == "labels":
+        return predict_labels(model, picture, image_size)
+    return predict_mask(model, picture, image_size, device_of(model))
 
 
 @torch.inference_mode()
-def predict_mask(model: nn.Module, picture: Image, size: int, device: torch.device) -> Image:
-    """Resize as in training, predict, and bring the probabilities back to the picture's size."""
+def logits_of(model: nn.Module, picture: Image, size: int, device: torch.device) -> Tensor:
+    """Resize as in training and ask the model."""
     batch = torch.from_numpy(shrink(picture, size))[None].to(device)
-    logits = model(normaliser(device)(batch))
-    probabilities = logits[0, 0].float().sigmoid().cpu().numpy()
+    logits: Tensor = model(normaliser(device)(batch))[0].float()
+    return logits
+
+
+def predict_mask(model: nn.Module, picture: Image, size: int, device: torch.device) -> Image:
+    """0 and 1: the probabilities are brought back to the picture's size before they are cut."""
+    probabilities = logits_of(model, picture, size, device)[0].sigmoid().cpu().numpy()
     full = cv2.resize(probabilities, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
     return (full > 0.5).astype(np.uint8)
+
+
+def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:
+    """The class of each pixel: the scores of one class after the other are brought back to the picture's size."""
+    scores = logits_of(model, picture, size, device_of(model)).cpu().numpy()
+    shape = (picture.shape[1], picture.shape[0])
+    highest = np.full(picture.shape[:2], -np.inf, np.float32)
+    labels = np.zeros(picture.shape[:2], np.uint8)
+    for number, score in enumerate(scores):
+        full = cv2.resize(score, shape, interpolation=cv2.INTER_LINEAR)
+        labels[full > highest] = number
+        highest = np.maximum(full, highest)
+    return labels
+
+
+def class_shares(model: nn.Module, picture: Image, size: int) -> NDArray[np.float32]:
+    """The probability of each class."""
+    shares: NDArray[np.float32] = logits_of(model, picture, size, device_of(model)).softmax(0).cpu().numpy()
+    return shares
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model is; one that counts instead of descending has buffers alone."""
+    return next(chain(model.parameters(), model.buffers())).device

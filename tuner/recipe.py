@@ -7,12 +7,13 @@ model code. It names parts; `tuner.parts` finds and builds them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
-VERSION = 1
-PARTS = ("data", "model", "loss", "optimizer", "schedule", "augment")
+VERSION = 2
+READS = (1, 2)  # what version 1 lacks has a default
+PARTS = ("data", "model", "loss", "optimizer", "schedule", "augment", "weights")
 Value = None | bool | int | float | str | list[Any] | tuple[Any, ...]
 
 
@@ -58,23 +59,65 @@ def use(name: str, /, **args: Value) -> Part:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A stretch of training: how long, what rests, how fast. The weights go on from stage to stage.
+
+    `frozen` names modules of the model, such as "encoder", or the first layers of one: "encoder[:-10]".
+    A learning rate that is not given is the optimizer's own; a schedule, the recipe's.
+    """
+
+    epochs: int
+    frozen: str | tuple[str, ...] | list[str] = ()
+    lr: float | None = None
+    encoder_lr: float | None = None
+    schedule: Part | None = None
+
+    def __post_init__(self) -> None:
+        frozen = (self.frozen,) if isinstance(self.frozen, str) else tuple(self.frozen)
+        object.__setattr__(self, "frozen", frozen)
+        if not (self.schedule is None or isinstance(self.schedule, Part)):
+            raise TypeError(f"a stage's schedule is {self.schedule!r}; write schedule=use({str(self.schedule)!r})")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(replace(self, schedule=None)) | {"schedule": self.schedule and self.schedule.to_json()}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Stage:
+        schedule = data["schedule"] and Part(**data["schedule"])
+        return Stage(**{**data, "schedule": schedule})
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """What one trial trains. `seed` is set by the program from the study and the trial."""
+    """What one trial trains. `seed` and `classes` are set by the program: from the trial, from the data."""
 
     task: str
     data: Part
     model: Part
     loss: Part
     optimizer: Part
-    epochs: int
+    epochs: int = 0  # the sum of the stages', where there are stages
     schedule: Part = Part("none")
     augment: Part = Part("none")
     batch_size: int = 8
     precision: str = "auto"  # "auto": bfloat16 where the hardware gains; "fp32"; "bf16"
     seed: int = 0
+    stages: tuple[Stage, ...] = ()
+    weights: Part = Part("none")  # "imagenet", a file, a bundle, a study; with part="encoder" or "all"
+    copies: int = 0  # augmented copies beside each original; 0: the originals themselves are augmented
+    validate_every: int = 1  # epochs
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Parts must be parts. Whether they exist and fit is asked by `tuner.check`, which knows the tables."""
+        if isinstance(self.weights, str):
+            object.__setattr__(self, "weights", Part(self.weights))
+        for name in ("stages", "classes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if odd := [stage for stage in self.stages if not isinstance(stage, Stage)]:
+            raise TypeError(f"a stage is {odd[0]!r}; write stages=[Stage(epochs=..., ...)]")
+        if self.stages and not self.epochs:
+            object.__setattr__(self, "epochs", sum(stage.epochs for stage in self.stages))
         wrong = [
             f"{name} is {value!r}; write {name}=use({value!r})"
             if isinstance(value, str)
@@ -91,19 +134,35 @@ class Recipe:
         size = self.data.args.get("image_size", 256)
         return size if isinstance(size, int) else 0
 
+    @property
+    def course(self) -> tuple[Stage, ...]:
+        """The stages, each with its schedule; a recipe without stages is one stage."""
+        stages = self.stages or (Stage(self.epochs),)
+        return tuple(replace(stage, schedule=stage.schedule or self.schedule) for stage in stages)
+
+    def lasting(self, epochs: int) -> Recipe:
+        """The same recipe with another number of epochs: the last stage is made longer or shorter."""
+        if not self.stages:
+            return replace(self, epochs=epochs)
+        *before, last = self.stages
+        last = replace(last, epochs=epochs - sum(stage.epochs for stage in before))
+        return replace(self, epochs=epochs, stages=(*before, last))
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, with the version that `from_json` checks."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         plain = {k: v.to_json() if isinstance(v, Part) else v for k, v in values.items()}
-        return {"version": VERSION, **plain}
+        lists = {"stages": [stage.to_json() for stage in self.stages], "classes": list(self.classes)}
+        return {"version": VERSION, **plain, **lists}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Recipe:
-        """The recipe written by `to_json`; ValueError when another version wrote it."""
+        """The recipe written by `to_json`; ValueError when a version wrote it that this one cannot read."""
         plain = dict(data)
-        if (version := plain.pop("version", None)) != VERSION:
+        if (version := plain.pop("version", None)) not in READS:
             raise ValueError(f"a recipe of version {version}; this tuner reads version {VERSION}")
         values: dict[str, Any] = {
             k: Part(v["name"], v["args"]) if isinstance(v, dict) else v for k, v in plain.items()
         }
-        return Recipe(**values)
+        stages = tuple(Stage.from_json(stage) for stage in values.pop("stages", ()))
+        return Recipe(**values, stages=stages)

@@ -1,4 +1,6 @@
-"""The rehearsal: the same space and code at toy size, so that a night of GPUs is not lost to a typo."""
+"""Smaller than life: the rehearsal at toy size, so that a night of GPUs is not lost to a typo; and the same
+space or table at a fraction of its size on the real data.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +13,49 @@ NUM_TRIALS = 8
 SHRINK = 8  # image size and width are divided by this,
 FEWER = 8  # epochs by this
 SMALLEST_SIDE = 32  # pixels
-WIDTHS = ("k",)  # the arguments of models that are widths
-GENERATED = {"masks": "shapes"}  # the generated dataset for each kind of targets
+BATCH = 8
+WIDTHS = ("k", "decoder", "hidden", "reduced")  # the arguments of models that are widths
+LEAST_WIDTH = 4
+GENERATED = {"masks": "shapes", "labels": "scenes", "classes": "badges"}  # a dataset for each kind of targets
 
 
 def rehearse(recipe: Recipe) -> Recipe:
-    """The toy version of a recipe: generated data, and everything that costs time divided."""
-    size = max(SMALLEST_SIDE, recipe.image_size // SHRINK)
-    args = {name: shrunk(value) if name in WIDTHS else value for name, value in recipe.model.args.items()}
-    kept = {name: value for name, value in recipe.data.args.items() if name in ("val", "split_seed")}
+    """The toy version of a recipe: generated data and weights, and everything that costs time divided."""
+    toy = reduced(recipe, SHRINK, FEWER)
+    kept = {name: value for name, value in toy.data.args.items() if name in ("val", "split_seed", "image_size")}
+    weights = recipe.weights if recipe.weights.name == "none" else Part("random", {"part": rehearsed_part(recipe)})
     return replace(
-        recipe,
-        data=Part(GENERATED[find_task(recipe.task).targets], {**kept, "image_size": size}),
-        model=Part(recipe.model.name, args),
-        epochs=max(2, round(recipe.epochs / FEWER)),
+        toy,
+        data=Part(GENERATED[find_task(recipe.task).targets], kept),
+        weights=weights,
+        batch_size=min(recipe.batch_size, BATCH),
     )
 
 
-def shrunk(value: object) -> int:
-    return max(4, int(value) // SHRINK) if isinstance(value, int) else 4
+def rehearsed_part(recipe: Recipe) -> str:
+    """The part carried from random weights: as from the real ones, and of ImageNet's the encoder."""
+    return "encoder" if recipe.weights.name == "imagenet" else str(recipe.weights.args.get("part", "all"))
+
+
+def reduced(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
+    """The recipe with image size and widths divided by `shrink`, epochs by `shorten`."""
+    if shrink > 1:
+        size = max(SMALLEST_SIDE, recipe.image_size // shrink)
+        args = {
+            name: narrow(value, shrink) if name in WIDTHS else value for name, value in recipe.model.args.items()
+        }
+        data = Part(recipe.data.name, {**recipe.data.args, "image_size": size})
+        recipe = replace(recipe, data=data, model=Part(recipe.model.name, args))
+    return shortened(recipe, shorten) if shorten > 1 else recipe
+
+
+def narrow(value: object, shrink: int) -> int:
+    return max(LEAST_WIDTH, int(value) // shrink) if isinstance(value, int) else LEAST_WIDTH
+
+
+def shortened(recipe: Recipe, shorten: int) -> Recipe:
+    """Fewer epochs, of every stage."""
+    if not recipe.stages:
+        return replace(recipe, epochs=max(2, round(recipe.epochs / shorten)))
+    stages = tuple(replace(stage, epochs=max(1, round(stage.epochs / shorten))) for stage in recipe.stages)
+    return replace(recipe, stages=stages, epochs=sum(stage.epochs for stage in stages))

@@ -40,6 +40,11 @@ class Run:
     def predictions(self) -> Path:
         return self.folder / "predictions.png"
 
+    @property
+    def confusion(self) -> Path:
+        """The confusion matrix of the best epoch."""
+        return self.folder / "confusion.csv"
+
     def make(self) -> Run:
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -41,11 +41,19 @@ class Plan:
     rehearsal: bool
     seed: int
     parameters: dict[str, dict[str, Any]]
+    listed: str = ""  # "table NAME" or "longer NAME": its trials are given and not drawn
     key: str = ""  # drawn when the study is created: tells it from others of its name, in run folders
+    listed: str = ""  # "table NAME" or "longer NAME": its trials are given, not drawn, and never pruned
+    shrink: int = 1  # image size and widths are divided by this,
+    shorten: int = 1  # epochs by this
 
     @staticmethod
-    def of(space: str, goal: Goal, data: str, rehearsal: bool, seed: int, draws: Draws) -> Plan:
-        return Plan(space, goal, data, rehearsal, seed, draws.parameters)
+    def of(
+        space: str, goal: Goal, data: str, rehearsal: bool, seed: int, draws: Draws,
+        listed: str = "", shrink: int = 1, shorten: int = 1,
+    ) -> Plan:  # fmt: skip
+        parameters = draws.parameters
+        return Plan(space, goal, data, rehearsal, seed, parameters, listed=listed, shrink=shrink, shorten=shorten)
 
 
 @dataclass(frozen=True)
@@ -177,6 +185,9 @@ def compare(name: str, old: Plan, new: Plan) -> None:
             ("data", old.data, new.data),
             ("goal", str(old.goal), str(new.goal)),
             ("rehearsal", old.rehearsal, new.rehearsal),
+            ("list of trials", old.listed or "none", new.listed or "none"),
+            ("shrink", old.shrink, new.shrink),
+            ("shorten", old.shorten, new.shorten),
         )
         if before != after
     ]
@@ -207,11 +218,14 @@ def sampler(plan: Plan, worker: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=mix(plan.seed, "sampler", worker), n_startup_trials=NUM_RANDOM)
 
 
-def pruner() -> optuna.pruners.BasePruner:
+def pruner(plan: Plan) -> optuna.pruners.BasePruner:
     """Successive halving by epochs, rungs at 1, 3, 9, 27, 81: explicit, so it prunes from the start.
 
-    Trials of 15 and of 100 epochs are compared at the same epoch, and each ends at its own last one.
+    Trials of 15 and of 100 epochs are compared at the same epoch, and each ends at its own last one. A list
+    is trained whole: its numbers stand beside others'.
     """
+    if plan.listed:
+        return optuna.pruners.NopPruner()
     return optuna.pruners.SuccessiveHalvingPruner(
         min_resource=FIRST_RUNG, reduction_factor=REDUCTION, min_early_stopping_rate=0, bootstrap_count=0
     )

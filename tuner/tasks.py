@@ -1,39 +1,102 @@
-"""The table of tasks: what a target is, how many outputs a model has, how it is scored.
+"""The table of tasks: what a target is, how many outputs a model has, how it is scored and shown.
 
 Free of torch, so that a goal can be checked without loading it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tuner.errors import PartError, near
+from tuner.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Task:
-    """`targets` is what a dataset must hold; `metrics` are the names a goal may take.
+    """`targets` is what a dataset must hold; `metrics` are the names a goal may take, with what they mean.
 
-    `counts` and `scores` name the two halves of scoring in "module:function" form: counts on the
-    device for each batch, scores once from their sum.
+    The rest are names in "module:function" form. `target` shapes what the dataset gives for the loss.
+    `counts` and `scores` are the two halves of scoring: counts on the device for each batch, scores once
+    from their sum. `guess` turns logits into what a picture of the prediction needs.
     """
 
     name: str
-    targets: str
-    outputs: int
-    metrics: tuple[str, ...]
+    targets: str  # "masks" of 0 and 1, "labels" (a class number at each pixel), "classes" (one number)
+    metrics: Mapping[str, str]
+    target: str
     counts: str
     scores: str
+    guess: str
+
+    def outputs(self, recipe: Recipe) -> int:
+        """How many numbers a model gives, for each pixel or for the image."""
+        return 1 if self.name == "binary" else len(recipe.classes)
+
+    @property
+    def shape(self) -> str:
+        """What a model gives: "masks" of the image's size, or one row of numbers a "class"."""
+        return "classes" if self.targets == "classes" else "masks"
 
 
+LOSS = {"loss": "the recipe's own loss, mean over the images; the only one to be minimized"}
+BINARY_METRICS = {
+    "iou": "intersection over union of the foreground, over all pixels of the data set",
+    "dice": "2 x intersection over the sum of both areas, over all pixels of the data set; the same as f1",
+    "image_iou": "intersection over union of each image, mean over the images; 1 where nothing is there nor found",
+    "image_dice": "Dice of each image, mean over the images; 1 where nothing is there nor found",
+    "accuracy": "share of the pixels that are right",
+    "precision": "share of what was found that is right",
+    "recall": "share of what was there that was found",
+    "f1": "harmonic mean of precision and recall; the same as dice",
+}
+LABEL_METRICS = {
+    "miou": "intersection over union of each class over all pixels of the data set, mean over the classes there or found",
+    "dice": "Dice of each class over all pixels of the data set, mean over the classes there or found; the same as f1",
+    "image_iou": "intersection over union, mean over the classes there or found in an image, then over the images",
+    "image_dice": "Dice, mean over the classes there or found in an image, then over the images",
+    "accuracy": "share of the pixels that are right",
+    "precision": "share of what was called a class that is it, mean over the classes there or found",
+    "recall": "share of a class that was found, mean over the classes there or found",
+    "f1": "harmonic mean of precision and recall, mean over the classes there or found; the same as dice",
+    "map": "average precision of each class over all pixels, mean over the classes there (validation only)",
+}
+CLASS_METRICS = {
+    "accuracy": "share of the images that are right; the same as top1",
+    "top1": "share of the images whose likeliest class is right; the same as accuracy",
+    "top5": "share of the images whose class is among the five likeliest",
+    "precision": "share of what was called a class that is it, mean over the classes there or found",
+    "recall": "share of a class that was found, mean over the classes there or found",
+    "f1": "harmonic mean of precision and recall, mean over the classes there or found",
+    "map": "average precision of each class, mean over the classes there (validation only)",
+}
 TASKS = {
     "binary": Task(
         name="binary",
         targets="masks",
-        outputs=1,
-        metrics=("loss", "iou", "accuracy", "precision", "recall", "f1"),
+        metrics={**LOSS, **BINARY_METRICS},
+        target="tuner.metrics:mask_target",
         counts="tuner.metrics:binary_counts",
         scores="tuner.metrics:binary_scores",
+        guess="tuner.metrics:binary_guess",
+    ),
+    "multiclass": Task(
+        name="multiclass",
+        targets="labels",
+        metrics={**LOSS, **LABEL_METRICS},
+        target="tuner.metrics:class_target",
+        counts="tuner.metrics:label_counts",
+        scores="tuner.metrics:label_scores",
+        guess="tuner.metrics:class_guess",
+    ),
+    "classification": Task(
+        name="classification",
+        targets="classes",
+        metrics={**LOSS, **CLASS_METRICS},
+        target="tuner.metrics:class_target",
+        counts="tuner.metrics:class_counts",
+        scores="tuner.metrics:class_scores",
+        guess="tuner.metrics:class_guess",
     ),
 }
 

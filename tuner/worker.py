@@ -18,6 +18,7 @@ import threading
 import traceback
 import uuid
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +36,7 @@ from tuner.data.survey import Progress
 from tuner.errors import (
     DataError,
     FilesError,
+    PartError,
     SpaceChanged,
     StorageError,
     StudyError,
@@ -47,8 +49,9 @@ from tuner.orders import Orders, digest
 from tuner.recipe import Recipe
 from tuner.runs import Home, Run, commit_of
 from tuner.space import Space, load_space
+from tuner.starts import find_start
 from tuner.study import Joined, pruner, rejoin, sampler
-from tuner.train.loop import Outcome
+from tuner.train.loop import Outcome, evaluate
 from tuner.train.memory import MicroBatches, keep_pages, release
 from tuner.train.precision import device_name, find_device, keep_to
 
@@ -219,9 +222,11 @@ class Worker:
         recipe = objective.choose(self.space, self.joined.plan, trial)
         self.tell(state="preparing", number=trial.number, steps=recipe.epochs, params=trial.params)
         data = self.shelf.data_for(recipe)
+        recipe = replace(recipe, classes=data.classes)
+        start = self.find_start(recipe)
         notes.begin(trial, recipe, data, self.commit)
         self.tell(state="training", step=0, steps=recipe.epochs)
-        outcome = objective.run_trial(self.joint, trial, recipe, data, run)
+        outcome = objective.run_trial(self.joint, trial, recipe, data, run, start)
         if outcome.end == "stopped":
             log.info("trial %d: stopped at epoch %d, put back", trial.number, outcome.progress.epoch)
             return
@@ -231,8 +236,9 @@ class Worker:
         """Pictures, notes and artifacts first: a finished trial cannot be written on."""
         rows = overview.history(self.engine, trial._trial_id)
         with writing(run.folder):
-            notes.pictures(trial, self.joined.plan.goal, rows, data, run, outcome, self.home.artifacts)
-        notes.end(trial, outcome, socket.gethostname(), device_name(self.device))
+            notes.pictures(trial, recipe, self.joined.plan.goal, rows, data, run, outcome, self.home.artifacts)
+        test = self.test_scores(recipe, run) if outcome.end == "finished" else {}
+        notes.end(trial, outcome, socket.gethostname(), device_name(self.device), test)
         records.still_mine(self.engine, trial._trial_id, self.name)
         if outcome.end == "pruned":
             self.joined.study.tell(trial, state=TrialState.PRUNED)
@@ -243,6 +249,21 @@ class Worker:
         notes.describe(trial, recipe, self.joined.plan.goal, rows, outcome.progress.best_epoch)
         log.info("trial %d: %s, best %s at epoch %d", trial.number, outcome.end,
                  outcome.progress.best_value, outcome.progress.best_epoch)  # fmt: skip
+
+    def find_start(self, recipe: Recipe) -> Path | None:
+        """The file of earlier weights that a recipe begins from; a missing one fails the trial alone."""
+        try:
+            info = overview.find_study(self.engine, self.orders.study)
+            return find_start(recipe.weights.name, self.engine, self.home, info)
+        except PartError as error:
+            raise TrialFailed(str(error)) from error
+
+    def test_scores(self, recipe: Recipe, run: Run) -> dict[str, float]:
+        """What the best weights score on the test split; only a published table asks for it, never a search."""
+        if not self.joined.plan.listed.startswith("table"):
+            return {}
+        data = self.shelf.test_for(recipe)
+        return evaluate(recipe, data, run.best, self.device, self.joint.micro_batches).metrics if data else {}
 
     def fail(self, trial: optuna.Trial, run: Run, reason: str) -> None:
         """End a trial as failed, with the reason on it."""

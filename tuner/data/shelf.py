@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tuner.data.cache import Cached, cached
@@ -22,11 +23,26 @@ class Shelf:
 
     def data_for(self, recipe: Recipe) -> Cached:
         """The decoded data of a recipe, at its image size."""
-        part, size = recipe.data, recipe.image_size
-        name = str(part.without("image_size"))
+        name = str(recipe.data.without("image_size"))
         if name not in self.sources:
-            source = open_data(part)
-            self.sources[name] = source, survey(source, self.folder, self.progress("reading"))
+            self.put(name, open_data(recipe.data))
+        return self.decoded(name, recipe.image_size)
+
+    def test_for(self, recipe: Recipe) -> Cached | None:
+        """The test split as a validation split; None where the dataset has none. No search asks for it."""
+        name = f"test of {recipe.data.without('image_size')}"
+        if name not in self.sources:
+            source = open_data(recipe.data)
+            items = tuple(replace(item, split="val") for item in source.split("test"))
+            if not items:
+                return None
+            self.put(name, replace(source, items=items))
+        return self.decoded(name, recipe.image_size)
+
+    def put(self, name: str, source: Source) -> None:
+        self.sources[name] = source, survey(source, self.folder, self.progress("reading"))
+
+    def decoded(self, name: str, size: int) -> Cached:
         source, found = self.sources[name]
         if (name, size) not in self.caches:
             self.caches[name, size] = cached(

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,17 @@ from torch import Tensor
 
 from tuner.data.batches import Batches
 from tuner.data.cache import Cached
-from tuner.errors import TrialFailed
+from tuner.errors import PartError, TrialFailed
 from tuner.goal import Goal
+from tuner.metrics import confusion
 from tuner.optims import advance
+from tuner.parts import locate
 from tuner.recipe import Recipe
 from tuner.runs import Run
 from tuner.train import checkpoint, memory
 from tuner.train.scoring import Totals
 from tuner.train.trainer import Trainer
+from tuner.train.weights import begin_from
 
 log = logging.getLogger("tuner")
 NUM_SAMPLES = 6  # validation images whose prediction is kept at the best epoch
@@ -34,7 +38,7 @@ class EpochReport:
     """What one epoch gave. `metrics` are named 'train_loss', 'val_iou', ..."""
 
     epoch: int  # 1 is the first
-    value: float  # the goal's metric
+    value: float | None  # the goal's metric; None in an epoch that was not validated
     metrics: dict[str, float]
     seconds: float
     images_per_second: float
@@ -51,7 +55,9 @@ class Progress:
     best_value: float | None = None
     best_epoch: int = 0
     last_value: float | None = None
-    samples: Tensor | None = None  # predicted samples at the best epoch, as bytes
+    samples: Tensor | None = None  # what was predicted for the samples at the best epoch
+    confusion: list[list[int]] | None = None  # at the best epoch: a row for each true class
+    carried: str = ""  # what came over from earlier weights
     totals: dict[str, Any] | None = None  # of the epoch under way
     spent: float = 0.0  # seconds of the epoch under way before an interruption
 
@@ -76,19 +82,37 @@ def train(
     micro_batches: memory.MicroBatches,
     on_epoch: Callable[[EpochReport], bool],
     stopped: Callable[[], bool] = lambda: False,
+    start: Path | None = None,
 ) -> Outcome:
     """Train from scratch or from the run's checkpoint. `on_epoch` may answer True: prune here.
 
-    `stopped` is asked before every step; then all is saved and the outcome is "stopped".
+    `stopped` is asked before every step; then all is saved and the outcome is "stopped". `start` is the file
+    of the recipe's `weights`, where they are neither ImageNet's nor none.
     """
-    batches = Batches(data, recipe.batch_size, recipe.seed, recipe.augment, pin=device.type == "cuda")
+    batches = batches_of(recipe, data, device)
     memory.reset_peak(device)
     with memory.told(recipe):
-        trainer = Trainer(recipe, device, micro_batches)
-        trainer.origin = f"{data.fingerprint} {json.dumps(recipe.to_json(), sort_keys=True)}"
-        progress = resume(trainer, run)
+        trainer = Trainer(recipe, device, micro_batches, lambda: data.shares())
+        trainer.origin = origin(recipe, data)
+        progress = resume(trainer, run, start)
         end = epochs(trainer, batches, progress, goal, run, on_epoch, stopped)
     return Outcome(end, progress, str(trainer.dtype).removeprefix("torch."), trainer.micro)
+
+
+def batches_of(recipe: Recipe, data: Cached, device: torch.device) -> Batches:
+    return Batches(
+        data,
+        recipe.batch_size,
+        recipe.seed,
+        recipe.augment,
+        copies=recipe.copies,
+        pin=device.type == "cuda",
+    )
+
+
+def origin(recipe: Recipe, data: Cached) -> str:
+    """What is trained on what. How long does not matter: a finished trial can be trained longer."""
+    return f"{data.fingerprint} {json.dumps(recipe.lasting(0).to_json(), sort_keys=True)}"
 
 
 def epochs(
@@ -122,54 +146,96 @@ def one_epoch(
 ) -> EpochReport | None:
     """One epoch from where it stands; None when it was stopped, with all saved."""
     began = time.perf_counter() - progress.spent
-    totals = Totals(trainer.task, trainer.device)
+    trainer.enter(progress.epoch)
+    totals = Totals(trainer.task, trainer.device, trainer.recipe.classes)
     if progress.totals:
         totals.restore(progress.totals)
-    trainer.model.train()
+    trainer.begin_training()
     for images, targets in batches.train(progress.epoch, progress.step):
         if stopped():
             interrupted(trainer, progress, totals, began, run)
             return None
         trainer.step(images, targets, totals)
         progress.step += 1
-    scored = validate(trainer, batches, stopped)
+    scored = validate(trainer, batches, stopped) if is_validated(trainer.recipe, progress.epoch) else NOTHING
     if scored is None:
         interrupted(trainer, progress, totals, began, run)
         return None
-    metrics = totals.scores("train") | scored[0]
+    metrics = totals.scores("train") | scored.metrics
     seconds = time.perf_counter() - began
     check_finite(trainer.recipe, progress.epoch, metrics)
     lr = float(trainer.optimizer.param_groups[0]["lr"])  # the one this epoch was trained with
-    advance(trainer.schedule, metrics["val_loss"])
-    value = metrics[f"val_{goal.metric}"]
-    keep_best(trainer, progress, goal, value, scored[1], run)
+    advance(trainer.schedule, metrics.get("val_loss"))
+    value = metrics.get(f"val_{goal.metric}")
+    if value is not None:
+        keep_best(trainer, progress, goal, value, scored, run)
+    seen = totals.images + scored.images
     return EpochReport(
         epoch=progress.epoch,
         value=value,
         metrics=metrics,
         seconds=seconds,
-        images_per_second=(totals.images + len(batches.data.val)) / seconds,
+        images_per_second=seen / seconds,
         peak_memory=memory.peak_bytes(trainer.device),
         lr=lr,
     )
 
 
+def is_validated(recipe: Recipe, epoch: int) -> bool:
+    """Every n-th epoch as the recipe says, and the last one always."""
+    return epoch % recipe.validate_every == 0 or epoch == recipe.epochs
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a pass over a split gave: metrics, the samples' predictions, the confusion matrix."""
+
+    metrics: dict[str, float]
+    samples: Tensor | None = None
+    confusion: list[list[int]] | None = None
+    images: int = 0
+
+
+NOTHING = Scored({})
+
+
 @torch.inference_mode()
 def validate(
-    trainer: Trainer, batches: Batches, stopped: Callable[[], bool]
-) -> tuple[dict[str, float], Tensor] | None:
-    """The metrics of the validation split and the probabilities of its samples; None when stopped."""
+    trainer: Trainer, batches: Batches, stopped: Callable[[], bool] = lambda: False, prefix: str = "val"
+) -> Scored | None:
+    """Score the validation split; None when stopped."""
     trainer.model.eval()
-    totals = Totals(trainer.task, trainer.device)
+    totals = Totals(trainer.task, trainer.device, trainer.recipe.classes, full=True)
+    guess = locate("guess", {}, trainer.task.guess)
     wanted, kept, seen = set(sample_positions(len(batches.data.val))), [], 0
     for images, targets in batches.val():
         if stopped():
             return None
         for loss, logits, target in trainer.validate(images, targets):
             totals.add(loss, logits, target)
-            kept += [logits[i, 0] for i in range(len(logits)) if seen + i in wanted]
+            here = [at for at in range(len(logits)) if seen + at in wanted]
+            if here:
+                kept.append(guess(logits[here]))
             seen += len(logits)
-    return totals.scores("val"), torch.stack(kept).sigmoid()
+    counts = totals.counts.tolist() if totals.counts is not None else []
+    matrix = confusion(counts, trainer.task.outputs(trainer.recipe))
+    return Scored(totals.scores(prefix), torch.cat(kept).cpu(), matrix, seen)
+
+
+def evaluate(
+    recipe: Recipe, data: Cached, weights: Path, device: torch.device, micro_batches: memory.MicroBatches
+) -> Scored:
+    """Score saved weights on a split that is given as the validation split of `data`."""
+    with memory.told(recipe):
+        trainer = Trainer(recipe, device, micro_batches, data.shares)
+        checkpoint.load_weights(trainer.model, weights)
+        scored = validate(trainer, batches_of(recipe, data, device), prefix="test")
+    assert scored is not None  # nobody stops it
+    return Scored(unprefixed(scored.metrics), scored.samples, scored.confusion, scored.images)
+
+
+def unprefixed(metrics: dict[str, float]) -> dict[str, float]:
+    return {name.partition("_")[2]: value for name, value in metrics.items()}
 
 
 def sample_positions(number: int) -> list[int]:
@@ -177,19 +243,19 @@ def sample_positions(number: int) -> list[int]:
     return sorted({int(at) for at in np.linspace(0, number - 1, min(number, NUM_SAMPLES))})
 
 
-def keep_best(trainer: Trainer, progress: Progress, goal: Goal, value: float, samples: Tensor, run: Run) -> None:
+def keep_best(trainer: Trainer, progress: Progress, goal: Goal, value: float, scored: Scored, run: Run) -> None:
     """Keep the weights and predictions of the best epoch so far."""
     progress.last_value = value
     if goal.better(value, progress.best_value):
         progress.best_value, progress.best_epoch = value, progress.epoch
-        progress.samples = (samples * 255).round().byte().cpu()
+        progress.samples, progress.confusion = scored.samples, scored.confusion
         checkpoint.save_weights(trainer.model, run.best)
 
 
 def check_finite(recipe: Recipe, epoch: int, metrics: dict[str, float]) -> None:
     """A loss that is not a number ends the trial, with what led to it."""
     for name in ("train_loss", "val_loss"):
-        if not math.isfinite(metrics[name]):
+        if not math.isfinite(metrics.get(name, 0.0)):
             raise TrialFailed(
                 f"{name} is {metrics[name]} at epoch {epoch} with {recipe.optimizer}, loss {recipe.loss}, "
                 f"model {recipe.model}, {recipe.image_size} px"
@@ -206,13 +272,15 @@ def save(trainer: Trainer, progress: Progress, run: Run) -> None:
     checkpoint.save(run, {**trainer.state(), "origin": trainer.origin, "progress": vars(progress).copy()})
 
 
-def resume(trainer: Trainer, run: Run) -> Progress:
+def resume(trainer: Trainer, run: Run, start: Path | None) -> Progress:
     """Continue from the run's checkpoint, or begin."""
     state = checkpoint.load(run, trainer.device)
-    if state is None:
-        return Progress()
-    if state.get("origin") != trainer.origin:
+    if state and state.get("origin") == trainer.origin:
+        trainer.restore(state)
+        return Progress(**state["progress"])
+    if state:
         log.warning("the recipe or the data is not the checkpoint's: beginning anew")
-        return Progress()
-    trainer.restore(state)
-    return Progress(**state["progress"])
+    try:
+        return Progress(carried=begin_from(trainer.model, trainer.recipe, start))
+    except PartError as error:
+        raise TrialFailed(str(error)) from error

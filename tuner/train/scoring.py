@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,15 +11,16 @@ from torch import Tensor
 from tuner.parts import locate
 from tuner.tasks import Task
 
-Counts = Callable[[Tensor, Tensor], Tensor]
+Counts = Callable[[Tensor, Tensor, bool], Tensor]
 
 
 class Totals:
-    """The summed loss, the summed counts, and over how many images."""
+    """The summed loss, the summed counts, and over how many images. `full` counts for every metric."""
 
-    def __init__(self, task: Task, device: torch.device) -> None:
+    def __init__(self, task: Task, device: torch.device, classes: Sequence[str] = (), full: bool = False) -> None:
         self.counts_of: Counts = locate("scoring", {}, task.counts)
         self.scores_of = locate("scoring", {}, task.scores)
+        self.classes, self.full = classes, full
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
         self.counts: Tensor | None = None
         self.images = 0
@@ -27,7 +28,7 @@ class Totals:
     def add(self, loss: Tensor, logits: Tensor, target: Tensor) -> None:
         """Count one batch without waiting for the device. `loss` is its mean."""
         number = logits.shape[0]
-        counts = self.counts_of(logits.detach(), target)
+        counts = self.counts_of(logits.detach(), target, self.full)
         self.loss += loss.detach().double() * number
         self.counts = counts if self.counts is None else self.counts + counts
         self.images += number
@@ -35,7 +36,8 @@ class Totals:
     def scores(self, prefix: str) -> dict[str, float]:
         """The loss and every metric, named 'val_iou' and so on. Waits for the device."""
         counts = self.counts.tolist() if self.counts is not None else []
-        values = {"loss": float(self.loss) / max(self.images, 1), **self.scores_of(counts)}
+        scores = self.scores_of(counts, self.classes, self.full)
+        values = {"loss": float(self.loss) / max(self.images, 1), **scores}
         return {f"{prefix}_{name}": float(value) for name, value in values.items()}
 
     def state(self) -> dict[str, Any]:

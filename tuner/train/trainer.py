@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -12,14 +13,15 @@ from torch import Tensor, nn
 from tuner.errors import TrialFailed
 from tuner.losses import LOSSES
 from tuner.models import MODELS
-from tuner.optims import OPTIMIZERS, SCHEDULES, Schedule
-from tuner.parts import build
+from tuner.optims import SCHEDULES, Schedule
+from tuner.parts import build, locate
 from tuner.recipe import Recipe
 from tuner.tasks import Task, find_task
 from tuner.train import checkpoint
 from tuner.train.memory import MicroBatches, is_out_of_memory, release, said
 from tuner.train.precision import resolve
 from tuner.train.scoring import Totals
+from tuner.train.stages import freeze, make_optimizer, train_mode
 
 CHANNELS = 3
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, in bytes: what pretrained encoders expect
@@ -31,20 +33,47 @@ log = logging.getLogger("tuner")
 class Trainer:
     """Built from a recipe and its seed; the same recipe gives the same weights and the same steps."""
 
-    def __init__(self, recipe: Recipe, device: torch.device, micro_batches: MicroBatches) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: torch.device,
+        micro_batches: MicroBatches,
+        shares: Callable[[], Sequence[float]],
+    ) -> None:
         checkpoint.seed_all(recipe.seed)
         self.recipe, self.device, self.micro_batches = recipe, device, micro_batches
         self.task: Task = find_task(recipe.task)
+        self.target = locate("target", {}, self.task.target)
         self.dtype = resolve(recipe.precision, device)
         self.model = build_model(recipe, self.task).to(device).to(memory_format=torch.channels_last)
-        self.loss = build("loss", LOSSES, recipe.loss, self.task.name)
-        self.optimizer: torch.optim.Optimizer = build(
-            "optimizer", OPTIMIZERS, recipe.optimizer, self.model.parameters()
-        )
-        self.schedule: Schedule = build("schedule", SCHEDULES, recipe.schedule, self.optimizer, recipe.epochs)
+        self.trainable = {name for name, p in self.model.named_parameters() if p.requires_grad}
+        self.learn: Callable[..., None] | None = getattr(self.model, "learn", None)  # instead of descending
+        self.loss = build("loss", LOSSES, recipe.loss, self.task.name, shares)
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(device)
         self.micro = micro_batches.known(recipe, device)
         self.normalise = normaliser(device)
         self.origin = ""  # what is trained on what: a checkpoint of another origin is not taken up
+        self.ends = list(accumulate(stage.epochs for stage in recipe.course))
+        self.stage = -1
+        self.enter(1)
+
+    def enter(self, epoch: int) -> None:
+        """Begin the stage that an epoch falls in, unless it is at hand: what rests, optimizer, schedule."""
+        at = next((at for at, end in enumerate(self.ends) if epoch <= end), len(self.ends) - 1)
+        if at == self.stage:
+            return
+        stage = self.recipe.course[at]
+        self.stage = at
+        self.resting = freeze(self.model, stage.frozen, self.trainable)
+        self.optimizer: torch.optim.Optimizer = make_optimizer(self.model, self.recipe.optimizer, stage)
+        self.schedule: Schedule = build(
+            "schedule", SCHEDULES, stage.schedule or self.recipe.schedule, self.optimizer, stage.epochs
+        )
+
+    def begin_training(self) -> None:
+        """Training mode, for all but what rests."""
+        train_mode(self.model, self.resting)
 
     def step(self, images: Tensor, targets: Tensor, totals: Totals) -> None:
         """One optimizer step on a batch of bytes; in smaller pieces when it does not fit."""
@@ -75,7 +104,10 @@ class Trainer:
         done = []
         for piece, truth in self.pieces(images, targets):
             loss, logits, target = self.score(piece, truth)
-            (loss * (len(piece) / len(images))).backward()
+            if self.learn:
+                self.learn(piece, target)
+            else:
+                (loss * (len(piece) / len(images))).backward()
             done.append((loss.detach(), logits.detach(), target))
         return done
 
@@ -92,7 +124,7 @@ class Trainer:
         target = targets.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
             logits = self.model(batch)
-        return logits.float(), target.unsqueeze(1).float()
+        return logits.float(), self.target(target)
 
     def halve(self, failed: str) -> None:
         """Try half the micro-batch from now on, and tell the next trials of this shape."""
@@ -108,19 +140,23 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "stage": self.stage,
             "micro": self.micro,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint; at the border of two stages the next one begins with a fresh optimizer."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.enter(state["progress"]["epoch"])
+        if state.get("stage", 0) == self.stage:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
         self.micro = state["micro"]
         checkpoint.restore_random(state["random"])
 
 
 def build_model(recipe: Recipe, task: Task) -> nn.Module:
-    model: nn.Module = build("model", MODELS, recipe.model, CHANNELS, task.outputs)
+    model: nn.Module = build("model", MODELS, recipe.model, CHANNELS, task.outputs(recipe))
     return model
 
 

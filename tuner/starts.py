@@ -1,0 +1,78 @@
+"""Where a recipe's `weights` are: a file, a bundle, or a trial of a study in the same storage."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sqlalchemy.engine import Engine
+
+from tuner import overview
+from tuner.errors import PartError, StudyError, some
+from tuner.overview import StudyInfo
+from tuner.runs import Home
+
+KNOWN = ("none", "imagenet", "random")  # need no file of ours
+SUFFIXES = (".safetensors", ".pth", ".pt")
+BUNDLED = "weights.safetensors"
+
+
+def find_start(name: str, engine: Engine | None, home: Home, here: StudyInfo | None) -> Path | None:
+    """The file of the weights of that name, or None where none is needed.
+
+    A name is a file or a bundle's folder; "STUDY" for the best trial of a study, "STUDY#12" for its trial
+    12, "#12" for trial 12 of the study itself, `here`.
+    """
+    if name in KNOWN:
+        return None
+    if is_file(name):
+        return find_file(Path(name).expanduser())
+    if engine is None:
+        raise PartError(missing(name, []))
+    study, _, number = name.partition("#")
+    if number and not number.isdecimal():
+        raise PartError(f"weights '{name}': after # the number of a trial is needed.")
+    info = find_info(study, name, engine, here)
+    trial = int(number) if number else overview.best_number(engine, info)
+    if trial is None:
+        raise PartError(f"weights '{name}': study '{info.name}' has no finished trial yet.")
+    file = home.run(info.name, info.key, trial).best
+    if not file.is_file():
+        raise PartError(
+            f"weights '{name}': trial {trial} of '{info.name}' has no weights at {file}. It must be a finished "
+            "trial, trained in this --home."
+        )
+    return file
+
+
+def is_file(name: str) -> bool:
+    return os.sep in name or name.startswith((".", "~")) or name.endswith(SUFFIXES) or Path(name).is_dir()
+
+
+def find_file(path: Path) -> Path:
+    """A file of weights, or the one in a bundle."""
+    inside = path / BUNDLED if path.is_dir() else path
+    if not inside.is_file():
+        what = f"holds no {BUNDLED}: it is no bundle" if path.is_dir() else "is not there"
+        raise PartError(
+            f"weights {path}: it {what}. Give a file ({', '.join(SUFFIXES)}), a bundle's folder, or a study."
+        )
+    return inside.absolute()
+
+
+def find_info(study: str, name: str, engine: Engine, here: StudyInfo | None) -> StudyInfo:
+    if not study:
+        if here is None:
+            raise PartError(f"weights '{name}' name a trial of the study itself, which is not there yet.")
+        return here
+    try:
+        return overview.find_study(engine, study)
+    except StudyError as error:
+        raise PartError(missing(name, [info.name for info in overview.all_studies(engine)])) from error
+
+
+def missing(name: str, studies: list[str]) -> str:
+    return (
+        f"weights '{name}' are no file, and no study of that name is in this storage (studies: "
+        f'{some(studies) or "none"}). Train it first, or give "imagenet", "none", a file or a bundle.'
+    )

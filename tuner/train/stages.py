@@ -1,0 +1,75 @@
+"""Stages of training: which modules rest, and how fast each of the others learns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from tuner.errors import PartError, near, some
+from tuner.optims import OPTIMIZERS
+from tuner.parts import build
+from tuner.recipe import Part, Stage
+
+FROZEN = re.compile(r"([\w.]+)(?:\[(-?\d*):(-?\d*)\])?")  # "encoder", "encoder[:-10]"
+
+
+def modules_named(model: nn.Module, name: str) -> list[nn.Module]:
+    """The modules a stage names: one of the model, or a slice of one's layers in their order."""
+    found = FROZEN.fullmatch(name)
+    if not found:
+        raise PartError(
+            f"a stage freezes {name!r}; the name of a module is needed, or its layers: 'encoder[:-10]'."
+        )
+    path, first, last = found.groups()
+    known = dict(model.named_modules())
+    if path not in known:
+        own = [child for child, _ in model.named_children()]
+        raise PartError(
+            f"a stage freezes '{path}', which the model has not.{near(path, own)} It has: {some(own, 12)}."
+        )
+    if first is None:
+        return [known[path]]
+    layers = list(known[path].children())
+    chosen = layers[slice(int(first) if first else None, int(last) if last else None)]
+    if not chosen:
+        raise PartError(f"a stage freezes '{name}', which is none of the {len(layers)} layers of '{path}'.")
+    return chosen
+
+
+def freeze(model: nn.Module, names: Sequence[str], trainable: set[str]) -> list[nn.Module]:
+    """Let the named modules rest, and the others learn as far as they ever do; the modules that rest."""
+    resting = [module for name in names for module in modules_named(model, name)]
+    still = {id(parameter) for module in resting for parameter in module.parameters()}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trainable and id(parameter) not in still)
+        parameter.grad = None
+    return resting
+
+
+def train_mode(model: nn.Module, resting: Sequence[nn.Module]) -> None:
+    """Training mode; what rests keeps its batch-norm statistics and drops nothing."""
+    model.train()
+    for module in resting:
+        module.eval()
+
+
+def make_optimizer(model: nn.Module, part: Part, stage: Stage) -> Any:
+    """The optimizer of a stage, over what learns in it; the encoder in a group of its own, with its own lr."""
+    if stage.lr is not None:
+        part = Part(part.name, {**part.args, "lr": stage.lr})
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not learning and any(True for _ in model.parameters()):
+        raise PartError(f"a stage freezes everything: {', '.join(stage.frozen)}. Leave something to train.")
+    if not learning:  # a model that counts instead of descending
+        return build("optimizer", OPTIMIZERS, part, [nn.Parameter(next(model.buffers()).new_zeros(()))])
+    if stage.encoder_lr is None:
+        return build("optimizer", OPTIMIZERS, part, list(learning.values()))
+    if not any(name.startswith("encoder.") for name in dict(model.named_parameters())):
+        raise PartError("a stage gives encoder_lr, and the model has no part named encoder.")
+    encoder = [p for name, p in learning.items() if name.startswith("encoder.")]
+    rest = [p for name, p in learning.items() if not name.startswith("encoder.")]
+    groups = [{"params": rest}] * bool(rest) + [{"params": encoder, "lr": stage.encoder_lr}] * bool(encoder)
+    return build("optimizer", OPTIMIZERS, part, groups)

@@ -1,0 +1,136 @@
+"""Begin from weights that were trained before: which tensors are carried over, which are not, and why not."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tuner.errors import PartError, some
+from tuner.recipe import Recipe
+from tuner.tasks import find_task
+
+log = logging.getLogger("tuner")
+PARTS = ("encoder", "all")
+ENCODER = "encoder."
+COUNTER = "num_batches_tracked"  # of batch norms: older files lack it, and nothing depends on it
+OTHER_CLASSES = 19  # of the model whose random weights a rehearsal begins from
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What goes from a file into a model; `left` of the file's tensors are not used, `fresh` of the model's new."""
+
+    tensors: Tensors
+    left: int
+    fresh: int
+    part: str
+    where: str
+
+    def __str__(self) -> str:
+        of = f" of the {self.part}" if self.part != "all" else ""
+        return (
+            f"{len(self.tensors)} tensors{of} carried from {self.where}; {self.left} of the file left behind, "
+            f"{self.fresh} of the model begin fresh"
+        )
+
+
+def begin_from(model: nn.Module, recipe: Recipe, source: Path | None) -> str:
+    """Carry what the recipe's `weights` say into a fresh model; a line that tells what came over."""
+    if recipe.weights.name == "none":
+        return ""
+    carried = carry(model, recipe, source)
+    model.load_state_dict({**model.state_dict(), **carried.tensors})
+    log.info("weights: %s", carried)
+    return str(carried)
+
+
+def carry(model: nn.Module, recipe: Recipe, source: Path | None) -> Carried:
+    """What would be carried; PartError when the file is of another architecture, naming what differs."""
+    tensors, where = offered(model, recipe, source)
+    part = part_of(recipe)
+    wanted = {k: v for k, v in model.state_dict().items() if part == "all" or k.startswith(ENCODER)}
+    if not wanted:
+        raise PartError(f'weights from {where}: {recipe.model.name} has no part named encoder. Use part="all".')
+    if part == "encoder" and not any(name.startswith(ENCODER) for name in tensors):
+        tensors = {ENCODER + name: value for name, value in tensors.items()}  # a file of an encoder alone
+    fits = {k: v for k, v in tensors.items() if k in wanted and v.shape == wanted[k].shape}
+    if wrong := differences(wanted, tensors):
+        raise PartError(
+            f"weights from {where} do not fit {recipe.model}: {len(fits)} of {len(wanted)} tensors "
+            f"do. {wrong}{hint(part, wanted, fits)}"
+        )
+    return Carried(fits, len(tensors) - len(fits), len(model.state_dict()) - len(fits), part, where)
+
+
+def part_of(recipe: Recipe) -> str:
+    """What is carried: the encoder alone for ImageNet's, else as given."""
+    if recipe.weights.name == "imagenet":
+        return "encoder"
+    return str(recipe.weights.args.get("part", "all"))
+
+
+def offered(model: nn.Module, recipe: Recipe, source: Path | None) -> tuple[Tensors, str]:
+    """The tensors at hand, under the model's own names, and where they are from."""
+    if recipe.weights.name == "imagenet":
+        from tuner.models.pretrained import imagenet
+
+        return imagenet(model)
+    if recipe.weights.name == "random":
+        return random_weights(recipe), "random weights"
+    if source is None:
+        raise PartError(f"weights '{recipe.weights.name}' were not found.")
+    return read(source), str(source)
+
+
+def random_weights(recipe: Recipe) -> Tensors:
+    """What a rehearsal begins from: the weights of such a model for another number of classes, never trained."""
+    from tuner.train.trainer import build_model
+
+    other = recipe
+    if recipe.classes and part_of(recipe) == "encoder":
+        other = replace(recipe, classes=tuple(map(str, range(OTHER_CLASSES))))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed + 1)
+        return dict(build_model(other, find_task(recipe.task)).state_dict())
+
+
+def read(path: Path) -> Tensors:
+    """The tensors of a .safetensors file, or of one that torch saved; nothing is unpickled but tensors."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        plain = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise PartError(
+            f"weights {path} cannot be read: {str(error).splitlines()[0] or type(error).__name__}"
+        ) from error
+    for key in ("state_dict", "model"):  # what training scripts wrap them in
+        plain = plain[key] if isinstance(plain, dict) and isinstance(plain.get(key), dict) else plain
+    tensors = {k: v for k, v in plain.items() if isinstance(v, Tensor)} if isinstance(plain, dict) else {}
+    if not tensors:
+        raise PartError(f"weights {path} holds no tensors by name.")
+    return tensors
+
+
+def differences(wanted: Tensors, tensors: Tensors) -> str:
+    """What the file lacks or has in another shape, in words; '' when everything wanted is there."""
+    missing = [k for k in wanted if k not in tensors and not k.endswith(COUNTER)]
+    odd = [
+        f"{k} is {tuple(tensors[k].shape)}, needed {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in tensors and tensors[k].shape != v.shape
+    ]
+    said = [f"Not in it: {some(missing, 3)}."] * bool(missing) + [f"Of another shape: {some(odd, 3)}."] * bool(odd)
+    return " ".join(said)
+
+
+def hint(part: str, wanted: Tensors, fits: Tensors) -> str:
+    """' Use part="encoder"', where the encoder alone would do."""
+    inner = {k for k in wanted if k.startswith(ENCODER) and not k.endswith(COUNTER)}
+    return ' Its encoder fits: use part="encoder".' if part == "all" and inner and inner <= fits.keys() else ""
