@@ -23,7 +23,7 @@ PICTURE = """
     models models.unet losses optims metrics
     train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.weights train.loop
     report.curves report.overlays report.tables report.sheet
-    catalogue check rehearsal space study notes objective worker
+    catalogue check rehearsal space study listed notes objective takeover worker
     best bundle predict
     fleet live launch dashboard
     cli.common cli.search cli.results cli.data cli.parts cli cli.__main__

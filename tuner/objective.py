@@ -16,7 +16,7 @@ from tuner.data.cache import Cached
 from tuner.data.datasets import swap_data
 from tuner.errors import TrialFailed
 from tuner.recipe import Recipe
-from tuner.rehearsal import rehearse
+from tuner.rehearsal import reduced, rehearse
 from tuner.runs import Run
 from tuner.space import Space, where
 from tuner.study import Plan, mix
@@ -37,18 +37,22 @@ class Joint:
     tell: Callable[..., None]  # step=, steps=, value=: for the worker's row
 
 
-def choose(space: Space, plan: Plan, trial: optuna.Trial) -> Recipe:
+def choose(space: Space | None, plan: Plan, trial: optuna.Trial) -> Recipe:
     """The recipe of a trial: as the space chooses, on the study's data, seeded by study and trial.
 
-    A trial that goes on keeps the recipe it began with, whatever became of the space meanwhile.
+    A trial that goes on keeps the recipe it began with, whatever became of the space meanwhile. Of a table,
+    all rows have the same seeds: the first repeat of each one, the second another.
     """
     if "recipe" in trial.user_attrs:
         return Recipe.from_json(trial.user_attrs["recipe"])
+    if space is None:
+        raise TrialFailed("it was given without a recipe, to a study that has no space to choose one")
     recipe = suggested(space, trial)
-    seeded = replace(recipe, seed=mix(plan.seed, trial.study.study_name, trial.number))
+    origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
+    seeded = replace(recipe, seed=mix(plan.seed, trial.study.study_name, *origin))
     if plan.rehearsal:
         return rehearse(seeded)
-    return swap_data(seeded, plan.data)
+    return reduced(swap_data(seeded, plan.data), plan.shrink, plan.shorten)
 
 
 def suggested(space: Space, trial: optuna.Trial) -> Recipe:

@@ -14,7 +14,7 @@ class Orders:
 
     storage: str
     study: str
-    space: str  # the path of its file
+    space: str  # the path of its file; "" where every trial has its recipe already
     home: str
     cache_gb: float
     space_digest: str = ""  # of the file that was checked

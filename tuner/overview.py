@@ -44,7 +44,6 @@ class StudyInfo:
     rehearsal: bool
     seed: int
     parameters: dict[str, dict[str, Any]]
-    listed: str = ""
     key: str = ""
     listed: str = ""
     shrink: int = 1

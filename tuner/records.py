@@ -58,7 +58,7 @@ epoch_table = sa.Table(
     tables,
     sa.Column("trial_id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("value", sa.Float, nullable=False),  # the goal's metric
+    sa.Column("value", sa.Float),  # the goal's metric; NULL for an epoch without validation
     sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("images_per_second", sa.Float, nullable=False),
     sa.Column("peak_memory", sa.BigInteger, nullable=False),  # bytes
@@ -178,6 +178,15 @@ def claim_slot(engine: Engine, study_id: int, worker: str) -> int | None:
             sa.insert(claim_table).values(study_id=study_id, slot=(last or 0) + 1, worker=worker, deaths=0)
         )
         return int(row.inserted_primary_key[0])  # type: ignore[index]
+
+
+@retried
+def give_back(engine: Engine, claim_id: int) -> None:
+    """Return a slot that found no trial."""
+    with engine.begin() as db:
+        db.execute(
+            sa.delete(claim_table).where(claim_table.c.claim_id == claim_id, claim_table.c.trial_id.is_(None))
+        )
 
 
 @retried

@@ -41,7 +41,6 @@ class Plan:
     rehearsal: bool
     seed: int
     parameters: dict[str, dict[str, Any]]
-    listed: str = ""  # "table NAME" or "longer NAME": its trials are given and not drawn
     key: str = ""  # drawn when the study is created: tells it from others of its name, in run folders
     listed: str = ""  # "table NAME" or "longer NAME": its trials are given, not drawn, and never pruned
     shrink: int = 1  # image size and widths are divided by this,

@@ -51,6 +51,7 @@ from tuner.runs import Home, Run, commit_of
 from tuner.space import Space, load_space
 from tuner.starts import find_start
 from tuner.study import Joined, pruner, rejoin, sampler
+from tuner.takeover import has_run, take_over
 from tuner.train.loop import Outcome, evaluate
 from tuner.train.memory import MicroBatches, keep_pages, release
 from tuner.train.precision import device_name, find_device, keep_to
@@ -74,13 +75,13 @@ class Worker:
     def __init__(self, orders: Orders, stop: threading.Event) -> None:
         self.orders, self.stop = orders, stop
         self.home = Home(Path(orders.home))
-        self.space: Space = the_same_space(orders)
+        self.space: Space | None = the_same_space(orders)
         self.joined: Joined = rejoin(orders.storage, orders.study)
         self.engine: Engine = self.joined.engine
         self.name = uuid.uuid4().hex[:12]
         self.warm = False  # after the first trial
         self.device = find_device()
-        self.commit = commit_of(self.space.path)
+        self.commit = commit_of(self.space.path) if self.space else ""
         self.shelf = Shelf(self.home.cache, orders.cache_gb, self.progress)
         self.doing: dict[str, Any] = {"state": "starting", "number": None, "step": 0, "steps": 0, "value": None}
         self.joint = objective.Joint(
@@ -101,7 +102,7 @@ class Worker:
         """Trials, one after the other. Whatever ends this, the trial in hand is put back."""
         ordinal = records.enter(self.engine, self.joined.id, self.row())
         study = self.joined.study
-        study.sampler, study.pruner = sampler(self.joined.plan, ordinal), pruner()
+        study.sampler, study.pruner = sampler(self.joined.plan, ordinal), pruner(self.joined.plan)
         beating = threading.Thread(target=self.beat, daemon=True)
         beating.start()
         try:
@@ -169,7 +170,7 @@ class Worker:
         return database.told(self.orders.storage)
 
     def take_new(self) -> int | None:
-        """Claim a slot and bind a waiting trial to it, one that was enqueued or a fresh one.
+        """Claim a slot and bind a waiting trial to it, one that was enqueued or, outside lists, a fresh one.
 
         A fresh trial is created WAITING, so that a worker killed between two of these lines leaves
         nothing running that nobody runs.
@@ -183,6 +184,9 @@ class Worker:
         for trial_id in [t for t in waiting if t not in taken]:
             if records.bind(self.engine, claim, trial_id):
                 return trial_id
+        if self.joined.plan.listed:
+            records.give_back(self.engine, claim)
+            return None
         fresh = optuna.trial.create_trial(state=TrialState.WAITING)
         while not records.bind(self.engine, claim, trial_id := storage.create_new_trial(study_id, fresh)):
             pass  # another worker saw it waiting and was quicker
@@ -191,7 +195,7 @@ class Worker:
     def one(self, trial: optuna.Trial) -> None:
         """One trial from its suggestion to its result, and clean up after it."""
         run = self.home.run(self.orders.study, self.joined.plan.key, trial.number)
-        if "recipe" not in trial.user_attrs:
+        if not has_run(trial):
             run.clear()  # of a deleted trial that had the same number
         try:
             with self.told():
@@ -219,6 +223,7 @@ class Worker:
         died = records.deaths(self.engine, trial._trial_id)
         if died >= records.MOST_DEATHS:
             raise TrialFailed(f"set aside: {died} workers died while they trained it")
+        take_over(trial, self.engine, self.name, self.home, run)
         recipe = objective.choose(self.space, self.joined.plan, trial)
         self.tell(state="preparing", number=trial.number, steps=recipe.epochs, params=trial.params)
         data = self.shelf.data_for(recipe)
@@ -288,8 +293,13 @@ class Worker:
         return tell
 
 
-def the_same_space(orders: Orders) -> Space:
-    """The space that was checked: a worker that starts later must not train another one unseen."""
+def the_same_space(orders: Orders) -> Space | None:
+    """The space that was checked: a worker that starts later must not train another one unseen.
+
+    Longer runs need none: their trials have their recipes.
+    """
+    if not orders.space:
+        return None
     if orders.space_digest and digest(Path(orders.space)) != orders.space_digest:
         raise SpaceChanged(f"{orders.space} was changed while its study runs. Type the command again.")
     return load_space(orders.space)
