@@ -74,11 +74,11 @@ def splits_of_other_classes(at: Path) -> None:
 
 FOLDERS = {
     missing: ["no folder", "data here"],
-    empty: ["holds no images. Expected images/ + masks/, rgb/ + figure_ground/, or one folder a class"],
+    empty: ["holds no images. Expected images/ + masks/, rgb/ + figure_ground/, images/ + labels/, or one"],
     a_file: ["is a file; a folder of images is needed"],
     lonely: ["1 images without a mask: alone", "7 masks without an image: photo50, photo51", "and 2 more"],
     one_image: ["two images outside test/ are the least"],
-    splits_of_other_classes: ["train and val hold different classes: dog"],
+    splits_of_other_classes: ["train and val hold different classes: dog (only in train)"],
 }
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,17 @@ from tuner.data import cache
 from tuner.data.cache import Cached, cached
 from tuner.data.folder import folder
 from tuner.data.images import shrink
+from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import DataError, FilesError
 
 BUILD = """
 import resource, signal, sys
+from dataclasses import replace
 from pathlib import Path
 from tuner.data.cache import cached
 from tuner.data.folder import folder
+from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import FilesError
 
@@ -246,11 +250,11 @@ def test_an_entry_evicted_between_look_and_opening_is_built_again(
     open_cache(photos, place)
     load, tries = cache.load, []
 
-    def evicted_once(entry: Path, name: str, fingerprint: str) -> Cached:
+    def evicted_once(entry: Path, source: Source, fingerprint: str) -> Cached:
         tries.append(entry)
         if len(tries) == 1:
             shutil.rmtree(entry)
-        return load(entry, name, fingerprint)
+        return load(entry, source, fingerprint)
 
     monkeypatch.setattr(cache, "load", evicted_once)
     assert len(open_cache(photos, place).images) == 12 and len(tries) == 2
@@ -280,3 +284,39 @@ def test_the_listing_tells_what_is_where(photos: Path, place: Path) -> None:
     (entry,) = entries(place)
     listing = json.loads((place / entry / "entry.json").read_text())
     assert tuple(listing["keys"]) == data.keys and set(listing["splits"]) == {"train", "val"}
+
+
+def test_label_maps_are_resized_by_the_nearest_pixel_and_named(tmp_path: Path, place: Path) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    corners = np.kron(np.array([[0, 7], [200, 255]], np.uint8), np.ones((20, 30), np.uint8))
+    for stem in "ab":
+        Image.fromarray(corners).save(tmp_path / "data" / "images" / f"{stem}.png")
+        Image.fromarray(corners).save(tmp_path / "data" / "labels" / f"{stem}.png")
+    source = folder(tmp_path / "data")
+    found = survey(source, place)
+    data = cached(replace(source, classes=found.classes), found.fingerprint, 16, place)
+    assert data.targets.dtype == np.uint8 and len(data.classes) == 201
+    assert np.array_equal(data.targets[0], np.kron(np.array([[0, 7], [200, 255]]), np.ones((8, 8))))
+
+
+def held(targets: np.ndarray, train: list[int], classes: tuple[str, ...] = ()) -> Cached:
+    images = np.zeros((len(targets), 1, 1, 3), np.uint8)
+    return Cached(images, targets, (), np.array(train), np.array([0]), "x", "x", classes)
+
+
+def test_shares_are_of_the_training_targets() -> None:
+    masks = np.array([[[1, 1], [1, 1]], [[0, 0], [0, 1]], [[0, 0], [0, 0]]], np.uint8)
+    assert held(masks, [1, 2]).shares() == [7 / 8, 1 / 8]
+    labels = np.array([[[9, 9]], [[0, 255]], [[2, 0]]], np.uint8)
+    assert held(labels, [1, 2], ("a", "b", "c")).shares() == pytest.approx([2 / 3, 0, 1 / 3])
+    assert held(np.array([0, 1, 1, 2]), [1, 2, 3], ("a", "b", "c")).shares() == pytest.approx([0, 2 / 3, 1 / 3])
+    assert held(np.full((2, 1, 1), 255, np.uint8), [0, 1], ("a", "b")).shares() == [0, 0]
+
+
+def test_shares_are_counted_once(photos: Path, place: Path) -> None:
+    data = open_cache(photos, place)
+    first = data.shares()
+    first.append(0.5)  # whoever has the list may change it
+    assert len(data.shares()) == 2 and sum(data.shares()) == pytest.approx(1) and "counted" in vars(data)
+    assert data.classes == ()

@@ -89,10 +89,60 @@ def test_class_folders_may_lie_in_splits(tmp_path: Path) -> None:
     assert folder(tmp_path).counts() == "2 train, 2 val"
 
 
+@pytest.mark.parametrize("ending", ["", "_labels", "_label"])
+def test_label_maps_are_paired_by_stem_in_splits_or_not(tmp_path: Path, ending: str) -> None:
+    for split in ("train", "val"):
+        for stem in ("a", "b"):
+            put(tmp_path / split / "images" / f"{stem}.jpg")
+            label = tmp_path / split / "labels" / f"{stem}{ending}.png"
+            label.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) % 3).save(label)
+    found = folder(tmp_path)
+    assert found.targets == "labels" and found.counts() == "2 train, 2 val" and found.classes == ()
+    image, labels = found.read(found.items[0])
+    assert image.shape == (8, 8, 3) and labels.dtype == np.uint8 and labels[0].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+
+
+def make_labels(path: Path) -> Path:
+    for stem in ("a", "b"):
+        put(path / "images" / f"{stem}.jpg")
+        (path / "labels").mkdir(exist_ok=True)
+        Image.new("L", (8, 8)).save(path / "labels" / f"{stem}.png")
+    return path
+
+
+def test_classes_txt_names_the_numbers_in_their_order(tmp_path: Path) -> None:
+    names = "\ufeffsky\r\n wet ground \n\nété\n"
+    (make_labels(tmp_path) / "classes.txt").write_bytes(names.encode())
+    assert folder(tmp_path).classes == ("sky", "wet ground", "été")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "names 0 classes; 2 to 255"),
+        (b"one\n", "names 1 classes"),
+        (b"\n".join(b"%d" % at for at in range(256)), "names 256 classes"),
+        (b"sky\nroad\nsky\n", "names a class twice: sky"),
+        (b"\xff\xfe\x00", "is no text in UTF-8"),
+    ],
+    ids=["empty", "one", "256", "twice", "binary"],
+)
+def test_a_classes_txt_that_cannot_be_meant_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    (make_labels(tmp_path) / "classes.txt").write_bytes(content)
+    assert f"{tmp_path / 'classes.txt'} {words}" in said(tmp_path)
+
+
+def test_images_without_a_label_map_are_named_as_such(tmp_path: Path) -> None:
+    put(make_labels(tmp_path) / "images" / "lone.jpg")
+    (tmp_path / "labels" / "a.txt").touch()  # as other programs write boxes
+    assert "1 images without a label map: lone" in said(tmp_path)
+
+
 def test_splits_that_hold_other_classes_are_named(tmp_path: Path) -> None:
     for at in ("train/cat", "train/dog", "val/cat", "val/cow"):
         put(tmp_path / at / "1.png")
-    assert "train and val hold different classes: cow, dog" in said(tmp_path)
+    assert "train and val hold different classes: cow (only in val), dog (only in train)." in said(tmp_path)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -147,7 +197,10 @@ def test_images_without_masks_and_masks_without_images_are_counted_and_named_at_
     assert "1 masks without an image: ghost" in message
 
 
-@pytest.mark.parametrize(("here", "missing"), [("images", "masks"), ("masks", "images"), ("rgb", "figure_ground")])
+HALVES = [("images", "masks/ or labels"), ("masks", "images"), ("labels", "images"), ("rgb", "figure_ground")]
+
+
+@pytest.mark.parametrize(("here", "missing"), HALVES)
 def test_half_of_a_layout_says_which_half_is_missing(tmp_path: Path, here: str, missing: str) -> None:
     put(tmp_path / here / "a.png")
     assert said(tmp_path) == f"{tmp_path} has {here}/ but no {missing}/ beside it."
@@ -167,7 +220,7 @@ def test_two_folders_of_one_split_are_named(tmp_path: Path) -> None:
 def test_masks_in_one_split_and_classes_in_another_are_named(tmp_path: Path) -> None:
     make_photos(tmp_path / "train", 2)
     put(tmp_path / "val" / "cat" / "a.png"), put(tmp_path / "val" / "dog" / "a.png")
-    assert "mixes masks and class folders" in said(tmp_path)
+    assert "mixes class folders and masks" in said(tmp_path)
 
 
 def test_two_files_of_one_stem_are_named(tmp_path: Path) -> None:

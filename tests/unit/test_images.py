@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tuner.data.images import check_aspect, read_image, read_mask, shrink
+from tuner.data.images import check_aspect, read_image, read_labels, read_mask, shrink
 from tuner.errors import DataError
 
 ROTATIONS = {
@@ -159,7 +159,7 @@ def test_damaged_bytes_never_end_in_anything_but_a_picture_or_a_name(tmp_path: P
         for _ in range(rng.randint(1, 6)):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         path.write_bytes(damaged)
-        for read in (read_image, read_mask):
+        for read in (read_image, read_mask, read_labels):
             try:
                 assert read(path).dtype == np.uint8
             except DataError as error:
@@ -246,6 +246,36 @@ def test_a_mask_of_class_numbers_is_named_and_not_emptied(tmp_path: Path) -> Non
     path = save(tmp_path / "a.png", np.array([[0, 1, 2, 3]], np.uint8))
     with pytest.raises(DataError, match=r"mask a\.png holds the values 0, 1, 2, 3; a mask has two"):
         read_mask(path)
+
+
+@pytest.mark.parametrize("kind", ["grey", "palette", "16-bit", "float", "three channels"])
+def test_label_maps_are_read_as_the_numbers_in_them(tmp_path: Path, kind: str) -> None:
+    values = np.array([[0, 1, 2, 18, 254, 255]], np.uint8)
+    if kind == "palette":
+        picture = Image.fromarray(values, "P")
+        picture.putpalette([7, 7, 7] * 256)  # the colours say nothing
+        picture.save(tmp_path / "a.png")
+    else:
+        kinds = {"16-bit": values.astype(np.uint16), "float": values.astype(np.float32)}
+        three = np.repeat(values[..., None], 3, axis=2) if kind == "three channels" else values
+        save(tmp_path / ("a.tif" if kind == "float" else "a.png"), kinds.get(kind, three))
+    (path,) = tmp_path.iterdir()
+    assert read_labels(path).tolist() == values.tolist() and read_labels(path).dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("a.jpg", np.zeros((8, 8), np.uint8), "is a JPEG, which does not keep numbers exactly"),
+        ("a.png", np.array([[3, 300]], np.uint16), "holds 3 to 300; class numbers go from 0 to 255"),
+        ("a.tif", np.array([[-1, 3]], np.int32), "holds -1 to 3"),
+        ("a.tif", np.array([[0.5, 3]], np.float32), "holds fractions"),
+        ("a.png", np.array([[[1, 2, 3]]], np.uint8), "is in colours"),
+    ],
+)
+def test_what_is_no_label_map_is_named(tmp_path: Path, name: str, values: NDArray, words: str) -> None:
+    with pytest.raises(DataError, match=f"^label map {name} {words}"):
+        read_labels(save(tmp_path / name, values))
 
 
 @pytest.mark.parametrize("size", [(103, 100), (97, 100), (50, 50), (200, 206)])

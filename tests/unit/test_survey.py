@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +149,77 @@ def test_progress_counts_to_the_end(photos: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     survey(folder(photos), tmp_path / "memory", lambda done, of: seen.append((done, of)))
     assert seen == [(at, 12) for at in range(1, 13)]
+
+
+def label_maps(path: Path, *maps: list[int], split: str = "train") -> Path:
+    """Label maps of one row of pixels each, with pictures that are not of one colour."""
+    for at, values in enumerate(maps):
+        for part in ("images", "labels"):
+            (path / split / part).mkdir(parents=True, exist_ok=True)
+        row = np.array([values], np.uint8)
+        noise = np.random.default_rng(at).integers(0, 256, (*row.shape, 3), np.uint8)
+        Image.fromarray(noise).save(path / split / "images" / f"{at}.png")
+        Image.fromarray(row).save(path / split / "labels" / f"{at}.png")
+    return path
+
+
+def test_labels_without_names_are_numbered_up_to_the_highest_of_any_split(tmp_path: Path) -> None:
+    data = label_maps(tmp_path / "data", [0, 1, 255], [1, 1, 1], [0, 0, 2])
+    label_maps(data, [4, 0, 0], split="test")
+    found = survey(folder(data), tmp_path / "memory")
+    assert found.classes == ("0", "1", "2", "3", "4")
+    assert [finding.values for finding in found.findings.values()] == [[0, 4], [0, 1, 255], [1], [0, 2]]
+    assert survey(folder(data), tmp_path / "memory") == found
+
+
+def test_a_label_outside_the_classes_is_named_with_its_file_also_from_memory(tmp_path: Path) -> None:
+    data = label_maps(tmp_path / "data", [0, 1, 2], [0, 3, 7], [0, 1, 255], [9, 0, 0])
+    survey(folder(data), tmp_path / "memory")
+    (data / "classes.txt").write_text("sky\nroad\ntree\n")
+    with pytest.raises(DataError) as caught:
+        survey(folder(data), tmp_path / "memory")
+    assert str(caught.value).splitlines() == [
+        f"{data}: 2 of 4 items cannot be used.",
+        "  - label map 1.png holds 3, 7; the 3 classes are 0 to 2, and 255 is ignored",
+        "  - label map 3.png holds 9; the 3 classes are 0 to 2, and 255 is ignored",
+    ]
+
+
+@pytest.mark.parametrize(("values", "held"), [([0, 255, 0], "the class 0 only"), ([255, 255, 255], "no class")])
+def test_label_maps_of_one_class_are_refused(tmp_path: Path, values: list[int], held: str) -> None:
+    data = label_maps(tmp_path / "data", values, values)
+    with pytest.raises(DataError, match=f"its label maps hold {held}; two classes are the least"):
+        survey(folder(data), tmp_path / "memory")
+
+
+def test_a_label_map_with_every_pixel_ignored_is_noticed_and_one_of_class_0_is_not(tmp_path: Path) -> None:
+    data = label_maps(tmp_path / "data", [255, 255, 255], [0, 0, 0], [0, 1, 2])
+    assert survey(folder(data), tmp_path).notices() == ["0.png: a label map with every pixel ignored"]
+
+
+def test_a_memory_from_before_label_maps_is_unknown_and_not_a_crash(tmp_path: Path) -> None:
+    data = label_maps(tmp_path / "data", [0, 1, 2], [0, 1, 1])
+    first = survey(folder(data), tmp_path / "memory")
+    (notes,) = (tmp_path / "memory").iterdir()
+    old = {
+        key: {k: v for k, v in found.items() if k != "values"}
+        for key, found in json.loads(notes.read_text()).items()
+    }
+    notes.write_text(json.dumps(old))
+    assert survey(folder(data), tmp_path / "memory") == first
+    assert "values" in notes.read_text()
+
+
+def test_the_fingerprint_depends_on_the_names_of_the_classes(tmp_path: Path, fingerprint) -> None:
+    data = label_maps(tmp_path / "data", [0, 1, 1], [0, 1, 0])
+    seen = {fingerprint(data)}
+    for names in ("sky\nroad\n", "road\nsky\n", "sky\nroad\ntree\n"):
+        (data / "classes.txt").write_text(names)
+        seen.add(fingerprint(data))
+    assert len(seen) == 4
+
+
+def test_the_fingerprint_depends_on_what_is_read_from_the_files(photos: Path, tmp_path: Path) -> None:
+    source = folder(photos)
+    other = replace(source, reading="upside down")
+    assert survey(source, tmp_path).fingerprint != survey(other, tmp_path).fingerprint

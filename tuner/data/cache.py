@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -40,12 +41,29 @@ class Cached:
     """The arrays of one dataset at one size; `train` and `val` index them. Read-only."""
 
     images: NDArray[np.uint8]  # number x size x size x 3
-    targets: NDArray[np.uint8] | NDArray[np.int64]  # masks, or class numbers
+    targets: NDArray[np.uint8] | NDArray[np.int64]  # masks, label maps, or class numbers
     keys: tuple[str, ...]
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     name: str
     fingerprint: str
+    classes: tuple[str, ...] = ()  # of a mask: none
+
+    def shares(self) -> list[float]:
+        """Each class's share of the training targets: of their pixels, or of the images.
+
+        Of masks, background and object; ignored pixels count nowhere.
+        """
+        return list(self.counted)
+
+    @cached_property
+    def counted(self) -> tuple[float, ...]:
+        """The answer of `shares`, counted once, one target after the other: the map may be larger than memory."""
+        number = len(self.classes) or 2
+        counts = np.zeros(number, np.int64)
+        for at in self.train:
+            counts += np.bincount(np.ravel(self.targets[at]), minlength=number)[:number]
+        return tuple((counts / max(1, counts.sum())).tolist())
 
 
 def cached(
@@ -57,7 +75,10 @@ def cached(
     most_gb: float = DEFAULT_GB,
     progress: Progress | None = None,
 ) -> Cached:
-    """The entry of `source` at `size`, built on first use. The test split is not in it."""
+    """The entry of `source` at `size`, built on first use. The test split is not in it.
+
+    The source of label maps without names has the classes that its survey found.
+    """
     entry = folder / f"{fingerprint}-{size}-v{VERSION}"
     while True:
         with writing(folder):
@@ -69,7 +90,7 @@ def cached(
                         evict(folder, most_gb, keep=entry)
         try:
             os.utime(entry)  # the entry used longest ago goes first
-            return load(entry, source.name, fingerprint)
+            return load(entry, source, fingerprint)
         except FileNotFoundError:
             continue  # another worker made room between the look and the opening
 
@@ -158,7 +179,7 @@ def resized(image: Image, target: Target, size: int) -> tuple[Image, Target]:
     return small, cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8)
 
 
-def load(entry: Path, name: str, fingerprint: str) -> Cached:
+def load(entry: Path, source: Source, fingerprint: str) -> Cached:
     listing = json.loads((entry / LISTING).read_text())
     splits = np.asarray(listing["splits"])
     return Cached(
@@ -167,8 +188,9 @@ def load(entry: Path, name: str, fingerprint: str) -> Cached:
         keys=tuple(listing["keys"]),
         train=np.flatnonzero(splits == "train"),
         val=np.flatnonzero(splits == "val"),
-        name=name,
+        name=source.name,
         fingerprint=fingerprint,
+        classes=source.classes,
     )
 
 

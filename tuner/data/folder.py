@@ -1,6 +1,7 @@
-"""Read a folder as a dataset: image and mask folders, or one folder a class, split or not.
+"""Read a folder as a dataset: image and mask folders, label maps, or one folder a class, split or not.
 
 images/ masks/          or  rgb/ figure_ground/        pairs by the stem of their names
+images/ labels/         and maybe classes.txt          the number of a class at each pixel
 CLASS/ CLASS/ ...                                      the folder is the class
 train/ val/ test/       around either of them; "valid" and "validation" are val
 """
@@ -8,17 +9,25 @@ train/ val/ test/       around either of them; "valid" and "validation" are val
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Container, Iterator
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
-from tuner.data.images import SUFFIXES, check_aspect, read_image, read_mask
-from tuner.data.source import Image, Item, Source, Target, hold_out
+from tuner.data.images import SUFFIXES, check_aspect, read_image, read_labels, read_mask
+from tuner.data.source import IGNORED, Image, Item, Source, Target, hold_out
 from tuner.errors import DataError, bullets, some
 
-PAIRS = (("images", "masks"), ("rgb", "figure_ground"))
+PAIRS = (("images", "masks", "masks"), ("images", "labels", "labels"), ("rgb", "figure_ground", "masks"))
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-MASK_ENDINGS = ("_mask", "_segmentation", "_gt")
-LAYOUTS = "images/ + masks/, rgb/ + figure_ground/, or one folder a class, each also inside train/ val/ test/"
+MASK_ENDINGS = ("_mask", "_segmentation", "_gt", "_labels", "_label")
+LAYOUTS = (
+    "images/ + masks/, rgb/ + figure_ground/, images/ + labels/, or one folder a class, "
+    "each also inside train/ val/ test/"
+)
+ONE = {"masks": "mask", "labels": "label map"}
+KINDS = {"masks": "masks", "labels": "label maps", "classes": "class folders"}
+CLASS_NAMES = "classes.txt"
+MOST_CLASSES = IGNORED  # 0 to 254
 
 
 def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
@@ -27,7 +36,8 @@ def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.
     found = [found_in(part, split) for split, part in split_folders(path).items()]
     kinds = {kind for kind, _ in found}
     if len(kinds) > 1:
-        raise DataError(f"{path} mixes masks and class folders between its splits. Use one layout: {LAYOUTS}.")
+        mixed = " and ".join(KINDS[kind] for kind in sorted(kinds))
+        raise DataError(f"{path} mixes {mixed} between its splits. Use one layout: {LAYOUTS}.")
     items = hold_out(tuple(item for _, part_items in found for item in part_items), val, split_seed)
     for needed in ("train", "val"):
         if not any(item.split == needed for item in items):
@@ -35,6 +45,8 @@ def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.
     label = name or path.name
     if kinds == {"masks"}:
         return Source(label, str(path), "masks", items, read_pair)
+    if kinds == {"labels"}:
+        return Source(label, str(path), "labels", items, read_labelled, class_names(path))
     return classes_source(label, path, items)
 
 
@@ -58,17 +70,14 @@ def split_folders(path: Path) -> dict[str, Path]:
 
 def found_in(path: Path, split: str) -> tuple[str, list[Item]]:
     """The kind of targets and the items below one split folder; never none."""
-    kind, items = "classes", []
     folders = {folder.name.lower(): folder for folder in subfolders(path)}
-    for images, masks in PAIRS:
+    for images, masks, targets in PAIRS:
         if images in folders and masks in folders:
-            kind, items = "masks", pair_up(folders[images], folders[masks], split)
+            kind, items = targets, pair_up(folders[images], folders[masks], split, ONE[targets])
             break
-        for here, missing in ((images, masks), (masks, images)):
-            if here in folders:
-                raise DataError(f"{path} has {folders[here].name}/ but no {missing}/ beside it.")
     else:
-        items = class_items(path, split)
+        refuse_half(path, folders)
+        kind, items = "classes", class_items(path, split)
     if items:
         return kind, items
     loose = sum(1 for _ in image_files(path))
@@ -76,18 +85,26 @@ def found_in(path: Path, split: str) -> tuple[str, list[Item]]:
     raise DataError(f"{path} holds {holds}. Expected {LAYOUTS}.")
 
 
-def pair_up(images: Path, masks: Path, split: str) -> list[Item]:
+def refuse_half(path: Path, folders: Mapping[str, Path]) -> None:
+    """Images without their masks, or masks without their images, are no class folders."""
+    for known in {name for pair in PAIRS for name in pair[:2]} & folders.keys():
+        partners = [b if known == a else a for a, b, _ in PAIRS if known in (a, b)]
+        missing = " or ".join(f"{name}/" for name in partners)
+        raise DataError(f"{path} has {folders[known].name}/ but no {missing} beside it.")
+
+
+def pair_up(images: Path, masks: Path, split: str, what: str = "mask") -> list[Item]:
     """Pairs by stem; every image without a mask and mask without an image is counted and named."""
     pictures = by_stem(images)
     truths = by_stem(masks, pictures)
     lone_images, lone_masks = sorted(pictures.keys() - truths), sorted(truths.keys() - pictures)
     wrong = []
     if lone_images:
-        wrong.append(f"{len(lone_images)} images without a mask: {some(lone_images)}")
+        wrong.append(f"{len(lone_images)} images without a {what}: {some(lone_images)}")
     if lone_masks:
-        wrong.append(f"{len(lone_masks)} masks without an image: {some(lone_masks)}")
+        wrong.append(f"{len(lone_masks)} {what}s without an image: {some(lone_masks)}")
     if wrong:
-        raise DataError(f"{images.parent}: every image needs a mask of the same name.{bullets(wrong)}")
+        raise DataError(f"{images.parent}: every image needs a {what} of the same name.{bullets(wrong)}")
     return [Item(stem, split, pictures[stem], truths[stem]) for stem in sorted(pictures)]
 
 
@@ -130,10 +147,27 @@ def classes_source(name: str, path: Path, items: tuple[Item, ...]) -> Source:
     names = {split: [f.name for f in subfolders(part)] for split, part in split_folders(path).items()}
     for split, known in names.items():
         if unknown := sorted(set(known) ^ set(names["train"])):
-            raise DataError(f"{path}: train and {split} hold different classes: {some(unknown)}.")
+            where = [f"{name} (only in {split if name in known else 'train'})" for name in unknown]
+            raise DataError(f"{path}: train and {split} hold different classes: {some(where)}.")
     if len(names["train"]) < 2:
         raise DataError(f"{path} holds one folder of images, {names['train'][0]}/. Expected {LAYOUTS}.")
     return Source(name, str(path), "classes", items, read_classed, tuple(names["train"]))
+
+
+def class_names(path: Path) -> tuple[str, ...]:
+    """The lines of classes.txt, in the order of the numbers; none where there is no such file."""
+    file = path / CLASS_NAMES
+    if not file.exists():
+        return ()
+    try:
+        names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no text in UTF-8; one name of a class a line is needed.") from error
+    if twice := [name for name, number in Counter(names).items() if number > 1]:
+        raise DataError(f"{file} names a class twice: {some(twice)}.")
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise DataError(f"{file} names {len(names)} classes; 2 to {MOST_CLASSES} are possible, one a line.")
+    return tuple(names)
 
 
 def subfolders(path: Path) -> list[Path]:
@@ -151,6 +185,13 @@ def read_pair(item: Item) -> tuple[Image, Target]:
     image, mask = read_image(item.image), read_mask(item.target)
     check_aspect(item.target, mask, image)
     return image, mask
+
+
+def read_labelled(item: Item) -> tuple[Image, Target]:
+    assert isinstance(item.image, Path) and isinstance(item.target, Path)
+    image, labels = read_image(item.image), read_labels(item.target)
+    check_aspect(item.target, labels, image, "label map")
+    return image, labels
 
 
 def read_classed(item: Item) -> tuple[Image, Target]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
-from tuner.data.source import Image
+from tuner.data.source import IGNORED, Image
 from tuner.errors import DataError, some
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
@@ -42,6 +42,34 @@ def read_mask(path: Path) -> Image:
             found = some(map(str, np.unique(values).tolist()), 6)
             raise DataError(f"mask {path.name} holds the values {found}; a mask has two, or shades from 0 to 255")
     return (values > half_of(highest)).astype(np.uint8)
+
+
+def read_labels(path: Path) -> Image:
+    """The class number of each pixel, as it is written: grey, 16-bit grey, or a palette by its index."""
+    picture = open_picture(path)
+    if picture.format in LOSSY:
+        raise DataError(
+            f"label map {path.name} is a {picture.format}, which does not keep numbers exactly; a PNG is needed"
+        )
+    values = np.asarray(picture) if picture.mode == "P" else label_numbers(picture, path)
+    lowest, highest = values.min(), values.max()
+    if lowest < 0 or highest > IGNORED:
+        raise DataError(f"label map {path.name} holds {lowest} to {highest}; class numbers go from 0 to {IGNORED}")
+    return values.astype(np.uint8)
+
+
+def label_numbers(picture: Pillow.Image, path: Path) -> NDArray[Any]:
+    """The whole numbers of a grey picture, also of one that was saved in three equal channels."""
+    if picture.mode in ("1", "L") or picture.mode.startswith("I") or picture.mode == "F":
+        values = numbers(picture, path)
+    else:
+        shown = np.asarray(picture.convert("RGB"))
+        values = shown[..., 0]
+        if (shown != values[..., None]).any():
+            raise DataError(f"label map {path.name} is in colours; the number of a class is needed at each pixel")
+    if values.dtype.kind == "f" and (values % 1).any():
+        raise DataError(f"label map {path.name} holds fractions; whole numbers are needed")
+    return values
 
 
 def half_of(highest: float) -> float:
@@ -113,13 +141,13 @@ def shrink(image: Image, size: int) -> Image:
     return cv2.resize(image, (size, size), interpolation=method).astype(np.uint8)
 
 
-def check_aspect(path: Path, mask: Image, image: Image) -> None:
+def check_aspect(path: Path, mask: Image, image: Image, what: str = "mask") -> None:
     """A mask may have another size than its image, but not another shape."""
     (mask_height, mask_width), (height, width) = mask.shape[:2], image.shape[:2]
     ratio = mask_width * height / (mask_height * width)
     off = 1 - min(ratio, 1 / ratio)  # the same for a pair and for that pair turned by 90 degrees
     if off > ASPECT_TOLERANCE + 1e-9:  # exactly 3 % is still within it
         raise DataError(
-            f"mask {path.name} is {mask_width}x{mask_height} for an image of {width}x{height}: "
+            f"{what} {path.name} is {mask_width}x{mask_height} for an image of {width}x{height}: "
             f"their aspects differ by {off:.1%}, {ASPECT_TOLERANCE:.0%} is allowed"
         )

@@ -9,8 +9,18 @@ from pathlib import Path
 from tuner.data.cache import Cached, cached
 from tuner.data.datasets import open_data
 from tuner.data.source import Source
-from tuner.data.survey import Progress, Survey, survey
+from tuner.data.survey import Progress, Survey, fingerprint, survey
+from tuner.errors import DataError
 from tuner.recipe import Recipe
+from tuner.tasks import find_task
+
+
+def open_for(recipe: Recipe) -> Source:
+    """The source a recipe names; DataError when it does not hold what the recipe's task needs."""
+    source, wanted = open_data(recipe.data), find_task(recipe.task).targets
+    if source.targets != wanted:
+        raise DataError(f"{source.where} holds {source.targets}; the task '{recipe.task}' needs {wanted}.")
+    return source
 
 
 class Shelf:
@@ -23,24 +33,29 @@ class Shelf:
 
     def data_for(self, recipe: Recipe) -> Cached:
         """The decoded data of a recipe, at its image size."""
-        name = str(recipe.data.without("image_size"))
-        if name not in self.sources:
-            self.put(name, open_data(recipe.data))
-        return self.decoded(name, recipe.image_size)
+        self.surveyed(recipe)
+        return self.decoded(nick(recipe), recipe.image_size)
 
     def test_for(self, recipe: Recipe) -> Cached | None:
         """The test split as a validation split; None where the dataset has none. No search asks for it."""
-        name = f"test of {recipe.data.without('image_size')}"
+        name = f"test of {nick(recipe)}"
         if name not in self.sources:
-            source = open_data(recipe.data)
+            source, found = self.surveyed(recipe)
             items = tuple(replace(item, split="val") for item in source.split("test"))
             if not items:
                 return None
-            self.put(name, replace(source, items=items))
+            held = replace(source, items=items)
+            self.sources[name] = held, replace(found, fingerprint=fingerprint(held, found.findings))
         return self.decoded(name, recipe.image_size)
 
-    def put(self, name: str, source: Source) -> None:
-        self.sources[name] = source, survey(source, self.folder, self.progress("reading"))
+    def surveyed(self, recipe: Recipe) -> tuple[Source, Survey]:
+        """The whole source, with the names of the classes that its survey found, read once."""
+        name = nick(recipe)
+        if name not in self.sources:
+            source = open_for(recipe)
+            found = survey(source, self.folder, self.progress("reading"))
+            self.sources[name] = replace(source, classes=found.classes), found
+        return self.sources[name]
 
     def decoded(self, name: str, size: int) -> Cached:
         source, found = self.sources[name]
@@ -54,3 +69,8 @@ class Shelf:
                 progress=self.progress(f"caching {size} px"),
             )
         return self.caches[name, size]
+
+
+def nick(recipe: Recipe) -> str:
+    """One name for all sizes of a dataset."""
+    return str(recipe.data.without("image_size"))

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tuner.errors import DataError
 
 Image = NDArray[np.uint8]  # height x width x 3
-Target = Image | int  # a mask of height x width with 0 and 1, or the number of a class
+Target = Image | int  # height x width: a mask of 0 and 1, or class numbers; or the number of a class
+IGNORED = 255  # in a label map: a pixel that counts nowhere
 SPLITS = ("train", "val", "test")
 
 
@@ -29,9 +30,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
-    """`read` gives the image and target of an item; `targets` is "masks" or "classes".
+    """`read` gives the image and target of an item; `targets` is "masks", "labels" or "classes".
 
-    `revision` stands for the content where there are no files to hash.
+    `revision` stands for the content where there are no files to hash; `reading`, for what `read` makes of
+    the files where it is not the plain reading. Label maps without names of their own have no `classes`
+    until they are surveyed.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Source:
     read: Callable[[Item], tuple[Image, Target]]
     classes: tuple[str, ...] = ()
     revision: str = ""
+    reading: str = ""
 
     def split(self, *names: str) -> tuple[Item, ...]:
         return tuple(item for item in self.items if item.split in names)

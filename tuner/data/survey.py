@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from tuner.data.source import Item, Source
-from tuner.errors import DataError, first_lines, writing
+from tuner.data.source import IGNORED, Image, Item, Source, Target
+from tuner.errors import DataError, first_lines, some, writing
 
 Progress = Callable[[int, int], None]  # done, of how many
 
@@ -30,14 +30,24 @@ class Finding:
     size: list[int]
     problem: str = ""
     notice: str = ""
+    values: list[int] | None = None  # the numbers met in a label map; None where nobody looked
+
+    @property
+    def labels(self) -> list[int]:
+        """The class numbers met, in order; the last is the highest."""
+        return [value for value in self.values or [] if value != IGNORED]
 
 
 @dataclass(frozen=True)
 class Survey:
-    """`fingerprint` stands for the content of all items that a search may see."""
+    """`fingerprint` stands for the content of all items that a search may see; `classes` are named.
+
+    Label maps whose classes have no names are named by their numbers, up to the highest met. A mask has none.
+    """
 
     fingerprint: str
     findings: dict[str, Finding]
+    classes: tuple[str, ...] = ()
 
     def notices(self) -> list[str]:
         return [f"{Path(key).name}: {found.notice}" for key, found in self.findings.items() if found.notice]
@@ -46,16 +56,45 @@ class Survey:
 def survey(source: Source, memory: Path, progress: Progress | None = None) -> Survey:
     """Survey a source; DataError names every file that cannot be used. `memory` is a folder of ours."""
     if source.revision:
-        return Survey(fingerprint(source, {item.key: source.revision for item in source.items}), {})
-    notes = memory / f"survey-{hashlib.sha256(source.where.encode()).hexdigest()[:12]}.json"
+        return Survey(fingerprint(source, {}), {}, source.classes)
+    place = f"{source.where}\0{source.reading}" if source.reading else source.where
+    notes = memory / f"survey-{hashlib.sha256(place.encode()).hexdigest()[:12]}.json"
     known = recall(notes)
     findings = dict(look_at_all(source, known, progress))
     if findings != known:
         remember(notes, findings)
-    bad = [found.problem for found in findings.values() if found.problem]
+    bad = [found.problem for found in findings.values() if found.problem] + strange_labels(source, findings)
     if bad:
         raise DataError(f"{source.where}: {len(bad)} of {len(findings)} items cannot be used.{first_lines(bad)}")
-    return Survey(fingerprint(source, {key: found.digest for key, found in findings.items()}), findings)
+    classes = source.classes or numbered(source, findings)
+    return Survey(fingerprint(replace(source, classes=classes), findings), findings, classes)
+
+
+def strange_labels(source: Source, findings: dict[str, Finding]) -> list[str]:
+    """Every label map with a number that is none of the named classes."""
+    number = len(source.classes)
+    if source.targets != "labels" or not number:
+        return []
+    lines = []
+    for item in source.items:
+        if strange := [str(value) for value in findings[name_of(item)].labels if value >= number]:
+            holds = f"label map {Path(str(item.target)).name} holds {some(strange)}"
+            lines.append(f"{holds}; the {number} classes are 0 to {number - 1}, and {IGNORED} is ignored")
+    return lines
+
+
+def numbered(source: Source, findings: dict[str, Finding]) -> tuple[str, ...]:
+    """Numbers as names of the classes of label maps, up to the highest met in any split."""
+    if source.targets != "labels":
+        return ()
+    highest = max((found.labels[-1] for found in findings.values() if found.labels), default=-1)
+    if highest < 1:
+        held = "no class" if highest < 0 else "the class 0 only"
+        raise DataError(
+            f"{source.where}: its label maps hold {held}; two classes are the least. {IGNORED} is ignored; "
+            "black and white masks belong into masks/."
+        )
+    return tuple(map(str, range(highest + 1)))
 
 
 def look_at_all(
@@ -79,7 +118,7 @@ def look_at(source: Source, item: Item, known: Finding | None) -> Finding:
     files = [path for path in (item.image, item.target) if isinstance(path, Path)]
     try:
         stamp = [[f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-        if known and known.stamp == stamp:
+        if known and known.stamp == stamp and (known.values is not None or source.targets != "labels"):
             return known
         digest = hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()
         image, target = source.read(item)
@@ -87,17 +126,31 @@ def look_at(source: Source, item: Item, known: Finding | None) -> Finding:
         return Finding([], "", [], problem=str(error))
     except OSError as error:
         return Finding([], "", [], problem=f"{Path(error.filename or '').name} cannot be read ({error.strerror})")
-    notice = "a picture of one colour" if np.ptp(image, axis=(0, 1)).max() < 8 else ""
-    if not isinstance(target, int) and not target.any():
-        notice = notice or "an empty mask"
-    return Finding(stamp, digest, [image.shape[1], image.shape[0]], notice=notice)
+    values = met(target) if source.targets == "labels" else None
+    notice = notice_of(image, target, values)
+    return Finding(stamp, digest, [image.shape[1], image.shape[0]], notice=notice, values=values)
 
 
-def fingerprint(source: Source, digests: dict[str, str]) -> str:
+def met(target: Target) -> list[int]:
+    """The numbers in a label map; counting is ten times as fast as sorting."""
+    return [int(value) for value in np.flatnonzero(np.bincount(np.ravel(target), minlength=IGNORED + 1))]
+
+
+def notice_of(image: Image, target: Target, values: list[int] | None) -> str:
+    """What is odd about an item that can be used all the same."""
+    if np.ptp(image, axis=(0, 1)).max() < 8:
+        return "a picture of one colour"
+    if values is not None:
+        return "a label map with every pixel ignored" if values == [IGNORED] else ""
+    return "an empty mask" if not isinstance(target, int) and not target.any() else ""
+
+
+def fingerprint(source: Source, findings: Mapping[str, Finding]) -> str:
     """One hash over the names, splits and contents of what a search sees; the test split is left out."""
-    whole = hashlib.sha256(source.targets.encode())
+    whole = hashlib.sha256("\0".join((source.targets, *source.classes, *filter(None, [source.reading]))).encode())
     for item in source.split("train", "val"):
-        whole.update(f"{item.key}\0{item.split}\0{digests[name_of(item)]}\0".encode())
+        digest = source.revision or findings[name_of(item)].digest
+        whole.update(f"{item.key}\0{item.split}\0{digest}\0".encode())
     return whole.hexdigest()[:16]
 
 
