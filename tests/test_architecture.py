@@ -24,7 +24,7 @@ PICTURE = """
     train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.weights train.loop
     report.curves report.overlays report.tables report.sheet
     catalogue check rehearsal space study listed notes objective takeover worker
-    best bundle predict
+    best bundle predict evaluate
     fleet live launch dashboard
     cli.common cli.search cli.results cli.data cli.parts cli cli.__main__
 """

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 VERSION = 1
-NEEDED = ("weights.safetensors", "recipe.json", "metrics.json", "history.csv", "card.md")
+WEIGHTS = "weights.safetensors"
+NEEDED = (WEIGHTS, "recipe.json", "metrics.json", "history.csv", "card.md")
 MANIFEST = "bundle.json"
 USE = {
     "masks": 'mask = predict_image(model, "photo.jpg", image_size={size})  # 0 and 1, as large as the photo',
@@ -64,7 +65,7 @@ def export(best: Best, run: Run, folder: Path, force: bool) -> Path:
 
 def fill(folder: Path, best: Best, run: Run) -> None:
     """Every file of the bundle, the manifest last."""
-    shutil.copyfile(run.best, folder / "weights.safetensors")
+    shutil.copyfile(run.best, folder / WEIGHTS)
     write_json(folder / "recipe.json", best.trial.notes["recipe"])
     write_json(folder / "metrics.json", best.to_json())
     with (folder / "history.csv").open("w", newline="") as file:
@@ -144,7 +145,7 @@ def load(folder: str | Path) -> nn.Module:
     folder = Path(folder)
     recipe = read_recipe(folder)
     model = build_model(recipe, find_task(recipe.task))
-    load_weights(model, folder / "weights.safetensors")
+    load_weights(model, folder / WEIGHTS)
     return model.eval()
 
 

@@ -11,10 +11,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuner import database, fleet, live, overview, records
 from tuner.console import busy, progress_bar
-from tuner.data.datasets import data_name, open_data, swap_data
+from tuner.data.datasets import data_name, swap_data
+from tuner.data.shelf import open_for
 from tuner.data.source import Source
 from tuner.data.survey import survey
-from tuner.errors import DataError
 from tuner.orders import Orders, digest
 from tuner.recipe import Recipe
 from tuner.rehearsal import NUM_TRIALS, rehearse
@@ -22,7 +22,6 @@ from tuner.runs import Home
 from tuner.space import NUM_DRAWS, Draws, Space, draw, load_space
 from tuner.starts import find_start
 from tuner.study import Plan, join
-from tuner.tasks import find_task
 
 DEFAULT_TRIALS = 50
 
@@ -121,14 +120,7 @@ def study_name(space: Space, data: str, recipe: Recipe, rehearsal: bool) -> str:
 
 def open_all(recipes: list[Recipe]) -> list[Source]:
     """Every dataset the recipes name, each with the targets that its task needs."""
-    sources = []
-    for recipe in {str(r.data.without("image_size")): r for r in recipes}.values():
-        source = open_data(recipe.data)
-        wanted = find_task(recipe.task).targets
-        if source.targets != wanted:
-            raise DataError(f"{source.where} holds {source.targets}; the task '{recipe.task}' needs {wanted}.")
-        sources.append(source)
-    return sources
+    return [open_for(recipe) for recipe in {str(r.data.without("image_size")): r for r in recipes}.values()]
 
 
 def look_at(sources: list[Source], home: Home) -> tuple[str, ...]:

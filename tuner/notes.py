@@ -16,12 +16,11 @@ from tuner.goal import Goal
 from tuner.recipe import Recipe
 from tuner.report.curves import draw_curves
 from tuner.report.overlays import draw_predictions
-from tuner.report.tables import metrics_table, write_confusion
+from tuner.report.tables import BINARY_CLASSES, metrics_table, write_confusion
 from tuner.runs import Run
 from tuner.tasks import find_task
 from tuner.train.loop import Outcome, sample_positions
 
-BINARY_CLASSES = ("background", "object")
 LIBRARIES = ("torch", "optuna", "sqlalchemy", "segmentation-models-pytorch", "albumentations", "numpy")
 
 

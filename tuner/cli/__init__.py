@@ -7,7 +7,7 @@ import click
 from tuner.cli.common import Commands
 from tuner.cli.data import data_command
 from tuner.cli.parts import parts_command
-from tuner.cli.results import best, dashboard, predict, status
+from tuner.cli.results import best, dashboard, evaluate, predict, status
 from tuner.cli.search import check, run, spaces
 
 
@@ -28,6 +28,7 @@ for command in (
     run,
     status,
     best,
+    evaluate,
     predict,
     dashboard,
     spaces,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tuner.cli.common import echo_json, engine_of, home_of, storage_options
+from tuner.cli.common import echo_json, engine_of, home_of, home_option, storage_options
 
 
 @click.command()
@@ -112,6 +112,37 @@ def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
 
     for path in predict_files(Path(bundle), [Path(image) for image in images], Path(out)):
         click.echo(path)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path())
+@click.option("--data", metavar="NAME|PATH", help="Another dataset or folder than the bundle was trained on.")
+@click.option("--split", type=click.Choice(["test", "val"]), default="test", show_default=True)
+@click.option("--confusion", metavar="FILE.csv", help="Write the confusion matrix there.")
+@home_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, home: str, as_json: bool) -> None:
+    """Score an exported bundle on the test split, which no search has seen.
+
+    \b
+    Example:
+      tuner evaluate best --data ~/photos
+    """
+    from dataclasses import asdict
+
+    from tuner.errors import writing
+    from tuner.evaluate import evaluate_bundle
+    from tuner.report.tables import BINARY_CLASSES, write_confusion
+
+    found = evaluate_bundle(Path(bundle), data, split, home_of(home))
+    if confusion:
+        with writing(Path(confusion)):
+            write_confusion(found.confusion, found.classes or BINARY_CLASSES, Path(confusion))
+    if as_json:
+        return echo_json(asdict(found))
+    click.echo(f"{found.data}, {found.split} split: {found.images} images")
+    for name, value in found.metrics.items():
+        click.echo(f"  {name:<16} {value:.4f}")
 
 
 @click.command()

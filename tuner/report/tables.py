@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+BINARY_CLASSES = ("background", "object")
+
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
     """Training beside validation; a metric that is measured on one of them alone has a dash for the other."""

@@ -38,7 +38,7 @@ class Trainer:
         recipe: Recipe,
         device: torch.device,
         micro_batches: MicroBatches,
-        shares: Callable[[], Sequence[float]],
+        shares: Callable[[], Sequence[float]] = list,  # of each class in the training targets
     ) -> None:
         checkpoint.seed_all(recipe.seed)
         self.recipe, self.device, self.micro_batches = recipe, device, micro_batches

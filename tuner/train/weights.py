@@ -24,7 +24,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Carried:
-    """What goes from a file into a model; `left` of the file's tensors are not used, `fresh` of the model's new."""
+    """What goes into a model; `left` of the file's tensors are not used, `fresh` of the model's are new."""
 
     tensors: Tensors
     left: int

@@ -1,0 +1,67 @@
+"""Score a bundle on a split of a dataset: the test split, which no search has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tuner.bundle import WEIGHTS, read_recipe
+from tuner.console import progress_bar
+from tuner.data.cache import DEFAULT_GB, Cached
+from tuner.data.datasets import data_name, data_problems
+from tuner.data.shelf import Shelf
+from tuner.errors import DataError, some
+from tuner.recipe import Part, Recipe
+from tuner.runs import Home
+from tuner.train.loop import evaluate
+from tuner.train.memory import MicroBatches
+from tuner.train.precision import device_name, find_device
+
+SPLITS = ("test", "val")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model scores on a split."""
+
+    data: str
+    split: str
+    images: int
+    metrics: dict[str, float]
+    confusion: list[list[int]]
+    classes: tuple[str, ...]
+    device: str
+
+
+def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> Evaluation:
+    """Score a bundle on its own dataset, or on another of the same classes."""
+    recipe = read_recipe(bundle)
+    recipe = replace(recipe, data=Part(data_name(recipe, data), recipe.data.args))
+    if wrong := data_problems(recipe.data):
+        raise DataError(" ".join(wrong))
+    with progress_bar(f"reading {Path(recipe.data.name).name}") as progress:
+        found = split_of(recipe, split, Shelf(home.make().cache, DEFAULT_GB, lambda state: progress))
+    if found.classes != recipe.classes:
+        odd = some(sorted(set(found.classes) ^ set(recipe.classes))) or "another order"
+        raise DataError(f"{recipe.data.name} holds other classes than the bundle was trained on: {odd}.")
+    device = find_device()
+    scored = evaluate(recipe, found, bundle / WEIGHTS, device, MicroBatches(home.micro_batches))
+    return Evaluation(
+        data=found.name,
+        split=split,
+        images=scored.images,
+        metrics=scored.metrics,
+        confusion=scored.confusion or [],
+        classes=recipe.classes,
+        device=device_name(device),
+    )
+
+
+def split_of(recipe: Recipe, split: str, shelf: Shelf) -> Cached:
+    """The decoded images of a split."""
+    find: Callable[[Recipe], Cached | None] = shelf.data_for if split == "val" else shelf.test_for
+    found = find(recipe)
+    if found is None:
+        raise DataError(f"{recipe.data.name} has no test split. Score its validation split with --split val.")
+    return found
