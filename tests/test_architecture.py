@@ -20,7 +20,10 @@ PICTURE = """
     database records overview starts
     data.source data.images data.folder data.shapes data.datasets data.survey data.cache data.shelf
     data.augment data.batches
-    models models.unet losses optims metrics
+    models models.blocks models.pretrained
+    models.unet models.unet_transposed models.basic_cnn models.resnet_unet models.mobilenet models.fcn
+    models.smp models.timm models.sport_vgg models.pixel_frequency
+    losses optims metrics
     train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.weights train.loop
     report.curves report.overlays report.tables report.sheet
     catalogue check rehearsal space study listed notes objective takeover worker

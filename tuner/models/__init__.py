@@ -2,4 +2,17 @@
 
 MODELS = {
     "unet": "tuner.models.unet:unet",
+    "unet_transposed": "tuner.models.unet_transposed:unet_transposed",
+    "basic_cnn": "tuner.models.basic_cnn:basic_cnn",
+    "resnet18_unet": "tuner.models.resnet_unet:resnet18_unet",
+    "resnet34_unet": "tuner.models.resnet_unet:resnet34_unet",
+    "mobilenet_unet": "tuner.models.mobilenet:mobilenet_unet",
+    "mobilenet_segnet_attention": "tuner.models.mobilenet:mobilenet_segnet_attention",
+    "mobilenet_segnet_attention_atrous": "tuner.models.mobilenet:mobilenet_segnet_attention_atrous",
+    "fcn_resnet50": "tuner.models.fcn:fcn_resnet50",
+    "segformer": "tuner.models.smp:segformer",
+    "smp": "tuner.models.smp:smp",
+    "pixel_frequency": "tuner.models.pixel_frequency:pixel_frequency",
+    "sport_vgg": "tuner.models.sport_vgg:sport_vgg",
+    "timm": "tuner.models.timm:timm",
 }

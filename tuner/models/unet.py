@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tuner.models.blocks import check_dropout, check_size, check_widths, start
+
 SMALLEST_SIDE = 8  # three max-pools leave one pixel of it
 
 
 def unet(channels: int, classes: int, *, k: int = 64, dropout: float = 0.0) -> nn.Module:
     """U-Net of width k: three levels of k, 2k, 4k channels, 8k in the bottleneck."""
-    if k < 1:
-        raise ValueError(f"k is {k}; a width of at least 1 is needed")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout}; 0 <= dropout < 1 is allowed")
+    check_widths(k=k)
+    check_dropout(dropout)
     return UNet(channels, classes, k, dropout)
 
 
@@ -36,10 +36,7 @@ class UNet(nn.Module):
         self.apply(start)
 
     def forward(self, image: Tensor) -> Tensor:
-        if min(image.shape[-2:]) < SMALLEST_SIDE:
-            height, width = image.shape[-2:]
-            least = f"at least {SMALLEST_SIDE} x {SMALLEST_SIDE} is needed"
-            raise ValueError(f"an image of {height} x {width} is too small for 'unet': {least}")
+        check_size("unet", image, SMALLEST_SIDE)
         x1 = self.down1(image)
         x2 = self.down2(F.max_pool2d(x1, 2))
         x3 = self.down3(F.max_pool2d(x2, 2))
@@ -64,11 +61,3 @@ def block(channels: int, width: int, dropout: float) -> nn.Sequential:
 def join(below: Tensor, skip: Tensor) -> Tensor:
     """Upsample to the skip's size and concatenate."""
     return torch.cat([F.interpolate(below, size=skip.shape[-2:], mode="nearest"), skip], dim=1)
-
-
-def start(module: nn.Module) -> None:
-    """He initialisation: without batch norm, PyTorch's own shrinks the signal at each of 14 ReLUs."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -1,0 +1,26 @@
+"""Plain convolutions: what a U-Net is without its skips."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from tuner.models.blocks import Segmenter, check_dropout, check_widths, convs, start
+
+
+def basic_cnn(
+    channels: int, classes: int, *, k: int = 32, batch_norm: bool = True, dropout: float = 0.0
+) -> nn.Module:
+    """Six convolutions of k, 2k and 4k channels at full, half and a quarter of the size, and no skips."""
+    check_widths(k=k)
+    check_dropout(dropout)
+    encoder = nn.Sequential(
+        convs(channels, k, norm=batch_norm),
+        nn.MaxPool2d(2),
+        convs(k, 2 * k, norm=batch_norm),
+        nn.MaxPool2d(2),
+        convs(2 * k, 4 * k, norm=batch_norm),
+    )
+    head = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(4 * k, classes, kernel_size=1))
+    model = Segmenter("basic_cnn", encoder, None, head, multiple=4)
+    model.apply(start)
+    return model

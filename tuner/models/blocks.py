@@ -1,0 +1,219 @@
+"""What several models are made of: stacks of convolutions, a U-Net's way up, and images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from tuner.models.pretrained import Pretrained
+
+SIDES = (
+    32,
+    48,
+    64,
+    96,
+    128,
+    160,
+    192,
+    224,
+    256,
+    288,
+    320,
+    384,
+    448,
+    512,
+)  # pixels: what a size's remedy is sought in
+
+
+class Segmenter(nn.Module):
+    """An encoder, a decoder and a head, for images of any size.
+
+    The image is padded at its right and bottom edge to a multiple of what the encoder divides by, and the
+    mask cropped back. A mask coarser than the image is enlarged.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        encoder: nn.Module,
+        decoder: nn.Module | None,
+        head: nn.Module,
+        *,
+        multiple: int = 1,
+        smallest: int = 0,
+        pretrained: Pretrained | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.multiple, self.smallest = name, multiple, smallest or multiple
+        self.encoder = encoder
+        if decoder is not None:
+            self.decoder = decoder
+        self.head = head
+        self.pretrained = pretrained
+
+    def forward(self, image: Tensor) -> Tensor:
+        check_size(self.name, image, self.smallest)
+        return careful(self, self.name, self.masks, image)
+
+    def masks(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        padded = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
+        features = self.encoder(padded)
+        mask = self.head(self.decoder(features) if hasattr(self, "decoder") else features)
+        if mask.shape[-2:] != padded.shape[-2:]:
+            mask = F.interpolate(mask, size=padded.shape[-2:], mode="bilinear", align_corners=False)
+        return cast(Tensor, mask[..., :height, :width])
+
+
+class Decoder(nn.Module):
+    """A U-Net's way up: grow to twice the size, put the encoder's feature of that size beside, mix.
+
+    `channels` are those of the encoder's features, finest first; `widths` those of the levels, coarsest
+    first. Where there are more levels than skips, the last go without. Of the features it is given, the
+    last ones are taken: encoders of other libraries give the image itself as the first.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        widths: Sequence[int],
+        block: Callable[[int, int], nn.Module],
+        *,
+        transposed: bool = False,
+        bottleneck: int = 0,
+    ) -> None:
+        super().__init__()
+        *skips, below = channels
+        self.num_features = len(channels)
+        self.bottleneck = block(below, bottleneck) if bottleneck else nn.Identity()
+        self.ups, self.blocks = nn.ModuleList(), nn.ModuleList()
+        below = bottleneck or below
+        for width, skip in zip_longest(widths, reversed(skips), fillvalue=0):
+            self.ups.append(
+                nn.ConvTranspose2d(below, width, 2, stride=2) if transposed else nn.Upsample(scale_factor=2)
+            )
+            self.blocks.append(block((width if transposed else below) + skip, width))
+            below = width
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        *skips, below = features[-self.num_features :]
+        x: Tensor = self.bottleneck(below)
+        for up, block, skip in zip_longest(self.ups, self.blocks, reversed(skips)):
+            x = up(x)
+            x = block(x if skip is None else torch.cat([x, skip], dim=1))
+        return x
+
+
+def convs(channels: int, width: int, *, number: int = 2, norm: bool = False) -> nn.Sequential:
+    """Convolutions of 3 x 3, each with ReLU, and with batch norm before it when asked for."""
+    layers: list[nn.Module] = []
+    for before in (channels, *[width] * (number - 1)):
+        layers.append(nn.Conv2d(before, width, 3, padding=1, bias=not norm))
+        layers += [nn.BatchNorm2d(width)] if norm else []
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def halving(k: int, levels: int) -> list[int]:
+    """The widths of a decoder, coarsest first, down to k."""
+    return [k * 2**level for level in reversed(range(levels))]
+
+
+def start(module: nn.Module) -> None:
+    """He initialisation: without batch norm, PyTorch's own shrinks the signal at each ReLU."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    if isinstance(
+        module, nn.ConvTranspose2d
+    ):  # its output has one tap of the kernel a channel, and no ReLU behind
+        nn.init.normal_(module.weight, std=module.in_channels**-0.5)
+    if isinstance(module, nn.Conv2d | nn.Linear | nn.ConvTranspose2d) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def check_widths(**given: object) -> None:
+    """ValueError unless each is a whole number of at least one."""
+    for name, value in given.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} is {value!r}; a width of at least 1 is needed")
+
+
+def check_dropout(dropout: float) -> None:
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout}; 0 <= dropout < 1 is allowed")
+
+
+def check_size(name: str, image: Tensor, smallest: int) -> None:
+    """ValueError with the size that would do when an image is too small."""
+    height, width = image.shape[-2:]
+    if min(height, width) < smallest:
+        least = f"at least {smallest} x {smallest} is needed"
+        raise ValueError(f"an image of {height} x {width} is too small for '{name}': {least}")
+
+
+def careful(model: nn.Module, name: str, run: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+    """Run a batch; when that fails, find out whether its size is to blame, and which would do.
+
+    Batch norm has nothing to compare when one image leaves one value a channel. That image is then shown
+    twice, which changes neither its output nor its gradients.
+    """
+    try:
+        return run(image)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        if "memory" in str(error):
+            raise
+        failed = error
+    if len(image) == 1 and "more than 1 value per channel" in str(failed):
+        return run(torch.cat([image, image]))[:1]
+    if not runs(model, run, image) and (side := remedy(model, run, image)):
+        height, width = image.shape[-2:]
+        raise ValueError(
+            f"an image of {height} x {width} does not fit '{name}': {side} x {side} would do"
+        ) from failed
+    raise failed
+
+
+def remedy(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) -> int:
+    """The first side at which the model runs, the larger ones tried first; 0 for none."""
+    least = min(image.shape[-2:])
+    sides = [side for side in SIDES if side > least] + [side for side in SIDES if side <= least]
+    return next((side for side in sides if runs(model, run, image[..., :1, :1].expand(-1, -1, side, side))), 0)
+
+
+class Plainly(nn.Module):
+    """A model, called by the method that does not look into failures."""
+
+    def __init__(self, model: nn.Module, run: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.run = model, run
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.run(image)
+
+
+def runs(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) -> bool:
+    """Whether two images of this size go through; shapes are computed, numbers are not."""
+    plain = Plainly(model, run)
+    tensors = {**dict(plain.named_parameters()), **dict(plain.named_buffers())}
+    empty = {key: torch.empty_like(value, device="meta") for key, value in tensors.items()}
+    try:
+        with torch.no_grad():
+            torch.func.functional_call(plain, empty, torch.empty((2, *image.shape[1:]), device="meta"))
+    except (RuntimeError, ValueError, AssertionError):
+        return False
+    return True
+
+
+def take_channels(module: nn.Module, channels: int) -> None:
+    """Let the first convolution take images of so many channels."""
+    name, conv = next((name, m) for name, m in module.named_modules() if isinstance(m, nn.Conv2d))
+    if conv.in_channels != channels:
+        kernel, stride, padding = (cast(tuple[int, int], p) for p in (conv.kernel_size, conv.stride, conv.padding))
+        bias = conv.bias is not None
+        module.set_submodule(name, nn.Conv2d(channels, conv.out_channels, kernel, stride, padding, bias=bias))

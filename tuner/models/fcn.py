@@ -1,0 +1,28 @@
+"""The fully convolutional network of torchvision."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from tuner.models.blocks import Segmenter, check_dropout, take_channels
+from tuner.models.pretrained import torchvision_weights
+
+STRIDE = 8  # of the feature map; below it, not one pixel would be the image's own
+
+
+def fcn_resnet50(channels: int, classes: int, *, dropout: float = 0.1) -> nn.Module:
+    """torchvision's FCN: a ResNet-50, dilated to an eighth of the image's size, and a head of two convolutions."""
+    from torchvision.models import resnet50
+    from torchvision.models.segmentation.fcn import FCNHead
+
+    check_dropout(dropout)
+    resnet = resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
+    del resnet.avgpool, resnet.fc
+    encoder = nn.Sequential()
+    for name, module in resnet.named_children():
+        encoder.add_module(name, module)
+    take_channels(encoder, channels)
+    head = FCNHead(2048, classes)
+    head[3].p = dropout
+    pretrained = torchvision_weights("ResNet50_Weights")
+    return Segmenter("fcn_resnet50", encoder, None, head, smallest=STRIDE, pretrained=pretrained)

@@ -1,0 +1,101 @@
+"""MobileNetV2 with a U-Net's decoder, or with SegNet's and attention gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, halving, start
+from tuner.models.pretrained import torchvision_weights
+
+STRIDE = 32  # of the deepest feature
+FEATURES = (16, 24, 32, 96, 1280)  # channels at a half to a 32nd of the image's size
+RATES = (1, 2)  # of the dilated convolutions
+
+
+def mobilenet_unet(channels: int, classes: int, *, k: int = 16) -> nn.Module:
+    """MobileNetV2 with a U-Net's decoder: skips, and three convolutions with ReLU a level, 16k to k channels."""
+    check_widths(k=k)
+    decoder = Decoder(FEATURES, halving(k, 5), partial(convs, number=3))
+    return with_mobilenet("mobilenet_unet", channels, classes, k, decoder)
+
+
+def mobilenet_segnet_attention(channels: int, classes: int, *, k: int = 16) -> nn.Module:
+    """MobileNetV2 with a SegNet's decoder, 16k to k channels; gates weigh each of the encoder's features."""
+    check_widths(k=k)
+    return with_mobilenet(
+        "mobilenet_segnet_attention", channels, classes, k, GatedDecoder(FEATURES, halving(k, 5))
+    )
+
+
+def mobilenet_segnet_attention_atrous(channels: int, classes: int, *, k: int = 16) -> nn.Module:
+    """The same with dilated convolutions of rates 1 and 2 over the encoder's features before the decoder."""
+    check_widths(k=k)
+    decoder = nn.Sequential(Atrous(FEATURES), GatedDecoder(FEATURES, halving(k, 5)))
+    return with_mobilenet("mobilenet_segnet_attention_atrous", channels, classes, k, decoder)
+
+
+def with_mobilenet(name: str, channels: int, classes: int, k: int, decoder: nn.Module) -> nn.Module:
+    from segmentation_models_pytorch.encoders import get_encoder
+
+    encoder = get_encoder("mobilenet_v2", in_channels=channels, weights=None)
+    head = nn.Conv2d(k, classes, kernel_size=1)
+    decoder.apply(start)
+    head.apply(start)
+    pretrained = torchvision_weights("MobileNet_V2_Weights")
+    return Segmenter(name, encoder, decoder, head, multiple=STRIDE, pretrained=pretrained)
+
+
+class GatedDecoder(nn.Module):
+    """Level by level: gate the encoder's feature, put it beside, grow by an up-convolution, mix by three."""
+
+    def __init__(self, channels: Sequence[int], widths: Sequence[int]) -> None:
+        super().__init__()
+        coarse_first = list(reversed(channels))
+        inputs = [below + skip for below, skip in zip((0, *widths), coarse_first, strict=False)]
+        self.gates = nn.ModuleList(gate(skip) for skip in coarse_first)
+        self.ups = nn.ModuleList(grow(number, width) for number, width in zip(inputs, widths, strict=True))
+        self.blocks = nn.ModuleList(convs(width, width, number=3, norm=True) for width in widths)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        x: Tensor | None = None
+        skips = reversed(features[-len(self.gates) :])
+        for skip, gate, up, block in zip(skips, self.gates, self.ups, self.blocks, strict=True):
+            weighed = skip * gate(skip)
+            x = block(up(weighed if x is None else torch.cat([x, weighed], dim=1)))
+        assert x is not None
+        return x
+
+
+def gate(channels: int) -> nn.Module:
+    """How much each place of a feature matters, between 0 and 1: one map for all of its channels."""
+    return nn.Sequential(nn.Conv2d(channels, 1, kernel_size=1), nn.Sigmoid())
+
+
+def grow(channels: int, width: int) -> nn.Module:
+    return nn.Sequential(nn.ConvTranspose2d(channels, width, 2, stride=2), nn.ReLU(inplace=True))
+
+
+class Atrous(nn.Module):
+    """Each feature seen at several rates; the maps lie side by side, as many as the feature had channels."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(nn.ModuleList(dilated(number, rate) for rate in RATES) for number in channels)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        taken = features[-len(self.levels) :]
+        pairs = zip(self.levels, taken, strict=True)
+        return [
+            torch.cat([rate(feature) for rate in cast(nn.ModuleList, level)], dim=1) for level, feature in pairs
+        ]
+
+
+def dilated(channels: int, rate: int) -> nn.Module:
+    width = channels // len(RATES)
+    conv = nn.Conv2d(channels, width, 3, padding=rate, dilation=rate, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True))

@@ -1,0 +1,238 @@
+"""Where the ImageNet weights of an encoder come from, and how they become its own.
+
+A file is looked for where torch keeps the files it downloads, then in Hugging Face's own cache, and else
+downloaded. Nothing in it is unpickled but tensors.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner.errors import PartError, TunerError, some
+
+Tensors = Mapping[str, Tensor]
+HUGGING_FACE = "https://huggingface.co"
+IN_REPO = "model.safetensors"  # the file's name in each repository there
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A file of weights by its name and address. Without a file there are none, and `of` says of what.
+
+    `digest` is "sha256:" and the beginning of the file's; `adapt` turns the file's tensors into those of the
+    encoder it is given, under the encoder's names. A `repo` is one of Hugging Face.
+    """
+
+    of: str
+    file: str
+    url: str
+    adapt: Callable[[nn.Module, Tensors], Tensors]
+    digest: str = ""
+    repo: str = ""
+    revision: str = "main"
+
+
+def imagenet(model: nn.Module) -> tuple[dict[str, Tensor], str]:
+    """The ImageNet tensors of the model's encoder under the model's own names, and where they are from."""
+    pretrained: Pretrained | None = getattr(model, "pretrained", None)
+    if pretrained is None:
+        raise PartError('this model has no part that was trained on ImageNet. Write weights="none".')
+    if not pretrained.file:
+        raise PartError(f'there are no ImageNet weights of {pretrained.of}. Take another, or weights="none".')
+    path = fetch(pretrained)
+    tensors = read(path)
+    encoder = model.get_submodule("encoder")
+    try:
+        with torch.random.fork_rng(devices=[]):  # what is built here must not change what the trial draws
+            adapted = pretrained.adapt(encoder, tensors)
+        check_fit(encoder, adapted)
+    except (RuntimeError, ValueError, KeyError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise PartError(
+            f"{path} holds no weights of {pretrained.of}: {said}. Delete it, or put the right one."
+        ) from error
+    return {
+        f"encoder.{key}": value for key, value in adapted.items()
+    }, f"{pretrained.of} on ImageNet ({path.name})"
+
+
+def fetch(pretrained: Pretrained) -> Path:
+    """The file on this machine, downloaded when it is not there yet."""
+    from tuner.download import download
+
+    place = Path(torch.hub.get_dir()) / "checkpoints" / pretrained.file
+    if place.exists():
+        return place
+    if cached := in_hugging_face(pretrained):
+        return cached
+    try:
+        download(pretrained.url, place, digest=pretrained.digest)
+    except (TunerError, OSError) as error:
+        raise PartError(
+            f"the ImageNet weights of {pretrained.of} could not be fetched: {str(error).rstrip('.')}. "
+            f'Without internet: get {pretrained.url} elsewhere and put it at {place}, or write weights="none".'
+        ) from error
+    return place
+
+
+def in_hugging_face(pretrained: Pretrained) -> Path | None:
+    """The file in Hugging Face's own cache."""
+    if not pretrained.repo:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(pretrained.repo, IN_REPO, revision=pretrained.revision)
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def read(path: Path) -> Tensors:
+    """The tensors of a file; PartError when it is broken, cut short, or holds anything else."""
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = tensors.get("state_dict", tensors)
+        if not all(isinstance(value, Tensor) for value in tensors.values()):
+            raise ValueError("it holds more than tensors")
+    except Exception as error:  # each library, and each kind of damage, has its own
+        said = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise PartError(
+            f"{path} is no file of weights, or not a whole one: {said}. Delete it; it is fetched again then."
+        ) from error
+    return dict(tensors)
+
+
+def check_fit(encoder: nn.Module, tensors: Tensors) -> None:
+    """ValueError unless each tensor of the encoder is there in its shape, and no other."""
+    own = {key: value.shape for key, value in encoder.state_dict().items()}
+    wrong = [f"{key} is missing" for key in own.keys() - tensors.keys()]
+    wrong += [f"{key} is not one of its own" for key in tensors.keys() - own.keys()]
+    wrong += [
+        f"{key} is {tuple(value.shape)} and should be {tuple(own[key])}"
+        for key, value in tensors.items()
+        if key in own and value.shape != own[key]
+    ]
+    if wrong:
+        raise ValueError(some(sorted(wrong), 3))
+
+
+def fill(encoder: nn.Module, tensors: Tensors, prefix: str = "") -> Tensors:
+    """An encoder's tensors from a file with the same names behind `prefix`; what else is there is its classifier.
+
+    The first convolution is summed or repeated for images of other than three channels. Old files do not
+    count the batches of batch norm, and nothing reads that number.
+    """
+    filled = deepcopy(encoder.state_dict())
+    for key, value in filled.items():
+        if prefix + key in tensors or not key.endswith("num_batches_tracked"):
+            filled[key] = to_channels(tensors[prefix + key], value)
+    return filled
+
+
+def to_channels(given: Tensor, wanted: Tensor) -> Tensor:
+    """A convolution on three channels as one on as many as wanted; any other tensor as it is."""
+    from timm.models import adapt_input_conv
+
+    if given.ndim == 4 and given.shape[1] == 3 != wanted.shape[1]:
+        return adapt_input_conv(wanted.shape[1], given)
+    return given
+
+
+def torchvision_weights(name: str, adapt: Callable[[nn.Module, Tensors], Tensors] = fill) -> Pretrained:
+    """torchvision's weights by the name of their table, such as "ResNet18_Weights": always the first version."""
+    import torchvision.models
+
+    url = getattr(torchvision.models, name).IMAGENET1K_V1.url
+    file = url.rpartition("/")[2]
+    found = re.search(r"-([0-9a-f]{8,})\.", file)
+    digest = f"sha256:{found[1]}" if found else ""
+    return Pretrained(f"torchvision's {name.removesuffix('_Weights')}", file, url, adapt, digest)
+
+
+def hugging_face(of: str, repo: str, revision: str, adapt: Callable[[nn.Module, Tensors], Tensors]) -> Pretrained:
+    """The weights of a repository of Hugging Face, or of its mirror in HF_ENDPOINT."""
+    host = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
+    file = f"{repo.replace('/', '-')}.safetensors"
+    return Pretrained(of, file, f"{host}/{repo}/resolve/{revision}/{IN_REPO}", adapt, repo=repo, revision=revision)
+
+
+def smp_weights(name: str, channels: int) -> Pretrained:
+    """The weights of an encoder of segmentation-models-pytorch; behind "tu-", of timm."""
+    from segmentation_models_pytorch.encoders import encoders
+
+    if name.startswith("tu-"):
+        return of_timm(name.removeprefix("tu-"), partial(fill_tu, channels))
+    settings: dict[str, Any] = encoders[name]["pretrained_settings"]
+    best = next((tag for tag in settings if tag.startswith("imagenet")), None)
+    adapt = partial(fill_smp, name, channels)
+    if best is None:
+        return Pretrained(f"the encoder '{name}'", "", "", adapt)
+    return hugging_face(f"the encoder '{name}'", settings[best]["repo_id"], settings[best]["revision"], adapt)
+
+
+def fill_smp(name: str, channels: int, encoder: nn.Module, tensors: Tensors) -> Tensors:
+    """Loaded as the library itself does: it knows old names, classifiers and other channels."""
+    from segmentation_models_pytorch.encoders import get_encoder
+
+    fresh = get_encoder(name, in_channels=3, depth=encoder._depth, weights=None)
+    fresh.load_state_dict(dict(tensors))
+    fresh.set_in_channels(channels, pretrained=True)
+    return fresh.state_dict()
+
+
+def fill_tu(channels: int, encoder: nn.Module, tensors: Tensors) -> Tensors:
+    """timm's models as encoders, loaded by timm."""
+    vit = hasattr(encoder, "_output_indices")
+    depth = len(encoder._output_indices) if vit else encoder._depth  # type: ignore[arg-type]
+    args = {"name": encoder.name, "in_channels": channels, "depth": depth}
+    more = {"dynamic_img_size": True} if vit else {}
+    return settled(partial(type(encoder), **args, **more), tensors)
+
+
+def timm_weights(name: str, args: Mapping[str, Any]) -> Pretrained:
+    """timm's default weights of a model built with these arguments."""
+    return of_timm(name, partial(fill_timm, name, dict(args)))
+
+
+def fill_timm(name: str, args: dict[str, Any], encoder: nn.Module, tensors: Tensors) -> Tensors:
+    from timm import create_model
+
+    return settled(partial(create_model, name, **args), tensors)
+
+
+def settled(create: Callable[..., nn.Module], tensors: Tensors) -> Tensors:
+    """What timm makes of a file's tensors; ValueError for those it left to chance.
+
+    timm is silent about tensors that the file lacks. What comes out otherwise under another seed was not in it.
+    """
+    made = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        made.append(create(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(tensors)}).state_dict())
+    if missing := [key for key, value in made[0].items() if not torch.equal(value, made[1][key])]:
+        raise ValueError(f"it lacks {some(missing, 3)}")
+    return made[0]
+
+
+def of_timm(name: str, adapt: Callable[[nn.Module, Tensors], Tensors]) -> Pretrained:
+    """Where timm keeps the weights of a model, if it has any."""
+    from timm import get_pretrained_cfg
+
+    of, known = f"timm's '{name}'", get_pretrained_cfg(name)
+    if known is not None and known.hf_hub_id:
+        return hugging_face(of, known.hf_hub_id, "main", adapt)
+    if known is not None and isinstance(known.url, str) and known.url.endswith((".pth", ".safetensors")):
+        return Pretrained(of, known.url.rpartition("/")[2], known.url, adapt)
+    return Pretrained(of, "", "", adapt)

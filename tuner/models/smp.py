@@ -1,0 +1,98 @@
+"""Any architecture of segmentation-models-pytorch with any of its encoders, and its SegFormer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from tuner.errors import near, some
+from tuner.models.blocks import Segmenter, check_widths
+from tuner.models.pretrained import smp_weights
+
+SIZES = ("b0", "b1", "b2", "b3", "b4", "b5")
+
+
+def smp(channels: int, classes: int, *, architecture: str = "unet", encoder: str = "resnet34") -> nn.Module:
+    """Any architecture of segmentation-models-pytorch with any of its encoders; "tu-NAME" for timm's."""
+    check_names(architecture, encoder)
+    flexible = {"dynamic_img_size": True} if architecture == "dpt" else {}
+    return build(f"smp({architecture}, {encoder})", architecture, encoder, channels, classes, **flexible)
+
+
+def segformer(channels: int, classes: int, *, size: str = "b0", width: int = 256) -> nn.Module:
+    """SegFormer: a Mix Transformer of size b0 to b5, and a decoder that joins its levels in `width` channels."""
+    check_widths(width=width)
+    if size not in SIZES:
+        raise ValueError(f"size is {size!r}; known: {', '.join(SIZES)}")
+    more = {"decoder_segmentation_channels": width}
+    return build("segformer", "segformer", f"mit_{size}", channels, classes, **more)
+
+
+def build(name: str, architecture: str, encoder: str, channels: int, classes: int, **more: Any) -> nn.Module:
+    """The library's model, taken apart so that images of any size go through it."""
+    import segmentation_models_pytorch as library
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = library.create_model(architecture, encoder, None, channels, classes, **more)
+    except (KeyError, ValueError, TypeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(
+            f"architecture {architecture!r} cannot be built on encoder {encoder!r}: {said}"
+        ) from error
+    decoder: nn.Module = Unpacked(model.decoder) if architecture == "dpt" else model.decoder
+    multiple = 2 * model.encoder.output_stride if architecture == "dpt" else model.encoder.output_stride
+    pretrained = smp_weights(encoder, channels)
+    return Segmenter(
+        name, model.encoder, decoder, model.segmentation_head, multiple=multiple, pretrained=pretrained
+    )
+
+
+class Unpacked(nn.Module):
+    """A decoder that takes what the encoder gives as arguments of their own."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, given: Sequence[Any]) -> Tensor:
+        output: Tensor = self.inner(*given)
+        return output
+
+
+def check_names(architecture: str, encoder: str) -> None:
+    """ValueError with the near name for an unknown architecture or encoder."""
+    import segmentation_models_pytorch as library
+
+    architectures = library.MODEL_ARCHITECTURES_MAPPING
+    if architecture not in architectures:
+        hint = near(architecture, architectures)
+        raise ValueError(f"no architecture {architecture!r}.{hint} Known: {', '.join(architectures)}")
+    if architecture == "dpt" and not encoder.startswith("tu-"):
+        raise ValueError(
+            f"architecture 'dpt' needs a vision transformer of timm, not {encoder!r}; "
+            "write for example encoder='tu-vit_base_patch16_224'"
+        )
+    if encoder.startswith("tu-"):
+        check_timm(encoder.removeprefix("tu-"), "encoder", "tu-")
+    elif encoder not in library.encoders.encoders:
+        known = library.encoders.encoders
+        raise ValueError(
+            f"no encoder {encoder!r}.{near(encoder, known)} Known: {some(known, 12)}, and tu-NAME for timm's"
+        )
+
+
+def check_timm(name: str, what: str, prefix: str = "") -> None:
+    """ValueError with the near name for a model that timm does not have."""
+    import timm
+
+    if not timm.is_model(name):
+        hint = near(prefix + name.partition(".")[0], [prefix + known for known in timm.list_models()])
+        raise ValueError(f"no {what} '{prefix}{name}'.{hint} timm.list_models() in Python lists all of timm's")
+    tag = name.partition(".")[2]
+    if tag and name not in timm.list_pretrained(f"{name.partition('.')[0]}.*"):
+        raise ValueError(f"no {what} '{prefix}{name}': timm has '{name.partition('.')[0]}', but not with '{tag}'")

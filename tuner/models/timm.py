@@ -1,0 +1,59 @@
+"""Any classifier of timm."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from tuner.models.blocks import careful, check_dropout
+from tuner.models.pretrained import timm_weights
+from tuner.models.smp import check_timm
+
+# How a vision transformer is asked to take images of any size; not each kind of them can.
+ANY_SIZE: tuple[dict[str, Any], ...] = (
+    {"dynamic_img_size": True, "dynamic_img_pad": True},
+    {"dynamic_img_size": True},
+    {"strict_img_size": False},
+    {},
+)
+
+
+def timm(channels: int, classes: int, *, name: str = "resnet18", dropout: float = 0.0) -> nn.Module:
+    """Any classifier of timm by its name, with a head for the classes."""
+    check_timm(name, "model")
+    check_dropout(dropout)
+    return Classifier(name, channels, classes, dropout)
+
+
+class Classifier(nn.Module):
+    """timm's model without its head, and a linear head."""
+
+    def __init__(self, name: str, channels: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.name = name
+        self.encoder, args = create(name, channels)
+        width = getattr(self.encoder, "head_hidden_size", None) or self.encoder.num_features
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(cast(int, width), classes))
+        self.pretrained = timm_weights(name, {**args, "in_chans": channels, "num_classes": 0})
+
+    def forward(self, image: Tensor) -> Tensor:
+        return careful(self, self.name, self.scores, image)
+
+    def scores(self, image: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self.encoder(image)))
+
+
+def create(name: str, channels: int) -> tuple[nn.Module, dict[str, Any]]:
+    """The encoder, and the arguments that make it take images of any size where it can."""
+    from timm import create_model, get_pretrained_cfg
+
+    known = get_pretrained_cfg(name)
+    fixed = known is not None and known.fixed_input_size
+    for args in ANY_SIZE if fixed else ({},):
+        try:
+            return create_model(name, in_chans=channels, num_classes=0, **args), args
+        except TypeError:
+            if not args:
+                raise
+    raise AssertionError  # the last one takes no arguments
