@@ -1,90 +1,149 @@
-"""One base test over every loss of the table."""
+"""One base test over every loss of the table, for every task it is for."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from tuner.losses import LOSSES, Loss
+from tuner.errors import PartError
+from tuner.losses import FOR, IGNORED, LOSSES, Loss
 from tuner.parts import build
-from tuner.recipe import Part
+from tuner.recipe import Part, Value
+from tuner.tasks import TASKS
 
-every_loss = pytest.mark.parametrize("name", LOSSES)
-SHAPE = (3, 1, 16, 16)
+ARGS: dict[tuple[str, str], dict[str, Value]] = {  # where the defaults are not for the task
+    ("mix", "classification"): {"first": "cross_entropy", "second": "focal"},
+}
+PAIRS = [(name, mode) for name in LOSSES for mode in FOR[name]]
+every_loss = pytest.mark.parametrize(("name", "mode"), PAIRS, ids=[" ".join(pair) for pair in PAIRS])
+CLASSES = 4
+NUMBER = 3
 
 
-def loss_of(name: str, **args: float) -> Loss:
-    loss: Loss = build("loss", LOSSES, Part(name, args), "binary")
+def loss_of(name: str, mode: str, **args: Value) -> Loss:
+    loss: Loss = build(
+        "loss", LOSSES, Part(name, {**ARGS.get((name, mode), {}), **args}), mode, lambda: [1 / CLASSES] * CLASSES
+    )
     return loss
 
 
-def target(fill: float | None = None) -> Tensor:
-    """A mask with a square in it, or of one value."""
+def target(mode: str, fill: int | None = None) -> Tensor:
+    """Squares of the classes, with a corner that is ignored where labels can be; or one value."""
+    if mode == "classification":
+        return torch.tensor([0, 2, 3]) if fill is None else torch.full((NUMBER,), fill)
+    shape = (NUMBER, 1, 16, 16) if mode == "binary" else (NUMBER, 16, 16)
+    kind = torch.float32 if mode == "binary" else torch.int64
     if fill is not None:
-        return torch.full(SHAPE, fill)
-    mask = torch.zeros(SHAPE)
-    mask[:, :, 4:11, 3:12] = 1
-    return mask
+        return torch.full(shape, fill, dtype=kind)
+    made = torch.zeros(shape, dtype=kind)
+    made[..., 4:11, 3:12] = 1
+    if mode == "multiclass":
+        made[:, 12:], made[:, :, 13:], made[:, :3, :3] = 2, 3, IGNORED
+    return made
 
 
-def logits(scale: float = 1.0, seed: int = 0) -> Tensor:
-    return scale * torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
+def logits(mode: str, scale: float = 1.0, seed: int = 0) -> Tensor:
+    shape = (NUMBER, CLASSES) if mode == "classification" else (NUMBER, 1 if mode == "binary" else CLASSES, 16, 16)
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def perfect(mask: Tensor) -> Tensor:
-    return (mask * 2 - 1) * 30
+def perfect(mode: str, truth: Tensor) -> Tensor:
+    if mode == "binary":
+        return (truth * 2 - 1) * 30
+    classes = F.one_hot(truth.where(truth != IGNORED, 0), CLASSES).movedim(-1, 1)
+    return (classes * 2 - 1) * 30.0
+
+
+def test_every_loss_says_for_which_tasks_it_is() -> None:
+    assert FOR.keys() == LOSSES.keys()
+    assert all(modes and set(modes) <= TASKS.keys() for modes in FOR.values())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_another_task_is_refused_with_the_losses_for_it(name: str) -> None:
+    for mode in set(TASKS) - set(FOR[name]) | {"instance"}:
+        with pytest.raises(PartError, match=rf"loss '{name}' is not for the task '{mode}'\. For it: .*") as told:
+            build("loss", LOSSES, Part(name), mode, lambda: [0.5, 0.5])
+        allowed = str(told.value).partition("For it: ")[2].rstrip(".").split(", ")
+        assert allowed == ([other for other in LOSSES if mode in FOR[other]] or ["none"])
 
 
 @every_loss
-@pytest.mark.parametrize("scale", [0.01, 1.0, 10.0, 1000.0])
-@pytest.mark.parametrize("fill", [None, 0.0, 1.0], ids=["square", "empty", "full"])
-def test_it_is_one_finite_number_and_never_negative(name: str, scale: float, fill: float | None) -> None:
+@pytest.mark.parametrize("scale", [0.01, 1.0, 1000.0])
+@pytest.mark.parametrize("fill", [None, 0, 1], ids=["some", "empty", "full"])
+def test_it_is_one_finite_number_and_never_negative(name: str, mode: str, scale: float, fill: int | None) -> None:
     for seed in range(3):
-        loss = loss_of(name)(logits(scale, seed), target(fill))
+        loss = loss_of(name, mode)(logits(mode, scale, seed), target(mode, fill))
         assert loss.shape == () and loss.isfinite() and loss >= 0
 
 
 @every_loss
-@pytest.mark.parametrize("fill", [None, 0.0, 1.0], ids=["square", "empty", "full"])
-def test_perfect_logits_cost_nothing(name: str, fill: float | None) -> None:
-    mask = target(fill)
-    assert float(loss_of(name)(perfect(mask), mask)) < 1e-4
+@pytest.mark.parametrize("fill", [None, 0, 1], ids=["some", "empty", "full"])
+def test_perfect_logits_cost_nothing(name: str, mode: str, fill: int | None) -> None:
+    truth = target(mode, fill)
+    assert 0 <= float(loss_of(name, mode)(perfect(mode, truth), truth)) < 1e-4
 
 
 @every_loss
-def test_the_opposite_of_the_truth_costs_the_most(name: str) -> None:
-    loss, mask = loss_of(name), target()
-    worst = float(loss(-perfect(mask), mask))
-    assert worst > float(loss(logits(), mask)) > float(loss(perfect(mask), mask))
+def test_the_opposite_of_the_truth_costs_the_most(name: str, mode: str) -> None:
+    loss, truth = loss_of(name, mode), target(mode)
+    worst = float(loss(-perfect(mode, truth), truth))
+    assert worst > float(loss(logits(mode), truth)) > float(loss(perfect(mode, truth), truth))
 
 
 @every_loss
-def test_its_gradient_is_finite_and_leads_downhill(name: str) -> None:
-    loss, mask = loss_of(name), target()
-    guess = logits().requires_grad_()
-    before = loss(guess, mask)
+@pytest.mark.parametrize("fill", [None, 0], ids=["some", "empty"])
+def test_its_gradient_is_finite_and_leads_downhill(name: str, mode: str, fill: int | None) -> None:
+    """Of a batch without any object too: what is wrongly found there must be unlearned."""
+    loss, truth = loss_of(name, mode), target(mode, fill)
+    guess = logits(mode).requires_grad_()
+    before = loss(guess, truth)
     before.backward()
-    assert guess.grad is not None and guess.grad.isfinite().all() and guess.grad.abs().sum() > 0
+    assert guess.grad is not None and guess.grad.isfinite().all() and guess.grad.abs().sum() > 1e-3
     step = guess.detach() - 0.1 * guess.grad / guess.grad.norm()
-    assert loss(step, mask) < before
+    assert loss(step, truth) < before
 
 
 @every_loss
 @pytest.mark.parametrize("scale", [100.0, 1e4])
-def test_a_very_sure_wrong_guess_has_a_finite_gradient(name: str, scale: float) -> None:
-    guess = (-scale * (target() * 2 - 1)).requires_grad_()
-    loss_of(name)(guess, target()).backward()
+@pytest.mark.parametrize("sign", [-1, 1], ids=["wrong", "right"])
+def test_a_very_sure_guess_has_a_finite_gradient(name: str, mode: str, scale: float, sign: int) -> None:
+    guess = (sign * scale * perfect(mode, target(mode))).requires_grad_()
+    loss_of(name, mode)(guess, target(mode)).backward()
     assert guess.grad is not None and guess.grad.isfinite().all()
 
 
-@every_loss
-def test_the_same_input_gives_the_same_loss(name: str) -> None:
-    assert torch.equal(loss_of(name)(logits(), target()), loss_of(name)(logits(), target()))
+@pytest.mark.parametrize("name", [name for name, mode in PAIRS if mode == "multiclass"])
+def test_what_is_ignored_changes_nothing_and_learns_nothing(name: str) -> None:
+    loss, truth = loss_of(name, "multiclass"), target("multiclass")
+    guess = logits("multiclass").requires_grad_()
+    other = torch.where((truth == IGNORED).unsqueeze(1), 7 * guess.detach() + 3, guess.detach())
+    value = loss(guess, truth)
+    torch.testing.assert_close(loss(other, truth), value.detach())
+    value.backward()
+    assert guess.grad is not None and guess.grad.movedim(1, -1)[truth == IGNORED].abs().sum() == 0
+
+
+@pytest.mark.parametrize("name", [name for name, mode in PAIRS if mode == "multiclass"])
+@pytest.mark.parametrize("weights", ["none", "frequency"])
+def test_a_batch_in_which_all_is_ignored_costs_nothing(name: str, weights: str) -> None:
+    args = {"weights": weights} if name == "cross_entropy" else {}
+    guess = logits("multiclass").requires_grad_()
+    loss = loss_of(name, "multiclass", **args)(guess, target("multiclass", IGNORED))
+    loss.backward()
+    assert loss == 0 and guess.grad is not None and guess.grad.abs().sum() == 0
 
 
 @every_loss
-def test_neither_logits_nor_target_are_changed(name: str) -> None:
-    guess, mask = logits(), target()
-    loss_of(name)(guess, mask)
-    assert torch.equal(guess, logits()) and torch.equal(mask, target())
+def test_the_same_input_gives_the_same_loss(name: str, mode: str) -> None:
+    first, second = (loss_of(name, mode)(logits(mode), target(mode)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@every_loss
+def test_neither_logits_nor_target_are_changed(name: str, mode: str) -> None:
+    guess, truth = logits(mode), target(mode)
+    loss_of(name, mode)(guess, truth)
+    assert torch.equal(guess, logits(mode)) and torch.equal(truth, target(mode))
