@@ -32,9 +32,10 @@ def schedule_of(name: str, lr: float = 0.1, **args: float) -> tuple[Schedule, op
     return schedule, optimizer
 
 
-def step(optimizer: optim.Optimizer, weights: nn.Parameter) -> None:
+def step(optimizer: optim.Optimizer, *weights: nn.Parameter) -> None:
     optimizer.zero_grad()
-    (weights - 3).square().sum().backward()
+    for weight in weights:
+        (weight - 3).square().sum().backward()
     optimizer.step()
 
 
@@ -89,13 +90,61 @@ def test_an_optimizer_goes_on_bitwise_from_its_saved_state(name: str) -> None:
     assert torch.equal(weights, other)
 
 
+@every_optimizer
+def test_it_is_fused_where_the_weights_have_numbers(name: str) -> None:
+    assert optimizer_of(name, parameter()).defaults["fused"]
+    assert not optimizer_of(name, nn.Parameter(torch.zeros(2, device="meta"))).defaults["fused"]
+
+
+@every_optimizer
+def test_groups_have_rates_of_their_own_and_go_on_bitwise(name: str) -> None:
+    def made(weights: list[nn.Parameter]) -> optim.Optimizer:
+        groups = [{"params": [weights[0]], "lr": 1e-4}, {"params": iter(weights[1:])}]
+        built: optim.Optimizer = build("optimizer", OPTIMIZERS, Part(name, {"lr": 1e-2}), groups)
+        return built
+
+    weights = [parameter(), parameter()]
+    optimizer = made(weights)
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-4, 1e-2]
+    for _ in range(3):
+        step(optimizer, *weights)
+    moved = [float((weight.detach() - parameter().detach()).norm()) for weight in weights]
+    assert 0 < moved[0] < moved[1] / 20
+    others = [nn.Parameter(weight.detach().clone()) for weight in weights]
+    again = made(others)
+    again.load_state_dict(through_a_file(optimizer.state_dict()))
+    for _ in range(2):
+        step(optimizer, *weights)
+        step(again, *others)
+    assert all(map(torch.equal, weights, others))
+
+
 @every_schedule
 def test_rates_stay_positive_and_never_rise_above_the_given_one(name: str) -> None:
     schedule, optimizer = schedule_of(name)
     for _ in range(EPOCHS):
+        assert 0 < rate(optimizer) <= 0.1
         step(optimizer, optimizer.param_groups[0]["params"][0])
         advance(schedule, 1.0)
-        assert 0 < rate(optimizer) <= 0.1
+    assert 0 <= rate(optimizer) <= 0.1
+
+
+@every_schedule
+def test_groups_keep_the_ratio_of_their_rates(name: str) -> None:
+    groups = [{"params": [parameter()], "lr": 1e-6}, {"params": [parameter()], "lr": 1e-2}]
+    optimizer = optim.SGD(groups)
+    schedule: Schedule = build("schedule", SCHEDULES, Part(name), optimizer, 40)
+    for _ in range(40):
+        assert rate(optimizer) / optimizer.param_groups[1]["lr"] == pytest.approx(1e-4)
+        optimizer.step()
+        advance(schedule, 1.0)
+
+
+@every_schedule
+def test_the_shortest_training_has_the_full_rate_or_grows_towards_it(name: str) -> None:
+    optimizer = optim.SGD([parameter()], lr=0.1)
+    build("schedule", SCHEDULES, Part(name), optimizer, 1)
+    assert rate(optimizer) == 0.1 or (name == "warmup" and 0 < rate(optimizer) < 0.1)
 
 
 @every_schedule
