@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "tuner"
 PICTURE = """
     errors goal recipe parts tasks orders console runs download
     database records overview starts
-    data.source data.images data.folder data.shapes data.datasets data.survey data.cache data.shelf
+    data.source data.images data.folder data.shapes data.scenes data.badges data.datasets data.survey data.cache data.shelf
     data.augment data.batches
     models models.blocks models.pretrained
     models.unet models.unet_transposed models.basic_cnn models.resnet_unet models.mobilenet models.fcn

@@ -16,7 +16,7 @@ def test_an_unknown_dataset_is_told_the_near_name() -> None:
     (line,) = data_problems(use("shaps"))
     assert line == (
         "no dataset or folder 'shaps'. Did you mean 'shapes'? "
-        "Known: shapes, weizmann_horse, or the path of a folder."
+        "Known: badges, scenes, shapes, weizmann_horse, or the path of a folder."
     )
 
 

@@ -14,6 +14,8 @@ from tuner.recipe import Part, Recipe
 
 DATASETS = {
     "shapes": "tuner.data.shapes:shapes",
+    "scenes": "tuner.data.scenes:scenes",
+    "badges": "tuner.data.badges:badges",
     "weizmann_horse": "tuner.data.datasets:weizmann_horse",
 }
 HOW_TO_GET = {
