@@ -18,7 +18,8 @@ PACKAGE = Path(__file__).parent.parent / "tuner"
 PICTURE = """
     errors goal recipe parts tasks orders console runs download
     database records overview starts
-    data.source data.images data.folder data.shapes data.scenes data.badges data.datasets data.survey data.cache data.shelf
+    data.source data.images data.folder data.shapes data.scenes data.badges data.places
+    data.oxford_pet data.cityscapes data.datasets data.survey data.cache data.shelf
     data.augment data.batches
     models models.blocks models.pretrained
     models.unet models.unet_transposed models.basic_cnn models.resnet_unet models.mobilenet models.fcn
@@ -28,12 +29,20 @@ PICTURE = """
     report.curves report.overlays report.tables report.sheet
     catalogue check rehearsal space study listed notes objective takeover worker
     best bundle predict evaluate
-    fleet live launch dashboard
-    cli.common cli.search cli.results cli.data cli.parts cli cli.__main__
+    fleet live comparison launch longer dashboard
+    cli.common cli.search cli.results cli.data cli.parts cli.table cli cli.__main__
 """
 ORDER = PICTURE.split()
 PACKAGES = {"", "data", "train", "report"}  # their __init__ holds a docstring or lazy names only
-LIGHT = (["--help"], ["spaces"], ["status"], ["best"], ["best", "--export", "out"])
+LIGHT = (
+    ["--help"],
+    ["spaces"],
+    ["table"],
+    ["table", "weizmann_unet"],
+    ["status"],
+    ["best"],
+    ["best", "--export", "out"],
+)
 
 
 def modules() -> dict[str, Path]:

@@ -37,7 +37,7 @@ def test_images_and_masks_are_paired_by_stem(tmp_path: Path, pair: tuple[str, st
         assert image.shape == (128, 128, 3) and mask.shape == (128, 128) and set(np.unique(mask)) == {0, 1}
 
 
-@pytest.mark.parametrize("ending", ["_mask", "_segmentation", "_gt"])
+@pytest.mark.parametrize("ending", ["_mask", "_Segmentation", "_gt"])
 def test_a_mask_may_add_an_ending_to_the_name_of_its_image(tmp_path: Path, ending: str) -> None:
     for stem in ("a", "b"):
         put(tmp_path / "images" / f"{stem}.jpg")

@@ -48,7 +48,8 @@ def data_command(path: str | None, home: str, sheet: str | None) -> None:
 
 
 def list_data() -> None:
-    from tuner.data.datasets import DATASETS, roots
+    from tuner.data.datasets import DATASETS
+    from tuner.data.places import roots
     from tuner.parts import locate
 
     for name in DATASETS:

@@ -6,8 +6,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from tuner.data.folder import folder
-from tuner.data.source import Source, fraction_problem
+from tuner.data.folder import folder, pair_up, read_pair
+from tuner.data.places import complete, find_folder
+from tuner.data.source import Source, fraction_problem, hold_out
 from tuner.errors import DataError, near
 from tuner.parts import locate, problems
 from tuner.recipe import Part, Recipe
@@ -17,34 +18,49 @@ DATASETS = {
     "scenes": "tuner.data.scenes:scenes",
     "badges": "tuner.data.badges:badges",
     "weizmann_horse": "tuner.data.datasets:weizmann_horse",
+    "oxford_pet": "tuner.data.oxford_pet:oxford_pet",
+    "oxford_pet_trimap": "tuner.data.oxford_pet:oxford_pet_trimap",
+    "isic2016": "tuner.data.datasets:isic2016",
+    "cityscapes": "tuner.data.cityscapes:cityscapes",
+    "scene": "tuner.data.datasets:scene",
+    "sports100": "tuner.data.datasets:sports100",
 }
-HOW_TO_GET = {
-    "weizmann_horse": "It is on Kaggle as 'Weizmann Horse Database': put its rgb/ and figure_ground/ there",
-}
+GENERATED = ("shapes", "scenes", "badges")
+ISIC = [
+    f"ISBI2016_ISIC_Part1_{part}"
+    for part in ("Training_Data", "Training_GroundTruth", "Test_Data", "Test_GroundTruth")
+]
 
 
 def weizmann_horse(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """Weizmann Horse: 328 photographs of horses with a mask each; rgb/ and figure_ground/."""
-    where = find_folder("weizmann_horse")
+    where = complete("weizmann_horse", ["rgb", "figure_ground"])
     return folder(where, name="weizmann_horse", image_size=image_size, val=val, split_seed=split_seed)
 
 
-def roots() -> list[Path]:
-    """The folders in which a named dataset is looked for, in order."""
-    given = [Path(p).expanduser() for p in os.environ.get("TUNER_DATA", "").split(os.pathsep) if p]
-    return [*given, Path("data"), Path.home() / ".cache" / "tuner" / "data"]
+def isic2016(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+    """ISIC 2016: 900 photographs of skin lesions with a mask each, and 379 for testing."""
+    where = complete("isic2016", ISIC)
+    images, masks, test_images, test_masks = (where / part for part in ISIC)
+    items = [*pair_up(images, masks, "train"), *pair_up(test_images, test_masks, "test")]
+    return Source("isic2016", str(where), "masks", hold_out(tuple(items), val, split_seed), read_pair)
 
 
-def find_folder(name: str) -> Path:
-    """The folder of a named dataset, or a DataError that says where to put it."""
-    places = [root / name for root in roots()]
-    for place in places:
-        if place.is_dir():
-            return place
-    raise DataError(
-        f"dataset '{name}' is not on this machine; looked for {', '.join(map(str, places))}. "
-        f"{HOW_TO_GET[name]}, name its parent folder in TUNER_DATA, or use your own with --data FOLDER."
-    )
+def scene(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+    """Scenes of your own: images/ with label maps in labels/, any number of classes, named in classes.txt."""
+    where = find_folder("scene")
+    if not (where / "train").is_dir():
+        complete("scene", ["images", "labels"])
+    source = folder(where, name="scene", image_size=image_size, val=val, split_seed=split_seed)
+    if source.targets != "labels":
+        raise DataError(f"scene at {where} holds {source.targets}; label maps in labels/ are needed.")
+    return source
+
+
+def sports100(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+    """100 sports: photographs in one folder a sport, in train/, valid/ and test/."""
+    where = complete("sports100", ["train", "valid", "test"])
+    return folder(where, name="sports100", image_size=image_size, val=val, split_seed=split_seed)
 
 
 def is_path(name: str) -> bool:

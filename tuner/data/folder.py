@@ -122,8 +122,10 @@ def by_stem(path: Path, images: Container[str] | None = None) -> dict[str, Path]
 
 
 def without_ending(stem: str) -> str:
+    """The stem without "_mask" and the like, in whatever letters."""
     for ending in MASK_ENDINGS:
-        stem = stem.removesuffix(ending)
+        if stem.lower().endswith(ending):
+            return stem[: -len(ending)]
     return stem
 
 

@@ -1,0 +1,84 @@
+"""Oxford-IIIT Pet: photographs of cats and dogs with a trimap each, as two tasks on the same files.
+
+A trimap holds 1 for the pet, 2 for the background and 3 for the border between them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tuner.data.images import check_aspect, read_image, read_labels
+from tuner.data.places import complete, refuse_missing
+from tuner.data.source import Image, Item, Source, Target, hold_out
+from tuner.errors import DataError, some
+
+LISTS = {"train": "annotations/trainval.txt", "test": "annotations/test.txt"}
+IMAGES, TRIMAPS = "images", "annotations/trimaps"
+PARTS = (IMAGES, TRIMAPS, *LISTS.values())
+PET, BACKGROUND, BORDER = 1, 2, 3
+CLASSES = ("pet", "background", "border")
+
+
+def oxford_pet(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+    """Oxford-IIIT Pet, binary: the pet with its border against the background; official test split."""
+    where, items = listed("oxford_pet", val, split_seed)
+    return Source("oxford_pet", str(where), "masks", items, read_mask_of_pet, reading="pet and border")
+
+
+def oxford_pet_trimap(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+    """Oxford-IIIT Pet in three classes: pet, background and border; official test split."""
+    where, items = listed("oxford_pet_trimap", val, split_seed)
+    return Source("oxford_pet_trimap", str(where), "labels", items, read_trimap, CLASSES, reading="trimap")
+
+
+def listed(name: str, val: float, split_seed: int) -> tuple[Path, tuple[Item, ...]]:
+    """The items of the official lists; of those for training, a part is held out."""
+    where = complete(name, PARTS)
+    there = {part: {file.name for file in (where / part).iterdir()} for part in (IMAGES, TRIMAPS)}
+    items, missing = [], []
+    for split, listing in LISTS.items():
+        for key in keys(where / listing):
+            files = {IMAGES: f"{key}.jpg", TRIMAPS: f"{key}.png"}
+            missing += [
+                f"{part}/{file}, listed in {listing}" for part, file in files.items() if file not in there[part]
+            ]
+            items.append(Item(key, split, where / IMAGES / files[IMAGES], where / TRIMAPS / files[TRIMAPS]))
+    refuse_missing(name, where, missing)
+    return where, hold_out(tuple(items), val, split_seed)
+
+
+def keys(listing: Path) -> list[str]:
+    """The first word of each line: 'Abyssinian_100 1 1 1' names an image; '#' begins a remark."""
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{listing} is no text; a list of images is needed.") from error
+    found = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+    if not found:
+        raise DataError(f"{listing} lists no image.")
+    return found
+
+
+def trimap_of(item: Item) -> tuple[Image, Image]:
+    """The image, and its trimap of 1, 2 and 3 and nothing else."""
+    assert isinstance(item.image, Path) and isinstance(item.target, Path)
+    image, trimap = read_image(item.image), read_labels(item.target)
+    check_aspect(item.target, trimap, image, "trimap")
+    if trimap.min() < PET or trimap.max() > BORDER:
+        found = some(map(str, np.unique(trimap).tolist()))
+        raise DataError(
+            f"trimap {item.target.name} holds {found}; a trimap has 1 (pet), 2 (background), 3 (border)"
+        )
+    return image, trimap
+
+
+def read_mask_of_pet(item: Item) -> tuple[Image, Target]:
+    image, trimap = trimap_of(item)
+    return image, (trimap != BACKGROUND).astype(np.uint8)
+
+
+def read_trimap(item: Item) -> tuple[Image, Target]:
+    image, trimap = trimap_of(item)
+    return image, trimap - np.uint8(1)

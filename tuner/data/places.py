@@ -1,0 +1,57 @@
+"""Where a named dataset lies, and what is said when it, or a part of it, is not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tuner.errors import DataError, first_lines
+
+HOW_TO_GET = {
+    "weizmann_horse": "It is on Kaggle as 'Weizmann Horse Database': put its rgb/ and figure_ground/ there",
+    "oxford_pet": "Fetch it with: tuner data get oxford_pet",
+    "oxford_pet_trimap": "Fetch it with: tuner data get oxford_pet",
+    "isic2016": "Fetch it with: tuner data get isic2016",
+    "cityscapes": "It is at cityscapes-dataset.com, behind a login: put its leftImg8bit/ and gtFine/ there",
+    "sports100": "It is on Kaggle as '100 Sports Image Classification': put its train/, valid/ and test/ there",
+    "scene": "It is made by hand: put images/ and labels/ there, and the names of the classes in classes.txt",
+}
+FOLDERS = {"oxford_pet_trimap": "oxford_pet"}  # where it is not the dataset's own name
+
+
+def roots() -> list[Path]:
+    """The folders in which a named dataset is looked for, in order."""
+    given = [Path(p).expanduser() for p in os.environ.get("TUNER_DATA", "").split(os.pathsep) if p]
+    return [*given, Path("data"), Path.home() / ".cache" / "tuner" / "data"]
+
+
+def places(name: str) -> list[Path]:
+    """The folders that a named dataset may be, in order."""
+    return [root / FOLDERS.get(name, name) for root in roots()]
+
+
+def find_folder(name: str) -> Path:
+    """The folder of a named dataset, or a DataError that says where to put it."""
+    for place in places(name):
+        if place.is_dir():
+            return place.absolute()
+    raise DataError(
+        f"dataset '{name}' is not on this machine; looked for {', '.join(map(str, places(name)))}. "
+        f"{HOW_TO_GET[name]}, name its parent folder in TUNER_DATA, or use your own with --data FOLDER."
+    )
+
+
+def complete(name: str, needed: Iterable[str]) -> Path:
+    """The folder of a named dataset; DataError names the first of the files and folders it lacks."""
+    where, needed = find_folder(name), list(needed)
+    for part in needed:
+        if not (where / part).exists():
+            raise DataError(f"{name} at {where} has no {part}; expected {', '.join(needed)}. {HOW_TO_GET[name]}.")
+    return where
+
+
+def refuse_missing(name: str, where: Path, missing: list[str]) -> None:
+    """DataError with the files that are listed or paired and not there."""
+    if missing:
+        raise DataError(f"{name} at {where}: {len(missing)} files are missing.{first_lines(missing)}")
