@@ -3,6 +3,7 @@
     TunerError              one clear line on stderr, exit code 2, nothing changed
     ├── SpaceError          a search space cannot be found, loaded, or draws bad recipes
     │   └── SpaceChanged    the space is no longer the one its study began with
+    ├── TableError          a published table cannot be read, or does not fit its space
     ├── PartError           an unknown model, loss, ... or an argument it does not take
     ├── DataError           a dataset is missing, or holds files that cannot be used
     ├── StorageError        the database cannot be reached, read, or is not ours
@@ -33,6 +34,10 @@ class SpaceError(TunerError):
 
 class SpaceChanged(SpaceError):
     """A search space differs from the one its study began with."""
+
+
+class TableError(TunerError):
+    """A published table cannot be used."""
 
 
 class PartError(TunerError):

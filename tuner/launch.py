@@ -1,9 +1,9 @@
-"""`tuner run`: from a space's name to a working fleet; what can be wrong is met before a worker starts."""
+"""`tuner run`: from the name of a space or table to a working fleet; mistakes are met before a worker starts."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
@@ -15,22 +15,25 @@ from tuner.data.datasets import data_name, swap_data
 from tuner.data.shelf import open_for
 from tuner.data.source import Source
 from tuner.data.survey import survey
+from tuner.errors import StudyError
+from tuner.listed import Item, draw_rows, enlist, row_items
 from tuner.orders import Orders, digest
+from tuner.published import Table, load_table
 from tuner.recipe import Recipe
-from tuner.rehearsal import NUM_TRIALS, rehearse
+from tuner.rehearsal import NUM_TRIALS, reduced, rehearse
 from tuner.runs import Home
-from tuner.space import NUM_DRAWS, Draws, Space, draw, load_space
+from tuner.space import NUM_DRAWS, Space, draw, load_space
 from tuner.starts import find_start
-from tuner.study import Plan, join
+from tuner.study import Joined, Plan, join
 
 DEFAULT_TRIALS = 50
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user typed after `tuner run`."""
+    """What a user typed after `tuner run`: a space to search, or a table to train row by row."""
 
-    space: str
+    space: str | None
     data: str | None
     trials: int | None
     hours: float | None
@@ -41,6 +44,36 @@ class Request:
     seed: int
     rehearse: bool
     cache_gb: float
+    table: str | None = None
+    seeds: int | None = None
+    shrink: int = 1
+    shorten: int = 1
+
+    @property
+    def means(self) -> Means:
+        return Means(self.storage or self.home.database, self.home, self.workers, self.hours, self.cache_gb)
+
+
+@dataclass(frozen=True)
+class Means:
+    """With what to work on a study."""
+
+    url: str
+    home: Home
+    workers: int | None
+    hours: float | None
+    cache_gb: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """A study to create or to join, and the recipes met in it; `items` are its list, where it is one."""
+
+    name: str
+    plan: Plan
+    space: Space
+    recipes: list[Recipe]
+    items: list[Item] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -55,34 +88,42 @@ class Finished:
 
 def run(request: Request) -> Finished:
     """Check, create or join, work until the budget is spent or a signal comes."""
-    with busy(f"checking {NUM_DRAWS} draws of {request.space}"):
-        space, draws, data, recipes = checked(request)
-    sources = open_all(recipes)
-    home = request.home.make()
-    url = request.storage or home.database
-    recipes = with_classes(recipes, look_at(sources, home))
-    check_again(recipes, space, url, home)
-    name = request.study or study_name(space, data, draws.recipes[0], request.rehearse)
-    plan = Plan.of(space.name, space.goal, data, request.rehearse, request.seed, draws)
-    joined = join(url, name, plan)
-    with database.told(url):
-        set_budget(joined.engine, joined.id, request)
+    refuse_mixed(request)
+    with busy(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
+        job = checked(request)
+    sources = open_all(job.recipes)
+    means = request.means
+    home = means.home.make()
+    recipes = with_classes(job.recipes, look_at(sources, home))
+    check_again(recipes, job.space, means.url, home)
+    joined = join(means.url, job.name, job.plan)
+    if job.plan.listed:
+        enlist(joined, means.url, job.items)
+    else:
+        with database.told(means.url):
+            set_budget(joined.engine, joined.id, request)
+    return work(joined, job.name, job.space, means)
+
+
+def work(joined: Joined, name: str, space: Space | None, means: Means) -> Finished:
+    """Train a study's trials on this host until none is left; `space` is not needed where all have a recipe."""
+    with database.told(means.url):
         info = overview.find_study(joined.engine, name)
     show = live.view(joined.engine, info)
     workers = fleet.Fleet(
         orders=Orders(
-            url,
+            means.url,
             name,
-            str(space.path.absolute()),
-            str(home.folder.absolute()),
-            request.cache_gb,
-            digest(space.path),
+            str(space.path.absolute()) if space else "",
+            str(means.home.folder.absolute()),
+            means.cache_gb,
+            digest(space.path) if space else "",
         ),
-        home=home,
+        home=means.home,
         engine=joined.engine,
         info=info,
-        seats=fleet.seats(request.workers),
-        deadline=time.monotonic() + request.hours * 3600 if request.hours else None,
+        seats=fleet.seats(means.workers),
+        deadline=time.monotonic() + means.hours * 3600 if means.hours else None,
         look=show,
     )
     with show:
@@ -94,28 +135,69 @@ def run(request: Request) -> Finished:
     return Finished(code, workers.error, name, now)
 
 
-def checked(request: Request) -> tuple[Space, Draws, str, list[Recipe]]:
-    """The space, its draws, the dataset, and the recipes as they will be trained; SpaceError if they cannot."""
-    space = load_space(request.space)
+def refuse_mixed(request: Request) -> None:
+    """StudyError for options that contradict each other."""
+    listed = request.table is not None
+    if listed == (request.space is not None):
+        given = "both were given" if listed else "neither was given"
+        raise StudyError(f"--space NAME searches a space, --table NAME trains a published table's rows; {given}.")
+    if listed and request.trials is not None:
+        raise StudyError(
+            "a table has as many trials as it has rows: leave out --trials, or say --seeds N for N each."
+        )
+    if not listed and request.seeds is not None:
+        raise StudyError("--seeds belongs to --table: how often each row is trained. A search has --trials.")
+    if request.rehearse and (request.shrink, request.shorten) != (1, 1):
+        raise StudyError("--rehearse is a size of its own: leave out --shrink and --shorten.")
+
+
+def checked(request: Request) -> Job:
+    """The study asked for, and its recipes as they will be trained; an error with all that is wrong."""
+    table = load_table(request.table) if request.table is not None else None
+    space = load_space(table.space if table else str(request.space))
     draws = draw(space)
+    if table:
+        draws = draw_rows(space, table, draws)
     from tuner.check import check_recipes  # loads torch: a space that cannot be drawn from is told before
 
-    data = data_name(draws.recipes[0], request.data)
+    own = data_name(draws.recipes[0], table.data or None if table else None)
+    data = own if request.data is None else data_name(draws.recipes[0], request.data)
+    where = str(table.path if table else space.path)
     recipes = [swap_data(r, data) for r in draws.recipes]
-    check_recipes(recipes, space.goal, str(space.path))
-    if request.rehearse:  # what was checked above is what the real study would train
-        recipes = [rehearse(r) for r in recipes]
+    check_recipes(recipes, space.goal, where)
+    name = request.study or study_name(request, space, table, data, own)
+    if (request.rehearse, request.shrink, request.shorten) != (False, 1, 1):
+        recipes = [smaller(r, request) for r in recipes]  # what was checked above is the real study's
         data = recipes[0].data.name
-        check_recipes(recipes, space.goal, str(space.path))
-    return space, draws, data, recipes
+        check_recipes(recipes, space.goal, where)
+    plan = Plan.of(
+        space.name,
+        space.goal,
+        data,
+        request.rehearse,
+        request.seed,
+        draws,
+        listed=f"table {table.name}" if table else "",
+        shrink=request.shrink,
+        shorten=request.shorten,
+    )
+    return Job(name, plan, space, recipes, row_items(table, request.seeds or 1) if table else [])
 
 
-def study_name(space: Space, data: str, recipe: Recipe, rehearsal: bool) -> str:
-    """The space's name; with the dataset when it is not the space's own."""
-    if rehearsal:
-        return f"{space.name}-rehearsal"
-    own = data_name(recipe, None)
-    return space.name if data == own else f"{space.name}@{Path(data).name}"
+def smaller(recipe: Recipe, request: Request) -> Recipe:
+    return rehearse(recipe) if request.rehearse else reduced(recipe, request.shrink, request.shorten)
+
+
+def study_name(request: Request, space: Space, table: Table | None, data: str, own: str) -> str:
+    """The space's or table's name, with what is not as it says there: the dataset, the size."""
+    name = table.name if table else space.name
+    if table and table.name == space.name:
+        name = f"{name}-table"  # beside a search of that space
+    if request.rehearse:
+        return f"{name}-rehearsal"
+    swapped = "" if data == own else f"@{Path(data).name}"
+    shrunk = f"-shrink{request.shrink}" if request.shrink > 1 else ""
+    return name + swapped + shrunk + (f"-shorten{request.shorten}" if request.shorten > 1 else "")
 
 
 def open_all(recipes: list[Recipe]) -> list[Source]:

@@ -190,7 +190,7 @@ def draw(now: Overview, left: str) -> RenderableType:
             f"{worker.step}/{worker.steps}" if training else worker.state[:9],
             show_value(worker.value),
         )
-    mark = " (rehearsal)" if now.study.rehearsal else ""
+    mark = f" ({now.study.size})" if now.study.size else ""
     heading = Text.assemble((now.study.name, "bold"), f"{mark}: {now.study.goal} on {now.study.data}")
     return Panel(Group(line, best, "", table), title=heading, title_align="left", border_style="blue")
 

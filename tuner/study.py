@@ -190,7 +190,8 @@ def compare(name: str, old: Plan, new: Plan) -> None:
         )
         if before != after
     ]
-    for parameter in sorted(old.parameters.keys() | new.parameters):
+    names = old.parameters.keys() & new.parameters if new.listed else old.parameters.keys() | new.parameters
+    for parameter in sorted(names):  # a list may grow: its trials say themselves what they have
         before, after = old.parameters.get(parameter), new.parameters.get(parameter)
         if before is None or after is None or essence(before) != essence(after):
             changed.append(

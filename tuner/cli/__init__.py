@@ -8,7 +8,8 @@ from tuner.cli.common import Commands
 from tuner.cli.data import data_command
 from tuner.cli.parts import parts_command
 from tuner.cli.results import best, dashboard, evaluate, predict, status
-from tuner.cli.search import check, run, spaces
+from tuner.cli.search import check, extend, run, spaces
+from tuner.cli.table import table
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -26,8 +27,10 @@ def main() -> None:
 
 for command in (
     run,
+    extend,
     status,
     best,
+    table,
     evaluate,
     predict,
     dashboard,

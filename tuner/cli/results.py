@@ -27,7 +27,7 @@ def status(home: str, storage: str | None, study: str | None, as_json: bool) -> 
     if not views:
         click.echo("no study yet. Begin one with: tuner run --space unet_k")
     for now in views:
-        mark = " (rehearsal)" if now.study.rehearsal else ""
+        mark = f" ({now.study.size})" if now.study.size else ""
         states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(now.states.items())) or "no trials"
         click.echo(f"{click.style(now.study.name, bold=True)}{mark}: {now.study.goal} on {now.study.data}")
         click.echo(f"  {now.finished} of {now.num_trials or 'any number of'} trials ended ({states})")

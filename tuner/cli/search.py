@@ -10,12 +10,15 @@ import click
 from tuner.cli.common import at, echo_json, home_of, storage_options
 
 if TYPE_CHECKING:
+    from tuner.launch import Finished
     from tuner.overview import Overview
 
 
 @click.command()
-@click.option("--space", required=True, metavar="NAME|PATH", help="A search space: see tuner spaces.")
+@click.option("--space", metavar="NAME|PATH", help="A search space: see tuner spaces.")
+@click.option("--table", metavar="NAME|PATH", help="Or a published table, each row once: see tuner table.")
 @click.option("--data", metavar="NAME|PATH", help="Another dataset or folder than the space's own.")
+@click.option("--seeds", type=click.IntRange(min=1), help="With a table: train each row so often.  [default: 1]")
 @click.option(
     "--trials", type=click.IntRange(min=1), help="Trials in all, over every worker and restart.  [default: 50]"
 )
@@ -26,12 +29,26 @@ if TYPE_CHECKING:
 @storage_options
 @click.option("--study", metavar="NAME", help="Name of the study.  [default: the space's]")
 @click.option("--seed", default=0, show_default=True, help="Of the whole study.")
+@click.option(
+    "--shrink",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Divide image size and widths by N, into a study of its own.",
+)
+@click.option(
+    "--shorten",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Divide the epochs by N, into a study of its own.",
+)
 @click.option("--rehearse", is_flag=True, help="Toy size on generated data, into a study of its own.")
 @click.option(
     "--cache-gb", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Room for decoded images."
 )
 def run(home: str, **options: Any) -> None:
-    """Search: create the study or go on with it.
+    """Search a space, or train the rows of a published table: create the study or go on with it.
 
     Typing it again goes on where it stopped. Typing it in a second terminal, or on another host with the
     same --storage, adds workers to the same study. Ctrl-C saves and stops; a second Ctrl-C stops at once.
@@ -40,15 +57,69 @@ def run(home: str, **options: Any) -> None:
     Examples:
       tuner run --space unet_k --data ~/photos --trials 100
       tuner run --space my_space.py --hours 8 --workers 2
+      tuner run --table weizmann_unet --seeds 3
+      tuner run --table weizmann_unet --shrink 8 --shorten 5
     """
     from tuner.launch import Request
     from tuner.launch import run as launch
 
-    done = launch(Request(home=home_of(home), **options))
+    tell(launch(Request(home=home_of(home), **options)), home, options["storage"])
+
+
+@click.command()
+@storage_options
+@click.option("--study", metavar="NAME", help="Of which study.  [default: the one worked on last]")
+@click.option("--top", type=click.IntRange(min=1), help="The best N of its finished trials.  [default: 1]")
+@click.option("--trial", "numbers", type=int, multiple=True, metavar="N", help="Or this one; may be repeated.")
+@click.option("--epochs", type=click.IntRange(min=1), required=True, help="How many in all.")
+@click.option(
+    "--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after so long; type it again to go on."
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes here.  [default: one a GPU, or one]")
+@click.option(
+    "--cache-gb", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Room for decoded images."
+)
+def extend(
+    home: str,
+    storage: str | None,
+    study: str | None,
+    top: int | None,
+    numbers: tuple[int, ...],
+    epochs: int,
+    hours: float | None,
+    workers: int | None,
+    cache_gb: float,
+) -> None:
+    """Train finished trials for longer: from their checkpoints, into a study of their own.
+
+    Typing it again goes on where it stopped; nothing is trained twice.
+
+    \b
+    Examples:
+      tuner extend --top 3 --epochs 50
+      tuner extend --study pet_lr --trial 12 --epochs 50
+    """
+    from tuner.errors import StudyError
+    from tuner.launch import Means
+    from tuner.longer import Longer, prepare
+    from tuner.longer import extend as go_on
+
+    if top and numbers:
+        raise StudyError("--top takes the best trials, --trial names them: give one of the two.")
+    place = home_of(home)
+    means = Means(storage or place.database, place, workers, hours, cache_gb)
+    extension = prepare(Longer(study, epochs, top or 1, numbers, means))
+    for notice in extension.notices:
+        click.echo(f"notice: {notice}", err=True)
+    tell(go_on(extension, means), home, storage)
+
+
+def tell(done: Finished, home: str, storage: str | None) -> None:
+    """What came of it, and leave with its exit code."""
     if done.error:
         click.echo(f"tuner: {done.error}", err=True)
     if done.now:
-        tell_result(done.now, home, options["storage"])
+        tell_result(done.now, home, storage)
     sys.exit(done.code)
 
 
@@ -62,7 +133,14 @@ def tell_result(now: Overview, home: str, storage: str | None) -> None:
         best = f"{show_value(now.best.value)}, trial {now.best.number}, {show_params(now.best.params)}"
         click.echo(f"best: {now.study.goal.metric} {best}")
         click.echo(f"next: tuner best --study {name} --export best{at(home, storage)}")
-    if now.num_trials and now.finished >= now.num_trials:
+    kind, _, listed = now.study.listed.partition(" ")
+    if kind == "table":
+        named = "" if name == listed else f" --study {name}"
+        click.echo(f"next: tuner table {listed}{named}{at(home, storage)}")
+    if kind:
+        if failed := now.states.get("FAIL", 0):
+            click.echo(f"{failed} failed; type the command again to run what failed again")
+    elif now.num_trials and now.finished >= now.num_trials:
         click.echo(f"the budget is spent; raise it to go on: --trials {2 * now.num_trials}")
 
 

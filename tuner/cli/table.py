@@ -1,0 +1,111 @@
+"""The command that sets a published table beside what we got."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tuner.cli.common import echo_json, home_of, storage_options
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from tuner.comparison import Comparison
+
+WIDE = 200  # columns, where the output is no terminal
+
+
+@click.command()
+@click.argument("name", required=False)
+@storage_options
+@click.option(
+    "--study", metavar="NAME", help="Which study of the table.  [default: at full size, if there is one]"
+)
+@click.option("--markdown", "as_markdown", is_flag=True, help="As a Markdown table.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def table(
+    name: str | None, home: str, storage: str | None, study: str | None, as_markdown: bool, as_json: bool
+) -> None:
+    """Set a published table beside our own numbers; without a name, list the tables.
+
+    Ours is the metric at a trial's best epoch: the mean of the seeds, their deviation and their number.
+
+    \b
+    Examples:
+      tuner run --table weizmann_unet
+      tuner table weizmann_unet --markdown
+    """
+    from tuner.comparison import compared, markdown, to_json
+    from tuner.errors import StudyError
+    from tuner.published import load_table
+
+    if as_markdown and as_json:
+        raise StudyError("--markdown and --json are two ways to print it: give one of them.")
+    engine = engine_if_there(storage, home)
+    if name is None:
+        return list_tables(engine, as_json)
+    found = compared(engine, load_table(name), study)
+    if as_json:
+        return echo_json(to_json(found))
+    if as_markdown:
+        return click.echo(markdown(found))
+    draw(found)
+
+
+def engine_if_there(storage: str | None, home: str) -> Engine | None:
+    """An engine to read from, or None while there is no database: then the published numbers stand alone."""
+    from tuner import database
+
+    url = storage or home_of(home).database
+    return None if database.is_absent(url) else database.reach(url)
+
+
+def list_tables(engine: Engine | None, as_json: bool) -> None:
+    from tuner.comparison import compared
+    from tuner.published import known_tables, load_table
+
+    found = [compared(engine, load_table(str(path)), None) for path in known_tables().values()]
+    rows: list[dict[str, Any]] = [
+        {
+            "name": one.table.name,
+            "about": one.table.about,
+            "space": Path(one.table.space).stem,
+            "data": one.table.data,
+            "rows": len(one.lines),
+            "done": sum(line.state == "done" for line in one.lines),
+            "study": one.study.name if one.study else None,
+            "path": str(one.table.path),
+        }
+        for one in found
+    ]
+    if as_json:
+        return echo_json(rows)
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        done = f"{row['done']} of {row['rows']} rows done" if row["study"] else f"{row['rows']} rows"
+        click.echo(f"{row['name']:<{width}}  {row['about']}")
+        click.echo(f"{'':<{width}}  " + click.style(f"{done}, {row['space']} on {row['data']}", dim=True))
+    if not rows:
+        click.echo("no tables yet: put a .toml file into ./studies")
+
+
+def draw(found: Comparison) -> None:
+    """The comparison as a table for the eye."""
+    import sys
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from tuner.comparison import columns, title
+
+    drawn = Table(title=escape(title(found)), title_justify="left", caption=escape(found.table.note) or None)
+    made = columns(found)
+    for heading, cells in made:
+        is_text = any(cell and not cell[0].isdigit() and cell[0] not in "-+" for cell in cells)
+        drawn.add_column(escape(heading), justify="left" if is_text else "right")
+    for row in zip(*(cells for _, cells in made), strict=True):
+        drawn.add_row(*map(escape, row))
+    Console(width=None if sys.stdout.isatty() else WIDE).print(drawn)
