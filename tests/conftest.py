@@ -17,8 +17,11 @@ from pathlib import Path
 import pytest
 from photos import make_photos
 
+from tuner.data.badges import badges
 from tuner.data.cache import Cached, cached
+from tuner.data.scenes import scenes
 from tuner.data.shapes import shapes
+from tuner.data.source import Source
 from tuner.recipe import Recipe, use
 
 ROOT = Path(__file__).parent.parent
@@ -56,12 +59,27 @@ def tuner(tmp_path: Path) -> Tuner:
     return call
 
 
+def toy(source: Source, number: int, folder: Path) -> Cached:
+    """The first few pictures of a source, 32 pixels large, as training sees them. Read-only, as every cache."""
+    return cached(replace(source, items=source.items[:number]), "toy", 32, folder)
+
+
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Cached:
-    """Thirty generated pictures of 32 pixels, as training sees them. Read-only, as every cache."""
-    source = shapes()
-    few = replace(source, items=source.items[:30])
-    return cached(few, "toy", 32, tmp_path_factory.mktemp("cache"))
+    """Thirty generated pictures with masks."""
+    return toy(shapes(), 30, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def toy_scenes(tmp_path_factory: pytest.TempPathFactory) -> Cached:
+    """Twenty generated pictures with label maps of four classes, of which some pixels are ignored."""
+    return toy(scenes(), 20, tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture(scope="session")
+def toy_badges(tmp_path_factory: pytest.TempPathFactory) -> Cached:
+    """Thirty generated pictures of six classes."""
+    return toy(badges(), 30, tmp_path_factory.mktemp("badges"))
 
 
 @pytest.fixture
@@ -82,8 +100,33 @@ def toy_recipe() -> Recipe:
     )
 
 
+@pytest.fixture
+def label_recipe(toy_recipe: Recipe, toy_scenes: Cached) -> Recipe:
+    """A recipe for `toy_scenes`, as the program completes it from the data."""
+    return replace(
+        toy_recipe,
+        task="multiclass",
+        data=use("scenes", image_size=32),
+        loss=use("cross_entropy"),
+        classes=toy_scenes.classes,
+    )
+
+
+@pytest.fixture
+def class_recipe(toy_recipe: Recipe, toy_badges: Cached, own_models: Path) -> Recipe:
+    """A recipe for `toy_badges`, as the program completes it from the data."""
+    return replace(
+        toy_recipe,
+        task="classification",
+        data=use("badges", image_size=32),
+        model=use("mine.nets:sorter"),
+        loss=use("cross_entropy"),
+        classes=toy_badges.classes,
+    )
+
+
 OWN_MODELS = '''
-"""Models as a user writes them: a small net that runs out of memory, breaks, or draws at random."""
+"""Models as a user writes them: a small net that runs out of memory, breaks, or draws at random; two in parts."""
 
 import random
 
@@ -120,6 +163,35 @@ class Net(nn.Module):
 def net(channels, classes, *, most=99, fail_at=0, train_only=False, error="gpu", noisy=False):
     """A net that raises `error` for more than `most` images, and at its call number `fail_at`."""
     return Net(channels, classes, most, fail_at, train_only, error, noisy)
+
+
+class Parted(nn.Module):
+    """An encoder of six layers, with all that a frozen one must keep still, and a head."""
+
+    def __init__(self, channels, classes, k, pooled, still):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, k, 3, padding=1), nn.BatchNorm2d(k), nn.ReLU(),
+            nn.Dropout2d(0.3), nn.Conv2d(k, k, 3, padding=1), nn.BatchNorm2d(k),
+        )
+        self.head = nn.Sequential(nn.Dropout(0.1), nn.Conv2d(k, classes, 1))
+        self.pooled = pooled
+        if still:
+            self.encoder[0].bias.requires_grad_(False)
+
+    def forward(self, image):
+        scores = self.head(self.encoder(image).relu())
+        return scores.mean((2, 3)) if self.pooled else scores
+
+
+def parted(channels, classes, *, k=4, still=False):
+    """A model with a part named encoder; `still`: one of its weights is never trained."""
+    return Parted(channels, classes, k, False, still)
+
+
+def sorter(channels, classes, *, k=4):
+    """The same, for whole images."""
+    return Parted(channels, classes, k, True, False)
 
 
 def huge(channels, classes):

@@ -107,6 +107,7 @@ def make_run(recipe: Recipe, folder: Path, bias: float | None = None) -> Run:
     save_weights(model, run.best)
     run.curves.write_bytes(b"curves")
     run.predictions.write_bytes(b"predictions")
+    run.confusion.write_bytes(b"confusion")
     return run
 
 

@@ -23,8 +23,10 @@ Curve = dict[int, dict[str, float]]
 class Trial:
     """A trial in a folder of its own, as a worker runs it: the curve is what it was told of, by epoch."""
 
-    def __init__(self, recipe: Recipe, data: Cached, folder: Path, goal: Goal = IOU) -> None:
-        self.recipe, self.data, self.goal = recipe, data, goal
+    def __init__(
+        self, recipe: Recipe, data: Cached, folder: Path, goal: Goal = IOU, start: Path | None = None
+    ) -> None:
+        self.recipe, self.data, self.goal, self.start = recipe, data, goal, start
         self.run = Run(folder).make()
         self.reports: dict[int, EpochReport] = {}
         self.prune_at = 0
@@ -39,6 +41,7 @@ class Trial:
             micro_batches=MicroBatches(self.run.folder / "micro_batches.json"),
             on_epoch=self.on_epoch,
             stopped=stopped,
+            start=self.start,
         )
 
     def on_epoch(self, report: EpochReport) -> bool:
@@ -71,6 +74,22 @@ def assert_same(trial: Trial, unbroken: Trial) -> None:
     assert trial.curve == unbroken.curve
     assert same(trial.left(), unbroken.left())
     assert trial.run.best.read_bytes() == unbroken.run.best.read_bytes()
+
+
+class Killed(Exception):
+    """As sudden as a power failure: nothing is saved."""
+
+
+def killed_after(number: int) -> Callable[[], bool]:
+    """Asked as `stop_after` is; the process dies at that moment."""
+    asked = iter(range(10**9))
+
+    def ask() -> bool:
+        if next(asked) >= number:
+            raise Killed
+        return False
+
+    return ask
 
 
 def stop_after(number: int) -> Callable[[], bool]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,15 @@ from trials import Trial
 
 from tuner.data.cache import Cached
 from tuner.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def quick_collection() -> Iterator[None]:
+    """What was imported is not looked through each time that memory is given back, as in a worker."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -14,12 +14,14 @@ import torch
 from made import make_best, make_bundle, make_run
 
 from tuner import bundle as bundles
-from tuner.bundle import NEEDED, PICTURES, export, load, read_recipe, verify
+from tuner.bundle import NEEDED, export, load, read_recipe, verify
 from tuner.errors import BundleError, FilesError, PartError, StudyError
 from tuner.recipe import Recipe, use
 from tuner.tasks import find_task
 from tuner.train.checkpoint import load_weights
 from tuner.train.trainer import build_model
+
+EXTRAS = ("curves.png", "predictions.png", "confusion.csv")
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_bundle_holds_what_was_promised_and_nothing_lies_beside_it(bundle: Path) -> None:
-    assert {file.name for file in bundle.iterdir()} == {*NEEDED, *PICTURES, "bundle.json"}
+    assert {file.name for file in bundle.iterdir()} == {*NEEDED, *EXTRAS, "bundle.json"}
     assert [file.name for file in bundle.parent.iterdir()] == ["best"]
 
 
@@ -187,10 +189,11 @@ def test_a_bundle_without_pictures_is_whole(tmp_path: Path, toy_recipe: Recipe) 
     run = make_run(toy_recipe, tmp_path / "run")
     run.curves.unlink()
     run.predictions.unlink()
+    run.confusion.unlink()
     verify(export(make_best(toy_recipe), run, tmp_path / "best", force=False))
 
 
-@pytest.mark.parametrize("name", [*NEEDED, *PICTURES])
+@pytest.mark.parametrize("name", [*NEEDED, *EXTRAS])
 def test_every_missing_or_altered_file_is_named(bundle: Path, name: str) -> None:
     altered = (bundle / name).read_bytes()[:-1] + b"?"
     (bundle / name).write_bytes(altered)

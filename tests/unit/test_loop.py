@@ -26,10 +26,12 @@ from tuner.train.loop import check_finite, sample_positions
 from tuner.train.memory import MicroBatches, release
 from tuner.train.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("quick_collection")
+
 
 def test_every_epoch_is_reported_with_every_metric(unbroken: Trial) -> None:
     assert list(unbroken.reports) == [1, 2, 3]
-    names = {"loss", "iou", "accuracy", "precision", "recall", "f1"}
+    names = {"loss", "iou", "dice", "image_iou", "image_dice", "accuracy", "precision", "recall", "f1"}
     for report in unbroken.reports.values():
         assert report.metrics.keys() == {f"{split}_{name}" for split in ("train", "val") for name in names}
         assert all(map(math.isfinite, report.metrics.values()))
@@ -87,8 +89,10 @@ def test_the_best_weights_give_the_best_epochs_metrics_again(
     again = loop.validate(trainer, Batches(toy_data, 4, restless.seed), lambda: False)
     assert again is not None
     measured = trial.reports[progress.best_epoch].metrics
-    assert again[0] == {name: value for name, value in measured.items() if name.startswith("val_")}
-    assert progress.samples is not None and torch.equal((again[1] * 255).round().byte(), progress.samples)
+    assert again.metrics == {name: value for name, value in measured.items() if name.startswith("val_")}
+    assert again.samples is not None and progress.samples is not None
+    assert torch.equal(again.samples, progress.samples) and progress.samples.dtype is torch.uint8
+    assert again.confusion == progress.confusion and sum(map(sum, again.confusion or [])) == 11 * 32 * 32
 
 
 def test_the_validation_score_is_torchmetrics_over_the_whole_split(

@@ -87,9 +87,9 @@ def test_the_mask_is_the_models_own_answer(bundle: Path, tmp_path: Path) -> None
 def test_paths_are_told_one_by_one(bundle: Path, tmp_path: Path) -> None:
     images = [picture(tmp_path / f"{name}.png") for name in "ab"]
     told = predict_files(bundle, images, tmp_path / "out")
-    assert next(told) == tmp_path / "out" / "a_mask.png"
+    assert next(told) == str(tmp_path / "out" / "a_mask.png")
     assert not (tmp_path / "out" / "b_mask.png").exists()
-    assert list(told) == [tmp_path / "out" / "b_mask.png"]
+    assert list(told) == [str(tmp_path / "out" / "b_mask.png")]
 
 
 def test_all_bad_images_are_listed_at_once_and_nothing_is_written(bundle: Path, tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ import json, os, signal, sys
 from pathlib import Path
 import torch
 from tuner.data.cache import load
+from tuner.data.shapes import shapes
 from tuner.goal import maximize
 from tuner.recipe import Recipe
 from tuner.runs import Run
@@ -151,7 +152,7 @@ def on_epoch(report):
 
 torch.save = half
 run = Run(Path(told["run"])).make()
-train(Recipe.from_json(told["recipe"]), maximize("iou"), load(Path(told["data"]), "toy", "toy"), run,
+train(Recipe.from_json(told["recipe"]), maximize("iou"), load(Path(told["data"]), shapes(), "toy"), run,
       device=torch.device("cpu"), micro_batches=MicroBatches(run.folder / "micro_batches.json"),
       on_epoch=on_epoch, stopped=stopped)
 """

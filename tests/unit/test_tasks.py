@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from tuner.errors import PartError
+from tuner.parts import locate
+from tuner.recipe import Recipe, use
 from tuner.tasks import TASKS, Task, find_task
 from tuner.train.scoring import Totals
 
+CLASSES = ("cat", "dog", "owl")
+VALIDATED_ONLY = {"map"}
+TARGETS: dict[str, Any] = {  # what a dataset gives for two images of 8 pixels
+    "masks": lambda: torch.arange(128).view(2, 8, 8).remainder(2).byte(),
+    "labels": lambda: torch.tensor([0, 1, 2, 255]).repeat(32).view(2, 8, 8).byte(),
+    "classes": lambda: torch.tensor([2, 0]),
+}
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+
+
+def recipe_of(task: Task) -> Recipe:
+    some = use("any")
+    classes = () if task.name == "binary" else CLASSES
+    return Recipe(task.name, some, some, some, some, epochs=1, classes=classes)
+
+
+def logits_of(task: Task) -> Tensor:
+    """Two answers of a model, as large as the task wants them."""
+    outputs = task.outputs(recipe_of(task))
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, outputs, *((8, 8) if task.shape == "masks" else ()), generator=generator)
+
+
+def scored(task: Task, full: bool) -> dict[str, float]:
+    totals = Totals(task, torch.device("cpu"), recipe_of(task).classes, full=full)
+    target = locate("target", {}, task.target)(TARGETS[task.targets]())
+    totals.add(torch.tensor(0.5), logits_of(task), target)
+    return totals.scores("val")
 
 
 @every_task
@@ -19,10 +52,29 @@ def test_a_task_is_found_by_its_own_name(task: Task) -> None:
 
 @every_task
 def test_scoring_gives_every_metric_a_goal_may_name_and_no_other(task: Task) -> None:
-    totals = Totals(task, torch.device("cpu"))
-    target = torch.ones(2, task.outputs, 8, 8)
-    totals.add(torch.tensor(0.5), torch.randn(2, task.outputs, 8, 8), target)
-    assert set(totals.scores("val")) == {f"val_{name}" for name in task.metrics}
+    names = {f"val_{name}" for name in task.metrics}
+    each = {f"val_iou:{name}" for name in CLASSES} if task.name == "multiclass" else set()
+    assert set(scored(task, full=True)) == names | each
+    assert set(scored(task, full=False)) == names - {f"val_{name}" for name in VALIDATED_ONLY}
+
+
+@every_task
+def test_every_metric_is_explained(task: Task) -> None:
+    assert all(len(line) > 10 and not line.endswith(".") for line in task.metrics.values())
+
+
+@every_task
+def test_a_guess_is_what_a_picture_needs(task: Task) -> None:
+    guess = locate("guess", {}, task.guess)(logits_of(task))
+    assert guess.shape == ((2, 8, 8) if task.shape == "masks" else (2,))
+    assert not guess.is_floating_point()
+
+
+def test_a_mask_needs_one_output_and_classes_one_each() -> None:
+    outputs = {task.name: task.outputs(recipe_of(task)) for task in TASKS.values()}
+    assert outputs == {"binary": 1, "multiclass": 3, "classification": 3}
+    binary = find_task("binary")
+    assert binary.outputs(replace(recipe_of(binary), classes=("a", "b", "c"))) == 1
 
 
 def test_an_unknown_task_is_told_the_near_one() -> None:
