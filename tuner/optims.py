@@ -115,10 +115,11 @@ def warmup(
     return along(optimizer, lambda done: (done + 1) / (warm + 1) if done < warm else curves[then](done - warm))
 
 
-def advance(schedule: Schedule, val_loss: float) -> None:
-    """Step the schedule at the end of an epoch."""
+def advance(schedule: Schedule, val_loss: float | None) -> None:
+    """Step the schedule at the end of an epoch; plateau waits for one that was validated."""
     if isinstance(schedule, lr_scheduler.ReduceLROnPlateau):
-        schedule.step(val_loss)
+        if val_loss is not None:
+            schedule.step(val_loss)
     else:
         schedule.step()
 

@@ -105,7 +105,7 @@ def batches_of(recipe: Recipe, data: Cached, device: torch.device) -> Batches:
         recipe.batch_size,
         recipe.seed,
         recipe.augment,
-        **({"copies": recipe.copies} if recipe.copies else {}),  # XXX
+        copies=recipe.copies,
         pin=device.type == "cuda",
     )
 
@@ -165,8 +165,7 @@ def one_epoch(
     seconds = time.perf_counter() - began
     check_finite(trainer.recipe, progress.epoch, metrics)
     lr = float(trainer.optimizer.param_groups[0]["lr"])  # the one this epoch was trained with
-    if "val_loss" in metrics or not isinstance(trainer.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        advance(trainer.schedule, metrics.get("val_loss", 0.0))
+    advance(trainer.schedule, metrics.get("val_loss"))
     value = metrics.get(f"val_{goal.metric}")
     if value is not None:
         keep_best(trainer, progress, goal, value, scored, run)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tuner.errors import TrialFailed
 from tuner.losses import LOSSES
 from tuner.models import MODELS
-from tuner.optims import SCHEDULES, Schedule
+from tuner.optims import SCHEDULES, Schedule, settle
 from tuner.parts import build, locate
 from tuner.recipe import Recipe
 from tuner.tasks import Task, find_task
@@ -151,6 +151,8 @@ class Trainer:
         if state.get("stage", 0) == self.stage:
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
+            settle(self.schedule)  # a longer training goes on along its own curve
+            self.optimizer._opt_called = True  # type: ignore[attr-defined]  # torch saw none of the steps before
         self.micro = state["micro"]
         checkpoint.restore_random(state["random"])
 
