@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -138,7 +137,7 @@ def to_json(found: Comparison) -> dict[str, Any]:
     return {
         "table": table.name,
         "about": table.about,
-        "space": table.space,
+        "space": table.space_name,
         "data": info.data if info else table.data,
         "where": table.where,
         "note": table.note,
@@ -243,7 +242,7 @@ def title(found: Comparison) -> str:
     on = (info.data if info else table.data) or "the space's own data"
     same = ", ".join(f"{name}={show_param(value)}" for name, value in fixed(table).items())
     parts = [
-        f"{table.name}: {table.space} on {on}",
+        f"{table.name}: {table.space_name} on {on}",
         same,
         table.where,
         f"study {info.name}" if info else "no study yet",

@@ -70,6 +70,10 @@ class Table:
     compare: str = "number"
 
     @property
+    def space_name(self) -> str:
+        return Path(self.space).stem if self.space.endswith(".py") else self.space
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric that some row has a number of, in the order met; the table's own when there is none."""
         met = dict.fromkeys(name for row in self.rows for name in row.published)

@@ -1,25 +1,56 @@
-"""The command that shows datasets."""
+"""The commands that list, check and fetch datasets."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tuner.cli.common import home_of, home_option
 
+if TYPE_CHECKING:
+    from tuner.data.source import Source
+    from tuner.data.survey import Survey
 
-@click.command("data")
-@click.argument("path", required=False)
-@home_option
-@click.option("--sheet", metavar="FILE.png", help="Where to draw the contact sheet.  [default: in the home]")
-def data_command(path: str | None, home: str, sheet: str | None) -> None:
-    """List the datasets; or check one, by name or folder, and draw a contact sheet.
+
+class DataCommands(click.Group):
+    """A first word that is none of its commands is a dataset to be checked: `tuner data photos`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            args = [SHOW, *args]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.commands[SHOW].format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+SHOW = "show"
+sheet_option = click.option(
+    "--sheet", metavar="FILE.png", help="Where to draw the contact sheet.  [default: in the home]"
+)
+
+
+@click.group("data", cls=DataCommands, subcommand_metavar="[NAME|PATH]")
+def data_command() -> None:
+    """List the datasets; or check one, by name or folder, and draw a contact sheet; or fetch a public one.
 
     \b
-    Example:
-      tuner data ~/photos
+    Examples:
+      tuner data
+      tuner data ~/photos --sheet photos.png
+      tuner data get oxford_pet
     """
+
+
+@data_command.command(SHOW, hidden=True)
+@click.argument("path", required=False)
+@home_option
+@sheet_option
+def show(path: str | None, home: str, sheet: str | None) -> None:
+    """List the datasets; or check one, by name or folder, and draw a contact sheet."""
     if path is None:
         return list_data()
     from tuner.console import progress_bar
@@ -39,23 +70,57 @@ def data_command(path: str | None, home: str, sheet: str | None) -> None:
         found = survey(source, place.cache, progress)
     picture = Path(sheet).expanduser() if sheet else place.folder / f"sheet-{source.name}.png"
     with writing(picture):
-        draw_sheet(source, picture)
-    classes = f" of {len(source.classes)} classes" if source.classes else ""
-    click.echo(f"{source.where}: {len(source.items)} images with {source.targets}{classes}; {source.counts()}")
-    for notice in found.notices():
-        click.echo(f"  notice: {notice}")
+        draw_sheet(source, picture, found.classes)
+    tell(source, found)
     click.echo(f"contact sheet: {picture}")
 
 
+def tell(source: Source, found: Survey) -> None:
+    """What a dataset holds, and what is odd about it."""
+    from tuner.errors import some
+
+    classes = f" of {len(found.classes)} classes" if found.classes else ""
+    click.echo(f"{source.where}: {len(source.items)} images with {source.targets}{classes}; {source.counts()}")
+    if found.classes:
+        click.echo(f"  classes: {some(found.classes, 20)}")
+    for notice in found.notices():
+        click.echo(f"  notice: {notice}")
+
+
+@data_command.command("get")
+@click.argument("name")
+@click.option("--to", metavar="DIR", help="Folder to put it in.  [default: the first for datasets]")
+def get_command(name: str, to: str | None) -> None:
+    """Fetch a public dataset: resumed after a cut, checked, unpacked.
+
+    Public are oxford_pet and isic2016. For a dataset behind a login, the steps are printed. TUNER_MIRROR may
+    name the address of a folder with the same files.
+
+    \b
+    Examples:
+      tuner data get oxford_pet
+      tuner data get isic2016 --to ~/datasets
+    """
+    from tuner.console import progress_bar
+    from tuner.data.get import get
+
+    click.echo(get(name, Path(to) if to else None, progress_bar))
+    click.echo(f"next: tuner data {name}" + (f", with TUNER_DATA={to}" if to else ""))
+
+
 def list_data() -> None:
-    from tuner.data.datasets import DATASETS
-    from tuner.data.places import roots
+    from tuner.data.datasets import DATASETS, GENERATED
+    from tuner.data.places import places, roots
     from tuner.parts import locate
 
+    width = max(map(len, DATASETS))
     for name in DATASETS:
         about = (locate("dataset", DATASETS, name).__doc__ or "").partition("\n")[0]
-        places = [root / name for root in roots() if (root / name).is_dir()]
-        here = "generated" if name == "shapes" else f"at {places[0]}" if places else "not on this machine"
-        click.echo(f"{name:<16} {about}\n{'':<16} {click.style(here, dim=True)}")
+        there = [place for place in places(name) if place.is_dir()]
+        here = "generated" if name in GENERATED else f"at {there[0]}" if there else "not on this machine"
+        click.echo(f"{name:<{width}} {about}\n{'':<{width}} {click.style(here, dim=True)}")
     click.echo(f"\nlooked for in: {', '.join(map(str, roots()))}   (add folders with TUNER_DATA)")
-    click.echo("or any folder: --data PATH, with images/ + masks/, rgb/ + figure_ground/, or a folder a class")
+    click.echo(
+        "or any folder: --data PATH, with images/ + masks/, rgb/ + figure_ground/, images/ + labels/, "
+        "or a folder a class"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -71,7 +70,7 @@ def list_tables(engine: Engine | None, as_json: bool) -> None:
         {
             "name": one.table.name,
             "about": one.table.about,
-            "space": Path(one.table.space).stem,
+            "space": one.table.space_name,
             "data": one.table.data,
             "rows": len(one.lines),
             "done": sum(line.state == "done" for line in one.lines),
