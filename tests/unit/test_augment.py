@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -63,3 +65,86 @@ def test_the_seed_of_an_item_is_its_own() -> None:
 def test_an_unknown_augmentation_or_argument_is_named(part: Part) -> None:
     with pytest.raises(PartError, match=r"Did you mean|It takes: p"):
         augmenter(part, 8)
+
+
+def test_a_copy_has_a_seed_of_its_own() -> None:
+    seeds = {item_seed(1, e, i, c) for e in range(10) for i in range(50) for c in range(4)}
+    assert len(seeds) == 2000 and item_seed(1, 2, 3, 0) == item_seed(1, 2, 3)
+
+
+@pytest.mark.parametrize("deviation", [0.02, 0.1])
+def test_noise_is_normal_and_as_strong_as_asked(deviation: float) -> None:
+    import albumentations
+
+    from tuner.data.noise import ByteNoise
+
+    class Sure(ByteNoise):
+        def get_params(self) -> dict[str, Any]:
+            return {"deviation": 255 * self.most}
+
+    grey = np.full((128, 128, 3), 128, np.uint8)
+    pipeline = albumentations.Compose([Sure(deviation, p=1.0)])
+    pipeline.set_random_seed(3)
+    noise = pipeline(image=grey)["image"].astype(float) - 128
+    assert noise.std() == pytest.approx(255 * deviation, rel=0.02) and abs(noise.mean()) < 0.2
+    within = (np.abs(noise) < noise.std()).mean()
+    assert within == pytest.approx(0.68, abs=0.05)
+    assert np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1] == pytest.approx(0, abs=0.05)
+
+
+def test_noise_stops_at_black_and_white() -> None:
+    augment = augmenter(use("test_augment:noise_only"), 32)
+    for value in (0, 255):
+        flat = np.full((32, 32, 3), value, np.uint8)
+        image, _ = augment(flat, np.zeros((32, 32), np.uint8), 1)
+        assert abs(image.astype(int) - value).max() < 200
+
+
+def noise_only(size: int) -> list[Any]:
+    """A user's own set, by name."""
+    from tuner.data.noise import ByteNoise
+
+    return [ByteNoise(0.2, p=1.0)]
+
+
+def too_small(size: int) -> Any:
+    """A user's own that forgot to resize; one transform and no list."""
+    import albumentations
+
+    return albumentations.CenterCrop(size // 2, size // 2)
+
+
+def normalised(size: int) -> Any:
+    import albumentations
+
+    return [albumentations.Normalize()]
+
+
+def no_transforms(size: int) -> Any:
+    return [len]
+
+
+def own_flip(size: int, *, p: float = 1.0) -> Any:
+    import albumentations
+
+    return albumentations.Compose([albumentations.VerticalFlip(p=p)])
+
+
+def test_a_users_own_set_is_named_by_its_function() -> None:
+    image, mask = augmenter(use("test_augment:own_flip"), 8)(PICTURE, MASK, 0)
+    assert np.array_equal(image, PICTURE[::-1]) and np.array_equal(mask, MASK[::-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("too_small", r"gives 4 x 4 x 3 of uint8; it must give 8 x 8 x 3 of uint8: resize to the size"),
+        ("normalised", r"gives 8 x 8 x 3 of float32; it must give 8 x 8 x 3 of uint8: .* do not normalise"),
+        ("no_transforms", r"gives no albumentations transforms"),
+        ("nowhere", r"cannot be imported: AttributeError"),
+    ],
+)
+def test_a_users_own_set_that_does_not_fit_is_told_in_one_line(name: str, told: str) -> None:
+    with pytest.raises(PartError, match=told) as error:
+        augmenter(use(f"test_augment:{name}"), 8)(PICTURE, MASK, 0)
+    assert "\n" not in str(error.value)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
+from tuner.data import hands
 from tuner.data.batches import Batch, Batches
 from tuner.data.cache import Cached, cached
 from tuner.data.shapes import shapes
@@ -121,3 +126,83 @@ def test_without_augmentation_items_come_as_they_are(toy_data: Cached) -> None:
     plain = {toy_data.images[at].tobytes() for at in toy_data.train}
     seen = [i.numpy().tobytes() for images, _ in batches(toy_data, augment=use("none")).train(1) for i in images]
     assert set(seen) == plain
+
+
+def with_copies(data: Cached, copies: int = 2, name: str = "pet") -> Batches:
+    return replace(batches(data, augment=use(name)), copies=copies)
+
+
+def test_an_epoch_with_copies_has_each_original_as_it_is_and_each_copy_its_own(toy_data: Cached) -> None:
+    made, number = with_copies(toy_data), len(toy_data.train)
+    epoch = list(made.train(1))
+    assert len(epoch) == made.num_steps() == -(-3 * number // 7)
+    images = [image.numpy().tobytes() for images, _ in epoch for image in images]
+    originals = {toy_data.images[at].tobytes(): toy_data.targets[at] for at in toy_data.train}
+    assert len(images) == 3 * number and len(set(images)) == 3 * number, "every copy has a seed of its own"
+    places = [at for at, image in enumerate(images) if image in originals]
+    assert len(places) == number and places != list(range(number)), "shuffled together"
+    targets = [target.numpy() for _, targets in epoch for target in targets]
+    assert all(np.array_equal(targets[at], originals[images[at]]) for at in places)
+
+
+def test_an_epoch_with_copies_can_be_entered_at_any_step_and_made_by_any_number(toy_data: Cached) -> None:
+    whole = list(with_copies(toy_data).train(2))
+    for step in range(0, len(whole) + 1, 3):
+        assert digest(list(with_copies(toy_data).train(2, step))) == digest(whole[step:])
+    assert digest(list(replace(with_copies(toy_data), num_threads=3).train(2))) == digest(whole)
+    assert digest(list(with_copies(toy_data).train(3))) != digest(whole)
+
+
+def test_validation_has_no_copies(toy_data: Cached) -> None:
+    assert digest(list(with_copies(toy_data).val())) == digest(list(batches(toy_data).val()))
+
+
+def test_on_a_processor_training_has_every_core_to_itself(toy_data: Cached) -> None:
+    assert batches(toy_data, augment=use("pet")).helpers == 0
+
+
+def test_on_a_gpu_what_is_heavy_is_left_to_processes(toy_data: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hands, "num_spare", lambda: 3)
+    for augment, helpers in ((use("none"), 0), (use("pet"), 3)):
+        made = replace(batches(toy_data, augment=augment), pin=True)
+        monkeypatch.setattr("tuner.data.batches.HEAVY", 1e-6)
+        assert made.helpers == helpers
+    monkeypatch.setattr("tuner.data.batches.HEAVY", 1.0)
+    assert replace(batches(toy_data, augment=use("pet")), pin=True).helpers == 0
+    in_memory = replace(toy_data, images=np.array(toy_data.images))
+    assert replace(batches(in_memory, augment=use("pet")), num_processes=2).helpers == 0
+
+
+def test_processes_make_the_same_and_can_be_lost(toy_data: Cached, caplog: pytest.LogCaptureFixture) -> None:
+    alone = [digest(list(with_copies(toy_data).train(epoch))) for epoch in (1, 2)]
+    made = replace(with_copies(toy_data), num_processes=1)
+    epoch = made.train(1)
+    first = [next(epoch)]
+    (helper,) = hands.pool(1)._processes.values()
+    assert digest([*first, *epoch]) == alone[0] and not caplog.records
+    helper.kill()
+    helper.join()
+    assert digest(list(made.train(2))) == alone[1]
+    assert "the helpers ended" in caplog.text and len(caplog.records) == 1
+    assert digest(list(made.train(1))) == alone[0]
+
+
+ALONE = """
+import os, sys
+from tuner.data import hands
+if __name__ == "__main__":
+    print(hands.pool(1).submit(os.getpid).result(), flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_no_process_outlives_the_one_it_serves(tmp_path: Path) -> None:
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE)
+    done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, timeout=60)
+    helper = int(done.stdout)
+    assert done.returncode == -9
+    until = time.monotonic() + 20
+    while psutil.pid_exists(helper) and psutil.Process(helper).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until, "still there"
+        time.sleep(0.05)

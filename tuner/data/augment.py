@@ -1,6 +1,8 @@
 """The table of augmentations, and their seeding: the same for an item whoever computes it.
 
 A builder takes the image size; it returns albumentations transforms, which move a mask with its image.
+Masks take the nearest pixel, and what comes in from outside the image is its reflection: no value is
+invented. Images stay bytes; they are normalised later, on the device.
 """
 
 from __future__ import annotations
@@ -10,19 +12,25 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.data.source import Image
+from tuner.errors import PartError
 from tuner.parts import build
 from tuner.recipe import Part
 
 AUGMENTATIONS = {
     "none": "tuner.data.augment:none",
     "flip": "tuner.data.augment:flip",
+    "crop_flip": "tuner.data.augment:crop_flip",
+    "lesion": "tuner.data.augment:lesion",
+    "pet": "tuner.data.augment:pet",
 }
-Target = NDArray[np.uint8]
+Target = NDArray[np.uint8] | NDArray[np.int64]
 Augment = Callable[[Image, Target, int], tuple[Image, Target]]  # the last is the seed of this item
+REFLECT = cv2.BORDER_REFLECT_101
 
 
 def none(size: int) -> list[Any]:
@@ -32,7 +40,77 @@ def none(size: int) -> list[Any]:
 
 def flip(size: int, *, p: float = 0.5) -> list[Any]:
     """Mirrored left to right with probability p."""
+    must_be("flip", p=p)
     return [library().HorizontalFlip(p=p)]
+
+
+def crop_flip(size: int, *, crop: float = 0.25, flip: float = 0.5) -> list[Any]:
+    """A random square of `crop` of the area, enlarged to the full size; mirrored with probability `flip`."""
+    must_be("crop_flip", flip=flip)
+    must_be("crop_flip", above=True, crop=crop)
+    return [*zoomed(size, (crop, crop), (1.0, 1.0)), library().HorizontalFlip(p=flip)]
+
+
+def lesion(
+    size: int,
+    *,
+    crop: float = 0.6,
+    flip: float = 0.5,
+    rotate: float = 30.0,
+    colour: float = 0.2,
+    noise: float = 0.05,
+) -> list[Any]:
+    """Random crop of at least `crop` of the area, flip, turn by up to `rotate` degrees, colour jitter, noise."""
+    must_be("lesion", flip=flip, colour=colour, noise=noise)
+    must_be("lesion", above=True, crop=crop)
+    must_be("lesion", most=180, rotate=rotate)
+    return [
+        library().HorizontalFlip(p=flip),
+        *zoomed(size, (crop, 1.0)),
+        library().Rotate(limit=(-rotate, rotate), border_mode=REFLECT, p=0.5),
+        jitter(colour),
+        noisy(noise),
+    ]
+
+
+def pet(
+    size: int,
+    *,
+    scale: float = 0.8,
+    flip: float = 0.5,
+    shift: float = 0.2,
+    zoom: float = 0.2,
+    rotate: float = 30.0,
+    colour: float = 0.2,
+    rgb: float = 0.08,
+    noise: float = 0.05,
+) -> list[Any]:
+    """Crop of at least `scale` of the area, both flips, shift-zoom-turn, colour jitter, RGB shift, noise.
+
+    `shift`, `zoom`, `rgb` and `noise` are the most, as shares; `rotate` is in degrees.
+    """
+    must_be("pet", flip=flip, shift=shift, colour=colour, rgb=rgb, noise=noise)
+    must_be("pet", above=True, scale=scale)
+    must_be("pet", most=0.9, zoom=zoom)
+    must_be("pet", most=180, rotate=rotate)
+    a = library()
+    moved = a.Affine(
+        scale=(1 - zoom, 1 + zoom),
+        translate_percent=(-shift, shift),
+        rotate=(-rotate, rotate),
+        border_mode=REFLECT,
+        keep_ratio=True,
+        p=0.5,
+    )
+    return [
+        a.HorizontalFlip(p=flip),
+        a.VerticalFlip(p=flip),
+        *zoomed(size, (scale, 1.0)),
+        moved,
+        jitter(colour),
+        a.RGBShift(*[(-255 * rgb, 255 * rgb)] * 3, p=0.5 if rgb else 0.0),
+        noisy(noise),
+    ]
 
 
 def library() -> Any:
@@ -43,27 +121,77 @@ def library() -> Any:
     return albumentations
 
 
+def zoomed(size: int, area: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> list[Any]:
+    """A part of the image enlarged to the whole; nothing to do where the part is the whole."""
+    if area == (1.0, 1.0):
+        return []
+    exact = cv2.INTER_NEAREST_EXACT  # the older nearest moves masks by up to half a pixel
+    return [library().RandomResizedCrop((size, size), scale=area, ratio=ratio, mask_interpolation=exact)]
+
+
+def jitter(strength: float) -> Any:
+    """Brightness, contrast and saturation by up to `strength`, hue by a quarter of it."""
+    near_one = (max(0.0, 1 - strength), 1 + strength)
+    hue = strength / 4
+    return library().ColorJitter(near_one, near_one, near_one, (-hue, hue), p=0.5 if strength else 0.0)
+
+
+def noisy(most: float) -> Any:
+    """Noise of up to `most` of the full range."""
+    library()
+    from tuner.data.noise import ByteNoise
+
+    return ByteNoise(most, p=0.5 if most else 0.0)
+
+
+def must_be(name: str, *, above: bool = False, most: float = 1, **values: object) -> None:
+    """PartError unless the values are numbers from 0, or above 0, to `most`."""
+    for arg, value in values.items():
+        fine = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+        if not fine or (above and not value):
+            least = "above 0" if above else "from 0"
+            raise PartError(
+                f"{arg} of augmentation '{name}' is {value!r}; a number {least} to {most:g} is needed."
+            )
+
+
 def augmenter(part: Part, size: int) -> Augment | None:
     """A function (image, target, seed) -> (image, target); None when there is nothing to do.
 
     It keeps state between calls, so every thread needs one of its own.
     """
     transforms = build("augmentation", AUGMENTATIONS, part, size)
+    if not isinstance(transforms, list | tuple):
+        transforms = [transforms]  # one of a user's own, or a Compose
     if not transforms:
         return None
-    pipeline = library().Compose(transforms)
+    try:
+        pipeline = library().Compose(list(transforms))
+    except Exception as error:  # the user's own objects
+        raise PartError(f"augmentation '{part.name}' gives no albumentations transforms: {error}.") from error
 
     def augment(image: Image, target: Target, seed: int) -> tuple[Image, Target]:
         pipeline.set_random_seed(seed)
         if target.ndim == 0:  # a class number: only the picture moves
-            return pipeline(image=image)["image"], target
+            return fitting(part.name, pipeline(image=image)["image"], image), target
         moved = pipeline(image=image, mask=target)
-        return moved["image"], moved["mask"]
+        return fitting(part.name, moved["image"], image), fitting(part.name, moved["mask"], target)
 
     return augment
 
 
-def item_seed(seed: int, epoch: int, index: int) -> int:
-    """The seed of one item in one epoch of one trial."""
-    digest = hashlib.blake2b(f"{seed}:{epoch}:{index}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big")
+def fitting(name: str, made: Any, given: NDArray[Any]) -> NDArray[Any]:
+    """What an augmentation made, when it is as large as what it was given and bytes too."""
+    if isinstance(made, np.ndarray) and made.shape == given.shape and made.dtype == given.dtype:
+        return made
+    shapes = [" x ".join(map(str, getattr(each, "shape", ()))) for each in (made, given)]
+    raise PartError(
+        f"augmentation '{name}' gives {shapes[0]} of {getattr(made, 'dtype', type(made).__name__)}; it must give "
+        f"{shapes[1]} of {given.dtype}: resize to the size it is called with, and do not normalise."
+    )
+
+
+def item_seed(seed: int, epoch: int, index: int, copy: int = 0) -> int:
+    """The seed of one item, or of one of its copies, in one epoch of one trial."""
+    name = f"{seed}:{epoch}:{index}:{copy}" if copy else f"{seed}:{epoch}:{index}"
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big")

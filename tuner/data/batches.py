@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from tuner.data import hands
 from tuner.data.augment import Augment, augmenter, item_seed
 from tuner.data.cache import Cached
 from tuner.recipe import Part
 
 AHEAD = 3  # batches prepared before they are asked for
+HEAVY = 3e-4  # seconds of augmenting an image, above which processes are worth their while
 Batch = tuple[Tensor, Tensor]  # uint8 images (number, height, width, 3) and their targets, on the host
+log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True)
 class Batches:
     """The order and augmentation of a trial's data; both depend on (seed, epoch, item) only.
 
-    So an epoch can be entered at any step, and any number of threads gives the same batches.
+    So an epoch can be entered at any step, and any number of threads or processes gives the same batches.
+    With `copies`, an epoch is every original as it is and so many augmented copies of it, shuffled together;
+    without, the originals themselves are augmented.
     """
 
     data: Cached
@@ -33,45 +42,103 @@ class Batches:
     augment: Part = Part("none")
     num_threads: int = 1
     pin: bool = False  # page-locked memory, for copies to a GPU that nobody waits for
+    copies: int = 0
+    num_processes: int | None = None  # None: as many as are of use
 
     def num_steps(self) -> int:
-        return -(-len(self.data.train) // self.batch_size)
+        return -(-len(self.data.train) * (1 + self.copies) // self.batch_size)
 
     def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The shuffled, augmented training batches of an epoch, from `first_step` on."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.data.train)
-        chunks = np.array_split(order, range(self.batch_size, len(order), self.batch_size))
-        yield from self.prepared([(chunk, epoch) for chunk in chunks[first_step:]])
+        number = len(self.data.train)
+        order = np.random.default_rng([self.seed, epoch]).permutation(number * (1 + self.copies))
+        items = [(int(self.data.train[at % number]), int(at // number)) for at in order]
+        yield from self.prepared([(chunk, epoch) for chunk in self.chunks(items)[first_step:]])
 
     def val(self) -> Iterator[Batch]:
         """The validation batches: in order, as they are."""
-        order = self.data.val
-        chunks = np.array_split(order, range(self.batch_size, len(order), self.batch_size))
-        yield from self.prepared([(chunk, None) for chunk in chunks])
+        yield from self.prepared([(chunk, None) for chunk in self.chunks([(int(at), 0) for at in self.data.val])])
 
-    def prepared(self, jobs: list[tuple[NDArray[np.int64], int | None]]) -> Iterator[Batch]:
+    def chunks(self, items: hands.Items) -> list[hands.Items]:
+        return [items[at : at + self.batch_size] for at in range(0, len(items), self.batch_size)]
+
+    def prepared(self, jobs: list[tuple[hands.Items, int | None]]) -> Iterator[Batch]:
         """Run the jobs a few batches ahead of the consumer, in order."""
         mine = threading.local()  # augmenters keep state: one a thread
-        with ThreadPoolExecutor(self.num_threads) as pool:
-            waiting: list[Future[Batch]] = []
-            for job in jobs:
-                waiting.append(pool.submit(self.one, mine, *job))
-                if len(waiting) > AHEAD:
-                    yield waiting.pop(0).result()
-            while waiting:
-                yield waiting.pop(0).result()
+        helpers = self.helpers if any(epoch is not None for _, epoch in jobs) else 0
+        if helpers:
+            hands.pool(helpers)  # here, so that no two threads make one each
+        with ThreadPoolExecutor(max(self.num_threads, helpers)) as pool:
+            waiting: deque[Future[Batch]] = deque()
+            try:
+                for job in jobs:
+                    waiting.append(pool.submit(self.one, mine, *job))
+                    if len(waiting) > AHEAD + helpers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
-    def one(self, mine: threading.local, indices: NDArray[np.int64], epoch: int | None) -> Batch:
-        """Copy a batch out of the cache and augment it."""
-        images, targets = self.data.images[indices], self.data.targets[indices]
-        if epoch is not None and (augment := self.augmenter_of(mine)):
-            for at, index in enumerate(indices):
-                images[at], targets[at] = augment(images[at], targets[at], item_seed(self.seed, epoch, int(index)))
+    def one(self, mine: threading.local, items: hands.Items, epoch: int | None) -> Batch:
+        """A batch of the cache, augmented in training."""
+        images, targets = self.made(mine, items, epoch)
         batch = torch.from_numpy(images), torch.from_numpy(targets)
         return (batch[0].pin_memory(), batch[1].pin_memory()) if self.pin else batch
+
+    def made(self, mine: threading.local, items: hands.Items, epoch: int | None) -> hands.Arrays:
+        """By a process where there are any; by this thread where not, or where they are lost."""
+        if epoch is not None and self.helpers:
+            try:
+                return hands.pool(self.helpers).submit(hands.fulfil, self.order(items, epoch)).result()
+            except (BrokenProcessPool, FileNotFoundError) as error:
+                self.give_up(error)
+        augment = self.augmenter_of(mine) if epoch is not None else None
+        return hands.batch(self.data.images, self.data.targets, augment, items, self.seed, epoch or 0, self.copies)
+
+    def order(self, items: hands.Items, epoch: int) -> hands.Order:
+        images, targets = self.files
+        return hands.Order(images, targets, hands.as_text(self.augment), self.seed, epoch, items, self.copies)
 
     def augmenter_of(self, mine: threading.local) -> Augment | None:
         if not hasattr(mine, "augment"):
             mine.augment = augmenter(self.augment, self.data.images.shape[1])
         augment: Augment | None = mine.augment
         return augment
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """Where the arrays lie, for another process to map; empty for arrays in memory."""
+        images, targets = (
+            str(getattr(each, "filename", "") or "") for each in (self.data.images, self.data.targets)
+        )
+        return images, targets
+
+    @cached_property
+    def helpers(self) -> int:
+        """How many processes augment: on a CPU none, for training takes every core itself."""
+        if not all(self.files):
+            return 0
+        if self.num_processes is not None:
+            return self.num_processes
+        return hands.num_spare() if self.pin and self.seconds_an_image() > HEAVY else 0
+
+    def seconds_an_image(self) -> float:
+        """What augmenting an image takes here; the first use, which loads libraries, is not counted."""
+        augment = augmenter(self.augment, self.data.images.shape[1])
+        if augment is None:
+            return 0.0
+        image, target = (np.array(each[self.data.train[0]]) for each in (self.data.images, self.data.targets))
+        taken = []
+        for number in range(8):  # of different seeds: not every image gets every transform
+            began = time.perf_counter()
+            augment(image, target, item_seed(self.seed, 0, number))
+            taken.append(time.perf_counter() - began)
+        return float(np.mean(taken[1:]))
+
+    def give_up(self, error: Exception) -> None:
+        """Go on without processes: what they made is made here, and comes out the same."""
+        if self.helpers:
+            log.warning("augmenting in this process from here on: the helpers ended (%s)", error)
+            hands.pool.cache_clear()
+            object.__setattr__(self, "helpers", 0)

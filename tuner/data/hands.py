@@ -1,0 +1,113 @@
+"""Processes that augment beside a training on a GPU.
+
+Threads would not do: half of the work on a small image is Python's own, and they would hold up the one
+thread that keeps the GPU busy. The processes are started once and serve one trial after the other;
+they map the cache's files themselves, and end with the process they serve, however that ends.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.data.augment import Augment, augmenter, item_seed
+from tuner.data.source import Image
+from tuner.recipe import Part
+
+MOST = 4  # processes: a thousand times a second each is more than a GPU takes
+KEPT_CORES = 2  # for the training itself, and for writing what it gives
+WATCH = 1.0  # seconds between looks at whether the process served is there
+Items = Sequence[tuple[int, int]]  # (where it lies in the cache, which copy); copy 0 of several is the original
+Arrays = tuple[Image, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Order:
+    """A batch to be made, with nothing in it that a process could not be sent."""
+
+    images: str
+    targets: str
+    part: str
+    seed: int
+    epoch: int
+    items: Items
+    copies: int
+
+
+def num_spare() -> int:
+    """How many processes this host has cores for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(MOST, cores - KEPT_CORES))
+
+
+@functools.lru_cache(maxsize=1)
+def pool(number: int) -> ProcessPoolExecutor:
+    """The processes; started when first needed, and anew rather than forked: a GPU may be in use already."""
+    return ProcessPoolExecutor(number, get_context("spawn"), initializer=begin, initargs=(os.getpid(),))
+
+
+def begin(parent: int) -> None:
+    """In each process: Ctrl-C is for the one it serves, and so is the number of cores."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    threading.Thread(target=leave_with, args=(parent,), daemon=True).start()
+
+
+def leave_with(parent: int) -> None:
+    """End when the parent has ended: a queue alone would be waited on for ever."""
+    while os.getppid() == parent:
+        time.sleep(WATCH)
+    os._exit(0)
+
+
+def fulfil(order: Order) -> Arrays:
+    """In each process: make the batch."""
+    images, targets = opened(order.images), opened(order.targets)
+    augment = made(order.part, images.shape[1])
+    return batch(images, targets, augment, order.items, order.seed, order.epoch, order.copies)
+
+
+def as_text(part: Part) -> str:
+    return json.dumps(part.to_json())
+
+
+@functools.lru_cache(maxsize=4)
+def opened(path: str) -> NDArray[Any]:
+    return np.load(path, mmap_mode="r")
+
+
+@functools.lru_cache(maxsize=4)
+def made(part: str, size: int) -> Augment | None:
+    return augmenter(Part(**json.loads(part)), size)
+
+
+def batch(
+    images: NDArray[Any],
+    targets: NDArray[Any],
+    augment: Augment | None,
+    items: Items,
+    seed: int,
+    epoch: int,
+    copies: int,
+) -> Arrays:
+    """Copy items out of the cache and augment them; of an item with copies, the original stays as it is."""
+    indices = [index for index, _ in items]
+    pictures, truths = np.asarray(images[indices]), np.asarray(targets[indices])
+    if augment:
+        for at, (index, copy) in enumerate(items):
+            if copy or not copies:
+                pictures[at], truths[at] = augment(pictures[at], truths[at], item_seed(seed, epoch, index, copy))
+    return pictures, truths
