@@ -18,7 +18,8 @@ from trials import Curve, Trial, assert_same, same, stop_after
 
 from tuner.data.batches import Batches
 from tuner.data.cache import Cached
-from tuner.recipe import Recipe, use
+from tuner.goal import minimize
+from tuner.recipe import Part, Recipe, use
 
 
 def an_epoch(data: Cached) -> int:
@@ -217,3 +218,47 @@ def test_a_checkpoint_on_other_data_is_not_taken_up(
     trial = Trial(recipe, toy_data, tmp_path / "run")
     assert trial.train().end == "finished"
     assert sorted(trial.reports) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "schedule", [use("none"), use("plateau", patience=0), use("exponential", gamma=0.7)], ids=str
+)
+def test_a_finished_trial_trained_longer_is_the_long_trial(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, schedule: Part
+) -> None:
+    """As far as its schedule does not know where the end is."""
+    short = replace(recipe, epochs=2, schedule=schedule, batch_size=8)
+    trial, long = (Trial(short, toy_data, tmp_path / name) for name in ("trial", "long"))
+    assert trial.train().end == "finished"
+    trial.recipe = long.recipe = short.lasting(5)
+    assert (trial.train().end, long.train().end) == ("finished", "finished")
+    assert sorted(trial.reports) == [1, 2, 3, 4, 5]
+    assert_same(trial, long)
+
+
+def test_a_schedule_that_knows_the_end_goes_on_along_the_longer_curve(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path
+) -> None:
+    short = replace(recipe, epochs=2, schedule=use("cosine"), batch_size=8)
+    trial, long = (Trial(short, toy_data, tmp_path / name) for name in ("trial", "long"))
+    trial.train()
+    trial.recipe = long.recipe = short.lasting(4)
+    trial.train(), long.train()
+    rates, expected = ([each.reports[epoch].lr for epoch in (1, 2, 3, 4)] for each in (trial, long))
+    assert rates[2:] == expected[2:] and rates[1] < expected[1]
+
+
+def test_a_trial_trained_longer_keeps_the_best_epoch_it_had(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path
+) -> None:
+    trial = Trial(replace(recipe, epochs=1), toy_data, tmp_path / "run", minimize("loss"))
+    first = trial.train().progress
+    best = trial.run.best.read_bytes()
+    trial.recipe = trial.recipe.lasting(2)
+    kept = torch.load(trial.run.checkpoint, weights_only=True)
+    for group in kept["optimizer"]["param_groups"]:
+        group["lr"] = 0.5  # whatever comes now is worse
+    torch.save(kept, trial.run.checkpoint)
+    later = trial.train().progress
+    assert later.last_value != first.best_value == later.best_value
+    assert (later.best_epoch, trial.run.best.read_bytes()) == (1, best)
