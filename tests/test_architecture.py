@@ -20,7 +20,7 @@ PICTURE = """
     database records overview starts
     data.source data.images data.folder data.shapes data.scenes data.badges data.places
     data.oxford_pet data.cityscapes data.datasets data.survey data.cache data.shelf
-    data.augment data.batches
+    data.noise data.augment data.hands data.batches
     models models.blocks models.pretrained
     models.unet models.unet_transposed models.basic_cnn models.resnet_unet models.mobilenet models.fcn
     models.smp models.timm models.sport_vgg models.pixel_frequency
