@@ -20,11 +20,17 @@ This page is what `tuner COMMAND --help` says.
 
 def page() -> str:
     """The whole page, in the order of `tuner --help`."""
-    return "\n".join([HEAD, *map(section, main.commands)])
+    return "\n".join([HEAD, *(section(name) for command in main.commands for name in (command, *below(command)))])
+
+
+def below(command: str) -> list[str]:
+    """The commands of a command, such as "data get"."""
+    inner = getattr(main.commands[command], "commands", {})
+    return [f"{command} {name}" for name, found in inner.items() if not found.hidden]
 
 
 def section(name: str) -> str:
-    shown = CliRunner().invoke(main, [name, "--help"], prog_name="tuner", terminal_width=100)
+    shown = CliRunner().invoke(main, [*name.split(), "--help"], prog_name="tuner", terminal_width=100)
     return f"## tuner {name}\n\n```\n{shown.output.strip()}\n```\n"
 
 

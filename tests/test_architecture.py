@@ -19,7 +19,7 @@ PICTURE = """
     errors goal recipe parts tasks orders console runs download
     database records overview starts
     data.source data.images data.folder data.shapes data.scenes data.badges data.places
-    data.oxford_pet data.cityscapes data.datasets data.survey data.cache data.shelf
+    data.oxford_pet data.cityscapes data.datasets data.get data.survey data.cache data.shelf
     data.noise data.augment data.hands data.batches
     models models.blocks models.pretrained
     models.unet models.unet_transposed models.basic_cnn models.resnet_unet models.mobilenet models.fcn

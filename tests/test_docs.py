@@ -30,7 +30,8 @@ def test_the_page_of_commands_is_what_help_says() -> None:
 
 @pytest.mark.parametrize("name", sorted(main.commands))
 def test_every_option_has_help(name: str) -> None:
-    options = [p for p in main.commands[name].params if isinstance(p, click.Option)]
+    found = [main.commands[name], *inner(main.commands[name])]
+    options = [p for one in found for p in one.params if isinstance(p, click.Option)]
     assert all(option.help for option in options)
 
 
@@ -46,8 +47,14 @@ def test_every_command_line_in_the_docs_parses(page: Path) -> None:
     for line in re.findall(r"^\s*(?:\$ )?(?:\.venv/bin/)?tuner ((?!.*[|…]).+)$", page.read_text(), flags=re.M):
         words = re.split(r"\s{2,}|\s#|\s&&\s", line.strip())[0].split()
         if words[0] in main.commands:
-            known = {opt for p in main.commands[words[0]].params for opt in p.opts}
+            command = main.commands[words[0]]
+            known = {opt for one in (command, *inner(command)) for p in one.params for opt in p.opts}
             assert {w for w in words if w.startswith("--")} <= known | {"--help"}, line
+
+
+def inner(command: click.Command) -> list[click.Command]:
+    """The commands of a command: `tuner data get`."""
+    return list(getattr(command, "commands", {}).values())
 
 
 def test_the_error_tree_is_drawn_whole() -> None:

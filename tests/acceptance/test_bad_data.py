@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+from layouts import make_isic, make_scene
+from mirror import mirror
 from PIL import Image
 from refusals import one_message
 
 from tests.conftest import Tuner, make_photos
+from tuner.data.datasets import ISIC
 
 SPACE = """from tuner import Recipe, maximize, use
 
@@ -188,9 +192,38 @@ def test_the_known_datasets_are_listed_with_where_they_are_looked_for(tuner: Tun
     listed = tuner("data").stdout
     assert "shapes" in listed and "generated" in listed and "weizmann_horse" in listed
     assert "not on this machine" in listed and str(tmp_path / ".cache" / "tuner" / "data") in listed
-    assert f"at {tmp_path / 'mine' / 'weizmann_horse'}" in tuner("data", TUNER_DATA=str(tmp_path / "mine")).stdout
+    listed = tuner("data", TUNER_DATA=str(tmp_path / "mine")).stdout
+    assert f"at {tmp_path / 'mine' / 'weizmann_horse'}: 3 images with masks; " in listed
+    assert "generated: 120 images with labels of 4 classes; " in listed
     done = tuner("data", "weizmann_horse", TUNER_DATA=str(tmp_path / "mine"))
     assert done.returncode == 0 and "3 images with masks" in done.stdout
+
+
+def test_label_maps_are_shown_and_strange_ones_named(tuner: Tuner, tmp_path: Path) -> None:
+    make_scene(tmp_path / "scene", 4)
+    done = tuner("data", "--sheet", "s.png", "./scene")
+    assert "4 images with labels of 4 classes; " in done.stdout and done.returncode == 0
+    assert "  classes: sky, ground, disc, box\n" in done.stdout
+    Image.open(tmp_path / "s.png").load()
+    make_scene(tmp_path / "scene", 4, "sky\nground\n")
+    words = "holds 2, 3; the 2 classes are 0 to 1, and 255 is ignored"
+    refused(tuner("data", "./scene"), tmp_path, "label map scene00_labels.png", words)
+
+
+def test_a_public_dataset_is_fetched_by_name(tuner: Tuner, tmp_path: Path) -> None:
+    lesions = make_isic(tmp_path / "lesions", 4)
+    for part in ISIC:
+        shutil.make_archive(str(tmp_path / "packed" / part), "zip", lesions, part)
+    with mirror() as server:
+        server.put(tmp_path / "packed")
+        where = {"TUNER_MIRROR": server.url, "no_proxy": "127.0.0.1"}
+        done = tuner("data", "get", "isic2016", **where)
+        assert done.stdout == "isic2016 is now at data/isic2016\nnext: tuner data isic2016\n", done.stderr
+        one_message(tuner("data", "get", "oxford_pet", **where), "images.tar.gz: the server answered 404")
+    again = tuner("data", "get", "isic2016")
+    assert again.stdout.startswith("isic2016 is complete at data/isic2016") and again.returncode == 0
+    assert "6 images with masks; " in tuner("data").stdout
+    one_message(tuner("data", "get", "cityscapes"), "1. register at cityscapes-dataset.com")
 
 
 def test_a_dataset_that_is_not_here_says_where_to_put_it(search: Tuner, tuner: Tuner, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from photos import make_photos
 from PIL import Image
 
 from tuner.data.folder import folder
+from tuner.data.scenes import scenes
 from tuner.data.shapes import shapes
-from tuner.report.overlays import CELL, GAP
+from tuner.report.overlays import CELL, GAP, colours
 from tuner.report.sheet import NUM_COLUMNS, NUM_ROWS, draw_sheet
 
 
@@ -47,12 +48,26 @@ def test_a_mask_of_another_size_than_its_image_is_laid_over_it(tmp_path: Path) -
     assert size_of(tmp_path / "sheet.png")[0] == 2 * (CELL + GAP) + GAP
 
 
-def test_pictures_of_classes_are_shown_as_they_are(tmp_path: Path) -> None:
+def test_label_maps_are_drawn_in_colours_with_a_legend(tmp_path: Path) -> None:
+    source = scenes()
+    few = replace(source, items=source.items[:3])
+    draw_sheet(few, tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png")).astype(int)
+    assert sheet.shape[1] == 4 * (CELL + GAP) + GAP
+    legend = sheet[:, 3 * (CELL + GAP) :]
+    for colour in colours()[:4].astype(int):
+        assert (legend == colour).all(axis=2).sum() == 14 * 14
+    assert not (legend == colours()[4].astype(int)).all(axis=2).any()
+
+
+def test_classes_are_written_below_their_pictures(tmp_path: Path) -> None:
     for name, shade in (("dark", 20), ("light", 230)):
         (tmp_path / "data" / name).mkdir(parents=True)
         for at in range(3):
             Image.new("RGB", (20, 20), (shade, shade, shade)).save(tmp_path / "data" / name / f"{at}.png")
     draw_sheet(folder(tmp_path / "data"), tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
-    middle = GAP + CELL // 2
-    assert sheet[middle, middle, 0] == 20 and sheet[middle, middle + 5 * (CELL + GAP), 0] == 230
+    left, middle, right = GAP + CELL // 4, GAP + CELL // 3, GAP + 5 * (CELL + GAP) + CELL // 4
+    assert sheet[middle, left, 0] == 20 and sheet[middle, right, 0] == 230
+    words = sheet[GAP + CELL - 14 : GAP + CELL, GAP : GAP + CELL // 2].min(axis=2)
+    assert (words < 100).sum() > 10, "the name is below the picture"

@@ -10,6 +10,8 @@ import click
 from tuner.cli.common import home_of, home_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tuner.data.source import Source
     from tuner.data.survey import Survey
 
@@ -79,12 +81,17 @@ def tell(source: Source, found: Survey) -> None:
     """What a dataset holds, and what is odd about it."""
     from tuner.errors import some
 
-    classes = f" of {len(found.classes)} classes" if found.classes else ""
-    click.echo(f"{source.where}: {len(source.items)} images with {source.targets}{classes}; {source.counts()}")
+    click.echo(f"{source.where}: {holds(source, found.classes)}")
     if found.classes:
         click.echo(f"  classes: {some(found.classes, 20)}")
     for notice in found.notices():
         click.echo(f"  notice: {notice}")
+
+
+def holds(source: Source, classes: Sequence[str]) -> str:
+    """'12 images with labels of 4 classes; 10 train, 2 val'"""
+    kinds = f"{source.targets} of {len(classes)} classes" if classes else source.targets
+    return f"{len(source.items)} images with {kinds}; {source.counts()}"
 
 
 @data_command.command("get")
@@ -109,18 +116,34 @@ def get_command(name: str, to: str | None) -> None:
 
 
 def list_data() -> None:
-    from tuner.data.datasets import DATASETS, GENERATED
-    from tuner.data.places import places, roots
+    from tuner.data.datasets import DATASETS
+    from tuner.data.places import roots
     from tuner.parts import locate
 
     width = max(map(len, DATASETS))
     for name in DATASETS:
         about = (locate("dataset", DATASETS, name).__doc__ or "").partition("\n")[0]
-        there = [place for place in places(name) if place.is_dir()]
-        here = "generated" if name in GENERATED else f"at {there[0]}" if there else "not on this machine"
-        click.echo(f"{name:<{width}} {about}\n{'':<{width}} {click.style(here, dim=True)}")
+        click.echo(f"{name:<{width}} {about}\n{'':<{width}} {click.style(standing(name), dim=True)}")
     click.echo(f"\nlooked for in: {', '.join(map(str, roots()))}   (add folders with TUNER_DATA)")
     click.echo(
         "or any folder: --data PATH, with images/ + masks/, rgb/ + figure_ground/, images/ + labels/, "
         "or a folder a class"
     )
+
+
+def standing(name: str) -> str:
+    """Where a dataset is and what it holds, or what is wrong with it; no picture is read."""
+    from tuner.data.datasets import GENERATED, open_data
+    from tuner.data.places import places
+    from tuner.errors import DataError
+    from tuner.recipe import Part
+
+    there = [place for place in places(name) if place.is_dir()]
+    if name not in GENERATED and not there:
+        return "not on this machine"
+    try:
+        source = open_data(Part(name))
+    except DataError as error:
+        return str(error).partition("\n")[0]
+    where = "generated" if name in GENERATED else f"at {there[0]}"
+    return f"{where}: {holds(source, source.classes)}"
