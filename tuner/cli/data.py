@@ -79,13 +79,16 @@ def show(path: str | None, home: str, sheet: str | None) -> None:
 
 def tell(source: Source, found: Survey) -> None:
     """What a dataset holds, and what is odd about it."""
-    from tuner.errors import some
+    from tuner.errors import MOST_LINES, some
 
     click.echo(f"{source.where}: {holds(source, found.classes)}")
     if found.classes:
         click.echo(f"  classes: {some(found.classes, 20)}")
-    for notice in found.notices():
+    notices = found.notices()
+    for notice in notices[:MOST_LINES]:
         click.echo(f"  notice: {notice}")
+    if len(notices) > MOST_LINES:
+        click.echo(f"  ... and {len(notices) - MOST_LINES} more")
 
 
 def holds(source: Source, classes: Sequence[str]) -> str:

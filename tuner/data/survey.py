@@ -138,11 +138,15 @@ def met(target: Target) -> list[int]:
 
 def notice_of(image: Image, target: Target, values: list[int] | None) -> str:
     """What is odd about an item that can be used all the same."""
-    if np.ptp(image, axis=(0, 1)).max() < 8:
+    if is_plain(image[::8, ::8]) and is_plain(image):  # a few pixels answer for most pictures
         return "a picture of one colour"
     if values is not None:
         return "a label map with every pixel ignored" if values == [IGNORED] else ""
     return "an empty mask" if not isinstance(target, int) and not target.any() else ""
+
+
+def is_plain(image: Image) -> bool:
+    return bool(np.ptp(image, axis=(0, 1)).max() < 8)
 
 
 def fingerprint(source: Source, findings: Mapping[str, Finding]) -> str:
