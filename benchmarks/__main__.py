@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.measure import Section, Setting, machine
 from benchmarks.page import as_page, as_text
 
-PARTS = ("start", "input", "training", "between", "workers", "pruning")
+PARTS = ("start", "input", "augmenting", "training", "models", "between", "workers", "pruning")
 
 
 def main() -> int:

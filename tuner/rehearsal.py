@@ -11,7 +11,8 @@ from tuner.tasks import find_task
 
 NUM_TRIALS = 8
 SHRINK = 8  # image size and width are divided by this,
-FEWER = 8  # epochs by this
+FEWER = 8  # epochs by this, or by more where
+MOST_EPOCHS = 13  # would be exceeded
 SMALLEST_SIDE = 32  # pixels
 BATCH = 8
 WIDTHS = ("k", "decoder", "hidden", "reduced")  # the arguments of models that are widths
@@ -21,7 +22,7 @@ GENERATED = {"masks": "shapes", "labels": "scenes", "classes": "badges"}  # a da
 
 def rehearse(recipe: Recipe) -> Recipe:
     """The toy version of a recipe: generated data and weights, and everything that costs time divided."""
-    toy = reduced(recipe, SHRINK, FEWER)
+    toy = reduced(recipe, SHRINK, max(FEWER, -(-recipe.epochs // MOST_EPOCHS)))
     kept = {name: value for name, value in toy.data.args.items() if name in ("val", "split_seed", "image_size")}
     weights = recipe.weights if recipe.weights.name == "none" else Part("random", {"part": rehearsed_part(recipe)})
     return replace(

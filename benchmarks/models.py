@@ -1,0 +1,172 @@
+"""A step of training: every model against itself in a bare loop, and a frozen encoder against a free one."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Row, Section, Setting, child, median, spread
+
+SIDE, BATCH = 128, 8
+MODELS = {  # arguments that keep a step below a few seconds on two cores; everything else as the table has it
+    "unet": {"k": 32},
+    "unet_transposed": {"k": 32},
+    "basic_cnn": {},
+    "resnet18_unet": {},
+    "resnet34_unet": {},
+    "mobilenet_unet": {},
+    "mobilenet_segnet_attention": {},
+    "mobilenet_segnet_attention_atrous": {},
+    "fcn_resnet50": {},
+    "segformer": {},
+    "smp": {},
+    "sport_vgg": {},
+    "timm": {},
+}
+CLASSIFIERS = ("sport_vgg", "timm")
+FROZEN = ("mobilenet_unet", "resnet18_unet", "resnet34_unet", "fcn_resnet50", "segformer", "sport_vgg")
+TARGET, TARGET_FROZEN = 0.97, 1.5
+
+
+def measure(setting: Setting) -> Section:
+    rounds = setting.pick(7, 2)
+    rows = []
+    for name, args in MODELS.items():
+        orders = {
+            "model": name,
+            "args": args,
+            "side": setting.pick(SIDE, 64),
+            "rounds": rounds,
+            "folder": str(setting.folder),
+        }
+        bare = child("models", orders | {"what": "bare"})
+        setting.log(f"models {name}: {median(bare['ours']):.1f} images/s, bare {median(bare['other']):.1f}")
+        rows.append(row(f"{name}, images/s", bare, TARGET))
+    for name in FROZEN:
+        orders = {
+            "model": name,
+            "args": MODELS[name],
+            "side": setting.pick(SIDE, 64),
+            "rounds": rounds,
+            "folder": str(setting.folder),
+        }
+        frozen = child("models", orders | {"what": "frozen"})
+        setting.log(
+            f"models {name}: {median(frozen['ours']):.1f} images/s frozen, {median(frozen['other']):.1f} free"
+        )
+        rows.append(row(f"{name}, encoder frozen against free, images/s", frozen, TARGET_FROZEN))
+    return Section("models", "A step of every model", ("", "tuner", "other"), rows, reading(setting))
+
+
+def row(what: str, runs: dict[str, list[float]], target: float) -> Row:
+    """The ratio is the median of the rounds': the two sides of a round follow each other at once."""
+    ratio = median([a / b for a, b in zip(runs["ours"], runs["other"], strict=True)])
+    return Row(
+        what, spread(runs["ours"]), spread(runs["other"]), f"{ratio:.2f}", f"at least {target}", ratio >= target
+    )
+
+
+def reading(setting: Setting) -> list[str]:
+    return [
+        f"Batches of {BATCH} at {setting.pick(SIDE, 64)} px, bf16 where the processor gains from it, channels last, "
+        "Adam; median of the rounds, a few steps of each side in turns. The bare loop is forward, loss, backward, "
+        "step on images that are floats already; ours takes bytes, normalises them, and counts every metric of a "
+        "training epoch.",
+        "The last rows are our own step with the encoder frozen, against the same step with everything trained.",
+    ]
+
+
+def run(orders: dict[str, Any]) -> dict[str, list[float]]:
+    """In a process of its own: images a second of each side, round after round."""
+    ours, other = (frozen if orders["what"] == "frozen" else bare)(orders)
+    for step in (ours, other):
+        speed(step, 2)  # the first steps choose kernels and fill the allocator
+    found: dict[str, list[float]] = {"ours": [], "other": []}
+    for at in range(orders["rounds"]):
+        sides = [("ours", ours), ("other", other)]
+        for name, step in sides if at % 2 else sides[::-1]:
+            found[name].append(speed(step, 4))
+    return found
+
+
+def speed(step: Callable[[], None], number: int) -> float:
+    began = time.perf_counter()
+    for _ in range(number):
+        step()
+    return number * BATCH / (time.perf_counter() - began)
+
+
+def bare(orders: dict[str, Any]) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Our step, and the same model trained in a loop as short as it can be."""
+    import torch
+
+    ours = trainer(orders, frozen=False)
+    theirs = trainer(orders, frozen=False)
+    images, targets = batch(orders)
+    ready, target = theirs.normalise(images), theirs.target(targets)
+    optimizer = torch.optim.Adam(theirs.model.parameters(), lr=1e-4, fused=True)
+
+    def loop() -> None:
+        with torch.autocast("cpu", theirs.dtype, enabled=theirs.dtype is not torch.float32):
+            logits = theirs.model(ready)
+        theirs.loss(logits.float(), target).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return stepping(ours, images, targets), loop
+
+
+def frozen(orders: dict[str, Any]) -> tuple[Callable[[], None], Callable[[], None]]:
+    images, targets = batch(orders)
+    return (
+        stepping(trainer(orders, frozen=True), images, targets),
+        stepping(trainer(orders, frozen=False), images, targets),
+    )
+
+
+def trainer(orders: dict[str, Any], frozen: bool) -> Any:
+    import torch
+
+    from tuner.recipe import Recipe, Stage, use
+    from tuner.train.memory import MicroBatches
+    from tuner.train.trainer import Trainer
+
+    name = orders["model"]
+    recipe = Recipe(
+        task="classification" if name in CLASSIFIERS else "binary",
+        data=use("shapes", image_size=orders["side"]),
+        model=use(name, **orders["args"]),
+        loss=use("cross_entropy" if name in CLASSIFIERS else "bce"),
+        optimizer=use("adam", lr=1e-4),
+        stages=[Stage(1, frozen="encoder" if frozen else ())],
+        batch_size=BATCH,
+        classes=tuple(map(str, range(10))) if name in CLASSIFIERS else (),
+    )
+    made = Trainer(recipe, torch.device("cpu"), MicroBatches(Path(orders["folder"]) / "micro.json"))
+    made.begin_training()
+    return made
+
+
+def batch(orders: dict[str, Any]) -> tuple[Any, Any]:
+    import torch
+
+    side = orders["side"]
+    images = torch.randint(0, 256, (BATCH, side, side, 3), dtype=torch.uint8)
+    if orders["model"] in CLASSIFIERS:
+        return images, torch.randint(0, 10, (BATCH,))
+    return images, torch.randint(0, 2, (BATCH, side, side), dtype=torch.uint8)
+
+
+def stepping(ours: Any, images: Any, targets: Any) -> Callable[[], None]:
+    from tuner.train.scoring import Totals
+
+    totals = Totals(ours.task, ours.device, ours.recipe.classes)
+    return lambda: ours.step(images, targets, totals)
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(json.loads(sys.argv[1]))))
