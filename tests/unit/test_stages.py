@@ -218,7 +218,7 @@ def test_a_rate_for_an_encoder_that_is_not_there_is_told() -> None:
 def test_a_stage_that_freezes_everything_is_told() -> None:
     net, stage = Net(), Stage(1, frozen=("encoder", "head"))
     freeze(net, stage.frozen, {name for name, _ in net.named_parameters()})
-    with pytest.raises(PartError, match="freezes everything: encoder, head. Leave something to train"):
+    with pytest.raises(PartError, match=r"freezes everything: encoder, head\. Leave something to train"):
         make_optimizer(net, use("adam"), stage)
 
 

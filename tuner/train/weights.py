@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 from tuner.errors import PartError, some
 from tuner.recipe import Recipe
 from tuner.tasks import find_task
+from tuner.train import memory
 
 log = logging.getLogger("tuner")
 PARTS = ("encoder", "all")
@@ -103,19 +107,26 @@ def random_weights(recipe: Recipe) -> Tensors:
 def read(path: Path) -> Tensors:
     """The tensors of a .safetensors file, or of one that torch saved; nothing is unpickled but tensors."""
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        plain = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+        plain = load_file(path) if path.suffix == ".safetensors" else load_plain(path)
+    except UnpicklingError as error:  # torch's own words advise to unpickle it all the same
         raise PartError(
-            f"weights {path} cannot be read: {str(error).splitlines()[0] or type(error).__name__}"
+            f"weights {path} cannot be read: the file is damaged, or holds more than tensors, which is not "
+            "unpickled. Save model.state_dict() alone."
         ) from error
+    except Exception as error:
+        raise PartError(f"weights {path} cannot be read: {memory.said(error)}") from error
     for key in ("state_dict", "model"):  # what training scripts wrap them in
         plain = plain[key] if isinstance(plain, dict) and isinstance(plain.get(key), dict) else plain
     tensors = {k: v for k, v in plain.items() if isinstance(v, Tensor)} if isinstance(plain, dict) else {}
     if not tensors:
         raise PartError(f"weights {path} holds no tensors by name.")
     return tensors
+
+
+def load_plain(path: Path) -> Any:
+    """What torch saved, of tensors and plain values only."""
+    with warnings.catch_warnings(action="ignore"):  # of a pickle that is refused anyway
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def differences(wanted: Tensors, tensors: Tensors) -> str:

@@ -1,0 +1,176 @@
+"""Where weights are looked for: a file, a bundle, the best trial of a study or one of its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made import add_trial, make_bundle, make_study
+from optuna.trial import TrialState
+
+from tuner import overview
+from tuner.check import check_weights
+from tuner.errors import PartError, SpaceError
+from tuner.overview import StudyInfo
+from tuner.recipe import Recipe, use
+from tuner.runs import Home
+from tuner.starts import find_start
+from tuner.study import Joined
+from tuner.tasks import find_task
+from tuner.train.checkpoint import save_weights
+from tuner.train.trainer import build_model
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[Joined]:
+    """Three finished trials, of which number 1 is best, and one that failed."""
+    joined = make_study(tmp_path)
+    for value in (0.3, 0.9, 0.5):
+        add_trial(joined, [value])
+    add_trial(joined, [], TrialState.FAIL)
+    yield joined
+    joined.engine.dispose()
+
+
+def info_of(study: Joined) -> StudyInfo:
+    return overview.find_study(study.engine, "made")
+
+
+def left(home: Home, study: Joined, number: int) -> Path:
+    """The weights that a trial left."""
+    info = info_of(study)
+    file = home.run(info.name, info.key, number).make().best
+    file.write_bytes(b"weights")
+    return file
+
+
+@pytest.mark.parametrize("name", ["none", "imagenet", "random"])
+def test_some_weights_need_no_file(home: Home, name: str) -> None:
+    assert find_start(name, None, home, None) is None
+
+
+@pytest.mark.parametrize("name", ["old.safetensors", "old.pth", "old.pt", "./old.pth", "sub/old.bin"])
+def test_a_file_is_found_by_its_full_path(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    Path(name).write_bytes(b"weights")
+    found = find_start(name, None, home, None)
+    assert found is not None and found.is_absolute() and found == tmp_path / name.removeprefix("./")
+
+
+def test_a_file_at_home_is_found(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "old.pth").touch()
+    assert find_start("~/old.pth", None, home, None) == tmp_path / "old.pth"
+
+
+def test_a_bundle_is_found_by_its_folder(
+    home: Home, tmp_path: Path, toy_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make_bundle(toy_recipe, tmp_path / "best")
+    monkeypatch.chdir(tmp_path)
+    expected = bundle / "weights.safetensors"
+    assert find_start(str(bundle), None, home, None) == find_start("best", None, home, None) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gone.pth", "weights gone.pth: it is not there. Give a file (.safetensors, .pth, .pt), a bundle's"),
+        ("./gone", "weights gone: it is not there"),
+        ("/nowhere/gone.safetensors", "weights /nowhere/gone.safetensors: it is not there"),
+        ("empty", "weights empty: it holds no weights.safetensors: it is no bundle"),
+    ],
+)
+def test_a_file_that_is_not_there_is_told(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PartError) as told:
+        find_start(name, None, home, None)
+    assert str(told.value).startswith(said)
+
+
+def test_a_study_gives_its_best_trial_and_a_number_another(home: Home, study: Joined) -> None:
+    files = [left(home, study, number) for number in range(3)]
+    assert find_start("made", study.engine, home, None) == files[1]
+    assert find_start("made#2", study.engine, home, None) == files[2]
+    assert find_start("made#0", study.engine, home, None) == files[0]
+    assert find_start("#2", study.engine, home, info_of(study)) == files[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mad", "are no file, and no study of that name is in this storage (studies: made). Train it first"),
+        ("mad#1", "are no file, and no study of that name"),
+        ("made#best", "weights 'made#best': after # the number of a trial is needed"),
+        ("made#7", "weights 'made#7': trial 7 of 'made' has no weights at "),
+        ("made#3", "It must be a finished trial, trained in this --home."),
+        ("made", "weights 'made': trial 1 of 'made' has no weights at "),  # trained on another host
+        ("#1", "weights '#1' name a trial of the study itself, which is not there yet"),
+    ],
+)
+def test_a_study_or_trial_that_is_not_there_is_told(home: Home, study: Joined, name: str, said: str) -> None:
+    with pytest.raises(PartError) as told:
+        find_start(name, study.engine, home, None)
+    assert said in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_study_without_a_finished_trial_is_told(home: Home, tmp_path: Path) -> None:
+    joined = make_study(tmp_path)
+    with pytest.raises(PartError, match="study 'made' has no finished trial yet"):
+        find_start("made", joined.engine, home, None)
+    joined.engine.dispose()
+
+
+def test_without_any_storage_a_study_is_told_not_to_be_there(home: Home) -> None:
+    with pytest.raises(PartError, match=r"weights 'made' are no file, .* \(studies: none\)"):
+        find_start("made", None, home, None)
+
+
+# --- before anything runs ---
+
+
+@pytest.fixture
+def recipe(class_recipe: Recipe) -> Recipe:
+    return replace(class_recipe, classes=("a", "b", "c"))
+
+
+def checked(home: Home, *recipes: Recipe) -> None:
+    check_weights(recipes, lambda name: find_start(name, None, home, None), "mine.py")
+
+
+def trained(recipe: Recipe, file: Path, classes: int) -> str:
+    """Weights of such a model for so many classes, as a file."""
+    other = replace(recipe, classes=tuple(map(str, range(classes))))
+    save_weights(build_model(other, find_task(other.task)), file)
+    return str(file)
+
+
+def test_weights_that_fit_pass_the_check(home: Home, recipe: Recipe, tmp_path: Path) -> None:
+    file = trained(recipe, tmp_path / "old.safetensors", 19)
+    checked(home, recipe, replace(recipe, weights=use(file, part="encoder")), replace(recipe, weights=use("#12")))
+
+
+def test_all_that_is_wrong_with_weights_is_told_at_once_before_anything_runs(
+    home: Home, recipe: Recipe, tmp_path: Path
+) -> None:
+    file = trained(recipe, tmp_path / "old.safetensors", 19)
+    weights = [use(file), use("gone.pth"), use("gone.pth"), use("study_of_mine"), use(file, part="encoder")]
+    with pytest.raises(SpaceError) as told:
+        checked(home, *(replace(recipe, weights=each) for each in weights))
+    lines = str(told.value).splitlines()
+    assert lines[0] == "mine.py: its weights cannot be used:" and len(lines) == 4
+    for line, said in zip(lines[1:], ('use part="encoder"', "gone.pth: it is not there", "no study"), strict=True):
+        assert said in line
