@@ -71,8 +71,9 @@ def row(what: str, runs: dict[str, list[float]], target: float) -> Row:
 
 
 def reading(setting: Setting) -> list[str]:
+    side = setting.pick(SIDE, 64)
     return [
-        f"Batches of {BATCH} at {setting.pick(SIDE, 64)} px, bf16 where the processor gains from it, channels last, "
+        f"Batches of {BATCH} at {side} px, bf16 where the processor gains from it, channels last, "
         "Adam; median of the rounds, a few steps of each side in turns. The bare loop is forward, loss, backward, "
         "step on images that are floats already; ours takes bytes, normalises them, and counts every metric of a "
         "training epoch.",
