@@ -176,9 +176,9 @@ def class_weights(weights: object, shares: Shares | None) -> list[float] | None:
     if weights == "none":
         return None
     if weights == "frequency":
-        if shares is None:
+        if not (counted := shares() if shares else []):
             raise PartError("weights='frequency' needs data to count the classes in.")
-        return inverse(shares())
+        return inverse(counted)
     if not isinstance(weights, list | tuple):
         hint = near(str(weights), WEIGHTS)
         raise PartError(
@@ -186,7 +186,8 @@ def class_weights(weights: object, shares: Shares | None) -> list[float] | None:
         )
     if not all(is_number(weight) and weight >= 0 for weight in weights) or not any(weights):
         raise PartError(f"weights are {list(weights)}; numbers of at least 0 are needed, not all of them 0.")
-    if shares is not None and len(weights) != (number := len(shares())):
+    number = len(shares()) if shares else 0
+    if number and len(weights) != number:
         raise PartError(f"weights are {len(weights)} numbers and there are {number} classes; give one a class.")
     return [float(weight) for weight in weights]
 

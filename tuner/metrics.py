@@ -101,7 +101,7 @@ def label_scores(counts: Sequence[float], classes: Sequence[str], full: bool = F
     }
     if not full:
         return scores
-    named = {f"iou:{classes[at]}": float(each[at]) for at in np.flatnonzero(occurs)}
+    named = {f"iou:{classes[at]}": float(each[at]) for at in range(number) if occurs[at]}
     return {**scores, "map": mean_average_precision(rest, number), **named}
 
 

@@ -173,13 +173,21 @@ def test_on_a_gpu_what_is_heavy_is_left_to_processes(toy_data: Cached, monkeypat
     assert replace(batches(in_memory, augment=use("pet")), num_processes=2).helpers == 0
 
 
-def test_processes_make_the_same_and_can_be_lost(toy_data: Cached, caplog: pytest.LogCaptureFixture) -> None:
+def test_processes_make_the_same_and_can_be_lost(
+    toy_data: Cached, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Batches.order
     alone = [digest(list(with_copies(toy_data).train(epoch))) for epoch in (1, 2)]
     made = replace(with_copies(toy_data), num_processes=1)
+    assert digest(list(made.train(1))) == alone[0], "before they are there"
+    hands.started(1).result()
+    orders: list[hands.Order] = []
+    monkeypatch.setattr(Batches, "order", lambda *args: orders.append(order(*args)) or orders[-1])
     epoch = made.train(1)
     first = [next(epoch)]
     (helper,) = hands.pool(1)._processes.values()
     assert digest([*first, *epoch]) == alone[0] and not caplog.records
+    assert len(orders) == made.num_steps(), "every batch was theirs"
     helper.kill()
     helper.join()
     assert digest(list(made.train(2))) == alone[1]
@@ -190,8 +198,9 @@ def test_processes_make_the_same_and_can_be_lost(toy_data: Cached, caplog: pytes
 ALONE = """
 import os, sys
 from tuner.data import hands
+hands.library = int  # needs no loading here
 if __name__ == "__main__":
-    print(hands.pool(1).submit(os.getpid).result(), flush=True)
+    print(hands.started(1).result(), flush=True)
     os.kill(os.getpid(), 9)
 """
 

@@ -196,5 +196,6 @@ def test_values_that_make_no_loss_are_told_in_one_line(
 
 
 def test_frequencies_need_data() -> None:
-    with pytest.raises(PartError, match="needs data to count"):
-        cross_entropy("multiclass", weights="frequency")
+    for shares in (None, list):
+        with pytest.raises(PartError, match="needs data to count"):
+            cross_entropy("multiclass", shares, weights="frequency")

@@ -67,7 +67,7 @@ class Batches:
         mine = threading.local()  # augmenters keep state: one a thread
         helpers = self.helpers if any(epoch is not None for _, epoch in jobs) else 0
         if helpers:
-            hands.pool(helpers)  # here, so that no two threads make one each
+            hands.started(helpers)  # here, so that no two threads start them
         with ThreadPoolExecutor(max(self.num_threads, helpers)) as pool:
             waiting: deque[Future[Batch]] = deque()
             try:
@@ -88,7 +88,7 @@ class Batches:
 
     def made(self, mine: threading.local, items: hands.Items, epoch: int | None) -> hands.Arrays:
         """By a process where there are any; by this thread where not, or where they are lost."""
-        if epoch is not None and self.helpers:
+        if epoch is not None and self.helpers and hands.started(self.helpers).done():
             try:
                 return hands.pool(self.helpers).submit(hands.fulfil, self.order(items, epoch)).result()
             except (BrokenProcessPool, FileNotFoundError) as error:
@@ -140,5 +140,5 @@ class Batches:
         """Go on without processes: what they made is made here, and comes out the same."""
         if self.helpers:
             log.warning("augmenting in this process from here on: the helpers ended (%s)", error)
-            hands.pool.cache_clear()
+            hands.forget()
             object.__setattr__(self, "helpers", 0)

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.augment import Augment, augmenter, item_seed
+from tuner.data.augment import Augment, augmenter, item_seed, library
 from tuner.data.source import Image
 from tuner.recipe import Part
 
@@ -59,11 +59,24 @@ def pool(number: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(number, get_context("spawn"), initializer=begin, initargs=(os.getpid(),))
 
 
+@functools.lru_cache(maxsize=1)
+def started(number: int) -> Future[int]:
+    """Done when the first process is there; until then, seconds, training makes its batches itself."""
+    return pool(number).submit(os.getpid)
+
+
+def forget() -> None:
+    """The processes are lost; whoever asks next gets new ones."""
+    started.cache_clear()
+    pool.cache_clear()
+
+
 def begin(parent: int) -> None:
-    """In each process: Ctrl-C is for the one it serves, and so is the number of cores."""
+    """In each process: Ctrl-C is for the one it serves. The library is loaded before any work is taken."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
     threading.Thread(target=leave_with, args=(parent,), daemon=True).start()
+    cv2.setNumThreads(1)
+    library()
 
 
 def leave_with(parent: int) -> None:
