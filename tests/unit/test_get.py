@@ -124,7 +124,7 @@ def test_too_little_room_is_told_before_anything_is_fetched(server: Mirror, root
     server.claims = 10**18
     with pytest.raises(FilesError, match="8000000000000 MB are needed"):
         get("isic2016", None, no_bar)
-    assert {method for method, _, _ in server.asked} == {"HEAD"} and not (root / "isic2016").exists()
+    assert {method for method, _, _ in server.asked} == {"HEAD"} and not root.exists()
 
 
 def test_it_goes_where_it_is_told_or_where_one_may_write(

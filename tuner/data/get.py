@@ -21,6 +21,7 @@ from tuner.download import Progress, check_room, download, remote_size, unpack
 from tuner.errors import DataError, FilesError, near, writing
 
 MIRROR = "TUNER_MIRROR"  # the address of a folder with files of the same names, instead of the official ones
+ASIDE = ".download"  # in the folder of the dataset
 Bar = Callable[[str], AbstractContextManager[Progress]]  # a progress bar for a line that says what is done
 
 
@@ -77,7 +78,10 @@ STEPS = {
 
 
 def get(name: str, to: Path | None, bar: Bar) -> str:
-    """Fetch a dataset into `to`, or into the first folder for datasets that can be written; where it is now."""
+    """Fetch a dataset into `to`, or into the first folder for datasets that can be written; where it is now.
+
+    The room it takes is asked for before anything is made.
+    """
     name = FOLDERS.get(name, name)
     root = to.expanduser() if to else writable_root()
     archives = archives_of(name, root / name)
@@ -86,6 +90,7 @@ def get(name: str, to: Path | None, bar: Bar) -> str:
         if not missing(archives, place):
             return f"{name} is complete at {place}"
     with writing(root):
+        check_room(root, needed(missing(archives, root / name), root / name / ASIDE))
         root.mkdir(parents=True, exist_ok=True)
     with writing(root), FileLock(root / f".{name}.lock"):
         for left in root.glob(f".{name}.[0-9]*"):
@@ -121,9 +126,8 @@ def missing(archives: list[Archive], place: Path) -> list[Archive]:
 
 
 def fetch_all(archives: list[Archive], place: Path, bar: Bar) -> None:
-    """Fetch, check and unpack one archive after the other. The room is asked for before anything comes."""
-    aside = place / ".download"
-    check_room(place, needed(archives, aside))
+    """Fetch, check and unpack one archive after the other."""
+    aside = place / ASIDE
     for archive in archives:
         with bar(f"fetching {archive.name}") as progress:
             download(archive.address, aside / archive.name, digest=archive.digest, progress=progress)
