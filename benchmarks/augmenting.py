@@ -42,7 +42,7 @@ def measure(setting: Setting) -> Section:
     ]  # fmt: skip
     reading = [
         f"The set 'pet' at {SIZE} px (crop, flips, shift-zoom-turn, colour jitter, RGB shift, noise), batches "
-        f"of {BATCH}; steps are of resnet34_unet. On a processor training takes every core, so no process is started.",
+        f"of {BATCH}; steps are of resnet34_unet. On a processor training has every core: no process is started.",
         "Processes are started beside a GPU, where the training leaves cores; in the second row they share this "
         "machine's cores with it.",
     ]
