@@ -11,7 +11,7 @@ import pytest
 from tuner.check import check_recipes, recipe_problems
 from tuner.errors import SpaceError
 from tuner.goal import Goal, maximize
-from tuner.recipe import Recipe, use
+from tuner.recipe import Recipe, Stage, use
 
 GOAL = maximize("iou")
 GOOD = Recipe(
@@ -24,6 +24,8 @@ GOOD = Recipe(
 )
 EXPLODING = "tests.unit.test_check:exploding"
 WIDE = "tests.unit.test_check:wide"
+DEEP = "tests.unit.test_check:deep"
+STAGED = replace(GOOD, model=use(DEEP))
 
 
 def exploding(channels: int, classes: int) -> None:
@@ -35,6 +37,25 @@ def wide(channels: int, classes: int) -> Any:
     import torch
 
     return torch.nn.Conv2d(channels, 7, 3)
+
+
+def deep(channels: int, classes: int, *, least: int = 8, layers: int = 2) -> Any:
+    """A model with a part named encoder, of so many layers, that no image below `least` pixels can enter."""
+    import torch
+
+    class Deep(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            first, *others = (torch.nn.Conv2d(at, 4, 3, padding=1) for at in (channels, *[4] * (layers - 1)))
+            self.encoder = torch.nn.Sequential(first, *others)
+            self.head = torch.nn.Conv2d(4, classes, 1)
+
+        def forward(self, image: Any) -> Any:
+            if image.shape[-1] < least:
+                raise ValueError(f"an image of {image.shape[-1]} px is too small")
+            return self.head(self.encoder(image))
+
+    return Deep()
 
 
 def wrong(goal: Goal = GOAL, **changes: object) -> list[str]:
@@ -73,6 +94,19 @@ def test_a_good_recipe_has_no_problem() -> None:
         ({"precision": "fp16"}, "precision is 'fp16'. Did you mean"),
         ({"precision": None}, "precision is None."),
         ({"data": use("shapes", image_size=7)}, "with images of 7 px: an image of 7 x 7 is too small for 'unet'"),
+        ({"data": use("shapes", image_size=7)}, "(image_size=32 would do)"),
+        ({"model": use(DEEP, least=200)}, "an image of 32 px is too small (image_size=224 would do)"),
+        ({"copies": -1}, "copies is -1; a whole number is needed, 0 for none"),
+        ({"copies": 1.5}, "copies is 1.5; a whole number"),
+        ({"copies": True}, "copies is True; a whole number"),
+        ({"validate_every": 0}, "validate_every is 0; a whole number of at least 1"),
+        ({"validate_every": "2"}, "validate_every is '2'; a whole number"),
+        (
+            {"weights": use("old.pth", part="encodr")},
+            "weights take part='encodr'. Did you mean 'encoder'? Known: ",
+        ),
+        ({"weights": use("old.pth", part=3)}, "weights take part=3. Known: encoder, all."),
+        ({"weights": use("old.pth", path="x")}, "weights take no argument 'path'. They take: part."),
         ({"model": use("unet", k=0)}, "unet(k=0) with images of 32 px: k is 0; a width of at least 1 is needed"),
         ({"model": use("unet", k="wide")}, "unet(k=wide) with images of 32 px"),
         ({"model": use(EXPLODING)}, "with images of 32 px: RuntimeError"),
@@ -132,3 +166,81 @@ def test_a_goal_that_would_make_the_loss_large_is_refused() -> None:
     (line,) = wrong(maximize("loss"))
     assert 'GOAL = minimize("loss")' in line
     assert wrong(Goal("loss", "minimize")) == []
+
+
+# --- stages ---
+
+
+def staged_wrong(*stages: Stage, **changes: object) -> list[str]:
+    recipe = replace(STAGED, stages=stages, epochs=sum(stage.epochs for stage in stages))
+    return recipe_problems(replace(recipe, **changes), GOAL, {})
+
+
+def test_good_stages_have_no_problem() -> None:
+    warm = Stage(2, frozen="encoder", lr=1e-2, schedule=use("cosine"))
+    assert staged_wrong(warm, Stage(3, frozen=["encoder[:-1]"], encoder_lr=1e-5)) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (Stage(1, frozen="encodr"), "freezes 'encodr', which the model has not. Did you mean 'encoder'? It has: "),
+        (Stage(1, frozen="encoder[:-2]"), "'encoder[:-2]', which is none of the 2 layers of 'encoder'"),
+        (Stage(1, frozen="encoder[2]"), "the name of a module is needed, or its layers"),
+        (Stage(1, frozen=("encoder", "head")), "a stage freezes everything: encoder, head"),
+        (Stage(0), "epochs of stage 2 is 0; a whole number of at least 1"),
+        (Stage(1, lr=0), "lr of stage 2 is 0; a number above 0 is needed"),
+        (Stage(1, lr="fast"), "lr of stage 2 is 'fast'; a number above 0"),  # type: ignore[arg-type]
+        (Stage(1, encoder_lr=-1e-3), "encoder_lr of stage 2 is -0.001; a number above 0"),
+        (Stage(1, schedule=use("cosin")), "no schedule 'cosin'. Did you mean 'cosine'?"),
+        (Stage(1, schedule=use("cosine", gamma=1)), "schedule 'cosine' takes no argument 'gamma'"),
+        (Stage(1, schedule=use("exponential", gamma=-1)), "schedule exponential(gamma=-1): gamma"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_is_wrong_with_a_stage_is_named(stage: Stage, message: str) -> None:
+    (line,) = staged_wrong(Stage(1), stage)
+    assert message in line
+
+
+def test_a_rate_for_the_encoder_of_a_model_without_one_is_named() -> None:
+    (line,) = staged_wrong(Stage(1, encoder_lr=1e-5), model=use("unet", k=4))
+    assert "gives encoder_lr, and the model has no part named encoder" in line
+
+
+def test_epochs_that_are_not_the_stages_sum_are_named() -> None:
+    (line,) = staged_wrong(Stage(2), Stage(3), epochs=7)
+    assert line == "epochs is 7, and the stages last 2 + 3. Leave epochs out: it is their sum."
+
+
+def test_what_is_wrong_with_all_stages_is_told_at_once() -> None:
+    assert len(staged_wrong(Stage(0), Stage(1, lr=-1.0), Stage(1, schedule=use("cosin")))) == 3
+
+
+# --- classes ---
+
+
+def test_classes_unknown_before_the_data_is_opened_are_taken_to_be_some() -> None:
+    labels = replace(STAGED, task="multiclass", data=use("scenes", image_size=32), loss=use("cross_entropy"))
+    assert recipe_problems(labels, maximize("miou"), {}) == []
+    assert recipe_problems(replace(labels, classes=("a", "b")), maximize("miou"), {}) == []
+    weighted = replace(labels, loss=use("cross_entropy", weights=[1.0, 2.0, 3.0, 4.0]))
+    assert recipe_problems(weighted, maximize("miou"), {}) == []
+    (line,) = recipe_problems(replace(weighted, classes=("a", "b")), maximize("miou"), {})
+    assert "loss cross_entropy" in line and "4 numbers and there are 2 classes" in line
+
+
+def test_a_model_that_gives_masks_is_no_classifier() -> None:
+    recipe = replace(STAGED, task="classification", data=use("badges", image_size=32), loss=use("cross_entropy"))
+    (line,) = recipe_problems(recipe, maximize("accuracy"), {})
+    assert "it gives (2, 3, 32, 32), which is no class of them: the task 'classification' needs (2, 3)" in line
+
+
+def test_a_loss_of_another_task_is_named() -> None:
+    (line,) = wrong(loss=use("cross_entropy"))
+    assert "loss 'cross_entropy' is not for the task 'binary'. For it: bce, dice" in line
+
+
+def test_a_goal_of_another_task_is_named() -> None:
+    (line,) = wrong(maximize("miou"))
+    assert "the goal 'miou' is no metric of the task 'binary'. Did you mean 'iou'?" in line

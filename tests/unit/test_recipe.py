@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 
-from tuner.recipe import VERSION, Part, Recipe, use
+from tuner.recipe import VERSION, Part, Recipe, Stage, use
 
 RECIPE = Recipe(
     task="binary",
@@ -21,8 +21,89 @@ RECIPE = Recipe(
 )
 
 
-def test_a_recipe_comes_back_from_json_as_it_was() -> None:
-    assert Recipe.from_json(json.loads(json.dumps(RECIPE.to_json()))) == RECIPE
+STAGES = (
+    Stage(2, frozen="encoder", lr=1e-3),
+    Stage(3, frozen=["encoder[:-10]", "head"], encoder_lr=1e-5, schedule=use("cosine", min_lr=0.1)),
+)
+FULL = replace(
+    RECIPE,
+    task="multiclass",
+    stages=STAGES,
+    epochs=5,
+    weights=use("made#3", part="encoder"),
+    copies=2,
+    validate_every=3,
+    classes=("sky", "ground"),
+)
+VERSION_1 = {  # as the first version wrote it
+    "version": 1,
+    "task": "binary",
+    "data": {"name": "shapes", "args": {"image_size": 64}},
+    "model": {"name": "unet", "args": {"k": 8, "dropout": 0.1}},
+    "loss": {"name": "focal", "args": {"gamma": 2.0}},
+    "optimizer": {"name": "adam", "args": {"lr": 0.001}},
+    "epochs": 3,
+    "schedule": {"name": "none", "args": {}},
+    "augment": {"name": "flip", "args": {}},
+    "batch_size": 8,
+    "precision": "auto",
+    "seed": 0,
+}
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, FULL], ids=["plain", "full"])
+def test_a_recipe_comes_back_from_json_as_it_was(recipe: Recipe) -> None:
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+def test_a_recipe_that_the_first_version_wrote_is_read() -> None:
+    recipe = Recipe.from_json(VERSION_1)
+    assert recipe == RECIPE
+    assert (recipe.stages, recipe.weights, recipe.copies, recipe.validate_every) == ((), use("none"), 0, 1)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_a_recipe_without_stages_is_one_stage() -> None:
+    assert RECIPE.course == (Stage(3, schedule=use("none")),)
+    assert replace(RECIPE, schedule=use("cosine")).course == (Stage(3, schedule=use("cosine")),)
+
+
+def test_a_stage_without_a_schedule_has_the_recipes() -> None:
+    first, second = replace(FULL, schedule=use("plateau")).course
+    assert first == replace(STAGES[0], schedule=use("plateau"))
+    assert second == STAGES[1]
+
+
+def test_epochs_left_out_are_the_stages_sum() -> None:
+    some = use("any")
+    assert Recipe("binary", some, some, some, some, stages=STAGES).epochs == 5
+    assert Recipe("binary", some, some, some, some, stages=list(STAGES)) == Recipe(  # type: ignore[arg-type]
+        "binary", some, some, some, some, 5, stages=STAGES
+    )
+
+
+def test_one_name_of_what_is_frozen_needs_no_list() -> None:
+    assert Stage(1, frozen="encoder") == Stage(1, frozen=["encoder"]) == Stage(1, frozen=("encoder",))
+    assert Stage(1).frozen == ()
+
+
+def test_a_recipe_can_last_longer_or_shorter() -> None:
+    assert RECIPE.lasting(7) == replace(RECIPE, epochs=7)
+    longer = FULL.lasting(50)
+    assert (longer.epochs, [stage.epochs for stage in longer.stages]) == (50, [2, 48])
+    assert longer.lasting(5) == FULL and longer.stages[0] == STAGES[0]
+    assert longer.course[1] == replace(STAGES[1], epochs=48)
+
+
+@pytest.mark.parametrize("stages", [[3], ["encoder"], [{"epochs": 3}]], ids=str)
+def test_what_is_no_stage_is_told(stages: object) -> None:
+    with pytest.raises(TypeError, match=r"a stage is .*; write stages=\[Stage\(epochs=\.\.\., \.\.\.\)\]"):
+        replace(RECIPE, stages=stages)
+
+
+def test_a_stages_schedule_given_as_text_is_told() -> None:
+    with pytest.raises(TypeError, match=r"a stage's schedule is 'cosine'; write schedule=use\('cosine'\)"):
+        Stage(1, schedule="cosine")  # type: ignore[arg-type]
 
 
 def test_a_tuple_comes_back_as_a_list_and_stays_usable() -> None:

@@ -9,8 +9,8 @@ import pytest
 from tuner.check import recipe_problems
 from tuner.errors import PartError
 from tuner.goal import maximize
-from tuner.recipe import Recipe, use
-from tuner.rehearsal import rehearse
+from tuner.recipe import Part, Recipe, Stage, use
+from tuner.rehearsal import reduced, rehearse
 
 REAL = Recipe(
     task="binary",
@@ -49,3 +49,57 @@ def test_a_toy_can_always_be_trained(size: int, k: int, epochs: int) -> None:
 def test_an_unknown_task_is_named() -> None:
     with pytest.raises(PartError, match="Did you mean 'binary'"):
         rehearse(replace(REAL, task="binry"))
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "loss", "model"),
+    [
+        ("multiclass", "scenes", "cross_entropy", use("unet", k=64)),
+        ("classification", "badges", "cross_entropy", use("sport_vgg")),
+    ],
+)
+def test_every_task_has_generated_data(task: str, data: str, loss: str, model: Part) -> None:
+    toy = rehearse(replace(REAL, task=task, loss=use(loss), model=model, copies=2, validate_every=5))
+    assert toy.data == use(data, image_size=64, val=0.3, split_seed=4)
+    assert (toy.copies, toy.validate_every) == (2, 5)
+    goal = maximize("miou" if task == "multiclass" else "accuracy")
+    assert recipe_problems(toy, goal, {}) == []
+
+
+def test_every_stage_is_shorter_and_none_is_lost() -> None:
+    stages = (Stage(3, frozen="encoder"), Stage(80, encoder_lr=1e-5, schedule=use("cosine")))
+    toy = rehearse(replace(REAL, stages=stages, epochs=83))
+    assert toy.stages == (replace(stages[0], epochs=1), replace(stages[1], epochs=10))
+    assert toy.epochs == 11
+
+
+@pytest.mark.parametrize(
+    ("weights", "toy"),
+    [
+        (use("none"), use("none")),
+        (use("imagenet"), use("random", part="encoder")),
+        (use("old.pth"), use("random", part="all")),
+        (use("#12", part="encoder"), use("random", part="encoder")),
+    ],
+    ids=str,
+)
+def test_weights_are_random_ones_and_the_same_part_of_them(weights: Part, toy: Part) -> None:
+    assert rehearse(replace(REAL, weights=weights)).weights == toy
+
+
+def test_widths_are_divided_whatever_they_are_called() -> None:
+    model = use("any", k=64, hidden=4096, dropout=0.5, decoder=256)
+    assert rehearse(replace(REAL, model=model)).model.args == {
+        "k": 8,
+        "hidden": 512,
+        "dropout": 0.5,
+        "decoder": 32,
+    }
+
+
+def test_the_real_study_can_be_reduced_as_well() -> None:
+    small = reduced(REAL, 8, 5)
+    assert (small.image_size, small.model.args["k"], small.epochs) == (64, 8, 16)
+    assert small.data.name == "weizmann_horse" and small.data.args["split_seed"] == 4
+    assert replace(small, data=REAL.data, model=REAL.model, epochs=80) == REAL
+    assert reduced(REAL, 1, 1) == REAL

@@ -158,7 +158,7 @@ def test_another_architecture_is_told_and_nothing_is_changed(parted: Recipe, tmp
     other = replace(parted, model=use("mine.nets:net"))
     model, file = model_of(parted), saved(model_of(other).state_dict(), tmp_path / "odd.safetensors")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(PartError, match=rf"0 of \d+ tensors do. Not in it: encoder.0.weight, .* and \d+ more"):
+    with pytest.raises(PartError, match=r"0 of \d+ tensors do. Not in it: encoder.0.weight, .* and \d+ more"):
         begin_from(model, beginning(parted, part), file)
     assert equal(model, before)
 
