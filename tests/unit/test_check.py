@@ -103,7 +103,7 @@ def test_a_good_recipe_has_no_problem() -> None:
         ({"validate_every": "2"}, "validate_every is '2'; a whole number"),
         (
             {"weights": use("old.pth", part="encodr")},
-            "weights take part='encodr'. Did you mean 'encoder'? Known: ",
+            "weights take part='encodr'. Did you mean 'encoder'?",
         ),
         ({"weights": use("old.pth", part=3)}, "weights take part=3. Known: encoder, all."),
         ({"weights": use("old.pth", path="x")}, "weights take no argument 'path'. They take: part."),
