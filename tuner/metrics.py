@@ -145,8 +145,12 @@ def likeliest(logits: Tensor) -> Tensor:
 def count(numbers: Tensor, most: int) -> Tensor:
     """How often each number below `most` occurs. On a GPU bincount would wait for the result."""
     flat = numbers.flatten()
-    if flat.device.type == "cpu":
-        return torch.bincount(flat, minlength=most).double()
+    on_cpu = flat.device.type == "cpu"
+    return torch.bincount(flat, minlength=most).double() if on_cpu else scattered(flat, most)
+
+
+def scattered(flat: Tensor, most: int) -> Tensor:
+    """The same as whole numbers added where they belong: exact in any order."""
     ones = torch.ones((), dtype=torch.int64, device=flat.device).expand_as(flat)
     return torch.zeros(most, dtype=torch.int64, device=flat.device).scatter_add_(0, flat, ones).double()
 

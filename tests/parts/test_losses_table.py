@@ -147,3 +147,13 @@ def test_neither_logits_nor_target_are_changed(name: str, mode: str) -> None:
     guess, truth = logits(mode), target(mode)
     loss_of(name, mode)(guess, truth)
     assert torch.equal(guess, logits(mode)) and torch.equal(truth, target(mode))
+
+
+@every_loss
+def test_it_looks_at_no_value_so_that_it_need_not_wait_for_a_device(name: str, mode: str) -> None:
+    """On the meta device there are no values to look at."""
+    args: dict[str, Value] = {"weights": "frequency"} if name == "cross_entropy" else {}
+    guess = logits(mode).to("meta").requires_grad_()
+    loss = loss_of(name, mode, **args)(guess, target(mode).to("meta"))
+    loss.backward()
+    assert loss.shape == () and loss.device.type == "meta"

@@ -305,6 +305,19 @@ def test_the_scores_are_those_that_the_task_names(task: str) -> None:
     assert all(full[name] == value for name, value in quick.items())
 
 
+@pytest.mark.parametrize("task", COUNTS)
+def test_counting_looks_at_no_value_so_that_it_need_not_wait_for_a_device(task: str) -> None:
+    """On the meta device there are no values to look at."""
+    inputs = {"binary": batch(0, 0.3), "multiclass": labels(0), "classification": numbers(0)}
+    on_meta = COUNTS[task](*(each.to("meta") for each in inputs[task]), True)
+    assert on_meta.device.type == "meta" and on_meta.shape == COUNTS[task](*inputs[task], True).shape
+
+
+def test_what_counts_on_a_gpu_counts_the_same() -> None:
+    drawn = torch.randint(0, 40, (5000,), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(metrics.scattered(drawn, 50), metrics.count(drawn, 50))
+
+
 def test_another_order_in_memory_counts_the_same() -> None:
     logits, target = labels(1)
     turned = logits.to(memory_format=torch.channels_last)
