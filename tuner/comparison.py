@@ -83,10 +83,15 @@ def of_table(infos: Iterable[StudyInfo], table: str) -> list[StudyInfo]:
 
 
 def find_study(engine: Engine, table: Table, name: str | None) -> StudyInfo | None:
-    """The study asked for, which must be of this table; or the first of the table's, or none."""
-    mine = of_table(overview.all_studies(engine), table.name)
+    """The study asked for, which must be of this table; or the first of the table's, or none.
+
+    Longer runs of a table's rows are of it too, where they are asked for by name.
+    """
+    infos = overview.all_studies(engine)
+    mine = of_table(infos, table.name)
     if name is None:
         return mine[0] if mine else None
+    mine += [info for info in infos if info.listed in {f"longer {short.name}" for short in mine}]
     names = [info.name for info in mine]
     for info in mine:
         if info.name == name:

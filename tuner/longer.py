@@ -49,6 +49,7 @@ class Extension:
 
 def prepare(asked: Longer) -> Extension:
     """Create or join the study of the longer runs, and list in it what is not there yet."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = asked.means.url
     if database.is_absent(url):
         raise StudyError(f"no study yet in {database.shown(url)}; there is nothing to go on from.")
