@@ -8,15 +8,20 @@ from pathlib import Path
 
 import optuna
 import pytest
+import torch
+from made import make_study
 from tiny import write_space
 
-from tuner import notes, objective
+from tuner import notes, objective, overview, records
+from tuner.data.cache import Cached
 from tuner.data.datasets import data_name
 from tuner.errors import TrialFailed
 from tuner.goal import Goal
 from tuner.recipe import Recipe
+from tuner.runs import Run
 from tuner.space import Space, load_space
 from tuner.study import Plan
+from tuner.train.memory import MicroBatches
 
 PLAN = Plan("tiny", Goal("iou", "maximize"), "shapes", False, 0, {})
 
@@ -91,3 +96,70 @@ def test_a_failed_trial_has_a_note_with_the_reason_and_its_recipe(space: Space) 
     shown = "".join(map(str, trial.study._storage.get_study_system_attrs(trial.study._study_id).values()))
     assert "loss is nan at epoch 3" in shown
     assert '"task": "binary"' in shown
+
+
+class Asked(optuna.pruners.BasePruner):
+    """Notes the epochs it is asked at, and prunes at one."""
+
+    def __init__(self, prune_at: int = 0) -> None:
+        self.prune_at, self.epochs = prune_at, list[int | None]()
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        self.epochs.append(trial.last_step)
+        return trial.last_step == self.prune_at
+
+
+@pytest.mark.parametrize(("prune_at", "asked", "ran"), [(0, [2, 4], 5), (4, [2, 4], 4)])
+def test_the_pruner_is_asked_where_there_is_a_value_and_every_epoch_is_recorded(
+    tmp_path: Path, toy_recipe: Recipe, toy_data: Cached, prune_at: int, asked: list[int], ran: int
+) -> None:
+    joined = make_study(tmp_path)
+    records.set_budget(joined.engine, joined.id, 1)
+    joined.study.pruner = pruner = Asked(prune_at)
+    claim = records.claim_slot(joined.engine, joined.id, "me")
+    trial = joined.study.ask()
+    assert claim is not None and records.bind(joined.engine, claim, trial._trial_id)
+    micro = MicroBatches(tmp_path / "micro.json")
+    told: list[object] = []
+    joint = objective.Joint(
+        joined.engine, "me", joined.plan, torch.device("cpu"), micro, lambda: False,
+        lambda **row: told.append(row["value"]),
+    )  # fmt: skip
+    recipe = replace(toy_recipe, validate_every=2, epochs=5)
+    outcome = objective.run_trial(joint, trial, recipe, toy_data, Run(tmp_path / "run").make(), None)
+    assert outcome.end == ("pruned" if prune_at else "finished") and pruner.epochs == asked
+    rows = overview.history(joined.engine, trial._trial_id)
+    validated = [epoch for epoch in (2, 4, 5) if epoch <= ran]
+    assert [row["epoch"] for row in rows] == list(range(1, ran + 1))
+    assert [row["epoch"] for row in rows if row["value"] is not None] == validated
+    assert [value is not None for value in told] == [epoch in validated for epoch in range(1, ran + 1)]
+    reported = joined.study.trials[0].intermediate_values
+    assert reported == {row["epoch"]: row["value"] for row in rows if row["epoch"] in validated}
+    joined.engine.dispose()
+
+
+def test_of_a_table_every_row_has_the_seed_of_its_repeat(space: Space) -> None:
+    """So that rows differ by what they say, and not by their luck."""
+
+    def seeded(repeat: int) -> Recipe:
+        made = optuna.create_study(study_name="s", sampler=optuna.samplers.RandomSampler(seed=1))
+        trials = [made.ask() for _ in range(2)]
+        for trial in trials:
+            trial.set_user_attr("repeat", repeat)
+        first, second = (objective.choose(space, PLAN, trial) for trial in trials)
+        assert first.seed == second.seed
+        return first
+
+    assert seeded(0).seed != seeded(1).seed
+
+
+def test_a_reduced_study_trains_a_part_of_the_size_and_of_the_epochs(tmp_path: Path) -> None:
+    space = load_space(str(write_space(tmp_path, epochs=40, model='use("unet", k=32)')))
+    whole, small = chosen(space), chosen(space, replace(PLAN, shrink=4, shorten=5))
+    assert (small.epochs, small.model.args["k"], small.image_size) == (8, 8, 32)
+    assert small.data.name == "shapes" and small.optimizer == whole.optimizer
+
+
+def test_a_trial_without_a_recipe_needs_a_space() -> None:
+    with pytest.raises(TrialFailed, match="without a recipe, to a study that has no space"):
+        objective.choose(None, PLAN, asked())
