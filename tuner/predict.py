@@ -65,15 +65,18 @@ def write_labels(labels: Image, picture: Image, out: Path, name: str) -> Path:
 def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table: Path) -> Iterator[str]:
     """A row for each image, written aside first: a table cut short would look whole."""
     aside = table.with_name(f".{table.name}.{os.getpid()}")
-    with aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "class", *recipe.classes])
-        for path in images:
-            shares = class_shares(model, read_image(path), recipe.image_size)
-            best = int(shares.argmax())
-            writer.writerow([path, recipe.classes[best], *(f"{share:.6f}" for share in shares)])
-            yield f"{path}: {recipe.classes[best]} ({shares[best]:.1%})"
-    aside.replace(table)
+    try:
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image", "class", *recipe.classes])
+            for path in images:
+                shares = class_shares(model, read_image(path), recipe.image_size)
+                best = int(shares.argmax())
+                writer.writerow([path, recipe.classes[best], *(f"{share:.6f}" for share in shares)])
+                yield f"{path}: {recipe.classes[best]} ({shares[best]:.1%})"
+        aside.replace(table)
+    finally:
+        aside.unlink(missing_ok=True)
     yield str(table)
 
 

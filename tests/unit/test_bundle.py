@@ -244,3 +244,36 @@ def test_a_users_own_model_is_loaded_where_its_module_is(
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(PartError, match=r"model 'mine.nets:net' cannot be imported"):
         load(folder)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "classification"])
+def test_a_bundle_alone_knows_its_classes(
+    task: str, tmp_path: Path, label_recipe: Recipe, class_recipe: Recipe, photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    recipe = label_recipe if task == "multiclass" else class_recipe
+    folder = make_bundle(recipe, tmp_path / "best")
+    assert read_recipe(folder).classes == recipe.classes
+    outputs = (len(recipe.classes), *((32, 32) if task == "multiclass" else ()))
+    assert load(folder)(torch.zeros(1, 3, 32, 32)).shape == (1, *outputs)
+    card = (folder / "card.md").read_text(encoding="utf-8")
+    assert f"in the order of their numbers: {', '.join(recipe.classes)}." in card
+    shutil.copy(next((photos / "images").iterdir()), tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(card.split("```python\n")[1].split("```")[0].replace('"this folder"', '"best"'), names)
+    answer = names["labels" if task == "multiclass" else "shares"]
+    assert answer.shape == ((128, 128) if task == "multiclass" else (6,))  # type: ignore[attr-defined]
+
+
+def test_a_bundle_of_the_first_recipes_is_loaded(bundle: Path, toy_recipe: Recipe) -> None:
+    """A recipe that the first version wrote lacks what has come since."""
+    recipe = json.loads((bundle / "recipe.json").read_text())
+    for name in ("stages", "weights", "copies", "validate_every", "classes"):
+        del recipe[name]
+    (bundle / "recipe.json").write_text(json.dumps({**recipe, "version": 1}))
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    manifest["files"]["recipe.json"] = bundles.digest(bundle / "recipe.json")
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    assert read_recipe(bundle) == toy_recipe
+    assert load(bundle)(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)

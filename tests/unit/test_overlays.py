@@ -8,7 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.report.overlays import BACKDROP, CELL, GAP, TINT, draw_predictions, fitted, overlay, panel
+from tuner.report.overlays import (
+    BACKDROP,
+    CELL,
+    GAP,
+    IGNORED,
+    RIGHT,
+    TINT,
+    WRONG,
+    captioned,
+    colours,
+    draw_predictions,
+    fitted,
+    label_overlay,
+    overlay,
+    panel,
+)
 
 
 def grey(height: int = 40, width: int = 60, value: int = 100) -> np.ndarray:
@@ -84,3 +99,58 @@ def test_a_guess_above_one_half_is_drawn(tmp_path: Path) -> None:
     at = (GAP + CELL // 2, GAP + CELL // 2 + 2 * (CELL + GAP))
     assert read(tmp_path / "below.png")[at].tolist() == [100, 100, 100]
     assert read(tmp_path / "above.png")[at].tolist() != [100, 100, 100]
+
+
+# --- label maps ---
+
+
+def test_every_class_has_its_own_colour_and_what_is_ignored_none() -> None:
+    image, labels = grey(4, 4), np.array([[0, 1, 2, IGNORED]] * 4, np.uint8)
+    drawn = label_overlay(image, labels)
+    assert len({tuple(drawn[0, at].tolist()) for at in range(4)}) == 4
+    assert (drawn[:, 3] == 100).all() and (image == 100).all()
+    assert drawn[0, 1].tolist() == [int(100 * 0.45 + part * 0.55) for part in colours()[1].tolist()]
+
+
+def test_the_colours_of_twenty_classes_are_told_apart() -> None:
+    chosen = colours()[:20].astype(int)
+    apart = np.abs(chosen[:, None] - chosen[None]).sum(2) + np.eye(20, dtype=int) * 999
+    assert colours().shape == (256, 3) and apart.min() >= 30
+
+
+def test_label_maps_stand_beside_what_was_predicted(tmp_path: Path) -> None:
+    truth, guess = np.full((32, 32), 1, np.uint8), np.full((1, 32, 32), 2, np.int64)
+    draw_predictions([grey(32, 32)], [truth], guess, tmp_path / "predictions.png", "labels", ("a", "b", "c"))
+    sheet = read(tmp_path / "predictions.png")
+    middle = GAP + CELL // 2
+    cells = [sheet[middle, middle + at * (CELL + GAP)].tolist() for at in range(3)]
+    expected = [label_overlay(grey(1, 1), np.array([[number]], np.uint8))[0, 0].tolist() for number in (1, 2)]
+    assert cells == [[100, 100, 100], *expected]
+
+
+# --- classes ---
+
+
+def ink(cell: np.ndarray) -> set[str]:
+    """Whether there is green or red in it."""
+    red, green = cell[..., 0].astype(int), cell[..., 1].astype(int)
+    return {name for name, there in (("red", red > green + 60), ("green", green > red + 60)) if there.any()}
+
+
+def test_a_caption_lies_below_the_picture_and_not_on_it() -> None:
+    made = captioned(grey(50, 100), "a cat", WRONG)
+    assert made.shape == (CELL // 2 + 18, CELL, 3)
+    assert (made[: CELL // 2] == 100).all() and ink(made[CELL // 2 :]) == {"red"}
+    assert captioned(grey(10, 10), "ein Käuzchen in der Dämmerung, nicht ein Bär", RIGHT).shape[1] == CELL
+
+
+def test_what_was_said_is_green_when_right_and_red_when_wrong(tmp_path: Path) -> None:
+    truths, guesses = [0, 1, 2, 0, 1, 2, 2], np.array([0, 2, 2, 0, 1, 2, 1])
+    draw_predictions([grey(16, 16)] * 7, truths, guesses, tmp_path / "predictions.png", "classes", ("a", "b", "c"))
+    sheet = read(tmp_path / "predictions.png")
+    side = CELL + GAP
+    assert sheet.shape == (2 * side + GAP, 6 * side + GAP, 3)  # six in a row
+    cells = [sheet[GAP + at // 6 * side :, GAP + at % 6 * side :][:CELL, :CELL] for at in range(7)]
+    assert [ink(cell) for cell in cells] == [
+        {"green"} if guess == truth else {"red"} for guess, truth in zip(guesses, truths, strict=True)
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +17,7 @@ from tuner.bundle import load
 from tuner.data.images import read_image, shrink
 from tuner.errors import BundleError, DataError, FilesError
 from tuner.predict import names, predict_files, predict_image
-from tuner.recipe import Recipe
+from tuner.recipe import Recipe, use
 from tuner.train.trainer import normaliser
 
 SIZES = [(1, 1), (8, 300), (31, 33), (200, 120), (640, 480)]
@@ -131,3 +133,63 @@ def test_an_output_that_is_a_file_is_told(bundle: Path, tmp_path: Path) -> None:
 )
 def test_no_two_predictions_have_one_name(given: list[str], expected: list[str]) -> None:
     assert list(names([Path(path) for path in given])) == expected
+
+
+# --- label maps ---
+
+
+def test_a_label_map_holds_class_numbers_as_large_as_the_image(tmp_path: Path, label_recipe: Recipe) -> None:
+    bundle = make_bundle(label_recipe, tmp_path / "labels")
+    images = [picture(tmp_path / f"{width}.png", (width, 40)) for width in (50, 33)]
+    told = list(predict_files(bundle, images, tmp_path / "out"))
+    assert told == [str(tmp_path / "out" / f"{width}_labels.png") for width in (50, 33)]
+    model = load(bundle)
+    for path, width in zip(images, (50, 33), strict=True):
+        labels = read(tmp_path / "out" / f"{width}_labels.png")
+        assert labels.shape == (40, width) and labels.dtype == np.uint8
+        small = torch.from_numpy(shrink(read_image(path), 32))[None]
+        with torch.no_grad():
+            scores = model(normaliser(torch.device("cpu"))(small))[0].numpy()
+        full = [cv2.resize(score, (width, 40), interpolation=cv2.INTER_LINEAR) for score in scores]
+        assert np.array_equal(labels, np.argmax(full, axis=0))
+        assert len(np.unique(labels)) > 1  # a fresh model says this and that
+        assert np.array_equal(predict_image(model, path, image_size=32, task="multiclass"), labels)
+        assert read(tmp_path / "out" / f"{width}_overlay.png").shape == (40, width, 3)
+
+
+# --- classes ---
+
+
+def test_classes_are_written_as_a_table_with_the_share_of_each(tmp_path: Path, class_recipe: Recipe) -> None:
+    bundle = make_bundle(class_recipe, tmp_path / "classes")
+    images = [picture(tmp_path / f"{name}.png", size) for name, size in (("a", (50, 40)), ("b, c", (9, 90)))]
+    *said, last = predict_files(bundle, images, tmp_path / "out")
+    assert last == str(tmp_path / "out" / "classes.csv")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["classes.csv"]
+    with (tmp_path / "out" / "classes.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["image", "class", *class_recipe.classes]
+    model = load(bundle)
+    for path, row, line in zip(images, rows, said, strict=True):
+        shares = predict_image(model, path, image_size=32, task="classification")
+        assert shares.sum() == pytest.approx(1) and shares.shape == (6,)
+        assert [float(row[name]) for name in class_recipe.classes] == pytest.approx(shares.tolist(), abs=1e-6)
+        best = class_recipe.classes[int(shares.argmax())]
+        assert (row["image"], row["class"]) == (str(path), best)
+        assert line == f"{path}: {best} ({shares.max():.1%})"
+
+
+def test_a_table_cut_short_is_never_seen(tmp_path: Path, class_recipe: Recipe) -> None:
+    bundle = make_bundle(class_recipe, tmp_path / "classes")
+    told = predict_files(bundle, [picture(tmp_path / f"{name}.png") for name in "ab"], tmp_path / "out")
+    next(told)
+    assert not (tmp_path / "out" / "classes.csv").exists()
+    told.close()  # type: ignore[attr-defined]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_model_that_counts_predicts_too(tmp_path: Path, label_recipe: Recipe) -> None:
+    """It has no weights to tell on which device it is."""
+    bundle = make_bundle(replace(label_recipe, model=use("pixel_frequency", side=8)), tmp_path / "counts")
+    (told,) = predict_files(bundle, [picture(tmp_path / "photo.png")], tmp_path / "out")
+    assert read(Path(told)).shape == (40, 60)
