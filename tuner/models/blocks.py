@@ -170,7 +170,7 @@ def careful(model: nn.Module, name: str, run: Callable[[Tensor], Tensor], image:
             raise
         failed = error
     if len(image) == 1 and "more than 1 value per channel" in str(failed):
-        return run(torch.cat([image, image]))[:1]
+        return careful(model, name, run, torch.cat([image, image]))[:1]
     if not runs(model, run, image) and (side := remedy(model, run, image)):
         height, width = image.shape[-2:]
         raise ValueError(
