@@ -3,17 +3,11 @@
 from tuner import Recipe, Stage, maximize, use
 
 GOAL = maximize("image_iou")
-LOSSES = {
-    "bce": use("bce"),
-    "iou": use("iou"),
-    "dice": use("dice"),
-    "iou_dice": use("mix", first="iou", second="dice"),
-}
 
 
 def suggest(trial):
     decoder = trial.suggest_categorical("decoder", ["unet", "segnet_attention", "segnet_attention_atrous"])
-    loss = trial.suggest_categorical("loss", list(LOSSES))
+    loss = trial.suggest_categorical("loss", ["bce", "iou", "dice", "iou_dice"])
     epochs = trial.suggest_categorical("epochs", [20, 50, 100])
     copies = trial.suggest_categorical("copies", [0, 1])
     stages = [Stage(epochs=epochs, frozen="encoder", lr=1e-3)]
@@ -27,7 +21,7 @@ def suggest(trial):
         copies=copies,
         model=use(f"mobilenet_{decoder}"),
         weights="imagenet",
-        loss=LOSSES[loss],
+        loss=use("mix", first="iou", second="dice") if loss == "iou_dice" else use(loss),
         optimizer=use("adam"),
         stages=stages,
     )

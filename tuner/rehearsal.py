@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tuner.parts import locate, searchable
 from tuner.recipe import Part, Recipe
 from tuner.tasks import find_task
 
@@ -15,7 +16,7 @@ FEWER = 8  # epochs by this, or by more where
 MOST_EPOCHS = 13  # would be exceeded
 SMALLEST_SIDE = 32  # pixels
 BATCH = 8
-WIDTHS = ("k", "decoder", "hidden", "reduced")  # the arguments of models that are widths
+WIDTHS = ("k", "width", "hidden", "reduced")  # the arguments of models that are widths
 LEAST_WIDTH = 4
 GENERATED = {"masks": "shapes", "labels": "scenes", "classes": "badges"}  # a dataset for each kind of targets
 

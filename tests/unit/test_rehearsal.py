@@ -88,13 +88,12 @@ def test_weights_are_random_ones_and_the_same_part_of_them(weights: Part, toy: P
 
 
 def test_widths_are_divided_whatever_they_are_called() -> None:
-    model = use("any", k=64, hidden=4096, dropout=0.5, decoder=256)
-    assert rehearse(replace(REAL, model=model)).model.args == {
-        "k": 8,
-        "hidden": 512,
-        "dropout": 0.5,
-        "decoder": 32,
-    }
+    given = use("sport_vgg", hidden=1024, dropout=0.3)
+    assert rehearse(replace(REAL, model=given)).model.args == {"hidden": 128, "dropout": 0.3, "reduced": 32}
+
+
+def test_widths_that_a_model_has_by_default_are_divided_too() -> None:
+    assert rehearse(replace(REAL, model=use("unet"))).model.args == {"k": 8}
 
 
 def test_the_real_study_can_be_reduced_as_well() -> None:
