@@ -43,12 +43,18 @@ def reduced(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
     """The recipe with image size and widths divided by `shrink`, epochs by `shorten`."""
     if shrink > 1:
         size = max(SMALLEST_SIDE, recipe.image_size // shrink)
-        args = {
-            name: narrow(value, shrink) if name in WIDTHS else value for name, value in recipe.model.args.items()
-        }
         data = Part(recipe.data.name, {**recipe.data.args, "image_size": size})
-        recipe = replace(recipe, data=data, model=Part(recipe.model.name, args))
+        recipe = replace(recipe, data=data, model=narrowed(recipe.model, shrink))
     return shortened(recipe, shorten) if shorten > 1 else recipe
+
+
+def narrowed(model: Part, shrink: int) -> Part:
+    """The model with every width divided, those that it has by default as well."""
+    from tuner.models import MODELS
+
+    defaults = {name: p.default for name, p in searchable(locate("model", MODELS, model.name)).items()}
+    widths = {name: value for name, value in {**defaults, **model.args}.items() if name in WIDTHS}
+    return Part(model.name, {**model.args, **{name: narrow(value, shrink) for name, value in widths.items()}})
 
 
 def narrow(value: object, shrink: int) -> int:
