@@ -115,7 +115,7 @@ def test_a_study_whose_creator_was_killed_is_completed(storage_url: str) -> None
 
 
 def in_memory(worker: int = 0, plan: Plan = PLAN) -> optuna.Study:
-    return optuna.create_study(direction="maximize", sampler=sampler(plan, worker), pruner=pruner())
+    return optuna.create_study(direction="maximize", sampler=sampler(plan, worker), pruner=pruner(plan))
 
 
 def drawn(worker: int, plan: Plan = PLAN) -> list[float]:

@@ -21,6 +21,7 @@ from tuner.errors import FilesError, SpaceChanged, StudyError
 from tuner.runs import Home
 from tuner.space import draw, load_space
 from tuner.study import Plan, join
+from tuner.tasks import TASKS
 from tuner.worker import GivenUp, Orders, Worker
 
 LONG = 400  # epochs: ended by the test, not by itself
@@ -102,7 +103,7 @@ def test_everything_about_every_epoch_and_trial_is_recorded(place: Place) -> Non
         assert row.peak_memory > 10 * 2**20
         assert 1e-4 <= row.lr <= 1e-2
         metrics = json.loads(row.metrics)
-        names = ("loss", "iou", "accuracy", "precision", "recall", "f1")
+        names = TASKS["binary"].metrics
         assert set(metrics) == {f"{split}_{name}" for split in ("train", "val") for name in names}
         assert row.value == metrics["val_iou"]
     first = place.trials()[0]

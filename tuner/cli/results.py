@@ -117,7 +117,13 @@ def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
 @click.command()
 @click.argument("bundle", type=click.Path())
 @click.option("--data", metavar="NAME|PATH", help="Another dataset or folder than the bundle was trained on.")
-@click.option("--split", type=click.Choice(["test", "val"]), default="test", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["test", "val"]),
+    default="test",
+    show_default=True,
+    help="Which split: val is the one that chose the best epoch.",
+)
 @click.option("--confusion", metavar="FILE.csv", help="Write the confusion matrix there.")
 @home_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
