@@ -8,7 +8,7 @@ rights and wrongs were given how great a probability, for the average precision 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ IGNORED = 255  # a label that counts nowhere
 REACH = 16.0  # log-odds; beyond, a 32-bit probability is 0 or 1
 MOST_BINS = 4096
 MOST_CELLS = 2**20  # bins of all classes together
-AT_ONCE = 2**22  # probabilities sorted into bins in one go: bounds the memory
+AT_ONCE = {"cpu": 2**21, "cuda": 2**24}  # probabilities sorted into bins in one go: bounds the memory
 Row = NDArray[np.float64]
 
 
@@ -146,7 +146,7 @@ def count(numbers: Tensor, most: int) -> Tensor:
     """How often each number below `most` occurs. On a GPU bincount would wait for the result."""
     flat = numbers.flatten()
     on_cpu = flat.device.type == "cpu"
-    return torch.bincount(flat, minlength=most).double() if on_cpu else scattered(flat, most)
+    return torch.bincount(flat, minlength=most).double() if on_cpu else scattered(flat.long(), most)
 
 
 def scattered(flat: Tensor, most: int) -> Tensor:
@@ -178,26 +178,31 @@ def bins(logits: Tensor) -> Tensor:
     """The bin of each class's probability, uniform in its log-odds. What is not a number goes into the first."""
     number = num_bins(logits.shape[1])
     odds = logits.softmax(1).logit_(eps=1e-7)
-    return odds.add_(REACH).mul_(number / (2 * REACH)).long().clamp_(0, number - 1)
+    return odds.add_(REACH).mul_(number / (2 * REACH)).int().clamp_(0, number - 1)
 
 
 def histograms(logits: Tensor, target: Tensor, ignored: int = IGNORED) -> Tensor:
-    """For each class two rows of bins: how often it got each probability where it was not true, and where it was.
-
-    Goes through a few pixels at a time, so that the memory does not grow with the batch.
-    """
+    """For each class two rows of bins: how often it got each probability where it was wrong, and where right."""
     number = logits.shape[1]
     width = num_bins(number)
     total = torch.zeros(number * 2 * width + 1, dtype=torch.float64, device=logits.device)
-    first = torch.arange(number, device=logits.device) * 2 * width
-    rows, truth = logits.flatten(2) if logits.ndim > 2 else logits.unsqueeze(2), target.reshape(len(target), -1)
-    step = max(1, AT_ONCE // max(rows[0].numel(), 1))
-    for some, true in zip(rows.split(step), truth.split(step), strict=True):
-        cell = bins(some) + first.view(1, -1, 1)
+    first = torch.arange(number, dtype=torch.int32, device=logits.device) * 2 * width
+    for some, true in pieces(logits, target):
+        cell = bins(some).add_(first.view(1, -1, 1))
         cell.scatter_add_(1, true.clamp(max=number - 1).unsqueeze(1), torch.full_like(cell[:, :1], width))
         cell.masked_fill_((true == ignored).unsqueeze(1), total.numel() - 1)
         total += count(cell, total.numel())
     return total[:-1]
+
+
+def pieces(logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits (images x classes x pixels) and truth (images x pixels), a few at a time."""
+    number, most = logits.shape[1], AT_ONCE.get(logits.device.type, AT_ONCE["cpu"])
+    rows, truth = logits.reshape(len(logits), number, -1), target.reshape(len(target), -1)
+    images = max(1, most // max(rows[0].numel(), 1))
+    pixels = max(1, most // (images * number))
+    for some, true in zip(rows.split(images), truth.split(images), strict=True):
+        yield from zip(some.split(pixels, 2), true.split(pixels, 1), strict=True)
 
 
 # --- on the host, from the sums ---

@@ -285,8 +285,8 @@ def test_counts_add_up_however_the_images_fall_into_batches(task: str, monkeypat
     logits, target = inputs[task]
     whole = COUNTS[task](logits, target, True)
     assert whole.dtype == torch.float64
-    monkeypatch.setattr(metrics, "AT_ONCE", 1)
-    for size in (1, 4, 5, 13):
+    for size, at_once in ((1, 1), (4, 100), (5, 2000), (13, 30_000)):
+        monkeypatch.setitem(metrics.AT_ONCE, "cpu", at_once)
         pieces = zip(logits.split(size), target.split(size), strict=True)
         total = sum((COUNTS[task](*piece, True) for piece in pieces), torch.zeros_like(whole))
         torch.testing.assert_close(total, whole, rtol=0, atol=1e-9)
