@@ -51,8 +51,8 @@ BINARY_METRICS = {
     "f1": "harmonic mean of precision and recall; the same as dice",
 }
 LABEL_METRICS = {
-    "miou": "intersection over union of each class over all pixels of the data set, mean over the classes there or found",
-    "dice": "Dice of each class over all pixels of the data set, mean over the classes there or found; the same as f1",
+    "miou": "intersection over union over all pixels of the data set, mean over the classes there or found",
+    "dice": "Dice over all pixels of the data set, mean over the classes there or found; the same as f1",
     "image_iou": "intersection over union, mean over the classes there or found in an image, then over the images",
     "image_dice": "Dice, mean over the classes there or found in an image, then over the images",
     "accuracy": "share of the pixels that are right",
