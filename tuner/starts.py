@@ -46,7 +46,9 @@ def find_start(name: str, engine: Engine | None, home: Home, here: StudyInfo | N
 
 
 def is_file(name: str) -> bool:
-    return os.sep in name or name.startswith((".", "~")) or name.endswith(SUFFIXES) or Path(name).is_dir()
+    """A folder of a study's name that is no bundle, such as that of its images, does not hide the study."""
+    plain = os.sep in name or name.startswith((".", "~")) or name.endswith(SUFFIXES)
+    return plain or (Path(name) / BUNDLED).is_file()
 
 
 def find_file(path: Path) -> Path:

@@ -88,7 +88,7 @@ def test_a_bundle_is_found_by_its_folder(
         ("gone.pth", "weights gone.pth: it is not there. Give a file (.safetensors, .pth, .pt), a bundle's"),
         ("./gone", "weights gone: it is not there"),
         ("/nowhere/gone.safetensors", "weights /nowhere/gone.safetensors: it is not there"),
-        ("empty", "weights empty: it holds no weights.safetensors: it is no bundle"),
+        ("./empty", "weights empty: it holds no weights.safetensors: it is no bundle"),
     ],
 )
 def test_a_file_that_is_not_there_is_told(
@@ -101,7 +101,11 @@ def test_a_file_that_is_not_there_is_told(
     assert str(told.value).startswith(said)
 
 
-def test_a_study_gives_its_best_trial_and_a_number_another(home: Home, study: Joined) -> None:
+def test_a_study_gives_its_best_trial_and_a_number_another(
+    home: Home, study: Joined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made").mkdir()  # a folder of that name, such as its images
+    monkeypatch.chdir(tmp_path)
     files = [left(home, study, number) for number in range(3)]
     assert find_start("made", study.engine, home, None) == files[1]
     assert find_start("made#2", study.engine, home, None) == files[2]
