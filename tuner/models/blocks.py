@@ -166,17 +166,14 @@ def careful(model: nn.Module, name: str, run: Callable[[Tensor], Tensor], image:
     try:
         return run(image)
     except (RuntimeError, ValueError, AssertionError) as error:
-        if "memory" in str(error):
+        alone = len(image) == 1 and "more than 1 value per channel" in str(error)
+        if not alone:
+            if "memory" not in str(error) and not runs(model, run, image) and (side := remedy(model, run, image)):
+                size = " x ".join(map(str, image.shape[-2:]))
+                said = f"an image of {size} does not fit '{name}': {side} x {side} would do"
+                raise ValueError(said) from error
             raise
-        failed = error
-    if len(image) == 1 and "more than 1 value per channel" in str(failed):
-        return careful(model, name, run, torch.cat([image, image]))[:1]
-    if not runs(model, run, image) and (side := remedy(model, run, image)):
-        height, width = image.shape[-2:]
-        raise ValueError(
-            f"an image of {height} x {width} does not fit '{name}': {side} x {side} would do"
-        ) from failed
-    raise failed
+    return careful(model, name, run, torch.cat([image, image]))[:1]
 
 
 def remedy(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) -> int:
