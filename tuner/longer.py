@@ -174,4 +174,7 @@ def notices(chosen: list[Trial], epochs: int) -> list[str]:
         if last.schedule and depends_on_end(last.schedule, last.epochs, longer.epochs):
             why = f"the schedule {last.schedule} depends on how many epochs there are"
             said[f"{why}: from here on, the curve is not that of one run of {epochs}"] = None
+        if recipe.epochs % recipe.validate_every:
+            every = f"validated every {recipe.validate_every} epochs, and after {recipe.epochs} where it ended"
+            said[f"{every}: one run of {epochs} would not have looked there"] = None
     return list(said)

@@ -52,7 +52,7 @@ def end(trial: optuna.Trial, outcome: Outcome, host: str, device: str, test: dic
             "best_value": progress.best_value,
             "best_epoch": progress.best_epoch,
             "last_value": progress.last_value,
-            "epochs": min(progress.epoch, len(trial._cached_frozen_trial.intermediate_values)),
+            "epochs": progress.epoch - (outcome.end == "finished"),  # then it stands at the one after the last
             "precision": outcome.dtype,
             "micro_batch": outcome.micro,
             "device": device,

@@ -138,3 +138,15 @@ def test_names_with_brackets_are_shown_as_they_are(study: Joined) -> None:
     console = Console(record=True, width=120, file=io.StringIO())
     console.print(live.draw(overview.overview(study.engine, info), "unknown"))
     assert "my [/x] study: maximize iou on photos [raw]" in console.export_text()
+
+
+def test_an_epoch_without_validation_is_recorded_and_not_told(study: Joined) -> None:
+    trial = study.study.ask()
+    with study.engine.begin() as db:
+        claim = {"study_id": study.id, "slot": 9, "trial_id": trial._trial_id, "worker": "w", "deaths": 0}
+        db.execute(records.claim_table.insert().values(claim))
+        for epoch, value in ((1, None), (2, 0.5)):
+            row = {"trial_id": trial._trial_id, "epoch": epoch, "value": value, **EPOCH}
+            db.execute(records.epoch_table.insert().values(row))
+        assert overview.new_epochs(db, study.id, {}) == [(trial._trial_id, trial.number, 2, 0.5)]
+    assert [row["value"] for row in overview.history(study.engine, trial._trial_id)] == [None, 0.5]

@@ -219,6 +219,9 @@ def test_a_schedule_that_depends_on_the_end_is_told(toy_recipe: Recipe) -> None:
     assert told("plateau") == told("none") == told("exponential") == []
     (notice,) = told("cosine")
     assert "cosine()" in notice and "not that of one run of 9" in notice
+    odd = replace(toy_recipe, epochs=3, validate_every=2)
+    (notice,) = notices([overview.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": odd.to_json()})], 9)
+    assert "after 3 where it ended" in notice
 
 
 def test_longer_runs_share_the_name_they_began_with() -> None:

@@ -246,7 +246,11 @@ def test_the_beat_tells_where_a_worker_is(place: Place) -> None:
 
     def look(worker: Worker) -> None:
         info = overview.find_study(worker.engine, "tiny")
-        (now,) = wait_for(lambda: [w for w in overview.overview(worker.engine, info).workers if w.step > 0])
+        (now,) = wait_for(
+            lambda: [
+                w for w in overview.overview(worker.engine, info).workers if w.state == "training" and w.step > 0
+            ]
+        )
         seen.append(now)
         worker.stop.set()
 
