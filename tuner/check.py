@@ -92,6 +92,8 @@ def number_problems(recipe: Recipe) -> list[str]:
     ]
     if not is_count(recipe.copies) or recipe.copies < 0:
         wrong.append(f"copies is {recipe.copies!r}; a whole number is needed, 0 for none.")
+    elif recipe.copies and recipe.augment.name == "none":
+        wrong.append(f"copies is {recipe.copies}, and nothing is augmented: choose a set, augment=use(...).")
     if not wrong and recipe.epochs != sum(stage.epochs for stage in recipe.course):
         each = " + ".join(str(stage.epochs) for stage in recipe.stages)
         wrong.append(f"epochs is {recipe.epochs}, and the stages last {each}. Leave epochs out: it is their sum.")

@@ -135,7 +135,7 @@ def with_copies(data: Cached, copies: int = 2, name: str = "pet") -> Batches:
 def test_an_epoch_with_copies_has_each_original_as_it_is_and_each_copy_its_own(toy_data: Cached) -> None:
     made, number = with_copies(toy_data), len(toy_data.train)
     epoch = list(made.train(1))
-    assert len(epoch) == made.num_steps() == -(-3 * number // 7)
+    assert len(epoch) == made.num_steps() == 3 * number // 7  # the 57th image joins the batch before it
     images = [image.numpy().tobytes() for images, _ in epoch for image in images]
     originals = {toy_data.images[at].tobytes(): toy_data.targets[at] for at in toy_data.train}
     assert len(images) == 3 * number and len(set(images)) == 3 * number, "every copy has a seed of its own"
@@ -215,3 +215,12 @@ def test_no_process_outlives_the_one_it_serves(tmp_path: Path) -> None:
     while psutil.pid_exists(helper) and psutil.Process(helper).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < until, "still there"
         time.sleep(0.05)
+
+
+def test_one_image_left_over_joins_the_batch_before_it(toy_data: Cached) -> None:
+    """A batch norm over one pixel cannot be trained on a single image."""
+    number = len(toy_data.train)
+    sizes = [len(images) for images, _ in Batches(toy_data, number - 1, 0).train(1)]
+    assert sizes == [number] and Batches(toy_data, number - 1, 0).num_steps() == 1
+    assert [len(images) for images, _ in Batches(toy_data, 1, 0).train(1)] == [1] * number
+    assert sum(len(images) for images, _ in Batches(toy_data, len(toy_data.val) - 1, 0).val()) == len(toy_data.val)

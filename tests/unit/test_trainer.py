@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tuner.data.cache import Cached
@@ -313,3 +313,24 @@ def test_a_trainer_goes_on_bitwise_from_its_saved_state(
     assert other.micro == 3
     step(other, batch, times=2)
     assert same(weights(trainer), weights(other))
+
+
+def test_a_batch_norm_that_sees_one_value_fails_the_trial_with_what_would_do(
+    toy_recipe: Recipe, tmp_path: Path
+) -> None:
+    trainer = Trainer(
+        replace(toy_recipe, batch_size=1), torch.device("cpu"), MicroBatches(tmp_path / "micro.json")
+    )
+    trainer.model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3))
+    trainer.begin_training()
+    images, masks = torch.zeros(1, 32, 32, 3, dtype=torch.uint8), torch.zeros(1, 32, 32, dtype=torch.uint8)
+    with pytest.raises(TrialFailed, match="batch norm that sees a single value .* larger batches"):
+        trainer.step(images, masks, Totals(trainer.task, trainer.device))
+
+
+def test_pieces_are_as_equal_as_can_be(toy_recipe: Recipe, tmp_path: Path) -> None:
+    trainer = Trainer(toy_recipe, torch.device("cpu"), MicroBatches(tmp_path / "micro.json"))
+    images, masks = torch.zeros(9, 2, 2, 3), torch.zeros(9, 2, 2)
+    assert [len(piece) for piece, _ in trainer.pieces(images, masks)] == [9]  # the batch with one more
+    trainer.micro = 4
+    assert [len(piece) for piece, _ in trainer.pieces(images, masks)] == [3, 3, 3]

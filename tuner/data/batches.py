@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from tuner.recipe import Part
 AHEAD = 3  # batches prepared before they are asked for
 HEAVY = 3e-4  # seconds of augmenting an image, above which processes are worth their while
 Batch = tuple[Tensor, Tensor]  # uint8 images (number, height, width, 3) and their targets, on the host
+T = TypeVar("T")
 log = logging.getLogger("tuner")
 
 
@@ -46,21 +48,27 @@ class Batches:
     num_processes: int | None = None  # None: as many as are of use
 
     def num_steps(self) -> int:
-        return -(-len(self.data.train) * (1 + self.copies) // self.batch_size)
+        return len(self.chunks(range(len(self.data.train) * (1 + self.copies)), joined=True))
 
     def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The shuffled, augmented training batches of an epoch, from `first_step` on."""
         number = len(self.data.train)
         order = np.random.default_rng([self.seed, epoch]).permutation(number * (1 + self.copies))
         items = [(int(self.data.train[at % number]), int(at // number)) for at in order]
-        yield from self.prepared([(chunk, epoch) for chunk in self.chunks(items)[first_step:]])
+        yield from self.prepared([(chunk, epoch) for chunk in self.chunks(items, joined=True)[first_step:]])
 
     def val(self) -> Iterator[Batch]:
         """The validation batches: in order, as they are."""
         yield from self.prepared([(chunk, None) for chunk in self.chunks([(int(at), 0) for at in self.data.val])])
 
-    def chunks(self, items: hands.Items) -> list[hands.Items]:
-        return [items[at : at + self.batch_size] for at in range(0, len(items), self.batch_size)]
+    def chunks(self, items: Sequence[T], joined: bool = False) -> list[Sequence[T]]:
+        """Batches in order. `joined`: one image that is left over joins the batch before it, since the batch
+        norm of a small feature map cannot be trained on a single value.
+        """
+        starts = list(range(0, len(items), self.batch_size))
+        if joined and len(starts) > 1 and self.batch_size > 1 and len(items) - starts[-1] == 1:
+            starts.pop()
+        return [items[at:end] for at, end in zip(starts, [*starts[1:], len(items)], strict=True)]
 
     def prepared(self, jobs: list[tuple[hands.Items, int | None]]) -> Iterator[Batch]:
         """Run the jobs a few batches ahead of the consumer, in order."""

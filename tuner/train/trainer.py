@@ -26,6 +26,7 @@ from tuner.train.stages import freeze, make_optimizer, train_mode
 CHANNELS = 3
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, in bytes: what pretrained encoders expect
 STD = (58.395, 57.12, 57.375)
+LONELY = "more than 1 value per channel"  # how a batch norm says that it cannot be trained on one
 Scored = tuple[Tensor, Tensor, Tensor]  # loss, logits, target
 log = logging.getLogger("tuner")
 
@@ -96,6 +97,13 @@ class Trainer:
                 if not is_out_of_memory(error):
                     raise
                 failed = said(error)
+            except ValueError as error:
+                if LONELY not in str(error):
+                    raise
+                raise TrialFailed(
+                    f"{self.recipe.model} has a batch norm that sees a single value in a piece of {self.micro} "
+                    f"images of {self.recipe.image_size} px; larger batches or images, or another model would do"
+                ) from error
             self.optimizer.zero_grad(set_to_none=True)  # outside the handler: the traceback holds tensors
             self.halve(failed)
 
@@ -112,7 +120,10 @@ class Trainer:
         return done
 
     def pieces(self, images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(images.split(self.micro), targets.split(self.micro), strict=True)
+        """Pieces of at most the micro-batch, as equal as can be: none of a single image unless all are."""
+        whole = self.micro >= self.recipe.batch_size
+        number = 1 if whole else -(-len(images) // self.micro)
+        return zip(images.tensor_split(number), targets.tensor_split(number), strict=True)
 
     def score(self, images: Tensor, targets: Tensor) -> Scored:
         logits, target = self.forward(images, targets)
