@@ -273,3 +273,22 @@ def test_a_seldom_validated_trial_goes_on_after_a_stop(
     assert trial.train(stop_after(asked)).end == "stopped"
     trial.train()
     assert_same(trial, unbroken)
+
+
+# --- copies ---
+
+
+def test_copies_are_trained_beside_the_originals_and_a_stop_among_them_changes_nothing(
+    toy_recipe: Recipe, toy_data: Cached, tmp_path: Path
+) -> None:
+    """Nineteen originals in batches of eight are three steps; with a copy of each they are five."""
+    recipe = replace(toy_recipe, copies=1)
+    assert len(toy_data.train) == 19
+    unbroken, trial = (Trial(recipe, toy_data, tmp_path / name) for name in ("unbroken", "trial"))
+    unbroken.train()
+    assert trial.train(stop_after(4)).progress.step == 4
+    assert trial.train(stop_after(1)).progress.step == 5
+    assert trial.train().end == "finished"
+    assert_same(trial, unbroken)
+    plain = Trial(toy_recipe, toy_data, tmp_path / "plain")
+    assert plain.train(stop_after(4)).progress.step == 3
