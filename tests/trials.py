@@ -44,6 +44,14 @@ class Trial:
             start=self.start,
         )
 
+    def go_on(self) -> Outcome:
+        """Train to the end; beginning anew would give the same curve, so no finished epoch may come again."""
+        before, self.reports = self.reports, {}
+        outcome = self.train()
+        assert not before.keys() & self.reports.keys()
+        self.reports = before | self.reports
+        return outcome
+
     def on_epoch(self, report: EpochReport) -> bool:
         self.reports[report.epoch] = report
         return report.epoch == self.prune_at

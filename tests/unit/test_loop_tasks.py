@@ -112,7 +112,7 @@ def test_an_interrupted_trial_is_the_same_trial(trial: Trial, tmp_path: Path) ->
     unbroken.train()
     for asked in (2, 2):
         assert trial.train(stop_after(asked)).end == "stopped"
-    assert trial.train().end == "finished"
+    assert trial.go_on().end == "finished"
     assert_same(trial, unbroken)
 
 
@@ -271,7 +271,7 @@ def test_a_seldom_validated_trial_goes_on_after_a_stop(
     unbroken, trial = (Trial(recipe, toy_data, tmp_path / name) for name in ("unbroken", "trial"))
     unbroken.train()
     assert trial.train(stop_after(asked)).end == "stopped"
-    trial.train()
+    trial.go_on()
     assert_same(trial, unbroken)
 
 

@@ -34,7 +34,7 @@ def test_a_trial_stopped_anywhere_goes_on_as_if_it_had_not(
     trial = Trial(recipe, toy_data, tmp_path / "run")
     assert trial.train(stop_after(asked)).end == "stopped"
     random.random(), torch.rand(3)  # whatever the process does meanwhile
-    assert trial.train().end == "finished"
+    assert trial.go_on().end == "finished"
     assert_same(trial, unbroken)
 
 
@@ -230,7 +230,7 @@ def test_a_finished_trial_trained_longer_is_the_long_trial(
     trial, long = (Trial(short, toy_data, tmp_path / name) for name in ("trial", "long"))
     assert trial.train().end == "finished"
     trial.recipe = long.recipe = short.lasting(5)
-    assert (trial.train().end, long.train().end) == ("finished", "finished")
+    assert (trial.go_on().end, long.train().end) == ("finished", "finished")
     assert sorted(trial.reports) == [1, 2, 3, 4, 5]
     assert_same(trial, long)
 

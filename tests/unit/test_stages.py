@@ -290,7 +290,7 @@ def test_a_trial_interrupted_before_at_and_after_a_border_is_the_same_trial(
         killed.train(killed_after(asked))
     for trial in (stopped, killed):
         torch.rand(3)
-        assert trial.train().end == "finished"
+        assert trial.go_on().end == "finished"
         assert_same(trial, unbroken_stages)
 
 
@@ -315,5 +315,5 @@ def test_a_longer_last_stage_goes_on_where_the_shorter_ended(
     short.train()
     long.train()
     short.recipe = staged.lasting(6)
-    assert short.train().end == "finished" and sorted(short.reports) == [1, 2, 3, 4, 5, 6]
+    assert short.go_on().end == "finished" and sorted(short.reports) == [1, 2, 3, 4, 5, 6]
     assert_same(short, long)
