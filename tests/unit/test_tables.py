@@ -39,5 +39,5 @@ def test_a_confusion_has_a_row_for_each_truth(tmp_path: Path, classes: tuple[str
 
 
 def test_a_confusion_of_other_classes_is_a_bug(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         write_confusion([[5, 1], [2, 9]], ("a", "b", "c"), tmp_path / "confusion.csv")
