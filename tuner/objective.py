@@ -19,6 +19,7 @@ from tuner.recipe import Recipe
 from tuner.rehearsal import reduced, rehearse
 from tuner.runs import Run
 from tuner.space import Space, where
+from tuner.starts import wherever
 from tuner.study import Plan, mix
 from tuner.train.loop import EpochReport, Outcome, train
 from tuner.train.memory import MicroBatches
@@ -48,6 +49,7 @@ def choose(space: Space | None, plan: Plan, trial: optuna.Trial) -> Recipe:
     if space is None:
         raise TrialFailed("it was given without a recipe, to a study that has no space to choose one")
     recipe = suggested(space, trial)
+    recipe = replace(recipe, weights=replace(recipe.weights, name=wherever(recipe.weights.name)))
     origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
     seeded = replace(recipe, seed=mix(plan.seed, trial.study.study_name, *origin))
     if plan.rehearsal:

@@ -51,6 +51,11 @@ def is_file(name: str) -> bool:
     return plain or (Path(name) / BUNDLED).is_file()
 
 
+def wherever(name: str) -> str:
+    """The name as it is understood in any folder: a file by its full path."""
+    return str(Path(name).expanduser().absolute()) if is_file(name) else name
+
+
 def find_file(path: Path) -> Path:
     """A file of weights, or the one in a bundle."""
     inside = path / BUNDLED if path.is_dir() else path

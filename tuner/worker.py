@@ -228,7 +228,7 @@ class Worker:
         self.tell(state="preparing", number=trial.number, steps=recipe.epochs, params=trial.params)
         data = self.shelf.data_for(recipe)
         recipe = replace(recipe, classes=data.classes)
-        start = self.find_start(recipe)
+        start = self.find_start(recipe, run)
         notes.begin(trial, recipe, data, self.commit)
         self.tell(state="training", step=0, steps=recipe.epochs)
         outcome = objective.run_trial(self.joint, trial, recipe, data, run, start)
@@ -256,12 +256,17 @@ class Worker:
         log.info("trial %d: %s, best %s at epoch %d", trial.number, outcome.end,
                  outcome.progress.best_value, outcome.progress.best_epoch)  # fmt: skip
 
-    def find_start(self, recipe: Recipe) -> Path | None:
-        """The file of earlier weights that a recipe begins from; a missing one fails the trial alone."""
+    def find_start(self, recipe: Recipe, run: Run) -> Path | None:
+        """The file of earlier weights that a recipe begins from; a missing one fails the trial alone.
+
+        A trial that goes on from its checkpoint needs it no more.
+        """
         try:
             info = overview.find_study(self.engine, self.orders.study)
             return find_start(recipe.weights.name, self.engine, self.home, info)
         except PartError as error:
+            if run.checkpoint.is_file():
+                return None
             raise TrialFailed(str(error)) from error
 
     def test_scores(self, recipe: Recipe, run: Run) -> dict[str, float]:
