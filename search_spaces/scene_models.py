@@ -18,7 +18,7 @@ def suggest(trial):
     name = trial.suggest_categorical("model", list(MODELS))
     model, weights, stages = MODELS[name]
     augment = use("none")
-    if name != "resnet18_overfit":
+    if name not in ("pixel_frequency", "resnet18_overfit"):
         crop = trial.suggest_categorical("crop", [0.25, 0.0625])
         augment = use("crop_flip", crop=crop, flip=trial.suggest_categorical("flip", [0.5, 0.25]))
     loss, adam, data = use("cross_entropy", weights="frequency"), use("adam"), use("scene", image_size=256)

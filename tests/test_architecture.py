@@ -27,7 +27,7 @@ PICTURE = """
     losses optims metrics
     train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.weights train.loop
     report.curves report.overlays report.tables report.sheet
-    catalogue check rehearsal space study listed notes objective takeover worker
+    catalogue check rehearsal space study listed notes takeover objective worker
     best bundle predict evaluate
     fleet live comparison launch longer dashboard
     cli.common cli.search cli.results cli.data cli.parts cli.table cli cli.__main__

@@ -126,6 +126,10 @@ def weights_problems(recipe: Recipe) -> list[str]:
 
     part = recipe.weights.args.get("part", "all")
     wrong = [f"weights take no argument '{arg}'. They take: part." for arg in recipe.weights.args if arg != "part"]
+    if not recipe.weights.name:
+        wrong.append('weights is empty. Write "none", "imagenet", a file, a bundle or a study.')
+    if recipe.weights.name == "imagenet" and part == "all" and "part" in recipe.weights.args:
+        wrong.append('weights "imagenet" are of the encoder alone: leave part="all" out.')
     if part not in PARTS:
         wrong.append(f"weights take part={part!r}.{near(str(part), PARTS)} Known: {', '.join(PARTS)}.")
     return wrong

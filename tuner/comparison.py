@@ -60,8 +60,12 @@ class Comparison:
 
     @property
     def places(self) -> list[int]:
-        """Our place of each row by the table's metric; 0 for rows without a result."""
-        return ranked([line.mean(self.table.metric) for line in self.lines], self.table.metric)
+        """Our place of each row by the table's metric, among the rows that have a published place; else 0."""
+        theirs = self.table.places or [1] * len(self.lines)
+        ours = [
+            line.mean(self.table.metric) if place else None for line, place in zip(self.lines, theirs, strict=True)
+        ]
+        return ranked(ours, self.table.metric)
 
 
 def compared(engine: Engine | None, table: Table, study: str | None) -> Comparison:

@@ -41,12 +41,14 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
     if wrong := data_problems(recipe.data):
         raise DataError(" ".join(wrong))
     with progress_bar(f"reading {Path(recipe.data.name).name}") as progress:
-        found = split_of(recipe, split, Shelf(home.make().cache, DEFAULT_GB, lambda state: progress))
+        shelf = Shelf(home.make().cache, DEFAULT_GB, lambda state: progress)
+        found = split_of(recipe, split, shelf)
     if found.classes != recipe.classes:
         odd = some(sorted(set(found.classes) ^ set(recipe.classes))) or "another order"
         raise DataError(f"{recipe.data.name} holds other classes than the bundle was trained on: {odd}.")
     device = find_device()
-    scored = evaluate(recipe, found, bundle / WEIGHTS, device, MicroBatches(home.micro_batches))
+    shares = shelf.data_for(recipe).shares
+    scored = evaluate(recipe, found, bundle / WEIGHTS, device, MicroBatches(home.micro_batches), shares)
     return Evaluation(
         data=found.name,
         split=split,

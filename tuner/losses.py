@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tuner.data.source import IGNORED
 from tuner.errors import PartError, near
 from tuner.parts import build
 from tuner.recipe import Part
@@ -41,7 +42,6 @@ FOR = {  # the tasks of each
     "cross_entropy": CLASSES,
     "mix": ALL,
 }
-IGNORED = 255
 WEIGHTS = ("none", "frequency")
 SURE = 1e-6  # 1 - p is taken as no smaller, where its power is differentiated
 

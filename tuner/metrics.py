@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-IGNORED = 255  # a label that counts nowhere
+from tuner.data.source import IGNORED
+
 REACH = 16.0  # log-odds; beyond, a 32-bit probability is 0 or 1
 MOST_BINS = 4096
 MOST_CELLS = 2**20  # bins of all classes together

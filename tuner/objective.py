@@ -15,12 +15,13 @@ from tuner import records
 from tuner.data.cache import Cached
 from tuner.data.datasets import swap_data
 from tuner.errors import TrialFailed
-from tuner.recipe import Recipe
+from tuner.recipe import Part, Recipe
 from tuner.rehearsal import reduced, rehearse
 from tuner.runs import Run
 from tuner.space import Space, where
 from tuner.starts import wherever
 from tuner.study import Plan, mix
+from tuner.takeover import TOOK_OVER
 from tuner.train.loop import EpochReport, Outcome, train
 from tuner.train.memory import MicroBatches
 
@@ -49,12 +50,18 @@ def choose(space: Space | None, plan: Plan, trial: optuna.Trial) -> Recipe:
     if space is None:
         raise TrialFailed("it was given without a recipe, to a study that has no space to choose one")
     recipe = suggested(space, trial)
-    recipe = replace(recipe, weights=replace(recipe.weights, name=wherever(recipe.weights.name)))
+    recipe = replace(recipe, weights=named_in_full(recipe.weights, trial.study.study_name))
     origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
     seeded = replace(recipe, seed=mix(plan.seed, trial.study.study_name, *origin))
     if plan.rehearsal:
         return rehearse(seeded)
     return reduced(swap_data(seeded, plan.data), plan.shrink, plan.shorten)
+
+
+def named_in_full(weights: Part, study: str) -> Part:
+    """A file by its full path, a trial of the study itself with the study's name: the same wherever it is read."""
+    name = wherever(weights.name)
+    return replace(weights, name=f"{study}{name}" if name.startswith("#") else name)
 
 
 def suggested(space: Space, trial: optuna.Trial) -> Recipe:
@@ -102,6 +109,7 @@ def run_trial(
         on_epoch=on_epoch,
         stopped=joint.stopped,
         start=start,
+        must_go_on=TOOK_OVER in trial.user_attrs,
     )
 
 

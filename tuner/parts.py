@@ -25,7 +25,7 @@ def locate(kind: str, table: Table, name: str) -> Callable[..., Any]:
     module, _, function = table.get(name, name).partition(":")
     try:
         builder: Callable[..., Any] = getattr(import_module(module), function)
-    except Exception as error:  # the user's module runs here: anything may come out of it
+    except (Exception, SystemExit) as error:  # the user's module runs here: anything may come out of it
         if name in table:
             raise  # a broken entry of ours is a bug, not a user's mistake
         raise PartError(f"{kind} '{name}' cannot be imported: {type(error).__name__}: {error}.") from error

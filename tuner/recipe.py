@@ -73,8 +73,10 @@ class Stage:
     schedule: Part | None = None
 
     def __post_init__(self) -> None:
-        frozen = (self.frozen,) if isinstance(self.frozen, str) else tuple(self.frozen)
-        object.__setattr__(self, "frozen", frozen)
+        frozen = (self.frozen,) if isinstance(self.frozen, str) else self.frozen
+        if not isinstance(frozen, list | tuple) or not all(isinstance(name, str) for name in frozen):
+            raise TypeError(f'a stage freezes {self.frozen!r}; write frozen="encoder", or a list of such names')
+        object.__setattr__(self, "frozen", tuple(frozen))
         if not (self.schedule is None or isinstance(self.schedule, Part)):
             raise TypeError(f"a stage's schedule is {self.schedule!r}; write schedule=use({str(self.schedule)!r})")
 
@@ -113,10 +115,12 @@ class Recipe:
         if isinstance(self.weights, str):
             object.__setattr__(self, "weights", Part(self.weights))
         for name in ("stages", "classes"):
+            if not isinstance(getattr(self, name), list | tuple):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; a list is needed")
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if odd := [stage for stage in self.stages if not isinstance(stage, Stage)]:
             raise TypeError(f"a stage is {odd[0]!r}; write stages=[Stage(epochs=..., ...)]")
-        if self.stages and not self.epochs:
+        if self.stages and not self.epochs and all(isinstance(stage.epochs, int) for stage in self.stages):
             object.__setattr__(self, "epochs", sum(stage.epochs for stage in self.stages))
         wrong = [
             f"{name} is {value!r}; write {name}=use({value!r})"

@@ -30,8 +30,15 @@ def rehearse(recipe: Recipe) -> Recipe:
         toy,
         data=Part(GENERATED[find_task(recipe.task).targets], kept),
         weights=weights,
+        loss=of_any_classes(recipe.loss),
         batch_size=min(recipe.batch_size, BATCH),
     )
+
+
+def of_any_classes(loss: Part) -> Part:
+    """Class weights given as a list are of the real classes; the generated ones are weighed by frequency."""
+    is_list = isinstance(loss.args.get("weights"), list | tuple)
+    return Part(loss.name, {**loss.args, "weights": "frequency"}) if is_list else loss
 
 
 def rehearsed_part(recipe: Recipe) -> str:

@@ -37,10 +37,11 @@ def find_start(name: str, engine: Engine | None, home: Home, here: StudyInfo | N
     if trial is None:
         raise PartError(f"weights '{name}': study '{info.name}' has no finished trial yet.")
     file = home.run(info.name, info.key, trial).best
+    if overview.state_of(engine, info, trial) != "COMPLETE":
+        raise PartError(f"weights '{name}': study '{info.name}' has no finished trial {trial}.")
     if not file.is_file():
         raise PartError(
-            f"weights '{name}': trial {trial} of '{info.name}' has no weights at {file}. It must be a finished "
-            "trial, trained in this --home."
+            f"weights '{name}': trial {trial} of '{info.name}' has no weights in this --home ({file})."
         )
     return file
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tuner.database import retried
-from tuner.errors import TrialFailed, writing
+from tuner.errors import FilesError, writing
 from tuner.records import check_owner, epoch_table, studies, trials
 from tuner.runs import Home, Run
 
@@ -50,9 +50,9 @@ def copy(source: Path, target: Path, origin: dict[str, Any]) -> None:
             shutil.copyfile(source, aside)
             aside.replace(target)
         except FileNotFoundError as error:
-            raise TrialFailed(
+            raise FilesError(
                 f"trial {origin['number']} of '{origin['study']}', from which this one goes on, has no "
-                f"{source.name} here ({source.parent}); its run folder must be in this --home"
+                f"{source.name} here ({source.parent}). Type the command where that is, or share its --home."
             ) from error
         finally:
             aside.unlink(missing_ok=True)

@@ -239,11 +239,11 @@ class Worker:
 
     def finish(self, trial: optuna.Trial, recipe: Recipe, data: Cached, run: Run, outcome: Outcome) -> None:
         """Pictures, notes and artifacts first: a finished trial cannot be written on."""
+        asked = "row" in trial.user_attrs and outcome.end == "finished"
+        test = self.test_scores(recipe, run) if asked else {}
         rows = overview.history(self.engine, trial._trial_id)
         with writing(run.folder):
             notes.pictures(trial, recipe, self.joined.plan.goal, rows, data, run, outcome, self.home.artifacts)
-        asked = "row" in trial.user_attrs and outcome.end == "finished"
-        test = self.test_scores(recipe, run) if asked else {}
         notes.end(trial, outcome, socket.gethostname(), device_name(self.device), test)
         records.still_mine(self.engine, trial._trial_id, self.name)
         if outcome.end == "pruned":
@@ -271,8 +271,10 @@ class Worker:
 
     def test_scores(self, recipe: Recipe, run: Run) -> dict[str, float]:
         """What the best weights score on the test split; the row of a table asks for it, never a search."""
-        data = self.shelf.test_for(recipe)
-        return evaluate(recipe, data, run.best, self.device, self.joint.micro_batches).metrics if data else {}
+        data, shares = self.shelf.test_for(recipe), self.shelf.data_for(recipe).shares
+        if data is None:
+            return {}
+        return evaluate(recipe, data, run.best, self.device, self.joint.micro_batches, shares).metrics
 
     def fail(self, trial: optuna.Trial, run: Run, reason: str) -> None:
         """End a trial as failed, with the reason on it."""

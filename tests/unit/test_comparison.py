@@ -11,7 +11,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from tuner import overview
-from tuner.comparison import columns, compared, markdown, title, to_json
+from tuner.comparison import Comparison, Line, columns, compared, markdown, title, to_json
 from tuner.errors import StudyError
 from tuner.goal import maximize
 from tuner.published import Row, Table
@@ -115,3 +115,14 @@ def test_without_a_database_the_published_numbers_stand_alone() -> None:
     found = compared(None, table, None)
     assert to_json(found)["study"] is None and to_json(found)["rows"][0]["state"] == "not run yet"
     assert markdown(found).splitlines()[-1] == "| 0.1 | 0.5000 | not run yet | - |  |  | page 3 | rounded |"
+
+
+def test_a_row_without_a_published_place_is_not_ranked_among_ours() -> None:
+    """A count of classes beside three models whose losses were printed: the order of the three is compared."""
+    given = [{}, {"val_loss": 15.6}, {"val_loss": 14.8}]
+    rows = tuple(Row({"model": name}, published) for name, published in zip("abc", given, strict=True))
+    table = Table("t", Path("t.toml"), "s", "val_loss", rows, compare="order")
+    ours = [
+        Line(row, {"val_loss": [loss]}, [1], [1.0], {}) for row, loss in zip(rows, (1.5, 2.0, 1.0), strict=True)
+    ]
+    assert table.places == [0, 2, 1] and Comparison(table, None, tuple(ours)).places == [0, 2, 1]

@@ -267,7 +267,7 @@ def test_label_maps_are_read_as_the_numbers_in_them(tmp_path: Path, kind: str) -
     ("name", "values", "words"),
     [
         ("a.jpg", np.zeros((8, 8), np.uint8), "is a JPEG, which does not keep numbers exactly"),
-        ("a.png", np.array([[3, 300]], np.uint16), "holds 3 to 300; class numbers go from 0 to 255"),
+        ("a.png", np.array([[3, 300]], np.uint16), "holds 3 to 300; classes go to 254; 255 is ignored"),
         ("a.tif", np.array([[-1, 3]], np.int32), "holds -1 to 3"),
         ("a.tif", np.array([[0.5, 3]], np.float32), "holds fractions"),
         ("a.png", np.array([[[1, 2, 3]]], np.uint8), "is in colours"),

@@ -18,7 +18,7 @@ from trials import same
 from tuner import overview, records
 from tuner.best import best
 from tuner.cli import main
-from tuner.errors import StudyError
+from tuner.errors import FilesError, StudyError
 from tuner.launch import Means
 from tuner.longer import Longer, notices, prepare, root
 from tuner.orders import Orders
@@ -204,11 +204,28 @@ def test_every_trial_that_cannot_go_on_is_told(tmp_path: Path) -> None:
     assert epochs_of(place.url, 0) == [1] and states(place.url)[0] == "COMPLETE"
 
     name = place.extend(2, numbers=(0,))
-    place.run("tiny").clear()  # and a folder that goes after the command was typed fails its trial alone
+    place.run("tiny").clear()  # as it is on a host that did not train it: the trial waits for the one that did
+    with pytest.raises(FilesError, match="has no best.safetensors here"):
+        place.work(name)
+    with opened(place.url) as engine:
+        (trial,) = overview.trials_of(engine, overview.find_study(engine, name))
+    assert trial.state == "WAITING"
+
+
+@pytest.mark.parametrize("how", ["damaged", "other data"])
+def test_a_checkpoint_that_cannot_be_gone_on_from_fails_the_trial(tmp_path: Path, how: str) -> None:
+    """Beginning anew under the name of a longer run would be a lie."""
+    place = Place(tmp_path / "place").study(1)
+    file = place.run("tiny").checkpoint
+    if how == "damaged":
+        file.write_bytes(b"no checkpoint")
+    else:
+        torch.save({**torch.load(file, weights_only=True), "origin": "another"}, file)
+    name = place.extend(2, numbers=(0,))
     place.work(name)
     with opened(place.url) as engine:
         (trial,) = overview.trials_of(engine, overview.find_study(engine, name))
-    assert trial.state == "FAIL" and "has no best.safetensors here" in trial.notes["failure"]
+    assert trial.state == "FAIL" and "goes on from a checkpoint, and cannot" in trial.notes["failure"]
 
 
 def test_a_schedule_that_depends_on_the_end_is_told(toy_recipe: Recipe) -> None:

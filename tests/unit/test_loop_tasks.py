@@ -136,7 +136,7 @@ def test_a_trial_leaves_pictures_and_its_confusion(trial: Trial, tmp_path: Path)
 def test_saved_weights_score_on_a_split_as_they_did_in_training(trial: Trial) -> None:
     progress = trial.train().progress
     micro = MicroBatches(trial.run.folder / "none.json")
-    scored = loop.evaluate(trial.recipe, trial.data, trial.run.best, CPU, micro)
+    scored = loop.evaluate(trial.recipe, trial.data, trial.run.best, CPU, micro, trial.data.shares)
     measured = trial.reports[progress.best_epoch].metrics
     expected = {name.removeprefix("val_"): v for name, v in measured.items() if name.startswith("val_")}
     assert scored.metrics == pytest.approx(expected) and scored.confusion == progress.confusion
@@ -292,3 +292,14 @@ def test_copies_are_trained_beside_the_originals_and_a_stop_among_them_changes_n
     assert_same(trial, unbroken)
     plain = Trial(toy_recipe, toy_data, tmp_path / "plain")
     assert plain.train(stop_after(4)).progress.step == 3
+
+
+def test_a_loss_weighed_by_frequency_is_the_training_splits_on_other_splits_too(trial: Trial) -> None:
+    """A test split has no training images to count: the weights are those that were trained with."""
+    recipe = replace(trial.recipe, loss=use("cross_entropy", weights="frequency"))
+    weighed = Trial(recipe, trial.data, trial.run.folder / "weighed", goal=trial.goal)
+    progress = weighed.train().progress
+    alone = replace(trial.data, train=trial.data.train[:0])
+    micro = MicroBatches(trial.run.folder / "none.json")
+    scored = loop.evaluate(weighed.recipe, alone, weighed.run.best, CPU, micro, trial.data.shares)
+    assert scored.metrics["loss"] == pytest.approx(weighed.reports[progress.best_epoch].metrics["val_loss"])

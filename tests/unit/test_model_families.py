@@ -206,3 +206,10 @@ def test_pixel_frequency_beats_knowing_nothing() -> None:
 def test_pixel_frequency_has_no_weights_and_keeps_its_counts() -> None:
     model = counted(torch.ones(2, 1, 8, 8), 1)
     assert not list(model.parameters()) and set(model.state_dict()) == {"counts", "seen"}
+
+
+def test_pixel_frequency_is_finite_where_a_pixel_was_always_found() -> None:
+    model = model_of("pixel_frequency", classes=1, side=2)
+    model.counts += 1e6
+    model.seen += 1e6
+    assert model(torch.zeros(1, 3, 4, 4)).isfinite().all()

@@ -90,3 +90,12 @@ def test_a_users_module_that_breaks_on_import_is_told(
 def test_a_broken_entry_of_our_own_table_is_a_bug_and_no_users_mistake() -> None:
     with pytest.raises(ModuleNotFoundError):
         locate("model", {"ours": "no_such_package:f"}, "ours")
+
+
+def test_a_users_module_that_exits_when_it_is_imported_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "quitter.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PartError, match="'quitter:net' cannot be imported: SystemExit: 3"):
+        locate("model", {}, "quitter:net")

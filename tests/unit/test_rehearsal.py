@@ -102,3 +102,10 @@ def test_the_real_study_can_be_reduced_as_well() -> None:
     assert small.data.name == "weizmann_horse" and small.data.args["split_seed"] == 4
     assert replace(small, data=REAL.data, model=REAL.model, epochs=80) == REAL
     assert reduced(REAL, 1, 1) == REAL
+
+
+def test_class_weights_given_as_a_list_become_frequencies() -> None:
+    """The generated data has other classes."""
+    loss = use("cross_entropy", weights=[1.0, 2.0, 3.0], label_smoothing=0.1)
+    toy = rehearse(replace(REAL, task="multiclass", loss=loss))
+    assert toy.loss == use("cross_entropy", weights="frequency", label_smoothing=0.1)

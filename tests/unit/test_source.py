@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuner.data.source import Item, Source, hold_out
+from tuner.data.source import Item, Source, hold_out, hold_out_of_each
 from tuner.errors import DataError
 
 
@@ -69,3 +69,18 @@ def test_counts_read_as_people_say_them() -> None:
 
     both = items(*names(3)) + items("a", split="val")
     assert Source("x", "x", "masks", both, read).counts() == "3 train, 1 val"
+
+
+def test_of_every_class_one_image_is_trained_on_and_one_is_not() -> None:
+    mixed = tuple(Item(f"{at}", "train", target=at % 7) for at in range(14))
+    held = hold_out_of_each(mixed, 0.2, 0)
+    for split in ("train", "val"):
+        assert {item.target for item in held if item.split == split} == set(range(7))
+    assert [item.key for item in held] == [item.key for item in mixed]
+
+
+def test_a_class_of_one_image_is_trained_on() -> None:
+    held = hold_out_of_each(
+        (Item("a", "train", target=0), Item("b", "train", target=0), Item("c", "train", target=1)), 0.2, 0
+    )
+    assert [item.split for item in held if item.target == 1] == ["train"]

@@ -198,7 +198,6 @@ def rates(optimizer: optim.Optimizer) -> list[tuple[int, float]]:
         (Stage(1, encoder_lr=0.01), [(2, 0.5), (6, 0.01)]),
         (Stage(1, lr=0.1, encoder_lr=0.01, frozen="encoder[:1]"), [(2, 0.1), (4, 0.01)]),
         (Stage(1, encoder_lr=0.01, frozen="head"), [(6, 0.01)]),
-        (Stage(1, encoder_lr=0.01, frozen="encoder"), [(2, 0.5)]),
     ],
     ids=str,
 )
@@ -317,3 +316,21 @@ def test_a_longer_last_stage_goes_on_where_the_shorter_ended(
     short.recipe = staged.lasting(6)
     assert short.go_on().end == "finished" and sorted(short.reports) == [1, 2, 3, 4, 5, 6]
     assert_same(short, long)
+
+
+def test_encoder_lr_of_a_frozen_encoder_is_refused() -> None:
+    stage = Stage(1, frozen="encoder", encoder_lr=0.01)
+    model = Net()
+    freeze(model, stage.frozen, {name for name, _ in model.named_parameters()})
+    with pytest.raises(PartError, match="gives encoder_lr and freezes the whole encoder"):
+        make_optimizer(model, use("adam", lr=0.5), stage)
+
+
+def test_a_second_stage_that_harms_is_seen(staged: Recipe, toy_data: Cached, tmp_path: Path) -> None:
+    """The best epoch is one of the last stage: else fine-tuning could never come out worse than not to."""
+    harmful = (Stage(2, lr=1e-2), Stage(1, lr=1e3))
+    trial = Trial(replace(staged, stages=harmful, epochs=3), toy_data, tmp_path)
+    outcome = trial.train()
+    values = {epoch: report.value for epoch, report in trial.reports.items()}
+    assert values[3] < max(values[1], values[2])  # type: ignore[type-var]
+    assert (outcome.progress.best_epoch, outcome.progress.best_value) == (3, values[3])

@@ -119,9 +119,9 @@ def test_a_study_gives_its_best_trial_and_a_number_another(
         ("mad", "are no file, and no study of that name is in this storage (studies: made). Train it first"),
         ("mad#1", "are no file, and no study of that name"),
         ("made#best", "weights 'made#best': after # the number of a trial is needed"),
-        ("made#7", "weights 'made#7': trial 7 of 'made' has no weights at "),
-        ("made#3", "It must be a finished trial, trained in this --home."),
-        ("made", "weights 'made': trial 1 of 'made' has no weights at "),  # trained on another host
+        ("made#7", "weights 'made#7': study 'made' has no finished trial 7"),
+        ("made#3", "weights 'made#3': study 'made' has no finished trial 3"),
+        ("made", "weights 'made': trial 1 of 'made' has no weights in this --home"),  # trained on another host
         ("#1", "weights '#1' name a trial of the study itself, which is not there yet"),
     ],
 )

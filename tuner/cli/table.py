@@ -45,6 +45,8 @@ def table(
     engine = engine_if_there(storage, home)
     if name is None:
         return list_tables(engine, as_json)
+    if engine is None and study:
+        raise StudyError(f"no study '{study}': there is no study yet. Begin one with: tuner run --table {name}")
     found = compared(engine, load_table(name), study)
     if as_json:
         return echo_json(to_json(found))
@@ -63,9 +65,15 @@ def engine_if_there(storage: str | None, home: str) -> Engine | None:
 
 def list_tables(engine: Engine | None, as_json: bool) -> None:
     from tuner.comparison import compared
+    from tuner.errors import TableError
     from tuner.published import known_tables, load_table
 
-    found = [compared(engine, load_table(str(path)), None) for path in known_tables().values()]
+    found = []
+    for path in known_tables().values():
+        try:
+            found.append(compared(engine, load_table(str(path)), None))
+        except TableError as error:  # one that is broken does not hide the others
+            click.echo(f"tuner: {error}", err=True)
     rows: list[dict[str, Any]] = [
         {
             "name": one.table.name,

@@ -14,7 +14,7 @@ from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 from tuner.data.images import SUFFIXES, check_aspect, read_image, read_labels, read_mask
-from tuner.data.source import IGNORED, Image, Item, Source, Target, hold_out
+from tuner.data.source import IGNORED, Image, Item, Source, Target, hold_out, hold_out_of_each
 from tuner.errors import DataError, bullets, some
 
 PAIRS = (("images", "masks", "masks"), ("images", "labels", "labels"), ("rgb", "figure_ground", "masks"))
@@ -38,7 +38,8 @@ def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.
     if len(kinds) > 1:
         mixed = " and ".join(KINDS[kind] for kind in sorted(kinds))
         raise DataError(f"{path} mixes {mixed} between its splits. Use one layout: {LAYOUTS}.")
-    items = hold_out(tuple(item for _, part_items in found for item in part_items), val, split_seed)
+    divide = hold_out_of_each if kinds == {"classes"} else hold_out
+    items = divide(tuple(item for _, part_items in found for item in part_items), val, split_seed)
     for needed in ("train", "val"):
         if not any(item.split == needed for item in items):
             raise DataError(f"{path} gives no {needed} image; two images outside test/ are the least.")

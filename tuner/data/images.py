@@ -54,7 +54,9 @@ def read_labels(path: Path) -> Image:
     values = np.asarray(picture) if picture.mode == "P" else label_numbers(picture, path)
     lowest, highest = values.min(), values.max()
     if lowest < 0 or highest > IGNORED:
-        raise DataError(f"label map {path.name} holds {lowest} to {highest}; class numbers go from 0 to {IGNORED}")
+        raise DataError(
+            f"label map {path.name} holds {lowest} to {highest}; classes go to {IGNORED - 1}; {IGNORED} is ignored"
+        )
     return values.astype(np.uint8)
 
 

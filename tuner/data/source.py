@@ -74,6 +74,19 @@ def hold_out(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item,
     )
 
 
+def hold_out_of_each(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item, ...]:
+    """`hold_out`, from each class by itself: of two images of a class, one is trained on and one is not."""
+    if any(item.split == "val" for item in items):
+        return items
+    held: dict[str, Item] = {}
+    for target in dict.fromkeys(item.target for item in items):
+        mine = tuple(item for item in items if item.target == target)
+        held |= {
+            f"{item.split} {item.key}": now for item, now in zip(mine, hold_out(mine, fraction, seed), strict=True)
+        }
+    return tuple(held[f"{item.split} {item.key}"] for item in items)
+
+
 def fraction_problem(fraction: object) -> str:
     """What is wrong with a part to hold out, or nothing."""
     if isinstance(fraction, int | float) and not isinstance(fraction, bool) and 0 < fraction < 1:

@@ -48,5 +48,5 @@ class PixelFrequency(nn.Module):
         """Logits whose sigmoid (one class) or softmax is the frequency."""
         share = (self.counts + UNSEEN) / (self.seen + UNSEEN * max(2, len(self.counts)))
         share = F.interpolate(share[None], size=image.shape[-2:], mode="bilinear", align_corners=False)
-        logits = share.logit() if len(self.counts) == 1 else share.log()
+        logits = share.logit(eps=1e-6) if len(self.counts) == 1 else share.log()
         return logits.expand(len(image), -1, -1, -1).contiguous()

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from tuner.data.source import Image
+from tuner.data.source import IGNORED, Image
 
 TINT = (37, 99, 235)  # blue
 RIGHT, WRONG = (22, 163, 74), (220, 38, 38)
-IGNORED = 255  # a label that is no class
 CELL = 160  # pixels of a picture in a panel
 GAP = 4
 BACKDROP = 245

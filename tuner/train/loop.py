@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,18 +83,20 @@ def train(
     on_epoch: Callable[[EpochReport], bool],
     stopped: Callable[[], bool] = lambda: False,
     start: Path | None = None,
+    must_go_on: bool = False,
 ) -> Outcome:
     """Train from scratch or from the run's checkpoint. `on_epoch` may answer True: prune here.
 
     `stopped` is asked before every step; then all is saved and the outcome is "stopped". `start` is the file
-    of the recipe's `weights`, where they are neither ImageNet's nor none.
+    of the recipe's `weights`, where they are neither ImageNet's nor none. With `must_go_on`, a checkpoint that
+    cannot be gone on from fails the trial.
     """
     batches = batches_of(recipe, data, device)
     memory.reset_peak(device)
     with memory.told(recipe):
         trainer = Trainer(recipe, device, micro_batches, lambda: data.shares())
         trainer.origin = origin(recipe, data)
-        progress = resume(trainer, run, start)
+        progress = resume(trainer, run, start, must_go_on)
         end = epochs(trainer, batches, progress, goal, run, on_epoch, stopped)
     return Outcome(end, progress, str(trainer.dtype).removeprefix("torch."), trainer.micro)
 
@@ -223,11 +225,19 @@ def validate(
 
 
 def evaluate(
-    recipe: Recipe, data: Cached, weights: Path, device: torch.device, micro_batches: memory.MicroBatches
+    recipe: Recipe,
+    data: Cached,
+    weights: Path,
+    device: torch.device,
+    micro_batches: memory.MicroBatches,
+    shares: Callable[[], Sequence[float]],
 ) -> Scored:
-    """Score saved weights on a split that is given as the validation split of `data`."""
+    """Score saved weights on a split that is given as the validation split of `data`.
+
+    `shares` are those of the classes in the training split: the loss is to be the one that was trained with.
+    """
     with memory.told(recipe):
-        trainer = Trainer(recipe, device, micro_batches, data.shares)
+        trainer = Trainer(recipe, device, micro_batches, shares)
         checkpoint.load_weights(trainer.model, weights)
         scored = validate(trainer, batches_of(recipe, data, device), prefix="test")
     assert scored is not None  # nobody stops it
@@ -244,9 +254,14 @@ def sample_positions(number: int) -> list[int]:
 
 
 def keep_best(trainer: Trainer, progress: Progress, goal: Goal, value: float, scored: Scored, run: Run) -> None:
-    """Keep the weights and predictions of the best epoch so far."""
+    """Keep the weights and predictions of the best epoch so far, of the stage at hand.
+
+    A stage is judged by what it gives: were it measured against the one before, no second stage could ever
+    come out worse than the first.
+    """
     progress.last_value = value
-    if goal.better(value, progress.best_value):
+    is_first = not progress.best_epoch or trainer.stage_of(progress.best_epoch) != trainer.stage
+    if is_first or goal.better(value, progress.best_value):
         progress.best_value, progress.best_epoch = value, progress.epoch
         progress.samples, progress.confusion = scored.samples, scored.confusion
         checkpoint.save_weights(trainer.model, run.best)
@@ -272,12 +287,15 @@ def save(trainer: Trainer, progress: Progress, run: Run) -> None:
     checkpoint.save(run, {**trainer.state(), "origin": trainer.origin, "progress": vars(progress).copy()})
 
 
-def resume(trainer: Trainer, run: Run, start: Path | None) -> Progress:
+def resume(trainer: Trainer, run: Run, start: Path | None, must_go_on: bool) -> Progress:
     """Continue from the run's checkpoint, or begin."""
     state = checkpoint.load(run, trainer.device)
     if state and state.get("origin") == trainer.origin:
         trainer.restore(state)
         return Progress(**state["progress"])
+    if must_go_on:
+        why = "the recipe or the data is no longer the one it was written for" if state else "it cannot be read"
+        raise TrialFailed(f"it goes on from a checkpoint, and cannot: {why} ({run.checkpoint})")
     if state:
         log.warning("the recipe or the data is not the checkpoint's: beginning anew")
     try:

@@ -70,6 +70,8 @@ def make_optimizer(model: nn.Module, part: Part, stage: Stage) -> Any:
     if not any(name.startswith("encoder.") for name in dict(model.named_parameters())):
         raise PartError("a stage gives encoder_lr, and the model has no part named encoder.")
     encoder = [p for name, p in learning.items() if name.startswith("encoder.")]
+    if not encoder:
+        raise PartError("a stage gives encoder_lr and freezes the whole encoder; one of the two must go.")
     rest = [p for name, p in learning.items() if not name.startswith("encoder.")]
-    groups = [{"params": rest}] * bool(rest) + [{"params": encoder, "lr": stage.encoder_lr}] * bool(encoder)
+    groups = [{"params": rest}] * bool(rest) + [{"params": encoder, "lr": stage.encoder_lr}]
     return build("optimizer", OPTIMIZERS, part, groups)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuner.errors import TrialFailed
+from tuner.errors import PartError, TrialFailed
 from tuner.losses import LOSSES
 from tuner.models import MODELS
 from tuner.optims import SCHEDULES, Schedule, settle
@@ -61,7 +61,7 @@ class Trainer:
 
     def enter(self, epoch: int) -> None:
         """Begin the stage that an epoch falls in, unless it is at hand: what rests, optimizer, schedule."""
-        at = next((at for at, end in enumerate(self.ends) if epoch <= end), len(self.ends) - 1)
+        at = self.stage_of(epoch)
         if at == self.stage:
             return
         stage = self.recipe.course[at]
@@ -72,6 +72,9 @@ class Trainer:
             "schedule", SCHEDULES, stage.schedule or self.recipe.schedule, self.optimizer, stage.epochs
         )
 
+    def stage_of(self, epoch: int) -> int:
+        return next((at for at, end in enumerate(self.ends) if epoch <= end), len(self.ends) - 1)
+
     def begin_training(self) -> None:
         """Training mode, for all but what rests."""
         train_mode(self.model, self.resting)
@@ -79,6 +82,8 @@ class Trainer:
     def step(self, images: Tensor, targets: Tensor, totals: Totals) -> None:
         """One optimizer step on a batch of bytes; in smaller pieces when it does not fit."""
         done = self.fitted(lambda: self.forward_backward(images, targets))
+        if self.learn:
+            self.learn(images, torch.cat([target for _, _, target in done]))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         for loss, logits, target in done:
@@ -112,15 +117,15 @@ class Trainer:
         done = []
         for piece, truth in self.pieces(images, targets):
             loss, logits, target = self.score(piece, truth)
-            if self.learn:
-                self.learn(piece, target)
-            else:
+            if not self.learn:
                 (loss * (len(piece) / len(images))).backward()
             done.append((loss.detach(), logits.detach(), target))
         return done
 
     def pieces(self, images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pieces of at most the micro-batch, as equal as can be: none of a single image unless all are."""
+        """Pieces of at most the micro-batch, as equal as can be: a batch norm is not left with one image
+        where there is a way.
+        """
         whole = self.micro >= self.recipe.batch_size
         number = 1 if whole else -(-len(images) // self.micro)
         return zip(images.tensor_split(number), targets.tensor_split(number), strict=True)
@@ -170,6 +175,8 @@ class Trainer:
 
 def build_model(recipe: Recipe, task: Task) -> nn.Module:
     model: nn.Module = build("model", MODELS, recipe.model, CHANNELS, task.outputs(recipe))
+    if not isinstance(model, nn.Module):
+        raise PartError(f"model '{recipe.model.name}' gives {type(model).__name__}; a torch.nn.Module is needed.")
     return model
 
 
