@@ -72,7 +72,7 @@ def test_best_as_json_is_the_same_for_a_pipe(searched: Path) -> None:
 
 def test_the_bundle_holds_everything_about_the_best(exported: Path, searched: Path) -> None:
     names = {"weights.safetensors", "recipe.json", "metrics.json", "history.csv", "card.md", "bundle.json"}
-    assert names | {"curves.png", "predictions.png"} == content(exported).keys()
+    assert names | {"curves.png", "predictions.png", "confusion.csv"} == content(exported).keys()
     told = json.loads(run(searched, "best", "--json").stdout)
     assert json.loads((exported / "metrics.json").read_text()) == told
     recipe = json.loads((exported / "recipe.json").read_text())

@@ -101,7 +101,7 @@ def test_every_trial_has_curves_predictions_and_a_note(address: str) -> None:
     for trial in study["trials"]:
         names = {artifact["filename"] for artifact in trial["artifacts"]}
         assert names == {"curves.png", "predictions.png"}
-        assert '"version": 1' in trial["note"]["body"]
+        assert '"version": 2' in trial["note"]["body"]
         for artifact in trial["artifacts"]:
             body = get(address, f"/artifacts/1/{trial['trial_id']}/{artifact['artifact_id']}")
             assert body.startswith(b"\x89PNG")
