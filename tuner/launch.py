@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from tuner.data.datasets import data_name, swap_data
 from tuner.data.shelf import open_for
 from tuner.data.source import Source
 from tuner.data.survey import survey
-from tuner.errors import StudyError
+from tuner.errors import StudyError, some
 from tuner.listed import Item, draw_rows, enlist, row_items
 from tuner.orders import Orders, digest
 from tuner.published import Table, load_table
@@ -27,6 +28,7 @@ from tuner.starts import find_start
 from tuner.study import Joined, Plan, join
 
 DEFAULT_TRIALS = 50
+log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,11 @@ def look_at(sources: list[Source], home: Home) -> tuple[str, ...]:
     classes: tuple[str, ...] = ()
     for source in sources:
         with progress_bar(f"reading {source.name}") as progress:
-            classes = survey(source, home.cache, progress).classes
+            found = survey(source, home.cache, progress)
+        classes = found.classes
+        if found.unlearnable:
+            names = some([f"'{name}'" for name in found.unlearnable])
+            log.warning("%s: validation asks for %s, of which no training image shows any", source.name, names)
     return classes
 
 

@@ -180,5 +180,7 @@ def check(space: str, data: str | None) -> None:
     check_recipes([swap_data(r, name) for r in draws.recipes], found.goal, str(found.path))
     click.echo(f"{found.path}: {len(draws.recipes)} draws, all can be trained")
     click.echo(f"goal: {found.goal}   data: {name}")
+    if weights := sorted({recipe.weights.name for recipe in draws.recipes} - {"none"}):
+        click.echo(f"weights: {', '.join(weights)} (looked for when it runs)")
     for parameter, distribution in draws.parameters.items():
         click.echo(f"  {parameter:<14} {describe(distribution)}")

@@ -48,9 +48,11 @@ class Survey:
     fingerprint: str
     findings: dict[str, Finding]
     classes: tuple[str, ...] = ()
+    unlearnable: tuple[str, ...] = ()  # classes that validation asks for and no training image shows
 
     def notices(self) -> list[str]:
-        return [f"{Path(key).name}: {found.notice}" for key, found in self.findings.items() if found.notice]
+        strange = [f"class '{name}' is in validation and in no training image" for name in self.unlearnable]
+        return strange + [f"{Path(key).name}: {f.notice}" for key, f in self.findings.items() if f.notice]
 
 
 def survey(source: Source, memory: Path, progress: Progress | None = None) -> Survey:
@@ -67,7 +69,20 @@ def survey(source: Source, memory: Path, progress: Progress | None = None) -> Su
     if bad:
         raise DataError(f"{source.where}: {len(bad)} of {len(findings)} items cannot be used.{first_lines(bad)}")
     classes = source.classes or numbered(source, findings)
-    return Survey(fingerprint(replace(source, classes=classes), findings), findings, classes)
+    key = fingerprint(replace(source, classes=classes), findings)
+    return Survey(key, findings, classes, unlearnable(source, findings, classes))
+
+
+def unlearnable(source: Source, findings: dict[str, Finding], classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Classes that a model is asked for in validation and never shown."""
+
+    def shown(split: str) -> set[int]:
+        items = source.split(split)
+        if source.targets == "labels":
+            return {label for item in items for label in findings[name_of(item)].labels}
+        return {item.target for item in items if isinstance(item.target, int)}
+
+    return tuple(classes[number] for number in sorted(shown("val") - shown("train")))
 
 
 def strange_labels(source: Source, findings: dict[str, Finding]) -> list[str]:
