@@ -205,7 +205,7 @@ def test_every_trial_that_cannot_go_on_is_told(tmp_path: Path) -> None:
 
     name = place.extend(2, numbers=(0,))
     place.run("tiny").clear()  # as it is on a host that did not train it: the trial waits for the one that did
-    with pytest.raises(FilesError, match="has no best.safetensors here"):
+    with pytest.raises(FilesError, match=r"has no best\.safetensors here"):
         place.work(name)
     with opened(place.url) as engine:
         (trial,) = overview.trials_of(engine, overview.find_study(engine, name))
