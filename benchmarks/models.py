@@ -30,10 +30,11 @@ MODELS = {  # arguments that keep a step below a few seconds on two cores; every
 CLASSIFIERS = ("sport_vgg", "timm")
 FROZEN = ("mobilenet_unet", "resnet18_unet", "resnet34_unet", "fcn_resnet50", "segformer", "sport_vgg")
 TARGET, TARGET_FROZEN = 0.97, 1.5
+TURN = 1.0  # seconds that a turn lasts at least
 
 
 def measure(setting: Setting) -> Section:
-    rounds = setting.pick(7, 2)
+    rounds = setting.pick(11, 2)
     rows = []
     for name, args in MODELS.items():
         orders = {
@@ -86,11 +87,12 @@ def run(orders: dict[str, Any]) -> dict[str, list[float]]:
     ours, other = (frozen if orders["what"] == "frozen" else bare)(orders)
     for step in (ours, other):
         speed(step, 2)  # the first steps choose kernels and fill the allocator
+    number = max(4, round(TURN * speed(ours, 2) / BATCH))
     found: dict[str, list[float]] = {"ours": [], "other": []}
     for at in range(orders["rounds"]):
         sides = [("ours", ours), ("other", other)]
         for name, step in sides if at % 2 else sides[::-1]:
-            found[name].append(speed(step, 4))
+            found[name].append(speed(step, number))
     return found
 
 

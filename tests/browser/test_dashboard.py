@@ -44,12 +44,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def hear_interrupts() -> None:
+    """Ctrl-C is ignored by what a shell starts in the background, and by all that this starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     """`tuner dashboard` as a user starts it; its own first line says where it is."""
     command = [sys.executable, "-m", "tuner.cli", "dashboard", "--port", "0"]
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=env)
+    server = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, text=True, env=env, preexec_fn=hear_interrupts
+    )
     assert server.stdout
     try:
         yield server.stdout.readline().split()[0]

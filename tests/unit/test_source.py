@@ -79,6 +79,11 @@ def test_of_every_class_one_image_is_trained_on_and_one_is_not() -> None:
     assert [item.key for item in held] == [item.key for item in mixed]
 
 
+def test_where_no_class_has_two_images_some_class_is_held_out() -> None:
+    held = hold_out_of_each(tuple(Item(f"{at}", "train", target=at) for at in range(6)), 0.2, 0)
+    assert {item.split for item in held} == {"train", "val"}
+
+
 def test_a_class_of_one_image_is_trained_on() -> None:
     held = hold_out_of_each(
         (Item("a", "train", target=0), Item("b", "train", target=0), Item("c", "train", target=1)), 0.2, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,9 +76,15 @@ def hold_out(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item,
 
 
 def hold_out_of_each(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item, ...]:
-    """`hold_out`, from each class by itself: of two images of a class, one is trained on and one is not."""
+    """`hold_out`, from each class by itself: of two images of a class, one is trained on and one is not.
+
+    Where no class has two, some class must go without training.
+    """
     if any(item.split == "val" for item in items):
         return items
+    counted = Counter(item.target for item in items if item.split == "train")
+    if max(counted.values(), default=0) < 2:
+        return hold_out(items, fraction, seed)
     held: dict[str, Item] = {}
     for target in dict.fromkeys(item.target for item in items):
         mine = tuple(item for item in items if item.target == target)
