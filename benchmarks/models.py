@@ -34,7 +34,7 @@ TURN = 1.0  # seconds that a turn lasts at least
 
 
 def measure(setting: Setting) -> Section:
-    rounds = setting.pick(11, 2)
+    rounds = setting.pick(13, 2)
     rows = []
     for name, args in MODELS.items():
         orders = {
@@ -84,6 +84,9 @@ def reading(setting: Setting) -> list[str]:
 
 def run(orders: dict[str, Any]) -> dict[str, list[float]]:
     """In a process of its own: images a second of each side, round after round."""
+    from tuner.train.memory import keep_pages
+
+    keep_pages()  # as a worker does; it serves both sides
     ours, other = (frozen if orders["what"] == "frozen" else bare)(orders)
     for step in (ours, other):
         speed(step, 2)  # the first steps choose kernels and fill the allocator
