@@ -16,7 +16,7 @@ from tuner.losses import LOSSES
 from tuner.models import MODELS
 from tuner.optims import OPTIMIZERS, SCHEDULES
 from tuner.parts import build, problems
-from tuner.recipe import Recipe, Stage
+from tuner.recipe import Recipe, Stage, is_whole
 from tuner.tasks import Task, find_task
 
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)  # tried where an image is too small
@@ -88,9 +88,9 @@ def number_problems(recipe: Recipe) -> list[str]:
     wrong = [
         f"{name} is {value!r}; a whole number of at least 1 is needed."
         for name, value in given.items()
-        if not is_count(value) or value < 1  # type: ignore[operator]
+        if not is_whole(value) or value < 1
     ]
-    if not is_count(recipe.copies) or recipe.copies < 0:
+    if not is_whole(recipe.copies) or recipe.copies < 0:
         wrong.append(f"copies is {recipe.copies!r}; a whole number is needed, 0 for none.")
     elif recipe.copies and recipe.augment.name == "none":
         wrong.append(f"copies is {recipe.copies}, and nothing is augmented: choose a set, augment=use(...).")
@@ -105,10 +105,6 @@ def number_problems(recipe: Recipe) -> list[str]:
             f"Known: {', '.join(PRECISIONS)}."
         )
     return wrong
-
-
-def is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def rate_problems(stage: Stage, at: int) -> list[str]:

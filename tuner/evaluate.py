@@ -47,8 +47,11 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
         odd = some(sorted(set(found.classes) ^ set(recipe.classes))) or "another order"
         raise DataError(f"{recipe.data.name} holds other classes than the bundle was trained on: {odd}.")
     device = find_device()
-    shares = shelf.data_for(recipe).shares
-    scored = evaluate(recipe, found, bundle / WEIGHTS, device, MicroBatches(home.micro_batches), shares)
+    micro_batches = MicroBatches(home.micro_batches)
+    with progress_bar("scoring") as progress:  # where the loss asks for them, the training images are read as well
+        scored = evaluate(
+            recipe, found, bundle / WEIGHTS, device, micro_batches, lambda: shelf.data_for(recipe).shares()
+        )
     return Evaluation(
         data=found.name,
         split=split,

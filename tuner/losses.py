@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tuner.data.source import IGNORED
 from tuner.errors import PartError, near
 from tuner.parts import build
-from tuner.recipe import Part
+from tuner.recipe import Part, is_number
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Shares = Callable[[], Sequence[float]]  # of the training targets, by class; computed when called
@@ -207,10 +207,5 @@ def must_suit(name: str, mode: str) -> None:
 
 
 def least(name: str, arg: str, value: object) -> None:
-    if not (is_number(value) and value >= 0):  # type: ignore[operator]
+    if not (is_number(value) and value >= 0):
         raise PartError(f"{arg} of loss '{name}' is {value!r}; a number of at least 0 is needed.")
-
-
-def is_number(value: object) -> bool:
-    """A finite number; True is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")

@@ -19,7 +19,6 @@ Everything here is plain Python: to print a table, no space is loaded.
 from __future__ import annotations
 
 import json
-import math
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import TableError, first_lines, near, some
+from tuner.recipe import is_number, is_whole
 
 PACKAGE = Path(__file__).parent
 SPLITS = ("train_", "val_", "test_")
@@ -207,7 +207,7 @@ def row_problems(row: Mapping[str, Any], in_order: bool) -> Iterator[str]:
         if not is_number(number):
             yield f"{name} is {number!r}; a number is needed"
     place = row.get("place", 1)
-    if not isinstance(place, int) or isinstance(place, bool) or place < 1:
+    if not is_whole(place) or place < 1:
         yield f"place is {place!r}; a whole number from 1 is needed"
     if "place" in row and not in_order:
         yield 'a place needs compare = "order" in the table'
@@ -216,10 +216,6 @@ def row_problems(row: Mapping[str, Any], in_order: bool) -> Iterator[str]:
     for key in ("where", "note"):
         if not isinstance(row.get(key, ""), str):
             yield f"{key} is {row[key]!r}; text is needed"
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def twice(rows: list[dict[str, Any]]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 VERSION = 2
 READS = (1, 2)  # what version 1 lacks has a default
@@ -51,6 +51,16 @@ def is_plain(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """A finite number; True is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """A whole number; True is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def use(name: str, /, **args: Value) -> Part:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tuner.database import retried
-from tuner.errors import FilesError, writing
+from tuner.errors import FilesError
 from tuner.records import check_owner, epoch_table, studies, trials
 from tuner.runs import Home, Run
+from tuner.train.checkpoint import write_aside
 
 GOES_ON_FROM = "goes_on_from"  # the attribute of a trial that names the earlier one
 TOOK_OVER = "took_over"  # set when all of the earlier one is there
@@ -44,18 +44,17 @@ def take_over(trial: optuna.Trial, engine: Engine, worker: str, home: Home, run:
 
 def copy(source: Path, target: Path, origin: dict[str, Any]) -> None:
     """Copy aside and rename: what stands under the name is whole."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    with writing(target):
+
+    def write(aside: Path) -> None:
         try:
             shutil.copyfile(source, aside)
-            aside.replace(target)
         except FileNotFoundError as error:
             raise FilesError(
                 f"trial {origin['number']} of '{origin['study']}', from which this one goes on, has no "
                 f"{source.name} here ({source.parent}). Type the command where that is, or share its --home."
             ) from error
-        finally:
-            aside.unlink(missing_ok=True)
+
+    write_aside(target, write)
 
 
 @retried

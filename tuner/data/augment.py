@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tuner.data.source import Image
 from tuner.errors import PartError
 from tuner.parts import build
-from tuner.recipe import Part
+from tuner.recipe import Part, is_number
 
 AUGMENTATIONS = {
     "none": "tuner.data.augment:none",
@@ -147,7 +147,7 @@ def noisy(most: float) -> Any:
 def must_be(name: str, *, above: bool = False, most: float = 1, **values: object) -> None:
     """PartError unless the values are numbers from 0, or above 0, to `most`."""
     for arg, value in values.items():
-        fine = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+        fine = is_number(value) and 0 <= value <= most
         if not fine or (above and not value):
             least = "above 0" if above else "from 0"
             raise PartError(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import DataError
+from tuner.recipe import is_number
 
 Image = NDArray[np.uint8]  # height x width x 3
 Target = Image | int  # height x width: a mask of 0 and 1, or class numbers; or the number of a class
@@ -96,7 +97,7 @@ def hold_out_of_each(items: tuple[Item, ...], fraction: float, seed: int) -> tup
 
 def fraction_problem(fraction: object) -> str:
     """What is wrong with a part to hold out, or nothing."""
-    if isinstance(fraction, int | float) and not isinstance(fraction, bool) and 0 < fraction < 1:
+    if is_number(fraction) and 0 < fraction < 1:
         return ""
     return f"val is {fraction!r}; the part of the images to hold out is needed, between 0 and 1 such as 0.2."
 

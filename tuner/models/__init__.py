@@ -1,5 +1,6 @@
 """The table of models. A builder takes (channels, classes) from the program, the rest from the space."""
 
+ENCODER = "encoder."  # how the names of a pretrained part's tensors begin
 MODELS = {
     "unet": "tuner.models.unet:unet",
     "unet_transposed": "tuner.models.unet_transposed:unet_transposed",

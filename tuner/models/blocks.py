@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tuner.recipe import is_whole
+
 if TYPE_CHECKING:
     from tuner.models.pretrained import Pretrained
 
@@ -140,7 +142,7 @@ def start(module: nn.Module) -> None:
 def check_widths(**given: object) -> None:
     """ValueError unless each is a whole number of at least one."""
     for name, value in given.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not is_whole(value) or value < 1:
             raise ValueError(f"{name} is {value!r}; a width of at least 1 is needed")
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.errors import PartError, TunerError, some
+from tuner.models import ENCODER
 
 Tensors = Mapping[str, Tensor]
 HUGGING_FACE = "https://huggingface.co"
@@ -61,9 +62,7 @@ def imagenet(model: nn.Module) -> tuple[dict[str, Tensor], str]:
         raise PartError(
             f"{path} holds no weights of {pretrained.of}: {said}. Delete it, or put the right one."
         ) from error
-    return {
-        f"encoder.{key}": value for key, value in adapted.items()
-    }, f"{pretrained.of} on ImageNet ({path.name})"
+    return {ENCODER + key: value for key, value in adapted.items()}, f"{pretrained.of} on ImageNet ({path.name})"
 
 
 def fetch(pretrained: Pretrained) -> Path:

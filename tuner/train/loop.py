@@ -19,7 +19,6 @@ from tuner.data.batches import Batches
 from tuner.data.cache import Cached
 from tuner.errors import PartError, TrialFailed
 from tuner.goal import Goal
-from tuner.metrics import confusion
 from tuner.optims import advance
 from tuner.parts import locate
 from tuner.recipe import Recipe
@@ -219,8 +218,7 @@ def validate(
             if here:
                 kept.append(guess(logits[here]))
             seen += len(logits)
-    counts = totals.counts.tolist() if totals.counts is not None else []
-    matrix = confusion(counts, trainer.task.outputs(trainer.recipe))
+    matrix = totals.confusion(trainer.task.outputs(trainer.recipe))
     return Scored(totals.scores(prefix), torch.cat(kept).cpu(), matrix, seen)
 
 

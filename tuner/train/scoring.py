@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tuner.metrics import confusion
 from tuner.parts import locate
 from tuner.tasks import Task
 
@@ -39,6 +40,11 @@ class Totals:
         scores = self.scores_of(counts, self.classes, self.full)
         values = {"loss": float(self.loss) / max(self.images, 1), **scores}
         return {f"{prefix}_{name}": float(value) for name, value in values.items()}
+
+    def confusion(self, num_classes: int) -> list[list[int]]:
+        """A row for each true class. It stands first in the counts: no more of them is read."""
+        cells = [] if self.counts is None else self.counts[: max(num_classes, 2) ** 2].tolist()
+        return confusion(cells, num_classes)
 
     def state(self) -> dict[str, Any]:
         return {"loss": self.loss, "counts": self.counts, "images": self.images}

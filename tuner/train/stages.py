@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from tuner.errors import PartError, near, some
+from tuner.models import ENCODER
 from tuner.optims import OPTIMIZERS
 from tuner.parts import build
 from tuner.recipe import Part, Stage
@@ -67,11 +68,11 @@ def make_optimizer(model: nn.Module, part: Part, stage: Stage) -> Any:
         return build("optimizer", OPTIMIZERS, part, [nn.Parameter(next(model.buffers()).new_zeros(()))])
     if stage.encoder_lr is None:
         return build("optimizer", OPTIMIZERS, part, list(learning.values()))
-    if not any(name.startswith("encoder.") for name in dict(model.named_parameters())):
+    if not any(name.startswith(ENCODER) for name in dict(model.named_parameters())):
         raise PartError("a stage gives encoder_lr, and the model has no part named encoder.")
-    encoder = [p for name, p in learning.items() if name.startswith("encoder.")]
+    encoder = [p for name, p in learning.items() if name.startswith(ENCODER)]
     if not encoder:
         raise PartError("a stage gives encoder_lr and freezes the whole encoder; one of the two must go.")
-    rest = [p for name, p in learning.items() if not name.startswith("encoder.")]
+    rest = [p for name, p in learning.items() if not name.startswith(ENCODER)]
     groups = [{"params": rest}] * bool(rest) + [{"params": encoder, "lr": stage.encoder_lr}]
     return build("optimizer", OPTIMIZERS, part, groups)

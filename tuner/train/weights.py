@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tuner.errors import PartError, some
+from tuner.models import ENCODER
 from tuner.recipe import Recipe
 from tuner.tasks import find_task
 from tuner.train import memory
 
 log = logging.getLogger("tuner")
 PARTS = ("encoder", "all")
-ENCODER = "encoder."
 COUNTER = "num_batches_tracked"  # of batch norms: older files lack it, and nothing depends on it
 OTHER_CLASSES = 19  # of the model whose random weights a rehearsal begins from
 Tensors = dict[str, Tensor]
