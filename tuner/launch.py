@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
@@ -18,7 +18,7 @@ from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import StudyError, some
 from tuner.listed import Item, draw_rows, enlist, row_items
-from tuner.orders import Orders, digest
+from tuner.orders import HANG_SECONDS, LEASE_SECONDS, Orders, digest
 from tuner.published import Table, load_table
 from tuner.recipe import Recipe
 from tuner.rehearsal import NUM_TRIALS, reduced, rehearse
@@ -50,10 +50,20 @@ class Request:
     seeds: int | None = None
     shrink: int = 1
     shorten: int = 1
+    gpu_hours: float | None = None
+    gpus: str | None = None
+    per_gpu: str | None = None
+    ray: str | None = None
+    gpus_per_worker: float | None = None
+    artifacts: str | None = None
+    checkpoint_minutes: float | None = None
+    lease: float = LEASE_SECONDS
+    hang: float = HANG_SECONDS
 
     @property
     def means(self) -> Means:
-        return Means(self.storage or self.home.database, self.home, self.workers, self.hours, self.cache_gb)
+        shared = {f.name: getattr(self, f.name) for f in fields(Means) if f.name != "url"}
+        return Means(url=self.storage or self.home.database, **shared)
 
 
 @dataclass(frozen=True)
@@ -63,8 +73,17 @@ class Means:
     url: str
     home: Home
     workers: int | None
-    hours: float | None
     cache_gb: float
+    hours: float | None = None
+    gpu_hours: float | None = None
+    gpus: str | None = None  # "all", or "0,2" of those visible
+    per_gpu: str | None = None  # a number, or "auto"
+    ray: str | None = None  # the address of a cluster, or "local"
+    gpus_per_worker: float | None = None
+    artifacts: str | None = None
+    checkpoint_minutes: float | None = None
+    lease: float = LEASE_SECONDS
+    hang: float = HANG_SECONDS
 
 
 @dataclass(frozen=True)
@@ -120,6 +139,10 @@ def work(joined: Joined, name: str, space: Space | None, means: Means) -> Finish
             str(means.home.folder.absolute()),
             means.cache_gb,
             digest(space.path) if space else "",
+            artifacts=means.artifacts or "",
+            checkpoint_minutes=means.checkpoint_minutes,
+            lease=means.lease,
+            hang=means.hang,
         ),
         home=means.home,
         engine=joined.engine,

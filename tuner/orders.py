@@ -7,6 +7,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+GIVEN_UP = 75  # exit code of a worker that was given up for dead: start another in its seat
+GPU_FAILED = 76  # exit code of a worker whose GPU is broken: start no other there
+LEASE_SECONDS = 30.0  # without a beat for so long, a worker counts as dead
+HANG_SECONDS = 600.0  # without a step for so long, a worker counts as hung
+
 
 @dataclass(frozen=True)
 class Orders:
@@ -19,6 +24,12 @@ class Orders:
     cache_gb: float
     space_digest: str = ""  # of the file that was checked
     cores: list[int] = field(default_factory=list)  # to run on; empty for all
+    artifacts: str = ""  # URL of the artifact store; "" where the home is shared or alone
+    checkpoint_minutes: float | None = None  # None: after every epoch
+    lease: float = LEASE_SECONDS
+    hang: float = HANG_SECONDS
+    gpu: str = ""  # the GPU as its owner calls it; "" for a processor
+    gpu_share: float = 1.0  # how many GPUs this worker counts as, for the budget of GPU-hours
 
     def to_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"

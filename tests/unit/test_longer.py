@@ -74,7 +74,7 @@ class Place:
         worker.stop.set()
 
     def asked(self, epochs: int, study: str | None = None, numbers: tuple[int, ...] = (), top: int = 1) -> Longer:
-        return Longer(study, epochs, top, numbers, Means(self.url, self.home, None, None, 1.0))
+        return Longer(study, epochs, top, numbers, Means(self.url, self.home, None, 1.0))
 
     def extend(self, epochs: int, study: str | None = None, **more: Any) -> str:
         made = prepare(self.asked(epochs, study, **more))

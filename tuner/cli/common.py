@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tuner.orders import HANG_SECONDS, LEASE_SECONDS
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
@@ -65,6 +67,65 @@ def storage_options(command: Any) -> Any:
         help="Database: sqlite:///FILE or postgresql://USER@HOST/NAME. Default: tuner.db in the home.",
     )
     return home_option(storage(command))
+
+
+artifacts_option = click.option(
+    "--artifacts",
+    envvar="TUNER_ARTIFACTS",
+    metavar="URL|DIR",
+    help="Where all hosts keep checkpoints and pictures: a folder or s3://BUCKET/PREFIX. Default: the home.",
+)
+WORKER_OPTIONS = (
+    click.option(
+        "--workers", type=click.IntRange(min=1), help="Worker processes here.  [default: one a GPU, or one]"
+    ),
+    click.option("--gpus", metavar="all|0,2", help="Which GPUs, one worker each.  [default: all]"),
+    click.option("--per-gpu", metavar="N|auto", help="Workers on each GPU; auto: as many as memory allows."),
+    click.option("--ray", metavar="ADDRESS|local", help="Place the workers on a Ray cluster."),
+    click.option(
+        "--gpus-per-worker",
+        type=click.FloatRange(min=0),
+        metavar="X",
+        help="With --ray: GPUs a worker asks for; may be a fraction.",
+    ),
+    artifacts_option,
+    click.option(
+        "--checkpoint-minutes",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="M",
+        help="Save every M minutes, within epochs too.  [default: after each epoch]",
+    ),
+    click.option(
+        "--lease",
+        type=click.FloatRange(min=1),
+        default=LEASE_SECONDS,
+        show_default=True,
+        metavar="SECONDS",
+        help="A worker silent for so long has lost its trial.",
+    ),
+    click.option(
+        "--hang",
+        type=click.FloatRange(min=1),
+        default=HANG_SECONDS,
+        show_default=True,
+        metavar="SECONDS",
+        help="A worker without a step for so long has lost it too.",
+    ),
+    click.option(
+        "--cache-gb",
+        type=click.FloatRange(min=0),
+        default=20.0,
+        show_default=True,
+        help="Room for decoded images.",
+    ),
+)
+
+
+def worker_options(command: Any) -> Any:
+    """With what to work: the same for everything that starts workers."""
+    for option in reversed(WORKER_OPTIONS):
+        command = option(command)
+    return command
 
 
 def home_of(folder: str) -> Home:

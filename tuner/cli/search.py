@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import at, echo_json, home_of, storage_options
+from tuner.cli.common import at, echo_json, home_of, storage_options, worker_options
 
 if TYPE_CHECKING:
     from tuner.launch import Finished
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     "--trials", type=click.IntRange(min=1), help="Trials in all, over every worker and restart.  [default: 50]"
 )
 @click.option(
-    "--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after so long; type it again to go on."
+    "--hours", type=click.FloatRange(min=0, min_open=True), help="Hours by the clock in all, over every worker."
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Worker processes here.  [default: one a GPU, or one]")
+@click.option("--gpu-hours", type=click.FloatRange(min=0, min_open=True), help="Hours of all GPUs together.")
 @storage_options
 @click.option("--study", metavar="NAME", help="Name of the study.  [default: the space's]")
 @click.option("--seed", default=0, show_default=True, help="Of the whole study.")
@@ -44,9 +44,7 @@ if TYPE_CHECKING:
     help="Divide the epochs by N, into a study of its own.",
 )
 @click.option("--rehearse", is_flag=True, help="Toy size on generated data, into a study of its own.")
-@click.option(
-    "--cache-gb", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Room for decoded images."
-)
+@worker_options
 def run(home: str, **options: Any) -> None:
     """Search a space, or train the rows of a published table: create the study or go on with it.
 
@@ -73,12 +71,9 @@ def run(home: str, **options: Any) -> None:
 @click.option("--trial", "numbers", type=int, multiple=True, metavar="N", help="Or this one; may be repeated.")
 @click.option("--epochs", type=click.IntRange(min=1), required=True, help="How many in all.")
 @click.option(
-    "--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after so long; type it again to go on."
+    "--hours", type=click.FloatRange(min=0, min_open=True), help="Hours by the clock in all, over every worker."
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Worker processes here.  [default: one a GPU, or one]")
-@click.option(
-    "--cache-gb", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Room for decoded images."
-)
+@worker_options
 def extend(
     home: str,
     storage: str | None,
@@ -86,9 +81,7 @@ def extend(
     top: int | None,
     numbers: tuple[int, ...],
     epochs: int,
-    hours: float | None,
-    workers: int | None,
-    cache_gb: float,
+    **means: Any,
 ) -> None:
     """Train finished trials for longer: from their checkpoints, into a study of their own.
 
@@ -107,11 +100,11 @@ def extend(
     if top and numbers:
         raise StudyError("--top takes the best trials, --trial names them: give one of the two.")
     place = home_of(home)
-    means = Means(storage or place.database, place, workers, hours, cache_gb)
-    extension = prepare(Longer(study, epochs, top or 1, numbers, means))
+    given = Means(url=storage or place.database, home=place, **means)
+    extension = prepare(Longer(study, epochs, top or 1, numbers, given))
     for notice in extension.notices:
         click.echo(f"notice: {notice}", err=True)
-    tell(go_on(extension, means), home, storage)
+    tell(go_on(extension, given), home, storage)
 
 
 def tell(done: Finished, home: str, storage: str | None) -> None:
