@@ -9,6 +9,7 @@
     ├── StorageError        the database cannot be reached, read, or is not ours
     ├── FilesError          a folder cannot be written, a disk is full
     ├── StudyError          the study asked for is not there, or has nothing to give yet
+    ├── FleetError          workers cannot be placed as asked: no such GPU, no Ray cluster
     ├── BundleError         an exported model is missing a file, or a file was altered
     └── TrialFailed         this trial cannot go on; the study can
 
@@ -58,6 +59,10 @@ class FilesError(TunerError):
 
 class StudyError(TunerError):
     """A study is missing, or cannot answer yet."""
+
+
+class FleetError(TunerError):
+    """The workers cannot be placed as asked."""
 
 
 class BundleError(TunerError):

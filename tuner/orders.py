@@ -28,6 +28,7 @@ class Orders:
     checkpoint_minutes: float | None = None  # None: after every epoch
     lease: float = LEASE_SECONDS
     hang: float = HANG_SECONDS
+    worker: str = ""  # the name its fleet gave it; "" to choose one
     gpu: str = ""  # the GPU as its owner calls it; "" for a processor
     gpu_share: float = 1.0  # how many GPUs this worker counts as, for the budget of GPU-hours
 
