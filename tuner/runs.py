@@ -1,21 +1,32 @@
-"""Every path of the program's own: the home, and in it the run of each trial."""
+"""Every path of the program's own: the home, and in it the runs of each trial, one for each attempt."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 from tuner.errors import writing
 
 LONGEST_NAME = 60  # characters: of up to four bytes, where file systems allow 255 bytes
+ATTEMPT = "attempt-"  # and its number: the folder of an attempt in its trial's
+MARK = "tuner_best"  # in the head of a file of weights: which epoch and value they are of
+LONGEST_HEAD = 100_000_000  # bytes, as safetensors has it
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a trial leaves: its checkpoints, its best weights, its pictures."""
+    """What an attempt at a trial leaves: its checkpoints, its best weights, its pictures.
+
+    The best weights may be newer than the checkpoint, where a worker was killed between the two. So each
+    checkpoint has a link to those that were the best when it was written, and goes on with them and no others.
+    """
 
     folder: Path
 
@@ -33,6 +44,16 @@ class Run:
         return self.folder / "best.safetensors"
 
     @property
+    def best_then(self) -> Path:
+        """The best weights as they were when the checkpoint was written."""
+        return self.folder / "checkpoint.best.safetensors"
+
+    @property
+    def best_before(self) -> Path:
+        """The best weights as they were when the previous checkpoint was written."""
+        return self.folder / "checkpoint.previous.best.safetensors"
+
+    @property
     def curves(self) -> Path:
         return self.folder / "curves.png"
 
@@ -45,6 +66,19 @@ class Run:
         """The confusion matrix of the best epoch."""
         return self.folder / "confusion.csv"
 
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """All that a trial goes on from, in the order in which it is to be brought.
+
+        Cut anywhere, what came is nothing to go on from or the newest there was: the checkpoint needs those
+        before it, and the previous one comes last.
+        """
+        return (self.best, self.best_then, self.best_before, self.checkpoint, self.previous)
+
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        return (self.curves, self.predictions, self.confusion)
+
     def make(self) -> Run:
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -55,12 +89,90 @@ class Run:
 
     def drop_weights(self) -> None:
         """A pruned or failed trial will not go on: keep its pictures, free the rest."""
-        for file in (self.checkpoint, self.previous, self.best):
+        for file in self.weights:
             file.unlink(missing_ok=True)
 
     def drop_previous(self) -> None:
-        """A finished trial needs its last checkpoint only, to be trained for longer one day."""
-        self.previous.unlink(missing_ok=True)
+        """A finished trial needs its last checkpoint and its best weights, to be trained for longer one day."""
+        for file in (self.previous, self.best_before, self.best_then):
+            file.unlink(missing_ok=True)
+
+    def turn(self) -> None:
+        """The checkpoint becomes the previous one; the next one's best weights are those of now.
+
+        To be called right before a new checkpoint takes its name. Killed anywhere in between, `find_best` still
+        finds what belongs to the checkpoint that stands.
+        """
+        if self.checkpoint.exists():
+            self.checkpoint.replace(self.previous)
+            if self.best_then.exists():
+                self.best_then.replace(self.best_before)
+        if self.best.exists():
+            link(self.best, self.best_then)
+
+    def find_best(self, mark: str) -> bool:
+        """Put in place the best weights with that mark, a checkpoint's own; False where they are not here.
+
+        Weights of versions that wrote no mark are taken as they are.
+        """
+        with writing(self.folder):
+            for file in (self.best, self.best_then, self.best_before):
+                if mark_of(file) == mark:
+                    if file != self.best:
+                        link(file, self.best)
+                    return True
+        return mark_of(self.best) == ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a trial can go on from here."""
+        return is_whole(self.checkpoint) or is_whole(self.previous)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every byte of a checkpoint is as it was written. The file is a zip archive with checksums."""
+    try:
+        with ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (OSError, BadZipFile, EOFError, ValueError, NotImplementedError):
+        return False
+
+
+def mark_of(weights: Path) -> str | None:
+    """What the head of a file of weights says it is of; "" where it says nothing, None where it is not whole."""
+    try:
+        with weights.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            head: dict[str, Any] = json.loads(file.read(length)) if length <= LONGEST_HEAD else {}
+        notes = head.pop("__metadata__", None) or {}
+        end = max((tensor["data_offsets"][1] for tensor in head.values()), default=0)
+        return str(notes.get(MARK, "")) if weights.stat().st_size == 8 + length + end else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, replacing what had it; a copy, where the file system has no hard links.
+
+    Whoever reads `target` sees a whole file. Nothing of ours is changed in its place: both stay as they are.
+    """
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    try:
+        try:
+            aside.hardlink_to(source)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(source, aside)
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def attempt_of(notes: Mapping[str, Any]) -> int:
+    """Which attempt finished a trial, from what is noted on it; 0 of a trial of an older version."""
+    return int((notes.get("result") or {}).get("attempt", 0))
 
 
 @dataclass(frozen=True)
@@ -89,9 +201,20 @@ class Home:
     def log(self, study: str, worker: str) -> Path:
         return self.folder / "logs" / safe(study) / f"{worker}.log"
 
-    def run(self, study: str, key: str, number: int) -> Run:
-        """The run of a trial; `key` keeps studies of one name in different databases apart."""
-        return Run(self.folder / "trials" / f"{safe(study)}-{key}" / f"{number:05d}")
+    def run(self, study: str, key: str, number: int, attempt: int = 0) -> Run:
+        """The run of an attempt at a trial; `key` keeps studies of one name in different databases apart.
+
+        Nobody but the worker of that attempt writes there. Attempt 0 is the trial's own folder, where older
+        versions left everything.
+        """
+        trial = self.folder / "trials" / f"{safe(study)}-{key}" / f"{number:05d}"
+        return Run(trial / f"{ATTEMPT}{attempt}" if attempt else trial)
+
+    def attempts(self, study: str, key: str, number: int) -> list[int]:
+        """Every attempt at a trial of which there is a folder here, the newest first, 0 always last."""
+        folder = self.run(study, key, number).folder
+        names = [path.name.removeprefix(ATTEMPT) for path in folder.glob(f"{ATTEMPT}*")]
+        return [*sorted((int(name) for name in names if name.isdecimal()), reverse=True), 0]
 
     def make(self) -> Home:
         """Create the folder and try it: better a clear line now than a lost epoch later."""
