@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "tuner"
 
 # From the ground up: a module may import only what stands above it here. The same picture is in docs/design.md.
 PICTURE = """
-    errors goal recipe parts tasks orders console runs keeper published download
+    errors goal recipe parts tasks orders console gpus runs keeper published download
     database records overview starts
     data.source data.images data.folder data.shapes data.scenes data.badges data.places
     data.oxford_pet data.cityscapes data.datasets data.get data.survey data.cache data.shelf
@@ -29,7 +29,7 @@ PICTURE = """
     report.curves report.overlays report.tables report.sheet
     catalogue check rehearsal space sampling study listed notes takeover objective worker
     best bundle predict evaluate
-    fleet live comparison launch longer dashboard
+    quarantine seats sharing ray_seats crew fleet live comparison launch longer dashboard
     cli.common cli.search cli.results cli.data cli.parts cli.table cli cli.__main__
 """
 ORDER = PICTURE.split()
