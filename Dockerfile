@@ -1,0 +1,40 @@
+# tuner with its commands, for docker-compose.yml and for any cluster that runs containers.
+# On a slim Debian; PyTorch brings its own CUDA, so the host needs the NVIDIA driver and its container toolkit only.
+# Layers from seldom to often changed: the system, PyTorch and all other pinned packages, tuner itself.
+FROM python:3.11-slim-bookworm
+
+# tini passes signals on to tuner and buries the dead.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/*
+
+RUN useradd --uid 1000 --create-home tuner \
+    && mkdir /runs /work \
+    && chown tuner:tuner /runs /work
+
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PYTHONUNBUFFERED=1 \
+    TUNER_IN_CONTAINER=1 \
+    TUNER_DATA=/runs/data \
+    XDG_CACHE_HOME=/runs/.cache
+
+COPY requirements.txt /build/
+RUN pip install -r /build/requirements.txt
+
+COPY pyproject.toml README.md /build/
+COPY search_spaces /build/search_spaces
+COPY studies /build/studies
+COPY tuner /build/tuner
+RUN pip install --no-build-isolation --no-deps /build
+
+COPY docs/cluster/one-gpu.sh /usr/local/bin/one-gpu
+
+# by its number: Kubernetes cannot tell that a name is not root's
+USER 1000:1000
+WORKDIR /work
+VOLUME /runs
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["tini", "--"]
+CMD ["tuner", "--help"]
