@@ -15,7 +15,7 @@ from tuner.errors import StudyError, near
 from tuner.live import show_seconds
 from tuner.overview import StudyInfo, Trial
 from tuner.published import Row, Table, ranked
-from tuner.records import epoch_table, trials
+from tuner.tables import epoch_table, trials
 
 STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in the order in which they are told
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +26,19 @@ OPTUNA_TABLES = {  # whatever else stands in a database was put there by somebod
     *("trial_intermediate_values", "trial_heartbeats", "version_info", "alembic_version"),
 }
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
-TRIES = 6
+TRIES = 6  # at a race
+LONGEST_PAUSE = 5.0  # seconds between two tries
+PATIENT_SECONDS = 600.0  # how long workers wait for a database that is away
+TELL_SECONDS = 3.0  # an absence shorter than this is not worth a line
+SERVER = {  # a host that vanished is noticed in seconds; by itself TCP would wait for hours
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+}
+patience = 1.5  # seconds; see `be_patient`
+log = logging.getLogger("tuner")
 
 
 def parse(url: str) -> URL:
@@ -49,7 +63,10 @@ def engine_options(url: URL) -> dict[str, Any]:
     """Small pools that notice dead connections; SQLite waits for its lock instead of failing."""
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": BUSY_SECONDS}}
-    return {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
+    options: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
+    if url.get_backend_name() == "postgresql":
+        options["connect_args"] = SERVER
+    return options
 
 
 def set_up(engine: Engine) -> None:
@@ -137,7 +154,7 @@ def explain(error: sa.exc.DBAPIError, url: str) -> str:
         return f"{where} cannot be opened: is its folder there, and may you write to it?"
     if "readonly" in said:
         return f"{where} cannot be written. Check its permissions, or choose another with --home or --storage."
-    if "disk is full" in said or "disk I/O" in said:
+    if is_full(error):
         return f"the disk is full: {where} cannot be written. Free some space and type the command again."
     if "password" in said or "authentication" in said:
         return f"{where} refused the user name or password. Check both in --storage or TUNER_STORAGE."
@@ -168,18 +185,63 @@ def creation_lock(engine: Engine, url: str) -> Iterator[None]:
         yield
 
 
+def be_patient(seconds: float = PATIENT_SECONDS) -> None:
+    """From here on this process waits so long for a database that is away, as long work should."""
+    global patience
+    patience = seconds
+
+
+def behind(error: BaseException) -> BaseException:
+    """The database's own error: Optuna wraps it."""
+    return error.__cause__ if isinstance(error.__cause__, sa.exc.SQLAlchemyError) else error
+
+
+def passes(error: BaseException) -> bool:
+    """Whether an error may be gone at the next try: a lock, a cut connection, a server that starts again."""
+    error = behind(error)
+    if isinstance(error, sa.exc.TimeoutError):  # the pool's
+        return True
+    if not isinstance(error, sa.exc.DBAPIError):
+        return False
+    if is_full(error):
+        return False
+    return error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
+
+
+def is_full(error: sa.exc.DBAPIError) -> bool:
+    return any(sign in str(error.orig) for sign in ("disk is full", "disk I/O", "No space left"))
+
+
+def pause(attempt: int) -> float:
+    """Seconds to wait before the next try: longer each time, and never the same for all who wait."""
+    return random.uniform(0.5, 1.5) * min(LONGEST_PAUSE, 0.05 * 2**attempt)
+
+
 def retried(function: Callable[P, T]) -> Callable[P, T]:
-    """Try again, a little later each time, when the database is busy or a connection was cut."""
+    """Try again, a little later each time, when the database is busy, away or a connection was cut.
+
+    What fails because of a race (two rows of one key) is tried a few times only.
+    """
 
     @wraps(function)
     def persistent(*args: P.args, **kwargs: P.kwargs) -> T:
-        for attempt in range(TRIES):
+        began, told_of = time.monotonic(), False
+        for attempt in itertools.count():
             try:
-                return function(*args, **kwargs)
-            except (sa.exc.OperationalError, sa.exc.IntegrityError) as error:
-                if attempt == TRIES - 1 or "full" in str(error.orig):
+                answer = function(*args, **kwargs)
+            except Exception as error:
+                spent = time.monotonic() - began
+                is_race = isinstance(behind(error), sa.exc.IntegrityError) and attempt < TRIES
+                if not is_race and (not passes(error) or spent > patience):
                     raise
-                time.sleep(random.uniform(0.5, 1.5) * 0.05 * 2**attempt)
+                if spent > TELL_SECONDS and not told_of:
+                    told_of = True
+                    log.warning("the database is away; trying again for up to %.0f minutes", patience / 60)
+            else:
+                if told_of:
+                    log.warning("the database is back after %.0f s", time.monotonic() - began)
+                return answer
+            time.sleep(pause(attempt))
         raise AssertionError("unreachable")
 
     return persistent

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner import database, fleet, live, overview, records
+from tuner import control, database, fleet, live, overview
 from tuner.console import busy, progress_bar
 from tuner.data.datasets import data_name, swap_data
 from tuner.data.shelf import open_for
@@ -263,7 +263,7 @@ def check_again(recipes: list[Recipe], space: Space, url: str, home: Home) -> No
 
 def set_budget(engine: Engine, study_id: int, request: Request) -> None:
     """As given; else as it stands; else the default. With hours alone, trials have no limit."""
-    if request.trials is not None:
-        records.set_budget(engine, study_id, request.trials)
-    elif records.budget(engine, study_id) is None and request.hours is None:
-        records.set_budget(engine, study_id, NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)
+    asked = control.Budget(request.trials, request.hours, request.gpu_hours)
+    if not asked.is_limited and not control.budget(engine, study_id).is_limited:
+        asked = control.Budget(NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)
+    control.set_budget(engine, study_id, **vars(asked))

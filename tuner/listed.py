@@ -14,13 +14,14 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import Engine
 
 from tuner import database
+from tuner.claims import lock
 from tuner.database import retried
 from tuner.errors import TableError, first_lines, near
 from tuner.published import Table, bare
 from tuner.recipe import Recipe
-from tuner.records import claim_table, lock, study_table, trials
 from tuner.space import Draws, Space, describe, merged, where
 from tuner.study import Joined
+from tuner.tables import claim_table, study_table, trials
 from tuner.tasks import find_task
 
 KEY = "listed_as"  # the attribute by which a trial is known in its list

@@ -43,7 +43,9 @@ def begin(trial: optuna.Trial, recipe: Recipe, data: Cached, commit: str) -> Non
     trial.set_user_attr("recipe", recipe.to_json())  # last: where it stands, all of this stands
 
 
-def end(trial: optuna.Trial, outcome: Outcome, host: str, device: str, test: dict[str, float]) -> None:
+def end(
+    trial: optuna.Trial, outcome: Outcome, host: str, device: str, attempt: int, test: dict[str, float]
+) -> None:
     """Write on the trial what came out; a finished trial cannot be written on."""
     progress = outcome.progress
     trial.set_user_attr(
@@ -52,11 +54,12 @@ def end(trial: optuna.Trial, outcome: Outcome, host: str, device: str, test: dic
             "best_value": progress.best_value,
             "best_epoch": progress.best_epoch,
             "last_value": progress.last_value,
-            "epochs": progress.epoch - (outcome.end == "finished"),  # then it stands at the one after the last
+            "epochs": progress.epoch - 1,  # it stands at the one after the last
             "precision": outcome.dtype,
             "micro_batch": outcome.micro,
             "device": device,
             "host": host,
+            "attempt": attempt,
             **({"weights": progress.carried} if progress.carried else {}),
             **({"test": test} if test else {}),
         },

@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner import records
 from tuner.data.cache import Cached
 from tuner.data.datasets import swap_data
+from tuner.desk import Desk
 from tuner.errors import TrialFailed
 from tuner.recipe import Part, Recipe
 from tuner.rehearsal import reduced, rehearse
 from tuner.runs import Run
+from tuner.sampling import mix, redraw
 from tuner.space import Space, where
 from tuner.starts import wherever
-from tuner.study import Plan, mix
+from tuner.storage import Held
+from tuner.study import Plan
 from tuner.takeover import TOOK_OVER
-from tuner.train.loop import EpochReport, Outcome, train
+from tuner.train.loop import EpochReport, Outcome, Saving, train
 from tuner.train.memory import MicroBatches
 
 
@@ -30,13 +31,11 @@ from tuner.train.memory import MicroBatches
 class Joint:
     """What the worker hands to every trial."""
 
-    engine: Engine
-    worker: str
-    plan: Plan
+    desk: Desk
     device: Any
     micro_batches: MicroBatches
-    stopped: Callable[[], bool]
-    tell: Callable[..., None]  # step=, steps=, value=: for the worker's row
+    checkpoint_minutes: float | None
+    keep: Callable[[Run], None]  # what to do with each checkpoint
 
 
 def choose(space: Space | None, plan: Plan, trial: optuna.Trial) -> Recipe:
@@ -49,7 +48,7 @@ def choose(space: Space | None, plan: Plan, trial: optuna.Trial) -> Recipe:
         return Recipe.from_json(trial.user_attrs["recipe"])
     if space is None:
         raise TrialFailed("it was given without a recipe, to a study that has no space to choose one")
-    recipe = suggested(space, trial)
+    recipe = redraw(trial.study, trial, lambda again: suggested(space, again))
     recipe = replace(recipe, weights=named_in_full(recipe.weights, trial.study.study_name))
     origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
     seeded = replace(recipe, seed=mix(plan.seed, trial.study.study_name, *origin))
@@ -79,39 +78,35 @@ def suggested(space: Space, trial: optuna.Trial) -> Recipe:
     return recipe
 
 
-def run_trial(
-    joint: Joint, trial: optuna.Trial, recipe: Recipe, data: Cached, run: Run, start: Path | None
-) -> Outcome:
-    """Train a recipe, recording and reporting every epoch; prune when the study says so.
+def run_trial(joint: Joint, held: Held, recipe: Recipe, data: Cached, run: Run, start: Path | None) -> Outcome:
+    """Train a recipe, handing every epoch to the desk, which says whether to go on.
 
     `start` is the file of earlier weights to begin from.
     """
+    desk = joint.desk
 
-    def on_epoch(report: EpochReport) -> bool:
-        records.write_epoch(joint.engine, trial._trial_id, joint.worker, as_row(report))
-        joint.tell(step=report.epoch, steps=recipe.epochs, value=report.value)
-        if report.value is None:
-            return False
-        if report.epoch not in trial._cached_frozen_trial.intermediate_values:
-            trial.report(report.value, step=report.epoch)
-        if report.epoch < recipe.epochs and ("pruned_at" in trial.user_attrs or trial.should_prune()):
-            trial.set_user_attr("pruned_at", report.epoch)  # the pruner answers once: a restart must still know
-            return True
-        return False
+    def on_epoch(report: EpochReport) -> None:
+        desk.epoch(held, asdict(report), judge=report.epoch < recipe.epochs)
+        peak = max(desk.doing.get("peak_memory", 0), report.peak_memory)
+        desk.tell(step=report.epoch, steps=recipe.epochs, value=report.value, peak_memory=peak)
+
+    def on_resume(reports: list[EpochReport]) -> None:
+        """The worker that wrote the checkpoint may have died before it recorded its last epochs."""
+        for report in reports:
+            if report.epoch not in held.recorded:
+                on_epoch(report)
 
     return train(
         recipe,
-        joint.plan.goal,
+        desk.joined.plan.goal,
         data,
         run,
         device=joint.device,
         micro_batches=joint.micro_batches,
         on_epoch=on_epoch,
-        stopped=joint.stopped,
+        says=lambda: desk.says(held),
         start=start,
-        must_go_on=TOOK_OVER in trial.user_attrs,
+        must_go_on=TOOK_OVER in held.frozen.user_attrs,
+        on_resume=on_resume,
+        saving=Saving(joint.checkpoint_minutes, lambda: joint.keep(run)),
     )
-
-
-def as_row(report: EpochReport) -> dict[str, object]:
-    return asdict(report)

@@ -15,19 +15,18 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StudyError, near
 from tuner.goal import Goal
-from tuner.records import claim_table, epoch_table, studies, study_table, trials, worker_table
-
-study_attrs = sa.table("study_user_attributes", sa.column("study_id"), sa.column("key"), sa.column("value_json"))
-VALUE_TYPES = sa.Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")
-values = sa.table("trial_values", sa.column("trial_id"), sa.column("value"), sa.column("value_type", VALUE_TYPES))
-params = sa.table(
-    "trial_params",
-    sa.column("trial_id"),
-    sa.column("param_name"),
-    sa.column("param_value"),
-    sa.column("distribution_json"),
+from tuner.tables import (
+    claim_table,
+    epoch_table,
+    studies,
+    study_attrs,
+    study_table,
+    trial_attrs,
+    trial_params,
+    trial_values,
+    trials,
+    worker_table,
 )
-attrs = sa.table("trial_user_attributes", sa.column("trial_id"), sa.column("key"), sa.column("value_json"))
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 
@@ -88,6 +87,8 @@ class Worker:
     steps: int
     value: float | None
     params: dict[str, Any] | None
+    machine: str = ""
+    peak_memory: int = 0  # bytes
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,11 @@ def overview(engine: Engine, info: StudyInfo) -> Overview:
 
 def best_trial(db: Connection, info: StudyInfo) -> Trial | None:
     """The finished trial with the best value; the earlier one of two equals."""
-    order = values.c.value.desc() if info.goal.direction == "maximize" else values.c.value.asc()
+    order = trial_values.c.value.desc() if info.goal.direction == "maximize" else trial_values.c.value.asc()
     query = (
         sa.select(trials.c.trial_id)
-        .join(values, values.c.trial_id == trials.c.trial_id)
-        .where(trials.c.study_id == info.id, trials.c.state == "COMPLETE", values.c.value_type == "FINITE")
+        .join(trial_values, trial_values.c.trial_id == trials.c.trial_id)
+        .where(trials.c.study_id == info.id, trials.c.state == "COMPLETE", trial_values.c.value_type == "FINITE")
         .order_by(order, trials.c.number)
         .limit(1)
     )
@@ -198,16 +199,27 @@ def state_of(engine: Engine, info: StudyInfo, number: int) -> str | None:
 def read_trials(db: Connection, ids: list[int]) -> Iterable[Trial]:
     """These trials, in the order of their numbers."""
     rows = db.execute(
-        sa.select(trials.c.trial_id, trials.c.number, trials.c.state, values.c.value)
-        .join(values, values.c.trial_id == trials.c.trial_id, isouter=True)
+        sa.select(trials.c.trial_id, trials.c.number, trials.c.state, trial_values.c.value)
+        .join(trial_values, trial_values.c.trial_id == trials.c.trial_id, isouter=True)
         .where(trials.c.trial_id.in_(ids))
         .order_by(trials.c.number)
     ).all()
     chosen: dict[int, dict[str, Any]] = {}
-    for trial_id, name, value, kind in db.execute(sa.select(params).where(params.c.trial_id.in_(ids))):
+    for trial_id, name, value, kind in db.execute(
+        sa.select(
+            trial_params.c.trial_id,
+            trial_params.c.param_name,
+            trial_params.c.param_value,
+            trial_params.c.distribution_json,
+        ).where(trial_params.c.trial_id.in_(ids))
+    ):
         chosen.setdefault(trial_id, {})[name] = as_chosen(value, json.loads(kind))
     notes: dict[int, dict[str, Any]] = {}
-    for trial_id, key, value in db.execute(sa.select(attrs).where(attrs.c.trial_id.in_(ids))):
+    for trial_id, key, value in db.execute(
+        sa.select(trial_attrs.c.trial_id, trial_attrs.c.key, trial_attrs.c.value_json).where(
+            trial_attrs.c.trial_id.in_(ids)
+        )
+    ):
         notes.setdefault(trial_id, {})[key] = json.loads(value)
     for trial_id, number, state, value in rows:
         yield Trial(trial_id, number, state, value, chosen.get(trial_id, {}), notes.get(trial_id, {}))
@@ -235,9 +247,9 @@ def finished_ids(db: Connection, study_id: int) -> set[int]:
 def values_of(engine: Engine, study_id: int) -> list[float]:
     """The values of all completed trials."""
     query = (
-        sa.select(values.c.value)
-        .join(trials, values.c.trial_id == trials.c.trial_id)
-        .where(trials.c.study_id == study_id, trials.c.state == "COMPLETE", values.c.value_type == "FINITE")
+        sa.select(trial_values.c.value)
+        .join(trials, trial_values.c.trial_id == trials.c.trial_id)
+        .where(trials.c.study_id == study_id, trials.c.state == "COMPLETE", trial_values.c.value_type == "FINITE")
     )
     with engine.connect() as db:
         return [float(value) for value in db.scalars(query)]
@@ -248,10 +260,18 @@ def history(engine: Engine, trial_id: int) -> list[dict[str, Any]]:
     query = sa.select(epoch_table).where(epoch_table.c.trial_id == trial_id).order_by(epoch_table.c.epoch)
     with engine.connect() as db:
         rows = [dict(row) for row in db.execute(query).mappings()]
-    for row in rows:
-        row.update(row.pop("metrics"))
-        del row["trial_id"]
-    return rows
+    return [flat(row) for row in rows]
+
+
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """An epoch with its metrics beside everything else."""
+    return {name: value for name, value in row.items() if name not in ("metrics", "trial_id")} | row["metrics"]
+
+
+def recorded(engine: Engine, trial_id: int) -> set[int]:
+    """The epochs of a trial that are recorded."""
+    with engine.connect() as db:
+        return set(db.scalars(sa.select(epoch_table.c.epoch).where(epoch_table.c.trial_id == trial_id)))
 
 
 def new_epochs(db: Connection, study_id: int, seen: dict[int, int]) -> list[tuple[int, int, int, float]]:

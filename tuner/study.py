@@ -10,20 +10,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy as sa
-from alembic.script import ScriptDirectory
-from optuna.storages import RDBStorage
-from optuna.storages._cached_storage import _CachedStorage
 from sqlalchemy.engine import Engine
 
-from tuner import database, records
-from tuner.errors import SpaceChanged, StorageError, StudyError
+from tuner import claims, database
+from tuner.errors import SpaceChanged, StudyError
 from tuner.goal import Goal
 from tuner.space import Draws, describe
+from tuner.storage import open_storage
 
 FIRST_RUNG = 1  # epochs: every trial is judged after its first one,
 REDUCTION = 3  # then after 3, 9, 27, 81: at each rung the better third goes on
@@ -68,59 +64,6 @@ class Joined:
         return self.study._study_id
 
 
-def open_storage(url: str) -> tuple[optuna.storages.BaseStorage, Engine]:
-    """Optuna's storage on `url` and its engine; tables are created once, under a lock.
-
-    The trial cache is put on by hand: `get_storage` would open a second pool without our settings.
-    """
-    engine = database.reach(url)
-    try:
-        with database.told(url), database.creation_lock(engine, url):
-            database.refuse_strangers(engine, url)
-            refuse_versions(engine, url)
-            rdb = open_rdb(url)
-            records.create(engine)
-    finally:
-        engine.dispose()
-    database.set_up(rdb.engine)
-    rdb.engine.dispose()  # so that every connection from here on has the settings
-    return _CachedStorage(rdb), rdb.engine
-
-
-def open_rdb(url: str) -> RDBStorage:
-    """Optuna's storage; braces in a URL would be filled in as a template."""
-    parsed = database.parse(url)
-    plain = parsed.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    try:
-        return RDBStorage(plain, engine_kwargs=database.engine_options(parsed))
-    except optuna.exceptions.StorageInternalError as error:
-        raise error.__cause__ or error from None
-
-
-def refuse_versions(engine: Engine, url: str) -> None:
-    """The schema must be this Optuna's, and is looked at before Optuna adds the tables it misses."""
-    tables = sa.inspect(engine).get_table_names()
-    if "alembic_version" not in tables or "version_info" not in tables:
-        return
-    with engine.connect() as db:
-        found = db.scalar(sa.text("SELECT version_num FROM alembic_version"))
-        made_by = db.scalar(sa.text("SELECT library_version FROM version_info"))
-    folder = Path(optuna.storages.__file__).parent / "_rdb" / "alembic"
-    known = [revision.revision for revision in ScriptDirectory(str(folder)).walk_revisions()]  # newest first
-    if found is None or found == known[0]:
-        return
-    here = f"{database.shown(url)} was set up by Optuna {made_by} (schema {found}); this is {optuna.__version__}"
-    if found in known:
-        raise StorageError(
-            f"{here} (schema {known[0]}). Nothing was changed. Give tuner a new database, or keep a copy of this "
-            "one and bring it up to date: optuna storage upgrade --storage URL"
-        )
-    raise StorageError(
-        f"{here}, which does not know that schema: a newer Optuna made it, or another program shares the "
-        "database. Nothing was changed. Install that Optuna, or give tuner a database of its own."
-    )
-
-
 def join(url: str, name: str, plan: Plan) -> Joined:
     """Create the study or join it, after comparing what it is of. One at a time, so that it is created whole."""
     storage, engine = open_storage(url)
@@ -131,7 +74,7 @@ def join(url: str, name: str, plan: Plan) -> Joined:
         except optuna.exceptions.DuplicatedStudyError:
             study = optuna.load_study(study_name=name, storage=storage)
             is_new = not study.user_attrs and not study.get_trials(deepcopy=False)  # its creator was killed
-        records.open_study(engine, study._study_id, is_new)
+        claims.open_study(engine, study._study_id, is_new)
         if is_new:
             plan = replace(plan, key=uuid.uuid4().hex[:6])
             write_plan(study, plan)

@@ -10,10 +10,11 @@ import optuna
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from tuner.claims import check_owner
 from tuner.database import retried
 from tuner.errors import FilesError
-from tuner.records import check_owner, epoch_table, studies, trials
 from tuner.runs import Home, Run
+from tuner.tables import epoch_table, studies, trials
 from tuner.train.checkpoint import write_aside
 
 GOES_ON_FROM = "goes_on_from"  # the attribute of a trial that names the earlier one

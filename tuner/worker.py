@@ -17,47 +17,49 @@ import sys
 import threading
 import traceback
 import uuid
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
 import optuna
-import psutil
-from optuna.trial import TrialState
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
-from tuner import database, notes, objective, overview, records
+from tuner import claims, database, gpus, keeper, notes, objective, overview
+from tuner.claims import WorkerUnknown
 from tuner.console import log_to_stderr
 from tuner.data.cache import Cached
 from tuner.data.shelf import Shelf
 from tuner.data.survey import Progress
+from tuner.desk import Desk, Terms
 from tuner.errors import (
     DataError,
     FilesError,
     PartError,
     SpaceChanged,
     StorageError,
-    StudyError,
     TrialFailed,
     TrialLost,
     TunerError,
     writing,
 )
-from tuner.orders import Orders, digest
+from tuner.orders import GIVEN_UP, GPU_FAILED, Orders, digest
 from tuner.recipe import Recipe
 from tuner.runs import Home, Run, commit_of
+from tuner.sampling import pruner, sampler
 from tuner.space import Space, load_space
 from tuner.starts import find_start
-from tuner.study import Joined, pruner, rejoin, sampler
+from tuner.storage import Held
+from tuner.study import Joined, rejoin
 from tuner.takeover import has_run, take_over
 from tuner.train.loop import Outcome, evaluate
 from tuner.train.memory import MicroBatches, keep_pages, release
 from tuner.train.precision import device_name, find_device, keep_to
+from tuner.watch import born, machine
 
-BEAT_SECONDS = 1.0
-GIVEN_UP = 75  # exit code: start another worker in this seat
+SETTLE_SECONDS = 60.0  # how long the end of a trial waits for its files to be in the artifact store,
+HURRY_SECONDS = 5.0  # and a trial that is put back: whoever is told to end has often ten seconds to live
 log = logging.getLogger("tuner")
 
 
@@ -65,8 +67,12 @@ class Stopped(Exception):
     """Told to stop before the training began."""
 
 
-class GivenUp(Exception):
-    """This worker was silent for so long that its row was removed: a new one must take its place."""
+class GpuFailed(Exception):
+    """The GPU is broken: no trial is to blame, and no worker should begin there again."""
+
+
+class Poisoned(Exception):
+    """After this error the process cannot use its GPU any more: another one must take its place."""
 
 
 class Worker:
@@ -78,183 +84,150 @@ class Worker:
         self.space: Space | None = the_same_space(orders)
         self.joined: Joined = rejoin(orders.storage, orders.study)
         self.engine: Engine = self.joined.engine
-        self.name = uuid.uuid4().hex[:12]
         self.warm = False  # after the first trial
         self.device = find_device()
+        if orders.gpu and self.device.type == "cpu" and gpus.has_driver():
+            raise GpuFailed(f"GPU {orders.gpu} does not answer")  # else it would train on the processor, silently
         self.commit = commit_of(self.space.path) if self.space else ""
         self.shelf = Shelf(self.home.cache, orders.cache_gb, self.progress)
-        self.doing: dict[str, Any] = {"state": "starting", "number": None, "step": 0, "steps": 0, "value": None}
+        self.keeper = keeper.Keeper(self.home)
+        terms = Terms(orders.lease, orders.hang, orders.gpu_share)
+        self.desk = Desk(self.joined, self.row(), terms, stop.is_set)
         self.joint = objective.Joint(
-            engine=self.engine,
-            worker=self.name,
-            plan=self.joined.plan,
+            desk=self.desk,
             device=self.device,
             micro_batches=MicroBatches(self.home.micro_batches),
-            stopped=stop.is_set,
-            tell=self.tell,
+            checkpoint_minutes=orders.checkpoint_minutes,
+            keep=self.keeper.keep,
         )
 
-    def tell(self, **doing: Any) -> None:
-        """Change what the next beat will say."""
-        self.doing = {**self.doing, **doing}
+    def row(self) -> dict[str, Any]:
+        """Who this is."""
+        return {
+            "worker": self.orders.worker or uuid.uuid4().hex[:12],
+            "host": socket.gethostname(),
+            "machine": machine(),
+            "pid": os.getpid(),
+            "born": born(os.getpid()),
+            "device": device_name(self.device),
+            "version": version("tuner"),
+        }
 
     def work(self) -> None:
         """Trials, one after the other. Whatever ends this, the trial in hand is put back."""
-        ordinal = records.enter(self.engine, self.joined.id, self.row())
         study = self.joined.study
-        study.sampler, study.pruner = sampler(self.joined.plan, ordinal), pruner(self.joined.plan)
-        beating = threading.Thread(target=self.beat, daemon=True)
-        beating.start()
-        try:
-            while not self.stop.is_set():
-                trial = self.take()
-                if trial is None:
-                    break
-                self.one(trial)
-                if not self.warm:
-                    self.warm = True
-                    gc.freeze()  # what the first trial imported: a look at it costs 0.1 s a trial
-        finally:
-            gc.unfreeze()  # libraries complain at the end of the process about what is never freed
-            self.stop.set()
-            beating.join(timeout=5)
-            with suppress(SQLAlchemyError):  # a database that is gone or full: whoever comes next puts it back
-                records.release(self.engine, self.name, died=False)
-
-    def row(self) -> dict[str, Any]:
-        return {
-            "worker": self.name,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "born": psutil.Process().create_time(),
-            "device": device_name(self.device),
-            **self.doing,
-        }
-
-    def beat(self) -> None:
-        """Write this worker's row on a clock, until it stops."""
-        while not self.stop.wait(BEAT_SECONDS):
-            with suppress(Exception):  # a database away for a while is training's to meet, not the clock's
-                records.beat(self.engine, self.name, self.doing)
-
-    def take(self) -> optuna.Trial | None:
-        """A trial that was put back, or the next of the budget; None when there is nothing to do."""
-        try:
-            with self.told():
-                return self.take_told()
-        except TrialLost as lost:
-            raise GivenUp from lost
-
-    def take_told(self) -> optuna.Trial | None:
-        self.look_round()
-        trial_id = records.take_put_back(self.engine, self.joined.id, self.name)
-        if trial_id is None:
-            trial_id = self.take_new()
-        if trial_id is None:
-            return None
-        study = self.joined.study
-        study._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
-        study._thread_local.cached_all_trials = None  # as Study.ask does: the sampler must see today's trials
-        return optuna.Trial(study, trial_id)
-
-    def look_round(self) -> None:
-        """Whether study and worker still are what they were: both can go while a trial is trained."""
-        if not records.exists(self.engine, self.joined.id, self.orders.study):
-            raise StudyError(f"study '{self.orders.study}' was deleted meanwhile; nothing is left to do.")
-        if not records.is_known(self.engine, self.name):
-            raise GivenUp
-        records.forget_deleted(self.engine, self.name)
+        with self.told(), self.desk as desk:
+            study.sampler, study.pruner = sampler(self.joined.plan, desk.ordinal), pruner(self.joined.plan)
+            try:
+                while held := desk.take():
+                    self.one(held)
+                    if not self.warm:
+                        self.warm = True
+                        gc.freeze()  # what the first trial imported: a look at it costs 0.1 s a trial
+            finally:
+                gc.unfreeze()  # libraries complain at the end of the process about what is never freed
 
     def told(self) -> AbstractContextManager[None]:
         """The database's errors in plain words."""
         return database.told(self.orders.storage)
 
-    def take_new(self) -> int | None:
-        """Claim a slot and bind a waiting trial to it, one that was enqueued or, outside lists, a fresh one.
-
-        A fresh trial is created WAITING, so that a worker killed between two of these lines leaves
-        nothing running that nobody runs.
-        """
-        claim = records.claim_slot(self.engine, self.joined.id, self.name)
-        if claim is None:
-            return None
-        storage, study_id = self.joined.study._storage, self.joined.id
-        waiting = [t._trial_id for t in storage.get_all_trials(study_id, False, (TrialState.WAITING,))]
-        taken = records.bound(self.engine, study_id, waiting)
-        for trial_id in [t for t in waiting if t not in taken]:
-            if records.bind(self.engine, claim, trial_id):
-                return trial_id
-        if self.joined.plan.listed:
-            records.give_back(self.engine, claim)
-            return None
-        fresh = optuna.trial.create_trial(state=TrialState.WAITING)
-        while not records.bind(self.engine, claim, trial_id := storage.create_new_trial(study_id, fresh)):
-            pass  # another worker saw it waiting and was quicker
-        return trial_id
-
-    def one(self, trial: optuna.Trial) -> None:
+    def one(self, held: Held) -> None:
         """One trial from its suggestion to its result, and clean up after it."""
-        run = self.home.run(self.orders.study, self.joined.plan.key, trial.number)
-        if not has_run(trial):
-            run.clear()  # of a deleted trial that had the same number
+        trial = self.desk.trial(held)
+        run = None
         try:
-            with self.told():
-                self.attempt(trial, run.make())
+            run = self.begin(trial, held)
+            self.attempt(trial, held, run)
         except Stopped:
-            log.info("trial %d: stopped before its first step, put back", trial.number)
+            log.info("trial %d: stopped before its first step, put back", held.number)
+            self.desk.put_back(held)
         except TrialLost as lost:
-            log.info("trial %d: dropped, %s", trial.number, lost)
+            self.drop(held, str(lost))
         except TrialFailed as failed:
-            self.fail(trial, run, str(failed))
+            self.fail(trial, held, run, str(failed))
         except (StorageError, FilesError, DataError):
-            raise  # the disk, the database, the data: not this trial's fault, it is put back
-        except Exception:
-            with self.told():
-                why = records.is_lost(self.engine, trial._trial_id, self.name)
-            if not why:
-                self.fail(trial, run, traceback.format_exc())
-                raise
-            log.info("trial %d: dropped, %s", trial.number, why)  # Optuna refused to write on it
-        finally:
-            self.tell(state="idle", number=None, step=0, steps=0, value=None, params=None)
+            if why := self.lost(held):
+                self.drop(held, why)
+            else:
+                raise  # the disk, the database, the data: not this trial's fault, it is put back
+        except WorkerUnknown:
+            raise
+        except Exception as error:
+            self.broken(trial, held, run, error)
         release(self.device)  # a pruned or failed trial's model hangs in a cycle until then
 
-    def attempt(self, trial: optuna.Trial, run: Run) -> None:
-        died = records.deaths(self.engine, trial._trial_id)
-        if died >= records.MOST_DEATHS:
-            raise TrialFailed(f"set aside: {died} workers died while they trained it")
-        take_over(trial, self.engine, self.name, self.home, run)
+    def begin(self, trial: optuna.Trial, held: Held) -> Run:
+        """The folder of this attempt, with what the one before left."""
+        study, key = self.orders.study, self.joined.plan.key
+        return self.keeper.begin(study, key, held.number, held.attempt, fresh=not has_run(trial))
+
+    def broken(self, trial: optuna.Trial, held: Held, run: Run | None, error: Exception) -> None:
+        """An error that no one foresaw: the GPU's, one that poisons it, or a bug, which is told loudly."""
+        if why := self.lost(held):
+            return self.drop(held, why)  # whoever has it now may have taken its folder away
+        if gpus.is_broken(error):
+            raise GpuFailed(str(error).splitlines()[0]) from error
+        self.fail(trial, held, run, traceback.format_exc())
+        if gpus.poisons(error):
+            raise Poisoned from error
+        raise error
+
+    def lost(self, held: Held) -> str:
+        """Why a trial is this worker's no more, asked now; '' if it still is."""
+        try:
+            claims.still_mine(self.engine, held.id, self.desk.name)
+        except TrialLost as lost:
+            return str(lost)
+        return ""
+
+    def drop(self, held: Held, why: str) -> None:
+        log.info("trial %d: dropped, %s", held.number, why)
+        self.desk.drop(held)
+
+    def attempt(self, trial: optuna.Trial, held: Held, run: Run) -> None:
+        if held.deaths >= claims.MOST_DEATHS:
+            raise TrialFailed(f"set aside: {held.deaths} workers died while they trained it, or hung")
+        take_over(trial, self.engine, self.desk.name, self.home, run)
+        held.recorded = overview.recorded(self.engine, held.id) if held.attempt > 1 or has_run(trial) else set()
         recipe = objective.choose(self.space, self.joined.plan, trial)
-        self.tell(state="preparing", number=trial.number, steps=recipe.epochs, params=trial.params)
+        self.desk.tell(number=held.number, steps=recipe.epochs, params=trial.params)
         data = self.shelf.data_for(recipe)
         recipe = replace(recipe, classes=data.classes)
         start = self.find_start(recipe, run)
         notes.begin(trial, recipe, data, self.commit)
-        self.tell(state="training", step=0, steps=recipe.epochs)
-        outcome = objective.run_trial(self.joint, trial, recipe, data, run, start)
+        self.desk.chosen(held)
+        self.desk.tell(state="training", step=0, steps=recipe.epochs)
+        outcome = objective.run_trial(self.joint, held, recipe, data, run, start)
         if outcome.end == "stopped":
-            log.info("trial %d: stopped at epoch %d, put back", trial.number, outcome.progress.epoch)
-            return
-        self.finish(trial, recipe, data, run, outcome)
+            log.info("trial %d: stopped at epoch %d, put back", held.number, outcome.progress.epoch)
+            self.keeper.settle(run, HURRY_SECONDS)
+            return self.desk.put_back(held)
+        self.finish(trial, held, recipe, data, run, outcome)
 
-    def finish(self, trial: optuna.Trial, recipe: Recipe, data: Cached, run: Run, outcome: Outcome) -> None:
+    def finish(
+        self, trial: optuna.Trial, held: Held, recipe: Recipe, data: Cached, run: Run, outcome: Outcome
+    ) -> None:
         """Pictures, notes and artifacts first: a finished trial cannot be written on."""
         asked = "row" in trial.user_attrs and outcome.end == "finished"
         test = self.test_scores(recipe, run) if asked else {}
-        rows = overview.history(self.engine, trial._trial_id)
-        with writing(run.folder):
-            notes.pictures(trial, recipe, self.joined.plan.goal, rows, data, run, outcome, self.home.artifacts)
-        notes.end(trial, outcome, socket.gethostname(), device_name(self.device), test)
-        records.still_mine(self.engine, trial._trial_id, self.name)
+        progress, goal = outcome.progress, self.joined.plan.goal
+        rows = [overview.flat(report) for report in progress.history]
+        if rows:
+            with writing(run.folder):
+                notes.pictures(trial, recipe, goal, rows, data, run, outcome, self.home.artifacts)
+        notes.end(trial, outcome, socket.gethostname(), device_name(self.device), held.attempt, test)
+        notes.describe(trial, recipe, goal, rows, progress.best_epoch)
+        self.keeper.keep(run)
+        self.keeper.settle(run, SETTLE_SECONDS)
         if outcome.end == "pruned":
-            self.joined.study.tell(trial, state=TrialState.PRUNED)
-            run.drop_weights()
+            if held.wanted == "stop":
+                trial.set_user_attr("stopped", "by hand")
+            self.desk.end(held, "PRUNED", done=lambda: self.keeper.finish(run, weights=False))
         else:
-            self.joined.study.tell(trial, outcome.progress.best_value)
-            run.drop_previous()
-        notes.describe(trial, recipe, self.joined.plan.goal, rows, outcome.progress.best_epoch)
-        log.info("trial %d: %s, best %s at epoch %d", trial.number, outcome.end,
-                 outcome.progress.best_value, outcome.progress.best_epoch)  # fmt: skip
+            done = lambda: self.keeper.finish(run, weights=True)  # noqa: E731
+            self.desk.end(held, "COMPLETE", progress.best_value, done)
+        log.info("trial %d: %s, best %s at epoch %d", held.number, outcome.end,
+                 progress.best_value, progress.best_epoch)  # fmt: skip
 
     def find_start(self, recipe: Recipe, run: Run) -> Path | None:
         """The file of earlier weights that a recipe begins from; a missing one fails the trial alone.
@@ -274,27 +247,24 @@ class Worker:
         data, shares = self.shelf.test_for(recipe), self.shelf.data_for(recipe).shares
         if data is None:
             return {}
-        return evaluate(recipe, data, run.best, self.device, self.joint.micro_batches, shares).metrics
+        return evaluate(
+            recipe, data, run.best, self.device, self.joint.micro_batches, shares, alive=self.desk.tell
+        ).metrics
 
-    def fail(self, trial: optuna.Trial, run: Run, reason: str) -> None:
+    def fail(self, trial: optuna.Trial, held: Held, run: Run | None, reason: str) -> None:
         """End a trial as failed, with the reason on it."""
-        with self.told():
-            if why := records.is_lost(self.engine, trial._trial_id, self.name):
-                log.info("trial %d: dropped, %s", trial.number, why)
-                return
-            log.warning("trial %d failed: %s", trial.number, reason)
-            trial.set_user_attr("failure", reason)
-            notes.describe_failure(trial, reason)
-            self.joined.study.tell(trial, state=TrialState.FAIL)
-            run.drop_weights()
+        log.warning("trial %d failed: %s", held.number, reason)
+        trial.set_user_attr("failure", reason)
+        notes.describe_failure(trial, reason)
+        self.desk.end(held, "FAIL", done=lambda: self.keeper.finish(run, weights=False) if run else None)
 
     def progress(self, state: str) -> Progress:
         """Tell how far the reading of data is; a stop is obeyed there too."""
 
         def tell(done: int, of: int) -> None:
-            if self.stop.is_set():
+            self.desk.tell(state=state, step=done, steps=of)
+            if self.desk.held and self.desk.says(self.desk.held) == "stopped":
                 raise Stopped
-            self.tell(state=state, step=done, steps=of)
 
         return tell
 
@@ -350,10 +320,14 @@ def main() -> int:
     threading.Thread(target=watch_parent, args=(stop,), daemon=True).start()
     try:
         settle(orders)
+        database.be_patient()
         Worker(orders, stop).work()
-    except GivenUp:
-        log.info("silent for too long: a new worker takes over")
+    except (WorkerUnknown, Poisoned):
+        log.info("a new worker takes over")
         return GIVEN_UP
+    except GpuFailed as error:
+        print(json.dumps({"error": str(error)}), file=answer, flush=True)
+        return GPU_FAILED
     except TunerError as error:
         print(json.dumps({"error": str(error)}), file=answer, flush=True)
         return 2

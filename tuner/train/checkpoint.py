@@ -16,7 +16,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from tuner.errors import writing
-from tuner.runs import Run
+from tuner.runs import MARK, Run
 
 VERSION = 1
 
@@ -51,14 +51,18 @@ def save(run: Run, state: dict[str, Any]) -> None:
 
     def write(aside: Path) -> None:
         torch.save({"version": VERSION, "random": random_states(), **state}, aside)
-        if run.checkpoint.exists():
-            run.checkpoint.replace(run.previous)
+        run.turn()
 
     write_aside(run.checkpoint, write)
 
 
-def load(run: Run, device: torch.device) -> dict[str, Any] | None:
-    """The newest readable checkpoint, or None. Nothing is unpickled but tensors and plain values."""
+def load(
+    run: Run, device: torch.device, has_best: Callable[[dict[str, Any]], bool] = lambda state: True
+) -> dict[str, Any] | None:
+    """The newest readable checkpoint whose best weights are there, or None.
+
+    Nothing is unpickled but tensors and plain values.
+    """
     for path in (run.checkpoint, run.previous):
         try:
             with ZipFile(path) as archive:
@@ -67,7 +71,7 @@ def load(run: Run, device: torch.device) -> dict[str, Any] | None:
             state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         except Exception:
             continue  # missing, cut short or altered: the one before will do
-        if isinstance(state, dict) and state.get("version") == VERSION:
+        if isinstance(state, dict) and state.get("version") == VERSION and has_best(state):
             return state
     return None
 
@@ -101,8 +105,9 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    write_aside(path, lambda aside: save_model(model, str(aside)))
+def save_weights(model: nn.Module, path: Path, mark: str = "") -> None:
+    """Write the weights; the mark stands in the file's head."""
+    write_aside(path, lambda aside: save_model(model, str(aside), {MARK: mark}))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -7,9 +7,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from tuner.train.weights import begin_from
 
 log = logging.getLogger("tuner")
 NUM_SAMPLES = 6  # validation images whose prediction is kept at the best epoch
+
+
+Says = Callable[[], Literal["", "stopped", "pruned"]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,31 @@ class Progress:
     carried: str = ""  # what came over from earlier weights
     totals: dict[str, Any] | None = None  # of the epoch under way
     spent: float = 0.0  # seconds of the epoch under way before an interruption
+    history: list[dict[str, Any]] = field(default_factory=list)  # every finished epoch's report
+
+    @property
+    def mark(self) -> str:
+        """What the weights of the best epoch so far are marked with."""
+        return f"{self.best_epoch} {self.best_value!r}"
+
+
+@dataclass
+class Saving:
+    """When to write checkpoints: after every epoch, or every so many minutes, within epochs too."""
+
+    minutes: float | None = None
+    kept: Callable[[], None] = lambda: None  # told of each that was written
+    last: float = field(default_factory=time.monotonic)
+
+    def is_due(self, between: bool = False) -> bool:
+        """Whether to save now, `between` two epochs or within one."""
+        if self.minutes is None:
+            return between
+        return time.monotonic() - self.last >= 60 * self.minutes
+
+    def saved(self) -> None:
+        self.last = time.monotonic()
+        self.kept()
 
 
 @dataclass(frozen=True)
@@ -79,16 +107,19 @@ def train(
     *,
     device: torch.device,
     micro_batches: memory.MicroBatches,
-    on_epoch: Callable[[EpochReport], bool],
-    stopped: Callable[[], bool] = lambda: False,
+    on_epoch: Callable[[EpochReport], None],
+    says: Says = lambda: "",
     start: Path | None = None,
     must_go_on: bool = False,
+    on_resume: Callable[[list[EpochReport]], None] = lambda reports: None,
+    saving: Saving | None = None,
 ) -> Outcome:
-    """Train from scratch or from the run's checkpoint. `on_epoch` may answer True: prune here.
+    """Train from scratch or from the run's checkpoint, telling `on_epoch` of every epoch.
 
-    `stopped` is asked before every step; then all is saved and the outcome is "stopped". `start` is the file
-    of the recipe's `weights`, where they are neither ImageNet's nor none. With `must_go_on`, a checkpoint that
-    cannot be gone on from fails the trial.
+    `says` is asked before every step: "" is to go on, "stopped" to save all and end, "pruned" to end with what
+    there is. Whatever it raises ends the training as it stands. `start` is the file of the recipe's `weights`,
+    where they are neither ImageNet's nor none. With `must_go_on`, a checkpoint that cannot be gone on from fails
+    the trial. `on_resume` gets the epochs that the checkpoint holds: not all may have been recorded.
     """
     batches = batches_of(recipe, data, device)
     memory.reset_peak(device)
@@ -96,7 +127,9 @@ def train(
         trainer = Trainer(recipe, device, micro_batches, lambda: data.shares())
         trainer.origin = origin(recipe, data)
         progress = resume(trainer, run, start, must_go_on)
-        end = epochs(trainer, batches, progress, goal, run, on_epoch, stopped)
+        on_resume([EpochReport(**report) for report in progress.history])
+        work = Work(trainer, batches, progress, goal, run, says, saving or Saving())
+        end = epochs(work, on_epoch)
     return Outcome(end, progress, str(trainer.dtype).removeprefix("torch."), trainer.micro)
 
 
@@ -116,60 +149,63 @@ def origin(recipe: Recipe, data: Cached) -> str:
     return f"{data.fingerprint} {json.dumps(recipe.lasting(0).to_json(), sort_keys=True)}"
 
 
-def epochs(
-    trainer: Trainer,
-    batches: Batches,
-    progress: Progress,
-    goal: Goal,
-    run: Run,
-    on_epoch: Callable[[EpochReport], bool],
-    stopped: Callable[[], bool],
-) -> str:
-    """Epoch after epoch, a checkpoint after each; how it ended."""
-    while progress.epoch <= trainer.recipe.epochs:
-        report = one_epoch(trainer, batches, progress, goal, run, stopped)
-        if report is None:
-            return "stopped"
-        if on_epoch(report):
-            return "pruned"
+@dataclass
+class Work:
+    """One training under way."""
+
+    trainer: Trainer
+    batches: Batches
+    progress: Progress
+    goal: Goal
+    run: Run
+    says: Says
+    saving: Saving
+
+
+def epochs(work: Work, on_epoch: Callable[[EpochReport], None]) -> str:
+    """Epoch after epoch, with checkpoints; how it ended."""
+    progress, last = work.progress, work.trainer.recipe.epochs
+    while progress.epoch <= last:
+        report = one_epoch(work)
+        if isinstance(report, str):
+            return report
+        progress.history.append(asdict(report))
+        on_epoch(report)
         progress.epoch, progress.step, progress.totals, progress.spent = progress.epoch + 1, 0, None, 0.0
-        save(trainer, progress, run)
+        if progress.epoch > last or work.saving.is_due(between=True):
+            save(work)
     return "finished"
 
 
-def one_epoch(
-    trainer: Trainer,
-    batches: Batches,
-    progress: Progress,
-    goal: Goal,
-    run: Run,
-    stopped: Callable[[], bool],
-) -> EpochReport | None:
-    """One epoch from where it stands; None when it was stopped, with all saved."""
+def one_epoch(work: Work) -> EpochReport | str:
+    """One epoch from where it stands, or why it was left: "stopped", with all saved, or "pruned"."""
+    trainer, progress = work.trainer, work.progress
     began = time.perf_counter() - progress.spent
     trainer.enter(progress.epoch)
     totals = Totals(trainer.task, trainer.device, trainer.recipe.classes)
     if progress.totals:
         totals.restore(progress.totals)
     trainer.begin_training()
-    for images, targets in batches.train(progress.epoch, progress.step):
-        if stopped():
-            interrupted(trainer, progress, totals, began, run)
-            return None
+    for images, targets in work.batches.train(progress.epoch, progress.step):
+        if said := work.says():
+            return left(work, said, totals, began)
+        if work.saving.is_due():
+            save_within(work, totals, began)
         trainer.step(images, targets, totals)
         progress.step += 1
-    scored = validate(trainer, batches, stopped) if is_validated(trainer.recipe, progress.epoch) else NOTHING
-    if scored is None:
-        interrupted(trainer, progress, totals, began, run)
-        return None
+    scored = (
+        validate(trainer, work.batches, work.says) if is_validated(trainer.recipe, progress.epoch) else NOTHING
+    )
+    if isinstance(scored, str):
+        return left(work, scored, totals, began)
     metrics = totals.scores("train") | scored.metrics
     seconds = time.perf_counter() - began
     check_finite(trainer.recipe, progress.epoch, metrics)
     lr = float(trainer.optimizer.param_groups[0]["lr"])  # the one this epoch was trained with
     advance(trainer.schedule, metrics.get("val_loss"))
-    value = metrics.get(f"val_{goal.metric}")
+    value = metrics.get(f"val_{work.goal.metric}")
     if value is not None:
-        keep_best(trainer, progress, goal, value, scored, run)
+        keep_best(work, value, scored)
     seen = totals.images + scored.images
     return EpochReport(
         epoch=progress.epoch,
@@ -202,16 +238,16 @@ NOTHING = Scored({})
 
 @torch.inference_mode()
 def validate(
-    trainer: Trainer, batches: Batches, stopped: Callable[[], bool] = lambda: False, prefix: str = "val"
-) -> Scored | None:
-    """Score the validation split; None when stopped."""
+    trainer: Trainer, batches: Batches, says: Says = lambda: "", prefix: str = "val"
+) -> Scored | Literal["stopped", "pruned"]:
+    """Score the validation split, or why it was left."""
     trainer.model.eval()
     totals = Totals(trainer.task, trainer.device, trainer.recipe.classes, full=True)
     guess = locate("guess", {}, trainer.task.guess)
     wanted, kept, seen = set(sample_positions(len(batches.data.val))), [], 0
     for images, targets in batches.val():
-        if stopped():
-            return None
+        if said := says():
+            return said
         for loss, logits, target in trainer.validate(images, targets):
             totals.add(loss, logits, target)
             here = [at for at in range(len(logits)) if seen + at in wanted]
@@ -229,17 +265,23 @@ def evaluate(
     device: torch.device,
     micro_batches: memory.MicroBatches,
     shares: Callable[[], Sequence[float]],
+    alive: Callable[[], object] = lambda: None,
 ) -> Scored:
     """Score saved weights on a split that is given as the validation split of `data`.
 
     `shares` are those of the classes in the training split: the loss is to be the one that was trained with.
+    `alive` is called for each batch.
     """
     with memory.told(recipe):
         trainer = Trainer(recipe, device, micro_batches, shares)
         checkpoint.load_weights(trainer.model, weights)
-        scored = validate(trainer, batches_of(recipe, data, device), prefix="test")
-    assert scored is not None  # nobody stops it
+        scored = validate(trainer, batches_of(recipe, data, device), lambda: nothing(alive()), prefix="test")
+    assert not isinstance(scored, str)  # nobody stops it
     return Scored(unprefixed(scored.metrics), scored.samples, scored.confusion, scored.images)
+
+
+def nothing(_: object) -> Literal[""]:
+    return ""
 
 
 def unprefixed(metrics: dict[str, float]) -> dict[str, float]:
@@ -251,18 +293,19 @@ def sample_positions(number: int) -> list[int]:
     return sorted({int(at) for at in np.linspace(0, number - 1, min(number, NUM_SAMPLES))})
 
 
-def keep_best(trainer: Trainer, progress: Progress, goal: Goal, value: float, scored: Scored, run: Run) -> None:
+def keep_best(work: Work, value: float, scored: Scored) -> None:
     """Keep the weights and predictions of the best epoch so far, of the stage at hand.
 
     A stage is judged by what it gives: were it measured against the one before, no second stage could ever
     come out worse than the first.
     """
+    trainer, progress = work.trainer, work.progress
     progress.last_value = value
     is_first = not progress.best_epoch or trainer.stage_of(progress.best_epoch) != trainer.stage
-    if is_first or goal.better(value, progress.best_value):
+    if is_first or work.goal.better(value, progress.best_value):
         progress.best_value, progress.best_epoch = value, progress.epoch
         progress.samples, progress.confusion = scored.samples, scored.confusion
-        checkpoint.save_weights(trainer.model, run.best)
+        checkpoint.save_weights(trainer.model, work.run.best, progress.mark)
 
 
 def check_finite(recipe: Recipe, epoch: int, metrics: dict[str, float]) -> None:
@@ -275,19 +318,33 @@ def check_finite(recipe: Recipe, epoch: int, metrics: dict[str, float]) -> None:
             )
 
 
-def interrupted(trainer: Trainer, progress: Progress, totals: Totals, began: float, run: Run) -> None:
+def left(work: Work, said: str, totals: Totals, began: float) -> str:
+    """Leave in the middle of an epoch: a trial that goes on later is saved."""
+    if said == "stopped":
+        save_within(work, totals, began)
+    return said
+
+
+def save_within(work: Work, totals: Totals, began: float) -> None:
     """Save in the middle of an epoch."""
-    progress.totals, progress.spent = totals.state(), time.perf_counter() - began
-    save(trainer, progress, run)
+    work.progress.totals, work.progress.spent = totals.state(), time.perf_counter() - began
+    save(work)
 
 
-def save(trainer: Trainer, progress: Progress, run: Run) -> None:
-    checkpoint.save(run, {**trainer.state(), "origin": trainer.origin, "progress": vars(progress).copy()})
+def save(work: Work) -> None:
+    trainer, progress = work.trainer, work.progress
+    checkpoint.save(work.run, {**trainer.state(), "origin": trainer.origin, "progress": vars(progress).copy()})
+    work.saving.saved()
+
+
+def has_best(run: Run, progress: Progress) -> bool:
+    """Whether the best weights of a checkpoint are there; there may be newer ones beside it."""
+    return not progress.best_epoch or run.find_best(progress.mark)
 
 
 def resume(trainer: Trainer, run: Run, start: Path | None, must_go_on: bool) -> Progress:
     """Continue from the run's checkpoint, or begin."""
-    state = checkpoint.load(run, trainer.device)
+    state = checkpoint.load(run, trainer.device, lambda state: has_best(run, Progress(**state["progress"])))
     if state and state.get("origin") == trainer.origin:
         trainer.restore(state)
         return Progress(**state["progress"])

@@ -1,0 +1,233 @@
+"""Optuna's storage as we use it: patient, cached, and with the worker's own trial held in memory."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Container, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from alembic.script import ScriptDirectory
+from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
+from optuna.storages import RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import Engine
+
+from tuner import database, tables
+from tuner.database import retried
+from tuner.errors import StorageError
+from tuner.pages import Page
+
+
+class PatientStorage(RDBStorage):
+    """Optuna's storage, which waits for a database that is away."""
+
+
+WAITING = (
+    *("create_new_study", "delete_study", "get_all_studies", "get_study_id_from_name", "get_study_name_from_id"),
+    *("get_study_directions", "get_study_user_attrs", "get_study_system_attrs"),
+    *("set_study_user_attr", "set_study_system_attr"),
+    *("get_trial", "get_all_trials", "_get_trials", "_create_new_trial", "_get_best_trial_id"),
+    *("set_trial_param", "_set_trial_param", "set_trial_state_values", "set_trial_intermediate_value"),
+    *("set_trial_user_attr", "set_trial_system_attr"),
+)
+for method in WAITING:
+    setattr(PatientStorage, method, retried(getattr(RDBStorage, method)))
+
+
+class Held:
+    """A trial in the hands of this worker: all of it in memory, and the page of what is not written yet."""
+
+    def __init__(self, frozen: FrozenTrial, attempt: int, deaths: int, wanted: str) -> None:
+        self.frozen, self.attempt, self.deaths = frozen, attempt, deaths
+        self.page = Page()
+        self.lock = threading.Lock()
+        self.wanted = wanted  # "stop": a person wants it ended
+        self.choosing = True  # its parameters may still be drawn anew: they are not written yet
+        self.done: Callable[[], None] = lambda: None  # what to do when its end is written
+        self.lost = ""  # why it is this worker's no more
+        self.unjudged: list[int] = []  # epochs that the pruner has not seen
+        self.prune = "pruned_at" in frozen.user_attrs  # it answers once: a restart must still know
+        self.recorded: set[int] = set()  # epochs that stood in the database when it was taken
+
+    @property
+    def id(self) -> int:
+        return self.frozen._trial_id
+
+    @property
+    def number(self) -> int:
+        return self.frozen.number
+
+    def take_page(self) -> Page:
+        """What is to be written now."""
+        with self.lock:
+            page, self.page = self.page, Page()
+            return page
+
+    def put_page_back(self, page: Page) -> None:
+        """It could not be written."""
+        with self.lock:
+            self.page = page | self.page
+
+
+class HoldingStorage(_CachedStorage):
+    """Reads from the database, writes about the held trial to its page.
+
+    Whoever sets something on another trial than the one held writes through to the database.
+    """
+
+    def __init__(self, backend: RDBStorage) -> None:
+        super().__init__(backend)
+        self.held: Held | None = None
+        self.kinds: dict[str, BaseDistribution] = {}  # of every parameter met so far
+
+    def of(self, trial_id: int) -> Held | None:
+        return self.held if self.held is not None and self.held.id == trial_id else None
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        held = self.of(trial_id)
+        return held.frozen if held else super().get_trial(trial_id)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """All trials, the held one as it is in memory."""
+        found = super().get_all_trials(study_id, deepcopy, states)
+        held = self.held
+        if held is None:
+            return found
+        return [held.frozen if trial.number == held.number else trial for trial in found]
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        held = self.of(trial_id)
+        if held is None:
+            return super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        check_distribution_compatibility(self.kind_of(param_name, distribution), distribution)
+        with held.lock:
+            held.frozen.params[param_name] = distribution.to_external_repr(param_value_internal)
+            held.frozen.distributions[param_name] = distribution
+            held.page.params[param_name] = param_value_internal, distribution_to_json(distribution)
+
+    def forget_params(self, trial_id: int) -> None:
+        """Have the parameters of the held trial drawn anew; call it before anything of them is written."""
+        held = self.of(trial_id)
+        assert held is not None and held.choosing
+        with held.lock:
+            held.frozen.params.clear()
+            held.frozen.distributions.clear()
+            held.page.params.clear()
+
+    def kind_of(self, name: str, new: BaseDistribution) -> BaseDistribution:
+        """What a parameter was in the trials read so far: its choices cannot change within a study."""
+        if name not in self.kinds:
+            known = [
+                t.distributions[name]
+                for s in self._studies.values()
+                for t in s.trials.values()
+                if name in t.params
+            ]
+            self.kinds[name] = known[0] if known else new
+        return self.kinds[name]
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        held = self.of(trial_id)
+        if held is None:
+            return super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+        with held.lock:
+            held.frozen.intermediate_values[step] = intermediate_value
+            held.page.values[step] = intermediate_value
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        held = self.of(trial_id)
+        if held is None:
+            return super().set_trial_user_attr(trial_id, key, value)
+        with held.lock:
+            held.frozen.user_attrs[key] = value
+            held.page.attrs[key] = json.dumps(value)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        held = self.of(trial_id)
+        if held is None:
+            return super().set_trial_system_attr(trial_id, key, value)
+        with held.lock:
+            held.frozen.system_attrs[key] = value
+            if key.startswith("tpe:relative_params"):
+                return None  # tells other workers what is about to be suggested; the parameters do so in a moment
+            held.page.system_attrs[key] = json.dumps(value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """The dashboard keeps the note of a trial here; each would be two transactions."""
+        if self.held is None:
+            return super().set_study_system_attr(study_id, key, value)
+        with self.held.lock:
+            self.held.page.notes[key] = json.dumps(value)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """Nothing while a trial is held: its note is written once, and those of all others are megabytes."""
+        return {} if self.held is not None else super().get_study_system_attrs(study_id)
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        assert self.of(trial_id) is None, "the end of a held trial is written by its desk"
+        return super().set_trial_state_values(trial_id, state, values)
+
+
+def open_storage(url: str) -> tuple[HoldingStorage, Engine]:
+    """Optuna's storage on `url` and its engine; tables are created once, under a lock.
+
+    The trial cache is put on by hand: `get_storage` would open a second pool without our settings.
+    """
+    engine = database.reach(url)
+    try:
+        with database.told(url), database.creation_lock(engine, url):
+            database.refuse_strangers(engine, url)
+            refuse_versions(engine, url)
+            tables.refuse_newer(engine)
+            rdb = open_rdb(url)
+            tables.create(engine)
+    finally:
+        engine.dispose()
+    database.set_up(rdb.engine)
+    rdb.engine.dispose()  # so that every connection from here on has the settings
+    return HoldingStorage(rdb), rdb.engine
+
+
+def open_rdb(url: str) -> RDBStorage:
+    """Optuna's storage; braces in a URL would be filled in as a template."""
+    parsed = database.parse(url)
+    plain = parsed.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    try:
+        return PatientStorage(plain, engine_kwargs=database.engine_options(parsed))
+    except optuna.exceptions.StorageInternalError as error:
+        raise error.__cause__ or error from None
+
+
+def refuse_versions(engine: Engine, url: str) -> None:
+    """The schema must be this Optuna's, and is looked at before Optuna adds the tables it misses."""
+    tables = sa.inspect(engine).get_table_names()
+    if "alembic_version" not in tables or "version_info" not in tables:
+        return
+    with engine.connect() as db:
+        found = db.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        made_by = db.scalar(sa.text("SELECT library_version FROM version_info"))
+    folder = Path(optuna.storages.__file__).parent / "_rdb" / "alembic"
+    known = [revision.revision for revision in ScriptDirectory(str(folder)).walk_revisions()]  # newest first
+    if found is None or found == known[0]:
+        return
+    here = f"{database.shown(url)} was set up by Optuna {made_by} (schema {found}); this is {optuna.__version__}"
+    if found in known:
+        raise StorageError(
+            f"{here} (schema {known[0]}). Nothing was changed. Give tuner a new database, or keep a copy of this "
+            "one and bring it up to date: optuna storage upgrade --storage URL"
+        )
+    raise StorageError(
+        f"{here}, which does not know that schema: a newer Optuna made it, or another program shares the "
+        "database. Nothing was changed. Install that Optuna, or give tuner a database of its own."
+    )

@@ -1,0 +1,221 @@
+"""Our own tables beside Optuna's, and Optuna's as far as we look at them.
+
+tuner_meta      which schema this is, and who made it
+tuner_study     the budget of a study, what was spent of it, and what was asked of all its workers
+tuner_claim     one row a trial: its slot in the budget, the worker that owns it now, its attempts
+tuner_worker    one row a living worker: where it runs, what it does, how far it is
+tuner_epoch     one row an epoch of a trial: metrics, seconds, images a second, memory
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from tuner.errors import StorageError
+
+SCHEMA = 2  # of our tables; 1 had no tuner_meta
+ZERO: dict[str, Any] = {"nullable": False, "default": 0, "server_default": "0"}
+
+ours = sa.MetaData()
+meta_table = sa.Table(
+    "tuner_meta",
+    ours,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.String(255), nullable=False),
+)
+study_table = sa.Table(
+    "tuner_study",
+    ours,
+    sa.Column("study_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("num_trials", sa.Integer),  # the budget; NULL is no limit
+    sa.Column("hours", sa.Double),  # by the clock, while anybody works
+    sa.Column("gpu_hours", sa.Double),
+    sa.Column("clock_seconds", sa.Double, **ZERO),  # spent of `hours`
+    sa.Column("clock_at", sa.Double),  # when that was counted last, by the database's clock
+    sa.Column("gpu_seconds", sa.Double, **ZERO),  # granted of `gpu_hours`
+    sa.Column("num_workers", sa.Integer, **ZERO),  # that ever joined
+    sa.Column("stops", sa.Integer, **ZERO),  # how often all were told to stop
+    sa.Column("paused", sa.Integer, **ZERO),
+)
+claim_table = sa.Table(
+    "tuner_claim",
+    ours,
+    sa.Column("claim_id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.Integer, nullable=False, index=True),
+    sa.Column("slot", sa.Integer, nullable=False),
+    sa.Column("trial_id", sa.Integer, unique=True),
+    sa.Column("worker", sa.String(64), index=True),
+    sa.Column("deaths", sa.Integer, **ZERO),
+    sa.Column("attempt", sa.Integer, **ZERO),  # how often the trial was taken
+    sa.Column("wanted", sa.String(16), nullable=False, default="", server_default=""),  # "stop": end it now
+    sa.UniqueConstraint("study_id", "slot"),
+)
+worker_table = sa.Table(
+    "tuner_worker",
+    ours,
+    sa.Column("worker", sa.String(64), primary_key=True),
+    sa.Column("study_id", sa.Integer, nullable=False, index=True),
+    sa.Column("host", sa.String(255), nullable=False),  # for people
+    sa.Column("machine", sa.String(64), nullable=False, default="", server_default=""),  # for us
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("born", sa.Double, nullable=False),  # ticks after the boot, to tell the process from a later one
+    sa.Column("device", sa.String(255), nullable=False),
+    sa.Column("version", sa.String(64), nullable=False, default="", server_default=""),
+    sa.Column("beats", sa.Integer, **ZERO),  # it lives
+    sa.Column("progress", sa.Integer, **ZERO),  # it gets on
+    sa.Column("state", sa.String(64), nullable=False, default="starting"),
+    sa.Column("number", sa.Integer),  # of its trial
+    sa.Column("step", sa.Integer, **ZERO),
+    sa.Column("steps", sa.Integer, **ZERO),
+    sa.Column("value", sa.Double),
+    sa.Column("params", sa.JSON),
+    sa.Column("peak_memory", sa.BigInteger, **ZERO),  # bytes
+    sa.Column("granted", sa.Double, **ZERO),  # GPU-seconds it may spend,
+    sa.Column("used", sa.Double, **ZERO),  # and has spent
+)
+epoch_table = sa.Table(
+    "tuner_epoch",
+    ours,
+    sa.Column("trial_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.Double),  # the goal's metric; NULL for an epoch without validation
+    sa.Column("seconds", sa.Double, nullable=False),
+    sa.Column("images_per_second", sa.Double, nullable=False),
+    sa.Column("peak_memory", sa.BigInteger, nullable=False),  # bytes
+    sa.Column("lr", sa.Double, nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+)
+
+# Optuna's: its schema is compared before anything is written. PostgreSQL keeps states in types of their own.
+optunas = sa.MetaData()
+STATES = sa.Enum("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL", name="trialstate")
+VALUE_TYPES = sa.Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")
+STEP_TYPES = sa.Enum("FINITE", "INF_POS", "INF_NEG", "NAN", name="trialintermediatevaluetype")
+DOUBLE = sa.Float(precision=53)
+studies = sa.Table(
+    "studies", optunas, sa.Column("study_id", sa.Integer, primary_key=True), sa.Column("study_name")
+)
+trials = sa.Table(
+    "trials",
+    optunas,
+    sa.Column("trial_id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.Integer),
+    sa.Column("number", sa.Integer),
+    sa.Column("state", STATES),
+    sa.Column("datetime_start", sa.DateTime),  # UTC
+    sa.Column("datetime_complete", sa.DateTime),
+)
+trial_params = sa.Table(
+    "trial_params",
+    optunas,
+    sa.Column("param_id", sa.Integer, primary_key=True),
+    sa.Column("trial_id", sa.Integer),
+    sa.Column("param_name", sa.String),
+    sa.Column("param_value", DOUBLE),
+    sa.Column("distribution_json", sa.Text),
+)
+trial_values = sa.Table(
+    "trial_values",
+    optunas,
+    sa.Column("trial_value_id", sa.Integer, primary_key=True),
+    sa.Column("trial_id", sa.Integer),
+    sa.Column("objective", sa.Integer),
+    sa.Column("value", DOUBLE),
+    sa.Column("value_type", VALUE_TYPES),
+)
+trial_steps = sa.Table(
+    "trial_intermediate_values",
+    optunas,
+    sa.Column("trial_intermediate_value_id", sa.Integer, primary_key=True),
+    sa.Column("trial_id", sa.Integer),
+    sa.Column("step", sa.Integer),
+    sa.Column("intermediate_value", DOUBLE),
+    sa.Column("intermediate_value_type", STEP_TYPES),
+)
+trial_attrs = sa.Table(
+    "trial_user_attributes",
+    optunas,
+    sa.Column("trial_user_attribute_id", sa.Integer, primary_key=True),
+    sa.Column("trial_id", sa.Integer),
+    sa.Column("key", sa.String),
+    sa.Column("value_json", sa.Text),
+)
+trial_system_attrs = sa.Table(
+    "trial_system_attributes",
+    optunas,
+    sa.Column("trial_system_attribute_id", sa.Integer, primary_key=True),
+    sa.Column("trial_id", sa.Integer),
+    sa.Column("key", sa.String),
+    sa.Column("value_json", sa.Text),
+)
+study_attrs = sa.Table(
+    "study_user_attributes",
+    optunas,
+    sa.Column("study_user_attribute_id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.Integer),
+    sa.Column("key", sa.String),
+    sa.Column("value_json", sa.Text),
+)
+study_system_attrs = sa.Table(
+    "study_system_attributes",
+    optunas,
+    sa.Column("study_system_attribute_id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.Integer),
+    sa.Column("key", sa.String),
+    sa.Column("value_json", sa.Text),
+)
+
+
+def create(engine: Engine) -> None:
+    """Make our tables, or bring those of an earlier tuner up to date. Call under the creation lock."""
+    refuse_newer(engine)
+    before = set(sa.inspect(engine).get_table_names())
+    ours.create_all(engine)
+    with engine.begin() as db:
+        for table in ours.sorted_tables:
+            if table.name in before:
+                add_columns(db, table)
+        if db.scalar(sa.select(sa.func.count()).select_from(meta_table)) == 0:
+            made_by = {"name": "made_by", "value": f"tuner {version('tuner')}"}
+            db.execute(sa.insert(meta_table), [{"name": "schema", "value": str(SCHEMA)}, made_by])
+
+
+def add_columns(db: Connection, table: sa.Table) -> None:
+    """Add what a table of an earlier schema does not have; every later column has a default."""
+    there = {column["name"] for column in sa.inspect(db).get_columns(table.name)}
+    for column in table.columns:
+        if column.name not in there:
+            spec = sa.schema.CreateColumn(column).compile(dialect=db.dialect)
+            db.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {spec}"))
+
+
+def refuse_newer(engine: Engine) -> None:
+    """StorageError when a later tuner made the tables: it may keep in them what we would not know of."""
+    found = schema(engine)
+    if found is not None and found[0] > SCHEMA:
+        raise StorageError(
+            f"the database was set up by {found[1]} (schema {found[0]}); this is tuner {version('tuner')} "
+            f"(schema {SCHEMA}). Nothing was changed. Install that version, or use another database."
+        )
+
+
+def schema(engine: Engine) -> tuple[int, str] | None:
+    """The number of the schema that stands in the database and who made it; None where there is none."""
+    if not sa.inspect(engine).has_table(meta_table.name):
+        return None
+    with engine.connect() as db:
+        rows = {str(row.name): str(row.value) for row in db.execute(sa.select(meta_table))}
+    return (int(rows["schema"]), rows.get("made_by", "another tuner")) if "schema" in rows else None
+
+
+def clock(db: Connection) -> sa.ColumnElement[Any]:
+    """Seconds by the database's clock: the only one that all hosts share."""
+    if db.dialect.name == "postgresql":
+        return sa.extract("epoch", sa.func.clock_timestamp())
+    if db.dialect.name == "sqlite":
+        return (sa.func.julianday("now") - 2440587.5) * 86400.0
+    return sa.func.unix_timestamp(sa.func.sysdate(sa.literal_column("6")))
