@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from tuner import gpus
@@ -38,7 +39,7 @@ def crew(
     wanted: Wanted, home: Home, storage: str, space: Path | None, say: Callable[[str], None]
 ) -> Iterator[Crew]:
     """The seats asked for, for as long as they are needed; FleetError where that cannot be."""
-    refuse_mixed(wanted)
+    check(wanted)
     if wanted.ray is None:
         yield local(wanted, home, say)
         return
@@ -46,6 +47,15 @@ def crew(
 
     with ray_seats(wanted.ray, home, storage, wanted.workers, wanted.gpus_per_worker, space, say) as seats:
         yield Crew(seats)
+
+
+def check(wanted: Wanted) -> None:
+    """FleetError where the crew cannot be made, before anything else is done."""
+    refuse_mixed(wanted)
+    if wanted.ray is None:
+        local(wanted, Home(Path()), lambda line: None)
+    elif find_spec("ray") is None:
+        raise FleetError('--ray needs Ray, which is not installed: pip install "tuner[ray]"')
 
 
 def refuse_mixed(wanted: Wanted) -> None:

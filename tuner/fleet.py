@@ -1,55 +1,56 @@
-"""The workers of this host: started, pinned, restarted when they die, stopped with care.
+"""The workers that one command started: supervised, restarted when they die, stopped with care.
 
-The fleet itself never trains and never loads torch. It also puts back the trials of workers that are
-gone, here at once, elsewhere after their beat has been silent for a while.
+The fleet itself never trains and never loads torch. Its workers sit on seats, of this host or of a cluster.
+It also watches the workers of all other fleets, and puts back what those that are gone held.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import math
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import FrameType
-from typing import IO
 
-import psutil
+import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner import overview, records
-from tuner.errors import writing
-from tuner.orders import Orders
-from tuner.overview import StudyInfo, Worker
-from tuner.runs import Home
+from tuner import claims, control
+from tuner.orders import GIVEN_UP, GPU_FAILED, Orders
+from tuner.overview import FINISHED, StudyInfo
+from tuner.quarantine import Quarantine
+from tuner.seats import PLACE_LOST, Seat
+from tuner.tables import trials, worker_table
+from tuner.watch import Watch, machine
 
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0  # between two looks at the workers of all hosts
-SILENT_SECONDS = 30.0  # without a beat, a worker of another host counts as gone
-# How long torch's threads spin before they sleep. Spinning without end, two processes on the same two cores
-# made each other 6 times slower; sleeping at once costs a lone process a third of its speed; this costs neither.
-SPINS = "20000"
+LEAVE_SECONDS = 15.0  # beyond the lease: for a worker that was given up, or whose GPU was closed, to end by itself
 MOST_RESTARTS = 5  # of one seat without a finished trial between
+DIED_OF_ITSELF = {0, 1, 2, GIVEN_UP, GPU_FAILED}  # the trial it had, if any, is not to blame
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @dataclass
-class Seat:
-    """The place of one worker: a GPU or a share of the cores, and the process that sits there."""
+class Post:
+    """A seat, and what the fleet knows of the worker on it."""
 
-    number: int
-    gpu: str | None
-    cores: list[int]
-    process: subprocess.Popen[str] | None = None
-    log: IO[str] | None = None
+    seat: Seat
+    worker: str = ""  # the name it was given; '' while nobody sits here
     restarts: int = 0
     done: bool = False
+    number: int | None = None  # of its trial, as its row said last
+    peak_memory: int = 0  # bytes, of the worker that took most
+    has_row: bool = False  # it has entered its name in the study
+    leaves: float | None = None  # since when it should be leaving, by time.monotonic()
 
 
 @dataclass
@@ -57,24 +58,28 @@ class Fleet:
     """Call `run`; it returns when there is nothing left to do, with the exit code."""
 
     orders: Orders
-    home: Home
     engine: Engine
     info: StudyInfo
-    seats: list[Seat]
-    deadline: float | None  # by time.monotonic()
+    seats: Sequence[Seat]
     look: Callable[[], None]  # called every second: the live view
+    grow: Callable[[dict[str, int]], Sequence[Seat]] | None = None  # more seats, from the memory taken on each GPU
+    say: Callable[[str], None] = say
     interrupts: int = 0
     error: str = ""
     told_to_stop: bool = False
-    beats: dict[str, tuple[int, float]] = field(default_factory=dict)
-    alive: set[str] = field(default_factory=set)  # workers of other hosts whose beat was seen to move
     finished: int = 0
+    stops: int | None = None  # how often the study had been stopped when we began
+    quarantine: Quarantine = field(default_factory=Quarantine)
+
+    def __post_init__(self) -> None:
+        self.posts = [Post(seat) for seat in self.seats]
+        self.watch = Watch(self.engine, self.info.id, self.orders.lease, self.orders.hang)
 
     def run(self) -> int:
         """0 when the budget is spent or it was stopped, 1 for a bug in a worker, 2 for a told error."""
         before = {number: signal.signal(number, self.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            return self.watch()
+            return self.supervise()
         finally:
             self.kill()
             with self.database_may_fail():
@@ -91,225 +96,206 @@ class Fleet:
         try:
             yield
         except SQLAlchemyError:
-            self.beats.clear()
+            self.watch.forget()
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupts += 1
 
-    def watch(self) -> int:
-        """Look at everything until every seat is done; a study that is done needs no worker to say so."""
+    def supervise(self) -> int:
+        """Look at everything until every post is done; a study that is done needs no worker to say so."""
         looked, code = 0.0, 0
         with self.database_may_fail():
-            self.reap(time.monotonic())
-            if records.is_done(self.engine, self.info.id) and not self.waits_for_a_sign():
+            self.stops = control.standing(self.engine, self.info.id).stops
+            self.watch.look()
+            if claims.is_done(self.engine, self.info.id) and not self.waits_for_a_sign():
                 return 0
         while True:
-            now = time.monotonic()
             if self.interrupts > 1:
                 return 130
-            if self.interrupts or code or (self.deadline is not None and now > self.deadline):
+            if self.interrupts or code:
                 self.ask_to_stop()
-            code = code or max((self.tend(seat) for seat in self.seats), default=0)
-            if now - looked >= LOOK_SECONDS:
-                with self.database_may_fail():
-                    self.reap(now)
-                    self.look()
-                looked = now
-            if all(seat.done for seat in self.seats):
-                if code or self.told_to_stop:
-                    return code
-                if not self.work_left():
-                    if not self.waits_for_a_sign():
-                        return code
-                    time.sleep(TICK_SECONDS)
-                    continue
-                for seat in self.seats:
-                    seat.done = False
+            code = code or max((self.tend(post) for post in self.posts), default=0)
+            if time.monotonic() - looked >= LOOK_SECONDS:
+                self.look_round()
+                looked = time.monotonic()
+            if self.nobody_works() and self.is_over(code):
+                return code
             time.sleep(TICK_SECONDS)
 
-    def tend(self, seat: Seat) -> int:
-        """Start a seat's worker, or see how it ended. The exit code to end the fleet with, or 0."""
-        if seat.process is None:
-            if self.told_to_stop:
-                seat.done = True
-            elif not seat.done:
-                self.start(seat)
-            return 0
-        code = seat.process.poll()
-        if code is None:
-            return 0
-        said = self.last_words(seat)
+    def look_round(self) -> None:
+        """What goes on beside our own workers' processes: in the database, on the memory of the GPUs."""
         with self.database_may_fail():
-            self.put_back(seat.process.pid, died=code not in (0, 1, 2))
-        seat.process = None
-        if code in (0, 1, 2):
-            seat.done = True
-            if code:
-                self.error = self.error or said or f"worker {seat.number} could not work; see {self.log_of(seat)}"
-            return code
-        return self.died(seat, code)
+            self.watch.look()
+            self.read_rows()
+            self.heed()
+            self.look()
+        if self.grow and not self.told_to_stop:
+            self.posts += [Post(seat) for seat in self.grow(self.peaks())]
 
-    def died(self, seat: Seat, code: int) -> int:
-        """Killed from outside: the trial was put back, the seat gets a new worker."""
+    def nobody_works(self) -> bool:
+        """Whether no worker runs, and one at least found nothing to do or was not wanted.
+
+        Those that still wait for a place in a full cluster do not hold up the end.
+        """
+        return all(post.done or post.seat.waiting for post in self.posts) and any(post.done for post in self.posts)
+
+    def is_over(self, code: int) -> bool:
+        """Whether to end when nobody works; else what others put back meanwhile is taken up."""
+        with self.database_may_fail():
+            self.heed()
+        if code or self.told_to_stop:
+            return True
+        if self.work_left():
+            for post in self.posts:
+                post.done = self.is_closed(post)
+            return all(post.done for post in self.posts)
+        return not self.waits_for_a_sign()
+
+    def tend(self, post: Post) -> int:
+        """Start a post's worker, or see how it ended. The exit code to end the fleet with, or 0."""
+        if not post.worker:
+            if self.told_to_stop or self.is_closed(post):
+                post.done = True
+            elif not post.done:
+                self.start(post)
+            return 0
+        code = post.seat.poll()
+        if code is None:
+            self.hurry(post)
+            return 0
+        return self.ended(post, code)
+
+    def start(self, post: Post) -> None:
+        post.worker, post.has_row, post.number, post.leaves = uuid.uuid4().hex[:12], False, None, None
+        post.seat.start(replace(self.orders, worker=post.worker))
+
+    def hurry(self, post: Post) -> None:
+        """A worker that was given up, or whose GPU is closed, leaves by itself; one that hangs is killed."""
+        if self.is_closed(post) and post.leaves is None:
+            post.seat.terminate()
+            post.leaves = time.monotonic()
+        if post.leaves is not None and time.monotonic() - post.leaves > self.orders.lease + LEAVE_SECONDS:
+            self.say(f"{post.seat.name} does not leave: killed")
+            post.seat.kill()
+            post.leaves = math.inf
+
+    def ended(self, post: Post, code: int) -> int:
+        """A worker has ended: put back what it held, and see what becomes of its post."""
+        gpu, said, worker = post.seat.gpu, post.seat.last_words(), post.worker
+        with self.database_may_fail():
+            self.read_rows()
+        post.worker = ""
+        with self.database_may_fail():
+            claims.release(self.engine, worker, died=code not in DIED_OF_ITSELF)
+        if code in (0, 1, 2):
+            self.quarantine.lived(gpu)
+            post.done = True
+            post.seat.leave()
+            if code:
+                self.error = self.error or said or f"{post.seat.name} could not work; see {post.seat.log}"
+            return code
+        if code in (GIVEN_UP, PLACE_LOST) or self.is_closed(post):
+            return 0
+        if code == GPU_FAILED and gpu:
+            return self.close(gpu, said or "its worker said that it has failed")
+        if gpu and self.quarantine.died(gpu, post.number):
+            return self.close(gpu)
+        return self.died(post, code)
+
+    def died(self, post: Post, code: int) -> int:
+        """Killed from outside: the trial was put back, the post gets a new worker."""
         finished = self.finished
         with self.database_may_fail():
             finished = self.count_finished()
-        seat.restarts = 0 if finished > self.finished else seat.restarts + 1
+        post.restarts = 0 if finished > self.finished else post.restarts + 1
         self.finished = finished
-        if seat.restarts > MOST_RESTARTS:
-            seat.done = True
-            times = f"died {seat.restarts} times in a row (exit code {code})"
-            self.error = f"worker {seat.number} {times}; see {self.log_of(seat)}"
+        if post.restarts > MOST_RESTARTS:
+            post.done = True
+            times = f"died {post.restarts} times in a row (exit code {code})"
+            self.error = f"{post.seat.name} {times}; see {post.seat.log}"
             return 1
         return 0
 
-    def start(self, seat: Seat) -> None:
-        """A worker in a session of its own, so that Ctrl-C reaches the fleet alone."""
-        env = {"GOMP_SPINCOUNT": SPINS, **os.environ}
-        if seat.gpu is not None:
-            env["CUDA_VISIBLE_DEVICES"] = seat.gpu
-        if seat.cores:
-            env["OMP_NUM_THREADS"] = str(len(seat.cores))
-        path = self.log_of(seat)
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            seat.log = path.open("a", encoding="utf-8")
-        seat.process = subprocess.Popen(
-            [sys.executable, "-m", "tuner.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=seat.log,
-            text=True,
-            env=env,
-            start_new_session=True,
-        )
-        assert seat.process.stdin
-        with suppress(BrokenPipeError):  # it has ended already: the next look sees how
-            seat.process.stdin.write(replace(self.orders, cores=seat.cores).to_line())
-            seat.process.stdin.flush()
+    def close(self, gpu: str, why: str = "") -> int:
+        """Send no more workers to that GPU; the exit code 2 when none is left."""
+        self.quarantine.close(gpu, why)
+        left = [post.seat for post in self.posts if not self.is_closed(post)]
+        line = self.quarantine.line(gpu, len(left))
+        if left:
+            self.say(line)
+            return 0
+        self.error = self.error or line
+        return 2
 
-    def log_of(self, seat: Seat) -> Path:
-        return self.home.log(self.info.name, f"worker-{seat.number}")
-
-    def last_words(self, seat: Seat) -> str:
-        """What a worker said at its end."""
-        assert seat.process and seat.process.stdout and seat.process.stdin
-        lines = [line for line in seat.process.stdout.read().splitlines() if line.startswith("{")]
-        seat.process.stdout.close()
-        with suppress(BrokenPipeError):
-            seat.process.stdin.close()
-        if seat.log:
-            seat.log.close()
-        said = json.loads(lines[-1]) if lines else {}
-        if "bug" in said:
-            told = f"a worker met a bug: {said['bug']}. The trial was marked as failed"
-            return f"{told}; the traceback is in {self.log_of(seat)}"
-        return str(said.get("error", ""))
+    def is_closed(self, post: Post) -> bool:
+        return post.seat.gpu in self.quarantine.closed
 
     def ask_to_stop(self) -> None:
         """SIGTERM once: save, put the trial back, leave."""
         if self.told_to_stop:
             return
         self.told_to_stop = True
-        for seat in self.seats:
-            if seat.process is not None:
-                seat.process.terminate()
+        for post in self.posts:
+            if post.worker:
+                post.seat.terminate()
 
     def kill(self) -> None:
         """At once, whatever they do; their trials are put back here."""
-        for seat in self.seats:
-            if seat.process is not None:
-                seat.process.kill()
-                seat.process.wait()
-                self.last_words(seat)
+        for post in self.posts:
+            if post.worker:
+                post.seat.kill()
+                if post.seat.poll() is not None:
+                    post.seat.last_words()
                 with self.database_may_fail():
-                    self.put_back(seat.process.pid, died=self.interrupts == 0)
-                seat.process = None
+                    claims.release(self.engine, post.worker, died=self.interrupts == 0)
+                post.worker = ""
 
-    def put_back(self, pid: int, died: bool = True) -> None:
-        """Put back what the worker with that process id held on this host."""
-        for worker in self.workers():
-            if worker.pid == pid and worker.host == socket.gethostname():
-                records.release(self.engine, worker.worker, died)
+    def read_rows(self) -> None:
+        """What our own workers do, by their rows. One whose row was removed was given up: it must leave."""
+        ours = {post.worker: post for post in self.posts if post.worker}
+        columns = worker_table.c.worker, worker_table.c.number, worker_table.c.peak_memory
+        with self.engine.connect() as db:
+            rows = db.execute(sa.select(*columns).where(worker_table.c.worker.in_(ours))).all()
+        for worker, number, peak in rows:
+            post = ours.pop(worker)
+            if post.number is not None and number != post.number:
+                self.quarantine.lived(post.seat.gpu)
+            post.has_row, post.number = True, number
+            post.peak_memory = max(post.peak_memory, peak or 0)
+        for post in ours.values():
+            if post.has_row and post.leaves is None:
+                post.leaves = time.monotonic()
 
-    def reap(self, now: float) -> None:
-        """Put back the trials of workers that are gone, of this and of other hosts."""
-        for worker in self.workers():
-            if is_gone(worker) or self.is_silent(worker, now):
-                records.release(self.engine, worker.worker, died=True)
-                self.beats.pop(worker.worker, None)
-        for name in records.owners_without_row(self.engine, self.info.id):
-            records.release(self.engine, name, died=True)
-        records.mend(self.engine, self.info.id)
+    def peaks(self) -> dict[str, int]:
+        """The most memory that one worker on each GPU has taken so far."""
+        most: dict[str, int] = {}
+        for post in self.posts:
+            most[post.seat.gpu] = max(most.get(post.seat.gpu, 0), post.peak_memory)
+        return most
 
-    def is_silent(self, worker: Worker, now: float) -> bool:
-        """Whether its beat stood still, by our own clock: other hosts' clocks may be wrong."""
-        if worker.host == socket.gethostname():
-            return False
-        beats, since = self.beats.get(worker.worker, (-1, now))
-        if worker.beats != beats:
-            if worker.worker in self.beats:
-                self.alive.add(worker.worker)
-            self.beats[worker.worker] = worker.beats, now
-            return False
-        return now - since > SILENT_SECONDS
+    def heed(self) -> None:
+        """Leave when the study was told to stop, by anybody, on any host."""
+        stops = control.standing(self.engine, self.info.id).stops
+        if self.stops is None:
+            self.stops = stops
+        if stops > self.stops and not self.told_to_stop:
+            self.say("stopped by tuner stop")
+            self.ask_to_stop()
 
     def waits_for_a_sign(self) -> bool:
-        """Whether a worker of another host holds a trial and was not yet seen alive: it may be a dead one's."""
-        here = socket.gethostname()
+        """Whether a worker of another machine holds a trial and was not yet seen alive: it may be a dead one's."""
         with self.database_may_fail():
-            held = [w.worker for w in self.workers() if w.host != here and w.number is not None]
-            return not self.alive.issuperset(held)
+            elsewhere = [row for row in self.watch.rows() if row.machine != machine() and row.number is not None]
+            return not self.watch.alive.issuperset(row.worker for row in elsewhere)
         return False
 
-    def workers(self) -> tuple[Worker, ...]:
-        return overview.overview(self.engine, self.info).workers
-
     def work_left(self) -> bool:
-        """Whether a trial waits that was put back by someone else."""
-        with self.database_may_fail(), self.engine.connect() as db:
-            return db.scalar(records.put_back(self.info.id).limit(1)) is not None
+        """Whether a trial waits that was put back by someone else, and there is budget to finish it."""
+        with self.database_may_fail():
+            return claims.waits(self.engine, self.info.id) and not claims.is_done(self.engine, self.info.id)
         return False
 
     def count_finished(self) -> int:
-        return overview.overview(self.engine, self.info).finished
-
-
-def is_gone(worker: Worker) -> bool:
-    """Whether a process of this host has ended; a later process of the same number is another one."""
-    if worker.host != socket.gethostname():
-        return False
-    try:
-        process = psutil.Process(worker.pid)
-        is_dead = process.status() == psutil.STATUS_ZOMBIE  # in a container, often nobody buries the dead
-        return is_dead or abs(process.create_time() - worker.born) > 1
-    except psutil.NoSuchProcess:
-        return True
-
-
-def seats(num_workers: int | None) -> list[Seat]:
-    """One seat a GPU, or one for all cores; several share the GPUs in turn, or split the cores."""
-    gpus = find_gpus()
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    number = num_workers or max(1, len(gpus))
-    if gpus:
-        return [Seat(i, gpus[i % len(gpus)], []) for i in range(number)]
-    if number == 1 or not cores:
-        return [Seat(i, None, []) for i in range(number)]
-    shares = [cores[i * len(cores) // number : (i + 1) * len(cores) // number] for i in range(number)]
-    return [Seat(i, None, share or [cores[i % len(cores)]]) for i, share in enumerate(shares)]
-
-
-def find_gpus() -> list[str]:
-    """The GPUs this process may use, asked of the driver's own tool: loading torch would take seconds."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [gpu for gpu in visible.split(",") if gpu.strip() not in ("", "-1")]
-    try:
-        told = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
-            capture_output=True, text=True, timeout=20, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in told.stdout.splitlines() if line.strip()]
+        ended = (trials.c.study_id == self.info.id) & trials.c.state.in_(FINISHED)
+        with self.engine.connect() as db:
+            return db.scalar(sa.select(sa.func.count()).where(ended)) or 0

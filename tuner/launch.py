@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner import control, database, fleet, live, overview
+from tuner import control, database, live, overview
 from tuner.console import busy, progress_bar
+from tuner.crew import Wanted, check, crew
 from tuner.data.datasets import data_name, swap_data
 from tuner.data.shelf import open_for
 from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import StudyError, some
+from tuner.fleet import Fleet, say
 from tuner.listed import Item, draw_rows, enlist, row_items
 from tuner.orders import HANG_SECONDS, LEASE_SECONDS, Orders, digest
 from tuner.published import Table, load_table
@@ -85,6 +86,10 @@ class Means:
     lease: float = LEASE_SECONDS
     hang: float = HANG_SECONDS
 
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(self.workers, self.gpus, self.per_gpu, self.ray, self.gpus_per_worker)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -110,6 +115,7 @@ class Finished:
 def run(request: Request) -> Finished:
     """Check, create or join, work until the budget is spent or a signal comes."""
     refuse_mixed(request)
+    check(request.means.wanted)
     with busy(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
         job = checked(request)
     sources = open_all(job.recipes)
@@ -131,28 +137,24 @@ def work(joined: Joined, name: str, space: Space | None, means: Means) -> Finish
     with database.told(means.url):
         info = overview.find_study(joined.engine, name)
     show = live.view(joined.engine, info)
-    workers = fleet.Fleet(
-        orders=Orders(
-            means.url,
-            name,
-            str(space.path.absolute()) if space else "",
-            str(means.home.folder.absolute()),
-            means.cache_gb,
-            digest(space.path) if space else "",
-            artifacts=means.artifacts or "",
-            checkpoint_minutes=means.checkpoint_minutes,
-            lease=means.lease,
-            hang=means.hang,
-        ),
-        home=means.home,
-        engine=joined.engine,
-        info=info,
-        seats=fleet.seats(means.workers),
-        deadline=time.monotonic() + means.hours * 3600 if means.hours else None,
-        look=show,
+    database.be_patient()
+    path = space.path.absolute() if space else None
+    orders = Orders(
+        means.url,
+        name,
+        str(path or ""),
+        str(means.home.folder.absolute()),
+        means.cache_gb,
+        digest(path) if path else "",
+        artifacts=means.artifacts or "",
+        checkpoint_minutes=means.checkpoint_minutes,
+        lease=means.lease,
+        hang=means.hang,
     )
-    with show:
-        code = workers.run()
+    with crew(means.wanted, means.home, means.url, path, say) as hands:
+        workers = Fleet(orders, joined.engine, info, hands.seats, show, hands.grow)
+        with show:
+            code = workers.run()
     try:
         now = overview.overview(joined.engine, info)
     except SQLAlchemyError:

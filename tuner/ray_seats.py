@@ -241,10 +241,7 @@ def checked(gpus_each: float | None) -> float | None:
 def begin(address: str, workers: int | None) -> None:
     """Connect, quietly: Ray reports to nobody, opens no dashboard, and what its nodes say stays in their logs."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise FleetError('--ray needs Ray, which is not installed: pip install "tuner[ray]"') from error
+    import ray
 
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
     local["num_cpus"] = max(workers or 1, os.cpu_count() or 1)  # as many as were asked for share this host
