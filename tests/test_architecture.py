@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "tuner"
 
 # From the ground up: a module may import only what stands above it here. The same picture is in docs/design.md.
 PICTURE = """
-    errors goal recipe parts tasks orders console gpus runs keeper published download
+    errors goal recipe parts tasks orders console gpus runs store parcels sender keeper published download
     database tables claims pages watch control overview starts
     data.source data.images data.folder data.shapes data.scenes data.badges data.places
     data.oxford_pet data.cityscapes data.datasets data.get data.survey data.cache data.shelf
@@ -30,7 +30,7 @@ PICTURE = """
     catalogue check rehearsal space sampling storage study setup listed notes takeover desk objective worker
     best bundle predict evaluate
     quarantine seats sharing ray_seats crew fleet live comparison launch longer dashboard
-    cli.common cli.search cli.results cli.data cli.parts cli.table cli cli.__main__
+    cli.common cli.control cli.search cli.results cli.data cli.parts cli.table cli cli.__main__
 """
 ORDER = PICTURE.split()
 PACKAGES = {"", "data", "train", "report"}  # their __init__ holds a docstring or lazy names only
@@ -40,6 +40,11 @@ LIGHT = (
     ["table"],
     ["table", "weizmann_unet"],
     ["status"],
+    ["workers"],
+    ["budget"],
+    ["stop"],
+    ["pause"],
+    ["resume"],
     ["best"],
     ["best", "--export", "out"],
 )

@@ -26,7 +26,8 @@ from tuner.rehearsal import NUM_TRIALS, reduced, rehearse
 from tuner.runs import Home
 from tuner.space import NUM_DRAWS, Space, draw, load_space
 from tuner.starts import find_start
-from tuner.study import Joined, Plan, join
+from tuner.study import Joined, Plan, join, keep_artifacts
+from tuner.watch import refuse_others
 
 DEFAULT_TRIALS = 50
 log = logging.getLogger("tuner")
@@ -135,6 +136,8 @@ def run(request: Request) -> Finished:
 def work(joined: Joined, name: str, space: Space | None, means: Means) -> Finished:
     """Train a study's trials on this host until none is left; `space` is not needed where all have a recipe."""
     with database.told(means.url):
+        refuse_others(joined.engine, joined.id)
+        artifacts = keep_artifacts(joined, means.artifacts or "")
         info = overview.find_study(joined.engine, name)
     show = live.view(joined.engine, info)
     database.be_patient()
@@ -146,7 +149,7 @@ def work(joined: Joined, name: str, space: Space | None, means: Means) -> Finish
         str(means.home.folder.absolute()),
         means.cache_gb,
         digest(path) if path else "",
-        artifacts=means.artifacts or "",
+        artifacts=artifacts,
         checkpoint_minutes=means.checkpoint_minutes,
         lease=means.lease,
         hang=means.hang,

@@ -47,6 +47,7 @@ class StudyInfo:
     listed: str = ""
     shrink: int = 1
     shorten: int = 1
+    artifacts: str = ""
 
     @property
     def size(self) -> str:
@@ -153,19 +154,28 @@ def overview(engine: Engine, info: StudyInfo) -> Overview:
             claim_table.c.worker.is_(None),
             claim_table.c.trial_id.is_not(None),
         )
-        rows = db.execute(
-            sa.select(*[worker_table.c[name] for name in Worker.__dataclass_fields__])
-            .where(worker_table.c.study_id == info.id)
-            .order_by(worker_table.c.host, worker_table.c.born)
-        )
         return Overview(
             study=info,
             num_trials=db.scalar(sa.select(study_table.c.num_trials).where(study_table.c.study_id == info.id)),
             states=states,
             put_back=db.scalar(back) or 0,
-            workers=tuple(Worker(*row) for row in rows),
+            workers=read_workers(db, info),
             best=best_trial(db, info),
         )
+
+
+def read_workers(db: Connection, info: StudyInfo) -> tuple[Worker, ...]:
+    rows = db.execute(
+        sa.select(*[worker_table.c[name] for name in Worker.__dataclass_fields__])
+        .where(worker_table.c.study_id == info.id)
+        .order_by(worker_table.c.host, worker_table.c.born)
+    )
+    return tuple(Worker(*row) for row in rows)
+
+
+def workers_of(engine: Engine, info: StudyInfo) -> tuple[Worker, ...]:
+    with engine.connect() as db:
+        return read_workers(db, info)
 
 
 def best_trial(db: Connection, info: StudyInfo) -> Trial | None:

@@ -41,6 +41,7 @@ class Plan:
     listed: str = ""  # "table NAME" or "longer NAME": its trials are given, not drawn, and never pruned
     shrink: int = 1  # image size and widths are divided by this,
     shorten: int = 1  # epochs by this
+    artifacts: str = ""  # where all hosts keep checkpoints and pictures; "" is the home
 
     @staticmethod
     def of(
@@ -81,7 +82,7 @@ def join(url: str, name: str, plan: Plan) -> Joined:
             return Joined(study, engine, plan)
         began = read_plan(study)
         compare(name, began, plan)
-        return Joined(study, engine, replace(plan, seed=began.seed, key=began.key))
+        return Joined(study, engine, replace(plan, seed=began.seed, key=began.key, artifacts=began.artifacts))
 
 
 def rejoin(url: str, name: str) -> Joined:
@@ -109,6 +110,19 @@ def write_plan(study: optuna.Study, plan: Plan) -> None:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([plan.goal.metric])
     study.set_user_attr("tuner", {**vars(plan), "goal": [plan.goal.metric, plan.goal.direction]})
+
+
+def keep_artifacts(joined: Joined, given: str) -> str:
+    """Where a study's checkpoints and pictures are: noted when it is first said, and then the same for all."""
+    noted = joined.plan.artifacts
+    if given and noted and given != noted:
+        raise StudyError(
+            f"study '{joined.study.study_name}' keeps its artifacts in {noted}; --artifacts said {given}. "
+            "Leave the option out, or begin another study with --study NAME."
+        )
+    if given and not noted:
+        write_plan(joined.study, replace(joined.plan, artifacts=given))
+    return given or noted
 
 
 def read_plan(study: optuna.Study) -> Plan:

@@ -203,6 +203,15 @@ def refuse_newer(engine: Engine) -> None:
         )
 
 
+def refuse_others(engine: Engine) -> None:
+    """Before reading: StorageError when the tables are those of a later or an earlier tuner."""
+    refuse_newer(engine)
+    if schema(engine) is None and sa.inspect(engine).has_table(study_table.name):
+        raise StorageError(
+            "the database was set up by an earlier tuner. Bring it up to date; nothing in it is lost: tuner init"
+        )
+
+
 def schema(engine: Engine) -> tuple[int, str] | None:
     """The number of the schema that stands in the database and who made it; None where there is none."""
     if not sa.inspect(engine).has_table(meta_table.name):

@@ -13,6 +13,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tuner import claims
+from tuner.errors import StudyError
 from tuner.tables import claim_table, trials, worker_table
 
+SIGN_SECONDS = 3.0  # in which a living worker beats
 log = logging.getLogger("tuner")
 
 
@@ -100,6 +103,35 @@ class Watch:
         )
         with self.engine.connect() as db:
             return [str(worker) for worker in db.scalars(query)]
+
+
+def version_here() -> str:
+    """What runs here, as a worker's row says it. One Optuna for all: versions differ in how they write times."""
+    return f"tuner {version('tuner')}, Optuna {version('optuna')}"
+
+
+def refuse_others(engine: Engine, study_id: int) -> None:
+    """StudyError when workers of another version are alive: they would write what we do not understand.
+
+    Rows of the dead are no reason, so their beats are looked at twice.
+    """
+    others = {row.worker: row for row in of_others(engine, study_id)}
+    if not others:
+        return
+    time.sleep(SIGN_SECONDS)
+    for row in of_others(engine, study_id):
+        if row.worker in others and row.beats != others[row.worker].beats:
+            raise StudyError(
+                f"{row.host} works on this study with {row.version}; here is {version_here()}. "
+                "Install the same versions everywhere, or stop the others first: tuner stop"
+            )
+
+
+def of_others(engine: Engine, study_id: int) -> list[sa.Row[Any]]:
+    """The workers of other versions, dead or alive."""
+    other = (worker_table.c.study_id == study_id) & (worker_table.c.version != version_here())
+    with engine.connect() as db:
+        return list(db.execute(sa.select(worker_table).where(other)).all())
 
 
 @cache

@@ -19,14 +19,13 @@ import traceback
 import uuid
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
 import optuna
 from sqlalchemy.engine import Engine
 
-from tuner import claims, database, gpus, keeper, notes, objective, overview
+from tuner import claims, database, gpus, notes, objective, overview
 from tuner.claims import WorkerUnknown
 from tuner.console import log_to_stderr
 from tuner.data.cache import Cached
@@ -44,6 +43,7 @@ from tuner.errors import (
     TunerError,
     writing,
 )
+from tuner.keeper import open_keeper
 from tuner.orders import GIVEN_UP, GPU_FAILED, Orders, digest
 from tuner.recipe import Recipe
 from tuner.runs import Home, Run, commit_of
@@ -56,7 +56,7 @@ from tuner.takeover import has_run, take_over
 from tuner.train.loop import Outcome, evaluate
 from tuner.train.memory import MicroBatches, keep_pages, release
 from tuner.train.precision import device_name, find_device, keep_to
-from tuner.watch import born, machine
+from tuner.watch import born, machine, version_here
 
 SETTLE_SECONDS = 60.0  # how long the end of a trial waits for its files to be in the artifact store,
 HURRY_SECONDS = 5.0  # and a trial that is put back: whoever is told to end has often ten seconds to live
@@ -90,7 +90,7 @@ class Worker:
             raise GpuFailed(f"GPU {orders.gpu} does not answer")  # else it would train on the processor, silently
         self.commit = commit_of(self.space.path) if self.space else ""
         self.shelf = Shelf(self.home.cache, orders.cache_gb, self.progress)
-        self.keeper = keeper.Keeper(self.home)
+        self.keeper = open_keeper(self.home, orders.artifacts)
         terms = Terms(orders.lease, orders.hang, orders.gpu_share)
         self.desk = Desk(self.joined, self.row(), terms, stop.is_set)
         self.joint = objective.Joint(
@@ -110,7 +110,7 @@ class Worker:
             "pid": os.getpid(),
             "born": born(os.getpid()),
             "device": device_name(self.device),
-            "version": version("tuner"),
+            "version": version_here(),
         }
 
     def work(self) -> None:
@@ -125,6 +125,7 @@ class Worker:
                         self.warm = True
                         gc.freeze()  # what the first trial imported: a look at it costs 0.1 s a trial
             finally:
+                self.keeper.close(HURRY_SECONDS)
                 gc.unfreeze()  # libraries complain at the end of the process about what is never freed
 
     def told(self) -> AbstractContextManager[None]:
@@ -142,12 +143,12 @@ class Worker:
             log.info("trial %d: stopped before its first step, put back", held.number)
             self.desk.put_back(held)
         except TrialLost as lost:
-            self.drop(held, str(lost))
+            self.drop(held, run, str(lost))
         except TrialFailed as failed:
             self.fail(trial, held, run, str(failed))
         except (StorageError, FilesError, DataError):
             if why := self.lost(held):
-                self.drop(held, why)
+                self.drop(held, run, why)
             else:
                 raise  # the disk, the database, the data: not this trial's fault, it is put back
         except WorkerUnknown:
@@ -164,7 +165,7 @@ class Worker:
     def broken(self, trial: optuna.Trial, held: Held, run: Run | None, error: Exception) -> None:
         """An error that no one foresaw: the GPU's, one that poisons it, or a bug, which is told loudly."""
         if why := self.lost(held):
-            return self.drop(held, why)  # whoever has it now may have taken its folder away
+            return self.drop(held, run, why)  # whoever has it now may have taken its folder away
         if gpus.is_broken(error):
             raise GpuFailed(str(error).splitlines()[0]) from error
         self.fail(trial, held, run, traceback.format_exc())
@@ -180,8 +181,10 @@ class Worker:
             return str(lost)
         return ""
 
-    def drop(self, held: Held, why: str) -> None:
+    def drop(self, held: Held, run: Run | None, why: str) -> None:
         log.info("trial %d: dropped, %s", held.number, why)
+        if run:
+            self.keeper.forget(run)
         self.desk.drop(held)
 
     def attempt(self, trial: optuna.Trial, held: Held, run: Run) -> None:

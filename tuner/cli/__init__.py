@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from tuner.cli.common import Commands
+from tuner.cli.control import budget, init, pause, resume, stop, workers
 from tuner.cli.data import data_command
 from tuner.cli.parts import parts_command
 from tuner.cli.results import best, dashboard, evaluate, predict, status
@@ -29,6 +30,11 @@ for command in (
     run,
     extend,
     status,
+    workers,
+    stop,
+    pause,
+    resume,
+    budget,
     best,
     table,
     evaluate,
@@ -38,5 +44,6 @@ for command in (
     check,
     data_command,
     parts_command,
+    init,
 ):  # as help lists them
     main.add_command(command)

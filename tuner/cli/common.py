@@ -30,12 +30,17 @@ class Commands(click.Group):
         except TunerError as error:
             click.echo(f"tuner: {error}", err=True)
             sys.exit(2)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # the commands that work save first
             click.echo("stopped", err=True)
             sys.exit(0)
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(0)
+        except Exception as error:
+            if not type(error).__module__.startswith("sqlalchemy."):
+                raise
+            click.echo(f"tuner: the database failed: {str(error).splitlines()[0]}", err=True)
+            sys.exit(2)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order in which they were added
@@ -136,13 +141,16 @@ def home_of(folder: str) -> Home:
 
 def engine_of(storage: str | None, home: str) -> Engine:
     """An engine to read from; a database that is not there yet is not made."""
-    from tuner import database
+    from tuner import database, tables
     from tuner.errors import StudyError
 
     url = storage or home_of(home).database
     if database.is_absent(url):
         raise StudyError(f"no study yet in {database.shown(url)}. Begin one with: tuner run --space unet_k")
-    return database.reach(url)
+    engine = database.reach(url)
+    with database.told(url):
+        tables.refuse_others(engine)
+    return engine
 
 
 def at(home: str, storage: str | None) -> str:
