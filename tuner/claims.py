@@ -268,9 +268,9 @@ def release(engine: Engine, worker: str, died: bool) -> list[int]:
 
 
 def return_grant(db: Connection, worker: str) -> None:
-    """What a worker was granted of the GPU-hours and did not spend goes back into the budget."""
+    """What a worker did not spend of its GPU-seconds goes back into the budget; what it spent beyond is taken."""
     left = sa.select(worker_table.c.study_id, worker_table.c.granted - worker_table.c.used).where(
-        worker_table.c.worker == worker, worker_table.c.granted > worker_table.c.used
+        worker_table.c.worker == worker, worker_table.c.granted != worker_table.c.used
     )
     for study_id, seconds in db.execute(left).all():
         same = study_table.c.study_id == study_id

@@ -206,17 +206,15 @@ class Desk:
             value = steps[max(steps)]
         held.done = done
         held.choosing = False
-        with held.lock:
+        with held.lock:  # the clerk may write this page before we let go
             held.page.end = state, value
-        self.ended.append(held)
+            self.ended.append(held)
         self.let_go()
 
     def put_back(self, held: Held) -> None:
         """Have a trial gone on with later, by whoever is first. Waits until all of it is written."""
-        page = held.take_page()
         try:
-            if page and not held.lost:
-                retried(pages.write)(self.engine, self.author(held), page)
+            self.flushed(held)
             claims.hand_back(self.engine, held.id, self.name)
         except TrialLost as lost:
             log.info("trial %d: dropped, %s", held.number, lost)
@@ -234,11 +232,12 @@ class Desk:
 
     def flushed(self, held: Held) -> None:
         """Wait until all that was said of a trial is written; TrialLost when it is no more ours."""
-        page = held.take_page()
-        if held.lost:
-            raise TrialLost(held.lost)
-        if page:
-            retried(pages.write)(self.engine, self.author(held), page)
+        with held.pen:
+            page = held.take_page()
+            if held.lost:
+                raise TrialLost(held.lost)
+            if page:
+                retried(pages.write)(self.engine, self.author(held), page)
 
     # How a trial comes into the hand
 
@@ -300,36 +299,44 @@ class Desk:
 
     def pending(self) -> Iterable[Held]:
         """Those of whom something is not written yet."""
-        ended = list(self.ended)
-        return [held for held in (*ended, self.held) if held is not None and held.page and not held.choosing]
+        known = dict.fromkeys((*self.ended, self.held))
+        return [held for held in known if held is not None and held.page and not held.choosing]
 
     def write_pages(self) -> None:
         """Write what was said; then let the pruner judge what it has not seen."""
-        for held in self.pending():
-            page = held.take_page()
-            try:
+        for written in self.pending():
+            with written.pen:
+                self.write_page(written)
+        held = self.held  # the main thread may let go of it at any time
+        if held is not None and not held.lost:
+            self.judge(held)
+
+    def write_page(self, held: Held) -> None:
+        page = held.take_page()
+        try:
+            if page:
                 pages.write(self.engine, self.author(held), page)
-            except TrialLost as lost:
-                held.lost = str(lost)
-                if page.end:
-                    log.info("trial %d: dropped, %s", held.number, lost)
-            except BaseException:
-                held.put_page_back(page)
-                raise
-            else:
-                if page.end:
-                    held.done()
+        except TrialLost as lost:
+            held.lost = str(lost)
             if page.end:
-                self.ended.remove(held)
-        if self.held is not None and not self.held.lost:
-            self.judge(self.held)
+                log.info("trial %d: dropped, %s", held.number, lost)
+        except BaseException:
+            held.put_page_back(page)
+            raise
+        else:
+            if page.end:
+                held.done()
+        if page.end:
+            self.ended.remove(held)
 
     def judge(self, held: Held) -> None:
         """Ask the pruner about each epoch, as it stood then. Its answer is noted: a restart must still know."""
         study = self.joined.study
-        while held.unjudged and not held.prune:
+        while held.unjudged and not held.prune and self.held is held:
             step = held.unjudged[0]
-            if study.pruner.prune(study, as_of(held.frozen, step)):
+            with held.lock:
+                then = as_of(held.frozen, step)
+            if study.pruner.prune(study, then):
                 held.prune = True
                 with held.lock:
                     held.frozen.user_attrs["pruned_at"] = step
@@ -355,9 +362,9 @@ class Desk:
             if study is None:
                 raise WorkerUnknown  # the next to take a trial will say that the study was deleted
             self.standing = control.Standing(study.stops, bool(study.paused))
-            if self.held is not None:
-                wanted = sa.select(claim_table.c.wanted).where(claim_table.c.trial_id == self.held.id)
-                self.held.wanted = db.scalar(wanted) or ""
+            if held := self.held:
+                wanted = sa.select(claim_table.c.wanted).where(claim_table.c.trial_id == held.id)
+                held.wanted = db.scalar(wanted) or ""
             if study.hours is not None:
                 self.out_of_time |= tick(db, study)
         self.limits_gpus = study.gpu_hours is not None and self.terms.gpu_share > 0
@@ -380,7 +387,8 @@ class Desk:
             row = db.execute(sa.select(study_table.c.gpu_hours, study_table.c.gpu_seconds).where(same)).first()
             if row is None or row.gpu_hours is None:
                 return
-            size = max(0.0, min(SLICE_SECONDS * self.terms.gpu_share, 3600 * row.gpu_hours - row.gpu_seconds))
+            wanted = SLICE_SECONDS * self.terms.gpu_share + max(0.0, self.used - self.granted)
+            size = max(0.0, min(wanted, 3600 * row.gpu_hours - row.gpu_seconds))
             db.execute(sa.update(study_table).where(same).values(gpu_seconds=study_table.c.gpu_seconds + size))
             granted = self.granted + size
             mine = sa.update(worker_table).where(worker_table.c.worker == self.name)
@@ -396,7 +404,8 @@ class Desk:
             self.guarded, self.guarded_at = self.progress, now
             return
         still = now - self.guarded_at
-        is_lost = self.held is not None and self.held.lost
+        held = self.held
+        is_lost = held is not None and held.lost
         if still >= (min(self.terms.lease, self.terms.hang) if is_lost else self.terms.hang):
             self.give_up(f"no step for {still:.0f} s")
 
@@ -404,8 +413,10 @@ class Desk:
         """End this process at once, and say where it hangs."""
         log.error("%s; another worker takes its place. Where it hangs:", why)
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
-        claims.release(self.engine, self.name, died=True)
-        os._exit(GIVEN_UP)
+        try:
+            claims.release(self.engine, self.name, died=True)
+        finally:
+            os._exit(GIVEN_UP)
 
 
 def fresh(taken: Taken) -> FrozenTrial:

@@ -46,6 +46,7 @@ class Held:
         self.frozen, self.attempt, self.deaths = frozen, attempt, deaths
         self.page = Page()
         self.lock = threading.Lock()
+        self.pen = threading.Lock()  # held from taking a page until it is written, or put back
         self.wanted = wanted  # "stop": a person wants it ended
         self.choosing = True  # its parameters may still be drawn anew: they are not written yet
         self.done: Callable[[], None] = lambda: None  # what to do when its end is written
@@ -86,7 +87,8 @@ class HoldingStorage(_CachedStorage):
         self.kinds: dict[str, BaseDistribution] = {}  # of every parameter met so far
 
     def of(self, trial_id: int) -> Held | None:
-        return self.held if self.held is not None and self.held.id == trial_id else None
+        held = self.held  # another thread may let go of it
+        return held if held is not None and held.id == trial_id else None
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         held = self.of(trial_id)
@@ -163,10 +165,11 @@ class HoldingStorage(_CachedStorage):
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """The dashboard keeps the note of a trial here; each would be two transactions."""
-        if self.held is None:
+        held = self.held
+        if held is None:
             return super().set_study_system_attr(study_id, key, value)
-        with self.held.lock:
-            self.held.page.notes[key] = json.dumps(value)
+        with held.lock:
+            held.page.notes[key] = json.dumps(value)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """Nothing while a trial is held: its note is written once, and those of all others are megabytes."""
