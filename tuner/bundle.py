@@ -8,7 +8,6 @@ bundle.json          its version, and the hash of every other file
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from tuner.best import Best
 from tuner.errors import BundleError, FilesError, StudyError, writing
 from tuner.recipe import Recipe
 from tuner.report.tables import metrics_table
-from tuner.runs import Run
+from tuner.runs import Run, digest
 from tuner.tasks import find_task
 
 if TYPE_CHECKING:
@@ -96,11 +95,6 @@ def replace(aside: Path, folder: Path) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_recipe(folder: Path) -> Recipe:

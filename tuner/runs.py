@@ -170,6 +170,12 @@ def link(source: Path, target: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
+def digest(path: Path) -> str:
+    """The checksum of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def attempt_of(notes: Mapping[str, Any]) -> int:
     """Which attempt finished a trial, from what is noted on it; 0 of a trial of an older version."""
     return int((notes.get("result") or {}).get("attempt", 0))
