@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "tuner"
 
 # From the ground up: a module may import only what stands above it here. The same picture is in docs/design.md.
 PICTURE = """
-    errors goal recipe parts tasks orders console gpus runs store parcels sender keeper published download
-    database tables claims pages watch control overview starts
+    errors goal recipe parts tasks orders console gpus runs store parcels sender keeper gallery published download
+    database tables claims pages watch control hours overview starts
     data.source data.images data.folder data.shapes data.scenes data.badges data.places
     data.oxford_pet data.cityscapes data.datasets data.get data.survey data.cache data.shelf
     data.noise data.augment data.hands data.batches
@@ -27,7 +27,7 @@ PICTURE = """
     losses optims metrics
     train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.weights train.loop
     report.curves report.overlays report.tables report.sheet
-    catalogue check rehearsal space sampling storage study setup listed notes takeover desk objective worker
+    catalogue check rehearsal space sampling storage study setup listed notes takeover clerk desk objective worker
     best bundle predict evaluate
     quarantine seats sharing ray_seats crew fleet live comparison launch longer dashboard
     cli.common cli.control cli.search cli.results cli.data cli.parts cli.table cli cli.__main__

@@ -7,6 +7,7 @@ trials; it is counted and added to under a lock on the study's row, so it is exa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -94,20 +95,24 @@ def unclaimed(study_id: int) -> sa.Select[tuple[int]]:
 
 @retried
 def take(
-    engine: Engine, study_id: int, name: str, worker: str, listed: bool
+    engine: Engine, study_id: int, name: str, worker: str, listed: bool, unwritten: Sequence[int] = ()
 ) -> Taken | Literal["spent", "paused"]:
     """A trial that was put back, or one more of the budget; all in one transaction.
 
     The study's row is locked first, so that no two workers see the same count. StudyGone when the study was
     deleted (SQLite gives its number to another one), WorkerUnknown when this worker was given up for dead.
+    A trial that this worker took without ever hearing of it, because the connection was cut, comes first: all
+    it owns beside that are those whose end it has not written yet.
     """
     with engine.begin() as db:
         lock(db, study_id)
-        now = db.execute(standing(study_id, worker)).first()
+        now = db.execute(standing(study_id, worker, unwritten)).first()
         if now is None or now.study_name != name:
             raise StudyGone
         if now.known is None:
             raise WorkerUnknown
+        if now.mine is not None:
+            return take_again(db, now.mine)
         if now.paused:
             return "paused"
         if out_of_time(now):
@@ -119,7 +124,7 @@ def take(
         return take_new(db, study_id, worker, now)
 
 
-def standing(study_id: int, worker: str) -> sa.Select[Any]:
+def standing(study_id: int, worker: str, unwritten: Sequence[int] = ()) -> sa.Select[Any]:
     """All that a worker must know to take a trial, in one statement."""
 
     def of(query: sa.Select[Any], name: str) -> sa.Label[Any]:
@@ -132,6 +137,7 @@ def standing(study_id: int, worker: str) -> sa.Select[Any]:
         of(sa.select(studies.c.study_name).where(studies.c.study_id == study_id), "study_name"),
         of(sa.select(worker_table.c.pid).where(worker_table.c.worker == worker), "known"),
         claimed(study_id).label("claimed"),
+        of(owned_by(worker, unwritten), "mine"),
         of(put_back(study_id), "put_back"),
         of(unclaimed(study_id), "unclaimed"),
         of(last_slot, "last_slot"),
@@ -150,15 +156,29 @@ def out_of_time(now: sa.Row[Any]) -> bool:
     return bool(by_clock or (now.gpu_hours is not None and now.gpu_seconds >= 3600 * now.gpu_hours - CRUMBS))
 
 
+def owned_by(worker: str, but: Sequence[int]) -> sa.Select[tuple[int]]:
+    """A claim of a trial that runs and is this worker's."""
+    query = sa.select(claim_table.c.claim_id).join(trials, trials.c.trial_id == claim_table.c.trial_id)
+    query = query.where(claim_table.c.worker == worker, trials.c.state == "RUNNING")
+    return (query.where(trials.c.trial_id.not_in(but)) if but else query).limit(1)
+
+
+def take_again(db: Connection, claim_id: int) -> Taken:
+    """A trial that is this worker's already; it counts as no further attempt."""
+    row = db.execute(claim_of(claim_id)).one()
+    return Taken(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, is_new=False)
+
+
+def claim_of(claim_id: int) -> sa.Select[Any]:
+    both = sa.select(claim_table, trials.c.number).join(trials, trials.c.trial_id == claim_table.c.trial_id)
+    return both.where(claim_table.c.claim_id == claim_id)
+
+
 def take_up(db: Connection, claim_id: int, worker: str) -> Taken:
     """Own a trial that was put back."""
     mine = claim_table.c.claim_id == claim_id
     db.execute(sa.update(claim_table).where(mine).values(worker=worker, attempt=claim_table.c.attempt + 1))
-    row = db.execute(
-        sa.select(claim_table, trials.c.number)
-        .join(trials, trials.c.trial_id == claim_table.c.trial_id)
-        .where(mine)
-    ).one()
+    row = db.execute(claim_of(claim_id)).one()
     set_running(db, row.trial_id)
     return Taken(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, is_new=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -10,7 +11,7 @@ from tuner import database
 from tuner.errors import StorageError, TunerError
 from tuner.runs import Home
 
-LOOPBACK = ("127.0.0.1", "localhost")
+LOOPBACK = ("127.0.0.1", "localhost")  # in a container, whoever publishes its port decides who reaches it
 
 
 class Server(ThreadingMixIn, WSGIServer):
@@ -28,7 +29,7 @@ class Quiet(WSGIRequestHandler):
 
 def serve(url: str, home: Home, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Serve until interrupted. `ready` gets the address; port 0 takes a free one."""
-    if host not in LOOPBACK:
+    if host not in LOOPBACK and not ("TUNER_IN_CONTAINER" in os.environ and host == "0.0.0.0"):
         raise TunerError(
             "the dashboard has no login and can delete studies, so it listens on this machine only; "
             f"{host} is not allowed. Reach it from elsewhere through: ssh -L 8080:127.0.0.1:8080 THIS_HOST"
@@ -38,7 +39,7 @@ def serve(url: str, home: Home, host: str, port: int, ready: Callable[[str], Non
     from optuna.artifacts import FileSystemArtifactStore
     from optuna_dashboard import wsgi
 
-    from tuner.study import open_storage
+    from tuner.storage import open_storage
 
     storage, _ = open_storage(url)
     home.make()

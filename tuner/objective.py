@@ -87,7 +87,7 @@ def run_trial(joint: Joint, held: Held, recipe: Recipe, data: Cached, run: Run, 
 
     def on_epoch(report: EpochReport) -> None:
         desk.epoch(held, asdict(report), judge=report.epoch < recipe.epochs)
-        peak = max(desk.doing.get("peak_memory", 0), report.peak_memory)
+        peak = max(desk.clerk.doing.get("peak_memory", 0), report.peak_memory)
         desk.tell(step=report.epoch, steps=recipe.epochs, value=report.value, peak_memory=peak)
 
     def on_resume(reports: list[EpochReport]) -> None:

@@ -215,22 +215,13 @@ def read_trials(db: Connection, ids: list[int]) -> Iterable[Trial]:
         .order_by(trials.c.number)
     ).all()
     chosen: dict[int, dict[str, Any]] = {}
-    for trial_id, name, value, kind in db.execute(
-        sa.select(
-            trial_params.c.trial_id,
-            trial_params.c.param_name,
-            trial_params.c.param_value,
-            trial_params.c.distribution_json,
-        ).where(trial_params.c.trial_id.in_(ids))
-    ):
-        chosen.setdefault(trial_id, {})[name] = as_chosen(value, json.loads(kind))
+    query = sa.select(trial_params).where(trial_params.c.trial_id.in_(ids))
+    for row in db.execute(query.order_by(trial_params.c.param_id)):  # as the space chose them
+        value = as_chosen(row.param_value, json.loads(row.distribution_json))
+        chosen.setdefault(row.trial_id, {})[row.param_name] = value
     notes: dict[int, dict[str, Any]] = {}
-    for trial_id, key, value in db.execute(
-        sa.select(trial_attrs.c.trial_id, trial_attrs.c.key, trial_attrs.c.value_json).where(
-            trial_attrs.c.trial_id.in_(ids)
-        )
-    ):
-        notes.setdefault(trial_id, {})[key] = json.loads(value)
+    for row in db.execute(sa.select(trial_attrs).where(trial_attrs.c.trial_id.in_(ids))):
+        notes.setdefault(row.trial_id, {})[row.key] = json.loads(row.value_json)
     for trial_id, number, state, value in rows:
         yield Trial(trial_id, number, state, value, chosen.get(trial_id, {}), notes.get(trial_id, {}))
 

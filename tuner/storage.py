@@ -84,6 +84,7 @@ class HoldingStorage(_CachedStorage):
     def __init__(self, backend: RDBStorage) -> None:
         super().__init__(backend)
         self.held: Held | None = None
+        self.unwritten: dict[int, FrozenTrial] = {}  # by number: own trials whose end is not written yet
         self.kinds: dict[str, BaseDistribution] = {}  # of every parameter met so far
 
     def of(self, trial_id: int) -> Held | None:
@@ -97,12 +98,14 @@ class HoldingStorage(_CachedStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """All trials, the held one as it is in memory."""
-        found = super().get_all_trials(study_id, deepcopy, states)
-        held = self.held
-        if held is None:
-            return found
-        return [held.frozen if trial.number == held.number else trial for trial in found]
+        """All trials, this worker's own as they are in memory."""
+        mine, held = dict(self.unwritten), self.held  # before the others: an end may be written just now
+        if held is not None:
+            mine[held.number] = held.frozen
+        if not mine:
+            return super().get_all_trials(study_id, deepcopy, states)
+        found = [mine.get(trial.number, trial) for trial in super().get_all_trials(study_id, deepcopy)]
+        return found if states is None else [trial for trial in found if trial.state in states]
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution

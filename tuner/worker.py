@@ -27,11 +27,12 @@ from sqlalchemy.engine import Engine
 
 from tuner import claims, database, gpus, notes, objective, overview
 from tuner.claims import WorkerUnknown
+from tuner.clerk import Terms
 from tuner.console import log_to_stderr
 from tuner.data.cache import Cached
 from tuner.data.shelf import Shelf
 from tuner.data.survey import Progress
-from tuner.desk import Desk, Terms
+from tuner.desk import Desk
 from tuner.errors import (
     DataError,
     FilesError,
@@ -43,6 +44,7 @@ from tuner.errors import (
     TunerError,
     writing,
 )
+from tuner.gallery import gallery_of
 from tuner.keeper import open_keeper
 from tuner.orders import GIVEN_UP, GPU_FAILED, Orders, digest
 from tuner.recipe import Recipe
@@ -190,7 +192,7 @@ class Worker:
     def attempt(self, trial: optuna.Trial, held: Held, run: Run) -> None:
         if held.deaths >= claims.MOST_DEATHS:
             raise TrialFailed(f"set aside: {held.deaths} workers died while they trained it, or hung")
-        take_over(trial, self.engine, self.desk.name, self.home, run)
+        take_over(trial, self.engine, self.desk.name, self.keeper, run)
         held.recorded = overview.recorded(self.engine, held.id) if held.attempt > 1 or has_run(trial) else set()
         recipe = objective.choose(self.space, self.joined.plan, trial)
         self.desk.tell(number=held.number, steps=recipe.epochs, params=trial.params)
@@ -217,7 +219,7 @@ class Worker:
         rows = [overview.flat(report) for report in progress.history]
         if rows:
             with writing(run.folder):
-                notes.pictures(trial, recipe, goal, rows, data, run, outcome, self.home.artifacts)
+                notes.pictures(trial, recipe, goal, rows, data, run, outcome, gallery_of(self.keeper))
         notes.end(trial, outcome, socket.gethostname(), device_name(self.device), held.attempt, test)
         notes.describe(trial, recipe, goal, rows, progress.best_epoch)
         self.keeper.keep(run)
@@ -239,7 +241,7 @@ class Worker:
         """
         try:
             info = overview.find_study(self.engine, self.orders.study)
-            return find_start(recipe.weights.name, self.engine, self.home, info)
+            return find_start(recipe.weights.name, self.engine, self.keeper, info)
         except PartError as error:
             if run.checkpoint.is_file():
                 return None
@@ -266,7 +268,7 @@ class Worker:
 
         def tell(done: int, of: int) -> None:
             self.desk.tell(state=state, step=done, steps=of)
-            if self.desk.held and self.desk.says(self.desk.held) == "stopped":
+            if self.desk.storage.held and self.desk.says(self.desk.storage.held) == "stopped":
                 raise Stopped
 
         return tell

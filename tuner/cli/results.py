@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tuner.cli.common import echo_json, engine_of, home_of, home_option, storage_options
+from tuner.cli.control import in_words, line_of
 
 
 @click.command()
@@ -16,7 +17,7 @@ from tuner.cli.common import echo_json, engine_of, home_of, home_option, storage
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(home: str, storage: str | None, study: str | None, as_json: bool) -> None:
     """Show the studies: trials by state, the best so far, who works on them."""
-    from tuner import overview
+    from tuner import control, overview
     from tuner.live import show_params, show_value
 
     engine = engine_of(storage, home)
@@ -30,13 +31,16 @@ def status(home: str, storage: str | None, study: str | None, as_json: bool) -> 
         mark = f" ({now.study.size})" if now.study.size else ""
         states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(now.states.items())) or "no trials"
         click.echo(f"{click.style(now.study.name, bold=True)}{mark}: {now.study.goal} on {now.study.data}")
-        click.echo(f"  {now.finished} of {now.num_trials or 'any number of'} trials ended ({states})")
+        paused = ", paused" if control.standing(engine, now.study.id).paused else ""
+        click.echo(f"  {now.finished} of {now.num_trials or 'any number of'} trials ended ({states}){paused}")
+        limits = control.budget(engine, now.study.id)
+        if limits.hours or limits.gpu_hours:
+            click.echo(f"  budget: {in_words(limits, control.spent(engine, now.study.id))}")
         if now.best:
             best = f"{show_value(now.best.value)}, trial {now.best.number}, {show_params(now.best.params)}"
             click.echo(f"  best {now.study.goal.metric} {best}")
         for worker in now.workers:
-            where = f"{worker.host} pid {worker.pid} ({worker.device})"
-            click.echo(f"  worker {where}: {worker.state}, trial {worker.number}, {worker.step}/{worker.steps}")
+            click.echo(f"  worker {line_of(worker)}")
 
 
 def status_json(now: Any) -> dict[str, Any]:

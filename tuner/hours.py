@@ -1,0 +1,97 @@
+"""A budget in hours, as one worker takes of it: by the clock, and of the GPUs.
+
+GPU-hours are granted in slices before they are spent, so that all workers together never take more than there
+is; what a slice leaves goes back. The hours by the clock run while anybody works, by the database's clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from tuner import claims, control
+from tuner.database import retried
+from tuner.tables import clock, study_table, worker_table
+
+BEAT_SECONDS = 1.0  # how often a worker counts
+SLICE_SECONDS = 20.0  # of the GPU-hours that a worker is granted at a time
+LONGEST_TICK = 5.0  # between two beats of anybody, after which the study's clock counts as having stood still
+
+
+class Hours:
+    """What one worker was granted and has used. `share`: how many GPUs it counts as."""
+
+    def __init__(self, engine: Engine, study_id: int, worker: str, share: float) -> None:
+        self.engine, self.study_id, self.worker, self.share = engine, study_id, worker, share
+        self.granted = self.used = 0.0  # GPU-seconds
+        self.limited = False  # whether the study has a budget of GPU-hours
+        self.are_spent = False  # the study's, of either kind
+        self.counted_at: float | None = None  # while a trial is in hand
+        self.lock = threading.Lock()
+
+    def look(self) -> None:
+        """Whether there is anything to keep to."""
+        limits = control.budget(self.engine, self.study_id)
+        self.limited = limits.gpu_hours is not None and self.share > 0
+
+    @property
+    def left(self) -> float:
+        return self.granted - self.used
+
+    def count(self, busy: bool) -> None:
+        """Count the time since the last call, if a trial was in hand; `busy`: whether one is from now on."""
+        with self.lock:
+            now = time.monotonic()
+            if self.counted_at is not None:
+                self.used += (now - self.counted_at) * self.share
+            self.counted_at = now if busy else None
+
+    def before_a_trial(self) -> None:
+        if self.limited and self.left < claims.CRUMBS:
+            self.grant()
+
+    def beat(self, db: Connection, study: sa.Row[Any]) -> None:
+        """With every beat, in its transaction: the study's clock; and whether GPU-hours are limited."""
+        self.limited = study.gpu_hours is not None and self.share > 0
+        if study.hours is not None:
+            self.are_spent |= tick(db, study)
+
+    def after_beat(self) -> None:
+        """In time for the next beat: a further slice, or the end."""
+        if self.limited and self.counted_at is not None and self.left < 2 * BEAT_SECONDS:
+            self.grant()
+            self.are_spent |= self.left <= BEAT_SECONDS * self.share
+
+    @retried
+    def grant(self) -> None:
+        """Take a slice of the GPU-hours that are left; what was used beyond the grants is covered first."""
+        same = study_table.c.study_id == self.study_id
+        with self.engine.begin() as db:
+            claims.lock(db, self.study_id)
+            row = db.execute(sa.select(study_table.c.gpu_hours, study_table.c.gpu_seconds).where(same)).first()
+            if row is None or row.gpu_hours is None:
+                return
+            wanted = SLICE_SECONDS * self.share + max(0.0, -self.left)
+            size = max(0.0, min(wanted, 3600 * row.gpu_hours - row.gpu_seconds))
+            db.execute(sa.update(study_table).where(same).values(gpu_seconds=study_table.c.gpu_seconds + size))
+            granted = self.granted + size
+            mine = sa.update(worker_table).where(worker_table.c.worker == self.worker)
+            db.execute(mine.values(granted=granted, used=self.used))
+        self.granted = granted
+
+
+def tick(db: Connection, study: sa.Row[Any]) -> bool:
+    """Count the time since anybody's last beat, by the database's clock; whether the hours are spent now."""
+    same = study_table.c.study_id == study.study_id
+    claims.lock(db, study.study_id)
+    then = db.execute(
+        sa.select(study_table.c.clock_seconds, study_table.c.clock_at, clock(db).label("now")).where(same)
+    ).one()
+    passed = 0.0 if then.clock_at is None else float(then.now) - then.clock_at
+    seconds = then.clock_seconds + (passed if 0 < passed < LONGEST_TICK else 0.0)
+    db.execute(sa.update(study_table).where(same).values(clock_seconds=seconds, clock_at=float(then.now)))
+    return bool(seconds >= 3600 * study.hours)
