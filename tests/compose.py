@@ -27,6 +27,8 @@ from servers import Postgres
 from tiny import environment, wait_for
 
 ROOT = Path(__file__).parents[1]
+SLURM = ROOT / "docs" / "cluster" / "slurm.sh"
+KUBERNETES = ROOT / "docs" / "cluster" / "kubernetes.yaml"
 ONE_GPU = ROOT / "docs" / "cluster" / "one-gpu.sh"
 PASSWORD = "correct horse"
 VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:?[-?])([^}]*))?\})")
@@ -63,6 +65,10 @@ def compose(**variables: str) -> dict[str, Any]:
 
 def services(**variables: str) -> dict[str, Any]:
     return compose(**{"TUNER_DB_PASSWORD": PASSWORD, **variables})["services"]
+
+
+def kubernetes() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(KUBERNETES.read_text()))
 
 
 def dockerfile() -> list[tuple[str, str]]:
@@ -174,13 +180,7 @@ def stack(tmp_path: Path, postgres: Postgres) -> Iterator[Stack]:
     words = shlex.split(made.services["db"]["command"])
     server = made.start("db", [str(made.bin / words[0]), *words[1:]], env=env, cwd=data, user=made.user)
     with gone_afterwards(server):
-        wait_for(lambda: listens(made.port), server)
+        wait_for(lambda: made.is_healthy("db"), server)
         with psycopg.connect(made.url.removesuffix("tuner") + "postgres", autocommit=True) as db:
             db.execute("CREATE DATABASE tuner")  # POSTGRES_DB
-        wait_for(lambda: made.is_healthy("db"), server)
         yield made
-
-
-def listens(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

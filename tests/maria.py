@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +56,9 @@ class MariaDB:
         return f"mysql://{user}@localhost/{name}?unix_socket={self.socket}"
 
     def answers(self) -> bool:
-        try:
-            self.run("SELECT 1")
-        except pymysql.err.OperationalError:
-            return False
-        return True
+        """Asked without the driver: where nobody listens, it would leave a socket open."""
+        with closing(socket.socket(socket.AF_UNIX)) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from importlib.resources import files
+from pathlib import Path
 
 import jsonschema
+import kubernetes_validate
 import pytest
-from compose import PASSWORD, ROOT, VARIABLE, Missing, compose, of, services
+from compose import (
+    KUBERNETES,
+    ONE_GPU,
+    PASSWORD,
+    ROOT,
+    SLURM,
+    VARIABLE,
+    Missing,
+    compose,
+    dockerfile,
+    kubernetes,
+    of,
+    services,
+)
+from tiny import environment
 
 
 def test_it_keeps_to_the_compose_specification() -> None:
@@ -78,3 +98,146 @@ def test_its_variables_are_told_at_its_top_with_their_defaults() -> None:
         told = re.search(rf"#   {name} (.*(?:\n#    .*)*)", head)
         assert told, name
         assert operator == ":?" or word == "." or f"Default: {word}" in told[1], name
+
+
+# --- Dockerfile --------------------------------------------------------------------------------
+
+
+def test_the_image_is_slim_and_runs_as_no_root() -> None:
+    (base,) = of("FROM")
+    assert re.fullmatch(r"python:3\.\d+-slim-\w+", base)
+    user = of("USER")[-1]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)  # a name would not do for Kubernetes' runAsNonRoot
+    assert f"--uid {user.split(':')[0]} --create-home" in " ".join(of("RUN"))
+    names = [name for name, _ in dockerfile()]
+    assert names.index("USER") > max(at for at, name in enumerate(names) if name == "RUN")
+
+
+def test_signals_reach_tuner_and_no_shell_stands_between() -> None:
+    assert json.loads(of("ENTRYPOINT")[0]) == ["tini", "--"]
+    assert json.loads(of("CMD")[0])[0] == "tuner"
+    assert of("STOPSIGNAL") == ["SIGTERM"]
+    assert re.search(r"apt-get install [^&]*\btini\b", " ".join(of("RUN")))
+
+
+def test_a_change_of_tuner_does_not_install_pytorch_again() -> None:
+    steps = [f"{name} {rest}" for name, rest in dockerfile()]
+    pinned = next(at for at, step in enumerate(steps) if "install -r /build/requirements.txt" in step)
+    before = " ".join(step for step in steps[:pinned] if step.startswith("COPY"))
+    assert before == "COPY requirements.txt /build/"
+    assert any("--no-deps /build" in step for step in steps[pinned:])
+
+
+def test_no_secret_gets_into_the_image() -> None:
+    assert not re.search(r"password|secret|token", (ROOT / "Dockerfile").read_text(), flags=re.I)
+    assert not of("ARG")
+    ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert ignored[0] == "*"  # all but what is named
+    copied = {source for line in of("COPY") for source in line.split()[:-1]}
+    assert {line[1:] for line in ignored if line.startswith("!")} == copied
+    assert all((ROOT / source).exists() for source in copied)
+
+
+@pytest.mark.slow
+def test_what_the_image_copies_is_enough_to_install_it(tmp_path: Path) -> None:
+    build, image = tmp_path / "build", tmp_path / "image"
+    build.mkdir()
+    for source in {source for line in of("COPY") if "/build/" in line for source in line.split()[:-1]}:
+        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        copy(ROOT / source, build / source)
+    (command,) = (line for line in of("RUN") if line.endswith("--no-deps /build"))
+    words = [str(build) if word == "/build" else word for word in command.split()]
+    env = environment(tmp_path, PYTHONPATH="")
+    done = subprocess.run(
+        [sys.executable, "-m", *words, "--target", image], env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    ask = [sys.executable, "-m", "tuner.cli", "spaces"]
+    told = subprocess.run(ask, cwd=tmp_path, env={**env, "PYTHONPATH": str(image)}, capture_output=True, text=True)
+    assert f"{image}/tuner/shipped/search_spaces/unet_k.py" in told.stdout
+
+
+# --- one-gpu -----------------------------------------------------------------------------------
+
+HOLD = 'echo "$CUDA_VISIBLE_DEVICES"; exec sleep 300'
+
+
+def take_gpu(folder: Path, gpus: str) -> tuple[subprocess.Popen[str], str]:
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus, "TUNER_LOCKS": str(folder / "gpus")}
+    process = subprocess.Popen([ONE_GPU, "sh", "-c", HOLD], env=env, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    return process, process.stdout.readline().strip()
+
+
+def test_each_worker_takes_a_gpu_that_no_other_has_and_frees_it_at_its_end(tmp_path: Path) -> None:
+    held: list[tuple[subprocess.Popen[str], str]] = []
+    try:
+        for _ in range(5):
+            held.append(take_gpu(tmp_path, "GPU-a,GPU-b"))
+        assert [gpu for _, gpu in held] == ["GPU-a", "GPU-b", "GPU-a", "GPU-b", "GPU-a"]
+        held[1][0].kill()
+        held[1][0].wait()
+        held.append(take_gpu(tmp_path, "GPU-a,GPU-b"))
+        assert held[-1][1] == "GPU-b"
+    finally:
+        for process, _ in held:
+            process.kill()
+            process.communicate()
+
+
+def test_without_a_gpu_the_command_runs_as_it_is(tmp_path: Path) -> None:
+    env = {"PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": "", "TUNER_LOCKS": str(tmp_path / "gpus")}
+    done = subprocess.run(
+        [ONE_GPU, "sh", "-c", "echo $*", "-", "a b", "c"], env=env, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a b c\n", "")
+    assert not (tmp_path / "gpus").exists()
+
+
+# --- Slurm and Kubernetes ----------------------------------------------------------------------
+
+
+def test_the_slurm_script_is_an_array_that_can_be_sent_back() -> None:
+    assert subprocess.run(["bash", "-n", SLURM], capture_output=True).stderr == b""
+    lines = SLURM.read_text().splitlines()
+    told = [at for at, line in enumerate(lines) if line.startswith("#SBATCH ")]
+    first = next(at for at, line in enumerate(lines) if line and not line.startswith("#"))
+    assert max(told) < first  # Slurm reads no further than the first command
+    options = {
+        name: value for name, _, value in (lines[at].removeprefix("#SBATCH --").partition("=") for at in told)
+    }
+    assert re.fullmatch(r"\d+-\d+", options["array"])
+    assert re.fullmatch(r"B:USR1@\d+", options["signal"]) and int(options["signal"].split("@")[1]) >= 60
+    assert "requeue" in options and options["open-mode"] == "append"
+    assert (options["gpus"], options["ntasks"]) == ("1", "1")
+    assert "%A" in options["output"] and "%a" in options["output"]
+
+
+def test_the_kubernetes_files_are_what_kubernetes_takes() -> None:
+    claim, job = kubernetes()
+    for document in (claim, job):
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert job["spec"]["parallelism"] > 1 and "completions" not in job["spec"]  # they share one budget
+    pod = job["spec"]["template"]["spec"]
+    (worker,) = pod["containers"]
+    assert pod["restartPolicy"] == "Never"  # what a podFailurePolicy asks for
+    assert pod["terminationGracePeriodSeconds"] >= 60
+    assert pod["securityContext"]["runAsUser"] == int(of("USER")[-1].split(":")[0])
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert "command" not in worker  # the image's entrypoint stays
+    assert {mount["name"] for mount in worker["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    volumes = [volume.get("persistentVolumeClaim", {}).get("claimName") for volume in pod["volumes"]]
+    assert claim["metadata"]["name"] in volumes
+    asked = {entry["name"]: entry["valueFrom"]["secretKeyRef"] for entry in worker["env"] if "valueFrom" in entry}
+    assert asked.keys() == {"TUNER_STORAGE", "PGPASSWORD"}
+    made = re.search(r"create secret generic (\S+)((?:.|\n)*?)\n#   kubectl", KUBERNETES.read_text())
+    assert made and {ref["name"] for ref in asked.values()} == {made[1]}
+    assert {ref["key"] for ref in asked.values()} == set(re.findall(r"--from-literal=(\w+)=", made[2]))
+
+
+def test_the_kubernetes_check_does_look() -> None:
+    _, job = kubernetes()
+    job["spec"]["parallel"] = 8
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(job, kubernetes_validate.latest_version(), strict=True)

@@ -1,0 +1,137 @@
+"""The commands of docker-compose.yml, docs/cluster/slurm.sh and docs/cluster/kubernetes.yaml, run by hand."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from urllib.request import urlopen
+
+import pytest
+from compose import PASSWORD, SLURM, Stack, ended, gone_afterwards, kubernetes, stack
+from servers import postgres
+from tiny import claims, epochs_of, states, wait_for, write_space
+
+__all__ = ["postgres", "stack"]
+pytestmark = pytest.mark.slow
+MOVED = 143  # as a shell says it: ended by SIGTERM
+ENDED = {"COMPLETE", "PRUNED"}
+
+
+def space(stack: Stack, epochs: int) -> None:
+    write_space(stack.folder / "work/search_spaces", epochs=epochs)
+
+
+def assert_exact(stack: Stack, num_trials: int, epochs: int) -> None:
+    """Every trial of the budget ended once, and no epoch is missing."""
+    assert list(states(stack.url)) == list(range(num_trials))
+    assert set(states(stack.url).values()) <= ENDED
+    assert [slot for slot, *_ in claims(stack.url)] == list(range(1, num_trials + 1))
+    for number, state in states(stack.url).items():
+        assert state == "PRUNED" or epochs_of(stack.url, number) == list(range(1, epochs + 1))
+
+
+def test_what_compose_starts_works_together(stack: Stack) -> None:
+    space(stack, epochs=2)
+    code, said = stack.run("init")
+    assert code == 0 and "ready" in said and "correct" not in said
+    assert stack.run("init") == (code, said)  # on-failure may start it twice
+    dashboard = stack.start("dashboard")
+    workers = [stack.start("worker"), stack.start("worker-cpu")]
+    with gone_afterwards(dashboard, *workers):
+        for code, said in [ended(worker) for worker in workers]:
+            assert code == 0, said
+            assert "4 of 4 trials ended" in said
+            assert "correct" not in said
+        wait_for(lambda: stack.is_healthy("dashboard"), dashboard)
+        address = stack.services["dashboard"]["ports"][0].rsplit(":", 1)[0]
+        with urlopen(f"http://{address}/api/studies") as answer:
+            assert '"tiny"' in answer.read().decode()
+    assert_exact(stack, 4, epochs=2)
+    assert [path.name for path in (stack.folder / "work").iterdir()] == ["search_spaces"]  # only read
+    everything = [file.read_bytes() for file in (stack.folder / "runs").rglob("*") if file.is_file()]
+    assert everything and not any(PASSWORD.encode() in written for written in everything)
+
+
+def test_with_another_password_nothing_is_made(stack: Stack) -> None:
+    env = {**stack.environment("init"), "PGPASSWORD": "battery staple"}
+    code, said = ended(stack.start("init", env=env))
+    assert code == 2
+    assert "refused the user name or password" in said and "battery" not in said and len(said.splitlines()) == 1
+
+
+def on_cluster(stack: Stack, **extra: str) -> dict[str, str]:
+    """What the user exports before; the password as libpq finds it by itself."""
+    return {**stack.environment("worker"), "TUNER_RUN": "--space tiny --trials 4", **extra}
+
+
+def array_task(stack: Stack, number: int, **extra: str) -> subprocess.Popen[str]:
+    task = {"SLURM_ARRAY_JOB_ID": "41", "SLURM_ARRAY_TASK_ID": str(number), "TUNER_HOME": f"{stack.folder}/runs"}
+    return stack.start("worker", ["bash", str(SLURM)], env=on_cluster(stack, **task, **extra))
+
+
+@pytest.mark.parametrize("name", ["TUNER_STORAGE", "TUNER_HOME", "TUNER_RUN"])
+def test_the_slurm_script_says_what_is_missing(name: str) -> None:
+    given = {"TUNER_STORAGE": "sqlite:///x", "TUNER_HOME": "y", "TUNER_RUN": "z", "PATH": "/usr/bin:/bin"}
+    del given[name]
+    done = subprocess.run(["bash", SLURM], env=given, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert f"{name}: export it" in done.stderr
+
+
+def pod(stack: Stack) -> subprocess.Popen[str]:
+    """What a pod of the Job runs, in its environment; the image's tini passes signals on."""
+    _, job = kubernetes()
+    (worker,) = job["spec"]["template"]["spec"]["containers"]
+    written = {entry["name"]: entry["value"] for entry in worker["env"] if "value" in entry}
+    assert shlex.split(written["TUNER_RUN"])[:2] == ["--space", "unet_k"]
+    words = [word.replace("--home /runs", f"--home {stack.folder}/runs") for word in worker["args"]]
+    assert words != worker["args"]
+    return stack.start("worker", words, env=on_cluster(stack))
+
+
+def test_a_task_of_the_slurm_array_and_a_pod_share_one_budget(stack: Stack) -> None:
+    space(stack, epochs=2)
+    both = [array_task(stack, 0), pod(stack)]
+    with gone_afterwards(*both):
+        for code, said in map(ended, both):
+            assert code == 0, said
+            assert "4 of 4 trials ended" in said
+    assert_exact(stack, 4, epochs=2)
+
+
+def test_whatever_tells_them_to_stop_they_save_and_put_back(stack: Stack) -> None:
+    """Compose's worker ends well; a pod says that it was moved; a task out of time joins the queue again."""
+    space(stack, epochs=400)
+    asked = stack.folder / "asked"
+    scontrol = stack.folder / "bin" / "scontrol"  # writes down what Slurm would be asked
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {shlex.quote(str(asked))}\n')
+    scontrol.chmod(0o755)
+    path = f"{scontrol.parent}:{stack.environment('worker')['PATH']}"
+    told = {
+        stack.start("worker"): (signal.SIGTERM, 0),
+        array_task(stack, 3, PATH=path): (signal.SIGUSR1, 0),  # the script alone is told
+        array_task(stack, 4, PATH=path): (signal.SIGTERM, 0),
+        pod(stack): (signal.SIGTERM, MOVED),
+    }
+    with gone_afterwards(*told):
+        wait_for(lambda: all(epochs_of(stack.url, number) for number in range(4)), next(iter(told)))
+        for process, (sent, _) in told.items():
+            os.kill(process.pid, sent)
+        for process, (_, expected) in told.items():
+            code, said = ended(process)
+            assert code == expected, said
+    assert states(stack.url) == dict.fromkeys(range(4), "WAITING")
+    assert asked.read_text() == "requeue 41_3\n"
+    _, job = kubernetes()
+    rules = job["spec"]["podFailurePolicy"]["rules"]
+    ignored = [rule["onExitCodes"]["values"] for rule in rules if "onExitCodes" in rule]
+    assert ignored == [[MOVED]] and {rule["action"] for rule in rules} == {"Ignore"}
+
+
+def test_a_pod_with_a_mistake_in_its_run_fails(stack: Stack) -> None:
+    code, said = ended(pod(stack))  # no space of that name
+    assert code == 2
+    assert "tiny" in said
