@@ -25,7 +25,12 @@ OPTUNA_TABLES = {  # whatever else stands in a database was put there by somebod
     *("trials", "trial_user_attributes", "trial_system_attributes", "trial_params", "trial_values"),
     *("trial_intermediate_values", "trial_heartbeats", "version_info", "alembic_version"),
 }
-DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+DRIVERS = {
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
 TRIES = 6  # at a race
 LONGEST_PAUSE = 5.0  # seconds between two tries
 PATIENT_SECONDS = 600.0  # how long workers wait for a database that is away
@@ -36,6 +41,11 @@ SERVER = {  # a host that vanished is noticed in seconds; by itself TCP would wa
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,  # milliseconds
+}
+CREATION_SECONDS = 100  # how long MySQL waits for another who makes the tables
+MYSQL = {
+    "isolation_level": "READ COMMITTED",  # as on PostgreSQL; by default a transaction reads old rows
+    "connect_args": {"connect_timeout": 10, "read_timeout": 120, "init_command": "SET time_zone = '+00:00'"},
 }
 patience = 1.5  # seconds; see `be_patient`
 log = logging.getLogger("tuner")
@@ -66,6 +76,8 @@ def engine_options(url: URL) -> dict[str, Any]:
     options: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
     if url.get_backend_name() == "postgresql":
         options["connect_args"] = SERVER
+    if url.get_backend_name() in ("mysql", "mariadb"):
+        options |= MYSQL
     return options
 
 
@@ -182,7 +194,14 @@ def creation_lock(engine: Engine, url: str) -> Iterator[None]:
             finally:
                 connection.execute(sa.text("SELECT pg_advisory_unlock(7481)"))
     else:
-        yield
+        name = f"tuner:{parse(url).database}"[:64]  # such a lock is of the whole server
+        with engine.connect() as connection:
+            if connection.scalar(sa.func.get_lock(name, CREATION_SECONDS).select()) != 1:
+                raise StorageError(f"{shown(url)}: another process makes its tables and does not end. Try again.")
+            try:
+                yield
+            finally:
+                connection.execute(sa.func.release_lock(name).select())
 
 
 def be_patient(seconds: float = PATIENT_SECONDS) -> None:

@@ -1,5 +1,17 @@
-"""The databases, for every test in this folder."""
+"""The databases, for every test in this folder: SQLite, PostgreSQL and, where it is installed, MariaDB."""
 
-from servers import postgres, storage_url
+from pathlib import Path
 
-__all__ = ["postgres", "storage_url"]
+import pytest
+from maria import mariadb
+from servers import postgres
+
+__all__ = ["mariadb", "postgres"]
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new, empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'tuner.db'}"
+    return str(request.getfixturevalue("postgres" if request.param == "postgresql" else "mariadb").fresh())
