@@ -47,7 +47,8 @@ MYSQL = {
     "isolation_level": "READ COMMITTED",  # as on PostgreSQL; by default a transaction reads old rows
     "connect_args": {"connect_timeout": 10, "read_timeout": 120, "init_command": "SET time_zone = '+00:00'"},
 }
-patience = 1.5  # seconds; see `be_patient`
+IMPATIENT_SECONDS = 1.5  # how long anybody does whom a person waits for
+patience = IMPATIENT_SECONDS  # see `be_patient`
 log = logging.getLogger("tuner")
 
 

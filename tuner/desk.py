@@ -75,7 +75,7 @@ class Desk:
     def __exit__(self, *_: object) -> None:
         """Write what is left, and put back what is in hand. A database that is away does it without us."""
         self.clerk.close(LEAVE_SECONDS)
-        before, database.patience = database.patience, min(database.patience, 1.5)
+        before, database.patience = database.patience, database.IMPATIENT_SECONDS
         try:
             claims.release(self.engine, self.name, died=False)
         except sa.exc.SQLAlchemyError as error:

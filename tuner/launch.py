@@ -18,6 +18,7 @@ from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import StudyError, some
 from tuner.fleet import Fleet, say
+from tuner.keeper import Keeper, open_keeper
 from tuner.listed import Item, draw_rows, enlist, row_items
 from tuner.orders import HANG_SECONDS, LEASE_SECONDS, Orders, digest
 from tuner.published import Table, load_table
@@ -26,6 +27,8 @@ from tuner.rehearsal import NUM_TRIALS, reduced, rehearse
 from tuner.runs import Home
 from tuner.space import NUM_DRAWS, Space, draw, load_space
 from tuner.starts import find_start
+from tuner.store import checked as checked_store
+from tuner.store import find_store
 from tuner.study import Joined, Plan, join, keep_artifacts
 from tuner.watch import refuse_others
 
@@ -122,8 +125,10 @@ def run(request: Request) -> Finished:
     sources = open_all(job.recipes)
     means = request.means
     home = means.home.make()
+    if means.artifacts:
+        checked_store(means.artifacts)
     recipes = with_classes(job.recipes, look_at(sources, home))
-    check_again(recipes, job.space, means.url, home)
+    check_again(recipes, job.space, means.url, open_keeper(home, means.artifacts))
     joined = join(means.url, job.name, job.plan)
     if job.plan.listed:
         enlist(joined, means.url, job.items)
@@ -137,10 +142,11 @@ def work(joined: Joined, name: str, space: Space | None, means: Means) -> Finish
     """Train a study's trials on this host until none is left; `space` is not needed where all have a recipe."""
     with database.told(means.url):
         refuse_others(joined.engine, joined.id)
-        artifacts = keep_artifacts(joined, means.artifacts or "")
+        artifacts = keep_artifacts(joined, find_store(means.artifacts).shown if means.artifacts else "")
         info = overview.find_study(joined.engine, name)
+    if artifacts:
+        checked_store(artifacts)
     show = live.view(joined.engine, info)
-    database.be_patient()
     path = space.path.absolute() if space else None
     orders = Orders(
         means.url,
@@ -252,7 +258,7 @@ def with_classes(recipes: list[Recipe], classes: tuple[str, ...]) -> list[Recipe
     return [replace(recipe, classes=classes) for recipe in recipes]
 
 
-def check_again(recipes: list[Recipe], space: Space, url: str, home: Home) -> None:
+def check_again(recipes: list[Recipe], space: Space, url: str, keeper: Keeper) -> None:
     """What could not be known before the data was opened: the number of classes, and what depends on it."""
     from tuner.check import check_recipes, check_weights
 
@@ -260,7 +266,7 @@ def check_again(recipes: list[Recipe], space: Space, url: str, home: Home) -> No
         check_recipes(recipes, space.goal, str(space.path))
     engine = None if database.is_absent(url) else database.reach(url)
     try:
-        check_weights(recipes, lambda name: find_start(name, engine, home, None), str(space.path))
+        check_weights(recipes, lambda name: find_start(name, engine, keeper, None), str(space.path))
     finally:
         if engine:
             engine.dispose()

@@ -222,15 +222,14 @@ class Worker:
                 notes.pictures(trial, recipe, goal, rows, data, run, outcome, gallery_of(self.keeper))
         notes.end(trial, outcome, socket.gethostname(), device_name(self.device), held.attempt, test)
         notes.describe(trial, recipe, goal, rows, progress.best_epoch)
-        self.keeper.keep(run)
-        self.keeper.settle(run, SETTLE_SECONDS)
         if outcome.end == "pruned":
             if held.wanted == "stop":
                 trial.set_user_attr("stopped", "by hand")
             self.desk.end(held, "PRUNED", done=lambda: self.keeper.finish(run, weights=False))
         else:
-            done = lambda: self.keeper.finish(run, weights=True)  # noqa: E731
-            self.desk.end(held, "COMPLETE", progress.best_value, done)
+            self.keeper.keep(run)
+            self.keeper.settle(run, SETTLE_SECONDS)
+            self.desk.end(held, "COMPLETE", progress.best_value, lambda: self.keeper.finish(run, weights=True))
         log.info("trial %d: %s, best %s at epoch %d", held.number, outcome.end,
                  progress.best_value, progress.best_epoch)  # fmt: skip
 
@@ -302,7 +301,13 @@ def watch_parent(stop: threading.Event) -> None:
     """Stop when stdin closes. Read below Python's buffer: its lock must be free when the process ends."""
     while os.read(0, 4096):
         pass
+    leave(stop)
+
+
+def leave(stop: threading.Event) -> None:
+    """Have training stop at its next step; a database that is away is not waited for any more."""
     stop.set()
+    database.be_patient(database.IMPATIENT_SECONDS)
 
 
 def keep_stdout() -> IO[str]:
@@ -317,7 +322,7 @@ def main() -> int:
     """The process: orders in, work, one line of JSON out. Exit code 0, 2 for a told error, 1 for a bug."""
     answer = keep_stdout()
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: leave(stop))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fleet decides
     log_to_stderr()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
