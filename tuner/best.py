@@ -9,7 +9,9 @@ from sqlalchemy.engine import Engine
 
 from tuner import overview
 from tuner.errors import StudyError
+from tuner.keeper import Keeper
 from tuner.overview import StudyInfo, Trial
+from tuner.runs import Run, attempt_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,10 @@ class Best:
     beaten: int
     finished: int
     failed: int
+
+    def fetched(self, keeper: Keeper) -> Run:
+        """The files of the attempt that finished the trial, brought here where they are elsewhere."""
+        return keeper.fetch(self.study.name, self.study.key, self.trial.number, attempt_of(self.trial.notes))
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -47,7 +47,7 @@ def export(best: Best, run: Run, folder: Path, force: bool) -> Path:
     if not run.best.is_file():
         raise StudyError(
             f"the weights of trial {best.trial.number} are not at {run.best}. "
-            "Export on the host that trained it, or with the --home it was trained in."
+            "Export on the host that trained it, or with the --home or the --artifacts it was trained with."
         )
     folder = folder.resolve()  # "." and links have no name of their own to stand beside
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")

@@ -96,10 +96,17 @@ class Keeper:
             number = self.sent[run.folder] = self.sent.get(run.folder, 0) + 1
             with writing(run.folder):
                 taken = snapshot(run, number)
-            self.give(Errand(self.place(run), taken, number))
+            self.give(Errand(self.place(run), snapshot=taken, number=number))
+
+    def send(self, path: Path, name: str) -> None:
+        """Send a file of its own that never changes, in the background."""
+        self.give(Errand(name, file=path))
 
     def settle(self, run: Run, seconds: float) -> bool:
-        """Wait until what was kept is in the store; False, with a warning, when the time is over before."""
+        """Wait until what was kept is in the store; False, with a warning, when the time is over before.
+
+        While the store is away, nobody waits: what was kept stays in the home and is sent when it is back.
+        """
         if self.sender is None or self.sender.settle(self.place(run), seconds):
             return True
         log.warning("%s is not in the artifact store yet", run.folder)
@@ -137,7 +144,10 @@ class Keeper:
     # --- from the store ---
 
     def fetch(self, study: str, key: str, number: int, attempt: int) -> Run:
-        """The run of a finished trial, with its files here where they are to be had at all."""
+        """The run of a finished trial, with its files here where they are to be had at all.
+
+        Trials of older versions are in no store: theirs is attempt 0.
+        """
         run = self.home.run(study, key, number, attempt)
         if self.store is None or not attempt or (run.best.is_file() and run.checkpoint.is_file()):
             return run

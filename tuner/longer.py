@@ -11,10 +11,12 @@ from sqlalchemy.engine import Engine
 
 from tuner import database, overview
 from tuner.errors import StudyError, first_lines, some
+from tuner.keeper import Keeper, open_keeper
 from tuner.launch import Finished, Means, work
 from tuner.listed import KEY, Item, enlist
 from tuner.overview import StudyInfo, Trial
 from tuner.recipe import Recipe
+from tuner.runs import attempt_of
 from tuner.study import Joined, Plan, join
 from tuner.takeover import GOES_ON_FROM
 
@@ -59,7 +61,8 @@ def prepare(asked: Longer) -> Extension:
             info = find_parent(engine, asked)
             name = f"{root(info.name)}-{asked.epochs}-epochs"
             chosen = choose(overview.trials_of(engine, info), info, asked)
-            refuse(engine, info, name, chosen, asked)
+            keeper = open_keeper(asked.means.home, asked.means.artifacts or info.artifacts)
+            refuse(engine, info, name, chosen, asked, keeper)
     finally:
         engine.dispose()
     joined = join(url, name, plan_of(info))
@@ -100,10 +103,10 @@ def choose(trials: list[Trial], info: StudyInfo, asked: Longer) -> list[Trial]:
     return [known[number] for number in dict.fromkeys(asked.numbers)]
 
 
-def refuse(engine: Engine, info: StudyInfo, name: str, chosen: list[Trial], asked: Longer) -> None:
+def refuse(engine: Engine, info: StudyInfo, name: str, chosen: list[Trial], asked: Longer, keeper: Keeper) -> None:
     """StudyError with every trial that cannot go on, and why."""
     begun = keys_of(engine, name)
-    wrong = [line for trial in chosen for line in obstacles(trial, info, asked, begun)]
+    wrong = [line for trial in chosen for line in obstacles(trial, info, asked, begun, keeper)]
     if wrong:
         raise StudyError(f"study '{info.name}' cannot go on to {asked.epochs} epochs:{first_lines(wrong)}")
 
@@ -116,17 +119,20 @@ def keys_of(engine: Engine, name: str) -> set[str]:
     return set()
 
 
-def obstacles(trial: Trial, info: StudyInfo, asked: Longer, begun: set[str]) -> Iterator[str]:
+def obstacles(trial: Trial, info: StudyInfo, asked: Longer, begun: set[str], keeper: Keeper) -> Iterator[str]:
     if why := WHY_NOT.get(trial.state):
         yield f"trial {trial.number} {why}"
         return
     trained = Recipe.from_json(trial.notes["recipe"]).epochs
     if trained >= asked.epochs:
         yield f"trial {trial.number} was trained for {trained} epochs already; --epochs is their number in all"
-    run = asked.means.home.run(info.name, info.key, trial.number)
-    missing = [file for file in (run.checkpoint, run.best) if not file.is_file()]
-    if missing and key(info, trial) not in begun:
-        yield f"trial {trial.number} has no {missing[0].name} on this host ({run.folder})"
+    if key(info, trial) in begun:
+        return
+    attempt = attempt_of(trial.notes)
+    if not keeper.has(info.name, info.key, trial.number, attempt):
+        run = keeper.home.run(info.name, info.key, trial.number, attempt)
+        absent = [file.name for file in (run.checkpoint, run.best) if not file.is_file()]
+        yield f"trial {trial.number} has no {absent[0]} on this host ({keeper.where})"
 
 
 def key(info: StudyInfo, trial: Trial) -> str:
@@ -144,6 +150,7 @@ def plan_of(info: StudyInfo) -> Plan:
         listed=f"longer {root(info.name)}",
         shrink=info.shrink,
         shorten=info.shorten,
+        artifacts=info.artifacts,
     )
 
 
@@ -153,7 +160,8 @@ def items(joined: Joined, info: StudyInfo, chosen: list[Trial], epochs: int) -> 
     frozen = {trial.number: trial for trial in earlier.get_trials(deepcopy=False)}
     for trial in chosen:
         recipe = Recipe.from_json(trial.notes["recipe"]).lasting(epochs)
-        origin = {"study": info.name, "key": info.key, "number": trial.number}
+        attempt = attempt_of(trial.notes)
+        origin = {"study": info.name, "key": info.key, "number": trial.number, "attempt": attempt}
         kept = {name: trial.notes[name] for name in KEPT if name in trial.notes}
         yield Item(
             key(info, trial),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import platform
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 
 from tuner.data.cache import Cached
+from tuner.gallery import Gallery
 from tuner.goal import Goal
 from tuner.recipe import Recipe
 from tuner.report.curves import draw_curves
@@ -105,7 +105,7 @@ def pictures(
     data: Cached,
     run: Run,
     outcome: Outcome,
-    artifacts: Path,
+    gallery: Gallery,
 ) -> None:
     """Draw the curves and the predictions of the best epoch, and put them where the dashboard finds them."""
     progress, task = outcome.progress, find_task(recipe.task)
@@ -122,7 +122,6 @@ def pictures(
         )
     if progress.confusion:
         write_confusion(progress.confusion, recipe.classes or BINARY_CLASSES, run.confusion)
-    store = optuna.artifacts.FileSystemArtifactStore(artifacts)
     for file in (run.predictions, run.curves):
         if file.exists():
-            optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
+            optuna.artifacts.upload_artifact(artifact_store=gallery, file_path=str(file), study_or_trial=trial)

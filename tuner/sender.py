@@ -25,7 +25,8 @@ class Errand:
     `weights` says how its trial ended: None while it goes on, True when its last files stay, False when none do.
     """
 
-    place: str  # of the attempt in the store, ending with a slash
+    place: str  # of the attempt in the store, ending with a slash; or the name of a file
+    file: Path | None = None  # to be put there as it is
     snapshot: Path | None = None
     number: int = 0  # of the snapshot
     weights: bool | None = None
@@ -68,14 +69,18 @@ class Sender:
             shutil.rmtree(errand.snapshot, ignore_errors=True)
 
     def settle(self, place: str | None, seconds: float) -> bool:
-        """Wait until all for a run, or for every run, is done; False when the time is over before."""
+        """Wait until all for a run, or for every run, is done; False when the time is over before.
+
+        Nobody waits for a store that is away.
+        """
 
         def is_done() -> bool:
             busy = {*self.waiting, self.doing} - {""}
             return place not in busy if place else not busy
 
         with self.changed:
-            return self.changed.wait_for(is_done, seconds)
+            self.changed.wait_for(lambda: is_done() or self.warned, seconds)
+            return is_done()
 
     def close(self, seconds: float) -> bool:
         """Wait a little for what is under way, then end."""
@@ -108,7 +113,9 @@ class Sender:
             return self.waiting.pop(self.doing)
 
     def do(self, errand: Errand) -> None:
-        if errand.snapshot and errand.weights is not False:
+        if errand.file:
+            self.store.put(errand.file, errand.place)
+        elif errand.snapshot and errand.weights is not False:
             parcels.send(self.store, errand.snapshot, errand.place, errand.number)
             parcels.tidy(self.store, errand.trial, most=1 if errand.weights else 2)
         elif errand.weights:
@@ -130,9 +137,10 @@ class Sender:
         """It waits again, unless something newer of its run does by now. Said once until the store is back."""
         if not self.warned:
             log.warning("%s Training goes on; what it leaves is sent once the store is back.", error)
-            self.warned = True
         with self.changed:
+            self.warned = True
             self.doing = ""
+            self.changed.notify_all()
             newer = self.waiting.get(errand.place)
             if newer is None:
                 self.waiting[errand.place] = errand

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tuner import overview
 from tuner.errors import PartError, StudyError, some
-from tuner.overview import StudyInfo
-from tuner.runs import Home
+from tuner.keeper import Keeper
+from tuner.overview import StudyInfo, Trial
+from tuner.runs import attempt_of
+from tuner.tables import trials
 
 KNOWN = ("none", "imagenet", "random")  # need no file of ours
 SUFFIXES = (".safetensors", ".pth", ".pt")
 BUNDLED = "weights.safetensors"
 
 
-def find_start(name: str, engine: Engine | None, home: Home, here: StudyInfo | None) -> Path | None:
+def find_start(name: str, engine: Engine | None, keeper: Keeper, here: StudyInfo | None) -> Path | None:
     """The file of the weights of that name, or None where none is needed.
 
     A name is a file or a bundle's folder; "STUDY" for the best trial of a study, "STUDY#12" for its trial
@@ -33,17 +36,25 @@ def find_start(name: str, engine: Engine | None, home: Home, here: StudyInfo | N
     if number and not number.isdecimal():
         raise PartError(f"weights '{name}': after # the number of a trial is needed.")
     info = find_info(study, name, engine, here)
-    trial = int(number) if number else overview.best_number(engine, info)
-    if trial is None:
-        raise PartError(f"weights '{name}': study '{info.name}' has no finished trial yet.")
-    file = home.run(info.name, info.key, trial).best
-    if overview.state_of(engine, info, trial) != "COMPLETE":
-        raise PartError(f"weights '{name}': study '{info.name}' has no finished trial {trial}.")
+    trial = find_trial(engine, info, int(number) if number else None)
+    if trial is None or trial.state != "COMPLETE":
+        raise PartError(f"weights '{name}': study '{info.name}' has no finished trial {number or 'yet'}.")
+    file = keeper.fetch(info.name, info.key, trial.number, attempt_of(trial.notes)).best
     if not file.is_file():
         raise PartError(
-            f"weights '{name}': trial {trial} of '{info.name}' has no weights in this --home ({file})."
+            f"weights '{name}': trial {trial.number} of '{info.name}' has no weights in this --home ({file})."
         )
     return file
+
+
+def find_trial(engine: Engine, info: StudyInfo, number: int | None) -> Trial | None:
+    """The trial of that number, or the best one."""
+    with engine.connect() as db:
+        if number is None:
+            return overview.best_trial(db, info)
+        mine = (trials.c.study_id == info.id) & (trials.c.number == number)
+        ids = list(db.scalars(sa.select(trials.c.trial_id).where(mine)))
+        return next(iter(overview.read_trials(db, ids)), None)
 
 
 def is_file(name: str) -> bool:

@@ -268,6 +268,13 @@ def find_store(url: str) -> Store:
     return S3Store(parts.netloc, f"{prefix}/" if prefix else "")
 
 
+def checked(url: str) -> str:
+    """The URL of a store that works, as every host and folder understands it; FilesError where it does not."""
+    store = find_store(url)
+    probe(store)
+    return store.shown
+
+
 def probe(store: Store) -> None:
     """Write, list, read and delete a small file: better a clear line now than a lost epoch later."""
     name = f"probe/{uuid.uuid4().hex}"

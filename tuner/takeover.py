@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from sqlalchemy.engine import Engine
 
 from tuner.claims import check_owner
 from tuner.database import retried
-from tuner.errors import FilesError
-from tuner.runs import Home, Run
+from tuner.errors import FilesError, writing
+from tuner.keeper import Keeper
+from tuner.runs import Run, link
 from tuner.tables import epoch_table, studies, trials
-from tuner.train.checkpoint import write_aside
 
 GOES_ON_FROM = "goes_on_from"  # the attribute of a trial that names the earlier one
 TOOK_OVER = "took_over"  # set when all of the earlier one is there
@@ -26,36 +25,35 @@ def has_run(trial: optuna.Trial) -> bool:
     return ("recipe" if GOES_ON_FROM not in trial.user_attrs else TOOK_OVER) in trial.user_attrs
 
 
-def take_over(trial: optuna.Trial, engine: Engine, worker: str, home: Home, run: Run) -> None:
-    """Copy checkpoint, weights and epochs of the trial that this one goes on from; once, and whole.
+def take_over(trial: optuna.Trial, engine: Engine, worker: str, keeper: Keeper, run: Run) -> None:
+    """Bring checkpoint, weights and epochs of the trial that this one goes on from; once, and whole.
 
-    Killed in the middle, it begins again: only when all is there is that written on the trial.
+    Killed in the middle, it begins again: only when all is there is that written on the trial. Where nothing of
+    its own has come to this host, it goes on from there once more.
     """
     origin = trial.user_attrs.get(GOES_ON_FROM)
-    if origin is None or TOOK_OVER in trial.user_attrs:
+    if origin is None or (TOOK_OVER in trial.user_attrs and run.is_usable):
         return
-    earlier = home.run(origin["study"], origin["key"], origin["number"])
+    earlier = keeper.fetch(origin["study"], origin["key"], origin["number"], origin.get("attempt", 0))
     for source, target in ((earlier.best, run.best), (earlier.checkpoint, run.checkpoint)):
-        copy(source, target, origin)
+        bring(source, target, origin, keeper)
     for epoch, value in copy_epochs(engine, trial._trial_id, worker, origin):
         if epoch not in trial._cached_frozen_trial.intermediate_values:
             trial.report(value, step=epoch)
     trial.set_user_attr(TOOK_OVER, True)
 
 
-def copy(source: Path, target: Path, origin: dict[str, Any]) -> None:
-    """Copy aside and rename: what stands under the name is whole."""
-
-    def write(aside: Path) -> None:
+def bring(source: Path, target: Path, origin: dict[str, Any], keeper: Keeper) -> None:
+    """Link or copy: what stands under the name is whole."""
+    with writing(target):
         try:
-            shutil.copyfile(source, aside)
+            link(source, target)
         except FileNotFoundError as error:
             raise FilesError(
                 f"trial {origin['number']} of '{origin['study']}', from which this one goes on, has no "
-                f"{source.name} here ({source.parent}). Type the command where that is, or share its --home."
+                f"{source.name} here ({keeper.where}). Type the command where that is, or share its --home or "
+                "--artifacts."
             ) from error
-
-    write_aside(target, write)
 
 
 @retried

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tuner.cli.common import echo_json, engine_of, home_of, home_option, storage_options
+from tuner.cli.common import artifacts_option, echo_json, engine_of, home_of, home_option, storage_options
 from tuner.cli.control import in_words, line_of
 
 
@@ -63,13 +63,15 @@ def status_json(now: Any) -> dict[str, Any]:
 
 @click.command()
 @storage_options
+@artifacts_option
 @click.option("--study", metavar="NAME", help="Of which study.  [default: the one worked on last]")
 @click.option("--export", "folder", metavar="DIR", help="Write the model and all about it into a new folder.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def best(
-    home: str, storage: str | None, study: str | None, folder: str | None, force: bool, as_json: bool
-) -> None:
+    home: str, storage: str | None, artifacts: str | None, study: str | None,
+    folder: str | None, force: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Show the best trial; export its model as a folder that needs no database.
 
     \b
@@ -81,9 +83,10 @@ def best(
     found = find_best(engine_of(storage, home), study)
     if folder:
         from tuner.bundle import export
+        from tuner.keeper import open_keeper
 
-        run_of_trial = home_of(home).run(found.study.name, found.study.key, found.trial.number)
-        export(found, run_of_trial, Path(folder).expanduser(), force)
+        keeper = open_keeper(home_of(home), artifacts or found.study.artifacts)
+        export(found, found.fetched(keeper), Path(folder).expanduser(), force)
     if as_json:
         return echo_json(found.to_json() | ({"exported": folder} if folder else {}))
     click.echo(
@@ -157,14 +160,18 @@ def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, h
 
 @click.command()
 @storage_options
+@artifacts_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on: loopback only.")
 @click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
-def dashboard(home: str, storage: str | None, host: str, port: int) -> None:
+def dashboard(home: str, storage: str | None, artifacts: str | None, host: str, port: int) -> None:
     """Open the studies in optuna-dashboard: curves, pictures and recipes of every trial."""
     from tuner.dashboard import serve
 
+    def ready(url: str) -> None:
+        click.echo(f"{url}   (Ctrl-C ends it)")
+
     place = home_of(home)
     try:
-        serve(storage or place.database, place, host, port, lambda url: click.echo(f"{url}   (Ctrl-C ends it)"))
+        serve(storage or place.database, place, artifacts, host, port, ready)
     except KeyboardInterrupt:
         click.echo("stopped")
