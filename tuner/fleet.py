@@ -39,6 +39,10 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+class Hurry(BaseException):
+    """The second Ctrl-C."""
+
+
 @dataclass
 class Post:
     """A seat, and what the fleet knows of the worker on it."""
@@ -67,6 +71,7 @@ class Fleet:
     interrupts: int = 0
     error: str = ""
     told_to_stop: bool = False
+    hurried: bool = False  # it ends already, and must not be interrupted any more
     finished: int = 0
     stops: int | None = None  # how often the study had been stopped when we began
     quarantine: Quarantine = field(default_factory=Quarantine)
@@ -80,7 +85,10 @@ class Fleet:
         before = {number: signal.signal(number, self.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             return self.supervise()
+        except Hurry:
+            return 130
         finally:
+            self.hurried = True
             self.kill()
             with self.database_may_fail():
                 self.look()
@@ -99,7 +107,11 @@ class Fleet:
             self.watch.forget()
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-C: the first is obeyed at the next look, the second at once, also while a database hangs."""
         self.interrupts += 1
+        if self.interrupts > 1 and not self.hurried:
+            self.hurried = True
+            raise Hurry
 
     def supervise(self) -> int:
         """Look at everything until every post is done; a study that is done needs no worker to say so."""
@@ -110,11 +122,10 @@ class Fleet:
             if claims.is_done(self.engine, self.info.id) and not self.waits_for_a_sign():
                 return 0
         while True:
-            if self.interrupts > 1:
-                return 130
             if self.interrupts or code:
                 self.ask_to_stop()
-            code = code or max((self.tend(post) for post in self.posts), default=0)
+            ends = [self.tend(post) for post in self.posts]
+            code = code or max(ends, default=0)
             if time.monotonic() - looked >= LOOK_SECONDS:
                 self.look_round()
                 looked = time.monotonic()
@@ -241,13 +252,14 @@ class Fleet:
 
     def kill(self) -> None:
         """At once, whatever they do; their trials are put back here."""
-        for post in self.posts:
-            if post.worker:
-                post.seat.kill()
-                if post.seat.poll() is not None:
-                    post.seat.last_words()
-                with self.database_may_fail():
-                    claims.release(self.engine, post.worker, died=self.interrupts == 0)
+        held = [post for post in self.posts if post.worker]
+        for post in held:
+            post.seat.kill()
+            if post.seat.poll() is not None:
+                post.seat.last_words()
+        with self.database_may_fail():
+            for post in held:
+                claims.release(self.engine, post.worker, died=self.interrupts == 0)
                 post.worker = ""
 
     def read_rows(self) -> None:

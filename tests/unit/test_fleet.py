@@ -1,168 +1,430 @@
-"""The fleet without its workers: seats, and who counts as gone."""
+"""The fleet over seats whose workers are small real processes: who is restarted, closed, killed, waited for."""
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-import sys
+import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 import pytest
 import sqlalchemy as sa
-from optuna.trial import TrialState, create_trial
 from tiny import home_url
 
-from tuner import fleet, overview, records
+from tuner import claims, control, fleet, overview
+from tuner.fleet import Fleet
 from tuner.goal import Goal
+from tuner.orders import GIVEN_UP, GPU_FAILED, Orders
 from tuner.runs import Home
+from tuner.seats import PLACE_LOST
 from tuner.study import Joined, Plan, join
+from tuner.tables import claim_table, worker_table
 
-BORN = psutil.Process().create_time()
-ME = overview.Worker("w", socket.gethostname(), os.getpid(), BORN, "cpu", 0, "training", None, 0, 0, None, None)
+ENDLESS = "exec sleep 600"
+STUBBORN = "trap '' TERM; while true; do sleep 0.1; done"
+
+
+@dataclass
+class Shell:
+    """A seat whose workers are shell commands, one after the other; the last one again and again."""
+
+    commands: list[str]
+    gpu: str = ""
+    number: int = 0
+    words: str = ""
+    waiting: bool = False
+    study: Joined | None = None  # to enter, and to take a trial in
+    process: subprocess.Popen[bytes] | None = None
+    names: list[str] = field(default_factory=list)
+    left: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"worker {self.number}"
+
+    @property
+    def log(self) -> str:
+        return f"worker-{self.number}.log"
+
+    def start(self, orders: Orders) -> None:
+        self.names.append(orders.worker)
+        if self.waiting:
+            return
+        command = self.commands.pop(0) if len(self.commands) > 1 else self.commands[0]
+        self.process = subprocess.Popen(["sh", "-c", command])
+        if self.study:
+            begin(self.study, orders.worker)
+
+    def poll(self) -> int | None:
+        return self.process.poll() if self.process else None
+
+    def terminate(self) -> None:
+        if self.process:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def last_words(self) -> str:
+        self.process = None
+        return self.words
+
+    def leave(self) -> None:
+        self.left += 1
+
+
+def begin(study: Joined, worker: str) -> None:
+    """Enter and take a trial, as a worker of another machine: only its beat can tell that it is gone."""
+    enter(study, worker)
+    taken = claims.take(study.engine, study.id, "s", worker, listed=False)
+    assert isinstance(taken, claims.Taken)
+    with study.engine.begin() as db:
+        mine = sa.update(worker_table).where(worker_table.c.worker == worker)
+        db.execute(mine.values(number=taken.number))
+
+
+def enter(study: Joined, worker: str) -> None:
+    row = {"worker": worker, "pid": 1, "born": 1.0, "machine": "elsewhere", "host": "elsewhere", "device": "cpu"}
+    with study.engine.begin() as db:
+        db.execute(sa.insert(worker_table).values(study_id=study.id, **row))
 
 
 @pytest.fixture
 def study(home: Path) -> Iterator[Joined]:
     Home(home).make()
     joined = join(home_url(home), "s", Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {}))
-    records.set_budget(joined.engine, joined.id, 5)
+    control.set_budget(joined.engine, joined.id, num_trials=5)
     yield joined
     joined.engine.dispose()
 
 
+@dataclass
+class Crew:
+    study: Joined
+    said: list[str] = field(default_factory=list)
+
+    def of(self, *seats: Shell, lease: float = 30.0) -> Fleet:
+        info = overview.find_study(self.study.engine, "s")
+        orders = Orders(str(self.study.engine.url), "s", "", "", 1.0, lease=lease)
+        for number, seat in enumerate(seats):
+            seat.number = number
+        return Fleet(orders, self.study.engine, info, seats, lambda: None, say=self.said.append)
+
+
 @pytest.fixture
-def crew(study: Joined, home: Path) -> fleet.Fleet:
-    return fleet.Fleet(
-        orders=fleet.Orders("", "s", "", str(home), 1.0),
-        home=Home(home),
-        engine=study.engine,
-        info=overview.find_study(study.engine, "s"),
-        seats=[],
-        deadline=None,
-        look=lambda: None,
-    )
+def crew(study: Joined, monkeypatch: pytest.MonkeyPatch) -> Crew:
+    monkeypatch.setattr(fleet, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.05)
+    return Crew(study)
 
 
-def begin(study: Joined, worker: overview.Worker) -> int:
-    """A trial in the hands of a worker."""
-    records.enter(study.engine, study.id, {key: value for key, value in vars(worker).items() if key != "beats"})
-    claim = records.claim_slot(study.engine, study.id, worker.worker)
-    trial_id = study.study._storage.create_new_trial(study.id, create_trial(state=TrialState.WAITING))
-    assert claim is not None
-    assert records.bind(study.engine, claim, trial_id)
-    study.study._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
-    return trial_id
+def deaths(study: Joined) -> list[int]:
+    with study.engine.connect() as db:
+        return list(db.scalars(sa.select(claim_table.c.deaths).order_by(claim_table.c.slot)))
 
 
-def state(study: Joined) -> list[str]:
+def states(study: Joined) -> list[str]:
     return [trial.state.name for trial in study.study.get_trials()]
 
 
-def test_this_process_is_not_gone() -> None:
-    assert not fleet.is_gone(ME)
+# How a worker ended
 
 
-def test_a_later_process_of_the_same_number_is_another_one() -> None:
-    assert fleet.is_gone(replace(ME, born=ME.born - 100))
-
-
-def test_a_process_of_another_host_is_not_looked_for_here() -> None:
-    assert not fleet.is_gone(replace(ME, host="elsewhere", pid=2**22 + 1))
-
-
-def test_a_killed_process_is_gone_even_while_nobody_buries_it() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    worker = replace(ME, pid=child.pid, born=psutil.Process(child.pid).create_time())
-    assert not fleet.is_gone(worker)
-    child.send_signal(signal.SIGKILL)
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is a zombie from here on
-    assert fleet.is_gone(worker)
-    child.communicate()
-    assert fleet.is_gone(worker)
-
-
-def test_a_dead_worker_of_this_host_is_put_back_at_once(study: Joined, crew: fleet.Fleet) -> None:
-    trial_id = begin(study, replace(ME, born=1.0))
-    crew.reap(0.0)
-    assert state(study) == ["WAITING"]
-    assert records.deaths(study.engine, trial_id) == 1
-    assert crew.work_left()
-
-
-def test_a_worker_of_another_host_is_put_back_after_a_long_silence(study: Joined, crew: fleet.Fleet) -> None:
-    begin(study, replace(ME, host="elsewhere"))
-    for now in (0.0, fleet.SILENT_SECONDS):
-        crew.reap(now)
-        assert state(study) == ["RUNNING"]
-    crew.reap(fleet.SILENT_SECONDS + 1)
-    assert state(study) == ["WAITING"]
-
-
-def test_a_worker_that_beats_is_left_alone(study: Joined, crew: fleet.Fleet) -> None:
-    begin(study, replace(ME, host="elsewhere"))
-    for now in (0.0, 29.0, 58.0, 87.0):
-        records.beat(study.engine, "w", {"step": 1})
-        crew.reap(now)
-    assert state(study) == ["RUNNING"]
-
-
-def test_a_fleet_does_not_leave_before_a_worker_elsewhere_was_seen_alive_or_dead(
-    study: Joined, crew: fleet.Fleet
+@pytest.mark.parametrize(
+    ("codes", "code", "error"),
+    [
+        (["exit 0"], 0, ""),
+        (["exit 2"], 2, "the disk is full"),
+        (["exit 1"], 1, "the disk is full"),
+        ([f"exit {GIVEN_UP}"] * 9 + ["exit 0"], 0, ""),
+        ([f"exit {PLACE_LOST}"] * 9 + ["exit 0"], 0, ""),
+        (["kill -9 $$"] * 5 + ["exit 0"], 0, ""),
+        (["kill -9 $$"], 1, "worker 0 died 6 times in a row (exit code -9); see worker-0.log"),
+    ],
+    ids=["done", "told", "bug", "given up", "place lost", "killed", "killed again and again"],
+)
+def test_what_becomes_of_a_seat_is_decided_by_how_its_worker_ended(
+    codes: list[str], code: int, error: str, crew: Crew
 ) -> None:
-    begin(study, replace(ME, host="elsewhere", number=0))
-    crew.reap(0.0)
-    assert crew.waits_for_a_sign()
-    records.beat(study.engine, "w", {"step": 1})
-    crew.reap(1.0)
-    assert not crew.waits_for_a_sign()
+    seat = Shell(codes, words="the disk is full" if code in (1, 2) and "kill" not in codes[0] else "")
+    crewed = crew.of(seat)
+    assert (crewed.run(), crewed.error) == (code, error)
+    assert len(set(seat.names)) == len(seat.names)  # each worker has a name of its own
 
 
-def test_a_fleet_takes_up_what_a_silent_worker_elsewhere_held(study: Joined, crew: fleet.Fleet) -> None:
-    begin(study, replace(ME, host="elsewhere", number=0))
-    crew.reap(0.0)
-    crew.reap(fleet.SILENT_SECONDS + 1)
-    assert not crew.waits_for_a_sign() and crew.work_left()
+def test_a_worker_that_ended_without_a_word_is_told_with_its_log(crew: Crew) -> None:
+    crewed = crew.of(Shell(["exit 2"]))
+    assert crewed.run() == 2
+    assert crewed.error == "worker 0 could not work; see worker-0.log"
 
 
-def test_silence_does_not_count_while_the_database_was_away(study: Joined, crew: fleet.Fleet) -> None:
-    begin(study, replace(ME, host="elsewhere"))
-    crew.reap(0.0)
-    with crew.database_may_fail(), study.engine.connect() as db:
-        db.execute(sa.text("SELECT * FROM nowhere"))
-    crew.reap(1000.0)
-    assert state(study) == ["RUNNING"]
+@pytest.mark.parametrize(
+    ("command", "count"), [("kill -9 $$", 1), (f"exit {PLACE_LOST}", 1), (f"exit {GIVEN_UP}", 0), ("exit 2", 0)]
+)
+def test_a_death_is_counted_on_the_trial_only_when_somebody_died(
+    command: str, count: int, study: Joined, crew: Crew
+) -> None:
+    seat = Shell([command, "exit 2"], study=study)
+    crew.of(seat).run()
+    assert states(study) == ["WAITING"] and deaths(study) == [count]
 
 
-def test_what_a_worker_without_a_row_owns_is_put_back(study: Joined, crew: fleet.Fleet) -> None:
-    begin(study, ME)
+def test_the_others_are_asked_to_stop_when_one_met_a_bug(crew: Crew) -> None:
+    other = Shell([ENDLESS])
+    assert crew.of(Shell(["exit 1"]), other).run() == 1
+    assert other.process is None
+
+
+def test_a_second_ctrl_c_ends_a_fleet_that_waits_for_its_database(crew: Crew) -> None:
+    seat = Shell([STUBBORN])
+    crewed = crew.of(seat)
+
+    def look() -> None:
+        if not crewed.interrupts:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+
+    crewed.look = look
+    assert crewed.run() == 130
+    assert seat.process is None
+
+
+# GPUs that fail
+
+
+def test_a_broken_gpu_gets_no_more_workers_and_the_others_go_on(crew: Crew) -> None:
+    broken = [
+        Shell([f"exit {GPU_FAILED}"], "1", words="CUDA error: unspecified launch failure"),
+        Shell([ENDLESS], "1"),
+    ]
+    sound = Shell(["sleep 0.5"], "0")
+    crewed = crew.of(*broken, sound)
+    assert (crewed.run(), crewed.error) == (0, "")
+    assert [len(seat.names) for seat in (*broken, sound)] == [1, 1, 1]
+    (line,) = crew.said
+    assert line.startswith("GPU 1 is broken or busy: CUDA error: unspecified launch failure. ")
+    assert "The other one goes on" in line
+
+
+def test_when_no_gpu_is_left_the_fleet_ends_with_the_line(crew: Crew) -> None:
+    crewed = crew.of(Shell([f"exit {GPU_FAILED}"], "0"), Shell([f"exit {GPU_FAILED}"], "1"))
+    assert crewed.run() == 2
+    assert len(crew.said) == 1 and "No GPU is left" in crewed.error
+
+
+def test_three_deaths_on_different_trials_close_a_gpu(
+    study: Joined, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "release", dropped(claims.release))
+    seat = Shell(["kill -9 $$"], "1", study=study)
+    crewed = crew.of(seat)
+    assert crewed.run() == 2
+    assert len(seat.names) == 3 and "3 workers in a row died on it, each on another trial" in crewed.error
+
+
+def dropped(release: object) -> object:
+    """Put back as ever, and then end the trial: the next worker takes another one."""
+
+    def act(engine: sa.Engine, worker: str, died: bool) -> list[int]:
+        ids: list[int] = release(engine, worker, died)  # type: ignore[operator]
+        with engine.begin() as db:
+            db.execute(sa.text("UPDATE trials SET state = 'FAIL'"))
+        return ids
+
+    return act
+
+
+def test_a_trial_that_kills_its_workers_closes_no_gpu(study: Joined, crew: Crew) -> None:
+    seat = Shell(["kill -9 $$"] * 4 + ["exit 2"], "1", study=study)
+    assert crew.of(seat).run() == 2
+    assert len(seat.names) == 5 and crew.said == [] and deaths(study) == [4]
+
+
+def test_a_worker_that_does_not_leave_its_closed_gpu_is_killed(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "LEAVE_SECONDS", 0.2)
+    stubborn = Shell([STUBBORN], "1")
+    crewed = crew.of(Shell([f"sleep 0.5; exit {GPU_FAILED}"], "1"), stubborn, Shell(["sleep 1"], "0"), lease=0.1)
+    assert crewed.run() == 0
+    assert crew.said[1:] == ["worker 1 does not leave: killed"]
+
+
+# Workers that were given up
+
+
+def test_a_worker_whose_row_was_removed_and_who_hangs_is_killed_and_replaced(
+    study: Joined, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "LEAVE_SECONDS", 0.1)
+    seat = Shell([STUBBORN, "exit 2"], study=study)
+    crewed = crew.of(seat, lease=1.0)  # it never beats: the watch gives it up after a second
+    assert crewed.run() == 2
+    assert len(seat.names) == 2
+    assert crew.said == ["worker 0 does not leave: killed"]
+    assert states(study) == ["WAITING"]
+
+
+def test_a_worker_that_has_not_entered_yet_is_left_alone(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "LEAVE_SECONDS", 0.0)
+    assert crew.of(Shell(["sleep 0.5"]), lease=0.1).run() == 0
+    assert crew.said == []
+
+
+# Places that a cluster has not found yet
+
+
+def test_who_waits_for_a_place_does_not_hold_up_the_end(crew: Crew) -> None:
+    waiting = Shell([ENDLESS], waiting=True)
+    assert crew.of(Shell(["sleep 0.2"]), waiting).run() == 0
+    assert len(waiting.names) == 1
+
+
+def test_while_all_wait_for_a_place_the_fleet_waits_too(crew: Crew) -> None:
+    seat = Shell(["exit 0"], waiting=True)
+    crewed = crew.of(seat)
+    rounds = []
+
+    def look() -> None:
+        rounds.append(len(seat.names))
+        if len(rounds) == 3:
+            seat.waiting = False
+            seat.process = subprocess.Popen(["true"])
+
+    crewed.look = look
+    assert crewed.run() == 0
+    assert rounds[:3] == [1, 1, 1]
+
+
+def test_a_place_is_given_back_when_nothing_is_left_to_do_there(crew: Crew) -> None:
+    seat = Shell(["exit 0"])
+    crew.of(seat).run()
+    assert seat.left == 1
+
+
+# What others do
+
+
+def test_a_study_that_is_done_starts_no_worker(study: Joined, crew: Crew) -> None:
+    control.set_budget(study.engine, study.id, num_trials=0)
+    seat = Shell([ENDLESS])
+    assert crew.of(seat).run() == 0
+    assert seat.names == []
+
+
+def test_what_somebody_else_put_back_meanwhile_is_taken_up(study: Joined, crew: Crew) -> None:
+    begin(study, "other")
+    control.set_budget(study.engine, study.id, num_trials=1)
+    seat = Shell(["exit 0", "exit 2"])
+    crewed = crew.of(seat)
+    crewed.look = lambda: claims.release(study.engine, "other", died=False)  # type: ignore[assignment, return-value]
+    assert crewed.run() == 2
+    assert len(seat.names) == 2
+
+
+def test_a_trial_put_back_when_the_hours_are_spent_is_left_where_it_is(study: Joined, crew: Crew) -> None:
+    begin(study, "other")
+    claims.release(study.engine, "other", died=False)
+    seat = Shell(["sleep 0.3"])
+    crewed = crew.of(seat)
+    crewed.look = lambda: control.set_budget(study.engine, study.id, hours=0.0)
+    assert crewed.run() == 0
+    assert len(seat.names) == 1
+
+
+def test_a_study_that_is_stopped_stops_its_workers_with_a_line(study: Joined, crew: Crew) -> None:
+    control.stop_all(study.engine, study.id)  # before we began: of no meaning to us
+    seat = Shell([ENDLESS])
+    crewed = crew.of(seat)
+    looks = iter([lambda: None] * 5 + [lambda: control.stop_all(study.engine, study.id)])
+    crewed.look = lambda: next(looks, lambda: None)()  # type: ignore[return-value]
+    assert (crewed.run(), crewed.error) == (0, "")
+    assert len(seat.names) == 1 and crew.said == ["stopped by tuner stop"]
+
+
+def test_workers_that_heard_of_the_stop_first_are_not_started_again(study: Joined, crew: Crew) -> None:
+    begin(study, "other")
+    claims.release(study.engine, "other", died=False)  # as each of them does with its own
+    seat = Shell(["exit 0"])
+    crewed = crew.of(seat)
+    start = seat.start
+
+    def stopped(orders: Orders) -> None:
+        control.stop_all(study.engine, study.id)
+        start(orders)
+
+    seat.start = stopped  # type: ignore[method-assign]
+    assert crewed.run() == 0
+    assert len(seat.names) == 1 and crew.said == ["stopped by tuner stop"]
+
+
+def test_a_fleet_does_not_leave_before_a_worker_elsewhere_was_seen_alive(study: Joined, crew: Crew) -> None:
+    begin(study, "far")
+    crewed = crew.of()
+    crewed.watch.look()
+    assert crewed.waits_for_a_sign()
     with study.engine.begin() as db:
-        db.execute(sa.delete(records.worker_table))
-    crew.reap(0.0)
-    assert state(study) == ["WAITING"]
+        db.execute(sa.update(worker_table).values(beats=1))
+    crewed.watch.look()
+    assert not crewed.waits_for_a_sign()
 
 
-def test_a_study_that_is_done_starts_no_worker(study: Joined, crew: fleet.Fleet) -> None:
-    records.set_budget(study.engine, study.id, 0)
-    crew.seats = [fleet.Seat(0, None, [])]
-    assert crew.run() == 0
-    assert crew.seats[0].process is None
+def test_two_fleets_on_one_host_leave_each_others_workers_alone(study: Joined, crew: Crew) -> None:
+    one, two = Shell([ENDLESS], study=study), Shell([ENDLESS], study=study)
+    fleets = [crew.of(one), crew.of(two)]
+    for each in fleets:
+        each.tend(each.posts[0])
+    fleets[0].kill()
+    assert fleets[1].posts[0].seat.poll() is None
+    fleets[1].look_round()
+    with study.engine.connect() as db:
+        assert list(db.scalars(sa.select(worker_table.c.worker))) == two.names
+    assert sorted(states(study)) == ["RUNNING", "WAITING"]
+    fleets[1].kill()
 
 
-def test_one_seat_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert [seat.gpu for seat in fleet.seats(None)] == ["2", "5"]
-    assert [seat.gpu for seat in fleet.seats(3)] == ["2", "5", "2"]
+def test_silence_does_not_count_while_the_database_was_away(study: Joined, crew: Crew) -> None:
+    begin(study, "far")
+    crewed = crew.of(lease=0.2)
+    crewed.watch.look()
+    with crewed.database_may_fail(), study.engine.connect() as db:
+        db.execute(sa.text("SELECT * FROM nowhere"))
+    time.sleep(0.3)
+    crewed.watch.look()
+    with study.engine.connect() as db:
+        assert list(db.scalars(sa.select(worker_table.c.worker))) == ["far"]
 
 
-def test_without_a_gpu_the_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 4, 5})
-    assert [seat.cores for seat in fleet.seats(None)] == [[]]
-    assert [seat.cores for seat in fleet.seats(2)] == [[0, 1], [4, 5]]
-    assert sorted(core for seat in fleet.seats(3) for core in seat.cores) == [0, 1, 4, 5]
-    assert all(len(seat.cores) == 1 for seat in fleet.seats(7))
+def test_the_fleet_goes_on_without_its_database(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    seat = Shell(["sleep 0.3; kill -9 $$", "exit 0"])
+    crewed = crew.of(seat)
+    with crewed.engine.begin() as db:
+        db.execute(sa.text("DROP TABLE tuner_worker"))
+    assert crewed.run() == 0
+    assert len(seat.names) == 2
+
+
+# More seats
+
+
+def test_seats_are_added_by_what_the_workers_took(study: Joined, crew: Crew) -> None:
+    first, added = Shell(["sleep 0.5; exit 2"], "0", study=study), Shell(["exit 0"], "0", number=1)
+    crewed = crew.of(first)
+    asked: list[dict[str, int]] = []
+
+    def grow(peaks: dict[str, int]) -> list[Shell]:
+        asked.append(peaks)
+        with study.engine.begin() as db:
+            db.execute(sa.update(worker_table).values(peak_memory=7, beats=worker_table.c.beats + 1))
+        return [added] if peaks == {"0": 7} and not added.names and len(crewed.posts) == 1 else []
+
+    crewed.grow = grow
+    assert crewed.run() == 2
+    assert asked[0] == {"0": 0} and len(added.names) == 1
+    assert [post.seat for post in crewed.posts] == [first, added]

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
+from drivers import DIVIDED, WHOLE, smi
 
 from tuner import gpus
 from tuner.errors import FleetError, TrialFailed
 
-WHOLE = """GPU 0: NVIDIA H200 (UUID: GPU-4f1e8f0c-0000-0000-0000-000000000000)
-GPU 1: NVIDIA H200 (UUID: GPU-9ab1c2d3-0000-0000-0000-000000000000)
-"""
-DIVIDED = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-4f1e8f0c-0000-0000-0000-000000000000)
-  MIG 3g.20gb     Device  0: (UUID: MIG-aaaaaaaa-0000-0000-0000-000000000000)
-  MIG 3g.20gb     Device  1: (UUID: MIG-bbbbbbbb-0000-0000-0000-000000000000)
-GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-9ab1c2d3-0000-0000-0000-000000000000)
-"""
 
-
-def smi(folder: Path, monkeypatch: pytest.MonkeyPatch, listed: str, memory: str = "") -> None:
-    """Put in the place of the driver's tool a program that says what it said on another machine."""
-    folder.mkdir(exist_ok=True)
-    (folder / "listed").write_text(listed)
-    (folder / "memory").write_text(memory)
-    tool = folder / "nvidia-smi"
-    tool.write_text(f'#!/bin/sh\n[ "$1" = -L ] && exec cat {folder}/listed\nexec cat {folder}/memory\n')
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+def host(folder: Path, monkeypatch: pytest.MonkeyPatch, listed: str, memory: str = "") -> None:
+    monkeypatch.setenv("PATH", smi(folder, listed, memory))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
@@ -44,12 +28,12 @@ def test_cuda_visible_devices_is_read_as_cuda_reads_it(
 
 
 def test_without_that_the_driver_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    smi(tmp_path, monkeypatch, WHOLE)
+    host(tmp_path, monkeypatch, WHOLE)
     assert gpus.visible() == ["0", "1"]
 
 
 def test_a_divided_gpu_is_used_by_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    smi(tmp_path, monkeypatch, DIVIDED)
+    host(tmp_path, monkeypatch, DIVIDED)
     parts = [f"MIG-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
     assert gpus.visible() == [*parts, "1"]
     assert gpus.chosen("MIG-bbbb,2") == [parts[1], "1"]
@@ -89,18 +73,18 @@ def test_a_gpu_that_is_not_there_is_told(
 
 
 def test_memory_is_read_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    smi(tmp_path, monkeypatch, WHOLE, "143771, 4\n")
+    host(tmp_path, monkeypatch, WHOLE, "143771, 4\n")
     assert gpus.memory("0") == gpus.Memory(143771 * 2**20, 4 * 2**20)
 
 
 @pytest.mark.parametrize("said", ["[N/A], [N/A]\n", "", "No devices were found\n", "1,2,3\n"])
 def test_memory_that_is_not_told_is_none(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    smi(tmp_path, monkeypatch, WHOLE, said)
+    host(tmp_path, monkeypatch, WHOLE, said)
     assert gpus.memory("0") is None
 
 
 def test_the_memory_of_a_part_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    smi(tmp_path, monkeypatch, DIVIDED, "40960, 1\n")  # what it answers is of the whole GPU
+    host(tmp_path, monkeypatch, DIVIDED, "40960, 1\n")  # what it answers is of the whole GPU
     assert gpus.memory("MIG-aaaaaaaa-0000-0000-0000-000000000000") is None
 
 
