@@ -18,6 +18,7 @@ A database that is away is tried again for minutes; meanwhile training goes on, 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -192,6 +193,9 @@ class Desk:
         steps = held.frozen.intermediate_values
         if state == "PRUNED" and steps:
             value = steps[max(steps)]
+        if state == "COMPLETE" and (value is None or math.isnan(value)):  # it would break every sampler
+            state, value = "FAIL", None
+            self.storage.set_trial_user_attr(held.id, "failure", "its value is not a number")
         held.done = done
         held.choosing = False
         with held.lock:  # the clerk may write this page before we let go

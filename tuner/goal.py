@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 DIRECTIONS = ("maximize", "minimize")
@@ -22,8 +23,8 @@ class Goal:
 
     def better(self, new: float, old: float | None) -> bool:
         """Whether `new` beats `old`; the first finite value always does."""
-        if old is None:
-            return True
+        if old is None or math.isnan(old):
+            return old is None or not math.isnan(new)
         return new > old if self.direction == "maximize" else new < old
 
     def __str__(self) -> str:

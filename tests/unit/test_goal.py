@@ -23,6 +23,11 @@ def test_anything_beats_nothing_and_not_a_number_beats_no_number() -> None:
     assert not maximize("iou").better(math.nan, 0.1) and not minimize("loss").better(math.nan, 0.1)
 
 
+def test_a_first_value_that_is_no_number_is_beaten_by_any_number() -> None:
+    assert maximize("iou").better(0.1, math.nan) and minimize("loss").better(9, math.nan)
+    assert not maximize("iou").better(math.nan, math.nan)
+
+
 def test_a_goal_reads_as_it_is_written() -> None:
     assert str(maximize("iou")) == "maximize iou" and str(minimize("loss")) == "minimize loss"
 
