@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tuner.errors import writing
 from tuner.runs import MARK, Run
 
 VERSION = 1
+log = logging.getLogger("tuner")
 
 
 def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
@@ -63,17 +65,25 @@ def load(
 
     Nothing is unpickled but tensors and plain values.
     """
-    for path in (run.checkpoint, run.previous):
-        try:
-            with ZipFile(path) as archive:
-                if archive.testzip():  # torch itself does not compare the checksums it wrote
-                    continue
-            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        except Exception:
-            continue  # missing, cut short or altered: the one before will do
-        if isinstance(state, dict) and state.get("version") == VERSION and has_best(state):
+    for path, then in ((run.checkpoint, "trying the one before"), (run.previous, "beginning anew")):
+        state = read(path, device)
+        if state is not None and has_best(state):
             return state
+        if path.exists():
+            log.warning("%s cannot be used, it was cut short or altered: %s", path, then)
     return None
+
+
+def read(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """A checkpoint of ours; None where there is none, or not a whole one."""
+    try:
+        with ZipFile(path) as archive:
+            if archive.testzip():  # torch itself does not compare the checksums it wrote
+                return None
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception:
+        return None
+    return state if isinstance(state, dict) and state.get("version") == VERSION else None
 
 
 def random_states() -> dict[str, Any]:
