@@ -143,6 +143,7 @@ def work(joined: Joined, name: str, space: Space | None, means: Means) -> Finish
     with database.told(means.url):
         refuse_others(joined.engine, joined.id)
         artifacts = keep_artifacts(joined, find_store(means.artifacts).shown if means.artifacts else "")
+        control.set_budget(joined.engine, joined.id, hours=means.hours, gpu_hours=means.gpu_hours)
         info = overview.find_study(joined.engine, name)
     if artifacts:
         checked_store(artifacts)
@@ -274,7 +275,7 @@ def check_again(recipes: list[Recipe], space: Space, url: str, keeper: Keeper) -
 
 def set_budget(engine: Engine, study_id: int, request: Request) -> None:
     """As given; else as it stands; else the default. With hours alone, trials have no limit."""
-    asked = control.Budget(request.trials, request.hours, request.gpu_hours)
-    if not asked.is_limited and not control.budget(engine, study_id).is_limited:
-        asked = control.Budget(NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)
-    control.set_budget(engine, study_id, **vars(asked))
+    by_time = request.hours or request.gpu_hours
+    if request.trials is None and not by_time and not control.budget(engine, study_id).is_limited:
+        control.set_budget(engine, study_id, num_trials=NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)
+    control.set_budget(engine, study_id, num_trials=request.trials)

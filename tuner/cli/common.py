@@ -82,6 +82,14 @@ artifacts_option = click.option(
 )
 WORKER_OPTIONS = (
     click.option(
+        "--hours",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Hours by the clock in all, over every worker.",
+    ),
+    click.option(
+        "--gpu-hours", type=click.FloatRange(min=0, min_open=True), help="Hours of all GPUs together, in all."
+    ),
+    click.option(
         "--workers", type=click.IntRange(min=1), help="Worker processes here.  [default: one a GPU, or one]"
     ),
     click.option("--gpus", metavar="all|0,2", help="Which GPUs, one worker each.  [default: all]"),

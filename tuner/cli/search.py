@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 @click.option(
     "--trials", type=click.IntRange(min=1), help="Trials in all, over every worker and restart.  [default: 50]"
 )
-@click.option(
-    "--hours", type=click.FloatRange(min=0, min_open=True), help="Hours by the clock in all, over every worker."
-)
-@click.option("--gpu-hours", type=click.FloatRange(min=0, min_open=True), help="Hours of all GPUs together.")
 @storage_options
 @click.option("--study", metavar="NAME", help="Name of the study.  [default: the space's]")
 @click.option("--seed", default=0, show_default=True, help="Of the whole study.")
@@ -70,9 +66,6 @@ def run(home: str, **options: Any) -> None:
 @click.option("--top", type=click.IntRange(min=1), help="The best N of its finished trials.  [default: 1]")
 @click.option("--trial", "numbers", type=int, multiple=True, metavar="N", help="Or this one; may be repeated.")
 @click.option("--epochs", type=click.IntRange(min=1), required=True, help="How many in all.")
-@click.option(
-    "--hours", type=click.FloatRange(min=0, min_open=True), help="Hours by the clock in all, over every worker."
-)
 @worker_options
 def extend(
     home: str,
