@@ -219,8 +219,8 @@ def behind(error: BaseException) -> BaseException:
 def passes(error: BaseException) -> bool:
     """Whether an error may be gone at the next try: a lock, a cut connection, a server that starts again."""
     error = behind(error)
-    if isinstance(error, sa.exc.TimeoutError):  # the pool's
-        return True
+    if isinstance(error, sa.exc.TimeoutError | sa.exc.PendingRollbackError):
+        return True  # the pool's; Optuna's second query on a connection that was cut under its first
     if not isinstance(error, sa.exc.DBAPIError):
         return False
     if is_full(error):

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 import optuna
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from tuner import claims, database, gpus, notes, objective, overview
 from tuner.claims import WorkerUnknown
@@ -166,6 +167,8 @@ class Worker:
 
     def broken(self, trial: optuna.Trial, held: Held, run: Run | None, error: Exception) -> None:
         """An error that no one foresaw: the GPU's, one that poisons it, or a bug, which is told loudly."""
+        if isinstance(database.behind(error), SQLAlchemyError):
+            raise error  # the database is away for too long, or full: the trial is put back
         if why := self.lost(held):
             return self.drop(held, run, why)  # whoever has it now may have taken its folder away
         if gpus.is_broken(error):
