@@ -67,6 +67,13 @@ def lock(db: Connection, study_id: int) -> None:
     db.execute(sa.update(study_table).where(same).values(num_workers=study_table.c.num_workers))
 
 
+def lock_numbers(db: Connection, study_id: int) -> None:
+    """Nobody else numbers a new trial meanwhile: Optuna, which adds trials of a list, locks this row for it."""
+    if db.dialect.name != "sqlite":  # there only one writes at a time
+        same = sa.select(studies.c.study_id).where(studies.c.study_id == study_id)
+        db.execute(same.with_for_update(key_share=True))
+
+
 def claimed(study_id: int) -> sa.ScalarSelect[int]:
     return sa.select(sa.func.count()).where(claim_table.c.study_id == study_id).scalar_subquery()
 
@@ -106,6 +113,7 @@ def take(
     """
     with engine.begin() as db:
         lock(db, study_id)
+        lock_numbers(db, study_id)
         now = db.execute(standing(study_id, worker, unwritten)).first()
         if now is None or now.study_name != name:
             raise StudyGone

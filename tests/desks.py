@@ -1,0 +1,150 @@
+"""Studies on a real database, with workers that train nothing: what they take and write is written by hand."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.pruners import NopPruner
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial
+
+from tuner import claims, pages
+from tuner.claims import Taken
+from tuner.clerk import Terms
+from tuner.desk import Desk
+from tuner.goal import Goal
+from tuner.pages import Author, Page
+from tuner.study import Joined, Plan, join
+from tuner.tables import claim_table, study_table, worker_table
+from tuner.watch import born, machine
+
+PLAN = Plan("s", Goal("iou", "maximize"), "shapes", False, 0, {})
+
+
+def row(epoch: int, value: float | None = 0.5, **changes: object) -> dict[str, Any]:
+    """A row of tuner_epoch."""
+    plain = {"seconds": 1.0, "images_per_second": 9.0, "peak_memory": 3 * 2**40, "lr": 0.1, "metrics": {"a": 1.5}}
+    return {"epoch": epoch, "value": value, **plain, **changes}
+
+
+def who(name: str, **changes: object) -> dict[str, Any]:
+    """A worker's own row: this very process, unless said otherwise."""
+    here = {"host": "here", "machine": machine(), "pid": os.getpid(), "born": born(os.getpid())}
+    return {"worker": name, **here, "device": "cpu", "version": "0", **changes}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """An open study, and what stands in its tables."""
+
+    url: str
+    joined: Joined
+
+    @property
+    def engine(self) -> sa.Engine:
+        return self.joined.engine
+
+    @property
+    def id(self) -> int:
+        return self.joined.id
+
+    def desk(self, name: str, terms: Terms | None = None, **changes: object) -> Desk:
+        """A worker's desk; on a study of its own, as only another process would have it."""
+        return Desk(self.joined, who(name, **changes), terms)
+
+    def enter(self, *names: str, **changes: object) -> tuple[str, ...]:
+        """Workers that have joined."""
+        for name in names:
+            self.desk(name, **changes).enter()
+        return names
+
+    def try_to_take(self, worker: str, listed: bool = False) -> Taken | str:
+        """One more trial, beside those that the worker has already."""
+        query = "SELECT trial_id FROM tuner_claim WHERE worker = :worker AND study_id = :study_id"
+        with self.engine.connect() as db:
+            mine = tuple(db.scalars(sa.text(query), {"worker": worker, "study_id": self.id}))
+        return claims.take(self.engine, self.id, self.joined.study.study_name, worker, listed, mine)
+
+    def take(self, worker: str, listed: bool = False) -> Taken:
+        taken = self.try_to_take(worker, listed)
+        assert isinstance(taken, Taken), taken
+        return taken
+
+    def write(self, taken: Taken, worker: str, page: Page) -> None:
+        pages.write(self.engine, Author(self.id, taken.trial_id, worker), page)
+
+    def set(self, **values: object) -> None:
+        """Change the study's row, as a command would."""
+        with self.engine.begin() as db:
+            db.execute(sa.update(study_table).where(study_table.c.study_id == self.id).values(**values))
+
+    def execute(self, *statements: str) -> None:
+        with self.engine.begin() as db:
+            for statement in statements:
+                db.execute(sa.text(statement))
+
+    def rows(self, query: str | sa.Select[Any]) -> list[Any]:
+        with self.engine.connect() as db:
+            return list(db.execute(sa.text(query) if isinstance(query, str) else query).all())
+
+    def study(self) -> Any:
+        (found,) = self.rows(sa.select(study_table).where(study_table.c.study_id == self.id))
+        return found
+
+    def claim(self, number: int) -> Any:
+        """The claim of a trial: slot, worker, deaths, attempt, wanted and the state of the trial."""
+        query = "SELECT c.*, t.state, t.number FROM tuner_claim c JOIN trials t ON t.trial_id = c.trial_id"
+        (found,) = [row for row in self.rows(query) if row.number == number]
+        return found
+
+    def num_claims(self) -> int:
+        return len(self.rows(sa.select(claim_table).where(claim_table.c.study_id == self.id)))
+
+    def workers(self) -> list[str]:
+        return sorted(row.worker for row in self.rows(sa.select(worker_table)))
+
+    def states(self) -> dict[int, str]:
+        return {row.number: row.state for row in self.rows("SELECT number, state FROM trials ORDER BY number")}
+
+    def trials(self) -> list[FrozenTrial]:
+        """As Optuna reads them, with nothing of ours between."""
+        from optuna.storages import RDBStorage
+
+        from tuner.database import parse
+
+        storage = RDBStorage(parse(self.url).render_as_string(hide_password=False))
+        try:
+            return storage.get_all_trials(self.id)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+@contextmanager
+def opened_bench(url: str, name: str = "s", plan: Plan = PLAN, **changes: object) -> Iterator[Bench]:
+    """A study that is created, or joined once more; drawn at random and never pruned, unless a test says so."""
+    joined = join(url, name, replace(plan, **changes))  # type: ignore[arg-type]
+    joined.study.sampler, joined.study.pruner = RandomSampler(seed=1), NopPruner()
+    try:
+        yield Bench(url, joined)
+    finally:
+        joined.engine.dispose()
+
+
+def at_once(number: int, what: Callable[[int], Any]) -> list[Any]:
+    """Call `what` in many threads that begin together."""
+    together = threading.Barrier(number)
+
+    def go(at: int) -> Any:
+        together.wait()
+        return what(at)
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(go, range(number)))
