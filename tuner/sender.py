@@ -68,15 +68,11 @@ class Sender:
         if errand and errand.snapshot:
             shutil.rmtree(errand.snapshot, ignore_errors=True)
 
-    def settle(self, place: str | None, seconds: float) -> bool:
-        """Wait until all for a run, or for every run, is done; False when the time is over before.
-
-        Nobody waits for a store that is away.
-        """
+    def settle(self, place: str, seconds: float) -> bool:
+        """Wait until all for a run is done; False when the time is over before, or the store is away."""
 
         def is_done() -> bool:
-            busy = {*self.waiting, self.doing} - {""}
-            return place not in busy if place else not busy
+            return place not in self.waiting and place != self.doing
 
         with self.changed:
             self.changed.wait_for(lambda: is_done() or self.warned, seconds)
@@ -84,8 +80,8 @@ class Sender:
 
     def close(self, seconds: float) -> bool:
         """Wait a little for what is under way, then end."""
-        done = self.settle(None, seconds)
         with self.changed:
+            done = self.changed.wait_for(lambda: not self.waiting and not self.doing, seconds)
             self.closed = True
             self.changed.notify_all()
         return done

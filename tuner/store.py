@@ -79,9 +79,7 @@ def again(act: Callable[[], T], shown: str) -> T:
             return act()
         except Away as error:
             if number == TRIES - 1:
-                raise FilesError(
-                    f"the artifact store {shown} {error}. Check it, and type the command again."
-                ) from error
+                raise FilesError(f"the artifact store {shown} {error}.") from error
             time.sleep(FIRST_PAUSE * 2**number * random.uniform(1, 1.5))
     raise AssertionError("unreachable")
 
@@ -121,7 +119,7 @@ class FolderStore:
                 errno.ETIMEDOUT,
                 errno.EAGAIN,
             ):
-                raise Away(f"cannot be used ({cause.strerror})") from error
+                raise Away(f"cannot be used ({cause.strerror}).") from error
             raise
         finally:
             with suppress(OSError):
@@ -221,7 +219,7 @@ def in_words(error: Exception, shown: str) -> Exception:
             return FileNotFoundError(errno.ENOENT, "no such object", shown)
         if code in WRONG:
             return FilesError(f"the artifact store {shown} cannot be used: {WRONG[code]}.")
-        return Away(f"answered {code or 'with an error'}")
+        return Away(f"answered {code or 'with an error'}.")
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return FilesError(
             f"no credentials for the artifact store {shown}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
@@ -232,7 +230,7 @@ def in_words(error: Exception, shown: str) -> Exception:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES):
         return error  # this host's own disk
     if isinstance(error, exceptions.BotoCoreError | Boto3Error | OSError):
-        return Away(f"cannot be reached ({type(error).__name__})")
+        return Away(f"cannot be reached ({type(error).__name__}); is it up, and AWS_ENDPOINT_URL right?")
     return error
 
 

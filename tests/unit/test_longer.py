@@ -12,10 +12,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 from optuna.trial import TrialState, create_trial
-from tiny import epochs_of, glance, home_url, opened, rows, states, wait_for, write_space
+from tiny import epochs_of, home_url, opened, rows, states, wait_for, write_space
 from trials import same
 
-from tuner import overview, records
+from tuner import control, overview
 from tuner.best import best
 from tuner.cli import main
 from tuner.errors import FilesError, StudyError
@@ -23,7 +23,7 @@ from tuner.launch import Means
 from tuner.longer import Longer, notices, prepare, root
 from tuner.orders import Orders
 from tuner.recipe import Recipe, use
-from tuner.runs import Home, Run
+from tuner.runs import Home, Run, attempt_of
 from tuner.space import draw, load_space
 from tuner.study import Plan, join
 from tuner.worker import Worker
@@ -51,7 +51,7 @@ class Place:
         self.home.make()
         found = load_space(str(path))
         joined = join(self.url, "tiny", Plan.of("tiny", found.goal, "shapes", False, 0, draw(found)))
-        records.set_budget(joined.engine, joined.id, 1)
+        control.set_budget(joined.engine, joined.id, num_trials=1)
         joined.engine.dispose()
         self.work("tiny", str(path))
         return self
@@ -90,12 +90,18 @@ class Place:
         return {row["epoch"]: {k: v for k, v in row.items() if k not in clocks} for row in kept}
 
     def run(self, study: str) -> Run:
-        return self.home.run(study, glance(self.url, study).study.key, 0)
+        """What the first trial left, in the folder of the attempt that finished it."""
+        with opened(self.url) as engine:
+            info = overview.find_study(engine, study)
+            (first, *_) = overview.trials_of(engine, info)
+        return self.home.run(study, info.key, 0, attempt_of(first.notes))
 
 
 def checkpoint(run: Run) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(run.checkpoint, weights_only=True)
     del state["progress"]["spent"]
+    for row in state["progress"]["history"]:
+        row["seconds"] = row["images_per_second"] = row["peak_memory"] = 0
     return state
 
 

@@ -1,0 +1,308 @@
+"""The artifact store is down, slow or gives back half a file: training goes on, and what comes back is whole."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from objects import Buckets, bucket, buckets
+from proxy import Proxy
+from safetensors.torch import save_file
+from tiny import wait_for
+
+from tuner import keeper as keepers
+from tuner import sender as senders
+from tuner import store as stores
+from tuner.errors import FilesError
+from tuner.keeper import Keeper, open_keeper
+from tuner.runs import MARK, Home, Run
+
+__all__ = ["bucket", "buckets"]
+WHO = ("tiny", "k", 3)
+PLACE = "trials/tiny-k/00003/"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tries come soon after each other."""
+    for module, name, value in (
+        (stores, "FIRST_PAUSE", 0.001),
+        (stores, "CONNECT_SECONDS", 1),
+        (stores, "READ_SECONDS", 1),
+        (senders, "FIRST_PAUSE", 0.05),
+        (senders, "LONGEST_PAUSE", 0.1),
+        (keepers, "PATIENCE", 0.5),
+    ):
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.fixture
+def proxy(buckets: Buckets, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """What stands between all of ours and the bucket."""
+    with Proxy(buckets.target) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        yield proxy
+
+
+class Hosts:
+    """Hosts that share no folder, only a store."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder, self.url = folder, url
+        self.keepers: list[Keeper] = []
+
+    def host(self, name: str) -> Keeper:
+        self.keepers.append(open_keeper(Home(self.folder / name).make(), self.url))
+        return self.keepers[-1]
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, bucket: str) -> Iterator[Hosts]:
+    hosts = Hosts(tmp_path, bucket)
+    yield hosts
+    for keeper in hosts.keepers:
+        keeper.close(0)
+
+
+def epoch(run: Run, number: int, better: bool = True, size: int = 999) -> Run:
+    """An epoch of a trial as training leaves it: the best weights, if they are, and then the checkpoint."""
+    if better:
+        save_file({"w": torch.full((99,), float(number))}, run.best, metadata={MARK: str(number)})
+    aside = run.folder / "aside"
+    torch.save({"epoch": number, "pad": torch.rand(size)}, aside)
+    run.turn()
+    aside.replace(run.checkpoint)
+    return run
+
+
+def epoch_of(run: Run) -> int:
+    return int(torch.load(run.checkpoint, weights_only=True)["epoch"])
+
+
+def sent(keeper: Keeper, run: Run) -> None:
+    keeper.keep(run)
+    assert keeper.settle(run, 60)
+
+
+def test_another_host_goes_on_where_the_first_one_was(hosts: Hosts) -> None:
+    one = hosts.host("one")
+    run = one.begin(*WHO, 1, fresh=True)
+    for number in (1, 2):
+        sent(one, epoch(run, number, better=number == 1))
+    other = hosts.host("other").begin(*WHO, 2)
+    assert epoch_of(other) == 2 and other.find_best("1") and not other.find_best("2")
+    assert {file.name for file in other.folder.iterdir()} == {"checkpoint.pt", "best.safetensors"}
+
+
+def test_a_host_that_comes_back_does_not_go_on_with_what_it_left_long_ago(hosts: Hosts) -> None:
+    one, other = hosts.host("one"), hosts.host("other")
+    sent(one, epoch(one.begin(*WHO, 1, fresh=True), 1))
+    later = other.begin(*WHO, 2)
+    for number in (2, 3):
+        sent(other, epoch(later, number))
+    assert epoch_of(one.begin(*WHO, 3)) == 3
+
+
+def test_what_is_here_is_newer_than_what_was_sent(hosts: Hosts, proxy: Proxy) -> None:
+    one = hosts.host("one")
+    run = one.begin(*WHO, 1, fresh=True)
+    sent(one, epoch(run, 1))
+    epoch(run, 2)
+    asked = proxy.connections
+    assert epoch_of(one.begin(*WHO, 2)) == 2 and proxy.connections == asked
+
+
+def test_only_what_is_needed_stays_in_the_store(hosts: Hosts, buckets: Buckets, bucket: str) -> None:
+    one = hosts.host("one")
+    run = one.begin(*WHO, 1, fresh=True)
+    for number in range(1, 6):
+        sent(one, epoch(run, number, better=number <= 2))
+    kinds = sorted(name.rpartition("/")[2].split("-")[0] for name in buckets.objects(bucket))
+    assert kinds == ["best", "checkpoint", "checkpoint", "kept", "kept"]  # of the last two epochs
+    second = one.begin(*WHO, 2)
+    sent(one, epoch(second, 6))
+    second.curves.write_bytes(b"curves")
+    sent(one, second)
+    one.finish(second, weights=True)
+    assert one.settle(second, 60)
+    names = buckets.objects(bucket)
+    assert {name.partition(PLACE)[2].split("-")[1][0] for name in names} == {"2"}
+    assert sorted(name.rpartition("/")[2].split("-")[0] for name in names) == [
+        "best",
+        "checkpoint",
+        "curves",
+        "kept",
+    ]
+    elsewhere = hosts.host("elsewhere").fetch(*WHO, 2)
+    assert epoch_of(elsewhere) == 6 and elsewhere.curves.read_bytes() == b"curves" and elsewhere.find_best("6")
+
+
+def test_a_pruned_or_failed_trial_leaves_nothing_there(hosts: Hosts, buckets: Buckets, bucket: str) -> None:
+    one = hosts.host("one")
+    run = one.begin(*WHO, 1, fresh=True)
+    sent(one, epoch(run, 1))
+    one.keep(epoch(run, 2))
+    one.finish(run, weights=False)
+    assert one.settle(run, 60) and buckets.objects(bucket) == {}
+
+
+# --- down ---
+
+
+def test_while_the_store_is_down_training_goes_on_and_is_sent_afterwards(
+    hosts: Hosts, proxy: Proxy, buckets: Buckets, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "tuner")
+    one = hosts.host("one")
+    run = one.begin(*WHO, 1, fresh=True)
+    proxy.refuse(), proxy.cut()
+    for number in range(1, 6):
+        one.keep(epoch(run, number))
+        wait_for(lambda: one.sender and one.sender.warned)
+    wait_for(lambda: proxy.target and len(list(run.folder.glob(".sending-*"))) == 1)  # only the newest waits
+    assert buckets.objects(bucket) == {} and not one.settle(run, 60)
+    proxy.accept()
+    wait_for(lambda: one.sender and not one.sender.warned)
+    assert one.settle(run, 60) and not list(run.folder.glob(".sending-*"))
+    assert epoch_of(hosts.host("other").begin(*WHO, 2)) == 5
+    said = [record.message for record in caplog.records if bucket in record.message]
+    assert len(said) == 2 and "Training goes on" in said[0] and "is back" in said[1]
+
+
+def test_a_trial_that_ends_while_the_store_is_down_is_sent_before_its_worker_ends(
+    hosts: Hosts, proxy: Proxy, buckets: Buckets, bucket: str
+) -> None:
+    one = hosts.host("one")
+    run = one.begin(*WHO, 1, fresh=True)
+    proxy.refuse(), proxy.cut()
+    one.keep(epoch(run, 1))
+    wait_for(lambda: one.sender and one.sender.warned)
+    one.finish(run, weights=True)
+    proxy.accept()
+    wait_for(lambda: len(buckets.objects(bucket)) == 3)
+    assert one.close(60)
+    assert epoch_of(hosts.host("other").fetch(*WHO, 1)) == 1
+
+
+def test_a_trial_that_was_lost_is_not_sent(hosts: Hosts, proxy: Proxy, buckets: Buckets, bucket: str) -> None:
+    one = hosts.host("one")
+    run = one.begin(*WHO, 1, fresh=True)
+    proxy.refuse(), proxy.cut()
+    one.keep(epoch(run, 1))
+    wait_for(lambda: one.sender and one.sender.warned)
+    one.forget(run), one.forget(run)
+    proxy.accept()
+    wait_for(lambda: one.sender and not one.sender.waiting and not one.sender.doing)
+    one.forget(run)
+    assert one.close(60)
+
+
+def test_a_trial_that_another_host_began_waits_for_the_store_and_then_says_so(hosts: Hosts, proxy: Proxy) -> None:
+    one, other = hosts.host("one"), hosts.host("other")
+    sent(one, epoch(one.begin(*WHO, 1, fresh=True), 4))
+    proxy.refuse(), proxy.cut()
+    with pytest.raises(FilesError, match=r"cannot be reached .* another host began cannot go on"):
+        other.begin(*WHO, 2)
+    proxy.accept()
+    assert epoch_of(other.begin(*WHO, 3)) == 4
+
+
+# --- slow ---
+
+
+def test_a_store_that_hangs_holds_nothing_up(hosts: Hosts, proxy: Proxy) -> None:
+    one = hosts.host("one")
+    run = one.begin(*WHO, 1, fresh=True)
+    proxy.stall()
+    for number in range(1, 9):
+        one.keep(epoch(run, number))
+    assert len(list(run.folder.glob(".sending-*"))) <= 2  # one under way, the newest waiting
+    one.finish(run, weights=True)
+    proxy.flow()
+    wait_for(lambda: one.sender and not one.sender.waiting and not one.sender.doing)
+    assert epoch_of(hosts.host("other").fetch(*WHO, 1)) == 8
+
+
+def test_the_end_of_a_worker_waits_for_a_slow_store_only_so_long(hosts: Hosts, proxy: Proxy) -> None:
+    one = hosts.host("one")
+    run = one.begin(*WHO, 1, fresh=True)
+    proxy.delay = 0.5
+    one.keep(epoch(run, 1))
+    assert not one.settle(run, 0.01) and not one.close(0.01)
+
+
+def test_a_checkpoint_is_sent_as_it_was_while_the_next_one_is_written(hosts: Hosts, proxy: Proxy) -> None:
+    one = hosts.host("one")
+    run = one.begin(*WHO, 1, fresh=True)
+    proxy.delay = 0.02
+    one.keep(epoch(run, 1, size=300_000))
+    for number in range(2, 6):
+        epoch(run, number, size=300_000)
+    assert one.settle(run, 60)
+    other = hosts.host("other").begin(*WHO, 2)
+    assert epoch_of(other) == 1 and other.find_best("1")
+
+
+# --- half a file ---
+
+
+def half(buckets: Buckets, bucket: str, kind: str, newest: bool = True) -> None:
+    """Cut what lies in the bucket: of the newest list, or of both."""
+    objects = buckets.client.list_objects_v2(Bucket=bucket[5:].partition("/")[0])["Contents"]
+    mine = [one for one in objects if f"/{kind}-" in one["Key"]]
+    mine.sort(key=lambda one: one["LastModified"])
+    for one in mine[-1:] if newest else mine:
+        name = one["Key"].partition("/")[2]
+        body = buckets.client.get_object(Bucket=bucket[5:].partition("/")[0], Key=one["Key"])["Body"].read()
+        buckets.overwrite(bucket, name, body[: len(body) // 2])
+
+
+@pytest.fixture
+def two_epochs(hosts: Hosts) -> Run:
+    one = hosts.host("one")
+    run = one.begin(*WHO, 1, fresh=True)
+    sent(one, epoch(run, 1))
+    time.sleep(1.1)  # the server tells the age of its files in whole seconds
+    sent(one, epoch(run, 2))
+    return run
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "best", "kept"])
+def test_half_a_file_is_not_used_but_the_one_before(
+    hosts: Hosts, two_epochs: Run, buckets: Buckets, bucket: str, kind: str
+) -> None:
+    half(buckets, bucket, kind)
+    other = hosts.host("other").begin(*WHO, 2)
+    assert epoch_of(other) == 1 and other.find_best("1")
+    assert not [path for path in other.folder.iterdir() if path.name.startswith(".")]
+
+
+def test_where_everything_is_damaged_the_trial_begins_anew(
+    hosts: Hosts, two_epochs: Run, buckets: Buckets, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    half(buckets, bucket, "checkpoint", newest=False)
+    other = hosts.host("other").begin(*WHO, 2)
+    assert list(other.folder.iterdir()) == [] and "is damaged" in caplog.text
+
+
+def test_an_answer_cut_in_the_middle_is_asked_for_again(hosts: Hosts, proxy: Proxy) -> None:
+    one = hosts.host("one")
+    sent(one, epoch(one.begin(*WHO, 1, fresh=True), 1, size=300_000))
+    other = hosts.host("other")
+    assert other.store and other.store.names(PLACE)
+    proxy.cut(), proxy.short(200_000)
+    assert epoch_of(other.begin(*WHO, 2)) == 1
+
+
+def test_killed_between_checkpoint_and_list_the_list_before_stands(
+    hosts: Hosts, two_epochs: Run, buckets: Buckets, bucket: str
+) -> None:
+    """The files of epoch 3 were sent, their list was not."""
+    buckets.overwrite(bucket, f"{PLACE}attempt-1/checkpoint-abcdefabcdef.pt", b"newer")
+    buckets.overwrite(bucket, f"{PLACE}attempt-1/best-abcdefabcdef.safetensors", b"newer")
+    other = hosts.host("other").begin(*WHO, 2)
+    assert epoch_of(other) == 2 and other.find_best("2")
