@@ -74,7 +74,7 @@ def engine_options(url: URL) -> dict[str, Any]:
     """Small pools that notice dead connections; SQLite waits for its lock instead of failing."""
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": BUSY_SECONDS}}
-    options: dict[str, Any] = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
+    options: dict[str, Any] = {"pool_size": 2, "max_overflow": 1, "pool_pre_ping": True}
     if url.get_backend_name() == "postgresql":
         options["connect_args"] = SERVER
     if url.get_backend_name() in ("mysql", "mariadb"):

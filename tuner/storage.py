@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Container, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -192,12 +193,7 @@ def open_storage(url: str) -> tuple[HoldingStorage, Engine]:
     """
     engine = database.reach(url)
     try:
-        with database.told(url), database.creation_lock(engine, url):
-            database.refuse_strangers(engine, url)
-            refuse_versions(engine, url)
-            tables.refuse_newer(engine)
-            rdb = open_rdb(url)
-            tables.create(engine)
+        rdb = open_rdb(url, is_new=False) if is_ready(engine) else set_up(engine, url)
     finally:
         engine.dispose()
     database.set_up(rdb.engine)
@@ -205,12 +201,46 @@ def open_storage(url: str) -> tuple[HoldingStorage, Engine]:
     return HoldingStorage(rdb), rdb.engine
 
 
-def open_rdb(url: str) -> RDBStorage:
+def set_up(engine: Engine, url: str) -> RDBStorage:
+    """Make what is missing, one at a time over all hosts; StorageError where it is not ours to touch."""
+    with database.told(url), database.creation_lock(engine, url):
+        database.refuse_strangers(engine, url)
+        refuse_versions(engine, url)
+        tables.refuse_newer(engine)
+        rdb = open_rdb(url, is_new=True)
+        tables.create(engine)
+    return rdb
+
+
+def is_ready(engine: Engine) -> bool:
+    """Whether all is there and of our versions: most workers find it so, and need not wait for a lock."""
+    ours = sa.select(tables.meta_table.c.value).where(tables.meta_table.c.name == "schema")
+    try:
+        with engine.connect() as db:
+            is_ours = db.scalar(ours) == str(tables.SCHEMA)
+            return is_ours and db.scalar(sa.text("SELECT version_num FROM alembic_version")) == revisions()[0]
+    except sa.exc.DBAPIError:
+        return False
+
+
+@cache
+def revisions() -> list[str]:
+    """The schemas that this Optuna knows, the newest first."""
+    folder = Path(optuna.storages.__file__).parent / "_rdb" / "alembic"
+    return [revision.revision for revision in ScriptDirectory(str(folder)).walk_revisions()]
+
+
+def open_rdb(url: str, is_new: bool) -> RDBStorage:
     """Optuna's storage; braces in a URL would be filled in as a template."""
     parsed = database.parse(url)
     plain = parsed.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     try:
-        return PatientStorage(plain, engine_kwargs=database.engine_options(parsed))
+        return PatientStorage(
+            plain,
+            engine_kwargs=database.engine_options(parsed),
+            skip_table_creation=not is_new,
+            skip_compatibility_check=not is_new,
+        )
     except optuna.exceptions.StorageInternalError as error:
         raise error.__cause__ or error from None
 
@@ -223,8 +253,7 @@ def refuse_versions(engine: Engine, url: str) -> None:
     with engine.connect() as db:
         found = db.scalar(sa.text("SELECT version_num FROM alembic_version"))
         made_by = db.scalar(sa.text("SELECT library_version FROM version_info"))
-    folder = Path(optuna.storages.__file__).parent / "_rdb" / "alembic"
-    known = [revision.revision for revision in ScriptDirectory(str(folder)).walk_revisions()]  # newest first
+    known = revisions()
     if found is None or found == known[0]:
         return
     here = f"{database.shown(url)} was set up by Optuna {made_by} (schema {found}); this is {optuna.__version__}"
