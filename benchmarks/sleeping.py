@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from benchmarks.studies import RECIPE, row_of
 from tuner import database
 from tuner.desk import Desk
 from tuner.goal import Goal
@@ -99,6 +100,7 @@ def trial_at(desk: Desk, held: Any, steps: int, seconds: float) -> None:
     trial = desk.trial(held)
     value = quality({name: trial._suggest(name, kind) for name, kind in SPACE.items()})
     trial.set_user_attr("recipe", RECIPE)
+    desk.chosen(held)
     desk.tell(state="training", step=0, steps=steps, params=trial.params)
     for step in range(1, steps + 1):
         time.sleep(seconds)
@@ -111,13 +113,6 @@ def trial_at(desk: Desk, held: Any, steps: int, seconds: float) -> None:
     desk.end(held, "COMPLETE", value)
 
 
-def row_of(epoch: int, value: float) -> dict[str, Any]:
-    """An epoch as training records it."""
-    metrics = {f"{split}_{name}": value for split in ("train", "val") for name in ("loss", "iou", "dice", "f1")}
-    return {"epoch": epoch, "value": value, "seconds": 0.1, "images_per_second": 100.0, "peak_memory": 1 << 30,
-            "lr": 1e-3, "metrics": metrics}  # fmt: skip
-
-
 def quality(params: dict[str, Any]) -> float:
     return float(1.0 - params["dropout"] + params["k"] / 100)
 
@@ -126,9 +121,3 @@ def who(at: int) -> dict[str, Any]:
     """A worker's row."""
     return {"worker": f"bench{os.getpid()}x{at}", "host": "here", "machine": machine(), "pid": os.getpid(),
             "born": born(os.getpid()), "device": "cpu", "version": "0"}  # fmt: skip
-
-
-RECIPE = {
-    **{"task": "binary", "model": {"name": "unet", "arguments": {"k": 64}}, "data": {"name": "shapes"}},
-    **{"loss": {"name": "bce"}, "optimizer": {"name": "adam", "arguments": {"lr": 1e-3}}, "epochs": 10},
-}

@@ -1,20 +1,42 @@
-"""Studies made for measuring, through the program's own functions."""
+"""Studies made for measuring: opened by the program's own functions, filled in bulk as its workers leave them."""
 
 from __future__ import annotations
 
+import json
+import random
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from tuner import records
+import sqlalchemy as sa
+
+from tuner import control
+from tuner.claims import utc
+from tuner.pages import as_step, as_value
 from tuner.runs import Home
 from tuner.space import draw, load_space
 from tuner.study import Joined, Plan, join
+from tuner.tables import (
+    claim_table,
+    epoch_table,
+    trial_attrs,
+    trial_params,
+    trial_steps,
+    trial_system_attrs,
+    trial_values,
+    trials,
+)
+
+CHUNK = 250  # trials written in one transaction
+Rows = dict[sa.Table, list[dict[str, Any]]]
 
 
 def begin(place: Path, space_file: Path, num_trials: int) -> tuple[Home, str]:
     """A new study of a space in a home below `place`, named as the file; the home and the storage's URL."""
     home = Home(place / "home").make()
     joined = open_study(home.database, space_file, space_file.stem)
-    records.set_budget(joined.engine, joined.id, num_trials)
+    control.set_budget(joined.engine, joined.id, num_trials=num_trials)
     joined.engine.dispose()
     return home, home.database
 
@@ -26,26 +48,103 @@ def open_study(url: str, space_file: Path, name: str) -> Joined:
     return join(url, name, plan)
 
 
-def fill(joined: Joined, num_trials: int, num_epochs: int) -> None:
-    """Finished trials with parameters, reports, notes and epoch records, as a worker leaves them."""
-    import optuna
-    import sqlalchemy as sa
+def fill(joined: Joined, num_trials: int, num_epochs: int, whole: bool = True) -> None:
+    """Add finished trials with parameters, reports, notes and epochs, as a search leaves them.
 
-    for number in range(num_trials):
-        trial = joined.study.ask({"lr": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)})
-        claim = records.claim_slot(joined.engine, joined.id, "bench")
-        assert claim is not None
-        records.bind(joined.engine, claim, trial._trial_id)
-        values = [0.5 + number / 1000 + epoch / 100 for epoch in range(1, num_epochs + 1)]
-        for epoch, value in enumerate(values, start=1):
-            trial.report(value, epoch)
-        trial.set_user_attr("made_with", {"commit": "none", "python": "3"})
-        trial.set_user_attr("result", {"best_value": values[-1], "best_epoch": num_epochs})
-        rows = [
-            {"trial_id": trial._trial_id, "epoch": epoch, "value": value, "seconds": 1.0, "images_per_second": 1.0,
-             "peak_memory": 1, "lr": 1e-3, "metrics": {"train_loss": 0.1, "val_loss": 0.1, "val_iou": value}}
-            for epoch, value in enumerate(values, start=1)
-        ]  # fmt: skip
+    With `whole`, all of them are complete; otherwise three of five were pruned, most of them at epoch 1.
+    """
+    chance = random.Random(0)
+    drawn = params_of(joined)
+    with joined.engine.connect() as db:
+        number = db.scalar(sa.select(sa.func.count()).where(trials.c.study_id == joined.id)) or 0
+    for begin in range(number, number + num_trials, CHUNK):
+        numbers = range(begin, min(begin + CHUNK, number + num_trials))
         with joined.engine.begin() as db:
-            db.execute(sa.insert(records.epoch_table), rows)
-        joined.study.tell(trial, values[-1])
+            began = utc() - timedelta(hours=1)
+            head = {"study_id": joined.id, "datetime_start": began, "datetime_complete": utc()}
+            made = [{**head, "number": at, "state": state_at(at, whole)} for at in numbers]
+            db.execute(sa.insert(trials), made)
+            known = dict(
+                db.execute(
+                    sa.select(trials.c.number, trials.c.trial_id).where(
+                        trials.c.study_id == joined.id, trials.c.number >= begin
+                    )
+                )
+                .tuples()
+                .all()
+            )
+            rows: Rows = {}
+            for at in numbers:
+                ended = 1 if not whole and at % 5 < 2 else 3 if not whole and at % 5 == 2 else num_epochs
+                for table, row in one(known[at], at, state_at(at, whole), min(ended, num_epochs), drawn, chance):
+                    rows.setdefault(table, []).append(row)
+            for row in rows[claim_table]:
+                row["study_id"] = joined.id
+            for table, some in rows.items():
+                db.execute(sa.insert(table), some)
+
+
+def state_at(number: int, whole: bool) -> str:
+    return "COMPLETE" if whole or number % 5 > 2 else "PRUNED"
+
+
+def params_of(joined: Joined) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Every parameter of a study's plan with its distribution, as Optuna writes it down, and as plain JSON."""
+    names = {"float": "FloatDistribution", "int": "IntDistribution", "categorical": "CategoricalDistribution"}
+    found = {}
+    for name, kind in joined.plan.parameters.items():
+        attributes = {key: value for key, value in kind.items() if key != "kind"}
+        found[name] = json.dumps({"name": names[kind["kind"]], "attributes": attributes}), kind
+    return found
+
+
+def value_of(kind: dict[str, Any], chance: random.Random) -> float:
+    """A value inside a distribution, as Optuna keeps it."""
+    if kind["kind"] == "categorical":
+        return float(chance.randrange(len(kind["choices"])))
+    low, high = kind["low"], kind["high"]
+    value = low * (high / low) ** chance.random() if kind["log"] else chance.uniform(low, high)
+    if kind["kind"] == "int" or kind["step"]:
+        step = kind["step"] or 1
+        return float(low + step * ((value - low) // step))
+    return float(value)
+
+
+def one(
+    trial_id: int, number: int, state: str, epochs: int, drawn: dict[str, tuple[str, dict[str, Any]]],
+    chance: random.Random,
+) -> Iterator[tuple[sa.Table, dict[str, Any]]]:  # fmt: skip
+    """All rows of a trial but its own."""
+    of = {"trial_id": trial_id}
+    yield claim_table, {**of, "slot": number + 1, "worker": "bench", "attempt": 1}
+    params = {name: value_of(kind, chance) for name, (_, kind) in drawn.items()}
+    for name, value in params.items():
+        yield trial_params, {**of, "param_name": name, "param_value": value, "distribution_json": drawn[name][0]}
+    best = 0.3 + 0.6 * chance.random()
+    for epoch in range(1, epochs + 1):
+        value = best * (0.5 + 0.5 * epoch / epochs)
+        yield trial_steps, {**of, "step": epoch, **as_step(value)}
+        yield epoch_table, {**of, **row_of(epoch, value)}
+        if epoch in (1, 3, 9, 27, 81):
+            rung = {"key": f"completed_rung_{(1, 3, 9, 27, 81).index(epoch)}", "value_json": json.dumps(value)}
+            yield trial_system_attrs, {**of, **rung}
+    if state == "COMPLETE":
+        yield trial_values, {**of, "objective": 0, **as_value(("COMPLETE", best))}
+    result = {"best_value": best, "best_epoch": epochs, "last_value": best, "epochs": epochs, "attempt": 1}
+    for key, note in (("recipe", RECIPE), ("made_with", MADE_WITH), ("result", {**result, **ENDED})):
+        yield trial_attrs, {**of, "key": key, "value_json": json.dumps(note)}
+
+
+def row_of(epoch: int, value: float) -> dict[str, Any]:
+    """An epoch as training records it."""
+    metrics = {f"{split}_{name}": value for split in ("train", "val") for name in ("loss", "iou", "dice", "f1")}
+    return {"epoch": epoch, "value": value, "seconds": 0.1, "images_per_second": 100.0, "peak_memory": 1 << 30,
+            "lr": 1e-3, "metrics": metrics}  # fmt: skip
+
+
+RECIPE = {
+    **{"task": "binary", "model": {"name": "unet", "arguments": {"k": 64}}, "data": {"name": "shapes"}},
+    **{"loss": {"name": "bce"}, "optimizer": {"name": "adam", "arguments": {"lr": 1e-3}}, "epochs": 10},
+}
+MADE_WITH = {"commit": "none", "python": "3.11", "data": "shapes", "data_hash": "0" * 16, "train_images": 200}
+ENDED = {"precision": "fp32", "micro_batch": 8, "device": "cpu", "host": "here"}

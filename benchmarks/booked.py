@@ -1,0 +1,72 @@
+"""The study that the storm passes over: a table whose model keeps a book of what it was trained for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NAME = "storm"  # of the table and its study: the seeds of its trials follow from it
+STEPS = 6  # of an epoch: 96 images in batches of 16
+
+SPACE = '''"""A narrow U-Net with all that draws at random; the model keeps a book of its own."""
+
+from tuner import Recipe, maximize, use
+
+GOAL = maximize("iou")
+
+
+def suggest(trial):
+    return Recipe(
+        task="binary",
+        data=use("shapes", image_size=32),
+        augment=use("flip"),
+        model=use("booked:net", tag=trial.number),
+        loss=use("dice"),
+        optimizer=use("adam", lr=trial.suggest_float("lr", 1e-4, 1e-1, log=True)),
+        epochs={epochs},
+        batch_size=16,
+        precision="fp32",
+    )
+'''
+
+MODEL = '''"""A model that counts its steps in its weights, and writes down each epoch that it was trained for."""
+
+import os
+
+import torch
+from torch import nn
+
+from tuner.models.unet import unet
+
+
+class Net(nn.Module):
+    def __init__(self, body, tag):
+        super().__init__()
+        self.body, self.tag, self.learns = body, tag, False
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def note(self, what):
+        book = os.open(os.environ["BOOK"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(book, f"{what} {self.tag} {int(self.steps)}\\n".encode())
+        os.close(book)
+
+    def forward(self, image):
+        if not image.is_meta and self.training != self.learns and (self.training or self.learns):
+            self.learns = self.training
+            self.note("begun" if self.training else "trained")
+        self.steps += int(self.training and not image.is_meta)
+        return self.body(image)
+
+
+def net(channels, classes, *, tag=0):
+    return Net(unet(channels, classes, k=4, dropout=0.1), tag)
+'''
+
+
+def write_study(folder: Path, trials: int, epochs: int) -> None:
+    """A table of so many rows, each with a learning rate of its own."""
+    folder.mkdir()
+    (folder / "booked.py").write_text(MODEL)
+    (folder / f"{NAME}_space.py").write_text(SPACE.format(epochs=epochs))
+    rows = [f"[[rows]]\nparams = {{ lr = {1e-3 * 1.05**at:.8f} }}\npublished = 0.5\n" for at in range(trials)]
+    head = f'space = "{NAME}_space.py"\nmetric = "iou"\n'
+    (folder / f"{NAME}.toml").write_text("\n".join([head, *rows]))

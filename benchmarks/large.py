@@ -1,0 +1,299 @@
+"""Five thousand trials: what still takes as long as at a hundred, and what may take longer."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import ROOT, Row, Section, Setting, child, in_turns, median, seconds, spread
+from benchmarks.server import postgres
+
+ASK_TARGET, LOOK_TARGET = 2.0, 1.5
+SPACE = """\
+from tuner import Recipe, maximize, use
+
+GOAL = maximize("iou")
+
+
+def suggest(trial):
+    return Recipe(
+        task="binary", data=use("shapes", image_size=32), model=use("unet", k=trial.suggest_int("k", 4, 64)),
+        loss=use(trial.suggest_categorical("loss", ["bce", "dice"])),
+        optimizer=use("adam", lr=trial.suggest_float("lr", 1e-5, 1e-1, log=True)), augment=use("flip"),
+        batch_size=trial.suggest_int("batch_size", 4, 32), epochs=trial.suggest_int("epochs", 20, 40),
+    )
+"""
+
+
+def measure(setting: Setting) -> Section:
+    few, many = 100, setting.pick(5000, 400)
+    rows: list[Row] = []
+    with (
+        tempfile.TemporaryDirectory(dir=setting.folder) as folder,
+        postgres(Path(folder) / "pg") as server,
+    ):
+        urls = {number: server.fresh() for number in (few, many)}
+        for number, url in urls.items():
+            child("large", {"do": "fill", "url": url, "trials": number, "folder": folder})
+        rows += [*asks(setting, urls), *looks(setting, urls, Path(folder)), *pages(setting, urls)]
+    rows += searches(setting)
+    reading = [
+        f"Studies on PostgreSQL of {few} and of {many} finished trials of 5 parameters, three of five pruned, the "
+        "others of 20 epochs.",
+        "Ask plus tell: a worker's whole way from no trial to a trial with its parameters, drawn by TPE, and from "
+        "its value to where all of it stands in the database. Once in its life a worker reads the whole study: "
+        "the first trial.",
+        "`status` and `best` are whole processes. The dashboard asks for the whole study each time it is opened.",
+        "The last rows: of more than 250 trials the sampler is shown at most 300. Best value found (0 is the best "
+        "there is) of a function with one hill and of one with many, mean and deviation over the seeds.",
+    ]
+    head = ("", f"{many} trials", f"{few} trials")
+    return Section("large", f"A study of {many} trials", head, rows, reading)
+
+
+def asks(setting: Setting, urls: dict[int, str]) -> Iterator[Row]:
+    """Ask plus tell at both sizes, and with Optuna alone."""
+    times: dict[str, dict[int, list[float]]] = {"desk": {}, "bare": {}}
+    first: dict[int, float] = {}
+    for number, url in urls.items():
+        for way in times:
+            answer = child("large", {"do": way, "url": url, "times": setting.pick(40, 5)})
+            times[way][number], at_first = answer["times"], answer["first"]
+            if way == "desk":
+                first[number] = at_first
+    few, many = urls
+    for way, what in (("desk", "ask plus tell, ms"), ("bare", "the same, Optuna alone, ms")):
+        ratio = median(times[way][many]) / median(times[way][few])
+        target = (f"at most {ASK_TARGET:g}", ratio <= ASK_TARGET) if way == "desk" else ("", None)
+        yield Row(what, shown(times[way][many]), shown(times[way][few]), f"{ratio:.2f}", *target)
+    yield Row("a worker's first trial, s", f"{first[many]:.2f}", f"{first[few]:.2f}")
+
+
+def looks(setting: Setting, urls: dict[int, str], home: Path) -> Iterator[Row]:
+    """status and best, as a person types them."""
+    few, many = urls
+    for name in ("status", "best"):
+        ways = {
+            str(number): lambda url=url, name=name: seconds(
+                lambda: tuner(name, "--storage", url, "--home", str(home))
+            )
+            for number, url in urls.items()
+        }
+        in_turns(1, **ways)
+        times = in_turns(setting.pick(11, 2), **ways)
+        ratio = median(times[str(many)]) / median(times[str(few)])
+        yield Row(
+            f"tuner {name}, ms", shown(times[str(many)]), shown(times[str(few)]), f"{ratio:.2f}",
+            f"at most {LOOK_TARGET:g}", ratio <= LOOK_TARGET,
+        )  # fmt: skip
+
+
+def tuner(*args: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "tuner.cli", *args], cwd=ROOT, env=clean(), check=True, stdout=subprocess.DEVNULL
+    )
+
+
+def clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "TUNER_STORAGE"}
+
+
+def pages(setting: Setting, urls: dict[int, str]) -> Iterator[Row]:
+    """What the dashboard answers: a study for the first time, and again."""
+    answers = {number: loads(url) for number, url in urls.items()}
+    few, many = urls
+    for at, what in enumerate(("first load", "second load")):
+        yield Row(f"dashboard, {what} of the study, s", f"{answers[many][at]:.2f}", f"{answers[few][at]:.2f}")
+
+
+def loads(url: str) -> list[float]:
+    with dashboard(url) as address:
+        study = json.loads(fetch(f"{address}/api/studies"))["study_summaries"][0]["study_id"]
+        return [seconds(lambda: fetch(f"{address}/api/studies/{study}")) for _ in range(2)]
+
+
+@contextmanager
+def dashboard(url: str) -> Iterator[str]:
+    """A running dashboard; its address."""
+    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryFile("w+") as told:
+        command = [sys.executable, "-m", "tuner.cli", "dashboard", "--storage", url, "--home", home, "--port", "0"]
+        process = subprocess.Popen(command, cwd=ROOT, env=clean(), stdout=told, stderr=subprocess.STDOUT)
+        try:
+            yield wait_for(told, process).removesuffix("/dashboard/")
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait_for(told: Any, process: subprocess.Popen[bytes]) -> str:
+    """The address in what the dashboard says."""
+    while process.poll() is None:
+        told.seek(0)
+        found = [word for word in told.read().split() if word.startswith("http://127")]
+        if found:
+            return str(found[0])
+        time.sleep(0.1)
+    told.seek(0)
+    raise RuntimeError(told.read())
+
+
+def fetch(address: str) -> bytes:
+    with urllib.request.urlopen(address) as answer:
+        body: bytes = answer.read()
+    return body
+
+
+def searches(setting: Setting) -> Iterator[Row]:
+    """Whether a sampler that is shown fewer trials finds less."""
+    number, seeds = setting.pick(800, 300), setting.pick(10, 2)
+    for name in HILLS:
+        found = child("large", {"do": "search", "hills": name, "trials": number, "seeds": seeds})
+        few, everything = (f"{statistics.mean(v):.3f} ± {statistics.stdev(v):.3f}" for v in found.values())
+        what = f"best of {number} trials, {name}, {seeds} seeds"
+        yield Row(what, f"shown at most 300: {few}", f"shown all: {everything}")
+
+
+def one_hill(params: dict[str, float]) -> float:
+    return sum((value - 1.3) ** 2 for value in params.values())
+
+
+def many_hills(params: dict[str, float]) -> float:
+    return sum((value - 1.3) ** 2 / 10 + 1 - math.cos(2 * (value - 1.3)) for value in params.values())
+
+
+HILLS: dict[str, Callable[[dict[str, float]], float]] = {"one hill": one_hill, "many hills": many_hills}
+
+
+def shown(times: list[float]) -> str:
+    return spread([time * 1000 for time in times], 1)
+
+
+# Processes of their own
+
+
+def main(orders: dict[str, Any]) -> dict[str, Any]:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return {"fill": do_fill, "desk": do_desk, "bare": do_bare, "search": do_search}[orders["do"]](orders)
+
+
+def do_fill(orders: dict[str, Any]) -> dict[str, Any]:
+    from benchmarks.studies import fill, open_study
+
+    space = Path(orders["folder"]) / "five.py"
+    space.write_text(SPACE)
+    joined = open_study(orders["url"], space, "five")
+    fill(joined, orders["trials"], 20, whole=False)
+    with joined.engine.connect() as db:
+        db.exec_driver_sql("ANALYZE")  # as the server does by itself within a minute
+        db.commit()
+    joined.engine.dispose()
+    return {}
+
+
+def do_desk(orders: dict[str, Any]) -> dict[str, Any]:
+    """Ask and tell as a worker does."""
+    from benchmarks.sleeping import quality, who
+    from tuner.desk import Desk
+    from tuner.sampling import pruner, redraw, sampler
+    from tuner.study import rejoin
+
+    joined = rejoin(orders["url"], "five")
+    kinds = distributions(joined.plan.parameters)
+
+    def suggest(trial: Any) -> dict[str, Any]:
+        return {name: trial._suggest(name, kind) for name, kind in kinds.items()}
+
+    with Desk(joined, who(0)) as desk:
+        joined.study.sampler, joined.study.pruner = sampler(joined.plan, desk.ordinal), pruner(joined.plan)
+
+        def once() -> None:
+            held = desk.take()
+            assert held
+            params = redraw(joined.study, desk.trial(held), suggest)
+            desk.end(held, "COMPLETE", quality({"dropout": 0.0, **params}))
+            while desk.clerk.ended:
+                time.sleep(0.0005)
+
+        first = seconds(once)
+        once()
+        times = [seconds(once) for _ in range(orders["times"])]
+    joined.engine.dispose()
+    return {"first": first, "times": times}
+
+
+def do_bare(orders: dict[str, Any]) -> dict[str, Any]:
+    """The same by `Study.ask` and `Study.tell`."""
+    import optuna
+
+    storage = optuna.storages.get_storage(optuna.storages.RDBStorage(orders["url"]))
+    study = optuna.load_study(study_name="five", storage=storage, sampler=optuna.samplers.TPESampler(seed=0))
+    kinds = distributions(study.user_attrs["tuner"]["parameters"])
+
+    def once() -> None:
+        trial = study.ask(kinds)
+        study.tell(trial, trial.params["k"] / 100)
+
+    first = seconds(once)
+    once()
+    return {"first": first, "times": [seconds(once) for _ in range(orders["times"])]}
+
+
+def distributions(parameters: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A plan's parameters as Optuna has them."""
+    from optuna.distributions import json_to_distribution
+
+    names = {"float": "FloatDistribution", "int": "IntDistribution", "categorical": "CategoricalDistribution"}
+    return {
+        name: json_to_distribution(
+            json.dumps({"name": names[kind["kind"]], "attributes": {k: v for k, v in kind.items() if k != "kind"}})
+        )
+        for name, kind in parameters.items()
+    }
+
+
+def do_search(orders: dict[str, Any]) -> dict[str, list[float]]:
+    """The best value of a search for each seed, with few trials shown and with all."""
+    from tuner import sampling
+
+    found: dict[str, list[float]] = {"few": [], "all": []}
+    most = sampling.NUM_OTHERS
+    for seed in range(orders["seeds"]):
+        for way, others in (("few", most), ("all", 1 << 30)):
+            sampling.NUM_OTHERS = others
+            found[way].append(search(HILLS[orders["hills"]], seed, orders["trials"]))
+    return found
+
+
+def search(hills: Callable[[dict[str, float]], float], seed: int, number: int) -> float:
+    """The height of the best trial, where what is told has some noise."""
+    import optuna
+
+    from tuner.sampling import FewerTrials
+
+    noise = random.Random(seed)
+    study = optuna.create_study(sampler=FewerTrials(seed, is_maximized=False))
+    kinds = {f"x{at}": optuna.distributions.FloatDistribution(-5, 5) for at in range(5)}
+    heights = []
+    for _ in range(number):
+        trial = study.ask(kinds)
+        heights.append(hills(trial.params))
+        study.tell(trial, heights[-1] + noise.gauss(0, 0.05))
+    return min(heights)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))
