@@ -7,7 +7,6 @@ what is kept goes there in the background, and an attempt on another host fetche
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from tuner import parcels
 from tuner.errors import FilesError, writing
 from tuner.runs import Home, Run, link
 from tuner.sender import Errand, Sender, snapshot
-from tuner.store import Store, find_store
+from tuner.store import CHANCE, Store, find_store
 
 T = TypeVar("T")
 TRIES = 5  # to bring over what another attempt moves at that moment
@@ -185,7 +184,7 @@ def patiently(act: Callable[[], T]) -> T:
         except FilesError as error:
             if time.monotonic() > end:
                 raise FilesError(f"{error} A trial that another host began cannot go on without.") from error
-            time.sleep(random.uniform(0.5, 1.5))
+            time.sleep(CHANCE.uniform(0.5, 1.5))
 
 
 def brought(earlier: Run, run: Run) -> bool:

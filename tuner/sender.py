@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import shutil
 import threading
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from tuner import parcels
 from tuner.errors import FilesError
 from tuner.runs import Run, link
-from tuner.store import Store
+from tuner.store import CHANCE, Store
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between tries while the store is away
 log = logging.getLogger("tuner")
@@ -93,7 +92,7 @@ class Sender:
                 self.do(errand)
             except (FilesError, OSError) as error:
                 self.put_back(errand, error)
-                self.rest(pause * random.uniform(0.5, 1.5))
+                self.rest(pause * CHANCE.uniform(0.5, 1.5))
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 pause = FIRST_PAUSE

@@ -8,9 +8,7 @@ read, printed or kept here.
 from __future__ import annotations
 
 import errno
-import logging
 import os
-import random
 import shutil
 import time
 import uuid
@@ -19,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from random import SystemRandom
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -45,7 +44,7 @@ WRONG = {  # errors that no second try heals, by their code in S3
     "PermanentRedirect": "the bucket is in another region. Set AWS_DEFAULT_REGION",
     "AuthorizationHeaderMalformed": "the bucket is in another region. Set AWS_DEFAULT_REGION",
 }
-log = logging.getLogger("tuner")
+CHANCE = SystemRandom()  # training draws from Python's own generator: no other thread may
 
 
 class Store(Protocol):
@@ -79,8 +78,8 @@ def again(act: Callable[[], T], shown: str) -> T:
             return act()
         except Away as error:
             if number == TRIES - 1:
-                raise FilesError(f"the artifact store {shown} {error}.") from error
-            time.sleep(FIRST_PAUSE * 2**number * random.uniform(1, 1.5))
+                raise FilesError(f"the artifact store {shown} {error}") from error
+            time.sleep(FIRST_PAUSE * 2**number * CHANCE.uniform(1, 1.5))
     raise AssertionError("unreachable")
 
 
