@@ -226,24 +226,23 @@ def redraw(study: optuna.Study, trial: optuna.Trial, suggest: Callable[[optuna.T
     chosen = suggest(trial)
     if trial._fixed_params or not trial.params:
         return chosen
-    tried = [
-        (other.number, other.params)
-        for other in study._get_trials(deepcopy=False, use_cache=True)
-        if other.number != trial.number and other.state is not TrialState.FAIL
-    ]
-    repeated = find(trial.params, tried)
+    everything = study._get_trials(deepcopy=False, use_cache=True)
+    repeated = find(trial.params, everything, trial.number)
     if repeated is None:
         return chosen
     for params in draws(mix(study.study_name, trial.number), suggest):
-        if find(params, tried) is None:
+        if find(params, everything, trial.number) is None:
             return ask_again(study, trial, params, suggest)
     trial.set_user_attr(REPEATS, repeated)
     return chosen
 
 
-def find(params: dict[str, Any], tried: list[tuple[int, dict[str, Any]]]) -> int | None:
-    """The number of the first trial that has the same parameters."""
-    return next((number for number, others in tried if others == params), None)
+def find(params: dict[str, Any], among: list[FrozenTrial], but: int) -> int | None:
+    """The number of the first trial that has the same parameters and has not failed."""
+    for trial in among:
+        if trial.params == params and trial.number != but and trial.state is not TrialState.FAIL:
+            return trial.number
+    return None
 
 
 def draws(seed: int, suggest: Callable[[optuna.Trial], object]) -> Iterator[dict[str, Any]]:
