@@ -42,6 +42,9 @@ SERVER = {  # a host that vanished is noticed in seconds; by itself TCP would wa
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,  # milliseconds
 }
+FROZEN_SECONDS = (
+    20  # after which PostgreSQL ends a session that stands still in a transaction, and frees its locks
+)
 CREATION_SECONDS = 100  # how long MySQL waits for another who makes the tables
 MYSQL = {
     "isolation_level": "READ COMMITTED",  # as on PostgreSQL; by default a transaction reads old rows
@@ -76,10 +79,19 @@ def engine_options(url: URL) -> dict[str, Any]:
         return {"connect_args": {"timeout": BUSY_SECONDS}}
     options: dict[str, Any] = {"pool_size": 2, "max_overflow": 1, "pool_pre_ping": True}
     if url.get_backend_name() == "postgresql":
-        options["connect_args"] = SERVER
+        given = url.query.get("options", "")
+        options["connect_args"] = {**SERVER, "options": f"{given if isinstance(given, str) else ''} {unfrozen()}"}
     if url.get_backend_name() in ("mysql", "mariadb"):
         options |= MYSQL
     return options
+
+
+def unfrozen() -> str:
+    """A host that sleeps or vanishes in the middle of a transaction must not hold up everybody else."""
+    return (
+        f"-c idle_in_transaction_session_timeout={FROZEN_SECONDS}s "
+        "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+    )
 
 
 def set_up(engine: Engine) -> None:
@@ -189,6 +201,7 @@ def creation_lock(engine: Engine, url: str) -> Iterator[None]:
             lock.release()
     elif engine.dialect.name == "postgresql":
         with engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")  # held for long, and not in a transaction
             connection.execute(sa.text("SELECT pg_advisory_lock(7481)"))
             try:
                 yield
