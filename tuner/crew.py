@@ -54,8 +54,13 @@ def check(wanted: Wanted) -> None:
     refuse_mixed(wanted)
     if wanted.ray is None:
         local(wanted, Home(Path()), lambda line: None)
-    elif find_spec("ray") is None:
+        return
+    if find_spec("ray") is None:
         raise FleetError('--ray needs Ray, which is not installed: pip install "tuner[ray]"')
+    from tuner.ray_seats import knock, share
+
+    share(wanted.gpus_per_worker)
+    knock(wanted.ray)
 
 
 def refuse_mixed(wanted: Wanted) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,9 @@ from tuner.seats import PLACE_LOST, LocalSeat
 
 PENDING_SECONDS = 10.0  # after which a worker without a place is told
 KILL_SECONDS = 10.0  # for a node to answer that it killed its worker
+KNOCK_SECONDS = 5.0  # for the head of a cluster to answer
+MOST_FAILURES = 3  # places in a row that could not begin a worker
+NEEDED = "Every node needs the same tuner, Python and Ray, and the folders that were named."
 STORE_BYTES = 80 * 2**20  # Ray's object store, about its least: nothing of ours goes through it
 
 
@@ -38,7 +42,8 @@ class Host:
             env = {**env, "CUDA_VISIBLE_DEVICES": ""}  # it asked for none, and Ray would leave it all
         self.gpu = f"{gpu} of {ray.util.get_node_ip_address()}" if gpu else ""
         self.seat = LocalSeat(number, Home(Path(home)), gpu, share=share, env=env, folder=here)
-        self.space, self.stopped = space, False
+        self.space = space
+        self.unwanted: set[str] = set()  # workers told to leave, also before they began
 
     def where(self) -> str:
         """The GPU, or nothing; answered as soon as the place is there."""
@@ -46,10 +51,10 @@ class Host:
 
     def work(self, orders: Orders) -> tuple[int, str, str]:
         """One worker from its start to its end: exit code, last words, log."""
-        if self.stopped:
+        if orders.worker in self.unwanted:
             return 0, "", self.seat.log
         self.seat.start(replace(orders, space=self.space_here(orders.space)))
-        if self.stopped:  # told in this moment
+        if orders.worker in self.unwanted:  # told in this moment
             self.seat.terminate()
         while (code := self.seat.poll()) is None:
             time.sleep(0.1)
@@ -63,12 +68,12 @@ class Host:
         copy.write_text(self.space, encoding="utf-8")
         return str(copy)
 
-    def terminate(self) -> None:
-        self.stopped = True
+    def terminate(self, worker: str) -> None:
+        self.unwanted.add(worker)
         self.seat.terminate()
 
-    def kill(self) -> None:
-        self.stopped = True
+    def kill(self, worker: str) -> None:
+        self.unwanted.add(worker)
         self.seat.kill()
 
 
@@ -119,7 +124,9 @@ class RaySeat:
     where: Any = None  # Ray's promise of the GPU's name,
     ending: Any = None  # and of how the worker ended
     asked: float = 0.0
-    withdrawn: bool = False
+    worker: str = ""
+    withdrawn: bool = False  # not wanted any more before it had a place
+    failures: int = 0  # places in a row where not even a beginning was made
     words: str = ""
 
     @property
@@ -134,12 +141,12 @@ class RaySeat:
         if self.actor is None:
             self.actor = self.cluster.actor(self.number)
             self.placed, self.where = False, self.actor.where.remote()
-        self.asked, self.withdrawn = time.monotonic(), False
+        self.worker, self.asked, self.withdrawn = orders.worker, time.monotonic(), False
         self.ending = self.actor.work.remote(orders)
 
     def poll(self) -> int | None:
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import RayError, RayTaskError
 
         if self.withdrawn:
             return 0
@@ -154,11 +161,20 @@ class RaySeat:
         except RayTaskError as error:  # before a worker ran: no room for its log, for example
             self.words = str(error.cause if isinstance(error.cause, Exception) else error).splitlines()[0]
             code = 2
-        except RayActorError:
-            self.leave()
-            return PLACE_LOST
+        except RayError as error:
+            return self.lost(str(error))
         self.ending = None
         return int(code)
+
+    def lost(self, why: str) -> int:
+        """The place went with the worker; or Ray could make nothing of it, time after time."""
+        self.failures = 0 if self.placed else self.failures + 1
+        self.leave()
+        if self.failures < MOST_FAILURES:
+            return PLACE_LOST
+        said = [line.strip() for line in why.splitlines() if line.strip()]
+        self.words = f"no node could begin a worker ({said[-1] if said else 'Ray does not say why'}). {NEEDED}"
+        return 2
 
     def find(self) -> None:
         """See whether Ray has found a place by now."""
@@ -188,7 +204,7 @@ class RaySeat:
         with suppress(Exception):  # the node is going: the next look sees it
             self.find()
         if self.placed:
-            return getattr(self.actor, what).remote()
+            return getattr(self.actor, what).remote(self.worker)
         self.leave()
         self.withdrawn = True
         return None
@@ -213,7 +229,6 @@ def ray_seats(
     say: Callable[[str], None],
 ) -> Iterator[list[RaySeat]]:  # fmt: skip
     """Join a cluster, or begin one on this host ("local"), and leave it again, or end it, in any case."""
-    gpus_each = checked(gpus_each)
     begin(address, workers)
     import ray
 
@@ -230,12 +245,12 @@ def ray_seats(
         ray.shutdown()
 
 
-def checked(gpus_each: float | None) -> float | None:
+def share(gpus_each: float | None) -> None:
+    """FleetError for more than a worker can use."""
     if gpus_each is not None and not 0 <= gpus_each <= 1:
         raise FleetError(
             f"--gpus-per-worker {gpus_each:g}: a worker trains on one GPU; give 1, a share as 0.5, or 0 for none."
         )
-    return gpus_each
 
 
 def begin(address: str, workers: int | None) -> None:
@@ -245,15 +260,31 @@ def begin(address: str, workers: int | None) -> None:
 
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
     local["num_cpus"] = max(workers or 1, os.cpu_count() or 1)  # as many as were asked for share this host
-    shared = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        ray.init(address=address, **shared, **(local if address == "local" else {}))
+        ray.init(address=address, **quiet, **(local if address == "local" else {}))
     except Exception as error:
-        why = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise FleetError(
-            f"--ray {address}: no cluster could be joined ({why}). Begin one with: ray start --head, and give the "
-            "address it prints; or say --ray local for this host alone."
-        ) from error
+        raise unreachable(address, (str(error) or type(error).__name__).strip().splitlines()[0]) from error
+
+
+def knock(address: str) -> None:
+    """FleetError where nobody listens: Ray itself would try for many minutes."""
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise unreachable(address, "it is no HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise unreachable(address, str(error)) from error
+
+
+def unreachable(address: str, why: str) -> FleetError:
+    return FleetError(
+        f"--ray {address}: no cluster could be joined ({why}). Begin one with: ray start --head, and give the "
+        "HOST:PORT it prints, or auto; or say --ray local for this host alone."
+    )
 
 
 def refuse_sqlite(address: str, storage: str, nodes: list[dict[str, Any]]) -> None:

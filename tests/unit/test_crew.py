@@ -10,6 +10,7 @@ from drivers import smi
 
 from tuner.crew import Wanted, check, crew
 from tuner.errors import FleetError
+from tuner.ray_seats import refuse_sqlite
 from tuner.runs import Home
 from tuner.seats import LocalSeat
 
@@ -99,3 +100,30 @@ def test_ray_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("tuner.crew.find_spec", lambda name: None)
     with pytest.raises(FleetError, match=r'^--ray needs Ray, which is not installed: pip install "tuner\[ray\]"$'):
         check(Wanted(ray="local"))
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [("127.0.0.1:9", "Connection refused"), ("nonsense", "it is no HOST:PORT"), ("ray://127.0.0.1:9", "refused")],
+)
+def test_a_cluster_that_does_not_answer_is_told_in_one_line(address: str, told: str) -> None:
+    with pytest.raises(
+        FleetError, match=f"^--ray {address}: no cluster could be joined .*{told}.*: ray start --head"
+    ):
+        check(Wanted(ray=address))
+
+
+@pytest.mark.parametrize("share", [2, -1])
+def test_a_worker_on_ray_takes_one_gpu_at_most(share: float) -> None:
+    with pytest.raises(FleetError, match=f"^--gpus-per-worker {share}: a worker trains on one GPU"):
+        check(Wanted(ray="local", gpus_per_worker=share))
+
+
+def test_sqlite_is_refused_where_workers_sit_on_several_hosts() -> None:
+    nodes = [{"NodeManagerAddress": f"10.0.0.{i}", "Alive": i < 3} for i in range(4)]
+    with pytest.raises(
+        FleetError, match=r"^the cluster has 3 hosts, and SQLite is for one: give --storage postgres"
+    ):
+        refuse_sqlite("10.0.0.0:6379", "sqlite:///runs/tuner.db", nodes)
+    refuse_sqlite("10.0.0.0:6379", "postgresql://db/tuner", nodes)
+    refuse_sqlite("10.0.0.0:6379", "sqlite:///runs/tuner.db", nodes[2:])
