@@ -11,7 +11,6 @@ import sqlalchemy as sa
 import torch
 from optuna.trial import TrialState
 
-from tuner import records
 from tuner.best import Best
 from tuner.bundle import export
 from tuner.goal import Goal, maximize
@@ -19,6 +18,7 @@ from tuner.overview import StudyInfo, Trial
 from tuner.recipe import Recipe
 from tuner.runs import Run
 from tuner.study import Joined, Plan, join
+from tuner.tables import epoch_table
 from tuner.tasks import find_task
 from tuner.train.checkpoint import save_weights
 from tuner.train.trainer import build_model
@@ -64,7 +64,7 @@ def record(joined: Joined, trial_id: int, epoch: int, value: float) -> None:
     row = {"value": value, "seconds": 1.5, "images_per_second": 20.0, "peak_memory": 2**33, "lr": 0.01}
     metrics = {"train_loss": 0.5, "train_iou": value + 0.01, "val_loss": 0.6, "val_iou": value}
     with joined.engine.begin() as db:
-        db.execute(sa.insert(records.epoch_table).values(trial_id=trial_id, epoch=epoch, metrics=metrics, **row))
+        db.execute(sa.insert(epoch_table).values(trial_id=trial_id, epoch=epoch, metrics=metrics, **row))
 
 
 def make_best(recipe: Recipe, **changes: Any) -> Best:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -12,7 +11,7 @@ from tuner.data.cache import Cached
 from tuner.goal import Goal, maximize
 from tuner.recipe import Recipe
 from tuner.runs import Run
-from tuner.train.loop import EpochReport, Outcome, train
+from tuner.train.loop import EpochReport, Outcome, Saving, Says, train
 from tuner.train.memory import MicroBatches
 
 CPU = torch.device("cpu")
@@ -29,9 +28,10 @@ class Trial:
         self.recipe, self.data, self.goal, self.start = recipe, data, goal, start
         self.run = Run(folder).make()
         self.reports: dict[int, EpochReport] = {}
+        self.found: list[EpochReport] = []  # what the checkpoint held of epochs before
         self.prune_at = 0
 
-    def train(self, stopped: Callable[[], bool] = lambda: False) -> Outcome:
+    def train(self, says: Says | None = None, saving: Saving | None = None) -> Outcome:
         return train(
             self.recipe,
             self.goal,
@@ -40,8 +40,10 @@ class Trial:
             device=CPU,
             micro_batches=MicroBatches(self.run.folder / "micro_batches.json"),
             on_epoch=self.on_epoch,
-            stopped=stopped,
+            says=says or self.says,
             start=self.start,
+            on_resume=self.on_resume,
+            saving=saving,
         )
 
     def go_on(self) -> Outcome:
@@ -52,9 +54,14 @@ class Trial:
         self.reports = before | self.reports
         return outcome
 
-    def on_epoch(self, report: EpochReport) -> bool:
+    def on_epoch(self, report: EpochReport) -> None:
         self.reports[report.epoch] = report
-        return report.epoch == self.prune_at
+
+    def on_resume(self, reports: list[EpochReport]) -> None:
+        self.found = reports
+
+    def says(self) -> Literal["", "pruned"]:
+        return "pruned" if self.prune_at in self.reports else ""
 
     @property
     def curve(self) -> Curve:
@@ -64,6 +71,8 @@ class Trial:
         """The last checkpoint, without what measures time."""
         state: dict[str, Any] = torch.load(self.run.checkpoint, weights_only=True)
         del state["progress"]["spent"]
+        for row in state["progress"]["history"]:
+            row["seconds"] = row["images_per_second"] = row["peak_memory"] = 0
         return state
 
 
@@ -88,19 +97,19 @@ class Killed(Exception):
     """As sudden as a power failure: nothing is saved."""
 
 
-def killed_after(number: int) -> Callable[[], bool]:
+def killed_after(number: int) -> Says:
     """Asked as `stop_after` is; the process dies at that moment."""
     asked = iter(range(10**9))
 
-    def ask() -> bool:
+    def ask() -> Literal[""]:
         if next(asked) >= number:
             raise Killed
-        return False
+        return ""
 
     return ask
 
 
-def stop_after(number: int) -> Callable[[], bool]:
-    """Asked before every step and every validation batch; answers yes after `number` times."""
+def stop_after(number: int) -> Says:
+    """Asked before every step and every validation batch; says to stop after `number` times."""
     asked = iter(range(10**9))
-    return lambda: next(asked) >= number
+    return lambda: "stopped" if next(asked) >= number else ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from desks import opened_bench
 
-from tuner import records
+from tuner import claims, control
 from tuner.goal import Goal
 from tuner.launch import DEFAULT_TRIALS, Request, set_budget
 from tuner.rehearsal import NUM_TRIALS
@@ -37,18 +38,36 @@ def test_the_budget_after_each_command(
     met = []
     for command in commands:
         set_budget(study.engine, study.id, command)
-        met.append(records.budget(study.engine, study.id))
+        met.append(control.budget(study.engine, study.id).num_trials)
     study.engine.dispose()
     assert met == budgets
 
 
 def test_a_study_is_done_when_its_budget_is_claimed_and_nothing_waits(storage_url: str) -> None:
-    study = join(storage_url, "s", PLAN)
-    assert not records.is_done(study.engine, study.id)
-    records.set_budget(study.engine, study.id, 1)
-    assert not records.is_done(study.engine, study.id)
-    assert records.claim_slot(study.engine, study.id, "w")
-    assert records.is_done(study.engine, study.id)
-    records.set_budget(study.engine, study.id, 2)
-    assert not records.is_done(study.engine, study.id)
-    study.engine.dispose()
+    with opened_bench(storage_url) as bench:
+
+        def is_done() -> bool:
+            return claims.is_done(bench.engine, bench.id)
+
+        assert not is_done()
+        bench.set(num_trials=1)
+        bench.enter("w")
+        assert not is_done()
+        bench.take("w")
+        assert is_done()
+        claims.release(bench.engine, "w", died=True)
+        assert not is_done()
+        bench.enter("w")
+        bench.take("w")
+        assert is_done()
+        bench.set(num_trials=2)
+        assert not is_done()
+
+
+def test_a_study_with_a_limit_in_hours_gets_none_in_trials(storage_url: str) -> None:
+    with opened_bench(storage_url) as bench:
+        control.set_budget(bench.engine, bench.id, gpu_hours=2.0)
+        set_budget(bench.engine, bench.id, typed())
+        assert control.budget(bench.engine, bench.id) == control.Budget(None, None, 2.0)
+        set_budget(bench.engine, bench.id, typed(trials=4))
+        assert control.budget(bench.engine, bench.id) == control.Budget(4, None, 2.0)

@@ -17,9 +17,9 @@ from optuna.storages._rdb.models import BaseModel
 from servers import Postgres
 from tiny import environment, opened
 
-from tuner import database, overview
+from tuner import database, overview, tables
 from tuner.errors import StorageError
-from tuner.study import open_storage
+from tuner.storage import open_storage
 
 JOIN = """
 import sys, warnings
@@ -84,6 +84,7 @@ def test_ten_processes_create_one_database_and_one_study(storage_url: str, tmp_p
     assert {done.stdout.split()[-1] for done in ended} == {"space"}
     with opened(storage_url) as engine:
         (study,) = overview.all_studies(engine)
+        assert tables.schema(engine) is not None
     assert study.name == "s"
 
 

@@ -13,10 +13,11 @@ from optuna.trial import TrialState
 from rich.console import Console
 from tiny import home_url
 
-from tuner import live, overview, records
+from tuner import control, live, overview
 from tuner.goal import Goal
 from tuner.runs import Home
 from tuner.study import Joined, Plan, join
+from tuner.tables import claim_table, epoch_table, worker_table
 
 WORKER = {"host": "node7.lab", "pid": 1, "born": 1.0, "device": "cpu", "state": "training", "worker": "w"}
 EPOCH = {"seconds": 1.0, "images_per_second": 9.0, "peak_memory": 1, "lr": 0.1, "metrics": {}}
@@ -26,10 +27,10 @@ EPOCH = {"seconds": 1.0, "images_per_second": 9.0, "peak_memory": 1, "lr": 0.1, 
 def study(home: Path) -> Iterator[Joined]:
     Home(home).make()
     joined = join(home_url(home), "s", Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {}))
-    records.set_budget(joined.engine, joined.id, 3)
-    records.enter(
-        joined.engine, joined.id, {**WORKER, "number": 0, "step": 2, "steps": 4, "params": {"lr": 0.00123}}
-    )
+    control.set_budget(joined.engine, joined.id, num_trials=3)
+    doing = {"number": 0, "step": 2, "steps": 4, "params": {"lr": 0.00123}}
+    with joined.engine.begin() as db:
+        db.execute(worker_table.insert().values(study_id=joined.id, **WORKER, **doing))
     yield joined
     joined.engine.dispose()
 
@@ -37,14 +38,16 @@ def study(home: Path) -> Iterator[Joined]:
 def begin(study: Joined) -> optuna.Trial:
     trial = study.study.ask()
     trial.suggest_float("lr", 1e-4, 1e-2)
-    claim = records.claim_slot(study.engine, study.id, "w")
-    assert claim is not None
-    records.bind(study.engine, claim, trial._trial_id)
+    slot = {"study_id": study.id, "slot": trial.number + 1, "trial_id": trial._trial_id, "worker": "w"}
+    with study.engine.begin() as db:
+        db.execute(claim_table.insert().values(slot))
     return trial
 
 
 def epoch(study: Joined, trial: optuna.Trial, number: int, value: float) -> None:
-    records.write_epoch(study.engine, trial._trial_id, "w", {"epoch": number, "value": value, **EPOCH})
+    with study.engine.begin() as db:
+        row = {"trial_id": trial._trial_id, "epoch": number, "value": value, **EPOCH}
+        db.execute(epoch_table.insert().values(row))
 
 
 def plain(study: Joined, lines: list[str]) -> live.Plain:
@@ -144,9 +147,9 @@ def test_an_epoch_without_validation_is_recorded_and_not_told(study: Joined) -> 
     trial = study.study.ask()
     with study.engine.begin() as db:
         claim = {"study_id": study.id, "slot": 9, "trial_id": trial._trial_id, "worker": "w", "deaths": 0}
-        db.execute(records.claim_table.insert().values(claim))
+        db.execute(claim_table.insert().values(claim))
         for epoch, value in ((1, None), (2, 0.5)):
             row = {"trial_id": trial._trial_id, "epoch": epoch, "value": value, **EPOCH}
-            db.execute(records.epoch_table.insert().values(row))
+            db.execute(epoch_table.insert().values(row))
         assert overview.new_epochs(db, study.id, {}) == [(trial._trial_id, trial.number, 2, 0.5)]
     assert [row["value"] for row in overview.history(study.engine, trial._trial_id)] == [None, 0.5]

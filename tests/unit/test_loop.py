@@ -86,8 +86,8 @@ def test_the_best_weights_give_the_best_epochs_metrics_again(
     assert progress.last_value == values[5]
     trainer = Trainer(restless, CPU, MicroBatches(tmp_path / "none.json"))
     load_weights(trainer.model, trial.run.best)
-    again = loop.validate(trainer, Batches(toy_data, 4, restless.seed), lambda: False)
-    assert again is not None
+    again = loop.validate(trainer, Batches(toy_data, 4, restless.seed))
+    assert not isinstance(again, str)
     measured = trial.reports[progress.best_epoch].metrics
     assert again.metrics == {name: value for name, value in measured.items() if name.startswith("val_")}
     assert again.samples is not None and progress.samples is not None
@@ -120,7 +120,7 @@ def test_a_pruned_trial_ends_at_its_epoch(recipe: Recipe, toy_data: Cached, tmp_
     trial = Trial(recipe, toy_data, tmp_path / "run")
     trial.prune_at = 2
     outcome = trial.train()
-    assert (outcome.end, outcome.progress.epoch, list(trial.reports)) == ("pruned", 2, [1, 2])
+    assert (outcome.end, outcome.progress.epoch, list(trial.reports)) == ("pruned", 3, [1, 2])
 
 
 def test_a_loss_that_is_not_finite_fails_the_trial_with_epoch_and_recipe(

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
 import pytest
 import torch
+from desks import who
 from made import make_study
-from tiny import write_space
+from tiny import wait_for, write_space
+from trials import CPU, IOU
 
-from tuner import notes, objective, overview, records
+from tuner import notes, objective, overview
 from tuner.data.cache import Cached
 from tuner.data.datasets import data_name
+from tuner.desk import Desk, Said
 from tuner.errors import TrialFailed
 from tuner.goal import Goal
 from tuner.recipe import Recipe
 from tuner.runs import Run
 from tuner.space import Space, load_space
+from tuner.storage import Held
 from tuner.study import Plan
+from tuner.train.loop import EpochReport, train
 from tuner.train.memory import MicroBatches
 
 PLAN = Plan("tiny", Goal("iou", "maximize"), "shapes", False, 0, {})
@@ -109,32 +114,67 @@ class Asked(optuna.pruners.BasePruner):
         return trial.last_step == self.prune_at
 
 
+class Patient(Desk):
+    """The verdict comes in the background; here it is waited for."""
+
+    def says(self, held: Held) -> Said:
+        wait_for(lambda: not held.unjudged)
+        return super().says(held)
+
+
 @pytest.mark.parametrize(("prune_at", "asked", "ran"), [(0, [2, 4], 5), (4, [2, 4], 4)])
 def test_the_pruner_is_asked_where_there_is_a_value_and_every_epoch_is_recorded(
     tmp_path: Path, toy_recipe: Recipe, toy_data: Cached, prune_at: int, asked: list[int], ran: int
 ) -> None:
     joined = make_study(tmp_path)
-    records.set_budget(joined.engine, joined.id, 1)
     joined.study.pruner = pruner = Asked(prune_at)
-    claim = records.claim_slot(joined.engine, joined.id, "me")
-    trial = joined.study.ask()
-    assert claim is not None and records.bind(joined.engine, claim, trial._trial_id)
-    micro = MicroBatches(tmp_path / "micro.json")
-    told: list[object] = []
-    joint = objective.Joint(
-        joined.engine, "me", joined.plan, torch.device("cpu"), micro, lambda: False,
-        lambda **row: told.append(row["value"]),
-    )  # fmt: skip
+    run, kept = Run(tmp_path / "run").make(), list[Run]()
     recipe = replace(toy_recipe, validate_every=2, epochs=5)
-    outcome = objective.run_trial(joint, trial, recipe, toy_data, Run(tmp_path / "run").make(), None)
+    with Patient(joined, who("me")) as desk:
+        held = desk.take()
+        assert held is not None
+        joint = objective.Joint(
+            desk, torch.device("cpu"), MicroBatches(tmp_path / "micro.json"), None, kept.append
+        )
+        outcome = objective.run_trial(joint, held, recipe, toy_data, run, None)
+        doing = desk.clerk.doing
+        desk.put_back(held)
     assert outcome.end == ("pruned" if prune_at else "finished") and pruner.epochs == asked
-    rows = overview.history(joined.engine, trial._trial_id)
+    assert (doing["step"], doing["steps"]) == (ran, 5) and doing["peak_memory"] > 2**20
+    assert kept == [run] * ran
+    rows = overview.history(joined.engine, held.id)
     validated = [epoch for epoch in (2, 4, 5) if epoch <= ran]
     assert [row["epoch"] for row in rows] == list(range(1, ran + 1))
     assert [row["epoch"] for row in rows if row["value"] is not None] == validated
-    assert [value is not None for value in told] == [epoch in validated for epoch in range(1, ran + 1)]
     reported = joined.study.trials[0].intermediate_values
     assert reported == {row["epoch"]: row["value"] for row in rows if row["epoch"] in validated}
+    joined.engine.dispose()
+
+
+def test_epochs_that_the_checkpoint_holds_and_the_database_does_not_are_recorded_when_it_goes_on(
+    tmp_path: Path, toy_recipe: Recipe, toy_data: Cached
+) -> None:
+    """The worker before died between its checkpoint and the record; what is recorded stays as it is."""
+    joined = make_study(tmp_path)
+    run, micro = Run(tmp_path / "run").make(), MicroBatches(tmp_path / "micro.json")
+    recipe = replace(toy_recipe, epochs=3)
+    reports: list[EpochReport] = []
+    after_two = iter(range(10**6))
+    per_epoch = 5  # steps and batches of validation
+    stop = lambda: "stopped" if next(after_two) >= 2 * per_epoch else ""  # noqa: E731
+    train(recipe, IOU, toy_data, run, device=CPU, micro_batches=micro, on_epoch=reports.append, says=stop)
+    assert [report.epoch for report in reports] == [1, 2]
+    with Desk(joined, who("me")) as desk:
+        held = desk.take()
+        assert held is not None
+        desk.epoch(held, asdict(replace(reports[0], value=0.125)))
+        held.recorded = {1}
+        joint = objective.Joint(desk, CPU, micro, None, lambda run: None)
+        assert objective.run_trial(joint, held, recipe, toy_data, run, None).end == "finished"
+        desk.put_back(held)
+    rows = overview.history(joined.engine, held.id)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[0]["value"] == 0.125 and rows[1]["value"] == reports[1].value
     joined.engine.dispose()
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from made import add_trial, make_study
 from optuna.trial import TrialState
 
-from tuner import overview, records
+from tuner import control, overview
 from tuner.errors import StudyError
 from tuner.goal import minimize
 from tuner.study import Joined
@@ -149,7 +149,7 @@ def test_another_study_in_the_same_database_is_not_counted(joined: Joined, tmp_p
 
 
 def test_the_budget_is_shown(joined: Joined) -> None:
-    records.set_budget(joined.engine, joined.id, 30)
+    control.set_budget(joined.engine, joined.id, num_trials=30)
     assert glance(joined).num_trials == 30
 
 

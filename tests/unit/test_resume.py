@@ -14,11 +14,15 @@ from typing import Any
 
 import pytest
 import torch
-from trials import Curve, Trial, assert_same, same, stop_after
+from safetensors.torch import load_file, save_file
+from trials import Curve, Killed, Trial, assert_same, killed_after, same, stop_after
 
 from tuner.data.batches import Batches
 from tuner.data.cache import Cached
+from tuner.goal import minimize
 from tuner.recipe import Part, Recipe, use
+from tuner.runs import MARK, mark_of
+from tuner.train.loop import EpochReport, Progress, Saving
 
 
 def an_epoch(data: Cached) -> int:
@@ -131,12 +135,12 @@ asked = written = 0
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def stopped():
+def says():
     global asked
     asked += 1
     if asked == told["die_at_step"]:
         die()
-    return False
+    return ""
 
 def half(state, path, save=torch.save):
     global written
@@ -148,13 +152,12 @@ def half(state, path, save=torch.save):
 
 def on_epoch(report):
     print(json.dumps([report.epoch, report.metrics | {"lr": report.lr}]), flush=True)
-    return False
 
 torch.save = half
 run = Run(Path(told["run"])).make()
 train(Recipe.from_json(told["recipe"]), maximize("iou"), load(Path(told["data"]), shapes(), "toy"), run,
       device=torch.device("cpu"), micro_batches=MicroBatches(run.folder / "micro_batches.json"),
-      on_epoch=on_epoch, stopped=stopped)
+      on_epoch=on_epoch, says=says)
 """
 
 
@@ -252,11 +255,98 @@ def test_a_trial_trained_longer_keeps_the_best_epoch_it_had(
 ) -> None:
     trial = Trial(replace(recipe, epochs=1), toy_data, tmp_path / "run")
     trial.train()
-    best = trial.run.best.read_bytes()
     kept = torch.load(trial.run.checkpoint, weights_only=True)
     kept["progress"]["best_value"] = 0.9999  # whatever comes now is worse
     torch.save(kept, trial.run.checkpoint)
+    save_file(load_file(trial.run.best), trial.run.best, {MARK: "1 0.9999"})
+    best = trial.run.best.read_bytes()
     trial.recipe = trial.recipe.lasting(2)
     progress = trial.train().progress
     assert progress.best_value == 0.9999 and progress.last_value == trial.reports[2].value
     assert (progress.best_epoch, trial.run.best.read_bytes()) == (1, best)
+
+
+# --- when checkpoints are written, and what belongs to them ---
+
+
+def test_the_epochs_that_a_checkpoint_holds_are_told_when_it_goes_on(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path
+) -> None:
+    """Whoever wrote it may have died before they were recorded."""
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    trial.train(stop_after(2 * an_epoch(toy_data) + 1))
+    before = [trial.reports[epoch] for epoch in (1, 2)]
+    assert trial.found == []
+    trial.go_on()
+    assert trial.found == before
+
+
+@pytest.mark.parametrize(("minutes", "least"), [(0.0, 15), (1e6, 1), (None, 3)])
+def test_checkpoints_are_written_as_often_as_asked_and_change_nothing(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial, minutes: float | None, least: int
+) -> None:
+    """After every step, at the end alone, or after every epoch; each is told of."""
+    kept: list[bool] = []
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    trial.train(saving=Saving(minutes, lambda: kept.append(trial.run.checkpoint.exists())))
+    steps = Batches(toy_data, 4, 7).num_steps()
+    assert len(kept) == {15: 3 * steps + 3, 1: 1, 3: 3}[least] >= least and all(kept)
+    assert_same(trial, unbroken)
+
+
+def test_killed_long_after_the_last_checkpoint_it_goes_on_from_there(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+) -> None:
+    seldom = Saving(1e6)
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    assert trial.train(stop_after(2), seldom).end == "stopped"
+    with pytest.raises(Killed):
+        trial.train(killed_after(2 * an_epoch(toy_data)), seldom)
+    assert sorted(trial.reports) == [1, 2] and trial.left()["progress"]["step"] == 2
+    trial.reports.clear()
+    assert trial.train(saving=seldom).end == "finished" and trial.found == []
+    assert_same(trial, unbroken)
+
+
+def test_the_best_weights_are_those_of_the_checkpoint_also_when_newer_ones_were_written(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path
+) -> None:
+    """Killed between the weights of a best epoch and the checkpoint that knows of it."""
+
+    class Dying(Trial):
+        def on_epoch(self, report: EpochReport) -> None:
+            super().on_epoch(report)
+            if report.epoch == 2:
+                raise Killed
+
+    dying = Dying(recipe, toy_data, tmp_path / "run", minimize("loss"))
+    with pytest.raises(Killed):
+        dying.train()
+    progress = dict(dying.left()["progress"])
+    mark = Progress(best_epoch=progress["best_epoch"], best_value=progress["best_value"]).mark
+    assert mark.startswith("1 ") and mark_of(dying.run.best).startswith("2 ")
+    again = Trial(recipe, toy_data, tmp_path / "run", minimize("loss"))
+    assert again.train(stop_after(0)).end == "stopped"
+    assert mark_of(again.run.best) == mark
+
+
+def test_what_says_raises_ends_the_training_as_it_stands(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+) -> None:
+    """The trial was lost to another worker: this one writes no further checkpoint into anybody's way."""
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    with pytest.raises(Killed):
+        trial.train(killed_after(an_epoch(toy_data) + 2))
+    progress = trial.left()["progress"]
+    assert (progress["epoch"], progress["step"]) == (2, 0)
+
+
+@pytest.mark.parametrize("asked", [2, 6, 7])
+def test_a_trial_pruned_in_an_epoch_saves_nothing_more(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, asked: int
+) -> None:
+    """Its result stands already; between two steps and between two batches of validation alike."""
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    count = iter(range(99))
+    outcome = trial.train(lambda: "pruned" if next(count) >= asked else "")
+    assert outcome.end == "pruned" and trial.reports == {} and not trial.run.checkpoint.exists()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -16,13 +17,15 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 from tiny import claims, epochs_of, home_url, rows, states, wait_for, write_space
 
-from tuner import overview, records
+from tuner import control, overview
+from tuner.claims import WorkerUnknown, release
 from tuner.errors import FilesError, SpaceChanged, StudyError
+from tuner.orders import Orders
 from tuner.runs import Home
 from tuner.space import draw, load_space
 from tuner.study import Plan, join
 from tuner.tasks import TASKS
-from tuner.worker import GivenUp, Orders, Worker
+from tuner.worker import Worker
 
 LONG = 400  # epochs: ended by the test, not by itself
 
@@ -38,16 +41,16 @@ class Place:
     def url(self) -> str:
         return home_url(self.folder / "home")
 
-    @property
-    def run(self) -> Path:
-        return next((self.folder / "home" / "trials").glob("tiny-*")) / "00000"
+    def run(self, attempt: int = 1) -> Path:
+        """The folder of an attempt at trial 0."""
+        return next((self.folder / "home" / "trials").glob("tiny-*")) / "00000" / f"attempt-{attempt}"
 
     def study(self, trials: int, **space: object) -> Place:
         path = write_space(self.folder, **space)  # type: ignore[arg-type]
         Home(self.folder / "home").make()
         found = load_space(str(path))
         joined = join(self.url, "tiny", Plan.of("tiny", found.goal, "shapes", False, self.seed, draw(found)))
-        records.set_budget(joined.engine, joined.id, trials)
+        control.set_budget(joined.engine, joined.id, num_trials=trials)
         joined.engine.dispose()
         return self
 
@@ -136,7 +139,7 @@ def test_a_stopped_trial_is_put_back_and_goes_on_with_its_number(place: Place) -
     place.study(1, epochs=20).work_until(3, lambda worker: worker.stop.set())
     assert states(place.url) == {0: "WAITING"}
     assert claims(place.url) == [(1, None, 0)]
-    assert (place.run / "checkpoint.pt").is_file()
+    assert (place.run(1) / "checkpoint.pt").is_file()
     place.work()
     assert states(place.url) == {0: "COMPLETE"}
     assert epochs_of(place.url, 0) == list(range(1, 21))
@@ -212,9 +215,9 @@ def test_a_trial_given_to_another_worker_is_dropped_quietly(place: Place) -> Non
 
 def test_a_worker_given_up_for_dead_makes_room_for_a_new_one(place: Place) -> None:
     def reap(worker: Worker) -> None:
-        records.release(worker.engine, worker.name, died=True)
+        release(worker.engine, worker.desk.name, died=True)
 
-    with pytest.raises(GivenUp):
+    with pytest.raises(WorkerUnknown):
         place.study(2, epochs=LONG).work_until(2, reap)
     assert states(place.url) == {0: "WAITING"}
 
@@ -232,13 +235,11 @@ def test_an_enqueued_trial_takes_a_slot_with_its_own_parameters(place: Place) ->
 def test_a_trial_left_waiting_by_a_killed_worker_fills_its_slot(place: Place) -> None:
     place.study(1, epochs=1)
     with place.worker() as worker:
-        records.enter(worker.engine, worker.joined.id, worker.row())
-        records.claim_slot(worker.engine, worker.joined.id, worker.name)
-        waiting = optuna.trial.create_trial(state=TrialState.WAITING)
-        worker.joined.study._storage.create_new_trial(worker.joined.id, waiting)  # and here it is killed
-        records.release(worker.engine, worker.name, died=True)
+        worker.desk.enter()
+        worker.desk.take()  # and here it is killed
+        release(worker.engine, worker.desk.name, died=True)
     place.work()
-    assert states(place.url) == {0: "COMPLETE"}
+    assert states(place.url) == {0: "COMPLETE"} and claims(place.url)[0][0] == 1
 
 
 def test_the_beat_tells_where_a_worker_is(place: Place) -> None:
@@ -264,11 +265,11 @@ def test_the_beat_tells_where_a_worker_is(place: Place) -> None:
 def test_a_stop_while_data_is_cached_is_obeyed_there_and_the_trial_goes_on_later(place: Place) -> None:
     place.study(1, epochs=1)
     with place.worker() as worker:
-        tell = worker.tell
-        worker.tell = lambda **doing: (
+        tell = worker.desk.tell
+        worker.desk.tell = lambda **doing: (  # type: ignore[method-assign]
             tell(**doing),
             doing.get("state", "").startswith("caching") and worker.stop.set(),
-        )  # type: ignore[method-assign]
+        )
         worker.work()
     assert [trial.state for trial in place.trials()] == [TrialState.WAITING]
     assert list((place.folder / "home" / "cache").glob("*/entry.json")) == []
@@ -286,16 +287,20 @@ def test_a_space_changed_under_a_running_study_is_not_trained_unseen(place: Plac
 def test_a_trial_that_was_pruned_stays_pruned_whatever_happens_then(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.study(1, epochs=3)
+    place.study(1, epochs=LONG)
     asked: list[int] = []
-    monkeypatch.setattr(optuna.Trial, "should_prune", lambda self: asked.append(1) or len(asked) == 1)
+    once = SimpleNamespace(prune=lambda study, trial: asked.append(1) or len(asked) == 1)
+    monkeypatch.setattr("tuner.worker.pruner", lambda plan: once)
     with monkeypatch.context() as broken:
         broken.setattr("tuner.notes.pictures", full_disk)
         with pytest.raises(FilesError):
             place.work()
+    before = epochs_of(place.url, 0)
+    assert states(place.url) == {0: "WAITING"} and before
     place.work()
-    assert [trial.state for trial in place.trials()] == [TrialState.PRUNED]
-    assert sorted(place.trials()[0].intermediate_values) == [1]
+    (trial,) = place.trials()
+    assert (trial.state, trial.user_attrs["pruned_at"]) == (TrialState.PRUNED, 1)
+    assert epochs_of(place.url, 0) == before and asked == [1]
 
 
 def full_disk(*_: object) -> None:

@@ -1,0 +1,123 @@
+"""What a person asks of all workers: it stands in the database, and other studies hear nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from desks import Bench, opened_bench
+
+from tuner import claims, control
+from tuner.control import Budget, Spent, Standing
+from tuner.errors import StudyError
+from tuner.pages import Page
+
+
+@pytest.fixture
+def bench(storage_url: str) -> Iterator[Bench]:
+    with opened_bench(storage_url) as made:
+        yield made
+
+
+def standing(bench: Bench) -> Standing:
+    return control.standing(bench.engine, bench.id)
+
+
+def test_to_begin_with_nothing_is_asked(bench: Bench) -> None:
+    assert standing(bench) == Standing(0, False)
+    assert control.standing(bench.engine, bench.id + 99) == Standing(0, False)
+
+
+def test_a_stop_is_counted_and_ends_a_pause(bench: Bench) -> None:
+    bench.enter("a", "b")
+    control.pause(bench.engine, bench.id, True)
+    assert control.stop_all(bench.engine, bench.id) == 2
+    assert standing(bench) == Standing(1, False)
+    claims.release(bench.engine, "a", died=False)
+    assert control.stop_all(bench.engine, bench.id) == 1
+    assert standing(bench) == Standing(2, False)
+
+
+def test_a_pause_lasts_until_it_is_ended(bench: Bench) -> None:
+    bench.enter("a")
+    assert control.pause(bench.engine, bench.id, True) == 1
+    assert control.pause(bench.engine, bench.id, True) == 1
+    assert standing(bench) == Standing(0, True)
+    assert control.pause(bench.engine, bench.id, False) == 1
+    assert standing(bench) == Standing(0, False)
+
+
+def test_another_study_is_left_alone(bench: Bench) -> None:
+    with opened_bench(bench.url, "other") as other:
+        other.enter("w")
+        taken = other.take("w")
+        control.stop_all(bench.engine, bench.id)
+        control.pause(bench.engine, bench.id, True)
+        control.set_budget(bench.engine, bench.id, num_trials=1)
+        assert control.num_workers(bench.engine, bench.id) == 0
+        assert standing(other) == Standing(0, False)
+        assert control.budget(other.engine, other.id) == Budget()
+        with pytest.raises(StudyError, match="none yet"):
+            control.stop_trial(bench.engine, bench.id, taken.number)
+        assert other.claim(taken.number).wanted == ""
+
+
+# One trial
+
+
+def test_a_trial_that_runs_is_wanted_to_stop_and_no_other(bench: Bench) -> None:
+    bench.enter("a", "b")
+    bench.take("a"), bench.take("b")
+    control.stop_trial(bench.engine, bench.id, 1)
+    assert [bench.claim(number).wanted for number in (0, 1)] == ["", "stop"]
+
+
+def test_a_trial_that_was_put_back_tells_the_next_who_takes_it(bench: Bench) -> None:
+    bench.enter("a", "b")
+    bench.take("a")
+    claims.release(bench.engine, "a", died=False)
+    control.stop_trial(bench.engine, bench.id, 0)
+    assert bench.take("b").wanted == "stop"
+
+
+def test_what_cannot_be_stopped_is_told(bench: Bench) -> None:
+    def refusal(number: int) -> str:
+        with pytest.raises(StudyError) as told:
+            control.stop_trial(bench.engine, bench.id, number)
+        return str(told.value)
+
+    assert "no trial 0: it has none yet" in refusal(0)
+    bench.enter("w")
+    bench.write(bench.take("w"), "w", Page(end=("COMPLETE", 0.5)))
+    bench.joined.study.enqueue_trial({"x": 1})
+    assert "trial 0 has ended already (complete)" in refusal(0)
+    assert "trial 1 has not begun yet" in refusal(1)
+    assert "no trial 7: it has 0 to 1" in refusal(7)
+
+
+# The budget
+
+
+def test_limits_that_are_not_given_stay(bench: Bench) -> None:
+    assert control.budget(bench.engine, bench.id) == Budget() and not Budget().is_limited
+    control.set_budget(bench.engine, bench.id, num_trials=5, hours=None)
+    control.set_budget(bench.engine, bench.id, hours=1.5)
+    control.set_budget(bench.engine, bench.id, gpu_hours=0.25, num_trials=None)
+    control.set_budget(bench.engine, bench.id)
+    assert control.budget(bench.engine, bench.id) == Budget(5, 1.5, 0.25)
+    control.set_budget(bench.engine, bench.id, num_trials=3)
+    found = control.budget(bench.engine, bench.id)
+    assert found == Budget(3, 1.5, 0.25) and found.is_limited
+    assert control.budget(bench.engine, bench.id + 99) == Budget()
+
+
+def test_what_was_taken_is_counted_from_what_has_begun(bench: Bench) -> None:
+    assert control.spent(bench.engine, bench.id) == Spent(0, 0.0, 0.0)
+    bench.enter("w")
+    bench.take("w"), bench.take("w")
+    bench.joined.study.enqueue_trial({"x": 1})
+    bench.set(clock_seconds=1800.0, gpu_seconds=3600.0)
+    assert control.spent(bench.engine, bench.id) == Spent(2, 0.5, 1.0)
+    claims.release(bench.engine, "w", died=True)
+    assert control.spent(bench.engine, bench.id).num_trials == 2
+    assert control.spent(bench.engine, bench.id + 99) == Spent(0, 0.0, 0.0)
