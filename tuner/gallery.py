@@ -31,7 +31,7 @@ class Gallery:
 
     def path(self, artifact_id: str) -> Path:
         """Where a picture is in the home. A name that is none, such as one that leads out of it, is not there."""
-        if Path(artifact_id).name != artifact_id or artifact_id.startswith("."):
+        if not artifact_id or Path(artifact_id).name != artifact_id or artifact_id.startswith("."):
             raise self.missing(artifact_id)
         return self.home.artifacts / artifact_id
 
