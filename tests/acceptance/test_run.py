@@ -32,7 +32,7 @@ def test_a_study_is_created_joined_and_raised(tmp_path: Path) -> None:
     url = home_url(tmp_path / "home")
     first = ok(run(tmp_path, *search(tmp_path, "--trials", "2", "--seed", "5")))
     assert re.search(
-        r"^\[1 of 2\] trial 0 finished: iou 0\.\d{4} at epoch \d; loss=\w+ lr=0\.", first.stderr, re.M
+        r"^\[1 of 2\] trial 0 finished: iou 0\.\d{4} at epoch \d; lr=0\.\d+ loss=\w+", first.stderr, re.M
     )
     assert re.search(r"^trial 0 epoch 1.*iou 0\.\d{4} \(best so far\)$", first.stderr, re.M)
     lines = first.stdout.splitlines()
