@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from tuner.keeper import Keeper
 from tuner.runs import MARK, Home, Run
+from tuner.store import FolderStore
 
 WHO = ("tiny", "k", 3)
 
@@ -232,3 +233,51 @@ def test_a_pruned_or_failed_trial_keeps_its_pictures(keeper: Keeper) -> None:
     keeper.finish(run, weights=False)
     keeper.finish(run, weights=False)
     assert names(run.folder) == {"curves.png"}
+
+
+# --- the store behind the home ---
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
+
+
+def test_a_finished_trial_is_fetched_once(tmp_path: Path, store: FolderStore) -> None:
+    one = Keeper(Home(tmp_path / "one").make(), store)
+    run = trained(one.begin(*WHO, 1, fresh=True), 2)
+    one.keep(run), one.finish(run, weights=True)
+    assert one.close(60)
+    other = Keeper(Home(tmp_path / "other").make(), store)
+    assert (
+        other.has(*WHO, 1) and not other.has(*WHO, 2) and not other.has(*WHO, 0) and not other.has("x", "k", 3, 1)
+    )
+    fetched = other.fetch(*WHO, 1)
+    assert epoch_of(fetched.checkpoint) == 2 and fetched.find_best("2")
+    for name in store.names(""):
+        store.delete(name)
+    assert other.fetch(*WHO, 1) == fetched and fetched.is_usable and other.has(*WHO, 1)
+
+
+def test_a_trial_of_an_older_version_is_in_no_store(keeper: Keeper, store: FolderStore) -> None:
+    old = trained(keeper.home.run(*WHO).make(), 1)
+    here = Keeper(keeper.home, store)
+    assert here.has(*WHO, 0) and here.fetch(*WHO, 0) == old
+
+
+def test_a_trial_that_is_nowhere_gives_an_empty_run(keeper: Keeper, store: FolderStore) -> None:
+    assert not Keeper(keeper.home, store).fetch(*WHO, 1).best.exists()
+
+
+def test_without_a_store_nothing_is_sent_and_nobody_waits(keeper: Keeper) -> None:
+    run = trained(keeper.begin(*WHO, 1), 1)
+    keeper.keep(run), keeper.forget(run)
+    assert keeper.settle(run, 0) and keeper.close(0) and not list(run.folder.glob(".*"))
+
+
+def test_a_store_is_asked_only_for_what_is_not_here(keeper: Keeper, tmp_path: Path) -> None:
+    """A store that would fail at the first question."""
+    (tmp_path / "file").touch()
+    here = Keeper(keeper.home, FolderStore(tmp_path / "file"))
+    trained(here.begin(*WHO, 1, fresh=True), 2)
+    assert epoch_of(here.begin(*WHO, 2).checkpoint) == 2

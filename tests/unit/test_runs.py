@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tuner.errors import FilesError
-from tuner.runs import Home, commit_of, safe
+from tuner.runs import Home, attempt_of, commit_of, safe
 
 
 def test_a_plain_name_is_its_own_folder() -> None:
@@ -45,6 +46,25 @@ def test_a_home_that_cannot_be_written_is_told_before_anything_begins(tmp_path: 
     for place in (tmp_path / "file", tmp_path / "file" / "home", Path("/proc/home"), Path("/dev/null/home")):
         with pytest.raises(FilesError, match=r"--home|Choose another place"):
             Home(place).make()
+
+
+def test_attempts_have_folders_of_their_own_in_their_trials(home: Path) -> None:
+    place = Home(home)
+    assert place.attempts("s", "k", 1) == [0]
+    trial = place.run("s", "k", 1).folder
+    assert place.run("s", "k", 1, 0).folder == trial and place.run("s", "k", 1, 12).folder == trial / "attempt-12"
+    for attempt in (2, 12, 1):
+        place.run("s", "k", 1, attempt).make()
+    (trial / "attempt-x").mkdir(), (trial / ".attempt-3").mkdir()
+    assert place.attempts("s", "k", 1) == [12, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("notes", "attempt"),
+    [({}, 0), ({"result": None}, 0), ({"result": {"best_epoch": 3}}, 0), ({"result": {"attempt": 4}}, 4)],
+)
+def test_the_attempt_is_noted_with_the_result(notes: dict[str, Any], attempt: int) -> None:
+    assert attempt_of(notes) == attempt
 
 
 def test_clearing_a_run_leaves_its_neighbours(home: Path) -> None:
