@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 NAME = "storm"  # of the table and its study: the seeds of its trials follow from it
-STEPS = 6  # of an epoch: 96 images in batches of 16
+STEPS = 7  # of an epoch: 97 to 112 images in batches of 16
 
 SPACE = '''"""A narrow U-Net with all that draws at random; the model keeps a book of its own."""
 
@@ -31,6 +31,7 @@ def suggest(trial):
 MODEL = '''"""A model that counts its steps in its weights, and writes down each epoch that it was trained for."""
 
 import os
+import time
 
 import torch
 from torch import nn
@@ -53,7 +54,9 @@ class Net(nn.Module):
         if not image.is_meta and self.training != self.learns and (self.training or self.learns):
             self.learns = self.training
             self.note("begun" if self.training else "trained")
-        self.steps += int(self.training and not image.is_meta)
+        if self.training and not image.is_meta:
+            self.steps += 1
+            time.sleep(float(os.environ["PACE"]))
         return self.body(image)
 
 

@@ -54,16 +54,18 @@ class Plan:
     workers: int = 2  # of each fleet
     trials: int = 60
     epochs: int = 10
+    pace: float = 0.02  # seconds that a step sleeps: time to be struck costs no processor
     seed: int = 0
 
     def blows(self) -> list[tuple[int, str]]:
         """(after how many trained epochs of the whole study, what), in order."""
         rng = random.Random(self.seed)
-        kinds = rng.choices(KILLS, weights=(85, 8, 7), k=self.kills)
+        kinds = [*KILLS, *rng.choices(KILLS, weights=(85, 8, 7), k=self.kills - len(KILLS))]
         kinds += ["pause"] * self.pauses + ["cut"] * self.cuts + ["stop"] * self.stops
         rng.shuffle(kinds)
         size = self.trials * self.epochs
-        return list(zip(sorted(rng.randrange(1, int(0.93 * size)) for _ in kinds), kinds, strict=True))
+        last = size - max(25, size // 10)  # enough is left for the last blow to meet somebody
+        return list(zip(sorted(rng.randrange(1, last) for _ in kinds), kinds, strict=True))
 
 
 @dataclass
@@ -111,6 +113,7 @@ class Fleet:
             return True
         if self.process:
             self.codes[self.process.returncode] += 1
+            self.process = None
         if is_done():
             return False
         self.start()
@@ -241,10 +244,16 @@ class Place:
         self.server.server.ensure_postgres_running()
 
 
-def fleet_of(folder: Path, url: str, number: int, workers: int, apart: bool = False) -> Fleet:
+def fleet_of(folder: Path, url: str, number: int, workers: int, pace: float = 0.0, apart: bool = False) -> Fleet:
     options = ["--home", str(folder / "home"), "--workers", str(workers), "--lease", str(LEASE_SECONDS)]
     command = [sys.executable, "-m", "tuner.cli", "run", "--table", str(folder / f"{NAME}.toml"), *options]
-    env = {**os.environ, "TUNER_STORAGE": url, "BOOK": str(folder / "book"), "OMP_NUM_THREADS": "1"}
+    env = {
+        **os.environ,
+        "TUNER_STORAGE": url,
+        "BOOK": str(folder / "book"),
+        "OMP_NUM_THREADS": "1",
+        "PACE": str(pace),
+    }
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     return Fleet(command, {**env, "PYTHONPATH": path}, folder, number, apart)
 
@@ -273,7 +282,8 @@ def storm(plan: Plan, folder: Path, server: Server, say: Callable[[str], None]) 
         fleets = range(plan.fleets)
         apart = min(plan.apart, plan.fleets) if machines_can_be_made() else 0
         place.fleets = [
-            fleet_of(folder, proxy.through(url), at, plan.workers, at >= plan.fleets - apart) for at in fleets
+            fleet_of(folder, proxy.through(url), at, plan.workers, plan.pace, at >= plan.fleets - apart)
+            for at in fleets
         ]
         began = time.monotonic()
         subprocess.run(
@@ -343,7 +353,7 @@ READING = [
 
 
 def measure(setting: Setting) -> Section:
-    quick = Plan(kills=6, pauses=1, cuts=1, stops=1, away=3.0, fleets=2, workers=1, trials=4, epochs=6)
+    quick = Plan(kills=6, pauses=1, cuts=1, stops=1, away=3.0, fleets=2, workers=1, trials=4, epochs=10, pace=0.1)
     with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
         rows = run(quick if setting.quick else Plan(), Path(folder), setting.log)
     return Section("storm", "A storm", ("", "found", ""), rows, READING)
