@@ -56,6 +56,7 @@ class Gallery:
         path = self.path(artifact_id)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with aside.open("wb") as file:
                 shutil.copyfileobj(content_body, file)
             aside.replace(path)

@@ -63,6 +63,7 @@ def prepare(asked: Longer) -> Extension:
             chosen = choose(overview.trials_of(engine, info), info, asked)
             keeper = open_keeper(asked.means.home, asked.means.artifacts or info.artifacts)
             refuse(engine, info, name, chosen, asked, keeper)
+            asked.means.home.make()  # a host that only the store connects with the others has none yet
     finally:
         engine.dispose()
     joined = join(url, name, plan_of(info))

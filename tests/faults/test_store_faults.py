@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from objects import Buckets, bucket, buckets
 from proxy import Proxy
 from safetensors.torch import save_file
-from tiny import wait_for
+from tiny import epochs_of, finish, rows, run, running, states, wait_for, write_space
 
 from tuner import keeper as keepers
 from tuner import sender as senders
@@ -24,6 +26,7 @@ from tuner.runs import MARK, Home, Run
 __all__ = ["bucket", "buckets"]
 WHO = ("tiny", "k", 3)
 PLACE = "trials/tiny-k/00003/"
+EARLY = "SELECT epoch, seconds FROM tuner_epoch WHERE epoch <= 3 ORDER BY epoch"  # seconds differ each time
 
 
 @pytest.fixture(autouse=True)
@@ -306,3 +309,73 @@ def test_killed_between_checkpoint_and_list_the_list_before_stands(
     buckets.overwrite(bucket, f"{PLACE}attempt-1/best-abcdefabcdef.safetensors", b"newer")
     other = hosts.host("other").begin(*WHO, 2)
     assert epoch_of(other) == 2 and other.find_best("2")
+
+
+# --- as users have it ---
+
+
+@pytest.mark.slow
+def test_hosts_that_share_no_folder_go_on_with_each_others_trials(
+    tmp_path: Path, buckets: Buckets, bucket: str
+) -> None:
+    """A trial begun on one host is finished on another, exported on a third and trained longer on a fourth."""
+    write_space(tmp_path, epochs=30)
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    env = {**buckets.environment(), "TUNER_STORAGE": url}
+    search = ["run", "--space", tmp_path / "tiny.py", "--trials", "1"]
+    with running(tmp_path, *search, "--home", "one", "--artifacts", bucket, **env) as fleet:
+        wait_for(lambda: len(epochs_of(url, 0)) >= 3, fleet)
+        os.kill(fleet.pid, signal.SIGTERM)
+        assert finish(fleet).returncode == 0
+    trained_before = rows(url, EARLY)
+    assert states(url) == {0: "WAITING"} and len(trained_before) == 3
+    done = run(tmp_path, *search, "--home", "two", **env)  # where its artifacts are is noted on the study
+    assert done.returncode == 0, done.stderr
+    assert states(url) == {0: "COMPLETE"} and epochs_of(url, 0) == list(range(1, 31))
+    assert rows(url, EARLY) == trained_before  # not one of them was trained again
+    exported = run(tmp_path, "best", "--export", "best", "--home", "three", **env)
+    assert exported.returncode == 0, exported.stderr
+    assert {"weights.safetensors", "curves.png", "predictions.png"} <= {
+        f.name for f in (tmp_path / "best").iterdir()
+    }
+    longer = run(tmp_path, "extend", "--epochs", "31", "--home", "four", **env)
+    assert longer.returncode == 0, longer.stderr
+    trained = "SELECT state FROM trials t JOIN studies s ON s.study_id = t.study_id WHERE study_name = :name"
+    assert rows(url, trained, name="tiny-31-epochs") == [("COMPLETE",)]
+
+
+def test_a_store_that_cannot_be_used_is_told_before_a_study_is_made(
+    tmp_path: Path, buckets: Buckets, bucket: str
+) -> None:
+    write_space(tmp_path)
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    env = {**buckets.environment(), "TUNER_STORAGE": url}
+    for artifacts, said in (("s3://no-such-bucket/x", "no such bucket"), ("gs://bucket", "of the kind 'gs://'")):
+        done = run(tmp_path, "run", "--space", tmp_path / "tiny.py", "--artifacts", artifacts, **env)
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+        assert rows(url, "SELECT * FROM studies") == []
+
+
+@pytest.mark.slow
+def test_a_run_whose_store_goes_down_and_comes_back_loses_nothing(
+    tmp_path: Path, buckets: Buckets, bucket: str
+) -> None:
+    write_space(tmp_path, epochs=30)
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    search = ["run", "--space", tmp_path / "tiny.py", "--trials", "1", "--home", "one", "--artifacts", bucket]
+    with Proxy(buckets.target) as proxy:
+        env = {**buckets.environment(proxy.port), "TUNER_STORAGE": url}
+        with running(tmp_path, *search, **env) as fleet:
+            wait_for(lambda: len(epochs_of(url, 0)) >= 2, fleet)
+            proxy.refuse(), proxy.cut()
+            further = len(epochs_of(url, 0)) + 5
+            wait_for(lambda: len(epochs_of(url, 0)) >= further, fleet)
+            proxy.accept()
+            done = finish(fleet)
+    assert done.returncode == 0, done.stderr
+    assert states(url) == {0: "COMPLETE"} and epochs_of(url, 0) == list(range(1, 31))
+    log = (tmp_path / "one/logs/tiny/worker-0.log").read_text()
+    assert log.count("Training goes on") == 1 and "Traceback" not in log
+    env = {**buckets.environment(), "TUNER_STORAGE": url}
+    exported = run(tmp_path, "best", "--export", "best", "--home", "two", **env)
+    assert exported.returncode == 0, exported.stderr
