@@ -296,16 +296,24 @@ def test_a_further_epoch_forgives_the_deaths_before_it_and_a_note_does_not(bench
 
 
 def test_a_note_is_what_the_dashboard_shows(bench: Bench) -> None:
+    """Also where a longer one stood: in the same attempt, or from the one before."""
     body = "**unet**\n\n```json\n{}\n```\n" + "long " * 3000
-    for number, text in enumerate((body, "short")):
+    for number, text in enumerate((body, "longer than the last" * 200)):
         bench.enter("w")
         taken = bench.take("w")
         desk = bench.desk("w")
         held = desk.hold(taken)
         save_note(desk.trial(held), "before " * 1000)
+        bench.write(taken, "w", held.take_page())
         save_note(desk.trial(held), text)
         bench.write(taken, "w", held.take_page())
+        if number == 1:
+            claims.hand_back(bench.engine, taken.trial_id, "w")
+            taken = bench.take("w")
+            held = desk.hold(taken)
+            save_note(desk.trial(held), "last")
+            bench.write(taken, "w", held.take_page())
         desk.storage.held = None
         assert taken.number == number
     shown = [get_note(optuna.Trial(bench.joined.study, trial._trial_id)) for trial in bench.trials()]
-    assert [note.strip() for note in shown] == [body.strip(), "short"]
+    assert [note.strip() for note in shown] == [body.strip(), "last"]
