@@ -62,16 +62,16 @@ def open_study(engine: Engine, study_id: int, is_new: bool) -> None:
 
 
 def lock(db: Connection, study_id: int) -> None:
-    """One worker at a time from here to the end of the transaction, on every kind of database."""
+    """One worker at a time from here to the end of the transaction, on every kind of database.
+
+    Optuna waits too where it numbers new trials, as for a list: it locks its own row of the study for that.
+    """
     same = study_table.c.study_id == study_id
-    db.execute(sa.update(study_table).where(same).values(num_workers=study_table.c.num_workers))
-
-
-def lock_numbers(db: Connection, study_id: int) -> None:
-    """Nobody else numbers a new trial meanwhile: Optuna, which adds trials of a list, locks this row for it."""
-    if db.dialect.name != "sqlite":  # there only one writes at a time
-        same = sa.select(studies.c.study_id).where(studies.c.study_id == study_id)
-        db.execute(same.with_for_update(key_share=True))
+    if db.dialect.name == "sqlite":  # only one writes at a time, from its first write on
+        db.execute(sa.update(study_table).where(same).values(num_workers=study_table.c.num_workers))
+    else:
+        both = sa.select(study_table.c.study_id).join(studies, studies.c.study_id == study_table.c.study_id)
+        db.execute(both.where(same).with_for_update(key_share=True))
 
 
 def claimed(study_id: int) -> sa.ScalarSelect[int]:
@@ -113,7 +113,6 @@ def take(
     """
     with engine.begin() as db:
         lock(db, study_id)
-        lock_numbers(db, study_id)
         now = db.execute(standing(study_id, worker, unwritten)).first()
         if now is None or now.study_name != name:
             raise StudyGone
