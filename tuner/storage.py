@@ -22,17 +22,29 @@ from tuner import database, tables
 from tuner.database import retried
 from tuner.errors import StorageError
 from tuner.pages import Page
+from tuner.reading import read_trials
 
 
 class PatientStorage(RDBStorage):
-    """Optuna's storage, which waits for a database that is away."""
+    """Optuna's storage, which waits for a database that is away, and reads trials quickly."""
+
+    @retried
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        found = read_trials(self.engine, study_id, included_trial_ids, trial_id_greater_than)
+        return found if states is None else [trial for trial in found if trial.state in states]
 
 
 WAITING = (
     *("create_new_study", "delete_study", "get_all_studies", "get_study_id_from_name", "get_study_name_from_id"),
     *("get_study_directions", "get_study_user_attrs", "get_study_system_attrs"),
     *("set_study_user_attr", "set_study_system_attr"),
-    *("get_trial", "get_all_trials", "_get_trials", "_create_new_trial", "_get_best_trial_id"),
+    *("get_trial", "get_all_trials", "_create_new_trial", "_get_best_trial_id"),
     *("set_trial_param", "_set_trial_param", "set_trial_state_values", "set_trial_intermediate_value"),
     *("set_trial_user_attr", "set_trial_system_attr"),
 )
@@ -46,6 +58,7 @@ class Held:
     def __init__(self, frozen: FrozenTrial, attempt: int, deaths: int, wanted: str) -> None:
         self.frozen, self.attempt, self.deaths = frozen, attempt, deaths
         self.page = Page()
+        self.notes: dict[str, Any] = {}  # what the dashboard shows of it
         self.lock = threading.Lock()
         self.pen = threading.Lock()  # held from taking a page until it is written, or put back
         self.wanted = wanted  # "stop": a person wants it ended
@@ -173,11 +186,15 @@ class HoldingStorage(_CachedStorage):
         if held is None:
             return super().set_study_system_attr(study_id, key, value)
         with held.lock:
+            held.notes[key] = value
             held.page.notes[key] = json.dumps(value)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """Nothing while a trial is held: its note is written once, and those of all others are megabytes."""
-        return {} if self.held is not None else super().get_study_system_attrs(study_id)
+        """While a trial is held for the first time, its own note alone: those of all others are megabytes."""
+        held = self.held
+        if held is not None and held.attempt == 1:
+            return dict(held.notes)
+        return super().get_study_system_attrs(study_id) | (held.notes if held else {})
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
