@@ -224,7 +224,7 @@ def do_desk(orders: dict[str, Any]) -> dict[str, Any]:
             held = desk.take()
             assert held
             params = redraw(joined.study, desk.trial(held), suggest)
-            desk.end(held, "COMPLETE", quality({"dropout": 0.0, **params}))
+            desk.end(held, "COMPLETE", quality(params))
             while desk.clerk.ended:
                 time.sleep(0.0005)
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from benchmarks.studies import RECIPE, row_of
+from benchmarks.studies import MADE_WITH, RECIPE, row_of
 from tuner import database
 from tuner.desk import Desk
 from tuner.goal import Goal
-from tuner.sampling import pruner, sampler
+from tuner.sampling import pruner, redraw, sampler
 from tuner.study import Plan, rejoin
 from tuner.watch import born, machine
 
@@ -90,16 +90,20 @@ def at_the_desk(pipe: Connection, at: int, order: Round) -> None:
         study.pruner = pruner(joined.plan) if asked else optuna.pruners.NopPruner()
         began = ready(pipe)
         while held := desk.take():
-            trial_at(desk, held, STEPS, STEP_SECONDS)
+            trial_at(desk, held, SPACE, STEPS, STEP_SECONDS)
     pipe.send(cpu() - began)
     joined.engine.dispose()
 
 
-def trial_at(desk: Desk, held: Any, steps: int, seconds: float) -> None:
+def trial_at(desk: Desk, held: Any, space: dict[str, BaseDistribution], steps: int, seconds: float) -> None:
     """One trial, as a worker does it: parameters, notes, epochs, an end."""
     trial = desk.trial(held)
-    value = quality({name: trial._suggest(name, kind) for name, kind in SPACE.items()})
+    params = redraw(
+        desk.joined.study, trial, lambda trial: {name: trial._suggest(name, kind) for name, kind in space.items()}
+    )
+    value = quality(params)
     trial.set_user_attr("recipe", RECIPE)
+    trial.set_user_attr("made_with", MADE_WITH)
     desk.chosen(held)
     desk.tell(state="training", step=0, steps=steps, params=trial.params)
     for step in range(1, steps + 1):
@@ -114,7 +118,7 @@ def trial_at(desk: Desk, held: Any, steps: int, seconds: float) -> None:
 
 
 def quality(params: dict[str, Any]) -> float:
-    return float(1.0 - params["dropout"] + params["k"] / 100)
+    return float(1.0 - params.get("dropout", 0.0) + params["k"] / 100)
 
 
 def who(at: int) -> dict[str, Any]:

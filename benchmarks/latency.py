@@ -1,0 +1,180 @@
+"""Training never waits for the database: trials of 20 short epochs on a slow way to it, and what they cost there."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Row, Section, Setting, child, in_turns, median, spread
+from benchmarks.server import Server, postgres, slow
+
+DELAY = 0.005  # seconds added to each round trip
+EPOCHS, EPOCH_SECONDS = 20, 0.05
+TIME_TARGET, STATEMENTS, TRANSACTIONS = 1.1, 140, 45
+
+
+def measure(setting: Setting) -> Section:
+    trials = setting.pick(20, 3)
+    with tempfile.TemporaryDirectory(dir=setting.folder) as folder, postgres(Path(folder) / "pg") as server:
+
+        def on_the_slow_way(way: str) -> float:
+            with slow(filled(server, folder), DELAY) as url:
+                return answer(setting, way, url, trials)["seconds"]
+
+        times = in_turns(
+            setting.pick(3, 1),
+            none=lambda: answer(setting, "none", "", trials)["seconds"],
+            desk=lambda: on_the_slow_way("desk"),
+            bare=lambda: on_the_slow_way("bare"),
+        )
+        counts = {way: answer(setting, way, filled(server, folder), trials) for way in ("desk", "bare")}
+    rows = [*time_rows(times), *count_rows(counts)]
+    reading = [
+        f"{trials} trials of {EPOCHS} epochs of {EPOCH_SECONDS * 1000:.0f} ms (sleeping), one after the other, in a "
+        "study of 100 finished trials on PostgreSQL, drawn by TPE and judged by the pruner. The way to the database "
+        f"is a proxy on loopback that adds {DELAY * 1000:.0f} ms to each round trip. From the first trial's start to "
+        "the last one's end, a trial's share.",
+        "Statements and transactions are counted without the proxy, beats and looks at other workers included, as "
+        "SQLAlchemy sends them. tuner writes a row of metrics for every epoch besides; bare Optuna does not.",
+    ]
+    return Section("latency", "A slow way to the database", ("", "tuner", "the other"), rows, reading)
+
+
+def time_rows(times: dict[str, list[float]]) -> list[Row]:
+    none = median(times["none"])
+    ours, bare = (median(times[way]) / none for way in ("desk", "bare"))
+    other = f"no database at all: {spread(times['none'], 3)}"
+    return [
+        Row("a trial with 5 ms more a round trip, s", spread(times["desk"], 3), other, f"{ours:.2f}",
+            f"at most {TIME_TARGET}", ours <= TIME_TARGET),
+        Row("the same, bare Optuna", spread(times["bare"], 3), other, f"{bare:.2f}"),
+    ]  # fmt: skip
+
+
+def count_rows(counts: dict[str, dict[str, Any]]) -> list[Row]:
+    rows = []
+    for what, most in (("statements", STATEMENTS), ("transactions", TRANSACTIONS)):
+        ours, bare = (counts[way][what] for way in ("desk", "bare"))
+        ratio, other = f"{ours / bare:.2f}", f"bare Optuna: {bare:.0f}"
+        rows.append(Row(f"{what} of a trial", f"{ours:.0f}", other, ratio, f"at most {most}", ours <= most))
+    return rows
+
+
+def filled(server: Server, folder: str) -> str:
+    """A new database with a study of a hundred finished trials."""
+    url = server.fresh()
+    child("large", {"do": "fill", "url": url, "trials": 100, "folder": folder})
+    return url
+
+
+def answer(setting: Setting, way: str, url: str, trials: int) -> dict[str, Any]:
+    found = child("latency", {"way": way, "url": url, "trials": trials})
+    setting.log(f"latency: {way}: {found}")
+    return found
+
+
+# Processes of their own
+
+
+def main(orders: dict[str, Any]) -> dict[str, float]:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return {"none": no_database, "desk": at_the_desk, "bare": bare}[orders["way"]](orders)
+
+
+def no_database(orders: dict[str, Any]) -> dict[str, float]:
+    began = time.perf_counter()
+    for _ in range(orders["trials"] * EPOCHS):
+        time.sleep(EPOCH_SECONDS)
+    return {"seconds": (time.perf_counter() - began) / orders["trials"]}
+
+
+class Count:
+    """Statements and transactions of an engine."""
+
+    def __init__(self, engine: Any) -> None:
+        import sqlalchemy as sa
+
+        self.statements = self.transactions = 0
+        sa.event.listen(engine, "before_cursor_execute", self.statement)
+        sa.event.listen(engine, "commit", self.transaction)
+        sa.event.listen(engine, "rollback", self.transaction)
+
+    def statement(self, *_: Any) -> None:
+        self.statements += 1
+
+    def transaction(self, *_: Any) -> None:
+        self.transactions += 1
+
+    def of(self, trials: int) -> dict[str, float]:
+        return {"statements": self.statements / trials, "transactions": self.transactions / trials}
+
+
+def at_the_desk(orders: dict[str, Any]) -> dict[str, float]:
+    from benchmarks.large import distributions
+    from benchmarks.sleeping import trial_at, who
+    from tuner.desk import Desk
+    from tuner.sampling import pruner, sampler
+    from tuner.study import rejoin
+
+    joined = rejoin(orders["url"], "five")
+    kinds = distributions(joined.plan.parameters)
+    with Desk(joined, who(0)) as desk:
+        joined.study.sampler, joined.study.pruner = sampler(joined.plan, desk.ordinal), pruner(joined.plan)
+        trial_at(desk, take(desk), kinds, 1, 0.0)  # reads the study, as once in a worker's life
+        settle(desk)
+        count, began = Count(joined.engine), time.perf_counter()
+        for _ in range(orders["trials"]):
+            trial_at(desk, take(desk), kinds, EPOCHS, EPOCH_SECONDS)
+        seconds = (time.perf_counter() - began) / orders["trials"]
+        settle(desk)
+        counted = count.of(orders["trials"])
+    joined.engine.dispose()
+    return {"seconds": seconds, **counted}
+
+
+def take(desk: Any) -> Any:
+    held = desk.take()
+    assert held is not None
+    return held
+
+
+def settle(desk: Any) -> None:
+    """Wait until all is written."""
+    while desk.clerk.ended:
+        time.sleep(0.001)
+
+
+def bare(orders: dict[str, Any]) -> dict[str, float]:
+    import optuna
+
+    from benchmarks.large import distributions
+    from benchmarks.sleeping import PLAN
+    from tuner.sampling import pruner
+
+    storage = optuna.storages.get_storage(optuna.storages.RDBStorage(orders["url"]))
+    draws = optuna.samplers.TPESampler(seed=0)
+    study = optuna.load_study(study_name="five", storage=storage, sampler=draws, pruner=pruner(PLAN))
+    kinds = distributions(study.user_attrs["tuner"]["parameters"])
+
+    def objective(trial: optuna.Trial) -> float:
+        params = [trial._suggest(name, kind) for name, kind in kinds.items()]
+        for epoch in range(1, EPOCHS + 1):
+            time.sleep(EPOCH_SECONDS)
+            trial.report(1.0, epoch)
+            trial.should_prune()
+        return float(len(params))
+
+    study.optimize(objective, n_trials=1)
+    count, began = Count(storage._backend.engine), time.perf_counter()
+    study.optimize(objective, n_trials=orders["trials"])
+    return {"seconds": (time.perf_counter() - began) / orders["trials"], **count.of(orders["trials"])}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))
