@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,10 @@ class Stack:
     user: str | None
     port: int
     services: dict[str, Any]
+
+    def running(self, options: str) -> Stack:
+        """The same with another TUNER_RUN."""
+        return replace(self, services=services(TUNER_RUN=options, TUNER_FOLDER="work"))
 
     @property
     def url(self) -> str:

@@ -80,7 +80,7 @@ def test_the_slurm_script_says_what_is_missing(name: str) -> None:
     assert f"{name}: export it" in done.stderr
 
 
-def pod(stack: Stack) -> subprocess.Popen[str]:
+def pod(stack: Stack, **extra: str) -> subprocess.Popen[str]:
     """What a pod of the Job runs, in its environment; the image's tini passes signals on."""
     _, job = kubernetes()
     (worker,) = job["spec"]["template"]["spec"]["containers"]
@@ -88,7 +88,7 @@ def pod(stack: Stack) -> subprocess.Popen[str]:
     assert shlex.split(written["TUNER_RUN"])[:2] == ["--space", "unet_k"]
     words = [word.replace("--home /runs", f"--home {stack.folder}/runs") for word in worker["args"]]
     assert words != worker["args"]
-    return stack.start("worker", words, env=on_cluster(stack))
+    return stack.start("worker", words, env=on_cluster(stack, **extra))
 
 
 def test_a_task_of_the_slurm_array_and_a_pod_share_one_budget(stack: Stack) -> None:
@@ -104,6 +104,8 @@ def test_a_task_of_the_slurm_array_and_a_pod_share_one_budget(stack: Stack) -> N
 def test_whatever_tells_them_to_stop_they_save_and_put_back(stack: Stack) -> None:
     """Compose's worker ends well; a pod says that it was moved; a task out of time joins the queue again."""
     space(stack, epochs=400)
+    many = "--space tiny --trials 100"  # of which some are pruned meanwhile
+    stack = stack.running(many)
     asked = stack.folder / "asked"
     scontrol = stack.folder / "bin" / "scontrol"  # writes down what Slurm would be asked
     scontrol.parent.mkdir()
@@ -112,18 +114,19 @@ def test_whatever_tells_them_to_stop_they_save_and_put_back(stack: Stack) -> Non
     path = f"{scontrol.parent}:{stack.environment('worker')['PATH']}"
     told = {
         stack.start("worker"): (signal.SIGTERM, 0),
-        array_task(stack, 3, PATH=path): (signal.SIGUSR1, 0),  # the script alone is told
-        array_task(stack, 4, PATH=path): (signal.SIGTERM, 0),
-        pod(stack): (signal.SIGTERM, MOVED),
+        array_task(stack, 3, PATH=path, TUNER_RUN=many): (signal.SIGUSR1, 0),  # the script alone is told
+        array_task(stack, 4, PATH=path, TUNER_RUN=many): (signal.SIGTERM, 0),
+        pod(stack, TUNER_RUN=many): (signal.SIGTERM, MOVED),
     }
     with gone_afterwards(*told):
-        wait_for(lambda: all(epochs_of(stack.url, number) for number in range(4)), next(iter(told)))
+        wait_for(lambda: list(states(stack.url).values()).count("RUNNING") == len(told), next(iter(told)))
         for process, (sent, _) in told.items():
             os.kill(process.pid, sent)
         for process, (_, expected) in told.items():
             code, said = ended(process)
             assert code == expected, said
-    assert states(stack.url) == dict.fromkeys(range(4), "WAITING")
+    assert set(states(stack.url).values()) <= {"WAITING", "PRUNED"}
+    assert {worker for slot, worker, _ in claims(stack.url) if states(stack.url)[slot - 1] == "WAITING"} == {None}
     assert asked.read_text() == "requeue 41_3\n"
     _, job = kubernetes()
     rules = job["spec"]["podFailurePolicy"]["rules"]
