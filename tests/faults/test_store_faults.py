@@ -344,6 +344,7 @@ def test_hosts_that_share_no_folder_go_on_with_each_others_trials(
     assert rows(url, trained, name="tiny-31-epochs") == [("COMPLETE",)]
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_used_is_told_before_a_study_is_made(
     tmp_path: Path, buckets: Buckets, bucket: str
 ) -> None:
