@@ -93,13 +93,11 @@ class Clock:
 
 def watch_all(clock: Clock) -> None:
     """The pieces of a trial, by what a reader would call them."""
-    import optuna
-
-    from tuner import notes, objective, records, worker
+    from tuner import desk, keeper, notes, objective, worker
     from tuner.data import shelf
     from tuner.train import checkpoint, loop, memory
 
-    clock.watch(worker.Worker, "take", "claiming a trial")
+    clock.watch(desk.Desk, "take", "claiming a trial")
     clock.watch(objective, "choose", "sampling")
     clock.watch(shelf.Shelf, "data_for", "opening the data")
     clock.watch(notes, "begin", "notes at the start")
@@ -107,14 +105,13 @@ def watch_all(clock: Clock) -> None:
     clock.watch(loop, "one_epoch", TRAINING)
     clock.watch(checkpoint, "save_weights", "best weights")
     clock.watch(checkpoint, "save", "checkpoints")
-    clock.watch(records, "write_epoch", "records of epochs")
-    clock.watch(optuna.Trial, "report", "reports to the study")
-    clock.watch(optuna.Trial, "should_prune", "pruner")
+    clock.watch(desk.Desk, "epoch", "records of epochs, for the clerk")
+    clock.watch(keeper.Keeper, "begin", "the attempt's folder")
     clock.watch(notes, "draw_curves", "curves")
     clock.watch(notes, "draw_predictions", "predictions")
     clock.watch(notes, "pictures", "artifacts")
     clock.watch(notes, "end", "notes at the end")
-    clock.watch(optuna.Study, "tell", "telling the result")
+    clock.watch(desk.Desk, "end", "telling the result, to the clerk")
     clock.watch(notes, "describe", "note of the dashboard")
     clock.watch(worker, "release", "freeing memory: collecting cycles")
     clock.watch(memory, "return_pages", "freeing memory: returning pages")
@@ -128,6 +125,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
 
     from benchmarks.studies import begin
     from tuner import worker
+    from tuner.desk import Desk
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     clock = Clock()
@@ -140,13 +138,13 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
         given = worker.Orders(url, "tiny", str(space), str(home.folder), 1.0)
         worker.settle(given)
         works = worker.Worker(given, threading.Event())
-        taken = worker.Worker.take
+        taken = Desk.take
 
-        def take(self: worker.Worker) -> Any:
+        def take(self: Desk) -> Any:
             cycles.append(clock.lap())  # what was spent since the last claim
             return taken(self)
 
-        worker.Worker.take = take  # type: ignore[method-assign]
+        Desk.take = take  # type: ignore[method-assign]
         works.work()
     warm = 2 if len(cycles) < 15 else 12  # beyond the random trials: the sampler learns from then on
     return {"cycles": [cycle for cycle in cycles[warm:] if TRAINING in cycle]}

@@ -1,4 +1,4 @@
-"""Training never waits for the database: trials of 20 short epochs on a slow way to it, and what they cost there."""
+"""Training never waits for the database: trials of 20 short epochs on a slow way to it, and their cost there."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def measure(setting: Setting) -> Section:
         counts = {way: answer(setting, way, filled(server, folder), trials) for way in ("desk", "bare")}
     rows = [*time_rows(times), *count_rows(counts)]
     reading = [
-        f"{trials} trials of {EPOCHS} epochs of {EPOCH_SECONDS * 1000:.0f} ms (sleeping), one after the other, in a "
-        "study of 100 finished trials on PostgreSQL, drawn by TPE and judged by the pruner. The way to the database "
-        f"is a proxy on loopback that adds {DELAY * 1000:.0f} ms to each round trip. From the first trial's start to "
-        "the last one's end, a trial's share.",
+        f"{trials} trials of {EPOCHS} epochs of {EPOCH_SECONDS * 1000:.0f} ms (sleeping), one after the other, in "
+        "a study of 100 finished trials on PostgreSQL, drawn by TPE and judged by the pruner. The way to the "
+        f"database is a proxy on loopback that adds {DELAY * 1000:.0f} ms to each round trip. From the first "
+        "trial's start to the last one's end, a trial's share.",
         "Statements and transactions are counted without the proxy, beats and looks at other workers included, as "
         "SQLAlchemy sends them. tuner writes a row of metrics for every epoch besides; bare Optuna does not.",
     ]

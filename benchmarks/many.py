@@ -82,14 +82,15 @@ def one_round(
     began = time.monotonic()
     ready = [pipe.recv() for pipe in pipes]  # everybody has opened the study
     setting.log(f"many: {way}: all have opened the study after {time.monotonic() - began:.1f} s")
+    before = server.cpu()
     for pipe in pipes:
         pipe.send("go")
     answers = [pipe.recv() for pipe in pipes]
     failures = [answer for answer in (*ready, *answers) if isinstance(answer, str)]
+    servers = server.cpu() - before
     rate = judged(order, failures)
-    setting.log(
-        f"many: {way}, {sampler}: {rate:.1f} trials/s, CPU {sum(map(float, answers)) / number * 1000:.0f} ms"
-    )
+    spent = [f"{1000 * seconds / number:.0f} ms" for seconds in (sum(map(float, answers)), servers)]
+    setting.log(f"many: {way}, {sampler}: {rate:.1f} trials/s; CPU a trial: workers {spent[0]}, server {spent[1]}")
     return rate
 
 

@@ -60,14 +60,15 @@ def per_hour(home: Path, space: Path, workers: int, cores: list[int], trials: in
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )  # fmt: skip
-    return 3600 * rate(home)
+    trials_done, seconds = span(home)
+    return 3600 * trials_done / seconds
 
 
-def rate(home: Path) -> float:
-    """Trials a second, from the start of the first trial to the end of the last."""
+def span(home: Path) -> tuple[int, float]:
+    """How many trials there were, and the seconds from the start of the first to the end of the last."""
     with sqlite3.connect(home / "tuner.db") as db:
         rows = db.execute(
             "SELECT datetime_start, datetime_complete FROM trials WHERE state = 'COMPLETE'"
         ).fetchall()
     began, ended = ([datetime.fromisoformat(row[at]).timestamp() for row in rows] for at in (0, 1))
-    return len(rows) / (max(ended) - min(began))
+    return len(rows), max(ended) - min(began)
