@@ -181,7 +181,7 @@ class Clerk:
         """Write this worker's row, and read what was asked of it. WorkerUnknown when the row is gone."""
         self.hours.count(self.is_busy)
         with self.engine.begin() as db:
-            row = {"beats": worker_table.c.beats + 1, "progress": self.progress, **self.doing}
+            row = {"beats": worker_table.c.beats + 1, "progress": self.progress, **pages.storable(self.doing)}
             row |= {"granted": self.hours.granted, "used": self.hours.used}
             mine = sa.update(worker_table).where(worker_table.c.worker == self.worker)
             if not db.execute(mine.values(**row)).rowcount:

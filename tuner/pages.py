@@ -115,10 +115,15 @@ def tables_of(page: Page, author: Author) -> list[tuple[sa.Table, list[dict[str,
         (trial_attrs, attributes(page.attrs, trial)),
         (trial_system_attrs, attributes(page.system_attrs, trial)),
         (trial_steps, [{**trial, "step": step, **as_step(value)} for step, value in page.values.items()]),
-        (epoch_table, [{**trial, **row} for row in page.epochs.values()]),
+        (epoch_table, [{**trial, **storable(row)} for row in page.epochs.values()]),
         (study_system_attrs, attributes(page.notes, study)),
         (trial_values, [{**trial, "objective": 0, **as_value(page.end)}] if has_value(page.end) else []),
     ]
+
+
+def storable(row: dict[str, Any]) -> dict[str, Any]:
+    """What every database can hold: MySQL knows no infinity and no NaN, and SQLite makes NULL of it."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def attributes(found: dict[str, str], of: dict[str, int]) -> list[dict[str, Any]]:
