@@ -9,7 +9,6 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
-import random
 import sys
 import threading
 import time
@@ -91,7 +90,7 @@ class Clerk:
                     next_beat = now + BEAT_SECONDS
                 self.write_pages()
                 if now >= next_look and not self.closing.is_set():
-                    next_look = now + self.terms.lease / 4 * random.uniform(0.8, 1.2)
+                    next_look = now + self.terms.lease / 4 * database.CHANCE.uniform(0.8, 1.2)
                     self.watch.look()
                 away_since, tries = 0.0, 0
             except WorkerUnknown:

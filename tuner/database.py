@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
@@ -52,6 +52,7 @@ MYSQL = {
 }
 IMPATIENT_SECONDS = 1.5  # how long anybody does whom a person waits for
 patience = IMPATIENT_SECONDS  # see `be_patient`
+CHANCE = SystemRandom()  # Python's own generator belongs to the training, which saves and restores it
 log = logging.getLogger("tuner")
 
 
@@ -247,7 +248,7 @@ def is_full(error: sa.exc.DBAPIError) -> bool:
 
 def pause(attempt: int) -> float:
     """Seconds to wait before the next try: longer each time, and never the same for all who wait."""
-    return random.uniform(0.5, 1.5) * min(LONGEST_PAUSE, 0.05 * 2**attempt)
+    return CHANCE.uniform(0.5, 1.5) * min(LONGEST_PAUSE, 0.05 * 2**attempt)
 
 
 def retried(function: Callable[P, T]) -> Callable[P, T]:
