@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -66,8 +67,8 @@ def empty(row: sa.Row[Any]) -> FrozenTrial:
         number=row.number,
         state=TrialState[row.state],
         value=None,
-        datetime_start=row.datetime_start,
-        datetime_complete=row.datetime_complete,
+        datetime_start=local(row.datetime_start),
+        datetime_complete=local(row.datetime_complete),
         params={},
         distributions={},
         user_attrs={},
@@ -75,6 +76,11 @@ def empty(row: sa.Row[Any]) -> FrozenTrial:
         intermediate_values={},
         trial_id=row.trial_id,
     )
+
+
+def local(written: datetime | None) -> datetime | None:
+    """A time as Optuna gives it: by this host's clock on the wall. It is written in UTC."""
+    return written and written.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
 
 
 def details(these: Any) -> sa.CompoundSelect[Any]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tuner import gpus
 from tuner.data.cache import Cached, cached
 from tuner.data.shapes import shapes
 from tuner.data.survey import survey
-from tuner.fleet import find_gpus
 from tuner.goal import maximize
 from tuner.recipe import Recipe, use
 from tuner.runs import Run
@@ -42,7 +42,7 @@ def run(data: Cached, folder: Path, **changes: object) -> tuple[Outcome, list[Ep
         Run(folder / "run").make(),
         device=torch.device("cuda"),
         micro_batches=MicroBatches(folder / "micro.json"),
-        on_epoch=lambda report: reports.append(report) is not None,
+        on_epoch=reports.append,
     )
     return outcome, reports
 
@@ -76,4 +76,4 @@ def test_out_of_memory_is_answered_by_smaller_pieces(data: Cached, tmp_path: Pat
 
 
 def test_the_fleet_sees_the_gpus_that_torch_sees() -> None:
-    assert len(find_gpus()) == torch.cuda.device_count()
+    assert len(gpus.visible()) == torch.cuda.device_count()

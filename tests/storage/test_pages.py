@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -139,6 +140,41 @@ def test_optuna_reads_what_was_held_in_memory(bench: Bench, end: tuple[pages.Sta
     assert repr(sorted(held.intermediate_values.items())) == repr(sorted(STEPS.items()))
 
 
+@pytest.fixture
+def new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("new_york")
+def test_our_own_reading_of_many_trials_gives_what_optunas_gives(bench: Bench) -> None:
+    """Of every state, from either writer; once more from what is kept in memory, and one by one."""
+    for end in (*ENDS[1:], None):
+        by_us(bench, end)
+        by_optuna(bench, end)
+        claims.release(bench.engine, "w", died=False)
+    bench.joined.study.enqueue_trial({"x": 1.5}, user_attrs={"row": "a"})
+    theirs = bench.trials()
+    assert {trial.state for trial in theirs} == set(TrialState)
+    for _ in range(2):
+        ours = bench.joined.study._storage.get_all_trials(bench.id)
+        assert list(map(plain, ours)) == list(map(plain, theirs))
+    for state in TrialState:
+        ours = bench.joined.study._storage.get_all_trials(bench.id, states=(state,))
+        assert [trial.number for trial in ours] == [trial.number for trial in theirs if trial.state is state]
+    assert plain(bench.joined.study._storage.get_trial(theirs[3]._trial_id)) == plain(theirs[3])
+
+
+def plain(trial: FrozenTrial) -> dict[str, str]:
+    """All of a trial; a number that is none is equal to itself here."""
+    found = {name: sorted(v.items(), key=str) if isinstance(v, dict) else v for name, v in vars(trial).items()}
+    return {name: repr(value) for name, value in found.items()}
+
+
+@pytest.mark.usefixtures("new_york")
 def test_times_are_kept_as_optuna_keeps_them(bench: Bench) -> None:
     """In UTC, whatever the host's time zone; read back as local time."""
     bench.write(begin(bench), "w", Page(end=("COMPLETE", 0.5)))
