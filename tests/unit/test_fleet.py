@@ -117,10 +117,13 @@ class Crew:
 
 
 @pytest.fixture
-def crew(study: Joined, monkeypatch: pytest.MonkeyPatch) -> Crew:
+def crew(study: Joined, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(fleet, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.05)
-    return Crew(study)
+    yield Crew(study)
+    for number, handler in before.items():  # a fleet that was interrupted leaves them ignored: it is about to end
+        signal.signal(number, handler)
 
 
 def deaths(study: Joined) -> list[int]:
