@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 
 from benchmarks.measure import Row, Section, Setting, child
-from tuner.study import pruner
+from tuner.sampling import pruner
 
 NEAR = 0.01  # of IoU: this close to the best counts as found
 SAVING_TARGET, FOUND_TARGET = 3.0, 0.9

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import uuid
@@ -21,9 +20,6 @@ from tuner.goal import Goal
 from tuner.space import Draws, describe
 from tuner.storage import open_storage
 
-FIRST_RUNG = 1  # epochs: every trial is judged after its first one,
-REDUCTION = 3  # then after 3, 9, 27, 81: at each rung the better third goes on
-NUM_RANDOM = 10  # trials drawn at random before TPE has something to learn from
 log = logging.getLogger("tuner")
 
 
@@ -168,27 +164,3 @@ def compare(name: str, old: Plan, new: Plan) -> None:
 def essence(parameter: dict[str, Any]) -> str:
     """What must not change within a study: all but the bounds of a number."""
     return json.dumps({k: v for k, v in parameter.items() if k not in ("low", "high")}, sort_keys=True)
-
-
-def sampler(plan: Plan, worker: int) -> optuna.samplers.BaseSampler:
-    """TPE, seeded by study and worker: two workers must not draw the same points."""
-    return optuna.samplers.TPESampler(seed=mix(plan.seed, "sampler", worker), n_startup_trials=NUM_RANDOM)
-
-
-def pruner(plan: Plan) -> optuna.pruners.BasePruner:
-    """Successive halving by epochs, rungs at 1, 3, 9, 27, 81: explicit, so it prunes from the start.
-
-    Trials of 15 and of 100 epochs are compared at the same epoch, and each ends at its own last one. A list
-    is trained whole: its numbers stand beside others'.
-    """
-    if plan.listed:
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.SuccessiveHalvingPruner(
-        min_resource=FIRST_RUNG, reduction_factor=REDUCTION, min_early_stopping_rate=0, bootstrap_count=0
-    )
-
-
-def mix(*parts: object) -> int:
-    """A seed of 31 bits from anything that can be written down."""
-    digest = hashlib.blake2b(":".join(map(str, parts)).encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") >> 1

@@ -96,77 +96,55 @@ STATES = sa.Enum("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL", name="trial
 VALUE_TYPES = sa.Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")
 STEP_TYPES = sa.Enum("FINITE", "INF_POS", "INF_NEG", "NAN", name="trialintermediatevaluetype")
 DOUBLE = sa.Float(precision=53)
-studies = sa.Table(
-    "studies", optunas, sa.Column("study_id", sa.Integer, primary_key=True), sa.Column("study_name")
-)
-trials = sa.Table(
+
+
+def known(name: str, id_column: str, **columns: Any) -> sa.Table:
+    """A table of Optuna's, as far as we look at it."""
+    others = [sa.Column(column, kind) for column, kind in columns.items()]
+    return sa.Table(name, optunas, sa.Column(id_column, sa.Integer, primary_key=True), *others)
+
+
+NUMBER, NAME, JSON_TEXT = sa.Integer, sa.String, sa.Text
+studies = known("studies", "study_id", study_name=NAME)
+trials = known(
     "trials",
-    optunas,
-    sa.Column("trial_id", sa.Integer, primary_key=True),
-    sa.Column("study_id", sa.Integer),
-    sa.Column("number", sa.Integer),
-    sa.Column("state", STATES),
-    sa.Column("datetime_start", sa.DateTime),  # UTC
-    sa.Column("datetime_complete", sa.DateTime),
+    "trial_id",
+    study_id=NUMBER,
+    number=NUMBER,
+    state=STATES,
+    datetime_start=sa.DateTime,  # UTC
+    datetime_complete=sa.DateTime,
 )
-trial_params = sa.Table(
+trial_params = known(
     "trial_params",
-    optunas,
-    sa.Column("param_id", sa.Integer, primary_key=True),
-    sa.Column("trial_id", sa.Integer),
-    sa.Column("param_name", sa.String),
-    sa.Column("param_value", DOUBLE),
-    sa.Column("distribution_json", sa.Text),
+    "param_id",
+    trial_id=NUMBER,
+    param_name=NAME,
+    param_value=DOUBLE,
+    distribution_json=JSON_TEXT,
 )
-trial_values = sa.Table(
-    "trial_values",
-    optunas,
-    sa.Column("trial_value_id", sa.Integer, primary_key=True),
-    sa.Column("trial_id", sa.Integer),
-    sa.Column("objective", sa.Integer),
-    sa.Column("value", DOUBLE),
-    sa.Column("value_type", VALUE_TYPES),
+trial_values = known(
+    "trial_values", "trial_value_id", trial_id=NUMBER, objective=NUMBER, value=DOUBLE, value_type=VALUE_TYPES
 )
-trial_steps = sa.Table(
+trial_steps = known(
     "trial_intermediate_values",
-    optunas,
-    sa.Column("trial_intermediate_value_id", sa.Integer, primary_key=True),
-    sa.Column("trial_id", sa.Integer),
-    sa.Column("step", sa.Integer),
-    sa.Column("intermediate_value", DOUBLE),
-    sa.Column("intermediate_value_type", STEP_TYPES),
+    "trial_intermediate_value_id",
+    trial_id=NUMBER,
+    step=NUMBER,
+    intermediate_value=DOUBLE,
+    intermediate_value_type=STEP_TYPES,
 )
-trial_attrs = sa.Table(
-    "trial_user_attributes",
-    optunas,
-    sa.Column("trial_user_attribute_id", sa.Integer, primary_key=True),
-    sa.Column("trial_id", sa.Integer),
-    sa.Column("key", sa.String),
-    sa.Column("value_json", sa.Text),
+trial_attrs = known(
+    "trial_user_attributes", "trial_user_attribute_id", trial_id=NUMBER, key=NAME, value_json=JSON_TEXT
 )
-trial_system_attrs = sa.Table(
-    "trial_system_attributes",
-    optunas,
-    sa.Column("trial_system_attribute_id", sa.Integer, primary_key=True),
-    sa.Column("trial_id", sa.Integer),
-    sa.Column("key", sa.String),
-    sa.Column("value_json", sa.Text),
+trial_system_attrs = known(
+    "trial_system_attributes", "trial_system_attribute_id", trial_id=NUMBER, key=NAME, value_json=JSON_TEXT
 )
-study_attrs = sa.Table(
-    "study_user_attributes",
-    optunas,
-    sa.Column("study_user_attribute_id", sa.Integer, primary_key=True),
-    sa.Column("study_id", sa.Integer),
-    sa.Column("key", sa.String),
-    sa.Column("value_json", sa.Text),
+study_attrs = known(
+    "study_user_attributes", "study_user_attribute_id", study_id=NUMBER, key=NAME, value_json=JSON_TEXT
 )
-study_system_attrs = sa.Table(
-    "study_system_attributes",
-    optunas,
-    sa.Column("study_system_attribute_id", sa.Integer, primary_key=True),
-    sa.Column("study_id", sa.Integer),
-    sa.Column("key", sa.String),
-    sa.Column("value_json", sa.Text),
+study_system_attrs = known(
+    "study_system_attributes", "study_system_attribute_id", study_id=NUMBER, key=NAME, value_json=JSON_TEXT
 )
 
 
