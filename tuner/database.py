@@ -158,15 +158,19 @@ def told(url: str) -> Iterator[None]:
     try:
         yield
     except sa.exc.SQLAlchemyError as error:
-        raise StorageError(in_words(error, url)) from None
+        raise in_words(error, url) from None
     except Exception as error:
         if not isinstance(error.__cause__, sa.exc.SQLAlchemyError):  # Optuna wraps them
             raise
-        raise StorageError(in_words(error.__cause__, url)) from None
+        raise in_words(error.__cause__, url) from None
 
 
-def in_words(error: sa.exc.SQLAlchemyError, url: str) -> str:
-    return explain(error, url) if isinstance(error, sa.exc.DBAPIError) else f"{shown(url)}: {type(error).__name__}"
+def in_words(error: sa.exc.SQLAlchemyError, url: str) -> StorageError:
+    line = StorageError(
+        explain(error, url) if isinstance(error, sa.exc.DBAPIError) else f"{shown(url)}: {type(error).__name__}"
+    )
+    line.passes = passes(error)
+    return line
 
 
 def explain(error: sa.exc.DBAPIError, url: str) -> str:
@@ -233,6 +237,8 @@ def behind(error: BaseException) -> BaseException:
 def passes(error: BaseException) -> bool:
     """Whether an error may be gone at the next try: a lock, a cut connection, a server that starts again."""
     error = behind(error)
+    if isinstance(error, StorageError):
+        return error.passes
     if isinstance(error, sa.exc.TimeoutError | sa.exc.PendingRollbackError):
         return True  # the pool's; Optuna's second query on a connection that was cut under its first
     if not isinstance(error, sa.exc.DBAPIError):

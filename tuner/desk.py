@@ -67,8 +67,8 @@ class Desk:
 
     def __enter__(self) -> Desk:
         self.ordinal = self.enter()
-        self.clerk.hours.look()
-        self.clerk.standing = control.standing(self.engine, self.joined.id)
+        retried(self.clerk.hours.look)()
+        self.clerk.standing = retried(control.standing)(self.engine, self.joined.id)
         self.began_with = self.clerk.standing.stops
         self.clerk.thread.start()
         return self

@@ -52,6 +52,8 @@ class DataError(TunerError):
 class StorageError(TunerError):
     """The database cannot be used."""
 
+    passes = False  # whether it may come back by itself
+
 
 class FilesError(TunerError):
     """A file or folder of the program's own cannot be written."""

@@ -85,7 +85,7 @@ class Worker:
         self.orders, self.stop = orders, stop
         self.home = Home(Path(orders.home))
         self.space: Space | None = the_same_space(orders)
-        self.joined: Joined = rejoin(orders.storage, orders.study)
+        self.joined: Joined = database.retried(rejoin)(orders.storage, orders.study)
         self.engine: Engine = self.joined.engine
         self.warm = False  # after the first trial
         self.device = find_device()
@@ -196,7 +196,8 @@ class Worker:
         if held.deaths >= claims.MOST_DEATHS:
             raise TrialFailed(f"set aside: {held.deaths} workers died while they trained it, or hung")
         take_over(trial, self.engine, self.desk.name, self.keeper, run)
-        held.recorded = overview.recorded(self.engine, held.id) if held.attempt > 1 or has_run(trial) else set()
+        if held.attempt > 1 or has_run(trial):
+            held.recorded = database.retried(overview.recorded)(self.engine, held.id)
         recipe = objective.choose(self.space, self.joined.plan, trial)
         self.desk.tell(number=held.number, steps=recipe.epochs, params=trial.params)
         data = self.shelf.data_for(recipe)
@@ -242,7 +243,7 @@ class Worker:
         A trial that goes on from its checkpoint needs it no more.
         """
         try:
-            info = overview.find_study(self.engine, self.orders.study)
+            info = database.retried(overview.find_study)(self.engine, self.orders.study)
             return find_start(recipe.weights.name, self.engine, self.keeper, info)
         except PartError as error:
             if run.checkpoint.is_file():
