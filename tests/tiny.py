@@ -145,6 +145,12 @@ def rows(url: str, query: str, **values: object) -> list[Any]:
             return []
 
 
+def alter(url: str, statement: str, **values: object) -> None:
+    """Change the database by hand, as another program would."""
+    with opened(url) as engine, engine.begin() as db:
+        db.execute(sa.text(statement), values)
+
+
 def glance(url: str, study: str = "tiny") -> Overview:
     with opened(url) as engine:
         return overview.overview(engine, overview.find_study(engine, study))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,33 @@ def test_cache_and_checkpoint_on_a_full_disk(tmp_path: Path, postgres: Postgres)
     assert done.returncode == 0, done.stderr
     assert states(url) == {0: "COMPLETE"}
     assert epochs_of(url, 0) == [1, 2, 3]
+
+
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[None]:
+    """A disk of its own, which only root may have."""
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", place], check=False).returncode:
+        pytest.skip("only root may mount a small disk, and not in every container")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_with_no_room_for_a_checkpoint(tmp_path: Path, postgres: Postgres) -> None:
+    write_space(tmp_path, epochs=2, model='use("unet", k=16)')
+    url, home = postgres.fresh(), tmp_path / "home"
+    with small_disk(home, "3m"):  # enough for the cache and the best weights
+        assert "checkpoint.pt" in refused(run(tmp_path, *search(tmp_path), TUNER_STORAGE=url))
+        assert leftovers(tmp_path) == []
+        assert (states(url), claims(url)) == ({0: "WAITING"}, [(1, None, 0)])
+        subprocess.run(["mount", "-o", "remount,size=64m", home], check=True)
+        done = run(tmp_path, *search(tmp_path), TUNER_STORAGE=url)
+        assert done.returncode == 0, done.stderr
+    assert states(url) == {0: "COMPLETE"}
+    assert epochs_of(url, 0) == [1, 2]
 
 
 @pytest.mark.slow

@@ -10,7 +10,9 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+from booked import write_booked
 from tiny import (
+    alter,
     claims,
     epochs_of,
     finish,
@@ -185,3 +187,31 @@ def test_a_study_deleted_under_its_worker_ends_with_one_line(tmp_path: Path) -> 
     assert "study 'tiny' was deleted" in done.stderr
     assert rows(url, "SELECT * FROM tuner_worker") == []
     assert "Traceback" not in (tmp_path / "home" / "logs" / "tiny" / "worker-0.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_trial_deleted_under_its_worker_ends_with_one_line_and_frees_its_place(tmp_path: Path) -> None:
+    """As the dashboard deletes one: all of its rows go, and nobody tells the worker."""
+    write_booked(tmp_path, 6, "gate=4 * (trial.number == 0)")
+    url = home_url(tmp_path / "home")
+    with running(tmp_path, *search(tmp_path, trials=2)) as fleet:
+        wait_for((tmp_path / "waiting").exists, fleet)
+        wait_for(lambda: len(epochs_of(url, 0)) == 3, fleet)
+        for table in (
+            "trial_params",
+            "trial_user_attributes",
+            "trial_system_attributes",
+            "trial_intermediate_values",
+        ):
+            alter(url, f"DELETE FROM {table}")
+        alter(url, "DELETE FROM trials")
+        (tmp_path / "go").touch()
+        done = finish(fleet)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    log = (tmp_path / "home" / "logs" / "tiny" / "worker-0.log").read_text()
+    assert log.count("dropped, it was deleted from the database") == 1
+    assert "Traceback" not in log
+    assert len(states(url)) == 2  # others fill the budget
+    assert set(states(url).values()) <= {"COMPLETE", "PRUNED"}
+    assert len(claims(url)) == 2

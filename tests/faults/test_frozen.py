@@ -1,0 +1,40 @@
+"""A host that sleeps, or vanishes, in the middle of a transaction: the others go on."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from servers import Postgres
+
+from tuner import claims, database
+from tuner.goal import maximize
+from tuner.study import Plan, join
+
+LONGEST = "30s"  # the others' patience here; without an end to the frozen session they would wait for ever
+
+
+def test_locks_of_a_frozen_session_are_freed(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = postgres.fresh()
+    joined = join(url, "tiny", Plan("tiny", maximize("iou"), "shapes", False, 0, {}))
+    monkeypatch.setattr(database, "FROZEN_SECONDS", 1)
+    frozen, awake = database.reach(url), database.reach(url)
+    with frozen.connect() as asleep:
+        claims.lock(asleep, joined.id)  # and nothing more is heard of it
+        with awake.begin() as db:
+            db.execute(sa.text(f"SET LOCAL statement_timeout = '{LONGEST}'"))
+            claims.lock(db, joined.id)
+        with pytest.raises(sa.exc.DBAPIError) as lost:
+            asleep.execute(sa.text("SELECT 1"))
+    assert database.passes(lost.value)  # what it was at is done again from the beginning
+    for engine in (joined.engine, frozen, awake):
+        engine.dispose()
+
+
+def test_whoever_makes_the_tables_may_take_long(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of thousands of trials is written under this lock."""
+    monkeypatch.setattr(database, "FROZEN_SECONDS", 1)
+    url = postgres.fresh()
+    engine = database.reach(url)
+    with database.creation_lock(engine, url), engine.connect() as other:
+        other.execute(sa.text("SELECT pg_sleep(2)"))
+    engine.dispose()

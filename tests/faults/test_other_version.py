@@ -1,0 +1,74 @@
+"""Workers of different versions do not mix: who comes later is refused in one line, and nothing changes."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+from booked import write_booked
+from tiny import alter, finish, home_url, run, running, states, wait_for
+
+
+def search(folder: Path) -> list[str | Path]:
+    return ["run", "--space", folder / "tiny.py", "--home", folder / "home", "--trials", "1"]
+
+
+def content(home: Path) -> list[str]:
+    with sqlite3.connect(home / "tuner.db") as db:
+        return list(db.iterdump())
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("tuner: ")]
+    assert "Traceback" not in done.stderr
+    return line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE tuner_meta SET value = '99' WHERE name = 'schema'", ("schema 99", "Install that version")),
+        ("UPDATE alembic_version SET version_num = 'v99.0.a'", ("schema v99.0.a", "Install that Optuna")),
+    ],
+    ids=["tuner's tables", "Optuna's tables"],
+)
+def test_the_tables_of_a_later_version_are_left_alone(change: str, words: tuple[str, str], tmp_path: Path) -> None:
+    write_booked(tmp_path)
+    assert run(tmp_path, "init", "--home", tmp_path / "home").returncode == 0
+    alter(home_url(tmp_path / "home"), change)
+    before = content(tmp_path / "home")
+    line = refused(run(tmp_path, *search(tmp_path)))
+    assert all(word in line for word in (*words, "Nothing was changed"))
+    assert content(tmp_path / "home") == before
+
+
+@pytest.mark.slow
+def test_nobody_joins_living_workers_of_another_version(tmp_path: Path) -> None:
+    write_booked(tmp_path, 4, "gate=2")
+    url = home_url(tmp_path / "home")
+    with running(tmp_path, *search(tmp_path)) as fleet:
+        wait_for((tmp_path / "waiting").exists, fleet)
+        alter(url, "UPDATE tuner_worker SET version = 'tuner 99.0, Optuna 5.0.0', host = 'elsewhere'")
+        line = refused(run(tmp_path, *search(tmp_path)))
+        assert "elsewhere works on this study with tuner 99.0" in line
+        assert states(url) == {0: "RUNNING"}
+        (tmp_path / "go").touch()
+        assert finish(fleet).returncode == 0  # undisturbed
+    assert states(url) == {0: "COMPLETE"}
+
+
+@pytest.mark.slow
+def test_dead_workers_of_another_version_stand_in_nobodys_way(tmp_path: Path) -> None:
+    write_booked(tmp_path, 4, "gate=2")
+    url = home_url(tmp_path / "home")
+    with running(tmp_path, *search(tmp_path)) as fleet:
+        wait_for((tmp_path / "waiting").exists, fleet)
+        alter(url, "UPDATE tuner_worker SET version = 'tuner 99.0, Optuna 5.0.0'")
+    (tmp_path / "go").touch()
+    done = run(tmp_path, *search(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert states(url) == {0: "COMPLETE"}
