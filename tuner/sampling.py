@@ -246,11 +246,14 @@ def find(params: dict[str, Any], among: list[FrozenTrial], but: int) -> int | No
 
 
 def draws(seed: int, suggest: Callable[[optuna.Trial], object]) -> Iterator[dict[str, Any]]:
-    """Points drawn at random in memory."""
+    """Points drawn at random in memory. Where the space cannot choose, nothing is to be had."""
     scratch = optuna.create_study(sampler=RandomSampler(seed=seed))
     for _ in range(REDRAWS):
         trial = scratch.ask()
-        suggest(trial)
+        try:
+            suggest(trial)
+        except Exception:
+            continue
         yield trial.params
 
 

@@ -257,6 +257,28 @@ def test_a_branch_is_drawn_again_whole() -> None:
     assert len(points(study.trials)) == 4
 
 
+def test_a_repeat_is_not_drawn_into_a_branch_that_raises() -> None:
+    def thorny(trial: optuna.Trial) -> dict[str, Any]:
+        if trial.suggest_int("a", 0, 30) > 1:
+            raise ValueError("a branch that nobody has checked")
+        return trial.params
+
+    study = in_memory()
+    study.enqueue_trial({"a": 0})
+    study.tell(redrawn(study, thorny), 1.0)
+    again = study.ask()
+    again._fixed_params = {}
+    again._relative_params = {"a": 0}
+    again.relative_search_space = {"a": optuna.distributions.IntDistribution(0, 30)}
+    assert redraw(study, again, thorny) == {"a": 1}
+
+
+def redrawn(study: optuna.Study, suggest: Suggest) -> optuna.Trial:
+    trial = study.ask()
+    redraw(study, trial, suggest)
+    return trial
+
+
 def test_the_same_worker_redraws_the_same() -> None:
     assert [t.params for t in search(grid, 16).trials] == [t.params for t in search(grid, 16).trials]
 

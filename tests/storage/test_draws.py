@@ -1,0 +1,91 @@
+"""What workers draw through their desks: no point twice, none alike among two, and few words with the database."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from desks import Bench, opened_bench, row
+from servers import Postgres
+from tiny import wait_for
+
+from tuner.desk import Desk
+from tuner.sampling import REPEATS, pruner, redraw, sampler
+
+
+def grid(trial: optuna.Trial) -> dict[str, Any]:
+    """Sixteen points."""
+    return {"a": trial.suggest_int("a", 0, 3), "b": trial.suggest_categorical("b", ["w", "x", "y", "z"])}
+
+
+def draw(desk: Desk) -> dict[str, Any]:
+    """One trial of a worker, from its choice to its end."""
+    held = desk.take()
+    assert held is not None
+    params = redraw(desk.joined.study, desk.trial(held), grid)
+    desk.chosen(held)
+    desk.end(held, "COMPLETE", -float((params["a"] - 2) ** 2) - (params["b"] != "x"))
+    return params
+
+
+def test_forty_trials_on_a_grid_of_sixteen_points_meet_all_and_repeats_are_named(storage_url: str) -> None:
+    with opened_bench(storage_url) as bench, bench.desk("w") as desk:
+        bench.joined.study.sampler = sampler(bench.joined.plan, desk.ordinal)
+        drawn = [draw(desk) for _ in range(40)]
+        wait_for(lambda: not desk.clerk.ended)
+        trials = bench.trials()
+    assert [trial.params for trial in trials] == drawn, "what was forgotten is not written"
+    assert len({tuple(params.values()) for params in drawn[:16]}) == 16
+    assert [trial.number for trial in trials if REPEATS in trial.user_attrs] == list(range(16, 40))
+    assert all(drawn[trial.user_attrs[REPEATS]] == trial.params for trial in trials[16:])
+
+
+def test_two_workers_draw_different_points(storage_url: str) -> None:
+    drawn = []
+    with opened_bench(storage_url) as bench:
+        for name in ("first", "second"):
+            with opened_bench(storage_url) as own, own.desk(name) as desk:
+                own.joined.study.sampler = sampler(bench.joined.plan, desk.ordinal)
+                for _ in range(4):
+                    held = desk.take()
+                    assert held is not None
+                    drawn.append(desk.trial(held).suggest_float("lr", 0.0, 1.0))
+                    desk.end(held, "FAIL")
+    assert len(set(drawn)) == 8
+
+
+def test_a_trial_of_twenty_epochs_takes_few_words(postgres: Postgres) -> None:
+    """Optuna's own storage needs some 260 statements in 59 transactions, without our rows of epochs."""
+    with opened_bench(postgres.fresh()) as bench, bench.desk("w") as desk:
+        study = bench.joined.study
+        study.sampler, study.pruner = sampler(bench.joined.plan, desk.ordinal), pruner(bench.joined.plan)
+        for _ in range(12):
+            draw(desk)  # beyond the random ones
+        wait_for(lambda: not desk.clerk.ended)
+        said: list[str] = []
+        for event in ("before_cursor_execute", "commit", "rollback"):
+            sa.event.listen(bench.engine, event, lambda *_, event=event: said.append(event))
+        train(bench, desk)
+    assert said.count("before_cursor_execute") <= 140
+    assert said.count("commit") + said.count("rollback") <= 45
+
+
+def train(bench: Bench, desk: Desk) -> None:
+    """Twenty epochs of a twentieth of a second."""
+    held = desk.take()
+    assert held is not None
+    trial = desk.trial(held)
+    for name in "vwxyz":
+        trial.suggest_float(name, 0.0, 1.0)
+    for name in ("recipe", "made_with", "result"):
+        trial.set_user_attr(name, {"a": 1})
+    desk.chosen(held)
+    for epoch in range(1, 21):
+        time.sleep(0.05)
+        desk.says(held)
+        desk.epoch(held, row(epoch))
+    desk.end(held, "COMPLETE", 0.5)
+    wait_for(lambda: not desk.clerk.ended)
+    assert len(bench.rows("SELECT 1 FROM tuner_epoch")) == 20
