@@ -90,6 +90,13 @@ class Bench:
             for statement in statements:
                 db.execute(sa.text(statement))
 
+    def delete(self, number: int) -> None:
+        """Delete a trial and all that Optuna keeps of it."""
+        (found,) = self.rows(f"SELECT trial_id FROM trials WHERE number = {number} AND study_id = {self.id}")
+        parts = ("params", "values", "intermediate_values", "user_attributes", "system_attributes")
+        tables = (*(f"trial_{part}" for part in parts), "trials")
+        self.execute(*(f"DELETE FROM {table} WHERE trial_id = {found.trial_id}" for table in tables))
+
     def rows(self, query: str | sa.Select[Any]) -> list[Any]:
         with self.engine.connect() as db:
             return list(db.execute(sa.text(query) if isinstance(query, str) else query).all())

@@ -75,7 +75,9 @@ def lock(db: Connection, study_id: int) -> None:
 
 
 def claimed(study_id: int) -> sa.ScalarSelect[int]:
-    return sa.select(sa.func.count()).where(claim_table.c.study_id == study_id).scalar_subquery()
+    """How many slots are filled. Those of deleted trials are not, also before `forget_deleted` has freed them."""
+    filled = sa.select(sa.func.count()).join(trials, trials.c.trial_id == claim_table.c.trial_id)
+    return filled.select_from(claim_table).where(claim_table.c.study_id == study_id).scalar_subquery()
 
 
 def put_back(study_id: int) -> sa.Select[tuple[int]]:

@@ -288,7 +288,7 @@ def test_putting_back_what_was_lost_leaves_the_others_trial_alone(bench: Bench) 
 def test_a_trial_that_was_deleted_is_dropped_and_the_next_one_taken(bench: Bench) -> None:
     with bench.desk("w") as desk:
         held = written(chosen(desk))
-        bench.execute("DELETE FROM trial_params", "DELETE FROM trials")
+        bench.delete(0)
         desk.epoch(held, row(1))
         wait_for(lambda: held.lost)
         with pytest.raises(TrialLost, match="deleted"):

@@ -59,9 +59,10 @@ def test_slots_of_deleted_trials_do_not_keep_a_list_from_its_end(storage_url: st
         enlist(bench.joined, storage_url, ITEMS[:2])
         bench.enter("w")
         assert [bench.take("w", listed=True).number for _ in range(2)] == [0, 1]
-        bench.execute("DELETE FROM trials WHERE number = 1")
+        bench.delete(1)
         assert bench.try_to_take("w", listed=True) == "spent"
-        assert enlist(bench.joined, storage_url, ITEMS[:2]) == 1
+        with opened_bench(storage_url, "s", PLAN) as again:  # the command, typed once more
+            assert enlist(again.joined, storage_url, ITEMS[:2]) == 1
         assert bench.take("w", listed=True).number == 1
         assert bench.try_to_take("w", listed=True) == "spent" and budget(bench.joined) == 2
 

@@ -263,7 +263,7 @@ def end_it(bench: Bench, taken: Taken) -> None:
 
 
 def delete_it(bench: Bench, taken: Taken) -> None:
-    bench.execute(f"DELETE FROM trials WHERE trial_id = {taken.trial_id}")
+    bench.delete(taken.number)
 
 
 def give_it(bench: Bench, taken: Taken) -> None:

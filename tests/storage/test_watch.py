@@ -271,7 +271,7 @@ def test_a_finished_trial_of_a_worker_that_left_stays_as_it_is(bench: Bench) -> 
 def test_slots_of_deleted_trials_are_freed(bench: Bench) -> None:
     bench.enter("w")
     bench.take("w"), bench.take("w")
-    bench.execute("DELETE FROM trials WHERE number = 0")
+    bench.delete(0)
     assert observer(bench).look() == []
     assert bench.num_claims() == 1
 

@@ -192,7 +192,7 @@ def test_a_deleted_trial_is_dropped_and_the_next_one_taken(place: Place) -> None
     epochs = f"1 if __import__('os').path.exists({str(place.folder / 'deleted')!r}) else {LONG}"
     place.study(2, epochs=epochs).work_until(2, delete)
     assert states(place.url) == {0: "COMPLETE", 1: "COMPLETE"}
-    assert [slot for slot, _, _ in claims(place.url)] == [1, 2]
+    assert len(claims(place.url)) == 2
 
 
 def test_a_trial_that_somebody_else_ended_is_dropped(place: Place) -> None:
