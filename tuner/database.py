@@ -34,6 +34,13 @@ DRIVERS = {
 TRIES = 6  # at a race
 LONGEST_PAUSE = 5.0  # seconds between two tries
 PATIENT_SECONDS = 600.0  # how long workers wait for a database that is away
+FULL_SIGNS = (
+    "disk is full",
+    "disk I/O",
+    "No space left",
+    "Disk full",
+    "table is full",
+)  # as each database says it
 TELL_SECONDS = 3.0  # an absence shorter than this is not worth a line
 SERVER = {  # a host that vanished is noticed in seconds; by itself TCP would wait for hours
     "connect_timeout": 10,
@@ -249,7 +256,7 @@ def passes(error: BaseException) -> bool:
 
 
 def is_full(error: sa.exc.DBAPIError) -> bool:
-    return any(sign in str(error.orig) for sign in ("disk is full", "disk I/O", "No space left"))
+    return any(sign in str(error.orig) for sign in FULL_SIGNS)
 
 
 def pause(attempt: int) -> float:
