@@ -14,7 +14,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import Engine
 
 from tuner import database
-from tuner.claims import lock
+from tuner.claims import forget_deleted, lock
 from tuner.database import retried
 from tuner.errors import TableError, first_lines, near
 from tuner.published import Table, bare
@@ -63,6 +63,7 @@ def enlist(joined: Joined, url: str, items: Iterable[Item]) -> int:
             if trial.state is not TrialState.FAIL
         )
         missing = [item for item in items if not known[item.key]]
+        forget_deleted(joined.engine, joined.id)  # SQLite gives their ids to those that are added now
         for item in missing:
             joined.study.add_trial(item.waiting())
         budget_as_listed(joined.engine, joined.id)
