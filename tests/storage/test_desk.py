@@ -576,6 +576,27 @@ def test_a_trial_put_back_while_the_database_is_away_loses_nothing(away: tuple[B
     assert epochs_of(seen, 0) == [1] and seen.claim(0).worker is None
 
 
+def test_a_page_that_is_on_its_way_when_the_connection_breaks_is_written_before_its_trial_is_put_back(
+    away: tuple[Bench, Bench, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, seen, proxy = away
+    with bench.desk("w") as desk:
+        held = written(chosen(desk))
+        monkeypatch.setattr(desk.clerk, "beat", lambda: None)  # so that it is the page that is on its way
+        proxy.stall()
+        desk.trial(held).set_user_attr("recipe", {"k": 64})
+        desk.epoch(held, row(1))
+        wait_for(lambda: not held.page)
+        leaving = threading.Thread(target=desk.put_back, args=(held,))
+        leaving.start()
+        proxy.refuse(), proxy.cut(), proxy.flow()
+        proxy.accept()
+        leaving.join()
+    (trial,) = seen.trials()
+    assert (trial.state, trial.user_attrs) == (TrialState.WAITING, {"recipe": {"k": 64}})
+    assert epochs_of(seen, 0) == [1]
+
+
 def test_a_connection_cut_again_and_again_costs_nothing(away: tuple[Bench, Bench, Proxy]) -> None:
     """Some commits are done though their answers are lost; they are written once more."""
     bench, seen, proxy = away
