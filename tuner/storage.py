@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Container, Sequence
 from functools import cache
 from pathlib import Path
@@ -118,7 +119,11 @@ class HoldingStorage(_CachedStorage):
             mine[held.number] = held.frozen
         if not mine:
             return super().get_all_trials(study_id, deepcopy, states)
-        found = [mine.get(trial.number, trial) for trial in super().get_all_trials(study_id, deepcopy)]
+        found = super().get_all_trials(study_id, deepcopy)  # a list of their numbers' order, made for us
+        for number, frozen in mine.items():
+            at = bisect_left(found, number, key=lambda trial: trial.number)
+            if at < len(found) and found[at].number == number:
+                found[at] = frozen
         return found if states is None else [trial for trial in found if trial.state in states]
 
     def set_trial_param(
