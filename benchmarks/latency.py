@@ -18,7 +18,7 @@ TIME_TARGET, STATEMENTS, TRANSACTIONS = 1.1, 140, 45
 
 
 def measure(setting: Setting) -> Section:
-    trials = setting.pick(20, 3)
+    trials = setting.pick(10, 3)
     with tempfile.TemporaryDirectory(dir=setting.folder) as folder, postgres(Path(folder) / "pg") as server:
 
         def on_the_slow_way(way: str) -> float:
