@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import insort
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -111,9 +111,9 @@ class FewerTrials(BaseSampler):
     def after_trial(self, *told: Any) -> None:
         self.tpe.after_trial(*told)
 
-    def shown(self, study: optuna.Study, names: Container[str]) -> optuna.Study:
+    def shown(self, study: optuna.Study, names: Iterable[str]) -> optuna.Study:
         """The study as TPE sees it when it samples these parameters."""
-        wanted = frozenset(cast("Iterator[str]", names))
+        wanted = frozenset(names)
         few = self.few.setdefault(wanted, Few(wanted, self.is_maximized))
         shown = few.of(study._get_trials(deepcopy=False, use_cache=True))
         self.num_hidden = few.num - sum(trial.state in FINISHED and few.fits(trial) for trial in shown)
