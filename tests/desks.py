@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
+from tiny import wait_for
 
 from tuner import claims, pages
 from tuner.claims import Taken
@@ -21,6 +22,7 @@ from tuner.clerk import Terms
 from tuner.desk import Desk
 from tuner.goal import Goal
 from tuner.pages import Author, Page
+from tuner.storage import Held
 from tuner.study import Joined, Plan, join
 from tuner.tables import claim_table, study_table, worker_table
 from tuner.watch import born, machine
@@ -155,3 +157,36 @@ def at_once(number: int, what: Callable[[int], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(number) as pool:
         return list(pool.map(go, range(number)))
+
+
+def taken(desk: Desk) -> Held:
+    held = desk.take()
+    assert held is not None
+    return held
+
+
+def chosen(desk: Desk, **changes: object) -> Held:
+    """A trial in hand with its parameters."""
+    held = taken(desk)
+    desk.trial(held).suggest_float("lr", 0.0, 1.0)
+    desk.chosen(held)
+    return held
+
+
+def written(held: Held) -> Held:
+    """Wait until the clerk has written all that was said of it."""
+    wait_for(lambda: not held.page and held.pen.acquire(blocking=False) and held.pen.release() is None)
+    return held
+
+
+def epochs_of(bench: Bench, number: int) -> list[int]:
+    query = "SELECT e.epoch FROM tuner_epoch e JOIN trials t ON t.trial_id = e.trial_id WHERE t.number = "
+    return [each.epoch for each in bench.rows(f"{query} {number} ORDER BY e.epoch")]
+
+
+def chosen_or_none(desk: Desk) -> Held | None:
+    held = desk.take()
+    if held:
+        desk.trial(held).suggest_float("lr", 0.0, 1.0)
+        desk.chosen(held)
+    return held
