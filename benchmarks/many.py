@@ -22,7 +22,17 @@ from benchmarks.server import Server, postgres
 
 TARGET = 0.9
 
-PRELOAD = ["optuna", "psycopg", "sqlalchemy.dialects.postgresql.psycopg", "tuner.desk", "benchmarks.sleeping"]
+PRELOAD = [
+    *(
+        "optuna",
+        "optuna.storages._rdb.models",
+        "optuna.storages._rdb.storage",
+        "optuna.samplers._tpe.sampler",
+        "alembic.migration",
+        "numpy.random",
+    ),
+    *("psycopg", "sqlalchemy.dialects.postgresql.psycopg", "tuner.desk", "benchmarks.sleeping"),
+]
 
 
 @dataclass(frozen=True)
