@@ -122,14 +122,13 @@ def take(
             raise WorkerUnknown
         if now.mine is not None:
             return take_again(db, now.mine)
+        nothing_new = out_of_trials(now) or (listed and now.unclaimed is None)
+        if out_of_time(now) or (nothing_new and now.put_back is None):
+            return "spent"
         if now.paused:
             return "paused"
-        if out_of_time(now):
-            return "spent"
         if now.put_back is not None:
             return take_up(db, now.put_back, worker)
-        if out_of_trials(now) or (listed and now.unclaimed is None):
-            return "spent"
         return take_new(db, study_id, worker, now)
 
 
@@ -273,12 +272,15 @@ def release(engine: Engine, worker: str, died: bool) -> list[int]:
     """Remove a worker and put its trials back, all in one transaction; the ids of trials put back.
 
     Optuna's own row is set back to WAITING here and not through its storage, because the claim and the
-    state must change together: nobody may see a free claim of a running trial. The worker's row goes
-    first: of two hosts that release the same worker, the second waits there and then finds nothing held.
+    state must change together: nobody may see a free claim of a running trial. The worker's row is locked
+    first: of two hosts that release the same worker, the second waits there and then finds nothing held. In
+    all transactions locks are taken in one order: worker, study, claim, trial.
     """
     with engine.begin() as db:
-        return_grant(db, worker)
-        db.execute(sa.delete(worker_table).where(worker_table.c.worker == worker))
+        mine = worker_table.c.worker == worker
+        if db.execute(sa.update(worker_table).where(mine).values(beats=worker_table.c.beats)).rowcount:
+            return_grant(db, worker)
+            db.execute(sa.delete(worker_table).where(mine))
         held = [claim_table.c.worker == worker, claim_table.c.study_id == trials.c.study_id]
         open_trials = (
             sa.select(trials.c.trial_id)
@@ -290,9 +292,9 @@ def release(engine: Engine, worker: str, died: bool) -> list[int]:
         if ids:
             running = trials.c.trial_id.in_(ids) & (trials.c.state == "RUNNING")
             db.execute(sa.update(trials).where(running).values(state="WAITING"))
-            mine = claim_table.c.trial_id.in_(ids) & (claim_table.c.worker == worker)
+            held_claims = claim_table.c.trial_id.in_(ids) & (claim_table.c.worker == worker)
             back = {"worker": None, "deaths": claim_table.c.deaths + int(died)}
-            db.execute(sa.update(claim_table).where(mine).values(back))
+            db.execute(sa.update(claim_table).where(held_claims).values(back))
         return ids
 
 

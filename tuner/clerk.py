@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial
 from tuner import claims, control, database, pages
 from tuner.claims import WorkerUnknown
 from tuner.database import behind, passes, retried
-from tuner.errors import TrialLost
+from tuner.errors import FilesError, TrialLost
 from tuner.hours import BEAT_SECONDS, Hours
 from tuner.orders import GIVEN_UP, HANG_SECONDS, LEASE_SECONDS
 from tuner.pages import Author
@@ -32,6 +32,7 @@ from tuner.study import Joined
 from tuner.tables import claim_table, study_table, worker_table
 from tuner.watch import Watch
 
+SLEPT_SECONDS = 10.0  # between two turns: nobody can be blamed for standing still meanwhile
 log = logging.getLogger("tuner")
 
 
@@ -61,7 +62,7 @@ class Clerk:
         self.hours = Hours(self.engine, joined.id, worker, terms.gpu_share)
         self.watch = Watch(self.engine, joined.id, terms.lease, terms.hang)
         self.guarded = -1  # the progress that was seen at `guarded_at`
-        self.guarded_at = time.monotonic()
+        self.guarded_at = self.guard_ran = time.monotonic()
         self.bell, self.closing = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self.serve, name="clerk", daemon=True)
 
@@ -144,10 +145,17 @@ class Clerk:
             raise
         else:
             if page.end:
-                held.done()
+                self.tidy(held)
         if page.end:
             self.ended.remove(held)
             self.storage.unwritten.pop(held.number, None)
+
+    def tidy(self, held: Held) -> None:
+        """What is to be done after a trial's end; a file that cannot be removed ends nobody's work."""
+        try:
+            held.done()
+        except (OSError, FilesError) as error:
+            log.warning("trial %d: %s", held.number, error)
 
     def flushed(self, held: Held) -> None:
         """Write all that was said of a trial, now, in the caller's thread; TrialLost when it is no more ours."""
@@ -205,8 +213,11 @@ class Clerk:
         Nothing else helps against code that never comes back; a new worker takes the seat.
         """
         if self.progress != self.guarded or not self.is_busy:
-            self.guarded, self.guarded_at = self.progress, now
+            self.guarded, self.guarded_at, self.guard_ran = self.progress, now, now
             return
+        if now - self.guard_ran > SLEPT_SECONDS:
+            self.guarded_at = now  # this machine slept, or the database held us up: measure anew
+        self.guard_ran = now
         still = now - self.guarded_at
         held = self.held
         is_lost = held is not None and held.lost
@@ -217,6 +228,7 @@ class Clerk:
         """End this process at once, and say where it hangs."""
         log.error("%s; another worker takes its place. Where it hangs:", why)
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
+        database.be_patient(database.IMPATIENT_SECONDS)
         try:
             claims.release(self.engine, self.worker, died=True)
         finally:

@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
@@ -30,6 +30,9 @@ from tuner.watch import Watch, machine
 
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0  # between two looks at the workers of all hosts
+BEGIN_SECONDS = 120.0  # at least, for a worker to enter its name: it may have much to import
+REST_SECONDS = 4.0  # before a seat whose worker found nothing is filled again; twice as long each time in vain
+MOST_RESTS = 5  # doublings
 LEAVE_SECONDS = 15.0  # beyond the lease: for a worker that was given up, or whose GPU was closed, to end by itself
 MOST_RESTARTS = 5  # of one seat without a finished trial between
 DIED_OF_ITSELF = {0, 1, 2, GIVEN_UP, GPU_FAILED}  # the trial it had, if any, is not to blame
@@ -54,7 +57,10 @@ class Post:
     number: int | None = None  # of its trial, as its row said last
     peak_memory: int = 0  # bytes, of the worker that took most
     has_row: bool = False  # it has entered its name in the study
-    leaves: float | None = None  # since when it should be leaving, by time.monotonic()
+    started: float = 0.0  # when its place began to work, by time.monotonic()
+    leaves: float | None = None  # since when it should be leaving, by the same clock
+    ended: float = 0.0  # when the last worker here left of itself
+    in_vain: int = 0  # workers in a row that left without a trial
 
 
 @dataclass
@@ -74,6 +80,8 @@ class Fleet:
     hurried: bool = False  # it ends already, and must not be interrupted any more
     finished: int = 0
     stops: int | None = None  # how often the study had been stopped when we began
+    paused: bool = False  # as was told last
+    free: float = math.inf  # trials that wait for a worker, as last counted
     quarantine: Quarantine = field(default_factory=Quarantine)
 
     def __post_init__(self) -> None:
@@ -87,6 +95,9 @@ class Fleet:
             return self.supervise()
         except Hurry:
             return 130
+        except BaseException:
+            self.part()
+            raise
         finally:
             self.hurried = True
             self.kill()
@@ -99,16 +110,21 @@ class Fleet:
     def database_may_fail(self) -> Iterator[None]:
         """A database that is away or full must not take the fleet down: its workers tell what is wrong.
 
-        Silence is measured anew afterwards: while nobody could write, nobody could beat.
+        Silence is measured anew afterwards: while nobody could write, nobody could beat, nor enter a name.
         """
         try:
             yield
         except SQLAlchemyError:
             self.watch.forget()
+            for post in self.posts:
+                post.started = time.monotonic()
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         """Ctrl-C: the first is obeyed at the next look, the second at once, also while a database hangs."""
         self.interrupts += 1
+        if self.interrupts == 1 and number == signal.SIGINT and not self.hurried:
+            with suppress(RuntimeError):  # it came in the middle of another line
+                self.say("saving; Ctrl-C again stops at once")
         if self.interrupts > 1 and not self.hurried:
             self.hurried = True
             raise Hurry
@@ -140,15 +156,20 @@ class Fleet:
             self.read_rows()
             self.heed()
             self.look()
+            self.free = self.count_free()
+            self.fill_again()
+        self.see_them_begin()
         if self.grow and not self.told_to_stop:
             self.posts += [Post(seat) for seat in self.grow(self.peaks())]
 
     def nobody_works(self) -> bool:
-        """Whether no worker runs, and one at least found nothing to do or was not wanted.
+        """Whether no worker runs, and one at least found nothing to do or was not wanted, or would find nothing.
 
         Those that still wait for a place in a full cluster do not hold up the end.
         """
-        return all(post.done or post.seat.waiting for post in self.posts) and any(post.done for post in self.posts)
+        if not all(post.done or post.seat.waiting for post in self.posts):
+            return False
+        return not self.free or any(post.done for post in self.posts)
 
     def is_over(self, code: int) -> bool:
         """Whether to end when nobody works; else what others put back meanwhile is taken up."""
@@ -178,7 +199,22 @@ class Fleet:
 
     def start(self, post: Post) -> None:
         post.worker, post.has_row, post.number, post.leaves = uuid.uuid4().hex[:12], False, None, None
+        post.started, post.in_vain = time.monotonic(), post.in_vain + 1
         post.seat.start(replace(self.orders, worker=post.worker))
+
+    def see_them_begin(self) -> None:
+        """Kill those that hang before they entered their name: in an import, or in front of a GPU.
+
+        A place in a cluster may be long in coming: that time does not count.
+        """
+        limit = max(self.orders.hang, BEGIN_SECONDS)
+        for post in self.posts:
+            if post.seat.waiting:
+                post.started = time.monotonic()
+            if post.worker and not post.has_row and time.monotonic() - post.started > limit:
+                self.say(f"{post.seat.name} did not begin within {limit:.0f} s: killed; see {post.seat.log}")
+                post.seat.kill()
+                post.started = math.inf
 
     def hurry(self, post: Post) -> None:
         """A worker that was given up, or whose GPU is closed, leaves by itself; one that hangs is killed."""
@@ -200,7 +236,7 @@ class Fleet:
             claims.release(self.engine, worker, died=code not in DIED_OF_ITSELF)
         if code in (0, 1, 2):
             self.quarantine.lived(gpu)
-            post.done = True
+            post.done, post.ended = True, time.monotonic()
             post.seat.leave()
             if code:
                 self.error = self.error or said or f"{post.seat.name} could not work; see {post.seat.log}"
@@ -250,8 +286,19 @@ class Fleet:
             if post.worker:
                 post.seat.terminate()
 
+    def part(self) -> None:
+        """After an error of our own: the workers are healthy, so they may save, for a while."""
+        self.hurried = True
+        ends = time.monotonic() + LEAVE_SECONDS
+        with suppress(Exception):  # it may be the same one again
+            self.ask_to_stop()
+            while any(post.worker and post.seat.poll() is None for post in self.posts):
+                if time.monotonic() > ends or self.interrupts > 1:
+                    return
+                time.sleep(TICK_SECONDS)
+
     def kill(self) -> None:
-        """At once, whatever they do; their trials are put back here."""
+        """At once, whatever they do; their trials are put back here, and no trial is to blame."""
         held = [post for post in self.posts if post.worker]
         for post in held:
             post.seat.kill()
@@ -259,7 +306,7 @@ class Fleet:
                 post.seat.last_words()
         with self.database_may_fail():
             for post in held:
-                claims.release(self.engine, post.worker, died=self.interrupts == 0)
+                claims.release(self.engine, post.worker, died=False)
                 post.worker = ""
 
     def read_rows(self) -> None:
@@ -273,6 +320,7 @@ class Fleet:
             if post.number is not None and number != post.number:
                 self.quarantine.lived(post.seat.gpu)
             post.has_row, post.number = True, number
+            post.in_vain = 0 if number is not None else post.in_vain
             post.peak_memory = max(post.peak_memory, peak or 0)
         for post in ours.values():
             if post.has_row and post.leaves is None:
@@ -286,13 +334,16 @@ class Fleet:
         return most
 
     def heed(self) -> None:
-        """Leave when the study was told to stop, by anybody, on any host."""
-        stops = control.standing(self.engine, self.info.id).stops
+        """Leave when the study was told to stop, by anybody, on any host; tell when it is paused and goes on."""
+        standing = control.standing(self.engine, self.info.id)
         if self.stops is None:
-            self.stops = stops
-        if stops > self.stops and not self.told_to_stop:
+            self.stops = standing.stops
+        if standing.stops > self.stops and not self.told_to_stop:
             self.say("stopped by tuner stop")
             self.ask_to_stop()
+        if standing.paused != self.paused and not self.told_to_stop:
+            self.paused = standing.paused
+            self.say("the study is paused; go on with: tuner resume" if self.paused else "the study goes on")
 
     def waits_for_a_sign(self) -> bool:
         """Whether a worker of another machine holds a trial and was not yet seen alive: it may be a dead one's."""
@@ -306,6 +357,35 @@ class Fleet:
         with self.database_may_fail():
             return claims.waits(self.engine, self.info.id) and not claims.is_done(self.engine, self.info.id)
         return False
+
+    def count_free(self) -> float:
+        """How many trials a further worker might begin or take up, in all; counted only where some seat is idle."""
+        if not any(post.done or post.seat.waiting for post in self.posts):
+            return math.inf
+        if claims.is_done(self.engine, self.info.id):
+            return 0
+        waiting = (trials.c.study_id == self.info.id) & (trials.c.state == "WAITING")
+        with self.engine.connect() as db:
+            back = db.scalar(sa.select(sa.func.count()).where(waiting)) or 0
+        if self.info.listed:
+            return back
+        limit = control.budget(self.engine, self.info.id).num_trials
+        fresh = math.inf if limit is None else limit - control.spent(self.engine, self.info.id).num_trials
+        return back + max(0, fresh)
+
+    def fill_again(self) -> None:
+        """Seats that found nothing to do get workers again: the budget was raised, or a trial put back elsewhere.
+
+        No more of them than there are trials to take, and ever more seldom those that keep finding nothing.
+        """
+        if self.told_to_stop or self.paused:
+            return
+        now = time.monotonic()
+        room = self.free - sum(bool(post.worker) and post.number is None for post in self.posts)
+        for post in self.posts:
+            rest = REST_SECONDS * 2 ** min(max(0, post.in_vain - 1), MOST_RESTS)
+            if room > 0 and post.done and not self.is_closed(post) and now - post.ended > rest:
+                post.done, room = False, room - 1
 
     def count_finished(self) -> int:
         ended = (trials.c.study_id == self.info.id) & trials.c.state.in_(FINISHED)

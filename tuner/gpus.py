@@ -29,8 +29,6 @@ BROKEN = (
     "uncorrectable nvlink error",
     "exclusive-thread device already in use",
     "hardware error",
-    "hardware stack error",
-    "unspecified launch failure",
     "system not yet initialized",
     "mps client failed to connect",
     "mps client has been terminated",
@@ -44,6 +42,8 @@ BROKEN = (
 POISONED = (
     "device-side assert",
     "illegal memory access",
+    "unspecified launch failure",
+    "hardware stack error",
     "illegal instruction was encountered",
     "misaligned address",
     "operation not supported on global/shared address space",

@@ -57,6 +57,8 @@ class Hours:
     def beat(self, db: Connection, study: sa.Row[Any]) -> None:
         """With every beat, in its transaction: the study's clock; and whether GPU-hours are limited."""
         self.limited = study.gpu_hours is not None and self.share > 0
+        if study.gpu_hours is not None and not self.share:  # counted by the first worker of its GPU
+            self.are_spent |= study.gpu_seconds >= 3600 * study.gpu_hours - claims.CRUMBS
         if study.hours is not None:
             self.are_spent |= tick(db, study)
 
@@ -70,7 +72,9 @@ class Hours:
     def grant(self) -> None:
         """Take a slice of the GPU-hours that are left; what was used beyond the grants is covered first."""
         same = study_table.c.study_id == self.study_id
+        mine = sa.update(worker_table).where(worker_table.c.worker == self.worker)
         with self.engine.begin() as db:
+            db.execute(mine.values(used=self.used))  # locks go from worker to study, here as everywhere
             claims.lock(db, self.study_id)
             row = db.execute(sa.select(study_table.c.gpu_hours, study_table.c.gpu_seconds).where(same)).first()
             if row is None or row.gpu_hours is None:
@@ -79,19 +83,22 @@ class Hours:
             size = max(0.0, min(wanted, 3600 * row.gpu_hours - row.gpu_seconds))
             db.execute(sa.update(study_table).where(same).values(gpu_seconds=study_table.c.gpu_seconds + size))
             granted = self.granted + size
-            mine = sa.update(worker_table).where(worker_table.c.worker == self.worker)
-            db.execute(mine.values(granted=granted, used=self.used))
+            db.execute(mine.values(granted=granted))
         self.granted = granted
 
 
 def tick(db: Connection, study: sa.Row[Any]) -> bool:
-    """Count the time since anybody's last beat, by the database's clock; whether the hours are spent now."""
+    """Count the time since anybody's last beat, by the database's clock; whether the hours are spent now.
+
+    Once a second for all workers together is enough. A paused study's clock stands still.
+    """
     same = study_table.c.study_id == study.study_id
-    claims.lock(db, study.study_id)
-    then = db.execute(
-        sa.select(study_table.c.clock_seconds, study_table.c.clock_at, clock(db).label("now")).where(same)
-    ).one()
-    passed = 0.0 if then.clock_at is None else float(then.now) - then.clock_at
-    seconds = then.clock_seconds + (passed if 0 < passed < LONGEST_TICK else 0.0)
-    db.execute(sa.update(study_table).where(same).values(clock_seconds=seconds, clock_at=float(then.now)))
-    return bool(seconds >= 3600 * study.hours)
+    now, before = sa.cast(clock(db), sa.Double), study_table.c.clock_at
+    passed = sa.case(
+        (before.is_(None), 0.0), (now - before > LONGEST_TICK, 0.0), (now < before, 0.0), else_=now - before
+    )
+    seconds = study_table.c.clock_seconds + (0.0 if study.paused else passed)
+    is_time = before.is_(None) | (now - before > 0.9 * BEAT_SECONDS) | (now < before)
+    db.execute(sa.update(study_table).where(same, is_time).values(clock_seconds=seconds, clock_at=now))
+    spent = db.scalar(sa.select(study_table.c.clock_seconds).where(same)) or 0.0
+    return bool(spent >= 3600 * study.hours)

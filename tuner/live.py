@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner import overview
+from tuner import control, overview
 from tuner.overview import Overview, StudyInfo, Worker
 
 if TYPE_CHECKING:
@@ -63,9 +63,13 @@ class Plain:
     def __enter__(self) -> Plain:
         with self.engine.connect() as db:
             self.ended = overview.finished_ids(db, self.info.id)
+            rows = overview.open_epochs(db, self.info.id)
         self.number = len(self.ended)
         found = overview.overview(self.engine, self.info).best
         self.best = found.value if found else None
+        for trial_id, epoch, value in rows:
+            self.seen[trial_id] = epoch
+            self.best = value if self.info.goal.better(value, self.best) else self.best
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,10 +155,12 @@ class Live:
 
     def __call__(self) -> None:
         now = overview.overview(self.engine, self.info)
-        self.screen.update(draw(now, time_left(now, time.monotonic() - self.began, self.before)))
+        paused = control.standing(self.engine, self.info.id).paused
+        left = time_left(now, time.monotonic() - self.began, self.before)
+        self.screen.update(draw(now, left, paused))
 
 
-def draw(now: Overview, left: str) -> RenderableType:
+def draw(now: Overview, left: str, paused: bool = False) -> RenderableType:
     """The study above, a row for each worker below."""
     from rich.console import Group
     from rich.panel import Panel
@@ -192,6 +198,8 @@ def draw(now: Overview, left: str) -> RenderableType:
         )
     mark = f" ({now.study.size})" if now.study.size else ""
     heading = Text.assemble((now.study.name, "bold"), f"{mark}: {now.study.goal} on {now.study.data}")
+    if paused:
+        heading.append("   paused", "bold yellow")
     return Panel(Group(line, best, "", table), title=heading, title_align="left", border_style="blue")
 
 

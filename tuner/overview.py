@@ -286,3 +286,14 @@ def new_epochs(db: Connection, study_id: int, seen: dict[int, int]) -> list[tupl
         .order_by(epoch_table.c.epoch)
     )
     return [tuple(row) for row in db.execute(query) if row[2] > seen.get(row[0], 0)]
+
+
+def open_epochs(db: Connection, study_id: int) -> list[tuple[int, int, float]]:
+    """(trial id, epoch, value) of what is recorded of trials that have not ended, in order."""
+    query = (
+        sa.select(epoch_table.c.trial_id, epoch_table.c.epoch, epoch_table.c.value)
+        .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
+        .where(trials.c.study_id == study_id, trials.c.state.not_in(FINISHED), epoch_table.c.value.is_not(None))
+        .order_by(epoch_table.c.epoch)
+    )
+    return [(trial_id, epoch, value) for trial_id, epoch, value in db.execute(query)]

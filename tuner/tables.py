@@ -164,11 +164,28 @@ def create(engine: Engine) -> None:
 
 def add_columns(db: Connection, table: sa.Table) -> None:
     """Add what a table of an earlier schema does not have; every later column has a default."""
-    there = {column["name"] for column in sa.inspect(db).get_columns(table.name)}
+    there = {column["name"]: column for column in sa.inspect(db).get_columns(table.name)}
     for column in table.columns:
         if column.name not in there:
             spec = sa.schema.CreateColumn(column).compile(dialect=db.dialect)
             db.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {spec}"))
+    for column in table.columns:
+        if column.nullable and not there.get(column.name, {"nullable": True})["nullable"]:
+            relax(db, table, column)
+
+
+def relax(db: Connection, table: sa.Table, column: sa.Column[Any]) -> None:
+    """Let a column be empty that had to be filled in an earlier schema. SQLite makes the table anew for that."""
+    if db.dialect.name == "postgresql":
+        db.execute(sa.text(f"ALTER TABLE {table.name} ALTER COLUMN {column.name} DROP NOT NULL"))
+    elif db.dialect.name == "mysql":
+        db.execute(sa.text(f"ALTER TABLE {table.name} MODIFY {column.name} DOUBLE NULL"))
+    else:
+        names = ", ".join(c.name for c in table.columns)
+        db.execute(sa.text(f"ALTER TABLE {table.name} RENAME TO {table.name}_before"))
+        table.create(db)
+        db.execute(sa.text(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {table.name}_before"))
+        db.execute(sa.text(f"DROP TABLE {table.name}_before"))
 
 
 def refuse_newer(engine: Engine) -> None:

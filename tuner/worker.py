@@ -119,17 +119,17 @@ class Worker:
     def work(self) -> None:
         """Trials, one after the other. Whatever ends this, the trial in hand is put back."""
         study = self.joined.study
-        with self.told(), self.desk as desk:
-            study.sampler, study.pruner = sampler(self.joined.plan, desk.ordinal), pruner(self.joined.plan)
-            try:
+        try:
+            with self.told(), self.desk as desk:
+                study.sampler, study.pruner = sampler(self.joined.plan, desk.ordinal), pruner(self.joined.plan)
                 while held := desk.take():
                     self.one(held)
                     if not self.warm:
                         self.warm = True
                         gc.freeze()  # what the first trial imported: a look at it costs 0.1 s a trial
-            finally:
-                self.keeper.close(HURRY_SECONDS)
-                gc.unfreeze()  # libraries complain at the end of the process about what is never freed
+        finally:  # after the desk has written its last page, which may free files in the store
+            self.keeper.close(HURRY_SECONDS)
+            gc.unfreeze()  # libraries complain at the end of the process about what is never freed
 
     def told(self) -> AbstractContextManager[None]:
         """The database's errors in plain words."""
@@ -334,7 +334,8 @@ def main() -> int:
     threading.Thread(target=watch_parent, args=(stop,), daemon=True).start()
     try:
         settle(orders)
-        database.be_patient()
+        if not stop.is_set():
+            database.be_patient()
         Worker(orders, stop).work()
     except (WorkerUnknown, Poisoned):
         log.info("a new worker takes over")

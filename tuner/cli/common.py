@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -64,6 +65,16 @@ home_option = click.option(
 )
 
 
+class Amount(click.FloatRange):
+    """A number that is one: Python would also read nan and inf."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no amount.", param, ctx)
+        return number
+
+
 def storage_options(command: Any) -> Any:
     storage = click.option(
         "--storage",
@@ -83,12 +94,10 @@ artifacts_option = click.option(
 WORKER_OPTIONS = (
     click.option(
         "--hours",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Amount(min=0, min_open=True),
         help="Hours by the clock in all, over every worker.",
     ),
-    click.option(
-        "--gpu-hours", type=click.FloatRange(min=0, min_open=True), help="Hours of all GPUs together, in all."
-    ),
+    click.option("--gpu-hours", type=Amount(min=0, min_open=True), help="Hours of all GPUs together, in all."),
     click.option(
         "--workers", type=click.IntRange(min=1), help="Worker processes here.  [default: one a GPU, or one]"
     ),
@@ -97,20 +106,20 @@ WORKER_OPTIONS = (
     click.option("--ray", metavar="ADDRESS|local", help="Place the workers on a Ray cluster."),
     click.option(
         "--gpus-per-worker",
-        type=click.FloatRange(min=0),
+        type=Amount(min=0),
         metavar="X",
         help="With --ray: GPUs a worker asks for; may be a fraction.",
     ),
     artifacts_option,
     click.option(
         "--checkpoint-minutes",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Amount(min=0, min_open=True),
         metavar="M",
         help="Save every M minutes, within epochs too.  [default: after each epoch]",
     ),
     click.option(
         "--lease",
-        type=click.FloatRange(min=1),
+        type=Amount(min=2),
         default=LEASE_SECONDS,
         show_default=True,
         metavar="SECONDS",
@@ -118,7 +127,7 @@ WORKER_OPTIONS = (
     ),
     click.option(
         "--hang",
-        type=click.FloatRange(min=1),
+        type=Amount(min=2),
         default=HANG_SECONDS,
         show_default=True,
         metavar="SECONDS",
@@ -126,7 +135,7 @@ WORKER_OPTIONS = (
     ),
     click.option(
         "--cache-gb",
-        type=click.FloatRange(min=0),
+        type=Amount(min=0),
         default=20.0,
         show_default=True,
         help="Room for decoded images.",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import echo_json, engine_of, home_of, storage_options
+from tuner.cli.common import Amount, echo_json, engine_of, home_of, storage_options
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -91,8 +91,8 @@ def resume(study: str | None, home: str, storage: str | None) -> None:
 
 @click.command()
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all.")
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Hours by the clock in all.")
-@click.option("--gpu-hours", type=click.FloatRange(min=0, min_open=True), help="Hours of all GPUs together.")
+@click.option("--hours", type=Amount(min=0, min_open=True), help="Hours by the clock in all.")
+@click.option("--gpu-hours", type=Amount(min=0, min_open=True), help="Hours of all GPUs together.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @study_option
 @storage_options

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import at, echo_json, home_of, storage_options, worker_options
+from tuner.cli.common import at, echo_json, engine_of, home_of, storage_options, worker_options
 
 if TYPE_CHECKING:
     from tuner.launch import Finished
@@ -128,6 +128,24 @@ def tell_result(now: Overview, home: str, storage: str | None) -> None:
             click.echo(f"{failed} failed; type the command again to run what failed again")
     elif now.num_trials and now.finished >= now.num_trials:
         click.echo(f"the budget is spent; raise it to go on: --trials {2 * now.num_trials}")
+    tell_hours(now, home, storage)
+
+
+def tell_hours(now: Overview, home: str, storage: str | None) -> None:
+    """Which hours are spent, and what to type for more."""
+    from tuner import control
+    from tuner.claims import CRUMBS
+
+    engine = engine_of(storage, home)
+    limits, taken = control.budget(engine, now.study.id), control.spent(engine, now.study.id)
+    engine.dispose()
+    for option, words, limit, spent in (
+        ("--hours", "hours", limits.hours, taken.hours),
+        ("--gpu-hours", "GPU-hours", limits.gpu_hours, taken.gpu_hours + CRUMBS / 3600),
+    ):
+        if limit is not None and spent >= limit:
+            more = f"tuner budget --study {now.study.name} {option} {2 * limit:g}{at(home, storage)}"
+            click.echo(f"the {limit:g} {words} are spent; raise them to go on: {more}")
 
 
 @click.command()

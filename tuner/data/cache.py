@@ -13,14 +13,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
 
 from tuner.data.images import shrink
@@ -84,7 +84,7 @@ def cached(
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if not is_whole(entry):
-                with FileLock(f"{entry}.lock"):
+                with held(FileLock(f"{entry}.lock"), progress):
                     if not is_whole(entry):
                         build(source, size, entry, progress)
                         evict(folder, most_gb, keep=entry)
@@ -93,6 +93,22 @@ def cached(
             return load(entry, source, fingerprint)
         except FileNotFoundError:
             continue  # another worker made room between the look and the opening
+
+
+@contextmanager
+def held(lock: BaseFileLock, progress: Progress | None) -> Iterator[None]:
+    """Hold a lock, telling every second that we live: another worker may be building for minutes."""
+    while True:
+        try:
+            lock.acquire(timeout=1)
+            break
+        except Timeout:
+            if progress:
+                progress(0, 0)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_whole(entry: Path) -> bool:
