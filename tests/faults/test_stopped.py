@@ -40,7 +40,7 @@ def test_a_trial_that_is_stopped_in_every_way_is_finished_in_the_end(tmp_path: P
         assert (stopped.returncode, RESULT in stopped.stdout) == (0, True), stopped.stderr
         assert "Traceback" not in stopped.stderr
         assert all_is_put_back(url)
-        assert list((tmp_path / "home/trials").glob("tiny-*/00000/checkpoint.pt"))
+        assert list((tmp_path / "home/trials").glob("tiny-*/00000/attempt-*/checkpoint.pt"))
     done = run(tmp_path, *search(tmp_path))
     assert done.returncode == 0, done.stderr
     assert states(url) == {0: "COMPLETE"}

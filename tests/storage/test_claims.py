@@ -128,6 +128,12 @@ def test_a_paused_study_gives_no_trial(bench: Bench) -> None:
 # Which trial
 
 
+def test_a_paused_study_with_nothing_left_is_done(bench: Bench) -> None:
+    bench.set(num_trials=0, paused=1)
+    bench.enter("w")
+    assert bench.try_to_take("w") == "spent"
+
+
 def test_a_trial_put_back_keeps_its_number_and_raises_its_attempt(bench: Bench) -> None:
     bench.enter("a", "b", "c")
     first = bench.take("a")
@@ -390,6 +396,38 @@ def test_what_was_granted_and_not_used_goes_back_also_of_the_dead(bench: Bench) 
     claims.release(bench.engine, "died", died=True)
     assert bench.study().gpu_seconds == pytest.approx(17.5)
     assert control.spent(bench.engine, bench.id).gpu_hours == pytest.approx(17.5 / 3600)
+
+
+def test_two_hosts_that_release_one_worker_give_its_grant_back_once(bench: Bench) -> None:
+    bench.set(gpu_hours=1.0)
+    for at in range(6):
+        granted(bench, f"w{at}", 12.5)
+        at_once(4, lambda _, name=f"w{at}": claims.release(bench.engine, name, died=True))
+        assert bench.study().gpu_seconds == pytest.approx(12.5 * (at + 1))
+
+
+def test_a_worker_beside_the_first_on_a_gpu_leaves_when_the_gpu_hours_are_spent(bench: Bench) -> None:
+    bench.set(gpu_hours=1.0)
+    bench.enter("w")
+    desk = bench.desk("w", Terms(gpu_share=0.0))
+    desk.clerk.beat()
+    assert not desk.is_over()
+    bench.set(gpu_seconds=3600.0)
+    desk.clerk.beat()
+    assert desk.is_over()
+
+
+def test_a_pause_spends_no_hours(bench: Bench) -> None:
+    bench.set(hours=1.0, paused=1)
+    bench.enter("w")
+    clerk = bench.desk("w").clerk
+    clerk.beat()
+    bench.set(clock_at=bench.study().clock_at - 3)
+    clerk.beat()
+    assert bench.study().clock_seconds == 0
+    bench.set(paused=0, clock_at=bench.study().clock_at - 3)
+    clerk.beat()
+    assert bench.study().clock_seconds == pytest.approx(3, abs=1)
 
 
 def test_what_was_used_beyond_the_grant_is_charged(bench: Bench) -> None:

@@ -162,6 +162,21 @@ def test_work_goes_on_in_an_older_database(storage_url: str) -> None:
         bench.desk("new").clerk.beat()
 
 
+def test_an_epoch_without_a_value_is_recorded_in_an_older_database(storage_url: str) -> None:
+    """The first version's column had to be filled."""
+    make_old(storage_url)
+    older = SCHEMA_1[-1].replace("value FLOAT,", "value FLOAT NOT NULL,")
+    execute(storage_url, "DROP TABLE tuner_epoch", older)
+    first = "SELECT trial_id, 1, 0.25, 1.0, 9.0, 7, 0.1, '{}' FROM trials WHERE number = 0"
+    execute(storage_url, f"INSERT INTO tuner_epoch {first}")
+    with opened_bench(storage_url) as bench:
+        bench.enter("new")
+        back = bench.take("new")
+        bench.write(back, "new", Page(epochs={1: row(1, None)}))
+        stood, added = bench.rows("SELECT value FROM tuner_epoch ORDER BY trial_id")
+        assert (stood.value, added.value) == (0.25, None)
+
+
 def test_reading_an_older_database_says_how_to_bring_it_up_to_date(storage_url: str) -> None:
     make_old(storage_url)
     before = shape(storage_url)

@@ -40,8 +40,9 @@ found = survey(source, place)
 builds = []
 
 def progress(done, of):
-    builds.append(done)
-    if done == pause_at:
+    if of:  # nothing is built while another one builds
+        builds.append(done)
+    if pause_at and done == pause_at:
         print("building", flush=True)
         sys.stdin.read()
 
@@ -185,6 +186,22 @@ def test_two_processes_at_once_build_once(photos: Path, place: Path) -> None:
     second.stdin.close(), first.stdout.close(), second.stdout.close()
     assert [words[0] for words in said] == ["built", "found"] and said[0][1] == said[1][1]
     assert len(entries(place)) == 1
+
+
+def test_who_waits_for_a_builder_says_that_it_lives_and_can_be_stopped(photos: Path, place: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, of: int) -> None:
+        raise Stopped
+
+    first = builder(photos, place, pause_at=6)
+    assert first.stdout.readline() == "building\n"
+    source = folder(photos)
+    with pytest.raises(Stopped):
+        cached(source, survey(source, place).fingerprint, 64, place, progress=stop)
+    first.communicate()
+    assert first.returncode == 0
 
 
 def test_a_full_disk_is_one_clear_error_and_leaves_no_half_entry(photos: Path, place: Path) -> None:

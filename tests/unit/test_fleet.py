@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -108,9 +108,9 @@ class Crew:
     study: Joined
     said: list[str] = field(default_factory=list)
 
-    def of(self, *seats: Shell, lease: float = 30.0) -> Fleet:
+    def of(self, *seats: Shell, lease: float = 30.0, hang: float = 600.0) -> Fleet:
         info = overview.find_study(self.study.engine, "s")
-        orders = Orders(str(self.study.engine.url), "s", "", "", 1.0, lease=lease)
+        orders = Orders(str(self.study.engine.url), "s", "", "", 1.0, lease=lease, hang=hang)
         for number, seat in enumerate(seats):
             seat.number = number
         return Fleet(orders, self.study.engine, info, seats, lambda: None, say=self.said.append)
@@ -198,6 +198,35 @@ def test_a_second_ctrl_c_ends_a_fleet_that_waits_for_its_database(crew: Crew) ->
     assert seat.process is None
 
 
+def test_the_first_ctrl_c_is_answered_once(crew: Crew) -> None:
+    crewed = crew.of(Shell([ENDLESS]))
+
+    def look() -> None:
+        if not crewed.interrupts:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    crewed.look = look
+    assert crewed.run() == 0
+    assert crew.said == ["saving; Ctrl-C again stops at once"]
+
+
+def test_an_error_of_the_fleet_itself_lets_its_workers_save(study: Joined, crew: Crew, tmp_path: Path) -> None:
+    ready, saved = tmp_path / "ready", tmp_path / "saved"
+    script = f"trap 'touch {saved}; exit 0' TERM; touch {ready}; while true; do sleep 0.05; done"
+    crewed = crew.of(Shell([script], study=study), Shell([STUBBORN]))
+
+    def look() -> None:
+        if ready.exists():
+            raise RuntimeError("not foreseen")
+
+    crewed.look = look
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="not foreseen"):
+        patch.setattr(fleet, "LEAVE_SECONDS", 1.0)
+        crewed.run()
+    assert saved.exists() and all(post.seat.poll() is None and not post.worker for post in crewed.posts)
+    assert states(study) == ["WAITING"] and deaths(study) == [0]
+
+
 # GPUs that fail
 
 
@@ -280,6 +309,33 @@ def test_a_worker_that_has_not_entered_yet_is_left_alone(crew: Crew, monkeypatch
     assert crew.said == []
 
 
+# Workers that hang before they entered their name
+
+
+def test_a_worker_that_never_begins_is_killed_and_replaced(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "BEGIN_SECONDS", 1.0)
+    seat = Shell([STUBBORN, "exit 2"])
+    assert crew.of(seat, hang=0.1).run() == 2
+    assert len(seat.names) == 2
+    assert crew.said == ["worker 0 did not begin within 1 s: killed; see worker-0.log"]
+
+
+def test_a_gpu_on_which_no_worker_begins_is_closed(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "BEGIN_SECONDS", 0.1)
+    seat = Shell([STUBBORN], "1")
+    crewed = crew.of(seat, hang=0.1)
+    assert crewed.run() == 2
+    assert len(seat.names) == 3 and "GPU 1 is broken or busy" in crewed.error
+
+
+def test_a_worker_that_has_entered_is_not_killed_for_what_it_does(
+    study: Joined, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "BEGIN_SECONDS", 0.1)
+    assert crew.of(Shell(["sleep 0.5; exit 2"], study=study), hang=0.1).run() == 2
+    assert not any("did not begin" in line for line in crew.said)
+
+
 # Places that a cluster has not found yet
 
 
@@ -303,6 +359,35 @@ def test_while_all_wait_for_a_place_the_fleet_waits_too(crew: Crew) -> None:
     crewed.look = look
     assert crewed.run() == 0
     assert rounds[:3] == [1, 1, 1]
+
+
+def test_the_time_without_a_place_is_no_sign_of_hanging(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "BEGIN_SECONDS", 0.2)
+    seat = Shell(["exit 0"], waiting=True)
+    crewed = crew.of(seat, hang=0.1)
+    rounds = iter(range(100))
+
+    def look() -> None:
+        if next(rounds) == 10:
+            seat.waiting, seat.process = False, subprocess.Popen(["true"])
+
+    crewed.look = look
+    assert crewed.run() == 0
+    assert crew.said == []
+
+
+def test_who_only_waits_for_a_place_leaves_when_others_have_done_it_all(study: Joined, crew: Crew) -> None:
+    seat = Shell([ENDLESS], waiting=True)
+    crewed = crew.of(seat)
+    rounds = iter(range(30))  # and then StopIteration
+
+    def look() -> None:
+        if next(rounds) == 3:
+            control.set_budget(study.engine, study.id, num_trials=0)
+
+    crewed.look = look
+    assert crewed.run() == 0
+    assert next(rounds) >= 4 and len(seat.names) == 1
 
 
 def test_a_place_is_given_back_when_nothing_is_left_to_do_there(crew: Crew) -> None:
@@ -339,6 +424,86 @@ def test_a_trial_put_back_when_the_hours_are_spent_is_left_where_it_is(study: Jo
     crewed.look = lambda: control.set_budget(study.engine, study.id, hours=0.0)
     assert crewed.run() == 0
     assert len(seat.names) == 1
+
+
+def raise_budget(study: Joined) -> None:
+    control.set_budget(study.engine, study.id, num_trials=3)
+
+
+def put_back_elsewhere(study: Joined) -> None:
+    claims.release(study.engine, "other", died=False)
+
+
+def pause(study: Joined) -> None:
+    control.pause(study.engine, study.id, True)
+
+
+def add_to_list(study: Joined) -> None:
+    study.study.enqueue_trial({})
+
+
+@pytest.mark.parametrize(
+    ("changes", "listed", "begun"),
+    [
+        ([], "", [1, 1]),
+        ([raise_budget], "", [1, 2]),
+        ([put_back_elsewhere], "", [1, 2]),
+        ([pause, raise_budget], "", [1, 1]),
+        ([], "table t", [1, 1]),
+        ([add_to_list], "table t", [1, 2]),
+    ],
+    ids=["nothing", "budget", "put back", "paused", "list", "longer list"],
+)
+def test_idle_seats_get_as_many_workers_again_as_there_is_work(
+    changes: list[Callable[[Joined], None]],
+    listed: str,
+    begun: list[int],
+    study: Joined,
+    crew: Crew,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fleet, "REST_SECONDS", 0.0)
+    begin(study, "other")
+    control.set_budget(study.engine, study.id, num_trials=9 if listed else 2)
+    idle = [Shell(["exit 0", ENDLESS]), Shell(["exit 0", ENDLESS])]
+    crewed = crew.of(Shell([ENDLESS], study=study), *idle)  # the first one works all the time
+    crewed.info = replace(crewed.info, listed=listed)
+    steps = dict(enumerate([*changes, *[lambda study: None] * 10][:10], start=10))
+    steps[20] = lambda study: control.change(study.engine, study.id, stops=1)
+    rounds = iter(range(100))
+    crewed.look = lambda: steps.get(next(rounds), lambda study: None)(study)
+    assert crewed.run() == 0
+    assert sorted(len(seat.names) for seat in idle) == begun
+
+
+def test_seats_whose_workers_find_nothing_rest_ever_longer(study: Joined, crew: Crew) -> None:
+    crewed = crew.of(Shell(["exit 0"]))
+    (post,) = crewed.posts
+    now, waited = time.monotonic(), []
+    crewed.free = 1
+    for in_vain in (0, 1, 2, 3, 99):
+        for seconds in range(1000):
+            post.done, post.in_vain, post.ended = True, in_vain, now - seconds
+            crewed.fill_again()
+            if not post.done:
+                break
+        waited.append(seconds)
+    assert waited == [4, 4, 8, 16, 128]
+
+
+def test_a_pause_is_told_once_and_so_is_its_end(study: Joined, crew: Crew) -> None:
+    crewed = crew.of(Shell([ENDLESS]))
+    steps = {
+        2: lambda: control.pause(study.engine, study.id, True),
+        6: lambda: control.pause(study.engine, study.id, False),
+        9: lambda: control.pause(study.engine, study.id, True),
+        12: lambda: control.stop_all(study.engine, study.id),
+    }
+    rounds = iter(range(100))
+    crewed.look = lambda: steps.get(next(rounds), lambda: 0)()  # type: ignore[return-value, assignment]
+    assert crewed.run() == 0
+    paused = "the study is paused; go on with: tuner resume"
+    assert crew.said == [paused, "the study goes on", paused, "stopped by tuner stop"]
 
 
 def test_a_study_that_is_stopped_stops_its_workers_with_a_line(study: Joined, crew: Crew) -> None:

@@ -94,10 +94,8 @@ BROKEN = (
     "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
     "CUDA error: all CUDA-capable devices are busy or unavailable",
     "CUDA error: no CUDA-capable device is detected",
-    "CUDA error: unspecified launch failure",
     "CUDA error: uncorrectable NVLink error detected during the execution",
     "CUDA error: initialization error",
-    "CUDA error: hardware stack error",
     "CUDA error: unknown error",
     "CUDA unknown error - this may be due to an incorrectly set up environment",
     "No CUDA GPUs are available",
@@ -108,6 +106,8 @@ POISONED = (
     "CUDA error: device-side assert triggered",
     "CUDA error: an illegal memory access was encountered",
     "CUDA error: misaligned address",
+    "CUDA error: unspecified launch failure",  # most often a program's own fault, says CUDA
+    "CUDA error: hardware stack error",
     "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`",
     "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from rich.console import Console
+from rich.console import Console, RenderableType
 from tiny import home_url
 
 from tuner import control, live, overview
@@ -89,6 +89,41 @@ def test_what_ended_before_is_not_told_again(study: Joined) -> None:
     with plain(study, lines) as show:
         show()
     assert lines == []
+
+
+def test_epochs_recorded_before_are_not_told_again_and_count_for_the_best(study: Joined) -> None:
+    trial = begin(study)
+    epoch(study, trial, 1, 0.5)
+    epoch(study, trial, 2, 0.7)
+    epoch(study, trial, 3, 0.6)
+    lines: list[str] = []
+    with plain(study, lines) as show:
+        show()
+        assert lines == []
+        epoch(study, trial, 4, 0.8)
+        show()
+    assert lines == ["trial 0 epoch 4/4: iou 0.8000 (best so far)"]
+
+
+def test_a_first_new_epoch_below_the_recorded_best_is_no_best(study: Joined) -> None:
+    trial = begin(study)
+    epoch(study, trial, 1, 0.7)
+    lines: list[str] = []
+    with plain(study, lines):
+        epoch(study, trial, 2, 0.6)
+    assert lines == ["trial 0 epoch 2/4: iou 0.6000"]
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_the_heading_says_that_a_study_is_paused(paused: bool, study: Joined) -> None:
+    control.pause(study.engine, study.id, paused)
+    shown: list[RenderableType] = []
+    with live.Live(study.engine, overview.find_study(study.engine, "s")) as show:
+        show.screen.update = shown.append  # type: ignore[method-assign, assignment]
+        show()
+    console = Console(file=io.StringIO(), width=120, record=True)
+    console.print(shown[0])
+    assert ("s: maximize iou on shapes   paused" in console.export_text()) == paused
 
 
 def test_the_screen_shows_study_workers_and_best(study: Joined) -> None:
