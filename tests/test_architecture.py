@@ -27,7 +27,8 @@ PICTURE = """
     losses optims metrics
     train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.weights train.loop
     report.curves report.overlays report.tables report.sheet
-    catalogue check rehearsal space sampling reading storage study setup listed notes takeover clerk desk objective worker
+    catalogue check rehearsal space sampling reading storage study setup listed notes takeover
+    clerk desk objective worker
     best bundle predict evaluate
     quarantine seats sharing ray_seats crew fleet live comparison launch longer dashboard
     cli.common cli.control cli.search cli.results cli.data cli.parts cli.table cli cli.__main__
