@@ -221,6 +221,7 @@ class Worker:
         test = self.test_scores(recipe, run) if asked else {}
         progress, goal = outcome.progress, self.joined.plan.goal
         rows = [overview.flat(report) for report in progress.history]
+        self.desk.tell(state="finishing")
         if rows:
             with writing(run.folder):
                 notes.pictures(trial, recipe, goal, rows, data, run, outcome, gallery_of(self.keeper))
@@ -262,6 +263,7 @@ class Worker:
     def fail(self, trial: optuna.Trial, held: Held, run: Run | None, reason: str) -> None:
         """End a trial as failed, with the reason on it."""
         log.warning("trial %d failed: %s", held.number, reason)
+        self.desk.tell(state="finishing")
         trial.set_user_attr("failure", reason)
         notes.describe_failure(trial, reason)
         self.desk.end(held, "FAIL", done=lambda: self.keeper.finish(run, weights=False) if run else None)
