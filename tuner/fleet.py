@@ -359,7 +359,7 @@ class Fleet:
         return False
 
     def count_free(self) -> float:
-        """How many trials a further worker might begin or take up, in all; counted only where some seat is idle."""
+        """How many trials further workers might begin or take up; counted only where some seat is idle."""
         if not any(post.done or post.seat.waiting for post in self.posts):
             return math.inf
         if claims.is_done(self.engine, self.info.id):
