@@ -125,9 +125,6 @@ class FolderStore:
                 aside.unlink(missing_ok=True)
 
     def names(self, prefix: str) -> list[str]:
-        """A folder that is not there any more, as when a disk is not mounted, is not an empty one."""
-        if not self.folder.is_dir():
-            raise FilesError(f"the artifact store {self.shown} is not there. Is its disk mounted?")
         found = (self.folder / prefix).rglob("*")
         return [str(p.relative_to(self.folder)) for p in found if not p.name.startswith(".") and p.is_file()]
 

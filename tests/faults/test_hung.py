@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import optuna
 import pytest
 from booked import noted, trained, write_booked
 from servers import Postgres
@@ -29,8 +28,8 @@ def test_what_hangs_three_times_is_named_and_set_aside_and_the_study_goes_on(
     assert trained(tmp_path, 0) == {1: 1}  # its epoch before was not trained again
     assert epochs_of(url, 0) == [1]
     assert "trial 0 failed: set aside: " in done.stderr
-    failed = optuna.load_study(study_name="tiny", storage=url).trials[0]
-    assert " workers died while they trained it, or hung" in failed.user_attrs["failure"]
+    (failure,) = rows(url, "SELECT value_json FROM trial_user_attributes WHERE key = 'failure'")
+    assert " workers died while they trained it, or hung" in failure.value_json
     assert claims(url)[0][2] >= 3
     assert rows(url, "SELECT * FROM tuner_worker") == []
     log = (home / "logs" / "tiny" / "worker-0.log").read_text()

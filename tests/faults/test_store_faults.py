@@ -361,8 +361,9 @@ def test_a_store_that_cannot_be_used_is_told_before_a_study_is_made(
 def test_a_run_whose_store_goes_down_and_comes_back_loses_nothing(
     tmp_path: Path, buckets: Buckets, bucket: str
 ) -> None:
-    write_space(tmp_path, epochs=30)
+    write_space(tmp_path, epochs=80)
     url = f"sqlite:///{tmp_path / 'shared.db'}"
+    log = tmp_path / "one/logs/tiny/worker-0.log"
     search = ["run", "--space", tmp_path / "tiny.py", "--trials", "1", "--home", "one", "--artifacts", bucket]
     with Proxy(buckets.target) as proxy:
         env = {**buckets.environment(proxy.port), "TUNER_STORAGE": url}
@@ -371,12 +372,12 @@ def test_a_run_whose_store_goes_down_and_comes_back_loses_nothing(
             proxy.refuse(), proxy.cut()
             further = len(epochs_of(url, 0)) + 5
             wait_for(lambda: len(epochs_of(url, 0)) >= further, fleet)
+            wait_for(lambda: "Training goes on" in log.read_text(), fleet)
             proxy.accept()
             done = finish(fleet)
     assert done.returncode == 0, done.stderr
-    assert states(url) == {0: "COMPLETE"} and epochs_of(url, 0) == list(range(1, 31))
-    log = (tmp_path / "one/logs/tiny/worker-0.log").read_text()
-    assert log.count("Training goes on") == 1 and "Traceback" not in log
+    assert states(url) == {0: "COMPLETE"} and epochs_of(url, 0) == list(range(1, 81))
+    assert log.read_text().count("Training goes on") == 1 and "Traceback" not in log.read_text()
     env = {**buckets.environment(), "TUNER_STORAGE": url}
     exported = run(tmp_path, "best", "--export", "best", "--home", "two", **env)
     assert exported.returncode == 0, exported.stderr

@@ -16,8 +16,10 @@ from trials import CPU, Trial, assert_same, stop_after
 
 from tuner import notes
 from tuner.data.cache import Cached
+from tuner.gallery import Gallery
 from tuner.goal import maximize
 from tuner.recipe import Recipe, use
+from tuner.runs import Home
 from tuner.tasks import TASKS
 from tuner.train import loop
 from tuner.train.checkpoint import load_weights
@@ -122,8 +124,8 @@ def test_a_trial_leaves_pictures_and_its_confusion(trial: Trial, tmp_path: Path)
         {"epoch": at, "value": each.value, "lr": each.lr, **each.metrics} for at, each in trial.reports.items()
     ]
     asked = optuna.create_study().ask()
-    (tmp_path / "artifacts").mkdir()
-    notes.pictures(asked, trial.recipe, trial.goal, rows, trial.data, trial.run, outcome, tmp_path / "artifacts")
+    gallery = Gallery(Home(tmp_path))
+    notes.pictures(asked, trial.recipe, trial.goal, rows, trial.data, trial.run, outcome, gallery)
     assert trial.run.predictions.stat().st_size > 1000 and trial.run.curves.exists()
     header, *lines = trial.run.confusion.read_text().splitlines()
     assert header.split(",")[1:] == list(trial.data.classes)
