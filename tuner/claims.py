@@ -173,22 +173,18 @@ def owned_by(worker: str, but: Sequence[int]) -> sa.Select[tuple[int]]:
 
 def take_again(db: Connection, claim_id: int) -> Taken:
     """A trial that is this worker's already; it counts as no further attempt."""
-    row = db.execute(claim_of(claim_id)).one()
-    return Taken(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, is_new=False)
-
-
-def claim_of(claim_id: int) -> sa.Select[Any]:
     both = sa.select(claim_table, trials.c.number).join(trials, trials.c.trial_id == claim_table.c.trial_id)
-    return both.where(claim_table.c.claim_id == claim_id)
+    row = db.execute(both.where(claim_table.c.claim_id == claim_id)).one()
+    return Taken(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, is_new=False)
 
 
 def take_up(db: Connection, claim_id: int, worker: str) -> Taken:
     """Own a trial that was put back."""
     mine = claim_table.c.claim_id == claim_id
     db.execute(sa.update(claim_table).where(mine).values(worker=worker, attempt=claim_table.c.attempt + 1))
-    row = db.execute(claim_of(claim_id)).one()
-    set_running(db, row.trial_id)
-    return Taken(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, is_new=False)
+    taken = take_again(db, claim_id)
+    set_running(db, taken.trial_id)
+    return taken
 
 
 def take_new(db: Connection, study_id: int, worker: str, now: sa.Row[Any]) -> Taken:

@@ -107,7 +107,10 @@ class Clerk:
                 tries += 1
                 self.closing.wait(database.pause(tries))
                 if self.closing.is_set():
-                    return  # what is not written stands in the checkpoint
+                    if now - away_since > database.IMPATIENT_SECONDS:
+                        return  # what is not written stands in the checkpoint
+                    time.sleep(database.pause(1))
+                    self.ring()
             self.guard(now)
             self.bell.wait(max(0.0, next_beat - time.monotonic()))
             self.bell.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
@@ -37,41 +37,6 @@ log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a user typed after `tuner run`: a space to search, or a table to train row by row."""
-
-    space: str | None
-    data: str | None
-    trials: int | None
-    hours: float | None
-    workers: int | None
-    storage: str | None
-    home: Home
-    study: str | None
-    seed: int
-    rehearse: bool
-    cache_gb: float
-    table: str | None = None
-    seeds: int | None = None
-    shrink: int = 1
-    shorten: int = 1
-    gpu_hours: float | None = None
-    gpus: str | None = None
-    per_gpu: str | None = None
-    ray: str | None = None
-    gpus_per_worker: float | None = None
-    artifacts: str | None = None
-    checkpoint_minutes: float | None = None
-    lease: float = LEASE_SECONDS
-    hang: float = HANG_SECONDS
-
-    @property
-    def means(self) -> Means:
-        shared = {f.name: getattr(self, f.name) for f in fields(Means) if f.name != "url"}
-        return Means(url=self.storage or self.home.database, **shared)
-
-
-@dataclass(frozen=True)
 class Means:
     """With what to work on a study."""
 
@@ -93,6 +58,23 @@ class Means:
     @property
     def wanted(self) -> Wanted:
         return Wanted(self.workers, self.gpus, self.per_gpu, self.ray, self.gpus_per_worker)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user typed after `tuner run`: a space to search, or a table to train row by row."""
+
+    space: str | None
+    data: str | None
+    trials: int | None
+    means: Means
+    study: str | None
+    seed: int
+    rehearse: bool
+    table: str | None = None
+    seeds: int | None = None
+    shrink: int = 1
+    shorten: int = 1
 
 
 @dataclass(frozen=True)
@@ -145,7 +127,7 @@ def work(joined: Joined, name: str, space: Space | None, means: Means) -> Finish
         artifacts = keep_artifacts(joined, find_store(means.artifacts).shown if means.artifacts else "")
         control.set_budget(joined.engine, joined.id, hours=means.hours, gpu_hours=means.gpu_hours)
         info = overview.find_study(joined.engine, name)
-    if artifacts:
+    if artifacts and not means.artifacts:  # what was given was tried before anything was created
         checked_store(artifacts)
     show = live.view(joined.engine, info)
     path = space.path.absolute() if space else None
@@ -275,7 +257,7 @@ def check_again(recipes: list[Recipe], space: Space, url: str, keeper: Keeper) -
 
 def set_budget(engine: Engine, study_id: int, request: Request) -> None:
     """As given; else as it stands; else the default. With hours alone, trials have no limit."""
-    by_time = request.hours or request.gpu_hours
+    by_time = request.means.hours or request.means.gpu_hours
     if request.trials is None and not by_time and not control.budget(engine, study_id).is_limited:
         control.set_budget(engine, study_id, num_trials=NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)
     control.set_budget(engine, study_id, num_trials=request.trials)

@@ -17,6 +17,7 @@ from tuner.listed import KEY, Item, enlist
 from tuner.overview import StudyInfo, Trial
 from tuner.recipe import Recipe
 from tuner.runs import attempt_of
+from tuner.store import checked as checked_store
 from tuner.study import Joined, Plan, join
 from tuner.takeover import GOES_ON_FROM
 
@@ -55,6 +56,8 @@ def prepare(asked: Longer) -> Extension:
     url = asked.means.url
     if database.is_absent(url):
         raise StudyError(f"no study yet in {database.shown(url)}; there is nothing to go on from.")
+    if asked.means.artifacts:
+        checked_store(asked.means.artifacts)
     engine = database.reach(url)
     try:
         with database.told(url):

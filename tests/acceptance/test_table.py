@@ -148,11 +148,11 @@ def test_what_cannot_be_meant_is_refused_in_one_line(folder: Path, args: list[st
 def test_names_say_what_is_not_as_in_the_table(folder: Path) -> None:
     from dataclasses import replace
 
-    from tuner.launch import Request, checked
+    from tuner.launch import Means, Request, checked
     from tuner.runs import Home
 
-    asked = Request(None, None, None, None, None, None, Home(folder / "runs"), None, 0, False, 1.0,
-                    table=str(folder / "studies" / "few.toml"))  # fmt: skip
+    means = Means("", Home(folder / "runs"), None, 1.0)
+    asked = Request(None, None, None, means, None, 0, False, table=str(folder / "studies" / "few.toml"))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         jobs = [checked(replace(asked, **change)) for change in (

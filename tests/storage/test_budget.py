@@ -9,7 +9,7 @@ from desks import opened_bench
 
 from tuner import claims, control
 from tuner.goal import Goal
-from tuner.launch import DEFAULT_TRIALS, Request, set_budget
+from tuner.launch import DEFAULT_TRIALS, Means, Request, set_budget
 from tuner.rehearsal import NUM_TRIALS
 from tuner.runs import Home
 from tuner.study import Plan, join
@@ -18,7 +18,8 @@ PLAN = Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {})
 
 
 def typed(trials: int | None = None, hours: float | None = None, rehearse: bool = False) -> Request:
-    return Request("unet_k", None, trials, hours, None, None, Home(Path("home")), None, 0, rehearse, 1.0)
+    means = Means("", Home(Path("home")), None, 1.0, hours=hours)
+    return Request("unet_k", None, trials, means, None, 0, rehearse)
 
 
 @pytest.mark.parametrize(

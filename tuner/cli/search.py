@@ -10,7 +10,7 @@ import click
 from tuner.cli.common import at, echo_json, engine_of, home_of, storage_options, worker_options
 
 if TYPE_CHECKING:
-    from tuner.launch import Finished
+    from tuner.launch import Finished, Means
     from tuner.overview import Overview
 
 
@@ -41,7 +41,21 @@ if TYPE_CHECKING:
 )
 @click.option("--rehearse", is_flag=True, help="Toy size on generated data, into a study of its own.")
 @worker_options
-def run(home: str, **options: Any) -> None:
+def run(
+    space: str | None,
+    table: str | None,
+    data: str | None,
+    seeds: int | None,
+    trials: int | None,
+    home: str,
+    storage: str | None,
+    study: str | None,
+    seed: int,
+    shrink: int,
+    shorten: int,
+    rehearse: bool,
+    **means: Any,
+) -> None:
     """Search a space, or train the rows of a published table: create the study or go on with it.
 
     Typing it again goes on where it stopped. Typing it in a second terminal, or on another host with the
@@ -57,7 +71,9 @@ def run(home: str, **options: Any) -> None:
     from tuner.launch import Request
     from tuner.launch import run as launch
 
-    tell(launch(Request(home=home_of(home), **options)), home, options["storage"])
+    given = means_of(home, storage, means)
+    asked = Request(space, data, trials, given, study, seed, rehearse, table, seeds, shrink, shorten)
+    tell(launch(asked), home, storage)
 
 
 @click.command()
@@ -86,18 +102,24 @@ def extend(
       tuner extend --study pet_lr --trial 12 --epochs 50
     """
     from tuner.errors import StudyError
-    from tuner.launch import Means
     from tuner.longer import Longer, prepare
     from tuner.longer import extend as go_on
 
     if top and numbers:
         raise StudyError("--top takes the best trials, --trial names them: give one of the two.")
-    place = home_of(home)
-    given = Means(url=storage or place.database, home=place, **means)
+    given = means_of(home, storage, means)
     extension = prepare(Longer(study, epochs, top or 1, numbers, given))
     for notice in extension.notices:
         click.echo(f"notice: {notice}", err=True)
     tell(go_on(extension, given), home, storage)
+
+
+def means_of(home: str, storage: str | None, means: dict[str, Any]) -> Means:
+    """With what to work, from `worker_options` and where."""
+    from tuner.launch import Means
+
+    place = home_of(home)
+    return Means(url=storage or place.database, home=place, **means)
 
 
 def tell(done: Finished, home: str, storage: str | None) -> None:
