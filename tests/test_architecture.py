@@ -26,7 +26,7 @@ PICTURE = """
     models.smp models.timm models.sport_vgg models.pixel_frequency
     losses optims metrics
     train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.weights train.loop
-    report.curves report.overlays report.tables report.sheet
+    report.charts report.drawn report.interactive report.curves report.overlays report.tables report.sheet
     catalogue check rehearsal space sampling reading storage study setup listed notes takeover
     clerk desk objective worker
     best bundle predict evaluate

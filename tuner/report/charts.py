@@ -1,0 +1,70 @@
+"""What a chart shows, whatever draws it: matplotlib into a file, plotly on a page, characters on a terminal.
+
+Plain data: it is built where the numbers are, and drawn where there is something to draw with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["line", "points", "bars"]
+PALETTE = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#dc2626", "#a16207", "#64748b")
+GREY = "#8a94a6"
+GREEN, RED = "#16a34a", "#dc2626"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One thing that is drawn: numbers (or names) against numbers. None in `y` is a gap."""
+
+    name: str  # of the legend; "" is not in it
+    x: Sequence[float | str]
+    y: Sequence[float | None]
+    kind: Kind = "line"
+    colour: str = ""  # "" takes the next of the palette
+    low: Sequence[float] = ()  # a band from low to high about the line,
+    high: Sequence[float] = ()  # or a whisker on each point or bar
+    dashed: bool = False
+    texts: Sequence[str] = ()  # one for each point, shown when it is pointed at
+    shades: Sequence[float] = ()  # a number for each point, told by its colour
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A field of numbers with a text in each cell; row 0 is drawn on top."""
+
+    x: Sequence[str]
+    y: Sequence[str]
+    values: Sequence[Sequence[float | None]]
+    texts: Sequence[Sequence[str]] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Series over one pair of axes, or a field of numbers."""
+
+    title: str
+    x: str = ""  # what the axes say
+    y: str = ""
+    series: Sequence[Series] = ()
+    heat: Heat | None = None
+    log_x: bool = False
+    log_y: bool = False
+    marks: Sequence[tuple[float, str]] = ()  # upright lines: where, and what they say
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+    shade: str = ""  # what `shades` are of
+    note: str = ""  # a line below: how to read it
+
+    @property
+    def coloured(self) -> list[tuple[Series, str]]:
+        """Every series with the colour it is drawn in."""
+        free = iter(PALETTE * (len(self.series) // len(PALETTE) + 1))
+        return [(one, one.colour or next(free)) for one in self.series]
+
+
+def no_numbers(title: str, why: str) -> Chart:
+    """In the place of a chart that there is nothing for."""
+    return Chart(title, note=why)

@@ -1,0 +1,119 @@
+"""Charts as plotly figures: for the dashboard and for pages that are looked at in a browser."""
+
+from __future__ import annotations
+
+from math import log10
+from typing import TYPE_CHECKING, Any
+
+from tuner.report.charts import GREEN, GREY, Chart, Heat, Series
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+CLEAR = "rgba(0,0,0,0)"  # the page behind it may be light or dark
+LINES = "rgba(138,148,166,0.25)"
+
+
+def figure(chart: Chart) -> Figure:
+    """The chart as plotly has it. Grey texts and no background, so that it reads on light and on dark."""
+    from plotly.graph_objects import Figure
+
+    made = Figure()
+    if chart.heat:
+        made.add_trace(heat_trace(chart.heat))
+        made.update_yaxes(autorange="reversed")
+    for series, colour in chart.coloured:
+        made.add_traces([*band(series, colour), trace(series, colour, chart.shade)])
+    for at, text in chart.marks:
+        made.add_vline(at, line={"color": GREEN, "dash": "dash", "width": 1}, annotation_text=text)
+    axis: dict[str, Any] = {"gridcolor": LINES, "zeroline": False, "automargin": True}
+    made.update_xaxes(
+        title=chart.x, type="log" if chart.log_x else None, range=shown(chart.x_range, chart.log_x), **axis
+    )
+    made.update_yaxes(
+        title=chart.y, type="log" if chart.log_y else None, range=shown(chart.y_range, chart.log_y), **axis
+    )
+    made.update_layout(
+        title={"text": chart.title, "font": {"size": 15}},
+        template="none",
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
+        font={"color": GREY, "size": 12, "family": "system-ui, sans-serif"},
+        margin={"l": 50, "r": 16, "t": 44, "b": 44},
+        legend={"orientation": "h", "y": -0.2},
+        height=360,
+    )
+    if not chart.series and not chart.heat:
+        made.add_annotation(text=chart.note, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+    return made
+
+
+def shown(between: tuple[float, float] | None, log: bool) -> list[float] | None:
+    """A range as plotly wants it: of exponents, on an axis of powers."""
+    return [log10(end) if log else end for end in between] if between else None
+
+
+def trace(series: Series, colour: str, shade: str) -> Any:
+    from plotly import graph_objects as go
+
+    common: dict[str, Any] = {
+        "x": list(series.x),
+        "y": list(series.y),
+        "name": series.name,
+        "showlegend": bool(series.name),
+        "hovertext": list(series.texts) or None,
+    }
+    if series.kind == "bars":
+        return go.Bar(**common, marker_color=colour, error_y=error(series))
+    if series.kind == "points":
+        marker: dict[str, Any] = {"size": 7, "color": colour}
+        if series.shades:
+            bar = {"title": shade, "thickness": 10}
+            marker |= {"color": list(series.shades), "colorscale": "Viridis", "colorbar": bar, "showscale": True}
+        return go.Scatter(**common, mode="markers", marker=marker, error_y=error(series))
+    mode = "lines+markers" if len(series.x) <= 40 else "lines"
+    line = {"color": colour, "width": 2, "dash": "dash" if series.dashed else "solid"}
+    return go.Scatter(**common, mode=mode, line=line, marker={"size": 4})
+
+
+def band(series: Series, colour: str) -> list[Any]:
+    """A line's band, as a closed shape behind it."""
+    from plotly import graph_objects as go
+
+    if series.kind != "line" or not series.low:
+        return []
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    around = [*series.high, *reversed(series.low)]
+    return [
+        go.Scatter(
+            x=[*series.x, *reversed(series.x)],
+            y=around,
+            fill="toself",
+            fillcolor=f"rgba({red},{green},{blue},0.18)",
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    ]
+
+
+def error(series: Series) -> dict[str, Any] | None:
+    if not series.low:
+        return None
+    up = [high - (y or 0.0) for y, high in zip(series.y, series.high, strict=True)]
+    down = [(y or 0.0) - low for y, low in zip(series.y, series.low, strict=True)]
+    return {"type": "data", "array": up, "arrayminus": down, "symmetric": False}
+
+
+def heat_trace(heat: Heat) -> Any:
+    from plotly import graph_objects as go
+
+    return go.Heatmap(
+        x=list(heat.x),
+        y=list(heat.y),
+        z=[list(row) for row in heat.values],
+        text=[list(row) for row in heat.texts] or None,
+        texttemplate="%{text}" if heat.texts else None,
+        colorscale="Blues",
+        showscale=not heat.texts,
+    )
