@@ -14,6 +14,7 @@ from proxy import Proxy
 from tiny import children, claims, epochs_of, finish, run, running, states, wait_for
 
 NOTICE_SECONDS = 10
+EPOCHS = 8  # more than are trained while a busy machine takes its time to stop a database
 
 
 def search(folder: Path) -> list[str | Path]:
@@ -40,7 +41,7 @@ def take_away(fleet: subprocess.Popen[str]) -> None:
 def test_all_but_the_step_at_hand_is_saved(is_away: bool, tmp_path: Path, fragile: Fragile) -> None:
     """Also where the database is away: what was trained stands in the checkpoint."""
     url = fragile.fresh()
-    write_booked(tmp_path, 2, "pace=1.0")  # an epoch of more than three seconds
+    write_booked(tmp_path, EPOCHS, "pace=1.0")  # an epoch of more than three seconds
     with (
         Proxy(fragile.folder) as proxy,
         running(tmp_path, *search(tmp_path), TUNER_STORAGE=proxy.through(url)) as fleet,
@@ -56,8 +57,8 @@ def test_all_but_the_step_at_hand_is_saved(is_away: bool, tmp_path: Path, fragil
     done = run(tmp_path, *search(tmp_path), TUNER_STORAGE=url)
     assert done.returncode == 0, done.stderr
     assert states(url) == {0: "COMPLETE"}
-    assert epochs_of(url, 0) == [1, 2]
-    assert trained(tmp_path) == once(2)
+    assert epochs_of(url, 0) == list(range(1, EPOCHS + 1))
+    assert trained(tmp_path) == once(EPOCHS)
     later = noted(tmp_path, "step")[len(before) :]
     assert later[0][1] >= before[-1][1]  # it goes on with the step after the last one, or with that one
     assert [deaths for *_, deaths in claims(url)] == [0]
