@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -161,7 +162,7 @@ def cost(sight: Sight, width: int) -> Text:
 def failures(sight: Sight, width: int, most: int) -> list[Text]:
     """The last few that failed, each with the last line of its reason."""
     shown = sight.tally.failures[-most:] if most else ()
-    return [fit([(0, f"  trial {failure.number}: {failure.reason}", "dim")], width) for failure in shown]
+    return [fit([(0, f"trial {failure.number}: {failure.reason}", "dim")], width) for failure in shown]
 
 
 # The workers
@@ -223,7 +224,7 @@ def titles(sight: Sight, columns: Columns) -> list[tuple[str, int, Any]]:
         ("epoch", EPOCH, "right"),
         ("now", VALUE, "right"),
         ("best", columns.best, "right"),
-        ("against", columns.against, "right"),
+        (f"vs #{sight.now.best.number}" if sight.now.best else "", columns.against, "right"),
     ]
     return [column for column in every if column[1]]
 
@@ -283,8 +284,8 @@ def painted(sight: Sight, curve: Curve, frame: Frame, width: int, height: int, a
 
 def as_text(line: list[Cell], styles: dict[str, str]) -> Text:
     text = Text(no_wrap=True, overflow="crop")
-    for character, kind in line:
-        text.append(character, styles[kind])
+    for kind, cells in groupby(line, key=lambda cell: cell[1]):
+        text.append("".join(character for character, _ in cells), styles[kind])
     return text
 
 
