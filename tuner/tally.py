@@ -18,10 +18,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner import control, overview
-from tuner.control import Budget, Spent
+from tuner.control import Account, Budget, Spent
 from tuner.failures import Failure, read_failures, unknown
 from tuner.overview import FINISHED, GOES_ON_FROM, Overview, StudyInfo, Worker
-from tuner.tables import claim_table, epoch_table, studies, trial_attrs, trials, worker_table
+from tuner.tables import claim_table, epoch_table, studies, trial_attrs, trials
 
 RECENT = 20  # trials that ended last, of which the pace is taken
 MOST_IDS = 500  # named one by one in a statement; beyond, the whole study is read
@@ -122,18 +122,16 @@ class Ledger:
             if len(self.ended) != now.finished:
                 self.learn(db)
             begun = read_begun(db, self.info)
-            holders = gpu_holders(db, self.info)
-        budget, spent = control.budget(self.engine, self.info.id), control.spent(self.engine, self.info.id)
-        paused = control.standing(self.engine, self.info.id).paused
+            account = control.account(db, self.info.id)
         ended = sorted(self.ended.values(), key=lambda trial: (trial.at, trial.number))
-        left = by_budget(budget, spent, holders or len(now.workers), by_trials(now, ended, begun))
+        left = by_budget(account, len(now.workers), by_trials(now, ended, begun))
         return Tally(
             cost=cost_of(ended, begun),
             failures=tuple(trial.failure for trial in ended if trial.failure),
-            left=standing_still(now, paused) or left,
-            budget=budget,
-            spent=spent,
-            paused=paused,
+            left=standing_still(now, account.paused) or left,
+            budget=account.budget,
+            spent=account.spent,
+            paused=account.paused,
             device=device_of(now),
         )
 
@@ -192,11 +190,13 @@ def read_sums(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -> 
         .group_by(epoch_table.c.trial_id)
     )
     copied = read_copied(db, info, mine)
-    found = {}
-    for row in db.execute(query):
-        epochs, seconds = copied.get(row.trial_id, NOTHING)
-        found[row.trial_id] = max(0, int(row.epochs) - epochs), max(0.0, float(row.seconds) - seconds)
-    return found
+    return {row.trial_id: own(row, copied) for row in db.execute(query)}
+
+
+def own(row: sa.Row[Any], copied: dict[int, tuple[int, float]]) -> tuple[int, float]:
+    """Epochs and their seconds, without those of the trial that it goes on from."""
+    epochs, seconds = copied.get(row.trial_id, NOTHING)
+    return max(0, int(row.epochs) - epochs), max(0.0, float(row.seconds) - seconds)
 
 
 def among(info: StudyInfo, ids: set[int]) -> sa.ColumnElement[bool]:
@@ -256,15 +256,14 @@ def recorded(db: Connection, origin: dict[str, Any]) -> tuple[int, float]:
 
 def read_begun(db: Connection, info: StudyInfo) -> list[Begun]:
     mine = (trials.c.study_id == info.id) & trials.c.state.in_(("RUNNING", "WAITING"))
-    rows = db.execute(sa.select(trials.c.trial_id, trials.c.number).where(mine)).all()
-    sums = read_sums(db, info, mine)
-    return [Begun(row.number, *sums.get(row.trial_id, NOTHING)) for row in rows]
-
-
-def gpu_holders(db: Connection, info: StudyInfo) -> int:
-    """How many workers spend GPU-hours now; those that share a GPU are one."""
-    query = sa.select(sa.func.count()).where(worker_table.c.study_id == info.id, worker_table.c.granted > 0)
-    return db.scalar(query) or 0
+    query = (
+        sa.select(trials.c.trial_id, trials.c.number, *SUMS)
+        .select_from(trials.join(epoch_table, epoch_table.c.trial_id == trials.c.trial_id, isouter=True))
+        .where(mine)
+        .group_by(trials.c.trial_id, trials.c.number)
+    )
+    copied = read_copied(db, info, mine)
+    return [Begun(row.number, *own(row, copied)) for row in db.execute(query)]
 
 
 # Time
@@ -316,8 +315,9 @@ def rest_of(trial: Begun, each: float, worker: Worker | None) -> float:
     return trial.seconds / trial.epochs * max(0, worker.steps - worker.step)
 
 
-def by_budget(budget: Budget, spent: Spent, gpus: int, trials_left: Left) -> Left:
+def by_budget(account: Account, workers: int, trials_left: Left) -> Left:
     """What comes first: the end of the trials, of the hours, or of the GPU-hours."""
+    budget, spent, gpus = account.budget, account.spent, account.holders or workers
     ends = [trials_left]
     if budget.hours is not None:
         ends.append(Left(max(0.0, 3600 * (budget.hours - spent.hours)), "hours"))

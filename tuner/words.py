@@ -45,10 +45,12 @@ def show_hours(hours: float) -> str:
 
 
 def show_spent(tally: Tally) -> str:
-    """'1.3 GPU-hours', of the budget where there is one."""
+    """'1.3 GPU-hours', '0.4 worker-minutes'; of the budget where there is one."""
     limit, spent = tally.budget.gpu_hours, tally.spent
     if limit is not None and spent.gpu_hours:
         return f"{show_hours(spent.gpu_hours)} of {limit:g} GPU-hours"
+    if tally.cost.hours < 0.1:
+        return f"{60 * tally.cost.hours:.1f} {tally.unit.replace('hours', 'minutes')}"
     return f"{show_hours(tally.cost.hours)} {tally.unit}"
 
 

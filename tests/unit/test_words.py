@@ -71,6 +71,7 @@ def test_hours(hours: float, said: str) -> None:
 def test_what_was_spent_is_said_of_the_budget_where_there_is_one() -> None:
     cost = Cost(epochs=10, seconds=7200)
     assert words.show_spent(tally(cost)) == "2.0 worker-hours"
+    assert words.show_spent(tally(Cost(seconds=90))) == "1.5 worker-minutes"
     assert words.show_spent(tally(cost, device="NVIDIA H100")) == "2.0 GPU-hours"
     limited = tally(cost, Budget(gpu_hours=8.0), spent=Spent(0, 0.0, 2.5), device="NVIDIA H100")
     assert words.show_spent(limited) == "2.5 of 8 GPU-hours"
