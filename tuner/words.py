@@ -32,6 +32,8 @@ def show_left(left: Left) -> str:
     """'12 min', '2.0 h (of the GPU-hours)', or why that cannot be said."""
     if left.by == "no limit":
         return "until stopped"
+    if left.by == "nobody works":
+        return "unknown"
     if left.seconds is None or left.by == "done":
         return left.by
     if left.by == "trials":

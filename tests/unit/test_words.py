@@ -55,7 +55,7 @@ def test_parameters() -> None:
         (Left(None, "no limit"), "until stopped"),
         (Left(None, "paused"), "paused"),
         (Left(None, "unknown"), "unknown"),
-        (Left(None, "nobody works"), "nobody works"),
+        (Left(None, "nobody works"), "unknown"),
         (Left(0.0, "done"), "done"),
     ],
 )
