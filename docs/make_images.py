@@ -1,6 +1,7 @@
-"""Make the pictures of the README from a real rehearsal: python docs/make_images.py
+"""Make the pictures of the README from a real search: python docs/make_images.py
 
-Needs tmux and Chromium. The rehearsal is run in a temporary folder, on a real terminal of 112 columns.
+Needs tmux and Chromium. A small search on generated shapes is run in a temporary folder, on a real terminal
+of 112 columns.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 from rich.text import Text
 
+from tuner.sparks import MARK
+
 IMAGES = Path(__file__).parent / "images"
 TUNER = f"{sys.executable} -m tuner.cli"
-COLUMNS, ROWS = 112, 14
+COLUMNS, ROWS = 112, 18
+SEARCH = "run --space unet_k --data shapes --shrink 8 --shorten 3 --trials 16 --workers 2"
 CHROMIUM = shutil.which("chromium") or "chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
@@ -29,16 +33,16 @@ def tmux(*args: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def watch_a_rehearsal(folder: Path) -> str:
-    """Run it in tmux; the screen, with its colours, at a moment when both workers train and some trials ended."""
-    run = f"cd {folder} && {TUNER} run --space unet_k --rehearse --workers 2"
-    tmux("new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), run)
-    best = ""
+def watch_a_search(folder: Path) -> str:
+    """Run it in tmux; the screen, with its colours, on which most trials run beside the best, the longest."""
+    tmux("new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), f"cd {folder} && {TUNER} {SEARCH}")
+    best, most = "", 0
     try:
         while True:
             screen = tmux("capture-pane", "-ep")
-            if screen.count("loss=") >= 3 and "of 8 trials" in screen:
-                best = screen
+            score = 1000 * screen.count(MARK) + sum("\u2800" < character <= "\u28ff" for character in screen)
+            if score >= most and "pruning saved" in screen:
+                best, most = screen, score
             time.sleep(0.5)
     except subprocess.CalledProcessError:  # the run has ended, and tmux with it
         return best
@@ -46,7 +50,7 @@ def watch_a_rehearsal(folder: Path) -> str:
 
 def as_svg(screen: str) -> str:
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
-    console.print(Text("$ tuner run --space unet_k --rehearse --workers 2", style="bold"))
+    console.print(Text(f"$ tuner {SEARCH}", style="bold"))
     console.print(Text.from_ansi(screen.rstrip()))
     return console.export_svg(title="tuner")
 
@@ -86,7 +90,7 @@ def shoot_dashboard(page: Page, folder: Path) -> None:
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
-        screen = watch_a_rehearsal(Path(place))
+        screen = watch_a_search(Path(place))
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 860})
         shoot(page, as_svg(screen))

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "tuner"
 # From the ground up: a module may import only what stands above it here. The same picture is in docs/design.md.
 PICTURE = """
     errors goal recipe parts tasks orders console gpus runs store parcels sender keeper gallery published download
-    database tables claims pages watch control hours overview starts
+    database tables claims pages watch control hours overview failures tally words starts
     data.source data.images data.folder data.shapes data.scenes data.badges data.places
     data.oxford_pet data.cityscapes data.datasets data.get data.survey data.cache data.shelf
     data.noise data.augment data.hands data.batches
@@ -30,8 +30,8 @@ PICTURE = """
     catalogue check rehearsal space sampling reading storage study setup listed notes takeover
     clerk desk objective worker
     best bundle predict evaluate
-    quarantine seats sharing ray_seats crew fleet live comparison launch longer dashboard
-    cli.common cli.control cli.search cli.results cli.data cli.parts cli.table cli cli.__main__
+    quarantine seats sharing ray_seats crew fleet sparks screen live comparison launch longer dashboard
+    cli.common cli.control cli.search cli.status cli.results cli.data cli.parts cli.table cli cli.__main__
 """
 ORDER = PICTURE.split()
 PACKAGES = {"", "data", "train", "report"}  # their __init__ holds a docstring or lazy names only

@@ -12,10 +12,10 @@ from sqlalchemy.engine import Engine
 
 from tuner import overview
 from tuner.errors import StudyError, near
-from tuner.live import show_seconds
 from tuner.overview import StudyInfo, Trial
 from tuner.published import Row, Table, ranked
 from tuner.tables import epoch_table, trials
+from tuner.words import show_seconds
 
 STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in the order in which they are told
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tuner.data.survey import Progress
 
 
@@ -48,3 +52,23 @@ def progress_bar(title: str) -> Iterator[Progress]:
     with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(escape(title), total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def terminal(stream: TextIO) -> Console:
+    """A console on a terminal, which draws in ASCII where the terminal shows no more, and never fails to write."""
+    from rich.console import Console
+
+    if speaks_unicode(stream):
+        return Console(file=stream)
+    plain = io.FileIO(stream.fileno(), "w", closefd=False)
+    return Console(file=io.TextIOWrapper(plain, "ascii", errors="replace", write_through=True))
+
+
+def speaks_unicode(stream: TextIO) -> bool:
+    """By its encoding, and by the locale: for the C locale Python writes UTF-8, whatever the terminal shows."""
+    if not (stream.encoding or "").lower().startswith("utf"):
+        return False
+    spoken = os.environ.get("LC_CTYPE", "")
+    if spoken in ("", "C.UTF-8"):  # the latter is set by Python itself, in the C locale
+        spoken = os.environ.get("LANG", "")
+    return (os.environ.get("LC_ALL") or spoken) not in ("C", "POSIX")

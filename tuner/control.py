@@ -44,6 +44,16 @@ class Spent:
     gpu_hours: float
 
 
+@dataclass(frozen=True)
+class Account:
+    """A study and its budget. `holders`: workers that hold GPU-hours; of those that share a GPU, one."""
+
+    budget: Budget
+    spent: Spent
+    paused: bool
+    holders: int
+
+
 def standing(engine: Engine, study_id: int) -> Standing:
     with engine.connect() as db:
         return read_standing(db, study_id)
@@ -114,11 +124,26 @@ def set_budget(engine: Engine, study_id: int, **limits: float | int | None) -> N
 
 def spent(engine: Engine, study_id: int) -> Spent:
     """What was taken so far. Of the GPU-hours, what workers hold and have not used yet is not counted."""
-    mine = study_table.c.study_id == study_id
-    claimed = sa.select(sa.func.count()).where(claim_table.c.study_id == study_id).scalar_subquery()
-    held = sa.select(sa.func.coalesce(sa.func.sum(worker_table.c.granted - worker_table.c.used), 0.0))
-    held = held.where(worker_table.c.study_id == study_id)
     with engine.connect() as db:
-        query = sa.select(claimed, study_table.c.clock_seconds, study_table.c.gpu_seconds - held.scalar_subquery())
-        row = db.execute(query.where(mine)).first()
-    return Spent(row[0], row[1] / 3600, row[2] / 3600) if row else Spent(0, 0.0, 0.0)
+        return account(db, study_id).spent
+
+
+def account(db: Connection, study_id: int) -> Account:
+    """All that limits a study and how far it is, in one query."""
+    work = worker_table.c.study_id == study_id
+    claimed = sa.select(sa.func.count()).where(claim_table.c.study_id == study_id).scalar_subquery()
+    held = sa.select(sa.func.coalesce(sa.func.sum(worker_table.c.granted - worker_table.c.used), 0.0)).where(work)
+    holders = sa.select(sa.func.count()).where(work, worker_table.c.granted > 0).scalar_subquery()
+    query = sa.select(
+        study_table,
+        claimed.label("claimed"),
+        (study_table.c.gpu_seconds - held.scalar_subquery()).label("used"),
+        holders.label("holders"),
+    )
+    row = db.execute(query.where(study_table.c.study_id == study_id)).first()
+    if row is None:
+        return Account(Budget(), Spent(0, 0.0, 0.0), False, 0)
+    budget = Budget(row.num_trials, row.hours, row.gpu_hours)
+    return Account(
+        budget, Spent(row.claimed, row.clock_seconds / 3600, row.used / 3600), bool(row.paused), row.holders
+    )

@@ -1,49 +1,49 @@
-"""What `tuner run` shows: a live view on a terminal, plain lines elsewhere."""
+"""What `tuner run` and `tuner status --watch` show: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner import control, overview
+from tuner import database, overview
+from tuner.errors import StorageError, StudyError
 from tuner.overview import Overview, StudyInfo, Worker
+from tuner.sparks import Curve
+from tuner.tally import Ledger, Tally
+from tuner.words import describe_end
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from types import TracebackType
+
+    from rich.console import Console
+
+    from tuner.screen import Sight
 
 TELL_SECONDS = 20.0  # a trial says where it is at least this often on plain output
+MOST_CURVES = 40  # of running trials that are read for the screen
+PASSING = ("beats", "peak_memory")  # of a worker: changes that nobody waits for
 
 
-def show_value(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+class View(Protocol):
+    """Call it to look and show; `away` says since when the database is, or that it is back with ''."""
 
+    def __enter__(self) -> Any: ...
 
-def show_params(params: dict[str, Any] | None) -> str:
-    """'lr=0.00031 k=64 loss=bce'."""
-    items = (params or {}).items()
-    return " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in items)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
+    def __call__(self) -> None: ...
 
-def show_seconds(seconds: float) -> str:
-    """'45 s', '12 min', '3.4 h'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def time_left(now: Overview, spent: float, before: int) -> str:
-    """From the pace of this run: what remains of the budget, at the trials an hour so far."""
-    done = now.finished - before
-    if now.num_trials is None or not done:
-        return "unknown" if now.num_trials else "until stopped"
-    return show_seconds((now.num_trials - now.finished) * spent / done)
+    def away(self, notice: str) -> None: ...
 
 
 @dataclass
@@ -84,6 +84,9 @@ class Plain:
         if now.finished != self.number:
             self.tell_ended(now)
 
+    def away(self, notice: str) -> None:
+        self.out(notice or "the database is back")
+
     def tell_state(self, worker: Worker) -> None:
         """Long work before the training: reading and caching data."""
         busy = worker.state if worker.state.startswith(("reading", "caching")) else ""
@@ -119,90 +122,178 @@ class Plain:
         self.number = len(self.ended)
 
 
-def describe_end(trial: overview.Trial, info: StudyInfo) -> str:
-    """How a trial ended, in words."""
-    params = show_params(trial.params)
-    result = trial.notes.get("result", {})
-    best = f"{info.goal.metric} {show_value(result.get('best_value'))} at epoch {result.get('best_epoch')}"
-    if trial.state == "FAIL":
-        reason = str(trial.notes.get("failure", "unknown reason")).strip().splitlines()
-        return f"failed: {reason[-1] if reason else 'unknown reason'}; {params}"
-    if trial.state == "PRUNED":
-        return f"pruned after epoch {result.get('epochs')}, best {best}; {params}"
-    return f"finished: {best}; {params}"
-
-
 @dataclass
 class Live:
-    """The view on a terminal, redrawn in place."""
+    """The view on a terminal, redrawn in place; as a page of its own, it leaves its last picture behind."""
 
     engine: Engine
     info: StudyInfo
-    before: int = 0
+    console: Console | None = None
+    page: bool = False
+    mark: str = ""
+    best: Curve = ()
+    best_of: int | None = None  # the trial whose curve that is
+    seen: Sight | None = None
+    notice: str = ""
 
     def __enter__(self) -> Live:
-        from rich.console import Console
         from rich.live import Live as Screen
 
-        self.before = overview.overview(self.engine, self.info).finished
-        self.began = time.monotonic()
-        self.screen = Screen(console=Console(stderr=True), refresh_per_second=4)
+        from tuner.console import terminal
+
+        self.ledger = Ledger(self.engine, self.info)
+        self.console = self.console or terminal(sys.stderr)
+        self.size = self.console.size
+        self.screen = Screen(console=self.console, refresh_per_second=4, screen=self.page)
         self.screen.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.screen.stop()
+        if self.page and self.seen and self.console:
+            self.console.print(self.picture())
+
+    def __call__(self) -> None:
+        try:
+            self.seen = self.look()
+        except SQLAlchemyError:
+            self.away(self.notice or since())
+            raise
+        self.notice = ""
+        self.draw()
+
+    def away(self, notice: str) -> None:
+        """Keep the last picture, and say so."""
+        self.notice = notice
+        self.draw()
+
+    def draw(self) -> None:
+        assert self.console
+        if self.console.size != self.size and not self.page:  # what was wrapped anew could not be drawn over
+            self.size = self.console.size
+            self.console.clear()
+        self.screen.update(self.picture() if self.seen else self.notice)
+
+    def picture(self) -> Any:
+        from dataclasses import replace
+
+        from tuner.screen import Picture
+
+        assert self.seen
+        return Picture(replace(self.seen, notice=self.notice), spare=not self.page, mark=self.mark)
+
+    def look(self) -> Sight:
+        """The study as it is now. The curve of the best trial is read once."""
+        from tuner.screen import Sight
+
+        now = overview.overview(self.engine, self.info)
+        running = [worker.number for worker in now.workers if worker.number is not None][:MOST_CURVES]
+        number = now.best.number if now.best else None
+        wanted = [*running, number] if number is not None and number != self.best_of else running
+        with self.engine.connect() as db:
+            curves = overview.curves_of(db, self.info.id, wanted) if wanted else {}
+        if number != self.best_of:
+            self.best, self.best_of = () if number is None else curves.pop(number, ()), number
+        return Sight(now, self.ledger.read(now), dict(curves), self.best)
+
+
+@dataclass
+class Lines:
+    """A line of JSON whenever something has changed."""
+
+    engine: Engine
+    info: StudyInfo
+    out: Callable[[str], None]
+    told: str = ""
+
+    def __enter__(self) -> Lines:
+        self.ledger = Ledger(self.engine, self.info)
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
     def __call__(self) -> None:
         now = overview.overview(self.engine, self.info)
-        paused = control.standing(self.engine, self.info.id).paused
-        left = time_left(now, time.monotonic() - self.began, self.before)
-        self.screen.update(draw(now, left, paused))
+        found = as_json(now, self.ledger.read(now))
+        lasting = {name: value for name, value in found.items() if name not in ("time_left", "spent")}
+        workers = [{k: v for k, v in worker.items() if k not in PASSING} for worker in found["workers"]]
+        if (told := json.dumps(lasting | {"workers": workers})) != self.told:
+            self.told = told
+            self.out(json.dumps(found))
+
+    def away(self, notice: str) -> None:
+        """A line of its own, so that whoever reads knows why none comes."""
+        self.out(json.dumps({"study": self.info.name, "notice": notice or "the database is back"}))
 
 
-def draw(now: Overview, left: str, paused: bool = False) -> RenderableType:
-    """The study above, a row for each worker below."""
-    from rich.console import Group
-    from rich.panel import Panel
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
+def as_json(now: Overview, tally: Tally) -> dict[str, Any]:
+    """A study for a pipe."""
+    best = now.best and {"trial": now.best.number, "value": now.best.value, "params": now.best.params}
+    cost = tally.cost
+    return {
+        "study": now.study.name,
+        "space": now.study.space,
+        "data": now.study.data,
+        "goal": vars(now.study.goal),
+        "rehearsal": now.study.rehearsal,
+        "trials": now.num_trials,
+        "ended": now.finished,
+        "states": now.states,
+        "paused": tally.paused,
+        "best": best,
+        "cost": {
+            "epochs": cost.epochs,
+            "hours": cost.hours,
+            "unit": tally.unit,
+            "epochs_saved": cost.saved,
+            "epochs_planned_of_pruned": cost.planned,
+        },
+        "failures": {"kinds": tally.kinds, "last": [vars(failure) for failure in tally.failures[-3:]]},
+        "time_left": {"seconds": tally.left.seconds, "by": tally.left.by},
+        "budget": vars(tally.budget),
+        "spent": vars(tally.spent),
+        "workers": [vars(worker) for worker in now.workers],
+    }
 
-    states = now.states
-    line = Text.assemble(
-        (f"{now.finished}", "bold"), f" of {now.num_trials or '∞'} trials",
-        "   ", (f"{states.get('COMPLETE', 0)} finished", "green"),
-        "   ", (f"{states.get('PRUNED', 0)} pruned", "yellow"),
-        "   ", (f"{states.get('FAIL', 0)} failed", "red"),
-        f"   {now.put_back} waiting" if now.put_back else "", f"   time left: {left}",
-    )  # fmt: skip
-    best = Text("best so far: -", style="dim")
-    if now.best:
-        best = Text.assemble(
-            "best so far: ", (f"{now.study.goal.metric} {show_value(now.best.value)}", "bold green"),
-            f"   trial {now.best.number}   {show_params(now.best.params)}",
-        )  # fmt: skip
-    table = Table(box=None, expand=True, header_style="dim", padding=(0, 1))
-    for title, width in (("worker", 16), ("trial", 5), ("parameters", None), ("", 18), ("epoch", 9)):
-        table.add_column(title, width=width, no_wrap=title != "parameters", overflow="ellipsis")
-    table.add_column(now.study.goal.metric, justify="right", width=7)
-    for worker in now.workers:
-        training = worker.state == "training"
-        table.add_row(
-            f"{worker.host.split('.')[0][:9]}:{worker.pid}",
-            "" if worker.number is None else str(worker.number),
-            show_params(worker.params) if worker.params else worker.state,
-            ProgressBar(total=worker.steps or 1, completed=worker.step, width=18),
-            f"{worker.step}/{worker.steps}" if training else worker.state[:9],
-            show_value(worker.value),
-        )
-    mark = f" ({now.study.size})" if now.study.size else ""
-    heading = Text.assemble((now.study.name, "bold"), f"{mark}: {now.study.goal} on {now.study.data}")
-    if paused:
-        heading.append("   paused", "bold yellow")
-    return Panel(Group(line, best, "", table), title=heading, title_align="left", border_style="blue")
+
+def since() -> str:
+    return f"database away since {time.strftime('%H:%M:%S')}"
 
 
 def view(engine: Engine, info: StudyInfo) -> Live | Plain:
     """The live view where a person watches, plain lines in a log or a pipe."""
     return Live(engine, info) if sys.stderr.isatty() else Plain(engine, info)
+
+
+def watch(show: View, engine: Engine, info: StudyInfo, url: str, every: float) -> None:
+    """Look again and again until interrupted. A database that is away is waited for, however long.
+
+    StudyError when the study was deleted.
+    """
+    away = False
+    with show:
+        while True:
+            try:
+                refuse_absent(engine, info, url)
+                if away:
+                    show.away("")
+                    away = False
+                show()
+            except (SQLAlchemyError, StorageError) as error:
+                if not database.passes(error):
+                    raise
+                if not away:
+                    show.away(since())
+                away = True
+                engine.dispose()  # what is open may lead to a file or server that is no more
+            time.sleep(every)
+
+
+def refuse_absent(engine: Engine, info: StudyInfo, url: str) -> None:
+    """StorageError where the database is not there now, StudyError where it is and the study is not."""
+    if database.is_absent(url):  # to open it would make it
+        error = StorageError(f"{database.shown(url)} is not there")
+        error.passes = True
+        raise error
+    if not overview.is_there(engine, info):
+        raise StudyError(f"study '{info.name}' was deleted; there is nothing more to watch.")

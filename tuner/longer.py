@@ -14,12 +14,11 @@ from tuner.errors import StudyError, first_lines, some
 from tuner.keeper import Keeper, open_keeper
 from tuner.launch import Finished, Means, work
 from tuner.listed import KEY, Item, enlist
-from tuner.overview import StudyInfo, Trial
+from tuner.overview import GOES_ON_FROM, StudyInfo, Trial
 from tuner.recipe import Recipe
 from tuner.runs import attempt_of
 from tuner.store import checked as checked_store
 from tuner.study import Joined, Plan, join
-from tuner.takeover import GOES_ON_FROM
 
 WHY_NOT = {
     "PRUNED": "was pruned: its checkpoint was not kept",

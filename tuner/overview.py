@@ -29,6 +29,7 @@ from tuner.tables import (
 )
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
+GOES_ON_FROM = "goes_on_from"  # the attribute of a trial that names the earlier one
 
 
 @dataclass(frozen=True)
@@ -286,6 +287,26 @@ def new_epochs(db: Connection, study_id: int, seen: dict[int, int]) -> list[tupl
         .order_by(epoch_table.c.epoch)
     )
     return [tuple(row) for row in db.execute(query) if row[2] > seen.get(row[0], 0)]
+
+
+def curves_of(db: Connection, study_id: int, numbers: Iterable[int]) -> dict[int, list[tuple[int, float]]]:
+    """(epoch, value) of every epoch of these trials that was validated, in order, by the trials' numbers."""
+    query = (
+        sa.select(trials.c.number, epoch_table.c.epoch, epoch_table.c.value)
+        .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
+        .where(trials.c.study_id == study_id, trials.c.number.in_(list(numbers)), epoch_table.c.value.is_not(None))
+        .order_by(epoch_table.c.epoch)
+    )
+    found: dict[int, list[tuple[int, float]]] = {}
+    for number, epoch, value in db.execute(query):
+        found.setdefault(number, []).append((epoch, value))
+    return found
+
+
+def is_there(engine: Engine, info: StudyInfo) -> bool:
+    """Whether a study was not deleted since; SQLite gives the id of a deleted one to the next."""
+    with engine.connect() as db:
+        return db.scalar(sa.select(studies.c.study_name).where(studies.c.study_id == info.id)) == info.name
 
 
 def open_epochs(db: Connection, study_id: int) -> list[tuple[int, int, float]]:

@@ -13,10 +13,10 @@ from tuner.claims import check_owner
 from tuner.database import retried
 from tuner.errors import FilesError, writing
 from tuner.keeper import Keeper
+from tuner.overview import GOES_ON_FROM
 from tuner.runs import Run, link
 from tuner.tables import epoch_table, studies, trials
 
-GOES_ON_FROM = "goes_on_from"  # the attribute of a trial that names the earlier one
 TOOK_OVER = "took_over"  # set when all of the earlier one is there
 
 

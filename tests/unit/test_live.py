@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from dataclasses import replace
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.trial import TrialState
-from rich.console import Console, RenderableType
+from rich.console import Console
 from tiny import home_url
 
-from tuner import control, live, overview
+from tuner import control, database, live, overview
+from tuner.errors import StudyError
 from tuner.goal import Goal
 from tuner.runs import Home
 from tuner.study import Joined, Plan, join
-from tuner.tables import claim_table, epoch_table, worker_table
+from tuner.tables import claim_table, epoch_table, studies, worker_table
 
 WORKER = {"host": "node7.lab", "pid": 1, "born": 1.0, "device": "cpu", "state": "training", "worker": "w"}
 EPOCH = {"seconds": 1.0, "images_per_second": 9.0, "peak_memory": 1, "lr": 0.1, "metrics": {}}
@@ -114,68 +117,8 @@ def test_a_first_new_epoch_below_the_recorded_best_is_no_best(study: Joined) -> 
     assert lines == ["trial 0 epoch 2/4: iou 0.6000"]
 
 
-@pytest.mark.parametrize("paused", [True, False])
-def test_the_heading_says_that_a_study_is_paused(paused: bool, study: Joined) -> None:
-    control.pause(study.engine, study.id, paused)
-    shown: list[RenderableType] = []
-    with live.Live(study.engine, overview.find_study(study.engine, "s")) as show:
-        show.screen.update = shown.append  # type: ignore[method-assign, assignment]
-        show()
-    console = Console(file=io.StringIO(), width=120, record=True)
-    console.print(shown[0])
-    assert ("s: maximize iou on shapes   paused" in console.export_text()) == paused
-
-
-def test_the_screen_shows_study_workers_and_best(study: Joined) -> None:
-    best = begin(study)
-    study.study.tell(best, 0.75)
-    now = overview.overview(study.engine, overview.find_study(study.engine, "s"))
-    console = Console(file=io.StringIO(), width=120, record=True)
-    console.print(live.draw(now, "12 min"))
-    shown = console.export_text()
-    for words in (
-        "s: maximize iou on shapes",
-        "1 of 3 trials",
-        "1 finished",
-        "time left: 12 min",
-        "best so far: iou 0.7500",
-    ):
-        assert words in shown
-    assert "node7:1 " in shown
-    assert "lr=0.00123" in shown
-    assert "2/4" in shown
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (720, "12 min"), (5400, "1.5 h"), (12240, "3.4 h")],
-)
-def test_seconds_as_people_say_them(seconds: float, words: str) -> None:
-    assert live.show_seconds(seconds) == words
-
-
-def test_time_left_goes_by_the_pace_of_this_run(study: Joined) -> None:
-    def left(before: int) -> str:
-        info = overview.find_study(study.engine, "s")
-        return live.time_left(overview.overview(study.engine, info), 60.0, before)
-
-    assert left(0) == "unknown"
-    study.study.tell(begin(study), 0.5)
-    assert left(0) == "2 min"
-    assert left(1) == "unknown"
-
-
 def test_without_a_terminal_the_view_is_plain(study: Joined) -> None:
     assert isinstance(live.view(study.engine, overview.find_study(study.engine, "s")), live.Plain)
-
-
-def test_names_with_brackets_are_shown_as_they_are(study: Joined) -> None:
-    from rich.console import Console
-
-    info = replace(overview.find_study(study.engine, "s"), name="my [/x] study", data="photos [raw]")
-    console = Console(record=True, width=120, file=io.StringIO())
-    console.print(live.draw(overview.overview(study.engine, info), "unknown"))
-    assert "my [/x] study: maximize iou on photos [raw]" in console.export_text()
 
 
 def test_an_epoch_without_validation_is_recorded_and_not_told(study: Joined) -> None:
@@ -188,3 +131,194 @@ def test_an_epoch_without_validation_is_recorded_and_not_told(study: Joined) -> 
             db.execute(epoch_table.insert().values(row))
         assert overview.new_epochs(db, study.id, {}) == [(trial._trial_id, trial.number, 2, 0.5)]
     assert [row["value"] for row in overview.history(study.engine, trial._trial_id)] == [None, 0.5]
+
+
+def screen(study: Joined, **how: Any) -> live.Live:
+    """A live view on a terminal of which all is recorded."""
+    console = Console(file=io.StringIO(), width=100, height=30, record=True, force_terminal=True)
+    return live.Live(study.engine, overview.find_study(study.engine, "s"), console, **how)
+
+
+def drawn(show: live.Live) -> str:
+    """What stands on the screen now."""
+    console = Console(file=io.StringIO(), width=100, height=30, record=True)
+    console.print(show.screen.renderable)
+    return console.export_text()
+
+
+def test_the_screen_shows_the_running_trial_beside_the_best(study: Joined) -> None:
+    trial, other = begin(study), begin(study)
+    for at, value in enumerate((0.2, 0.7, 0.75), start=1):
+        epoch(study, trial, at, value)
+    study.study.tell(trial, 0.75)
+    epoch(study, other, 1, 0.3)
+    epoch(study, other, 2, 0.5)
+    with study.engine.begin() as db:
+        db.execute(sa.update(worker_table).values(number=other.number))
+    with screen(study) as show:
+        show()
+        assert show.seen is not None
+        assert show.seen.best == [(1, 0.2), (2, 0.7), (3, 0.75)]
+        assert show.seen.curves == {1: [(1, 0.3), (2, 0.5)]}
+        shown = drawn(show)
+    for words in (
+        "1 of 3 trials",
+        "iou 0.7500",
+        "node7:1",
+        "2/4",
+        "0.5000",
+        "-0.2000",
+        "spent: 5 epochs",
+        "vs #0",
+    ):
+        assert words in shown
+
+
+def test_the_curve_of_the_best_is_read_again_only_for_another_best(study: Joined) -> None:
+    said: list[str] = []
+    first = begin(study)
+    epoch(study, first, 1, 0.5)
+    study.study.tell(first, 0.5)
+    with study.engine.begin() as db:
+        db.execute(sa.update(worker_table).values(number=None, state="idle"))
+    sa.event.listen(study.engine, "before_cursor_execute", lambda *told: said.append(told[2]))
+
+    def curves() -> int:
+        return sum("ORDER BY tuner_epoch.epoch" in query for query in said)
+
+    with screen(study) as show:
+        show()
+        assert show.best == [(1, 0.5)] and curves() == 1
+        show()
+        assert show.best == [(1, 0.5)] and curves() == 1
+        second = begin(study)
+        epoch(study, second, 1, 0.9)
+        study.study.tell(second, 0.9)
+        show()
+        assert show.best == [(1, 0.9)] and curves() == 2
+
+
+def test_a_page_leaves_its_last_picture_behind(study: Joined) -> None:
+    with screen(study, page=True) as show:
+        show()
+    assert show.console
+    *_, after = show.console.export_text().rpartition("0 of 3 trials")
+    assert "spent: 0 epochs" in after
+
+
+# Watching
+
+
+class Enough(Exception):
+    """Ends a watch, as Ctrl-C would."""
+
+
+def watched(study: Joined, show: live.View, url: str, each: list[Callable[[], object]]) -> None:
+    """Watch, doing one thing after each look."""
+    steps = iter(each)
+
+    def sleep(_: float) -> None:
+        step = next(steps, None)
+        if step is None:
+            raise Enough
+        step()
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Enough):
+        patch.setattr("tuner.live.time.sleep", sleep)
+        live.watch(show, study.engine, overview.find_study(study.engine, "s"), url, 1.0)
+
+
+def hide(home: Path) -> None:
+    (home / "tuner.db").rename(home / "elsewhere.db")
+
+
+def bring_back(home: Path) -> None:
+    (home / "elsewhere.db").rename(home / "tuner.db")
+
+
+def test_a_database_that_is_away_is_waited_for_with_the_last_picture(study: Joined, home: Path) -> None:
+    show = screen(study)
+    pictures: list[str] = []
+
+    def look() -> None:
+        pictures.append(drawn(show))
+
+    def leave() -> None:
+        study.engine.dispose()
+        hide(home)
+
+    def back() -> None:
+        look()
+        bring_back(home)
+
+    watched(study, show, home_url(home), [look, leave, back, look])
+    before, away, after = pictures
+    assert "database away" not in before + after
+    assert "database away since " in away
+    assert all("0 of 3 trials" in picture for picture in pictures)
+
+
+def test_lines_say_that_a_database_is_away_and_back_once(study: Joined, home: Path) -> None:
+    lines: list[str] = []
+
+    def leave() -> None:
+        study.engine.dispose()
+        hide(home)
+
+    watched(
+        study, plain(study, lines), home_url(home), [leave, lambda: None, lambda: bring_back(home), lambda: None]
+    )
+    assert lines[0].startswith("database away since ")
+    assert lines[1:] == ["the database is back"]
+
+
+def test_a_study_that_is_deleted_ends_the_watch(study: Joined, home: Path) -> None:
+    info, show = overview.find_study(study.engine, "s"), plain(study, [])
+    with study.engine.begin() as db:
+        db.execute(sa.update(studies).values(study_name="another"))  # as SQLite gives its id to the next
+    with pytest.raises(StudyError, match="study 's' was deleted"):
+        live.watch(show, study.engine, info, home_url(home), 1.0)
+
+
+def test_an_error_that_does_not_pass_ends_the_watch(study: Joined, home: Path) -> None:
+    broken = sa.exc.ProgrammingError("SELECT", {}, Exception("no such column"))
+
+    class Broken(live.Plain):
+        def __call__(self) -> None:
+            raise broken
+
+    with pytest.raises(sa.exc.ProgrammingError):
+        info = overview.find_study(study.engine, "s")
+        live.watch(Broken(study.engine, info, lambda line: None), study.engine, info, home_url(home), 1.0)
+
+
+def test_a_line_of_json_for_each_change(study: Joined, home: Path) -> None:
+    lines: list[str] = []
+    show = live.Lines(study.engine, overview.find_study(study.engine, "s"), lines.append)
+    trial = begin(study)
+
+    def beat() -> None:
+        with study.engine.begin() as db:
+            db.execute(sa.update(worker_table).values(beats=worker_table.c.beats + 1))
+
+    watched(
+        study,
+        show,
+        home_url(home),
+        [beat, lambda: epoch(study, trial, 1, 0.5), beat, lambda: study.study.tell(trial, 0.5)],
+    )
+    told = [json.loads(line) for line in lines]
+    assert [(now["cost"]["epochs"], now["ended"]) for now in told] == [(0, 0), (1, 0), (1, 1)]
+    assert told[-1]["best"] == {"trial": 0, "value": 0.5, "params": trial.params}
+    assert told[-1]["failures"] == {"kinds": {}, "last": []}
+
+
+def test_an_absent_file_is_not_made(study: Joined, home: Path) -> None:
+    study.engine.dispose()
+    hide(home)
+    with pytest.raises(live.StorageError) as told:
+        live.refuse_absent(
+            study.engine, overview.StudyInfo(1, "s", "", Goal("iou", "maximize"), "", False, 0, {}), home_url(home)
+        )
+    assert database.passes(told.value) and not (home / "tuner.db").exists()
+    bring_back(home)

@@ -140,7 +140,7 @@ def workers(as_json: bool, study: str | None, home: str, storage: str | None) ->
 
 def line_of(worker: Worker) -> str:
     """One worker in one line."""
-    from tuner.live import show_params, show_value
+    from tuner.words import show_params, show_value
 
     where = f"{worker.host}:{worker.pid}"
     memory = f"{worker.peak_memory / 2**30:.1f} GB" if worker.peak_memory else ""

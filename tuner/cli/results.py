@@ -3,62 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from tuner.cli.common import artifacts_option, echo_json, engine_of, home_of, home_option, storage_options
-from tuner.cli.control import in_words, line_of
-
-
-@click.command()
-@storage_options
-@click.option("--study", metavar="NAME", help="One study.  [default: all]")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def status(home: str, storage: str | None, study: str | None, as_json: bool) -> None:
-    """Show the studies: trials by state, the best so far, who works on them."""
-    from tuner import control, overview
-    from tuner.live import show_params, show_value
-
-    engine = engine_of(storage, home)
-    infos = [overview.find_study(engine, study)] if study else overview.all_studies(engine)
-    views = [overview.overview(engine, info) for info in infos]
-    if as_json:
-        return echo_json([status_json(now) for now in views])
-    if not views:
-        click.echo("no study yet. Begin one with: tuner run --space unet_k")
-    for now in views:
-        mark = f" ({now.study.size})" if now.study.size else ""
-        states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(now.states.items())) or "no trials"
-        click.echo(f"{click.style(now.study.name, bold=True)}{mark}: {now.study.goal} on {now.study.data}")
-        paused = ", paused" if control.standing(engine, now.study.id).paused else ""
-        click.echo(f"  {now.finished} of {now.num_trials or 'any number of'} trials ended ({states}){paused}")
-        limits = control.budget(engine, now.study.id)
-        if limits.hours or limits.gpu_hours:
-            click.echo(f"  budget: {in_words(limits, control.spent(engine, now.study.id))}")
-        if now.best:
-            best = f"{show_value(now.best.value)}, trial {now.best.number}, {show_params(now.best.params)}"
-            click.echo(f"  best {now.study.goal.metric} {best}")
-        for worker in now.workers:
-            click.echo(f"  worker {line_of(worker)}")
-
-
-def status_json(now: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    best = now.best and {"trial": now.best.number, "value": now.best.value, "params": now.best.params}
-    return {
-        "study": now.study.name,
-        "space": now.study.space,
-        "data": now.study.data,
-        "goal": asdict(now.study.goal),
-        "rehearsal": now.study.rehearsal,
-        "trials": now.num_trials,
-        "ended": now.finished,
-        "states": now.states,
-        "best": best,
-        "workers": [asdict(worker) for worker in now.workers],
-    }
 
 
 @click.command()

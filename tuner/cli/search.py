@@ -133,7 +133,7 @@ def tell(done: Finished, home: str, storage: str | None) -> None:
 
 def tell_result(now: Overview, home: str, storage: str | None) -> None:
     """How far the study is, its best, and what to type next."""
-    from tuner.live import show_params, show_value
+    from tuner.words import show_params, show_value
 
     name = now.study.name
     click.echo(f"study '{name}': {now.finished} of {now.num_trials or 'any number of'} trials ended")

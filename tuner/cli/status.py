@@ -1,0 +1,121 @@
+"""`tuner status`: how the studies stand, once or again and again."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from tuner.cli.common import Amount, echo_json, engine_of, home_of, storage_options
+from tuner.cli.control import in_words, line_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from tuner.live import View
+    from tuner.overview import Overview, StudyInfo
+    from tuner.tally import Tally
+
+
+@click.command()
+@storage_options
+@click.option("--study", metavar="NAME", help="One study.  [default: all; with --watch the one worked on last]")
+@click.option("--watch", is_flag=True, help="Go on showing it until Ctrl-C.")
+@click.option(
+    "--every",
+    type=Amount(min=0.1),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --watch: how often to look.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON; with --watch a line for each change.")
+def status(home: str, storage: str | None, study: str | None, watch: bool, every: float, as_json: bool) -> None:
+    """Show the studies: trials by state, the best so far, cost, failures, who works on them.
+
+    With --watch, from any host that reaches the database: curves of the running trials, each beside the best
+    trial's (grey; the mark is where they are compared), what was spent and what is left. Into a pipe, lines as
+    things happen.
+
+    \b
+    Examples:
+      tuner status
+      tuner status --watch --storage postgresql://tuner@db.example.org/tuner
+      tuner status --watch --json --every 10 | my_alerts
+    """
+    from tuner import overview
+    from tuner.live import as_json as plain
+    from tuner.tally import Ledger
+
+    engine = engine_of(storage, home)
+    if watch:
+        return watched(engine, storage or home_of(home).database, study, every, as_json)
+    infos = [overview.find_study(engine, study)] if study else overview.all_studies(engine)
+    views = [overview.overview(engine, info) for info in infos]
+    tallies = [Ledger(engine, now.study).read(now) for now in views]
+    if as_json:
+        return echo_json([plain(now, tally) for now, tally in zip(views, tallies, strict=True)])
+    if not views:
+        click.echo("no study yet. Begin one with: tuner run --space unet_k")
+    for now, tally in zip(views, tallies, strict=True):
+        tell(now, tally)
+
+
+def tell(now: Overview, tally: Tally) -> None:
+    """A study in a few lines."""
+    from tuner.words import show_kinds, show_left, show_params, show_saved, show_spent, show_value
+
+    mark = f" ({now.study.size})" if now.study.size else ""
+    states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(now.states.items())) or "no trials"
+    click.echo(f"{click.style(now.study.name, bold=True)}{mark}: {now.study.goal} on {now.study.data}")
+    paused = ", paused" if tally.paused else ""
+    click.echo(f"  {now.finished} of {now.num_trials or 'any number of'} trials ended ({states}){paused}")
+    if tally.budget.hours or tally.budget.gpu_hours:
+        click.echo(f"  budget: {in_words(tally.budget, tally.spent)}")
+    if now.best:
+        best = f"{show_value(now.best.value)}, trial {now.best.number}, {show_params(now.best.params)}"
+        click.echo(f"  best {now.study.goal.metric} {best}")
+    if tally.cost.epochs:
+        left = f"time left: {show_left(tally.left)}" if now.workers else ""
+        spent = [f"{tally.cost.epochs} epochs", show_spent(tally), show_saved(tally.cost), left]
+        click.echo(f"  spent: {', '.join(filter(None, spent))}")
+    if tally.failures:
+        last = tally.failures[-1]
+        click.echo(f"  failed: {show_kinds(tally)}; last trial {last.number}: {last.reason}")
+    for worker in now.workers:
+        click.echo(f"  worker {line_of(worker)}")
+
+
+def watched(engine: Engine, url: str, study: str | None, every: float, as_json: bool) -> None:
+    """Until Ctrl-C, or SIGTERM: a terminal must be left as it was found."""
+    import signal
+
+    from tuner import overview
+    from tuner.live import watch
+
+    info = overview.find_study(engine, study)
+    number = 1 if study else len(overview.all_studies(engine))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        watch(view_of(engine, info, as_json, number), engine, info, url, every)
+    except KeyboardInterrupt:
+        return
+
+
+def view_of(engine: Engine, info: StudyInfo, as_json: bool, number: int) -> View:
+    """How to show it: `number` is how many studies there are to choose from."""
+    from tuner.console import terminal
+    from tuner.live import Lines, Live, Plain
+    from tuner.overview import overview
+    from tuner.tally import tally
+
+    mark = f"worked on last of {number} studies" if number > 1 else ""
+    if as_json:
+        return Lines(engine, info, click.echo)
+    if sys.stdout.isatty():
+        return Live(engine, info, terminal(sys.stdout), page=True, mark=mark)
+    if mark:
+        click.echo(f"watching '{info.name}', {mark}", err=True)
+    tell(overview(engine, info), tally(engine, info))
+    return Plain(engine, info, click.echo)
