@@ -63,6 +63,7 @@ def explain(
     return [explain_one(model, image, chosen, bool(layers), target) for image in images]
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def explain_one(
     model: nn.Module, image: Image, layers: Mapping[str, nn.Module], strict: bool, target: int | None

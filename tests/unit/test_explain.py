@@ -256,12 +256,13 @@ def test_what_works_in_place_behind_a_layer_changes_nothing_of_its_map() -> None
     assert np.array_equal(only(inplace, ["0"]).maps["0"], only(plain, ["0"]).maps["0"])
 
 
-def test_frozen_weights_change_nothing() -> None:
+def test_frozen_weights_and_a_caller_without_gradients_change_nothing() -> None:
     model = small("unet")
     before = only(model).maps["x2"]
     model.requires_grad_(False)
-    with torch.no_grad():
-        assert np.array_equal(only(model).maps["x2"], before)
+    for without in (torch.no_grad, torch.inference_mode):
+        with without():
+            assert np.array_equal(only(model).maps["x2"], before)
 
 
 class Tokens(nn.Module):
@@ -344,6 +345,16 @@ def test_an_answer_that_is_not_finite_is_told() -> None:
         model.head.bias.fill_(float("nan"))
     with pytest.raises(PartError, match="not finite"):
         only(model)
+
+
+def test_the_example_of_the_docs_works(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "explain.md").read_text(encoding="utf-8")
+    code = page.split("## In Python")[1].split("```python\n")[1].split("```")[0]
+    picture(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    given: dict[str, Explanation] = {}
+    exec(code, given)
+    assert given["seen"].maps["x4"].shape == (256, 256)
 
 
 def test_no_images_no_explanations() -> None:
