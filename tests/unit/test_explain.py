@@ -141,6 +141,30 @@ def test_where_nothing_is_found_the_whole_answer_is_explained_and_said_so() -> N
     assert nothing.maps["feature"].max() == 1
 
 
+class RedRatherThanGreen(nn.Module):
+    """Red is enough to be found; green counts where no red is, and does not suffice. Channels last, or not."""
+
+    def __init__(self, last: bool) -> None:
+        super().__init__()
+        self.last, self.turned = last, nn.Identity()
+
+    def forward(self, image: Tensor) -> Tensor:
+        colours = image[:, :2].relu()
+        turned = self.turned(colours.movedim(1, -1) if self.last else colours)
+        red, green = turned.movedim(-1, 1).unbind(1) if self.last else turned.unbind(1)
+        return (2 * red + green * (red == 0) - 3)[:, None]
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+def test_only_the_pixels_that_were_found_count(last: bool) -> None:
+    picture = np.zeros((32, 32, 3), np.uint8)
+    picture[:8, :8], picture[-8:, :8] = (255, 0, 0), (0, 255, 0)
+    (seen,) = explain(RedRatherThanGreen(last), [picture], ["turned"])
+    assert (seen.logits[0] > 0).sum() == 64 and (seen.logits[0, -8:, :8] > -1).all()
+    heat = seen.maps["turned"]
+    assert (heat[:8, :8] == 1).all() and heat.sum() == 64
+
+
 def test_the_background_is_explained_by_what_speaks_against_the_object() -> None:
     seen = only(Painter(0.0), ["feature"], target=0)
     brightness = noise().mean(2)
