@@ -27,11 +27,12 @@ PICTURE = """
     losses optims metrics
     train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.weights train.loop
     report.charts report.drawn report.interactive report.curves report.overlays report.tables report.sheet
+    report.heat layers explain
     catalogue check rehearsal space sampling reading storage study setup listed notes takeover
     clerk desk objective worker
-    best bundle predict evaluate
+    best bundle predict panels evaluate
     quarantine seats sharing ray_seats crew fleet sparks screen live comparison launch longer dashboard
-    cli.common cli.control cli.search cli.status cli.results cli.data cli.parts cli.table cli cli.__main__
+    cli.common cli.control cli.search cli.status cli.results cli.explain cli.data cli.parts cli.table cli cli.__main__
 """
 ORDER = PICTURE.split()
 PACKAGES = {"", "data", "train", "report"}  # their __init__ holds a docstring or lazy names only

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -19,6 +19,7 @@ from tuner.bundle import load, read_recipe
 from tuner.data.images import read_image, shrink
 from tuner.data.source import Image
 from tuner.errors import DataError, bullets, writing
+from tuner.layers import device_of
 from tuner.recipe import Recipe
 from tuner.report.overlays import label_overlay, overlay
 from tuner.tasks import find_task
@@ -153,8 +154,3 @@ def class_shares(model: nn.Module, picture: Image, size: int) -> NDArray[np.floa
     """The probability of each class."""
     shares: NDArray[np.float32] = logits_of(model, picture, size, device_of(model)).softmax(0).cpu().numpy()
     return shares
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model is; one that counts instead of descending has buffers alone."""
-    return next(chain(model.parameters(), model.buffers())).device

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from nets import ARCHITECTURES, CLASSIFIERS, small
 from torch import Tensor, nn
 
 from tuner.models import MODELS
@@ -16,40 +14,9 @@ from tuner.parts import build, locate, searchable
 from tuner.recipe import Part
 from tuner.train.checkpoint import load_weights, save_weights
 
-SMALL: dict[str, dict[str, Any]] = {  # arguments that make a model small, where it has them
-    "resnet18_unet": {"k": 2},
-    "resnet34_unet": {"k": 2},
-    "mobilenet_unet": {"k": 2},
-    "mobilenet_segnet_attention": {"k": 2},
-    "mobilenet_segnet_attention_atrous": {"k": 2},
-    "segformer": {"width": 16},
-    "smp": {"encoder": "tu-test_resnet"},
-    "pixel_frequency": {"side": 8},
-    "sport_vgg": {"reduced": 16, "hidden": 16, "dropout": 0.0},
-    "fcn_resnet50": {"dropout": 0.0},
-    "timm": {"name": "test_resnet"},
-}
-CLASSIFIERS = ("sport_vgg", "timm")
 TRAINED = [name for name in MODELS if name != "pixel_frequency"]  # which has no weights, but learns by counting
 every_model = pytest.mark.parametrize("name", MODELS)
 every_trained_model = pytest.mark.parametrize("name", TRAINED)
-
-
-def small(
-    name: str, /, channels: int = 3, classes: int = 1, seed: int = 0, fresh: bool = False, **args: Any
-) -> nn.Module:
-    """A small model of the table; built once unless it shall be `fresh`, and a copy of its own for each test."""
-    takes = searchable(locate("model", MODELS, name))
-    chosen = {key: value for key, value in {"k": 4, **SMALL.get(name, {}), **args}.items() if key in takes}
-    built = made.__wrapped__ if fresh else made
-    return deepcopy(built(name, channels, classes, seed, tuple(chosen.items())))
-
-
-@lru_cache
-def made(name: str, channels: int, classes: int, seed: int, args: tuple[tuple[str, Any], ...]) -> nn.Module:
-    torch.manual_seed(seed)
-    model: nn.Module = build("model", MODELS, Part(name, dict(args)), channels, classes)
-    return model
 
 
 def images(side: int = 32, number: int = 2, channels: int = 3) -> Tensor:
@@ -255,10 +222,6 @@ def test_unet_takes_the_smallest_image() -> None:
 def test_unet_is_as_wide_as_k_says() -> None:
     widths = [m.out_channels for m in small("unet", k=6).modules() if isinstance(m, nn.Conv2d)]
     assert widths == [6, 6, 12, 12, 24, 24, 48, 48, 24, 24, 12, 12, 6, 6, 1]
-
-
-ARCHITECTURES = ("unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan")
-ARCHITECTURES += ("upernet", "segformer", "dpt")
 
 
 def test_every_architecture_of_smp_is_tried() -> None:

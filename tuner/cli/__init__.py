@@ -7,6 +7,7 @@ import click
 from tuner.cli.common import Commands
 from tuner.cli.control import budget, init, pause, resume, stop, workers
 from tuner.cli.data import data_command
+from tuner.cli.explain import explain
 from tuner.cli.parts import parts_command
 from tuner.cli.results import best, dashboard, evaluate, predict
 from tuner.cli.search import check, extend, run, spaces
@@ -40,6 +41,7 @@ for command in (
     table,
     evaluate,
     predict,
+    explain,
     dashboard,
     spaces,
     check,

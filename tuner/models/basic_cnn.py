@@ -21,6 +21,7 @@ def basic_cnn(
         convs(2 * k, 4 * k, norm=batch_norm),
     )
     head = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(4 * k, classes, kernel_size=1))
-    model = Segmenter("basic_cnn", encoder, None, head, multiple=4)
+    explained = {"x1": "encoder.0", "x2": "encoder.2", "x3": "encoder.4"}
+    model = Segmenter("basic_cnn", encoder, None, head, multiple=4, explained=explained)
     model.apply(start)
     return model

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, cast
 
@@ -50,6 +51,7 @@ class Segmenter(nn.Module):
         multiple: int = 1,
         smallest: int = 0,
         pretrained: Pretrained | None = None,
+        explained: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.name, self.multiple, self.smallest = name, multiple, smallest or multiple
@@ -58,6 +60,7 @@ class Segmenter(nn.Module):
             self.decoder = decoder
         self.head = head
         self.pretrained = pretrained
+        self.explained = explained or {"encoder": "encoder", **up_of(self)}
 
     def forward(self, image: Tensor) -> Tensor:
         check_size(self.name, image, self.smallest)
@@ -71,6 +74,14 @@ class Segmenter(nn.Module):
         if mask.shape[-2:] != padded.shape[-2:]:
             mask = F.interpolate(mask, size=padded.shape[-2:], mode="bilinear", align_corners=False)
         return cast(Tensor, mask[..., :height, :width])
+
+
+def up_of(model: nn.Module) -> dict[str, str]:
+    """The decoder's levels, coarsest first, as up1, up2, ...; of one that has no list of them, its output."""
+    for name, part in model.named_modules():
+        if isinstance(part, nn.ModuleList) and re.fullmatch(r"decoder(\.\d+)?\.blocks", name):
+            return {f"up{level + 1}": f"{name}.{level}" for level in range(len(part))}
+    return {"decoder": "decoder"}
 
 
 class Decoder(nn.Module):

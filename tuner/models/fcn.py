@@ -25,4 +25,7 @@ def fcn_resnet50(channels: int, classes: int, *, dropout: float = 0.1) -> nn.Mod
     head = FCNHead(2048, classes)
     head[3].p = dropout
     pretrained = torchvision_weights("ResNet50_Weights")
-    return Segmenter("fcn_resnet50", encoder, None, head, smallest=STRIDE, pretrained=pretrained)
+    explained = {"layer3": "encoder.layer3", "layer4": "encoder.layer4", "head": "head.2"}
+    return Segmenter(
+        "fcn_resnet50", encoder, None, head, smallest=STRIDE, pretrained=pretrained, explained=explained
+    )

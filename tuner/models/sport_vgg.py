@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -26,6 +26,8 @@ def sport_vgg(
 
 class SportVGG(nn.Module):
     """Any image of at least 16 x 16; `reduce` is the 1 x 1 convolution."""
+
+    explained: ClassVar = {"reduce": "reduce"}
 
     def __init__(self, channels: int, classes: int, reduced: int, hidden: int, dropout: float) -> None:
         from torchvision.models.vgg import cfgs, make_layers

@@ -36,6 +36,9 @@ class Classifier(nn.Module):
         width = getattr(self.encoder, "head_hidden_size", None) or self.encoder.num_features
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(cast(int, width), classes))
         self.pretrained = timm_weights(name, {**args, "in_chans": channels, "num_classes": 0})
+        self.explained = explained_of(self.encoder)
+        patches: Any = getattr(self.encoder, "patch_embed", None)
+        self.multiple = patches.patch_size[0] if "dynamic_img_pad" in args else 1  # images are padded to it
 
     def forward(self, image: Tensor) -> Tensor:
         return careful(self, self.name, self.scores, image)
@@ -57,3 +60,16 @@ def create(name: str, channels: int) -> tuple[nn.Module, dict[str, Any]]:
             if not args:
                 raise
     raise AssertionError  # the last one takes no arguments
+
+
+def explained_of(encoder: nn.Module) -> dict[str, str]:
+    """The last two stages, as timm names them; of a transformer what goes into the last block's attention.
+
+    Behind it, the class is read from one token, and no other has a say.
+    """
+    known = dict(encoder.named_modules())
+    stages = [stage["module"] for stage in getattr(encoder, "feature_info", [])][-2:]
+    for at, stage in enumerate(stages):
+        if f"{stage}.norm1" in known and f"{stage}.attn" in known:
+            stages[at] = f"{stage}.norm1"
+    return {stage: f"encoder.{stage}" for stage in stages if stage in known}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,15 @@ def unet(channels: int, classes: int, *, k: int = 64, dropout: float = 0.0) -> n
 
 class UNet(nn.Module):
     """Any image of at least 8 x 8; each decoder level is resized to its skip, so odd sizes work too."""
+
+    explained: ClassVar = {  # what the six features of the forward pass are called
+        "x1": "down1",
+        "x2": "down2",
+        "x3": "down3",
+        "x4": "bottleneck",
+        "x5": "up3",
+        "x6": "up2",
+    }
 
     def __init__(self, channels: int, classes: int, k: int, dropout: float) -> None:
         super().__init__()
