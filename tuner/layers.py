@@ -6,7 +6,7 @@ one that says nothing they are found by running it once. Any other of its module
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from math import isqrt
@@ -36,12 +36,18 @@ def choose_layers(model: nn.Module, names: Sequence[str], side: int = SIDE) -> d
     short = layers_of(model, side)
     known = {**{path: module for path, module in model.named_modules() if path}, **short}
     if wrong := [name for name in names if name not in known]:
-        hints = "".join(near(name, short) or near(name, known) for name in wrong[:5])
+        hints = "".join(meant(name, short, known) for name in wrong[:5])
         raise PartError(
             f"the model has no layer {some(map(repr, wrong))}.{hints} Known: "
             f"{', '.join([*short, 'each of its modules by its path'])}; --list-layers lists them."
         )
     return {name: known[name] for name in names}
+
+
+def meant(name: str, short: Iterable[str], known: Iterable[str]) -> str:
+    """A hint: a module of that name further in, or else the nearest name."""
+    inner = next((path for path in known if path.endswith(f".{name}")), None)
+    return f" Did you mean '{inner}'?" if inner else near(name, short) or near(name, known)
 
 
 def found_in(model: nn.Module, side: int) -> dict[str, str]:

@@ -342,6 +342,7 @@ def test_after_a_failure_too() -> None:
         (["x7"], r"no layer 'x7'. Did you mean 'x\d'\? Known: x1, x2, x3, x4, x5, x6, each of its modules"),
         (["x1", "botleneck", "dwon1"], r"no layer 'botleneck', 'dwon1'. Did you mean 'bottleneck'\?"),
         (["X 9"], "no layer 'X 9'"),
+        (["0"], r"no layer '0'. Did you mean 'down1.0'\?"),
     ],
 )
 def test_layers_that_the_model_has_not_are_told_at_once(layers: list[str], told: str) -> None:
