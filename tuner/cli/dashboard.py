@@ -52,13 +52,12 @@ def dashboard(
       tuner dashboard --host 0.0.0.0 --password-file ~/.tuner-password --read-only
     """
     from tuner.dashboard import Door, serve
+    from tuner.web.guard import as_names
     from tuner.web.login import find_password
     from tuner.web.shell import as_base
 
     password = find_password(password_file)
-    door = Door(
-        host, port, password, session_hours, read_only, as_base(base_path), tuple(name.lower() for name in names)
-    )
+    door = Door(host, port, password, session_hours, read_only, as_base(base_path), as_names(names))
 
     def ready(url: str) -> None:
         click.echo(f"{url}   (Ctrl-C ends it)")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from tuner.errors import TunerError
 from tuner.web.wsgi import FORBIDDEN, App, Environ, Header, Start, header_of, is_read, path_of, refuse
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -70,6 +72,16 @@ def name_of(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
+
+
+def as_names(given: Iterable[str]) -> tuple[str, ...]:
+    """Names as browsers send them; an address or a port among them is a mistake that would refuse everybody."""
+    for name in given:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]*:[0-9a-fA-F:]*", name) or re.fullmatch(
+            r"[^:]+:\d+", name
+        ):
+            raise TunerError(f"--allow-host '{name}' is no name. Give it alone, such as tuner.example.org")
+    return tuple(name.lower() for name in given)
 
 
 def is_same_site(environ: Environ, names: tuple[str, ...]) -> bool:

@@ -32,6 +32,7 @@ OF_TRIAL = re.compile(r"dashboard:(?:artifacts:)?([0-9]+):")  # what stands on t
 VERSION = "dashboard:{}:note_ver"
 PREFERENTIAL = "preference:is_preferential"
 MOST_NAMED = 50  # notes asked for one by one; beyond, all are read
+NO_NOTE: dict[str, Any] = {}
 LARGE = 100_000  # bytes from which on an answer is compressed
 
 
@@ -40,7 +41,9 @@ class Told:
     """What was told of a study."""
 
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)  # by the trial's id, as the study holds them
-    finished: dict[int, tuple[FrozenTrial, Any, bytes]] = field(default_factory=dict)  # with the note's version
+    finished: dict[int, tuple[FrozenTrial, Any, bytes]] = field(
+        default_factory=dict
+    )  # with the note it was told with
     kinds: Any = None  # optuna-dashboard's union of the search spaces
     shapes: set[Any] = field(default_factory=set)  # what that has seen already
     looked_at: dict[int, FrozenTrial] = field(default_factory=dict)  # finished, and known to be of these shapes
@@ -194,7 +197,7 @@ def as_json(study: int, trial: FrozenTrial, told: Told) -> bytes:
     """A trial with its note; one that is finished changes no more, but its note may."""
     from optuna_dashboard._serializer import serialize_frozen_trial
 
-    attrs = told.notes.get(trial._trial_id, {})
+    attrs = told.notes.get(trial._trial_id, NO_NOTE)
     known = told.finished.get(trial._trial_id)
     if known and known[0] is trial and known[1] is attrs:
         return known[2]
