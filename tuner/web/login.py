@@ -175,7 +175,7 @@ class Gate:
             return refuse(environ, start, NOT_LOGGED_IN, "not logged in, or no more: reload the page to log in")
         query = environ.get("QUERY_STRING")
         wanted = local(quote(path) + (f"?{query}" if query else ""))
-        more = "" if wanted == HOME else f"?next={quote(wanted, safe='')}"
+        more = "" if wanted in (HOME, "/") else f"?next={quote(wanted, safe='')}"
         return go_to(environ, start, f"{self.base}/login{more}")
 
     def form(self, environ: Environ, start: Start, wrong: str = "", status: str = "200 OK") -> Iterable[bytes]:
@@ -245,12 +245,14 @@ def local(path: str) -> str:
 
 
 POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
 <title>tuner: log in</title>
 <style>
   :root { color-scheme: light dark; --ground: #f3f5f8; --card: #fff; --text: #1c2430; --grey: #5b6675;

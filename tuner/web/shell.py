@@ -110,6 +110,7 @@ class Shell:
         scripts = f'<script src="{self.base}{SHIM}"></script>\n    <script defer src="{self.base}/static/'
         if self.base:
             text = text.replace('<script defer src="/static/', scripts)
+        text = text.replace("</head>", f'<link rel="icon" href="{self.base}/favicon.ico">\n</head>')
         return text.replace("</body>", f"{self.corner()}</body>").encode()
 
     def corner(self) -> str:
@@ -144,14 +145,12 @@ def dashboard_files() -> Path:
 
 
 STYLE = """<style>
-#tuner-corner { position: fixed; right: 12px; bottom: 12px; z-index: 1300; display: flex; gap: 8px;
-  font: 12px/1.4 system-ui, sans-serif }
-#tuner-corner span, #tuner-corner button { padding: 4px 10px; border: 1px solid #8a94a6; border-radius: 99px;
-  background: #ffffffd9; color: #1c2430; font: inherit }
+#tuner-corner { position: fixed; right: 12px; top: 18px; z-index: 1300; display: flex; gap: 8px }
+#tuner-corner span, #tuner-corner button { padding: 4px 12px; border: 1px solid #ffffffb0; border-radius: 99px;
+  background: none; color: #fff; font: 13px/1.4 system-ui, sans-serif }
 #tuner-corner button { cursor: pointer }
-@media (prefers-color-scheme: dark) {
-  #tuner-corner span, #tuner-corner button { background: #1b212ad9; color: #e6eaf0 }
-}
+#tuner-corner button:hover { background: #ffffff30 }
+@media (max-width: 600px) { #tuner-corner { top: 14px } }
 @media print { #tuner-corner { display: none } }
 </style>
 """
