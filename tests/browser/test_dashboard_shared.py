@@ -54,7 +54,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for value in (0.3, 0.4, 0.7):
         add_trial(joined, [value])
     figure = go.Figure(go.Scatter(x=[1, 2], y=[1, 2], text=[MARKUP] * 2))
-    save_plotly_graph_object(joined.study, figure.update_layout(title=MARKUP), graph_object_id="kept")
+    figure.update_layout(title=MARKUP, hovermode="x", hoverdistance=-1)
+    save_plotly_graph_object(joined.study, figure, graph_object_id="kept")
     joined.engine.dispose()
     return folder
 
@@ -130,7 +131,8 @@ def test_what_is_written_into_notes_and_plots_does_not_run(page: Any, address: s
         assert page.evaluate("window.ran") is None
     page.goto(f"{address}studies/1")
     kept = page.locator(".js-plotly-plot").filter(has_text="click")
-    kept.locator(".main-svg .point").first.hover()
+    kept.locator(".trace").first.wait_for()
+    kept.locator(".nsewdrag").first.hover()
     kept.locator(".hoverlayer text").first.wait_for()
     kept.locator(".gtitle a").dispatch_event("click")
     assert page.evaluate("window.ran") is None
