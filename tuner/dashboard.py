@@ -18,7 +18,7 @@ from tuner.gallery import Gallery
 from tuner.runs import Home
 from tuner.store import find_store
 from tuner.web.artifacts import Artifacts
-from tuner.web.guard import LOOPBACK, Guard, with_safe_headers
+from tuner.web.guard import LOOPBACK, Guard, with_faults_told, with_safe_headers
 from tuner.web.login import FILE_VARIABLE, gate
 from tuner.web.shell import Below, Shell, refuse_base
 from tuner.web.studies import LARGE, Studies
@@ -108,7 +108,7 @@ def refuse_unguarded(door: Door) -> None:
 
 def guarded(studies: Studies, pictures: Gallery, door: Door) -> App:
     """Everything between a browser and the studies, from the inside out."""
-    app: App = Artifacts(studies, studies.engine, pictures.open_reader)
+    app = with_faults_told(Artifacts(studies, studies.engine, pictures.open_reader))
     app = Shell(app, door.base, door.password is not None, door.read_only)
     if door.password is not None:
         app = gate(app, door.password, door.hours, door.base)

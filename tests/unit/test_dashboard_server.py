@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,15 @@ def test_a_study_can_be_changed_by_its_page_unless_it_is_read_only(whole: Callab
     assert ask(whole(read_only=True), "/api/studies/1", "DELETE", **there).code == 403
     assert ask(whole(), "/api/studies/1", "DELETE", json={}, **there).code == 204
     assert json.loads(ask(whole(), "/api/studies").body) == {"study_summaries": []}
+
+
+def test_a_database_that_cannot_be_read_is_told_in_one_line(whole: Callable[..., Any], tmp_path: Path) -> None:
+    app = whole()
+    with closing(sqlite3.connect(tmp_path / "tuner.db")) as db:
+        db.execute("ALTER TABLE study_system_attributes RENAME TO elsewhere")
+    for target in ("/api/studies", "/api/studies/1", "/artifacts/1/ab"):
+        told = ask(app, target)
+        assert told.code == 503 and "the database cannot be read now" in json.loads(told.body)["reason"]
 
 
 def test_nobody_learns_a_study_without_the_password(whole: Callable[..., Any]) -> None:

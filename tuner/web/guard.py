@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
+
 from tuner.errors import TunerError
-from tuner.web.wsgi import FORBIDDEN, App, Environ, Header, Start, header_of, is_read, path_of, refuse
+from tuner.web.wsgi import FORBIDDEN, UNAVAILABLE, App, Environ, Header, Start, header_of, is_read, path_of, refuse
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OURS = ("/login", "/logout")  # change no study
@@ -33,6 +36,19 @@ def with_safe_headers(app: App) -> App:
         return app(environ, begin)
 
     return guarded
+
+
+def with_faults_told(app: App) -> App:
+    """The same, and a database that is away for a while is told in the page's words, not in a traceback."""
+
+    def told(environ: Environ, start: Start) -> Iterable[bytes]:
+        try:
+            return app(environ, start)
+        except (SQLAlchemyError, StorageInternalError, TunerError) as error:
+            reason = str(error).splitlines()[0] if isinstance(error, TunerError) else "it does not answer"
+            return refuse(environ, start, UNAVAILABLE, f"the database cannot be read now: {reason}")
+
+    return told
 
 
 @dataclass(frozen=True)

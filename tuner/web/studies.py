@@ -41,9 +41,7 @@ class Told:
     """What was told of a study."""
 
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)  # by the trial's id, as the study holds them
-    finished: dict[int, tuple[FrozenTrial, Any, bytes]] = field(
-        default_factory=dict
-    )  # with the note it was told with
+    finished: dict[int, tuple[FrozenTrial, Any, bytes]] = field(default_factory=dict)  # with the note it had
     kinds: Any = None  # optuna-dashboard's union of the search spaces
     shapes: set[Any] = field(default_factory=set)  # what that has seen already
     looked_at: dict[int, FrozenTrial] = field(default_factory=dict)  # finished, and known to be of these shapes

@@ -13,6 +13,7 @@ App = Callable[[Environ, Start], Iterable[bytes]]
 
 READS = ("GET", "HEAD")
 FORBIDDEN, UNKNOWN, NOT_LOGGED_IN = "403 Forbidden", "404 Not Found", "401 Unauthorized"
+UNAVAILABLE = "503 Service Unavailable"
 
 
 def path_of(environ: Environ) -> str:
