@@ -16,7 +16,6 @@ RUN useradd --uid 1000 --create-home tuner \
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PYTHONUNBUFFERED=1 \
-    TUNER_IN_CONTAINER=1 \
     TUNER_DATA=/runs/data \
     XDG_CACHE_HOME=/runs/.cache
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ROOT, Row, Section, Setting, child, in_turns, median, seconds, spread
-from benchmarks.server import postgres
+from benchmarks.server import Server, postgres
 
 ASK_TARGET, LOOK_TARGET = 2.0, 1.5
 SPACE = """\
@@ -47,7 +48,8 @@ def measure(setting: Setting) -> Section:
         urls = {number: server.fresh() for number in (few, many)}
         for number, url in urls.items():
             child("large", {"do": "fill", "url": url, "trials": number, "folder": folder})
-        rows += [*asks(setting, urls), *looks(setting, urls, Path(folder)), *pages(setting, urls)]
+        rows += [*asks(setting, urls), *looks(setting, urls, Path(folder))]
+        rows += pages(server, few, setting.pick(10_000, 400), folder)
     rows += searches(setting)
     reading = [
         f"Studies on PostgreSQL of {few} and of {many} finished trials of 5 parameters, three of five pruned, the "
@@ -55,7 +57,8 @@ def measure(setting: Setting) -> Section:
         "Ask plus tell: a worker's whole way from no trial to a trial with its parameters, drawn by TPE, and from "
         "its value to where all of it stands in the database. Once in its life a worker reads the whole study: "
         "the first trial.",
-        "`status` and `best` are whole processes. The dashboard asks for the whole study each time it is opened.",
+        "`status` and `best` are whole processes. The dashboard asks for the whole study each time it is opened, "
+        "and every few seconds for what is new; its trials have a note of 1.2 kB and two pictures each.",
         "The last rows: of more than 250 trials the sampler is shown at most 300. Best value found (0 is the best "
         "there is) of a function with one hill and of one with many, mean and deviation over the seeds.",
     ]
@@ -111,18 +114,32 @@ def clean() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "TUNER_STORAGE"}
 
 
-def pages(setting: Setting, urls: dict[int, str]) -> Iterator[Row]:
-    """What the dashboard answers: a study for the first time, and again."""
-    answers = {number: loads(url) for number, url in urls.items()}
-    few, many = urls
-    for at, what in enumerate(("first load", "second load")):
-        yield Row(f"dashboard, {what} of the study, s", f"{answers[many][at]:.2f}", f"{answers[few][at]:.2f}")
+def pages(server: Server, few: int, many: int, folder: str) -> Iterator[Row]:
+    """What the dashboard's page waits for, where trials have notes and pictures as a search leaves them."""
+    times = {}
+    for number in (few, many):
+        url = server.fresh()
+        child("large", {"do": "fill", "url": url, "trials": number, "folder": folder, "notes": True})
+        times[number] = loads(url)
+    for what in times[few]:
+        yield Row(
+            f"dashboard, {what}, s ({many} trials)", *(f"{times[number][what]:.2f}" for number in (many, few))
+        )
 
 
-def loads(url: str) -> list[float]:
+def loads(url: str) -> dict[str, float]:
     with dashboard(url) as address:
+        times = {"list of studies": seconds(lambda: fetch(f"{address}/api/studies"))}
         study = json.loads(fetch(f"{address}/api/studies"))["study_summaries"][0]["study_id"]
-        return [seconds(lambda: fetch(f"{address}/api/studies/{study}")) for _ in range(2)]
+        page = f"{address}/api/studies/{study}?after="
+        times["first load of the study"] = seconds(lambda: fetch(f"{page}0"))
+        times["second load"] = seconds(lambda: fetch(f"{page}0"))
+        ended = len(json.loads(fetch(f"{page}0"))["trials"])
+        times["what the open page asks for every few seconds"] = seconds(lambda: fetch(f"{page}{ended}"))
+        child("large", {"do": "bare", "url": url, "times": 1})
+        times["the same after trials ended"] = seconds(lambda: fetch(f"{page}{ended}"))
+        times["a load after trials ended"] = seconds(lambda: fetch(f"{page}0"))
+    return times
 
 
 @contextmanager
@@ -151,9 +168,11 @@ def wait_for(told: Any, process: subprocess.Popen[bytes]) -> str:
 
 
 def fetch(address: str) -> bytes:
-    with urllib.request.urlopen(address) as answer:
+    """As a browser does: it takes what is compressed."""
+    asked = urllib.request.Request(address, headers={"Accept-Encoding": "gzip"})
+    with urllib.request.urlopen(asked) as answer:
         body: bytes = answer.read()
-    return body
+        return gzip.decompress(body) if answer.headers["Content-Encoding"] else body
 
 
 def searches(setting: Setting) -> Iterator[Row]:
@@ -192,12 +211,14 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
 
 
 def do_fill(orders: dict[str, Any]) -> dict[str, Any]:
-    from benchmarks.studies import fill, open_study
+    from benchmarks.studies import annotate, fill, open_study
 
     space = Path(orders["folder"]) / "five.py"
     space.write_text(SPACE)
     joined = open_study(orders["url"], space, "five")
     fill(joined, orders["trials"], 20, whole=False)
+    if orders.get("notes"):
+        annotate(joined)
     with joined.engine.connect() as db:
         db.exec_driver_sql("ANALYZE")  # as the server does by itself within a minute
         db.commit()

@@ -31,6 +31,8 @@ SLURM = ROOT / "docs" / "cluster" / "slurm.sh"
 KUBERNETES = ROOT / "docs" / "cluster" / "kubernetes.yaml"
 ONE_GPU = ROOT / "docs" / "cluster" / "one-gpu.sh"
 PASSWORD = "correct horse"
+LOOK_PASSWORD = "battery staple"  # of the dashboard
+PASSWORDS = {"TUNER_DB_PASSWORD": PASSWORD, "TUNER_DASHBOARD_PASSWORD": LOOK_PASSWORD}
 VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:?[-?])([^}]*))?\})")
 
 
@@ -64,7 +66,7 @@ def compose(**variables: str) -> dict[str, Any]:
 
 
 def services(**variables: str) -> dict[str, Any]:
-    return compose(**{"TUNER_DB_PASSWORD": PASSWORD, **variables})["services"]
+    return compose(**{**PASSWORDS, **variables})["services"]
 
 
 def kubernetes() -> list[dict[str, Any]]:
@@ -106,8 +108,8 @@ class Stack:
         return f"postgresql://tuner:correct%20horse@127.0.0.1:{self.port}/tuner"
 
     def place(self, word: str) -> str:
-        """A path in a container -> the folder that stands for its volume."""
-        return re.sub(r"^/(runs|work)\b", rf"{self.folder}/\1", word)
+        """A path in a container -> the folder that stands for its volume, or for its secrets."""
+        return re.sub(r"^/(runs|work|run/secrets)\b", rf"{self.folder}/\1", word)
 
     def environment(self, name: str) -> dict[str, str]:
         image = dict(pair.split("=", 1) for line in of("ENV") for pair in shlex.split(line))
@@ -165,8 +167,11 @@ def gone_afterwards(*processes: subprocess.Popen[str]) -> Iterator[None]:
 @pytest.fixture
 def stack(tmp_path: Path, postgres: Postgres) -> Iterator[Stack]:
     """The database of docker-compose.yml, started as its image would; the folders of the volumes."""
-    for name in ("runs", "work/search_spaces"):
+    for name in ("runs", "work/search_spaces", "run/secrets"):
         (tmp_path / name).mkdir(parents=True)
+    secret = tmp_path / "run/secrets/dashboard_password"
+    secret.write_text(LOOK_PASSWORD)
+    secret.chmod(0o400)
     variables = {"TUNER_RUN": "--space tiny --trials 4", "TUNER_PORT": str(free_port()), "TUNER_FOLDER": "work"}
     made = Stack(
         tmp_path, postgres.server.bin_path, postgres.server.system_user, free_port(), services(**variables)

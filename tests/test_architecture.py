@@ -31,11 +31,13 @@ PICTURE = """
     catalogue check rehearsal space sampling reading storage study setup listed notes takeover
     clerk desk objective worker
     best bundle predict panels evaluate
-    quarantine seats sharing ray_seats crew fleet sparks screen live comparison launch longer dashboard
-    cli.common cli.control cli.search cli.status cli.results cli.explain cli.data cli.parts cli.table cli cli.__main__
+    quarantine seats sharing ray_seats crew fleet sparks screen live comparison launch longer
+    web.wsgi web.login web.guard web.shell web.artifacts web.studies dashboard
+    cli.common cli.control cli.search cli.status cli.results cli.explain cli.dashboard cli.data cli.parts cli.table
+    cli cli.__main__
 """
 ORDER = PICTURE.split()
-PACKAGES = {"", "data", "train", "report"}  # their __init__ holds a docstring or lazy names only
+PACKAGES = {"", "data", "train", "report", "web"}  # their __init__ holds a docstring or lazy names only
 LIGHT = (
     ["--help"],
     ["spaces"],

@@ -1,11 +1,13 @@
-"""optuna-dashboard on the study's storage and artifacts, on loopback."""
+"""optuna-dashboard on the study's storage and artifacts, behind what makes it fit to be shown to others."""
 
 from __future__ import annotations
 
 import gzip
-import os
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -15,16 +17,39 @@ from tuner.errors import StorageError, TunerError
 from tuner.gallery import Gallery
 from tuner.runs import Home
 from tuner.store import find_store
+from tuner.web.artifacts import Artifacts
+from tuner.web.guard import LOOPBACK, Guard, with_faults_told, with_safe_headers
+from tuner.web.login import FILE_VARIABLE, gate
+from tuner.web.shell import Below, Shell, refuse_base
+from tuner.web.studies import LARGE, Studies
+from tuner.web.wsgi import App, Environ, Header, Start
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
     from sqlalchemy.engine import Engine
 
-LOOPBACK = ("127.0.0.1", "localhost")
-ANYWHERE = "0.0.0.0"
-IN_CONTAINER = "TUNER_IN_CONTAINER"  # set to 1 in the image
 PLAIN = ("application/json", "text/", "application/javascript")  # what gets much smaller
-LARGE = 100_000  # bytes from which on it is worth it
+PATIENCE = 60  # seconds without a word until a connection is closed
+
+
+@dataclass(frozen=True)
+class Door:
+    """Who may come in, and how. Without a password, this machine alone."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    password: str | None = None
+    hours: float = 12.0  # until one must log in again
+    read_only: bool = False
+    base: str = ""  # the path at which a proxy has it, such as /tuner
+    names: tuple[str, ...] = ()  # under which browsers know it, besides the address
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in LOOPBACK
+
+    @property
+    def shown(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
 
 
 class Server(ThreadingMixIn, WSGIServer):
@@ -32,26 +57,29 @@ class Server(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # whoever asked has gone away, or said nothing for long
+            super().handle_error(request, client_address)
+
+
+class Server6(Server):
+    """The same at an address of IPv6."""
+
+    address_family = socket.AF_INET6
+
 
 class Quiet(WSGIRequestHandler):
     """No line for each request."""
+
+    timeout = PATIENCE
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
-def serve(url: str, home: Home, artifacts: str | None, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until interrupted. `ready` gets the address; port 0 takes a free one.
-
-    It listens on this machine alone: it has no login and can delete studies. In a container, loopback would be the
-    container's own, which nobody reaches; there it may listen everywhere, since whoever starts the container says
-    with the port that is published who reaches it. So this takes the image's own variable, and no option.
-    """
-    if host not in LOOPBACK and not (host == ANYWHERE and os.environ.get(IN_CONTAINER) == "1"):
-        raise TunerError(
-            "the dashboard has no login and can delete studies, so it listens on this machine only; "
-            f"{host} is not allowed. Reach it from elsewhere through: ssh -L 8080:127.0.0.1:8080 THIS_HOST"
-        )
+def serve(url: str, home: Home, artifacts: str | None, door: Door, ready: Callable[[str], None]) -> None:
+    """Serve until interrupted. `ready` gets the address; port 0 takes a free one."""
+    refuse_unguarded(door)
     if database.is_absent(url):
         raise StorageError(f"no database at {database.shown(url)} yet. Begin with: tuner run --space unet_k")
     from optuna_dashboard import wsgi
@@ -59,17 +87,44 @@ def serve(url: str, home: Home, artifacts: str | None, host: str, port: int, rea
     from tuner.storage import open_storage
 
     storage, engine = open_storage(url)
-    app = wsgi(storage, artifact_store=gallery(engine, home.make(), artifacts))
-    try:
-        server = make_server(host, port, smaller(app), server_class=Server, handler_class=Quiet)
-    except OSError as error:
-        raise TunerError(
-            f"port {port} of {host} cannot be used ({error.strerror}). Choose another with --port."
-        ) from error
-    with server, database.told(url):
-        warm(storage, engine)
-        ready(f"http://{host}:{server.server_port}/dashboard/")
+    pictures = gallery(engine, home.make(), artifacts)
+    studies = Studies(smaller(wsgi(storage, artifact_store=pictures)), storage, engine)
+    with opened(guarded(studies, pictures, door), door) as server, database.told(url):
+        warm(studies)
+        # What is drawn of a study while it runs begins here, as a daemon thread beside the server's own.
+        ready(f"http://{door.shown}:{server.server_port}{door.base}/dashboard/")
         server.serve_forever()
+
+
+def refuse_unguarded(door: Door) -> None:
+    """It can delete studies: no password, no other address than this machine's."""
+    if not door.is_loopback and door.password is None:
+        raise TunerError(
+            f"the dashboard can delete studies, so at {door.host} it needs a password: --password-file FILE or "
+            f"{FILE_VARIABLE}. Or reach it from elsewhere through: ssh -L 8080:127.0.0.1:8080 THIS_HOST"
+        )
+    refuse_base(door.base)
+
+
+def guarded(studies: Studies, pictures: Gallery, door: Door) -> App:
+    """Everything between a browser and the studies, from the inside out."""
+    app = with_faults_told(Artifacts(studies, studies.engine, pictures.open_reader))
+    app = Shell(app, door.base, door.password is not None, door.read_only)
+    if door.password is not None:
+        app = gate(app, door.password, door.hours, door.base)
+    hosts = LOOPBACK if door.is_loopback else door.names and (*LOOPBACK, door.host)
+    app = Guard(app, hosts, door.names, door.read_only)
+    return with_safe_headers(Below(app, door.base) if door.base else app)
+
+
+def opened(app: App, door: Door) -> WSGIServer:
+    kind = Server6 if ":" in door.host else Server
+    try:
+        return make_server(door.host, door.port, app, server_class=kind, handler_class=Quiet)
+    except OSError as error:  # a name that leads nowhere is one too
+        raise TunerError(
+            f"port {door.port} of {door.host} cannot be used ({error.strerror}). Choose another with --port."
+        ) from error
 
 
 def gallery(engine: Engine, home: Home, artifacts: str | None) -> Gallery:
@@ -78,32 +133,35 @@ def gallery(engine: Engine, home: Home, artifacts: str | None) -> Gallery:
     return Gallery(home, [find_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
 
 
-def warm(storage: BaseStorage, engine: Engine) -> None:
+def warm(studies: Studies) -> None:
     """Load what takes long at first: the study worked on last now, the others while the first is looked at."""
-    studies = [info.id for info in overview.all_studies(engine)]
-    for first in studies[:1]:
-        storage.get_all_trials(first, deepcopy=False)
-    threading.Thread(target=load_all, args=(storage, studies[1:]), daemon=True).start()
+    ids = [info.id for info in overview.all_studies(studies.engine)]
+    for newest in ids[:1]:
+        studies.storage.get_all_trials(newest, deepcopy=False)
+    threading.Thread(target=load_all, args=(studies, ids), daemon=True).start()
 
 
-def load_all(storage: BaseStorage, studies: Iterable[int]) -> None:
-    for study in studies:
-        try:
-            storage.get_all_trials(study, deepcopy=False)
-        except Exception:  # deleted meanwhile, or the database is away: whoever opens it will see
-            return
+def load_all(studies: Studies, ids: list[int]) -> None:
+    try:
+        for newest in ids[:1]:
+            studies.prepare(newest)
+        for study in ids[1:]:
+            studies.storage.get_all_trials(study, deepcopy=False)
+    except Exception:  # deleted meanwhile, or the database is away: whoever opens it will see
+        return
 
 
-def smaller(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """The same, with large texts compressed: a study of thousands of trials is tens of megabytes of JSON."""
+def smaller(app: App) -> App:
+    """The same, with large texts compressed: a table of thousands of trials is tens of megabytes."""
 
-    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+    def answer(environ: Environ, start: Start) -> Iterable[bytes]:
         began: list[Any] = []
         body = app(environ, lambda *how: began.append(how))
         status, headers, *more = began[0]
-        kind = dict(headers).get("Content-Type", "")
+        named = {name.lower(): value for name, value in headers}
         if (
-            kind.startswith(PLAIN)
+            named.get("content-type", "").startswith(PLAIN)
+            and "content-encoding" not in named
             and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", "")
             and status.startswith("200")
         ):
@@ -114,9 +172,7 @@ def smaller(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes
     return answer
 
 
-def compressed(
-    body: Iterable[bytes], headers: list[tuple[str, str]]
-) -> tuple[Iterable[bytes], list[tuple[str, str]]]:
+def compressed(body: Iterable[bytes], headers: list[Header]) -> tuple[Iterable[bytes], list[Header]]:
     whole = b"".join(body)
     if close := getattr(body, "close", None):
         close()

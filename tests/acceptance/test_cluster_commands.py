@@ -6,10 +6,12 @@ import os
 import shlex
 import signal
 import subprocess
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
 import pytest
-from compose import PASSWORD, SLURM, Stack, ended, gone_afterwards, kubernetes, stack
+from compose import LOOK_PASSWORD, PASSWORD, SLURM, Stack, ended, gone_afterwards, kubernetes, stack
 from servers import postgres
 from tiny import claims, epochs_of, states, wait_for, write_space
 
@@ -32,6 +34,17 @@ def assert_exact(stack: Stack, num_trials: int, epochs: int) -> None:
         assert state == "PRUNED" or epochs_of(stack.url, number) == list(range(1, epochs + 1))
 
 
+def ask_dashboard(address: str) -> str:
+    """The list of studies, by somebody who logs in for it."""
+    with pytest.raises(HTTPError, match="401"):
+        urlopen(f"http://{address}/api/studies")
+    visitor = build_opener(HTTPCookieProcessor())
+    form = urlencode({"password": LOOK_PASSWORD}).encode()
+    visitor.open(Request(f"http://{address}/login", form, {"Origin": f"http://{address}"})).close()
+    with visitor.open(f"http://{address}/api/studies") as answer:
+        return answer.read().decode()
+
+
 def test_what_compose_starts_works_together(stack: Stack) -> None:
     space(stack, epochs=2)
     code, said = stack.run("init")
@@ -46,8 +59,7 @@ def test_what_compose_starts_works_together(stack: Stack) -> None:
             assert "correct" not in said
         wait_for(lambda: stack.is_healthy("dashboard"), dashboard)
         address = stack.services["dashboard"]["ports"][0].rsplit(":", 1)[0]
-        with urlopen(f"http://{address}/api/studies") as answer:
-            assert '"tiny"' in answer.read().decode()
+        assert '"tiny"' in ask_dashboard(address)
     assert_exact(stack, 4, epochs=2)
     assert [path.name for path in (stack.folder / "work").iterdir()] == ["search_spaces"]  # only read
     everything = [file.read_bytes() for file in (stack.folder / "runs").rglob("*") if file.is_file()]

@@ -16,8 +16,10 @@ import kubernetes_validate
 import pytest
 from compose import (
     KUBERNETES,
+    LOOK_PASSWORD,
     ONE_GPU,
     PASSWORD,
+    PASSWORDS,
     ROOT,
     SLURM,
     VARIABLE,
@@ -33,17 +35,28 @@ from tiny import environment
 
 def test_it_keeps_to_the_compose_specification() -> None:
     schema = json.loads(files("check_jsonschema").joinpath("builtin_schemas/vendor/compose-spec.json").read_text())
-    found = compose(TUNER_DB_PASSWORD=PASSWORD)
+    found = compose(**PASSWORDS)
     jsonschema.Draft7Validator(schema).validate(found)
     found["services"]["db"]["healthcheck"]["every"] = "5s"
     with pytest.raises(jsonschema.ValidationError):  # it does look
         jsonschema.Draft7Validator(schema).validate(found)
 
 
-@pytest.mark.parametrize("variables", [{}, {"TUNER_DB_PASSWORD": ""}], ids=["unset", "empty"])
-def test_without_a_password_nothing_starts(variables: dict[str, str]) -> None:
-    with pytest.raises(Missing, match=r"TUNER_DB_PASSWORD: .*\.env"):
-        compose(**variables)
+@pytest.mark.parametrize("name", PASSWORDS)
+@pytest.mark.parametrize("given", [None, ""], ids=["unset", "empty"])
+def test_without_its_passwords_nothing_starts(name: str, given: str | None) -> None:
+    variables = {key: value for key, value in PASSWORDS.items() if key != name}
+    with pytest.raises(Missing, match=rf"{name}: .*\.env"):
+        compose(**variables, **({} if given is None else {name: given}))
+
+
+def test_the_dashboard_has_a_password_of_its_own_and_nobody_else_is_given_it() -> None:
+    found = compose(**PASSWORDS)
+    assert found["secrets"] == {"dashboard_password": {"environment": "TUNER_DASHBOARD_PASSWORD"}}
+    assert found["services"]["dashboard"]["command"].endswith("--password-file /run/secrets/dashboard_password")
+    given = {name for name, service in found["services"].items() if service.get("secrets")}
+    assert given == {"dashboard"}
+    assert LOOK_PASSWORD not in json.dumps(found["services"])
 
 
 def test_the_password_stands_in_no_url_and_no_file() -> None:
@@ -56,7 +69,7 @@ def test_the_password_stands_in_no_url_and_no_file() -> None:
 
 
 def test_only_the_dashboard_can_be_reached_and_only_from_this_host() -> None:
-    found = compose(TUNER_DB_PASSWORD=PASSWORD)
+    found = compose(**PASSWORDS)
     published = {name: service.get("ports", []) for name, service in found["services"].items()}
     assert published.pop("dashboard") == ["127.0.0.1:8080:8080"]
     assert not any(published.values())
@@ -79,7 +92,7 @@ def test_workers_can_be_scaled_and_are_given_time_to_stop() -> None:
 
 
 def test_every_name_in_it_is_declared_and_every_volume_has_its_folder_in_the_image() -> None:
-    found = compose(TUNER_DB_PASSWORD=PASSWORD)
+    found = compose(**PASSWORDS)
     made = " ".join(of("RUN"))
     for service in found["services"].values():
         assert service.get("depends_on", {}).keys() <= found["services"].keys()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -13,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from seen import CHROMIUM, chromium, dashboard
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
@@ -44,40 +41,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def hear_interrupts() -> None:
-    """Ctrl-C is ignored by what a shell starts in the background, and by all that this starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    """`tuner dashboard` as a user starts it; its own first line says where it is."""
-    command = [sys.executable, "-m", "tuner.cli", "dashboard", "--port", "0"]
-    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    server = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, text=True, env=env, preexec_fn=hear_interrupts
-    )
-    assert server.stdout
-    try:
-        yield server.stdout.readline().split()[0]
-        server.send_signal(signal.SIGINT)
-        assert server.wait(20) == 0
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
+    with dashboard(folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
-def page(address: str) -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        yield page
-        browser.close()
+def page() -> Iterator[object]:
+    with chromium() as browser:
+        yield browser.new_page(viewport={"width": 1280, "height": 1000})
 
 
 def get(address: str, path: str) -> bytes:
@@ -114,10 +87,10 @@ def test_every_trial_has_curves_predictions_and_a_note(address: str) -> None:
             assert body.startswith(b"\x89PNG")
 
 
-def test_another_address_than_loopback_is_refused(folder: Path) -> None:
+def test_another_address_than_loopback_is_refused_without_a_password(folder: Path) -> None:
     command = [sys.executable, "-m", "tuner.cli", "dashboard", "--host", "0.0.0.0"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and "0.0.0.0 is not allowed" in done.stderr
+    assert done.returncode == 2 and "0.0.0.0 it needs a password" in done.stderr
 
 
 def test_a_taken_port_is_named(folder: Path, address: str) -> None:

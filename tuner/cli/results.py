@@ -104,22 +104,3 @@ def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, h
     click.echo(f"{found.data}, {found.split} split: {found.images} images")
     for name, value in found.metrics.items():
         click.echo(f"  {name:<16} {value:.4f}")
-
-
-@click.command()
-@storage_options
-@artifacts_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on: loopback only.")
-@click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
-def dashboard(home: str, storage: str | None, artifacts: str | None, host: str, port: int) -> None:
-    """Open the studies in optuna-dashboard: curves, pictures and recipes of every trial."""
-    from tuner.dashboard import serve
-
-    def ready(url: str) -> None:
-        click.echo(f"{url}   (Ctrl-C ends it)")
-
-    place = home_of(home)
-    try:
-        serve(storage or place.database, place, artifacts, host, port, ready)
-    except KeyboardInterrupt:
-        click.echo("stopped")

@@ -1,0 +1,73 @@
+"""The command that opens the dashboard."""
+
+from __future__ import annotations
+
+import click
+
+from tuner.cli.common import Amount, artifacts_option, home_of, storage_options
+
+
+@click.command()
+@storage_options
+@artifacts_option
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Any but loopback: with a password.",
+)
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--password-file",
+    metavar="FILE",
+    help="Ask for the password in the first line of FILE. Or TUNER_DASHBOARD_PASSWORD_FILE, or the "
+    "password itself in TUNER_DASHBOARD_PASSWORD.",
+)
+@click.option(
+    "--session-hours",
+    type=Amount(min=0, min_open=True, max=8760),
+    default=12.0,
+    show_default=True,
+    help="Until one must log in again.",
+)
+@click.option("--read-only", is_flag=True, help="Refuse every change: notes, deleting, new studies.")
+@click.option("--base-path", metavar="/PATH", help="The path at which a proxy has it.")
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A name under which browsers know it, such as the proxy's. Repeatable.",
+)
+def dashboard(
+    home: str, storage: str | None, artifacts: str | None, host: str, port: int, password_file: str | None,
+    session_hours: float, read_only: bool, base_path: str | None, names: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Open the studies in optuna-dashboard: curves, pictures and recipes of every trial.
+
+    On this machine alone it asks for no password; docs/dashboard.md shows how others reach it safely.
+
+    \b
+    Example:
+      tuner dashboard --host 0.0.0.0 --password-file ~/.tuner-password --read-only
+    """
+    from tuner.dashboard import Door, serve
+    from tuner.web.guard import as_names
+    from tuner.web.login import find_password
+    from tuner.web.shell import as_base
+
+    password = find_password(password_file)
+    door = Door(host, port, password, session_hours, read_only, as_base(base_path), as_names(names))
+
+    def ready(url: str) -> None:
+        click.echo(f"{url}   (Ctrl-C ends it)")
+        if not door.is_loopback:
+            click.echo(
+                "tuner: passwords travel unencrypted here; put it behind https where others listen", err=True
+            )
+
+    place = home_of(home)
+    try:
+        serve(storage or place.database, place, artifacts, door, ready)
+    except KeyboardInterrupt:
+        click.echo("stopped")
