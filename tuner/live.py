@@ -90,9 +90,9 @@ class Plain:
     def tell_state(self, worker: Worker) -> None:
         """Long work before the training: reading and caching data."""
         busy = worker.state if worker.state.startswith(("reading", "caching")) else ""
-        if busy and self.states.get(worker.worker) != busy:
+        before, self.states[worker.worker] = self.states.get(worker.worker), busy  # first: Ctrl-C looks once more
+        if busy and before != busy:
             self.out(f"worker on {worker.host}: {busy}, {worker.steps} images")
-        self.states[worker.worker] = busy
 
     def tell_epochs(self, now: Overview) -> None:
         """Epochs worth telling: a new best of the study, or a sign of life."""
@@ -115,11 +115,10 @@ class Plain:
             fresh = overview.finished_ids(db, self.info.id) - self.ended
             rows = list(overview.read_trials(db, sorted(fresh)))
         of = f" of {now.num_trials}" if now.num_trials else ""
-        for trial in rows:
-            self.number += 1
-            self.out(f"[{self.number}{of}] trial {trial.number} {describe_end(trial, self.info)}")
         self.ended |= fresh
-        self.number = len(self.ended)
+        self.number, told = len(self.ended), self.number
+        for place, trial in enumerate(rows, start=told + 1):
+            self.out(f"[{place}{of}] trial {trial.number} {describe_end(trial, self.info)}")
 
 
 @dataclass

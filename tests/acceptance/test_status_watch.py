@@ -121,7 +121,7 @@ def test_a_run_is_watched_from_a_second_terminal_until_ctrl_c(tmp_path: Path) ->
         with terminal(tmp_path, *WATCH) as screen:
             screen.wait_for("0 of 2 trials")
             screen.wait_for("/2000")  # the trial's epochs
-            screen.wait_for("⣀")  # its curve
+            wait_for(lambda: re.search("[⠁-⣿]", screen.text), fleet)  # its curve
             screen.press(INTERRUPT)
             assert screen.end() == 0
             assert "Traceback" not in screen.text and screen.text.rstrip().endswith("╯")  # the last picture stays

@@ -32,5 +32,6 @@ def test_a_watch_lives_through_a_database_that_is_stopped(tmp_path: Path, fragil
         fragile.start()
         assert told()["notice"] == "the database is back"
         put(joined, 1, "COMPLETE", [0.6])
-        assert told()["ended"] == 2
+        while told()["ended"] != 2:  # a line may fall between two of its tables
+            pass
         joined.engine.dispose()
