@@ -291,7 +291,7 @@ def test_a_trial_that_was_pruned_stays_pruned_whatever_happens_then(
     once = SimpleNamespace(prune=lambda study, trial: asked.append(1) or len(asked) == 1)
     monkeypatch.setattr("tuner.worker.pruner", lambda plan: once)
     with monkeypatch.context() as broken:
-        broken.setattr("tuner.notes.pictures", full_disk)
+        broken.setattr("tuner.pictures.leave", full_disk)
         with pytest.raises(FilesError):
             place.work()
     before = epochs_of(place.url, 0)
