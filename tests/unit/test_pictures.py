@@ -1,4 +1,4 @@
-"""The strip while a trial is trained, and what it leaves: in a thread of its own, under one name, never in the way."""
+"""The strip while a trial is trained: in a thread of its own, under one name, never in the way."""
 
 from __future__ import annotations
 
@@ -146,4 +146,5 @@ def test_a_model_that_cannot_be_explained_fails_no_trial(
     assert outcome.shown is not None and not album.run.explanation.exists()
     ranked = [outcome.shown.positions[kind][0] for kind in ("worst", "median", "best")]
     expected = [album.image(at)[0] for at in (*ranked, outcome.shown.positions["worst"][1])]
-    assert all((one == other).all() for one, other in zip(given, expected, strict=True))  # type: ignore[attr-defined]
+    pairs = zip(given, expected, strict=True)
+    assert all((one == other).all() for one, other in pairs)  # type: ignore[attr-defined]
