@@ -13,7 +13,7 @@ from benchmarks.measure import Section, Setting, machine
 from benchmarks.page import as_page, as_text
 
 PARTS = (
-    *("start", "input", "augmenting", "training", "models", "between", "workers", "pruning"),
+    *("start", "input", "augmenting", "training", "models", "between", "pictures", "workers", "pruning"),
     *("many", "latency", "large", "rows", "storm"),
 )
 

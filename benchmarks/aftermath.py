@@ -15,7 +15,8 @@ import psycopg
 from benchmarks.booked import STEPS
 from benchmarks.measure import Row
 
-KEPT = {"checkpoint.pt", "best.safetensors", "curves.png", "predictions.png", "confusion.csv"}
+PICTURES = ("strip.png", "predictions.png", "explanation.png", "curves.png", "quality.png")
+KEPT = {"checkpoint.pt", "best.safetensors", "confusion.csv", "details.json", *PICTURES}
 
 # Every change of a trial's state is written down by the database itself
 TRIGGER = """

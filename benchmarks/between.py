@@ -93,7 +93,7 @@ class Clock:
 
 def watch_all(clock: Clock) -> None:
     """The pieces of a trial, by what a reader would call them."""
-    from tuner import desk, keeper, notes, objective, worker
+    from tuner import desk, keeper, notes, objective, pictures, worker
     from tuner.data import shelf
     from tuner.train import checkpoint, loop, memory
 
@@ -107,9 +107,11 @@ def watch_all(clock: Clock) -> None:
     clock.watch(checkpoint, "save", "checkpoints")
     clock.watch(desk.Desk, "epoch", "records of epochs, for the clerk")
     clock.watch(keeper.Keeper, "begin", "the attempt's folder")
-    clock.watch(notes, "draw_curves", "curves")
-    clock.watch(notes, "draw_predictions", "predictions")
-    clock.watch(notes, "pictures", "artifacts")
+    clock.watch(pictures, "draw", "curves and quality")
+    clock.watch(pictures, "draw_shown", "predictions")
+    clock.watch(pictures, "explain", "explanation")
+    clock.watch(pictures, "leave", "artifacts")
+    clock.watch(loop, "look_back", "answers of the best weights")
     clock.watch(notes, "end", "notes at the end")
     clock.watch(desk.Desk, "end", "telling the result, to the clerk")
     clock.watch(notes, "describe", "note of the dashboard")

@@ -105,9 +105,8 @@ def make_run(recipe: Recipe, folder: Path, bias: float | None = None) -> Run:
         with torch.no_grad():
             model.head.bias.fill_(bias)  # type: ignore[union-attr, operator]
     save_weights(model, run.best)
-    run.curves.write_bytes(b"curves")
-    run.predictions.write_bytes(b"predictions")
-    run.confusion.write_bytes(b"confusion")
+    for file in run.pictures:
+        file.write_bytes(file.name.encode())
     return run
 
 

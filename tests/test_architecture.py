@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "tuner"
 
 # From the ground up: a module may import only what stands above it here. The same picture is in docs/design.md.
 PICTURE = """
-    errors goal recipe parts tasks orders console gpus runs store parcels sender keeper gallery published download
+    errors goal recipe parts tasks orders console gpus runs chosen details
+    store parcels sender keeper gallery published download
     database tables claims pages watch control hours overview failures tally words starts
     data.source data.images data.folder data.shapes data.scenes data.badges data.places
     data.oxford_pet data.cityscapes data.datasets data.get data.survey data.cache data.shelf
@@ -25,10 +26,11 @@ PICTURE = """
     models.unet models.unet_transposed models.basic_cnn models.resnet_unet models.mobilenet models.fcn
     models.smp models.timm models.sport_vgg models.pixel_frequency
     losses optims metrics
-    train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.weights train.loop
+    train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.shown
+    train.weights train.loop
     report.charts report.drawn report.interactive report.curves report.overlays report.tables report.sheet
-    report.heat layers explain
-    catalogue check rehearsal space sampling reading storage study setup listed notes takeover
+    report.heat layers explain report.examples report.strip report.quality
+    catalogue check rehearsal space sampling reading storage study setup listed notes pictures takeover
     clerk desk objective worker
     best bundle predict panels evaluate
     quarantine seats sharing ray_seats crew fleet sparks screen live comparison launch longer

@@ -1,7 +1,7 @@
 """A bundle: the exported best model as a folder that needs no database.
 
 weights.safetensors  recipe.json  metrics.json  history.csv  card.md
-curves.png  predictions.png  confusion.csv
+predictions.png  strip.png  curves.png  quality.png  explanation.png  confusion.csv  details.json   as far as there
 bundle.json          its version, and the hash of every other file
 """
 
@@ -11,7 +11,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,14 @@ VERSION = 1
 WEIGHTS = "weights.safetensors"
 NEEDED = (WEIGHTS, "recipe.json", "metrics.json", "history.csv", "card.md")
 MANIFEST = "bundle.json"
+PICTURES = {
+    "predictions.png": "The worst, median and best validation images: the truth, what was found, the errors.",
+    "strip.png": "One validation image after every epoch: how it learned.",
+    "curves.png": "Every metric over the epochs. Training that rises while validation falls is learning by heart.",
+    "quality.png": "Which classes are taken for which, what finding more costs in false alarms, and whether its "
+    "probabilities can be believed: on the dashed line they can.",
+    "explanation.png": "Where it looks: the warmer, the more a place speaks for the answer.",
+}
 USE = {
     "masks": 'mask = predict_image(model, "photo.jpg", image_size={size})  # 0 and 1, as large as the photo',
     "labels": 'labels = predict_image(model, "photo.jpg", image_size={size}, task="multiclass")',
@@ -71,10 +79,11 @@ def fill(folder: Path, best: Best, run: Run) -> None:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in best.history for key in row)))
         writer.writeheader()
         writer.writerows(best.history)
-    for extra in (run.curves, run.predictions, run.confusion):
+    for extra in run.pictures:
         if extra.is_file():
             shutil.copyfile(extra, folder / extra.name)
-    (folder / "card.md").write_text(card(best), encoding="utf-8")
+    there = {file.name for file in folder.iterdir()}
+    (folder / "card.md").write_text(card(best, there), encoding="utf-8")
     hashes = {file.name: digest(file) for file in sorted(folder.iterdir())}
     write_json(folder / MANIFEST, {"version": VERSION, "files": hashes})
 
@@ -143,8 +152,11 @@ def load(folder: str | Path) -> nn.Module:
     return model.eval()
 
 
-def card(best: Best) -> str:
-    """What it is, on which data, how good, how to load it; for a person who has only the folder."""
+def card(best: Best, there: Collection[str] = ()) -> str:
+    """What it is, on which data, how good, how to load it; for a person who has only the folder.
+
+    `there` are the files beside it: pictures are shown where there are any.
+    """
     recipe = Recipe.from_json(best.trial.notes["recipe"])
     made = best.trial.notes.get("made_with", {})
     chosen = "\n".join(f"| {name} | {value} |" for name, value in best.trial.params.items())
@@ -169,9 +181,7 @@ Choosing the best of many flatters the winner: expect a little less on new image
 Data: `{made.get("data")}`, {made.get("train_images")} training and {made.get("val_images")} validation images,
 content hash `{made.get("data_hash")}`. Images are resized to {recipe.image_size} x {recipe.image_size} pixels.
 
-![curves](curves.png)
-![predictions: image, truth, prediction](predictions.png)
-
+{pictures(there)}
 ## How to use it
 On the command line, with only this folder:
 
@@ -191,3 +201,9 @@ Made with tuner {made.get("tuner")}, torch {made.get("torch")}, python {made.get
 commit {made.get("commit") or "unknown"}.
 The whole recipe is in `recipe.json`, every epoch in `history.csv`.
 """
+
+
+def pictures(there: Collection[str]) -> str:
+    """Each picture that is there, with a sentence on how to read it."""
+    shown = (f"![{name}]({name})\n\n{text}\n" for name, text in PICTURES.items() if name in there)
+    return "\n".join(shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ class Gallery:
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         path = self.path(artifact_id)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with aside.open("wb") as file:

@@ -3,7 +3,9 @@
 Every task counts into one vector of float64 on the logits' device, without waiting for it. It begins with
 the confusion matrix, rows truth and columns prediction; then come, of pixels, the sums over the images
 and the number of images, of classes the hits among the five likeliest; and, in a full count, how many
-rights and wrongs were given how great a probability, for the average precision of each class.
+rights and wrongs were given how great a probability: for each class, or the object of a mask, and for what was
+likeliest. All curves come from these: no prediction is kept. Where it is given a list, a count adds the score of
+each image to it.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuner.data.source import IGNORED
+from tuner.details import REACH
 
-REACH = 16.0  # log-odds; beyond, a 32-bit probability is 0 or 1
 MOST_BINS = 4096
+MASK_BINS = 512  # of the one class that a mask has
+KEPT_BINS = 512  # of each class, in what is kept of an epoch,
+KEPT_CELLS = 2**17  # and of all together
 MOST_CELLS = 2**20  # bins of all classes together
 AT_ONCE = {"cpu": 2**21, "cuda": 2**24}  # probabilities sorted into bins in one go: bounds the memory
 Row = NDArray[np.float64]
+Each = list[Tensor] | None
 
 
 def mask_target(targets: Tensor) -> Tensor:
@@ -40,27 +46,34 @@ def binary_guess(logits: Tensor) -> Tensor:
 
 
 def class_guess(logits: Tensor) -> Tensor:
-    """The likeliest class, of each pixel as a byte or of each image as a number."""
-    best = likeliest(logits)
-    return best.byte() if best.ndim > 1 else best
+    """The likeliest class of each pixel as a byte."""
+    return likeliest(logits).byte()
 
 
-def binary_counts(logits: Tensor, target: Tensor, full: bool = False) -> Tensor:
-    """(tn, fp, fn, tp) of all pixels; the sums of the images' IoU and Dice; the number of images."""
+def class_shares(logits: Tensor) -> Tensor:
+    """The probability of each class, for each image."""
+    return logits.softmax(1)
+
+
+def binary_counts(logits: Tensor, target: Tensor, full: bool = False, each: Each = None) -> Tensor:
+    """(tn, fp, fn, tp) of all pixels; the sums of the images' IoU and Dice; their number. Each: its IoU."""
     predicted, true = (logits > 0).flatten(1), (target > 0.5).flatten(1)
     both, found, there = (each.sum(1, dtype=torch.int32) for each in (predicted & true, predicted, true))
     tp, fp, fn = both.sum(), (found - both).sum(), (there - both).sum()
     union, areas = found + there - both, found + there
     empty = areas == 0  # nothing there and nothing found: nothing is wrong with that image
-    iou, dice = ((part.double() / whole.clamp(min=1) + empty).sum() for part, whole in
-                 ((both, union), (2 * both, areas)))  # fmt: skip
+    ious, dices = (part.double() / whole.clamp(min=1) + empty for part, whole in
+                   ((both, union), (2 * both, areas)))  # fmt: skip
+    keep(each, ious)
+    iou, dice = ious.sum(), dices.sum()
     number = torch.full_like(iou, len(logits))
-    return torch.stack([predicted.numel() - tp - fp - fn, fp, fn, tp, iou, dice, number]).double()
+    sums = torch.stack([predicted.numel() - tp - fp - fn, fp, fn, tp, iou, dice, number]).double()
+    return torch.cat([sums, mask_histogram(logits, target)]) if full else sums
 
 
 def binary_scores(counts: Sequence[float], classes: Sequence[str] = (), full: bool = False) -> dict[str, float]:
     """Scores over the whole data set; a ratio of nothing to nothing counts as 0."""
-    tn, fp, fn, tp, iou, dice, number = counts
+    tn, fp, fn, tp, iou, dice, number = counts[:7]
     return {
         "iou": ratio(tp, tp + fp + fn),
         "dice": ratio(2 * tp, 2 * tp + fp + fn),
@@ -73,16 +86,17 @@ def binary_scores(counts: Sequence[float], classes: Sequence[str] = (), full: bo
     }
 
 
-def label_counts(logits: Tensor, target: Tensor, full: bool = False) -> Tensor:
+def label_counts(logits: Tensor, target: Tensor, full: bool = False, each: Each = None) -> Tensor:
     """Confusion of all pixels that are not ignored; the sums of the images' IoU and Dice; their number.
 
-    An image in which every pixel is ignored is none of the images.
+    An image in which every pixel is ignored is none of the images. Each: the mean IoU of its classes.
     """
-    each = confusions(logits, target)
-    right, areas = each.diagonal(dim1=1, dim2=2), each.sum(1) + each.sum(2)
+    matrices = confusions(logits, target)
+    right, areas = matrices.diagonal(dim1=1, dim2=2), matrices.sum(1) + matrices.sum(2)
     iou, dice = class_mean(right, areas - right), class_mean(2 * right, areas)
-    number = (areas.sum(1) > 0).sum()
-    parts = [each.sum(0).flatten(), torch.stack([iou.sum(), dice.sum(), number])]
+    counted = areas.sum(1) > 0
+    keep(each, torch.where(counted, iou, torch.nan))
+    parts = [matrices.sum(0).flatten(), torch.stack([iou.sum(), dice.sum(), counted.sum()])]
     return torch.cat(parts + ([histograms(logits, target)] if full else []))
 
 
@@ -106,9 +120,11 @@ def label_scores(counts: Sequence[float], classes: Sequence[str], full: bool = F
     return {**scores, "map": mean_average_precision(rest, number), **named}
 
 
-def class_counts(logits: Tensor, target: Tensor, full: bool = False) -> Tensor:
-    """Confusion of all images, and how many have their class among the five likeliest."""
+def class_counts(logits: Tensor, target: Tensor, full: bool = False, each: Each = None) -> Tensor:
+    """Confusion of all images, and how many have their class among the five likeliest. Each: its class's share."""
     number = logits.shape[1]
+    if each is not None:
+        keep(each, logits.softmax(1).gather(1, target.unsqueeze(1))[:, 0])
     matrix = count(target * number + likeliest(logits), number * number)
     five = logits.topk(min(5, number), dim=1).indices
     hits = (five == target.unsqueeze(1)).sum().double()
@@ -131,11 +147,26 @@ def confusion(counts: Sequence[float], num_classes: int) -> list[list[int]]:
     return np.asarray(counts[: number * number]).reshape(number, number).round().astype(int).tolist()
 
 
+def kept_histogram(counts: Tensor, outputs: int, is_mask: bool) -> Tensor:
+    """The bins of a full count, fewer of them, as whole numbers: (rows, wrong and right, bins). Does not wait.
+
+    A mask has one row; else there is one for each class and, last, one for what was likeliest.
+    """
+    rows, width = (1, MASK_BINS) if is_mask else (outputs + 1, num_bins(outputs))
+    kept = min(width, KEPT_BINS, 1 << (KEPT_CELLS // rows).bit_length() - 1)
+    return counts[-rows * 2 * width :].view(rows, 2, kept, width // kept).sum(3).long()
+
+
 def ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
 # --- on the device ---
+
+
+def keep(each: Each, scores: Tensor) -> None:
+    if each is not None:
+        each.append(scores.float())
 
 
 def likeliest(logits: Tensor) -> Tensor:
@@ -183,17 +214,34 @@ def bins(logits: Tensor) -> Tensor:
 
 
 def histograms(logits: Tensor, target: Tensor, ignored: int = IGNORED) -> Tensor:
-    """For each class two rows of bins: how often it got each probability where it was wrong, and where right."""
+    """For each class two rows of bins: how often it got each probability where it was wrong, and where right.
+
+    Two more rows come last: of the class that was likeliest.
+    """
     number = logits.shape[1]
     width = num_bins(number)
-    total = torch.zeros(number * 2 * width + 1, dtype=torch.float64, device=logits.device)
+    total = torch.zeros((number + 1) * 2 * width + 1, dtype=torch.float64, device=logits.device)
     first = torch.arange(number, dtype=torch.int32, device=logits.device) * 2 * width
     for some, true in pieces(logits, target):
-        cell = bins(some).add_(first.view(1, -1, 1))
+        cell = bins(some)
+        best = cell.max(1, keepdim=True).values.add_(number * 2 * width)
+        best.add_((likeliest(some) == true).unsqueeze(1), alpha=width)
+        cell.add_(first.view(1, -1, 1))
         cell.scatter_add_(1, true.clamp(max=number - 1).unsqueeze(1), torch.full_like(cell[:, :1], width))
+        cell = torch.cat([cell, best], 1)
         cell.masked_fill_((true == ignored).unsqueeze(1), total.numel() - 1)
         total += count(cell, total.numel())
     return total[:-1]
+
+
+def mask_histogram(logits: Tensor, target: Tensor) -> Tensor:
+    """Two rows of bins, as of a class: the object's probability where there is none, and where there is."""
+    total = torch.zeros(2 * MASK_BINS, dtype=torch.float64, device=logits.device)
+    for some, true in pieces(logits, target):
+        odds = some[:, 0].clamp(-REACH, REACH).nan_to_num_(-REACH)
+        cell = odds.add_(REACH).mul_(MASK_BINS / (2 * REACH)).int().clamp_(0, MASK_BINS - 1)
+        total += count(cell.add_(true > 0.5, alpha=MASK_BINS), total.numel())
+    return total
 
 
 def pieces(logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -233,7 +281,7 @@ def mean(values: Row, of: NDArray[np.bool_]) -> float:
 
 def mean_average_precision(cells: Row, number: int) -> float:
     """The mean over the classes that occur in the truth: without a right answer there is no precision."""
-    wrong, right = cells.reshape(number, 2, -1).transpose(1, 0, 2)
+    wrong, right = cells.reshape(number + 1, 2, -1)[:number].transpose(1, 0, 2)
     return mean(average_precision(right, wrong), right.sum(1) > 0)
 
 

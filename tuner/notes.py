@@ -1,4 +1,4 @@
-"""What is written on a trial for people and for later: its recipe, origin, result, pictures and note."""
+"""What is written on a trial for people and for later: its recipe, origin, result and note."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import optuna
 
 from tuner.data.cache import Cached
-from tuner.gallery import Gallery
 from tuner.goal import Goal
 from tuner.recipe import Recipe
-from tuner.report.curves import draw_curves
-from tuner.report.overlays import draw_predictions
-from tuner.report.tables import BINARY_CLASSES, metrics_table, write_confusion
-from tuner.runs import Run
-from tuner.tasks import find_task
-from tuner.train.loop import Outcome, sample_positions
+from tuner.report.tables import metrics_table
+from tuner.train.loop import Outcome
 
 LIBRARIES = ("torch", "optuna", "sqlalchemy", "segmentation-models-pytorch", "albumentations", "numpy")
 
@@ -95,33 +89,3 @@ def describe_failure(trial: optuna.Trial, reason: str) -> None:
     plain = trial.user_attrs.get("recipe")
     recipe = f"\n\n```json\n{as_lines(Recipe.from_json(plain))}\n```\n" if plain else ""
     save_note(trial, f"**failed**\n\n```\n{reason.strip()}\n```{recipe}")
-
-
-def pictures(
-    trial: optuna.Trial,
-    recipe: Recipe,
-    goal: Goal,
-    rows: list[dict[str, Any]],
-    data: Cached,
-    run: Run,
-    outcome: Outcome,
-    gallery: Gallery,
-) -> None:
-    """Draw the curves and the predictions of the best epoch, and put them where the dashboard finds them."""
-    progress, task = outcome.progress, find_task(recipe.task)
-    draw_curves(rows, run.curves, goal.metric, progress.best_epoch)
-    if progress.samples is not None:
-        shown = data.val[sample_positions(len(data.val))]
-        draw_predictions(
-            list(data.images[shown]),
-            list(np.asarray(data.targets[shown])),
-            progress.samples.numpy(),
-            run.predictions,
-            task.targets,
-            recipe.classes,
-        )
-    if progress.confusion:
-        write_confusion(progress.confusion, recipe.classes or BINARY_CLASSES, run.confusion)
-    for file in (run.predictions, run.curves):
-        if file.exists():
-            optuna.artifacts.upload_artifact(artifact_store=gallery, file_path=str(file), study_or_trial=trial)

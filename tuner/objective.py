@@ -23,7 +23,7 @@ from tuner.starts import wherever
 from tuner.storage import Held
 from tuner.study import Plan
 from tuner.takeover import TOOK_OVER
-from tuner.train.loop import EpochReport, Outcome, Saving, train
+from tuner.train.loop import EpochReport, Outcome, Progress, Saving, train
 from tuner.train.memory import MicroBatches
 
 
@@ -78,10 +78,18 @@ def suggested(space: Space, trial: optuna.Trial) -> Recipe:
     return recipe
 
 
-def run_trial(joint: Joint, held: Held, recipe: Recipe, data: Cached, run: Run, start: Path | None) -> Outcome:
+def run_trial(
+    joint: Joint,
+    held: Held,
+    recipe: Recipe,
+    data: Cached,
+    run: Run,
+    start: Path | None,
+    on_frame: Callable[[Progress], None],
+) -> Outcome:
     """Train a recipe, handing every epoch to the desk, which says whether to go on.
 
-    `start` is the file of earlier weights to begin from.
+    `start` is the file of earlier weights to begin from; `on_frame` is told of each new frame of the strip.
     """
     desk = joint.desk
 
@@ -109,4 +117,5 @@ def run_trial(joint: Joint, held: Held, recipe: Recipe, data: Cached, run: Run, 
         must_go_on=TOOK_OVER in held.frozen.user_attrs,
         on_resume=on_resume,
         saving=Saving(joint.checkpoint_minutes, lambda: joint.keep(run)),
+        on_frame=on_frame,
     )

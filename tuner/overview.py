@@ -181,16 +181,26 @@ def workers_of(engine: Engine, info: StudyInfo) -> tuple[Worker, ...]:
 
 def best_trial(db: Connection, info: StudyInfo) -> Trial | None:
     """The finished trial with the best value; the earlier one of two equals."""
-    order = trial_values.c.value.desc() if info.goal.direction == "maximize" else trial_values.c.value.asc()
-    query = (
-        sa.select(trials.c.trial_id)
+    found = db.scalar(ranked(info.id, info.goal, trials.c.trial_id))
+    return None if found is None else next(iter(read_trials(db, [found])))
+
+
+def best_value(engine: Engine, study_id: int, goal: Goal) -> float | None:
+    """The value of the best finished trial, if there is one."""
+    with engine.connect() as db:
+        return db.scalar(ranked(study_id, goal, trial_values.c.value))
+
+
+def ranked(study_id: int, goal: Goal, column: sa.Column[Any]) -> sa.Select[Any]:
+    """A column of the best finished trial."""
+    order = trial_values.c.value.desc() if goal.direction == "maximize" else trial_values.c.value.asc()
+    return (
+        sa.select(column)
         .join(trial_values, trial_values.c.trial_id == trials.c.trial_id)
-        .where(trials.c.study_id == info.id, trials.c.state == "COMPLETE", trial_values.c.value_type == "FINITE")
+        .where(trials.c.study_id == study_id, trials.c.state == "COMPLETE", trial_values.c.value_type == "FINITE")
         .order_by(order, trials.c.number)
         .limit(1)
     )
-    found = db.scalar(query)
-    return None if found is None else next(iter(read_trials(db, [found])))
 
 
 def best_number(engine: Engine, info: StudyInfo) -> int | None:

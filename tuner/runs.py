@@ -58,8 +58,29 @@ class Run:
         return self.folder / "curves.png"
 
     @property
+    def strip(self) -> Path:
+        """One validation image, and what was said of it after every epoch."""
+        return self.folder / "strip.png"
+
+    @property
     def predictions(self) -> Path:
+        """The worst, median and best validation images."""
         return self.folder / "predictions.png"
+
+    @property
+    def explanation(self) -> Path:
+        """Where the model looks, of a trial that was the best when it ended."""
+        return self.folder / "explanation.png"
+
+    @property
+    def quality(self) -> Path:
+        """Confusion, ROC, precision-recall, calibration."""
+        return self.folder / "quality.png"
+
+    @property
+    def details(self) -> Path:
+        """The numbers behind the pictures."""
+        return self.folder / "details.json"
 
     @property
     def confusion(self) -> Path:
@@ -77,7 +98,9 @@ class Run:
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        return (self.curves, self.predictions, self.confusion)
+        """All that there is to look at, in the order in which the dashboard shows it; trials have some of it."""
+        drawn = (self.strip, self.predictions, self.explanation, self.curves, self.quality)
+        return (*drawn, self.details, self.confusion)
 
     def make(self) -> Run:
         with writing(self.folder):

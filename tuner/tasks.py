@@ -18,7 +18,8 @@ class Task:
 
     The rest are names in "module:function" form. `target` shapes what the dataset gives for the loss.
     `counts` and `scores` are the two halves of scoring: counts on the device for each batch, scores once
-    from their sum. `guess` turns logits into what a picture of the prediction needs.
+    from their sum. `guess` turns logits into what a picture of the prediction needs. `each` says what an image
+    is scored by.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Task:
     counts: str
     scores: str
     guess: str
+    each: str
 
     def outputs(self, recipe: Recipe) -> int:
         """How many numbers a model gives, for each pixel or for the image."""
@@ -79,6 +81,7 @@ TASKS = {
         counts="tuner.metrics:binary_counts",
         scores="tuner.metrics:binary_scores",
         guess="tuner.metrics:binary_guess",
+        each="IoU",
     ),
     "multiclass": Task(
         name="multiclass",
@@ -88,6 +91,7 @@ TASKS = {
         counts="tuner.metrics:label_counts",
         scores="tuner.metrics:label_scores",
         guess="tuner.metrics:class_guess",
+        each="mean IoU",
     ),
     "classification": Task(
         name="classification",
@@ -96,7 +100,8 @@ TASKS = {
         target="tuner.metrics:class_target",
         counts="tuner.metrics:class_counts",
         scores="tuner.metrics:class_scores",
-        guess="tuner.metrics:class_guess",
+        guess="tuner.metrics:class_shares",
+        each="probability of the true class",
     ),
 }
 

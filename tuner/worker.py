@@ -26,11 +26,10 @@ import optuna
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner import claims, database, gpus, notes, objective, overview
+from tuner import claims, database, gpus, notes, objective, overview, pictures
 from tuner.claims import WorkerUnknown
 from tuner.clerk import Terms
 from tuner.console import log_to_stderr
-from tuner.data.cache import Cached
 from tuner.data.shelf import Shelf
 from tuner.data.survey import Progress
 from tuner.desk import Desk
@@ -48,6 +47,7 @@ from tuner.errors import (
 from tuner.gallery import gallery_of
 from tuner.keeper import open_keeper
 from tuner.orders import GIVEN_UP, GPU_FAILED, Orders, digest
+from tuner.pictures import Album, Painter
 from tuner.recipe import Recipe
 from tuner.runs import Home, Run, commit_of
 from tuner.sampling import pruner, sampler
@@ -206,25 +206,30 @@ class Worker:
         notes.begin(trial, recipe, data, self.commit)
         self.desk.chosen(held)
         self.desk.tell(state="training", step=0, steps=recipe.epochs)
-        outcome = objective.run_trial(self.joint, held, recipe, data, run, start)
+        album = Album(trial, recipe, data, run, gallery_of(self.keeper))
+        painter = Painter(album)
+        try:
+            outcome = objective.run_trial(self.joint, held, recipe, data, run, start, painter.show)
+        finally:
+            painter.close()
         if outcome.end == "stopped":
             log.info("trial %d: stopped at epoch %d, put back", held.number, outcome.progress.epoch)
             self.keeper.settle(run, HURRY_SECONDS)
             return self.desk.put_back(held)
-        self.finish(trial, held, recipe, data, run, outcome)
+        self.finish(held, album, outcome)
 
-    def finish(
-        self, trial: optuna.Trial, held: Held, recipe: Recipe, data: Cached, run: Run, outcome: Outcome
-    ) -> None:
+    def finish(self, held: Held, album: Album, outcome: Outcome) -> None:
         """Pictures, notes and artifacts first: a finished trial cannot be written on."""
+        trial, recipe, run = album.trial, album.recipe, album.run
         asked = "row" in trial.user_attrs and outcome.end == "finished"
         test = self.test_scores(recipe, run) if asked else {}
         progress, goal = outcome.progress, self.joined.plan.goal
         rows = [overview.flat(report) for report in progress.history]
         self.desk.tell(state="finishing")
         if rows:
+            explained = outcome.end == "finished" and self.leads(progress.best_value)
             with writing(run.folder):
-                notes.pictures(trial, recipe, goal, rows, data, run, outcome, gallery_of(self.keeper))
+                pictures.leave(album, goal.metric, rows, outcome, explained)
         notes.end(trial, outcome, socket.gethostname(), device_name(self.device), held.attempt, test)
         notes.describe(trial, recipe, goal, rows, progress.best_epoch)
         if outcome.end == "pruned":
@@ -237,6 +242,13 @@ class Worker:
             self.desk.end(held, "COMPLETE", progress.best_value, lambda: self.keeper.finish(run, weights=True))
         log.info("trial %d: %s, best %s at epoch %d", held.number, outcome.end,
                  progress.best_value, progress.best_epoch)  # fmt: skip
+
+    def leads(self, value: float | None) -> bool:
+        """Whether a value is better than those of all trials that have ended, this worker's newest too."""
+        goal = self.joined.plan.goal
+        ends = [end.values[0] for end in self.desk.storage.unwritten.values() if end.state.name == "COMPLETE"]
+        best = database.retried(overview.best_value)(self.engine, self.joined.id, goal)
+        return value is not None and all(goal.better(value, other) for other in (best, *ends))
 
     def find_start(self, recipe: Recipe, run: Run) -> Path | None:
         """The file of earlier weights that a recipe begins from; a missing one fails the trial alone.

@@ -72,13 +72,16 @@ def test_best_as_json_is_the_same_for_a_pipe(searched: Path) -> None:
 
 def test_the_bundle_holds_everything_about_the_best(exported: Path, searched: Path) -> None:
     names = {"weights.safetensors", "recipe.json", "metrics.json", "history.csv", "card.md", "bundle.json"}
-    assert names | {"curves.png", "predictions.png", "confusion.csv"} == content(exported).keys()
+    pictures = {"strip.png", "predictions.png", "curves.png", "quality.png"}
+    left = content(exported).keys() - {"explanation.png"}
+    assert names | pictures | {"confusion.csv", "details.json"} == left
     told = json.loads(run(searched, "best", "--json").stdout)
     assert json.loads((exported / "metrics.json").read_text()) == told
     recipe = json.loads((exported / "recipe.json").read_text())
     assert recipe["loss"]["name"] == told["params"]["loss"]
     assert recipe["optimizer"]["args"]["lr"] == told["params"]["lr"]
-    for picture in ("curves.png", "predictions.png"):
+    for picture in pictures:
+        assert f"![{picture}]({picture})" in (exported / "card.md").read_text()
         with Image.open(exported / picture) as image:
             assert min(image.size) > 100
 

@@ -80,7 +80,9 @@ def test_every_trial_has_curves_predictions_and_a_note(address: str) -> None:
     assert len(study["trials"]) == 2
     for trial in study["trials"]:
         names = {artifact["filename"] for artifact in trial["artifacts"]}
-        assert names == {"curves.png", "predictions.png"}
+        assert names - {"explanation.png"} == {
+            *("strip.png", "predictions.png", "curves.png", "quality.png", "details.json", "confusion.csv")
+        }
         assert '"version": 2' in trial["note"]["body"]
         for artifact in trial["artifacts"]:
             body = get(address, f"/artifacts/1/{trial['trial_id']}/{artifact['artifact_id']}")

@@ -21,7 +21,15 @@ from tuner.tasks import find_task
 from tuner.train.checkpoint import load_weights
 from tuner.train.trainer import build_model
 
-EXTRAS = ("curves.png", "predictions.png", "confusion.csv")
+EXTRAS = (
+    "predictions.png",
+    "strip.png",
+    "curves.png",
+    "quality.png",
+    "explanation.png",
+    "confusion.csv",
+    "details.json",
+)
 
 
 @pytest.fixture
@@ -158,7 +166,7 @@ def test_an_export_that_dies_in_the_middle_leaves_the_old_bundle(
 ) -> None:
     before = content(bundle)
 
-    def dies(best: object) -> str:
+    def dies(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(bundles, "card", dies)
@@ -187,9 +195,8 @@ def test_a_rename_that_fails_puts_the_old_bundle_back(
 
 def test_a_bundle_without_pictures_is_whole(tmp_path: Path, toy_recipe: Recipe) -> None:
     run = make_run(toy_recipe, tmp_path / "run")
-    run.curves.unlink()
-    run.predictions.unlink()
-    run.confusion.unlink()
+    for file in run.pictures:
+        file.unlink()
     verify(export(make_best(toy_recipe), run, tmp_path / "best", force=False))
 
 

@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torchmetrics.classification import BinaryJaccardIndex
-from trials import CPU, IOU, Trial, assert_same
+from trials import CPU, IOU, Trial, assert_same, stop_after
 
 from tuner.data.batches import Batches
 from tuner.data.cache import Cached
@@ -22,7 +23,7 @@ from tuner.goal import Goal, maximize, minimize
 from tuner.recipe import Recipe, use
 from tuner.train import loop
 from tuner.train.checkpoint import load_weights
-from tuner.train.loop import check_finite, sample_positions
+from tuner.train.loop import Progress, check_finite
 from tuner.train.memory import MicroBatches, release
 from tuner.train.trainer import Trainer
 
@@ -90,8 +91,9 @@ def test_the_best_weights_give_the_best_epochs_metrics_again(
     assert not isinstance(again, str)
     measured = trial.reports[progress.best_epoch].metrics
     assert again.metrics == {name: value for name, value in measured.items() if name.startswith("val_")}
-    assert again.samples is not None and progress.samples is not None
-    assert torch.equal(again.samples, progress.samples) and progress.samples.dtype is torch.uint8
+    for kept, measured_again in ((progress.each, again.each), (progress.histogram, again.histogram)):
+        assert kept is not None and measured_again is not None and torch.equal(kept, measured_again)
+    assert again.frame is not None and torch.equal(again.frame, progress.frames[progress.best_epoch])
     assert again.confusion == progress.confusion and sum(map(sum, again.confusion or [])) == 11 * 32 * 32
 
 
@@ -110,10 +112,66 @@ def test_the_validation_score_is_torchmetrics_over_the_whole_split(
     )
 
 
-def test_samples_are_spread_evenly_over_the_validation_images() -> None:
-    assert sample_positions(100) == [0, 19, 39, 59, 79, 99]
-    assert sample_positions(3) == [0, 1, 2]
-    assert sample_positions(1) == [0]
+def test_the_score_of_each_image_is_that_of_the_best_weights(unbroken: Trial) -> None:
+    """And their mean is the metric of that name."""
+    outcome = unbroken.train()  # it is finished: nothing is trained again
+    scores, shown = outcome.progress.scores, outcome.shown
+    assert shown is not None and outcome.model is not None and not outcome.model.training
+    best = unbroken.reports[outcome.progress.best_epoch].metrics
+    assert np.mean([score for score in scores if score is not None]) == pytest.approx(best["val_image_iou"])
+    chosen = [at for kind in ("worst", "median", "best") for at in shown.positions[kind]]
+    assert len(chosen) == len(set(chosen)) == len(shown.guesses) == 9
+    data = unbroken.data
+    for at in chosen:
+        found, true = shown.guesses[at] > 127, data.targets[data.val[at]] > 0
+        assert scores[at] == pytest.approx((found & true).sum() / max((found | true).sum(), 1), abs=1e-3)
+    ranked = [scores[at] for at in chosen]
+    assert ranked[:3] == sorted(s for s in scores if s is not None)[:3] and ranked[6] == max(ranked)  # type: ignore[type-var]
+
+
+def test_a_frame_is_kept_of_every_validated_epoch_and_told_before_the_epoch(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path
+) -> None:
+    told: list[tuple[str, int]] = []
+    trial = Trial(replace(recipe, validate_every=2), toy_data, tmp_path / "run")
+    outcome = loop.train(
+        trial.recipe, IOU, toy_data, trial.run, device=CPU, micro_batches=MicroBatches(tmp_path / "none.json"),
+        on_epoch=lambda report: told.append(("epoch", report.epoch)),
+        on_frame=lambda progress: told.append(("frame", max(progress.frames))),
+    )  # fmt: skip
+    assert told == [("epoch", 1), ("frame", 2), ("epoch", 2), ("frame", 3), ("epoch", 3)]
+    assert {at: frame.shape for at, frame in outcome.progress.frames.items()} == {2: (32, 32), 3: (32, 32)}
+    assert all(frame.dtype is torch.uint8 for frame in outcome.progress.frames.values())
+
+
+def test_a_checkpoint_of_an_earlier_or_later_version_is_taken_up(
+    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+) -> None:
+    """One knows nothing of scores and frames, the other more than we do; the curve is the same."""
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    assert trial.train(stop_after(11)).end == "stopped"
+    state = torch.load(trial.run.checkpoint, weights_only=True)
+    for name in ("each", "histogram", "frames"):
+        del state["progress"][name]
+    state["progress"] |= {"samples": torch.zeros(6, 32, 32, dtype=torch.uint8), "of_tomorrow": [1]}
+    torch.save(state, trial.run.checkpoint)
+    outcome = trial.go_on()
+    assert trial.curve == unbroken.curve and trial.run.best.read_bytes() == unbroken.run.best.read_bytes()
+    assert 1 not in outcome.progress.frames and 3 in outcome.progress.frames
+
+
+def test_a_finished_trial_of_an_earlier_version_has_nothing_to_show(unbroken: Trial) -> None:
+    state = torch.load(unbroken.run.checkpoint, weights_only=True)
+    for name in ("each", "histogram", "frames"):
+        del state["progress"][name]
+    torch.save(state, unbroken.run.checkpoint)
+    outcome = unbroken.train()
+    assert (outcome.end, outcome.shown, outcome.model) == ("finished", None, None)
+    assert outcome.progress.best_value == max(report.value for report in unbroken.reports.values())  # type: ignore[type-var]
+
+
+def test_unknown_fields_are_left_out_and_missing_ones_are_as_at_the_beginning() -> None:
+    assert Progress.restored({"epoch": 3, "unheard": 1}) == Progress(epoch=3)
 
 
 def test_a_pruned_trial_ends_at_its_epoch(recipe: Recipe, toy_data: Cached, tmp_path: Path) -> None:

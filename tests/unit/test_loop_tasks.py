@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from optuna.artifacts import get_all_artifact_meta
 from sklearn.metrics import confusion_matrix, jaccard_score
 from trials import CPU, Trial, assert_same, stop_after
 
-from tuner import notes
+from tuner import details, pictures
 from tuner.data.cache import Cached
 from tuner.gallery import Gallery
 from tuner.goal import maximize
+from tuner.pictures import Album
 from tuner.recipe import Recipe, use
 from tuner.runs import Home
 from tuner.tasks import TASKS
@@ -62,6 +64,11 @@ def answers(trial: Trial) -> tuple[Any, Any]:
     return target.numpy(), logits.argmax(1).numpy()
 
 
+def metas_of(asked: optuna.Trial) -> list[dict[str, Any]]:
+    """What Optuna, and so the dashboard, knows of a trial's artifacts, in its order."""
+    return [asdict(meta) for meta in get_all_artifact_meta(asked)]
+
+
 def test_every_metric_of_the_task_is_reported(trial: Trial) -> None:
     assert trial.train().end == "finished"
     task = TASKS[trial.recipe.task]
@@ -102,11 +109,29 @@ def test_the_scores_of_classes_are_scikit_learns(classes: Trial) -> None:
     assert sum(map(sum, progress.confusion)) == len(classes.data.val)
 
 
-def test_the_samples_are_the_best_models_answers(trial: Trial) -> None:
-    progress = trial.train().progress
+def test_what_is_shown_are_the_best_models_answers(trial: Trial) -> None:
+    shown = trial.train().shown
     _, guess = answers(trial)
-    shown = loop.sample_positions(len(trial.data.val))
-    assert progress.samples is not None and np.array_equal(progress.samples.numpy(), guess[shown])
+    assert shown is not None and len(shown.guesses) == min(9, len(trial.data.val))
+    for at, said in shown.guesses.items():
+        assert np.array_equal(said if said.ndim == 2 else said.argmax(), guess[at])
+
+
+def test_the_score_of_an_image_is_scikit_learns(trial: Trial) -> None:
+    scores = trial.train().progress.scores
+    truth, guess = answers(trial)
+    if trial.recipe.task == "classification":
+        trainer = best_trainer(trial)
+        images, targets = (
+            torch.from_numpy(each[trial.data.val]) for each in (trial.data.images, trial.data.targets)
+        )
+        with torch.no_grad():
+            shares = trainer.forward(images, targets)[0].softmax(1).numpy()
+        expected = shares[np.arange(len(truth)), truth]
+    else:
+        pairs = [(t[t != 255], p[t != 255]) for t, p in zip(truth, guess, strict=True)]
+        expected = np.array([jaccard_score(t, p, average="macro") for t, p in pairs])
+    assert scores == pytest.approx(list(expected), abs=1e-5)
 
 
 def test_an_interrupted_trial_is_the_same_trial(trial: Trial, tmp_path: Path) -> None:
@@ -124,15 +149,28 @@ def test_a_trial_leaves_pictures_and_its_confusion(trial: Trial, tmp_path: Path)
         {"epoch": at, "value": each.value, "lr": each.lr, **each.metrics} for at, each in trial.reports.items()
     ]
     asked = optuna.create_study().ask()
-    gallery = Gallery(Home(tmp_path))
-    notes.pictures(asked, trial.recipe, trial.goal, rows, trial.data, trial.run, outcome, gallery)
-    assert trial.run.predictions.stat().st_size > 1000 and trial.run.curves.exists()
+    album = Album(asked, trial.recipe, trial.data, trial.run, Gallery(Home(tmp_path)))
+    pictures.leave(album, trial.goal.metric, rows, outcome, explained=False)
+    drawn = [file for file in trial.run.pictures if file.suffix == ".png" and file != trial.run.explanation]
+    assert all(file.stat().st_size > 1000 for file in drawn)
+    found = details.read(trial.run.details)
+    assert found is not None and found.scores == [
+        pytest.approx(score, abs=1e-6) for score in outcome.progress.scores
+    ]
+    assert outcome.shown is not None and found.shown == outcome.shown.positions
     header, *lines = trial.run.confusion.read_text().splitlines()
     assert header.split(",")[1:] == list(trial.data.classes)
     table = {line.split(",")[0]: [int(number) for number in line.split(",")[1:]] for line in lines}
     assert list(table) == list(trial.data.classes)
     assert list(table.values()) == outcome.progress.confusion
-    assert len(list((tmp_path / "artifacts").iterdir())) == 2
+    left = [file.name for file in trial.run.pictures if file.exists()]
+    metas = metas_of(asked)
+    assert [meta["filename"] for meta in metas] == left and len(left) == 6
+    for meta in metas:
+        hung = tmp_path / "artifacts" / meta["artifact_id"]
+        assert hung.read_bytes() == (trial.run.folder / meta["filename"]).read_bytes()
+    pictures.leave(album, trial.goal.metric, rows, outcome, explained=False)
+    assert metas_of(asked) == metas  # drawn again, each is in its old place
 
 
 def test_saved_weights_score_on_a_split_as_they_did_in_training(trial: Trial) -> None:

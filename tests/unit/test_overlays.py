@@ -18,7 +18,6 @@ from tuner.report.overlays import (
     WRONG,
     captioned,
     colours,
-    draw_predictions,
     fitted,
     label_overlay,
     overlay,
@@ -78,29 +77,6 @@ def test_a_panel_has_a_cell_for_each_picture_and_a_gap_around_it(tmp_path: Path)
     assert (sheet[:GAP] == BACKDROP).all() and (sheet[second, second] == BACKDROP).all()
 
 
-@pytest.mark.parametrize("number", [1, 2, 5])
-def test_predictions_stand_in_two_columns_of_image_truth_and_guess(tmp_path: Path, number: int) -> None:
-    images, truths = [grey(32, 32)] * number, [np.ones((32, 32), np.uint8)] * number
-    guesses = np.zeros((number, 32, 32), np.uint8)
-    draw_predictions(images, truths, guesses, tmp_path / "predictions.png")
-    sheet = read(tmp_path / "predictions.png")
-    assert sheet.shape[0] == -(-number // 2) * (CELL + GAP) + GAP
-    assert sheet.shape[1] == (6 if number > 1 else 3) * (CELL + GAP) + GAP
-    middle = GAP + CELL // 2
-    cells = [sheet[middle, middle + at * (CELL + GAP)] for at in range(3)]
-    assert cells[0].tolist() == cells[2].tolist() == [100, 100, 100]  # nothing was found
-    assert cells[1][1] > cells[1][0]  # the truth is green
-
-
-def test_a_guess_above_one_half_is_drawn(tmp_path: Path) -> None:
-    for name, probability in (("below", 127), ("above", 128)):
-        guess = np.full((1, 32, 32), probability, np.uint8)
-        draw_predictions([grey(32, 32)], [square(32, 32)], guess, tmp_path / f"{name}.png")
-    at = (GAP + CELL // 2, GAP + CELL // 2 + 2 * (CELL + GAP))
-    assert read(tmp_path / "below.png")[at].tolist() == [100, 100, 100]
-    assert read(tmp_path / "above.png")[at].tolist() != [100, 100, 100]
-
-
 # --- label maps ---
 
 
@@ -118,16 +94,6 @@ def test_the_colours_of_twenty_classes_are_told_apart() -> None:
     assert colours().shape == (256, 3) and apart.min() >= 30
 
 
-def test_label_maps_stand_beside_what_was_predicted(tmp_path: Path) -> None:
-    truth, guess = np.full((32, 32), 1, np.uint8), np.full((1, 32, 32), 2, np.int64)
-    draw_predictions([grey(32, 32)], [truth], guess, tmp_path / "predictions.png", "labels", ("a", "b", "c"))
-    sheet = read(tmp_path / "predictions.png")
-    middle = GAP + CELL // 2
-    cells = [sheet[middle, middle + at * (CELL + GAP)].tolist() for at in range(3)]
-    expected = [label_overlay(grey(1, 1), np.array([[number]], np.uint8))[0, 0].tolist() for number in (1, 2)]
-    assert cells == [[100, 100, 100], *expected]
-
-
 # --- classes ---
 
 
@@ -142,15 +108,3 @@ def test_a_caption_lies_below_the_picture_and_not_on_it() -> None:
     assert made.shape == (CELL // 2 + 18, CELL, 3)
     assert (made[: CELL // 2] == 100).all() and ink(made[CELL // 2 :]) == {"red"}
     assert captioned(grey(10, 10), "ein Käuzchen in der Dämmerung, nicht ein Bär", RIGHT).shape[1] == CELL
-
-
-def test_what_was_said_is_green_when_right_and_red_when_wrong(tmp_path: Path) -> None:
-    truths, guesses = [0, 1, 2, 0, 1, 2, 2], np.array([0, 2, 2, 0, 1, 2, 1])
-    draw_predictions([grey(16, 16)] * 7, truths, guesses, tmp_path / "predictions.png", "classes", ("a", "b", "c"))
-    sheet = read(tmp_path / "predictions.png")
-    side = CELL + GAP
-    assert sheet.shape == (2 * side + GAP, 6 * side + GAP, 3)  # six in a row
-    cells = [sheet[GAP + at // 6 * side :, GAP + at % 6 * side :][:CELL, :CELL] for at in range(7)]
-    assert [ink(cell) for cell in cells] == [
-        {"green"} if guess == truth else {"red"} for guess, truth in zip(guesses, truths, strict=True)
-    ]

@@ -92,6 +92,13 @@ class Place:
         return optuna.load_study(study_name="tiny", storage=self.url).trials
 
 
+def artifacts(place: Place) -> list[str]:
+    """The files that the dashboard shows of a study's only trial, in its order."""
+    found = rows(place.url, "SELECT * FROM trial_system_attributes ORDER BY trial_system_attribute_id")
+    told = [json.loads(json.loads(row.value_json)) for row in found if row.key.startswith("artifacts:")]
+    return [meta["filename"] for meta in told]
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -143,6 +150,20 @@ def test_a_stopped_trial_is_put_back_and_goes_on_with_its_number(place: Place) -
     place.work()
     assert states(place.url) == {0: "COMPLETE"}
     assert epochs_of(place.url, 0) == list(range(1, 21))
+    names = ["strip.png", "predictions.png", "curves.png", "quality.png", "details.json", "confusion.csv"]
+    assert [name for name in artifacts(place) if name != "explanation.png"] == names  # none of them twice
+
+
+def test_the_strip_of_a_running_trial_is_there(place: Place) -> None:
+    seen: list[str] = []
+
+    def look(worker: Worker) -> None:
+        seen.extend(wait_for(lambda: artifacts(place)))
+        wait_for(lambda: list((place.folder / "home" / "artifacts").iterdir()))
+        worker.stop.set()
+
+    place.study(1, epochs=LONG).work_until(2, look)
+    assert seen == ["strip.png"] and states(place.url) == {0: "WAITING"}
 
 
 WILD = """
@@ -291,7 +312,7 @@ def test_a_trial_that_was_pruned_stays_pruned_whatever_happens_then(
     once = SimpleNamespace(prune=lambda study, trial: asked.append(1) or len(asked) == 1)
     monkeypatch.setattr("tuner.worker.pruner", lambda plan: once)
     with monkeypatch.context() as broken:
-        broken.setattr("tuner.notes.pictures", full_disk)
+        broken.setattr("tuner.pictures.leave", full_disk)
         with pytest.raises(FilesError):
             place.work()
     before = epochs_of(place.url, 0)

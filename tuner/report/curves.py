@@ -1,35 +1,50 @@
-"""Curves of a trial's metrics over its epochs, as a PNG.
-
-Drawn with matplotlib: plotly writes a PNG only by way of a browser, which a worker need not have.
-"""
+"""Curves of a trial's metrics over its epochs, as charts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import accumulate
 from typing import Any
 
-COLOURS = {"train": "#8a94a6", "val": "#2563eb"}
+from tuner.report.charts import GREY, PALETTE, Chart, Series
+
+COLOURS = {"train": GREY, "val": PALETTE[0]}
+SAID = {"train": "training", "val": "validation"}
 
 
-def draw_curves(rows: Sequence[dict[str, Any]], path: Path, goal: str, best_epoch: int) -> None:
-    """One panel for the loss and one for the goal, training against validation, the best epoch marked."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+def curves_of(
+    rows: Sequence[dict[str, Any]], goal: str, best_epoch: int, stages: Sequence[int] = ()
+) -> list[Chart]:
+    """A chart for each metric: the goal and the loss first, training against validation.
 
-    names = ["loss", goal] if goal != "loss" else ["loss"]
-    figure = Figure(figsize=(4.2 * len(names), 3), dpi=110)
-    figure.subplots_adjust(left=0.16 / len(names), right=0.98, bottom=0.16, top=0.9, wspace=0.22)
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for split, colour in COLOURS.items():
-            points = [(row["epoch"], row[f"{split}_{name}"]) for row in rows if f"{split}_{name}" in row]
-            axes.plot(*zip(*points, strict=True), color=colour, label=split, marker="o", markersize=2.5)
-        axes.axvline(best_epoch, color="#16a34a", linewidth=0.8, linestyle="--")
-        axes.set_title(name, fontsize=10)
-        axes.set_xlabel("epoch", fontsize=8)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.25)
-        axes.legend(fontsize=8, frameon=False)
-    FigureCanvasAgg(figure).print_png(path)
+    `rows` are epochs as they are recorded; `stages` how many epochs each stage has. The best epoch is marked,
+    and where a stage begins. Metrics that are the same in every epoch share a chart.
+    """
+    last = max((int(row["epoch"]) for row in rows), default=0)
+    borders = [(end + 0.5, f"stage {at}") for at, end in enumerate(accumulate(stages), start=2) if end < last]
+    marks = [*([(float(best_epoch), "best")] if best_epoch else []), *borders]
+    drawn: dict[str, tuple[list[str], list[Series]]] = {}
+    for name in metric_names(rows, goal):
+        series = series_of(rows, name)
+        if not series:
+            continue
+        told = repr([(one.name, one.x, one.y) for one in series])
+        drawn.setdefault(told, ([], series))[0].append(name)
+    return [Chart(" = ".join(names), "epoch", series=series, marks=marks) for names, series in drawn.values()]
+
+
+def metric_names(rows: Sequence[dict[str, Any]], goal: str) -> list[str]:
+    """Every metric but those of single classes."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    names = (key.partition("_")[2] for key in keys if key.startswith(("train_", "val_")) and ":" not in key)
+    known = dict.fromkeys(names)
+    return [name for name in dict.fromkeys((goal, "loss", *known)) if name in known]
+
+
+def series_of(rows: Sequence[dict[str, Any]], name: str) -> list[Series]:
+    found = []
+    for split, colour in COLOURS.items():
+        points = [(row["epoch"], row[key]) for row in rows if row.get(key := f"{split}_{name}") is not None]
+        if points:
+            found.append(Series(SAID[split], [x for x, _ in points], [y for _, y in points], colour=colour))
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -71,40 +70,3 @@ def captioned(image: Image, text: str, colour: tuple[int, int, int] = (17, 24, 3
     plain = text.encode("ascii", "replace").decode()[: picture.shape[1] // 7]  # OpenCV's font knows no more
     cv2.putText(strip, plain, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)
     return np.concatenate([picture, strip])
-
-
-def draw_predictions(
-    images: Sequence[Image],
-    truths: Sequence[Any],
-    guesses: NDArray[Any],
-    path: Path,
-    targets: str = "masks",
-    classes: Sequence[str] = (),
-) -> None:
-    """Rows of image | truth | prediction; for classes, images with what they are and what was said."""
-    if targets == "classes":
-        cells = [verdict(*one, classes) for one in zip(images, truths, guesses, strict=True)]
-        return panel([cells[at : at + 6] for at in range(0, len(cells), 6)], path)
-    draw = drawn_labels if targets == "labels" else drawn_masks
-    rows = [draw(*one) for one in zip(images, truths, guesses, strict=True)]
-    panel([[*a, *b] for a, b in pairs(rows)], path)
-
-
-def drawn_masks(image: Image, truth: Image, guess: Image) -> list[Image]:
-    """`guess` is the probability of each pixel, as a byte."""
-    return [image, overlay(image, truth, RIGHT), overlay(image, (guess > 127).astype(np.uint8))]
-
-
-def drawn_labels(image: Image, truth: Image, guess: Image) -> list[Image]:
-    return [image, label_overlay(image, truth), label_overlay(image, guess.astype(np.uint8))]
-
-
-def verdict(image: Image, truth: int, guess: int, classes: Sequence[str]) -> Image:
-    """What the model said, and what is right where it was wrong."""
-    said, right = classes[int(guess)], classes[int(truth)]
-    return captioned(image, said if said == right else f"{said}, not {right}", RIGHT if said == right else WRONG)
-
-
-def pairs(rows: list[list[Image]]) -> list[tuple[list[Image], list[Image]]]:
-    """Two examples side by side, so that the sheet is not a ribbon."""
-    return [(row, rows[at + 1] if at + 1 < len(rows) else []) for at, row in enumerate(rows) if at % 2 == 0]

@@ -7,13 +7,12 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tuner.data.batches import Batches
 from tuner.data.cache import Cached
@@ -25,13 +24,11 @@ from tuner.recipe import Recipe
 from tuner.runs import Run
 from tuner.train import checkpoint, memory
 from tuner.train.scoring import Totals
+from tuner.train.shown import Shown, frame_of, show, with_frame
 from tuner.train.trainer import Trainer
 from tuner.train.weights import begin_from
 
 log = logging.getLogger("tuner")
-NUM_SAMPLES = 6  # validation images whose prediction is kept at the best epoch
-
-
 Says = Callable[[], Literal["", "stopped", "pruned"]]
 
 
@@ -57,12 +54,28 @@ class Progress:
     best_value: float | None = None
     best_epoch: int = 0
     last_value: float | None = None
-    samples: Tensor | None = None  # what was predicted for the samples at the best epoch
     confusion: list[list[int]] | None = None  # at the best epoch: a row for each true class
+    each: Tensor | None = None  # at the best epoch: the score of each validation image
+    histogram: Tensor | None = None  # at the best epoch: how often each probability was right and wrong
+    frames: dict[int, Tensor] = field(default_factory=dict)  # the first validation image's guess, by epoch
     carried: str = ""  # what came over from earlier weights
     totals: dict[str, Any] | None = None  # of the epoch under way
     spent: float = 0.0  # seconds of the epoch under way before an interruption
     history: list[dict[str, Any]] = field(default_factory=list)  # every finished epoch's report
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> Progress:
+        """As a checkpoint has it, of an earlier or a later version too: what is not known is left out."""
+        known = {name: state[name] for name in (each.name for each in fields(cls)) if name in state}
+        frames = {int(epoch): frame.cpu() for epoch, frame in known.pop("frames", {}).items()}
+        kept = {name: known.pop(name).cpu() for name in ("each", "histogram") if known.get(name) is not None}
+        return cls(**known, **kept, frames=frames)
+
+    @property
+    def scores(self) -> list[float | None]:
+        """Of each validation image at the best epoch; None where there was nothing to score."""
+        each = [] if self.each is None else self.each.tolist()
+        return [None if math.isnan(score) else score for score in each]
 
     @property
     def mark(self) -> str:
@@ -91,12 +104,14 @@ class Saving:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended: "finished", "pruned" or "stopped" (to go on later)."""
+    """How a trial ended: "finished", "pruned" or "stopped" (to go on later); else with its best weights."""
 
     end: str
     progress: Progress = field(repr=False)
     dtype: str
     micro: int
+    model: nn.Module | None = field(default=None, repr=False)
+    shown: Shown | None = field(default=None, repr=False)
 
 
 def train(
@@ -113,13 +128,15 @@ def train(
     must_go_on: bool = False,
     on_resume: Callable[[list[EpochReport]], None] = lambda reports: None,
     saving: Saving | None = None,
+    on_frame: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
     """Train from scratch or from the run's checkpoint, telling `on_epoch` of every epoch.
 
     `says` is asked before every step: "" is to go on, "stopped" to save all and end, "pruned" to end with what
     there is. Whatever it raises ends the training as it stands. `start` is the file of the recipe's `weights`,
     where they are neither ImageNet's nor none. With `must_go_on`, a checkpoint that cannot be gone on from fails
-    the trial. `on_resume` gets the epochs that the checkpoint holds: not all may have been recorded.
+    the trial. `on_resume` gets the epochs that the checkpoint holds: not all may have been recorded. `on_frame`
+    is told of each new frame, before its epoch is.
     """
     batches = batches_of(recipe, data, device)
     memory.reset_peak(device)
@@ -128,9 +145,23 @@ def train(
         trainer.origin = origin(recipe, data)
         progress = resume(trainer, run, start, must_go_on)
         on_resume([EpochReport(**report) for report in progress.history])
-        work = Work(trainer, batches, progress, goal, run, says, saving or Saving())
+        work = Work(trainer, batches, progress, goal, run, says, saving or Saving(), on_frame)
         end = epochs(work, on_epoch)
-    return Outcome(end, progress, str(trainer.dtype).removeprefix("torch."), trainer.micro)
+        shown = look_back(work) if end != "stopped" else None
+    model = trainer.model if shown else None
+    return Outcome(end, progress, str(trainer.dtype).removeprefix("torch."), trainer.micro, model, shown)
+
+
+def look_back(work: Work) -> Shown | None:
+    """With the best weights: what they say of a few images. None where no epoch was validated.
+
+    A best epoch of an earlier version kept no scores to choose by.
+    """
+    progress = work.progress
+    if progress.each is None:
+        return None
+    checkpoint.load_weights(work.trainer.model, work.run.best)
+    return show(work.trainer, work.batches.data, progress.scores)
 
 
 def batches_of(recipe: Recipe, data: Cached, device: torch.device) -> Batches:
@@ -160,6 +191,7 @@ class Work:
     run: Run
     says: Says
     saving: Saving
+    on_frame: Callable[[Progress], None]
 
 
 def epochs(work: Work, on_epoch: Callable[[EpochReport], None]) -> str:
@@ -170,6 +202,8 @@ def epochs(work: Work, on_epoch: Callable[[EpochReport], None]) -> str:
         if isinstance(report, str):
             return report
         progress.history.append(asdict(report))
+        if report.epoch in progress.frames:
+            work.on_frame(progress)
         on_epoch(report)
         progress.epoch, progress.step, progress.totals, progress.spent = progress.epoch + 1, 0, None, 0.0
         if progress.epoch > last or work.saving.is_due(between=True):
@@ -206,6 +240,8 @@ def one_epoch(work: Work) -> EpochReport | str:
     value = metrics.get(f"val_{work.goal.metric}")
     if value is not None:
         keep_best(work, value, scored)
+    if scored.frame is not None:
+        progress.frames = with_frame(progress.frames, progress.epoch, scored.frame, progress.best_epoch)
     seen = totals.images + scored.images
     return EpochReport(
         epoch=progress.epoch,
@@ -225,12 +261,16 @@ def is_validated(recipe: Recipe, epoch: int) -> bool:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a pass over a split gave: metrics, the samples' predictions, the confusion matrix."""
+    """What a pass over a split gave: metrics, the confusion matrix, the score of each image, the bins of the
+    probabilities, and what was said of the first image.
+    """
 
     metrics: dict[str, float]
-    samples: Tensor | None = None
     confusion: list[list[int]] | None = None
     images: int = 0
+    each: Tensor | None = None
+    histogram: Tensor | None = None
+    frame: Tensor | None = None
 
 
 NOTHING = Scored({})
@@ -244,18 +284,22 @@ def validate(
     trainer.model.eval()
     totals = Totals(trainer.task, trainer.device, trainer.recipe.classes, full=True)
     guess = locate("guess", {}, trainer.task.guess)
-    wanted, kept, seen = set(sample_positions(len(batches.data.val))), [], 0
+    frame: Tensor | None = None
     for images, targets in batches.val():
         if said := says():
             return said
         for loss, logits, target in trainer.validate(images, targets):
             totals.add(loss, logits, target)
-            here = [at for at in range(len(logits)) if seen + at in wanted]
-            if here:
-                kept.append(guess(logits[here]))
-            seen += len(logits)
-    matrix = totals.confusion(trainer.task.outputs(trainer.recipe))
-    return Scored(totals.scores(prefix), torch.cat(kept).cpu(), matrix, seen)
+            frame = frame_of(guess(logits[:1])[0]) if frame is None else frame
+    outputs = trainer.task.outputs(trainer.recipe)
+    return Scored(
+        metrics=totals.scores(prefix),
+        confusion=totals.confusion(outputs),
+        images=totals.images,
+        each=torch.cat(totals.each).cpu(),
+        histogram=totals.histogram(outputs),
+        frame=None if frame is None else frame.cpu(),
+    )
 
 
 def evaluate(
@@ -277,7 +321,7 @@ def evaluate(
         checkpoint.load_weights(trainer.model, weights)
         scored = validate(trainer, batches_of(recipe, data, device), lambda: nothing(alive()), prefix="test")
     assert not isinstance(scored, str)  # nobody stops it
-    return Scored(unprefixed(scored.metrics), scored.samples, scored.confusion, scored.images)
+    return replace(scored, metrics=unprefixed(scored.metrics))
 
 
 def nothing(_: object) -> Literal[""]:
@@ -288,13 +332,8 @@ def unprefixed(metrics: dict[str, float]) -> dict[str, float]:
     return {name.partition("_")[2]: value for name, value in metrics.items()}
 
 
-def sample_positions(number: int) -> list[int]:
-    """Which validation images are shown: a few, spread evenly."""
-    return sorted({int(at) for at in np.linspace(0, number - 1, min(number, NUM_SAMPLES))})
-
-
 def keep_best(work: Work, value: float, scored: Scored) -> None:
-    """Keep the weights and predictions of the best epoch so far, of the stage at hand.
+    """Keep the weights and scores of the best epoch so far, of the stage at hand.
 
     A stage is judged by what it gives: were it measured against the one before, no second stage could ever
     come out worse than the first.
@@ -304,7 +343,7 @@ def keep_best(work: Work, value: float, scored: Scored) -> None:
     is_first = not progress.best_epoch or trainer.stage_of(progress.best_epoch) != trainer.stage
     if is_first or work.goal.better(value, progress.best_value):
         progress.best_value, progress.best_epoch = value, progress.epoch
-        progress.samples, progress.confusion = scored.samples, scored.confusion
+        progress.confusion, progress.each, progress.histogram = scored.confusion, scored.each, scored.histogram
         checkpoint.save_weights(trainer.model, work.run.best, progress.mark)
 
 
@@ -344,10 +383,10 @@ def has_best(run: Run, progress: Progress) -> bool:
 
 def resume(trainer: Trainer, run: Run, start: Path | None, must_go_on: bool) -> Progress:
     """Continue from the run's checkpoint, or begin."""
-    state = checkpoint.load(run, trainer.device, lambda state: has_best(run, Progress(**state["progress"])))
+    state = checkpoint.load(run, trainer.device, lambda state: has_best(run, Progress.restored(state["progress"])))
     if state and state.get("origin") == trainer.origin:
         trainer.restore(state)
-        return Progress(**state["progress"])
+        return Progress.restored(state["progress"])
     if must_go_on:
         why = "the recipe or the data is no longer the one it was written for" if state else "it cannot be read"
         raise TrialFailed(f"it goes on from a checkpoint, and cannot: {why} ({run.checkpoint})")

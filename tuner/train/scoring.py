@@ -8,28 +8,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.metrics import confusion
+from tuner.metrics import confusion, kept_histogram
 from tuner.parts import locate
 from tuner.tasks import Task
 
-Counts = Callable[[Tensor, Tensor, bool], Tensor]
+Counts = Callable[[Tensor, Tensor, bool, list[Tensor] | None], Tensor]
 
 
 class Totals:
-    """The summed loss, the summed counts, and over how many images. `full` counts for every metric."""
+    """The summed loss, the summed counts, and over how many images.
+
+    `full` counts for every metric and every curve, and keeps the score of each image.
+    """
 
     def __init__(self, task: Task, device: torch.device, classes: Sequence[str] = (), full: bool = False) -> None:
         self.counts_of: Counts = locate("scoring", {}, task.counts)
         self.scores_of = locate("scoring", {}, task.scores)
-        self.classes, self.full = classes, full
+        self.task, self.classes, self.full = task, classes, full
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
         self.counts: Tensor | None = None
         self.images = 0
+        self.each: list[Tensor] = []
 
     def add(self, loss: Tensor, logits: Tensor, target: Tensor) -> None:
         """Count one batch without waiting for the device. `loss` is its mean."""
         number = logits.shape[0]
-        counts = self.counts_of(logits.detach(), target, self.full)
+        counts = self.counts_of(logits.detach(), target, self.full, self.each if self.full else None)
         self.loss += loss.detach().double() * number
         self.counts = counts if self.counts is None else self.counts + counts
         self.images += number
@@ -45,6 +49,12 @@ class Totals:
         """A row for each true class. It stands first in the counts: no more of them is read."""
         cells = [] if self.counts is None else self.counts[: max(num_classes, 2) ** 2].tolist()
         return confusion(cells, num_classes)
+
+    def histogram(self, outputs: int) -> Tensor | None:
+        """How often each probability was right and wrong, of a full count."""
+        if self.counts is None or not self.full:
+            return None
+        return kept_histogram(self.counts, outputs, self.task.targets == "masks").cpu()
 
     def state(self) -> dict[str, Any]:
         return {"loss": self.loss, "counts": self.counts, "images": self.images}

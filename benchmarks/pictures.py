@@ -1,0 +1,130 @@
+"""What pictures cost: the share of a trial's time that goes into them, while it is trained and at its end.
+
+Real trials of a worker's own parts: trained with the strip's thread and without, in turns; then the end of
+each, drawn and hung. Processor time is measured beside the clock, for a busy machine slows both down.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Row, Section, Setting, child, median, spread
+
+TARGET_SHARE = 0.03
+
+
+def measure(setting: Setting) -> Section:
+    orders = {"rounds": setting.pick(3, 1), "k": setting.pick(32, 4), "size": setting.pick(128, 32), "epochs": 10}
+    found = child("pictures", orders)
+    whole = median(found["with"])
+    ending, training = median(found["end"]), median(found["painted"])
+    share = (ending + training) / whole
+    rows = [
+        Row("training with the strip, s", spread(found["with"]), spread(found["without"]), "", ""),
+        Row("- of it drawing the strip, processor s", spread(found["painted"], 2), "", ""),
+        Row("the end: answers, pictures, numbers, s", spread(found["end"], 2), "", ""),
+        Row(
+            "pictures, of a trial's time",
+            f"{share:.1%}",
+            "",
+            "",
+            f"under {TARGET_SHARE:.0%}",
+            share < TARGET_SHARE,
+        ),
+    ]
+    reading = [
+        f"U-Net of k = {orders['k']}, {orders['size']} px, 60 images, {orders['epochs']} epochs, on the processor."
+        " Longer trials bear the same end.",
+    ]
+    return Section("pictures", "What pictures cost", ("", "with pictures", "without"), rows, reading)
+
+
+def main(orders: dict[str, Any]) -> dict[str, Any]:
+    import tempfile
+    from dataclasses import replace
+
+    import optuna
+    import torch
+
+    from tuner import overview, pictures
+    from tuner.data.cache import cached
+    from tuner.data.shapes import shapes
+    from tuner.gallery import Gallery
+    from tuner.goal import maximize
+    from tuner.recipe import Recipe, use
+    from tuner.runs import Home, Run
+    from tuner.train import loop
+    from tuner.train.memory import MicroBatches
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    source, size = shapes(), orders["size"]
+    recipe = Recipe(
+        task="binary", data=use("shapes", image_size=size), augment=use("flip"), model=use("unet", k=orders["k"]),
+        loss=use("bce"), optimizer=use("adam", lr=3e-3), epochs=orders["epochs"], batch_size=8, seed=1,
+    )  # fmt: skip
+    found: dict[str, list[float]] = {"with": [], "without": [], "painted": [], "end": []}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        data = cached(replace(source, items=source.items[:60]), "sixty", size, folder / "cache")
+        album = pictures.Album(
+            optuna.create_study().ask(),
+            recipe,
+            data,
+            Run(folder / "run").make(),
+            Gallery(Home(folder / "home").make()),
+        )
+        painter_seconds: list[float] = []
+        paint = pictures.paint_strip
+
+        def timed(*args: Any) -> None:
+            began = time.thread_time()
+            paint(*args)
+            painter_seconds.append(time.thread_time() - began)
+
+        for turn in range(2 * orders["rounds"]):
+            pictures.paint_strip = timed
+            album.run.clear()
+            album.run.make()
+            painter, shown = pictures.Painter(album), turn % 2 == 0
+            painter_seconds.clear()
+            began = time.perf_counter()
+            looking = Clocked(loop.look_back)
+            loop.look_back = looking
+            outcome = loop.train(
+                recipe, maximize("iou"), data, album.run, device=torch.device("cpu"),
+                micro_batches=MicroBatches(folder / "micro.json"), on_epoch=lambda report: None,
+                on_frame=painter.show if shown else lambda progress: None,
+            )  # fmt: skip
+            painter.close()
+            loop.look_back = looking.inner
+            found["with" if shown else "without"].append(time.perf_counter() - began)
+            if shown:
+                found["painted"].append(sum(painter_seconds))
+                began = time.perf_counter()
+                rows = [overview.flat(report) for report in outcome.progress.history]
+                pictures.leave(album, "iou", rows, outcome, explained=False)
+                found["end"].append(time.perf_counter() - began + looking.spent)
+    return found
+
+
+class Clocked:
+    """A function and the time that was spent in it."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.spent = inner, 0.0
+
+    def __call__(self, *args: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return self.inner(*args)
+        finally:
+            self.spent += time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    print(json.dumps(main(json.loads(sys.argv[1]))))
