@@ -27,11 +27,15 @@ PICTURE = """
     losses optims metrics
     train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.weights train.loop
     report.charts report.drawn report.interactive report.curves report.overlays report.tables report.sheet
+    report.story report.details report.courses report.markup
     catalogue check rehearsal space sampling reading storage study setup listed notes takeover
     clerk desk objective worker
     best bundle predict evaluate
-    quarantine seats sharing ray_seats crew fleet live comparison launch longer dashboard
-    cli.common cli.control cli.search cli.results cli.data cli.parts cli.table cli cli.__main__
+    quarantine seats sharing ray_seats crew fleet live comparison
+    report.importance report.figures report.certainty report.advice report.again report.pictures report.versus
+    report.output report.chapters report.page
+    launch longer dashboard
+    cli.common cli.control cli.search cli.results cli.report cli.data cli.parts cli.table cli cli.__main__
 """
 ORDER = PICTURE.split()
 PACKAGES = {"", "data", "train", "report"}  # their __init__ holds a docstring or lazy names only

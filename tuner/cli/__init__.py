@@ -8,6 +8,7 @@ from tuner.cli.common import Commands
 from tuner.cli.control import budget, init, pause, resume, stop, workers
 from tuner.cli.data import data_command
 from tuner.cli.parts import parts_command
+from tuner.cli.report import compare, report
 from tuner.cli.results import best, dashboard, evaluate, predict, status
 from tuner.cli.search import check, extend, run, spaces
 from tuner.cli.table import table
@@ -36,6 +37,8 @@ for command in (
     resume,
     budget,
     best,
+    report,
+    compare,
     table,
     evaluate,
     predict,
