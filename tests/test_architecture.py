@@ -33,7 +33,7 @@ PICTURE = """
     best bundle predict evaluate
     quarantine seats sharing ray_seats crew fleet live comparison
     report.importance report.figures report.certainty report.advice report.again report.pictures report.versus
-    report.output report.chapters report.page
+    report.output report.chapters report.page shown
     launch longer dashboard
     cli.common cli.control cli.search cli.results cli.report cli.data cli.parts cli.table cli cli.__main__
 """
