@@ -6,8 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import optuna
@@ -121,9 +124,6 @@ def kept(home: Path, files: dict[str, bytes]) -> dict[str, str]:
     """Put files into the home as artifacts; what Optuna notes of them on the trial."""
     gallery, noted = Gallery(Home(home).make()), {}
     for name, body in files.items():
-        from io import BytesIO
-        from uuid import uuid4
-
         made = str(uuid4())
         gallery.write(made, BytesIO(body))
         about = {"artifact_id": made, "filename": name, "mimetype": "image/png", "encoding": None}
@@ -131,10 +131,9 @@ def kept(home: Path, files: dict[str, bytes]) -> dict[str, str]:
     return noted
 
 
+@cache
 def picture(seed: int = 0, size: tuple[int, int] = (480, 320)) -> bytes:
     """A real PNG that does not compress to nothing."""
-    from io import BytesIO
-
     small = np.random.default_rng(seed).integers(0, 255, (12, 18, 3), dtype=np.uint8)
     file = BytesIO()
     Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(file, "PNG")
@@ -173,7 +172,7 @@ def search(folder: Path, number: int = 40, name: str = "searched", images: int =
         elif at > 5 and top < 0.55:
             add(joined, params, curve[:3], TrialState.PRUNED, planned=20, seconds=20 + params["k"])
         else:
-            files = {file: picture(at) for file in PICTURES}
+            files = {file: picture(seed) for seed, file in enumerate(PICTURES)}
             files["details.json"] = details(np.clip(max(curve) + hard + rng.normal(0, 0.03, images), 0, 1))
             add(joined, params, curve, seconds=20 + params["k"], files=files)
     return joined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 PANEL = (4.2, 3.0)  # inches
 DPI = 110
 SMALL = 8  # points
+LONGEST = 48  # letters of a name
 SAME: Any = {"svg.hashsalt": "tuner"}  # the same file each time
 
 
@@ -29,7 +31,8 @@ def draw(charts: Sequence[Chart], path: Path, columns: int = 3, panel: tuple[flo
 
     across = min(columns, len(charts))
     down = -(-len(charts) // across)
-    with rc_context(SAME):
+    with rc_context(SAME), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font has not: boxes
         figure = Figure(figsize=(panel[0] * across, panel[1] * down), dpi=DPI, layout="constrained")
         grid = list(figure.subplots(down, across, squeeze=False).flat)
         for chart, axes in zip(charts, grid, strict=False):
@@ -43,8 +46,9 @@ def draw(charts: Sequence[Chart], path: Path, columns: int = 3, panel: tuple[flo
 
 
 def plain(text: str) -> str:
-    """Text as it stands: matplotlib would take what is between two dollars for a formula."""
-    return text.replace("$", r"\$")
+    """Text as it stands, cut where it is long: matplotlib takes what is between two dollars for a formula."""
+    short = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return short.replace("$", r"\$")
 
 
 def put(chart: Chart, axes: Axes) -> None:
@@ -67,7 +71,7 @@ def put(chart: Chart, axes: Axes) -> None:
         axes.text(
             0.5,
             0.5,
-            plain(fill(chart.note, 48)),
+            fill(chart.note[:300], 48).replace("$", r"\$"),
             ha="center",
             va="center",
             fontsize=SMALL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -281,7 +282,7 @@ SIGNS = (
 def kind_of(reason: str) -> str:
     """The kind of a failure, from its last line."""
     low = reason.lower()
-    return next((kind for kind, signs in SIGNS if any(sign in low for sign in signs)), "another error")
+    return next((kind for kind, signs in SIGNS if re.search(rf"\b({'|'.join(signs)})\b", low)), "another error")
 
 
 def failure_kinds(story: Story) -> dict[str, list[Told]]:
