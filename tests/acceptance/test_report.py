@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import Tuner
 from optuna.trial import TrialState
 from PIL import Image
 from searched import add, open_study
@@ -46,7 +45,9 @@ def refused(done: Result, *said: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_real_run_is_told_and_compared(tuner: Tuner, tmp_path: Path) -> None:
+def test_a_real_run_is_told_and_compared(
+    tuner: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
     """From `tuner run` to the page: in processes of their own, which load no torch."""
     done = tuner("run", "--space", write_space(tmp_path, epochs=2), "--trials", "2")
     assert done.returncode == 0 and "could not be saved" not in done.stderr, done.stderr
