@@ -161,7 +161,7 @@ def about_fit(story: Story, best: Told) -> Iterator[Advice]:
 
 
 def about_number(story: Story, at: str) -> Iterator[Advice]:
-    if story.info.listed:
+    if story.info.listed or story.info.rehearsal:
         return
     enough = max(SOLID, TRIALS_A_PARAMETER * len(story.kinds))
     ended = len(story.of("COMPLETE", "PRUNED", "FAIL"))
@@ -175,7 +175,7 @@ def about_number(story: Story, at: str) -> Iterator[Advice]:
 
 def about_doubt(story: Story, sure: Certainty | None, at: str) -> Iterator[Advice]:
     """Trials that cannot be told apart: train them again with other seeds."""
-    if sure is None or not sure.tied or sure.seeds:
+    if sure is None or not sure.tied or sure.seeds or story.info.rehearsal:
         return
     if story.info.listed.startswith("table "):
         table = story.info.listed.removeprefix("table ")

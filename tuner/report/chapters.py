@@ -303,7 +303,7 @@ def everything(page: Contents) -> Markup:
         ]
         for trial in story.trials
     ]  # fmt: skip
-    headings = ["trial", "state", story.metric, "best epoch", "epochs", "time", *names]
+    headings = ["trial", "state", story.metric, "best epoch", "epochs run", "time", *names]
     marked = next((at for at, one in enumerate(story.trials) if page.sure and one.number == page.sure.ship), -1)
     whole = table(headings, rows, "Every trial; the one to ship is marked", marked)
     return section(
