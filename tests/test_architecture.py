@@ -30,13 +30,17 @@ PICTURE = """
     train.weights train.loop
     report.charts report.drawn report.interactive report.curves report.overlays report.tables report.sheet
     report.heat layers explain report.examples report.strip report.quality
+    report.story report.files report.courses report.markup
     catalogue check rehearsal space sampling reading storage study setup listed notes pictures takeover
     clerk desk objective worker
     best bundle predict panels evaluate
-    quarantine seats sharing ray_seats crew fleet sparks screen live comparison launch longer
+    quarantine seats sharing ray_seats crew fleet sparks screen live comparison
+    report.importance report.figures report.certainty report.advice report.again report.pictures report.versus
+    report.output report.chapters report.page shown
+    launch longer
     web.wsgi web.login web.guard web.shell web.artifacts web.studies dashboard
-    cli.common cli.control cli.search cli.status cli.results cli.explain cli.dashboard cli.data cli.parts cli.table
-    cli cli.__main__
+    cli.common cli.control cli.search cli.status cli.results cli.explain cli.report cli.dashboard
+    cli.data cli.parts cli.table cli cli.__main__
 """
 ORDER = PICTURE.split()
 PACKAGES = {"", "data", "train", "report", "web"}  # their __init__ holds a docstring or lazy names only

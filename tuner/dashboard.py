@@ -25,6 +25,7 @@ from tuner.web.studies import LARGE, Studies
 from tuner.web.wsgi import App, Environ, Header, Start
 
 if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
     from sqlalchemy.engine import Engine
 
 PLAIN = ("application/json", "text/", "application/javascript")  # what gets much smaller
@@ -91,7 +92,8 @@ def serve(url: str, home: Home, artifacts: str | None, door: Door, ready: Callab
     studies = Studies(smaller(wsgi(storage, artifact_store=pictures)), storage, engine)
     with opened(guarded(studies, pictures, door), door) as server, database.told(url):
         warm(studies)
-        # What is drawn of a study while it runs begins here, as a daemon thread beside the server's own.
+        if not door.read_only:
+            follow(storage, engine, pictures)
         ready(f"http://{door.shown}:{server.server_port}{door.base}/dashboard/")
         server.serve_forever()
 
@@ -139,6 +141,15 @@ def warm(studies: Studies) -> None:
     for newest in ids[:1]:
         studies.storage.get_all_trials(newest, deepcopy=False)
     threading.Thread(target=load_all, args=(studies, ids), daemon=True).start()
+
+
+def follow(storage: BaseStorage, engine: Engine, pictures: Gallery) -> None:
+    """Keep the plots and notes of whole studies up to date, beside the server's own threads."""
+    from tuner.shown import watch_figures
+
+    threading.Thread(
+        target=watch_figures, args=(storage, engine, threading.Event(), pictures), daemon=True
+    ).start()
 
 
 def load_all(studies: Studies, ids: list[int]) -> None:

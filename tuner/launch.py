@@ -18,6 +18,7 @@ from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import StudyError, some
 from tuner.fleet import Fleet, say
+from tuner.gallery import gallery_of
 from tuner.keeper import Keeper, open_keeper
 from tuner.listed import Item, draw_rows, enlist, row_items
 from tuner.orders import HANG_SECONDS, LEASE_SECONDS, Orders, digest
@@ -151,7 +152,19 @@ def work(joined: Joined, name: str, space: Space | None, means: Means) -> Finish
         now = overview.overview(joined.engine, info)
     except SQLAlchemyError:
         now = None  # the database is away: the worker's own line says so
+    if now and now.finished:
+        keep_shown(joined, info, means.home, artifacts)
     return Finished(code, workers.error, name, now)
+
+
+def keep_shown(joined: Joined, info: overview.StudyInfo, home: Home, artifacts: str) -> None:
+    """What the dashboard shows of the whole study. No run ends badly for it."""
+    from tuner.shown import keep_figures
+
+    try:
+        keep_figures(joined.study._storage, joined.engine, info, gallery_of(open_keeper(home, artifacts)))
+    except Exception as error:
+        log.warning("the study's plots could not be saved: %s", str(error).partition("\n")[0])
 
 
 def refuse_mixed(request: Request) -> None:

@@ -10,6 +10,7 @@ from tuner.cli.dashboard import dashboard
 from tuner.cli.data import data_command
 from tuner.cli.explain import explain
 from tuner.cli.parts import parts_command
+from tuner.cli.report import compare, report
 from tuner.cli.results import best, evaluate, predict
 from tuner.cli.search import check, extend, run, spaces
 from tuner.cli.status import status
@@ -39,6 +40,8 @@ for command in (
     resume,
     budget,
     best,
+    report,
+    compare,
     table,
     evaluate,
     predict,

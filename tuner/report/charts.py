@@ -13,6 +13,7 @@ Kind = Literal["line", "points", "bars"]
 PALETTE = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#dc2626", "#a16207", "#64748b")
 GREY = "#8a94a6"
 GREEN, RED = "#16a34a", "#dc2626"
+SHADES = ("#6366f1", "#10b981", "#f59e0b")  # from low to high; all three are seen on light and on dark
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,44 @@ class Heat:
 
 
 @dataclass(frozen=True)
+class Axis:
+    """One upright axis of `Parallel`: where each line crosses it, and the names of places where they are names."""
+
+    name: str
+    at: Sequence[float]  # exponents, where `is_log`
+    names: Sequence[str] = ()  # of the places 0, 1, 2 ...
+    is_log: bool = False
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """From where to where it goes, never a point."""
+        low, high = (0.0, len(self.names) - 1.0) if self.names else (min(self.at), max(self.at))
+        return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+    def says(self, place: float) -> str:
+        if self.names:
+            return self.names[round(place)] if 0 <= round(place) < len(self.names) else ""
+        return f"{10**place if self.is_log else place:.3g}"
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """A line for each trial across axes that stand side by side, coloured by a number."""
+
+    axes: Sequence[Axis]
+    shades: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Chart:
-    """Series over one pair of axes, or a field of numbers."""
+    """Series over one pair of axes, or a field of numbers, or lines across many axes."""
 
     title: str
     x: str = ""  # what the axes say
     y: str = ""
     series: Sequence[Series] = ()
     heat: Heat | None = None
+    parallel: Parallel | None = None
     log_x: bool = False
     log_y: bool = False
     marks: Sequence[tuple[float, str]] = ()  # upright lines: where, and what they say
@@ -57,6 +88,10 @@ class Chart:
     y_range: tuple[float, float] | None = None
     shade: str = ""  # what `shades` are of
     note: str = ""  # a line below: how to read it
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.series or self.heat or self.parallel)
 
     @property
     def coloured(self) -> list[tuple[Series, str]]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from tuner.report.charts import Chart, Heat, Series
+import numpy as np
+
+from tuner.report.charts import SHADES, Chart, Heat, Parallel, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,43 +18,65 @@ if TYPE_CHECKING:
 PANEL = (4.2, 3.0)  # inches
 DPI = 110
 SMALL = 8  # points
+LONGEST = 48  # letters of a name
+SAME: Any = {"svg.hashsalt": "tuner"}  # the same file each time
 
 
 def draw(charts: Sequence[Chart], path: Path, columns: int = 3, panel: tuple[float, float] = PANEL) -> None:
     """One sheet of charts, row by row. The ending of `path` says how: .png or .svg."""
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     across = min(columns, len(charts))
     down = -(-len(charts) // across)
-    figure = Figure(figsize=(panel[0] * across, panel[1] * down), dpi=DPI, layout="constrained")
-    grid = list(figure.subplots(down, across, squeeze=False).flat)
-    for chart, axes in zip(charts, grid, strict=False):
-        put(chart, axes)
-    for axes in grid[len(charts) :]:
-        axes.set_axis_off()
-    if path.suffix == ".svg":
-        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
-    else:
-        FigureCanvasAgg(figure).print_png(path)
+    with rc_context(SAME), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font has not: boxes
+        figure = Figure(figsize=(panel[0] * across, panel[1] * down), dpi=DPI, layout="constrained")
+        grid = list(figure.subplots(down, across, squeeze=False).flat)
+        for chart, axes in zip(charts, grid, strict=False):
+            put(chart, axes)
+        for axes in grid[len(charts) :]:
+            axes.set_axis_off()
+        if path.suffix == ".svg":
+            FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+        else:
+            FigureCanvasAgg(figure).print_png(path)
+
+
+def plain(text: str) -> str:
+    """Text as it stands, cut where it is long: matplotlib takes what is between two dollars for a formula."""
+    short = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return short.replace("$", r"\$")
 
 
 def put(chart: Chart, axes: Axes) -> None:
-    axes.set_title(chart.title, fontsize=10)
-    axes.set_xlabel(chart.x, fontsize=SMALL)
-    axes.set_ylabel(chart.y, fontsize=SMALL)
+    axes.set_title(plain(chart.title), fontsize=10)
+    axes.set_xlabel(plain(chart.x), fontsize=SMALL)
+    axes.set_ylabel(plain(chart.y), fontsize=SMALL)
     axes.tick_params(labelsize=SMALL)
     if chart.heat:
         return put_heat(chart.heat, axes)
+    if chart.parallel:
+        return put_parallel(chart.parallel, axes, chart.shade)
     for series, colour in chart.coloured:
         put_series(series, colour, axes)
     for at, text in chart.marks:
         axes.axvline(at, color="#16a34a", linewidth=0.8, linestyle="--")
-        axes.annotate(text, (at, 0.02), xycoords=("data", "axes fraction"), fontsize=6, color="#16a34a")
+        axes.annotate(plain(text), (at, 0.02), xycoords=("data", "axes fraction"), fontsize=6, color="#16a34a")
     scale(chart, axes)
-    if not chart.series:
-        axes.text(0.5, 0.5, chart.note, ha="center", va="center", fontsize=SMALL, wrap=True)
+    if chart.is_empty:
+        axes.set_axis_off()
+        axes.text(
+            0.5,
+            0.5,
+            fill(chart.note[:300], 48).replace("$", r"\$"),
+            ha="center",
+            va="center",
+            fontsize=SMALL,
+            transform=axes.transAxes,
+        )
     elif any(series.name for series in chart.series):
         axes.legend(fontsize=7, frameon=False)
 
@@ -73,20 +99,28 @@ def scale(chart: Chart, axes: Axes) -> None:
 
 
 def put_series(series: Series, colour: str, axes: Axes) -> None:
-    label = series.name or None
+    label = plain(series.name) or None
+    xs: list[Any] = [plain(x) if isinstance(x, str) else x for x in series.x]
     y = [float("nan") if value is None else value for value in series.y]
     if series.kind == "bars":
-        axes.bar(series.x, y, color=colour, label=label, yerr=whiskers(series))
+        width = 0.8 if len(xs) > 2 else 0.3
+        axes.bar(xs, y, width, color=colour, label=label, yerr=whiskers(series))
         axes.tick_params(axis="x", labelrotation=30 if any(len(str(x)) > 5 for x in series.x) else 0)
     elif series.kind == "points":
-        shades: Any = {"c": series.shades, "cmap": "viridis"} if series.shades else {"color": colour}
-        axes.scatter(series.x, y, s=12, label=label, **shades)
+        shades: Any = {"c": series.shades, "cmap": shading()} if series.shades else {"color": colour}
+        axes.scatter(xs, y, s=12, label=label, **shades)
     else:
         style = "--" if series.dashed else "-"
         dots = "o" if len(y) <= 40 else ""
-        axes.plot(series.x, y, color=colour, label=label, linestyle=style, marker=dots, markersize=2.5)
+        axes.plot(xs, y, color=colour, label=label, linestyle=style, marker=dots, markersize=2.5)
         if series.low:
-            axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
+            axes.fill_between(xs, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
+
+
+def shading() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("shades", SHADES)
 
 
 def whiskers(series: Series) -> list[list[float]] | None:
@@ -100,13 +134,48 @@ def whiskers(series: Series) -> list[list[float]] | None:
 def put_heat(heat: Heat, axes: Axes) -> None:
     values = [[float("nan") if value is None else value for value in row] for row in heat.values]
     axes.imshow(values, cmap="Blues", aspect="auto")
-    axes.set_xticks(range(len(heat.x)), heat.x, rotation=45 if len(heat.x) > 4 else 0, fontsize=7)
-    axes.set_yticks(range(len(heat.y)), heat.y, fontsize=7)
+    axes.set_xticks(
+        range(len(heat.x)), list(map(plain, heat.x)), rotation=45 if len(heat.x) > 4 else 0, fontsize=7
+    )
+    axes.set_yticks(range(len(heat.y)), list(map(plain, heat.y)), fontsize=7)
     known = [value for row in values for value in row if value == value]
     middle = (min(known) + max(known)) / 2 if known else 0.0
     for down, row in enumerate(heat.texts):
         for across, text in enumerate(row):
             dark = values[down][across] > middle
             axes.text(
-                across, down, text, ha="center", va="center", fontsize=6, color="white" if dark else "#111827"
+                across,
+                down,
+                plain(text),
+                ha="center",
+                va="center",
+                fontsize=6,
+                color="white" if dark else "#111827",
             )
+
+
+def put_parallel(parallel: Parallel, axes: Axes, shade: str) -> None:
+    """Every axis scaled to the same height; its ends, or its names, stand beside it."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    span = (min(parallel.shades), max(parallel.shades)) if parallel.shades else (0.0, 1.0)
+    colours = ScalarMappable(Normalize(*span), shading())
+    heights = [[(at - axis.ends[0]) / (axis.ends[1] - axis.ends[0]) for at in axis.at] for axis in parallel.axes]
+    for line, colour in zip(zip(*heights, strict=True), colours.to_rgba(np.asarray(parallel.shades)), strict=True):
+        axes.plot(range(len(line)), line, color=colour, linewidth=1, alpha=0.8)
+    for across, axis in enumerate(parallel.axes):
+        axes.axvline(across, color="#8a94a6", linewidth=0.8)
+        low, high = axis.ends
+        places = range(len(axis.names)) if axis.names else (low, (low + high) / 2, high)
+        for place in places:
+            height = (place - low) / (high - low)
+            axes.annotate(
+                plain(axis.says(place)), (across, height), (3, 1), textcoords="offset points", fontsize=6
+            )
+    axes.set_xticks(range(len(parallel.axes)), [plain(axis.name) for axis in parallel.axes], fontsize=7)
+    axes.set_yticks([])
+    for side in axes.spines.values():
+        side.set_visible(False)
+    bar = axes.get_figure(root=True).colorbar(colours, ax=axes, label=plain(shade))  # type: ignore[union-attr]
+    bar.ax.tick_params(labelsize=6)

@@ -1,0 +1,166 @@
+"""The commands that tell of a whole study: a page, and trials beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tuner.cli.common import artifacts_option, at, echo_json, engine_of, home_of, storage_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Engine
+
+    from tuner.gallery import Gallery
+    from tuner.report.charts import Chart
+
+WIDE = 200  # columns, where the output is no terminal
+study_option = click.option("--study", metavar="NAME", help="Of which study.  [default: the one worked on last]")
+
+
+def gallery_of(engine: Engine, home: str, artifacts: str | None) -> Gallery:
+    """The pictures of all studies: in the home, and in the stores that are noted on them."""
+    from tuner import overview
+    from tuner.gallery import Gallery
+    from tuner.store import find_store
+
+    noted = [info.artifacts for info in overview.all_studies(engine)]
+    return Gallery(home_of(home), [find_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
+
+
+@click.command()
+@storage_options
+@artifacts_option
+@study_option
+@click.option("--out", metavar="FILE.html", help="Where to write it.  [default: STUDY-report.html]")
+@click.option("--figures", metavar="DIR", help="Write each figure into this folder, too.")
+@click.option(
+    "--format", "kind", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Of the figures."
+)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def report(
+    home: str, storage: str | None, artifacts: str | None, study: str | None,
+    out: str | None, figures: str | None, kind: str, force: bool,
+) -> None:  # fmt: skip
+    """Write all about a study as one page: which trial to ship, how sure, what to try next.
+
+    The file holds its plots and pictures and opens without internet.
+
+    \b
+    Examples:
+      tuner report
+      tuner report --study pets --out pets.html --figures figures --format svg
+    """
+    from tuner import overview
+    from tuner.report.page import draw_figures, gathered, page, report_file, write_page
+
+    engine = engine_of(storage, home)
+    info = overview.find_study(engine, study)
+    file = report_file(info, Path(out).expanduser() if out else None, force)
+    found = gathered(engine, info, gallery_of(engine, home, artifacts), at(home, storage))
+    write_page(page(found), file)
+    click.echo(file)
+    for path in draw_figures(found.figures, Path(figures).expanduser(), kind) if figures else []:
+        click.echo(path)
+
+
+@click.command()
+@click.argument("trials", nargs=-1, metavar="TRIAL...")
+@storage_options
+@artifacts_option
+@study_option
+@click.option("--by", "parameter", metavar="PARAM", help="Instead: the study's trials in groups by a parameter.")
+@click.option("--metric", metavar="M", help="By which metric; train_... is of training.  [default: the goal's]")
+@click.option("--out", metavar="FILE", help="Draw the curves: .html, .png or .svg.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def compare(
+    trials: tuple[str, ...], home: str, storage: str | None, artifacts: str | None, study: str | None,
+    parameter: str | None, metric: str | None, out: str | None, force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Set trials beside each other, or groups of trials by a parameter.
+
+    A trial is its number, or STUDY#NUMBER for one of another study. "better images" is the share of the
+    validation images on which it is better than the first; "ahead", the share of 4000 draws of these images in
+    which its mean is. Curves of groups are means in bands of a standard deviation.
+
+    \b
+    Examples:
+      tuner compare 3 7 12 --out curves.png
+      tuner compare 3 other_study#5 --metric dice
+      tuner compare --by loss --out losses.html
+    """
+    from tuner.errors import StudyError
+    from tuner.report.output import refuse_file
+
+    if parameter and trials:
+        raise StudyError("trials by number, or --by PARAM for groups of them: give one of the two.")
+    if out:
+        refuse_file(Path(out).expanduser(), (".html", ".png", ".svg"), force)
+    engine = engine_of(storage, home)
+    if parameter:
+        heading, lines, names, charts = compared_groups(engine, parameter, study, metric)
+    else:
+        heading, lines, names, charts = compared_trials(
+            engine, trials, study, metric, gallery_of(engine, home, artifacts)
+        )
+    if out:
+        draw(charts, Path(out).expanduser(), heading)
+    if as_json:
+        return echo_json(lines)
+    show(heading, lines, names)
+    if out:
+        click.echo(out)
+
+
+Compared = tuple[str, list[dict[str, Any]], list[str], "list[Chart]"]
+
+
+def compared_groups(engine: Engine, parameter: str, study: str | None, metric: str | None) -> Compared:
+    from tuner.report import versus
+
+    found = versus.by_parameter(engine, parameter, study, metric)
+    heading = f"{found.story.info.name}: {found.metric} by {parameter}"
+    return heading, versus.group_rows(found), [], versus.group_charts(found)
+
+
+def compared_trials(
+    engine: Engine, trials: Sequence[str], study: str | None, metric: str | None, gallery: Gallery
+) -> Compared:
+    from tuner.report import versus
+    from tuner.report.files import details_of
+
+    found = versus.versus(engine, trials, study, metric)
+    found = versus.with_wins(found, {side.name: details_of(side.trial, gallery) for side in found.sides})
+    studies = ", ".join(dict.fromkeys(side.story.info.name for side in found.sides))
+    return f"{studies}: {found.metric}", versus.rows(found), versus.differing(found.sides), versus.charts(found)
+
+
+def draw(charts: list[Chart], out: Path, heading: str) -> None:
+    """One file of plots."""
+    from tuner.report.output import write_charts
+
+    write_charts(charts, out, heading)
+
+
+def show(heading: str, lines: list[dict[str, Any]], names: list[str]) -> None:
+    """As a table for the eye."""
+    import sys
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from tuner.report.versus import cells
+
+    shown = cells(lines, names)
+    drawn = Table(title=escape(heading), title_justify="left")
+    for name in shown[0]:
+        is_text = name in ("trial", "group", "state")
+        drawn.add_column(escape(name.replace("_", " ")), justify="left" if is_text else "right", overflow="fold")
+    for row in shown:
+        drawn.add_row(*(escape(cell) for cell in row.values()))
+    Console(width=None if sys.stdout.isatty() else WIDE).print(drawn)

@@ -1,0 +1,252 @@
+"""What to try next, from the numbers of a study: what was seen, what to do, and the command for it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuner.report.certainty import Certainty
+from tuner.report.figures import failure_kinds
+from tuner.report.importance import SOLID
+from tuner.report.story import Story, Told, finite, show
+
+EDGE = 0.05  # of a range: so near to its end is at its end
+TRIALS_A_PARAMETER = 10
+HARDLY = 0.03  # a share of the importance that is as good as none
+WORSE = 1.05  # times the least validation loss: it has clearly risen
+FAILED_OFTEN = 0.1
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing to do. `command` may be several lines, or lines of a space file; "" where there is none."""
+
+    what: str
+    why: str
+    command: str = ""
+
+
+def advice(story: Story, sure: Certainty | None, shares: Mapping[str, float], at: str = "") -> list[Advice]:
+    """What is worth doing, the most urgent first. `at` is what a command needs to find the study."""
+    found = list(about_failures(story))
+    if story.info.rehearsal and story.best:
+        found.insert(0, at_full_size(story, at))
+    best = story.best
+    if best is None:
+        return [*found, unfinished(story, at)]
+    found += about_ends(story, best, at)
+    found += about_edges(story, best)
+    found += about_fit(story, best)
+    found += about_number(story, at)
+    found += about_doubt(story, sure, at)
+    found += about_weight(story, best, shares)
+    return found
+
+
+def at_full_size(story: Story, at: str) -> Advice:
+    """A rehearsal has done its work when it has finished."""
+    kind, _, name = story.info.listed.partition(" ")
+    what = f"--table {quoted(name)}" if kind == "table" else f"--space {quoted(story.info.space)}"
+    why = "this was a rehearsal at toy size on generated data; its numbers say only that everything runs"
+    return Advice("Run it at full size", why, f"tuner run {what}{at}")
+
+
+def unfinished(story: Story, at: str) -> Advice:
+    if story.of("RUNNING", "WAITING"):
+        return Advice(
+            "Wait", "trials are under way; none has finished yet", f"tuner status{study_option(story, at)}"
+        )
+    if not story.trials:
+        return Advice("Run it", "no trial has begun", run_command(story, at))
+    return Advice("Run it at toy size first", "no trial has finished", rehearse_command(story, at))
+
+
+def about_failures(story: Story) -> Iterator[Advice]:
+    ended = story.of("COMPLETE", "PRUNED", "FAIL")
+    for kind, trials in failure_kinds(story).items():
+        if len(trials) < max(2, FAILED_OFTEN * len(ended)):
+            continue
+        why = (
+            f"{len(trials)} of {len(ended)} trials failed: {kind} (trial {trials[0].number}: {trials[0].failure})"
+        )
+        yield Advice(remedy(kind), why)
+
+
+def remedy(kind: str) -> str:
+    return {
+        "out of memory": "Narrow what takes memory: image_size or the width; or take a GPU with more of it",
+        "loss not finite": "Lower the upper end of lr, or train with precision='fp32'",
+        "workers died": "Look into the workers' logs: a process that is killed has mostly run out of main memory",
+        "a part cannot be built": "Mend the space: some of its draws ask for what a part does not take",
+    }.get(kind, "Read the reason and mend it before running on")
+
+
+def about_ends(story: Story, best: Told, at: str) -> Iterator[Advice]:
+    """A best epoch that is the last one: it was still getting better."""
+    number = len(best.epochs)
+    if number > 1 and best.best_epoch == number:
+        yield Advice(
+            "Train longer",
+            f"the best epoch of trial {best.number} is its last, {number}: it was still getting better",
+            extend_command(story, best, at),
+        )
+
+
+def extend_command(story: Story, trial: Told, at: str) -> str:
+    """Twice as many epochs."""
+    epochs = 2 * max(trial.planned, len(trial.epochs), 1)
+    return f"tuner extend --trial {trial.number} --epochs {epochs}{study_option(story, at)}"
+
+
+def about_edges(story: Story, best: Told) -> Iterator[Advice]:
+    for name, value in best.params.items():
+        kind = story.kinds.get(name, {})
+        if not story.is_number(name) or finite(kind.get("low")) is None or story.info.listed:
+            continue
+        wider = widened(kind, float(value))
+        if wider:
+            low, high = wider
+            was = f"{show(kind['low'])} to {show(kind['high'])}"
+            why = f"the best {name}, {show(value)}, lies at the end of what was searched ({was})"
+            yield Advice(f"Widen {name} to {show(low)} to {show(high)}", why, suggestion(name, kind, low, high))
+
+
+def widened(kind: Mapping[str, Any], value: float) -> tuple[Any, Any] | None:
+    """The range made longer on the side where the value lies; None where it lies inside."""
+    low, high, log = kind["low"], kind["high"], bool(kind.get("log"))
+    if high <= low or (log and min(low, value) <= 0):
+        return None
+    a, b, x = (math.log(v) if log else v for v in (low, high, value))
+    place = (x - a) / (b - a)
+    whole = kind.get("kind") == "int"
+    if place >= 1 - EDGE:
+        further = high * 3 if log else high + (high - low) / 2
+        return low, round(further) if whole else float(f"{further:.3g}")
+    if place <= EDGE:
+        nearer = low / 3 if log else low - (high - low) / 2
+        nearer = low / 2 if nearer <= 0 < low else nearer  # a width or a rate is never negative
+        nearer = max(1, round(nearer)) if whole and low > 0 else nearer
+        return (nearer if whole else float(f"{nearer:.3g}"), high) if nearer < low else None
+    return None
+
+
+def suggestion(name: str, kind: Mapping[str, Any], low: Any, high: Any) -> str:
+    """The line of a space file."""
+    step = f", step={kind['step']}" if kind.get("step") not in (None, 1) and not kind.get("log") else ""
+    log = ", log=True" if kind.get("log") else ""
+    return f'trial.suggest_{kind.get("kind", "float")}("{name}", {show(low)}, {show(high)}{step}{log})'
+
+
+def about_fit(story: Story, best: Told) -> Iterator[Advice]:
+    """The validation loss rises while the training loss falls: learnt by heart."""
+    _, train = best.curve("train_loss")
+    epochs, val = best.curve("val_loss")
+    known = [(epoch, value) for epoch, value in zip(epochs, val, strict=True) if value is not None]
+    falls = [value for value in train if value is not None]
+    if len(known) < 4 or len(falls) < 4:
+        return
+    at, least = min(known, key=lambda pair: pair[1])
+    last, end = known[-1]
+    if end > WORSE * least and last - at >= 2 and falls[-1] < falls[len(falls) // 2]:
+        yield Advice(
+            "Hold it back: more augmentation, dropout or weight decay; or fewer epochs",
+            f"the validation loss of trial {best.number} rose from {show(least)} (epoch {at}) to {show(end)} "
+            "while the training loss fell: it learns the training images by heart",
+        )
+
+
+def about_number(story: Story, at: str) -> Iterator[Advice]:
+    if story.info.listed or story.info.rehearsal:
+        return
+    enough = max(SOLID, TRIALS_A_PARAMETER * len(story.kinds))
+    ended = len(story.of("COMPLETE", "PRUNED", "FAIL"))
+    if ended < enough:
+        yield Advice(
+            f"Run more trials: {enough}",
+            f"{ended} trials are few for {len(story.kinds)} parameters",
+            run_command(story, at, enough),
+        )
+
+
+def about_doubt(story: Story, sure: Certainty | None, at: str) -> Iterator[Advice]:
+    """Trials that cannot be told apart: train them again with other seeds."""
+    if sure is None or not sure.tied or sure.seeds or story.info.rehearsal:
+        return
+    if story.info.listed.startswith("table "):
+        table = story.info.listed.removeprefix("table ")
+        yield Advice(
+            "Train each row with three seeds",
+            "the best rows cannot be told apart",
+            f"tuner run --table {quoted(table)} --seeds 3{at}",
+        )
+        return
+    chosen = [trial for trial in story.finished if trial.number in (sure.best, *sure.tied[:2])]
+    yield Advice(
+        "Train the best few again with three seeds each",
+        "they cannot be told apart by one run each",
+        again(story, chosen, at),
+    )
+
+
+def again(story: Story, chosen: list[Told], at: str) -> str:
+    """A table of these trials' parameters, and how to run it."""
+    head = [f'space = "{story.info.space}"', f'metric = "{story.metric}"', 'compare = "order"']
+    rows = [f"[[rows]]\nparams = {inline(trial)}\nplace = {place}" for place, trial in enumerate(chosen, start=1)]
+    table = "\n\n".join(["\n".join(head), *rows])
+    command = f"tuner run --table ./again.toml --data {quoted(story.info.data)} --seeds 3{at}"
+    return f"# write this as again.toml\n{table}\n\n# and run it\n{command}"
+
+
+def inline(trial: Told) -> str:
+    return f"{{ {', '.join(f'{key(k)} = {toml(v)}' for k, v in trial.params.items())} }}"
+
+
+def key(name: str) -> str:
+    return name if name.isascii() and name.isidentifier() else json.dumps(name)
+
+
+def toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, int | float) else json.dumps(str(value))
+
+
+def about_weight(story: Story, best: Told, shares: Mapping[str, float]) -> Iterator[Advice]:
+    if len(story.finished) < SOLID:
+        return
+    for name, share in shares.items():
+        if share < HARDLY:
+            value = best.params.get(name)
+            why = f"it explains {share:.0%} of the difference between the trials"
+            yield Advice(f"Fix {name} at {show(value)} and search less", why, f"{name} = {value!r}")
+
+
+def quoted(text: str) -> str:
+    return shlex.quote(text)
+
+
+def study_option(story: Story, at: str) -> str:
+    return f" --study {quoted(story.info.name)}{at}"
+
+
+def run_command(story: Story, at: str, number: int | None = None) -> str:
+    """The command that goes on with the study."""
+    info = story.info
+    kind, _, listed = info.listed.partition(" ")
+    if kind == "table":
+        return f"tuner run --table {quoted(listed)}{at}"
+    trials = f" --trials {number}" if number else ""
+    size = " --rehearse" if info.rehearsal else ""
+    size += f" --shrink {info.shrink}" if info.shrink > 1 and not info.rehearsal else ""
+    size += f" --shorten {info.shorten}" if info.shorten > 1 and not info.rehearsal else ""
+    data = "" if info.rehearsal else f" --data {quoted(info.data)}"
+    return f"tuner run --space {quoted(info.space)}{data}{size}{trials}{study_option(story, at)}"
+
+
+def rehearse_command(story: Story, at: str) -> str:
+    return f"tuner run --space {quoted(Path(story.info.space).name)} --rehearse{at}"

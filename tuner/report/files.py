@@ -1,0 +1,42 @@
+"""The small files of trials, as a report reads them: the numbers behind the pictures, and the pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tuner import details
+from tuner.gallery import Gallery
+from tuner.report.story import Told, finite
+
+NAME = "details.json"  # as a run calls it
+
+
+def details_of(trial: Told, gallery: Gallery) -> dict[str, Any]:
+    """What stands in a trial's details; empty where there are none, or where they are damaged."""
+    try:
+        found = details.read(bytes_of(trial, NAME, gallery))
+    except (LookupError, OSError):
+        return {}
+    return found.to_json() if found else {}
+
+
+def bytes_of(trial: Told, name: str, gallery: Gallery) -> bytes:
+    """A file of a trial; LookupError where it has none of that name, or where it is gone."""
+    from optuna.artifacts.exceptions import ArtifactNotFound
+
+    if name not in trial.files:
+        raise LookupError(f"trial {trial.number} has no {name}")
+    try:
+        with gallery.open_reader(trial.files[name]) as file:
+            return file.read()
+    except ArtifactNotFound:
+        raise LookupError(f"{name} of trial {trial.number} is not there any more") from None
+
+
+def scores_of(found: dict[str, Any]) -> list[float]:
+    """The score of each validation image; empty unless every one is a number."""
+    images = found.get("images")
+    scores = images.get("scores") if isinstance(images, dict) else None
+    if not isinstance(scores, list) or not scores or any(finite(score) is None for score in scores):
+        return []
+    return [float(score) for score in scores]

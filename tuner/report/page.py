@@ -1,0 +1,120 @@
+"""One page about a study, in one file that needs no network: the text, the plots, the pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy.engine import Engine
+
+from tuner.comparison import Comparison, compared
+from tuner.errors import TunerError
+from tuner.gallery import Gallery
+from tuner.overview import StudyInfo
+from tuner.published import load_table
+from tuner.report import chapters
+from tuner.report.advice import advice
+from tuner.report.certainty import RIVALS, certainty
+from tuner.report.chapters import Contents
+from tuner.report.figures import figures
+from tuner.report.files import details_of
+from tuner.report.importance import importance
+from tuner.report.markup import joined, tag
+from tuner.report.output import document, draw_figures, file_name, refuse_file, write_page
+from tuner.report.pictures import KINDS, picture
+from tuner.report.story import read
+from tuner.space import about, find_space
+
+__all__ = ["draw_figures", "gathered", "page", "report_file", "write_page"]
+
+NEXT = 2  # trials beside the best whose predictions are shown
+OF_TIME = ("cost", "epochs", "failures")
+OF_CURVES = ("curves", "by-choice")
+PLACES = (
+    ("headline", "In short"), ("searched", "Searched"), ("best", "The best"), ("certainty", "How sure"),
+    ("next", "Next"), ("published", "Published"), ("history", "History and parameters"), ("learning", "Curves"),
+    ("time", "Time"), ("failed", "Failures"), ("trials", "All trials"),
+)  # fmt: skip
+
+
+def gathered(engine: Engine, info: StudyInfo, gallery: Gallery, at: str = "") -> Contents:
+    """Read all that a page says. `at` is what the commands on it need to find the study again."""
+    story = read(engine, info)
+    details = {trial.number: details_of(trial, gallery) for trial in story.finished[: RIVALS + 1]}
+    sure = certainty(story, details)
+    shares = importance(story)
+    found, why = published(engine, info)
+    first = next((trial for trial in story.finished if sure and trial.number == sure.ship), None)
+    others = [trial for trial in story.finished if trial is not first][:NEXT]
+    names = [name for name in KINDS if first and (name in first.files or name == "predictions.png")]
+    return Contents(
+        story=story,
+        sure=sure,
+        advice=advice(story, sure, shares, at),
+        figures=figures(story, shares),
+        about=said_of(info),
+        beside=found,
+        beside_why=why,
+        pictures=[picture(first, name, gallery) for name in names] if first else [],
+        others=[
+            picture(trial, "predictions.png", gallery) for trial in others if "predictions.png" in trial.files
+        ],
+        at=at,
+    )
+
+
+def said_of(info: StudyInfo) -> str:
+    """The first line of the space's file, where it is here."""
+    try:
+        return about(find_space(info.space))
+    except TunerError:
+        return ""
+
+
+def published(engine: Engine, info: StudyInfo) -> tuple[Comparison | None, str]:
+    """The published table that a study is of, with ours; or why it cannot be shown."""
+    kind, _, name = info.listed.partition(" ")
+    if kind != "table":
+        return None, ""
+    try:
+        return compared(engine, load_table(name), info.name), ""
+    except (TunerError, KeyError) as error:  # a trial of an older version may lack what is compared
+        return None, f"The published table '{name}' cannot be shown: {error}"
+
+
+def page(found: Contents) -> str:
+    """The whole file."""
+    info = found.story.info
+    by = {figure.name: figure for figure in found.figures}
+    about_params = [one for one in found.figures if one.name not in OF_TIME + OF_CURVES]
+    chapter = [
+        chapters.headline(found),
+        chapters.searched(found),
+        chapters.best_trial(found),
+        chapters.certain(found),
+        chapters.to_try(found),
+        chapters.beside(found),
+        chapters.drawn(about_params, "history", "History and parameters"),
+        chapters.drawn([by[name] for name in OF_CURVES], "learning", "Curves"),
+        chapters.drawn([by[name] for name in OF_TIME], "time", "Time, cost and failures"),
+        chapters.failed(found),
+        chapters.everything(found),
+    ]
+    whole = joined(chapter)
+    links = [tag("li", tag("a", word, href=f"#{name}")) for name, word in PLACES if f' id="{name}"' in whole]
+    size = f" ({info.size})" if info.size else ""
+    subtitle = f"{info.goal} with {info.space} on {info.data}{size}"
+    body = [
+        tag("header", tag("h1", info.name), tag("p", subtitle, class_="soft")),
+        tag("nav", tag("ul", *links), aria_label="Contents"),
+        tag("main", whole),
+        tag("footer", f"Report of the study {info.name}, made by tuner from {len(found.story.trials)} trials."),
+    ]
+    plots = {f"plot-{one.name}": one.chart for one in found.figures if not one.chart.is_empty}
+    return document(f"{info.name}: report", body, plots)
+
+
+def report_file(info: StudyInfo, out: Path | None, force: bool) -> Path:
+    """Where the page goes; StudyError where a file stands there already."""
+    out = out or Path(f"{file_name(info.name)}-report.html")
+    refuse_file(out, (".html", ".htm"), force)
+    return out

@@ -1,0 +1,67 @@
+"""Pictures of trials, small enough to stand within a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+from tuner.gallery import Gallery
+from tuner.report.files import bytes_of
+from tuner.report.story import Told
+
+WIDEST = 1100  # pixels
+LARGEST = 160_000  # bytes of one picture, after it was made small
+MOST_PIXELS = 60_000_000  # beyond, a small file may be a flood
+QUALITIES = (82, 70, 55, 40)
+KINDS = {  # what is shown of a trial, in this order: title, and what is to be seen
+    "predictions.png": ("Predictions", "examples with truth, prediction and errors side by side"),
+    "strip.png": ("How it learnt", "one validation example after every epoch"),
+    "quality.png": ("Quality", "confusion matrix, curves and calibration on the validation images"),
+    "explanation.png": ("Where it looks", "heat maps over the examples: what the model's answer rests on"),
+    "curves.png": ("Curves", "metrics after every epoch, training and validation"),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as an address that needs no network, or why there is none."""
+
+    name: str
+    title: str
+    alt: str
+    source: str = ""
+    width: int = 0
+    height: int = 0
+    why: str = ""
+
+
+def picture(trial: Told, name: str, gallery: Gallery) -> Picture:
+    about, alt = KINDS[name]
+    title = f"{about}: trial {trial.number}"
+    alt = f"{about} of trial {trial.number}: {alt}"
+    try:
+        source, width, height = made_small(bytes_of(trial, name, gallery))
+    except LookupError as error:
+        return Picture(name, title, alt, why=str(error.args[0]))
+    except (OSError, ValueError, SyntaxError) as error:
+        return Picture(name, title, alt, why=f"{name} of trial {trial.number} cannot be read: {error}")
+    return Picture(name, title, alt, source, width, height)
+
+
+def made_small(body: bytes) -> tuple[str, int, int]:
+    """As a data: address in WebP, with its size. ValueError or OSError for what is no picture."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(body)) as found:
+        if found.width * found.height > MOST_PIXELS:
+            raise ValueError(f"{found.width} x {found.height} pixels are too many")
+        whole = found.convert("RGB")
+    if whole.width > WIDEST:
+        whole = whole.resize((WIDEST, max(1, whole.height * WIDEST // whole.width)), Image.Resampling.LANCZOS)
+    for quality in QUALITIES:
+        file = io.BytesIO()
+        whole.save(file, "WEBP", quality=quality, method=4)
+        if file.tell() <= LARGEST:
+            break
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode(), whole.width, whole.height
