@@ -113,7 +113,7 @@ def test_every_trial_has_curves_predictions_and_a_note(address: str) -> None:
         assert '"version": 2' in trial["note"]["body"]
         for artifact in trial["artifacts"]:
             body = get(address, f"/artifacts/1/{trial['trial_id']}/{artifact['artifact_id']}")
-            assert body.startswith(b"\x89PNG")
+            assert body.startswith(b"\x89PNG") is artifact["filename"].endswith(".png")
 
 
 def test_another_address_than_loopback_is_refused(folder: Path) -> None:
