@@ -85,7 +85,7 @@ def run_trial(
     data: Cached,
     run: Run,
     start: Path | None,
-    on_frame: Callable[[Progress], None],
+    on_frame: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
     """Train a recipe, handing every epoch to the desk, which says whether to go on.
 
