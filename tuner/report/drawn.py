@@ -14,9 +14,11 @@ from tuner.report.charts import SHADES, Chart, Heat, Parallel, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PANEL = (4.2, 3.0)  # inches
 DPI = 110
+MARGINS = (0.62, 0.12, 0.5, 0.36)  # inches left, right, below and above the axes of a panel
 SMALL = 8  # points
 LONGEST = 48  # letters of a name
 SAME: Any = {"svg.hashsalt": "tuner"}  # the same file each time
@@ -33,7 +35,8 @@ def draw(charts: Sequence[Chart], path: Path, columns: int = 3, panel: tuple[flo
     down = -(-len(charts) // across)
     with rc_context(SAME), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font has not: boxes
-        figure = Figure(figsize=(panel[0] * across, panel[1] * down), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(panel[0] * across, panel[1] * down), dpi=DPI)
+        room(figure, charts, across, down)
         grid = list(figure.subplots(down, across, squeeze=False).flat)
         for chart, axes in zip(charts, grid, strict=False):
             put(chart, axes)
@@ -43,6 +46,25 @@ def draw(charts: Sequence[Chart], path: Path, columns: int = 3, panel: tuple[flo
             FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
         else:
             FigureCanvasAgg(figure).print_png(path)
+
+
+def room(figure: Figure, charts: Sequence[Chart], across: int, down: int) -> None:
+    """Room for what stands on the axes. Names may be long: they are measured, which takes twice the time."""
+    if any(chart.heat or chart.parallel or isinstance(x, str) for chart in charts for x in first_of(chart)):
+        figure.set_layout_engine("constrained")
+        return
+    wide, high = figure.get_size_inches()
+    left, right, below, above = MARGINS
+    inner_wide, inner_high = wide / across - left - right, high / down - below - above
+    figure.subplots_adjust(
+        left=left / wide, right=1 - right / wide, bottom=below / high, top=1 - above / high,
+        wspace=(left + right) / inner_wide, hspace=(below + above) / inner_high,
+    )  # fmt: skip
+
+
+def first_of(chart: Chart) -> list[float | str]:
+    """One place on the axis of each series; of a chart without series, any."""
+    return [series.x[0] for series in chart.series if len(series.x)] or [0.0]
 
 
 def plain(text: str) -> str:
@@ -95,6 +117,8 @@ def scale(chart: Chart, axes: Axes) -> None:
         axes.set_xlim(chart.x_range)
     if chart.y_range:
         axes.set_ylim(chart.y_range)
+    if not chart.log_y:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.grid(alpha=0.25)
 
 
