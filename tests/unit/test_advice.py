@@ -89,11 +89,12 @@ def test_a_validation_loss_that_rises_while_training_falls_is_learning_by_heart(
 
 
 def test_too_few_trials_call_for_more_and_the_command_goes_on_with_the_study() -> None:
-    (more,) = given(*ENOUGH[:5], shrink=8)
+    more, whole = given(*ENOUGH[:5], shrink=8)
     assert (
         more.command
         == "tuner run --space unet_k --data 'my shapes' --shrink 8 --trials 30 --study 'the study' --home h"
     )
+    assert whole.command == "tuner run --space unet_k --data 'my shapes' --home h" and "1/8" in whole.why
 
 
 def test_failures_of_a_kind_come_first() -> None:
@@ -117,6 +118,7 @@ def test_near_equals_are_trained_again_from_a_table_that_can_be_read() -> None:
 def test_what_does_not_matter_is_fixed_once_there_are_enough_trials() -> None:
     (fix,) = given(*ENOUGH, shares={"lr": 0.98, "loss": 0.02})
     assert fix.what == "Fix loss at bce and search less" and fix.command == "loss = 'bce'"
+    assert given(*ENOUGH, shares={"lr": 0.98, "loss": 0.02}, listed="table t") == []
 
 
 @pytest.mark.parametrize(

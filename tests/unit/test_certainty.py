@@ -158,6 +158,15 @@ def test_runs_of_the_same_parameters_are_put_together() -> None:
     assert "trials 2 and 3 are best on average: 0.7700 ± 0.0141 (2 runs)" in words and "0 and 1 overlap" in words
 
 
+def test_what_the_winners_parameters_give_on_average_is_expected_and_runs_that_learn_nothing_say_nothing() -> None:
+    rows = [trial(0, 0.80, {"k": 1}), trial(1, 0.78, {"k": 1}), trial(2, 0.50, {"k": 2}), trial(3, 0.10, {"k": 2})]
+    found = sure(certainty(story(*rows), {}))
+    assert found.expected == pytest.approx(0.79) and found.sigma == pytest.approx(0.0141, abs=1e-4)
+    assert "Expect about 0.790 on new images (0.8 seen): so much its parameters give on average over 2 runs." in (
+        " ".join(in_words(found))
+    )
+
+
 def test_a_loss_is_better_below() -> None:
     curve = [0.5, 0.4, 0.35, 0.36, 0.34, 0.36]
     trials = [

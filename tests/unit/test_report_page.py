@@ -153,7 +153,13 @@ def test_a_study_with_nothing_finished_says_so(study: Joined, tmp_path: Path, st
         study.study.ask()
     elif state:
         for _ in range(3):
-            add(study, {"lr": 1e-3}, [0.1], state, notes={"failure": "val_loss is nan at epoch 1 with adam(lr=0.1)"})
+            add(
+                study,
+                {"lr": 1e-3},
+                [0.1],
+                state,
+                notes={"failure": "val_loss is nan at epoch 1 with adam(lr=0.1)"},
+            )
     reader = read_page(study, tmp_path)
     assert "Nothing to ship yet" in reader.said and "What to try next" in reader.said
     assert ("3 of 3 trials failed: loss not finite" in reader.said) == (state is TrialState.FAIL)

@@ -20,6 +20,7 @@ TRIALS_A_PARAMETER = 10
 HARDLY = 0.03  # a share of the importance that is as good as none
 WORSE = 1.05  # times the least validation loss: it has clearly risen
 FAILED_OFTEN = 0.1
+SEEDS = 3  # of each row, to tell rows apart
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def advice(story: Story, sure: Certainty | None, shares: Mapping[str, float], at
     found += about_fit(story, best)
     found += about_number(story, at)
     found += about_doubt(story, sure, at)
+    found += about_size(story, at)
     found += about_weight(story, best, shares)
     return found
 
@@ -81,8 +83,11 @@ def remedy(kind: str) -> str:
     return {
         "out of memory": "Narrow what takes memory: image_size or the width; or take a GPU with more of it",
         "loss not finite": "Lower the upper end of lr, or train with precision='fp32'",
-        "workers died": "Look into the workers' logs: a process that is killed has mostly run out of main memory",
-        "a part cannot be built": "Mend the space: some of its draws ask for what a part does not take",
+        "value not a number": "Lower the upper end of lr, or train with precision='fp32'",
+        "workers died on it": "Look into the workers' logs: what is killed has mostly run out of main memory",
+        "suggest() of the space": "Mend the space: some of its draws end in an error",
+        "too few values for a batch norm": "Narrow the space: larger batches or images, or another model",
+        "weights to begin from": "See that the file or the study that the weights come from is still there",
     }.get(kind, "Read the reason and mend it before running on")
 
 
@@ -175,14 +180,16 @@ def about_number(story: Story, at: str) -> Iterator[Advice]:
 
 def about_doubt(story: Story, sure: Certainty | None, at: str) -> Iterator[Advice]:
     """Trials that cannot be told apart: train them again with other seeds."""
-    if sure is None or not sure.tied or sure.seeds or story.info.rehearsal:
+    if sure is None or not sure.tied or story.info.rehearsal:
+        return
+    if any(len(one.numbers) >= SEEDS for one in sure.seeds):
         return
     if story.info.listed.startswith("table "):
         table = story.info.listed.removeprefix("table ")
         yield Advice(
             "Train each row with three seeds",
             "the best rows cannot be told apart",
-            f"tuner run --table {quoted(table)} --seeds 3{at}",
+            f"tuner run --table {quoted(table)}{smaller(story)} --seeds {SEEDS}{at}",
         )
         return
     chosen = [trial for trial in story.finished if trial.number in (sure.best, *sure.tied[:2])]
@@ -191,6 +198,17 @@ def about_doubt(story: Story, sure: Certainty | None, at: str) -> Iterator[Advic
         "they cannot be told apart by one run each",
         again(story, chosen, at),
     )
+
+
+def about_size(story: Story, at: str) -> Iterator[Advice]:
+    """What was trained small says which is better, and not how good it is."""
+    info = story.info
+    if info.rehearsal or not info.size:
+        return
+    table = info.listed.removeprefix("table ") if info.listed.startswith("table ") else ""
+    what = f"--table {quoted(table)}" if table else f"--space {quoted(info.space)}"
+    why = f"these numbers are of {info.size}: their order may carry over, they themselves do not"
+    yield Advice("Run it at full size", why, f"tuner run {what} --data {quoted(info.data)}{at}")
 
 
 def again(story: Story, chosen: list[Told], at: str) -> str:
@@ -217,7 +235,7 @@ def toml(value: Any) -> str:
 
 
 def about_weight(story: Story, best: Told, shares: Mapping[str, float]) -> Iterator[Advice]:
-    if len(story.finished) < SOLID:
+    if len(story.finished) < SOLID or story.info.listed:  # given rows were not drawn to tell parameters apart
         return
     for name, share in shares.items():
         if share < HARDLY:
@@ -239,13 +257,20 @@ def run_command(story: Story, at: str, number: int | None = None) -> str:
     info = story.info
     kind, _, listed = info.listed.partition(" ")
     if kind == "table":
-        return f"tuner run --table {quoted(listed)}{at}"
+        return f"tuner run --table {quoted(listed)}{smaller(story)}{at}"
     trials = f" --trials {number}" if number else ""
-    size = " --rehearse" if info.rehearsal else ""
-    size += f" --shrink {info.shrink}" if info.shrink > 1 and not info.rehearsal else ""
-    size += f" --shorten {info.shorten}" if info.shorten > 1 and not info.rehearsal else ""
+    size = smaller(story)
     data = "" if info.rehearsal else f" --data {quoted(info.data)}"
     return f"tuner run --space {quoted(info.space)}{data}{size}{trials}{study_option(story, at)}"
+
+
+def smaller(story: Story) -> str:
+    """The options that make a run as small as the study's."""
+    info = story.info
+    if info.rehearsal:
+        return " --rehearse"
+    by = (("shrink", info.shrink), ("shorten", info.shorten))
+    return "".join(f" --{name} {number}" for name, number in by if number > 1)
 
 
 def rehearse_command(story: Story, at: str) -> str:

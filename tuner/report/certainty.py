@@ -60,6 +60,7 @@ class Certainty:
     tied: tuple[int, ...] = ()
     cheaper: int | None = None
     seeds: tuple[Seeds, ...] = ()
+    runs: Seeds | None = None  # those of the best one's parameters
     sigma: float | None = None
     sigma_from: str = ""
     contenders: int = 1
@@ -87,6 +88,7 @@ def certainty(story: Story, details: Details) -> Certainty | None:
     scores = scores_of(details.get(best.number, {}))
     number = contenders(story, sigma)
     lost = (sigma or 0.0) * expected_maximum(number)
+    runs = next((one for one in repeated if best.number in one.numbers), None)
     test = best.result.get("test")
     return Certainty(
         best=best.number,
@@ -103,7 +105,12 @@ def certainty(story: Story, details: Details) -> Certainty | None:
         sigma_from=origin,
         contenders=number,
         optimism=lost,
-        expected=None if sigma is None else best.value - lost if story.maximizes else best.value + lost,
+        runs=runs,
+        expected=runs.mean
+        if runs
+        else None
+        if sigma is None
+        else best.value - lost * (1 if story.maximizes else -1),
         test=test.get(story.metric) if isinstance(test, dict) else None,
         missing=tuple(missing(scores, sigma, repeated)),
     )
@@ -189,9 +196,13 @@ def overlap(one: Seeds, other: Seeds) -> bool:
 
 
 def noise(story: Story, repeated: Sequence[Seeds]) -> tuple[float | None, str]:
-    """How much a value changes by chance, and from what that is known."""
+    """How much a value changes by chance, and from what that is known.
+
+    Of repeated parameters the better half speaks: what hardly learns at all changes far more from run to run.
+    """
     if repeated:
-        parts = [((len(one.numbers) - 1) * one.deviation**2, len(one.numbers) - 1) for one in repeated]
+        better = repeated[: max(1, -(-len(repeated) // 2))]
+        parts = [((len(one.numbers) - 1) * one.deviation**2, len(one.numbers) - 1) for one in better]
         pooled = math.sqrt(sum(square for square, _ in parts) / sum(free for _, free in parts))
         return pooled, "runs of the same parameters"
     name = f"val_{story.metric}"
@@ -278,11 +289,13 @@ def in_words(found: Certainty) -> list[str]:
             f"others like them it would lie between {low:.3f} and {high:.3f} (95 %)."
         )
     said += seeds_in_words(found)
-    if found.expected is not None and found.optimism > 0:
-        said.append(
-            f"Expect about {found.expected:.3f} on new images ({show(found.seen)} seen): the best of "
-            f"{found.contenders} near equals looks better than it is."
+    if found.expected is not None and (found.runs or found.optimism > 0):
+        why = (
+            f"so much its parameters give on average over {len(found.runs.numbers)} runs"
+            if found.runs
+            else f"the best of {found.contenders} near equals looks better than it is"
         )
+        said.append(f"Expect about {found.expected:.3f} on new images ({show(found.seen)} seen): {why}.")
     if found.test is not None:
         said.append(f"On the test images, which no choice was made by, it has {found.test:.4f}.")
     return said
