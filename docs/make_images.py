@@ -1,7 +1,7 @@
-"""Make the pictures of the README from a real search: python docs/make_images.py
+"""Make the pictures of the README: python docs/make_images.py [FOLDER]
 
-Needs tmux and Chromium. A small search on generated shapes is run in a temporary folder, on a real terminal
-of 112 columns.
+Needs tmux and Chromium. Without a folder a small search on generated shapes is run on a real terminal of 112
+columns; with one, the dashboard and the report of the study in its runs/ are shown.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def shoot(page: Page, svg: str) -> None:
 
 
 def shoot_dashboard(page: Page, folder: Path) -> None:
-    """The page of the best trial."""
+    """The study's note, the page of the best trial, and its pictures."""
     server = subprocess.Popen(
         [sys.executable, "-u", "-m", "tuner.cli", "dashboard", "--port", "0"],
         cwd=folder,
@@ -74,27 +74,46 @@ def shoot_dashboard(page: Page, folder: Path) -> None:
         address = server.stdout.readline().split()[0]
         best = subprocess.run([*TUNER.split(), "best", "--json"], cwd=folder, capture_output=True, text=True)
         number = best.stdout.split('"trial": ')[1].split(",")[0]
+        page.goto(f"{address}studies/1")
+        page.locator(".main-svg").first.wait_for()
+        page.wait_for_timeout(3000)
+        page.screenshot(path=IMAGES / "dashboard.png")
         page.goto(f"{address}studies/1/trials?numbers={number}")
         page.locator("img[src*='artifacts']").nth(1).wait_for()
-        page.wait_for_timeout(2000)
-        page.screenshot(path=IMAGES / "dashboard.png")
-        page.locator("img[src*='artifacts']").nth(0).click()
         page.locator("img[src*='artifacts']").nth(0).scroll_into_view_if_needed()
-        page.wait_for_timeout(1000)
+        page.wait_for_timeout(2000)
         page.screenshot(path=IMAGES / "dashboard_pictures.png")
     finally:
         server.terminate()
         server.wait()
 
 
+def shoot_report(page: Page, folder: Path) -> None:
+    """The top of the report, and further down where its plots are."""
+    made = folder / "report.html"
+    subprocess.run([*TUNER.split(), "report", "--out", made, "--force"], cwd=folder, check=True)
+    page.goto(made.as_uri())
+    page.locator(".main-svg").first.wait_for()
+    page.wait_for_timeout(4000)
+    page.screenshot(path=IMAGES / "report.png")
+    page.get_by_role("heading", name="History and parameters").scroll_into_view_if_needed()
+    page.evaluate("window.scrollBy(0, 780)")
+    page.wait_for_timeout(1000)
+    page.screenshot(path=IMAGES / "report_plots.png")
+
+
 def main() -> None:
+    """With a folder in whose runs/ a study lies: the dashboard and the report of that; else of a small search."""
     IMAGES.mkdir(exist_ok=True)
+    given = Path(sys.argv[1]).absolute() if sys.argv[1:] else None
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
-        screen = watch_a_search(Path(place))
+        screen = "" if given else watch_a_search(Path(place))
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 860})
-        shoot(page, as_svg(screen))
-        shoot_dashboard(page, Path(place))
+        if not given:
+            shoot(page, as_svg(screen))
+        shoot_dashboard(page, given or Path(place))
+        shoot_report(page, given or Path(place))
         browser.close()
 
 

@@ -57,10 +57,10 @@ def headline(page: Contents) -> Markup:
         )
     chosen = next(trial for trial in story.finished if trial.number == sure.ship)
     facts = [(f"{story.metric}, seen in validation", number(chosen.value))]
-    if sure.expected is not None and sure.optimism > 0 and chosen.number == sure.best:
+    if sure.expected is not None and (sure.runs or sure.optimism > 0) and chosen.number == sure.best:
         facts.append(("to expect on new images", f"about {sure.expected:.3f}"))
     facts.append(("trials ended", str(len(story.of("COMPLETE", "PRUNED", "FAIL")))))
-    facts.append(("hours of training", f"{sum(trial.seconds for trial in story.trials) / 3600:.3g}"))
+    facts.append(("of training in all", show_seconds(sum(trial.seconds for trial in story.trials))))
     numbers = tag("dl", *(tag("div", tag("dt", k), tag("dd", v)) for k, v in facts), class_="numbers")
     words = in_words(sure)
     doubts = [tag("p", f"Not known: {'; '.join(sure.missing)}.", class_="soft")] if sure.missing else []

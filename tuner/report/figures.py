@@ -14,6 +14,7 @@ from tuner.report.charts import GREEN, GREY, RED, Axis, Chart, Heat, Parallel, S
 from tuner.report.courses import banded, curves, groups
 from tuner.report.importance import FEWEST, SOLID, importance
 from tuner.report.story import Story, Told, finite, show
+from tuner.words import show_seconds
 
 TOP = 5  # trials whose curves are drawn
 CELLS = 5  # of a number, along a side of the heat map
@@ -240,9 +241,8 @@ def cost(story: Story) -> Figure:
         if mine:
             minutes = [trial.seconds / 60 for trial in mine]
             series.append(points(name, colour, mine, minutes, [trial.reached(story.metric) for trial in mine]))
-    total = sum(trial.seconds for trial in spent) / 3600
-    longest = max(trial.seconds for trial in spent) / 60
-    says = f"{total:.3g} hours of training in all; the longest trial took {longest:.3g} minutes."
+    total, longest = (show_seconds(some([trial.seconds for trial in spent])) for some in (sum, max))
+    says = f"{total} of training in all; the longest trial took {longest}."
     return Figure("cost", Chart("What the time bought", "minutes of training", story.metric, series), says)
 
 
