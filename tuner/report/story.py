@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner import overview
+from tuner.failures import last_line
 from tuner.overview import StudyInfo
 from tuner.tables import epoch_table, trial_params, trial_system_attrs, trials
 
@@ -73,8 +74,7 @@ class Told:
     @property
     def failure(self) -> str:
         """The last line of why it failed."""
-        lines = str(self.notes.get("failure", "")).strip().splitlines()
-        return lines[-1].strip() if lines else "no reason recorded"
+        return last_line(str(self.notes.get("failure", "")))
 
     @property
     def host(self) -> str:
