@@ -49,6 +49,19 @@ def sure(found: Certainty | None) -> Certainty:
     return found
 
 
+def test_many_images_take_no_more_memory_and_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn one by one, 40,000 images would take gigabytes."""
+    scores, others = RNG.uniform(0.2, 0.9, 1500), RNG.uniform(0.2, 0.9, 1500)
+    one_by_one = interval(list(scores)), ahead(list(scores), list(others))
+    monkeypatch.setattr("tuner.report.certainty.MOST_DRAWN", 100)
+    assert interval(list(scores)) == pytest.approx(one_by_one[0], abs=0.002)
+    assert ahead(list(scores), list(others)) == pytest.approx(one_by_one[1], abs=0.03)
+    assert ahead(list(scores), list(scores)) == 0.5
+    monkeypatch.setattr("tuner.report.certainty.draws", lambda number: pytest.fail("drawn one by one"))
+    low, high = interval([0.25, 0.75] * 20_000)
+    assert low == pytest.approx(0.5 - 1.96 * 0.25 / 200, abs=2e-4) and low < 0.5 < high
+
+
 def test_two_equal_trials_cannot_be_told_apart_and_the_cheaper_is_shipped() -> None:
     hard = RNG.uniform(0.4, 0.9, 60)
     details = {0: scored(hard + RNG.normal(0, 0.02, 60)), 1: scored(hard + RNG.normal(0, 0.02, 60))}
@@ -57,6 +70,13 @@ def test_two_equal_trials_cannot_be_told_apart_and_the_cheaper_is_shipped() -> N
     words = " ".join(in_words(found))
     assert words.startswith("Ship trial 1.") and "trial 0 cannot be told apart from trial 1" in words
     assert "prefer the cheaper one, trial 1" in words
+    assert "validation images trial 0's mean image_iou is" in words  # not that of the one to ship
+
+
+def test_a_mean_of_means_is_called_a_mean() -> None:
+    hard = RNG.uniform(0.4, 0.9, 60)
+    details = {0: scored(hard, "mean IoU")}
+    assert "its mean IoU is" in " ".join(in_words(sure(certainty(story(trial(0, 0.7)), details))))
 
 
 def test_a_clearly_better_trial_is_ahead_though_images_differ_far_more_than_trials() -> None:
