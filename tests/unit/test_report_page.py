@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
+from PIL import Image
 from searched import EVIL, add, details, open_study, picture, recipe, search
 
 from tuner import overview
@@ -24,6 +26,7 @@ from tuner.report.again import as_space
 from tuner.report.markup import data, tag, text
 from tuner.report.output import file_name, refuse_file, write_page
 from tuner.report.page import gathered, page
+from tuner.report.pictures import made_small
 from tuner.runs import Home
 from tuner.study import Joined
 
@@ -153,7 +156,13 @@ def test_a_study_with_nothing_finished_says_so(study: Joined, tmp_path: Path, st
         study.study.ask()
     elif state:
         for _ in range(3):
-            add(study, {"lr": 1e-3}, [0.1], state, notes={"failure": "val_loss is nan at epoch 1 with adam(lr=0.1)"})
+            add(
+                study,
+                {"lr": 1e-3},
+                [0.1],
+                state,
+                notes={"failure": "val_loss is nan at epoch 1 with adam(lr=0.1)"},
+            )
     reader = read_page(study, tmp_path)
     assert "Nothing to ship yet" in reader.said and "What to try next" in reader.said
     assert ("3 of 3 trials failed: loss not finite" in reader.said) == (state is TrialState.FAIL)
@@ -263,3 +272,12 @@ def test_markup_is_made_of_escaped_text() -> None:
     inside = data("x", {"a": "</script><!--\u2028"}).removeprefix('<script type="application/json" id="x">')
     plain = inside.removesuffix("</script>")
     assert "<" not in plain and "\u2028" not in plain and json.loads(plain) == {"a": "</script><!--\u2028"}
+
+
+def test_a_picture_of_too_many_pixels_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's own refusal is neither of the errors of a damaged file."""
+    body = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(body, "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ValueError, match="exceeds limit"):
+        made_small(body.getvalue())

@@ -53,7 +53,11 @@ def made_small(body: bytes) -> tuple[str, int, int]:
     """As a data: address in WebP, with its size. ValueError or OSError for what is no picture."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(body)) as found:
+    try:
+        opened = Image.open(io.BytesIO(body))
+    except Image.DecompressionBombError as error:  # neither of the errors of a damaged file
+        raise ValueError(str(error)) from None
+    with opened as found:
         if found.width * found.height > MOST_PIXELS:
             raise ValueError(f"{found.width} x {found.height} pixels are too many")
         whole = found.convert("RGB")
