@@ -281,3 +281,8 @@ def test_a_picture_of_too_many_pixels_is_said_to_be_one(monkeypatch: pytest.Monk
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(ValueError, match="exceeds limit"):
         made_small(body.getvalue())
+
+
+def test_a_damaged_picture_is_told_without_places_in_memory() -> None:
+    with pytest.raises(ValueError, match=r"^it is no picture, or damaged$"):
+        made_small(b"\x89PNG")
