@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -120,8 +120,9 @@ class Painter:
             began = time.thread_time()
             try:
                 assert self.newest is not None
-                paint_strip(self.album, *self.newest)
-                self.album.hang(self.album.run.strip, self.name)
+                paint_strip(self.album, *self.newest, self.closing.is_set)
+                if not self.closing.is_set():  # the end of the trial draws it itself, and whole
+                    self.album.hang(self.album.run.strip, self.name)
             except Exception as error:
                 if not warned and not self.closing.is_set():
                     log.warning("the strip of trial %d is not drawn: %s", self.album.trial.number, error)
@@ -136,13 +137,17 @@ class Painter:
             self.thread.join(LEAVE_SECONDS)
 
 
-def paint_strip(album: Album, frames: Mapping[int, Any], best: int) -> None:
+def paint_strip(
+    album: Album, frames: Mapping[int, Any], best: int, is_late: Callable[[], bool] = lambda: False
+) -> None:
+    """Draw it aside, then put it in its place, unless another was to stand there meanwhile."""
     image, truth, _ = album.image(0)
     plain = {epoch: frame.numpy() for epoch, frame in frames.items()}
-    aside = album.run.strip.with_name(f".{album.run.strip.name}.{os.getpid()}")
+    aside = album.run.strip.with_name(f".{album.run.strip.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         draw_strip(image, truth, plain, best, aside, album.targets, album.classes)
-        aside.replace(album.run.strip)
+        if not is_late():
+            aside.replace(album.run.strip)
     finally:
         aside.unlink(missing_ok=True)
 

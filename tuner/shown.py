@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
+import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tuner import overview
@@ -18,6 +20,7 @@ from tuner.report.certainty import Certainty, certainty, in_words
 from tuner.report.figures import Figure, by_choice, cost, failures, heat, history, length, top_curves
 from tuner.report.importance import importance
 from tuner.report.story import Story, read
+from tuner.tables import study_system_attrs
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from tuner.gallery import Gallery
 
 EVERY = 15.0  # seconds between looks at how many trials have ended
+RESTS = 9.0  # times as long as a look took: the server's own threads share the processor with it
 LONGEST = 60_000  # characters of a plot: it lies in the database in pieces of 2 kB, a statement each
 FIRST = 3  # pieces of advice
 log = logging.getLogger("tuner")
@@ -42,7 +46,7 @@ def keep_figures(storage: BaseStorage, engine: Engine, info: StudyInfo, gallery:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.load_study(study_name=info.name, storage=storage)
-        save_plots(study, kept)
+        save_plots(study, engine, kept)
         save_words(study, note(story, sure, advice(story, sure, shares)))
 
 
@@ -62,8 +66,8 @@ def drawn(story: Story, order: Sequence[str]) -> list[Figure]:
     return [figure for figure in made if not figure.chart.is_empty]
 
 
-def save_plots(study: optuna.Study, kept: dict[str, Figure]) -> None:
-    """Each under a name of its own, so that it takes the place of the one before."""
+def save_plots(study: optuna.Study, engine: Engine, kept: dict[str, Figure]) -> None:
+    """Each under a name of its own, so that it takes the place of the one before; one that grew too long goes."""
     from optuna_dashboard import save_plotly_graph_object
 
     from tuner.report.interactive import figure as plotly_figure
@@ -72,8 +76,20 @@ def save_plots(study: optuna.Study, kept: dict[str, Figure]) -> None:
     for name, figure in kept.items():
         made = plotly_figure(figure.chart)
         plain = made.to_json()
-        if standing(before, f"tuner-{name}") != plain and len(plain) <= LONGEST:
+        stands = standing(before, f"tuner-{name}")
+        if len(plain) > LONGEST:
+            if stands:
+                take_down(engine, study._study_id, f"tuner-{name}")
+        elif stands != plain:
             save_plotly_graph_object(study, made, graph_object_id=f"tuner-{name}")
+
+
+def take_down(engine: Engine, study_id: int, name: str) -> None:
+    """Remove a plot: Optuna itself can only write. An old one would be taken for the study as it stands."""
+    attrs = study_system_attrs.c
+    mine = attrs.key.startswith(f"dashboard:plot_data:{name}:", autoescape=True)
+    with engine.begin() as db:
+        db.execute(sa.delete(study_system_attrs).where(attrs.study_id == study_id, mine))
 
 
 def standing(attrs: dict[str, Any], name: str) -> str:
@@ -127,13 +143,14 @@ def watch_figures(
     seen: dict[int, int] = {}
     told: set[str] = set()
     while not stop.is_set():
+        began = time.monotonic()
         try:
             refresh(storage, engine, seen, gallery)
         except Exception as error:  # a study deleted meanwhile, a database that is away: the next look will tell
             if str(error) not in told:
                 told.add(str(error))
                 log.warning("the study's plots could not be saved: %s", str(error).partition("\n")[0])
-        stop.wait(every)
+        stop.wait(max(every, RESTS * (time.monotonic() - began)))
 
 
 def refresh(storage: BaseStorage, engine: Engine, seen: dict[int, int], gallery: Gallery | None) -> None:

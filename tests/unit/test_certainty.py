@@ -49,6 +49,19 @@ def sure(found: Certainty | None) -> Certainty:
     return found
 
 
+def test_many_images_take_no_more_memory_and_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn one by one, 40,000 images would take gigabytes."""
+    scores, others = RNG.uniform(0.2, 0.9, 1500), RNG.uniform(0.2, 0.9, 1500)
+    one_by_one = interval(list(scores)), ahead(list(scores), list(others))
+    monkeypatch.setattr("tuner.report.certainty.MOST_DRAWN", 100)
+    assert interval(list(scores)) == pytest.approx(one_by_one[0], abs=0.002)
+    assert ahead(list(scores), list(others)) == pytest.approx(one_by_one[1], abs=0.03)
+    assert ahead(list(scores), list(scores)) == 0.5
+    monkeypatch.setattr("tuner.report.certainty.draws", lambda number: pytest.fail("drawn one by one"))
+    low, high = interval([0.25, 0.75] * 20_000)
+    assert low == pytest.approx(0.5 - 1.96 * 0.25 / 200, abs=2e-4) and low < 0.5 < high
+
+
 def test_two_equal_trials_cannot_be_told_apart_and_the_cheaper_is_shipped() -> None:
     hard = RNG.uniform(0.4, 0.9, 60)
     details = {0: scored(hard + RNG.normal(0, 0.02, 60)), 1: scored(hard + RNG.normal(0, 0.02, 60))}
@@ -57,6 +70,13 @@ def test_two_equal_trials_cannot_be_told_apart_and_the_cheaper_is_shipped() -> N
     words = " ".join(in_words(found))
     assert words.startswith("Ship trial 1.") and "trial 0 cannot be told apart from trial 1" in words
     assert "prefer the cheaper one, trial 1" in words
+    assert "validation images trial 0's mean image_iou is" in words  # not that of the one to ship
+
+
+def test_a_mean_of_means_is_called_a_mean() -> None:
+    hard = RNG.uniform(0.4, 0.9, 60)
+    details = {0: scored(hard, "mean IoU")}
+    assert "its mean IoU is" in " ".join(in_words(sure(certainty(story(trial(0, 0.7)), details))))
 
 
 def test_a_clearly_better_trial_is_ahead_though_images_differ_far_more_than_trials() -> None:
@@ -130,13 +150,31 @@ def test_without_any_numbers_beside_the_value_it_says_so() -> None:
         {},
         {"images": 3},
         {"images": {"scores": []}},
-        {"images": {"scores": [0.5, None]}},
+        {"images": {"scores": [0.5, "high"]}},
         {"images": {"scores": [math.nan]}},
     ],
 )
 def test_damaged_details_are_none(damaged: dict[str, Any]) -> None:
     found = sure(certainty(story(trial(0, 0.9), trial(1, 0.8)), {0: damaged, 1: scored(np.array([0.5]))}))
     assert found.interval is None and any("single validation images" in line for line in found.missing)
+
+
+def test_an_image_in_which_all_is_ignored_takes_no_other_images_scores_with_it() -> None:
+    ours, theirs = RNG.uniform(0.6, 0.9, 20), RNG.uniform(0.1, 0.4, 20)
+    details = {0: scored(ours), 1: scored(theirs)}
+    for one in details.values():
+        one["images"]["scores"][3] = None
+    found = sure(certainty(story(trial(0, 0.9), trial(1, 0.5)), details))
+    assert found.images == 19 and found.mean == pytest.approx(np.delete(ours, 3).mean())
+    assert [(rival.by_images, rival.ahead > 0.99) for rival in found.rivals] == [(True, True)]
+
+
+def test_the_cheaper_one_must_be_near_by_the_goal_as_well() -> None:
+    """Two images tell nothing apart."""
+    details = {0: scored(np.array([0.2, 0.9])), 1: scored(np.array([0.3, 0.8]))}
+    near = sure(certainty(story(trial(0, 0.90, seconds=60.0), trial(1, 0.89, seconds=6.0)), details))
+    far = sure(certainty(story(trial(0, 0.90, seconds=60.0), trial(1, 0.50, seconds=6.0)), details))
+    assert near.tied == far.tied == (1,) and (near.ship, far.ship) == (1, 0)
 
 
 def test_trials_judged_on_different_images_are_not_compared_by_them() -> None:

@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import pytest
@@ -14,14 +15,17 @@ from PIL import Image
 from searched import EVIL, add, open_study, search
 
 from tuner import overview
+from tuner.goal import maximize
+from tuner.overview import StudyInfo
 from tuner.report.charts import Axis, Chart, Heat, Parallel, Series, no_numbers
 from tuner.report.courses import groups
 from tuner.report.drawn import draw
 from tuner.report.figures import Figure, failure_kinds, figures
 from tuner.report.importance import importance
 from tuner.report.interactive import figure
-from tuner.report.story import Story, read
+from tuner.report.story import Story, Told, read
 from tuner.study import Joined
+from tuner.tally import tally
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "charts.png"
 CHARTS = [
@@ -119,11 +123,41 @@ def test_what_matters_is_found(story: Story) -> None:
     assert next(iter(shares)) == "lr" and shares["lr"] > 0.5 and sum(shares.values()) == pytest.approx(1)
 
 
+def test_thousands_of_trials_are_drawn_in_seconds() -> None:
+    """Whatever looks at every trial once for each of them takes a minute here."""
+    kinds = {"lr": {"kind": "float", "low": 1e-5, "high": 1e-2, "log": True}, "k": {"kind": "int"}}
+    rng = np.random.default_rng(0)
+    some = tuple(
+        Told(at, "COMPLETE", float(rng.random()), {"lr": float(10 ** rng.uniform(-5, -2)), "k": at % 97}, {})
+        for at in range(4000)
+    )
+    info = StudyInfo(1, "s", "s", maximize("iou"), "shapes", False, 0, {})
+    began = process_time()
+    assert len(figures(Story(info, None, some, kinds))) > 8
+    assert process_time() - began < 10
+
+
 def test_what_pruning_saved_and_what_failed_is_counted(story: Story) -> None:
     made = {one.name: one for one in figures(story)}
     assert f"Pruning saved {14 * 17} of {37 * 20} planned epochs" in made["epochs"].says
     assert made["failures"].says == "3 x out of memory"
     assert [trial.number for trial in failure_kinds(story)["out of memory"]] == [12, 25, 38]
+
+
+def test_failures_are_called_as_in_the_terminal(empty: Joined) -> None:
+    """An error of the program by its name, which stands in the traceback; no reason is none of a kind."""
+    bug = "Traceback (most recent call last):\n  File 'x.py', line 1, in f\nKeyError: 'lr'"
+    info = overview.find_study(empty.engine, None)
+    for notes in ({"failure": bug}, {}, {"failure": "set aside: 3 workers died on it\nthe last on host a"}):
+        add(empty, {"lr": 1e-3}, [], TrialState.FAIL, planned=4, notes=notes)
+    kinds = {kind: len(trials) for kind, trials in failure_kinds(told(empty)).items()}
+    assert kinds == {"KeyError": 1, "unknown": 1, "workers died on it": 1} == tally(empty.engine, info).kinds
+
+
+def test_what_a_person_ended_is_not_saved_by_pruning(empty: Joined) -> None:
+    add(empty, {"lr": 1e-3}, [0.1], TrialState.PRUNED, planned=20)
+    add(empty, {"lr": 1e-2}, [0.1], TrialState.PRUNED, planned=20, notes={"stopped": "by hand"})
+    assert "Pruning saved 19 of 20 planned epochs" in {f.name: f.says for f in figures(told(empty))}["epochs"]
 
 
 def test_a_number_with_many_values_is_compared_by_thirds_and_a_list_by_choice(story: Story) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -78,7 +79,7 @@ def test_who_shows_never_waits_and_only_the_newest_is_drawn(
 ) -> None:
     going, drawn = threading.Event(), []
 
-    def slow(album: Album, frames: dict[int, object], best: int) -> None:
+    def slow(album: Album, frames: dict[int, object], best: int, is_late: Callable[[], bool]) -> None:
         drawn.append(len(frames))
         assert going.wait(60)
 
@@ -92,6 +93,33 @@ def test_who_shows_never_waits_and_only_the_newest_is_drawn(
     going.set()
     wait_for(lambda: len(drawn) == 2)
     assert drawn == [1, 7]
+
+
+def test_a_drawing_that_is_late_leaves_the_last_strip_alone(
+    album: Album, painter: Painter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial ends while its strip is drawn: each draws into a file of its own, and the last one stays."""
+    drawing, going = threading.Event(), threading.Event()
+    plain = pictures.draw_strip
+
+    def slow(image: Any, truth: Any, frames: Any, best: int, path: Path, *more: Any) -> None:
+        plain(image, truth, frames, best, path, *more)
+        if threading.current_thread() is painter.thread:
+            drawing.set()
+            assert going.wait(60)
+
+    monkeypatch.setattr(pictures, "draw_strip", slow)
+    monkeypatch.setattr(pictures, "LEAVE_SECONDS", 0.0)
+    painter.show(progress(1))
+    assert drawing.wait(60)
+    painter.close()
+    pictures.paint_strip(album, progress(5).frames, 1)
+    last = album.run.strip.read_bytes()
+    going.set()
+    assert painter.thread
+    painter.thread.join(60)
+    assert album.run.strip.read_bytes() == last and list(album.run.folder.iterdir()) == [album.run.strip]
+    assert not hung(album)
 
 
 def test_an_error_is_logged_once_and_ends_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
+from PIL import Image
 from searched import EVIL, add, details, open_study, picture, recipe, search
 
 from tuner import overview
@@ -24,6 +26,7 @@ from tuner.report.again import as_space
 from tuner.report.markup import data, tag, text
 from tuner.report.output import file_name, refuse_file, write_page
 from tuner.report.page import gathered, page
+from tuner.report.pictures import made_small
 from tuner.runs import Home
 from tuner.study import Joined
 
@@ -269,3 +272,17 @@ def test_markup_is_made_of_escaped_text() -> None:
     inside = data("x", {"a": "</script><!--\u2028"}).removeprefix('<script type="application/json" id="x">')
     plain = inside.removesuffix("</script>")
     assert "<" not in plain and "\u2028" not in plain and json.loads(plain) == {"a": "</script><!--\u2028"}
+
+
+def test_a_picture_of_too_many_pixels_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's own refusal is neither of the errors of a damaged file."""
+    body = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(body, "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ValueError, match="exceeds limit"):
+        made_small(body.getvalue())
+
+
+def test_a_damaged_picture_is_told_without_places_in_memory() -> None:
+    with pytest.raises(ValueError, match=r"^it is no picture, or damaged$"):
+        made_small(b"\x89PNG")

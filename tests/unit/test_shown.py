@@ -79,6 +79,14 @@ def test_what_has_not_changed_is_not_written_again(study: Joined) -> None:
     assert written and set(written) <= {"SELECT", "PRAGMA"}
 
 
+def test_a_plot_that_grew_too_long_does_not_stay_as_it_was(study: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(study)
+    assert "tuner-history" in plots(study)
+    monkeypatch.setattr("tuner.shown.LONGEST", 10)
+    keep(study)
+    assert plots(study) == {} and get_note(study.study)
+
+
 def test_a_persons_note_is_left(study: Joined) -> None:
     save_note(study.study, "mine")
     keep(study)

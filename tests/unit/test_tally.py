@@ -12,6 +12,7 @@ from made import make_study
 from tallied import put, work
 
 from tuner import control, overview
+from tuner.report.story import read
 from tuner.study import Joined
 from tuner.tables import study_table, trials, worker_table
 from tuner.tally import Cost, Ledger, Left, Tally, tally
@@ -71,6 +72,8 @@ def test_longer_runs_do_not_count_what_they_took_over(joined: Joined, tmp_path: 
     put(longer, 1, "RUNNING", [], goes_on_from=origin)
     info = replace(overview.find_study(longer.engine, "made-longer"), listed="longer made")
     cost = tally(longer.engine, info).cost
+    told = read(longer.engine, info).trials[0]
+    assert (told.trained, told.seconds) == (cost.epochs, cost.seconds) and len(told.epochs) == 15
     assert (cost.epochs, cost.seconds) == (5, 10.0)
     longer.engine.dispose()
 

@@ -110,6 +110,22 @@ def test_parameters_that_come_late_are_among_those_of_all(app: Studies, joined: 
     assert {"key": "mark", "sortable": True} in study_of(app)["union_user_attrs"]
 
 
+def test_a_note_that_was_looked_at_half_written_is_told_whole_soon(
+    app: Studies, joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tuner.web.studies.time.monotonic", lambda: now[0])
+    study_of(app)
+    storage = joined.study._storage
+    storage.set_study_system_attr(1, "dashboard:1:note_ver", 2)  # optuna-dashboard writes the number first
+    assert study_of(app)["trials"][0]["note"] == {"version": 2, "body": "one"}
+    storage.set_study_system_attr(1, "dashboard:1:note_str:0", "two")
+    assert study_of(app)["trials"][0]["note"] == {"version": 2, "body": "two"}
+    now[0] = 60.0
+    assert study_of(app)["trials"][0]["note"]["body"] == "two"
+    assert not app.told[1].unsettled
+
+
 def test_trials_and_notes_that_were_told_are_not_read_again(app: Studies) -> None:
     study_of(app)
     kept = dict(app.told[1].finished)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from tuner.report.files import scores_of
 from tuner.report.story import Story, Told, listed, show
 
 DRAWS = 4000  # of a bootstrap
+MOST_DRAWN = 2000  # images that are drawn one by one
 SURE = 0.95  # of the draws: ahead in so many, it is ahead
 RIVALS = 9  # the next best that are compared with the best
 CHEAPER = 0.8  # of the best one's time: worth preferring
+CLOSE = 0.02  # of the best value: near enough to be preferred for its cost
 LAST = 8  # epochs whose jitter is looked at
 Details = Mapping[int, dict[str, Any]]  # by the trial's number
 
@@ -127,23 +129,32 @@ def missing(scores: Sequence[float], sigma: float | None, repeated: Sequence[See
     return found
 
 
-@cache
-def draws(number: int) -> NDArray[np.float64]:
+@lru_cache(maxsize=1)
+def draws(number: int) -> NDArray[np.float32]:
     """How often each of so many images is in each draw; the same every time."""
     counts = np.random.default_rng(0).multinomial(number, np.full(number, 1 / number), size=DRAWS)
-    return counts.astype(np.float64)
+    return counts.astype(np.float32)
+
+
+def drawn_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean in each draw. Of many images it is normal, and the draws would take gigabytes."""
+    number = len(values)
+    if number <= MOST_DRAWN:
+        return draws(number) @ values / number
+    chance = np.random.default_rng(0).standard_normal(DRAWS)
+    return float(values.mean()) + float(values.std()) / math.sqrt(number) * chance
 
 
 def interval(scores: Sequence[float]) -> tuple[float, float]:
     """Where the mean lies in 95 % of the draws of as many images."""
-    means = draws(len(scores)) @ np.asarray(scores) / len(scores)
+    means = drawn_means(np.asarray(scores, np.float64))
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 
 def ahead(ours: Sequence[float], theirs: Sequence[float], maximizes: bool = True) -> float:
     """The share of the draws in which our mean is better, image by image; half of those that are equal."""
-    apart = draws(len(ours)) @ (np.asarray(ours) - np.asarray(theirs))
+    apart = drawn_means(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64))
     apart = apart if maximizes else -apart
     return float(np.mean(apart > 1e-12) + 0.5 * np.mean(np.abs(apart) <= 1e-12))
 
@@ -163,10 +174,17 @@ def versus(best: Told, other: Told, details: Details, sigma: float | None) -> Ri
 
 
 def cheaper(story: Story, tied: Sequence[int]) -> int | None:
-    """Of the trials that cannot be told apart, the one that trains fastest, if clearly faster than the best."""
+    """Of the trials that cannot be told apart, the one that trains fastest, if clearly faster than the best.
+
+    Few images tell hardly anything apart: its value must be near the best one's, too.
+    """
     best = story.best
-    some = [trial for trial in story.finished if trial.number in tied and trial.seconds > 0]
-    if best is None or not some:
+    if best is None or best.value is None:
+        return None
+    reach = CLOSE * abs(best.value)
+    near = [t for t in story.finished if t.number in tied and abs((t.value or 0.0) - (best.value or 0.0)) <= reach]
+    some = [trial for trial in near if trial.seconds > 0]
+    if not some:
         return None
     least = min(some, key=lambda trial: (trial.seconds, trial.number))
     return least.number if least.seconds < CHEAPER * best.seconds else None
@@ -272,6 +290,7 @@ def seeds_in_words(found: Certainty) -> list[str]:
 def in_words(found: Certainty) -> list[str]:
     """What a newcomer is to do with it, a sentence each."""
     said = [f"Ship trial {found.ship}."]
+    its = "its" if found.cheaper is None else f"trial {found.best}'s"  # the numbers are the best one's
     if found.tied:
         how = "the validation images" if any(r.by_images for r in found.rivals) else "the noise between runs"
         tied = listed(found.tied)
@@ -285,7 +304,8 @@ def in_words(found: Certainty) -> list[str]:
     if found.interval and found.mean is not None:
         low, high = found.interval
         said.append(
-            f"On {found.images} validation images its mean {found.measured} is {found.mean:.3f}; on as many "
+            f"On {found.images} validation images {its} mean {found.measured.removeprefix('mean ')} is "
+            f"{found.mean:.3f}; on as many "
             f"others like them it would lie between {low:.3f} and {high:.3f} (95 %)."
         )
     said += seeds_in_words(found)
@@ -295,7 +315,9 @@ def in_words(found: Certainty) -> list[str]:
             if found.runs
             else f"the best of {found.contenders} near equals looks better than it is"
         )
-        said.append(f"Expect about {found.expected:.3f} on new images ({show(found.seen)} seen): {why}.")
+        by = "" if found.cheaper is None else f", by trial {found.best}"
+        said.append(f"Expect about {found.expected:.3f} on new images ({show(found.seen)} seen{by}): {why}.")
     if found.test is not None:
-        said.append(f"On the test images, which no choice was made by, it has {found.test:.4f}.")
+        who = "it" if found.cheaper is None else f"trial {found.best}"
+        said.append(f"On the test images, which no choice was made by, {who} has {found.test:.4f}.")
     return said

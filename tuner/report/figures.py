@@ -171,7 +171,8 @@ def heat(story: Story, order: Sequence[str]) -> Figure:
     values: list[list[float | None]] = []
     texts = []
     for _, row in down:
-        here = [[t.value for t in cell if t in row and t.value is not None] for _, cell in across]
+        mine = {trial.number for trial in row}
+        here = [[t.value for t in cell if t.number in mine and t.value is not None] for _, cell in across]
         values.append([float(np.mean(known)) if known else None for known in here])
         texts.append([f"{np.mean(known):.3g} ({len(known)})" if known else "" for known in here])
     field = Heat([label for label, _ in across], [label for label, _ in down], values, texts)
@@ -247,17 +248,17 @@ def cost(story: Story) -> Figure:
 
 
 def length(story: Story) -> Figure:
-    """Epochs trained of those planned: what pruning saved."""
-    ended = [trial for trial in story.of("COMPLETE", "PRUNED") if trial.planned]
+    """Epochs trained of those planned: what pruning saved. What a person ended was not pruned."""
+    ended = [trial for trial in story.of("COMPLETE", "PRUNED") if trial.planned and "stopped" not in trial.notes]
     if not ended:
         return Figure(
             "epochs", no_numbers("Epochs", "no ended trial says how many epochs it was to have"), "Not known."
         )
     x = [float(trial.number) for trial in ended]
-    planned = Series("planned", x, [float(trial.planned) for trial in ended], "bars", GREY)
-    trained = Series("trained", x, [float(len(trial.epochs)) for trial in ended], "bars", BLUE)
-    saved = sum(max(trial.planned - len(trial.epochs), 0) for trial in ended if trial.state == "PRUNED")
-    whole = sum(trial.planned for trial in ended)
+    planned = Series("planned", x, [float(trial.trained + trial.left) for trial in ended], "bars", GREY)
+    trained = Series("trained", x, [float(trial.trained) for trial in ended], "bars", BLUE)
+    saved = sum(trial.left for trial in ended if trial.state == "PRUNED")
+    whole = sum(trial.trained + trial.left for trial in ended)
     says = f"Pruning saved {saved} of {whole} planned epochs ({saved / whole:.0%})."
     return Figure("epochs", Chart("Epochs trained and planned", "trial", "epochs", [planned, trained]), says)
 
@@ -275,7 +276,8 @@ def failure_kinds(story: Story) -> dict[str, list[Told]]:
     """The failed trials by kind, the most frequent first."""
     kinds: dict[str, list[Told]] = {}
     for trial in story.of("FAIL"):
-        kinds.setdefault(kind_of(trial.failure), []).append(trial)
+        reason = trial.notes.get("failure")
+        kinds.setdefault("unknown" if reason is None else kind_of(str(reason)), []).append(trial)
     return dict(sorted(kinds.items(), key=lambda pair: (-len(pair[1]), pair[0])))
 
 

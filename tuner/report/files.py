@@ -34,9 +34,11 @@ def bytes_of(trial: Told, name: str, gallery: Gallery) -> bytes:
 
 
 def scores_of(found: dict[str, Any]) -> list[float]:
-    """The score of each validation image; empty unless every one is a number."""
+    """The score of each validation image that has one; empty if any is no number.
+
+    An image in which all is ignored has none, whatever the model: in each trial on the same images it is missing.
+    """
     images = found.get("images")
     scores = images.get("scores") if isinstance(images, dict) else None
-    if not isinstance(scores, list) or not scores or any(finite(score) is None for score in scores):
-        return []
-    return [float(score) for score in scores]
+    known = [score for score in scores if score is not None] if isinstance(scores, list) else []
+    return [] if any(finite(score) is None for score in known) else [float(score) for score in known]

@@ -38,7 +38,8 @@ def evaluated(story: Story) -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         study = optuna.create_study(direction=story.info.goal.direction)  # type: ignore[arg-type]
-        study.add_trials([frozen(story, trial, common) for trial in story.finished])
+        kinds = {name: distribution(story, name) for name in common}  # once: each looks at every trial
+        study.add_trials([frozen(trial, kinds) for trial in story.finished])
         few = max(0.1, min(0.5, 4 / len(story.finished)))  # the good ones, by which the others are judged
         by = PedAnovaImportanceEvaluator(target_quantile=few)
         shares = get_param_importances(study, evaluator=by, params=common)
@@ -47,9 +48,8 @@ def evaluated(story: Story) -> dict[str, float]:
     return {name: float(share) for name, share in shares.items()}
 
 
-def frozen(story: Story, trial: Told, names: list[str]) -> optuna.trial.FrozenTrial:
-    kinds = {name: distribution(story, name) for name in names}
-    params = {name: as_chosen(trial.params[name], kinds[name]) for name in names}
+def frozen(trial: Told, kinds: dict[str, BaseDistribution]) -> optuna.trial.FrozenTrial:
+    params = {name: as_chosen(trial.params[name], kind) for name, kind in kinds.items()}
     return create_trial(state=TrialState.COMPLETE, value=trial.value, params=params, distributions=kinds)
 
 

@@ -51,9 +51,15 @@ def picture(trial: Told, name: str, gallery: Gallery) -> Picture:
 
 def made_small(body: bytes) -> tuple[str, int, int]:
     """As a data: address in WebP, with its size. ValueError or OSError for what is no picture."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
-    with Image.open(io.BytesIO(body)) as found:
+    try:
+        opened = Image.open(io.BytesIO(body))
+    except Image.DecompressionBombError as error:  # neither of the errors of a damaged file
+        raise ValueError(str(error)) from None
+    except UnidentifiedImageError:  # its own words name a place in memory
+        raise ValueError("it is no picture, or damaged") from None
+    with opened as found:
         if found.width * found.height > MOST_PIXELS:
             raise ValueError(f"{found.width} x {found.height} pixels are too many")
         whole = found.convert("RGB")

@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner import overview
+from tuner.failures import last_line
 from tuner.overview import StudyInfo
 from tuner.tables import epoch_table, trial_params, trial_system_attrs, trials
+from tuner.tally import NOTHING, read_copied
 
 ARTIFACT = "artifacts:"  # what Optuna puts before the id of a file
 Epoch = dict[str, Any]  # flat: "epoch", "seconds", "val_iou", ...
@@ -40,6 +42,7 @@ class Told:
     ended: datetime | None = None
     epochs: tuple[Epoch, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
+    copied: tuple[int, float] = (0, 0.0)  # epochs and seconds that a longer run took over from an earlier trial
 
     @property
     def result(self) -> dict[str, Any]:
@@ -63,7 +66,12 @@ class Told:
 
     @property
     def seconds(self) -> float:
-        return sum(finite(row.get("seconds")) or 0.0 for row in self.epochs)
+        return max(0.0, sum(finite(row.get("seconds")) or 0.0 for row in self.epochs) - self.copied[1])
+
+    @property
+    def trained(self) -> int:
+        """Epochs of its own."""
+        return max(0, len(self.epochs) - self.copied[0])
 
     @property
     def planned(self) -> int:
@@ -71,10 +79,14 @@ class Told:
         return int(finite(self.recipe.get("epochs")) or 0)
 
     @property
+    def left(self) -> int:
+        """Epochs that were planned and not trained."""
+        return max(0, self.planned - len(self.epochs))
+
+    @property
     def failure(self) -> str:
         """The last line of why it failed."""
-        lines = str(self.notes.get("failure", "")).strip().splitlines()
-        return lines[-1].strip() if lines else "no reason recorded"
+        return last_line(str(self.notes.get("failure", "")))
 
     @property
     def host(self) -> str:
@@ -166,6 +178,7 @@ def read(engine: Engine, info: StudyInfo) -> Story:
     with engine.connect() as db:
         epochs, files = read_epochs(db, info.id), read_files(db, info.id)
         times = {row.trial_id: row for row in db.execute(mine(info.id, trials))}
+        copied = read_copied(db, info, trials.c.study_id == info.id)
         kinds = info.parameters or read_kinds(db, info.id)
     told = [
         Told(
@@ -178,6 +191,7 @@ def read(engine: Engine, info: StudyInfo) -> Story:
             ended=times[one.id].datetime_complete if one.id in times else None,
             epochs=tuple(epochs.get(one.id, ())),
             files=files.get(one.id, {}),
+            copied=copied.get(one.id, NOTHING),
         )
         for one in plain
     ]

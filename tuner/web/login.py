@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import parse_qs, quote
 
@@ -222,11 +221,12 @@ def cookie_name(environ: Environ) -> str:
 
 def token_of(environ: Environ) -> str:
     """The token that the browser sent, or nothing."""
-    try:
-        found = SimpleCookie(header_of(environ, "Cookie")).get(cookie_name(environ))
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    wanted = cookie_name(environ)
+    for part in header_of(environ, "Cookie").split(";"):  # not http.cookies: it drops all for one odd neighbour
+        name, _, value = part.strip().partition("=")
+        if name == wanted:
+            return value
+    return ""
 
 
 def fields(environ: Environ) -> dict[str, str]:

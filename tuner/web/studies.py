@@ -10,6 +10,7 @@ import gzip
 import json
 import re
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ VERSION = "dashboard:{}:note_ver"
 PREFERENTIAL = "preference:is_preferential"
 MOST_NAMED = 50  # notes asked for one by one; beyond, all are read
 NO_NOTE: dict[str, Any] = {}
+SETTLES = 10.0  # seconds in which all of a note is surely written
 LARGE = 100_000  # bytes from which on an answer is compressed
 
 
@@ -45,8 +47,16 @@ class Told:
     kinds: Any = None  # optuna-dashboard's union of the search spaces
     shapes: set[Any] = field(default_factory=set)  # what that has seen already
     looked_at: dict[int, FrozenTrial] = field(default_factory=dict)  # finished, and known to be of these shapes
+    was_read: bool = False  # what changes from now on has just been written
+    unsettled: dict[int, float] = field(default_factory=dict)  # trials whose note has just changed, until when
     packed: tuple[bytes, bytes] = b"", b""  # the last large answer, and the same compressed
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def written_lately(self) -> dict[int, dict[str, Any]]:
+        """The trials whose notes are read once more: a note's number is written before its text."""
+        now = time.monotonic()
+        self.unsettled = {trial: until for trial, until in self.unsettled.items() if until > now}
+        return {trial: {} for trial in self.unsettled}
 
 
 @dataclass(frozen=True)
@@ -158,7 +168,7 @@ class Studies:
         query = sa.select(key, value).where(study_system_attrs.c.study_id == study)
         texts: sa.ColumnElement[bool] = key.like("dashboard:%:note\\_str:%", escape="\\")
         own: dict[str, Any] = {}
-        changed: dict[int, dict[str, Any]] = {}
+        changed = told.written_lately()
         with self.engine.connect() as db:
             for name, text in db.execute(query.where(~texts)):
                 if not (found := OF_TRIAL.match(name)):
@@ -167,15 +177,20 @@ class Studies:
                 trial, plain = int(found[1]), json.loads(text)
                 if told.notes.get(trial, {}).get(name, ...) != plain:
                     changed.setdefault(trial, {})[name] = plain
+                    if told.was_read:
+                        told.unsettled[trial] = time.monotonic() + SETTLES
             if changed and len(changed) <= MOST_NAMED:
                 texts = sa.or_(*(key.like(f"dashboard:{trial}:note\\_str:%", escape="\\") for trial in changed))
             for name, text in db.execute(query.where(texts)) if changed else ():
                 trial = int(name.split(":")[1])
                 if trial in changed:
                     changed[trial][name] = json.loads(text)
+        told.was_read = True
         for trial, found_attrs in changed.items():
-            kept = {k: v for k, v in told.notes.get(trial, {}).items() if ":note_str:" not in k}
-            told.notes[trial] = kept | found_attrs
+            before = told.notes.get(trial, {})
+            now = {k: v for k, v in before.items() if ":note_str:" not in k} | found_attrs
+            if now != before:
+                told.notes[trial] = now
         return own
 
 
