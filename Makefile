@@ -17,7 +17,7 @@ demo: .venv/ready
 	@echo "      $(BIN)/tuner run --space unet_k --data FOLDER  search on your own images/ and masks/"
 
 test: .venv/ready-test lint types
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 lint: .venv/ready-test
 	$(BIN)/ruff format --check .

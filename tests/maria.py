@@ -71,10 +71,16 @@ def mariadb() -> Iterator[MariaDB]:
         user = "mysql" if os.geteuid() == 0 else None  # it does not run as root
         if user:
             os.chown(name, pwd.getpwnam(user).pw_uid, -1)
-        data = f"--datadir={name}/data"
-        make = [program("mariadb-install-db"), "--no-defaults", data, "--auth-root-authentication-method=normal"]
+        data, aside = f"--datadir={name}/data", f"--tmpdir={name}"  # in /tmp, two that begin together collide
+        make = [
+            program("mariadb-install-db"),
+            "--no-defaults",
+            data,
+            aside,
+            "--auth-root-authentication-method=normal",
+        ]
         subprocess.run([*make, "--skip-test-db"], user=user, check=True, capture_output=True)
-        places = [data, f"--socket={found.socket}", f"--pid-file={name}/pid", "--skip-networking"]
+        places = [data, aside, f"--socket={found.socket}", f"--pid-file={name}/pid", "--skip-networking"]
         with (found.folder / "log").open("wb") as log:
             command = [program("mariadbd"), "--no-defaults", *places, *QUICK]
             process = subprocess.Popen(command, user=user, stdout=log, stderr=log)

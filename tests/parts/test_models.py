@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from nets import ARCHITECTURES, CLASSIFIERS, small
 from torch import Tensor, nn
+from toy_models import ARCHITECTURES, CLASSIFIERS, small
 
 from tuner.models import MODELS
 from tuner.parts import build, locate, searchable

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from made import make_bundle
-from nets import ARCHITECTURES, CLASSIFIERS, small
 from PIL import Image
 from torch import Tensor, nn
+from toy_models import ARCHITECTURES, CLASSIFIERS, small
 
 from tuner.data.cache import Cached
 from tuner.errors import BundleError, DataError, PartError
