@@ -17,6 +17,7 @@ from tuner import overview
 from tuner.overview import StudyInfo
 from tuner.report.advice import Advice, advice
 from tuner.report.certainty import Certainty, certainty, in_words
+from tuner.report.charts import thinned
 from tuner.report.figures import Figure, by_choice, cost, failures, heat, history, length, top_curves
 from tuner.report.importance import importance
 from tuner.report.story import Story, read
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 EVERY = 15.0  # seconds between looks at how many trials have ended
 RESTS = 9.0  # times as long as a look took: the server's own threads share the processor with it
+MOST_POINTS = 300  # of a series of a plot
 LONGEST = 60_000  # characters of a plot: it lies in the database in pieces of 2 kB, a statement each
 FIRST = 3  # pieces of advice
 log = logging.getLogger("tuner")
@@ -74,7 +76,7 @@ def save_plots(study: optuna.Study, engine: Engine, kept: dict[str, Figure]) -> 
 
     before = study._storage.get_study_system_attrs(study._study_id)
     for name, figure in kept.items():
-        made = plotly_figure(figure.chart)
+        made = plotly_figure(thinned(figure.chart, MOST_POINTS))
         plain = made.to_json()
         stands = standing(before, f"tuner-{name}")
         if len(plain) > LONGEST:

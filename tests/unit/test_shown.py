@@ -16,6 +16,7 @@ from optuna_dashboard import get_note, save_note
 from searched import EVIL, add, open_study
 
 from tuner import overview
+from tuner.report.charts import Chart, Series, thinned
 from tuner.shown import escaped, keep_figures, watch_figures
 from tuner.study import Joined
 
@@ -85,6 +86,17 @@ def test_a_plot_that_grew_too_long_does_not_stay_as_it_was(study: Joined, monkey
     monkeypatch.setattr("tuner.shown.LONGEST", 10)
     keep(study)
     assert plots(study) == {} and get_note(study.study)
+
+
+def test_a_plot_of_many_trials_is_thinned_and_says_so(study: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    for at in range(7):
+        add(study, PARAMS | {"lr": 1e-3 + at * 1e-4}, [0.1 * at])
+    monkeypatch.setattr("tuner.shown.MOST_POINTS", 3)
+    keep(study)
+    assert "(one point of 3)" in plots(study)["tuner-history"]
+    many = Chart("t", series=[Series("", range(10), [float(at) for at in range(10)], texts=list("abcdefghij"))])
+    (few,) = thinned(many, 4).series
+    assert (list(few.x), few.texts) == ([0, 3, 6, 9], list("adgj")) and thinned(many, 10) is many
 
 
 def test_a_persons_note_is_left(study: Joined) -> None:

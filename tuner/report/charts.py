@@ -6,7 +6,7 @@ Plain data: it is built where the numbers are, and drawn where there is somethin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["line", "points", "bars"]
@@ -103,3 +103,13 @@ class Chart:
 def no_numbers(title: str, why: str) -> Chart:
     """In the place of a chart that there is nothing for."""
     return Chart(title, note=why)
+
+
+def thinned(chart: Chart, most: int) -> Chart:
+    """The same with at most so many points of each series, evenly left; its title says so."""
+    step = -(-max((len(series.x) for series in chart.series), default=0) // most)
+    if step < 2:
+        return chart
+    parts = ("x", "y", "low", "high", "texts", "shades")
+    fewer = [replace(series, **{part: getattr(series, part)[::step] for part in parts}) for series in chart.series]
+    return replace(chart, title=f"{chart.title} (one point of {step})", series=fewer)
