@@ -185,6 +185,7 @@ def test_a_picture_that_is_gone_or_damaged_is_told_in_its_place(study: Joined, t
     said = read_page(study, tmp_path).said
     assert "predictions.png of trial 0 cannot be read" in said and "quality.png of trial 0 cannot be read" in said
     assert "strip.png of trial 0 is not there any more" in said
+    assert "details.json of trial 0 is gone, damaged or without scores" in said
 
 
 def test_the_recipe_on_the_page_trains_the_same(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.report.files import scores_of
+from tuner.report.files import NAME, scores_of
 from tuner.report.story import Story, Told, listed, show
 
 DRAWS = 4000  # of a bootstrap
@@ -114,14 +114,16 @@ def certainty(story: Story, details: Details) -> Certainty | None:
         if sigma is None
         else best.value - lost * (1 if story.maximizes else -1),
         test=test.get(story.metric) if isinstance(test, dict) else None,
-        missing=tuple(missing(scores, sigma, repeated)),
+        missing=tuple(missing(best, scores, sigma, repeated)),
     )
 
 
-def missing(scores: Sequence[float], sigma: float | None, repeated: Sequence[Seeds]) -> list[str]:
+def missing(best: Told, scores: Sequence[float], sigma: float | None, repeated: Sequence[Seeds]) -> list[str]:
     found = []
     if not scores:
-        found.append("no scores of single validation images were kept, so nothing is said of other images")
+        lost = f"{NAME} of trial {best.number} is gone, damaged or without scores"
+        why = lost if NAME in best.files else "no scores of single validation images were kept"
+        found.append(f"{why}, so nothing is said of other images")
     if not repeated:
         found.append("no parameters were trained twice, so how much a run changes with its seed is not known")
     if sigma is None:
@@ -264,7 +266,7 @@ def lead(rivals: Sequence[Rival]) -> str:
     least, number = min(rival.ahead for rival in rivals), len(rivals)
     of = f"each of the next {number}" if number > 1 else "the next one"
     if any(rival.by_images for rival in rivals):
-        return f"It stays ahead of {of} in {share(least)} of the draws of validation images, or more."
+        return f"It stays ahead of {of} in {share(least)} of the draws of validation images."
     return f"It leads {of} by more than the noise between runs."
 
 
