@@ -14,6 +14,7 @@ demo: .venv/ready
 	@echo "Made: a study in runs/ and its best model in best/ (weights, recipe, metrics, pictures, card.md)."
 	@echo "Next: $(BIN)/tuner predict best IMAGE...             use the model"
 	@echo "      $(BIN)/tuner dashboard                         look at the trials"
+	@echo "      $(BIN)/tuner report                            one page: which to ship, how sure, what next"
 	@echo "      $(BIN)/tuner run --space unet_k --data FOLDER  search on your own images/ and masks/"
 
 test: .venv/ready-test lint types
