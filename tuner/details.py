@@ -10,8 +10,6 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner import chosen
+from tuner.errors import aside
+from tuner.recipe import is_number
 
 VERSION = 1
 OBJECT = "object"  # the one class of a mask that has curves
@@ -173,12 +173,8 @@ def tidy(value: float) -> float:
 
 def write(details: Details, path: Path) -> None:
     """Aside, then renamed: whoever reads it sees a whole file."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(json.dumps(details.to_json(), allow_nan=False) + "\n", encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with aside(path) as beside:
+        beside.write_text(json.dumps(details.to_json(), allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read(source: Path | bytes) -> Details | None:
@@ -253,7 +249,3 @@ def pairs(found: Any) -> list[tuple[str, Any]]:
 
 def is_names(found: Any) -> bool:
     return isinstance(found, list) and all(isinstance(name, str) for name in found)
-
-
-def is_number(found: Any) -> bool:
-    return type(found) in (int, float) and math.isfinite(found)

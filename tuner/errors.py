@@ -20,6 +20,7 @@ reaches the user is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,3 +136,17 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno is not None:
             raise FilesError(f"could not write {path}: {error.strerror}. Choose another place.") from error
         raise
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which takes its place at the end: it is seen whole, or as it was before.
+
+    The ending is that of `path`: some writers go by it.
+    """
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

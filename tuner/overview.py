@@ -203,20 +203,6 @@ def ranked(study_id: int, goal: Goal, column: sa.Column[Any]) -> sa.Select[Any]:
     )
 
 
-def best_number(engine: Engine, info: StudyInfo) -> int | None:
-    """The number of the best trial, or None while none is finished."""
-    with engine.connect() as db:
-        found = best_trial(db, info)
-    return found.number if found else None
-
-
-def state_of(engine: Engine, info: StudyInfo, number: int) -> str | None:
-    """How a trial stands, or None where there is no trial of that number."""
-    mine = (trials.c.study_id == info.id) & (trials.c.number == number)
-    with engine.connect() as db:
-        return db.scalar(sa.select(trials.c.state).where(mine))
-
-
 def read_trials(db: Connection, ids: list[int]) -> Iterable[Trial]:
     """These trials, in the order of their numbers."""
     rows = db.execute(

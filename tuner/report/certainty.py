@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.report.files import NAME, scores_of
+from tuner.report.files import NAME, comparable, is_more_better, scores_of
 from tuner.report.story import Story, Told, listed, show
 
 DRAWS = 4000  # of a bootstrap
@@ -164,10 +164,8 @@ def ahead(ours: Sequence[float], theirs: Sequence[float], maximizes: bool = True
 def versus(best: Told, other: Told, details: Details, sigma: float | None) -> Rival | None:
     """By the images where both have their scores; else by the noise between runs; None where neither is known."""
     here, there = details.get(best.number, {}), details.get(other.number, {})
-    ours, theirs = scores_of(here), scores_of(there)
-    if len(ours) > 1 and len(ours) == len(theirs) and here.get("metric") == there.get("metric"):
-        up = "loss" not in str(here.get("metric", "")) and "error" not in str(here.get("metric", ""))
-        return Rival(other.number, ahead(ours, theirs, up), True)
+    if scores := comparable(here, there):
+        return Rival(other.number, ahead(*scores, is_more_better(here)), True)
     if sigma is None or best.value is None or other.value is None:
         return None
     gap = abs(best.value - other.value)

@@ -13,7 +13,7 @@ from tuner.failures import kind_of
 from tuner.report.charts import GREEN, GREY, RED, Axis, Chart, Heat, Parallel, Series, no_numbers
 from tuner.report.courses import banded, curves, groups
 from tuner.report.importance import FEWEST, SOLID, importance
-from tuner.report.story import Story, Told, finite, show
+from tuner.report.story import Story, Told, show
 from tuner.words import show_seconds
 
 TOP = 5  # trials whose curves are drawn
@@ -279,8 +279,3 @@ def failure_kinds(story: Story) -> dict[str, list[Told]]:
         reason = trial.notes.get("failure")
         kinds.setdefault("unknown" if reason is None else kind_of(str(reason)), []).append(trial)
     return dict(sorted(kinds.items(), key=lambda pair: (-len(pair[1]), pair[0])))
-
-
-def median_seconds(trials: Sequence[Told]) -> float | None:
-    known = [trial.seconds for trial in trials if finite(trial.seconds)]
-    return float(np.median(known)) if known else None

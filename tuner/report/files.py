@@ -33,6 +33,18 @@ def bytes_of(trial: Told, name: str, gallery: Gallery) -> bytes:
         raise LookupError(f"{name} of trial {trial.number} is not there any more") from None
 
 
+def comparable(first: dict[str, Any], second: dict[str, Any]) -> tuple[list[float], list[float]] | None:
+    """The scores of two trials image by image; None unless they are of the same measure and as many images."""
+    ours, theirs = scores_of(first), scores_of(second)
+    same = len(ours) > 1 and len(ours) == len(theirs) and first.get("metric") == second.get("metric")
+    return (ours, theirs) if same else None
+
+
+def is_more_better(found: dict[str, Any]) -> bool:
+    """Whether a greater score of an image is a better one."""
+    return not any(word in str(found.get("metric", "")) for word in ("loss", "error"))
+
+
 def scores_of(found: dict[str, Any]) -> list[float]:
     """The score of each validation image that has one; empty if any is no number.
 

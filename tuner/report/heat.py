@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from tuner.data.source import Image
-from tuner.errors import writing
+from tuner.errors import aside, writing
 from tuner.recipe import Recipe
 from tuner.report.overlays import BACKDROP, RIGHT, label_overlay, overlay
 from tuner.report.tables import BINARY_CLASSES
@@ -104,13 +103,8 @@ def draw_cells(rows: Sequence[Sequence[Cell]], path: Path) -> None:
             pen.text((left, top), shortened(text, width), INK, font())
             sheet.paste(Pillow.fromarray(picture), (left, top + LINE))
         top += height
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
-        try:
-            sheet.save(aside, format="PNG", compress_level=6)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+    with writing(path), aside(path) as beside:
+        sheet.save(beside, format="PNG", compress_level=6)
 
 
 @lru_cache

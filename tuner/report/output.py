@@ -6,13 +6,12 @@ import base64
 import gzip
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import StudyError, writing
+from tuner.errors import StudyError, aside, writing
 from tuner.report.charts import Chart
 from tuner.report.drawn import draw
 from tuner.report.figures import Figure
@@ -98,23 +97,19 @@ def write_aside(out: Path, write: Callable[[Path], object]) -> None:
     """Written beside its place first: whoever looks sees the old file or the new one, whole."""
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        aside = out.with_name(f".{os.getpid()}.{out.name}")  # the ending says how it is drawn
-        try:
-            write(aside)
-            aside.replace(out)
-        finally:
-            aside.unlink(missing_ok=True)
+        with aside(out) as beside:
+            write(beside)
 
 
 def write_page(content: str, out: Path) -> None:
-    write_aside(out, lambda aside: aside.write_text(content, encoding="utf-8"))
+    write_aside(out, lambda beside: beside.write_text(content, encoding="utf-8"))
 
 
 def write_charts(charts: Sequence[Chart], out: Path, heading: str) -> None:
     """A few charts in one file: a page, or a picture, as its ending says."""
     if out.suffix.lower() == ".html":
         return write_page(charts_page(charts, heading), out)
-    write_aside(out, lambda aside: draw(charts, aside, panel=SHEET))
+    write_aside(out, lambda beside: draw(charts, beside, panel=SHEET))
 
 
 def charts_page(charts: Sequence[Chart], heading: str) -> str:
@@ -139,7 +134,7 @@ def draw_figures(figures: Sequence[Figure], folder: Path, kind: str) -> list[Pat
     paths = []
     for at, one in enumerate(figures, start=1):
         path = folder / f"{at:02d}-{file_name(one.name)}.{kind}"
-        write_aside(path, lambda aside, chart=one.chart: draw([chart], aside, panel=SHEET))  # type: ignore[misc]
+        write_aside(path, lambda beside, chart=one.chart: draw([chart], beside, panel=SHEET))  # type: ignore[misc]
         paths.append(path)
     return paths
 

@@ -15,7 +15,7 @@ from tuner.overview import StudyInfo
 from tuner.report.certainty import ahead
 from tuner.report.charts import Chart
 from tuner.report.courses import banded, curves, groups, losses, named
-from tuner.report.files import scores_of
+from tuner.report.files import comparable, is_more_better
 from tuner.report.story import Story, Told, finite, read, show
 
 FEWEST = 2
@@ -107,15 +107,11 @@ def known_metric(trials: Sequence[Told], metric: str) -> str:
 def with_wins(found: Versus, details: Mapping[str, dict[str, Any]]) -> Versus:
     """The same, judged image by image against the first; `details` by the name of each side."""
     first = details.get(found.sides[0].name, {})
-    ours = scores_of(first)
     wins = []
     for side in found.sides:
-        there = details.get(side.name, {})
-        theirs = scores_of(there)
-        usable = len(ours) > 1 and len(ours) == len(theirs) and first.get("metric") == there.get("metric")
-        usable = usable and side.story.info.data == found.sides[0].story.info.data and side is not found.sides[0]
-        up = "loss" not in str(first.get("metric", ""))
-        wins.append(won(theirs, ours, up) if usable else None)
+        other = side.story.info.data == found.sides[0].story.info.data and side is not found.sides[0]
+        scores = comparable(details.get(side.name, {}), first) if other else None
+        wins.append(won(*scores, is_more_better(first)) if scores else None)
     return Versus(found.metric, found.sides, tuple(wins))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from tuner.errors import writing
+from tuner.errors import aside, writing
 from tuner.runs import MARK, Run
 
 VERSION = 1
@@ -25,15 +24,12 @@ log = logging.getLogger("tuner")
 
 def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
     """Write to a temporary name and rename: whoever reads `path` sees a whole file or the one before."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:
-            write(aside)
-            aside.replace(path)
+            with aside(path) as beside:
+                write(beside)
         except (RuntimeError, SafetensorError) as error:  # they wrap the system's error in their own
             raise find_os_error(error, path) from error
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 def find_os_error(error: BaseException, path: Path) -> BaseException:
