@@ -21,13 +21,14 @@ PICTURE = """
     database tables claims pages watch control hours overview failures tally words starts
     data.source data.images data.folder data.shapes data.scenes data.badges data.places
     data.oxford_pet data.cityscapes data.datasets data.get data.survey data.cache data.shelf
+    instances energy
     data.noise data.augment data.hands data.batches
     models models.blocks models.pretrained
     models.unet models.unet_transposed models.basic_cnn models.resnet_unet models.mobilenet models.fcn
-    models.smp models.timm models.sport_vgg models.pixel_frequency
-    losses optims metrics
+    models.smp models.timm models.sport_vgg models.pixel_frequency models.deep_watershed
+    losses optims metrics instance_metrics
     train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.shown
-    train.weights train.loop
+    train.validation train.weights train.loop
     report.charts report.drawn report.interactive report.curves report.overlays report.tables report.sheet
     report.heat layers explain report.examples report.strip report.quality
     report.story report.files report.courses report.markup

@@ -11,8 +11,9 @@ from tuner.data.cache import Cached
 from tuner.goal import Goal, maximize
 from tuner.recipe import Recipe
 from tuner.runs import Run
-from tuner.train.loop import EpochReport, Outcome, Saving, Says, train
+from tuner.train.loop import EpochReport, Outcome, Saving, train
 from tuner.train.memory import MicroBatches
+from tuner.train.validation import Says
 
 CPU = torch.device("cpu")
 IOU = maximize("iou")

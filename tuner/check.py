@@ -10,14 +10,14 @@ from typing import Any
 
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import data_problems
-from tuner.errors import PartError, SpaceError, first_lines, near
+from tuner.errors import PartError, SpaceError, first_lines, near, some
 from tuner.goal import Goal
-from tuner.losses import LOSSES
-from tuner.models import MODELS
+from tuner.losses import LOSSES, OWN
+from tuner.models import FINDERS, MODELS
 from tuner.optims import OPTIMIZERS, SCHEDULES
 from tuner.parts import build, problems
 from tuner.recipe import Recipe, Stage, is_whole
-from tuner.tasks import Task, find_task
+from tuner.tasks import MINIMIZED, Task, find_task
 
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)  # tried where an image is too small
 SOME_CLASSES = 3  # where the data was not opened yet
@@ -53,8 +53,8 @@ def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) 
             f"the goal '{goal.metric}' is no metric of the task '{task.name}'."
             f"{near(goal.metric, task.metrics)} Known: {', '.join(task.metrics)}."
         )
-    elif goal.metric == "loss" and goal.direction == "maximize":
-        wrong.append('the goal would make the loss large. Write: GOAL = minimize("loss").')
+    elif goal.metric in MINIMIZED and goal.direction == "maximize":
+        wrong.append(f'the goal would make {goal.metric} large. Write: GOAL = minimize("{goal.metric}").')
     return wrong or trial_run(recipe, task, tried)
 
 
@@ -133,7 +133,7 @@ def weights_problems(recipe: Recipe) -> list[str]:
 
 def with_classes(recipe: Recipe, task: Task) -> Recipe:
     """The recipe as it will be trained; as long as the data was not opened, for a few classes."""
-    if recipe.classes or task.name == "binary":
+    if recipe.classes or not task.has_classes:
         return recipe
     weights = recipe.loss.args.get("weights")
     number = len(weights) if isinstance(weights, list | tuple) else SOME_CLASSES
@@ -194,9 +194,12 @@ def run_model(recipe: Recipe, task: Task) -> None:
     from tuner.train.trainer import CHANNELS
 
     model, size = on_meta(recipe, task), recipe.image_size
+    if task.has_instances and not hasattr(model, "instances"):
+        raise ValueError(f"it finds no instances: the task '{task.name}' needs a model such as {some(FINDERS)}")
+    probe = getattr(model, "probe", model)  # where the whole cannot be run without numbers, a part of it
 
     def output(side: int) -> tuple[int, ...]:
-        return tuple(model(torch.empty(2, CHANNELS, side, side, device="meta")).shape)
+        return tuple(probe(torch.empty(2, CHANNELS, side, side, device="meta")).shape)
 
     def fits(side: int) -> bool:
         with suppress(Exception):
@@ -210,10 +213,20 @@ def run_model(recipe: Recipe, task: Task) -> None:
         raise ValueError(
             f"{str(error) or type(error).__name__}{f' (image_size={other} would do)' * bool(other)}"
         ) from error
+    if task.has_instances:
+        return judged(model, recipe)
     wanted = (2, task.outputs(recipe), *((size, size) if task.shape == "masks" else ()))
     if given != wanted:
         kind = "mask" if task.shape == "masks" else "class"
         raise ValueError(f"it gives {given}, which is no {kind} of them: the task '{task.name}' needs {wanted}")
+
+
+def judged(model: Any, recipe: Recipe) -> None:
+    """ValueError when the loss is for models that judge themselves and this one does not, or the reverse."""
+    if hasattr(model, "losses") and recipe.loss.name != OWN:
+        raise ValueError(f'it brings its own losses and takes no {recipe.loss}: write loss=use("{OWN}")')
+    if not hasattr(model, "losses") and recipe.loss.name == OWN:
+        raise ValueError(f"it brings no losses for '{OWN}' to sum: write loss=use(\"watershed\")")
 
 
 def run_stages(recipe: Recipe, task: Task) -> None:

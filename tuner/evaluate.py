@@ -14,9 +14,9 @@ from tuner.data.shelf import Shelf
 from tuner.errors import DataError, some
 from tuner.recipe import Part, Recipe
 from tuner.runs import Home
-from tuner.train.loop import evaluate
 from tuner.train.memory import MicroBatches
 from tuner.train.precision import device_name, find_device
+from tuner.train.validation import evaluate
 
 SPLITS = ("test", "val")
 

@@ -7,7 +7,7 @@ Every loss maps (logits, target) to one number, the mean over the batch, and is 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -29,7 +29,10 @@ LOSSES = {
     "dice_bce": "tuner.losses:dice_bce",
     "cross_entropy": "tuner.losses:cross_entropy",
     "mix": "tuner.losses:mix",
+    "watershed": "tuner.losses:watershed",
+    "own": "tuner.losses:own",
 }
+OWN = "own"
 PIXELS = ("binary", "multiclass")
 CLASSES = ("multiclass", "classification")
 ALL = ("binary", *CLASSES)
@@ -41,6 +44,8 @@ FOR = {  # the tasks of each
     "dice_bce": ("binary",),
     "cross_entropy": CLASSES,
     "mix": ALL,
+    "watershed": ("instance",),
+    OWN: ("instance",),
 }
 WEIGHTS = ("none", "frequency")
 SURE = 1e-6  # 1 - p is taken as no smaller, where its power is differentiated
@@ -128,6 +133,48 @@ def mix(
         raise PartError("loss 'mix' is of two other losses; it cannot hold itself.")
     one, other = (build("loss", LOSSES, Part(name), mode, shares) for name in (first, second))
     return lambda logits, target: weight * one(logits, target) + (1 - weight) * other(logits, target)
+
+
+def watershed(mode: str, *, mask: str = "bce", energy_weight: float = 1.0, direction_weight: float = 0.5) -> Loss:
+    """For deep_watershed: a binary loss of the mask, by name, + energy_weight x how far the energy is off where
+    instances are + direction_weight x how far its direction is off, where the model tells one.
+    """
+    must_suit("watershed", mode)
+    least("watershed", "energy_weight", energy_weight)
+    least("watershed", "direction_weight", direction_weight)
+    of_mask = build("loss", LOSSES, Part(mask), "binary")
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        inside = target[:, :1] > 0
+        number = inside.sum().clamp(min=1)
+        off = F.smooth_l1_loss(logits[:, 1:2].sigmoid(), target[:, 1:2], reduction="none", beta=0.1)
+        total: Tensor = of_mask(logits[:, :1], inside.float()) + energy_weight * (off * inside).sum() / number
+        if logits.shape[1] > 2 and direction_weight:
+            turned = 1 - (F.normalize(logits[:, 2:], dim=1) * target[:, 2:]).sum(1, keepdim=True)
+            told = inside & (target[:, 2:] != 0).any(1, keepdim=True)
+            total = total + direction_weight * (turned * told).sum() / number
+        return total
+
+    return loss
+
+
+def own(mode: str, *, weights: dict[str, float] | None = None) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]:
+    """The sum of the losses that the model brings itself, such as mask_rcnn; each weighed, where asked."""
+    must_suit(OWN, mode)
+    given = {} if weights is None else weights
+    if not isinstance(given, dict):
+        raise PartError(f"weights of loss '{OWN}' are {weights!r}; write weights={{'loss_mask': 2.0}}.")
+    for name, weight in given.items():
+        least(OWN, f"weights[{name!r}]", weight)
+
+    def loss(parts: Mapping[str, Tensor], target: Tensor) -> Tensor:
+        if unknown := [name for name in given if name not in parts]:
+            raise PartError(
+                f"loss '{OWN}' weighs '{unknown[0]}'.{near(unknown[0], parts)} There are: {', '.join(parts)}."
+            )
+        return torch.stack([given.get(name, 1.0) * part for name, part in parts.items()]).sum()
+
+    return loss
 
 
 def overlap(mode: str, score: Callable[[Tensor, Tensor], Tensor]) -> Loss:

@@ -28,6 +28,7 @@ from typing import Any
 
 from tuner.errors import TableError, first_lines, near, some
 from tuner.recipe import is_number, is_whole
+from tuner.tasks import MINIMIZED
 
 PACKAGE = Path(__file__).parent
 SPLITS = ("train_", "val_", "test_")
@@ -95,7 +96,7 @@ def as_float(value: Any) -> Any:
 def ranked(numbers: Iterable[float | None], metric: str) -> list[int]:
     """The place of each number, 1 for the best, equals sharing one; 0 for what has no number."""
     known = list(numbers)
-    sign = -1 if bare(metric) == "loss" else 1
+    sign = -1 if bare(metric) in MINIMIZED else 1
     return [0 if x is None else 1 + sum(y is not None and sign * y > sign * x for y in known) for x in known]
 
 

@@ -16,24 +16,36 @@ from tuner.recipe import Recipe
 class Task:
     """`targets` is what a dataset must hold; `metrics` are the names a goal may take, with what they mean.
 
-    The rest are names in "module:function" form. `target` shapes what the dataset gives for the loss.
-    `counts` and `scores` are the two halves of scoring: counts on the device for each batch, scores once
-    from their sum. `guess` turns logits into what a picture of the prediction needs. `each` says what an image
-    is scored by.
+    The rest are names in "module:function" form. `prepare` makes, on the host and ahead of the step, what is
+    handed on of the dataset's targets; `target` shapes that for the loss, on the device. `counts` and `scores`
+    are the two halves of scoring: counts on the device for each batch, scores once from their sum. `ranked` scores
+    what no sum can tell. `guess` turns logits into what a picture of the prediction needs. `each` says what an
+    image is scored by.
     """
 
     name: str
-    targets: str  # "masks" of 0 and 1, "labels" (a class number at each pixel), "classes" (one number)
+    targets: str  # "masks" of 0 and 1, "labels" (a class number at each pixel), "classes", "instances"
     metrics: Mapping[str, str]
     target: str
     counts: str
     scores: str
     guess: str
     each: str
+    prepare: str = ""
+    ranked: str = ""
 
     def outputs(self, recipe: Recipe) -> int:
-        """How many numbers a model gives, for each pixel or for the image."""
-        return 1 if self.name == "binary" else len(recipe.classes)
+        """How many numbers a model gives, for each pixel or for the image; of instances, kinds of them."""
+        return len(recipe.classes) if self.has_classes else 1
+
+    @property
+    def has_classes(self) -> bool:
+        return self.targets in ("labels", "classes")
+
+    @property
+    def has_instances(self) -> bool:
+        """Its models find things, `instances(answer)`, where others say something of each pixel or image."""
+        return self.targets == "instances"
 
     @property
     def shape(self) -> str:
@@ -41,7 +53,7 @@ class Task:
         return "classes" if self.targets == "classes" else "masks"
 
 
-LOSS = {"loss": "the recipe's own loss, mean over the images; the only one to be minimized"}
+LOSS = {"loss": "the recipe's own loss, mean over the images; to be minimized"}
 BINARY_METRICS = {
     "iou": "intersection over union of the foreground, over all pixels of the data set",
     "dice": "2 x intersection over the sum of both areas, over all pixels of the data set; the same as f1",
@@ -72,6 +84,19 @@ CLASS_METRICS = {
     "f1": "harmonic mean of precision and recall, mean over the classes there or found",
     "map": "average precision of each class, mean over the classes there (validation only)",
 }
+INSTANCE_METRICS = {
+    "ap": "average precision, mean over the thresholds of intersection over union 0.5, 0.55 to 0.95",
+    "ap50": "average precision where an intersection over union of 0.5 counts as found",
+    "ap75": "average precision where an intersection over union of 0.75 counts as found",
+    "pq": "panoptic quality: the mean IoU of what was matched, times the f1 of matching",
+    "count_error": "by how many the number found is off, mean over the images; to be minimized",
+    "precision": "share of what was found that is there, at an IoU above 0.5",
+    "recall": "share of what is there that was found, at an IoU above 0.5",
+    "f1": "harmonic mean of precision and recall, at an IoU above 0.5",
+    "merged": "how many found instances hold most of several true ones, mean over the images; to be minimized",
+    "split": "how many true instances hold most of several found ones, mean over the images; to be minimized",
+}
+MINIMIZED = ("loss", "count_error", "merged", "split")  # the better, the smaller
 TASKS = {
     "binary": Task(
         name="binary",
@@ -102,6 +127,18 @@ TASKS = {
         scores="tuner.metrics:class_scores",
         guess="tuner.metrics:class_shares",
         each="probability of the true class",
+    ),
+    "instance": Task(
+        name="instance",
+        targets="instances",
+        metrics={**LOSS, **INSTANCE_METRICS},
+        prepare="tuner.energy:with_energy",
+        target="tuner.instance_metrics:instance_target",
+        counts="tuner.instance_metrics:instance_counts",
+        scores="tuner.instance_metrics:instance_scores",
+        ranked="tuner.instance_metrics:Ranked",
+        guess="tuner.instance_metrics:instance_guess",
+        each="PQ",
     ),
 }
 

@@ -56,9 +56,10 @@ from tuner.starts import find_start
 from tuner.storage import Held
 from tuner.study import Joined, rejoin
 from tuner.takeover import has_run, take_over
-from tuner.train.loop import Outcome, evaluate
+from tuner.train.loop import Outcome
 from tuner.train.memory import MicroBatches, keep_pages, release
 from tuner.train.precision import device_name, find_device, keep_to
+from tuner.train.validation import evaluate
 from tuner.watch import born, machine, version_here
 
 SETTLE_SECONDS = 60.0  # how long the end of a trial waits for its files to be in the artifact store,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from tuner.energy import FIELDS, with_energy
 from tuner.errors import PartError
-from tuner.losses import FOR, IGNORED, LOSSES, Loss
+from tuner.losses import FOR, IGNORED, LOSSES, OWN, Loss
 from tuner.parts import build
 from tuner.recipe import Part, Value
 from tuner.tasks import TASKS
@@ -16,7 +19,7 @@ from tuner.tasks import TASKS
 ARGS: dict[tuple[str, str], dict[str, Value]] = {  # where the defaults are not for the task
     ("mix", "classification"): {"first": "cross_entropy", "second": "focal"},
 }
-PAIRS = [(name, mode) for name in LOSSES for mode in FOR[name]]
+PAIRS = [(name, mode) for name in LOSSES for mode in FOR[name] if name != OWN]  # which takes no logits
 every_loss = pytest.mark.parametrize(("name", "mode"), PAIRS, ids=[" ".join(pair) for pair in PAIRS])
 CLASSES = 4
 NUMBER = 3
@@ -33,6 +36,8 @@ def target(mode: str, fill: int | None = None) -> Tensor:
     """Squares of the classes, with a corner that is ignored where labels can be; or one value."""
     if mode == "classification":
         return torch.tensor([0, 2, 3]) if fill is None else torch.full((NUMBER,), fill)
+    if mode == "instance":
+        return torch.from_numpy(with_energy(instances(fill)))
     shape = (NUMBER, 1, 16, 16) if mode == "binary" else (NUMBER, 16, 16)
     kind = torch.float32 if mode == "binary" else torch.int64
     if fill is not None:
@@ -44,14 +49,26 @@ def target(mode: str, fill: int | None = None) -> Tensor:
     return made
 
 
+def instances(fill: int | None) -> NDArray[np.uint16]:
+    """Two that touch; or one, or none, everywhere."""
+    made = np.full((NUMBER, 16, 16), fill or 0, np.uint16)
+    if fill is None:
+        made[:, 4:11, 2:7], made[:, 4:11, 7:14] = 1, 2
+    return made
+
+
 def logits(mode: str, scale: float = 1.0, seed: int = 0) -> Tensor:
     shape = (NUMBER, CLASSES) if mode == "classification" else (NUMBER, 1 if mode == "binary" else CLASSES, 16, 16)
+    assert CLASSES == FIELDS  # as many as a model of instances says, with the direction
     return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def perfect(mode: str, truth: Tensor) -> Tensor:
     if mode == "binary":
         return (truth * 2 - 1) * 30
+    if mode == "instance":
+        inside = (truth[:, :1] > 0).float() * 2 - 1
+        return torch.cat([inside * 30, truth[:, 1:2].logit(1e-6), truth[:, 2:] * 30], 1)
     classes = F.one_hot(truth.where(truth != IGNORED, 0), CLASSES).movedim(-1, 1)
     return (classes * 2 - 1) * 30.0
 
@@ -63,7 +80,7 @@ def test_every_loss_says_for_which_tasks_it_is() -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_another_task_is_refused_with_the_losses_for_it(name: str) -> None:
-    for mode in set(TASKS) - set(FOR[name]) | {"instance"}:
+    for mode in set(TASKS) - set(FOR[name]):
         with pytest.raises(PartError, match=rf"loss '{name}' is not for the task '{mode}'\. For it: .*") as told:
             build("loss", LOSSES, Part(name), mode, lambda: [0.5, 0.5])
         allowed = str(told.value).partition("For it: ")[2].rstrip(".").split(", ")

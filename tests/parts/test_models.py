@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from toy_models import ARCHITECTURES, CLASSIFIERS, small
 
-from tuner.models import MODELS
+from tuner.models import FINDERS, MODELS
 from tuner.parts import build, locate, searchable
 from tuner.recipe import Part
 from tuner.train.checkpoint import load_weights, save_weights
 
-TRAINED = [name for name in MODELS if name != "pixel_frequency"]  # which has no weights, but learns by counting
-every_model = pytest.mark.parametrize("name", MODELS)
+SCORERS = [name for name in MODELS if name not in FINDERS]  # models of instances have a test of their own
+TRAINED = [name for name in SCORERS if name != "pixel_frequency"]  # which has no weights, but learns by counting
+every_model = pytest.mark.parametrize("name", SCORERS)
 every_trained_model = pytest.mark.parametrize("name", TRAINED)
 
 
@@ -37,7 +38,7 @@ def test_the_output_is_as_large_as_the_image(name: str, size: tuple[int, int]) -
 
 @pytest.mark.parametrize(
     ("name", "channels", "classes"),
-    [(name, 4, 5) for name in MODELS] + [("unet", 1, 1), ("timm", 1, 2), ("smp", 1, 2)],
+    [(name, 4, 5) for name in SCORERS] + [("unet", 1, 1), ("timm", 1, 2), ("smp", 1, 2)],
 )
 def test_channels_and_classes_are_as_supplied(name: str, channels: int, classes: int) -> None:
     with torch.no_grad():

@@ -21,7 +21,7 @@ from tuner.data.cache import Cached
 from tuner.errors import TrialFailed
 from tuner.goal import Goal, maximize, minimize
 from tuner.recipe import Recipe, use
-from tuner.train import loop
+from tuner.train import loop, validation
 from tuner.train.checkpoint import load_weights
 from tuner.train.loop import Progress, check_finite
 from tuner.train.memory import MicroBatches, release
@@ -87,7 +87,7 @@ def test_the_best_weights_give_the_best_epochs_metrics_again(
     assert progress.last_value == values[5]
     trainer = Trainer(restless, CPU, MicroBatches(tmp_path / "none.json"))
     load_weights(trainer.model, trial.run.best)
-    again = loop.validate(trainer, Batches(toy_data, 4, restless.seed))
+    again = validation.validate(trainer, Batches(toy_data, 4, restless.seed))
     assert not isinstance(again, str)
     measured = trial.reports[progress.best_epoch].metrics
     assert again.metrics == {name: value for name, value in measured.items() if name.startswith("val_")}

@@ -23,7 +23,7 @@ from tuner.pictures import Album
 from tuner.recipe import Recipe, use
 from tuner.runs import Home
 from tuner.tasks import TASKS
-from tuner.train import loop
+from tuner.train import validation
 from tuner.train.checkpoint import load_weights
 from tuner.train.memory import MicroBatches
 from tuner.train.trainer import Trainer
@@ -176,7 +176,7 @@ def test_a_trial_leaves_pictures_and_its_confusion(trial: Trial, tmp_path: Path)
 def test_saved_weights_score_on_a_split_as_they_did_in_training(trial: Trial) -> None:
     progress = trial.train().progress
     micro = MicroBatches(trial.run.folder / "none.json")
-    scored = loop.evaluate(trial.recipe, trial.data, trial.run.best, CPU, micro, trial.data.shares)
+    scored = validation.evaluate(trial.recipe, trial.data, trial.run.best, CPU, micro, trial.data.shares)
     measured = trial.reports[progress.best_epoch].metrics
     expected = {name.removeprefix("val_"): v for name, v in measured.items() if name.startswith("val_")}
     assert scored.metrics == pytest.approx(expected) and scored.confusion == progress.confusion
@@ -341,5 +341,5 @@ def test_a_loss_weighed_by_frequency_is_the_training_splits_on_other_splits_too(
     progress = weighed.train().progress
     alone = replace(trial.data, train=trial.data.train[:0])
     micro = MicroBatches(trial.run.folder / "none.json")
-    scored = loop.evaluate(weighed.recipe, alone, weighed.run.best, CPU, micro, trial.data.shares)
+    scored = validation.evaluate(weighed.recipe, alone, weighed.run.best, CPU, micro, trial.data.shares)
     assert scored.metrics["loss"] == pytest.approx(weighed.reports[progress.best_epoch].metrics["val_loss"])

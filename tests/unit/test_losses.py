@@ -8,7 +8,7 @@ from segmentation_models_pytorch.losses import DiceLoss, FocalLoss, JaccardLoss
 from torch import Tensor, nn
 
 from tuner.errors import PartError
-from tuner.losses import IGNORED, LOSSES, bce, cross_entropy, dice, dice_bce, focal, inverse, iou, mix
+from tuner.losses import FOR, IGNORED, LOSSES, bce, cross_entropy, dice, dice_bce, focal, inverse, iou, mix
 from tuner.parts import build
 from tuner.recipe import Value, use
 
@@ -150,7 +150,7 @@ def test_shares_are_counted_only_when_weights_need_them() -> None:
         raise AssertionError("counted")
 
     for name in LOSSES:
-        build("loss", LOSSES, use(name), "binary" if name != "cross_entropy" else "multiclass", never)
+        build("loss", LOSSES, use(name), FOR[name][0], never)
 
 
 def test_mix_is_a_weighted_sum_of_any_two(guess: Tensor, mask: Tensor, maps: tuple[Tensor, Tensor]) -> None:

@@ -5,34 +5,42 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tuner.errors import PartError
+from tuner.instances import Instances
 from tuner.parts import locate
 from tuner.recipe import Recipe, use
 from tuner.tasks import TASKS, Task, find_task
 from tuner.train.scoring import Totals
 
 CLASSES = ("cat", "dog", "owl")
-VALIDATED_ONLY = {"map"}
 TARGETS: dict[str, Any] = {  # what a dataset gives for two images of 8 pixels
     "masks": lambda: torch.arange(128).view(2, 8, 8).remainder(2).byte(),
     "labels": lambda: torch.tensor([0, 1, 2, 255]).repeat(32).view(2, 8, 8).byte(),
     "classes": lambda: torch.tensor([2, 0]),
+    "instances": lambda: torch.arange(128).view(2, 8, 8).div(32, rounding_mode="floor").numpy().astype("uint16"),
 }
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
 
 
 def recipe_of(task: Task) -> Recipe:
     some = use("any")
-    classes = () if task.name == "binary" else CLASSES
+    classes = CLASSES if task.has_classes else ()
     return Recipe(task.name, some, some, some, some, epochs=1, classes=classes)
 
 
-def logits_of(task: Task) -> Tensor:
-    """Two answers of a model, as large as the task wants them."""
+def said_of(task: Task) -> Any:
+    """Two answers of a model, as large as the task wants them; or what was found in two images."""
+    if task.has_instances:
+        labels = np.zeros((8, 8), np.int32)
+        labels[:4], labels[4:] = 1, 2
+        return [
+            Instances(labels, np.array([0.9, 0.6], np.float32)),
+            Instances(labels * 0, np.zeros(0, np.float32)),
+        ]
     outputs = task.outputs(recipe_of(task))
     generator = torch.Generator().manual_seed(0)
     return torch.randn(2, outputs, *((8, 8) if task.shape == "masks" else ()), generator=generator)
@@ -40,8 +48,9 @@ def logits_of(task: Task) -> Tensor:
 
 def scored(task: Task, full: bool) -> dict[str, float]:
     totals = Totals(task, torch.device("cpu"), recipe_of(task).classes, full=full)
-    target = locate("target", {}, task.target)(TARGETS[task.targets]())
-    totals.add(torch.tensor(0.5), logits_of(task), target)
+    given = TARGETS[task.targets]()
+    given = torch.from_numpy(locate("preparation", {}, task.prepare)(given)) if task.prepare else given
+    totals.add(torch.tensor(0.5), said_of(task), locate("target", {}, task.target)(given))
     return totals.scores("val")
 
 
@@ -53,9 +62,10 @@ def test_a_task_is_found_by_its_own_name(task: Task) -> None:
 @every_task
 def test_scoring_gives_every_metric_a_goal_may_name_and_no_other(task: Task) -> None:
     names = {f"val_{name}" for name in task.metrics}
+    validated_only = set(task.metrics) - {"loss"} if task.has_instances else {"map"}
     each = {f"val_iou:{name}" for name in CLASSES} if task.name == "multiclass" else set()
     assert set(scored(task, full=True)) == names | each
-    assert set(scored(task, full=False)) == names - {f"val_{name}" for name in VALIDATED_ONLY}
+    assert set(scored(task, full=False)) == names - {f"val_{name}" for name in validated_only}
 
 
 @every_task
@@ -65,14 +75,15 @@ def test_every_metric_is_explained(task: Task) -> None:
 
 @every_task
 def test_a_guess_is_what_a_picture_needs(task: Task) -> None:
-    guess = locate("guess", {}, task.guess)(logits_of(task))
+    guess = locate("guess", {}, task.guess)(said_of(task))
     assert guess.shape == ((2, 8, 8) if task.shape == "masks" else (2, 3))
-    assert guess.dtype is (torch.uint8 if task.shape == "masks" else torch.float32)
+    kinds = {"classes": torch.float32, "instances": torch.int32}
+    assert guess.dtype is kinds.get(task.targets, torch.uint8)
 
 
 def test_a_mask_needs_one_output_and_classes_one_each() -> None:
     outputs = {task.name: task.outputs(recipe_of(task)) for task in TASKS.values()}
-    assert outputs == {"binary": 1, "multiclass": 3, "classification": 3}
+    assert outputs == {"binary": 1, "multiclass": 3, "classification": 3, "instance": 1}
     binary = find_task("binary")
     assert binary.outputs(replace(recipe_of(binary), classes=("a", "b", "c"))) == 1
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from tuner.data import hands
 from tuner.data.augment import Augment, augmenter, item_seed
 from tuner.data.cache import Cached
+from tuner.parts import locate
 from tuner.recipe import Part
 
 AHEAD = 3  # batches prepared before they are asked for
@@ -46,6 +47,7 @@ class Batches:
     pin: bool = False  # page-locked memory, for copies to a GPU that nobody waits for
     copies: int = 0
     num_processes: int | None = None  # None: as many as are of use
+    prepare: str = ""  # "module:function" that makes of targets what is handed on
 
     def num_steps(self) -> int:
         return len(self.chunks(range(len(self.data.train) * (1 + self.copies)), joined=True))
@@ -60,6 +62,10 @@ class Batches:
     def val(self) -> Iterator[Batch]:
         """The validation batches: in order, as they are."""
         yield from self.prepared([(chunk, None) for chunk in self.chunks([(int(at), 0) for at in self.data.val])])
+
+    def one_of_val(self, at: int) -> Batch:
+        """A batch of one validation image, by its position."""
+        return self.one(threading.local(), [(int(self.data.val[at]), 0)], None)
 
     def chunks(self, items: Sequence[T], joined: bool = False) -> list[Sequence[T]]:
         """Batches in order. `joined`: one image that is left over joins the batch before it, since the batch
@@ -91,6 +97,8 @@ class Batches:
     def one(self, mine: threading.local, items: hands.Items, epoch: int | None) -> Batch:
         """A batch of the cache, augmented in training."""
         images, targets = self.made(mine, items, epoch)
+        if self.prepare:
+            targets = locate("preparation", {}, self.prepare)(targets)
         batch = torch.from_numpy(images), torch.from_numpy(targets)
         return (batch[0].pin_memory(), batch[1].pin_memory()) if self.pin else batch
 

@@ -16,4 +16,6 @@ MODELS = {
     "pixel_frequency": "tuner.models.pixel_frequency:pixel_frequency",
     "sport_vgg": "tuner.models.sport_vgg:sport_vgg",
     "timm": "tuner.models.timm:timm",
+    "deep_watershed": "tuner.models.deep_watershed:deep_watershed",
 }
+FINDERS = ("deep_watershed", "mask_rcnn")  # models of instances

@@ -17,6 +17,7 @@ from tuner.report.charts import Chart
 from tuner.report.courses import banded, curves, groups, losses, named
 from tuner.report.files import comparable, is_more_better
 from tuner.report.story import Story, Told, finite, read, show
+from tuner.tasks import MINIMIZED
 
 FEWEST = 2
 
@@ -208,7 +209,7 @@ def group_rows(found: ByParameter) -> list[dict[str, Any]]:
 
 def is_less_better(found: ByParameter) -> bool:
     bare = found.metric.partition("_")[2]
-    return not found.story.maximizes if bare == found.story.metric else bare == "loss"
+    return not found.story.maximizes if bare == found.story.metric else bare in MINIMIZED
 
 
 def group_charts(found: ByParameter) -> list[Chart]:

@@ -6,10 +6,10 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +19,16 @@ from tuner.data.cache import Cached
 from tuner.errors import PartError, TrialFailed
 from tuner.goal import Goal
 from tuner.optims import advance
-from tuner.parts import locate
 from tuner.recipe import Recipe
 from tuner.runs import Run
 from tuner.train import checkpoint, memory
 from tuner.train.scoring import Totals
-from tuner.train.shown import Shown, frame_of, show, with_frame
+from tuner.train.shown import Shown, show, with_frame
 from tuner.train.trainer import Trainer
+from tuner.train.validation import NOTHING, Says, Scored, batches_of, validate
 from tuner.train.weights import begin_from
 
 log = logging.getLogger("tuner")
-Says = Callable[[], Literal["", "stopped", "pruned"]]
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class Progress:
     confusion: list[list[int]] | None = None  # at the best epoch: a row for each true class
     each: Tensor | None = None  # at the best epoch: the score of each validation image
     histogram: Tensor | None = None  # at the best epoch: how often each probability was right and wrong
+    ranking: dict[str, Any] | None = None  # at the best epoch: of found instances
     frames: dict[int, Tensor] = field(default_factory=dict)  # the first validation image's guess, by epoch
     carried: str = ""  # what came over from earlier weights
     totals: dict[str, Any] | None = None  # of the epoch under way
@@ -161,18 +161,7 @@ def look_back(work: Work) -> Shown | None:
     if progress.each is None:
         return None
     checkpoint.load_weights(work.trainer.model, work.run.best)
-    return show(work.trainer, work.batches.data, progress.scores)
-
-
-def batches_of(recipe: Recipe, data: Cached, device: torch.device) -> Batches:
-    return Batches(
-        data,
-        recipe.batch_size,
-        recipe.seed,
-        recipe.augment,
-        copies=recipe.copies,
-        pin=device.type == "cuda",
-    )
+    return show(work.trainer, work.batches, progress.scores)
 
 
 def origin(recipe: Recipe, data: Cached) -> str:
@@ -259,79 +248,6 @@ def is_validated(recipe: Recipe, epoch: int) -> bool:
     return epoch % recipe.validate_every == 0 or epoch == recipe.epochs
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What a pass over a split gave: metrics, the confusion matrix, the score of each image, the bins of the
-    probabilities, and what was said of the first image.
-    """
-
-    metrics: dict[str, float]
-    confusion: list[list[int]] | None = None
-    images: int = 0
-    each: Tensor | None = None
-    histogram: Tensor | None = None
-    frame: Tensor | None = None
-
-
-NOTHING = Scored({})
-
-
-@torch.inference_mode()
-def validate(
-    trainer: Trainer, batches: Batches, says: Says = lambda: "", prefix: str = "val"
-) -> Scored | Literal["stopped", "pruned"]:
-    """Score the validation split, or why it was left."""
-    trainer.model.eval()
-    totals = Totals(trainer.task, trainer.device, trainer.recipe.classes, full=True)
-    guess = locate("guess", {}, trainer.task.guess)
-    frame: Tensor | None = None
-    for images, targets in batches.val():
-        if said := says():
-            return said
-        for loss, logits, target in trainer.validate(images, targets):
-            totals.add(loss, logits, target)
-            frame = frame_of(guess(logits[:1])[0]) if frame is None else frame
-    outputs = trainer.task.outputs(trainer.recipe)
-    return Scored(
-        metrics=totals.scores(prefix),
-        confusion=totals.confusion(outputs),
-        images=totals.images,
-        each=torch.cat(totals.each).cpu(),
-        histogram=totals.histogram(outputs),
-        frame=None if frame is None else frame.cpu(),
-    )
-
-
-def evaluate(
-    recipe: Recipe,
-    data: Cached,
-    weights: Path,
-    device: torch.device,
-    micro_batches: memory.MicroBatches,
-    shares: Callable[[], Sequence[float]],
-    alive: Callable[[], object] = lambda: None,
-) -> Scored:
-    """Score saved weights on a split that is given as the validation split of `data`.
-
-    `shares` are those of the classes in the training split: the loss is to be the one that was trained with.
-    `alive` is called for each batch.
-    """
-    with memory.told(recipe):
-        trainer = Trainer(recipe, device, micro_batches, shares)
-        checkpoint.load_weights(trainer.model, weights)
-        scored = validate(trainer, batches_of(recipe, data, device), lambda: nothing(alive()), prefix="test")
-    assert not isinstance(scored, str)  # nobody stops it
-    return replace(scored, metrics=unprefixed(scored.metrics))
-
-
-def nothing(_: object) -> Literal[""]:
-    return ""
-
-
-def unprefixed(metrics: dict[str, float]) -> dict[str, float]:
-    return {name.partition("_")[2]: value for name, value in metrics.items()}
-
-
 def keep_best(work: Work, value: float, scored: Scored) -> None:
     """Keep the weights and scores of the best epoch so far, of the stage at hand.
 
@@ -344,6 +260,7 @@ def keep_best(work: Work, value: float, scored: Scored) -> None:
     if is_first or work.goal.better(value, progress.best_value):
         progress.best_value, progress.best_epoch = value, progress.epoch
         progress.confusion, progress.each, progress.histogram = scored.confusion, scored.each, scored.histogram
+        progress.ranking = scored.ranking
         checkpoint.save_weights(trainer.model, work.run.best, progress.mark)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuner import chosen
-from tuner.data.cache import Cached
+from tuner.data.batches import Batches
 from tuner.parts import locate
 from tuner.train.trainer import Trainer
 
@@ -23,13 +23,15 @@ class Shown:
     """The worst, median and best validation images, by position, and what the best weights say of each."""
 
     positions: Mapping[str, Sequence[int]]
-    guesses: Mapping[int, NDArray[Any]]  # bytes of pixels, or the share of each class
+    guesses: Mapping[int, NDArray[Any]]  # bytes or numbers of pixels, or the share of each class
 
 
 def frame_of(guess: Tensor) -> Tensor:
     """What was guessed for one image, small enough to be kept: bytes of pixels, or the share of each class."""
     if guess.ndim == 1:
         return guess.half()
+    if guess.dtype == torch.int32:  # instances: beyond 255 two have the same number, and colour
+        guess = torch.where(guess > 0, (guess - 1) % 255 + 1, 0).byte()
     down, across = (nearest(side, guess.device) for side in guess.shape)
     return guess[down][:, across]
 
@@ -49,7 +51,7 @@ def with_frame(frames: Mapping[int, Tensor], epoch: int, frame: Tensor, best: in
 
 
 @torch.inference_mode()
-def show(trainer: Trainer, data: Cached, scores: Sequence[float | None]) -> Shown:
+def show(trainer: Trainer, batches: Batches, scores: Sequence[float | None]) -> Shown:
     """What the trainer's model says of the worst, median and best images."""
     trainer.model.eval()
     guess = locate("guess", {}, trainer.task.guess)
@@ -57,7 +59,6 @@ def show(trainer: Trainer, data: Cached, scores: Sequence[float | None]) -> Show
     every = [at for some in positions.values() for at in some]
     guesses: dict[int, NDArray[Any]] = {}
     for at in every:  # one by one: what fits then fits now
-        image, target = (torch.as_tensor(each[data.val[[at]]]) for each in (data.images, data.targets))
-        ((_, logits, _),) = trainer.validate(image, target)
-        guesses[at] = guess(logits)[0].cpu().numpy()
+        ((_, said, _),) = trainer.validate(*batches.one_of_val(at))
+        guesses[at] = guess(said)[0].cpu().numpy()
     return Shown(positions, guesses)

@@ -27,7 +27,7 @@ CHANNELS = 3
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, in bytes: what pretrained encoders expect
 STD = (58.395, 57.12, 57.375)
 LONELY = "more than 1 value per channel"  # how a batch norm says that it cannot be trained on one
-Scored = tuple[Tensor, Tensor, Tensor]  # loss, logits, target
+Scored = tuple[Tensor, Any, Tensor]  # loss, answer (logits, or what a model of instances gives), target
 log = logging.getLogger("tuner")
 
 
@@ -49,6 +49,10 @@ class Trainer:
         self.model = build_model(recipe, self.task).to(device).to(memory_format=torch.channels_last)
         self.trainable = {name for name, p in self.model.named_parameters() if p.requires_grad}
         self.learn: Callable[..., None] | None = getattr(self.model, "learn", None)  # instead of descending
+        self.own_losses: Callable[..., Any] | None = getattr(self.model, "losses", None)  # it judges itself
+        self.find: Callable[..., Any] | None = (
+            getattr(self.model, "instances", None) if self.task.has_instances else None
+        )
         self.loss = build("loss", LOSSES, recipe.loss, self.task.name, shares)
         if isinstance(self.loss, nn.Module):
             self.loss.to(device)
@@ -86,12 +90,16 @@ class Trainer:
             self.learn(images, torch.cat([target for _, _, target in done]))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        for loss, logits, target in done:
-            totals.add(loss, logits, target)
+        for loss, answer, target in done:
+            totals.add(loss, answer, target)
 
     def validate(self, images: Tensor, targets: Tensor) -> list[Scored]:
-        """Loss and logits of a validation batch, piece by piece."""
-        return self.fitted(lambda: [self.score(*piece) for piece in self.pieces(images, targets)])
+        """Loss and answer of a validation batch, piece by piece; where there are instances, what was found."""
+        return self.fitted(lambda: [self.found(self.score(*piece)) for piece in self.pieces(images, targets)])
+
+    def found(self, scored: Scored) -> Scored:
+        loss, answer, target = scored
+        return (loss, self.find(answer), target) if self.find else scored
 
     def fitted(self, work: Callable[[], list[Scored]]) -> list[Scored]:
         """What `work` gives, from the start again with smaller pieces each time that it runs out of memory."""
@@ -116,10 +124,10 @@ class Trainer:
         """Gradients of the whole batch, piece by piece; each piece weighs as much as it has images."""
         done = []
         for piece, truth in self.pieces(images, targets):
-            loss, logits, target = self.score(piece, truth)
+            loss, answer, target = self.score(piece, truth)
             if not self.learn:
                 (loss * (len(piece) / len(images))).backward()
-            done.append((loss.detach(), logits.detach(), target))
+            done.append((loss.detach(), answer.detach() if isinstance(answer, Tensor) else answer, target))
         return done
 
     def pieces(self, images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -131,16 +139,28 @@ class Trainer:
         return zip(images.tensor_split(number), targets.tensor_split(number), strict=True)
 
     def score(self, images: Tensor, targets: Tensor) -> Scored:
-        logits, target = self.forward(images, targets)
-        return self.loss(logits, target), logits, target
+        """The loss, with the answer and the target that it is of."""
+        if self.own_losses is None:
+            logits, target = self.forward(images, targets)
+            return self.loss(logits, target), logits, target
+        batch, target = self.on_device(images, targets)
+        with self.autocast():
+            parts, answer = self.own_losses(batch, target)
+        return self.loss(parts, target), answer, target
 
     def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits in fp32 and their target, on the device."""
-        batch = self.normalise(images.to(self.device, non_blocking=True))
-        target = targets.to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+        batch, target = self.on_device(images, targets)
+        with self.autocast():
             logits = self.model(batch)
-        return logits.float(), self.target(target)
+        return logits.float(), target
+
+    def on_device(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        batch = self.normalise(images.to(self.device, non_blocking=True))
+        return batch, self.target(targets.to(self.device, non_blocking=True))
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
     def halve(self, failed: str) -> None:
         """Try half the micro-batch from now on, and tell the next trials of this shape."""

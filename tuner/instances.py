@@ -1,0 +1,80 @@
+"""Instances: label maps in which each thing has a number of its own, and how two of them compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.int32]  # height x width; 0 is nothing, n the n-th instance
+
+SAME = 0.5  # the intersection over union above which two are the same instance: none then has two partners
+
+
+@dataclass(frozen=True)
+class Instances:
+    """What was found in one image: its instances 1 to n, and how sure each is, from 0 to 1.
+
+    A pixel belongs to one instance at most. What is scored, drawn and written is this.
+    """
+
+    labels: Labels
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Found against true instances, by their numbers. Each list is in order.
+
+    `merged`: found ones that hold most of two true ones or more; `split`: true ones that hold most of two
+    found ones or more.
+    """
+
+    pairs: tuple[tuple[int, int, float], ...]  # found, true, their intersection over union
+    wrong: tuple[int, ...]  # found and not there
+    missed: tuple[int, ...]
+    merged: tuple[int, ...]
+    split: tuple[int, ...]
+
+
+def in_order(labels: NDArray[np.integer]) -> Labels:
+    """The same instances, numbered 1 to n without gaps."""
+    there = np.bincount(np.ravel(labels)) > 0
+    there[0] = False
+    return np.where(there, np.cumsum(there), 0).astype(np.int32)[labels]
+
+
+def overlaps(found: NDArray[np.integer], true: NDArray[np.integer]) -> NDArray[np.int64]:
+    """How many pixels each found instance (rows) shares with each true one (columns); both begin with nothing."""
+    rows, columns = int(found.max(initial=0)) + 1, int(true.max(initial=0)) + 1
+    cells = np.ravel(found).astype(np.int64) * columns + np.ravel(true)
+    return np.bincount(cells, minlength=rows * columns).reshape(rows, columns)
+
+
+def ious(shared: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Intersection over union of each pair, the first row and column being instance 1; of nothing, 0."""
+    both = shared[1:, 1:]
+    union = shared.sum(1)[1:, None] + shared.sum(0)[None, 1:] - both
+    return both / np.maximum(union, 1)
+
+
+def matches(found: NDArray[np.integer], true: NDArray[np.integer]) -> Matches:
+    """Which found instance is which true one. Numbers that no pixel has are no instances."""
+    shared = overlaps(found, true)
+    iou = ious(shared)
+    rows, columns = np.nonzero(iou > SAME)
+    there, said = shared.sum(0)[1:], shared.sum(1)[1:]
+    held = shared[1:, 1:] > there[None] / 2  # most of a true one is in it
+    parts = shared[1:, 1:] > said[:, None] / 2  # most of a found one is in it
+    return Matches(
+        pairs=tuple((int(at) + 1, int(to) + 1, float(iou[at, to])) for at, to in zip(rows, columns, strict=True)),
+        wrong=numbers((said > 0) & ~np.isin(np.arange(len(said)), rows)),
+        missed=numbers((there > 0) & ~np.isin(np.arange(len(there)), columns)),
+        merged=numbers(held.sum(1) > 1),
+        split=numbers(parts.sum(0) > 1),
+    )
+
+
+def numbers(chosen: NDArray[np.bool_]) -> tuple[int, ...]:
+    return tuple(int(at) + 1 for at in np.flatnonzero(chosen))

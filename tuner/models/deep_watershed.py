@@ -1,0 +1,119 @@
+"""Deep Watershed: a segmenter that also says how deep in its instance each pixel lies, and a watershed of that.
+
+After Bai and Urtasun, "Deep Watershed Transform for Instance Segmentation" (2017), with one network for all heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tuner.errors import PartError
+from tuner.instances import Instances, in_order
+from tuner.models import FINDERS, MODELS
+from tuner.parts import build
+from tuner.recipe import Part, is_number, is_whole
+
+HEADS, DIRECTION = 2, 2  # mask and energy; down and across
+Map = NDArray[np.float32]
+
+
+def deep_watershed(
+    channels: int,
+    classes: int,
+    *,
+    base: str = "unet",
+    k: int | None = None,
+    args: Mapping[str, Any] | None = None,
+    direction: bool = False,
+    mask: float = 0.5,
+    energy: float = 0.5,
+    min_size: int = 4,
+) -> nn.Module:
+    """Any segmenter, `base`, with heads for mask, energy and maybe direction; its width k and other args.
+
+    A watershed floods the pixels whose mask is above `mask` from basins whose energy is above `energy`; what
+    is smaller than min_size pixels is dropped.
+    """
+    if base in FINDERS:
+        raise PartError(f"base of model 'deep_watershed' is '{base}'; a segmenter is needed, such as 'unet'.")
+    if not isinstance(args, Mapping | None):
+        raise PartError(f"args of model 'deep_watershed' are {args!r}; write args={{'name': value}}.")
+    for name, value in (("mask", mask), ("energy", energy)):
+        if not (is_number(value) and 0 < value < 1):
+            raise PartError(f"{name} of model 'deep_watershed' is {value!r}; a number between 0 and 1 is needed.")
+    if not (is_whole(min_size) and min_size >= 1):
+        raise PartError(f"min_size of model 'deep_watershed' is {min_size!r}; a whole number of pixels, from 1.")
+    width = {} if k is None else {"k": k}
+    part = Part(base, {**(args or {}), **width})
+    model: nn.Module = build("model", MODELS, part, channels, HEADS + DIRECTION * bool(direction))
+    flood = Flood(mask, energy, min_size)
+    vars(model).update(instances=flood, evidence=partial(evidence, model))  # its weights keep their names
+    return model
+
+
+def evidence(model: nn.Module, image: Tensor) -> Tensor:
+    """What speaks for an object at each pixel: the logits of the mask."""
+    return cast(Tensor, model(image)[:, :1])
+
+
+@dataclass(frozen=True)
+class Flood:
+    """Makes instances of what the heads say: number x 2 or more x height x width, logits of mask and energy."""
+
+    mask: float
+    energy: float
+    min_size: int  # pixels of the image that the model sees
+
+    def __call__(self, logits: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> list[Instances]:
+        """What stands in each image; with `sizes`, brought to that height and width before it is cut."""
+        heads = logits[:, :HEADS].float()
+        if sizes is None:
+            return [self.cut(*each) for each in heads.sigmoid().cpu().numpy()]
+        area = heads.shape[-2] * heads.shape[-1]
+        return [
+            self.cut(mask, energy, size[0] * size[1] / area)
+            for each, size in zip(heads, sizes, strict=True)
+            for mask, energy in [enlarged(each, size).sigmoid().cpu().numpy()]
+        ]
+
+    def cut(self, mask: Map, energy: Map, scale: float = 1.0) -> Instances:
+        return cut(mask, energy, self.mask, self.energy, max(1, round(self.min_size * scale)))
+
+
+def enlarged(heads: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(heads[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def cut(mask: Map, energy: Map, least_mask: float, least_energy: float, min_size: int) -> Instances:
+    """Instances from the probability of an object and the energy of each pixel.
+
+    A piece of the mask in which no energy is high enough is one instance. Each is as sure as its mask is on the
+    average, and as deep as it is at its deepest.
+    """
+    from skimage.segmentation import watershed
+
+    inside = mask > least_mask
+    number, basins = cv2.connectedComponents((inside & (energy > least_energy)).astype(np.uint8), connectivity=4)
+    _, pieces = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)
+    dry = pieces * (~np.isin(pieces, np.unique(pieces[basins > 0])))
+    labels = watershed(-energy, np.where(dry > 0, number + dry, basins), mask=inside, connectivity=1)
+    labels = in_order(labels * (np.bincount(labels.ravel()) >= min_size)[labels])
+    return Instances(labels, scores(labels, mask, energy))
+
+
+def scores(labels: NDArray[np.int32], mask: Map, energy: Map) -> Map:
+    flat = labels.ravel()
+    sizes = np.bincount(flat)
+    deepest = np.zeros(len(sizes), np.float32)
+    np.maximum.at(deepest, flat, energy.ravel())
+    sure = np.bincount(flat, mask.ravel()) / np.maximum(sizes, 1)
+    return np.asarray((sure * deepest)[1:], np.float32)

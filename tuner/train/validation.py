@@ -1,0 +1,110 @@
+"""A pass over a split that is not trained on: what a model scores there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tuner.data.batches import Batches
+from tuner.data.cache import Cached
+from tuner.parts import locate
+from tuner.recipe import Recipe
+from tuner.tasks import find_task
+from tuner.train import checkpoint, memory
+from tuner.train.scoring import Totals
+from tuner.train.shown import frame_of
+from tuner.train.trainer import Trainer
+
+Says = Callable[[], Literal["", "stopped", "pruned"]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a pass over a split gave: metrics, the confusion matrix, the score of each image, the bins of the
+    probabilities, the ranking of instances, and what was said of the first image.
+    """
+
+    metrics: dict[str, float]
+    confusion: list[list[int]] | None = None
+    images: int = 0
+    each: Tensor | None = None
+    histogram: Tensor | None = None
+    ranking: dict[str, Any] | None = None
+    frame: Tensor | None = None
+
+
+NOTHING = Scored({})
+
+
+@torch.inference_mode()
+def validate(
+    trainer: Trainer, batches: Batches, says: Says = lambda: "", prefix: str = "val"
+) -> Scored | Literal["stopped", "pruned"]:
+    """Score the validation split, or why it was left."""
+    trainer.model.eval()
+    totals = Totals(trainer.task, trainer.device, trainer.recipe.classes, full=True)
+    guess = locate("guess", {}, trainer.task.guess)
+    frame: Tensor | None = None
+    for images, targets in batches.val():
+        if said := says():
+            return said
+        for loss, said, target in trainer.validate(images, targets):
+            totals.add(loss, said, target)
+            frame = frame_of(guess(said[:1])[0]) if frame is None else frame
+    outputs = trainer.task.outputs(trainer.recipe)
+    return Scored(
+        metrics=totals.scores(prefix),
+        confusion=totals.confusion(outputs),
+        images=totals.images,
+        each=torch.cat(totals.each).cpu(),
+        histogram=totals.histogram(outputs),
+        ranking=totals.ranking(),
+        frame=None if frame is None else frame.cpu(),
+    )
+
+
+def evaluate(
+    recipe: Recipe,
+    data: Cached,
+    weights: Path,
+    device: torch.device,
+    micro_batches: memory.MicroBatches,
+    shares: Callable[[], Sequence[float]],
+    alive: Callable[[], object] = lambda: None,
+) -> Scored:
+    """Score saved weights on a split that is given as the validation split of `data`.
+
+    `shares` are those of the classes in the training split: the loss is to be the one that was trained with.
+    `alive` is called for each batch.
+    """
+    with memory.told(recipe):
+        trainer = Trainer(recipe, device, micro_batches, shares)
+        checkpoint.load_weights(trainer.model, weights)
+        scored = validate(trainer, batches_of(recipe, data, device), lambda: nothing(alive()), prefix="test")
+    assert not isinstance(scored, str)  # nobody stops it
+    return replace(scored, metrics=unprefixed(scored.metrics))
+
+
+def nothing(_: object) -> Literal[""]:
+    return ""
+
+
+def unprefixed(metrics: dict[str, float]) -> dict[str, float]:
+    return {name.partition("_")[2]: value for name, value in metrics.items()}
+
+
+def batches_of(recipe: Recipe, data: Cached, device: torch.device) -> Batches:
+    return Batches(
+        data,
+        recipe.batch_size,
+        recipe.seed,
+        recipe.augment,
+        copies=recipe.copies,
+        pin=device.type == "cuda",
+        prepare=find_task(recipe.task).prepare,
+    )
