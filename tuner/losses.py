@@ -136,8 +136,9 @@ def mix(
 
 
 def watershed(mode: str, *, mask: str = "bce", energy_weight: float = 1.0, direction_weight: float = 0.5) -> Loss:
-    """For deep_watershed: a binary loss of the mask, by name, + energy_weight x how far the energy is off where
-    instances are + direction_weight x how far its direction is off, where the model tells one.
+    """For deep_watershed: mask loss + energy_weight x error of the energy + direction_weight x error of its direction.
+
+    `mask` names a binary loss. The others count inside instances only; the last, where the model tells a direction.
     """
     must_suit("watershed", mode)
     least("watershed", "energy_weight", energy_weight)
