@@ -136,9 +136,9 @@ def mix(
 
 
 def watershed(mode: str, *, mask: str = "bce", energy_weight: float = 1.0, direction_weight: float = 0.5) -> Loss:
-    """For deep_watershed: mask loss + energy_weight x error of the energy + direction_weight x error of its direction.
+    """For deep_watershed: mask loss + energy_weight x energy error + direction_weight x direction error.
 
-    `mask` names a binary loss. The others count inside instances only; the last, where the model tells a direction.
+    `mask` names a binary loss. The errors count inside instances only, the last where the model tells one.
     """
     must_suit("watershed", mode)
     least("watershed", "energy_weight", energy_weight)
