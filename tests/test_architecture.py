@@ -29,8 +29,8 @@ PICTURE = """
     losses optims metrics instance_metrics
     train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.shown
     train.validation train.weights train.loop
-    report.charts report.drawn report.interactive report.curves report.overlays report.tables report.sheet
-    report.heat layers explain report.examples report.strip report.quality
+    report.charts report.drawn report.interactive report.curves report.overlays report.things report.tables
+    report.sheet report.heat layers explain report.examples report.strip report.quality
     report.story report.files report.courses report.markup
     catalogue check rehearsal space sampling reading storage study setup listed notes pictures takeover
     clerk desk objective worker

@@ -4,7 +4,8 @@
  "images": {"scores": [...], "shown": {"worst": [...], "median": [...], "best": [...]}},
  "confusion": [[...]], "iou": {class: x},
  "curves": {class: {"fpr", "tpr", "auc", "recall", "precision", "ap"}},
- "calibration": {"predicted", "observed", "share", "error"}, "left_out": {class: why}}
+ "calibration": {"predicted", "observed", "share", "error"}, "left_out": {class: why},
+ "instances": {"ap", "aps", "thresholds", "recall", "precision": {threshold: [...]}, "numbers": [[true, found]]}}
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ REACH = 16.0  # log-odds that the bins reach to; beyond, a 32-bit probability is
 MOST_POINTS, ALL_POINTS = 128, 8192  # of a curve, and of all curves together
 PARTS = 15  # of the calibration, equally wide
 MOST_BYTES = 50_000_000
+THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))  # of intersection over union, as COCO's
 Row = NDArray[np.float64]
 
 
@@ -44,6 +46,7 @@ class Details:
     curves: dict[str, dict[str, Any]] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    instances: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {"version": VERSION, **asdict(self)}
@@ -83,16 +86,33 @@ def make(
         epoch=epoch,
         classes=list(classes),
         metric=metric,
-        images={
-            "scores": [None if one is None else tidy(one) for one in scores],
-            "shown": chosen.examples(scores),
-        },
+        images=images_of(scores),
         confusion=[list(map(int, row)) for row in confusion],
         iou=ious(confusion, classes) if has_pixels else {},
         curves={name: curve(rows, points) for name, rows in drawn.items()},
         calibration=calibration(bins[-1]),
         left_out=left_out,
     )
+
+
+def of_instances(epoch: int, metric: str, scores: Sequence[float | None], ranking: Mapping[str, Any]) -> Details:
+    """From the ranking of the best epoch: of found things there is no confusion, and no probability of a pixel."""
+    found = {
+        "ap": tidy(ranking["ap"]),
+        "aps": [tidy(one) for one in ranking["aps"]],
+        "thresholds": list(THRESHOLDS),
+        "recall": [tidy(one) for one in ranking["recall"]],
+        "precision": {at: [tidy(one) for one in line] for at, line in ranking["precision"].items()},
+        "numbers": [[int(true), int(said)] for true, said in ranking["numbers"]],
+    }
+    return Details(epoch, [OBJECT], metric, images_of(scores), instances=found)
+
+
+def images_of(scores: Sequence[float | None]) -> dict[str, Any]:
+    return {
+        "scores": [None if one is None else tidy(one) for one in scores],
+        "shown": chosen.examples(scores),
+    }
 
 
 def no_curve(rows: Row) -> str:
@@ -201,6 +221,7 @@ def read(source: Path | bytes) -> Details | None:
         curves={name: curve for name, curve in pairs(plain.get("curves")) if is_curve(curve)},
         calibration=read_calibration(plain.get("calibration")),
         left_out={name: why for name, why in pairs(plain.get("left_out")) if isinstance(why, str)},
+        instances=read_instances(plain.get("instances")),
     )
 
 
@@ -234,6 +255,21 @@ def is_curve(found: Any) -> bool:
 def read_calibration(found: Any) -> dict[str, Any]:
     good = isinstance(found, dict) and is_line(found, "predicted", "observed", "share")
     return found if good and is_number(found.get("error")) else {}
+
+
+def read_instances(found: Any) -> dict[str, Any]:
+    """Whole or not at all: AP by threshold, a precision for each recall, two whole numbers for each image."""
+    if not (isinstance(found, dict) and is_number(found.get("ap")) and is_line(found, "thresholds", "aps")):
+        return {}
+    recall = found.get("recall")
+    lines = [{"recall": recall, "precision": line} for _, line in pairs(found.get("precision"))]
+    numbers = found.get("numbers")
+    good = isinstance(numbers, list) and all(is_pair(one) for one in numbers)
+    return found if good and all(is_line(line, "recall", "precision") for line in lines) else {}
+
+
+def is_pair(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == 2 and all(type(one) is int and one >= 0 for one in found)
 
 
 def is_line(found: Mapping[str, Any], *names: str) -> bool:

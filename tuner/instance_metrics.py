@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tuner.details import THRESHOLDS
 from tuner.instances import Instances, Matches, matches
 from tuner.metrics import Each, keep, ratio
 
 MOST_FOUND = 10_000  # instances of an image that count, the surest first; COCO's own 100 are too few for cells
-THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))  # of intersection over union
 RECALLS = 101  # points of a curve, as COCO has them
 STEP = 4  # of them, one is kept
 

@@ -166,7 +166,8 @@ def leave(album: Album, goal: str, rows: Sequence[dict[str, Any]], outcome: Outc
     numbers = details_of(album, progress)
     if numbers:
         details.write(numbers, run.details)
-        write_confusion(numbers.confusion, album.classes, run.confusion)
+        if numbers.confusion:
+            write_confusion(numbers.confusion, album.classes, run.confusion)
         draw(charts_of(numbers.to_json()), run.quality)
     if outcome.shown and numbers:
         draw_shown(album, outcome, numbers)
@@ -183,6 +184,9 @@ def sheet_of_curves(recipe: Recipe, goal: str, rows: Sequence[dict[str, Any]], b
 
 def details_of(album: Album, progress: Progress) -> Details | None:
     """The numbers of the best epoch; a checkpoint of an earlier version kept none."""
+    if progress.each is not None and progress.ranking is not None:
+        metric = find_task(album.recipe.task).each
+        return details.of_instances(progress.best_epoch, metric, progress.scores, progress.ranking)
     if progress.each is None or progress.histogram is None or progress.confusion is None:
         return None
     return details.make(

@@ -187,6 +187,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
             "curves",
             "calibration",
             "left_out",
+            "instances",
         )
     }
 
@@ -212,9 +213,65 @@ def test_a_damaged_file_is_none(content: bytes, tmp_path: Path) -> None:
 def test_a_damaged_part_alone_is_empty(part: str, broken: Any) -> None:
     whole = of_masks(*masks()).to_json()
     found = read(json.dumps({**whole, part: broken}).encode())
+    check_alone_empty(found, whole, part)
+
+
+def check_alone_empty(found: Details | None, whole: dict[str, Any], part: str) -> None:
     assert found is not None and not getattr(found, part)
     others = {name: value for name, value in found.to_json().items() if name != part}
     assert others == {name: value for name, value in whole.items() if name != part}
+
+
+# --- of instances ---
+
+RANKING: dict[str, Any] = {
+    "ap": 0.4123456789,
+    "aps": [0.9 - 0.1 * at for at in range(9)] + [0.0],
+    "recall": [0.0, 0.5, 1.0],
+    "precision": {"0.50": [1.0, 0.8, 0.1], "0.75": [1.0, 0.2, 0.0]},
+    "numbers": [[3, 2], [0, 1], [5, 5]],
+}
+
+
+def test_the_ranking_of_instances_is_written_and_read(tmp_path: Path) -> None:
+    made = details.of_instances(4, "PQ", [0.5, 0.0, 1.0], RANKING)
+    write(made, tmp_path / "details.json")
+    assert read(tmp_path / "details.json") == made
+    assert (made.epoch, made.metric, made.scores) == (4, "PQ", [0.5, 0.0, 1.0]) and not made.confusion
+    assert made.shown == {"worst": [1], "median": [0], "best": [2]} and made.classes == ["object"]
+    found = made.instances
+    assert found["thresholds"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+    assert (found["ap"], found["aps"][3], found["numbers"]) == (0.412346, 0.6, RANKING["numbers"])
+    assert found["precision"] == RANKING["precision"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *(None, [], {}, {"ap": 0.5}),
+        {"ap": None},
+        {"aps": [0.5]},
+        {"thresholds": "all"},
+        {"recall": [0.0, 1.0]},
+        {"recall": None},
+        {"precision": {"0.50": [1.0]}},
+        {"precision": {"0.50": None}},
+        *[{"numbers": x} for x in (None, [[1]], [[1, -1]], [[1, 2.5]], [3], {"1": 2})],
+    ],
+    ids=str,
+)
+def test_a_damaged_ranking_alone_is_empty(broken: Any) -> None:
+    whole = details.of_instances(4, "PQ", [0.5, 0.0, 1.0], RANKING).to_json()
+    is_part = isinstance(broken, dict) and len(broken) == 1 and broken != {"ap": 0.5}
+    damaged = {**whole["instances"], **broken} if is_part else broken
+    check_alone_empty(read(json.dumps({**whole, "instances": damaged}).encode()), whole, "instances")
+
+
+def test_details_of_an_earlier_version_have_no_ranking() -> None:
+    whole = of_masks(*masks()).to_json()
+    del whole["instances"]
+    found = read(json.dumps(whole).encode())
+    assert found is not None and found.instances == {} and found.confusion
 
 
 def test_positions_beyond_the_images_are_not_shown() -> None:

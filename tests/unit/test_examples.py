@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tuner.report import things
 from tuner.report.examples import (
     CELL,
     GAP,
@@ -19,7 +20,7 @@ from tuner.report.examples import (
     wrong_labels,
     wrong_pixels,
 )
-from tuner.report.overlays import BACKDROP, IGNORED, RIGHT, TINT, WRONG
+from tuner.report.overlays import BACKDROP, IGNORED, RIGHT, TINT, WRONG, faded
 from tuner.report.strip import COLUMNS, SIDE, draw_strip
 
 CLASSES = ("a", "b", "c")
@@ -102,6 +103,61 @@ def test_shown_images_are_named_by_their_rank() -> None:
     assert found == [("worst", 4), ("worst 2", 2), ("best", 7)]
 
 
+# --- instances ---
+
+
+def two_and_two() -> tuple[np.ndarray, np.ndarray]:
+    """Of four true ones the first two are found as one, the third in two halves, the fourth as it is."""
+    truth, guess = np.zeros((64, 64), np.uint16), np.zeros((64, 64), np.int32)
+    truth[4:20, 4:20], truth[4:20, 20:36], truth[40:60, 4:24], truth[40:60, 40:60] = 1, 2, 3, 4
+    guess[4:20, 4:36], guess[40:50, 4:24], guess[50:60, 4:24], guess[40:60, 40:60] = 1, 2, 3, 4
+    return truth, guess
+
+
+def leaning(area: np.ndarray) -> str:
+    """The mark whose colour most of an area leans to."""
+    mean = area.reshape(-1, 3).mean(0)
+    apart = {name: np.abs(mean - (0.4 * 130 + 0.6 * np.array(colour))).sum() for name, colour in things.LEGEND}
+    return min(apart, key=lambda name: apart[name]).split()[0]
+
+
+def test_merged_split_missed_false_and_right_instances_are_told_apart() -> None:
+    truth, guess = two_and_two()
+    truth[4:12, 50:58], guess[26:34, 50:58] = 5, 5  # missed, and a false alarm
+    drawn = things.wrong_instances(grey(64, 64), guess, truth)
+    assert leaning(drawn[6:18, 6:18]) == "merged" and leaning(drawn[42:48, 6:22]) == "split"
+    assert leaning(drawn[5:11, 51:57]) == "missed" and leaning(drawn[27:33, 51:57]) == "false"
+    assert leaning(drawn[[40, 59], 40:60]) == "right"  # its outline; inside it is hardly green
+    assert (drawn[22:38, :40] == faded(grey(1, 1))[0, 0]).all()
+    assert (drawn[8, 19] == things.CUT).all() and (drawn[50, 10] == things.CUT).all()  # where the cuts are
+
+
+def test_what_is_found_has_the_colour_of_what_it_is() -> None:
+    truth, guess = two_and_two()
+    shuffled = np.array([0, 4, 3, 1, 2])[guess]
+    same = things.alike(shuffled, truth)
+    assert (same[guess == 4] == 4).all() and ((same > 0) == (guess > 0)).all()
+    others = {int(same[guess == at][0]) for at in (1, 2, 3)}
+    assert len(others) == 3 and min(others) > 4  # none is a true one's
+    assert things.alike(truth, truth).tolist() == truth.tolist()
+    nothing = np.zeros_like(truth)
+    assert not things.alike(nothing, truth).any() and things.alike(guess, nothing).max() == 4
+
+
+@pytest.mark.parametrize("size", [(64, 64), (640, 320)], ids=str)
+def test_a_row_of_instances_is_image_truth_prediction_and_errors(tmp_path: Path, size: tuple[int, int]) -> None:
+    truth, guess = (things.sized(each, size[1], size[0]) for each in two_and_two())
+    examples = [Example("worst: PQ 0.125", grey(*size), truth, guess)]
+    draw_examples(examples, tmp_path / "p.png", "instances", ("object",))
+    sheet = read(tmp_path / "p.png")
+    assert sheet.shape == (GAP + 2 * (LINE + GAP) + LINE + CELL + 2 * GAP, 4 * (CELL + GAP) + GAP, 3)
+    top = GAP + 2 * (LINE + GAP) + LINE + GAP
+    wide = CELL * size[1] // size[0]
+    left = (CELL - wide) // 2 + wide * 50 // 64
+    cells = [sheet[top + CELL * 50 // 64, GAP + left + at * (CELL + GAP)].tolist() for at in range(4)]
+    assert cells[0] == [100, 100, 100] != cells[1] == cells[2] != cells[3]
+
+
 # --- the strip ---
 
 
@@ -153,3 +209,13 @@ def test_a_strip_of_label_maps_shows_each_class_in_its_colour(tmp_path: Path) ->
     sheet = read(tmp_path / "s.png")
     middles = [sheet[GAP + SIDE // 2, GAP + SIDE // 2 + at * (SIDE + GAP)].tolist() for at in range(4)]
     assert middles[1] == middles[2] != middles[3] and middles[0] == [100, 100, 100]
+
+
+def test_a_strip_of_instances_shows_a_thing_in_one_colour_whatever_its_number(tmp_path: Path) -> None:
+    truth, guess = two_and_two()
+    frames = {1: np.zeros((48, 48), np.uint8), 2: guess.astype(np.uint8), 3: (5 - truth) * (truth > 0)}
+    draw_strip(grey(64, 64), truth, frames, 3, tmp_path / "s.png", "instances", ("object",))
+    sheet = read(tmp_path / "s.png")
+    at = SIDE * 50 // 64
+    middles = [sheet[GAP + at, GAP + at + cell * (SIDE + GAP)].tolist() for cell in range(5)]
+    assert middles[0] == middles[2] == [100, 100, 100] != middles[1] == middles[3] == middles[4]

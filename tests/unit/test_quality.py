@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.details import make
+from tuner.details import make, of_instances
 from tuner.report.charts import Chart
 from tuner.report.drawn import draw
 from tuner.report.quality import charts_of, short
@@ -98,6 +98,40 @@ def test_where_there_are_no_numbers_there_is_no_chart() -> None:
 @pytest.mark.parametrize(("number", "text"), [(0, "0"), (999, "999"), (1500, "1.5k"), (2_340_000, "2.34M")])
 def test_large_numbers_are_short(number: int, text: str) -> None:
     assert short(number) == text
+
+
+# --- found instances ---
+
+
+def ranking(**changed: Any) -> dict[str, Any]:
+    curves = {"0.50": [1.0, 0.9, 0.5], "0.75": [1.0, 0.4, 0.0]}
+    plain = {"ap": 0.4, "aps": [0.8] * 5 + [0.3] * 5, "recall": [0.0, 0.5, 1.0], "precision": curves}
+    numbers = [[3, 2], [3, 2], [5, 5], [0, 1]]
+    return of_instances(2, "PQ", [0.5] * 4, {**plain, "numbers": numbers, **changed}).to_json()
+
+
+def test_instances_have_charts_of_thresholds_ranking_and_numbers(tmp_path: Path) -> None:
+    charts = by_title(ranking())
+    assert list(charts) == ["AP by IoU threshold", "precision and recall", "instances in each image"]
+    strict, ranked, numbers = charts.values()
+    assert (strict.series[0].x[0], strict.series[0].y[0], strict.series[0].name) == (0.5, 0.8, "mean 0.400")
+    assert [one.name for one in ranked.series] == ["IoU 0.50 (AP 0.800)", "IoU 0.75 (AP 0.300)"]
+    assert [list(one.y) for one in ranked.series] == [[1.0, 0.9, 0.5], [1.0, 0.4, 0.0]]
+    points, same = numbers.series
+    assert list(zip(points.x, points.y, points.texts, strict=True)) == [
+        (3, 2, "2 images"), (5, 5, "1 image"), (0, 1, "1 image"),
+    ]  # fmt: skip
+    assert (same.x, same.y, same.dashed) == ([0, 5], [0, 5], True)
+    draw(list(charts.values()), tmp_path / "quality.png")
+    assert (tmp_path / "quality.png").stat().st_size > 1000
+
+
+def test_where_no_instance_was_found_the_curve_says_so(tmp_path: Path) -> None:
+    nothing = ranking(ap=0.0, aps=[0.0] * 10, recall=[], precision={}, numbers=[[0, 0]])
+    charts = by_title(nothing)
+    assert charts["precision and recall"].is_empty and "nothing was found" in charts["precision and recall"].note
+    draw(list(charts.values()), tmp_path / "quality.png")
+    assert by_title({"instances": {}}) == {}
 
 
 def test_neither_charts_nor_details_load_torch() -> None:

@@ -14,7 +14,19 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from tuner.data.source import IGNORED, Image
-from tuner.report.overlays import BACKDROP, GAP, RIGHT, TINT, WRONG, colours, label_overlay, overlay
+from tuner.report import things
+from tuner.report.overlays import (
+    BACKDROP,
+    GAP,
+    RIGHT,
+    TINT,
+    WRONG,
+    colours,
+    faded,
+    instance_overlay,
+    label_overlay,
+    overlay,
+)
 
 CELL = 144  # pixels of a picture
 LINE = 18  # pixels of a line of text
@@ -23,6 +35,7 @@ MISSED = TINT
 LEGEND = {
     "masks": (("right", RIGHT), ("false alarm", WRONG), ("missed", MISSED)),
     "labels": (("right", RIGHT), ("wrong", WRONG)),
+    "instances": things.LEGEND,
 }
 MOST_NAMES = 12  # classes whose colours are explained
 Colour = tuple[int, int, int]
@@ -32,7 +45,7 @@ Colour = tuple[int, int, int]
 class Example:
     """An image with its truth as the dataset holds it, and the guess: bytes of pixels, or shares of classes.
 
-    Of masks the bytes are probabilities, of label maps classes.
+    Of masks the bytes are probabilities, of label maps classes; of instances the guess has their numbers.
     """
 
     label: str
@@ -46,7 +59,8 @@ def draw_examples(examples: Sequence[Example], path: Path, targets: str, classes
     if targets == "classes":
         cells = [classified(one, classes) for one in examples]
         return save(stacked([beside(cells[at : at + 3]) for at in range(0, len(cells), 3)]), path)
-    rows = [line_of_words([("errors:", FAINT), *LEGEND[targets]], 4 * CELL + 3 * GAP)]
+    words = [(name, darker(colour) if targets == "instances" else colour) for name, colour in LEGEND[targets]]
+    rows = [line_of_words([("errors:", FAINT), *words], 4 * CELL + 3 * GAP)]
     rows += [named_colours(classes, 4 * CELL + 3 * GAP)] if targets == "labels" else []
     rows += [line_of(("image", "truth", "prediction", "errors"))]
     for one in examples:
@@ -56,11 +70,23 @@ def draw_examples(examples: Sequence[Example], path: Path, targets: str, classes
 
 def row_of(one: Example, targets: str) -> list[Image]:
     image, guess = one.image, one.guess
+    if targets == "instances":
+        return [fitted(each) for each in row_of_instances(one)]
     if targets == "labels":
         drawn = [label_overlay(image, one.truth), label_overlay(image, guess), wrong_labels(one)]
     else:
         drawn = [overlay(image, one.truth, RIGHT), overlay(image, found(guess)), wrong_pixels(one)]
     return [fitted(each) for each in (image, *drawn)]
+
+
+def row_of_instances(one: Example) -> list[Image]:
+    """Drawn at the size at which they are seen: outlines are a pixel wide. One thing has one colour in all."""
+    image = scaled(one.image, CELL)
+    height, width = image.shape[:2]
+    true, said = (things.sized(each, width, height) for each in (one.truth, one.guess))
+    same = things.alike(said, true)
+    drawn = [instance_overlay(image, true), instance_overlay(image, same)]
+    return [image, *drawn, things.wrong_instances(image, said, true)]
 
 
 def found(probability: NDArray[Any]) -> Image:
@@ -89,12 +115,6 @@ def mixed(pixels: Image, colour: Colour) -> Image:
     return (0.35 * pixels + 0.65 * np.array(colour)).astype(np.uint8)
 
 
-def faded(image: Image) -> Image:
-    """Grey, so that colours on it are told apart."""
-    grey = image.mean(2, keepdims=True) * 0.7 + 60
-    return np.repeat(grey, 3, axis=2).astype(np.uint8)
-
-
 def classified(one: Example, classes: Sequence[str]) -> Image:
     """The image, its label, and what was said with which probability; what is right where that was wrong."""
     said, true = int(one.guess.argmax()), int(one.truth)
@@ -110,14 +130,19 @@ def classified(one: Example, classes: Sequence[str]) -> Image:
 
 def fitted(picture: Image, cell: int = CELL) -> Image:
     """Scaled to fit into a square cell, in its middle."""
-    scale = cell / max(picture.shape[:2])
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    small = cv2.resize(picture, size, interpolation=method)
+    small = scaled(picture, cell)
     made = blank(cell, cell)
     top, left = (cell - small.shape[0]) // 2, (cell - small.shape[1]) // 2
     made[top : top + small.shape[0], left : left + small.shape[1]] = small
     return made
+
+
+def scaled(picture: Image, cell: int) -> Image:
+    """Its longer side as long as asked."""
+    scale = cell / max(picture.shape[:2])
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    return np.asarray(cv2.resize(picture, size, interpolation=method))
 
 
 def blank(height: int, width: int) -> Image:
@@ -149,7 +174,7 @@ def named_colours(classes: Sequence[str], width: int) -> Image:
     return stacked([line_of_words(words[at : at + 6], width) for at in range(0, len(words), 6)], gap=0)
 
 
-def darker(colour: NDArray[np.uint8]) -> Colour:
+def darker(colour: NDArray[np.uint8] | Colour) -> Colour:
     red, green, blue = (int(part * 0.75) for part in colour)
     return red, green, blue
 

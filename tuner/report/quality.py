@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuner.report.charts import GREY, Chart, Heat, Series
+from tuner.report.charts import GREY, Chart, Heat, Series, no_numbers
 
 MOST_CURVES = 8  # classes drawn as curves: half of them the worst, half the best
 MOST_TEXTS = 20  # classes of a confusion matrix with numbers in its cells
@@ -20,6 +21,7 @@ def charts_of(details: Mapping[str, Any]) -> list[Chart]:
         *curves(details.get("curves") or {}, details.get("left_out") or {}),
         *calibration(details.get("calibration") or {}),
         *bars(details.get("iou") or {}),
+        *of_instances(details.get("instances") or {}),
     ]
     return found
 
@@ -119,3 +121,44 @@ def bars(found: Mapping[str, float]) -> list[Chart]:
     note = f"the {MOST_BARS} worst of {len(found)} classes" if len(found) > MOST_BARS else ""
     series = Series("", list(shown), list(shown.values()), kind="bars")
     return [Chart("IoU of each class", "", "IoU", [series], y_range=UNIT, note=note)]
+
+
+# --- of found instances ---
+
+
+def of_instances(found: Mapping[str, Any]) -> list[Chart]:
+    """How strict a match may be, what finding more costs, and whether as many are found as there are."""
+    return [by_threshold(found), ranked(found), numbers(found["numbers"])] if found else []
+
+
+def by_threshold(found: Mapping[str, Any]) -> Chart:
+    line = Series(f"mean {found['ap']:.3f}", found["thresholds"], found["aps"])
+    note = "how far AP falls to the right says how well outlines fit"
+    return Chart("AP by IoU threshold", "IoU that counts as found", "AP", [line], y_range=UNIT, note=note)
+
+
+def ranked(found: Mapping[str, Any]) -> Chart:
+    """Precision by recall, the surest instances first."""
+    title, known = "precision and recall", dict(zip(found["thresholds"], found["aps"], strict=True))
+    if not found["precision"]:
+        return no_numbers(title, "nothing was found, or nothing is there")
+    lines = [
+        Series(f"IoU {at}{ap_of(known, at)}", found["recall"], line) for at, line in found["precision"].items()
+    ]
+    return Chart(title, "recall", "precision", lines, x_range=(-0.02, 1.0), y_range=UNIT)
+
+
+def ap_of(known: Mapping[float, float], threshold: str) -> str:
+    near = next((ap for at, ap in known.items() if f"{at:.2f}" == threshold), None)
+    return "" if near is None else f" (AP {near:.3f})"
+
+
+def numbers(pairs: Sequence[Sequence[int]]) -> Chart:
+    """A point for each image, those in one place together; on the diagonal as many are found as are there."""
+    images = Counter((true, said) for true, said in pairs)
+    most = max((max(pair) for pair in images), default=1)
+    texts = [f"{number} image{'s' * (number > 1)}" for number in images.values()]
+    points = Series("", [true for true, _ in images], [said for _, said in images], "points", texts=texts)
+    same = Series("", [0, most], [0, most], colour=GREY, dashed=True)
+    note = "above the dashed line too many are found in an image, below it too few"
+    return Chart("instances in each image", "there", "found", [points, same], note=note)

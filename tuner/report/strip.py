@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tuner import chosen
 from tuner.data.source import Image
 from tuner.report.examples import FAINT, INK, beside, blank, fitted, found, save, stacked, written
-from tuner.report.overlays import RIGHT, TINT, label_overlay, overlay
+from tuner.report.overlays import RIGHT, TINT, instance_overlay, label_overlay, overlay
+from tuner.report.things import alike, sized
 
 SIDE = 112  # pixels of a frame
 COLUMNS = 9
@@ -26,6 +27,8 @@ def draw_strip(
     image: Image, truth: Any, frames: Frames, best: int, path: Path, targets: str, classes: Sequence[str]
 ) -> None:
     """`frames` are guesses by epoch, of any size: bytes of pixels, or the share of each class.
+
+    Bytes of instances are their numbers; what is truly there has one colour in all frames.
 
     Many are thinned out evenly; the first, the best and the last are always there.
     """
@@ -42,17 +45,25 @@ def first_cells(small: Image, truth: Any, targets: str, classes: Sequence[str]) 
     """The image and its truth; of classes one cell."""
     if targets == "classes":
         return [stacked([small, written(classes[int(truth)], SIDE, RIGHT, 11)], gap=0)]
-    mask = resized(np.asarray(truth))
-    drawn = label_overlay(small, mask) if targets == "labels" else overlay(small, mask, RIGHT)
+    drawn = drawn_truth(small, np.asarray(truth), targets)
     return [
         stacked([cell, written(name, SIDE, FAINT, 11)], gap=0)
         for cell, name in ((small, "image"), (drawn, "truth"))
     ]
 
 
+def drawn_truth(small: Image, truth: Any, targets: str) -> Image:
+    if targets == "instances":
+        return instance_overlay(small, sized(truth, SIDE, SIDE))
+    mask = resized(truth)
+    return label_overlay(small, mask) if targets == "labels" else overlay(small, mask, RIGHT)
+
+
 def framed(small: Image, truth: Any, frame: NDArray[Any], targets: str, classes: Sequence[str]) -> Image:
     if targets == "classes":
         return bars(small, int(truth), frame, classes)
+    if targets == "instances":
+        return instance_overlay(small, alike(sized(frame, SIDE, SIDE), sized(truth, SIDE, SIDE)))
     guess = resized(frame)
     return label_overlay(small, guess) if targets == "labels" else glow(small, guess)
 
