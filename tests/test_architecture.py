@@ -34,7 +34,7 @@ PICTURE = """
     report.story report.files report.courses report.markup
     catalogue check rehearsal space sampling reading storage study setup listed notes pictures takeover
     clerk desk objective worker
-    best bundle predict panels evaluate
+    best bundle annotations predict panels evaluate
     quarantine seats sharing ray_seats crew fleet sparks screen live comparison
     report.importance report.figures report.certainty report.advice report.again report.pictures report.versus
     report.output report.chapters report.page shown

@@ -37,9 +37,16 @@ PICTURES = {
     "probabilities can be believed: on the dashed line they can.",
     "explanation.png": "Where it looks: the warmer, the more a place speaks for the answer.",
 }
+OF_INSTANCES = {
+    "predictions.png": "The worst, median and best validation images: what is there and what was found of it have "
+    "one colour. In the errors, what is striped was merged with its neighbour or split.",
+    "quality.png": "How much of it is still found when outlines must fit better, what finding more costs in false "
+    "alarms, and whether as many are found as are there: on the dashed line they are.",
+}
 USE = {
     "masks": 'mask = predict_image(model, "photo.jpg", image_size={size})  # 0 and 1, as large as the photo',
     "labels": 'labels = predict_image(model, "photo.jpg", image_size={size}, task="multiclass")',
+    "instances": 'labels = predict_image(model, "photo.jpg", image_size={size}, task="instance")  # 0 is nothing',
     "classes": 'shares = predict_image(model, "photo.jpg", image_size={size}, task="classification")',
 }
 
@@ -158,7 +165,7 @@ def card(best: Best, there: Collection[str] = ()) -> str:
     `there` are the files beside it: pictures are shown where there are any.
     """
     recipe = Recipe.from_json(best.trial.notes["recipe"])
-    made = best.trial.notes.get("made_with", {})
+    task, made = find_task(recipe.task), best.trial.notes.get("made_with", {})
     chosen = "\n".join(f"| {name} | {value} |" for name, value in best.trial.params.items())
     classes = f"\nIts classes, in the order of their numbers: {', '.join(recipe.classes)}.\n" * bool(
         recipe.classes
@@ -181,7 +188,7 @@ Choosing the best of many flatters the winner: expect a little less on new image
 Data: `{made.get("data")}`, {made.get("train_images")} training and {made.get("val_images")} validation images,
 content hash `{made.get("data_hash")}`. Images are resized to {recipe.image_size} x {recipe.image_size} pixels.
 
-{pictures(there)}
+{pictures(there, task.has_instances)}
 ## How to use it
 On the command line, with only this folder:
 
@@ -194,7 +201,7 @@ from tuner.bundle import load
 from tuner.predict import predict_image
 
 model = load("this folder")            # a torch.nn.Module in eval mode
-{USE[find_task(recipe.task).targets].format(size=recipe.image_size)}
+{USE[task.targets].format(size=recipe.image_size)}
 ```
 {classes}
 Made with tuner {made.get("tuner")}, torch {made.get("torch")}, python {made.get("python")},
@@ -203,7 +210,8 @@ The whole recipe is in `recipe.json`, every epoch in `history.csv`.
 """
 
 
-def pictures(there: Collection[str]) -> str:
+def pictures(there: Collection[str], of_instances: bool = False) -> str:
     """Each picture that is there, with a sentence on how to read it."""
-    shown = (f"![{name}]({name})\n\n{text}\n" for name, text in PICTURES.items() if name in there)
+    texts = PICTURES | (OF_INSTANCES if of_instances else {})
+    shown = (f"![{name}]({name})\n\n{text}\n" for name, text in texts.items() if name in there)
     return "\n".join(shown)

@@ -2,7 +2,8 @@
 
 A layer's map is the sum of its channels, each weighed by the mean gradient of the score over the places of
 the image; what speaks against the score is cut off. The score of a class is its logit; of a segmenter,
-the sum of the logits over the pixels that it gives to the class.
+the sum of the logits over the pixels that it gives to the class. A model of instances says itself what speaks
+for them: its `evidence`, as one of these.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from tuner.data.source import Image
 from tuner.errors import PartError, some
+from tuner.instances import Instances, Labels
 from tuner.layers import as_map, choose_layers, device_of, layers_of, still, swapped, the_map
 from tuner.recipe import Recipe
 from tuner.report.heat import Cell, draw_cells, explained_cells
@@ -34,14 +36,15 @@ class Explanation:
     """`maps`: a layer's name and, for each pixel of the image, how much spoke for the class, from 0 to 1.
 
     `logits` is what the model answered, (outputs, height, width) or (outputs,); `target` the class that is
-    explained, of a binary mask 1 for the object. `found` is False where no pixel was given to that class:
-    then the whole answer is explained.
+    explained, of a binary mask and of instances 1 for the object. `found` is False where no pixel was given to
+    that class: then the whole answer is explained. Of a model of instances, `logits` is its evidence.
     """
 
     maps: Mapping[str, Map]
     logits: Map
     target: int
     found: bool
+    instances: Labels | None = None
 
 
 def explain(
@@ -72,7 +75,8 @@ def explain_one(
     device = device_of(model)
     pixels = normaliser(device)(torch.from_numpy(np.array(image)[None]).to(device)).requires_grad_()
     with still(model), keeping(layers) as kept, torch.autocast(device.type, enabled=False):
-        logits = model(pixels.clone())  # a layer that works in place must not meet a leaf
+        answer = getattr(model, "evidence", model)
+        logits = answer(pixels.clone())  # a layer that works in place must not meet a leaf
         score, target, found = score_of(checked(logits), target)
         reached = [name for name in layers if name in kept and kept[name].requires_grad]
         grads = torch.autograd.grad(score, [kept[name] for name in reached], allow_unused=True)
@@ -81,7 +85,19 @@ def explain_one(
     maps = {name: heat for name in both if (heat := heat_of(*both[name], size, multiple)) is not None}
     if (strict and len(maps) < len(layers)) or not maps:
         raise PartError(no_map([name for name in layers if name not in maps], kept, layers_of(model)))
-    return Explanation(maps, logits.detach()[0].float().cpu().numpy(), target, found)
+    plain = logits.detach()[0].float().cpu().numpy()
+    things = instances_in(model, pixels)
+    return Explanation(maps, plain, target, found if things is None else found and bool(things.any()), things)
+
+
+@torch.no_grad()
+def instances_in(model: nn.Module, pixels: Tensor) -> Labels | None:
+    """What a model of instances finds in one image; None for others."""
+    find: Callable[[Any], Sequence[Instances]] | None = getattr(model, "instances", None)
+    if find is None:
+        return None
+    with still(model), torch.autocast(pixels.device.type, enabled=False):
+        return find(model(pixels.detach().clone()))[0].labels
 
 
 @contextmanager
@@ -122,6 +138,9 @@ def checked(logits: Any) -> Tensor:
 
 def score_of(logits: Tensor, target: int | None) -> tuple[Tensor, int, bool]:
     """What to descend from, the class it stands for, and whether that class was found at all."""
+    if logits.shape[1:] == (1,):  # one number for all instances together
+        target = 1 if target is None else target
+        return logits[0, 0] * (1 if target else -1), target, True
     if logits.ndim == 2:
         target = int(logits[0].argmax()) if target is None else target
         return logits[0, target], target, True
@@ -185,7 +204,7 @@ def draw_explanations(
     except PartError:
         return False
     rows: list[list[Cell]] = [
-        explained_cells(image, one.maps, one.logits, one.target, one.found, recipe, truth)
+        explained_cells(image, one.maps, one.logits, one.target, one.found, recipe, truth, labels=one.instances)
         for image, one, truth in zip(images, seen, truths, strict=True)
     ]
     if rows:

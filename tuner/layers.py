@@ -63,6 +63,8 @@ def found_in(model: nn.Module, side: int) -> dict[str, str]:
     finally:
         for hook in hooks:
             hook.remove()
+    if not isinstance(answer, Tensor):  # things that it found: which of its maps are of the image, it must say
+        return {}
     maps = [(path, size[-1]) for path, size in seen if len(size) == 4 and size[-1] > 1]
     if answer.ndim == 4:
         heads = {path for path, size in seen if size[1] == answer.shape[1]}

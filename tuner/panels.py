@@ -39,7 +39,7 @@ def explain_files(
         picture = read_image(path)
         seen = explain(model, [shrink(picture, recipe.image_size)], layers or None, target)[0]
         cells = explained_cells(
-            picture, seen.maps, seen.logits, seen.target, seen.found, recipe, side=CELL
+            picture, seen.maps, seen.logits, seen.target, seen.found, recipe, side=CELL, labels=seen.instances
         )  # fmt: skip
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Predict with a bundle alone: masks, label maps or classes for image files."""
+"""Predict with a bundle alone: masks, label maps, classes or instances for image files."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import Tensor, nn
 
+from tuner.annotations import Annotations, file_names
 from tuner.bundle import load, read_recipe
 from tuner.data.images import read_image, shrink
 from tuner.data.source import Image
-from tuner.errors import DataError, bullets, writing
+from tuner.errors import DataError, aside, bullets, writing
+from tuner.instances import Instances, Labels
 from tuner.layers import device_of
 from tuner.recipe import Recipe
-from tuner.report.overlays import label_overlay, overlay
+from tuner.report.overlays import instance_overlay, label_overlay, overlay
 from tuner.tasks import find_task
 from tuner.train.precision import find_device
 from tuner.train.trainer import normaliser
+
+MOST_NUMBERS = 65_535  # of a label map of 16 bits
 
 
 def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
     """Predict every image and write what came out into `out`; what to tell of each, one after the other.
 
     masks: NAME_mask.png (0 and 255); labels: NAME_labels.png (class numbers); each with NAME_overlay.png.
+    instances: NAME_instances.png (numbers, 16 bits) with NAME_overlay.png, and for all images instances.json.
     classes: one table, classes.csv, with the likeliest class and the share of each.
     """
     recipe = read_recipe(bundle)
@@ -42,6 +47,9 @@ def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
         out.mkdir(parents=True, exist_ok=True)
         if targets == "classes":
             yield from predict_classes(model, recipe, images, out / "classes.csv")
+            return
+        if targets == "instances":
+            yield from predict_instances(model, recipe, images, out)
             return
         for name, path in zip(names(images), images, strict=True):
             picture = read_image(path)
@@ -81,6 +89,31 @@ def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table:
     yield str(table)
 
 
+def predict_instances(model: nn.Module, recipe: Recipe, images: list[Path], out: Path) -> Iterator[str]:
+    """A label map and an overlay of each image; the JSON of all is whole, or not there."""
+    table = out / "instances.json"
+    with aside(table) as beside, beside.open("w", encoding="utf-8") as file:
+        kept = Annotations(file)
+        for name, path, known in zip(names(images), images, file_names(images), strict=True):
+            picture = read_image(path)
+            found = find_instances(model, picture, recipe.image_size)
+            kept.add(known, found)
+            yield write_instances(found, picture, out, name)
+        kept.close()
+    yield str(table)
+
+
+def write_instances(found: Instances, picture: Image, out: Path, name: str) -> str:
+    """What to tell of it: where it lies, how many there are, and whether 16 bits hold their numbers."""
+    held = np.where(found.labels <= MOST_NUMBERS, found.labels, 0).astype(np.uint16)
+    with aside(out / f"{name}_instances.png") as beside:
+        Pillow.fromarray(held).save(beside)
+    Pillow.fromarray(instance_overlay(picture, found.labels)).save(out / f"{name}_overlay.png")
+    number = len(found.scores)
+    more = f"; the first {MOST_NUMBERS} of them, all are in instances.json" if number > MOST_NUMBERS else ""
+    return f"{out / f'{name}_instances.png'} ({number} instance{'s' * (number != 1)}{more})"
+
+
 def check_all(images: list[Path]) -> None:
     """One DataError for all images that cannot be read, before anything is written.
 
@@ -111,12 +144,16 @@ def names(images: list[Path]) -> Iterator[str]:
 
 def predict_image(
     model: nn.Module, path: str | Path, *, image_size: int, task: str = "binary"
-) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """What the model makes of one image file: a mask or a label map as large as it, or the share of each class."""
+) -> NDArray[np.uint8] | NDArray[np.float32] | Labels:
+    """What the model makes of one image file: a mask or a label map as large as it, of classes or of instances
+    (numbers from 1 on), or the share of each class.
+    """
     picture = read_image(Path(path))
     targets = find_task(task).targets
     if targets == "classes":
         return class_shares(model, picture, image_size)
+    if targets == "instances":
+        return find_instances(model, picture, image_size).labels
     if targets == "labels":
         return predict_labels(model, picture, image_size)
     return predict_mask(model, picture, image_size, device_of(model))
@@ -124,10 +161,22 @@ def predict_image(
 
 @torch.inference_mode()
 def logits_of(model: nn.Module, picture: Image, size: int, device: torch.device) -> Tensor:
-    """Resize as in training and ask the model."""
-    batch = torch.from_numpy(shrink(picture, size))[None].to(device)
-    logits: Tensor = model(normaliser(device)(batch))[0].float()
+    """The model's answer for the picture alone."""
+    logits: Tensor = model(as_batch(picture, size, device))[0].float()
     return logits
+
+
+def as_batch(picture: Image, size: int, device: torch.device) -> Tensor:
+    """Resized as in training."""
+    return normaliser(device)(torch.from_numpy(shrink(picture, size))[None].to(device))
+
+
+@torch.inference_mode()
+def find_instances(model: nn.Module, picture: Image, size: int) -> Instances:
+    """What is found, at the picture's own size."""
+    answer = model(as_batch(picture, size, device_of(model)))
+    (found,) = model.instances(answer, sizes=[picture.shape[:2]])  # type: ignore[operator]
+    return found
 
 
 def predict_mask(model: nn.Module, picture: Image, size: int, device: torch.device) -> Image:

@@ -54,10 +54,13 @@ def best(
 @click.argument("bundle", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option(
-    "--out", default="predictions", show_default=True, metavar="DIR", help="Folder for masks and overlays."
+    "--out", default="predictions", show_default=True, metavar="DIR", help="Folder for masks, overlays, tables."
 )
 def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
-    """Write a mask and an overlay for each image, with an exported bundle alone.
+    """Write what is found in each image, with an exported bundle alone.
+
+    Masks, label maps and instances (16-bit label maps) as NAME_mask.png, NAME_labels.png or NAME_instances.png,
+    each with NAME_overlay.png; all instances in COCO's format as instances.json; classes as a table, classes.csv.
 
     \b
     Example:

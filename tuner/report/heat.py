@@ -15,9 +15,11 @@ from PIL import ImageDraw, ImageFont
 
 from tuner.data.source import Image
 from tuner.errors import aside, writing
+from tuner.instances import Labels
 from tuner.recipe import Recipe
-from tuner.report.overlays import BACKDROP, RIGHT, label_overlay, overlay
+from tuner.report.overlays import BACKDROP, RIGHT, instance_overlay, label_overlay, overlay
 from tuner.report.tables import BINARY_CLASSES
+from tuner.report.things import alike, sized
 
 CELL = 128  # pixels of a picture's longer side
 GAP = 6
@@ -44,17 +46,33 @@ def explained_cells(
     recipe: Recipe,
     truth: Any = None,
     side: int = CELL,
+    labels: Labels | None = None,
 ) -> list[Cell]:
-    """One image explained: itself, what is there if that is known, what the model said, a map of each layer."""
+    """One image explained: itself, what is there if that is known, what the model said, a map of each layer.
+
+    `labels` are the instances that were found, if it is about them.
+    """
     small = scaled(picture, side)
     heats = [(name if heat.any() else f"{name}: nothing", heated(small, heat)) for name, heat in maps.items()]
     classes = recipe.classes or BINARY_CLASSES
+    if labels is not None:
+        what = ("prediction" if target else f"maps: {classes[target]}") if labels.any() else "nothing found"
+        return [("image", small), *instance_cells(small, labels, truth, what), *heats]
     if logits.ndim == 1:
         return [(verdict(logits, target, truth, classes), small), *heats]
     known = [] if truth is None else [("truth", drawn_truth(small, truth, recipe))]
     what = "prediction" if len(logits) == 1 and target else f"maps: {classes[target]}"
     said = what if found else f"no {classes[target]} found"
     return [("image", small), *known, (said, drawn_guess(small, logits)), *heats]
+
+
+def instance_cells(small: Image, labels: Labels, truth: Any, what: str) -> list[Cell]:
+    """What is there, if that is known, and what was found; the same thing in the same colour."""
+    found = sized(labels, small.shape[1], small.shape[0])
+    if truth is None:
+        return [(what, instance_overlay(small, found))]
+    true = sized(truth, small.shape[1], small.shape[0])
+    return [("truth", instance_overlay(small, true)), (what, instance_overlay(small, alike(found, true)))]
 
 
 def verdict(logits: NDArray[np.float32], target: int, truth: Any, classes: Sequence[str]) -> str:

@@ -14,6 +14,10 @@ WIDEST = 1100  # pixels
 LARGEST = 160_000  # bytes of one picture, after it was made small
 MOST_PIXELS = 60_000_000  # beyond, a small file may be a flood
 QUALITIES = (82, 70, 55, 40)
+OF_INSTANCES = {  # to be seen where a trial finds instances
+    "predictions.png": "examples in which what is there and what was found of it have one colour, and the errors",
+    "quality.png": "precision by how well outlines must fit, precision and recall, and how many are found",
+}
 KINDS = {  # what is shown of a trial, in this order: title, and what is to be seen
     "predictions.png": ("Predictions", "examples with truth, prediction and errors side by side"),
     "strip.png": ("How it learnt", "one validation example after every epoch"),
@@ -38,6 +42,7 @@ class Picture:
 
 def picture(trial: Told, name: str, gallery: Gallery) -> Picture:
     about, alt = KINDS[name]
+    alt = OF_INSTANCES.get(name, alt) if trial.recipe.get("task") == "instance" else alt
     title = f"{about}: trial {trial.number}"
     alt = f"{about} of trial {trial.number}: {alt}"
     try:
