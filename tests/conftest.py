@@ -19,6 +19,7 @@ from photos import make_photos
 
 from tuner.data.badges import badges
 from tuner.data.cache import Cached, cached
+from tuner.data.cells import cells
 from tuner.data.scenes import scenes
 from tuner.data.shapes import shapes
 from tuner.data.source import Source
@@ -82,6 +83,12 @@ def toy_badges(tmp_path_factory: pytest.TempPathFactory) -> Cached:
     return toy(badges(), 30, tmp_path_factory.mktemp("badges"))
 
 
+@pytest.fixture(scope="session")
+def toy_cells(tmp_path_factory: pytest.TempPathFactory) -> Cached:
+    """Sixteen generated pictures of touching cells, each with a number of its own; one has none."""
+    return toy(cells(), 16, tmp_path_factory.mktemp("cells"))
+
+
 @pytest.fixture
 def toy_recipe() -> Recipe:
     """A recipe for `toy_data` that draws on every generator: dropout, flips, shuffling."""
@@ -109,6 +116,18 @@ def label_recipe(toy_recipe: Recipe, toy_scenes: Cached) -> Recipe:
         data=use("scenes", image_size=32),
         loss=use("cross_entropy"),
         classes=toy_scenes.classes,
+    )
+
+
+@pytest.fixture
+def instance_recipe(toy_recipe: Recipe) -> Recipe:
+    """A recipe for `toy_cells`: a watershed of what a small U-Net says."""
+    return replace(
+        toy_recipe,
+        task="instance",
+        data=use("cells", image_size=32),
+        model=use("deep_watershed", k=4),
+        loss=use("watershed"),
     )
 
 

@@ -79,7 +79,8 @@ def explain_one(
         logits = answer(pixels.clone())  # a layer that works in place must not meet a leaf
         score, target, found = score_of(checked(logits), target)
         reached = [name for name in layers if name in kept and kept[name].requires_grad]
-        grads = torch.autograd.grad(score, [kept[name] for name in reached], allow_unused=True)
+        inputs = [kept[name] for name in reached]
+        grads = torch.autograd.grad(score, inputs, allow_unused=True) if inputs else ()
     size, multiple = image.shape[:2], getattr(model, "multiple", 1)
     both = {name: (kept[name].detach(), grad) for name, grad in zip(reached, grads, strict=True)}
     maps = {name: heat for name in both if (heat := heat_of(*both[name], size, multiple)) is not None}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +19,13 @@ from toy_models import ARCHITECTURES, CLASSIFIERS, small
 from tuner.data.cache import Cached
 from tuner.errors import BundleError, DataError, PartError
 from tuner.explain import Explanation, draw_explanations, explain
+from tuner.instances import Instances, in_order
 from tuner.layers import layers_of
-from tuner.models import MODELS
+from tuner.models import FINDERS, MODELS
 from tuner.panels import explain_files, list_layers
 from tuner.parts import build
 from tuner.recipe import Part, Recipe, use
-from tuner.report.heat import draw_cells, heated
+from tuner.report.heat import draw_cells, explained_cells, heated
 from tuner.tasks import find_task
 from tuner.train.trainer import build_model, normaliser
 
@@ -183,6 +185,85 @@ def test_a_label_map_is_explained_by_its_most_frequent_class_but_the_first() -> 
     assert only(model, ["0"]).target == 2
 
 
+# --- instances ---
+
+
+class Squares(nn.Module):
+    """Says at each pixel whether it is red, and which of the two halves of the image it is in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.asked = nn.Conv2d(3, 2, 1, bias=False), 0
+        with torch.no_grad():
+            self.features.weight.copy_(torch.tensor([[1.0, 0, -1], [-1, 0, 1]])[..., None, None])
+
+    def evidence(self, image: Tensor) -> Tensor:
+        red, blue = self.features(image).relu().unbind(1)
+        return (red - blue - 0.5)[:, None]
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.asked += 1
+        return self.evidence(image).repeat(1, 2, 1, 1)
+
+    def instances(self, answer: Tensor, sizes: object = None) -> list[Instances]:
+        wide = answer[0].shape[-1]
+        halves = (torch.arange(wide) >= wide // 2).int() + 1
+        labels = [(one[0] > 0).int() * halves for one in answer]
+        return [Instances(in_order(one.numpy()), np.ones(2, np.float32)) for one in labels]
+
+
+class Judge(Squares):
+    """Says of all instances together how much speaks for them."""
+
+    def evidence(self, image: Tensor) -> Tensor:
+        return super().evidence(image).relu().sum((2, 3))
+
+    def forward(self, image: Tensor) -> Any:
+        return [Squares.evidence(self, one[None])[0].detach() for one in image]  # no tensor: as many as there are
+
+
+@pytest.mark.parametrize("kind", [Squares, Judge])
+def test_instances_light_up_where_they_were_found_and_are_shown(kind: type[Squares]) -> None:
+    picture = np.full((32, 32, 3), 124, np.uint8)
+    picture[4:12, 4:12] = picture[20:28, 20:28] = (255, 0, 0)
+    picture[4:12, 20:28] = (0, 0, 255)
+    (seen,) = explain(kind(), [picture], ["features"])
+    assert seen.target == 1 and seen.found and seen.instances is not None
+    assert sorted(np.unique(seen.instances)) == [0, 1, 2] and (seen.instances[4:12, 4:12] == 1).all()
+    heat = seen.maps["features"]
+    assert heat[seen.instances > 0].min() > 0.9 and heat[4:12, 20:28].max() < 0.1
+    (nothing,) = explain(kind(), [np.full((32, 32, 3), (0, 0, 255), np.uint8)], ["features"])
+    assert not nothing.found and nothing.instances is not None and not nothing.instances.any()
+
+
+@pytest.mark.parametrize("kind", [Squares, Judge])
+def test_the_background_of_instances_is_what_speaks_against_them(kind: type[Squares]) -> None:
+    picture = np.full((32, 32, 3), (0, 0, 255), np.uint8)
+    picture[4:12, 4:12] = (255, 0, 0)
+    (seen,) = explain(kind(), [picture], ["features"], 0)
+    heat = seen.maps["features"]
+    assert seen.target == 0 and heat[4:12, 4:12].max() < 0.1 < heat[20:].min()
+
+
+def test_the_layers_of_a_finder_are_those_it_names() -> None:
+    """What it finds is no map, so that nothing can be told from its shape."""
+    model = Judge()
+    assert layers_of(model) == {}
+    with pytest.raises(PartError, match="no layer whose output is a map"):
+        only(model)
+    model.explained = {"deep": "features"}  # type: ignore[assignment]
+    assert list(only(model).maps) == ["deep"]
+
+
+def test_a_corner_that_alone_is_seen_lights_up_in_a_watershed() -> None:
+    model = positive(small("deep_watershed"))
+    model.register_forward_pre_hook(lambda _, given: Corner()(*given))
+    (seen,) = explain(model, [noise(96)])
+    assert list(seen.maps) == ["x1", "x2", "x3", "x4", "x5", "x6"] and seen.logits.shape == (1, 96, 96)
+    for heat in seen.maps.values():
+        assert heat.max() == 1 and heat[:48, :48].sum() > 0.95 * heat.sum()
+
+
 # --- every model ---
 
 
@@ -195,7 +276,12 @@ def test_every_model_of_the_table_is_explained(name: str, classes: int, side: in
     for heat in seen.maps.values():
         assert heat.shape == (side, side) and heat.dtype == np.float32
         assert np.isfinite(heat).all() and heat.min() >= 0 and heat.max() in (0, 1)
-    assert seen.logits.shape == ((classes,) if name in CLASSIFIERS else (classes, side, side))
+    assert (seen.instances is not None) == (name in FINDERS)
+    if name in FINDERS:
+        assert seen.instances is not None and seen.instances.shape == (side, side)
+        assert seen.logits.shape in ((1,), (1, side, side))
+    else:
+        assert seen.logits.shape == ((classes,) if name in CLASSIFIERS else (classes, side, side))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -409,6 +495,21 @@ def test_masks_are_drawn_with_their_truths(toy_data: Cached, toy_recipe: Recipe,
 
 def test_labels_are_drawn_with_their_truths(toy_scenes: Cached, label_recipe: Recipe, tmp_path: Path) -> None:
     assert drawn(toy_scenes, label_recipe, tmp_path / "explanation.png", 2) == (9 * 134 + 6, 2 * 152 + 6)
+
+
+def test_instances_are_drawn_in_the_colours_of_their_truths(
+    toy_cells: Cached, instance_recipe: Recipe, tmp_path: Path
+) -> None:
+    assert drawn(toy_cells, instance_recipe, tmp_path / "explanation.png") == (9 * 134 + 6, 3 * 152 + 6)
+    true = np.zeros((64, 64), np.uint16)
+    true[8:24, 8:24], true[40:56, 40:56] = 1, 2
+    found = np.where(true > 0, 3 - true.astype(np.int32), 0)
+    logits, heat = np.zeros((1, 64, 64), np.float32), {"x": np.zeros((64, 64), np.float32)}
+    cells = explained_cells(noise(64) // 2, heat, logits, 1, True, instance_recipe, true, labels=found)
+    assert [name for name, _ in cells] == ["image", "truth", "prediction", "x: nothing"]
+    assert np.array_equal(cells[1][1], cells[2][1]) and not np.array_equal(cells[0][1], cells[1][1])
+    none = explained_cells(noise(64), heat, logits, 1, False, instance_recipe, labels=found * 0)
+    assert [name for name, _ in none] == ["image", "nothing found", "x: nothing"]
 
 
 def test_classes_are_drawn_with_their_verdicts(toy_badges: Cached, class_recipe: Recipe, tmp_path: Path) -> None:

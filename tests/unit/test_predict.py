@@ -12,14 +12,17 @@ import pytest
 import torch
 from made import make_bundle
 from PIL import Image
+from pycocotools.coco import COCO
 
 from tuner.bundle import load
 from tuner.data.images import read_image, shrink
 from tuner.errors import BundleError, DataError, FilesError
-from tuner.predict import names, predict_files, predict_image
+from tuner.instances import Instances
+from tuner.predict import names, predict_files, predict_image, write_instances
 from tuner.recipe import Recipe, use
 from tuner.train.trainer import normaliser
 
+COCOS_OWN = "ignore:__array__ implementation:DeprecationWarning"  # of pycocotools with NumPy 2
 SIZES = [(1, 1), (8, 300), (31, 33), (200, 120), (640, 480)]
 
 
@@ -186,6 +189,80 @@ def test_a_table_cut_short_is_never_seen(tmp_path: Path, class_recipe: Recipe) -
     assert not (tmp_path / "out" / "classes.csv").exists()
     told.close()  # type: ignore[attr-defined]
     assert list((tmp_path / "out").iterdir()) == []
+
+
+# --- instances ---
+
+
+def found_by(folder: Path, path: Path) -> Instances:
+    """What the bundle's model finds at the photo's own size, asked by hand."""
+    model, photo = load(folder), read_image(path)
+    small = torch.from_numpy(shrink(photo, 32))[None]
+    with torch.no_grad():
+        answer = model(normaliser(torch.device("cpu"))(small))
+    (found,) = model.instances(answer, [photo.shape[:2]])  # type: ignore[operator]
+    assert isinstance(found, Instances)
+    return found
+
+
+@pytest.mark.filterwarnings(COCOS_OWN)
+def test_instances_are_label_maps_overlays_and_one_coco_file(tmp_path: Path, instance_recipe: Recipe) -> None:
+    bundle = make_bundle(instance_recipe, tmp_path / "finds")
+    images = [picture(tmp_path / f"{width}.png", (width, 60)) for width in (90, 47)]
+    *said, last = predict_files(bundle, images, tmp_path / "out")
+    assert last == str(tmp_path / "out" / "instances.json")
+    kinds = [f"{width}_{what}.png" for width in (47, 90) for what in ("instances", "overlay")]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [*kinds, "instances.json"]
+    coco = COCO(last)
+    assert [(one["file_name"], one["width"], one["height"]) for one in coco.dataset["images"]] == [
+        ("90.png", 90, 60),
+        ("47.png", 47, 60),
+    ]
+    assert coco.dataset["categories"] == [{"id": 1, "name": "object"}]
+    for number, (path, line) in enumerate(zip(images, said, strict=True), start=1):
+        found = found_by(bundle, path)
+        labels = read(tmp_path / "out" / f"{path.stem}_instances.png")
+        assert labels.dtype == np.uint16 and np.array_equal(labels, found.labels)
+        assert np.array_equal(predict_image(load(bundle), path, image_size=32, task="instance"), found.labels)
+        assert line == f"{tmp_path / 'out' / path.stem}_instances.png ({len(found.scores)} instances)"
+        kept = coco.loadAnns(coco.getAnnIds(number))
+        assert len(kept) == len(found.scores) > 1  # a fresh model says this and that
+        for at, one in enumerate(kept, start=1):
+            assert np.array_equal(coco.annToMask(one), found.labels == at)
+            assert one["score"] == pytest.approx(float(found.scores[at - 1]), abs=1e-6)
+        drawn = read(tmp_path / "out" / f"{path.stem}_overlay.png")
+        same = (drawn == read(path)).all(2)
+        assert same[found.labels == 0].all() and same[found.labels > 0].mean() < 0.1
+
+
+@pytest.mark.filterwarnings(COCOS_OWN)
+@pytest.mark.parametrize(("bias", "number"), [(100.0, 1), (-100.0, 0)], ids=["all", "nothing"])
+def test_an_image_full_of_one_and_one_of_none(
+    tmp_path: Path, instance_recipe: Recipe, bias: float, number: int
+) -> None:
+    bundle = make_bundle(instance_recipe, tmp_path / "sure", bias=bias)
+    first, last = predict_files(bundle, [picture(tmp_path / "photo.png")], tmp_path / "out")
+    assert first.endswith(f"photo_instances.png ({number} instance{'s' * (number != 1)})")
+    assert (read(tmp_path / "out" / "photo_instances.png") == number).all()
+    coco = COCO(last)
+    assert [coco.annToMask(one).all() for one in coco.dataset["annotations"]] == [True] * number
+
+
+def test_a_coco_file_cut_short_is_never_seen(tmp_path: Path, instance_recipe: Recipe) -> None:
+    bundle = make_bundle(instance_recipe, tmp_path / "finds")
+    told = predict_files(bundle, [picture(tmp_path / f"{name}.png") for name in "ab"], tmp_path / "out")
+    next(told)
+    told.close()  # type: ignore[attr-defined]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a_instances.png", "a_overlay.png"]
+
+
+def test_more_instances_than_sixteen_bits_hold_are_told(tmp_path: Path) -> None:
+    number = 256 * 256
+    labels = np.arange(1, number + 1, dtype=np.int32).reshape(256, 256)
+    many = Instances(labels, np.ones(number, np.float32))
+    said = write_instances(many, np.zeros((256, 256, 3), np.uint8), tmp_path, "many")
+    assert said.endswith("(65536 instances; the first 65535 of them, all are in instances.json)")
+    assert read(tmp_path / "many_instances.png").ravel().tolist() == [*range(1, number), 0]
 
 
 def test_a_model_that_counts_predicts_too(tmp_path: Path, label_recipe: Recipe) -> None:
