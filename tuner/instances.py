@@ -45,6 +45,37 @@ def in_order(labels: NDArray[np.integer]) -> Labels:
     return np.where(there, np.cumsum(there), 0).astype(np.int32)[labels]
 
 
+def pieces(labels: NDArray[np.integer]) -> tuple[Labels, Labels]:
+    """A map of the connected pieces of all instances, numbered from 1, and whose each is, 0 being nothing's."""
+    from skimage.measure import label
+
+    apart = np.asarray(label(labels, background=0, connectivity=2), np.int32)
+    owners = np.zeros(int(apart.max(initial=0)) + 1, np.int32)
+    owners[apart.ravel()] = labels.ravel()
+    return apart, owners
+
+
+def whole(moved: NDArray[np.integer], before: NDArray[np.integer], owners: Labels) -> Labels:
+    """The instances of moved `pieces`: of a piece that was cut, the largest part stays, others are new instances.
+
+    So what was apart before stays one instance, such as a person behind a pole, and a picture's edge that cuts
+    a ring in two makes two of it.
+    """
+    number = len(owners)
+    areas = np.bincount(moved.ravel(), minlength=number)
+    if (areas == np.bincount(before.ravel(), minlength=number)).all():
+        return owners[moved]  # mirrored or turned: nothing was cut
+    parts, of = pieces(moved)
+    sizes = np.bincount(parts.ravel(), minlength=len(of))
+    order = np.argsort(-sizes[1:], kind="stable") + 1  # the largest of each piece comes first
+    _, first = np.unique(of[order], return_index=True)
+    names = np.zeros(len(of), np.int32)
+    names[order[first]] = owners[of[order[first]]]
+    new = np.flatnonzero(names[1:] == 0) + 1
+    names[new] = int(owners.max(initial=0)) + 1 + np.arange(len(new))
+    return names[parts]
+
+
 def overlaps(found: NDArray[np.integer], true: NDArray[np.integer]) -> NDArray[np.int64]:
     """How many pixels each found instance (rows) shares with each true one (columns); both begin with nothing."""
     rows, columns = int(found.max(initial=0)) + 1, int(true.max(initial=0)) + 1

@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from skimage import measure
 
 from tuner.data.augment import augmenter, item_seed
+from tuner.data.cells import draw_culture
+from tuner.data.source import Image
 from tuner.errors import PartError
 from tuner.recipe import Part, use
 
@@ -148,3 +152,53 @@ def test_a_users_own_set_that_does_not_fit_is_told_in_one_line(name: str, told: 
     with pytest.raises(PartError, match=told) as error:
         augmenter(use(f"test_augment:{name}"), 8)(PICTURE, MASK, 0)
     assert "\n" not in str(error.value)
+
+
+def culture(number: int = 1) -> tuple[Image, NDArray[np.uint16]]:
+    return draw_culture(np.random.default_rng(number))
+
+
+@pytest.mark.parametrize("name", ["flip", "crop_flip", "lesion", "pet"])
+def test_after_any_augmentation_every_instance_is_one_piece(name: str) -> None:
+    """Cells are drawn whole: whatever an edge or a reflection makes of one, no two parts share a number."""
+    augment = augmenter(use(name), 128)
+    assert augment is not None
+    for seed in range(40):
+        image, labels = culture(seed)
+        single = np.where(np.isin(labels, in_pieces(labels)), 0, labels).astype(np.uint16)  # others lie on some
+        made, moved = augment(image, single, seed)
+        assert moved.dtype == np.uint16 and moved.shape == (128, 128) and made.shape == image.shape
+        assert in_pieces(moved) == []
+
+
+def in_pieces(labels: NDArray[np.uint16]) -> list[int]:
+    """The instances that are in more than one piece."""
+    return [int(n) for n in np.unique(labels)[1:] if measure.label(labels == n, connectivity=2).max() > 1]
+
+
+def test_instances_move_with_their_image_and_keep_their_numbers() -> None:
+    labels = np.zeros((64, 64), np.uint16)
+    labels[::4, ::4] = np.arange(300, 556).reshape(16, 16)
+    image = np.repeat((labels > 0).astype(np.uint8)[..., None] * 255, 3, axis=2)
+    augment = augmenter(use("flip", p=1.0), 64)
+    assert augment is not None
+    made, moved = augment(image, labels, 0)
+    np.testing.assert_array_equal(moved, labels[:, ::-1])
+    np.testing.assert_array_equal(made[..., 0] > 0, moved > 0)
+
+
+def test_an_instance_in_two_parts_stays_one_when_it_is_mirrored() -> None:
+    labels = np.zeros((64, 64), np.uint16)
+    labels[10:30, 4:20], labels[10:30, 26:40] = 1, 1  # a person behind a pole
+    augment = augmenter(use("flip", p=1.0), 64)
+    assert augment is not None
+    _, moved = augment(np.zeros((64, 64, 3), np.uint8), labels, 0)
+    assert np.unique(moved).tolist() == [0, 1]
+
+
+def test_the_same_seed_moves_instances_the_same_whatever_came_before() -> None:
+    one, other = augmenter(use("pet"), 128), augmenter(use("pet"), 128)
+    assert one and other
+    one(*culture(5), 99)
+    for first, second in zip(one(*culture(), 3), other(*culture(), 3), strict=True):
+        np.testing.assert_array_equal(first, second)

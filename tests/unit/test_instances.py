@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.instances import in_order, ious, matches, overlaps
+from tuner.instances import in_order, ious, matches, overlaps, pieces, whole
 
 
 def squares(*boxes: tuple[int, int, int, int], side: int = 20) -> NDArray[np.int32]:
@@ -60,3 +60,49 @@ def test_numbers_that_no_pixel_has_are_no_instances() -> None:
     true = squares((0, 0, 5, 5)) * 3
     found = matches(squares((0, 0, 5, 5)), true)
     assert found.pairs == ((1, 3, 1.0),) and not found.missed
+
+
+def ring(side: int = 20) -> NDArray[np.int32]:
+    """A ring, which any cut through its middle makes two arcs of."""
+    away = np.hypot(*np.ogrid[-10 : side - 10, -10 : side - 10])
+    return ((away > 5) & (away < 9)).astype(np.int32) * 4
+
+
+def test_pieces_know_whose_they_are() -> None:
+    labels = squares((0, 0, 3, 3), (5, 5, 8, 8))
+    labels[12:15, 12:15] = 1  # a second piece of the first
+    apart, owners = pieces(labels)
+    assert apart.max() == 3 and sorted(owners.tolist()) == [0, 1, 1, 2]
+    np.testing.assert_array_equal(owners[apart], labels)
+    assert (whole(apart, apart, owners) == labels).all()
+
+
+def test_touching_at_a_corner_is_one_piece_and_touching_another_instance_is_not() -> None:
+    corner = squares((0, 0, 3, 3))
+    corner[3:6, 3:6] = 1
+    assert pieces(corner)[0].max() == 1
+    assert pieces(squares((0, 0, 3, 3), (0, 3, 3, 6)))[0].max() == 2
+
+
+def test_a_ring_cut_by_the_edge_is_two_and_the_larger_keeps_its_number() -> None:
+    apart, owners = pieces(ring())
+    cut = apart.copy()
+    cut[:10], cut[10, :9] = 0, 0  # the upper half leaves the picture; the arcs below are joined
+    assert set(np.unique(whole(cut, apart, owners))) == {0, 4}
+    cut = apart.copy()
+    cut[9:11], cut[:9, :10] = 0, 0  # a quarter above, a half below
+    found = whole(cut, apart, owners)
+    assert set(np.unique(found)) == {0, 4, 5}
+    assert (found[11:] == 4).sum() == (cut[11:] > 0).sum() > (found == 5).sum() > 0
+
+
+def test_what_was_apart_before_stays_one_and_is_none_when_it_leaves() -> None:
+    labels = squares((2, 0, 5, 4), (10, 0, 14, 4))
+    labels[2:5, 8:12] = 1
+    apart, owners = pieces(labels)
+    mirrored = apart[:, ::-1]
+    np.testing.assert_array_equal(whole(mirrored, apart, owners), labels[:, ::-1])
+    moved = np.roll(apart, 3, axis=1)
+    moved[9:] = 0
+    assert set(np.unique(whole(moved, apart, owners))) == {0, 1}
+    assert not whole(np.zeros_like(apart), apart, owners).any()

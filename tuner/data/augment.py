@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tuner.data.source import Image
 from tuner.errors import PartError
+from tuner.instances import pieces, whole
 from tuner.parts import build
 from tuner.recipe import Part, is_number
 
@@ -28,7 +29,7 @@ AUGMENTATIONS = {
     "lesion": "tuner.data.augment:lesion",
     "pet": "tuner.data.augment:pet",
 }
-Target = NDArray[np.uint8] | NDArray[np.int64]
+Target = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int64]
 Augment = Callable[[Image, Target, int], tuple[Image, Target]]  # the last is the seed of this item
 REFLECT = cv2.BORDER_REFLECT_101
 
@@ -174,8 +175,17 @@ def augmenter(part: Part, size: int) -> Augment | None:
         pipeline.set_random_seed(seed)
         if target.ndim == 0:  # a class number: only the picture moves
             return fitting(part.name, pipeline(image=image)["image"], image), target
+        if target.dtype == np.uint16:
+            return with_instances(image, target)
         moved = pipeline(image=image, mask=target)
         return fitting(part.name, moved["image"], image), fitting(part.name, moved["mask"], target)
+
+    def with_instances(image: Image, target: Target) -> tuple[Image, Target]:
+        """An instance that is cut in two is two; one that leaves the picture is none."""
+        before, owners = pieces(target)
+        moved = pipeline(image=image, mask=before.astype(np.uint16))
+        mask = fitting(part.name, moved["mask"], target)
+        return fitting(part.name, moved["image"], image), whole(mask, before, owners).astype(np.uint16)
 
     return augment
 

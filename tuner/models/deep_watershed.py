@@ -98,24 +98,38 @@ def enlarged(heads: Tensor, size: tuple[int, int]) -> Tensor:
 def cut(mask: Map, energy: Map, least_mask: float, least_energy: float, min_size: int) -> Instances:
     """Instances from the probability of an object and the energy of each pixel.
 
-    A piece of the mask in which no energy is high enough is one instance. Each is as sure as its mask is on the
-    average, and as deep as it is at its deepest.
+    A piece of the mask is one instance, unless there is more than one basin in it: then they are flooded. Each
+    is as sure as its mask is on the average, and as deep as it is at its deepest.
     """
-    from skimage.segmentation import watershed
-
     inside = mask > least_mask
     number, basins = cv2.connectedComponents((inside & (energy > least_energy)).astype(np.uint8), connectivity=4)
-    _, pieces = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)
-    dry = pieces * (~np.isin(pieces, np.unique(pieces[basins > 0])))
-    labels = watershed(-energy, np.where(dry > 0, number + dry, basins), mask=inside, connectivity=1)
-    labels = in_order(labels * (np.bincount(labels.ravel()) >= min_size)[labels])
+    num_pieces, pieces = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)
+    home = np.zeros(number, np.int64)  # the piece of each basin
+    home[basins[inside]] = pieces[inside]
+    home[0] = 0
+    held = np.bincount(home[1:], minlength=num_pieces)  # basins in each piece
+    names = np.arange(num_pieces) * (held < 2)
+    labels = names[pieces] + flooded(-energy, basins, (held > 1)[pieces], num_pieces)
+    sizes = np.bincount(labels.ravel())
+    labels = in_order(labels * (sizes >= min_size)[labels])
     return Instances(labels, scores(labels, mask, energy))
 
 
+def flooded(height: Map, basins: NDArray[np.int32], where: NDArray[np.bool_], above: int) -> NDArray[np.int64]:
+    """A watershed there, its instances numbered from `above` on; 0 elsewhere."""
+    from skimage.segmentation import watershed
+
+    if not where.any():
+        return np.zeros(where.shape, np.int64)
+    found = watershed(height, basins * where, mask=where, connectivity=1)
+    return np.where(found > 0, found + above, 0)
+
+
 def scores(labels: NDArray[np.int32], mask: Map, energy: Map) -> Map:
-    flat = labels.ravel()
-    sizes = np.bincount(flat)
+    """How sure each instance is."""
+    inside = labels > 0
+    owners = labels[inside]
+    sizes = np.bincount(owners)
     deepest = np.zeros(len(sizes), np.float32)
-    np.maximum.at(deepest, flat, energy.ravel())
-    sure = np.bincount(flat, mask.ravel()) / np.maximum(sizes, 1)
-    return np.asarray((sure * deepest)[1:], np.float32)
+    np.maximum.at(deepest, owners, energy[inside])
+    return np.asarray((np.bincount(owners, mask[inside]) / np.maximum(sizes, 1) * deepest)[1:], np.float32)
