@@ -11,9 +11,10 @@ from tuner.console import progress_bar
 from tuner.data.cache import DEFAULT_GB, Cached
 from tuner.data.datasets import data_name, data_problems
 from tuner.data.shelf import Shelf
-from tuner.errors import DataError, some
+from tuner.errors import DataError, PartError, some
 from tuner.recipe import Part, Recipe
 from tuner.runs import Home
+from tuner.tasks import find_task
 from tuner.train.memory import MicroBatches
 from tuner.train.precision import device_name, find_device
 from tuner.train.validation import evaluate
@@ -61,6 +62,15 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
         classes=recipe.classes,
         device=device_name(device),
     )
+
+
+def check_confusion(bundle: Path) -> None:
+    """A PartError, before any image is read, where there is no confusion matrix to be asked for."""
+    if find_task(read_recipe(bundle).task).has_instances:
+        raise PartError(
+            f"{bundle} finds instances, of which there is no confusion matrix; leave --confusion out, and see "
+            "precision, recall, merged and split."
+        )
 
 
 def split_of(recipe: Recipe, split: str, shelf: Shelf) -> Cached:

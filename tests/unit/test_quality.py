@@ -117,7 +117,7 @@ def test_instances_have_charts_of_thresholds_ranking_and_numbers(tmp_path: Path)
     assert (strict.series[0].x[0], strict.series[0].y[0], strict.series[0].name) == (0.5, 0.8, "mean 0.400")
     assert [one.name for one in ranked.series] == ["IoU 0.50 (AP 0.800)", "IoU 0.75 (AP 0.300)"]
     assert [list(one.y) for one in ranked.series] == [[1.0, 0.9, 0.5], [1.0, 0.4, 0.0]]
-    points, same = numbers.series
+    same, points = numbers.series
     assert list(zip(points.x, points.y, points.texts, strict=True)) == [
         (3, 2, "2 images"), (5, 5, "1 image"), (0, 1, "1 image"),
     ]  # fmt: skip

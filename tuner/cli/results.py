@@ -95,9 +95,11 @@ def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, h
     from dataclasses import asdict
 
     from tuner.errors import writing
-    from tuner.evaluate import evaluate_bundle
+    from tuner.evaluate import check_confusion, evaluate_bundle
     from tuner.report.tables import BINARY_CLASSES, write_confusion
 
+    if confusion:
+        check_confusion(Path(bundle))
     found = evaluate_bundle(Path(bundle), data, split, home_of(home))
     if confusion:
         with writing(Path(confusion)):

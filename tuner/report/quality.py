@@ -161,4 +161,4 @@ def numbers(pairs: Sequence[Sequence[int]]) -> Chart:
     points = Series("", [true for true, _ in images], [said for _, said in images], "points", texts=texts)
     same = Series("", [0, most], [0, most], colour=GREY, dashed=True)
     note = "above the dashed line too many are found in an image, below it too few"
-    return Chart("instances in each image", "there", "found", [points, same], note=note)
+    return Chart("instances in each image", "there", "found", [same, points], note=note)
