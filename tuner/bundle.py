@@ -171,11 +171,12 @@ def card(best: Best, there: Collection[str] = ()) -> str:
         recipe.classes
     )
     toy = "\n**This is a rehearsal**: toy size on generated data. It shows that everything works, not how well.\n"
+    worse = "less" if best.study.goal.direction == "maximize" else "more"
     return f"""# {recipe.model} for {recipe.data.name}
 {toy if best.study.rehearsal else ""}
 Trial {best.trial.number} of the study `{best.study.name}` (space `{best.study.space}`, goal: {best.study.goal}).
 It is the best of {best.finished} trials ({best.failed} failed); it beat {best.beaten} of them.
-Choosing the best of many flatters the winner: expect a little less on new images.
+Choosing the best of many flatters the winner: expect a little {worse} on new images.
 
 ## What was chosen
 | parameter | value |

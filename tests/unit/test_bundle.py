@@ -16,6 +16,7 @@ from made import make_best, make_bundle, make_run
 from tuner import bundle as bundles
 from tuner.bundle import NEEDED, export, load, read_recipe, verify
 from tuner.errors import BundleError, FilesError, PartError, StudyError
+from tuner.goal import minimize
 from tuner.recipe import Recipe, use
 from tuner.tasks import find_task
 from tuner.train.checkpoint import load_weights
@@ -77,6 +78,13 @@ def test_the_card_of_a_rehearsal_says_so(tmp_path: Path, toy_recipe: Recipe) -> 
     best = make_best(toy_recipe)
     rehearsed = replace(best, study=replace(best.study, rehearsal=True))
     assert "This is a rehearsal" in bundles.card(rehearsed)
+
+
+def test_a_winner_by_the_least_is_expected_to_have_a_little_more(toy_recipe: Recipe) -> None:
+    best = make_best(toy_recipe)
+    assert "expect a little less on new images" in bundles.card(best)
+    least = replace(best, study=replace(best.study, goal=minimize("loss")))
+    assert "expect a little more on new images" in bundles.card(least)
 
 
 def test_the_example_in_the_card_works(bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

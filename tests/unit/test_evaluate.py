@@ -17,7 +17,7 @@ from tuner.data.badges import CLASSES, draw_badge
 from tuner.data.images import read_image, shrink
 from tuner.data.scenes import draw_scene
 from tuner.errors import BundleError, DataError, PartError
-from tuner.evaluate import evaluate_bundle
+from tuner.evaluate import check_confusion, evaluate_bundle
 from tuner.predict import predict_image
 from tuner.recipe import Part, Recipe, use
 from tuner.runs import Home
@@ -107,6 +107,18 @@ def test_the_validation_split_and_another_folder_can_be_scored(
     assert found.metrics["recall"] == 1 and found.confusion[0][0] == found.confusion[1][0] == 0
     assert 0 < found.images < 12 and found.data == "photos" and found.classes == ()
     assert evaluate_bundle(bundle, None, "val", home).data == "shapes"
+
+
+def test_instances_are_scored_and_have_no_confusion(
+    instance_recipe: Recipe, toy_recipe: Recipe, tmp_path: Path, home: Home
+) -> None:
+    bundle = make_bundle(instance_recipe, tmp_path / "finds", bias=-100.0)  # finds nothing
+    found = evaluate_bundle(bundle, None, "val", home)
+    assert found.metrics["recall"] == found.metrics["ap"] == 0 < found.metrics["count_error"]
+    assert found.confusion == [] and found.images > 0
+    with pytest.raises(PartError, match=r"finds finds instances, of which there is no confusion matrix"):
+        check_confusion(bundle)
+    check_confusion(make_bundle(toy_recipe, tmp_path / "masks"))
 
 
 def test_a_dataset_without_a_test_split_is_told(

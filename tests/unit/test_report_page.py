@@ -8,9 +8,11 @@ import math
 import re
 import runpy
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -186,6 +188,16 @@ def test_a_picture_that_is_gone_or_damaged_is_told_in_its_place(study: Joined, t
     assert "predictions.png of trial 0 cannot be read" in said and "quality.png of trial 0 cannot be read" in said
     assert "strip.png of trial 0 is not there any more" in said
     assert "details.json of trial 0 is gone, damaged or without scores" in said
+
+
+def test_pictures_of_instances_are_described_as_such(study: Joined, tmp_path: Path) -> None:
+    params: dict[str, Any] = {"lr": 1e-3, "k": 8, "loss": "bce"}
+    plain = replace(recipe(params, 2), task="instance").to_json()
+    files = {"predictions.png": picture(), "quality.png": picture(), "curves.png": picture()}
+    add(study, params, [0.1, 0.5], files=files, notes={"recipe": plain})
+    said = read_page(study, tmp_path).said
+    assert "what is there and what was found of it have one colour" in said and "how many are found" in said
+    assert "confusion matrix" not in said and "metrics after every epoch" in said
 
 
 def test_the_recipe_on_the_page_trains_the_same(tmp_path: Path) -> None:
