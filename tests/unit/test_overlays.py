@@ -19,6 +19,7 @@ from tuner.report.overlays import (
     captioned,
     colours,
     fitted,
+    instance_overlay,
     label_overlay,
     overlay,
     panel,
@@ -92,6 +93,27 @@ def test_the_colours_of_twenty_classes_are_told_apart() -> None:
     chosen = colours()[:20].astype(int)
     apart = np.abs(chosen[:, None] - chosen[None]).sum(2) + np.eye(20, dtype=int) * 999
     assert colours().shape == (256, 3) and apart.min() >= 30
+
+
+# --- instances ---
+
+
+def test_every_instance_has_its_own_colour_with_its_outline_and_nothing_else_is_touched() -> None:
+    image, labels = grey(20, 40), np.zeros((20, 40), np.uint16)
+    labels[4:16, 4:16], labels[4:16, 16:28] = 1, 700  # side by side
+    drawn = instance_overlay(image, labels)
+    assert (drawn[labels == 0] == 100).all() and (image == 100).all()
+    first, second = colours()[1].astype(int), colours()[(700 - 1) % 255 + 1].astype(int)
+    assert drawn[10, 10].tolist() == ((100 + first) // 2).tolist() != drawn[10, 22].tolist()
+    assert drawn[4, 10].tolist() == drawn[10, 15].tolist() == first.tolist()
+    assert drawn[10, 16].tolist() == second.tolist()  # where they touch, both outlines are seen
+
+
+def test_no_instance_has_the_colour_of_nothing() -> None:
+    image = grey(1, 256)
+    drawn = instance_overlay(image, np.arange(1, 257, dtype=np.int32)[None])
+    assert len(np.unique(drawn[0], axis=0)) > 200 and drawn[0, 0].tolist() == drawn[0, 255].tolist()
+    assert instance_overlay(image, np.zeros((1, 256), np.uint16)).tolist() == image.tolist()
 
 
 # --- classes ---

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from tuner.data.source import IGNORED, Image
+from tuner.energy import boundary
 
 TINT = (37, 99, 235)  # blue
 RIGHT, WRONG = (22, 163, 74), (220, 38, 38)
@@ -25,6 +26,12 @@ def overlay(image: Image, mask: Image, colour: tuple[int, int, int] = TINT, stre
     tinted = np.where(inside, image * (1 - strength) + np.array(colour) * strength, image).astype(np.uint8)
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return np.asarray(cv2.drawContours(tinted, outlines, -1, colour, max(1, image.shape[0] // 128)))
+
+
+def faded(image: Image) -> Image:
+    """Grey, so that colours on it are told apart."""
+    grey = image.mean(2, keepdims=True) * 0.7 + 60
+    return np.repeat(grey, 3, axis=2).astype(np.uint8)
 
 
 def panel(rows: Sequence[Sequence[Image]], path: Path) -> None:
@@ -53,6 +60,19 @@ def label_overlay(image: Image, labels: Image, strength: float = 0.55) -> Image:
     coloured = colours()[labels]
     mixed = (image * (1 - strength) + coloured * strength).astype(np.uint8)
     return np.where((labels == IGNORED)[..., None], image, mixed)
+
+
+def instance_overlay(image: Image, labels: NDArray[np.integer], strength: float = 0.5) -> Image:
+    """Each instance as a tint in its colour, with its outline; where they touch, both outlines are seen."""
+    inside, coloured = labels > 0, colours()[colour_of(labels)]
+    mixed = (image * (1 - strength) + coloured * strength).astype(np.uint8)
+    drawn = np.where((inside & boundary(labels))[..., None], coloured, mixed)
+    return np.where(inside[..., None], drawn, image)
+
+
+def colour_of(labels: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Which of the colours an instance has; beyond 255 they come again."""
+    return np.where(labels > 0, (labels.astype(np.int64) - 1) % 255 + 1, 0)
 
 
 def colours() -> NDArray[np.uint8]:
