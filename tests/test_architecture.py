@@ -19,8 +19,8 @@ PICTURE = """
     errors goal recipe parts tasks orders console gpus runs chosen details
     store parcels sender keeper gallery published download
     database tables claims pages watch control hours overview failures tally words starts
-    data.source data.images data.folder data.shapes data.scenes data.badges instances data.cells data.places
-    data.oxford_pet data.cityscapes data.datasets data.get data.survey data.cache data.shelf
+    instances data.source data.images data.coco data.folder data.shapes data.scenes data.badges data.cells
+    data.places data.oxford_pet data.cityscapes data.datasets data.get data.survey data.cache data.shelf
     energy
     data.noise data.augment data.hands data.batches
     models models.blocks models.pretrained

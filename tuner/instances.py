@@ -79,6 +79,15 @@ def whole(moved: NDArray[np.integer], owners: Labels) -> Labels:
     return names[parts]
 
 
+def touching(labels: NDArray[np.integer]) -> Labels:
+    """The numbers of the instances that have a pixel above, below or beside one of another instance."""
+    met = [np.empty(0, np.int64)]
+    for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
+        meets = (one != other) & (one > 0) & (other > 0)
+        met += [one[meets], other[meets]]
+    return np.unique(np.concatenate(met)).astype(np.int32)
+
+
 def overlaps(found: NDArray[np.integer], true: NDArray[np.integer]) -> NDArray[np.int64]:
     """How many pixels each found instance (rows) shares with each true one (columns); both begin with nothing."""
     rows, columns = int(found.max(initial=0)) + 1, int(true.max(initial=0)) + 1

@@ -78,7 +78,9 @@ def splits_of_other_classes(at: Path) -> None:
 
 FOLDERS = {
     missing: ["no folder", "data here"],
-    empty: ["holds no images. Expected images/ + masks/, rgb/ + figure_ground/, images/ + labels/, or one"],
+    empty: [
+        "holds no images. Expected images/ + masks/, rgb/ + figure_ground/, images/ + labels/, images/ + inst"
+    ],
     a_file: ["is a file; a folder of images is needed"],
     lonely: ["1 images without a mask: alone", "7 masks without an image: photo50, photo51", "and 2 more"],
     one_image: ["two images outside test/ are the least"],

@@ -197,13 +197,20 @@ def test_images_without_masks_and_masks_without_images_are_counted_and_named_at_
     assert "1 masks without an image: ghost" in message
 
 
-HALVES = [("images", "masks/ or labels"), ("masks", "images"), ("labels", "images"), ("rgb", "figure_ground")]
+HALVES = [
+    ("images", "masks/ or labels/ or instances/ or annotations.json"),
+    ("masks", "images/"),
+    ("labels", "images/"),
+    ("instances", "images/"),
+    ("rgb", "figure_ground/"),
+    ("PedMasks", "PNGImages/"),
+]
 
 
 @pytest.mark.parametrize(("here", "missing"), HALVES)
 def test_half_of_a_layout_says_which_half_is_missing(tmp_path: Path, here: str, missing: str) -> None:
     put(tmp_path / here / "a.png")
-    assert said(tmp_path) == f"{tmp_path} has {here}/ but no {missing}/ beside it."
+    assert said(tmp_path) == f"{tmp_path} has {here}/ but no {missing} beside it."
 
 
 def test_val_without_train_is_named(tmp_path: Path) -> None:

@@ -84,11 +84,23 @@ def tell(source: Source, found: Survey) -> None:
     click.echo(f"{source.where}: {holds(source, found.classes)}")
     if found.classes:
         click.echo(f"  classes: {some(found.classes, 20)}")
+    if counts := instance_counts(found):
+        click.echo(f"  instances: {counts}")
     notices = found.notices()
     for notice in notices[:MOST_LINES]:
         click.echo(f"  notice: {notice}")
     if len(notices) > MOST_LINES:
         click.echo(f"  ... and {len(notices) - MOST_LINES} more")
+
+
+def instance_counts(found: Survey) -> str:
+    """'423, 1 to 8 an image; 61 touch another; of 12 to 9000 pixels', or nothing where none was counted."""
+    things = [finding.things for finding in found.findings.values() if finding.things]
+    if not things:
+        return ""
+    numbers, touching, smallest, largest = zip(*things, strict=True)
+    total = f"{sum(numbers)}, {min(numbers)} to {max(numbers)} an image"
+    return f"{total}; {sum(touching)} touch another; of {min(filter(None, smallest))} to {max(largest)} pixels"
 
 
 def holds(source: Source, classes: Sequence[str]) -> str:
@@ -103,8 +115,8 @@ def holds(source: Source, classes: Sequence[str]) -> str:
 def get_command(name: str, to: str | None) -> None:
     """Fetch a public dataset: resumed after a cut, checked, unpacked.
 
-    Public are oxford_pet and isic2016. For a dataset behind a login, the steps are printed. TUNER_MIRROR may
-    name the address of a folder with the same files.
+    Public are oxford_pet, isic2016 and penn_fudan. For a dataset behind a login, the steps are printed.
+    TUNER_MIRROR may name the address of a folder with the same files.
 
     \b
     Examples:
@@ -130,7 +142,7 @@ def list_data() -> None:
     click.echo(f"\nlooked for in: {', '.join(map(str, roots()))}   (add folders with TUNER_DATA)")
     click.echo(
         "or any folder: --data PATH, with images/ + masks/, rgb/ + figure_ground/, images/ + labels/, "
-        "or a folder a class"
+        "images/ + instances/, images/ + annotations.json, or a folder a class"
     )
 
 

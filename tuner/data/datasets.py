@@ -21,6 +21,7 @@ DATASETS = {
     "weizmann_horse": "tuner.data.datasets:weizmann_horse",
     "oxford_pet": "tuner.data.oxford_pet:oxford_pet",
     "oxford_pet_trimap": "tuner.data.oxford_pet:oxford_pet_trimap",
+    "penn_fudan": "tuner.data.datasets:penn_fudan",
     "isic2016": "tuner.data.datasets:isic2016",
     "cityscapes": "tuner.data.cityscapes:cityscapes",
     "scene": "tuner.data.datasets:scene",
@@ -31,6 +32,7 @@ ISIC = [
     f"ISBI2016_ISIC_Part1_{part}"
     for part in ("Training_Data", "Training_GroundTruth", "Test_Data", "Test_GroundTruth")
 ]
+PEDESTRIANS = ("PNGImages", "PedMasks")
 
 
 def weizmann_horse(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
@@ -45,6 +47,14 @@ def isic2016(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) ->
     images, masks, test_images, test_masks = (where / part for part in ISIC)
     items = [*pair_up(images, masks, "train"), *pair_up(test_images, test_masks, "test")]
     return Source("isic2016", str(where), "masks", hold_out(tuple(items), val, split_seed), read_pair)
+
+
+def penn_fudan(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+    """Penn-Fudan: 170 photographs of streets, with a number for each pedestrian."""
+    where = find_folder("penn_fudan")
+    unpacked = "" if any((where / part).is_dir() for part in PEDESTRIANS) else "PennFudanPed/"
+    complete("penn_fudan", [f"{unpacked}{part}" for part in PEDESTRIANS])
+    return folder(where / unpacked, name="penn_fudan", image_size=image_size, val=val, split_seed=split_seed)
 
 
 def scene(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:

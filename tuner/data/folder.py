@@ -2,8 +2,10 @@
 
 images/ masks/          or  rgb/ figure_ground/        pairs by the stem of their names
 images/ labels/         and maybe classes.txt          the number of a class at each pixel
+images/ instances/      or  PNGImages/ PedMasks/       the number of an instance at each pixel
+images/ and a JSON      or images beside it            instances as COCO writes them
 CLASS/ CLASS/ ...                                      the folder is the class
-train/ val/ test/       around either of them; "valid" and "validation" are val
+train/ val/ test/       around any of them; "valid" and "validation" are val
 """
 
 from __future__ import annotations
@@ -11,35 +13,58 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from tuner.data.images import SUFFIXES, check_aspect, read_image, read_labels, read_mask
-from tuner.data.source import IGNORED, Image, Item, Source, Target, hold_out, hold_out_of_each
+from tuner.data.coco import READING, Annotations, annotated, annotation_files, is_named, read_annotated
+from tuner.data.images import SUFFIXES, check_aspect, read_image, read_instances, read_labels, read_mask
+from tuner.data.source import IGNORED, SPLIT_NAMES, Image, Item, Source, Target, hold_out, hold_out_of_each
 from tuner.errors import DataError, bullets, some
 
-PAIRS = (("images", "masks", "masks"), ("images", "labels", "labels"), ("rgb", "figure_ground", "masks"))
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-MASK_ENDINGS = ("_mask", "_segmentation", "_gt", "_labels", "_label")
-LAYOUTS = (
-    "images/ + masks/, rgb/ + figure_ground/, images/ + labels/, or one folder a class, "
-    "each also inside train/ val/ test/"
+PAIRS = (
+    ("images", "masks", "masks"),
+    ("images", "labels", "labels"),
+    ("images", "instances", "instances"),
+    ("rgb", "figure_ground", "masks"),
+    ("PNGImages", "PedMasks", "instances"),
 )
-ONE = {"masks": "mask", "labels": "label map"}
-KINDS = {"masks": "masks", "labels": "label maps", "classes": "class folders"}
+MASK_ENDINGS = ("_mask", "_segmentation", "_gt", "_labels", "_label", "_instances", "_instance")
+LAYOUTS = (
+    "images/ + masks/, rgb/ + figure_ground/, images/ + labels/, images/ + instances/, PNGImages/ + PedMasks/, "
+    "images/ + annotations.json (COCO), or one folder a class, each also inside train/ val/ test/"
+)
+ONE = {"masks": "mask", "labels": "label map", "instances": "instance map"}
+KINDS = {
+    "masks": "masks",
+    "labels": "label maps",
+    "instances": "instance maps",
+    "annotations": "COCO annotations",
+    "classes": "class folders",
+}
 CLASS_NAMES = "classes.txt"
 MOST_CLASSES = IGNORED  # 0 to 254
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies below one split folder."""
+
+    kind: str
+    items: list[Item]
+    annotations: tuple[Annotations, ...] = ()
 
 
 def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """A dataset from a folder. A given val/ or test/ is kept; without val/, a part of train is held out."""
     path = path.absolute()
     found = [found_in(part, split) for split, part in split_folders(path).items()]
-    kinds = {kind for kind, _ in found}
+    kinds = {part.kind for part in found}
     if len(kinds) > 1:
         mixed = " and ".join(KINDS[kind] for kind in sorted(kinds))
         raise DataError(f"{path} mixes {mixed} between its splits. Use one layout: {LAYOUTS}.")
     divide = hold_out_of_each if kinds == {"classes"} else hold_out
-    items = divide(tuple(item for _, part_items in found for item in part_items), val, split_seed)
+    items = divide(tuple(item for part in found for item in part.items), val, split_seed)
     for needed in ("train", "val"):
         if not any(item.split == needed for item in items):
             raise DataError(f"{path} gives no {needed} image; two images outside test/ are the least.")
@@ -48,6 +73,10 @@ def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.
         return Source(label, str(path), "masks", items, read_pair)
     if kinds == {"labels"}:
         return Source(label, str(path), "labels", items, read_labelled, class_names(path))
+    if kinds == {"instances"}:
+        return Source(label, str(path), "instances", items, read_numbered)
+    if kinds == {"annotations"}:
+        return annotated_source(label, path, items, [one for part in found for one in part.annotations])
     return classes_source(label, path, items)
 
 
@@ -57,6 +86,8 @@ def split_folders(path: Path) -> dict[str, Path]:
         raise DataError(f"no folder {path}.")
     if not path.is_dir():
         raise DataError(f"{path} is a file; a folder of images is needed: {LAYOUTS}.")
+    if is_named(path):
+        return {"train": path}
     given: dict[str, Path] = {}
     for part in subfolders(path):
         split = SPLIT_NAMES.get(part.name.lower())
@@ -69,29 +100,62 @@ def split_folders(path: Path) -> dict[str, Path]:
     return given or {"train": path}
 
 
-def found_in(path: Path, split: str) -> tuple[str, list[Item]]:
+def found_in(path: Path, split: str) -> Found:
     """The kind of targets and the items below one split folder; never none."""
     folders = {folder.name.lower(): folder for folder in subfolders(path)}
-    for images, masks, targets in PAIRS:
-        if images in folders and masks in folders:
-            kind, items = targets, pair_up(folders[images], folders[masks], split, ONE[targets])
-            break
-    else:
+    found = paired(folders, split)
+    if not found and is_annotated(path, folders):
+        found = annotated_in(path, split)
+    if not found:
         refuse_half(path, folders)
-        kind, items = "classes", class_items(path, split)
-    if items:
-        return kind, items
+        found = Found("classes", class_items(path, split))
+    if found.items:
+        return found
     loose = sum(1 for _ in image_files(path))
     holds = f"{loose} images in no folder of its own" if loose else "no images"
     raise DataError(f"{path} holds {holds}. Expected {LAYOUTS}.")
 
 
+def paired(folders: Mapping[str, Path], split: str) -> Found | None:
+    for images, masks, targets in PAIRS:
+        pair = folders.get(images.lower()), folders.get(masks.lower())
+        if pair[0] and pair[1]:
+            return Found(targets, pair_up(pair[0], pair[1], split, ONE[targets]))
+    return None
+
+
+def is_annotated(path: Path, folders: Mapping[str, Path]) -> bool:
+    """Whether a JSON tells what is in the images; beside class folders, only one of a known name does."""
+    alone = "images" in folders or len(folders) < 2
+    return is_named(path) or (alone and any(path.glob("[!.]*.json")))
+
+
+def annotated_in(path: Path, split: str) -> Found:
+    """The items of the folder's JSON, or of several, each with its split in its name."""
+    files = annotation_files(path)
+    splits = files if len(files) > 1 else dict.fromkeys([split], *files.values())
+    found = [annotated(file, path, part) for part, file in splits.items()]
+    items = [item for part_items, _ in found for item in part_items]
+    return Found("annotations", items, tuple(annotations for _, annotations in found))
+
+
+def annotated_source(name: str, path: Path, items: tuple[Item, ...], found: list[Annotations]) -> Source:
+    images = {image.file: image for one in found for image in one.images.values()}
+    remarks = [remark for one in found for remark in one.remarks]
+    beside = {file for place in {file.parent for file in images} for file in image_files(place)}
+    if lone := sorted(file.name for file in beside - images.keys()):
+        remarks.append(f"{len(lone)} images are in no JSON and left out: {some(lone)}")
+    read = partial(read_annotated, images)
+    return Source(name, str(path), "instances", items, read, reading=READING, remarks=tuple(remarks))
+
+
 def refuse_half(path: Path, folders: Mapping[str, Path]) -> None:
     """Images without their masks, or masks without their images, are no class folders."""
-    for known in {name for pair in PAIRS for name in pair[:2]} & folders.keys():
+    for known in dict.fromkeys(name for pair in PAIRS for name in pair[:2] if name.lower() in folders):
         partners = [b if known == a else a for a, b, _ in PAIRS if known in (a, b)]
-        missing = " or ".join(f"{name}/" for name in partners)
-        raise DataError(f"{path} has {folders[known].name}/ but no {missing} beside it.")
+        others = ["annotations.json"] if known == "images" else []
+        missing = " or ".join([*(f"{name}/" for name in partners), *others])
+        raise DataError(f"{path} has {folders[known.lower()].name}/ but no {missing} beside it.")
 
 
 def pair_up(images: Path, masks: Path, split: str, what: str = "mask") -> list[Item]:
@@ -194,6 +258,13 @@ def read_labelled(item: Item) -> tuple[Image, Target]:
     assert isinstance(item.image, Path) and isinstance(item.target, Path)
     image, labels = read_image(item.image), read_labels(item.target)
     check_aspect(item.target, labels, image, "label map")
+    return image, labels
+
+
+def read_numbered(item: Item) -> tuple[Image, Target]:
+    assert isinstance(item.image, Path) and isinstance(item.target, Path)
+    image, labels = read_image(item.image), read_instances(item.target)
+    check_aspect(item.target, labels, image, "instance map")
     return image, labels
 
 

@@ -50,6 +50,7 @@ PUBLIC = {
         Archive(f"{PETS}/images.tar.gz", "images", "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c"),
         Archive(f"{PETS}/annotations.tar.gz", "annotations", "md5:95a8c909bbe2e81eed6a22bccdf3f68f"),
     ],
+    "penn_fudan": [Archive("https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip", "PennFudanPed")],
     "isic2016": [Archive(f"{LESIONS}/{part}.zip", part) for part in ISIC],
 }
 STEPS = {

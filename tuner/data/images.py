@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
-from tuner.data.source import IGNORED, Image
+from tuner.data.source import IGNORED, Image, Numbers
 from tuner.errors import DataError, some
+from tuner.instances import in_order
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
 LOSSY = {"JPEG", "MPO", "WEBP"}
+MOST_INSTANCES = 65535  # in one picture: what 16 bits hold
 ASPECT_TOLERANCE = 0.03  # how far the aspects of a mask and its image may differ
 
 
@@ -46,12 +48,7 @@ def read_mask(path: Path) -> Image:
 
 def read_labels(path: Path) -> Image:
     """The class number of each pixel, as it is written: grey, 16-bit grey, or a palette by its index."""
-    picture = open_picture(path)
-    if picture.format in LOSSY:
-        raise DataError(
-            f"label map {path.name} is a {picture.format}, which does not keep numbers exactly; a PNG is needed"
-        )
-    values = np.asarray(picture) if picture.mode == "P" else label_numbers(picture, path)
+    values = whole_numbers(path, "label map", "the number of a class is needed at each pixel")
     lowest, highest = values.min(), values.max()
     if lowest < 0 or highest > IGNORED:
         raise DataError(
@@ -60,7 +57,33 @@ def read_labels(path: Path) -> Image:
     return values.astype(np.uint8)
 
 
-def label_numbers(picture: Pillow.Image, path: Path) -> NDArray[Any]:
+def read_instances(path: Path) -> Numbers:
+    """The number of an instance at each pixel, 0 where there is none; numbered anew, in order and without gaps.
+
+    Written as label maps are, with numbers up to 65535. No number is ignored.
+    """
+    needed = "a grey PNG of 8 or 16 bits is needed, the number of an instance at each pixel and 0 for none"
+    values = whole_numbers(path, "instance map", needed)
+    lowest, highest = values.min(), values.max()
+    if lowest < 0 or highest > MOST_INSTANCES:
+        raise DataError(
+            f"instance map {path.name} holds {lowest:.0f} to {highest:.0f}; 0 is background, "
+            f"and instances have numbers from 1 to {MOST_INSTANCES}"
+        )
+    return in_order(values.astype(np.uint16)).astype(np.uint16)
+
+
+def whole_numbers(path: Path, what: str, needed: str) -> NDArray[Any]:
+    """The numbers in a label map as they are written: grey, 16-bit grey, or a palette by its index."""
+    picture = open_picture(path)
+    if picture.format in LOSSY:
+        raise DataError(
+            f"{what} {path.name} is a {picture.format}, which does not keep numbers exactly; a PNG is needed"
+        )
+    return np.asarray(picture) if picture.mode == "P" else grey_numbers(picture, path, what, needed)
+
+
+def grey_numbers(picture: Pillow.Image, path: Path, what: str, needed: str) -> NDArray[Any]:
     """The whole numbers of a grey picture, also of one that was saved in three equal channels."""
     if picture.mode in ("1", "L") or picture.mode.startswith("I") or picture.mode == "F":
         values = numbers(picture, path)
@@ -68,9 +91,9 @@ def label_numbers(picture: Pillow.Image, path: Path) -> NDArray[Any]:
         shown = np.asarray(picture.convert("RGB"))
         values = shown[..., 0]
         if (shown != values[..., None]).any():
-            raise DataError(f"label map {path.name} is in colours; the number of a class is needed at each pixel")
+            raise DataError(f"{what} {path.name} is in colours; {needed}")
     if values.dtype.kind == "f" and (values % 1).any():
-        raise DataError(f"label map {path.name} holds fractions; whole numbers are needed")
+        raise DataError(f"{what} {path.name} holds fractions; whole numbers are needed")
     return values
 
 
@@ -143,7 +166,7 @@ def shrink(image: Image, size: int) -> Image:
     return cv2.resize(image, (size, size), interpolation=method).astype(np.uint8)
 
 
-def check_aspect(path: Path, mask: Image, image: Image, what: str = "mask") -> None:
+def check_aspect(path: Path, mask: NDArray[Any], image: Image, what: str = "mask") -> None:
     """A mask may have another size than its image, but not another shape."""
     (mask_height, mask_width), (height, width) = mask.shape[:2], image.shape[:2]
     ratio = mask_width * height / (mask_height * width)

@@ -13,6 +13,7 @@ HOW_TO_GET = {
     "oxford_pet": "Fetch it with: tuner data get oxford_pet",
     "oxford_pet_trimap": "Fetch it with: tuner data get oxford_pet",
     "isic2016": "Fetch it with: tuner data get isic2016",
+    "penn_fudan": "Fetch it with: tuner data get penn_fudan",
     "cityscapes": "It is at cityscapes-dataset.com, behind a login: put its leftImg8bit/ and gtFine/ there",
     "sports100": "It is on Kaggle as '100 Sports Image Classification': put its train/, valid/ and test/ there",
     "scene": "It is made by hand: put images/ and labels/ there, and the names of the classes in classes.txt",

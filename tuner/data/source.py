@@ -19,16 +19,22 @@ Numbers = NDArray[np.uint16]
 Target = Image | Numbers | int  # height x width: a mask of 0 and 1, class or instance numbers; or one of a class
 IGNORED = 255  # in a label map: a pixel that counts nowhere
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # as written
 
 
 @dataclass(frozen=True)
 class Item:
-    """One example. Generated examples have no files; a class is a number instead of a mask file."""
+    """One example. Generated examples have no files; a class is a number instead of a mask file.
+
+    Of a target that is a part of a larger file, `content` is a hash; `named`, how many instances it speaks of.
+    """
 
     key: str
     split: str
     image: Path | None = None
     target: Path | int | None = None
+    content: str = ""
+    named: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Source:
 
     `revision` stands for the content where there are no files to hash; `reading`, for what `read` makes of
     the files where it is not the plain reading. Label maps without names of their own have no `classes`
-    until they are surveyed.
+    until they are surveyed. `remarks` say what was left out when it was opened.
     """
 
     name: str
@@ -48,6 +54,7 @@ class Source:
     classes: tuple[str, ...] = ()
     revision: str = ""
     reading: str = ""
+    remarks: tuple[str, ...] = ()
 
     def split(self, *names: str) -> tuple[Item, ...]:
         return tuple(item for item in self.items if item.split in names)

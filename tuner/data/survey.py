@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tuner.data.source import IGNORED, Image, Item, Source, Target
 from tuner.errors import DataError, first_lines, some, writing
+from tuner.instances import touching
 
 Progress = Callable[[int, int], None]  # done, of how many
 
@@ -31,6 +33,7 @@ class Finding:
     problem: str = ""
     notice: str = ""
     values: list[int] | None = None  # the numbers met in a label map; None where nobody looked
+    things: list[int] | None = None  # of instances: how many, how many touch another, smallest and largest area
 
     @property
     def labels(self) -> list[int]:
@@ -49,9 +52,11 @@ class Survey:
     findings: dict[str, Finding]
     classes: tuple[str, ...] = ()
     unlearnable: tuple[str, ...] = ()  # classes that validation asks for and no training image shows
+    remarks: tuple[str, ...] = ()  # on the dataset as a whole
 
     def notices(self) -> list[str]:
-        strange = [f"class '{name}' is in validation and in no training image" for name in self.unlearnable]
+        strange = list(self.remarks)
+        strange += [f"class '{name}' is in validation and in no training image" for name in self.unlearnable]
         return strange + [f"{Path(key).name}: {f.notice}" for key, f in self.findings.items() if f.notice]
 
 
@@ -70,7 +75,24 @@ def survey(source: Source, memory: Path, progress: Progress | None = None) -> Su
         raise DataError(f"{source.where}: {len(bad)} of {len(findings)} items cannot be used.{first_lines(bad)}")
     classes = source.classes or numbered(source, findings)
     key = fingerprint(replace(source, classes=classes), findings)
-    return Survey(key, findings, classes, unlearnable(source, findings, classes))
+    remarks = (*source.remarks, *of_instances(source, findings))
+    return Survey(key, findings, classes, unlearnable(source, findings, classes), remarks)
+
+
+def of_instances(source: Source, findings: dict[str, Finding]) -> Iterator[str]:
+    """What is odd about the number of instances; DataError where there is none to learn from."""
+    if source.targets != "instances":
+        return
+
+    def most(split: str) -> int:
+        return max(((findings[name_of(item)].things or [0])[0] for item in source.split(split)), default=0)
+
+    if not most("train"):
+        raise DataError(f"{source.where}: no training image has an instance; there is nothing to learn from.")
+    if not most("val"):
+        yield "no validation image has an instance"
+    if max(most("train"), most("val")) == 1:
+        yield "no image has more than one instance; black and white masks belong into masks/"
 
 
 def unlearnable(source: Source, findings: dict[str, Finding], classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -133,17 +155,56 @@ def look_at(source: Source, item: Item, known: Finding | None) -> Finding:
     files = [path for path in (item.image, item.target) if isinstance(path, Path)]
     try:
         stamp = [[f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-        if known and known.stamp == stamp and (known.values is not None or source.targets != "labels"):
+        stamp += [[int(item.content, 16)]] if item.content else []
+        if known and known.stamp == stamp and is_full(known, source.targets):
             return known
-        digest = hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()
+        sums = b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)
+        digest = hashlib.sha256(sums + item.content.encode()).hexdigest()
         image, target = source.read(item)
     except DataError as error:
         return Finding([], "", [], problem=str(error))
     except OSError as error:
         return Finding([], "", [], problem=f"{Path(error.filename or '').name} cannot be read ({error.strerror})")
     values = met(target) if source.targets == "labels" else None
+    if source.targets == "instances" and not isinstance(target, int):
+        things, notice = counted(target), odd_instances(image, target, item.named)
+        return Finding(stamp, digest, [image.shape[1], image.shape[0]], notice=notice, things=things)
     notice = notice_of(image, target, values)
     return Finding(stamp, digest, [image.shape[1], image.shape[0]], notice=notice, values=values)
+
+
+def is_full(known: Finding, targets: str) -> bool:
+    """Whether a finding from before holds what these targets ask for."""
+    asked = {"labels": known.values, "instances": known.things}
+    return asked.get(targets, []) is not None
+
+
+def counted(labels: NDArray[np.integer]) -> list[int]:
+    """How many instances there are, how many touch another, the smallest and the largest area in pixels."""
+    areas = areas_of(labels)
+    smallest, largest = (int(areas.min()), int(areas.max())) if len(areas) else (0, 0)
+    return [len(areas), len(touching(labels)), smallest, largest]
+
+
+def areas_of(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    areas = np.bincount(np.ravel(labels))[1:]
+    return areas[areas > 0]
+
+
+def odd_instances(image: Image, labels: NDArray[np.integer], named: int) -> str:
+    """What is odd about instances that can be used all the same; `named`, how many were spoken of."""
+    areas = areas_of(labels)
+    notes = []
+    if is_plain(image):
+        notes.append("a picture of one colour")
+    if not len(areas):
+        notes.append("no instance")
+    if dots := int((areas == 1).sum()):
+        notes.append(f"{dots} of its {len(areas)} instances have one pixel")
+    if named > len(areas):
+        lost = f"{named - len(areas)} of its {named} annotations have no pixel"
+        notes.append(f"{lost}: of no area, too small, or hidden under others")
+    return "; ".join(notes)
 
 
 def met(target: Target) -> list[int]:
@@ -153,7 +214,7 @@ def met(target: Target) -> list[int]:
 
 def notice_of(image: Image, target: Target, values: list[int] | None) -> str:
     """What is odd about an item that can be used all the same."""
-    if is_plain(image[::8, ::8]) and is_plain(image):  # a few pixels answer for most pictures
+    if is_plain(image):
         return "a picture of one colour"
     if values is not None:
         return "a label map with every pixel ignored" if values == [IGNORED] else ""
@@ -161,7 +222,11 @@ def notice_of(image: Image, target: Target, values: list[int] | None) -> str:
 
 
 def is_plain(image: Image) -> bool:
-    return bool(np.ptp(image, axis=(0, 1)).max() < 8)
+    return spread(image[::8, ::8]) < 8 and spread(image) < 8  # a few pixels answer for most pictures
+
+
+def spread(image: Image) -> int:
+    return int(np.ptp(image, axis=(0, 1)).max())
 
 
 def fingerprint(source: Source, findings: Mapping[str, Finding]) -> str:

@@ -9,7 +9,16 @@ import cv2
 import numpy as np
 
 from tuner.data.source import Image, Item, Source
-from tuner.report.overlays import BACKDROP, CELL, captioned, colours, label_overlay, overlay, panel
+from tuner.report.overlays import (
+    BACKDROP,
+    CELL,
+    captioned,
+    colours,
+    instance_overlay,
+    label_overlay,
+    overlay,
+    panel,
+)
 
 NUM_COLUMNS = 6
 NUM_ROWS = 4
@@ -20,7 +29,7 @@ MOST_NAMES = NAMES_A_CELL * NUM_COLUMNS
 def draw_sheet(source: Source, path: Path, classes: Sequence[str] = ()) -> None:
     """Evenly spread images: with the mask or the labels laid over, or the class written below.
 
-    Label maps are followed by the names of their colours.
+    Label maps are followed by the names of their colours; an instance has a colour of its own in its image.
     """
     number = min(len(source.items), NUM_COLUMNS * NUM_ROWS)
     chosen = [source.items[int(at)] for at in np.linspace(0, len(source.items) - 1, number)]
@@ -36,7 +45,9 @@ def cell(source: Source, item: Item, classes: Sequence[str]) -> Image:
     if isinstance(target, int):
         return captioned(image, classes[target])
     size = (image.shape[1], image.shape[0])
-    fitting = np.asarray(cv2.resize(target, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+    fitting = np.asarray(cv2.resize(target, size, interpolation=cv2.INTER_NEAREST_EXACT))
+    if source.targets == "instances":
+        return instance_overlay(image, fitting)
     return label_overlay(image, fitting) if source.targets == "labels" else overlay(image, fitting)
 
 
