@@ -15,9 +15,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from tuner.bundle import load
+from tuner.data.folder import folder
 from tuner.data.images import read_image, shrink
 from tuner.errors import BundleError, DataError, FilesError
-from tuner.instances import Instances
+from tuner.instances import Instances, matches
 from tuner.predict import names, predict_files, predict_image, write_instances
 from tuner.recipe import Recipe, use
 from tuner.train.trainer import normaliser
@@ -194,9 +195,9 @@ def test_a_table_cut_short_is_never_seen(tmp_path: Path, class_recipe: Recipe) -
 # --- instances ---
 
 
-def found_by(folder: Path, path: Path) -> Instances:
+def found_by(bundle: Path, path: Path) -> Instances:
     """What the bundle's model finds at the photo's own size, asked by hand."""
-    model, photo = load(folder), read_image(path)
+    model, photo = load(bundle), read_image(path)
     small = torch.from_numpy(shrink(photo, 32))[None]
     with torch.no_grad():
         answer = model(normaliser(torch.device("cpu"))(small))
@@ -233,6 +234,25 @@ def test_instances_are_label_maps_overlays_and_one_coco_file(tmp_path: Path, ins
         drawn = read(tmp_path / "out" / f"{path.stem}_overlay.png")
         same = (drawn == read(path)).all(2)
         assert same[found.labels == 0].all() and same[found.labels > 0].mean() < 0.1
+
+
+def test_what_was_found_can_be_learned_from(tmp_path: Path, instance_recipe: Recipe) -> None:
+    """Photos of two folders, and their JSON laid into the folder that holds both."""
+    bundle = make_bundle(instance_recipe, tmp_path / "finds")
+    photos = tmp_path / "photos"
+    for part in ("left", "right"):
+        (photos / part).mkdir(parents=True)
+    images = [picture(photos / "left" / "a.png", (90, 60)), picture(photos / "right" / "a.png", (47, 60))]
+    *_, last = predict_files(bundle, images, tmp_path / "out")
+    Path(last).rename(photos / "annotations.json")
+    source = folder(photos)
+    assert source.targets == "instances" and [item.image for item in source.items] == images
+    for item, name in zip(source.items, ("a", "a_2"), strict=True):
+        image, target = source.read(item)
+        assert item.image and np.array_equal(image, read_image(item.image)) and isinstance(target, np.ndarray)
+        labels = read(tmp_path / "out" / f"{name}_instances.png")
+        compared = matches(target, labels)
+        assert len(compared.pairs) == labels.max() and all(iou == 1 for *_, iou in compared.pairs)
 
 
 @pytest.mark.filterwarnings(COCOS_OWN)
