@@ -37,7 +37,8 @@ class Explanation:
 
     `logits` is what the model answered, (outputs, height, width) or (outputs,); `target` the class that is
     explained, of a binary mask and of instances 1 for the object. `found` is False where no pixel was given to
-    that class: then the whole answer is explained. Of a model of instances, `logits` is its evidence.
+    that class: then the whole answer is explained. Of a model of instances, `logits` is its evidence and
+    `instances` the label map of what it found.
     """
 
     maps: Mapping[str, Map]
