@@ -14,7 +14,7 @@ from benchmarks.page import as_page, as_text
 
 PARTS = (
     *("start", "input", "augmenting", "training", "models", "between", "pictures", "workers", "pruning"),
-    *("many", "latency", "large", "rows", "storm"),
+    *("instances", "many", "latency", "large", "rows", "storm"),
 )
 
 

@@ -19,9 +19,9 @@ PICTURE = """
     errors goal recipe parts tasks orders console gpus runs chosen details
     store parcels sender keeper gallery published download
     database tables claims pages watch control hours overview failures tally words starts
-    data.source data.images data.folder data.shapes data.scenes data.badges data.places
+    data.source data.images data.folder data.shapes data.scenes data.badges instances data.cells data.places
     data.oxford_pet data.cityscapes data.datasets data.get data.survey data.cache data.shelf
-    instances energy
+    energy
     data.noise data.augment data.hands data.batches
     models models.blocks models.pretrained
     models.unet models.unet_transposed models.basic_cnn models.resnet_unet models.mobilenet models.fcn

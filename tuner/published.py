@@ -7,7 +7,8 @@ A table is a TOML file in `studies/`:
     data = "weizmann_horse"     # the space's own dataset when left out
     metric = "iou"              # of the validation split; "train_iou" and "test_iou" are of the other splits
     where = "Table 1"
-    compare = "order"           # where the numbers themselves cannot carry over
+    compare = "order"           # where the numbers themselves cannot carry over; "none" where there are none
+    also = ["dice"]             # more metrics of ours to show
 
     [[rows]]
     params = { lr = 1e-4, k = 64 }
@@ -32,9 +33,9 @@ from tuner.tasks import MINIMIZED
 
 PACKAGE = Path(__file__).parent
 SPLITS = ("train_", "val_", "test_")
-COMPARED = ("number", "order")
+COMPARED = ("number", "order", "none")
 TEXTS = ("about", "space", "data", "metric", "where", "note", "compare")
-TABLE_KEYS = (*TEXTS, "rows")
+TABLE_KEYS = (*TEXTS, "also", "rows")
 NEEDED = ("space", "metric", "rows")
 ROW_KEYS = ("params", "published", "place", "where", "note")
 
@@ -69,6 +70,7 @@ class Table:
     where: str = ""
     note: str = ""
     compare: str = "number"
+    also: tuple[str, ...] = ()
 
     @property
     def space_name(self) -> str:
@@ -76,9 +78,12 @@ class Table:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Every metric that some row has a number of, in the order met; the table's own when there is none."""
-        met = dict.fromkeys(name for row in self.rows for name in row.published)
-        return tuple(met) or (self.metric,)
+        """Every metric that some row has a number of, in the order met; the table's own when there is none.
+
+        Then those that it names beside it.
+        """
+        met = dict.fromkeys(name for row in self.rows for name in row.published) or {self.metric: None}
+        return tuple(dict.fromkeys((*met, *self.also)))
 
     @property
     def places(self) -> list[int]:
@@ -157,7 +162,11 @@ def load_table(name: str) -> Table:
     rows = tuple(as_row(row, metric) for row in plain["rows"])
     texts = {key: plain[key] for key in TEXTS if key in plain}
     return Table(
-        name=path.stem, path=path, rows=rows, **{**texts, "metric": metric, "space": space_of(plain, path)}
+        name=path.stem,
+        path=path,
+        rows=rows,
+        also=tuple(map(with_split, plain.get("also", []))),
+        **{**texts, "metric": metric, "space": space_of(plain, path)},
     )
 
 
@@ -184,12 +193,15 @@ def table_problems(plain: Mapping[str, Any]) -> Iterator[str]:
     compare = plain.get("compare", "number")
     if compare not in COMPARED:
         yield f"compare is {compare!r}.{near(str(compare), COMPARED)} Known: {', '.join(COMPARED)}"
+    also = plain.get("also", [])
+    if not isinstance(also, list) or not all(isinstance(name, str) for name in also):
+        yield f"also is {also!r}; a list of names of metrics is needed"
     rows = plain.get("rows", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         yield "rows are written as [[rows]], each with params and published"
         return
     for number, row in enumerate(rows, start=1):
-        yield from (f"row {number}: {line}" for line in row_problems(row, compare == "order"))
+        yield from (f"row {number}: {line}" for line in row_problems(row, compare))
     yield from twice(rows)
 
 
@@ -199,7 +211,8 @@ def unknown_keys(plain: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[s
             yield f"unknown key '{key}'.{near(key, known)} Known: {', '.join(known)}"
 
 
-def row_problems(row: Mapping[str, Any], in_order: bool) -> Iterator[str]:
+def row_problems(row: Mapping[str, Any], compare: str) -> Iterator[str]:
+    in_order = compare == "order"
     yield from unknown_keys(row, ROW_KEYS)
     if not isinstance(row.get("params"), dict) or not row["params"]:
         yield "it has no params = { ... }"
@@ -212,7 +225,9 @@ def row_problems(row: Mapping[str, Any], in_order: bool) -> Iterator[str]:
         yield f"place is {place!r}; a whole number from 1 is needed"
     if "place" in row and not in_order:
         yield 'a place needs compare = "order" in the table'
-    if published == {} and not (in_order and "place" in row):
+    if compare == "none" and published != {}:
+        yield 'it has a published number, in a table with compare = "none"'
+    if published == {} and compare != "none" and not (in_order and "place" in row):
         yield "it has no published number" + (" and no place" if in_order else "")
     for key in ("where", "note"):
         if not isinstance(row.get(key, ""), str):

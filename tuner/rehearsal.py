@@ -14,11 +14,12 @@ NUM_TRIALS = 8
 SHRINK = 8  # image size and width are divided by this,
 FEWER = 8  # epochs by this, or by more where
 MOST_EPOCHS = 13  # would be exceeded
-SMALLEST_SIDE = 32  # pixels
+SMALLEST_SIDE = 32  # pixels,
+WITH_INSTANCES = 64  # or this, for each of many things to have some
 BATCH = 8
 WIDTHS = ("k", "width", "hidden", "reduced")  # the arguments of models that are widths
 LEAST_WIDTH = 4
-GENERATED = {"masks": "shapes", "labels": "scenes", "classes": "badges"}  # a dataset for each kind of targets
+GENERATED = {"masks": "shapes", "labels": "scenes", "classes": "badges", "instances": "cells"}  # by targets
 
 
 def rehearse(recipe: Recipe) -> Recipe:
@@ -49,7 +50,8 @@ def rehearsed_part(recipe: Recipe) -> str:
 def reduced(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
     """The recipe with image size and widths divided by `shrink`, epochs by `shorten`."""
     if shrink > 1:
-        size = max(SMALLEST_SIDE, recipe.image_size // shrink)
+        smallest = WITH_INSTANCES if find_task(recipe.task).has_instances else SMALLEST_SIDE
+        size = max(smallest, recipe.image_size // shrink)
         data = Part(recipe.data.name, {**recipe.data.args, "image_size": size})
         recipe = replace(recipe, data=data, model=narrowed(recipe.model, shrink))
     return shortened(recipe, shorten) if shorten > 1 else recipe
@@ -60,7 +62,8 @@ def narrowed(model: Part, shrink: int) -> Part:
     from tuner.models import MODELS
 
     defaults = {name: p.default for name, p in searchable(locate("model", MODELS, model.name)).items()}
-    widths = {name: value for name, value in {**defaults, **model.args}.items() if name in WIDTHS}
+    given = {**defaults, **model.args}
+    widths = {name: value for name, value in given.items() if name in WIDTHS and value is not None}
     return Part(model.name, {**model.args, **{name: narrow(value, shrink) for name, value in widths.items()}})
 
 

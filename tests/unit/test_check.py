@@ -10,7 +10,7 @@ import pytest
 
 from tuner.check import check_recipes, recipe_problems
 from tuner.errors import SpaceError
-from tuner.goal import Goal, maximize
+from tuner.goal import Goal, maximize, minimize
 from tuner.recipe import Recipe, Stage, use
 
 GOAL = maximize("iou")
@@ -124,6 +124,32 @@ def test_a_good_recipe_has_no_problem() -> None:
 )
 def test_what_is_wrong_is_named(changes: dict[str, Any], message: str) -> None:
     (line,) = wrong(**changes)
+    assert message in line
+
+
+INSTANCES = {"task": "instance", "model": use("deep_watershed", k=4), "loss": use("watershed")}
+
+
+def test_a_good_recipe_of_instances_has_no_problem() -> None:
+    assert wrong(maximize("ap"), **INSTANCES) == []
+    assert wrong(minimize("count_error"), **INSTANCES) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "goal", "message"),
+    [
+        ({"model": use("unet", k=4)}, "ap", "it finds no instances: the task 'instance' needs a model such as"),
+        ({"loss": use("bce")}, "ap", "loss 'bce' is not for the task 'instance'. For it: watershed, own."),
+        ({"loss": use("own")}, "ap", "it brings no losses for 'own' to sum: write loss=use(\"watershed\")"),
+        ({"loss": use("watershed", mask="cross_entropy")}, "ap", "loss 'cross_entropy' is not for the task"),
+        ({"loss": use("watershed", energy_weight=-1)}, "ap", "energy_weight of loss 'watershed' is -1"),
+        ({"model": use("deep_watershed", base="timm")}, "ap", "its base is no segmenter"),
+        ({}, "count_error", 'the goal would make count_error large. Write: GOAL = minimize("count_error").'),
+        ({}, "iou", "the goal 'iou' is no metric of the task 'instance'."),
+    ],
+)
+def test_what_is_wrong_with_instances_is_named(changes: dict[str, Any], goal: str, message: str) -> None:
+    (line,) = wrong(maximize(goal), **{**INSTANCES, **changes})
     assert message in line
 
 

@@ -123,3 +123,39 @@ def test_the_users_own_tables_come_first(tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("weizman_unet", "./gone.toml"):
         with pytest.raises(TableError, match=r"Did you mean 'weizmann_unet'\?|no table gone\.toml"):
             find_table(name)
+
+
+def test_a_table_without_printed_numbers_shows_ours_and_what_else_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "ours.toml"
+    path.write_text(
+        'space = "unet_k"\nmetric = "iou"\nalso = ["dice", "train_iou"]\ncompare = "none"\n'
+        "[[rows]]\nparams = { k = 32 }\n[[rows]]\nparams = { k = 64 }\n"
+    )
+    table = load_table(str(path))
+    assert table.metrics == ("val_iou", "val_dice", "train_iou") and table.places == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('also = "dice"', "also is 'dice'; a list of names of metrics is needed"),
+        ("also = [3]", r"also is \[3\]; a list of names"),
+        ('compare = "nothing"', "compare is 'nothing'.*Known: number, order, none"),
+    ],
+)
+def test_what_else_is_wrong_with_such_a_table_is_told(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "ours.toml"
+    path.write_text(
+        f'space = "unet_k"\nmetric = "iou"\n{text}\n[[rows]]\nparams = {{ k = 32 }}\npublished = 0.5\n'
+    )
+    with pytest.raises(TableError, match=told):
+        load_table(str(path))
+
+
+def test_a_number_has_no_place_in_a_table_without_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "ours.toml"
+    path.write_text(
+        'space = "unet_k"\nmetric = "iou"\ncompare = "none"\n[[rows]]\nparams = { k = 32 }\npublished = 0.5\n'
+    )
+    with pytest.raises(TableError, match='row 1: it has a published number, in a table with compare = "none"'):
+        load_table(str(path))

@@ -41,7 +41,7 @@ class Cached:
     """The arrays of one dataset at one size; `train` and `val` index them. Read-only."""
 
     images: NDArray[np.uint8]  # number x size x size x 3
-    targets: NDArray[np.uint8] | NDArray[np.int64]  # masks, label maps, or class numbers
+    targets: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int64]  # masks, labels, instances, or classes
     keys: tuple[str, ...]
     train: NDArray[np.int64]
     val: NDArray[np.int64]
@@ -52,7 +52,7 @@ class Cached:
     def shares(self) -> list[float]:
         """Each class's share of the training targets: of their pixels, or of the images.
 
-        Of masks, background and object; ignored pixels count nowhere.
+        Of masks and instances, background and object; ignored pixels count nowhere.
         """
         return list(self.counted)
 
@@ -62,7 +62,8 @@ class Cached:
         number = len(self.classes) or 2
         counts = np.zeros(number, np.int64)
         for at in self.train:
-            counts += np.bincount(np.ravel(self.targets[at]), minlength=number)[:number]
+            target = np.ravel(self.targets[at])
+            counts += np.bincount(target > 0 if target.dtype == np.uint16 else target, minlength=number)[:number]
         return tuple((counts / max(1, counts.sum())).tolist())
 
 
@@ -128,7 +129,8 @@ def build(source: Source, size: int, entry: Path, progress: Progress | None) -> 
     aside.mkdir()
     items = source.split("train", "val")
     try:
-        write(aside, items, decoded(source, items, size), size, progress)
+        wide = "<u2" if source.targets == "instances" else "|u1"
+        write(aside, items, decoded(source, items, size), size, wide, progress)
         shutil.rmtree(entry, ignore_errors=True)  # an older one that lost a file
         aside.rename(entry)
     finally:
@@ -155,13 +157,14 @@ def write(
     items: tuple[Item, ...],
     pairs: Iterable[tuple[Image, Target]],
     size: int,
+    of_targets: str,
     progress: Progress | None,
 ) -> None:
     """Plain writes and not a map into memory: a full disk must be an error, not a bus fault."""
     targets: list[int] = []
     with (aside / "images.npy").open("wb") as images, (aside / "targets.npy").open("wb") as masks:
-        header(images, (len(items), size, size, 3))
-        header(masks, (len(items), size, size))
+        header(images, (len(items), size, size, 3), "|u1")
+        header(masks, (len(items), size, size), of_targets)
         for done, (image, target) in enumerate(pairs, start=1):
             images.write(image.tobytes())
             if isinstance(target, int):
@@ -180,10 +183,10 @@ def write(
     (aside / LISTING).write_text(json.dumps(listing))
 
 
-def header(file: object, shape: tuple[int, ...]) -> None:
+def header(file: object, shape: tuple[int, ...], kind: str) -> None:
     np.lib.format.write_array_header_1_0(
         file,  # type: ignore[arg-type]
-        {"descr": "|u1", "fortran_order": False, "shape": shape},
+        {"descr": kind, "fortran_order": False, "shape": shape},
     )
 
 
@@ -192,7 +195,8 @@ def resized(image: Image, target: Target, size: int) -> tuple[Image, Target]:
     small = shrink(image, size)
     if isinstance(target, int):
         return small, target
-    return small, cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8)
+    nearest = cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+    return small, nearest.astype(target.dtype)
 
 
 def load(entry: Path, source: Source, fingerprint: str) -> Cached:

@@ -17,6 +17,7 @@ DATASETS = {
     "shapes": "tuner.data.shapes:shapes",
     "scenes": "tuner.data.scenes:scenes",
     "badges": "tuner.data.badges:badges",
+    "cells": "tuner.data.cells:cells",
     "weizmann_horse": "tuner.data.datasets:weizmann_horse",
     "oxford_pet": "tuner.data.oxford_pet:oxford_pet",
     "oxford_pet_trimap": "tuner.data.oxford_pet:oxford_pet_trimap",
@@ -25,7 +26,7 @@ DATASETS = {
     "scene": "tuner.data.datasets:scene",
     "sports100": "tuner.data.datasets:sports100",
 }
-GENERATED = ("shapes", "scenes", "badges")
+GENERATED = ("shapes", "scenes", "badges", "cells")
 ISIC = [
     f"ISBI2016_ISIC_Part1_{part}"
     for part in ("Training_Data", "Training_GroundTruth", "Test_Data", "Test_GroundTruth")

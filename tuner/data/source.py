@@ -15,7 +15,8 @@ from tuner.errors import DataError
 from tuner.recipe import is_number
 
 Image = NDArray[np.uint8]  # height x width x 3
-Target = Image | int  # height x width: a mask of 0 and 1, or class numbers; or the number of a class
+Numbers = NDArray[np.uint16]
+Target = Image | Numbers | int  # height x width: a mask of 0 and 1, class or instance numbers; or one of a class
 IGNORED = 255  # in a label map: a pixel that counts nowhere
 SPLITS = ("train", "val", "test")
 
@@ -32,7 +33,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
-    """`read` gives the image and target of an item; `targets` is "masks", "labels" or "classes".
+    """`read` gives the image and target of an item; `targets` is "masks", "labels", "classes" or "instances".
 
     `revision` stands for the content where there are no files to hash; `reading`, for what `read` makes of
     the files where it is not the plain reading. Label maps without names of their own have no `classes`

@@ -55,6 +55,8 @@ def deep_watershed(
     width = {} if k is None else {"k": k}
     part = Part(base, {**(args or {}), **width})
     model: nn.Module = build("model", MODELS, part, channels, HEADS + DIRECTION * bool(direction))
+    if hasattr(model, "learn"):
+        raise PartError(f"base of model 'deep_watershed' is '{base}'; a segmenter that descends is needed.")
     flood = Flood(mask, energy, min_size)
     vars(model).update(instances=flood, evidence=partial(evidence, model))  # its weights keep their names
     return model
