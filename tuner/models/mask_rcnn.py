@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tuner.errors import PartError, near
 from tuner.instances import Instances
 from tuner.models.backbones import BACKBONES, LEVELS, NORMS, backbone_of
-from tuner.models.blocks import check_size, take_channels
+from tuner.models.blocks import check_size, check_widths, take_channels
 from tuner.models.pasting import pasted
 from tuner.models.pretrained import Pretrained
 from tuner.recipe import is_number, is_whole
@@ -56,7 +56,8 @@ def mask_rcnn(
     """
     check_names(backbone, norm)
     sides = sides_of(anchor)
-    check_numbers(ratios, k=k, num_regions=num_regions, num_found=num_found)
+    check_widths(k=k)
+    check_numbers(ratios, num_regions=num_regions, num_found=num_found)
     check_shares(score=score, nms=nms, mask=mask)
     encoder, pyramid, pretrained = backbone_of(backbone, norm, k)
     take_channels(encoder, channels)
