@@ -199,7 +199,7 @@ class MaskRCNN(nn.Module):
 
 
 def paste(one: Found, size: tuple[int, int], least: float) -> Instances:
-    boxes, scores, masks = (each.float().cpu().numpy() for each in (one.boxes, one.scores, one.masks))
+    boxes, scores, masks = (each.detach().float().cpu().numpy() for each in (one.boxes, one.scores, one.masks))
     return pasted(boxes, scores, masks, one.size, size, least)
 
 
