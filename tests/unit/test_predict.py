@@ -20,7 +20,7 @@ from tuner.data.images import read_image, shrink
 from tuner.errors import BundleError, DataError, FilesError
 from tuner.instances import Instances, matches
 from tuner.predict import names, predict_files, predict_image, write_instances
-from tuner.recipe import Recipe, use
+from tuner.recipe import Part, Recipe, use
 from tuner.train.trainer import normaliser
 
 COCOS_OWN = "ignore:__array__ implementation:DeprecationWarning"  # of pycocotools with NumPy 2
@@ -207,8 +207,14 @@ def found_by(bundle: Path, path: Path) -> Instances:
 
 
 @pytest.mark.filterwarnings(COCOS_OWN)
-def test_instances_are_label_maps_overlays_and_one_coco_file(tmp_path: Path, instance_recipe: Recipe) -> None:
-    bundle = make_bundle(instance_recipe, tmp_path / "finds")
+@pytest.mark.parametrize(
+    "model", [use("deep_watershed", k=4), use("mask_rcnn", backbone="resnet18", k=4, score=0)]
+)
+def test_instances_are_label_maps_overlays_and_one_coco_file(
+    tmp_path: Path, instance_recipe: Recipe, model: Part
+) -> None:
+    loss = use("watershed" if model.name == "deep_watershed" else "own")
+    bundle = make_bundle(replace(instance_recipe, model=model, loss=loss), tmp_path / "finds")
     images = [picture(tmp_path / f"{width}.png", (width, 60)) for width in (90, 47)]
     *said, last = predict_files(bundle, images, tmp_path / "out")
     assert last == str(tmp_path / "out" / "instances.json")
@@ -233,7 +239,7 @@ def test_instances_are_label_maps_overlays_and_one_coco_file(tmp_path: Path, ins
             assert one["score"] == pytest.approx(float(found.scores[at - 1]), abs=1e-6)
         drawn = read(tmp_path / "out" / f"{path.stem}_overlay.png")
         same = (drawn == read(path)).all(2)
-        assert same[found.labels == 0].all() and same[found.labels > 0].mean() < 0.1
+        assert same[found.labels == 0].all() and same[found.labels > 0].mean() < 0.2
 
 
 def test_what_was_found_can_be_learned_from(tmp_path: Path, instance_recipe: Recipe) -> None:
