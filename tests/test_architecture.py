@@ -26,6 +26,7 @@ PICTURE = """
     models models.blocks models.pretrained
     models.unet models.unet_transposed models.basic_cnn models.resnet_unet models.mobilenet models.fcn
     models.smp models.timm models.sport_vgg models.pixel_frequency models.deep_watershed
+    models.pasting models.backbones models.mask_rcnn
     losses optims metrics instance_metrics
     train.precision train.memory train.checkpoint train.scoring train.stages train.trainer train.shown
     train.validation train.weights train.loop

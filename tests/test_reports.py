@@ -22,11 +22,11 @@ from tuner.tasks import TASKS
 PAGE = Path(__file__).parent.parent / "docs" / "reports.md"
 README = PAGE.parent.parent / "README.md"
 IDS = [
-    *(f"A{n}" for n in (1, 2, 4, 5, 6, 7, 10)),
+    *(f"A{n}" for n in range(1, 11)),
     *(f"B{n}" for n in range(1, 9)),
     *(f"C{n}" for n in range(1, 9)),
-    *(f"D{n}" for n in range(1, 6)),
-    *(f"E{n}" for n in (1, 2, 3, 4, 5, 6, 7, 9)),
+    *(f"D{n}" for n in range(1, 7)),
+    *(f"E{n}" for n in range(1, 12)),
 ]
 TABLES = {
     "model": MODELS,

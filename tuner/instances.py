@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Labels = NDArray[np.int32]  # height x width; 0 is nothing, n the n-th instance
 
+MOST = 65535  # instances of an image
+LEAST_PART = 4  # pixels of a part that is an instance of its own, when another is cut
 SAME = 0.5  # the intersection over union above which two are the same instance: none then has two partners
 
 
@@ -55,23 +58,23 @@ def pieces(labels: NDArray[np.integer]) -> tuple[Labels, Labels]:
     return apart, owners
 
 
-def whole(moved: NDArray[np.integer], before: NDArray[np.integer], owners: Labels) -> Labels:
+def whole(moved: NDArray[np.integer], owners: Labels) -> Labels:
     """The instances of moved `pieces`: of a piece that was cut, the largest part stays, others are new instances.
 
     So what was apart before stays one instance, such as a person behind a pole, and a picture's edge that cuts
-    a ring in two makes two of it.
+    a ring in two makes two of it. A gap of a pixel or two is no cut: turning tears thin things. A part of a few
+    pixels is dropped.
     """
-    number = len(owners)
-    areas = np.bincount(moved.ravel(), minlength=number)
-    if (areas == np.bincount(before.ravel(), minlength=number)).all():
-        return owners[moved]  # mirrored or turned: nothing was cut
-    parts, of = pieces(moved)
+    grown = np.where(moved > 0, moved, cv2.dilate(moved.astype(np.uint16), np.ones((3, 3), np.uint8)))
+    parts, of = pieces(grown)
+    parts = np.where(moved > 0, parts, 0)
     sizes = np.bincount(parts.ravel(), minlength=len(of))
     order = np.argsort(-sizes[1:], kind="stable") + 1  # the largest of each piece comes first
     _, first = np.unique(of[order], return_index=True)
     names = np.zeros(len(of), np.int32)
     names[order[first]] = owners[of[order[first]]]
-    new = np.flatnonzero(names[1:] == 0) + 1
+    new = np.flatnonzero((names == 0) & (sizes >= LEAST_PART))[1:]  # the first is the background
+    new = new[: max(0, MOST - int(owners.max(initial=0)))]
     names[new] = int(owners.max(initial=0)) + 1 + np.arange(len(new))
     return names[parts]
 

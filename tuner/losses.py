@@ -147,13 +147,13 @@ def watershed(mode: str, *, mask: str = "bce", energy_weight: float = 1.0, direc
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         inside = target[:, :1] > 0
-        number = inside.sum().clamp(min=1)
+        number = inside.sum((1, 2, 3), keepdim=True).clamp(min=1) * len(target)  # a mean of each image's own mean
         off = F.smooth_l1_loss(logits[:, 1:2].sigmoid(), target[:, 1:2], reduction="none", beta=0.1)
-        total: Tensor = of_mask(logits[:, :1], inside.float()) + energy_weight * (off * inside).sum() / number
+        total: Tensor = of_mask(logits[:, :1], inside.float()) + energy_weight * (off * inside / number).sum()
         if logits.shape[1] > 2 and direction_weight:
             turned = 1 - (F.normalize(logits[:, 2:], dim=1) * target[:, 2:]).sum(1, keepdim=True)
             told = inside & (target[:, 2:] != 0).any(1, keepdim=True)
-            total = total + direction_weight * (turned * told).sum() / number
+            total = total + direction_weight * (turned * told / number).sum()
         return total
 
     return loss

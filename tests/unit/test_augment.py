@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from skimage import measure
 
+from tuner.data import hands
 from tuner.data.augment import augmenter, item_seed
+from tuner.data.batches import Batches
+from tuner.data.cache import Cached
 from tuner.data.cells import draw_culture
 from tuner.data.source import Image
 from tuner.errors import PartError
 from tuner.recipe import Part, use
+from tuner.tasks import find_task
 
+PREPARE = find_task("instance").prepare
 PICTURE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
 MASK = np.random.default_rng(1).integers(0, 2, (8, 8), np.uint8)
 
@@ -172,8 +180,33 @@ def test_after_any_augmentation_every_instance_is_one_piece(name: str) -> None:
 
 
 def in_pieces(labels: NDArray[np.uint16]) -> list[int]:
-    """The instances that are in more than one piece."""
-    return [int(n) for n in np.unique(labels)[1:] if measure.label(labels == n, connectivity=2).max() > 1]
+    """The instances whose parts are more than two pixels apart."""
+    grown = {int(n): cv2.dilate((labels == n).astype(np.uint8), np.ones((3, 3))) for n in np.unique(labels)[1:]}
+    return [n for n, mask in grown.items() if measure.label(mask, connectivity=2).max() > 1]
+
+
+def test_more_pieces_than_sixteen_bits_can_number_stay_together() -> None:
+    labels = np.zeros((600, 600), np.uint16)
+    labels[::2, ::2] = 1 + np.arange(300 * 300).reshape(300, 300) % 3
+    augment = augmenter(use("flip", p=1.0), 600)
+    assert augment is not None
+    _, moved = augment(np.zeros((600, 600, 3), np.uint8), labels, 0)
+    kept = moved[:, ::-1]
+    assert (kept[(kept > 0) & (kept < 4)] == labels[(kept > 0) & (kept < 4)]).all()
+
+
+def test_processes_make_of_instances_what_threads_make(tmp_path: Path) -> None:
+    drawn = [culture(number) for number in range(4)]
+    np.save(tmp_path / "images.npy", np.stack([image for image, _ in drawn]))
+    np.save(tmp_path / "targets.npy", np.stack([labels for _, labels in drawn]))
+    images, targets = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("images", "targets"))
+    data = Cached(images, targets, tuple("abcd"), np.arange(3), np.array([3]), "culture", "c0ffee")
+    ways = [Batches(data, 3, 1, use("pet"), num_processes=number, prepare=PREPARE) for number in (0, 1)]
+    (here,), (there,) = (list(way.train(1)) for way in ways)
+    hands.forget()
+    assert here[1].shape == (3, 4, 128, 128) and here[1][:, 0].max() > 3
+    for one, other in zip(here, there, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_instances_move_with_their_image_and_keep_their_numbers() -> None:

@@ -81,7 +81,7 @@ def test_pieces_know_whose_they_are() -> None:
     apart, owners = pieces(labels)
     assert apart.max() == 3 and sorted(owners.tolist()) == [0, 1, 1, 2]
     np.testing.assert_array_equal(owners[apart], labels)
-    assert (whole(apart, apart, owners) == labels).all()
+    assert (whole(apart, owners) == labels).all()
 
 
 def test_touching_at_a_corner_is_one_piece_and_touching_another_instance_is_not() -> None:
@@ -95,12 +95,12 @@ def test_a_ring_cut_by_the_edge_is_two_and_the_larger_keeps_its_number() -> None
     apart, owners = pieces(ring())
     cut = apart.copy()
     cut[:10], cut[10, :9] = 0, 0  # the upper half leaves the picture; the arcs below are joined
-    assert set(np.unique(whole(cut, apart, owners))) == {0, 4}
+    assert set(np.unique(whole(cut, owners))) == {0, 4}
     cut = apart.copy()
-    cut[9:11], cut[:9, :10] = 0, 0  # a quarter above, a half below
-    found = whole(cut, apart, owners)
+    cut[8:12], cut[:8, :10] = 0, 0  # less than a quarter above, less than a half below
+    found = whole(cut, owners)
     assert set(np.unique(found)) == {0, 4, 5}
-    assert (found[11:] == 4).sum() == (cut[11:] > 0).sum() > (found == 5).sum() > 0
+    assert (found[12:] == 4).sum() == (cut[12:] > 0).sum() > (found == 5).sum() > 0
 
 
 def test_what_was_apart_before_stays_one_and_is_none_when_it_leaves() -> None:
@@ -108,8 +108,29 @@ def test_what_was_apart_before_stays_one_and_is_none_when_it_leaves() -> None:
     labels[2:5, 8:12] = 1
     apart, owners = pieces(labels)
     mirrored = apart[:, ::-1]
-    np.testing.assert_array_equal(whole(mirrored, apart, owners), labels[:, ::-1])
+    np.testing.assert_array_equal(whole(mirrored, owners), labels[:, ::-1])
     moved = np.roll(apart, 3, axis=1)
     moved[9:] = 0
-    assert set(np.unique(whole(moved, apart, owners))) == {0, 1}
-    assert not whole(np.zeros_like(apart), apart, owners).any()
+    assert set(np.unique(whole(moved, owners))) == {0, 1}
+    assert not whole(np.zeros_like(apart), owners).any()
+
+
+def test_a_shift_round_the_edge_cuts_whatever_lay_there() -> None:
+    apart, owners = pieces(squares((5, 0, 15, 8)))
+    assert set(np.unique(whole(np.roll(apart, -4, axis=1), owners))) == {0, 1, 2}
+
+
+def test_a_gap_of_a_pixel_is_no_cut_and_a_crumb_is_no_instance() -> None:
+    line = squares((10, 0, 11, 20))
+    apart, owners = pieces(line)
+    torn = apart.copy()
+    torn[10, 5:7] = torn[10, 12] = 0
+    assert set(np.unique(whole(torn, owners))) == {0, 1}
+    torn[10, 4:18] = 0  # two pixels are left on the right, four on the left
+    found = whole(torn, owners)
+    assert (found[10, :4] == 1).all() and not found[10, 18:].any()
+
+
+def test_a_single_pixel_is_an_instance_as_long_as_it_is_one() -> None:
+    apart, owners = pieces(squares((3, 3, 4, 4)))
+    assert whole(np.roll(apart, 5, axis=0), owners).sum() == 1

@@ -131,6 +131,26 @@ def test_fcn_with_these_weights_is_the_one_of_torchvision(hub: Path) -> None:
         torch.testing.assert_close(model(odd), theirs(odd)["out"])
 
 
+@pytest.mark.parametrize("norm", ["batch", "frozen"])
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "mobilenet_v3_small"])
+def test_the_backbones_of_mask_rcnn_take_their_own_files(hub: Path, backbone: str, norm: str) -> None:
+    from torchvision import models
+
+    net, model = (
+        shaken(models.get_model(backbone, num_classes=4)),
+        model_of("mask_rcnn", backbone=backbone, norm=norm),
+    )
+    place(hub, model, net)
+    seen = seen_by_resnet(net, IMAGE) if backbone == "resnet18" else net.features(IMAGE)
+    with torch.no_grad():
+        torch.testing.assert_close(started(model).encoder(IMAGE)["3"], seen, rtol=1e-3, atol=1e-4)
+
+
+def test_there_are_no_weights_for_another_norm_than_the_trained_one() -> None:
+    with pytest.raises(PartError, match=r"no ImageNet weights of 'resnet18' with norm='group'\. Take another"):
+        imagenet(model_of("mask_rcnn", backbone="resnet18", norm="group"))
+
+
 def test_sport_vgg_takes_the_first_36_layers_of_vgg19(hub: Path) -> None:
     from torchvision.models.vgg import cfgs, make_layers
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tuner.data.source import Image
 from tuner.errors import PartError
-from tuner.instances import pieces, whole
+from tuner.instances import MOST, pieces, whole
 from tuner.parts import build
 from tuner.recipe import Part, is_number
 
@@ -183,9 +183,11 @@ def augmenter(part: Part, size: int) -> Augment | None:
     def with_instances(image: Image, target: Target) -> tuple[Image, Target]:
         """An instance that is cut in two is two; one that leaves the picture is none."""
         before, owners = pieces(target)
+        if len(owners) > MOST + 1:  # too many to be told apart in sixteen bits: they stay together
+            before, owners = target.astype(np.int32), np.arange(int(target.max()) + 1, dtype=np.int32)
         moved = pipeline(image=image, mask=before.astype(np.uint16))
         mask = fitting(part.name, moved["mask"], target)
-        return fitting(part.name, moved["image"], image), whole(mask, before, owners).astype(np.uint16)
+        return fitting(part.name, moved["image"], image), whole(mask, owners).astype(np.uint16)
 
     return augment
 

@@ -17,5 +17,6 @@ MODELS = {
     "sport_vgg": "tuner.models.sport_vgg:sport_vgg",
     "timm": "tuner.models.timm:timm",
     "deep_watershed": "tuner.models.deep_watershed:deep_watershed",
+    "mask_rcnn": "tuner.models.mask_rcnn:mask_rcnn",
 }
 FINDERS = ("deep_watershed", "mask_rcnn")  # models of instances

@@ -1,0 +1,346 @@
+"""torchvision's Mask R-CNN on any of its backbones: regions are proposed, judged, and given a mask each.
+
+Its transform is left out: a batch is normalised already, and all of its images have one size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tuner.errors import PartError, near
+from tuner.instances import Instances
+from tuner.models.backbones import BACKBONES, LEVELS, NORMS, backbone_of
+from tuner.models.blocks import check_size, check_widths, take_channels
+from tuner.models.pasting import pasted
+from tuner.models.pretrained import Pretrained
+from tuner.recipe import is_number, is_whole
+
+STRIDE = 32  # of the deepest feature; below it, the image would have no place in it
+NUM_LEVELS = len(LEVELS) + 1  # those of the pyramid, and one above, which regions are proposed from alone
+NUM_PROPOSED = 1000  # regions, of each level and of an image
+SAME = 0.7  # the overlap above which two proposed regions are one
+DRAWN = 0  # the seed of what is drawn for a validation loss, so that it is the same each time
+Losses = dict[str, Tensor]
+Truth = list[dict[str, Tensor]]
+
+
+def mask_rcnn(
+    channels: int,
+    classes: int,
+    *,
+    backbone: str = "resnet50",
+    k: int = 256,
+    norm: str = "batch",
+    anchor: float | Sequence[float] = 16,
+    ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    num_regions: int = 128,
+    score: float = 0.05,
+    nms: float = 0.5,
+    mask: float = 0.5,
+    num_found: int = 200,
+) -> nn.Module:
+    """torchvision's Mask R-CNN with a ResNet, ResNeXt, wide ResNet or MobileNet, and its own losses.
+
+    `k` is the width of pyramid and heads; `anchor` the side of the smallest anchor in pixels, doubled from level
+    to level, or one side for each of the five; `ratios` are height to width. `num_regions` of an image are learned
+    from in a step. Found is what is surer than `score`; of two that overlap by more than `nms`, the surer one; the
+    `num_found` surest of an image; and of each the pixels above `mask`. `norm`: "batch", "group" for batches of
+    one or two from scratch, or "frozen", ImageNet's statistics kept.
+    """
+    check_names(backbone, norm)
+    sides = sides_of(anchor)
+    check_widths(k=k)
+    check_numbers(ratios, num_regions=num_regions, num_found=num_found)
+    check_shares(score=score, nms=nms, mask=mask)
+    encoder, pyramid, pretrained = backbone_of(backbone, norm, k)
+    take_channels(encoder, channels)
+    regions = regions_of(sides, tuple(float(ratio) for ratio in ratios), k)
+    return MaskRCNN(encoder, pyramid, regions, heads_of(k, num_regions, score, nms, num_found), mask, pretrained)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one image of (height, width): boxes (left, top, right, bottom), the surest first, how
+    sure each is, and its mask within the box.
+    """
+
+    size: tuple[int, int]
+    boxes: Tensor  # number x 4
+    scores: Tensor
+    masks: Tensor  # number x 28 x 28
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A batch as the heads see it: torchvision's list of images, and their features by level."""
+
+    images: Any
+    features: dict[str, Tensor]
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        return cast(list[tuple[int, int]], self.images.image_sizes)
+
+
+class MaskRCNN(nn.Module):
+    """An encoder and its pyramid of features, the proposals of regions, and the heads that judge them.
+
+    The backbone runs in the precision around it, all behind in full precision: boxes need it.
+    """
+
+    multiple = STRIDE  # images are padded to one of it, as an explanation must know
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        pyramid: nn.Module,
+        rpn: nn.Module,
+        roi_heads: nn.Module,
+        mask: float,
+        pretrained: Pretrained,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.pyramid, self.rpn, self.roi_heads = encoder, pyramid, rpn, roi_heads
+        self.mask, self.pretrained = mask, pretrained
+        self.explained = {"encoder": "encoder", "pyramid": "pyramid.layer_blocks.0"}
+
+    def forward(self, image: Tensor) -> list[Found]:
+        """What is found in each image, in either mode."""
+        seen = self.see(image)
+        with full_precision(image):
+            return self.found(seen, self.proposed(seen))
+
+    def losses(self, image: Tensor, target: Tensor) -> tuple[Losses, list[Found] | None]:
+        """Five losses, each a mean over the batch; in eval mode with what is found, and always the same."""
+        seen, truth = self.see(image), truth_of(target)
+        with full_precision(image):
+            if self.training:
+                return self.judged(seen, truth)[0], None
+            with drawing_the_same(image.device):
+                losses, proposals = self.judged(seen, truth)
+            return losses, self.found(seen, proposals)
+
+    def instances(
+        self, answer: Sequence[Found], sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Instances]:
+        """The label map of each image, at its own size or at the given (height, width)."""
+        wanted = [one.size for one in answer] if sizes is None else sizes
+        return [paste(one, size, self.mask) for one, size in zip(answer, wanted, strict=True)]
+
+    def probe(self, image: Tensor) -> Tensor:
+        """The finest level of the pyramid: as much as can be run without numbers."""
+        return self.see(image).features[LEVELS[0]]
+
+    def evidence(self, image: Tensor) -> Tensor:
+        """What speaks for objects in each image, number x 1: the logits of all that is found; of nothing, the
+        surest proposal's.
+        """
+        seen = self.see(image)
+        with full_precision(image):
+            with torch.no_grad():
+                proposals = self.proposed(seen)
+                found = self.found(seen, proposals)
+            has = [len(one.boxes) > 0 for one in found]
+            boxes = [one.boxes if any_ else each for one, each, any_ in zip(found, proposals, has, strict=True)]
+            sure = self.sureness(seen, boxes)
+        each = [logits.sum() if any_ else logits.max() for logits, any_ in zip(sure, has, strict=True)]
+        return torch.stack(each)[:, None]
+
+    def see(self, image: Tensor) -> Seen:
+        """The features of a batch, padded at the right and bottom edge. Batch norm has nothing to compare in one
+        image with one value a channel; it is then shown twice, which changes neither answer nor gradients.
+        """
+        from torchvision.models.detection.image_list import ImageList
+
+        check_size("mask_rcnn", image, STRIDE)
+        height, width = image.shape[-2:]
+        padded = F.pad(image, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+        alone = len(image) == 1 and padded.shape[-2:] == (STRIDE, STRIDE)
+        features = self.pyramid(self.encoder(torch.cat([padded, padded]) if alone else padded))
+        full = {level: feature[: len(image)].float() for level, feature in features.items()}
+        return Seen(ImageList(padded, [(height, width)] * len(image)), full)
+
+    def proposed(self, seen: Seen) -> list[Tensor]:
+        with as_in(self.rpn, training=False):
+            proposals, _ = self.rpn(seen.images, seen.features)
+        return never_none(proposals, seen.sizes)
+
+    def judged(self, seen: Seen, truth: Truth) -> tuple[Losses, list[Tensor]]:
+        """The losses, and the regions that were proposed: as many as without the truth."""
+        with as_in(self.rpn, training=True), as_in(self.roi_heads, training=True):
+            proposals, of_regions = self.rpn(seen.images, seen.features, truth)
+            proposals = never_none(proposals, seen.sizes)
+            _, of_heads = self.roi_heads(seen.features, proposals, seen.sizes, truth)
+        return {**of_regions, **of_heads}, proposals
+
+    def found(self, seen: Seen, proposals: list[Tensor]) -> list[Found]:
+        with as_in(self.roi_heads, training=False):
+            answer, _ = self.roi_heads(seen.features, proposals, seen.sizes)
+        return [
+            Found(size, one["boxes"], one["scores"], one["masks"][:, 0])
+            for size, one in zip(seen.sizes, answer, strict=True)
+        ]
+
+    def sureness(self, seen: Seen, boxes: list[Tensor]) -> list[Tensor]:
+        """The logit of an object in each box of each image."""
+        heads = cast(Any, self.roi_heads)
+        logits, _ = heads.box_predictor(heads.box_head(heads.box_roi_pool(seen.features, boxes, seen.sizes)))
+        return list((logits[:, 1] - logits[:, 0]).split([len(each) for each in boxes]))
+
+
+# --- what is judged, and how ---
+
+
+def paste(one: Found, size: tuple[int, int], least: float) -> Instances:
+    boxes, scores, masks = (each.detach().float().cpu().numpy() for each in (one.boxes, one.scores, one.masks))
+    return pasted(boxes, scores, masks, one.size, size, least)
+
+
+def truth_of(target: Tensor) -> Truth:
+    """Box, mask and class of each instance of each image, from number x 4 x height x width, their numbers first.
+
+    A number that no pixel has is no instance. A box ends behind its last pixel, so that of one pixel has an area.
+    """
+    from torchvision.ops import masks_to_boxes
+
+    truth = []
+    for labels in target[:, 0].long():
+        numbers = labels.unique()
+        masks = labels == numbers[numbers > 0, None, None]
+        boxes = masks_to_boxes(masks)
+        boxes[:, 2:] += 1
+        truth.append({"boxes": boxes, "masks": masks, "labels": boxes.new_ones(len(boxes), dtype=torch.long)})
+    return truth
+
+
+def never_none(proposals: list[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """The proposals; of an image where all fell out of it, the whole image: a mean over no region is no number."""
+    return [
+        boxes if len(boxes) else boxes.new_tensor([[0, 0, width, height]])
+        for boxes, (height, width) in zip(proposals, sizes, strict=True)
+    ]
+
+
+@contextmanager
+def as_in(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """torchvision's parts look at their mode to know whether losses are asked for; theirs alone is changed."""
+    before, module.training = module.training, training
+    try:
+        yield
+    finally:
+        module.training = before
+
+
+def full_precision(image: Tensor) -> torch.autocast:
+    return torch.autocast(image.device.type, enabled=False)
+
+
+@contextmanager
+def drawing_the_same(device: torch.device) -> Iterator[None]:
+    """What is drawn at random is the same each time, and what is drawn after it is as if nothing had been."""
+    there = range(torch.cuda.device_count()) if device.type == "cuda" else ()
+    with torch.random.fork_rng(devices=there):
+        torch.manual_seed(DRAWN)
+        yield
+
+
+# --- what it is built of ---
+
+
+def regions_of(sides: Sequence[float], ratios: tuple[float, ...], k: int) -> nn.Module:
+    """Where regions are proposed. As many with the truth at hand as without: one pass gives losses and regions."""
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+
+    anchors = AnchorGenerator(tuple((side,) for side in sides), (ratios,) * len(sides))
+    most = {"training": NUM_PROPOSED, "testing": NUM_PROPOSED}
+    return cast(
+        nn.Module,
+        RegionProposalNetwork(
+            anchors,
+            RPNHead(k, len(ratios)),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=256,
+            positive_fraction=0.5,
+            pre_nms_top_n=most,
+            post_nms_top_n=most,
+            nms_thresh=SAME,
+        ),
+    )
+
+
+def heads_of(k: int, num_regions: int, score: float, nms: float, num_found: int) -> nn.Module:
+    """torchvision's own heads for a background and one class; at k=256, its own widths."""
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+    from torchvision.models.detection.roi_heads import RoIHeads
+    from torchvision.ops import MultiScaleRoIAlign
+
+    levels = list(LEVELS)
+    return cast(
+        nn.Module,
+        RoIHeads(
+            MultiScaleRoIAlign(levels, output_size=7, sampling_ratio=2),
+            TwoMLPHead(k * 7 * 7, 4 * k),
+            FastRCNNPredictor(4 * k, 2),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=num_regions,
+            positive_fraction=0.25,
+            bbox_reg_weights=None,
+            score_thresh=score,
+            nms_thresh=nms,
+            detections_per_img=num_found,
+            mask_roi_pool=MultiScaleRoIAlign(levels, output_size=14, sampling_ratio=2),
+            mask_head=MaskRCNNHeads(k, (k,) * 4, 1),
+            mask_predictor=MaskRCNNPredictor(k, k, 2),
+        ),
+    )
+
+
+# --- what may be asked for ---
+
+
+def check_names(backbone: str, norm: str) -> None:
+    for what, given, known in (("backbone", backbone, BACKBONES), ("norm", norm, NORMS)):
+        if given not in known:
+            raise PartError(
+                f"{what} of model 'mask_rcnn' is {given!r}.{near(str(given), known)} Known: {', '.join(known)}."
+            )
+
+
+def sides_of(anchor: object) -> list[float]:
+    """The side of the anchors of each level, in pixels."""
+    sides = [anchor * 2**level for level in range(NUM_LEVELS)] if is_number(anchor) else anchor
+    if (
+        isinstance(sides, list | tuple)
+        and len(sides) == NUM_LEVELS
+        and all(is_number(s) and s >= 1 for s in sides)
+    ):
+        return list(sides)
+    raise PartError(
+        f"anchor of model 'mask_rcnn' is {anchor!r}; a side in pixels, from 1, is needed, or one for each of "
+        f"{NUM_LEVELS} levels, such as [8, 16, 32, 64, 128]."
+    )
+
+
+def check_numbers(ratios: object, **given: object) -> None:
+    if not (isinstance(ratios, list | tuple) and ratios and all(is_number(r) and r > 0 for r in ratios)):
+        raise PartError(f"ratios of model 'mask_rcnn' are {ratios!r}; write numbers above 0, such as [0.5, 1, 2].")
+    for name, value in given.items():
+        if not (is_whole(value) and value >= 1):
+            raise PartError(f"{name} of model 'mask_rcnn' is {value!r}; a whole number of at least 1 is needed.")
+
+
+def check_shares(**given: object) -> None:
+    for name, value in given.items():
+        if not (is_number(value) and 0 <= value < 1):
+            raise PartError(f"{name} of model 'mask_rcnn' is {value!r}; 0 <= {name} < 1 is allowed.")
