@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from tuner.data.badges import CLASSES, draw_badge
+from tuner.data.cells import draw_culture
 from tuner.data.cityscapes import SCORED
 from tuner.data.datasets import ISIC
 from tuner.data.scenes import draw_scene
@@ -95,11 +99,55 @@ def make_scene(folder: Path, number: int, names: str = "sky\nground\ndisc\nbox\n
     return folder
 
 
+def make_penn_fudan(folder: Path, number: int) -> Path:
+    """`number` pictures of cells for pedestrians, below the folder of the archive."""
+    inner = folder / "PennFudanPed"
+    for at in range(number):
+        picture, labels = draw_culture(np.random.default_rng([at, 6]))
+        save(inner / "PNGImages" / f"FudanPed{at + 1:05d}.png", picture)
+        save(inner / "PedMasks" / f"FudanPed{at + 1:05d}_mask.png", labels.astype(np.uint8))
+    (inner / "Annotation").mkdir(parents=True, exist_ok=True)
+    (inner / "readme.txt").write_text("Penn-Fudan")
+    return folder
+
+
+def make_instances(folder: Path, number: int) -> Path:
+    """`number` pictures of cells, each with a 16-bit map of numbers that have gaps."""
+    for at in range(number):
+        picture, labels = draw_culture(np.random.default_rng([at, 7]))
+        save(folder / "images" / f"cell{at:02d}.jpg", picture)
+        save(folder / "instances" / f"cell{at:02d}.png", labels * np.uint16(1000))
+    return folder
+
+
+def runs(mask: np.ndarray) -> dict[str, Any]:
+    """A mask as COCO's runs, down one column after the other."""
+    counts = [len(list(group)) for _, group in groupby(mask.T.ravel().tolist())]
+    return {"size": list(mask.shape), "counts": [0, *counts] if mask[0, 0] else counts}
+
+
+def make_coco(images: Path, file: Path, number: int, seed: int = 8) -> Path:
+    """`number` pictures of cells in `images`, and the JSON file that tells of them; the folder of the file."""
+    listed, annotations = [], []
+    for at in range(number):
+        picture, labels = draw_culture(np.random.default_rng([at, seed]))
+        save(images / f"cell{at:02d}.jpg", picture)
+        listed.append({"id": at + 1, "file_name": f"cell{at:02d}.jpg", "width": 128, "height": 128})
+        for cell in range(1, int(labels.max()) + 1):
+            of_image = {"id": len(annotations) + 1, "image_id": at + 1, "category_id": 1, "iscrowd": 0}
+            annotations.append({**of_image, "segmentation": runs(labels == cell)})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    categories = [{"id": 1, "name": "cell"}]
+    file.write_text(json.dumps({"images": listed, "annotations": annotations, "categories": categories}))
+    return file.parent
+
+
 MAKERS = {
     "oxford_pet": make_oxford_pet,
     "oxford_pet_trimap": make_oxford_pet,
     "cityscapes": make_cityscapes,
     "isic2016": make_isic,
+    "penn_fudan": make_penn_fudan,
     "sports100": make_sports,
     "scene": make_scene,
 }

@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
-from layouts import make_isic, make_scene
+from layouts import make_coco, make_instances, make_isic, make_scene
 from mirror import mirror
 from PIL import Image
 from refusals import one_message
@@ -210,6 +210,22 @@ def test_label_maps_are_shown_and_strange_ones_named(tuner: Tuner, tmp_path: Pat
     make_scene(tmp_path / "scene", 4, "sky\nground\n")
     words = "holds 2, 3; the 2 classes are 0 to 1, and 255 is ignored"
     refused(tuner("data", "./scene"), tmp_path, "label map scene00_labels.png", words)
+
+
+def test_instances_are_counted_and_what_is_wrong_with_their_json_is_named(tuner: Tuner, tmp_path: Path) -> None:
+    make_instances(tmp_path / "maps", 4)
+    coco = make_coco(tmp_path / "coco" / "images", tmp_path / "coco" / "annotations.json", 4)
+    for name in ("maps", "coco"):
+        done = tuner("data", "--sheet", "s.png", f"./{name}")
+        assert "4 images with instances; " in done.stdout and done.returncode == 0, done.stderr
+        assert " an image; " in done.stdout and " touch another; areas of " in done.stdout
+        Image.open(tmp_path / "s.png").load()
+    (coco / "images" / "cell01.jpg").unlink()
+    refused(
+        tuner("data", "./coco"), tmp_path, "1 of its entries cannot be used. cell01.jpg is listed and not there"
+    )
+    (coco / "annotations.json").write_text("{")
+    refused(tuner("data", "./coco"), tmp_path, "annotations.json is no JSON")
 
 
 def test_a_public_dataset_is_fetched_by_name(tuner: Tuner, tmp_path: Path) -> None:

@@ -317,6 +317,22 @@ def test_label_maps_are_resized_by_the_nearest_pixel_and_named(tmp_path: Path, p
     assert np.array_equal(data.targets[0], np.kron(np.array([[0, 7], [200, 255]]), np.ones((8, 8))))
 
 
+def test_instances_keep_16_bits_and_are_resized_by_the_nearest_pixel(tmp_path: Path, place: Path) -> None:
+    for part in ("images", "instances"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    numbers = np.kron(np.arange(400, dtype=np.uint16).reshape(20, 20) * 100, np.ones((4, 4), np.uint16))
+    noise = np.random.default_rng(0).integers(0, 256, (*numbers.shape, 3), np.uint8)
+    for stem in "ab":
+        Image.fromarray(noise).save(tmp_path / "data" / "images" / f"{stem}.png")
+        Image.fromarray(numbers).save(tmp_path / "data" / "instances" / f"{stem}.png")
+    source = folder(tmp_path / "data")
+    key = survey(source, place).fingerprint
+    half, few = (cached(source, key, size, place).targets for size in (40, 10))
+    assert half.dtype == np.uint16 and half.shape == (2, 40, 40)
+    assert np.array_equal(half[0], np.kron(np.arange(400).reshape(20, 20), np.ones((2, 2))))
+    assert len(np.unique(few[0])) == 100 and few.max() > 255  # what vanishes leaves a gap
+
+
 def held(targets: np.ndarray, train: list[int], classes: tuple[str, ...] = ()) -> Cached:
     images = np.zeros((len(targets), 1, 1, 3), np.uint8)
     return Cached(images, targets, (), np.array(train), np.array([0]), "x", "x", classes)
@@ -325,6 +341,7 @@ def held(targets: np.ndarray, train: list[int], classes: tuple[str, ...] = ()) -
 def test_shares_are_of_the_training_targets() -> None:
     masks = np.array([[[1, 1], [1, 1]], [[0, 0], [0, 1]], [[0, 0], [0, 0]]], np.uint8)
     assert held(masks, [1, 2]).shares() == [7 / 8, 1 / 8]
+    assert held(masks.astype(np.uint16) * 700, [1, 2]).shares() == [7 / 8, 1 / 8]  # instances: object or not
     labels = np.array([[[9, 9]], [[0, 255]], [[2, 0]]], np.uint8)
     assert held(labels, [1, 2], ("a", "b", "c")).shares() == pytest.approx([2 / 3, 0, 1 / 3])
     assert held(np.array([0, 1, 1, 2]), [1, 2, 3], ("a", "b", "c")).shares() == pytest.approx([0, 2 / 3, 1 / 3])

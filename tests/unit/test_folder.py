@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from layouts import make_instances
 from photos import make_photos
 from PIL import Image
 
@@ -35,6 +36,36 @@ def test_images_and_masks_are_paired_by_stem(tmp_path: Path, pair: tuple[str, st
         assert item.image.stem == item.target.stem == item.key
         image, mask = found.read(item)
         assert image.shape == (128, 128, 3) and mask.shape == (128, 128) and set(np.unique(mask)) == {0, 1}
+
+
+def test_images_and_instance_maps_are_paired_and_their_numbers_put_in_order(tmp_path: Path) -> None:
+    found = folder(make_instances(tmp_path, 5))
+    assert found.targets == "instances" and found.classes == () and found.reading == ""
+    for item in found.items:
+        image, labels = found.read(item)
+        written = np.asarray(Image.open(item.target))
+        assert image.shape == (128, 128, 3) and labels.dtype == np.uint16
+        assert np.array_equal(labels, written // 1000) and labels.max() > 3
+
+
+def test_instance_maps_may_lie_in_splits_be_of_another_size_and_have_an_ending(tmp_path: Path) -> None:
+    for split, number in (("train", 3), ("valid", 2), ("test", 1)):
+        make_instances(tmp_path / split, number)
+    for file in (tmp_path / "train" / "instances").iterdir():
+        Image.open(file).resize((64, 65), Image.Resampling.NEAREST).save(file.with_stem(f"{file.stem}_instances"))
+        file.unlink()
+    found = folder(tmp_path)
+    assert found.counts() == "3 train, 2 val, 1 test"
+    assert found.read(found.split("train")[0])[1].shape == (65, 64)
+
+
+def test_an_instance_map_of_another_shape_and_one_that_is_missing_are_named(tmp_path: Path) -> None:
+    found = folder(make_instances(tmp_path, 3))
+    Image.new("L", (128, 64)).save(found.items[0].target)
+    with pytest.raises(DataError, match=r"instance map cell00\.png is 128x64 for an image of 128x128"):
+        found.read(found.items[0])
+    found.items[1].target.unlink()
+    assert "1 images without an instance map: cell01" in said(tmp_path)
 
 
 @pytest.mark.parametrize("ending", ["_mask", "_Segmentation", "_gt"])

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from layouts import make_isic, make_oxford_pet
+from layouts import make_isic, make_oxford_pet, make_penn_fudan
 from mirror import Mirror, mirror
 
 from tuner.data import get as module
@@ -39,17 +39,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    """Both public datasets, packed as they are in the world, from files of the same layout."""
+    """The public datasets, packed as they are in the world, from files of the same layout."""
     pets, lesions = make_oxford_pet(tmp_path / "pets", 6), make_isic(tmp_path / "lesions", 4)
+    people = make_penn_fudan(tmp_path / "people", 5)
     files = {}
     for name in ("images", "annotations"):
         with tarfile.open(tmp_path / f"{name}.tar.gz", "w:gz") as packed:
             packed.add(pets / name, name)
         files[f"/sets/{name}.tar.gz"] = (tmp_path / f"{name}.tar.gz").read_bytes()
-    for name in ISIC:
+    for name, folder in {**dict.fromkeys(ISIC, lesions), "PennFudanPed": people}.items():
         with zipfile.ZipFile(tmp_path / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as packed_zip:
-            for file in (lesions / name).iterdir():
-                packed_zip.write(file, f"{name}/{file.name}")
+            for file in filter(Path.is_file, (folder / name).rglob("*")):
+                packed_zip.write(file, file.relative_to(folder))
         files[f"/sets/{name}.zip"] = (tmp_path / f"{name}.zip").read_bytes()
     sums = {path: f"md5:{hashlib.md5(body).hexdigest()}" for path, body in files.items()}
     archives = [replace(archive, digest=sums[f"/sets/{archive.name}"]) for archive in PUBLIC["oxford_pet"]]
@@ -63,11 +64,15 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.suffix != ".lock")
 
 
-@pytest.mark.parametrize(("name", "counts"), [("oxford_pet", "6 train, 3 test"), ("isic2016", "4 train, 2 test")])
-def test_a_public_dataset_is_fetched_and_can_be_opened(server: Mirror, root: Path, name: str, counts: str) -> None:
+COUNTS = [("oxford_pet", 6, 3), ("isic2016", 4, 2), ("penn_fudan", 5, 0)]
+
+
+@pytest.mark.parametrize(("name", "number", "test"), COUNTS)
+def test_a_public_dataset_is_fetched_and_can_be_opened(
+    server: Mirror, root: Path, name: str, number: int, test: int
+) -> None:
     assert get(name, None, no_bar) == f"{name} is now at {root / name}"
     source = open_data(use(name, val=0.001))
-    number, test = (int(words.split()[0]) for words in counts.split(", "))
     assert len(source.split("train", "val")) == number and len(source.split("test")) == test
     assert names(root) == [name] and names(root / name) == sorted(archive.holds for archive in PUBLIC[name])
     asked = len(server.asked)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tuner.data.images import check_aspect, read_image, read_labels, read_mask, shrink
+from tuner.data.images import check_aspect, read_image, read_instances, read_labels, read_mask, shrink
 from tuner.errors import DataError
 
 ROTATIONS = {
@@ -276,6 +276,57 @@ def test_label_maps_are_read_as_the_numbers_in_them(tmp_path: Path, kind: str) -
 def test_what_is_no_label_map_is_named(tmp_path: Path, name: str, values: NDArray, words: str) -> None:
     with pytest.raises(DataError, match=f"^label map {name} {words}"):
         read_labels(save(tmp_path / name, values))
+
+
+NUMBERED = np.array([[0, 1, 7], [300, 65535, 0]], np.uint16)
+
+
+@pytest.mark.parametrize(
+    "kind", ["8-bit", "palette", "three channels", "16-bit", "16-bit tiff", "32-bit", "float"]
+)
+def test_instance_maps_are_numbered_anew_without_gaps(tmp_path: Path, kind: str) -> None:
+    small = np.array([[0, 3, 9], [200, 255, 0]], np.uint8)  # 255 is a number like any other
+    if kind == "palette":
+        picture = Image.fromarray(small, "P")
+        picture.putpalette([7, 7, 7] * 256)  # the colours say nothing
+        picture.save(tmp_path / "a.png")
+    else:
+        kinds = {"8-bit": small, "three channels": np.repeat(small[..., None], 3, axis=2), "16-bit": NUMBERED}
+        wide = {"32-bit": NUMBERED.astype(np.int32), "float": NUMBERED.astype(np.float32)}
+        values = {**kinds, **wide, "16-bit tiff": NUMBERED}[kind]
+        save(tmp_path / ("a.tif" if kind in wide or "tiff" in kind else "a.png"), values)
+    (path,) = tmp_path.iterdir()
+    read = read_instances(path)
+    assert read.dtype == np.uint16 and read.tolist() == [[0, 1, 2], [3, 4, 0]]
+
+
+def test_every_number_of_16_bits_may_be_used(tmp_path: Path) -> None:
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    assert np.array_equal(read_instances(save(tmp_path / "a.png", every)), every)
+    assert read_instances(save(tmp_path / "b.png", every * 0)).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("a.jpg", np.zeros((8, 8), np.uint8), "is a JPEG, which does not keep numbers exactly"),
+        (
+            "a.tif",
+            np.array([[3, 70000]], np.int32),
+            "holds 3 to 70000; 0 is background, and instances have numbers",
+        ),
+        ("a.tif", np.array([[-1, 3]], np.float32), "holds -1 to 3"),
+        ("a.tif", np.array([[0.5, 3]], np.float32), "holds fractions"),
+        (
+            "a.png",
+            np.array([[[1, 2, 3]]], np.uint8),
+            "is in colours; a grey PNG of 8 or 16 bits is needed, the num",
+        ),
+    ],
+)
+def test_what_is_no_instance_map_is_named(tmp_path: Path, name: str, values: NDArray, words: str) -> None:
+    with pytest.raises(DataError, match=f"^instance map {name} {words}"):
+        read_instances(save(tmp_path / name, values))
 
 
 @pytest.mark.parametrize("size", [(103, 100), (97, 100), (50, 50), (200, 206)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.instances import in_order, ious, matches, overlaps, pieces, whole
+from tuner.instances import in_order, ious, matches, overlaps, pieces, touching, whole
 
 
 def squares(*boxes: tuple[int, int, int, int], side: int = 20) -> NDArray[np.int32]:
@@ -25,6 +25,13 @@ def test_numbers_get_in_order_and_keep_their_order() -> None:
 
 def test_a_map_without_background_loses_no_instance() -> None:
     assert in_order(np.array([[5, 5], [9, 9]])).tolist() == [[1, 1], [2, 2]]
+
+
+def test_instances_side_by_side_touch_and_those_at_a_corner_do_not() -> None:
+    labels = squares((0, 0, 4, 4), (0, 4, 4, 8), (4, 8, 8, 12), (12, 0, 16, 4), (10, 0, 12, 4))
+    assert touching(labels).tolist() == [1, 2, 4, 5]
+    assert touching(squares((0, 0, 4, 4))).tolist() == touching(squares()).tolist() == []
+    assert touching(np.array([[1, 2]], np.uint16)).tolist() == [1, 2]
 
 
 def test_shared_pixels_are_counted_of_every_pair() -> None:

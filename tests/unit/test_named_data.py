@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import MAKERS, make_cityscapes, make_isic, make_oxford_pet, make_scene, make_sports
+from layouts import MAKERS, make_cityscapes, make_isic, make_oxford_pet, make_penn_fudan, make_scene, make_sports
 from PIL import Image
 
 from tuner.data.cityscapes import CLASSES, TO_TRAIN_ID
@@ -43,6 +43,7 @@ COUNTS = {
     "oxford_pet": ("masks", 10, 5, 0),
     "oxford_pet_trimap": ("labels", 10, 5, 3),
     "isic2016": ("masks", 10, 5, 0),
+    "penn_fudan": ("instances", 10, 0, 0),
     "cityscapes": ("labels", 15, 0, 19),
     "scene": ("labels", 10, 0, 4),
     "sports100": ("classes", 72, 6, 6),
@@ -129,6 +130,21 @@ def test_lesions_of_the_test_folders_are_for_testing(root: Path) -> None:
     assert set(np.unique(read_all(source)[1])) == {0, 1}
 
 
+def test_pedestrians_are_found_with_and_without_the_folder_of_the_archive(root: Path) -> None:
+    inner = make_penn_fudan(root / "penn_fudan", 4) / "PennFudanPed"
+    source = open_data(use("penn_fudan"))
+    assert source.where == str(inner) and len(source.split("train", "val")) == 4
+    assert {item.key for item in source.items} == {f"FudanPed{at:05d}" for at in range(1, 5)}
+    first = read_all(source)[1]
+    assert first.dtype == np.uint16 and first.max() > 3
+    for part in list(inner.iterdir()):
+        part.rename(root / "penn_fudan" / part.name)
+    inner.rmdir()
+    assert np.array_equal(read_all(open_data(use("penn_fudan")))[1], first)
+    shutil.rmtree(root / "penn_fudan" / "PedMasks")
+    assert said("penn_fudan").startswith(f"penn_fudan at {root / 'penn_fudan'} has no PedMasks; expected PNG")
+
+
 def test_sports_are_numbered_alike_in_all_splits(root: Path) -> None:
     make_sports(root / "sports100", 2)
     source = open_data(use("sports100"))
@@ -156,6 +172,7 @@ LACKING = {
     "oxford_pet": ["images", "annotations/trimaps", "annotations/trainval.txt", "annotations/test.txt"],
     "oxford_pet_trimap": ["annotations/test.txt"],
     "isic2016": ["ISBI2016_ISIC_Part1_Training_GroundTruth", "ISBI2016_ISIC_Part1_Test_Data"],
+    "penn_fudan": ["PennFudanPed/PNGImages", "PennFudanPed/PedMasks"],
     "cityscapes": ["leftImg8bit/val", "gtFine/train"],
     "sports100": ["train", "test"],
     "scene": ["labels"],

@@ -60,6 +60,25 @@ def test_label_maps_are_drawn_in_colours_with_a_legend(tmp_path: Path) -> None:
     assert not (legend == colours()[4].astype(int)).all(axis=2).any()
 
 
+def test_instances_are_drawn_each_in_its_colour(tmp_path: Path) -> None:
+    """Also those of a large photograph, whose map is of another size."""
+    for part in ("images", "instances"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    halves = np.zeros((30, 40), np.uint16)
+    halves[5:25, 5:20], halves[5:25, 20:35] = 700, 9000  # they touch
+    for stem in "ab":
+        Image.new("RGB", (1600, 1200), (90, 90, 90)).save(tmp_path / "data" / "images" / f"{stem}.png")
+        Image.fromarray(halves).save(tmp_path / "data" / "instances" / f"{stem}.png")
+    draw_sheet(folder(tmp_path / "data"), tmp_path / "sheet.png")
+    cell = np.asarray(Image.open(tmp_path / "sheet.png"))[GAP:, GAP : GAP + CELL].astype(int)
+    first, second = cell[60, 50], cell[60, 110]
+    for at, colour in ((first, colours()[1]), (second, colours()[2])):
+        assert np.abs(at - (90 + colour.astype(int)) // 2).max() <= 1
+    assert cell[2, 2].tolist() == [90, 90, 90]
+    for column, colour in ((79, colours()[1]), (80, colours()[2])):  # the outlines between them
+        assert cell[60, column].tolist() == colour.tolist()
+
+
 def test_classes_are_written_below_their_pictures(tmp_path: Path) -> None:
     for name, shade in (("dark", 20), ("light", 230)):
         (tmp_path / "data" / name).mkdir(parents=True)

@@ -226,6 +226,78 @@ def test_the_fingerprint_depends_on_what_is_read_from_the_files(photos: Path, tm
     assert survey(source, tmp_path).fingerprint != survey(other, tmp_path).fingerprint
 
 
+def instance_maps(path: Path, *maps: list[list[int]], split: str = "train") -> Path:
+    """Small instance maps, with pictures that are not of one colour."""
+    for at, values in enumerate(maps):
+        for part in ("images", "instances"):
+            (path / split / part).mkdir(parents=True, exist_ok=True)
+        numbers = np.array(values, np.uint16)
+        noise = np.random.default_rng(at).integers(0, 256, (*numbers.shape, 3), np.uint8)
+        Image.fromarray(noise).save(path / split / "images" / f"{at}.png")
+        Image.fromarray(numbers).save(path / split / "instances" / f"{at}.png")
+    return path
+
+
+TOUCH, APART, NONE = [[7, 7, 9], [7, 7, 0]], [[300, 300, 0, 0, 5, 5]], [[0, 0], [0, 0]]
+
+
+def test_instances_are_counted_also_from_memory(tmp_path: Path) -> None:
+    data = instance_maps(tmp_path / "data", TOUCH, APART, NONE)
+    instance_maps(data, APART, split="val")
+    found = survey(folder(data), tmp_path / "memory")
+    assert [one.things for one in found.findings.values()] == [
+        [2, 2, 1, 4],
+        [2, 0, 2, 2],
+        [0, 0, 0, 0],
+        [2, 0, 2, 2],
+    ]
+    assert found.notices() == ["0.png: 1 of its 2 instances have one pixel", "2.png: no instance"]
+    assert found.classes == () and survey(folder(data), tmp_path / "memory") == found
+
+
+def test_the_same_files_as_label_maps_and_as_instances_are_told_apart(tmp_path: Path) -> None:
+    data = instance_maps(tmp_path / "data", [[0, 1, 2]], [[0, 1, 1]])
+    first = survey(folder(data), tmp_path / "memory")
+    (data / "train" / "instances").rename(data / "train" / "labels")
+    second = survey(folder(data), tmp_path / "memory")
+    assert second.fingerprint != first.fingerprint and second.classes == ("0", "1", "2")
+    (data / "train" / "labels").rename(data / "train" / "instances")
+    assert survey(folder(data), tmp_path / "memory") == first
+
+
+def test_training_images_without_any_instance_are_refused(tmp_path: Path) -> None:
+    data = instance_maps(tmp_path / "data", NONE, NONE)
+    instance_maps(data, APART, split="val")
+    with pytest.raises(DataError, match="no training image has an instance; there is nothing to learn from"):
+        survey(folder(data), tmp_path / "memory")
+
+
+def test_validation_without_an_instance_and_masks_in_place_of_numbers_are_noticed(tmp_path: Path) -> None:
+    data = instance_maps(tmp_path / "data", [[255, 255, 0, 255, 255]])
+    instance_maps(data, NONE, split="val")
+    assert survey(folder(data), tmp_path / "memory").notices() == [
+        "no validation image has an instance",
+        "no image has more than one instance; black and white masks belong into masks/",
+        "0.png: no instance",
+    ]
+
+
+def test_everything_wrong_with_instance_maps_is_named_at_once(tmp_path: Path) -> None:
+    data = instance_maps(tmp_path / "data", TOUCH, APART, TOUCH, TOUCH)
+    maps = data / "train" / "instances"
+    Image.fromarray(np.full((2, 6), 70000, np.int32)).save(maps / "0.tif")
+    (maps / "0.png").unlink()
+    Image.new("RGB", (6, 1), (1, 2, 3)).save(maps / "1.png")
+    Image.new("L", (3, 9), 1).save(maps / "2.png")
+    with pytest.raises(DataError) as caught:
+        survey(folder(data), tmp_path / "memory")
+    lines = str(caught.value).split("\n  - ")
+    assert lines[0] == f"{data}: 3 of 4 items cannot be used." and len(lines) == 4
+    assert lines[1].startswith("instance map 0.tif holds 70000 to 70000")
+    assert lines[2].startswith("instance map 1.png is in colours")
+    assert lines[3].startswith("instance map 2.png is 3x9 for an image of 3x2")
+
+
 def test_a_class_that_only_validation_shows_is_noticed(tmp_path: Path) -> None:
     """A model is asked for what it was never shown: the score of that class can only be 0."""
     data = label_maps(tmp_path / "maps", [0, 1], [1, 0], split="train")

@@ -94,13 +94,15 @@ def tell(source: Source, found: Survey) -> None:
 
 
 def instance_counts(found: Survey) -> str:
-    """'423, 1 to 8 an image; 61 touch another; of 12 to 9000 pixels', or nothing where none was counted."""
+    """'423, 1 to 8 an image; 61 touch another; areas of 12 to 9000 pixels', or nothing where none was counted."""
     things = [finding.things for finding in found.findings.values() if finding.things]
     if not things:
         return ""
     numbers, touching, smallest, largest = zip(*things, strict=True)
     total = f"{sum(numbers)}, {min(numbers)} to {max(numbers)} an image"
-    return f"{total}; {sum(touching)} touch another; of {min(filter(None, smallest))} to {max(largest)} pixels"
+    return (
+        f"{total}; {sum(touching)} touch another; areas of {min(filter(None, smallest))} to {max(largest)} pixels"
+    )
 
 
 def holds(source: Source, classes: Sequence[str]) -> str:

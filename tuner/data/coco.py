@@ -33,6 +33,7 @@ NAMED = ("annotations.json", "_annotations.coco.json")  # taken before any other
 FOLDER = "annotations"
 START = "instances_"  # COCO's own: instances_train2017.json, beside captions and keypoints
 READING = "annotations, the smaller on top"  # change it whenever the same file gives other pixels
+FAR = 1e9  # pixels; no picture is as large
 Pixels = NDArray[np.int64]  # where an instance is, as positions in the flat picture
 
 
@@ -42,8 +43,9 @@ class Annotated:
 
     file: Path
     size: tuple[int, int]  # width, height; 0 where the file does not say
-    shapes: tuple[tuple[str, Any], ...]  # a name for messages, and the segmentation
-    digest: str
+    names: tuple[str, ...] = ()  # of its instances, for messages
+    shapes: str = "[]"  # their segmentations as JSON: a tenth of the memory
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def annotated(file: Path, root: Path, split: str) -> tuple[list[Item], Annotatio
     for name, image in sorted(found.images.items()):
         stem = str(Path(name).with_suffix(""))
         key = stem if stems[stem] == 1 else name
-        items.append(Item(key, split, image.file, content=image.digest, named=len(image.shapes)))
+        items.append(Item(key, split, image.file, content=image.digest, named=len(image.names)))
     return items, found
 
 
@@ -175,13 +177,13 @@ def listed_images(
             continue
         file = place_of(name, places)
         if file is None:
-            wrong.append(f"{name} is listed and not there")
+            wrong.append(f"{name[:80]} is listed and not there")
         elif key in found:
             wrong.append(f"{found[key][0]} and {name} have the same id, {key}")
         elif file in names:
             wrong.append(f"{name} is listed twice, with the ids {names[file]} and {key}")
         if key not in found:
-            found[key] = (name, Annotated(file or Path(name), size_of(one), (), ""))
+            found[key] = (name, Annotated(file or Path(name), size_of(one)))
         if file:
             names.setdefault(file, key)
     return found
@@ -236,8 +238,9 @@ def name_of(one: Mapping[str, Any], at: int) -> str:
 
 def with_shapes(image: Annotated, shapes: list[tuple[str, Any]]) -> Annotated:
     """The image with what is in it, and a hash of that."""
-    content = json.dumps([image.size, [shape for _, shape in shapes]], sort_keys=True)
-    return replace(image, shapes=tuple(shapes), digest=hashlib.sha256(content.encode()).hexdigest()[:16])
+    text = json.dumps([shape for _, shape in shapes], sort_keys=True)
+    digest = hashlib.sha256(f"{image.size}{text}".encode()).hexdigest()[:16]
+    return replace(image, names=tuple(name for name, _ in shapes), shapes=text, digest=digest)
 
 
 def remarks(file: Path, crowds: int, flat: int) -> Iterator[str]:
@@ -261,7 +264,7 @@ def read_annotated(images: Mapping[Path, Annotated], item: Item) -> tuple[Image,
 def drawn(given: Annotated, shape: tuple[int, int]) -> Numbers:
     """The label map: where two overlap, the smaller lies on top. What has no pixel is not in it."""
     wrong, found = [], []
-    for name, segmentation in given.shapes:
+    for name, segmentation in zip(given.names, json.loads(given.shapes), strict=True):
         try:
             found.append(pixels_of(segmentation, shape))
         except DataError as error:
@@ -289,7 +292,7 @@ def pixels_inside(points: Any, shape: tuple[int, int]) -> Pixels:
     """The pixels whose middle lies in a polygon."""
     if not isinstance(points, list):
         raise DataError("has coordinates in no polygon: [[x, y, x, y, ...]] is needed")
-    if not all(is_finite(value) for value in points):
+    if not all(is_coordinate(value) for value in points):
         raise DataError("has a polygon with something that is no number")
     if len(points) % 2:
         raise DataError(f"has a polygon of {len(points)} coordinates: each point needs two")
@@ -301,8 +304,8 @@ def pixels_inside(points: Any, shape: tuple[int, int]) -> Pixels:
     return np.ravel_multi_index(inside_of(down - 0.5, across - 0.5, shape), shape)
 
 
-def is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_coordinate(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < FAR
 
 
 def pixels_of_runs(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> Pixels:

@@ -163,13 +163,14 @@ def pair_up(images: Path, masks: Path, split: str, what: str = "mask") -> list[I
     pictures = by_stem(images)
     truths = by_stem(masks, pictures)
     lone_images, lone_masks = sorted(pictures.keys() - truths), sorted(truths.keys() - pictures)
+    one = f"an {what}" if what[0] in "aeio" else f"a {what}"
     wrong = []
     if lone_images:
-        wrong.append(f"{len(lone_images)} images without a {what}: {some(lone_images)}")
+        wrong.append(f"{len(lone_images)} images without {one}: {some(lone_images)}")
     if lone_masks:
         wrong.append(f"{len(lone_masks)} {what}s without an image: {some(lone_masks)}")
     if wrong:
-        raise DataError(f"{images.parent}: every image needs a {what} of the same name.{bullets(wrong)}")
+        raise DataError(f"{images.parent}: every image needs {one} of the same name.{bullets(wrong)}")
     return [Item(stem, split, pictures[stem], truths[stem]) for stem in sorted(pictures)]
 
 

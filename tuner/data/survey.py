@@ -91,7 +91,7 @@ def of_instances(source: Source, findings: dict[str, Finding]) -> Iterator[str]:
         raise DataError(f"{source.where}: no training image has an instance; there is nothing to learn from.")
     if not most("val"):
         yield "no validation image has an instance"
-    if max(most("train"), most("val")) == 1:
+    if max(most("train"), most("val")) == 1 and all(item.target for item in source.items):
         yield "no image has more than one instance; black and white masks belong into masks/"
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from tuner.data.source import Image, Item, Source
 from tuner.report.overlays import (
@@ -14,6 +16,7 @@ from tuner.report.overlays import (
     CELL,
     captioned,
     colours,
+    fitted,
     instance_overlay,
     label_overlay,
     overlay,
@@ -44,11 +47,17 @@ def cell(source: Source, item: Item, classes: Sequence[str]) -> Image:
     image, target = source.read(item)
     if isinstance(target, int):
         return captioned(image, classes[target])
-    size = (image.shape[1], image.shape[0])
-    fitting = np.asarray(cv2.resize(target, size, interpolation=cv2.INTER_NEAREST_EXACT))
     if source.targets == "instances":
-        return instance_overlay(image, fitting)
-    return label_overlay(image, fitting) if source.targets == "labels" else overlay(image, fitting)
+        small = fitted(image)  # first: the outlines of a large photograph would be too thin to be seen
+        return instance_overlay(small, nearest(target, small))
+    over = label_overlay if source.targets == "labels" else overlay
+    return over(image, nearest(target, image).astype(np.uint8))
+
+
+def nearest(target: NDArray[Any], image: Image) -> NDArray[Any]:
+    """A target of the image's size."""
+    size = (image.shape[1], image.shape[0])
+    return np.asarray(cv2.resize(target, size, interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def legend(names: Sequence[str], first: int) -> Image:
