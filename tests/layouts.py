@@ -126,13 +126,13 @@ def runs(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": [0, *counts] if mask[0, 0] else counts}
 
 
-def make_coco(images: Path, file: Path, number: int, seed: int = 8) -> Path:
+def make_coco(images: Path, file: Path, number: int, seed: int = 8, stem: str = "cell") -> Path:
     """`number` pictures of cells in `images`, and the JSON file that tells of them; the folder of the file."""
     listed, annotations = [], []
     for at in range(number):
         picture, labels = draw_culture(np.random.default_rng([at, seed]))
-        save(images / f"cell{at:02d}.jpg", picture)
-        listed.append({"id": at + 1, "file_name": f"cell{at:02d}.jpg", "width": 128, "height": 128})
+        save(images / f"{stem}{at:02d}.jpg", picture)
+        listed.append({"id": at + 1, "file_name": f"{stem}{at:02d}.jpg", "width": 128, "height": 128})
         for cell in range(1, int(labels.max()) + 1):
             of_image = {"id": len(annotations) + 1, "image_id": at + 1, "category_id": 1, "iscrowd": 0}
             annotations.append({**of_image, "segmentation": runs(labels == cell)})

@@ -103,7 +103,7 @@ def test_the_files_of_coco_are_the_splits_and_others_beside_them_are_left_alone(
 @pytest.mark.parametrize("places", ["images/{}", "{}", "images"])
 def test_images_may_lie_in_a_folder_of_the_split(tmp_path: Path, places: str) -> None:
     for split, number in (("train", 4), ("val", 2)):
-        make_coco(tmp_path / places.format(split), tmp_path / "annotations" / f"{split}.json", number)
+        make_coco(tmp_path / places.format(split), tmp_path / "annotations" / f"{split}.json", number, stem=split)
     assert folder(tmp_path).counts() == "4 train, 2 val"
 
 
@@ -143,6 +143,23 @@ def test_split_folders_must_all_have_annotations(tmp_path: Path) -> None:
         (tmp_path / "val" / name).mkdir(parents=True)
         Image.new("L", (8, 8)).save(tmp_path / "val" / name / "a.png")
     assert "mixes COCO annotations and instance maps between its splits" in said(tmp_path)[0]
+
+
+def test_an_image_in_two_splits_is_named(tmp_path: Path) -> None:
+    """A model would be scored on what it was trained on."""
+    path = write(tmp_path, both())
+    for split in ("train", "val"):
+        (path / f"{split}.json").write_text((path / "annotations.json").read_text())
+    (path / "annotations.json").unlink()
+    assert said(path) == ["HERE: images are listed for more than one split: a.png, b.png. Keep each in one JSON."]
+
+
+def test_hidden_files_are_no_annotations(tmp_path: Path) -> None:
+    path = write(tmp_path, both())
+    (path / "._annotations.json").write_bytes(b"\0\5\26\7")
+    (path / "annotations").mkdir()
+    (path / "annotations" / "._instances.json").write_bytes(b"\0\5\26\7")
+    assert len(folder(path).items) == 2
 
 
 @pytest.mark.parametrize("written", ["{}", "images/{}", "images\\{}", "/data/cells/{}", "../somewhere/{}"])

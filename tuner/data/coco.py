@@ -31,6 +31,7 @@ from tuner.errors import DataError, first_lines, some
 
 NAMED = ("annotations.json", "_annotations.coco.json")  # taken before any other JSON beside it
 FOLDER = "annotations"
+FILES = "[!.]*.json"
 START = "instances_"  # COCO's own: instances_train2017.json, beside captions and keypoints
 READING = "annotations, the smaller on top"  # change it whenever the same file gives other pixels
 FAR = 1e9  # pixels; no picture is as large
@@ -62,7 +63,7 @@ def annotation_files(path: Path) -> dict[str, Path]:
     One file alone is for training; several must name their splits.
     """
     for place in (path / FOLDER, path):
-        files = sorted(file for file in place.glob("*.json") if not file.name.startswith(".") and file.is_file())
+        files = sorted(filter(Path.is_file, place.glob(FILES)))
         named = [file for file in files if file.name in NAMED] or [f for f in files if f.name.startswith(START)]
         if len(chosen := named or files) == 1:
             return {"train": chosen[0]}
@@ -73,7 +74,7 @@ def annotation_files(path: Path) -> dict[str, Path]:
 
 def is_named(path: Path) -> bool:
     """Whether a folder's annotations are named as such, and no other JSON that happens to lie there."""
-    return any((path / name).is_file() for name in NAMED) or any((path / FOLDER).glob("*.json"))
+    return any((path / name).is_file() for name in NAMED) or any((path / FOLDER).glob(FILES))
 
 
 def split_of(file: Path) -> str:

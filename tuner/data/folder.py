@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tuner.data.coco import READING, Annotations, annotated, annotation_files, is_named, read_annotated
+from tuner.data.coco import FILES, READING, Annotations, annotated, annotation_files, is_named, read_annotated
 from tuner.data.images import SUFFIXES, check_aspect, read_image, read_instances, read_labels, read_mask
 from tuner.data.source import IGNORED, SPLIT_NAMES, Image, Item, Source, Target, hold_out, hold_out_of_each
 from tuner.errors import DataError, bullets, some
@@ -127,7 +127,7 @@ def paired(folders: Mapping[str, Path], split: str) -> Found | None:
 def is_annotated(path: Path, folders: Mapping[str, Path]) -> bool:
     """Whether a JSON tells what is in the images; beside class folders, only one of a known name does."""
     alone = "images" in folders or len(folders) < 2
-    return is_named(path) or (alone and any(path.glob("[!.]*.json")))
+    return is_named(path) or (alone and any(path.glob(FILES)))
 
 
 def annotated_in(path: Path, split: str) -> Found:
@@ -140,6 +140,11 @@ def annotated_in(path: Path, split: str) -> Found:
 
 
 def annotated_source(name: str, path: Path, items: tuple[Item, ...], found: list[Annotations]) -> Source:
+    listed = Counter(item.image for item in items)
+    if twice := sorted(file.name for file, number in listed.items() if file and number > 1):
+        raise DataError(
+            f"{path}: images are listed for more than one split: {some(twice)}. Keep each in one JSON."
+        )
     images = {image.file: image for one in found for image in one.images.values()}
     remarks = [remark for one in found for remark in one.remarks]
     beside = {file for place in {file.parent for file in images} for file in image_files(place)}
