@@ -12,7 +12,7 @@ from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import data_problems
 from tuner.errors import PartError, SpaceError, first_lines, near, some
 from tuner.goal import Goal
-from tuner.losses import LOSSES, OWN
+from tuner.losses import LOSSES, OWN, WATERSHED
 from tuner.models import FINDERS, MODELS
 from tuner.optims import OPTIMIZERS, SCHEDULES
 from tuner.parts import build, problems
@@ -214,7 +214,7 @@ def run_model(recipe: Recipe, task: Task) -> None:
             f"{str(error) or type(error).__name__}{f' (image_size={other} would do)' * bool(other)}"
         ) from error
     if task.has_instances:
-        if probe is model and (len(given) != 4 or given[1] < 2 or given[2:] != (size, size)):
+        if recipe.loss.name == WATERSHED and (len(given) != 4 or given[1] < 2 or given[2:] != (size, size)):
             raise ValueError(
                 f"it gives {given}, which is no mask and energy of {size} px: its base is no segmenter"
             )

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.data.source import IGNORED
-from tuner.errors import PartError, near
+from tuner.errors import PartError, TrialFailed, near
 from tuner.parts import build
 from tuner.recipe import Part, is_number
 
@@ -32,7 +32,7 @@ LOSSES = {
     "watershed": "tuner.losses:watershed",
     "own": "tuner.losses:own",
 }
-OWN = "own"
+OWN, WATERSHED = "own", "watershed"
 PIXELS = ("binary", "multiclass")
 CLASSES = ("multiclass", "classification")
 ALL = ("binary", *CLASSES)
@@ -44,7 +44,7 @@ FOR = {  # the tasks of each
     "dice_bce": ("binary",),
     "cross_entropy": CLASSES,
     "mix": ALL,
-    "watershed": ("instance",),
+    WATERSHED: ("instance",),
     OWN: ("instance",),
 }
 WEIGHTS = ("none", "frequency")
@@ -170,7 +170,7 @@ def own(mode: str, *, weights: dict[str, float] | None = None) -> Callable[[Mapp
 
     def loss(parts: Mapping[str, Tensor], target: Tensor) -> Tensor:
         if unknown := [name for name in given if name not in parts]:
-            raise PartError(
+            raise TrialFailed(
                 f"loss '{OWN}' weighs '{unknown[0]}'.{near(unknown[0], parts)} There are: {', '.join(parts)}."
             )
         return torch.stack([given.get(name, 1.0) * part for name, part in parts.items()]).sum()

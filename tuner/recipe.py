@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 VERSION = 2
 READS = (1, 2)  # what version 1 lacks has a default
 PARTS = ("data", "model", "loss", "optimizer", "schedule", "augment", "weights")
-Value = None | bool | int | float | str | list[Any] | tuple[Any, ...]
+Value = None | bool | int | float | str | list[Any] | tuple[Any, ...] | dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Part:
             if not is_plain(value):
                 raise TypeError(
                     f"argument '{key}' of '{self.name}' is {value!r}; a recipe is written down, so it holds "
-                    "numbers, text, True, False, None and lists of them only: use int(...) or float(...)"
+                    "numbers, text, True, False, None, lists and dicts of them only: use int(...) or float(...)"
                 )
 
     def __str__(self) -> str:
@@ -50,6 +50,8 @@ def is_plain(value: object) -> bool:
     """Whether JSON gives the value back; a numpy number, for one, does not come back."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and is_plain(each) for name, each in value.items())
     return value is None or isinstance(value, bool | int | float | str)
 
 

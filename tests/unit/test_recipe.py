@@ -150,7 +150,7 @@ def test_what_json_gives_back_is_taken(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [np.float32(0.5), np.int64(3), np.zeros(2), {1}, {"a": 1}, object(), [np.int64(1)]]
+    "value", [np.float32(0.5), np.int64(3), np.zeros(2), {1}, {1: 2}, {"a": np.int64(1)}, object(), [np.int64(1)]]
 )
 def test_what_json_does_not_give_back_is_named_with_its_argument(value: object) -> None:
     with pytest.raises(TypeError, match=r"argument 'k' of 'unet' is .*use int\(\.\.\.\) or float\(\.\.\.\)"):

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tuner.errors import PartError, TrialFailed
+from tuner.instances import Instances
 from tuner.losses import LOSSES
 from tuner.models import MODELS
 from tuner.optims import SCHEDULES, Schedule, settle
@@ -99,7 +101,12 @@ class Trainer:
 
     def found(self, scored: Scored) -> Scored:
         loss, answer, target = scored
-        return (loss, self.find(answer), target) if self.find else scored
+        if self.find is None:
+            return scored
+        found = self.find(answer)
+        if wrong := strange(found, target):
+            raise TrialFailed(f"model '{self.recipe.model.name}': instances() gives {wrong}")
+        return loss, found, target
 
     def fitted(self, work: Callable[[], list[Scored]]) -> list[Scored]:
         """What `work` gives, from the start again with smaller pieces each time that it runs out of memory."""
@@ -191,6 +198,21 @@ class Trainer:
             self.optimizer._opt_called = True  # type: ignore[attr-defined]  # torch saw none of the steps before
         self.micro = state["micro"]
         checkpoint.restore_random(state["random"])
+
+
+def strange(found: Any, target: Tensor) -> str:
+    """What is wrong with the instances that a model found, or nothing; a user's own may give anything."""
+    if not isinstance(found, list) or len(found) != len(target):
+        return f"no list of {len(target)}, one for each image"
+    for one in found:
+        if not isinstance(one, Instances):
+            return f"{type(one).__name__}; tuner.instances.Instances is needed for each image"
+        if one.labels.shape != tuple(target.shape[-2:]) or one.labels.dtype != np.int32:
+            shape = " x ".join(map(str, one.labels.shape))
+            return f"labels of {shape} {one.labels.dtype}; {target.shape[-2]} x {target.shape[-1]} int32 is needed"
+        if len(one.scores) != one.labels.max(initial=0):
+            return f"{len(one.scores)} scores for instances 1 to {one.labels.max(initial=0)}"
+    return ""
 
 
 def build_model(recipe: Recipe, task: Task) -> nn.Module:
