@@ -48,7 +48,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     import optuna
     import torch
 
-    from tuner import overview, pictures
+    from tuner import pictures
     from tuner.data.cache import cached
     from tuner.data.shapes import shapes
     from tuner.gallery import Gallery
@@ -103,8 +103,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
             if shown:
                 found["painted"].append(sum(painter_seconds))
                 began = time.perf_counter()
-                rows = [overview.flat(report) for report in outcome.progress.history]
-                pictures.leave(album, "iou", rows, outcome, explained=False)
+                pictures.leave(album, outcome, explained=False)
                 found["end"].append(time.perf_counter() - began + looking.spent)
     return found
 

@@ -145,12 +145,9 @@ def test_an_interrupted_trial_is_the_same_trial(trial: Trial, tmp_path: Path) ->
 
 def test_a_trial_leaves_pictures_and_its_confusion(trial: Trial, tmp_path: Path) -> None:
     outcome = trial.train()
-    rows = [
-        {"epoch": at, "value": each.value, "lr": each.lr, **each.metrics} for at, each in trial.reports.items()
-    ]
     asked = optuna.create_study().ask()
     album = Album(asked, trial.recipe, trial.data, trial.run, Gallery(Home(tmp_path)))
-    pictures.leave(album, trial.goal.metric, rows, outcome, explained=False)
+    pictures.leave(album, outcome, explained=False)
     drawn = [file for file in trial.run.pictures if file.suffix == ".png" and file != trial.run.explanation]
     assert all(file.stat().st_size > 1000 for file in drawn)
     found = details.read(trial.run.details)
@@ -169,7 +166,7 @@ def test_a_trial_leaves_pictures_and_its_confusion(trial: Trial, tmp_path: Path)
     for meta in metas:
         hung = tmp_path / "artifacts" / meta["artifact_id"]
         assert hung.read_bytes() == (trial.run.folder / meta["filename"]).read_bytes()
-    pictures.leave(album, trial.goal.metric, rows, outcome, explained=False)
+    pictures.leave(album, outcome, explained=False)
     assert metas_of(asked) == metas  # drawn again, each is in its old place
 
 
