@@ -112,8 +112,9 @@ class Left:
 
     def orphans(self) -> int:
         """Pictures for the dashboard that no trial names: its worker died right after it had put them there."""
-        named = "SELECT count(*) FROM trial_system_attributes WHERE key LIKE 'artifacts:%'"
-        return len(list((self.home / "artifacts").iterdir())) - number(self.url, named)
+        found = look(self.url, "SELECT key FROM trial_system_attributes WHERE key LIKE 'artifacts:%'")
+        named = {key.removeprefix("artifacts:") for (key,) in found}
+        return sum(path.name not in named for path in (self.home / "artifacts").iterdir())
 
 
 def judged(storm: Left, calm: Left) -> list[Row]:

@@ -107,7 +107,6 @@ def watch_all(clock: Clock) -> None:
     clock.watch(checkpoint, "save", "checkpoints")
     clock.watch(desk.Desk, "epoch", "records of epochs, for the clerk")
     clock.watch(keeper.Keeper, "begin", "the attempt's folder")
-    clock.watch(pictures, "draw", "curves and quality")
     clock.watch(pictures, "draw_shown", "predictions")
     clock.watch(pictures, "explain", "explanation")
     clock.watch(pictures, "leave", "artifacts")

@@ -89,10 +89,19 @@ def fill(folder: Path, best: Best, run: Run) -> None:
     for extra in run.pictures:
         if extra.is_file():
             shutil.copyfile(extra, folder / extra.name)
+    if not all((folder / file.name).exists() for file in run.late):
+        draw_late(folder, best, run)
     there = {file.name for file in folder.iterdir()}
     (folder / "card.md").write_text(card(best, there), encoding="utf-8")
     hashes = {file.name: digest(file) for file in sorted(folder.iterdir())}
     write_json(folder / MANIFEST, {"version": VERSION, "files": hashes})
+
+
+def draw_late(folder: Path, best: Best, run: Run) -> None:
+    """The pictures that are drawn when they are looked at, and so were never in the run's folder."""
+    from tuner.report.later import Records, draw_missing
+
+    draw_missing(Records(best.study.goal.metric, best.history, best.trial.notes, lambda: run.details), folder)
 
 
 def replace(aside: Path, folder: Path) -> None:

@@ -110,7 +110,7 @@ def refuse_unguarded(door: Door) -> None:
 
 def guarded(studies: Studies, pictures: Gallery, door: Door) -> App:
     """Everything between a browser and the studies, from the inside out."""
-    app = with_faults_told(Artifacts(studies, studies.engine, pictures.open_reader))
+    app = with_faults_told(Artifacts(studies, studies.engine, pictures))
     app = Shell(app, door.base, door.password is not None, door.read_only)
     if door.password is not None:
         app = gate(app, door.password, door.hours, door.base)

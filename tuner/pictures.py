@@ -1,4 +1,7 @@
-"""What a trial leaves to look at: drawn when it ends, its strip while it runs; all are artifacts of the trial."""
+"""What a trial leaves to look at: its strip while it runs, what its model says when it ends; all are artifacts.
+
+What can be drawn from the records of a trial is named only: `report.later` draws it for whoever looks.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -24,11 +27,7 @@ from tuner.data.cache import Cached
 from tuner.details import Details
 from tuner.gallery import Gallery
 from tuner.recipe import Recipe
-from tuner.report.charts import Chart
-from tuner.report.curves import curves_of
-from tuner.report.drawn import draw
 from tuner.report.examples import Example, draw_examples, labels_of
-from tuner.report.quality import charts_of
 from tuner.report.strip import draw_strip
 from tuner.report.tables import BINARY_CLASSES, write_confusion
 from tuner.runs import Run
@@ -155,10 +154,11 @@ def paint_strip(
 # --- when it ends ---
 
 
-def leave(album: Album, goal: str, rows: Sequence[dict[str, Any]], outcome: Outcome, explained: bool) -> None:
-    """Draw everything there is of a trial that ends, and hang it in the order in which it is looked at.
+def leave(album: Album, outcome: Outcome, explained: bool) -> None:
+    """Draw what takes the model or the data of a trial that ends, and hang it, in the order in which it is shown.
 
-    `explained`: also where its model looks.
+    What its records are enough for is only named, and drawn for whoever looks. `explained`: also where its
+    model looks.
     """
     run, progress = album.run, outcome.progress
     if progress.frames:
@@ -168,18 +168,14 @@ def leave(album: Album, goal: str, rows: Sequence[dict[str, Any]], outcome: Outc
         details.write(numbers, run.details)
         if numbers.confusion:
             write_confusion(numbers.confusion, album.classes, run.confusion)
-        draw(charts_of(numbers.to_json()), run.quality)
     if outcome.shown and numbers:
         draw_shown(album, outcome, numbers)
     if explained:
         explain(album, outcome)
-    draw(sheet_of_curves(album.recipe, goal, rows, progress.best_epoch), run.curves)
     for file in run.pictures:
+        if file == run.curves or (file == run.quality and numbers):
+            album.name(file)
         album.hang(file)
-
-
-def sheet_of_curves(recipe: Recipe, goal: str, rows: Sequence[dict[str, Any]], best_epoch: int) -> list[Chart]:
-    return curves_of(rows, goal, best_epoch, [stage.epochs for stage in recipe.course])
 
 
 def details_of(album: Album, progress: Progress) -> Details | None:

@@ -99,8 +99,12 @@ class Run:
     @property
     def pictures(self) -> tuple[Path, ...]:
         """All that there is to look at, in the order in which the dashboard shows it; trials have some of it."""
-        drawn = (self.strip, self.predictions, self.explanation, self.curves, self.quality)
-        return (*drawn, self.details, self.confusion)
+        return (self.strip, self.predictions, self.explanation, *self.late, self.details, self.confusion)
+
+    @property
+    def late(self) -> tuple[Path, ...]:
+        """The pictures that are drawn when they are looked at; in the folder with older versions' trials only."""
+        return (self.curves, self.quality)
 
     def make(self) -> Run:
         with writing(self.folder):

@@ -230,7 +230,7 @@ class Worker:
         if rows:
             explained = outcome.end == "finished" and self.leads(progress.best_value)
             with writing(run.folder):
-                pictures.leave(album, goal.metric, rows, outcome, explained)
+                pictures.leave(album, outcome, explained)
         notes.end(trial, outcome, socket.gethostname(), device_name(self.device), held.attempt, test)
         notes.describe(trial, recipe, goal, rows, progress.best_epoch)
         if outcome.end == "pruned":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -49,10 +48,6 @@ def read_details(trial: Trial) -> Details:
     return found
 
 
-def rows_of(trial: Trial) -> list[dict[str, Any]]:
-    return [{"epoch": at, "value": each.value, **each.metrics} for at, each in trial.reports.items()]
-
-
 def size_of(path: Path) -> tuple[int, int]:
     with Image.open(path) as picture:
         picture.load()
@@ -61,7 +56,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 def test_a_trial_of_instances_leaves_every_picture_but_a_confusion(trained: Trial, album: Album) -> None:
     outcome = trained.train()
-    leave(album, "pq", rows_of(trained), outcome, explained=True)
+    leave(album, outcome, explained=True)
     names = [meta.filename for meta in get_all_artifact_meta(album.trial)]
     assert names == [
         *("strip.png", "predictions.png", "explanation.png", "curves.png", "quality.png", "details.json"),
@@ -77,7 +72,7 @@ def test_a_trial_of_instances_leaves_every_picture_but_a_confusion(trained: Tria
 
 def test_its_details_are_of_its_best_epoch(trained: Trial, album: Album) -> None:
     outcome = trained.train()
-    leave(album, "pq", rows_of(trained), outcome, explained=False)
+    leave(album, outcome, explained=False)
     found, best = read_details(trained), trained.reports[outcome.progress.best_epoch].metrics
     assert (found.metric, found.classes, found.epoch) == ("PQ", ["object"], outcome.progress.best_epoch)
     assert not found.confusion and not found.curves and not found.calibration
@@ -108,16 +103,16 @@ def test_an_interrupted_trial_leaves_the_same_details(trained: Trial, album: Alb
     asked = iter(range(10**9))
     unbroken = Trial(trained.recipe, trained.data, tmp_path / "unbroken", trained.goal)
     whole = unbroken.train()
-    leave(replace(album, run=unbroken.run), "pq", rows_of(unbroken), whole, explained=False)
+    leave(replace(album, run=unbroken.run), whole, explained=False)
     assert trained.train(lambda: "stopped" if next(asked) > 5 else "").end == "stopped"
     outcome = trained.train()
-    leave(album, "pq", rows_of(trained), outcome, explained=False)
+    leave(album, outcome, explained=False)
     assert read_details(trained) == read_details(unbroken)
 
 
 def test_its_bundle_tells_how_to_use_it_and_explains(trained: Trial, album: Album, tmp_path: Path) -> None:
     outcome = trained.train()
-    leave(album, "pq", rows_of(trained), outcome, explained=True)
+    leave(album, outcome, explained=True)
     bundle = export(make_best(trained.recipe), trained.run, tmp_path / "best", force=False)
     assert json.loads((bundle / "details.json").read_text())["instances"]["numbers"]
     card = (bundle / "card.md").read_text(encoding="utf-8")

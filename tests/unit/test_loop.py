@@ -21,7 +21,7 @@ from tuner.data.cache import Cached
 from tuner.errors import TrialFailed
 from tuner.goal import Goal, maximize, minimize
 from tuner.recipe import Recipe, use
-from tuner.train import loop, validation
+from tuner.train import loop, shown, validation
 from tuner.train.checkpoint import load_weights
 from tuner.train.loop import Progress, check_finite
 from tuner.train.memory import MicroBatches, release
@@ -158,6 +158,24 @@ def test_a_checkpoint_of_an_earlier_or_later_version_is_taken_up(
     outcome = trial.go_on()
     assert trial.curve == unbroken.curve and trial.run.best.read_bytes() == unbroken.run.best.read_bytes()
     assert 1 not in outcome.progress.frames and 3 in outcome.progress.frames
+
+
+def test_answers_that_were_not_kept_are_asked_for_again(
+    unbroken: Trial, toy_data: Cached, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a checkpoint of an earlier version, and of a split too large to keep its answers: the same pictures."""
+    kept = unbroken.train().shown
+    state = torch.load(unbroken.run.checkpoint, weights_only=True)
+    del state["progress"]["answers"]
+    torch.save(state, unbroken.run.checkpoint)
+    asked = unbroken.train().shown
+    monkeypatch.setattr(shown, "MOST_BYTES", 5 * 32 * 32)  # less than two batches
+    outcome = Trial(unbroken.recipe, toy_data, tmp_path / "large").train()
+    assert outcome.progress.answers is None
+    for again in (asked, outcome.shown):
+        assert kept is not None and again is not None and again.positions == kept.positions
+        for at, said in again.guesses.items():
+            assert np.abs(said.astype(int) - kept.guesses[at]).max() <= 1  # batches round in their own way
 
 
 def test_a_finished_trial_of_an_earlier_version_has_nothing_to_show(unbroken: Trial) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -143,16 +144,15 @@ def test_an_interrupted_trial_is_the_same_trial(trial: Trial, tmp_path: Path) ->
     assert_same(trial, unbroken)
 
 
-def test_a_trial_leaves_pictures_and_its_confusion(trial: Trial, tmp_path: Path) -> None:
+def test_a_trial_leaves_pictures_and_its_confusion(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # what it draws is drawn when somebody looks
     outcome = trial.train()
-    rows = [
-        {"epoch": at, "value": each.value, "lr": each.lr, **each.metrics} for at, each in trial.reports.items()
-    ]
     asked = optuna.create_study().ask()
     album = Album(asked, trial.recipe, trial.data, trial.run, Gallery(Home(tmp_path)))
-    pictures.leave(album, trial.goal.metric, rows, outcome, explained=False)
-    drawn = [file for file in trial.run.pictures if file.suffix == ".png" and file != trial.run.explanation]
-    assert all(file.stat().st_size > 1000 for file in drawn)
+    pictures.leave(album, outcome, explained=False)
+    assert all(file.stat().st_size > 1000 for file in (trial.run.strip, trial.run.predictions))
     found = details.read(trial.run.details)
     assert found is not None and found.scores == [
         pytest.approx(score, abs=1e-6) for score in outcome.progress.scores
@@ -163,13 +163,17 @@ def test_a_trial_leaves_pictures_and_its_confusion(trial: Trial, tmp_path: Path)
     table = {line.split(",")[0]: [int(number) for number in line.split(",")[1:]] for line in lines}
     assert list(table) == list(trial.data.classes)
     assert list(table.values()) == outcome.progress.confusion
-    left = [file.name for file in trial.run.pictures if file.exists()]
+    late = [file.name for file in trial.run.late]
+    left = [file.name for file in trial.run.pictures if file.exists() or file.name in late]
     metas = metas_of(asked)
     assert [meta["filename"] for meta in metas] == left and len(left) == 6
+    assert not any(file.exists() for file in trial.run.late)
     for meta in metas:
+        if meta["filename"] in late:
+            continue
         hung = tmp_path / "artifacts" / meta["artifact_id"]
         assert hung.read_bytes() == (trial.run.folder / meta["filename"]).read_bytes()
-    pictures.leave(album, trial.goal.metric, rows, outcome, explained=False)
+    pictures.leave(album, outcome, explained=False)
     assert metas_of(asked) == metas  # drawn again, each is in its old place
 
 

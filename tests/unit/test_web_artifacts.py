@@ -48,7 +48,7 @@ def shown(tmp_path: Path) -> Iterator[Shown]:
     for study in (joined.study, other.study, joined.study):  # trials 1 and 3 of the first, 2 of the second
         study.ask()
     pictures = Gallery(Home(tmp_path / "home").make())
-    yield Shown(tmp_path, joined, other, pictures, Artifacts(nothing_behind, joined.engine, pictures.open_reader))
+    yield Shown(tmp_path, joined, other, pictures, Artifacts(nothing_behind, joined.engine, pictures))
     joined.engine.dispose()
     other.engine.dispose()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -152,6 +153,12 @@ def test_a_stopped_trial_is_put_back_and_goes_on_with_its_number(place: Place) -
     assert epochs_of(place.url, 0) == list(range(1, 21))
     names = ["strip.png", "predictions.png", "curves.png", "quality.png", "details.json", "confusion.csv"]
     assert [name for name in artifacts(place) if name != "explanation.png"] == names  # none of them twice
+
+
+def test_a_worker_needs_nothing_that_draws_charts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    place.study(1, epochs=1).work()
+    assert states(place.url) == {0: "COMPLETE"} and {"curves.png", "quality.png"} <= set(artifacts(place))
 
 
 def test_the_strip_of_a_running_trial_is_there(place: Place) -> None:

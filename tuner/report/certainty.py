@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.report.files import NAME, comparable, is_more_better, scores_of
+from tuner.report.files import comparable, is_more_better, scores_of
+from tuner.report.later import DETAILS
 from tuner.report.story import Story, Told, listed, show
 
 DRAWS = 4000  # of a bootstrap
@@ -121,8 +122,8 @@ def certainty(story: Story, details: Details) -> Certainty | None:
 def missing(best: Told, scores: Sequence[float], sigma: float | None, repeated: Sequence[Seeds]) -> list[str]:
     found = []
     if not scores:
-        lost = f"{NAME} of trial {best.number} is gone, damaged or without scores"
-        why = lost if NAME in best.files else "no scores of single validation images were kept"
+        lost = f"{DETAILS} of trial {best.number} is gone, damaged or without scores"
+        why = lost if DETAILS in best.files else "no scores of single validation images were kept"
         found.append(f"{why}, so nothing is said of other images")
     if not repeated:
         found.append("no parameters were trained twice, so how much a run changes with its seed is not known")

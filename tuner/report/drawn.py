@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -22,18 +25,40 @@ MARGINS = (0.62, 0.12, 0.5, 0.36)  # inches left, right, below and above the axe
 SMALL = 8  # points
 LONGEST = 48  # letters of a name
 SAME: Any = {"svg.hashsalt": "tuner"}  # the same file each time
+DRAWING = threading.Lock()  # matplotlib's settings, and what is warned of, are the whole process's
 
 
 def draw(charts: Sequence[Chart], path: Path, columns: int = 3, panel: tuple[float, float] = PANEL) -> None:
     """One sheet of charts, row by row. The ending of `path` says how: .png or .svg."""
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    with sheet(charts, columns, panel) as figure:
+        if path.suffix == ".svg":
+            FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+        else:
+            FigureCanvasAgg(figure).print_png(path)
+
+
+def png(charts: Sequence[Chart]) -> bytes:
+    """The same sheet as the content of a file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    file = io.BytesIO()
+    with sheet(charts, 3, PANEL) as figure:
+        FigureCanvasAgg(figure).print_png(file)
+    return file.getvalue()
+
+
+@contextmanager
+def sheet(charts: Sequence[Chart], columns: int, panel: tuple[float, float]) -> Iterator[Figure]:
+    """The charts on one figure, to be written within; of several threads, one at a time."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     across = min(columns, len(charts))
     down = -(-len(charts) // across)
-    with rc_context(SAME), warnings.catch_warnings():
+    with DRAWING, rc_context(SAME), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font has not: boxes
         figure = Figure(figsize=(panel[0] * across, panel[1] * down), dpi=DPI)
         room(figure, charts, across, down)
@@ -42,10 +67,7 @@ def draw(charts: Sequence[Chart], path: Path, columns: int = 3, panel: tuple[flo
             put(chart, axes)
         for axes in grid[len(charts) :]:
             axes.set_axis_off()
-        if path.suffix == ".svg":
-            FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
-        else:
-            FigureCanvasAgg(figure).print_png(path)
+        yield figure
 
 
 def room(figure: Figure, charts: Sequence[Chart], across: int, down: int) -> None:

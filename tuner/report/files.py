@@ -6,28 +6,36 @@ from typing import Any
 
 from tuner import details
 from tuner.gallery import Gallery
+from tuner.overview import FINISHED
+from tuner.report.later import DETAILS, Records, opened
 from tuner.report.story import Told, finite
-
-NAME = "details.json"  # as a run calls it
 
 
 def details_of(trial: Told, gallery: Gallery) -> dict[str, Any]:
     """What stands in a trial's details; empty where there are none, or where they are damaged."""
     try:
-        found = details.read(bytes_of(trial, NAME, gallery))
+        found = details.read(bytes_of(trial, DETAILS, gallery))
     except (LookupError, OSError):
         return {}
     return found.to_json() if found else {}
 
 
-def bytes_of(trial: Told, name: str, gallery: Gallery) -> bytes:
-    """A file of a trial; LookupError where it has none of that name, or where it is gone."""
+def bytes_of(trial: Told, name: str, gallery: Gallery, goal: str = "") -> bytes:
+    """A file of a trial; LookupError where it has none of that name, or where it is gone.
+
+    One that is drawn when it is looked at is drawn now; of its curves, those of `goal` come first.
+    """
     from optuna.artifacts.exceptions import ArtifactNotFound
 
     if name not in trial.files:
         raise LookupError(f"trial {trial.number} has no {name}")
+
+    def records() -> Records:
+        ended = trial.state in FINISHED
+        return Records(goal, trial.epochs, trial.notes, lambda: bytes_of(trial, DETAILS, gallery), ended)
+
     try:
-        with gallery.open_reader(trial.files[name]) as file:
+        with opened(gallery, trial.files[name], name, records) as file:
             return file.read()
     except ArtifactNotFound:
         raise LookupError(f"{name} of trial {trial.number} is not there any more") from None

@@ -54,7 +54,7 @@ def gathered(engine: Engine, info: StudyInfo, gallery: Gallery, at: str = "") ->
         about=said_of(info),
         beside=found,
         beside_why=why,
-        pictures=[picture(first, name, gallery) for name in names] if first else [],
+        pictures=[picture(first, name, gallery, story.metric) for name in names] if first else [],
         others=[
             picture(trial, "predictions.png", gallery) for trial in others if "predictions.png" in trial.files
         ],

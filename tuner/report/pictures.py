@@ -40,13 +40,14 @@ class Picture:
     why: str = ""
 
 
-def picture(trial: Told, name: str, gallery: Gallery) -> Picture:
+def picture(trial: Told, name: str, gallery: Gallery, goal: str = "") -> Picture:
+    """A picture of a trial; `goal` is the metric that its curves begin with."""
     about, alt = KINDS[name]
     alt = OF_INSTANCES.get(name, alt) if trial.recipe.get("task") == "instance" else alt
     title = f"{about}: trial {trial.number}"
     alt = f"{about} of trial {trial.number}: {alt}"
     try:
-        source, width, height = made_small(bytes_of(trial, name, gallery))
+        source, width, height = made_small(bytes_of(trial, name, gallery, goal))
     except LookupError as error:
         return Picture(name, title, alt, why=str(error.args[0]))
     except (OSError, ValueError, SyntaxError) as error:

@@ -16,10 +16,10 @@ from sqlalchemy.engine import Connection, Engine
 from tuner import overview
 from tuner.failures import last_line
 from tuner.overview import StudyInfo
+from tuner.report.later import ARTIFACT, filename
 from tuner.tables import epoch_table, trial_params, trial_system_attrs, trials
 from tuner.tally import NOTHING, read_copied
 
-ARTIFACT = "artifacts:"  # what Optuna puts before the id of a file
 Epoch = dict[str, Any]  # flat: "epoch", "seconds", "val_iou", ...
 
 
@@ -221,9 +221,7 @@ def read_files(db: Connection, study_id: int) -> dict[int, dict[str, str]]:
     )
     found: dict[int, dict[str, str]] = {}
     for row in db.execute(query.order_by(trial_system_attrs.c.trial_system_attribute_id)):
-        about = json.loads(row.value_json)
-        about = json.loads(about) if isinstance(about, str) else about  # Optuna writes JSON within JSON
-        if name := about.get("filename"):
+        if name := filename(row.value_json):
             found.setdefault(row.trial_id, {})[name] = row.key.removeprefix(ARTIFACT)
     return found
 

@@ -23,7 +23,7 @@ from tuner.recipe import Recipe
 from tuner.runs import Run
 from tuner.train import checkpoint, memory
 from tuner.train.scoring import Totals
-from tuner.train.shown import Shown, show, with_frame
+from tuner.train.shown import Shown, kept, scores_of, show, with_frame
 from tuner.train.trainer import Trainer
 from tuner.train.validation import NOTHING, Says, Scored, batches_of, validate
 from tuner.train.weights import begin_from
@@ -57,6 +57,7 @@ class Progress:
     each: Tensor | None = None  # at the best epoch: the score of each validation image
     histogram: Tensor | None = None  # at the best epoch: how often each probability was right and wrong
     ranking: dict[str, Any] | None = None  # at the best epoch: of found instances
+    answers: dict[int, Tensor] | None = None  # at the best epoch: to the images that are shown, by position
     frames: dict[int, Tensor] = field(default_factory=dict)  # the first validation image's guess, by epoch
     carried: str = ""  # what came over from earlier weights
     totals: dict[str, Any] | None = None  # of the epoch under way
@@ -68,14 +69,15 @@ class Progress:
         """As a checkpoint has it, of an earlier or a later version too: what is not known is left out."""
         known = {name: state[name] for name in (each.name for each in fields(cls)) if name in state}
         frames = {int(epoch): frame.cpu() for epoch, frame in known.pop("frames", {}).items()}
-        kept = {name: known.pop(name).cpu() for name in ("each", "histogram") if known.get(name) is not None}
-        return cls(**known, **kept, frames=frames)
+        counted = {name: known.pop(name).cpu() for name in ("each", "histogram") if known.get(name) is not None}
+        answers = known.pop("answers", None)
+        answers = answers and {int(at): said.cpu() for at, said in answers.items()}
+        return cls(**known, **counted, frames=frames, answers=answers)
 
     @property
     def scores(self) -> list[float | None]:
         """Of each validation image at the best epoch; None where there was nothing to score."""
-        each = [] if self.each is None else self.each.tolist()
-        return [None if math.isnan(score) else score for score in each]
+        return scores_of(self.each)
 
     @property
     def mark(self) -> str:
@@ -161,6 +163,9 @@ def look_back(work: Work) -> Shown | None:
     if progress.each is None:
         return None
     checkpoint.load_weights(work.trainer.model, work.run.best)
+    work.trainer.model.eval()
+    if progress.answers is not None:
+        return kept(progress.answers, progress.scores)
     return show(work.trainer, work.batches, progress.scores)
 
 
@@ -260,7 +265,7 @@ def keep_best(work: Work, value: float, scored: Scored) -> None:
     if is_first or work.goal.better(value, progress.best_value):
         progress.best_value, progress.best_epoch = value, progress.epoch
         progress.confusion, progress.each, progress.histogram = scored.confusion, scored.each, scored.histogram
-        progress.ranking = scored.ranking
+        progress.ranking, progress.answers = scored.ranking, scored.answers.shown(progress.scores)
         checkpoint.save_weights(trainer.model, work.run.best, progress.mark)
 
 

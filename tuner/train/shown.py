@@ -1,9 +1,16 @@
-"""What a training keeps for pictures: a small frame of each validated epoch, and the answers for a few images."""
+"""What a training keeps for pictures: a small frame of each validated epoch, and the answers for a few images.
+
+The answers are those of the best epoch's validation. Where it gave more than can be kept for its time, the best
+weights are asked again when the trial ends.
+"""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -16,6 +23,7 @@ from tuner.parts import locate
 from tuner.train.trainer import Trainer
 
 FRAME = 96  # pixels of a frame's side at most
+MOST_BYTES = 1 << 25  # of answers that are kept while a validation goes on
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,40 @@ def with_frame(frames: Mapping[int, Tensor], epoch: int, frame: Tensor, best: in
     if len(grown) <= 2 * chosen.MOST_FRAMES:
         return grown
     return {at: grown[at] for at in chosen.epochs(list(grown), best)}
+
+
+@dataclass
+class Answers:
+    """What was said in a validation, batch by batch, until it gets too much; then nothing."""
+
+    pieces: list[Tensor] = field(default_factory=list)
+    bytes: int = 0
+
+    def add(self, guess: Tensor) -> None:
+        self.bytes += guess.nbytes
+        if self.bytes <= MOST_BYTES:
+            self.pieces.append(guess)
+        else:
+            self.pieces.clear()
+
+    def shown(self, scores: Sequence[float | None]) -> dict[int, Tensor] | None:
+        """Of the images that these scores choose, by position; None where it was too much."""
+        if not self.pieces:
+            return None
+        begins = list(accumulate((len(piece) for piece in self.pieces), initial=0))
+        every = [at for some in chosen.examples(scores).values() for at in some]
+        places = ((at, bisect_right(begins, at) - 1) for at in every)
+        return {at: self.pieces[piece][at - begins[piece]].cpu().clone() for at, piece in places}
+
+
+def scores_of(each: Tensor | None) -> list[float | None]:
+    """The score of each image; None where there was nothing to score."""
+    return [None if math.isnan(score) else score for score in ([] if each is None else each.tolist())]
+
+
+def kept(answers: Mapping[int, Tensor], scores: Sequence[float | None]) -> Shown:
+    """From the answers of the best epoch's validation."""
+    return Shown(chosen.examples(scores), {at: said.numpy() for at, said in answers.items()})
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from tuner.recipe import Recipe
 from tuner.tasks import find_task
 from tuner.train import checkpoint, memory
 from tuner.train.scoring import Totals
-from tuner.train.shown import frame_of
+from tuner.train.shown import Answers, frame_of
 from tuner.train.trainer import Trainer
 
 Says = Callable[[], Literal["", "stopped", "pruned"]]
@@ -26,7 +26,7 @@ Says = Callable[[], Literal["", "stopped", "pruned"]]
 @dataclass(frozen=True)
 class Scored:
     """What a pass over a split gave: metrics, the confusion matrix, the score of each image, the bins of the
-    probabilities, the ranking of instances, and what was said of the first image.
+    probabilities, the ranking of instances, what was said of the first image, and what of all.
     """
 
     metrics: dict[str, float]
@@ -36,6 +36,7 @@ class Scored:
     histogram: Tensor | None = None
     ranking: dict[str, Any] | None = None
     frame: Tensor | None = None
+    answers: Answers = field(default_factory=Answers, repr=False)
 
 
 NOTHING = Scored({})
@@ -49,13 +50,15 @@ def validate(
     trainer.model.eval()
     totals = Totals(trainer.task, trainer.device, trainer.recipe.classes, full=True)
     guess = locate("guess", {}, trainer.task.guess)
-    frame: Tensor | None = None
+    frame, answers = None, Answers()
     for images, targets in batches.val():
         if said := says():
             return said
         for loss, said, target in trainer.validate(images, targets):
             totals.add(loss, said, target)
-            frame = frame_of(guess(said[:1])[0]) if frame is None else frame
+            guessed = guess(said)
+            answers.add(guessed)
+            frame = frame_of(guessed[0]) if frame is None else frame
     outputs = trainer.task.outputs(trainer.recipe)
     return Scored(
         metrics=totals.scores(prefix),
@@ -65,6 +68,7 @@ def validate(
         histogram=totals.histogram(outputs),
         ranking=totals.ranking(),
         frame=None if frame is None else frame.cpu(),
+        answers=answers,
     )
 
 

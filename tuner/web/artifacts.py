@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
@@ -14,6 +14,8 @@ from wsgiref.util import FileWrapper
 import sqlalchemy as sa
 from optuna.artifacts.exceptions import ArtifactNotFound
 
+from tuner.gallery import Gallery
+from tuner.report.later import opened, records_of
 from tuner.tables import study_system_attrs, trial_system_attrs, trials
 from tuner.web.wsgi import UNKNOWN, App, Environ, Header, Start, is_read, path_of, refuse
 
@@ -35,7 +37,7 @@ class Artifacts:
 
     app: App
     engine: Engine
-    open_reader: Callable[[str], BinaryIO]
+    gallery: Gallery
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         if not path_of(environ).startswith(PLACE):
@@ -45,14 +47,27 @@ class Artifacts:
         if not found or not named:
             return refuse(environ, start, UNKNOWN, "there is no such artifact")
         try:
-            file = self.open_reader(found[3])
+            file = self.opened(named, *found.groups())
         except ArtifactNotFound:
             return refuse(environ, start, UNKNOWN, "the file of this artifact is gone")
-        start("200 OK", headers_of(named, os.fstat(file.fileno()).st_size))
+        start("200 OK", headers_of(named, size_of(file)))
         if environ["REQUEST_METHOD"] == "HEAD":
             file.close()
             return []
         return FileWrapper(file, 1 << 16)
+
+    def opened(self, named: dict[str, Any], study: str, trial: str | None, artifact: str) -> BinaryIO:
+        """The file. A trial's is drawn now, where it is one that is drawn when somebody looks at it."""
+        if trial is None:
+            return self.gallery.open_reader(artifact)
+        name, where = str(named.get("filename")), (int(study), int(trial))
+        return opened(self.gallery, artifact, name, lambda: records_of(self.engine, *where, self.gallery))
+
+
+def size_of(file: BinaryIO) -> int:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
 
 
 def named_by(engine: Engine, study: str, trial: str | None, artifact: str) -> dict[str, Any] | None:
