@@ -214,11 +214,12 @@ def run_model(recipe: Recipe, task: Task) -> None:
             f"{str(error) or type(error).__name__}{f' (image_size={other} would do)' * bool(other)}"
         ) from error
     if task.has_instances:
+        judged(model, recipe)
         if recipe.loss.name == WATERSHED and (len(given) != 4 or given[1] < 2 or given[2:] != (size, size)):
             raise ValueError(
                 f"it gives {given}, which is no mask and energy of {size} px: its base is no segmenter"
             )
-        return judged(model, recipe)
+        return
     wanted = (2, task.outputs(recipe), *((size, size) if task.shape == "masks" else ()))
     if given != wanted:
         kind = "mask" if task.shape == "masks" else "class"

@@ -104,20 +104,24 @@ def ious(shared: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def matches(found: NDArray[np.integer], true: NDArray[np.integer]) -> Matches:
     """Which found instance is which true one. Numbers that no pixel has are no instances."""
-    shared = overlaps(found, true)
+    names, of_true = numbers_in(found), numbers_in(true)
+    shared = overlaps(in_order(found), in_order(true))  # as large as there are instances, whatever their numbers
     iou = ious(shared)
     rows, columns = np.nonzero(iou > SAME)
     there, said = shared.sum(0)[1:], shared.sum(1)[1:]
     held = shared[1:, 1:] > there[None] / 2  # most of a true one is in it
     parts = shared[1:, 1:] > said[:, None] / 2  # most of a found one is in it
     return Matches(
-        pairs=tuple((int(at) + 1, int(to) + 1, float(iou[at, to])) for at, to in zip(rows, columns, strict=True)),
-        wrong=numbers((said > 0) & ~np.isin(np.arange(len(said)), rows)),
-        missed=numbers((there > 0) & ~np.isin(np.arange(len(there)), columns)),
-        merged=numbers(held.sum(1) > 1),
-        split=numbers(parts.sum(0) > 1),
+        pairs=tuple(
+            (int(names[at]), int(of_true[to]), float(iou[at, to])) for at, to in zip(rows, columns, strict=True)
+        ),
+        wrong=tuple(names[~np.isin(np.arange(len(said)), rows)].tolist()),
+        missed=tuple(of_true[~np.isin(np.arange(len(there)), columns)].tolist()),
+        merged=tuple(names[held.sum(1) > 1].tolist()),
+        split=tuple(of_true[parts.sum(0) > 1].tolist()),
     )
 
 
-def numbers(chosen: NDArray[np.bool_]) -> tuple[int, ...]:
-    return tuple(int(at) + 1 for at in np.flatnonzero(chosen))
+def numbers_in(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The numbers of the instances that are there, in order."""
+    return np.flatnonzero(np.bincount(np.ravel(labels))[1:]) + 1

@@ -244,6 +244,8 @@ def look_at(sources: list[Source], home: Home) -> tuple[str, ...]:
         with progress_bar(f"reading {source.name}") as progress:
             found = survey(source, home.cache, progress)
         classes = found.classes
+        for remark in found.remarks:
+            log.warning("%s: %s", source.name, remark)
         if found.unlearnable:
             names = some([f"'{name}'" for name in found.unlearnable])
             log.warning("%s: validation asks for %s, of which no training image shows any", source.name, names)

@@ -5,9 +5,10 @@ space or table at a fraction of its size on the real data.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from tuner.parts import locate, searchable
-from tuner.recipe import Part, Recipe
+from tuner.recipe import Part, Recipe, is_number
 from tuner.tasks import find_task
 
 NUM_TRIALS = 8
@@ -19,6 +20,7 @@ WITH_INSTANCES = 64  # or this, for each of many things to have some
 BATCH = 8
 WIDTHS = ("k", "width", "hidden", "reduced")  # the arguments of models that are widths
 LEAST_WIDTH = 4
+SIDES, AREAS = ("anchor",), ("min_size",)  # arguments of models in pixels of the image, and in their square
 GENERATED = {"masks": "shapes", "labels": "scenes", "classes": "badges", "instances": "cells"}  # by targets
 
 
@@ -53,7 +55,8 @@ def reduced(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
         smallest = WITH_INSTANCES if find_task(recipe.task).has_instances else SMALLEST_SIDE
         size = max(smallest, recipe.image_size // shrink)
         data = Part(recipe.data.name, {**recipe.data.args, "image_size": size})
-        recipe = replace(recipe, data=data, model=narrowed(recipe.model, shrink))
+        model = in_scale(narrowed(recipe.model, shrink), size / max(1, recipe.image_size))
+        recipe = replace(recipe, data=data, model=model)
     return shortened(recipe, shorten) if shorten > 1 else recipe
 
 
@@ -65,6 +68,20 @@ def narrowed(model: Part, shrink: int) -> Part:
     given = {**defaults, **model.args}
     widths = {name: value for name, value in given.items() if name in WIDTHS and value is not None}
     return Part(model.name, {**model.args, **{name: narrow(value, shrink) for name, value in widths.items()}})
+
+
+def in_scale(model: Part, scale: float) -> Part:
+    """The model with what it measures in pixels of its image as small as that has become."""
+    sides = {name: along(model.args[name], scale) for name in SIDES if name in model.args}
+    areas = {name: along(model.args[name], scale**2) for name in AREAS if name in model.args}
+    return Part(model.name, {**model.args, **sides, **areas})
+
+
+def along(value: Any, scale: float) -> Any:
+    """A number of pixels, or each of several, scaled; at least one."""
+    if isinstance(value, list | tuple):
+        return [along(each, scale) for each in value]
+    return max(1, round(value * scale)) if is_number(value) else value
 
 
 def narrow(value: object, shrink: int) -> int:

@@ -143,6 +143,11 @@ def test_a_good_recipe_of_instances_has_no_problem() -> None:
         ({"loss": use("own")}, "ap", "it brings no losses for 'own' to sum: write loss=use(\"watershed\")"),
         ({"loss": use("watershed", mask="cross_entropy")}, "ap", "loss 'cross_entropy' is not for the task"),
         ({"loss": use("watershed", energy_weight=-1)}, "ap", "energy_weight of loss 'watershed' is -1"),
+        (
+            {"model": use("mask_rcnn", backbone="resnet18", k=8)},
+            "ap",
+            "it brings its own losses and takes no watershed",
+        ),
         ({"model": use("deep_watershed", base="timm")}, "ap", "its base is no segmenter"),
         ({}, "count_error", 'the goal would make count_error large. Write: GOAL = minimize("count_error").'),
         ({}, "iou", "the goal 'iou' is no metric of the task 'instance'."),

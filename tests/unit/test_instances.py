@@ -134,3 +134,9 @@ def test_a_gap_of_a_pixel_is_no_cut_and_a_crumb_is_no_instance() -> None:
 def test_a_single_pixel_is_an_instance_as_long_as_it_is_one() -> None:
     apart, owners = pieces(squares((3, 3, 4, 4)))
     assert whole(np.roll(apart, 5, axis=0), owners).sum() == 1
+
+
+def test_high_numbers_cost_no_more_than_low_ones() -> None:
+    found, true = squares((0, 0, 5, 5)) * 60_000, squares((0, 0, 5, 4)) * 2_000_000
+    compared = matches(found, true)
+    assert compared.pairs == ((60_000, 2_000_000, 20 / 25),) and not compared.wrong and not compared.missed

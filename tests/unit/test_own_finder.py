@@ -52,6 +52,10 @@ class Bright(nn.Module):
             "arrays": list(labels),
             "floats": [Instances(one.labels.astype(np.float64), one.scores) for one in found],  # type: ignore[arg-type]
             "smaller": [Instances(one.labels[1:], one.scores) for one in found],
+            "gap": [Instances(one.labels * 2, np.ones(2, np.float32)) for one in found],
+            "negative": [Instances(-one.labels, one.scores[:0]) for one in found],
+            "listed": [Instances(one.labels, [1.0]) for one in found],  # type: ignore[arg-type]
+            "nan": [Instances(one.labels, one.scores * np.float32("nan")) for one in found],
             "no scores": [Instances(one.labels, one.scores[:0]) for one in found],
         }[self.gives]
 
@@ -95,7 +99,11 @@ def test_it_is_checked_trained_and_scored(squares: Cached, tmp_path: Path) -> No
         ("arrays", "ndarray; tuner.instances.Instances is needed for each image"),
         ("floats", "labels of 32 x 32 float64; 32 x 32 int32 is needed"),
         ("smaller", "labels of 31 x 32 int32; 32 x 32 int32 is needed"),
-        ("no scores", "0 scores for instances 1 to 1"),
+        ("no scores", "0 scores for 1 instances up to 1"),
+        ("gap", "2 scores for 1 instances up to 2"),
+        ("negative", "an instance with the number -1; 0 is nothing"),
+        ("listed", "scores that are list; a row of floats in numpy is needed"),
+        ("nan", "a score that is not finite"),
     ],
 )
 def test_what_it_gives_wrongly_is_told_in_one_line(gives: str, told: str, squares: Cached, tmp_path: Path) -> None:

@@ -109,3 +109,20 @@ def test_class_weights_given_as_a_list_become_frequencies() -> None:
     loss = use("cross_entropy", weights=[1.0, 2.0, 3.0], label_smoothing=0.1)
     toy = rehearse(replace(REAL, task="multiclass", loss=loss))
     assert toy.loss == use("cross_entropy", weights="frequency", label_smoothing=0.1)
+
+
+@pytest.mark.parametrize(
+    ("model", "small"),
+    [
+        (use("deep_watershed", k=32, min_size=64), use("deep_watershed", k=4, min_size=4)),
+        (use("deep_watershed", min_size=3), use("deep_watershed", min_size=1)),
+        (use("mask_rcnn", k=64, anchor=16, score=0.5), use("mask_rcnn", k=8, anchor=4, score=0.5)),
+        (use("mask_rcnn", k=64, anchor=[8, 16, 32, 64, 2]), use("mask_rcnn", k=8, anchor=[2, 4, 8, 16, 1])),
+    ],
+    ids=str,
+)
+def test_what_is_measured_in_pixels_gets_as_small_as_the_image(model: Part, small: Part) -> None:
+    recipe = replace(REAL, task="instance", data=use("penn_fudan", image_size=256), model=model)
+    toy = rehearse(recipe)
+    assert toy.image_size == 64 and toy.data.name == "cells"
+    assert dict(toy.model.args) == dict(small.args)

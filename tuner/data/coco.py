@@ -319,7 +319,7 @@ def pixels_of_runs(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> P
         raise DataError("has runs that are no lengths")
     if sum(runs) != math.prod(shape):
         raise DataError(f"has runs of {sum(runs)} pixels; its image has {math.prod(shape)}")
-    flat = np.repeat(np.arange(len(runs)) % 2, runs)
+    flat = np.repeat(np.arange(len(runs)) % 2 > 0, runs)
     return np.flatnonzero(flat.reshape(shape[::-1]).T)
 
 

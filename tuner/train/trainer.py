@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.errors import PartError, TrialFailed
-from tuner.instances import Instances
+from tuner.instances import Instances, numbers_in
 from tuner.losses import LOSSES
 from tuner.models import MODELS
 from tuner.optims import SCHEDULES, Schedule, settle
@@ -210,8 +210,16 @@ def strange(found: Any, target: Tensor) -> str:
         if one.labels.shape != tuple(target.shape[-2:]) or one.labels.dtype != np.int32:
             shape = " x ".join(map(str, one.labels.shape))
             return f"labels of {shape} {one.labels.dtype}; {target.shape[-2]} x {target.shape[-1]} int32 is needed"
-        if len(one.scores) != one.labels.max(initial=0):
-            return f"{len(one.scores)} scores for instances 1 to {one.labels.max(initial=0)}"
+        if one.labels.min(initial=0) < 0:
+            return f"an instance with the number {one.labels.min()}; 0 is nothing, and instances begin at 1"
+        scores = one.scores
+        if not isinstance(scores, np.ndarray) or scores.ndim != 1 or scores.dtype.kind != "f":
+            return f"scores that are {type(scores).__name__}; a row of floats in numpy is needed"
+        number, highest = len(numbers_in(one.labels)), one.labels.max(initial=0)
+        if not len(scores) == number == highest:
+            return f"{len(scores)} scores for {number} instances up to {highest}"
+        if not np.isfinite(scores).all():
+            return "a score that is not finite"
     return ""
 
 
