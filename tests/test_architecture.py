@@ -159,3 +159,9 @@ def test_public_names_are_there() -> None:
     import tuner
 
     assert all(getattr(tuner, name) for name in tuner.__all__)
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """Two of one name cannot be collected together: the tests are no package."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
