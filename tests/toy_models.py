@@ -47,3 +47,10 @@ def made(name: str, channels: int, classes: int, seed: int, args: tuple[tuple[st
     torch.manual_seed(seed)
     model: nn.Module = build("model", MODELS, Part(name, dict(args)), channels, classes)
     return model
+
+
+def assert_gradients(model: nn.Module) -> None:
+    """Every weight has a finite gradient, and not all of them are nothing."""
+    for weight, value in model.named_parameters():
+        assert value.grad is not None and value.grad.isfinite().all(), weight
+    assert sum(float(p.grad.abs().sum()) for p in model.parameters() if p.grad is not None) > 0

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tuner.details import THRESHOLDS
-from tuner.instances import Instances, Matches, matches
+from tuner.instances import Instances, Matches, matches, numbers_in
 from tuner.metrics import Each, keep, ratio
 
 MOST_FOUND = 1000  # instances of an image that are ranked, the surest; COCO's own 100 are too few for cells
@@ -96,7 +96,7 @@ class Ranked:
 
     def add(self, found: Sequence[Instances], target: Tensor) -> None:
         for one, truth in zip(found, truths(target), strict=True):
-            there = np.flatnonzero(np.bincount(np.ravel(truth))[1:]) + 1
+            there = numbers_in(truth)
             self.numbers.append((len(there), len(one.scores)))
             said = np.argsort(-one.scores, kind="stable")[:MOST_FOUND]
             scores = torch.from_numpy(one.scores[said])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Labels = NDArray[np.int32]  # height x width; 0 is nothing, n the n-th instance
 
-MOST = 65535  # instances of an image
+MOST = 65535  # instances of an image, as many as 16 bits can number
 LEAST_PART = 4  # pixels of a part that is an instance of its own, when another is cut
 SAME = 0.5  # the intersection over union above which two are the same instance: none then has two partners
 

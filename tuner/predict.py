@@ -20,15 +20,13 @@ from tuner.bundle import load, read_recipe
 from tuner.data.images import read_image, shrink
 from tuner.data.source import Image
 from tuner.errors import DataError, aside, bullets, writing
-from tuner.instances import Instances, Labels
+from tuner.instances import MOST, Instances, Labels
 from tuner.layers import device_of
 from tuner.recipe import Recipe
 from tuner.report.overlays import instance_overlay, label_overlay, overlay
 from tuner.tasks import find_task
 from tuner.train.precision import find_device
 from tuner.train.trainer import normaliser
-
-MOST_NUMBERS = 65_535  # of a label map of 16 bits
 
 
 def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
@@ -105,12 +103,12 @@ def predict_instances(model: nn.Module, recipe: Recipe, images: list[Path], out:
 
 def write_instances(found: Instances, picture: Image, out: Path, name: str) -> str:
     """What to tell of it: where it lies, how many there are, and whether 16 bits hold their numbers."""
-    held = np.where(found.labels <= MOST_NUMBERS, found.labels, 0).astype(np.uint16)
+    held = np.where(found.labels <= MOST, found.labels, 0).astype(np.uint16)
     with aside(out / f"{name}_instances.png") as beside:
         Pillow.fromarray(held).save(beside)
     Pillow.fromarray(instance_overlay(picture, found.labels)).save(out / f"{name}_overlay.png")
     number = len(found.scores)
-    more = f"; the first {MOST_NUMBERS} of them, all are in instances.json" if number > MOST_NUMBERS else ""
+    more = f"; the first {MOST} of them, all are in instances.json" if number > MOST else ""
     return f"{out / f'{name}_instances.png'} ({number} instance{'s' * (number != 1)}{more})"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toy_models import small
+from toy_models import assert_gradients, small
 
 from tuner.energy import with_energy
 from tuner.losses import LOSSES, OWN
@@ -79,9 +79,7 @@ def test_it_takes_as_many_channels_as_are_supplied(name: str) -> None:
 def test_every_weight_gets_a_finite_gradient(name: str) -> None:
     model = small(name)
     judged(model, images(), target()).backward()
-    for weight, value in model.named_parameters():
-        assert value.grad is not None and value.grad.isfinite().all(), weight
-    assert sum(float(p.grad.abs().sum()) for p in model.parameters() if p.grad is not None) > 0
+    assert_gradients(model)
 
 
 @every_finder

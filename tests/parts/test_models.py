@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from toy_models import ARCHITECTURES, CLASSIFIERS, small
+from toy_models import ARCHITECTURES, CLASSIFIERS, assert_gradients, small
 
 from tuner.models import FINDERS, MODELS
 from tuner.parts import build, locate, searchable
@@ -50,9 +50,7 @@ def test_channels_and_classes_are_as_supplied(name: str, channels: int, classes:
 def test_every_weight_gets_a_finite_gradient(name: str) -> None:
     model = small(name)
     model(images()).square().mean().backward()
-    for weight, value in model.named_parameters():
-        assert value.grad is not None and value.grad.isfinite().all(), weight
-    assert sum(float(p.grad.abs().sum()) for p in model.parameters() if p.grad is not None) > 0
+    assert_gradients(model)
 
 
 @every_trained_model

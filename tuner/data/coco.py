@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import polygon as inside_of
 
-from tuner.data.images import MOST_INSTANCES, read_image
+from tuner.data.images import read_image
 from tuner.data.source import SPLIT_NAMES, Image, Item, Numbers
 from tuner.errors import DataError, first_lines, some
+from tuner.instances import MOST
 
 NAMED = ("annotations.json", "_annotations.coco.json")  # taken before any other JSON beside it
 FOLDER = "annotations"
@@ -272,8 +273,8 @@ def drawn(given: Annotated, shape: tuple[int, int]) -> Numbers:
             wrong.append(f"{name} {error}")
     if wrong:
         raise DataError(f"{given.file.name}: {some(wrong, 3)}")
-    if len(found) > MOST_INSTANCES:
-        raise DataError(f"{given.file.name} has {len(found)} instances; {MOST_INSTANCES} are the most")
+    if len(found) > MOST:
+        raise DataError(f"{given.file.name} has {len(found)} instances; {MOST} are the most")
     labels = np.zeros(shape, np.uint16)
     for number in sorted(range(len(found)), key=lambda at: -len(found[at])):
         labels.flat[found[number]] = number + 1

@@ -13,11 +13,10 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from tuner.data.source import IGNORED, Image, Numbers
 from tuner.errors import DataError, some
-from tuner.instances import in_order
+from tuner.instances import MOST, in_order
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
 LOSSY = {"JPEG", "MPO", "WEBP"}
-MOST_INSTANCES = 65535  # in one picture: what 16 bits hold
 ASPECT_TOLERANCE = 0.03  # how far the aspects of a mask and its image may differ
 
 
@@ -65,10 +64,10 @@ def read_instances(path: Path) -> Numbers:
     needed = "a grey PNG of 8 or 16 bits is needed, the number of an instance at each pixel and 0 for none"
     values = whole_numbers(path, "instance map", needed)
     lowest, highest = values.min(), values.max()
-    if lowest < 0 or highest > MOST_INSTANCES:
+    if lowest < 0 or highest > MOST:
         raise DataError(
             f"instance map {path.name} holds {lowest:.0f} to {highest:.0f}; 0 is background, "
-            f"and instances have numbers from 1 to {MOST_INSTANCES}"
+            f"and instances have numbers from 1 to {MOST}"
         )
     return in_order(values.astype(np.uint16)).astype(np.uint16)
 

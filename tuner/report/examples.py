@@ -19,21 +19,20 @@ from tuner.report.overlays import (
     BACKDROP,
     GAP,
     RIGHT,
-    TINT,
     WRONG,
     colours,
     faded,
     instance_overlay,
     label_overlay,
     overlay,
+    scaled,
 )
 
 CELL = 144  # pixels of a picture
 LINE = 18  # pixels of a line of text
 INK, FAINT = (17, 24, 39), (90, 100, 115)
-MISSED = TINT
 LEGEND = {
-    "masks": (("right", RIGHT), ("false alarm", WRONG), ("missed", MISSED)),
+    "masks": (("right", RIGHT), ("false alarm", WRONG), ("missed", things.MISSED)),
     "labels": (("right", RIGHT), ("wrong", WRONG)),
     "instances": things.LEGEND,
 }
@@ -100,7 +99,7 @@ def wrong_pixels(one: Example) -> Image:
     """Green where the object was found, red where it was found and is not, blue where it was missed."""
     said, true = found(one.guess).astype(bool), np.asarray(one.truth) > 0
     made = faded(one.image)
-    for where, colour in ((said & true, RIGHT), (said & ~true, WRONG), (true & ~said, MISSED)):
+    for where, colour in ((said & true, RIGHT), (said & ~true, WRONG), (true & ~said, things.MISSED)):
         made[where] = mixed(made[where], colour)
     return made
 
@@ -138,14 +137,6 @@ def fitted(picture: Image, cell: int = CELL) -> Image:
     top, left = (cell - small.shape[0]) // 2, (cell - small.shape[1]) // 2
     made[top : top + small.shape[0], left : left + small.shape[1]] = small
     return made
-
-
-def scaled(picture: Image, cell: int) -> Image:
-    """Its longer side as long as asked."""
-    scale = cell / max(picture.shape[:2])
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    return np.asarray(cv2.resize(picture, size, interpolation=method))
 
 
 def blank(height: int, width: int) -> Image:

@@ -17,7 +17,7 @@ from tuner.data.source import Image
 from tuner.errors import aside, writing
 from tuner.instances import Labels
 from tuner.recipe import Recipe
-from tuner.report.overlays import BACKDROP, RIGHT, instance_overlay, label_overlay, overlay
+from tuner.report.overlays import BACKDROP, RIGHT, instance_overlay, label_overlay, overlay, scaled
 from tuner.report.tables import BINARY_CLASSES
 from tuner.report.things import alike, sized
 
@@ -52,7 +52,7 @@ def explained_cells(
 
     `labels` are the instances that were found, if it is about them.
     """
-    small = scaled(picture, side)
+    small = scaled(picture, side, cv2.INTER_CUBIC)
     heats = [(name if heat.any() else f"{name}: nothing", heated(small, heat)) for name, heat in maps.items()]
     classes = recipe.classes or BINARY_CLASSES
     if labels is not None:
@@ -99,13 +99,6 @@ def drawn_guess(picture: Image, logits: NDArray[np.float32]) -> Image:
     if len(logits) == 1:
         return overlay(picture, (full[0] > 0).astype(np.uint8))
     return label_overlay(picture, full.argmax(0).astype(np.uint8))
-
-
-def scaled(picture: Image, side: int) -> Image:
-    """Its longer side as long as asked, its shape kept."""
-    scale = side / max(picture.shape[:2])
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
 
 
 def draw_cells(rows: Sequence[Sequence[Cell]], path: Path) -> None:

@@ -143,10 +143,15 @@ def files_of(db: Connection, trial_id: int) -> dict[str, str]:
 
 
 def filename(text: str) -> str:
-    """What a line about an artifact calls it; Optuna writes JSON within JSON, and null for one deleted."""
+    """What a line about an artifact calls it."""
+    return str((told(text) or {}).get("filename") or "")
+
+
+def told(text: str) -> dict[str, Any] | None:
+    """What a line says of an artifact. Optuna keeps JSON in JSON; null is one that was deleted."""
     try:
         about = json.loads(text)
         about = json.loads(about) if isinstance(about, str) else about
     except ValueError:
-        return ""
-    return str(about.get("filename") or "") if isinstance(about, dict) else ""
+        return None
+    return about if isinstance(about, dict) else None

@@ -49,10 +49,14 @@ def panel(rows: Sequence[Sequence[Image]], path: Path) -> None:
 
 def fitted(picture: Image) -> Image:
     """Scaled to fit a cell, its shape kept."""
-    scale = CELL / max(picture.shape[:2])
+    return scaled(picture, CELL)
+
+
+def scaled(picture: Image, side: int, enlarging: int = cv2.INTER_NEAREST) -> Image:
+    """Its longer side as long as asked, its shape kept; `enlarging` says how OpenCV makes a small one larger."""
+    scale = side / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    return np.asarray(cv2.resize(picture, size, interpolation=method))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else enlarging))
 
 
 def label_overlay(image: Image, labels: Image, strength: float = 0.55) -> Image:

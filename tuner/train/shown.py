@@ -65,11 +65,15 @@ class Answers:
     pieces: list[Tensor] = field(default_factory=list)
     bytes: int = 0
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it was too much: no more need be guessed."""
+        return self.bytes > MOST_BYTES
+
     def add(self, guess: Tensor) -> None:
         self.bytes += guess.nbytes
-        if self.bytes <= MOST_BYTES:
-            self.pieces.append(guess)
-        else:
+        self.pieces.append(guess)
+        if self.is_over:
             self.pieces.clear()
 
     def shown(self, scores: Sequence[float | None]) -> dict[int, Tensor] | None:

@@ -56,6 +56,8 @@ def validate(
             return said
         for loss, said, target in trainer.validate(images, targets):
             totals.add(loss, said, target)
+            if answers.is_over:
+                continue
             guessed = guess(said)
             answers.add(guessed)
             frame = frame_of(guessed[0]) if frame is None else frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ import sqlalchemy as sa
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from tuner.gallery import Gallery
-from tuner.report.later import opened, records_of
+from tuner.report.later import ARTIFACT, opened, records_of, told
 from tuner.tables import study_system_attrs, trial_system_attrs, trials
 from tuner.web.wsgi import UNKNOWN, App, Environ, Header, Start, is_read, path_of, refuse
 
@@ -72,7 +71,7 @@ def size_of(file: BinaryIO) -> int:
 
 def named_by(engine: Engine, study: str, trial: str | None, artifact: str) -> dict[str, Any] | None:
     """What the trial, or else the study itself, says of its artifact; None where it names none of this id."""
-    keys = [f"artifacts:{artifact}"]
+    keys = [ARTIFACT + artifact]
     s, t = study_system_attrs.c, trial_system_attrs.c
     queries = []
     if trial is None:
@@ -85,17 +84,7 @@ def named_by(engine: Engine, study: str, trial: str | None, artifact: str) -> di
         queries.append(sa.select(s.value_json).where(s.study_id == int(study), s.key == older))
     with engine.connect() as db:
         texts = [text for query in queries for text in db.scalars(query)]
-    return next((told for told in map(plain, texts) if told), None)
-
-
-def plain(text: str) -> dict[str, Any] | None:
-    """Optuna keeps JSON in JSON; null is an artifact that was deleted."""
-    try:
-        told = json.loads(text)
-        told = json.loads(told) if isinstance(told, str) else told
-    except ValueError:
-        return None
-    return told if isinstance(told, dict) else None
+    return next(filter(None, map(told, texts)), None)
 
 
 def headers_of(told: dict[str, Any], size: int) -> list[Header]:
