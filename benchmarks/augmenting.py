@@ -82,7 +82,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
 
 def generated(orders: dict[str, Any]) -> Any:
     from tuner.data.cache import cached
-    from tuner.data.shapes import shapes
+    from tuner.data.synthetic.shapes import shapes
 
     store = Path(orders["cache"])
     store.mkdir(parents=True, exist_ok=True)
@@ -98,12 +98,12 @@ def batches_of(orders: dict[str, Any], data: Any) -> Any:
 
 def stepping(orders: dict[str, Any], ways: dict[str, Any]) -> dict[str, list[float]]:
     """Seconds waited for each batch, and seconds from step to step; of the steps after the first."""
-    from tuner.data import hands
+    from tuner.data import augment_pool
     from tuner.recipe import Recipe, use
     from tuner.tasks import find_task
     from tuner.train.memory import MicroBatches
     from tuner.train.precision import find_device
-    from tuner.train.scoring import Totals
+    from tuner.train.totals import Totals
     from tuner.train.trainer import Trainer
 
     recipe = Recipe(
@@ -121,7 +121,7 @@ def stepping(orders: dict[str, Any], ways: dict[str, Any]) -> dict[str, list[flo
     found: dict[str, list[float]] = {}
     for name, batches in ways.items():
         if batches.helpers:
-            hands.started(batches.helpers).result()
+            augment_pool.started(batches.helpers).result()
         totals, waits, whole = Totals(find_task("binary"), device), [], []
         epoch, ended = islice(batches.train(1), orders["steps"] + 1), time.perf_counter()
         for images, targets in epoch:
@@ -157,11 +157,11 @@ def an_image(data: Any, library: bool) -> float:
 
 def images_a_second(data: Any, orders: dict[str, Any], **how: int) -> Callable[[], float]:
     """Augmenting alone: an epoch that nobody waits for."""
-    from tuner.data import hands
+    from tuner.data import augment_pool
 
     batches = replace(batches_of(orders, data), **how)
     if batches.helpers:
-        hands.started(batches.helpers).result()
+        augment_pool.started(batches.helpers).result()
     list(batches.train(0))  # the libraries are loaded
     return lambda: len(data.train) / seconds(lambda: list(batches.train(1)))
 

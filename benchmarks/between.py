@@ -93,27 +93,28 @@ class Clock:
 
 def watch_all(clock: Clock) -> None:
     """The pieces of a trial, by what a reader would call them."""
-    from tuner import desk, keeper, notes, objective, pictures, worker
-    from tuner.data import shelf
+    from tuner.artifacts import attempts
+    from tuner.data import provider
+    from tuner.search import objective, session, trial_attrs, trial_pictures, worker
     from tuner.train import checkpoint, loop, memory
 
-    clock.watch(desk.Desk, "take", "claiming a trial")
+    clock.watch(session.Desk, "take", "claiming a trial")
     clock.watch(objective, "choose", "sampling")
-    clock.watch(shelf.Shelf, "data_for", "opening the data")
-    clock.watch(notes, "begin", "notes at the start")
+    clock.watch(provider.Shelf, "data_for", "opening the data")
+    clock.watch(trial_attrs, "begin", "notes at the start")
     clock.watch(loop, "Trainer", "building the model")
     clock.watch(loop, "one_epoch", TRAINING)
     clock.watch(checkpoint, "save_weights", "best weights")
     clock.watch(checkpoint, "save", "checkpoints")
-    clock.watch(desk.Desk, "epoch", "records of epochs, for the clerk")
-    clock.watch(keeper.Keeper, "begin", "the attempt's folder")
-    clock.watch(pictures, "draw_shown", "predictions")
-    clock.watch(pictures, "explain", "explanation")
-    clock.watch(pictures, "leave", "artifacts")
+    clock.watch(session.Desk, "epoch", "records of epochs, for the clerk")
+    clock.watch(attempts.Keeper, "begin", "the attempt's folder")
+    clock.watch(trial_pictures, "draw_shown", "predictions")
+    clock.watch(trial_pictures, "explain", "explanation")
+    clock.watch(trial_pictures, "leave", "artifacts")
     clock.watch(loop, "look_back", "answers of the best weights")
-    clock.watch(notes, "end", "notes at the end")
-    clock.watch(desk.Desk, "end", "telling the result, to the clerk")
-    clock.watch(notes, "describe", "note of the dashboard")
+    clock.watch(trial_attrs, "end", "notes at the end")
+    clock.watch(session.Desk, "end", "telling the result, to the clerk")
+    clock.watch(trial_attrs, "describe", "note of the dashboard")
     clock.watch(worker, "release", "freeing memory: collecting cycles")
     clock.watch(memory, "return_pages", "freeing memory: returning pages")
 
@@ -125,8 +126,8 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     import optuna
 
     from benchmarks.studies import begin
-    from tuner import worker
-    from tuner.desk import Desk
+    from tuner.search import worker
+    from tuner.search.session import Desk
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     clock = Clock()

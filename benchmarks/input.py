@@ -90,7 +90,7 @@ def steps(recipe: Any, batches: Any, number: int) -> dict[str, Callable[[], floa
 
     from tuner.train.memory import MicroBatches
     from tuner.train.precision import find_device
-    from tuner.train.scoring import Totals
+    from tuner.train.totals import Totals
     from tuner.train.trainer import Trainer
 
     device = find_device()

@@ -70,8 +70,8 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     import cv2
 
     from tuner.data.cache import cached
-    from tuner.data.cells import cells
     from tuner.data.survey import survey
+    from tuner.data.synthetic.cells import cells
     from tuner.train.memory import keep_pages
 
     cv2.setNumThreads(1)  # as a worker does
@@ -91,8 +91,8 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
 def one_seed(orders: dict[str, Any], data: Any, folder: Path, seed: int, found: dict[str, Any]) -> None:
     """Train, then score the best weights both ways."""
     from tuner.goal import maximize
+    from tuner.paths import Run
     from tuner.recipe import Recipe, use
-    from tuner.runs import Run
     from tuner.train.loop import train
     from tuner.train.memory import MicroBatches
     from tuner.train.precision import find_device
@@ -158,7 +158,7 @@ class Timed:
 
 def ranking_seconds(found: list[Any], batches: Any) -> float:
     """What it takes to rank what was found for AP."""
-    from tuner.instance_metrics import Ranked
+    from tuner.train.instance_metrics import Ranked
 
     targets = [target for _, target in batches.val()]
     began = time.perf_counter()

@@ -229,9 +229,9 @@ def do_fill(orders: dict[str, Any]) -> dict[str, Any]:
 def do_desk(orders: dict[str, Any]) -> dict[str, Any]:
     """Ask and tell as a worker does."""
     from benchmarks.sleeping import quality, who
-    from tuner.desk import Desk
-    from tuner.sampling import pruner, redraw, sampler
-    from tuner.study import rejoin
+    from tuner.search.sampling import pruner, redraw, sampler
+    from tuner.search.session import Desk
+    from tuner.study.study import rejoin
 
     joined = rejoin(orders["url"], "five")
     kinds = distributions(joined.plan.parameters)
@@ -289,7 +289,7 @@ def distributions(parameters: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def do_search(orders: dict[str, Any]) -> dict[str, list[float]]:
     """The best value of a search for each seed, with few trials shown and with all."""
-    from tuner import sampling
+    from tuner.search import sampling
 
     found: dict[str, list[float]] = {"few": [], "all": []}
     most = sampling.NUM_OTHERS
@@ -304,7 +304,7 @@ def search(hills: Callable[[dict[str, float]], float], seed: int, number: int) -
     """The height of the best trial, where what is told has some noise."""
     import optuna
 
-    from tuner.sampling import FewerTrials
+    from tuner.search.sampling import FewerTrials
 
     noise = random.Random(seed)
     study = optuna.create_study(sampler=FewerTrials(seed, is_maximized=False))

@@ -118,9 +118,9 @@ class Count:
 def at_the_desk(orders: dict[str, Any]) -> dict[str, float]:
     from benchmarks.large import distributions
     from benchmarks.sleeping import trial_at, who
-    from tuner.desk import Desk
-    from tuner.sampling import pruner, sampler
-    from tuner.study import rejoin
+    from tuner.search.sampling import pruner, sampler
+    from tuner.search.session import Desk
+    from tuner.study.study import rejoin
 
     joined = rejoin(orders["url"], "five")
     kinds = distributions(joined.plan.parameters)
@@ -155,7 +155,7 @@ def bare(orders: dict[str, Any]) -> dict[str, float]:
 
     from benchmarks.large import distributions
     from benchmarks.sleeping import PLAN
-    from tuner.sampling import pruner
+    from tuner.search.sampling import pruner
 
     storage = optuna.storages.get_storage(optuna.storages.RDBStorage(orders["url"]))
     draws = optuna.samplers.TPESampler(seed=0)

@@ -31,7 +31,7 @@ PRELOAD = [
         "alembic.migration",
         "numpy.random",
     ),
-    *("psycopg", "sqlalchemy.dialects.postgresql.psycopg", "tuner.desk", "benchmarks.sleeping"),
+    *("psycopg", "sqlalchemy.dialects.postgresql.psycopg", "tuner.search.session", "benchmarks.sleeping"),
 ]
 
 
@@ -109,8 +109,8 @@ def prepare(order: Round) -> None:
     import optuna
 
     from benchmarks.sleeping import PLAN
-    from tuner import claims, control
-    from tuner.study import join
+    from tuner.study import budget, claims
+    from tuner.study.study import join
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if order.way == "bare":
@@ -119,7 +119,7 @@ def prepare(order: Round) -> None:
         storage.engine.dispose()
         return
     joined = join(order.url, "many", PLAN)
-    control.set_budget(joined.engine, joined.id, num_trials=order.number)
+    budget.set_budget(joined.engine, joined.id, num_trials=order.number)
     assert claims.is_done(joined.engine, joined.id) is False
     joined.engine.dispose()
 
@@ -128,7 +128,7 @@ def judged(order: Round, failures: list[str]) -> float:
     """The rate, once it is clear that every trial of the budget ended well, and no further one began."""
     import sqlalchemy as sa
 
-    from tuner import database
+    from tuner.study import database
 
     engine = database.reach(order.url)
     with engine.connect() as db:

@@ -168,7 +168,7 @@ def batch(orders: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def stepping(ours: Any, images: Any, targets: Any) -> Callable[[], None]:
-    from tuner.train.scoring import Totals
+    from tuner.train.totals import Totals
 
     totals = Totals(ours.task, ours.device, ours.recipe.classes)
     return lambda: ours.step(images, targets, totals)

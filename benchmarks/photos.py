@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tuner.data.shapes import draw_picture
+from tuner.data.synthetic.shapes import draw_picture
 
 SIZE = (500, 391)  # pixels, a common size of photographs in public data
 GRAIN = 6  # so that a JPEG is about as large as that of a real photograph, some 60 kB

@@ -70,13 +70,13 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     import optuna
     import torch
 
-    from tuner import pictures
+    from tuner.artifacts.optuna_store import Gallery
     from tuner.data.cache import cached
-    from tuner.data.shapes import shapes
-    from tuner.gallery import Gallery
+    from tuner.data.synthetic.shapes import shapes
     from tuner.goal import maximize
+    from tuner.paths import Home, Run
     from tuner.recipe import Recipe, use
-    from tuner.runs import Home, Run
+    from tuner.search import trial_pictures
     from tuner.train import loop
     from tuner.train.memory import MicroBatches
 
@@ -92,7 +92,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         data = cached(replace(source, items=source.items[:60]), "sixty", size, folder / "cache")
-        album = pictures.Album(
+        album = trial_pictures.Album(
             optuna.create_study().ask(),
             recipe,
             data,
@@ -100,7 +100,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
             Gallery(Home(folder / "home").make()),
         )
         painter_seconds: list[float] = []
-        paint = pictures.paint_strip
+        paint = trial_pictures.paint_strip
 
         def timed(*args: Any) -> None:
             began = time.thread_time()
@@ -108,10 +108,10 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
             painter_seconds.append(time.thread_time() - began)
 
         for turn in range(2 * orders["rounds"]):
-            pictures.paint_strip = timed
+            trial_pictures.paint_strip = timed
             album.run.clear()
             album.run.make()
-            painter, shown = pictures.Painter(album), turn % 2 == 0
+            painter, shown = trial_pictures.Painter(album), turn % 2 == 0
             painter_seconds.clear()
             began, began_cpu = time.perf_counter(), time.process_time()
             looking = Clocked(loop.look_back)
@@ -128,11 +128,11 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
                 found["with_cpu"].append(time.process_time() - began_cpu)
                 found["painted"].append(sum(painter_seconds))
                 began, began_cpu = time.perf_counter(), time.process_time()
-                pictures.leave(album, outcome, explained=False)
+                trial_pictures.leave(album, outcome, explained=False)
                 found["end"].append(time.perf_counter() - began + looking.spent)
                 found["end_cpu"].append(time.process_time() - began_cpu + looking.cpu)
                 began = time.perf_counter()
-                pictures.explain(album, outcome)
+                trial_pictures.explain(album, outcome)
                 found["explained"].append(time.perf_counter() - began)
     return found
 

@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 
 from benchmarks.measure import Row, Section, Setting, child
-from tuner.sampling import pruner
+from tuner.search.sampling import pruner
 
 NEAR = 0.01  # of IoU: this close to the best counts as found
 SAVING_TARGET, FOUND_TARGET = 3.0, 0.9
@@ -117,8 +117,8 @@ def curve(orders: dict[str, Any], lr: float, k: int, loss: str) -> Curve:
     from tuner.data.datasets import open_data
     from tuner.data.survey import survey
     from tuner.goal import maximize
+    from tuner.paths import Run
     from tuner.recipe import Recipe, use
-    from tuner.runs import Run
     from tuner.train.loop import EpochReport, train
     from tuner.train.memory import MicroBatches
     from tuner.train.precision import find_device

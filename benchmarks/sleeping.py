@@ -13,12 +13,12 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from benchmarks.studies import MADE_WITH, RECIPE, row_of
-from tuner import database
-from tuner.desk import Desk
 from tuner.goal import Goal
-from tuner.sampling import pruner, redraw, sampler
-from tuner.study import Plan, rejoin
-from tuner.watch import born, machine
+from tuner.search.sampling import pruner, redraw, sampler
+from tuner.search.session import Desk
+from tuner.study import database
+from tuner.study.heartbeat import born, machine
+from tuner.study.study import Plan, rejoin
 
 if TYPE_CHECKING:
     from benchmarks.many import Round

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.between import SPACE
 from benchmarks.measure import ROOT, Row, Section, Setting, in_turns, median, seconds, spread
 from benchmarks.studies import fill, open_study
-from tuner.runs import Home
+from tuner.paths import Home
 
 HELP_TARGET = 3.0
 BIN = Path(sys.executable).parent

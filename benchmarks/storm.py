@@ -88,7 +88,7 @@ class Fleet:
             )  # fmt: skip
 
     def processes(self, what: str) -> list[psutil.Process]:
-        """Its living processes of a module, "tuner.worker" or "tuner.cli"."""
+        """Its living processes of a module, "tuner.search.worker" or "tuner.cli"."""
         found = []
         with suppress(psutil.NoSuchProcess):
             me = psutil.Process(self.process.pid) if self.process else None
@@ -100,7 +100,7 @@ class Fleet:
 
     def kill(self) -> None:
         """With everything it started, as a host that loses its power."""
-        for process in [*self.processes("tuner.cli"), *self.processes("tuner.worker")]:
+        for process in [*self.processes("tuner.cli"), *self.processes("tuner.search.worker")]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         if self.process:
@@ -203,7 +203,7 @@ class Place:
         elif kind in ("fleet", "host"):
             return self.strike_fleet(kind)
         else:
-            workers = [p for fleet in self.fleets for p in fleet.processes("tuner.worker")]
+            workers = [p for fleet in self.fleets for p in fleet.processes("tuner.search.worker")]
             if not workers:
                 return False
             victim = self.rng.choice(workers)

@@ -11,13 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tuner import control
-from tuner.claims import utc
-from tuner.pages import as_step, as_value
-from tuner.runs import Home
-from tuner.space import draw, load_space
-from tuner.study import Joined, Plan, join
-from tuner.tables import (
+from tuner.paths import Home
+from tuner.space.space import draw, load_space
+from tuner.study import budget
+from tuner.study.claims import utc
+from tuner.study.pending import as_step, as_value
+from tuner.study.study import Joined, Plan, join
+from tuner.study.tables import (
     claim_table,
     epoch_table,
     study_system_attrs,
@@ -37,7 +37,7 @@ def begin(place: Path, space_file: Path, num_trials: int) -> tuple[Home, str]:
     """A new study of a space in a home below `place`, named as the file; the home and the storage's URL."""
     home = Home(place / "home").make()
     joined = open_study(home.database, space_file, space_file.stem)
-    control.set_budget(joined.engine, joined.id, num_trials=num_trials)
+    budget.set_budget(joined.engine, joined.id, num_trials=num_trials)
     joined.engine.dispose()
     return home, home.database
 

@@ -43,7 +43,7 @@ def ours(source: Source, orders: dict[str, Any], place: Path) -> dict[str, float
     from tuner.data.cache import cached
     from tuner.data.survey import survey
     from tuner.goal import maximize
-    from tuner.runs import Run
+    from tuner.paths import Run
     from tuner.train.loop import train
     from tuner.train.memory import MicroBatches, keep_pages
     from tuner.train.precision import find_device

@@ -18,7 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 from rich.text import Text
 
-from tuner.sparks import MARK
+from tuner.cli.sparklines import MARK
 
 IMAGES = Path(__file__).parent / "images"
 TUNER = f"{sys.executable} -m tuner.cli"

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 from photos import make_photos
 
-from tuner.data.badges import badges
 from tuner.data.cache import Cached, cached
-from tuner.data.cells import cells
-from tuner.data.scenes import scenes
-from tuner.data.shapes import shapes
 from tuner.data.source import Source
+from tuner.data.synthetic.badges import badges
+from tuner.data.synthetic.cells import cells
+from tuner.data.synthetic.scenes import scenes
+from tuner.data.synthetic.shapes import shapes
 from tuner.recipe import Recipe, use
 
 ROOT = Path(__file__).parent.parent

@@ -16,16 +16,15 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 from tiny import wait_for
 
-from tuner import claims, pages
-from tuner.claims import Taken
-from tuner.clerk import Terms
-from tuner.desk import Desk
 from tuner.goal import Goal
-from tuner.pages import Author, Page
-from tuner.storage import Held
-from tuner.study import Joined, Plan, join
-from tuner.tables import claim_table, study_table, worker_table
-from tuner.watch import born, machine
+from tuner.search.session import Desk
+from tuner.search.sync import Terms
+from tuner.study import claims, pending
+from tuner.study.claims import Taken
+from tuner.study.heartbeat import born, machine
+from tuner.study.pending import Author, Held, Page
+from tuner.study.study import Joined, Plan, join
+from tuner.study.tables import claim_table, study_table, worker_table
 
 PLAN = Plan("s", Goal("iou", "maximize"), "shapes", False, 0, {})
 
@@ -80,7 +79,7 @@ class Bench:
         return taken
 
     def write(self, taken: Taken, worker: str, page: Page) -> None:
-        pages.write(self.engine, Author(self.id, taken.trial_id, worker), page)
+        pending.write(self.engine, Author(self.id, taken.trial_id, worker), page)
 
     def set(self, **values: object) -> None:
         """Change the study's row, as a command would."""
@@ -126,7 +125,7 @@ class Bench:
         """As Optuna reads them, with nothing of ours between."""
         from optuna.storages import RDBStorage
 
-        from tuner.database import parse
+        from tuner.study.database import parse
 
         storage = RDBStorage(parse(self.url).render_as_string(hide_password=False))
         try:

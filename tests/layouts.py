@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tuner.data.badges import CLASSES, draw_badge
-from tuner.data.cells import draw_culture
 from tuner.data.cityscapes import SCORED
 from tuner.data.datasets import ISIC
-from tuner.data.scenes import draw_scene
-from tuner.data.shapes import draw_picture
+from tuner.data.synthetic.badges import CLASSES, draw_badge
+from tuner.data.synthetic.cells import draw_culture
+from tuner.data.synthetic.scenes import draw_scene
+from tuner.data.synthetic.shapes import draw_picture
 
 
 def save(path: Path, values: np.ndarray) -> None:

@@ -11,14 +11,14 @@ import sqlalchemy as sa
 import torch
 from optuna.trial import TrialState
 
-from tuner.best import Best
-from tuner.bundle import export
+from tuner.export.best import Best
+from tuner.export.bundle import export
 from tuner.goal import Goal, maximize
-from tuner.overview import StudyInfo, Trial
+from tuner.paths import Run
 from tuner.recipe import Recipe
-from tuner.runs import Run
-from tuner.study import Joined, Plan, join
-from tuner.tables import epoch_table
+from tuner.study.queries import StudyInfo, Trial
+from tuner.study.study import Joined, Plan, join
+from tuner.study.tables import epoch_table
 from tuner.tasks import find_task
 from tuner.train.checkpoint import save_weights
 from tuner.train.trainer import build_model

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tuner.data.shapes import draw_picture
+from tuner.data.synthetic.shapes import draw_picture
 
 
 def make_photos(folder: Path, number: int, images: str = "images", masks: str = "masks") -> Path:

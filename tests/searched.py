@@ -19,12 +19,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 from PIL import Image
 
-from tuner.gallery import Gallery
+from tuner.artifacts.optuna_store import Gallery
 from tuner.goal import maximize
+from tuner.paths import Home
 from tuner.recipe import Recipe, use
-from tuner.runs import Home
-from tuner.study import Joined, Plan, join
-from tuner.tables import epoch_table
+from tuner.study.study import Joined, Plan, join
+from tuner.study.tables import epoch_table
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
 BEGAN = datetime(2026, 11, 20, 9, 0)

@@ -8,8 +8,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tuner.study import Joined
-from tuner.tables import claim_table, epoch_table, trial_attrs, trial_values, trials, worker_table
+from tuner.study.study import Joined
+from tuner.study.tables import (
+    claim_table,
+    epoch_table,
+    trial_attrs,
+    trial_values,
+    trials,
+    worker_table,
+)
 
 BEGIN = datetime(2026, 1, 1)
 EPOCH = {"images_per_second": 9.0, "peak_memory": 1, "lr": 0.1, "metrics": {}}

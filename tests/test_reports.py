@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tuner.catalogue import KINDS
 from tuner.cli import main
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import DATASETS
-from tuner.losses import LOSSES
 from tuner.models import MODELS
-from tuner.optims import OPTIMIZERS, SCHEDULES
-from tuner.parts import locate
-from tuner.published import known_tables
-from tuner.space import known_spaces
+from tuner.registry import KINDS, locate
+from tuner.space.published import known_tables
+from tuner.space.space import known_spaces
 from tuner.tasks import TASKS
+from tuner.train.losses import LOSSES
+from tuner.train.optimizers import OPTIMIZERS, SCHEDULES
 
 PAGE = Path(__file__).parent.parent / "docs" / "reports.md"
 README = PAGE.parent.parent / "README.md"

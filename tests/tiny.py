@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
-from tuner import database, overview
-from tuner.overview import Overview
+from tuner.study import database, queries
+from tuner.study.queries import Overview
 
 SPACE = '''"""Tiny: a U-Net of width 4 on 32 pixels."""
 
@@ -153,7 +153,7 @@ def alter(url: str, statement: str, **values: object) -> None:
 
 def glance(url: str, study: str = "tiny") -> Overview:
     with opened(url) as engine:
-        return overview.overview(engine, overview.find_study(engine, study))
+        return queries.overview(engine, queries.find_study(engine, study))
 
 
 def epochs_of(url: str, number: int) -> list[int]:

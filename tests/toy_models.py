@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from tuner.models import MODELS
-from tuner.parts import build, locate, searchable
 from tuner.recipe import Part
+from tuner.registry import build, locate, searchable
 
 SMALL: dict[str, dict[str, Any]] = {  # arguments that make a model small, where it has them
     "resnet18_unet": {"k": 2},

@@ -9,8 +9,8 @@ import torch
 
 from tuner.data.cache import Cached
 from tuner.goal import Goal, maximize
+from tuner.paths import Run
 from tuner.recipe import Recipe
-from tuner.runs import Run
 from tuner.train.loop import EpochReport, Outcome, Saving, train
 from tuner.train.memory import MicroBatches
 from tuner.train.validation import Says

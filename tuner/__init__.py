@@ -5,7 +5,10 @@ A search space needs three names: `maximize` or `minimize`, `use`, and `Recipe`;
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from tuner import deprecated
 
 if TYPE_CHECKING:
     from tuner.goal import Goal, maximize, minimize
@@ -19,11 +22,13 @@ _HOME = {
     **dict.fromkeys(("Goal", "maximize", "minimize"), "tuner.goal"),
 }
 
+deprecated.install()
+
 
 def __getattr__(name: str) -> Any:
     """Import on first use: `import tuner` alone must stay as cheap as the command line needs."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'tuner' has no attribute '{name}'")
-    from importlib import import_module
-
-    return getattr(import_module(_HOME[name]), name)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if f"tuner.{name}" in deprecated.MOVED_MODULES:
+        return import_module(f"tuner.{name}")
+    raise AttributeError(f"module 'tuner' has no attribute '{name}'")

@@ -6,14 +6,14 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from types import TracebackType
 
-    from tuner.data.survey import Progress
+    from rich.console import Console
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
@@ -72,3 +72,20 @@ def speaks_unicode(stream: TextIO) -> bool:
     if spoken in ("", "C.UTF-8"):  # the latter is set by Python itself, in the C locale
         spoken = os.environ.get("LANG", "")
     return (os.environ.get("LC_ALL") or spoken) not in ("C", "POSIX")
+
+
+Progress = Callable[[int, int], None]  # done, of how many
+
+
+class View(Protocol):
+    """Call it to look and show; `away` says since when the database is, or that it is back with ''."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __call__(self) -> None: ...
+
+    def away(self, notice: str) -> None: ...

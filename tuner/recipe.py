@@ -1,7 +1,7 @@
 """The recipe: all that one trial trains, as plain frozen data.
 
 A recipe can be compared, hashed into a record, written as JSON and read back, without importing any
-model code. It names parts; `tuner.parts` finds and builds them.
+model code. It names parts; `tuner.registry` finds and builds them.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Recipe:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Parts must be parts. Whether they exist and fit is asked by `tuner.check`, which knows the tables."""
+        """Parts must be parts. Whether they exist and fit is checked by `tuner.space.check`."""
         if isinstance(self.weights, str):
             object.__setattr__(self, "weights", Part(self.weights))
         for name in ("stages", "classes"):

@@ -15,14 +15,14 @@ from PIL import Image
 from pycocotools.coco import COCO
 from tiny import home_url, rows, run
 
-from tuner.best import best
-from tuner.bundle import export
+from tuner.artifacts.attempts import open_keeper
 from tuner.cli import main
 from tuner.cli.common import engine_of
-from tuner.data.cells import draw_culture
-from tuner.keeper import open_keeper
-from tuner.overview import trials_of
-from tuner.runs import Home
+from tuner.data.synthetic.cells import draw_culture
+from tuner.export.best import best
+from tuner.export.bundle import export
+from tuner.paths import Home
+from tuner.study.queries import trials_of
 
 pytestmark = [
     pytest.mark.slow,

@@ -14,8 +14,8 @@ from PIL import Image
 from tiny import home_url, rows, run
 
 from tuner.cli import main
-from tuner.data.badges import CLASSES, draw_badge
-from tuner.data.scenes import draw_scene
+from tuner.data.synthetic.badges import CLASSES, draw_badge
+from tuner.data.synthetic.scenes import draw_scene
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # one search for all of them
 NETS = '''"""Two models with the same encoder."""

@@ -10,7 +10,7 @@ import pytest
 from servers import postgres, storage_url
 from tiny import claims, finish, home_url, rows, run, start, states, write_space
 
-from tuner import tables
+from tuner.study import tables
 
 __all__ = ["postgres", "storage_url"]
 

@@ -11,8 +11,8 @@ import pytest
 from servers import postgres, storage_url
 from tiny import claims, epochs_of, finish, home_url, rows, run, start, states, write_space
 
-from tuner.space import draw, load_space
-from tuner.study import Plan, join
+from tuner.space.space import draw, load_space
+from tuner.study.study import Plan, join
 
 __all__ = ["postgres", "storage_url"]
 

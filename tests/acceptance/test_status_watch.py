@@ -23,7 +23,7 @@ from made import make_study
 from tallied import put, work
 from tiny import alter, environment, finish, home_url, run, running, wait_for, write_space
 
-from tuner.runs import Home
+from tuner.paths import Home
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 INTERRUPT = b"\x03"  # what Ctrl-C sends

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 from tiny import epochs_of, glance, home_url, opened, states, write_space
 
-from tuner import overview
 from tuner.cli import main
+from tuner.study import queries
 
 TABLE = """
 about = "Two losses, tried by hand"
@@ -88,7 +88,7 @@ def test_a_table_is_run_row_by_row_and_set_beside_the_published_numbers(folder: 
     assert second.exit_code == 0, second.stderr
     assert glance(url, "few").states == {"COMPLETE": 4, "FAIL": 1} and glance(url, "few").num_trials == 5
     with opened(url) as engine:
-        trials = overview.trials_of(engine, overview.find_study(engine, "few"))
+        trials = queries.trials_of(engine, queries.find_study(engine, "few"))
     recipes = {(t.params["loss"], t.notes["repeat"]): t.notes["recipe"] for t in trials if t.state == "COMPLETE"}
     assert recipes["bce", 1]["seed"] == recipes["dice", 1]["seed"] != recipes["bce", 2]["seed"]
     assert len({json.dumps(recipe["data"]) for recipe in recipes.values()}) == 1  # the same split
@@ -148,8 +148,8 @@ def test_what_cannot_be_meant_is_refused_in_one_line(folder: Path, args: list[st
 def test_names_say_what_is_not_as_in_the_table(folder: Path) -> None:
     from dataclasses import replace
 
-    from tuner.launch import Means, Request, checked
-    from tuner.runs import Home
+    from tuner.paths import Home
+    from tuner.search.run import Means, Request, checked
 
     means = Means("", Home(folder / "runs"), None, 1.0)
     asked = Request(None, None, None, means, None, 0, False, table=str(folder / "studies" / "few.toml"))

@@ -16,8 +16,8 @@ from optuna.artifacts import upload_artifact
 from optuna_dashboard import save_note, save_plotly_graph_object
 from seen import CHROMIUM, chromium, dashboard, proxy
 
-from tuner.gallery import Gallery
-from tuner.runs import Home
+from tuner.artifacts.optuna_store import Gallery
+from tuner.paths import Home
 
 pytestmark = [
     pytest.mark.browser,

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from searched import EVIL, add, open_study, search
 
-from tuner import overview
-from tuner.gallery import Gallery
-from tuner.report.output import charts_page, write_page
+from tuner.artifacts.optuna_store import Gallery
+from tuner.paths import Home
+from tuner.report.compare import by_parameter, group_charts
+from tuner.report.html import charts_page, write_page
 from tuner.report.page import gathered, page
-from tuner.report.versus import by_parameter, group_charts
-from tuner.runs import Home
+from tuner.study import queries
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -32,7 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three pages: of a search, of a study full of other people's markup, and of curves by a parameter."""
     folder = tmp_path_factory.mktemp("reports")
     joined = search(folder, 24)
-    info = overview.find_study(joined.engine, None)
+    info = queries.find_study(joined.engine, None)
     write_page(page(gathered(joined.engine, info, Gallery(Home(folder)))), folder / "report.html")
     charts = group_charts(by_parameter(joined.engine, "loss", None, None))
     write_page(charts_page(charts, "by loss"), folder / "curves.html")
@@ -40,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evil = open_study(folder, EVIL, data=EVIL)
     for at in range(2):
         add(evil, {"lr": 10.0 ** -(at + 2), "k": 8, "loss": "bce"}, [0.1, 0.5], notes={"failure": EVIL})
-    info = overview.find_study(evil.engine, EVIL)
+    info = queries.find_study(evil.engine, EVIL)
     write_page(page(gathered(evil.engine, info, Gallery(Home(folder)))), folder / "evil.html")
     evil.engine.dispose()
     return folder

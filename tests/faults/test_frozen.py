@@ -6,9 +6,9 @@ import pytest
 import sqlalchemy as sa
 from servers import Postgres
 
-from tuner import claims, database
 from tuner.goal import maximize
-from tuner.study import Plan, join
+from tuner.study import claims, database
+from tuner.study.study import Plan, join
 
 LONGEST = "30s"  # the others' patience here; without an end to the frozen session they would wait for ever
 

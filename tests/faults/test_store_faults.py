@@ -16,12 +16,12 @@ from proxy import Proxy
 from safetensors.torch import save_file
 from tiny import epochs_of, finish, rows, run, running, states, wait_for, write_space
 
-from tuner import keeper as keepers
-from tuner import sender as senders
-from tuner import store as stores
+from tuner.artifacts import attempts as keepers
+from tuner.artifacts import store as stores
+from tuner.artifacts import uploader as senders
+from tuner.artifacts.attempts import Keeper, open_keeper
 from tuner.errors import FilesError
-from tuner.keeper import Keeper, open_keeper
-from tuner.runs import MARK, Home, Run
+from tuner.paths import MARK, Home, Run
 
 __all__ = ["bucket", "buckets"]
 WHO = ("tiny", "k", 3)

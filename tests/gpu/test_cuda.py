@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tuner import gpus
 from tuner.data.cache import Cached, cached
-from tuner.data.shapes import shapes
 from tuner.data.survey import survey
+from tuner.data.synthetic.shapes import shapes
+from tuner.fleet import gpus
 from tuner.goal import maximize
+from tuner.paths import Run
 from tuner.recipe import Recipe, use
-from tuner.runs import Run
 from tuner.train.loop import EpochReport, Outcome, train
 from tuner.train.memory import MicroBatches
 

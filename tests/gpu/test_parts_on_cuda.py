@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tuner import metrics
-from tuner.data import hands
+from tuner.data import augment_pool
 from tuner.data.batches import Batches
 from tuner.data.cache import cached
-from tuner.data.shapes import shapes
-from tuner.losses import LOSSES
-from tuner.parts import build
+from tuner.data.synthetic.shapes import shapes
 from tuner.recipe import use
+from tuner.registry import build
+from tuner.train import metrics
+from tuner.train.losses import LOSSES
 
 pytestmark = [
     pytest.mark.gpu,
@@ -71,7 +71,7 @@ def test_processes_beside_a_gpu_make_the_same_batches(tmp_path: Path) -> None:
     data = cached(shapes(), "cuda", 128, tmp_path)
     plain = Batches(data, 16, 1, use("pet"))
     beside = replace(plain, pin=True, num_processes=2)
-    hands.started(2).result()
+    augment_pool.started(2).result()
     for (images, targets), expected in zip(beside.train(1), plain.train(1), strict=True):
         assert images.is_pinned() and targets.is_pinned()
         assert torch.equal(images, expected[0]) and torch.equal(targets, expected[1])

@@ -11,13 +11,13 @@ import pytest
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import DATASETS, GENERATED, open_data
 from tuner.data.folder import folder
-from tuner.data.places import FOLDERS, HOW_TO_GET
+from tuner.data.locate import FOLDERS, HOW_TO_GET
 from tuner.errors import DataError, PartError
-from tuner.losses import LOSSES
 from tuner.models import MODELS
-from tuner.optims import OPTIMIZERS, SCHEDULES
-from tuner.parts import Table, build, locate, problems, searchable
 from tuner.recipe import Part, use
+from tuner.registry import Table, build, locate, problems, searchable
+from tuner.train.losses import LOSSES
+from tuner.train.optimizers import OPTIMIZERS, SCHEDULES
 
 SUPPLIED: dict[str, tuple[Table, list[str]]] = {  # what the program gives to the builders of each table
     "model": (MODELS, ["channels", "classes"]),

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from toy_models import assert_gradients, small
 
-from tuner.energy import with_energy
-from tuner.losses import LOSSES, OWN
+from tuner.data.instances import with_energy
 from tuner.models import FINDERS, MODELS
-from tuner.parts import build
 from tuner.recipe import Part
+from tuner.registry import build
 from tuner.train.checkpoint import load_weights, save_weights
+from tuner.train.losses import LOSSES, OWN
 
 every_finder = pytest.mark.parametrize("name", FINDERS)
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from tuner.energy import FIELDS, with_energy
+from tuner.data.instances import FIELDS, with_energy
 from tuner.errors import PartError
-from tuner.losses import FOR, IGNORED, LOSSES, OWN, Loss
-from tuner.parts import build
 from tuner.recipe import Part, Value
+from tuner.registry import build
 from tuner.tasks import TASKS
+from tuner.train.losses import FOR, IGNORED, LOSSES, OWN, Loss
 
 ARGS: dict[tuple[str, str], dict[str, Value]] = {  # where the defaults are not for the task
     ("mix", "classification"): {"first": "cross_entropy", "second": "focal"},

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from toy_models import ARCHITECTURES, CLASSIFIERS, assert_gradients, small
 
 from tuner.models import FINDERS, MODELS
-from tuner.parts import build, locate, searchable
 from tuner.recipe import Part
+from tuner.registry import build, locate, searchable
 from tuner.train.checkpoint import load_weights, save_weights
 
 SCORERS = [name for name in MODELS if name not in FINDERS]  # models of instances have a test of their own

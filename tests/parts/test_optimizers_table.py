@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn, optim
 
-from tuner.optims import OPTIMIZERS, SCHEDULES, Schedule, advance
-from tuner.parts import build
 from tuner.recipe import Part
+from tuner.registry import build
+from tuner.train.optimizers import OPTIMIZERS, SCHEDULES, Schedule, advance
 
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tuner.check import check_recipes
-from tuner.rehearsal import rehearse
-from tuner.space import about, draw, find_space, load_space
+from tuner.space.check import check_recipes
+from tuner.space.rehearsal import rehearse
+from tuner.space.space import about, draw, find_space, load_space
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 FILES = sorted(path for path in FOLDER.rglob("*.py") if not path.name.startswith("_"))

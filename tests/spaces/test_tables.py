@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tuner.check import check_recipes
 from tuner.data.datasets import GENERATED, data_name, swap_data
-from tuner.listed import draw_rows
-from tuner.published import Table, bare, known_tables, load_table
-from tuner.space import draw, load_space
+from tuner.space.check import check_recipes
+from tuner.space.published import Table, bare, known_tables, load_table
+from tuner.space.space import draw, load_space
+from tuner.study.trial_list import draw_rows
 
 FOLDER = Path(__file__).parents[2] / "studies"
 FILES = sorted(FOLDER.rglob("*.toml"))

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from desks import opened_bench
 
-from tuner import claims, control
 from tuner.goal import Goal
-from tuner.launch import DEFAULT_TRIALS, Means, Request, set_budget
-from tuner.rehearsal import NUM_TRIALS
-from tuner.runs import Home
-from tuner.study import Plan, join
+from tuner.paths import Home
+from tuner.search.run import DEFAULT_TRIALS, Means, Request, set_budget
+from tuner.space.rehearsal import NUM_TRIALS
+from tuner.study import budget, claims
+from tuner.study.study import Plan, join
 
 PLAN = Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {})
 
@@ -39,7 +39,7 @@ def test_the_budget_after_each_command(
     met = []
     for command in commands:
         set_budget(study.engine, study.id, command)
-        met.append(control.budget(study.engine, study.id).num_trials)
+        met.append(budget.budget(study.engine, study.id).num_trials)
     study.engine.dispose()
     assert met == budgets
 
@@ -67,8 +67,8 @@ def test_a_study_is_done_when_its_budget_is_claimed_and_nothing_waits(storage_ur
 
 def test_a_study_with_a_limit_in_hours_gets_none_in_trials(storage_url: str) -> None:
     with opened_bench(storage_url) as bench:
-        control.set_budget(bench.engine, bench.id, gpu_hours=2.0)
+        budget.set_budget(bench.engine, bench.id, gpu_hours=2.0)
         set_budget(bench.engine, bench.id, typed())
-        assert control.budget(bench.engine, bench.id) == control.Budget(None, None, 2.0)
+        assert budget.budget(bench.engine, bench.id) == budget.Budget(None, None, 2.0)
         set_budget(bench.engine, bench.id, typed(trials=4))
-        assert control.budget(bench.engine, bench.id) == control.Budget(4, None, 2.0)
+        assert budget.budget(bench.engine, bench.id) == budget.Budget(4, None, 2.0)

@@ -16,13 +16,13 @@ import sqlalchemy as sa
 from desks import Bench, at_once, opened_bench, row
 from tiny import environment, wait_for
 
-from tuner import claims, control
-from tuner.claims import StudyGone, Taken, WorkerUnknown
-from tuner.clerk import Clerk, Terms
 from tuner.errors import TrialLost
-from tuner.hours import SLICE_SECONDS
-from tuner.pages import Page
-from tuner.tables import epoch_table, study_table, trials
+from tuner.search.sync import Clerk, Terms
+from tuner.study import budget, claims, control
+from tuner.study.budget import SLICE_SECONDS
+from tuner.study.claims import StudyGone, Taken, WorkerUnknown
+from tuner.study.pending import Page
+from tuner.study.tables import epoch_table, study_table, trials
 
 
 @pytest.fixture
@@ -352,7 +352,7 @@ def test_when_the_hours_are_spent_nothing_goes_on_until_there_are_more(bench: Be
     assert bench.try_to_take("w") == "spent" and claims.is_done(bench.engine, bench.id)
     desk.clerk.beat()
     assert desk.is_over()
-    control.set_budget(bench.engine, bench.id, hours=3.0)
+    budget.set_budget(bench.engine, bench.id, hours=3.0)
     bench.take("w")
     assert not claims.is_done(bench.engine, bench.id)
 
@@ -389,13 +389,13 @@ def granted(bench: Bench, name: str, used: float) -> Clerk:
 def test_what_was_granted_and_not_used_goes_back_also_of_the_dead(bench: Bench) -> None:
     bench.set(gpu_hours=1.0)
     granted(bench, "left", 5.0), granted(bench, "died", 12.5)
-    assert control.spent(bench.engine, bench.id).gpu_hours == pytest.approx(17.5 / 3600)
+    assert budget.spent(bench.engine, bench.id).gpu_hours == pytest.approx(17.5 / 3600)
     assert bench.study().gpu_seconds == 2 * SLICE_SECONDS
     claims.release(bench.engine, "left", died=False)
     claims.release(bench.engine, "died", died=True)
     claims.release(bench.engine, "died", died=True)
     assert bench.study().gpu_seconds == pytest.approx(17.5)
-    assert control.spent(bench.engine, bench.id).gpu_hours == pytest.approx(17.5 / 3600)
+    assert budget.spent(bench.engine, bench.id).gpu_hours == pytest.approx(17.5 / 3600)
 
 
 def test_two_hosts_that_release_one_worker_give_its_grant_back_once(bench: Bench) -> None:
@@ -434,7 +434,7 @@ def test_what_was_used_beyond_the_grant_is_charged(bench: Bench) -> None:
     """The database was away for a while, and the training went on."""
     bench.set(gpu_hours=1.0)
     granted(bench, "w", 3 * SLICE_SECONDS)
-    assert control.spent(bench.engine, bench.id).gpu_hours == pytest.approx(3 * SLICE_SECONDS / 3600)
+    assert budget.spent(bench.engine, bench.id).gpu_hours == pytest.approx(3 * SLICE_SECONDS / 3600)
     claims.release(bench.engine, "w", died=False)
     assert bench.study().gpu_seconds == pytest.approx(3 * SLICE_SECONDS)
 
@@ -470,6 +470,6 @@ def test_time_is_used_only_while_a_trial_is_in_hand(bench: Bench) -> None:
 def test_both_kinds_of_hours_are_kept_over_a_restart(bench: Bench) -> None:
     bench.set(hours=1.0, gpu_hours=1.0, clock_seconds=10.0, gpu_seconds=20.0)
     with opened_bench(bench.url) as again:
-        spent = control.spent(again.engine, again.id)
+        spent = budget.spent(again.engine, again.id)
         assert (spent.hours, spent.gpu_hours) == pytest.approx((10 / 3600, 20 / 3600))
-        assert control.budget(again.engine, again.id) == control.Budget(None, 1.0, 1.0)
+        assert budget.budget(again.engine, again.id) == budget.Budget(None, 1.0, 1.0)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 from desks import Bench, opened_bench
 
-from tuner import claims, control
-from tuner.control import Budget, Spent, Standing
 from tuner.errors import StudyError
-from tuner.pages import Page
+from tuner.study import budget, claims, control
+from tuner.study.budget import Budget, Spent
+from tuner.study.control import Standing
+from tuner.study.pending import Page
 
 
 @pytest.fixture
@@ -53,10 +54,10 @@ def test_another_study_is_left_alone(bench: Bench) -> None:
         taken = other.take("w")
         control.stop_all(bench.engine, bench.id)
         control.pause(bench.engine, bench.id, True)
-        control.set_budget(bench.engine, bench.id, num_trials=1)
+        budget.set_budget(bench.engine, bench.id, num_trials=1)
         assert control.num_workers(bench.engine, bench.id) == 0
         assert standing(other) == Standing(0, False)
-        assert control.budget(other.engine, other.id) == Budget()
+        assert budget.budget(other.engine, other.id) == Budget()
         with pytest.raises(StudyError, match="none yet"):
             control.stop_trial(bench.engine, bench.id, taken.number)
         assert other.claim(taken.number).wanted == ""
@@ -99,25 +100,25 @@ def test_what_cannot_be_stopped_is_told(bench: Bench) -> None:
 
 
 def test_limits_that_are_not_given_stay(bench: Bench) -> None:
-    assert control.budget(bench.engine, bench.id) == Budget() and not Budget().is_limited
-    control.set_budget(bench.engine, bench.id, num_trials=5, hours=None)
-    control.set_budget(bench.engine, bench.id, hours=1.5)
-    control.set_budget(bench.engine, bench.id, gpu_hours=0.25, num_trials=None)
-    control.set_budget(bench.engine, bench.id)
-    assert control.budget(bench.engine, bench.id) == Budget(5, 1.5, 0.25)
-    control.set_budget(bench.engine, bench.id, num_trials=3)
-    found = control.budget(bench.engine, bench.id)
+    assert budget.budget(bench.engine, bench.id) == Budget() and not Budget().is_limited
+    budget.set_budget(bench.engine, bench.id, num_trials=5, hours=None)
+    budget.set_budget(bench.engine, bench.id, hours=1.5)
+    budget.set_budget(bench.engine, bench.id, gpu_hours=0.25, num_trials=None)
+    budget.set_budget(bench.engine, bench.id)
+    assert budget.budget(bench.engine, bench.id) == Budget(5, 1.5, 0.25)
+    budget.set_budget(bench.engine, bench.id, num_trials=3)
+    found = budget.budget(bench.engine, bench.id)
     assert found == Budget(3, 1.5, 0.25) and found.is_limited
-    assert control.budget(bench.engine, bench.id + 99) == Budget()
+    assert budget.budget(bench.engine, bench.id + 99) == Budget()
 
 
 def test_what_was_taken_is_counted_from_what_has_begun(bench: Bench) -> None:
-    assert control.spent(bench.engine, bench.id) == Spent(0, 0.0, 0.0)
+    assert budget.spent(bench.engine, bench.id) == Spent(0, 0.0, 0.0)
     bench.enter("w")
     bench.take("w"), bench.take("w")
     bench.joined.study.enqueue_trial({"x": 1})
     bench.set(clock_seconds=1800.0, gpu_seconds=3600.0)
-    assert control.spent(bench.engine, bench.id) == Spent(2, 0.5, 1.0)
+    assert budget.spent(bench.engine, bench.id) == Spent(2, 0.5, 1.0)
     claims.release(bench.engine, "w", died=True)
-    assert control.spent(bench.engine, bench.id).num_trials == 2
-    assert control.spent(bench.engine, bench.id + 99) == Spent(0, 0.0, 0.0)
+    assert budget.spent(bench.engine, bench.id).num_trials == 2
+    assert budget.spent(bench.engine, bench.id + 99) == Spent(0, 0.0, 0.0)

@@ -17,14 +17,14 @@ from optuna.storages._rdb.models import BaseModel
 from servers import Postgres
 from tiny import environment, opened
 
-from tuner import database, overview, tables
 from tuner.errors import StorageError
-from tuner.storage import open_storage
+from tuner.study import database, queries, tables
+from tuner.study.storage import open_storage
 
 JOIN = """
 import sys, warnings
 from tuner.goal import Goal
-from tuner.study import Plan, join
+from tuner.study.study import Plan, join
 joined = join(sys.argv[1], "s", Plan("space", Goal("iou", "maximize"), "shapes", False, 0, {}))
 print(joined.id, joined.study.user_attrs["tuner"]["space"])
 """
@@ -83,7 +83,7 @@ def test_ten_processes_create_one_database_and_one_study(storage_url: str, tmp_p
     assert [done.returncode for done in ended] == [0] * 10, "\n".join(done.stderr[-600:] for done in ended)
     assert {done.stdout.split()[-1] for done in ended} == {"space"}
     with opened(storage_url) as engine:
-        (study,) = overview.all_studies(engine)
+        (study,) = queries.all_studies(engine)
         assert tables.schema(engine) is not None
     assert study.name == "s"
 

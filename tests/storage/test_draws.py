@@ -11,8 +11,8 @@ from desks import Bench, opened_bench, row
 from servers import Postgres
 from tiny import wait_for
 
-from tuner.desk import Desk
-from tuner.sampling import REPEATS, pruner, redraw, sampler
+from tuner.search.sampling import REPEATS, pruner, redraw, sampler
+from tuner.search.session import Desk
 
 
 def grid(trial: optuna.Trial) -> dict[str, Any]:

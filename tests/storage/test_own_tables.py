@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from desks import at_once, opened_bench, row
 from tiny import opened
 
-from tuner import overview, tables
 from tuner.errors import StorageError
-from tuner.pages import Page
-from tuner.storage import open_storage
+from tuner.study import queries, tables
+from tuner.study.pending import Page
+from tuner.study.storage import open_storage
 
 # As the first version of tuner wrote them; a number that counts by itself is named differently everywhere.
 SCHEMA_1 = (
@@ -119,7 +119,7 @@ def test_metrics_and_times_keep_all_their_digits(storage_url: str) -> None:
         taken = bench.take("w")
         bench.write(taken, "w", Page(epochs={1: row(1, value, lr=1e-12, seconds=value)}))
         bench.set(clock_at=1.7e9 + 0.125, gpu_hours=value)
-        (epoch,) = overview.history(bench.engine, taken.trial_id)
+        (epoch,) = queries.history(bench.engine, taken.trial_id)
         assert (epoch["value"], epoch["lr"], epoch["seconds"]) == (value, 1e-12, value)
         assert (bench.study().clock_at, bench.study().gpu_hours) == (1.7e9 + 0.125, value)
         assert bench.rows(sa.select(tables.worker_table.c.born)) == [(123456789.25,)]
@@ -143,10 +143,10 @@ def test_an_older_schema_gets_its_columns_and_keeps_its_rows(storage_url: str) -
             (1, 0, 0, ""),
             (2, 1, 0, ""),
         ]
-        info = overview.find_study(bench.engine, "s")
-        (worker,) = overview.workers_of(bench.engine, info)
+        info = queries.find_study(bench.engine, "s")
+        (worker,) = queries.workers_of(bench.engine, info)
         assert (worker.worker, worker.machine, worker.peak_memory, worker.beats) == ("old", "", 0, 7)
-        (epoch,) = overview.history(bench.engine, bench.trials()[0]._trial_id)
+        (epoch,) = queries.history(bench.engine, bench.trials()[0]._trial_id)
         assert (epoch["value"], epoch["val_iou"], epoch["peak_memory"]) == (0.25, 0.25, 3 * 2**40)
 
 

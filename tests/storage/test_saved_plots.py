@@ -10,11 +10,11 @@ from optuna_dashboard import get_note
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from searched import PARAMETERS, add
 
-from tuner import overview
 from tuner.goal import maximize
-from tuner.report.story import read
-from tuner.shown import keep_figures
-from tuner.study import Plan, join
+from tuner.report.dashboard import keep_figures
+from tuner.report.study_data import read
+from tuner.study import queries
+from tuner.study.study import Plan, join
 
 PLAN = Plan("unet_k", maximize("iou"), "shapes", False, 0, PARAMETERS, key="abc123")
 
@@ -23,14 +23,14 @@ def test_plots_and_a_note_are_kept_and_replaced_in_every_database(
     storage_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joined = join(storage_url, "searched", replace(PLAN))
-    storage, info = joined.study._storage, overview.find_study(joined.engine, "searched")
+    storage, info = joined.study._storage, queries.find_study(joined.engine, "searched")
     for number, value in enumerate((0.3, 0.6)):
         add(joined, {"lr": 1e-3, "k": 8 + 2 * number, "loss": "bce"}, [0.1, value])
         keep_figures(storage, joined.engine, info)
         found = get_plotly_graph_objects(storage.get_study_system_attrs(joined.id))
         assert json.loads(found["tuner-history"])["data"] and f"Ship trial {number}" in get_note(joined.study)
     assert [trial.value for trial in read(joined.engine, info).finished] == [0.6, 0.3]
-    monkeypatch.setattr("tuner.shown.LONGEST", 10)
+    monkeypatch.setattr("tuner.report.dashboard.LONGEST", 10)
     keep_figures(storage, joined.engine, info)
     assert get_plotly_graph_objects(storage.get_study_system_attrs(joined.id)) == {}
     joined.engine.dispose()

@@ -13,13 +13,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tuner import control
 from tuner.errors import SpaceChanged, StudyError
 from tuner.goal import Goal
-from tuner.runs import Home
-from tuner.sampling import pruner, sampler
-from tuner.storage import open_storage
-from tuner.study import Joined, Plan, join, rejoin
+from tuner.paths import Home
+from tuner.search.sampling import pruner, sampler
+from tuner.study import budget
+from tuner.study.storage import open_storage
+from tuner.study.study import Joined, Plan, join, rejoin
 
 LR = {"kind": "float", "low": 1e-5, "high": 1e-2, "log": True, "step": None}
 K = {"kind": "int", "low": 32, "high": 200, "log": False, "step": 2}
@@ -112,7 +112,7 @@ def test_a_study_whose_creator_was_killed_is_completed(storage_url: str) -> None
     optuna.create_study(storage=storage, study_name="s", direction="maximize")
     with joined(storage_url) as made:
         assert made.study.user_attrs["tuner"]["space"] == "unet_k"
-        assert not control.budget(made.engine, made.id).is_limited
+        assert not budget.budget(made.engine, made.id).is_limited
     engine.dispose()
 
 

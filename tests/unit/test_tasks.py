@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from tuner.data.instances import Instances
 from tuner.errors import PartError
-from tuner.instances import Instances
-from tuner.parts import locate
 from tuner.recipe import Recipe, use
+from tuner.registry import locate
 from tuner.tasks import TASKS, Task, find_task
-from tuner.train.scoring import Totals
+from tuner.train.totals import Totals
 
 CLASSES = ("cat", "dog", "owl")
 TARGETS: dict[str, Any] = {  # what a dataset gives for two images of 8 pixels

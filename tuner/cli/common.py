@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.orders import HANG_SECONDS, LEASE_SECONDS
+from tuner.fleet.config import HANG_SECONDS, LEASE_SECONDS
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from tuner.runs import Home
+    from tuner.paths import Home
 
 DEFAULT_HOME = "runs"
 
@@ -151,15 +151,15 @@ def worker_options(command: Any) -> Any:
 
 
 def home_of(folder: str) -> Home:
-    from tuner.runs import Home
+    from tuner.paths import Home
 
     return Home(Path(folder).expanduser())
 
 
 def engine_of(storage: str | None, home: str) -> Engine:
     """An engine to read from; a database that is not there yet is not made."""
-    from tuner import database, tables
     from tuner.errors import StudyError
+    from tuner.study import database, tables
 
     url = storage or home_of(home).database
     if database.is_absent(url):

@@ -11,7 +11,7 @@ from tuner.cli.common import Amount, echo_json, engine_of, home_of, storage_opti
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from tuner.overview import StudyInfo, Worker
+    from tuner.study.queries import StudyInfo, Worker
 
 study_option = click.option("--study", metavar="NAME", help="Which study.  [default: the one worked on last]")
 
@@ -27,7 +27,7 @@ def init(home: str, storage: str | None) -> None:
     Example:
       tuner init --storage postgresql://tuner@db.example.org/tuner
     """
-    from tuner.setup import init as set_up
+    from tuner.study.storage import init as set_up
 
     for line in set_up(storage or home_of(home).make().database):
         click.echo(line)
@@ -49,7 +49,7 @@ def stop(trial: int | None, study: str | None, home: str, storage: str | None) -
       tuner stop --study unet_k     all workers of that study
       tuner stop 12                 end trial 12
     """
-    from tuner import control
+    from tuner.study import control
 
     engine, info = found(storage, home, study)
     if trial is not None:
@@ -64,7 +64,7 @@ def stop(trial: int | None, study: str | None, home: str, storage: str | None) -
 @storage_options
 def pause(study: str | None, home: str, storage: str | None) -> None:
     """Have a study's workers save, put their trials back and wait, on every host."""
-    from tuner import control
+    from tuner.study import control
 
     engine, info = found(storage, home, study)
     number = control.pause(engine, info.id, True)
@@ -76,7 +76,7 @@ def pause(study: str | None, home: str, storage: str | None) -> None:
 @storage_options
 def resume(study: str | None, home: str, storage: str | None) -> None:
     """Let a paused study's workers go on."""
-    from tuner import control
+    from tuner.study import control
 
     engine, info = found(storage, home, study)
     was = control.standing(engine, info.id).paused
@@ -109,11 +109,11 @@ def budget(
 
     Trials that have begun go on, also beyond a lower limit.
     """
-    from tuner import control
+    from tuner.study import budget as budget_module
 
     engine, info = found(storage, home, study)
-    control.set_budget(engine, info.id, num_trials=trials, hours=hours, gpu_hours=gpu_hours)
-    limits, taken = control.budget(engine, info.id), control.spent(engine, info.id)
+    budget_module.set_budget(engine, info.id, num_trials=trials, hours=hours, gpu_hours=gpu_hours)
+    limits, taken = budget_module.budget(engine, info.id), budget_module.spent(engine, info.id)
     if as_json:
         return echo_json({"study": info.name, "budget": vars(limits), "spent": vars(taken)})
     click.echo(f"{info.name}: {in_words(limits, taken)}")
@@ -125,11 +125,11 @@ def budget(
 @storage_options
 def workers(as_json: bool, study: str | None, home: str, storage: str | None) -> None:
     """Show who works: host, process, device, trial and step of every worker."""
-    from tuner import overview
+    from tuner.study import queries
 
     engine = engine_of(storage, home)
-    infos = [overview.find_study(engine, study)] if study else overview.all_studies(engine)
-    rows = [(info.name, worker) for info in infos for worker in overview.workers_of(engine, info)]
+    infos = [queries.find_study(engine, study)] if study else queries.all_studies(engine)
+    rows = [(info.name, worker) for info in infos for worker in queries.workers_of(engine, info)]
     if as_json:
         return echo_json([{"study": name, **vars(worker)} for name, worker in rows])
     if not rows:
@@ -140,7 +140,7 @@ def workers(as_json: bool, study: str | None, home: str, storage: str | None) ->
 
 def line_of(worker: Worker) -> str:
     """One worker in one line."""
-    from tuner.words import show_params, show_value
+    from tuner.study.format import show_params, show_value
 
     where = f"{worker.host}:{worker.pid}"
     memory = f"{worker.peak_memory / 2**30:.1f} GB" if worker.peak_memory else ""
@@ -162,10 +162,10 @@ def in_words(limits: Any, taken: Any) -> str:
 
 
 def found(storage: str | None, home: str, study: str | None) -> tuple[Engine, StudyInfo]:
-    from tuner import overview
+    from tuner.study import queries
 
     engine = engine_of(storage, home)
-    return engine, overview.find_study(engine, study)
+    return engine, queries.find_study(engine, study)
 
 
 def people(number: int) -> str:

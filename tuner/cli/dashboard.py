@@ -51,10 +51,10 @@ def dashboard(
     Example:
       tuner dashboard --host 0.0.0.0 --password-file ~/.tuner-password --read-only
     """
-    from tuner.dashboard import Door, serve
-    from tuner.web.guard import as_names
-    from tuner.web.login import find_password
-    from tuner.web.shell import as_base
+    from tuner.web.auth import find_password
+    from tuner.web.base_path import as_base
+    from tuner.web.security import as_names
+    from tuner.web.server import Door, serve
 
     password = find_password(password_file)
     door = Door(host, port, password, session_hours, read_only, as_base(base_path), as_names(names))

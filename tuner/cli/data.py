@@ -59,8 +59,8 @@ def show(path: str | None, home: str, sheet: str | None) -> None:
     from tuner.data.datasets import data_problems, open_data
     from tuner.data.survey import survey
     from tuner.errors import DataError, FilesError, writing
+    from tuner.plots.contact_sheet import draw_sheet
     from tuner.recipe import Part
-    from tuner.report.sheet import draw_sheet
 
     if wrong := data_problems(Part(path)):
         raise DataError(" ".join(wrong))
@@ -126,7 +126,7 @@ def get_command(name: str, to: str | None) -> None:
       tuner data get isic2016 --to ~/datasets
     """
     from tuner.console import progress_bar
-    from tuner.data.get import get
+    from tuner.data.fetch import get
 
     click.echo(get(name, Path(to) if to else None, progress_bar))
     click.echo(f"next: tuner data {name}" + (f", with TUNER_DATA={to}" if to else ""))
@@ -134,8 +134,8 @@ def get_command(name: str, to: str | None) -> None:
 
 def list_data() -> None:
     from tuner.data.datasets import DATASETS
-    from tuner.data.places import roots
-    from tuner.parts import locate
+    from tuner.data.locate import roots
+    from tuner.registry import locate
 
     width = max(map(len, DATASETS))
     for name in DATASETS:
@@ -151,7 +151,7 @@ def list_data() -> None:
 def standing(name: str) -> str:
     """Where a dataset is and what it holds, or what is wrong with it; no picture is read."""
     from tuner.data.datasets import GENERATED, open_data
-    from tuner.data.places import places
+    from tuner.data.locate import places
     from tuner.errors import DataError
     from tuner.recipe import Part
 

@@ -9,7 +9,7 @@ import click
 from tuner.cli.common import echo_json
 
 if TYPE_CHECKING:
-    from tuner.catalogue import Entry
+    from tuner.registry import Entry
 
 
 @click.command("parts")
@@ -27,7 +27,7 @@ def parts_command(kind: str | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from tuner.catalogue import KINDS, entries
+    from tuner.registry import KINDS, entries
 
     found = [one for name in ([kind] if kind else KINDS) for one in entries(name)]
     if as_json:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
-    from tuner.gallery import Gallery
-    from tuner.report.charts import Chart
+    from tuner.artifacts.optuna_store import Gallery
+    from tuner.plots.charts import Chart
 
 WIDE = 200  # columns, where the output is no terminal
 study_option = click.option("--study", metavar="NAME", help="Of which study.  [default: the one worked on last]")
@@ -23,11 +23,11 @@ study_option = click.option("--study", metavar="NAME", help="Of which study.  [d
 
 def gallery_of(engine: Engine, home: str, artifacts: str | None) -> Gallery:
     """The pictures of all studies: in the home, and in the stores that are noted on them."""
-    from tuner import overview
-    from tuner.gallery import Gallery
-    from tuner.store import find_store
+    from tuner.artifacts.optuna_store import Gallery
+    from tuner.artifacts.store import find_store
+    from tuner.study import queries
 
-    noted = [info.artifacts for info in overview.all_studies(engine)]
+    noted = [info.artifacts for info in queries.all_studies(engine)]
     return Gallery(home_of(home), [find_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
 
 
@@ -54,11 +54,11 @@ def report(
       tuner report
       tuner report --study pets --out pets.html --figures figures --format svg
     """
-    from tuner import overview
     from tuner.report.page import draw_figures, gathered, page, report_file, write_page
+    from tuner.study import queries
 
     engine = engine_of(storage, home)
-    info = overview.find_study(engine, study)
+    info = queries.find_study(engine, study)
     file = report_file(info, Path(out).expanduser() if out else None, force)
     found = gathered(engine, info, gallery_of(engine, home, artifacts), at(home, storage))
     write_page(page(found), file)
@@ -94,7 +94,7 @@ def compare(
       tuner compare --by loss --out losses.html
     """
     from tuner.errors import StudyError
-    from tuner.report.output import refuse_file
+    from tuner.report.html import refuse_file
 
     if parameter and trials:
         raise StudyError("trials by number, or --by PARAM for groups of them: give one of the two.")
@@ -120,28 +120,33 @@ Compared = tuple[str, list[dict[str, Any]], list[str], "list[Chart]"]
 
 
 def compared_groups(engine: Engine, parameter: str, study: str | None, metric: str | None) -> Compared:
-    from tuner.report import versus
+    from tuner.report import compare as compare_module
 
-    found = versus.by_parameter(engine, parameter, study, metric)
+    found = compare_module.by_parameter(engine, parameter, study, metric)
     heading = f"{found.story.info.name}: {found.metric} by {parameter}"
-    return heading, versus.group_rows(found), [], versus.group_charts(found)
+    return heading, compare_module.group_rows(found), [], compare_module.group_charts(found)
 
 
 def compared_trials(
     engine: Engine, trials: Sequence[str], study: str | None, metric: str | None, gallery: Gallery
 ) -> Compared:
-    from tuner.report import versus
-    from tuner.report.files import details_of
+    from tuner.report import compare as compare_module
+    from tuner.report.trial_files import details_of
 
-    found = versus.versus(engine, trials, study, metric)
-    found = versus.with_wins(found, {side.name: details_of(side.trial, gallery) for side in found.sides})
+    found = compare_module.versus(engine, trials, study, metric)
+    found = compare_module.with_wins(found, {side.name: details_of(side.trial, gallery) for side in found.sides})
     studies = ", ".join(dict.fromkeys(side.story.info.name for side in found.sides))
-    return f"{studies}: {found.metric}", versus.rows(found), versus.differing(found.sides), versus.charts(found)
+    return (
+        f"{studies}: {found.metric}",
+        compare_module.rows(found),
+        compare_module.differing(found.sides),
+        compare_module.charts(found),
+    )
 
 
 def draw(charts: list[Chart], out: Path, heading: str) -> None:
     """One file of plots."""
-    from tuner.report.output import write_charts
+    from tuner.report.html import write_charts
 
     write_charts(charts, out, heading)
 
@@ -154,7 +159,7 @@ def show(heading: str, lines: list[dict[str, Any]], names: list[str]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from tuner.report.versus import cells
+    from tuner.report.compare import cells
 
     shown = cells(lines, names)
     drawn = Table(title=escape(heading), title_justify="left")

@@ -10,8 +10,8 @@ import click
 from tuner.cli.common import at, echo_json, engine_of, home_of, storage_options, worker_options
 
 if TYPE_CHECKING:
-    from tuner.launch import Finished, Means
-    from tuner.overview import Overview
+    from tuner.search.run import Finished, Means
+    from tuner.study.queries import Overview
 
 
 @click.command()
@@ -68,12 +68,13 @@ def run(
       tuner run --table weizmann_unet --seeds 3
       tuner run --table weizmann_unet --shrink 8 --shorten 5
     """
-    from tuner.launch import Request
-    from tuner.launch import run as launch
+    from tuner.cli.live import view
+    from tuner.search.run import Request
+    from tuner.search.run import run as launch
 
     given = means_of(home, storage, means)
     asked = Request(space, data, trials, given, study, seed, rehearse, table, seeds, shrink, shorten)
-    tell(launch(asked), home, storage)
+    tell(launch(asked, view), home, storage)
 
 
 @click.command()
@@ -101,9 +102,10 @@ def extend(
       tuner extend --top 3 --epochs 50
       tuner extend --study pet_lr --trial 12 --epochs 50
     """
+    from tuner.cli.live import view
     from tuner.errors import StudyError
-    from tuner.longer import Longer, prepare
-    from tuner.longer import extend as go_on
+    from tuner.search.extend import Longer, prepare
+    from tuner.search.extend import extend as go_on
 
     if top and numbers:
         raise StudyError("--top takes the best trials, --trial names them: give one of the two.")
@@ -111,12 +113,12 @@ def extend(
     extension = prepare(Longer(study, epochs, top or 1, numbers, given))
     for notice in extension.notices:
         click.echo(f"notice: {notice}", err=True)
-    tell(go_on(extension, given), home, storage)
+    tell(go_on(extension, given, view), home, storage)
 
 
 def means_of(home: str, storage: str | None, means: dict[str, Any]) -> Means:
     """With what to work, from `worker_options` and where."""
-    from tuner.launch import Means
+    from tuner.search.run import Means
 
     place = home_of(home)
     return Means(url=storage or place.database, home=place, **means)
@@ -133,7 +135,7 @@ def tell(done: Finished, home: str, storage: str | None) -> None:
 
 def tell_result(now: Overview, home: str, storage: str | None) -> None:
     """How far the study is, its best, and what to type next."""
-    from tuner.words import show_params, show_value
+    from tuner.study.format import show_params, show_value
 
     name = now.study.name
     click.echo(f"study '{name}': {now.finished} of {now.num_trials or 'any number of'} trials ended")
@@ -155,11 +157,11 @@ def tell_result(now: Overview, home: str, storage: str | None) -> None:
 
 def tell_hours(now: Overview, home: str, storage: str | None) -> None:
     """Which hours are spent, and what to type for more."""
-    from tuner import control
-    from tuner.claims import CRUMBS
+    from tuner.study import budget
+    from tuner.study.claims import CRUMBS
 
     engine = engine_of(storage, home)
-    limits, taken = control.budget(engine, now.study.id), control.spent(engine, now.study.id)
+    limits, taken = budget.budget(engine, now.study.id), budget.spent(engine, now.study.id)
     engine.dispose()
     for option, words, limit, spent in (
         ("--hours", "hours", limits.hours, taken.hours),
@@ -174,7 +176,7 @@ def tell_hours(now: Overview, home: str, storage: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def spaces(as_json: bool) -> None:
     """List the search spaces: your own ./search_spaces first."""
-    from tuner.space import about, known_spaces
+    from tuner.space.space import about, known_spaces
 
     rows = [{"name": name, "about": about(path), "path": str(path)} for name, path in known_spaces().items()]
     if as_json:
@@ -196,12 +198,12 @@ def check(space: str, data: str | None) -> None:
       tuner check search_spaces/my_space.py
     """
     from tuner.data.datasets import data_name, swap_data
-    from tuner.space import describe, draw, load_space
+    from tuner.space.space import describe, draw, load_space
 
     found = load_space(space)
     draws = draw(found)
     name = data_name(draws.recipes[0], data)
-    from tuner.check import check_recipes  # loads torch: a space that cannot be drawn from is told before
+    from tuner.space.check import check_recipes  # loads torch: a space that cannot be drawn from is told before
 
     check_recipes([swap_data(r, name) for r in draws.recipes], found.goal, str(found.path))
     click.echo(f"{found.path}: {len(draws.recipes)} draws, all can be trained")

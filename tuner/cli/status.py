@@ -13,9 +13,9 @@ from tuner.cli.control import in_words, line_of
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from tuner.live import View
-    from tuner.overview import Overview, StudyInfo
-    from tuner.tally import Tally
+    from tuner.console import View
+    from tuner.study.queries import Overview, StudyInfo
+    from tuner.study.stats import Tally
 
 
 @click.command()
@@ -44,15 +44,15 @@ def status(home: str, storage: str | None, study: str | None, watch: bool, every
       tuner status --watch --storage postgresql://tuner@db.example.org/tuner
       tuner status --watch --json --every 10 | my_alerts
     """
-    from tuner import overview
-    from tuner.live import as_json as plain
-    from tuner.tally import Ledger
+    from tuner.cli.live import as_json as plain
+    from tuner.study import queries
+    from tuner.study.stats import Ledger
 
     engine = engine_of(storage, home)
     if watch:
         return watched(engine, storage or home_of(home).database, study, every, as_json)
-    infos = [overview.find_study(engine, study)] if study else overview.all_studies(engine)
-    views = [overview.overview(engine, info) for info in infos]
+    infos = [queries.find_study(engine, study)] if study else queries.all_studies(engine)
+    views = [queries.overview(engine, info) for info in infos]
     tallies = [Ledger(engine, now.study).read(now) for now in views]
     if as_json:
         return echo_json([plain(now, tally) for now, tally in zip(views, tallies, strict=True)])
@@ -64,7 +64,7 @@ def status(home: str, storage: str | None, study: str | None, watch: bool, every
 
 def tell(now: Overview, tally: Tally) -> None:
     """A study in a few lines."""
-    from tuner.words import show_kinds, show_left, show_params, show_saved, show_spent, show_value
+    from tuner.study.format import show_kinds, show_left, show_params, show_saved, show_spent, show_value
 
     mark = f" ({now.study.size})" if now.study.size else ""
     states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(now.states.items())) or "no trials"
@@ -91,11 +91,11 @@ def watched(engine: Engine, url: str, study: str | None, every: float, as_json: 
     """Until Ctrl-C, or SIGTERM: a terminal must be left as it was found."""
     import signal
 
-    from tuner import overview
-    from tuner.live import watch
+    from tuner.cli.live import watch
+    from tuner.study import queries
 
-    info = overview.find_study(engine, study)
-    number = 1 if study else len(overview.all_studies(engine))
+    info = queries.find_study(engine, study)
+    number = 1 if study else len(queries.all_studies(engine))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         watch(view_of(engine, info, as_json, number), engine, info, url, every)
@@ -105,10 +105,10 @@ def watched(engine: Engine, url: str, study: str | None, every: float, as_json: 
 
 def view_of(engine: Engine, info: StudyInfo, as_json: bool, number: int) -> View:
     """How to show it: `number` is how many studies there are to choose from."""
+    from tuner.cli.live import Lines, Live, Plain
     from tuner.console import terminal
-    from tuner.live import Lines, Live, Plain
-    from tuner.overview import overview
-    from tuner.tally import tally
+    from tuner.study import queries
+    from tuner.study.stats import tally
 
     mark = f"worked on last of {number} studies" if number > 1 else ""
     if as_json:
@@ -117,5 +117,5 @@ def view_of(engine: Engine, info: StudyInfo, as_json: bool, number: int) -> View
         return Live(engine, info, terminal(sys.stdout), page=True, mark=mark)
     if mark:
         click.echo(f"watching '{info.name}', {mark}", err=True)
-    tell(overview(engine, info), tally(engine, info))
+    tell(queries.overview(engine, info), tally(engine, info))
     return Plain(engine, info, click.echo)

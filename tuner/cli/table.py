@@ -11,7 +11,7 @@ from tuner.cli.common import echo_json, home_of, storage_options
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from tuner.comparison import Comparison
+    from tuner.report.comparison import Comparison
 
 WIDE = 200  # columns, where the output is no terminal
 
@@ -36,9 +36,9 @@ def table(
       tuner run --table weizmann_unet
       tuner table weizmann_unet --markdown
     """
-    from tuner.comparison import compared, markdown, to_json
     from tuner.errors import StudyError
-    from tuner.published import load_table
+    from tuner.report.comparison import compared, markdown, to_json
+    from tuner.space.published import load_table
 
     if as_markdown and as_json:
         raise StudyError("--markdown and --json are two ways to print it: give one of them.")
@@ -57,16 +57,16 @@ def table(
 
 def engine_if_there(storage: str | None, home: str) -> Engine | None:
     """An engine to read from, or None while there is no database: then the published numbers stand alone."""
-    from tuner import database
+    from tuner.study import database
 
     url = storage or home_of(home).database
     return None if database.is_absent(url) else database.reach(url)
 
 
 def list_tables(engine: Engine | None, as_json: bool) -> None:
-    from tuner.comparison import compared
     from tuner.errors import TableError
-    from tuner.published import known_tables, load_table
+    from tuner.report.comparison import compared
+    from tuner.space.published import known_tables, load_table
 
     found = []
     for path in known_tables().values():
@@ -106,7 +106,7 @@ def draw(found: Comparison) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from tuner.comparison import columns, title
+    from tuner.report.comparison import columns, title
 
     drawn = Table(title=escape(title(found)), title_justify="left", caption=escape(found.table.note) or None)
     made = columns(found)

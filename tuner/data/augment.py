@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.data.instances import MOST, pieces, whole
 from tuner.data.source import Image
 from tuner.errors import PartError
-from tuner.instances import MOST, pieces, whole
-from tuner.parts import build
 from tuner.recipe import Part, is_number
+from tuner.registry import build
 
 AUGMENTATIONS = {
     "none": "tuner.data.augment:none",

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tuner.data import hands
+from tuner.data import augment_pool
 from tuner.data.augment import Augment, augmenter, item_seed
 from tuner.data.cache import Cached
-from tuner.parts import locate
 from tuner.recipe import Part
+from tuner.registry import locate
 
 AHEAD = 3  # batches prepared before they are asked for
 HEAVY = 3e-4  # seconds of augmenting an image, above which processes are worth their while
@@ -76,12 +76,12 @@ class Batches:
             starts.pop()
         return [items[at:end] for at, end in zip(starts, [*starts[1:], len(items)], strict=True)]
 
-    def prepared(self, jobs: list[tuple[hands.Items, int | None]]) -> Iterator[Batch]:
+    def prepared(self, jobs: list[tuple[augment_pool.Items, int | None]]) -> Iterator[Batch]:
         """Run the jobs a few batches ahead of the consumer, in order."""
         mine = threading.local()  # augmenters keep state: one a thread
         helpers = self.helpers if any(epoch is not None for _, epoch in jobs) else 0
         if helpers:
-            hands.started(helpers)  # here, so that no two threads start them
+            augment_pool.started(helpers)  # here, so that no two threads start them
         with ThreadPoolExecutor(max(self.num_threads, helpers)) as pool:
             waiting: deque[Future[Batch]] = deque()
             try:
@@ -94,7 +94,7 @@ class Batches:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def one(self, mine: threading.local, items: hands.Items, epoch: int | None) -> Batch:
+    def one(self, mine: threading.local, items: augment_pool.Items, epoch: int | None) -> Batch:
         """A batch of the cache, augmented in training."""
         images, targets = self.made(mine, items, epoch)
         if self.prepare:
@@ -102,19 +102,25 @@ class Batches:
         batch = torch.from_numpy(images), torch.from_numpy(targets)
         return (batch[0].pin_memory(), batch[1].pin_memory()) if self.pin else batch
 
-    def made(self, mine: threading.local, items: hands.Items, epoch: int | None) -> hands.Arrays:
+    def made(self, mine: threading.local, items: augment_pool.Items, epoch: int | None) -> augment_pool.Arrays:
         """By a process where there are any; by this thread where not, or where they are lost."""
-        if epoch is not None and self.helpers and hands.started(self.helpers).done():
+        if epoch is not None and self.helpers and augment_pool.started(self.helpers).done():
             try:
-                return hands.pool(self.helpers).submit(hands.fulfil, self.order(items, epoch)).result()
+                return (
+                    augment_pool.pool(self.helpers).submit(augment_pool.fulfil, self.order(items, epoch)).result()
+                )
             except (BrokenProcessPool, FileNotFoundError) as error:
                 self.give_up(error)
         augment = self.augmenter_of(mine) if epoch is not None else None
-        return hands.batch(self.data.images, self.data.targets, augment, items, self.seed, epoch or 0, self.copies)
+        return augment_pool.batch(
+            self.data.images, self.data.targets, augment, items, self.seed, epoch or 0, self.copies
+        )
 
-    def order(self, items: hands.Items, epoch: int) -> hands.Order:
+    def order(self, items: augment_pool.Items, epoch: int) -> augment_pool.Order:
         images, targets = self.files
-        return hands.Order(images, targets, hands.as_text(self.augment), self.seed, epoch, items, self.copies)
+        return augment_pool.Order(
+            images, targets, augment_pool.as_text(self.augment), self.seed, epoch, items, self.copies
+        )
 
     def augmenter_of(self, mine: threading.local) -> Augment | None:
         if not hasattr(mine, "augment"):
@@ -137,7 +143,7 @@ class Batches:
             return 0
         if self.num_processes is not None:
             return self.num_processes
-        return hands.num_spare() if self.pin and self.seconds_an_image() > HEAVY else 0
+        return augment_pool.num_spare() if self.pin and self.seconds_an_image() > HEAVY else 0
 
     def seconds_an_image(self) -> float:
         """What augmenting an image takes here; the first use, which loads libraries, is not counted."""
@@ -156,5 +162,5 @@ class Batches:
         """Go on without processes: what they made is made here, and comes out the same."""
         if self.helpers:
             log.warning("augmenting in this process from here on: the helpers ended (%s)", error)
-            hands.forget()
+            augment_pool.forget()
             object.__setattr__(self, "helpers", 0)

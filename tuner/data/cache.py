@@ -23,9 +23,9 @@ import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
 
+from tuner.console import Progress
 from tuner.data.images import shrink
 from tuner.data.source import Image, Item, Source, Target
-from tuner.data.survey import Progress
 from tuner.errors import writing
 
 VERSION = 2  # of the format and of the resizing

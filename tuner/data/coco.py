@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from skimage.draw import polygon as inside_of
 
 from tuner.data.images import read_image
+from tuner.data.instances import MOST
 from tuner.data.source import SPLIT_NAMES, Image, Item, Numbers
 from tuner.errors import DataError, first_lines, some
-from tuner.instances import MOST
 
 NAMED = ("annotations.json", "_annotations.coco.json")  # taken before any other JSON beside it
 FOLDER = "annotations"

@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from tuner.data.folder import folder, pair_up, read_pair
-from tuner.data.places import complete, find_folder
+from tuner.data.locate import complete, find_folder
 from tuner.data.source import Source, fraction_problem, hold_out
 from tuner.errors import DataError, near
-from tuner.parts import locate, problems
 from tuner.recipe import Part, Recipe
+from tuner.registry import locate, problems
 
 DATASETS = {
-    "shapes": "tuner.data.shapes:shapes",
-    "scenes": "tuner.data.scenes:scenes",
-    "badges": "tuner.data.badges:badges",
-    "cells": "tuner.data.cells:cells",
+    "shapes": "tuner.data.synthetic.shapes:shapes",
+    "scenes": "tuner.data.synthetic.scenes:scenes",
+    "badges": "tuner.data.synthetic.badges:badges",
+    "cells": "tuner.data.synthetic.cells:cells",
     "weizmann_horse": "tuner.data.datasets:weizmann_horse",
     "oxford_pet": "tuner.data.oxford_pet:oxford_pet",
     "oxford_pet_trimap": "tuner.data.oxford_pet:oxford_pet_trimap",

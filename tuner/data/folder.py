@@ -17,9 +17,33 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tuner.data.coco import FILES, READING, Annotations, annotated, annotation_files, is_named, read_annotated
-from tuner.data.images import SUFFIXES, check_aspect, read_image, read_instances, read_labels, read_mask
-from tuner.data.source import IGNORED, SPLIT_NAMES, Image, Item, Source, Target, hold_out, hold_out_of_each
+from tuner.data.coco import (
+    FILES,
+    READING,
+    Annotations,
+    annotated,
+    annotation_files,
+    is_named,
+    read_annotated,
+)
+from tuner.data.images import (
+    SUFFIXES,
+    check_aspect,
+    read_image,
+    read_instances,
+    read_labels,
+    read_mask,
+)
+from tuner.data.source import (
+    IGNORED,
+    SPLIT_NAMES,
+    Image,
+    Item,
+    Source,
+    Target,
+    hold_out,
+    hold_out_of_each,
+)
 from tuner.errors import DataError, bullets, some
 
 PAIRS = (

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
+from tuner.data.instances import MOST, in_order
 from tuner.data.source import IGNORED, Image, Numbers
 from tuner.errors import DataError, some
-from tuner.instances import MOST, in_order
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
 LOSSY = {"JPEG", "MPO", "WEBP"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tuner.data.images import check_aspect, read_image, read_labels
-from tuner.data.places import complete, refuse_missing
+from tuner.data.locate import complete, refuse_missing
 from tuner.data.source import Image, Item, Source, Target, hold_out
 from tuner.errors import DataError, some
 

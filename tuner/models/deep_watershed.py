@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tuner.data.instances import Instances, in_order
 from tuner.errors import PartError
-from tuner.instances import Instances, in_order
 from tuner.models import FINDERS, MODELS
-from tuner.parts import build
 from tuner.recipe import Part, is_number, is_whole
+from tuner.registry import build
 
 HEADS, DIRECTION = 2, 2  # mask and energy; down and across
 Map = NDArray[np.float32]

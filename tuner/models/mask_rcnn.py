@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tuner.data.instances import Instances
 from tuner.errors import PartError, near
-from tuner.instances import Instances
 from tuner.models.backbones import BACKBONES, LEVELS, NORMS, backbone_of
 from tuner.models.blocks import check_size, check_widths, take_channels
 from tuner.models.pasting import pasted

@@ -7,7 +7,7 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.instances import Instances
+from tuner.data.instances import Instances
 
 LEAST_LEFT = 0.5  # of a mask; where surer ones have more of it, it is one of them found twice
 Array = NDArray[np.float32]

@@ -67,7 +67,7 @@ def imagenet(model: nn.Module) -> tuple[dict[str, Tensor], str]:
 
 def fetch(pretrained: Pretrained) -> Path:
     """The file on this machine, downloaded when it is not there yet."""
-    from tuner.download import download
+    from tuner.data.download import download
 
     place = Path(torch.hub.get_dir()) / "checkpoints" / pretrained.file
     if place.exists():

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.report.files import comparable, is_more_better, scores_of
-from tuner.report.later import DETAILS
-from tuner.report.story import Story, Told, listed, show
+from tuner.report.on_demand import DETAILS
+from tuner.report.study_data import Story, Told, listed, show
+from tuner.report.trial_files import comparable, is_more_better, scores_of
 
 DRAWS = 4000  # of a bootstrap
 MOST_DRAWN = 2000  # images that are drawn one by one

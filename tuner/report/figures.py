@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tuner.failures import kind_of
-from tuner.report.charts import GREEN, GREY, RED, Axis, Chart, Heat, Parallel, Series, no_numbers
-from tuner.report.courses import banded, curves, groups
+from tuner.plots.charts import GREEN, GREY, RED, Axis, Chart, Heat, Parallel, Series, no_numbers
+from tuner.report.group_curves import banded, curves, groups
 from tuner.report.importance import FEWEST, SOLID, importance
-from tuner.report.story import Story, Told, show
-from tuner.words import show_seconds
+from tuner.report.study_data import Story, Told, show
+from tuner.study.failures import kind_of
+from tuner.study.format import show_seconds
 
 TOP = 5  # trials whose curves are drawn
 CELLS = 5  # of a number, along a side of the heat map

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState, create_trial
 
-from tuner.report.story import Story, Told
+from tuner.report.study_data import Story, Told
 
 FEWEST = 6  # finished trials, below which a share means nothing
 SOLID = 20  # from which on it is worth acting on

@@ -6,23 +6,21 @@ from pathlib import Path
 
 from sqlalchemy.engine import Engine
 
-from tuner.comparison import Comparison, compared
+from tuner.artifacts.optuna_store import Gallery
 from tuner.errors import TunerError
-from tuner.gallery import Gallery
-from tuner.overview import StudyInfo
-from tuner.published import load_table
-from tuner.report import chapters
+from tuner.report import sections
 from tuner.report.advice import advice
 from tuner.report.certainty import RIVALS, certainty
-from tuner.report.chapters import Contents
+from tuner.report.comparison import Comparison, compared
 from tuner.report.figures import figures
-from tuner.report.files import details_of
+from tuner.report.html import document, draw_figures, file_name, joined, refuse_file, tag, write_page
 from tuner.report.importance import importance
-from tuner.report.markup import joined, tag
-from tuner.report.output import document, draw_figures, file_name, refuse_file, write_page
-from tuner.report.pictures import KINDS, picture
-from tuner.report.story import read
-from tuner.space import about, find_space
+from tuner.report.sections import Contents
+from tuner.report.study_data import read
+from tuner.report.trial_files import KINDS, details_of, picture
+from tuner.space.published import load_table
+from tuner.space.space import about, find_space
+from tuner.study.queries import StudyInfo
 
 __all__ = ["draw_figures", "gathered", "page", "report_file", "write_page"]
 
@@ -87,17 +85,17 @@ def page(found: Contents) -> str:
     by = {figure.name: figure for figure in found.figures}
     about_params = [one for one in found.figures if one.name not in OF_TIME + OF_CURVES]
     chapter = [
-        chapters.headline(found),
-        chapters.searched(found),
-        chapters.best_trial(found),
-        chapters.certain(found),
-        chapters.to_try(found),
-        chapters.beside(found),
-        chapters.drawn(about_params, "history", "History and parameters"),
-        chapters.drawn([by[name] for name in OF_CURVES], "learning", "Curves"),
-        chapters.drawn([by[name] for name in OF_TIME], "time", "Time, cost and failures"),
-        chapters.failed(found),
-        chapters.everything(found),
+        sections.headline(found),
+        sections.searched(found),
+        sections.best_trial(found),
+        sections.certain(found),
+        sections.to_try(found),
+        sections.beside(found),
+        sections.drawn(about_params, "history", "History and parameters"),
+        sections.drawn([by[name] for name in OF_CURVES], "learning", "Curves"),
+        sections.drawn([by[name] for name in OF_TIME], "time", "Time, cost and failures"),
+        sections.failed(found),
+        sections.everything(found),
     ]
     whole = joined(chapter)
     links = [tag("li", tag("a", word, href=f"#{name}")) for name, word in PLACES if f' id="{name}"' in whole]

@@ -16,7 +16,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from tuner.errors import aside, writing
-from tuner.runs import MARK, Run
+from tuner.paths import MARK, Run
 
 VERSION = 1
 log = logging.getLogger("tuner")

@@ -18,12 +18,12 @@ from tuner.data.batches import Batches
 from tuner.data.cache import Cached
 from tuner.errors import PartError, TrialFailed
 from tuner.goal import Goal
-from tuner.optims import advance
+from tuner.paths import Run
 from tuner.recipe import Recipe
-from tuner.runs import Run
 from tuner.train import checkpoint, memory
-from tuner.train.scoring import Totals
-from tuner.train.shown import Shown, kept, scores_of, show, with_frame
+from tuner.train.answers import Shown, kept, scores_of, show, with_frame
+from tuner.train.optimizers import advance
+from tuner.train.totals import Totals
 from tuner.train.trainer import Trainer
 from tuner.train.validation import NOTHING, Says, Scored, batches_of, validate
 from tuner.train.weights import begin_from

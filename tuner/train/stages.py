@@ -10,9 +10,9 @@ from torch import nn
 
 from tuner.errors import PartError, near, some
 from tuner.models import ENCODER
-from tuner.optims import OPTIMIZERS
-from tuner.parts import build
 from tuner.recipe import Part, Stage
+from tuner.registry import build
+from tuner.train.optimizers import OPTIMIZERS
 
 FROZEN = re.compile(r"([\w.]+)(?:\[(-?\d*):(-?\d*)\])?")  # "encoder", "encoder[:-10]"
 

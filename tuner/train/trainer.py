@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tuner.data.instances import Instances, numbers_in
 from tuner.errors import PartError, TrialFailed
-from tuner.instances import Instances, numbers_in
-from tuner.losses import LOSSES
 from tuner.models import MODELS
-from tuner.optims import SCHEDULES, Schedule, settle
-from tuner.parts import build, locate
 from tuner.recipe import Recipe
+from tuner.registry import build, locate
 from tuner.tasks import Task, find_task
 from tuner.train import checkpoint
+from tuner.train.losses import LOSSES
 from tuner.train.memory import MicroBatches, is_out_of_memory, release, said
+from tuner.train.optimizers import SCHEDULES, Schedule, settle
 from tuner.train.precision import resolve
-from tuner.train.scoring import Totals
 from tuner.train.stages import freeze, make_optimizer, train_mode
+from tuner.train.totals import Totals
 
 CHANNELS = 3
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, in bytes: what pretrained encoders expect
@@ -206,7 +206,7 @@ def strange(found: Any, target: Tensor) -> str:
         return f"no list of {len(target)}, one for each image"
     for one in found:
         if not isinstance(one, Instances):
-            return f"{type(one).__name__}; tuner.instances.Instances is needed for each image"
+            return f"{type(one).__name__}; tuner.data.instances.Instances is needed for each image"
         if one.labels.shape != tuple(target.shape[-2:]) or one.labels.dtype != np.int32:
             shape = " x ".join(map(str, one.labels.shape))
             return f"labels of {shape} {one.labels.dtype}; {target.shape[-2]} x {target.shape[-1]} int32 is needed"

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from tuner.data.batches import Batches
 from tuner.data.cache import Cached
-from tuner.parts import locate
 from tuner.recipe import Recipe
+from tuner.registry import locate
 from tuner.tasks import find_task
 from tuner.train import checkpoint, memory
-from tuner.train.scoring import Totals
-from tuner.train.shown import Answers, frame_of
+from tuner.train.answers import Answers, frame_of
+from tuner.train.totals import Totals
 from tuner.train.trainer import Trainer
 
 Says = Callable[[], Literal["", "stopped", "pruned"]]

@@ -13,9 +13,9 @@ from wsgiref.util import FileWrapper
 import sqlalchemy as sa
 from optuna.artifacts.exceptions import ArtifactNotFound
 
-from tuner.gallery import Gallery
-from tuner.report.later import ARTIFACT, opened, records_of, told
-from tuner.tables import study_system_attrs, trial_system_attrs, trials
+from tuner.artifacts.optuna_store import Gallery
+from tuner.report.on_demand import ARTIFACT, opened, records_of, told
+from tuner.study.tables import study_system_attrs, trial_system_attrs, trials
 from tuner.web.wsgi import UNKNOWN, App, Environ, Header, Start, is_read, path_of, refuse
 
 if TYPE_CHECKING:

@@ -1,0 +1,351 @@
+"""Workers at their desks, with trials that train nothing: alone, two on one study, judged by a pruner."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from desks import Bench, chosen, chosen_or_none, epochs_of, opened_bench, row, taken, written
+from optuna.trial import TrialState
+from tiny import wait_for
+
+from tuner.errors import StudyError, TrialLost
+from tuner.search.sampling import pruner, sampler
+from tuner.search.session import Desk
+from tuner.study import claims
+from tuner.study.claims import WorkerUnknown
+
+
+@pytest.fixture
+def bench(storage_url: str) -> Iterator[Bench]:
+    with opened_bench(storage_url) as made:
+        yield made
+
+
+# One worker
+
+
+def test_what_a_worker_does_stands_in_the_database_when_its_desk_is_left(bench: Bench) -> None:
+    bench.set(num_trials=3)
+    done: list[int] = []
+    with bench.desk("w") as desk:
+        while held := desk.take():
+            number = held.number
+            trial = desk.trial(held)
+            trial.suggest_float("lr", 0.0, 1.0)
+            trial.set_user_attr("recipe", {"number": number})
+            desk.chosen(held)
+            for epoch in (1, 2, 3):
+                assert desk.says(held) == ""
+                desk.epoch(held, row(epoch, epoch / 10 + number))
+            desk.end(held, "COMPLETE", 0.3 + number, lambda number=number: done.append(number))
+    assert done == [0, 1, 2] and bench.workers() == []
+    for number, trial in enumerate(bench.trials()):
+        assert (trial.number, trial.state, trial.value) == (number, TrialState.COMPLETE, 0.3 + number)
+        assert trial.user_attrs == {"recipe": {"number": number}} and set(trial.params) == {"lr"}
+        assert trial.intermediate_values == {epoch: epoch / 10 + number for epoch in (1, 2, 3)}
+        assert epochs_of(bench, number) == [1, 2, 3]
+
+
+def test_an_epoch_without_a_value_is_recorded_and_not_reported(bench: Bench) -> None:
+    with bench.desk("w") as desk:
+        held = chosen(desk)
+        desk.epoch(held, row(1, None))
+        desk.epoch(held, row(2, 0.5))
+        desk.end(held, "COMPLETE", 0.5)
+    assert epochs_of(bench, 0) == [1, 2] and bench.trials()[0].intermediate_values == {2: 0.5}
+
+
+def test_what_is_in_hand_when_an_error_ends_the_worker_is_put_back_with_all_that_was_said(bench: Bench) -> None:
+    with pytest.raises(OSError, match="disk"), bench.desk("w") as desk:
+        held = chosen(desk)
+        desk.epoch(held, row(1))
+        raise OSError("the disk is full")
+    assert bench.states() == {0: "WAITING"} and epochs_of(bench, 0) == [1]
+    assert (bench.claim(0).worker, bench.claim(0).deaths, bench.workers()) == (None, 0, [])
+
+
+def test_a_trial_put_back_goes_on_with_all_that_stood_of_it(bench: Bench) -> None:
+    with bench.desk("a") as desk:
+        held = chosen(desk)
+        params = dict(held.frozen.params)
+        desk.epoch(held, row(1))
+        desk.put_back(held)
+        assert bench.states() == {0: "WAITING"} and epochs_of(bench, 0) == [1]
+    with opened_bench(bench.url) as again, again.desk("b") as desk:
+        held = taken(desk)
+        assert (held.number, held.attempt, held.frozen.params) == (0, 2, params)
+        assert desk.trial(held).suggest_float("lr", 0.0, 1.0) == params["lr"]
+        desk.epoch(held, row(1))
+        desk.epoch(held, row(2))
+        desk.end(held, "COMPLETE", 0.5)
+    assert epochs_of(bench, 0) == [1, 2] and bench.trials()[0].params == params
+
+
+def test_parameters_are_written_when_they_are_chosen_and_not_before(bench: Bench) -> None:
+    """Until then they may be drawn anew."""
+    bench.enter("w")
+    desk = bench.desk("w")
+    held = taken(desk)
+    trial = desk.trial(held)
+    first = trial.suggest_float("lr", 0.0, 1.0)
+    desk.clerk.write_pages()
+    assert bench.trials()[0].params == {}
+    desk.storage.forget_params(held.id)
+    second = desk.trial(held).suggest_float("lr", 0.0, 1.0)
+    desk.chosen(held)
+    desk.clerk.write_pages()
+    assert first != second and bench.trials()[0].params == {"lr": second}
+    desk.let_go()
+
+
+def test_the_next_trial_is_drawn_knowing_the_end_of_the_last_one(bench: Bench) -> None:
+    """Before it is written: else a worker alone would draw differently each time."""
+    bench.enter("w")
+    desk = bench.desk("w")
+    held = chosen(desk)
+    desk.epoch(held, row(1, 0.75))
+    desk.end(held, "COMPLETE", 0.75)
+    following = taken(desk)
+    seen = desk.joined.study.get_trials()
+    assert [(trial.number, trial.state, trial.value) for trial in seen] == [
+        (0, TrialState.COMPLETE, 0.75),
+        (1, TrialState.RUNNING, None),
+    ]
+    assert seen[0].params and seen[0].intermediate_values == {1: 0.75}
+    assert bench.states() == {0: "RUNNING", 1: "RUNNING"}
+    assert desk.joined.study.get_trials(states=(TrialState.COMPLETE,))[0].number == 0
+    desk.clerk.write_pages()
+    assert bench.states() == {0: "COMPLETE", 1: "RUNNING"}
+    assert [trial.value for trial in desk.joined.study.get_trials()] == [0.75, None]
+    desk.drop(following)
+
+
+def draw(url: str, number: int) -> list[dict[str, Any]]:
+    """The parameters of a whole study that one worker drew."""
+    with opened_bench(url, "drawn", seed=3) as bench:
+        bench.set(num_trials=number)
+        with bench.desk("w") as desk:
+            desk.joined.study.sampler = sampler(desk.joined.plan, desk.ordinal)
+            while held := desk.take():
+                x = desk.trial(held).suggest_float("x", 0.0, 1.0)
+                desk.chosen(held)
+                desk.end(held, "COMPLETE", -((x - 0.3) ** 2))
+        return [trial.params for trial in bench.trials()]
+
+
+def test_one_worker_with_one_seed_draws_the_same_study_twice(tmp_path: Path) -> None:
+    """Beyond the random ones, where each trial hangs on the ends of those before."""
+    one, other = (draw(f"sqlite:///{tmp_path / name}.db", 16) for name in ("one", "other"))
+    assert one == other and len({trial["x"] for trial in one}) == 16
+
+
+@pytest.mark.parametrize("value", [math.nan, None])
+def test_a_value_that_is_no_number_fails_its_trial_and_the_study_goes_on(
+    bench: Bench, value: float | None
+) -> None:
+    bench.set(num_trials=13)
+    with bench.desk("w") as desk:
+        desk.joined.study.sampler = sampler(desk.joined.plan, desk.ordinal)
+        while held := chosen_or_none(desk):
+            desk.epoch(held, row(1, value if held.number == 0 else held.number / 10))
+            desk.end(held, "COMPLETE", value if held.number == 0 else held.number / 10)
+    first, *others = bench.trials()
+    assert first.state is TrialState.FAIL and "not a number" in first.user_attrs["failure"]
+    assert {trial.state for trial in others} == {TrialState.COMPLETE}
+    assert bench.joined.study.best_trial.number == 12
+
+
+# Two workers
+
+
+@contextmanager
+def two(bench: Bench) -> Iterator[tuple[Desk, Desk]]:
+    """Two workers of two processes, as far as Optuna knows."""
+    with opened_bench(bench.url) as again, bench.desk("a") as one, again.desk("b") as other:
+        yield one, other
+
+
+def give(bench: Bench, number: int, worker: str) -> None:
+    bench.execute(f"UPDATE tuner_claim SET worker = '{worker}' WHERE slot = {number + 1}")
+
+
+def test_two_workers_share_a_study_and_meet_no_number_twice(bench: Bench) -> None:
+    bench.set(num_trials=12)
+    with two(bench) as desks:
+
+        def work(desk: Desk) -> None:
+            while held := chosen_or_none(desk):
+                desk.epoch(held, row(1, held.number / 10))
+                desk.end(held, "COMPLETE", held.number / 10)
+
+        threads = [threading.Thread(target=work, args=(desk,)) for desk in desks]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+    assert [(t.number, t.state, t.value) for t in bench.trials()] == [
+        (number, TrialState.COMPLETE, number / 10) for number in range(12)
+    ]
+
+
+def test_what_one_lost_to_the_other_is_dropped_quietly(bench: Bench) -> None:
+    """It trains on, and hears of it at its next step."""
+    with two(bench) as (slow, _):
+        held = chosen(slow)
+        written(held)
+        give(bench, 0, "b")
+        slow.epoch(held, row(1))
+        wait_for(lambda: held.lost)
+        with pytest.raises(TrialLost, match="another worker"):
+            slow.says(held)
+        slow.drop(held)
+        assert epochs_of(bench, 0) == [] and bench.claim(0).worker == "b"
+        again = chosen(slow)
+        assert again.number == 1
+        slow.end(again, "COMPLETE", 0.5)
+    assert bench.states()[1] == "COMPLETE"
+
+
+def test_the_result_of_a_lost_trial_is_not_taken(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slow one comes to its end without having heard of anything."""
+    monkeypatch.setattr(logging.getLogger("tuner"), "propagate", True)
+    caplog.set_level("INFO", "tuner")
+    done: list[str] = []
+    with two(bench) as (slow, quick):
+        held = written(chosen(slow))
+        claims.hand_back(bench.engine, held.id, "a")
+        mine = taken(quick)
+        assert (mine.number, mine.attempt) == (0, 2)
+        slow.end(held, "COMPLETE", 0.1, lambda: done.append("slow"))
+        wait_for(lambda: held.lost)
+        quick.end(mine, "COMPLETE", 0.9, lambda: done.append("quick"))
+        following = chosen(slow)
+        assert following.number == 1
+        slow.end(following, "COMPLETE", 0.5)
+    assert [trial.value for trial in bench.trials()] == [0.9, 0.5] and done == ["quick"]
+    assert "trial 0: dropped, it belongs to another worker" in caplog.text
+
+
+def test_putting_back_what_was_lost_leaves_the_others_trial_alone(bench: Bench) -> None:
+    with two(bench) as (slow, _):
+        held = written(chosen(slow))
+        give(bench, 0, "b")
+        slow.epoch(held, row(1))
+        slow.put_back(held)
+        assert (bench.claim(0).state, bench.claim(0).worker) == ("RUNNING", "b")
+        assert slow.storage.held is None
+
+
+def test_a_trial_that_was_deleted_is_dropped_and_the_next_one_taken(bench: Bench) -> None:
+    with bench.desk("w") as desk:
+        held = written(chosen(desk))
+        bench.delete(0)
+        desk.epoch(held, row(1))
+        wait_for(lambda: held.lost)
+        with pytest.raises(TrialLost, match="deleted"):
+            desk.says(held)
+        desk.drop(held)
+        following = chosen(desk)
+        desk.end(following, "COMPLETE", 0.5)
+    assert list(bench.states().values()) == ["COMPLETE"]
+
+
+def test_who_was_given_up_for_dead_hears_of_it_and_leaves(bench: Bench) -> None:
+    with pytest.raises(WorkerUnknown), bench.desk("w") as desk:
+        held = chosen(desk)
+        written(held)
+        claims.release(bench.engine, "w", died=True)
+        wait_for(lambda: desk.says(held) == "never")
+    assert (bench.claim(0).state, bench.claim(0).deaths) == ("WAITING", 1)
+
+
+def test_a_deleted_study_is_told(bench: Bench) -> None:
+    with pytest.raises(StudyError, match="'s' was deleted"), bench.desk("w") as desk:
+        optuna.delete_study(study_name="s", storage=bench.joined.study._storage)
+        desk.take()
+
+
+# The pruner
+
+
+class Asked(optuna.pruners.BasePruner):
+    """Notes how the trial stood at each question, and prunes at one epoch."""
+
+    def __init__(self, prune_at: int = 0) -> None:
+        self.prune_at, self.seen = prune_at, list[dict[int, float]]()
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        self.seen.append(dict(trial.intermediate_values))
+        return trial.last_step == self.prune_at
+
+
+def test_each_epoch_is_judged_as_it_stood_then_and_the_first_is_number_1(bench: Bench) -> None:
+    """Also when three are over before the database has answered once."""
+    bench.joined.study.pruner = asked = Asked()
+    bench.enter("w")
+    desk = bench.desk("w")
+    held = chosen(desk)
+    for epoch in (1, 2, 3):
+        desk.epoch(held, row(epoch, epoch / 10))
+    desk.epoch(held, row(4, None))
+    desk.epoch(held, row(5, 0.5), judge=False)
+    desk.clerk.write_pages()
+    assert asked.seen == [{1: 0.1}, {1: 0.1, 2: 0.2}, {1: 0.1, 2: 0.2, 3: 0.3}]
+    assert desk.says(held) == ""
+    desk.let_go()
+
+
+def test_a_trial_worse_than_its_rung_is_told_so_and_its_value_is_its_last(bench: Bench) -> None:
+    """By the pruner that studies have, after its very first epoch."""
+    with bench.desk("w") as desk:
+        desk.joined.study.pruner = pruner(desk.joined.plan)
+        good = chosen(desk)
+        for epoch in (1, 2, 3):
+            desk.epoch(good, row(epoch, 0.9))
+        wait_for(lambda: not good.unjudged)
+        assert desk.says(good) == ""
+        desk.end(good, "COMPLETE", 0.9)
+        bad = chosen(desk)
+        desk.epoch(bad, row(1, 0.2))
+        wait_for(lambda: desk.says(bad) == "pruned")
+        desk.epoch(bad, row(2, 0.1))
+        desk.end(bad, "PRUNED")
+    trial = bench.trials()[1]
+    assert (trial.state, trial.value, trial.user_attrs) == (TrialState.PRUNED, 0.1, {"pruned_at": 1})
+
+
+def test_a_verdict_outlives_the_worker_that_heard_it(bench: Bench) -> None:
+    """The pruner answers once; the files were not written yet when the disk was full."""
+    bench.joined.study.pruner = Asked(prune_at=1)
+    with bench.desk("a") as desk:
+        held = chosen(desk)
+        desk.epoch(held, row(1))
+        wait_for(lambda: desk.says(held) == "pruned")
+        desk.put_back(held)
+    with opened_bench(bench.url) as again, again.desk("b") as desk:
+        held = taken(desk)
+        assert held.attempt == 2 and desk.says(held) == "pruned"
+
+
+def test_ended_at_once_after_each_epoch_nothing_trips(bench: Bench) -> None:
+    """Trainer and clerk have the same trial in their hands, and one lets go of it."""
+    bench.set(num_trials=60)
+    with bench.desk("w") as desk:
+        desk.joined.study.pruner = pruner(desk.joined.plan)
+        while held := chosen_or_none(desk):
+            for epoch in range(1, 1 + held.number % 5):
+                desk.epoch(held, row(epoch, held.number / 100))
+            state = "PRUNED" if desk.says(held) == "pruned" else "COMPLETE"
+            desk.end(held, state, held.number / 100)  # type: ignore[arg-type]
+    assert desk.clerk.failure is None and not desk.clerk.ended and not desk.storage.unwritten
+    assert set(bench.states().values()) <= {"COMPLETE", "PRUNED"} and len(bench.states()) == 60
+    for number in range(60):
+        assert epochs_of(bench, number) == list(range(1, 1 + number % 5))

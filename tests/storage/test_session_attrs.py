@@ -1,0 +1,196 @@
+"""What workers are told from outside, and what goes wrong at their desks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from desks import Bench, chosen, epochs_of, opened_bench, row, taken
+from tiny import environment, wait_for
+
+from tuner.fleet.config import GIVEN_UP
+from tuner.search.sampling import sampler
+from tuner.search.session import Desk
+from tuner.study import control, queries
+from tuner.study.pending import Held
+
+
+@pytest.fixture
+def bench(storage_url: str) -> Iterator[Bench]:
+    with opened_bench(storage_url) as made:
+        yield made
+
+
+# Told from outside
+
+
+def test_a_pause_puts_the_trial_back_and_lasts_until_it_is_ended(bench: Bench) -> None:
+    with bench.desk("w") as desk:
+        held = chosen(desk)
+        control.pause(bench.engine, bench.id, True)
+        wait_for(lambda: desk.says(held) == "stopped")
+        desk.put_back(held)
+        got: list[Held | None] = []
+        waiting = threading.Thread(target=lambda: got.append(desk.take()))
+        waiting.start()
+        wait_for(lambda: bench.rows("SELECT state FROM tuner_worker") == [("paused",)])
+        assert got == [] and bench.states() == {0: "WAITING"}
+        control.pause(bench.engine, bench.id, False)
+        waiting.join()
+        (again,) = got
+        assert again is not None and (again.number, again.attempt) == (0, 2)
+
+
+def test_a_study_that_is_stopped_while_it_is_paused_lets_its_workers_go(bench: Bench) -> None:
+    control.pause(bench.engine, bench.id, True)
+    with bench.desk("w") as desk:
+        got: list[Held | None] = []
+        waiting = threading.Thread(target=lambda: got.append(desk.take()))
+        waiting.start()
+        wait_for(lambda: bench.rows("SELECT state FROM tuner_worker") == [("paused",)])
+        control.stop_all(bench.engine, bench.id)
+        waiting.join()
+    assert got == [None] and bench.states() == {}
+
+
+def test_a_stop_reaches_who_works_and_nobody_who_comes_later(bench: Bench) -> None:
+    with bench.desk("w") as desk:
+        held = chosen(desk)
+        assert control.stop_all(bench.engine, bench.id) == 1
+        wait_for(lambda: desk.says(held) == "stopped")
+        desk.put_back(held)
+        assert desk.take() is None
+    with opened_bench(bench.url) as again, again.desk("later") as desk:
+        held = taken(desk)
+        assert held.number == 0 and desk.says(held) == ""
+
+
+def test_one_trial_is_ended_and_its_worker_goes_on(bench: Bench) -> None:
+    with bench.desk("w") as desk:
+        held = chosen(desk)
+        desk.epoch(held, row(1, 0.25))
+        control.stop_trial(bench.engine, bench.id, 0)
+        wait_for(lambda: desk.says(held) == "pruned")
+        assert held.wanted == "stop"
+        desk.end(held, "PRUNED")
+        following = chosen(desk)
+        assert following.number == 1 and desk.says(following) == ""
+        desk.end(following, "COMPLETE", 0.5)
+    assert bench.states() == {0: "PRUNED", 1: "COMPLETE"} and bench.trials()[0].value == 0.25
+
+
+def test_a_trial_that_is_to_end_while_nobody_has_it_ends_with_the_next_who_takes_it(bench: Bench) -> None:
+    with bench.desk("a") as desk:
+        desk.put_back(chosen(desk))
+    control.stop_trial(bench.engine, bench.id, 0)
+    with opened_bench(bench.url) as again, again.desk("b") as desk:
+        assert desk.says(taken(desk)) == "pruned"
+
+
+def test_a_signal_to_one_worker_stops_it_alone(bench: Bench) -> None:
+    told = threading.Event()
+    desk = Desk(bench.joined, bench.desk("w").who, stopped=told.is_set)
+    with desk:
+        held = chosen(desk)
+        assert desk.says(held) == ""
+        told.set()
+        assert desk.says(held) == "stopped"
+        desk.put_back(held)
+        assert desk.take() is None
+    assert control.standing(bench.engine, bench.id).stops == 0
+
+
+def test_hours_that_are_spent_stop_the_worker_and_put_its_trial_back(bench: Bench) -> None:
+    with bench.desk("w") as desk:
+        held = chosen(desk)
+        bench.set(hours=1.0, clock_seconds=3600.0)
+        wait_for(lambda: desk.says(held) == "stopped")
+        desk.put_back(held)
+        assert desk.take() is None
+    assert bench.states() == {0: "WAITING"}
+
+
+# The beat
+
+
+def test_a_beat_says_where_the_worker_is(bench: Bench) -> None:
+    with bench.desk("w") as desk:
+        held = chosen(desk)
+        desk.tell(state="training", step=3, steps=9, value=0.5, params={"lr": 0.1}, peak_memory=3 * 2**40)
+        info = queries.find_study(bench.engine, "s")
+        worker = wait_for(lambda: [w for w in queries.workers_of(bench.engine, info) if w.step == 3])[0]
+        assert (worker.worker, worker.number, worker.steps, worker.value) == ("w", held.number, 9, 0.5)
+        assert (worker.state, worker.params, worker.peak_memory) == ("training", {"lr": 0.1}, 3 * 2**40)
+        before = worker.beats
+        wait_for(lambda: queries.workers_of(bench.engine, info)[0].beats > before)
+
+
+# What goes wrong
+
+
+class Broken(optuna.pruners.BasePruner):
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        raise ZeroDivisionError("a bug in a pruner")
+
+
+@pytest.mark.parametrize("ask", ["says", "take"])
+def test_what_breaks_in_the_background_is_raised_where_the_work_is(bench: Bench, ask: str) -> None:
+    bench.joined.study.pruner = Broken()
+    with pytest.raises(ZeroDivisionError, match="a bug in a pruner"), bench.desk("w") as desk:
+        held = chosen(desk)
+        desk.epoch(held, row(1))
+        wait_for(lambda: desk.clerk.failure)
+        if ask == "says":
+            desk.says(held)
+        desk.put_back(held)
+        desk.take()
+    assert bench.states() == {0: "WAITING"} and epochs_of(bench, 0) == [1]
+
+
+def test_choices_that_changed_under_the_study_are_refused(bench: Bench) -> None:
+    bench.set(num_trials=2)
+    with bench.desk("a") as desk:
+        held = taken(desk)
+        desk.trial(held).suggest_categorical("loss", ["bce", "dice"])
+        desk.end(held, "COMPLETE", 0.5)
+    with opened_bench(bench.url) as again, again.desk("b") as desk:
+        desk.joined.study.sampler = sampler(desk.joined.plan, 1)
+        held = taken(desk)
+        with pytest.raises(ValueError, match="dynamic value space"):
+            desk.trial(held).suggest_categorical("loss", ["bce", "focal"])
+
+
+HANGING = """
+import sys, time
+from desks import opened_bench, row
+from tuner.search.sync import Terms
+with opened_bench(sys.argv[1]) as bench, bench.desk("w", Terms(lease=2.0, hang=2.0)) as desk:
+    held = desk.take()
+    desk.chosen(held)
+    desk.epoch(held, row(1))
+    print("hangs", flush=True)
+    def code_that_never_comes_back():
+        time.sleep(120)
+    code_that_never_comes_back()
+"""
+
+
+def test_a_worker_that_hangs_ends_itself_says_where_and_its_trial_is_put_back(
+    bench: Bench, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, bench.url],
+        env=environment(tmp_path, PYTHONPATH=":".join(sys.path)),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == GIVEN_UP, done.stderr
+    assert "code_that_never_comes_back" in done.stderr
+    assert (bench.claim(0).state, bench.claim(0).worker, bench.claim(0).deaths) == ("WAITING", None, 1)
+    assert epochs_of(bench, 0) == [1] and bench.workers() == []

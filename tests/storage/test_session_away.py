@@ -1,0 +1,164 @@
+"""The database goes away under a worker: nothing is lost, nothing is raised before its time."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from desks import Bench, chosen, chosen_or_none, epochs_of, opened_bench, row, taken, written
+from optuna.trial import TrialState
+from proxy import Proxy
+from servers import Postgres
+from tiny import wait_for
+
+from tuner.study import database
+
+
+@pytest.fixture
+def away(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Bench, Bench, Proxy]]:
+    """(the bench of a worker behind a proxy, a bench that sees the same database directly, the proxy)."""
+    monkeypatch.setattr(database, "patience", 60.0)
+    direct = postgres.fresh()
+    with (
+        Proxy(postgres.folder) as proxy,
+        opened_bench(proxy.through(direct)) as bench,
+        opened_bench(direct) as seen,
+    ):
+        yield bench, seen, proxy
+
+
+@contextmanager
+def gone(proxy: Proxy, clerk: Any) -> Iterator[None]:
+    """The database is away, and the clerk has noticed."""
+    failed = threading.Event()
+    beat = clerk.beat
+
+    def noticed() -> None:
+        try:
+            beat()
+        except sa.exc.OperationalError:
+            failed.set()
+            raise
+
+    clerk.beat = noticed
+    proxy.refuse(), proxy.cut()
+    yield
+    assert failed.wait(30)
+    proxy.accept()
+
+
+def test_training_goes_on_without_the_database_and_all_is_written_afterwards(
+    away: tuple[Bench, Bench, Proxy],
+) -> None:
+    bench, seen, proxy = away
+    with bench.desk("w") as desk:
+        held = written(chosen(desk))
+        with gone(proxy, desk.clerk):
+            for epoch in range(1, 6):
+                assert desk.says(held) == ""
+                desk.epoch(held, row(epoch, epoch / 10))
+            desk.trial(held).set_user_attr("result", {"best": 0.5})
+            desk.end(held, "COMPLETE", 0.5)
+            assert seen.states() == {0: "RUNNING"} and epochs_of(seen, 0) == []
+        following = chosen(desk)
+        assert following.number == 1
+        wait_for(lambda: seen.states()[0] == "COMPLETE")
+    trial = seen.trials()[0]
+    assert (trial.value, trial.user_attrs) == (0.5, {"result": {"best": 0.5}})
+    assert trial.intermediate_values == {epoch: epoch / 10 for epoch in range(1, 6)}
+    assert epochs_of(seen, 0) == [1, 2, 3, 4, 5] and desk.clerk.failure is None
+
+
+def test_a_trial_put_back_while_the_database_is_away_loses_nothing(away: tuple[Bench, Bench, Proxy]) -> None:
+    """The clerk may have the page in hand in that moment, and cannot write it."""
+    bench, seen, proxy = away
+    with bench.desk("w") as desk:
+        held = taken(desk)
+        lr = desk.trial(held).suggest_float("lr", 0.0, 1.0)
+        with gone(proxy, desk.clerk):
+            desk.trial(held).set_user_attr("recipe", {"lr": lr})
+            desk.chosen(held)
+            desk.epoch(held, row(1))
+            leaving = threading.Thread(target=desk.put_back, args=(held,))
+            leaving.start()
+        leaving.join()
+    trial = seen.trials()[0]
+    assert (trial.state, trial.params, trial.user_attrs) == (
+        TrialState.WAITING,
+        {"lr": lr},
+        {"recipe": {"lr": lr}},
+    )
+    assert epochs_of(seen, 0) == [1] and seen.claim(0).worker is None
+
+
+def test_a_page_that_is_on_its_way_when_the_connection_breaks_is_written_before_its_trial_is_put_back(
+    away: tuple[Bench, Bench, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, seen, proxy = away
+    with bench.desk("w") as desk:
+        held = written(chosen(desk))
+        monkeypatch.setattr(desk.clerk, "beat", lambda: None)  # so that it is the page that is on its way
+        proxy.stall()
+        desk.trial(held).set_user_attr("recipe", {"k": 64})
+        desk.epoch(held, row(1))
+        wait_for(lambda: not held.page)
+        leaving = threading.Thread(target=desk.put_back, args=(held,))
+        leaving.start()
+        proxy.refuse(), proxy.cut(), proxy.flow()
+        proxy.accept()
+        leaving.join()
+    (trial,) = seen.trials()
+    assert (trial.state, trial.user_attrs) == (TrialState.WAITING, {"recipe": {"k": 64}})
+    assert epochs_of(seen, 0) == [1]
+
+
+def test_a_connection_cut_again_and_again_costs_nothing(away: tuple[Bench, Bench, Proxy]) -> None:
+    """Some commits are done though their answers are lost; they are written once more."""
+    bench, seen, proxy = away
+    bench.set(num_trials=4)
+    over, drawn = threading.Event(), random.Random(1)
+
+    def cut() -> None:
+        """After so many answers, and not after a time: a slow machine must get anywhere as well."""
+        while not over.is_set():
+            until = proxy.round_trips + drawn.randint(10, 40)
+            while proxy.round_trips < until and not over.wait(0.001):
+                pass
+            proxy.cut()
+
+    cutting = threading.Thread(target=cut)
+    with bench.desk("w") as desk:
+        cutting.start()
+        try:
+            while held := chosen_or_none(desk):
+                for epoch in range(1, 8):
+                    assert desk.says(held) == ""
+                    desk.epoch(held, row(epoch, held.number + epoch / 100))
+                    written(held)
+                desk.end(held, "COMPLETE", held.number / 10)
+        finally:
+            over.set()
+            cutting.join()
+    assert proxy.connections > 4
+    assert [(t.number, t.state, t.value) for t in seen.trials()] == [
+        (number, TrialState.COMPLETE, number / 10) for number in range(4)
+    ]
+    assert all(epochs_of(seen, number) == list(range(1, 8)) for number in range(4)) and seen.num_claims() == 4
+
+
+def test_a_database_that_stays_away_ends_the_worker_with_its_error(
+    away: tuple[Bench, Bench, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, seen, proxy = away
+    monkeypatch.setattr(database, "patience", 0.5)
+    with pytest.raises(sa.exc.OperationalError), bench.desk("w") as desk:
+        held = chosen(desk)
+        proxy.refuse(), proxy.cut()
+        wait_for(lambda: desk.says(held) == "never")
+    proxy.accept()
+    assert seen.states() == {0: "RUNNING"} and seen.workers() == ["w"]  # others will notice

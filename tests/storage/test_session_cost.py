@@ -1,0 +1,80 @@
+"""How much a trial asks of the database: counted in statements and transactions, not in seconds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from desks import Bench, epochs_of, opened_bench, row, taken, written
+from optuna.trial import TrialState
+from tiny import wait_for
+
+from tuner.search.sampling import pruner, sampler
+from tuner.search.session import Desk
+from tuner.search.sync import Terms
+from tuner.study.pending import Held
+
+
+@pytest.fixture
+def bench(storage_url: str) -> Iterator[Bench]:
+    with opened_bench(storage_url) as made:
+        yield made
+
+
+@contextmanager
+def counted(engine: sa.Engine) -> Iterator[Callable[[], tuple[int, int]]]:
+    """(statements, transactions) of an engine so far."""
+    statements: list[object] = []
+    commits: list[object] = []
+
+    def said(*args: Any) -> None:
+        statements.append(args[2])
+
+    def committed(*args: Any) -> None:
+        commits.append(args)
+
+    sa.event.listen(engine, "before_cursor_execute", said)
+    sa.event.listen(engine, "commit", committed)
+    try:
+        yield lambda: (len(statements), len(commits))
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", said)
+        sa.event.remove(engine, "commit", committed)
+
+
+def test_a_trial_of_twenty_epochs_is_few_statements(bench: Bench) -> None:
+    """Optuna alone needs a transaction for each parameter, attribute, report and question."""
+    with bench.desk("w", Terms(lease=1e4, hang=1e4)) as desk:
+        desk.joined.study.sampler, desk.joined.study.pruner = (
+            sampler(desk.joined.plan, 0),
+            pruner(desk.joined.plan),
+        )
+        with counted(bench.engine) as so_far:
+            held = taken(desk)
+            trial = desk.trial(held)
+            for name in ("lr", "decay", "dropout", "k"):
+                trial.suggest_float(name, 0.0, 1.0)
+            trial.set_user_attr("made_with", {"torch": "2"})
+            trial.set_user_attr("recipe", {"model": "unet"})
+            written_page(desk, held)
+            for epoch in range(1, 21):
+                desk.epoch(held, row(epoch, epoch / 100), judge=epoch < 20)
+                written_page(desk, held)
+            trial.set_user_attr("result", {"best": 0.2})
+            ended = threading.Event()
+            desk.end(held, "COMPLETE", 0.2, ended.set)
+            assert ended.wait(30)
+            statements, transactions = so_far()
+    assert statements <= 140 and transactions <= 45, (statements, transactions)
+    assert bench.trials()[0].state is TrialState.COMPLETE and len(epochs_of(bench, 0)) == 20
+
+
+def written_page(desk: Desk, held: Held) -> None:
+    """Each epoch a page of its own, as when they take their time."""
+    desk.chosen(held)
+    written(held)
+    wait_for(lambda: not held.unjudged)

@@ -1,0 +1,80 @@
+"""Lists of trials: added once, whoever types the command and however often; failed ones again."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from desks import opened_bench
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from tuner.goal import Goal
+from tuner.search.sampling import pruner
+from tuner.study import budget as budget_module
+from tuner.study import queries
+from tuner.study.study import Joined, Plan, join
+from tuner.study.trial_list import Item, enlist
+
+PLAN = Plan("s", Goal("iou", "maximize"), "shapes", False, 0, {}, listed="table s")
+ITEMS = [Item(f"row {n}", {"lr": n / 10}, {"row": f"row {n}"}) for n in range(4)]
+
+
+def trials_of(study: Joined) -> list[queries.Trial]:
+    return queries.trials_of(study.engine, queries.find_study(study.engine, "s"))
+
+
+def budget(study: Joined) -> int | None:
+    return budget_module.budget(study.engine, study.id).num_trials
+
+
+def test_two_terminals_that_type_it_at_once_add_nothing_twice(storage_url: str) -> None:
+    join(storage_url, "s", PLAN).engine.dispose()
+
+    def type_it(_: int) -> int:
+        study = join(storage_url, "s", PLAN)
+        try:
+            return enlist(study, storage_url, ITEMS)
+        finally:
+            study.engine.dispose()
+
+    with ThreadPoolExecutor(3) as pool:
+        added = list(pool.map(type_it, range(3)))
+    study = join(storage_url, "s", PLAN)
+    assert sorted(added) == [0, 0, 4] and budget(study) == 4
+    assert [trial.notes["row"] for trial in trials_of(study)] == [item.key for item in ITEMS]
+    study.engine.dispose()
+
+
+def test_what_failed_is_added_again_and_what_is_new(storage_url: str) -> None:
+    study = join(storage_url, "s", PLAN)
+    enlist(study, storage_url, ITEMS[:2])
+    study.study.tell(study.study.ask(), state=TrialState.FAIL)
+    assert enlist(study, storage_url, ITEMS[:3]) == 2
+    assert [trial.notes["row"] for trial in trials_of(study)] == ["row 0", "row 1", "row 0", "row 2"]
+    assert budget(study) == 4
+    study.engine.dispose()
+
+
+def test_slots_of_deleted_trials_do_not_keep_a_list_from_its_end(storage_url: str) -> None:
+    with opened_bench(storage_url, "s", PLAN) as bench:
+        enlist(bench.joined, storage_url, ITEMS[:2])
+        bench.enter("w")
+        assert [bench.take("w", listed=True).number for _ in range(2)] == [0, 1]
+        bench.delete(1)
+        assert bench.try_to_take("w", listed=True) == "spent"
+        with opened_bench(storage_url, "s", PLAN) as again:  # the command, typed once more
+            assert enlist(again.joined, storage_url, ITEMS[:2]) == 1
+        assert bench.take("w", listed=True).number == 1
+        assert bench.try_to_take("w", listed=True) == "spent" and budget(bench.joined) == 2
+
+
+def test_parameters_with_their_distributions_stand_before_the_trial_begins(storage_url: str) -> None:
+    study = join(storage_url, "s", PLAN)
+    enlist(study, storage_url, [Item("one", {"lr": 0.3}, {}, {"lr": FloatDistribution(0, 1)})])
+    assert trials_of(study)[0].params == {"lr": 0.3} and trials_of(study)[0].state == "WAITING"
+    study.engine.dispose()
+
+
+def test_a_list_is_never_pruned() -> None:
+    assert "Nop" in type(pruner(PLAN)).__name__
+    assert "Halving" in type(pruner(Plan("s", PLAN.goal, "shapes", False, 0, {}))).__name__

@@ -1,0 +1,228 @@
+"""Stores: a folder and a bucket do the same, and what is wrong with one is told in one line before training."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from objects import Buckets, bucket, buckets
+from proxy import Proxy
+
+from tuner.artifacts import store as stores
+from tuner.artifacts.store import FolderStore, S3Store, Store, find_store, probe
+from tuner.errors import FilesError
+
+__all__ = ["bucket", "buckets"]
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return find_store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("bucket"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(3000))
+    return path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tries come soon after each other, and give up soon."""
+    monkeypatch.setattr(stores, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(stores, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(stores, "READ_SECONDS", 0.3)
+
+
+def test_what_is_put_comes_back(store: Store, file: Path, tmp_path: Path) -> None:
+    store.put(file, "a/b/c")
+    store.get("a/b/c", tmp_path / "came")
+    assert (tmp_path / "came").read_bytes() == file.read_bytes()
+
+
+def test_the_last_one_put_stands(store: Store, file: Path, tmp_path: Path) -> None:
+    store.put(file, "a")
+    file.write_bytes(b"newer")
+    store.put(file, "a")
+    store.get("a", tmp_path / "came")
+    assert (tmp_path / "came").read_bytes() == b"newer" and store.names("") == ["a"]
+
+
+def test_large_files_come_back(store: Store, file: Path, tmp_path: Path) -> None:
+    """Beyond eight megabytes, boto3 sends and gets in parts."""
+    file.write_bytes(os.urandom(9_000_001))
+    store.put(file, "large")
+    store.get("large", tmp_path / "came")
+    assert (tmp_path / "came").read_bytes() == file.read_bytes()
+
+
+def test_names_are_those_below_a_prefix(store: Store, file: Path) -> None:
+    assert store.names("") == store.names("x/") == []
+    for name in ("x/1", "x/y/2", "xx/3", "4"):
+        store.put(file, name)
+    assert sorted(store.names("x/")) == ["x/1", "x/y/2"] and len(store.names("")) == 4
+
+
+def test_deleting_takes_one_and_can_be_done_twice(store: Store, file: Path) -> None:
+    store.put(file, "x/y/1"), store.put(file, "x/2")
+    store.delete("x/y/1"), store.delete("x/y/1")
+    assert store.names("") == ["x/2"]
+
+
+def test_what_is_not_there_is_told_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        store.get("nothing/here", tmp_path / "came")
+    assert not [path for path in tmp_path.iterdir() if "came" in path.name]
+
+
+def test_a_place_that_works_passes_its_probe_and_is_left_empty(store: Store) -> None:
+    probe(store), probe(store)
+    assert store.names("") == []
+
+
+def test_a_folder_is_left_without_empty_folders(tmp_path: Path, file: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    store.put(file, "x/y/1"), store.delete("x/y/1")
+    assert list(store.folder.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_many_names_come_in_pages(bucket: str, buckets: Buckets) -> None:
+    for number in range(1001):
+        buckets.overwrite(bucket, f"many/{number}", b"x")
+    assert len(find_store(bucket).names("many/")) == 1001
+
+
+# --- what stands in a URL ---
+
+
+def test_a_url_says_which_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    assert find_store("s3://bucket") == S3Store("bucket", "")
+    assert find_store("s3://bucket/") == S3Store("bucket", "")
+    assert find_store("s3://bucket/a/b/") == S3Store("bucket", "a/b/")
+    assert find_store("shared/runs") == FolderStore(tmp_path / "shared/runs")
+    assert find_store("~/runs") == FolderStore(tmp_path / "me/runs")
+    assert find_store("file:///mnt/my%20runs") == FolderStore(Path("/mnt/my runs"))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (
+            "gs://bucket/a",
+            "no artifact store of the kind 'gs://'. It may be a folder that all hosts see, or s3://",
+        ),
+        ("https://host/bucket", "no artifact store of the kind 'https://'"),
+        ("s3://", "has no bucket. Write s3://BUCKET/PREFIX"),
+        ("s3:///prefix", "has no bucket"),
+        ("s3://key:secret@bucket/a", "must be s3://BUCKET/PREFIX and nothing more"),
+        ("s3://bucket?secret=1", "must be s3://BUCKET/PREFIX and nothing more"),
+        ("file://host/folder", "must be a folder that all hosts see"),
+        ("  ", "must be a folder that all hosts see"),
+    ],
+)
+def test_a_url_that_cannot_be_meant_is_told_without_its_password(url: str, said: str) -> None:
+    with pytest.raises(FilesError) as told:
+        find_store(url)
+    assert said in str(told.value) and "secret" not in str(told.value)
+
+
+def test_without_boto3_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(FilesError, match=r"pip install 'tuner\[s3\]'"):
+        find_store("s3://bucket")
+
+
+# --- what is wrong with a place ---
+
+
+def refused(store: Store) -> str:
+    with pytest.raises(FilesError) as told:
+        probe(store)
+    assert "\n" not in str(told.value) and "test-secret" not in str(told.value)
+    return str(told.value)
+
+
+def test_a_bucket_that_is_not_there_is_told(bucket: str) -> None:
+    assert "s3://no-such-bucket/x cannot be used: there is no such bucket" in refused(
+        find_store("s3://no-such-bucket/x")
+    )
+
+
+def test_a_bucket_without_permission_is_told(bucket: str, buckets: Buckets) -> None:
+    buckets.forbid(bucket, "s3:PutObject")
+    assert f"{bucket} cannot be used: no permission" in refused(find_store(bucket))
+
+
+def test_missing_credentials_are_told(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID"), monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in refused(find_store(bucket))
+
+
+def test_a_profile_that_is_not_there_is_told(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    assert "nobody" in refused(find_store(bucket))
+
+
+def test_a_server_that_is_not_there_is_told(
+    bucket: str, buckets: Buckets, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    with Proxy(buckets.target) as proxy:
+        proxy.refuse()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        assert f"{bucket} cannot be reached" in refused(find_store(bucket))
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "store", Path("/proc/store")):
+        assert str(place) in refused(FolderStore(place))
+
+
+# --- faults of the moment ---
+
+
+def through(proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+    return find_store(bucket)
+
+
+def test_half_a_file_is_asked_for_again(
+    bucket: str, buckets: Buckets, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    find_store(bucket).put(file, "a")
+    with Proxy(buckets.target) as proxy:
+        store = through(proxy, bucket, monkeypatch)
+        proxy.short(1500)
+        store.get("a", tmp_path / "came")
+        assert proxy.connections > 1
+    assert (tmp_path / "came").read_bytes() == file.read_bytes()
+
+
+def test_a_connection_that_is_cut_while_sending_is_taken_up_again(
+    bucket: str, buckets: Buckets, file: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    with Proxy(buckets.target) as proxy:
+        store = through(proxy, bucket, monkeypatch)
+        proxy.short(10)
+        store.put(file, "a")
+        assert proxy.connections > 1
+    assert buckets.objects(bucket) == {"a": 3000}
+
+
+def test_a_server_that_hangs_is_given_up(
+    bucket: str, buckets: Buckets, file: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    with Proxy(buckets.target) as proxy:
+        store = through(proxy, bucket, monkeypatch)
+        proxy.stall()
+        with pytest.raises(FilesError, match="cannot be reached"):
+            store.put(file, "a")
+        proxy.flow()
+        store.put(file, "a")
+    assert buckets.objects(bucket) == {"a": 3000}

@@ -1,0 +1,211 @@
+"""What stands on a terminal of any size."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tuner.cli.screen import Picture, Sight, columns_of, fit
+from tuner.cli.sparklines import Curve
+from tuner.goal import maximize, minimize
+from tuner.study.budget import Budget, Spent
+from tuner.study.failures import Failure
+from tuner.study.queries import Overview, StudyInfo, Trial, Worker
+from tuner.study.stats import Cost, Left, Tally
+
+STUDY = StudyInfo(1, "unet_k", "unet_k", maximize("iou"), "photos", False, 0, {})
+BEST = Trial(1, 7, "COMPLETE", 0.8123, {"lr": 0.0012, "k": 64}, {})
+REASON = "out of memory with a single image of 1024 px: CUDA out of memory. Tried to allocate 2.00 GiB"
+NOTHING = Tally(Cost(), (), Left(None, "unknown"), Budget(), Spent(0, 0.0, 0.0), False, "")
+FULL = replace(
+    NOTHING,
+    cost=Cost(trials=12, epochs=300, seconds=5400, saved=100, planned=160),
+    failures=tuple(Failure(at, "out of memory", REASON) for at in range(5)),
+    left=Left(720, "trials"),
+    device="NVIDIA H100",
+)
+RISING: Curve = [(epoch, 0.8 * epoch / 20) for epoch in range(1, 21)]
+
+
+def worker(at: int, **doing: Any) -> Worker:
+    plain = {
+        "worker": f"w{at}",
+        "host": "node7.lab",
+        "pid": 4000 + at,
+        "born": 1.0,
+        "device": "NVIDIA H100",
+    }
+    plain |= {"beats": 1, "state": "training", "number": at, "step": 10, "steps": 20, "value": 0.5}
+    return Worker(**{**plain, "params": {"lr": 0.00123, "loss": "bce"}, **doing})
+
+
+def sight(workers: int = 2, tally: Tally = FULL, best: Trial | None = BEST, study: StudyInfo = STUDY) -> Sight:
+    hands = tuple(worker(20 + at) for at in range(workers))
+    states = {"COMPLETE": 5, "PRUNED": 2, "FAIL": 5, "RUNNING": workers}
+    curves: dict[int, Curve] = {20 + at: RISING[:10] for at in range(workers)}
+    return Sight(Overview(study, 50, states, 0, best, hands), tally, curves, RISING if best else ())
+
+
+def lines(seen: Sight, width: int, height: int, ascii_only: bool = False, **how: Any) -> list[str]:
+    """What rich writes for a terminal of this size."""
+    file = io.TextIOWrapper(io.BytesIO(), "ascii" if ascii_only else "utf-8")
+    console = Console(file=file, width=width, height=height)
+    console.print(Picture(seen, **how))
+    file.flush()
+    written: bytes = file.buffer.getvalue()  # type: ignore[attr-defined]
+    return written.decode(file.encoding).splitlines()
+
+
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["unicode", "ascii"])
+@pytest.mark.parametrize("workers", [0, 1, 3, 64])
+@pytest.mark.parametrize("height", [5, 10, 16, 24, 60])
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 112, 200])
+def test_it_fits_any_terminal_and_the_most_important_stays(
+    width: int, height: int, workers: int, ascii_only: bool
+) -> None:
+    shown = lines(sight(workers), width, height, ascii_only)
+    assert len(shown) <= height
+    assert max(map(len, shown)) <= width
+    text = "\n".join(shown)
+    assert "unet_k" in text and "12 of 50 trials" in text
+    if width >= 40:
+        assert "12 min" in text
+    if height >= 10:
+        assert ("20" in text or "and 6" in text) if workers else "nobody" in text
+
+
+def test_all_is_there_where_there_is_room() -> None:
+    text = "\n".join(lines(sight(), 130, 30))
+    for words in (
+        "unet_k: maximize iou on photos", "12 of 50 trials", "5 finished", "2 pruned", "5 failed",
+        "time left: 12 min",
+        "best so far: iou 0.8123", "trial 7", "lr=0.0012 k=64",
+        "node7:4020", "NVIDIA H100", "lr=0.00123", "10/20", "0.4000", "vs #7", "+0.0000",
+        "spent: 300 epochs", "1.5 GPU-hours", "pruning saved 100 epochs (25 %)",
+        "failed: 5 out of memory", f"trial 4: {REASON}", "trial 2: ",
+    ):  # fmt: skip
+        assert words in text, words
+    assert "trial 1: " not in text  # the last few
+    assert "●" in text
+
+
+def test_forty_columns_and_ten_lines_show_the_trials_their_curves_and_what_failed() -> None:
+    text = "\n".join(lines(sight(3), 40, 10))
+    for words in ("12 of 50 trials", "left: 12 min", "best so far: iou 0.8123", "300 epochs", "5 out of memory"):
+        assert words in text, words
+    assert all(f"   {number} " in text for number in (20, 21, 22)) and text.count("●") == 3
+
+
+def test_more_workers_than_lines_are_counted() -> None:
+    assert "and 58 more workers" in "\n".join(lines(sight(64), 80, 12))
+    assert "node7:4083" in "\n".join(lines(sight(64), 112, 100))
+
+
+def test_ascii_is_ascii() -> None:
+    shown = lines(sight(), 112, 30, ascii_only=True)
+    assert "o" in "".join(shown) and shown[0].startswith("+-")
+    assert "?" not in "".join(shown)
+
+
+def test_the_plot_grows_with_the_window_and_numbers_come_with_it() -> None:
+    assert (columns_of(40).worker, columns_of(40).best, columns_of(40).against) == (0, 0, 0)
+    assert columns_of(40).plot > 10
+    assert columns_of(80).best and columns_of(80).against and not columns_of(80).worker
+    assert columns_of(110).worker and columns_of(110).parameters
+    assert columns_of(200).plot > columns_of(120).plot
+
+
+@pytest.mark.parametrize("width", [40, 112])
+def test_a_study_in_which_nothing_has_happened(width: int) -> None:
+    seen = Sight(Overview(STUDY, None, {}, 0, None, ()), replace(NOTHING, left=Left(None, "nobody works")))
+    text = "\n".join(lines(seen, width, 24))
+    for words in ("0 trials", "best so far: -", "nobody works now", "spent: 0 epochs"):
+        assert words in text
+    assert "0 failed" in text and "failed:" not in text
+
+
+def test_all_failed() -> None:
+    seen = Sight(Overview(STUDY, 5, {"FAIL": 5}, 0, None, ()), replace(FULL, left=Left(0.0, "done")))
+    text = "\n".join(lines(seen, 80, 24))
+    assert "5 of 5 trials" in text and "failed: 5 out of memory" in text and "left: done" in text
+
+
+@pytest.mark.parametrize(
+    ("curve", "value", "now"),
+    [
+        ([], None, "-"),
+        ([(1, 0.25)], 0.25, "0.2500"),
+        ([(1, math.nan)], math.nan, "nan"),
+        ([(1, 0.25), (2, math.nan)], math.nan, "0.2500"),
+        ([(1, 12345678.0)], 12345678.0, "1.235e+"),
+    ],
+    ids=["none", "one epoch", "nan", "then nan", "large"],
+)
+@pytest.mark.parametrize("width", [40, 112])
+def test_curves_that_are_hardly_any(curve: Curve, value: float | None, now: str, width: int) -> None:
+    seen = replace(sight(1), curves={20: curve}, best=())
+    seen = replace(seen, now=replace(seen.now, workers=(worker(20, value=value),)))
+    assert now in "\n".join(lines(seen, width, 24))
+
+
+def test_what_a_worker_does_before_it_trains_stands_in_the_place_of_its_curve() -> None:
+    seen = replace(sight(1), curves={})
+    busy = worker(20, state="caching photos", step=120, steps=400, number=None, value=None, params=None)
+    seen = replace(seen, now=replace(seen.now, workers=(busy,)))
+    assert "caching photos 120/400" in "\n".join(lines(seen, 112, 24))
+
+
+def test_paused_and_the_database_away_are_said_first() -> None:
+    seen = replace(
+        sight(3, replace(FULL, paused=True, left=Left(None, "paused"))), notice="database away since 10:00"
+    )
+    for size in ((40, 10), (112, 24)):
+        text = "\n".join(lines(seen, *size))
+        assert "paused" in text and "database away since 10:00" in text
+
+
+def test_the_hours_by_the_clock_are_said_where_they_are_limited() -> None:
+    tally = replace(FULL, budget=Budget(hours=8.0), spent=Spent(0, 2.0, 0.0))
+    assert "2.0 h of 8 h by the clock" in "\n".join(lines(sight(tally=tally), 112, 24))
+
+
+def test_where_less_is_better_less_is_marked_better() -> None:
+    worse: Curve = [(epoch, value + 0.1) for epoch, value in RISING[:10]]
+    for goal, style in ((minimize("loss"), "33"), (maximize("iou"), "32")):
+        seen = replace(sight(1, study=replace(STUDY, goal=goal)), curves={20: worse})
+        console = Console(file=io.StringIO(), width=112, height=24, force_terminal=True, color_system="standard")
+        console.print(Picture(seen))
+        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        assert f"\x1b[1;{style}m●" in shown and f"\x1b[1;{style}m +0.1000" in shown
+        assert ("0.1400" if goal.metric == "loss" else "0.5000") in shown  # the best of the curve
+
+
+def test_names_are_shown_as_they_are_and_no_terminal_obeys_them() -> None:
+    odd = replace(STUDY, name="my [/x] study", data="photos [raw] \x1b[2J")
+    failure = Failure(1, "odd [red]", "\x1b]0;title\x07 [bold]")
+    text = "\n".join(lines(sight(study=odd, tally=replace(FULL, failures=(failure,))), 120, 24))
+    assert "my [/x] study: maximize iou on photos [raw]" in text and "1 odd [red]" in text and "[bold]" in text
+    assert "\x1b" not in text and "\x07" not in text
+
+
+def test_wide_characters_do_not_break_the_frame() -> None:
+    wide = replace(STUDY, name="細胞" * 40, data="größe")
+    assert len(lines(sight(study=wide), 80, 24)) <= 24
+
+
+def test_what_watches_is_said_beside_the_heading_where_there_is_room() -> None:
+    assert "worked on last of 3" in lines(sight(), 112, 24, mark="worked on last of 3")[0]
+    assert "worked on last" not in lines(sight(), 40, 10, mark="worked on last of 3 studies")[0]
+
+
+def test_parts_are_left_out_by_rank_and_shown_in_order() -> None:
+    parts = [(0, "first", ""), (2, "second", ""), (1, "third", ""), (1, "", "")]
+    assert fit(parts, 40).plain == "first   second   third"
+    assert fit(parts, 15).plain == "first   third"
+    assert fit(parts, 7).plain == "first"
+    assert fit(parts, 3).plain == "fir"

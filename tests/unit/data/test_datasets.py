@@ -1,0 +1,91 @@
+"""A dataset is a name of the table or a folder; what is neither is named with the near name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from photos import make_photos
+
+from tuner.data.datasets import DATASETS, data_problems, is_path, open_data
+from tuner.data.locate import find_folder
+from tuner.errors import DataError
+from tuner.recipe import Part, use
+
+
+def test_an_unknown_dataset_is_told_the_near_name() -> None:
+    (line,) = data_problems(use("shaps"))
+    assert line == (
+        "no dataset or folder 'shaps'. Did you mean 'shapes'? "
+        f"Known: {', '.join(sorted(DATASETS))}, or the path of a folder."
+    )
+
+
+def test_an_unknown_argument_is_told_the_near_name(photos: Path) -> None:
+    for part in (Part("shapes", {"image_sise": 64}), Part(str(photos), {"image_sise": 64})):
+        (line,) = data_problems(part)
+        assert "takes no argument 'image_sise'. Did you mean 'image_size'?" in line
+
+
+@pytest.mark.parametrize("val", [0, 1, 20, "0.2", None])
+def test_a_part_to_hold_out_that_is_none_is_named_before_anything_is_opened(val: object, photos: Path) -> None:
+    for name in ("shapes", str(photos)):
+        (line,) = data_problems(Part(name, {"val": val}))
+        assert f"val is {val!r}" in line and "between 0 and 1" in line
+
+
+def test_every_dataset_takes_the_same_arguments() -> None:
+    part = {"image_size": 32, "val": 0.5, "split_seed": 3}
+    assert [data_problems(Part(name, part)) for name in (*DATASETS, ".")] == [[]] * (len(DATASETS) + 1)
+
+
+def test_a_folder_given_by_path_is_opened(photos: Path) -> None:
+    source = open_data(Part(str(photos), {"val": 0.5}))
+    assert source.where == str(photos) and len(source.items) == 12
+
+
+def test_a_folder_beside_us_needs_no_slash(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    assert is_path("photos") and not is_path("other") and len(open_data(use("photos")).items) == 12
+
+
+def test_the_table_comes_before_a_folder_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "shapes", 3)
+    assert not is_path("shapes") and open_data(use("shapes")).where == "generated"
+    assert is_path("./shapes") and len(open_data(use("./shapes")).items) == 3
+
+
+def test_a_tilde_is_the_home(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(photos.parent))
+    assert len(open_data(use("~/photos")).items) == 12
+
+
+def test_a_file_and_an_empty_name_are_no_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos.zip").touch()
+    with pytest.raises(DataError, match="is a file; a folder of images is needed"):
+        open_data(use("photos.zip"))
+    assert not is_path("")
+
+
+def test_a_dataset_not_on_this_machine_says_where_to_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TUNER_DATA", f"{tmp_path / 'one'}:{tmp_path / 'two'}")
+    with pytest.raises(DataError) as caught:
+        open_data(use("weizmann_horse"))
+    for said in (str(tmp_path / "one" / "weizmann_horse"), "data/weizmann_horse", "rgb/", "TUNER_DATA", "--data"):
+        assert said in str(caught.value)
+
+
+def test_a_dataset_is_found_in_the_named_folders_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TUNER_DATA", f"{tmp_path / 'one'}:{tmp_path / 'two'}")
+    make_photos(tmp_path / "data" / "weizmann_horse", 2, "rgb", "figure_ground")
+    assert find_folder("weizmann_horse") == tmp_path / "data" / "weizmann_horse"
+    make_photos(tmp_path / "two" / "weizmann_horse", 4, "rgb", "figure_ground")
+    source = open_data(use("weizmann_horse", image_size=64))
+    assert source.name == "weizmann_horse" and len(source.items) == 4

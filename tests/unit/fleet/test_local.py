@@ -1,0 +1,95 @@
+"""A local seat: its worker is a process of its own, pinned, and its last words are kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny import wait_for
+
+from tuner.errors import FilesError
+from tuner.fleet.config import Orders
+from tuner.fleet.local import LocalSeat
+from tuner.paths import Home
+
+ORDERS = Orders("sqlite:////nowhere.db", "s", "", "/nowhere", 1.0)
+TELL = """
+import json, os, sys, time
+orders = json.loads(sys.stdin.readline())
+print("a library prints what it likes")
+seen = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "OMP_NUM_THREADS")}
+print(json.dumps({"error": json.dumps({"orders": orders, "env": seen})}), flush=True)
+"""
+
+
+def worker(folder: Path, code: str) -> dict[str, str]:
+    """The environment in which `python -m tuner.search.worker` is this code."""
+    package = folder / "code" / "tuner"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "worker.py").write_text(code)
+    return {"PYTHONPATH": str(package.parent)}
+
+
+def said(seat: LocalSeat) -> str:
+    seat.start(ORDERS)
+    wait_for(lambda: seat.poll() is not None)
+    return seat.last_words()
+
+
+def test_a_seat_on_a_gpu_shows_its_worker_that_gpu_alone(tmp_path: Path) -> None:
+    seat = LocalSeat(3, Home(tmp_path), gpu="GPU-4f1e", share=0.5, env=worker(tmp_path, TELL), folder=tmp_path)
+    words = said(seat)
+    assert '"CUDA_VISIBLE_DEVICES": "GPU-4f1e", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"' in words
+    assert '"gpu": "GPU-4f1e", "gpu_share": 0.5' in words
+
+
+def test_a_seat_on_cores_tells_its_worker_which(tmp_path: Path) -> None:
+    words = said(LocalSeat(0, Home(tmp_path), cores=[4, 5], env=worker(tmp_path, TELL), folder=tmp_path))
+    assert '"OMP_NUM_THREADS": "2"' in words and '"cores": [4, 5]' in words and '"gpu": ""' in words
+
+
+def test_a_bug_names_the_log_where_its_traceback_is(tmp_path: Path) -> None:
+    code = 'import sys\nprint(\'{"bug": "KeyError: 3"}\')\nprint("trace", file=sys.stderr)\nsys.exit(1)'
+    seat = LocalSeat(1, Home(tmp_path), env=worker(tmp_path, code), folder=tmp_path)
+    assert said(seat).endswith(
+        f"a worker met a bug: KeyError: 3. The trial was marked as failed; the traceback is in {seat.log}"
+    )
+    assert Path(seat.log).read_text() == "trace\n"
+
+
+def test_a_worker_that_says_nothing_has_no_last_words_and_its_code_is_kept(tmp_path: Path) -> None:
+    seat = LocalSeat(1, Home(tmp_path), env=worker(tmp_path, "raise SystemExit(75)"), folder=tmp_path)
+    seat.start(ORDERS)
+    assert wait_for(seat.poll) == 75
+    assert seat.last_words() == "" and seat.poll() is None
+    seat.start(ORDERS)  # and another one may sit there
+    assert wait_for(seat.poll) == 75
+    seat.last_words()
+
+
+ENDLESS = (
+    "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nopen('up', 'w')\nwhile True: time.sleep(1)"
+)
+
+
+@pytest.mark.parametrize(("way", "number"), [("terminate", signal.SIGTERM), ("kill", signal.SIGKILL)])
+def test_a_worker_is_stopped_or_killed(way: str, number: int, tmp_path: Path) -> None:
+    seat = LocalSeat(1, Home(tmp_path), env=worker(tmp_path, ENDLESS), folder=tmp_path)
+    getattr(seat, way)()  # nobody sits there yet: nothing to do
+    seat.start(ORDERS)
+    wait_for((tmp_path / "up").exists)
+    assert seat.process and os.getsid(seat.process.pid) == seat.process.pid  # Ctrl-C reaches the fleet alone
+    getattr(seat, way)()
+    assert wait_for(seat.poll) == -number
+    assert not psutil.pid_exists(seat.process.pid)
+    seat.last_words()
+
+
+def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("in the way")
+    with pytest.raises(FilesError, match="is a file where a folder is needed"):
+        LocalSeat(1, Home(tmp_path)).start(ORDERS)

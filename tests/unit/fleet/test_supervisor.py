@@ -1,0 +1,599 @@
+"""The fleet over seats whose workers are small real processes: who is restarted, closed, killed, waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from tiny import home_url
+
+from tuner.fleet import supervisor
+from tuner.fleet.config import GIVEN_UP, GPU_FAILED, Orders
+from tuner.fleet.local import PLACE_LOST
+from tuner.fleet.supervisor import Fleet
+from tuner.goal import Goal
+from tuner.paths import Home
+from tuner.study import budget, claims, control, queries
+from tuner.study.study import Joined, Plan, join
+from tuner.study.tables import claim_table, worker_table
+
+ENDLESS = "exec sleep 600"
+STUBBORN = "trap '' TERM; while true; do sleep 0.1; done"
+
+
+@dataclass
+class Shell:
+    """A seat whose workers are shell commands, one after the other; the last one again and again."""
+
+    commands: list[str]
+    gpu: str = ""
+    number: int = 0
+    words: str = ""
+    waiting: bool = False
+    study: Joined | None = None  # to enter, and to take a trial in
+    process: subprocess.Popen[bytes] | None = None
+    names: list[str] = field(default_factory=list)
+    left: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"worker {self.number}"
+
+    @property
+    def log(self) -> str:
+        return f"worker-{self.number}.log"
+
+    def start(self, orders: Orders) -> None:
+        self.names.append(orders.worker)
+        if self.waiting:
+            return
+        command = self.commands.pop(0) if len(self.commands) > 1 else self.commands[0]
+        self.process = subprocess.Popen(["sh", "-c", command])
+        if self.study:
+            begin(self.study, orders.worker)
+
+    def poll(self) -> int | None:
+        return self.process.poll() if self.process else None
+
+    def terminate(self) -> None:
+        if self.process:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def last_words(self) -> str:
+        self.process = None
+        return self.words
+
+    def leave(self) -> None:
+        self.left += 1
+
+
+def begin(study: Joined, worker: str) -> None:
+    """Enter and take a trial, as a worker of another machine: only its beat can tell that it is gone."""
+    enter(study, worker)
+    taken = claims.take(study.engine, study.id, "s", worker, listed=False)
+    assert isinstance(taken, claims.Taken)
+    with study.engine.begin() as db:
+        mine = sa.update(worker_table).where(worker_table.c.worker == worker)
+        db.execute(mine.values(number=taken.number))
+
+
+def enter(study: Joined, worker: str) -> None:
+    row = {"worker": worker, "pid": 1, "born": 1.0, "machine": "elsewhere", "host": "elsewhere", "device": "cpu"}
+    with study.engine.begin() as db:
+        db.execute(sa.insert(worker_table).values(study_id=study.id, **row))
+
+
+@pytest.fixture
+def study(home: Path) -> Iterator[Joined]:
+    Home(home).make()
+    joined = join(home_url(home), "s", Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {}))
+    budget.set_budget(joined.engine, joined.id, num_trials=5)
+    yield joined
+    joined.engine.dispose()
+
+
+@dataclass
+class Crew:
+    study: Joined
+    said: list[str] = field(default_factory=list)
+
+    def of(self, *seats: Shell, lease: float = 30.0, hang: float = 600.0) -> Fleet:
+        info = queries.find_study(self.study.engine, "s")
+        orders = Orders(str(self.study.engine.url), "s", "", "", 1.0, lease=lease, hang=hang)
+        for number, seat in enumerate(seats):
+            seat.number = number
+        return Fleet(orders, self.study.engine, info, seats, lambda: None, say=self.said.append)
+
+
+@pytest.fixture
+def crew(study: Joined, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(supervisor, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.05)
+    yield Crew(study)
+    for number, handler in before.items():  # a fleet that was interrupted leaves them ignored: it is about to end
+        signal.signal(number, handler)
+
+
+def deaths(study: Joined) -> list[int]:
+    with study.engine.connect() as db:
+        return list(db.scalars(sa.select(claim_table.c.deaths).order_by(claim_table.c.slot)))
+
+
+def states(study: Joined) -> list[str]:
+    return [trial.state.name for trial in study.study.get_trials()]
+
+
+# How a worker ended
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "error"),
+    [
+        (["exit 0"], 0, ""),
+        (["exit 2"], 2, "the disk is full"),
+        (["exit 1"], 1, "the disk is full"),
+        ([f"exit {GIVEN_UP}"] * 9 + ["exit 0"], 0, ""),
+        ([f"exit {PLACE_LOST}"] * 9 + ["exit 0"], 0, ""),
+        (["kill -9 $$"] * 5 + ["exit 0"], 0, ""),
+        (["kill -9 $$"], 1, "worker 0 died 6 times in a row (exit code -9); see worker-0.log"),
+    ],
+    ids=["done", "told", "bug", "given up", "place lost", "killed", "killed again and again"],
+)
+def test_what_becomes_of_a_seat_is_decided_by_how_its_worker_ended(
+    codes: list[str], code: int, error: str, crew: Crew
+) -> None:
+    seat = Shell(codes, words="the disk is full" if code in (1, 2) and "kill" not in codes[0] else "")
+    crewed = crew.of(seat)
+    assert (crewed.run(), crewed.error) == (code, error)
+    assert len(set(seat.names)) == len(seat.names)  # each worker has a name of its own
+
+
+def test_a_worker_that_ended_without_a_word_is_told_with_its_log(crew: Crew) -> None:
+    crewed = crew.of(Shell(["exit 2"]))
+    assert crewed.run() == 2
+    assert crewed.error == "worker 0 could not work; see worker-0.log"
+
+
+@pytest.mark.parametrize(
+    ("command", "count"), [("kill -9 $$", 1), (f"exit {PLACE_LOST}", 1), (f"exit {GIVEN_UP}", 0), ("exit 2", 0)]
+)
+def test_a_death_is_counted_on_the_trial_only_when_somebody_died(
+    command: str, count: int, study: Joined, crew: Crew
+) -> None:
+    seat = Shell([command, "exit 2"], study=study)
+    crew.of(seat).run()
+    assert states(study) == ["WAITING"] and deaths(study) == [count]
+
+
+def test_the_others_are_asked_to_stop_when_one_met_a_bug(crew: Crew) -> None:
+    other = Shell([ENDLESS])
+    assert crew.of(Shell(["exit 1"]), other).run() == 1
+    assert other.process is None
+
+
+def test_a_second_ctrl_c_ends_a_fleet_that_waits_for_its_database(crew: Crew) -> None:
+    seat = Shell([STUBBORN])
+    crewed = crew.of(seat)
+
+    def look() -> None:
+        if not crewed.interrupts:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+
+    crewed.look = look
+    assert crewed.run() == 130
+    assert seat.process is None
+
+
+def test_the_first_ctrl_c_is_answered_once(crew: Crew) -> None:
+    crewed = crew.of(Shell([ENDLESS]))
+
+    def look() -> None:
+        if not crewed.interrupts:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    crewed.look = look
+    assert crewed.run() == 0
+    assert crew.said == ["saving; Ctrl-C again stops at once"]
+
+
+def test_an_error_of_the_fleet_itself_lets_its_workers_save(study: Joined, crew: Crew, tmp_path: Path) -> None:
+    ready, saved = tmp_path / "ready", tmp_path / "saved"
+    script = f"trap 'touch {saved}; exit 0' TERM; touch {ready}; while true; do sleep 0.05; done"
+    crewed = crew.of(Shell([script], study=study), Shell([STUBBORN]))
+
+    def look() -> None:
+        if ready.exists():
+            raise RuntimeError("not foreseen")
+
+    crewed.look = look
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="not foreseen"):
+        patch.setattr(supervisor, "LEAVE_SECONDS", 1.0)
+        crewed.run()
+    assert saved.exists() and all(post.seat.poll() is None and not post.worker for post in crewed.posts)
+    assert states(study) == ["WAITING"] and deaths(study) == [0]
+
+
+# GPUs that fail
+
+
+def test_a_broken_gpu_gets_no_more_workers_and_the_others_go_on(crew: Crew) -> None:
+    broken = [
+        Shell([f"exit {GPU_FAILED}"], "1", words="CUDA error: unspecified launch failure"),
+        Shell([ENDLESS], "1"),
+    ]
+    sound = Shell(["sleep 0.5"], "0")
+    crewed = crew.of(*broken, sound)
+    assert (crewed.run(), crewed.error) == (0, "")
+    assert [len(seat.names) for seat in (*broken, sound)] == [1, 1, 1]
+    (line,) = crew.said
+    assert line.startswith("GPU 1 is broken or busy: CUDA error: unspecified launch failure. ")
+    assert "The other one goes on" in line
+
+
+def test_when_no_gpu_is_left_the_fleet_ends_with_the_line(crew: Crew) -> None:
+    crewed = crew.of(Shell([f"exit {GPU_FAILED}"], "0"), Shell([f"exit {GPU_FAILED}"], "1"))
+    assert crewed.run() == 2
+    assert len(crew.said) == 1 and "No GPU is left" in crewed.error
+
+
+def test_three_deaths_on_different_trials_close_a_gpu(
+    study: Joined, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "release", dropped(claims.release))
+    seat = Shell(["kill -9 $$"], "1", study=study)
+    crewed = crew.of(seat)
+    assert crewed.run() == 2
+    assert len(seat.names) == 3 and "3 workers in a row died on it, each on another trial" in crewed.error
+
+
+def dropped(release: object) -> object:
+    """Put back as ever, and then end the trial: the next worker takes another one."""
+
+    def act(engine: sa.Engine, worker: str, died: bool) -> list[int]:
+        ids: list[int] = release(engine, worker, died)  # type: ignore[operator]
+        with engine.begin() as db:
+            db.execute(sa.text("UPDATE trials SET state = 'FAIL'"))
+        return ids
+
+    return act
+
+
+def test_a_trial_that_kills_its_workers_closes_no_gpu(study: Joined, crew: Crew) -> None:
+    seat = Shell(["kill -9 $$"] * 4 + ["exit 2"], "1", study=study)
+    assert crew.of(seat).run() == 2
+    assert len(seat.names) == 5 and crew.said == [] and deaths(study) == [4]
+
+
+def test_a_worker_that_does_not_leave_its_closed_gpu_is_killed(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LEAVE_SECONDS", 0.2)
+    stubborn = Shell([STUBBORN], "1")
+    crewed = crew.of(Shell([f"sleep 0.5; exit {GPU_FAILED}"], "1"), stubborn, Shell(["sleep 1"], "0"), lease=0.1)
+    assert crewed.run() == 0
+    assert crew.said[1:] == ["worker 1 does not leave: killed"]
+
+
+# Workers that were given up
+
+
+def test_a_worker_whose_row_was_removed_and_who_hangs_is_killed_and_replaced(
+    study: Joined, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LEAVE_SECONDS", 0.1)
+    seat = Shell([STUBBORN, "exit 2"], study=study)
+    crewed = crew.of(seat, lease=1.0)  # it never beats: the watch gives it up after a second
+    assert crewed.run() == 2
+    assert len(seat.names) == 2
+    assert crew.said == ["worker 0 does not leave: killed"]
+    assert states(study) == ["WAITING"]
+
+
+def test_a_worker_that_has_not_entered_yet_is_left_alone(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LEAVE_SECONDS", 0.0)
+    assert crew.of(Shell(["sleep 0.5"]), lease=0.1).run() == 0
+    assert crew.said == []
+
+
+# Workers that hang before they entered their name
+
+
+def test_a_worker_that_never_begins_is_killed_and_replaced(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 1.0)
+    seat = Shell([STUBBORN, "exit 2"])
+    assert crew.of(seat, hang=0.1).run() == 2
+    assert len(seat.names) == 2
+    assert crew.said == ["worker 0 did not begin within 1 s: killed; see worker-0.log"]
+
+
+def test_a_gpu_on_which_no_worker_begins_is_closed(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 0.1)
+    seat = Shell([STUBBORN], "1")
+    crewed = crew.of(seat, hang=0.1)
+    assert crewed.run() == 2
+    assert len(seat.names) == 3 and "GPU 1 is broken or busy" in crewed.error
+
+
+def test_a_worker_that_has_entered_is_not_killed_for_what_it_does(
+    study: Joined, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 0.1)
+    assert crew.of(Shell(["sleep 0.5; exit 2"], study=study), hang=0.1).run() == 2
+    assert not any("did not begin" in line for line in crew.said)
+
+
+# Places that a cluster has not found yet
+
+
+def test_who_waits_for_a_place_does_not_hold_up_the_end(crew: Crew) -> None:
+    waiting = Shell([ENDLESS], waiting=True)
+    assert crew.of(Shell(["sleep 0.2"]), waiting).run() == 0
+    assert len(waiting.names) == 1
+
+
+def test_while_all_wait_for_a_place_the_fleet_waits_too(crew: Crew) -> None:
+    seat = Shell(["exit 0"], waiting=True)
+    crewed = crew.of(seat)
+    rounds = []
+
+    def look() -> None:
+        rounds.append(len(seat.names))
+        if len(rounds) == 3:
+            seat.waiting = False
+            seat.process = subprocess.Popen(["true"])
+
+    crewed.look = look
+    assert crewed.run() == 0
+    assert rounds[:3] == [1, 1, 1]
+
+
+def test_the_time_without_a_place_is_no_sign_of_hanging(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 0.2)
+    seat = Shell(["exit 0"], waiting=True)
+    crewed = crew.of(seat, hang=0.1)
+    rounds = iter(range(100))
+
+    def look() -> None:
+        if next(rounds) == 10:
+            seat.waiting, seat.process = False, subprocess.Popen(["true"])
+
+    crewed.look = look
+    assert crewed.run() == 0
+    assert crew.said == []
+
+
+def test_who_only_waits_for_a_place_leaves_when_others_have_done_it_all(study: Joined, crew: Crew) -> None:
+    seat = Shell([ENDLESS], waiting=True)
+    crewed = crew.of(seat)
+    rounds = iter(range(30))  # and then StopIteration
+
+    def look() -> None:
+        if next(rounds) == 3:
+            budget.set_budget(study.engine, study.id, num_trials=0)
+
+    crewed.look = look
+    assert crewed.run() == 0
+    assert next(rounds) >= 4 and len(seat.names) == 1
+
+
+def test_a_place_is_given_back_when_nothing_is_left_to_do_there(crew: Crew) -> None:
+    seat = Shell(["exit 0"])
+    crew.of(seat).run()
+    assert seat.left == 1
+
+
+# What others do
+
+
+def test_a_study_that_is_done_starts_no_worker(study: Joined, crew: Crew) -> None:
+    budget.set_budget(study.engine, study.id, num_trials=0)
+    seat = Shell([ENDLESS])
+    assert crew.of(seat).run() == 0
+    assert seat.names == []
+
+
+def test_what_somebody_else_put_back_meanwhile_is_taken_up(study: Joined, crew: Crew) -> None:
+    begin(study, "other")
+    budget.set_budget(study.engine, study.id, num_trials=1)
+    seat = Shell(["exit 0", "exit 2"])
+    crewed = crew.of(seat)
+    crewed.look = lambda: claims.release(study.engine, "other", died=False)  # type: ignore[assignment, return-value]
+    assert crewed.run() == 2
+    assert len(seat.names) == 2
+
+
+def test_a_trial_put_back_when_the_hours_are_spent_is_left_where_it_is(study: Joined, crew: Crew) -> None:
+    begin(study, "other")
+    claims.release(study.engine, "other", died=False)
+    seat = Shell(["sleep 0.3"])
+    crewed = crew.of(seat)
+    crewed.look = lambda: budget.set_budget(study.engine, study.id, hours=0.0)
+    assert crewed.run() == 0
+    assert len(seat.names) == 1
+
+
+def raise_budget(study: Joined) -> None:
+    budget.set_budget(study.engine, study.id, num_trials=3)
+
+
+def put_back_elsewhere(study: Joined) -> None:
+    claims.release(study.engine, "other", died=False)
+
+
+def pause(study: Joined) -> None:
+    control.pause(study.engine, study.id, True)
+
+
+def add_to_list(study: Joined) -> None:
+    study.study.enqueue_trial({})
+
+
+@pytest.mark.parametrize(
+    ("changes", "listed", "begun"),
+    [
+        ([], "", [1, 1]),
+        ([raise_budget], "", [1, 2]),
+        ([put_back_elsewhere], "", [1, 2]),
+        ([pause, raise_budget], "", [1, 1]),
+        ([], "table t", [1, 1]),
+        ([add_to_list], "table t", [1, 2]),
+    ],
+    ids=["nothing", "budget", "put back", "paused", "list", "longer list"],
+)
+def test_idle_seats_get_as_many_workers_again_as_there_is_work(
+    changes: list[Callable[[Joined], None]],
+    listed: str,
+    begun: list[int],
+    study: Joined,
+    crew: Crew,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "REST_SECONDS", 0.0)
+    begin(study, "other")
+    budget.set_budget(study.engine, study.id, num_trials=9 if listed else 2)
+    idle = [Shell(["exit 0", ENDLESS]), Shell(["exit 0", ENDLESS])]
+    crewed = crew.of(Shell([ENDLESS], study=study), *idle)  # the first one works all the time
+    crewed.info = replace(crewed.info, listed=listed)
+    steps = dict(enumerate([*changes, *[lambda study: None] * 10][:10], start=10))
+    steps[20] = lambda study: control.change(study.engine, study.id, stops=1)
+    rounds = iter(range(100))
+    crewed.look = lambda: steps.get(next(rounds), lambda study: None)(study)
+    assert crewed.run() == 0
+    assert sorted(len(seat.names) for seat in idle) == begun
+
+
+def test_seats_whose_workers_find_nothing_rest_ever_longer(study: Joined, crew: Crew) -> None:
+    crewed = crew.of(Shell(["exit 0"]))
+    (post,) = crewed.posts
+    now, waited = time.monotonic(), []
+    crewed.free = 1
+    for in_vain in (0, 1, 2, 3, 99):
+        for seconds in range(1000):
+            post.done, post.in_vain, post.ended = True, in_vain, now - seconds
+            crewed.fill_again()
+            if not post.done:
+                break
+        waited.append(seconds)
+    assert waited == [4, 4, 8, 16, 128]
+
+
+def test_a_pause_is_told_once_and_so_is_its_end(study: Joined, crew: Crew) -> None:
+    crewed = crew.of(Shell([ENDLESS]))
+    steps = {
+        2: lambda: control.pause(study.engine, study.id, True),
+        6: lambda: control.pause(study.engine, study.id, False),
+        9: lambda: control.pause(study.engine, study.id, True),
+        12: lambda: control.stop_all(study.engine, study.id),
+    }
+    rounds = iter(range(100))
+    crewed.look = lambda: steps.get(next(rounds), lambda: 0)()  # type: ignore[return-value, assignment]
+    assert crewed.run() == 0
+    paused = "the study is paused; go on with: tuner resume"
+    assert crew.said == [paused, "the study goes on", paused, "stopped by tuner stop"]
+
+
+def test_a_study_that_is_stopped_stops_its_workers_with_a_line(study: Joined, crew: Crew) -> None:
+    control.stop_all(study.engine, study.id)  # before we began: of no meaning to us
+    seat = Shell([ENDLESS])
+    crewed = crew.of(seat)
+    looks = iter([lambda: None] * 5 + [lambda: control.stop_all(study.engine, study.id)])
+    crewed.look = lambda: next(looks, lambda: None)()  # type: ignore[return-value]
+    assert (crewed.run(), crewed.error) == (0, "")
+    assert len(seat.names) == 1 and crew.said == ["stopped by tuner stop"]
+
+
+def test_workers_that_heard_of_the_stop_first_are_not_started_again(study: Joined, crew: Crew) -> None:
+    begin(study, "other")
+    claims.release(study.engine, "other", died=False)  # as each of them does with its own
+    seat = Shell(["exit 0"])
+    crewed = crew.of(seat)
+    start = seat.start
+
+    def stopped(orders: Orders) -> None:
+        control.stop_all(study.engine, study.id)
+        start(orders)
+
+    seat.start = stopped  # type: ignore[method-assign]
+    assert crewed.run() == 0
+    assert len(seat.names) == 1 and crew.said == ["stopped by tuner stop"]
+
+
+def test_a_fleet_does_not_leave_before_a_worker_elsewhere_was_seen_alive(study: Joined, crew: Crew) -> None:
+    begin(study, "far")
+    crewed = crew.of()
+    crewed.watch.look()
+    assert crewed.waits_for_a_sign()
+    with study.engine.begin() as db:
+        db.execute(sa.update(worker_table).values(beats=1))
+    crewed.watch.look()
+    assert not crewed.waits_for_a_sign()
+
+
+def test_two_fleets_on_one_host_leave_each_others_workers_alone(study: Joined, crew: Crew) -> None:
+    one, two = Shell([ENDLESS], study=study), Shell([ENDLESS], study=study)
+    fleets = [crew.of(one), crew.of(two)]
+    for each in fleets:
+        each.tend(each.posts[0])
+    fleets[0].kill()
+    assert fleets[1].posts[0].seat.poll() is None
+    fleets[1].look_round()
+    with study.engine.connect() as db:
+        assert list(db.scalars(sa.select(worker_table.c.worker))) == two.names
+    assert sorted(states(study)) == ["RUNNING", "WAITING"]
+    fleets[1].kill()
+
+
+def test_silence_does_not_count_while_the_database_was_away(study: Joined, crew: Crew) -> None:
+    begin(study, "far")
+    crewed = crew.of(lease=0.2)
+    crewed.watch.look()
+    with crewed.database_may_fail(), study.engine.connect() as db:
+        db.execute(sa.text("SELECT * FROM nowhere"))
+    time.sleep(0.3)
+    crewed.watch.look()
+    with study.engine.connect() as db:
+        assert list(db.scalars(sa.select(worker_table.c.worker))) == ["far"]
+
+
+def test_the_fleet_goes_on_without_its_database(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    seat = Shell(["sleep 0.3; kill -9 $$", "exit 0"])
+    crewed = crew.of(seat)
+    with crewed.engine.begin() as db:
+        db.execute(sa.text("DROP TABLE tuner_worker"))
+    assert crewed.run() == 0
+    assert len(seat.names) == 2
+
+
+# More seats
+
+
+def test_seats_are_added_by_what_the_workers_took(study: Joined, crew: Crew) -> None:
+    first, added = Shell(["sleep 0.5; exit 2"], "0", study=study), Shell(["exit 0"], "0", number=1)
+    crewed = crew.of(first)
+    asked: list[dict[str, int]] = []
+
+    def grow(peaks: dict[str, int]) -> list[Shell]:
+        asked.append(peaks)
+        with study.engine.begin() as db:
+            db.execute(sa.update(worker_table).values(peak_memory=7, beats=worker_table.c.beats + 1))
+        return [added] if peaks == {"0": 7} and not added.names and len(crewed.posts) == 1 else []
+
+    crewed.grow = grow
+    assert crewed.run() == 2
+    assert asked[0] == {"0": 0} and len(added.names) == 1
+    assert [post.seat for post in crewed.posts] == [first, added]

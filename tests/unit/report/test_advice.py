@@ -1,0 +1,140 @@
+"""What to try next: each piece of advice from numbers that call for it, and none from numbers that do not."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from tuner.goal import maximize
+from tuner.report.advice import Advice, advice, widened
+from tuner.report.certainty import Certainty
+from tuner.report.study_data import Story, Told
+from tuner.study.queries import StudyInfo
+
+KINDS: dict[str, dict[str, Any]] = {
+    "lr": {"kind": "float", "log": True, "step": None, "low": 1e-5, "high": 1e-2},
+    "k": {"kind": "int", "log": False, "step": 2, "low": 8, "high": 64},
+    "loss": {"kind": "categorical", "choices": ["bce", "dice"]},
+}
+INSIDE = {"lr": 1e-3, "k": 32, "loss": "bce"}
+
+
+def trial(number: int, state: str = "COMPLETE", best: int = 2, **more: Any) -> Told:
+    losses = more.pop("losses", [0.5, 0.4, 0.3, 0.2])
+    train = [1.0, 0.8, 0.6, 0.4]
+    rows = [
+        {"epoch": e, "seconds": 1.0, "val_iou": 0.5, "val_loss": v, "train_loss": t}
+        for e, (v, t) in enumerate(zip(losses, train, strict=True), start=1)
+    ]
+    notes = {"result": {"best_epoch": best}, "recipe": {"epochs": 4}} | more.pop("notes", {})
+    return Told(
+        number,
+        state,
+        0.5 - number / 1000 if state == "COMPLETE" else None,
+        INSIDE | more,
+        notes,
+        epochs=tuple(rows),
+    )
+
+
+def given(
+    *trials: Told, sure: Certainty | None = None, shares: dict[str, float] | None = None, **info: Any
+) -> list[Advice]:
+    plain: dict[str, Any] = {"rehearsal": False, "listed": "", "data": "my shapes"} | info
+    about = StudyInfo(1, "the study", "unet_k", maximize("iou"), seed=0, parameters=KINDS, **plain)
+    return advice(Story(about, None, trials, KINDS), sure, shares or {}, " --home h")
+
+
+ENOUGH = [trial(number) for number in range(40)]
+
+
+def test_a_search_that_covered_its_space_calls_for_nothing() -> None:
+    assert given(*ENOUGH) == []
+
+
+def test_a_best_value_at_the_end_of_its_range_calls_for_a_wider_one() -> None:
+    (up,) = given(trial(0, lr=9e-3), *ENOUGH[1:])
+    assert up.what == "Widen lr to 1e-05 to 0.03"
+    assert up.command == 'trial.suggest_float("lr", 1e-05, 0.03, log=True)'
+    (down,) = given(trial(0, k=8), *ENOUGH[1:])
+    assert down.command == 'trial.suggest_int("k", 4, 64, step=2)'
+    assert given(trial(0, k=8), *ENOUGH[1:], listed="table t") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "wider"),
+    [
+        ({"kind": "float", "low": 0.0, "high": 1.0}, 0.5, None),
+        ({"kind": "float", "low": 0.0, "high": 1.0}, 1.0, (0.0, 1.5)),
+        ({"kind": "float", "low": 0.0, "high": 1.0}, 0.0, (-0.5, 1.0)),
+        ({"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}, 1e-4, (3.33e-05, 1e-2)),
+        ({"kind": "int", "low": 1, "high": 8}, 1, None),
+        ({"kind": "int", "low": 2, "high": 2}, 2, None),
+    ],
+)
+def test_ranges_are_widened_where_the_value_lies(kind: dict[str, Any], value: float, wider: Any) -> None:
+    assert widened(kind, value) == wider
+
+
+def test_a_best_epoch_that_is_the_last_calls_for_more() -> None:
+    (longer,) = given(trial(0, best=4), *ENOUGH[1:])
+    assert longer.command == "tuner extend --trial 0 --epochs 8 --study 'the study' --home h"
+
+
+def test_a_validation_loss_that_rises_while_training_falls_is_learning_by_heart() -> None:
+    (held,) = given(trial(0, losses=[0.5, 0.3, 0.4, 0.5]), *ENOUGH[1:])
+    assert "by heart" in held.why and "(epoch 2) to 0.5" in held.why
+
+
+def test_too_few_trials_call_for_more_and_the_command_goes_on_with_the_study() -> None:
+    more, whole = given(*ENOUGH[:5], shrink=8)
+    assert (
+        more.command
+        == "tuner run --space unet_k --data 'my shapes' --shrink 8 --trials 30 --study 'the study' --home h"
+    )
+    assert whole.command == "tuner run --space unet_k --data 'my shapes' --home h" and "1/8" in whole.why
+
+
+def test_failures_of_a_kind_come_first() -> None:
+    failed = [trial(50 + at, "FAIL", notes={"failure": "CUDA out of memory"}) for at in range(8)]
+    first, *_ = given(*ENOUGH, *failed)
+    assert "8 of 48 trials failed: out of memory (trial 50" in first.why and "image_size" in first.what
+    assert given(*ENOUGH, failed[0]) == []
+
+
+def test_near_equals_are_trained_again_from_a_table_that_can_be_read() -> None:
+    sure = Certainty(0, 0.5, tied=(1, 2, 3))
+    (again,) = given(*ENOUGH, sure=sure)
+    table, _, command = again.command.rpartition("# and run it\n")
+    plain = tomllib.loads(table)
+    assert [row["params"] for row in plain["rows"]] == [INSIDE] * 3 and plain["space"] == "unet_k"
+    assert command == "tuner run --table ./again.toml --data 'my shapes' --seeds 3 --home h"
+    (rows,) = given(*ENOUGH, sure=sure, listed="table t")
+    assert rows.command == "tuner run --table t --seeds 3 --home h"
+
+
+def test_what_does_not_matter_is_fixed_once_there_are_enough_trials() -> None:
+    (fix,) = given(*ENOUGH, shares={"lr": 0.98, "loss": 0.02})
+    assert fix.what == "Fix loss at bce and search less" and fix.command == "loss = 'bce'"
+    assert given(*ENOUGH, shares={"lr": 0.98, "loss": 0.02}, listed="table t") == []
+
+
+@pytest.mark.parametrize(
+    ("trials", "info", "command"),
+    [
+        ([], {}, "tuner run --space unet_k --data 'my shapes' --study 'the study' --home h"),
+        ([], {"listed": "table t"}, "tuner run --table t --home h"),
+        ([trial(0, "RUNNING")], {}, "tuner status --study 'the study' --home h"),
+        ([trial(0, "FAIL")], {}, "tuner run --space unet_k --rehearse --home h"),
+    ],
+)
+def test_a_study_with_nothing_finished_is_told_how_to_get_there(
+    trials: list[Told], info: dict[str, Any], command: str
+) -> None:
+    assert given(*trials, **info)[-1].command == command
+
+
+def test_a_rehearsal_is_followed_by_the_real_thing() -> None:
+    assert given(*ENOUGH, rehearsal=True)[0].command == "tuner run --space unet_k --home h"

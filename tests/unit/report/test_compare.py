@@ -1,0 +1,115 @@
+"""Trials and groups of trials beside each other, from real records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from searched import add, details, open_study
+
+from tuner.artifacts.optuna_store import Gallery
+from tuner.errors import StudyError
+from tuner.paths import Home
+from tuner.report.compare import (
+    by_parameter,
+    cells,
+    charts,
+    differing,
+    group_charts,
+    group_rows,
+    rows,
+    versus,
+    with_wins,
+)
+from tuner.report.trial_files import details_of
+from tuner.study.study import Joined
+
+SAME = {"k": 8, "loss": "bce"}
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Iterator[Joined]:
+    other = open_study(tmp_path, "other")
+    add(other, {"lr": 1e-2, **SAME}, [0.3, 0.9])
+    other.engine.dispose()
+    joined = open_study(tmp_path, "first")
+    add(joined, {"lr": 1e-3, **SAME}, [0.2, 0.6, 0.5], files={"details.json": details([0.5, 0.6, 0.7, 0.8])})
+    add(joined, {"lr": 1e-4, **SAME}, [0.1, 0.4], files={"details.json": details([0.6, 0.5, 0.6, 0.7])})
+    add(joined, {"lr": 1e-4, "k": 8, "loss": "dice"}, [0.3], TrialState.PRUNED, files={"details.json": b"{"})
+    add(joined, {"lr": 1e-4}, [], TrialState.FAIL)
+    yield joined
+    joined.engine.dispose()
+
+
+def test_trials_are_told_by_what_differs(studies: Joined) -> None:
+    found = versus(studies.engine, ["0", "1"], "first", None)
+    assert differing(found.sides) == ["lr"] and found.metric == "val_iou"
+    first, second = rows(found)
+    assert (first["val_iou"], first["best_epoch"], first["epochs"], first["seconds"]) == (0.6, 2, 3, 180)
+    assert second["params"] == {"lr": 1e-4} and second["trial"] == "trial 1"
+    shown = cells(rows(found), ["lr"])
+    assert "better_images" not in shown[0] and shown[1]["lr"] == "0.0001"
+
+
+def test_images_are_judged_in_pairs_against_the_first(studies: Joined, tmp_path: Path) -> None:
+    found = versus(studies.engine, ["0", "1", "2"], "first", None)
+    gallery = Gallery(Home(tmp_path))
+    found = with_wins(found, {side.name: details_of(side.trial, gallery) for side in found.sides})
+    none, win, damaged = found.wins
+    assert none is None and damaged is None and win is not None
+    assert win[0] == 0.25 and 0 < win[1] < 0.2
+    assert rows(found)[1]["better_images"] == 0.25
+
+
+def test_trials_of_other_studies_are_named_with_them(studies: Joined) -> None:
+    found = versus(studies.engine, ["first#0", "other#0"], None, "iou")
+    assert [side.name for side in found.sides] == ["first#0", "other#0"]
+    metric, loss = charts(found)
+    assert [one.name for one in metric.series] == ["first#0", "other#0"]
+    assert [(one.name, one.dashed) for one in loss.series] == [
+        ("first#0 train", True), ("first#0 val", False), ("other#0 train", True), ("other#0 val", False),
+    ]  # fmt: skip
+    assert loss.series[0].colour == loss.series[1].colour != loss.series[2].colour
+
+
+@pytest.mark.parametrize(
+    ("names", "metric", "says"),
+    [
+        (["0"], None, "two trials or more"),
+        (["0", "0"], None, "two trials or more"),
+        (["0", "x"], None, "'x' is no trial"),
+        (["0", "-1"], None, "'-1' is no trial"),
+        (["0", "9"], None, "has no trial 9. It has: 0, 1, 2, 3"),
+        (["0", "3"], None, "trial 3 has no epoch yet (fail)"),
+        (["0", "othr#0"], None, "Did you mean 'other'?"),
+        (["0", "1"], "iuo", "Did you mean 'iou'?"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_is(
+    studies: Joined, names: list[str], metric: str | None, says: str
+) -> None:
+    with pytest.raises(StudyError) as error:
+        versus(studies.engine, names, "first", metric)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_groups_have_a_band_of_the_trials_that_finished(studies: Joined) -> None:
+    add(studies, {"lr": 5e-4, **SAME}, [0.4, 0.8])
+    found = by_parameter(studies.engine, "loss", "first", None)
+    (line,) = group_rows(found)
+    assert line["group"] == "loss=bce" and line["trials"] == 3 and line["mean"] == pytest.approx(0.6)
+    assert line["best"] == 0.8 and line["numbers"] == [0, 1, 4]
+    band, *losses = group_charts(found)
+    assert [round(value or 0, 4) for value in band.series[0].y] == [0.2333, 0.6] and len(losses) == 2
+    assert band.series[0].low[0] < 0.2333 < band.series[0].high[0]
+    loss = group_rows(by_parameter(studies.engine, "loss", "first", "loss"))
+    assert loss[0]["best"] == pytest.approx(0.55)
+
+
+def test_an_unknown_parameter_or_metric_gets_the_near_name(studies: Joined) -> None:
+    with pytest.raises(StudyError, match=r"no parameter 'los'\. Did you mean 'loss'"):
+        by_parameter(studies.engine, "los", "first", None)
+    with pytest.raises(StudyError, match="no metric 'dce'"):
+        by_parameter(studies.engine, "loss", "first", "dce")

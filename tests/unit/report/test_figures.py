@@ -1,0 +1,256 @@
+"""Figures of a study: from a real database to plain charts, and by either renderer to something seen."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from time import process_time
+
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+from PIL import Image
+from searched import EVIL, add, open_study, search
+
+from tuner.goal import maximize
+from tuner.plots.charts import Axis, Chart, Heat, Parallel, Series, no_numbers
+from tuner.plots.render_plotly import figure
+from tuner.plots.render_png import draw
+from tuner.report.figures import Figure, failure_kinds, figures
+from tuner.report.group_curves import groups
+from tuner.report.importance import importance
+from tuner.report.study_data import Story, Told, read
+from tuner.study import queries
+from tuner.study.queries import StudyInfo
+from tuner.study.stats import tally
+from tuner.study.study import Joined
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "charts.png"
+CHARTS = [
+    Chart(
+        "lines",
+        "epoch",
+        "iou",
+        [
+            Series(
+                "mean", [1, 2, 3, 4], [0.2, 0.5, None, 0.7], low=[0.1, 0.4, 0.5, 0.6], high=[0.3, 0.6, 0.7, 0.8]
+            ),
+            Series("other", [1, 2, 3, 4], [0.3, 0.3, 0.4, 0.4], dashed=True),
+        ],
+        marks=[(2.0, "best")],
+    ),
+    Chart(
+        "points", "lr", "iou", [Series("", [1e-4, 1e-3, 1e-2], [1, 3, 2], "points", shades=[0, 1, 2])], log_x=True
+    ),
+    Chart("bars", "", "n", [Series("", ["a", "b", "c"], [3, 1, 2], "bars", low=[2, 1, 1], high=[4, 2, 3])]),
+    Chart("heat", "x", "y", heat=Heat(["a", "b"], ["c", "d"], [[1, None], [0, 2]], [["1", ""], ["0", "2"]])),
+    Chart(
+        "parallel",
+        parallel=Parallel([Axis("lr", [-4, -3], is_log=True), Axis("loss", [0, 1], ["bce", "dice"])], [0.1, 0.9]),
+        shade="iou",
+    ),
+    no_numbers("nothing", "there is nothing to draw"),
+]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
+    joined = search(tmp_path_factory.mktemp("searched"))
+    yield joined
+    joined.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def story(searched: Joined) -> Story:
+    return read(searched.engine, queries.find_study(searched.engine, None))
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Joined]:
+    joined = open_study(tmp_path)
+    yield joined
+    joined.engine.dispose()
+
+
+def told(joined: Joined) -> Story:
+    return read(joined.engine, queries.find_study(joined.engine, None))
+
+
+def by_name(made: list[Figure]) -> dict[str, Chart]:
+    return {one.name: one.chart for one in made}
+
+
+def test_a_study_is_read_as_it_was_written(story: Story) -> None:
+    assert [trial.number for trial in story.trials] == list(range(40))
+    states = {state: len(story.of(state)) for state in ("COMPLETE", "PRUNED", "FAIL")}
+    assert states == {"COMPLETE": 23, "PRUNED": 14, "FAIL": 3}
+    best = story.best
+    assert best and best.value == max(t.value for t in story.finished if t.value is not None)
+    assert len(best.epochs) == best.planned == 20 and best.at_best["val_iou"] == best.value
+    assert set(best.files) == {"strip.png", "predictions.png", "quality.png", "explanation.png", "details.json"}
+    assert best.seconds == 20 * (20 + best.params["k"])
+
+
+def test_every_figure_of_a_search_has_something_to_show(story: Story) -> None:
+    made = figures(story)
+    assert [one.name for one in made] == [
+        "history", "parallel", "importance", "slice-lr", "slice-k", "slice-loss", "contour", "curves", "by-choice",
+        "cost", "epochs", "failures",
+    ]  # fmt: skip
+    assert not [one.name for one in made if one.chart.is_empty or not one.says]
+
+
+def test_history_has_a_mark_for_each_state_and_the_best_so_far(story: Story) -> None:
+    chart = by_name(figures(story))["history"]
+    assert [(one.name, len(one.x)) for one in chart.series] == [
+        ("finished", 23), ("pruned", 14), ("failed (no value)", 3), ("best so far", 23),
+    ]  # fmt: skip
+    best = [value for value in chart.series[3].y if value is not None]
+    assert best == sorted(best) and story.best and best[-1] == story.best.value
+
+
+def test_a_searched_power_is_drawn_on_powers_and_a_choice_as_strips_in_its_order(story: Story) -> None:
+    made = by_name(figures(story))
+    assert made["slice-lr"].log_x and not made["slice-k"].log_x
+    strips = list(dict.fromkeys(made["slice-loss"].series[0].x))
+    assert strips == ["bce", "dice", "focal"]
+
+
+def test_what_matters_is_found(story: Story) -> None:
+    shares = importance(story)
+    assert next(iter(shares)) == "lr" and shares["lr"] > 0.5 and sum(shares.values()) == pytest.approx(1)
+
+
+def test_thousands_of_trials_are_drawn_in_seconds() -> None:
+    """Whatever looks at every trial once for each of them takes a minute here."""
+    kinds = {"lr": {"kind": "float", "low": 1e-5, "high": 1e-2, "log": True}, "k": {"kind": "int"}}
+    rng = np.random.default_rng(0)
+    some = tuple(
+        Told(at, "COMPLETE", float(rng.random()), {"lr": float(10 ** rng.uniform(-5, -2)), "k": at % 97}, {})
+        for at in range(4000)
+    )
+    info = StudyInfo(1, "s", "s", maximize("iou"), "shapes", False, 0, {})
+    began = process_time()
+    assert len(figures(Story(info, None, some, kinds))) > 8
+    assert process_time() - began < 10
+
+
+def test_what_pruning_saved_and_what_failed_is_counted(story: Story) -> None:
+    made = {one.name: one for one in figures(story)}
+    assert f"Pruning saved {14 * 17} of {37 * 20} planned epochs" in made["epochs"].says
+    assert made["failures"].says == "3 x out of memory"
+    assert [trial.number for trial in failure_kinds(story)["out of memory"]] == [12, 25, 38]
+
+
+def test_failures_are_called_as_in_the_terminal(empty: Joined) -> None:
+    """An error of the program by its name, which stands in the traceback; no reason is none of a kind."""
+    bug = "Traceback (most recent call last):\n  File 'x.py', line 1, in f\nKeyError: 'lr'"
+    info = queries.find_study(empty.engine, None)
+    for notes in ({"failure": bug}, {}, {"failure": "set aside: 3 workers died on it\nthe last on host a"}):
+        add(empty, {"lr": 1e-3}, [], TrialState.FAIL, planned=4, notes=notes)
+    kinds = {kind: len(trials) for kind, trials in failure_kinds(told(empty)).items()}
+    assert kinds == {"KeyError": 1, "unknown": 1, "workers died on it": 1} == tally(empty.engine, info).kinds
+
+
+def test_what_a_person_ended_is_not_saved_by_pruning(empty: Joined) -> None:
+    add(empty, {"lr": 1e-3}, [0.1], TrialState.PRUNED, planned=20)
+    add(empty, {"lr": 1e-2}, [0.1], TrialState.PRUNED, planned=20, notes={"stopped": "by hand"})
+    assert "Pruning saved 19 of 20 planned epochs" in {f.name: f.says for f in figures(told(empty))}["epochs"]
+
+
+def test_a_number_with_many_values_is_compared_by_thirds_and_a_list_by_choice(story: Story) -> None:
+    thirds = groups(story, "lr")
+    assert len(thirds) == 3 and sum(len(trials) for _, trials in thirds) == 23
+    assert [label for label, _ in groups(story, "loss")] == ["loss=bce", "loss=dice", "loss=focal"]
+
+
+def test_choices_that_python_calls_equal_stay_apart(tmp_path: Path) -> None:
+    from made import add_trial, make_study
+
+    joined = make_study(tmp_path)
+    for value in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
+        add_trial(joined, [value / 2, value])
+    found = told(joined)
+    assert len(figures(found)) >= 10 and importance(found).keys() == set(found.varied)
+    joined.engine.dispose()
+
+
+def test_studies_with_hardly_anything_say_so(empty: Joined) -> None:
+    def says() -> list[str]:
+        return [one.chart.note for one in figures(told(empty)) if one.chart.is_empty]
+
+    assert len(says()) == len(figures(told(empty)))  # no trial at all
+    add(empty, {"lr": 1e-3}, [], TrialState.FAIL, planned=4, notes={"failure": "out of memory"})
+    assert [one.name for one in figures(told(empty)) if not one.chart.is_empty] == ["history", "failures"]
+    add(empty, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5])
+    made = by_name(figures(told(empty)))
+    assert not made["history"].is_empty and not made["curves"].is_empty and made["importance"].is_empty
+    assert all(says())
+
+
+def test_what_is_no_number_is_a_gap(empty: Joined, tmp_path: Path) -> None:
+    add(empty, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5], loss=[math.nan, math.inf])
+    add(empty, {"lr": 1e-2, "k": 8, "loss": "dice"}, [0.2, 0.4])
+    made = figures(told(empty))
+    assert told(empty).trials[0].curve("val_loss") == ([1, 2], [None, None])
+    draw([one.chart for one in made if one.name in ("slice-lr", "curves", "cost")], tmp_path / "all.png")
+    assert all("NaN" not in figure(one.chart).to_json() for one in made)
+
+
+def test_figures_are_the_same_each_time(story: Story, searched: Joined) -> None:
+    again = read(searched.engine, queries.find_study(searched.engine, None))
+    assert figures(again) == figures(story)
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_files_are_the_same_each_time(story: Story, tmp_path: Path, kind: str) -> None:
+    charts = [one.chart for one in figures(story)][:3]
+    draw(charts, tmp_path / f"a.{kind}")
+    draw(charts, tmp_path / f"b.{kind}")
+    assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+def test_drawn_charts_look_as_they_looked(tmp_path: Path) -> None:
+    """Small, since hair lines and letters move by a pixel from one version of matplotlib to the next."""
+    draw(CHARTS, tmp_path / "charts.png")
+
+    def small(path: Path) -> np.ndarray:
+        with Image.open(path) as found:
+            return np.asarray(found.convert("RGB").resize((252, 120), Image.Resampling.BOX), float)
+
+    if not GOLDEN.exists():  # taken away to be drawn anew
+        GOLDEN.parent.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "charts.png", GOLDEN)
+        pytest.fail(f"{GOLDEN} was not there; look at the one drawn now")
+    apart = np.abs(small(tmp_path / "charts.png") - small(GOLDEN))
+    assert apart.mean() < 2 and np.quantile(apart, 0.99) < 40
+
+
+def test_both_renderers_show_the_same_numbers() -> None:
+    lines, points, bars, heat, parallel, nothing = (figure(chart) for chart in CHARTS)
+    assert [trace.name for trace in lines.data if trace.name] == ["mean", "other"]
+    assert list(lines.data[1].y) == [0.2, 0.5, None, 0.7] and lines.layout.shapes[0].x0 == 2
+    assert points.layout.xaxis.type == "log" and list(points.data[0].marker.color) == [0, 1, 2]
+    assert list(bars.data[0].error_y.array) == [1, 1, 1] and bars.layout.xaxis.type == "category"
+    assert heat.layout.yaxis.autorange == "reversed" and list(heat.data[0].z[0]) == [1, None]
+    assert [one.label for one in parallel.data[0].dimensions] == ["lr", "loss"]
+    assert list(parallel.data[0].dimensions[0].ticktext)[:1] == ["0.0001"]
+    assert nothing.layout.annotations[0].text == "there is nothing to draw"
+
+
+def test_text_of_users_stays_text(tmp_path: Path) -> None:
+    """Neither HTML for plotly nor a formula for matplotlib: an odd number of dollars, and an unknown command."""
+    for words in (EVIL, r"$\nothing{ $", "a $ b", "猫"):
+        series = Series(words, [words, "b"], [1, 2], "bars", texts=[words, words])
+        charts = [
+            Chart(words, words, words, [series], marks=[(0.0, words)]),
+            Chart(words, heat=Heat([words], [words], [[1.0]], [[words]])),
+            Chart(words, parallel=Parallel([Axis(words, [0, 1], [words, "b"])], [0, 1]), shade=words),
+            no_numbers(words, words),
+        ]
+        draw(charts, tmp_path / "words.svg")
+        assert "<script" not in (tmp_path / "words.svg").read_text()
+        for chart in charts:
+            assert "<img" not in figure(chart).to_json() and "<script" not in figure(chart).to_json()

@@ -1,0 +1,24 @@
+"""What is odd about a dataset as a whole is said when a search begins, not by `tuner data` alone."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import make_instances, save
+
+from tuner.data.folder import folder
+from tuner.paths import Home
+from tuner.search.run import look_at
+
+
+def test_a_validation_split_without_any_instance_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_instances(tmp_path / "photos" / "train", 3)
+    bare = np.random.default_rng(0).integers(0, 99, (32, 32, 3), np.uint8)
+    save(tmp_path / "photos" / "val" / "images" / "a.png", bare)
+    save(tmp_path / "photos" / "val" / "instances" / "a.png", np.zeros((32, 32), np.uint16))
+    with caplog.at_level(logging.WARNING, logger="tuner"):
+        look_at([folder(tmp_path / "photos")], Home(tmp_path / "home").make())
+    assert "photos: no validation image has an instance" in caplog.text

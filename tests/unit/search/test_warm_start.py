@@ -1,0 +1,210 @@
+"""Where weights are looked for: a file, a bundle, the best trial of a study or one of its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made import add_trial, make_bundle, make_study
+from optuna.trial import TrialState, create_trial
+
+from tuner.artifacts.attempts import Keeper
+from tuner.artifacts.store import FolderStore
+from tuner.errors import PartError, SpaceError
+from tuner.paths import Home
+from tuner.recipe import Recipe, use
+from tuner.search.warm_start import find_start
+from tuner.space.check import check_weights
+from tuner.study import queries
+from tuner.study.queries import StudyInfo
+from tuner.study.study import Joined
+from tuner.tasks import find_task
+from tuner.train.checkpoint import save_weights
+from tuner.train.trainer import build_model
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Keeper:
+    return Keeper(Home(tmp_path / "home"))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[Joined]:
+    """Three finished trials, of which number 1 is best, and one that failed."""
+    joined = make_study(tmp_path)
+    for value in (0.3, 0.9, 0.5):
+        add_trial(joined, [value])
+    add_trial(joined, [], TrialState.FAIL)
+    yield joined
+    joined.engine.dispose()
+
+
+def info_of(study: Joined) -> StudyInfo:
+    return queries.find_study(study.engine, "made")
+
+
+def left(keeper: Keeper, study: Joined, number: int) -> Path:
+    """The weights that a trial left."""
+    info = info_of(study)
+    file = keeper.home.run(info.name, info.key, number).make().best
+    file.write_bytes(b"weights")
+    return file
+
+
+@pytest.mark.parametrize("name", ["none", "imagenet", "random"])
+def test_some_weights_need_no_file(keeper: Keeper, name: str) -> None:
+    assert find_start(name, None, keeper, None) is None
+
+
+@pytest.mark.parametrize("name", ["old.safetensors", "old.pth", "old.pt", "./old.pth", "sub/old.bin"])
+def test_a_file_is_found_by_its_full_path(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    Path(name).write_bytes(b"weights")
+    found = find_start(name, None, keeper, None)
+    assert found is not None and found.is_absolute() and found == tmp_path / name.removeprefix("./")
+
+
+def test_a_file_at_home_is_found(keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "old.pth").touch()
+    assert find_start("~/old.pth", None, keeper, None) == tmp_path / "old.pth"
+
+
+def test_a_bundle_is_found_by_its_folder(
+    keeper: Keeper, tmp_path: Path, toy_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make_bundle(toy_recipe, tmp_path / "best")
+    monkeypatch.chdir(tmp_path)
+    expected = bundle / "weights.safetensors"
+    assert find_start(str(bundle), None, keeper, None) == find_start("best", None, keeper, None) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gone.pth", "weights gone.pth: it is not there. Give a file (.safetensors, .pth, .pt), a bundle's"),
+        ("./gone", "weights gone: it is not there"),
+        ("/nowhere/gone.safetensors", "weights /nowhere/gone.safetensors: it is not there"),
+        ("./empty", "weights empty: it holds no weights.safetensors: it is no bundle"),
+    ],
+)
+def test_a_file_that_is_not_there_is_told(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PartError) as told:
+        find_start(name, None, keeper, None)
+    assert str(told.value).startswith(said)
+
+
+def test_a_study_gives_its_best_trial_and_a_number_another(
+    keeper: Keeper, study: Joined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made").mkdir()  # a folder of that name, such as its images
+    monkeypatch.chdir(tmp_path)
+    files = [left(keeper, study, number) for number in range(3)]
+    assert find_start("made", study.engine, keeper, None) == files[1]
+    assert find_start("made#2", study.engine, keeper, None) == files[2]
+    assert find_start("made#0", study.engine, keeper, None) == files[0]
+    assert find_start("#2", study.engine, keeper, info_of(study)) == files[2]
+
+
+def test_the_files_of_a_trial_are_those_of_the_attempt_that_finished_it(keeper: Keeper, study: Joined) -> None:
+    notes = {"result": {"best_value": 0.95, "best_epoch": 1, "attempt": 3}}
+    study.study.add_trial(create_trial(value=0.95, user_attrs=notes))
+    info, file = info_of(study), keeper.home.run("made", info_of(study).key, 4, 3).make().best
+    left(keeper, study, 4), keeper.home.run(info.name, info.key, 4, 2).make().best.touch()
+    file.write_bytes(b"weights")
+    assert (
+        find_start("made", study.engine, keeper, None) == find_start("made#4", study.engine, keeper, None) == file
+    )
+
+
+def test_weights_that_another_host_left_in_the_store_are_fetched(
+    keeper: Keeper, study: Joined, tmp_path: Path
+) -> None:
+    store, key = FolderStore(tmp_path / "store"), info_of(study).key
+    study.study.add_trial(create_trial(value=0.95, user_attrs={"result": {"best_epoch": 1, "attempt": 1}}))
+    other = Keeper(Home(tmp_path / "other"), store)
+    run = other.home.run("made", key, 4, 1).make()
+    run.best.write_bytes(b"weights"), run.checkpoint.write_bytes(b"checkpoint")
+    other.keep(run)
+    assert other.close(60)
+    here = Keeper(keeper.home, store)
+    found = find_start("made", study.engine, here, None)
+    assert found == here.home.run("made", key, 4, 1).best and found.read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mad", "are no file, and no study of that name is in this storage (studies: made). Train it first"),
+        ("mad#1", "are no file, and no study of that name"),
+        ("made#best", "weights 'made#best': after # the number of a trial is needed"),
+        ("made#7", "weights 'made#7': study 'made' has no finished trial 7"),
+        ("made#3", "weights 'made#3': study 'made' has no finished trial 3"),
+        ("made", "weights 'made': trial 1 of 'made' has no weights in this --home"),  # trained on another host
+        ("#1", "weights '#1' name a trial of the study itself, which is not there yet"),
+    ],
+)
+def test_a_study_or_trial_that_is_not_there_is_told(keeper: Keeper, study: Joined, name: str, said: str) -> None:
+    with pytest.raises(PartError) as told:
+        find_start(name, study.engine, keeper, None)
+    assert said in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_study_without_a_finished_trial_is_told(keeper: Keeper, tmp_path: Path) -> None:
+    joined = make_study(tmp_path)
+    with pytest.raises(PartError, match="study 'made' has no finished trial yet"):
+        find_start("made", joined.engine, keeper, None)
+    joined.engine.dispose()
+
+
+def test_without_any_storage_a_study_is_told_not_to_be_there(keeper: Keeper) -> None:
+    with pytest.raises(PartError, match=r"weights 'made' are no file, .* \(studies: none\)"):
+        find_start("made", None, keeper, None)
+
+
+# --- before anything runs ---
+
+
+@pytest.fixture
+def recipe(class_recipe: Recipe) -> Recipe:
+    return replace(class_recipe, classes=("a", "b", "c"))
+
+
+def checked(keeper: Keeper, *recipes: Recipe) -> None:
+    check_weights(recipes, lambda name: find_start(name, None, keeper, None), "mine.py")
+
+
+def trained(recipe: Recipe, file: Path, classes: int) -> str:
+    """Weights of such a model for so many classes, as a file."""
+    other = replace(recipe, classes=tuple(map(str, range(classes))))
+    save_weights(build_model(other, find_task(other.task)), file)
+    return str(file)
+
+
+def test_weights_that_fit_pass_the_check(keeper: Keeper, recipe: Recipe, tmp_path: Path) -> None:
+    file = trained(recipe, tmp_path / "old.safetensors", 19)
+    checked(
+        keeper, recipe, replace(recipe, weights=use(file, part="encoder")), replace(recipe, weights=use("#12"))
+    )
+
+
+def test_all_that_is_wrong_with_weights_is_told_at_once_before_anything_runs(
+    keeper: Keeper, recipe: Recipe, tmp_path: Path
+) -> None:
+    file = trained(recipe, tmp_path / "old.safetensors", 19)
+    weights = [use(file), use("gone.pth"), use("gone.pth"), use("study_of_mine"), use(file, part="encoder")]
+    with pytest.raises(SpaceError) as told:
+        checked(keeper, *(replace(recipe, weights=each) for each in weights))
+    lines = str(told.value).splitlines()
+    assert lines[0] == "mine.py: its weights cannot be used:" and len(lines) == 4
+    for line, said in zip(lines[1:], ('use part="encoder"', "gone.pth: it is not there", "no study"), strict=True):
+        assert said in line

@@ -1,0 +1,53 @@
+"""What `tuner run` says at its end of the budget that is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from tiny import home_url
+
+from tuner.cli.search import tell_result
+from tuner.goal import Goal
+from tuner.paths import Home
+from tuner.study import budget, queries
+from tuner.study.study import Joined, Plan, join
+from tuner.study.tables import study_table
+
+
+@pytest.fixture
+def study(home: Path) -> Iterator[Joined]:
+    Home(home).make()
+    joined = join(home_url(home), "s", Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {}))
+    yield joined
+    joined.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds", "told"),
+    [
+        ({"hours": 2.0}, {"clock_seconds": 7200.5}, "the 2 hours are spent; {more} --hours 4"),
+        ({"gpu_hours": 0.5}, {"gpu_seconds": 1799.0}, "the 0.5 GPU-hours are spent; {more} --gpu-hours 1"),
+        ({"hours": 2.0, "gpu_hours": 2.0}, {"clock_seconds": 7000.0, "gpu_seconds": 7000.0}, ""),
+        ({"num_trials": 5}, {"clock_seconds": 7000.0, "gpu_seconds": 7000.0}, ""),
+    ],
+    ids=["hours", "GPU-hours", "neither yet", "no such limit"],
+)
+def test_hours_that_are_spent_are_told_with_what_raises_them(
+    limits: dict[str, float],
+    seconds: dict[str, float],
+    told: str,
+    study: Joined,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    budget.set_budget(study.engine, study.id, **limits)
+    with study.engine.begin() as db:
+        db.execute(sa.update(study_table).values(**seconds))
+    info = queries.find_study(study.engine, "s")
+    tell_result(queries.overview(study.engine, info), str(home), None)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "spent" in line]
+    more = "raise them to go on: tuner budget --study s"
+    assert lines == ([told.format(more=more) + f" --home {home}"] if told else [])

@@ -1,0 +1,252 @@
+"""What a study has cost and what is left of it: values computed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from made import make_study
+from tallied import put, work
+
+from tuner.report.study_data import read
+from tuner.study import budget as budget_module
+from tuner.study import control
+from tuner.study import queries as queries_module
+from tuner.study.stats import Cost, Ledger, Left, Tally, tally
+from tuner.study.study import Joined
+from tuner.study.tables import study_table, trials, worker_table
+
+RECIPE = {"version": 2, "epochs": 10}
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> Iterator[Joined]:
+    made = make_study(tmp_path)
+    yield made
+    made.engine.dispose()
+
+
+def count(joined: Joined) -> Tally:
+    return tally(joined.engine, queries_module.find_study(joined.engine, "made"))
+
+
+def budget(joined: Joined, **values: object) -> None:
+    with joined.engine.begin() as db:
+        db.execute(sa.update(study_table).values(**values))
+
+
+def test_a_study_without_trials_has_cost_nothing(joined: Joined) -> None:
+    found = count(joined)
+    assert found.cost == Cost() and found.failures == () and found.kinds == {}
+    assert found.cost.saved_share == found.cost.hours == 0.0
+    assert found.left == Left(None, "nobody works")
+    assert (found.device, found.unit) == ("", "worker-hours")
+
+
+def test_epochs_and_hours_of_all_trials_and_what_pruning_saved(joined: Joined) -> None:
+    put(joined, 0, "COMPLETE", [0.1] * 10, seconds=100, recipe=RECIPE)
+    put(joined, 1, "PRUNED", [0.1] * 3, seconds=100, recipe=RECIPE)
+    put(joined, 2, "PRUNED", [0.1] * 1, seconds=100, recipe={**RECIPE, "epochs": 20})
+    put(joined, 3, "FAIL", [0.1] * 2, seconds=100, recipe=RECIPE, failure="odd")
+    put(joined, 4, "RUNNING", [0.1] * 4, seconds=100, recipe=RECIPE)
+    put(joined, 5, "WAITING", [], recipe=RECIPE)
+    cost = count(joined).cost
+    assert cost == Cost(trials=4, epochs=20, seconds=2000.0, saved=7 + 19, planned=30)
+    assert cost.hours == pytest.approx(2000 / 3600)
+    assert cost.saved_share == pytest.approx(26 / 46)
+
+
+def test_a_trial_that_a_person_ended_was_not_saved_by_pruning(joined: Joined) -> None:
+    put(joined, 0, "PRUNED", [0.1] * 3, recipe=RECIPE, stopped="by hand")
+    put(joined, 1, "PRUNED", [0.1] * 3, recipe="damaged")
+    put(joined, 2, "PRUNED", [0.1] * 3)
+    assert count(joined).cost.saved == 0
+
+
+def test_longer_runs_do_not_count_what_they_took_over(joined: Joined, tmp_path: Path) -> None:
+    put(joined, 3, "COMPLETE", [0.1] * 10, seconds=2)
+    longer = make_study(tmp_path, "made-longer")
+    origin = {"study": "made", "key": "", "number": 3}
+    put(longer, 0, "COMPLETE", [0.1] * 15, seconds=2, goes_on_from=origin)
+    put(longer, 1, "RUNNING", [], goes_on_from=origin)
+    info = replace(queries_module.find_study(longer.engine, "made-longer"), listed="longer made")
+    cost = tally(longer.engine, info).cost
+    told = read(longer.engine, info).trials[0]
+    assert (told.trained, told.seconds) == (cost.epochs, cost.seconds) and len(told.epochs) == 15
+    assert (cost.epochs, cost.seconds) == (5, 10.0)
+    longer.engine.dispose()
+
+
+def test_failures_come_in_the_order_of_their_ends_and_are_counted_by_kind(joined: Joined) -> None:
+    put(joined, 0, "FAIL", [], at=50, failure="train_loss is nan at epoch 1 with adam")
+    put(joined, 1, "FAIL", [], at=10, failure="Traceback (most recent call last):\n  x\nValueError: odd\n")
+    put(joined, 2, "FAIL", [], at=70, failure="val_loss is inf at epoch 2 with adam")
+    put(joined, 3, "FAIL", [], at=60)
+    put(joined, 4, "COMPLETE", [0.5])
+    found = count(joined)
+    assert [failure.number for failure in found.failures] == [1, 0, 3, 2]
+    assert found.failures[0].reason == "ValueError: odd"
+    assert found.failures[2].reason == "unknown reason"
+    assert found.kinds == {"loss not finite": 2, "ValueError": 1, "unknown": 1}
+    assert next(iter(found.kinds)) == "loss not finite"
+
+
+# Time left
+
+
+def test_unknown_while_nothing_has_ended(joined: Joined) -> None:
+    budget_module.set_budget(joined.engine, joined.id, num_trials=5)
+    put(joined, 0, "RUNNING", [0.1])
+    work(joined, 0, step=1, steps=10)
+    assert count(joined).left == Left(None, "unknown")
+
+
+def test_the_trials_left_are_shared_by_the_workers(joined: Joined) -> None:
+    budget_module.set_budget(joined.engine, joined.id, num_trials=10)
+    put(joined, 0, "COMPLETE", [0.1] * 10, seconds=10, took=120)
+    put(joined, 1, "PRUNED", [0.1] * 5, seconds=10, took=60, recipe=RECIPE)
+    put(joined, 2, "RUNNING", [0.1] * 4, seconds=10)
+    put(joined, 3, "RUNNING", [0.1] * 1, seconds=10)
+    work(joined, 2, step=4, steps=10)
+    work(joined, 3, step=1, steps=10)
+    # a trial takes 90 s; two have 50 s and 80 s left, six have not begun; two workers
+    assert count(joined).left == Left((50 + 80 + 6 * 90) / 2, "trials")
+
+
+def test_more_workers_than_trials_do_not_help(joined: Joined) -> None:
+    budget_module.set_budget(joined.engine, joined.id, num_trials=2)
+    put(joined, 0, "COMPLETE", [0.1] * 10, seconds=10, took=100)
+    put(joined, 1, "RUNNING", [0.1] * 4, seconds=10)
+    work(joined, 1, step=4, steps=10)
+    for idle in (7, 8):
+        work(joined, None, worker=f"idle{idle}", state="idle")
+    assert count(joined).left == Left(60.0, "trials")
+
+
+def test_a_trial_that_takes_longer_than_the_others_goes_by_its_own_pace(joined: Joined) -> None:
+    budget_module.set_budget(joined.engine, joined.id, num_trials=2)
+    put(joined, 0, "PRUNED", [0.1], seconds=10, took=10, recipe=RECIPE)
+    put(joined, 1, "RUNNING", [0.1] * 4, seconds=10)
+    work(joined, 1, step=4, steps=10)
+    assert count(joined).left == Left(60.0, "trials")
+
+
+def test_a_trial_that_was_put_back_meanwhile_took_its_epochs_alone(joined: Joined) -> None:
+    budget_module.set_budget(joined.engine, joined.id, num_trials=2)
+    put(joined, 0, "COMPLETE", [0.1] * 10, seconds=10, took=9999, attempt=2)
+    put(joined, 1, "RUNNING", [], seconds=10)
+    work(joined, 1, steps=10)
+    assert count(joined).left == Left(100.0, "trials")
+
+
+def test_the_pace_is_that_of_the_last_trials(joined: Joined) -> None:
+    budget_module.set_budget(joined.engine, joined.id, num_trials=32)
+    for number in range(10):
+        put(joined, number, "COMPLETE", [0.1], at=number, took=5000)
+    for number in range(10, 31):
+        put(joined, number, "COMPLETE", [0.1], at=10_000 + number, took=30)
+    work(joined, None, state="idle")
+    assert count(joined).left == Left(30.0, "trials")
+
+
+def test_without_a_limit_there_is_no_end(joined: Joined) -> None:
+    put(joined, 0, "COMPLETE", [0.1])
+    work(joined, None, state="idle")
+    assert count(joined).left == Left(None, "no limit")
+
+
+def test_the_hours_may_end_before_the_trials(joined: Joined) -> None:
+    budget_module.set_budget(joined.engine, joined.id, num_trials=1001, hours=2.0)
+    budget(joined, clock_seconds=5400.0)
+    put(joined, 0, "COMPLETE", [0.1] * 10, seconds=10)
+    work(joined, None, state="idle")
+    assert count(joined).left == Left(1800.0, "hours")
+    budget_module.set_budget(joined.engine, joined.id, num_trials=2)
+    assert count(joined).left == Left(100.0, "trials")
+
+
+def test_gpu_hours_are_spent_by_all_that_hold_some(joined: Joined) -> None:
+    budget_module.set_budget(joined.engine, joined.id, gpu_hours=2.0)
+    budget(joined, gpu_seconds=3600.0 + 40.0)
+    for number in (0, 1):
+        work(joined, number, granted=20.0, used=0.0, device="NVIDIA H100")
+    work(joined, 2, granted=0.0, device="NVIDIA H100")  # shares the GPU of another
+    found = count(joined)
+    assert found.spent.gpu_hours == pytest.approx(1.0)
+    assert found.left == Left(1800.0, "GPU-hours")
+    assert found.unit == "GPU-hours"
+
+
+def test_hours_that_are_spent_leave_nothing(joined: Joined) -> None:
+    budget_module.set_budget(joined.engine, joined.id, hours=1.0)
+    budget(joined, clock_seconds=3700.0)
+    work(joined, None, state="idle")
+    assert count(joined).left == Left(0.0, "hours")
+
+
+def test_paused_done_and_left_alone_are_said(joined: Joined) -> None:
+    budget_module.set_budget(joined.engine, joined.id, num_trials=2)
+    put(joined, 0, "COMPLETE", [0.1])
+    assert count(joined).left == Left(None, "nobody works")
+    work(joined, None, state="idle")
+    control.pause(joined.engine, joined.id, True)
+    assert count(joined).left == Left(None, "paused") and count(joined).paused
+    put(joined, 1, "FAIL", [])
+    assert count(joined).left == Left(0.0, "done")
+
+
+# Looking again
+
+
+def test_what_ended_is_read_once(joined: Joined) -> None:
+    info = queries_module.find_study(joined.engine, "made")
+    for number in range(5):
+        put(joined, number, "PRUNED", [0.1], recipe=RECIPE)
+    ledger, said = Ledger(joined.engine, info), []
+    sa.event.listen(joined.engine, "before_cursor_execute", lambda *told: said.append(told[2]))
+
+    def read() -> tuple[Tally, int]:
+        before = len(said)
+        found = ledger.read(queries_module.overview(joined.engine, info))
+        return found, sum("tuner_epoch" in query or "trial_user_attributes" in query for query in said[before:])
+
+    first, queries = read()
+    again, fewer = read()
+    assert first == again == count(joined)
+    assert fewer == 1 < queries  # of the trials that have not ended, their sums
+    put(joined, 5, "PRUNED", [0.1] * 2, recipe=RECIPE)
+    assert read()[0] == count(joined)
+    assert read()[0].cost.epochs == 7
+
+
+def test_a_trial_that_was_deleted_is_forgotten(joined: Joined) -> None:
+    info = queries_module.find_study(joined.engine, "made")
+    gone = put(joined, 0, "COMPLETE", [0.1] * 5)
+    put(joined, 1, "COMPLETE", [0.1] * 2)
+    ledger = Ledger(joined.engine, info)
+    assert ledger.read(queries_module.overview(joined.engine, info)).cost.epochs == 7
+    with joined.engine.begin() as db:
+        db.execute(sa.delete(trials).where(trials.c.trial_id == gone))
+    assert ledger.read(queries_module.overview(joined.engine, info)).cost.epochs == 2
+
+
+def test_of_very_many_trials_none_is_named_in_a_query(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        put(joined, number, "PRUNED", [0.1], recipe=RECIPE)
+    put(joined, 4, "FAIL", [], failure="odd")
+    expected = count(joined)
+    monkeypatch.setattr("tuner.study.stats.MOST_IDS", 3)
+    assert count(joined) == expected and expected.cost.saved == 36
+
+
+def test_where_it_was_trained_is_known_from_the_best_when_nobody_works(joined: Joined) -> None:
+    put(joined, 0, "COMPLETE", [0.1], result={"device": "NVIDIA A100"})
+    assert (count(joined).device, count(joined).unit) == ("NVIDIA A100", "GPU-hours")
+    work(joined, None)
+    assert count(joined).unit == "worker-hours"
+    with joined.engine.begin() as db:
+        db.execute(sa.delete(worker_table))
+    assert count(joined).unit == "GPU-hours"

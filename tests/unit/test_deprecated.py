@@ -1,0 +1,55 @@
+"""Old import paths go on working, each with one warning that names the new path."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from importlib import import_module
+from importlib.util import find_spec
+
+import pytest
+
+from tuner.deprecated import MOVED_MODULES
+
+
+@pytest.mark.parametrize("old", sorted(MOVED_MODULES))
+def test_every_moved_module_is_found_where_the_table_says(old: str) -> None:
+    assert find_spec(MOVED_MODULES[old]) is not None
+    assert find_spec(old) is not None
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "always::DeprecationWarning:__main__", "-c", code], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("statement", "new"),
+    [
+        ("from tuner.store import find_store", "tuner.artifacts.store"),
+        ("from tuner import store", "tuner.artifacts.store"),
+        ("import tuner; tuner.store.find_store", "tuner.artifacts.store"),
+        ("from tuner.space import load_space", "tuner.space.space"),
+        ("from tuner.study import join", "tuner.study.study"),
+    ],
+)
+def test_an_old_path_warns_once_and_names_the_new_one(statement: str, new: str) -> None:
+    said = run_python(f"{statement}\n{statement}\n")
+    assert said.count("DeprecationWarning") == said.count(new) == 1
+
+
+def test_the_old_name_is_the_same_module() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        assert import_module("tuner.store") is import_module("tuner.artifacts.store")
+
+
+def test_a_name_that_never_was_is_an_import_error() -> None:
+    with pytest.raises(ImportError):
+        import_module("tuner.nowhere")
+    with pytest.raises(ImportError):
+        exec("from tuner.space import nowhere")

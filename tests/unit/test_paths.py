@@ -1,0 +1,102 @@
+"""Every path of a run lies in the home, and no two studies share one."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuner.errors import FilesError
+from tuner.paths import Home, attempt_of, commit_of, safe
+
+
+def test_a_plain_name_is_its_own_folder() -> None:
+    assert [safe(name) for name in ("unet_k", "unet_k@photos", "a-1.2", "été")] == [
+        "unet_k",
+        "unet_k@photos",
+        "a-1.2",
+        "été",
+    ]
+
+
+def test_two_studies_never_share_a_folder() -> None:
+    names = ["a b", "a_b", "a/b", "a\\b", "a?b", "..", ".", "...", "x" * 300, "x" * 301, "", "~", "~~", ".a", "a"]
+    assert len({safe(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "../../etc", "/etc", "a/../..", "x" * 300, "馬" * 300, "", "\n", ".hidden"]
+)
+def test_no_name_leads_out_of_the_home(home: Path, name: str) -> None:
+    run = Home(home).run(name, "k", 3).make()
+    assert run.folder.resolve().parent.parent == (home / "trials").resolve() and run.folder.name == "00003"
+    log = Home(home).log(name, "w")
+    assert log.resolve().parent.parent == (home / "logs").resolve()
+
+
+def test_making_a_home_twice_is_fine(home: Path) -> None:
+    assert Home(home).make().make().artifacts.is_dir()
+    assert [path.name for path in home.iterdir()] == ["artifacts"]
+
+
+def test_a_home_that_cannot_be_written_is_told_before_anything_begins(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "home", Path("/proc/home"), Path("/dev/null/home")):
+        with pytest.raises(FilesError, match=r"--home|Choose another place"):
+            Home(place).make()
+
+
+def test_attempts_have_folders_of_their_own_in_their_trials(home: Path) -> None:
+    place = Home(home)
+    assert place.attempts("s", "k", 1) == [0]
+    trial = place.run("s", "k", 1).folder
+    assert place.run("s", "k", 1, 0).folder == trial and place.run("s", "k", 1, 12).folder == trial / "attempt-12"
+    for attempt in (2, 12, 1):
+        place.run("s", "k", 1, attempt).make()
+    (trial / "attempt-x").mkdir(), (trial / ".attempt-3").mkdir()
+    assert place.attempts("s", "k", 1) == [12, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("notes", "attempt"),
+    [({}, 0), ({"result": None}, 0), ({"result": {"best_epoch": 3}}, 0), ({"result": {"attempt": 4}}, 4)],
+)
+def test_the_attempt_is_noted_with_the_result(notes: dict[str, Any], attempt: int) -> None:
+    assert attempt_of(notes) == attempt
+
+
+def test_clearing_a_run_leaves_its_neighbours(home: Path) -> None:
+    first, second = Home(home).run("s", "k", 1).make(), Home(home).run("s", "k", 2).make()
+    first.clear(), first.clear()
+    assert not first.folder.exists() and second.folder.is_dir()
+
+
+def test_dropping_the_weights_keeps_the_pictures(home: Path) -> None:
+    run = Home(home).run("s", "k", 1).make()
+    for file in (run.checkpoint, run.previous, run.best, run.curves):
+        file.touch()
+    run.drop_weights(), run.drop_weights()
+    assert [path.name for path in run.folder.iterdir()] == ["curves.png"]
+
+
+def test_the_database_is_named_by_its_full_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Home(Path("runs")).database == f"sqlite:///{tmp_path}/runs/tuner.db"
+
+
+def test_the_commit_is_told_with_a_plus_when_the_tree_has_changes(tmp_path: Path) -> None:
+    def git(*args: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), *who, *args], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    space = tmp_path / "space.py"
+    space.write_text("a = 1\n")
+    assert commit_of(space) == ""
+    git("init"), git("add", "."), git("commit", "-m", "one")
+    assert commit_of(space) == git("rev-parse", "--short=12", "HEAD")
+    space.write_text("a = 2\n")
+    assert commit_of(space).endswith("+")

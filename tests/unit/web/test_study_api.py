@@ -1,0 +1,181 @@
+"""Studies as the page asks for them: the same that optuna-dashboard says, and nothing is read twice."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy as sa
+from asked import ask, nothing_behind
+from made import add_trial, make_study
+from optuna.trial import TrialState
+from optuna_dashboard import save_note, wsgi
+
+from tuner.study.storage import open_storage
+from tuner.study.study import Joined
+from tuner.web import study_api as shown
+from tuner.web.study_api import Studies
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> Iterator[Joined]:
+    """A study with trials of every kind, with notes and an artifact's record."""
+    joined = make_study(tmp_path)
+    for value in (0.3, 0.9, 0.5):
+        add_trial(joined, [0.1, value])
+    add_trial(joined, [0.2], TrialState.PRUNED)
+    add_trial(joined, [], TrialState.FAIL)
+    add_trial(joined, [0.4], TrialState.RUNNING)
+    add_trial(joined, [float("nan"), float("inf")], TrialState.RUNNING)
+    meta = {"artifact_id": "ab-1", "filename": "a.png", "mimetype": "image/png", "encoding": None}
+    joined.study._storage.set_trial_system_attr(6, "artifacts:ab-1", json.dumps(meta))
+    joined.study._storage.set_study_system_attr(1, "dashboard:artifacts:2:cd-2", json.dumps(meta))
+    save_note(joined.study, "# all of it\n" * 500)
+    for trial, text in zip(joined.study.trials, ("one", "two\n" * 2000, ""), strict=False):
+        save_note(optuna.trial.Trial(joined.study, trial._trial_id), text)
+    yield joined
+    joined.engine.dispose()
+
+
+@pytest.fixture
+def app(joined: Joined, tmp_path: Path) -> Iterator[Studies]:
+    storage, engine = open_storage(f"sqlite:///{tmp_path / 'tuner.db'}")
+    yield Studies(wsgi(storage), storage, engine)
+    engine.dispose()
+
+
+def plain(found: dict[str, Any]) -> dict[str, Any]:
+    """What sets of optuna-dashboard put in any order, in one."""
+    for space in (found["union_search_space"], found["intersection_search_space"]):
+        for kind in space:
+            kind["distribution"].get("choices", []).sort(key=str)
+    found["union_user_attrs"].sort(key=str)
+    return found
+
+
+def study_of(app: Any, after: int = 0) -> dict[str, Any]:
+    found = ask(app, f"/api/studies/1?after={after}")
+    assert found.code == 200 and found.headers["Content-Type"] == "application/json"
+    return plain(json.loads(found.body))
+
+
+@pytest.mark.parametrize("after", [0, 3, 7, 99])
+def test_it_says_what_optuna_dashboard_says(app: Studies, after: int) -> None:
+    said, theirs = study_of(app, after), study_of(app.app, after)
+    assert said == theirs
+    assert len(said["trials"]) == max(0, 7 - after)
+    assert study_of(app, after) == theirs  # and again
+    if after == 0:
+        assert said["trials"][1]["note"]["body"] == "two\n" * 2000 and said["best_trials"][0]["number"] == 1
+        assert said["trials"][5]["artifacts"][0]["filename"] == "a.png"
+        assert said["note"]["body"] == "# all of it\n" * 500
+
+
+def test_the_list_is_the_same(app: Studies, tmp_path: Path) -> None:
+    make_study(tmp_path, "second").engine.dispose()
+    both = ask(app, "/api/studies"), ask(app.app, "/api/studies")
+    assert json.loads(both[0].body) == json.loads(both[1].body)
+    assert len(json.loads(both[0].body)["study_summaries"]) == 2
+
+
+def test_what_changes_is_seen_at_once(app: Studies, joined: Joined) -> None:
+    before = study_of(app)
+    running = joined.study.trials[5]
+    joined.study._storage.set_trial_intermediate_value(running._trial_id, 2, 0.95)
+    save_note(optuna.trial.Trial(joined.study, 1), "another")
+    save_note(joined.study, "short")
+    assert study_of(app)["trials"][5]["intermediate_values"][-1] == {"step": 2, "value": 0.95}
+    joined.study._storage.set_trial_state_values(running._trial_id, TrialState.COMPLETE, [0.95])
+    add_trial(joined, [0.99])
+    now = study_of(app)
+    assert now["trials"][0]["note"]["body"] == "another" and now["note"]["body"] == "short"
+    assert now["trials"][5]["state"] == "Complete" and now["best_trials"][0]["number"] == 7
+    assert now["trials"][1] == before["trials"][1]
+    fresh = Studies(app.app, app.storage, app.engine)
+    assert now == study_of(fresh)
+
+
+def test_parameters_that_come_late_are_among_those_of_all(app: Studies, joined: Joined) -> None:
+    study_of(app)
+    trial = joined.study.ask()
+    trial.suggest_float("late", 0, 1)
+    assert "late" in {kind["name"] for kind in study_of(app)["union_search_space"]}
+    trial.set_user_attr("mark", 1)
+    joined.study.tell(trial, 0.1)
+    assert {"key": "mark", "sortable": True} in study_of(app)["union_user_attrs"]
+
+
+def test_a_note_that_was_looked_at_half_written_is_told_whole_soon(
+    app: Studies, joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tuner.web.study_api.time.monotonic", lambda: now[0])
+    study_of(app)
+    storage = joined.study._storage
+    storage.set_study_system_attr(1, "dashboard:1:note_ver", 2)  # optuna-dashboard writes the number first
+    assert study_of(app)["trials"][0]["note"] == {"version": 2, "body": "one"}
+    storage.set_study_system_attr(1, "dashboard:1:note_str:0", "two")
+    assert study_of(app)["trials"][0]["note"] == {"version": 2, "body": "two"}
+    now[0] = 60.0
+    assert study_of(app)["trials"][0]["note"]["body"] == "two"
+    assert not app.told[1].unsettled
+
+
+def test_trials_and_notes_that_were_told_are_not_read_again(app: Studies) -> None:
+    study_of(app)
+    kept = dict(app.told[1].finished)
+    rows: list[str] = []
+    sa.event.listen(app.engine, "before_cursor_execute", lambda *call: rows.append(str((call[2], call[3]))))
+    study_of(app)
+    notes = [row for row in rows if "note" in row and "study_system" in row]
+    assert len(kept) == 5 and len(notes) == 1 and "NOT LIKE" in notes[0]
+    assert all(app.told[1].finished[trial][2] is said for trial, (_, _, said) in kept.items())
+
+
+def test_many_new_notes_are_read_at_once(app: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shown, "MOST_NAMED", 1)
+    assert study_of(app) == study_of(app.app)
+
+
+def test_large_answers_are_compressed_once(app: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = ask(app, "/api/studies/1")
+    assert "Content-Encoding" not in ask(app, "/api/studies/1", accept_encoding="gzip").headers
+    monkeypatch.setattr(shown, "LARGE", 1000)
+    packed = ask(app, "/api/studies/1", accept_encoding="gzip, br")
+    held = app.told[1].packed[1]
+    assert packed.headers["Content-Encoding"] == "gzip" and gzip.decompress(packed.body) == plain.body
+    assert ask(app, "/api/studies/1", accept_encoding="gzip").body == held and app.told[1].packed[1] is held
+    assert "Content-Encoding" not in ask(app, "/api/studies/1").headers
+
+
+def test_a_study_that_is_not_there_any_more(app: Studies, joined: Joined) -> None:
+    assert ask(app, "/api/studies/99").code == 404
+    study_of(app)
+    optuna.delete_study(study_name="made", storage=joined.study._storage)
+    assert ask(app, "/api/studies/1").code == 404 and 1 not in app.told
+    assert json.loads(ask(app, "/api/studies").body) == {"study_summaries": []}
+
+
+def test_studies_of_others_are_left_to_optuna_dashboard(app: Studies, joined: Joined) -> None:
+    two = optuna.create_study(storage=app.storage, study_name="two goals", directions=["minimize", "maximize"])
+    two.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
+    marked = Studies(nothing_behind, app.storage, app.engine)
+    assert ask(marked, f"/api/studies/{two._study_id}").body.startswith(b"behind")
+    joined.study._storage.set_study_system_attr(1, shown.PREFERENTIAL, True)
+    assert ask(marked, "/api/studies/1").body.startswith(b"behind")
+    listed = json.loads(ask(marked, "/api/studies").body)["study_summaries"]
+    assert [study["is_preferential"] for study in listed] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "target", ["/api/meta", "/api/studies/1/plot/edf", "/api/studies/x", "/api/studies/1?after=-1"]
+)
+def test_all_else_is_left_to_the_app_behind(app: Studies, target: str) -> None:
+    marked = Studies(nothing_behind, app.storage, app.engine)
+    assert ask(marked, target).body.startswith(b"behind")
+    assert ask(marked, "/api/studies/1", "DELETE").body.startswith(b"behind")

@@ -1,0 +1,152 @@
+"""The commands that show and use what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tuner.cli.common import (
+    artifacts_option,
+    echo_json,
+    engine_of,
+    home_of,
+    home_option,
+    storage_options,
+)
+
+
+@click.command()
+@storage_options
+@artifacts_option
+@click.option("--study", metavar="NAME", help="Of which study.  [default: the one worked on last]")
+@click.option("--export", "folder", metavar="DIR", help="Write the model and all about it into a new folder.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def best(
+    home: str, storage: str | None, artifacts: str | None, study: str | None,
+    folder: str | None, force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Show the best trial; export its model as a folder that needs no database.
+
+    \b
+    Example:
+      tuner best --export best && tuner predict best photo.jpg
+    """
+    from tuner.export.best import best as find_best
+
+    found = find_best(engine_of(storage, home), study)
+    if folder:
+        from tuner.artifacts.attempts import open_keeper
+        from tuner.export.bundle import export
+
+        keeper = open_keeper(home_of(home), artifacts or found.study.artifacts)
+        export(found, found.fetched(keeper), Path(folder).expanduser(), force)
+    if as_json:
+        return echo_json(found.to_json() | ({"exported": folder} if folder else {}))
+    click.echo(
+        f"{found.study.name}: trial {found.trial.number}, {found.study.goal.metric} {found.trial.value:.4f}"
+    )
+    click.echo(f"  best of {found.finished} trials, beat {found.beaten}, {found.failed} failed")
+    for name, value in found.trial.params.items():
+        click.echo(f"  {name:<14} {value:.4g}" if isinstance(value, float) else f"  {name:<14} {value}")
+    click.echo(f"  at epoch {found.epoch}:")
+    for name, value in found.metrics.items():
+        click.echo(f"    {name:<16} {value:.4f}")
+    if folder:
+        click.echo(f"exported to {folder}; use it with: tuner predict {folder} IMAGE...")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path())
+@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--out", default="predictions", show_default=True, metavar="DIR", help="Folder for masks, overlays, tables."
+)
+def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
+    """Write what is found in each image, with an exported bundle alone.
+
+    Masks, label maps and instances (16-bit label maps) as NAME_mask.png, NAME_labels.png or NAME_instances.png,
+    each with NAME_overlay.png; all instances in COCO's format as instances.json; classes as a table, classes.csv.
+
+    \b
+    Example:
+      tuner predict best photos/*.jpg --out masks
+    """
+    from tuner.export.predict import predict_files
+
+    for path in predict_files(Path(bundle), [Path(image) for image in images], Path(out)):
+        click.echo(path)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path())
+@click.option("--data", metavar="NAME|PATH", help="Another dataset or folder than the bundle was trained on.")
+@click.option(
+    "--split",
+    type=click.Choice(["test", "val"]),
+    default="test",
+    show_default=True,
+    help="Which split: val is the one that chose the best epoch.",
+)
+@click.option("--confusion", metavar="FILE.csv", help="Write the confusion matrix there.")
+@home_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, home: str, as_json: bool) -> None:
+    """Score an exported bundle on the test split, which no search has seen.
+
+    \b
+    Example:
+      tuner evaluate best --data ~/photos
+    """
+    from dataclasses import asdict
+
+    from tuner.errors import writing
+    from tuner.export.evaluate import check_confusion, evaluate_bundle
+    from tuner.study.format import write_confusion
+    from tuner.tasks import BINARY_CLASSES
+
+    if confusion:
+        check_confusion(Path(bundle))
+    found = evaluate_bundle(Path(bundle), data, split, home_of(home))
+    if confusion:
+        with writing(Path(confusion)):
+            write_confusion(found.confusion, found.classes or BINARY_CLASSES, Path(confusion))
+    if as_json:
+        return echo_json(asdict(found))
+    click.echo(f"{found.data}, {found.split} split: {found.images} images")
+    for name, value in found.metrics.items():
+        click.echo(f"  {name:<16} {value:.4f}")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path())
+@click.argument("images", nargs=-1, type=click.Path())
+@click.option("--layers", metavar="x1,x4", help="Which layers.  [default: those the model names]")
+@click.option("--class", "name", metavar="NAME", help="Which class.  [default: the one that was predicted]")
+@click.option("--out", default="explanations", show_default=True, metavar="DIR", help="Folder for the panels.")
+@click.option("--list-layers", "listing", is_flag=True, help="List the layers of the model, and do nothing else.")
+def explain(
+    bundle: str, images: tuple[str, ...], layers: str | None, name: str | None, out: str, listing: bool
+) -> None:
+    """Show where a model looked: heat maps (Grad-CAM) of its layers for each image.
+
+    \b
+    Example:
+      tuner explain best photos/*.jpg --layers x4,x6
+    """
+    from tuner.export import explain as explain_module
+
+    if listing:
+        for line in explain_module.list_layers(Path(bundle)):
+            click.echo(line)
+        return
+    if not images:
+        raise click.UsageError("Missing argument 'IMAGES...'.")
+    chosen = [layer.strip() for layer in (layers or "").split(",") if layer.strip()]
+    if layers is not None and not chosen:
+        raise click.BadParameter("names no layer; --list-layers lists them.", param_hint="'--layers'")
+    for line in explain_module.explain_files(
+        Path(bundle), [Path(image) for image in images], Path(out), chosen, name
+    ):
+        click.echo(line)

@@ -1,0 +1,283 @@
+"""What `tuner run` and `tuner status --watch` show: a live view on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from tuner.cli.sparklines import Curve
+from tuner.console import View
+from tuner.errors import StorageError, StudyError
+from tuner.study import database, queries
+from tuner.study.format import describe_end
+from tuner.study.queries import Overview, StudyInfo, Worker
+from tuner.study.stats import Ledger, Tally
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tuner.cli.screen import Sight
+
+TELL_SECONDS = 20.0  # a trial says where it is at least this often on plain output
+MOST_CURVES = 40  # of running trials that are read for the screen
+PASSING = ("beats", "peak_memory")  # of a worker: changes that nobody waits for
+
+
+@dataclass
+class Plain:
+    """A line for each trial that ends, each new best, and now and then for a trial under way."""
+
+    engine: Engine
+    info: StudyInfo
+    out: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
+    seen: dict[int, int] = field(default_factory=dict)  # trial id -> last epoch met
+    ended: set[int] | None = None
+    told: dict[int, float] = field(default_factory=dict)
+    best: float | None = None
+    states: dict[str, str] = field(default_factory=dict)
+    number: int = 0
+
+    def __enter__(self) -> Plain:
+        with self.engine.connect() as db:
+            self.ended = queries.finished_ids(db, self.info.id)
+            rows = queries.open_epochs(db, self.info.id)
+        self.number = len(self.ended)
+        found = queries.overview(self.engine, self.info).best
+        self.best = found.value if found else None
+        for trial_id, epoch, value in rows:
+            self.seen[trial_id] = epoch
+            self.best = value if self.info.goal.better(value, self.best) else self.best
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(SQLAlchemyError):  # a database that is away is told by whoever works on it
+            self()
+
+    def __call__(self) -> None:
+        now = queries.overview(self.engine, self.info)
+        for worker in now.workers:
+            self.tell_state(worker)
+        self.tell_epochs(now)
+        if now.finished != self.number:
+            self.tell_ended(now)
+
+    def away(self, notice: str) -> None:
+        self.out(notice or "the database is back")
+
+    def tell_state(self, worker: Worker) -> None:
+        """Long work before the training: reading and caching data."""
+        busy = worker.state if worker.state.startswith(("reading", "caching")) else ""
+        before, self.states[worker.worker] = self.states.get(worker.worker), busy  # first: Ctrl-C looks once more
+        if busy and before != busy:
+            self.out(f"worker on {worker.host}: {busy}, {worker.steps} images")
+
+    def tell_epochs(self, now: Overview) -> None:
+        """Epochs worth telling: a new best of the study, or a sign of life."""
+        steps = {worker.number: worker.steps for worker in now.workers}
+        with self.engine.connect() as db:
+            rows = queries.new_epochs(db, self.info.id, self.seen)
+        for trial_id, number, epoch, value in rows:
+            self.seen[trial_id] = epoch
+            better = self.info.goal.better(value, self.best)
+            if better or time.monotonic() - self.told.get(trial_id, 0) > TELL_SECONDS:
+                self.told[trial_id] = time.monotonic()
+                self.best = value if better else self.best
+                of = f"/{steps[number]}" if steps.get(number) else ""
+                mark = " (best so far)" if better else ""
+                self.out(f"trial {number} epoch {epoch}{of}: {self.info.goal.metric} {value:.4f}{mark}")
+
+    def tell_ended(self, now: Overview) -> None:
+        assert self.ended is not None
+        with self.engine.connect() as db:
+            fresh = queries.finished_ids(db, self.info.id) - self.ended
+            rows = list(queries.read_trials(db, sorted(fresh)))
+        of = f" of {now.num_trials}" if now.num_trials else ""
+        self.ended |= fresh
+        self.number, told = len(self.ended), self.number
+        for place, trial in enumerate(rows, start=told + 1):
+            self.out(f"[{place}{of}] trial {trial.number} {describe_end(trial, self.info)}")
+
+
+@dataclass
+class Live:
+    """The view on a terminal, redrawn in place; as a page of its own, it leaves its last picture behind."""
+
+    engine: Engine
+    info: StudyInfo
+    console: Console | None = None
+    page: bool = False
+    mark: str = ""
+    best: Curve = ()
+    best_of: int | None = None  # the trial whose curve that is
+    seen: Sight | None = None
+    notice: str = ""
+
+    def __enter__(self) -> Live:
+        from rich.live import Live as Screen
+
+        from tuner.console import terminal
+
+        self.ledger = Ledger(self.engine, self.info)
+        self.console = self.console or terminal(sys.stderr)
+        self.size = self.console.size
+        self.screen = Screen(console=self.console, refresh_per_second=4, screen=self.page)
+        self.screen.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.screen.stop()
+        if self.page and self.seen and self.console:
+            self.console.print(self.picture())
+
+    def __call__(self) -> None:
+        try:
+            self.seen = self.look()
+        except SQLAlchemyError:
+            self.away(self.notice or since())
+            raise
+        self.notice = ""
+        self.draw()
+
+    def away(self, notice: str) -> None:
+        """Keep the last picture, and say so."""
+        self.notice = notice
+        self.draw()
+
+    def draw(self) -> None:
+        assert self.console
+        if self.console.size != self.size and not self.page:  # what was wrapped anew could not be drawn over
+            self.size = self.console.size
+            self.console.clear()
+        self.screen.update(self.picture() if self.seen else self.notice)
+
+    def picture(self) -> Any:
+        from dataclasses import replace
+
+        from tuner.cli.screen import Picture
+
+        assert self.seen
+        return Picture(replace(self.seen, notice=self.notice), spare=not self.page, mark=self.mark)
+
+    def look(self) -> Sight:
+        """The study as it is now. The curve of the best trial is read once."""
+        from tuner.cli.screen import Sight
+
+        now = queries.overview(self.engine, self.info)
+        running = [worker.number for worker in now.workers if worker.number is not None][:MOST_CURVES]
+        number = now.best.number if now.best else None
+        wanted = [*running, number] if number is not None and number != self.best_of else running
+        with self.engine.connect() as db:
+            curves = queries.curves_of(db, self.info.id, wanted) if wanted else {}
+        if number != self.best_of:
+            self.best, self.best_of = () if number is None else curves.pop(number, ()), number
+        return Sight(now, self.ledger.read(now), dict(curves), self.best)
+
+
+@dataclass
+class Lines:
+    """A line of JSON whenever something has changed."""
+
+    engine: Engine
+    info: StudyInfo
+    out: Callable[[str], None]
+    told: str = ""
+
+    def __enter__(self) -> Lines:
+        self.ledger = Ledger(self.engine, self.info)
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def __call__(self) -> None:
+        now = queries.overview(self.engine, self.info)
+        found = as_json(now, self.ledger.read(now))
+        lasting = {name: value for name, value in found.items() if name not in ("time_left", "spent")}
+        workers = [{k: v for k, v in worker.items() if k not in PASSING} for worker in found["workers"]]
+        if (told := json.dumps(lasting | {"workers": workers})) != self.told:
+            self.told = told
+            self.out(json.dumps(found))
+
+    def away(self, notice: str) -> None:
+        """A line of its own, so that whoever reads knows why none comes."""
+        self.out(json.dumps({"study": self.info.name, "notice": notice or "the database is back"}))
+
+
+def as_json(now: Overview, tally: Tally) -> dict[str, Any]:
+    """A study for a pipe."""
+    best = now.best and {"trial": now.best.number, "value": now.best.value, "params": now.best.params}
+    cost = tally.cost
+    return {
+        "study": now.study.name,
+        "space": now.study.space,
+        "data": now.study.data,
+        "goal": vars(now.study.goal),
+        "rehearsal": now.study.rehearsal,
+        "trials": now.num_trials,
+        "ended": now.finished,
+        "states": now.states,
+        "paused": tally.paused,
+        "best": best,
+        "cost": {
+            "epochs": cost.epochs,
+            "hours": cost.hours,
+            "unit": tally.unit,
+            "epochs_saved": cost.saved,
+            "epochs_planned_of_pruned": cost.planned,
+        },
+        "failures": {"kinds": tally.kinds, "last": [vars(failure) for failure in tally.failures[-3:]]},
+        "time_left": {"seconds": tally.left.seconds, "by": tally.left.by},
+        "budget": vars(tally.budget),
+        "spent": vars(tally.spent),
+        "workers": [vars(worker) for worker in now.workers],
+    }
+
+
+def since() -> str:
+    return f"database away since {time.strftime('%H:%M:%S')}"
+
+
+def view(engine: Engine, info: StudyInfo) -> Live | Plain:
+    """The live view where a person watches, plain lines in a log or a pipe."""
+    return Live(engine, info) if sys.stderr.isatty() else Plain(engine, info)
+
+
+def watch(show: View, engine: Engine, info: StudyInfo, url: str, every: float) -> None:
+    """Look again and again until interrupted. A database that is away is waited for, however long.
+
+    StudyError when the study was deleted.
+    """
+    away = False
+    with show:
+        while True:
+            try:
+                refuse_absent(engine, info, url)
+                if away:
+                    show.away("")
+                    away = False
+                show()
+            except (SQLAlchemyError, StorageError) as error:
+                if not database.passes(error):
+                    raise
+                if not away:
+                    show.away(since())
+                away = True
+                engine.dispose()  # what is open may lead to a file or server that is no more
+            time.sleep(every)
+
+
+def refuse_absent(engine: Engine, info: StudyInfo, url: str) -> None:
+    """StorageError where the database is not there now, StudyError where it is and the study is not."""
+    if database.is_absent(url):  # to open it would make it
+        error = StorageError(f"{database.shown(url)} is not there")
+        error.passes = True
+        raise error
+    if not queries.is_there(engine, info):
+        raise StudyError(f"study '{info.name}' was deleted; there is nothing more to watch.")

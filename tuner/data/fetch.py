@@ -1,0 +1,154 @@
+"""Bring a public dataset to this machine; for the others, say step by step how to come by them.
+
+The archives are fetched into a hidden folder beside their place, checked, unpacked and removed. A folder
+that an archive unpacks to appears when it is whole, so what is there need not be fetched again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from tuner.data.datasets import DATASETS, GENERATED, ISIC
+from tuner.data.download import Progress, check_room, download, remote_size, unpack
+from tuner.data.locate import FOLDERS, places, roots
+from tuner.errors import DataError, FilesError, near, writing
+
+MIRROR = "TUNER_MIRROR"  # the address of a folder with files of the same names, instead of the official ones
+ASIDE = ".download"  # in the folder of the dataset
+Bar = Callable[[str], AbstractContextManager[Progress]]  # a progress bar for a line that says what is done
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file to fetch, and the folder that it holds. A zip checks itself: it has a sum for each file in it."""
+
+    url: str
+    holds: str
+    digest: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def address(self) -> str:
+        mirror = os.environ.get(MIRROR, "").rstrip("/")
+        return f"{mirror}/{self.name}" if mirror else self.url
+
+
+PETS = "https://thor.robots.ox.ac.uk/~vgg/data/pets"
+LESIONS = "https://isic-challenge-data.s3.amazonaws.com/2016"
+PUBLIC = {
+    "oxford_pet": [
+        Archive(f"{PETS}/images.tar.gz", "images", "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c"),
+        Archive(f"{PETS}/annotations.tar.gz", "annotations", "md5:95a8c909bbe2e81eed6a22bccdf3f68f"),
+    ],
+    "penn_fudan": [Archive("https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip", "PennFudanPed")],
+    "isic2016": [Archive(f"{LESIONS}/{part}.zip", part) for part in ISIC],
+}
+STEPS = {
+    "weizmann_horse": [
+        "log in at kaggle.com and search for 'Weizmann Horse Database'",
+        "download the archive and unpack it",
+        "put its folders rgb/ and figure_ground/ into {place}/",
+    ],
+    "sports100": [
+        "log in at kaggle.com and search for '100 Sports Image Classification'",
+        "download the archive and unpack it",
+        "put its folders train/, valid/ and test/ into {place}/",
+    ],
+    "cityscapes": [
+        "register at cityscapes-dataset.com and wait for the answer",
+        "download leftImg8bit_trainvaltest.zip (11 GB) and gtFine_trainvaltest.zip (241 MB) and unpack both",
+        "put the folders leftImg8bit/ and gtFine/ into {place}/",
+    ],
+    "scene": [
+        "put your pictures into {place}/images/",
+        "put a label map for each into {place}/labels/: a PNG of the same name, the number of a class at each "
+        "pixel, 255 where it shall not count",
+        "write the names of the classes into {place}/classes.txt, one a line, in the order of the numbers",
+    ],
+}
+
+
+def get(name: str, to: Path | None, bar: Bar) -> str:
+    """Fetch a dataset into `to`, or into the first folder for datasets that can be written; where it is now.
+
+    The room it takes is asked for before anything is made.
+    """
+    name = FOLDERS.get(name, name)
+    root = to.expanduser() if to else writable_root()
+    archives = archives_of(name, root / name)
+    spots = [root / name] if to else [root / name, *places(name)]
+    for place in spots:
+        if not missing(archives, place):
+            return f"{name} is complete at {place}"
+    with writing(root):
+        check_room(root, needed(missing(archives, root / name), root / name / ASIDE))
+        root.mkdir(parents=True, exist_ok=True)
+    with writing(root), FileLock(root / f".{name}.lock"):
+        for left in root.glob(f".{name}.[0-9]*"):
+            shutil.rmtree(left, ignore_errors=True)  # of an unpacking that was killed
+        fetch_all(missing(archives, root / name), root / name, bar)
+    return f"{name} is now at {root / name}"
+
+
+def archives_of(name: str, place: Path) -> list[Archive]:
+    """What a public dataset consists of; for any other name, a DataError that says what to do."""
+    if name in PUBLIC:
+        return PUBLIC[name]
+    if name in GENERATED:
+        raise DataError(f"'{name}' is generated: there is nothing to fetch. Use it with --data {name}.")
+    if name not in STEPS:
+        raise DataError(f"no dataset '{name}'.{near(name, DATASETS)} Public: {', '.join(PUBLIC)}.")
+    steps = [f"{at}. {step.format(place=place)}" for at, step in enumerate(STEPS[name], start=1)]
+    steps.append(f"{len(steps) + 1}. tuner data {name}")
+    raise DataError(f"'{name}' cannot be fetched by a program. Do it by hand:\n  " + "\n  ".join(steps))
+
+
+def writable_root() -> Path:
+    """The first of the folders for datasets that can be written, or be made."""
+    for root in roots():
+        there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return root
+    raise FilesError(f"none of {', '.join(map(str, roots()))} can be written. Choose a folder with --to.")
+
+
+def missing(archives: list[Archive], place: Path) -> list[Archive]:
+    return [archive for archive in archives if not (place / archive.holds).is_dir()]
+
+
+def fetch_all(archives: list[Archive], place: Path, bar: Bar) -> None:
+    """Fetch, check and unpack one archive after the other."""
+    aside = place / ASIDE
+    for archive in archives:
+        with bar(f"fetching {archive.name}") as progress:
+            download(archive.address, aside / archive.name, digest=archive.digest, progress=progress)
+        with bar(f"unpacking {archive.name}"):
+            unpack(aside / archive.name, place)
+        if missing([archive], place):
+            raise FilesError(f"{archive.address} holds no folder {archive.holds}/. Is it the right file?")
+        (aside / archive.name).unlink()
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def needed(archives: list[Archive], aside: Path) -> int:
+    """Bytes to come, and about as many again for what they unpack to: pictures hardly shrink."""
+    sizes = [remote_size(archive.address) for archive in archives]
+    return 2 * sum(sizes) - sum(came(archives, aside))
+
+
+def came(archives: list[Archive], aside: Path) -> Iterator[int]:
+    """Bytes that are here from before."""
+    for archive in archives:
+        for name in (archive.name, f"{archive.name}.part"):
+            if (aside / name).exists():
+                yield (aside / name).stat().st_size

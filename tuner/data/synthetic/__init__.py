@@ -1,0 +1,1 @@
+"""Generated data sets: they need no download."""

@@ -1,0 +1,1 @@
+"""The exported bundle: write it, use it without a database."""

@@ -1,0 +1,73 @@
+"""The best trial of a study, and how it compares with the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Engine
+
+from tuner.artifacts.attempts import Keeper
+from tuner.errors import StudyError
+from tuner.paths import Run, attempt_of
+from tuner.study import queries
+from tuner.study.queries import StudyInfo, Trial
+
+
+@dataclass(frozen=True)
+class Best:
+    """The winner. `beaten` counts the finished trials it is better than, pruned ones included."""
+
+    study: StudyInfo
+    trial: Trial
+    epoch: int
+    metrics: dict[str, float]  # of that epoch
+    history: list[dict[str, Any]]
+    beaten: int
+    finished: int
+    failed: int
+
+    def fetched(self, keeper: Keeper) -> Run:
+        """The files of the attempt that finished the trial, brought here where they are elsewhere."""
+        return keeper.fetch(self.study.name, self.study.key, self.trial.number, attempt_of(self.trial.notes))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "study": self.study.name,
+            "space": self.study.space,
+            "data": self.study.data,
+            "goal": {"metric": self.study.goal.metric, "direction": self.study.goal.direction},
+            "trial": self.trial.number,
+            "value": self.trial.value,
+            "epoch": self.epoch,
+            "params": self.trial.params,
+            "metrics": self.metrics,
+            "beaten": self.beaten,
+            "finished": self.finished,
+            "failed": self.failed,
+            "made_with": self.trial.notes.get("made_with", {}),
+        }
+
+
+def best(engine: Engine, name: str | None) -> Best:
+    """The best completed trial of the named study, or of the one worked on last."""
+    info = queries.find_study(engine, name)
+    now = queries.overview(engine, info)
+    if now.best is None:
+        states = ", ".join(f"{number} {state}" for state, number in sorted(now.states.items())) or "none at all"
+        raise StudyError(f"study '{info.name}' has no finished trial yet (trials: {states}).")
+    epoch = int(now.best.notes.get("result", {}).get("best_epoch", 0))
+    rows = queries.history(engine, now.best.id)
+    at_best = next((row for row in rows if row["epoch"] == epoch), {})
+    value = now.best.value
+    worse = [v for v in queries.values_of(engine, info.id) if value is not None and info.goal.better(value, v)]
+    return Best(
+        study=info,
+        trial=now.best,
+        epoch=epoch,
+        metrics={k: v for k, v in at_best.items() if k.startswith(("train_", "val_"))},
+        history=rows,
+        beaten=len(worse) + now.states.get("PRUNED", 0),
+        finished=now.finished,
+        failed=now.states.get("FAIL", 0),
+    )

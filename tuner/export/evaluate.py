@@ -1,0 +1,82 @@
+"""Score a bundle on a split of a dataset: the test split, which no search has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tuner.console import progress_bar
+from tuner.data.cache import DEFAULT_GB, Cached
+from tuner.data.datasets import data_name, data_problems
+from tuner.data.provider import Shelf
+from tuner.errors import DataError, PartError, some
+from tuner.export.bundle import WEIGHTS, read_recipe
+from tuner.paths import Home
+from tuner.recipe import Part, Recipe
+from tuner.tasks import find_task
+from tuner.train.memory import MicroBatches
+from tuner.train.precision import device_name, find_device
+from tuner.train.validation import evaluate
+
+SPLITS = ("test", "val")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model scores on a split."""
+
+    data: str
+    split: str
+    images: int
+    metrics: dict[str, float]
+    confusion: list[list[int]]
+    classes: tuple[str, ...]
+    device: str
+
+
+def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> Evaluation:
+    """Score a bundle on its own dataset, or on another of the same classes."""
+    recipe = read_recipe(bundle)
+    recipe = replace(recipe, data=Part(data_name(recipe, data), recipe.data.args))
+    if wrong := data_problems(recipe.data):
+        raise DataError(" ".join(wrong))
+    with progress_bar(f"reading {Path(recipe.data.name).name}") as progress:
+        shelf = Shelf(home.make().cache, DEFAULT_GB, lambda state: progress)
+        found = split_of(recipe, split, shelf)
+    if found.classes != recipe.classes:
+        odd = some(sorted(set(found.classes) ^ set(recipe.classes))) or "another order"
+        raise DataError(f"{recipe.data.name} holds other classes than the bundle was trained on: {odd}.")
+    device = find_device()
+    micro_batches = MicroBatches(home.micro_batches)
+    with progress_bar("scoring") as progress:  # where the loss asks for them, the training images are read as well
+        scored = evaluate(
+            recipe, found, bundle / WEIGHTS, device, micro_batches, lambda: shelf.data_for(recipe).shares()
+        )
+    return Evaluation(
+        data=found.name,
+        split=split,
+        images=scored.images,
+        metrics=scored.metrics,
+        confusion=scored.confusion or [],
+        classes=recipe.classes,
+        device=device_name(device),
+    )
+
+
+def check_confusion(bundle: Path) -> None:
+    """A PartError, before any image is read, where there is no confusion matrix to be asked for."""
+    if find_task(read_recipe(bundle).task).has_instances:
+        raise PartError(
+            f"{bundle} finds instances, of which there is no confusion matrix; leave --confusion out, and see "
+            "precision, recall, merged and split."
+        )
+
+
+def split_of(recipe: Recipe, split: str, shelf: Shelf) -> Cached:
+    """The decoded images of a split."""
+    find: Callable[[Recipe], Cached | None] = shelf.data_for if split == "val" else shelf.test_for
+    found = find(recipe)
+    if found is None:
+        raise DataError(f"{recipe.data.name} has no test split. Score its validation split with --split val.")
+    return found

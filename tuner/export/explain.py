@@ -1,0 +1,76 @@
+"""Explain image files with a bundle alone: a panel for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from tuner.data.images import read_image, shrink
+from tuner.errors import PartError, near, some, writing
+from tuner.export.bundle import load, read_recipe
+from tuner.export.gradcam import Explanation, explain
+from tuner.export.layers import choose_layers, layers_of
+from tuner.export.predict import check_all, names
+from tuner.plots.heatmaps import draw_cells, explained_cells
+from tuner.recipe import Recipe
+from tuner.tasks import BINARY_CLASSES
+from tuner.train.precision import find_device
+
+CELL = 256  # pixels of a picture's longer side
+COLUMNS = 4
+
+
+def explain_files(
+    bundle: Path, images: list[Path], out: Path, layers: Sequence[str] = (), name: str | None = None
+) -> Iterator[str]:
+    """Write NAME_explanation.png for every image into `out`; what to tell of each, one after the other.
+
+    `layers` and the class `name` are looked up before any image is read.
+    """
+    recipe = read_recipe(bundle)
+    target = None if name is None else class_number(recipe, name)
+    model = load(bundle).to(find_device())
+    if layers:
+        choose_layers(model, layers, recipe.image_size)
+    check_all(images)
+    for stem, path in zip(names(images), images, strict=True):
+        picture = read_image(path)
+        seen = explain(model, [shrink(picture, recipe.image_size)], layers or None, target)[0]
+        cells = explained_cells(
+            picture, seen.maps, seen.logits, seen.target, seen.found, recipe, side=CELL, labels=seen.instances
+        )  # fmt: skip
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+        file = out / f"{stem}_explanation.png"
+        draw_cells([cells[at : at + COLUMNS] for at in range(0, len(cells), COLUMNS)], file)
+        yield f"{file}{remark(seen, recipe)}"
+
+
+def remark(seen: Explanation, recipe: Recipe) -> str:
+    """What a person should know before believing the maps."""
+    classes = recipe.classes or BINARY_CLASSES
+    said = [] if seen.found else [f"no {classes[seen.target]} found: the maps are of the whole answer"]
+    if dark := [name for name, heat in seen.maps.items() if not heat.any()]:
+        said.append(f"nothing speaks for it at {some(dark)}")
+    return f" ({'; '.join(said)})" if said else ""
+
+
+def class_number(recipe: Recipe, name: str) -> int:
+    """The number of a class by its name, or a PartError with the near name."""
+    classes = recipe.classes or BINARY_CLASSES
+    if name not in classes:
+        raise PartError(f"the bundle has no class '{name}'.{near(name, classes)} Known: {some(classes, 20)}.")
+    return classes.index(name)
+
+
+def list_layers(bundle: Path) -> Iterator[str]:
+    """A line for each layer: those explained by themselves with their short names, then every module."""
+    recipe = read_recipe(bundle)
+    model = load(bundle)
+    paths: dict[nn.Module, str] = {module: path for path, module in model.named_modules()}
+    for name, module in layers_of(model, recipe.image_size).items():
+        yield f"{name} = {paths[module]}" if name != paths[module] else name
+    yield "any module of the model by its path:"
+    yield from (f"  {path}" for path in paths.values() if path)

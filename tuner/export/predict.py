@@ -1,0 +1,203 @@
+"""Predict with a bundle alone: masks, label maps, classes or instances for image files."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from torch import Tensor, nn
+
+from tuner.data.images import read_image, shrink
+from tuner.data.instances import MOST, Instances, Labels
+from tuner.data.source import Image
+from tuner.errors import DataError, aside, bullets, writing
+from tuner.export.bundle import load, read_recipe
+from tuner.export.coco import Annotations, file_names
+from tuner.export.layers import device_of
+from tuner.plots.overlays import instance_overlay, label_overlay, overlay
+from tuner.recipe import Recipe
+from tuner.tasks import find_task
+from tuner.train.precision import find_device
+from tuner.train.trainer import normaliser
+
+
+def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
+    """Predict every image and write what came out into `out`; what to tell of each, one after the other.
+
+    masks: NAME_mask.png (0 and 255); labels: NAME_labels.png (class numbers); each with NAME_overlay.png.
+    instances: NAME_instances.png (numbers, 16 bits) with NAME_overlay.png, and for all images instances.json.
+    classes: one table, classes.csv, with the likeliest class and the share of each.
+    """
+    recipe = read_recipe(bundle)
+    check_all(images)
+    device = find_device()
+    model = load(bundle).to(device)
+    targets = find_task(recipe.task).targets
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        if targets == "classes":
+            yield from predict_classes(model, recipe, images, out / "classes.csv")
+            return
+        if targets == "instances":
+            yield from predict_instances(model, recipe, images, out)
+            return
+        for name, path in zip(names(images), images, strict=True):
+            picture = read_image(path)
+            if targets == "masks":
+                yield str(write_mask(predict_mask(model, picture, recipe.image_size, device), picture, out, name))
+            else:
+                yield str(write_labels(predict_labels(model, picture, recipe.image_size), picture, out, name))
+
+
+def write_mask(mask: Image, picture: Image, out: Path, name: str) -> Path:
+    Pillow.fromarray(mask * np.uint8(255)).save(out / f"{name}_mask.png")
+    Pillow.fromarray(overlay(picture, mask)).save(out / f"{name}_overlay.png")
+    return out / f"{name}_mask.png"
+
+
+def write_labels(labels: Image, picture: Image, out: Path, name: str) -> Path:
+    Pillow.fromarray(labels).save(out / f"{name}_labels.png")
+    Pillow.fromarray(label_overlay(picture, labels)).save(out / f"{name}_overlay.png")
+    return out / f"{name}_labels.png"
+
+
+def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table: Path) -> Iterator[str]:
+    """A row for each image, written aside first: a table cut short would look whole."""
+    aside = table.with_name(f".{table.name}.{os.getpid()}")
+    try:
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image", "class", *recipe.classes])
+            for path in images:
+                shares = class_shares(model, read_image(path), recipe.image_size)
+                best = int(shares.argmax())
+                writer.writerow([path, recipe.classes[best], *(f"{share:.6f}" for share in shares)])
+                yield f"{path}: {recipe.classes[best]} ({shares[best]:.1%})"
+        aside.replace(table)
+    finally:
+        aside.unlink(missing_ok=True)
+    yield str(table)
+
+
+def predict_instances(model: nn.Module, recipe: Recipe, images: list[Path], out: Path) -> Iterator[str]:
+    """A label map and an overlay of each image; the JSON of all is whole, or not there."""
+    table = out / "instances.json"
+    with aside(table) as beside, beside.open("w", encoding="utf-8") as file:
+        kept = Annotations(file)
+        for name, path, known in zip(names(images), images, file_names(images), strict=True):
+            picture = read_image(path)
+            found = find_instances(model, picture, recipe.image_size)
+            kept.add(known, found)
+            yield write_instances(found, picture, out, name)
+        kept.close()
+    yield str(table)
+
+
+def write_instances(found: Instances, picture: Image, out: Path, name: str) -> str:
+    """What to tell of it: where it lies, how many there are, and whether 16 bits hold their numbers."""
+    held = np.where(found.labels <= MOST, found.labels, 0).astype(np.uint16)
+    with aside(out / f"{name}_instances.png") as beside:
+        Pillow.fromarray(held).save(beside)
+    Pillow.fromarray(instance_overlay(picture, found.labels)).save(out / f"{name}_overlay.png")
+    number = len(found.scores)
+    more = f"; the first {MOST} of them, all are in instances.json" if number > MOST else ""
+    return f"{out / f'{name}_instances.png'} ({number} instance{'s' * (number != 1)}{more})"
+
+
+def check_all(images: list[Path]) -> None:
+    """One DataError for all images that cannot be read, before anything is written.
+
+    They are decoded again one by one when their turn comes: a folder of photographs may not fit in memory.
+    """
+    wrong = []
+    for path in images:
+        try:
+            read_image(path)
+        except DataError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise DataError(f"{len(wrong)} of {len(images)} images cannot be read:{bullets(wrong)}")
+
+
+def names(images: list[Path]) -> Iterator[str]:
+    """Stems; of two equal ones the later gets the first number that no other file has for a name."""
+    taken: set[str] = set()
+    stems = {path.stem for path in images}
+    for path in images:
+        name = path.stem
+        numbered = (f"{path.stem}_{number}" for number in count(2))
+        while name in taken:
+            name = next(other for other in numbered if other not in stems)
+        taken.add(name)
+        yield name
+
+
+def predict_image(
+    model: nn.Module, path: str | Path, *, image_size: int, task: str = "binary"
+) -> NDArray[np.uint8] | NDArray[np.float32] | Labels:
+    """What the model makes of one image file: a mask or a label map as large as it, of classes or of instances
+    (numbers from 1 on), or the share of each class.
+    """
+    picture = read_image(Path(path))
+    targets = find_task(task).targets
+    if targets == "classes":
+        return class_shares(model, picture, image_size)
+    if targets == "instances":
+        return find_instances(model, picture, image_size).labels
+    if targets == "labels":
+        return predict_labels(model, picture, image_size)
+    return predict_mask(model, picture, image_size, device_of(model))
+
+
+@torch.inference_mode()
+def logits_of(model: nn.Module, picture: Image, size: int, device: torch.device) -> Tensor:
+    """The model's answer for the picture alone."""
+    logits: Tensor = model(as_batch(picture, size, device))[0].float()
+    return logits
+
+
+def as_batch(picture: Image, size: int, device: torch.device) -> Tensor:
+    """Resized as in training."""
+    return normaliser(device)(torch.from_numpy(shrink(picture, size))[None].to(device))
+
+
+@torch.inference_mode()
+def find_instances(model: nn.Module, picture: Image, size: int) -> Instances:
+    """What is found, at the picture's own size."""
+    answer = model(as_batch(picture, size, device_of(model)))
+    (found,) = model.instances(answer, sizes=[picture.shape[:2]])  # type: ignore[operator]
+    return found
+
+
+def predict_mask(model: nn.Module, picture: Image, size: int, device: torch.device) -> Image:
+    """0 and 1: the probabilities are brought back to the picture's size before they are cut."""
+    probabilities = logits_of(model, picture, size, device)[0].sigmoid().cpu().numpy()
+    full = cv2.resize(probabilities, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return (full > 0.5).astype(np.uint8)
+
+
+def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:
+    """The class of each pixel: the scores of one class after the other are brought back to the picture's size."""
+    scores = logits_of(model, picture, size, device_of(model)).cpu().numpy()
+    shape = (picture.shape[1], picture.shape[0])
+    highest = np.full(picture.shape[:2], -np.inf, np.float32)
+    labels = np.zeros(picture.shape[:2], np.uint8)
+    for number, score in enumerate(scores):
+        full = cv2.resize(score, shape, interpolation=cv2.INTER_LINEAR)
+        labels[full > highest] = number
+        highest = np.maximum(full, highest)
+    return labels
+
+
+def class_shares(model: nn.Module, picture: Image, size: int) -> NDArray[np.float32]:
+    """The probability of each class."""
+    shares: NDArray[np.float32] = logits_of(model, picture, size, device_of(model)).softmax(0).cpu().numpy()
+    return shares

@@ -1,0 +1,201 @@
+"""Seats: places for one worker process each. Here, those of this host; on a Ray cluster, see ray_seats.
+
+A local seat is pinned: to a GPU by CUDA_VISIBLE_DEVICES, or to a share of the cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Protocol
+
+from tuner.errors import FleetError, writing
+from tuner.fleet import gpus
+from tuner.fleet.config import Orders
+from tuner.paths import Home
+
+# How long torch's threads spin before they sleep. Spinning without end, two processes on the same two cores
+# made each other 6 times slower; sleeping at once costs a lone process a third of its speed; this costs neither.
+SPINS = "20000"
+PLACE_LOST = 254  # in place of an exit code: the place itself went, a node of a cluster, and its worker with it
+
+
+class Seat(Protocol):
+    """A place for one worker process. No call waits for long, `kill` aside."""
+
+    @property
+    def name(self) -> str:
+        """As the user reads it: 'worker 0'."""
+        ...
+
+    @property
+    def gpu(self) -> str:
+        """The GPU its worker is pinned to; '' for a processor, or where it is not known yet."""
+        ...
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a worker was asked for that has no place yet: a cluster may be full, or still growing."""
+        ...
+
+    @property
+    def log(self) -> str:
+        """Where the worker's log can be read."""
+        ...
+
+    def start(self, orders: Orders) -> None:
+        """Start a worker; only where none runs."""
+        ...
+
+    def poll(self) -> int | None:
+        """How the worker ended (negative: by that signal), or None while it runs or waits."""
+        ...
+
+    def terminate(self) -> None:
+        """SIGTERM: the worker saves, puts its trial back and leaves."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for its end."""
+        ...
+
+    def last_words(self) -> str:
+        """Why a worker that ended did so, where it said anything. Call once, after its end."""
+        ...
+
+    def leave(self) -> None:
+        """No worker is wanted here for now: somebody else may use the place."""
+        ...
+
+
+@dataclass
+class LocalSeat:
+    """A seat on this host; `start` may be called again when its worker has ended."""
+
+    number: int
+    home: Home
+    gpu: str = ""
+    cores: list[int] = field(default_factory=list)
+    share: float = 1.0  # how many GPUs it counts as
+    env: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None  # to run in; None for where we are
+    process: subprocess.Popen[str] | None = None
+    path: Path | None = None  # of the log
+    file: IO[str] | None = None
+    waiting: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"worker {self.number}"
+
+    @property
+    def log(self) -> str:
+        return str(self.path or "")
+
+    def start(self, orders: Orders) -> None:
+        """A worker in a session of its own, so that Ctrl-C reaches the fleet alone."""
+        orders = replace(orders, cores=self.cores, gpu=self.gpu, gpu_share=self.share)
+        self.path = self.home.log(orders.study, f"worker-{self.number}")
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = self.path.open("a", encoding="utf-8")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tuner.search.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.file,
+            text=True,
+            env=self.environment(),
+            cwd=self.folder,
+            start_new_session=True,
+        )
+        assert self.process.stdin
+        with suppress(BrokenPipeError):  # it has ended already: the next look sees how
+            self.process.stdin.write(orders.to_line())
+            self.process.stdin.flush()
+
+    def environment(self) -> dict[str, str]:
+        """A number names the same GPU to CUDA as to nvidia-smi, also where the GPUs are not alike."""
+        env = {"GOMP_SPINCOUNT": SPINS, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ, **self.env}
+        if self.gpu:
+            env["CUDA_VISIBLE_DEVICES"] = self.gpu
+        if self.cores:
+            env["OMP_NUM_THREADS"] = str(len(self.cores))
+        return env
+
+    def poll(self) -> int | None:
+        process = self.process
+        return process.poll() if process else None
+
+    def terminate(self) -> None:
+        if process := self.process:
+            process.terminate()
+
+    def kill(self) -> None:
+        if process := self.process:
+            process.kill()
+            process.wait()
+
+    def last_words(self) -> str:
+        assert self.process and self.process.stdout and self.process.stdin
+        lines = [line for line in self.process.stdout.read().splitlines() if line.startswith("{")]
+        self.process.stdout.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        if self.file:
+            self.file.close()
+        self.process = None
+        said = json.loads(lines[-1]) if lines else {}
+        if "bug" in said:
+            told = f"a worker met a bug: {said['bug']}. The trial was marked as failed"
+            return f"{told}; the traceback is in {self.path}"
+        return str(said.get("error", ""))
+
+    def leave(self) -> None:
+        """Nobody waits for a place here."""
+
+
+def local_seats(
+    home: Home, workers: int | None = None, only: str | None = None, per_gpu: int | None = None
+) -> list[LocalSeat]:
+    """One seat a GPU or so many on each; without a GPU one for all cores, or several that split them.
+
+    `workers` is the number of seats where that does not follow from the GPUs; they then share them in turn.
+    """
+    names = gpus.chosen(only)
+    if per_gpu is not None:
+        workers = num_seats(names, workers, per_gpu)
+    number = workers or max(1, len(names))
+    if not names:
+        return on_cores(home, number)
+    places = [names[i % len(names)] for i in range(number)]
+    crowd = Counter(places)
+    return [LocalSeat(i, home, gpu, share=1 / crowd[gpu]) for i, gpu in enumerate(places)]
+
+
+def num_seats(names: list[str], workers: int | None, per_gpu: int) -> int:
+    """How many workers `--per-gpu` makes; FleetError where `--workers` says something else."""
+    if not names:
+        raise FleetError(f"--per-gpu: no GPU is visible here ({gpus.why_none()}). Say --workers N instead.")
+    number = len(names) * per_gpu
+    if workers not in (None, number):
+        raise FleetError(
+            f"--per-gpu {per_gpu} on {len(names)} GPUs makes {number} workers, --workers asks for {workers}: "
+            "give one of the two."
+        )
+    return number
+
+
+def on_cores(home: Home, number: int) -> list[LocalSeat]:
+    """Without a GPU: one worker with all cores, or several with a share each."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if number == 1 or not cores:
+        return [LocalSeat(i, home) for i in range(number)]
+    shares = [cores[i * len(cores) // number : (i + 1) * len(cores) // number] for i in range(number)]
+    return [LocalSeat(i, home, cores=share or [cores[i % len(cores)]]) for i, share in enumerate(shares)]

@@ -1,0 +1,146 @@
+"""From what a user typed to seats: GPUs, processors or a Ray cluster; what contradicts itself is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from tuner.errors import FleetError
+from tuner.fleet import gpus
+from tuner.fleet.local import LocalSeat, Seat, local_seats
+from tuner.paths import Home
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options of `tuner run` that place workers; None where nothing was said."""
+
+    workers: int | None = None
+    gpus: str | None = None
+    per_gpu: str | None = None
+    ray: str | None = None
+    gpus_per_worker: float | None = None
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Seats to begin with, and who adds more, if anybody does."""
+
+    seats: Sequence[Seat]
+    grow: Callable[[dict[str, int]], Sequence[Seat]] | None = None
+
+
+@contextmanager
+def crew(
+    wanted: Wanted, home: Home, storage: str, space: Path | None, say: Callable[[str], None]
+) -> Iterator[Crew]:
+    """The seats asked for, for as long as they are needed; FleetError where that cannot be."""
+    check(wanted)
+    if wanted.ray is None:
+        yield local(wanted, home, say)
+        return
+    from tuner.fleet.ray_cluster import ray_seats
+
+    with ray_seats(wanted.ray, home, storage, wanted.workers, wanted.gpus_per_worker, space, say) as seats:
+        yield Crew(seats)
+
+
+def check(wanted: Wanted) -> None:
+    """FleetError where the crew cannot be made, before anything else is done."""
+    refuse_mixed(wanted)
+    if wanted.ray is None:
+        local(wanted, Home(Path()), lambda line: None)
+        return
+    if find_spec("ray") is None:
+        raise FleetError('--ray needs Ray, which is not installed: pip install "tuner[ray]"')
+    from tuner.fleet.ray_cluster import knock, share
+
+    share(wanted.gpus_per_worker)
+    knock(wanted.ray)
+
+
+def refuse_mixed(wanted: Wanted) -> None:
+    """FleetError for options that contradict each other."""
+    if wanted.ray is None and wanted.gpus_per_worker is not None:
+        raise FleetError(
+            "--gpus-per-worker belongs to --ray. On this host, --per-gpu N puts N workers on each GPU."
+        )
+    if wanted.ray is not None and wanted.gpus is not None:
+        raise FleetError("--ray places the workers itself: leave out --gpus, or leave out --ray.")
+    if wanted.ray is not None and wanted.per_gpu is not None:
+        raise FleetError("--per-gpu is for this host. With --ray, say --gpus-per-worker 0.5 for two on each GPU.")
+    if wanted.per_gpu == "auto" and wanted.workers is not None:
+        raise FleetError(
+            "--per-gpu auto finds the number of workers itself: leave out --workers, or give --per-gpu N."
+        )
+
+
+def local(wanted: Wanted, home: Home, say: Callable[[str], None]) -> Crew:
+    if wanted.per_gpu != "auto":
+        per_gpu = None if wanted.per_gpu is None else as_number(wanted.per_gpu)
+        return Crew(local_seats(home, wanted.workers, wanted.gpus, per_gpu))
+    seats = local_seats(home, only=wanted.gpus, per_gpu=1)
+    names = gpus.chosen(wanted.gpus)
+    return Crew(seats, Sharing(home, say, names, len(seats)).grow)
+
+
+def as_number(per_gpu: str) -> int:
+    if not per_gpu.isdecimal() or int(per_gpu) < 1:
+        raise FleetError(f"--per-gpu {per_gpu}: give a number of workers from 1 up, or auto.")
+    return int(per_gpu)
+
+
+FREE = 0.1  # of a GPU's memory, kept free
+MOST = 8  # workers on one GPU: beyond that they wait for each other
+CONTEXT = 500 * gpus.MEBI  # what CUDA takes for a process beside its tensors, about
+GIGA = 2**30
+
+
+@dataclass
+class Sharing:
+    """Begins with one worker a GPU; `grow` answers the seats to add. Each GPU is decided about once."""
+
+    home: Home
+    say: Callable[[str], None]
+    names: list[str]  # of the GPUs
+    next_number: int
+    before: dict[str, gpus.Memory | None] = field(default_factory=dict)  # when no worker of ours was there yet
+    decided: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.before = {gpu: gpus.memory(gpu) for gpu in self.names}
+
+    def grow(self, peaks: dict[str, int]) -> list[LocalSeat]:
+        """The seats to add, from the most memory that a worker on each GPU has taken so far, in bytes."""
+        ready = [gpu for gpu in self.names if peaks.get(gpu) and gpu not in self.decided]
+        return [seat for gpu in ready for seat in self.decide(gpu, peaks[gpu])]
+
+    def decide(self, gpu: str, peak: int) -> list[LocalSeat]:
+        self.decided.add(gpu)
+        before, now = self.before[gpu], gpus.memory(gpu)
+        if before is None or now is None:
+            self.say(f"GPU {gpu}: one worker, its memory cannot be read (nvidia-smi). Say --per-gpu N for more.")
+            return []
+        each = max(peak + CONTEXT, now.used - before.used)
+        number = room(before, each)
+        workers = "1 worker" if number == 1 else f"{number} workers"
+        self.say(
+            f"GPU {gpu}: {workers}. One takes up to {giga(each)} of {giga(now.total)}, "
+            f"others take {giga(before.used)}, {FREE:.0%} stays free"
+        )
+        # The first worker counts as the whole GPU in the budget of GPU-hours, so those beside it count nothing.
+        seats = [LocalSeat(self.next_number + i, self.home, gpu, share=0.0) for i in range(number - 1)]
+        self.next_number += len(seats)
+        return seats
+
+
+def room(before: gpus.Memory, each: int) -> int:
+    """How many workers fit that take `each` bytes; at least the one that is there."""
+    return max(1, min(MOST, int(((1 - FREE) * before.total - before.used) // each)))
+
+
+def giga(size: int) -> str:
+    return f"{size / GIGA:.1f} GB"

@@ -1,0 +1,1 @@
+"""Pictures: charts as plain data, overlays, heat maps, contact sheets."""

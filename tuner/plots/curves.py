@@ -1,0 +1,50 @@
+"""Curves of a trial's metrics over its epochs, as charts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+from tuner.plots.charts import GREY, PALETTE, Chart, Series
+
+COLOURS = {"train": GREY, "val": PALETTE[0]}
+SAID = {"train": "training", "val": "validation"}
+
+
+def curves_of(
+    rows: Sequence[dict[str, Any]], goal: str, best_epoch: int, stages: Sequence[int] = ()
+) -> list[Chart]:
+    """A chart for each metric: the goal and the loss first, training against validation.
+
+    `rows` are epochs as they are recorded; `stages` how many epochs each stage has. The best epoch is marked,
+    and where a stage begins. Metrics that are the same in every epoch share a chart.
+    """
+    last = max((int(row["epoch"]) for row in rows), default=0)
+    borders = [(end + 0.5, f"stage {at}") for at, end in enumerate(accumulate(stages), start=2) if end < last]
+    marks = [*([(float(best_epoch), "best")] if best_epoch else []), *borders]
+    drawn: dict[str, tuple[list[str], list[Series]]] = {}
+    for name in metric_names(rows, goal):
+        series = series_of(rows, name)
+        if not series:
+            continue
+        told = repr([(one.name, one.x, one.y) for one in series])
+        drawn.setdefault(told, ([], series))[0].append(name)
+    return [Chart(" = ".join(names), "epoch", series=series, marks=marks) for names, series in drawn.values()]
+
+
+def metric_names(rows: Sequence[dict[str, Any]], goal: str) -> list[str]:
+    """Every metric but those of single classes."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    names = (key.partition("_")[2] for key in keys if key.startswith(("train_", "val_")) and ":" not in key)
+    known = dict.fromkeys(names)
+    return [name for name in dict.fromkeys((goal, "loss", *known)) if name in known]
+
+
+def series_of(rows: Sequence[dict[str, Any]], name: str) -> list[Series]:
+    found = []
+    for split, colour in COLOURS.items():
+        points = [(row["epoch"], row[key]) for row in rows if row.get(key := f"{split}_{name}") is not None]
+        if points:
+            found.append(Series(SAID[split], [x for x, _ in points], [y for _, y in points], colour=colour))
+    return found

@@ -1,0 +1,163 @@
+"""Charts as plotly figures: for the dashboard and for pages that are looked at in a browser."""
+
+from __future__ import annotations
+
+from math import log10
+from typing import TYPE_CHECKING, Any
+
+from tuner.plots.charts import GREEN, GREY, SHADES, Axis, Chart, Heat, Parallel, Series
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+CLEAR = "rgba(0,0,0,0)"  # the page behind it may be light or dark
+LINES = "rgba(138,148,166,0.25)"
+
+
+def figure(chart: Chart) -> Figure:
+    """The chart as plotly has it. Grey texts and no background, so that it reads on light and on dark."""
+    from plotly.graph_objects import Figure
+
+    made = Figure()
+    if chart.heat:
+        made.add_trace(heat_trace(chart.heat))
+        made.update_yaxes(autorange="reversed", type="category")
+    if chart.parallel:
+        made.add_trace(parallel_trace(chart.parallel, chart.shade))
+    for series, colour in chart.coloured:
+        made.add_traces([*band(series, colour), trace(series, colour, chart.shade)])
+    for at, text in chart.marks:
+        made.add_vline(at, line={"color": GREEN, "dash": "dash", "width": 1}, annotation_text=plain(text))
+    axis: dict[str, Any] = {"gridcolor": LINES, "zeroline": False, "automargin": True}
+    axis |= {"exponentformat": "power", "title_standoff": 8}
+    made.update_xaxes(title=plain(chart.x), type=axis_type(chart), range=shown(chart.x_range, chart.log_x), **axis)
+    made.update_yaxes(
+        title=plain(chart.y),
+        type="log" if chart.log_y else made.layout.yaxis.type,
+        range=shown(chart.y_range, chart.log_y),
+        **axis,
+    )
+    made.update_layout(
+        title={"text": plain(chart.title), "font": {"size": 15}},
+        template="none",
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
+        font={"color": GREY, "size": 12, "family": "system-ui, sans-serif"},
+        margin={"l": 50, "r": 16, "t": 44, "b": 44},
+        legend={"orientation": "h", "y": -0.2},
+        height=360,
+        barmode="overlay",
+        bargap=0.2 if any(len(series.x) > 2 for series in chart.series) else 0.7,
+    )
+    if chart.is_empty:
+        made.update_xaxes(visible=False).update_yaxes(visible=False)
+        made.add_annotation(text=plain(chart.note), showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+    return made
+
+
+def axis_type(chart: Chart) -> str | None:
+    """Names stay names: plotly would lay "256" and "512" on an axis of numbers."""
+    if chart.heat or any(isinstance(x, str) for series in chart.series for x in series.x):
+        return "category"
+    return "log" if chart.log_x else None
+
+
+def shown(between: tuple[float, float] | None, log: bool) -> list[float] | None:
+    """A range as plotly wants it: of exponents, on an axis of powers."""
+    return [log10(end) if log else end for end in between] if between else None
+
+
+def trace(series: Series, colour: str, shade: str) -> Any:
+    from plotly import graph_objects as go
+
+    common: dict[str, Any] = {
+        "x": [plain(x) if isinstance(x, str) else x for x in series.x],
+        "y": list(series.y),
+        "name": plain(series.name),
+        "showlegend": bool(series.name),
+        "hovertext": [plain(text) for text in series.texts] or None,
+    }
+    if series.kind == "bars":
+        return go.Bar(**common, marker_color=colour, error_y=error(series))
+    if series.kind == "points":
+        marker: dict[str, Any] = {"size": 7, "color": colour}
+        if series.shades:
+            bar = {"title": plain(shade), "thickness": 10}
+            marker |= {
+                "color": list(series.shades),
+                "colorscale": list(SHADES),
+                "colorbar": bar,
+                "showscale": True,
+            }
+        return go.Scatter(**common, mode="markers", marker=marker, error_y=error(series))
+    mode = "lines+markers" if len(series.x) <= 40 else "lines"
+    line = {"color": colour, "width": 2, "dash": "dash" if series.dashed else "solid"}
+    return go.Scatter(**common, mode=mode, line=line, marker={"size": 4})
+
+
+def band(series: Series, colour: str) -> list[Any]:
+    """A line's band, as a closed shape behind it."""
+    from plotly import graph_objects as go
+
+    if series.kind != "line" or not series.low:
+        return []
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    around = [*series.high, *reversed(series.low)]
+    return [
+        go.Scatter(
+            x=[*series.x, *reversed(series.x)],
+            y=around,
+            fill="toself",
+            fillcolor=f"rgba({red},{green},{blue},0.18)",
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    ]
+
+
+def error(series: Series) -> dict[str, Any] | None:
+    if not series.low:
+        return None
+    up = [high - (y or 0.0) for y, high in zip(series.y, series.high, strict=True)]
+    down = [(y or 0.0) - low for y, low in zip(series.y, series.low, strict=True)]
+    return {"type": "data", "array": up, "arrayminus": down, "symmetric": False}
+
+
+def heat_trace(heat: Heat) -> Any:
+    from plotly import graph_objects as go
+
+    return go.Heatmap(
+        x=[plain(name) for name in heat.x],
+        y=[plain(name) for name in heat.y],
+        z=[list(row) for row in heat.values],
+        text=[[plain(text) for text in row] for row in heat.texts] or None,
+        texttemplate="%{text}" if heat.texts else None,
+        colorscale="Blues",
+        showscale=not heat.texts,
+    )
+
+
+def parallel_trace(parallel: Parallel, shade: str) -> Any:
+    from plotly import graph_objects as go
+
+    bar = {"title": plain(shade), "thickness": 10}
+    line = {"color": list(parallel.shades), "colorscale": list(SHADES), "showscale": True, "colorbar": bar}
+    return go.Parcoords(dimensions=[dimension(axis) for axis in parallel.axes], line=line)
+
+
+def dimension(axis: Axis) -> dict[str, Any]:
+    low, high = axis.ends
+    places = list(range(len(axis.names))) if axis.names else [low + (high - low) * at / 4 for at in range(5)]
+    return {
+        "label": plain(axis.name),
+        "values": list(axis.at),
+        "range": [low, high],
+        "tickvals": places,
+        "ticktext": [plain(axis.says(place)) for place in places],
+    }
+
+
+def plain(text: str) -> str:
+    """Text that a figure shows as it stands: plotly would take tags in it for its own."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,133 @@
+"""Find a part in its table, and check its arguments against its builder's signature.
+
+A table is a plain dict in one visible place, from a short name to "module:function", so that naming a
+part imports nothing. The signature is the schema: positional parameters are what the program supplies,
+keyword-only parameters are what a space may set and search.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from tuner.errors import PartError, near, some
+from tuner.recipe import Part
+from tuner.tasks import TASKS
+
+Table = Mapping[str, str]
+
+
+def locate(kind: str, table: Table, name: str) -> Callable[..., Any]:
+    """The builder of a name: one of the table, or the user's own "package.module:function"."""
+    if name not in table and ":" not in name:
+        raise PartError(f"no {kind} '{name}'.{near(name, table)} Known: {', '.join(sorted(table))}.")
+    module, _, function = table.get(name, name).partition(":")
+    try:
+        builder: Callable[..., Any] = getattr(import_module(module), function)
+    except (Exception, SystemExit) as error:  # the user's module runs here: anything may come out of it
+        if name in table:
+            raise  # a broken entry of ours is a bug, not a user's mistake
+        raise PartError(f"{kind} '{name}' cannot be imported: {type(error).__name__}: {error}.") from error
+    if not callable(builder):
+        raise PartError(f"{kind} '{name}' is {builder!r}; a function is needed.")
+    return builder
+
+
+def searchable(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The arguments a space may set, in the order of the signature."""
+    parameters = inspect.signature(builder).parameters.values()
+    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def problems(kind: str, table: Table, part: Part) -> list[str]:
+    """All that is wrong with a part's name and argument names, as lines; empty when it can be built."""
+    try:
+        known = searchable(locate(kind, table, part.name))
+    except PartError as error:
+        return [str(error)]
+    takes = some(known, 12) if known else "no arguments"
+    unknown = [
+        f"{kind} '{part.name}' takes no argument '{arg}'.{near(arg, known)} It takes: {takes}."
+        for arg in part.args
+        if arg not in known
+    ]
+    needed = (p.name for p in known.values() if p.default is p.empty and p.name not in part.args)
+    return unknown + [f"{kind} '{part.name}' needs the argument '{arg}'." for arg in needed]
+
+
+def build(kind: str, table: Table, part: Part, *supplied: Any) -> Any:
+    """Call a part's builder with what the program supplies and what the space chose.
+
+    A builder takes as much of what is supplied as it has positional parameters, in that order.
+    """
+    if wrong := problems(kind, table, part):
+        raise PartError(" ".join(wrong))
+    builder = locate(kind, table, part.name)
+    return builder(*supplied[: num_supplied(builder)], **part.args)
+
+
+def num_supplied(builder: Callable[..., Any]) -> int | None:
+    """How many positional arguments a builder takes; None for any number."""
+    parameters = inspect.signature(builder).parameters.values()
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+TABLES = {  # kind -> the table of its names
+    "models": "tuner.models:MODELS",
+    "losses": "tuner.train.losses:LOSSES",
+    "optimizers": "tuner.train.optimizers:OPTIMIZERS",
+    "schedules": "tuner.train.optimizers:SCHEDULES",
+    "datasets": "tuner.data.datasets:DATASETS",
+    "augmentations": "tuner.data.augment:AUGMENTATIONS",
+}
+KINDS = (*TABLES, "metrics")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name, one line of what it is, and its searchable arguments with their defaults.
+
+    An argument without a default stands under `needs`; a metric has the task it belongs to.
+    """
+
+    kind: str
+    name: str
+    about: str
+    args: dict[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    task: str = ""
+
+
+def entries(kind: str) -> list[Entry]:
+    """The names of a kind, in the order of their table; PartError with the near name for an unknown kind."""
+    if kind not in KINDS:
+        raise PartError(f"no parts called '{kind}'.{near(kind, KINDS)} Known: {', '.join(KINDS)}.")
+    if kind == "metrics":
+        return [Entry(kind, name, about, task=t.name) for t in TASKS.values() for name, about in t.metrics.items()]
+    module, _, table = TABLES[kind].partition(":")
+    names: dict[str, str] = getattr(import_module(module), table)
+    return [entry(kind, name, locate(kind, names, name)) for name in names]
+
+
+def entry(kind: str, name: str, builder: Callable[..., Any]) -> Entry:
+    """What a builder's signature and the first line of its docstring say."""
+    known = searchable(builder)
+    return Entry(
+        kind=kind,
+        name=name,
+        about=(inspect.getdoc(builder) or "").partition("\n")[0],
+        args={n: as_plain(p.default) for n, p in known.items() if p.default is not p.empty},
+        needs=tuple(n for n, p in known.items() if p.default is p.empty),
+    )
+
+
+def as_plain(value: Any) -> Any:
+    """A default as JSON can hold it."""
+    if isinstance(value, tuple | list):
+        return [as_plain(one) for one in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -1,0 +1,285 @@
+"""A published table beside what our own trials gave: a small statistic of each row, as text, Markdown or JSON."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from tuner.errors import StudyError, near
+from tuner.space.published import Row, Table, ranked
+from tuner.study import queries
+from tuner.study.format import show_seconds
+from tuner.study.queries import StudyInfo, Trial
+from tuner.study.tables import epoch_table, trials
+
+STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in the order in which they are told
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row and our trials of it. `values` holds one number of each metric for each seed."""
+
+    row: Row
+    values: dict[str, list[float]]
+    epochs: list[int]
+    seconds: list[float]
+    states: dict[str, int]
+
+    @property
+    def state(self) -> str:
+        """ "done", "running", "waiting", "failed" or "not run yet"; a row is done with one finished trial."""
+        if self.states.get("COMPLETE"):
+            return "done"
+        return next((word for state, word in STATES.items() if self.states.get(state)), "not run yet")
+
+    def mean(self, metric: str) -> float | None:
+        return statistics.fmean(known) if (known := self.values.get(metric)) else None
+
+    def deviation(self, metric: str) -> float | None:
+        """Of the seeds, from two on."""
+        known = self.values.get(metric, [])
+        return statistics.stdev(known) if len(known) > 1 else None
+
+    def difference(self, metric: str) -> float | None:
+        ours, theirs = self.mean(metric), self.row.published.get(metric)
+        return None if ours is None or theirs is None else ours - theirs
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table, the study that stands for it (None before the first run), and a line for each row."""
+
+    table: Table
+    study: StudyInfo | None
+    lines: tuple[Line, ...]
+
+    @property
+    def places(self) -> list[int]:
+        """Our place of each row by the table's metric, among the rows that have a published place; else 0."""
+        theirs = self.table.places or [1] * len(self.lines)
+        ours = [
+            line.mean(self.table.metric) if place else None for line, place in zip(self.lines, theirs, strict=True)
+        ]
+        return ranked(ours, self.table.metric)
+
+
+def compared(engine: Engine | None, table: Table, study: str | None) -> Comparison:
+    """The table beside the named study, or beside the one that stands for it best."""
+    info = find_study(engine, table, study) if engine else None
+    if engine is None or info is None:
+        return Comparison(table, None, tuple(Line(row, {}, [], [], {}) for row in table.rows))
+    epochs = recorded(engine, info)
+    by_row: dict[str, list[Trial]] = {}
+    for trial in queries.trials_of(engine, info):
+        by_row.setdefault(str(trial.notes.get("row")), []).append(trial)
+    return Comparison(table, info, tuple(line(row, by_row.get(row.key, []), epochs, table) for row in table.rows))
+
+
+def of_table(infos: Iterable[StudyInfo], table: str) -> list[StudyInfo]:
+    """The studies of a table: at full size on its own data first, rehearsals last, else the newest first."""
+    mine = [info for info in infos if info.listed == f"table {table}"]
+    return sorted(mine, key=lambda info: (info.rehearsal, bool(info.size), "@" in info.name))
+
+
+def find_study(engine: Engine, table: Table, name: str | None) -> StudyInfo | None:
+    """The study asked for, which must be of this table; or the first of the table's, or none.
+
+    Longer runs of a table's rows are of it too, where they are asked for by name.
+    """
+    infos = queries.all_studies(engine)
+    mine = of_table(infos, table.name)
+    if name is None:
+        return mine[0] if mine else None
+    mine += [info for info in infos if info.listed in {f"longer {short.name}" for short in mine}]
+    names = [info.name for info in mine]
+    for info in mine:
+        if info.name == name:
+            return info
+    known = ", ".join(names) or f"none yet; begin with: tuner run --table {table.name}"
+    raise StudyError(f"no study '{name}' of the table '{table.name}'.{near(name, names)} Known: {known}.")
+
+
+Epochs = dict[tuple[int, int], tuple[float, dict[str, Any]]]  # (trial id, epoch) -> seconds, metrics
+
+
+def recorded(engine: Engine, info: StudyInfo) -> Epochs:
+    """Every epoch of a study."""
+    columns = (epoch_table.c.trial_id, epoch_table.c.epoch, epoch_table.c.seconds, epoch_table.c.metrics)
+    query = sa.select(*columns).join(trials, trials.c.trial_id == epoch_table.c.trial_id)
+    with engine.connect() as db:
+        rows = db.execute(query.where(trials.c.study_id == info.id))
+        return {(trial_id, epoch): (seconds, metrics) for trial_id, epoch, seconds, metrics in rows}
+
+
+def line(row: Row, ours: list[Trial], epochs: Epochs, table: Table) -> Line:
+    """What the trials of a row gave. A repeat that failed and then finished has finished."""
+    finished = [trial for trial in ours if trial.state == "COMPLETE"]
+    done = {trial.notes.get("repeat") for trial in finished}
+    states: dict[str, int] = {}
+    for trial in ours:
+        if trial.state == "COMPLETE" or trial.notes.get("repeat") not in done:
+            states[trial.state] = states.get(trial.state, 0) + 1
+    values: dict[str, list[float]] = {name: [] for name in table.metrics}
+    for trial in finished:
+        for name, value in at_best(trial, epochs).items():
+            values.setdefault(name, []).append(value)
+    spent = [sum(s for (trial_id, _), (s, _) in epochs.items() if trial_id == trial.id) for trial in finished]
+    return Line(row, values, [int(trial.notes["result"]["epochs"]) for trial in finished], spent, states)
+
+
+def at_best(trial: Trial, epochs: Epochs) -> dict[str, float]:
+    """Every metric of a finished trial at its best epoch, those of the test split among them."""
+    result = trial.notes["result"]
+    _, metrics = epochs.get((trial.id, int(result["best_epoch"])), (0.0, {}))
+    return {**metrics, **{f"test_{name}": value for name, value in (result.get("test") or {}).items()}}
+
+
+def to_json(found: Comparison) -> dict[str, Any]:
+    """Of a table with one metric, `published` and `ours` are numbers; of one with several, objects by metric."""
+    table, info = found.table, found.study
+    theirs, ours = table.places or [0] * len(table.rows), found.places
+    return {
+        "table": table.name,
+        "about": table.about,
+        "space": table.space_name,
+        "data": info.data if info else table.data,
+        "where": table.where,
+        "note": table.note,
+        "compare": table.compare,
+        "metric": table.metric,
+        "metrics": list(table.metrics),
+        "study": info.name if info else None,
+        "reduced": info.size if info else "",
+        "rows": [
+            row_json(one, table.metrics) | ({"place": p, "our_place": q or None} if table.places else {})
+            for one, p, q in zip(found.lines, theirs, ours, strict=True)
+        ],
+    }
+
+
+def row_json(one: Line, metrics: tuple[str, ...]) -> dict[str, Any]:
+    def each(number: Any) -> Any:
+        return number(metrics[0]) if len(metrics) == 1 else {name: number(name) for name in metrics}
+
+    return {
+        "params": one.row.params,
+        "published": each(one.row.published.get),
+        "ours": each(one.mean),
+        "deviation": each(one.deviation),
+        "difference": each(one.difference),
+        "seeds": one.states.get("COMPLETE", 0),
+        "epochs": mean_or_none(one.epochs),
+        "seconds": mean_or_none(one.seconds),
+        "state": one.state,
+        "where": one.row.where,
+        "note": one.row.note,
+    }
+
+
+def mean_or_none(numbers: list[Any]) -> Any:
+    if not numbers:
+        return None
+    return numbers[0] if len(set(numbers)) == 1 else statistics.fmean(numbers)
+
+
+Columns = list[tuple[str, list[str]]]  # a heading, and a cell for each row
+
+
+def columns(found: Comparison) -> Columns:
+    """The comparison as text, for a terminal or for Markdown."""
+    table, lines = found.table, found.lines
+    names = varied(table)
+    made: Columns = [(name, [show_param(one.row.params.get(name, "")) for one in lines]) for name in names]
+    for metric in table.metrics:
+        made += metric_columns(found, metric)
+    if table.places:
+        made.append(("place published", [str(place or "-") for place in table.places]))
+        made.append(("place ours", [str(place or "-") for place in found.places]))
+    made.append(("epochs run" if "epochs" in names else "epochs", [show_mean(one.epochs) for one in lines]))
+    made.append(("time", [show_seconds(statistics.fmean(s)) if (s := one.seconds) else "" for one in lines]))
+    for heading in ("where", "note"):
+        texts = [str(getattr(one.row, heading)) for one in lines]
+        made += [(heading, texts)] if any(texts) else []
+    return made
+
+
+def varied(table: Table) -> list[str]:
+    """The parameters that differ from row to row; of a table with one row, all."""
+    names = list(dict.fromkeys(name for row in table.rows for name in row.params))
+    same = fixed(table)
+    return [name for name in names if name not in same]
+
+
+def fixed(table: Table) -> dict[str, Any]:
+    """The parameters that are the same in every row."""
+    if len(table.rows) == 1:
+        return {}
+    first = table.rows[0].params
+    return {k: v for k, v in first.items() if all(k in row.params and row.params[k] == v for row in table.rows)}
+
+
+def metric_columns(found: Comparison, metric: str) -> Columns:
+    """Published, ours and their difference; where only the order carries over, a difference says nothing."""
+    lines, name = found.lines, metric.replace("_", " ", 1)
+    ours = (f"{name} ours", [show_ours(one, metric) for one in lines])
+    if not any(metric in one.row.published for one in lines):
+        return [ours]
+    theirs = (f"{name} published", [show(one.row.published.get(metric)) for one in lines])
+    apart = ("difference", [show(one.difference(metric), "+.4f") for one in lines])
+    return [theirs, ours] if found.table.places else [theirs, ours, apart]
+
+
+def markdown(found: Comparison) -> str:
+    """A table for a page, with the line that says what stands in it."""
+    made = columns(found)
+    texts = [
+        [heading for heading, _ in made],
+        ["---"] * len(made),
+        *zip(*(cells for _, cells in made), strict=True),
+    ]
+    return "\n".join([title(found), "", *("| " + " | ".join(cells) + " |" for cells in texts)])
+
+
+def title(found: Comparison) -> str:
+    """What is compared, on which data, and what is not as it was there."""
+    table, info = found.table, found.study
+    on = (info.data if info else table.data) or "the space's own data"
+    same = ", ".join(f"{name}={show_param(value)}" for name, value in fixed(table).items())
+    parts = [
+        f"{table.name}: {table.space_name} on {on}",
+        same,
+        table.where,
+        f"study {info.name}" if info else "no study yet",
+    ]
+    return ", ".join(part for part in (*parts, info.size if info else "") if part)
+
+
+def show_mean(numbers: list[int]) -> str:
+    return f"{statistics.fmean(numbers):g}" if numbers else ""
+
+
+def show(number: float | None, form: str = ".4f") -> str:
+    return "-" if number is None else format(number, form)
+
+
+def show_param(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def show_ours(one: Line, metric: str) -> str:
+    """'0.7812 ± 0.0041 (3 seeds, 1 failed)', or the row's state while there is no number."""
+    mean, deviation = one.mean(metric), one.deviation(metric)
+    if mean is None:
+        return "-" if one.state == "done" else one.state
+    seeds = [f"{len(one.values[metric])} seeds"] if deviation is not None else []
+    counted = ", ".join([*seeds, *(f"{one.states[s]} {word}" for s, word in STATES.items() if one.states.get(s))])
+    return (
+        show(mean)
+        + (f" ± {deviation:.4f}" if deviation is not None else "")
+        + (f" ({counted})" if counted else "")
+    )

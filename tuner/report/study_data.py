@@ -1,0 +1,260 @@
+"""A study read once, whatever is told of it: its trials with their epochs and the names of their files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from tuner.report.on_demand import ARTIFACT, filename
+from tuner.study import queries
+from tuner.study.failures import last_line
+from tuner.study.queries import StudyInfo
+from tuner.study.stats import NOTHING, read_copied
+from tuner.study.tables import epoch_table, trial_params, trial_system_attrs, trials
+
+Epoch = dict[str, Any]  # flat: "epoch", "seconds", "val_iou", ...
+
+
+def finite(number: Any) -> float | None:
+    """A number that can be drawn; None for what is missing, not a number, or infinite."""
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    return float(number) if is_number and math.isfinite(number) else None
+
+
+@dataclass(frozen=True)
+class Told:
+    """One trial as the database has it. `files` holds the id of each of its artifacts by file name."""
+
+    number: int
+    state: str
+    value: float | None  # of a finished trial
+    params: dict[str, Any]
+    notes: dict[str, Any]
+    started: datetime | None = None  # UTC
+    ended: datetime | None = None
+    epochs: tuple[Epoch, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    copied: tuple[int, float] = (0, 0.0)  # epochs and seconds that a longer run took over from an earlier trial
+
+    @property
+    def result(self) -> dict[str, Any]:
+        found = self.notes.get("result")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Plain; empty of a trial that failed before it had one."""
+        found = self.notes.get("recipe")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def best_epoch(self) -> int:
+        return int(finite(self.result.get("best_epoch")) or 0)
+
+    @property
+    def at_best(self) -> Epoch:
+        """The row of the best epoch; empty where it is not recorded."""
+        return next((row for row in self.epochs if row["epoch"] == self.best_epoch), {})
+
+    @property
+    def seconds(self) -> float:
+        return max(0.0, sum(finite(row.get("seconds")) or 0.0 for row in self.epochs) - self.copied[1])
+
+    @property
+    def trained(self) -> int:
+        """Epochs of its own."""
+        return max(0, len(self.epochs) - self.copied[0])
+
+    @property
+    def planned(self) -> int:
+        """The epochs that the recipe asks for; 0 where that is not known."""
+        return int(finite(self.recipe.get("epochs")) or 0)
+
+    @property
+    def left(self) -> int:
+        """Epochs that were planned and not trained."""
+        return max(0, self.planned - len(self.epochs))
+
+    @property
+    def failure(self) -> str:
+        """The last line of why it failed."""
+        return last_line(str(self.notes.get("failure", "")))
+
+    @property
+    def host(self) -> str:
+        return str(self.result.get("host", ""))
+
+    def reached(self, metric: str) -> float | None:
+        """The value, also of a trial that was pruned: what it had reached by then."""
+        if self.value is not None:
+            return self.value
+        best = finite(self.result.get("best_value"))
+        return best if best is not None else finite(self.at_best.get(f"val_{metric}"))
+
+    def curve(self, name: str) -> tuple[list[int], list[float | None]]:
+        """Epochs and values of a metric, such as "val_iou", at the epochs that have it."""
+        rows = [row for row in self.epochs if name in row]
+        return [row["epoch"] for row in rows], [finite(row[name]) for row in rows]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A study and all its trials, in the order of their numbers."""
+
+    info: StudyInfo
+    num_trials: int | None
+    trials: tuple[Told, ...]
+    kinds: dict[str, dict[str, Any]] = field(default_factory=dict)  # each parameter's range, as the study has it
+
+    @property
+    def metric(self) -> str:
+        return self.info.goal.metric
+
+    @property
+    def maximizes(self) -> bool:
+        return self.info.goal.direction == "maximize"
+
+    @cached_property
+    def finished(self) -> tuple[Told, ...]:
+        """Finished with a finite value, the best first; the earlier one of two equals."""
+        known = [trial for trial in self.trials if trial.state == "COMPLETE" and trial.value is not None]
+        sign = -1.0 if self.maximizes else 1.0
+        return tuple(sorted(known, key=lambda trial: (sign * (trial.value or 0.0), trial.number)))
+
+    @property
+    def best(self) -> Told | None:
+        return self.finished[0] if self.finished else None
+
+    def of(self, *states: str) -> list[Told]:
+        return [trial for trial in self.trials if trial.state in states]
+
+    @property
+    def names(self) -> list[str]:
+        """Every parameter, as the space has them; then those that only trials have."""
+        met = [name for trial in self.trials for name in trial.params]
+        return list(dict.fromkeys([*self.kinds, *met]))
+
+    @property
+    def varied(self) -> list[str]:
+        """The parameters of which more than one value was tried."""
+        return [name for name in self.names if len(values_of(self.trials, name)) > 1]
+
+    def is_log(self, name: str) -> bool:
+        kind = self.kinds.get(name, {})
+        return bool(kind.get("log")) and all((finite(trial.params.get(name, 1)) or 0) > 0 for trial in self.trials)
+
+    def is_number(self, name: str) -> bool:
+        """Whether a parameter lies on an axis; a list of choices does not, even one of numbers."""
+        if name in self.kinds:
+            return self.kinds[name].get("kind") != "categorical"
+        return all(finite(trial.params[name]) is not None for trial in self.trials if name in trial.params)
+
+    def levels(self, name: str) -> list[Any]:
+        """The values of a parameter in order: of its list, or of the numbers."""
+        met = values_of(self.trials, name)
+        if self.is_number(name):
+            return sorted(met)
+        choices = self.kinds.get(name, {}).get("choices", [])
+        return [*[value for value in choices if value in met], *[value for value in met if value not in choices]]
+
+
+def values_of(some: Iterable[Told], name: str) -> list[Any]:
+    """The different values of a parameter in the order met. True is not 1, which lists of choices may mix."""
+    met = {(type(t.params[name]).__name__, t.params[name]): t.params[name] for t in some if name in t.params}
+    return list(met.values())
+
+
+def read(engine: Engine, info: StudyInfo) -> Story:
+    """All of a study in a handful of queries, however many trials it has."""
+    plain = queries.trials_of(engine, info)
+    with engine.connect() as db:
+        epochs, files = read_epochs(db, info.id), read_files(db, info.id)
+        times = {row.trial_id: row for row in db.execute(mine(info.id, trials))}
+        copied = read_copied(db, info, trials.c.study_id == info.id)
+        kinds = info.parameters or read_kinds(db, info.id)
+    told = [
+        Told(
+            number=one.number,
+            state=one.state,
+            value=finite(one.value),
+            params=one.params,
+            notes=one.notes,
+            started=times[one.id].datetime_start if one.id in times else None,
+            ended=times[one.id].datetime_complete if one.id in times else None,
+            epochs=tuple(epochs.get(one.id, ())),
+            files=files.get(one.id, {}),
+            copied=copied.get(one.id, NOTHING),
+        )
+        for one in plain
+    ]
+    return Story(info, queries.overview(engine, info).num_trials, tuple(told), kinds)
+
+
+def mine(study_id: int, table: sa.Table) -> sa.Select[Any]:
+    """The rows of a table that belong to the study's trials."""
+    query = sa.select(table)
+    if table is not trials:
+        query = query.join(trials, trials.c.trial_id == table.c.trial_id)
+    return query.where(trials.c.study_id == study_id)
+
+
+def read_epochs(db: Connection, study_id: int) -> dict[int, list[Epoch]]:
+    found: dict[int, list[Epoch]] = {}
+    rows = db.execute(mine(study_id, epoch_table).order_by(epoch_table.c.trial_id, epoch_table.c.epoch))
+    for row in rows.mappings():
+        found.setdefault(row["trial_id"], []).append(queries.flat(dict(row)))
+    return found
+
+
+def read_files(db: Connection, study_id: int) -> dict[int, dict[str, str]]:
+    """The newest artifact of each name, by trial. A line that cannot be read is none."""
+    query = mine(study_id, trial_system_attrs).where(
+        trial_system_attrs.c.key.startswith(ARTIFACT, autoescape=True)
+    )
+    found: dict[int, dict[str, str]] = {}
+    for row in db.execute(query.order_by(trial_system_attrs.c.trial_system_attribute_id)):
+        if name := filename(row.value_json):
+            found.setdefault(row.trial_id, {})[name] = row.key.removeprefix(ARTIFACT)
+    return found
+
+
+def read_kinds(db: Connection, study_id: int) -> dict[str, dict[str, Any]]:
+    """The ranges that stand on the trials, of a study that was created without saying them."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in db.execute(mine(study_id, trial_params).order_by(trial_params.c.param_id)):
+        found.setdefault(row.param_name, as_kind(json.loads(row.distribution_json)))
+    return found
+
+
+def as_kind(distribution: dict[str, Any]) -> dict[str, Any]:
+    """Optuna's distribution as a study's plan has it."""
+    about = distribution["attributes"]
+    if "choices" in about:
+        return {"kind": "categorical", "choices": about["choices"]}
+    kind = "int" if distribution["name"].startswith("Int") else "float"
+    return {"kind": kind, "log": about.get("log"), "step": about.get("step"), **bounds(about)}
+
+
+def bounds(about: dict[str, Any]) -> dict[str, Any]:
+    return {"low": about["low"], "high": about["high"]}
+
+
+def show(value: Any) -> str:
+    """A parameter or a number for people."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """'7', '7 and 3', '7, 3 and 12'."""
+    words = [str(number) for number in numbers]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""

@@ -1,0 +1,1 @@
+"""One search: from a request to workers that train trials."""

@@ -1,0 +1,191 @@
+"""`tuner extend`: go on from finished trials' checkpoints to more epochs, in a study of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import optuna
+from sqlalchemy.engine import Engine
+
+from tuner.artifacts.attempts import Keeper, open_keeper
+from tuner.artifacts.store import checked as checked_store
+from tuner.errors import StudyError, first_lines, some
+from tuner.paths import attempt_of
+from tuner.recipe import Recipe
+from tuner.search.run import Finished, Means, ViewFactory, work
+from tuner.study import database, queries
+from tuner.study.queries import GOES_ON_FROM, StudyInfo, Trial
+from tuner.study.study import Joined, Plan, join
+from tuner.study.trial_list import KEY, Item, enlist
+
+WHY_NOT = {
+    "PRUNED": "was pruned: its checkpoint was not kept",
+    "FAIL": "failed: it has no checkpoint",
+    "RUNNING": "is not finished yet",
+    "WAITING": "is not finished yet",
+}
+KEPT = ("made_with", "row", "repeat")  # what a longer run takes over from its trial's notes
+
+
+@dataclass(frozen=True)
+class Longer:
+    """What a user typed after `tuner extend`: these trials, or the best few, to so many epochs in all."""
+
+    study: str | None
+    epochs: int
+    top: int
+    numbers: tuple[int, ...]
+    means: Means
+
+
+@dataclass(frozen=True)
+class Extension:
+    """The study of the longer runs, and what is worth saying before it begins."""
+
+    joined: Joined
+    name: str
+    notices: list[str]
+
+
+def prepare(asked: Longer) -> Extension:
+    """Create or join the study of the longer runs, and list in it what is not there yet."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    url = asked.means.url
+    if database.is_absent(url):
+        raise StudyError(f"no study yet in {database.shown(url)}; there is nothing to go on from.")
+    if asked.means.artifacts:
+        checked_store(asked.means.artifacts)
+    engine = database.reach(url)
+    try:
+        with database.told(url):
+            info = find_parent(engine, asked)
+            name = f"{root(info.name)}-{asked.epochs}-epochs"
+            chosen = choose(queries.trials_of(engine, info), info, asked)
+            keeper = open_keeper(asked.means.home, asked.means.artifacts or info.artifacts)
+            refuse(engine, info, name, chosen, asked, keeper)
+            asked.means.home.make()  # a host that only the store connects with the others has none yet
+    finally:
+        engine.dispose()
+    joined = join(url, name, plan_of(info))
+    enlist(joined, url, items(joined, info, chosen, asked.epochs))
+    return Extension(joined, name, notices(chosen, asked.epochs))
+
+
+def extend(extension: Extension, means: Means, view: ViewFactory) -> Finished:
+    return work(extension.joined, extension.name, None, means, view)
+
+
+def root(name: str) -> str:
+    """The study that longer runs began from: the same for runs of 50 epochs and for runs of 100 from those."""
+    return re.sub(r"-\d+-epochs$", "", name)
+
+
+def find_parent(engine: Engine, asked: Longer) -> StudyInfo:
+    """The study named, or the one worked on last; typed again, that is the command's own, so the one before it."""
+    info = queries.find_study(engine, asked.study)
+    if asked.study or not (info.listed.startswith("longer ") and info.name.endswith(f"-{asked.epochs}-epochs")):
+        return info
+    origins = [trial.notes[GOES_ON_FROM]["study"] for trial in queries.trials_of(engine, info)]
+    return queries.find_study(engine, origins[-1]) if origins else info
+
+
+def choose(trials: list[Trial], info: StudyInfo, asked: Longer) -> list[Trial]:
+    """The trials named, or the best of those that are complete."""
+    if not asked.numbers:
+        sign = -1 if info.goal.direction == "maximize" else 1
+        done = [trial for trial in trials if trial.state == "COMPLETE" and trial.value is not None]
+        if not done:
+            raise StudyError(f"study '{info.name}' has no finished trial yet; there is nothing to go on from.")
+        return sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number))[: asked.top]
+    known = {trial.number: trial for trial in trials}
+    if absent := [number for number in asked.numbers if number not in known]:
+        holds = f"it holds trials 0 to {max(known)}" if known else "it holds no trials"
+        raise StudyError(f"no trial {some(map(str, absent))} in study '{info.name}'; {holds}.")
+    return [known[number] for number in dict.fromkeys(asked.numbers)]
+
+
+def refuse(engine: Engine, info: StudyInfo, name: str, chosen: list[Trial], asked: Longer, keeper: Keeper) -> None:
+    """StudyError with every trial that cannot go on, and why."""
+    begun = keys_of(engine, name)
+    wrong = [line for trial in chosen for line in obstacles(trial, info, asked, begun, keeper)]
+    if wrong:
+        raise StudyError(f"study '{info.name}' cannot go on to {asked.epochs} epochs:{first_lines(wrong)}")
+
+
+def keys_of(engine: Engine, name: str) -> set[str]:
+    """What a study of longer runs has already: it needs the earlier checkpoint no more."""
+    for info in queries.all_studies(engine):
+        if info.name == name:
+            return {t.notes.get(KEY, "") for t in queries.trials_of(engine, info) if t.state != "FAIL"}
+    return set()
+
+
+def obstacles(trial: Trial, info: StudyInfo, asked: Longer, begun: set[str], keeper: Keeper) -> Iterator[str]:
+    if why := WHY_NOT.get(trial.state):
+        yield f"trial {trial.number} {why}"
+        return
+    trained = Recipe.from_json(trial.notes["recipe"]).epochs
+    if trained >= asked.epochs:
+        yield f"trial {trial.number} was trained for {trained} epochs already; --epochs is their number in all"
+    if key(info, trial) in begun:
+        return
+    attempt = attempt_of(trial.notes)
+    if not keeper.has(info.name, info.key, trial.number, attempt):
+        run = keeper.home.run(info.name, info.key, trial.number, attempt)
+        absent = [file.name for file in (run.checkpoint, run.best) if not file.is_file()]
+        yield f"trial {trial.number} has no {absent[0]} on this host ({keeper.where})"
+
+
+def key(info: StudyInfo, trial: Trial) -> str:
+    return f"{info.name} #{trial.number}"
+
+
+def plan_of(info: StudyInfo) -> Plan:
+    return Plan(
+        info.space,
+        info.goal,
+        info.data,
+        info.rehearsal,
+        info.seed,
+        info.parameters,
+        listed=f"longer {root(info.name)}",
+        shrink=info.shrink,
+        shorten=info.shorten,
+        artifacts=info.artifacts,
+    )
+
+
+def items(joined: Joined, info: StudyInfo, chosen: list[Trial], epochs: int) -> Iterator[Item]:
+    """Each trial with its own parameters and recipe, but for the number of epochs."""
+    earlier = optuna.load_study(study_name=info.name, storage=joined.study._storage)
+    frozen = {trial.number: trial for trial in earlier.get_trials(deepcopy=False)}
+    for trial in chosen:
+        recipe = Recipe.from_json(trial.notes["recipe"]).lasting(epochs)
+        attempt = attempt_of(trial.notes)
+        origin = {"study": info.name, "key": info.key, "number": trial.number, "attempt": attempt}
+        kept = {name: trial.notes[name] for name in KEPT if name in trial.notes}
+        yield Item(
+            key(info, trial),
+            trial.params,
+            {**kept, "recipe": recipe.to_json(), GOES_ON_FROM: origin},
+            frozen[trial.number].distributions,
+        )
+
+
+def notices(chosen: list[Trial], epochs: int) -> list[str]:
+    """Schedules that would have run otherwise, had their end been known from the start."""
+    from tuner.train.optimizers import depends_on_end
+
+    said: dict[str, None] = {}
+    for trial in chosen:
+        recipe = Recipe.from_json(trial.notes["recipe"])
+        last, longer = recipe.course[-1], recipe.lasting(epochs).course[-1]
+        if last.schedule and depends_on_end(last.schedule, last.epochs, longer.epochs):
+            why = f"the schedule {last.schedule} depends on how many epochs there are"
+            said[f"{why}: from here on, the curve is not that of one run of {epochs}"] = None
+        if recipe.epochs % recipe.validate_every:
+            every = f"validated every {recipe.validate_every} epochs, and after {recipe.epochs} where it ended"
+            said[f"{every}: one run of {epochs} would not have looked there"] = None
+    return list(said)

@@ -1,0 +1,120 @@
+"""The one joint between search and training: trial -> recipe -> train -> what is told to the study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from sqlalchemy.exc import SQLAlchemyError
+
+from tuner.data.cache import Cached
+from tuner.data.datasets import swap_data
+from tuner.errors import TrialFailed
+from tuner.paths import Run
+from tuner.recipe import Part, Recipe
+from tuner.search.sampling import mix, redraw
+from tuner.search.session import Desk
+from tuner.search.warm_start import TOOK_OVER, wherever
+from tuner.space.rehearsal import reduced, rehearse
+from tuner.space.space import Space, where
+from tuner.study.pending import Held
+from tuner.study.study import Plan
+from tuner.train.loop import EpochReport, Outcome, Progress, Saving, train
+from tuner.train.memory import MicroBatches
+
+
+@dataclass(frozen=True)
+class Joint:
+    """What the worker hands to every trial."""
+
+    desk: Desk
+    device: Any
+    micro_batches: MicroBatches
+    checkpoint_minutes: float | None
+    keep: Callable[[Run], None]  # what to do with each checkpoint
+
+
+def choose(space: Space | None, plan: Plan, trial: optuna.Trial) -> Recipe:
+    """The recipe of a trial: as the space chooses, on the study's data, seeded by study and trial.
+
+    A trial that goes on keeps the recipe it began with, whatever became of the space meanwhile. Of a table,
+    all rows have the same seeds: the first repeat of each one, the second another.
+    """
+    if "recipe" in trial.user_attrs:
+        return Recipe.from_json(trial.user_attrs["recipe"])
+    if space is None:
+        raise TrialFailed("it was given without a recipe, to a study that has no space to choose one")
+    recipe = redraw(trial.study, trial, lambda again: suggested(space, again))
+    recipe = replace(recipe, weights=named_in_full(recipe.weights, trial.study.study_name))
+    origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
+    seeded = replace(recipe, seed=mix(plan.seed, trial.study.study_name, *origin))
+    if plan.rehearsal:
+        return rehearse(seeded)
+    return reduced(swap_data(seeded, plan.data), plan.shrink, plan.shorten)
+
+
+def named_in_full(weights: Part, study: str) -> Part:
+    """A file by its full path, a trial of the study itself with the study's name: the same wherever it is read."""
+    name = wherever(weights.name)
+    return replace(weights, name=f"{study}{name}" if name.startswith("#") else name)
+
+
+def suggested(space: Space, trial: optuna.Trial) -> Recipe:
+    """What the space says; a branch that the draws missed may still be wrong, and fails this trial alone."""
+    try:
+        recipe = space.suggest(trial)
+    except SQLAlchemyError:
+        raise
+    except Exception as error:
+        if isinstance(error.__cause__, SQLAlchemyError):
+            raise
+        raise TrialFailed(f"suggest() raised {where(error, space.path)}") from error
+    if not isinstance(recipe, Recipe):
+        raise TrialFailed(f"suggest() returned {type(recipe).__name__}; it must return a Recipe")
+    return recipe
+
+
+def run_trial(
+    joint: Joint,
+    held: Held,
+    recipe: Recipe,
+    data: Cached,
+    run: Run,
+    start: Path | None,
+    on_frame: Callable[[Progress], None] = lambda progress: None,
+) -> Outcome:
+    """Train a recipe, handing every epoch to the desk, which says whether to go on.
+
+    `start` is the file of earlier weights to begin from; `on_frame` is told of each new frame of the strip.
+    """
+    desk = joint.desk
+
+    def on_epoch(report: EpochReport) -> None:
+        desk.epoch(held, asdict(report), judge=report.epoch < recipe.epochs)
+        peak = max(desk.clerk.doing.get("peak_memory", 0), report.peak_memory)
+        desk.tell(step=report.epoch, steps=recipe.epochs, value=report.value, peak_memory=peak)
+
+    def on_resume(reports: list[EpochReport]) -> None:
+        """The worker that wrote the checkpoint may have died before it recorded its last epochs."""
+        for report in reports:
+            if report.epoch not in held.recorded:
+                on_epoch(report)
+
+    return train(
+        recipe,
+        desk.joined.plan.goal,
+        data,
+        run,
+        device=joint.device,
+        micro_batches=joint.micro_batches,
+        on_epoch=on_epoch,
+        says=lambda: desk.says(held),
+        start=start,
+        must_go_on=TOOK_OVER in held.frozen.user_attrs,
+        on_resume=on_resume,
+        saving=Saving(joint.checkpoint_minutes, lambda: joint.keep(run)),
+        on_frame=on_frame,
+    )

@@ -1,0 +1,280 @@
+"""`tuner run`: from the name of a space or table to a working fleet; mistakes are met before a worker starts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from tuner.artifacts.attempts import Keeper, open_keeper
+from tuner.artifacts.optuna_store import gallery_of
+from tuner.artifacts.store import checked as checked_store
+from tuner.artifacts.store import find_store
+from tuner.console import View, busy, progress_bar
+from tuner.data.datasets import data_name, swap_data
+from tuner.data.provider import open_for
+from tuner.data.source import Source
+from tuner.data.survey import survey
+from tuner.errors import StudyError, some
+from tuner.fleet.config import HANG_SECONDS, LEASE_SECONDS, Orders, digest
+from tuner.fleet.placement import Wanted, check, crew
+from tuner.fleet.supervisor import Fleet, say
+from tuner.paths import Home
+from tuner.recipe import Recipe
+from tuner.search.warm_start import find_start
+from tuner.space.published import Table, load_table
+from tuner.space.rehearsal import NUM_TRIALS, reduced, rehearse
+from tuner.space.space import NUM_DRAWS, Space, draw, load_space
+from tuner.study import budget, database, queries
+from tuner.study.heartbeat import refuse_others
+from tuner.study.study import Joined, Plan, join, keep_artifacts
+from tuner.study.trial_list import Item, draw_rows, enlist, row_items
+
+DEFAULT_TRIALS = 50
+log = logging.getLogger("tuner")
+ViewFactory = Callable[[Engine, queries.StudyInfo], View]
+
+
+@dataclass(frozen=True)
+class Means:
+    """With what to work on a study."""
+
+    url: str
+    home: Home
+    workers: int | None
+    cache_gb: float
+    hours: float | None = None
+    gpu_hours: float | None = None
+    gpus: str | None = None  # "all", or "0,2" of those visible
+    per_gpu: str | None = None  # a number, or "auto"
+    ray: str | None = None  # the address of a cluster, or "local"
+    gpus_per_worker: float | None = None
+    artifacts: str | None = None
+    checkpoint_minutes: float | None = None
+    lease: float = LEASE_SECONDS
+    hang: float = HANG_SECONDS
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(self.workers, self.gpus, self.per_gpu, self.ray, self.gpus_per_worker)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user typed after `tuner run`: a space to search, or a table to train row by row."""
+
+    space: str | None
+    data: str | None
+    trials: int | None
+    means: Means
+    study: str | None
+    seed: int
+    rehearse: bool
+    table: str | None = None
+    seeds: int | None = None
+    shrink: int = 1
+    shorten: int = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """A study to create or to join, and the recipes met in it; `items` are its list, where it is one."""
+
+    name: str
+    plan: Plan
+    space: Space
+    recipes: list[Recipe]
+    items: list[Item] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended."""
+
+    code: int
+    error: str
+    study: str
+    now: queries.Overview | None
+
+
+def run(request: Request, view: ViewFactory) -> Finished:
+    """Check, create or join, work until the budget is spent or a signal comes."""
+    refuse_mixed(request)
+    check(request.means.wanted)
+    with busy(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
+        job = checked(request)
+    sources = open_all(job.recipes)
+    means = request.means
+    home = means.home.make()
+    if means.artifacts:
+        checked_store(means.artifacts)
+    recipes = with_classes(job.recipes, look_at(sources, home))
+    check_again(recipes, job.space, means.url, open_keeper(home, means.artifacts))
+    joined = join(means.url, job.name, job.plan)
+    if job.plan.listed:
+        enlist(joined, means.url, job.items)
+    else:
+        with database.told(means.url):
+            set_budget(joined.engine, joined.id, request)
+    return work(joined, job.name, job.space, means, view)
+
+
+def work(joined: Joined, name: str, space: Space | None, means: Means, view: ViewFactory) -> Finished:
+    """Train a study's trials on this host until none is left; `space` is not needed where all have a recipe."""
+    with database.told(means.url):
+        refuse_others(joined.engine, joined.id)
+        artifacts = keep_artifacts(joined, find_store(means.artifacts).shown if means.artifacts else "")
+        budget.set_budget(joined.engine, joined.id, hours=means.hours, gpu_hours=means.gpu_hours)
+        info = queries.find_study(joined.engine, name)
+    if artifacts and not means.artifacts:  # what was given was tried before anything was created
+        checked_store(artifacts)
+    show = view(joined.engine, info)
+    path = space.path.absolute() if space else None
+    orders = Orders(
+        means.url,
+        name,
+        str(path or ""),
+        str(means.home.folder.absolute()),
+        means.cache_gb,
+        digest(path) if path else "",
+        artifacts=artifacts,
+        checkpoint_minutes=means.checkpoint_minutes,
+        lease=means.lease,
+        hang=means.hang,
+    )
+    with crew(means.wanted, means.home, means.url, path, say) as hands:
+        workers = Fleet(orders, joined.engine, info, hands.seats, show, hands.grow)
+        with show:
+            code = workers.run()
+    try:
+        now = queries.overview(joined.engine, info)
+    except SQLAlchemyError:
+        now = None  # the database is away: the worker's own line says so
+    if now and now.finished:
+        keep_shown(joined, info, means.home, artifacts)
+    return Finished(code, workers.error, name, now)
+
+
+def keep_shown(joined: Joined, info: queries.StudyInfo, home: Home, artifacts: str) -> None:
+    """What the dashboard shows of the whole study. No run ends badly for it."""
+    from tuner.report.dashboard import keep_figures
+
+    try:
+        keep_figures(joined.study._storage, joined.engine, info, gallery_of(open_keeper(home, artifacts)))
+    except Exception as error:
+        log.warning("the study's plots could not be saved: %s", str(error).partition("\n")[0])
+
+
+def refuse_mixed(request: Request) -> None:
+    """StudyError for options that contradict each other."""
+    listed = request.table is not None
+    if listed == (request.space is not None):
+        given = "both were given" if listed else "neither was given"
+        raise StudyError(f"--space NAME searches a space, --table NAME trains a published table's rows; {given}.")
+    if listed and request.trials is not None:
+        raise StudyError(
+            "a table has as many trials as it has rows: leave out --trials, or say --seeds N for N each."
+        )
+    if not listed and request.seeds is not None:
+        raise StudyError("--seeds belongs to --table: how often each row is trained. A search has --trials.")
+    if request.rehearse and (request.shrink, request.shorten) != (1, 1):
+        raise StudyError("--rehearse is a size of its own: leave out --shrink and --shorten.")
+
+
+def checked(request: Request) -> Job:
+    """The study asked for, and its recipes as they will be trained; an error with all that is wrong."""
+    table = load_table(request.table) if request.table is not None else None
+    space = load_space(table.space if table else str(request.space))
+    draws = draw(space)
+    if table:
+        draws = draw_rows(space, table, draws)
+    from tuner.space.check import check_recipes  # loads torch: a space that cannot be drawn from is told before
+
+    own = data_name(draws.recipes[0], table.data or None if table else None)
+    data = own if request.data is None else data_name(draws.recipes[0], request.data)
+    where = str(table.path if table else space.path)
+    recipes = [swap_data(r, data) for r in draws.recipes]
+    check_recipes(recipes, space.goal, where)
+    name = request.study or study_name(request, space, table, data, own)
+    if (request.rehearse, request.shrink, request.shorten) != (False, 1, 1):
+        recipes = [smaller(r, request) for r in recipes]  # what was checked above is the real study's
+        data = recipes[0].data.name
+        check_recipes(recipes, space.goal, where)
+    plan = Plan.of(
+        space.name,
+        space.goal,
+        data,
+        request.rehearse,
+        request.seed,
+        draws,
+        listed=f"table {table.name}" if table else "",
+        shrink=request.shrink,
+        shorten=request.shorten,
+    )
+    return Job(name, plan, space, recipes, row_items(table, request.seeds or 1) if table else [])
+
+
+def smaller(recipe: Recipe, request: Request) -> Recipe:
+    return rehearse(recipe) if request.rehearse else reduced(recipe, request.shrink, request.shorten)
+
+
+def study_name(request: Request, space: Space, table: Table | None, data: str, own: str) -> str:
+    """The space's or table's name, with what is not as it says there: the dataset, the size."""
+    name = table.name if table else space.name
+    if table and table.name == space.name:
+        name = f"{name}-table"  # beside a search of that space
+    if request.rehearse:
+        return f"{name}-rehearsal"
+    swapped = "" if data == own else f"@{Path(data).name}"
+    shrunk = f"-shrink{request.shrink}" if request.shrink > 1 else ""
+    return name + swapped + shrunk + (f"-shorten{request.shorten}" if request.shorten > 1 else "")
+
+
+def open_all(recipes: list[Recipe]) -> list[Source]:
+    """Every dataset the recipes name, each with the targets that its task needs."""
+    return [open_for(recipe) for recipe in {str(r.data.without("image_size")): r for r in recipes}.values()]
+
+
+def look_at(sources: list[Source], home: Home) -> tuple[str, ...]:
+    """Look at each file once, before a study is created; the names of the classes."""
+    classes: tuple[str, ...] = ()
+    for source in sources:
+        with progress_bar(f"reading {source.name}") as progress:
+            found = survey(source, home.cache, progress)
+        classes = found.classes
+        for remark in found.remarks:
+            log.warning("%s: %s", source.name, remark)
+        if found.unlearnable:
+            names = some([f"'{name}'" for name in found.unlearnable])
+            log.warning("%s: validation asks for %s, of which no training image shows any", source.name, names)
+    return classes
+
+
+def with_classes(recipes: list[Recipe], classes: tuple[str, ...]) -> list[Recipe]:
+    return [replace(recipe, classes=classes) for recipe in recipes]
+
+
+def check_again(recipes: list[Recipe], space: Space, url: str, keeper: Keeper) -> None:
+    """What could not be known before the data was opened: the number of classes, and what depends on it."""
+    from tuner.space.check import check_recipes, check_weights
+
+    if recipes[0].classes:
+        check_recipes(recipes, space.goal, str(space.path))
+    engine = None if database.is_absent(url) else database.reach(url)
+    try:
+        check_weights(recipes, lambda name: find_start(name, engine, keeper, None), str(space.path))
+    finally:
+        if engine:
+            engine.dispose()
+
+
+def set_budget(engine: Engine, study_id: int, request: Request) -> None:
+    """As given; else as it stands; else the default. With hours alone, trials have no limit."""
+    by_time = request.means.hours or request.means.gpu_hours
+    if request.trials is None and not by_time and not budget.budget(engine, study_id).is_limited:
+        budget.set_budget(engine, study_id, num_trials=NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)
+    budget.set_budget(engine, study_id, num_trials=request.trials)

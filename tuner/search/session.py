@@ -1,0 +1,234 @@
+"""A worker's desk: it takes trials here, and what it says of them is written by its clerk.
+
+The trial in hand lives in memory. Training never waits for the database: it asks `says` before every step,
+which looks at memory only, and an epoch is recorded by being put down.
+
+    with Desk(joined, who, Terms()) as desk:
+        while held := desk.take():
+            trial = desk.trial(held)                              # suggest with it
+            desk.chosen(held)
+            for epoch in ...:
+                while steps: if said := desk.says(held): ...      # "stopped", "pruned", or TrialLost
+                desk.epoch(held, row)
+            desk.end(held, "COMPLETE", value)
+
+A database that is away is tried again for minutes; meanwhile training goes on, and all is written afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import optuna
+import sqlalchemy as sa
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import Engine
+
+from tuner.errors import StudyError, TrialLost
+from tuner.search.sync import Clerk, Terms
+from tuner.study import claims, control, database
+from tuner.study.claims import Taken, WorkerUnknown
+from tuner.study.database import retried
+from tuner.study.pending import Held, State
+from tuner.study.study import Joined
+from tuner.study.tables import study_table, worker_table
+
+LEAVE_SECONDS = 8.0  # for the last page: who is told to end has often ten seconds to live
+PAUSE_SECONDS = 0.1  # between two looks whether the study goes on
+Said = Literal["", "stopped", "pruned"]
+log = logging.getLogger("tuner")
+
+
+class Desk:
+    """See above. `who` is the worker's row: worker, host, machine, pid, born, device, version.
+
+    `stopped` says whether this worker alone was told to leave, by a signal for instance.
+    """
+
+    def __init__(
+        self,
+        joined: Joined,
+        who: dict[str, Any],
+        terms: Terms | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.joined, self.who, self.stopped = joined, who, stopped
+        self.name: str = who["worker"]
+        self.engine: Engine = joined.engine
+        self.clerk = Clerk(joined, self.name, terms or Terms())
+        self.storage = self.clerk.storage
+        self.ordinal = 0  # how many workers had joined before
+        self.began_with = 0  # of the study's stops
+
+    def __enter__(self) -> Desk:
+        self.ordinal = self.enter()
+        retried(self.clerk.hours.look)()
+        self.clerk.standing = retried(control.standing)(self.engine, self.joined.id)
+        self.began_with = self.clerk.standing.stops
+        self.clerk.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write what is left, and put back what is in hand. A database that is away does it without us."""
+        self.clerk.close(LEAVE_SECONDS)
+        before, database.patience = database.patience, database.IMPATIENT_SECONDS
+        try:
+            claims.release(self.engine, self.name, died=False)
+        except sa.exc.SQLAlchemyError as error:
+            kind = type(error).__name__
+            log.warning("the database is away: others will notice that this worker left (%s)", kind)
+        finally:
+            database.patience = before
+            self.storage.held = None
+
+    @retried
+    def enter(self) -> int:
+        """Write the worker's row; how many workers had joined the study before it."""
+        same = study_table.c.study_id == self.joined.id
+        with self.engine.begin() as db:
+            db.execute(sa.update(study_table).where(same).values(num_workers=study_table.c.num_workers + 1))
+            db.execute(sa.delete(worker_table).where(worker_table.c.worker == self.name))
+            row = {"study_id": self.joined.id, **self.who, **self.clerk.doing}
+            db.execute(sa.insert(worker_table).values(**row))
+            return int(db.scalar(sa.select(study_table.c.num_workers).where(same)) or 1) - 1
+
+    def tell(self, **doing: Any) -> None:
+        """Change what the next beat will say; also a sign that the work gets on."""
+        self.clerk.progress += 1
+        self.clerk.doing = {**self.clerk.doing, **doing}
+
+    # A trial from the hand of the study
+
+    def take(self) -> Held | None:
+        """The next trial, or None: nothing is left, or the workers were told to stop. Waits while paused."""
+        while not self.is_over():
+            if self.clerk.standing.paused:
+                self.tell(state="paused")
+                time.sleep(PAUSE_SECONDS)
+                continue
+            self.clerk.hours.before_a_trial()
+            taken = self.take_one()
+            if isinstance(taken, Taken):
+                return self.hold(taken)
+            if taken == "spent":
+                return None
+            self.clerk.standing = control.Standing(self.clerk.standing.stops, True)
+        return None
+
+    def take_one(self) -> Taken | Literal["spent", "paused"]:
+        name, listed = self.joined.study.study_name, bool(self.joined.plan.listed)
+        unwritten = tuple(held.id for held in list(self.clerk.ended))
+        try:
+            return claims.take(self.engine, self.joined.id, name, self.name, listed, unwritten)
+        except claims.StudyGone:
+            raise StudyError(f"study '{name}' was deleted meanwhile; nothing is left to do.") from None
+
+    def hold(self, taken: Taken) -> Held:
+        """Bring a trial into memory: a new one has nothing to be read."""
+        frozen = fresh(taken) if taken.is_new else self.storage.get_trial(taken.trial_id)
+        frozen.state = TrialState.RUNNING
+        held = Held(frozen, taken.attempt, taken.deaths, taken.wanted)
+        self.storage.held = held
+        self.tell(state="preparing", number=taken.number, step=0, steps=0, value=None, params=None)
+        self.clerk.hours.count(busy=True)
+        return held
+
+    def trial(self, held: Held) -> optuna.Trial:
+        """The held trial as Optuna gives it to an objective; nothing of it waits for the database."""
+        study = self.joined.study
+        study._thread_local.cached_all_trials = None  # as Study.ask does: the sampler must see today's trials
+        return optuna.Trial(study, held.id)
+
+    # While it is trained
+
+    def is_over(self) -> bool:
+        """Whether this worker is to leave. Raises what ended the clerk."""
+        if self.clerk.unknown:
+            raise WorkerUnknown
+        if self.clerk.failure:
+            raise self.clerk.failure
+        return self.stopped() or self.clerk.standing.stops > self.began_with or self.clerk.hours.are_spent
+
+    def says(self, held: Held) -> Said:
+        """Whether to go on with a trial: asked before every step. TrialLost when it is no more ours."""
+        self.clerk.progress += 1
+        if held.lost:
+            raise TrialLost(held.lost)
+        if self.is_over() or self.clerk.standing.paused:
+            return "stopped"
+        return "pruned" if held.prune or held.wanted == "stop" else ""
+
+    def chosen(self, held: Held) -> None:
+        """The parameters are what they will be: from here on they are written."""
+        held.choosing = False
+        self.clerk.ring()
+
+    def epoch(self, held: Held, row: dict[str, Any], judge: bool = True) -> None:
+        """Record an epoch (a row of tuner_epoch) and have it judged. An epoch recorded before is replaced."""
+        held.choosing = False
+        epoch, value = int(row["epoch"]), row["value"]
+        with held.lock:
+            held.page.epochs[epoch] = row
+            if value is not None and epoch not in held.frozen.intermediate_values:
+                held.frozen.intermediate_values[epoch] = value
+                held.page.values[epoch] = value
+                if judge:
+                    held.unjudged.append(epoch)
+        self.clerk.ring()
+
+    # Out of the hand
+
+    def end(
+        self, held: Held, state: State, value: float | None = None, done: Callable[[], None] = lambda: None
+    ) -> None:
+        """Give a trial its end, written in the background, and then call `done`. Dropped, if it was lost.
+
+        A pruned trial's value is its last one, as Optuna has it. The next trial is drawn knowing this end.
+        """
+        steps = held.frozen.intermediate_values
+        if state == "PRUNED" and steps:
+            value = steps[max(steps)]
+        if state == "COMPLETE" and (value is None or math.isnan(value)):  # it would break every sampler
+            state, value = "FAIL", None
+            self.storage.set_trial_user_attr(held.id, "failure", "its value is not a number")
+        held.done = done
+        held.choosing = False
+        with held.lock:  # the clerk may write this page before we let go
+            held.frozen.state = TrialState[state]
+            held.frozen.values = None if value is None else [value]
+            self.storage.unwritten[held.number] = held.frozen
+            held.page.end = state, value
+            self.clerk.ended.append(held)
+        self.let_go()
+
+    def put_back(self, held: Held) -> None:
+        """Have a trial gone on with later, by whoever is first. Waits until all of it is written."""
+        try:
+            self.clerk.flushed(held)
+            claims.hand_back(self.engine, held.id, self.name)
+        except TrialLost as lost:
+            log.info("trial %d: dropped, %s", held.number, lost)
+        self.let_go()
+
+    def drop(self, held: Held) -> None:
+        """Forget a trial that is somebody else's."""
+        held.take_page()
+        self.let_go()
+
+    def let_go(self) -> None:
+        self.storage.held = None
+        self.clerk.hours.count(busy=False)
+        self.tell(state="idle", number=None, step=0, steps=0, value=None, params=None)
+        self.clerk.ring()
+
+
+def fresh(taken: Taken) -> FrozenTrial:
+    """A trial that was created just now, as it stands in the database."""
+    trial = optuna.trial.create_trial(state=TrialState.WAITING)
+    trial.number, trial._trial_id = taken.number, taken.trial_id
+    trial.datetime_start = claims.utc()
+    return trial

@@ -1,0 +1,250 @@
+"""The clerk of a worker's desk: one background thread for all that has to do with the database.
+
+Turn after turn it beats, reads what was asked of the workers, writes pages, has the pruner judge, and watches
+the other workers. A database that is away is tried again for minutes; meanwhile pages gather.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.trial import FrozenTrial
+
+from tuner.errors import FilesError, TrialLost
+from tuner.fleet.config import GIVEN_UP, HANG_SECONDS, LEASE_SECONDS
+from tuner.study import claims, control, database
+from tuner.study import pending as pending_module
+from tuner.study.budget import BEAT_SECONDS, Hours
+from tuner.study.claims import WorkerUnknown
+from tuner.study.database import behind, passes, retried
+from tuner.study.heartbeat import Watch
+from tuner.study.pending import Author, Held
+from tuner.study.storage import HoldingStorage
+from tuner.study.study import Joined
+from tuner.study.tables import claim_table, study_table, worker_table
+
+SLEPT_SECONDS = 10.0  # between two turns: nobody can be blamed for standing still meanwhile
+log = logging.getLogger("tuner")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How long silence is suffered, and how many GPUs this worker counts as."""
+
+    lease: float = LEASE_SECONDS
+    hang: float = HANG_SECONDS
+    gpu_share: float = 1.0
+
+
+class Clerk:
+    """What both sides look at: the worker writes `doing`, `progress` and pages; the clerk the rest."""
+
+    def __init__(self, joined: Joined, worker: str, terms: Terms) -> None:
+        self.joined, self.worker, self.terms, self.engine = joined, worker, terms, joined.engine
+        storage = joined.study._storage
+        assert isinstance(storage, HoldingStorage)
+        self.storage: HoldingStorage = storage
+        self.doing: dict[str, Any] = {"state": "starting", "number": None, "step": 0, "steps": 0, "value": None}
+        self.progress = 0
+        self.ended: deque[Held] = deque()  # whose last page is not written yet
+        self.standing = control.Standing(0, False)
+        self.unknown = False  # this worker's row was removed
+        self.failure: BaseException | None = None  # what ended the clerk
+        self.hours = Hours(self.engine, joined.id, worker, terms.gpu_share)
+        self.watch = Watch(self.engine, joined.id, terms.lease, terms.hang)
+        self.guarded = -1  # the progress that was seen at `guarded_at`
+        self.guarded_at = self.guard_ran = time.monotonic()
+        self.bell, self.closing = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self.serve, name="clerk", daemon=True)
+
+    def ring(self) -> None:
+        """There is something to write."""
+        self.bell.set()
+
+    def close(self, seconds: float) -> None:
+        """Write what is left, for so long at most."""
+        self.closing.set()
+        self.bell.set()
+        self.thread.join(seconds)
+
+    @property
+    def held(self) -> Held | None:
+        return self.storage.held
+
+    def serve(self) -> None:
+        """Turn after turn, until the desk closes and all is written."""
+        next_beat, next_look, away_since, tries = 0.0, time.monotonic() + self.terms.lease / 4, 0.0, 0
+        while not self.closing.is_set() or self.pending():
+            now = time.monotonic()
+            try:
+                if now >= next_beat:
+                    self.beat()
+                    next_beat = now + BEAT_SECONDS
+                self.write_pages()
+                if now >= next_look and not self.closing.is_set():
+                    next_look = now + self.terms.lease / 4 * database.CHANCE.uniform(0.8, 1.2)
+                    self.watch.look()
+                away_since, tries = 0.0, 0
+            except WorkerUnknown:
+                self.unknown = True
+                if not self.closing.wait(min(self.terms.lease, self.terms.hang)):
+                    self.give_up("this worker was given up for dead, and does not react")
+                return
+            except Exception as error:
+                away_since = away_since or now
+                if not passes(error) or now - away_since > database.patience:
+                    self.failure = behind(error)
+                    return
+                tries += 1
+                self.closing.wait(database.pause(tries))
+                if self.closing.is_set():
+                    if now - away_since > database.IMPATIENT_SECONDS:
+                        return  # what is not written stands in the checkpoint
+                    time.sleep(database.pause(1))
+                    self.ring()
+            self.guard(now)
+            self.bell.wait(max(0.0, next_beat - time.monotonic()))
+            self.bell.clear()
+
+    # Pages
+
+    def author(self, held: Held) -> Author:
+        return Author(self.joined.id, held.id, self.worker)
+
+    def pending(self) -> list[Held]:
+        """Those of whom something is not written yet."""
+        known = dict.fromkeys((*self.ended, self.held))
+        return [held for held in known if held is not None and held.page and not held.choosing]
+
+    def write_pages(self) -> None:
+        """Write what was said; then let the pruner judge what it has not seen."""
+        for written in self.pending():
+            with written.pen:
+                self.write_page(written)
+        held = self.held  # the main thread may let go of it at any time
+        if held is not None and not held.lost:
+            self.judge(held)
+
+    def write_page(self, held: Held) -> None:
+        page = held.take_page()
+        try:
+            if page:
+                pending_module.write(self.engine, self.author(held), page)
+        except TrialLost as lost:
+            held.lost = str(lost)
+            if page.end:
+                log.info("trial %d: dropped, %s", held.number, lost)
+        except BaseException:
+            held.put_page_back(page)
+            raise
+        else:
+            if page.end:
+                self.tidy(held)
+        if page.end:
+            self.ended.remove(held)
+            self.storage.unwritten.pop(held.number, None)
+
+    def tidy(self, held: Held) -> None:
+        """What is to be done after a trial's end; a file that cannot be removed ends nobody's work."""
+        try:
+            held.done()
+        except (OSError, FilesError) as error:
+            log.warning("trial %d: %s", held.number, error)
+
+    def flushed(self, held: Held) -> None:
+        """Write all that was said of a trial, now, in the caller's thread; TrialLost when it is no more ours."""
+        with held.pen:
+            page = held.take_page()
+            if held.lost:
+                raise TrialLost(held.lost)
+            if page:
+                retried(pending_module.write)(self.engine, self.author(held), page)
+
+    def judge(self, held: Held) -> None:
+        """Ask the pruner about each epoch, as it stood then. Its answer is noted: a restart must still know."""
+        study = self.joined.study
+        while held.unjudged and not held.prune and self.held is held:
+            step = held.unjudged[0]
+            with held.lock:
+                then = as_of(held.frozen, step)
+            if study.pruner.prune(study, then):
+                held.prune = True
+                with held.lock:
+                    held.frozen.user_attrs["pruned_at"] = step
+                    held.page.attrs["pruned_at"] = str(step)
+            held.unjudged.pop(0)
+        if held.page:
+            self.ring()
+
+    # Beats
+
+    def beat(self) -> None:
+        """Write this worker's row, and read what was asked of it. WorkerUnknown when the row is gone."""
+        self.hours.count(self.is_busy)
+        with self.engine.begin() as db:
+            row = {
+                "beats": worker_table.c.beats + 1,
+                "progress": self.progress,
+                **pending_module.storable(self.doing),
+            }
+            row |= {"granted": self.hours.granted, "used": self.hours.used}
+            mine = sa.update(worker_table).where(worker_table.c.worker == self.worker)
+            if not db.execute(mine.values(**row)).rowcount:
+                raise WorkerUnknown
+            study = db.execute(sa.select(study_table).where(study_table.c.study_id == self.joined.id)).first()
+            if study is None:
+                raise WorkerUnknown  # the next to take a trial will say that the study was deleted
+            self.standing = control.Standing(study.stops, bool(study.paused))
+            if held := self.held:
+                wanted = sa.select(claim_table.c.wanted).where(claim_table.c.trial_id == held.id)
+                held.wanted = db.scalar(wanted) or ""
+            self.hours.beat(db, study)
+        self.hours.after_beat()
+
+    @property
+    def is_busy(self) -> bool:
+        return self.doing["number"] is not None
+
+    def guard(self, now: float) -> None:
+        """End this process when its trial was lost or hangs, and the main thread does not see it.
+
+        Nothing else helps against code that never comes back; a new worker takes the seat.
+        """
+        if self.progress != self.guarded or not self.is_busy:
+            self.guarded, self.guarded_at, self.guard_ran = self.progress, now, now
+            return
+        if now - self.guard_ran > SLEPT_SECONDS:
+            self.guarded_at = now  # this machine slept, or the database held us up: measure anew
+        self.guard_ran = now
+        still = now - self.guarded_at
+        held = self.held
+        is_lost = held is not None and held.lost
+        if still >= (min(self.terms.lease, self.terms.hang) if is_lost else self.terms.hang):
+            self.give_up(f"no step for {still:.0f} s")
+
+    def give_up(self, why: str) -> None:
+        """End this process at once, and say where it hangs."""
+        log.error("%s; another worker takes its place. Where it hangs:", why)
+        faulthandler.dump_traceback(sys.stderr, all_threads=True)
+        database.be_patient(database.IMPATIENT_SECONDS)
+        try:
+            claims.release(self.engine, self.worker, died=True)
+        finally:
+            os._exit(GIVEN_UP)
+
+
+def as_of(trial: FrozenTrial, step: int) -> FrozenTrial:
+    """A trial as it stood after an epoch; what the pruner writes on it is written on the trial itself."""
+    then = copy(trial)
+    then.intermediate_values = {at: value for at, value in trial.intermediate_values.items() if at <= step}
+    return then

@@ -1,0 +1,245 @@
+"""What a trial leaves to look at: its strip while it runs, what its model says when it ends; all are artifacts.
+
+What can be drawn from the records of a trial is named only: `report.later` draws it for whoever looks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mimetypes
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.artifacts import ArtifactMeta
+from torch import nn
+
+from tuner.artifacts.optuna_store import Gallery
+from tuner.data.cache import Cached
+from tuner.data.source import Image
+from tuner.errors import PartError
+from tuner.paths import Run
+from tuner.plots.examples import Example, draw_examples, draw_strip, labels_of
+from tuner.plots.heatmaps import Cell, draw_cells, explained_cells
+from tuner.recipe import Recipe
+from tuner.study.format import write_confusion
+from tuner.tasks import BINARY_CLASSES, find_task
+from tuner.train import details
+from tuner.train.details import Details
+from tuner.train.loop import Outcome, Progress
+
+KEY = "artifacts:"  # as Optuna names an attribute that tells of an artifact
+SHARE = 0.005  # of the time that may go into drawing while a trial is trained
+LEAST_PAUSE = 1.0  # seconds between two drawings
+LEAVE_SECONDS = 2.0  # that the end of a trial waits for a drawing under way
+MOST_EXPLAINED = 4
+log = logging.getLogger("tuner")
+
+
+@dataclass(frozen=True)
+class Album:
+    """Where the pictures of a trial go, and what they are of."""
+
+    trial: optuna.Trial
+    recipe: Recipe
+    data: Cached
+    run: Run
+    gallery: Gallery
+
+    @property
+    def targets(self) -> str:
+        return find_task(self.recipe.task).targets
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.recipe.classes or BINARY_CLASSES
+
+    def image(self, position: int) -> tuple[Any, Any, str]:
+        """A validation image, its truth, and its name."""
+        at = self.data.val[position]
+        return np.asarray(self.data.images[at]), np.asarray(self.data.targets[at]), self.data.keys[at]
+
+    def name(self, file: Path) -> str:
+        """The artifact's id: made at the first time, and then always the same, by whatever attempt."""
+        storage, trial_id = self.trial.storage, self.trial._trial_id
+        for key, told in storage.get_trial(trial_id).system_attrs.items():
+            if key.startswith(KEY) and json.loads(told)["filename"] == file.name:
+                return key.removeprefix(KEY)
+        made = str(uuid.uuid4())
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        meta = ArtifactMeta(artifact_id=made, filename=file.name, mimetype=kind, encoding=None)
+        storage.set_trial_system_attr(trial_id, KEY + made, json.dumps(asdict(meta)))
+        return made
+
+    def hang(self, file: Path, name: str = "") -> None:
+        """Put a file where the dashboard finds it, in the place of an earlier one of its name."""
+        if file.is_file():
+            with file.open("rb") as content:
+                self.gallery.write(name or self.name(file), content)
+
+
+# --- while it is trained ---
+
+
+@dataclass
+class Painter:
+    """Draws the strip in a thread of its own, the newest state only; an error is logged once and ends nothing.
+
+    `show` is called by the training after each validated epoch, and returns at once.
+    """
+
+    album: Album
+    newest: tuple[Mapping[int, Any], int] | None = None  # frames and the best epoch
+    name: str = ""
+    changed: threading.Event = field(default_factory=threading.Event)
+    closing: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+    def show(self, progress: Progress) -> None:
+        self.newest = (progress.frames, progress.best_epoch)
+        if self.thread is None:
+            self.name = self.album.name(self.album.run.strip)
+            self.thread = threading.Thread(target=self.paint, name="painter", daemon=True)
+            self.thread.start()
+        self.changed.set()
+
+    def paint(self) -> None:
+        warned = False
+        while True:
+            self.changed.wait()
+            self.changed.clear()
+            if self.closing.is_set():
+                return
+            began = time.thread_time()
+            try:
+                assert self.newest is not None
+                paint_strip(self.album, *self.newest, self.closing.is_set)
+                if not self.closing.is_set():  # the end of the trial draws it itself, and whole
+                    self.album.hang(self.album.run.strip, self.name)
+            except Exception as error:
+                if not warned and not self.closing.is_set():
+                    log.warning("the strip of trial %d is not drawn: %s", self.album.trial.number, error)
+                warned = True
+            self.closing.wait(max(LEAST_PAUSE, (time.thread_time() - began) / SHARE))
+
+    def close(self) -> None:
+        """No more drawing; one under way is waited for a little."""
+        self.closing.set()
+        self.changed.set()
+        if self.thread is not None:
+            self.thread.join(LEAVE_SECONDS)
+
+
+def paint_strip(
+    album: Album, frames: Mapping[int, Any], best: int, is_late: Callable[[], bool] = lambda: False
+) -> None:
+    """Draw it aside, then put it in its place, unless another was to stand there meanwhile."""
+    image, truth, _ = album.image(0)
+    plain = {epoch: frame.numpy() for epoch, frame in frames.items()}
+    aside = album.run.strip.with_name(f".{album.run.strip.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        draw_strip(image, truth, plain, best, aside, album.targets, album.classes)
+        if not is_late():
+            aside.replace(album.run.strip)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+# --- when it ends ---
+
+
+def leave(album: Album, outcome: Outcome, explained: bool) -> None:
+    """Draw what takes the model or the data of a trial that ends, and hang it, in the order in which it is shown.
+
+    What its records are enough for is only named, and drawn for whoever looks. `explained`: also where its
+    model looks.
+    """
+    run, progress = album.run, outcome.progress
+    if progress.frames:
+        paint_strip(album, progress.frames, progress.best_epoch)
+    numbers = details_of(album, progress)
+    if numbers:
+        details.write(numbers, run.details)
+        if numbers.confusion:
+            write_confusion(numbers.confusion, album.classes, run.confusion)
+    if outcome.shown and numbers:
+        draw_shown(album, outcome, numbers)
+    if explained:
+        explain(album, outcome)
+    for file in run.pictures:
+        if file == run.curves or (file == run.quality and numbers):
+            album.name(file)
+        album.hang(file)
+
+
+def details_of(album: Album, progress: Progress) -> Details | None:
+    """The numbers of the best epoch; a checkpoint of an earlier version kept none."""
+    if progress.each is not None and progress.ranking is not None:
+        metric = find_task(album.recipe.task).each
+        return details.of_instances(progress.best_epoch, metric, progress.scores, progress.ranking)
+    if progress.each is None or progress.histogram is None or progress.confusion is None:
+        return None
+    return details.make(
+        epoch=progress.best_epoch,
+        metric=find_task(album.recipe.task).each,
+        classes=album.classes,
+        scores=progress.scores,
+        confusion=progress.confusion,
+        histogram=progress.histogram.numpy(),
+        has_pixels=album.targets != "classes",
+    )
+
+
+def draw_shown(album: Album, outcome: Outcome, numbers: Details) -> None:
+    assert outcome.shown
+    examples = []
+    for kind, position in labels_of(outcome.shown.positions):
+        image, truth, key = album.image(position)
+        label = f"{kind}: {numbers.metric} {numbers.scores[position]:.3f}, {key}"
+        label = kind if album.targets == "classes" else label
+        examples.append(Example(label, image, truth, outcome.shown.guesses[position]))
+    draw_examples(examples, album.run.predictions, album.targets, album.classes)
+
+
+def explain(album: Album, outcome: Outcome) -> None:
+    """Where the model looks, in a few of the shown images. A model that cannot be explained fails no trial."""
+    if outcome.shown is None or outcome.model is None:
+        return
+    by_rank = zip_longest(*outcome.shown.positions.values())  # the worst, the median, the best; then the next
+    positions = [at for rank in by_rank for at in rank if at is not None][:MOST_EXPLAINED]
+    try:
+        images, truths, _ = zip(*map(album.image, positions), strict=True)
+        draw_explanations(outcome.model, album.recipe, list(images), list(truths), album.run.explanation)
+    except Exception as error:
+        log.warning("trial %d is not explained: %s", album.trial.number, error)
+
+
+def draw_explanations(
+    model: nn.Module, recipe: Recipe, images: Sequence[Image], truths: Sequence[Any], path: Path
+) -> bool:
+    """A row for each image: the image, the truth, the prediction, and the maps of the model's layers.
+
+    Nothing is written, and the answer is False, where the model has no layer that can be explained.
+    """
+    from tuner.export.gradcam import explain as explain_images
+
+    try:
+        seen = explain_images(model, images)
+    except PartError:
+        return False
+    rows: list[list[Cell]] = [
+        explained_cells(image, one.maps, one.logits, one.target, one.found, recipe, truth, labels=one.instances)
+        for image, one, truth in zip(images, seen, truths, strict=True)
+    ]
+    if rows:
+        draw_cells(rows, path)
+    return bool(rows)

@@ -1,0 +1,160 @@
+"""Where a recipe's `weights` are: a file, a bundle, or a trial of a study in the same storage."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from tuner.artifacts.attempts import Keeper
+from tuner.errors import FilesError, PartError, StudyError, some, writing
+from tuner.paths import Run, attempt_of, link
+from tuner.study import queries
+from tuner.study.claims import check_owner
+from tuner.study.database import retried
+from tuner.study.queries import GOES_ON_FROM, StudyInfo, Trial
+from tuner.study.tables import epoch_table, studies, trials
+
+KNOWN = ("none", "imagenet", "random")  # need no file of ours
+SUFFIXES = (".safetensors", ".pth", ".pt")
+BUNDLED = "weights.safetensors"
+
+
+def find_start(name: str, engine: Engine | None, keeper: Keeper, here: StudyInfo | None) -> Path | None:
+    """The file of the weights of that name, or None where none is needed.
+
+    A name is a file or a bundle's folder; "STUDY" for the best trial of a study, "STUDY#12" for its trial
+    12, "#12" for trial 12 of the study itself, `here`.
+    """
+    if name in KNOWN:
+        return None
+    if is_file(name):
+        return find_file(Path(name).expanduser())
+    if engine is None:
+        raise PartError(missing(name, []))
+    study, _, number = name.partition("#")
+    if number and not number.isdecimal():
+        raise PartError(f"weights '{name}': after # the number of a trial is needed.")
+    info = find_info(study, name, engine, here)
+    trial = find_trial(engine, info, int(number) if number else None)
+    if trial is None or trial.state != "COMPLETE":
+        raise PartError(f"weights '{name}': study '{info.name}' has no finished trial {number or 'yet'}.")
+    file = keeper.fetch(info.name, info.key, trial.number, attempt_of(trial.notes)).best
+    if not file.is_file():
+        raise PartError(
+            f"weights '{name}': trial {trial.number} of '{info.name}' has no weights in this --home ({file})."
+        )
+    return file
+
+
+def find_trial(engine: Engine, info: StudyInfo, number: int | None) -> Trial | None:
+    """The trial of that number, or the best one."""
+    with engine.connect() as db:
+        if number is None:
+            return queries.best_trial(db, info)
+        mine = (trials.c.study_id == info.id) & (trials.c.number == number)
+        ids = list(db.scalars(sa.select(trials.c.trial_id).where(mine)))
+        return next(iter(queries.read_trials(db, ids)), None)
+
+
+def is_file(name: str) -> bool:
+    """A folder of a study's name that is no bundle, such as that of its images, does not hide the study."""
+    plain = os.sep in name or name.startswith((".", "~")) or name.endswith(SUFFIXES)
+    return plain or (Path(name) / BUNDLED).is_file()
+
+
+def wherever(name: str) -> str:
+    """The name as it is understood in any folder: a file by its full path."""
+    return str(Path(name).expanduser().absolute()) if is_file(name) else name
+
+
+def find_file(path: Path) -> Path:
+    """A file of weights, or the one in a bundle."""
+    inside = path / BUNDLED if path.is_dir() else path
+    if not inside.is_file():
+        what = f"holds no {BUNDLED}: it is no bundle" if path.is_dir() else "is not there"
+        raise PartError(
+            f"weights {path}: it {what}. Give a file ({', '.join(SUFFIXES)}), a bundle's folder, or a study."
+        )
+    return inside.absolute()
+
+
+def find_info(study: str, name: str, engine: Engine, here: StudyInfo | None) -> StudyInfo:
+    if not study:
+        if here is None:
+            raise PartError(f"weights '{name}' name a trial of the study itself, which is not there yet.")
+        return here
+    try:
+        return queries.find_study(engine, study)
+    except StudyError as error:
+        raise PartError(missing(name, [info.name for info in queries.all_studies(engine)])) from error
+
+
+def missing(name: str, studies: list[str]) -> str:
+    return (
+        f"weights '{name}' are no file, and no study of that name is in this storage (studies: "
+        f'{some(studies) or "none"}). Train it first, or give "imagenet", "none", a file or a bundle.'
+    )
+
+
+TOOK_OVER = "took_over"  # set when all of the earlier one is there
+
+
+def has_run(trial: optuna.Trial) -> bool:
+    """Whether what stands in the trial's run folder is its own."""
+    return ("recipe" if GOES_ON_FROM not in trial.user_attrs else TOOK_OVER) in trial.user_attrs
+
+
+def take_over(trial: optuna.Trial, engine: Engine, worker: str, keeper: Keeper, run: Run) -> None:
+    """Bring checkpoint, weights and epochs of the trial that this one goes on from; once, and whole.
+
+    Killed in the middle, it begins again: only when all is there is that written on the trial. Where nothing of
+    its own has come to this host, it goes on from there once more.
+    """
+    origin = trial.user_attrs.get(GOES_ON_FROM)
+    if origin is None or (TOOK_OVER in trial.user_attrs and run.is_usable):
+        return
+    earlier = keeper.fetch(origin["study"], origin["key"], origin["number"], origin.get("attempt", 0))
+    for source, target in ((earlier.best, run.best), (earlier.checkpoint, run.checkpoint)):
+        bring(source, target, origin, keeper)
+    for epoch, value in copy_epochs(engine, trial._trial_id, worker, origin):
+        if epoch not in trial._cached_frozen_trial.intermediate_values:
+            trial.report(value, step=epoch)
+    trial.set_user_attr(TOOK_OVER, True)
+
+
+def bring(source: Path, target: Path, origin: dict[str, Any], keeper: Keeper) -> None:
+    """Link or copy: what stands under the name is whole."""
+    with writing(target):
+        try:
+            link(source, target)
+        except FileNotFoundError as error:
+            raise FilesError(
+                f"trial {origin['number']} of '{origin['study']}', from which this one goes on, has no "
+                f"{source.name} here ({keeper.where}). Type the command where that is, or share its --home or "
+                "--artifacts."
+            ) from error
+
+
+@retried
+def copy_epochs(engine: Engine, trial_id: int, worker: str, origin: dict[str, Any]) -> list[tuple[int, float]]:
+    """Give a trial the epochs of the one it goes on from; (epoch, value) of those that have a value."""
+    source = (
+        sa.select(trials.c.trial_id)
+        .join(studies, studies.c.study_id == trials.c.study_id)
+        .where(studies.c.study_name == origin["study"], trials.c.number == origin["number"])
+    )
+    names = [column.name for column in epoch_table.columns if column.name != "trial_id"]
+    with engine.begin() as db:
+        check_owner(db, trial_id, worker)
+        db.execute(sa.delete(epoch_table).where(epoch_table.c.trial_id == trial_id))
+        rows = sa.select(sa.literal(trial_id), *(epoch_table.c[name] for name in names))
+        rows = rows.where(epoch_table.c.trial_id == source.scalar_subquery())
+        db.execute(sa.insert(epoch_table).from_select(["trial_id", *names], rows))
+        copied = sa.select(epoch_table.c.epoch, epoch_table.c.value).order_by(epoch_table.c.epoch)
+        copied = copied.where(epoch_table.c.trial_id == trial_id, epoch_table.c.value.is_not(None))
+        return [(int(epoch), float(value)) for epoch, value in db.execute(copied)]

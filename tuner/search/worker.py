@@ -1,0 +1,372 @@
+"""One worker process: join the study, take trials until the budget is spent or it is told to stop.
+
+It reads its orders as one line of JSON from stdin, so that no password stands on a command line. When
+stdin closes, whoever started it is gone, and it stops as on SIGTERM. Its last line on stdout says how
+it ended.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+import uuid
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import optuna
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from tuner.artifacts.attempts import open_keeper
+from tuner.artifacts.optuna_store import gallery_of
+from tuner.console import Progress, log_to_stderr
+from tuner.data.provider import Shelf
+from tuner.errors import (
+    DataError,
+    FilesError,
+    PartError,
+    SpaceChanged,
+    StorageError,
+    TrialFailed,
+    TrialLost,
+    TunerError,
+    writing,
+)
+from tuner.fleet import gpus
+from tuner.fleet.config import GIVEN_UP, GPU_FAILED, Orders, digest
+from tuner.paths import Home, Run, commit_of
+from tuner.recipe import Recipe
+from tuner.search import objective, trial_attrs, trial_pictures
+from tuner.search.sampling import pruner, sampler
+from tuner.search.session import Desk
+from tuner.search.sync import Terms
+from tuner.search.trial_pictures import Album, Painter
+from tuner.search.warm_start import find_start, has_run, take_over
+from tuner.space.space import Space, load_space
+from tuner.study import claims, database, queries
+from tuner.study.claims import WorkerUnknown
+from tuner.study.heartbeat import born, machine, version_here
+from tuner.study.pending import Held
+from tuner.study.study import Joined, rejoin
+from tuner.train.loop import Outcome
+from tuner.train.memory import MicroBatches, keep_pages, release
+from tuner.train.precision import device_name, find_device, keep_to
+from tuner.train.validation import evaluate
+
+SETTLE_SECONDS = 60.0  # how long the end of a trial waits for its files to be in the artifact store,
+HURRY_SECONDS = 5.0  # and a trial that is put back: whoever is told to end has often ten seconds to live
+log = logging.getLogger("tuner")
+
+
+class Stopped(Exception):
+    """Told to stop before the training began."""
+
+
+class GpuFailed(Exception):
+    """The GPU is broken: no trial is to blame, and no worker should begin there again."""
+
+
+class Poisoned(Exception):
+    """After this error the process cannot use its GPU any more: another one must take its place."""
+
+
+class Worker:
+    """A worker at work. `stop` is set by a signal; training looks at it before every step."""
+
+    def __init__(self, orders: Orders, stop: threading.Event) -> None:
+        self.orders, self.stop = orders, stop
+        self.home = Home(Path(orders.home))
+        self.space: Space | None = the_same_space(orders)
+        self.joined: Joined = database.retried(rejoin)(orders.storage, orders.study)
+        self.engine: Engine = self.joined.engine
+        self.warm = False  # after the first trial
+        self.device = find_device()
+        if orders.gpu and self.device.type == "cpu" and gpus.has_driver():
+            raise GpuFailed(f"GPU {orders.gpu} does not answer")  # else it would train on the processor, silently
+        self.commit = commit_of(self.space.path) if self.space else ""
+        self.shelf = Shelf(self.home.cache, orders.cache_gb, self.progress)
+        self.keeper = open_keeper(self.home, orders.artifacts)
+        terms = Terms(orders.lease, orders.hang, orders.gpu_share)
+        self.desk = Desk(self.joined, self.row(), terms, stop.is_set)
+        self.joint = objective.Joint(
+            desk=self.desk,
+            device=self.device,
+            micro_batches=MicroBatches(self.home.micro_batches),
+            checkpoint_minutes=orders.checkpoint_minutes,
+            keep=self.keeper.keep,
+        )
+
+    def row(self) -> dict[str, Any]:
+        """Who this is."""
+        return {
+            "worker": self.orders.worker or uuid.uuid4().hex[:12],
+            "host": socket.gethostname(),
+            "machine": machine(),
+            "pid": os.getpid(),
+            "born": born(os.getpid()),
+            "device": device_name(self.device),
+            "version": version_here(),
+        }
+
+    def work(self) -> None:
+        """Trials, one after the other. Whatever ends this, the trial in hand is put back."""
+        study = self.joined.study
+        try:
+            with self.told(), self.desk as desk:
+                study.sampler, study.pruner = sampler(self.joined.plan, desk.ordinal), pruner(self.joined.plan)
+                while held := desk.take():
+                    self.one(held)
+                    if not self.warm:
+                        self.warm = True
+                        gc.freeze()  # what the first trial imported: a look at it costs 0.1 s a trial
+        finally:  # after the desk has written its last page, which may free files in the store
+            self.keeper.close(HURRY_SECONDS)
+            gc.unfreeze()  # libraries complain at the end of the process about what is never freed
+
+    def told(self) -> AbstractContextManager[None]:
+        """The database's errors in plain words."""
+        return database.told(self.orders.storage)
+
+    def one(self, held: Held) -> None:
+        """One trial from its suggestion to its result, and clean up after it."""
+        trial = self.desk.trial(held)
+        run = None
+        try:
+            run = self.begin(trial, held)
+            self.attempt(trial, held, run)
+        except Stopped:
+            log.info("trial %d: stopped before its first step, put back", held.number)
+            self.desk.put_back(held)
+        except TrialLost as lost:
+            self.drop(held, run, str(lost))
+        except TrialFailed as failed:
+            self.fail(trial, held, run, str(failed))
+        except (StorageError, FilesError, DataError):
+            if why := self.lost(held):
+                self.drop(held, run, why)
+            else:
+                raise  # the disk, the database, the data: not this trial's fault, it is put back
+        except WorkerUnknown:
+            raise
+        except Exception as error:
+            self.broken(trial, held, run, error)
+        release(self.device)  # a pruned or failed trial's model hangs in a cycle until then
+
+    def begin(self, trial: optuna.Trial, held: Held) -> Run:
+        """The folder of this attempt, with what the one before left."""
+        study, key = self.orders.study, self.joined.plan.key
+        return self.keeper.begin(study, key, held.number, held.attempt, fresh=not has_run(trial))
+
+    def broken(self, trial: optuna.Trial, held: Held, run: Run | None, error: Exception) -> None:
+        """An error that no one foresaw: the GPU's, one that poisons it, or a bug, which is told loudly."""
+        if isinstance(database.behind(error), SQLAlchemyError):
+            raise error  # the database is away for too long, or full: the trial is put back
+        if why := self.lost(held):
+            return self.drop(held, run, why)  # whoever has it now may have taken its folder away
+        if gpus.is_broken(error):
+            raise GpuFailed(str(error).splitlines()[0]) from error
+        self.fail(trial, held, run, traceback.format_exc())
+        if gpus.poisons(error):
+            raise Poisoned from error
+        raise error
+
+    def lost(self, held: Held) -> str:
+        """Why a trial is this worker's no more, asked now; '' if it still is."""
+        try:
+            claims.still_mine(self.engine, held.id, self.desk.name)
+        except TrialLost as lost:
+            return str(lost)
+        return ""
+
+    def drop(self, held: Held, run: Run | None, why: str) -> None:
+        log.info("trial %d: dropped, %s", held.number, why)
+        if run:
+            self.keeper.forget(run)
+        self.desk.drop(held)
+
+    def attempt(self, trial: optuna.Trial, held: Held, run: Run) -> None:
+        if held.deaths >= claims.MOST_DEATHS:
+            raise TrialFailed(f"set aside: {held.deaths} workers died while they trained it, or hung")
+        take_over(trial, self.engine, self.desk.name, self.keeper, run)
+        if held.attempt > 1 or has_run(trial):
+            held.recorded = database.retried(queries.recorded)(self.engine, held.id)
+        recipe = objective.choose(self.space, self.joined.plan, trial)
+        self.desk.tell(number=held.number, steps=recipe.epochs, params=trial.params)
+        data = self.shelf.data_for(recipe)
+        recipe = replace(recipe, classes=data.classes)
+        start = self.find_start(recipe, run)
+        trial_attrs.begin(trial, recipe, data, self.commit)
+        self.desk.chosen(held)
+        self.desk.tell(state="training", step=0, steps=recipe.epochs)
+        album = Album(trial, recipe, data, run, gallery_of(self.keeper))
+        painter = Painter(album)
+        try:
+            outcome = objective.run_trial(self.joint, held, recipe, data, run, start, painter.show)
+        finally:
+            painter.close()
+        if outcome.end == "stopped":
+            log.info("trial %d: stopped at epoch %d, put back", held.number, outcome.progress.epoch)
+            self.keeper.settle(run, HURRY_SECONDS)
+            return self.desk.put_back(held)
+        self.finish(held, album, outcome)
+
+    def finish(self, held: Held, album: Album, outcome: Outcome) -> None:
+        """Pictures, notes and artifacts first: a finished trial cannot be written on."""
+        trial, recipe, run = album.trial, album.recipe, album.run
+        asked = "row" in trial.user_attrs and outcome.end == "finished"
+        test = self.test_scores(recipe, run) if asked else {}
+        progress, goal = outcome.progress, self.joined.plan.goal
+        rows = [queries.flat(report) for report in progress.history]
+        self.desk.tell(state="finishing")
+        if rows:
+            explained = outcome.end == "finished" and self.leads(progress.best_value)
+            with writing(run.folder):
+                trial_pictures.leave(album, outcome, explained)
+        trial_attrs.end(trial, outcome, socket.gethostname(), device_name(self.device), held.attempt, test)
+        trial_attrs.describe(trial, recipe, goal, rows, progress.best_epoch)
+        if outcome.end == "pruned":
+            if held.wanted == "stop":
+                trial.set_user_attr("stopped", "by hand")
+            self.desk.end(held, "PRUNED", done=lambda: self.keeper.finish(run, weights=False))
+        else:
+            self.keeper.keep(run)
+            self.keeper.settle(run, SETTLE_SECONDS)
+            self.desk.end(held, "COMPLETE", progress.best_value, lambda: self.keeper.finish(run, weights=True))
+        log.info("trial %d: %s, best %s at epoch %d", held.number, outcome.end,
+                 progress.best_value, progress.best_epoch)  # fmt: skip
+
+    def leads(self, value: float | None) -> bool:
+        """Whether a value is better than those of all trials that have ended, this worker's newest too."""
+        goal = self.joined.plan.goal
+        ends = [end.values[0] for end in self.desk.storage.unwritten.values() if end.state.name == "COMPLETE"]
+        best = database.retried(queries.best_value)(self.engine, self.joined.id, goal)
+        return value is not None and all(goal.better(value, other) for other in (best, *ends))
+
+    def find_start(self, recipe: Recipe, run: Run) -> Path | None:
+        """The file of earlier weights that a recipe begins from; a missing one fails the trial alone.
+
+        A trial that goes on from its checkpoint needs it no more.
+        """
+        try:
+            info = database.retried(queries.find_study)(self.engine, self.orders.study)
+            return find_start(recipe.weights.name, self.engine, self.keeper, info)
+        except PartError as error:
+            if run.checkpoint.is_file():
+                return None
+            raise TrialFailed(str(error)) from error
+
+    def test_scores(self, recipe: Recipe, run: Run) -> dict[str, float]:
+        """What the best weights score on the test split; the row of a table asks for it, never a search."""
+        data, shares = self.shelf.test_for(recipe), self.shelf.data_for(recipe).shares
+        if data is None:
+            return {}
+        return evaluate(
+            recipe, data, run.best, self.device, self.joint.micro_batches, shares, alive=self.desk.tell
+        ).metrics
+
+    def fail(self, trial: optuna.Trial, held: Held, run: Run | None, reason: str) -> None:
+        """End a trial as failed, with the reason on it."""
+        log.warning("trial %d failed: %s", held.number, reason)
+        self.desk.tell(state="finishing")
+        trial.set_user_attr("failure", reason)
+        trial_attrs.describe_failure(trial, reason)
+        self.desk.end(held, "FAIL", done=lambda: self.keeper.finish(run, weights=False) if run else None)
+
+    def progress(self, state: str) -> Progress:
+        """Tell how far the reading of data is; a stop is obeyed there too."""
+
+        def tell(done: int, of: int) -> None:
+            self.desk.tell(state=state, step=done, steps=of)
+            if self.desk.storage.held and self.desk.says(self.desk.storage.held) == "stopped":
+                raise Stopped
+
+        return tell
+
+
+def the_same_space(orders: Orders) -> Space | None:
+    """The space that was checked: a worker that starts later must not train another one unseen.
+
+    Longer runs need none: their trials have their recipes.
+    """
+    if not orders.space:
+        return None
+    if orders.space_digest and digest(Path(orders.space)) != orders.space_digest:
+        raise SpaceChanged(f"{orders.space} was changed while its study runs. Type the command again.")
+    return load_space(orders.space)
+
+
+def settle(orders: Orders) -> None:
+    """Keep to the given cores; OpenCV's own threads would fight with torch's."""
+    import cv2
+
+    if orders.cores:
+        keep_to(orders.cores)
+    cv2.setNumThreads(1)
+    keep_pages()
+    gc.collect()
+    gc.freeze()  # what the imports made lives as long as the process: no need to look at it after each trial
+
+
+def watch_parent(stop: threading.Event) -> None:
+    """Stop when stdin closes. Read below Python's buffer: its lock must be free when the process ends."""
+    while os.read(0, 4096):
+        pass
+    leave(stop)
+
+
+def leave(stop: threading.Event) -> None:
+    """Have training stop at its next step; a database that is away is not waited for any more."""
+    stop.set()
+    database.be_patient(database.IMPATIENT_SECONDS)
+
+
+def keep_stdout() -> IO[str]:
+    """Our line to the fleet; what a space or model prints goes to the log, where no pipe can fill up."""
+    sys.stdout.flush()
+    ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return ours
+
+
+def main() -> int:
+    """The process: orders in, work, one line of JSON out. Exit code 0, 2 for a told error, 1 for a bug."""
+    answer = keep_stdout()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: leave(stop))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fleet decides
+    log_to_stderr()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    orders = Orders.from_line(sys.stdin.readline())
+    threading.Thread(target=watch_parent, args=(stop,), daemon=True).start()
+    try:
+        settle(orders)
+        if not stop.is_set():
+            database.be_patient()
+        Worker(orders, stop).work()
+    except (WorkerUnknown, Poisoned):
+        log.info("a new worker takes over")
+        return GIVEN_UP
+    except GpuFailed as error:
+        print(json.dumps({"error": str(error)}), file=answer, flush=True)
+        return GPU_FAILED
+    except TunerError as error:
+        print(json.dumps({"error": str(error)}), file=answer, flush=True)
+        return 2
+    except Exception as error:
+        traceback.print_exc()
+        print(json.dumps({"bug": f"{type(error).__name__}: {error}"}), file=answer, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""Check a recipe before any GPU is taken: names, arguments, the goal, and the model at its image size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tuner.data.augment import AUGMENTATIONS
+from tuner.data.datasets import data_problems
+from tuner.errors import PartError, SpaceError, first_lines, near, some
+from tuner.goal import Goal
+from tuner.models import FINDERS, MODELS
+from tuner.recipe import Recipe, Stage, is_whole
+from tuner.registry import build, problems
+from tuner.tasks import MINIMIZED, Task, find_task
+from tuner.train.losses import LOSSES, OWN, WATERSHED
+from tuner.train.optimizers import OPTIMIZERS, SCHEDULES
+
+SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)  # tried where an image is too small
+SOME_CLASSES = 3  # where the data was not opened yet
+
+
+def check_recipes(recipes: Iterable[Recipe], goal: Goal, where: str) -> None:
+    """SpaceError with everything that is wrong with any of the recipes, each problem once."""
+    tried: dict[object, list[str]] = {}
+    wrong: dict[str, None] = {}
+    for recipe in recipes:
+        wrong |= dict.fromkeys(recipe_problems(recipe, goal, tried))
+    if wrong:
+        raise SpaceError(f"{where}: its recipes cannot be trained:{first_lines(wrong)}")
+
+
+def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) -> list[str]:
+    """All that is wrong with one recipe. `tried` remembers the models already built."""
+    wrong = [*number_problems(recipe), *data_problems(recipe.data)]
+    for kind, table, part in (
+        ("model", MODELS, recipe.model),
+        ("loss", LOSSES, recipe.loss),
+        ("optimizer", OPTIMIZERS, recipe.optimizer),
+        *(("schedule", SCHEDULES, stage.schedule or recipe.schedule) for stage in recipe.course),
+        ("augmentation", AUGMENTATIONS, recipe.augment),
+    ):
+        wrong += problems(kind, table, part)
+    try:
+        task = find_task(recipe.task)
+    except PartError as error:
+        return [*wrong, str(error)]
+    if goal.metric not in task.metrics:
+        wrong.append(
+            f"the goal '{goal.metric}' is no metric of the task '{task.name}'."
+            f"{near(goal.metric, task.metrics)} Known: {', '.join(task.metrics)}."
+        )
+    elif goal.metric in MINIMIZED and goal.direction == "maximize":
+        wrong.append(f'the goal would make {goal.metric} large. Write: GOAL = minimize("{goal.metric}").')
+    return wrong or trial_run(recipe, task, tried)
+
+
+def check_weights(recipes: Iterable[Recipe], find: Callable[[str], Path | None], where: str) -> None:
+    """PartError or SpaceError when the weights to begin from are not there or do not fit; each pair once.
+
+    A trial of the study itself ("#12") may not be there yet, so it is looked for when its turn comes.
+    """
+    from tuner.train.trainer import build_model
+    from tuner.train.weights import carry
+
+    wrong: dict[str, None] = {}
+    for recipe in {f"{r.model} {r.weights}": r for r in recipes}.values():
+        if recipe.weights.name == "none" or recipe.weights.name.startswith("#"):
+            continue
+        try:
+            carry(build_model(recipe, find_task(recipe.task)), recipe, find(recipe.weights.name))
+        except PartError as error:
+            wrong[str(error)] = None
+    if wrong:
+        raise SpaceError(f"{where}: its weights cannot be used:{first_lines(wrong)}")
+
+
+def number_problems(recipe: Recipe) -> list[str]:
+    """Counts must be whole numbers of at least one."""
+    from tuner.train.precision import PRECISIONS
+
+    given: dict[str, object] = {name: getattr(recipe, name) for name in ("epochs", "batch_size", "validate_every")}
+    given |= {f"epochs of stage {at}": stage.epochs for at, stage in enumerate(recipe.stages, start=1)}
+    given["image_size"] = recipe.data.args.get("image_size", 256)
+    wrong = [
+        f"{name} is {value!r}; a whole number of at least 1 is needed."
+        for name, value in given.items()
+        if not is_whole(value) or value < 1
+    ]
+    if not is_whole(recipe.copies) or recipe.copies < 0:
+        wrong.append(f"copies is {recipe.copies!r}; a whole number is needed, 0 for none.")
+    elif recipe.copies and recipe.augment.name == "none":
+        wrong.append(f"copies is {recipe.copies}, and nothing is augmented: choose a set, augment=use(...).")
+    if not wrong and recipe.epochs != sum(stage.epochs for stage in recipe.course):
+        each = " + ".join(str(stage.epochs) for stage in recipe.stages)
+        wrong.append(f"epochs is {recipe.epochs}, and the stages last {each}. Leave epochs out: it is their sum.")
+    wrong += [line for at, stage in enumerate(recipe.stages, start=1) for line in rate_problems(stage, at)]
+    wrong += weights_problems(recipe)
+    if recipe.precision not in PRECISIONS:
+        wrong.append(
+            f"precision is {recipe.precision!r}.{near(str(recipe.precision), PRECISIONS)} "
+            f"Known: {', '.join(PRECISIONS)}."
+        )
+    return wrong
+
+
+def rate_problems(stage: Stage, at: int) -> list[str]:
+    """A learning rate of a stage is a number above zero, or not given."""
+    return [
+        f"{name} of stage {at} is {value!r}; a number above 0 is needed."
+        for name, value in (("lr", stage.lr), ("encoder_lr", stage.encoder_lr))
+        if value is not None and not (isinstance(value, int | float) and value > 0)
+    ]
+
+
+def weights_problems(recipe: Recipe) -> list[str]:
+    """What is wrong with how `weights` is written; whether they are there and fit is asked before training."""
+    from tuner.train.weights import PARTS
+
+    part = recipe.weights.args.get("part", "all")
+    wrong = [f"weights take no argument '{arg}'. They take: part." for arg in recipe.weights.args if arg != "part"]
+    if not recipe.weights.name:
+        wrong.append('weights is empty. Write "none", "imagenet", a file, a bundle or a study.')
+    if recipe.weights.name == "imagenet" and part == "all" and "part" in recipe.weights.args:
+        wrong.append('weights "imagenet" are of the encoder alone: leave part="all" out.')
+    if part not in PARTS:
+        wrong.append(f"weights take part={part!r}.{near(str(part), PARTS)} Known: {', '.join(PARTS)}.")
+    return wrong
+
+
+def with_classes(recipe: Recipe, task: Task) -> Recipe:
+    """The recipe as it will be trained; as long as the data was not opened, for a few classes."""
+    if recipe.classes or not task.has_classes:
+        return recipe
+    weights = recipe.loss.args.get("weights")
+    number = len(weights) if isinstance(weights, list | tuple) else SOME_CLASSES
+    return replace(recipe, classes=tuple(map(str, range(number))))
+
+
+def trial_run(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> list[str]:
+    """Build every part and run the model on an image without data: shapes are computed, numbers are not."""
+    import torch
+
+    recipe = with_classes(recipe, task)
+    number = max(len(recipe.classes), 2)
+    some_weights = [torch.nn.Parameter(torch.zeros(1))]
+
+    def make_schedule(stage: Stage) -> None:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        build("schedule", SCHEDULES, stage.schedule, optimizer, stage.epochs)  # type: ignore[arg-type]
+
+    def make_loss() -> None:
+        build("loss", LOSSES, recipe.loss, task.name, lambda: [1 / number] * number)
+
+    attempts: dict[str, Callable[[], object]] = {
+        f"{recipe.model} with images of {recipe.image_size} px": lambda: run_model(recipe, task),
+        f"loss {recipe.loss} of {number} classes": make_loss,
+        f"augmentation {recipe.augment}": lambda: build(
+            "augmentation", AUGMENTATIONS, recipe.augment, recipe.image_size
+        ),
+        f"optimizer {recipe.optimizer}": lambda: build("optimizer", OPTIMIZERS, recipe.optimizer, some_weights),
+        **{f"schedule {stage.schedule}": lambda stage=stage: make_schedule(stage) for stage in recipe.course},  # type: ignore[misc]
+        f"stages of {recipe.model}: {recipe.stages}": lambda: run_stages(recipe, task),
+    }
+    for what, attempt in attempts.items():
+        if what not in tried:
+            tried[what] = failure(what.partition(": (")[0], attempt)
+    return [line for what in attempts for line in tried[what]]
+
+
+def on_meta(recipe: Recipe, task: Task) -> Any:
+    """The model without data. Libraries that look at numbers while they build are let build in earnest first."""
+    import torch
+
+    from tuner.train.trainer import build_model
+
+    try:
+        with torch.device("meta"):
+            return build_model(recipe, task)
+    except RuntimeError as error:
+        if "meta tensor" not in str(error):
+            raise
+        with torch.random.fork_rng(devices=[]):
+            return build_model(recipe, task).to("meta")
+
+
+def run_model(recipe: Recipe, task: Task) -> None:
+    """ValueError when the model cannot take such an image, with the size that would do."""
+    import torch
+
+    from tuner.train.trainer import CHANNELS
+
+    model, size = on_meta(recipe, task), recipe.image_size
+    if task.has_instances and not hasattr(model, "instances"):
+        raise ValueError(f"it finds no instances: the task '{task.name}' needs a model such as {some(FINDERS)}")
+    probe = getattr(model, "probe", model)  # where the whole cannot be run without numbers, a part of it
+
+    def output(side: int) -> tuple[int, ...]:
+        return tuple(probe(torch.empty(2, CHANNELS, side, side, device="meta")).shape)
+
+    def fits(side: int) -> bool:
+        with suppress(Exception):
+            return bool(output(side))
+        return False
+
+    try:
+        given = output(size)
+    except Exception as error:
+        other = next((side for side in SIZES if side != size and fits(side)), None)
+        raise ValueError(
+            f"{str(error) or type(error).__name__}{f' (image_size={other} would do)' * bool(other)}"
+        ) from error
+    if task.has_instances:
+        judged(model, recipe)
+        if recipe.loss.name == WATERSHED and (len(given) != 4 or given[1] < 2 or given[2:] != (size, size)):
+            raise ValueError(
+                f"it gives {given}, which is no mask and energy of {size} px: its base is no segmenter"
+            )
+        return
+    wanted = (2, task.outputs(recipe), *((size, size) if task.shape == "masks" else ()))
+    if given != wanted:
+        kind = "mask" if task.shape == "masks" else "class"
+        raise ValueError(f"it gives {given}, which is no {kind} of them: the task '{task.name}' needs {wanted}")
+
+
+def judged(model: Any, recipe: Recipe) -> None:
+    """ValueError when the loss is for models that judge themselves and this one does not, or the reverse."""
+    if hasattr(model, "losses") and recipe.loss.name != OWN:
+        raise ValueError(f'it brings its own losses and takes no {recipe.loss}: write loss=use("{OWN}")')
+    if not hasattr(model, "losses") and recipe.loss.name == OWN:
+        raise ValueError(f"it brings no losses for '{OWN}' to sum: write loss=use(\"watershed\")")
+
+
+def run_stages(recipe: Recipe, task: Task) -> None:
+    """Every stage names modules that the model has, and leaves some to learn."""
+    from tuner.train.stages import freeze, make_optimizer
+
+    if recipe.stages:
+        model = on_meta(recipe, task)
+        trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+        for stage in recipe.stages:
+            freeze(model, stage.frozen, trainable)
+            make_optimizer(model, recipe.optimizer, stage)
+
+
+def failure(what: str, attempt: Callable[[], object]) -> list[str]:
+    """What an attempt says when it fails, as one line."""
+    try:
+        attempt()
+    except Exception as error:
+        return [f"{what}: {str(error) or type(error).__name__}"]
+    return []

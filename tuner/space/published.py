@@ -1,0 +1,245 @@
+"""Published tables: what a report tried, row by row, and the numbers that it printed.
+
+A table is a TOML file in `studies/`:
+
+    about = "one line"
+    space = "unet_k"            # a name, or a .py file beside the table
+    data = "weizmann_horse"     # the space's own dataset when left out
+    metric = "iou"              # of the validation split; "train_iou" and "test_iou" are of the other splits
+    where = "Table 1"
+    compare = "order"           # where the numbers themselves cannot carry over; "none" where there are none
+    also = ["dice"]             # more metrics of ours to show
+
+    [[rows]]
+    params = { lr = 1e-4, k = 64 }
+    published = 0.7964          # or { train_iou = 0.8, val_iou = 0.7 }; or place = 1 where none was printed
+
+Everything here is plain Python: to print a table, no space is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import TableError, first_lines, near, some
+from tuner.recipe import is_number, is_whole
+from tuner.tasks import MINIMIZED
+
+PACKAGE = Path(__file__).parent.parent
+SPLITS = ("train_", "val_", "test_")
+COMPARED = ("number", "order", "none")
+TEXTS = ("about", "space", "data", "metric", "where", "note", "compare")
+TABLE_KEYS = (*TEXTS, "also", "rows")
+NEEDED = ("space", "metric", "rows")
+ROW_KEYS = ("params", "published", "place", "where", "note")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one line of a report tried, and what it printed for it: by metric, as "val_iou"."""
+
+    params: dict[str, Any]
+    published: dict[str, float]
+    place: int | None = None
+    where: str = ""
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        """The parameters as text: 1 and 1.0 are the same."""
+        return json.dumps({k: as_float(v) for k, v in self.params.items()}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as its file says; `metric` and `metrics` with their split."""
+
+    name: str
+    path: Path
+    space: str
+    metric: str
+    rows: tuple[Row, ...]
+    about: str = ""
+    data: str = ""
+    where: str = ""
+    note: str = ""
+    compare: str = "number"
+    also: tuple[str, ...] = ()
+
+    @property
+    def space_name(self) -> str:
+        return Path(self.space).stem if self.space.endswith(".py") else self.space
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that some row has a number of, in the order met; the table's own when there is none.
+
+        Then those that it names beside it.
+        """
+        met = dict.fromkeys(name for row in self.rows for name in row.published) or {self.metric: None}
+        return tuple(dict.fromkeys((*met, *self.also)))
+
+    @property
+    def places(self) -> list[int]:
+        """The published place of each row: as given, or by its number."""
+        if self.compare != "order":
+            return []
+        numbers = [row.published.get(self.metric) for row in self.rows]
+        return [row.place or place for row, place in zip(self.rows, ranked(numbers, self.metric), strict=True)]
+
+
+def as_float(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def ranked(numbers: Iterable[float | None], metric: str) -> list[int]:
+    """The place of each number, 1 for the best, equals sharing one; 0 for what has no number."""
+    known = list(numbers)
+    sign = -1 if bare(metric) in MINIMIZED else 1
+    return [0 if x is None else 1 + sum(y is not None and sign * y > sign * x for y in known) for x in known]
+
+
+def bare(metric: str) -> str:
+    """A metric's name without its split."""
+    for split in SPLITS:
+        if metric.startswith(split):
+            return metric.removeprefix(split)
+    return metric
+
+
+def with_split(metric: str) -> str:
+    """A metric's name with its split, the validation split when none is given."""
+    return metric if metric.startswith(SPLITS) else f"val_{metric}"
+
+
+def folders() -> list[Path]:
+    """Where tables are found by name: the user's own first, then the shipped ones."""
+    return [Path("studies"), PACKAGE / "shipped" / "studies", PACKAGE.parent / "studies"]
+
+
+def known_tables() -> dict[str, Path]:
+    """Every table by name; an earlier folder hides a later one's of the same name."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        if folder.is_dir():
+            for path in sorted(folder.rglob("*.toml")):
+                found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+    return found
+
+
+def find_table(name: str) -> Path:
+    """The file of a table given by name or path."""
+    if name.endswith(".toml") or name.startswith((".", "~", os.sep)):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise TableError(f"no table {path}; the path of a .toml file is needed.")
+        return path.absolute()
+    known = known_tables()
+    if name not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise TableError(
+            f"no table '{name}'.{near(name, known)} Known: {names}; or give the path of a .toml file."
+        )
+    return known[name]
+
+
+def load_table(name: str) -> Table:
+    """A table by name or path; TableError lists everything that is wrong with its form."""
+    path = find_table(name)
+    try:
+        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TableError(f"{path} cannot be read: {error}.") from error
+    if wrong := list(table_problems(plain)):
+        raise TableError(f"{path} is no table that can be used:{first_lines(wrong)}")
+    metric = with_split(plain["metric"])
+    rows = tuple(as_row(row, metric) for row in plain["rows"])
+    texts = {key: plain[key] for key in TEXTS if key in plain}
+    return Table(
+        name=path.stem,
+        path=path,
+        rows=rows,
+        also=tuple(map(with_split, plain.get("also", []))),
+        **{**texts, "metric": metric, "space": space_of(plain, path)},
+    )
+
+
+def space_of(plain: Mapping[str, Any], path: Path) -> str:
+    """The space's name, or its file as seen from the table's folder."""
+    name: str = plain["space"]
+    return str((path.parent / Path(name).expanduser()).absolute()) if name.endswith(".py") else name
+
+
+def as_row(plain: Mapping[str, Any], metric: str) -> Row:
+    published = plain.get("published", {})
+    numbers = published if isinstance(published, dict) else {metric: published}
+    numbers = {with_split(name): float(number) for name, number in numbers.items()}
+    return Row(**{**plain, "published": numbers})
+
+
+def table_problems(plain: Mapping[str, Any]) -> Iterator[str]:
+    """All that is wrong with what a file says, without its space."""
+    yield from unknown_keys(plain, TABLE_KEYS)
+    yield from (f"it has no {key}" for key in NEEDED if not plain.get(key))
+    for key in TEXTS:
+        if not isinstance(plain.get(key, ""), str):
+            yield f"{key} is {plain[key]!r}; text is needed"
+    compare = plain.get("compare", "number")
+    if compare not in COMPARED:
+        yield f"compare is {compare!r}.{near(str(compare), COMPARED)} Known: {', '.join(COMPARED)}"
+    also = plain.get("also", [])
+    if not isinstance(also, list) or not all(isinstance(name, str) for name in also):
+        yield f"also is {also!r}; a list of names of metrics is needed"
+    rows = plain.get("rows", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        yield "rows are written as [[rows]], each with params and published"
+        return
+    for number, row in enumerate(rows, start=1):
+        yield from (f"row {number}: {line}" for line in row_problems(row, compare))
+    yield from twice(rows)
+
+
+def unknown_keys(plain: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[str]:
+    for key in plain:
+        if key not in known:
+            yield f"unknown key '{key}'.{near(key, known)} Known: {', '.join(known)}"
+
+
+def row_problems(row: Mapping[str, Any], compare: str) -> Iterator[str]:
+    in_order = compare == "order"
+    yield from unknown_keys(row, ROW_KEYS)
+    if not isinstance(row.get("params"), dict) or not row["params"]:
+        yield "it has no params = { ... }"
+    published = row.get("published", {})
+    for name, number in (published if isinstance(published, dict) else {"published": published}).items():
+        if not is_number(number):
+            yield f"{name} is {number!r}; a number is needed"
+    place = row.get("place", 1)
+    if not is_whole(place) or place < 1:
+        yield f"place is {place!r}; a whole number from 1 is needed"
+    if "place" in row and not in_order:
+        yield 'a place needs compare = "order" in the table'
+    if compare == "none" and published != {}:
+        yield 'it has a published number, in a table with compare = "none"'
+    if published == {} and compare != "none" and not (in_order and "place" in row):
+        yield "it has no published number" + (" and no place" if in_order else "")
+    for key in ("where", "note"):
+        if not isinstance(row.get(key, ""), str):
+            yield f"{key} is {row[key]!r}; text is needed"
+
+
+def twice(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Rows that stand twice: whichever number is right, the table does not say."""
+    seen: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row.get("params"), dict):
+            key = json.dumps({k: as_float(v) for k, v in row["params"].items()}, sort_keys=True, default=str)
+            if (first := seen.setdefault(key, number)) != number:
+                same = some(f"{name}={value}" for name, value in row["params"].items())
+                yield f"row {number} has the parameters of row {first}: {same}"

@@ -1,0 +1,12 @@
+"""The persistent record of a study in SQL, and everything that reads or changes it."""
+
+from tuner.deprecated import moved_names
+
+__getattr__ = moved_names(
+    "tuner.study",
+    Plan="study",
+    Joined="study",
+    join="study",
+    rejoin="study",
+    read_plan="study",
+)

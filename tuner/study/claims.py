@@ -1,0 +1,328 @@
+"""Who owns which trial: slots of the budget, taking, putting back.
+
+A trial belongs to the worker its claim names. A claim without a worker is a trial put back, to be taken up
+again with its own number, parameters and checkpoint. The number of claims is what was spent of the budget of
+trials; it is counted and added to under a lock on the study's row, so it is exact over all workers and hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from tuner.errors import TrialLost
+from tuner.study.database import retried
+from tuner.study.tables import claim_table, epoch_table, studies, study_table, trials, worker_table
+
+CRUMBS = 2.0  # GPU-seconds too few to begin with
+MOST_DEATHS = 3  # workers that may die on a trial before it is set aside
+
+
+class StudyGone(Exception):
+    """The study was deleted."""
+
+
+class WorkerUnknown(Exception):
+    """A worker's row was removed: it was given up for dead, and must begin anew."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A trial that is this worker's now."""
+
+    trial_id: int
+    number: int
+    attempt: int  # 1 is the first
+    deaths: int  # of workers on it, since it last got on
+    wanted: str
+    is_new: bool  # nothing of it stands in the database but its row
+
+
+@retried
+def open_study(engine: Engine, study_id: int, is_new: bool) -> None:
+    """Make sure the study has a row. A new study starts clean, even where SQLite reuses an old number.
+
+    What studies that were deleted elsewhere left behind goes as well.
+    """
+    with engine.begin() as db:
+        if is_new:
+            for table in (study_table, claim_table, worker_table):
+                db.execute(sa.delete(table).where(table.c.study_id == study_id))
+        for table in (study_table, claim_table, worker_table):
+            db.execute(sa.delete(table).where(table.c.study_id.not_in(sa.select(studies.c.study_id))))
+        db.execute(sa.delete(epoch_table).where(epoch_table.c.trial_id.not_in(sa.select(trials.c.trial_id))))
+        known = db.scalar(sa.select(study_table.c.study_id).where(study_table.c.study_id == study_id))
+        if known is None:
+            db.execute(sa.insert(study_table).values(study_id=study_id))
+
+
+def lock(db: Connection, study_id: int) -> None:
+    """One worker at a time from here to the end of the transaction, on every kind of database.
+
+    Optuna waits too where it numbers new trials, as for a list: it locks its own row of the study for that.
+    """
+    same = study_table.c.study_id == study_id
+    if db.dialect.name == "sqlite":  # only one writes at a time, from its first write on
+        db.execute(sa.update(study_table).where(same).values(num_workers=study_table.c.num_workers))
+    else:
+        both = sa.select(study_table.c.study_id).join(studies, studies.c.study_id == study_table.c.study_id)
+        db.execute(both.where(same).with_for_update(key_share=True))
+
+
+def claimed(study_id: int) -> sa.ScalarSelect[int]:
+    """How many slots are filled. Those of deleted trials are not, also before `forget_deleted` has freed them."""
+    filled = sa.select(sa.func.count()).join(trials, trials.c.trial_id == claim_table.c.trial_id)
+    return filled.select_from(claim_table).where(claim_table.c.study_id == study_id).scalar_subquery()
+
+
+def put_back(study_id: int) -> sa.Select[tuple[int]]:
+    """Claims of trials that wait to be taken up again."""
+    return (
+        sa.select(claim_table.c.claim_id)
+        .join(trials, trials.c.trial_id == claim_table.c.trial_id)
+        .where(claim_table.c.study_id == study_id, claim_table.c.worker.is_(None), trials.c.state == "WAITING")
+        .order_by(claim_table.c.claim_id)
+        .limit(1)
+    )
+
+
+def unclaimed(study_id: int) -> sa.Select[tuple[int]]:
+    """Trials that were enqueued and have no slot yet."""
+    return (
+        sa.select(trials.c.trial_id)
+        .where(trials.c.study_id == study_id, trials.c.state == "WAITING")
+        .where(~sa.exists().where(claim_table.c.trial_id == trials.c.trial_id, claim_table.c.study_id == study_id))
+        .order_by(trials.c.number)
+        .limit(1)
+    )
+
+
+@retried
+def take(
+    engine: Engine, study_id: int, name: str, worker: str, listed: bool, unwritten: Sequence[int] = ()
+) -> Taken | Literal["spent", "paused"]:
+    """A trial that was put back, or one more of the budget; all in one transaction.
+
+    The study's row is locked first, so that no two workers see the same count. StudyGone when the study was
+    deleted (SQLite gives its number to another one), WorkerUnknown when this worker was given up for dead.
+    A trial that this worker took without ever hearing of it, because the connection was cut, comes first: all
+    it owns beside that are those whose end it has not written yet.
+    """
+    with engine.begin() as db:
+        lock(db, study_id)
+        now = db.execute(standing(study_id, worker, unwritten)).first()
+        if now is None or now.study_name != name:
+            raise StudyGone
+        if now.known is None:
+            raise WorkerUnknown
+        if now.mine is not None:
+            return take_again(db, now.mine)
+        nothing_new = out_of_trials(now) or (listed and now.unclaimed is None)
+        if out_of_time(now) or (nothing_new and now.put_back is None):
+            return "spent"
+        if now.paused:
+            return "paused"
+        if now.put_back is not None:
+            return take_up(db, now.put_back, worker)
+        return take_new(db, study_id, worker, now)
+
+
+def standing(study_id: int, worker: str, unwritten: Sequence[int] = ()) -> sa.Select[Any]:
+    """All that a worker must know to take a trial, in one statement."""
+
+    def of(query: sa.Select[Any], name: str) -> sa.Label[Any]:
+        return query.scalar_subquery().label(name)
+
+    last_slot = sa.select(sa.func.max(claim_table.c.slot)).where(claim_table.c.study_id == study_id)
+    last_number = sa.select(sa.func.max(trials.c.number)).where(trials.c.study_id == study_id)
+    return sa.select(
+        study_table,
+        of(sa.select(studies.c.study_name).where(studies.c.study_id == study_id), "study_name"),
+        of(sa.select(worker_table.c.pid).where(worker_table.c.worker == worker), "known"),
+        claimed(study_id).label("claimed"),
+        of(owned_by(worker, unwritten), "mine"),
+        of(put_back(study_id), "put_back"),
+        of(unclaimed(study_id), "unclaimed"),
+        of(last_slot, "last_slot"),
+        of(last_number, "last_number"),
+    ).where(study_table.c.study_id == study_id)
+
+
+def out_of_trials(now: sa.Row[Any]) -> bool:
+    """Whether no further trial may begin; those that were put back still go on."""
+    return now.num_trials is not None and now.claimed >= now.num_trials
+
+
+def out_of_time(now: sa.Row[Any]) -> bool:
+    """Whether nothing may go on: the hours by the clock or those of the GPUs are spent."""
+    by_clock = now.hours is not None and now.clock_seconds >= 3600 * now.hours
+    return bool(by_clock or (now.gpu_hours is not None and now.gpu_seconds >= 3600 * now.gpu_hours - CRUMBS))
+
+
+def owned_by(worker: str, but: Sequence[int]) -> sa.Select[tuple[int]]:
+    """A claim of a trial that runs and is this worker's."""
+    query = sa.select(claim_table.c.claim_id).join(trials, trials.c.trial_id == claim_table.c.trial_id)
+    query = query.where(claim_table.c.worker == worker, trials.c.state == "RUNNING")
+    return (query.where(trials.c.trial_id.not_in(but)) if but else query).limit(1)
+
+
+def take_again(db: Connection, claim_id: int) -> Taken:
+    """A trial that is this worker's already; it counts as no further attempt."""
+    both = sa.select(claim_table, trials.c.number).join(trials, trials.c.trial_id == claim_table.c.trial_id)
+    row = db.execute(both.where(claim_table.c.claim_id == claim_id)).one()
+    return Taken(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, is_new=False)
+
+
+def take_up(db: Connection, claim_id: int, worker: str) -> Taken:
+    """Own a trial that was put back."""
+    mine = claim_table.c.claim_id == claim_id
+    db.execute(sa.update(claim_table).where(mine).values(worker=worker, attempt=claim_table.c.attempt + 1))
+    taken = take_again(db, claim_id)
+    set_running(db, taken.trial_id)
+    return taken
+
+
+def take_new(db: Connection, study_id: int, worker: str, now: sa.Row[Any]) -> Taken:
+    """Fill one more slot, with a trial that was enqueued or with a fresh one."""
+    trial_id, number, is_new = now.unclaimed, None, now.unclaimed is None
+    if is_new:
+        number = 0 if now.last_number is None else now.last_number + 1
+        row = {"study_id": study_id, "number": number, "state": "RUNNING", "datetime_start": utc()}
+        trial_id = db.execute(sa.insert(trials).values(row)).inserted_primary_key[0]  # type: ignore[index]
+    else:
+        number = db.scalar(sa.select(trials.c.number).where(trials.c.trial_id == trial_id))
+        set_running(db, trial_id)
+    if db.dialect.name == "sqlite":  # it gives the ids of deleted trials to new ones
+        for table in (claim_table, epoch_table):
+            db.execute(sa.delete(table).where(table.c.trial_id == trial_id))
+    slot = (now.last_slot or 0) + 1
+    db.execute(
+        sa.insert(claim_table).values(study_id=study_id, slot=slot, trial_id=trial_id, worker=worker, attempt=1)
+    )
+    return Taken(trial_id, int(number or 0), 1, 0, "", is_new)
+
+
+def set_running(db: Connection, trial_id: int) -> None:
+    began = sa.func.coalesce(trials.c.datetime_start, utc())
+    same = trials.c.trial_id == trial_id
+    db.execute(sa.update(trials).where(same).values(state="RUNNING", datetime_start=began))
+
+
+def utc() -> datetime:
+    """Now, as Optuna writes it down."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def owned(trial_id: int, worker: str) -> sa.ColumnElement[bool]:
+    """A claim that is this worker's, of a trial that runs."""
+    running = sa.exists().where(trials.c.trial_id == trial_id, trials.c.state == "RUNNING")
+    return (claim_table.c.trial_id == trial_id) & (claim_table.c.worker == worker) & running
+
+
+def check_owner(db: Connection, trial_id: int, worker: str, **change: object) -> None:
+    """TrialLost when the trial is not this worker's any more; else it stays so until the commit.
+
+    `change` is written on the claim on the way.
+    """
+    mine = sa.update(claim_table).where(owned(trial_id, worker)).values(worker=worker, **change)
+    if not db.execute(mine).rowcount:
+        raise TrialLost(why_lost(db, trial_id, worker))
+
+
+def why_lost(db: Connection, trial_id: int, worker: str) -> str:
+    """Why a trial is this worker's no more: it was deleted, ended or given away by somebody else."""
+    query = (
+        sa.select(trials.c.state, claim_table.c.worker)
+        .join(claim_table, claim_table.c.trial_id == trials.c.trial_id)
+        .where(trials.c.trial_id == trial_id)
+    )
+    row = db.execute(query).first()
+    if row is None:
+        return "it was deleted from the database"
+    return "it belongs to another worker now" if row.worker != worker else f"somebody else set it to {row.state}"
+
+
+@retried
+def still_mine(engine: Engine, trial_id: int, worker: str) -> None:
+    """TrialLost when it is not."""
+    with engine.begin() as db:
+        check_owner(db, trial_id, worker)
+
+
+@retried
+def hand_back(engine: Engine, trial_id: int, worker: str) -> None:
+    """Put one trial back and stay; nothing happens when it is not this worker's any more."""
+    with engine.begin() as db:
+        mine = sa.update(claim_table).where(owned(trial_id, worker)).values(worker=None)
+        if db.execute(mine).rowcount:
+            db.execute(sa.update(trials).where(trials.c.trial_id == trial_id).values(state="WAITING"))
+
+
+@retried
+def release(engine: Engine, worker: str, died: bool) -> list[int]:
+    """Remove a worker and put its trials back, all in one transaction; the ids of trials put back.
+
+    Optuna's own row is set back to WAITING here and not through its storage, because the claim and the
+    state must change together: nobody may see a free claim of a running trial. The worker's row is locked
+    first: of two hosts that release the same worker, the second waits there and then finds nothing held. In
+    all transactions locks are taken in one order: worker, study, claim, trial.
+    """
+    with engine.begin() as db:
+        mine = worker_table.c.worker == worker
+        if db.execute(sa.update(worker_table).where(mine).values(beats=worker_table.c.beats)).rowcount:
+            return_grant(db, worker)
+            db.execute(sa.delete(worker_table).where(mine))
+        held = [claim_table.c.worker == worker, claim_table.c.study_id == trials.c.study_id]
+        open_trials = (
+            sa.select(trials.c.trial_id)
+            .join(claim_table, claim_table.c.trial_id == trials.c.trial_id)
+            .where(*held, trials.c.state.in_(["RUNNING", "WAITING"]))
+            .with_for_update(of=claim_table)
+        )
+        ids = list(db.scalars(open_trials))
+        if ids:
+            running = trials.c.trial_id.in_(ids) & (trials.c.state == "RUNNING")
+            db.execute(sa.update(trials).where(running).values(state="WAITING"))
+            held_claims = claim_table.c.trial_id.in_(ids) & (claim_table.c.worker == worker)
+            back = {"worker": None, "deaths": claim_table.c.deaths + int(died)}
+            db.execute(sa.update(claim_table).where(held_claims).values(back))
+        return ids
+
+
+def return_grant(db: Connection, worker: str) -> None:
+    """What a worker did not spend of its GPU-seconds goes back into the budget; what it spent beyond is taken."""
+    left = sa.select(worker_table.c.study_id, worker_table.c.granted - worker_table.c.used).where(
+        worker_table.c.worker == worker, worker_table.c.granted != worker_table.c.used
+    )
+    for study_id, seconds in db.execute(left).all():
+        same = study_table.c.study_id == study_id
+        db.execute(sa.update(study_table).where(same).values(gpu_seconds=study_table.c.gpu_seconds - seconds))
+
+
+@retried
+def forget_deleted(engine: Engine, study_id: int) -> None:
+    """Free the slots of trials that were deleted: their ids may come back with other trials."""
+    gone = claim_table.c.trial_id.not_in(sa.select(trials.c.trial_id))
+    with engine.connect() as db:
+        ids = list(db.scalars(sa.select(claim_table.c.claim_id).where(claim_table.c.study_id == study_id, gone)))
+        if ids:
+            db.execute(sa.delete(claim_table).where(claim_table.c.claim_id.in_(ids)))
+            db.commit()
+
+
+def is_done(engine: Engine, study_id: int) -> bool:
+    """Whether there is nothing to begin and nothing to take up again."""
+    with engine.connect() as db:
+        now = db.execute(standing(study_id, "")).first()
+    return now is None or out_of_time(now) or (out_of_trials(now) and now.put_back is None)
+
+
+def waits(engine: Engine, study_id: int) -> bool:
+    """Whether a trial waits that was put back."""
+    with engine.connect() as db:
+        return db.scalar(put_back(study_id)) is not None

@@ -1,0 +1,176 @@
+"""Watch the workers of a study: what the dead, the silent and the hung hold is put back.
+
+Whoever is alive watches all others, on a clock of its own: other hosts' clocks may be wrong, and one's own may
+be set back. A worker's row counts beats (it lives) and progress (it gets on).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from tuner.errors import StudyError
+from tuner.study import claims
+from tuner.study.tables import claim_table, trials, worker_table
+
+SIGN_SECONDS = 3.0  # in which a living worker beats
+log = logging.getLogger("tuner")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A worker's counters, and since when they stand still, by our own clock."""
+
+    beats: int
+    progress: int
+    beat_at: float
+    progress_at: float
+
+
+@dataclass
+class Watch:
+    """Call `look` now and then. What is put back this way counts as a death of its worker."""
+
+    engine: Engine
+    study_id: int
+    lease: float  # seconds without a beat after which a worker counts as dead
+    hang: float  # seconds without progress on its trial after which it counts as hung
+    seen: dict[str, Seen] = field(default_factory=dict)
+    alive: set[str] = field(default_factory=set)  # workers of other machines that were seen to move
+    looked: float | None = None
+
+    def look(self) -> list[str]:
+        """Look at all workers once; the names of those that lost what they held."""
+        began = time.monotonic()
+        if self.looked is not None and began - self.looked > self.lease / 2:
+            self.forget()  # we slept, or the database was away: so may the others have been kept from beating
+        lost = [row.worker for row in self.rows() if self.is_lost(row, began)] + self.without_row()
+        for worker in lost:
+            self.seen.pop(worker, None)
+            if claims.release(self.engine, worker, died=True):
+                log.warning("worker %s is gone or hangs: its trial was put back", worker)
+        claims.forget_deleted(self.engine, self.study_id)
+        self.looked = time.monotonic()
+        if self.looked - began > self.lease / 2:
+            self.forget()
+        return lost
+
+    def forget(self) -> None:
+        """Measure every silence anew."""
+        self.seen.clear()
+
+    def rows(self) -> list[sa.Row[Any]]:
+        with self.engine.connect() as db:
+            return list(db.execute(sa.select(worker_table).where(worker_table.c.study_id == self.study_id)).all())
+
+    def is_lost(self, row: sa.Row[Any], now: float) -> bool:
+        before = self.seen.get(row.worker)
+        moved = before is None or before.beats != row.beats
+        got_on = before is None or before.progress != row.progress or row.number is None
+        if before and moved:
+            self.alive.add(row.worker)
+        seen = Seen(
+            row.beats,
+            row.progress,
+            now if moved or before is None else before.beat_at,
+            now if got_on or before is None else before.progress_at,
+        )
+        self.seen[row.worker] = seen
+        is_silent = now - seen.beat_at > self.lease
+        return is_silent or now - seen.progress_at > self.hang or is_gone(row.machine, row.pid, row.born)
+
+    def without_row(self) -> list[str]:
+        """Workers that own open trials and are not listed: given up for dead in the moment they took one."""
+        query = (
+            sa.select(claim_table.c.worker)
+            .distinct()
+            .join(trials, trials.c.trial_id == claim_table.c.trial_id)
+            .where(claim_table.c.study_id == self.study_id, claim_table.c.worker.is_not(None))
+            .where(claim_table.c.worker.not_in(sa.select(worker_table.c.worker)))
+            .where(trials.c.state.in_(["RUNNING", "WAITING"]))
+        )
+        with self.engine.connect() as db:
+            return [str(worker) for worker in db.scalars(query)]
+
+
+def version_here() -> str:
+    """What runs here, as a worker's row says it. One Optuna for all: versions differ in how they write times."""
+    return f"tuner {version('tuner')}, Optuna {version('optuna')}"
+
+
+def refuse_others(engine: Engine, study_id: int) -> None:
+    """StudyError when workers of another version are alive: they would write what we do not understand.
+
+    Rows of the dead are no reason, so their beats are looked at twice.
+    """
+    others = {row.worker: row for row in of_others(engine, study_id)}
+    if not others:
+        return
+    time.sleep(SIGN_SECONDS)
+    for row in of_others(engine, study_id):
+        if row.worker in others and row.beats != others[row.worker].beats:
+            raise StudyError(
+                f"{row.host} works on this study with {row.version}; here is {version_here()}. "
+                "Install the same versions everywhere, or stop the others first: tuner stop"
+            )
+
+
+def of_others(engine: Engine, study_id: int) -> list[sa.Row[Any]]:
+    """The workers of other versions, dead or alive."""
+    other = (worker_table.c.study_id == study_id) & (worker_table.c.version != version_here())
+    with engine.connect() as db:
+        return list(db.execute(sa.select(worker_table).where(other)).all())
+
+
+@cache
+def machine() -> str:
+    """What tells this machine from all others, containers of one host name included.
+
+    Two processes with the same answer can see each other's process ids.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        parts = (boot, str(Path("/proc/self/ns/pid").readlink()))
+    except OSError:
+        parts = (socket.gethostname(), f"{psutil.boot_time():.0f}")
+    return hashlib.sha256(":".join(parts).encode()).hexdigest()[:16]
+
+
+def born(pid: int) -> float:
+    """When a process began, in ticks since the boot: the date may be changed while it runs.
+
+    psutil.NoSuchProcess when there is none, or when it is dead and only not yet buried.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError as error:
+        if Path("/proc/self/stat").exists():
+            raise psutil.NoSuchProcess(pid) from error
+        return psutil.Process(pid).create_time()
+    except ProcessLookupError as error:
+        raise psutil.NoSuchProcess(pid) from error
+    if fields[0] in "ZX":  # in a container, often nobody buries the dead
+        raise psutil.NoSuchProcess(pid)
+    return float(fields[19])
+
+
+def is_gone(where: str, pid: int, began: float) -> bool:
+    """Whether a process of this machine has ended; a later process of the same number is another one."""
+    if where != machine():
+        return False
+    try:
+        return pid != os.getpid() and abs(born(pid) - began) > 1
+    except psutil.NoSuchProcess:
+        return True

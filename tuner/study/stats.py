@@ -1,0 +1,336 @@
+"""What a study has cost and what is left of it: epochs, hours, what pruning saved, failures by kind, time left.
+
+Read without Optuna. Of a trial that has ended everything is read once: `Ledger` keeps it, so that looking again
+costs as much with thousands of trials as with ten. Epochs are summed by the database, never fetched.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from tuner.study import budget as budget_module
+from tuner.study import queries
+from tuner.study.budget import Account, Budget, Spent
+from tuner.study.failures import Failure, read_failures, unknown
+from tuner.study.queries import FINISHED, GOES_ON_FROM, Overview, StudyInfo, Worker
+from tuner.study.tables import claim_table, epoch_table, studies, trial_attrs, trials
+
+RECENT = 20  # trials that ended last, of which the pace is taken
+MOST_IDS = 500  # named one by one in a statement; beyond, the whole study is read
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What was spent on all trials. `seconds` are those of the epochs, over all workers."""
+
+    trials: int = 0  # that ended
+    epochs: int = 0
+    seconds: float = 0.0
+    saved: int = 0  # epochs that pruned trials would have had, and did not train
+    planned: int = 0  # epochs of the pruned trials' recipes
+
+    @property
+    def hours(self) -> float:
+        return self.seconds / 3600
+
+    @property
+    def saved_share(self) -> float:
+        """Of the epochs that all trials would have taken without pruning."""
+        return self.saved / (self.epochs + self.saved) if self.saved else 0.0
+
+
+@dataclass(frozen=True)
+class Left:
+    """How long a study goes on, and what says so; `seconds` is None where that is not known.
+
+    `by`: "trials", "hours" or "GPU-hours", whichever is spent first; "done", "paused", "nobody works", "unknown"
+    while nothing has ended, "no limit".
+    """
+
+    seconds: float | None
+    by: str
+
+
+@dataclass(frozen=True)
+class Tally:
+    """A study in numbers. `failures` in the order in which they came."""
+
+    cost: Cost
+    failures: tuple[Failure, ...]
+    left: Left
+    budget: Budget
+    spent: Spent
+    paused: bool
+    device: str  # of a worker or the best trial; "" where none is known
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """How many trials failed of each kind of reason, the most frequent first."""
+        return dict(Counter(failure.kind for failure in self.failures).most_common())
+
+    @property
+    def unit(self) -> str:
+        """What an hour of a worker is called: each has a GPU, or there is none."""
+        return "GPU-hours" if self.device and not self.device.startswith("cpu") else "worker-hours"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that will not change any more."""
+
+    number: int
+    at: datetime
+    epochs: int
+    seconds: float
+    took: float  # seconds that a worker was busy with it
+    planned: int = 0  # epochs of its recipe, where it was pruned
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A trial that runs, or waits to be gone on with."""
+
+    number: int
+    epochs: int
+    seconds: float
+
+
+def tally(engine: Engine, info: StudyInfo) -> Tally:
+    """The numbers of a study as it stands now."""
+    return Ledger(engine, info).read(queries.overview(engine, info))
+
+
+@dataclass
+class Ledger:
+    """The numbers of a study, to be read again and again."""
+
+    engine: Engine
+    info: StudyInfo
+    ended: dict[int, Ended] = field(default_factory=dict)  # by trial id
+
+    def read(self, now: Overview) -> Tally:
+        with self.engine.connect() as db:
+            if len(self.ended) != now.finished:
+                self.learn(db)
+            begun = read_begun(db, self.info)
+            account = budget_module.account(db, self.info.id)
+        ended = sorted(self.ended.values(), key=lambda trial: (trial.at, trial.number))
+        left = by_budget(account, len(now.workers), by_trials(now, ended, begun))
+        return Tally(
+            cost=cost_of(ended, begun),
+            failures=tuple(trial.failure for trial in ended if trial.failure),
+            left=standing_still(now, account.paused) or left,
+            budget=account.budget,
+            spent=account.spent,
+            paused=account.paused,
+            device=device_of(now),
+        )
+
+    def learn(self, db: Connection) -> None:
+        """Read the trials that ended since, and forget those that were deleted."""
+        ids = queries.finished_ids(db, self.info.id)
+        self.ended = {trial_id: trial for trial_id, trial in self.ended.items() if trial_id in ids}
+        self.ended |= read_ended(db, self.info, ids - self.ended.keys())
+
+
+# What is read
+
+
+def read_ended(db: Connection, info: StudyInfo, ids: set[int]) -> dict[int, Ended]:
+    """These trials by their ids."""
+    if not ids:
+        return {}
+    mine = among(info, ids)
+    rows = db.execute(
+        sa.select(
+            *(trials.c.trial_id, trials.c.number, trials.c.state, trials.c.datetime_start),
+            *(trials.c.datetime_complete, claim_table.c.attempt),
+        )
+        .select_from(trials.join(claim_table, claim_table.c.trial_id == trials.c.trial_id, isouter=True))
+        .where(mine)
+    ).all()
+    sums = read_sums(db, info, mine)
+    planned, failures = read_planned(db, mine), read_failures(db, mine)
+    found = {}
+    for row in rows:
+        epochs, seconds = sums.get(row.trial_id, NOTHING)
+        found[row.trial_id] = Ended(
+            number=row.number,
+            at=row.datetime_complete or datetime.min,
+            epochs=epochs,
+            seconds=seconds,
+            took=took(row, seconds),
+            planned=max(planned.get(row.trial_id, 0), epochs) if row.state == "PRUNED" else 0,
+            failure=failures.get(row.trial_id, unknown(row.number)) if row.state == "FAIL" else None,
+        )
+    return found
+
+
+SUMS = (
+    sa.func.count(epoch_table.c.epoch).label("epochs"),
+    sa.func.coalesce(sa.func.sum(epoch_table.c.seconds), 0.0).label("seconds"),
+)
+NOTHING = (0, 0.0)
+
+
+def read_sums(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -> dict[int, tuple[int, float]]:
+    """Epochs and their seconds by trial id, without those of the trial that one goes on from."""
+    query = (
+        sa.select(epoch_table.c.trial_id, *SUMS)
+        .where(epoch_table.c.trial_id.in_(sa.select(trials.c.trial_id).where(mine)))
+        .group_by(epoch_table.c.trial_id)
+    )
+    copied = read_copied(db, info, mine)
+    return {row.trial_id: own(row, copied) for row in db.execute(query)}
+
+
+def own(row: sa.Row[Any], copied: dict[int, tuple[int, float]]) -> tuple[int, float]:
+    """Epochs and their seconds, without those of the trial that it goes on from."""
+    epochs, seconds = copied.get(row.trial_id, NOTHING)
+    return max(0, int(row.epochs) - epochs), max(0.0, float(row.seconds) - seconds)
+
+
+def among(info: StudyInfo, ids: set[int]) -> sa.ColumnElement[bool]:
+    """A condition on trials: these, of a study; or all that ended, where they are too many to name."""
+    mine = (trials.c.study_id == info.id) & trials.c.state.in_(FINISHED)
+    return mine & trials.c.trial_id.in_(ids) if len(ids) <= MOST_IDS else mine
+
+
+def took(row: Any, seconds: float) -> float:
+    """From its begin to its end; of a trial that was put back meanwhile, the epochs alone."""
+    if (row.attempt or 1) > 1 or not row.datetime_start or not row.datetime_complete:
+        return seconds
+    return max(seconds, float((row.datetime_complete - row.datetime_start).total_seconds()))
+
+
+def read_planned(db: Connection, mine: sa.ColumnElement[bool]) -> dict[int, int]:
+    """The epochs of the pruned trials' recipes, by trial id. What a person ended is left out."""
+    query = (
+        sa.select(trial_attrs.c.trial_id, trial_attrs.c.key, trial_attrs.c.value_json)
+        .join(trials, trials.c.trial_id == trial_attrs.c.trial_id)
+        .where(mine, trials.c.state == "PRUNED", trial_attrs.c.key.in_(("recipe", "stopped")))
+    )
+    rows = db.execute(query).all()
+    stopped = {row.trial_id for row in rows if row.key == "stopped"}
+    recipes = {row.trial_id: row.value_json for row in rows if row.key == "recipe"}
+    return {trial_id: epochs_of(text) for trial_id, text in recipes.items() if trial_id not in stopped}
+
+
+def epochs_of(recipe: str) -> int:
+    try:
+        epochs = json.loads(recipe)["epochs"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return epochs if isinstance(epochs, int) else 0
+
+
+def read_copied(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -> dict[int, tuple[int, float]]:
+    """Epochs and seconds that longer runs took over from the trials they go on from, by trial id."""
+    if not info.listed.startswith("longer "):
+        return {}
+    query = sa.select(trial_attrs.c.trial_id, trial_attrs.c.value_json).where(trial_attrs.c.key == GOES_ON_FROM)
+    rows = db.execute(query.join(trials, trials.c.trial_id == trial_attrs.c.trial_id).where(mine)).all()
+    return {row.trial_id: recorded(db, json.loads(row.value_json)) for row in rows}
+
+
+def recorded(db: Connection, origin: dict[str, Any]) -> tuple[int, float]:
+    """The epochs of a trial of another study, and their seconds."""
+    query = (
+        sa.select(*SUMS)
+        .select_from(epoch_table.join(trials, trials.c.trial_id == epoch_table.c.trial_id))
+        .join(studies, studies.c.study_id == trials.c.study_id)
+        .where(studies.c.study_name == origin.get("study"), trials.c.number == origin.get("number"))
+    )
+    row = db.execute(query).one()
+    return int(row.epochs), float(row.seconds)
+
+
+def read_begun(db: Connection, info: StudyInfo) -> list[Begun]:
+    mine = (trials.c.study_id == info.id) & trials.c.state.in_(("RUNNING", "WAITING"))
+    query = (
+        sa.select(trials.c.trial_id, trials.c.number, *SUMS)
+        .select_from(trials.join(epoch_table, epoch_table.c.trial_id == trials.c.trial_id, isouter=True))
+        .where(mine)
+        .group_by(trials.c.trial_id, trials.c.number)
+    )
+    copied = read_copied(db, info, mine)
+    return [Begun(row.number, *own(row, copied)) for row in db.execute(query)]
+
+
+# Time
+
+
+def cost_of(ended: Iterable[Ended], begun: Iterable[Begun]) -> Cost:
+    ended = list(ended)
+    every: list[Ended | Begun] = [*ended, *begun]
+    pruned = [trial for trial in ended if trial.planned]
+    return Cost(
+        trials=len(ended),
+        epochs=sum(trial.epochs for trial in every),
+        seconds=math.fsum(trial.seconds for trial in every),
+        saved=sum(trial.planned - trial.epochs for trial in pruned),
+        planned=sum(trial.planned for trial in pruned),
+    )
+
+
+def standing_still(now: Overview, paused: bool) -> Left | None:
+    """Why nothing goes on; None where it does."""
+    if now.num_trials is not None and now.finished >= now.num_trials:
+        return Left(0.0, "done")
+    if paused:
+        return Left(None, "paused")
+    return None if now.workers else Left(None, "nobody works")
+
+
+def by_trials(now: Overview, ended: list[Ended], begun: list[Begun]) -> Left:
+    """From what the trials took that ended last, shared by the workers there are."""
+    if now.num_trials is None:
+        return Left(None, "no limit")
+    recent = [trial.took for trial in ended[-max(RECENT, 2 * len(now.workers)) :]]
+    if not recent or not now.workers:
+        return Left(None, "unknown")
+    each = sum(recent) / len(recent)
+    steps = {worker.number: worker for worker in now.workers}
+    rest = [rest_of(trial, each, steps.get(trial.number)) for trial in begun]
+    fresh = max(0, now.num_trials - now.finished - len(begun))
+    hands = min(len(now.workers), max(1, fresh + len(begun)))
+    return Left((sum(rest) + fresh * each) / hands, "trials")
+
+
+def rest_of(trial: Begun, each: float, worker: Worker | None) -> float:
+    """Seconds to the end of a trial that has begun: as long as the others, or by its own pace if it is longer."""
+    if trial.seconds < each:
+        return each - trial.seconds
+    if worker is None or worker.state != "training" or not trial.epochs:
+        return 0.0
+    return trial.seconds / trial.epochs * max(0, worker.steps - worker.step)
+
+
+def by_budget(account: Account, workers: int, trials_left: Left) -> Left:
+    """What comes first: the end of the trials, of the hours, or of the GPU-hours."""
+    budget, spent, gpus = account.budget, account.spent, account.holders or workers
+    ends = [trials_left]
+    if budget.hours is not None:
+        ends.append(Left(max(0.0, 3600 * (budget.hours - spent.hours)), "hours"))
+    if budget.gpu_hours is not None and gpus:
+        ends.append(Left(max(0.0, 3600 * (budget.gpu_hours - spent.gpu_hours)) / gpus, "GPU-hours"))
+    known = [left for left in ends if left.seconds is not None]
+    return min(known, key=lambda left: left.seconds or 0.0, default=trials_left)
+
+
+def device_of(now: Overview) -> str:
+    """Where the trials are trained, as far as that is known."""
+    for worker in now.workers:
+        return worker.device
+    result = now.best.notes.get("result", {}) if now.best else {}
+    return str(result.get("device", ""))

@@ -1,0 +1,161 @@
+"""Studies whose trials are given as a list, each to be trained once: a table's rows, longer runs."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+from sqlalchemy.engine import Engine
+
+from tuner.errors import TableError, first_lines, near
+from tuner.recipe import Recipe
+from tuner.space.published import Table, bare
+from tuner.space.space import Draws, Space, describe, merged, where
+from tuner.study import database
+from tuner.study.claims import forget_deleted, lock
+from tuner.study.database import retried
+from tuner.study.study import Joined
+from tuner.study.tables import claim_table, study_table, trials
+from tuner.tasks import find_task
+
+KEY = "listed_as"  # the attribute by which a trial is known in its list
+
+
+@dataclass(frozen=True)
+class Item:
+    """One trial of a list: what it is known by, its parameters, and what is written on it from the start.
+
+    With their distributions, the parameters stand as they are; without, the space is asked for them again.
+    """
+
+    key: str
+    params: dict[str, Any]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    distributions: dict[str, BaseDistribution] = field(default_factory=dict)
+
+    def waiting(self) -> FrozenTrial:
+        """The trial that a worker will find."""
+        attrs = {**self.attrs, KEY: self.key}
+        if not self.distributions:
+            fixed = {"fixed_params": self.params}
+            return create_trial(state=TrialState.WAITING, system_attrs=fixed, user_attrs=attrs)
+        return create_trial(
+            state=TrialState.WAITING, params=self.params, distributions=self.distributions, user_attrs=attrs
+        )
+
+
+def enlist(joined: Joined, url: str, items: Iterable[Item]) -> int:
+    """Add what the study does not have yet, and what failed in it; how many were added.
+
+    One at a time over all hosts: two terminals that type the same command add nothing twice. The budget
+    becomes the number of trials, so that every worker finds exactly these.
+    """
+    with database.told(url), database.creation_lock(joined.engine, url):
+        known = Counter(
+            trial.user_attrs.get(KEY)
+            for trial in joined.study.get_trials(deepcopy=False)
+            if trial.state is not TrialState.FAIL
+        )
+        missing = [item for item in items if not known[item.key]]
+        forget_deleted(joined.engine, joined.id)  # SQLite gives their ids to those that are added now
+        for item in missing:
+            joined.study.add_trial(item.waiting())
+        budget_as_listed(joined.engine, joined.id)
+    return len(missing)
+
+
+def row_items(table: Table, seeds: int) -> list[Item]:
+    """Every row of a table as often as there are seeds: all of them once before any a second time."""
+    return [
+        Item(f"{row.key} #{repeat}", row.params, {"row": row.key, "repeat": repeat})
+        for repeat in range(1, seeds + 1)
+        for row in table.rows
+    ]
+
+
+def draw_rows(space: Space, table: Table, drawn: Draws) -> Draws:
+    """The recipes of a table's rows; TableError lists every row that does not lie inside the space."""
+    parameters = dict(drawn.parameters)
+    recipes: list[Recipe] = []
+    wrong = []
+    for number, row in enumerate(table.rows, start=1):
+        trial = FixedTrial(row.params)
+        problems = [*impossible(row.params, drawn.parameters)]
+        problems = problems or [*suggested(space, trial, recipes, drawn.parameters)]
+        wrong += [f"row {number}: {line}" for line in problems]
+        for name, kind in trial.distributions.items():
+            parameters.setdefault(name, merged([kind]))
+    wrong += unknown_metrics(table, recipes)
+    if wrong:
+        raise TableError(f"{table.path} does not fit the space {space.path}:{first_lines(wrong)}")
+    return Draws(tuple(recipes), parameters)
+
+
+def impossible(params: dict[str, Any], known: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Values that the space would choke on: no such choice, no number."""
+    for name, value in params.items():
+        if name in known and not is_possible(value, known[name]):
+            choices = known[name].get("choices", ())
+            yield f"{name} is {value!r}, outside {describe(known[name])}.{near(str(value), map(str, choices))}"
+
+
+def is_possible(value: Any, parameter: dict[str, Any]) -> bool:
+    """Whether a parameter, as plain JSON, may have a value of this kind."""
+    if "choices" in parameter:
+        return any(value == choice and type(value) is type(choice) for choice in parameter["choices"])
+    kinds: tuple[type, ...] = (int,) if parameter["kind"] == "int" else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def suggested(space: Space, trial: FixedTrial, recipes: list[Recipe], known: Iterable[str]) -> Iterator[str]:
+    """Draw a row's recipe onto the list, or say why it cannot be: what its branch needs, and what it ignores."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a value out of range is told below
+            recipes.append(space.suggest(trial))  # type: ignore[arg-type]
+    except Exception as error:
+        lacks = [name for name in known if f"'{name}' is not found" in str(error)]
+        yield from unknown(trial, known, lacks)
+        yield f"the parameter '{lacks[0]}' is missing" if lacks else f"suggest() raised {where(error, space.path)}"
+        return
+    yield from unknown(trial, known, [])
+    for name, kind in trial.distributions.items():
+        value = trial._params[name]
+        if not kind._contains(kind.to_internal_repr(value)):
+            yield f"{name} is {value!r}, outside {describe(merged([kind]))}"
+
+
+def unknown(trial: FixedTrial, known: Iterable[str], lacks: list[str]) -> Iterator[str]:
+    """Parameters that nothing asked for. Where another one is missing, the branch was not walked to its end."""
+    for name in [name for name in trial._params if name not in trial.distributions]:
+        if name not in known:
+            yield f"unknown parameter '{name}'.{near(name, known)} The space has: {', '.join(known)}"
+        elif not lacks:
+            yield f"'{name}' is not asked for with its other parameters; leave it out"
+
+
+def unknown_metrics(table: Table, recipes: list[Recipe]) -> Iterator[str]:
+    """Metrics that the task of the rows does not have."""
+    known = find_task(recipes[0].task).metrics if recipes else {}
+    for metric in dict.fromkeys([table.metric, *table.metrics]):
+        name = bare(metric)
+        if known and name not in known and not name.startswith("iou:"):
+            yield f"no metric '{name}' of the task.{near(name, known)} Known: {', '.join(known)}"
+
+
+@retried
+def budget_as_listed(engine: Engine, study_id: int) -> None:
+    """Make the budget the number of trials in the study; slots of deleted ones do not count."""
+    mine = trials.c.study_id == study_id
+    with engine.begin() as db:
+        lock(db, study_id)
+        gone = claim_table.c.trial_id.not_in(sa.select(trials.c.trial_id).where(mine))
+        db.execute(sa.delete(claim_table).where(claim_table.c.study_id == study_id, gone))
+        number = db.scalar(sa.select(sa.func.count()).select_from(trials).where(mine))
+        db.execute(sa.update(study_table).where(study_table.c.study_id == study_id).values(num_trials=number))

@@ -1,0 +1,110 @@
+"""What a training keeps for pictures: a small frame of each validated epoch, and the answers for a few images.
+
+The answers are those of the best epoch's validation. Where it gave more than can be kept for its time, the best
+weights are asked again when the trial ends.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tuner.data.batches import Batches
+from tuner.registry import locate
+from tuner.train import details
+from tuner.train.trainer import Trainer
+
+FRAME = 96  # pixels of a frame's side at most
+MOST_BYTES = 1 << 25  # of answers that are kept while a validation goes on
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The worst, median and best validation images, by position, and what the best weights say of each."""
+
+    positions: Mapping[str, Sequence[int]]
+    guesses: Mapping[int, NDArray[Any]]  # bytes or numbers of pixels, or the share of each class
+
+
+def frame_of(guess: Tensor) -> Tensor:
+    """What was guessed for one image, small enough to be kept: bytes of pixels, or the share of each class."""
+    if guess.ndim == 1:
+        return guess.half()
+    if guess.dtype == torch.int32:  # instances: beyond 255 two have the same number, and colour
+        guess = torch.where(guess > 0, (guess - 1) % 255 + 1, 0).byte()
+    down, across = (nearest(side, guess.device) for side in guess.shape)
+    return guess[down][:, across]
+
+
+def nearest(side: int, device: torch.device) -> Tensor:
+    """Which rows to keep of so many."""
+    kept = min(side, FRAME)
+    return (torch.arange(kept, device=device) * side + side // 2) // kept
+
+
+def with_frame(frames: Mapping[int, Tensor], epoch: int, frame: Tensor, best: int) -> dict[int, Tensor]:
+    """The frames with one more; where they get too many, every other one goes."""
+    grown = {**frames, epoch: frame}
+    if len(grown) <= 2 * details.MOST_FRAMES:
+        return grown
+    return {at: grown[at] for at in details.epochs(list(grown), best)}
+
+
+@dataclass
+class Answers:
+    """What was said in a validation, batch by batch, until it gets too much; then nothing."""
+
+    pieces: list[Tensor] = field(default_factory=list)
+    bytes: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was too much: no more need be guessed."""
+        return self.bytes > MOST_BYTES
+
+    def add(self, guess: Tensor) -> None:
+        self.bytes += guess.nbytes
+        self.pieces.append(guess)
+        if self.is_over:
+            self.pieces.clear()
+
+    def shown(self, scores: Sequence[float | None]) -> dict[int, Tensor] | None:
+        """Of the images that these scores choose, by position; None where it was too much."""
+        if not self.pieces:
+            return None
+        begins = list(accumulate((len(piece) for piece in self.pieces), initial=0))
+        every = [at for some in details.examples(scores).values() for at in some]
+        places = ((at, bisect_right(begins, at) - 1) for at in every)
+        return {at: self.pieces[piece][at - begins[piece]].cpu().clone() for at, piece in places}
+
+
+def scores_of(each: Tensor | None) -> list[float | None]:
+    """The score of each image; None where there was nothing to score."""
+    return [None if math.isnan(score) else score for score in ([] if each is None else each.tolist())]
+
+
+def kept(answers: Mapping[int, Tensor], scores: Sequence[float | None]) -> Shown:
+    """From the answers of the best epoch's validation."""
+    return Shown(details.examples(scores), {at: said.numpy() for at, said in answers.items()})
+
+
+@torch.inference_mode()
+def show(trainer: Trainer, batches: Batches, scores: Sequence[float | None]) -> Shown:
+    """What the trainer's model says of the worst, median and best images."""
+    trainer.model.eval()
+    guess = locate("guess", {}, trainer.task.guess)
+    positions = details.examples(scores)
+    every = [at for some in positions.values() for at in some]
+    guesses: dict[int, NDArray[Any]] = {}
+    for at in every:  # one by one: what fits then fits now
+        ((_, said, _),) = trainer.validate(*batches.one_of_val(at))
+        guesses[at] = guess(said)[0].cpu().numpy()
+    return Shown(positions, guesses)

@@ -1,0 +1,135 @@
+"""How right found instances are: panoptic quality and errors of counting from counts, AP from all images together.
+
+The averages of precision are torchmetrics', which follow COCO: instances of all images ranked by their
+scores, for each of ten thresholds of intersection over union.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tuner.data.instances import Instances, Matches, matches, numbers_in
+from tuner.train.details import THRESHOLDS
+from tuner.train.metrics import Each, keep, ratio
+
+MOST_FOUND = 1000  # instances of an image that are ranked, the surest; COCO's own 100 are too few for cells
+RECALLS = 101  # points of a curve, as COCO has them
+STEP = 4  # of them, one is kept
+
+
+def instance_target(prepared: Tensor) -> Tensor:
+    """The fields of `tuner.data.instances`, as they are."""
+    return prepared
+
+
+def instance_guess(found: Sequence[Instances]) -> Tensor:
+    """The label map of each image."""
+    return torch.stack([torch.from_numpy(one.labels) for one in found])
+
+
+def instance_counts(found: Any, target: Tensor, full: bool = False, each: Each = None) -> Tensor:
+    """Sums over the images, of a full count alone: training looks for no instances.
+
+    IoU of the matched, how many are matched, wrong and missed, how far the numbers are apart, images; merged and
+    split. Each: the panoptic quality of the image, of none and none 1.
+    """
+    if not full:
+        return torch.zeros(0, dtype=torch.float64)
+    rows = [counted(matches(one.labels, truth)) for one, truth in zip(found, truths(target), strict=True)]
+    keep(each, torch.tensor([quality(iou, tp, fp, fn, empty=1.0) for iou, tp, fp, fn, *_ in rows]))
+    return torch.tensor(rows, dtype=torch.float64).sum(0)
+
+
+def counted(found: Matches) -> list[float]:
+    tp, fp, fn = len(found.pairs), len(found.wrong), len(found.missed)
+    merged, split = len(found.merged), len(found.split)
+    return [sum(iou for _, _, iou in found.pairs), tp, fp, fn, abs(fp - fn), 1, merged, split]
+
+
+def quality(iou: float, tp: float, fp: float, fn: float, empty: float = 0.0) -> float:
+    """Panoptic quality: the IoU of the matched, weighed down by what is wrong and what is missed."""
+    whole = tp + (fp + fn) / 2
+    return iou / whole if whole else empty
+
+
+def truths(target: Tensor) -> list[np.ndarray[Any, np.dtype[np.int32]]]:
+    """The label maps of a prepared target."""
+    return list(target[:, 0].cpu().numpy().astype(np.int32))
+
+
+def instance_scores(counts: Sequence[float], classes: Sequence[str] = (), full: bool = False) -> dict[str, float]:
+    if not counts:
+        return {}
+    iou, tp, fp, fn, apart, images, merged, split = counts
+    return {
+        "pq": quality(iou, tp, fp, fn),
+        "count_error": ratio(apart, images),
+        "precision": ratio(tp, tp + fp),
+        "recall": ratio(tp, tp + fn),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn),
+        "merged": ratio(merged, images),
+        "split": ratio(split, images),
+    }
+
+
+class Ranked:
+    """All found instances of a pass, ranked together: what sums of counts cannot tell."""
+
+    def __init__(self) -> None:
+        from torchmetrics.detection import MeanAveragePrecision
+
+        self.precision = MeanAveragePrecision(
+            iou_type="segm",
+            backend="faster_coco_eval",
+            max_detection_thresholds=[1, 10, MOST_FOUND],
+            extended_summary=True,
+        )
+        self.precision.warn_on_many_detections = False
+        self.numbers: list[tuple[int, int]] = []  # of each image: true, found
+
+    def add(self, found: Sequence[Instances], target: Tensor) -> None:
+        for one, truth in zip(found, truths(target), strict=True):
+            there = numbers_in(truth)
+            self.numbers.append((len(there), len(one.scores)))
+            said = np.argsort(-one.scores, kind="stable")[:MOST_FOUND]
+            scores = torch.from_numpy(one.scores[said])
+            self.precision.update([{**masks_of(one.labels, said + 1), "scores": scores}], [masks_of(truth, there)])
+
+    def scores(self) -> dict[str, float]:
+        found = self.found
+        return {"ap": found["ap"], "ap50": found["aps"][0], "ap75": found["aps"][5]}
+
+    def result(self) -> dict[str, Any]:
+        """What pictures need: AP by threshold, precision by recall at two of them, the numbers of each image."""
+        return {**self.found, "numbers": [list(pair) for pair in self.numbers]}
+
+    @cached_property
+    def found(self) -> dict[str, Any]:
+        """torchmetrics' answer, as plain numbers; where nothing was found it gives no curve."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            answer = self.precision.compute()
+        if "precision" not in answer:
+            return {"ap": 0.0, "aps": [0.0] * len(THRESHOLDS), "recall": [], "precision": {}}
+        curves = answer["precision"][:, :, 0, 0, -1].clamp(min=0)  # -1 is COCO's word for "nothing there"
+        return {
+            "ap": max(0.0, float(answer["map"])),
+            "aps": curves.mean(1).tolist(),
+            "recall": np.linspace(0, 1, RECALLS)[::STEP].round(4).tolist(),
+            "precision": {f"{THRESHOLDS[at]:.2f}": curves[at, ::STEP].tolist() for at in (0, 5)},
+        }
+
+
+def masks_of(labels: np.ndarray[Any, Any], which: np.ndarray[Any, Any]) -> dict[str, Tensor]:
+    """A mask for each of these instances, all of one class."""
+    return {
+        "masks": torch.from_numpy(labels == which[:, None, None]),
+        "labels": torch.zeros(len(which), dtype=torch.long),
+    }

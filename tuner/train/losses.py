@@ -1,0 +1,259 @@
+"""The table of losses. A builder takes the task's name and how to count the classes; the rest is searchable.
+
+Every loss maps (logits, target) to one number, the mean over the batch, and is never negative. In
+"multiclass" the label 255 counts nowhere; a batch in which nothing counts costs nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tuner.data.source import IGNORED
+from tuner.errors import PartError, TrialFailed, near
+from tuner.recipe import Part, is_number
+from tuner.registry import build
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Shares = Callable[[], Sequence[float]]  # of the training targets, by class; computed when called
+
+LOSSES = {
+    "bce": "tuner.train.losses:bce",
+    "dice": "tuner.train.losses:dice",
+    "iou": "tuner.train.losses:iou",
+    "focal": "tuner.train.losses:focal",
+    "dice_bce": "tuner.train.losses:dice_bce",
+    "cross_entropy": "tuner.train.losses:cross_entropy",
+    "mix": "tuner.train.losses:mix",
+    "watershed": "tuner.train.losses:watershed",
+    "own": "tuner.train.losses:own",
+}
+OWN, WATERSHED = "own", "watershed"
+PIXELS = ("binary", "multiclass")
+CLASSES = ("multiclass", "classification")
+ALL = ("binary", *CLASSES)
+FOR = {  # the tasks of each
+    "bce": ("binary",),
+    "dice": PIXELS,
+    "iou": PIXELS,
+    "focal": ALL,
+    "dice_bce": ("binary",),
+    "cross_entropy": CLASSES,
+    "mix": ALL,
+    WATERSHED: ("instance",),
+    OWN: ("instance",),
+}
+WEIGHTS = ("none", "frequency")
+SURE = 1e-6  # 1 - p is taken as no smaller, where its power is differentiated
+
+
+def bce(mode: str) -> Loss:
+    """Binary cross-entropy of each pixel, from logits."""
+    must_suit("bce", mode)
+    return torch.nn.BCEWithLogitsLoss()
+
+
+def dice(mode: str, *, smooth: float = 1.0) -> Loss:
+    """1 - Dice overlap of the batch, mean over the classes: does not care how small the object is."""
+    must_suit("dice", mode)
+    least("dice", "smooth", smooth)
+    return overlap(mode, lambda both, areas: (2 * both + 2 * smooth) / (areas + 2 * smooth).clamp(min=1e-7))
+
+
+def iou(mode: str, *, smooth: float = 1.0) -> Loss:
+    """1 - intersection over union of the batch, mean over the classes: stricter than dice."""
+    must_suit("iou", mode)
+    least("iou", "smooth", smooth)
+    return overlap(mode, lambda both, areas: (both + smooth) / (areas - both + smooth).clamp(min=1e-7))
+
+
+def focal(mode: str, *, gamma: float = 2.0) -> Loss:
+    """Cross-entropy with what is easy weighed down by (1 - p)^gamma, p being the probability of the truth."""
+    must_suit("focal", mode)
+    least("focal", "gamma", gamma)
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        surprise, number = surprises(mode, logits, target)
+        return ((-torch.expm1(-surprise)).clamp(min=SURE) ** gamma * surprise).sum() / number
+
+    return loss
+
+
+def dice_bce(mode: str, *, dice_weight: float = 1.0, smooth: float = 1.0) -> Loss:
+    """Binary cross-entropy + dice_weight x dice: steady from the start, and minds small objects."""
+    must_suit("dice_bce", mode)
+    least("dice_bce", "dice_weight", dice_weight)
+    first, second = bce(mode), dice(mode, smooth=smooth)
+    return lambda logits, target: first(logits, target) + dice_weight * second(logits, target)
+
+
+def cross_entropy(
+    mode: str, shares: Shares | None = None, *, weights: str | list[float] = "none", label_smoothing: float = 0.0
+) -> Loss:
+    """Cross-entropy of each pixel or image, from logits; the classes weighted, where asked.
+
+    `weights` is "none"; "frequency", the inverse of each class's share of the training targets, mean 1;
+    or a list of numbers, one a class.
+    """
+    must_suit("cross_entropy", mode)
+    if not (is_number(label_smoothing) and 0 <= label_smoothing < 1):
+        raise PartError(f"label_smoothing is {label_smoothing!r}; a number from 0 to below 1 is needed.")
+    each = class_weights(weights, shares)
+
+    @functools.cache
+    def on(device: torch.device) -> Tensor | None:
+        return None if each is None else torch.tensor(each, device=device)
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        weight, ignored = on(logits.device), ignored_in(mode)
+        total = F.cross_entropy(
+            logits, target, weight, ignore_index=ignored, reduction="sum", label_smoothing=label_smoothing
+        )
+        counts = target != ignored
+        if weight is None:
+            return total / counts.sum().clamp(min=1)
+        whole = (weight[target.where(counts, 0)] * counts).sum()
+        return total / whole.where(whole > 0, 1)
+
+    return loss
+
+
+def mix(
+    mode: str, shares: Shares | None = None, *, first: str = "iou", second: str = "dice", weight: float = 0.5
+) -> Loss:
+    """Weight x first + (1 - weight) x second, of any two losses with their own defaults."""
+    must_suit("mix", mode)
+    if not (is_number(weight) and 0 <= weight <= 1):
+        raise PartError(f"weight of loss 'mix' is {weight!r}; a number from 0 to 1 is needed.")
+    if "mix" in (first, second):
+        raise PartError("loss 'mix' is of two other losses; it cannot hold itself.")
+    one, other = (build("loss", LOSSES, Part(name), mode, shares) for name in (first, second))
+    return lambda logits, target: weight * one(logits, target) + (1 - weight) * other(logits, target)
+
+
+def watershed(mode: str, *, mask: str = "bce", energy_weight: float = 1.0, direction_weight: float = 0.5) -> Loss:
+    """For deep_watershed: mask loss + energy_weight x energy error + direction_weight x direction error.
+
+    `mask` names a binary loss. The errors count inside instances only, the last where the model tells one.
+    """
+    must_suit("watershed", mode)
+    least("watershed", "energy_weight", energy_weight)
+    least("watershed", "direction_weight", direction_weight)
+    of_mask = build("loss", LOSSES, Part(mask), "binary")
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        inside = target[:, :1] > 0
+        number = inside.sum((1, 2, 3), keepdim=True).clamp(min=1) * len(target)  # a mean of each image's own mean
+        off = F.smooth_l1_loss(logits[:, 1:2].sigmoid(), target[:, 1:2], reduction="none", beta=0.1)
+        total: Tensor = of_mask(logits[:, :1], inside.float()) + energy_weight * (off * inside / number).sum()
+        if logits.shape[1] > 2 and direction_weight:
+            turned = 1 - (F.normalize(logits[:, 2:], dim=1) * target[:, 2:]).sum(1, keepdim=True)
+            told = inside & (target[:, 2:] != 0).any(1, keepdim=True)
+            total = total + direction_weight * (turned * told / number).sum()
+        return total
+
+    return loss
+
+
+def own(mode: str, *, weights: dict[str, float] | None = None) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]:
+    """The sum of the losses that the model brings itself, such as mask_rcnn; each weighed, where asked."""
+    must_suit(OWN, mode)
+    given = {} if weights is None else weights
+    if not isinstance(given, dict):
+        raise PartError(f"weights of loss '{OWN}' are {weights!r}; write weights={{'loss_mask': 2.0}}.")
+    for name, weight in given.items():
+        least(OWN, f"weights[{name!r}]", weight)
+
+    def loss(parts: Mapping[str, Tensor], target: Tensor) -> Tensor:
+        if unknown := [name for name in given if name not in parts]:
+            raise TrialFailed(
+                f"loss '{OWN}' weighs '{unknown[0]}'.{near(unknown[0], parts)} There are: {', '.join(parts)}."
+            )
+        return torch.stack([given.get(name, 1.0) * part for name, part in parts.items()]).sum()
+
+    return loss
+
+
+def overlap(mode: str, score: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """1 - score of (shared area, sum of both areas) of each class over the whole batch, mean over the classes.
+
+    There is nothing to overlap with where a class is nowhere in the batch: it costs its mean probability.
+    """
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        found, true, counted = areas_of(mode, logits, target)
+        both, there = (found * true).sum((0, 2)), true.sum((0, 2))
+        given = found.sum((0, 2))
+        cost = torch.where(there > 0, 1 - score(both, given + there), given / counted.clamp(min=1))
+        return cost.clamp(min=0).mean()  # a sum of many may be above its whole by a rounding
+
+    return loss
+
+
+def areas_of(mode: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Probability and truth (images x classes x pixels), both 0 where ignored, and how many pixels count."""
+    if mode == "binary":
+        true = target.flatten(2)
+        return logits.flatten(2).sigmoid(), true, torch.tensor(true.numel())
+    labels = target.flatten(1).unsqueeze(1)
+    counts = labels != IGNORED
+    true = labels == torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1)
+    return logits.flatten(2).softmax(1) * counts, true, counts.sum()
+
+
+def surprises(mode: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor | int]:
+    """-log of the probability of the truth, everywhere (0 where ignored), and how many of them count."""
+    if mode == "binary":
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none"), target.numel()
+    ignored = ignored_in(mode)
+    surprise = F.cross_entropy(logits, target, ignore_index=ignored, reduction="none")
+    return surprise, (target != ignored).sum().clamp(min=1)
+
+
+def ignored_in(mode: str) -> int:
+    """The label that counts nowhere: of images, none, for there may be a class 255."""
+    return IGNORED if mode == "multiclass" else -100
+
+
+def class_weights(weights: object, shares: Shares | None) -> list[float] | None:
+    """A number for each class, or None for no weights; PartError says what is wrong with them."""
+    if weights == "none":
+        return None
+    if weights == "frequency":
+        if not (counted := shares() if shares else []):
+            raise PartError("weights='frequency' needs data to count the classes in.")
+        return inverse(counted)
+    if not isinstance(weights, list | tuple):
+        hint = near(str(weights), WEIGHTS)
+        raise PartError(
+            f"weights is {weights!r}.{hint} Known: {', '.join(WEIGHTS)}, or a list of numbers, one a class."
+        )
+    if not all(is_number(weight) and weight >= 0 for weight in weights) or not any(weights):
+        raise PartError(f"weights are {list(weights)}; numbers of at least 0 are needed, not all of them 0.")
+    number = len(shares()) if shares else 0
+    if number and len(weights) != number:
+        raise PartError(f"weights are {len(weights)} numbers and there are {number} classes; give one a class.")
+    return [float(weight) for weight in weights]
+
+
+def inverse(shares: Sequence[float]) -> list[float]:
+    """1 / share, with mean 1; a class that is nowhere gets 1."""
+    found = [1 / share for share in shares if share > 0]
+    mean = sum(found) / max(len(found), 1)
+    return [1 / share / mean if share > 0 else 1.0 for share in shares]
+
+
+def must_suit(name: str, mode: str) -> None:
+    """PartError when a loss is not for the task, with those that are."""
+    if mode not in FOR[name]:
+        others = [other for other, modes in FOR.items() if mode in modes]
+        raise PartError(f"loss '{name}' is not for the task '{mode}'. For it: {', '.join(others) or 'none'}.")
+
+
+def least(name: str, arg: str, value: object) -> None:
+    if not (is_number(value) and value >= 0):
+        raise PartError(f"{arg} of loss '{name}' is {value!r}; a number of at least 0 is needed.")
