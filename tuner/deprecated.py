@@ -154,6 +154,8 @@ def moved_names(package: str, **names: str) -> Callable[[str], Any]:
         warnings.warn(
             f"{package}.{name} is deprecated: import it from {new} instead.", DeprecationWarning, stacklevel=2
         )
-        return getattr(import_module(new), name)
+        value = getattr(import_module(new), name)
+        setattr(sys.modules[package], name, value)  # the next use finds it there: one warning for each name
+        return value
 
     return forward

@@ -21,7 +21,7 @@ def test_every_moved_module_is_found_where_the_table_says(old: str) -> None:
 
 def run_python(code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "always::DeprecationWarning:__main__", "-c", code], capture_output=True, text=True
+        [sys.executable, "-W", "always::DeprecationWarning", "-c", code], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr

@@ -10,7 +10,7 @@ from tuner.errors import PartError
 from tuner.recipe import use
 from tuner.registry import build, locate, problems, searchable
 
-HERE = "tests.unit.test_parts"
+HERE = "tests.unit.test_registry"
 TABLE = {"small": f"{HERE}:small", "sized": f"{HERE}:sized"}
 
 

@@ -16,12 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
 from optuna.artifacts import ArtifactMeta
-from torch import nn
 
 from tuner.artifacts.optuna_store import Gallery
 from tuner.data.cache import Cached
@@ -36,6 +35,9 @@ from tuner.tasks import BINARY_CLASSES, find_task
 from tuner.train import details
 from tuner.train.details import Details
 from tuner.train.loop import Outcome, Progress
+
+if TYPE_CHECKING:
+    from torch import nn
 
 KEY = "artifacts:"  # as Optuna names an attribute that tells of an artifact
 SHARE = 0.005  # of the time that may go into drawing while a trial is trained

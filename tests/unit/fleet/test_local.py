@@ -27,11 +27,12 @@ print(json.dumps({"error": json.dumps({"orders": orders, "env": seen})}), flush=
 
 def worker(folder: Path, code: str) -> dict[str, str]:
     """The environment in which `python -m tuner.search.worker` is this code."""
-    package = folder / "code" / "tuner"
+    package = folder / "code" / "tuner" / "search"
     package.mkdir(parents=True)
-    (package / "__init__.py").touch()
+    for made in (package, package.parent):
+        (made / "__init__.py").touch()
     (package / "worker.py").write_text(code)
-    return {"PYTHONPATH": str(package.parent)}
+    return {"PYTHONPATH": str(folder / "code")}
 
 
 def said(seat: LocalSeat) -> str:

@@ -20,7 +20,7 @@ from tuner.recipe import Recipe, use
 from tuner.space.check import recipe_problems
 from tuner.train.losses import OWN
 
-HERE = "tests.unit.test_own_finder"
+HERE = "tests.unit.models.test_own_instance_model"
 AP = maximize("ap50")
 
 

@@ -22,9 +22,9 @@ GOOD = Recipe(
     optimizer=use("adam", lr=1e-3),
     epochs=1,
 )
-EXPLODING = "tests.unit.test_check:exploding"
-WIDE = "tests.unit.test_check:wide"
-DEEP = "tests.unit.test_check:deep"
+EXPLODING = "tests.unit.space.test_check:exploding"
+WIDE = "tests.unit.space.test_check:wide"
+DEEP = "tests.unit.space.test_check:deep"
 STAGED = replace(GOOD, model=use(DEEP))
 
 

@@ -181,8 +181,8 @@ def test_to_settle_where_it_stands_changes_nothing(name: str) -> None:
         (use("warmup", then="exponential"), False),
         (use("warmup", warm=2, then="cosine"), True),
         (use("warmup", warm=30, then="cosine"), False),
-        (use("test_optims:one_cycle"), True),
-        (use("test_optims:halving"), False),
+        (use("test_optimizers:one_cycle"), True),
+        (use("test_optimizers:halving"), False),
     ],
     ids=str,
 )
