@@ -66,7 +66,7 @@ def slow(url: str, delay: float) -> Iterator[str]:
     """The same database through a proxy, in a process of its own, that makes each round trip so much longer."""
     folder = url.partition("host=")[2]
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "proxy.py"), folder, str(delay)],
+        [sys.executable, str(ROOT / "tests" / "helpers" / "tcp_proxy.py"), folder, str(delay)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdin and process.stdout

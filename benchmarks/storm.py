@@ -30,7 +30,7 @@ from benchmarks.booked import NAME, write_study
 from benchmarks.measure import Row, Section, Setting
 from benchmarks.page import as_text
 from benchmarks.server import Server, postgres
-from tests.proxy import Proxy
+from tests.helpers.tcp_proxy import Proxy
 
 KILLS = ("worker", "fleet", "host")
 LEASE_SECONDS = 6.0

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from photos import make_photos
+from helpers.image_folders import make_photos
 
 from tuner.data.cache import Cached, cached
 from tuner.data.source import Source

@@ -8,10 +8,10 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
-from layouts import make_coco, make_instances, make_isic, make_scene
-from mirror import mirror
+from helpers.dataset_layouts import make_coco, make_instances, make_isic, make_scene
+from helpers.error_output import one_message
+from helpers.file_server import mirror
 from PIL import Image
-from refusals import one_message
 
 from tests.conftest import Tuner, make_photos
 from tuner.data.datasets import ISIC

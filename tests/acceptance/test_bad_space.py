@@ -7,7 +7,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from refusals import one_message
+from helpers.error_output import one_message
 
 from tests.conftest import Tuner
 

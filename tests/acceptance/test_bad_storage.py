@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from servers import Postgres, postgres
-from tiny import epochs_of, finish, run, running, wait_for, write_space
+from helpers.command_line import epochs_of, finish, run, running, wait_for, write_space
+from helpers.postgres import Postgres, postgres
 
 __all__ = ["postgres"]
 SECRET = "open%sesame"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from photos import make_photos
+from helpers.command_line import run, write_space
+from helpers.image_folders import make_photos
 from PIL import Image
-from tiny import run, write_space
 
 Done = subprocess.CompletedProcess[str]
 pytestmark = pytest.mark.xdist_group("best")  # one search for all of them

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from layouts import make_coco
+from helpers.command_line import home_url, rows, run
+from helpers.dataset_layouts import make_coco
 from PIL import Image
 from pycocotools.coco import COCO
-from tiny import home_url, rows, run
 
 from tuner.artifacts.attempts import open_keeper
 from tuner.cli import main

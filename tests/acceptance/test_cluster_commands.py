@@ -11,9 +11,9 @@ from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
 import pytest
-from compose import LOOK_PASSWORD, PASSWORD, SLURM, Stack, ended, gone_afterwards, kubernetes, stack
-from servers import postgres
-from tiny import claims, epochs_of, states, wait_for, write_space
+from helpers.command_line import claims, epochs_of, states, wait_for, write_space
+from helpers.compose import LOOK_PASSWORD, PASSWORD, SLURM, Stack, ended, gone_afterwards, kubernetes, stack
+from helpers.postgres import postgres
 
 __all__ = ["postgres", "stack"]
 pytestmark = pytest.mark.slow

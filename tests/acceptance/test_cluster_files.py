@@ -14,7 +14,8 @@ from pathlib import Path
 import jsonschema
 import kubernetes_validate
 import pytest
-from compose import (
+from helpers.command_line import environment
+from helpers.compose import (
     KUBERNETES,
     LOOK_PASSWORD,
     ONE_GPU,
@@ -30,7 +31,6 @@ from compose import (
     of,
     services,
 )
-from tiny import environment
 
 
 def test_it_keeps_to_the_compose_specification() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers.command_line import home_url, rows, run
 from PIL import Image
-from tiny import home_url, rows, run
 
 from tuner.cli import main
 from tuner.data.synthetic.badges import CLASSES, draw_badge

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from made import make_bundle
+from helpers.made_studies import make_bundle
 from PIL import Image
 
 from tuner.cli import main

@@ -7,8 +7,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from servers import postgres, storage_url
-from tiny import claims, finish, home_url, rows, run, start, states, write_space
+from helpers.command_line import claims, finish, home_url, rows, run, start, states, write_space
+from helpers.postgres import postgres, storage_url
 
 from tuner.study import tables
 

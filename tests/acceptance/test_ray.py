@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tiny import (
+from helpers.command_line import (
     claims,
     epochs_of,
     finish,

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from helpers.command_line import write_space
+from helpers.search_studies import add, open_study
 from optuna.trial import TrialState
 from PIL import Image
-from searched import add, open_study
-from tiny import write_space
 
 from tuner.cli import main
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import optuna
 import pytest
-from servers import postgres, storage_url
-from tiny import claims, epochs_of, finish, home_url, rows, run, start, states, write_space
+from helpers.command_line import claims, epochs_of, finish, home_url, rows, run, start, states, write_space
+from helpers.postgres import postgres, storage_url
 
 from tuner.space.space import draw, load_space
 from tuner.study.study import Plan, join

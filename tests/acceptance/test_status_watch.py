@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from made import make_study
-from tallied import put, work
-from tiny import alter, environment, finish, home_url, run, running, wait_for, write_space
+from helpers.command_line import alter, environment, finish, home_url, run, running, wait_for, write_space
+from helpers.made_studies import make_study
+from helpers.trial_rows import put, work
 
 from tuner.paths import Home
 

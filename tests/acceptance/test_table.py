@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tiny import epochs_of, glance, home_url, opened, states, write_space
+from helpers.command_line import epochs_of, glance, home_url, opened, states, write_space
 
 from tuner.cli import main
 from tuner.study import queries

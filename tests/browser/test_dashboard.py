@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from seen import CHROMIUM, chromium, dashboard
+from helpers.browser import CHROMIUM, chromium, dashboard
 
 pytestmark = [
     pytest.mark.browser,

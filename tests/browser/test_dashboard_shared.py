@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from made import add_trial, make_study
+from helpers.browser import CHROMIUM, chromium, dashboard, proxy
+from helpers.made_studies import add_trial, make_study
 from optuna.artifacts import upload_artifact
 from optuna_dashboard import save_note, save_plotly_graph_object
-from seen import CHROMIUM, chromium, dashboard, proxy
 
 from tuner.artifacts.optuna_store import Gallery
 from tuner.paths import Home

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from searched import EVIL, add, open_study, search
+from helpers.search_studies import EVIL, add, open_study, search
 
 from tuner.artifacts.optuna_store import Gallery
 from tuner.paths import Home

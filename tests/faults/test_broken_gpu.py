@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from drivers import smi
-from tiny import claims, home_url, rows, run, states, write_space
+from helpers.command_line import claims, home_url, rows, run, states, write_space
+from helpers.fake_nvidia_smi import smi
 
 MODEL = """
 import os

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from booked import go_on, once, trained, write_booked
-from tiny import alter, claims, epochs_of, finish, rows, running, states, wait_for
+from helpers.command_line import alter, claims, epochs_of, finish, rows, running, states, wait_for
+from helpers.recording_model import go_on, once, trained, write_booked
 
 # Every Python process of the run reads its clock through this; the file says by how many seconds it is wrong
 CLOCK = """

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from booked import go_on, trained, write_booked, write_rows
-from tiny import epochs_of, finish, home_url, rows, run, running, states, wait_for
+from helpers.command_line import epochs_of, finish, home_url, rows, run, running, states, wait_for
+from helpers.recording_model import go_on, trained, write_booked, write_rows
 
 EPOCHS = 40
 PACED = "pace=0.05, gate=20"

@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from booked import go_on, noted, once, trained, write_booked
-from fragile import Fragile
-from proxy import Proxy
-from tiny import children, claims, epochs_of, finish, running, states, wait_for
+from helpers.command_line import children, claims, epochs_of, finish, running, states, wait_for
+from helpers.fragile_postgres import Fragile
+from helpers.recording_model import go_on, noted, once, trained, write_booked
+from helpers.tcp_proxy import Proxy
 
 EPOCHS = 120
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from servers import Postgres
-from tiny import claims, epochs_of, home_url, run, states, write_space
+from helpers.command_line import claims, epochs_of, home_url, run, states, write_space
+from helpers.postgres import Postgres
 
 KB = 1000
 EPOCHS = 80

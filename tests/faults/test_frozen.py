@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from servers import Postgres
+from helpers.postgres import Postgres
 
 from tuner.goal import maximize
 from tuner.study import claims, database

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fragile import Fragile
-from tallied import put
-from tiny import running
+from helpers.command_line import running
+from helpers.fragile_postgres import Fragile
+from helpers.trial_rows import put
 
 from tuner.goal import maximize
 from tuner.study.study import Plan, join

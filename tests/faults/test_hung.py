@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from booked import noted, trained, write_booked
-from servers import Postgres
-from tiny import claims, epochs_of, rows, run, states
+from helpers.command_line import claims, epochs_of, rows, run, states
+from helpers.postgres import Postgres
+from helpers.recording_model import noted, trained, write_booked
 
 
 @pytest.mark.slow

@@ -10,8 +10,7 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
-from booked import write_booked
-from tiny import (
+from helpers.command_line import (
     alter,
     claims,
     epochs_of,
@@ -25,6 +24,7 @@ from tiny import (
     worker_pids,
     write_space,
 )
+from helpers.recording_model import write_booked
 
 EPOCHS = 40
 

@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from booked import write_booked
-from tiny import alter, home_url, run, running, states, wait_for
+from helpers.command_line import alter, home_url, run, running, states, wait_for
+from helpers.recording_model import write_booked
 
 
 def search(folder: Path) -> list[str | Path]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from booked import once, trained, write_booked, write_rows
-from servers import Postgres
-from tiny import claims, epochs_of, finish, rows, running, states, wait_for, worker_pids
+from helpers.command_line import claims, epochs_of, finish, rows, running, states, wait_for, worker_pids
+from helpers.postgres import Postgres
+from helpers.recording_model import once, trained, write_booked, write_rows
 
 EPOCHS = 60
 FIRST_HALF = (

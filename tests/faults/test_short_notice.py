@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from booked import STEPS, noted, once, trained, write_booked
-from fragile import Fragile
-from proxy import Proxy
-from tiny import children, claims, epochs_of, finish, run, running, states, wait_for
+from helpers.command_line import children, claims, epochs_of, finish, run, running, states, wait_for
+from helpers.fragile_postgres import Fragile
+from helpers.recording_model import STEPS, noted, once, trained, write_booked
+from helpers.tcp_proxy import Proxy
 
 NOTICE_SECONDS = 10
 EPOCHS = 8  # more than are trained while a busy machine takes its time to stop a database

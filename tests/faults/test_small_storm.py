@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny import alter
+from helpers.command_line import alter
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tiny import claims, epochs_of, finish, home_url, run, running, states, wait_for, worker_pids, write_space
+from helpers.command_line import (
+    claims,
+    epochs_of,
+    finish,
+    home_url,
+    run,
+    running,
+    states,
+    wait_for,
+    worker_pids,
+    write_space,
+)
 
 EPOCHS = 40
 RESULT = "0 of 1 trials ended"

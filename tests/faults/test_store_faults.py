@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from objects import Buckets, bucket, buckets
-from proxy import Proxy
+from helpers.command_line import epochs_of, finish, rows, run, running, states, wait_for, write_space
+from helpers.object_store import Buckets, bucket, buckets
+from helpers.tcp_proxy import Proxy
 from safetensors.torch import save_file
-from tiny import epochs_of, finish, rows, run, running, states, wait_for, write_space
 
 from tuner.artifacts import attempts as keepers
 from tuner.artifacts import store as stores

@@ -7,7 +7,18 @@ import signal
 from pathlib import Path
 
 import pytest
-from tiny import children, epochs_of, finish, home_url, rows, running, states, wait_for, worker_pids, write_space
+from helpers.command_line import (
+    children,
+    epochs_of,
+    finish,
+    home_url,
+    rows,
+    running,
+    states,
+    wait_for,
+    worker_pids,
+    write_space,
+)
 
 
 def at_work(url: str, fleet: int) -> list[int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tiny import finish, home_url, rows, running, wait_for, worker_pids, write_space
+from helpers.command_line import finish, home_url, rows, running, wait_for, worker_pids, write_space
 
 FAT = '''
 from torch import nn

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.small_models import assert_gradients, small
 from torch import Tensor
-from toy_models import assert_gradients, small
 
 from tuner.data.instances import with_energy
 from tuner.models import FINDERS, MODELS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.small_models import ARCHITECTURES, CLASSIFIERS, assert_gradients, small
 from torch import Tensor, nn
-from toy_models import ARCHITECTURES, CLASSIFIERS, assert_gradients, small
 
 from tuner.models import FINDERS, MODELS
 from tuner.recipe import Part

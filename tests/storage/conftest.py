@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from maria import mariadb
-from servers import postgres
+from helpers.mariadb import mariadb
+from helpers.postgres import postgres
 
 __all__ = ["mariadb", "postgres"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from desks import opened_bench
+from helpers.sessions import opened_bench
 
 from tuner.goal import Goal
 from tuner.paths import Home

@@ -13,8 +13,8 @@ from pathlib import Path
 import optuna
 import pytest
 import sqlalchemy as sa
-from desks import Bench, at_once, opened_bench, row
-from tiny import environment, wait_for
+from helpers.command_line import environment, wait_for
+from helpers.sessions import Bench, at_once, opened_bench, row
 
 from tuner.errors import TrialLost
 from tuner.search.sync import Clerk, Terms
@@ -65,7 +65,7 @@ def test_processes_share_one_budget_exactly(bench: Bench) -> None:
 
 DYING = """
 import sys
-from desks import opened_bench
+from helpers.sessions import opened_bench
 with opened_bench(sys.argv[1]) as bench:
     bench.enter("dying")
     while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from desks import Bench, opened_bench
+from helpers.sessions import Bench, opened_bench
 
 from tuner.errors import StudyError
 from tuner.study import budget, claims, control

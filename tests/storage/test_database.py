@@ -13,9 +13,9 @@ import optuna
 import psycopg
 import pytest
 import sqlalchemy as sa
+from helpers.command_line import environment, opened
+from helpers.postgres import Postgres
 from optuna.storages._rdb.models import BaseModel
-from servers import Postgres
-from tiny import environment, opened
 
 from tuner.errors import StorageError
 from tuner.study import database, queries, tables

@@ -7,9 +7,9 @@ from typing import Any
 
 import optuna
 import sqlalchemy as sa
-from desks import Bench, opened_bench, row
-from servers import Postgres
-from tiny import wait_for
+from helpers.command_line import wait_for
+from helpers.postgres import Postgres
+from helpers.sessions import Bench, opened_bench, row
 
 from tuner.search.sampling import REPEATS, pruner, redraw, sampler
 from tuner.search.session import Desk

@@ -14,10 +14,10 @@ from typing import Any
 import psutil
 import pytest
 import sqlalchemy as sa
-from desks import Bench, opened_bench
-from proxy import Proxy
-from servers import Postgres
-from tiny import wait_for
+from helpers.command_line import wait_for
+from helpers.postgres import Postgres
+from helpers.sessions import Bench, opened_bench
+from helpers.tcp_proxy import Proxy
 
 from tuner.errors import StudyError
 from tuner.study import claims, heartbeat

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from desks import at_once, opened_bench, row
-from tiny import opened
+from helpers.command_line import opened
+from helpers.sessions import at_once, opened_bench, row
 
 from tuner.errors import StorageError
 from tuner.study import queries, tables

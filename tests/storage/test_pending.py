@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy as sa
-from desks import Bench, opened_bench, row
+from helpers.sessions import Bench, opened_bench, row
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna_dashboard import get_note, save_note

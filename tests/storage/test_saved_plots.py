@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 
 import pytest
+from helpers.search_studies import PARAMETERS, add
 from optuna_dashboard import get_note
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
-from searched import PARAMETERS, add
 
 from tuner.goal import maximize
 from tuner.report.dashboard import keep_figures

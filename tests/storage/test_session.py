@@ -12,9 +12,9 @@ from typing import Any
 
 import optuna
 import pytest
-from desks import Bench, chosen, chosen_or_none, epochs_of, opened_bench, row, taken, written
+from helpers.command_line import wait_for
+from helpers.sessions import Bench, chosen, chosen_or_none, epochs_of, opened_bench, row, taken, written
 from optuna.trial import TrialState
-from tiny import wait_for
 
 from tuner.errors import StudyError, TrialLost
 from tuner.search.sampling import pruner, sampler

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import optuna
 import pytest
-from desks import Bench, chosen, epochs_of, opened_bench, row, taken
-from tiny import environment, wait_for
+from helpers.command_line import environment, wait_for
+from helpers.sessions import Bench, chosen, epochs_of, opened_bench, row, taken
 
 from tuner.fleet.config import GIVEN_UP
 from tuner.search.sampling import sampler
@@ -167,7 +167,7 @@ def test_choices_that_changed_under_the_study_are_refused(bench: Bench) -> None:
 
 HANGING = """
 import sys, time
-from desks import opened_bench, row
+from helpers.sessions import opened_bench, row
 from tuner.search.sync import Terms
 with opened_bench(sys.argv[1]) as bench, bench.desk("w", Terms(lease=2.0, hang=2.0)) as desk:
     held = desk.take()

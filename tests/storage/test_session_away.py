@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from desks import Bench, chosen, chosen_or_none, epochs_of, opened_bench, row, taken, written
+from helpers.command_line import wait_for
+from helpers.postgres import Postgres
+from helpers.sessions import Bench, chosen, chosen_or_none, epochs_of, opened_bench, row, taken, written
+from helpers.tcp_proxy import Proxy
 from optuna.trial import TrialState
-from proxy import Proxy
-from servers import Postgres
-from tiny import wait_for
 
 from tuner.study import database
 

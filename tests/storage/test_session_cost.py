@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from desks import Bench, epochs_of, opened_bench, row, taken, written
+from helpers.command_line import wait_for
+from helpers.sessions import Bench, epochs_of, opened_bench, row, taken, written
 from optuna.trial import TrialState
-from tiny import wait_for
 
 from tuner.search.sampling import pruner, sampler
 from tuner.search.session import Desk

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tallied import put, work
+from helpers.trial_rows import put, work
 
 from tuner.goal import maximize
 from tuner.study import budget, queries

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from desks import opened_bench
+from helpers.sessions import opened_bench
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 

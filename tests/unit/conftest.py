@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trials import Trial
+from helpers.local_training import Trial
 
 from tuner.data.cache import Cached
 from tuner.recipe import Recipe

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from objects import Buckets, bucket, buckets
-from proxy import Proxy
+from helpers.object_store import Buckets, bucket, buckets
+from helpers.tcp_proxy import Proxy
 
 from tuner.artifacts import store as stores
 from tuner.artifacts.store import FolderStore, S3Store, Store, find_store, probe

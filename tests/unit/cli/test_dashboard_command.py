@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from made import make_study
+from helpers.made_studies import make_study
 
 from tuner.cli import main
 from tuner.web import server

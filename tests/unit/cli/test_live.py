@@ -11,9 +11,9 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy as sa
+from helpers.command_line import home_url
 from optuna.trial import TrialState
 from rich.console import Console
-from tiny import home_url
 
 from tuner.cli import live
 from tuner.errors import StudyError

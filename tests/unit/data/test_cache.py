@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from photos import make_photos
+from helpers.image_folders import make_photos
 from PIL import Image
 
 from tuner.data import cache

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layouts import make_coco, runs
+from helpers.dataset_layouts import make_coco, runs
 from PIL import Image
 from pycocotools import mask as official
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from photos import make_photos
+from helpers.image_folders import make_photos
 
 from tuner.data.datasets import DATASETS, data_problems, is_path, open_data
 from tuner.data.locate import find_folder

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mirror import Mirror, mirror
+from helpers.file_server import Mirror, mirror
 
 from tuner.data.download import CHUNK, TRIES, download, remote_size, unpack
 from tuner.errors import FilesError

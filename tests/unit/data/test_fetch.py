@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from layouts import make_isic, make_oxford_pet, make_penn_fudan
-from mirror import Mirror, mirror
+from helpers.dataset_layouts import make_isic, make_oxford_pet, make_penn_fudan
+from helpers.file_server import Mirror, mirror
 
 from tuner.data import fetch as module
 from tuner.data.datasets import DATASETS, GENERATED, ISIC, open_data

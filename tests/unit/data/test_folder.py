@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import make_instances
-from photos import make_photos
+from helpers.dataset_layouts import make_instances
+from helpers.image_folders import make_photos
 from PIL import Image
 
 from tuner.data.folder import folder

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import MAKERS, make_cityscapes, make_isic, make_oxford_pet, make_penn_fudan, make_scene, make_sports
+from helpers.dataset_layouts import (
+    MAKERS,
+    make_cityscapes,
+    make_isic,
+    make_oxford_pet,
+    make_penn_fudan,
+    make_scene,
+    make_sports,
+)
 from PIL import Image
 
 from tuner.data.cityscapes import CLASSES, TO_TRAIN_ID

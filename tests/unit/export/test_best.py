@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made import MADE_WITH, add_trial, make_study
+from helpers.made_studies import MADE_WITH, add_trial, make_study
 from optuna.trial import TrialState
 
 from tuner.errors import StudyError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made import make_best, make_bundle, make_run
+from helpers.made_studies import make_best, make_bundle, make_run
 
 from tuner.errors import BundleError, FilesError, PartError, StudyError
 from tuner.export import bundle as bundles

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made import make_bundle
+from helpers.made_studies import make_bundle
 from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made import make_bundle
+from helpers.made_studies import make_bundle
+from helpers.small_models import ARCHITECTURES, CLASSIFIERS, small
 from PIL import Image
 from torch import Tensor, nn
-from toy_models import ARCHITECTURES, CLASSIFIERS, small
 
 from tuner.data.cache import Cached
 from tuner.data.instances import Instances, in_order

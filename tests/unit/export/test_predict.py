@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from made import make_bundle
+from helpers.made_studies import make_bundle
 from PIL import Image
 from pycocotools.coco import COCO
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from drivers import DIVIDED, WHOLE, smi
+from helpers.fake_nvidia_smi import DIVIDED, WHOLE, smi
 
 from tuner.errors import FleetError, TrialFailed
 from tuner.fleet import gpus

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tiny import wait_for
+from helpers.command_line import wait_for
 
 from tuner.errors import FilesError
 from tuner.fleet.config import Orders

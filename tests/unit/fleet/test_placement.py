@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from drivers import smi
+from helpers.fake_nvidia_smi import smi
 
 from tuner.errors import FleetError
 from tuner.fleet.local import LocalSeat

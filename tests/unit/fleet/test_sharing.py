@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from drivers import smi
+from helpers.fake_nvidia_smi import smi
 
 from tuner.fleet.gpus import MEBI, Memory
 from tuner.fleet.placement import CONTEXT, MOST, Sharing, room

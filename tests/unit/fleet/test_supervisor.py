@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tiny import home_url
+from helpers.command_line import home_url
 
 from tuner.fleet import supervisor
 from tuner.fleet.config import GIVEN_UP, GPU_FAILED, Orders

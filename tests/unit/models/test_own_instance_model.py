@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.local_training import Trial
 from torch import Tensor, nn
-from trials import Trial
 
 from tuner.data.cache import Cached
 from tuner.data.instances import Instances

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from mirror import mirror
+from helpers.file_server import mirror
 from safetensors.torch import save_file
 from torch import Tensor, nn
 

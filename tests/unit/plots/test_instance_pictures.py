@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from made import make_best
+from helpers.local_training import Trial
+from helpers.made_studies import make_best
 from optuna.artifacts import get_all_artifact_meta
 from PIL import Image
-from trials import Trial
 
 from tuner.artifacts.optuna_store import Gallery
 from tuner.data.cache import Cached

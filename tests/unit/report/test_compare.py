@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.search_studies import add, details, open_study
 from optuna.trial import TrialState
-from searched import add, details, open_study
 
 from tuner.artifacts.optuna_store import Gallery
 from tuner.errors import StudyError

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made import record
+from helpers.made_studies import record
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 

@@ -10,9 +10,9 @@ from time import process_time
 
 import numpy as np
 import pytest
+from helpers.search_studies import EVIL, add, open_study, search
 from optuna.trial import TrialState
 from PIL import Image
-from searched import EVIL, add, open_study, search
 
 from tuner.goal import maximize
 from tuner.plots.charts import Axis, Chart, Heat, Parallel, Series, no_numbers
@@ -167,7 +167,7 @@ def test_a_number_with_many_values_is_compared_by_thirds_and_a_list_by_choice(st
 
 
 def test_choices_that_python_calls_equal_stay_apart(tmp_path: Path) -> None:
-    from made import add_trial, make_study
+    from helpers.made_studies import add_trial, make_study
 
     joined = make_study(tmp_path)
     for value in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from asked import Answer, ask, nothing_behind
-from made import add_trial, make_best, make_run, make_study, record
+from helpers.made_studies import add_trial, make_best, make_run, make_study, record
+from helpers.wsgi_client import Answer, ask, nothing_behind
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import TrialState
 from PIL import Image

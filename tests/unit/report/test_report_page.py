@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.search_studies import EVIL, add, details, open_study, picture, recipe, search
 from optuna.trial import TrialState
 from PIL import Image
-from searched import EVIL, add, details, open_study, picture, recipe, search
 
 from tuner.artifacts.optuna_store import Gallery
 from tuner.errors import StudyError

@@ -12,8 +12,8 @@ from time import monotonic, sleep
 import optuna
 import pytest
 import sqlalchemy as sa
+from helpers.search_studies import EVIL, add, open_study
 from optuna_dashboard import get_note, save_note
-from searched import EVIL, add, open_study
 
 from tuner.plots.charts import Chart, Series, thinned
 from tuner.report.dashboard import escaped, keep_figures, watch_figures

@@ -11,9 +11,9 @@ import optuna
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers.command_line import epochs_of, home_url, opened, rows, states, wait_for, write_space
+from helpers.local_training import same
 from optuna.trial import TrialState, create_trial
-from tiny import epochs_of, home_url, opened, rows, states, wait_for, write_space
-from trials import same
 
 from tuner.cli import main
 from tuner.errors import FilesError, StudyError

@@ -9,10 +9,10 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
-from desks import who
-from made import make_study
-from tiny import wait_for, write_space
-from trials import CPU, IOU
+from helpers.command_line import wait_for, write_space
+from helpers.local_training import CPU, IOU
+from helpers.made_studies import make_study
+from helpers.sessions import who
 
 from tuner.data.cache import Cached
 from tuner.data.datasets import data_name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import make_instances, save
+from helpers.dataset_layouts import make_instances, save
 
 from tuner.data.folder import folder
 from tuner.paths import Home

@@ -11,9 +11,9 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from helpers.command_line import wait_for
+from helpers.local_training import Trial
 from optuna.artifacts import get_all_artifact_meta
-from tiny import wait_for
-from trials import Trial
 
 from tuner.artifacts.optuna_store import Gallery
 from tuner.data.cache import Cached

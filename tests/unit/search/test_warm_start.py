@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made import add_trial, make_bundle, make_study
+from helpers.made_studies import add_trial, make_bundle, make_study
 from optuna.trial import TrialState, create_trial
 
 from tuner.artifacts.attempts import Keeper

@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import optuna
 import pytest
 import sqlalchemy as sa
+from helpers.command_line import claims, epochs_of, home_url, rows, states, wait_for, write_space
 from optuna.trial import TrialState
-from tiny import claims, epochs_of, home_url, rows, states, wait_for, write_space
 
 from tuner.errors import FilesError, SpaceChanged, StudyError
 from tuner.fleet.config import Orders

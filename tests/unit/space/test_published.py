@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import write_space
+from helpers.command_line import write_space
 
 from tuner.errors import TableError
 from tuner.space.published import find_table, known_tables, load_table, ranked

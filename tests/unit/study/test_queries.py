@@ -9,7 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 import sqlalchemy as sa
-from made import add_trial, make_study
+from helpers.made_studies import add_trial, make_study
 from optuna.trial import TrialState
 
 from tuner.errors import StudyError

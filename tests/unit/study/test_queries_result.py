@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tiny import home_url
+from helpers.command_line import home_url
 
 from tuner.cli.search import tell_result
 from tuner.goal import Goal

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from made import make_study
-from tallied import put, work
+from helpers.made_studies import make_study
+from helpers.trial_rows import put, work
 
 from tuner.report.study_data import read
 from tuner.study import budget as budget_module

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.local_training import CPU, IOU, Trial, assert_same, stop_after
 from torchmetrics.classification import BinaryJaccardIndex
-from trials import CPU, IOU, Trial, assert_same, stop_after
 
 from tuner.data.batches import Batches
 from tuner.data.cache import Cached

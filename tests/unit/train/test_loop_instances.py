@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from trials import CPU, Trial, assert_same, stop_after
+from helpers.local_training import CPU, Trial, assert_same, stop_after
 
 from tuner.data.cache import Cached
 from tuner.data.synthetic.cells import draw_culture

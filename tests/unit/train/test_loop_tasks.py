@@ -12,9 +12,9 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from helpers.local_training import CPU, Trial, assert_same, stop_after
 from optuna.artifacts import get_all_artifact_meta
 from sklearn.metrics import confusion_matrix, jaccard_score
-from trials import CPU, Trial, assert_same, stop_after
 
 from tuner.artifacts.optuna_store import Gallery
 from tuner.data.cache import Cached

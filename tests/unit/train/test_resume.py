@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.local_training import Curve, Killed, Trial, assert_same, killed_after, same, stop_after
 from safetensors.torch import load_file, save_file
-from trials import Curve, Killed, Trial, assert_same, killed_after, same, stop_after
 
 from tuner.data.batches import Batches
 from tuner.data.cache import Cached

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.local_training import CPU, Killed, Trial, assert_same, killed_after, stop_after
 from torch import Tensor, nn, optim
-from trials import CPU, Killed, Trial, assert_same, killed_after, stop_after
 
 from tuner.data.cache import Cached
 from tuner.errors import PartError

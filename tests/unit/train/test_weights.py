@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.local_training import CPU, Trial, assert_same, stop_after
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from trials import CPU, Trial, assert_same, stop_after
 
 from tuner.data.cache import Cached
 from tuner.errors import PartError, TrialFailed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from asked import ask, nothing_behind
+from helpers.wsgi_client import ask, nothing_behind
 
 from tuner.errors import TunerError
 from tuner.web.auth import (

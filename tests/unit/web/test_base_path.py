@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from asked import ask, nothing_behind
+from helpers.wsgi_client import ask, nothing_behind
 
 from tuner.errors import TunerError
 from tuner.web import base_path

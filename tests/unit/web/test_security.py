@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from asked import HERE, ask, nothing_behind
+from helpers.wsgi_client import HERE, ask, nothing_behind
 
 from tuner.errors import TunerError
 from tuner.web.security import LOOPBACK, Guard, as_names, with_safe_headers

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asked import ask, nothing_behind
-from made import add_trial, make_study
+from helpers.made_studies import add_trial, make_study
+from helpers.wsgi_client import ask, nothing_behind
 from optuna_dashboard import wsgi
 
 from tuner.errors import TunerError

@@ -11,8 +11,8 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy as sa
-from asked import ask, nothing_behind
-from made import add_trial, make_study
+from helpers.made_studies import add_trial, make_study
+from helpers.wsgi_client import ask, nothing_behind
 from optuna.trial import TrialState
 from optuna_dashboard import save_note, wsgi
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from asked import Answer, ask, nothing_behind
-from made import make_study
+from helpers.made_studies import make_study
+from helpers.wsgi_client import Answer, ask, nothing_behind
 from optuna.artifacts import upload_artifact
 
 from tuner.artifacts.optuna_store import Gallery

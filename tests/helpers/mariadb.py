@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pymysql
 import pytest
-from tiny import wait_for
+
+from helpers.command_line import wait_for
 
 QUICK = [  # a test's database need not outlive a power failure
     *("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--skip-log-bin"),

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
-from tiny import wait_for
 
+from helpers.command_line import wait_for
 from tuner.goal import Goal
 from tuner.search.session import Desk
 from tuner.search.sync import Terms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tiny import write_space
+from helpers.command_line import write_space
 
 STEPS = 4  # of an epoch: 97 to 128 images in batches of 32
 

@@ -1,7 +1,7 @@
 """A small proxy between a client and a server that misbehaves when told to: slow, cut, refusing, stalled, short.
 
-`Proxy` runs in a thread of its own; `python tests/proxy.py TARGET [DELAY]` runs one in a process of its own, tells
-its port, and lives until its standard input closes: what is timed should not share an interpreter with it.
+`Proxy` runs in its own thread. `python tests/helpers/tcp_proxy.py TARGET [DELAY]` runs one in its own process,
+prints the port, and lives until its standard input closes: what is timed should not share an interpreter with it.
 """
 
 from __future__ import annotations

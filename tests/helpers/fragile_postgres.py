@@ -11,8 +11,9 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from servers import Postgres
-from tiny import wait_for
+
+from helpers.command_line import wait_for
+from helpers.postgres import Postgres
 
 
 @dataclass(frozen=True)

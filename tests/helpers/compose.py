@@ -23,10 +23,11 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
-from servers import Postgres
-from tiny import environment, wait_for
 
-ROOT = Path(__file__).parents[1]
+from helpers.command_line import environment, wait_for
+from helpers.postgres import Postgres
+
+ROOT = Path(__file__).parents[2]
 SLURM = ROOT / "docs" / "cluster" / "slurm.sh"
 KUBERNETES = ROOT / "docs" / "cluster" / "kubernetes.yaml"
 ONE_GPU = ROOT / "docs" / "cluster" / "one-gpu.sh"

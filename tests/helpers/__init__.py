@@ -1,0 +1,1 @@
+"""What tests share: studies made by hand, servers, the command line."""
