@@ -22,7 +22,7 @@ ENV PIP_NO_CACHE_DIR=1 \
 COPY requirements.txt /build/
 RUN pip install -r /build/requirements.txt
 
-COPY pyproject.toml README.md /build/
+COPY pyproject.toml README.md LICENSE /build/
 COPY search_spaces /build/search_spaces
 COPY studies /build/studies
 COPY tuner /build/tuner

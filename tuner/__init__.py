@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tuner.goal import Goal, maximize, minimize
     from tuner.recipe import Part, Recipe, Stage, use
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Goal", "Part", "Recipe", "Stage", "maximize", "minimize", "use"]
 
 _HOME = {
