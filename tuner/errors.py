@@ -23,6 +23,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 
 
@@ -72,8 +73,35 @@ class BundleError(TunerError):
     """An exported model cannot be used."""
 
 
+class FailureKind(StrEnum):
+    """Why a trial failed. The values are stored in the database and shown to users."""
+
+    OUT_OF_MEMORY = "out of memory"
+    LOSS_NOT_FINITE = "loss not finite"
+    VALUE_NOT_A_NUMBER = "value not a number"
+    WORKERS_DIED = "workers died on it"
+    SUGGEST = "suggest() of the space"
+    NO_RECIPE = "no recipe"
+    CHECKPOINT = "checkpoint cannot be used"
+    WEIGHTS = "initial weights cannot be used"
+    BATCH_NORM = "too few values for a batch norm"
+    LOSS_PART = "unknown part of the loss"
+    INSTANCES = "invalid instances"
+    EXCEPTION = "exception"  # an unexpected one; its class is stored beside the kind
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> FailureKind:
+        """Read a kind of a later version as unknown."""
+        return cls.UNKNOWN
+
+
 class TrialFailed(TunerError):
-    """One trial ends here as failed; the study goes on."""
+    """One trial ends as failed; the study continues."""
+
+    def __init__(self, kind: FailureKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class TrialLost(Exception):

@@ -125,6 +125,7 @@ def test_a_trial_that_kills_three_workers_is_set_aside_and_the_study_goes_on(tmp
     assert "trial 0 failed: set aside: 3 workers died" in done.stderr
     failed = optuna.load_study(study_name="tiny", storage=url).trials[0]
     assert "set aside: 3 workers died" in failed.user_attrs["failure"]
+    assert failed.user_attrs["failure_kind"] == "workers died on it"
     assert epochs_of(url, 0) == [1, 2]
 
 
@@ -161,6 +162,7 @@ def test_a_bug_in_a_model_stops_the_worker_loudly_with_its_traceback_kept(tmp_pa
     assert "Traceback" in log.read_text()
     failed = optuna.load_study(study_name="tiny", storage=url).trials[0]
     assert "broken.py" in failed.user_attrs["failure"]
+    assert failed.user_attrs["failure_kind"] == "exception"
 
 
 def test_a_worker_that_cannot_even_start_names_its_log(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from helpers.command_line import wait_for
 from helpers.sessions import Bench, chosen, chosen_or_none, epochs_of, opened_bench, row, taken, written
 from optuna.trial import TrialState
 
-from tuner.errors import StudyError, TrialLost
+from tuner.errors import FailureKind, StudyError, TrialLost
 from tuner.search.sampling import pruner, sampler
 from tuner.search.session import Desk
 from tuner.study import claims
@@ -159,6 +159,7 @@ def test_a_value_that_is_no_number_fails_its_trial_and_the_study_goes_on(
             desk.end(held, "COMPLETE", value if held.number == 0 else held.number / 10)
     first, *others = bench.trials()
     assert first.state is TrialState.FAIL and "not a number" in first.user_attrs["failure"]
+    assert first.user_attrs["failure_kind"] == FailureKind.VALUE_NOT_A_NUMBER
     assert {trial.state for trial in others} == {TrialState.COMPLETE}
     assert bench.joined.study.best_trial.number == 12
 

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 import pytest
 from helpers.trial_rows import put, work
 
+from tuner.errors import FailureKind
 from tuner.goal import maximize
 from tuner.study import budget, queries
-from tuner.study.failures import HEAD, TAIL
+from tuner.study.failures import failure_attrs
 from tuner.study.stats import Cost, Ledger, Left, tally
 from tuner.study.study import Joined, Plan, join
 
 RECIPE = {"version": 2, "epochs": 10}
-LONG = "Traceback (most recent call last):\n" + "  größe\n" * (HEAD + TAIL) + "ValueError: größer als 3 €\n"
+LONG = "Traceback (most recent call last):\n" + "  größe\n" * 1000 + "ValueError: größer als 3 €\n"
 
 
 @pytest.fixture
@@ -24,7 +25,8 @@ def joined(storage_url: str) -> Iterator[Joined]:
     put(made, 0, "COMPLETE", [0.1, 0.3, None], seconds=10)
     put(made, 1, "PRUNED", [0.2], seconds=10, at=40, recipe=RECIPE)
     put(made, 2, "FAIL", [], at=60, failure=LONG)
-    put(made, 3, "FAIL", [], at=50, failure="train_loss is nan at epoch 1 with adam")
+    nan = failure_attrs(FailureKind.LOSS_NOT_FINITE, "train_loss is nan at epoch 1 with adam")
+    put(made, 3, "FAIL", [], at=50, **nan)
     put(made, 4, "RUNNING", [0.2, None, 0.4], seconds=1)
     work(made, 4, step=3, steps=10)
     yield made
@@ -34,10 +36,11 @@ def joined(storage_url: str) -> Iterator[Joined]:
 def test_cost_failures_and_time_left(joined: Joined) -> None:
     found = tally(joined.engine, queries.find_study(joined.engine, "made"))
     assert found.cost == Cost(trials=4, epochs=7, seconds=43.0, saved=9, planned=10)
-    assert [(failure.number, failure.kind) for failure in found.failures] == [
+    assert [(failure.number, failure.label) for failure in found.failures] == [
         (3, "loss not finite"),
         (2, "ValueError"),
     ]
+    assert found.failures[0].reason == "train_loss is nan at epoch 1 with adam"
     assert found.failures[1].reason == "ValueError: größer als 3 €"
     # the four took 30, 10, 0 and 0 s; one has trained 3 s, one has not begun
     assert found.left == Left(7.0 + 10.0, "trials")

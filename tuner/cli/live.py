@@ -17,6 +17,7 @@ from tuner.cli.sparklines import Curve
 from tuner.console import View
 from tuner.errors import StorageError, StudyError
 from tuner.study import database, queries
+from tuner.study.failures import Failure
 from tuner.study.format import describe_end
 from tuner.study.queries import Overview, StudyInfo, Worker
 from tuner.study.stats import Ledger, Tally
@@ -232,12 +233,16 @@ def as_json(now: Overview, tally: Tally) -> dict[str, Any]:
             "epochs_saved": cost.saved,
             "epochs_planned_of_pruned": cost.planned,
         },
-        "failures": {"kinds": tally.kinds, "last": [vars(failure) for failure in tally.failures[-3:]]},
+        "failures": {"kinds": tally.kinds, "last": [failure_row(failure) for failure in tally.failures[-3:]]},
         "time_left": {"seconds": tally.left.seconds, "by": tally.left.by},
         "budget": vars(tally.budget),
         "spent": vars(tally.spent),
         "workers": [vars(worker) for worker in now.workers],
     }
+
+
+def failure_row(failure: Failure) -> dict[str, Any]:
+    return {"number": failure.number, "kind": failure.label, "reason": failure.reason}
 
 
 def since() -> str:

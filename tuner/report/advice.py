@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.errors import FailureKind
 from tuner.goal import Goal
 from tuner.recipe import Part, Recipe, Stage
 from tuner.report.certainty import Certainty
@@ -75,21 +76,20 @@ def about_failures(story: Story) -> Iterator[Advice]:
     for kind, trials in failure_kinds(story).items():
         if len(trials) < max(2, FAILED_OFTEN * len(ended)):
             continue
-        why = (
-            f"{len(trials)} of {len(ended)} trials failed: {kind} (trial {trials[0].number}: {trials[0].failure})"
-        )
-        yield Advice(remedy(kind), why)
+        first = trials[0]
+        why = f"{len(trials)} of {len(ended)} trials failed: {kind} (trial {first.number}: {first.failure.reason})"
+        yield Advice(remedy(first.failure.kind), why)
 
 
-def remedy(kind: str) -> str:
+def remedy(kind: FailureKind) -> str:
     return {
-        "out of memory": "Narrow what takes memory: image_size or the width; or take a GPU with more of it",
-        "loss not finite": "Lower the upper end of lr, or train with precision='fp32'",
-        "value not a number": "Lower the upper end of lr, or train with precision='fp32'",
-        "workers died on it": "Look into the workers' logs: what is killed has mostly run out of main memory",
-        "suggest() of the space": "Mend the space: some of its draws end in an error",
-        "too few values for a batch norm": "Narrow the space: larger batches or images, or another model",
-        "weights to begin from": "See that the file or the study that the weights come from is still there",
+        FailureKind.OUT_OF_MEMORY: "Reduce image_size or the width, or use a GPU with more memory",
+        FailureKind.LOSS_NOT_FINITE: "Lower the upper end of lr, or train with precision='fp32'",
+        FailureKind.VALUE_NOT_A_NUMBER: "Lower the upper end of lr, or train with precision='fp32'",
+        FailureKind.WORKERS_DIED: "Look into the workers' logs: what is killed has mostly run out of main memory",
+        FailureKind.SUGGEST: "Mend the space: some of its draws end in an error",
+        FailureKind.BATCH_NORM: "Narrow the space: larger batches or images, or another model",
+        FailureKind.WEIGHTS: "See that the file or the study that the weights come from is still there",
     }.get(kind, "Read the reason and mend it before running on")
 
 

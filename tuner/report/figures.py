@@ -13,7 +13,6 @@ from tuner.plots.charts import GREEN, GREY, RED, Axis, Chart, Heat, Parallel, Se
 from tuner.report.group_curves import banded, curves, groups
 from tuner.report.importance import FEWEST, SOLID, importance
 from tuner.report.study_data import Story, Told, show
-from tuner.study.failures import kind_of
 from tuner.study.format import show_seconds
 
 TOP = 5  # trials whose curves are drawn
@@ -273,9 +272,8 @@ def failures(story: Story) -> Figure:
 
 
 def failure_kinds(story: Story) -> dict[str, list[Told]]:
-    """The failed trials by kind, the most frequent first."""
+    """Return the failed trials by the label of their failure, the most frequent first."""
     kinds: dict[str, list[Told]] = {}
     for trial in story.of("FAIL"):
-        reason = trial.notes.get("failure")
-        kinds.setdefault("unknown" if reason is None else kind_of(str(reason)), []).append(trial)
+        kinds.setdefault(trial.failure.label, []).append(trial)
     return dict(sorted(kinds.items(), key=lambda pair: (-len(pair[1]), pair[0])))

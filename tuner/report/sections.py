@@ -282,7 +282,7 @@ def failed(page: Contents) -> Markup | None:
     kinds = failure_kinds(page.story)
     if not kinds:
         return None
-    rows = [[f"trial {t.number}", kind, t.failure] for kind, trials in kinds.items() for t in trials]
+    rows = [[f"trial {t.number}", kind, t.failure.reason] for kind, trials in kinds.items() for t in trials]
     return section("failed", "What failed, and why", table(["trial", "kind", "reason"], rows, "Failed trials"))
 
 

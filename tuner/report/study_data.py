@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.report.on_demand import ARTIFACT, filename
 from tuner.study import queries
-from tuner.study.failures import last_line
+from tuner.study.failures import Failure, failure_from_attrs
 from tuner.study.queries import StudyInfo
 from tuner.study.stats import NOTHING, read_copied
 from tuner.study.tables import epoch_table, trial_params, trial_system_attrs, trials
@@ -84,9 +84,9 @@ class Told:
         return max(0, self.planned - len(self.epochs))
 
     @property
-    def failure(self) -> str:
-        """The last line of why it failed."""
-        return last_line(str(self.notes.get("failure", "")))
+    def failure(self) -> Failure:
+        """Why the trial failed."""
+        return failure_from_attrs(self.number, self.notes)
 
     @property
     def host(self) -> str:

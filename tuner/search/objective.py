@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.data.cache import Cached
 from tuner.data.datasets import swap_data
-from tuner.errors import TrialFailed
+from tuner.errors import FailureKind, TrialFailed
 from tuner.paths import Run
 from tuner.recipe import Part, Recipe
 from tuner.search.sampling import mix, redraw
@@ -46,7 +46,8 @@ def choose(space: Space | None, plan: Plan, trial: optuna.Trial) -> Recipe:
     if "recipe" in trial.user_attrs:
         return Recipe.from_json(trial.user_attrs["recipe"])
     if space is None:
-        raise TrialFailed("it was given without a recipe, to a study that has no space to choose one")
+        given = "it was given without a recipe, to a study that has no space to choose one"
+        raise TrialFailed(FailureKind.NO_RECIPE, given)
     recipe = redraw(trial.study, trial, lambda again: suggested(space, again))
     recipe = replace(recipe, weights=named_in_full(recipe.weights, trial.study.study_name))
     origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
@@ -71,9 +72,10 @@ def suggested(space: Space, trial: optuna.Trial) -> Recipe:
     except Exception as error:
         if isinstance(error.__cause__, SQLAlchemyError):
             raise
-        raise TrialFailed(f"suggest() raised {where(error, space.path)}") from error
+        raise TrialFailed(FailureKind.SUGGEST, f"suggest() raised {where(error, space.path)}") from error
     if not isinstance(recipe, Recipe):
-        raise TrialFailed(f"suggest() returned {type(recipe).__name__}; it must return a Recipe")
+        returned = f"suggest() returned {type(recipe).__name__}; it must return a Recipe"
+        raise TrialFailed(FailureKind.SUGGEST, returned)
     return recipe
 
 

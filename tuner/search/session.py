@@ -28,11 +28,12 @@ import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 
-from tuner.errors import StudyError, TrialLost
+from tuner.errors import FailureKind, StudyError, TrialLost
 from tuner.search.sync import Clerk, Terms
 from tuner.study import claims, control, database
 from tuner.study.claims import Taken, WorkerUnknown
 from tuner.study.database import retried
+from tuner.study.failures import failure_attrs
 from tuner.study.pending import Held, State
 from tuner.study.study import Joined
 from tuner.study.tables import study_table, worker_table
@@ -194,7 +195,9 @@ class Desk:
             value = steps[max(steps)]
         if state == "COMPLETE" and (value is None or math.isnan(value)):  # it would break every sampler
             state, value = "FAIL", None
-            self.storage.set_trial_user_attr(held.id, "failure", "its value is not a number")
+            failed = failure_attrs(FailureKind.VALUE_NOT_A_NUMBER, "its value is not a number")
+            for name, text in failed.items():
+                self.storage.set_trial_user_attr(held.id, name, text)
         held.done = done
         held.choosing = False
         with held.lock:  # the clerk may write this page before we let go

@@ -32,6 +32,7 @@ from tuner.console import Progress, log_to_stderr
 from tuner.data.provider import Shelf
 from tuner.errors import (
     DataError,
+    FailureKind,
     FilesError,
     PartError,
     SpaceChanged,
@@ -54,11 +55,12 @@ from tuner.search.warm_start import find_start, has_run, take_over
 from tuner.space.space import Space, load_space
 from tuner.study import claims, database, queries
 from tuner.study.claims import WorkerUnknown
+from tuner.study.failures import failure_attrs
 from tuner.study.heartbeat import born, machine, version_here
 from tuner.study.pending import Held
 from tuner.study.study import Joined, rejoin
 from tuner.train.loop import Outcome
-from tuner.train.memory import MicroBatches, keep_pages, release
+from tuner.train.memory import MicroBatches, is_out_of_memory, keep_pages, release
 from tuner.train.precision import device_name, find_device, keep_to
 from tuner.train.validation import evaluate
 
@@ -149,7 +151,7 @@ class Worker:
         except TrialLost as lost:
             self.drop(held, run, str(lost))
         except TrialFailed as failed:
-            self.fail(trial, held, run, str(failed))
+            self.fail(trial, held, run, failed.kind, str(failed))
         except (StorageError, FilesError, DataError):
             if why := self.lost(held):
                 self.drop(held, run, why)
@@ -174,7 +176,8 @@ class Worker:
             return self.drop(held, run, why)  # whoever has it now may have taken its folder away
         if gpus.is_broken(error):
             raise GpuFailed(str(error).splitlines()[0]) from error
-        self.fail(trial, held, run, traceback.format_exc())
+        kind = FailureKind.OUT_OF_MEMORY if is_out_of_memory(error) else FailureKind.EXCEPTION
+        self.fail(trial, held, run, kind, traceback.format_exc(), type(error).__name__)
         if gpus.poisons(error):
             raise Poisoned from error
         raise error
@@ -195,7 +198,8 @@ class Worker:
 
     def attempt(self, trial: optuna.Trial, held: Held, run: Run) -> None:
         if held.deaths >= claims.MOST_DEATHS:
-            raise TrialFailed(f"set aside: {held.deaths} workers died while they trained it, or hung")
+            died = f"set aside: {held.deaths} workers died while they trained it, or hung"
+            raise TrialFailed(FailureKind.WORKERS_DIED, died)
         take_over(trial, self.engine, self.desk.name, self.keeper, run)
         if held.attempt > 1 or has_run(trial):
             held.recorded = database.retried(queries.recorded)(self.engine, held.id)
@@ -262,7 +266,7 @@ class Worker:
         except PartError as error:
             if run.checkpoint.is_file():
                 return None
-            raise TrialFailed(str(error)) from error
+            raise TrialFailed(FailureKind.WEIGHTS, str(error)) from error
 
     def test_scores(self, recipe: Recipe, run: Run) -> dict[str, float]:
         """What the best weights score on the test split; the row of a table asks for it, never a search."""
@@ -273,11 +277,14 @@ class Worker:
             recipe, data, run.best, self.device, self.joint.micro_batches, shares, alive=self.desk.tell
         ).metrics
 
-    def fail(self, trial: optuna.Trial, held: Held, run: Run | None, reason: str) -> None:
-        """End a trial as failed, with the reason on it."""
+    def fail(
+        self, trial: optuna.Trial, held: Held, run: Run | None, kind: FailureKind, reason: str, exception: str = ""
+    ) -> None:
+        """End a trial as failed and store why."""
         log.warning("trial %d failed: %s", held.number, reason)
         self.desk.tell(state="finishing")
-        trial.set_user_attr("failure", reason)
+        for name, value in failure_attrs(kind, reason, exception).items():
+            trial.set_user_attr(name, value)
         trial_attrs.describe_failure(trial, reason)
         self.desk.end(held, "FAIL", done=lambda: self.keeper.finish(run, weights=False) if run else None)
 

@@ -1,91 +1,104 @@
-"""Why trials failed: what kind of reason, and the line that says it."""
+"""Why trials failed: the kind, the last line of the reason, and how they are stored on a trial."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from tuner.errors import FailureKind
 from tuner.study.tables import trial_attrs, trials
 
-HEAD, TAIL = 200, 800  # characters read of a failure: a traceback begins with its sign and ends with its reason
-TRACEBACK = "Traceback (most recent call last)"
-KINDS = (  # what a reason holds, and what it is called; the first that fits
-    ("out of memory", "out of memory"),
-    ("OutOfMemoryError", "out of memory"),
-    ("_loss is ", "loss not finite"),
-    ("its value is not a number", "value not a number"),
-    ("set aside: ", "workers died on it"),
-    ("suggest() ", "suggest() of the space"),
-    ("goes on from a checkpoint", "checkpoint cannot be used"),
-    ("batch norm", "too few values for a batch norm"),
-    ("weights", "weights to begin from"),
-)
+# Attributes of a failed trial. The first is the whole text, which may be a long traceback; the others are short.
+REASON, KIND, LINE, EXCEPTION = "failure", "failure_kind", "failure_line", "failure_exception"
+NO_REASON = "unknown reason"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A trial that failed: what kind of reason, and the last line of it."""
+    """Why a trial failed: the kind and the last line of the reason."""
 
     number: int
-    kind: str
+    kind: FailureKind
     reason: str
+    exception: str = ""  # name of the class of an unexpected exception
+
+    @property
+    def label(self) -> str:
+        """The kind in a few words, or the name of an unexpected exception."""
+        return self.exception or self.kind.value
+
+
+def failure_attrs(kind: FailureKind, reason: str, exception: str = "") -> dict[str, str]:
+    """Return the attributes to store on a failed trial."""
+    attrs = {REASON: reason, KIND: kind.value, LINE: last_line(reason)}
+    return {**attrs, EXCEPTION: exception} if exception else attrs
+
+
+def failure_from_attrs(number: int, attrs: Mapping[str, Any]) -> Failure:
+    """Return the failure stored in the attributes of a trial."""
+    if KIND not in attrs:
+        return failure_of_version_0_1(number, str(attrs.get(REASON, "")))
+    kind, line = FailureKind(attrs[KIND]), str(attrs.get(LINE, NO_REASON))
+    return Failure(number, kind, line, str(attrs.get(EXCEPTION, "")))
 
 
 def read_failures(db: Connection, mine: sa.ColumnElement[bool]) -> dict[int, Failure]:
-    """Why these trials failed, by trial id; of long reasons their ends only."""
-    text = trial_attrs.c.value_json
-    length = sa.func.length(text)
-    tail = sa.case((length > TAIL, sa.func.substr(text, length - TAIL + 1)), else_=text)
+    """Return why the selected trials failed, by trial id. Whole reasons are read only where no kind is stored."""
+    other = trial_attrs.alias()
+    has_kind = sa.exists().where(other.c.trial_id == trials.c.trial_id, other.c.key == KIND)
+    key = trial_attrs.c.key
+    wanted = key.in_((KIND, LINE, EXCEPTION)) | ((key == REASON) & ~has_kind)
     query = (
-        sa.select(trials.c.trial_id, trials.c.number, sa.func.substr(text, 1, HEAD), tail)
-        .join(trials, trials.c.trial_id == trial_attrs.c.trial_id)
-        .where(mine, trials.c.state == "FAIL", trial_attrs.c.key == "failure")
+        sa.select(trials.c.trial_id, trials.c.number, key, trial_attrs.c.value_json)
+        .select_from(
+            trials.join(trial_attrs, (trial_attrs.c.trial_id == trials.c.trial_id) & wanted, isouter=True)
+        )
+        .where(mine, trials.c.state == "FAIL")
     )
-    return {
-        trial_id: as_failure(number, decoded(head), decoded(end))
-        for trial_id, number, head, end in db.execute(query)
-    }
-
-
-def decoded(piece: str) -> str:
-    """The text in a piece of its JSON, which may begin or end in the middle of an escape."""
-    piece = piece.removeprefix('"')
-    for skip in range(6):
-        for cut in range(7):
-            try:
-                return str(json.loads(f'"{piece[skip : len(piece) - cut]}"', strict=False))
-            except ValueError:
-                continue
-    return piece
-
-
-def as_failure(number: int, head: str, tail: str) -> Failure:
-    reason = last_line(tail)
-    return Failure(number, kind_of(head + "\n" + reason), reason)
-
-
-def unknown(number: int) -> Failure:
-    return Failure(number, "unknown", "unknown reason")
-
-
-def kind_of(reason: str) -> str:
-    """What kind of reason it is, in a few words; an error of the program is called by its name."""
-    is_bug = reason.startswith(TRACEBACK)
-    last = last_line(reason)
-    for sign, kind in KINDS:
-        if sign in (last if is_bug else reason):
-            return kind
-    if is_bug:
-        name = last.partition(":")[0].rpartition(".")[2]
-        return name if name.isidentifier() else "error"
-    return "other"
+    numbers: dict[int, int] = {}
+    attrs: dict[int, dict[str, Any]] = {}
+    for trial_id, number, name, text in db.execute(query):
+        numbers[trial_id] = number
+        attrs.setdefault(trial_id, {}).update({name: json.loads(text)} if name else {})
+    return {trial_id: failure_from_attrs(number, attrs[trial_id]) for trial_id, number in numbers.items()}
 
 
 def last_line(reason: str) -> str:
-    """The last line that says something, without what a terminal would obey."""
+    """Return the last line that is not empty, without control characters."""
     lines = [line for line in reason.splitlines() if line.strip()]
     printable = "".join(c if c.isprintable() else " " for c in (lines[-1] if lines else ""))
-    return printable.strip() or "unknown reason"
+    return printable.strip() or NO_REASON
+
+
+# Compatibility: version 0.1 stored the reason alone, in its own fixed words
+
+
+TRACEBACK = "Traceback (most recent call last)"
+SIGNS_OF_VERSION_0_1 = (
+    ("out of memory", FailureKind.OUT_OF_MEMORY),
+    ("OutOfMemoryError", FailureKind.OUT_OF_MEMORY),
+    ("_loss is ", FailureKind.LOSS_NOT_FINITE),
+    ("its value is not a number", FailureKind.VALUE_NOT_A_NUMBER),
+    ("set aside: ", FailureKind.WORKERS_DIED),
+    ("suggest() ", FailureKind.SUGGEST),
+    ("goes on from a checkpoint", FailureKind.CHECKPOINT),
+    ("batch norm", FailureKind.BATCH_NORM),
+    ("weights", FailureKind.WEIGHTS),
+)
+
+
+def failure_of_version_0_1(number: int, reason: str) -> Failure:
+    """Return the failure of a trial without a kind, which follows from the words of its reason."""
+    line, is_exception = last_line(reason), reason.startswith(TRACEBACK)
+    for sign, kind in SIGNS_OF_VERSION_0_1:
+        if sign in (line if is_exception else reason):
+            return Failure(number, kind, line)
+    name = line.partition(":")[0].rpartition(".")[2]
+    if is_exception:
+        return Failure(number, FailureKind.EXCEPTION, line, name if name.isidentifier() else "")
+    return Failure(number, FailureKind.UNKNOWN, line)

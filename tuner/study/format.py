@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.study.failures import last_line
+from tuner.study.failures import failure_from_attrs
 from tuner.study.queries import StudyInfo, Trial
 from tuner.study.stats import Cost, Left, Tally
 
@@ -75,7 +75,7 @@ def describe_end(trial: Trial, info: StudyInfo) -> str:
     result = trial.notes.get("result", {})
     best = f"{info.goal.metric} {show_value(result.get('best_value'))} at epoch {result.get('best_epoch')}"
     if trial.state == "FAIL":
-        return f"failed: {last_line(str(trial.notes.get('failure', '')))}; {params}"
+        return f"failed: {failure_from_attrs(trial.number, trial.notes).reason}; {params}"
     if trial.state == "PRUNED":
         return f"pruned after epoch {result.get('epochs')}, best {best}; {params}"
     return f"finished: {best}; {params}"

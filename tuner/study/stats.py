@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection, Engine
 from tuner.study import budget as budget_module
 from tuner.study import queries
 from tuner.study.budget import Account, Budget, Spent
-from tuner.study.failures import Failure, read_failures, unknown
+from tuner.study.failures import Failure, read_failures
 from tuner.study.queries import FINISHED, GOES_ON_FROM, Overview, StudyInfo, Worker
 from tuner.study.tables import claim_table, epoch_table, studies, trial_attrs, trials
 
@@ -75,7 +75,7 @@ class Tally:
     @property
     def kinds(self) -> dict[str, int]:
         """How many trials failed of each kind of reason, the most frequent first."""
-        return dict(Counter(failure.kind for failure in self.failures).most_common())
+        return dict(Counter(failure.label for failure in self.failures).most_common())
 
     @property
     def unit(self) -> str:
@@ -171,7 +171,7 @@ def read_ended(db: Connection, info: StudyInfo, ids: set[int]) -> dict[int, Ende
             seconds=seconds,
             took=took(row, seconds),
             planned=max(planned.get(row.trial_id, 0), epochs) if row.state == "PRUNED" else 0,
-            failure=failures.get(row.trial_id, unknown(row.number)) if row.state == "FAIL" else None,
+            failure=failures.get(row.trial_id),
         )
     return found
 

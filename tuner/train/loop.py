@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tuner.data.batches import Batches
 from tuner.data.cache import Cached
-from tuner.errors import PartError, TrialFailed
+from tuner.errors import FailureKind, PartError, TrialFailed
 from tuner.goal import Goal
 from tuner.paths import Run
 from tuner.recipe import Recipe
@@ -274,8 +274,9 @@ def check_finite(recipe: Recipe, epoch: int, metrics: dict[str, float]) -> None:
     for name in ("train_loss", "val_loss"):
         if not math.isfinite(metrics.get(name, 0.0)):
             raise TrialFailed(
+                FailureKind.LOSS_NOT_FINITE,
                 f"{name} is {metrics[name]} at epoch {epoch} with {recipe.optimizer}, loss {recipe.loss}, "
-                f"model {recipe.model}, {recipe.image_size} px"
+                f"model {recipe.model}, {recipe.image_size} px",
             )
 
 
@@ -311,10 +312,11 @@ def resume(trainer: Trainer, run: Run, start: Path | None, must_go_on: bool) -> 
         return Progress.restored(state["progress"])
     if must_go_on:
         why = "the recipe or the data is no longer the one it was written for" if state else "it cannot be read"
-        raise TrialFailed(f"it goes on from a checkpoint, and cannot: {why} ({run.checkpoint})")
+        message = f"it goes on from a checkpoint, and cannot: {why} ({run.checkpoint})"
+        raise TrialFailed(FailureKind.CHECKPOINT, message)
     if state:
         log.warning("the recipe or the data is not the checkpoint's: beginning anew")
     try:
         return Progress(carried=begin_from(trainer.model, trainer.recipe, start))
     except PartError as error:
-        raise TrialFailed(str(error)) from error
+        raise TrialFailed(FailureKind.WEIGHTS, str(error)) from error

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.data.source import IGNORED
-from tuner.errors import PartError, TrialFailed, near
+from tuner.errors import FailureKind, PartError, TrialFailed, near
 from tuner.recipe import Part, is_number
 from tuner.registry import build
 
@@ -171,7 +171,8 @@ def own(mode: str, *, weights: dict[str, float] | None = None) -> Callable[[Mapp
     def loss(parts: Mapping[str, Tensor], target: Tensor) -> Tensor:
         if unknown := [name for name in given if name not in parts]:
             raise TrialFailed(
-                f"loss '{OWN}' weighs '{unknown[0]}'.{near(unknown[0], parts)} There are: {', '.join(parts)}."
+                FailureKind.LOSS_PART,
+                f"loss '{OWN}' weighs '{unknown[0]}'.{near(unknown[0], parts)} There are: {', '.join(parts)}.",
             )
         return torch.stack([given.get(name, 1.0) * part for name, part in parts.items()]).sum()
 

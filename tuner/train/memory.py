@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from tuner.errors import TrialFailed, writing
+from tuner.errors import FailureKind, TrialFailed, writing
 from tuner.recipe import Recipe
 
 # How the processor's allocator, CUDA and its libraries say it when they raise a plain RuntimeError
@@ -62,7 +62,8 @@ def told(recipe: Recipe) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise TrialFailed(f"out of memory with {recipe.model}, {recipe.image_size} px: {said(error)}") from error
+        message = f"out of memory with {recipe.model}, {recipe.image_size} px: {said(error)}"
+        raise TrialFailed(FailureKind.OUT_OF_MEMORY, message) from error
 
 
 def release(device: torch.device) -> None:

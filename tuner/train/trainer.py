@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.data.instances import Instances, numbers_in
-from tuner.errors import PartError, TrialFailed
+from tuner.errors import FailureKind, PartError, TrialFailed
 from tuner.models import MODELS
 from tuner.recipe import Recipe
 from tuner.registry import build, locate
@@ -105,7 +105,8 @@ class Trainer:
             return scored
         found = self.find(answer)
         if wrong := strange(found, target):
-            raise TrialFailed(f"model '{self.recipe.model.name}': instances() gives {wrong}")
+            given = f"model '{self.recipe.model.name}': instances() gives {wrong}"
+            raise TrialFailed(FailureKind.INSTANCES, given)
         return loss, found, target
 
     def fitted(self, work: Callable[[], list[Scored]]) -> list[Scored]:
@@ -121,8 +122,9 @@ class Trainer:
                 if LONELY not in str(error):
                     raise
                 raise TrialFailed(
+                    FailureKind.BATCH_NORM,
                     f"{self.recipe.model} has a batch norm that sees a single value in a piece of {self.micro} "
-                    f"images of {self.recipe.image_size} px; larger batches or images, or another model would do"
+                    f"images of {self.recipe.image_size} px; larger batches or images, or another model would do",
                 ) from error
             self.optimizer.zero_grad(set_to_none=True)  # outside the handler: the traceback holds tensors
             self.halve(failed)
@@ -172,7 +174,8 @@ class Trainer:
     def halve(self, failed: str) -> None:
         """Try half the micro-batch from now on, and tell the next trials of this shape."""
         if self.micro == 1:
-            raise TrialFailed(f"out of memory with a single image of {self.recipe.image_size} px: {failed}")
+            message = f"out of memory with a single image of {self.recipe.image_size} px: {failed}"
+            raise TrialFailed(FailureKind.OUT_OF_MEMORY, message)
         self.micro = -(-self.micro // 2)
         release(self.device)
         self.micro_batches.remember(self.recipe, self.device, self.micro)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tuner.cli.screen import Picture, Sight, columns_of, fit
 from tuner.cli.sparklines import Curve
+from tuner.errors import FailureKind
 from tuner.goal import maximize, minimize
 from tuner.study.budget import Budget, Spent
 from tuner.study.failures import Failure
@@ -25,7 +26,7 @@ NOTHING = Tally(Cost(), (), Left(None, "unknown"), Budget(), Spent(0, 0.0, 0.0),
 FULL = replace(
     NOTHING,
     cost=Cost(trials=12, epochs=300, seconds=5400, saved=100, planned=160),
-    failures=tuple(Failure(at, "out of memory", REASON) for at in range(5)),
+    failures=tuple(Failure(at, FailureKind.OUT_OF_MEMORY, REASON) for at in range(5)),
     left=Left(720, "trials"),
     device="NVIDIA H100",
 )
@@ -187,7 +188,7 @@ def test_where_less_is_better_less_is_marked_better() -> None:
 
 def test_names_are_shown_as_they_are_and_no_terminal_obeys_them() -> None:
     odd = replace(STUDY, name="my [/x] study", data="photos [raw] \x1b[2J")
-    failure = Failure(1, "odd [red]", "\x1b]0;title\x07 [bold]")
+    failure = Failure(1, FailureKind.EXCEPTION, "\x1b]0;title\x07 [bold]", "odd [red]")
     text = "\n".join(lines(sight(study=odd, tally=replace(FULL, failures=(failure,))), 120, 24))
     assert "my [/x] study: maximize iou on photos [raw]" in text and "1 odd [red]" in text and "[bold]" in text
     assert "\x1b" not in text and "\x07" not in text

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.fake_nvidia_smi import DIVIDED, WHOLE, smi
 
-from tuner.errors import FleetError, TrialFailed
+from tuner.errors import FailureKind, FleetError, TrialFailed
 from tuner.fleet import gpus
 
 
@@ -146,7 +146,7 @@ def test_the_error_behind_an_error_counts() -> None:
         try:
             raise RuntimeError(BROKEN[0])
         except RuntimeError as error:
-            raise TrialFailed("could not go on") from error
+            raise TrialFailed(FailureKind.UNKNOWN, "could not go on") from error
     except TrialFailed as failed:
         assert gpus.is_broken(failed)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tuner.data.cache import Cached
 from tuner.data.instances import Instances
-from tuner.errors import TrialFailed
+from tuner.errors import FailureKind, TrialFailed
 from tuner.goal import maximize
 from tuner.recipe import Recipe, use
 from tuner.space.check import recipe_problems
@@ -107,11 +107,13 @@ def test_it_is_checked_trained_and_scored(squares: Cached, tmp_path: Path) -> No
     ],
 )
 def test_what_it_gives_wrongly_is_told_in_one_line(gives: str, told: str, squares: Cached, tmp_path: Path) -> None:
-    with pytest.raises(TrialFailed, match=rf"model '{HERE}:bright': instances\(\) gives {told}"):
+    with pytest.raises(TrialFailed, match=rf"model '{HERE}:bright': instances\(\) gives {told}") as failed:
         Trial(recipe(gives=gives), squares, tmp_path / "run", AP).train()
+    assert failed.value.kind is FailureKind.INSTANCES
 
 
 def test_a_weight_of_a_loss_that_it_has_not_is_told(squares: Cached, tmp_path: Path) -> None:
     heavy = replace(recipe(), loss=use(OWN, weights={"loss_levle": 2.0}))
-    with pytest.raises(TrialFailed, match=r"weighs 'loss_levle'\. Did you mean 'loss_level'\?"):
+    with pytest.raises(TrialFailed, match=r"weighs 'loss_levle'\. Did you mean 'loss_level'\?") as failed:
         Trial(heavy, squares, tmp_path / "run", AP).train()
+    assert failed.value.kind is FailureKind.LOSS_PART

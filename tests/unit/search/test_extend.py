@@ -16,7 +16,7 @@ from helpers.local_training import same
 from optuna.trial import TrialState, create_trial
 
 from tuner.cli import main
-from tuner.errors import FilesError, StudyError
+from tuner.errors import FailureKind, FilesError, StudyError
 from tuner.export.best import best
 from tuner.fleet.config import Orders
 from tuner.paths import Home, Run, attempt_of
@@ -232,6 +232,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_fails_the_trial(tmp_path: Path
     with opened(place.url) as engine:
         (trial,) = queries.trials_of(engine, queries.find_study(engine, name))
     assert trial.state == "FAIL" and "goes on from a checkpoint, and cannot" in trial.notes["failure"]
+    assert trial.notes["failure_kind"] == FailureKind.CHECKPOINT
 
 
 def test_a_schedule_that_depends_on_the_end_is_told(toy_recipe: Recipe) -> None:

@@ -16,7 +16,7 @@ from helpers.sessions import who
 
 from tuner.data.cache import Cached
 from tuner.data.datasets import data_name
-from tuner.errors import TrialFailed
+from tuner.errors import FailureKind, TrialFailed
 from tuner.goal import Goal
 from tuner.paths import Run
 from tuner.recipe import Recipe
@@ -92,8 +92,9 @@ def test_a_trial_that_goes_on_keeps_the_recipe_it_began_with(space: Space) -> No
 
 def test_a_branch_of_the_space_that_fails_fails_its_trial_alone(tmp_path: Path) -> None:
     space = load_space(str(write_space(tmp_path, extra="    raise ValueError('only now')\n")))
-    with pytest.raises(TrialFailed, match=r"suggest\(\) raised ValueError: only now \(line \d+\)"):
+    with pytest.raises(TrialFailed, match=r"suggest\(\) raised ValueError: only now \(line \d+\)") as failed:
         objective.choose(space, PLAN, asked())
+    assert failed.value.kind is FailureKind.SUGGEST
 
 
 def test_a_failed_trial_has_a_note_with_the_reason_and_its_recipe(space: Space) -> None:
@@ -202,5 +203,6 @@ def test_a_reduced_study_trains_a_part_of_the_size_and_of_the_epochs(tmp_path: P
 
 
 def test_a_trial_without_a_recipe_needs_a_space() -> None:
-    with pytest.raises(TrialFailed, match="without a recipe, to a study that has no space"):
+    with pytest.raises(TrialFailed, match="without a recipe, to a study that has no space") as failed:
         objective.choose(None, PLAN, asked())
+    assert failed.value.kind is FailureKind.NO_RECIPE

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from helpers.command_line import claims, epochs_of, home_url, rows, states, wait_for, write_space
 from optuna.trial import TrialState
 
-from tuner.errors import FilesError, SpaceChanged, StudyError
+from tuner.errors import FailureKind, FilesError, SpaceChanged, StudyError
 from tuner.fleet.config import Orders
 from tuner.paths import Home
 from tuner.search.worker import Worker
@@ -193,6 +193,8 @@ def test_a_loss_that_is_no_number_fails_its_trial_only(place: Place) -> None:
     failed, fine = place.trials()
     assert (failed.state, fine.state) == (TrialState.FAIL, TrialState.COMPLETE)
     assert "train_loss is nan at epoch 1 with adam(" in failed.user_attrs["failure"]
+    assert failed.user_attrs["failure_kind"] == FailureKind.LOSS_NOT_FINITE
+    assert failed.user_attrs["failure_line"] == failed.user_attrs["failure"]
 
 
 def test_a_deleted_study_is_told(place: Place) -> None:

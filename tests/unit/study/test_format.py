@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from tuner.errors import FailureKind
 from tuner.study import format
 from tuner.study.budget import Budget, Spent
 from tuner.study.failures import Failure
@@ -83,5 +84,5 @@ def test_what_pruning_saved() -> None:
 
 
 def test_failures_by_kind() -> None:
-    failures = tuple(Failure(at, kind, "") for at, kind in enumerate(["odd", "even", "odd"]))
+    failures = tuple(Failure(0, FailureKind.EXCEPTION, "", name) for name in ("odd", "even", "odd"))
     assert format.show_kinds(tally(failures=failures)) == "2 odd, 1 even"

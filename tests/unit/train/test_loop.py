@@ -18,7 +18,7 @@ from torchmetrics.classification import BinaryJaccardIndex
 
 from tuner.data.batches import Batches
 from tuner.data.cache import Cached
-from tuner.errors import TrialFailed
+from tuner.errors import FailureKind, TrialFailed
 from tuner.goal import Goal, maximize, minimize
 from tuner.recipe import Recipe, use
 from tuner.train import answers, loop, validation
@@ -205,6 +205,7 @@ def test_a_loss_that_is_not_finite_fails_the_trial_with_epoch_and_recipe(
     trial = Trial(replace(recipe, optimizer=use("adam", lr=1e30)), toy_data, tmp_path / "run")
     with pytest.raises(TrialFailed) as failed:
         trial.train()
+    assert failed.value.kind is FailureKind.LOSS_NOT_FINITE
     for told in ("train_loss is", "at epoch 1", "adam(lr=1e+30)", "loss bce", "unet(k=4, dropout=0.2)", "32 px"):
         assert told in str(failed.value)
     assert trial.reports == {} and not trial.run.best.exists()

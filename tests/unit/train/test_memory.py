@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tuner.errors import FilesError, TrialFailed
+from tuner.errors import FailureKind, FilesError, TrialFailed
 from tuner.recipe import Recipe, use
 from tuner.train.memory import (
     MicroBatches,
@@ -69,9 +69,10 @@ def test_an_error_is_told_in_one_line() -> None:
 
 
 def test_weights_that_do_not_fit_fail_the_trial_and_name_the_model(toy_recipe: Recipe) -> None:
-    failed = r"out of memory with unet\(k=4, dropout=0.2\), 32 px: too much"
-    with pytest.raises(TrialFailed, match=failed), told(toy_recipe):
+    words = r"out of memory with unet\(k=4, dropout=0.2\), 32 px: too much"
+    with pytest.raises(TrialFailed, match=words) as failed, told(toy_recipe):
         raise torch.OutOfMemoryError("too much")
+    assert failed.value.kind is FailureKind.OUT_OF_MEMORY
 
 
 def test_what_is_no_lack_of_memory_passes_by(toy_recipe: Recipe) -> None:

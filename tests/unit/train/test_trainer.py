@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tuner.data.cache import Cached
-from tuner.errors import TrialFailed
+from tuner.errors import FailureKind, TrialFailed
 from tuner.recipe import Recipe, use
 from tuner.train.checkpoint import random_states
 from tuner.train.losses import FOR
@@ -167,8 +167,9 @@ def test_out_of_memory_with_a_single_image_fails_the_trial(
     plain: Recipe, batch: tuple[Tensor, Tensor], micro_batches: MicroBatches, own_models: Path
 ) -> None:
     trainer = Trainer(replace(plain, model=use("mine.nets:net", most=0)), CPU, micro_batches)
-    with pytest.raises(TrialFailed, match="out of memory with a single image of 32 px: CUDA out of memory"):
+    with pytest.raises(TrialFailed, match="out of memory with a single image of 32 px: CUDA") as failed:
         step(trainer, batch)
+    assert failed.value.kind is FailureKind.OUT_OF_MEMORY
 
 
 def test_an_out_of_memory_without_words_is_told_by_its_kind(
@@ -324,8 +325,9 @@ def test_a_batch_norm_that_sees_one_value_fails_the_trial_with_what_would_do(
     trainer.model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3))
     trainer.begin_training()
     images, masks = torch.zeros(1, 32, 32, 3, dtype=torch.uint8), torch.zeros(1, 32, 32, dtype=torch.uint8)
-    with pytest.raises(TrialFailed, match=r"batch norm that sees a single value .* larger batches"):
+    with pytest.raises(TrialFailed, match=r"batch norm that sees a single value .* larger batches") as failed:
         trainer.step(images, masks, Totals(trainer.task, trainer.device))
+    assert failed.value.kind is FailureKind.BATCH_NORM
 
 
 def test_pieces_are_as_equal_as_can_be(toy_recipe: Recipe, tmp_path: Path) -> None:

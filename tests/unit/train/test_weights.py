@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tuner.data.cache import Cached
-from tuner.errors import PartError, TrialFailed
+from tuner.errors import FailureKind, PartError, TrialFailed
 from tuner.goal import maximize
 from tuner.recipe import Part, Recipe, Stage, use
 from tuner.space.rehearsal import rehearse
@@ -233,8 +233,9 @@ def test_weights_that_do_not_fit_fail_the_trial_in_one_line(
     parted: Recipe, toy_scenes: Cached, tmp_path: Path
 ) -> None:
     file = saved({"a": torch.zeros(1)}, tmp_path / "old.safetensors")
-    with pytest.raises(TrialFailed, match="do not fit"):
+    with pytest.raises(TrialFailed, match="do not fit") as failed:
         Trial(beginning(parted), toy_scenes, tmp_path / "run", MIOU, file).train()
+    assert failed.value.kind is FailureKind.WEIGHTS
 
 
 def test_a_trial_that_goes_on_does_not_carry_again(parted: Recipe, toy_scenes: Cached, tmp_path: Path) -> None:
