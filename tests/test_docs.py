@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from optuna.trial import TrialState
+from test_architecture import FOLDERS, folder_of, imports_of_ours, modules
 
 from tuner.cli import main
 from tuner.errors import TunerError
@@ -58,6 +60,63 @@ def test_every_command_line_in_the_docs_parses(page: Path) -> None:
 def inner(command: click.Command) -> list[click.Command]:
     """The commands of a command: `tuner data get`."""
     return list(getattr(command, "commands", {}).values())
+
+
+DESIGN = (ROOT / "docs" / "design.md").read_text()
+MOST_TERMS = 25
+
+
+def diagram(kind: str) -> str:
+    """Return the Mermaid diagram of a kind in the design page."""
+    (found,) = re.findall(rf"```mermaid\n{kind}\b.*\n((?:.*\n)*?)```", DESIGN)
+    return found
+
+
+def folder_imports() -> dict[str, set[str]]:
+    """Return which folders each folder imports from; "tuner" stands for the modules directly in it."""
+    found: dict[str, set[str]] = {folder or "tuner": set() for folder in FOLDERS}
+    for name, path in modules().items():
+        folder = folder_of(name) or "tuner"
+        found[folder] |= {folder_of(other) or "tuner" for other in imports_of_ours(path)} - {folder}
+    return found
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    return set().union(*({other} | reachable(graph, other) for other in graph[start]))
+
+
+def test_architecture_graph_shows_the_imports_between_folders() -> None:
+    """All of them, less those that follow from a chain of arrows."""
+    graph = folder_imports()
+    wanted = [
+        (folder, other)
+        for folder in graph
+        for other in graph
+        if other in graph[folder] and not any(other in reachable(graph, between) for between in graph[folder])
+    ]
+    drawn = re.findall(r"^ +(\w+) --> (\w+)$", diagram("graph"), flags=re.M)
+    assert sorted(drawn) == sorted(wanted), "\n".join(f"    {a} --> {b}" for a, b in wanted)
+    assert {name for arrow in drawn for name in arrow} == set(graph)
+
+
+def test_architecture_table_lists_the_modules_in_the_order_of_folders() -> None:
+    rows = re.findall(r"^\| `tuner/(\w*)/?` \| .+ \| (.+) \|$", DESIGN, flags=re.M)
+    assert [folder for folder, _ in rows] == list(FOLDERS)
+    for folder, listed in rows:
+        inside = {name for name in modules() if name not in FOLDERS and folder_of(name) == folder}
+        names = sorted({name.split(".")[1 if folder else 0] for name in inside})
+        assert listed.split(", ") == names, f"{folder}: {', '.join(names)}"
+
+
+def test_state_diagram_uses_the_states_of_optuna() -> None:
+    arrows = re.findall(r"^ +(\S+) --> (\S+?)(?::.*)?$", diagram("stateDiagram-v2"), flags=re.M)
+    assert {state for arrow in arrows for state in arrow} - {"[*]"} == {state.name for state in TrialState}
+
+
+def test_glossary_has_each_term_once() -> None:
+    section = DESIGN.split("## Glossary\n")[1].split("\n## ")[0]
+    terms = re.findall(r"^- \*\*(.+?)\*\*:", section, flags=re.M)
+    assert len(terms) == section.count("**") / 2 == len(set(terms)) <= MOST_TERMS
 
 
 def test_the_error_tree_is_drawn_whole() -> None:
