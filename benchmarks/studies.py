@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tuner.paths import Home
-from tuner.space.space import draw, load_space
+from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget
 from tuner.study.claims import utc
 from tuner.study.pending import as_step, as_value
@@ -44,7 +44,7 @@ def begin(place: Path, space_file: Path, num_trials: int) -> tuple[Home, str]:
 
 def open_study(url: str, space_file: Path, name: str) -> Joined:
     space = load_space(str(space_file))
-    draws = draw(space)
+    draws = draw_recipes(space)
     plan = Plan.of(space.name, space.goal, draws.recipes[0].data.name, False, 0, draws)
     return join(url, name, plan)
 

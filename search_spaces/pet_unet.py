@@ -8,4 +8,4 @@ GOAL = maximize("dice")
 
 
 def suggest(trial):
-    return short(trial).lasting(50)
+    return short(trial).with_epochs(50)

@@ -11,7 +11,7 @@ from tuner.cli import main
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import DATASETS
 from tuner.models import MODELS
-from tuner.registry import KINDS, locate
+from tuner.registry import KINDS, find_builder
 from tuner.space.published import known_tables
 from tuner.space.space import known_spaces
 from tuner.tasks import TASKS
@@ -58,7 +58,7 @@ def test_every_name_of_an_id_can_be_found(id: str) -> None:
     for kind, listed in NAMED.findall(names):
         for name in re.findall(r"`(\w+)`", listed):
             if kind in TABLES:
-                assert callable(locate(kind, TABLES[kind], name))
+                assert callable(find_builder(kind, TABLES[kind], name))
             elif kind in ("metric", "metrics"):
                 assert name in METRICS
             elif kind == "space":

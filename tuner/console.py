@@ -27,7 +27,7 @@ def log_to_stderr(level: int = logging.INFO) -> None:
 
 
 @contextmanager
-def busy(title: str) -> Iterator[None]:
+def show_status(title: str) -> Iterator[None]:
     """Say on stderr what takes a moment; nothing where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield
@@ -40,7 +40,7 @@ def busy(title: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Progress]:
+def progress_bar(title: str) -> Iterator[ProgressCallback]:
     """A bar on stderr while something is done piece by piece; nothing where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield lambda done, of: None
@@ -54,17 +54,17 @@ def progress_bar(title: str) -> Iterator[Progress]:
         yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
-def terminal(stream: TextIO) -> Console:
+def open_terminal(stream: TextIO) -> Console:
     """A console on a terminal, which draws in ASCII where the terminal shows no more, and never fails to write."""
     from rich.console import Console
 
-    if speaks_unicode(stream):
+    if supports_unicode(stream):
         return Console(file=stream)
     plain = io.FileIO(stream.fileno(), "w", closefd=False)
     return Console(file=io.TextIOWrapper(plain, "ascii", errors="replace", write_through=True))
 
 
-def speaks_unicode(stream: TextIO) -> bool:
+def supports_unicode(stream: TextIO) -> bool:
     """By its encoding, and by the locale: for the C locale Python writes UTF-8, whatever the terminal shows."""
     if not (stream.encoding or "").lower().startswith("utf"):
         return False
@@ -74,10 +74,10 @@ def speaks_unicode(stream: TextIO) -> bool:
     return (os.environ.get("LC_ALL") or spoken) not in ("C", "POSIX")
 
 
-Progress = Callable[[int, int], None]  # done, of how many
+ProgressCallback = Callable[[int, int], None]  # done, of how many
 
 
-class View(Protocol):
+class StudyView(Protocol):
     """Call it to look and show; `away` says since when the database is, or that it is back with ''."""
 
     def __enter__(self) -> Any: ...

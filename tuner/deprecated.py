@@ -123,6 +123,15 @@ MOVED_MODULES = {
     "tuner.worker": "tuner.search.worker",
 }
 
+RENAMED = {  # module -> {name in version 0.1: name now}; an old module path gives both
+    "tuner.export.best": {"best": "find_best", "Best": "BestTrial"},
+    "tuner.export.bundle": {"export": "export_bundle", "load": "load_model", "verify": "verify_bundle"},
+    "tuner.registry": {"locate": "find_builder", "problems": "part_problems", "searchable": "searchable_args",
+                       "entries": "list_parts"},
+    "tuner.space.published": {"Table": "PublishedTable", "Row": "PublishedRow"},
+    "tuner.space.rehearsal": {"reduced": "reduce_recipe"},
+}  # fmt: skip
+
 
 class MovedModuleFinder(MetaPathFinder, Loader):
     """Find a module under its old name and put the new module in its place."""
@@ -135,7 +144,10 @@ class MovedModuleFinder(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         old, new = module.__name__, MOVED_MODULES[module.__name__]
         warnings.warn(f"{old} is deprecated: import {new} instead.", DeprecationWarning, stacklevel=2)
-        sys.modules[old] = import_module(new)
+        sys.modules[old] = moved = import_module(new)
+        for old_name, new_name in RENAMED.get(new, {}).items():
+            if not hasattr(moved, old_name):
+                setattr(moved, old_name, getattr(moved, new_name))
 
 
 def install() -> None:
@@ -145,16 +157,18 @@ def install() -> None:
 
 
 def moved_names(package: str, **names: str) -> Callable[[str], Any]:
-    """Return a module `__getattr__` for names that moved into a module of the package: `Space="space"`."""
+    """Return a module `__getattr__` for names that moved into a module of the package.
+
+    `Space="space"` moved, `draw="space:draw_recipes"` was renamed as well.
+    """
 
     def forward(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        new = f"{package}.{names[name]}"
-        warnings.warn(
-            f"{package}.{name} is deprecated: import it from {new} instead.", DeprecationWarning, stacklevel=2
-        )
-        value = getattr(import_module(new), name)
+        module, _, new_name = f"{package}.{names[name]}".partition(":")
+        new = f"{new_name} from {module}" if new_name else f"it from {module}"
+        warnings.warn(f"{package}.{name} is deprecated: import {new} instead.", DeprecationWarning, stacklevel=2)
+        value = getattr(import_module(module), new_name or name)
         setattr(sys.modules[package], name, value)  # the next use finds it there: one warning for each name
         return value
 

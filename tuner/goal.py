@@ -21,7 +21,7 @@ class Goal:
         if self.direction not in DIRECTIONS:
             raise ValueError(f"a goal's direction is {self.direction!r}; write maximize(...) or minimize(...)")
 
-    def better(self, new: float, old: float | None) -> bool:
+    def is_better(self, new: float, old: float | None) -> bool:
         """Whether `new` beats `old`; the first finite value always does."""
         if old is None or math.isnan(old):
             return old is None or not math.isnan(new)

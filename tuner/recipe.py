@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 VERSION = 2
-READS = (1, 2)  # what version 1 lacks has a default
-PARTS = ("data", "model", "loss", "optimizer", "schedule", "augment", "weights")
+READABLE_VERSIONS = (1, 2)  # what version 1 lacks has a default
+PART_FIELDS = ("data", "model", "loss", "optimizer", "schedule", "augment", "weights")
 Value = None | bool | int | float | str | list[Any] | tuple[Any, ...] | dict[str, Any]
 
 
@@ -60,7 +60,7 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
-def is_whole(value: object) -> TypeGuard[int]:
+def is_whole_number(value: object) -> TypeGuard[int]:
     """A whole number; True is none."""
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -138,7 +138,7 @@ class Recipe:
             f"{name} is {value!r}; write {name}=use({value!r})"
             if isinstance(value, str)
             else f"{name} is {value!r}"
-            for name in PARTS
+            for name in PART_FIELDS
             if not isinstance(value := getattr(self, name), Part)
         ]
         if wrong:
@@ -151,12 +151,12 @@ class Recipe:
         return size if isinstance(size, int) else 0
 
     @property
-    def course(self) -> tuple[Stage, ...]:
+    def resolved_stages(self) -> tuple[Stage, ...]:
         """The stages, each with its schedule; a recipe without stages is one stage."""
         stages = self.stages or (Stage(self.epochs),)
         return tuple(replace(stage, schedule=stage.schedule or self.schedule) for stage in stages)
 
-    def lasting(self, epochs: int) -> Recipe:
+    def with_epochs(self, epochs: int) -> Recipe:
         """The same recipe with another number of epochs: the last stage is made longer or shorter."""
         if not self.stages:
             return replace(self, epochs=epochs)
@@ -175,7 +175,7 @@ class Recipe:
     def from_json(data: Mapping[str, Any]) -> Recipe:
         """The recipe written by `to_json`; ValueError when a version wrote it that this one cannot read."""
         plain = dict(data)
-        if (version := plain.pop("version", None)) not in READS:
+        if (version := plain.pop("version", None)) not in READABLE_VERSIONS:
             raise ValueError(f"a recipe of version {version}; this tuner reads version {VERSION}")
         values: dict[str, Any] = {
             k: Part(v["name"], v["args"]) if isinstance(v, dict) else v for k, v in plain.items()

@@ -17,10 +17,10 @@ from tuner.errors import PartError, near, some
 from tuner.recipe import Part
 from tuner.tasks import TASKS
 
-Table = Mapping[str, str]
+PartTable = Mapping[str, str]
 
 
-def locate(kind: str, table: Table, name: str) -> Callable[..., Any]:
+def find_builder(kind: str, table: PartTable, name: str) -> Callable[..., Any]:
     """The builder of a name: one of the table, or the user's own "package.module:function"."""
     if name not in table and ":" not in name:
         raise PartError(f"no {kind} '{name}'.{near(name, table)} Known: {', '.join(sorted(table))}.")
@@ -36,16 +36,16 @@ def locate(kind: str, table: Table, name: str) -> Callable[..., Any]:
     return builder
 
 
-def searchable(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def searchable_args(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The arguments a space may set, in the order of the signature."""
     parameters = inspect.signature(builder).parameters.values()
     return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def problems(kind: str, table: Table, part: Part) -> list[str]:
+def part_problems(kind: str, table: PartTable, part: Part) -> list[str]:
     """All that is wrong with a part's name and argument names, as lines; empty when it can be built."""
     try:
-        known = searchable(locate(kind, table, part.name))
+        known = searchable_args(find_builder(kind, table, part.name))
     except PartError as error:
         return [str(error)]
     takes = some(known, 12) if known else "no arguments"
@@ -58,18 +58,18 @@ def problems(kind: str, table: Table, part: Part) -> list[str]:
     return unknown + [f"{kind} '{part.name}' needs the argument '{arg}'." for arg in needed]
 
 
-def build(kind: str, table: Table, part: Part, *supplied: Any) -> Any:
+def build(kind: str, table: PartTable, part: Part, *supplied: Any) -> Any:
     """Call a part's builder with what the program supplies and what the space chose.
 
     A builder takes as much of what is supplied as it has positional parameters, in that order.
     """
-    if wrong := problems(kind, table, part):
+    if wrong := part_problems(kind, table, part):
         raise PartError(" ".join(wrong))
-    builder = locate(kind, table, part.name)
-    return builder(*supplied[: num_supplied(builder)], **part.args)
+    builder = find_builder(kind, table, part.name)
+    return builder(*supplied[: count_positional(builder)], **part.args)
 
 
-def num_supplied(builder: Callable[..., Any]) -> int | None:
+def count_positional(builder: Callable[..., Any]) -> int | None:
     """How many positional arguments a builder takes; None for any number."""
     parameters = inspect.signature(builder).parameters.values()
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
@@ -89,7 +89,7 @@ KINDS = (*TABLES, "metrics")
 
 
 @dataclass(frozen=True)
-class Entry:
+class PartInfo:
     """A name, one line of what it is, and its searchable arguments with their defaults.
 
     An argument without a default stands under `needs`; a metric has the task it belongs to.
@@ -103,31 +103,33 @@ class Entry:
     task: str = ""
 
 
-def entries(kind: str) -> list[Entry]:
+def list_parts(kind: str) -> list[PartInfo]:
     """The names of a kind, in the order of their table; PartError with the near name for an unknown kind."""
     if kind not in KINDS:
         raise PartError(f"no parts called '{kind}'.{near(kind, KINDS)} Known: {', '.join(KINDS)}.")
     if kind == "metrics":
-        return [Entry(kind, name, about, task=t.name) for t in TASKS.values() for name, about in t.metrics.items()]
+        return [
+            PartInfo(kind, name, about, task=t.name) for t in TASKS.values() for name, about in t.metrics.items()
+        ]
     module, _, table = TABLES[kind].partition(":")
     names: dict[str, str] = getattr(import_module(module), table)
-    return [entry(kind, name, locate(kind, names, name)) for name in names]
+    return [describe_builder(kind, name, find_builder(kind, names, name)) for name in names]
 
 
-def entry(kind: str, name: str, builder: Callable[..., Any]) -> Entry:
+def describe_builder(kind: str, name: str, builder: Callable[..., Any]) -> PartInfo:
     """What a builder's signature and the first line of its docstring say."""
-    known = searchable(builder)
-    return Entry(
+    known = searchable_args(builder)
+    return PartInfo(
         kind=kind,
         name=name,
         about=(inspect.getdoc(builder) or "").partition("\n")[0],
-        args={n: as_plain(p.default) for n, p in known.items() if p.default is not p.empty},
+        args={n: to_plain(p.default) for n, p in known.items() if p.default is not p.empty},
         needs=tuple(n for n, p in known.items() if p.default is p.empty),
     )
 
 
-def as_plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """A default as JSON can hold it."""
     if isinstance(value, tuple | list):
-        return [as_plain(one) for one in value]
+        return [to_plain(one) for one in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

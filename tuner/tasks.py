@@ -14,13 +14,19 @@ from tuner.recipe import Recipe
 
 @dataclass(frozen=True)
 class Task:
-    """`targets` is what a dataset must hold; `metrics` are the names a goal may take, with what they mean.
+    """What a kind of model predicts, and how predictions are scored.
 
-    The rest are names in "module:function" form. `prepare` makes, on the host and ahead of the step, what is
-    handed on of the dataset's targets; `target` shapes that for the loss, on the device. `counts` and `scores`
-    are the two halves of scoring: counts on the device for each batch, scores once from their sum. `ranked` scores
-    what no sum can tell. `guess` turns logits into what a picture of the prediction needs. `each` says what an
-    image is scored by.
+    targets: what a dataset must hold.
+    metrics: the metrics a goal may name, each with its meaning.
+    image_score: the name of the score of a single image.
+
+    The other fields name functions, as "module:function":
+
+    prepare: converts the dataset's targets on the host, ahead of the training step.
+    target: converts prepared targets to the form the loss takes, on the device.
+    counts, scores: the two halves of scoring: counts per batch on the device, scores once from their sum.
+    ranking: metrics that cannot be computed from sums, such as average precision.
+    to_prediction: converts logits to what is drawn.
     """
 
     name: str
@@ -29,13 +35,13 @@ class Task:
     target: str
     counts: str
     scores: str
-    guess: str
-    each: str
+    to_prediction: str
+    image_score: str
     prepare: str = ""
-    ranked: str = ""
+    ranking: str = ""
 
-    def outputs(self, recipe: Recipe) -> int:
-        """How many numbers a model gives, for each pixel or for the image; of instances, kinds of them."""
+    def num_outputs(self, recipe: Recipe) -> int:
+        """Return the number of output channels of a model."""
         return len(recipe.classes) if self.has_classes else 1
 
     @property
@@ -44,16 +50,16 @@ class Task:
 
     @property
     def has_instances(self) -> bool:
-        """Its models find things, `instances(answer)`, where others say something of each pixel or image."""
+        """Whether its models detect instances; they have a method `instances(answer)`."""
         return self.targets == "instances"
 
     @property
-    def shape(self) -> str:
-        """What a model gives: "masks" of the image's size, or one row of numbers a "class"."""
+    def output_kind(self) -> str:
+        """The shape of a model's output: "masks" of the image's size, or a vector of "classes"."""
         return "classes" if self.targets == "classes" else "masks"
 
 
-LOSS = {"loss": "the recipe's own loss, mean over the images; to be minimized"}
+LOSS_METRIC = {"loss": "the recipe's own loss, mean over the images; to be minimized"}
 BINARY_METRICS = {
     "iou": "intersection over union of the foreground, over all pixels of the data set",
     "dice": "2 x intersection over the sum of both areas, over all pixels of the data set; the same as f1",
@@ -96,49 +102,49 @@ INSTANCE_METRICS = {
     "merged": "how many found instances hold most of several true ones, mean over the images; to be minimized",
     "split": "how many true instances hold most of several found ones, mean over the images; to be minimized",
 }
-MINIMIZED = ("loss", "count_error", "merged", "split")  # the better, the smaller
+MINIMIZED_METRICS = ("loss", "count_error", "merged", "split")  # the better, the smaller
 TASKS = {
     "binary": Task(
         name="binary",
         targets="masks",
-        metrics={**LOSS, **BINARY_METRICS},
+        metrics={**LOSS_METRIC, **BINARY_METRICS},
         target="tuner.train.metrics:mask_target",
         counts="tuner.train.metrics:binary_counts",
         scores="tuner.train.metrics:binary_scores",
-        guess="tuner.train.metrics:binary_guess",
-        each="IoU",
+        to_prediction="tuner.train.metrics:binary_guess",
+        image_score="IoU",
     ),
     "multiclass": Task(
         name="multiclass",
         targets="labels",
-        metrics={**LOSS, **LABEL_METRICS},
+        metrics={**LOSS_METRIC, **LABEL_METRICS},
         target="tuner.train.metrics:class_target",
         counts="tuner.train.metrics:label_counts",
         scores="tuner.train.metrics:label_scores",
-        guess="tuner.train.metrics:class_guess",
-        each="mean IoU",
+        to_prediction="tuner.train.metrics:class_guess",
+        image_score="mean IoU",
     ),
     "classification": Task(
         name="classification",
         targets="classes",
-        metrics={**LOSS, **CLASS_METRICS},
+        metrics={**LOSS_METRIC, **CLASS_METRICS},
         target="tuner.train.metrics:class_target",
         counts="tuner.train.metrics:class_counts",
         scores="tuner.train.metrics:class_scores",
-        guess="tuner.train.metrics:class_shares",
-        each="probability of the true class",
+        to_prediction="tuner.train.metrics:class_shares",
+        image_score="probability of the true class",
     ),
     "instance": Task(
         name="instance",
         targets="instances",
-        metrics={**LOSS, **INSTANCE_METRICS},
+        metrics={**LOSS_METRIC, **INSTANCE_METRICS},
         prepare="tuner.data.instances:with_energy",
         target="tuner.train.instance_metrics:instance_target",
         counts="tuner.train.instance_metrics:instance_counts",
         scores="tuner.train.instance_metrics:instance_scores",
-        ranked="tuner.train.instance_metrics:Ranked",
-        guess="tuner.train.instance_metrics:instance_guess",
-        each="PQ",
+        ranking="tuner.train.instance_metrics:Ranked",
+        to_prediction="tuner.train.instance_metrics:instance_guess",
+        image_score="PQ",
     ),
 }
 

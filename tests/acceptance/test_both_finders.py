@@ -17,10 +17,10 @@ from pycocotools.coco import COCO
 
 from tuner.artifacts.attempts import open_keeper
 from tuner.cli import main
-from tuner.cli.common import engine_of
+from tuner.cli.common import open_engine
 from tuner.data.synthetic.cells import draw_culture
-from tuner.export.best import best
-from tuner.export.bundle import export
+from tuner.export.best import find_best
+from tuner.export.bundle import export_bundle
 from tuner.paths import Home
 from tuner.study.queries import trials_of
 
@@ -108,11 +108,11 @@ def test_both_rows_are_trained_and_stand_in_one_table(tuner: Callable[..., str],
 
 def exported(home: Path, number: int) -> Path:
     """The bundle of a trial, whether it is the best or not."""
-    engine = engine_of(None, str(home))
-    found = best(engine, "both")
+    engine = open_engine(None, str(home))
+    found = find_best(engine, "both")
     other = next(trial for trial in trials_of(engine, found.study) if trial.number == number)
     found, bundle = replace(found, trial=other), Path(f"bundle{number}")
-    export(found, found.fetched(open_keeper(Home(home), None)), bundle, force=False)
+    export_bundle(found, found.fetch_files(open_keeper(Home(home), None)), bundle, force=False)
     return bundle
 
 

@@ -11,7 +11,7 @@ import pytest
 from helpers.command_line import claims, epochs_of, finish, home_url, rows, run, start, states, write_space
 from helpers.postgres import postgres, storage_url
 
-from tuner.space.space import draw, load_space
+from tuner.space.space import draw_recipes, load_space
 from tuner.study.study import Plan, join
 
 __all__ = ["postgres", "storage_url"]
@@ -103,7 +103,7 @@ def test_a_changed_space_is_refused_with_all_that_changed(tmp_path: Path) -> Non
     url, space = home_url(tmp_path / "home"), write_space(tmp_path, epochs=1)
     (tmp_path / "home").mkdir()
     found = load_space(str(space))
-    join(url, "tiny", Plan.of("tiny", found.goal, "shapes", False, 0, draw(found))).engine.dispose()
+    join(url, "tiny", Plan.of("tiny", found.goal, "shapes", False, 0, draw_recipes(found))).engine.dispose()
     write_space(tmp_path, epochs='trial.suggest_int("epochs", 1, 2)')
     space.write_text(space.read_text().replace('"bce", "dice"', '"bce", "focal"').replace('"iou"', '"f1"'))
     refused = run(tmp_path, *search(tmp_path, "--trials", "2"))

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 import torch
 from optuna.trial import TrialState
 
-from tuner.export.best import Best
-from tuner.export.bundle import export
+from tuner.export.best import BestTrial
+from tuner.export.bundle import export_bundle
 from tuner.goal import Goal, maximize
 from tuner.paths import Run
 from tuner.recipe import Recipe
@@ -67,7 +67,7 @@ def record(joined: Joined, trial_id: int, epoch: int, value: float) -> None:
         db.execute(sa.insert(epoch_table).values(trial_id=trial_id, epoch=epoch, metrics=metrics, **row))
 
 
-def make_best(recipe: Recipe, **changes: Any) -> Best:
+def make_best(recipe: Recipe, **changes: Any) -> BestTrial:
     """The best trial of a study of ten."""
     info = StudyInfo(1, "made", "made", maximize("iou"), "shapes", False, 0, {})
     notes = {"recipe": recipe.to_json(), "made_with": {**MADE_WITH, "train_images": 19, "val_images": 11}}
@@ -83,7 +83,7 @@ def make_best(recipe: Recipe, **changes: Any) -> Best:
         }
         for epoch, value in enumerate((0.4, 0.6), start=1)
     ]
-    best = Best(
+    best = BestTrial(
         study=info,
         trial=Trial(3, 2, "COMPLETE", 0.6, {"lr": 0.00123, "loss": "bce"}, notes),
         epoch=2,
@@ -113,7 +113,7 @@ def make_run(recipe: Recipe, folder: Path, bias: float | None = None) -> Run:
 def make_bundle(recipe: Recipe, folder: Path, bias: float | None = None) -> Path:
     """An exported bundle, with nothing beside it."""
     run = make_run(recipe, folder.with_name(f"{folder.name}-run"), bias)
-    export(make_best(recipe), run, folder, force=False)
+    export_bundle(make_best(recipe), run, folder, force=False)
     run.clear()
     return folder
 

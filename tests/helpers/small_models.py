@@ -11,7 +11,7 @@ from torch import nn
 
 from tuner.models import MODELS
 from tuner.recipe import Part
-from tuner.registry import build, locate, searchable
+from tuner.registry import build, find_builder, searchable_args
 
 SMALL: dict[str, dict[str, Any]] = {  # arguments that make a model small, where it has them
     "resnet18_unet": {"k": 2},
@@ -36,7 +36,7 @@ def small(
     name: str, /, channels: int = 3, classes: int = 1, seed: int = 0, fresh: bool = False, **args: Any
 ) -> nn.Module:
     """A small model of the table; built once unless it shall be `fresh`, and a copy of its own for each test."""
-    takes = searchable(locate("model", MODELS, name))
+    takes = searchable_args(find_builder("model", MODELS, name))
     chosen = {key: value for key, value in {"k": 4, **SMALL.get(name, {}), **args}.items() if key in takes}
     built = made.__wrapped__ if fresh else made
     return deepcopy(built(name, channels, classes, seed, tuple(chosen.items())))

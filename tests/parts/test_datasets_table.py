@@ -15,11 +15,11 @@ from tuner.data.locate import FOLDERS, HOW_TO_GET
 from tuner.errors import DataError, PartError
 from tuner.models import MODELS
 from tuner.recipe import Part, use
-from tuner.registry import Table, build, locate, problems, searchable
+from tuner.registry import PartTable, build, find_builder, part_problems, searchable_args
 from tuner.train.losses import LOSSES
 from tuner.train.optimizers import OPTIMIZERS, SCHEDULES
 
-SUPPLIED: dict[str, tuple[Table, list[str]]] = {  # what the program gives to the builders of each table
+SUPPLIED: dict[str, tuple[PartTable, list[str]]] = {  # what the program gives to the builders of each table
     "model": (MODELS, ["channels", "classes"]),
     "loss": (LOSSES, ["mode", "shares"]),
     "optimizer": (OPTIMIZERS, ["params"]),
@@ -34,14 +34,14 @@ every_dataset = pytest.mark.parametrize("name", DATASETS)
 
 @every_entry
 def test_the_first_line_says_what_it_is(kind: str, name: str) -> None:
-    first = (locate(kind, SUPPLIED[kind][0], name).__doc__ or "").partition("\n")[0]
+    first = (find_builder(kind, SUPPLIED[kind][0], name).__doc__ or "").partition("\n")[0]
     assert len(first) > 10 and first.endswith(".")
 
 
 @every_entry
 def test_positional_is_supplied_and_keyword_only_is_searchable(kind: str, name: str) -> None:
     table, supplied = SUPPLIED[kind]
-    parameters = inspect.signature(locate(kind, table, name)).parameters.values()
+    parameters = inspect.signature(find_builder(kind, table, name)).parameters.values()
     positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert positional == supplied[: len(positional)], "it may take less than it is given, in the same order"
     assert all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters)
@@ -49,7 +49,7 @@ def test_positional_is_supplied_and_keyword_only_is_searchable(kind: str, name: 
 
 @every_entry
 def test_every_argument_has_a_type_and_a_default(kind: str, name: str) -> None:
-    for parameter in searchable(locate(kind, SUPPLIED[kind][0], name)).values():
+    for parameter in searchable_args(find_builder(kind, SUPPLIED[kind][0], name)).values():
         assert parameter.annotation is not parameter.empty, parameter.name
         assert parameter.default is not parameter.empty, parameter.name
 
@@ -57,16 +57,16 @@ def test_every_argument_has_a_type_and_a_default(kind: str, name: str) -> None:
 @every_entry
 def test_its_own_arguments_are_accepted(kind: str, name: str) -> None:
     table = SUPPLIED[kind][0]
-    defaults = {key: p.default for key, p in searchable(locate(kind, table, name)).items()}
-    assert problems(kind, table, Part(name, defaults)) == []
+    defaults = {key: p.default for key, p in searchable_args(find_builder(kind, table, name)).items()}
+    assert part_problems(kind, table, Part(name, defaults)) == []
 
 
 @every_entry
 def test_an_unknown_argument_is_named_with_a_near_one(kind: str, name: str) -> None:
     table = SUPPLIED[kind][0]
-    known = list(searchable(locate(kind, table, name)))
+    known = list(searchable_args(find_builder(kind, table, name)))
     wrong = f"{known[0]}x" if known else "speed"
-    (line,) = problems(kind, table, Part(name, {wrong: 1}))
+    (line,) = part_problems(kind, table, Part(name, {wrong: 1}))
     assert f"'{name}' takes no argument '{wrong}'" in line
     assert all(f"Did you mean '{near}'?" in line for near in known[:1])
     assert "no arguments" in line or all(other in line for other in known)
@@ -76,7 +76,7 @@ def test_an_unknown_argument_is_named_with_a_near_one(kind: str, name: str) -> N
 def test_what_the_program_supplies_cannot_be_searched(kind: str, name: str) -> None:
     table, supplied = SUPPLIED[kind]
     args = dict.fromkeys(supplied, 1)
-    assert len(problems(kind, table, Part(name, args))) == len(supplied)
+    assert len(part_problems(kind, table, Part(name, args))) == len(supplied)
 
 
 @every_entry
@@ -88,9 +88,9 @@ def test_a_mistyped_name_is_told_the_near_one(kind: str, name: str) -> None:
 @every_dataset
 def test_every_dataset_takes_the_same_arguments(name: str) -> None:
     """So that --data swaps one for another under any space; a folder takes them too."""
-    known = set(searchable(locate("dataset", DATASETS, name)))
+    known = set(searchable_args(find_builder("dataset", DATASETS, name)))
     assert known == {"image_size", "val", "split_seed"}
-    assert known <= set(searchable(folder))
+    assert known <= set(searchable_args(folder))
 
 
 @every_dataset

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tuner.models import FINDERS, MODELS
 from tuner.recipe import Part
-from tuner.registry import build, locate, searchable
+from tuner.registry import build, find_builder, searchable_args
 from tuner.train.checkpoint import load_weights, save_weights
 
 SCORERS = [name for name in MODELS if name not in FINDERS]  # models of instances have a test of their own
@@ -85,7 +85,7 @@ def test_eval_mode_draws_nothing_and_train_mode_follows_the_seed(name: str) -> N
 
 @every_model
 def test_dropout_is_felt_in_train_mode(name: str) -> None:
-    if "dropout" not in searchable(locate("model", MODELS, name)):
+    if "dropout" not in searchable_args(find_builder("model", MODELS, name)):
         pytest.skip("has no dropout")
     model = small(name, dropout=0.5)
     with torch.no_grad():

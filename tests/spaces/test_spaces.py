@@ -8,7 +8,7 @@ import pytest
 
 from tuner.space.check import check_recipes
 from tuner.space.rehearsal import rehearse
-from tuner.space.space import about, draw, find_space, load_space
+from tuner.space.space import draw_recipes, find_space, load_space, read_about
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 FILES = sorted(path for path in FOLDER.rglob("*.py") if not path.name.startswith("_"))
@@ -27,7 +27,7 @@ def test_there_is_a_space() -> None:
 def test_it_is_found_by_its_name(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     name = path.relative_to(FOLDER).with_suffix("").as_posix()
-    assert find_space(name).resolve() == path and about(path) == load_space(name).about != ""
+    assert find_space(name).resolve() == path and read_about(path) == load_space(name).about != ""
 
 
 def test_it_is_short(path: Path) -> None:
@@ -36,13 +36,13 @@ def test_it_is_short(path: Path) -> None:
 
 def test_every_draw_can_be_trained(path: Path) -> None:
     space = load_space(str(path))
-    draws = draw(space)
+    draws = draw_recipes(space)
     assert len(draws.recipes) == 64 and draws.parameters
     check_recipes(draws.recipes, space.goal, str(path))
 
 
 def test_every_draw_can_be_rehearsed(path: Path) -> None:
     space = load_space(str(path))
-    toys = [rehearse(recipe) for recipe in draw(space).recipes]
+    toys = [rehearse(recipe) for recipe in draw_recipes(space).recipes]
     check_recipes(toys, space.goal, str(path))
     assert max(toy.image_size for toy in toys) <= 128 and max(toy.epochs for toy in toys) <= 20

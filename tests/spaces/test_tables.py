@@ -8,8 +8,8 @@ import pytest
 
 from tuner.data.datasets import GENERATED, data_name, swap_data
 from tuner.space.check import check_recipes
-from tuner.space.published import Table, bare, known_tables, load_table
-from tuner.space.space import draw, load_space
+from tuner.space.published import PublishedTable, known_tables, load_table, without_split
+from tuner.space.space import draw_recipes, load_space
 from tuner.study.trial_list import draw_rows
 
 FOLDER = Path(__file__).parents[2] / "studies"
@@ -17,7 +17,7 @@ FILES = sorted(FOLDER.rglob("*.toml"))
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
-def table(request: pytest.FixtureRequest) -> Table:
+def table(request: pytest.FixtureRequest) -> PublishedTable:
     return load_table(str(request.param))
 
 
@@ -26,9 +26,9 @@ def test_they_are_found_by_their_names(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert {path.resolve() for path in known_tables().values()} == set(FILES) != set()
 
 
-def test_every_row_fits_its_space_and_can_be_trained(table: Table) -> None:
+def test_every_row_fits_its_space_and_can_be_trained(table: PublishedTable) -> None:
     space = load_space(table.space)
-    draws = draw_rows(space, table, draw(space))
+    draws = draw_rows(space, table, draw_recipes(space))
     assert len(draws.recipes) == len(table.rows)
     recipes = [swap_data(recipe, data_name(recipe, table.data)) for recipe in draws.recipes]
     own = {recipe.data.name for recipe in draws.recipes}
@@ -36,13 +36,15 @@ def test_every_row_fits_its_space_and_can_be_trained(table: Table) -> None:
     check_recipes(recipes, space.goal, str(table.path))
 
 
-def test_it_says_what_it_is_and_where_it_stands(table: Table) -> None:
+def test_it_says_what_it_is_and_where_it_stands(table: PublishedTable) -> None:
     assert table.about and table.where and len(table.about) < 80
 
 
-def test_its_numbers_are_possible(table: Table) -> None:
+def test_its_numbers_are_possible(table: PublishedTable) -> None:
     for row in table.rows:
-        assert all(value > 0 and (value <= 1 or bare(name) == "loss") for name, value in row.published.items())
+        assert all(
+            value > 0 and (value <= 1 or without_split(name) == "loss") for name, value in row.published.items()
+        )
     if table.compare == "order":
         assert sorted(place for place in table.places if place)[0] == 1
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.console import log_to_stderr, progress_bar, speaks_unicode, terminal
+from tuner.console import log_to_stderr, open_terminal, progress_bar, supports_unicode
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_a_terminal_shows_unicode_if_its_encoding_and_the_locale_say_so(
         monkeypatch.delenv(name, raising=False)
     for name, value in locale.items():
         monkeypatch.setenv(name, value)
-    assert speaks_unicode(io.TextIOWrapper(io.BytesIO(), encoding)) == unicode
+    assert supports_unicode(io.TextIOWrapper(io.BytesIO(), encoding)) == unicode
 
 
 def test_what_a_terminal_cannot_show_is_replaced_and_never_an_error(
@@ -75,7 +75,7 @@ def test_what_a_terminal_cannot_show_is_replaced_and_never_an_error(
 ) -> None:
     monkeypatch.setenv("LC_ALL", "C")
     with (tmp_path / "terminal").open("w", encoding="utf-8") as stream:
-        console = terminal(stream)
+        console = open_terminal(stream)
         console.print("gr\u00f6\u00dfer \u28ff")
         assert console.options.ascii_only
     assert (tmp_path / "terminal").read_text() == "gr??er ?\n"

@@ -10,13 +10,18 @@ from importlib.util import find_spec
 
 import pytest
 
-from tuner.deprecated import MOVED_MODULES
+from tuner.deprecated import MOVED_MODULES, RENAMED
 
 
 @pytest.mark.parametrize("old", sorted(MOVED_MODULES))
 def test_every_moved_module_is_found_where_the_table_says(old: str) -> None:
     assert find_spec(MOVED_MODULES[old]) is not None
     assert find_spec(old) is not None
+
+
+@pytest.mark.parametrize("module", sorted(RENAMED))
+def test_every_renamed_name_exists_under_its_new_name(module: str) -> None:
+    assert all(hasattr(import_module(module), new) for new in RENAMED[module].values())
 
 
 def run_python(code: str) -> str:
@@ -34,7 +39,12 @@ def run_python(code: str) -> str:
         ("from tuner import store", "tuner.artifacts.store"),
         ("import tuner; tuner.store.find_store", "tuner.artifacts.store"),
         ("from tuner.space import load_space", "tuner.space.space"),
+        ("from tuner.space import draw", "tuner.space.space"),
         ("from tuner.study import join", "tuner.study.study"),
+        ("from tuner.bundle import load", "tuner.export.bundle"),
+        ("import tuner; tuner.bundle.load", "tuner.export.bundle"),
+        ("from tuner.predict import predict_image", "tuner.export.predict"),
+        ("from tuner.parts import build, locate", "tuner.registry"),
     ],
 )
 def test_an_old_path_warns_once_and_names_the_new_one(statement: str, new: str) -> None:

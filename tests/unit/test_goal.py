@@ -10,22 +10,22 @@ from tuner.goal import Goal, maximize, minimize
 
 
 def test_larger_is_better_when_maximizing_and_smaller_when_minimizing() -> None:
-    assert maximize("iou").better(0.6, 0.5) and not maximize("iou").better(0.5, 0.6)
-    assert minimize("loss").better(0.5, 0.6) and not minimize("loss").better(0.6, 0.5)
+    assert maximize("iou").is_better(0.6, 0.5) and not maximize("iou").is_better(0.5, 0.6)
+    assert minimize("loss").is_better(0.5, 0.6) and not minimize("loss").is_better(0.6, 0.5)
 
 
 def test_an_equal_value_is_not_better_so_the_first_one_stays() -> None:
-    assert not maximize("iou").better(0.5, 0.5) and not minimize("loss").better(0.5, 0.5)
+    assert not maximize("iou").is_better(0.5, 0.5) and not minimize("loss").is_better(0.5, 0.5)
 
 
 def test_anything_beats_nothing_and_not_a_number_beats_no_number() -> None:
-    assert maximize("iou").better(-1, None) and minimize("loss").better(9, None)
-    assert not maximize("iou").better(math.nan, 0.1) and not minimize("loss").better(math.nan, 0.1)
+    assert maximize("iou").is_better(-1, None) and minimize("loss").is_better(9, None)
+    assert not maximize("iou").is_better(math.nan, 0.1) and not minimize("loss").is_better(math.nan, 0.1)
 
 
 def test_a_first_value_that_is_no_number_is_beaten_by_any_number() -> None:
-    assert maximize("iou").better(0.1, math.nan) and minimize("loss").better(9, math.nan)
-    assert not maximize("iou").better(math.nan, math.nan)
+    assert maximize("iou").is_better(0.1, math.nan) and minimize("loss").is_better(9, math.nan)
+    assert not maximize("iou").is_better(math.nan, math.nan)
 
 
 def test_a_goal_reads_as_it_is_written() -> None:

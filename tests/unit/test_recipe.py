@@ -64,12 +64,12 @@ def test_a_recipe_that_the_first_version_wrote_is_read() -> None:
 
 
 def test_a_recipe_without_stages_is_one_stage() -> None:
-    assert RECIPE.course == (Stage(3, schedule=use("none")),)
-    assert replace(RECIPE, schedule=use("cosine")).course == (Stage(3, schedule=use("cosine")),)
+    assert RECIPE.resolved_stages == (Stage(3, schedule=use("none")),)
+    assert replace(RECIPE, schedule=use("cosine")).resolved_stages == (Stage(3, schedule=use("cosine")),)
 
 
 def test_a_stage_without_a_schedule_has_the_recipes() -> None:
-    first, second = replace(FULL, schedule=use("plateau")).course
+    first, second = replace(FULL, schedule=use("plateau")).resolved_stages
     assert first == replace(STAGES[0], schedule=use("plateau"))
     assert second == STAGES[1]
 
@@ -88,11 +88,11 @@ def test_one_name_of_what_is_frozen_needs_no_list() -> None:
 
 
 def test_a_recipe_can_last_longer_or_shorter() -> None:
-    assert RECIPE.lasting(7) == replace(RECIPE, epochs=7)
-    longer = FULL.lasting(50)
+    assert RECIPE.with_epochs(7) == replace(RECIPE, epochs=7)
+    longer = FULL.with_epochs(50)
     assert (longer.epochs, [stage.epochs for stage in longer.stages]) == (50, [2, 48])
-    assert longer.lasting(5) == FULL and longer.stages[0] == STAGES[0]
-    assert longer.course[1] == replace(STAGES[1], epochs=48)
+    assert longer.with_epochs(5) == FULL and longer.stages[0] == STAGES[0]
+    assert longer.resolved_stages[1] == replace(STAGES[1], epochs=48)
 
 
 @pytest.mark.parametrize("stages", [[3], ["encoder"], [{"epochs": 3}]], ids=str)

@@ -8,7 +8,7 @@ import pytest
 
 from tuner.errors import PartError
 from tuner.recipe import use
-from tuner.registry import build, locate, problems, searchable
+from tuner.registry import build, find_builder, part_problems, searchable_args
 
 HERE = "tests.unit.test_registry"
 TABLE = {"small": f"{HERE}:small", "sized": f"{HERE}:sized"}
@@ -30,30 +30,30 @@ def test_a_part_is_built_from_what_is_supplied_and_what_is_chosen() -> None:
 
 
 def test_only_keyword_arguments_can_be_set() -> None:
-    assert list(searchable(small)) == ["k", "dropout"]
-    (line,) = problems("model", TABLE, use("small", channels=3))
+    assert list(searchable_args(small)) == ["k", "dropout"]
+    (line,) = part_problems("model", TABLE, use("small", channels=3))
     assert line.startswith("model 'small' takes no argument 'channels'.")
 
 
 def test_an_unknown_part_is_told_the_near_name() -> None:
     with pytest.raises(PartError, match=r"^no model 'smal'\. Did you mean 'small'\? Known: sized, small\.$"):
-        locate("model", TABLE, "smal")
+        find_builder("model", TABLE, "smal")
 
 
 def test_an_unknown_part_far_from_all_is_told_what_is_known() -> None:
     with pytest.raises(PartError, match=r"^no model 'xyzzy'\. Known: sized, small\.$"):
-        locate("model", TABLE, "xyzzy")
+        find_builder("model", TABLE, "xyzzy")
 
 
 def test_every_wrong_argument_is_told_with_its_near_name() -> None:
-    assert problems("model", TABLE, use("small", kk=1, droput=2)) == [
+    assert part_problems("model", TABLE, use("small", kk=1, droput=2)) == [
         "model 'small' takes no argument 'kk'. Did you mean 'k'? It takes: k, dropout.",
         "model 'small' takes no argument 'droput'. Did you mean 'dropout'? It takes: k, dropout.",
     ]
 
 
 def test_a_missing_argument_is_told() -> None:
-    assert problems("model", TABLE, use("sized")) == ["model 'sized' needs the argument 'size'."]
+    assert part_problems("model", TABLE, use("sized")) == ["model 'sized' needs the argument 'size'."]
     with pytest.raises(PartError, match="needs the argument 'size'"):
         build("model", TABLE, use("sized"), 3)
 
@@ -73,7 +73,7 @@ def test_a_user_may_name_a_function_of_their_own() -> None:
     ],
 )
 def test_a_function_that_is_not_there_is_told(name: str, said: str) -> None:
-    (line,) = problems("model", TABLE, use(name))
+    (line,) = part_problems("model", TABLE, use(name))
     assert line.startswith(f"model '{name}'") and said in line
 
 
@@ -83,13 +83,13 @@ def test_a_users_module_that_breaks_on_import_is_told(
 ) -> None:
     (tmp_path / "broken_module_of_mine.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    (line,) = problems("model", TABLE, use("broken_module_of_mine:model"))
+    (line,) = part_problems("model", TABLE, use("broken_module_of_mine:model"))
     assert "model 'broken_module_of_mine:model' cannot be imported" in line and "Error" in line
 
 
 def test_a_broken_entry_of_our_own_table_is_a_bug_and_no_users_mistake() -> None:
     with pytest.raises(ModuleNotFoundError):
-        locate("model", {"ours": "no_such_package:f"}, "ours")
+        find_builder("model", {"ours": "no_such_package:f"}, "ours")
 
 
 def test_a_users_module_that_exits_when_it_is_imported_is_told(
@@ -98,4 +98,4 @@ def test_a_users_module_that_exits_when_it_is_imported_is_told(
     (tmp_path / "quitter.py").write_text("import sys\nsys.exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(PartError, match="'quitter:net' cannot be imported: SystemExit: 3"):
-        locate("model", {}, "quitter:net")
+        find_builder("model", {}, "quitter:net")

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from tuner.cli import main
 from tuner.errors import PartError
-from tuner.registry import KINDS, TABLES, entries, entry
+from tuner.registry import KINDS, TABLES, describe_builder, list_parts
 from tuner.tasks import TASKS
 
 
@@ -21,14 +21,14 @@ def own(channels: int, classes: int, *, depth: int, widths: tuple[int, ...] = (8
 
 
 def test_an_entry_is_what_the_signature_and_the_first_line_say() -> None:
-    made = entry("models", "own", own)
+    made = describe_builder("models", "own", own)
     assert made.about == "A model of the user's own."
     assert made.args == {"widths": [8, 16], "norm": True} and made.needs == ("depth",)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_lists_each_of_its_names_with_a_line(kind: str) -> None:
-    found = entries(kind)
+    found = list_parts(kind)
     assert found and all(one.about for one in found)
     if kind in TABLES:
         assert len({one.name for one in found}) == len(found)
@@ -38,7 +38,7 @@ def test_every_kind_lists_each_of_its_names_with_a_line(kind: str) -> None:
 
 def test_a_mistyped_kind_gets_the_near_name() -> None:
     with pytest.raises(PartError, match=r"'modles'.*Did you mean 'models'\?"):
-        entries("modles")
+        list_parts("modles")
 
 
 def test_the_command_lists_them_as_text_and_as_json() -> None:

@@ -12,7 +12,7 @@ import torch
 from tuner.data.instances import Instances
 from tuner.errors import PartError
 from tuner.recipe import Recipe, use
-from tuner.registry import locate
+from tuner.registry import find_builder
 from tuner.tasks import TASKS, Task, find_task
 from tuner.train.totals import Totals
 
@@ -41,16 +41,16 @@ def said_of(task: Task) -> Any:
             Instances(labels, np.array([0.9, 0.6], np.float32)),
             Instances(labels * 0, np.zeros(0, np.float32)),
         ]
-    outputs = task.outputs(recipe_of(task))
+    outputs = task.num_outputs(recipe_of(task))
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(2, outputs, *((8, 8) if task.shape == "masks" else ()), generator=generator)
+    return torch.randn(2, outputs, *((8, 8) if task.output_kind == "masks" else ()), generator=generator)
 
 
 def scored(task: Task, full: bool) -> dict[str, float]:
     totals = Totals(task, torch.device("cpu"), recipe_of(task).classes, full=full)
     given = TARGETS[task.targets]()
-    given = torch.from_numpy(locate("preparation", {}, task.prepare)(given)) if task.prepare else given
-    totals.add(torch.tensor(0.5), said_of(task), locate("target", {}, task.target)(given))
+    given = torch.from_numpy(find_builder("preparation", {}, task.prepare)(given)) if task.prepare else given
+    totals.add(torch.tensor(0.5), said_of(task), find_builder("target", {}, task.target)(given))
     return totals.scores("val")
 
 
@@ -75,17 +75,17 @@ def test_every_metric_is_explained(task: Task) -> None:
 
 @every_task
 def test_a_guess_is_what_a_picture_needs(task: Task) -> None:
-    guess = locate("guess", {}, task.guess)(said_of(task))
-    assert guess.shape == ((2, 8, 8) if task.shape == "masks" else (2, 3))
+    guess = find_builder("guess", {}, task.to_prediction)(said_of(task))
+    assert guess.shape == ((2, 8, 8) if task.output_kind == "masks" else (2, 3))
     kinds = {"classes": torch.float32, "instances": torch.int32}
     assert guess.dtype is kinds.get(task.targets, torch.uint8)
 
 
 def test_a_mask_needs_one_output_and_classes_one_each() -> None:
-    outputs = {task.name: task.outputs(recipe_of(task)) for task in TASKS.values()}
+    outputs = {task.name: task.num_outputs(recipe_of(task)) for task in TASKS.values()}
     assert outputs == {"binary": 1, "multiclass": 3, "classification": 3, "instance": 1}
     binary = find_task("binary")
-    assert binary.outputs(replace(recipe_of(binary), classes=("a", "b", "c"))) == 1
+    assert binary.num_outputs(replace(recipe_of(binary), classes=("a", "b", "c"))) == 1
 
 
 def test_an_unknown_task_is_told_the_near_one() -> None:

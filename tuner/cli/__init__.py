@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tuner.cli.common import Commands
+from tuner.cli.common import CommandGroup
 from tuner.cli.control import budget, init, pause, resume, stop, workers
 from tuner.cli.dashboard import dashboard
 from tuner.cli.data import data_command
@@ -16,7 +16,7 @@ from tuner.cli.status import status
 from tuner.cli.table import table
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="tuner", prog_name="tuner")
 def main() -> None:
     """Hyperparameter search for image models.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_HOME = "runs"
 
 
-class Commands(click.Group):
+class CommandGroup(click.Group):
     """Errors of ours become one line and exit code 2; a mistyped command gets the near name."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -65,7 +65,7 @@ home_option = click.option(
 )
 
 
-class Amount(click.FloatRange):
+class FiniteFloat(click.FloatRange):
     """A number that is one: Python would also read nan and inf."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -94,10 +94,12 @@ artifacts_option = click.option(
 WORKER_OPTIONS = (
     click.option(
         "--hours",
-        type=Amount(min=0, min_open=True),
+        type=FiniteFloat(min=0, min_open=True),
         help="Hours by the clock in all, over every worker.",
     ),
-    click.option("--gpu-hours", type=Amount(min=0, min_open=True), help="Hours of all GPUs together, in all."),
+    click.option(
+        "--gpu-hours", type=FiniteFloat(min=0, min_open=True), help="Hours of all GPUs together, in all."
+    ),
     click.option(
         "--workers", type=click.IntRange(min=1), help="Worker processes here.  [default: one a GPU, or one]"
     ),
@@ -106,20 +108,20 @@ WORKER_OPTIONS = (
     click.option("--ray", metavar="ADDRESS|local", help="Place the workers on a Ray cluster."),
     click.option(
         "--gpus-per-worker",
-        type=Amount(min=0),
+        type=FiniteFloat(min=0),
         metavar="X",
         help="With --ray: GPUs a worker asks for; may be a fraction.",
     ),
     artifacts_option,
     click.option(
         "--checkpoint-minutes",
-        type=Amount(min=0, min_open=True),
+        type=FiniteFloat(min=0, min_open=True),
         metavar="M",
         help="Save every M minutes, within epochs too.  [default: after each epoch]",
     ),
     click.option(
         "--lease",
-        type=Amount(min=2),
+        type=FiniteFloat(min=2),
         default=LEASE_SECONDS,
         show_default=True,
         metavar="SECONDS",
@@ -127,7 +129,7 @@ WORKER_OPTIONS = (
     ),
     click.option(
         "--hang",
-        type=Amount(min=2),
+        type=FiniteFloat(min=2),
         default=HANG_SECONDS,
         show_default=True,
         metavar="SECONDS",
@@ -135,7 +137,7 @@ WORKER_OPTIONS = (
     ),
     click.option(
         "--cache-gb",
-        type=Amount(min=0),
+        type=FiniteFloat(min=0),
         default=20.0,
         show_default=True,
         help="Room for decoded images.",
@@ -150,18 +152,18 @@ def worker_options(command: Any) -> Any:
     return command
 
 
-def home_of(folder: str) -> Home:
+def to_home(folder: str) -> Home:
     from tuner.paths import Home
 
     return Home(Path(folder).expanduser())
 
 
-def engine_of(storage: str | None, home: str) -> Engine:
+def open_engine(storage: str | None, home: str) -> Engine:
     """An engine to read from; a database that is not there yet is not made."""
     from tuner.errors import StudyError
     from tuner.study import database, tables
 
-    url = storage or home_of(home).database
+    url = storage or to_home(home).database
     if database.is_absent(url):
         raise StudyError(f"no study yet in {database.shown(url)}. Begin one with: tuner run --space unet_k")
     engine = database.reach(url)
@@ -170,7 +172,7 @@ def engine_of(storage: str | None, home: str) -> Engine:
     return engine
 
 
-def at(home: str, storage: str | None) -> str:
+def storage_hint(home: str, storage: str | None) -> str:
     """What to add to the next command so that it finds the same study."""
     shown = "" if home == DEFAULT_HOME else f" --home {home}"
     return shown + (" --storage ..." if storage and "TUNER_STORAGE" not in os.environ else "")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import Amount, echo_json, engine_of, home_of, storage_options
+from tuner.cli.common import FiniteFloat, echo_json, open_engine, storage_options, to_home
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -29,7 +29,7 @@ def init(home: str, storage: str | None) -> None:
     """
     from tuner.study.storage import init as set_up
 
-    for line in set_up(storage or home_of(home).make().database):
+    for line in set_up(storage or to_home(home).make().database):
         click.echo(line)
 
 
@@ -51,12 +51,12 @@ def stop(trial: int | None, study: str | None, home: str, storage: str | None) -
     """
     from tuner.study import control
 
-    engine, info = found(storage, home, study)
+    engine, info = find_study(storage, home, study)
     if trial is not None:
         control.stop_trial(engine, info.id, trial)
         click.echo(f"{info.name}: trial {trial} is told to end; it keeps what it has")
     else:
-        click.echo(f"{info.name}: {people(control.stop_all(engine, info.id))} told to save and leave")
+        click.echo(f"{info.name}: {count_workers(control.stop_all(engine, info.id))} told to save and leave")
 
 
 @click.command()
@@ -66,9 +66,9 @@ def pause(study: str | None, home: str, storage: str | None) -> None:
     """Have a study's workers save, put their trials back and wait, on every host."""
     from tuner.study import control
 
-    engine, info = found(storage, home, study)
+    engine, info = find_study(storage, home, study)
     number = control.pause(engine, info.id, True)
-    click.echo(f"{info.name}: paused; {people(number)} told to save and wait. Go on with: tuner resume")
+    click.echo(f"{info.name}: paused; {count_workers(number)} told to save and wait. Go on with: tuner resume")
 
 
 @click.command()
@@ -78,21 +78,21 @@ def resume(study: str | None, home: str, storage: str | None) -> None:
     """Let a paused study's workers go on."""
     from tuner.study import control
 
-    engine, info = found(storage, home, study)
+    engine, info = find_study(storage, home, study)
     was = control.standing(engine, info.id).paused
     number = control.pause(engine, info.id, False)
     if not was:
         click.echo(f"{info.name}: was not paused")
     elif number:
-        click.echo(f"{info.name}: {people(number)} told to go on")
+        click.echo(f"{info.name}: {count_workers(number)} told to go on")
     else:
         click.echo(f"{info.name}: goes on; it has no workers now. Start some with: tuner run")
 
 
 @click.command()
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all.")
-@click.option("--hours", type=Amount(min=0, min_open=True), help="Hours by the clock in all.")
-@click.option("--gpu-hours", type=Amount(min=0, min_open=True), help="Hours of all GPUs together.")
+@click.option("--hours", type=FiniteFloat(min=0, min_open=True), help="Hours by the clock in all.")
+@click.option("--gpu-hours", type=FiniteFloat(min=0, min_open=True), help="Hours of all GPUs together.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @study_option
 @storage_options
@@ -111,12 +111,12 @@ def budget(
     """
     from tuner.study import budget as budget_module
 
-    engine, info = found(storage, home, study)
+    engine, info = find_study(storage, home, study)
     budget_module.set_budget(engine, info.id, num_trials=trials, hours=hours, gpu_hours=gpu_hours)
     limits, taken = budget_module.budget(engine, info.id), budget_module.spent(engine, info.id)
     if as_json:
         return echo_json({"study": info.name, "budget": vars(limits), "spent": vars(taken)})
-    click.echo(f"{info.name}: {in_words(limits, taken)}")
+    click.echo(f"{info.name}: {format_budget(limits, taken)}")
 
 
 @click.command()
@@ -127,7 +127,7 @@ def workers(as_json: bool, study: str | None, home: str, storage: str | None) ->
     """Show who works: host, process, device, trial and step of every worker."""
     from tuner.study import queries
 
-    engine = engine_of(storage, home)
+    engine = open_engine(storage, home)
     infos = [queries.find_study(engine, study)] if study else queries.all_studies(engine)
     rows = [(info.name, worker) for info in infos for worker in queries.workers_of(engine, info)]
     if as_json:
@@ -135,10 +135,10 @@ def workers(as_json: bool, study: str | None, home: str, storage: str | None) ->
     if not rows:
         click.echo("nobody works now. Start workers with: tuner run")
     for name, worker in rows:
-        click.echo(f"{name:<20} {line_of(worker)}")
+        click.echo(f"{name:<20} {format_worker(worker)}")
 
 
-def line_of(worker: Worker) -> str:
+def format_worker(worker: Worker) -> str:
     """One worker in one line."""
     from tuner.study.format import show_params, show_value
 
@@ -151,7 +151,7 @@ def line_of(worker: Worker) -> str:
     return f"{where:<28} {worker.device:<20} {memory:>8}  {doing}".rstrip()
 
 
-def in_words(limits: Any, taken: Any) -> str:
+def format_budget(limits: Any, taken: Any) -> str:
     """'12 of 50 trials, 1.5 of 8 hours'."""
     parts = [f"{taken.num_trials} of {limits.num_trials or 'any number of'} trials begun"]
     if limits.hours is not None:
@@ -161,12 +161,12 @@ def in_words(limits: Any, taken: Any) -> str:
     return ", ".join(parts)
 
 
-def found(storage: str | None, home: str, study: str | None) -> tuple[Engine, StudyInfo]:
+def find_study(storage: str | None, home: str, study: str | None) -> tuple[Engine, StudyInfo]:
     from tuner.study import queries
 
-    engine = engine_of(storage, home)
+    engine = open_engine(storage, home)
     return engine, queries.find_study(engine, study)
 
 
-def people(number: int) -> str:
+def count_workers(number: int) -> str:
     return "1 worker is" if number == 1 else f"{number} workers are"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tuner.cli.common import Amount, artifacts_option, home_of, storage_options
+from tuner.cli.common import FiniteFloat, artifacts_option, storage_options, to_home
 
 
 @click.command()
@@ -25,7 +25,7 @@ from tuner.cli.common import Amount, artifacts_option, home_of, storage_options
 )
 @click.option(
     "--session-hours",
-    type=Amount(min=0, min_open=True, max=8760),
+    type=FiniteFloat(min=0, min_open=True, max=8760),
     default=12.0,
     show_default=True,
     help="Until one must log in again.",
@@ -66,7 +66,7 @@ def dashboard(
                 "tuner: passwords travel unencrypted here; put it behind https where others listen", err=True
             )
 
-    place = home_of(home)
+    place = to_home(home)
     try:
         serve(storage or place.database, place, artifacts, door, ready)
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.common import home_of, home_option
+from tuner.cli.common import home_option, to_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,24 +67,24 @@ def show(path: str | None, home: str, sheet: str | None) -> None:
     if sheet and Path(sheet).suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise FilesError(f"the contact sheet is a picture; {sheet} ends in neither .png nor .jpg.")
     source = open_data(Part(path))
-    place = home_of(home).make()
+    place = to_home(home).make()
     with progress_bar(f"reading {source.name}") as progress:
         found = survey(source, place.cache, progress)
     picture = Path(sheet).expanduser() if sheet else place.folder / f"sheet-{source.name}.png"
     with writing(picture):
         draw_sheet(source, picture, found.classes)
-    tell(source, found)
+    print_survey(source, found)
     click.echo(f"contact sheet: {picture}")
 
 
-def tell(source: Source, found: Survey) -> None:
+def print_survey(source: Source, found: Survey) -> None:
     """What a dataset holds, and what is odd about it."""
     from tuner.errors import MOST_LINES, some
 
-    click.echo(f"{source.where}: {holds(source, found.classes)}")
+    click.echo(f"{source.where}: {format_contents(source, found.classes)}")
     if found.classes:
         click.echo(f"  classes: {some(found.classes, 20)}")
-    if counts := instance_counts(found):
+    if counts := format_instances(found):
         click.echo(f"  instances: {counts}")
     notices = found.notices()
     for notice in notices[:MOST_LINES]:
@@ -93,7 +93,7 @@ def tell(source: Source, found: Survey) -> None:
         click.echo(f"  ... and {len(notices) - MOST_LINES} more")
 
 
-def instance_counts(found: Survey) -> str:
+def format_instances(found: Survey) -> str:
     """'423, 1 to 8 an image; 61 touch another; areas of 12 to 9000 pixels', or nothing where none was counted."""
     things = [finding.things for finding in found.findings.values() if finding.things]
     if not things:
@@ -105,7 +105,7 @@ def instance_counts(found: Survey) -> str:
     )
 
 
-def holds(source: Source, classes: Sequence[str]) -> str:
+def format_contents(source: Source, classes: Sequence[str]) -> str:
     """'12 images with labels of 4 classes; 10 train, 2 val'"""
     kinds = f"{source.targets} of {len(classes)} classes" if classes else source.targets
     return f"{len(source.items)} images with {kinds}; {source.counts()}"
@@ -135,12 +135,12 @@ def get_command(name: str, to: str | None) -> None:
 def list_data() -> None:
     from tuner.data.datasets import DATASETS
     from tuner.data.locate import roots
-    from tuner.registry import locate
+    from tuner.registry import find_builder
 
     width = max(map(len, DATASETS))
     for name in DATASETS:
-        about = (locate("dataset", DATASETS, name).__doc__ or "").partition("\n")[0]
-        click.echo(f"{name:<{width}} {about}\n{'':<{width}} {click.style(standing(name), dim=True)}")
+        about = (find_builder("dataset", DATASETS, name).__doc__ or "").partition("\n")[0]
+        click.echo(f"{name:<{width}} {about}\n{'':<{width}} {click.style(describe_location(name), dim=True)}")
     click.echo(f"\nlooked for in: {', '.join(map(str, roots()))}   (add folders with TUNER_DATA)")
     click.echo(
         "or any folder: --data PATH, with images/ + masks/, rgb/ + figure_ground/, images/ + labels/, "
@@ -148,7 +148,7 @@ def list_data() -> None:
     )
 
 
-def standing(name: str) -> str:
+def describe_location(name: str) -> str:
     """Where a dataset is and what it holds, or what is wrong with it; no picture is read."""
     from tuner.data.datasets import GENERATED, open_data
     from tuner.data.locate import places
@@ -163,4 +163,4 @@ def standing(name: str) -> str:
     except DataError as error:
         return str(error).partition("\n")[0]
     where = "generated" if name in GENERATED else f"at {there[0]}"
-    return f"{where}: {holds(source, source.classes)}"
+    return f"{where}: {format_contents(source, source.classes)}"

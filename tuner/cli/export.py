@@ -9,10 +9,10 @@ import click
 from tuner.cli.common import (
     artifacts_option,
     echo_json,
-    engine_of,
-    home_of,
     home_option,
+    open_engine,
     storage_options,
+    to_home,
 )
 
 
@@ -33,15 +33,15 @@ def best(
     Example:
       tuner best --export best && tuner predict best photo.jpg
     """
-    from tuner.export.best import best as find_best
+    from tuner.export.best import find_best as find_best
 
-    found = find_best(engine_of(storage, home), study)
+    found = find_best(open_engine(storage, home), study)
     if folder:
         from tuner.artifacts.attempts import open_keeper
-        from tuner.export.bundle import export
+        from tuner.export.bundle import export_bundle
 
-        keeper = open_keeper(home_of(home), artifacts or found.study.artifacts)
-        export(found, found.fetched(keeper), Path(folder).expanduser(), force)
+        keeper = open_keeper(to_home(home), artifacts or found.study.artifacts)
+        export_bundle(found, found.fetch_files(keeper), Path(folder).expanduser(), force)
     if as_json:
         return echo_json(found.to_json() | ({"exported": folder} if folder else {}))
     click.echo(
@@ -102,13 +102,13 @@ def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, h
     from dataclasses import asdict
 
     from tuner.errors import writing
-    from tuner.export.evaluate import check_confusion, evaluate_bundle
+    from tuner.export.evaluate import check_has_confusion, evaluate_bundle
     from tuner.study.format import write_confusion
     from tuner.tasks import BINARY_CLASSES
 
     if confusion:
-        check_confusion(Path(bundle))
-    found = evaluate_bundle(Path(bundle), data, split, home_of(home))
+        check_has_confusion(Path(bundle))
+    found = evaluate_bundle(Path(bundle), data, split, to_home(home))
     if confusion:
         with writing(Path(confusion)):
             write_confusion(found.confusion, found.classes or BINARY_CLASSES, Path(confusion))

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.cli.sparklines import Curve
-from tuner.console import View
+from tuner.console import StudyView
 from tuner.errors import StorageError, StudyError
 from tuner.study import database, queries
 from tuner.study.failures import Failure
@@ -25,15 +25,15 @@ from tuner.study.stats import Ledger, Tally
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tuner.cli.screen import Sight
+    from tuner.cli.screen import ScreenData
 
-TELL_SECONDS = 20.0  # a trial says where it is at least this often on plain output
-MOST_CURVES = 40  # of running trials that are read for the screen
-PASSING = ("beats", "peak_memory")  # of a worker: changes that nobody waits for
+REPORT_SECONDS = 20.0  # a trial says where it is at least this often on plain output
+MAX_CURVES = 40  # of running trials that are read for the screen
+VOLATILE_FIELDS = ("beats", "peak_memory")  # of a worker: changes that nobody waits for
 
 
 @dataclass
-class Plain:
+class PlainView:
     """A line for each trial that ends, each new best, and now and then for a trial under way."""
 
     engine: Engine
@@ -41,12 +41,12 @@ class Plain:
     out: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
     seen: dict[int, int] = field(default_factory=dict)  # trial id -> last epoch met
     ended: set[int] | None = None
-    told: dict[int, float] = field(default_factory=dict)
+    last_report: dict[int, float] = field(default_factory=dict)
     best: float | None = None
     states: dict[str, str] = field(default_factory=dict)
     number: int = 0
 
-    def __enter__(self) -> Plain:
+    def __enter__(self) -> PlainView:
         with self.engine.connect() as db:
             self.ended = queries.finished_ids(db, self.info.id)
             rows = queries.open_epochs(db, self.info.id)
@@ -55,7 +55,7 @@ class Plain:
         self.best = found.value if found else None
         for trial_id, epoch, value in rows:
             self.seen[trial_id] = epoch
-            self.best = value if self.info.goal.better(value, self.best) else self.best
+            self.best = value if self.info.goal.is_better(value, self.best) else self.best
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,37 +65,37 @@ class Plain:
     def __call__(self) -> None:
         now = queries.overview(self.engine, self.info)
         for worker in now.workers:
-            self.tell_state(worker)
-        self.tell_epochs(now)
+            self.report_state(worker)
+        self.report_epochs(now)
         if now.finished != self.number:
-            self.tell_ended(now)
+            self.report_ended(now)
 
     def away(self, notice: str) -> None:
         self.out(notice or "the database is back")
 
-    def tell_state(self, worker: Worker) -> None:
+    def report_state(self, worker: Worker) -> None:
         """Long work before the training: reading and caching data."""
         busy = worker.state if worker.state.startswith(("reading", "caching")) else ""
         before, self.states[worker.worker] = self.states.get(worker.worker), busy  # first: Ctrl-C looks once more
         if busy and before != busy:
             self.out(f"worker on {worker.host}: {busy}, {worker.steps} images")
 
-    def tell_epochs(self, now: Overview) -> None:
+    def report_epochs(self, now: Overview) -> None:
         """Epochs worth telling: a new best of the study, or a sign of life."""
         steps = {worker.number: worker.steps for worker in now.workers}
         with self.engine.connect() as db:
             rows = queries.new_epochs(db, self.info.id, self.seen)
         for trial_id, number, epoch, value in rows:
             self.seen[trial_id] = epoch
-            better = self.info.goal.better(value, self.best)
-            if better or time.monotonic() - self.told.get(trial_id, 0) > TELL_SECONDS:
-                self.told[trial_id] = time.monotonic()
+            better = self.info.goal.is_better(value, self.best)
+            if better or time.monotonic() - self.last_report.get(trial_id, 0) > REPORT_SECONDS:
+                self.last_report[trial_id] = time.monotonic()
                 self.best = value if better else self.best
                 of = f"/{steps[number]}" if steps.get(number) else ""
                 mark = " (best so far)" if better else ""
                 self.out(f"trial {number} epoch {epoch}{of}: {self.info.goal.metric} {value:.4f}{mark}")
 
-    def tell_ended(self, now: Overview) -> None:
+    def report_ended(self, now: Overview) -> None:
         assert self.ended is not None
         with self.engine.connect() as db:
             fresh = queries.finished_ids(db, self.info.id) - self.ended
@@ -108,7 +108,7 @@ class Plain:
 
 
 @dataclass
-class Live:
+class LiveView:
     """The view on a terminal, redrawn in place; as a page of its own, it leaves its last picture behind."""
 
     engine: Engine
@@ -118,16 +118,16 @@ class Live:
     mark: str = ""
     best: Curve = ()
     best_of: int | None = None  # the trial whose curve that is
-    seen: Sight | None = None
+    seen: ScreenData | None = None
     notice: str = ""
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> LiveView:
         from rich.live import Live as Screen
 
-        from tuner.console import terminal
+        from tuner.console import open_terminal
 
         self.ledger = Ledger(self.engine, self.info)
-        self.console = self.console or terminal(sys.stderr)
+        self.console = self.console or open_terminal(sys.stderr)
         self.size = self.console.size
         self.screen = Screen(console=self.console, refresh_per_second=4, screen=self.page)
         self.screen.start()
@@ -142,7 +142,7 @@ class Live:
         try:
             self.seen = self.look()
         except SQLAlchemyError:
-            self.away(self.notice or since())
+            self.away(self.notice or away_notice())
             raise
         self.notice = ""
         self.draw()
@@ -162,36 +162,36 @@ class Live:
     def picture(self) -> Any:
         from dataclasses import replace
 
-        from tuner.cli.screen import Picture
+        from tuner.cli.screen import StudyScreen
 
         assert self.seen
-        return Picture(replace(self.seen, notice=self.notice), spare=not self.page, mark=self.mark)
+        return StudyScreen(replace(self.seen, notice=self.notice), spare=not self.page, mark=self.mark)
 
-    def look(self) -> Sight:
+    def look(self) -> ScreenData:
         """The study as it is now. The curve of the best trial is read once."""
-        from tuner.cli.screen import Sight
+        from tuner.cli.screen import ScreenData
 
         now = queries.overview(self.engine, self.info)
-        running = [worker.number for worker in now.workers if worker.number is not None][:MOST_CURVES]
+        running = [worker.number for worker in now.workers if worker.number is not None][:MAX_CURVES]
         number = now.best.number if now.best else None
         wanted = [*running, number] if number is not None and number != self.best_of else running
         with self.engine.connect() as db:
             curves = queries.curves_of(db, self.info.id, wanted) if wanted else {}
         if number != self.best_of:
             self.best, self.best_of = () if number is None else curves.pop(number, ()), number
-        return Sight(now, self.ledger.read(now), dict(curves), self.best)
+        return ScreenData(now, self.ledger.read(now), dict(curves), self.best)
 
 
 @dataclass
-class Lines:
+class JsonView:
     """A line of JSON whenever something has changed."""
 
     engine: Engine
     info: StudyInfo
     out: Callable[[str], None]
-    told: str = ""
+    last_line: str = ""
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> JsonView:
         self.ledger = Ledger(self.engine, self.info)
         return self
 
@@ -199,11 +199,11 @@ class Lines:
 
     def __call__(self) -> None:
         now = queries.overview(self.engine, self.info)
-        found = as_json(now, self.ledger.read(now))
+        found = study_to_json(now, self.ledger.read(now))
         lasting = {name: value for name, value in found.items() if name not in ("time_left", "spent")}
-        workers = [{k: v for k, v in worker.items() if k not in PASSING} for worker in found["workers"]]
-        if (told := json.dumps(lasting | {"workers": workers})) != self.told:
-            self.told = told
+        workers = [{k: v for k, v in worker.items() if k not in VOLATILE_FIELDS} for worker in found["workers"]]
+        if (line := json.dumps(lasting | {"workers": workers})) != self.last_line:
+            self.last_line = line
             self.out(json.dumps(found))
 
     def away(self, notice: str) -> None:
@@ -211,7 +211,7 @@ class Lines:
         self.out(json.dumps({"study": self.info.name, "notice": notice or "the database is back"}))
 
 
-def as_json(now: Overview, tally: Tally) -> dict[str, Any]:
+def study_to_json(now: Overview, tally: Tally) -> dict[str, Any]:
     """A study for a pipe."""
     best = now.best and {"trial": now.best.number, "value": now.best.value, "params": now.best.params}
     cost = tally.cost
@@ -245,16 +245,16 @@ def failure_row(failure: Failure) -> dict[str, Any]:
     return {"number": failure.number, "kind": failure.label, "reason": failure.reason}
 
 
-def since() -> str:
+def away_notice() -> str:
     return f"database away since {time.strftime('%H:%M:%S')}"
 
 
-def view(engine: Engine, info: StudyInfo) -> Live | Plain:
+def make_view(engine: Engine, info: StudyInfo) -> LiveView | PlainView:
     """The live view where a person watches, plain lines in a log or a pipe."""
-    return Live(engine, info) if sys.stderr.isatty() else Plain(engine, info)
+    return LiveView(engine, info) if sys.stderr.isatty() else PlainView(engine, info)
 
 
-def watch(show: View, engine: Engine, info: StudyInfo, url: str, every: float) -> None:
+def watch_until_interrupted(show: StudyView, engine: Engine, info: StudyInfo, url: str, every: float) -> None:
     """Look again and again until interrupted. A database that is away is waited for, however long.
 
     StudyError when the study was deleted.
@@ -263,7 +263,7 @@ def watch(show: View, engine: Engine, info: StudyInfo, url: str, every: float) -
     with show:
         while True:
             try:
-                refuse_absent(engine, info, url)
+                check_present(engine, info, url)
                 if away:
                     show.away("")
                     away = False
@@ -272,13 +272,13 @@ def watch(show: View, engine: Engine, info: StudyInfo, url: str, every: float) -
                 if not database.passes(error):
                     raise
                 if not away:
-                    show.away(since())
+                    show.away(away_notice())
                 away = True
                 engine.dispose()  # what is open may lead to a file or server that is no more
             time.sleep(every)
 
 
-def refuse_absent(engine: Engine, info: StudyInfo, url: str) -> None:
+def check_present(engine: Engine, info: StudyInfo, url: str) -> None:
     """StorageError where the database is not there now, StudyError where it is and the study is not."""
     if database.is_absent(url):  # to open it would make it
         error = StorageError(f"{database.shown(url)} is not there")

@@ -9,7 +9,7 @@ import click
 from tuner.cli.common import echo_json
 
 if TYPE_CHECKING:
-    from tuner.registry import Entry
+    from tuner.registry import PartInfo
 
 
 @click.command("parts")
@@ -27,9 +27,9 @@ def parts_command(kind: str | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from tuner.registry import KINDS, entries
+    from tuner.registry import KINDS, list_parts
 
-    found = [one for name in ([kind] if kind else KINDS) for one in entries(name)]
+    found = [one for name in ([kind] if kind else KINDS) for one in list_parts(name)]
     if as_json:
         return echo_json([asdict(one) for one in found])
     width = max(len(one.name) for one in found)
@@ -41,13 +41,13 @@ def parts_command(kind: str | None, as_json: bool) -> None:
             heading = title
         click.echo(f"  {one.name:<{width}}  {one.about}")
         if one.args or one.needs:
-            click.echo(f"  {'':<{width}}  {click.style(arguments(one), dim=True)}")
+            click.echo(f"  {'':<{width}}  {click.style(format_arguments(one), dim=True)}")
     if kind != "metrics":
         click.echo(
             '\nor your own: use("package.module:function", ...); its keyword-only arguments can be searched'
         )
 
 
-def arguments(one: Entry) -> str:
+def format_arguments(one: PartInfo) -> str:
     """'k=64, dropout=0.1'; what has no default comes first, by its name alone."""
     return ", ".join([*one.needs, *(f"{name}={value}" for name, value in one.args.items())])

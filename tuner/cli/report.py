@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import artifacts_option, at, echo_json, engine_of, home_of, storage_options
+from tuner.cli.common import artifacts_option, echo_json, open_engine, storage_hint, storage_options, to_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,14 +21,14 @@ WIDE = 200  # columns, where the output is no terminal
 study_option = click.option("--study", metavar="NAME", help="Of which study.  [default: the one worked on last]")
 
 
-def gallery_of(engine: Engine, home: str, artifacts: str | None) -> Gallery:
+def open_artifacts(engine: Engine, home: str, artifacts: str | None) -> Gallery:
     """The pictures of all studies: in the home, and in the stores that are noted on them."""
     from tuner.artifacts.optuna_store import Gallery
     from tuner.artifacts.store import find_store
     from tuner.study import queries
 
     noted = [info.artifacts for info in queries.all_studies(engine)]
-    return Gallery(home_of(home), [find_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
+    return Gallery(to_home(home), [find_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
 
 
 @click.command()
@@ -57,10 +57,10 @@ def report(
     from tuner.report.page import draw_figures, gathered, page, report_file, write_page
     from tuner.study import queries
 
-    engine = engine_of(storage, home)
+    engine = open_engine(storage, home)
     info = queries.find_study(engine, study)
     file = report_file(info, Path(out).expanduser() if out else None, force)
-    found = gathered(engine, info, gallery_of(engine, home, artifacts), at(home, storage))
+    found = gathered(engine, info, open_artifacts(engine, home, artifacts), storage_hint(home, storage))
     write_page(page(found), file)
     click.echo(file)
     for path in draw_figures(found.figures, Path(figures).expanduser(), kind) if figures else []:
@@ -100,18 +100,18 @@ def compare(
         raise StudyError("trials by number, or --by PARAM for groups of them: give one of the two.")
     if out:
         refuse_file(Path(out).expanduser(), (".html", ".png", ".svg"), force)
-    engine = engine_of(storage, home)
+    engine = open_engine(storage, home)
     if parameter:
-        heading, lines, names, charts = compared_groups(engine, parameter, study, metric)
+        heading, lines, names, charts = compare_groups(engine, parameter, study, metric)
     else:
-        heading, lines, names, charts = compared_trials(
-            engine, trials, study, metric, gallery_of(engine, home, artifacts)
+        heading, lines, names, charts = compare_trials(
+            engine, trials, study, metric, open_artifacts(engine, home, artifacts)
         )
     if out:
         draw(charts, Path(out).expanduser(), heading)
     if as_json:
         return echo_json(lines)
-    show(heading, lines, names)
+    print_rows(heading, lines, names)
     if out:
         click.echo(out)
 
@@ -119,7 +119,7 @@ def compare(
 Compared = tuple[str, list[dict[str, Any]], list[str], "list[Chart]"]
 
 
-def compared_groups(engine: Engine, parameter: str, study: str | None, metric: str | None) -> Compared:
+def compare_groups(engine: Engine, parameter: str, study: str | None, metric: str | None) -> Compared:
     from tuner.report import compare as compare_module
 
     found = compare_module.by_parameter(engine, parameter, study, metric)
@@ -127,7 +127,7 @@ def compared_groups(engine: Engine, parameter: str, study: str | None, metric: s
     return heading, compare_module.group_rows(found), [], compare_module.group_charts(found)
 
 
-def compared_trials(
+def compare_trials(
     engine: Engine, trials: Sequence[str], study: str | None, metric: str | None, gallery: Gallery
 ) -> Compared:
     from tuner.report import compare as compare_module
@@ -151,7 +151,7 @@ def draw(charts: list[Chart], out: Path, heading: str) -> None:
     write_charts(charts, out, heading)
 
 
-def show(heading: str, lines: list[dict[str, Any]], names: list[str]) -> None:
+def print_rows(heading: str, lines: list[dict[str, Any]], names: list[str]) -> None:
     """As a table for the eye."""
     import sys
 

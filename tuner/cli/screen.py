@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tuner.cli.sparklines import Cell, Curve, Frame, finite, frame_of, plot, value_at
+from tuner.cli.sparklines import Curve, PlotCell, PlotFrame, finite, fit_frame, plot, value_at
 from tuner.goal import Goal
 from tuner.study.failures import last_line
 from tuner.study.format import (
@@ -27,15 +27,15 @@ from tuner.study.format import (
 from tuner.study.queries import Overview, Worker
 from tuner.study.stats import Tally
 
-FRAMED = 60, 16  # columns and lines from which on a frame is drawn
-MOST_REASONS = 3  # of failures, shown with their trials
-TALLEST = 3  # lines of a plot
-Part = tuple[int, str, str]  # how soon it may be left out (0 never), text, style
+MIN_FRAMED = 60, 16  # columns and lines from which on a frame is drawn
+MAX_REASONS = 3  # of failures, shown with their trials
+MAX_PLOT_LINES = 3  # lines of a plot
+LinePart = tuple[int, str, str]  # how soon it may be left out (0 never), text, style
 
 
 @dataclass(frozen=True)
-class Sight:
-    """All that is seen at a moment. `curves` are those of running trials, by number; `best` the best trial's."""
+class ScreenData:
+    """The data of one screen. `curves`: of the running trials, by number; `best`: the curve of the best trial."""
 
     now: Overview
     tally: Tally
@@ -49,55 +49,55 @@ class Sight:
 
 
 @dataclass(frozen=True)
-class Picture:
+class StudyScreen:
     """What rich draws of it. `spare`: lines of the terminal to leave free; `mark` is said beside the heading."""
 
-    sight: Sight
+    data: ScreenData
     spare: int = 0
     mark: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, max(1, options.size.height - self.spare)
-        framed = width >= FRAMED[0] and height >= FRAMED[1]
+        framed = width >= MIN_FRAMED[0] and height >= MIN_FRAMED[1]
         inner, room = (width - 4, height - 2) if framed else (width, height - 1)
-        lines = draw(self.sight, inner, room, options.ascii_only)
-        title = heading(self.sight, inner - 2 if framed else inner, self.mark)
+        lines = draw_lines(self.data, inner, room, options.ascii_only)
+        title = title_line(self.data, inner - 2 if framed else inner, self.mark)
         if framed:
             yield Panel(Group(*lines), title=title, title_align="left", border_style="blue", width=width)
         else:
             yield Group(title, *lines)
 
 
-def heading(sight: Sight, width: int, mark: str) -> Text:
+def title_line(data: ScreenData, width: int, mark: str) -> Text:
     """'unet_k (rehearsal): maximize iou on photos   paused'."""
-    study = sight.now.study
+    study = data.now.study
     size = f" ({study.size})" if study.size else ""
-    parts: list[Part] = [(0, f"{study.name}{size}: {study.goal} on {study.data}", "bold")]
-    if sight.tally.paused:
+    parts: list[LinePart] = [(0, f"{study.name}{size}: {study.goal} on {study.data}", "bold")]
+    if data.tally.paused:
         parts.append((1, "paused", "bold yellow"))
-    return fit([*parts, (2, mark, "dim")], width)
+    return fit_parts([*parts, (2, mark, "dim")], width)
 
 
-def draw(sight: Sight, width: int, room: int, ascii_only: bool = False) -> list[RenderableType]:
+def draw_lines(data: ScreenData, width: int, room: int, ascii_only: bool = False) -> list[RenderableType]:
     """At most `room` lines: how far it is, the best, who works, the cost, the failures."""
-    head = [progress(sight, width), best(sight, width)]
-    foot = [cost(sight, width)]
-    if sight.notice:
-        head.insert(0, fit([(0, sight.notice, "bold red")], width))
-    if sight.tally.failures:
-        foot.append(fit([(0, f"failed: {show_kinds(sight.tally)}", "red")], width))
+    head = [progress_line(data, width), best_line(data, width)]
+    foot = [cost_line(data, width)]
+    if data.notice:
+        head.insert(0, fit_parts([(0, data.notice, "bold red")], width))
+    if data.tally.failures:
+        foot.append(fit_parts([(0, f"failed: {show_kinds(data.tally)}", "red")], width))
     left = room - len(head) - len(foot)
-    workers = max(1, len(sight.now.workers))
+    workers = max(1, len(data.now.workers))
     blank = left >= workers + 4  # a line of air above and below the table
     left -= 2 * blank
-    reasons = failures(sight, width, max(0, min(MOST_REASONS, left - workers - 1)))
+    reasons = failure_lines(data, width, max(0, min(MAX_REASONS, left - workers - 1)))
     left -= len(reasons)
-    table = [table_of(sight, width, left, ascii_only)] if left > 0 else []
+    table = [worker_table(data, width, left, ascii_only)] if left > 0 else []
     air = [Text("")] if blank else []
     return [*head, *air, *table, *air, *foot, *reasons][: max(1, room)]
 
 
-def fit(parts: Sequence[Part], width: int, gap: str = "   ") -> Text:
+def fit_parts(parts: Sequence[LinePart], width: int, gap: str = "   ") -> Text:
     """The parts that have room beside each other, in their order; what may be left out last stays."""
     kept: set[int] = set()
     used = -len(gap)
@@ -114,12 +114,12 @@ def fit(parts: Sequence[Part], width: int, gap: str = "   ") -> Text:
     return line
 
 
-def progress(sight: Sight, width: int) -> Text:
-    now, states = sight.now, sight.now.states
+def progress_line(data: ScreenData, width: int) -> Text:
+    now, states = data.now, data.now.states
     of = "" if now.num_trials is None else f" of {now.num_trials}"
-    left = show_left(sight.tally.left)
+    left = show_left(data.tally.left)
     pruned, failed = states.get("PRUNED", 0), states.get("FAIL", 0)
-    return fit(
+    return fit_parts(
         [
             (0, f"{now.finished}{of} trials", "bold"),
             (4, f"{states.get('COMPLETE', 0)} finished", "green"),
@@ -132,31 +132,31 @@ def progress(sight: Sight, width: int) -> Text:
     )
 
 
-def best(sight: Sight, width: int) -> Text:
-    found = sight.now.best
+def best_line(data: ScreenData, width: int) -> Text:
+    found = data.now.best
     if not found:
         return Text("best so far: -", style="dim")
-    return fit(
+    return fit_parts(
         [
-            (0, f"best so far: {sight.goal.metric} {show_value(found.value)}", "bold green"),
+            (0, f"best so far: {data.goal.metric} {show_value(found.value)}", "bold green"),
             (1, f"trial {found.number}", ""),
-            (2, cut(show_params(found.params), width - 45), "dim"),
+            (2, truncate_words(show_params(found.params), width - 45), "dim"),
         ],
         width,
     )
 
 
-def cut(text: str, width: int) -> str:
+def truncate_words(text: str, width: int) -> str:
     """As many whole words as have room."""
     while len(text) > width and " " in text:
         text = text.rpartition(" ")[0]
     return text if len(text) <= width else ""
 
 
-def cost(sight: Sight, width: int) -> Text:
-    tally = sight.tally
+def cost_line(data: ScreenData, width: int) -> Text:
+    tally = data.tally
     hours = tally.budget.hours
-    return fit(
+    return fit_parts(
         [
             (0, f"spent: {tally.cost.epochs} epochs", ""),
             (1, show_spent(tally), ""),
@@ -167,104 +167,107 @@ def cost(sight: Sight, width: int) -> Text:
     )
 
 
-def failures(sight: Sight, width: int, most: int) -> list[Text]:
+def failure_lines(data: ScreenData, width: int, most: int) -> list[Text]:
     """The last few that failed, each with the last line of its reason."""
-    shown = sight.tally.failures[-most:] if most else ()
-    return [fit([(0, f"trial {failure.number}: {failure.reason}", "dim")], width) for failure in shown]
+    shown = data.tally.failures[-most:] if most else ()
+    return [fit_parts([(0, f"trial {failure.number}: {failure.reason}", "dim")], width) for failure in shown]
 
 
 # The workers
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnWidths:
     """How wide each column is; 0 is left out."""
 
     worker: int
     parameters: int
     plot: int
     best: int
-    against: int
+    difference: int
 
 
 TRIAL, EPOCH, VALUE, WORKER, PARAMETERS = 5, 9, 7, 16, 22
 
 
-def columns_of(width: int) -> Columns:
+def column_widths(width: int) -> ColumnWidths:
     """The plot has what is left when the numbers have their room; the less important columns come with width."""
-    best = VALUE if width >= 56 else 0
-    against = VALUE + 1 if width >= 70 else 0
+    best_line = VALUE if width >= 56 else 0
+    difference_text = VALUE + 1 if width >= 70 else 0
     worker = WORKER if width >= 86 else 0
-    parameters = max(PARAMETERS, (width - 104) // 2 + PARAMETERS) if width >= 104 else 0
-    fixed = [TRIAL, EPOCH, VALUE, best, against, worker, parameters]
+    wrap_params = max(PARAMETERS, (width - 104) // 2 + PARAMETERS) if width >= 104 else 0
+    fixed = [TRIAL, EPOCH, VALUE, best_line, difference_text, worker, wrap_params]
     left = width - sum(size + 1 for size in fixed if size)
-    return Columns(worker, parameters, max(4, left), best, against)
+    return ColumnWidths(worker, wrap_params, max(4, left), best_line, difference_text)
 
 
-def table_of(sight: Sight, width: int, room: int, ascii_only: bool) -> RenderableType:
+def worker_table(data: ScreenData, width: int, room: int, ascii_only: bool) -> RenderableType:
     """A row for each worker, as high as there is room."""
-    workers = sight.now.workers
+    workers = data.now.workers
     if not workers:
         return Text("nobody works now", style="dim", no_wrap=True, overflow="crop")
-    columns = columns_of(width)
+    columns = column_widths(width)
     titled = room > len(workers)
     room -= titled
     shown = workers if len(workers) <= room else workers[: max(0, room - 1)]
-    height = max(1, min(TALLEST, room // len(workers)))
-    frame = frame_for(sight, shown)
+    height = max(1, min(MAX_PLOT_LINES, room // len(workers)))
+    frame = shared_frame(data, shown)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", show_header=titled)
-    for title, size, side in titles(sight, columns):
+    for title, size, side in column_titles(data, columns):
         table.add_column(title, width=size, justify=side, no_wrap=title != "parameters", overflow="crop")
     for worker in shown:
-        table.add_row(*row_of(sight, worker, columns, frame, height, ascii_only))
+        table.add_row(*worker_row(data, worker, columns, frame, height, ascii_only))
     if len(shown) == len(workers):
         return table
     more = Text(f"and {len(workers) - len(shown)} more workers", style="dim", no_wrap=True, overflow="crop")
     return Group(table, more) if shown else more
 
 
-def titles(sight: Sight, columns: Columns) -> list[tuple[str, int, Any]]:
+def column_titles(data: ScreenData, columns: ColumnWidths) -> list[tuple[str, int, Any]]:
     every = [
         ("worker", columns.worker, "left"),
         ("trial", TRIAL, "right"),
         ("parameters", columns.parameters, "left"),
-        (f"{sight.goal.metric} by epoch"[: columns.plot], columns.plot, "left"),
+        (f"{data.goal.metric} by epoch"[: columns.plot], columns.plot, "left"),
         ("epoch", EPOCH, "right"),
         ("now", VALUE, "right"),
         ("best", columns.best, "right"),
-        (f"vs #{sight.now.best.number}" if sight.now.best else "", columns.against, "right"),
+        (f"vs #{data.now.best.number}" if data.now.best else "", columns.difference, "right"),
     ]
     return [column for column in every if column[1]]
 
 
-def frame_for(sight: Sight, workers: Sequence[Worker]) -> Frame:
+def shared_frame(data: ScreenData, workers: Sequence[Worker]) -> PlotFrame:
     """One for all, so that the plots can be compared."""
-    curves = [sight.curves[worker.number] for worker in workers if worker.number in sight.curves]
+    curves = [data.curves[worker.number] for worker in workers if worker.number in data.curves]
     last = max((worker.steps for worker in workers if worker.state == "training"), default=1)
-    return frame_of([*curves, sight.best], last, sight.goal.direction == "maximize")
+    return fit_frame([*curves, data.best], last, data.goal.direction == "maximize")
 
 
-def row_of(
-    sight: Sight, worker: Worker, columns: Columns, frame: Frame, height: int, ascii_only: bool
+def worker_row(
+    data: ScreenData, worker: Worker, columns: ColumnWidths, frame: PlotFrame, height: int, ascii_only: bool
 ) -> list[RenderableType]:
-    curve = sight.curves.get(worker.number, ()) if worker.number is not None else ()
+    curve = data.curves.get(worker.number, ()) if worker.number is not None else ()
     known = finite(curve)
     training = worker.state == "training"
     where = f"{worker.host.split('.')[0][:9]}:{worker.pid}" + (f"\n{worker.device}" if height > 1 else "")
     cells: list[tuple[int, RenderableType]] = [
         (columns.worker, Text(where)),
         (TRIAL, Text("" if worker.number is None else str(worker.number))),
-        (columns.parameters, parameters(worker, columns.parameters, height)),
-        (columns.plot, painted(sight, curve, frame, columns.plot, height, ascii_only) if known else doing(worker)),
+        (columns.parameters, wrap_params(worker, columns.parameters, height)),
+        (
+            columns.plot,
+            draw_plot(data, curve, frame, columns.plot, height, ascii_only) if known else describe_state(worker),
+        ),
         (EPOCH, Text(f"{worker.step}/{worker.steps}" if training else worker.state.split(" ")[0][:EPOCH])),
         (VALUE, Text(show_value(known[-1][1] if known else worker.value)[:VALUE])),
-        (columns.best, Text(show_value(best_of(sight, curve))[:VALUE], style="bold")),
-        (columns.against, against(sight, curve)),
+        (columns.best, Text(show_value(best_of_curve(data, curve))[:VALUE], style="bold")),
+        (columns.difference, difference_text(data, curve)),
     ]
     return [cell for size, cell in cells if size]
 
 
-def parameters(worker: Worker, width: int, height: int) -> Text:
+def wrap_params(worker: Worker, width: int, height: int) -> Text:
     """As many lines as the row has."""
     lines, line = [], ""
     for word in show_params(worker.params).split(" "):
@@ -276,48 +279,48 @@ def parameters(worker: Worker, width: int, height: int) -> Text:
     return Text("\n".join([*lines, line][:height]), no_wrap=True, overflow="crop")
 
 
-def doing(worker: Worker) -> Text:
+def describe_state(worker: Worker) -> Text:
     """What a worker is at before its trial has a curve."""
     if worker.state == "training" or not worker.steps:
         return Text(worker.state, style="dim")
     return Text(f"{worker.state} {worker.step}/{worker.steps}", style="dim")
 
 
-def painted(sight: Sight, curve: Curve, frame: Frame, width: int, height: int, ascii_only: bool) -> Text:
+def draw_plot(data: ScreenData, curve: Curve, frame: PlotFrame, width: int, height: int, ascii_only: bool) -> Text:
     """A plot in colours: the mark says whether the trial is better there than the best one was."""
-    styles = {"": "", "curve": "cyan", "reference": "bright_black", "mark": mark_style(sight, curve)}
-    lines = plot(curve, sight.best, frame, width, height, ascii_only)
-    return Text("\n").join(as_text(line, styles) for line in lines)
+    styles = {"": "", "curve": "cyan", "reference": "bright_black", "mark": mark_style(data, curve)}
+    lines = plot(curve, data.best, frame, width, height, ascii_only)
+    return Text("\n").join(styled_text(line, styles) for line in lines)
 
 
-def as_text(line: list[Cell], styles: dict[str, str]) -> Text:
+def styled_text(line: list[PlotCell], styles: dict[str, str]) -> Text:
     text = Text(no_wrap=True, overflow="crop")
     for kind, cells in groupby(line, key=lambda cell: cell[1]):
         text.append("".join(character for character, _ in cells), styles[kind])
     return text
 
 
-def difference(sight: Sight, curve: Curve) -> float | None:
+def difference_to_best(data: ScreenData, curve: Curve) -> float | None:
     """How much more a trial has than the best one had at the same epoch."""
     known = finite(curve)
-    there = value_at(sight.best, known[-1][0]) if known else None
+    there = value_at(data.best, known[-1][0]) if known else None
     return None if there is None else known[-1][1] - there
 
 
-def mark_style(sight: Sight, curve: Curve) -> str:
-    by = difference(sight, curve)
+def mark_style(data: ScreenData, curve: Curve) -> str:
+    by = difference_to_best(data, curve)
     if not by:
         return "bold"
-    return "bold green" if (by > 0) == (sight.goal.direction == "maximize") else "bold yellow"
+    return "bold green" if (by > 0) == (data.goal.direction == "maximize") else "bold yellow"
 
 
-def against(sight: Sight, curve: Curve) -> Text:
-    by = difference(sight, curve)
-    return Text("" if by is None else f"{by:+.4f}"[: VALUE + 1], style=mark_style(sight, curve))
+def difference_text(data: ScreenData, curve: Curve) -> Text:
+    by = difference_to_best(data, curve)
+    return Text("" if by is None else f"{by:+.4f}"[: VALUE + 1], style=mark_style(data, curve))
 
 
-def best_of(sight: Sight, curve: Curve) -> float | None:
+def best_of_curve(data: ScreenData, curve: Curve) -> float | None:
     """The best value of a curve; None of one without values."""
     values = [value for _, value in finite(curve)]
-    pick = max if sight.goal.direction == "maximize" else min
+    pick = max if data.goal.direction == "maximize" else min
     return pick(values, default=None)

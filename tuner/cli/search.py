@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import at, echo_json, engine_of, home_of, storage_options, worker_options
+from tuner.cli.common import echo_json, open_engine, storage_hint, storage_options, to_home, worker_options
 
 if TYPE_CHECKING:
     from tuner.search.run import Finished, Means
@@ -68,13 +68,13 @@ def run(
       tuner run --table weizmann_unet --seeds 3
       tuner run --table weizmann_unet --shrink 8 --shorten 5
     """
-    from tuner.cli.live import view
+    from tuner.cli.live import make_view
     from tuner.search.run import Request
     from tuner.search.run import run as launch
 
-    given = means_of(home, storage, means)
+    given = run_options(home, storage, means)
     asked = Request(space, data, trials, given, study, seed, rehearse, table, seeds, shrink, shorten)
-    tell(launch(asked, view), home, storage)
+    report_and_exit(launch(asked, make_view), home, storage)
 
 
 @click.command()
@@ -102,38 +102,38 @@ def extend(
       tuner extend --top 3 --epochs 50
       tuner extend --study pet_lr --trial 12 --epochs 50
     """
-    from tuner.cli.live import view
+    from tuner.cli.live import make_view
     from tuner.errors import StudyError
     from tuner.search.extend import Longer, prepare
     from tuner.search.extend import extend as go_on
 
     if top and numbers:
         raise StudyError("--top takes the best trials, --trial names them: give one of the two.")
-    given = means_of(home, storage, means)
+    given = run_options(home, storage, means)
     extension = prepare(Longer(study, epochs, top or 1, numbers, given))
     for notice in extension.notices:
         click.echo(f"notice: {notice}", err=True)
-    tell(go_on(extension, given, view), home, storage)
+    report_and_exit(go_on(extension, given, make_view), home, storage)
 
 
-def means_of(home: str, storage: str | None, means: dict[str, Any]) -> Means:
+def run_options(home: str, storage: str | None, means: dict[str, Any]) -> Means:
     """With what to work, from `worker_options` and where."""
     from tuner.search.run import Means
 
-    place = home_of(home)
+    place = to_home(home)
     return Means(url=storage or place.database, home=place, **means)
 
 
-def tell(done: Finished, home: str, storage: str | None) -> None:
+def report_and_exit(done: Finished, home: str, storage: str | None) -> None:
     """What came of it, and leave with its exit code."""
     if done.error:
         click.echo(f"tuner: {done.error}", err=True)
     if done.now:
-        tell_result(done.now, home, storage)
+        print_result(done.now, home, storage)
     sys.exit(done.code)
 
 
-def tell_result(now: Overview, home: str, storage: str | None) -> None:
+def print_result(now: Overview, home: str, storage: str | None) -> None:
     """How far the study is, its best, and what to type next."""
     from tuner.study.format import show_params, show_value
 
@@ -142,25 +142,25 @@ def tell_result(now: Overview, home: str, storage: str | None) -> None:
     if now.best:
         best = f"{show_value(now.best.value)}, trial {now.best.number}, {show_params(now.best.params)}"
         click.echo(f"best: {now.study.goal.metric} {best}")
-        click.echo(f"next: tuner best --study {name} --export best{at(home, storage)}")
+        click.echo(f"next: tuner best --study {name} --export best{storage_hint(home, storage)}")
     kind, _, listed = now.study.listed.partition(" ")
     if kind == "table":
         named = "" if name == listed else f" --study {name}"
-        click.echo(f"next: tuner table {listed}{named}{at(home, storage)}")
+        click.echo(f"next: tuner table {listed}{named}{storage_hint(home, storage)}")
     if kind:
         if failed := now.states.get("FAIL", 0):
             click.echo(f"{failed} failed; type the command again to run what failed again")
     elif now.num_trials and now.finished >= now.num_trials:
         click.echo(f"the budget is spent; raise it to go on: --trials {2 * now.num_trials}")
-    tell_hours(now, home, storage)
+    print_spent_hours(now, home, storage)
 
 
-def tell_hours(now: Overview, home: str, storage: str | None) -> None:
+def print_spent_hours(now: Overview, home: str, storage: str | None) -> None:
     """Which hours are spent, and what to type for more."""
     from tuner.study import budget
     from tuner.study.claims import CRUMBS
 
-    engine = engine_of(storage, home)
+    engine = open_engine(storage, home)
     limits, taken = budget.budget(engine, now.study.id), budget.spent(engine, now.study.id)
     engine.dispose()
     for option, words, limit, spent in (
@@ -168,7 +168,7 @@ def tell_hours(now: Overview, home: str, storage: str | None) -> None:
         ("--gpu-hours", "GPU-hours", limits.gpu_hours, taken.gpu_hours + CRUMBS / 3600),
     ):
         if limit is not None and spent >= limit:
-            more = f"tuner budget --study {now.study.name} {option} {2 * limit:g}{at(home, storage)}"
+            more = f"tuner budget --study {now.study.name} {option} {2 * limit:g}{storage_hint(home, storage)}"
             click.echo(f"the {limit:g} {words} are spent; raise them to go on: {more}")
 
 
@@ -176,9 +176,9 @@ def tell_hours(now: Overview, home: str, storage: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def spaces(as_json: bool) -> None:
     """List the search spaces: your own ./search_spaces first."""
-    from tuner.space.space import about, known_spaces
+    from tuner.space.space import known_spaces, read_about
 
-    rows = [{"name": name, "about": about(path), "path": str(path)} for name, path in known_spaces().items()]
+    rows = [{"name": name, "about": read_about(path), "path": str(path)} for name, path in known_spaces().items()]
     if as_json:
         return echo_json(rows)
     for row in rows:
@@ -198,10 +198,10 @@ def check(space: str, data: str | None) -> None:
       tuner check search_spaces/my_space.py
     """
     from tuner.data.datasets import data_name, swap_data
-    from tuner.space.space import describe, draw, load_space
+    from tuner.space.space import describe_parameter, draw_recipes, load_space
 
     found = load_space(space)
-    draws = draw(found)
+    draws = draw_recipes(found)
     name = data_name(draws.recipes[0], data)
     from tuner.space.check import check_recipes  # loads torch: a space that cannot be drawn from is told before
 
@@ -211,4 +211,4 @@ def check(space: str, data: str | None) -> None:
     if weights := sorted({recipe.weights.name for recipe in draws.recipes} - {"none"}):
         click.echo(f"weights: {', '.join(weights)} (looked for when it runs)")
     for parameter, distribution in draws.parameters.items():
-        click.echo(f"  {parameter:<14} {describe(distribution)}")
+        click.echo(f"  {parameter:<14} {describe_parameter(distribution)}")

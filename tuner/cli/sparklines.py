@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import Literal
 
 Curve = Sequence[tuple[int, float]]  # (epoch, value), in order; values that are not finite are left out of plots
-Kind = Literal["", "curve", "reference", "mark"]
-Cell = tuple[str, Kind]
+CellKind = Literal["", "curve", "reference", "mark"]
+PlotCell = tuple[str, CellKind]
 Dot = tuple[int, int]  # column from the left, row from the top
 WIDE, HIGH = 2, 4  # dots of a character
 BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille character, by row and column
@@ -23,7 +23,7 @@ OUTLIERS = 0.05  # of the values: the worst of them may lie beyond the frame, so
 
 
 @dataclass(frozen=True)
-class Frame:
+class PlotFrame:
     """What a plot spans: epochs from 1 to `last`, values from `low` to `high`."""
 
     last: int
@@ -35,41 +35,41 @@ def finite(curve: Curve) -> list[tuple[int, float]]:
     return [(epoch, value) for epoch, value in curve if math.isfinite(value)]
 
 
-def frame_of(curves: Iterable[Curve], last: int = 1, larger_is_better: bool = True) -> Frame:
+def fit_frame(curves: Iterable[Curve], last: int = 1, larger_is_better: bool = True) -> PlotFrame:
     """A frame for curves that are to be compared: all of them, but for the very worst values."""
     known = [finite(curve) for curve in curves]
     values = sorted(value for curve in known for _, value in curve)
     if not values:
-        return Frame(max(1, last), 0.0, 1.0)
+        return PlotFrame(max(1, last), 0.0, 1.0)
     out = int(len(values) * OUTLIERS)
     low, high = (values[out], values[-1]) if larger_is_better else (values[0], values[-1 - out])
-    return Frame(max(last, 1, *(curve[-1][0] for curve in known if curve)), low, high)
+    return PlotFrame(max(last, 1, *(curve[-1][0] for curve in known if curve)), low, high)
 
 
 def plot(
-    curve: Curve, reference: Curve, frame: Frame, width: int, height: int = 1, ascii_only: bool = False
-) -> list[list[Cell]]:
+    curve: Curve, reference: Curve, frame: PlotFrame, width: int, height: int = 1, ascii_only: bool = False
+) -> list[list[PlotCell]]:
     """Lines of so many characters, each with what it belongs to; where both meet, the curve is seen."""
     size = (width * WIDE, height * HIGH)
-    mine, other = (cells_of(dots_of(finite(points), frame, size)) for points in (curve, reference))
-    marked = mark_of(finite(curve), finite(reference), frame, size)
+    mine, other = (group_by_cell(curve_dots(finite(points), frame, size)) for points in (curve, reference))
+    marked = mark_cell(finite(curve), finite(reference), frame, size)
     return [
-        [cell((x, y), mine, other, marked, ascii_only) for x in range(width)] for y in range(height)
+        [cell_at((x, y), mine, other, marked, ascii_only) for x in range(width)] for y in range(height)
     ]  # fmt: skip
 
 
-def cell(
+def cell_at(
     at: Dot, mine: dict[Dot, set[Dot]], other: dict[Dot, set[Dot]], marked: Dot | None, ascii_only: bool
-) -> Cell:
+) -> PlotCell:
     """One character of a plot."""
     if at == marked:
         return (ASCII_MARK if ascii_only else MARK), "mark"
     ours, others = mine.get(at, set()), other.get(at, set())
-    kind: Kind = "curve" if ours else "reference" if others else ""
+    kind: CellKind = "curve" if ours else "reference" if others else ""
     if not kind:
         return " ", kind
     if ascii_only:
-        return level(ours) if ours else ASCII_REFERENCE, kind
+        return ascii_level(ours) if ours else ASCII_REFERENCE, kind
     return braille(ours | others), kind
 
 
@@ -77,7 +77,7 @@ def braille(dots: set[Dot]) -> str:
     return chr(0x2800 + sum(BITS[row][column] for column, row in dots))
 
 
-def level(dots: set[Dot]) -> str:
+def ascii_level(dots: set[Dot]) -> str:
     """The ASCII character nearest in height; a line for what rises through it."""
     rows = [row for _, row in dots]
     if max(rows) - min(rows) >= HIGH - 1:
@@ -85,7 +85,7 @@ def level(dots: set[Dot]) -> str:
     return ASCII_LEVELS[round(sum(rows) / len(rows))]
 
 
-def cells_of(dots: Iterable[Dot]) -> dict[Dot, set[Dot]]:
+def group_by_cell(dots: Iterable[Dot]) -> dict[Dot, set[Dot]]:
     """Dots by the character they fall into, counted within it."""
     found: dict[Dot, set[Dot]] = {}
     for x, y in dots:
@@ -93,9 +93,9 @@ def cells_of(dots: Iterable[Dot]) -> dict[Dot, set[Dot]]:
     return found
 
 
-def dots_of(points: list[tuple[int, float]], frame: Frame, size: Dot) -> set[Dot]:
+def curve_dots(points: list[tuple[int, float]], frame: PlotFrame, size: Dot) -> set[Dot]:
     """The points, joined by lines."""
-    placed = [place(epoch, value, frame, size) for epoch, value in points]
+    placed = [to_dot(epoch, value, frame, size) for epoch, value in points]
     dots = set(placed)
     for (x0, y0), (x1, y1) in pairwise(placed):
         steps = max(abs(x1 - x0), abs(y1 - y0), 1)
@@ -103,7 +103,7 @@ def dots_of(points: list[tuple[int, float]], frame: Frame, size: Dot) -> set[Dot
     return dots
 
 
-def place(epoch: int, value: float, frame: Frame, size: Dot) -> Dot:
+def to_dot(epoch: int, value: float, frame: PlotFrame, size: Dot) -> Dot:
     """Where a value stands; beyond the frame, at its edge."""
     across = (epoch - 1) / (frame.last - 1) if frame.last > 1 else 0.0
     up = (value - frame.low) / (frame.high - frame.low) if frame.high > frame.low else 0.5
@@ -111,8 +111,8 @@ def place(epoch: int, value: float, frame: Frame, size: Dot) -> Dot:
     return round(across * (size[0] - 1)), round((1 - up) * (size[1] - 1))
 
 
-def mark_of(
-    curve: list[tuple[int, float]], reference: list[tuple[int, float]], frame: Frame, size: Dot
+def mark_cell(
+    curve: list[tuple[int, float]], reference: list[tuple[int, float]], frame: PlotFrame, size: Dot
 ) -> Dot | None:
     """The character in which the reference stands at the epoch that the curve has come to."""
     if not curve:
@@ -120,7 +120,7 @@ def mark_of(
     value = value_at(reference, curve[-1][0])
     if value is None:
         return None
-    x, y = place(curve[-1][0], value, frame, size)
+    x, y = to_dot(curve[-1][0], value, frame, size)
     return x // WIDE, y // HIGH
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.common import Amount, echo_json, engine_of, home_of, storage_options
-from tuner.cli.control import in_words, line_of
+from tuner.cli.common import FiniteFloat, echo_json, open_engine, storage_options, to_home
+from tuner.cli.control import format_budget, format_worker
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from tuner.console import View
+    from tuner.console import StudyView
     from tuner.study.queries import Overview, StudyInfo
     from tuner.study.stats import Tally
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--watch", is_flag=True, help="Go on showing it until Ctrl-C.")
 @click.option(
     "--every",
-    type=Amount(min=0.1),
+    type=FiniteFloat(min=0.1),
     default=2.0,
     show_default=True,
     metavar="SECONDS",
@@ -44,13 +44,13 @@ def status(home: str, storage: str | None, study: str | None, watch: bool, every
       tuner status --watch --storage postgresql://tuner@db.example.org/tuner
       tuner status --watch --json --every 10 | my_alerts
     """
-    from tuner.cli.live import as_json as plain
+    from tuner.cli.live import study_to_json as plain
     from tuner.study import queries
     from tuner.study.stats import Ledger
 
-    engine = engine_of(storage, home)
+    engine = open_engine(storage, home)
     if watch:
-        return watched(engine, storage or home_of(home).database, study, every, as_json)
+        return watch_study(engine, storage or to_home(home).database, study, every, as_json)
     infos = [queries.find_study(engine, study)] if study else queries.all_studies(engine)
     views = [queries.overview(engine, info) for info in infos]
     tallies = [Ledger(engine, now.study).read(now) for now in views]
@@ -59,10 +59,10 @@ def status(home: str, storage: str | None, study: str | None, watch: bool, every
     if not views:
         click.echo("no study yet. Begin one with: tuner run --space unet_k")
     for now, tally in zip(views, tallies, strict=True):
-        tell(now, tally)
+        print_study(now, tally)
 
 
-def tell(now: Overview, tally: Tally) -> None:
+def print_study(now: Overview, tally: Tally) -> None:
     """A study in a few lines."""
     from tuner.study.format import show_kinds, show_left, show_params, show_saved, show_spent, show_value
 
@@ -72,7 +72,7 @@ def tell(now: Overview, tally: Tally) -> None:
     paused = ", paused" if tally.paused else ""
     click.echo(f"  {now.finished} of {now.num_trials or 'any number of'} trials ended ({states}){paused}")
     if tally.budget.hours or tally.budget.gpu_hours:
-        click.echo(f"  budget: {in_words(tally.budget, tally.spent)}")
+        click.echo(f"  budget: {format_budget(tally.budget, tally.spent)}")
     if now.best:
         best = f"{show_value(now.best.value)}, trial {now.best.number}, {show_params(now.best.params)}"
         click.echo(f"  best {now.study.goal.metric} {best}")
@@ -84,38 +84,38 @@ def tell(now: Overview, tally: Tally) -> None:
         last = tally.failures[-1]
         click.echo(f"  failed: {show_kinds(tally)}; last trial {last.number}: {last.reason}")
     for worker in now.workers:
-        click.echo(f"  worker {line_of(worker)}")
+        click.echo(f"  worker {format_worker(worker)}")
 
 
-def watched(engine: Engine, url: str, study: str | None, every: float, as_json: bool) -> None:
+def watch_study(engine: Engine, url: str, study: str | None, every: float, as_json: bool) -> None:
     """Until Ctrl-C, or SIGTERM: a terminal must be left as it was found."""
     import signal
 
-    from tuner.cli.live import watch
+    from tuner.cli.live import watch_until_interrupted
     from tuner.study import queries
 
     info = queries.find_study(engine, study)
     number = 1 if study else len(queries.all_studies(engine))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        watch(view_of(engine, info, as_json, number), engine, info, url, every)
+        watch_until_interrupted(choose_view(engine, info, as_json, number), engine, info, url, every)
     except KeyboardInterrupt:
         return
 
 
-def view_of(engine: Engine, info: StudyInfo, as_json: bool, number: int) -> View:
+def choose_view(engine: Engine, info: StudyInfo, as_json: bool, number: int) -> StudyView:
     """How to show it: `number` is how many studies there are to choose from."""
-    from tuner.cli.live import Lines, Live, Plain
-    from tuner.console import terminal
+    from tuner.cli.live import JsonView, LiveView, PlainView
+    from tuner.console import open_terminal
     from tuner.study import queries
     from tuner.study.stats import tally
 
     mark = f"worked on last of {number} studies" if number > 1 else ""
     if as_json:
-        return Lines(engine, info, click.echo)
+        return JsonView(engine, info, click.echo)
     if sys.stdout.isatty():
-        return Live(engine, info, terminal(sys.stdout), page=True, mark=mark)
+        return LiveView(engine, info, open_terminal(sys.stdout), page=True, mark=mark)
     if mark:
         click.echo(f"watching '{info.name}', {mark}", err=True)
-    tell(queries.overview(engine, info), tally(engine, info))
-    return Plain(engine, info, click.echo)
+    print_study(queries.overview(engine, info), tally(engine, info))
+    return PlainView(engine, info, click.echo)

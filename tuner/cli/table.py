@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import echo_json, home_of, storage_options
+from tuner.cli.common import echo_json, storage_options, to_home
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -42,7 +42,7 @@ def table(
 
     if as_markdown and as_json:
         raise StudyError("--markdown and --json are two ways to print it: give one of them.")
-    engine = engine_if_there(storage, home)
+    engine = open_engine_if_present(storage, home)
     if name is None:
         return list_tables(engine, as_json)
     if engine is None and study:
@@ -52,14 +52,14 @@ def table(
         return echo_json(to_json(found))
     if as_markdown:
         return click.echo(markdown(found))
-    draw(found)
+    print_comparison(found)
 
 
-def engine_if_there(storage: str | None, home: str) -> Engine | None:
+def open_engine_if_present(storage: str | None, home: str) -> Engine | None:
     """An engine to read from, or None while there is no database: then the published numbers stand alone."""
     from tuner.study import database
 
-    url = storage or home_of(home).database
+    url = storage or to_home(home).database
     return None if database.is_absent(url) else database.reach(url)
 
 
@@ -98,7 +98,7 @@ def list_tables(engine: Engine | None, as_json: bool) -> None:
         click.echo("no tables yet: put a .toml file into ./studies")
 
 
-def draw(found: Comparison) -> None:
+def print_comparison(found: Comparison) -> None:
     """The comparison as a table for the eye."""
     import sys
 

@@ -21,7 +21,7 @@ from tuner.data import augment_pool
 from tuner.data.augment import Augment, augmenter, item_seed
 from tuner.data.cache import Cached
 from tuner.recipe import Part
-from tuner.registry import locate
+from tuner.registry import find_builder
 
 AHEAD = 3  # batches prepared before they are asked for
 HEAVY = 3e-4  # seconds of augmenting an image, above which processes are worth their while
@@ -98,7 +98,7 @@ class Batches:
         """A batch of the cache, augmented in training."""
         images, targets = self.made(mine, items, epoch)
         if self.prepare:
-            targets = locate("preparation", {}, self.prepare)(targets)
+            targets = find_builder("preparation", {}, self.prepare)(targets)
         batch = torch.from_numpy(images), torch.from_numpy(targets)
         return (batch[0].pin_memory(), batch[1].pin_memory()) if self.pin else batch
 

@@ -23,7 +23,7 @@ import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
 
-from tuner.console import Progress
+from tuner.console import ProgressCallback
 from tuner.data.images import shrink
 from tuner.data.source import Image, Item, Source, Target
 from tuner.errors import writing
@@ -74,7 +74,7 @@ def cached(
     folder: Path,
     *,
     most_gb: float = DEFAULT_GB,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Cached:
     """The entry of `source` at `size`, built on first use. The test split is not in it.
 
@@ -97,7 +97,7 @@ def cached(
 
 
 @contextmanager
-def held(lock: BaseFileLock, progress: Progress | None) -> Iterator[None]:
+def held(lock: BaseFileLock, progress: ProgressCallback | None) -> Iterator[None]:
     """Hold a lock, telling every second that we live: another worker may be building for minutes."""
     while True:
         try:
@@ -121,7 +121,7 @@ def is_whole(entry: Path) -> bool:
         return False
 
 
-def build(source: Source, size: int, entry: Path, progress: Progress | None) -> None:
+def build(source: Source, size: int, entry: Path, progress: ProgressCallback | None) -> None:
     """Decode and resize in parallel, write in order, rename when complete."""
     for left in entry.parent.glob(f".{entry.name}.*"):
         shutil.rmtree(left, ignore_errors=True)  # of a killed builder: we hold the lock, so nobody is at it
@@ -158,7 +158,7 @@ def write(
     pairs: Iterable[tuple[Image, Target]],
     size: int,
     of_targets: str,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> None:
     """Plain writes and not a map into memory: a full disk must be an error, not a bus fault."""
     targets: list[int] = []

@@ -11,7 +11,7 @@ from tuner.data.locate import complete, find_folder
 from tuner.data.source import Source, fraction_problem, hold_out
 from tuner.errors import DataError, near
 from tuner.recipe import Part, Recipe
-from tuner.registry import locate, problems
+from tuner.registry import find_builder, part_problems
 
 DATASETS = {
     "shapes": "tuner.data.synthetic.shapes:shapes",
@@ -100,20 +100,20 @@ def open_named(part: Part) -> Source:
     args = dict(part.args)
     if is_path(part.name):
         return folder(Path(part.name).expanduser(), **args)  # type: ignore[arg-type]
-    source: Source = locate("dataset", DATASETS, part.name)(**args)
+    source: Source = find_builder("dataset", DATASETS, part.name)(**args)
     return source
 
 
 def data_problems(part: Part) -> list[str]:
     """What is wrong with a dataset's name and arguments, without opening it."""
     if is_path(part.name):
-        wrong = problems("dataset", {part.name: "tuner.data.folder:folder"}, part)
+        wrong = part_problems("dataset", {part.name: "tuner.data.folder:folder"}, part)
     elif part.name not in DATASETS:
         known = ", ".join(sorted(DATASETS))
         maybe = near(part.name, DATASETS)
         return [f"no dataset or folder '{part.name}'.{maybe} Known: {known}, or the path of a folder."]
     else:
-        wrong = problems("dataset", DATASETS, part)
+        wrong = part_problems("dataset", DATASETS, part)
     odd = fraction_problem(part.args.get("val", 0.2))
     return [*wrong, odd] if odd else wrong
 

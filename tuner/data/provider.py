@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tuner.console import Progress
+from tuner.console import ProgressCallback
 from tuner.data.cache import Cached, cached
 from tuner.data.datasets import open_data
 from tuner.data.source import Source
@@ -27,7 +27,7 @@ def open_for(recipe: Recipe) -> Source:
 class Shelf:
     """`progress` gives, for a line that says what is done, a function to be told how far it is."""
 
-    def __init__(self, folder: Path, most_gb: float, progress: Callable[[str], Progress]) -> None:
+    def __init__(self, folder: Path, most_gb: float, progress: Callable[[str], ProgressCallback]) -> None:
         self.folder, self.most_gb, self.progress = folder, most_gb, progress
         self.sources: dict[str, tuple[Source, Survey]] = {}
         self.caches: dict[tuple[str, int], Cached] = {}

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.console import Progress
+from tuner.console import ProgressCallback
 from tuner.data.instances import touching
 from tuner.data.source import IGNORED, Image, Item, Source, Target
 from tuner.errors import DataError, first_lines, some, writing
@@ -59,7 +59,7 @@ class Survey:
         return strange + [f"{Path(key).name}: {f.notice}" for key, f in self.findings.items() if f.notice]
 
 
-def survey(source: Source, memory: Path, progress: Progress | None = None) -> Survey:
+def survey(source: Source, memory: Path, progress: ProgressCallback | None = None) -> Survey:
     """Survey a source; DataError names every file that cannot be used. `memory` is a folder of ours."""
     if source.revision:
         return Survey(fingerprint(source, {}), {}, source.classes)
@@ -134,7 +134,7 @@ def numbered(source: Source, findings: dict[str, Finding]) -> tuple[str, ...]:
 
 
 def look_at_all(
-    source: Source, known: dict[str, Finding], progress: Progress | None
+    source: Source, known: dict[str, Finding], progress: ProgressCallback | None
 ) -> Iterable[tuple[str, Finding]]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda item: look_at(source, item, known.get(name_of(item))), source.items)

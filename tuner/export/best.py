@@ -15,7 +15,7 @@ from tuner.study.queries import StudyInfo, Trial
 
 
 @dataclass(frozen=True)
-class Best:
+class BestTrial:
     """The winner. `beaten` counts the finished trials it is better than, pruned ones included."""
 
     study: StudyInfo
@@ -27,7 +27,7 @@ class Best:
     finished: int
     failed: int
 
-    def fetched(self, keeper: Keeper) -> Run:
+    def fetch_files(self, keeper: Keeper) -> Run:
         """The files of the attempt that finished the trial, brought here where they are elsewhere."""
         return keeper.fetch(self.study.name, self.study.key, self.trial.number, attempt_of(self.trial.notes))
 
@@ -49,7 +49,7 @@ class Best:
         }
 
 
-def best(engine: Engine, name: str | None) -> Best:
+def find_best(engine: Engine, name: str | None) -> BestTrial:
     """The best completed trial of the named study, or of the one worked on last."""
     info = queries.find_study(engine, name)
     now = queries.overview(engine, info)
@@ -60,8 +60,8 @@ def best(engine: Engine, name: str | None) -> Best:
     rows = queries.history(engine, now.best.id)
     at_best = next((row for row in rows if row["epoch"] == epoch), {})
     value = now.best.value
-    worse = [v for v in queries.values_of(engine, info.id) if value is not None and info.goal.better(value, v)]
-    return Best(
+    worse = [v for v in queries.values_of(engine, info.id) if value is not None and info.goal.is_better(value, v)]
+    return BestTrial(
         study=info,
         trial=now.best,
         epoch=epoch,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import BundleError, FilesError, StudyError, writing
-from tuner.export.best import Best
+from tuner.export.best import BestTrial
 from tuner.paths import Run, digest
 from tuner.recipe import Recipe
 from tuner.study.format import metrics_table
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 VERSION = 1
 WEIGHTS = "weights.safetensors"
-NEEDED = (WEIGHTS, "recipe.json", "metrics.json", "history.csv", "card.md")
+REQUIRED_FILES = (WEIGHTS, "recipe.json", "metrics.json", "history.csv", "card.md")
 MANIFEST = "bundle.json"
-PICTURES = {
+PICTURE_CAPTIONS = {
     "predictions.png": "The worst, median and best validation images: the truth, what was found, the errors.",
     "strip.png": "One validation image after every epoch: how it learned.",
     "curves.png": "Every metric over the epochs. Training that rises while validation falls is learning by heart.",
@@ -37,13 +37,13 @@ PICTURES = {
     "probabilities can be believed: on the dashed line they can.",
     "explanation.png": "Where it looks: the warmer, the more a place speaks for the answer.",
 }
-OF_INSTANCES = {
+INSTANCE_CAPTIONS = {
     "predictions.png": "The worst, median and best validation images: what is there and what was found of it have "
     "one colour. In the errors, what is striped was merged with its neighbour or split.",
     "quality.png": "How much of it is still found when outlines must fit better, what finding more costs in false "
     "alarms, and whether as many are found as are there: on the dashed line they are.",
 }
-USE = {
+USAGE = {
     "masks": 'mask = predict_image(model, "photo.jpg", image_size={size})  # 0 and 1, as large as the photo',
     "labels": 'labels = predict_image(model, "photo.jpg", image_size={size}, task="multiclass")',
     "instances": 'labels = predict_image(model, "photo.jpg", image_size={size}, task="instance")  # 0 is nothing',
@@ -51,7 +51,7 @@ USE = {
 }
 
 
-def export(best: Best, run: Run, folder: Path, force: bool) -> Path:
+def export_bundle(best: BestTrial, run: Run, folder: Path, force: bool) -> Path:
     """Write the bundle aside and rename it; an existing folder stays unless `force` replaces it."""
     if folder.exists() and not force:
         raise FilesError(f"{folder} exists already. Choose another folder, or replace it with --force.")
@@ -70,14 +70,14 @@ def export(best: Best, run: Run, folder: Path, force: bool) -> Path:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         try:
-            fill(aside, best, run)
-            replace(aside, folder)
+            write_files(aside, best, run)
+            replace_folder(aside, folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
-def fill(folder: Path, best: Best, run: Run) -> None:
+def write_files(folder: Path, best: BestTrial, run: Run) -> None:
     """Every file of the bundle, the manifest last."""
     shutil.copyfile(run.best, folder / WEIGHTS)
     write_json(folder / "recipe.json", best.trial.notes["recipe"])
@@ -90,21 +90,21 @@ def fill(folder: Path, best: Best, run: Run) -> None:
         if extra.is_file():
             shutil.copyfile(extra, folder / extra.name)
     if not all((folder / file.name).exists() for file in run.late):
-        draw_late(folder, best, run)
+        draw_missing_plots(folder, best, run)
     there = {file.name for file in folder.iterdir()}
-    (folder / "card.md").write_text(card(best, there), encoding="utf-8")
+    (folder / "card.md").write_text(make_card(best, there), encoding="utf-8")
     hashes = {file.name: digest(file) for file in sorted(folder.iterdir())}
     write_json(folder / MANIFEST, {"version": VERSION, "files": hashes})
 
 
-def draw_late(folder: Path, best: Best, run: Run) -> None:
+def draw_missing_plots(folder: Path, best: BestTrial, run: Run) -> None:
     """The pictures that are drawn when they are looked at, and so were never in the run's folder."""
     from tuner.report.on_demand import Records, draw_missing
 
     draw_missing(Records(best.study.goal.metric, best.history, best.trial.notes, lambda: run.details), folder)
 
 
-def replace(aside: Path, folder: Path) -> None:
+def replace_folder(aside: Path, folder: Path) -> None:
     """Put the finished folder in its place; the old one goes only when the new one is whole."""
     old = aside.with_name(f"{aside.name}.old")
     if folder.exists():
@@ -124,14 +124,14 @@ def write_json(path: Path, data: Any) -> None:
 
 def read_recipe(folder: Path) -> Recipe:
     """The recipe of a bundle, after checking that every file is there and as it was exported."""
-    verify(folder)
+    verify_bundle(folder)
     try:
         return Recipe.from_json(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise BundleError(f"{folder / 'recipe.json'}: {error}.") from error
 
 
-def verify(folder: Path) -> None:
+def verify_bundle(folder: Path) -> None:
     """BundleError naming every file that is missing or altered."""
     if not folder.is_dir():
         raise BundleError(f"no bundle {folder}. Export one with: tuner best --export {folder}")
@@ -148,7 +148,7 @@ def verify(folder: Path) -> None:
 
 
 def check_files(folder: Path, files: Mapping[str, str]) -> None:
-    listed = [*NEEDED, *(name for name in files if name not in NEEDED)]
+    listed = [*REQUIRED_FILES, *(name for name in files if name not in REQUIRED_FILES)]
     missing = [name for name in listed if not (folder / name).is_file()]
     altered = [name for name in listed if name not in missing and files.get(name) != digest(folder / name)]
     wrong = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"altered: {', '.join(altered)}"] * bool(altered)
@@ -156,7 +156,7 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
         raise BundleError(f"{folder} is not as it was exported ({'; '.join(wrong)}). Export it again.")
 
 
-def load(folder: str | Path) -> nn.Module:
+def load_model(folder: str | Path) -> nn.Module:
     """The trained model of a bundle, ready to predict: float images in, logits out."""
     from tuner.train.checkpoint import load_weights
     from tuner.train.trainer import build_model
@@ -168,7 +168,7 @@ def load(folder: str | Path) -> nn.Module:
     return model.eval()
 
 
-def card(best: Best, there: Collection[str] = ()) -> str:
+def make_card(best: BestTrial, there: Collection[str] = ()) -> str:
     """What it is, on which data, how good, how to load it; for a person who has only the folder.
 
     `there` are the files beside it: pictures are shown where there are any.
@@ -198,7 +198,7 @@ Choosing the best of many flatters the winner: expect a little {worse} on new im
 Data: `{made.get("data")}`, {made.get("train_images")} training and {made.get("val_images")} validation images,
 content hash `{made.get("data_hash")}`. Images are resized to {recipe.image_size} x {recipe.image_size} pixels.
 
-{pictures(there, task.has_instances)}
+{describe_pictures(there, task.has_instances)}
 ## How to use it
 On the command line, with only this folder:
 
@@ -207,11 +207,11 @@ On the command line, with only this folder:
 In Python:
 
 ```python
-from tuner.export.bundle import load
+from tuner.export.bundle import load_model
 from tuner.export.predict import predict_image
 
-model = load("this folder")            # a torch.nn.Module in eval mode
-{USE[task.targets].format(size=recipe.image_size)}
+model = load_model("this folder")      # a torch.nn.Module in eval mode
+{USAGE[task.targets].format(size=recipe.image_size)}
 ```
 {classes}
 Made with tuner {made.get("tuner")}, torch {made.get("torch")}, python {made.get("python")},
@@ -220,8 +220,8 @@ The whole recipe is in `recipe.json`, every epoch in `history.csv`.
 """
 
 
-def pictures(there: Collection[str], of_instances: bool = False) -> str:
+def describe_pictures(there: Collection[str], of_instances: bool = False) -> str:
     """Each picture that is there, with a sentence on how to read it."""
-    texts = PICTURES | (OF_INSTANCES if of_instances else {})
+    texts = PICTURE_CAPTIONS | (INSTANCE_CAPTIONS if of_instances else {})
     shown = (f"![{name}]({name})\n\n{text}\n" for name, text in texts.items() if name in there)
     return "\n".join(shown)

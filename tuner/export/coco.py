@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from tuner.data.instances import Instances
 
 CATEGORY = {"id": 1, "name": "object"}
-Run = NDArray[np.int64]
+PixelIndexes = NDArray[np.int64]
 
 
-class Annotations:
+class CocoWriter:
     """A COCO file that is written image by image: a folder of photographs may not fit in memory."""
 
     def __init__(self, file: TextIO) -> None:
@@ -30,7 +30,7 @@ class Annotations:
         height, width = found.labels.shape
         image = {"id": len(self.images) + 1, "file_name": name, "height": height, "width": width}
         self.images.append(image)
-        for each in entries(found):
+        for each in annotations_of(found):
             self.file.write(",\n" if self.number else "\n")
             self.number += 1
             self.file.write(json.dumps({"id": self.number, "image_id": image["id"], **each}))
@@ -41,23 +41,23 @@ class Annotations:
         self.file.write(f"\n], {rest[1:]}\n")
 
 
-def entries(found: Instances) -> Iterator[dict[str, Any]]:
+def annotations_of(found: Instances) -> Iterator[dict[str, Any]]:
     """Each instance as COCO has it, in the order of their numbers."""
     height, width = found.labels.shape
-    for places, score in zip(places_of(found.labels, len(found.scores)), found.scores, strict=True):
+    for places, score in zip(pixel_indexes(found.labels, len(found.scores)), found.scores, strict=True):
         if not len(places):
             continue
         yield {
             "category_id": CATEGORY["id"],
-            "segmentation": {"size": [height, width], "counts": runs(places, height * width)},
+            "segmentation": {"size": [height, width], "counts": run_lengths(places, height * width)},
             "area": len(places),
-            "bbox": box(places, height),
+            "bbox": bounding_box(places, height),
             "score": round(float(score), 6),
             "iscrowd": 0,
         }
 
 
-def places_of(labels: NDArray[np.integer], number: int) -> list[Run]:
+def pixel_indexes(labels: NDArray[np.integer], number: int) -> list[PixelIndexes]:
     """Where the pixels of instances 1 to n lie, counted down each column, as COCO counts them."""
     flat = labels.ravel(order="F")
     order = np.argsort(flat, kind="stable")
@@ -65,7 +65,7 @@ def places_of(labels: NDArray[np.integer], number: int) -> list[Run]:
     return np.split(order, ends)[1 : number + 1]
 
 
-def runs(places: Run, whole: int) -> list[int]:
+def run_lengths(places: PixelIndexes, whole: int) -> list[int]:
     """How many pixels are outside, then inside, then outside and so on."""
     breaks = np.flatnonzero(np.diff(places) > 1) + 1
     begins, ends = places[np.concatenate([[0], breaks])], places[np.concatenate([breaks - 1, [-1]])] + 1
@@ -74,7 +74,7 @@ def runs(places: Run, whole: int) -> list[int]:
     return counts if counts[-1] else counts[:-1]
 
 
-def box(places: Run, height: int) -> list[int]:
+def bounding_box(places: PixelIndexes, height: int) -> list[int]:
     """Left, top, width and height."""
     columns, rows = np.divmod(places, height)
     left, top = int(columns.min()), int(rows.min())

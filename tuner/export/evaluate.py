@@ -43,7 +43,7 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
         raise DataError(" ".join(wrong))
     with progress_bar(f"reading {Path(recipe.data.name).name}") as progress:
         shelf = Shelf(home.make().cache, DEFAULT_GB, lambda state: progress)
-        found = split_of(recipe, split, shelf)
+        found = load_split(recipe, split, shelf)
     if found.classes != recipe.classes:
         odd = some(sorted(set(found.classes) ^ set(recipe.classes))) or "another order"
         raise DataError(f"{recipe.data.name} holds other classes than the bundle was trained on: {odd}.")
@@ -64,7 +64,7 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
     )
 
 
-def check_confusion(bundle: Path) -> None:
+def check_has_confusion(bundle: Path) -> None:
     """A PartError, before any image is read, where there is no confusion matrix to be asked for."""
     if find_task(read_recipe(bundle).task).has_instances:
         raise PartError(
@@ -73,7 +73,7 @@ def check_confusion(bundle: Path) -> None:
         )
 
 
-def split_of(recipe: Recipe, split: str, shelf: Shelf) -> Cached:
+def load_split(recipe: Recipe, split: str, shelf: Shelf) -> Cached:
     """The decoded images of a split."""
     find: Callable[[Recipe], Cached | None] = shelf.data_for if split == "val" else shelf.test_for
     found = find(recipe)

@@ -9,10 +9,10 @@ from torch import nn
 
 from tuner.data.images import read_image, shrink
 from tuner.errors import PartError, near, some, writing
-from tuner.export.bundle import load, read_recipe
+from tuner.export.bundle import load_model, read_recipe
 from tuner.export.gradcam import Explanation, explain
 from tuner.export.layers import choose_layers, layers_of
-from tuner.export.predict import check_all, names
+from tuner.export.predict import check_images, unique_names
 from tuner.plots.heatmaps import draw_cells, explained_cells
 from tuner.recipe import Recipe
 from tuner.tasks import BINARY_CLASSES
@@ -31,11 +31,11 @@ def explain_files(
     """
     recipe = read_recipe(bundle)
     target = None if name is None else class_number(recipe, name)
-    model = load(bundle).to(find_device())
+    model = load_model(bundle).to(find_device())
     if layers:
         choose_layers(model, layers, recipe.image_size)
-    check_all(images)
-    for stem, path in zip(names(images), images, strict=True):
+    check_images(images)
+    for stem, path in zip(unique_names(images), images, strict=True):
         picture = read_image(path)
         seen = explain(model, [shrink(picture, recipe.image_size)], layers or None, target)[0]
         cells = explained_cells(
@@ -45,10 +45,10 @@ def explain_files(
             out.mkdir(parents=True, exist_ok=True)
         file = out / f"{stem}_explanation.png"
         draw_cells([cells[at : at + COLUMNS] for at in range(0, len(cells), COLUMNS)], file)
-        yield f"{file}{remark(seen, recipe)}"
+        yield f"{file}{describe_caveats(seen, recipe)}"
 
 
-def remark(seen: Explanation, recipe: Recipe) -> str:
+def describe_caveats(seen: Explanation, recipe: Recipe) -> str:
     """What a person should know before believing the maps."""
     classes = recipe.classes or BINARY_CLASSES
     said = [] if seen.found else [f"no {classes[seen.target]} found: the maps are of the whole answer"]
@@ -68,7 +68,7 @@ def class_number(recipe: Recipe, name: str) -> int:
 def list_layers(bundle: Path) -> Iterator[str]:
     """A line for each layer: those explained by themselves with their short names, then every module."""
     recipe = read_recipe(bundle)
-    model = load(bundle)
+    model = load_model(bundle)
     paths: dict[nn.Module, str] = {module: path for path, module in model.named_modules()}
     for name, module in layers_of(model, recipe.image_size).items():
         yield f"{name} = {paths[module]}" if name != paths[module] else name

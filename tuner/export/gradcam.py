@@ -22,10 +22,18 @@ from torch.nn import functional as F
 from tuner.data.instances import Instances, Labels
 from tuner.data.source import Image
 from tuner.errors import PartError, some
-from tuner.export.layers import as_map, choose_layers, device_of, layers_of, still, swapped, the_map
+from tuner.export.layers import (
+    choose_layers,
+    device_of,
+    eval_mode,
+    layers_of,
+    replace_tensor,
+    select_map,
+    to_feature_map,
+)
 from tuner.train.trainer import normaliser
 
-Map = NDArray[np.float32]
+HeatMap = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,8 @@ class Explanation:
     `instances` the label map of what it found.
     """
 
-    maps: Mapping[str, Map]
-    logits: Map
+    maps: Mapping[str, HeatMap]
+    logits: HeatMap
     target: int
     found: bool
     instances: Labels | None = None
@@ -72,35 +80,35 @@ def explain_one(
     """`strict`: each layer must give a map; otherwise one of them will do."""
     device = device_of(model)
     pixels = normaliser(device)(torch.from_numpy(np.array(image)[None]).to(device)).requires_grad_()
-    with still(model), keeping(layers) as kept, torch.autocast(device.type, enabled=False):
+    with eval_mode(model), record_outputs(layers) as kept, torch.autocast(device.type, enabled=False):
         answer = getattr(model, "evidence", model)
         logits = answer(pixels.clone())  # a layer that works in place must not meet a leaf
-        score, target, found = score_of(checked(logits), target)
+        score, target, found = compute_score(check_logits(logits), target)
         reached = [name for name in layers if name in kept and kept[name].requires_grad]
         inputs = [kept[name] for name in reached]
         grads = torch.autograd.grad(score, inputs, allow_unused=True) if inputs else ()
     size, multiple = image.shape[:2], getattr(model, "multiple", 1)
     both = {name: (kept[name].detach(), grad) for name, grad in zip(reached, grads, strict=True)}
-    maps = {name: heat for name in both if (heat := heat_of(*both[name], size, multiple)) is not None}
+    maps = {name: heat for name in both if (heat := compute_heat_map(*both[name], size, multiple)) is not None}
     if (strict and len(maps) < len(layers)) or not maps:
-        raise PartError(no_map([name for name in layers if name not in maps], kept, layers_of(model)))
+        raise PartError(no_map_message([name for name in layers if name not in maps], kept, layers_of(model)))
     plain = logits.detach()[0].float().cpu().numpy()
-    things = instances_in(model, pixels)
+    things = find_instances_in(model, pixels)
     return Explanation(maps, plain, target, found if things is None else found and bool(things.any()), things)
 
 
 @torch.no_grad()
-def instances_in(model: nn.Module, pixels: Tensor) -> Labels | None:
+def find_instances_in(model: nn.Module, pixels: Tensor) -> Labels | None:
     """What a model of instances finds in one image; None for others."""
     find: Callable[[Any], Sequence[Instances]] | None = getattr(model, "instances", None)
     if find is None:
         return None
-    with still(model), torch.autocast(pixels.device.type, enabled=False):
+    with eval_mode(model), torch.autocast(pixels.device.type, enabled=False):
         return find(model(pixels.detach().clone()))[0].labels
 
 
 @contextmanager
-def keeping(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+def record_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     """While it lasts, what these layers give is kept; of one that is used several times, the last.
 
     What goes on through the model is a copy, so that a layer behind that works in place changes nothing kept.
@@ -109,10 +117,10 @@ def keeping(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 
     def keeper(name: str) -> Callable[[nn.Module, Any, Any], Any]:
         def keep(_module: nn.Module, _given: Any, output: Any) -> Any:
-            if (found := the_map(output)) is None:
+            if (found := select_map(output)) is None:
                 return output
             kept[name] = found
-            return swapped(output, found, found.clone())
+            return replace_tensor(output, found, found.clone())
 
         return keep
 
@@ -124,7 +132,7 @@ def keeping(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
             hook.remove()
 
 
-def checked(logits: Any) -> Tensor:
+def check_logits(logits: Any) -> Tensor:
     """The model's answer, if it can be explained."""
     if not isinstance(logits, Tensor) or logits.ndim not in (2, 4):
         raise PartError("the model gives neither a row of scores nor a map of them: it cannot be explained.")
@@ -135,7 +143,7 @@ def checked(logits: Any) -> Tensor:
     return logits
 
 
-def score_of(logits: Tensor, target: int | None) -> tuple[Tensor, int, bool]:
+def compute_score(logits: Tensor, target: int | None) -> tuple[Tensor, int, bool]:
     """What to descend from, the class it stands for, and whether that class was found at all."""
     if logits.shape[1:] == (1,):  # one number for all instances together
         target = 1 if target is None else target
@@ -149,27 +157,27 @@ def score_of(logits: Tensor, target: int | None) -> tuple[Tensor, int, bool]:
         inside = evidence > 0
     else:
         labels = logits[0].argmax(0)
-        target = most_frequent(labels, logits.shape[1]) if target is None else target
+        target = most_frequent_class(labels, logits.shape[1]) if target is None else target
         evidence, inside = logits[0, target], labels == target
     found = bool(inside.any())
     return (evidence[inside] if found else evidence).sum(), target, found
 
 
-def most_frequent(labels: Tensor, classes: int) -> int:
+def most_frequent_class(labels: Tensor, classes: int) -> int:
     """The class of most pixels, the first one (as a rule what is behind everything) only where it is alone."""
     counts = labels.flatten().bincount(minlength=classes)[1:]
     return int(counts.argmax()) + 1 if counts.any() else 0
 
 
-def heat_of(values: Tensor, grad: Tensor | None, size: tuple[int, int], multiple: int) -> Map | None:
+def compute_heat_map(values: Tensor, grad: Tensor | None, size: tuple[int, int], multiple: int) -> HeatMap | None:
     """The map of one layer at the image's size; None where its values have no place in the image.
 
     A model that pads images to a multiple has maps of the padded image; they are cut back as its answer is.
     """
     height, width = size
     padded = (height + -height % multiple, width + -width % multiple)
-    features = as_map(values, *padded)
-    slopes = None if grad is None else as_map(grad, *padded)
+    features = to_feature_map(values, *padded)
+    slopes = None if grad is None else to_feature_map(grad, *padded)
     if features is None or slopes is None:
         return None
     weights = slopes.float().mean((1, 2), keepdim=True)
@@ -180,7 +188,7 @@ def heat_of(values: Tensor, grad: Tensor | None, size: tuple[int, int], multiple
     return (heat / highest if highest > 0 else heat).cpu().numpy()
 
 
-def no_map(wrong: Sequence[str], kept: Mapping[str, Tensor], known: Mapping[str, nn.Module]) -> str:
+def no_map_message(wrong: Sequence[str], kept: Mapping[str, Tensor], known: Mapping[str, nn.Module]) -> str:
     """Why these layers cannot be explained."""
     if not wrong:
         return "the model has no layer whose output is a map of the image: it cannot be explained."

@@ -19,12 +19,12 @@ from tuner.errors import PartError, near, some
 
 SIDE = 64  # pixels of the image that shows what a model's layers give
 CHANNELS = 3
-MOST_PREFIX = 5  # tokens of a transformer that are no place of the image: its class, and registers
+MAX_PREFIX_TOKENS = 5  # tokens of a transformer that are no place of the image: its class, and registers
 
 
 def layers_of(model: nn.Module, side: int = SIDE) -> dict[str, nn.Module]:
     """The layers that are explained when none are named, in the order of the forward pass."""
-    paths: dict[str, str] = dict(getattr(model, "explained", None) or {}) or found_in(model, side)
+    paths: dict[str, str] = dict(getattr(model, "explained", None) or {}) or find_layers(model, side)
     known = dict(model.named_modules())
     if wrong := [path for path in paths.values() if path not in known]:
         raise PartError(f"the model's `explained` names {some(wrong)}, which it has not.{near(wrong[0], known)}")
@@ -36,7 +36,7 @@ def choose_layers(model: nn.Module, names: Sequence[str], side: int = SIDE) -> d
     short = layers_of(model, side)
     known = {**{path: module for path, module in model.named_modules() if path}, **short}
     if wrong := [name for name in names if name not in known]:
-        hints = "".join(meant(name, short, known) for name in wrong[:5])
+        hints = "".join(suggest_layer(name, short, known) for name in wrong[:5])
         raise PartError(
             f"the model has no layer {some(map(repr, wrong))}.{hints} Known: "
             f"{', '.join([*short, 'each of its modules by its path'])}; --list-layers lists them."
@@ -44,21 +44,23 @@ def choose_layers(model: nn.Module, names: Sequence[str], side: int = SIDE) -> d
     return {name: known[name] for name in names}
 
 
-def meant(name: str, short: Iterable[str], known: Iterable[str]) -> str:
+def suggest_layer(name: str, short: Iterable[str], known: Iterable[str]) -> str:
     """A hint: a module of that name further in, or else the nearest name."""
     inner = next((path for path in known if path.endswith(f".{name}")), None)
     return f" Did you mean '{inner}'?" if inner else near(name, short) or near(name, known)
 
 
-def found_in(model: nn.Module, side: int) -> dict[str, str]:
+def find_layers(model: nn.Module, side: int) -> dict[str, str]:
     """By running the model once: its deepest map, and the last map of each larger size behind it.
 
     What has a channel for each class of a mask is the head, and says nothing that the answer does not.
     """
     seen: list[tuple[str, torch.Size]] = []
-    hooks = [module.register_forward_hook(recorder(path, seen)) for path, module in model.named_modules() if path]
+    hooks = [
+        module.register_forward_hook(shape_recorder(path, seen)) for path, module in model.named_modules() if path
+    ]
     try:
-        with still(model), torch.no_grad():
+        with eval_mode(model), torch.no_grad():
             answer = model(torch.zeros(1, CHANNELS, side, side, device=device_of(model)))
     finally:
         for hook in hooks:
@@ -78,16 +80,16 @@ def found_in(model: nn.Module, side: int) -> dict[str, str]:
     return {by_size[size]: by_size[size] for size in ordered}
 
 
-def recorder(path: str, seen: list[tuple[str, torch.Size]]) -> Callable[[nn.Module, Any, Any], None]:
+def shape_recorder(path: str, seen: list[tuple[str, torch.Size]]) -> Callable[[nn.Module, Any, Any], None]:
     def record(_module: nn.Module, _given: Any, output: Any) -> None:
-        if (found := the_map(output)) is not None:
+        if (found := select_map(output)) is not None:
             seen.append((path, found.shape))
 
     return record
 
 
 @contextmanager
-def still(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """The model in eval mode for a while; each of its parts gets its own mode back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -106,41 +108,41 @@ def device_of(model: nn.Module) -> torch.device:
 # --- what a layer gives ---
 
 
-def tensors_in(output: Any) -> list[Tensor]:
+def list_tensors(output: Any) -> list[Tensor]:
     """Every tensor of what a module gave, in order: some give lists of features."""
     if isinstance(output, Tensor):
         return [output]
     inner = output.values() if isinstance(output, dict) else output if isinstance(output, list | tuple) else ()
-    return [tensor for item in inner for tensor in tensors_in(item)]
+    return [tensor for item in inner for tensor in list_tensors(item)]
 
 
-def the_map(output: Any) -> Tensor | None:
+def select_map(output: Any) -> Tensor | None:
     """Of what a module gave the last map, or the last rows of tokens; encoders give the deepest last."""
-    floats = [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]
+    floats = [tensor for tensor in list_tensors(output) if tensor.is_floating_point()]
     for dims in (4, 3):
         if found := [tensor for tensor in floats if tensor.ndim == dims]:
             return found[-1]
     return floats[-1] if floats else None
 
 
-def swapped(output: Any, old: Tensor, new: Tensor) -> Any:
+def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
     """What a module gave, with one of its tensors replaced by another."""
     if output is old:
         return new
     if isinstance(output, dict):
-        return type(output)((key, swapped(value, old, new)) for key, value in output.items())
+        return type(output)((key, replace_tensor(value, old, new)) for key, value in output.items())
     if type(output) in (list, tuple):
-        return type(output)(swapped(item, old, new) for item in output)
+        return type(output)(replace_tensor(item, old, new) for item in output)
     return output
 
 
-def as_map(values: Tensor, height: int, width: int) -> Tensor | None:
+def to_feature_map(values: Tensor, height: int, width: int) -> Tensor | None:
     """(channels, rows, columns) from what a layer gave for one image of that size; None where it has no places.
 
     Tokens of a transformer become the grid they were cut from; maps with their channels last are turned.
     """
     if values.ndim == 3:
-        return from_tokens(values, height, width)
+        return tokens_to_map(values, height, width)
     if values.ndim != 4:
         return None
     first, rows, columns = values.shape[1:]
@@ -149,10 +151,10 @@ def as_map(values: Tensor, height: int, width: int) -> Tensor | None:
     return found if found.shape[1] * found.shape[2] > 1 else None
 
 
-def from_tokens(values: Tensor, height: int, width: int) -> Tensor | None:
+def tokens_to_map(values: Tensor, height: int, width: int) -> Tensor | None:
     """The grid of (1, number, channels) tokens: what is left of the number without its first few."""
     number = values.shape[1]
-    for prefix in range(MOST_PREFIX + 1):
+    for prefix in range(MAX_PREFIX_TOKENS + 1):
         places = number - prefix
         rows = isqrt(max(0, round(places * height / width)))
         if rows * rows * width == places * height and places > 1:

@@ -19,8 +19,8 @@ from tuner.data.images import read_image, shrink
 from tuner.data.instances import MOST, Instances, Labels
 from tuner.data.source import Image
 from tuner.errors import DataError, aside, bullets, writing
-from tuner.export.bundle import load, read_recipe
-from tuner.export.coco import Annotations, file_names
+from tuner.export.bundle import load_model, read_recipe
+from tuner.export.coco import CocoWriter, file_names
 from tuner.export.layers import device_of
 from tuner.plots.overlays import instance_overlay, label_overlay, overlay
 from tuner.recipe import Recipe
@@ -37,9 +37,9 @@ def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
     classes: one table, classes.csv, with the likeliest class and the share of each.
     """
     recipe = read_recipe(bundle)
-    check_all(images)
+    check_images(images)
     device = find_device()
-    model = load(bundle).to(device)
+    model = load_model(bundle).to(device)
     targets = find_task(recipe.task).targets
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
         if targets == "instances":
             yield from predict_instances(model, recipe, images, out)
             return
-        for name, path in zip(names(images), images, strict=True):
+        for name, path in zip(unique_names(images), images, strict=True):
             picture = read_image(path)
             if targets == "masks":
                 yield str(write_mask(predict_mask(model, picture, recipe.image_size, device), picture, out, name))
@@ -77,7 +77,7 @@ def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table:
             writer = csv.writer(file)
             writer.writerow(["image", "class", *recipe.classes])
             for path in images:
-                shares = class_shares(model, read_image(path), recipe.image_size)
+                shares = predict_shares(model, read_image(path), recipe.image_size)
                 best = int(shares.argmax())
                 writer.writerow([path, recipe.classes[best], *(f"{share:.6f}" for share in shares)])
                 yield f"{path}: {recipe.classes[best]} ({shares[best]:.1%})"
@@ -91,8 +91,8 @@ def predict_instances(model: nn.Module, recipe: Recipe, images: list[Path], out:
     """A label map and an overlay of each image; the JSON of all is whole, or not there."""
     table = out / "instances.json"
     with aside(table) as beside, beside.open("w", encoding="utf-8") as file:
-        kept = Annotations(file)
-        for name, path, known in zip(names(images), images, file_names(images), strict=True):
+        kept = CocoWriter(file)
+        for name, path, known in zip(unique_names(images), images, file_names(images), strict=True):
             picture = read_image(path)
             found = find_instances(model, picture, recipe.image_size)
             kept.add(known, found)
@@ -112,7 +112,7 @@ def write_instances(found: Instances, picture: Image, out: Path, name: str) -> s
     return f"{out / f'{name}_instances.png'} ({number} instance{'s' * (number != 1)}{more})"
 
 
-def check_all(images: list[Path]) -> None:
+def check_images(images: list[Path]) -> None:
     """One DataError for all images that cannot be read, before anything is written.
 
     They are decoded again one by one when their turn comes: a folder of photographs may not fit in memory.
@@ -127,7 +127,7 @@ def check_all(images: list[Path]) -> None:
         raise DataError(f"{len(wrong)} of {len(images)} images cannot be read:{bullets(wrong)}")
 
 
-def names(images: list[Path]) -> Iterator[str]:
+def unique_names(images: list[Path]) -> Iterator[str]:
     """Stems; of two equal ones the later gets the first number that no other file has for a name."""
     taken: set[str] = set()
     stems = {path.stem for path in images}
@@ -149,7 +149,7 @@ def predict_image(
     picture = read_image(Path(path))
     targets = find_task(task).targets
     if targets == "classes":
-        return class_shares(model, picture, image_size)
+        return predict_shares(model, picture, image_size)
     if targets == "instances":
         return find_instances(model, picture, image_size).labels
     if targets == "labels":
@@ -158,13 +158,13 @@ def predict_image(
 
 
 @torch.inference_mode()
-def logits_of(model: nn.Module, picture: Image, size: int, device: torch.device) -> Tensor:
+def compute_logits(model: nn.Module, picture: Image, size: int, device: torch.device) -> Tensor:
     """The model's answer for the picture alone."""
-    logits: Tensor = model(as_batch(picture, size, device))[0].float()
+    logits: Tensor = model(to_batch(picture, size, device))[0].float()
     return logits
 
 
-def as_batch(picture: Image, size: int, device: torch.device) -> Tensor:
+def to_batch(picture: Image, size: int, device: torch.device) -> Tensor:
     """Resized as in training."""
     return normaliser(device)(torch.from_numpy(shrink(picture, size))[None].to(device))
 
@@ -172,21 +172,21 @@ def as_batch(picture: Image, size: int, device: torch.device) -> Tensor:
 @torch.inference_mode()
 def find_instances(model: nn.Module, picture: Image, size: int) -> Instances:
     """What is found, at the picture's own size."""
-    answer = model(as_batch(picture, size, device_of(model)))
+    answer = model(to_batch(picture, size, device_of(model)))
     (found,) = model.instances(answer, sizes=[picture.shape[:2]])  # type: ignore[operator]
     return found
 
 
 def predict_mask(model: nn.Module, picture: Image, size: int, device: torch.device) -> Image:
     """0 and 1: the probabilities are brought back to the picture's size before they are cut."""
-    probabilities = logits_of(model, picture, size, device)[0].sigmoid().cpu().numpy()
+    probabilities = compute_logits(model, picture, size, device)[0].sigmoid().cpu().numpy()
     full = cv2.resize(probabilities, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
     return (full > 0.5).astype(np.uint8)
 
 
 def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:
     """The class of each pixel: the scores of one class after the other are brought back to the picture's size."""
-    scores = logits_of(model, picture, size, device_of(model)).cpu().numpy()
+    scores = compute_logits(model, picture, size, device_of(model)).cpu().numpy()
     shape = (picture.shape[1], picture.shape[0])
     highest = np.full(picture.shape[:2], -np.inf, np.float32)
     labels = np.zeros(picture.shape[:2], np.uint8)
@@ -197,7 +197,7 @@ def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:
     return labels
 
 
-def class_shares(model: nn.Module, picture: Image, size: int) -> NDArray[np.float32]:
+def predict_shares(model: nn.Module, picture: Image, size: int) -> NDArray[np.float32]:
     """The probability of each class."""
-    shares: NDArray[np.float32] = logits_of(model, picture, size, device_of(model)).softmax(0).cpu().numpy()
+    shares: NDArray[np.float32] = compute_logits(model, picture, size, device_of(model)).softmax(0).cpu().numpy()
     return shares

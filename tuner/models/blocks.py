@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tuner.recipe import is_whole
+from tuner.recipe import is_whole_number
 
 if TYPE_CHECKING:
     from tuner.models.pretrained import Pretrained
@@ -153,7 +153,7 @@ def start(module: nn.Module) -> None:
 def check_widths(**given: object) -> None:
     """ValueError unless each is a whole number of at least one."""
     for name, value in given.items():
-        if not is_whole(value) or value < 1:
+        if not is_whole_number(value) or value < 1:
             raise ValueError(f"{name} is {value!r}; a width of at least 1 is needed")
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tuner.data.instances import Instances, in_order
 from tuner.errors import PartError
 from tuner.models import FINDERS, MODELS
-from tuner.recipe import Part, is_number, is_whole
+from tuner.recipe import Part, is_number, is_whole_number
 from tuner.registry import build
 
 HEADS, DIRECTION = 2, 2  # mask and energy; down and across
@@ -50,7 +50,7 @@ def deep_watershed(
     for name, value in (("mask", mask), ("energy", energy)):
         if not (is_number(value) and 0 < value < 1):
             raise PartError(f"{name} of model 'deep_watershed' is {value!r}; a number between 0 and 1 is needed.")
-    if not (is_whole(min_size) and min_size >= 1):
+    if not (is_whole_number(min_size) and min_size >= 1):
         raise PartError(f"min_size of model 'deep_watershed' is {min_size!r}; a whole number of pixels, from 1.")
     width = {} if k is None else {"k": k}
     part = Part(base, {**(args or {}), **width})

@@ -20,7 +20,7 @@ from tuner.models.backbones import BACKBONES, LEVELS, NORMS, backbone_of
 from tuner.models.blocks import check_size, check_widths, take_channels
 from tuner.models.pasting import pasted
 from tuner.models.pretrained import Pretrained
-from tuner.recipe import is_number, is_whole
+from tuner.recipe import is_number, is_whole_number
 
 STRIDE = 32  # of the deepest feature; below it, the image would have no place in it
 NUM_LEVELS = len(LEVELS) + 1  # those of the pyramid, and one above, which regions are proposed from alone
@@ -336,7 +336,7 @@ def check_numbers(ratios: object, **given: object) -> None:
     if not (isinstance(ratios, list | tuple) and ratios and all(is_number(r) and r > 0 for r in ratios)):
         raise PartError(f"ratios of model 'mask_rcnn' are {ratios!r}; write numbers above 0, such as [0.5, 1, 2].")
     for name, value in given.items():
-        if not (is_whole(value) and value >= 1):
+        if not (is_whole_number(value) and value >= 1):
             raise PartError(f"{name} of model 'mask_rcnn' is {value!r}; a whole number of at least 1 is needed.")
 
 

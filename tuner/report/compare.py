@@ -17,7 +17,7 @@ from tuner.report.study_data import Story, Told, finite, read, show
 from tuner.report.trial_files import comparable, is_more_better
 from tuner.study import queries
 from tuner.study.queries import StudyInfo
-from tuner.tasks import MINIMIZED
+from tuner.tasks import MINIMIZED_METRICS
 
 FEWEST = 2
 
@@ -209,7 +209,7 @@ def group_rows(found: ByParameter) -> list[dict[str, Any]]:
 
 def is_less_better(found: ByParameter) -> bool:
     bare = found.metric.partition("_")[2]
-    return not found.story.maximizes if bare == found.story.metric else bare in MINIMIZED
+    return not found.story.maximizes if bare == found.story.metric else bare in MINIMIZED_METRICS
 
 
 def group_charts(found: ByParameter) -> list[Chart]:

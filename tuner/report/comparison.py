@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tuner.errors import StudyError, near
-from tuner.space.published import Row, Table, ranked
+from tuner.space.published import PublishedRow, PublishedTable, rank_values
 from tuner.study import queries
 from tuner.study.format import show_seconds
 from tuner.study.queries import StudyInfo, Trial
@@ -24,7 +24,7 @@ STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in th
 class Line:
     """A row and our trials of it. `values` holds one number of each metric for each seed."""
 
-    row: Row
+    row: PublishedRow
     values: dict[str, list[float]]
     epochs: list[int]
     seconds: list[float]
@@ -54,7 +54,7 @@ class Line:
 class Comparison:
     """A table, the study that stands for it (None before the first run), and a line for each row."""
 
-    table: Table
+    table: PublishedTable
     study: StudyInfo | None
     lines: tuple[Line, ...]
 
@@ -65,10 +65,10 @@ class Comparison:
         ours = [
             line.mean(self.table.metric) if place else None for line, place in zip(self.lines, theirs, strict=True)
         ]
-        return ranked(ours, self.table.metric)
+        return rank_values(ours, self.table.metric)
 
 
-def compared(engine: Engine | None, table: Table, study: str | None) -> Comparison:
+def compared(engine: Engine | None, table: PublishedTable, study: str | None) -> Comparison:
     """The table beside the named study, or beside the one that stands for it best."""
     info = find_study(engine, table, study) if engine else None
     if engine is None or info is None:
@@ -86,7 +86,7 @@ def of_table(infos: Iterable[StudyInfo], table: str) -> list[StudyInfo]:
     return sorted(mine, key=lambda info: (info.rehearsal, bool(info.size), "@" in info.name))
 
 
-def find_study(engine: Engine, table: Table, name: str | None) -> StudyInfo | None:
+def find_study(engine: Engine, table: PublishedTable, name: str | None) -> StudyInfo | None:
     """The study asked for, which must be of this table; or the first of the table's, or none.
 
     Longer runs of a table's rows are of it too, where they are asked for by name.
@@ -116,7 +116,7 @@ def recorded(engine: Engine, info: StudyInfo) -> Epochs:
         return {(trial_id, epoch): (seconds, metrics) for trial_id, epoch, seconds, metrics in rows}
 
 
-def line(row: Row, ours: list[Trial], epochs: Epochs, table: Table) -> Line:
+def line(row: PublishedRow, ours: list[Trial], epochs: Epochs, table: PublishedTable) -> Line:
     """What the trials of a row gave. A repeat that failed and then finished has finished."""
     finished = [trial for trial in ours if trial.state == "COMPLETE"]
     done = {trial.notes.get("repeat") for trial in finished}
@@ -208,14 +208,14 @@ def columns(found: Comparison) -> Columns:
     return made
 
 
-def varied(table: Table) -> list[str]:
+def varied(table: PublishedTable) -> list[str]:
     """The parameters that differ from row to row; of a table with one row, all."""
     names = list(dict.fromkeys(name for row in table.rows for name in row.params))
     same = fixed(table)
     return [name for name in names if name not in same]
 
 
-def fixed(table: Table) -> dict[str, Any]:
+def fixed(table: PublishedTable) -> dict[str, Any]:
     """The parameters that are the same in every row."""
     if len(table.rows) == 1:
         return {}

@@ -82,7 +82,7 @@ def best_so_far(story: Story) -> tuple[list[int], list[float | None]]:
     best: float | None = None
     for trial in story.trials:
         if trial.state == "COMPLETE" and trial.value is not None:
-            best = trial.value if best is None or story.info.goal.better(trial.value, best) else best
+            best = trial.value if best is None or story.info.goal.is_better(trial.value, best) else best
             numbers.append(trial.number)
             values.append(best)
     return numbers, list(values)

@@ -71,7 +71,7 @@ def best_epoch(notes: Mapping[str, Any]) -> int:
 def stages(notes: Mapping[str, Any]) -> list[int]:
     """How many epochs each stage has; none where the recipe cannot be read."""
     try:
-        return [stage.epochs for stage in Recipe.from_json(notes["recipe"]).course]
+        return [stage.epochs for stage in Recipe.from_json(notes["recipe"]).resolved_stages]
     except (TunerError, LookupError, TypeError, ValueError, AttributeError):
         return []
 

@@ -19,7 +19,7 @@ from tuner.report.sections import Contents
 from tuner.report.study_data import read
 from tuner.report.trial_files import KINDS, details_of, picture
 from tuner.space.published import load_table
-from tuner.space.space import about, find_space
+from tuner.space.space import find_space, read_about
 from tuner.study.queries import StudyInfo
 
 __all__ = ["draw_figures", "gathered", "page", "report_file", "write_page"]
@@ -63,7 +63,7 @@ def gathered(engine: Engine, info: StudyInfo, gallery: Gallery, at: str = "") ->
 def said_of(info: StudyInfo) -> str:
     """The first line of the space's file, where it is here."""
     try:
-        return about(find_space(info.space))
+        return read_about(find_space(info.space))
     except TunerError:
         return ""
 

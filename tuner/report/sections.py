@@ -14,7 +14,7 @@ from tuner.report.figures import Figure, failure_kinds
 from tuner.report.html import Markup, code, image, joined, listing, pairs, section, table, tag
 from tuner.report.study_data import Story, Told, finite, show
 from tuner.report.trial_files import Picture
-from tuner.space.space import describe
+from tuner.space.space import describe_parameter
 from tuner.study.format import show_seconds
 
 FIRST = 3  # pieces of advice that the headline tells
@@ -97,7 +97,7 @@ def searched(page: Contents) -> Markup:
     params = [
         [
             name,
-            describe(story.kinds[name]) if name in story.kinds else "as the trials have it",
+            describe_parameter(story.kinds[name]) if name in story.kinds else "as the trials have it",
             show(best.params[name]) if best and name in best.params else "–",
         ]
         for name in story.names

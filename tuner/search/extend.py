@@ -162,7 +162,7 @@ def items(joined: Joined, info: StudyInfo, chosen: list[Trial], epochs: int) -> 
     earlier = optuna.load_study(study_name=info.name, storage=joined.study._storage)
     frozen = {trial.number: trial for trial in earlier.get_trials(deepcopy=False)}
     for trial in chosen:
-        recipe = Recipe.from_json(trial.notes["recipe"]).lasting(epochs)
+        recipe = Recipe.from_json(trial.notes["recipe"]).with_epochs(epochs)
         attempt = attempt_of(trial.notes)
         origin = {"study": info.name, "key": info.key, "number": trial.number, "attempt": attempt}
         kept = {name: trial.notes[name] for name in KEPT if name in trial.notes}
@@ -181,7 +181,7 @@ def notices(chosen: list[Trial], epochs: int) -> list[str]:
     said: dict[str, None] = {}
     for trial in chosen:
         recipe = Recipe.from_json(trial.notes["recipe"])
-        last, longer = recipe.course[-1], recipe.lasting(epochs).course[-1]
+        last, longer = recipe.resolved_stages[-1], recipe.with_epochs(epochs).resolved_stages[-1]
         if last.schedule and depends_on_end(last.schedule, last.epochs, longer.epochs):
             why = f"the schedule {last.schedule} depends on how many epochs there are"
             said[f"{why}: from here on, the curve is not that of one run of {epochs}"] = None

@@ -18,8 +18,8 @@ from tuner.recipe import Part, Recipe
 from tuner.search.sampling import mix, redraw
 from tuner.search.session import Desk
 from tuner.search.warm_start import TOOK_OVER, wherever
-from tuner.space.rehearsal import reduced, rehearse
-from tuner.space.space import Space, where
+from tuner.space.rehearsal import reduce_recipe, rehearse
+from tuner.space.space import Space, locate_error
 from tuner.study.pending import Held
 from tuner.study.study import Plan
 from tuner.train.loop import EpochReport, Outcome, Progress, Saving, train
@@ -54,7 +54,7 @@ def choose(space: Space | None, plan: Plan, trial: optuna.Trial) -> Recipe:
     seeded = replace(recipe, seed=mix(plan.seed, trial.study.study_name, *origin))
     if plan.rehearsal:
         return rehearse(seeded)
-    return reduced(swap_data(seeded, plan.data), plan.shrink, plan.shorten)
+    return reduce_recipe(swap_data(seeded, plan.data), plan.shrink, plan.shorten)
 
 
 def named_in_full(weights: Part, study: str) -> Part:
@@ -72,7 +72,7 @@ def suggested(space: Space, trial: optuna.Trial) -> Recipe:
     except Exception as error:
         if isinstance(error.__cause__, SQLAlchemyError):
             raise
-        raise TrialFailed(FailureKind.SUGGEST, f"suggest() raised {where(error, space.path)}") from error
+        raise TrialFailed(FailureKind.SUGGEST, f"suggest() raised {locate_error(error, space.path)}") from error
     if not isinstance(recipe, Recipe):
         returned = f"suggest() returned {type(recipe).__name__}; it must return a Recipe"
         raise TrialFailed(FailureKind.SUGGEST, returned)

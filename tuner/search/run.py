@@ -14,7 +14,7 @@ from tuner.artifacts.attempts import Keeper, open_keeper
 from tuner.artifacts.optuna_store import gallery_of
 from tuner.artifacts.store import checked as checked_store
 from tuner.artifacts.store import find_store
-from tuner.console import View, busy, progress_bar
+from tuner.console import StudyView, progress_bar, show_status
 from tuner.data.datasets import data_name, swap_data
 from tuner.data.provider import open_for
 from tuner.data.source import Source
@@ -26,9 +26,9 @@ from tuner.fleet.supervisor import Fleet, say
 from tuner.paths import Home
 from tuner.recipe import Recipe
 from tuner.search.warm_start import find_start
-from tuner.space.published import Table, load_table
-from tuner.space.rehearsal import NUM_TRIALS, reduced, rehearse
-from tuner.space.space import NUM_DRAWS, Space, draw, load_space
+from tuner.space.published import PublishedTable, load_table
+from tuner.space.rehearsal import NUM_TRIALS, reduce_recipe, rehearse
+from tuner.space.space import NUM_DRAWS, Space, draw_recipes, load_space
 from tuner.study import budget, database, queries
 from tuner.study.heartbeat import refuse_others
 from tuner.study.study import Joined, Plan, join, keep_artifacts
@@ -36,7 +36,7 @@ from tuner.study.trial_list import Item, draw_rows, enlist, row_items
 
 DEFAULT_TRIALS = 50
 log = logging.getLogger("tuner")
-ViewFactory = Callable[[Engine, queries.StudyInfo], View]
+ViewFactory = Callable[[Engine, queries.StudyInfo], StudyView]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def run(request: Request, view: ViewFactory) -> Finished:
     """Check, create or join, work until the budget is spent or a signal comes."""
     refuse_mixed(request)
     check(request.means.wanted)
-    with busy(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
+    with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
         job = checked(request)
     sources = open_all(job.recipes)
     means = request.means
@@ -189,7 +189,7 @@ def checked(request: Request) -> Job:
     """The study asked for, and its recipes as they will be trained; an error with all that is wrong."""
     table = load_table(request.table) if request.table is not None else None
     space = load_space(table.space if table else str(request.space))
-    draws = draw(space)
+    draws = draw_recipes(space)
     if table:
         draws = draw_rows(space, table, draws)
     from tuner.space.check import check_recipes  # loads torch: a space that cannot be drawn from is told before
@@ -219,10 +219,10 @@ def checked(request: Request) -> Job:
 
 
 def smaller(recipe: Recipe, request: Request) -> Recipe:
-    return rehearse(recipe) if request.rehearse else reduced(recipe, request.shrink, request.shorten)
+    return rehearse(recipe) if request.rehearse else reduce_recipe(recipe, request.shrink, request.shorten)
 
 
-def study_name(request: Request, space: Space, table: Table | None, data: str, own: str) -> str:
+def study_name(request: Request, space: Space, table: PublishedTable | None, data: str, own: str) -> str:
     """The space's or table's name, with what is not as it says there: the dataset, the size."""
     name = table.name if table else space.name
     if table and table.name == space.name:

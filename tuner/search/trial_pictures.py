@@ -186,13 +186,13 @@ def leave(album: Album, outcome: Outcome, explained: bool) -> None:
 def details_of(album: Album, progress: Progress) -> Details | None:
     """The numbers of the best epoch; a checkpoint of an earlier version kept none."""
     if progress.each is not None and progress.ranking is not None:
-        metric = find_task(album.recipe.task).each
+        metric = find_task(album.recipe.task).image_score
         return details.of_instances(progress.best_epoch, metric, progress.scores, progress.ranking)
     if progress.each is None or progress.histogram is None or progress.confusion is None:
         return None
     return details.make(
         epoch=progress.best_epoch,
-        metric=find_task(album.recipe.task).each,
+        metric=find_task(album.recipe.task).image_score,
         classes=album.classes,
         scores=progress.scores,
         confusion=progress.confusion,

@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.artifacts.attempts import open_keeper
 from tuner.artifacts.optuna_store import gallery_of
-from tuner.console import Progress, log_to_stderr
+from tuner.console import ProgressCallback, log_to_stderr
 from tuner.data.provider import Shelf
 from tuner.errors import (
     DataError,
@@ -253,7 +253,7 @@ class Worker:
         goal = self.joined.plan.goal
         ends = [end.values[0] for end in self.desk.storage.unwritten.values() if end.state.name == "COMPLETE"]
         best = database.retried(queries.best_value)(self.engine, self.joined.id, goal)
-        return value is not None and all(goal.better(value, other) for other in (best, *ends))
+        return value is not None and all(goal.is_better(value, other) for other in (best, *ends))
 
     def find_start(self, recipe: Recipe, run: Run) -> Path | None:
         """The file of earlier weights that a recipe begins from; a missing one fails the trial alone.
@@ -288,7 +288,7 @@ class Worker:
         trial_attrs.describe_failure(trial, reason)
         self.desk.end(held, "FAIL", done=lambda: self.keeper.finish(run, weights=False) if run else None)
 
-    def progress(self, state: str) -> Progress:
+    def progress(self, state: str) -> ProgressCallback:
         """Tell how far the reading of data is; a stop is obeyed there too."""
 
         def tell(done: int, of: int) -> None:

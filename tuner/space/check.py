@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,28 @@ from tuner.data.datasets import data_problems
 from tuner.errors import PartError, SpaceError, first_lines, near, some
 from tuner.goal import Goal
 from tuner.models import FINDERS, MODELS
-from tuner.recipe import Recipe, Stage, is_whole
-from tuner.registry import build, problems
-from tuner.tasks import MINIMIZED, Task, find_task
+from tuner.recipe import Recipe, Stage, is_whole_number
+from tuner.registry import build, part_problems
+from tuner.tasks import MINIMIZED_METRICS, Task, find_task
 from tuner.train.losses import LOSSES, OWN, WATERSHED
 from tuner.train.optimizers import OPTIMIZERS, SCHEDULES
 
-SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)  # tried where an image is too small
-SOME_CLASSES = 3  # where the data was not opened yet
+SUGGESTED_SIZES = (
+    32,
+    64,
+    96,
+    128,
+    160,
+    192,
+    224,
+    256,
+    299,
+    320,
+    384,
+    448,
+    512,
+)  # tried where an image is too small
+ASSUMED_CLASSES = 3  # where the data was not opened yet
 
 
 def check_recipes(recipes: Iterable[Recipe], goal: Goal, where: str) -> None:
@@ -40,10 +55,10 @@ def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) 
         ("model", MODELS, recipe.model),
         ("loss", LOSSES, recipe.loss),
         ("optimizer", OPTIMIZERS, recipe.optimizer),
-        *(("schedule", SCHEDULES, stage.schedule or recipe.schedule) for stage in recipe.course),
+        *(("schedule", SCHEDULES, stage.schedule or recipe.schedule) for stage in recipe.resolved_stages),
         ("augmentation", AUGMENTATIONS, recipe.augment),
     ):
-        wrong += problems(kind, table, part)
+        wrong += part_problems(kind, table, part)
     try:
         task = find_task(recipe.task)
     except PartError as error:
@@ -53,9 +68,9 @@ def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) 
             f"the goal '{goal.metric}' is no metric of the task '{task.name}'."
             f"{near(goal.metric, task.metrics)} Known: {', '.join(task.metrics)}."
         )
-    elif goal.metric in MINIMIZED and goal.direction == "maximize":
+    elif goal.metric in MINIMIZED_METRICS and goal.direction == "maximize":
         wrong.append(f'the goal would make {goal.metric} large. Write: GOAL = minimize("{goal.metric}").')
-    return wrong or trial_run(recipe, task, tried)
+    return wrong or try_parts(recipe, task, tried)
 
 
 def check_weights(recipes: Iterable[Recipe], find: Callable[[str], Path | None], where: str) -> None:
@@ -88,13 +103,13 @@ def number_problems(recipe: Recipe) -> list[str]:
     wrong = [
         f"{name} is {value!r}; a whole number of at least 1 is needed."
         for name, value in given.items()
-        if not is_whole(value) or value < 1
+        if not is_whole_number(value) or value < 1
     ]
-    if not is_whole(recipe.copies) or recipe.copies < 0:
+    if not is_whole_number(recipe.copies) or recipe.copies < 0:
         wrong.append(f"copies is {recipe.copies!r}; a whole number is needed, 0 for none.")
     elif recipe.copies and recipe.augment.name == "none":
         wrong.append(f"copies is {recipe.copies}, and nothing is augmented: choose a set, augment=use(...).")
-    if not wrong and recipe.epochs != sum(stage.epochs for stage in recipe.course):
+    if not wrong and recipe.epochs != sum(stage.epochs for stage in recipe.resolved_stages):
         each = " + ".join(str(stage.epochs) for stage in recipe.stages)
         wrong.append(f"epochs is {recipe.epochs}, and the stages last {each}. Leave epochs out: it is their sum.")
     wrong += [line for at, stage in enumerate(recipe.stages, start=1) for line in rate_problems(stage, at)]
@@ -131,20 +146,20 @@ def weights_problems(recipe: Recipe) -> list[str]:
     return wrong
 
 
-def with_classes(recipe: Recipe, task: Task) -> Recipe:
+def assume_classes(recipe: Recipe, task: Task) -> Recipe:
     """The recipe as it will be trained; as long as the data was not opened, for a few classes."""
     if recipe.classes or not task.has_classes:
         return recipe
     weights = recipe.loss.args.get("weights")
-    number = len(weights) if isinstance(weights, list | tuple) else SOME_CLASSES
+    number = len(weights) if isinstance(weights, list | tuple) else ASSUMED_CLASSES
     return replace(recipe, classes=tuple(map(str, range(number))))
 
 
-def trial_run(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> list[str]:
+def try_parts(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> list[str]:
     """Build every part and run the model on an image without data: shapes are computed, numbers are not."""
     import torch
 
-    recipe = with_classes(recipe, task)
+    recipe = assume_classes(recipe, task)
     number = max(len(recipe.classes), 2)
     some_weights = [torch.nn.Parameter(torch.zeros(1))]
 
@@ -162,16 +177,16 @@ def trial_run(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> lis
             "augmentation", AUGMENTATIONS, recipe.augment, recipe.image_size
         ),
         f"optimizer {recipe.optimizer}": lambda: build("optimizer", OPTIMIZERS, recipe.optimizer, some_weights),
-        **{f"schedule {stage.schedule}": lambda stage=stage: make_schedule(stage) for stage in recipe.course},  # type: ignore[misc]
+        **{f"schedule {stage.schedule}": partial(make_schedule, stage) for stage in recipe.resolved_stages},
         f"stages of {recipe.model}: {recipe.stages}": lambda: run_stages(recipe, task),
     }
     for what, attempt in attempts.items():
         if what not in tried:
-            tried[what] = failure(what.partition(": (")[0], attempt)
+            tried[what] = error_of(what.partition(": (")[0], attempt)
     return [line for what in attempts for line in tried[what]]
 
 
-def on_meta(recipe: Recipe, task: Task) -> Any:
+def build_on_meta(recipe: Recipe, task: Task) -> Any:
     """The model without data. Libraries that look at numbers while they build are let build in earnest first."""
     import torch
 
@@ -193,7 +208,7 @@ def run_model(recipe: Recipe, task: Task) -> None:
 
     from tuner.train.trainer import CHANNELS
 
-    model, size = on_meta(recipe, task), recipe.image_size
+    model, size = build_on_meta(recipe, task), recipe.image_size
     if task.has_instances and not hasattr(model, "instances"):
         raise ValueError(f"it finds no instances: the task '{task.name}' needs a model such as {some(FINDERS)}")
     probe = getattr(model, "probe", model)  # where the whole cannot be run without numbers, a part of it
@@ -209,24 +224,24 @@ def run_model(recipe: Recipe, task: Task) -> None:
     try:
         given = output(size)
     except Exception as error:
-        other = next((side for side in SIZES if side != size and fits(side)), None)
+        other = next((side for side in SUGGESTED_SIZES if side != size and fits(side)), None)
         raise ValueError(
             f"{str(error) or type(error).__name__}{f' (image_size={other} would do)' * bool(other)}"
         ) from error
     if task.has_instances:
-        judged(model, recipe)
+        check_own_losses(model, recipe)
         if recipe.loss.name == WATERSHED and (len(given) != 4 or given[1] < 2 or given[2:] != (size, size)):
             raise ValueError(
                 f"it gives {given}, which is no mask and energy of {size} px: its base is no segmenter"
             )
         return
-    wanted = (2, task.outputs(recipe), *((size, size) if task.shape == "masks" else ()))
+    wanted = (2, task.num_outputs(recipe), *((size, size) if task.output_kind == "masks" else ()))
     if given != wanted:
-        kind = "mask" if task.shape == "masks" else "class"
+        kind = "mask" if task.output_kind == "masks" else "class"
         raise ValueError(f"it gives {given}, which is no {kind} of them: the task '{task.name}' needs {wanted}")
 
 
-def judged(model: Any, recipe: Recipe) -> None:
+def check_own_losses(model: Any, recipe: Recipe) -> None:
     """ValueError when the loss is for models that judge themselves and this one does not, or the reverse."""
     if hasattr(model, "losses") and recipe.loss.name != OWN:
         raise ValueError(f'it brings its own losses and takes no {recipe.loss}: write loss=use("{OWN}")')
@@ -239,14 +254,14 @@ def run_stages(recipe: Recipe, task: Task) -> None:
     from tuner.train.stages import freeze, make_optimizer
 
     if recipe.stages:
-        model = on_meta(recipe, task)
+        model = build_on_meta(recipe, task)
         trainable = {name for name, p in model.named_parameters() if p.requires_grad}
         for stage in recipe.stages:
             freeze(model, stage.frozen, trainable)
             make_optimizer(model, recipe.optimizer, stage)
 
 
-def failure(what: str, attempt: Callable[[], object]) -> list[str]:
+def error_of(what: str, attempt: Callable[[], object]) -> list[str]:
     """What an attempt says when it fails, as one line."""
     try:
         attempt()

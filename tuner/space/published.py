@@ -28,20 +28,20 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import TableError, first_lines, near, some
-from tuner.recipe import is_number, is_whole
-from tuner.tasks import MINIMIZED
+from tuner.recipe import is_number, is_whole_number
+from tuner.tasks import MINIMIZED_METRICS
 
 PACKAGE = Path(__file__).parent.parent
 SPLITS = ("train_", "val_", "test_")
-COMPARED = ("number", "order", "none")
-TEXTS = ("about", "space", "data", "metric", "where", "note", "compare")
-TABLE_KEYS = (*TEXTS, "also", "rows")
-NEEDED = ("space", "metric", "rows")
+COMPARE_MODES = ("number", "order", "none")
+TEXT_KEYS = ("about", "space", "data", "metric", "where", "note", "compare")
+TABLE_KEYS = (*TEXT_KEYS, "also", "rows")
+REQUIRED_KEYS = ("space", "metric", "rows")
 ROW_KEYS = ("params", "published", "place", "where", "note")
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """What one line of a report tried, and what it printed for it: by metric, as "val_iou"."""
 
     params: dict[str, Any]
@@ -53,18 +53,18 @@ class Row:
     @property
     def key(self) -> str:
         """The parameters as text: 1 and 1.0 are the same."""
-        return json.dumps({k: as_float(v) for k, v in self.params.items()}, sort_keys=True)
+        return json.dumps({k: ints_to_float(v) for k, v in self.params.items()}, sort_keys=True)
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """A table as its file says; `metric` and `metrics` with their split."""
 
     name: str
     path: Path
     space: str
     metric: str
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedRow, ...]
     about: str = ""
     data: str = ""
     where: str = ""
@@ -91,21 +91,23 @@ class Table:
         if self.compare != "order":
             return []
         numbers = [row.published.get(self.metric) for row in self.rows]
-        return [row.place or place for row, place in zip(self.rows, ranked(numbers, self.metric), strict=True)]
+        return [
+            row.place or place for row, place in zip(self.rows, rank_values(numbers, self.metric), strict=True)
+        ]
 
 
-def as_float(value: Any) -> Any:
+def ints_to_float(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def ranked(numbers: Iterable[float | None], metric: str) -> list[int]:
+def rank_values(numbers: Iterable[float | None], metric: str) -> list[int]:
     """The place of each number, 1 for the best, equals sharing one; 0 for what has no number."""
     known = list(numbers)
-    sign = -1 if bare(metric) in MINIMIZED else 1
+    sign = -1 if without_split(metric) in MINIMIZED_METRICS else 1
     return [0 if x is None else 1 + sum(y is not None and sign * y > sign * x for y in known) for x in known]
 
 
-def bare(metric: str) -> str:
+def without_split(metric: str) -> str:
     """A metric's name without its split."""
     for split in SPLITS:
         if metric.startswith(split):
@@ -118,7 +120,7 @@ def with_split(metric: str) -> str:
     return metric if metric.startswith(SPLITS) else f"val_{metric}"
 
 
-def folders() -> list[Path]:
+def table_folders() -> list[Path]:
     """Where tables are found by name: the user's own first, then the shipped ones."""
     return [Path("studies"), PACKAGE / "shipped" / "studies", PACKAGE.parent / "studies"]
 
@@ -126,7 +128,7 @@ def folders() -> list[Path]:
 def known_tables() -> dict[str, Path]:
     """Every table by name; an earlier folder hides a later one's of the same name."""
     found: dict[str, Path] = {}
-    for folder in folders():
+    for folder in table_folders():
         if folder.is_dir():
             for path in sorted(folder.rglob("*.toml")):
                 found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
@@ -149,7 +151,7 @@ def find_table(name: str) -> Path:
     return known[name]
 
 
-def load_table(name: str) -> Table:
+def load_table(name: str) -> PublishedTable:
     """A table by name or path; TableError lists everything that is wrong with its form."""
     path = find_table(name)
     try:
@@ -159,40 +161,40 @@ def load_table(name: str) -> Table:
     if wrong := list(table_problems(plain)):
         raise TableError(f"{path} is no table that can be used:{first_lines(wrong)}")
     metric = with_split(plain["metric"])
-    rows = tuple(as_row(row, metric) for row in plain["rows"])
-    texts = {key: plain[key] for key in TEXTS if key in plain}
-    return Table(
+    rows = tuple(parse_row(row, metric) for row in plain["rows"])
+    texts = {key: plain[key] for key in TEXT_KEYS if key in plain}
+    return PublishedTable(
         name=path.stem,
         path=path,
         rows=rows,
         also=tuple(map(with_split, plain.get("also", []))),
-        **{**texts, "metric": metric, "space": space_of(plain, path)},
+        **{**texts, "metric": metric, "space": resolve_space(plain, path)},
     )
 
 
-def space_of(plain: Mapping[str, Any], path: Path) -> str:
+def resolve_space(plain: Mapping[str, Any], path: Path) -> str:
     """The space's name, or its file as seen from the table's folder."""
     name: str = plain["space"]
     return str((path.parent / Path(name).expanduser()).absolute()) if name.endswith(".py") else name
 
 
-def as_row(plain: Mapping[str, Any], metric: str) -> Row:
+def parse_row(plain: Mapping[str, Any], metric: str) -> PublishedRow:
     published = plain.get("published", {})
     numbers = published if isinstance(published, dict) else {metric: published}
     numbers = {with_split(name): float(number) for name, number in numbers.items()}
-    return Row(**{**plain, "published": numbers})
+    return PublishedRow(**{**plain, "published": numbers})
 
 
 def table_problems(plain: Mapping[str, Any]) -> Iterator[str]:
     """All that is wrong with what a file says, without its space."""
     yield from unknown_keys(plain, TABLE_KEYS)
-    yield from (f"it has no {key}" for key in NEEDED if not plain.get(key))
-    for key in TEXTS:
+    yield from (f"it has no {key}" for key in REQUIRED_KEYS if not plain.get(key))
+    for key in TEXT_KEYS:
         if not isinstance(plain.get(key, ""), str):
             yield f"{key} is {plain[key]!r}; text is needed"
     compare = plain.get("compare", "number")
-    if compare not in COMPARED:
-        yield f"compare is {compare!r}.{near(str(compare), COMPARED)} Known: {', '.join(COMPARED)}"
+    if compare not in COMPARE_MODES:
+        yield f"compare is {compare!r}.{near(str(compare), COMPARE_MODES)} Known: {', '.join(COMPARE_MODES)}"
     also = plain.get("also", [])
     if not isinstance(also, list) or not all(isinstance(name, str) for name in also):
         yield f"also is {also!r}; a list of names of metrics is needed"
@@ -202,7 +204,7 @@ def table_problems(plain: Mapping[str, Any]) -> Iterator[str]:
         return
     for number, row in enumerate(rows, start=1):
         yield from (f"row {number}: {line}" for line in row_problems(row, compare))
-    yield from twice(rows)
+    yield from duplicate_rows(rows)
 
 
 def unknown_keys(plain: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[str]:
@@ -221,7 +223,7 @@ def row_problems(row: Mapping[str, Any], compare: str) -> Iterator[str]:
         if not is_number(number):
             yield f"{name} is {number!r}; a number is needed"
     place = row.get("place", 1)
-    if not is_whole(place) or place < 1:
+    if not is_whole_number(place) or place < 1:
         yield f"place is {place!r}; a whole number from 1 is needed"
     if "place" in row and not in_order:
         yield 'a place needs compare = "order" in the table'
@@ -234,12 +236,12 @@ def row_problems(row: Mapping[str, Any], compare: str) -> Iterator[str]:
             yield f"{key} is {row[key]!r}; text is needed"
 
 
-def twice(rows: list[dict[str, Any]]) -> Iterator[str]:
+def duplicate_rows(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Rows that stand twice: whichever number is right, the table does not say."""
     seen: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         if isinstance(row.get("params"), dict):
-            key = json.dumps({k: as_float(v) for k, v in row["params"].items()}, sort_keys=True, default=str)
+            key = json.dumps({k: ints_to_float(v) for k, v in row["params"].items()}, sort_keys=True, default=str)
             if (first := seen.setdefault(key, number)) != number:
                 same = some(f"{name}={value}" for name, value in row["params"].items())
                 yield f"row {number} has the parameters of row {first}: {same}"

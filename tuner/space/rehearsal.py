@@ -8,87 +8,89 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.recipe import Part, Recipe, is_number
-from tuner.registry import locate, searchable
+from tuner.registry import find_builder, searchable_args
 from tuner.tasks import find_task
 
 NUM_TRIALS = 8
-SHRINK = 8  # image size and width are divided by this,
-FEWER = 8  # epochs by this, or by more where
-MOST_EPOCHS = 13  # would be exceeded
-SMALLEST_SIDE = 32  # pixels,
-WITH_INSTANCES = 64  # or this, for each of many things to have some
-BATCH = 8
-WIDTHS = ("k", "width", "hidden", "reduced")  # the arguments of models that are widths
-LEAST_WIDTH = 4
+SIZE_DIVISOR = 8  # image size and width are divided by this,
+EPOCH_DIVISOR = 8  # epochs by this, or by more where
+MAX_EPOCHS = 13  # would be exceeded
+MIN_SIDE = 32  # pixels,
+MIN_SIDE_INSTANCES = 64  # or this, for each of many things to have some
+MAX_BATCH = 8
+WIDTH_ARGS = ("k", "width", "hidden", "reduced")  # the arguments of models that are widths
+MIN_WIDTH = 4
 SIDES, AREAS = ("anchor",), ("min_size",)  # arguments of models in pixels of the image, and in their square
-GENERATED = {"masks": "shapes", "labels": "scenes", "classes": "badges", "instances": "cells"}  # by targets
+GENERATED_DATA = {"masks": "shapes", "labels": "scenes", "classes": "badges", "instances": "cells"}  # by targets
 
 
 def rehearse(recipe: Recipe) -> Recipe:
     """The toy version of a recipe: generated data and weights, and everything that costs time divided."""
-    toy = reduced(recipe, SHRINK, max(FEWER, -(-recipe.epochs // MOST_EPOCHS)))
+    toy = reduce_recipe(recipe, SIZE_DIVISOR, max(EPOCH_DIVISOR, -(-recipe.epochs // MAX_EPOCHS)))
     kept = {name: value for name, value in toy.data.args.items() if name in ("val", "split_seed", "image_size")}
-    weights = recipe.weights if recipe.weights.name == "none" else Part("random", {"part": rehearsed_part(recipe)})
+    weights = recipe.weights if recipe.weights.name == "none" else Part("random", {"part": weights_part(recipe)})
     return replace(
         toy,
-        data=Part(GENERATED[find_task(recipe.task).targets], kept),
+        data=Part(GENERATED_DATA[find_task(recipe.task).targets], kept),
         weights=weights,
-        loss=of_any_classes(recipe.loss),
-        batch_size=min(recipe.batch_size, BATCH),
+        loss=adapt_class_weights(recipe.loss),
+        batch_size=min(recipe.batch_size, MAX_BATCH),
     )
 
 
-def of_any_classes(loss: Part) -> Part:
+def adapt_class_weights(loss: Part) -> Part:
     """Class weights given as a list are of the real classes; the generated ones are weighed by frequency."""
     is_list = isinstance(loss.args.get("weights"), list | tuple)
     return Part(loss.name, {**loss.args, "weights": "frequency"}) if is_list else loss
 
 
-def rehearsed_part(recipe: Recipe) -> str:
+def weights_part(recipe: Recipe) -> str:
     """The part carried from random weights: as from the real ones, and of ImageNet's the encoder."""
     return "encoder" if recipe.weights.name == "imagenet" else str(recipe.weights.args.get("part", "all"))
 
 
-def reduced(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
+def reduce_recipe(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
     """The recipe with image size and widths divided by `shrink`, epochs by `shorten`."""
     if shrink > 1:
-        smallest = WITH_INSTANCES if find_task(recipe.task).has_instances else SMALLEST_SIDE
+        smallest = MIN_SIDE_INSTANCES if find_task(recipe.task).has_instances else MIN_SIDE
         size = max(smallest, recipe.image_size // shrink)
         data = Part(recipe.data.name, {**recipe.data.args, "image_size": size})
-        model = in_scale(narrowed(recipe.model, shrink), size / max(1, recipe.image_size))
+        model = scale_pixel_args(narrow_model(recipe.model, shrink), size / max(1, recipe.image_size))
         recipe = replace(recipe, data=data, model=model)
-    return shortened(recipe, shorten) if shorten > 1 else recipe
+    return shorten_recipe(recipe, shorten) if shorten > 1 else recipe
 
 
-def narrowed(model: Part, shrink: int) -> Part:
+def narrow_model(model: Part, shrink: int) -> Part:
     """The model with every width divided, those that it has by default as well."""
     from tuner.models import MODELS
 
-    defaults = {name: p.default for name, p in searchable(locate("model", MODELS, model.name)).items()}
+    defaults = {name: p.default for name, p in searchable_args(find_builder("model", MODELS, model.name)).items()}
     given = {**defaults, **model.args}
-    widths = {name: value for name, value in given.items() if name in WIDTHS and value is not None}
-    return Part(model.name, {**model.args, **{name: narrow(value, shrink) for name, value in widths.items()}})
+    widths = {name: value for name, value in given.items() if name in WIDTH_ARGS and value is not None}
+    return Part(
+        model.name, {**model.args, **{name: divide_width(value, shrink) for name, value in widths.items()}}
+    )
 
 
-def in_scale(model: Part, scale: float) -> Part:
+def scale_pixel_args(model: Part, scale: float) -> Part:
     """The model with what it measures in pixels of its image as small as that has become."""
-    sides = {name: along(model.args[name], scale) for name in SIDES if name in model.args}
-    areas = {name: along(model.args[name], scale**2) for name in AREAS if name in model.args}
+    sides = {name: scale_pixels(model.args[name], scale) for name in SIDES if name in model.args}
+    areas = {name: scale_pixels(model.args[name], scale**2) for name in AREAS if name in model.args}
     return Part(model.name, {**model.args, **sides, **areas})
 
 
-def along(value: Any, scale: float) -> Any:
+def scale_pixels(value: Any, scale: float) -> Any:
     """A number of pixels, or each of several, scaled; at least one."""
     if isinstance(value, list | tuple):
-        return [along(each, scale) for each in value]
+        return [scale_pixels(each, scale) for each in value]
     return max(1, round(value * scale)) if is_number(value) else value
 
 
-def narrow(value: object, shrink: int) -> int:
-    return max(LEAST_WIDTH, int(value) // shrink) if isinstance(value, int) else LEAST_WIDTH
+def divide_width(value: object, shrink: int) -> int:
+    return max(MIN_WIDTH, int(value) // shrink) if isinstance(value, int) else MIN_WIDTH
 
 
-def shortened(recipe: Recipe, shorten: int) -> Recipe:
+def shorten_recipe(recipe: Recipe, shorten: int) -> Recipe:
     """Fewer epochs, of every stage."""
     if not recipe.stages:
         return replace(recipe, epochs=max(2, round(recipe.epochs / shorten)))

@@ -38,14 +38,14 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Draws:
+class DrawnRecipes:
     """Recipes drawn at random, and every parameter met with its distribution as plain JSON."""
 
     recipes: tuple[Recipe, ...]
     parameters: dict[str, dict[str, Any]]
 
 
-def folders() -> list[Path]:
+def space_folders() -> list[Path]:
     """Where spaces are found by name: the user's own first, then the shipped ones."""
     shipped = [PACKAGE / "shipped" / "search_spaces", PACKAGE.parent / "search_spaces"]
     return [Path("search_spaces"), *shipped]
@@ -54,7 +54,7 @@ def folders() -> list[Path]:
 def known_spaces() -> dict[str, Path]:
     """Every space by name; an earlier folder hides a later one's of the same name."""
     found: dict[str, Path] = {}
-    for folder in folders():
+    for folder in space_folders():
         if folder.is_dir():
             for path in sorted(folder.rglob("*.py")):
                 if not path.name.startswith("_"):
@@ -67,9 +67,9 @@ def find_space(name: str) -> Path:
     if name.endswith(".py") or name.startswith((".", "~", os.sep)):
         path = Path(name).expanduser()
         if path.is_dir():
-            raise SpaceError(f"{path} is a folder; give one .py file of it.{in_folder(path)}")
+            raise SpaceError(f"{path} is a folder; give one .py file of it.{list_files(path)}")
         if not path.is_file():
-            raise SpaceError(f"no space file {path}.{in_folder(path.parent)}")
+            raise SpaceError(f"no space file {path}.{list_files(path.parent)}")
         return path.absolute()  # as tracebacks name it
     known = known_spaces()
     if not name or name not in known:
@@ -78,13 +78,13 @@ def find_space(name: str) -> Path:
     return known[name]
 
 
-def in_folder(folder: Path) -> str:
+def list_files(folder: Path) -> str:
     """' It holds: ...', where a folder holds spaces."""
     found = sorted(path.name for path in folder.glob("*.py")) if folder.is_dir() else []
     return f" {folder} holds: {some(found)}." if found else ""
 
 
-def about(path: Path) -> str:
+def read_about(path: Path) -> str:
     """The first line of a space's docstring, without running the file."""
     try:
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -116,14 +116,14 @@ def run_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise SpaceError(f"{path} cannot be loaded: {where(error, path)}") from error
+        raise SpaceError(f"{path} cannot be loaded: {locate_error(error, path)}") from error
     finally:
         sys.path.remove(beside)
         sys.dont_write_bytecode = keep
     return module
 
 
-def where(error: BaseException, path: Path) -> str:
+def locate_error(error: BaseException, path: Path) -> str:
     """'NameError: ... (line 12)', with the last line of the user's own file."""
     path = path.absolute()
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
@@ -131,14 +131,14 @@ def where(error: BaseException, path: Path) -> str:
     return f"{type(error).__name__}: {error}{at}"
 
 
-def draw(space: Space, number: int = NUM_DRAWS) -> Draws:
+def draw_recipes(space: Space, number: int = NUM_DRAWS) -> DrawnRecipes:
     """Draw recipes at random, always the same ones. SpaceError lists every way in which drawing failed."""
     recipes: list[Recipe] = []
     seen: dict[str, list[BaseDistribution]] = {}
     wrong: dict[str, None] = {}
     for seed in range(number):
         try:
-            recipe, distributions = draw_one(space, seed)
+            recipe, distributions = draw_recipe(space, seed)
         except SpaceError as error:
             wrong.setdefault(str(error))
             continue
@@ -146,13 +146,13 @@ def draw(space: Space, number: int = NUM_DRAWS) -> Draws:
         for name, distribution in distributions.items():
             if distribution not in seen.setdefault(name, []):
                 seen[name].append(distribution)
-    wrong |= dict.fromkeys([*two_ways(seen), *odd_choices(seen), *several(recipes)])
+    wrong |= dict.fromkeys([*conflicting_parameters(seen), *unstorable_choices(seen), *mixed_recipes(recipes)])
     if wrong:
         raise SpaceError(f"{space.path}: drawing from it failed:{first_lines(wrong)}")
-    return Draws(tuple(recipes), {name: merged(kinds) for name, kinds in sorted(seen.items())})
+    return DrawnRecipes(tuple(recipes), {name: merge_distributions(kinds) for name, kinds in sorted(seen.items())})
 
 
-def draw_one(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistribution]]:
+def draw_recipe(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistribution]]:
     """One random recipe and the distributions it was drawn from."""
     import optuna
 
@@ -163,13 +163,13 @@ def draw_one(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistributio
             warnings.filterwarnings("error", message="Inconsistent parameter values")
             recipe = space.suggest(trial)
     except (Exception, SystemExit) as error:
-        raise SpaceError(f"suggest() raised {where(error, space.path)}") from error
+        raise SpaceError(f"suggest() raised {locate_error(error, space.path)}") from error
     if not isinstance(recipe, Recipe):
         raise SpaceError(f"suggest() returned {type(recipe).__name__}; it must return a Recipe")
     return recipe, trial.distributions
 
 
-def two_ways(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:
+def conflicting_parameters(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:
     """Parameters whose kind, choices or log scale depend on the branch taken: Optuna cannot hold them."""
     from optuna.distributions import check_distribution_compatibility
 
@@ -182,7 +182,7 @@ def two_ways(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:
                 break
 
 
-def odd_choices(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:
+def unstorable_choices(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:
     """Choices that no database gives back as they were, such as tuples."""
     for name, kinds in seen.items():
         choices = [choice for kind in kinds for choice in getattr(kind, "choices", ())]
@@ -191,14 +191,14 @@ def odd_choices(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:
             yield f"parameter '{name}' has the choice {odd[0]}; text, numbers, True, False and None are allowed"
 
 
-def several(recipes: list[Recipe]) -> Iterable[str]:
+def mixed_recipes(recipes: list[Recipe]) -> Iterable[str]:
     """A study is of one dataset and one task, else its values cannot be compared."""
     for what, names in (("dataset", {r.data.name for r in recipes}), ("task", {str(r.task) for r in recipes})):
         if len(names) > 1:
             yield f"it draws more than one {what} ({some(sorted(names))}); a study is of one"
 
 
-def merged(kinds: list[BaseDistribution]) -> dict[str, Any]:
+def merge_distributions(kinds: list[BaseDistribution]) -> dict[str, Any]:
     """One distribution as plain JSON; branches with other bounds give the widest."""
     import json
 
@@ -212,7 +212,7 @@ def merged(kinds: list[BaseDistribution]) -> dict[str, Any]:
     return one
 
 
-def describe(parameter: dict[str, Any]) -> str:
+def describe_parameter(parameter: dict[str, Any]) -> str:
     """'float 1e-05 to 0.01, log' or 'one of bce, focal, dice'."""
     if parameter["kind"] == "categorical":
         return f"one of {', '.join(map(str, parameter['choices']))}"

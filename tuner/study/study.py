@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 
 from tuner.errors import SpaceChanged, StudyError
 from tuner.goal import Goal
-from tuner.space.space import Draws, describe
+from tuner.space.space import DrawnRecipes, describe_parameter
 from tuner.study import claims, database
 from tuner.study.storage import open_storage
 
@@ -41,7 +41,7 @@ class Plan:
 
     @staticmethod
     def of(
-        space: str, goal: Goal, data: str, rehearsal: bool, seed: int, draws: Draws,
+        space: str, goal: Goal, data: str, rehearsal: bool, seed: int, draws: DrawnRecipes,
         listed: str = "", shrink: int = 1, shorten: int = 1,
     ) -> Plan:  # fmt: skip
         parameters = draws.parameters
@@ -148,11 +148,16 @@ def compare(name: str, old: Plan, new: Plan) -> None:
         before, after = old.parameters.get(parameter), new.parameters.get(parameter)
         if before is None or after is None or essence(before) != essence(after):
             changed.append(
-                f"parameter '{parameter}': from {describe(before) if before else 'absent'} "
-                f"to {describe(after) if after else 'absent'}"
+                f"parameter '{parameter}': from {describe_parameter(before) if before else 'absent'} "
+                f"to {describe_parameter(after) if after else 'absent'}"
             )
         elif before != after:
-            log.warning("%s: the bounds are now %s (began with %s)", parameter, describe(after), describe(before))
+            log.warning(
+                "%s: the bounds are now %s (began with %s)",
+                parameter,
+                describe_parameter(after),
+                describe_parameter(before),
+            )
     if changed:
         raise SpaceChanged(
             f"study '{name}' began with another space:"

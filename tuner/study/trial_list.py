@@ -15,8 +15,8 @@ from sqlalchemy.engine import Engine
 
 from tuner.errors import TableError, first_lines, near
 from tuner.recipe import Recipe
-from tuner.space.published import Table, bare
-from tuner.space.space import Draws, Space, describe, merged, where
+from tuner.space.published import PublishedTable, without_split
+from tuner.space.space import DrawnRecipes, Space, describe_parameter, locate_error, merge_distributions
 from tuner.study import database
 from tuner.study.claims import forget_deleted, lock
 from tuner.study.database import retried
@@ -70,7 +70,7 @@ def enlist(joined: Joined, url: str, items: Iterable[Item]) -> int:
     return len(missing)
 
 
-def row_items(table: Table, seeds: int) -> list[Item]:
+def row_items(table: PublishedTable, seeds: int) -> list[Item]:
     """Every row of a table as often as there are seeds: all of them once before any a second time."""
     return [
         Item(f"{row.key} #{repeat}", row.params, {"row": row.key, "repeat": repeat})
@@ -79,7 +79,7 @@ def row_items(table: Table, seeds: int) -> list[Item]:
     ]
 
 
-def draw_rows(space: Space, table: Table, drawn: Draws) -> Draws:
+def draw_rows(space: Space, table: PublishedTable, drawn: DrawnRecipes) -> DrawnRecipes:
     """The recipes of a table's rows; TableError lists every row that does not lie inside the space."""
     parameters = dict(drawn.parameters)
     recipes: list[Recipe] = []
@@ -90,11 +90,11 @@ def draw_rows(space: Space, table: Table, drawn: Draws) -> Draws:
         problems = problems or [*suggested(space, trial, recipes, drawn.parameters)]
         wrong += [f"row {number}: {line}" for line in problems]
         for name, kind in trial.distributions.items():
-            parameters.setdefault(name, merged([kind]))
+            parameters.setdefault(name, merge_distributions([kind]))
     wrong += unknown_metrics(table, recipes)
     if wrong:
         raise TableError(f"{table.path} does not fit the space {space.path}:{first_lines(wrong)}")
-    return Draws(tuple(recipes), parameters)
+    return DrawnRecipes(tuple(recipes), parameters)
 
 
 def impossible(params: dict[str, Any], known: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -102,7 +102,8 @@ def impossible(params: dict[str, Any], known: dict[str, dict[str, Any]]) -> Iter
     for name, value in params.items():
         if name in known and not is_possible(value, known[name]):
             choices = known[name].get("choices", ())
-            yield f"{name} is {value!r}, outside {describe(known[name])}.{near(str(value), map(str, choices))}"
+            hint = near(str(value), map(str, choices))
+            yield f"{name} is {value!r}, outside {describe_parameter(known[name])}.{hint}"
 
 
 def is_possible(value: Any, parameter: dict[str, Any]) -> bool:
@@ -122,13 +123,17 @@ def suggested(space: Space, trial: FixedTrial, recipes: list[Recipe], known: Ite
     except Exception as error:
         lacks = [name for name in known if f"'{name}' is not found" in str(error)]
         yield from unknown(trial, known, lacks)
-        yield f"the parameter '{lacks[0]}' is missing" if lacks else f"suggest() raised {where(error, space.path)}"
+        yield (
+            f"the parameter '{lacks[0]}' is missing"
+            if lacks
+            else f"suggest() raised {locate_error(error, space.path)}"
+        )
         return
     yield from unknown(trial, known, [])
     for name, kind in trial.distributions.items():
         value = trial._params[name]
         if not kind._contains(kind.to_internal_repr(value)):
-            yield f"{name} is {value!r}, outside {describe(merged([kind]))}"
+            yield f"{name} is {value!r}, outside {describe_parameter(merge_distributions([kind]))}"
 
 
 def unknown(trial: FixedTrial, known: Iterable[str], lacks: list[str]) -> Iterator[str]:
@@ -140,11 +145,11 @@ def unknown(trial: FixedTrial, known: Iterable[str], lacks: list[str]) -> Iterat
             yield f"'{name}' is not asked for with its other parameters; leave it out"
 
 
-def unknown_metrics(table: Table, recipes: list[Recipe]) -> Iterator[str]:
+def unknown_metrics(table: PublishedTable, recipes: list[Recipe]) -> Iterator[str]:
     """Metrics that the task of the rows does not have."""
     known = find_task(recipes[0].task).metrics if recipes else {}
     for metric in dict.fromkeys([table.metric, *table.metrics]):
-        name = bare(metric)
+        name = without_split(metric)
         if known and name not in known and not name.startswith("iou:"):
             yield f"no metric '{name}' of the task.{near(name, known)} Known: {', '.join(known)}"
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuner.data.batches import Batches
-from tuner.registry import locate
+from tuner.registry import find_builder
 from tuner.train import details
 from tuner.train.trainer import Trainer
 
@@ -100,7 +100,7 @@ def kept(answers: Mapping[int, Tensor], scores: Sequence[float | None]) -> Shown
 def show(trainer: Trainer, batches: Batches, scores: Sequence[float | None]) -> Shown:
     """What the trainer's model says of the worst, median and best images."""
     trainer.model.eval()
-    guess = locate("guess", {}, trainer.task.guess)
+    guess = find_builder("guess", {}, trainer.task.to_prediction)
     positions = details.examples(scores)
     every = [at for some in positions.values() for at in some]
     guesses: dict[int, NDArray[Any]] = {}

@@ -171,7 +171,7 @@ def look_back(work: Work) -> Shown | None:
 
 def origin(recipe: Recipe, data: Cached) -> str:
     """What is trained on what. How long does not matter: a finished trial can be trained longer."""
-    return f"{data.fingerprint} {json.dumps(recipe.lasting(0).to_json(), sort_keys=True)}"
+    return f"{data.fingerprint} {json.dumps(recipe.with_epochs(0).to_json(), sort_keys=True)}"
 
 
 @dataclass
@@ -262,7 +262,7 @@ def keep_best(work: Work, value: float, scored: Scored) -> None:
     trainer, progress = work.trainer, work.progress
     progress.last_value = value
     is_first = not progress.best_epoch or trainer.stage_of(progress.best_epoch) != trainer.stage
-    if is_first or work.goal.better(value, progress.best_value):
+    if is_first or work.goal.is_better(value, progress.best_value):
         progress.best_value, progress.best_epoch = value, progress.epoch
         progress.confusion, progress.each, progress.histogram = scored.confusion, scored.each, scored.histogram
         progress.ranking, progress.answers = scored.ranking, scored.answers.shown(progress.scores)

@@ -17,7 +17,7 @@ from torch import nn, optim
 from torch.optim import lr_scheduler
 
 from tuner.errors import PartError, near
-from tuner.recipe import Part, is_number, is_whole
+from tuner.recipe import Part, is_number, is_whole_number
 from tuner.registry import build
 
 OPTIMIZERS = {
@@ -78,7 +78,12 @@ def plateau(
 ) -> Schedule:
     """Multiply the learning rate by `factor` after `patience` epochs without a lower validation loss."""
     must(is_number(factor) and 0 < factor < 1, "factor of schedule 'plateau'", factor, "between 0 and 1")
-    must(is_whole(patience) and patience >= 0, "patience of schedule 'plateau'", patience, "of epochs, at least 0")
+    must(
+        is_whole_number(patience) and patience >= 0,
+        "patience of schedule 'plateau'",
+        patience,
+        "of epochs, at least 0",
+    )
     must(is_number(min_lr) and min_lr >= 0, "min_lr of schedule 'plateau'", min_lr, "of at least 0")
     return lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=min_lr, eps=0)
 
@@ -103,7 +108,7 @@ def warmup(
     min_lr: float = 0.0,
 ) -> Schedule:
     """`warm` epochs of growing learning rates, then the full one: "none", or falling: "cosine", "exponential"."""
-    must(is_whole(warm) and warm >= 0, "warm of schedule 'warmup'", warm, "of epochs, at least 0")
+    must(is_whole_number(warm) and warm >= 0, "warm of schedule 'warmup'", warm, "of epochs, at least 0")
     curves: dict[str, Curve] = {
         "none": lambda done: 1.0,
         "cosine": half_wave("warmup", epochs - warm, min_lr),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.registry import locate
+from tuner.registry import find_builder
 from tuner.tasks import Task
 from tuner.train.metrics import confusion, kept_histogram
 
@@ -22,14 +22,14 @@ class Totals:
     """
 
     def __init__(self, task: Task, device: torch.device, classes: Sequence[str] = (), full: bool = False) -> None:
-        self.counts_of: Counts = locate("scoring", {}, task.counts)
-        self.scores_of = locate("scoring", {}, task.scores)
+        self.counts_of: Counts = find_builder("scoring", {}, task.counts)
+        self.scores_of = find_builder("scoring", {}, task.scores)
         self.task, self.classes, self.full = task, classes, full
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
         self.counts: Tensor | None = None
         self.images = 0
         self.each: list[Tensor] = []
-        self.ranked = locate("scoring", {}, task.ranked)() if full and task.ranked else None
+        self.ranked = find_builder("scoring", {}, task.ranking)() if full and task.ranking else None
 
     def add(self, loss: Tensor, said: Any, target: Tensor) -> None:
         """Count one batch without waiting for the device. `loss` is its mean; `said` is the model's answer to it,

@@ -15,7 +15,7 @@ from tuner.data.instances import Instances, numbers_in
 from tuner.errors import FailureKind, PartError, TrialFailed
 from tuner.models import MODELS
 from tuner.recipe import Recipe
-from tuner.registry import build, locate
+from tuner.registry import build, find_builder
 from tuner.tasks import Task, find_task
 from tuner.train import checkpoint
 from tuner.train.losses import LOSSES
@@ -46,7 +46,7 @@ class Trainer:
         checkpoint.seed_all(recipe.seed)
         self.recipe, self.device, self.micro_batches = recipe, device, micro_batches
         self.task: Task = find_task(recipe.task)
-        self.target = locate("target", {}, self.task.target)
+        self.target = find_builder("target", {}, self.task.target)
         self.dtype = resolve(recipe.precision, device)
         self.model = build_model(recipe, self.task).to(device).to(memory_format=torch.channels_last)
         self.trainable = {name for name, p in self.model.named_parameters() if p.requires_grad}
@@ -61,7 +61,7 @@ class Trainer:
         self.micro = micro_batches.known(recipe, device)
         self.normalise = normaliser(device)
         self.origin = ""  # what is trained on what: a checkpoint of another origin is not taken up
-        self.ends = list(accumulate(stage.epochs for stage in recipe.course))
+        self.ends = list(accumulate(stage.epochs for stage in recipe.resolved_stages))
         self.stage = -1
         self.enter(1)
 
@@ -70,7 +70,7 @@ class Trainer:
         at = self.stage_of(epoch)
         if at == self.stage:
             return
-        stage = self.recipe.course[at]
+        stage = self.recipe.resolved_stages[at]
         self.stage = at
         self.resting = freeze(self.model, stage.frozen, self.trainable)
         self.optimizer: torch.optim.Optimizer = make_optimizer(self.model, self.recipe.optimizer, stage)
@@ -227,7 +227,7 @@ def strange(found: Any, target: Tensor) -> str:
 
 
 def build_model(recipe: Recipe, task: Task) -> nn.Module:
-    model: nn.Module = build("model", MODELS, recipe.model, CHANNELS, task.outputs(recipe))
+    model: nn.Module = build("model", MODELS, recipe.model, CHANNELS, task.num_outputs(recipe))
     if not isinstance(model, nn.Module):
         raise PartError(f"model '{recipe.model.name}' gives {type(model).__name__}; a torch.nn.Module is needed.")
     return model

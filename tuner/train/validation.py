@@ -13,7 +13,7 @@ from torch import Tensor
 from tuner.data.batches import Batches
 from tuner.data.cache import Cached
 from tuner.recipe import Recipe
-from tuner.registry import locate
+from tuner.registry import find_builder
 from tuner.tasks import find_task
 from tuner.train import checkpoint, memory
 from tuner.train.answers import Answers, frame_of
@@ -49,7 +49,7 @@ def validate(
     """Score the validation split, or why it was left."""
     trainer.model.eval()
     totals = Totals(trainer.task, trainer.device, trainer.recipe.classes, full=True)
-    guess = locate("guess", {}, trainer.task.guess)
+    guess = find_builder("guess", {}, trainer.task.to_prediction)
     frame, answers = None, Answers()
     for images, targets in batches.val():
         if said := says():
@@ -61,7 +61,7 @@ def validate(
             guessed = guess(said)
             answers.add(guessed)
             frame = frame_of(guessed[0]) if frame is None else frame
-    outputs = trainer.task.outputs(trainer.recipe)
+    outputs = trainer.task.num_outputs(trainer.recipe)
     return Scored(
         metrics=totals.scores(prefix),
         confusion=totals.confusion(outputs),

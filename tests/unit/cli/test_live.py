@@ -54,8 +54,8 @@ def epoch(study: Joined, trial: optuna.Trial, number: int, value: float) -> None
         db.execute(epoch_table.insert().values(row))
 
 
-def plain(study: Joined, lines: list[str]) -> live.Plain:
-    return live.Plain(study.engine, queries.find_study(study.engine, "s"), lines.append)
+def plain(study: Joined, lines: list[str]) -> live.PlainView:
+    return live.PlainView(study.engine, queries.find_study(study.engine, "s"), lines.append)
 
 
 def test_a_log_gets_a_line_for_each_new_best_and_each_end(study: Joined) -> None:
@@ -119,7 +119,7 @@ def test_a_first_new_epoch_below_the_recorded_best_is_no_best(study: Joined) -> 
 
 
 def test_without_a_terminal_the_view_is_plain(study: Joined) -> None:
-    assert isinstance(live.view(study.engine, queries.find_study(study.engine, "s")), live.Plain)
+    assert isinstance(live.make_view(study.engine, queries.find_study(study.engine, "s")), live.PlainView)
 
 
 def test_an_epoch_without_validation_is_recorded_and_not_told(study: Joined) -> None:
@@ -134,13 +134,13 @@ def test_an_epoch_without_validation_is_recorded_and_not_told(study: Joined) -> 
     assert [row["value"] for row in queries.history(study.engine, trial._trial_id)] == [None, 0.5]
 
 
-def screen(study: Joined, **how: Any) -> live.Live:
+def screen(study: Joined, **how: Any) -> live.LiveView:
     """A live view on a terminal of which all is recorded."""
     console = Console(file=io.StringIO(), width=100, height=30, record=True, force_terminal=True)
-    return live.Live(study.engine, queries.find_study(study.engine, "s"), console, **how)
+    return live.LiveView(study.engine, queries.find_study(study.engine, "s"), console, **how)
 
 
-def drawn(show: live.Live) -> str:
+def drawn(show: live.LiveView) -> str:
     """What stands on the screen now."""
     console = Console(file=io.StringIO(), width=100, height=30, record=True)
     console.print(show.screen.renderable)
@@ -226,7 +226,7 @@ def watched(study: Joined, show: live.View, url: str, each: list[Callable[[], ob
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Enough):
         patch.setattr("tuner.cli.live.time.sleep", sleep)
-        live.watch(show, study.engine, queries.find_study(study.engine, "s"), url, 1.0)
+        live.watch_until_interrupted(show, study.engine, queries.find_study(study.engine, "s"), url, 1.0)
 
 
 def hide(home: Path) -> None:
@@ -278,24 +278,26 @@ def test_a_study_that_is_deleted_ends_the_watch(study: Joined, home: Path) -> No
     with study.engine.begin() as db:
         db.execute(sa.update(studies).values(study_name="another"))  # as SQLite gives its id to the next
     with pytest.raises(StudyError, match="study 's' was deleted"):
-        live.watch(show, study.engine, info, home_url(home), 1.0)
+        live.watch_until_interrupted(show, study.engine, info, home_url(home), 1.0)
 
 
 def test_an_error_that_does_not_pass_ends_the_watch(study: Joined, home: Path) -> None:
     broken = sa.exc.ProgrammingError("SELECT", {}, Exception("no such column"))
 
-    class Broken(live.Plain):
+    class Broken(live.PlainView):
         def __call__(self) -> None:
             raise broken
 
     with pytest.raises(sa.exc.ProgrammingError):
         info = queries.find_study(study.engine, "s")
-        live.watch(Broken(study.engine, info, lambda line: None), study.engine, info, home_url(home), 1.0)
+        live.watch_until_interrupted(
+            Broken(study.engine, info, lambda line: None), study.engine, info, home_url(home), 1.0
+        )
 
 
 def test_a_line_of_json_for_each_change(study: Joined, home: Path) -> None:
     lines: list[str] = []
-    show = live.Lines(study.engine, queries.find_study(study.engine, "s"), lines.append)
+    show = live.JsonView(study.engine, queries.find_study(study.engine, "s"), lines.append)
     trial = begin(study)
 
     def beat() -> None:
@@ -318,7 +320,7 @@ def test_an_absent_file_is_not_made(study: Joined, home: Path) -> None:
     study.engine.dispose()
     hide(home)
     with pytest.raises(live.StorageError) as told:
-        live.refuse_absent(
+        live.check_present(
             study.engine, queries.StudyInfo(1, "s", "", Goal("iou", "maximize"), "", False, 0, {}), home_url(home)
         )
     assert database.passes(told.value) and not (home / "tuner.db").exists()

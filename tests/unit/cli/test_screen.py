@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tuner.cli.screen import Picture, Sight, columns_of, fit
+from tuner.cli.screen import ScreenData, StudyScreen, column_widths, fit_parts
 from tuner.cli.sparklines import Curve
 from tuner.errors import FailureKind
 from tuner.goal import maximize, minimize
@@ -45,18 +45,20 @@ def worker(at: int, **doing: Any) -> Worker:
     return Worker(**{**plain, "params": {"lr": 0.00123, "loss": "bce"}, **doing})
 
 
-def sight(workers: int = 2, tally: Tally = FULL, best: Trial | None = BEST, study: StudyInfo = STUDY) -> Sight:
+def sight(
+    workers: int = 2, tally: Tally = FULL, best: Trial | None = BEST, study: StudyInfo = STUDY
+) -> ScreenData:
     hands = tuple(worker(20 + at) for at in range(workers))
     states = {"COMPLETE": 5, "PRUNED": 2, "FAIL": 5, "RUNNING": workers}
     curves: dict[int, Curve] = {20 + at: RISING[:10] for at in range(workers)}
-    return Sight(Overview(study, 50, states, 0, best, hands), tally, curves, RISING if best else ())
+    return ScreenData(Overview(study, 50, states, 0, best, hands), tally, curves, RISING if best else ())
 
 
-def lines(seen: Sight, width: int, height: int, ascii_only: bool = False, **how: Any) -> list[str]:
+def lines(seen: ScreenData, width: int, height: int, ascii_only: bool = False, **how: Any) -> list[str]:
     """What rich writes for a terminal of this size."""
     file = io.TextIOWrapper(io.BytesIO(), "ascii" if ascii_only else "utf-8")
     console = Console(file=file, width=width, height=height)
-    console.print(Picture(seen, **how))
+    console.print(StudyScreen(seen, **how))
     file.flush()
     written: bytes = file.buffer.getvalue()  # type: ignore[attr-defined]
     return written.decode(file.encoding).splitlines()
@@ -114,16 +116,16 @@ def test_ascii_is_ascii() -> None:
 
 
 def test_the_plot_grows_with_the_window_and_numbers_come_with_it() -> None:
-    assert (columns_of(40).worker, columns_of(40).best, columns_of(40).against) == (0, 0, 0)
-    assert columns_of(40).plot > 10
-    assert columns_of(80).best and columns_of(80).against and not columns_of(80).worker
-    assert columns_of(110).worker and columns_of(110).parameters
-    assert columns_of(200).plot > columns_of(120).plot
+    assert (column_widths(40).worker, column_widths(40).best, column_widths(40).against) == (0, 0, 0)
+    assert column_widths(40).plot > 10
+    assert column_widths(80).best and column_widths(80).against and not column_widths(80).worker
+    assert column_widths(110).worker and column_widths(110).parameters
+    assert column_widths(200).plot > column_widths(120).plot
 
 
 @pytest.mark.parametrize("width", [40, 112])
 def test_a_study_in_which_nothing_has_happened(width: int) -> None:
-    seen = Sight(Overview(STUDY, None, {}, 0, None, ()), replace(NOTHING, left=Left(None, "nobody works")))
+    seen = ScreenData(Overview(STUDY, None, {}, 0, None, ()), replace(NOTHING, left=Left(None, "nobody works")))
     text = "\n".join(lines(seen, width, 24))
     for words in ("0 trials", "best so far: -", "nobody works now", "spent: 0 epochs"):
         assert words in text
@@ -131,7 +133,7 @@ def test_a_study_in_which_nothing_has_happened(width: int) -> None:
 
 
 def test_all_failed() -> None:
-    seen = Sight(Overview(STUDY, 5, {"FAIL": 5}, 0, None, ()), replace(FULL, left=Left(0.0, "done")))
+    seen = ScreenData(Overview(STUDY, 5, {"FAIL": 5}, 0, None, ()), replace(FULL, left=Left(0.0, "done")))
     text = "\n".join(lines(seen, 80, 24))
     assert "5 of 5 trials" in text and "failed: 5 out of memory" in text and "left: done" in text
 
@@ -180,7 +182,7 @@ def test_where_less_is_better_less_is_marked_better() -> None:
     for goal, style in ((minimize("loss"), "33"), (maximize("iou"), "32")):
         seen = replace(sight(1, study=replace(STUDY, goal=goal)), curves={20: worse})
         console = Console(file=io.StringIO(), width=112, height=24, force_terminal=True, color_system="standard")
-        console.print(Picture(seen))
+        console.print(StudyScreen(seen))
         shown = console.file.getvalue()  # type: ignore[attr-defined]
         assert f"\x1b[1;{style}m●" in shown and f"\x1b[1;{style}m +0.1000" in shown
         assert ("0.1400" if goal.metric == "loss" else "0.5000") in shown  # the best of the curve
@@ -206,7 +208,7 @@ def test_what_watches_is_said_beside_the_heading_where_there_is_room() -> None:
 
 def test_parts_are_left_out_by_rank_and_shown_in_order() -> None:
     parts = [(0, "first", ""), (2, "second", ""), (1, "third", ""), (1, "", "")]
-    assert fit(parts, 40).plain == "first   second   third"
-    assert fit(parts, 15).plain == "first   third"
-    assert fit(parts, 7).plain == "first"
-    assert fit(parts, 3).plain == "fir"
+    assert fit_parts(parts, 40).plain == "first   second   third"
+    assert fit_parts(parts, 15).plain == "first   third"
+    assert fit_parts(parts, 7).plain == "first"
+    assert fit_parts(parts, 3).plain == "fir"

@@ -11,7 +11,7 @@ from helpers.made_studies import MADE_WITH, add_trial, make_study
 from optuna.trial import TrialState
 
 from tuner.errors import StudyError
-from tuner.export.best import best
+from tuner.export.best import find_best
 from tuner.goal import minimize
 from tuner.study.study import Joined
 
@@ -26,7 +26,7 @@ def joined(tmp_path: Path) -> Iterator[Joined]:
 def test_the_winner_its_epoch_and_the_metrics_of_that_epoch(joined: Joined) -> None:
     add_trial(joined, [0.3])
     add_trial(joined, [0.5, 0.8, 0.6])
-    found = best(joined.engine, "made")
+    found = find_best(joined.engine, "made")
     assert (found.trial.number, found.trial.value, found.epoch) == (1, 0.8, 2)
     assert found.metrics == {"train_loss": 0.5, "train_iou": 0.81, "val_loss": 0.6, "val_iou": 0.8}
     assert [row["epoch"] for row in found.history] == [1, 2, 3]
@@ -37,7 +37,7 @@ def test_it_beat_worse_and_pruned_trials_but_no_equals_and_no_failures(joined: J
         add_trial(joined, [value])
     add_trial(joined, [0.1], TrialState.PRUNED)
     add_trial(joined, [], TrialState.FAIL)
-    found = best(joined.engine, None)
+    found = find_best(joined.engine, None)
     assert (found.beaten, found.finished, found.failed) == (3, 6, 1)
 
 
@@ -45,23 +45,23 @@ def test_a_goal_to_minimise_is_won_by_the_least(tmp_path: Path) -> None:
     joined = make_study(tmp_path, goal=minimize("loss"))
     for value in (0.8, 0.2, 0.4):
         add_trial(joined, [value])
-    found = best(joined.engine, None)
+    found = find_best(joined.engine, None)
     assert (found.trial.number, found.beaten) == (1, 2)
     joined.engine.dispose()
 
 
 def test_a_study_without_a_finished_trial_says_what_it_has(joined: Joined) -> None:
     with pytest.raises(StudyError, match=r"study 'made' has no finished trial yet \(trials: none at all\)"):
-        best(joined.engine, None)
+        find_best(joined.engine, None)
     add_trial(joined, [0.1], TrialState.PRUNED)
     add_trial(joined, [0.1], TrialState.RUNNING)
     with pytest.raises(StudyError, match=r"\(trials: 1 PRUNED, 1 RUNNING\)"):
-        best(joined.engine, None)
+        find_best(joined.engine, None)
 
 
 def test_as_json_it_is_plain_and_complete(joined: Joined) -> None:
     add_trial(joined, [0.5, 0.8])
-    plain = json.loads(json.dumps(best(joined.engine, None).to_json()))
+    plain = json.loads(json.dumps(find_best(joined.engine, None).to_json()))
     assert plain["goal"] == {"metric": "iou", "direction": "maximize"}
     assert (plain["study"], plain["trial"], plain["value"], plain["epoch"]) == ("made", 0, 0.8, 2)
     assert plain["params"] == joined.study.best_params

@@ -15,7 +15,7 @@ from helpers.made_studies import make_best, make_bundle, make_run
 
 from tuner.errors import BundleError, FilesError, PartError, StudyError
 from tuner.export import bundle as bundles
-from tuner.export.bundle import NEEDED, export, load, read_recipe, verify
+from tuner.export.bundle import REQUIRED_FILES, export_bundle, load_model, read_recipe, verify_bundle
 from tuner.goal import minimize
 from tuner.recipe import Recipe, use
 from tuner.tasks import find_task
@@ -43,7 +43,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_bundle_holds_what_was_promised_and_nothing_lies_beside_it(bundle: Path) -> None:
-    assert {file.name for file in bundle.iterdir()} == {*NEEDED, *EXTRAS, "bundle.json"}
+    assert {file.name for file in bundle.iterdir()} == {*REQUIRED_FILES, *EXTRAS, "bundle.json"}
     assert [file.name for file in bundle.parent.iterdir()] == ["best"]
 
 
@@ -77,14 +77,14 @@ def test_the_card_tells_a_stranger_everything(bundle: Path) -> None:
 def test_the_card_of_a_rehearsal_says_so(tmp_path: Path, toy_recipe: Recipe) -> None:
     best = make_best(toy_recipe)
     rehearsed = replace(best, study=replace(best.study, rehearsal=True))
-    assert "This is a rehearsal" in bundles.card(rehearsed)
+    assert "This is a rehearsal" in bundles.make_card(rehearsed)
 
 
 def test_a_winner_by_the_least_is_expected_to_have_a_little_more(toy_recipe: Recipe) -> None:
     best = make_best(toy_recipe)
-    assert "expect a little less on new images" in bundles.card(best)
+    assert "expect a little less on new images" in bundles.make_card(best)
     least = replace(best, study=replace(best.study, goal=minimize("loss")))
-    assert "expect a little more on new images" in bundles.card(least)
+    assert "expect a little more on new images" in bundles.make_card(least)
 
 
 def test_the_example_in_the_card_works(bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,10 +100,10 @@ def test_the_example_in_the_card_works(bundle: Path, photos: Path, monkeypatch: 
 
 def test_the_model_of_a_bundle_is_the_trained_one(tmp_path: Path, toy_recipe: Recipe) -> None:
     run = make_run(toy_recipe, tmp_path / "run")
-    export(make_best(toy_recipe), run, tmp_path / "best", force=False)
+    export_bundle(make_best(toy_recipe), run, tmp_path / "best", force=False)
     expected = build_model(toy_recipe, find_task("binary")).eval()
     load_weights(expected, run.best)
-    model, images = load(tmp_path / "best"), torch.randn(2, 3, 32, 32)
+    model, images = load_model(tmp_path / "best"), torch.randn(2, 3, 32, 32)
     assert not model.training
     with torch.no_grad():
         assert torch.equal(model(images), expected(images))
@@ -112,18 +112,18 @@ def test_the_model_of_a_bundle_is_the_trained_one(tmp_path: Path, toy_recipe: Re
 def test_an_existing_folder_is_refused_without_force(bundle: Path, toy_recipe: Recipe, tmp_path: Path) -> None:
     before = content(bundle)
     with pytest.raises(FilesError, match=r"exists already.*--force"):
-        export(make_best(toy_recipe), make_run(toy_recipe, tmp_path / "run"), bundle, force=False)
+        export_bundle(make_best(toy_recipe), make_run(toy_recipe, tmp_path / "run"), bundle, force=False)
     assert content(bundle) == before
 
 
 def test_force_replaces_a_bundle_whole(bundle: Path, toy_recipe: Recipe, tmp_path: Path) -> None:
     (bundle / "stray.txt").touch()
     run = make_run(replace(toy_recipe, seed=9), tmp_path / "run")
-    export(make_best(toy_recipe), run, bundle, force=True)
+    export_bundle(make_best(toy_recipe), run, bundle, force=True)
     assert not (bundle / "stray.txt").exists()
     assert (bundle / "weights.safetensors").read_bytes() == run.best.read_bytes()
     assert sorted(file.name for file in bundle.parent.iterdir()) == ["best", "run"]
-    verify(bundle)
+    verify_bundle(bundle)
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
@@ -136,15 +136,15 @@ def test_force_never_replaces_what_is_no_bundle(tmp_path: Path, toy_recipe: Reci
         precious.write_text("years")
     run = make_run(toy_recipe, tmp_path / "run")
     with pytest.raises(FilesError, match="is no bundle; --force replaces bundles only"):
-        export(make_best(toy_recipe), run, precious, force=True)
+        export_bundle(make_best(toy_recipe), run, precious, force=True)
     kept = precious / "thesis.tex" if kind == "folder" else precious
     assert kept.read_text() == "years"
 
 
 def test_force_fills_an_empty_folder(tmp_path: Path, toy_recipe: Recipe) -> None:
     (tmp_path / "best").mkdir()
-    export(make_best(toy_recipe), make_run(toy_recipe, tmp_path / "run"), tmp_path / "best", force=True)
-    verify(tmp_path / "best")
+    export_bundle(make_best(toy_recipe), make_run(toy_recipe, tmp_path / "run"), tmp_path / "best", force=True)
+    verify_bundle(tmp_path / "best")
 
 
 def test_the_folder_one_stands_in_can_be_named(
@@ -152,20 +152,20 @@ def test_the_folder_one_stands_in_can_be_named(
 ) -> None:
     run = make_run(toy_recipe, tmp_path / "run")
     monkeypatch.chdir(bundle)
-    export(make_best(toy_recipe), run, Path(), force=True)
-    verify(bundle)
+    export_bundle(make_best(toy_recipe), run, Path(), force=True)
+    verify_bundle(bundle)
 
 
 def test_parents_are_made(tmp_path: Path, toy_recipe: Recipe) -> None:
-    export(make_best(toy_recipe), make_run(toy_recipe, tmp_path / "run"), tmp_path / "a" / "b", force=False)
-    verify(tmp_path / "a" / "b")
+    export_bundle(make_best(toy_recipe), make_run(toy_recipe, tmp_path / "run"), tmp_path / "a" / "b", force=False)
+    verify_bundle(tmp_path / "a" / "b")
 
 
 def test_weights_of_another_host_are_asked_for_there(tmp_path: Path, toy_recipe: Recipe) -> None:
     run = make_run(toy_recipe, tmp_path / "run")
     run.best.unlink()
     with pytest.raises(StudyError, match=r"weights of trial 2 are not at .* Export on the host that trained it"):
-        export(make_best(toy_recipe), run, tmp_path / "best", force=False)
+        export_bundle(make_best(toy_recipe), run, tmp_path / "best", force=False)
     assert not (tmp_path / "best").exists()
 
 
@@ -177,9 +177,9 @@ def test_an_export_that_dies_in_the_middle_leaves_the_old_bundle(
     def dies(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundles, "card", dies)
+    monkeypatch.setattr(bundles, "make_card", dies)
     with pytest.raises(FilesError, match="the disk is full"):
-        export(make_best(toy_recipe), make_run(toy_recipe, tmp_path / "run"), bundle, force=True)
+        export_bundle(make_best(toy_recipe), make_run(toy_recipe, tmp_path / "run"), bundle, force=True)
     assert content(bundle) == before
     assert sorted(file.name for file in bundle.parent.iterdir()) == ["best", "run"]
 
@@ -197,7 +197,7 @@ def test_a_rename_that_fails_puts_the_old_bundle_back(
     monkeypatch.setattr(Path, "rename", refuse)
     changed = make_best(toy_recipe, beaten=1)
     with pytest.raises(FilesError, match="no permission"):
-        export(changed, make_run(toy_recipe, tmp_path / "run"), bundle, force=True)
+        export_bundle(changed, make_run(toy_recipe, tmp_path / "run"), bundle, force=True)
     assert content(bundle) == before
 
 
@@ -205,18 +205,18 @@ def test_a_bundle_without_pictures_is_whole(tmp_path: Path, toy_recipe: Recipe) 
     run = make_run(toy_recipe, tmp_path / "run")
     for file in run.pictures:
         file.unlink()
-    verify(export(make_best(toy_recipe), run, tmp_path / "best", force=False))
+    verify_bundle(export_bundle(make_best(toy_recipe), run, tmp_path / "best", force=False))
 
 
-@pytest.mark.parametrize("name", [*NEEDED, *EXTRAS])
+@pytest.mark.parametrize("name", [*REQUIRED_FILES, *EXTRAS])
 def test_every_missing_or_altered_file_is_named(bundle: Path, name: str) -> None:
     altered = (bundle / name).read_bytes()[:-1] + b"?"
     (bundle / name).write_bytes(altered)
     with pytest.raises(BundleError, match=rf"altered: {name}"):
-        load(bundle)
+        load_model(bundle)
     (bundle / name).unlink()
     with pytest.raises(BundleError, match=rf"missing: {name}"):
-        load(bundle)
+        load_model(bundle)
 
 
 def test_all_that_is_wrong_is_told_at_once(bundle: Path) -> None:
@@ -224,28 +224,28 @@ def test_all_that_is_wrong_is_told_at_once(bundle: Path) -> None:
     (bundle / "card.md").unlink()
     (bundle / "history.csv").write_text("")
     with pytest.raises(BundleError, match=r"\(missing: recipe.json, card.md; altered: history.csv\)"):
-        verify(bundle)
+        verify_bundle(bundle)
 
 
 def test_a_folder_that_is_no_bundle_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"no bundle .*nowhere"):
-        verify(tmp_path / "nowhere")
+        verify_bundle(tmp_path / "nowhere")
     with pytest.raises(BundleError, match=r"is no bundle: it has no bundle.json"):
-        verify(tmp_path)
+        verify_bundle(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 1, "files": 3}', "null"])
 def test_a_manifest_that_cannot_be_read_was_altered(bundle: Path, text: str) -> None:
     (bundle / "bundle.json").write_text(text)
     with pytest.raises(BundleError, match=r"bundle.json was altered"):
-        verify(bundle)
+        verify_bundle(bundle)
 
 
 def test_a_bundle_of_a_later_version_is_told_so(bundle: Path) -> None:
     manifest = json.loads((bundle / "bundle.json").read_text())
     (bundle / "bundle.json").write_text(json.dumps({**manifest, "version": 2}))
     with pytest.raises(BundleError, match="a bundle of version 2; this tuner reads version 1"):
-        verify(bundle)
+        verify_bundle(bundle)
 
 
 def test_a_users_own_model_is_loaded_where_its_module_is(
@@ -253,12 +253,12 @@ def test_a_users_own_model_is_loaded_where_its_module_is(
 ) -> None:
     own = replace(toy_recipe, model=use("mine.nets:net"))
     folder = make_bundle(own, tmp_path / "best")
-    assert load(folder)(torch.zeros(1, 3, 8, 8)).shape == (1, 1, 8, 8)
+    assert load_model(folder)(torch.zeros(1, 3, 8, 8)).shape == (1, 1, 8, 8)
     shutil.rmtree(own_models)
     for name in ("mine", "mine.nets"):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(PartError, match=r"model 'mine.nets:net' cannot be imported"):
-        load(folder)
+        load_model(folder)
 
 
 @pytest.mark.parametrize("task", ["multiclass", "classification"])
@@ -270,7 +270,7 @@ def test_a_bundle_alone_knows_its_classes(
     folder = make_bundle(recipe, tmp_path / "best")
     assert read_recipe(folder).classes == recipe.classes
     outputs = (len(recipe.classes), *((32, 32) if task == "multiclass" else ()))
-    assert load(folder)(torch.zeros(1, 3, 32, 32)).shape == (1, *outputs)
+    assert load_model(folder)(torch.zeros(1, 3, 32, 32)).shape == (1, *outputs)
     card = (folder / "card.md").read_text(encoding="utf-8")
     assert f"in the order of their numbers: {', '.join(recipe.classes)}." in card
     shutil.copy(next((photos / "images").iterdir()), tmp_path / "photo.jpg")
@@ -291,4 +291,4 @@ def test_a_bundle_of_the_first_recipes_is_loaded(bundle: Path, toy_recipe: Recip
     manifest["files"]["recipe.json"] = bundles.digest(bundle / "recipe.json")
     (bundle / "bundle.json").write_text(json.dumps(manifest))
     assert read_recipe(bundle) == toy_recipe
-    assert load(bundle)(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)
+    assert load_model(bundle)(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)

@@ -16,8 +16,8 @@ from tuner.data.images import read_image, shrink
 from tuner.data.synthetic.badges import CLASSES, draw_badge
 from tuner.data.synthetic.scenes import draw_scene
 from tuner.errors import BundleError, DataError, PartError
-from tuner.export.bundle import load
-from tuner.export.evaluate import check_confusion, evaluate_bundle
+from tuner.export.bundle import load_model
+from tuner.export.evaluate import check_has_confusion, evaluate_bundle
 from tuner.export.predict import predict_image
 from tuner.paths import Home
 from tuner.recipe import Part, Recipe, use
@@ -68,7 +68,7 @@ def test_classes_are_scored_on_the_test_split_alone(
 ) -> None:
     bundle = bundle_of(class_recipe, badges, THREE, tmp_path)
     found = evaluate_bundle(bundle, None, "test", home)
-    model, files = load(bundle), sorted((badges / "test").rglob("*.png"))
+    model, files = load_model(bundle), sorted((badges / "test").rglob("*.png"))
     truth = [THREE.index(file.parent.name) for file in files]
     shares = [predict_image(model, file, image_size=32, task="classification") for file in files]
     guess = [int(each.argmax()) for each in shares]
@@ -86,7 +86,7 @@ def test_label_maps_are_scored_pixel_by_pixel(
 ) -> None:
     bundle = bundle_of(label_recipe, scenes, ("0", "1", "2", "3"), tmp_path)
     found = evaluate_bundle(bundle, None, "test", home)
-    model = load(bundle)
+    model = load_model(bundle)
     right = seen = 0
     for file in sorted((scenes / "test" / "images").iterdir()):
         labels = np.asarray(Image.open(scenes / "test" / "labels" / f"{file.stem}.png").resize((32, 32), 0))
@@ -117,8 +117,8 @@ def test_instances_are_scored_and_have_no_confusion(
     assert found.metrics["recall"] == found.metrics["ap"] == 0 < found.metrics["count_error"]
     assert found.confusion == [] and found.images > 0
     with pytest.raises(PartError, match=r"finds finds instances, of which there is no confusion matrix"):
-        check_confusion(bundle)
-    check_confusion(make_bundle(toy_recipe, tmp_path / "masks"))
+        check_has_confusion(bundle)
+    check_has_confusion(make_bundle(toy_recipe, tmp_path / "masks"))
 
 
 def test_a_dataset_without_a_test_split_is_told(

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
 from tuner.data.instances import Instances, in_order
-from tuner.export.coco import Annotations, entries, file_names
+from tuner.export.coco import CocoWriter, annotations_of, file_names
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
 
@@ -26,7 +26,7 @@ def instances(labels: NDArray[np.int32]) -> Instances:
 
 def kept(*found: Instances) -> dict[str, Any]:
     file = io.StringIO()
-    made = Annotations(file)
+    made = CocoWriter(file)
     for at, one in enumerate(found):
         made.add(f"{at}.png", one)
     made.close()
@@ -35,7 +35,7 @@ def kept(*found: Instances) -> dict[str, Any]:
 
 def test_a_map_worked_out_by_hand() -> None:
     labels = np.array([[1, 1, 0], [0, 1, 2]], np.int32)  # down the columns: 1 0, 1 1, 0 2
-    first, second = entries(instances(labels))
+    first, second = annotations_of(instances(labels))
     assert first["segmentation"] == {"size": [2, 3], "counts": [0, 1, 1, 2, 2]}
     assert second["segmentation"] == {"size": [2, 3], "counts": [5, 1]}
     assert (first["bbox"], first["area"], first["score"]) == ([0, 0, 2, 2], 3, 0.9)

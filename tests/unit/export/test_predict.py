@@ -18,8 +18,8 @@ from tuner.data.folder import folder
 from tuner.data.images import read_image, shrink
 from tuner.data.instances import Instances, matches
 from tuner.errors import BundleError, DataError, FilesError
-from tuner.export.bundle import load
-from tuner.export.predict import names, predict_files, predict_image, write_instances
+from tuner.export.bundle import load_model
+from tuner.export.predict import predict_files, predict_image, unique_names, write_instances
 from tuner.recipe import Part, Recipe, use
 from tuner.train.trainer import normaliser
 
@@ -81,7 +81,7 @@ def test_masks_are_white_where_the_object_is(tmp_path: Path, toy_recipe: Recipe,
 
 def test_the_mask_is_the_models_own_answer(bundle: Path, tmp_path: Path) -> None:
     path = picture(tmp_path / "photo.png", (50, 70))
-    model = load(bundle)
+    model = load_model(bundle)
     small = torch.from_numpy(shrink(read_image(path), 32))[None]
     with torch.no_grad():
         found = model(normaliser(torch.device("cpu"))(small)).sigmoid()[0, 0].numpy()
@@ -136,7 +136,7 @@ def test_an_output_that_is_a_file_is_told(bundle: Path, tmp_path: Path) -> None:
     ],
 )
 def test_no_two_predictions_have_one_name(given: list[str], expected: list[str]) -> None:
-    assert list(names([Path(path) for path in given])) == expected
+    assert list(unique_names([Path(path) for path in given])) == expected
 
 
 # --- label maps ---
@@ -147,7 +147,7 @@ def test_a_label_map_holds_class_numbers_as_large_as_the_image(tmp_path: Path, l
     images = [picture(tmp_path / f"{width}.png", (width, 40)) for width in (50, 33)]
     told = list(predict_files(bundle, images, tmp_path / "out"))
     assert told == [str(tmp_path / "out" / f"{width}_labels.png") for width in (50, 33)]
-    model = load(bundle)
+    model = load_model(bundle)
     for path, width in zip(images, (50, 33), strict=True):
         labels = read(tmp_path / "out" / f"{width}_labels.png")
         assert labels.shape == (40, width) and labels.dtype == np.uint8
@@ -173,7 +173,7 @@ def test_classes_are_written_as_a_table_with_the_share_of_each(tmp_path: Path, c
     with (tmp_path / "out" / "classes.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["image", "class", *class_recipe.classes]
-    model = load(bundle)
+    model = load_model(bundle)
     for path, row, line in zip(images, rows, said, strict=True):
         shares = predict_image(model, path, image_size=32, task="classification")
         assert shares.sum() == pytest.approx(1) and shares.shape == (6,)
@@ -197,7 +197,7 @@ def test_a_table_cut_short_is_never_seen(tmp_path: Path, class_recipe: Recipe) -
 
 def found_by(bundle: Path, path: Path) -> Instances:
     """What the bundle's model finds at the photo's own size, asked by hand."""
-    model, photo = load(bundle), read_image(path)
+    model, photo = load_model(bundle), read_image(path)
     small = torch.from_numpy(shrink(photo, 32))[None]
     with torch.no_grad():
         answer = model(normaliser(torch.device("cpu"))(small))
@@ -230,7 +230,9 @@ def test_instances_are_label_maps_overlays_and_one_coco_file(
         found = found_by(bundle, path)
         labels = read(tmp_path / "out" / f"{path.stem}_instances.png")
         assert labels.dtype == np.uint16 and np.array_equal(labels, found.labels)
-        assert np.array_equal(predict_image(load(bundle), path, image_size=32, task="instance"), found.labels)
+        assert np.array_equal(
+            predict_image(load_model(bundle), path, image_size=32, task="instance"), found.labels
+        )
         assert line == f"{tmp_path / 'out' / path.stem}_instances.png ({len(found.scores)} instances)"
         kept = coco.loadAnns(coco.getAnnIds(number))
         assert len(kept) == len(found.scores) > 1  # a fresh model says this and that

@@ -17,7 +17,7 @@ from PIL import Image
 from tuner.artifacts.optuna_store import Gallery
 from tuner.data.cache import Cached
 from tuner.data.instances import matches
-from tuner.export.bundle import export
+from tuner.export.bundle import export_bundle
 from tuner.export.explain import explain_files
 from tuner.goal import maximize, minimize
 from tuner.paths import Home
@@ -113,7 +113,7 @@ def test_an_interrupted_trial_leaves_the_same_details(trained: Trial, album: Alb
 def test_its_bundle_tells_how_to_use_it_and_explains(trained: Trial, album: Album, tmp_path: Path) -> None:
     outcome = trained.train()
     leave(album, outcome, explained=True)
-    bundle = export(make_best(trained.recipe), trained.run, tmp_path / "best", force=False)
+    bundle = export_bundle(make_best(trained.recipe), trained.run, tmp_path / "best", force=False)
     assert json.loads((bundle / "details.json").read_text())["instances"]["numbers"]
     card = (bundle / "card.md").read_text(encoding="utf-8")
     assert 'labels = predict_image(model, "photo.jpg", image_size=32, task="instance")' in card

@@ -13,12 +13,14 @@ from optuna.trial import TrialState, create_trial
 from tuner.errors import StudyError
 from tuner.goal import maximize
 from tuner.report.comparison import Comparison, Line, columns, compared, markdown, title, to_json
-from tuner.space.published import Row, Table
+from tuner.space.published import PublishedRow, PublishedTable
 from tuner.study import queries
 from tuner.study.study import Joined, Plan, join
 
-ROWS = tuple(Row({"lr": lr, "k": 8}, {}, place=place) for lr, place in ((0.1, 2), (0.2, 1), (0.3, 3), (0.4, 4)))
-ORDER = Table("t", Path("t.toml"), "s", "val_iou", ROWS, data="shapes", compare="order")
+ROWS = tuple(
+    PublishedRow({"lr": lr, "k": 8}, {}, place=place) for lr, place in ((0.1, 2), (0.2, 1), (0.3, 3), (0.4, 4))
+)
+ORDER = PublishedTable("t", Path("t.toml"), "s", "val_iou", ROWS, data="shapes", compare="order")
 
 
 def study(folder: Path, name: str = "t", **changes: object) -> Joined:
@@ -28,7 +30,7 @@ def study(folder: Path, name: str = "t", **changes: object) -> Joined:
 
 def add(
     joined: Joined,
-    row: Row,
+    row: PublishedRow,
     curve: list[float],
     state: TrialState = TrialState.COMPLETE,
     repeat: int = 1,
@@ -68,7 +70,7 @@ def test_places_are_ours_beside_theirs_and_states_where_there_is_no_number(tmp_p
 
 
 def test_train_and_test_metrics_are_those_of_the_best_epoch(tmp_path: Path) -> None:
-    rows = (Row({"lr": 0.1}, {"test_iou": 0.5, "train_iou": 0.6}),)
+    rows = (PublishedRow({"lr": 0.1}, {"test_iou": 0.5, "train_iou": 0.6}),)
     table = replace(ORDER, rows=rows, compare="number")
     joined = study(tmp_path)
     add(joined, rows[0], [0.2, 0.8], iou=0.9)
@@ -110,7 +112,9 @@ def test_the_study_at_full_size_stands_for_the_table_and_others_by_name(tmp_path
 
 def test_without_a_database_the_published_numbers_stand_alone() -> None:
     table = replace(
-        ORDER, rows=(Row({"lr": 0.1}, {"val_iou": 0.5}, where="page 3", note="rounded"),), compare="number"
+        ORDER,
+        rows=(PublishedRow({"lr": 0.1}, {"val_iou": 0.5}, where="page 3", note="rounded"),),
+        compare="number",
     )
     found = compared(None, table, None)
     assert to_json(found)["study"] is None and to_json(found)["rows"][0]["state"] == "not run yet"
@@ -120,8 +124,8 @@ def test_without_a_database_the_published_numbers_stand_alone() -> None:
 def test_a_row_without_a_published_place_is_not_ranked_among_ours() -> None:
     """A count of classes beside three models whose losses were printed: the order of the three is compared."""
     given = [{}, {"val_loss": 15.6}, {"val_loss": 14.8}]
-    rows = tuple(Row({"model": name}, published) for name, published in zip("abc", given, strict=True))
-    table = Table("t", Path("t.toml"), "s", "val_loss", rows, compare="order")
+    rows = tuple(PublishedRow({"model": name}, published) for name, published in zip("abc", given, strict=True))
+    table = PublishedTable("t", Path("t.toml"), "s", "val_loss", rows, compare="order")
     ours = [
         Line(row, {"val_loss": [loss]}, [1], [1.0], {}) for row, loss in zip(rows, (1.5, 2.0, 1.0), strict=True)
     ]

@@ -22,7 +22,7 @@ from PIL import Image
 from tuner.artifacts.optuna_store import Gallery
 from tuner.artifacts.store import FolderStore
 from tuner.errors import FilesError
-from tuner.export.bundle import export, verify
+from tuner.export.bundle import export_bundle, verify_bundle
 from tuner.paths import Home
 from tuner.recipe import Recipe, Stage
 from tuner.report import on_demand
@@ -239,8 +239,8 @@ def test_a_bundle_has_what_nobody_looked_at(tmp_path: Path, toy_recipe: Recipe) 
     for file in run.late:
         file.unlink()
     details.write(NUMBERS, run.details)
-    made = export(make_best(toy_recipe), run, tmp_path / "best", force=False)
-    verify(made)
+    made = export_bundle(make_best(toy_recipe), run, tmp_path / "best", force=False)
+    verify_bundle(made)
     for file in run.late:
         with Image.open(made / file.name) as found:
             assert np.asarray(found.convert("L")).std() > 1
@@ -249,5 +249,5 @@ def test_a_bundle_has_what_nobody_looked_at(tmp_path: Path, toy_recipe: Recipe) 
 
 def test_a_bundle_takes_those_of_earlier_versions_as_they_are(tmp_path: Path, toy_recipe: Recipe) -> None:
     run = make_run(toy_recipe, tmp_path / "run")
-    made = export(make_best(toy_recipe), run, tmp_path / "best", force=False)
+    made = export_bundle(make_best(toy_recipe), run, tmp_path / "best", force=False)
     assert all((made / file.name).read_bytes() == file.name.encode() for file in run.late)

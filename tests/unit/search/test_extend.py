@@ -17,14 +17,14 @@ from optuna.trial import TrialState, create_trial
 
 from tuner.cli import main
 from tuner.errors import FailureKind, FilesError, StudyError
-from tuner.export.best import best
+from tuner.export.best import find_best
 from tuner.fleet.config import Orders
 from tuner.paths import Home, Run, attempt_of
 from tuner.recipe import Recipe, use
 from tuner.search.extend import Longer, notices, prepare, root
 from tuner.search.run import Means
 from tuner.search.worker import Worker
-from tuner.space.space import draw, load_space
+from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget, queries
 from tuner.study.study import Plan, join
 
@@ -50,7 +50,7 @@ class Place:
         path = write_space(self.folder, epochs=FULL.format(epochs), model='use("unet", k=4, dropout=0.2)')
         self.home.make()
         found = load_space(str(path))
-        joined = join(self.url, "tiny", Plan.of("tiny", found.goal, "shapes", False, 0, draw(found)))
+        joined = join(self.url, "tiny", Plan.of("tiny", found.goal, "shapes", False, 0, draw_recipes(found)))
         budget.set_budget(joined.engine, joined.id, num_trials=1)
         joined.engine.dispose()
         self.work("tiny", str(path))
@@ -143,7 +143,7 @@ def test_a_trial_gone_on_with_twice_and_killed_between_is_the_trial_of_one_long_
     assert same(checkpoint(longer), checkpoint(whole))
     assert longer.best.read_bytes() == whole.best.read_bytes()
     with opened(chain.url) as engine, opened(unbroken.url) as other:
-        found, true = best(engine, "tiny-5-epochs"), best(other, "tiny")
+        found, true = find_best(engine, "tiny-5-epochs"), find_best(other, "tiny")
     assert (found.trial.value, found.epoch, found.metrics) == (true.trial.value, true.epoch, true.metrics)
     assert found.trial.params == true.trial.params and set(found.trial.params) == {"lr", "loss"}
     assert found.trial.notes["recipe"] == true.trial.notes["recipe"]

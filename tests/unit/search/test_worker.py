@@ -22,7 +22,7 @@ from tuner.errors import FailureKind, FilesError, SpaceChanged, StudyError
 from tuner.fleet.config import Orders
 from tuner.paths import Home
 from tuner.search.worker import Worker
-from tuner.space.space import draw, load_space
+from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget, queries
 from tuner.study.claims import WorkerUnknown, release
 from tuner.study.study import Plan, join
@@ -50,7 +50,9 @@ class Place:
         path = write_space(self.folder, **space)  # type: ignore[arg-type]
         Home(self.folder / "home").make()
         found = load_space(str(path))
-        joined = join(self.url, "tiny", Plan.of("tiny", found.goal, "shapes", False, self.seed, draw(found)))
+        joined = join(
+            self.url, "tiny", Plan.of("tiny", found.goal, "shapes", False, self.seed, draw_recipes(found))
+        )
         budget.set_budget(joined.engine, joined.id, num_trials=trials)
         joined.engine.dispose()
         return self

@@ -9,8 +9,8 @@ import pytest
 from helpers.command_line import write_space
 
 from tuner.errors import TableError
-from tuner.space.published import find_table, known_tables, load_table, ranked
-from tuner.space.space import draw, load_space
+from tuner.space.published import find_table, known_tables, load_table, rank_values
+from tuner.space.space import draw_recipes, load_space
 from tuner.study.trial_list import draw_rows, row_items
 
 HEAD = 'space = "tiny.py"\ndata = "shapes"\nmetric = "iou"\n'
@@ -42,7 +42,7 @@ def test_places_are_as_given_or_by_the_number(tmp_path: Path) -> None:
     assert table(tmp_path, HEAD + 'compare = "order"\n' + given).places == [1, 3, 1]
     losses = HEAD.replace("iou", "loss") + 'compare = "order"\n'
     assert table(tmp_path, losses + row("lr = 1e-2", "14.8") + row("lr = 1e-3", "12.8")).places == [2, 1]
-    assert ranked([0.5, None, 0.7, 0.5], "val_iou") == [2, 0, 1, 2]
+    assert rank_values([0.5, None, 0.7, 0.5], "val_iou") == [2, 0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_every_row_outside_its_space_is_told(tmp_path: Path, rows: str, said: li
     space = load_space(str(write_space(tmp_path, extra=BRANCH)))
     found = table(tmp_path, HEAD + ROW + row(rows) + row('lr = 9, loss = "bce"'))
     with pytest.raises(TableError) as error:
-        draw_rows(space, found, draw(space))
+        draw_rows(space, found, draw_recipes(space))
     assert all(words in str(error.value) for words in [*said, "row 3: lr is 9, outside"])
     assert "row 1:" not in str(error.value)
 
@@ -101,7 +101,7 @@ def test_a_metric_that_the_task_lacks_is_told(tmp_path: Path) -> None:
     space = load_space(str(write_space(tmp_path)))
     found = table(tmp_path, HEAD.replace("iou", "test_iuo") + ROW)
     with pytest.raises(TableError, match=r"no metric 'iuo' of the task\. Did you mean 'iou'\?"):
-        draw_rows(space, found, draw(space))
+        draw_rows(space, found, draw_recipes(space))
 
 
 def test_each_row_comes_once_before_any_comes_twice(tmp_path: Path) -> None:

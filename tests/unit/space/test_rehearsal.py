@@ -10,7 +10,7 @@ from tuner.errors import PartError
 from tuner.goal import maximize
 from tuner.recipe import Part, Recipe, Stage, use
 from tuner.space.check import recipe_problems
-from tuner.space.rehearsal import reduced, rehearse
+from tuner.space.rehearsal import reduce_recipe, rehearse
 
 REAL = Recipe(
     task="binary",
@@ -97,11 +97,11 @@ def test_widths_that_a_model_has_by_default_are_divided_too() -> None:
 
 
 def test_the_real_study_can_be_reduced_as_well() -> None:
-    small = reduced(REAL, 8, 5)
+    small = reduce_recipe(REAL, 8, 5)
     assert (small.image_size, small.model.args["k"], small.epochs) == (64, 8, 16)
     assert small.data.name == "weizmann_horse" and small.data.args["split_seed"] == 4
     assert replace(small, data=REAL.data, model=REAL.model, epochs=80) == REAL
-    assert reduced(REAL, 1, 1) == REAL
+    assert reduce_recipe(REAL, 1, 1) == REAL
 
 
 def test_class_weights_given_as_a_list_become_frequencies() -> None:

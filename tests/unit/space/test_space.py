@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tuner.errors import SpaceError
-from tuner.space.space import about, describe, draw, find_space, known_spaces, load_space
+from tuner.space.space import describe_parameter, draw_recipes, find_space, known_spaces, load_space, read_about
 
 HEAD = "from tuner import Recipe, maximize, use\nGOAL = maximize('iou')\n"
 RECIPE = "Recipe('binary', use('shapes'), use('unet'), use('bce'), use('adam'), epochs=1)"
@@ -31,7 +31,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 def said(path: Path) -> str:
     with pytest.raises(SpaceError) as caught:
-        draw(load_space(str(path)))
+        draw_recipes(load_space(str(path)))
     return str(caught.value)
 
 
@@ -44,9 +44,9 @@ def test_draws_are_always_the_same_and_meet_every_parameter(write: Write) -> Non
     path = write(
         "trial.suggest_float('lr', 1e-5, 1e-2, log=True)\ntrial.suggest_categorical('loss', ['a', None, 1])"
     )
-    draws = draw(load_space(str(path)))
-    assert len(draws.recipes) == 64 and draws == draw(load_space(str(path)))
-    assert {name: describe(p) for name, p in draws.parameters.items()} == {
+    draws = draw_recipes(load_space(str(path)))
+    assert len(draws.recipes) == 64 and draws == draw_recipes(load_space(str(path)))
+    assert {name: describe_parameter(p) for name, p in draws.parameters.items()} == {
         "loss": "one of a, None, 1",
         "lr": "float 1e-05 to 0.01, log",
     }
@@ -56,7 +56,7 @@ def test_bounds_that_depend_on_a_branch_give_the_widest(write: Write) -> None:
     path = write(
         "big = trial.suggest_categorical('big', [True, False])\ntrial.suggest_int('k', 4, 64 if big else 8)"
     )
-    assert describe(draw(load_space(str(path))).parameters["k"]) == "int 4 to 64"
+    assert describe_parameter(draw_recipes(load_space(str(path))).parameters["k"]) == "int 4 to 64"
 
 
 def test_the_users_own_space_hides_a_shipped_one_of_the_same_name(write: Write) -> None:
@@ -71,7 +71,7 @@ def test_the_users_own_space_hides_a_shipped_one_of_the_same_name(write: Write) 
 @pytest.mark.parametrize("name", ["été.py", "my space.py", "a.b.py", "馬.py", "-.py", "1.py"])
 def test_any_name_of_a_file_will_do(write: Write, name: str) -> None:
     path = write(name=name)
-    assert load_space(str(path)).name == path.stem and len(draw(load_space(f"./{name}")).recipes) == 64
+    assert load_space(str(path)).name == path.stem and len(draw_recipes(load_space(f"./{name}")).recipes) == 64
 
 
 def test_an_unknown_name_is_told_the_near_one(write: Write) -> None:
@@ -122,7 +122,7 @@ def said_of(text: str, path: Path) -> str:
 def test_a_file_that_is_no_utf8_is_told(write: Write) -> None:
     path = write()
     path.write_bytes(b"x = '\xff\xfe'\n")
-    assert "cannot be loaded: SyntaxError" in said(path) and about(path).startswith("cannot be read")
+    assert "cannot be loaded: SyntaxError" in said(path) and read_about(path).startswith("cannot be read")
 
 
 def test_a_missing_goal_or_suggest_is_told_with_an_example(write: Write) -> None:
@@ -230,7 +230,7 @@ def test_a_space_may_hold_a_dataclass_and_import_what_lies_beside_it(write: Writ
         f"from helper_beside_a_space import width\n{HEAD}\n@dataclass\nclass Sizes:\n    k: int\n",
     )
     (path.parent / "helper_beside_a_space.py").write_text("def width():\n    return 8\n")
-    assert len(draw(load_space(str(path))).recipes) == 64
+    assert len(draw_recipes(load_space(str(path))).recipes) == 64
 
 
 def test_a_space_that_changes_the_path_of_modules_does_no_harm(write: Write) -> None:
@@ -245,13 +245,13 @@ def test_a_space_that_changes_the_path_of_modules_does_no_harm(write: Write) -> 
 def test_an_edit_within_the_same_second_counts(write: Write) -> None:
     for k in range(10, 30):
         path = write(f"trial.suggest_int('k', {k}, 99)")
-        assert draw(load_space(str(path)), 1).parameters["k"]["low"] == k
+        assert draw_recipes(load_space(str(path)), 1).parameters["k"]["low"] == k
     assert not (path.parent / "__pycache__").exists()
 
 
 def test_about_reads_without_running(write: Write) -> None:
     path = write()
     path.write_text('"""First line.\n\nMore."""\nraise SystemExit\n')
-    assert about(path) == "First line."
+    assert read_about(path) == "First line."
     path.write_text("def (")
-    assert about(path).startswith("cannot be read: ")
+    assert read_about(path).startswith("cannot be read: ")

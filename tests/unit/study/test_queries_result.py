@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from helpers.command_line import home_url
 
-from tuner.cli.search import tell_result
+from tuner.cli.search import print_result
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.study import budget, queries
@@ -47,7 +47,7 @@ def test_hours_that_are_spent_are_told_with_what_raises_them(
     with study.engine.begin() as db:
         db.execute(sa.update(study_table).values(**seconds))
     info = queries.find_study(study.engine, "s")
-    tell_result(queries.overview(study.engine, info), str(home), None)
+    print_result(queries.overview(study.engine, info), str(home), None)
     lines = [line for line in capsys.readouterr().out.splitlines() if "spent" in line]
     more = "raise them to go on: tuner budget --study s"
     assert lines == ([told.format(more=more) + f" --home {home}"] if told else [])

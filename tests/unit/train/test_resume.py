@@ -232,7 +232,7 @@ def test_a_finished_trial_trained_longer_is_the_long_trial(
     short = replace(recipe, epochs=2, schedule=schedule, batch_size=8)
     trial, long = (Trial(short, toy_data, tmp_path / name) for name in ("trial", "long"))
     assert trial.train().end == "finished"
-    trial.recipe = long.recipe = short.lasting(5)
+    trial.recipe = long.recipe = short.with_epochs(5)
     assert (trial.go_on().end, long.train().end) == ("finished", "finished")
     assert sorted(trial.reports) == [1, 2, 3, 4, 5]
     assert_same(trial, long)
@@ -244,7 +244,7 @@ def test_a_schedule_that_knows_the_end_goes_on_along_the_longer_curve(
     short = replace(recipe, epochs=2, schedule=use("cosine"), batch_size=8)
     trial, long = (Trial(short, toy_data, tmp_path / name) for name in ("trial", "long"))
     trial.train()
-    trial.recipe = long.recipe = short.lasting(4)
+    trial.recipe = long.recipe = short.with_epochs(4)
     trial.train(), long.train()
     rates, expected = ([each.reports[epoch].lr for epoch in (1, 2, 3, 4)] for each in (trial, long))
     assert rates[2:] == expected[2:] and rates[1] < expected[1]
@@ -260,7 +260,7 @@ def test_a_trial_trained_longer_keeps_the_best_epoch_it_had(
     torch.save(kept, trial.run.checkpoint)
     save_file(load_file(trial.run.best), trial.run.best, {MARK: "1 0.9999"})
     best = trial.run.best.read_bytes()
-    trial.recipe = trial.recipe.lasting(2)
+    trial.recipe = trial.recipe.with_epochs(2)
     progress = trial.train().progress
     assert progress.best_value == 0.9999 and progress.last_value == trial.reports[2].value
     assert (progress.best_epoch, trial.run.best.read_bytes()) == (1, best)

@@ -310,10 +310,13 @@ def test_a_trial_stopped_at_every_other_step_of_its_stages_is_the_same_trial(
 def test_a_longer_last_stage_goes_on_where_the_shorter_ended(
     staged: Recipe, toy_data: Cached, tmp_path: Path
 ) -> None:
-    short, long = Trial(staged, toy_data, tmp_path / "run"), Trial(staged.lasting(6), toy_data, tmp_path / "long")
+    short, long = (
+        Trial(staged, toy_data, tmp_path / "run"),
+        Trial(staged.with_epochs(6), toy_data, tmp_path / "long"),
+    )
     short.train()
     long.train()
-    short.recipe = staged.lasting(6)
+    short.recipe = staged.with_epochs(6)
     assert short.go_on().end == "finished" and sorted(short.reports) == [1, 2, 3, 4, 5, 6]
     assert_same(short, long)
 
