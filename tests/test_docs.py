@@ -28,9 +28,10 @@ def test_every_command_has_help(name: str) -> None:
     assert shown.exit_code == 0 and len((main.commands[name].help or "").split()) > 5
 
 
-def test_the_page_of_commands_is_what_help_says() -> None:
-    page = runpy.run_path(str(ROOT / "docs" / "make_commands.py"))["page"]
-    assert (ROOT / "docs" / "commands.md").read_text() == page(), "run: python docs/make_commands.py"
+@pytest.mark.parametrize("name", ["commands", "api"])
+def test_generated_pages_are_up_to_date(name: str) -> None:
+    page = runpy.run_path(str(ROOT / "docs" / f"make_{name}.py"))["page"]
+    assert (ROOT / "docs" / f"{name}.md").read_text() == page(), f"run: python docs/make_{name}.py"
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
@@ -42,9 +43,19 @@ def test_every_option_has_help(name: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
         if "://" not in target:
-            assert (page.parent / target).exists(), target
+            found = page.parent / target if target else page
+            assert found.exists(), target
+            assert not anchor or anchor in headings(found), f"{target}#{anchor}"
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    return {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", page.read_text(), flags=re.M)
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
