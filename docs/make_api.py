@@ -19,7 +19,7 @@ docstrings by `python docs/make_api.py`.
 DOCUMENTED: dict[str, tuple[str, ...]] = {  # module -> names; of `tuner`, all its public names
     "tuner": (),
     "tuner.errors": ("TunerError", "PartError", "DataError", "TrialFailed", "FailureKind"),
-    "tuner.registry": ("locate", "searchable", "build", "entries", "Entry"),
+    "tuner.registry": ("find_builder", "searchable_args", "build", "list_parts", "PartInfo"),
     "tuner.models.blocks": ("Segmenter", "Decoder", "convs", "halving", "start", "check_widths", "check_dropout"),
     "tuner.data.source": ("Source", "Item", "hold_out", "hold_out_of_each"),
     "tuner.data.instances": ("Instances", "Matches", "in_order", "matches"),
