@@ -234,13 +234,13 @@ def do_desk(orders: dict[str, Any]) -> dict[str, Any]:
     from tuner.study.study import rejoin
 
     joined = rejoin(orders["url"], "five")
-    kinds = distributions(joined.plan.parameters)
+    kinds = distributions(joined.info.parameters)
 
     def suggest(trial: Any) -> dict[str, Any]:
         return {name: trial._suggest(name, kind) for name, kind in kinds.items()}
 
     with Desk(joined, who(0)) as desk:
-        joined.study.sampler, joined.study.pruner = sampler(joined.plan, desk.ordinal), pruner(joined.plan)
+        joined.study.sampler, joined.study.pruner = sampler(joined.info, desk.ordinal), pruner(joined.info)
 
         def once() -> None:
             held = desk.take()

@@ -123,9 +123,9 @@ def at_the_desk(orders: dict[str, Any]) -> dict[str, float]:
     from tuner.study.study import rejoin
 
     joined = rejoin(orders["url"], "five")
-    kinds = distributions(joined.plan.parameters)
+    kinds = distributions(joined.info.parameters)
     with Desk(joined, who(0)) as desk:
-        joined.study.sampler, joined.study.pruner = sampler(joined.plan, desk.ordinal), pruner(joined.plan)
+        joined.study.sampler, joined.study.pruner = sampler(joined.info, desk.ordinal), pruner(joined.info)
         trial_at(desk, take(desk), kinds, 1, 0.0)  # reads the study, as once in a worker's life
         settle(desk)
         count, began = Count(joined.engine), time.perf_counter()
@@ -154,12 +154,12 @@ def bare(orders: dict[str, Any]) -> dict[str, float]:
     import optuna
 
     from benchmarks.large import distributions
-    from benchmarks.sleeping import PLAN
+    from benchmarks.sleeping import INFO
     from tuner.search.sampling import pruner
 
     storage = optuna.storages.get_storage(optuna.storages.RDBStorage(orders["url"]))
     draws = optuna.samplers.TPESampler(seed=0)
-    study = optuna.load_study(study_name="five", storage=storage, sampler=draws, pruner=pruner(PLAN))
+    study = optuna.load_study(study_name="five", storage=storage, sampler=draws, pruner=pruner(INFO))
     kinds = distributions(study.user_attrs["tuner"]["parameters"])
 
     def objective(trial: optuna.Trial) -> float:

@@ -108,7 +108,7 @@ def prepare(order: Round) -> None:
     """A new study for a round."""
     import optuna
 
-    from benchmarks.sleeping import PLAN
+    from benchmarks.sleeping import INFO
     from tuner.study import budget, claims
     from tuner.study.study import join
 
@@ -118,7 +118,7 @@ def prepare(order: Round) -> None:
         optuna.create_study(storage=storage, study_name="many", direction="maximize")
         storage.engine.dispose()
         return
-    joined = join(order.url, "many", PLAN)
+    joined = join(order.url, INFO)
     budget.set_budget(joined.engine, joined.id, num_trials=order.number)
     assert claims.is_done(joined.engine, joined.id) is False
     joined.engine.dispose()

@@ -18,7 +18,8 @@ from tuner.search.sampling import pruner, redraw, sampler
 from tuner.search.session import Desk
 from tuner.study import database
 from tuner.study.heartbeat import born, machine
-from tuner.study.study import Plan, rejoin
+from tuner.study.info import StudyInfo
+from tuner.study.study import rejoin
 
 if TYPE_CHECKING:
     from benchmarks.many import Round
@@ -31,7 +32,7 @@ SPACE: dict[str, BaseDistribution] = {
     "batch_size": IntDistribution(4, 32, log=True),
 }
 STEPS, STEP_SECONDS = 10, 0.1
-PLAN = Plan("sleeping", Goal("iou", "maximize"), "shapes", False, 0, {})
+INFO = StudyInfo("many", "sleeping", Goal("iou", "maximize"), "shapes")
 
 
 def serve(pipe: Connection, at: int) -> None:
@@ -86,8 +87,8 @@ def at_the_desk(pipe: Connection, at: int, order: Round) -> None:
     with Desk(joined, who(at)) as desk:
         study = joined.study
         asked = order.sampler == "tpe"
-        study.sampler = sampler(joined.plan, desk.ordinal) if asked else optuna.samplers.RandomSampler(seed=at)
-        study.pruner = pruner(joined.plan) if asked else optuna.pruners.NopPruner()
+        study.sampler = sampler(joined.info, desk.ordinal) if asked else optuna.samplers.RandomSampler(seed=at)
+        study.pruner = pruner(joined.info) if asked else optuna.pruners.NopPruner()
         began = ready(pipe)
         while held := desk.take():
             trial_at(desk, held, SPACE, STEPS, STEP_SECONDS)

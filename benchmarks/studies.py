@@ -15,8 +15,9 @@ from tuner.paths import Home
 from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget
 from tuner.study.claims import utc
+from tuner.study.info import StudyInfo
 from tuner.study.pending import as_step, as_value
-from tuner.study.study import Joined, Plan, join
+from tuner.study.study import Joined, join
 from tuner.study.tables import (
     claim_table,
     epoch_table,
@@ -45,8 +46,8 @@ def begin(place: Path, space_file: Path, num_trials: int) -> tuple[Home, str]:
 def open_study(url: str, space_file: Path, name: str) -> Joined:
     space = load_space(str(space_file))
     draws = draw_recipes(space)
-    plan = Plan.of(space.name, space.goal, draws.recipes[0].data.name, False, 0, draws)
-    return join(url, name, plan)
+    data = draws.recipes[0].data.name
+    return join(url, StudyInfo(name, space.name, space.goal, data, parameters=draws.parameters))
 
 
 def fill(joined: Joined, num_trials: int, num_epochs: int, whole: bool = True) -> None:
@@ -114,7 +115,7 @@ def params_of(joined: Joined) -> dict[str, tuple[str, dict[str, Any]]]:
     """Every parameter of a study's plan with its distribution, as Optuna writes it down, and as plain JSON."""
     names = {"float": "FloatDistribution", "int": "IntDistribution", "categorical": "CategoricalDistribution"}
     found = {}
-    for name, kind in joined.plan.parameters.items():
+    for name, kind in joined.info.parameters.items():
         attributes = {key: value for key, value in kind.items() if key != "kind"}
         found[name] = json.dumps({"name": names[kind["kind"]], "attributes": attributes}), kind
     return found

@@ -172,10 +172,11 @@ def make_study(folder: Path) -> None:
     from tuner.goal import maximize
     from tuner.paths import Home
     from tuner.recipe import Recipe, use
-    from tuner.study.study import Plan, join
+    from tuner.study.info import StudyInfo
+    from tuner.study.study import join
 
     home = Home(folder / "runs").make()
-    joined = join(home.database, "unet_k", Plan("unet_k", maximize("iou"), "shapes", False, 0, {}))
+    joined = join(home.database, StudyInfo("unet_k", "unet_k", maximize("iou"), "shapes"))
     recipe = Recipe("binary", use("shapes"), use("unet"), use("bce"), use("adam"), epochs=1)
     row = {"epoch": 1, "value": 0.5, "seconds": 1, "images_per_second": 1, "peak_memory": 1, "lr": 1}
     notes = {"recipe": recipe.to_json(), "result": {"best_epoch": 1}, "made_with": {}}
@@ -184,7 +185,7 @@ def make_study(folder: Path) -> None:
     with joined.engine.begin() as db:
         db.execute(epoch_table.insert().values(trial_id=trial_id, metrics={"val_iou": 0.5, "val_loss": 1}, **row))
     joined.engine.dispose()
-    run = home.run("unet_k", joined.plan.key, 0).make()
+    run = home.run("unet_k", joined.info.key, 0).make()
     for file in (run.best, *run.late):  # a picture that is not there is drawn, which takes what draws
         file.write_bytes(file.name.encode())
 

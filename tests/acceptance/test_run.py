@@ -12,7 +12,8 @@ from helpers.command_line import claims, epochs_of, finish, home_url, rows, run,
 from helpers.postgres import postgres, storage_url
 
 from tuner.space.space import draw_recipes, load_space
-from tuner.study.study import Plan, join
+from tuner.study.info import StudyInfo
+from tuner.study.study import join
 
 __all__ = ["postgres", "storage_url"]
 
@@ -103,7 +104,9 @@ def test_a_changed_space_is_refused_with_all_that_changed(tmp_path: Path) -> Non
     url, space = home_url(tmp_path / "home"), write_space(tmp_path, epochs=1)
     (tmp_path / "home").mkdir()
     found = load_space(str(space))
-    join(url, "tiny", Plan.of("tiny", found.goal, "shapes", False, 0, draw_recipes(found))).engine.dispose()
+    join(
+        url, StudyInfo("tiny", "tiny", found.goal, "shapes", seed=0, parameters=draw_recipes(found).parameters)
+    ).engine.dispose()
     write_space(tmp_path, epochs='trial.suggest_int("epochs", 1, 2)')
     space.write_text(space.read_text().replace('"bce", "dice"', '"bce", "focal"').replace('"iou"', '"f1"'))
     refused = run(tmp_path, *search(tmp_path, "--trials", "2"))

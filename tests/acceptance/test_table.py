@@ -159,6 +159,6 @@ def test_names_say_what_is_not_as_in_the_table(folder: Path) -> None:
             {}, {"rehearse": True}, {"shrink": 2}, {"shorten": 2}, {"data": str(folder)}, {"study": "mine"},
         )]  # fmt: skip
     names = ["few", "few-rehearsal", "few-shrink2", "few-shorten2", f"few@{folder.name}", "mine"]
-    assert [job.name for job in jobs] == names
-    assert {job.plan.listed for job in jobs} == {"table few"}
-    assert [job.plan.shrink for job in jobs] == [1, 1, 2, 1, 1, 1] and jobs[4].recipes[0].data.name == str(folder)
+    assert [job.info.name for job in jobs] == names
+    assert {job.info.table for job in jobs} == {"few"}
+    assert [job.info.shrink for job in jobs] == [1, 1, 2, 1, 1, 1] and jobs[4].recipes[0].data.name == str(folder)

@@ -8,14 +8,15 @@ from helpers.postgres import Postgres
 
 from tuner.goal import maximize
 from tuner.study import claims, database
-from tuner.study.study import Plan, join
+from tuner.study.info import StudyInfo
+from tuner.study.study import join
 
 LONGEST = "30s"  # the others' patience here; without an end to the frozen session they would wait for ever
 
 
 def test_locks_of_a_frozen_session_are_freed(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     url = postgres.fresh()
-    joined = join(url, "tiny", Plan("tiny", maximize("iou"), "shapes", False, 0, {}))
+    joined = join(url, StudyInfo("tiny", "tiny", maximize("iou"), "shapes"))
     monkeypatch.setattr(database, "FROZEN_SECONDS", 1)
     frozen, awake = database.reach(url), database.reach(url)
     with frozen.connect() as asleep:

@@ -16,8 +16,9 @@ from tuner.export.bundle import export_bundle
 from tuner.goal import Goal, maximize
 from tuner.paths import Run
 from tuner.recipe import Recipe
-from tuner.study.queries import StudyInfo, Trial
-from tuner.study.study import Joined, Plan, join
+from tuner.study.info import StudyInfo
+from tuner.study.queries import Trial
+from tuner.study.study import Joined, join
 from tuner.study.tables import epoch_table
 from tuner.tasks import find_task
 from tuner.train.checkpoint import save_weights
@@ -35,8 +36,7 @@ MADE_WITH = {
 
 def make_study(folder: Path, name: str = "made", goal: Goal | None = None) -> Joined:
     """An empty study in folder/tuner.db, as `tuner run` creates it."""
-    plan = Plan("made", goal or maximize("iou"), "shapes", False, 0, {})
-    return join(f"sqlite:///{folder / 'tuner.db'}", name, plan)
+    return join(f"sqlite:///{folder / 'tuner.db'}", StudyInfo(name, "made", goal or maximize("iou"), "shapes"))
 
 
 def add_trial(joined: Joined, curve: list[float], state: TrialState = TrialState.COMPLETE) -> int:
@@ -69,7 +69,7 @@ def record(joined: Joined, trial_id: int, epoch: int, value: float) -> None:
 
 def make_best(recipe: Recipe, **changes: Any) -> BestTrial:
     """The best trial of a study of ten."""
-    info = StudyInfo(1, "made", "made", maximize("iou"), "shapes", False, 0, {})
+    info = StudyInfo("made", "made", maximize("iou"), "shapes", id=1)
     notes = {"recipe": recipe.to_json(), "made_with": {**MADE_WITH, "train_images": 19, "val_images": 11}}
     history = [
         {

@@ -23,7 +23,8 @@ from tuner.artifacts.optuna_store import Gallery
 from tuner.goal import maximize
 from tuner.paths import Home
 from tuner.recipe import Recipe, use
-from tuner.study.study import Joined, Plan, join
+from tuner.study.info import StudyInfo
+from tuner.study.study import Joined, join
 from tuner.study.tables import epoch_table
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
@@ -43,8 +44,8 @@ PICTURES = ("strip.png", "predictions.png", "quality.png", "explanation.png")
 
 def open_study(folder: Path, name: str = "searched", **changes: Any) -> Joined:
     """An empty study in folder/tuner.db, with a space of three parameters."""
-    plan = Plan("unet_k", maximize("iou"), "shapes", False, 0, PARAMETERS, key="abc123")
-    return join(f"sqlite:///{folder / 'tuner.db'}", name, replace(plan, **changes))
+    info = StudyInfo(name, "unet_k", maximize("iou"), "shapes", parameters=PARAMETERS)
+    return join(f"sqlite:///{folder / 'tuner.db'}", replace(info, **changes))
 
 
 def add(

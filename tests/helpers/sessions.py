@@ -22,11 +22,12 @@ from tuner.search.sync import Terms
 from tuner.study import claims, pending
 from tuner.study.claims import Taken
 from tuner.study.heartbeat import born, machine
+from tuner.study.info import StudyInfo
 from tuner.study.pending import Author, Held, Page
-from tuner.study.study import Joined, Plan, join
+from tuner.study.study import Joined, join
 from tuner.study.tables import claim_table, study_table, worker_table
 
-PLAN = Plan("s", Goal("iou", "maximize"), "shapes", False, 0, {})
+INFO = StudyInfo("s", "s", Goal("iou", "maximize"), "shapes")
 
 
 def row(epoch: int, value: float | None = 0.5, **changes: object) -> dict[str, Any]:
@@ -66,15 +67,15 @@ class Bench:
             self.desk(name, **changes).enter()
         return names
 
-    def try_to_take(self, worker: str, listed: bool = False) -> Taken | str:
+    def try_to_take(self, worker: str, has_given_trials: bool = False) -> Taken | str:
         """One more trial, beside those that the worker has already."""
         query = "SELECT trial_id FROM tuner_claim WHERE worker = :worker AND study_id = :study_id"
         with self.engine.connect() as db:
             mine = tuple(db.scalars(sa.text(query), {"worker": worker, "study_id": self.id}))
-        return claims.take(self.engine, self.id, self.joined.study.study_name, worker, listed, mine)
+        return claims.take(self.engine, self.id, self.joined.study.study_name, worker, has_given_trials, mine)
 
-    def take(self, worker: str, listed: bool = False) -> Taken:
-        taken = self.try_to_take(worker, listed)
+    def take(self, worker: str, has_given_trials: bool = False) -> Taken:
+        taken = self.try_to_take(worker, has_given_trials)
         assert isinstance(taken, Taken), taken
         return taken
 
@@ -136,9 +137,9 @@ class Bench:
 
 
 @contextmanager
-def opened_bench(url: str, name: str = "s", plan: Plan = PLAN, **changes: object) -> Iterator[Bench]:
+def opened_bench(url: str, name: str = "s", info: StudyInfo = INFO, **changes: object) -> Iterator[Bench]:
     """A study that is created, or joined once more; drawn at random and never pruned, unless a test says so."""
-    joined = join(url, name, replace(plan, **changes))  # type: ignore[arg-type]
+    joined = join(url, replace(info, name=name, **changes))  # type: ignore[arg-type]
     joined.study.sampler, joined.study.pruner = RandomSampler(seed=1), NopPruner()
     try:
         yield Bench(url, joined)

@@ -12,9 +12,10 @@ from tuner.paths import Home
 from tuner.search.run import DEFAULT_TRIALS, Means, Request, set_budget
 from tuner.space.rehearsal import NUM_TRIALS
 from tuner.study import budget, claims
-from tuner.study.study import Plan, join
+from tuner.study.info import StudyInfo
+from tuner.study.study import join
 
-PLAN = Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {})
+INFO = StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes")
 
 
 def typed(trials: int | None = None, hours: float | None = None, rehearse: bool = False) -> Request:
@@ -35,7 +36,7 @@ def typed(trials: int | None = None, hours: float | None = None, rehearse: bool 
 def test_the_budget_after_each_command(
     storage_url: str, commands: list[Request], budgets: list[int | None]
 ) -> None:
-    study = join(storage_url, "s", PLAN)
+    study = join(storage_url, INFO)
     met = []
     for command in commands:
         set_budget(study.engine, study.id, command)

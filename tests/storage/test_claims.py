@@ -215,10 +215,10 @@ def test_an_enqueued_trial_is_taken_once_and_before_a_new_one(bench: Bench) -> N
 def test_a_list_ends_when_its_trials_do(bench: Bench) -> None:
     bench.enter("w")
     bench.joined.study.enqueue_trial({"x": 1})
-    assert bench.take("w", listed=True).number == 0
-    assert bench.try_to_take("w", listed=True) == "spent" and len(bench.states()) == 1
+    assert bench.take("w", has_given_trials=True).number == 0
+    assert bench.try_to_take("w", has_given_trials=True) == "spent" and len(bench.states()) == 1
     bench.joined.study.enqueue_trial({"x": 2})
-    assert bench.take("w", listed=True).number == 1
+    assert bench.take("w", has_given_trials=True).number == 1
 
 
 # Who

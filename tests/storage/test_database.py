@@ -24,8 +24,9 @@ from tuner.study.storage import open_storage
 JOIN = """
 import sys, warnings
 from tuner.goal import Goal
-from tuner.study.study import Plan, join
-joined = join(sys.argv[1], "s", Plan("space", Goal("iou", "maximize"), "shapes", False, 0, {}))
+from tuner.study.info import StudyInfo
+from tuner.study.study import join
+joined = join(sys.argv[1], StudyInfo("s", "space", Goal("iou", "maximize"), "shapes"))
 print(joined.id, joined.study.user_attrs["tuner"]["space"])
 """
 

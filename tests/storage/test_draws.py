@@ -32,7 +32,7 @@ def draw(desk: Desk) -> dict[str, Any]:
 
 def test_forty_trials_on_a_grid_of_sixteen_points_meet_all_and_repeats_are_named(storage_url: str) -> None:
     with opened_bench(storage_url) as bench, bench.desk("w") as desk:
-        bench.joined.study.sampler = sampler(bench.joined.plan, desk.ordinal)
+        bench.joined.study.sampler = sampler(bench.joined.info, desk.ordinal)
         drawn = [draw(desk) for _ in range(40)]
         wait_for(lambda: not desk.clerk.ended)
         trials = bench.trials()
@@ -47,7 +47,7 @@ def test_two_workers_draw_different_points(storage_url: str) -> None:
     with opened_bench(storage_url) as bench:
         for name in ("first", "second"):
             with opened_bench(storage_url) as own, own.desk(name) as desk:
-                own.joined.study.sampler = sampler(bench.joined.plan, desk.ordinal)
+                own.joined.study.sampler = sampler(bench.joined.info, desk.ordinal)
                 for _ in range(4):
                     held = desk.take()
                     assert held is not None
@@ -60,7 +60,7 @@ def test_a_trial_of_twenty_epochs_takes_few_words(postgres: Postgres) -> None:
     """Optuna's own storage needs some 260 statements in 59 transactions, without our rows of epochs."""
     with opened_bench(postgres.fresh()) as bench, bench.desk("w") as desk:
         study = bench.joined.study
-        study.sampler, study.pruner = sampler(bench.joined.plan, desk.ordinal), pruner(bench.joined.plan)
+        study.sampler, study.pruner = sampler(bench.joined.info, desk.ordinal), pruner(bench.joined.info)
         for _ in range(12):
             draw(desk)  # beyond the random ones
         wait_for(lambda: not desk.clerk.ended)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from helpers.search_studies import PARAMETERS, add
@@ -14,15 +13,16 @@ from tuner.goal import maximize
 from tuner.report.dashboard import keep_figures
 from tuner.report.study_data import read
 from tuner.study import queries
-from tuner.study.study import Plan, join
+from tuner.study.info import StudyInfo
+from tuner.study.study import join
 
-PLAN = Plan("unet_k", maximize("iou"), "shapes", False, 0, PARAMETERS, key="abc123")
+INFO = StudyInfo("searched", "unet_k", maximize("iou"), "shapes", False, 0, PARAMETERS, key="abc123")
 
 
 def test_plots_and_a_note_are_kept_and_replaced_in_every_database(
     storage_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    joined = join(storage_url, "searched", replace(PLAN))
+    joined = join(storage_url, INFO)
     storage, info = joined.study._storage, queries.find_study(joined.engine, "searched")
     for number, value in enumerate((0.3, 0.6)):
         add(joined, {"lr": 1e-3, "k": 8 + 2 * number, "loss": "bce"}, [0.1, value])

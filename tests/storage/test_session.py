@@ -133,7 +133,7 @@ def draw(url: str, number: int) -> list[dict[str, Any]]:
     with opened_bench(url, "drawn", seed=3) as bench:
         bench.set(num_trials=number)
         with bench.desk("w") as desk:
-            desk.joined.study.sampler = sampler(desk.joined.plan, desk.ordinal)
+            desk.joined.study.sampler = sampler(desk.joined.info, desk.ordinal)
             while held := desk.take():
                 x = desk.trial(held).suggest_float("x", 0.0, 1.0)
                 desk.chosen(held)
@@ -153,7 +153,7 @@ def test_a_value_that_is_no_number_fails_its_trial_and_the_study_goes_on(
 ) -> None:
     bench.set(num_trials=13)
     with bench.desk("w") as desk:
-        desk.joined.study.sampler = sampler(desk.joined.plan, desk.ordinal)
+        desk.joined.study.sampler = sampler(desk.joined.info, desk.ordinal)
         while held := chosen_or_none(desk):
             desk.epoch(held, row(1, value if held.number == 0 else held.number / 10))
             desk.end(held, "COMPLETE", value if held.number == 0 else held.number / 10)
@@ -307,7 +307,7 @@ def test_each_epoch_is_judged_as_it_stood_then_and_the_first_is_number_1(bench: 
 def test_a_trial_worse_than_its_rung_is_told_so_and_its_value_is_its_last(bench: Bench) -> None:
     """By the pruner that studies have, after its very first epoch."""
     with bench.desk("w") as desk:
-        desk.joined.study.pruner = pruner(desk.joined.plan)
+        desk.joined.study.pruner = pruner(desk.joined.info)
         good = chosen(desk)
         for epoch in (1, 2, 3):
             desk.epoch(good, row(epoch, 0.9))
@@ -340,7 +340,7 @@ def test_ended_at_once_after_each_epoch_nothing_trips(bench: Bench) -> None:
     """Trainer and clerk have the same trial in their hands, and one lets go of it."""
     bench.set(num_trials=60)
     with bench.desk("w") as desk:
-        desk.joined.study.pruner = pruner(desk.joined.plan)
+        desk.joined.study.pruner = pruner(desk.joined.info)
         while held := chosen_or_none(desk):
             for epoch in range(1, 1 + held.number % 5):
                 desk.epoch(held, row(epoch, held.number / 100))

@@ -159,7 +159,7 @@ def test_choices_that_changed_under_the_study_are_refused(bench: Bench) -> None:
         desk.trial(held).suggest_categorical("loss", ["bce", "dice"])
         desk.end(held, "COMPLETE", 0.5)
     with opened_bench(bench.url) as again, again.desk("b") as desk:
-        desk.joined.study.sampler = sampler(desk.joined.plan, 1)
+        desk.joined.study.sampler = sampler(desk.joined.info, 1)
         held = taken(desk)
         with pytest.raises(ValueError, match="dynamic value space"):
             desk.trial(held).suggest_categorical("loss", ["bce", "focal"])

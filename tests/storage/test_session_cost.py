@@ -50,8 +50,8 @@ def test_a_trial_of_twenty_epochs_is_few_statements(bench: Bench) -> None:
     """Optuna alone needs a transaction for each parameter, attribute, report and question."""
     with bench.desk("w", Terms(lease=1e4, hang=1e4)) as desk:
         desk.joined.study.sampler, desk.joined.study.pruner = (
-            sampler(desk.joined.plan, 0),
-            pruner(desk.joined.plan),
+            sampler(desk.joined.info, 0),
+            pruner(desk.joined.info),
         )
         with counted(bench.engine) as so_far:
             held = taken(desk)

@@ -11,8 +11,9 @@ from tuner.errors import FailureKind
 from tuner.goal import maximize
 from tuner.study import budget, queries
 from tuner.study.failures import failure_attrs
+from tuner.study.info import StudyInfo
 from tuner.study.stats import Cost, Ledger, Left, tally
-from tuner.study.study import Joined, Plan, join
+from tuner.study.study import Joined, join
 
 RECIPE = {"version": 2, "epochs": 10}
 LONG = "Traceback (most recent call last):\n" + "  größe\n" * 1000 + "ValueError: größer als 3 €\n"
@@ -20,7 +21,7 @@ LONG = "Traceback (most recent call last):\n" + "  größe\n" * 1000 + "ValueErr
 
 @pytest.fixture
 def joined(storage_url: str) -> Iterator[Joined]:
-    made = join(storage_url, "made", Plan("made", maximize("iou"), "shapes", False, 0, {}))
+    made = join(storage_url, StudyInfo("made", "made", maximize("iou"), "shapes"))
     budget.set_budget(made.engine, made.id, num_trials=6)
     put(made, 0, "COMPLETE", [0.1, 0.3, None], seconds=10)
     put(made, 1, "PRUNED", [0.2], seconds=10, at=40, recipe=RECIPE)
@@ -57,7 +58,7 @@ def test_looking_again_gives_the_same_and_sees_what_ended(joined: Joined) -> Non
 
 
 def test_the_trials_of_another_study_do_not_count(joined: Joined, storage_url: str) -> None:
-    other = join(storage_url, "other", Plan("other", maximize("iou"), "shapes", False, 0, {}))
+    other = join(storage_url, StudyInfo("other", "other", maximize("iou"), "shapes"))
     assert tally(other.engine, queries.find_study(other.engine, "other")).cost == Cost()
     assert queries.is_there(other.engine, queries.find_study(other.engine, "other"))
     other.engine.dispose()

@@ -18,50 +18,51 @@ from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.search.sampling import pruner, sampler
 from tuner.study import budget
+from tuner.study.info import StudyInfo
 from tuner.study.storage import open_storage
-from tuner.study.study import Joined, Plan, join, rejoin
+from tuner.study.study import Joined, join, rejoin
 
 LR = {"kind": "float", "low": 1e-5, "high": 1e-2, "log": True, "step": None}
 K = {"kind": "int", "low": 32, "high": 200, "log": False, "step": 2}
 LOSS = {"kind": "categorical", "choices": ["bce", "dice"]}
-PLAN = Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {"lr": LR, "k": K, "loss": LOSS})
+INFO = StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes", False, 0, {"lr": LR, "k": K, "loss": LOSS})
 
 
 @contextmanager
-def joined(url: str, plan: Plan = PLAN, name: str = "s") -> Iterator[Joined]:
-    study = join(url, name, plan)
+def joined(url: str, info: StudyInfo = INFO) -> Iterator[Joined]:
+    study = join(url, info)
     try:
         yield study
     finally:
         study.engine.dispose()
 
 
-def with_parameters(**parameters: dict[str, Any]) -> Plan:
-    return replace(PLAN, parameters={**PLAN.parameters, **parameters})
+def with_parameters(**parameters: dict[str, Any]) -> StudyInfo:
+    return replace(INFO, parameters={**INFO.parameters, **parameters})
 
 
-def complaint(url: str, plan: Plan) -> str:
+def complaint(url: str, info: StudyInfo) -> str:
     with joined(url), pytest.raises(SpaceChanged) as told:
-        join(url, "s", plan)
+        join(url, info)
     return str(told.value)
 
 
 def test_joining_again_finds_the_same_study_with_the_seed_it_began_with(storage_url: str) -> None:
-    with joined(storage_url, replace(PLAN, seed=3)) as first, joined(storage_url, replace(PLAN, seed=5)) as second:
-        assert (second.id, second.plan.seed) == (first.id, 3)
+    with joined(storage_url, replace(INFO, seed=3)) as first, joined(storage_url, replace(INFO, seed=5)) as second:
+        assert (second.id, second.info.seed) == (first.id, 3)
     again = rejoin(storage_url, "s")
-    assert again.plan == replace(PLAN, seed=3, key=first.plan.key)
+    assert again.info == replace(INFO, seed=3, key=first.info.key, id=first.id)
     again.engine.dispose()
 
 
 def test_optuna_knows_direction_and_metric(storage_url: str) -> None:
-    with joined(storage_url, replace(PLAN, goal=Goal("loss", "minimize"))) as made:
+    with joined(storage_url, replace(INFO, goal=Goal("loss", "minimize"))) as made:
         assert made.study.direction.name == "MINIMIZE"
         assert made.study.metric_names == ["loss"]
 
 
 @pytest.mark.parametrize(
-    ("plan", "words"),
+    ("info", "words"),
     [
         (with_parameters(k={**LR, "low": 32.0}), ["'k'", "from int 32 to 200, step 2", "to float"]),
         (with_parameters(loss={**LOSS, "choices": ["bce", "focal"]}), ["'loss'", "bce, dice", "bce, focal"]),
@@ -69,23 +70,25 @@ def test_optuna_knows_direction_and_metric(storage_url: str) -> None:
         (with_parameters(lr={**LR, "log": False}), ["'lr'", "log"]),
         (with_parameters(k={**K, "step": 4}), ["'k'", "step 4"]),
         (with_parameters(depth=K), ["'depth'", "from absent"]),
-        (replace(PLAN, parameters={"lr": LR, "loss": LOSS}), ["'k'", "to absent"]),
-        (replace(PLAN, goal=Goal("f1", "maximize")), ["goal", "iou", "f1"]),
-        (replace(PLAN, goal=Goal("iou", "minimize")), ["goal", "minimize"]),
-        (replace(PLAN, data="/photos"), ["data", "shapes", "/photos"]),
-        (replace(PLAN, space="other"), ["space", "unet_k", "other"]),
-        (replace(PLAN, rehearsal=True), ["rehearsal"]),
+        (replace(INFO, parameters={"lr": LR, "loss": LOSS}), ["'k'", "to absent"]),
+        (replace(INFO, goal=Goal("f1", "maximize")), ["goal", "iou", "f1"]),
+        (replace(INFO, goal=Goal("iou", "minimize")), ["goal", "minimize"]),
+        (replace(INFO, data="/photos"), ["data", "shapes", "/photos"]),
+        (replace(INFO, space="other"), ["space", "unet_k", "other"]),
+        (replace(INFO, rehearsal=True), ["rehearsal"]),
     ],
 )
-def test_every_kind_of_change_is_named_from_and_to(plan: Plan, words: list[str], tmp_path: Any) -> None:
-    said = complaint(f"sqlite:///{tmp_path / 'tuner.db'}", plan)
+def test_every_kind_of_change_is_named_from_and_to(info: StudyInfo, words: list[str], tmp_path: Any) -> None:
+    said = complaint(f"sqlite:///{tmp_path / 'tuner.db'}", info)
     assert all(word in said for word in words), said
     assert "--study" in said
 
 
 def test_all_changes_are_listed_at_once(storage_url: str) -> None:
-    plan = Plan("unet_k", Goal("f1", "maximize"), "/photos", False, 0, {"lr": {**LR, "log": False}, "depth": K})
-    said = complaint(storage_url, plan)
+    info = StudyInfo(
+        "s", "unet_k", Goal("f1", "maximize"), "/photos", False, 0, {"lr": {**LR, "log": False}, "depth": K}
+    )
+    said = complaint(storage_url, info)
     assert said.count("\n  - ") == 6
     assert all(word in said for word in ("data", "goal", "'depth'", "'k'", "'loss'", "'lr'"))
 
@@ -103,7 +106,7 @@ def test_a_study_of_another_program_is_refused_by_name(storage_url: str) -> None
     storage, engine = open_storage(storage_url)
     optuna.create_study(storage=storage, study_name="s").enqueue_trial({"x": 1})
     with pytest.raises(StudyError, match="not made by tuner"):
-        join(storage_url, "s", PLAN)
+        join(storage_url, INFO)
     engine.dispose()
 
 
@@ -116,13 +119,13 @@ def test_a_study_whose_creator_was_killed_is_completed(storage_url: str) -> None
     engine.dispose()
 
 
-def in_memory(worker: int = 0, plan: Plan = PLAN) -> optuna.Study:
-    return optuna.create_study(direction="maximize", sampler=sampler(plan, worker), pruner=pruner(plan))
+def in_memory(worker: int = 0, info: StudyInfo = INFO) -> optuna.Study:
+    return optuna.create_study(direction="maximize", sampler=sampler(info, worker), pruner=pruner(info))
 
 
-def drawn(worker: int, plan: Plan = PLAN) -> list[float]:
+def drawn(worker: int, info: StudyInfo = INFO) -> list[float]:
     """The learning rates of twelve trials: ten at random, two by TPE."""
-    study = in_memory(worker, plan)
+    study = in_memory(worker, info)
     for _ in range(12):
         trial = study.ask()
         study.tell(trial, trial.suggest_float("lr", 1e-5, 1e-2, log=True))
@@ -134,7 +137,7 @@ def test_the_same_worker_of_the_same_seed_draws_the_same() -> None:
 
 
 def test_two_workers_and_two_seeds_draw_different_points() -> None:
-    assert len({*drawn(0), *drawn(1), *drawn(0, replace(PLAN, seed=1))}) == 36
+    assert len({*drawn(0), *drawn(1), *drawn(0, replace(INFO, seed=1))}) == 36
 
 
 def judged(study: optuna.Study, values: list[float]) -> int | None:
@@ -192,9 +195,9 @@ def test_at_each_rung_the_better_third_goes_on() -> None:
 def test_studies_of_one_name_have_run_folders_of_their_own(tmp_path: Path) -> None:
     keys = set()
     for at in ("a", "b"):
-        joined = join(f"sqlite:///{tmp_path / at}.db", "s", PLAN)
-        again = join(f"sqlite:///{tmp_path / at}.db", "s", PLAN)
-        assert joined.plan.key == again.plan.key != ""
-        keys.add(Home(tmp_path).run("s", joined.plan.key, 0).folder)
+        joined = join(f"sqlite:///{tmp_path / at}.db", INFO)
+        again = join(f"sqlite:///{tmp_path / at}.db", INFO)
+        assert joined.info.key == again.info.key != ""
+        keys.add(Home(tmp_path).run("s", joined.info.key, 0).folder)
         joined.engine.dispose(), again.engine.dispose()
     assert len(keys) == 2

@@ -11,7 +11,8 @@ from tuner.cli.common import FiniteFloat, echo_json, open_engine, storage_option
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from tuner.study.queries import StudyInfo, Worker
+    from tuner.study.info import StudyInfo
+    from tuner.study.queries import Worker
 
 study_option = click.option("--study", metavar="NAME", help="Which study.  [default: the one worked on last]")
 

@@ -19,7 +19,8 @@ from tuner.errors import StorageError, StudyError
 from tuner.study import database, queries
 from tuner.study.failures import Failure
 from tuner.study.format import describe_end
-from tuner.study.queries import Overview, StudyInfo, Worker
+from tuner.study.info import StudyInfo
+from tuner.study.queries import Overview, Worker
 from tuner.study.stats import Ledger, Tally
 
 if TYPE_CHECKING:

@@ -143,11 +143,10 @@ def print_result(now: Overview, home: str, storage: str | None) -> None:
         best = f"{show_value(now.best.value)}, trial {now.best.number}, {show_params(now.best.params)}"
         click.echo(f"best: {now.study.goal.metric} {best}")
         click.echo(f"next: tuner best --study {name} --export best{storage_hint(home, storage)}")
-    kind, _, listed = now.study.listed.partition(" ")
-    if kind == "table":
-        named = "" if name == listed else f" --study {name}"
-        click.echo(f"next: tuner table {listed}{named}{storage_hint(home, storage)}")
-    if kind:
+    if table := now.study.table:
+        named = "" if name == table else f" --study {name}"
+        click.echo(f"next: tuner table {table}{named}{storage_hint(home, storage)}")
+    if now.study.has_given_trials:
         if failed := now.states.get("FAIL", 0):
             click.echo(f"{failed} failed; type the command again to run what failed again")
     elif now.num_trials and now.finished >= now.num_trials:

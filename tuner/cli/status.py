@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from tuner.console import StudyView
-    from tuner.study.queries import Overview, StudyInfo
+    from tuner.study.info import StudyInfo
+    from tuner.study.queries import Overview
     from tuner.study.stats import Tally
 
 

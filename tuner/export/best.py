@@ -11,7 +11,8 @@ from tuner.artifacts.attempts import Keeper
 from tuner.errors import StudyError
 from tuner.paths import Run, attempt_of
 from tuner.study import queries
-from tuner.study.queries import StudyInfo, Trial
+from tuner.study.info import StudyInfo
+from tuner.study.queries import Trial
 
 
 @dataclass(frozen=True)

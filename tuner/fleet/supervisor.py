@@ -25,7 +25,8 @@ from tuner.fleet.gpus import Quarantine
 from tuner.fleet.local import PLACE_LOST, Seat
 from tuner.study import budget, claims, control
 from tuner.study.heartbeat import Watch, machine
-from tuner.study.queries import FINISHED, StudyInfo
+from tuner.study.info import StudyInfo
+from tuner.study.queries import FINISHED
 from tuner.study.tables import trials, worker_table
 
 TICK_SECONDS = 0.1
@@ -367,7 +368,7 @@ class Fleet:
         waiting = (trials.c.study_id == self.info.id) & (trials.c.state == "WAITING")
         with self.engine.connect() as db:
             back = db.scalar(sa.select(sa.func.count()).where(waiting)) or 0
-        if self.info.listed:
+        if self.info.has_given_trials:
             return back
         limit = budget.budget(self.engine, self.info.id).num_trials
         fresh = math.inf if limit is None else limit - budget.spent(self.engine, self.info.id).num_trials

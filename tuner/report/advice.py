@@ -17,6 +17,7 @@ from tuner.report.certainty import Certainty
 from tuner.report.figures import failure_kinds
 from tuner.report.importance import SOLID
 from tuner.report.study_data import Story, Told, finite, show
+from tuner.study.info import StudyInfo
 
 EDGE = 0.05  # of a range: so near to its end is at its end
 TRIALS_A_PARAMETER = 10
@@ -55,8 +56,7 @@ def advice(story: Story, sure: Certainty | None, shares: Mapping[str, float], at
 
 def at_full_size(story: Story, at: str) -> Advice:
     """A rehearsal has done its work when it has finished."""
-    kind, _, name = story.info.listed.partition(" ")
-    what = f"--table {quoted(name)}" if kind == "table" else f"--space {quoted(story.info.space)}"
+    what = table_or_space(story.info)
     why = "this was a rehearsal at toy size on generated data; its numbers say only that everything runs"
     return Advice("Run it at full size", why, f"tuner run {what}{at}")
 
@@ -113,7 +113,7 @@ def extend_command(story: Story, trial: Told, at: str) -> str:
 def about_edges(story: Story, best: Told) -> Iterator[Advice]:
     for name, value in best.params.items():
         kind = story.kinds.get(name, {})
-        if not story.is_number(name) or finite(kind.get("low")) is None or story.info.listed:
+        if not story.is_number(name) or finite(kind.get("low")) is None or story.info.has_given_trials:
             continue
         wider = widened(kind, float(value))
         if wider:
@@ -168,7 +168,7 @@ def about_fit(story: Story, best: Told) -> Iterator[Advice]:
 
 
 def about_number(story: Story, at: str) -> Iterator[Advice]:
-    if story.info.listed or story.info.rehearsal:
+    if story.info.has_given_trials or story.info.rehearsal:
         return
     enough = max(SOLID, TRIALS_A_PARAMETER * len(story.kinds))
     ended = len(story.of("COMPLETE", "PRUNED", "FAIL"))
@@ -180,18 +180,21 @@ def about_number(story: Story, at: str) -> Iterator[Advice]:
         )
 
 
+def table_or_space(info: StudyInfo) -> str:
+    return f"--table {quoted(info.table)}" if info.table else f"--space {quoted(info.space)}"
+
+
 def about_doubt(story: Story, sure: Certainty | None, at: str) -> Iterator[Advice]:
     """Trials that cannot be told apart: train them again with other seeds."""
     if sure is None or not sure.tied or story.info.rehearsal:
         return
     if any(len(one.numbers) >= SEEDS for one in sure.seeds):
         return
-    if story.info.listed.startswith("table "):
-        table = story.info.listed.removeprefix("table ")
+    if story.info.table:
         yield Advice(
             "Train each row with three seeds",
             "the best rows cannot be told apart",
-            f"tuner run --table {quoted(table)}{smaller(story)} --seeds {SEEDS}{at}",
+            f"tuner run --table {quoted(story.info.table)}{smaller(story)} --seeds {SEEDS}{at}",
         )
         return
     chosen = [trial for trial in story.finished if trial.number in (sure.best, *sure.tied[:2])]
@@ -207,10 +210,8 @@ def about_size(story: Story, at: str) -> Iterator[Advice]:
     info = story.info
     if info.rehearsal or not info.size:
         return
-    table = info.listed.removeprefix("table ") if info.listed.startswith("table ") else ""
-    what = f"--table {quoted(table)}" if table else f"--space {quoted(info.space)}"
     why = f"these numbers are of {info.size}: their order may carry over, they themselves do not"
-    yield Advice("Run it at full size", why, f"tuner run {what} --data {quoted(info.data)}{at}")
+    yield Advice("Run it at full size", why, f"tuner run {table_or_space(info)} --data {quoted(info.data)}{at}")
 
 
 def again(story: Story, chosen: list[Told], at: str) -> str:
@@ -237,7 +238,9 @@ def toml(value: Any) -> str:
 
 
 def about_weight(story: Story, best: Told, shares: Mapping[str, float]) -> Iterator[Advice]:
-    if len(story.finished) < SOLID or story.info.listed:  # given rows were not drawn to tell parameters apart
+    if (
+        len(story.finished) < SOLID or story.info.has_given_trials
+    ):  # given rows were not drawn to tell parameters apart
         return
     for name, share in shares.items():
         if share < HARDLY:
@@ -257,9 +260,8 @@ def study_option(story: Story, at: str) -> str:
 def run_command(story: Story, at: str, number: int | None = None) -> str:
     """The command that goes on with the study."""
     info = story.info
-    kind, _, listed = info.listed.partition(" ")
-    if kind == "table":
-        return f"tuner run --table {quoted(listed)}{smaller(story)}{at}"
+    if info.table:
+        return f"tuner run --table {quoted(info.table)}{smaller(story)}{at}"
     trials = f" --trials {number}" if number else ""
     size = smaller(story)
     data = "" if info.rehearsal else f" --data {quoted(info.data)}"

@@ -16,7 +16,7 @@ from tuner.report.group_curves import banded, curves, groups, losses, named
 from tuner.report.study_data import Story, Told, finite, read, show
 from tuner.report.trial_files import comparable, is_more_better
 from tuner.study import queries
-from tuner.study.queries import StudyInfo
+from tuner.study.info import StudyInfo
 from tuner.tasks import MINIMIZED_METRICS
 
 FEWEST = 2

@@ -14,7 +14,8 @@ from tuner.errors import StudyError, near
 from tuner.space.published import PublishedRow, PublishedTable, rank_values
 from tuner.study import queries
 from tuner.study.format import show_seconds
-from tuner.study.queries import StudyInfo, Trial
+from tuner.study.info import StudyInfo, StudyKind
+from tuner.study.queries import Trial
 from tuner.study.tables import epoch_table, trials
 
 STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in the order in which they are told
@@ -82,7 +83,7 @@ def compared(engine: Engine | None, table: PublishedTable, study: str | None) ->
 
 def of_table(infos: Iterable[StudyInfo], table: str) -> list[StudyInfo]:
     """The studies of a table: at full size on its own data first, rehearsals last, else the newest first."""
-    mine = [info for info in infos if info.listed == f"table {table}"]
+    mine = [info for info in infos if info.table == table]
     return sorted(mine, key=lambda info: (info.rehearsal, bool(info.size), "@" in info.name))
 
 
@@ -95,7 +96,11 @@ def find_study(engine: Engine, table: PublishedTable, name: str | None) -> Study
     mine = of_table(infos, table.name)
     if name is None:
         return mine[0] if mine else None
-    mine += [info for info in infos if info.listed in {f"longer {short.name}" for short in mine}]
+    mine += [
+        info
+        for info in infos
+        if info.kind is StudyKind.EXTENSION and info.subject in {short.name for short in mine}
+    ]
     names = [info.name for info in mine]
     for info in mine:
         if info.name == name:

@@ -20,7 +20,7 @@ from tuner.report.figures import Figure, by_choice, cost, failures, heat, histor
 from tuner.report.importance import importance
 from tuner.report.study_data import Story, read
 from tuner.study import queries
-from tuner.study.queries import StudyInfo
+from tuner.study.info import StudyInfo
 from tuner.study.tables import study_system_attrs
 
 if TYPE_CHECKING:

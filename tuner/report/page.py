@@ -20,7 +20,7 @@ from tuner.report.study_data import read
 from tuner.report.trial_files import KINDS, details_of, picture
 from tuner.space.published import load_table
 from tuner.space.space import find_space, read_about
-from tuner.study.queries import StudyInfo
+from tuner.study.info import StudyInfo
 
 __all__ = ["draw_figures", "gathered", "page", "report_file", "write_page"]
 
@@ -70,13 +70,12 @@ def said_of(info: StudyInfo) -> str:
 
 def published(engine: Engine, info: StudyInfo) -> tuple[Comparison | None, str]:
     """The published table that a study is of, with ours; or why it cannot be shown."""
-    kind, _, name = info.listed.partition(" ")
-    if kind != "table":
+    if not info.table:
         return None, ""
     try:
-        return compared(engine, load_table(name), info.name), ""
+        return compared(engine, load_table(info.table), info.name), ""
     except (TunerError, KeyError) as error:  # a trial of an older version may lack what is compared
-        return None, f"The published table '{name}' cannot be shown: {error}"
+        return None, f"The published table '{info.table}' cannot be shown: {error}"
 
 
 def page(found: Contents) -> str:

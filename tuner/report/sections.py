@@ -74,6 +74,12 @@ def counted(story: Story) -> str:
     return ", ".join(f"{states[state]} {word}" for state, word in STATES.items() if states[state])
 
 
+PRUNING = {
+    True: "none: given trials are trained to the end",
+    False: "successive halving at epochs 1, 3, 9, 27, 81",
+}
+
+
 def searched(page: Contents) -> Markup:
     """What was searched, and how."""
     story, info = page.story, page.story.info
@@ -85,10 +91,12 @@ def searched(page: Contents) -> Markup:
         ("data", data_of(story)),
         ("size", info.size or "full"),
         ("trials", f"{counted(story) or 'none'}; budget {story.num_trials or 'not limited'}"),
-        ("chosen by", f"given: {info.listed}" if info.listed else "TPE, the first ones at random"),
+        ("chosen by", f"given: {info.source}" if info.has_given_trials else "TPE, the first ones at random"),
         (
             "pruning",
-            "none: a list is trained whole" if info.listed else "successive halving at epochs 1, 3, 9, 27, 81",
+            "none: given trials are trained to their end"
+            if info.has_given_trials
+            else "successive halving at epochs 1, 3, 9, 27, 81",
         ),
         ("dates", f"{day(min(began))} to {day(max(ended))} UTC" if began and ended else "not begun"),
         ("hosts", hosts(story)),

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from tuner.report.on_demand import ARTIFACT, filename
 from tuner.study import queries
 from tuner.study.failures import Failure, failure_from_attrs
-from tuner.study.queries import StudyInfo
+from tuner.study.info import StudyInfo
 from tuner.study.stats import NOTHING, read_copied
 from tuner.study.tables import epoch_table, trial_params, trial_system_attrs, trials
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import optuna
 from sqlalchemy.engine import Engine
@@ -16,8 +16,9 @@ from tuner.paths import attempt_of
 from tuner.recipe import Recipe
 from tuner.search.run import Finished, Means, ViewFactory, work
 from tuner.study import database, queries
-from tuner.study.queries import GOES_ON_FROM, StudyInfo, Trial
-from tuner.study.study import Joined, Plan, join
+from tuner.study.info import StudyInfo, StudyKind
+from tuner.study.queries import GOES_ON_FROM, Trial
+from tuner.study.study import Joined, join
 from tuner.study.trial_list import KEY, Item, enlist
 
 WHY_NOT = {
@@ -45,7 +46,6 @@ class Extension:
     """The study of the longer runs, and what is worth saying before it begins."""
 
     joined: Joined
-    name: str
     notices: list[str]
 
 
@@ -68,13 +68,13 @@ def prepare(asked: Longer) -> Extension:
             asked.means.home.make()  # a host that only the store connects with the others has none yet
     finally:
         engine.dispose()
-    joined = join(url, name, plan_of(info))
+    joined = join(url, as_extension(info, name))
     enlist(joined, url, items(joined, info, chosen, asked.epochs))
-    return Extension(joined, name, notices(chosen, asked.epochs))
+    return Extension(joined, notices(chosen, asked.epochs))
 
 
 def extend(extension: Extension, means: Means, view: ViewFactory) -> Finished:
-    return work(extension.joined, extension.name, None, means, view)
+    return work(extension.joined, None, means, view)
 
 
 def root(name: str) -> str:
@@ -85,7 +85,8 @@ def root(name: str) -> str:
 def find_parent(engine: Engine, asked: Longer) -> StudyInfo:
     """The study named, or the one worked on last; typed again, that is the command's own, so the one before it."""
     info = queries.find_study(engine, asked.study)
-    if asked.study or not (info.listed.startswith("longer ") and info.name.endswith(f"-{asked.epochs}-epochs")):
+    is_own = info.kind is StudyKind.EXTENSION and info.name.endswith(f"-{asked.epochs}-epochs")
+    if asked.study or not is_own:
         return info
     origins = [trial.notes[GOES_ON_FROM]["study"] for trial in queries.trials_of(engine, info)]
     return queries.find_study(engine, origins[-1]) if origins else info
@@ -142,19 +143,9 @@ def key(info: StudyInfo, trial: Trial) -> str:
     return f"{info.name} #{trial.number}"
 
 
-def plan_of(info: StudyInfo) -> Plan:
-    return Plan(
-        info.space,
-        info.goal,
-        info.data,
-        info.rehearsal,
-        info.seed,
-        info.parameters,
-        listed=f"longer {root(info.name)}",
-        shrink=info.shrink,
-        shorten=info.shorten,
-        artifacts=info.artifacts,
-    )
+def as_extension(info: StudyInfo, name: str) -> StudyInfo:
+    """Return the description of a study that extends trials of this one."""
+    return replace(info, name=name, kind=StudyKind.EXTENSION, subject=root(info.name))
 
 
 def items(joined: Joined, info: StudyInfo, chosen: list[Trial], epochs: int) -> Iterator[Item]:

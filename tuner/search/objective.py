@@ -20,8 +20,8 @@ from tuner.search.session import Desk
 from tuner.search.warm_start import TOOK_OVER, wherever
 from tuner.space.rehearsal import reduce_recipe, rehearse
 from tuner.space.space import Space, locate_error
+from tuner.study.info import StudyInfo
 from tuner.study.pending import Held
-from tuner.study.study import Plan
 from tuner.train.loop import EpochReport, Outcome, Progress, Saving, train
 from tuner.train.memory import MicroBatches
 
@@ -37,7 +37,7 @@ class Joint:
     keep: Callable[[Run], None]  # what to do with each checkpoint
 
 
-def choose(space: Space | None, plan: Plan, trial: optuna.Trial) -> Recipe:
+def choose(space: Space | None, info: StudyInfo, trial: optuna.Trial) -> Recipe:
     """The recipe of a trial: as the space chooses, on the study's data, seeded by study and trial.
 
     A trial that goes on keeps the recipe it began with, whatever became of the space meanwhile. Of a table,
@@ -51,10 +51,10 @@ def choose(space: Space | None, plan: Plan, trial: optuna.Trial) -> Recipe:
     recipe = redraw(trial.study, trial, lambda again: suggested(space, again))
     recipe = replace(recipe, weights=named_in_full(recipe.weights, trial.study.study_name))
     origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
-    seeded = replace(recipe, seed=mix(plan.seed, trial.study.study_name, *origin))
-    if plan.rehearsal:
+    seeded = replace(recipe, seed=mix(info.seed, trial.study.study_name, *origin))
+    if info.rehearsal:
         return rehearse(seeded)
-    return reduce_recipe(swap_data(seeded, plan.data), plan.shrink, plan.shorten)
+    return reduce_recipe(swap_data(seeded, info.data), info.shrink, info.shorten)
 
 
 def named_in_full(weights: Part, study: str) -> Part:
@@ -107,7 +107,7 @@ def run_trial(
 
     return train(
         recipe,
-        desk.joined.plan.goal,
+        desk.joined.info.goal,
         data,
         run,
         device=joint.device,

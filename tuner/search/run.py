@@ -31,12 +31,13 @@ from tuner.space.rehearsal import NUM_TRIALS, reduce_recipe, rehearse
 from tuner.space.space import NUM_DRAWS, Space, draw_recipes, load_space
 from tuner.study import budget, database, queries
 from tuner.study.heartbeat import refuse_others
-from tuner.study.study import Joined, Plan, join, keep_artifacts
+from tuner.study.info import StudyInfo, StudyKind
+from tuner.study.study import Joined, join, keep_artifacts
 from tuner.study.trial_list import Item, draw_rows, enlist, row_items
 
 DEFAULT_TRIALS = 50
 log = logging.getLogger("tuner")
-ViewFactory = Callable[[Engine, queries.StudyInfo], StudyView]
+ViewFactory = Callable[[Engine, StudyInfo], StudyView]
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,7 @@ class Request:
 class Job:
     """A study to create or to join, and the recipes met in it; `items` are its list, where it is one."""
 
-    name: str
-    plan: Plan
+    info: StudyInfo
     space: Space
     recipes: list[Recipe]
     items: list[Item] = field(default_factory=list)
@@ -114,29 +114,29 @@ def run(request: Request, view: ViewFactory) -> Finished:
         checked_store(means.artifacts)
     recipes = with_classes(job.recipes, look_at(sources, home))
     check_again(recipes, job.space, means.url, open_keeper(home, means.artifacts))
-    joined = join(means.url, job.name, job.plan)
-    if job.plan.listed:
+    joined = join(means.url, job.info)
+    if job.info.has_given_trials:
         enlist(joined, means.url, job.items)
     else:
         with database.told(means.url):
             set_budget(joined.engine, joined.id, request)
-    return work(joined, job.name, job.space, means, view)
+    return work(joined, job.space, means, view)
 
 
-def work(joined: Joined, name: str, space: Space | None, means: Means, view: ViewFactory) -> Finished:
+def work(joined: Joined, space: Space | None, means: Means, view: ViewFactory) -> Finished:
     """Train a study's trials on this host until none is left; `space` is not needed where all have a recipe."""
     with database.told(means.url):
         refuse_others(joined.engine, joined.id)
         artifacts = keep_artifacts(joined, find_store(means.artifacts).shown if means.artifacts else "")
         budget.set_budget(joined.engine, joined.id, hours=means.hours, gpu_hours=means.gpu_hours)
-        info = queries.find_study(joined.engine, name)
+        info = queries.find_study(joined.engine, joined.info.name)
     if artifacts and not means.artifacts:  # what was given was tried before anything was created
         checked_store(artifacts)
     show = view(joined.engine, info)
     path = space.path.absolute() if space else None
     orders = Orders(
         means.url,
-        name,
+        info.name,
         str(path or ""),
         str(means.home.folder.absolute()),
         means.cache_gb,
@@ -156,10 +156,10 @@ def work(joined: Joined, name: str, space: Space | None, means: Means, view: Vie
         now = None  # the database is away: the worker's own line says so
     if now and now.finished:
         keep_shown(joined, info, means.home, artifacts)
-    return Finished(code, workers.error, name, now)
+    return Finished(code, workers.error, info.name, now)
 
 
-def keep_shown(joined: Joined, info: queries.StudyInfo, home: Home, artifacts: str) -> None:
+def keep_shown(joined: Joined, info: StudyInfo, home: Home, artifacts: str) -> None:
     """What the dashboard shows of the whole study. No run ends badly for it."""
     from tuner.report.dashboard import keep_figures
 
@@ -204,18 +204,20 @@ def checked(request: Request) -> Job:
         recipes = [smaller(r, request) for r in recipes]  # what was checked above is the real study's
         data = recipes[0].data.name
         check_recipes(recipes, space.goal, where)
-    plan = Plan.of(
+    info = StudyInfo(
+        name,
         space.name,
         space.goal,
         data,
         request.rehearse,
         request.seed,
-        draws,
-        listed=f"table {table.name}" if table else "",
+        draws.parameters,
+        kind=StudyKind.TABLE if table else StudyKind.SEARCH,
+        subject=table.name if table else "",
         shrink=request.shrink,
         shorten=request.shorten,
     )
-    return Job(name, plan, space, recipes, row_items(table, request.seeds or 1) if table else [])
+    return Job(info, space, recipes, row_items(table, request.seeds or 1) if table else [])
 
 
 def smaller(recipe: Recipe, request: Request) -> Recipe:

@@ -7,7 +7,7 @@ import math
 from bisect import insort
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import optuna
@@ -17,7 +17,7 @@ from optuna.samplers._tpe.sampler import default_weights
 from optuna.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
-    from tuner.goal import Goal
+    from tuner.study.info import StudyInfo
 
 FIRST_RUNG = 1  # epochs: every trial is judged after its first one,
 REDUCTION = 3  # then after 3, 9, 27, 81: at each rung the better third goes on
@@ -32,29 +32,18 @@ Key = tuple[float, ...]
 T = TypeVar("T")
 
 
-class Plan(Protocol):
-    """As much of a study's plan as is needed here."""
-
-    @property
-    def goal(self) -> Goal: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def listed(self) -> str: ...
-
-
-def sampler(plan: Plan, worker: int) -> BaseSampler:
+def sampler(info: StudyInfo, worker: int) -> BaseSampler:
     """TPE, seeded by study and worker: two workers must not draw the same points."""
-    return FewerTrials(mix(plan.seed, "sampler", worker), plan.goal.direction == "maximize")
+    return FewerTrials(mix(info.seed, "sampler", worker), info.goal.direction == "maximize")
 
 
-def pruner(plan: Plan) -> optuna.pruners.BasePruner:
+def pruner(info: StudyInfo) -> optuna.pruners.BasePruner:
     """Successive halving by epochs, rungs at 1, 3, 9, 27, 81: explicit, so it prunes from the start.
 
     Trials of 15 and of 100 epochs are compared at the same epoch, and each ends at its own last one. A list
     is trained whole: its numbers stand beside others'.
     """
-    if plan.listed:
+    if info.has_given_trials:
         return optuna.pruners.NopPruner()
     return optuna.pruners.SuccessiveHalvingPruner(
         min_resource=FIRST_RUNG, reduction_factor=REDUCTION, min_early_stopping_rate=0, bootstrap_count=0

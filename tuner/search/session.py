@@ -121,12 +121,12 @@ class Desk:
         return None
 
     def take_one(self) -> Taken | Literal["spent", "paused"]:
-        name, listed = self.joined.study.study_name, bool(self.joined.plan.listed)
+        info = self.joined.info
         unwritten = tuple(held.id for held in list(self.clerk.ended))
         try:
-            return claims.take(self.engine, self.joined.id, name, self.name, listed, unwritten)
+            return claims.take(self.engine, info.id, info.name, self.name, info.has_given_trials, unwritten)
         except claims.StudyGone:
-            raise StudyError(f"study '{name}' was deleted meanwhile; nothing is left to do.") from None
+            raise StudyError(f"study '{info.name}' was deleted meanwhile; nothing is left to do.") from None
 
     def hold(self, taken: Taken) -> Held:
         """Bring a trial into memory: a new one has nothing to be read."""

@@ -16,7 +16,8 @@ from tuner.paths import Run, attempt_of, link
 from tuner.study import queries
 from tuner.study.claims import check_owner
 from tuner.study.database import retried
-from tuner.study.queries import GOES_ON_FROM, StudyInfo, Trial
+from tuner.study.info import StudyInfo
+from tuner.study.queries import GOES_ON_FROM, Trial
 from tuner.study.tables import epoch_table, studies, trials
 
 KNOWN = ("none", "imagenet", "random")  # need no file of ours

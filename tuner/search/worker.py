@@ -124,7 +124,7 @@ class Worker:
         study = self.joined.study
         try:
             with self.told(), self.desk as desk:
-                study.sampler, study.pruner = sampler(self.joined.plan, desk.ordinal), pruner(self.joined.plan)
+                study.sampler, study.pruner = sampler(self.joined.info, desk.ordinal), pruner(self.joined.info)
                 while held := desk.take():
                     self.one(held)
                     if not self.warm:
@@ -165,7 +165,7 @@ class Worker:
 
     def begin(self, trial: optuna.Trial, held: Held) -> Run:
         """The folder of this attempt, with what the one before left."""
-        study, key = self.orders.study, self.joined.plan.key
+        study, key = self.orders.study, self.joined.info.key
         return self.keeper.begin(study, key, held.number, held.attempt, fresh=not has_run(trial))
 
     def broken(self, trial: optuna.Trial, held: Held, run: Run | None, error: Exception) -> None:
@@ -203,7 +203,7 @@ class Worker:
         take_over(trial, self.engine, self.desk.name, self.keeper, run)
         if held.attempt > 1 or has_run(trial):
             held.recorded = database.retried(queries.recorded)(self.engine, held.id)
-        recipe = objective.choose(self.space, self.joined.plan, trial)
+        recipe = objective.choose(self.space, self.joined.info, trial)
         self.desk.tell(number=held.number, steps=recipe.epochs, params=trial.params)
         data = self.shelf.data_for(recipe)
         recipe = replace(recipe, classes=data.classes)
@@ -228,7 +228,7 @@ class Worker:
         trial, recipe, run = album.trial, album.recipe, album.run
         asked = "row" in trial.user_attrs and outcome.end == "finished"
         test = self.test_scores(recipe, run) if asked else {}
-        progress, goal = outcome.progress, self.joined.plan.goal
+        progress, goal = outcome.progress, self.joined.info.goal
         rows = [queries.flat(report) for report in progress.history]
         self.desk.tell(state="finishing")
         if rows:
@@ -250,7 +250,7 @@ class Worker:
 
     def leads(self, value: float | None) -> bool:
         """Whether a value is better than those of all trials that have ended, this worker's newest too."""
-        goal = self.joined.plan.goal
+        goal = self.joined.info.goal
         ends = [end.values[0] for end in self.desk.storage.unwritten.values() if end.state.name == "COMPLETE"]
         best = database.retried(queries.best_value)(self.engine, self.joined.id, goal)
         return value is not None and all(goal.is_better(value, other) for other in (best, *ends))

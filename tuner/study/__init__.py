@@ -4,9 +4,7 @@ from tuner.deprecated import moved_names
 
 __getattr__ = moved_names(
     "tuner.study",
-    Plan="study",
     Joined="study",
     join="study",
     rejoin="study",
-    read_plan="study",
 )

@@ -104,7 +104,7 @@ def unclaimed(study_id: int) -> sa.Select[tuple[int]]:
 
 @retried
 def take(
-    engine: Engine, study_id: int, name: str, worker: str, listed: bool, unwritten: Sequence[int] = ()
+    engine: Engine, study_id: int, name: str, worker: str, has_given_trials: bool, unwritten: Sequence[int] = ()
 ) -> Taken | Literal["spent", "paused"]:
     """A trial that was put back, or one more of the budget; all in one transaction.
 
@@ -122,7 +122,7 @@ def take(
             raise WorkerUnknown
         if now.mine is not None:
             return take_again(db, now.mine)
-        nothing_new = out_of_trials(now) or (listed and now.unclaimed is None)
+        nothing_new = out_of_trials(now) or (has_given_trials and now.unclaimed is None)
         if out_of_time(now) or (nothing_new and now.put_back is None):
             return "spent"
         if now.paused:

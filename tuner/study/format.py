@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tuner.study.failures import failure_from_attrs
-from tuner.study.queries import StudyInfo, Trial
+from tuner.study.info import StudyInfo
+from tuner.study.queries import Trial
 from tuner.study.stats import Cost, Left, Tally
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StudyError, near
 from tuner.goal import Goal
+from tuner.study.info import StudyInfo
 from tuner.study.tables import (
     claim_table,
     epoch_table,
@@ -30,35 +31,6 @@ from tuner.study.tables import (
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 GOES_ON_FROM = "goes_on_from"  # the attribute of a trial that names the earlier one
-
-
-@dataclass(frozen=True)
-class StudyInfo:
-    """A study as it was created."""
-
-    id: int
-    name: str
-    space: str
-    goal: Goal
-    data: str
-    rehearsal: bool
-    seed: int
-    parameters: dict[str, dict[str, Any]]
-    key: str = ""
-    listed: str = ""
-    shrink: int = 1
-    shorten: int = 1
-    artifacts: str = ""
-
-    @property
-    def size(self) -> str:
-        """'rehearsal', '1/8 of the size, 1/5 of the epochs', or nothing for the whole."""
-        fewer = [
-            f"1/{by} of the {what}"
-            for what, by in (("size", self.shrink), ("epochs", self.shorten))
-            if by > 1 and not self.rehearsal
-        ]
-        return "rehearsal" if self.rehearsal else ", ".join(fewer)
 
 
 @dataclass(frozen=True)
@@ -121,12 +93,7 @@ def all_studies(engine: Engine) -> list[StudyInfo]:
     if not sa.inspect(engine).has_table("studies"):
         return []
     with engine.connect() as db:
-        return [as_info(*row) for row in db.execute(query)]
-
-
-def as_info(study_id: int, name: str, plan: str) -> StudyInfo:
-    plain = json.loads(plan)
-    return StudyInfo(study_id, name, **{**plain, "goal": Goal(*plain["goal"])})
+        return [StudyInfo.from_json(id, name, json.loads(text)) for id, name, text in db.execute(query)]
 
 
 def find_study(engine: Engine, name: str | None) -> StudyInfo:

@@ -21,7 +21,8 @@ from tuner.study import budget as budget_module
 from tuner.study import queries
 from tuner.study.budget import Account, Budget, Spent
 from tuner.study.failures import Failure, read_failures
-from tuner.study.queries import FINISHED, GOES_ON_FROM, Overview, StudyInfo, Worker
+from tuner.study.info import StudyInfo, StudyKind
+from tuner.study.queries import FINISHED, GOES_ON_FROM, Overview, Worker
 from tuner.study.tables import claim_table, epoch_table, studies, trial_attrs, trials
 
 RECENT = 20  # trials that ended last, of which the pace is taken
@@ -236,7 +237,7 @@ def epochs_of(recipe: str) -> int:
 
 def read_copied(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -> dict[int, tuple[int, float]]:
     """Epochs and seconds that longer runs took over from the trials they go on from, by trial id."""
-    if not info.listed.startswith("longer "):
+    if info.kind is not StudyKind.EXTENSION:
         return {}
     query = sa.select(trial_attrs.c.trial_id, trial_attrs.c.value_json).where(trial_attrs.c.key == GOES_ON_FROM)
     rows = db.execute(query.join(trials, trials.c.trial_id == trial_attrs.c.trial_id).where(mine)).all()

@@ -15,37 +15,12 @@ import optuna
 from sqlalchemy.engine import Engine
 
 from tuner.errors import SpaceChanged, StudyError
-from tuner.goal import Goal
-from tuner.space.space import DrawnRecipes, describe_parameter
+from tuner.space.space import describe_parameter
 from tuner.study import claims, database
+from tuner.study.info import StudyInfo
 from tuner.study.storage import open_storage
 
 log = logging.getLogger("tuner")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study is of: written into it when it is created, compared when it is joined."""
-
-    space: str
-    goal: Goal
-    data: str
-    rehearsal: bool
-    seed: int
-    parameters: dict[str, dict[str, Any]]
-    key: str = ""  # drawn when the study is created: tells it from others of its name, in run folders
-    listed: str = ""  # "table NAME" or "longer NAME": its trials are given, not drawn, and never pruned
-    shrink: int = 1  # image size and widths are divided by this,
-    shorten: int = 1  # epochs by this
-    artifacts: str = ""  # where all hosts keep checkpoints and pictures; "" is the home
-
-    @staticmethod
-    def of(
-        space: str, goal: Goal, data: str, rehearsal: bool, seed: int, draws: DrawnRecipes,
-        listed: str = "", shrink: int = 1, shorten: int = 1,
-    ) -> Plan:  # fmt: skip
-        parameters = draws.parameters
-        return Plan(space, goal, data, rehearsal, seed, parameters, listed=listed, shrink=shrink, shorten=shorten)
 
 
 @dataclass(frozen=True)
@@ -54,42 +29,46 @@ class Joined:
 
     study: optuna.Study
     engine: Engine
-    plan: Plan
+    info: StudyInfo
 
     @property
     def id(self) -> int:
-        return self.study._study_id
+        return self.info.id
 
 
-def join(url: str, name: str, plan: Plan) -> Joined:
-    """Create the study or join it, after comparing what it is of. One at a time, so that it is created whole."""
+def join(url: str, info: StudyInfo) -> Joined:
+    """Create the study, or join it after comparing what it is of; StudyError or SpaceChanged if it differs.
+
+    A lock in the database admits one process at a time, so that a study is created whole.
+    """
     storage, engine = open_storage(url)
     with closed_on_error(engine), database.told(url), database.creation_lock(engine, url):
         try:
-            study = optuna.create_study(storage=storage, study_name=name, direction=plan.goal.direction)  # type: ignore[arg-type]
+            study = optuna.create_study(storage=storage, study_name=info.name, direction=info.goal.direction)  # type: ignore[arg-type]
             is_new = True
         except optuna.exceptions.DuplicatedStudyError:
-            study = optuna.load_study(study_name=name, storage=storage)
+            study = optuna.load_study(study_name=info.name, storage=storage)
             is_new = not study.user_attrs and not study.get_trials(deepcopy=False)  # its creator was killed
         claims.open_study(engine, study._study_id, is_new)
         if is_new:
-            plan = replace(plan, key=uuid.uuid4().hex[:6])
-            write_plan(study, plan)
-            return Joined(study, engine, plan)
-        began = read_plan(study)
-        compare(name, began, plan)
-        return Joined(study, engine, replace(plan, seed=began.seed, key=began.key, artifacts=began.artifacts))
+            info = replace(info, key=uuid.uuid4().hex[:6], id=study._study_id)
+            write_info(study, info)
+            return Joined(study, engine, info)
+        stored = read_info(study)
+        compare(stored, info)
+        info = replace(info, seed=stored.seed, key=stored.key, artifacts=stored.artifacts, id=stored.id)
+        return Joined(study, engine, info)
 
 
 def rejoin(url: str, name: str) -> Joined:
-    """A worker's way in: the study exists, its plan was compared by whoever started the worker."""
+    """Open an existing study in a worker; the process that started the worker has compared what it is of."""
     storage, engine = open_storage(url)
     with closed_on_error(engine), database.told(url):
         try:
             study = optuna.load_study(study_name=name, storage=storage)
         except KeyError:
             raise StudyError(f"study '{name}' was deleted meanwhile; nothing is left to do.") from None
-        return Joined(study, engine, read_plan(study))
+        return Joined(study, engine, read_info(study))
 
 
 @contextmanager
@@ -101,34 +80,34 @@ def closed_on_error(engine: Engine) -> Iterator[None]:
         raise
 
 
-def write_plan(study: optuna.Study, plan: Plan) -> None:
+def write_info(study: optuna.Study, info: StudyInfo) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([plan.goal.metric])
-    study.set_user_attr("tuner", {**vars(plan), "goal": [plan.goal.metric, plan.goal.direction]})
+        study.set_metric_names([info.goal.metric])
+    study.set_user_attr("tuner", info.to_json())
 
 
 def keep_artifacts(joined: Joined, given: str) -> str:
     """Where a study's checkpoints and pictures are: noted when it is first said, and then the same for all."""
-    noted = joined.plan.artifacts
+    noted = joined.info.artifacts
     if given and noted and given != noted:
         raise StudyError(
             f"study '{joined.study.study_name}' keeps its artifacts in {noted}; --artifacts said {given}. "
             "Leave the option out, or begin another study with --study NAME."
         )
     if given and not noted:
-        write_plan(joined.study, replace(joined.plan, artifacts=given))
+        write_info(joined.study, replace(joined.info, artifacts=given))
     return given or noted
 
 
-def read_plan(study: optuna.Study) -> Plan:
+def read_info(study: optuna.Study) -> StudyInfo:
     plain = study.user_attrs.get("tuner")
     if plain is None:
         raise StudyError(f"study '{study.study_name}' was not made by tuner. Choose another name with --study.")
-    return Plan(**{**plain, "goal": Goal(*plain["goal"])})
+    return StudyInfo.from_json(study._study_id, study.study_name, plain)
 
 
-def compare(name: str, old: Plan, new: Plan) -> None:
+def compare(old: StudyInfo, new: StudyInfo) -> None:
     """SpaceChanged with all that differs. Wider or narrower bounds are fine: the trials keep their meaning."""
     changed = [
         f"{what}: from {before} to {after}"
@@ -137,14 +116,16 @@ def compare(name: str, old: Plan, new: Plan) -> None:
             ("data", old.data, new.data),
             ("goal", str(old.goal), str(new.goal)),
             ("rehearsal", old.rehearsal, new.rehearsal),
-            ("list of trials", old.listed or "none", new.listed or "none"),
+            ("trials", old.source, new.source),
             ("shrink", old.shrink, new.shrink),
             ("shorten", old.shorten, new.shorten),
         )
         if before != after
     ]
-    names = old.parameters.keys() & new.parameters if new.listed else old.parameters.keys() | new.parameters
-    for parameter in sorted(names):  # a list may grow: its trials say themselves what they have
+    names = (
+        old.parameters.keys() & new.parameters if new.has_given_trials else old.parameters.keys() | new.parameters
+    )
+    for parameter in sorted(names):  # given trials may have parameters of their own
         before, after = old.parameters.get(parameter), new.parameters.get(parameter)
         if before is None or after is None or essence(before) != essence(after):
             changed.append(
@@ -160,7 +141,7 @@ def compare(name: str, old: Plan, new: Plan) -> None:
             )
     if changed:
         raise SpaceChanged(
-            f"study '{name}' began with another space:"
+            f"study '{new.name}' began with another space:"
             + "".join(f"\n  - {line}" for line in changed)
             + "\nPut it back to go on with the study, or begin a new one with --study NAME."
         )

@@ -20,7 +20,8 @@ from tuner.errors import StudyError
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.study import budget, database, queries
-from tuner.study.study import Joined, Plan, join
+from tuner.study.info import StudyInfo
+from tuner.study.study import Joined, join
 from tuner.study.tables import claim_table, epoch_table, studies, worker_table
 
 WORKER = {"host": "node7.lab", "pid": 1, "born": 1.0, "device": "cpu", "state": "training", "worker": "w"}
@@ -30,7 +31,7 @@ EPOCH = {"seconds": 1.0, "images_per_second": 9.0, "peak_memory": 1, "lr": 0.1, 
 @pytest.fixture
 def study(home: Path) -> Iterator[Joined]:
     Home(home).make()
-    joined = join(home_url(home), "s", Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {}))
+    joined = join(home_url(home), StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes"))
     budget.set_budget(joined.engine, joined.id, num_trials=3)
     doing = {"number": 0, "step": 2, "steps": 4, "params": {"lr": 0.00123}}
     with joined.engine.begin() as db:
@@ -320,8 +321,6 @@ def test_an_absent_file_is_not_made(study: Joined, home: Path) -> None:
     study.engine.dispose()
     hide(home)
     with pytest.raises(live.StorageError) as told:
-        live.check_present(
-            study.engine, queries.StudyInfo(1, "s", "", Goal("iou", "maximize"), "", False, 0, {}), home_url(home)
-        )
+        live.check_present(study.engine, StudyInfo("s", "", Goal("iou", "maximize"), "", id=1), home_url(home))
     assert database.passes(told.value) and not (home / "tuner.db").exists()
     bring_back(home)

@@ -16,10 +16,11 @@ from tuner.errors import FailureKind
 from tuner.goal import maximize, minimize
 from tuner.study.budget import Budget, Spent
 from tuner.study.failures import Failure
-from tuner.study.queries import Overview, StudyInfo, Trial, Worker
+from tuner.study.info import StudyInfo
+from tuner.study.queries import Overview, Trial, Worker
 from tuner.study.stats import Cost, Left, Tally
 
-STUDY = StudyInfo(1, "unet_k", "unet_k", maximize("iou"), "photos", False, 0, {})
+STUDY = StudyInfo("unet_k", "unet_k", maximize("iou"), "photos", id=1)
 BEST = Trial(1, 7, "COMPLETE", 0.8123, {"lr": 0.0012, "k": 64}, {})
 REASON = "out of memory with a single image of 1024 px: CUDA out of memory. Tried to allocate 2.00 GiB"
 NOTHING = Tally(Cost(), (), Left(None, "unknown"), Budget(), Spent(0, 0.0, 0.0), False, "")

@@ -21,7 +21,8 @@ from tuner.fleet.supervisor import Fleet
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.study import budget, claims, control, queries
-from tuner.study.study import Joined, Plan, join
+from tuner.study.info import StudyInfo, StudyKind
+from tuner.study.study import Joined, join
 from tuner.study.tables import claim_table, worker_table
 
 ENDLESS = "exec sleep 600"
@@ -82,7 +83,7 @@ class Shell:
 def begin(study: Joined, worker: str) -> None:
     """Enter and take a trial, as a worker of another machine: only its beat can tell that it is gone."""
     enter(study, worker)
-    taken = claims.take(study.engine, study.id, "s", worker, listed=False)
+    taken = claims.take(study.engine, study.id, "s", worker, has_given_trials=False)
     assert isinstance(taken, claims.Taken)
     with study.engine.begin() as db:
         mine = sa.update(worker_table).where(worker_table.c.worker == worker)
@@ -98,7 +99,7 @@ def enter(study: Joined, worker: str) -> None:
 @pytest.fixture
 def study(home: Path) -> Iterator[Joined]:
     Home(home).make()
-    joined = join(home_url(home), "s", Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {}))
+    joined = join(home_url(home), StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes"))
     budget.set_budget(joined.engine, joined.id, num_trials=5)
     yield joined
     joined.engine.dispose()
@@ -444,20 +445,20 @@ def add_to_list(study: Joined) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "listed", "begun"),
+    ("changes", "kind", "begun"),
     [
-        ([], "", [1, 1]),
-        ([raise_budget], "", [1, 2]),
-        ([put_back_elsewhere], "", [1, 2]),
-        ([pause, raise_budget], "", [1, 1]),
-        ([], "table t", [1, 1]),
-        ([add_to_list], "table t", [1, 2]),
+        ([], StudyKind.SEARCH, [1, 1]),
+        ([raise_budget], StudyKind.SEARCH, [1, 2]),
+        ([put_back_elsewhere], StudyKind.SEARCH, [1, 2]),
+        ([pause, raise_budget], StudyKind.SEARCH, [1, 1]),
+        ([], StudyKind.TABLE, [1, 1]),
+        ([add_to_list], StudyKind.TABLE, [1, 2]),
     ],
-    ids=["nothing", "budget", "put back", "paused", "list", "longer list"],
+    ids=["nothing", "budget", "put back", "paused", "table", "longer table"],
 )
 def test_idle_seats_get_as_many_workers_again_as_there_is_work(
     changes: list[Callable[[Joined], None]],
-    listed: str,
+    kind: StudyKind,
     begun: list[int],
     study: Joined,
     crew: Crew,
@@ -465,10 +466,10 @@ def test_idle_seats_get_as_many_workers_again_as_there_is_work(
 ) -> None:
     monkeypatch.setattr(supervisor, "REST_SECONDS", 0.0)
     begin(study, "other")
-    budget.set_budget(study.engine, study.id, num_trials=9 if listed else 2)
+    budget.set_budget(study.engine, study.id, num_trials=2 if kind is StudyKind.SEARCH else 9)
     idle = [Shell(["exit 0", ENDLESS]), Shell(["exit 0", ENDLESS])]
     crewed = crew.of(Shell([ENDLESS], study=study), *idle)  # the first one works all the time
-    crewed.info = replace(crewed.info, listed=listed)
+    crewed.info = replace(crewed.info, kind=kind)
     steps = dict(enumerate([*changes, *[lambda study: None] * 10][:10], start=10))
     steps[20] = lambda study: control.change(study.engine, study.id, stops=1)
     rounds = iter(range(100))

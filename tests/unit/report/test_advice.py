@@ -11,7 +11,7 @@ from tuner.goal import maximize
 from tuner.report.advice import Advice, advice, widened
 from tuner.report.certainty import Certainty
 from tuner.report.study_data import Story, Told
-from tuner.study.queries import StudyInfo
+from tuner.study.info import StudyInfo, StudyKind
 
 KINDS: dict[str, dict[str, Any]] = {
     "lr": {"kind": "float", "log": True, "step": None, "low": 1e-5, "high": 1e-2},
@@ -42,8 +42,8 @@ def trial(number: int, state: str = "COMPLETE", best: int = 2, **more: Any) -> T
 def given(
     *trials: Told, sure: Certainty | None = None, shares: dict[str, float] | None = None, **info: Any
 ) -> list[Advice]:
-    plain: dict[str, Any] = {"rehearsal": False, "listed": "", "data": "my shapes"} | info
-    about = StudyInfo(1, "the study", "unet_k", maximize("iou"), seed=0, parameters=KINDS, **plain)
+    plain: dict[str, Any] = {"rehearsal": False, "data": "my shapes"} | info
+    about = StudyInfo("the study", "unet_k", maximize("iou"), seed=0, parameters=KINDS, **plain)
     return advice(Story(about, None, trials, KINDS), sure, shares or {}, " --home h")
 
 
@@ -60,7 +60,7 @@ def test_a_best_value_at_the_end_of_its_range_calls_for_a_wider_one() -> None:
     assert up.command == 'trial.suggest_float("lr", 1e-05, 0.03, log=True)'
     (down,) = given(trial(0, k=8), *ENOUGH[1:])
     assert down.command == 'trial.suggest_int("k", 4, 64, step=2)'
-    assert given(trial(0, k=8), *ENOUGH[1:], listed="table t") == []
+    assert given(trial(0, k=8), *ENOUGH[1:], kind=StudyKind.TABLE, subject="t") == []
 
 
 @pytest.mark.parametrize(
@@ -111,21 +111,21 @@ def test_near_equals_are_trained_again_from_a_table_that_can_be_read() -> None:
     plain = tomllib.loads(table)
     assert [row["params"] for row in plain["rows"]] == [INSIDE] * 3 and plain["space"] == "unet_k"
     assert command == "tuner run --table ./again.toml --data 'my shapes' --seeds 3 --home h"
-    (rows,) = given(*ENOUGH, sure=sure, listed="table t")
+    (rows,) = given(*ENOUGH, sure=sure, kind=StudyKind.TABLE, subject="t")
     assert rows.command == "tuner run --table t --seeds 3 --home h"
 
 
 def test_what_does_not_matter_is_fixed_once_there_are_enough_trials() -> None:
     (fix,) = given(*ENOUGH, shares={"lr": 0.98, "loss": 0.02})
     assert fix.what == "Fix loss at bce and search less" and fix.command == "loss = 'bce'"
-    assert given(*ENOUGH, shares={"lr": 0.98, "loss": 0.02}, listed="table t") == []
+    assert given(*ENOUGH, shares={"lr": 0.98, "loss": 0.02}, kind=StudyKind.TABLE, subject="t") == []
 
 
 @pytest.mark.parametrize(
     ("trials", "info", "command"),
     [
         ([], {}, "tuner run --space unet_k --data 'my shapes' --study 'the study' --home h"),
-        ([], {"listed": "table t"}, "tuner run --table t --home h"),
+        ([], {"kind": StudyKind.TABLE, "subject": "t"}, "tuner run --table t --home h"),
         ([trial(0, "RUNNING")], {}, "tuner status --study 'the study' --home h"),
         ([trial(0, "FAIL")], {}, "tuner run --space unet_k --rehearse --home h"),
     ],

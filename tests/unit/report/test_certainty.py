@@ -23,7 +23,7 @@ from tuner.report.certainty import (
     share,
 )
 from tuner.report.study_data import Story, Told
-from tuner.study.queries import StudyInfo
+from tuner.study.info import StudyInfo
 
 RNG = np.random.default_rng(7)
 
@@ -36,7 +36,7 @@ def trial(number: int, value: float | None, params: dict[str, Any] | None = None
 
 
 def story(*trials: Told, goal: Any = None) -> Story:
-    info = StudyInfo(1, "s", "s", goal or maximize("iou"), "shapes", False, 0, {})
+    info = StudyInfo("s", "s", goal or maximize("iou"), "shapes")
     return Story(info, None, trials)
 
 

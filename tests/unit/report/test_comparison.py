@@ -15,7 +15,8 @@ from tuner.goal import maximize
 from tuner.report.comparison import Comparison, Line, columns, compared, markdown, title, to_json
 from tuner.space.published import PublishedRow, PublishedTable
 from tuner.study import queries
-from tuner.study.study import Joined, Plan, join
+from tuner.study.info import StudyInfo, StudyKind
+from tuner.study.study import Joined, join
 
 ROWS = tuple(
     PublishedRow({"lr": lr, "k": 8}, {}, place=place) for lr, place in ((0.1, 2), (0.2, 1), (0.3, 3), (0.4, 4))
@@ -24,8 +25,8 @@ ORDER = PublishedTable("t", Path("t.toml"), "s", "val_iou", ROWS, data="shapes",
 
 
 def study(folder: Path, name: str = "t", **changes: object) -> Joined:
-    plan = Plan("s", maximize("iou"), "shapes", False, 0, {}, listed="table t")
-    return join(f"sqlite:///{folder / 'tuner.db'}", name, replace(plan, **changes))  # type: ignore[arg-type]
+    info = StudyInfo(name, "s", maximize("iou"), "shapes", kind=StudyKind.TABLE, subject="t")
+    return join(f"sqlite:///{folder / 'tuner.db'}", replace(info, **changes))  # type: ignore[arg-type]
 
 
 def add(
@@ -96,7 +97,10 @@ def test_the_study_at_full_size_stands_for_the_table_and_others_by_name(tmp_path
         shown = compared(joined.engine, ORDER, None)
         assert shown.study and shown.study.name == name
         joined.engine.dispose()
-    for name, change in (("t-9-epochs", {"listed": "longer t"}), ("other", {"listed": "table u"})):
+    for name, change in (
+        ("t-9-epochs", {"kind": StudyKind.EXTENSION, "subject": "t"}),
+        ("other", {"subject": "u"}),
+    ):
         joined = study(tmp_path, name, **change)
         assert queries.find_study(joined.engine, name)
         joined.engine.dispose()

@@ -23,7 +23,7 @@ from tuner.report.group_curves import groups
 from tuner.report.importance import importance
 from tuner.report.study_data import Story, Told, read
 from tuner.study import queries
-from tuner.study.queries import StudyInfo
+from tuner.study.info import StudyInfo
 from tuner.study.stats import tally
 from tuner.study.study import Joined
 
@@ -131,7 +131,7 @@ def test_thousands_of_trials_are_drawn_in_seconds() -> None:
         Told(at, "COMPLETE", float(rng.random()), {"lr": float(10 ** rng.uniform(-5, -2)), "k": at % 97}, {})
         for at in range(4000)
     )
-    info = StudyInfo(1, "s", "s", maximize("iou"), "shapes", False, 0, {})
+    info = StudyInfo("s", "s", maximize("iou"), "shapes")
     began = process_time()
     assert len(figures(Story(info, None, some, kinds))) > 8
     assert process_time() - began < 10

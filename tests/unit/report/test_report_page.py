@@ -29,6 +29,7 @@ from tuner.report.html import data, file_name, refuse_file, tag, text, write_pag
 from tuner.report.page import gathered, page
 from tuner.report.trial_files import made_small
 from tuner.study import queries
+from tuner.study.info import StudyKind
 from tuner.study.study import Joined
 
 VOID = {"meta", "link", "img", "br"}
@@ -224,7 +225,7 @@ def test_the_recipe_on_the_page_trains_the_same(tmp_path: Path) -> None:
 
 
 def test_a_table_that_is_not_there_any_more_is_told(tmp_path: Path) -> None:
-    joined = open_study(tmp_path, listed="table gone_table")
+    joined = open_study(tmp_path, kind=StudyKind.TABLE, subject="gone_table")
     add(joined, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5])
     assert "The published table 'gone_table' cannot be shown" in read_page(joined, tmp_path).said
     joined.engine.dispose()
@@ -237,7 +238,7 @@ def test_a_table_stands_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     table.write_text(
         'space = "unet_k"\nmetric = "iou"\n\n[[rows]]\nparams = { lr = 0.001, k = 8 }\npublished = 0.7654\n'
     )
-    joined = open_study(tmp_path, listed="table mine")
+    joined = open_study(tmp_path, kind=StudyKind.TABLE, subject="mine")
     notes = {"row": json.dumps({"k": 8.0, "lr": 0.001}), "repeat": 1}
     add(joined, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5], notes=notes)
     said = read_page(joined, tmp_path).said

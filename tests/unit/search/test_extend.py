@@ -26,7 +26,8 @@ from tuner.search.run import Means
 from tuner.search.worker import Worker
 from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget, queries
-from tuner.study.study import Plan, join
+from tuner.study.info import StudyInfo
+from tuner.study.study import join
 
 FULL = '{}, schedule=use("plateau", patience=0), augment=use("flip")'
 
@@ -50,7 +51,9 @@ class Place:
         path = write_space(self.folder, epochs=FULL.format(epochs), model='use("unet", k=4, dropout=0.2)')
         self.home.make()
         found = load_space(str(path))
-        joined = join(self.url, "tiny", Plan.of("tiny", found.goal, "shapes", False, 0, draw_recipes(found)))
+        parameters = draw_recipes(found).parameters
+        info = StudyInfo("tiny", "tiny", found.goal, "shapes", parameters=parameters)
+        joined = join(self.url, info)
         budget.set_budget(joined.engine, joined.id, num_trials=1)
         joined.engine.dispose()
         self.work("tiny", str(path))
@@ -79,7 +82,7 @@ class Place:
     def extend(self, epochs: int, study: str | None = None, **more: Any) -> str:
         made = prepare(self.asked(epochs, study, **more))
         made.joined.engine.dispose()
-        return made.name
+        return made.joined.info.name
 
     def curve(self, study: str) -> dict[int, dict[str, Any]]:
         """The first trial's epochs, without what measures time."""

@@ -24,12 +24,12 @@ from tuner.search import objective, trial_attrs
 from tuner.search.session import Desk, Said
 from tuner.space.space import Space, load_space
 from tuner.study import queries
+from tuner.study.info import StudyInfo
 from tuner.study.pending import Held
-from tuner.study.study import Plan
 from tuner.train.loop import EpochReport, train
 from tuner.train.memory import MicroBatches
 
-PLAN = Plan("tiny", Goal("iou", "maximize"), "shapes", False, 0, {})
+INFO = StudyInfo("s", "tiny", Goal("iou", "maximize"), "shapes")
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def space(tmp_path: Path) -> Space:
     return load_space(str(write_space(tmp_path)))
 
 
-def chosen(space: Space, plan: Plan = PLAN, study: str = "s", number: int = 0) -> Recipe:
+def chosen(space: Space, plan: StudyInfo = INFO, study: str = "s", number: int = 0) -> Recipe:
     made = optuna.create_study(study_name=study, sampler=optuna.samplers.RandomSampler(seed=1))
     trials = [made.ask() for _ in range(number + 1)]
     return objective.choose(space, plan, trials[number])
@@ -45,17 +45,17 @@ def chosen(space: Space, plan: Plan = PLAN, study: str = "s", number: int = 0) -
 
 def test_the_seed_of_a_recipe_comes_from_study_and_trial(space: Space) -> None:
     assert chosen(space).seed == chosen(space).seed
-    others = [chosen(space, replace(PLAN, seed=1)), chosen(space, study="t"), chosen(space, number=1)]
+    others = [chosen(space, replace(INFO, seed=1)), chosen(space, study="t"), chosen(space, number=1)]
     assert len({chosen(space).seed, *(recipe.seed for recipe in others)}) == 4
 
 
 def test_the_data_of_the_study_takes_the_place_of_the_spaces_own(space: Space) -> None:
-    recipe = chosen(space, replace(PLAN, data="/photos"))
+    recipe = chosen(space, replace(INFO, data="/photos"))
     assert (recipe.data.name, recipe.data.args) == ("/photos", {"image_size": 32})
 
 
 def test_a_rehearsal_trains_the_toy_version(space: Space) -> None:
-    recipe = chosen(space, replace(PLAN, rehearsal=True))
+    recipe = chosen(space, replace(INFO, rehearsal=True))
     assert recipe.data.name == "shapes"
     assert recipe.epochs == 2
 
@@ -71,7 +71,7 @@ def test_a_folder_is_named_by_its_full_path(space: Space, tmp_path: Path, monkey
 def test_a_trials_note_holds_its_recipe_and_the_metrics_of_its_best_epoch(space: Space) -> None:
     recipe = chosen(space)
     rows = [{"epoch": at, "train_iou": at / 10, "val_iou": at / 20} for at in (1, 2, 3)]
-    note = trial_attrs.recipe_note(recipe, PLAN.goal, rows, best_epoch=2)
+    note = trial_attrs.recipe_note(recipe, INFO.goal, rows, best_epoch=2)
     assert "best iou at epoch 2" in note
     assert "| iou | 0.2000 | 0.1000 |" in note
     written = note.partition("```json\n")[2].partition("\n```")[0]
@@ -87,13 +87,13 @@ def asked(**notes: object) -> optuna.Trial:
 
 def test_a_trial_that_goes_on_keeps_the_recipe_it_began_with(space: Space) -> None:
     began = replace(chosen(space), batch_size=3)
-    assert objective.choose(space, PLAN, asked(recipe=began.to_json())) == began
+    assert objective.choose(space, INFO, asked(recipe=began.to_json())) == began
 
 
 def test_a_branch_of_the_space_that_fails_fails_its_trial_alone(tmp_path: Path) -> None:
     space = load_space(str(write_space(tmp_path, extra="    raise ValueError('only now')\n")))
     with pytest.raises(TrialFailed, match=r"suggest\(\) raised ValueError: only now \(line \d+\)") as failed:
-        objective.choose(space, PLAN, asked())
+        objective.choose(space, INFO, asked())
     assert failed.value.kind is FailureKind.SUGGEST
 
 
@@ -188,7 +188,7 @@ def test_of_a_table_every_row_has_the_seed_of_its_repeat(space: Space) -> None:
         trials = [made.ask() for _ in range(2)]
         for trial in trials:
             trial.set_user_attr("repeat", repeat)
-        first, second = (objective.choose(space, PLAN, trial) for trial in trials)
+        first, second = (objective.choose(space, INFO, trial) for trial in trials)
         assert first.seed == second.seed
         return first
 
@@ -197,12 +197,12 @@ def test_of_a_table_every_row_has_the_seed_of_its_repeat(space: Space) -> None:
 
 def test_a_reduced_study_trains_a_part_of_the_size_and_of_the_epochs(tmp_path: Path) -> None:
     space = load_space(str(write_space(tmp_path, epochs=40, model='use("unet", k=32)')))
-    whole, small = chosen(space), chosen(space, replace(PLAN, shrink=4, shorten=5))
+    whole, small = chosen(space), chosen(space, replace(INFO, shrink=4, shorten=5))
     assert (small.epochs, small.model.args["k"], small.image_size) == (8, 8, 32)
     assert small.data.name == "shapes" and small.optimizer == whole.optimizer
 
 
 def test_a_trial_without_a_recipe_needs_a_space() -> None:
     with pytest.raises(TrialFailed, match="without a recipe, to a study that has no space") as failed:
-        objective.choose(None, PLAN, asked())
+        objective.choose(None, INFO, asked())
     assert failed.value.kind is FailureKind.NO_RECIPE

@@ -23,15 +23,15 @@ from tuner.search.sampling import (
     redraw,
     sampler,
 )
-from tuner.study.study import Plan
+from tuner.study.info import StudyInfo
 
-PLAN = Plan("s", Goal("iou", "maximize"), "shapes", False, 0, {})
+INFO = StudyInfo("s", "s", Goal("iou", "maximize"), "shapes")
 KINDS = {"lr": FloatDistribution(1e-5, 1e-1, log=True), "loss": CategoricalDistribution(["bce", "dice"])}
 MOST = NUM_BEST + NUM_NEWEST + NUM_OTHERS
 
 
 def study_of(trials: list[FrozenTrial], worker: int = 0, direction: str = "maximize") -> optuna.Study:
-    plan = Plan("s", Goal("iou", direction), "shapes", False, 0, {})
+    plan = StudyInfo("s", "s", Goal("iou", direction), "shapes")
     study = optuna.create_study(direction=direction, sampler=sampler(plan, worker))
     study.add_trials(trials)
     return study
@@ -181,7 +181,7 @@ Suggest = Callable[[optuna.Trial], dict[str, Any]]
 
 
 def in_memory() -> optuna.Study:
-    return optuna.create_study(storage=Memory(), sampler=sampler(PLAN, 0), direction="maximize", study_name="s")
+    return optuna.create_study(storage=Memory(), sampler=sampler(INFO, 0), direction="maximize", study_name="s")
 
 
 def grid(trial: optuna.Trial) -> dict[str, Any]:
@@ -293,4 +293,4 @@ def test_the_same_worker_redraws_the_same() -> None:
 
 
 def test_sampler_is_ours() -> None:
-    assert isinstance(sampler(PLAN, 0), FewerTrials)
+    assert isinstance(sampler(INFO, 0), FewerTrials)

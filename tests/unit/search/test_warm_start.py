@@ -18,7 +18,7 @@ from tuner.recipe import Recipe, use
 from tuner.search.warm_start import find_start
 from tuner.space.check import check_weights
 from tuner.study import queries
-from tuner.study.queries import StudyInfo
+from tuner.study.info import StudyInfo
 from tuner.study.study import Joined
 from tuner.tasks import find_task
 from tuner.train.checkpoint import save_weights

@@ -25,7 +25,8 @@ from tuner.search.worker import Worker
 from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget, queries
 from tuner.study.claims import WorkerUnknown, release
-from tuner.study.study import Plan, join
+from tuner.study.info import StudyInfo
+from tuner.study.study import join
 from tuner.tasks import TASKS
 
 LONG = 400  # epochs: ended by the test, not by itself
@@ -51,7 +52,10 @@ class Place:
         Home(self.folder / "home").make()
         found = load_space(str(path))
         joined = join(
-            self.url, "tiny", Plan.of("tiny", found.goal, "shapes", False, self.seed, draw_recipes(found))
+            self.url,
+            StudyInfo(
+                "tiny", "tiny", found.goal, "shapes", seed=self.seed, parameters=draw_recipes(found).parameters
+            ),
         )
         budget.set_budget(joined.engine, joined.id, num_trials=trials)
         joined.engine.dispose()

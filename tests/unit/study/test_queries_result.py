@@ -13,14 +13,15 @@ from tuner.cli.search import print_result
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.study import budget, queries
-from tuner.study.study import Joined, Plan, join
+from tuner.study.info import StudyInfo
+from tuner.study.study import Joined, join
 from tuner.study.tables import study_table
 
 
 @pytest.fixture
 def study(home: Path) -> Iterator[Joined]:
     Home(home).make()
-    joined = join(home_url(home), "s", Plan("unet_k", Goal("iou", "maximize"), "shapes", False, 0, {}))
+    joined = join(home_url(home), StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes"))
     yield joined
     joined.engine.dispose()
 

@@ -15,6 +15,7 @@ from tuner.report.study_data import read
 from tuner.study import budget as budget_module
 from tuner.study import control
 from tuner.study import queries as queries_module
+from tuner.study.info import StudyKind
 from tuner.study.stats import Cost, Ledger, Left, Tally, tally
 from tuner.study.study import Joined
 from tuner.study.tables import study_table, trials, worker_table
@@ -72,7 +73,9 @@ def test_longer_runs_do_not_count_what_they_took_over(joined: Joined, tmp_path: 
     origin = {"study": "made", "key": "", "number": 3}
     put(longer, 0, "COMPLETE", [0.1] * 15, seconds=2, goes_on_from=origin)
     put(longer, 1, "RUNNING", [], goes_on_from=origin)
-    info = replace(queries_module.find_study(longer.engine, "made-longer"), listed="longer made")
+    info = replace(
+        queries_module.find_study(longer.engine, "made-longer"), kind=StudyKind.EXTENSION, subject="made"
+    )
     cost = tally(longer.engine, info).cost
     told = read(longer.engine, info).trials[0]
     assert (told.trained, told.seconds) == (cost.epochs, cost.seconds) and len(told.epochs) == 15

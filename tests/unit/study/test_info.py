@@ -1,0 +1,41 @@
+"""What a study is of, as it is stored; what version 0.1 stored is read as well."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tuner.goal import Goal
+from tuner.study.info import StudyInfo, StudyKind
+
+PLAIN = StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes", seed=3, parameters={"k": {"kind": "int"}})
+
+
+@pytest.mark.parametrize("kind", StudyKind)
+def test_a_study_is_read_as_it_was_stored(kind: StudyKind) -> None:
+    info = StudyInfo(
+        "s", "u", Goal("loss", "minimize"), "d", True, 3, {"k": {}}, kind, "small", 2, 5, "s3://b", "abc", id=4
+    )
+    again = StudyInfo.from_json(4, "s", json.loads(json.dumps(info.to_json())))
+    assert again == info and again.kind is kind
+
+
+@pytest.mark.parametrize(
+    ("listed", "kind", "table", "source"),
+    [
+        ({}, StudyKind.SEARCH, "", "search"),
+        ({"listed": ""}, StudyKind.SEARCH, "", "search"),
+        ({"listed": "table my rows"}, StudyKind.TABLE, "my rows", "table my rows"),
+        ({"listed": "longer small"}, StudyKind.EXTENSION, "", "extension of small"),
+    ],
+)
+def test_what_version_0_1_stored_is_read(listed: dict[str, Any], kind: StudyKind, table: str, source: str) -> None:
+    stored = {"space": "unet_k", "goal": ["iou", "maximize"], "data": "shapes", "rehearsal": False, "seed": 3}
+    info = StudyInfo.from_json(0, "s", {**stored, "parameters": {"k": {"kind": "int"}}, "key": "", **listed})
+    assert (info.kind, info.table, info.source) == (kind, table, source)
+    assert info.has_given_trials == (kind is not StudyKind.SEARCH)
+    assert StudyInfo.from_json(0, "s", info.to_json()) == info and "listed" not in info.to_json()
+    if kind is StudyKind.SEARCH:
+        assert info == PLAIN

@@ -1,0 +1,78 @@
+"""What a study is of: stored when the study is created, compared when it is joined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from tuner.goal import Goal
+
+
+class StudyKind(StrEnum):
+    """Where the trials of a study come from. The values are stored in the database."""
+
+    SEARCH = "search"  # drawn by the sampler
+    TABLE = "table"  # the rows of a published table
+    EXTENSION = "extension"  # trials of an earlier study, trained for more epochs
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """A study as it was created."""
+
+    name: str
+    space: str
+    goal: Goal
+    data: str
+    rehearsal: bool = False
+    seed: int = 0
+    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    kind: StudyKind = StudyKind.SEARCH
+    subject: str = ""  # the table, or the study that was extended
+    shrink: int = 1  # image size and widths are divided by this,
+    shorten: int = 1  # epochs by this
+    artifacts: str = ""  # where all hosts keep checkpoints and pictures; "" is the home
+    key: str = ""  # drawn when the study is created: tells it from others of its name, in run folders
+    id: int = 0  # in the database; 0 before the study is created
+
+    @property
+    def has_given_trials(self) -> bool:
+        """Whether the trials are given, not drawn; such trials are never pruned."""
+        return self.kind is not StudyKind.SEARCH
+
+    @property
+    def table(self) -> str:
+        """The name of the table whose rows are trained, or "" for other kinds of studies."""
+        return self.subject if self.kind is StudyKind.TABLE else ""
+
+    @property
+    def source(self) -> str:
+        """Where the trials come from: 'search', 'table NAME' or 'extension of NAME'."""
+        if self.kind is StudyKind.EXTENSION:
+            return f"extension of {self.subject}"
+        return f"{self.kind} {self.subject}".strip()
+
+    @property
+    def size(self) -> str:
+        """'rehearsal', '1/8 of the size, 1/5 of the epochs', or "" for full size."""
+        fewer = [
+            f"1/{by} of the {what}"
+            for what, by in (("size", self.shrink), ("epochs", self.shorten))
+            if by > 1 and not self.rehearsal
+        ]
+        return "rehearsal" if self.rehearsal else ", ".join(fewer)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is stored in the study; its name and id are columns of the database."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("name", "id")}
+        return {**plain, "goal": [self.goal.metric, self.goal.direction]}
+
+    @staticmethod
+    def from_json(id: int, name: str, stored: dict[str, Any]) -> StudyInfo:
+        """Read what `to_json` returned, in this version or in 0.1."""
+        plain = {**stored, "goal": Goal(*stored["goal"])}
+        word, _, subject = plain.pop("listed", "").partition(" ")  # 0.1 stored "", "table NAME" or "longer NAME"
+        if word:
+            plain |= {"kind": {"longer": "extension"}.get(word, word), "subject": subject}
+        return StudyInfo(**{**plain, "kind": StudyKind(plain.get("kind", "search")), "id": id, "name": name})
