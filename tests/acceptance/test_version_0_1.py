@@ -1,0 +1,107 @@
+"""A home and a bundle that version 0.1 made are read, continued and used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command_line import glance, home_url, opened, rows, run
+from PIL import Image
+
+from tuner.study import queries
+from tuner.study.info import StudyKind
+from tuner.study.queries import Trial
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "v0_1"
+pytestmark = pytest.mark.xdist_group("version 0.1")  # one copy for all of them
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the home. Each test below changes a study that no other one reads."""
+    return Path(shutil.copytree(GOLDEN, tmp_path_factory.mktemp("golden") / "v0_1"))
+
+
+def typed(folder: Path, *args: str) -> str:
+    """What a command prints that ends well."""
+    done = run(folder, *args)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def trials_of(folder: Path, study: str) -> list[Trial]:
+    with opened(home_url(folder / "runs")) as engine:
+        return queries.trials_of(engine, queries.find_study(engine, study))
+
+
+def test_the_studies_are_shown_with_the_kinds_of_their_failures(folder: Path) -> None:
+    told: list[dict[str, Any]] = json.loads(typed(folder, "status", "--home", "runs", "--json"))
+    by_name = {study["study"]: study for study in told}
+    assert {"small", "small-8-epochs", "small-table"} <= by_name.keys()
+    for study in ("small", "small-table"):
+        failures = by_name[study]["failures"]
+        assert failures["kinds"].keys() == {"loss not finite"}
+        assert failures["last"][0]["reason"].startswith("train_loss is nan at epoch 1 with adam(lr=1e+30)")
+    with opened(home_url(folder / "runs")) as engine:
+        kinds = {info.name: (info.kind, info.subject) for info in queries.all_studies(engine)}
+    assert kinds["small"] == (StudyKind.SEARCH, "")
+    assert kinds["small-table"] == (StudyKind.TABLE, "small")
+    assert kinds["small-8-epochs"] == (StudyKind.EXTENSION, "small")
+
+
+def test_the_best_trial_the_table_and_the_report_are_shown(folder: Path) -> None:
+    assert "small-8-epochs: trial 0, iou 0.0050" in typed(
+        folder, "best", "--home", "runs", "--study", "small-8-epochs"
+    )
+    table = typed(folder, "table", "small", "--home", "runs")
+    assert "study small-table" in table and "0.3666" in table and "failed" in table
+    typed(folder, "report", "--home", "runs", "--study", "small-table", "--out", "report.html")
+    page = (folder / "report.html").read_text()
+    assert "given: table small" in page and "loss not finite" in page
+
+
+def test_a_search_continues_and_resumes_its_trial_from_the_checkpoint(folder: Path) -> None:
+    epochs = (
+        "SELECT epoch, seconds FROM tuner_epoch JOIN trials USING (trial_id) "
+        "WHERE number = 6 AND study_id = 1 ORDER BY epoch"
+    )
+    before = rows(home_url(folder / "runs"), epochs)
+    out = typed(folder, "run", "--space", "small", "--trials", "8", "--home", "runs")
+    assert "study 'small': 8 of 8 trials ended" in out
+    after = rows(home_url(folder / "runs"), epochs)
+    assert [row.epoch for row in before] == [1] and [row.epoch for row in after] == [1, 2, 3, 4, 5, 6]
+    assert after[0] == before[0]  # not trained again
+    resumed, new = trials_of(folder, "small")[6:]
+    assert (resumed.state, resumed.notes["result"]["attempt"]) == ("COMPLETE", 2)
+    assert new.number == 7 and new.state in ("COMPLETE", "PRUNED", "FAIL")
+    assert typed(folder, "best", "--home", "runs", "--study", "small", "--export", "best").startswith("small: ")
+    assert (folder / "best" / "weights.safetensors").is_file()
+
+
+def test_a_trial_is_trained_for_more_epochs_from_its_checkpoint(folder: Path) -> None:
+    typed(folder, "extend", "--trial", "0", "--epochs", "7", "--study", "small", "--home", "runs")
+    now = glance(home_url(folder / "runs"), "small-7-epochs")
+    assert (now.study.kind, now.study.subject) == (StudyKind.EXTENSION, "small")
+    assert now.states == {"COMPLETE": 1} and now.best is not None
+    assert now.best.notes["result"]["epochs"] == 7 and now.best.notes["goes_on_from"]["number"] == 0
+
+
+def test_the_failed_row_of_a_table_is_trained_again(folder: Path) -> None:
+    out = typed(folder, "run", "--table", "small", "--home", "runs")
+    assert "study 'small-table': 3 of 3 trials ended" in out
+    _, old, new = trials_of(folder, "small-table")
+    assert new.params == old.params and new.state == old.state == "FAIL"
+    assert new.notes["failure_kind"] == "loss not finite" and "failure_kind" not in old.notes
+    with opened(home_url(folder / "runs")) as engine:
+        assert queries.find_study(engine, "small-table").table == "small"
+
+
+def test_a_bundle_predicts_what_it_predicted_then(folder: Path) -> None:
+    typed(folder, "predict", "bundle", "photo.png", "--out", "masks")
+    now = np.asarray(Image.open(folder / "masks" / "photo_mask.png"))
+    then = np.asarray(Image.open(GOLDEN / "expected" / "photo_mask.png"))
+    assert now.shape == then.shape and np.mean(now != then) < 0.001  # another processor may round otherwise
