@@ -81,12 +81,12 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
 
 
 def generated(orders: dict[str, Any]) -> Any:
-    from tuner.data.cache import cached
+    from tuner.data.cache import load_cached
     from tuner.data.synthetic.shapes import shapes
 
     store = Path(orders["cache"])
     store.mkdir(parents=True, exist_ok=True)
-    return cached(shapes(), "augmenting", orders["size"], store)
+    return load_cached(shapes(), "augmenting", orders["size"], store)
 
 
 def batches_of(orders: dict[str, Any], data: Any) -> Any:
@@ -120,8 +120,8 @@ def stepping(orders: dict[str, Any], ways: dict[str, Any]) -> dict[str, list[flo
     trainer.model.train()
     found: dict[str, list[float]] = {}
     for name, batches in ways.items():
-        if batches.helpers:
-            augment_pool.started(batches.helpers).result()
+        if batches.pool_size:
+            augment_pool.start_pool(batches.pool_size).result()
         totals, waits, whole = Totals(find_task("binary"), device), [], []
         epoch, ended = islice(batches.train(1), orders["steps"] + 1), time.perf_counter()
         for images, targets in epoch:
@@ -160,8 +160,8 @@ def images_a_second(data: Any, orders: dict[str, Any], **how: int) -> Callable[[
     from tuner.data import augment_pool
 
     batches = replace(batches_of(orders, data), **how)
-    if batches.helpers:
-        augment_pool.started(batches.helpers).result()
+    if batches.pool_size:
+        augment_pool.start_pool(batches.pool_size).result()
     list(batches.train(0))  # the libraries are loaded
     return lambda: len(data.train) / seconds(lambda: list(batches.train(1)))
 

@@ -100,7 +100,7 @@ def watch_all(clock: Clock) -> None:
 
     clock.watch(session.Desk, "take", "claiming a trial")
     clock.watch(objective, "choose", "sampling")
-    clock.watch(provider.Shelf, "data_for", "opening the data")
+    clock.watch(provider.DataProvider, "data_for", "opening the data")
     clock.watch(trial_attrs, "begin", "notes at the start")
     clock.watch(loop, "Trainer", "building the model")
     clock.watch(loop, "one_epoch", TRAINING)

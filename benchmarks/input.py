@@ -45,7 +45,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     from benchmarks.plain import loader
     from benchmarks.trial import paths
     from tuner.data.batches import Batches
-    from tuner.data.cache import cached
+    from tuner.data.cache import load_cached
     from tuner.data.folder import folder
     from tuner.data.survey import survey
     from tuner.train.memory import keep_pages
@@ -56,7 +56,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     store = Path(orders["cache"])
     store.mkdir(parents=True, exist_ok=True)
     recipe = recipe_of(orders)
-    data = cached(source, survey(source, store).fingerprint, SIZE, store)
+    data = load_cached(source, survey(source, store).fingerprint, SIZE, store)
     batches = Batches(data, recipe.batch_size, recipe.seed, recipe.augment)
     files = loader(paths(source.split("train")), SIZE, True)
     step_ways = steps(recipe, batches, orders["steps"])
@@ -76,9 +76,9 @@ def normalised() -> Callable[[Any], Any]:
     """What the trainer does first with a batch; the DataLoader's workers have done it already."""
     import torch
 
-    from tuner.train.trainer import normaliser
+    from tuner.train.trainer import make_normalizer
 
-    normalise = normaliser(torch.device("cpu"))
+    normalise = make_normalizer(torch.device("cpu"))
     return lambda batch: (normalise(batch[0]), batch[1].unsqueeze(1).float())
 
 

@@ -69,7 +69,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
 
     import cv2
 
-    from tuner.data.cache import cached
+    from tuner.data.cache import load_cached
     from tuner.data.survey import survey
     from tuner.data.synthetic.cells import cells
     from tuner.train.memory import keep_pages
@@ -80,7 +80,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     found |= {way: {name: [] for name in METRICS} for way in ("watershed", "pieces")}
     with tempfile.TemporaryDirectory() as place:
         folder, source = Path(place), cells(image_size=orders["size"])
-        data = cached(source, survey(source, folder).fingerprint, orders["size"], folder)
+        data = load_cached(source, survey(source, folder).fingerprint, orders["size"], folder)
         for seed in range(orders["seeds"]):
             one_seed(orders, data, folder / str(seed), seed, found)
         found["images"] = [len(data.train), len(data.val)]
@@ -97,7 +97,7 @@ def one_seed(orders: dict[str, Any], data: Any, folder: Path, seed: int, found: 
     from tuner.train.memory import MicroBatches
     from tuner.train.precision import find_device
     from tuner.train.trainer import Trainer
-    from tuner.train.validation import batches_of, validate
+    from tuner.train.validation import make_batches, validate
 
     recipe = Recipe(
         task="instance", data=use("cells", image_size=orders["size"]), augment=use("flip"),
@@ -117,7 +117,7 @@ def one_seed(orders: dict[str, Any], data: Any, folder: Path, seed: int, found: 
     flood = trainer.find
     for way, find in (("watershed", flood), ("pieces", lambda heads: pieces_of(heads, flood))):
         timed = trainer.find = Timed(find)
-        batches = batches_of(recipe, data, device)
+        batches = make_batches(recipe, data, device)
         began = time.perf_counter()
         scored = validate(trainer, batches)
         took = time.perf_counter() - began
@@ -134,10 +134,10 @@ def pieces_of(heads: Any, flood: Any) -> Any:
     """What connected components of the mask alone would find: no energy is ever high enough to split one."""
     import torch
 
-    from tuner.models.deep_watershed import Flood
+    from tuner.models.deep_watershed import WatershedInstances
 
     flat = torch.cat([heads[:, :1], torch.zeros_like(heads[:, :1])], 1)  # an energy of one half everywhere
-    return Flood(flood.mask, 0.999, flood.min_size)(flat)
+    return WatershedInstances(flood.mask, 0.999, flood.min_size)(flat)
 
 
 class Timed:
@@ -158,11 +158,11 @@ class Timed:
 
 def ranking_seconds(found: list[Any], batches: Any) -> float:
     """What it takes to rank what was found for AP."""
-    from tuner.train.instance_metrics import Ranked
+    from tuner.train.instance_metrics import InstanceRanking
 
     targets = [target for _, target in batches.val()]
     began = time.perf_counter()
-    ranked = Ranked()
+    ranked = InstanceRanking()
     for some, target in zip(found, targets, strict=True):
         ranked.add(some, target)
     ranked.scores()

@@ -153,7 +153,7 @@ def trainer(orders: dict[str, Any], frozen: bool) -> Any:
         classes=tuple(map(str, range(10))) if name in CLASSIFIERS else (),
     )
     made = Trainer(recipe, torch.device("cpu"), MicroBatches(Path(orders["folder"]) / "micro.json"))
-    made.begin_training()
+    made.set_train_mode()
     return made
 
 

@@ -71,7 +71,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from tuner.artifacts.optuna_store import Gallery
-    from tuner.data.cache import cached
+    from tuner.data.cache import load_cached
     from tuner.data.synthetic.shapes import shapes
     from tuner.goal import maximize
     from tuner.paths import Home, Run
@@ -91,7 +91,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     }
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        data = cached(replace(source, items=source.items[:60]), "sixty", size, folder / "cache")
+        data = load_cached(replace(source, items=source.items[:60]), "sixty", size, folder / "cache")
         album = trial_pictures.Album(
             optuna.create_study().ask(),
             recipe,
@@ -114,15 +114,15 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
             painter, shown = trial_pictures.Painter(album), turn % 2 == 0
             painter_seconds.clear()
             began, began_cpu = time.perf_counter(), time.process_time()
-            looking = Clocked(loop.look_back)
-            loop.look_back = looking
+            looking = Clocked(loop.load_best_examples)
+            loop.load_best_examples = looking
             outcome = loop.train(
                 recipe, maximize("iou"), data, album.run, device=torch.device("cpu"),
                 micro_batches=MicroBatches(folder / "micro.json"), on_epoch=lambda report: None,
                 on_frame=painter.show if shown else lambda progress: None,
             )  # fmt: skip
             painter.close()
-            loop.look_back = looking.inner
+            loop.load_best_examples = looking.inner
             found["with" if shown else "without"].append(time.perf_counter() - began)
             if shown:
                 found["with_cpu"].append(time.process_time() - began_cpu)

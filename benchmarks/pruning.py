@@ -113,7 +113,7 @@ def main(orders: dict[str, Any]) -> dict[str, list[Curve]]:
 
 
 def curve(orders: dict[str, Any], lr: float, k: int, loss: str) -> Curve:
-    from tuner.data.cache import cached
+    from tuner.data.cache import load_cached
     from tuner.data.datasets import open_data
     from tuner.data.survey import survey
     from tuner.goal import maximize
@@ -136,7 +136,7 @@ def curve(orders: dict[str, Any], lr: float, k: int, loss: str) -> Curve:
 
     source, store = open_data(recipe.data), Path(orders["cache"])
     store.mkdir(parents=True, exist_ok=True)
-    data = cached(source, survey(source, store).fingerprint, recipe.image_size, store)
+    data = load_cached(source, survey(source, store).fingerprint, recipe.image_size, store)
     with tempfile.TemporaryDirectory() as place:
         train(recipe, maximize("iou"), data, Run(Path(place)), device=find_device(),
               micro_batches=MicroBatches(Path(place) / "micro.json"), on_epoch=on_epoch)  # fmt: skip

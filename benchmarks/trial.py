@@ -40,7 +40,7 @@ def ours(source: Source, orders: dict[str, Any], place: Path) -> dict[str, float
     """What a worker does with a trial; the cache was filled before, as it is for all trials but the first."""
     import cv2
 
-    from tuner.data.cache import cached
+    from tuner.data.cache import load_cached
     from tuner.data.survey import survey
     from tuner.goal import maximize
     from tuner.paths import Run
@@ -53,7 +53,7 @@ def ours(source: Source, orders: dict[str, Any], place: Path) -> dict[str, float
     store = Path(orders["cache"])
     recipe = recipe_of(orders)
     filling = time.perf_counter()
-    data = cached(source, survey(source, store).fingerprint, orders["size"], store)
+    data = load_cached(source, survey(source, store).fingerprint, orders["size"], store)
     filled = time.perf_counter()
     done = train(
         recipe,

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from helpers.image_folders import make_photos
 
-from tuner.data.cache import Cached, cached
+from tuner.data.cache import CachedDataset, load_cached
 from tuner.data.source import Source
 from tuner.data.synthetic.badges import badges
 from tuner.data.synthetic.cells import cells
@@ -60,31 +60,31 @@ def tuner(tmp_path: Path) -> Tuner:
     return call
 
 
-def toy(source: Source, number: int, folder: Path) -> Cached:
+def toy(source: Source, number: int, folder: Path) -> CachedDataset:
     """The first few pictures of a source, 32 pixels large, as training sees them. Read-only, as every cache."""
-    return cached(replace(source, items=source.items[:number]), "toy", 32, folder)
+    return load_cached(replace(source, items=source.items[:number]), "toy", 32, folder)
 
 
 @pytest.fixture(scope="session")
-def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Cached:
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> CachedDataset:
     """Thirty generated pictures with masks."""
     return toy(shapes(), 30, tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
-def toy_scenes(tmp_path_factory: pytest.TempPathFactory) -> Cached:
+def toy_scenes(tmp_path_factory: pytest.TempPathFactory) -> CachedDataset:
     """Twenty generated pictures with label maps of four classes, of which some pixels are ignored."""
     return toy(scenes(), 20, tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(scope="session")
-def toy_badges(tmp_path_factory: pytest.TempPathFactory) -> Cached:
+def toy_badges(tmp_path_factory: pytest.TempPathFactory) -> CachedDataset:
     """Thirty generated pictures of six classes."""
     return toy(badges(), 30, tmp_path_factory.mktemp("badges"))
 
 
 @pytest.fixture(scope="session")
-def toy_cells(tmp_path_factory: pytest.TempPathFactory) -> Cached:
+def toy_cells(tmp_path_factory: pytest.TempPathFactory) -> CachedDataset:
     """Sixteen generated pictures of touching cells, each with a number of its own; one has none."""
     return toy(cells(), 16, tmp_path_factory.mktemp("cells"))
 
@@ -108,7 +108,7 @@ def toy_recipe() -> Recipe:
 
 
 @pytest.fixture
-def label_recipe(toy_recipe: Recipe, toy_scenes: Cached) -> Recipe:
+def label_recipe(toy_recipe: Recipe, toy_scenes: CachedDataset) -> Recipe:
     """A recipe for `toy_scenes`, as the program completes it from the data."""
     return replace(
         toy_recipe,
@@ -132,7 +132,7 @@ def instance_recipe(toy_recipe: Recipe) -> Recipe:
 
 
 @pytest.fixture
-def class_recipe(toy_recipe: Recipe, toy_badges: Cached, own_models: Path) -> Recipe:
+def class_recipe(toy_recipe: Recipe, toy_badges: CachedDataset, own_models: Path) -> Recipe:
     """A recipe for `toy_badges`, as the program completes it from the data."""
     return replace(
         toy_recipe,

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tuner.data.cache import Cached, cached
+from tuner.data.cache import CachedDataset, load_cached
 from tuner.data.survey import survey
 from tuner.data.synthetic.shapes import shapes
 from tuner.fleet import gpus
 from tuner.goal import maximize
 from tuner.paths import Run
 from tuner.recipe import Recipe, use
-from tuner.train.loop import EpochReport, Outcome, train
+from tuner.train.loop import EpochReport, TrainingOutcome, train
 from tuner.train.memory import MicroBatches
 
 pytestmark = [
@@ -24,12 +24,12 @@ pytestmark = [
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Cached:
+def data(tmp_path: Path) -> CachedDataset:
     source = shapes()
-    return cached(source, survey(source, tmp_path).fingerprint, 64, tmp_path)
+    return load_cached(source, survey(source, tmp_path).fingerprint, 64, tmp_path)
 
 
-def run(data: Cached, folder: Path, **changes: object) -> tuple[Outcome, list[EpochReport]]:
+def run(data: CachedDataset, folder: Path, **changes: object) -> tuple[TrainingOutcome, list[EpochReport]]:
     parts = {"model": use("unet", k=8), "epochs": 8, **changes}
     recipe = Recipe(
         "binary", use("shapes", image_size=64), loss=use("bce"), optimizer=use("adam", lr=3e-3), **parts
@@ -47,14 +47,14 @@ def run(data: Cached, folder: Path, **changes: object) -> tuple[Outcome, list[Ep
     return outcome, reports
 
 
-def test_a_trial_learns_in_bfloat16(data: Cached, tmp_path: Path) -> None:
+def test_a_trial_learns_in_bfloat16(data: CachedDataset, tmp_path: Path) -> None:
     outcome, reports = run(data, tmp_path)
     assert outcome.dtype == "bfloat16"
     assert reports[-1].metrics["train_loss"] < reports[0].metrics["train_loss"]
     assert 0 < reports[0].peak_memory < torch.cuda.get_device_properties(0).total_memory
 
 
-def test_a_finished_trial_leaves_no_memory_behind(data: Cached, tmp_path: Path) -> None:
+def test_a_finished_trial_leaves_no_memory_behind(data: CachedDataset, tmp_path: Path) -> None:
     from tuner.train.memory import release
 
     before = torch.cuda.memory_allocated()
@@ -63,7 +63,7 @@ def test_a_finished_trial_leaves_no_memory_behind(data: Cached, tmp_path: Path) 
     assert torch.cuda.memory_allocated() <= before + 2**20
 
 
-def test_out_of_memory_is_answered_by_smaller_pieces(data: Cached, tmp_path: Path) -> None:
+def test_out_of_memory_is_answered_by_smaller_pieces(data: CachedDataset, tmp_path: Path) -> None:
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(2**30 / total)

@@ -11,7 +11,7 @@ import torch
 
 from tuner.data import augment_pool
 from tuner.data.batches import Batches
-from tuner.data.cache import cached
+from tuner.data.cache import load_cached
 from tuner.data.synthetic.shapes import shapes
 from tuner.recipe import use
 from tuner.registry import build
@@ -68,10 +68,10 @@ def test_counts_and_losses_are_those_of_the_processor_and_wait_for_nothing(task:
 
 
 def test_processes_beside_a_gpu_make_the_same_batches(tmp_path: Path) -> None:
-    data = cached(shapes(), "cuda", 128, tmp_path)
+    data = load_cached(shapes(), "cuda", 128, tmp_path)
     plain = Batches(data, 16, 1, use("pet"))
     beside = replace(plain, pin=True, num_processes=2)
-    augment_pool.started(2).result()
+    augment_pool.start_pool(2).result()
     for (images, targets), expected in zip(beside.train(1), plain.train(1), strict=True):
         assert images.is_pinned() and targets.is_pinned()
         assert torch.equal(images, expected[0]) and torch.equal(targets, expected[1])

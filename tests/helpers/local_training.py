@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import torch
 
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.goal import Goal, maximize
 from tuner.paths import Run
 from tuner.recipe import Recipe
-from tuner.train.loop import EpochReport, Outcome, Saving, train
+from tuner.train.loop import CheckpointSchedule, EpochReport, TrainingOutcome, train
 from tuner.train.memory import MicroBatches
-from tuner.train.validation import Says
+from tuner.train.validation import StopCheck
 
 CPU = torch.device("cpu")
 IOU = maximize("iou")
@@ -24,7 +24,7 @@ class Trial:
     """A trial in a folder of its own, as a worker runs it: the curve is what it was told of, by epoch."""
 
     def __init__(
-        self, recipe: Recipe, data: Cached, folder: Path, goal: Goal = IOU, start: Path | None = None
+        self, recipe: Recipe, data: CachedDataset, folder: Path, goal: Goal = IOU, start: Path | None = None
     ) -> None:
         self.recipe, self.data, self.goal, self.start = recipe, data, goal, start
         self.run = Run(folder).make()
@@ -32,7 +32,7 @@ class Trial:
         self.found: list[EpochReport] = []  # what the checkpoint held of epochs before
         self.prune_at = 0
 
-    def train(self, says: Says | None = None, saving: Saving | None = None) -> Outcome:
+    def train(self, says: StopCheck | None = None, saving: CheckpointSchedule | None = None) -> TrainingOutcome:
         return train(
             self.recipe,
             self.goal,
@@ -41,13 +41,13 @@ class Trial:
             device=CPU,
             micro_batches=MicroBatches(self.run.folder / "micro_batches.json"),
             on_epoch=self.on_epoch,
-            says=says or self.says,
-            start=self.start,
+            check_stop=says or self.says,
+            initial_weights=self.start,
             on_resume=self.on_resume,
             saving=saving,
         )
 
-    def go_on(self) -> Outcome:
+    def go_on(self) -> TrainingOutcome:
         """Train to the end; beginning anew would give the same curve, so no finished epoch may come again."""
         before, self.reports = self.reports, {}
         outcome = self.train()
@@ -98,7 +98,7 @@ class Killed(Exception):
     """As sudden as a power failure: nothing is saved."""
 
 
-def killed_after(number: int) -> Says:
+def killed_after(number: int) -> StopCheck:
     """Asked as `stop_after` is; the process dies at that moment."""
     asked = iter(range(10**9))
 
@@ -110,7 +110,7 @@ def killed_after(number: int) -> Says:
     return ask
 
 
-def stop_after(number: int) -> Says:
+def stop_after(number: int) -> StopCheck:
     """Asked before every step and every validation batch; says to stop after `number` times."""
     asked = iter(range(10**9))
     return lambda: "stopped" if next(asked) >= number else ""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tuner.data.augment import AUGMENTATIONS, Augment, augmenter
+from tuner.data.augment import AUGMENTATIONS, Augment, make_augment
 from tuner.errors import PartError
 from tuner.recipe import Part
 
@@ -18,7 +18,7 @@ SIDE = 24
 
 def apply(name: str, seed: int, **args: float) -> tuple[np.ndarray, np.ndarray]:
     picture, mask = pair()
-    augment: Augment | None = augmenter(Part(name, args), SIDE)
+    augment: Augment | None = make_augment(Part(name, args), SIDE)
     return augment(picture, mask, seed) if augment else (picture, mask)
 
 
@@ -70,7 +70,7 @@ def nearest_colour(picture: np.ndarray) -> np.ndarray:
 @every_augmentation
 def test_the_labels_follow_the_image(name: str) -> None:
     """The same shapes in both: wherever a pixel went, its label went too. Edges may blur by a pixel."""
-    augment, moved = augmenter(Part(name, GEOMETRY_ONLY.get(name, {})), 96), 0
+    augment, moved = make_augment(Part(name, GEOMETRY_ONLY.get(name, {})), 96), 0
     picture, labels = drawn(96)
     for seed in range(30):
         image, target = augment(picture, labels, seed) if augment else (picture, labels)
@@ -88,7 +88,7 @@ def test_colour_and_noise_leave_the_labels_alone(name: str) -> None:
     still: dict[str, float] = {"flip": 0, "rotate": 0} | (
         {"crop": 1} if name == "lesion" else {"scale": 1, "shift": 0, "zoom": 0}
     )
-    augment, changed = augmenter(Part(name, still), SIDE), 0
+    augment, changed = make_augment(Part(name, still), SIDE), 0
     picture, mask = pair()
     for seed in range(20):
         image, target = augment(picture, mask, seed)  # type: ignore[misc]
@@ -112,7 +112,7 @@ def test_it_depends_on_the_seed_alone(name: str) -> None:
 
 @every_augmentation
 def test_what_came_before_does_not_matter(name: str) -> None:
-    augment = augmenter(Part(name), SIDE)
+    augment = make_augment(Part(name), SIDE)
     if augment is None:
         assert name == "none"
         return
@@ -132,7 +132,7 @@ def test_the_global_generators_are_left_alone(name: str) -> None:
 
 @every_augmentation
 def test_the_given_arrays_are_not_changed(name: str) -> None:
-    augment = augmenter(Part(name), SIDE)
+    augment = make_augment(Part(name), SIDE)
     picture, mask = pair()
     if augment:
         augment(picture, mask, 4)
@@ -141,7 +141,7 @@ def test_the_given_arrays_are_not_changed(name: str) -> None:
 
 @every_augmentation
 def test_a_class_number_stays_beside_its_moved_picture(name: str) -> None:
-    augment = augmenter(Part(name), SIDE)
+    augment = make_augment(Part(name), SIDE)
     if augment is None:
         return
     picture, label = augment(pair()[0], np.int64(3), 5)
@@ -162,14 +162,14 @@ def test_flip_follows_its_probability(p: float, mirrored: bool) -> None:
 
 
 def test_none_does_nothing_at_no_cost() -> None:
-    assert augmenter(Part("none"), SIDE) is None
+    assert make_augment(Part("none"), SIDE) is None
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.0625, 1.0])
 def test_a_crop_is_as_large_as_its_part_of_the_area(fraction: float) -> None:
     """A ramp tells how much of the image is seen: its steps are stretched by the side of the crop."""
     ramp = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None].repeat(64, 0), 3, axis=2)
-    augment = augmenter(Part("crop_flip", {"crop": fraction, "flip": 0.0}), 64)
+    augment = make_augment(Part("crop_flip", {"crop": fraction, "flip": 0.0}), 64)
     for seed in range(10):
         image = augment(ramp, ramp[:, :, 0].copy(), seed)[0]  # type: ignore[misc]
         seen = int(image.max()) - int(image.min()) + 1
@@ -180,7 +180,7 @@ def test_nothing_from_outside_the_image_is_invented() -> None:
     """What comes in over the border is a reflection, in image and labels: no black corners."""
     bright, labels = np.full((48, 48, 3), 200, np.uint8), np.full((48, 48), 2, np.uint8)
     for name in ("lesion", "pet"):
-        augment = augmenter(Part(name, {**GEOMETRY_ONLY[name], "rotate": 90}), 48)
+        augment = make_augment(Part(name, {**GEOMETRY_ONLY[name], "rotate": 90}), 48)
         for seed in range(20):
             image, target = augment(bright, labels, seed)  # type: ignore[misc]
             assert (image == 200).all() and (target == 2).all()
@@ -202,4 +202,4 @@ def test_nothing_from_outside_the_image_is_invented() -> None:
 )
 def test_values_that_make_no_augmentation_are_told_in_one_line(part: Part, told: str) -> None:
     with pytest.raises(PartError, match=told):
-        augmenter(part, SIDE)
+        make_augment(part, SIDE)

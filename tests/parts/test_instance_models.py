@@ -11,14 +11,14 @@ import torch
 from helpers.small_models import assert_gradients, small
 from torch import Tensor
 
-from tuner.data.instances import with_energy
-from tuner.models import FINDERS, MODELS
+from tuner.data.instances import make_energy_targets
+from tuner.models import INSTANCE_MODELS, MODELS
 from tuner.recipe import Part
 from tuner.registry import build
 from tuner.train.checkpoint import load_weights, save_weights
 from tuner.train.losses import LOSSES, OWN
 
-every_finder = pytest.mark.parametrize("name", FINDERS)
+every_finder = pytest.mark.parametrize("name", INSTANCE_MODELS)
 
 
 def images(number: int = 2, side: int = 64, channels: int = 3) -> Tensor:
@@ -31,7 +31,7 @@ def target(number: int = 2, side: int = 64) -> Tensor:
     """
     labels = np.zeros((number, side, side), np.uint16)
     labels[0, 2:20, 4:18], labels[0, 10:30, 18:30], labels[0, 5, 30] = 1, 2, 4
-    return torch.from_numpy(with_energy(labels))
+    return torch.from_numpy(make_energy_targets(labels))
 
 
 def judged(model: Any, batch: Tensor, truth: Tensor) -> Tensor:

@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from tuner.data.instances import FIELDS, with_energy
+from tuner.data.instances import FIELDS, make_energy_targets
 from tuner.errors import PartError
 from tuner.recipe import Part, Value
 from tuner.registry import build
 from tuner.tasks import TASKS
-from tuner.train.losses import FOR, IGNORED, LOSSES, OWN, Loss
+from tuner.train.losses import IGNORED, LOSSES, OWN, TASKS_OF, Loss
 
 ARGS: dict[tuple[str, str], dict[str, Value]] = {  # where the defaults are not for the task
     ("mix", "classification"): {"first": "cross_entropy", "second": "focal"},
 }
-PAIRS = [(name, mode) for name in LOSSES for mode in FOR[name] if name != OWN]  # which takes no logits
+PAIRS = [(name, mode) for name in LOSSES for mode in TASKS_OF[name] if name != OWN]  # which takes no logits
 every_loss = pytest.mark.parametrize(("name", "mode"), PAIRS, ids=[" ".join(pair) for pair in PAIRS])
 CLASSES = 4
 NUMBER = 3
@@ -37,7 +37,7 @@ def target(mode: str, fill: int | None = None) -> Tensor:
     if mode == "classification":
         return torch.tensor([0, 2, 3]) if fill is None else torch.full((NUMBER,), fill)
     if mode == "instance":
-        return torch.from_numpy(with_energy(instances(fill)))
+        return torch.from_numpy(make_energy_targets(instances(fill)))
     shape = (NUMBER, 1, 16, 16) if mode == "binary" else (NUMBER, 16, 16)
     kind = torch.float32 if mode == "binary" else torch.int64
     if fill is not None:
@@ -74,17 +74,17 @@ def perfect(mode: str, truth: Tensor) -> Tensor:
 
 
 def test_every_loss_says_for_which_tasks_it_is() -> None:
-    assert FOR.keys() == LOSSES.keys()
-    assert all(modes and set(modes) <= TASKS.keys() for modes in FOR.values())
+    assert TASKS_OF.keys() == LOSSES.keys()
+    assert all(modes and set(modes) <= TASKS.keys() for modes in TASKS_OF.values())
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_another_task_is_refused_with_the_losses_for_it(name: str) -> None:
-    for mode in set(TASKS) - set(FOR[name]):
+    for mode in set(TASKS) - set(TASKS_OF[name]):
         with pytest.raises(PartError, match=rf"loss '{name}' is not for the task '{mode}'\. For it: .*") as told:
             build("loss", LOSSES, Part(name), mode, lambda: [0.5, 0.5])
         allowed = str(told.value).partition("For it: ")[2].rstrip(".").split(", ")
-        assert allowed == ([other for other in LOSSES if mode in FOR[other]] or ["none"])
+        assert allowed == ([other for other in LOSSES if mode in TASKS_OF[other]] or ["none"])
 
 
 @every_loss

@@ -9,12 +9,12 @@ import torch
 from helpers.small_models import ARCHITECTURES, CLASSIFIERS, assert_gradients, small
 from torch import Tensor, nn
 
-from tuner.models import FINDERS, MODELS
+from tuner.models import INSTANCE_MODELS, MODELS
 from tuner.recipe import Part
 from tuner.registry import build, find_builder, searchable_args
 from tuner.train.checkpoint import load_weights, save_weights
 
-SCORERS = [name for name in MODELS if name not in FINDERS]  # models of instances have a test of their own
+SCORERS = [name for name in MODELS if name not in INSTANCE_MODELS]  # models of instances have a test of their own
 TRAINED = [name for name in SCORERS if name != "pixel_frequency"]  # which has no weights, but learns by counting
 every_model = pytest.mark.parametrize("name", SCORERS)
 every_trained_model = pytest.mark.parametrize("name", TRAINED)

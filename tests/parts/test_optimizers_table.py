@@ -10,7 +10,7 @@ from torch import nn, optim
 
 from tuner.recipe import Part
 from tuner.registry import build
-from tuner.train.optimizers import OPTIMIZERS, SCHEDULES, Schedule, advance
+from tuner.train.optimizers import OPTIMIZERS, SCHEDULES, Schedule, step_schedule
 
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)
@@ -125,7 +125,7 @@ def test_rates_stay_positive_and_never_rise_above_the_given_one(name: str) -> No
     for _ in range(EPOCHS):
         assert 0 < rate(optimizer) <= 0.1
         step(optimizer, optimizer.param_groups[0]["params"][0])
-        advance(schedule, 1.0)
+        step_schedule(schedule, 1.0)
     assert 0 <= rate(optimizer) <= 0.1
 
 
@@ -137,7 +137,7 @@ def test_groups_keep_the_ratio_of_their_rates(name: str) -> None:
     for _ in range(40):
         assert rate(optimizer) / optimizer.param_groups[1]["lr"] == pytest.approx(1e-4)
         optimizer.step()
-        advance(schedule, 1.0)
+        step_schedule(schedule, 1.0)
 
 
 @every_schedule
@@ -153,7 +153,7 @@ def test_a_schedule_goes_on_from_its_saved_state(name: str) -> None:
     again, other = schedule_of(name)
     for _ in range(5):
         step(optimizer, optimizer.param_groups[0]["params"][0])
-        advance(schedule, 1.0)
+        step_schedule(schedule, 1.0)
     other.load_state_dict(through_a_file(optimizer.state_dict()))
     again.load_state_dict(through_a_file(schedule.state_dict()))
     rates = []
@@ -161,7 +161,7 @@ def test_a_schedule_goes_on_from_its_saved_state(name: str) -> None:
         seen = []
         for _ in range(EPOCHS):
             step(its, its.param_groups[0]["params"][0])
-            advance(each, 1.0)
+            step_schedule(each, 1.0)
             seen.append(rate(its))
         rates.append(seen)
     assert rates[0] == rates[1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.local_training import Trial
 
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.recipe import Recipe
 
 
@@ -30,7 +30,7 @@ def recipe(toy_recipe: Recipe) -> Recipe:
 
 
 @pytest.fixture
-def unbroken(recipe: Recipe, toy_data: Cached, tmp_path: Path) -> Trial:
+def unbroken(recipe: Recipe, toy_data: CachedDataset, tmp_path: Path) -> Trial:
     trial = Trial(recipe, toy_data, tmp_path / "unbroken")
     assert trial.train().end == "finished"
     return trial

@@ -126,22 +126,22 @@ def get_command(name: str, to: str | None) -> None:
       tuner data get isic2016 --to ~/datasets
     """
     from tuner.console import progress_bar
-    from tuner.data.fetch import get
+    from tuner.data.fetch import fetch_dataset
 
-    click.echo(get(name, Path(to) if to else None, progress_bar))
+    click.echo(fetch_dataset(name, Path(to) if to else None, progress_bar))
     click.echo(f"next: tuner data {name}" + (f", with TUNER_DATA={to}" if to else ""))
 
 
 def list_data() -> None:
     from tuner.data.datasets import DATASETS
-    from tuner.data.locate import roots
+    from tuner.data.locate import data_roots
     from tuner.registry import find_builder
 
     width = max(map(len, DATASETS))
     for name in DATASETS:
         about = (find_builder("dataset", DATASETS, name).__doc__ or "").partition("\n")[0]
         click.echo(f"{name:<{width}} {about}\n{'':<{width}} {click.style(describe_location(name), dim=True)}")
-    click.echo(f"\nlooked for in: {', '.join(map(str, roots()))}   (add folders with TUNER_DATA)")
+    click.echo(f"\nlooked for in: {', '.join(map(str, data_roots()))}   (add folders with TUNER_DATA)")
     click.echo(
         "or any folder: --data PATH, with images/ + masks/, rgb/ + figure_ground/, images/ + labels/, "
         "images/ + instances/, images/ + annotations.json, or a folder a class"
@@ -151,11 +151,11 @@ def list_data() -> None:
 def describe_location(name: str) -> str:
     """Where a dataset is and what it holds, or what is wrong with it; no picture is read."""
     from tuner.data.datasets import GENERATED, open_data
-    from tuner.data.locate import places
+    from tuner.data.locate import candidate_folders
     from tuner.errors import DataError
     from tuner.recipe import Part
 
-    there = [place for place in places(name) if place.is_dir()]
+    there = [place for place in candidate_folders(name) if place.is_dir()]
     if name not in GENERATED and not there:
         return "not on this machine"
     try:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.instances import MOST, pieces, whole
+from tuner.data.instances import MAX_INSTANCES, connected_pieces, merge_pieces
 from tuner.data.source import Image
 from tuner.errors import PartError
 from tuner.recipe import Part, is_number
@@ -41,15 +41,15 @@ def none(size: int) -> list[Any]:
 
 def flip(size: int, *, p: float = 0.5) -> list[Any]:
     """Mirrored left to right with probability p."""
-    must_be("flip", p=p)
-    return [library().HorizontalFlip(p=p)]
+    check_range("flip", p=p)
+    return [import_albumentations().HorizontalFlip(p=p)]
 
 
 def crop_flip(size: int, *, crop: float = 0.25, flip: float = 0.5) -> list[Any]:
     """A random square of `crop` of the area, enlarged to the full size; mirrored with probability `flip`."""
-    must_be("crop_flip", flip=flip)
-    must_be("crop_flip", above=True, crop=crop)
-    return [*zoomed(size, (crop, crop), (1.0, 1.0)), library().HorizontalFlip(p=flip)]
+    check_range("crop_flip", flip=flip)
+    check_range("crop_flip", above=True, crop=crop)
+    return [*random_crop(size, (crop, crop), (1.0, 1.0)), import_albumentations().HorizontalFlip(p=flip)]
 
 
 def lesion(
@@ -62,15 +62,15 @@ def lesion(
     noise: float = 0.05,
 ) -> list[Any]:
     """Random crop of at least `crop` of the area, flip, turn by up to `rotate` degrees, colour jitter, noise."""
-    must_be("lesion", flip=flip, colour=colour, noise=noise)
-    must_be("lesion", above=True, crop=crop)
-    must_be("lesion", most=180, rotate=rotate)
+    check_range("lesion", flip=flip, colour=colour, noise=noise)
+    check_range("lesion", above=True, crop=crop)
+    check_range("lesion", most=180, rotate=rotate)
     return [
-        library().HorizontalFlip(p=flip),
-        *zoomed(size, (crop, 1.0)),
-        library().Rotate(limit=(-rotate, rotate), border_mode=REFLECT, p=0.5),
-        jitter(colour),
-        noisy(noise),
+        import_albumentations().HorizontalFlip(p=flip),
+        *random_crop(size, (crop, 1.0)),
+        import_albumentations().Rotate(limit=(-rotate, rotate), border_mode=REFLECT, p=0.5),
+        color_jitter(colour),
+        byte_noise(noise),
     ]
 
 
@@ -90,11 +90,11 @@ def pet(
 
     `shift`, `zoom`, `rgb` and `noise` are the most, as shares; `rotate` is in degrees.
     """
-    must_be("pet", flip=flip, shift=shift, colour=colour, rgb=rgb, noise=noise)
-    must_be("pet", above=True, scale=scale)
-    must_be("pet", most=0.9, zoom=zoom)
-    must_be("pet", most=180, rotate=rotate)
-    a = library()
+    check_range("pet", flip=flip, shift=shift, colour=colour, rgb=rgb, noise=noise)
+    check_range("pet", above=True, scale=scale)
+    check_range("pet", most=0.9, zoom=zoom)
+    check_range("pet", most=180, rotate=rotate)
+    a = import_albumentations()
     moved = a.Affine(
         scale=(1 - zoom, 1 + zoom),
         translate_percent=(-shift, shift),
@@ -106,15 +106,15 @@ def pet(
     return [
         a.HorizontalFlip(p=flip),
         a.VerticalFlip(p=flip),
-        *zoomed(size, (scale, 1.0)),
+        *random_crop(size, (scale, 1.0)),
         moved,
-        jitter(colour),
+        color_jitter(colour),
         a.RGBShift(*[(-255 * rgb, 255 * rgb)] * 3, p=0.5 if rgb else 0.0),
-        noisy(noise),
+        byte_noise(noise),
     ]
 
 
-def library() -> Any:
+def import_albumentations() -> Any:
     """albumentations without its check for updates over the network; it takes a second to import."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     import albumentations
@@ -122,30 +122,34 @@ def library() -> Any:
     return albumentations
 
 
-def zoomed(size: int, area: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> list[Any]:
+def random_crop(size: int, area: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> list[Any]:
     """A part of the image enlarged to the whole; nothing to do where the part is the whole."""
     if area == (1.0, 1.0):
         return []
     exact = cv2.INTER_NEAREST_EXACT  # the older nearest moves masks by up to half a pixel
-    return [library().RandomResizedCrop((size, size), scale=area, ratio=ratio, mask_interpolation=exact)]
+    return [
+        import_albumentations().RandomResizedCrop((size, size), scale=area, ratio=ratio, mask_interpolation=exact)
+    ]
 
 
-def jitter(strength: float) -> Any:
+def color_jitter(strength: float) -> Any:
     """Brightness, contrast and saturation by up to `strength`, hue by a quarter of it."""
     near_one = (max(0.0, 1 - strength), 1 + strength)
     hue = strength / 4
-    return library().ColorJitter(near_one, near_one, near_one, (-hue, hue), p=0.5 if strength else 0.0)
+    return import_albumentations().ColorJitter(
+        near_one, near_one, near_one, (-hue, hue), p=0.5 if strength else 0.0
+    )
 
 
-def noisy(most: float) -> Any:
+def byte_noise(most: float) -> Any:
     """Noise of up to `most` of the full range."""
-    library()
+    import_albumentations()
     from tuner.data.noise import ByteNoise
 
     return ByteNoise(most, p=0.5 if most else 0.0)
 
 
-def must_be(name: str, *, above: bool = False, most: float = 1, **values: object) -> None:
+def check_range(name: str, *, above: bool = False, most: float = 1, **values: object) -> None:
     """PartError unless the values are numbers from 0, or above 0, to `most`."""
     for arg, value in values.items():
         fine = is_number(value) and 0 <= value <= most
@@ -156,7 +160,7 @@ def must_be(name: str, *, above: bool = False, most: float = 1, **values: object
             )
 
 
-def augmenter(part: Part, size: int) -> Augment | None:
+def make_augment(part: Part, size: int) -> Augment | None:
     """A function (image, target, seed) -> (image, target); None when there is nothing to do.
 
     It keeps state between calls, so every thread needs one of its own.
@@ -167,32 +171,32 @@ def augmenter(part: Part, size: int) -> Augment | None:
     if not transforms:
         return None
     try:
-        pipeline = library().Compose(list(transforms))
+        pipeline = import_albumentations().Compose(list(transforms))
     except Exception as error:  # the user's own objects
         raise PartError(f"augmentation '{part.name}' gives no albumentations transforms: {error}.") from error
 
     def augment(image: Image, target: Target, seed: int) -> tuple[Image, Target]:
         pipeline.set_random_seed(seed)
         if target.ndim == 0:  # a class number: only the picture moves
-            return fitting(part.name, pipeline(image=image)["image"], image), target
+            return check_output(part.name, pipeline(image=image)["image"], image), target
         if target.dtype == np.uint16:
             return with_instances(image, target)
         moved = pipeline(image=image, mask=target)
-        return fitting(part.name, moved["image"], image), fitting(part.name, moved["mask"], target)
+        return check_output(part.name, moved["image"], image), check_output(part.name, moved["mask"], target)
 
     def with_instances(image: Image, target: Target) -> tuple[Image, Target]:
         """An instance that is cut in two is two; one that leaves the picture is none."""
-        before, owners = pieces(target)
-        if len(owners) > MOST + 1:  # too many to be told apart in sixteen bits: they stay together
+        before, owners = connected_pieces(target)
+        if len(owners) > MAX_INSTANCES + 1:  # too many to be told apart in sixteen bits: they stay together
             before, owners = target.astype(np.int32), np.arange(int(target.max()) + 1, dtype=np.int32)
         moved = pipeline(image=image, mask=before.astype(np.uint16))
-        mask = fitting(part.name, moved["mask"], target)
-        return fitting(part.name, moved["image"], image), whole(mask, owners).astype(np.uint16)
+        mask = check_output(part.name, moved["mask"], target)
+        return check_output(part.name, moved["image"], image), merge_pieces(mask, owners).astype(np.uint16)
 
     return augment
 
 
-def fitting(name: str, made: Any, given: NDArray[Any]) -> NDArray[Any]:
+def check_output(name: str, made: Any, given: NDArray[Any]) -> NDArray[Any]:
     """What an augmentation made, when it is as large as what it was given and bytes too."""
     if isinstance(made, np.ndarray) and made.shape == given.shape and made.dtype == given.dtype:
         return made

@@ -23,19 +23,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.augment import Augment, augmenter, item_seed, library
+from tuner.data.augment import Augment, import_albumentations, item_seed, make_augment
 from tuner.data.source import Image
 from tuner.recipe import Part
 
-MOST = 4  # processes: a thousand times a second each is more than a GPU takes
-KEPT_CORES = 2  # for the training itself, and for writing what it gives
-WATCH = 1.0  # seconds between looks at whether the process served is there
+MAX_PROCESSES = 4  # processes: a thousand times a second each is more than a GPU takes
+RESERVED_CORES = 2  # for the training itself, and for writing what it gives
+PARENT_CHECK_SECONDS = 1.0  # seconds between looks at whether the process served is there
 Items = Sequence[tuple[int, int]]  # (where it lies in the cache, which copy); copy 0 of several is the original
 Arrays = tuple[Image, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Order:
+class BatchRequest:
     """A batch to be made, with nothing in it that a process could not be sent."""
 
     images: str
@@ -47,67 +47,67 @@ class Order:
     copies: int
 
 
-def num_spare() -> int:
+def num_spare_cores() -> int:
     """How many processes this host has cores for."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(MOST, cores - KEPT_CORES))
+    return max(0, min(MAX_PROCESSES, cores - RESERVED_CORES))
 
 
 @functools.lru_cache(maxsize=1)
-def pool(number: int) -> ProcessPoolExecutor:
+def get_pool(number: int) -> ProcessPoolExecutor:
     """The processes; started when first needed, and anew rather than forked: a GPU may be in use already."""
-    return ProcessPoolExecutor(number, get_context("spawn"), initializer=begin, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(number, get_context("spawn"), initializer=init_worker, initargs=(os.getpid(),))
 
 
 @functools.lru_cache(maxsize=1)
-def started(number: int) -> Future[int]:
+def start_pool(number: int) -> Future[int]:
     """Done when the first process is there; until then, seconds, training makes its batches itself."""
-    return pool(number).submit(os.getpid)
+    return get_pool(number).submit(os.getpid)
 
 
-def forget() -> None:
+def discard_pool() -> None:
     """The processes are lost; whoever asks next gets new ones."""
-    started.cache_clear()
-    pool.cache_clear()
+    start_pool.cache_clear()
+    get_pool.cache_clear()
 
 
-def begin(parent: int) -> None:
+def init_worker(parent: int) -> None:
     """In each process: Ctrl-C is for the one it serves. The library is loaded before any work is taken."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=leave_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=exit_with_parent, args=(parent,), daemon=True).start()
     cv2.setNumThreads(1)
-    library()
+    import_albumentations()
 
 
-def leave_with(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """End when the parent has ended: a queue alone would be waited on for ever."""
     while os.getppid() == parent:
-        time.sleep(WATCH)
+        time.sleep(PARENT_CHECK_SECONDS)
     os._exit(0)
 
 
-def fulfil(order: Order) -> Arrays:
+def run_request(order: BatchRequest) -> Arrays:
     """In each process: make the batch."""
-    images, targets = opened(order.images), opened(order.targets)
-    augment = made(order.part, images.shape[1])
-    return batch(images, targets, augment, order.items, order.seed, order.epoch, order.copies)
+    images, targets = open_array(order.images), open_array(order.targets)
+    augment = cached_augment(order.part, images.shape[1])
+    return augment_batch(images, targets, augment, order.items, order.seed, order.epoch, order.copies)
 
 
-def as_text(part: Part) -> str:
+def part_to_json(part: Part) -> str:
     return json.dumps(part.to_json())
 
 
 @functools.lru_cache(maxsize=4)
-def opened(path: str) -> NDArray[Any]:
+def open_array(path: str) -> NDArray[Any]:
     return np.load(path, mmap_mode="r")
 
 
 @functools.lru_cache(maxsize=4)
-def made(part: str, size: int) -> Augment | None:
-    return augmenter(Part(**json.loads(part)), size)
+def cached_augment(part: str, size: int) -> Augment | None:
+    return make_augment(Part(**json.loads(part)), size)
 
 
-def batch(
+def augment_batch(
     images: NDArray[Any],
     targets: NDArray[Any],
     augment: Augment | None,

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from tuner.data import augment_pool
-from tuner.data.augment import Augment, augmenter, item_seed
-from tuner.data.cache import Cached
+from tuner.data.augment import Augment, item_seed, make_augment
+from tuner.data.cache import CachedDataset
 from tuner.recipe import Part
 from tuner.registry import find_builder
 
-AHEAD = 3  # batches prepared before they are asked for
-HEAVY = 3e-4  # seconds of augmenting an image, above which processes are worth their while
+PREFETCH = 3  # batches prepared before they are asked for
+MIN_SECONDS_FOR_POOL = 3e-4  # seconds of augmenting an image, above which processes are worth their while
 Batch = tuple[Tensor, Tensor]  # uint8 images (number, height, width, 3) and their targets, on the host
 T = TypeVar("T")
 log = logging.getLogger("tuner")
@@ -39,7 +39,7 @@ class Batches:
     without, the originals themselves are augmented.
     """
 
-    data: Cached
+    data: CachedDataset
     batch_size: int
     seed: int
     augment: Part = Part("none")
@@ -50,24 +50,26 @@ class Batches:
     prepare: str = ""  # "module:function" that makes of targets what is handed on
 
     def num_steps(self) -> int:
-        return len(self.chunks(range(len(self.data.train) * (1 + self.copies)), joined=True))
+        return len(self.split_items(range(len(self.data.train) * (1 + self.copies)), joined=True))
 
     def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The shuffled, augmented training batches of an epoch, from `first_step` on."""
         number = len(self.data.train)
         order = np.random.default_rng([self.seed, epoch]).permutation(number * (1 + self.copies))
         items = [(int(self.data.train[at % number]), int(at // number)) for at in order]
-        yield from self.prepared([(chunk, epoch) for chunk in self.chunks(items, joined=True)[first_step:]])
+        yield from self.prefetch([(chunk, epoch) for chunk in self.split_items(items, joined=True)[first_step:]])
 
     def val(self) -> Iterator[Batch]:
         """The validation batches: in order, as they are."""
-        yield from self.prepared([(chunk, None) for chunk in self.chunks([(int(at), 0) for at in self.data.val])])
+        yield from self.prefetch(
+            [(chunk, None) for chunk in self.split_items([(int(at), 0) for at in self.data.val])]
+        )
 
-    def one_of_val(self, at: int) -> Batch:
+    def val_batch(self, at: int) -> Batch:
         """A batch of one validation image, by its position."""
-        return self.one(threading.local(), [(int(self.data.val[at]), 0)], None)
+        return self.make_batch(threading.local(), [(int(self.data.val[at]), 0)], None)
 
-    def chunks(self, items: Sequence[T], joined: bool = False) -> list[Sequence[T]]:
+    def split_items(self, items: Sequence[T], joined: bool = False) -> list[Sequence[T]]:
         """Batches in order. `joined`: one image that is left over joins the batch before it, since the batch
         norm of a small feature map cannot be trained on a single value.
         """
@@ -76,60 +78,64 @@ class Batches:
             starts.pop()
         return [items[at:end] for at, end in zip(starts, [*starts[1:], len(items)], strict=True)]
 
-    def prepared(self, jobs: list[tuple[augment_pool.Items, int | None]]) -> Iterator[Batch]:
+    def prefetch(self, jobs: list[tuple[augment_pool.Items, int | None]]) -> Iterator[Batch]:
         """Run the jobs a few batches ahead of the consumer, in order."""
         mine = threading.local()  # augmenters keep state: one a thread
-        helpers = self.helpers if any(epoch is not None for _, epoch in jobs) else 0
+        helpers = self.pool_size if any(epoch is not None for _, epoch in jobs) else 0
         if helpers:
-            augment_pool.started(helpers)  # here, so that no two threads start them
+            augment_pool.start_pool(helpers)  # here, so that no two threads start them
         with ThreadPoolExecutor(max(self.num_threads, helpers)) as pool:
             waiting: deque[Future[Batch]] = deque()
             try:
                 for job in jobs:
-                    waiting.append(pool.submit(self.one, mine, *job))
-                    if len(waiting) > AHEAD + helpers:
+                    waiting.append(pool.submit(self.make_batch, mine, *job))
+                    if len(waiting) > PREFETCH + helpers:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def one(self, mine: threading.local, items: augment_pool.Items, epoch: int | None) -> Batch:
+    def make_batch(self, mine: threading.local, items: augment_pool.Items, epoch: int | None) -> Batch:
         """A batch of the cache, augmented in training."""
-        images, targets = self.made(mine, items, epoch)
+        images, targets = self.make_arrays(mine, items, epoch)
         if self.prepare:
             targets = find_builder("preparation", {}, self.prepare)(targets)
         batch = torch.from_numpy(images), torch.from_numpy(targets)
         return (batch[0].pin_memory(), batch[1].pin_memory()) if self.pin else batch
 
-    def made(self, mine: threading.local, items: augment_pool.Items, epoch: int | None) -> augment_pool.Arrays:
+    def make_arrays(
+        self, mine: threading.local, items: augment_pool.Items, epoch: int | None
+    ) -> augment_pool.Arrays:
         """By a process where there are any; by this thread where not, or where they are lost."""
-        if epoch is not None and self.helpers and augment_pool.started(self.helpers).done():
+        if epoch is not None and self.pool_size and augment_pool.start_pool(self.pool_size).done():
             try:
                 return (
-                    augment_pool.pool(self.helpers).submit(augment_pool.fulfil, self.order(items, epoch)).result()
+                    augment_pool.get_pool(self.pool_size)
+                    .submit(augment_pool.run_request, self.make_request(items, epoch))
+                    .result()
                 )
             except (BrokenProcessPool, FileNotFoundError) as error:
-                self.give_up(error)
-        augment = self.augmenter_of(mine) if epoch is not None else None
-        return augment_pool.batch(
+                self.disable_pool(error)
+        augment = self.thread_augment(mine) if epoch is not None else None
+        return augment_pool.augment_batch(
             self.data.images, self.data.targets, augment, items, self.seed, epoch or 0, self.copies
         )
 
-    def order(self, items: augment_pool.Items, epoch: int) -> augment_pool.Order:
-        images, targets = self.files
-        return augment_pool.Order(
-            images, targets, augment_pool.as_text(self.augment), self.seed, epoch, items, self.copies
+    def make_request(self, items: augment_pool.Items, epoch: int) -> augment_pool.BatchRequest:
+        images, targets = self.array_files
+        return augment_pool.BatchRequest(
+            images, targets, augment_pool.part_to_json(self.augment), self.seed, epoch, items, self.copies
         )
 
-    def augmenter_of(self, mine: threading.local) -> Augment | None:
+    def thread_augment(self, mine: threading.local) -> Augment | None:
         if not hasattr(mine, "augment"):
-            mine.augment = augmenter(self.augment, self.data.images.shape[1])
+            mine.augment = make_augment(self.augment, self.data.images.shape[1])
         augment: Augment | None = mine.augment
         return augment
 
     @property
-    def files(self) -> tuple[str, str]:
+    def array_files(self) -> tuple[str, str]:
         """Where the arrays lie, for another process to map; empty for arrays in memory."""
         images, targets = (
             str(getattr(each, "filename", "") or "") for each in (self.data.images, self.data.targets)
@@ -137,17 +143,19 @@ class Batches:
         return images, targets
 
     @cached_property
-    def helpers(self) -> int:
+    def pool_size(self) -> int:
         """How many processes augment: on a CPU none, for training takes every core itself."""
-        if not all(self.files):
+        if not all(self.array_files):
             return 0
         if self.num_processes is not None:
             return self.num_processes
-        return augment_pool.num_spare() if self.pin and self.seconds_an_image() > HEAVY else 0
+        return (
+            augment_pool.num_spare_cores() if self.pin and self.seconds_per_image() > MIN_SECONDS_FOR_POOL else 0
+        )
 
-    def seconds_an_image(self) -> float:
+    def seconds_per_image(self) -> float:
         """What augmenting an image takes here; the first use, which loads libraries, is not counted."""
-        augment = augmenter(self.augment, self.data.images.shape[1])
+        augment = make_augment(self.augment, self.data.images.shape[1])
         if augment is None:
             return 0.0
         image, target = (np.array(each[self.data.train[0]]) for each in (self.data.images, self.data.targets))
@@ -158,9 +166,9 @@ class Batches:
             taken.append(time.perf_counter() - began)
         return float(np.mean(taken[1:]))
 
-    def give_up(self, error: Exception) -> None:
+    def disable_pool(self, error: Exception) -> None:
         """Go on without processes: what they made is made here, and comes out the same."""
-        if self.helpers:
+        if self.pool_size:
             log.warning("augmenting in this process from here on: the helpers ended (%s)", error)
-            augment_pool.forget()
-            object.__setattr__(self, "helpers", 0)
+            augment_pool.discard_pool()
+            object.__setattr__(self, "pool_size", 0)

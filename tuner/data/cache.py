@@ -24,20 +24,20 @@ from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
 
 from tuner.console import ProgressCallback
-from tuner.data.images import shrink
+from tuner.data.images import resize_image
 from tuner.data.source import Image, Item, Source, Target
 from tuner.errors import writing
 
 VERSION = 2  # of the format and of the resizing
 ARRAYS = ("images.npy", "targets.npy")
 LISTING = "entry.json"
-AHEAD = 16  # pictures decoded before they are written: their number bounds the memory
+PREFETCH = 16  # pictures decoded before they are written: their number bounds the memory
 GIGABYTE = 10**9
 DEFAULT_GB = 20.0
 
 
 @dataclass(frozen=True)
-class Cached:
+class CachedDataset:
     """The arrays of one dataset at one size; `train` and `val` index them. Read-only."""
 
     images: NDArray[np.uint8]  # number x size x size x 3
@@ -54,10 +54,10 @@ class Cached:
 
         Of masks and instances, background and object; ignored pixels count nowhere.
         """
-        return list(self.counted)
+        return list(self._class_shares)
 
     @cached_property
-    def counted(self) -> tuple[float, ...]:
+    def _class_shares(self) -> tuple[float, ...]:
         """The answer of `shares`, counted once, one target after the other: the map may be larger than memory."""
         number = len(self.classes) or 2
         counts = np.zeros(number, np.int64)
@@ -67,7 +67,7 @@ class Cached:
         return tuple((counts / max(1, counts.sum())).tolist())
 
 
-def cached(
+def load_cached(
     source: Source,
     fingerprint: str,
     size: int,
@@ -75,7 +75,7 @@ def cached(
     *,
     most_gb: float = DEFAULT_GB,
     progress: ProgressCallback | None = None,
-) -> Cached:
+) -> CachedDataset:
     """The entry of `source` at `size`, built on first use. The test split is not in it.
 
     The source of label maps without names has the classes that its survey found.
@@ -84,20 +84,20 @@ def cached(
     while True:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            if not is_whole(entry):
-                with held(FileLock(f"{entry}.lock"), progress):
-                    if not is_whole(entry):
-                        build(source, size, entry, progress)
-                        evict(folder, most_gb, keep=entry)
+            if not is_complete(entry):
+                with hold_lock(FileLock(f"{entry}.lock"), progress):
+                    if not is_complete(entry):
+                        build_entry(source, size, entry, progress)
+                        evict_entries(folder, most_gb, keep=entry)
         try:
             os.utime(entry)  # the entry used longest ago goes first
-            return load(entry, source, fingerprint)
+            return open_entry(entry, source, fingerprint)
         except FileNotFoundError:
             continue  # another worker made room between the look and the opening
 
 
 @contextmanager
-def held(lock: BaseFileLock, progress: ProgressCallback | None) -> Iterator[None]:
+def hold_lock(lock: BaseFileLock, progress: ProgressCallback | None) -> Iterator[None]:
     """Hold a lock, telling every second that we live: another worker may be building for minutes."""
     while True:
         try:
@@ -112,7 +112,7 @@ def held(lock: BaseFileLock, progress: ProgressCallback | None) -> Iterator[None
         lock.release()
 
 
-def is_whole(entry: Path) -> bool:
+def is_complete(entry: Path) -> bool:
     """Every file is there and as long as it was written: a power failure can cut one short."""
     try:
         lengths = json.loads((entry / LISTING).read_text())["bytes"]
@@ -121,7 +121,7 @@ def is_whole(entry: Path) -> bool:
         return False
 
 
-def build(source: Source, size: int, entry: Path, progress: ProgressCallback | None) -> None:
+def build_entry(source: Source, size: int, entry: Path, progress: ProgressCallback | None) -> None:
     """Decode and resize in parallel, write in order, rename when complete."""
     for left in entry.parent.glob(f".{entry.name}.*"):
         shutil.rmtree(left, ignore_errors=True)  # of a killed builder: we hold the lock, so nobody is at it
@@ -130,21 +130,21 @@ def build(source: Source, size: int, entry: Path, progress: ProgressCallback | N
     items = source.split("train", "val")
     try:
         wide = "<u2" if source.targets == "instances" else "|u1"
-        write(aside, items, decoded(source, items, size), size, wide, progress)
+        write_arrays(aside, items, decode_items(source, items, size), size, wide, progress)
         shutil.rmtree(entry, ignore_errors=True)  # an older one that lost a file
         aside.rename(entry)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def decoded(source: Source, items: tuple[Item, ...], size: int) -> Iterator[tuple[Image, Target]]:
+def decode_items(source: Source, items: tuple[Item, ...], size: int) -> Iterator[tuple[Image, Target]]:
     """Every item read and resized, in order, a few ahead of whoever writes them."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting: deque[Future[tuple[Image, Target]]] = deque()
         try:
             for item in items:
-                waiting.append(pool.submit(lambda item: resized(*source.read(item), size), item))
-                if len(waiting) > AHEAD:
+                waiting.append(pool.submit(lambda item: resize_pair(*source.read(item), size), item))
+                if len(waiting) > PREFETCH:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -152,7 +152,7 @@ def decoded(source: Source, items: tuple[Item, ...], size: int) -> Iterator[tupl
             pool.shutdown(cancel_futures=True)  # the disk is full: do not decode the rest
 
 
-def write(
+def write_arrays(
     aside: Path,
     items: tuple[Item, ...],
     pairs: Iterable[tuple[Image, Target]],
@@ -163,8 +163,8 @@ def write(
     """Plain writes and not a map into memory: a full disk must be an error, not a bus fault."""
     targets: list[int] = []
     with (aside / "images.npy").open("wb") as images, (aside / "targets.npy").open("wb") as masks:
-        header(images, (len(items), size, size, 3), "|u1")
-        header(masks, (len(items), size, size), of_targets)
+        write_header(images, (len(items), size, size, 3), "|u1")
+        write_header(masks, (len(items), size, size), of_targets)
         for done, (image, target) in enumerate(pairs, start=1):
             images.write(image.tobytes())
             if isinstance(target, int):
@@ -183,26 +183,26 @@ def write(
     (aside / LISTING).write_text(json.dumps(listing))
 
 
-def header(file: object, shape: tuple[int, ...], kind: str) -> None:
+def write_header(file: object, shape: tuple[int, ...], kind: str) -> None:
     np.lib.format.write_array_header_1_0(
         file,  # type: ignore[arg-type]
         {"descr": kind, "fortran_order": False, "shape": shape},
     )
 
 
-def resized(image: Image, target: Target, size: int) -> tuple[Image, Target]:
+def resize_pair(image: Image, target: Target, size: int) -> tuple[Image, Target]:
     """A square of `size`: images by area when shrinking, masks by the nearest pixel."""
-    small = shrink(image, size)
+    small = resize_image(image, size)
     if isinstance(target, int):
         return small, target
     nearest = cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
     return small, nearest.astype(target.dtype)
 
 
-def load(entry: Path, source: Source, fingerprint: str) -> Cached:
+def open_entry(entry: Path, source: Source, fingerprint: str) -> CachedDataset:
     listing = json.loads((entry / LISTING).read_text())
     splits = np.asarray(listing["splits"])
-    return Cached(
+    return CachedDataset(
         images=np.load(entry / "images.npy", mmap_mode="r"),
         targets=np.load(entry / "targets.npy", mmap_mode="r"),
         keys=tuple(listing["keys"]),
@@ -214,10 +214,10 @@ def load(entry: Path, source: Source, fingerprint: str) -> Cached:
     )
 
 
-def evict(folder: Path, most_gb: float, keep: Path) -> None:
+def evict_entries(folder: Path, most_gb: float, keep: Path) -> None:
     """Delete the entries used longest ago until the rest fits. Mapped files live on until closed."""
-    entries = sorted(filter(is_whole, folder.glob("[!.]*")), key=age)  # hidden ones are being built
-    total = sum(map(size_of, entries))
+    entries = sorted(filter(is_complete, folder.glob("[!.]*")), key=last_used)  # hidden ones are being built
+    total = sum(map(entry_bytes, entries))
     for entry in entries:
         if total <= most_gb * GIGABYTE:
             break
@@ -225,14 +225,14 @@ def evict(folder: Path, most_gb: float, keep: Path) -> None:
             continue
         try:
             with FileLock(f"{entry}.lock", timeout=0):
-                total -= size_of(entry)
+                total -= entry_bytes(entry)
                 shutil.rmtree(entry, ignore_errors=True)
         except Timeout:
             continue  # being built or evicted by another
-    sweep(folder)
+    remove_leftovers(folder)
 
 
-def age(entry: Path) -> float:
+def last_used(entry: Path) -> float:
     """When an entry was last used; one that another worker is deleting counts as oldest."""
     try:
         return entry.stat().st_mtime
@@ -240,14 +240,14 @@ def age(entry: Path) -> float:
         return 0.0
 
 
-def size_of(entry: Path) -> int:
+def entry_bytes(entry: Path) -> int:
     try:
         return sum((entry / name).stat().st_size for name in ARRAYS)
     except FileNotFoundError:
         return 0
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what a killed builder left more than a day ago."""
     for aside in folder.glob(".*-v*.*"):
         with suppress(FileNotFoundError):  # its builder has just finished

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tuner.data.images import check_aspect, read_image, read_labels
-from tuner.data.locate import complete, refuse_missing
+from tuner.data.locate import refuse_missing, require_files
 from tuner.data.source import IGNORED, Image, Item, Source, Target, hold_out
 from tuner.errors import DataError
 
@@ -28,18 +28,18 @@ TO_TRAIN_ID[list(SCORED)] = np.arange(len(SCORED))
 
 def cityscapes(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """Cityscapes: street scenes in 19 classes, the rest ignored; official train and val splits."""
-    where = complete("cityscapes", PARTS)
+    where = require_files("cityscapes", PARTS)
     missing: list[str] = []
-    items = tuple(item for split in SPLITS for item in pairs(where, split, missing))
+    items = tuple(item for split in SPLITS for item in find_pairs(where, split, missing))
     refuse_missing("cityscapes", where, missing)
     for split in SPLITS:
         if not any(item.split == split for item in items):
             raise DataError(f"cityscapes at {where} has no {IMAGES}/{split}/CITY/NAME{IMAGE_ENDING}.")
     items = hold_out(items, val, split_seed)  # nothing, with a val split given
-    return Source("cityscapes", str(where), "labels", items, read, CLASSES, reading="train ids")
+    return Source("cityscapes", str(where), "labels", items, read_scene, CLASSES, reading="train ids")
 
 
-def pairs(where: Path, split: str, missing: list[str]) -> Iterator[Item]:
+def find_pairs(where: Path, split: str, missing: list[str]) -> Iterator[Item]:
     """The images of a split with their label maps; those without one are added to `missing`."""
     labels = {file.name: file for file in (where / LABELS / split).glob("*/*_gtFine_label*Ids.png")}
     for image in sorted((where / IMAGES / split).glob(f"*/*{IMAGE_ENDING}")):
@@ -52,7 +52,7 @@ def pairs(where: Path, split: str, missing: list[str]) -> Iterator[Item]:
             missing.append(f"{LABELS}/{split}/{image.parent.name}/{key}{IDS}")
 
 
-def read(item: Item) -> tuple[Image, Target]:
+def read_scene(item: Item) -> tuple[Image, Target]:
     assert isinstance(item.image, Path) and isinstance(item.target, Path)
     image, labels = read_image(item.image), read_labels(item.target)
     check_aspect(item.target, labels, image, "label map")

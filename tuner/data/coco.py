@@ -26,21 +26,21 @@ from numpy.typing import NDArray
 from skimage.draw import polygon as inside_of
 
 from tuner.data.images import read_image
-from tuner.data.instances import MOST
-from tuner.data.source import SPLIT_NAMES, Image, Item, Numbers
+from tuner.data.instances import MAX_INSTANCES
+from tuner.data.source import SPLIT_NAMES, Image, InstanceMap, Item
 from tuner.errors import DataError, first_lines, some
 
-NAMED = ("annotations.json", "_annotations.coco.json")  # taken before any other JSON beside it
+KNOWN_NAMES = ("annotations.json", "_annotations.coco.json")  # taken before any other JSON beside it
 FOLDER = "annotations"
 FILES = "[!.]*.json"
-START = "instances_"  # COCO's own: instances_train2017.json, beside captions and keypoints
+COCO_PREFIX = "instances_"  # COCO's own: instances_train2017.json, beside captions and keypoints
 READING = "annotations, the smaller on top"  # change it whenever the same file gives other pixels
-FAR = 1e9  # pixels; no picture is as large
+MAX_COORDINATE = 1e9  # pixels; no picture is as large
 Pixels = NDArray[np.int64]  # where an instance is, as positions in the flat picture
 
 
 @dataclass(frozen=True)
-class Annotated:
+class AnnotatedImage:
     """An image of a JSON file, and what is said to be in it."""
 
     file: Path
@@ -54,7 +54,7 @@ class Annotated:
 class Annotations:
     """What a JSON file lists, and how much of it is left out, in words."""
 
-    images: Mapping[str, Annotated]
+    images: Mapping[str, AnnotatedImage]
     remarks: tuple[str, ...]
 
 
@@ -65,29 +65,31 @@ def annotation_files(path: Path) -> dict[str, Path]:
     """
     for place in (path / FOLDER, path):
         files = sorted(filter(Path.is_file, place.glob(FILES)))
-        named = [file for file in files if file.name in NAMED] or [f for f in files if f.name.startswith(START)]
+        named = [file for file in files if file.name in KNOWN_NAMES] or [
+            f for f in files if f.name.startswith(COCO_PREFIX)
+        ]
         if len(chosen := named or files) == 1:
             return {"train": chosen[0]}
         if chosen:
-            return by_split(place, chosen)
+            return files_by_split(place, chosen)
     return {}
 
 
-def is_named(path: Path) -> bool:
+def has_known_name(path: Path) -> bool:
     """Whether a folder's annotations are named as such, and no other JSON that happens to lie there."""
-    return any((path / name).is_file() for name in NAMED) or any((path / FOLDER).glob(FILES))
+    return any((path / name).is_file() for name in KNOWN_NAMES) or any((path / FOLDER).glob(FILES))
 
 
-def split_of(file: Path) -> str:
+def split_from_name(file: Path) -> str:
     """The split in a file's name, such as instances_val2017.json, or nothing."""
     words = "".join(letter if letter.isalpha() else " " for letter in file.stem.lower()).split()
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "")
 
 
-def by_split(place: Path, files: Iterable[Path]) -> dict[str, Path]:
+def files_by_split(place: Path, files: Iterable[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in files:
-        split = split_of(file)
+        split = split_from_name(file)
         if not split:
             raise DataError(
                 f"{place} holds several JSON files, and {file.name} names no split. Keep one, or name them "
@@ -101,9 +103,9 @@ def by_split(place: Path, files: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def annotated(file: Path, root: Path, split: str) -> tuple[list[Item], Annotations]:
+def load_annotations(file: Path, root: Path, split: str) -> tuple[list[Item], Annotations]:
     """The items of a JSON file, whose images lie beside it or in a folder of the split; never none."""
-    found = parsed(file, root, split, *stamp_of(file))
+    found = parse_file(file, root, split, *file_stamp(file))
     if not found.images:
         raise DataError(f"{file} lists no image.")
     stems = Counter(str(Path(name).with_suffix("")) for name in found.images)
@@ -115,34 +117,34 @@ def annotated(file: Path, root: Path, split: str) -> tuple[list[Item], Annotatio
     return items, found
 
 
-def stamp_of(file: Path) -> tuple[int, int]:
+def file_stamp(file: Path) -> tuple[int, int]:
     return file.stat().st_size, file.stat().st_mtime_ns
 
 
 @lru_cache(maxsize=8)
-def parsed(file: Path, root: Path, split: str, size: int, changed: int) -> Annotations:
+def parse_file(file: Path, root: Path, split: str, size: int, changed: int) -> Annotations:
     """What a JSON file lists, as long as it does not change; DataError names everything that is wrong in it."""
-    plain = load(file)
+    plain = load_json(file)
     wrong: list[str] = []
-    images = listed_images(plain["images"], list(places_of_images(file, root, split)), wrong)
+    images = list_images(plain["images"], list(image_folders(file, root, split)), wrong)
     shapes: dict[Any, list[tuple[str, Any]]] = {key: [] for key in images}
     crowds = flat = 0
     for at, one in enumerate(plain["annotations"]):
-        if problem := problem_of(one, at, images):
+        if problem := annotation_problem(one, at, images):
             wrong.append(problem)
         elif one.get("iscrowd") in (1, True):
             crowds += 1
         elif not one.get("segmentation"):
             flat += 1
         else:
-            shapes[one["image_id"]].append((name_of(one, at), one["segmentation"]))
+            shapes[one["image_id"]].append((annotation_name(one, at), one["segmentation"]))
     if wrong:
         raise DataError(f"{file}: {len(wrong)} of its entries cannot be used.{first_lines(wrong)}")
-    whole = {name: with_shapes(image, shapes[key]) for key, (name, image) in images.items()}
-    return Annotations(whole, tuple(remarks(file, crowds, flat)))
+    whole = {name: add_segmentations(image, shapes[key]) for key, (name, image) in images.items()}
+    return Annotations(whole, tuple(make_remarks(file, crowds, flat)))
 
 
-def load(file: Path) -> dict[str, list[Any]]:
+def load_json(file: Path) -> dict[str, list[Any]]:
     """The JSON, if it has the two lists that make it COCO's."""
     try:
         plain = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -155,9 +157,9 @@ def load(file: Path) -> dict[str, list[Any]]:
     return plain
 
 
-def places_of_images(file: Path, root: Path, split: str) -> Iterator[Path]:
+def image_folders(file: Path, root: Path, split: str) -> Iterator[Path]:
     """The folders in which its images may be, the likeliest first."""
-    own = next((word for word in file.stem.split("_") if split_of(Path(word))), split)  # such as train2017
+    own = next((word for word in file.stem.split("_") if split_from_name(Path(word))), split)  # such as train2017
     yield from (place for name in ("images", own, f"images/{own}") if (place := root / name).is_dir())
     others = [
         p for p in root.iterdir() if p.is_dir() and p.name not in ("images", FOLDER) and p.name[0] not in "._"
@@ -166,18 +168,18 @@ def places_of_images(file: Path, root: Path, split: str) -> Iterator[Path]:
     yield root
 
 
-def listed_images(
+def list_images(
     plain: Iterable[Any], places: Sequence[Path], wrong: list[str]
-) -> dict[Any, tuple[str, Annotated]]:
+) -> dict[Any, tuple[str, AnnotatedImage]]:
     """The images by their ids, each with its name; what is wrong is added to `wrong`."""
-    found: dict[Any, tuple[str, Annotated]] = {}
+    found: dict[Any, tuple[str, AnnotatedImage]] = {}
     names: dict[Path, Any] = {}
     for at, one in enumerate(plain):
         key, name = (one.get("id"), one.get("file_name")) if isinstance(one, dict) else (None, None)
         if not is_id(key) or not isinstance(name, str) or not name:
             wrong.append(f"image number {at + 1} has no id or no file_name")
             continue
-        file = place_of(name, places)
+        file = find_image(name, places)
         if file is None:
             wrong.append(f"{name[:80]} is listed and not there")
         elif key in found:
@@ -185,13 +187,13 @@ def listed_images(
         elif file in names:
             wrong.append(f"{name} is listed twice, with the ids {names[file]} and {key}")
         if key not in found:
-            found[key] = (name, Annotated(file or Path(name), size_of(one)))
+            found[key] = (name, AnnotatedImage(file or Path(name), listed_size(one)))
         if file:
             names.setdefault(file, key)
     return found
 
 
-def place_of(name: str, places: Sequence[Path]) -> Path | None:
+def find_image(name: str, places: Sequence[Path]) -> Path | None:
     """The file of an image: as the JSON names it, or, where it was moved, by its last name."""
     plain = Path(name.replace("\\", "/"))
     tries = [plain.name] if plain.is_absolute() or ".." in plain.parts else [str(plain), plain.name]
@@ -209,50 +211,50 @@ def is_id(key: Any) -> bool:
     return isinstance(key, int | str) and not isinstance(key, bool)
 
 
-def size_of(one: Mapping[str, Any]) -> tuple[int, int]:
+def listed_size(one: Mapping[str, Any]) -> tuple[int, int]:
     width, height = one.get("width"), one.get("height")
     good = isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0
     return (width, height) if good else (0, 0)  # type: ignore[return-value]
 
 
-def problem_of(one: Any, at: int, images: Mapping[Any, tuple[str, Annotated]]) -> str:
+def annotation_problem(one: Any, at: int, images: Mapping[Any, tuple[str, AnnotatedImage]]) -> str:
     """What is wrong with an annotation, or nothing; what its segmentation holds is looked at later."""
     if not isinstance(one, dict):
         return f"annotation number {at + 1} is no object"
     key = one.get("image_id")
     if not is_id(key) or key not in images:
-        return f"{name_of(one, at)} is of the image {key}, which is not listed"
-    if one.get("segmentation") or one.get("iscrowd") in (1, True) or is_flat(one.get("bbox")):
+        return f"{annotation_name(one, at)} is of the image {key}, which is not listed"
+    if one.get("segmentation") or one.get("iscrowd") in (1, True) or has_no_area(one.get("bbox")):
         return ""
     held = "only a box" if one.get("bbox") else "nothing"
-    return f"{name_of(one, at)} of {images[key][0]} has {held}; a segmentation is needed"
+    return f"{annotation_name(one, at)} of {images[key][0]} has {held}; a segmentation is needed"
 
 
-def is_flat(box: Any) -> bool:
+def has_no_area(box: Any) -> bool:
     """Whether a box [x, y, width, height] has no area."""
     good = isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)
     return good and min(box[2:]) <= 0
 
 
-def name_of(one: Mapping[str, Any], at: int) -> str:
+def annotation_name(one: Mapping[str, Any], at: int) -> str:
     return f"annotation {one['id']}" if is_id(one.get("id")) else f"annotation number {at + 1}"
 
 
-def with_shapes(image: Annotated, shapes: list[tuple[str, Any]]) -> Annotated:
+def add_segmentations(image: AnnotatedImage, shapes: list[tuple[str, Any]]) -> AnnotatedImage:
     """The image with what is in it, and a hash of that."""
     text = json.dumps([shape for _, shape in shapes], sort_keys=True)
     digest = hashlib.sha256(f"{image.size}{text}".encode()).hexdigest()[:16]
     return replace(image, names=tuple(name for name, _ in shapes), shapes=text, digest=digest)
 
 
-def remarks(file: Path, crowds: int, flat: int) -> Iterator[str]:
+def make_remarks(file: Path, crowds: int, flat: int) -> Iterator[str]:
     if crowds:
         yield f"{file.name}: {crowds} crowd regions are left out: they are no single instance"
     if flat:
         yield f"{file.name}: {flat} annotations of no area are left out"
 
 
-def read_annotated(images: Mapping[Path, Annotated], item: Item) -> tuple[Image, Numbers]:
+def read_annotated(images: Mapping[Path, AnnotatedImage], item: Item) -> tuple[Image, InstanceMap]:
     """The image and its label map; DataError says all that is wrong with its segmentations."""
     assert item.image is not None
     image, given = read_image(item.image), images[item.image]
@@ -260,37 +262,37 @@ def read_annotated(images: Mapping[Path, Annotated], item: Item) -> tuple[Image,
     if given.size not in ((width, height), (0, 0)):
         said = "x".join(map(str, given.size))
         raise DataError(f"{item.image.name} is {width}x{height}, and its annotations are of an image of {said}")
-    return image, drawn(given, (height, width))
+    return image, draw_labels(given, (height, width))
 
 
-def drawn(given: Annotated, shape: tuple[int, int]) -> Numbers:
+def draw_labels(given: AnnotatedImage, shape: tuple[int, int]) -> InstanceMap:
     """The label map: where two overlap, the smaller lies on top. What has no pixel is not in it."""
     wrong, found = [], []
     for name, segmentation in zip(given.names, json.loads(given.shapes), strict=True):
         try:
-            found.append(pixels_of(segmentation, shape))
+            found.append(segmentation_pixels(segmentation, shape))
         except DataError as error:
             wrong.append(f"{name} {error}")
     if wrong:
         raise DataError(f"{given.file.name}: {some(wrong, 3)}")
-    if len(found) > MOST:
-        raise DataError(f"{given.file.name} has {len(found)} instances; {MOST} are the most")
+    if len(found) > MAX_INSTANCES:
+        raise DataError(f"{given.file.name} has {len(found)} instances; {MAX_INSTANCES} are the most")
     labels = np.zeros(shape, np.uint16)
     for number in sorted(range(len(found)), key=lambda at: -len(found[at])):
         labels.flat[found[number]] = number + 1
     return labels
 
 
-def pixels_of(segmentation: Any, shape: tuple[int, int]) -> Pixels:
+def segmentation_pixels(segmentation: Any, shape: tuple[int, int]) -> Pixels:
     """The pixels of one instance: of all its polygons together, or of its runs."""
     if isinstance(segmentation, dict):
-        return pixels_of_runs(segmentation, shape)
+        return rle_pixels(segmentation, shape)
     if not isinstance(segmentation, list):
         raise DataError("has neither polygons nor runs")
-    return np.unique(np.concatenate([pixels_inside(one, shape) for one in segmentation]))
+    return np.unique(np.concatenate([polygon_pixels(one, shape) for one in segmentation]))
 
 
-def pixels_inside(points: Any, shape: tuple[int, int]) -> Pixels:
+def polygon_pixels(points: Any, shape: tuple[int, int]) -> Pixels:
     """The pixels whose middle lies in a polygon."""
     if not isinstance(points, list):
         raise DataError("has coordinates in no polygon: [[x, y, x, y, ...]] is needed")
@@ -307,15 +309,15 @@ def pixels_inside(points: Any, shape: tuple[int, int]) -> Pixels:
 
 
 def is_coordinate(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < FAR
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_COORDINATE
 
 
-def pixels_of_runs(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> Pixels:
+def rle_pixels(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> Pixels:
     """The pixels of runs down the columns, which must fill the image exactly."""
     if segmentation.get("size") != list(shape):
         raise DataError(f"has runs for the size {segmentation.get('size')}; its image has {list(shape)}")
     counts = segmentation.get("counts")
-    runs = unpacked(counts) if isinstance(counts, str) else counts
+    runs = decode_rle(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
         raise DataError("has runs that are no lengths")
     if sum(runs) != math.prod(shape):
@@ -324,7 +326,7 @@ def pixels_of_runs(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> P
     return np.flatnonzero(flat.reshape(shape[::-1]).T)
 
 
-def unpacked(text: str) -> list[int]:
+def decode_rle(text: str) -> list[int]:
     """Runs from COCO's text: five bits a letter, the lowest first; from the fourth on, how a run differs from the
     last of its kind. Written out here, for a library in C reads past the end of a text that was cut.
     """

@@ -6,8 +6,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from tuner.data.folder import folder, pair_up, read_pair
-from tuner.data.locate import complete, find_folder
+from tuner.data.folder import folder, pair_files, read_with_mask
+from tuner.data.locate import find_folder, require_files
 from tuner.data.source import Source, fraction_problem, hold_out
 from tuner.errors import DataError, near
 from tuner.recipe import Part, Recipe
@@ -37,23 +37,23 @@ PEDESTRIANS = ("PNGImages", "PedMasks")
 
 def weizmann_horse(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """Weizmann Horse: 328 photographs of horses with a mask each; rgb/ and figure_ground/."""
-    where = complete("weizmann_horse", ["rgb", "figure_ground"])
+    where = require_files("weizmann_horse", ["rgb", "figure_ground"])
     return folder(where, name="weizmann_horse", image_size=image_size, val=val, split_seed=split_seed)
 
 
 def isic2016(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """ISIC 2016: 900 photographs of skin lesions with a mask each, and 379 for testing."""
-    where = complete("isic2016", ISIC)
+    where = require_files("isic2016", ISIC)
     images, masks, test_images, test_masks = (where / part for part in ISIC)
-    items = [*pair_up(images, masks, "train"), *pair_up(test_images, test_masks, "test")]
-    return Source("isic2016", str(where), "masks", hold_out(tuple(items), val, split_seed), read_pair)
+    items = [*pair_files(images, masks, "train"), *pair_files(test_images, test_masks, "test")]
+    return Source("isic2016", str(where), "masks", hold_out(tuple(items), val, split_seed), read_with_mask)
 
 
 def penn_fudan(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """Penn-Fudan: 170 photographs of streets, with a number for each pedestrian."""
     where = find_folder("penn_fudan")
     unpacked = "" if any((where / part).is_dir() for part in PEDESTRIANS) else "PennFudanPed/"
-    complete("penn_fudan", [f"{unpacked}{part}" for part in PEDESTRIANS])
+    require_files("penn_fudan", [f"{unpacked}{part}" for part in PEDESTRIANS])
     return folder(where / unpacked, name="penn_fudan", image_size=image_size, val=val, split_seed=split_seed)
 
 
@@ -61,7 +61,7 @@ def scene(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> So
     """Scenes of your own: images/ with label maps in labels/, any number of classes, named in classes.txt."""
     where = find_folder("scene")
     if not (where / "train").is_dir():
-        complete("scene", ["images", "labels"])
+        require_files("scene", ["images", "labels"])
     source = folder(where, name="scene", image_size=image_size, val=val, split_seed=split_seed)
     if source.targets != "labels":
         raise DataError(f"scene at {where} holds {source.targets}; label maps in labels/ are needed.")
@@ -70,7 +70,7 @@ def scene(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> So
 
 def sports100(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """100 sports: photographs in one folder a sport, in train/, valid/ and test/."""
-    where = complete("sports100", ["train", "valid", "test"])
+    where = require_files("sports100", ["train", "valid", "test"])
     return folder(where, name="sports100", image_size=image_size, val=val, split_seed=split_seed)
 
 
@@ -78,10 +78,10 @@ def is_path(name: str) -> bool:
     """A dataset that is no name of the table is a folder when it looks like one."""
     if not name or name in DATASETS:
         return False
-    return os.sep in name or name.startswith((".", "~")) or exists(name)
+    return os.sep in name or name.startswith((".", "~")) or path_exists(name)
 
 
-def exists(name: str) -> bool:
+def path_exists(name: str) -> bool:
     try:
         return Path(name).exists()
     except OSError:  # a name longer than any file's, a parent that may not be read

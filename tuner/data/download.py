@@ -37,59 +37,59 @@ def download(url: str, path: Path, *, digest: str = "", progress: Progress | Non
 
     `digest` is "sha256:HEX" or "md5:HEX"; the first few letters of HEX are enough.
     """
-    check_address(url)
+    check_url(url)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):  # several workers may want the same weights at once
             if path.exists() and not digest_problem(path, digest):
                 return
             part = path.with_name(f"{path.name}.part")
-            fetch(url, part, progress or (lambda done, of: None))
+            fetch_resuming(url, part, progress or (lambda done, of: None))
             if wrong := digest_problem(part, digest):
                 part.unlink()
                 raise FilesError(f"{url}: {wrong}. It was removed; type the command again to fetch it anew.")
             part.replace(path)
 
 
-def check_address(url: str) -> None:
+def check_url(url: str) -> None:
     if not url.lower().startswith(("http://", "https://")):
         raise FilesError(f"'{url}' is no address to download from; one that begins with https:// is needed.")
 
 
-def fetch(url: str, part: Path, progress: Progress) -> None:
+def fetch_resuming(url: str, part: Path, progress: Progress) -> None:
     """Connect again after each cut, as long as the tries last; `part` is whole afterwards."""
     cut = ""
     for _ in range(TRIES):
         have = part.stat().st_size if part.exists() else 0
-        with answer(url, have) as response:
+        with open_url(url, have) as response:
             if response.status == 416:  # nothing after what we have: whole, or of an older file
-                if total_of(response) == have:
+                if total_bytes(response) == have:
                     return
                 part.unlink()
                 continue
-            if cut := receive(response, part, have, progress):
+            if cut := append_response(response, part, have, progress):
                 continue
         return
     raise FilesError(f"{url}: the connection was cut {TRIES} times ({cut or 'no use of Range'}). {RESUME}")
 
 
-def answer(url: str, have: int = 0, method: str = "GET") -> Any:
+def open_url(url: str, have: int = 0, method: str = "GET") -> Any:
     """The open answer to a request for what follows the first `have` bytes; errors as one line."""
     headers = {"User-Agent": "tuner", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        return opener().open(urllib.request.Request(url, headers=headers, method=method), timeout=TIMEOUT)
+        return make_opener().open(urllib.request.Request(url, headers=headers, method=method), timeout=TIMEOUT)
     except HTTPError as error:
         if error.code == 416 and have:
             return error
         error.close()
         raise FilesError(f"{url}: the server answered {error.code} ({error.reason}).") from error
     except (URLError, OSError, HTTPException, ValueError) as error:
-        raise FilesError(f"{url}: no answer ({reason_of(error)}). Is there a way to the internet?") from error
+        raise FilesError(f"{url}: no answer ({error_reason(error)}). Is there a way to the internet?") from error
 
 
-def opener() -> urllib.request.OpenerDirector:
+def make_opener() -> urllib.request.OpenerDirector:
     """For HTTP and HTTPS only: a redirection to ftp: or file: is refused."""
     made = urllib.request.OpenerDirector()
     for handler in (
@@ -105,27 +105,27 @@ def opener() -> urllib.request.OpenerDirector:
     return made
 
 
-def reason_of(error: BaseException) -> str:
+def error_reason(error: BaseException) -> str:
     reason = getattr(error, "reason", None) or error
     return str(getattr(reason, "strerror", None) or reason) or type(reason).__name__
 
 
-def total_of(response: Any) -> int:
+def total_bytes(response: Any) -> int:
     """The length of the whole file, 0 where the server does not say: "bytes 5-9/10" or the length itself."""
     of = (response.headers.get("Content-Range") or "").rpartition("/")[2]
     length = of or response.headers.get("Content-Length") or ""
     return int(length) if length.isdecimal() else 0
 
 
-def receive(response: Any, part: Path, have: int, progress: Progress) -> str:
+def append_response(response: Any, part: Path, have: int, progress: Progress) -> str:
     """Append what comes; why it ended too early, or nothing. A server without Range begins anew."""
     goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-    done, total = have if goes_on else 0, total_of(response)
-    check_room(part.parent, total - done)
+    done, total = have if goes_on else 0, total_bytes(response)
+    check_disk_space(part.parent, total - done)
     progress(done, total)
     with part.open("ab" if goes_on else "wb") as file:
         try:
-            for chunk in chunks(response):
+            for chunk in read_chunks(response):
                 file.write(chunk)
                 done += len(chunk)
                 progress(done, total)
@@ -134,19 +134,19 @@ def receive(response: Any, part: Path, have: int, progress: Progress) -> str:
     return f"{done} of {total} bytes came" if done < total else ""
 
 
-def chunks(response: Any) -> Iterator[bytes]:
+def read_chunks(response: Any) -> Iterator[bytes]:
     """Its bytes; whatever the network does wrong is a ConnectionError, and no error of a disk is."""
     while True:
         try:
             chunk = response.read(CHUNK)
         except (OSError, HTTPException) as error:
-            raise ConnectionError(reason_of(error)) from error
+            raise ConnectionError(error_reason(error)) from error
         if not chunk:
             return
         yield chunk
 
 
-def check_room(folder: Path, needed: int) -> None:
+def check_disk_space(folder: Path, needed: int) -> None:
     """FilesError when so many bytes do not fit on the disk of `folder`, or of the parent that exists."""
     while not folder.exists():
         folder = folder.parent
@@ -160,9 +160,9 @@ def check_room(folder: Path, needed: int) -> None:
 
 def remote_size(url: str) -> int:
     """How many bytes a download would be; 0 where the server does not say."""
-    check_address(url)
-    with answer(url, method="HEAD") as response:
-        return total_of(response)
+    check_url(url)
+    with open_url(url, method="HEAD") as response:
+        return total_bytes(response)
 
 
 def digest_problem(path: Path, digest: str) -> str:
@@ -190,20 +190,20 @@ def unpack(archive: Path, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             extract(archive, aside)
-            put_in_place(aside, folder)
+            move_into_place(aside, folder)
         except DAMAGED as error:
             archive.unlink()
-            raise damaged(archive, error) from error
+            raise damaged_error(archive, error) from error
         except OSError as error:
             if error.errno is not None:  # the disk's; gzip's own errors have no number
                 raise
             archive.unlink()
-            raise damaged(archive, error) from error
+            raise damaged_error(archive, error) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def damaged(archive: Path, error: BaseException) -> FilesError:
+def damaged_error(archive: Path, error: BaseException) -> FilesError:
     why = (str(error) or type(error).__name__).splitlines()[0]
     return FilesError(f"{archive} is no whole archive ({why}). It was removed; type the command again.")
 
@@ -214,7 +214,7 @@ def extract(archive: Path, aside: Path) -> None:
         with zipfile.ZipFile(archive) as packed:
             for info in packed.infolist():
                 check_inside(archive, info.filename)
-            check_room(aside.parent, sum(info.file_size for info in packed.infolist()))
+            check_disk_space(aside.parent, sum(info.file_size for info in packed.infolist()))
             packed.extractall(aside)  # a link in a zip becomes a small file of text
         return
     with tarfile.open(archive) as packed_tar:
@@ -222,7 +222,7 @@ def extract(archive: Path, aside: Path) -> None:
         for member in members:
             check_inside(archive, member.name)
             check_link(archive, member)
-        check_room(aside.parent, sum(member.size for member in members))
+        check_disk_space(aside.parent, sum(member.size for member in members))
         packed_tar.extractall(aside, filter="data")
 
 
@@ -243,7 +243,7 @@ def check_link(archive: Path, member: tarfile.TarInfo) -> None:
         raise FilesError(f"{archive} is refused: '{member.name}' is a link that points to '{target}'.")
 
 
-def put_in_place(aside: Path, folder: Path) -> None:
+def move_into_place(aside: Path, folder: Path) -> None:
     """Each thing at the top is renamed into the folder; an older one of the same name goes."""
     for new in sorted(aside.iterdir()):
         place = folder / new.name

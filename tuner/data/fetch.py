@@ -16,13 +16,13 @@ from pathlib import Path
 from filelock import FileLock
 
 from tuner.data.datasets import DATASETS, GENERATED, ISIC
-from tuner.data.download import Progress, check_room, download, remote_size, unpack
-from tuner.data.locate import FOLDERS, places, roots
+from tuner.data.download import Progress, check_disk_space, download, remote_size, unpack
+from tuner.data.locate import FOLDERS, candidate_folders, data_roots
 from tuner.errors import DataError, FilesError, near, writing
 
 MIRROR = "TUNER_MIRROR"  # the address of a folder with files of the same names, instead of the official ones
-ASIDE = ".download"  # in the folder of the dataset
-Bar = Callable[[str], AbstractContextManager[Progress]]  # a progress bar for a line that says what is done
+DOWNLOAD_FOLDER = ".download"  # in the folder of the dataset
+ProgressBar = Callable[[str], AbstractContextManager[Progress]]  # a progress bar for a line that says what is done
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ PUBLIC = {
     "penn_fudan": [Archive("https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip", "PennFudanPed")],
     "isic2016": [Archive(f"{LESIONS}/{part}.zip", part) for part in ISIC],
 }
-STEPS = {
+MANUAL_STEPS = {
     "weizmann_horse": [
         "log in at kaggle.com and search for 'Weizmann Horse Database'",
         "download the archive and unpack it",
@@ -78,75 +78,77 @@ STEPS = {
 }
 
 
-def get(name: str, to: Path | None, bar: Bar) -> str:
+def fetch_dataset(name: str, to: Path | None, bar: ProgressBar) -> str:
     """Fetch a dataset into `to`, or into the first folder for datasets that can be written; where it is now.
 
     The room it takes is asked for before anything is made.
     """
     name = FOLDERS.get(name, name)
     root = to.expanduser() if to else writable_root()
-    archives = archives_of(name, root / name)
-    spots = [root / name] if to else [root / name, *places(name)]
+    archives = archives_for(name, root / name)
+    spots = [root / name] if to else [root / name, *candidate_folders(name)]
     for place in spots:
-        if not missing(archives, place):
+        if not missing_archives(archives, place):
             return f"{name} is complete at {place}"
     with writing(root):
-        check_room(root, needed(missing(archives, root / name), root / name / ASIDE))
+        check_disk_space(
+            root, required_bytes(missing_archives(archives, root / name), root / name / DOWNLOAD_FOLDER)
+        )
         root.mkdir(parents=True, exist_ok=True)
     with writing(root), FileLock(root / f".{name}.lock"):
         for left in root.glob(f".{name}.[0-9]*"):
             shutil.rmtree(left, ignore_errors=True)  # of an unpacking that was killed
-        fetch_all(missing(archives, root / name), root / name, bar)
+        fetch_archives(missing_archives(archives, root / name), root / name, bar)
     return f"{name} is now at {root / name}"
 
 
-def archives_of(name: str, place: Path) -> list[Archive]:
+def archives_for(name: str, place: Path) -> list[Archive]:
     """What a public dataset consists of; for any other name, a DataError that says what to do."""
     if name in PUBLIC:
         return PUBLIC[name]
     if name in GENERATED:
         raise DataError(f"'{name}' is generated: there is nothing to fetch. Use it with --data {name}.")
-    if name not in STEPS:
+    if name not in MANUAL_STEPS:
         raise DataError(f"no dataset '{name}'.{near(name, DATASETS)} Public: {', '.join(PUBLIC)}.")
-    steps = [f"{at}. {step.format(place=place)}" for at, step in enumerate(STEPS[name], start=1)]
+    steps = [f"{at}. {step.format(place=place)}" for at, step in enumerate(MANUAL_STEPS[name], start=1)]
     steps.append(f"{len(steps) + 1}. tuner data {name}")
     raise DataError(f"'{name}' cannot be fetched by a program. Do it by hand:\n  " + "\n  ".join(steps))
 
 
 def writable_root() -> Path:
     """The first of the folders for datasets that can be written, or be made."""
-    for root in roots():
+    for root in data_roots():
         there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
         if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
             return root
-    raise FilesError(f"none of {', '.join(map(str, roots()))} can be written. Choose a folder with --to.")
+    raise FilesError(f"none of {', '.join(map(str, data_roots()))} can be written. Choose a folder with --to.")
 
 
-def missing(archives: list[Archive], place: Path) -> list[Archive]:
+def missing_archives(archives: list[Archive], place: Path) -> list[Archive]:
     return [archive for archive in archives if not (place / archive.holds).is_dir()]
 
 
-def fetch_all(archives: list[Archive], place: Path, bar: Bar) -> None:
+def fetch_archives(archives: list[Archive], place: Path, bar: ProgressBar) -> None:
     """Fetch, check and unpack one archive after the other."""
-    aside = place / ASIDE
+    aside = place / DOWNLOAD_FOLDER
     for archive in archives:
         with bar(f"fetching {archive.name}") as progress:
             download(archive.address, aside / archive.name, digest=archive.digest, progress=progress)
         with bar(f"unpacking {archive.name}"):
             unpack(aside / archive.name, place)
-        if missing([archive], place):
+        if missing_archives([archive], place):
             raise FilesError(f"{archive.address} holds no folder {archive.holds}/. Is it the right file?")
         (aside / archive.name).unlink()
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def needed(archives: list[Archive], aside: Path) -> int:
+def required_bytes(archives: list[Archive], aside: Path) -> int:
     """Bytes to come, and about as many again for what they unpack to: pictures hardly shrink."""
     sizes = [remote_size(archive.address) for archive in archives]
-    return 2 * sum(sizes) - sum(came(archives, aside))
+    return 2 * sum(sizes) - sum(downloaded_bytes(archives, aside))
 
 
-def came(archives: list[Archive], aside: Path) -> Iterator[int]:
+def downloaded_bytes(archives: list[Archive], aside: Path) -> Iterator[int]:
     """Bytes that are here from before."""
     for archive in archives:
         for name in (archive.name, f"{archive.name}.part"):

@@ -21,9 +21,9 @@ from tuner.data.coco import (
     FILES,
     READING,
     Annotations,
-    annotated,
     annotation_files,
-    is_named,
+    has_known_name,
+    load_annotations,
     read_annotated,
 )
 from tuner.data.images import (
@@ -42,7 +42,7 @@ from tuner.data.source import (
     Source,
     Target,
     hold_out,
-    hold_out_of_each,
+    hold_out_per_class,
 )
 from tuner.errors import DataError, bullets, some
 
@@ -58,7 +58,7 @@ LAYOUTS = (
     "images/ + masks/, rgb/ + figure_ground/, images/ + labels/, images/ + instances/, PNGImages/ + PedMasks/, "
     "images/ + annotations.json (COCO), or one folder a class, each also inside train/ val/ test/"
 )
-ONE = {"masks": "mask", "labels": "label map", "instances": "instance map"}
+TARGET_WORDS = {"masks": "mask", "labels": "label map", "instances": "instance map"}
 KINDS = {
     "masks": "masks",
     "labels": "label maps",
@@ -71,7 +71,7 @@ MOST_CLASSES = IGNORED  # 0 to 254
 
 
 @dataclass(frozen=True)
-class Found:
+class SplitContent:
     """What lies below one split folder."""
 
     kind: str
@@ -82,26 +82,26 @@ class Found:
 def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """A dataset from a folder. A given val/ or test/ is kept; without val/, a part of train is held out."""
     path = path.absolute()
-    found = [found_in(part, split) for split, part in split_folders(path).items()]
+    found = [read_split(part, split) for split, part in split_folders(path).items()]
     kinds = {part.kind for part in found}
     if len(kinds) > 1:
         mixed = " and ".join(KINDS[kind] for kind in sorted(kinds))
         raise DataError(f"{path} mixes {mixed} between its splits. Use one layout: {LAYOUTS}.")
-    divide = hold_out_of_each if kinds == {"classes"} else hold_out
+    divide = hold_out_per_class if kinds == {"classes"} else hold_out
     items = divide(tuple(item for part in found for item in part.items), val, split_seed)
     for needed in ("train", "val"):
         if not any(item.split == needed for item in items):
             raise DataError(f"{path} gives no {needed} image; two images outside test/ are the least.")
     label = name or path.name
     if kinds == {"masks"}:
-        return Source(label, str(path), "masks", items, read_pair)
+        return Source(label, str(path), "masks", items, read_with_mask)
     if kinds == {"labels"}:
-        return Source(label, str(path), "labels", items, read_labelled, class_names(path))
+        return Source(label, str(path), "labels", items, read_with_labels, read_class_names(path))
     if kinds == {"instances"}:
-        return Source(label, str(path), "instances", items, read_numbered)
+        return Source(label, str(path), "instances", items, read_with_instances)
     if kinds == {"annotations"}:
-        return annotated_source(label, path, items, [one for part in found for one in part.annotations])
-    return classes_source(label, path, items)
+        return make_coco_source(label, path, items, [one for part in found for one in part.annotations])
+    return make_classes_source(label, path, items)
 
 
 def split_folders(path: Path) -> dict[str, Path]:
@@ -110,7 +110,7 @@ def split_folders(path: Path) -> dict[str, Path]:
         raise DataError(f"no folder {path}.")
     if not path.is_dir():
         raise DataError(f"{path} is a file; a folder of images is needed: {LAYOUTS}.")
-    if is_named(path):
+    if has_known_name(path):
         return {"train": path}
     given: dict[str, Path] = {}
     for part in subfolders(path):
@@ -124,15 +124,15 @@ def split_folders(path: Path) -> dict[str, Path]:
     return given or {"train": path}
 
 
-def found_in(path: Path, split: str) -> Found:
+def read_split(path: Path, split: str) -> SplitContent:
     """The kind of targets and the items below one split folder; never none."""
     folders = {folder.name.lower(): folder for folder in subfolders(path)}
-    found = paired(folders, split)
-    if not found and is_annotated(path, folders):
-        found = annotated_in(path, split)
+    found = find_pairs(folders, split)
+    if not found and has_annotations(path, folders):
+        found = read_annotations(path, split)
     if not found:
-        refuse_half(path, folders)
-        found = Found("classes", class_items(path, split))
+        refuse_unpaired(path, folders)
+        found = SplitContent("classes", list_class_items(path, split))
     if found.items:
         return found
     loose = sum(1 for _ in image_files(path))
@@ -140,30 +140,30 @@ def found_in(path: Path, split: str) -> Found:
     raise DataError(f"{path} holds {holds}. Expected {LAYOUTS}.")
 
 
-def paired(folders: Mapping[str, Path], split: str) -> Found | None:
+def find_pairs(folders: Mapping[str, Path], split: str) -> SplitContent | None:
     for images, masks, targets in PAIRS:
         pair = folders.get(images.lower()), folders.get(masks.lower())
         if pair[0] and pair[1]:
-            return Found(targets, pair_up(pair[0], pair[1], split, ONE[targets]))
+            return SplitContent(targets, pair_files(pair[0], pair[1], split, TARGET_WORDS[targets]))
     return None
 
 
-def is_annotated(path: Path, folders: Mapping[str, Path]) -> bool:
+def has_annotations(path: Path, folders: Mapping[str, Path]) -> bool:
     """Whether a JSON tells what is in the images; beside class folders, only one of a known name does."""
     alone = "images" in folders or len(folders) < 2
-    return is_named(path) or (alone and any(path.glob(FILES)))
+    return has_known_name(path) or (alone and any(path.glob(FILES)))
 
 
-def annotated_in(path: Path, split: str) -> Found:
+def read_annotations(path: Path, split: str) -> SplitContent:
     """The items of the folder's JSON, or of several, each with its split in its name."""
     files = annotation_files(path)
     splits = files if len(files) > 1 else dict.fromkeys([split], *files.values())
-    found = [annotated(file, path, part) for part, file in splits.items()]
+    found = [load_annotations(file, path, part) for part, file in splits.items()]
     items = [item for part_items, _ in found for item in part_items]
-    return Found("annotations", items, tuple(annotations for _, annotations in found))
+    return SplitContent("annotations", items, tuple(annotations for _, annotations in found))
 
 
-def annotated_source(name: str, path: Path, items: tuple[Item, ...], found: list[Annotations]) -> Source:
+def make_coco_source(name: str, path: Path, items: tuple[Item, ...], found: list[Annotations]) -> Source:
     listed = Counter(item.image for item in items)
     if twice := sorted(file.name for file, number in listed.items() if file and number > 1):
         raise DataError(
@@ -178,7 +178,7 @@ def annotated_source(name: str, path: Path, items: tuple[Item, ...], found: list
     return Source(name, str(path), "instances", items, read, reading=READING, remarks=tuple(remarks))
 
 
-def refuse_half(path: Path, folders: Mapping[str, Path]) -> None:
+def refuse_unpaired(path: Path, folders: Mapping[str, Path]) -> None:
     """Images without their masks, or masks without their images, are no class folders."""
     for known in dict.fromkeys(name for pair in PAIRS for name in pair[:2] if name.lower() in folders):
         partners = [b if known == a else a for a, b, _ in PAIRS if known in (a, b)]
@@ -187,10 +187,10 @@ def refuse_half(path: Path, folders: Mapping[str, Path]) -> None:
         raise DataError(f"{path} has {folders[known.lower()].name}/ but no {missing} beside it.")
 
 
-def pair_up(images: Path, masks: Path, split: str, what: str = "mask") -> list[Item]:
+def pair_files(images: Path, masks: Path, split: str, what: str = "mask") -> list[Item]:
     """Pairs by stem; every image without a mask and mask without an image is counted and named."""
-    pictures = by_stem(images)
-    truths = by_stem(masks, pictures)
+    pictures = files_by_stem(images)
+    truths = files_by_stem(masks, pictures)
     lone_images, lone_masks = sorted(pictures.keys() - truths), sorted(truths.keys() - pictures)
     one = f"an {what}" if what[0] in "aeio" else f"a {what}"
     wrong = []
@@ -203,20 +203,20 @@ def pair_up(images: Path, masks: Path, split: str, what: str = "mask") -> list[I
     return [Item(stem, split, pictures[stem], truths[stem]) for stem in sorted(pictures)]
 
 
-def by_stem(path: Path, images: Container[str] | None = None) -> dict[str, Path]:
+def files_by_stem(path: Path, images: Container[str] | None = None) -> dict[str, Path]:
     """Files by stem, refusing two of the same stem. A mask may add "_mask" to the stem of its image."""
     found: dict[str, Path] = {}
     for file in image_files(path):
         stem = unicodedata.normalize("NFC", file.stem)  # macOS writes an accent as a letter of its own
         if images is not None and stem not in images:
-            stem = without_ending(stem)
+            stem = strip_mask_ending(stem)
         if stem in found:
             raise DataError(f"{path} holds both {found[stem].name} and {file.name}: one file a name is needed.")
         found[stem] = file
     return found
 
 
-def without_ending(stem: str) -> str:
+def strip_mask_ending(stem: str) -> str:
     """The stem without "_mask" and the like, in whatever letters."""
     for ending in MASK_ENDINGS:
         if stem.lower().endswith(ending):
@@ -224,7 +224,7 @@ def without_ending(stem: str) -> str:
     return stem
 
 
-def class_items(path: Path, split: str) -> list[Item]:
+def list_class_items(path: Path, split: str) -> list[Item]:
     """One item for each image of each class folder; the class number follows the sorted names."""
     folders = subfolders(path)
     files = {folder: list(image_files(folder)) for folder in folders}
@@ -239,7 +239,7 @@ def class_items(path: Path, split: str) -> list[Item]:
     ]
 
 
-def classes_source(name: str, path: Path, items: tuple[Item, ...]) -> Source:
+def make_classes_source(name: str, path: Path, items: tuple[Item, ...]) -> Source:
     """A dataset of classes; all splits must know the same ones."""
     names = {split: [f.name for f in subfolders(part)] for split, part in split_folders(path).items()}
     for split, known in names.items():
@@ -248,10 +248,10 @@ def classes_source(name: str, path: Path, items: tuple[Item, ...]) -> Source:
             raise DataError(f"{path}: train and {split} hold different classes: {some(where)}.")
     if len(names["train"]) < 2:
         raise DataError(f"{path} holds one folder of images, {names['train'][0]}/. Expected {LAYOUTS}.")
-    return Source(name, str(path), "classes", items, read_classed, tuple(names["train"]))
+    return Source(name, str(path), "classes", items, read_with_class, tuple(names["train"]))
 
 
-def class_names(path: Path) -> tuple[str, ...]:
+def read_class_names(path: Path) -> tuple[str, ...]:
     """The lines of classes.txt, in the order of the numbers; none where there is no such file."""
     file = path / CLASS_NAMES
     if not file.exists():
@@ -277,27 +277,27 @@ def image_files(path: Path) -> Iterator[Path]:
             yield file
 
 
-def read_pair(item: Item) -> tuple[Image, Target]:
+def read_with_mask(item: Item) -> tuple[Image, Target]:
     assert isinstance(item.image, Path) and isinstance(item.target, Path)
     image, mask = read_image(item.image), read_mask(item.target)
     check_aspect(item.target, mask, image)
     return image, mask
 
 
-def read_labelled(item: Item) -> tuple[Image, Target]:
+def read_with_labels(item: Item) -> tuple[Image, Target]:
     assert isinstance(item.image, Path) and isinstance(item.target, Path)
     image, labels = read_image(item.image), read_labels(item.target)
     check_aspect(item.target, labels, image, "label map")
     return image, labels
 
 
-def read_numbered(item: Item) -> tuple[Image, Target]:
+def read_with_instances(item: Item) -> tuple[Image, Target]:
     assert isinstance(item.image, Path) and isinstance(item.target, Path)
     image, labels = read_image(item.image), read_instances(item.target)
     check_aspect(item.target, labels, image, "instance map")
     return image, labels
 
 
-def read_classed(item: Item) -> tuple[Image, Target]:
+def read_with_class(item: Item) -> tuple[Image, Target]:
     assert isinstance(item.image, Path) and isinstance(item.target, int)
     return read_image(item.image), item.target

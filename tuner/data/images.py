@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
-from tuner.data.instances import MOST, in_order
-from tuner.data.source import IGNORED, Image, Numbers
+from tuner.data.instances import MAX_INSTANCES, renumber
+from tuner.data.source import IGNORED, Image, InstanceMap
 from tuner.errors import DataError, some
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
@@ -22,9 +22,9 @@ ASPECT_TOLERANCE = 0.03  # how far the aspects of a mask and its image may diffe
 
 def read_image(path: Path) -> Image:
     """Eight-bit RGB, upright. Grey, palette, CMYK and 16-bit are converted; transparency is laid on white."""
-    picture = open_picture(path)
+    picture = open_image(path)
     if picture.mode.startswith("I") or picture.mode == "F":
-        return np.repeat(eight_bits(numbers(picture, path))[..., None], 3, axis=2)
+        return np.repeat(to_eight_bits(pixel_values(picture, path))[..., None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         front = picture.convert("RGBA")
         picture = Pillow.alpha_composite(Pillow.new("RGBA", front.size, "white"), front)
@@ -33,8 +33,8 @@ def read_image(path: Path) -> Image:
 
 def read_mask(path: Path) -> Image:
     """0 and 1. A file of two values is taken by them; one with shades (JPEG noise, soft edges) at half."""
-    picture = open_picture(path)
-    values = one_channel(picture, path)
+    picture = open_image(path)
+    values = to_one_channel(picture, path)
     highest = values.max()
     if picture.format not in LOSSY:
         if ((values == 0) | (values == highest)).all():
@@ -42,12 +42,12 @@ def read_mask(path: Path) -> Image:
         if 1 < highest < 128:  # numbers of several classes: halving them would give an empty mask
             found = some(map(str, np.unique(values).tolist()), 6)
             raise DataError(f"mask {path.name} holds the values {found}; a mask has two, or shades from 0 to 255")
-    return (values > half_of(highest)).astype(np.uint8)
+    return (values > mask_threshold(highest)).astype(np.uint8)
 
 
 def read_labels(path: Path) -> Image:
     """The class number of each pixel, as it is written: grey, 16-bit grey, or a palette by its index."""
-    values = whole_numbers(path, "label map", "the number of a class is needed at each pixel")
+    values = read_whole_numbers(path, "label map", "the number of a class is needed at each pixel")
     lowest, highest = values.min(), values.max()
     if lowest < 0 or highest > IGNORED:
         raise DataError(
@@ -56,36 +56,36 @@ def read_labels(path: Path) -> Image:
     return values.astype(np.uint8)
 
 
-def read_instances(path: Path) -> Numbers:
+def read_instances(path: Path) -> InstanceMap:
     """The number of an instance at each pixel, 0 where there is none; numbered anew, in order and without gaps.
 
     Written as label maps are, with numbers up to 65535. No number is ignored.
     """
     needed = "a grey PNG of 8 or 16 bits is needed, the number of an instance at each pixel and 0 for none"
-    values = whole_numbers(path, "instance map", needed)
+    values = read_whole_numbers(path, "instance map", needed)
     lowest, highest = values.min(), values.max()
-    if lowest < 0 or highest > MOST:
+    if lowest < 0 or highest > MAX_INSTANCES:
         raise DataError(
             f"instance map {path.name} holds {lowest:.0f} to {highest:.0f}; 0 is background, "
-            f"and instances have numbers from 1 to {MOST}"
+            f"and instances have numbers from 1 to {MAX_INSTANCES}"
         )
-    return in_order(values.astype(np.uint16)).astype(np.uint16)
+    return renumber(values.astype(np.uint16)).astype(np.uint16)
 
 
-def whole_numbers(path: Path, what: str, needed: str) -> NDArray[Any]:
+def read_whole_numbers(path: Path, what: str, needed: str) -> NDArray[Any]:
     """The numbers in a label map as they are written: grey, 16-bit grey, or a palette by its index."""
-    picture = open_picture(path)
+    picture = open_image(path)
     if picture.format in LOSSY:
         raise DataError(
             f"{what} {path.name} is a {picture.format}, which does not keep numbers exactly; a PNG is needed"
         )
-    return np.asarray(picture) if picture.mode == "P" else grey_numbers(picture, path, what, needed)
+    return np.asarray(picture) if picture.mode == "P" else to_whole_numbers(picture, path, what, needed)
 
 
-def grey_numbers(picture: Pillow.Image, path: Path, what: str, needed: str) -> NDArray[Any]:
+def to_whole_numbers(picture: Pillow.Image, path: Path, what: str, needed: str) -> NDArray[Any]:
     """The whole numbers of a grey picture, also of one that was saved in three equal channels."""
     if picture.mode in ("1", "L") or picture.mode.startswith("I") or picture.mode == "F":
-        values = numbers(picture, path)
+        values = pixel_values(picture, path)
     else:
         shown = np.asarray(picture.convert("RGB"))
         values = shown[..., 0]
@@ -96,12 +96,12 @@ def grey_numbers(picture: Pillow.Image, path: Path, what: str, needed: str) -> N
     return values
 
 
-def half_of(highest: float) -> float:
+def mask_threshold(highest: float) -> float:
     """Half of the range that a mask with this highest value must have been written in."""
     return 0.5 if highest <= 1 else 127 if highest < 256 else 32767
 
 
-def one_channel(picture: Pillow.Image, path: Path) -> NDArray[Any]:
+def to_one_channel(picture: Pillow.Image, path: Path) -> NDArray[Any]:
     """Grey as it is; in colour the strongest channel, so that a red mask counts like a white one.
 
     A palette in colour numbers its classes, 0 being the background; one in greys is a grey picture.
@@ -109,7 +109,7 @@ def one_channel(picture: Pillow.Image, path: Path) -> NDArray[Any]:
     if picture.mode == "P" and not has_grey_palette(picture):
         return (np.asarray(picture) > 0).astype(np.uint8)
     if picture.mode in ("1", "L") or picture.mode.startswith("I") or picture.mode == "F":
-        return numbers(picture, path)
+        return pixel_values(picture, path)
     return np.asarray(picture.convert("RGB")).max(axis=2)
 
 
@@ -124,7 +124,7 @@ def has_grey_palette(picture: Pillow.Image) -> bool:
     return is_grey and len(np.unique(shown[:, 0])) == len(used)
 
 
-def numbers(picture: Pillow.Image, path: Path) -> NDArray[Any]:
+def pixel_values(picture: Pillow.Image, path: Path) -> NDArray[Any]:
     """The values of a picture of one channel, as numbers that can be compared."""
     values = np.asarray(picture)
     if not np.isfinite(values).all():
@@ -132,14 +132,14 @@ def numbers(picture: Pillow.Image, path: Path) -> NDArray[Any]:
     return values.astype(np.uint8) if values.dtype == bool else values
 
 
-def eight_bits(values: NDArray[Any]) -> Image:
+def to_eight_bits(values: NDArray[Any]) -> Image:
     """Scale 16-bit and fractions to 8-bit; Pillow's own conversion clips above 255 and cuts below 1."""
     highest = values.max(initial=0)
     scale = 1 / 257 if highest > 255 else 255 if highest <= 1 and values.dtype.kind == "f" else 1
     return np.clip(values * scale + 0.5, 0, 255).astype(np.uint8)
 
 
-def open_picture(path: Path) -> Pillow.Image:
+def open_image(path: Path) -> Pillow.Image:
     """Decode fully and turn upright; a DataError names the file and what is wrong with it."""
     try:
         if path.stat().st_size == 0:
@@ -158,7 +158,7 @@ def open_picture(path: Path) -> Pillow.Image:
     return upright
 
 
-def shrink(image: Image, size: int) -> Image:
+def resize_image(image: Image, size: int) -> Image:
     """A square of `size`: by area when shrinking, so that no pixel is skipped."""
     smaller = image.shape[0] >= size and image.shape[1] >= size
     method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 Labels = NDArray[np.int32]  # height x width; 0 is nothing, n the n-th instance
 
-MOST = 65535  # instances of an image, as many as 16 bits can number
-LEAST_PART = 4  # pixels of a part that is an instance of its own, when another is cut
-SAME = 0.5  # the intersection over union above which two are the same instance: none then has two partners
+MAX_INSTANCES = 65535  # instances of an image, as many as 16 bits can number
+MIN_PART_PIXELS = 4  # pixels of a part that is an instance of its own, when another is cut
+MATCH_IOU = 0.5  # the intersection over union above which two are the same instance: none then has two partners
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Matches:
     split: tuple[int, ...]
 
 
-def in_order(labels: NDArray[np.integer]) -> Labels:
+def renumber(labels: NDArray[np.integer]) -> Labels:
     """The same instances, numbered 1 to n without gaps."""
     there = np.bincount(np.ravel(labels)) > 0
     there[0] = False
     return np.where(there, np.cumsum(there), 0).astype(np.int32)[labels]
 
 
-def pieces(labels: NDArray[np.integer]) -> tuple[Labels, Labels]:
+def connected_pieces(labels: NDArray[np.integer]) -> tuple[Labels, Labels]:
     """A map of the connected pieces of all instances, numbered from 1, and whose each is, 0 being nothing's."""
     from skimage.measure import label
 
@@ -58,28 +58,28 @@ def pieces(labels: NDArray[np.integer]) -> tuple[Labels, Labels]:
     return apart, owners
 
 
-def whole(moved: NDArray[np.integer], owners: Labels) -> Labels:
-    """The instances of moved `pieces`: of a piece that was cut, the largest part stays, others are new instances.
+def merge_pieces(moved: NDArray[np.integer], owners: Labels) -> Labels:
+    """Return the instances of transformed `connected_pieces`; a piece that was cut becomes several instances.
 
-    So what was apart before stays one instance, such as a person behind a pole, and a picture's edge that cuts
-    a ring in two makes two of it. A gap of a pixel or two is no cut: turning tears thin things. A part of a few
-    pixels is dropped.
+    The largest part keeps the number of the instance. An instance that was in several pieces before, such as a
+    person behind a pole, stays one. Gaps of a pixel or two do not count as cuts, since rotation breaks thin
+    structures; parts of fewer than MIN_PART_PIXELS pixels are dropped.
     """
     grown = np.where(moved > 0, moved, cv2.dilate(moved.astype(np.uint16), np.ones((3, 3), np.uint8)))
-    parts, of = pieces(grown)
+    parts, of = connected_pieces(grown)
     parts = np.where(moved > 0, parts, 0)
     sizes = np.bincount(parts.ravel(), minlength=len(of))
     order = np.argsort(-sizes[1:], kind="stable") + 1  # the largest of each piece comes first
     _, first = np.unique(of[order], return_index=True)
     names = np.zeros(len(of), np.int32)
     names[order[first]] = owners[of[order[first]]]
-    new = np.flatnonzero((names == 0) & (sizes >= LEAST_PART))[1:]  # the first is the background
-    new = new[: max(0, MOST - int(owners.max(initial=0)))]
+    new = np.flatnonzero((names == 0) & (sizes >= MIN_PART_PIXELS))[1:]  # the first is the background
+    new = new[: max(0, MAX_INSTANCES - int(owners.max(initial=0)))]
     names[new] = int(owners.max(initial=0)) + 1 + np.arange(len(new))
     return names[parts]
 
 
-def touching(labels: NDArray[np.integer]) -> Labels:
+def find_touching(labels: NDArray[np.integer]) -> Labels:
     """The numbers of the instances that have a pixel above, below or beside one of another instance."""
     met = [np.empty(0, np.int64)]
     for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
@@ -88,26 +88,28 @@ def touching(labels: NDArray[np.integer]) -> Labels:
     return np.unique(np.concatenate(met)).astype(np.int32)
 
 
-def overlaps(found: NDArray[np.integer], true: NDArray[np.integer]) -> NDArray[np.int64]:
+def overlap_matrix(found: NDArray[np.integer], true: NDArray[np.integer]) -> NDArray[np.int64]:
     """How many pixels each found instance (rows) shares with each true one (columns); both begin with nothing."""
     rows, columns = int(found.max(initial=0)) + 1, int(true.max(initial=0)) + 1
     cells = np.ravel(found).astype(np.int64) * columns + np.ravel(true)
     return np.bincount(cells, minlength=rows * columns).reshape(rows, columns)
 
 
-def ious(shared: NDArray[np.int64]) -> NDArray[np.float64]:
+def iou_matrix(shared: NDArray[np.int64]) -> NDArray[np.float64]:
     """Intersection over union of each pair, the first row and column being instance 1; of nothing, 0."""
     both = shared[1:, 1:]
     union = shared.sum(1)[1:, None] + shared.sum(0)[None, 1:] - both
     return both / np.maximum(union, 1)
 
 
-def matches(found: NDArray[np.integer], true: NDArray[np.integer]) -> Matches:
+def match_instances(found: NDArray[np.integer], true: NDArray[np.integer]) -> Matches:
     """Which found instance is which true one. Numbers that no pixel has are no instances."""
-    names, of_true = numbers_in(found), numbers_in(true)
-    shared = overlaps(in_order(found), in_order(true))  # as large as there are instances, whatever their numbers
-    iou = ious(shared)
-    rows, columns = np.nonzero(iou > SAME)
+    names, of_true = instance_ids(found), instance_ids(true)
+    shared = overlap_matrix(
+        renumber(found), renumber(true)
+    )  # as large as there are instances, whatever their numbers
+    iou = iou_matrix(shared)
+    rows, columns = np.nonzero(iou > MATCH_IOU)
     there, said = shared.sum(0)[1:], shared.sum(1)[1:]
     held = shared[1:, 1:] > there[None] / 2  # most of a true one is in it
     parts = shared[1:, 1:] > said[:, None] / 2  # most of a found one is in it
@@ -122,7 +124,7 @@ def matches(found: NDArray[np.integer], true: NDArray[np.integer]) -> Matches:
     )
 
 
-def numbers_in(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+def instance_ids(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     """The numbers of the instances that are there, in order."""
     return np.flatnonzero(np.bincount(np.ravel(labels))[1:]) + 1
 
@@ -131,29 +133,29 @@ FIELDS = 4  # numbers, energy, and the direction in which the energy rises, down
 Map = NDArray[np.float32]
 
 
-def with_energy(targets: NDArray[np.uint16]) -> Map:
+def make_energy_targets(targets: NDArray[np.uint16]) -> Map:
     """images x 4 x height x width, from images x height x width."""
     made = np.empty((len(targets), FIELDS, *targets.shape[1:]), np.float32)
     for labels, fields in zip(targets, made, strict=True):
         fields[0] = labels
-        fields[1] = energy_of(labels)
-        fields[2:] = rises(fields[1], labels > 0)
+        fields[1] = compute_energy(labels)
+        fields[2:] = energy_direction(fields[1], labels > 0)
     return made
 
 
-def energy_of(labels: NDArray[np.integer]) -> Map:
+def compute_energy(labels: NDArray[np.integer]) -> Map:
     """The distance to whatever is not the same instance, divided by its greatest in that instance.
 
     The edge of the picture is no boundary: who stands in the door is cut, not thin.
     """
-    inside = ((labels > 0) & ~boundary(labels)).astype(np.uint8)
+    inside = ((labels > 0) & ~find_boundary(labels)).astype(np.uint8)
     distance = (cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5) + 1) * (labels > 0)
     deepest = np.ones(int(labels.max(initial=0)) + 1, np.float32)
     np.maximum.at(deepest, np.ravel(labels), np.ravel(distance))
     return np.asarray(distance / deepest[labels], np.float32)
 
 
-def boundary(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+def find_boundary(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Pixels with a neighbour, above, below or beside, that is not of the same instance."""
     found = np.zeros(labels.shape, bool)
     down, across = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
@@ -164,7 +166,7 @@ def boundary(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
     return found
 
 
-def rises(energy: Map, inside: NDArray[np.bool_]) -> Map:
+def energy_direction(energy: Map, inside: NDArray[np.bool_]) -> Map:
     """Unit vectors (down, across) towards more energy; nothing outside of instances and where it is flat."""
     slopes = np.stack([cv2.Sobel(energy, cv2.CV_32F, 0, 1), cv2.Sobel(energy, cv2.CV_32F, 1, 0)])
     length = np.hypot(*slopes)

@@ -21,29 +21,29 @@ HOW_TO_GET = {
 FOLDERS = {"oxford_pet_trimap": "oxford_pet"}  # where it is not the dataset's own name
 
 
-def roots() -> list[Path]:
+def data_roots() -> list[Path]:
     """The folders in which a named dataset is looked for, in order."""
     given = [Path(p).expanduser() for p in os.environ.get("TUNER_DATA", "").split(os.pathsep) if p]
     return [*given, Path("data"), Path.home() / ".cache" / "tuner" / "data"]
 
 
-def places(name: str) -> list[Path]:
+def candidate_folders(name: str) -> list[Path]:
     """The folders that a named dataset may be, in order."""
-    return [root / FOLDERS.get(name, name) for root in roots()]
+    return [root / FOLDERS.get(name, name) for root in data_roots()]
 
 
 def find_folder(name: str) -> Path:
     """The folder of a named dataset, or a DataError that says where to put it."""
-    for place in places(name):
+    for place in candidate_folders(name):
         if place.is_dir():
             return place.absolute()
     raise DataError(
-        f"dataset '{name}' is not on this machine; looked for {', '.join(map(str, places(name)))}. "
+        f"dataset '{name}' is not on this machine; looked for {', '.join(map(str, candidate_folders(name)))}. "
         f"{HOW_TO_GET[name]}, name its parent folder in TUNER_DATA, or use your own with --data FOLDER."
     )
 
 
-def complete(name: str, needed: Iterable[str]) -> Path:
+def require_files(name: str, needed: Iterable[str]) -> Path:
     """The folder of a named dataset; DataError names the first of the files and folders it lacks."""
     where, needed = find_folder(name), list(needed)
     for part in needed:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tuner.data.images import check_aspect, read_image, read_labels
-from tuner.data.locate import complete, refuse_missing
+from tuner.data.locate import refuse_missing, require_files
 from tuner.data.source import Image, Item, Source, Target, hold_out
 from tuner.errors import DataError, some
 
@@ -23,23 +23,23 @@ CLASSES = ("pet", "background", "border")
 
 def oxford_pet(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """Oxford-IIIT Pet, binary: the pet with its border against the background; official test split."""
-    where, items = listed("oxford_pet", val, split_seed)
-    return Source("oxford_pet", str(where), "masks", items, read_mask_of_pet, reading="pet and border")
+    where, items = list_items("oxford_pet", val, split_seed)
+    return Source("oxford_pet", str(where), "masks", items, read_with_mask, reading="pet and border")
 
 
 def oxford_pet_trimap(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """Oxford-IIIT Pet in three classes: pet, background and border; official test split."""
-    where, items = listed("oxford_pet_trimap", val, split_seed)
-    return Source("oxford_pet_trimap", str(where), "labels", items, read_trimap, CLASSES, reading="trimap")
+    where, items = list_items("oxford_pet_trimap", val, split_seed)
+    return Source("oxford_pet_trimap", str(where), "labels", items, read_with_labels, CLASSES, reading="trimap")
 
 
-def listed(name: str, val: float, split_seed: int) -> tuple[Path, tuple[Item, ...]]:
+def list_items(name: str, val: float, split_seed: int) -> tuple[Path, tuple[Item, ...]]:
     """The items of the official lists; of those for training, a part is held out."""
-    where = complete(name, PARTS)
+    where = require_files(name, PARTS)
     there = {part: {file.name for file in (where / part).iterdir()} for part in (IMAGES, TRIMAPS)}
     items, missing = [], []
     for split, listing in LISTS.items():
-        for key in keys(where / listing):
+        for key in read_keys(where / listing):
             files = {IMAGES: f"{key}.jpg", TRIMAPS: f"{key}.png"}
             missing += [
                 f"{part}/{file}, listed in {listing}" for part, file in files.items() if file not in there[part]
@@ -49,7 +49,7 @@ def listed(name: str, val: float, split_seed: int) -> tuple[Path, tuple[Item, ..
     return where, hold_out(tuple(items), val, split_seed)
 
 
-def keys(listing: Path) -> list[str]:
+def read_keys(listing: Path) -> list[str]:
     """The first word of each line: 'Abyssinian_100 1 1 1' names an image; '#' begins a remark."""
     try:
         lines = listing.read_text(encoding="utf-8").splitlines()
@@ -61,7 +61,7 @@ def keys(listing: Path) -> list[str]:
     return found
 
 
-def trimap_of(item: Item) -> tuple[Image, Image]:
+def read_image_and_trimap(item: Item) -> tuple[Image, Image]:
     """The image, and its trimap of 1, 2 and 3 and nothing else."""
     assert isinstance(item.image, Path) and isinstance(item.target, Path)
     image, trimap = read_image(item.image), read_labels(item.target)
@@ -74,11 +74,11 @@ def trimap_of(item: Item) -> tuple[Image, Image]:
     return image, trimap
 
 
-def read_mask_of_pet(item: Item) -> tuple[Image, Target]:
-    image, trimap = trimap_of(item)
+def read_with_mask(item: Item) -> tuple[Image, Target]:
+    image, trimap = read_image_and_trimap(item)
     return image, (trimap != BACKGROUND).astype(np.uint8)
 
 
-def read_trimap(item: Item) -> tuple[Image, Target]:
-    image, trimap = trimap_of(item)
+def read_with_labels(item: Item) -> tuple[Image, Target]:
+    image, trimap = read_image_and_trimap(item)
     return image, trimap - np.uint8(1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tuner.console import ProgressCallback
-from tuner.data.cache import Cached, cached
+from tuner.data.cache import CachedDataset, load_cached
 from tuner.data.datasets import open_data
 from tuner.data.source import Source
 from tuner.data.survey import Survey, fingerprint, survey
@@ -16,7 +16,7 @@ from tuner.recipe import Recipe
 from tuner.tasks import find_task
 
 
-def open_for(recipe: Recipe) -> Source:
+def open_source(recipe: Recipe) -> Source:
     """The source a recipe names; DataError when it does not hold what the recipe's task needs."""
     source, wanted = open_data(recipe.data), find_task(recipe.task).targets
     if source.targets != wanted:
@@ -24,44 +24,44 @@ def open_for(recipe: Recipe) -> Source:
     return source
 
 
-class Shelf:
+class DataProvider:
     """`progress` gives, for a line that says what is done, a function to be told how far it is."""
 
     def __init__(self, folder: Path, most_gb: float, progress: Callable[[str], ProgressCallback]) -> None:
         self.folder, self.most_gb, self.progress = folder, most_gb, progress
         self.sources: dict[str, tuple[Source, Survey]] = {}
-        self.caches: dict[tuple[str, int], Cached] = {}
+        self.caches: dict[tuple[str, int], CachedDataset] = {}
 
-    def data_for(self, recipe: Recipe) -> Cached:
+    def get_data(self, recipe: Recipe) -> CachedDataset:
         """The decoded data of a recipe, at its image size."""
-        self.surveyed(recipe)
-        return self.decoded(nick(recipe), recipe.image_size)
+        self.get_source(recipe)
+        return self.get_cached(dataset_key(recipe), recipe.image_size)
 
-    def test_for(self, recipe: Recipe) -> Cached | None:
+    def get_test_data(self, recipe: Recipe) -> CachedDataset | None:
         """The test split as a validation split; None where the dataset has none. No search asks for it."""
-        name = f"test of {nick(recipe)}"
+        name = f"test of {dataset_key(recipe)}"
         if name not in self.sources:
-            source, found = self.surveyed(recipe)
+            source, found = self.get_source(recipe)
             items = tuple(replace(item, split="val") for item in source.split("test"))
             if not items:
                 return None
             held = replace(source, items=items)
             self.sources[name] = held, replace(found, fingerprint=fingerprint(held, found.findings))
-        return self.decoded(name, recipe.image_size)
+        return self.get_cached(name, recipe.image_size)
 
-    def surveyed(self, recipe: Recipe) -> tuple[Source, Survey]:
+    def get_source(self, recipe: Recipe) -> tuple[Source, Survey]:
         """The whole source, with the names of the classes that its survey found, read once."""
-        name = nick(recipe)
+        name = dataset_key(recipe)
         if name not in self.sources:
-            source = open_for(recipe)
+            source = open_source(recipe)
             found = survey(source, self.folder, self.progress("reading"))
             self.sources[name] = replace(source, classes=found.classes), found
         return self.sources[name]
 
-    def decoded(self, name: str, size: int) -> Cached:
+    def get_cached(self, name: str, size: int) -> CachedDataset:
         source, found = self.sources[name]
         if (name, size) not in self.caches:
-            self.caches[name, size] = cached(
+            self.caches[name, size] = load_cached(
                 source,
                 found.fingerprint,
                 size,
@@ -72,6 +72,6 @@ class Shelf:
         return self.caches[name, size]
 
 
-def nick(recipe: Recipe) -> str:
+def dataset_key(recipe: Recipe) -> str:
     """One name for all sizes of a dataset."""
     return str(recipe.data.without("image_size"))

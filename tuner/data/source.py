@@ -15,8 +15,10 @@ from tuner.errors import DataError
 from tuner.recipe import is_number
 
 Image = NDArray[np.uint8]  # height x width x 3
-Numbers = NDArray[np.uint16]
-Target = Image | Numbers | int  # height x width: a mask of 0 and 1, class or instance numbers; or one of a class
+InstanceMap = NDArray[np.uint16]
+Target = (
+    Image | InstanceMap | int
+)  # height x width: a mask of 0 and 1, class or instance numbers; or one of a class
 IGNORED = 255  # in a label map: a pixel that counts nowhere
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # as written
@@ -73,7 +75,7 @@ def hold_out(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item,
         raise DataError(wrong)
     if any(item.split == "val" for item in items):
         return items
-    train = sorted((draw(item.key, seed), item.key) for item in items if item.split == "train")
+    train = sorted((hash_fraction(item.key, seed), item.key) for item in items if item.split == "train")
     if len(train) < 2:
         return items
     chosen = {key for at, key in train if at < fraction} or {train[0][1]}
@@ -84,7 +86,7 @@ def hold_out(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item,
     )
 
 
-def hold_out_of_each(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item, ...]:
+def hold_out_per_class(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item, ...]:
     """`hold_out`, from each class by itself: of two images of a class, one is trained on and one is not.
 
     Where no class has two, some class must go without training.
@@ -110,7 +112,7 @@ def fraction_problem(fraction: object) -> str:
     return f"val is {fraction!r}; the part of the images to hold out is needed, between 0 and 1 such as 0.2."
 
 
-def draw(key: str, seed: int) -> float:
+def hash_fraction(key: str, seed: int) -> float:
     """A number in [0, 1) that depends on the item's name and the seed only."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.console import ProgressCallback
-from tuner.data.instances import touching
+from tuner.data.instances import find_touching
 from tuner.data.source import IGNORED, Image, Item, Source, Target
 from tuner.errors import DataError, first_lines, some, writing
 
@@ -65,26 +65,26 @@ def survey(source: Source, memory: Path, progress: ProgressCallback | None = Non
         return Survey(fingerprint(source, {}), {}, source.classes)
     place = f"{source.where}\0{source.reading}" if source.reading else source.where
     notes = memory / f"survey-{hashlib.sha256(place.encode()).hexdigest()[:12]}.json"
-    known = recall(notes)
-    findings = dict(look_at_all(source, known, progress))
+    known = read_findings(notes)
+    findings = dict(inspect_items(source, known, progress))
     if findings != known:
-        remember(notes, findings)
-    bad = [found.problem for found in findings.values() if found.problem] + strange_labels(source, findings)
+        write_findings(notes, findings)
+    bad = [found.problem for found in findings.values() if found.problem] + label_problems(source, findings)
     if bad:
         raise DataError(f"{source.where}: {len(bad)} of {len(findings)} items cannot be used.{first_lines(bad)}")
-    classes = source.classes or numbered(source, findings)
+    classes = source.classes or number_classes(source, findings)
     key = fingerprint(replace(source, classes=classes), findings)
-    remarks = (*source.remarks, *of_instances(source, findings))
-    return Survey(key, findings, classes, unlearnable(source, findings, classes), remarks)
+    remarks = (*source.remarks, *instance_remarks(source, findings))
+    return Survey(key, findings, classes, find_unlearnable(source, findings, classes), remarks)
 
 
-def of_instances(source: Source, findings: dict[str, Finding]) -> Iterator[str]:
+def instance_remarks(source: Source, findings: dict[str, Finding]) -> Iterator[str]:
     """What is odd about the number of instances; DataError where there is none to learn from."""
     if source.targets != "instances":
         return
 
     def most(split: str) -> int:
-        return max(((findings[name_of(item)].things or [0])[0] for item in source.split(split)), default=0)
+        return max(((findings[item_name(item)].things or [0])[0] for item in source.split(split)), default=0)
 
     if not most("train"):
         raise DataError(f"{source.where}: no training image has an instance; there is nothing to learn from.")
@@ -94,32 +94,32 @@ def of_instances(source: Source, findings: dict[str, Finding]) -> Iterator[str]:
         yield "no image has more than one instance; black and white masks belong into masks/"
 
 
-def unlearnable(source: Source, findings: dict[str, Finding], classes: tuple[str, ...]) -> tuple[str, ...]:
+def find_unlearnable(source: Source, findings: dict[str, Finding], classes: tuple[str, ...]) -> tuple[str, ...]:
     """Classes that a model is asked for in validation and never shown."""
 
     def shown(split: str) -> set[int]:
         items = source.split(split)
         if source.targets == "labels":
-            return {label for item in items for label in findings[name_of(item)].labels}
+            return {label for item in items for label in findings[item_name(item)].labels}
         return {item.target for item in items if isinstance(item.target, int)}
 
     return tuple(classes[number] for number in sorted(shown("val") - shown("train")))
 
 
-def strange_labels(source: Source, findings: dict[str, Finding]) -> list[str]:
+def label_problems(source: Source, findings: dict[str, Finding]) -> list[str]:
     """Every label map with a number that is none of the named classes."""
     number = len(source.classes)
     if source.targets != "labels" or not number:
         return []
     lines = []
     for item in source.items:
-        if strange := [str(value) for value in findings[name_of(item)].labels if value >= number]:
+        if strange := [str(value) for value in findings[item_name(item)].labels if value >= number]:
             holds = f"label map {Path(str(item.target)).name} holds {some(strange)}"
             lines.append(f"{holds}; the {number} classes are 0 to {number - 1}, and {IGNORED} is ignored")
     return lines
 
 
-def numbered(source: Source, findings: dict[str, Finding]) -> tuple[str, ...]:
+def number_classes(source: Source, findings: dict[str, Finding]) -> tuple[str, ...]:
     """Numbers as names of the classes of label maps, up to the highest met in any split."""
     if source.targets != "labels":
         return ()
@@ -133,29 +133,29 @@ def numbered(source: Source, findings: dict[str, Finding]) -> tuple[str, ...]:
     return tuple(map(str, range(highest + 1)))
 
 
-def look_at_all(
+def inspect_items(
     source: Source, known: dict[str, Finding], progress: ProgressCallback | None
 ) -> Iterable[tuple[str, Finding]]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda item: look_at(source, item, known.get(name_of(item))), source.items)
+        found = pool.map(lambda item: inspect_item(source, item, known.get(item_name(item))), source.items)
         for done, (item, finding) in enumerate(zip(source.items, found, strict=True), start=1):
             if progress:
                 progress(done, len(source.items))
-            yield name_of(item), finding
+            yield item_name(item), finding
 
 
-def name_of(item: Item) -> str:
+def item_name(item: Item) -> str:
     """Unique over the splits: the image's file, or the key of a generated item."""
     return str(item.image or item.key)
 
 
-def look_at(source: Source, item: Item, known: Finding | None) -> Finding:
+def inspect_item(source: Source, item: Item, known: Finding | None) -> Finding:
     """Decode an item fully, unless its files are as they were at the last look."""
     files = [path for path in (item.image, item.target) if isinstance(path, Path)]
     try:
         stamp = [[f.stat().st_size, f.stat().st_mtime_ns] for f in files]
         stamp += [[int(item.content, 16)]] if item.content else []
-        if known and known.stamp == stamp and is_full(known, source.targets):
+        if known and known.stamp == stamp and has_all_fields(known, source.targets):
             return known
         sums = b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)
         digest = hashlib.sha256(sums + item.content.encode()).hexdigest()
@@ -164,37 +164,37 @@ def look_at(source: Source, item: Item, known: Finding | None) -> Finding:
         return Finding([], "", [], problem=str(error))
     except OSError as error:
         return Finding([], "", [], problem=f"{Path(error.filename or '').name} cannot be read ({error.strerror})")
-    values = met(target) if source.targets == "labels" else None
+    values = label_values(target) if source.targets == "labels" else None
     if source.targets == "instances" and not isinstance(target, int):
-        things, notice = counted(target), odd_instances(image, target, item.named)
+        things, notice = count_instances(target), instance_notice(image, target, item.named)
         return Finding(stamp, digest, [image.shape[1], image.shape[0]], notice=notice, things=things)
-    notice = notice_of(image, target, values)
+    notice = item_notice(image, target, values)
     return Finding(stamp, digest, [image.shape[1], image.shape[0]], notice=notice, values=values)
 
 
-def is_full(known: Finding, targets: str) -> bool:
+def has_all_fields(known: Finding, targets: str) -> bool:
     """Whether a finding from before holds what these targets ask for."""
     asked = {"labels": known.values, "instances": known.things}
     return asked.get(targets, []) is not None
 
 
-def counted(labels: NDArray[np.integer]) -> list[int]:
+def count_instances(labels: NDArray[np.integer]) -> list[int]:
     """How many instances there are, how many touch another, the smallest and the largest area in pixels."""
-    areas = areas_of(labels)
+    areas = instance_areas(labels)
     smallest, largest = (int(areas.min()), int(areas.max())) if len(areas) else (0, 0)
-    return [len(areas), len(touching(labels)), smallest, largest]
+    return [len(areas), len(find_touching(labels)), smallest, largest]
 
 
-def areas_of(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+def instance_areas(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     areas = np.bincount(np.ravel(labels))[1:]
     return areas[areas > 0]
 
 
-def odd_instances(image: Image, labels: NDArray[np.integer], named: int) -> str:
+def instance_notice(image: Image, labels: NDArray[np.integer], named: int) -> str:
     """What is odd about instances that can be used all the same; `named`, how many were spoken of."""
-    areas = areas_of(labels)
+    areas = instance_areas(labels)
     notes = []
-    if is_plain(image):
+    if is_one_color(image):
         notes.append("a picture of one colour")
     if not len(areas):
         notes.append("no instance")
@@ -206,25 +206,25 @@ def odd_instances(image: Image, labels: NDArray[np.integer], named: int) -> str:
     return "; ".join(notes)
 
 
-def met(target: Target) -> list[int]:
+def label_values(target: Target) -> list[int]:
     """The numbers in a label map; counting is ten times as fast as sorting."""
     return [int(value) for value in np.flatnonzero(np.bincount(np.ravel(target), minlength=IGNORED + 1))]
 
 
-def notice_of(image: Image, target: Target, values: list[int] | None) -> str:
+def item_notice(image: Image, target: Target, values: list[int] | None) -> str:
     """What is odd about an item that can be used all the same."""
-    if is_plain(image):
+    if is_one_color(image):
         return "a picture of one colour"
     if values is not None:
         return "a label map with every pixel ignored" if values == [IGNORED] else ""
     return "an empty mask" if not isinstance(target, int) and not target.any() else ""
 
 
-def is_plain(image: Image) -> bool:
-    return spread(image[::8, ::8]) < 8 and spread(image) < 8  # a few pixels answer for most pictures
+def is_one_color(image: Image) -> bool:
+    return value_range(image[::8, ::8]) < 8 and value_range(image) < 8  # a few pixels answer for most pictures
 
 
-def spread(image: Image) -> int:
+def value_range(image: Image) -> int:
     return int(np.ptp(image, axis=(0, 1)).max())
 
 
@@ -232,19 +232,19 @@ def fingerprint(source: Source, findings: Mapping[str, Finding]) -> str:
     """One hash over the names, splits and contents of what a search sees; the test split is left out."""
     whole = hashlib.sha256("\0".join((source.targets, *source.classes, *filter(None, [source.reading]))).encode())
     for item in source.split("train", "val"):
-        digest = source.revision or findings[name_of(item)].digest
+        digest = source.revision or findings[item_name(item)].digest
         whole.update(f"{item.key}\0{item.split}\0{digest}\0".encode())
     return whole.hexdigest()[:16]
 
 
-def recall(notes: Path) -> dict[str, Finding]:
+def read_findings(notes: Path) -> dict[str, Finding]:
     try:
         return {key: Finding(**found) for key, found in json.loads(notes.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
-def remember(notes: Path, findings: dict[str, Finding]) -> None:
+def write_findings(notes: Path, findings: dict[str, Finding]) -> None:
     """Write aside, then rename: two processes at once leave one whole file."""
     with writing(notes):
         notes.parent.mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tuner.console import progress_bar
-from tuner.data.cache import DEFAULT_GB, Cached
+from tuner.data.cache import DEFAULT_GB, CachedDataset
 from tuner.data.datasets import data_name, data_problems
-from tuner.data.provider import Shelf
+from tuner.data.provider import DataProvider
 from tuner.errors import DataError, PartError, some
 from tuner.export.bundle import WEIGHTS, read_recipe
 from tuner.paths import Home
@@ -42,8 +42,8 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
     if wrong := data_problems(recipe.data):
         raise DataError(" ".join(wrong))
     with progress_bar(f"reading {Path(recipe.data.name).name}") as progress:
-        shelf = Shelf(home.make().cache, DEFAULT_GB, lambda state: progress)
-        found = load_split(recipe, split, shelf)
+        provider = DataProvider(home.make().cache, DEFAULT_GB, lambda state: progress)
+        found = load_split(recipe, split, provider)
     if found.classes != recipe.classes:
         odd = some(sorted(set(found.classes) ^ set(recipe.classes))) or "another order"
         raise DataError(f"{recipe.data.name} holds other classes than the bundle was trained on: {odd}.")
@@ -51,7 +51,7 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
     micro_batches = MicroBatches(home.micro_batches)
     with progress_bar("scoring") as progress:  # where the loss asks for them, the training images are read as well
         scored = evaluate(
-            recipe, found, bundle / WEIGHTS, device, micro_batches, lambda: shelf.data_for(recipe).shares()
+            recipe, found, bundle / WEIGHTS, device, micro_batches, lambda: provider.get_data(recipe).shares()
         )
     return Evaluation(
         data=found.name,
@@ -73,9 +73,11 @@ def check_has_confusion(bundle: Path) -> None:
         )
 
 
-def load_split(recipe: Recipe, split: str, shelf: Shelf) -> Cached:
+def load_split(recipe: Recipe, split: str, provider: DataProvider) -> CachedDataset:
     """The decoded images of a split."""
-    find: Callable[[Recipe], Cached | None] = shelf.data_for if split == "val" else shelf.test_for
+    find: Callable[[Recipe], CachedDataset | None] = (
+        provider.get_data if split == "val" else provider.get_test_data
+    )
     found = find(recipe)
     if found is None:
         raise DataError(f"{recipe.data.name} has no test split. Score its validation split with --split val.")

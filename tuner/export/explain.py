@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from tuner.data.images import read_image, shrink
+from tuner.data.images import read_image, resize_image
 from tuner.errors import PartError, near, some, writing
 from tuner.export.bundle import load_model, read_recipe
 from tuner.export.gradcam import Explanation, explain
@@ -37,7 +37,7 @@ def explain_files(
     check_images(images)
     for stem, path in zip(unique_names(images), images, strict=True):
         picture = read_image(path)
-        seen = explain(model, [shrink(picture, recipe.image_size)], layers or None, target)[0]
+        seen = explain(model, [resize_image(picture, recipe.image_size)], layers or None, target)[0]
         cells = explained_cells(
             picture, seen.maps, seen.logits, seen.target, seen.found, recipe, side=CELL, labels=seen.instances
         )  # fmt: skip

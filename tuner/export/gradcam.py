@@ -31,7 +31,7 @@ from tuner.export.layers import (
     select_map,
     to_feature_map,
 )
-from tuner.train.trainer import normaliser
+from tuner.train.trainer import make_normalizer
 
 HeatMap = NDArray[np.float32]
 
@@ -79,7 +79,7 @@ def explain_one(
 ) -> Explanation:
     """`strict`: each layer must give a map; otherwise one of them will do."""
     device = device_of(model)
-    pixels = normaliser(device)(torch.from_numpy(np.array(image)[None]).to(device)).requires_grad_()
+    pixels = make_normalizer(device)(torch.from_numpy(np.array(image)[None]).to(device)).requires_grad_()
     with eval_mode(model), record_outputs(layers) as kept, torch.autocast(device.type, enabled=False):
         answer = getattr(model, "evidence", model)
         logits = answer(pixels.clone())  # a layer that works in place must not meet a leaf

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import Tensor, nn
 
-from tuner.data.images import read_image, shrink
-from tuner.data.instances import MOST, Instances, Labels
+from tuner.data.images import read_image, resize_image
+from tuner.data.instances import MAX_INSTANCES, Instances, Labels
 from tuner.data.source import Image
 from tuner.errors import DataError, aside, bullets, writing
 from tuner.export.bundle import load_model, read_recipe
@@ -26,7 +26,7 @@ from tuner.plots.overlays import instance_overlay, label_overlay, overlay
 from tuner.recipe import Recipe
 from tuner.tasks import find_task
 from tuner.train.precision import find_device
-from tuner.train.trainer import normaliser
+from tuner.train.trainer import make_normalizer
 
 
 def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
@@ -103,12 +103,12 @@ def predict_instances(model: nn.Module, recipe: Recipe, images: list[Path], out:
 
 def write_instances(found: Instances, picture: Image, out: Path, name: str) -> str:
     """What to tell of it: where it lies, how many there are, and whether 16 bits hold their numbers."""
-    held = np.where(found.labels <= MOST, found.labels, 0).astype(np.uint16)
+    held = np.where(found.labels <= MAX_INSTANCES, found.labels, 0).astype(np.uint16)
     with aside(out / f"{name}_instances.png") as beside:
         Pillow.fromarray(held).save(beside)
     Pillow.fromarray(instance_overlay(picture, found.labels)).save(out / f"{name}_overlay.png")
     number = len(found.scores)
-    more = f"; the first {MOST} of them, all are in instances.json" if number > MOST else ""
+    more = f"; the first {MAX_INSTANCES} of them, all are in instances.json" if number > MAX_INSTANCES else ""
     return f"{out / f'{name}_instances.png'} ({number} instance{'s' * (number != 1)}{more})"
 
 
@@ -166,7 +166,7 @@ def compute_logits(model: nn.Module, picture: Image, size: int, device: torch.de
 
 def to_batch(picture: Image, size: int, device: torch.device) -> Tensor:
     """Resized as in training."""
-    return normaliser(device)(torch.from_numpy(shrink(picture, size))[None].to(device))
+    return make_normalizer(device)(torch.from_numpy(resize_image(picture, size))[None].to(device))
 
 
 @torch.inference_mode()

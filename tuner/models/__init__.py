@@ -19,4 +19,4 @@ MODELS = {
     "deep_watershed": "tuner.models.deep_watershed:deep_watershed",
     "mask_rcnn": "tuner.models.mask_rcnn:mask_rcnn",
 }
-FINDERS = ("deep_watershed", "mask_rcnn")  # models of instances
+INSTANCE_MODELS = ("deep_watershed", "mask_rcnn")  # models of instances

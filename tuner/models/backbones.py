@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from tuner.models.pretrained import Pretrained, fill, torchvision_weights
+from tuner.models.pretrained import Pretrained, fill_encoder, torchvision_weights
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 WIDER = ("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2")
@@ -19,39 +19,39 @@ NORMS = ("batch", "group", "frozen")
 LEVELS = ("0", "1", "2", "3")  # of the pyramid, from a fourth of the image's size to a 32nd
 
 
-def backbone_of(name: str, norm: str, k: int) -> tuple[nn.Module, nn.Module, Pretrained]:
+def make_backbone(name: str, norm: str, k: int) -> tuple[nn.Module, nn.Module, Pretrained]:
     """An encoder that gives features at a fourth to a 32nd of the image's size, the pyramid over them, and the
     encoder's weights.
     """
     from torchvision import models
     from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
-    net = models.get_model(name, weights=None, norm_layer=norm_of(norm, 1e-3 if "v3" in name else 1e-5))
+    net = models.get_model(name, weights=None, norm_layer=norm_layer(norm, 1e-3 if "v3" in name else 1e-5))
     if name in MOBILENETS:
         net, prefix = net.features, "features."
-        ends = ends_of(net)
+        ends = stage_ends(net)
         widths = [net.get_submodule(end).out_channels for end in ends]
     else:
         prefix, ends = "", [f"layer{level}" for level in (1, 2, 3, 4)]
         widths = [net.inplanes // 8 * 2**level for level in range(4)]
     both = BackboneWithFPN(net, dict(zip(ends, LEVELS, strict=True)), widths, k)
-    pretrained = torchvision_weights(models.get_model_weights(name).__name__, partial(fill_from, prefix))
+    pretrained = torchvision_weights(models.get_model_weights(name).__name__, partial(fill_prefixed, prefix))
     if norm == "group":
         pretrained = Pretrained(f"'{name}' with norm='group'", "", "", pretrained.adapt)
     return both.body, both.fpn, pretrained
 
 
-def ends_of(features: nn.Sequential) -> list[str]:
+def stage_ends(features: nn.Sequential) -> list[str]:
     """The last layers of a MobileNet at a fourth, an eighth, ... of the size: those before the next stride."""
     starts = [at for at, layer in enumerate(features) if getattr(layer, "_is_cn", False)]
     return [str(start - 1) for start in [*starts[1:], len(features)]]
 
 
-def fill_from(prefix: str, encoder: nn.Module, tensors: Any) -> Any:
-    return fill(encoder, tensors, prefix)
+def fill_prefixed(prefix: str, encoder: nn.Module, tensors: Any) -> Any:
+    return fill_encoder(encoder, tensors, prefix)
 
 
-def norm_of(norm: str, eps: float) -> Callable[[int], nn.Module]:
+def norm_layer(norm: str, eps: float) -> Callable[[int], nn.Module]:
     """`eps` is what the backbone was trained with."""
     from torchvision.ops import FrozenBatchNorm2d
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tuner.models.blocks import Segmenter, check_dropout, check_widths, convs, start
+from tuner.models.blocks import Segmenter, check_dropout, check_widths, convs, init_weights
 
 
 def basic_cnn(
@@ -23,5 +23,5 @@ def basic_cnn(
     head = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(4 * k, classes, kernel_size=1))
     explained = {"x1": "encoder.0", "x2": "encoder.2", "x3": "encoder.4"}
     model = Segmenter("basic_cnn", encoder, None, head, multiple=4, explained=explained)
-    model.apply(start)
+    model.apply(init_weights)
     return model

@@ -60,11 +60,11 @@ class Segmenter(nn.Module):
             self.decoder = decoder
         self.head = head
         self.pretrained = pretrained
-        self.explained = explained or {"encoder": "encoder", **up_of(self)}
+        self.explained = explained or {"encoder": "encoder", **decoder_levels(self)}
 
     def forward(self, image: Tensor) -> Tensor:
         check_size(self.name, image, self.smallest)
-        return careful(self, self.name, self.masks, image)
+        return run_checked(self, self.name, self.masks, image)
 
     def masks(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
@@ -76,7 +76,7 @@ class Segmenter(nn.Module):
         return cast(Tensor, mask[..., :height, :width])
 
 
-def up_of(model: nn.Module) -> dict[str, str]:
+def decoder_levels(model: nn.Module) -> dict[str, str]:
     """The decoder's levels, coarsest first, as up1, up2, ...; of one that has no list of them, its output."""
     for name, part in model.named_modules():
         if isinstance(part, nn.ModuleList) and re.fullmatch(r"decoder(\.\d+)?\.blocks", name):
@@ -133,12 +133,12 @@ def convs(channels: int, width: int, *, number: int = 2, norm: bool = False) -> 
     return nn.Sequential(*layers)
 
 
-def halving(k: int, levels: int) -> list[int]:
+def decoder_widths(k: int, levels: int) -> list[int]:
     """The widths of a decoder, coarsest first, down to k."""
     return [k * 2**level for level in reversed(range(levels))]
 
 
-def start(module: nn.Module) -> None:
+def init_weights(module: nn.Module) -> None:
     """He initialisation: without batch norm, PyTorch's own shrinks the signal at each ReLU."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -170,7 +170,7 @@ def check_size(name: str, image: Tensor, smallest: int) -> None:
         raise ValueError(f"an image of {height} x {width} is too small for '{name}': {least}")
 
 
-def careful(model: nn.Module, name: str, run: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+def run_checked(model: nn.Module, name: str, run: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
     """Run a batch; when that fails, find out whether its size is to blame, and which would do.
 
     Batch norm has nothing to compare when one image leaves one value a channel. That image is then shown
@@ -181,22 +181,26 @@ def careful(model: nn.Module, name: str, run: Callable[[Tensor], Tensor], image:
     except (RuntimeError, ValueError, AssertionError) as error:
         alone = len(image) == 1 and "more than 1 value per channel" in str(error)
         if not alone:
-            if "memory" not in str(error) and not runs(model, run, image) and (side := remedy(model, run, image)):
+            if (
+                "memory" not in str(error)
+                and not can_run(model, run, image)
+                and (side := find_working_side(model, run, image))
+            ):
                 size = " x ".join(map(str, image.shape[-2:]))
                 said = f"an image of {size} does not fit '{name}': {side} x {side} would do"
                 raise ValueError(said) from error
             raise
-    return careful(model, name, run, torch.cat([image, image]))[:1]
+    return run_checked(model, name, run, torch.cat([image, image]))[:1]
 
 
-def remedy(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) -> int:
+def find_working_side(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) -> int:
     """The first side at which the model runs, the larger ones tried first; 0 for none."""
     least = min(image.shape[-2:])
     sides = [side for side in SIDES if side > least] + [side for side in SIDES if side <= least]
-    return next((side for side in sides if runs(model, run, image[..., :1, :1].expand(-1, -1, side, side))), 0)
+    return next((side for side in sides if can_run(model, run, image[..., :1, :1].expand(-1, -1, side, side))), 0)
 
 
-class Plainly(nn.Module):
+class UncheckedModel(nn.Module):
     """A model, called by the method that does not look into failures."""
 
     def __init__(self, model: nn.Module, run: Callable[[Tensor], Tensor]) -> None:
@@ -207,9 +211,9 @@ class Plainly(nn.Module):
         return self.run(image)
 
 
-def runs(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) -> bool:
+def can_run(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) -> bool:
     """Whether two images of this size go through; shapes are computed, numbers are not."""
-    plain = Plainly(model, run)
+    plain = UncheckedModel(model, run)
     tensors = {**dict(plain.named_parameters()), **dict(plain.named_buffers())}
     empty = {key: torch.empty_like(value, device="meta") for key, value in tensors.items()}
     try:
@@ -220,7 +224,7 @@ def runs(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) -> bo
     return True
 
 
-def take_channels(module: nn.Module, channels: int) -> None:
+def set_in_channels(module: nn.Module, channels: int) -> None:
     """Let the first convolution take images of so many channels."""
     name, conv = next((name, m) for name, m in module.named_modules() if isinstance(m, nn.Conv2d))
     if conv.in_channels != channels:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tuner.data.instances import Instances, in_order
+from tuner.data.instances import Instances, renumber
 from tuner.errors import PartError
-from tuner.models import FINDERS, MODELS
+from tuner.models import INSTANCE_MODELS, MODELS
 from tuner.recipe import Part, is_number, is_whole_number
 from tuner.registry import build
 
@@ -43,7 +43,7 @@ def deep_watershed(
     A watershed floods the pixels whose mask is above `mask` from basins whose energy is above `energy`; what
     is smaller than min_size pixels is dropped.
     """
-    if base in FINDERS:
+    if base in INSTANCE_MODELS:
         raise PartError(f"base of model 'deep_watershed' is '{base}'; a segmenter is needed, such as 'unet'.")
     if not isinstance(args, Mapping | None):
         raise PartError(f"args of model 'deep_watershed' are {args!r}; write args={{'name': value}}.")
@@ -57,18 +57,18 @@ def deep_watershed(
     model: nn.Module = build("model", MODELS, part, channels, HEADS + DIRECTION * bool(direction))
     if hasattr(model, "learn"):
         raise PartError(f"base of model 'deep_watershed' is '{base}'; a segmenter that descends is needed.")
-    flood = Flood(mask, energy, min_size)
-    vars(model).update(instances=flood, evidence=partial(evidence, model))  # its weights keep their names
+    flood = WatershedInstances(mask, energy, min_size)
+    vars(model).update(instances=flood, evidence=partial(object_evidence, model))  # its weights keep their names
     return model
 
 
-def evidence(model: nn.Module, image: Tensor) -> Tensor:
+def object_evidence(model: nn.Module, image: Tensor) -> Tensor:
     """What speaks for an object at each pixel: the logits of the mask."""
     return cast(Tensor, model(image)[:, :1])
 
 
 @dataclass(frozen=True)
-class Flood:
+class WatershedInstances:
     """Makes instances of what the heads say: number x 2 or more x height x width, logits of mask and energy."""
 
     mask: float
@@ -79,23 +79,23 @@ class Flood:
         """What stands in each image; with `sizes`, brought to that height and width before it is cut."""
         heads = logits[:, :HEADS].float()
         if sizes is None:
-            return [self.cut(*each) for each in heads.sigmoid().cpu().numpy()]
+            return [self.extract(*each) for each in heads.sigmoid().cpu().numpy()]
         area = heads.shape[-2] * heads.shape[-1]
         return [
-            self.cut(mask, energy, size[0] * size[1] / area)
+            self.extract(mask, energy, size[0] * size[1] / area)
             for each, size in zip(heads, sizes, strict=True)
-            for mask, energy in [enlarged(each, size).sigmoid().cpu().numpy()]
+            for mask, energy in [resize_heads(each, size).sigmoid().cpu().numpy()]
         ]
 
-    def cut(self, mask: Map, energy: Map, scale: float = 1.0) -> Instances:
-        return cut(mask, energy, self.mask, self.energy, max(1, round(self.min_size * scale)))
+    def extract(self, mask: Map, energy: Map, scale: float = 1.0) -> Instances:
+        return extract_instances(mask, energy, self.mask, self.energy, max(1, round(self.min_size * scale)))
 
 
-def enlarged(heads: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_heads(heads: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(heads[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-def cut(mask: Map, energy: Map, least_mask: float, least_energy: float, min_size: int) -> Instances:
+def extract_instances(mask: Map, energy: Map, least_mask: float, least_energy: float, min_size: int) -> Instances:
     """Instances from the probability of an object and the energy of each pixel.
 
     A piece of the mask is one instance, unless there is more than one basin in it: then they are flooded. Each
@@ -109,13 +109,15 @@ def cut(mask: Map, energy: Map, least_mask: float, least_energy: float, min_size
     home[0] = 0
     held = np.bincount(home[1:], minlength=num_pieces)  # basins in each piece
     names = np.arange(num_pieces) * (held < 2)
-    labels = names[pieces] + flooded(-energy, basins, (held > 1)[pieces], num_pieces)
+    labels = names[pieces] + flood_basins(-energy, basins, (held > 1)[pieces], num_pieces)
     sizes = np.bincount(labels.ravel())
-    labels = in_order(labels * (sizes >= min_size)[labels])
-    return Instances(labels, scores(labels, mask, energy))
+    labels = renumber(labels * (sizes >= min_size)[labels])
+    return Instances(labels, instance_scores(labels, mask, energy))
 
 
-def flooded(height: Map, basins: NDArray[np.int32], where: NDArray[np.bool_], above: int) -> NDArray[np.int64]:
+def flood_basins(
+    height: Map, basins: NDArray[np.int32], where: NDArray[np.bool_], above: int
+) -> NDArray[np.int64]:
     """A watershed there, its instances numbered from `above` on; 0 elsewhere."""
     from skimage.segmentation import watershed
 
@@ -125,7 +127,7 @@ def flooded(height: Map, basins: NDArray[np.int32], where: NDArray[np.bool_], ab
     return np.where(found > 0, found + above, 0)
 
 
-def scores(labels: NDArray[np.int32], mask: Map, energy: Map) -> Map:
+def instance_scores(labels: NDArray[np.int32], mask: Map, energy: Map) -> Map:
     """How sure each instance is."""
     inside = labels > 0
     owners = labels[inside]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tuner.models.blocks import Segmenter, check_dropout, take_channels
+from tuner.models.blocks import Segmenter, check_dropout, set_in_channels
 from tuner.models.pretrained import torchvision_weights
 
 STRIDE = 8  # of the feature map; below it, not one pixel would be the image's own
@@ -21,7 +21,7 @@ def fcn_resnet50(channels: int, classes: int, *, dropout: float = 0.1) -> nn.Mod
     encoder = nn.Sequential()
     for name, module in resnet.named_children():
         encoder.add_module(name, module)
-    take_channels(encoder, channels)
+    set_in_channels(encoder, channels)
     head = FCNHead(2048, classes)
     head[3].p = dropout
     pretrained = torchvision_weights("ResNet50_Weights")

@@ -16,17 +16,17 @@ from torch.nn import functional as F
 
 from tuner.data.instances import Instances
 from tuner.errors import PartError, near
-from tuner.models.backbones import BACKBONES, LEVELS, NORMS, backbone_of
-from tuner.models.blocks import check_size, check_widths, take_channels
-from tuner.models.pasting import pasted
+from tuner.models.backbones import BACKBONES, LEVELS, NORMS, make_backbone
+from tuner.models.blocks import check_size, check_widths, set_in_channels
+from tuner.models.pasting import paste_masks
 from tuner.models.pretrained import Pretrained
 from tuner.recipe import is_number, is_whole_number
 
 STRIDE = 32  # of the deepest feature; below it, the image would have no place in it
 NUM_LEVELS = len(LEVELS) + 1  # those of the pyramid, and one above, which regions are proposed from alone
 NUM_PROPOSED = 1000  # regions, of each level and of an image
-SAME = 0.7  # the overlap above which two proposed regions are one
-DRAWN = 0  # the seed of what is drawn for a validation loss, so that it is the same each time
+PROPOSAL_NMS = 0.7  # the overlap above which two proposed regions are one
+VALIDATION_SEED = 0  # the seed of what is drawn for a validation loss, so that it is the same each time
 Losses = dict[str, Tensor]
 Truth = list[dict[str, Tensor]]
 
@@ -55,18 +55,18 @@ def mask_rcnn(
     one or two from scratch, or "frozen", ImageNet's statistics kept.
     """
     check_names(backbone, norm)
-    sides = sides_of(anchor)
+    sides = anchor_sides(anchor)
     check_widths(k=k)
     check_numbers(ratios, num_regions=num_regions, num_found=num_found)
     check_shares(score=score, nms=nms, mask=mask)
-    encoder, pyramid, pretrained = backbone_of(backbone, norm, k)
-    take_channels(encoder, channels)
-    regions = regions_of(sides, tuple(float(ratio) for ratio in ratios), k)
-    return MaskRCNN(encoder, pyramid, regions, heads_of(k, num_regions, score, nms, num_found), mask, pretrained)
+    encoder, pyramid, pretrained = make_backbone(backbone, norm, k)
+    set_in_channels(encoder, channels)
+    regions = make_rpn(sides, tuple(float(ratio) for ratio in ratios), k)
+    return MaskRCNN(encoder, pyramid, regions, make_heads(k, num_regions, score, nms, num_found), mask, pretrained)
 
 
 @dataclass(frozen=True)
-class Found:
+class Detections:
     """What was found in one image of (height, width): boxes (left, top, right, bottom), the surest first, how
     sure each is, and its mask within the box.
     """
@@ -78,7 +78,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Seen:
+class FeatureBatch:
     """A batch as the heads see it: torchvision's list of images, and their features by level."""
 
     images: Any
@@ -111,49 +111,49 @@ class MaskRCNN(nn.Module):
         self.mask, self.pretrained = mask, pretrained
         self.explained = {"encoder": "encoder", "pyramid": "pyramid.layer_blocks.0"}
 
-    def forward(self, image: Tensor) -> list[Found]:
+    def forward(self, image: Tensor) -> list[Detections]:
         """What is found in each image, in either mode."""
-        seen = self.see(image)
+        seen = self.compute_features(image)
         with full_precision(image):
-            return self.found(seen, self.proposed(seen))
+            return self.detect(seen, self.propose(seen))
 
-    def losses(self, image: Tensor, target: Tensor) -> tuple[Losses, list[Found] | None]:
+    def losses(self, image: Tensor, target: Tensor) -> tuple[Losses, list[Detections] | None]:
         """Five losses, each a mean over the batch; in eval mode with what is found, and always the same."""
-        seen, truth = self.see(image), truth_of(target)
+        seen, truth = self.compute_features(image), make_truth(target)
         with full_precision(image):
             if self.training:
-                return self.judged(seen, truth)[0], None
-            with drawing_the_same(image.device):
-                losses, proposals = self.judged(seen, truth)
-            return losses, self.found(seen, proposals)
+                return self.compute_losses(seen, truth)[0], None
+            with fixed_random_state(image.device):
+                losses, proposals = self.compute_losses(seen, truth)
+            return losses, self.detect(seen, proposals)
 
     def instances(
-        self, answer: Sequence[Found], sizes: Sequence[tuple[int, int]] | None = None
+        self, answer: Sequence[Detections], sizes: Sequence[tuple[int, int]] | None = None
     ) -> list[Instances]:
         """The label map of each image, at its own size or at the given (height, width)."""
         wanted = [one.size for one in answer] if sizes is None else sizes
-        return [paste(one, size, self.mask) for one, size in zip(answer, wanted, strict=True)]
+        return [make_instances(one, size, self.mask) for one, size in zip(answer, wanted, strict=True)]
 
     def probe(self, image: Tensor) -> Tensor:
         """The finest level of the pyramid: as much as can be run without numbers."""
-        return self.see(image).features[LEVELS[0]]
+        return self.compute_features(image).features[LEVELS[0]]
 
     def evidence(self, image: Tensor) -> Tensor:
         """What speaks for objects in each image, number x 1: the logits of all that is found; of nothing, the
         surest proposal's.
         """
-        seen = self.see(image)
+        seen = self.compute_features(image)
         with full_precision(image):
             with torch.no_grad():
-                proposals = self.proposed(seen)
-                found = self.found(seen, proposals)
+                proposals = self.propose(seen)
+                found = self.detect(seen, proposals)
             has = [len(one.boxes) > 0 for one in found]
             boxes = [one.boxes if any_ else each for one, each, any_ in zip(found, proposals, has, strict=True)]
-            sure = self.sureness(seen, boxes)
+            sure = self.object_logits(seen, boxes)
         each = [logits.sum() if any_ else logits.max() for logits, any_ in zip(sure, has, strict=True)]
         return torch.stack(each)[:, None]
 
-    def see(self, image: Tensor) -> Seen:
+    def compute_features(self, image: Tensor) -> FeatureBatch:
         """The features of a batch, padded at the right and bottom edge. Batch norm has nothing to compare in one
         image with one value a channel; it is then shown twice, which changes neither answer nor gradients.
         """
@@ -165,30 +165,30 @@ class MaskRCNN(nn.Module):
         alone = len(image) == 1 and padded.shape[-2:] == (STRIDE, STRIDE)
         features = self.pyramid(self.encoder(torch.cat([padded, padded]) if alone else padded))
         full = {level: feature[: len(image)].float() for level, feature in features.items()}
-        return Seen(ImageList(padded, [(height, width)] * len(image)), full)
+        return FeatureBatch(ImageList(padded, [(height, width)] * len(image)), full)
 
-    def proposed(self, seen: Seen) -> list[Tensor]:
-        with as_in(self.rpn, training=False):
+    def propose(self, seen: FeatureBatch) -> list[Tensor]:
+        with set_mode(self.rpn, training=False):
             proposals, _ = self.rpn(seen.images, seen.features)
-        return never_none(proposals, seen.sizes)
+        return ensure_proposals(proposals, seen.sizes)
 
-    def judged(self, seen: Seen, truth: Truth) -> tuple[Losses, list[Tensor]]:
+    def compute_losses(self, seen: FeatureBatch, truth: Truth) -> tuple[Losses, list[Tensor]]:
         """The losses, and the regions that were proposed: as many as without the truth."""
-        with as_in(self.rpn, training=True), as_in(self.roi_heads, training=True):
+        with set_mode(self.rpn, training=True), set_mode(self.roi_heads, training=True):
             proposals, of_regions = self.rpn(seen.images, seen.features, truth)
-            proposals = never_none(proposals, seen.sizes)
+            proposals = ensure_proposals(proposals, seen.sizes)
             _, of_heads = self.roi_heads(seen.features, proposals, seen.sizes, truth)
         return {**of_regions, **of_heads}, proposals
 
-    def found(self, seen: Seen, proposals: list[Tensor]) -> list[Found]:
-        with as_in(self.roi_heads, training=False):
+    def detect(self, seen: FeatureBatch, proposals: list[Tensor]) -> list[Detections]:
+        with set_mode(self.roi_heads, training=False):
             answer, _ = self.roi_heads(seen.features, proposals, seen.sizes)
         return [
-            Found(size, one["boxes"], one["scores"], one["masks"][:, 0])
+            Detections(size, one["boxes"], one["scores"], one["masks"][:, 0])
             for size, one in zip(seen.sizes, answer, strict=True)
         ]
 
-    def sureness(self, seen: Seen, boxes: list[Tensor]) -> list[Tensor]:
+    def object_logits(self, seen: FeatureBatch, boxes: list[Tensor]) -> list[Tensor]:
         """The logit of an object in each box of each image."""
         heads = cast(Any, self.roi_heads)
         logits, _ = heads.box_predictor(heads.box_head(heads.box_roi_pool(seen.features, boxes, seen.sizes)))
@@ -198,12 +198,12 @@ class MaskRCNN(nn.Module):
 # --- what is judged, and how ---
 
 
-def paste(one: Found, size: tuple[int, int], least: float) -> Instances:
+def make_instances(one: Detections, size: tuple[int, int], least: float) -> Instances:
     boxes, scores, masks = (each.detach().float().cpu().numpy() for each in (one.boxes, one.scores, one.masks))
-    return pasted(boxes, scores, masks, one.size, size, least)
+    return paste_masks(boxes, scores, masks, one.size, size, least)
 
 
-def truth_of(target: Tensor) -> Truth:
+def make_truth(target: Tensor) -> Truth:
     """Box, mask and class of each instance of each image, from number x 4 x height x width, their numbers first.
 
     A number that no pixel has is no instance. A box ends behind its last pixel, so that of one pixel has an area.
@@ -220,7 +220,7 @@ def truth_of(target: Tensor) -> Truth:
     return truth
 
 
-def never_none(proposals: list[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+def ensure_proposals(proposals: list[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
     """The proposals; of an image where all fell out of it, the whole image: a mean over no region is no number."""
     return [
         boxes if len(boxes) else boxes.new_tensor([[0, 0, width, height]])
@@ -229,7 +229,7 @@ def never_none(proposals: list[Tensor], sizes: Sequence[tuple[int, int]]) -> lis
 
 
 @contextmanager
-def as_in(module: nn.Module, *, training: bool) -> Iterator[None]:
+def set_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
     """torchvision's parts look at their mode to know whether losses are asked for; theirs alone is changed."""
     before, module.training = module.training, training
     try:
@@ -243,18 +243,18 @@ def full_precision(image: Tensor) -> torch.autocast:
 
 
 @contextmanager
-def drawing_the_same(device: torch.device) -> Iterator[None]:
+def fixed_random_state(device: torch.device) -> Iterator[None]:
     """What is drawn at random is the same each time, and what is drawn after it is as if nothing had been."""
     there = range(torch.cuda.device_count()) if device.type == "cuda" else ()
     with torch.random.fork_rng(devices=there):
-        torch.manual_seed(DRAWN)
+        torch.manual_seed(VALIDATION_SEED)
         yield
 
 
 # --- what it is built of ---
 
 
-def regions_of(sides: Sequence[float], ratios: tuple[float, ...], k: int) -> nn.Module:
+def make_rpn(sides: Sequence[float], ratios: tuple[float, ...], k: int) -> nn.Module:
     """Where regions are proposed. As many with the truth at hand as without: one pass gives losses and regions."""
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
@@ -272,12 +272,12 @@ def regions_of(sides: Sequence[float], ratios: tuple[float, ...], k: int) -> nn.
             positive_fraction=0.5,
             pre_nms_top_n=most,
             post_nms_top_n=most,
-            nms_thresh=SAME,
+            nms_thresh=PROPOSAL_NMS,
         ),
     )
 
 
-def heads_of(k: int, num_regions: int, score: float, nms: float, num_found: int) -> nn.Module:
+def make_heads(k: int, num_regions: int, score: float, nms: float, num_found: int) -> nn.Module:
     """torchvision's own heads for a background and one class; at k=256, its own widths."""
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
     from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -317,7 +317,7 @@ def check_names(backbone: str, norm: str) -> None:
             )
 
 
-def sides_of(anchor: object) -> list[float]:
+def anchor_sides(anchor: object) -> list[float]:
     """The side of the anchors of each level, in pixels."""
     sides = [anchor * 2**level for level in range(NUM_LEVELS)] if is_number(anchor) else anchor
     if (

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, halving, start
+from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, decoder_widths, init_weights
 from tuner.models.pretrained import torchvision_weights
 
 STRIDE = 32  # of the deepest feature
@@ -20,7 +20,7 @@ RATES = (1, 2)  # of the dilated convolutions
 def mobilenet_unet(channels: int, classes: int, *, k: int = 16) -> nn.Module:
     """MobileNetV2 with a U-Net's decoder: skips, and three convolutions with ReLU a level, 16k to k channels."""
     check_widths(k=k)
-    decoder = Decoder(FEATURES, halving(k, 5), partial(convs, number=3))
+    decoder = Decoder(FEATURES, decoder_widths(k, 5), partial(convs, number=3))
     return with_mobilenet("mobilenet_unet", channels, classes, k, decoder)
 
 
@@ -28,14 +28,14 @@ def mobilenet_segnet_attention(channels: int, classes: int, *, k: int = 16) -> n
     """MobileNetV2 with a SegNet's decoder, 16k to k channels; gates weigh each of the encoder's features."""
     check_widths(k=k)
     return with_mobilenet(
-        "mobilenet_segnet_attention", channels, classes, k, GatedDecoder(FEATURES, halving(k, 5))
+        "mobilenet_segnet_attention", channels, classes, k, GatedDecoder(FEATURES, decoder_widths(k, 5))
     )
 
 
 def mobilenet_segnet_attention_atrous(channels: int, classes: int, *, k: int = 16) -> nn.Module:
     """The same with dilated convolutions of rates 1 and 2 over the encoder's features before the decoder."""
     check_widths(k=k)
-    decoder = nn.Sequential(Atrous(FEATURES), GatedDecoder(FEATURES, halving(k, 5)))
+    decoder = nn.Sequential(AtrousFeatures(FEATURES), GatedDecoder(FEATURES, decoder_widths(k, 5)))
     return with_mobilenet("mobilenet_segnet_attention_atrous", channels, classes, k, decoder)
 
 
@@ -44,8 +44,8 @@ def with_mobilenet(name: str, channels: int, classes: int, k: int, decoder: nn.M
 
     encoder = get_encoder("mobilenet_v2", in_channels=channels, weights=None)
     head = nn.Conv2d(k, classes, kernel_size=1)
-    decoder.apply(start)
-    head.apply(start)
+    decoder.apply(init_weights)
+    head.apply(init_weights)
     pretrained = torchvision_weights("MobileNet_V2_Weights")
     return Segmenter(name, encoder, decoder, head, multiple=STRIDE, pretrained=pretrained)
 
@@ -57,8 +57,8 @@ class GatedDecoder(nn.Module):
         super().__init__()
         coarse_first = list(reversed(channels))
         inputs = [below + skip for below, skip in zip((0, *widths), coarse_first, strict=False)]
-        self.gates = nn.ModuleList(gate(skip) for skip in coarse_first)
-        self.ups = nn.ModuleList(grow(number, width) for number, width in zip(inputs, widths, strict=True))
+        self.gates = nn.ModuleList(attention_gate(skip) for skip in coarse_first)
+        self.ups = nn.ModuleList(up_conv(number, width) for number, width in zip(inputs, widths, strict=True))
         self.blocks = nn.ModuleList(convs(width, width, number=3, norm=True) for width in widths)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -71,21 +71,23 @@ class GatedDecoder(nn.Module):
         return x
 
 
-def gate(channels: int) -> nn.Module:
+def attention_gate(channels: int) -> nn.Module:
     """How much each place of a feature matters, between 0 and 1: one map for all of its channels."""
     return nn.Sequential(nn.Conv2d(channels, 1, kernel_size=1), nn.Sigmoid())
 
 
-def grow(channels: int, width: int) -> nn.Module:
+def up_conv(channels: int, width: int) -> nn.Module:
     return nn.Sequential(nn.ConvTranspose2d(channels, width, 2, stride=2), nn.ReLU(inplace=True))
 
 
-class Atrous(nn.Module):
+class AtrousFeatures(nn.Module):
     """Each feature seen at several rates; the maps lie side by side, as many as the feature had channels."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(nn.ModuleList(dilated(number, rate) for rate in RATES) for number in channels)
+        self.levels = nn.ModuleList(
+            nn.ModuleList(dilated_conv(number, rate) for rate in RATES) for number in channels
+        )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         taken = features[-len(self.levels) :]
@@ -95,7 +97,7 @@ class Atrous(nn.Module):
         ]
 
 
-def dilated(channels: int, rate: int) -> nn.Module:
+def dilated_conv(channels: int, rate: int) -> nn.Module:
     width = channels // len(RATES)
     conv = nn.Conv2d(channels, width, 3, padding=rate, dilation=rate, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True))

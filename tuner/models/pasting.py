@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from tuner.data.instances import Instances
 
-LEAST_LEFT = 0.5  # of a mask; where surer ones have more of it, it is one of them found twice
+MIN_VISIBLE = 0.5  # of a mask; where surer ones have more of it, it is one of them found twice
 Array = NDArray[np.float32]
 
 
-def pasted(
+def paste_masks(
     boxes: Array, scores: Array, masks: Array, seen: tuple[int, int], size: tuple[int, int], least: float
 ) -> Instances:
     """The instances of one image, the surest first, at `size`.
@@ -25,18 +25,18 @@ def pasted(
     kept: list[np.float32] = []
     for at in np.argsort(-scores, kind="stable"):
         left, top, right, bottom = boxes[at].tolist()
-        rows, down = along(top, bottom, seen[0], size[0], masks.shape[-2])
-        columns, across = along(left, right, seen[1], size[1], masks.shape[-1])
+        rows, down = place_on_axis(top, bottom, seen[0], size[0], masks.shape[-2])
+        columns, across = place_on_axis(left, right, seen[1], size[1], masks.shape[-1])
         inside = down @ masks[at] @ across.T > least
         here = labels[rows, columns]
         free = inside & (here == 0)
-        if free.any() and free.sum() >= LEAST_LEFT * inside.sum():
+        if free.any() and free.sum() >= MIN_VISIBLE * inside.sum():
             kept.append(scores[at])
             here[free] = len(kept)
     return Instances(labels, np.array(kept, np.float32))
 
 
-def along(low: float, high: float, seen: int, size: int, number: int) -> tuple[slice, Array]:
+def place_on_axis(low: float, high: float, seen: int, size: int, number: int) -> tuple[slice, Array]:
     """One side of a box: the pixels whose centres are in it, and what each takes of the mask's `number` values.
 
     As torchvision cuts the masks that are learned from, a pixel's value stands at its upper left corner and

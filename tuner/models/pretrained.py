@@ -43,15 +43,15 @@ class Pretrained:
     revision: str = "main"
 
 
-def imagenet(model: nn.Module) -> tuple[dict[str, Tensor], str]:
+def imagenet_tensors(model: nn.Module) -> tuple[dict[str, Tensor], str]:
     """The ImageNet tensors of the model's encoder under the model's own names, and where they are from."""
     pretrained: Pretrained | None = getattr(model, "pretrained", None)
     if pretrained is None:
         raise PartError('this model has no part that was trained on ImageNet. Write weights="none".')
     if not pretrained.file:
         raise PartError(f'there are no ImageNet weights of {pretrained.of}. Take another, or weights="none".')
-    path = fetch(pretrained)
-    tensors = read(path)
+    path = fetch_weights(pretrained)
+    tensors = read_tensors(path)
     encoder = model.get_submodule("encoder")
     try:
         with torch.random.fork_rng(devices=[]):  # what is built here must not change what the trial draws
@@ -65,14 +65,14 @@ def imagenet(model: nn.Module) -> tuple[dict[str, Tensor], str]:
     return {ENCODER + key: value for key, value in adapted.items()}, f"{pretrained.of} on ImageNet ({path.name})"
 
 
-def fetch(pretrained: Pretrained) -> Path:
+def fetch_weights(pretrained: Pretrained) -> Path:
     """The file on this machine, downloaded when it is not there yet."""
     from tuner.data.download import download
 
     place = Path(torch.hub.get_dir()) / "checkpoints" / pretrained.file
     if place.exists():
         return place
-    if cached := in_hugging_face(pretrained):
+    if cached := find_in_hf_cache(pretrained):
         return cached
     try:
         download(pretrained.url, place, digest=pretrained.digest)
@@ -84,7 +84,7 @@ def fetch(pretrained: Pretrained) -> Path:
     return place
 
 
-def in_hugging_face(pretrained: Pretrained) -> Path | None:
+def find_in_hf_cache(pretrained: Pretrained) -> Path | None:
     """The file in Hugging Face's own cache."""
     if not pretrained.repo:
         return None
@@ -94,7 +94,7 @@ def in_hugging_face(pretrained: Pretrained) -> Path | None:
     return Path(cached) if isinstance(cached, str) else None
 
 
-def read(path: Path) -> Tensors:
+def read_tensors(path: Path) -> Tensors:
     """The tensors of a file; PartError when it is broken, cut short, or holds anything else."""
     from safetensors.torch import load_file
 
@@ -127,7 +127,7 @@ def check_fit(encoder: nn.Module, tensors: Tensors) -> None:
         raise ValueError(some(sorted(wrong), 3))
 
 
-def fill(encoder: nn.Module, tensors: Tensors, prefix: str = "") -> Tensors:
+def fill_encoder(encoder: nn.Module, tensors: Tensors, prefix: str = "") -> Tensors:
     """An encoder's tensors from a file with the same names behind `prefix`; what else is there is its classifier.
 
     The first convolution is summed or repeated for images of other than three channels. Old files do not
@@ -136,11 +136,11 @@ def fill(encoder: nn.Module, tensors: Tensors, prefix: str = "") -> Tensors:
     filled = deepcopy(encoder.state_dict())
     for key, value in filled.items():
         if prefix + key in tensors or not key.endswith("num_batches_tracked"):
-            filled[key] = to_channels(tensors[prefix + key], value)
+            filled[key] = adapt_channels(tensors[prefix + key], value)
     return filled
 
 
-def to_channels(given: Tensor, wanted: Tensor) -> Tensor:
+def adapt_channels(given: Tensor, wanted: Tensor) -> Tensor:
     """A convolution on three channels as one on as many as wanted; any other tensor as it is."""
     from timm.models import adapt_input_conv
 
@@ -149,7 +149,7 @@ def to_channels(given: Tensor, wanted: Tensor) -> Tensor:
     return given
 
 
-def torchvision_weights(name: str, adapt: Callable[[nn.Module, Tensors], Tensors] = fill) -> Pretrained:
+def torchvision_weights(name: str, adapt: Callable[[nn.Module, Tensors], Tensors] = fill_encoder) -> Pretrained:
     """torchvision's weights by the name of their table, such as "ResNet18_Weights": always the first version."""
     import torchvision.models
 
@@ -160,7 +160,7 @@ def torchvision_weights(name: str, adapt: Callable[[nn.Module, Tensors], Tensors
     return Pretrained(f"torchvision's {name.removesuffix('_Weights')}", file, url, adapt, digest)
 
 
-def hugging_face(of: str, repo: str, revision: str, adapt: Callable[[nn.Module, Tensors], Tensors]) -> Pretrained:
+def hf_source(of: str, repo: str, revision: str, adapt: Callable[[nn.Module, Tensors], Tensors]) -> Pretrained:
     """The weights of a repository of Hugging Face, or of its mirror in HF_ENDPOINT."""
     host = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
     file = f"{repo.replace('/', '-')}.safetensors"
@@ -172,13 +172,13 @@ def smp_weights(name: str, channels: int) -> Pretrained:
     from segmentation_models_pytorch.encoders import encoders
 
     if name.startswith("tu-"):
-        return of_timm(name.removeprefix("tu-"), partial(fill_tu, channels))
+        return timm_source(name.removeprefix("tu-"), partial(fill_tu, channels))
     settings: dict[str, Any] = encoders[name]["pretrained_settings"]
     best = next((tag for tag in settings if tag.startswith("imagenet")), None)
     adapt = partial(fill_smp, name, channels)
     if best is None:
         return Pretrained(f"the encoder '{name}'", "", "", adapt)
-    return hugging_face(f"the encoder '{name}'", settings[best]["repo_id"], settings[best]["revision"], adapt)
+    return hf_source(f"the encoder '{name}'", settings[best]["repo_id"], settings[best]["revision"], adapt)
 
 
 def fill_smp(name: str, channels: int, encoder: nn.Module, tensors: Tensors) -> Tensors:
@@ -197,21 +197,21 @@ def fill_tu(channels: int, encoder: nn.Module, tensors: Tensors) -> Tensors:
     depth = len(encoder._output_indices) if vit else encoder._depth  # type: ignore[arg-type]
     args = {"name": encoder.name, "in_channels": channels, "depth": depth}
     more = {"dynamic_img_size": True} if vit else {}
-    return settled(partial(type(encoder), **args, **more), tensors)
+    return load_by_timm(partial(type(encoder), **args, **more), tensors)
 
 
 def timm_weights(name: str, args: Mapping[str, Any]) -> Pretrained:
     """timm's default weights of a model built with these arguments."""
-    return of_timm(name, partial(fill_timm, name, dict(args)))
+    return timm_source(name, partial(fill_timm, name, dict(args)))
 
 
 def fill_timm(name: str, args: dict[str, Any], encoder: nn.Module, tensors: Tensors) -> Tensors:
     from timm import create_model
 
-    return settled(partial(create_model, name, **args), tensors)
+    return load_by_timm(partial(create_model, name, **args), tensors)
 
 
-def settled(create: Callable[..., nn.Module], tensors: Tensors) -> Tensors:
+def load_by_timm(create: Callable[..., nn.Module], tensors: Tensors) -> Tensors:
     """What timm makes of a file's tensors; ValueError for those it left to chance.
 
     timm is silent about tensors that the file lacks. What comes out otherwise under another seed was not in it.
@@ -225,13 +225,13 @@ def settled(create: Callable[..., nn.Module], tensors: Tensors) -> Tensors:
     return made[0]
 
 
-def of_timm(name: str, adapt: Callable[[nn.Module, Tensors], Tensors]) -> Pretrained:
+def timm_source(name: str, adapt: Callable[[nn.Module, Tensors], Tensors]) -> Pretrained:
     """Where timm keeps the weights of a model, if it has any."""
     from timm import get_pretrained_cfg
 
     of, known = f"timm's '{name}'", get_pretrained_cfg(name)
     if known is not None and known.hf_hub_id:
-        return hugging_face(of, known.hf_hub_id, "main", adapt)
+        return hf_source(of, known.hf_hub_id, "main", adapt)
     if known is not None and isinstance(known.url, str) and known.url.endswith((".pth", ".safetensors")):
         return Pretrained(of, known.url.rpartition("/")[2], known.url, adapt)
     return Pretrained(of, "", "", adapt)

@@ -9,8 +9,8 @@ from typing import cast
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, halving, start
-from tuner.models.pretrained import Pretrained, Tensors, fill, torchvision_weights
+from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, decoder_widths, init_weights
+from tuner.models.pretrained import Pretrained, Tensors, fill_encoder, torchvision_weights
 
 STRIDE = 32  # of the deepest feature
 SKIPS = (64, 64, 128, 256)  # channels at a half to a sixteenth of the image's size
@@ -27,7 +27,7 @@ def resnet34_unet(channels: int, classes: int, *, k: int = 16, batch_norm: bool 
     check_widths(k=k)
     encoder = get_encoder("resnet34", in_channels=channels, weights=None)
     block = partial(convs, norm=batch_norm)
-    decoder = Decoder([*SKIPS, DEEPEST], halving(k, 5), block, transposed=True, bottleneck=32 * k)
+    decoder = Decoder([*SKIPS, DEEPEST], decoder_widths(k, 5), block, transposed=True, bottleneck=32 * k)
     pretrained = torchvision_weights("ResNet34_Weights")
     return resnet_unet("resnet34_unet", encoder, decoder, nn.Conv2d(k, classes, kernel_size=1), pretrained)
 
@@ -44,16 +44,16 @@ def resnet18_unet(channels: int, classes: int, *, k: int = 16, batch_norm: bool 
     encoder = get_encoder("resnet18", in_channels=channels, weights=None)
     if not batch_norm:
         fold_norms(encoder)
-    decoder = Decoder([*SKIPS, DEEPEST], halving(k, 5), partial(convs, norm=batch_norm))
-    pretrained = torchvision_weights("ResNet18_Weights", fill if batch_norm else fill_folded)
+    decoder = Decoder([*SKIPS, DEEPEST], decoder_widths(k, 5), partial(convs, norm=batch_norm))
+    pretrained = torchvision_weights("ResNet18_Weights", fill_encoder if batch_norm else fill_folded)
     return resnet_unet("resnet18_unet", encoder, decoder, nn.Conv2d(k, classes, kernel_size=1), pretrained)
 
 
 def resnet_unet(
     name: str, encoder: nn.Module, decoder: nn.Module, head: nn.Module, pretrained: Pretrained
 ) -> nn.Module:
-    decoder.apply(start)
-    head.apply(start)
+    decoder.apply(init_weights)
+    head.apply(init_weights)
     return Segmenter(name, encoder, decoder, head, multiple=STRIDE, pretrained=pretrained)
 
 
@@ -74,6 +74,6 @@ def fill_folded(encoder: nn.Module, tensors: Tensors) -> Tensors:
 
     conv = encoder.get_submodule("conv1")
     normed = get_encoder("resnet18", in_channels=cast(nn.Conv2d, conv).in_channels, weights=None)
-    normed.load_state_dict(dict(fill(normed, tensors)))
+    normed.load_state_dict(dict(fill_encoder(normed, tensors)))
     fold_norms(normed)
     return normed.state_dict()

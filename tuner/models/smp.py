@@ -19,7 +19,7 @@ def smp(channels: int, classes: int, *, architecture: str = "unet", encoder: str
     """Any architecture of segmentation-models-pytorch with any of its encoders; "tu-NAME" for timm's."""
     check_names(architecture, encoder)
     flexible = {"dynamic_img_size": True} if architecture == "dpt" else {}
-    return build(f"smp({architecture}, {encoder})", architecture, encoder, channels, classes, **flexible)
+    return build_smp(f"smp({architecture}, {encoder})", architecture, encoder, channels, classes, **flexible)
 
 
 def segformer(channels: int, classes: int, *, size: str = "b0", width: int = 256) -> nn.Module:
@@ -28,10 +28,10 @@ def segformer(channels: int, classes: int, *, size: str = "b0", width: int = 256
     if size not in SIZES:
         raise ValueError(f"size is {size!r}; known: {', '.join(SIZES)}")
     more = {"decoder_segmentation_channels": width}
-    return build("segformer", "segformer", f"mit_{size}", channels, classes, **more)
+    return build_smp("segformer", "segformer", f"mit_{size}", channels, classes, **more)
 
 
-def build(name: str, architecture: str, encoder: str, channels: int, classes: int, **more: Any) -> nn.Module:
+def build_smp(name: str, architecture: str, encoder: str, channels: int, classes: int, **more: Any) -> nn.Module:
     """The library's model, taken apart so that images of any size go through it."""
     import segmentation_models_pytorch as library
 
@@ -44,7 +44,7 @@ def build(name: str, architecture: str, encoder: str, channels: int, classes: in
         raise ValueError(
             f"architecture {architecture!r} cannot be built on encoder {encoder!r}: {said}"
         ) from error
-    decoder: nn.Module = Unpacked(model.decoder) if architecture == "dpt" else model.decoder
+    decoder: nn.Module = UnpackFeatures(model.decoder) if architecture == "dpt" else model.decoder
     multiple = 2 * model.encoder.output_stride if architecture == "dpt" else model.encoder.output_stride
     pretrained = smp_weights(encoder, channels)
     return Segmenter(
@@ -52,7 +52,7 @@ def build(name: str, architecture: str, encoder: str, channels: int, classes: in
     )
 
 
-class Unpacked(nn.Module):
+class UnpackFeatures(nn.Module):
     """A decoder that takes what the encoder gives as arguments of their own."""
 
     def __init__(self, inner: nn.Module) -> None:

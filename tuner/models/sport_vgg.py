@@ -7,8 +7,8 @@ from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
-from tuner.models.blocks import check_dropout, check_size, check_widths, start, take_channels
-from tuner.models.pretrained import fill, torchvision_weights
+from tuner.models.blocks import check_dropout, check_size, check_widths, init_weights, set_in_channels
+from tuner.models.pretrained import fill_encoder, torchvision_weights
 
 LAYERS = 36  # of VGG19's features: all but the last max-pool
 SMALLEST_SIDE = 16  # four max-pools leave one pixel of it
@@ -34,7 +34,7 @@ class SportVGG(nn.Module):
 
         super().__init__()
         self.encoder = cast(nn.Sequential, make_layers(cfgs["E"])[:LAYERS])
-        take_channels(self.encoder, channels)
+        set_in_channels(self.encoder, channels)
         self.reduce = nn.Conv2d(512, reduced, kernel_size=1)
         self.head = nn.Sequential(
             nn.ReLU(),
@@ -45,8 +45,8 @@ class SportVGG(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(hidden, classes),
         )
-        self.apply(start)
-        self.pretrained = torchvision_weights("VGG19_Weights", partial(fill, prefix="features."))
+        self.apply(init_weights)
+        self.pretrained = torchvision_weights("VGG19_Weights", partial(fill_encoder, prefix="features."))
 
     def forward(self, image: Tensor) -> Tensor:
         check_size("sport_vgg", image, SMALLEST_SIDE)

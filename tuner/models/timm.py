@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from tuner.models.blocks import careful, check_dropout
+from tuner.models.blocks import check_dropout, run_checked
 from tuner.models.pretrained import timm_weights
 from tuner.models.smp import check_timm
 
@@ -23,31 +23,31 @@ def timm(channels: int, classes: int, *, name: str = "resnet18", dropout: float 
     """Any classifier of timm by its name, with a head for the classes."""
     check_timm(name, "model")
     check_dropout(dropout)
-    return Classifier(name, channels, classes, dropout)
+    return TimmClassifier(name, channels, classes, dropout)
 
 
-class Classifier(nn.Module):
+class TimmClassifier(nn.Module):
     """timm's model without its head, and a linear head."""
 
     def __init__(self, name: str, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.name = name
-        self.encoder, args = create(name, channels)
+        self.encoder, args = create_encoder(name, channels)
         width = getattr(self.encoder, "head_hidden_size", None) or self.encoder.num_features
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(cast(int, width), classes))
         self.pretrained = timm_weights(name, {**args, "in_chans": channels, "num_classes": 0})
-        self.explained = explained_of(self.encoder)
+        self.explained = explained_stages(self.encoder)
         patches: Any = getattr(self.encoder, "patch_embed", None)
         self.multiple = patches.patch_size[0] if "dynamic_img_pad" in args else 1  # images are padded to it
 
     def forward(self, image: Tensor) -> Tensor:
-        return careful(self, self.name, self.scores, image)
+        return run_checked(self, self.name, self.scores, image)
 
     def scores(self, image: Tensor) -> Tensor:
         return cast(Tensor, self.head(self.encoder(image)))
 
 
-def create(name: str, channels: int) -> tuple[nn.Module, dict[str, Any]]:
+def create_encoder(name: str, channels: int) -> tuple[nn.Module, dict[str, Any]]:
     """The encoder, and the arguments that make it take images of any size where it can."""
     from timm import create_model, get_pretrained_cfg
 
@@ -62,7 +62,7 @@ def create(name: str, channels: int) -> tuple[nn.Module, dict[str, Any]]:
     raise AssertionError  # the last one takes no arguments
 
 
-def explained_of(encoder: nn.Module) -> dict[str, str]:
+def explained_stages(encoder: nn.Module) -> dict[str, str]:
     """The last two stages, as timm names them; of a transformer what goes into the last block's attention.
 
     Behind it, the class is read from one token, and no other has a say.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tuner.models.blocks import check_dropout, check_size, check_widths, start
+from tuner.models.blocks import check_dropout, check_size, check_widths, init_weights
 
 SMALLEST_SIDE = 8  # three max-pools leave one pixel of it
 
@@ -34,15 +34,15 @@ class UNet(nn.Module):
 
     def __init__(self, channels: int, classes: int, k: int, dropout: float) -> None:
         super().__init__()
-        self.down1 = block(channels, k, dropout)
-        self.down2 = block(k, 2 * k, dropout)
-        self.down3 = block(2 * k, 4 * k, dropout)
-        self.bottleneck = block(4 * k, 8 * k, dropout)
-        self.up3 = block(8 * k + 4 * k, 4 * k, dropout)
-        self.up2 = block(4 * k + 2 * k, 2 * k, dropout)
-        self.up1 = block(2 * k + k, k, dropout)
+        self.down1 = conv_block(channels, k, dropout)
+        self.down2 = conv_block(k, 2 * k, dropout)
+        self.down3 = conv_block(2 * k, 4 * k, dropout)
+        self.bottleneck = conv_block(4 * k, 8 * k, dropout)
+        self.up3 = conv_block(8 * k + 4 * k, 4 * k, dropout)
+        self.up2 = conv_block(4 * k + 2 * k, 2 * k, dropout)
+        self.up1 = conv_block(2 * k + k, k, dropout)
         self.head = nn.Conv2d(k, classes, kernel_size=1)
-        self.apply(start)
+        self.apply(init_weights)
 
     def forward(self, image: Tensor) -> Tensor:
         check_size("unet", image, SMALLEST_SIDE)
@@ -50,12 +50,12 @@ class UNet(nn.Module):
         x2 = self.down2(F.max_pool2d(x1, 2))
         x3 = self.down3(F.max_pool2d(x2, 2))
         x4 = self.bottleneck(F.max_pool2d(x3, 2))
-        x5 = self.up3(join(x4, x3))
-        x6 = self.up2(join(x5, x2))
-        return cast(Tensor, self.head(self.up1(join(x6, x1))))
+        x5 = self.up3(upsample_and_concat(x4, x3))
+        x6 = self.up2(upsample_and_concat(x5, x2))
+        return cast(Tensor, self.head(self.up1(upsample_and_concat(x6, x1))))
 
 
-def block(channels: int, width: int, dropout: float) -> nn.Sequential:
+def conv_block(channels: int, width: int, dropout: float) -> nn.Sequential:
     """Two convolutions, each with ReLU, and dropout between them when asked for."""
     between = [nn.Dropout2d(dropout)] if dropout else []
     return nn.Sequential(
@@ -67,6 +67,6 @@ def block(channels: int, width: int, dropout: float) -> nn.Sequential:
     )
 
 
-def join(below: Tensor, skip: Tensor) -> Tensor:
+def upsample_and_concat(below: Tensor, skip: Tensor) -> Tensor:
     """Upsample to the skip's size and concatenate."""
     return torch.cat([F.interpolate(below, size=skip.shape[-2:], mode="nearest"), skip], dim=1)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, halving, start
+from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, decoder_widths, init_weights
 
 
 def unet_transposed(
@@ -17,16 +17,16 @@ def unet_transposed(
     """U-Net of width k with transposed convolutions: `depth` levels of k, 2k, ... channels and a bottleneck."""
     check_widths(k=k, depth=depth)
     block = partial(convs, norm=batch_norm)
-    *widths, deepest = halving(k, depth + 1)[::-1]
-    encoder = Levels([channels, *widths, deepest], batch_norm)
+    *widths, deepest = decoder_widths(k, depth + 1)[::-1]
+    encoder = ContractingPath([channels, *widths, deepest], batch_norm)
     decoder = Decoder([*widths, deepest], widths[::-1], block, transposed=True)
     head = nn.Conv2d(k, classes, kernel_size=1)
     model = Segmenter("unet_transposed", encoder, decoder, head, multiple=2**depth)
-    model.apply(start)
+    model.apply(init_weights)
     return model
 
 
-class Levels(nn.Module):
+class ContractingPath(nn.Module):
     """Two convolutions a level, max-pool between the levels; gives the feature of each level, finest first."""
 
     def __init__(self, widths: list[int], batch_norm: bool) -> None:

@@ -230,7 +230,7 @@ def draw_strip(
     """
     small = np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
     cells = first_cells(small, truth, targets, classes)
-    for epoch in details.epochs(list(frames), best):
+    for epoch in details.choose_epochs(list(frames), best):
         drawn = framed(small, truth, frames[epoch], targets, classes)
         name, colour = (f"epoch {epoch}: best", RIGHT) if epoch == best else (f"epoch {epoch}", INK)
         cells.append(stacked([drawn, written(name, drawn.shape[1], colour, 11)], gap=0))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from tuner.data.instances import Labels, boundary, matches
+from tuner.data.instances import Labels, find_boundary, match_instances
 from tuner.data.source import IGNORED, Image
 
 TINT = (37, 99, 235)  # blue
@@ -70,7 +70,7 @@ def instance_overlay(image: Image, labels: NDArray[np.integer], strength: float 
     """Each instance as a tint in its colour, with its outline; where they touch, both outlines are seen."""
     inside, coloured = labels > 0, colours()[colour_of(labels)]
     mixed = (image * (1 - strength) + coloured * strength).astype(np.uint8)
-    drawn = np.where((inside & boundary(labels))[..., None], coloured, mixed)
+    drawn = np.where((inside & find_boundary(labels))[..., None], coloured, mixed)
     return np.where(inside[..., None], drawn, image)
 
 
@@ -122,7 +122,7 @@ def alike(found: Map, true: Map) -> Labels:
     most = int(found.max(initial=0))
     free = int(true.max(initial=0)) + 1
     numbers = np.concatenate([[0], np.arange(free, free + most)])
-    for said, there, _ in matches(found, true).pairs:
+    for said, there, _ in match_instances(found, true).pairs:
         numbers[said] = there
     return numbers.astype(np.int32)[found]
 
@@ -132,7 +132,7 @@ def wrong_instances(image: Image, found: Map, true: Map) -> Image:
 
     Of a merged one the true outlines are drawn, where it should have been cut; of a split one the found ones.
     """
-    told = matches(found, true)
+    told = match_instances(found, true)
     made = faded(image)
     right = np.isin(found, [said for said, _, _ in told.pairs])
     fill(made, right, RIGHT, FAINT)
@@ -161,4 +161,4 @@ def stripe(made: Image, image: Image, where: NDArray[np.bool_], colour: tuple[in
 
 
 def outline(made: Image, labels: Map, where: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
-    made[boundary(labels) & where] = colour
+    made[find_boundary(labels) & where] = colour

@@ -52,7 +52,7 @@ def curves(records: Records) -> list[Chart]:
 def quality(records: Records) -> list[Chart]:
     """Nothing where the details are missing or damaged."""
     try:
-        found = details.read(records.details())
+        found = details.read_details(records.details())
     except (LookupError, OSError):
         return []
     return charts_of(found.to_json()) if found else []

@@ -17,7 +17,7 @@ from tuner.train import details
 def details_of(trial: Told, gallery: Gallery) -> dict[str, Any]:
     """What stands in a trial's details; empty where there are none, or where they are damaged."""
     try:
-        found = details.read(bytes_of(trial, DETAILS, gallery))
+        found = details.read_details(bytes_of(trial, DETAILS, gallery))
     except (LookupError, OSError):
         return {}
     return found.to_json() if found else {}

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.data.datasets import swap_data
 from tuner.errors import FailureKind, TrialFailed
 from tuner.paths import Run
@@ -22,7 +22,7 @@ from tuner.space.rehearsal import reduce_recipe, rehearse
 from tuner.space.space import Space, locate_error
 from tuner.study.info import StudyInfo
 from tuner.study.pending import Held
-from tuner.train.loop import EpochReport, Outcome, Progress, Saving, train
+from tuner.train.loop import CheckpointSchedule, EpochReport, Progress, TrainingOutcome, train
 from tuner.train.memory import MicroBatches
 
 
@@ -83,11 +83,11 @@ def run_trial(
     joint: Joint,
     held: Held,
     recipe: Recipe,
-    data: Cached,
+    data: CachedDataset,
     run: Run,
     start: Path | None,
     on_frame: Callable[[Progress], None] = lambda progress: None,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train a recipe, handing every epoch to the desk, which says whether to go on.
 
     `start` is the file of earlier weights to begin from; `on_frame` is told of each new frame of the strip.
@@ -113,10 +113,10 @@ def run_trial(
         device=joint.device,
         micro_batches=joint.micro_batches,
         on_epoch=on_epoch,
-        says=lambda: desk.says(held),
-        start=start,
-        must_go_on=TOOK_OVER in held.frozen.user_attrs,
+        check_stop=lambda: desk.says(held),
+        initial_weights=start,
+        must_resume=TOOK_OVER in held.frozen.user_attrs,
         on_resume=on_resume,
-        saving=Saving(joint.checkpoint_minutes, lambda: joint.keep(run)),
+        saving=CheckpointSchedule(joint.checkpoint_minutes, lambda: joint.keep(run)),
         on_frame=on_frame,
     )

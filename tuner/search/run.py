@@ -16,7 +16,7 @@ from tuner.artifacts.store import checked as checked_store
 from tuner.artifacts.store import find_store
 from tuner.console import StudyView, progress_bar, show_status
 from tuner.data.datasets import data_name, swap_data
-from tuner.data.provider import open_for
+from tuner.data.provider import open_source
 from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import StudyError, some
@@ -238,7 +238,7 @@ def study_name(request: Request, space: Space, table: PublishedTable | None, dat
 
 def open_all(recipes: list[Recipe]) -> list[Source]:
     """Every dataset the recipes name, each with the targets that its task needs."""
-    return [open_for(recipe) for recipe in {str(r.data.without("image_size")): r for r in recipes}.values()]
+    return [open_source(recipe) for recipe in {str(r.data.without("image_size")): r for r in recipes}.values()]
 
 
 def look_at(sources: list[Source], home: Home) -> tuple[str, ...]:

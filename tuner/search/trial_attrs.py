@@ -9,16 +9,16 @@ from typing import Any
 
 import optuna
 
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.goal import Goal
 from tuner.recipe import Recipe
 from tuner.study.format import metrics_table
-from tuner.train.loop import Outcome
+from tuner.train.loop import TrainingOutcome
 
 LIBRARIES = ("torch", "optuna", "sqlalchemy", "segmentation-models-pytorch", "albumentations", "numpy")
 
 
-def begin(trial: optuna.Trial, recipe: Recipe, data: Cached, commit: str) -> None:
+def begin(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commit: str) -> None:
     """Write on the trial what it trains, on which data, with which versions."""
     if "recipe" in trial.user_attrs:
         return  # a trial that goes on
@@ -38,7 +38,7 @@ def begin(trial: optuna.Trial, recipe: Recipe, data: Cached, commit: str) -> Non
 
 
 def end(
-    trial: optuna.Trial, outcome: Outcome, host: str, device: str, attempt: int, test: dict[str, float]
+    trial: optuna.Trial, outcome: TrainingOutcome, host: str, device: str, attempt: int, test: dict[str, float]
 ) -> None:
     """Write on the trial what came out; a finished trial cannot be written on."""
     progress = outcome.progress

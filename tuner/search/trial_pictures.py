@@ -23,7 +23,7 @@ import optuna
 from optuna.artifacts import ArtifactMeta
 
 from tuner.artifacts.optuna_store import Gallery
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.data.source import Image
 from tuner.errors import PartError
 from tuner.paths import Run
@@ -34,7 +34,7 @@ from tuner.study.format import write_confusion
 from tuner.tasks import BINARY_CLASSES, find_task
 from tuner.train import details
 from tuner.train.details import Details
-from tuner.train.loop import Outcome, Progress
+from tuner.train.loop import Progress, TrainingOutcome
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +53,7 @@ class Album:
 
     trial: optuna.Trial
     recipe: Recipe
-    data: Cached
+    data: CachedDataset
     run: Run
     gallery: Gallery
 
@@ -159,7 +159,7 @@ def paint_strip(
 # --- when it ends ---
 
 
-def leave(album: Album, outcome: Outcome, explained: bool) -> None:
+def leave(album: Album, outcome: TrainingOutcome, explained: bool) -> None:
     """Draw what takes the model or the data of a trial that ends, and hang it, in the order in which it is shown.
 
     What its records are enough for is only named, and drawn for whoever looks. `explained`: also where its
@@ -170,10 +170,10 @@ def leave(album: Album, outcome: Outcome, explained: bool) -> None:
         paint_strip(album, progress.frames, progress.best_epoch)
     numbers = details_of(album, progress)
     if numbers:
-        details.write(numbers, run.details)
+        details.write_details(numbers, run.details)
         if numbers.confusion:
             write_confusion(numbers.confusion, album.classes, run.confusion)
-    if outcome.shown and numbers:
+    if outcome.examples and numbers:
         draw_shown(album, outcome, numbers)
     if explained:
         explain(album, outcome)
@@ -187,10 +187,10 @@ def details_of(album: Album, progress: Progress) -> Details | None:
     """The numbers of the best epoch; a checkpoint of an earlier version kept none."""
     if progress.each is not None and progress.ranking is not None:
         metric = find_task(album.recipe.task).image_score
-        return details.of_instances(progress.best_epoch, metric, progress.scores, progress.ranking)
+        return details.make_instance_details(progress.best_epoch, metric, progress.scores, progress.ranking)
     if progress.each is None or progress.histogram is None or progress.confusion is None:
         return None
-    return details.make(
+    return details.make_details(
         epoch=progress.best_epoch,
         metric=find_task(album.recipe.task).image_score,
         classes=album.classes,
@@ -201,22 +201,22 @@ def details_of(album: Album, progress: Progress) -> Details | None:
     )
 
 
-def draw_shown(album: Album, outcome: Outcome, numbers: Details) -> None:
-    assert outcome.shown
+def draw_shown(album: Album, outcome: TrainingOutcome, numbers: Details) -> None:
+    assert outcome.examples
     examples = []
-    for kind, position in labels_of(outcome.shown.positions):
+    for kind, position in labels_of(outcome.examples.positions):
         image, truth, key = album.image(position)
         label = f"{kind}: {numbers.metric} {numbers.scores[position]:.3f}, {key}"
         label = kind if album.targets == "classes" else label
-        examples.append(Example(label, image, truth, outcome.shown.guesses[position]))
+        examples.append(Example(label, image, truth, outcome.examples.guesses[position]))
     draw_examples(examples, album.run.predictions, album.targets, album.classes)
 
 
-def explain(album: Album, outcome: Outcome) -> None:
+def explain(album: Album, outcome: TrainingOutcome) -> None:
     """Where the model looks, in a few of the shown images. A model that cannot be explained fails no trial."""
-    if outcome.shown is None or outcome.model is None:
+    if outcome.examples is None or outcome.model is None:
         return
-    by_rank = zip_longest(*outcome.shown.positions.values())  # the worst, the median, the best; then the next
+    by_rank = zip_longest(*outcome.examples.positions.values())  # the worst, the median, the best; then the next
     positions = [at for rank in by_rank for at in rank if at is not None][:MOST_EXPLAINED]
     try:
         images, truths, _ = zip(*map(album.image, positions), strict=True)

@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tuner.artifacts.attempts import open_keeper
 from tuner.artifacts.optuna_store import gallery_of
 from tuner.console import ProgressCallback, log_to_stderr
-from tuner.data.provider import Shelf
+from tuner.data.provider import DataProvider
 from tuner.errors import (
     DataError,
     FailureKind,
@@ -59,9 +59,9 @@ from tuner.study.failures import failure_attrs
 from tuner.study.heartbeat import born, machine, version_here
 from tuner.study.pending import Held
 from tuner.study.study import Joined, rejoin
-from tuner.train.loop import Outcome
+from tuner.train.loop import TrainingOutcome
 from tuner.train.memory import MicroBatches, is_out_of_memory, keep_pages, release
-from tuner.train.precision import device_name, find_device, keep_to
+from tuner.train.precision import device_name, find_device, pin_to_cores
 from tuner.train.validation import evaluate
 
 SETTLE_SECONDS = 60.0  # how long the end of a trial waits for its files to be in the artifact store,
@@ -95,7 +95,7 @@ class Worker:
         if orders.gpu and self.device.type == "cpu" and gpus.has_driver():
             raise GpuFailed(f"GPU {orders.gpu} does not answer")  # else it would train on the processor, silently
         self.commit = commit_of(self.space.path) if self.space else ""
-        self.shelf = Shelf(self.home.cache, orders.cache_gb, self.progress)
+        self.provider = DataProvider(self.home.cache, orders.cache_gb, self.progress)
         self.keeper = open_keeper(self.home, orders.artifacts)
         terms = Terms(orders.lease, orders.hang, orders.gpu_share)
         self.desk = Desk(self.joined, self.row(), terms, stop.is_set)
@@ -205,7 +205,7 @@ class Worker:
             held.recorded = database.retried(queries.recorded)(self.engine, held.id)
         recipe = objective.choose(self.space, self.joined.info, trial)
         self.desk.tell(number=held.number, steps=recipe.epochs, params=trial.params)
-        data = self.shelf.data_for(recipe)
+        data = self.provider.get_data(recipe)
         recipe = replace(recipe, classes=data.classes)
         start = self.find_start(recipe, run)
         trial_attrs.begin(trial, recipe, data, self.commit)
@@ -223,7 +223,7 @@ class Worker:
             return self.desk.put_back(held)
         self.finish(held, album, outcome)
 
-    def finish(self, held: Held, album: Album, outcome: Outcome) -> None:
+    def finish(self, held: Held, album: Album, outcome: TrainingOutcome) -> None:
         """Pictures, notes and artifacts first: a finished trial cannot be written on."""
         trial, recipe, run = album.trial, album.recipe, album.run
         asked = "row" in trial.user_attrs and outcome.end == "finished"
@@ -270,7 +270,7 @@ class Worker:
 
     def test_scores(self, recipe: Recipe, run: Run) -> dict[str, float]:
         """What the best weights score on the test split; the row of a table asks for it, never a search."""
-        data, shares = self.shelf.test_for(recipe), self.shelf.data_for(recipe).shares
+        data, shares = self.provider.get_test_data(recipe), self.provider.get_data(recipe).shares
         if data is None:
             return {}
         return evaluate(
@@ -316,7 +316,7 @@ def settle(orders: Orders) -> None:
     import cv2
 
     if orders.cores:
-        keep_to(orders.cores)
+        pin_to_cores(orders.cores)
     cv2.setNumThreads(1)
     keep_pages()
     gc.collect()

@@ -13,7 +13,7 @@ from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import data_problems
 from tuner.errors import PartError, SpaceError, first_lines, near, some
 from tuner.goal import Goal
-from tuner.models import FINDERS, MODELS
+from tuner.models import INSTANCE_MODELS, MODELS
 from tuner.recipe import Recipe, Stage, is_whole_number
 from tuner.registry import build, part_problems
 from tuner.tasks import MINIMIZED_METRICS, Task, find_task
@@ -79,14 +79,14 @@ def check_weights(recipes: Iterable[Recipe], find: Callable[[str], Path | None],
     A trial of the study itself ("#12") may not be there yet, so it is looked for when its turn comes.
     """
     from tuner.train.trainer import build_model
-    from tuner.train.weights import carry
+    from tuner.train.weights import match_tensors
 
     wrong: dict[str, None] = {}
     for recipe in {f"{r.model} {r.weights}": r for r in recipes}.values():
         if recipe.weights.name == "none" or recipe.weights.name.startswith("#"):
             continue
         try:
-            carry(build_model(recipe, find_task(recipe.task)), recipe, find(recipe.weights.name))
+            match_tensors(build_model(recipe, find_task(recipe.task)), recipe, find(recipe.weights.name))
         except PartError as error:
             wrong[str(error)] = None
     if wrong:
@@ -210,7 +210,9 @@ def run_model(recipe: Recipe, task: Task) -> None:
 
     model, size = build_on_meta(recipe, task), recipe.image_size
     if task.has_instances and not hasattr(model, "instances"):
-        raise ValueError(f"it finds no instances: the task '{task.name}' needs a model such as {some(FINDERS)}")
+        raise ValueError(
+            f"it finds no instances: the task '{task.name}' needs a model such as {some(INSTANCE_MODELS)}"
+        )
     probe = getattr(model, "probe", model)  # where the whole cannot be run without numbers, a part of it
 
     def output(side: int) -> tuple[int, ...]:

@@ -22,44 +22,44 @@ from tuner.registry import find_builder
 from tuner.train import details
 from tuner.train.trainer import Trainer
 
-FRAME = 96  # pixels of a frame's side at most
-MOST_BYTES = 1 << 25  # of answers that are kept while a validation goes on
+MAX_FRAME_SIDE = 96  # pixels of a frame's side at most
+MAX_BUFFER_BYTES = 1 << 25  # of answers that are kept while a validation goes on
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExamplePredictions:
     """The worst, median and best validation images, by position, and what the best weights say of each."""
 
     positions: Mapping[str, Sequence[int]]
     guesses: Mapping[int, NDArray[Any]]  # bytes or numbers of pixels, or the share of each class
 
 
-def frame_of(guess: Tensor) -> Tensor:
+def make_frame(guess: Tensor) -> Tensor:
     """What was guessed for one image, small enough to be kept: bytes of pixels, or the share of each class."""
     if guess.ndim == 1:
         return guess.half()
     if guess.dtype == torch.int32:  # instances: beyond 255 two have the same number, and colour
         guess = torch.where(guess > 0, (guess - 1) % 255 + 1, 0).byte()
-    down, across = (nearest(side, guess.device) for side in guess.shape)
+    down, across = (nearest_rows(side, guess.device) for side in guess.shape)
     return guess[down][:, across]
 
 
-def nearest(side: int, device: torch.device) -> Tensor:
+def nearest_rows(side: int, device: torch.device) -> Tensor:
     """Which rows to keep of so many."""
-    kept = min(side, FRAME)
-    return (torch.arange(kept, device=device) * side + side // 2) // kept
+    num_rows = min(side, MAX_FRAME_SIDE)
+    return (torch.arange(num_rows, device=device) * side + side // 2) // num_rows
 
 
-def with_frame(frames: Mapping[int, Tensor], epoch: int, frame: Tensor, best: int) -> dict[int, Tensor]:
+def add_frame(frames: Mapping[int, Tensor], epoch: int, frame: Tensor, best: int) -> dict[int, Tensor]:
     """The frames with one more; where they get too many, every other one goes."""
     grown = {**frames, epoch: frame}
-    if len(grown) <= 2 * details.MOST_FRAMES:
+    if len(grown) <= 2 * details.MAX_FRAMES:
         return grown
-    return {at: grown[at] for at in details.epochs(list(grown), best)}
+    return {at: grown[at] for at in details.choose_epochs(list(grown), best)}
 
 
 @dataclass
-class Answers:
+class PredictionBuffer:
     """What was said in a validation, batch by batch, until it gets too much; then nothing."""
 
     pieces: list[Tensor] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Answers:
     @property
     def is_over(self) -> bool:
         """Whether it was too much: no more need be guessed."""
-        return self.bytes > MOST_BYTES
+        return self.bytes > MAX_BUFFER_BYTES
 
     def add(self, guess: Tensor) -> None:
         self.bytes += guess.nbytes
@@ -76,35 +76,35 @@ class Answers:
         if self.is_over:
             self.pieces.clear()
 
-    def shown(self, scores: Sequence[float | None]) -> dict[int, Tensor] | None:
+    def select(self, scores: Sequence[float | None]) -> dict[int, Tensor] | None:
         """Of the images that these scores choose, by position; None where it was too much."""
         if not self.pieces:
             return None
         begins = list(accumulate((len(piece) for piece in self.pieces), initial=0))
-        every = [at for some in details.examples(scores).values() for at in some]
+        every = [at for some in details.choose_examples(scores).values() for at in some]
         places = ((at, bisect_right(begins, at) - 1) for at in every)
         return {at: self.pieces[piece][at - begins[piece]].cpu().clone() for at, piece in places}
 
 
-def scores_of(each: Tensor | None) -> list[float | None]:
+def image_scores(each: Tensor | None) -> list[float | None]:
     """The score of each image; None where there was nothing to score."""
     return [None if math.isnan(score) else score for score in ([] if each is None else each.tolist())]
 
 
-def kept(answers: Mapping[int, Tensor], scores: Sequence[float | None]) -> Shown:
+def examples_from(answers: Mapping[int, Tensor], scores: Sequence[float | None]) -> ExamplePredictions:
     """From the answers of the best epoch's validation."""
-    return Shown(details.examples(scores), {at: said.numpy() for at, said in answers.items()})
+    return ExamplePredictions(details.choose_examples(scores), {at: said.numpy() for at, said in answers.items()})
 
 
 @torch.inference_mode()
-def show(trainer: Trainer, batches: Batches, scores: Sequence[float | None]) -> Shown:
+def predict_examples(trainer: Trainer, batches: Batches, scores: Sequence[float | None]) -> ExamplePredictions:
     """What the trainer's model says of the worst, median and best images."""
     trainer.model.eval()
     guess = find_builder("guess", {}, trainer.task.to_prediction)
-    positions = details.examples(scores)
+    positions = details.choose_examples(scores)
     every = [at for some in positions.values() for at in some]
     guesses: dict[int, NDArray[Any]] = {}
     for at in every:  # one by one: what fits then fits now
-        ((_, said, _),) = trainer.validate(*batches.one_of_val(at))
+        ((_, said, _),) = trainer.validate(*batches.val_batch(at))
         guesses[at] = guess(said)[0].cpu().numpy()
-    return Shown(positions, guesses)
+    return ExamplePredictions(positions, guesses)

@@ -48,7 +48,7 @@ def save(run: Run, state: dict[str, Any]) -> None:
     """Keep the last checkpoint as the previous one, then put the new one in its place."""
 
     def write(aside: Path) -> None:
-        torch.save({"version": VERSION, "random": random_states(), **state}, aside)
+        torch.save({"version": VERSION, "random": get_random_states(), **state}, aside)
         run.turn()
 
     write_aside(run.checkpoint, write)
@@ -62,7 +62,7 @@ def load(
     Nothing is unpickled but tensors and plain values.
     """
     for path, then in ((run.checkpoint, "trying the one before"), (run.previous, "beginning anew")):
-        state = read(path, device)
+        state = read_checkpoint(path, device)
         if state is not None and has_best(state):
             return state
         if path.exists():
@@ -70,7 +70,7 @@ def load(
     return None
 
 
-def read(path: Path, device: torch.device) -> dict[str, Any] | None:
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
     """A checkpoint of ours; None where there is none, or not a whole one."""
     try:
         with ZipFile(path) as archive:
@@ -82,7 +82,7 @@ def read(path: Path, device: torch.device) -> dict[str, Any] | None:
     return state if isinstance(state, dict) and state.get("version") == VERSION else None
 
 
-def random_states() -> dict[str, Any]:
+def get_random_states() -> dict[str, Any]:
     """Every generator a model or loss may draw from."""
     version, keys, gauss = random.getstate()
     name, state, position, has_gauss, cached = np.random.get_state(legacy=True)

@@ -24,10 +24,10 @@ from tuner.recipe import is_number
 
 VERSION = 1
 OBJECT = "object"  # the one class of a mask that has curves
-REACH = 16.0  # log-odds that the bins reach to; beyond, a 32-bit probability is 0 or 1
-MOST_POINTS, ALL_POINTS = 128, 8192  # of a curve, and of all curves together
-PARTS = 15  # of the calibration, equally wide
-MOST_BYTES = 50_000_000
+MAX_LOG_ODDS = 16.0  # log-odds that the bins reach to; beyond, a 32-bit probability is 0 or 1
+MAX_POINTS, MAX_POINTS_IN_ALL = 128, 8192  # of a curve, and of all curves together
+CALIBRATION_BINS = 15  # of the calibration, equally wide
+MAX_FILE_BYTES = 50_000_000
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))  # of intersection over union, as COCO's
 Row = NDArray[np.float64]
 
@@ -56,14 +56,14 @@ class Details:
         return list(self.images.get("scores", []))
 
     @property
-    def shown(self) -> dict[str, list[int]]:
-        return {kind: list(self.images.get("shown", {}).get(kind, [])) for kind in KINDS}
+    def examples(self) -> dict[str, list[int]]:
+        return {kind: list(self.images.get("shown", {}).get(kind, [])) for kind in EXAMPLE_KINDS}
 
 
 # --- made from counts ---
 
 
-def make(
+def make_details(
     epoch: int,
     metric: str,
     classes: Sequence[str],
@@ -78,43 +78,45 @@ def make(
     """
     bins = np.asarray(histogram, np.float64)
     named = {OBJECT: bins[0]} if len(bins) == 1 else dict(zip(classes, bins[:-1], strict=True))
-    left_out = {name: why for name, rows in named.items() if (why := no_curve(rows))}
+    left_out = {name: why for name, rows in named.items() if (why := curve_problem(rows))}
     drawn = {name: rows for name, rows in named.items() if name not in left_out}
-    points = max(16, min(MOST_POINTS, ALL_POINTS // max(len(drawn), 1)))
+    points = max(16, min(MAX_POINTS, MAX_POINTS_IN_ALL // max(len(drawn), 1)))
     return Details(
         epoch=epoch,
         classes=list(classes),
         metric=metric,
-        images=images_of(scores),
+        images=score_images(scores),
         confusion=[list(map(int, row)) for row in confusion],
-        iou=ious(confusion, classes) if has_pixels else {},
-        curves={name: curve(rows, points) for name, rows in drawn.items()},
-        calibration=calibration(bins[-1]),
+        iou=class_ious(confusion, classes) if has_pixels else {},
+        curves={name: make_curves(rows, points) for name, rows in drawn.items()},
+        calibration=make_calibration(bins[-1]),
         left_out=left_out,
     )
 
 
-def of_instances(epoch: int, metric: str, scores: Sequence[float | None], ranking: Mapping[str, Any]) -> Details:
+def make_instance_details(
+    epoch: int, metric: str, scores: Sequence[float | None], ranking: Mapping[str, Any]
+) -> Details:
     """From the ranking of the best epoch: of found things there is no confusion, and no probability of a pixel."""
     found = {
-        "ap": tidy(ranking["ap"]),
-        "aps": [tidy(one) for one in ranking["aps"]],
+        "ap": round_value(ranking["ap"]),
+        "aps": [round_value(one) for one in ranking["aps"]],
         "thresholds": list(THRESHOLDS),
-        "recall": [tidy(one) for one in ranking["recall"]],
-        "precision": {at: [tidy(one) for one in line] for at, line in ranking["precision"].items()},
+        "recall": [round_value(one) for one in ranking["recall"]],
+        "precision": {at: [round_value(one) for one in line] for at, line in ranking["precision"].items()},
         "numbers": [[int(true), int(said)] for true, said in ranking["numbers"]],
     }
-    return Details(epoch, [OBJECT], metric, images_of(scores), instances=found)
+    return Details(epoch, [OBJECT], metric, score_images(scores), instances=found)
 
 
-def images_of(scores: Sequence[float | None]) -> dict[str, Any]:
+def score_images(scores: Sequence[float | None]) -> dict[str, Any]:
     return {
-        "scores": [None if one is None else tidy(one) for one in scores],
-        "shown": examples(scores),
+        "scores": [None if one is None else round_value(one) for one in scores],
+        "shown": choose_examples(scores),
     }
 
 
-def no_curve(rows: Row) -> str:
+def curve_problem(rows: Row) -> str:
     """Why a class has no curve, or nothing."""
     wrong, right = rows.sum(1)
     if not right:
@@ -122,7 +124,7 @@ def no_curve(rows: Row) -> str:
     return "" if wrong else "nothing else in validation"
 
 
-def curve(rows: Row, points: int) -> dict[str, Any]:
+def make_curves(rows: Row, points: int) -> dict[str, Any]:
     """ROC and precision-recall of a class, from the surest bin down; areas are of all bins."""
     wrong, right = rows[:, ::-1]
     filled = wrong + right > 0
@@ -132,18 +134,18 @@ def curve(rows: Row, points: int) -> dict[str, Any]:
     gained = np.diff(recall, prepend=0.0)
     across, up = np.concatenate([[0.0], fpr]), np.concatenate([[0.0], recall])
     height = np.concatenate([precision[:1], precision])
-    roc, pr = thinned(across, up, points), thinned(up, height, points)
+    roc, pr = thin_points(across, up, points), thin_points(up, height, points)
     return {
-        "fpr": listed(across[roc]),
-        "tpr": listed(up[roc]),
-        "auc": tidy(float(((up[1:] + up[:-1]) / 2 * np.diff(across)).sum())),
-        "recall": listed(up[pr]),
-        "precision": listed(height[pr]),
-        "ap": tidy(float((precision * gained).sum())),
+        "fpr": round_values(across[roc]),
+        "tpr": round_values(up[roc]),
+        "auc": round_value(float(((up[1:] + up[:-1]) / 2 * np.diff(across)).sum())),
+        "recall": round_values(up[pr]),
+        "precision": round_values(height[pr]),
+        "ap": round_value(float((precision * gained).sum())),
     }
 
 
-def thinned(x: Row, y: Row, most: int) -> NDArray[np.int64]:
+def thin_points(x: Row, y: Row, most: int) -> NDArray[np.int64]:
     """Which points of a curve to keep: spread evenly along its length, both ends among them."""
     if len(x) <= most:
         return np.arange(len(x))
@@ -152,62 +154,63 @@ def thinned(x: Row, y: Row, most: int) -> NDArray[np.int64]:
     return np.unique(np.concatenate([[0, len(x) - 1], np.minimum(wanted, len(x) - 1)]))
 
 
-def calibration(rows: Row) -> dict[str, Any]:
+def make_calibration(rows: Row) -> dict[str, Any]:
     """How often what was given a probability came true, in equal parts of the probability that have any."""
     wrong, right = rows
     number = len(wrong)
-    odds = (np.arange(number) + 0.5) * (2 * REACH / number) - REACH
+    odds = (np.arange(number) + 0.5) * (2 * MAX_LOG_ODDS / number) - MAX_LOG_ODDS
     probability = 1 / (1 + np.exp(-odds))
-    part = np.minimum((probability * PARTS).astype(int), PARTS - 1)
+    part = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     every, true, said = (
-        np.bincount(part, weights, PARTS) for weights in (wrong + right, right, (wrong + right) * probability)
+        np.bincount(part, weights, CALIBRATION_BINS)
+        for weights in (wrong + right, right, (wrong + right) * probability)
     )
     there, whole = every > 0, max(every.sum(), 1.0)
     predicted, observed, share = said[there] / every[there], true[there] / every[there], every[there] / whole
     return {
-        "predicted": listed(predicted),
-        "observed": listed(observed),
-        "share": listed(share),
-        "error": tidy(float((share * np.abs(predicted - observed)).sum())),
+        "predicted": round_values(predicted),
+        "observed": round_values(observed),
+        "share": round_values(share),
+        "error": round_value(float((share * np.abs(predicted - observed)).sum())),
     }
 
 
-def ious(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, float]:
+def class_ious(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, float]:
     """Over all pixels, of each class that is there or was found."""
     matrix = np.asarray(confusion, np.float64)
     right, union = matrix.diagonal(), matrix.sum(0) + matrix.sum(1) - matrix.diagonal()
-    return {name: tidy(float(right[at] / union[at])) for at, name in enumerate(classes) if union[at]}
+    return {name: round_value(float(right[at] / union[at])) for at, name in enumerate(classes) if union[at]}
 
 
-def listed(values: Row) -> list[float]:
-    return [tidy(float(value)) for value in values]
+def round_values(values: Row) -> list[float]:
+    return [round_value(float(value)) for value in values]
 
 
-def tidy(value: float) -> float:
+def round_value(value: float) -> float:
     return round(value, 6)
 
 
 # --- written and read ---
 
 
-def write(details: Details, path: Path) -> None:
+def write_details(details: Details, path: Path) -> None:
     """Aside, then renamed: whoever reads it sees a whole file."""
     with aside(path) as beside:
         beside.write_text(json.dumps(details.to_json(), allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read(source: Path | bytes) -> Details | None:
+def read_details(source: Path | bytes) -> Details | None:
     """What the file holds; None where it is missing or damaged. A damaged part alone is empty."""
     try:
         if isinstance(source, Path):
-            source = source.read_bytes() if source.stat().st_size <= MOST_BYTES else b""
+            source = source.read_bytes() if source.stat().st_size <= MAX_FILE_BYTES else b""
         plain = json.loads(source)
         if not isinstance(plain, dict) or plain.get("version") != VERSION:
             return None
         epoch, classes = plain["epoch"], plain["classes"]
     except (OSError, ValueError, KeyError, RecursionError):
         return None
-    if type(epoch) is not int or not is_names(classes):
+    if type(epoch) is not int or not is_name_list(classes):
         return None
     metric = plain.get("metric")
     return Details(
@@ -216,10 +219,10 @@ def read(source: Path | bytes) -> Details | None:
         metric=metric if isinstance(metric, str) else "",
         images=read_images(plain.get("images")),
         confusion=read_confusion(plain.get("confusion"), len(classes)),
-        iou={name: x for name, x in pairs(plain.get("iou")) if is_number(x)},
-        curves={name: curve for name, curve in pairs(plain.get("curves")) if is_curve(curve)},
+        iou={name: x for name, x in items_of(plain.get("iou")) if is_number(x)},
+        curves={name: curve for name, curve in items_of(plain.get("curves")) if is_curve(curve)},
         calibration=read_calibration(plain.get("calibration")),
-        left_out={name: why for name, why in pairs(plain.get("left_out")) if isinstance(why, str)},
+        left_out={name: why for name, why in items_of(plain.get("left_out")) if isinstance(why, str)},
         instances=read_instances(plain.get("instances")),
     )
 
@@ -228,9 +231,9 @@ def read_images(found: Any) -> dict[str, Any]:
     scores = found.get("scores") if isinstance(found, dict) else None
     if not isinstance(scores, list) or not all(one is None or is_number(one) for one in scores):
         return {}
-    shown = dict(pairs(found.get("shown")))
+    shown = dict(items_of(found.get("shown")))
     places = range(len(scores))
-    known = {kind: shown.get(kind) for kind in KINDS}
+    known = {kind: shown.get(kind) for kind in EXAMPLE_KINDS}
     good = {
         kind: [at for at in some if type(at) is int and at in places] if isinstance(some, list) else []
         for kind, some in known.items()
@@ -248,53 +251,55 @@ def is_curve(found: Any) -> bool:
     """Whether both curves have as many points across as up, and their areas are numbers."""
     if not isinstance(found, dict) or not (is_number(found.get("auc")) and is_number(found.get("ap"))):
         return False
-    return is_line(found, "fpr", "tpr") and is_line(found, "recall", "precision")
+    return has_equal_columns(found, "fpr", "tpr") and has_equal_columns(found, "recall", "precision")
 
 
 def read_calibration(found: Any) -> dict[str, Any]:
-    good = isinstance(found, dict) and is_line(found, "predicted", "observed", "share")
+    good = isinstance(found, dict) and has_equal_columns(found, "predicted", "observed", "share")
     return found if good and is_number(found.get("error")) else {}
 
 
 def read_instances(found: Any) -> dict[str, Any]:
     """Whole or not at all: AP by threshold, a precision for each recall, two whole numbers for each image."""
-    if not (isinstance(found, dict) and is_number(found.get("ap")) and is_line(found, "thresholds", "aps")):
+    if not (
+        isinstance(found, dict) and is_number(found.get("ap")) and has_equal_columns(found, "thresholds", "aps")
+    ):
         return {}
     recall = found.get("recall")
-    lines = [{"recall": recall, "precision": line} for _, line in pairs(found.get("precision"))]
+    lines = [{"recall": recall, "precision": line} for _, line in items_of(found.get("precision"))]
     numbers = found.get("numbers")
-    good = isinstance(numbers, list) and all(is_pair(one) for one in numbers)
-    return found if good and all(is_line(line, "recall", "precision") for line in lines) else {}
+    good = isinstance(numbers, list) and all(is_count_pair(one) for one in numbers)
+    return found if good and all(has_equal_columns(line, "recall", "precision") for line in lines) else {}
 
 
-def is_pair(found: Any) -> bool:
+def is_count_pair(found: Any) -> bool:
     return isinstance(found, list) and len(found) == 2 and all(type(one) is int and one >= 0 for one in found)
 
 
-def is_line(found: Mapping[str, Any], *names: str) -> bool:
+def has_equal_columns(found: Mapping[str, Any], *names: str) -> bool:
     columns = [found.get(name) for name in names]
     if not all(isinstance(column, list) and all(map(is_number, column)) for column in columns):
         return False
     return len({len(column) for column in columns if column is not None}) == 1
 
 
-def pairs(found: Any) -> list[tuple[str, Any]]:
+def items_of(found: Any) -> list[tuple[str, Any]]:
     return list(found.items()) if isinstance(found, dict) else []
 
 
-def is_names(found: Any) -> bool:
+def is_name_list(found: Any) -> bool:
     return isinstance(found, list) and all(isinstance(name, str) for name in found)
 
 
-KINDS = ("worst", "median", "best")
-MOST_EACH = 3  # images of each kind
-MOST_FRAMES = 24  # epochs in a strip
+EXAMPLE_KINDS = ("worst", "median", "best")
+EXAMPLES_PER_KIND = 3  # images of each kind
+MAX_FRAMES = 24  # epochs in a strip
 
 
-def examples(scores: Sequence[float | None]) -> dict[str, list[int]]:
+def choose_examples(scores: Sequence[float | None]) -> dict[str, list[int]]:
     """The positions of a few of the worst, median and best scores, none of them twice; None is no score."""
     ranked = [at for _, at in sorted((score, at) for at, score in enumerate(scores) if score is not None)]
-    number = min(len(ranked), MOST_EACH * len(KINDS))
+    number = min(len(ranked), EXAMPLES_PER_KIND * len(EXAMPLE_KINDS))
     worst, best = (number + 2) // 3, (number + 1) // 3
     median = number - worst - best
     middle = ranked[worst : len(ranked) - best]
@@ -306,7 +311,7 @@ def examples(scores: Sequence[float | None]) -> dict[str, list[int]]:
     }
 
 
-def epochs(known: Sequence[int], best: int, most: int = MOST_FRAMES) -> list[int]:
+def choose_epochs(known: Sequence[int], best: int, most: int = MAX_FRAMES) -> list[int]:
     """At most so many of these epochs, spread evenly; the first, the best and the last always."""
     known = sorted(known)
     if len(known) <= most:

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tuner.data.instances import Instances, Matches, matches, numbers_in
+from tuner.data.instances import Instances, Matches, instance_ids, match_instances
 from tuner.train.details import THRESHOLDS
-from tuner.train.metrics import Each, keep, ratio
+from tuner.train.metrics import ImageScores, append_scores, ratio
 
-MOST_FOUND = 1000  # instances of an image that are ranked, the surest; COCO's own 100 are too few for cells
+MAX_DETECTIONS = 1000  # instances of an image that are ranked, the surest; COCO's own 100 are too few for cells
 RECALLS = 101  # points of a curve, as COCO has them
-STEP = 4  # of them, one is kept
+RECALL_STEP = 4  # of them, one is kept
 
 
 def instance_target(prepared: Tensor) -> Tensor:
@@ -29,12 +29,12 @@ def instance_target(prepared: Tensor) -> Tensor:
     return prepared
 
 
-def instance_guess(found: Sequence[Instances]) -> Tensor:
+def instance_prediction(found: Sequence[Instances]) -> Tensor:
     """The label map of each image."""
     return torch.stack([torch.from_numpy(one.labels) for one in found])
 
 
-def instance_counts(found: Any, target: Tensor, full: bool = False, each: Each = None) -> Tensor:
+def instance_counts(found: Any, target: Tensor, full: bool = False, each: ImageScores = None) -> Tensor:
     """Sums over the images, of a full count alone: training looks for no instances.
 
     IoU of the matched, how many are matched, wrong and missed, how far the numbers are apart, images; merged and
@@ -42,24 +42,29 @@ def instance_counts(found: Any, target: Tensor, full: bool = False, each: Each =
     """
     if not full:
         return torch.zeros(0, dtype=torch.float64)
-    rows = [counted(matches(one.labels, truth)) for one, truth in zip(found, truths(target), strict=True)]
-    keep(each, torch.tensor([quality(iou, tp, fp, fn, empty=1.0) for iou, tp, fp, fn, *_ in rows]))
+    rows = [
+        count_matches(match_instances(one.labels, truth))
+        for one, truth in zip(found, true_label_maps(target), strict=True)
+    ]
+    append_scores(
+        each, torch.tensor([panoptic_quality(iou, tp, fp, fn, empty=1.0) for iou, tp, fp, fn, *_ in rows])
+    )
     return torch.tensor(rows, dtype=torch.float64).sum(0)
 
 
-def counted(found: Matches) -> list[float]:
+def count_matches(found: Matches) -> list[float]:
     tp, fp, fn = len(found.pairs), len(found.wrong), len(found.missed)
     merged, split = len(found.merged), len(found.split)
     return [sum(iou for _, _, iou in found.pairs), tp, fp, fn, abs(fp - fn), 1, merged, split]
 
 
-def quality(iou: float, tp: float, fp: float, fn: float, empty: float = 0.0) -> float:
+def panoptic_quality(iou: float, tp: float, fp: float, fn: float, empty: float = 0.0) -> float:
     """Panoptic quality: the IoU of the matched, weighed down by what is wrong and what is missed."""
     whole = tp + (fp + fn) / 2
     return iou / whole if whole else empty
 
 
-def truths(target: Tensor) -> list[np.ndarray[Any, np.dtype[np.int32]]]:
+def true_label_maps(target: Tensor) -> list[np.ndarray[Any, np.dtype[np.int32]]]:
     """The label maps of a prepared target."""
     return list(target[:, 0].cpu().numpy().astype(np.int32))
 
@@ -69,7 +74,7 @@ def instance_scores(counts: Sequence[float], classes: Sequence[str] = (), full: 
         return {}
     iou, tp, fp, fn, apart, images, merged, split = counts
     return {
-        "pq": quality(iou, tp, fp, fn),
+        "pq": panoptic_quality(iou, tp, fp, fn),
         "count_error": ratio(apart, images),
         "precision": ratio(tp, tp + fp),
         "recall": ratio(tp, tp + fn),
@@ -79,7 +84,7 @@ def instance_scores(counts: Sequence[float], classes: Sequence[str] = (), full: 
     }
 
 
-class Ranked:
+class InstanceRanking:
     """All found instances of a pass, ranked together: what sums of counts cannot tell."""
 
     def __init__(self) -> None:
@@ -88,30 +93,32 @@ class Ranked:
         self.precision = MeanAveragePrecision(
             iou_type="segm",
             backend="faster_coco_eval",
-            max_detection_thresholds=[1, 10, MOST_FOUND],
+            max_detection_thresholds=[1, 10, MAX_DETECTIONS],
             extended_summary=True,
         )
         self.precision.warn_on_many_detections = False
         self.numbers: list[tuple[int, int]] = []  # of each image: true, found
 
     def add(self, found: Sequence[Instances], target: Tensor) -> None:
-        for one, truth in zip(found, truths(target), strict=True):
-            there = numbers_in(truth)
+        for one, truth in zip(found, true_label_maps(target), strict=True):
+            there = instance_ids(truth)
             self.numbers.append((len(there), len(one.scores)))
-            said = np.argsort(-one.scores, kind="stable")[:MOST_FOUND]
+            said = np.argsort(-one.scores, kind="stable")[:MAX_DETECTIONS]
             scores = torch.from_numpy(one.scores[said])
-            self.precision.update([{**masks_of(one.labels, said + 1), "scores": scores}], [masks_of(truth, there)])
+            self.precision.update(
+                [{**instance_masks(one.labels, said + 1), "scores": scores}], [instance_masks(truth, there)]
+            )
 
     def scores(self) -> dict[str, float]:
-        found = self.found
+        found = self.summary
         return {"ap": found["ap"], "ap50": found["aps"][0], "ap75": found["aps"][5]}
 
     def result(self) -> dict[str, Any]:
         """What pictures need: AP by threshold, precision by recall at two of them, the numbers of each image."""
-        return {**self.found, "numbers": [list(pair) for pair in self.numbers]}
+        return {**self.summary, "numbers": [list(pair) for pair in self.numbers]}
 
     @cached_property
-    def found(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """torchmetrics' answer, as plain numbers; where nothing was found it gives no curve."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -122,12 +129,12 @@ class Ranked:
         return {
             "ap": max(0.0, float(answer["map"])),
             "aps": curves.mean(1).tolist(),
-            "recall": np.linspace(0, 1, RECALLS)[::STEP].round(4).tolist(),
-            "precision": {f"{THRESHOLDS[at]:.2f}": curves[at, ::STEP].tolist() for at in (0, 5)},
+            "recall": np.linspace(0, 1, RECALLS)[::RECALL_STEP].round(4).tolist(),
+            "precision": {f"{THRESHOLDS[at]:.2f}": curves[at, ::RECALL_STEP].tolist() for at in (0, 5)},
         }
 
 
-def masks_of(labels: np.ndarray[Any, Any], which: np.ndarray[Any, Any]) -> dict[str, Tensor]:
+def instance_masks(labels: np.ndarray[Any, Any], which: np.ndarray[Any, Any]) -> dict[str, Tensor]:
     """A mask for each of these instances, all of one class."""
     return {
         "masks": torch.from_numpy(labels == which[:, None, None]),

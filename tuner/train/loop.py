@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from tuner.data.batches import Batches
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.errors import FailureKind, PartError, TrialFailed
 from tuner.goal import Goal
 from tuner.paths import Run
 from tuner.recipe import Recipe
 from tuner.train import checkpoint, memory
-from tuner.train.answers import Shown, kept, scores_of, show, with_frame
-from tuner.train.optimizers import advance
+from tuner.train.answers import ExamplePredictions, add_frame, examples_from, image_scores, predict_examples
+from tuner.train.optimizers import step_schedule
 from tuner.train.totals import Totals
 from tuner.train.trainer import Trainer
-from tuner.train.validation import NOTHING, Says, Scored, batches_of, validate
-from tuner.train.weights import begin_from
+from tuner.train.validation import NOT_VALIDATED, StopCheck, ValidationResult, make_batches, validate
+from tuner.train.weights import load_initial_weights
 
 log = logging.getLogger("tuner")
 
@@ -65,7 +65,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)  # every finished epoch's report
 
     @classmethod
-    def restored(cls, state: dict[str, Any]) -> Progress:
+    def from_state(cls, state: dict[str, Any]) -> Progress:
         """As a checkpoint has it, of an earlier or a later version too: what is not known is left out."""
         known = {name: state[name] for name in (each.name for each in fields(cls)) if name in state}
         frames = {int(epoch): frame.cpu() for epoch, frame in known.pop("frames", {}).items()}
@@ -77,20 +77,20 @@ class Progress:
     @property
     def scores(self) -> list[float | None]:
         """Of each validation image at the best epoch; None where there was nothing to score."""
-        return scores_of(self.each)
+        return image_scores(self.each)
 
     @property
-    def mark(self) -> str:
+    def best_mark(self) -> str:
         """What the weights of the best epoch so far are marked with."""
         return f"{self.best_epoch} {self.best_value!r}"
 
 
 @dataclass
-class Saving:
+class CheckpointSchedule:
     """When to write checkpoints: after every epoch, or every so many minutes, within epochs too."""
 
     minutes: float | None = None
-    kept: Callable[[], None] = lambda: None  # told of each that was written
+    on_saved: Callable[[], None] = lambda: None  # told of each that was written
     last: float = field(default_factory=time.monotonic)
 
     def is_due(self, between: bool = False) -> bool:
@@ -99,13 +99,13 @@ class Saving:
             return between
         return time.monotonic() - self.last >= 60 * self.minutes
 
-    def saved(self) -> None:
+    def mark_saved(self) -> None:
         self.last = time.monotonic()
-        self.kept()
+        self.on_saved()
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How a trial ended: "finished", "pruned" or "stopped" (to go on later); else with its best weights."""
 
     end: str
@@ -113,69 +113,71 @@ class Outcome:
     dtype: str
     micro: int
     model: nn.Module | None = field(default=None, repr=False)
-    shown: Shown | None = field(default=None, repr=False)
+    examples: ExamplePredictions | None = field(default=None, repr=False)
 
 
 def train(
     recipe: Recipe,
     goal: Goal,
-    data: Cached,
+    data: CachedDataset,
     run: Run,
     *,
     device: torch.device,
     micro_batches: memory.MicroBatches,
     on_epoch: Callable[[EpochReport], None],
-    says: Says = lambda: "",
-    start: Path | None = None,
-    must_go_on: bool = False,
+    check_stop: StopCheck = lambda: "",
+    initial_weights: Path | None = None,
+    must_resume: bool = False,
     on_resume: Callable[[list[EpochReport]], None] = lambda reports: None,
-    saving: Saving | None = None,
+    saving: CheckpointSchedule | None = None,
     on_frame: Callable[[Progress], None] = lambda progress: None,
-) -> Outcome:
-    """Train from scratch or from the run's checkpoint, telling `on_epoch` of every epoch.
+) -> TrainingOutcome:
+    """Train from scratch or from the run's checkpoint; `on_epoch` is called after every epoch.
 
-    `says` is asked before every step: "" is to go on, "stopped" to save all and end, "pruned" to end with what
-    there is. Whatever it raises ends the training as it stands. `start` is the file of the recipe's `weights`,
-    where they are neither ImageNet's nor none. With `must_go_on`, a checkpoint that cannot be gone on from fails
-    the trial. `on_resume` gets the epochs that the checkpoint holds: not all may have been recorded. `on_frame`
-    is told of each new frame, before its epoch is.
+    `check_stop` is called before every step: "" continues, "stopped" saves everything and ends, "pruned" ends
+    with the results so far; an exception it raises ends the training without saving. `initial_weights` is the file
+    for the recipe's `weights` where these name one. With `must_resume`, a checkpoint that cannot be resumed fails
+    the trial. `on_resume` gets the reports of the epochs in the checkpoint, since not all of them may be recorded
+    yet. `on_frame` is called for each new frame, before `on_epoch`.
     """
-    batches = batches_of(recipe, data, device)
+    batches = make_batches(recipe, data, device)
     memory.reset_peak(device)
-    with memory.told(recipe):
+    with memory.fail_trial_on_oom(recipe):
         trainer = Trainer(recipe, device, micro_batches, lambda: data.shares())
-        trainer.origin = origin(recipe, data)
-        progress = resume(trainer, run, start, must_go_on)
+        trainer.origin = training_origin(recipe, data)
+        progress = resume(trainer, run, initial_weights, must_resume)
         on_resume([EpochReport(**report) for report in progress.history])
-        work = Work(trainer, batches, progress, goal, run, says, saving or Saving(), on_frame)
-        end = epochs(work, on_epoch)
-        shown = look_back(work) if end != "stopped" else None
+        training = TrainingRun(
+            trainer, batches, progress, goal, run, check_stop, saving or CheckpointSchedule(), on_frame
+        )
+        end = run_epochs(training, on_epoch)
+        shown = load_best_examples(training) if end != "stopped" else None
     model = trainer.model if shown else None
-    return Outcome(end, progress, str(trainer.dtype).removeprefix("torch."), trainer.micro, model, shown)
+    return TrainingOutcome(end, progress, str(trainer.dtype).removeprefix("torch."), trainer.micro, model, shown)
 
 
-def look_back(work: Work) -> Shown | None:
+def load_best_examples(training: TrainingRun) -> ExamplePredictions | None:
     """With the best weights: what they say of a few images. None where no epoch was validated.
 
     A best epoch of an earlier version kept no scores to choose by.
     """
-    progress = work.progress
+    progress = training.progress
     if progress.each is None:
         return None
-    checkpoint.load_weights(work.trainer.model, work.run.best)
-    work.trainer.model.eval()
+    checkpoint.load_weights(training.trainer.model, training.run.best)
+    training.trainer.model.eval()
     if progress.answers is not None:
-        return kept(progress.answers, progress.scores)
-    return show(work.trainer, work.batches, progress.scores)
+        return examples_from(progress.answers, progress.scores)
+    return predict_examples(training.trainer, training.batches, progress.scores)
 
 
-def origin(recipe: Recipe, data: Cached) -> str:
+def training_origin(recipe: Recipe, data: CachedDataset) -> str:
     """What is trained on what. How long does not matter: a finished trial can be trained longer."""
     return f"{data.fingerprint} {json.dumps(recipe.with_epochs(0).to_json(), sort_keys=True)}"
 
 
 @dataclass
-class Work:
+class TrainingRun:
     """One training under way."""
 
     trainer: Trainer
@@ -183,59 +185,61 @@ class Work:
     progress: Progress
     goal: Goal
     run: Run
-    says: Says
-    saving: Saving
+    check_stop: StopCheck
+    saving: CheckpointSchedule
     on_frame: Callable[[Progress], None]
 
 
-def epochs(work: Work, on_epoch: Callable[[EpochReport], None]) -> str:
+def run_epochs(training: TrainingRun, on_epoch: Callable[[EpochReport], None]) -> str:
     """Epoch after epoch, with checkpoints; how it ended."""
-    progress, last = work.progress, work.trainer.recipe.epochs
+    progress, last = training.progress, training.trainer.recipe.epochs
     while progress.epoch <= last:
-        report = one_epoch(work)
+        report = run_epoch(training)
         if isinstance(report, str):
             return report
         progress.history.append(asdict(report))
         if report.epoch in progress.frames:
-            work.on_frame(progress)
+            training.on_frame(progress)
         on_epoch(report)
         progress.epoch, progress.step, progress.totals, progress.spent = progress.epoch + 1, 0, None, 0.0
-        if progress.epoch > last or work.saving.is_due(between=True):
-            save(work)
+        if progress.epoch > last or training.saving.is_due(between=True):
+            save_checkpoint(training)
     return "finished"
 
 
-def one_epoch(work: Work) -> EpochReport | str:
+def run_epoch(training: TrainingRun) -> EpochReport | str:
     """One epoch from where it stands, or why it was left: "stopped", with all saved, or "pruned"."""
-    trainer, progress = work.trainer, work.progress
+    trainer, progress = training.trainer, training.progress
     began = time.perf_counter() - progress.spent
-    trainer.enter(progress.epoch)
+    trainer.enter_stage(progress.epoch)
     totals = Totals(trainer.task, trainer.device, trainer.recipe.classes)
     if progress.totals:
         totals.restore(progress.totals)
-    trainer.begin_training()
-    for images, targets in work.batches.train(progress.epoch, progress.step):
-        if said := work.says():
-            return left(work, said, totals, began)
-        if work.saving.is_due():
-            save_within(work, totals, began)
+    trainer.set_train_mode()
+    for images, targets in training.batches.train(progress.epoch, progress.step):
+        if said := training.check_stop():
+            return leave_epoch(training, said, totals, began)
+        if training.saving.is_due():
+            save_mid_epoch(training, totals, began)
         trainer.step(images, targets, totals)
         progress.step += 1
     scored = (
-        validate(trainer, work.batches, work.says) if is_validated(trainer.recipe, progress.epoch) else NOTHING
+        validate(trainer, training.batches, training.check_stop)
+        if is_validated(trainer.recipe, progress.epoch)
+        else NOT_VALIDATED
     )
     if isinstance(scored, str):
-        return left(work, scored, totals, began)
+        return leave_epoch(training, scored, totals, began)
     metrics = totals.scores("train") | scored.metrics
     seconds = time.perf_counter() - began
     check_finite(trainer.recipe, progress.epoch, metrics)
     lr = float(trainer.optimizer.param_groups[0]["lr"])  # the one this epoch was trained with
-    advance(trainer.schedule, metrics.get("val_loss"))
-    value = metrics.get(f"val_{work.goal.metric}")
+    step_schedule(trainer.schedule, metrics.get("val_loss"))
+    value = metrics.get(f"val_{training.goal.metric}")
     if value is not None:
-        keep_best(work, value, scored)
+        update_best(training, value, scored)
     if scored.frame is not None:
-        progress.frames = with_frame(progress.frames, progress.epoch, scored.frame, progress.best_epoch)
+        progress.frames = add_frame(progress.frames, progress.epoch, scored.frame, progress.best_epoch)
     seen = totals.images + scored.images
     return EpochReport(
         epoch=progress.epoch,
@@ -253,20 +257,20 @@ def is_validated(recipe: Recipe, epoch: int) -> bool:
     return epoch % recipe.validate_every == 0 or epoch == recipe.epochs
 
 
-def keep_best(work: Work, value: float, scored: Scored) -> None:
+def update_best(training: TrainingRun, value: float, scored: ValidationResult) -> None:
     """Keep the weights and scores of the best epoch so far, of the stage at hand.
 
     A stage is judged by what it gives: were it measured against the one before, no second stage could ever
     come out worse than the first.
     """
-    trainer, progress = work.trainer, work.progress
+    trainer, progress = training.trainer, training.progress
     progress.last_value = value
     is_first = not progress.best_epoch or trainer.stage_of(progress.best_epoch) != trainer.stage
-    if is_first or work.goal.is_better(value, progress.best_value):
+    if is_first or training.goal.is_better(value, progress.best_value):
         progress.best_value, progress.best_epoch = value, progress.epoch
         progress.confusion, progress.each, progress.histogram = scored.confusion, scored.each, scored.histogram
-        progress.ranking, progress.answers = scored.ranking, scored.answers.shown(progress.scores)
-        checkpoint.save_weights(trainer.model, work.run.best, progress.mark)
+        progress.ranking, progress.answers = scored.ranking, scored.answers.select(progress.scores)
+        checkpoint.save_weights(trainer.model, training.run.best, progress.best_mark)
 
 
 def check_finite(recipe: Recipe, epoch: int, metrics: dict[str, float]) -> None:
@@ -280,43 +284,45 @@ def check_finite(recipe: Recipe, epoch: int, metrics: dict[str, float]) -> None:
             )
 
 
-def left(work: Work, said: str, totals: Totals, began: float) -> str:
+def leave_epoch(training: TrainingRun, said: str, totals: Totals, began: float) -> str:
     """Leave in the middle of an epoch: a trial that goes on later is saved."""
     if said == "stopped":
-        save_within(work, totals, began)
+        save_mid_epoch(training, totals, began)
     return said
 
 
-def save_within(work: Work, totals: Totals, began: float) -> None:
+def save_mid_epoch(training: TrainingRun, totals: Totals, began: float) -> None:
     """Save in the middle of an epoch."""
-    work.progress.totals, work.progress.spent = totals.state(), time.perf_counter() - began
-    save(work)
+    training.progress.totals, training.progress.spent = totals.state(), time.perf_counter() - began
+    save_checkpoint(training)
 
 
-def save(work: Work) -> None:
-    trainer, progress = work.trainer, work.progress
-    checkpoint.save(work.run, {**trainer.state(), "origin": trainer.origin, "progress": vars(progress).copy()})
-    work.saving.saved()
+def save_checkpoint(training: TrainingRun) -> None:
+    trainer, progress = training.trainer, training.progress
+    checkpoint.save(training.run, {**trainer.state(), "origin": trainer.origin, "progress": vars(progress).copy()})
+    training.saving.mark_saved()
 
 
 def has_best(run: Run, progress: Progress) -> bool:
     """Whether the best weights of a checkpoint are there; there may be newer ones beside it."""
-    return not progress.best_epoch or run.find_best(progress.mark)
+    return not progress.best_epoch or run.find_best(progress.best_mark)
 
 
-def resume(trainer: Trainer, run: Run, start: Path | None, must_go_on: bool) -> Progress:
+def resume(trainer: Trainer, run: Run, initial_weights: Path | None, must_resume: bool) -> Progress:
     """Continue from the run's checkpoint, or begin."""
-    state = checkpoint.load(run, trainer.device, lambda state: has_best(run, Progress.restored(state["progress"])))
+    state = checkpoint.load(
+        run, trainer.device, lambda state: has_best(run, Progress.from_state(state["progress"]))
+    )
     if state and state.get("origin") == trainer.origin:
         trainer.restore(state)
-        return Progress.restored(state["progress"])
-    if must_go_on:
+        return Progress.from_state(state["progress"])
+    if must_resume:
         why = "the recipe or the data is no longer the one it was written for" if state else "it cannot be read"
         message = f"it goes on from a checkpoint, and cannot: {why} ({run.checkpoint})"
         raise TrialFailed(FailureKind.CHECKPOINT, message)
     if state:
         log.warning("the recipe or the data is not the checkpoint's: beginning anew")
     try:
-        return Progress(carried=begin_from(trainer.model, trainer.recipe, start))
+        return Progress(carried=load_initial_weights(trainer.model, trainer.recipe, initial_weights))
     except PartError as error:
         raise TrialFailed(FailureKind.WEIGHTS, str(error)) from error

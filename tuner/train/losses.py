@@ -36,7 +36,7 @@ OWN, WATERSHED = "own", "watershed"
 PIXELS = ("binary", "multiclass")
 CLASSES = ("multiclass", "classification")
 ALL = ("binary", *CLASSES)
-FOR = {  # the tasks of each
+TASKS_OF = {  # the tasks of each
     "bce": ("binary",),
     "dice": PIXELS,
     "iou": PIXELS,
@@ -48,45 +48,45 @@ FOR = {  # the tasks of each
     OWN: ("instance",),
 }
 WEIGHTS = ("none", "frequency")
-SURE = 1e-6  # 1 - p is taken as no smaller, where its power is differentiated
+MIN_MISS = 1e-6  # 1 - p is taken as no smaller, where its power is differentiated
 
 
 def bce(mode: str) -> Loss:
     """Binary cross-entropy of each pixel, from logits."""
-    must_suit("bce", mode)
+    check_task("bce", mode)
     return torch.nn.BCEWithLogitsLoss()
 
 
 def dice(mode: str, *, smooth: float = 1.0) -> Loss:
     """1 - Dice overlap of the batch, mean over the classes: does not care how small the object is."""
-    must_suit("dice", mode)
-    least("dice", "smooth", smooth)
-    return overlap(mode, lambda both, areas: (2 * both + 2 * smooth) / (areas + 2 * smooth).clamp(min=1e-7))
+    check_task("dice", mode)
+    check_not_negative("dice", "smooth", smooth)
+    return overlap_loss(mode, lambda both, areas: (2 * both + 2 * smooth) / (areas + 2 * smooth).clamp(min=1e-7))
 
 
 def iou(mode: str, *, smooth: float = 1.0) -> Loss:
     """1 - intersection over union of the batch, mean over the classes: stricter than dice."""
-    must_suit("iou", mode)
-    least("iou", "smooth", smooth)
-    return overlap(mode, lambda both, areas: (both + smooth) / (areas - both + smooth).clamp(min=1e-7))
+    check_task("iou", mode)
+    check_not_negative("iou", "smooth", smooth)
+    return overlap_loss(mode, lambda both, areas: (both + smooth) / (areas - both + smooth).clamp(min=1e-7))
 
 
 def focal(mode: str, *, gamma: float = 2.0) -> Loss:
     """Cross-entropy with what is easy weighed down by (1 - p)^gamma, p being the probability of the truth."""
-    must_suit("focal", mode)
-    least("focal", "gamma", gamma)
+    check_task("focal", mode)
+    check_not_negative("focal", "gamma", gamma)
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
-        surprise, number = surprises(mode, logits, target)
-        return ((-torch.expm1(-surprise)).clamp(min=SURE) ** gamma * surprise).sum() / number
+        surprise, number = pointwise_loss(mode, logits, target)
+        return ((-torch.expm1(-surprise)).clamp(min=MIN_MISS) ** gamma * surprise).sum() / number
 
     return loss
 
 
 def dice_bce(mode: str, *, dice_weight: float = 1.0, smooth: float = 1.0) -> Loss:
     """Binary cross-entropy + dice_weight x dice: steady from the start, and minds small objects."""
-    must_suit("dice_bce", mode)
-    least("dice_bce", "dice_weight", dice_weight)
+    check_task("dice_bce", mode)
+    check_not_negative("dice_bce", "dice_weight", dice_weight)
     first, second = bce(mode), dice(mode, smooth=smooth)
     return lambda logits, target: first(logits, target) + dice_weight * second(logits, target)
 
@@ -99,7 +99,7 @@ def cross_entropy(
     `weights` is "none"; "frequency", the inverse of each class's share of the training targets, mean 1;
     or a list of numbers, one a class.
     """
-    must_suit("cross_entropy", mode)
+    check_task("cross_entropy", mode)
     if not (is_number(label_smoothing) and 0 <= label_smoothing < 1):
         raise PartError(f"label_smoothing is {label_smoothing!r}; a number from 0 to below 1 is needed.")
     each = class_weights(weights, shares)
@@ -109,7 +109,7 @@ def cross_entropy(
         return None if each is None else torch.tensor(each, device=device)
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
-        weight, ignored = on(logits.device), ignored_in(mode)
+        weight, ignored = on(logits.device), ignored_label(mode)
         total = F.cross_entropy(
             logits, target, weight, ignore_index=ignored, reduction="sum", label_smoothing=label_smoothing
         )
@@ -126,7 +126,7 @@ def mix(
     mode: str, shares: Shares | None = None, *, first: str = "iou", second: str = "dice", weight: float = 0.5
 ) -> Loss:
     """Weight x first + (1 - weight) x second, of any two losses with their own defaults."""
-    must_suit("mix", mode)
+    check_task("mix", mode)
     if not (is_number(weight) and 0 <= weight <= 1):
         raise PartError(f"weight of loss 'mix' is {weight!r}; a number from 0 to 1 is needed.")
     if "mix" in (first, second):
@@ -140,9 +140,9 @@ def watershed(mode: str, *, mask: str = "bce", energy_weight: float = 1.0, direc
 
     `mask` names a binary loss. The errors count inside instances only, the last where the model tells one.
     """
-    must_suit("watershed", mode)
-    least("watershed", "energy_weight", energy_weight)
-    least("watershed", "direction_weight", direction_weight)
+    check_task("watershed", mode)
+    check_not_negative("watershed", "energy_weight", energy_weight)
+    check_not_negative("watershed", "direction_weight", direction_weight)
     of_mask = build("loss", LOSSES, Part(mask), "binary")
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -161,12 +161,12 @@ def watershed(mode: str, *, mask: str = "bce", energy_weight: float = 1.0, direc
 
 def own(mode: str, *, weights: dict[str, float] | None = None) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]:
     """The sum of the losses that the model brings itself, such as mask_rcnn; each weighed, where asked."""
-    must_suit(OWN, mode)
+    check_task(OWN, mode)
     given = {} if weights is None else weights
     if not isinstance(given, dict):
         raise PartError(f"weights of loss '{OWN}' are {weights!r}; write weights={{'loss_mask': 2.0}}.")
     for name, weight in given.items():
-        least(OWN, f"weights[{name!r}]", weight)
+        check_not_negative(OWN, f"weights[{name!r}]", weight)
 
     def loss(parts: Mapping[str, Tensor], target: Tensor) -> Tensor:
         if unknown := [name for name in given if name not in parts]:
@@ -179,14 +179,14 @@ def own(mode: str, *, weights: dict[str, float] | None = None) -> Callable[[Mapp
     return loss
 
 
-def overlap(mode: str, score: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+def overlap_loss(mode: str, score: Callable[[Tensor, Tensor], Tensor]) -> Loss:
     """1 - score of (shared area, sum of both areas) of each class over the whole batch, mean over the classes.
 
     There is nothing to overlap with where a class is nowhere in the batch: it costs its mean probability.
     """
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
-        found, true, counted = areas_of(mode, logits, target)
+        found, true, counted = class_areas(mode, logits, target)
         both, there = (found * true).sum((0, 2)), true.sum((0, 2))
         given = found.sum((0, 2))
         cost = torch.where(there > 0, 1 - score(both, given + there), given / counted.clamp(min=1))
@@ -195,7 +195,7 @@ def overlap(mode: str, score: Callable[[Tensor, Tensor], Tensor]) -> Loss:
     return loss
 
 
-def areas_of(mode: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def class_areas(mode: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Probability and truth (images x classes x pixels), both 0 where ignored, and how many pixels count."""
     if mode == "binary":
         true = target.flatten(2)
@@ -206,16 +206,16 @@ def areas_of(mode: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor,
     return logits.flatten(2).softmax(1) * counts, true, counts.sum()
 
 
-def surprises(mode: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor | int]:
+def pointwise_loss(mode: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor | int]:
     """-log of the probability of the truth, everywhere (0 where ignored), and how many of them count."""
     if mode == "binary":
         return F.binary_cross_entropy_with_logits(logits, target, reduction="none"), target.numel()
-    ignored = ignored_in(mode)
+    ignored = ignored_label(mode)
     surprise = F.cross_entropy(logits, target, ignore_index=ignored, reduction="none")
     return surprise, (target != ignored).sum().clamp(min=1)
 
 
-def ignored_in(mode: str) -> int:
+def ignored_label(mode: str) -> int:
     """The label that counts nowhere: of images, none, for there may be a class 255."""
     return IGNORED if mode == "multiclass" else -100
 
@@ -227,7 +227,7 @@ def class_weights(weights: object, shares: Shares | None) -> list[float] | None:
     if weights == "frequency":
         if not (counted := shares() if shares else []):
             raise PartError("weights='frequency' needs data to count the classes in.")
-        return inverse(counted)
+        return inverse_weights(counted)
     if not isinstance(weights, list | tuple):
         hint = near(str(weights), WEIGHTS)
         raise PartError(
@@ -241,20 +241,20 @@ def class_weights(weights: object, shares: Shares | None) -> list[float] | None:
     return [float(weight) for weight in weights]
 
 
-def inverse(shares: Sequence[float]) -> list[float]:
+def inverse_weights(shares: Sequence[float]) -> list[float]:
     """1 / share, with mean 1; a class that is nowhere gets 1."""
     found = [1 / share for share in shares if share > 0]
     mean = sum(found) / max(len(found), 1)
     return [1 / share / mean if share > 0 else 1.0 for share in shares]
 
 
-def must_suit(name: str, mode: str) -> None:
+def check_task(name: str, mode: str) -> None:
     """PartError when a loss is not for the task, with those that are."""
-    if mode not in FOR[name]:
-        others = [other for other, modes in FOR.items() if mode in modes]
+    if mode not in TASKS_OF[name]:
+        others = [other for other, modes in TASKS_OF.items() if mode in modes]
         raise PartError(f"loss '{name}' is not for the task '{mode}'. For it: {', '.join(others) or 'none'}.")
 
 
-def least(name: str, arg: str, value: object) -> None:
+def check_not_negative(name: str, arg: str, value: object) -> None:
     if not (is_number(value) and value >= 0):
         raise PartError(f"{arg} of loss '{name}' is {value!r}; a number of at least 0 is needed.")

@@ -17,7 +17,7 @@ from tuner.errors import FailureKind, TrialFailed, writing
 from tuner.recipe import Recipe
 
 # How the processor's allocator, CUDA and its libraries say it when they raise a plain RuntimeError
-SIGNS = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+OOM_MESSAGES = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
 # Parameters of glibc's mallopt, and what they are set to
@@ -46,23 +46,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether this error means that the batch was too large for the device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OOM_MESSAGES)
 
 
-def said(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error; Python's own MemoryError often has none."""
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
-def told(recipe: Recipe) -> Iterator[None]:
+def fail_trial_on_oom(recipe: Recipe) -> Iterator[None]:
     """Out of memory where no smaller batch helps (the weights, the optimizer's state) fails the trial only."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        message = f"out of memory with {recipe.model}, {recipe.image_size} px: {said(error)}"
+        message = f"out of memory with {recipe.model}, {recipe.image_size} px: {first_line(error)}"
         raise TrialFailed(FailureKind.OUT_OF_MEMORY, message) from error
 
 
@@ -99,22 +99,22 @@ class MicroBatches:
 
     file: Path
 
-    def known(self, recipe: Recipe, device: torch.device) -> int:
+    def size_for(self, recipe: Recipe, device: torch.device) -> int:
         """The micro-batch to start with: the whole batch unless a smaller one was needed before."""
-        return min(recipe.batch_size, self.recall().get(key(recipe, device), recipe.batch_size))
+        return min(recipe.batch_size, self.read_sizes().get(shape_key(recipe, device), recipe.batch_size))
 
     def remember(self, recipe: Recipe, device: torch.device, size: int) -> None:
         aside = self.file.with_suffix(f".{os.getpid()}.tmp")
         with writing(self.file):
-            aside.write_text(json.dumps(self.recall() | {key(recipe, device): size}, indent=1))
+            aside.write_text(json.dumps(self.read_sizes() | {shape_key(recipe, device): size}, indent=1))
             aside.replace(self.file)
 
-    def recall(self) -> dict[str, int]:
+    def read_sizes(self) -> dict[str, int]:
         with suppress(OSError, ValueError, TypeError):
             return dict(json.loads(self.file.read_text()))
         return {}
 
 
-def key(recipe: Recipe, device: torch.device) -> str:
+def shape_key(recipe: Recipe, device: torch.device) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return f"{recipe.model} {recipe.image_size}px {name}"

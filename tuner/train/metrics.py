@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuner.data.source import IGNORED
-from tuner.train.details import REACH
+from tuner.train.details import MAX_LOG_ODDS
 
-MOST_BINS = 4096
+MAX_BINS = 4096
 MASK_BINS = 512  # of the one class that a mask has
-KEPT_BINS = 512  # of each class, in what is kept of an epoch,
-KEPT_CELLS = 2**17  # and of all together
-MOST_CELLS = 2**20  # bins of all classes together
-AT_ONCE = {"cpu": 2**21, "cuda": 2**24}  # probabilities sorted into bins in one go: bounds the memory
+STORED_BINS = 512  # of each class, in what is kept of an epoch,
+STORED_CELLS = 2**17  # and of all together
+MAX_CELLS = 2**20  # bins of all classes together
+CHUNK_SIZE = {"cpu": 2**21, "cuda": 2**24}  # probabilities sorted into bins in one go: bounds the memory
 Row = NDArray[np.float64]
-Each = list[Tensor] | None
+ImageScores = list[Tensor] | None
 
 
 def mask_target(targets: Tensor) -> Tensor:
@@ -40,22 +40,22 @@ def class_target(targets: Tensor) -> Tensor:
     return targets.long()
 
 
-def binary_guess(logits: Tensor) -> Tensor:
+def binary_prediction(logits: Tensor) -> Tensor:
     """The probability of each pixel as a byte: number x height x width."""
     return (logits[:, 0].sigmoid() * 255).round().byte()
 
 
-def class_guess(logits: Tensor) -> Tensor:
+def class_prediction(logits: Tensor) -> Tensor:
     """The likeliest class of each pixel as a byte."""
-    return likeliest(logits).byte()
+    return argmax_class(logits).byte()
 
 
-def class_shares(logits: Tensor) -> Tensor:
+def class_probabilities(logits: Tensor) -> Tensor:
     """The probability of each class, for each image."""
     return logits.softmax(1)
 
 
-def binary_counts(logits: Tensor, target: Tensor, full: bool = False, each: Each = None) -> Tensor:
+def binary_counts(logits: Tensor, target: Tensor, full: bool = False, each: ImageScores = None) -> Tensor:
     """(tn, fp, fn, tp) of all pixels; the sums of the images' IoU and Dice; their number. Each: its IoU."""
     predicted, true = (logits > 0).flatten(1), (target > 0.5).flatten(1)
     both, found, there = (each.sum(1, dtype=torch.int32) for each in (predicted & true, predicted, true))
@@ -64,7 +64,7 @@ def binary_counts(logits: Tensor, target: Tensor, full: bool = False, each: Each
     empty = areas == 0  # nothing there and nothing found: nothing is wrong with that image
     ious, dices = (part.double() / whole.clamp(min=1) + empty for part, whole in
                    ((both, union), (2 * both, areas)))  # fmt: skip
-    keep(each, ious)
+    append_scores(each, ious)
     iou, dice = ious.sum(), dices.sum()
     number = torch.full_like(iou, len(logits))
     sums = torch.stack([predicted.numel() - tp - fp - fn, fp, fn, tp, iou, dice, number]).double()
@@ -86,29 +86,29 @@ def binary_scores(counts: Sequence[float], classes: Sequence[str] = (), full: bo
     }
 
 
-def label_counts(logits: Tensor, target: Tensor, full: bool = False, each: Each = None) -> Tensor:
+def label_counts(logits: Tensor, target: Tensor, full: bool = False, each: ImageScores = None) -> Tensor:
     """Confusion of all pixels that are not ignored; the sums of the images' IoU and Dice; their number.
 
     An image in which every pixel is ignored is none of the images. Each: the mean IoU of its classes.
     """
-    matrices = confusions(logits, target)
+    matrices = image_confusions(logits, target)
     right, areas = matrices.diagonal(dim1=1, dim2=2), matrices.sum(1) + matrices.sum(2)
-    iou, dice = class_mean(right, areas - right), class_mean(2 * right, areas)
+    iou, dice = mean_over_classes(right, areas - right), mean_over_classes(2 * right, areas)
     counted = areas.sum(1) > 0
-    keep(each, torch.where(counted, iou, torch.nan))
+    append_scores(each, torch.where(counted, iou, torch.nan))
     parts = [matrices.sum(0).flatten(), torch.stack([iou.sum(), dice.sum(), counted.sum()])]
-    return torch.cat(parts + ([histograms(logits, target)] if full else []))
+    return torch.cat(parts + ([class_histograms(logits, target)] if full else []))
 
 
 def label_scores(counts: Sequence[float], classes: Sequence[str], full: bool = False) -> dict[str, float]:
     """Scores over the whole data set: means over the classes that occur in truth or prediction."""
     number = len(classes)
-    matrix, (iou, dice, images), rest = split(counts, number, 3)
+    matrix, (iou, dice, images), rest = split_counts(counts, number, 3)
     shared, occurs = shared_scores(matrix)
     right, union = matrix.diagonal(), matrix.sum(0) + matrix.sum(1) - matrix.diagonal()
     each = right / np.maximum(union, 1)
     scores = {
-        "miou": mean(each, occurs),
+        "miou": masked_mean(each, occurs),
         "dice": shared["f1"],
         "image_iou": ratio(iou, images),
         "image_dice": ratio(dice, images),
@@ -120,40 +120,40 @@ def label_scores(counts: Sequence[float], classes: Sequence[str], full: bool = F
     return {**scores, "map": mean_average_precision(rest, number), **named}
 
 
-def class_counts(logits: Tensor, target: Tensor, full: bool = False, each: Each = None) -> Tensor:
+def class_counts(logits: Tensor, target: Tensor, full: bool = False, each: ImageScores = None) -> Tensor:
     """Confusion of all images, and how many have their class among the five likeliest. Each: its class's share."""
     number = logits.shape[1]
     if each is not None:
-        keep(each, logits.softmax(1).gather(1, target.unsqueeze(1))[:, 0])
-    matrix = count(target * number + likeliest(logits), number * number)
+        append_scores(each, logits.softmax(1).gather(1, target.unsqueeze(1))[:, 0])
+    matrix = count_values(target * number + argmax_class(logits), number * number)
     five = logits.topk(min(5, number), dim=1).indices
     hits = (five == target.unsqueeze(1)).sum().double()
     parts = [matrix, hits.unsqueeze(0)]
-    return torch.cat(parts + ([histograms(logits, target, ignored=-1)] if full else []))
+    return torch.cat(parts + ([class_histograms(logits, target, ignored=-1)] if full else []))
 
 
 def class_scores(counts: Sequence[float], classes: Sequence[str], full: bool = False) -> dict[str, float]:
     """Scores over all images: means over the classes that occur in truth or prediction."""
     number = len(classes)
-    matrix, (hits,), rest = split(counts, number, 1)
+    matrix, (hits,), rest = split_counts(counts, number, 1)
     shared, _ = shared_scores(matrix)
     scores = {"top1": shared["accuracy"], "top5": ratio(hits, float(matrix.sum())), **shared}
     return {**scores, "map": mean_average_precision(rest, number)} if full else scores
 
 
-def confusion(counts: Sequence[float], num_classes: int) -> list[list[int]]:
+def confusion_matrix(counts: Sequence[float], num_classes: int) -> list[list[int]]:
     """Rows are the truth, columns the prediction. A binary task has two classes: background, object."""
     number = max(num_classes, 2)
     return np.asarray(counts[: number * number]).reshape(number, number).round().astype(int).tolist()
 
 
-def kept_histogram(counts: Tensor, outputs: int, is_mask: bool) -> Tensor:
+def reduce_histogram(counts: Tensor, outputs: int, is_mask: bool) -> Tensor:
     """The bins of a full count, fewer of them, as whole numbers: (rows, wrong and right, bins). Does not wait.
 
     A mask has one row; else there is one for each class and, last, one for what was likeliest.
     """
     rows, width = (1, MASK_BINS) if is_mask else (outputs + 1, num_bins(outputs))
-    kept = min(width, KEPT_BINS, 1 << (KEPT_CELLS // rows).bit_length() - 1)
+    kept = min(width, STORED_BINS, 1 << (STORED_CELLS // rows).bit_length() - 1)
     return counts[-rows * 2 * width :].view(rows, 2, kept, width // kept).sum(3).long()
 
 
@@ -164,56 +164,56 @@ def ratio(part: float, whole: float) -> float:
 # --- on the device ---
 
 
-def keep(each: Each, scores: Tensor) -> None:
+def append_scores(each: ImageScores, scores: Tensor) -> None:
     if each is not None:
         each.append(scores.float())
 
 
-def likeliest(logits: Tensor) -> Tensor:
+def argmax_class(logits: Tensor) -> Tensor:
     """argmax over the classes, by `max`: many times faster on a processor."""
     return logits.max(1).indices
 
 
-def count(numbers: Tensor, most: int) -> Tensor:
+def count_values(numbers: Tensor, most: int) -> Tensor:
     """How often each number below `most` occurs. On a GPU bincount would wait for the result."""
     flat = numbers.flatten()
     on_cpu = flat.device.type == "cpu"
-    return torch.bincount(flat, minlength=most).double() if on_cpu else scattered(flat.long(), most)
+    return torch.bincount(flat, minlength=most).double() if on_cpu else scatter_count(flat.long(), most)
 
 
-def scattered(flat: Tensor, most: int) -> Tensor:
+def scatter_count(flat: Tensor, most: int) -> Tensor:
     """The same as whole numbers added where they belong: exact in any order."""
     ones = torch.ones((), dtype=torch.int64, device=flat.device).expand_as(flat)
     return torch.zeros(most, dtype=torch.int64, device=flat.device).scatter_add_(0, flat, ones).double()
 
 
-def confusions(logits: Tensor, target: Tensor) -> Tensor:
+def image_confusions(logits: Tensor, target: Tensor) -> Tensor:
     """The confusion matrix of each image's pixels; what is ignored goes into a cell that is dropped."""
     images, number = logits.shape[:2]
     cells = number * number + 1
-    cell = torch.where(target == IGNORED, cells - 1, target * number + likeliest(logits)).flatten(1)
+    cell = torch.where(target == IGNORED, cells - 1, target * number + argmax_class(logits)).flatten(1)
     cell = cell + torch.arange(images, device=cell.device).unsqueeze(1) * cells
-    return count(cell, images * cells).view(images, cells)[:, :-1].reshape(images, number, number)
+    return count_values(cell, images * cells).view(images, cells)[:, :-1].reshape(images, number, number)
 
 
-def class_mean(part: Tensor, whole: Tensor) -> Tensor:
+def mean_over_classes(part: Tensor, whole: Tensor) -> Tensor:
     """Of each image, the mean of part / whole over the classes that occur in it; 0 where none does."""
     return (part / whole.clamp(min=1)).sum(1) / (whole > 0).sum(1).clamp(min=1)
 
 
 def num_bins(num_classes: int) -> int:
     """A power of two: 4096 up to 256 classes, 1024 at a thousand."""
-    return min(MOST_BINS, 1 << (MOST_CELLS // num_classes).bit_length() - 1)
+    return min(MAX_BINS, 1 << (MAX_CELLS // num_classes).bit_length() - 1)
 
 
-def bins(logits: Tensor) -> Tensor:
+def probability_bins(logits: Tensor) -> Tensor:
     """The bin of each class's probability, uniform in its log-odds. What is not a number goes into the first."""
     number = num_bins(logits.shape[1])
     odds = logits.softmax(1).logit_(eps=1e-7)
-    return odds.add_(REACH).mul_(number / (2 * REACH)).int().clamp_(0, number - 1)
+    return odds.add_(MAX_LOG_ODDS).mul_(number / (2 * MAX_LOG_ODDS)).int().clamp_(0, number - 1)
 
 
-def histograms(logits: Tensor, target: Tensor, ignored: int = IGNORED) -> Tensor:
+def class_histograms(logits: Tensor, target: Tensor, ignored: int = IGNORED) -> Tensor:
     """For each class two rows of bins: how often it got each probability where it was wrong, and where right.
 
     Two more rows come last: of the class that was likeliest.
@@ -222,31 +222,31 @@ def histograms(logits: Tensor, target: Tensor, ignored: int = IGNORED) -> Tensor
     width = num_bins(number)
     total = torch.zeros((number + 1) * 2 * width + 1, dtype=torch.float64, device=logits.device)
     first = torch.arange(number, dtype=torch.int32, device=logits.device) * 2 * width
-    for some, true in pieces(logits, target):
-        cell = bins(some)
+    for some, true in split_pixels(logits, target):
+        cell = probability_bins(some)
         best = cell.max(1, keepdim=True).values.add_(number * 2 * width)
-        best.add_((likeliest(some) == true).unsqueeze(1), alpha=width)
+        best.add_((argmax_class(some) == true).unsqueeze(1), alpha=width)
         cell.add_(first.view(1, -1, 1))
         cell.scatter_add_(1, true.clamp(max=number - 1).unsqueeze(1), torch.full_like(cell[:, :1], width))
         cell = torch.cat([cell, best], 1)
         cell.masked_fill_((true == ignored).unsqueeze(1), total.numel() - 1)
-        total += count(cell, total.numel())
+        total += count_values(cell, total.numel())
     return total[:-1]
 
 
 def mask_histogram(logits: Tensor, target: Tensor) -> Tensor:
     """Two rows of bins, as of a class: the object's probability where there is none, and where there is."""
     total = torch.zeros(2 * MASK_BINS, dtype=torch.float64, device=logits.device)
-    for some, true in pieces(logits, target):
-        odds = some[:, 0].clamp(-REACH, REACH).nan_to_num_(-REACH)
-        cell = odds.add_(REACH).mul_(MASK_BINS / (2 * REACH)).int().clamp_(0, MASK_BINS - 1)
-        total += count(cell.add_(true > 0.5, alpha=MASK_BINS), total.numel())
+    for some, true in split_pixels(logits, target):
+        odds = some[:, 0].clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS).nan_to_num_(-MAX_LOG_ODDS)
+        cell = odds.add_(MAX_LOG_ODDS).mul_(MASK_BINS / (2 * MAX_LOG_ODDS)).int().clamp_(0, MASK_BINS - 1)
+        total += count_values(cell.add_(true > 0.5, alpha=MASK_BINS), total.numel())
     return total
 
 
-def pieces(logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def split_pixels(logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits (images x classes x pixels) and truth (images x pixels), a few at a time."""
-    number, most = logits.shape[1], AT_ONCE.get(logits.device.type, AT_ONCE["cpu"])
+    number, most = logits.shape[1], CHUNK_SIZE.get(logits.device.type, CHUNK_SIZE["cpu"])
     rows, truth = logits.reshape(len(logits), number, -1), target.reshape(len(target), -1)
     images = max(1, most // max(rows[0].numel(), 1))
     pixels = max(1, most // (images * number))
@@ -257,7 +257,7 @@ def pieces(logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 # --- on the host, from the sums ---
 
 
-def split(counts: Sequence[float], number: int, extra: int) -> tuple[Row, Row, Row]:
+def split_counts(counts: Sequence[float], number: int, extra: int) -> tuple[Row, Row, Row]:
     """The confusion matrix, the numbers after it, and the bins."""
     values, cells = np.asarray(counts, np.float64), number * number
     return values[:cells].reshape(number, number), values[cells : cells + extra], values[cells + extra :]
@@ -269,20 +269,20 @@ def shared_scores(matrix: Row) -> tuple[dict[str, float], NDArray[np.bool_]]:
     occurs = there + found > 0
     return {
         "accuracy": ratio(float(right.sum()), float(matrix.sum())),
-        "precision": mean(right / np.maximum(found, 1), occurs),
-        "recall": mean(right / np.maximum(there, 1), occurs),
-        "f1": mean(2 * right / np.maximum(there + found, 1), occurs),
+        "precision": masked_mean(right / np.maximum(found, 1), occurs),
+        "recall": masked_mean(right / np.maximum(there, 1), occurs),
+        "f1": masked_mean(2 * right / np.maximum(there + found, 1), occurs),
     }, occurs
 
 
-def mean(values: Row, of: NDArray[np.bool_]) -> float:
+def masked_mean(values: Row, of: NDArray[np.bool_]) -> float:
     return float(values[of].mean()) if of.any() else 0.0
 
 
 def mean_average_precision(cells: Row, number: int) -> float:
     """The mean over the classes that occur in the truth: without a right answer there is no precision."""
     wrong, right = cells.reshape(number + 1, 2, -1)[:number].transpose(1, 0, 2)
-    return mean(average_precision(right, wrong), right.sum(1) > 0)
+    return masked_mean(average_precision(right, wrong), right.sum(1) > 0)
 
 
 def average_precision(right: Row, wrong: Row) -> Row:

@@ -40,8 +40,8 @@ FUSED = {"cpu", "cuda"}
 
 def adam(params: Params, *, lr: float = 1e-3, weight_decay: float = 0.0) -> optim.Optimizer:
     """Adam, in its fused form: one pass over the weights instead of a dozen."""
-    check("adam", lr, weight_decay)
-    given = listed(params)
+    check_rates("adam", lr, weight_decay)
+    given = list_params(params)
     return optim.Adam(given, lr=lr, weight_decay=weight_decay, fused=can_fuse(given))
 
 
@@ -49,8 +49,8 @@ def adamw(
     params: Params, *, lr: float = 1e-3, weight_decay: float = 1e-2, amsgrad: bool = False
 ) -> optim.Optimizer:
     """Adam whose weight decay does not pass through its averages; with amsgrad, steps that never grow again."""
-    check("adamw", lr, weight_decay)
-    given = listed(params)
+    check_rates("adamw", lr, weight_decay)
+    given = list_params(params)
     return optim.AdamW(given, lr=lr, weight_decay=weight_decay, amsgrad=amsgrad, fused=can_fuse(given))
 
 
@@ -58,11 +58,13 @@ def sgd(
     params: Params, *, lr: float = 1e-2, momentum: float = 0.9, nesterov: bool = False, weight_decay: float = 0.0
 ) -> optim.Optimizer:
     """Gradient descent with momentum."""
-    check("sgd", lr, weight_decay)
-    must(is_number(momentum) and 0 <= momentum < 1, "momentum of optimizer 'sgd'", momentum, "from 0 to below 1")
+    check_rates("sgd", lr, weight_decay)
+    require(
+        is_number(momentum) and 0 <= momentum < 1, "momentum of optimizer 'sgd'", momentum, "from 0 to below 1"
+    )
     if nesterov and not momentum:
         raise PartError("optimizer 'sgd' with nesterov=True needs a momentum above 0.")
-    given = listed(params)
+    given = list_params(params)
     return optim.SGD(
         given, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=can_fuse(given)
     )
@@ -70,32 +72,32 @@ def sgd(
 
 def none(optimizer: optim.Optimizer, epochs: int) -> Schedule:
     """The same learning rate throughout."""
-    return along(optimizer, lambda done: 1.0)
+    return lambda_schedule(optimizer, lambda done: 1.0)
 
 
 def plateau(
     optimizer: optim.Optimizer, epochs: int, *, factor: float = 0.5, patience: int = 5, min_lr: float = 0.0
 ) -> Schedule:
     """Multiply the learning rate by `factor` after `patience` epochs without a lower validation loss."""
-    must(is_number(factor) and 0 < factor < 1, "factor of schedule 'plateau'", factor, "between 0 and 1")
-    must(
+    require(is_number(factor) and 0 < factor < 1, "factor of schedule 'plateau'", factor, "between 0 and 1")
+    require(
         is_whole_number(patience) and patience >= 0,
         "patience of schedule 'plateau'",
         patience,
         "of epochs, at least 0",
     )
-    must(is_number(min_lr) and min_lr >= 0, "min_lr of schedule 'plateau'", min_lr, "of at least 0")
+    require(is_number(min_lr) and min_lr >= 0, "min_lr of schedule 'plateau'", min_lr, "of at least 0")
     return lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=min_lr, eps=0)
 
 
 def exponential(optimizer: optim.Optimizer, epochs: int, *, gamma: float = 0.98) -> Schedule:
     """Multiply the learning rate by `gamma` after every epoch."""
-    return along(optimizer, falling("exponential", gamma))
+    return lambda_schedule(optimizer, exponential_curve("exponential", gamma))
 
 
 def cosine(optimizer: optim.Optimizer, epochs: int, *, min_lr: float = 0.0) -> Schedule:
     """From the learning rate down to `min_lr`, a share of it, along half a cosine over all epochs."""
-    return along(optimizer, half_wave("cosine", epochs, min_lr))
+    return lambda_schedule(optimizer, cosine_curve("cosine", epochs, min_lr))
 
 
 def warmup(
@@ -108,19 +110,21 @@ def warmup(
     min_lr: float = 0.0,
 ) -> Schedule:
     """`warm` epochs of growing learning rates, then the full one: "none", or falling: "cosine", "exponential"."""
-    must(is_whole_number(warm) and warm >= 0, "warm of schedule 'warmup'", warm, "of epochs, at least 0")
+    require(is_whole_number(warm) and warm >= 0, "warm of schedule 'warmup'", warm, "of epochs, at least 0")
     curves: dict[str, Curve] = {
         "none": lambda done: 1.0,
-        "cosine": half_wave("warmup", epochs - warm, min_lr),
-        "exponential": falling("warmup", gamma),
+        "cosine": cosine_curve("warmup", epochs - warm, min_lr),
+        "exponential": exponential_curve("warmup", gamma),
     }
     if then not in curves:
         hint = near(str(then), curves)
         raise PartError(f"then of schedule 'warmup' is {then!r}.{hint} Known: {', '.join(curves)}.")
-    return along(optimizer, lambda done: (done + 1) / (warm + 1) if done < warm else curves[then](done - warm))
+    return lambda_schedule(
+        optimizer, lambda done: (done + 1) / (warm + 1) if done < warm else curves[then](done - warm)
+    )
 
 
-def advance(schedule: Schedule, val_loss: float | None) -> None:
+def step_schedule(schedule: Schedule, val_loss: float | None) -> None:
     """Step the schedule at the end of an epoch; plateau waits for one that was validated."""
     if isinstance(schedule, lr_scheduler.ReduceLROnPlateau):
         if val_loss is not None:
@@ -129,7 +133,7 @@ def advance(schedule: Schedule, val_loss: float | None) -> None:
         schedule.step()
 
 
-def settle(schedule: Schedule) -> None:
+def apply_schedule(schedule: Schedule) -> None:
     """Put the optimizer's learning rates where the schedule's own curve has them.
 
     For a schedule whose state is from one of fewer epochs; without that, it changes nothing.
@@ -142,10 +146,10 @@ def settle(schedule: Schedule) -> None:
 
 def depends_on_end(part: Part, short: int, long: int) -> bool:
     """Whether the first `short` epochs have other learning rates in a training of `long` epochs."""
-    return rates(part, short, short) != rates(part, long, short)
+    return learning_rates(part, short, short) != learning_rates(part, long, short)
 
 
-def rates(part: Part, epochs: int, first: int) -> list[float]:
+def learning_rates(part: Part, epochs: int, first: int) -> list[float]:
     """The learning rates of the first few epochs of a training, as shares, by going through them."""
     optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule: Schedule = build("schedule", SCHEDULES, part, optimizer, epochs)
@@ -153,25 +157,27 @@ def rates(part: Part, epochs: int, first: int) -> list[float]:
     for _ in range(first):
         seen.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
-        advance(schedule, 1.0)
+        step_schedule(schedule, 1.0)
     return seen
 
 
-def along(optimizer: optim.Optimizer, curve: Curve) -> Schedule:
+def lambda_schedule(optimizer: optim.Optimizer, curve: Curve) -> Schedule:
     return lr_scheduler.LambdaLR(optimizer, curve)
 
 
-def falling(name: str, gamma: float) -> Curve:
-    must(is_number(gamma) and 0 < gamma <= 1, f"gamma of schedule '{name}'", gamma, "above 0 and at most 1")
+def exponential_curve(name: str, gamma: float) -> Curve:
+    require(is_number(gamma) and 0 < gamma <= 1, f"gamma of schedule '{name}'", gamma, "above 0 and at most 1")
     return lambda done: gamma**done
 
 
-def half_wave(name: str, epochs: int, least: float) -> Curve:
-    must(is_number(least) and 0 <= least <= 1, f"min_lr of schedule '{name}'", least, "from 0 to 1, a share of lr")
+def cosine_curve(name: str, epochs: int, least: float) -> Curve:
+    require(
+        is_number(least) and 0 <= least <= 1, f"min_lr of schedule '{name}'", least, "from 0 to 1, a share of lr"
+    )
     return lambda done: least + (1 - least) * (1 + math.cos(math.pi * min(done / max(epochs, 1), 1))) / 2
 
 
-def listed(params: Params) -> list[Any]:
+def list_params(params: Params) -> list[Any]:
     """As a list, for it is gone through twice."""
     return [{**each, "params": list(each["params"])} if isinstance(each, dict) else each for each in params]
 
@@ -182,12 +188,14 @@ def can_fuse(params: list[Any]) -> bool:
     return all(weight.device.type in FUSED and weight.is_floating_point() for weight in each)
 
 
-def check(name: str, lr: float, weight_decay: float) -> None:
+def check_rates(name: str, lr: float, weight_decay: float) -> None:
     """PartError when a value makes no optimizer."""
-    must(is_number(lr) and lr > 0, f"lr of optimizer '{name}'", lr, "above 0")
-    must(is_number(weight_decay) and weight_decay >= 0, f"weight_decay of '{name}'", weight_decay, "of at least 0")
+    require(is_number(lr) and lr > 0, f"lr of optimizer '{name}'", lr, "above 0")
+    require(
+        is_number(weight_decay) and weight_decay >= 0, f"weight_decay of '{name}'", weight_decay, "of at least 0"
+    )
 
 
-def must(fine: bool, what: str, value: object, needed: str) -> None:
+def require(fine: bool, what: str, value: object, needed: str) -> None:
     if not fine:
         raise PartError(f"{what} is {value!r}; a number {needed} is needed.")

@@ -27,25 +27,25 @@ def device_name(device: torch.device) -> str:
     return f"cpu, {torch.get_num_threads()} threads"
 
 
-def keep_to(cores: list[int]) -> None:
+def pin_to_cores(cores: list[int]) -> None:
     """Run on these cores only, with a thread for each."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
 
 
-def resolve(precision: str, device: torch.device) -> torch.dtype:
+def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     """bfloat16 where it is faster ("auto"), or as the recipe insists."""
     if precision not in PRECISIONS:
         raise PartError(
             f"no precision '{precision}'.{near(precision, PRECISIONS)} Known: {', '.join(PRECISIONS)}."
         )
     if precision == "auto":
-        return torch.bfloat16 if gains(device) else torch.float32
+        return torch.bfloat16 if has_fast_bf16(device) else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-def gains(device: torch.device) -> bool:
+def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is a matrix format of this hardware, and not an emulation."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -17,7 +17,7 @@ from tuner.train.optimizers import OPTIMIZERS
 FROZEN = re.compile(r"([\w.]+)(?:\[(-?\d*):(-?\d*)\])?")  # "encoder", "encoder[:-10]"
 
 
-def modules_named(model: nn.Module, name: str) -> list[nn.Module]:
+def find_modules(model: nn.Module, name: str) -> list[nn.Module]:
     """The modules a stage names: one of the model, or a slice of one's layers in their order."""
     found = FROZEN.fullmatch(name)
     if not found:
@@ -42,7 +42,7 @@ def modules_named(model: nn.Module, name: str) -> list[nn.Module]:
 
 def freeze(model: nn.Module, names: Sequence[str], trainable: set[str]) -> list[nn.Module]:
     """Let the named modules rest, and the others learn as far as they ever do; the modules that rest."""
-    resting = [module for name in names for module in modules_named(model, name)]
+    resting = [module for name in names for module in find_modules(model, name)]
     still = {id(parameter) for module in resting for parameter in module.parameters()}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trainable and id(parameter) not in still)

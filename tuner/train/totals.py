@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tuner.registry import find_builder
 from tuner.tasks import Task
-from tuner.train.metrics import confusion, kept_histogram
+from tuner.train.metrics import confusion_matrix, reduce_histogram
 
 Counts = Callable[[Any, Tensor, bool, list[Tensor] | None], Tensor]
 
@@ -56,13 +56,13 @@ class Totals:
         if self.task.has_instances:
             return None
         cells = [] if self.counts is None else self.counts[: max(num_classes, 2) ** 2].tolist()
-        return confusion(cells, num_classes)
+        return confusion_matrix(cells, num_classes)
 
     def histogram(self, outputs: int) -> Tensor | None:
         """How often each probability was right and wrong, of a full count."""
         if self.counts is None or not self.full or self.task.has_instances:
             return None
-        return kept_histogram(self.counts, outputs, self.task.targets == "masks").cpu()
+        return reduce_histogram(self.counts, outputs, self.task.targets == "masks").cpu()
 
     def ranking(self) -> dict[str, Any] | None:
         """What pictures of found instances need."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tuner.data.instances import Instances, numbers_in
+from tuner.data.instances import Instances, instance_ids
 from tuner.errors import FailureKind, PartError, TrialFailed
 from tuner.models import MODELS
 from tuner.recipe import Recipe
@@ -19,17 +19,17 @@ from tuner.registry import build, find_builder
 from tuner.tasks import Task, find_task
 from tuner.train import checkpoint
 from tuner.train.losses import LOSSES
-from tuner.train.memory import MicroBatches, is_out_of_memory, release, said
-from tuner.train.optimizers import SCHEDULES, Schedule, settle
-from tuner.train.precision import resolve
+from tuner.train.memory import MicroBatches, first_line, is_out_of_memory, release
+from tuner.train.optimizers import SCHEDULES, Schedule, apply_schedule
+from tuner.train.precision import resolve_dtype
 from tuner.train.stages import freeze, make_optimizer, train_mode
 from tuner.train.totals import Totals
 
 CHANNELS = 3
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, in bytes: what pretrained encoders expect
 STD = (58.395, 57.12, 57.375)
-LONELY = "more than 1 value per channel"  # how a batch norm says that it cannot be trained on one
-Scored = tuple[Tensor, Any, Tensor]  # loss, answer (logits, or what a model of instances gives), target
+BATCH_NORM_ERROR = "more than 1 value per channel"  # how a batch norm says that it cannot be trained on one
+PieceResult = tuple[Tensor, Any, Tensor]  # loss, answer (logits, or what a model of instances gives), target
 log = logging.getLogger("tuner")
 
 
@@ -47,7 +47,7 @@ class Trainer:
         self.recipe, self.device, self.micro_batches = recipe, device, micro_batches
         self.task: Task = find_task(recipe.task)
         self.target = find_builder("target", {}, self.task.target)
-        self.dtype = resolve(recipe.precision, device)
+        self.dtype = resolve_dtype(recipe.precision, device)
         self.model = build_model(recipe, self.task).to(device).to(memory_format=torch.channels_last)
         self.trainable = {name for name, p in self.model.named_parameters() if p.requires_grad}
         self.learn: Callable[..., None] | None = getattr(self.model, "learn", None)  # instead of descending
@@ -58,21 +58,21 @@ class Trainer:
         self.loss = build("loss", LOSSES, recipe.loss, self.task.name, shares)
         if isinstance(self.loss, nn.Module):
             self.loss.to(device)
-        self.micro = micro_batches.known(recipe, device)
-        self.normalise = normaliser(device)
+        self.micro = micro_batches.size_for(recipe, device)
+        self.normalise = make_normalizer(device)
         self.origin = ""  # what is trained on what: a checkpoint of another origin is not taken up
         self.ends = list(accumulate(stage.epochs for stage in recipe.resolved_stages))
         self.stage = -1
-        self.enter(1)
+        self.enter_stage(1)
 
-    def enter(self, epoch: int) -> None:
+    def enter_stage(self, epoch: int) -> None:
         """Begin the stage that an epoch falls in, unless it is at hand: what rests, optimizer, schedule."""
         at = self.stage_of(epoch)
         if at == self.stage:
             return
         stage = self.recipe.resolved_stages[at]
         self.stage = at
-        self.resting = freeze(self.model, stage.frozen, self.trainable)
+        self.frozen_modules = freeze(self.model, stage.frozen, self.trainable)
         self.optimizer: torch.optim.Optimizer = make_optimizer(self.model, self.recipe.optimizer, stage)
         self.schedule: Schedule = build(
             "schedule", SCHEDULES, stage.schedule or self.recipe.schedule, self.optimizer, stage.epochs
@@ -81,13 +81,13 @@ class Trainer:
     def stage_of(self, epoch: int) -> int:
         return next((at for at, end in enumerate(self.ends) if epoch <= end), len(self.ends) - 1)
 
-    def begin_training(self) -> None:
+    def set_train_mode(self) -> None:
         """Training mode, for all but what rests."""
-        train_mode(self.model, self.resting)
+        train_mode(self.model, self.frozen_modules)
 
     def step(self, images: Tensor, targets: Tensor, totals: Totals) -> None:
         """One optimizer step on a batch of bytes; in smaller pieces when it does not fit."""
-        done = self.fitted(lambda: self.forward_backward(images, targets))
+        done = self.run_in_pieces(lambda: self.forward_backward(images, targets))
         if self.learn:
             self.learn(images, torch.cat([target for _, _, target in done]))
         self.optimizer.step()
@@ -95,21 +95,23 @@ class Trainer:
         for loss, answer, target in done:
             totals.add(loss, answer, target)
 
-    def validate(self, images: Tensor, targets: Tensor) -> list[Scored]:
+    def validate(self, images: Tensor, targets: Tensor) -> list[PieceResult]:
         """Loss and answer of a validation batch, piece by piece; where there are instances, what was found."""
-        return self.fitted(lambda: [self.found(self.score(*piece)) for piece in self.pieces(images, targets)])
+        return self.run_in_pieces(
+            lambda: [self.find_instances(self.compute_loss(*piece)) for piece in self.split_batch(images, targets)]
+        )
 
-    def found(self, scored: Scored) -> Scored:
+    def find_instances(self, scored: PieceResult) -> PieceResult:
         loss, answer, target = scored
         if self.find is None:
             return scored
         found = self.find(answer)
-        if wrong := strange(found, target):
+        if wrong := instances_problem(found, target):
             given = f"model '{self.recipe.model.name}': instances() gives {wrong}"
             raise TrialFailed(FailureKind.INSTANCES, given)
         return loss, found, target
 
-    def fitted(self, work: Callable[[], list[Scored]]) -> list[Scored]:
+    def run_in_pieces(self, work: Callable[[], list[PieceResult]]) -> list[PieceResult]:
         """What `work` gives, from the start again with smaller pieces each time that it runs out of memory."""
         while True:
             try:
@@ -117,9 +119,9 @@ class Trainer:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                failed = said(error)
+                failed = first_line(error)
             except ValueError as error:
-                if LONELY not in str(error):
+                if BATCH_NORM_ERROR not in str(error):
                     raise
                 raise TrialFailed(
                     FailureKind.BATCH_NORM,
@@ -127,19 +129,19 @@ class Trainer:
                     f"images of {self.recipe.image_size} px; larger batches or images, or another model would do",
                 ) from error
             self.optimizer.zero_grad(set_to_none=True)  # outside the handler: the traceback holds tensors
-            self.halve(failed)
+            self.halve_micro_batch(failed)
 
-    def forward_backward(self, images: Tensor, targets: Tensor) -> list[Scored]:
+    def forward_backward(self, images: Tensor, targets: Tensor) -> list[PieceResult]:
         """Gradients of the whole batch, piece by piece; each piece weighs as much as it has images."""
         done = []
-        for piece, truth in self.pieces(images, targets):
-            loss, answer, target = self.score(piece, truth)
+        for piece, truth in self.split_batch(images, targets):
+            loss, answer, target = self.compute_loss(piece, truth)
             if not self.learn:
                 (loss * (len(piece) / len(images))).backward()
             done.append((loss.detach(), answer.detach() if isinstance(answer, Tensor) else answer, target))
         return done
 
-    def pieces(self, images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def split_batch(self, images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Pieces of at most the micro-batch, as equal as can be: a batch norm is not left with one image
         where there is a way.
         """
@@ -147,7 +149,7 @@ class Trainer:
         number = 1 if whole else -(-len(images) // self.micro)
         return zip(images.tensor_split(number), targets.tensor_split(number), strict=True)
 
-    def score(self, images: Tensor, targets: Tensor) -> Scored:
+    def compute_loss(self, images: Tensor, targets: Tensor) -> PieceResult:
         """The loss, with the answer and the target that it is of."""
         if self.own_losses is None:
             logits, target = self.forward(images, targets)
@@ -171,7 +173,7 @@ class Trainer:
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
-    def halve(self, failed: str) -> None:
+    def halve_micro_batch(self, failed: str) -> None:
         """Try half the micro-batch from now on, and tell the next trials of this shape."""
         if self.micro == 1:
             message = f"out of memory with a single image of {self.recipe.image_size} px: {failed}"
@@ -193,17 +195,17 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint; at the border of two stages the next one begins with a fresh optimizer."""
         self.model.load_state_dict(state["model"])
-        self.enter(state["progress"]["epoch"])
+        self.enter_stage(state["progress"]["epoch"])
         if state.get("stage", 0) == self.stage:
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
-            settle(self.schedule)  # a longer training goes on along its own curve
+            apply_schedule(self.schedule)  # a longer training goes on along its own curve
             self.optimizer._opt_called = True  # type: ignore[attr-defined]  # torch saw none of the steps before
         self.micro = state["micro"]
         checkpoint.restore_random(state["random"])
 
 
-def strange(found: Any, target: Tensor) -> str:
+def instances_problem(found: Any, target: Tensor) -> str:
     """What is wrong with the instances that a model found, or nothing; a user's own may give anything."""
     if not isinstance(found, list) or len(found) != len(target):
         return f"no list of {len(target)}, one for each image"
@@ -218,7 +220,7 @@ def strange(found: Any, target: Tensor) -> str:
         scores = one.scores
         if not isinstance(scores, np.ndarray) or scores.ndim != 1 or scores.dtype.kind != "f":
             return f"scores that are {type(scores).__name__}; a row of floats in numpy is needed"
-        number, highest = len(numbers_in(one.labels)), one.labels.max(initial=0)
+        number, highest = len(instance_ids(one.labels)), one.labels.max(initial=0)
         if not len(scores) == number == highest:
             return f"{len(scores)} scores for {number} instances up to {highest}"
         if not np.isfinite(scores).all():
@@ -233,7 +235,7 @@ def build_model(recipe: Recipe, task: Task) -> nn.Module:
     return model
 
 
-def normaliser(device: torch.device) -> Callable[[Tensor], Tensor]:
+def make_normalizer(device: torch.device) -> Callable[[Tensor], Tensor]:
     """Bytes (number, height, width, 3) to floats (number, 3, height, width), laid out channels last.
 
     Worked on as rows of pixels: three values at a time, as broadcasting over channels would have it, is

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from tuner.data.batches import Batches
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.recipe import Recipe
 from tuner.registry import find_builder
 from tuner.tasks import find_task
 from tuner.train import checkpoint, memory
-from tuner.train.answers import Answers, frame_of
+from tuner.train.answers import PredictionBuffer, make_frame
 from tuner.train.totals import Totals
 from tuner.train.trainer import Trainer
 
-Says = Callable[[], Literal["", "stopped", "pruned"]]
+StopCheck = Callable[[], Literal["", "stopped", "pruned"]]
 
 
 @dataclass(frozen=True)
-class Scored:
+class ValidationResult:
     """What a pass over a split gave: metrics, the confusion matrix, the score of each image, the bins of the
     probabilities, the ranking of instances, what was said of the first image, and what of all.
     """
@@ -36,23 +36,23 @@ class Scored:
     histogram: Tensor | None = None
     ranking: dict[str, Any] | None = None
     frame: Tensor | None = None
-    answers: Answers = field(default_factory=Answers, repr=False)
+    answers: PredictionBuffer = field(default_factory=PredictionBuffer, repr=False)
 
 
-NOTHING = Scored({})
+NOT_VALIDATED = ValidationResult({})
 
 
 @torch.inference_mode()
 def validate(
-    trainer: Trainer, batches: Batches, says: Says = lambda: "", prefix: str = "val"
-) -> Scored | Literal["stopped", "pruned"]:
+    trainer: Trainer, batches: Batches, check_stop: StopCheck = lambda: "", prefix: str = "val"
+) -> ValidationResult | Literal["stopped", "pruned"]:
     """Score the validation split, or why it was left."""
     trainer.model.eval()
     totals = Totals(trainer.task, trainer.device, trainer.recipe.classes, full=True)
     guess = find_builder("guess", {}, trainer.task.to_prediction)
-    frame, answers = None, Answers()
+    frame, answers = None, PredictionBuffer()
     for images, targets in batches.val():
-        if said := says():
+        if said := check_stop():
             return said
         for loss, said, target in trainer.validate(images, targets):
             totals.add(loss, said, target)
@@ -60,9 +60,9 @@ def validate(
                 continue
             guessed = guess(said)
             answers.add(guessed)
-            frame = frame_of(guessed[0]) if frame is None else frame
+            frame = make_frame(guessed[0]) if frame is None else frame
     outputs = trainer.task.num_outputs(trainer.recipe)
-    return Scored(
+    return ValidationResult(
         metrics=totals.scores(prefix),
         confusion=totals.confusion(outputs),
         images=totals.images,
@@ -76,35 +76,35 @@ def validate(
 
 def evaluate(
     recipe: Recipe,
-    data: Cached,
+    data: CachedDataset,
     weights: Path,
     device: torch.device,
     micro_batches: memory.MicroBatches,
     shares: Callable[[], Sequence[float]],
     alive: Callable[[], object] = lambda: None,
-) -> Scored:
+) -> ValidationResult:
     """Score saved weights on a split that is given as the validation split of `data`.
 
     `shares` are those of the classes in the training split: the loss is to be the one that was trained with.
     `alive` is called for each batch.
     """
-    with memory.told(recipe):
+    with memory.fail_trial_on_oom(recipe):
         trainer = Trainer(recipe, device, micro_batches, shares)
         checkpoint.load_weights(trainer.model, weights)
-        scored = validate(trainer, batches_of(recipe, data, device), lambda: nothing(alive()), prefix="test")
+        scored = validate(trainer, make_batches(recipe, data, device), lambda: never_stop(alive()), prefix="test")
     assert not isinstance(scored, str)  # nobody stops it
-    return replace(scored, metrics=unprefixed(scored.metrics))
+    return replace(scored, metrics=strip_prefix(scored.metrics))
 
 
-def nothing(_: object) -> Literal[""]:
+def never_stop(_: object) -> Literal[""]:
     return ""
 
 
-def unprefixed(metrics: dict[str, float]) -> dict[str, float]:
+def strip_prefix(metrics: dict[str, float]) -> dict[str, float]:
     return {name.partition("_")[2]: value for name, value in metrics.items()}
 
 
-def batches_of(recipe: Recipe, data: Cached, device: torch.device) -> Batches:
+def make_batches(recipe: Recipe, data: CachedDataset, device: torch.device) -> Batches:
     return Batches(
         data,
         recipe.batch_size,

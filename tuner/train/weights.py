@@ -27,7 +27,7 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Carried:
+class CarriedWeights:
     """What goes into a model; `left` of the file's tensors are not used, `fresh` of the model's are new."""
 
     tensors: Tensors
@@ -44,52 +44,52 @@ class Carried:
         )
 
 
-def begin_from(model: nn.Module, recipe: Recipe, source: Path | None) -> str:
+def load_initial_weights(model: nn.Module, recipe: Recipe, source: Path | None) -> str:
     """Carry what the recipe's `weights` say into a fresh model; a line that tells what came over."""
     if recipe.weights.name == "none":
         return ""
-    carried = carry(model, recipe, source)
+    carried = match_tensors(model, recipe, source)
     model.load_state_dict({**model.state_dict(), **carried.tensors})
     log.info("weights: %s", carried)
     return str(carried)
 
 
-def carry(model: nn.Module, recipe: Recipe, source: Path | None) -> Carried:
+def match_tensors(model: nn.Module, recipe: Recipe, source: Path | None) -> CarriedWeights:
     """What would be carried; PartError when the file is of another architecture, naming what differs."""
-    tensors, where = offered(model, recipe, source)
-    part = part_of(recipe)
+    tensors, where = read_source(model, recipe, source)
+    part = carried_part(recipe)
     wanted = {k: v for k, v in model.state_dict().items() if part == "all" or k.startswith(ENCODER)}
     if not wanted:
         raise PartError(f'weights from {where}: {recipe.model.name} has no part named encoder. Use part="all".')
     if part == "encoder" and not any(name.startswith(ENCODER) for name in tensors):
         tensors = {ENCODER + name: value for name, value in tensors.items()}  # a file of an encoder alone
     fits = {k: v for k, v in tensors.items() if k in wanted and v.shape == wanted[k].shape}
-    if wrong := differences(wanted, tensors):
+    if wrong := describe_differences(wanted, tensors):
         raise PartError(
             f"weights from {where} do not fit {recipe.model}: {len(fits)} of {len(wanted)} tensors "
-            f"do. {wrong}{hint(part, wanted, fits)}"
+            f"do. {wrong}{encoder_hint(part, wanted, fits)}"
         )
-    return Carried(fits, len(tensors) - len(fits), len(model.state_dict()) - len(fits), part, where)
+    return CarriedWeights(fits, len(tensors) - len(fits), len(model.state_dict()) - len(fits), part, where)
 
 
-def part_of(recipe: Recipe) -> str:
+def carried_part(recipe: Recipe) -> str:
     """What is carried: the encoder alone for ImageNet's, else as given."""
     if recipe.weights.name == "imagenet":
         return "encoder"
     return str(recipe.weights.args.get("part", "all"))
 
 
-def offered(model: nn.Module, recipe: Recipe, source: Path | None) -> tuple[Tensors, str]:
+def read_source(model: nn.Module, recipe: Recipe, source: Path | None) -> tuple[Tensors, str]:
     """The tensors at hand, under the model's own names, and where they are from."""
     if recipe.weights.name == "imagenet":
-        from tuner.models.pretrained import imagenet
+        from tuner.models.pretrained import imagenet_tensors
 
-        return imagenet(model)
+        return imagenet_tensors(model)
     if recipe.weights.name == "random":
         return random_weights(recipe), "random weights"
     if source is None:
         raise PartError(f"weights '{recipe.weights.name}' were not found.")
-    return read(source), str(source)
+    return read_weights(source), str(source)
 
 
 def random_weights(recipe: Recipe) -> Tensors:
@@ -97,24 +97,24 @@ def random_weights(recipe: Recipe) -> Tensors:
     from tuner.train.trainer import build_model
 
     other = recipe
-    if recipe.classes and part_of(recipe) == "encoder":
+    if recipe.classes and carried_part(recipe) == "encoder":
         other = replace(recipe, classes=tuple(map(str, range(OTHER_CLASSES))))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed + 1)
         return dict(build_model(other, find_task(recipe.task)).state_dict())
 
 
-def read(path: Path) -> Tensors:
+def read_weights(path: Path) -> Tensors:
     """The tensors of a .safetensors file, or of one that torch saved; nothing is unpickled but tensors."""
     try:
-        plain = load_file(path) if path.suffix == ".safetensors" else load_plain(path)
+        plain = load_file(path) if path.suffix == ".safetensors" else load_torch_file(path)
     except UnpicklingError as error:  # torch's own words advise to unpickle it all the same
         raise PartError(
             f"weights {path} cannot be read: the file is damaged, or holds more than tensors, which is not "
             "unpickled. Save model.state_dict() alone."
         ) from error
     except Exception as error:
-        raise PartError(f"weights {path} cannot be read: {memory.said(error)}") from error
+        raise PartError(f"weights {path} cannot be read: {memory.first_line(error)}") from error
     for key in ("state_dict", "model"):  # what training scripts wrap them in
         plain = plain[key] if isinstance(plain, dict) and isinstance(plain.get(key), dict) else plain
     tensors = {k: v for k, v in plain.items() if isinstance(v, Tensor)} if isinstance(plain, dict) else {}
@@ -123,13 +123,13 @@ def read(path: Path) -> Tensors:
     return tensors
 
 
-def load_plain(path: Path) -> Any:
+def load_torch_file(path: Path) -> Any:
     """What torch saved, of tensors and plain values only."""
     with warnings.catch_warnings(action="ignore"):  # of a pickle that is refused anyway
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def differences(wanted: Tensors, tensors: Tensors) -> str:
+def describe_differences(wanted: Tensors, tensors: Tensors) -> str:
     """What the file lacks or has in another shape, in words; '' when everything wanted is there."""
     missing = [k for k in wanted if k not in tensors and not k.endswith(COUNTER)]
     odd = [
@@ -141,7 +141,7 @@ def differences(wanted: Tensors, tensors: Tensors) -> str:
     return " ".join(said)
 
 
-def hint(part: str, wanted: Tensors, fits: Tensors) -> str:
+def encoder_hint(part: str, wanted: Tensors, fits: Tensors) -> str:
     """' Use part="encoder"', where the encoder alone would do."""
     inner = {k for k in wanted if k.startswith(ENCODER) and not k.endswith(COUNTER)}
     return ' Its encoder fits: use part="encoder".' if part == "all" and inner and inner <= fits.keys() else ""

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from skimage import measure
 
 from tuner.data import augment_pool
-from tuner.data.augment import augmenter, item_seed
+from tuner.data.augment import item_seed, make_augment
 from tuner.data.batches import Batches
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.data.source import Image
 from tuner.data.synthetic.cells import draw_culture
 from tuner.errors import PartError
@@ -28,16 +28,16 @@ MASK = np.random.default_rng(1).integers(0, 2, (8, 8), np.uint8)
 
 
 def test_nothing_to_do_is_no_augmenter() -> None:
-    assert augmenter(use("none"), 8) is None
+    assert make_augment(use("none"), 8) is None
 
 
 def test_a_sure_flip_moves_image_and_mask_together() -> None:
-    image, mask = augmenter(use("flip", p=1.0), 8)(PICTURE, MASK, 5)
+    image, mask = make_augment(use("flip", p=1.0), 8)(PICTURE, MASK, 5)
     assert np.array_equal(image, PICTURE[:, ::-1]) and np.array_equal(mask, MASK[:, ::-1])
 
 
 def test_over_many_seeds_image_and_mask_never_part() -> None:
-    augment = augmenter(use("flip"), 8)
+    augment = make_augment(use("flip"), 8)
     flipped = 0
     for seed in range(200):
         image, mask = augment(PICTURE, MASK, seed)
@@ -49,7 +49,7 @@ def test_over_many_seeds_image_and_mask_never_part() -> None:
 
 
 def test_the_same_seed_gives_the_same_whatever_came_before() -> None:
-    one, other = augmenter(use("flip"), 8), augmenter(use("flip"), 8)
+    one, other = make_augment(use("flip"), 8), make_augment(use("flip"), 8)
     wanted = {seed: one(PICTURE, MASK, seed)[0] for seed in range(50)}
     for seed in np.random.default_rng(3).permutation(50):
         assert np.array_equal(other(PICTURE, MASK, int(seed))[0], wanted[int(seed)])
@@ -57,13 +57,13 @@ def test_the_same_seed_gives_the_same_whatever_came_before() -> None:
 
 def test_of_a_class_only_the_picture_moves() -> None:
     number = np.asarray(7, np.int64)
-    image, target = augmenter(use("flip", p=1.0), 8)(PICTURE, number, 0)
+    image, target = make_augment(use("flip", p=1.0), 8)(PICTURE, number, 0)
     assert np.array_equal(image, PICTURE[:, ::-1]) and target == 7
 
 
 def test_the_given_arrays_stay_as_they_are() -> None:
     picture, mask = PICTURE.copy(), MASK.copy()
-    augmenter(use("flip", p=1.0), 8)(picture, mask, 0)
+    make_augment(use("flip", p=1.0), 8)(picture, mask, 0)
     assert np.array_equal(picture, PICTURE) and np.array_equal(mask, MASK)
 
 
@@ -76,7 +76,7 @@ def test_the_seed_of_an_item_is_its_own() -> None:
 @pytest.mark.parametrize("part", [use("flop"), use("flip", q=1)])
 def test_an_unknown_augmentation_or_argument_is_named(part: Part) -> None:
     with pytest.raises(PartError, match=r"Did you mean|It takes: p"):
-        augmenter(part, 8)
+        make_augment(part, 8)
 
 
 def test_a_copy_has_a_seed_of_its_own() -> None:
@@ -105,7 +105,7 @@ def test_noise_is_normal_and_as_strong_as_asked(deviation: float) -> None:
 
 
 def test_noise_stops_at_black_and_white() -> None:
-    augment = augmenter(use("test_augment:noise_only"), 32)
+    augment = make_augment(use("test_augment:noise_only"), 32)
     for value in (0, 255):
         flat = np.full((32, 32, 3), value, np.uint8)
         image, _ = augment(flat, np.zeros((32, 32), np.uint8), 1)
@@ -143,7 +143,7 @@ def own_flip(size: int, *, p: float = 1.0) -> Any:
 
 
 def test_a_users_own_set_is_named_by_its_function() -> None:
-    image, mask = augmenter(use("test_augment:own_flip"), 8)(PICTURE, MASK, 0)
+    image, mask = make_augment(use("test_augment:own_flip"), 8)(PICTURE, MASK, 0)
     assert np.array_equal(image, PICTURE[::-1]) and np.array_equal(mask, MASK[::-1])
 
 
@@ -158,7 +158,7 @@ def test_a_users_own_set_is_named_by_its_function() -> None:
 )
 def test_a_users_own_set_that_does_not_fit_is_told_in_one_line(name: str, told: str) -> None:
     with pytest.raises(PartError, match=told) as error:
-        augmenter(use(f"test_augment:{name}"), 8)(PICTURE, MASK, 0)
+        make_augment(use(f"test_augment:{name}"), 8)(PICTURE, MASK, 0)
     assert "\n" not in str(error.value)
 
 
@@ -169,7 +169,7 @@ def culture(number: int = 1) -> tuple[Image, NDArray[np.uint16]]:
 @pytest.mark.parametrize("name", ["flip", "crop_flip", "lesion", "pet"])
 def test_after_any_augmentation_every_instance_is_one_piece(name: str) -> None:
     """Cells are drawn whole: whatever an edge or a reflection makes of one, no two parts share a number."""
-    augment = augmenter(use(name), 128)
+    augment = make_augment(use(name), 128)
     assert augment is not None
     for seed in range(40):
         image, labels = culture(seed)
@@ -188,7 +188,7 @@ def in_pieces(labels: NDArray[np.uint16]) -> list[int]:
 def test_more_pieces_than_sixteen_bits_can_number_stay_together() -> None:
     labels = np.zeros((600, 600), np.uint16)
     labels[::2, ::2] = 1 + np.arange(300 * 300).reshape(300, 300) % 3
-    augment = augmenter(use("flip", p=1.0), 600)
+    augment = make_augment(use("flip", p=1.0), 600)
     assert augment is not None
     _, moved = augment(np.zeros((600, 600, 3), np.uint8), labels, 0)
     kept = moved[:, ::-1]
@@ -200,10 +200,10 @@ def test_processes_make_of_instances_what_threads_make(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.stack([image for image, _ in drawn]))
     np.save(tmp_path / "targets.npy", np.stack([labels for _, labels in drawn]))
     images, targets = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("images", "targets"))
-    data = Cached(images, targets, tuple("abcd"), np.arange(3), np.array([3]), "culture", "c0ffee")
+    data = CachedDataset(images, targets, tuple("abcd"), np.arange(3), np.array([3]), "culture", "c0ffee")
     ways = [Batches(data, 3, 1, use("pet"), num_processes=number, prepare=PREPARE) for number in (0, 1)]
     (here,), (there,) = (list(way.train(1)) for way in ways)
-    augment_pool.forget()
+    augment_pool.discard_pool()
     assert here[1].shape == (3, 4, 128, 128) and here[1][:, 0].max() > 3
     for one, other in zip(here, there, strict=True):
         assert torch.equal(one, other)
@@ -213,7 +213,7 @@ def test_instances_move_with_their_image_and_keep_their_numbers() -> None:
     labels = np.zeros((64, 64), np.uint16)
     labels[::4, ::4] = np.arange(300, 556).reshape(16, 16)
     image = np.repeat((labels > 0).astype(np.uint8)[..., None] * 255, 3, axis=2)
-    augment = augmenter(use("flip", p=1.0), 64)
+    augment = make_augment(use("flip", p=1.0), 64)
     assert augment is not None
     made, moved = augment(image, labels, 0)
     np.testing.assert_array_equal(moved, labels[:, ::-1])
@@ -223,14 +223,14 @@ def test_instances_move_with_their_image_and_keep_their_numbers() -> None:
 def test_an_instance_in_two_parts_stays_one_when_it_is_mirrored() -> None:
     labels = np.zeros((64, 64), np.uint16)
     labels[10:30, 4:20], labels[10:30, 26:40] = 1, 1  # a person behind a pole
-    augment = augmenter(use("flip", p=1.0), 64)
+    augment = make_augment(use("flip", p=1.0), 64)
     assert augment is not None
     _, moved = augment(np.zeros((64, 64, 3), np.uint8), labels, 0)
     assert np.unique(moved).tolist() == [0, 1]
 
 
 def test_the_same_seed_moves_instances_the_same_whatever_came_before() -> None:
-    one, other = augmenter(use("pet"), 128), augmenter(use("pet"), 128)
+    one, other = make_augment(use("pet"), 128), make_augment(use("pet"), 128)
     assert one and other
     one(*culture(5), 99)
     for first, second in zip(one(*culture(), 3), other(*culture(), 3), strict=True):

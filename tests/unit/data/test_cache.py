@@ -17,9 +17,9 @@ from helpers.image_folders import make_photos
 from PIL import Image
 
 from tuner.data import cache
-from tuner.data.cache import Cached, cached
+from tuner.data.cache import CachedDataset, load_cached
 from tuner.data.folder import folder
-from tuner.data.images import shrink
+from tuner.data.images import resize_image
 from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import DataError, FilesError
@@ -57,9 +57,9 @@ except FilesError as error:
 """
 
 
-def open_cache(photos: Path, place: Path, size: int = 64, **options: object) -> Cached:
+def open_cache(photos: Path, place: Path, size: int = 64, **options: object) -> CachedDataset:
     source = folder(photos)
-    return cached(source, survey(source, place).fingerprint, size, place, **options)
+    return load_cached(source, survey(source, place).fingerprint, size, place, **options)
 
 
 def builder(photos: Path, place: Path, limit: int = 0, pause_at: int = 0) -> subprocess.Popen[str]:
@@ -90,7 +90,7 @@ def test_every_picture_is_there_resized_with_its_mask(photos: Path, place: Path)
     for at, item in enumerate(source.items):
         image, mask = source.read(item)
         assert data.keys[at] == item.key
-        assert np.array_equal(data.images[at], shrink(image, 64))
+        assert np.array_equal(data.images[at], resize_image(image, 64))
         assert any(np.array_equal(data.targets[at], mask[y::2, x::2]) for y in (0, 1) for x in (0, 1))
 
 
@@ -132,9 +132,9 @@ def test_classes_are_numbers(tmp_path: Path, place: Path) -> None:
 def test_the_second_opening_reads_no_picture(photos: Path, place: Path) -> None:
     source = folder(photos)
     found = survey(source, place).fingerprint
-    first = cached(source, found, 64, place)
+    first = load_cached(source, found, 64, place)
     shutil.rmtree(photos)
-    again = cached(source, found, 64, place)
+    again = load_cached(source, found, 64, place)
     assert np.array_equal(first.images, again.images) and first.keys == again.keys
 
 
@@ -199,7 +199,7 @@ def test_who_waits_for_a_builder_says_that_it_lives_and_can_be_stopped(photos: P
     assert first.stdout.readline() == "building\n"
     source = folder(photos)
     with pytest.raises(Stopped):
-        cached(source, survey(source, place).fingerprint, 64, place, progress=stop)
+        load_cached(source, survey(source, place).fingerprint, 64, place, progress=stop)
     first.communicate()
     assert first.returncode == 0
 
@@ -219,7 +219,7 @@ def test_a_picture_gone_bad_since_the_survey_leaves_no_half_entry(photos: Path, 
     found = survey(source, place).fingerprint
     (photos / "images" / "photo07.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"photo07\.jpg is empty"):
-        cached(source, found, 64, place)
+        load_cached(source, found, 64, place)
     assert entries(place) == []
 
 
@@ -228,7 +228,7 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(photos: Path, tmp_path:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "cache"):
         with pytest.raises(FilesError, match="is a file where a folder is needed"):
-            cached(source, "x", 64, place)
+            load_cached(source, "x", 64, place)
 
 
 def size_in_gb(place: Path) -> float:
@@ -265,15 +265,15 @@ def test_an_entry_evicted_between_look_and_opening_is_built_again(
     photos: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_cache(photos, place)
-    load, tries = cache.load, []
+    load, tries = cache.open_entry, []
 
-    def evicted_once(entry: Path, source: Source, fingerprint: str) -> Cached:
+    def evicted_once(entry: Path, source: Source, fingerprint: str) -> CachedDataset:
         tries.append(entry)
         if len(tries) == 1:
             shutil.rmtree(entry)
         return load(entry, source, fingerprint)
 
-    monkeypatch.setattr(cache, "load", evicted_once)
+    monkeypatch.setattr(cache, "open_entry", evicted_once)
     assert len(open_cache(photos, place).images) == 12 and len(tries) == 2
 
 
@@ -312,7 +312,7 @@ def test_label_maps_are_resized_by_the_nearest_pixel_and_named(tmp_path: Path, p
         Image.fromarray(corners).save(tmp_path / "data" / "labels" / f"{stem}.png")
     source = folder(tmp_path / "data")
     found = survey(source, place)
-    data = cached(replace(source, classes=found.classes), found.fingerprint, 16, place)
+    data = load_cached(replace(source, classes=found.classes), found.fingerprint, 16, place)
     assert data.targets.dtype == np.uint8 and len(data.classes) == 201
     assert np.array_equal(data.targets[0], np.kron(np.array([[0, 7], [200, 255]]), np.ones((8, 8))))
 
@@ -327,15 +327,15 @@ def test_instances_keep_16_bits_and_are_resized_by_the_nearest_pixel(tmp_path: P
         Image.fromarray(numbers).save(tmp_path / "data" / "instances" / f"{stem}.png")
     source = folder(tmp_path / "data")
     key = survey(source, place).fingerprint
-    half, few = (cached(source, key, size, place).targets for size in (40, 10))
+    half, few = (load_cached(source, key, size, place).targets for size in (40, 10))
     assert half.dtype == np.uint16 and half.shape == (2, 40, 40)
     assert np.array_equal(half[0], np.kron(np.arange(400).reshape(20, 20), np.ones((2, 2))))
     assert len(np.unique(few[0])) == 100 and few.max() > 255  # what vanishes leaves a gap
 
 
-def held(targets: np.ndarray, train: list[int], classes: tuple[str, ...] = ()) -> Cached:
+def held(targets: np.ndarray, train: list[int], classes: tuple[str, ...] = ()) -> CachedDataset:
     images = np.zeros((len(targets), 1, 1, 3), np.uint8)
-    return Cached(images, targets, (), np.array(train), np.array([0]), "x", "x", classes)
+    return CachedDataset(images, targets, (), np.array(train), np.array([0]), "x", "x", classes)
 
 
 def test_shares_are_of_the_training_targets() -> None:

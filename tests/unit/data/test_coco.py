@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as official
 
 from tuner.data import coco
-from tuner.data.coco import pixels_of
+from tuner.data.coco import segmentation_pixels
 from tuner.data.folder import folder
 from tuner.data.source import Source
 from tuner.data.survey import survey
@@ -213,7 +213,7 @@ def test_polygons_are_nearly_what_coco_makes_of_them() -> None:
         points = np.stack([40 + reach * np.cos(angles), 30 + reach * np.sin(angles)], 1).ravel().tolist()
         theirs = official.decode(official.frPyObjects([points], 60, 80))[..., 0].astype(bool)
         ours = np.zeros((60, 80), bool)
-        ours.flat[pixels_of([points], (60, 80))] = True
+        ours.flat[segmentation_pixels([points], (60, 80))] = True
         if theirs.sum() > 200:
             compared += 1
             assert (ours & theirs).sum() / (ours | theirs).sum() > 0.93
@@ -229,7 +229,7 @@ def test_runs_packed_or_not_are_exactly_the_mask(share: float) -> None:
         packed = official.encode(np.asfortranarray(mask))
         text = {"size": packed["size"], "counts": packed["counts"].decode()}
         for segmentation in (text, runs(mask)):
-            assert np.array_equal(pixels_of(segmentation, mask.shape), np.flatnonzero(mask))
+            assert np.array_equal(segmentation_pixels(segmentation, mask.shape), np.flatnonzero(mask))
 
 
 # --- what is left out, and told ---
@@ -385,7 +385,7 @@ def test_a_file_is_parsed_once_in_a_process_and_again_when_it_changed(
 ) -> None:
     path = write(tmp_path, both(shape(1, [SQUARE])))
     opened: list[Path] = []
-    monkeypatch.setattr(coco, "load", lambda file, real=coco.load: opened.append(file) or real(file))
+    monkeypatch.setattr(coco, "load_json", lambda file, real=coco.load_json: opened.append(file) or real(file))
     for _ in range(3):
         maps(folder(path))
     assert len(opened) == 1

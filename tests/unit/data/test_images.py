@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tuner.data.images import check_aspect, read_image, read_instances, read_labels, read_mask, shrink
+from tuner.data.images import check_aspect, read_image, read_instances, read_labels, read_mask, resize_image
 from tuner.errors import DataError
 
 ROTATIONS = {
@@ -346,9 +346,9 @@ def test_a_mask_of_another_aspect_is_named_with_both_sizes(size: tuple[int, int]
 def test_shrinking_averages_and_skips_no_pixel() -> None:
     stripes = np.zeros((8, 8, 3), np.uint8)
     stripes[:, ::2] = 200
-    assert np.unique(shrink(stripes, 4)).tolist() == [100]
+    assert np.unique(resize_image(stripes, 4)).tolist() == [100]
 
 
 @pytest.mark.parametrize("shape", [(1, 3000, 3), (3000, 1, 3), (1, 1, 3)])
 def test_an_image_of_any_aspect_becomes_a_square(shape: tuple[int, int, int]) -> None:
-    assert shrink(np.full(shape, 9, np.uint8), 16).shape == (16, 16, 3)
+    assert resize_image(np.full(shape, 9, np.uint8), 16).shape == (16, 16, 3)

@@ -1,4 +1,4 @@
-"""The shelf: a dataset is read once, its classes are known, its test split is apart."""
+"""The provider: a dataset is read once, its classes are known, its test split is apart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.data.provider import Shelf
+from tuner.data.provider import DataProvider
 from tuner.errors import DataError
 from tuner.recipe import Part, Recipe, use
 
@@ -33,30 +33,30 @@ def data(tmp_path: Path) -> Path:
 
 def test_classes_found_by_the_survey_are_those_of_the_cache(data: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    shelf = Shelf(tmp_path / "cache", 1, lambda line: said.append(line) or (lambda done, of: None))
-    first = shelf.data_for(recipe(data))
+    provider = DataProvider(tmp_path / "cache", 1, lambda line: said.append(line) or (lambda done, of: None))
+    first = provider.get_data(recipe(data))
     assert first.classes == ("0", "1", "2") and len(first.images) == 4
-    assert shelf.data_for(recipe(data)) is first
-    assert shelf.data_for(recipe(data, size=4)).images.shape[1] == 4
+    assert provider.get_data(recipe(data)) is first
+    assert provider.get_data(recipe(data, size=4)).images.shape[1] == 4
     assert said == ["reading", "caching 8 px", "caching 4 px"]
 
 
 def test_the_test_split_is_an_entry_of_its_own_with_the_same_classes(data: Path, tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "cache", 1, lambda line: lambda done, of: None)
-    test = shelf.test_for(recipe(data))
+    provider = DataProvider(tmp_path / "cache", 1, lambda line: lambda done, of: None)
+    test = provider.get_test_data(recipe(data))
     assert test is not None and test.keys == ("test0", "test1") and len(test.val) == 2 and len(test.train) == 0
-    search = shelf.data_for(recipe(data))
+    search = provider.get_data(recipe(data))
     assert search.classes == test.classes and search.fingerprint != test.fingerprint
     (notes,) = (tmp_path / "cache").glob("survey-*.json")
     assert notes.read_text().count("digest") == 6  # all splits are remembered, whoever asked first
 
 
 def test_a_dataset_without_a_test_split_has_none(photos: Path, tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "cache", 1, lambda line: lambda done, of: None)
-    assert shelf.test_for(recipe(photos, "binary")) is None
+    provider = DataProvider(tmp_path / "cache", 1, lambda line: lambda done, of: None)
+    assert provider.get_test_data(recipe(photos, "binary")) is None
 
 
 def test_data_of_another_task_is_refused(data: Path, tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "cache", 1, lambda line: lambda done, of: None)
+    provider = DataProvider(tmp_path / "cache", 1, lambda line: lambda done, of: None)
     with pytest.raises(DataError, match="holds labels; the task 'binary' needs masks"):
-        shelf.data_for(recipe(data, "binary"))
+        provider.get_data(recipe(data, "binary"))

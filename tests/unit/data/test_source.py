@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuner.data.source import Item, Source, hold_out, hold_out_of_each
+from tuner.data.source import Item, Source, hold_out, hold_out_per_class
 from tuner.errors import DataError
 
 
@@ -73,19 +73,19 @@ def test_counts_read_as_people_say_them() -> None:
 
 def test_of_every_class_one_image_is_trained_on_and_one_is_not() -> None:
     mixed = tuple(Item(f"{at}", "train", target=at % 7) for at in range(14))
-    held = hold_out_of_each(mixed, 0.2, 0)
+    held = hold_out_per_class(mixed, 0.2, 0)
     for split in ("train", "val"):
         assert {item.target for item in held if item.split == split} == set(range(7))
     assert [item.key for item in held] == [item.key for item in mixed]
 
 
 def test_where_no_class_has_two_images_some_class_is_held_out() -> None:
-    held = hold_out_of_each(tuple(Item(f"{at}", "train", target=at) for at in range(6)), 0.2, 0)
+    held = hold_out_per_class(tuple(Item(f"{at}", "train", target=at) for at in range(6)), 0.2, 0)
     assert {item.split for item in held} == {"train", "val"}
 
 
 def test_a_class_of_one_image_is_trained_on() -> None:
-    held = hold_out_of_each(
+    held = hold_out_per_class(
         (Item("a", "train", target=0), Item("b", "train", target=0), Item("c", "train", target=1)), 0.2, 0
     )
     assert [item.split for item in held if item.target == 1] == ["train"]

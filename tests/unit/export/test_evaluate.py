@@ -12,7 +12,7 @@ from helpers.made_studies import make_bundle
 from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix
 
-from tuner.data.images import read_image, shrink
+from tuner.data.images import read_image, resize_image
 from tuner.data.synthetic.badges import CLASSES, draw_badge
 from tuner.data.synthetic.scenes import draw_scene
 from tuner.errors import BundleError, DataError, PartError
@@ -21,7 +21,7 @@ from tuner.export.evaluate import check_has_confusion, evaluate_bundle
 from tuner.export.predict import predict_image
 from tuner.paths import Home
 from tuner.recipe import Part, Recipe, use
-from tuner.train.trainer import normaliser
+from tuner.train.trainer import make_normalizer
 
 THREE = CLASSES[:3]
 
@@ -90,9 +90,9 @@ def test_label_maps_are_scored_pixel_by_pixel(
     right = seen = 0
     for file in sorted((scenes / "test" / "images").iterdir()):
         labels = np.asarray(Image.open(scenes / "test" / "labels" / f"{file.stem}.png").resize((32, 32), 0))
-        pixels = torch.from_numpy(shrink(read_image(file), 32))[None]
+        pixels = torch.from_numpy(resize_image(read_image(file), 32))[None]
         with torch.no_grad():
-            guess = model(normaliser(torch.device("cpu"))(pixels))[0].argmax(0).numpy()
+            guess = model(make_normalizer(torch.device("cpu"))(pixels))[0].argmax(0).numpy()
         right, seen = right + ((guess == labels) & (labels != 255)).sum(), seen + (labels != 255).sum()
     assert sum(map(sum, found.confusion)) == pytest.approx(seen, rel=0.02)  # the nearest pixel of another library
     assert found.metrics["accuracy"] == pytest.approx(right / seen, abs=0.05)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
-from tuner.data.instances import Instances, in_order
+from tuner.data.instances import Instances, renumber
 from tuner.export.coco import CocoWriter, annotations_of, file_names
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
@@ -46,7 +46,7 @@ def test_a_map_worked_out_by_hand() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (33, 57)], ids=str)
 def test_masks_boxes_and_areas_are_pycocotools(tmp_path: Path, seed: int, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(seed)
-    found = [instances(in_order(rng.integers(0, 6, size))) for _ in range(2)]  # scattered, in many runs
+    found = [instances(renumber(rng.integers(0, 6, size))) for _ in range(2)]  # scattered, in many runs
     (tmp_path / "instances.json").write_text(json.dumps(kept(*found)))
     coco = COCO(str(tmp_path / "instances.json"))
     for image, one in enumerate(found, start=1):

@@ -16,19 +16,19 @@ from helpers.small_models import ARCHITECTURES, CLASSIFIERS, small
 from PIL import Image
 from torch import Tensor, nn
 
-from tuner.data.cache import Cached
-from tuner.data.instances import Instances, in_order
+from tuner.data.cache import CachedDataset
+from tuner.data.instances import Instances, renumber
 from tuner.errors import BundleError, DataError, PartError
 from tuner.export.explain import explain_files, list_layers
 from tuner.export.gradcam import Explanation, explain
 from tuner.export.layers import layers_of
-from tuner.models import FINDERS, MODELS
+from tuner.models import INSTANCE_MODELS, MODELS
 from tuner.plots.heatmaps import draw_cells, explained_cells, heated
 from tuner.recipe import Part, Recipe, use
 from tuner.registry import build
 from tuner.search.trial_pictures import draw_explanations
 from tuner.tasks import find_task
-from tuner.train.trainer import build_model, normaliser
+from tuner.train.trainer import build_model, make_normalizer
 
 CORNER = slice(0, 16)  # of 32 pixels: what the planted models look at
 
@@ -119,7 +119,7 @@ def test_the_map_is_the_sum_of_the_channels_weighed_by_their_mean_gradients() ->
     model = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
     seen = only(model, ["0"], target=2)
     with torch.no_grad():
-        features = conv(normaliser(torch.device("cpu"))(torch.from_numpy(noise())[None]))[0]
+        features = conv(make_normalizer(torch.device("cpu"))(torch.from_numpy(noise())[None]))[0]
         expected = torch.einsum("k,khw->hw", last.weight[2], features).relu()
     assert np.allclose(seen.maps["0"], (expected / expected.max()).numpy(), atol=1e-5)
 
@@ -210,7 +210,7 @@ class Squares(nn.Module):
         wide = answer[0].shape[-1]
         halves = (torch.arange(wide) >= wide // 2).int() + 1
         labels = [(one[0] > 0).int() * halves for one in answer]
-        return [Instances(in_order(one.numpy()), np.ones(2, np.float32)) for one in labels]
+        return [Instances(renumber(one.numpy()), np.ones(2, np.float32)) for one in labels]
 
 
 class Judge(Squares):
@@ -277,8 +277,8 @@ def test_every_model_of_the_table_is_explained(name: str, classes: int, side: in
     for heat in seen.maps.values():
         assert heat.shape == (side, side) and heat.dtype == np.float32
         assert np.isfinite(heat).all() and heat.min() >= 0 and heat.max() in (0, 1)
-    assert (seen.instances is not None) == (name in FINDERS)
-    if name in FINDERS:
+    assert (seen.instances is not None) == (name in INSTANCE_MODELS)
+    if name in INSTANCE_MODELS:
         assert seen.instances is not None and seen.instances.shape == (side, side)
         assert seen.logits.shape in ((1,), (1, side, side))
     else:
@@ -476,7 +476,7 @@ def test_no_images_no_explanations() -> None:
 # --- pictures ---
 
 
-def drawn(data: Cached, recipe: Recipe, path: Path, number: int = 3) -> tuple[int, int]:
+def drawn(data: CachedDataset, recipe: Recipe, path: Path, number: int = 3) -> tuple[int, int]:
     model = build_model(recipe, find_task(recipe.task))
     truths = list(np.asarray(data.targets[:number]))
     assert draw_explanations(model, recipe, list(data.images[:number]), truths, path)
@@ -488,18 +488,20 @@ def size_of(path: Path) -> tuple[int, int]:
         return picture.size
 
 
-def test_masks_are_drawn_with_their_truths(toy_data: Cached, toy_recipe: Recipe, tmp_path: Path) -> None:
+def test_masks_are_drawn_with_their_truths(toy_data: CachedDataset, toy_recipe: Recipe, tmp_path: Path) -> None:
     width, height = drawn(toy_data, toy_recipe, tmp_path / "explanation.png")
     assert (width, height) == (9 * 134 + 6, 3 * 152 + 6)  # image, truth, prediction, x1 to x6
     assert [file.name for file in tmp_path.iterdir()] == ["explanation.png"]
 
 
-def test_labels_are_drawn_with_their_truths(toy_scenes: Cached, label_recipe: Recipe, tmp_path: Path) -> None:
+def test_labels_are_drawn_with_their_truths(
+    toy_scenes: CachedDataset, label_recipe: Recipe, tmp_path: Path
+) -> None:
     assert drawn(toy_scenes, label_recipe, tmp_path / "explanation.png", 2) == (9 * 134 + 6, 2 * 152 + 6)
 
 
 def test_instances_are_drawn_in_the_colours_of_their_truths(
-    toy_cells: Cached, instance_recipe: Recipe, tmp_path: Path
+    toy_cells: CachedDataset, instance_recipe: Recipe, tmp_path: Path
 ) -> None:
     assert drawn(toy_cells, instance_recipe, tmp_path / "explanation.png") == (9 * 134 + 6, 3 * 152 + 6)
     true = np.zeros((64, 64), np.uint16)
@@ -513,12 +515,14 @@ def test_instances_are_drawn_in_the_colours_of_their_truths(
     assert [name for name, _ in none] == ["image", "nothing found", "x: nothing"]
 
 
-def test_classes_are_drawn_with_their_verdicts(toy_badges: Cached, class_recipe: Recipe, tmp_path: Path) -> None:
+def test_classes_are_drawn_with_their_verdicts(
+    toy_badges: CachedDataset, class_recipe: Recipe, tmp_path: Path
+) -> None:
     assert drawn(toy_badges, class_recipe, tmp_path / "explanation.png", 2) == (2 * 134 + 6, 2 * 152 + 6)
 
 
 def test_nothing_is_drawn_of_a_model_that_cannot_be_explained(
-    toy_data: Cached, toy_recipe: Recipe, tmp_path: Path
+    toy_data: CachedDataset, toy_recipe: Recipe, tmp_path: Path
 ) -> None:
     model, images = small("pixel_frequency"), list(toy_data.images[:2])
     assert not draw_explanations(model, toy_recipe, images, list(toy_data.targets[:2]), tmp_path / "x.png")

@@ -15,13 +15,13 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from tuner.data.folder import folder
-from tuner.data.images import read_image, shrink
-from tuner.data.instances import Instances, matches
+from tuner.data.images import read_image, resize_image
+from tuner.data.instances import Instances, match_instances
 from tuner.errors import BundleError, DataError, FilesError
 from tuner.export.bundle import load_model
 from tuner.export.predict import predict_files, predict_image, unique_names, write_instances
 from tuner.recipe import Part, Recipe, use
-from tuner.train.trainer import normaliser
+from tuner.train.trainer import make_normalizer
 
 COCOS_OWN = "ignore:__array__ implementation:DeprecationWarning"  # of pycocotools with NumPy 2
 SIZES = [(1, 1), (8, 300), (31, 33), (200, 120), (640, 480)]
@@ -82,9 +82,9 @@ def test_masks_are_white_where_the_object_is(tmp_path: Path, toy_recipe: Recipe,
 def test_the_mask_is_the_models_own_answer(bundle: Path, tmp_path: Path) -> None:
     path = picture(tmp_path / "photo.png", (50, 70))
     model = load_model(bundle)
-    small = torch.from_numpy(shrink(read_image(path), 32))[None]
+    small = torch.from_numpy(resize_image(read_image(path), 32))[None]
     with torch.no_grad():
-        found = model(normaliser(torch.device("cpu"))(small)).sigmoid()[0, 0].numpy()
+        found = model(make_normalizer(torch.device("cpu"))(small)).sigmoid()[0, 0].numpy()
     expected = cv2.resize(found, (50, 70), interpolation=cv2.INTER_LINEAR) > 0.5
     assert np.array_equal(predict_image(model, path, image_size=32), expected)
     assert 0 < expected.mean() < 1  # a fresh model finds something somewhere
@@ -151,9 +151,9 @@ def test_a_label_map_holds_class_numbers_as_large_as_the_image(tmp_path: Path, l
     for path, width in zip(images, (50, 33), strict=True):
         labels = read(tmp_path / "out" / f"{width}_labels.png")
         assert labels.shape == (40, width) and labels.dtype == np.uint8
-        small = torch.from_numpy(shrink(read_image(path), 32))[None]
+        small = torch.from_numpy(resize_image(read_image(path), 32))[None]
         with torch.no_grad():
-            scores = model(normaliser(torch.device("cpu"))(small))[0].numpy()
+            scores = model(make_normalizer(torch.device("cpu"))(small))[0].numpy()
         full = [cv2.resize(score, (width, 40), interpolation=cv2.INTER_LINEAR) for score in scores]
         assert np.array_equal(labels, np.argmax(full, axis=0))
         assert len(np.unique(labels)) > 1  # a fresh model says this and that
@@ -198,9 +198,9 @@ def test_a_table_cut_short_is_never_seen(tmp_path: Path, class_recipe: Recipe) -
 def found_by(bundle: Path, path: Path) -> Instances:
     """What the bundle's model finds at the photo's own size, asked by hand."""
     model, photo = load_model(bundle), read_image(path)
-    small = torch.from_numpy(shrink(photo, 32))[None]
+    small = torch.from_numpy(resize_image(photo, 32))[None]
     with torch.no_grad():
-        answer = model(normaliser(torch.device("cpu"))(small))
+        answer = model(make_normalizer(torch.device("cpu"))(small))
     (found,) = model.instances(answer, [photo.shape[:2]])  # type: ignore[operator]
     assert isinstance(found, Instances)
     return found
@@ -259,7 +259,7 @@ def test_what_was_found_can_be_learned_from(tmp_path: Path, instance_recipe: Rec
         image, target = source.read(item)
         assert item.image and np.array_equal(image, read_image(item.image)) and isinstance(target, np.ndarray)
         labels = read(tmp_path / "out" / f"{name}_instances.png")
-        compared = matches(target, labels)
+        compared = match_instances(target, labels)
         assert len(compared.pairs) == labels.max() and all(iou == 1 for *_, iou in compared.pairs)
 
 

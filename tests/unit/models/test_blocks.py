@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.models import MODELS
-from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, start, take_channels
+from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, init_weights, set_in_channels
 from tuner.recipe import Part
 from tuner.registry import build
 
@@ -124,7 +124,7 @@ def test_a_level_without_a_skip_grows_all_the_same() -> None:
 def test_the_start_keeps_the_signal_through_many_layers() -> None:
     torch.manual_seed(0)
     deep = nn.Sequential(*[convs(32, 32, number=1) for _ in range(20)], nn.ConvTranspose2d(32, 32, 2, stride=2))
-    deep.apply(start)
+    deep.apply(init_weights)
     with torch.no_grad():
         assert 0.2 < float(deep(torch.randn(2, 32, 16, 16)).square().mean().sqrt()) < 5
 
@@ -137,9 +137,9 @@ def test_a_width_is_a_whole_number_of_at_least_one(width: object) -> None:
 
 def test_the_first_convolution_takes_other_channels_and_stays_what_it_was() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 7, stride=2, padding=3, bias=False), nn.Conv2d(8, 3, 1))
-    take_channels(net, 3)
+    set_in_channels(net, 3)
     kept = net[1]
-    take_channels(net, 5)
+    set_in_channels(net, 5)
     first = net[0]
     assert isinstance(first, nn.Conv2d) and net[1] is kept
     assert (first.in_channels, first.kernel_size, first.stride, first.padding) == (5, (7, 7), (2, 2), (3, 3))

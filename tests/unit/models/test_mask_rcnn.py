@@ -14,10 +14,10 @@ from torchvision.models.detection import MaskRCNN as Theirs
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from tuner.data.instances import matches, with_energy
+from tuner.data.instances import make_energy_targets, match_instances
 from tuner.errors import PartError
 from tuner.models.backbones import BACKBONES
-from tuner.models.mask_rcnn import MaskRCNN, mask_rcnn, truth_of
+from tuner.models.mask_rcnn import MaskRCNN, make_truth, mask_rcnn
 
 Labels = NDArray[np.uint16]
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -38,7 +38,7 @@ def discs(*places: tuple[int, int, int], side: int = 64) -> Labels:
 
 
 def target_of(*labels: Labels) -> Tensor:
-    return torch.from_numpy(with_energy(np.stack(labels)))
+    return torch.from_numpy(make_energy_targets(np.stack(labels)))
 
 
 TWO = target_of(discs((20, 16, 11), (24, 38, 12), (46, 30, 11)), discs((30, 30, 14), (8, 55, 1)))
@@ -91,7 +91,7 @@ def test_its_losses_are_those_of_torchvision(both: tuple[MaskRCNN, Any]) -> None
     torch.manual_seed(3)
     losses, answer = ours.losses(IMAGES, TWO)
     torch.manual_seed(3)
-    expected = theirs(list(IMAGES), truth_of(TWO))
+    expected = theirs(list(IMAGES), make_truth(TWO))
     assert answer is None and set(losses) == set(expected) and len(losses) == 5
     for name, value in expected.items():
         torch.testing.assert_close(losses[name], value)
@@ -101,7 +101,7 @@ def test_its_losses_are_those_of_torchvision(both: tuple[MaskRCNN, Any]) -> None
 def test_every_backbone_gives_features_at_four_sizes_and_weights_of_its_own(name: str) -> None:
     with torch.device("meta"):
         model = model_of(backbone=name)
-        features = model.see(torch.empty(2, 3, 128, 192)).features
+        features = model.compute_features(torch.empty(2, 3, 128, 192)).features
     assert [tuple(f.shape) for f in features.values()] == [
         (2, 16, 128 // stride, 192 // stride) for stride in (4, 8, 16, 32, 64)
     ]
@@ -129,7 +129,7 @@ def test_frozen_statistics_are_no_parameters_and_stay() -> None:
 def test_the_truth_is_a_box_a_mask_and_a_class_of_each_instance_that_has_a_pixel() -> None:
     labels = np.zeros((16, 16), np.uint16)
     labels[2:5, 3:9], labels[7, 7] = 1, 5  # a gap, and a single pixel
-    one, none = truth_of(target_of(labels, np.zeros_like(labels)))
+    one, none = make_truth(target_of(labels, np.zeros_like(labels)))
     assert one["boxes"].tolist() == [[3, 2, 9, 5], [7, 7, 8, 8]]
     assert one["masks"].sum((1, 2)).tolist() == [18, 1] and one["labels"].tolist() == [1, 1]
     assert none["boxes"].shape == (0, 4) and none["masks"].shape == (0, 16, 16) and none["labels"].shape == (0,)
@@ -163,11 +163,11 @@ def test_it_learns_to_tell_touching_discs_apart() -> None:
         model.instances(answer), model.instances(answer, sizes[1:] * 2), target, strict=True
     ):
         labels = true[0].numpy().astype(np.int32)
-        compared = matches(found.labels, labels)
+        compared = match_instances(found.labels, labels)
         assert len(compared.pairs) == labels.max() and not compared.wrong
         assert all(iou > 0.75 for _, _, iou in compared.pairs)
         wide = np.repeat(labels, 2, 0)[:, np.arange(96) * 64 // 96]
-        assert large.labels.shape == sizes[1] and len(matches(large.labels, wide).pairs) == labels.max()
+        assert large.labels.shape == sizes[1] and len(match_instances(large.labels, wide).pairs) == labels.max()
 
 
 def test_from_images_without_instances_it_learns_to_find_none() -> None:
@@ -242,7 +242,7 @@ def test_evidence_is_of_what_is_found_and_else_of_the_surest_proposal() -> None:
     for model in (sure, unsure):
         assert model.evidence(IMAGES).shape == (2, 1)
     with torch.no_grad():
-        (logits, _) = sure.sureness(sure.see(IMAGES), [one.boxes for one in sure(IMAGES)])
+        (logits, _) = sure.object_logits(sure.compute_features(IMAGES), [one.boxes for one in sure(IMAGES)])
         assert not any(len(one.boxes) for one in unsure(IMAGES))
     torch.testing.assert_close(sure.evidence(IMAGES)[0, 0], logits.sum())
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tuner.models import MODELS
-from tuner.models.mobilenet import RATES, GatedDecoder, gate
+from tuner.models.mobilenet import RATES, GatedDecoder, attention_gate
 from tuner.recipe import Part
 from tuner.registry import build
 
@@ -83,7 +83,7 @@ def test_a_closed_gate_hides_its_feature() -> None:
 
 
 def test_a_gate_is_one_map_between_0_and_1() -> None:
-    opened = gate(5)(torch.randn(2, 5, 6, 7)).detach()
+    opened = attention_gate(5)(torch.randn(2, 5, 6, 7)).detach()
     assert opened.shape == (2, 1, 6, 7) and 0 < float(opened.min()) < float(opened.max()) < 1
 
 

@@ -12,7 +12,7 @@ import torch
 from helpers.local_training import Trial
 from torch import Tensor, nn
 
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.data.instances import Instances
 from tuner.errors import FailureKind, TrialFailed
 from tuner.goal import maximize
@@ -61,13 +61,13 @@ class Bright(nn.Module):
 
 
 @pytest.fixture
-def squares() -> Cached:
+def squares() -> CachedDataset:
     """Eight pictures with one bright square each."""
     labels = np.zeros((8, 32, 32), np.uint16)
     for at in range(8):
         labels[at, at : at + 12, 4 : 20 + at] = 1
     images = np.where(labels > 0, 200, 90).astype(np.uint8)[..., None].repeat(3, axis=3)
-    return Cached(images, labels, tuple("abcdefgh"), np.arange(6), np.array([6, 7]), "squares", "c0ffee")
+    return CachedDataset(images, labels, tuple("abcdefgh"), np.arange(6), np.array([6, 7]), "squares", "c0ffee")
 
 
 def recipe(**args: Any) -> Recipe:
@@ -83,13 +83,13 @@ def recipe(**args: Any) -> Recipe:
     )
 
 
-def test_it_is_checked_trained_and_scored(squares: Cached, tmp_path: Path) -> None:
+def test_it_is_checked_trained_and_scored(squares: CachedDataset, tmp_path: Path) -> None:
     assert recipe_problems(recipe(), AP, {}) == []
     trial = Trial(recipe(), squares, tmp_path / "run", AP)
     outcome = trial.train()
     assert outcome.end == "finished" and outcome.progress.best_value == 1
     losses = [report.metrics["train_loss"] for report in trial.reports.values()]
-    assert losses[-1] < losses[0] and outcome.shown is not None
+    assert losses[-1] < losses[0] and outcome.examples is not None
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,15 @@ def test_it_is_checked_trained_and_scored(squares: Cached, tmp_path: Path) -> No
         ("nan", "a score that is not finite"),
     ],
 )
-def test_what_it_gives_wrongly_is_told_in_one_line(gives: str, told: str, squares: Cached, tmp_path: Path) -> None:
+def test_what_it_gives_wrongly_is_told_in_one_line(
+    gives: str, told: str, squares: CachedDataset, tmp_path: Path
+) -> None:
     with pytest.raises(TrialFailed, match=rf"model '{HERE}:bright': instances\(\) gives {told}") as failed:
         Trial(recipe(gives=gives), squares, tmp_path / "run", AP).train()
     assert failed.value.kind is FailureKind.INSTANCES
 
 
-def test_a_weight_of_a_loss_that_it_has_not_is_told(squares: Cached, tmp_path: Path) -> None:
+def test_a_weight_of_a_loss_that_it_has_not_is_told(squares: CachedDataset, tmp_path: Path) -> None:
     heavy = replace(recipe(), loss=use(OWN, weights={"loss_levle": 2.0}))
     with pytest.raises(TrialFailed, match=r"weighs 'loss_levle'\. Did you mean 'loss_level'\?") as failed:
         Trial(heavy, squares, tmp_path / "run", AP).train()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torchvision.ops import roi_align
 
 from tuner.data.instances import Instances
-from tuner.models.pasting import pasted
+from tuner.models.pasting import paste_masks
 
 Box = tuple[float, float, float, float]
 SIDE = 28  # of a mask
@@ -27,7 +27,7 @@ def paste(
     size: tuple[int, int] = (16, 16),
 ) -> Instances:
     given = np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32)
-    return pasted(*given, full(len(boxes)) if masks is None else masks, seen, size, 0.5)
+    return paste_masks(*given, full(len(boxes)) if masks is None else masks, seen, size, 0.5)
 
 
 def test_a_full_mask_is_its_box() -> None:

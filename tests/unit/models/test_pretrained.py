@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tuner.errors import PartError
 from tuner.models import MODELS
-from tuner.models.pretrained import Pretrained, imagenet
+from tuner.models.pretrained import Pretrained, imagenet_tensors
 from tuner.recipe import Part
 from tuner.registry import build
 
@@ -64,7 +64,7 @@ def place(hub: Path, model: Any, source: nn.Module, **how: Any) -> Path:
 
 def started(model: Any) -> Any:
     """The model with its ImageNet weights in it."""
-    tensors, _ = imagenet(model)
+    tensors, _ = imagenet_tensors(model)
     left = model.load_state_dict(tensors, strict=False)
     assert not left.unexpected_keys and not [key for key in left.missing_keys if key.startswith("encoder.")]
     return model.eval()
@@ -89,7 +89,7 @@ def seen_by_resnet(net: Any, image: Tensor) -> Tensor:
 def test_a_resnet_of_torchvision_becomes_the_encoder(hub: Path, new: bool) -> None:
     net, model = resnet(), model_of("resnet18_unet", k=1)
     place(hub, model, net, _use_new_zipfile_serialization=new)
-    tensors, where = imagenet(model)
+    tensors, where = imagenet_tensors(model)
     assert where == "torchvision's ResNet18 on ImageNet (resnet18-f37072fd.pth)"
     assert all(key.startswith("encoder.") for key in tensors)
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_the_backbones_of_mask_rcnn_take_their_own_files(hub: Path, backbone: st
 
 def test_there_are_no_weights_for_another_norm_than_the_trained_one() -> None:
     with pytest.raises(PartError, match=r"no ImageNet weights of 'resnet18' with norm='group'\. Take another"):
-        imagenet(model_of("mask_rcnn", backbone="resnet18", norm="group"))
+        imagenet_tensors(model_of("mask_rcnn", backbone="resnet18", norm="group"))
 
 
 def test_sport_vgg_takes_the_first_36_layers_of_vgg19(hub: Path) -> None:
@@ -175,7 +175,7 @@ def test_grey_images_and_more_channels_see_what_three_would(hub: Path, channels:
 def test_a_fourth_channel_is_seen_as_the_first_is(hub: Path) -> None:
     net, model = resnet(), model_of("resnet18_unet", 4, k=1)
     place(hub, model, net)
-    first = imagenet(model)[0]["encoder.conv1.weight"]
+    first = imagenet_tensors(model)[0]["encoder.conv1.weight"]
     torch.testing.assert_close(first, net.conv1.weight.detach()[:, [0, 1, 2, 0]] * 3 / 4)
 
 
@@ -216,7 +216,7 @@ def test_encoders_of_timm_in_smp_take_the_files_of_timm(hub: Path, architecture:
     given = source.state_dict()
     carried = [
         torch.equal(value, given[name])
-        for key, value in imagenet(model)[0].items()
+        for key, value in imagenet_tensors(model)[0].items()
         if (name := key.removeprefix("encoder.model.")) in given and value.shape == given[name].shape
     ]
     assert all(carried) and len(carried) > 20
@@ -241,7 +241,7 @@ def test_what_is_built_on_the_way_changes_no_draw_of_the_trial(hub: Path) -> Non
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    imagenet(model)
+    imagenet_tensors(model)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -252,7 +252,7 @@ def test_a_file_in_the_cache_of_hugging_face_is_taken_from_there(tmp_path: Path)
     (repo / "refs" / "main").write_text("abc")
     (repo / "snapshots" / "abc").mkdir(parents=True)
     save_file(model.encoder.state_dict(), repo / "snapshots" / "abc" / "model.safetensors")
-    assert all(torch.equal(v, model.state_dict()[k]) for k, v in imagenet(model)[0].items())
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in imagenet_tensors(model)[0].items())
 
 
 def files(folder: Path) -> list[str]:
@@ -269,8 +269,8 @@ def test_a_missing_file_is_downloaded_once(hub: Path, tmp_path: Path) -> None:
     with mirror(files={"/w.pth": content}) as served:
         digest = "sha256:" + sha256(content).hexdigest()[:8]
         model.pretrained = replace(model.pretrained, url=f"{served.url}/w.pth", digest=digest)
-        imagenet(model)
-    imagenet(model)  # the server is gone
+        imagenet_tensors(model)
+    imagenet_tensors(model)  # the server is gone
     assert files(hub) == ["resnet18-f37072fd.pth"]
 
 
@@ -279,7 +279,7 @@ def test_a_download_that_is_another_file_is_refused(hub: Path) -> None:
     with mirror(files={"/w.pth": b"something else"}) as served:
         model.pretrained = replace(model.pretrained, url=f"{served.url}/w.pth")
         with pytest.raises(PartError, match="f37072fd"):
-            imagenet(model)
+            imagenet_tensors(model)
     assert files(hub) == []
 
 
@@ -290,14 +290,14 @@ def test_the_mirror_of_hugging_face_is_asked_where_one_is_set(hub: Path, monkeyp
     address = "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
     with mirror(files={address: content}) as served:
         monkeypatch.setenv("HF_ENDPOINT", f"{served.url}/")
-        imagenet(model_of("timm", name="test_resnet"))
+        imagenet_tensors(model_of("timm", name="test_resnet"))
     assert files(hub) == ["timm-test_resnet.r160_in1k.safetensors"]
 
 
 def test_without_internet_the_file_its_address_and_its_place_are_named(hub: Path) -> None:
     model = model_of("timm", name="test_resnet")
     with pytest.raises(PartError) as caught:
-        imagenet(model)
+        imagenet_tensors(model)
     said = str(caught.value)
     assert "\n" not in said and "timm's 'test_resnet'" in said and 'weights="none"' in said
     assert f"get {model.pretrained.url} elsewhere" in said and f"put it at {hub / model.pretrained.file}" in said
@@ -311,7 +311,7 @@ def test_a_broken_file_is_one_line_that_names_it(hub: Path, name: str, damage: s
     whole = path.read_bytes()
     path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "page": b"<html>not found</html>"}[damage])
     with pytest.raises(PartError, match=r"not a whole one: .* Delete it") as caught:
-        imagenet(model)
+        imagenet_tensors(model)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -325,7 +325,7 @@ def test_nothing_in_a_file_is_run(hub: Path, tmp_path: Path, monkeypatch: pytest
     model = model_of("resnet18_unet", k=1)
     torch.save({"conv1.weight": Evil()}, hub / model.pretrained.file)
     with pytest.raises(PartError, match="no file of weights"):
-        imagenet(model)
+        imagenet_tensors(model)
     assert not (tmp_path / "evil").exists()
 
 
@@ -342,7 +342,7 @@ def test_weights_of_another_network_are_one_line(hub: Path, name: str, args: dic
     model = model_of(name, **args)
     place(hub, model, nn.Conv2d(3, 4, 1))
     with pytest.raises(PartError, match=f"holds no weights of .*{lacks}") as caught:
-        imagenet(model)
+        imagenet_tensors(model)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
@@ -353,19 +353,19 @@ def test_a_tensor_of_another_shape_is_named(hub: Path) -> None:
     wide["layer1.0.conv1.weight"] = torch.zeros(2, 2, 3, 3)
     torch.save(wide, hub / model.pretrained.file)
     with pytest.raises(PartError, match=r"layer1.0.conv1.weight is \(2, 2, 3, 3\) and should be \(64, 64, 3, 3\)"):
-        imagenet(model)
+        imagenet_tensors(model)
 
 
 def test_a_model_without_an_encoder_has_no_imagenet_weights() -> None:
     with pytest.raises(PartError, match=r'no part that was trained on ImageNet. Write weights="none"'):
-        imagenet(model_of("unet", k=1))
+        imagenet_tensors(model_of("unet", k=1))
 
 
 def test_a_name_of_timm_or_smp_without_weights_is_told() -> None:
     with pytest.raises(PartError, match="no ImageNet weights of timm's 'test_maxvit'"):
-        imagenet(model_of("timm", name="test_maxvit"))
+        imagenet_tensors(model_of("timm", name="test_maxvit"))
     nameless = Pretrained("the encoder 'x'", "", "", lambda encoder, tensors: tensors)
     model = model_of("unet", k=1)
     model.pretrained = nameless
     with pytest.raises(PartError, match="no ImageNet weights of the encoder 'x'"):
-        imagenet(model)
+        imagenet_tensors(model)

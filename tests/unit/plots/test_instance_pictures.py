@@ -15,8 +15,8 @@ from optuna.artifacts import get_all_artifact_meta
 from PIL import Image
 
 from tuner.artifacts.optuna_store import Gallery
-from tuner.data.cache import Cached
-from tuner.data.instances import matches
+from tuner.data.cache import CachedDataset
+from tuner.data.instances import match_instances
 from tuner.export.bundle import export_bundle
 from tuner.export.explain import explain_files
 from tuner.goal import maximize, minimize
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("quick_collection")
 
 
 @pytest.fixture
-def trained(instance_recipe: Recipe, toy_cells: Cached, tmp_path: Path) -> Trial:
+def trained(instance_recipe: Recipe, toy_cells: CachedDataset, tmp_path: Path) -> Trial:
     return Trial(replace(instance_recipe, epochs=3), toy_cells, tmp_path / "run", maximize("pq"))
 
 
@@ -43,7 +43,7 @@ def album(trained: Trial, tmp_path: Path) -> Album:
 
 
 def read_details(trial: Trial) -> Details:
-    found = details.read(trial.run.details)
+    found = details.read_details(trial.run.details)
     assert found is not None
     return found
 
@@ -76,7 +76,7 @@ def test_its_details_are_of_its_best_epoch(trained: Trial, album: Album) -> None
     found, best = read_details(trained), trained.reports[outcome.progress.best_epoch].metrics
     assert (found.metric, found.classes, found.epoch) == ("PQ", ["object"], outcome.progress.best_epoch)
     assert not found.confusion and not found.curves and not found.calibration
-    assert outcome.shown is not None and found.shown == outcome.shown.positions
+    assert outcome.examples is not None and found.examples == outcome.examples.positions
     told = found.instances
     assert told["ap"] == pytest.approx(best["val_ap"], abs=1e-6)
     assert (told["aps"][0], told["aps"][5]) == pytest.approx((best["val_ap50"], best["val_ap75"]), abs=1e-6)
@@ -84,9 +84,9 @@ def test_its_details_are_of_its_best_epoch(trained: Trial, album: Album) -> None
     assert [true for true, _ in told["numbers"]] == [len(np.unique(trained.data.targets[at])) - 1 for at in val]
     apart = [abs(true - said) for true, said in told["numbers"]]
     assert np.mean(apart) == pytest.approx(best["val_count_error"])
-    for at, guess in outcome.shown.guesses.items():
+    for at, guess in outcome.examples.guesses.items():
         assert guess.max(initial=0) == told["numbers"][at][1]
-        compared = matches(guess, np.asarray(trained.data.targets[val[at]]))
+        compared = match_instances(guess, np.asarray(trained.data.targets[val[at]]))
         tp, wrong = len(compared.pairs), len(compared.wrong) + len(compared.missed)
         quality = sum(iou for *_, iou in compared.pairs) / (tp + wrong / 2) if tp + wrong else 1.0
         assert found.scores[at] == pytest.approx(quality, abs=1e-6)

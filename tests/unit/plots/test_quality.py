@@ -14,7 +14,7 @@ from PIL import Image
 from tuner.plots.charts import Chart
 from tuner.plots.quality import charts_of, short
 from tuner.plots.render_png import draw
-from tuner.train.details import make, of_instances
+from tuner.train.details import make_details, make_instance_details
 
 
 def details(number: int, absent: int = 0, pixels: bool = True) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def details(number: int, absent: int = 0, pixels: bool = True) -> dict[str, Any]
     matrix[:absent] = 0
     names = [f"class {at}" for at in range(number)]
     scores = list(rng.random(12))
-    return make(3, "mean IoU", names, scores, matrix.tolist(), histogram, pixels).to_json()
+    return make_details(3, "mean IoU", names, scores, matrix.tolist(), histogram, pixels).to_json()
 
 
 def by_title(found: dict[str, Any]) -> dict[str, Chart]:
@@ -107,7 +107,7 @@ def ranking(**changed: Any) -> dict[str, Any]:
     curves = {"0.50": [1.0, 0.9, 0.5], "0.75": [1.0, 0.4, 0.0]}
     plain = {"ap": 0.4, "aps": [0.8] * 5 + [0.3] * 5, "recall": [0.0, 0.5, 1.0], "precision": curves}
     numbers = [[3, 2], [3, 2], [5, 5], [0, 1]]
-    return of_instances(2, "PQ", [0.5] * 4, {**plain, "numbers": numbers, **changed}).to_json()
+    return make_instance_details(2, "PQ", [0.5] * 4, {**plain, "numbers": numbers, **changed}).to_json()
 
 
 def test_instances_have_charts_of_thresholds_ranking_and_numbers(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_a_bundle_has_what_nobody_looked_at(tmp_path: Path, toy_recipe: Recipe) 
     run = make_run(toy_recipe, tmp_path / "run")
     for file in run.late:
         file.unlink()
-    details.write(NUMBERS, run.details)
+    details.write_details(NUMBERS, run.details)
     made = export_bundle(make_best(toy_recipe), run, tmp_path / "best", force=False)
     verify_bundle(made)
     for file in run.late:

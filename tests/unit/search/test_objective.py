@@ -14,7 +14,7 @@ from helpers.local_training import CPU, IOU
 from helpers.made_studies import make_study
 from helpers.sessions import who
 
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.data.datasets import data_name
 from tuner.errors import FailureKind, TrialFailed
 from tuner.goal import Goal
@@ -126,7 +126,7 @@ class Patient(Desk):
 
 @pytest.mark.parametrize(("prune_at", "asked", "ran"), [(0, [2, 4], 5), (4, [2, 4], 4)])
 def test_the_pruner_is_asked_where_there_is_a_value_and_every_epoch_is_recorded(
-    tmp_path: Path, toy_recipe: Recipe, toy_data: Cached, prune_at: int, asked: list[int], ran: int
+    tmp_path: Path, toy_recipe: Recipe, toy_data: CachedDataset, prune_at: int, asked: list[int], ran: int
 ) -> None:
     joined = make_study(tmp_path)
     joined.study.pruner = pruner = Asked(prune_at)
@@ -154,7 +154,7 @@ def test_the_pruner_is_asked_where_there_is_a_value_and_every_epoch_is_recorded(
 
 
 def test_epochs_that_the_checkpoint_holds_and_the_database_does_not_are_recorded_when_it_goes_on(
-    tmp_path: Path, toy_recipe: Recipe, toy_data: Cached
+    tmp_path: Path, toy_recipe: Recipe, toy_data: CachedDataset
 ) -> None:
     """The worker before died between its checkpoint and the record; what is recorded stays as it is."""
     joined = make_study(tmp_path)
@@ -164,7 +164,7 @@ def test_epochs_that_the_checkpoint_holds_and_the_database_does_not_are_recorded
     after_two = iter(range(10**6))
     per_epoch = 5  # steps and batches of validation
     stop = lambda: "stopped" if next(after_two) >= 2 * per_epoch else ""  # noqa: E731
-    train(recipe, IOU, toy_data, run, device=CPU, micro_batches=micro, on_epoch=reports.append, says=stop)
+    train(recipe, IOU, toy_data, run, device=CPU, micro_batches=micro, on_epoch=reports.append, check_stop=stop)
     assert [report.epoch for report in reports] == [1, 2]
     with Desk(joined, who("me")) as desk:
         held = desk.take()

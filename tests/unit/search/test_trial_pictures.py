@@ -16,7 +16,7 @@ from helpers.local_training import Trial
 from optuna.artifacts import get_all_artifact_meta
 
 from tuner.artifacts.optuna_store import Gallery
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.paths import Home, Run
 from tuner.recipe import Recipe
 from tuner.search import trial_pictures
@@ -25,7 +25,7 @@ from tuner.train.loop import Progress
 
 
 @pytest.fixture
-def album(toy_recipe: Recipe, toy_data: Cached, tmp_path: Path) -> Album:
+def album(toy_recipe: Recipe, toy_data: CachedDataset, tmp_path: Path) -> Album:
     asked = optuna.create_study().ask()
     gallery = Gallery(Home(tmp_path / "home").make())
     return Album(asked, toy_recipe, toy_data, Run(tmp_path / "run").make(), gallery)
@@ -169,8 +169,8 @@ def test_a_model_that_cannot_be_explained_fails_no_trial(
     with caplog.at_level(logging.WARNING, logger="tuner"):
         explain(album, outcome)
     assert "trial 0 is not explained: no layer" in caplog.text and len(given) == 4
-    assert outcome.shown is not None and not album.run.explanation.exists()
-    ranked = [outcome.shown.positions[kind][0] for kind in ("worst", "median", "best")]
-    expected = [album.image(at)[0] for at in (*ranked, outcome.shown.positions["worst"][1])]
+    assert outcome.examples is not None and not album.run.explanation.exists()
+    ranked = [outcome.examples.positions[kind][0] for kind in ("worst", "median", "best")]
+    expected = [album.image(at)[0] for at in (*ranked, outcome.examples.positions["worst"][1])]
     pairs = zip(given, expected, strict=True)
     assert all((one == other).all() for one, other in pairs)  # type: ignore[attr-defined]

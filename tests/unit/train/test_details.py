@@ -16,14 +16,14 @@ from torchmetrics.classification import BinaryCalibrationError, MulticlassCalibr
 from tuner.tasks import BINARY_CLASSES
 from tuner.train import details
 from tuner.train import details as details_module
-from tuner.train.details import Details, make, read, write
+from tuner.train.details import Details, make_details, read_details, write_details
 from tuner.train.metrics import (
     IGNORED,
     binary_counts,
     class_counts,
-    confusion,
-    kept_histogram,
+    confusion_matrix,
     label_counts,
+    reduce_histogram,
 )
 
 NAMES = ("cat", "dog", "owl", "emu")
@@ -51,25 +51,27 @@ def labels(seed: int = 0, absent: int = -1) -> tuple[Tensor, Tensor]:
 def of_masks(logits: Tensor, target: Tensor) -> Details:
     each: list[Tensor] = []
     counts = binary_counts(logits, target, True, each)
-    matrix, bins = confusion(counts[:4].tolist(), 1), kept_histogram(counts, 1, True).numpy()
-    return make(3, "IoU", BINARY_CLASSES, torch.cat(each).tolist(), matrix, bins, True)
+    matrix, bins = confusion_matrix(counts[:4].tolist(), 1), reduce_histogram(counts, 1, True).numpy()
+    return make_details(3, "IoU", BINARY_CLASSES, torch.cat(each).tolist(), matrix, bins, True)
 
 
 def of_labels(logits: Tensor, target: Tensor) -> Details:
     each: list[Tensor] = []
     counts = label_counts(logits, target, True, each)
-    bins = kept_histogram(counts, 4, False).numpy()
-    return make(3, "mean IoU", NAMES, torch.cat(each).tolist(), confusion(counts.tolist(), 4), bins, True)
+    bins = reduce_histogram(counts, 4, False).numpy()
+    return make_details(
+        3, "mean IoU", NAMES, torch.cat(each).tolist(), confusion_matrix(counts.tolist(), 4), bins, True
+    )
 
 
 def of_classes(logits: Tensor, target: Tensor) -> Details:
     each: list[Tensor] = []
     number = logits.shape[1]
     counts = class_counts(logits, target, True, each)
-    bins = kept_histogram(counts, number, False).numpy()
+    bins = reduce_histogram(counts, number, False).numpy()
     names = [str(at) for at in range(number)]
-    matrix = confusion(counts.tolist(), number)
-    return make(3, "probability", names, torch.cat(each).tolist(), matrix, bins, False)
+    matrix = confusion_matrix(counts.tolist(), number)
+    return make_details(3, "probability", names, torch.cat(each).tolist(), matrix, bins, False)
 
 
 @pytest.mark.parametrize("seed", [0, 7])
@@ -124,24 +126,24 @@ def test_a_class_absent_from_validation_has_no_curve_and_is_told() -> None:
 
 def test_many_classes_make_no_large_file(tmp_path: Path) -> None:
     logits = drawn(0, 600, 300)
-    write(of_classes(logits, torch.arange(600) % 300), tmp_path / "details.json")
+    write_details(of_classes(logits, torch.arange(600) % 300), tmp_path / "details.json")
     assert (tmp_path / "details.json").stat().st_size < 1_500_000
-    found = read(tmp_path / "details.json")
+    found = read_details(tmp_path / "details.json")
     assert found is not None and len(found.curves) == 300
 
 
 def test_what_is_kept_of_an_epoch_is_small() -> None:
     logits = drawn(0, 8, 1000)
-    kept = kept_histogram(class_counts(logits, torch.arange(8), True), 1000, False)
+    kept = reduce_histogram(class_counts(logits, torch.arange(8), True), 1000, False)
     assert kept.numel() * kept.element_size() < 3e6 and kept[:-1].sum() == 8 * 1000 and kept[-1].sum() == 8
-    assert kept_histogram(binary_counts(*masks(), True), 1, True).shape == (1, 2, 512)
+    assert reduce_histogram(binary_counts(*masks(), True), 1, True).shape == (1, 2, 512)
 
 
 def test_what_is_not_a_number_is_counted_in_the_first_bin_and_stops_nothing() -> None:
     logits, target = masks()
-    kept = kept_histogram(binary_counts(torch.full_like(logits, torch.nan), target, True), 1, True)
+    kept = reduce_histogram(binary_counts(torch.full_like(logits, torch.nan), target, True), 1, True)
     assert kept[0, :, 0].sum() == target.numel()
-    kept = kept_histogram(binary_counts(torch.full_like(logits, torch.inf), target, True), 1, True)
+    kept = reduce_histogram(binary_counts(torch.full_like(logits, torch.inf), target, True), 1, True)
     assert kept[0, :, -1].sum() == target.numel()
 
 
@@ -151,7 +153,7 @@ def test_what_is_not_a_number_is_counted_in_the_first_bin_and_stops_nothing() ->
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 5, 8, 9, 10, 100])
 def test_worst_median_and_best_are_shown_once_each(number: int) -> None:
     scores = list(np.random.default_rng(number).permutation(number) / 100)
-    found = details_module.examples(scores)
+    found = details_module.choose_examples(scores)
     every = [at for kind in ("worst", "median", "best") for at in found[kind]]
     assert len(every) == len(set(every)) == min(number, 9)
     assert [scores[at] for at in found["worst"]] == sorted(scores)[: len(found["worst"])]
@@ -162,12 +164,12 @@ def test_worst_median_and_best_are_shown_once_each(number: int) -> None:
 
 
 def test_an_image_without_a_score_is_not_shown() -> None:
-    assert details_module.examples([None, 0.5, None]) == {"worst": [1], "median": [], "best": []}
+    assert details_module.choose_examples([None, 0.5, None]) == {"worst": [1], "median": [], "best": []}
 
 
 @pytest.mark.parametrize(("number", "best"), [(3, 2), (24, 5), (25, 13), (100, 57), (100, 1), (100, 100)])
 def test_a_strip_has_its_first_best_and_last_epoch(number: int, best: int) -> None:
-    found = details_module.epochs(range(1, number + 1), best)
+    found = details_module.choose_epochs(range(1, number + 1), best)
     assert found == sorted(set(found)) and len(found) == min(number, 24)
     assert {1, best, number} <= set(found)
     assert max(np.diff(found)) <= 2 * number / 23 + 1
@@ -179,8 +181,8 @@ def test_a_strip_has_its_first_best_and_last_epoch(number: int, best: int) -> No
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "details.json"
     for made in (of_masks(*masks()), of_labels(*labels(absent=1))):
-        write(made, path)
-        assert read(path) == made == read(path.read_bytes())
+        write_details(made, path)
+        assert read_details(path) == made == read_details(path.read_bytes())
     assert [file.name for file in tmp_path.iterdir()] == ["details.json"]
     plain = json.loads(path.read_text())
     assert set(plain) == {
@@ -204,7 +206,11 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"version": 2}', b'{"version": 1}', b"[" * 100_000]
 )
 def test_a_damaged_file_is_none(content: bytes, tmp_path: Path) -> None:
-    assert read(content) is None and read(tmp_path / "absent.json") is None and read(tmp_path) is None
+    assert (
+        read_details(content) is None
+        and read_details(tmp_path / "absent.json") is None
+        and read_details(tmp_path) is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,7 +226,7 @@ def test_a_damaged_file_is_none(content: bytes, tmp_path: Path) -> None:
 )
 def test_a_damaged_part_alone_is_empty(part: str, broken: Any) -> None:
     whole = of_masks(*masks()).to_json()
-    found = read(json.dumps({**whole, part: broken}).encode())
+    found = read_details(json.dumps({**whole, part: broken}).encode())
     check_alone_empty(found, whole, part)
 
 
@@ -242,11 +248,11 @@ RANKING: dict[str, Any] = {
 
 
 def test_the_ranking_of_instances_is_written_and_read(tmp_path: Path) -> None:
-    made = details.of_instances(4, "PQ", [0.5, 0.0, 1.0], RANKING)
-    write(made, tmp_path / "details.json")
-    assert read(tmp_path / "details.json") == made
+    made = details.make_instance_details(4, "PQ", [0.5, 0.0, 1.0], RANKING)
+    write_details(made, tmp_path / "details.json")
+    assert read_details(tmp_path / "details.json") == made
     assert (made.epoch, made.metric, made.scores) == (4, "PQ", [0.5, 0.0, 1.0]) and not made.confusion
-    assert made.shown == {"worst": [1], "median": [0], "best": [2]} and made.classes == ["object"]
+    assert made.examples == {"worst": [1], "median": [0], "best": [2]} and made.classes == ["object"]
     found = made.instances
     assert found["thresholds"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
     assert (found["ap"], found["aps"][3], found["numbers"]) == (0.412346, 0.6, RANKING["numbers"])
@@ -269,28 +275,28 @@ def test_the_ranking_of_instances_is_written_and_read(tmp_path: Path) -> None:
     ids=str,
 )
 def test_a_damaged_ranking_alone_is_empty(broken: Any) -> None:
-    whole = details.of_instances(4, "PQ", [0.5, 0.0, 1.0], RANKING).to_json()
+    whole = details.make_instance_details(4, "PQ", [0.5, 0.0, 1.0], RANKING).to_json()
     is_part = isinstance(broken, dict) and len(broken) == 1 and broken != {"ap": 0.5}
     damaged = {**whole["instances"], **broken} if is_part else broken
-    check_alone_empty(read(json.dumps({**whole, "instances": damaged}).encode()), whole, "instances")
+    check_alone_empty(read_details(json.dumps({**whole, "instances": damaged}).encode()), whole, "instances")
 
 
 def test_details_of_an_earlier_version_have_no_ranking() -> None:
     whole = of_masks(*masks()).to_json()
     del whole["instances"]
-    found = read(json.dumps(whole).encode())
+    found = read_details(json.dumps(whole).encode())
     assert found is not None and found.instances == {} and found.confusion
 
 
 def test_positions_beyond_the_images_are_not_shown() -> None:
     whole = of_masks(*masks()).to_json()
     whole["images"]["shown"] = {"worst": [0, 99, -1, "2", True], "best": None, "other": [1]}
-    found = read(json.dumps(whole).encode())
-    assert found is not None and found.shown == {"worst": [0], "median": [], "best": []}
+    found = read_details(json.dumps(whole).encode())
+    assert found is not None and found.examples == {"worst": [0], "median": [], "best": []}
     assert len(found.scores) == 9
 
 
 def test_reach_is_that_of_the_bins() -> None:
     logits = torch.tensor([-15.99, 0.01, 15.99]).view(1, 1, 1, 3)
-    kept = kept_histogram(binary_counts(logits, torch.ones_like(logits), True), 1, True)
-    assert kept[0, 1].nonzero().flatten().tolist() == [0, 256, 511] and details.REACH == 16
+    kept = reduce_histogram(binary_counts(logits, torch.ones_like(logits), True), 1, True)
+    assert kept[0, 1].nonzero().flatten().tolist() == [0, 256, 511] and details.MAX_LOG_ODDS == 16

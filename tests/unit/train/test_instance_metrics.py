@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.detection import MeanAveragePrecision, PanopticQuality
 
-from tuner.data.instances import Instances, in_order, with_energy
+from tuner.data.instances import Instances, make_energy_targets, renumber
 from tuner.tasks import find_task
-from tuner.train.instance_metrics import Ranked, instance_counts, instance_scores, truths
+from tuner.train.instance_metrics import InstanceRanking, instance_counts, instance_scores, true_label_maps
 from tuner.train.totals import Totals
 
 
@@ -19,7 +19,7 @@ def found(labels: NDArray[np.int32], *scores: float) -> Instances:
 
 
 def target(*labels: NDArray[np.int32]) -> torch.Tensor:
-    return torch.from_numpy(with_energy(np.stack(labels).astype(np.uint16)))
+    return torch.from_numpy(make_energy_targets(np.stack(labels).astype(np.uint16)))
 
 
 def by_hand() -> tuple[Instances, NDArray[np.int32]]:
@@ -61,7 +61,7 @@ def drawn(seed: int) -> tuple[Instances, NDArray[np.int32]]:
         down, across = rng.integers(-2, 3, 2)
         if rng.random() < 0.8:
             said[max(0, y + down) : y + down + side, max(0, x + across) : x + across + side] = number
-    true, said = in_order(true), in_order(said)
+    true, said = renumber(true), renumber(said)
     return found(said, *rng.random(int(said.max()))), true
 
 
@@ -133,7 +133,7 @@ def test_training_counts_no_instances() -> None:
 
 
 def test_what_pictures_get() -> None:
-    ranked = Ranked()
+    ranked = InstanceRanking()
     one, true = by_hand()
     ranked.add([one], target(true))
     result = ranked.result()
@@ -144,4 +144,4 @@ def test_what_pictures_get() -> None:
 
 def test_truth_comes_back_from_what_was_prepared() -> None:
     true = by_hand()[1]
-    np.testing.assert_array_equal(truths(target(true))[0], true)
+    np.testing.assert_array_equal(true_label_maps(target(true))[0], true)

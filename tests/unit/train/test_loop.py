@@ -17,7 +17,7 @@ from helpers.local_training import CPU, IOU, Trial, assert_same, stop_after
 from torchmetrics.classification import BinaryJaccardIndex
 
 from tuner.data.batches import Batches
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.errors import FailureKind, TrialFailed
 from tuner.goal import Goal, maximize, minimize
 from tuner.recipe import Recipe, use
@@ -40,7 +40,7 @@ def test_every_epoch_is_reported_with_every_metric(unbroken: Trial) -> None:
         assert report.seconds > 0 and report.images_per_second > 0 and report.peak_memory > 2**20
 
 
-def test_training_learns(toy_recipe: Recipe, toy_data: Cached, tmp_path: Path) -> None:
+def test_training_learns(toy_recipe: Recipe, toy_data: CachedDataset, tmp_path: Path) -> None:
     recipe = replace(toy_recipe, epochs=8, batch_size=4, model=use("unet", k=4))
     trial = Trial(recipe, toy_data, tmp_path / "run")
     trial.train()
@@ -49,7 +49,7 @@ def test_training_learns(toy_recipe: Recipe, toy_data: Cached, tmp_path: Path) -
 
 
 def test_the_same_recipe_gives_the_same_curve_and_another_seed_another(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial
 ) -> None:
     again = Trial(recipe, toy_data, tmp_path / "again")
     other = Trial(replace(recipe, seed=8), toy_data, tmp_path / "other")
@@ -60,7 +60,7 @@ def test_the_same_recipe_gives_the_same_curve_and_another_seed_another(
 
 
 def test_the_rate_of_an_epoch_is_the_one_it_was_trained_with(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
     impatient = use("plateau", patience=0, factor=0.5)
     trial = Trial(replace(recipe, schedule=impatient, epochs=6), toy_data, tmp_path / "run")
@@ -75,7 +75,7 @@ def test_the_rate_of_an_epoch_is_the_one_it_was_trained_with(
 
 @pytest.mark.parametrize("goal", [IOU, minimize("loss"), maximize("recall")], ids=str)
 def test_the_best_weights_give_the_best_epochs_metrics_again(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, goal: Goal
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, goal: Goal
 ) -> None:
     restless = replace(recipe, optimizer=use("adam", lr=3e-2), epochs=5)
     trial = Trial(restless, toy_data, tmp_path / "run", goal)
@@ -98,7 +98,7 @@ def test_the_best_weights_give_the_best_epochs_metrics_again(
 
 
 def test_the_validation_score_is_torchmetrics_over_the_whole_split(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
     trial = Trial(recipe, toy_data, tmp_path / "run")
     progress = trial.train().progress
@@ -115,7 +115,7 @@ def test_the_validation_score_is_torchmetrics_over_the_whole_split(
 def test_the_score_of_each_image_is_that_of_the_best_weights(unbroken: Trial) -> None:
     """And their mean is the metric of that name."""
     outcome = unbroken.train()  # it is finished: nothing is trained again
-    scores, shown = outcome.progress.scores, outcome.shown
+    scores, shown = outcome.progress.scores, outcome.examples
     assert shown is not None and outcome.model is not None and not outcome.model.training
     best = unbroken.reports[outcome.progress.best_epoch].metrics
     assert np.mean([score for score in scores if score is not None]) == pytest.approx(best["val_image_iou"])
@@ -130,7 +130,7 @@ def test_the_score_of_each_image_is_that_of_the_best_weights(unbroken: Trial) ->
 
 
 def test_a_frame_is_kept_of_every_validated_epoch_and_told_before_the_epoch(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
     told: list[tuple[str, int]] = []
     trial = Trial(replace(recipe, validate_every=2), toy_data, tmp_path / "run")
@@ -145,7 +145,7 @@ def test_a_frame_is_kept_of_every_validated_epoch_and_told_before_the_epoch(
 
 
 def test_a_checkpoint_of_an_earlier_or_later_version_is_taken_up(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial
 ) -> None:
     """One knows nothing of scores and frames, the other more than we do; the curve is the same."""
     trial = Trial(recipe, toy_data, tmp_path / "run")
@@ -161,18 +161,18 @@ def test_a_checkpoint_of_an_earlier_or_later_version_is_taken_up(
 
 
 def test_answers_that_were_not_kept_are_asked_for_again(
-    unbroken: Trial, toy_data: Cached, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unbroken: Trial, toy_data: CachedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a checkpoint of an earlier version, and of a split too large to keep its answers: the same pictures."""
-    kept = unbroken.train().shown
+    kept = unbroken.train().examples
     state = torch.load(unbroken.run.checkpoint, weights_only=True)
     del state["progress"]["answers"]
     torch.save(state, unbroken.run.checkpoint)
-    asked = unbroken.train().shown
-    monkeypatch.setattr(answers, "MOST_BYTES", 5 * 32 * 32)  # less than two batches
+    asked = unbroken.train().examples
+    monkeypatch.setattr(answers, "MAX_BUFFER_BYTES", 5 * 32 * 32)  # less than two batches
     outcome = Trial(unbroken.recipe, toy_data, tmp_path / "large").train()
     assert outcome.progress.answers is None
-    for again in (asked, outcome.shown):
+    for again in (asked, outcome.examples):
         assert kept is not None and again is not None and again.positions == kept.positions
         for at, said in again.guesses.items():
             assert np.abs(said.astype(int) - kept.guesses[at]).max() <= 1  # batches round in their own way
@@ -184,15 +184,15 @@ def test_a_finished_trial_of_an_earlier_version_has_nothing_to_show(unbroken: Tr
         del state["progress"][name]
     torch.save(state, unbroken.run.checkpoint)
     outcome = unbroken.train()
-    assert (outcome.end, outcome.shown, outcome.model) == ("finished", None, None)
+    assert (outcome.end, outcome.examples, outcome.model) == ("finished", None, None)
     assert outcome.progress.best_value == max(report.value for report in unbroken.reports.values())  # type: ignore[type-var]
 
 
 def test_unknown_fields_are_left_out_and_missing_ones_are_as_at_the_beginning() -> None:
-    assert Progress.restored({"epoch": 3, "unheard": 1}) == Progress(epoch=3)
+    assert Progress.from_state({"epoch": 3, "unheard": 1}) == Progress(epoch=3)
 
 
-def test_a_pruned_trial_ends_at_its_epoch(recipe: Recipe, toy_data: Cached, tmp_path: Path) -> None:
+def test_a_pruned_trial_ends_at_its_epoch(recipe: Recipe, toy_data: CachedDataset, tmp_path: Path) -> None:
     trial = Trial(recipe, toy_data, tmp_path / "run")
     trial.prune_at = 2
     outcome = trial.train()
@@ -200,7 +200,7 @@ def test_a_pruned_trial_ends_at_its_epoch(recipe: Recipe, toy_data: Cached, tmp_
 
 
 def test_a_loss_that_is_not_finite_fails_the_trial_with_epoch_and_recipe(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
     trial = Trial(replace(recipe, optimizer=use("adam", lr=1e30)), toy_data, tmp_path / "run")
     with pytest.raises(TrialFailed) as failed:
@@ -221,7 +221,7 @@ def test_no_kind_of_infinity_passes(recipe: Recipe, name: str, value: float) -> 
 
 @pytest.mark.parametrize("train_only", [True, False])
 def test_a_whole_trial_in_pieces_is_the_trial_in_one(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, own_models: Path, train_only: bool
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, own_models: Path, train_only: bool
 ) -> None:
     tight = replace(recipe, model=use("mine.nets:net", most=1, train_only=train_only))
     pieces = Trial(tight, toy_data, tmp_path / "pieces")
@@ -232,7 +232,7 @@ def test_a_whole_trial_in_pieces_is_the_trial_in_one(
 
 
 def test_a_model_that_never_fits_fails_the_trial(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, own_models: Path
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, own_models: Path
 ) -> None:
     with pytest.raises(TrialFailed, match="single image"):
         Trial(replace(recipe, model=use("mine.nets:net", most=0)), toy_data, tmp_path / "a").train()
@@ -241,7 +241,7 @@ def test_a_model_that_never_fits_fails_the_trial(
 
 
 def test_twenty_failed_trials_leave_nothing_in_memory(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, own_models: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, own_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive: list[weakref.ref[Trainer]] = []
 

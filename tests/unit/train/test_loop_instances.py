@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.local_training import CPU, Trial, assert_same, stop_after
 
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.data.synthetic.cells import draw_culture
 from tuner.goal import maximize, minimize
 from tuner.recipe import Recipe, use
@@ -24,17 +24,17 @@ pytestmark = pytest.mark.usefixtures("quick_collection")
 
 
 @pytest.fixture(scope="module")
-def culture() -> Cached:
+def culture() -> CachedDataset:
     """Six quarters of pictures of cells, and one that holds none."""
     drawn = [draw_culture(np.random.default_rng(number)) for number in range(6)]
     images = np.stack([image[32:96, 32:96] for image, _ in drawn] + [np.full((64, 64, 3), 60, np.uint8)])
     labels = np.stack([target[32:96, 32:96] for _, target in drawn] + [np.zeros((64, 64), np.uint16)])
     keys = tuple(map(str, range(7)))
-    return Cached(images, labels, keys, np.array([0, 1, 2, 6]), np.array([3, 4, 5]), "culture", "c0ffee")
+    return CachedDataset(images, labels, keys, np.array([0, 1, 2, 6]), np.array([3, 4, 5]), "culture", "c0ffee")
 
 
 @pytest.fixture
-def trial(culture: Cached, tmp_path: Path) -> Trial:
+def trial(culture: CachedDataset, tmp_path: Path) -> Trial:
     recipe = Recipe(
         task="instance",
         data=use("cells", image_size=64),
@@ -87,11 +87,11 @@ def test_what_is_ranked_and_shown_survives_the_checkpoint(trial: Trial) -> None:
     progress = outcome.progress
     assert progress.ranking is not None and len(progress.ranking["numbers"]) == 3
     assert progress.ranking["ap"] == trial.reports[progress.best_epoch].metrics["val_ap"]
-    restored = Progress.restored(trial.left()["progress"])
+    restored = Progress.from_state(trial.left()["progress"])
     assert restored.ranking == progress.ranking and restored.scores == progress.scores
     assert set(restored.frames) == {1, 2, 3} and restored.frames[1].dtype == torch.uint8
-    assert outcome.shown is not None
-    assert all(guess.dtype == np.int32 and guess.shape == (64, 64) for guess in outcome.shown.guesses.values())
+    assert outcome.examples is not None
+    assert all(guess.dtype == np.int32 and guess.shape == (64, 64) for guess in outcome.examples.guesses.values())
 
 
 def test_it_is_pruned_by_any_of_its_metrics(trial: Trial) -> None:

@@ -17,7 +17,7 @@ from optuna.artifacts import get_all_artifact_meta
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from tuner.artifacts.optuna_store import Gallery
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.goal import maximize
 from tuner.paths import Home
 from tuner.recipe import Recipe, use
@@ -34,12 +34,12 @@ MIOU, ACCURACY = maximize("miou"), maximize("accuracy")
 
 
 @pytest.fixture
-def labels(label_recipe: Recipe, toy_scenes: Cached, tmp_path: Path) -> Trial:
+def labels(label_recipe: Recipe, toy_scenes: CachedDataset, tmp_path: Path) -> Trial:
     return Trial(label_recipe, toy_scenes, tmp_path / "labels", MIOU)
 
 
 @pytest.fixture
-def classes(class_recipe: Recipe, toy_badges: Cached, tmp_path: Path) -> Trial:
+def classes(class_recipe: Recipe, toy_badges: CachedDataset, tmp_path: Path) -> Trial:
     return Trial(class_recipe, toy_badges, tmp_path / "classes", ACCURACY)
 
 
@@ -111,7 +111,7 @@ def test_the_scores_of_classes_are_scikit_learns(classes: Trial) -> None:
 
 
 def test_what_is_shown_are_the_best_models_answers(trial: Trial) -> None:
-    shown = trial.train().shown
+    shown = trial.train().examples
     _, guess = answers(trial)
     assert shown is not None and len(shown.guesses) == min(9, len(trial.data.val))
     for at, said in shown.guesses.items():
@@ -153,11 +153,11 @@ def test_a_trial_leaves_pictures_and_its_confusion(
     album = Album(asked, trial.recipe, trial.data, trial.run, Gallery(Home(tmp_path)))
     trial_pictures.leave(album, outcome, explained=False)
     assert all(file.stat().st_size > 1000 for file in (trial.run.strip, trial.run.predictions))
-    found = details.read(trial.run.details)
+    found = details.read_details(trial.run.details)
     assert found is not None and found.scores == [
         pytest.approx(score, abs=1e-6) for score in outcome.progress.scores
     ]
-    assert outcome.shown is not None and found.shown == outcome.shown.positions
+    assert outcome.examples is not None and found.examples == outcome.examples.positions
     header, *lines = trial.run.confusion.read_text().splitlines()
     assert header.split(",")[1:] == list(trial.data.classes)
     table = {line.split(",")[0]: [int(number) for number in line.split(",")[1:]] for line in lines}
@@ -192,7 +192,12 @@ def test_saved_weights_score_on_a_split_as_they_did_in_training(trial: Trial) ->
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_a_model_that_counts_learns_the_frequencies_without_a_gradient(
-    toy_recipe: Recipe, toy_data: Cached, label_recipe: Recipe, toy_scenes: Cached, tmp_path: Path, task: str
+    toy_recipe: Recipe,
+    toy_data: CachedDataset,
+    label_recipe: Recipe,
+    toy_scenes: CachedDataset,
+    tmp_path: Path,
+    task: str,
 ) -> None:
     recipe, data, goal = (
         (toy_recipe, toy_data, maximize("iou")) if task == "binary" else (label_recipe, toy_scenes, MIOU)
@@ -214,7 +219,9 @@ def test_a_model_that_counts_learns_the_frequencies_without_a_gradient(
     assert first == pytest.approx(second, rel=0.05)  # twice as much of the same
 
 
-def test_a_model_that_counts_goes_on_after_a_stop(toy_recipe: Recipe, toy_data: Cached, tmp_path: Path) -> None:
+def test_a_model_that_counts_goes_on_after_a_stop(
+    toy_recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
+) -> None:
     recipe = replace(toy_recipe, model=use("pixel_frequency", side=8))
     unbroken, trial = (Trial(recipe, toy_data, tmp_path / name) for name in ("unbroken", "trial"))
     unbroken.train()
@@ -248,7 +255,7 @@ def test_frequent_classes_weigh_less(which: str, request: pytest.FixtureRequest)
 
 
 def test_the_shares_of_the_data_reach_the_loss_in_training(
-    label_recipe: Recipe, toy_scenes: Cached, tmp_path: Path
+    label_recipe: Recipe, toy_scenes: CachedDataset, tmp_path: Path
 ) -> None:
     curves = []
     for weights in ("none", "frequency"):
@@ -266,7 +273,7 @@ def test_the_shares_of_the_data_reach_the_loss_in_training(
     ("every", "epochs", "validated"), [(1, 3, [1, 2, 3]), (2, 5, [2, 4, 5]), (3, 3, [3]), (9, 2, [2])]
 )
 def test_an_epoch_is_validated_as_often_as_asked_and_the_last_always(
-    toy_recipe: Recipe, toy_data: Cached, tmp_path: Path, every: int, epochs: int, validated: list[int]
+    toy_recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, every: int, epochs: int, validated: list[int]
 ) -> None:
     recipe = replace(toy_recipe, validate_every=every, epochs=epochs)
     trial = Trial(recipe, toy_data, tmp_path / "run")
@@ -281,7 +288,7 @@ def test_an_epoch_is_validated_as_often_as_asked_and_the_last_always(
 
 
 def test_plateau_waits_for_validations_and_others_do_not(
-    toy_recipe: Recipe, toy_data: Cached, tmp_path: Path
+    toy_recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
     """Nothing ever gets better: the rate halves at every validation after the first."""
     stuck = replace(toy_recipe, optimizer=use("sgd", lr=1e-30, momentum=0.0), epochs=7, validate_every=2)
@@ -294,7 +301,9 @@ def test_plateau_waits_for_validations_and_others_do_not(
     assert rates["exponential"] == pytest.approx([0.5**at for at in range(7)])
 
 
-def test_validating_seldom_trains_the_same_weights(toy_recipe: Recipe, toy_data: Cached, tmp_path: Path) -> None:
+def test_validating_seldom_trains_the_same_weights(
+    toy_recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
+) -> None:
     plain = replace(toy_recipe, schedule=use("none"), epochs=4)
     often, seldom = (
         Trial(replace(plain, validate_every=every), toy_data, tmp_path / str(every)) for every in (1, 4)
@@ -309,7 +318,7 @@ def test_validating_seldom_trains_the_same_weights(toy_recipe: Recipe, toy_data:
 
 @pytest.mark.parametrize("asked", [3, 4, 7])
 def test_a_seldom_validated_trial_goes_on_after_a_stop(
-    toy_recipe: Recipe, toy_data: Cached, tmp_path: Path, asked: int
+    toy_recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, asked: int
 ) -> None:
     recipe = replace(toy_recipe, validate_every=2, epochs=3)
     unbroken, trial = (Trial(recipe, toy_data, tmp_path / name) for name in ("unbroken", "trial"))
@@ -323,7 +332,7 @@ def test_a_seldom_validated_trial_goes_on_after_a_stop(
 
 
 def test_copies_are_trained_beside_the_originals_and_a_stop_among_them_changes_nothing(
-    toy_recipe: Recipe, toy_data: Cached, tmp_path: Path
+    toy_recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
     """Nineteen originals in batches of eight are three steps; with a copy of each they are five."""
     recipe = replace(toy_recipe, copies=1)

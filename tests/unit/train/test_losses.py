@@ -11,15 +11,15 @@ from tuner.errors import PartError
 from tuner.recipe import Value, use
 from tuner.registry import build
 from tuner.train.losses import (
-    FOR,
     IGNORED,
     LOSSES,
+    TASKS_OF,
     bce,
     cross_entropy,
     dice,
     dice_bce,
     focal,
-    inverse,
+    inverse_weights,
     iou,
     mix,
 )
@@ -148,9 +148,9 @@ def test_in_classification_no_number_is_ignored() -> None:
 
 
 def test_weights_by_frequency_make_classes_count_alike() -> None:
-    weights = torch.tensor(inverse(SHARES))
+    weights = torch.tensor(inverse_weights(SHARES))
     assert torch.allclose(weights * torch.tensor(SHARES), weights[0] * SHARES[0]) and weights.mean() == 1
-    assert inverse([0.5, 0.0, 0.25]) == pytest.approx([2 / 3, 1, 4 / 3])
+    assert inverse_weights([0.5, 0.0, 0.25]) == pytest.approx([2 / 3, 1, 4 / 3])
     loss = cross_entropy("classification", lambda: SHARES, weights="frequency")
     reference = nn.CrossEntropyLoss(weights)
     logits, numbers = torch.randn(6, 3), torch.tensor([0, 1, 2, 2, 1, 0])
@@ -162,7 +162,7 @@ def test_shares_are_counted_only_when_weights_need_them() -> None:
         raise AssertionError("counted")
 
     for name in LOSSES:
-        build("loss", LOSSES, use(name), FOR[name][0], never)
+        build("loss", LOSSES, use(name), TASKS_OF[name][0], never)
 
 
 def test_mix_is_a_weighted_sum_of_any_two(guess: Tensor, mask: Tensor, maps: tuple[Tensor, Tensor]) -> None:

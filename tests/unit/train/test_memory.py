@@ -15,12 +15,12 @@ from tuner.errors import FailureKind, FilesError, TrialFailed
 from tuner.recipe import Recipe, use
 from tuner.train.memory import (
     MicroBatches,
+    fail_trial_on_oom,
+    first_line,
     is_out_of_memory,
     peak_bytes,
     release,
     reset_peak,
-    said,
-    told,
 )
 
 CPU = torch.device("cpu")
@@ -64,44 +64,44 @@ def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
 
 
 def test_an_error_is_told_in_one_line() -> None:
-    assert said(RuntimeError("first\nsecond")) == "first"
-    assert said(MemoryError()) == "MemoryError"
+    assert first_line(RuntimeError("first\nsecond")) == "first"
+    assert first_line(MemoryError()) == "MemoryError"
 
 
 def test_weights_that_do_not_fit_fail_the_trial_and_name_the_model(toy_recipe: Recipe) -> None:
     words = r"out of memory with unet\(k=4, dropout=0.2\), 32 px: too much"
-    with pytest.raises(TrialFailed, match=words) as failed, told(toy_recipe):
+    with pytest.raises(TrialFailed, match=words) as failed, fail_trial_on_oom(toy_recipe):
         raise torch.OutOfMemoryError("too much")
     assert failed.value.kind is FailureKind.OUT_OF_MEMORY
 
 
 def test_what_is_no_lack_of_memory_passes_by(toy_recipe: Recipe) -> None:
-    with pytest.raises(RuntimeError, match="a bug"), told(toy_recipe):
+    with pytest.raises(RuntimeError, match="a bug"), fail_trial_on_oom(toy_recipe):
         raise RuntimeError("a bug")
 
 
 def test_nothing_is_known_at_first(notes: MicroBatches, toy_recipe: Recipe) -> None:
-    assert notes.known(toy_recipe, CPU) == toy_recipe.batch_size
+    assert notes.size_for(toy_recipe, CPU) == toy_recipe.batch_size
 
 
 def test_it_is_remembered_by_model_and_size(notes: MicroBatches, toy_recipe: Recipe) -> None:
     notes.remember(toy_recipe, CPU, 2)
-    assert notes.known(replace(toy_recipe, seed=5, loss=use("dice")), CPU) == 2
-    assert notes.known(replace(toy_recipe, model=use("unet", k=6)), CPU) == 8
-    assert notes.known(replace(toy_recipe, data=use("shapes", image_size=64)), CPU) == 8
+    assert notes.size_for(replace(toy_recipe, seed=5, loss=use("dice")), CPU) == 2
+    assert notes.size_for(replace(toy_recipe, model=use("unet", k=6)), CPU) == 8
+    assert notes.size_for(replace(toy_recipe, data=use("shapes", image_size=64)), CPU) == 8
 
 
 def test_a_smaller_batch_is_never_made_larger(notes: MicroBatches, toy_recipe: Recipe) -> None:
     notes.remember(toy_recipe, CPU, 4)
-    assert notes.known(replace(toy_recipe, batch_size=2), CPU) == 2
+    assert notes.size_for(replace(toy_recipe, batch_size=2), CPU) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", "null", "\x00\xff"])
 def test_a_broken_note_is_as_none(notes: MicroBatches, toy_recipe: Recipe, content: str) -> None:
     notes.file.write_text(content)
-    assert notes.known(toy_recipe, CPU) == 8
+    assert notes.size_for(toy_recipe, CPU) == 8
     notes.remember(toy_recipe, CPU, 4)
-    assert notes.known(toy_recipe, CPU) == 4
+    assert notes.size_for(toy_recipe, CPU) == 4
 
 
 def test_nothing_is_left_beside_the_note(notes: MicroBatches, toy_recipe: Recipe) -> None:

@@ -16,19 +16,19 @@ from tuner.tasks import TASKS
 from tuner.train import metrics
 from tuner.train.metrics import (
     IGNORED,
-    REACH,
+    MAX_LOG_ODDS,
     binary_counts,
-    binary_guess,
+    binary_prediction,
     binary_scores,
-    bins,
     class_counts,
-    class_guess,
+    class_prediction,
+    class_probabilities,
     class_scores,
-    class_shares,
-    confusion,
+    confusion_matrix,
     label_counts,
     label_scores,
     num_bins,
+    probability_bins,
     ratio,
 )
 
@@ -214,7 +214,7 @@ def test_average_precision_of_pixels_is_scikit_learns(seed: int) -> None:
 @pytest.mark.parametrize("classes", [2, 8, 300])
 def test_average_precision_is_exact_for_probabilities_as_fine_as_the_bins(classes: int) -> None:
     logits, target = numbers(1, 400, classes)
-    expected = precision_of_classes(target.numpy(), bins(logits).numpy())
+    expected = precision_of_classes(target.numpy(), probability_bins(logits).numpy())
     assert class_scored(logits, target)["map"] == pytest.approx(expected, abs=1e-12)
     smooth = precision_of_classes(target.numpy(), logits.softmax(1).numpy())
     assert expected == pytest.approx(smooth, abs=2e-3)
@@ -222,9 +222,11 @@ def test_average_precision_is_exact_for_probabilities_as_fine_as_the_bins(classe
 
 def test_bins_are_uniform_in_the_log_odds_from_end_to_end() -> None:
     odds = torch.tensor([-50.0, -15.99, -1.0, 0.0, 1.0, 8.0, 50.0])
-    found = bins(torch.stack([odds, torch.zeros_like(odds)], 1))[:, 0]
-    width = 2 * REACH / num_bins(2)
-    assert found.tolist() == pytest.approx(((odds.clamp(-REACH, 15.943) + REACH) / width).floor().tolist(), abs=1)
+    found = probability_bins(torch.stack([odds, torch.zeros_like(odds)], 1))[:, 0]
+    width = 2 * MAX_LOG_ODDS / num_bins(2)
+    assert found.tolist() == pytest.approx(
+        ((odds.clamp(-MAX_LOG_ODDS, 15.943) + MAX_LOG_ODDS) / width).floor().tolist(), abs=1
+    )
     assert [num_bins(number) for number in (1, 256, 257, 1000)] == [4096, 4096, 2048, 1024]
 
 
@@ -264,14 +266,14 @@ def test_confusion_has_the_truth_in_its_rows() -> None:
     logits, target = labels(2)
     valid = target != IGNORED
     expected = sk.confusion_matrix(target[valid], logits.argmax(1)[valid]).tolist()
-    assert confusion(label_counts(logits, target).tolist(), len(NAMES)) == expected
+    assert confusion_matrix(label_counts(logits, target).tolist(), len(NAMES)) == expected
     logits, target = numbers(2)
     expected = sk.confusion_matrix(target, logits.argmax(1)).tolist()
-    assert confusion(class_counts(logits, target, True).tolist(), 8) == expected
+    assert confusion_matrix(class_counts(logits, target, True).tolist(), 8) == expected
     logits, target = batch(2, 0.3)
     expected = sk.confusion_matrix(target.flatten().int(), (logits > 0).flatten().int()).tolist()
-    assert confusion(binary_counts(logits, target).tolist(), 1) == expected
-    assert confusion(binary_counts(logits, target).tolist(), 2) == expected
+    assert confusion_matrix(binary_counts(logits, target).tolist(), 1) == expected
+    assert confusion_matrix(binary_counts(logits, target).tolist(), 2) == expected
 
 
 def test_counts_are_each_pixel_once() -> None:
@@ -287,7 +289,7 @@ def test_counts_add_up_however_the_images_fall_into_batches(task: str, monkeypat
     whole = COUNTS[task](logits, target, True)
     assert whole.dtype == torch.float64
     for size, at_once in ((1, 1), (4, 100), (5, 2000), (13, 30_000)):
-        monkeypatch.setitem(metrics.AT_ONCE, "cpu", at_once)
+        monkeypatch.setitem(metrics.CHUNK_SIZE, "cpu", at_once)
         pieces = zip(logits.split(size), target.split(size), strict=True)
         total = sum((COUNTS[task](*piece, True) for piece in pieces), torch.zeros_like(whole))
         torch.testing.assert_close(total, whole, rtol=0, atol=1e-9)
@@ -316,7 +318,7 @@ def test_counting_looks_at_no_value_so_that_it_need_not_wait_for_a_device(task: 
 
 def test_what_counts_on_a_gpu_counts_the_same() -> None:
     drawn = torch.randint(0, 40, (5000,), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(metrics.scattered(drawn, 50), metrics.count(drawn, 50))
+    assert torch.equal(metrics.scatter_count(drawn, 50), metrics.count_values(drawn, 50))
 
 
 def test_another_order_in_memory_counts_the_same() -> None:
@@ -347,8 +349,11 @@ def test_a_ratio_of_nothing_to_nothing_is_zero() -> None:
 
 def test_a_guess_is_bytes_for_pictures_and_numbers_for_classes() -> None:
     logits = torch.tensor([-100.0, 0.0, 100.0]).view(1, 1, 1, 3)
-    assert binary_guess(logits).tolist() == [[[0, 128, 255]]]
+    assert binary_prediction(logits).tolist() == [[[0, 128, 255]]]
     pixels, target = labels(0)
-    assert torch.equal(class_guess(pixels).long(), pixels.argmax(1)) and class_guess(pixels).dtype == torch.uint8
+    assert (
+        torch.equal(class_prediction(pixels).long(), pixels.argmax(1))
+        and class_prediction(pixels).dtype == torch.uint8
+    )
     images, _ = numbers(0, classes=300)
-    assert torch.equal(class_shares(images), images.softmax(1)) and target.dtype == torch.int64
+    assert torch.equal(class_probabilities(images), images.softmax(1)) and target.dtype == torch.int64

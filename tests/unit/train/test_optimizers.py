@@ -18,15 +18,15 @@ from tuner.train.optimizers import (
     Schedule,
     adam,
     adamw,
-    advance,
+    apply_schedule,
     cosine,
     depends_on_end,
     exponential,
+    learning_rates,
     none,
     plateau,
-    rates,
-    settle,
     sgd,
+    step_schedule,
 )
 
 
@@ -42,7 +42,7 @@ def seen_rates(schedule: Schedule, losses: list[float]) -> list[float]:
     seen = []
     for loss in losses:
         schedule.optimizer.step()
-        advance(schedule, loss)
+        step_schedule(schedule, loss)
         seen.append(float(schedule.optimizer.param_groups[0]["lr"]))
     return seen
 
@@ -140,7 +140,7 @@ def test_cosine_ends_at_its_share_and_stays_there() -> None:
     ids=str,
 )
 def test_warmup_grows_linearly_and_then_does_as_it_is_told(args: dict[str, Value], expected: list[float]) -> None:
-    assert rates(use("warmup", **args), 7, 7) == pytest.approx(expected)
+    assert learning_rates(use("warmup", **args), 7, 7) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["cosine", "exponential", "warmup"])
@@ -153,10 +153,10 @@ def test_a_saved_schedule_goes_on_along_the_curve_of_a_longer_training(name: str
     again: Schedule = build("schedule", SCHEDULES, part, longer, 12)
     longer.load_state_dict(short.state_dict())
     again.load_state_dict(schedule.state_dict())
-    settle(again)
+    apply_schedule(again)
     now = float(longer.param_groups[0]["lr"])
     assert [now, *seen_rates(again, [1.0] * 7)] == pytest.approx(
-        [0.1 * share for share in rates(part, 12, 12)[4:]]
+        [0.1 * share for share in learning_rates(part, 12, 12)[4:]]
     )
 
 
@@ -166,7 +166,7 @@ def test_to_settle_where_it_stands_changes_nothing(name: str) -> None:
     schedule: Schedule = build("schedule", SCHEDULES, Part(name), made, 9)
     seen_rates(schedule, [1.0] * 7)
     before = made.param_groups[0]["lr"]
-    settle(schedule)
+    apply_schedule(schedule)
     assert made.param_groups[0]["lr"] == before
 
 

@@ -12,7 +12,7 @@ import torch
 
 from tuner.errors import PartError
 from tuner.train import precision
-from tuner.train.precision import device_name, find_device, gains, has_amx, resolve
+from tuner.train.precision import device_name, find_device, has_amx, has_fast_bf16, resolve_dtype
 
 CPU = torch.device("cpu")
 
@@ -22,29 +22,29 @@ def test_auto_on_a_processor_follows_its_matrix_unit(
     amx: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "has_amx", lambda: amx)
-    assert resolve("auto", CPU) is dtype
+    assert resolve_dtype("auto", CPU) is dtype
 
 
 @pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_auto_on_a_gpu_does_not_emulate(native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation)
-    assert resolve("auto", torch.device("cuda")) is dtype
+    assert resolve_dtype("auto", torch.device("cuda")) is dtype
 
 
 def test_auto_on_any_other_device_is_fp32() -> None:
-    assert not gains(torch.device("meta"))
+    assert not has_fast_bf16(torch.device("meta"))
 
 
 @pytest.mark.parametrize("amx", [True, False])
 def test_a_recipe_may_insist(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "has_amx", lambda: amx)
-    assert resolve("fp32", CPU) is torch.float32
-    assert resolve("bf16", CPU) is torch.bfloat16
+    assert resolve_dtype("fp32", CPU) is torch.float32
+    assert resolve_dtype("bf16", CPU) is torch.bfloat16
 
 
 def test_an_unknown_precision_is_told_the_near_one() -> None:
     with pytest.raises(PartError, match=r"no precision 'fp23'. Did you mean 'fp32'\? Known: auto, fp32, bf16"):
-        resolve("fp23", CPU)
+        resolve_dtype("fp23", CPU)
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux tells its processor's features here")

@@ -18,14 +18,14 @@ from helpers.local_training import Curve, Killed, Trial, assert_same, killed_aft
 from safetensors.torch import load_file, save_file
 
 from tuner.data.batches import Batches
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.goal import minimize
 from tuner.paths import MARK, mark_of
 from tuner.recipe import Part, Recipe, use
-from tuner.train.loop import EpochReport, Progress, Saving
+from tuner.train.loop import CheckpointSchedule, EpochReport, Progress
 
 
-def an_epoch(data: Cached) -> int:
+def an_epoch(data: CachedDataset) -> int:
     """How often an epoch asks whether to stop: at every step and every validation batch."""
     batches = Batches(data, 4, 7)
     return batches.num_steps() + sum(1 for _ in batches.val())
@@ -33,7 +33,7 @@ def an_epoch(data: Cached) -> int:
 
 @pytest.mark.parametrize("asked", [0, 1, 4, 7, 9], ids=lambda n: f"at-{n}")
 def test_a_trial_stopped_anywhere_goes_on_as_if_it_had_not(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial, asked: int
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial, asked: int
 ) -> None:
     trial = Trial(recipe, toy_data, tmp_path / "run")
     assert trial.train(stop_after(asked)).end == "stopped"
@@ -43,7 +43,7 @@ def test_a_trial_stopped_anywhere_goes_on_as_if_it_had_not(
 
 
 def test_a_stop_during_validation_does_not_train_the_epoch_again(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial
 ) -> None:
     steps = Batches(toy_data, 4, 7).num_steps()
     assert len(toy_data.val) > 4  # so that there is a second validation batch to stop at
@@ -56,7 +56,7 @@ def test_a_stop_during_validation_does_not_train_the_epoch_again(
 
 
 def test_a_trial_stopped_every_third_step_is_the_same_trial(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial
 ) -> None:
     trial = Trial(recipe, toy_data, tmp_path / "run")
     ends = ["stopped"]
@@ -67,7 +67,7 @@ def test_a_trial_stopped_every_third_step_is_the_same_trial(
 
 
 def test_a_model_that_draws_from_pythons_and_numpys_generators_goes_on_too(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, own_models: Path
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, own_models: Path
 ) -> None:
     noisy = replace(recipe, model=use("mine.nets:net", noisy=True))
     unbroken, trial = (Trial(noisy, toy_data, tmp_path / name) for name in ("unbroken", "trial"))
@@ -78,7 +78,7 @@ def test_a_model_that_draws_from_pythons_and_numpys_generators_goes_on_too(
 
 
 def test_pieces_found_before_a_stop_are_kept_after_it(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, own_models: Path
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, own_models: Path
 ) -> None:
     tight = replace(recipe, model=use("mine.nets:net", most=2))
     trial = Trial(tight, toy_data, tmp_path / "run")
@@ -87,7 +87,9 @@ def test_pieces_found_before_a_stop_are_kept_after_it(
     assert trial.train().micro == 2
 
 
-def test_seconds_before_a_stop_count_for_the_epoch(recipe: Recipe, toy_data: Cached, tmp_path: Path) -> None:
+def test_seconds_before_a_stop_count_for_the_epoch(
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
+) -> None:
     trial = Trial(recipe, toy_data, tmp_path / "run")
     spent = trial.train(stop_after(4)).progress.spent
     assert spent > 0
@@ -104,7 +106,7 @@ def test_a_finished_trial_is_not_trained_again(unbroken: Trial) -> None:
 
 
 def test_a_truncated_checkpoint_costs_one_epoch_and_changes_nothing(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial
 ) -> None:
     trial = Trial(recipe, toy_data, tmp_path / "run")
     trial.train(stop_after(2 * an_epoch(toy_data) + 1))
@@ -157,7 +159,7 @@ torch.save = half
 run = Run(Path(told["run"])).make()
 train(Recipe.from_json(told["recipe"]), maximize("iou"), load(Path(told["data"]), shapes(), "toy"), run,
       device=torch.device("cpu"), micro_batches=MicroBatches(run.folder / "micro_batches.json"),
-      on_epoch=on_epoch, says=says)
+      on_epoch=on_epoch, check_stop=says)
 """
 
 
@@ -185,7 +187,7 @@ def in_a_process(trial: Trial, die_at_step: int = 0, die_at_save: int = 0) -> tu
 
 @pytest.mark.slow
 def test_a_killed_trial_has_the_curve_and_the_weights_of_an_unbroken_one(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
     """Killed at a random step, then in the middle of writing a checkpoint; then it runs to its end."""
     long = replace(recipe, epochs=6)
@@ -204,7 +206,7 @@ def test_a_killed_trial_has_the_curve_and_the_weights_of_an_unbroken_one(
 
 
 def test_a_checkpoint_of_another_recipe_is_not_taken_up(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial
 ) -> None:
     assert Trial(replace(recipe, seed=99), toy_data, tmp_path / "run").train(stop_after(7)).end == "stopped"
     trial = Trial(recipe, toy_data, tmp_path / "run")
@@ -213,7 +215,7 @@ def test_a_checkpoint_of_another_recipe_is_not_taken_up(
 
 
 def test_a_checkpoint_on_other_data_is_not_taken_up(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial
 ) -> None:
     other = replace(toy_data, fingerprint="another")
     assert Trial(recipe, other, tmp_path / "run").train(stop_after(7)).end == "stopped"
@@ -226,7 +228,7 @@ def test_a_checkpoint_on_other_data_is_not_taken_up(
     "schedule", [use("none"), use("plateau", patience=0), use("exponential", gamma=0.7)], ids=str
 )
 def test_a_finished_trial_trained_longer_is_the_long_trial(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, schedule: Part
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, schedule: Part
 ) -> None:
     """As far as its schedule does not know where the end is."""
     short = replace(recipe, epochs=2, schedule=schedule, batch_size=8)
@@ -239,7 +241,7 @@ def test_a_finished_trial_trained_longer_is_the_long_trial(
 
 
 def test_a_schedule_that_knows_the_end_goes_on_along_the_longer_curve(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
     short = replace(recipe, epochs=2, schedule=use("cosine"), batch_size=8)
     trial, long = (Trial(short, toy_data, tmp_path / name) for name in ("trial", "long"))
@@ -251,7 +253,7 @@ def test_a_schedule_that_knows_the_end_goes_on_along_the_longer_curve(
 
 
 def test_a_trial_trained_longer_keeps_the_best_epoch_it_had(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
     trial = Trial(replace(recipe, epochs=1), toy_data, tmp_path / "run")
     trial.train()
@@ -270,7 +272,7 @@ def test_a_trial_trained_longer_keeps_the_best_epoch_it_had(
 
 
 def test_the_epochs_that_a_checkpoint_holds_are_told_when_it_goes_on(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
     """Whoever wrote it may have died before they were recorded."""
     trial = Trial(recipe, toy_data, tmp_path / "run")
@@ -283,21 +285,21 @@ def test_the_epochs_that_a_checkpoint_holds_are_told_when_it_goes_on(
 
 @pytest.mark.parametrize(("minutes", "least"), [(0.0, 15), (1e6, 1), (None, 3)])
 def test_checkpoints_are_written_as_often_as_asked_and_change_nothing(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial, minutes: float | None, least: int
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial, minutes: float | None, least: int
 ) -> None:
     """After every step, at the end alone, or after every epoch; each is told of."""
     kept: list[bool] = []
     trial = Trial(recipe, toy_data, tmp_path / "run")
-    trial.train(saving=Saving(minutes, lambda: kept.append(trial.run.checkpoint.exists())))
+    trial.train(saving=CheckpointSchedule(minutes, lambda: kept.append(trial.run.checkpoint.exists())))
     steps = Batches(toy_data, 4, 7).num_steps()
     assert len(kept) == {15: 3 * steps + 3, 1: 1, 3: 3}[least] >= least and all(kept)
     assert_same(trial, unbroken)
 
 
 def test_killed_long_after_the_last_checkpoint_it_goes_on_from_there(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial
 ) -> None:
-    seldom = Saving(1e6)
+    seldom = CheckpointSchedule(1e6)
     trial = Trial(recipe, toy_data, tmp_path / "run")
     assert trial.train(stop_after(2), seldom).end == "stopped"
     with pytest.raises(Killed):
@@ -309,7 +311,7 @@ def test_killed_long_after_the_last_checkpoint_it_goes_on_from_there(
 
 
 def test_the_best_weights_are_those_of_the_checkpoint_also_when_newer_ones_were_written(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
     """Killed between the weights of a best epoch and the checkpoint that knows of it."""
 
@@ -323,7 +325,7 @@ def test_the_best_weights_are_those_of_the_checkpoint_also_when_newer_ones_were_
     with pytest.raises(Killed):
         dying.train()
     progress = dict(dying.left()["progress"])
-    mark = Progress(best_epoch=progress["best_epoch"], best_value=progress["best_value"]).mark
+    mark = Progress(best_epoch=progress["best_epoch"], best_value=progress["best_value"]).best_mark
     assert mark.startswith("1 ") and mark_of(dying.run.best).startswith("2 ")
     again = Trial(recipe, toy_data, tmp_path / "run", minimize("loss"))
     assert again.train(stop_after(0)).end == "stopped"
@@ -331,7 +333,7 @@ def test_the_best_weights_are_those_of_the_checkpoint_also_when_newer_ones_were_
 
 
 def test_what_says_raises_ends_the_training_as_it_stands(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, unbroken: Trial
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial
 ) -> None:
     """The trial was lost to another worker: this one writes no further checkpoint into anybody's way."""
     trial = Trial(recipe, toy_data, tmp_path / "run")
@@ -343,7 +345,7 @@ def test_what_says_raises_ends_the_training_as_it_stands(
 
 @pytest.mark.parametrize("asked", [2, 6, 7])
 def test_a_trial_pruned_in_an_epoch_saves_nothing_more(
-    recipe: Recipe, toy_data: Cached, tmp_path: Path, asked: int
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, asked: int
 ) -> None:
     """Its result stands already; between two steps and between two batches of validation alike."""
     trial = Trial(recipe, toy_data, tmp_path / "run")

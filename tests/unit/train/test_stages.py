@@ -10,13 +10,13 @@ import torch
 from helpers.local_training import CPU, Killed, Trial, assert_same, killed_after, stop_after
 from torch import Tensor, nn, optim
 
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.errors import PartError
 from tuner.recipe import Part, Recipe, Stage, use
 from tuner.registry import build
 from tuner.train.memory import MicroBatches
-from tuner.train.optimizers import SCHEDULES, advance
-from tuner.train.stages import freeze, make_optimizer, modules_named, train_mode
+from tuner.train.optimizers import SCHEDULES, step_schedule
+from tuner.train.stages import find_modules, freeze, make_optimizer, train_mode
 from tuner.train.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_collection")
@@ -48,13 +48,13 @@ def staged(toy_recipe: Recipe, own_models: Path) -> Recipe:
 
 
 @pytest.fixture
-def batch(toy_data: Cached) -> tuple[Tensor, Tensor]:
+def batch(toy_data: CachedDataset) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(toy_data.images[:8].copy()), torch.from_numpy(toy_data.targets[:8].copy())
 
 
 def trainer_of(recipe: Recipe, folder: Path) -> Trainer:
     made = Trainer(recipe, CPU, MicroBatches(folder / "micro_batches.json"))
-    made.begin_training()
+    made.set_train_mode()
     return made
 
 
@@ -88,12 +88,12 @@ def step(trainer: Trainer, batch: tuple[Tensor, Tensor]) -> None:
 )
 def test_layers_are_named_as_a_list_is_sliced(name: str, expected: list[int]) -> None:
     net = Net()
-    assert modules_named(net, name) == [net.encoder[at] for at in expected]
+    assert find_modules(net, name) == [net.encoder[at] for at in expected]
 
 
 def test_a_module_is_named_by_its_path() -> None:
     net = Net()
-    assert modules_named(net, "encoder") == [net.encoder] and modules_named(net, "head") == [net.head]
+    assert find_modules(net, "encoder") == [net.encoder] and find_modules(net, "head") == [net.head]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_module_is_named_by_its_path() -> None:
 )
 def test_what_cannot_be_frozen_is_told(name: str, said: str) -> None:
     with pytest.raises(PartError, match=said):
-        modules_named(Net(), name)
+        find_modules(Net(), name)
 
 
 # --- frozen means frozen ---
@@ -139,8 +139,8 @@ def test_batch_norm_statistics_rest_and_nothing_is_dropped(
     assert torch.equal(trainer.model.encoder(pixels), trainer.model.encoder(pixels))
     assert not torch.equal(trainer.model(pixels), trainer.model(pixels))  # the head drops as ever
     assert int(trainer.model.encoder[1].num_batches_tracked) == 0
-    trainer.enter(2)
-    trainer.begin_training()
+    trainer.enter_stage(2)
+    trainer.set_train_mode()
     assert not torch.equal(trainer.model.encoder(pixels), trainer.model.encoder(pixels))
     assert int(trainer.model.encoder[1].num_batches_tracked) == 2
 
@@ -149,8 +149,8 @@ def test_a_slice_rests_and_the_layers_after_it_learn(
     staged: Recipe, tmp_path: Path, batch: tuple[Tensor, Tensor]
 ) -> None:
     trainer = trainer_of(staged, tmp_path)
-    trainer.enter(4)
-    trainer.begin_training()
+    trainer.enter_stage(4)
+    trainer.set_train_mode()
     before = state(trainer)
     step(trainer, batch)
     still = {name for name in before if name.startswith(("encoder.0.", "encoder.1."))}
@@ -161,8 +161,8 @@ def test_a_weight_the_model_never_trains_stays_so_when_all_is_thawed(
     staged: Recipe, tmp_path: Path, batch: tuple[Tensor, Tensor]
 ) -> None:
     trainer = trainer_of(replace(staged, model=use("mine.nets:parted", still=True)), tmp_path)
-    trainer.enter(2)
-    trainer.begin_training()
+    trainer.enter_stage(2)
+    trainer.set_train_mode()
     before = state(trainer)
     step(trainer, batch)
     assert changed(before, state(trainer)) == before.keys() - {"encoder.0.bias"}
@@ -231,13 +231,13 @@ def test_a_stage_begins_with_an_optimizer_of_its_own_and_keeps_it_to_its_end(
     first = trainer.optimizer
     step(trainer, batch)
     assert rates(first) == [(2, 1e-2)] and len(first.state) == 2
-    trainer.enter(2)
+    trainer.enter_stage(2)
     second = trainer.optimizer
     assert second is not first and len(second.state) == 0
     assert rates(second) == [(2, 3e-3), (8, 1e-4)]
-    trainer.enter(3)
+    trainer.enter_stage(3)
     assert trainer.optimizer is second
-    trainer.enter(4)
+    trainer.enter_stage(4)
     assert trainer.optimizer is not second and rates(trainer.optimizer) == [(6, 1e-3)]
 
 
@@ -248,11 +248,13 @@ def rates_of(part: Part, lr: float, epochs: int) -> list[float]:
     for _ in range(epochs):
         seen.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        advance(schedule, 0.0)
+        step_schedule(schedule, 0.0)
     return seen
 
 
-def test_each_stage_has_its_own_rate_schedule_and_length(staged: Recipe, toy_data: Cached, tmp_path: Path) -> None:
+def test_each_stage_has_its_own_rate_schedule_and_length(
+    staged: Recipe, toy_data: CachedDataset, tmp_path: Path
+) -> None:
     cosine, falling = use("cosine"), use("exponential", gamma=0.5)
     stages = (Stage(2, lr=1e-2, schedule=falling), Stage(3), Stage(2, lr=1e-3, schedule=use("none")))
     trial = Trial(replace(staged, stages=stages, epochs=7, schedule=cosine), toy_data, tmp_path / "run")
@@ -262,7 +264,7 @@ def test_each_stage_has_its_own_rate_schedule_and_length(staged: Recipe, toy_dat
     assert expected[2] > expected[3] > expected[4]  # a whole cosine over the stage's own epochs
 
 
-def test_one_stage_is_no_stages(toy_recipe: Recipe, toy_data: Cached, tmp_path: Path) -> None:
+def test_one_stage_is_no_stages(toy_recipe: Recipe, toy_data: CachedDataset, tmp_path: Path) -> None:
     plain = Trial(toy_recipe, toy_data, tmp_path / "plain")
     one = Trial(replace(toy_recipe, stages=(Stage(2, lr=3e-3),)), toy_data, tmp_path / "one")
     plain.train()
@@ -272,7 +274,7 @@ def test_one_stage_is_no_stages(toy_recipe: Recipe, toy_data: Cached, tmp_path: 
 
 
 @pytest.fixture
-def unbroken_stages(staged: Recipe, toy_data: Cached, tmp_path: Path) -> Trial:
+def unbroken_stages(staged: Recipe, toy_data: CachedDataset, tmp_path: Path) -> Trial:
     trial = Trial(staged, toy_data, tmp_path / "unbroken")
     assert trial.train().end == "finished" and sorted(trial.reports) == [1, 2, 3, 4]
     return trial
@@ -280,7 +282,7 @@ def unbroken_stages(staged: Recipe, toy_data: Cached, tmp_path: Path) -> Trial:
 
 @pytest.mark.parametrize("asked", [0, 3, ASKED, ASKED + 1, 2 * ASKED + 4, 3 * ASKED, 4 * ASKED - 1])
 def test_a_trial_interrupted_before_at_and_after_a_border_is_the_same_trial(
-    staged: Recipe, toy_data: Cached, tmp_path: Path, unbroken_stages: Trial, asked: int
+    staged: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken_stages: Trial, asked: int
 ) -> None:
     """Stopped, which saves in the middle of an epoch; and killed, which loses what was not saved."""
     stopped, killed = (Trial(staged, toy_data, tmp_path / name) for name in ("stopped", "killed"))
@@ -294,7 +296,7 @@ def test_a_trial_interrupted_before_at_and_after_a_border_is_the_same_trial(
 
 
 def test_a_trial_stopped_at_every_other_step_of_its_stages_is_the_same_trial(
-    staged: Recipe, toy_data: Cached, tmp_path: Path, unbroken_stages: Trial
+    staged: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken_stages: Trial
 ) -> None:
     trial = Trial(staged, toy_data, tmp_path / "run")
     ends = []
@@ -308,7 +310,7 @@ def test_a_trial_stopped_at_every_other_step_of_its_stages_is_the_same_trial(
 
 
 def test_a_longer_last_stage_goes_on_where_the_shorter_ended(
-    staged: Recipe, toy_data: Cached, tmp_path: Path
+    staged: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
     short, long = (
         Trial(staged, toy_data, tmp_path / "run"),
@@ -329,7 +331,7 @@ def test_encoder_lr_of_a_frozen_encoder_is_refused() -> None:
         make_optimizer(model, use("adam", lr=0.5), stage)
 
 
-def test_a_second_stage_that_harms_is_seen(staged: Recipe, toy_data: Cached, tmp_path: Path) -> None:
+def test_a_second_stage_that_harms_is_seen(staged: Recipe, toy_data: CachedDataset, tmp_path: Path) -> None:
     """The best epoch is one of the last stage: else fine-tuning could never come out worse than not to."""
     harmful = (Stage(2, lr=1e-2), Stage(1, lr=1e3))
     trial = Trial(replace(staged, stages=harmful, epochs=3), toy_data, tmp_path)

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.errors import FailureKind, TrialFailed
 from tuner.recipe import Recipe, use
-from tuner.train.checkpoint import random_states
-from tuner.train.losses import FOR
+from tuner.train.checkpoint import get_random_states
+from tuner.train.losses import TASKS_OF
 from tuner.train.memory import MicroBatches
 from tuner.train.totals import Totals
-from tuner.train.trainer import MEAN, STD, Trainer, normaliser
+from tuner.train.trainer import MEAN, STD, Trainer, make_normalizer
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("quick_collection")
-BINARY = [name for name, tasks in FOR.items() if "binary" in tasks and name != "mix"]  # a mix is of others
+BINARY = [name for name, tasks in TASKS_OF.items() if "binary" in tasks and name != "mix"]  # a mix is of others
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def micro_batches(tmp_path: Path) -> MicroBatches:
 
 
 @pytest.fixture
-def batch(toy_data: Cached) -> tuple[Tensor, Tensor]:
+def batch(toy_data: CachedDataset) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(toy_data.images[:8].copy()), torch.from_numpy(toy_data.targets[:8].copy())
 
 
@@ -294,8 +294,8 @@ def test_fp32_computes_in_fp32_with_weights_and_images_laid_out_channels_last(
 def test_images_are_normalised_as_pretrained_encoders_expect() -> None:
     pixel = torch.tensor(MEAN).round().byte().view(1, 1, 1, 3)
     off = (torch.tensor(MEAN).round() - torch.tensor(MEAN)) / torch.tensor(STD)
-    torch.testing.assert_close(normaliser(CPU)(pixel).flatten(), off, rtol=1e-4, atol=1e-6)
-    white = normaliser(CPU)(torch.full((1, 2, 2, 3), 255, dtype=torch.uint8))
+    torch.testing.assert_close(make_normalizer(CPU)(pixel).flatten(), off, rtol=1e-4, atol=1e-6)
+    white = make_normalizer(CPU)(torch.full((1, 2, 2, 3), 255, dtype=torch.uint8))
     assert white.shape == (1, 3, 2, 2) and 2.2 < float(white.min()) < float(white.max()) < 2.7
 
 
@@ -306,7 +306,7 @@ def test_a_trainer_goes_on_bitwise_from_its_saved_state(
     trainer.micro = 3
     step(trainer, batch, times=2)
     file = io.BytesIO()
-    torch.save({**trainer.state(), "random": random_states(), "progress": {"epoch": 1}}, file)
+    torch.save({**trainer.state(), "random": get_random_states(), "progress": {"epoch": 1}}, file)
     step(trainer, batch, times=2)
     other = Trainer(replace(toy_recipe, seed=99), CPU, micro_batches)
     file.seek(0)
@@ -323,7 +323,7 @@ def test_a_batch_norm_that_sees_one_value_fails_the_trial_with_what_would_do(
         replace(toy_recipe, batch_size=1), torch.device("cpu"), MicroBatches(tmp_path / "micro.json")
     )
     trainer.model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3))
-    trainer.begin_training()
+    trainer.set_train_mode()
     images, masks = torch.zeros(1, 32, 32, 3, dtype=torch.uint8), torch.zeros(1, 32, 32, dtype=torch.uint8)
     with pytest.raises(TrialFailed, match=r"batch norm that sees a single value .* larger batches") as failed:
         trainer.step(images, masks, Totals(trainer.task, trainer.device))
@@ -333,6 +333,6 @@ def test_a_batch_norm_that_sees_one_value_fails_the_trial_with_what_would_do(
 def test_pieces_are_as_equal_as_can_be(toy_recipe: Recipe, tmp_path: Path) -> None:
     trainer = Trainer(toy_recipe, torch.device("cpu"), MicroBatches(tmp_path / "micro.json"))
     images, masks = torch.zeros(9, 2, 2, 3), torch.zeros(9, 2, 2)
-    assert [len(piece) for piece, _ in trainer.pieces(images, masks)] == [9]  # the batch with one more
+    assert [len(piece) for piece, _ in trainer.split_batch(images, masks)] == [9]  # the batch with one more
     trainer.micro = 4
-    assert [len(piece) for piece, _ in trainer.pieces(images, masks)] == [3, 3, 3]
+    assert [len(piece) for piece, _ in trainer.split_batch(images, masks)] == [3, 3, 3]

@@ -12,7 +12,7 @@ from helpers.local_training import CPU, Trial, assert_same, stop_after
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tuner.data.cache import Cached
+from tuner.data.cache import CachedDataset
 from tuner.errors import FailureKind, PartError, TrialFailed
 from tuner.goal import maximize
 from tuner.recipe import Part, Recipe, Stage, use
@@ -20,7 +20,7 @@ from tuner.space.rehearsal import rehearse
 from tuner.tasks import find_task
 from tuner.train.memory import MicroBatches
 from tuner.train.trainer import Trainer, build_model
-from tuner.train.weights import begin_from, carry, differences, read
+from tuner.train.weights import describe_differences, load_initial_weights, match_tensors, read_weights
 
 Tensors = dict[str, Tensor]
 ENCODER, MODEL = 14, 16  # tensors of mine.nets:parted; two batch norms have five each
@@ -55,8 +55,8 @@ def equal(model: nn.Module, tensors: Tensors, start: str = "") -> bool:
 
 def counted(model: nn.Module, recipe: Recipe, file: Path) -> tuple[int, int, int]:
     """(carried, left, fresh), after checking that they add up to the file and to the model."""
-    found = carry(model, recipe, file)
-    assert len(found.tensors) + found.left == len(read(file))
+    found = match_tensors(model, recipe, file)
+    assert len(found.tensors) + found.left == len(read_weights(file))
     assert len(found.tensors) + found.fresh == len(model.state_dict())
     return len(found.tensors), found.left, found.fresh
 
@@ -67,7 +67,7 @@ def counted(model: nn.Module, recipe: Recipe, file: Path) -> tuple[int, int, int
 def test_all_of_a_file_is_carried_and_told(parted: Recipe, tmp_path: Path) -> None:
     old, new = model_of(parted, seed=1), model_of(parted, seed=2)
     file = saved(old.state_dict(), tmp_path / "old.safetensors")
-    said = begin_from(new, beginning(parted), file)
+    said = load_initial_weights(new, beginning(parted), file)
     assert equal(new, old.state_dict())
     assert said == f"{MODEL} tensors carried from {file}; 0 of the file left behind, 0 of the model begin fresh"
     assert counted(new, beginning(parted), file) == (MODEL, 0, 0)
@@ -77,7 +77,7 @@ def test_an_encoder_goes_over_to_another_number_of_classes(parted: Recipe, tmp_p
     old, new = model_of(parted, classes=19, seed=1), model_of(parted, classes=3, seed=2)
     head = {name: value.clone() for name, value in new.state_dict().items()}
     file = saved(old.state_dict(), tmp_path / "old.safetensors")
-    said = begin_from(new, beginning(parted, "encoder"), file)
+    said = load_initial_weights(new, beginning(parted, "encoder"), file)
     assert equal(new, old.state_dict(), "encoder.") and equal(new, head, "head.")
     assert said == (
         f"{ENCODER} tensors of the encoder carried from {file}; 2 of the file left behind, "
@@ -90,7 +90,7 @@ def test_the_file_of_an_encoder_alone_is_known_for_one(parted: Recipe, tmp_path:
     old, new = model_of(parted, seed=1), model_of(parted, seed=2)
     file = saved(old.encoder.state_dict(), tmp_path / "encoder.safetensors")
     assert counted(new, beginning(parted, "encoder"), file) == (ENCODER, 0, 2)
-    begin_from(new, beginning(parted, "encoder"), file)
+    load_initial_weights(new, beginning(parted, "encoder"), file)
     assert equal(new, old.state_dict(), "encoder.")
 
 
@@ -113,14 +113,14 @@ def test_what_torch_saved_is_read(parted: Recipe, tmp_path: Path, wrapped: str, 
     file = tmp_path / f"old{suffix}"
     torch.save({wrapped: tensors, "epoch": 7, "note": "mine"} if wrapped else tensors, file)
     assert counted(new, beginning(parted), file) == (MODEL, 0, 0)
-    begin_from(new, beginning(parted), file)
+    load_initial_weights(new, beginning(parted), file)
     assert equal(new, tensors)
 
 
 def test_without_weights_nothing_is_carried(parted: Recipe) -> None:
     model = model_of(parted)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert begin_from(model, parted, None) == "" and equal(model, before)
+    assert load_initial_weights(model, parted, None) == "" and equal(model, before)
 
 
 def test_weights_written_as_text_are_a_part(parted: Recipe) -> None:
@@ -133,7 +133,7 @@ def test_weights_written_as_text_are_a_part(parted: Recipe) -> None:
 def refusal(parted: Recipe, tensors: Tensors, tmp_path: Path, part: str = "all") -> str:
     file = saved(tensors, tmp_path / "odd.safetensors")
     with pytest.raises(PartError) as refused:
-        carry(model_of(parted), beginning(parted, part), file)
+        match_tensors(model_of(parted), beginning(parted, part), file)
     assert str(file) in str(refused.value) and "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -159,21 +159,21 @@ def test_another_architecture_is_told_and_nothing_is_changed(parted: Recipe, tmp
     model, file = model_of(parted), saved(model_of(other).state_dict(), tmp_path / "odd.safetensors")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(PartError, match=r"0 of \d+ tensors do. Not in it: encoder.0.weight, .* and \d+ more"):
-        begin_from(model, beginning(parted, part), file)
+        load_initial_weights(model, beginning(parted, part), file)
     assert equal(model, before)
 
 
 def test_a_model_without_an_encoder_has_no_such_part(label_recipe: Recipe, tmp_path: Path) -> None:
     file = saved(model_of(label_recipe).state_dict(), tmp_path / "old.safetensors")
     with pytest.raises(PartError, match=r'unet has no part named encoder. Use part="all"'):
-        carry(model_of(label_recipe), beginning(label_recipe, "encoder"), file)
+        match_tensors(model_of(label_recipe), beginning(label_recipe, "encoder"), file)
 
 
 def test_differences_are_none_where_all_is_there() -> None:
     one = {"a": torch.zeros(2), "bn.num_batches_tracked": torch.zeros(())}
-    assert differences(one, {"a": torch.ones(2), "b": torch.ones(3)}) == ""
-    assert differences(one, {"a": torch.ones(3)}) == "Of another shape: a is (3,), needed (2,)."
-    assert differences(one, {"b": torch.ones(3)}) == "Not in it: a."
+    assert describe_differences(one, {"a": torch.ones(2), "b": torch.ones(3)}) == ""
+    assert describe_differences(one, {"a": torch.ones(3)}) == "Of another shape: a is (3,), needed (2,)."
+    assert describe_differences(one, {"b": torch.ones(3)}) == "Not in it: a."
 
 
 # --- files that cannot be read ---
@@ -188,7 +188,7 @@ class Mine:
 def test_a_broken_file_is_told_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(PartError, match=rf"weights .*{name} cannot be read: .") as told:
-        read(tmp_path / name)
+        read_weights(tmp_path / name)
     assert "\n" not in str(told.value) and "weights_only" not in str(told.value)
 
 
@@ -203,7 +203,7 @@ def test_nothing_but_tensors_is_unpickled(tmp_path: Path, whole: bool, monkeypat
     else:
         file.write_bytes(pickle.dumps({"weight": mine}))
     with pytest.raises(PartError, match=r"holds more than tensors, which is not unpickled. Save model.state_dict"):
-        read(file)
+        read_weights(file)
     assert woken == []
 
 
@@ -211,13 +211,15 @@ def test_nothing_but_tensors_is_unpickled(tmp_path: Path, whole: bool, monkeypat
 def test_a_file_without_tensors_is_told(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "odd.pth")
     with pytest.raises(PartError, match=r"odd.pth holds no tensors by name"):
-        read(tmp_path / "odd.pth")
+        read_weights(tmp_path / "odd.pth")
 
 
 # --- in training ---
 
 
-def test_a_trial_begins_from_its_weights_and_says_so(parted: Recipe, toy_scenes: Cached, tmp_path: Path) -> None:
+def test_a_trial_begins_from_its_weights_and_says_so(
+    parted: Recipe, toy_scenes: CachedDataset, tmp_path: Path
+) -> None:
     """A frozen encoder is still the file's after training."""
     old = model_of(parted, classes=19, seed=5).state_dict()
     file = saved(old, tmp_path / "old.safetensors")
@@ -225,12 +227,12 @@ def test_a_trial_begins_from_its_weights_and_says_so(parted: Recipe, toy_scenes:
     trial = Trial(recipe, toy_scenes, tmp_path / "run", MIOU, file)
     progress = trial.train().progress
     assert progress.carried.startswith(f"{ENCODER} tensors of the encoder carried from {file}")
-    kept = read(trial.run.best)
+    kept = read_weights(trial.run.best)
     assert all(torch.equal(kept[name], value) for name, value in old.items() if name.startswith("encoder."))
 
 
 def test_weights_that_do_not_fit_fail_the_trial_in_one_line(
-    parted: Recipe, toy_scenes: Cached, tmp_path: Path
+    parted: Recipe, toy_scenes: CachedDataset, tmp_path: Path
 ) -> None:
     file = saved({"a": torch.zeros(1)}, tmp_path / "old.safetensors")
     with pytest.raises(TrialFailed, match="do not fit") as failed:
@@ -238,7 +240,9 @@ def test_weights_that_do_not_fit_fail_the_trial_in_one_line(
     assert failed.value.kind is FailureKind.WEIGHTS
 
 
-def test_a_trial_that_goes_on_does_not_carry_again(parted: Recipe, toy_scenes: Cached, tmp_path: Path) -> None:
+def test_a_trial_that_goes_on_does_not_carry_again(
+    parted: Recipe, toy_scenes: CachedDataset, tmp_path: Path
+) -> None:
     recipe = beginning(parted)
     files = [saved(model_of(parted, seed=s).state_dict(), tmp_path / f"{s}.safetensors") for s in (1, 2)]
     unbroken = Trial(recipe, toy_scenes, tmp_path / "unbroken", MIOU, files[0])
@@ -261,7 +265,7 @@ def test_a_rehearsal_carries_random_weights_of_other_classes(
     trainer = Trainer(toy, CPU, MicroBatches(tmp_path / "none.json"))
     before = trainer.model.encoder[0].weight.clone()
     drawn = torch.get_rng_state()
-    said = begin_from(trainer.model, toy, None)
+    said = load_initial_weights(trainer.model, toy, None)
     assert f"{carried} tensors" in said and "carried from random weights" in said
     assert not torch.equal(trainer.model.encoder[0].weight, before)
     assert torch.equal(torch.get_rng_state(), drawn)  # the trial draws as it would have

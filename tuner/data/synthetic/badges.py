@@ -24,10 +24,10 @@ def badges(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0) -> So
         Item(f"{CLASSES[number % len(CLASSES)]}/badge{number:03d}", "train", target=number % len(CLASSES))
         for number in range(COUNT)
     )
-    return Source("badges", "generated", "classes", hold_out(items, val, split_seed), read, CLASSES, REVISION)
+    return Source("badges", "generated", "classes", hold_out(items, val, split_seed), read_item, CLASSES, REVISION)
 
 
-def read(item: Item) -> tuple[Image, Target]:
+def read_item(item: Item) -> tuple[Image, Target]:
     assert isinstance(item.target, int)
     number = int(item.key.rpartition("badge")[2])
     return draw_badge(np.random.default_rng([number, 13]), CLASSES[item.target]), item.target
@@ -43,32 +43,32 @@ def draw_badge(rng: np.random.Generator, sign: str) -> Image:
     step = rng.uniform(80, 120)
     cv2.circle(picture, tuple(centre.round().astype(int).tolist()), round(radius), base.tolist(), -1)
     size, angle = radius * rng.uniform(0.75, 0.85), rng.uniform(-0.2, 0.2)
-    for outline, part in outlines(sign):
-        corners = (centre + size * turned(outline, angle)).round().astype(np.int32)
+    for outline, part in sign_outlines(sign):
+        corners = (centre + size * rotate_outline(outline, angle)).round().astype(np.int32)
         cv2.fillPoly(picture, [corners], (base + step * part).tolist())
     return np.clip(picture + rng.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
 
 
-def outlines(sign: str) -> list[tuple[NDArray[np.float64], int]]:
+def sign_outlines(sign: str) -> list[tuple[NDArray[np.float64], int]]:
     """The polygons of a sign within a circle of 1; 0 in place of 1 for one that is filled as the badge is."""
     thin = np.array([[-1, -0.28], [1, -0.28], [1, 0.28], [-1, 0.28]])
     shapes = {
         "bar": [(thin, 1)],
         "cross": [(thin, 1), (thin[:, ::-1], 1)],
-        "disc": [(regular(32), 1)],
-        "ring": [(regular(32), 1), (0.5 * regular(32), 0)],
-        "star": [(regular(10) * np.where(np.arange(10) % 2, 0.42, 1)[:, None], 1)],
-        "triangle": [(regular(3), 1)],
+        "disc": [(regular_polygon(32), 1)],
+        "ring": [(regular_polygon(32), 1), (0.5 * regular_polygon(32), 0)],
+        "star": [(regular_polygon(10) * np.where(np.arange(10) % 2, 0.42, 1)[:, None], 1)],
+        "triangle": [(regular_polygon(3), 1)],
     }
     return shapes[sign]
 
 
-def regular(corners: int) -> NDArray[np.float64]:
+def regular_polygon(corners: int) -> NDArray[np.float64]:
     """A regular polygon, one corner up."""
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False) - np.pi / 2
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def turned(outline: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
+def rotate_outline(outline: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
     cos, sin = np.cos(angle), np.sin(angle)
     return outline @ np.array([[cos, sin], [-sin, cos]])

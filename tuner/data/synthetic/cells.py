@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.instances import in_order
+from tuner.data.instances import renumber
 from tuner.data.source import Image, Item, Source, Target, hold_out
 
 SIDE = 128  # pixels
@@ -26,54 +26,56 @@ Places = list[tuple[float, float, float]]  # across, down, radius
 def cells(*, image_size: int = 128, val: float = 0.2, split_seed: int = 0) -> Source:
     """Generated: touching and overlapping cells, one number each, 120 pictures, nothing to download."""
     items = tuple(Item(f"cells{number:03d}", "train") for number in range(COUNT))
-    return Source("cells", "generated", "instances", hold_out(items, val, split_seed), read, revision=REVISION)
+    return Source(
+        "cells", "generated", "instances", hold_out(items, val, split_seed), read_item, revision=REVISION
+    )
 
 
-def read(item: Item) -> tuple[Image, Target]:
+def read_item(item: Item) -> tuple[Image, Target]:
     number = int(item.key.removeprefix("cells"))
     return draw_culture(np.random.default_rng([number, 13]), num_groups=0 if number % BARE == BARE - 1 else None)
 
 
 def draw_culture(rng: np.random.Generator, num_groups: int | None = None) -> tuple[Image, NDArray[np.uint16]]:
     """One picture and its label map."""
-    picture, labels = ground(rng), np.zeros((SIDE, SIDE), np.uint16)
+    picture, labels = draw_background(rng), np.zeros((SIDE, SIDE), np.uint16)
     groups = int(rng.integers(4, 8)) if num_groups is None else num_groups
-    for number, place in enumerate(places(rng, groups), start=1):
-        put_cell(rng, picture, labels, number, place)
-    put_dust(rng, picture)
+    for number, place in enumerate(place_cells(rng, groups), start=1):
+        draw_cell(rng, picture, labels, number, place)
+    draw_dust(rng, picture)
     blurred = cv2.GaussianBlur(picture, (0, 0), 0.7)
     grey = blurred + rng.normal(0, rng.uniform(4, 9), (SIDE, SIDE))
     stained = np.clip(grey, 0, 255)[..., None] * rng.uniform(0.75, 1.0, 3)
-    return stained.astype(np.uint8), in_order(labels).astype(np.uint16)
+    return stained.astype(np.uint8), renumber(labels).astype(np.uint16)
 
 
-def ground(rng: np.random.Generator) -> Map:
+def draw_background(rng: np.random.Generator) -> Map:
     """Uneven light."""
     light = rng.uniform(35, 75) + rng.uniform(-14, 14, (4, 4))
     return np.asarray(cv2.resize(light.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC))
 
 
-def places(rng: np.random.Generator, groups: int) -> Places:
+def place_cells(rng: np.random.Generator, groups: int) -> Places:
     """Groups of cells that grew from one: each next one touches or overlaps one that is there."""
     taken: Places = []
     for _ in range(groups):
         mine: Places = []
         for _ in range(int(rng.integers(1, 7))):
             radius = float(rng.uniform(7, 13))
-            spot = beside(rng, mine, radius) if mine else tuple(rng.uniform(0, SIDE, 2))
+            spot = spot_beside(rng, mine, radius) if mine else tuple(rng.uniform(0, SIDE, 2))
             if all(np.hypot(spot[0] - x, spot[1] - y) > APART * (radius + r) for x, y, r in [*taken, *mine]):
                 mine.append((float(spot[0]), float(spot[1]), radius))
         taken += mine
     return [place for place in taken if 2 < place[0] < SIDE - 2 and 2 < place[1] < SIDE - 2]
 
 
-def beside(rng: np.random.Generator, mine: Places, radius: float) -> tuple[float, float]:
+def spot_beside(rng: np.random.Generator, mine: Places, radius: float) -> tuple[float, float]:
     x, y, other = mine[int(rng.integers(len(mine)))]
     angle, reach = rng.uniform(0, 2 * np.pi), (radius + other) * rng.uniform(APART, 0.98)
     return x + reach * np.cos(angle), y + reach * np.sin(angle)
 
 
-def put_cell(
+def draw_cell(
     rng: np.random.Generator,
     picture: Map,
     labels: NDArray[np.uint16],
@@ -81,7 +83,7 @@ def put_cell(
     place: tuple[float, float, float],
 ) -> None:
     """A bent oval, on whatever is there: a dim rim, then brighter towards the middle."""
-    deep = depth_of(rng, place)
+    deep = cell_depth(rng, place)
     inside = deep > 0
     bright = rng.uniform(105, 175)
     shade = bright * (0.55 + 0.45 * np.clip(deep / 0.45, 0, 1)) + rng.normal(0, 5, picture.shape)
@@ -89,7 +91,7 @@ def put_cell(
     labels[inside] = number
 
 
-def depth_of(rng: np.random.Generator, place: tuple[float, float, float]) -> Map:
+def cell_depth(rng: np.random.Generator, place: tuple[float, float, float]) -> Map:
     """How deep each pixel lies in the oval: 1 in its middle, 0 at its rim, less outside."""
     x, y, radius = place
     turn, long = rng.uniform(0, np.pi), rng.uniform(1.0, 1.25)
@@ -100,7 +102,7 @@ def depth_of(rng: np.random.Generator, place: tuple[float, float, float]) -> Map
     return np.asarray(1 - np.hypot(a / long, b * long) / (radius * bend), np.float32)
 
 
-def put_dust(rng: np.random.Generator, picture: Map) -> None:
+def draw_dust(rng: np.random.Generator, picture: Map) -> None:
     """Bright specks and faint rings, which are no cells."""
     for _ in range(int(rng.integers(2, 8))):
         spot = tuple(int(at) for at in rng.integers(0, SIDE, 2))

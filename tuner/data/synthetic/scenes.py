@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.data.source import IGNORED, Image, Item, Source, Target, hold_out
-from tuner.data.synthetic.shapes import free_place
+from tuner.data.synthetic.shapes import find_free_spot
 
 SIDE = 128  # pixels
 COUNT = 120
@@ -27,32 +27,32 @@ RIM = 3  # pixels, of which half lie inside
 def scenes(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0) -> Source:
     """Generated: label maps of sky, ground, discs and boxes, 120 pictures, nothing to download."""
     items = hold_out(tuple(Item(f"scene{number:03d}", "train") for number in range(COUNT)), val, split_seed)
-    return Source("scenes", "generated", "labels", items, read, CLASSES, REVISION)
+    return Source("scenes", "generated", "labels", items, read_item, CLASSES, REVISION)
 
 
-def read(item: Item) -> tuple[Image, Target]:
+def read_item(item: Item) -> tuple[Image, Target]:
     return draw_scene(np.random.default_rng([int(item.key.removeprefix("scene")), 11]))
 
 
 def draw_scene(rng: np.random.Generator) -> tuple[Image, Image]:
     """One picture and its label map."""
-    labels = land(rng)
+    labels = draw_land(rng)
     shades = np.array([[100, 120, 155], [120, 115, 95]]) + rng.uniform(-30, 30, (2, 3))
     picture = (
         shades[labels].astype(np.float32)
-        + patches(rng, 7, 8)
-        + patches(rng, 32, 20) * (labels[..., None] == GROUND)
+        + make_shading(rng, 7, 8)
+        + make_shading(rng, 32, 20) * (labels[..., None] == GROUND)
     )
     taken: list[tuple[float, float, float]] = []
     for kind in rng.permutation([DISC, BOX, *rng.integers(DISC, BOX + 1, 3)]):
-        if place := free_place(rng, taken):
+        if place := find_free_spot(rng, taken):
             taken.append(place)
-            put_object(rng, picture, labels, int(kind), place)
+            draw_object(rng, picture, labels, int(kind), place)
     noisy = picture + rng.normal(0, 8, picture.shape)
     return np.clip(noisy, 0, 255).astype(np.uint8), labels
 
 
-def land(rng: np.random.Generator) -> Image:
+def draw_land(rng: np.random.Generator) -> Image:
     """Sky above a wavy horizon, ground below."""
     across = np.linspace(0, 2 * np.pi, SIDE)
     horizon = SIDE * rng.uniform(0.3, 0.7) + rng.uniform(2, 12) * np.sin(
@@ -61,13 +61,13 @@ def land(rng: np.random.Generator) -> Image:
     return np.where(np.arange(SIDE)[:, None] < horizon[None], SKY, GROUND).astype(np.uint8)
 
 
-def patches(rng: np.random.Generator, number: int, strength: float) -> NDArray[np.float32]:
+def make_shading(rng: np.random.Generator, number: int, strength: float) -> NDArray[np.float32]:
     """Light and shade, `number` patches across."""
     small = rng.normal(0, strength, (number, number, 1)).astype(np.float32)
     return cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)[..., None].astype(np.float32)
 
 
-def put_object(
+def draw_object(
     rng: np.random.Generator,
     picture: NDArray[np.float32],
     labels: Image,
@@ -75,7 +75,7 @@ def put_object(
     place: tuple[float, float, float],
 ) -> None:
     """Draw a disc or a turned box; at times its rim belongs to nobody."""
-    outline = disc(*place) if kind == DISC else box(rng, *place)
+    outline = disc_outline(*place) if kind == DISC else box_outline(rng, *place)
     colour = HUES[kind] + rng.uniform(-45, 45, 3)
     cv2.fillPoly(picture, [outline], colour.tolist())
     centre = outline.mean(axis=0)
@@ -86,12 +86,12 @@ def put_object(
         cv2.polylines(labels, [outline], True, IGNORED, RIM)
 
 
-def disc(x: float, y: float, radius: float) -> NDArray[np.int32]:
+def disc_outline(x: float, y: float, radius: float) -> NDArray[np.int32]:
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     return np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1).round().astype(np.int32)
 
 
-def box(rng: np.random.Generator, x: float, y: float, radius: float) -> NDArray[np.int32]:
+def box_outline(rng: np.random.Generator, x: float, y: float, radius: float) -> NDArray[np.int32]:
     """Four corners at a distance of `radius`, at any turn, nearly square."""
     half = rng.uniform(0.6, 0.95)
     angles = rng.uniform(0, 2 * np.pi) + np.array([-half, half, np.pi - half, np.pi + half])

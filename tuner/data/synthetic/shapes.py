@@ -21,39 +21,39 @@ REVISION = "shapes-2"  # change it whenever a pixel changes: the cache is keyed 
 def shapes(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0) -> Source:
     """Generated: blobs with a bright rim among look-alikes, 120 pictures, nothing to download."""
     items = tuple(Item(f"shape{number:03d}", "train") for number in range(COUNT))
-    return Source("shapes", "generated", "masks", hold_out(items, val, split_seed), read, revision=REVISION)
+    return Source("shapes", "generated", "masks", hold_out(items, val, split_seed), read_item, revision=REVISION)
 
 
-def read(item: Item) -> tuple[Image, Target]:
+def read_item(item: Item) -> tuple[Image, Target]:
     return draw_picture(np.random.default_rng([int(item.key.removeprefix("shape")), 7]))
 
 
 def draw_picture(rng: np.random.Generator) -> tuple[Image, Image]:
     """One picture and its mask."""
-    picture = background(rng)
+    picture = draw_background(rng)
     mask = np.zeros((SIDE, SIDE), np.uint8)
     kinds = [True] * int(rng.integers(1, 4)) + [False] * int(rng.integers(1, 4))
     taken: list[tuple[float, float, float]] = []
     for is_object in kinds:  # objects first: a crowded picture keeps at least one
-        place = free_place(rng, taken)
+        place = find_free_spot(rng, taken)
         if place is None:
             continue
         taken.append(place)
-        outline = blob(rng, *place)
-        paint(rng, picture, outline, is_object)
+        outline = blob_outline(rng, *place)
+        draw_blob(rng, picture, outline, is_object)
         if is_object:
             cv2.fillPoly(mask, [outline], 1)
     noisy = picture + rng.normal(0, 6, picture.shape)
     return np.clip(noisy, 0, 255).astype(np.uint8), mask
 
 
-def background(rng: np.random.Generator) -> NDArray[np.float32]:
+def draw_background(rng: np.random.Generator) -> NDArray[np.float32]:
     """Soft patches of colour."""
     patches = rng.uniform(40, 215, (5, 5, 3)).astype(np.float32)
     return cv2.resize(patches, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC).astype(np.float32)
 
 
-def free_place(
+def find_free_spot(
     rng: np.random.Generator, taken: list[tuple[float, float, float]]
 ) -> tuple[float, float, float] | None:
     """Centre and radius of a spot that touches no other, or None after a few tries."""
@@ -65,7 +65,7 @@ def free_place(
     return None
 
 
-def blob(rng: np.random.Generator, x: float, y: float, radius: float) -> NDArray[np.int32]:
+def blob_outline(rng: np.random.Generator, x: float, y: float, radius: float) -> NDArray[np.int32]:
     """A closed outline, rounder or more like a star."""
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     waves = 1 + rng.uniform(0, 0.22) * np.sin(rng.integers(2, 6) * angles + rng.uniform(0, 6.28))
@@ -73,7 +73,7 @@ def blob(rng: np.random.Generator, x: float, y: float, radius: float) -> NDArray
     return np.stack([x + reach * np.cos(angles), y + reach * np.sin(angles)], axis=1).round().astype(np.int32)
 
 
-def paint(
+def draw_blob(
     rng: np.random.Generator, picture: NDArray[np.float32], outline: NDArray[np.int32], is_object: bool
 ) -> None:
     """Fill core and rim; an object's rim is the brighter of the two, a look-alike's the darker."""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tuner.data.instances import in_order, touching
+from tuner.data.instances import find_touching, renumber
 from tuner.data.synthetic.cells import BARE, COUNT, REVISION, SIDE, cells, draw_culture
 
 
@@ -27,7 +27,7 @@ def test_pictures_and_label_maps_are_as_a_source_promises() -> None:
         image, labels = source.read(item)
         assert image.shape == (SIDE, SIDE, 3) and image.dtype == np.uint8
         assert labels.shape == (SIDE, SIDE) and labels.dtype == np.uint16
-        assert np.array_equal(labels, in_order(labels))  # 1 to n without gaps
+        assert np.array_equal(labels, renumber(labels))  # 1 to n without gaps
 
 
 def test_the_pixels_belong_to_the_revision() -> None:
@@ -49,7 +49,7 @@ def test_pieces_of_the_mask_are_far_fewer_than_cells() -> None:
     maps = [draw_culture(np.random.default_rng(at))[1] for at in range(30)]
     there = sum(int(labels.max()) for labels in maps)
     pieces = sum(cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=4)[0] - 1 for labels in maps)
-    assert pieces < 0.4 * there and sum(len(touching(labels)) for labels in maps) > 0.8 * there
+    assert pieces < 0.4 * there and sum(len(find_touching(labels)) for labels in maps) > 0.8 * there
 
 
 def test_no_threshold_finds_the_foreground_without_error() -> None:
