@@ -124,12 +124,34 @@ MOVED_MODULES = {
 }
 
 RENAMED = {  # module -> {name in version 0.1: name now}; an old module path gives both
+    "tuner.data.augment": {"augmenter": "make_augment"},
+    "tuner.data.cache": {"Cached": "CachedDataset", "cached": "load_cached"},
+    "tuner.data.folder": {"pair_up": "pair_files", "read_pair": "read_with_mask",
+                          "read_labelled": "read_with_labels", "read_numbered": "read_with_instances",
+                          "read_classed": "read_with_class"},
+    "tuner.data.images": {"shrink": "resize_image"},
+    "tuner.data.instances": {"MOST": "MAX_INSTANCES", "energy_of": "compute_energy", "in_order": "renumber",
+                             "ious": "iou_matrix", "matches": "match_instances", "numbers_in": "instance_ids",
+                             "overlaps": "overlap_matrix", "pieces": "connected_pieces",
+                             "with_energy": "make_energy_targets"},
+    "tuner.data.locate": {"complete": "require_files"},
+    "tuner.data.provider": {"Shelf": "DataProvider"},
+    "tuner.data.source": {"Numbers": "InstanceMap", "hold_out_of_each": "hold_out_per_class"},
     "tuner.export.best": {"best": "find_best", "Best": "BestTrial"},
     "tuner.export.bundle": {"export": "export_bundle", "load": "load_model", "verify": "verify_bundle"},
+    "tuner.models.blocks": {"careful": "run_checked", "halving": "decoder_widths", "start": "init_weights",
+                            "take_channels": "set_in_channels"},
+    "tuner.models.pretrained": {"fill": "fill_encoder", "hugging_face": "hf_source",
+                                "imagenet": "imagenet_tensors"},
     "tuner.registry": {"locate": "find_builder", "problems": "part_problems", "searchable": "searchable_args",
                        "entries": "list_parts"},
     "tuner.space.published": {"Table": "PublishedTable", "Row": "PublishedRow"},
     "tuner.space.rehearsal": {"reduced": "reduce_recipe"},
+    "tuner.train.details": {"read": "read_details", "write": "write_details"},
+    "tuner.train.losses": {"least": "check_not_negative", "must_suit": "check_task", "overlap": "overlap_loss"},
+    "tuner.train.metrics": {"binary_guess": "binary_prediction", "class_guess": "class_prediction",
+                            "confusion": "confusion_matrix"},
+    "tuner.train.optimizers": {"advance": "step_schedule", "along": "lambda_schedule"},
 }  # fmt: skip
 
 
@@ -154,6 +176,19 @@ def install() -> None:
     """Forward imports of old module names. Installed behind all other finders: it is asked only when they fail."""
     if not any(isinstance(finder, MovedModuleFinder) for finder in sys.meta_path):
         sys.meta_path.append(MovedModuleFinder())
+
+
+def renamed_names(module: str) -> Callable[[str], Any]:
+    """Return a `__getattr__` for a module that stayed where it was, for the names of it in RENAMED."""
+
+    def forward(name: str) -> Any:
+        if name not in RENAMED[module]:
+            raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        new = RENAMED[module][name]
+        warnings.warn(f"{module}.{name} is deprecated: use {module}.{new}.", DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[module], new)
+
+    return forward
 
 
 def moved_names(package: str, **names: str) -> Callable[[str], Any]:

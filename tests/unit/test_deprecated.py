@@ -52,6 +52,22 @@ def test_an_old_path_warns_once_and_names_the_new_one(statement: str, new: str) 
     assert said.count("DeprecationWarning") == said.count(new) == 1
 
 
+def test_a_renamed_name_of_a_module_in_its_old_place_warns_and_names_the_new_one() -> None:
+    from tuner.data import images
+
+    with pytest.warns(DeprecationWarning, match=r"tuner\.data\.images\.resize_image"):
+        assert images.shrink is images.resize_image
+    with pytest.raises(AttributeError, match="nowhere"):
+        images.nowhere  # noqa: B018
+
+
+@pytest.mark.parametrize("module", sorted(RENAMED.keys() - MOVED_MODULES.values()))
+def test_every_renamed_name_of_a_module_in_its_old_place_works(module: str) -> None:
+    for old, new in RENAMED[module].items():
+        with pytest.warns(DeprecationWarning, match=f"{module}.{new}"):
+            assert getattr(import_module(module), old) is getattr(import_module(module), new)
+
+
 def test_the_old_name_is_the_same_module() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

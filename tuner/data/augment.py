@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tuner.data.instances import MAX_INSTANCES, connected_pieces, merge_pieces
 from tuner.data.source import Image
+from tuner.deprecated import renamed_names
 from tuner.errors import PartError
 from tuner.recipe import Part, is_number
 from tuner.registry import build
@@ -211,3 +212,6 @@ def item_seed(seed: int, epoch: int, index: int, copy: int = 0) -> int:
     """The seed of one item, or of one of its copies, in one epoch of one trial."""
     name = f"{seed}:{epoch}:{index}:{copy}" if copy else f"{seed}:{epoch}:{index}"
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big")
+
+
+__getattr__ = renamed_names(__name__)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tuner.console import ProgressCallback
 from tuner.data.images import resize_image
 from tuner.data.source import Image, Item, Source, Target
+from tuner.deprecated import renamed_names
 from tuner.errors import writing
 
 VERSION = 2  # of the format and of the resizing
@@ -253,3 +254,6 @@ def remove_leftovers(folder: Path) -> None:
         with suppress(FileNotFoundError):  # its builder has just finished
             if time.time() - aside.stat().st_mtime > 86_400:
                 shutil.rmtree(aside, ignore_errors=True)
+
+
+__getattr__ = renamed_names(__name__)

@@ -44,6 +44,7 @@ from tuner.data.source import (
     hold_out,
     hold_out_per_class,
 )
+from tuner.deprecated import renamed_names
 from tuner.errors import DataError, bullets, some
 
 PAIRS = (
@@ -301,3 +302,6 @@ def read_with_instances(item: Item) -> tuple[Image, Target]:
 def read_with_class(item: Item) -> tuple[Image, Target]:
     assert isinstance(item.image, Path) and isinstance(item.target, int)
     return read_image(item.image), item.target
+
+
+__getattr__ = renamed_names(__name__)

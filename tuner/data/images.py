@@ -13,6 +13,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from tuner.data.instances import MAX_INSTANCES, renumber
 from tuner.data.source import IGNORED, Image, InstanceMap
+from tuner.deprecated import renamed_names
 from tuner.errors import DataError, some
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
@@ -175,3 +176,6 @@ def check_aspect(path: Path, mask: NDArray[Any], image: Image, what: str = "mask
             f"{what} {path.name} is {mask_width}x{mask_height} for an image of {width}x{height}: "
             f"their aspects differ by {off:.1%}, {ASPECT_TOLERANCE:.0%} is allowed"
         )
+
+
+__getattr__ = renamed_names(__name__)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.deprecated import renamed_names
 from tuner.errors import DataError
 from tuner.recipe import is_number
 
@@ -116,3 +117,6 @@ def hash_fraction(key: str, seed: int) -> float:
     """A number in [0, 1) that depends on the item's name and the seed only."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
+
+
+__getattr__ = renamed_names(__name__)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tuner.deprecated import renamed_names
 from tuner.recipe import is_whole_number
 
 if TYPE_CHECKING:
@@ -231,3 +232,6 @@ def set_in_channels(module: nn.Module, channels: int) -> None:
         kernel, stride, padding = (cast(tuple[int, int], p) for p in (conv.kernel_size, conv.stride, conv.padding))
         bias = conv.bias is not None
         module.set_submodule(name, nn.Conv2d(channels, conv.out_channels, kernel, stride, padding, bias=bias))
+
+
+__getattr__ = renamed_names(__name__)

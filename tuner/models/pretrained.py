@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuner.deprecated import renamed_names
 from tuner.errors import PartError, TunerError, some
 from tuner.models import ENCODER
 
@@ -235,3 +236,6 @@ def timm_source(name: str, adapt: Callable[[nn.Module, Tensors], Tensors]) -> Pr
     if known is not None and isinstance(known.url, str) and known.url.endswith((".pth", ".safetensors")):
         return Pretrained(of, known.url.rpartition("/")[2], known.url, adapt)
     return Pretrained(of, "", "", adapt)
+
+
+__getattr__ = renamed_names(__name__)

@@ -28,7 +28,7 @@ BUILD = """
 import resource, signal, sys
 from dataclasses import replace
 from pathlib import Path
-from tuner.data.cache import cached
+from tuner.data.cache import load_cached
 from tuner.data.folder import folder
 from tuner.data.source import Source
 from tuner.data.survey import survey
@@ -50,7 +50,7 @@ if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    data = cached(source, found.fingerprint, 64, place, progress=progress)
+    data = load_cached(source, found.fingerprint, 64, place, progress=progress)
     print("built" if builds else "found", int(data.images.sum()), flush=True)
 except FilesError as error:
     print(f"FilesError: {error}", flush=True)
@@ -352,5 +352,5 @@ def test_shares_are_counted_once(photos: Path, place: Path) -> None:
     data = open_cache(photos, place)
     first = data.shares()
     first.append(0.5)  # whoever has the list may change it
-    assert len(data.shares()) == 2 and sum(data.shares()) == pytest.approx(1) and "counted" in vars(data)
+    assert len(data.shares()) == 2 and sum(data.shares()) == pytest.approx(1) and "_class_shares" in vars(data)
     assert data.classes == ()

@@ -65,8 +65,8 @@ def test_a_worker_keeps_to_its_cores() -> None:
     """In a process of its own: it would pin the tests."""
     core = min(os.sched_getaffinity(0))
     code = (
-        "import os, torch\nfrom tuner.train.precision import keep_to\n"
-        f"keep_to([{core}])\nprint(os.sched_getaffinity(0), torch.get_num_threads())"
+        "import os, torch\nfrom tuner.train.precision import pin_to_cores\n"
+        f"pin_to_cores([{core}])\nprint(os.sched_getaffinity(0), torch.get_num_threads())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{{{core}}} 1"

@@ -122,7 +122,7 @@ DYING = """
 import json, os, signal, sys
 from pathlib import Path
 import torch
-from tuner.data.cache import load
+from tuner.data.cache import open_entry
 from tuner.data.synthetic.shapes import shapes
 from tuner.goal import maximize
 from tuner.recipe import Recipe
@@ -157,7 +157,7 @@ def on_epoch(report):
 
 torch.save = half
 run = Run(Path(told["run"])).make()
-train(Recipe.from_json(told["recipe"]), maximize("iou"), load(Path(told["data"]), shapes(), "toy"), run,
+train(Recipe.from_json(told["recipe"]), maximize("iou"), open_entry(Path(told["data"]), shapes(), "toy"), run,
       device=torch.device("cpu"), micro_batches=MicroBatches(run.folder / "micro_batches.json"),
       on_epoch=on_epoch, check_stop=says)
 """
