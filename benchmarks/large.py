@@ -231,9 +231,9 @@ def do_desk(orders: dict[str, Any]) -> dict[str, Any]:
     from benchmarks.sleeping import quality, who
     from tuner.search.sampling import pruner, redraw, sampler
     from tuner.search.session import Desk
-    from tuner.study.study import rejoin
+    from tuner.study.study import rejoin_study
 
-    joined = rejoin(orders["url"], "five")
+    joined = rejoin_study(orders["url"], "five")
     kinds = distributions(joined.info.parameters)
 
     def suggest(trial: Any) -> dict[str, Any]:

@@ -120,9 +120,9 @@ def at_the_desk(orders: dict[str, Any]) -> dict[str, float]:
     from benchmarks.sleeping import trial_at, who
     from tuner.search.sampling import pruner, sampler
     from tuner.search.session import Desk
-    from tuner.study.study import rejoin
+    from tuner.study.study import rejoin_study
 
-    joined = rejoin(orders["url"], "five")
+    joined = rejoin_study(orders["url"], "five")
     kinds = distributions(joined.info.parameters)
     with Desk(joined, who(0)) as desk:
         joined.study.sampler, joined.study.pruner = sampler(joined.info, desk.ordinal), pruner(joined.info)

@@ -110,7 +110,7 @@ def prepare(order: Round) -> None:
 
     from benchmarks.sleeping import INFO
     from tuner.study import budget, claims
-    from tuner.study.study import join
+    from tuner.study.study import join_study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if order.way == "bare":
@@ -118,9 +118,9 @@ def prepare(order: Round) -> None:
         optuna.create_study(storage=storage, study_name="many", direction="maximize")
         storage.engine.dispose()
         return
-    joined = join(order.url, INFO)
+    joined = join_study(order.url, INFO)
     budget.set_budget(joined.engine, joined.id, num_trials=order.number)
-    assert claims.is_done(joined.engine, joined.id) is False
+    assert claims.is_finished(joined.engine, joined.id) is False
     joined.engine.dispose()
 
 

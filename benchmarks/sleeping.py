@@ -17,9 +17,9 @@ from tuner.goal import Goal
 from tuner.search.sampling import pruner, redraw, sampler
 from tuner.search.session import Desk
 from tuner.study import database
-from tuner.study.heartbeat import born, machine
+from tuner.study.heartbeat import machine_id, process_start
 from tuner.study.info import StudyInfo
-from tuner.study.study import rejoin
+from tuner.study.study import rejoin_study
 
 if TYPE_CHECKING:
     from benchmarks.many import Round
@@ -83,7 +83,7 @@ def bare(pipe: Connection, at: int, order: Round) -> None:
 def at_the_desk(pipe: Connection, at: int, order: Round) -> None:
     """The same, at the desk of a worker."""
     database.be_patient()
-    joined = rejoin(order.url, "many")
+    joined = rejoin_study(order.url, "many")
     with Desk(joined, who(at)) as desk:
         study = joined.study
         asked = order.sampler == "tpe"
@@ -124,5 +124,5 @@ def quality(params: dict[str, Any]) -> float:
 
 def who(at: int) -> dict[str, Any]:
     """A worker's row."""
-    return {"worker": f"bench{os.getpid()}x{at}", "host": "here", "machine": machine(), "pid": os.getpid(),
-            "born": born(os.getpid()), "device": "cpu", "version": "0"}  # fmt: skip
+    return {"worker": f"bench{os.getpid()}x{at}", "host": "here", "machine": machine_id(), "pid": os.getpid(),
+            "born": process_start(os.getpid()), "device": "cpu", "version": "0"}  # fmt: skip

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from tuner.paths import Home
 from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget
-from tuner.study.claims import utc
+from tuner.study.claims import utc_now
 from tuner.study.info import StudyInfo
-from tuner.study.pending import as_step, as_value
-from tuner.study.study import Joined, join
+from tuner.study.pending import step_columns, value_columns
+from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import (
     claim_table,
     epoch_table,
@@ -43,14 +43,14 @@ def begin(place: Path, space_file: Path, num_trials: int) -> tuple[Home, str]:
     return home, home.database
 
 
-def open_study(url: str, space_file: Path, name: str) -> Joined:
+def open_study(url: str, space_file: Path, name: str) -> JoinedStudy:
     space = load_space(str(space_file))
     draws = draw_recipes(space)
     data = draws.recipes[0].data.name
-    return join(url, StudyInfo(name, space.name, space.goal, data, parameters=draws.parameters))
+    return join_study(url, StudyInfo(name, space.name, space.goal, data, parameters=draws.parameters))
 
 
-def fill(joined: Joined, num_trials: int, num_epochs: int, whole: bool = True) -> None:
+def fill(joined: JoinedStudy, num_trials: int, num_epochs: int, whole: bool = True) -> None:
     """Add finished trials with parameters, reports, notes and epochs, as a search leaves them.
 
     With `whole`, all of them are complete; otherwise three of five were pruned, most of them at epoch 1.
@@ -62,8 +62,8 @@ def fill(joined: Joined, num_trials: int, num_epochs: int, whole: bool = True) -
     for begin in range(number, number + num_trials, CHUNK):
         numbers = range(begin, min(begin + CHUNK, number + num_trials))
         with joined.engine.begin() as db:
-            began = utc() - timedelta(hours=1)
-            head = {"study_id": joined.id, "datetime_start": began, "datetime_complete": utc()}
+            began = utc_now() - timedelta(hours=1)
+            head = {"study_id": joined.id, "datetime_start": began, "datetime_complete": utc_now()}
             made = [{**head, "number": at, "state": state_at(at, whole)} for at in numbers]
             db.execute(sa.insert(trials), made)
             known = dict(
@@ -86,7 +86,7 @@ def fill(joined: Joined, num_trials: int, num_epochs: int, whole: bool = True) -
                 db.execute(sa.insert(table), some)
 
 
-def annotate(joined: Joined) -> None:
+def annotate(joined: JoinedStudy) -> None:
     """Give every trial of a study a note and the records of two pictures, as a search leaves them."""
     with joined.engine.begin() as db:
         ids = db.scalars(sa.select(trials.c.trial_id).where(trials.c.study_id == joined.id)).all()
@@ -111,7 +111,7 @@ def state_at(number: int, whole: bool) -> str:
     return "COMPLETE" if whole or number % 5 > 2 else "PRUNED"
 
 
-def params_of(joined: Joined) -> dict[str, tuple[str, dict[str, Any]]]:
+def params_of(joined: JoinedStudy) -> dict[str, tuple[str, dict[str, Any]]]:
     """Every parameter of a study's plan with its distribution, as Optuna writes it down, and as plain JSON."""
     names = {"float": "FloatDistribution", "int": "IntDistribution", "categorical": "CategoricalDistribution"}
     found = {}
@@ -146,13 +146,13 @@ def one(
     best = 0.3 + 0.6 * chance.random()
     for epoch in range(1, epochs + 1):
         value = best * (0.5 + 0.5 * epoch / epochs)
-        yield trial_steps, {**of, "step": epoch, **as_step(value)}
+        yield trial_steps, {**of, "step": epoch, **step_columns(value)}
         yield epoch_table, {**of, **row_of(epoch, value)}
         if epoch in (1, 3, 9, 27, 81):
             rung = {"key": f"completed_rung_{(1, 3, 9, 27, 81).index(epoch)}", "value_json": json.dumps(value)}
             yield trial_system_attrs, {**of, **rung}
     if state == "COMPLETE":
-        yield trial_values, {**of, "objective": 0, **as_value(("COMPLETE", best))}
+        yield trial_values, {**of, "objective": 0, **value_columns(("COMPLETE", best))}
     result = {"best_value": best, "best_epoch": epochs, "last_value": best, "epochs": epochs, "attempt": 1}
     for key, note in (("recipe", RECIPE), ("made_with", MADE_WITH), ("result", {**result, **ENDED})):
         yield trial_attrs, {**of, "key": key, "value_json": json.dumps(note)}

@@ -173,10 +173,10 @@ def make_study(folder: Path) -> None:
     from tuner.paths import Home
     from tuner.recipe import Recipe, use
     from tuner.study.info import StudyInfo
-    from tuner.study.study import join
+    from tuner.study.study import join_study
 
     home = Home(folder / "runs").make()
-    joined = join(home.database, StudyInfo("unet_k", "unet_k", maximize("iou"), "shapes"))
+    joined = join_study(home.database, StudyInfo("unet_k", "unet_k", maximize("iou"), "shapes"))
     recipe = Recipe("binary", use("shapes"), use("unet"), use("bce"), use("adam"), epochs=1)
     row = {"epoch": 1, "value": 0.5, "seconds": 1, "images_per_second": 1, "peak_memory": 1, "lr": 1}
     notes = {"recipe": recipe.to_json(), "result": {"best_epoch": 1}, "made_with": {}}

@@ -22,7 +22,7 @@ from tuner.data.synthetic.cells import draw_culture
 from tuner.export.best import find_best
 from tuner.export.bundle import export_bundle
 from tuner.paths import Home
-from tuner.study.queries import trials_of
+from tuner.study.trial_queries import read_trials
 
 pytestmark = [
     pytest.mark.slow,
@@ -110,7 +110,7 @@ def exported(home: Path, number: int) -> Path:
     """The bundle of a trial, whether it is the best or not."""
     engine = open_engine(None, str(home))
     found = find_best(engine, "both")
-    other = next(trial for trial in trials_of(engine, found.study) if trial.number == number)
+    other = next(trial for trial in read_trials(engine, found.study) if trial.number == number)
     found, bundle = replace(found, trial=other), Path(f"bundle{number}")
     export_bundle(found, found.fetch_files(open_keeper(Home(home), None)), bundle, force=False)
     return bundle

@@ -13,7 +13,7 @@ from helpers.postgres import postgres, storage_url
 
 from tuner.space.space import draw_recipes, load_space
 from tuner.study.info import StudyInfo
-from tuner.study.study import join
+from tuner.study.study import join_study
 
 __all__ = ["postgres", "storage_url"]
 
@@ -104,7 +104,7 @@ def test_a_changed_space_is_refused_with_all_that_changed(tmp_path: Path) -> Non
     url, space = home_url(tmp_path / "home"), write_space(tmp_path, epochs=1)
     (tmp_path / "home").mkdir()
     found = load_space(str(space))
-    join(
+    join_study(
         url, StudyInfo("tiny", "tiny", found.goal, "shapes", seed=0, parameters=draw_recipes(found).parameters)
     ).engine.dispose()
     write_space(tmp_path, epochs='trial.suggest_int("epochs", 1, 2)')

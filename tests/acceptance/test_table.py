@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from helpers.command_line import epochs_of, glance, home_url, opened, states, write_space
 
 from tuner.cli import main
-from tuner.study import queries
+from tuner.study import queries, trial_queries
 
 TABLE = """
 about = "Two losses, tried by hand"
@@ -88,8 +88,8 @@ def test_a_table_is_run_row_by_row_and_set_beside_the_published_numbers(folder: 
     assert second.exit_code == 0, second.stderr
     assert glance(url, "few").states == {"COMPLETE": 4, "FAIL": 1} and glance(url, "few").num_trials == 5
     with opened(url) as engine:
-        trials = queries.trials_of(engine, queries.find_study(engine, "few"))
-    recipes = {(t.params["loss"], t.notes["repeat"]): t.notes["recipe"] for t in trials if t.state == "COMPLETE"}
+        trials = trial_queries.read_trials(engine, queries.find_study(engine, "few"))
+    recipes = {(t.params["loss"], t.attrs["repeat"]): t.attrs["recipe"] for t in trials if t.state == "COMPLETE"}
     assert recipes["bce", 1]["seed"] == recipes["dice", 1]["seed"] != recipes["bce", 2]["seed"]
     assert len({json.dumps(recipe["data"]) for recipe in recipes.values()}) == 1  # the same split
 

@@ -12,9 +12,9 @@ import pytest
 from helpers.command_line import glance, home_url, opened, rows, run
 from PIL import Image
 
-from tuner.study import queries
+from tuner.study import queries, trial_queries
 from tuner.study.info import StudyKind
-from tuner.study.queries import Trial
+from tuner.study.trial_queries import Trial
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "v0_1"
 pytestmark = pytest.mark.xdist_group("version 0.1")  # one copy for all of them
@@ -35,7 +35,7 @@ def typed(folder: Path, *args: str) -> str:
 
 def trials_of(folder: Path, study: str) -> list[Trial]:
     with opened(home_url(folder / "runs")) as engine:
-        return queries.trials_of(engine, queries.find_study(engine, study))
+        return trial_queries.read_trials(engine, queries.find_study(engine, study))
 
 
 def test_the_studies_are_shown_with_the_kinds_of_their_failures(folder: Path) -> None:
@@ -47,7 +47,7 @@ def test_the_studies_are_shown_with_the_kinds_of_their_failures(folder: Path) ->
         assert failures["kinds"].keys() == {"loss not finite"}
         assert failures["last"][0]["reason"].startswith("train_loss is nan at epoch 1 with adam(lr=1e+30)")
     with opened(home_url(folder / "runs")) as engine:
-        kinds = {info.name: (info.kind, info.subject) for info in queries.all_studies(engine)}
+        kinds = {info.name: (info.kind, info.subject) for info in queries.read_studies(engine)}
     assert kinds["small"] == (StudyKind.SEARCH, "")
     assert kinds["small-table"] == (StudyKind.TABLE, "small")
     assert kinds["small-8-epochs"] == (StudyKind.EXTENSION, "small")
@@ -76,7 +76,7 @@ def test_a_search_continues_and_resumes_its_trial_from_the_checkpoint(folder: Pa
     assert [row.epoch for row in before] == [1] and [row.epoch for row in after] == [1, 2, 3, 4, 5, 6]
     assert after[0] == before[0]  # not trained again
     resumed, new = trials_of(folder, "small")[6:]
-    assert (resumed.state, resumed.notes["result"]["attempt"]) == ("COMPLETE", 2)
+    assert (resumed.state, resumed.attrs["result"]["attempt"]) == ("COMPLETE", 2)
     assert new.number == 7 and new.state in ("COMPLETE", "PRUNED", "FAIL")
     assert typed(folder, "best", "--home", "runs", "--study", "small", "--export", "best").startswith("small: ")
     assert (folder / "best" / "weights.safetensors").is_file()
@@ -87,7 +87,7 @@ def test_a_trial_is_trained_for_more_epochs_from_its_checkpoint(folder: Path) ->
     now = glance(home_url(folder / "runs"), "small-7-epochs")
     assert (now.study.kind, now.study.subject) == (StudyKind.EXTENSION, "small")
     assert now.states == {"COMPLETE": 1} and now.best is not None
-    assert now.best.notes["result"]["epochs"] == 7 and now.best.notes["goes_on_from"]["number"] == 0
+    assert now.best.attrs["result"]["epochs"] == 7 and now.best.attrs["goes_on_from"]["number"] == 0
 
 
 def test_the_failed_row_of_a_table_is_trained_again(folder: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_failed_row_of_a_table_is_trained_again(folder: Path) -> None:
     assert "study 'small-table': 3 of 3 trials ended" in out
     _, old, new = trials_of(folder, "small-table")
     assert new.params == old.params and new.state == old.state == "FAIL"
-    assert new.notes["failure_kind"] == "loss not finite" and "failure_kind" not in old.notes
+    assert new.attrs["failure_kind"] == "loss not finite" and "failure_kind" not in old.attrs
     with opened(home_url(folder / "runs")) as engine:
         assert queries.find_study(engine, "small-table").table == "small"
 

@@ -9,21 +9,21 @@ from helpers.postgres import Postgres
 from tuner.goal import maximize
 from tuner.study import claims, database
 from tuner.study.info import StudyInfo
-from tuner.study.study import join
+from tuner.study.study import join_study
 
 LONGEST = "30s"  # the others' patience here; without an end to the frozen session they would wait for ever
 
 
 def test_locks_of_a_frozen_session_are_freed(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     url = postgres.fresh()
-    joined = join(url, StudyInfo("tiny", "tiny", maximize("iou"), "shapes"))
+    joined = join_study(url, StudyInfo("tiny", "tiny", maximize("iou"), "shapes"))
     monkeypatch.setattr(database, "FROZEN_SECONDS", 1)
     frozen, awake = database.reach(url), database.reach(url)
     with frozen.connect() as asleep:
-        claims.lock(asleep, joined.id)  # and nothing more is heard of it
+        claims.lock_study(asleep, joined.id)  # and nothing more is heard of it
         with awake.begin() as db:
             db.execute(sa.text(f"SET LOCAL statement_timeout = '{LONGEST}'"))
-            claims.lock(db, joined.id)
+            claims.lock_study(db, joined.id)
         with pytest.raises(sa.exc.DBAPIError) as lost:
             asleep.execute(sa.text("SELECT 1"))
     assert database.passes(lost.value)  # what it was at is done again from the beginning

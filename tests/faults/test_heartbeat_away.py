@@ -11,12 +11,12 @@ from helpers.trial_rows import put
 
 from tuner.goal import maximize
 from tuner.study.info import StudyInfo
-from tuner.study.study import join
+from tuner.study.study import join_study
 
 
 def test_a_watch_lives_through_a_database_that_is_stopped(tmp_path: Path, fragile: Fragile) -> None:
     url = fragile.fresh()
-    joined = join(url, StudyInfo("made", "made", maximize("iou"), "shapes"))
+    joined = join_study(url, StudyInfo("made", "made", maximize("iou"), "shapes"))
     put(joined, 0, "COMPLETE", [0.5])
     joined.engine.dispose()
     with running(tmp_path, "status", "--watch", "--every", "0.2", "--json", "--storage", url) as process:

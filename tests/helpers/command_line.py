@@ -16,7 +16,7 @@ import psutil
 import sqlalchemy as sa
 
 from tuner.study import database, queries
-from tuner.study.queries import Overview
+from tuner.study.queries import StudySummary
 
 SPACE = '''"""Tiny: a U-Net of width 4 on 32 pixels."""
 
@@ -151,9 +151,9 @@ def alter(url: str, statement: str, **values: object) -> None:
         db.execute(sa.text(statement), values)
 
 
-def glance(url: str, study: str = "tiny") -> Overview:
+def glance(url: str, study: str = "tiny") -> StudySummary:
     with opened(url) as engine:
-        return queries.overview(engine, queries.find_study(engine, study))
+        return queries.read_summary(engine, queries.find_study(engine, study))
 
 
 def epochs_of(url: str, number: int) -> list[int]:

@@ -17,9 +17,9 @@ from tuner.goal import Goal, maximize
 from tuner.paths import Run
 from tuner.recipe import Recipe
 from tuner.study.info import StudyInfo
-from tuner.study.queries import Trial
-from tuner.study.study import Joined, join
+from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import epoch_table
+from tuner.study.trial_queries import Trial
 from tuner.tasks import find_task
 from tuner.train.checkpoint import save_weights
 from tuner.train.trainer import build_model
@@ -34,12 +34,14 @@ MADE_WITH = {
 }
 
 
-def make_study(folder: Path, name: str = "made", goal: Goal | None = None) -> Joined:
+def make_study(folder: Path, name: str = "made", goal: Goal | None = None) -> JoinedStudy:
     """An empty study in folder/tuner.db, as `tuner run` creates it."""
-    return join(f"sqlite:///{folder / 'tuner.db'}", StudyInfo(name, "made", goal or maximize("iou"), "shapes"))
+    return join_study(
+        f"sqlite:///{folder / 'tuner.db'}", StudyInfo(name, "made", goal or maximize("iou"), "shapes")
+    )
 
 
-def add_trial(joined: Joined, curve: list[float], state: TrialState = TrialState.COMPLETE) -> int:
+def add_trial(joined: JoinedStudy, curve: list[float], state: TrialState = TrialState.COMPLETE) -> int:
     """A trial with a recorded epoch for each value of its curve; its value is the best of them."""
     study = joined.study
     trial = study.ask()
@@ -60,7 +62,7 @@ def add_trial(joined: Joined, curve: list[float], state: TrialState = TrialState
     return trial.number
 
 
-def record(joined: Joined, trial_id: int, epoch: int, value: float) -> None:
+def record(joined: JoinedStudy, trial_id: int, epoch: int, value: float) -> None:
     row = {"value": value, "seconds": 1.5, "images_per_second": 20.0, "peak_memory": 2**33, "lr": 0.01}
     metrics = {"train_loss": 0.5, "train_iou": value + 0.01, "val_loss": 0.6, "val_iou": value}
     with joined.engine.begin() as db:

@@ -24,7 +24,7 @@ from tuner.goal import maximize
 from tuner.paths import Home
 from tuner.recipe import Recipe, use
 from tuner.study.info import StudyInfo
-from tuner.study.study import Joined, join
+from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import epoch_table
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
@@ -42,14 +42,14 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 PICTURES = ("strip.png", "predictions.png", "quality.png", "explanation.png")
 
 
-def open_study(folder: Path, name: str = "searched", **changes: Any) -> Joined:
+def open_study(folder: Path, name: str = "searched", **changes: Any) -> JoinedStudy:
     """An empty study in folder/tuner.db, with a space of three parameters."""
     info = StudyInfo(name, "unet_k", maximize("iou"), "shapes", parameters=PARAMETERS)
-    return join(f"sqlite:///{folder / 'tuner.db'}", replace(info, **changes))
+    return join_study(f"sqlite:///{folder / 'tuner.db'}", replace(info, **changes))
 
 
 def add(
-    joined: Joined,
+    joined: JoinedStudy,
     params: dict[str, Any],
     curve: Sequence[float],
     state: TrialState = TrialState.COMPLETE,
@@ -153,7 +153,7 @@ def details(scores: Sequence[float], metric: str = "image_iou") -> bytes:
     return json.dumps(plain).encode()
 
 
-def search(folder: Path, number: int = 40, name: str = "searched", images: int = 30) -> Joined:
+def search(folder: Path, number: int = 40, name: str = "searched", images: int = 30) -> JoinedStudy:
     """A search that found something: lr matters, loss a little, k hardly; some were pruned, some failed."""
     joined = open_study(folder, name)
     rng = np.random.default_rng(0)

@@ -20,11 +20,11 @@ from tuner.goal import Goal
 from tuner.search.session import Desk
 from tuner.search.sync import Terms
 from tuner.study import claims, pending
-from tuner.study.claims import Taken
-from tuner.study.heartbeat import born, machine
+from tuner.study.claims import ClaimedTrial
+from tuner.study.heartbeat import machine_id, process_start
 from tuner.study.info import StudyInfo
-from tuner.study.pending import Author, Held, Page
-from tuner.study.study import Joined, join
+from tuner.study.pending import ActiveTrial, PendingWrites, TrialOwner
+from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import claim_table, study_table, worker_table
 
 INFO = StudyInfo("s", "s", Goal("iou", "maximize"), "shapes")
@@ -38,7 +38,7 @@ def row(epoch: int, value: float | None = 0.5, **changes: object) -> dict[str, A
 
 def who(name: str, **changes: object) -> dict[str, Any]:
     """A worker's own row: this very process, unless said otherwise."""
-    here = {"host": "here", "machine": machine(), "pid": os.getpid(), "born": born(os.getpid())}
+    here = {"host": "here", "machine": machine_id(), "pid": os.getpid(), "born": process_start(os.getpid())}
     return {"worker": name, **here, "device": "cpu", "version": "0", **changes}
 
 
@@ -47,7 +47,7 @@ class Bench:
     """An open study, and what stands in its tables."""
 
     url: str
-    joined: Joined
+    joined: JoinedStudy
 
     @property
     def engine(self) -> sa.Engine:
@@ -67,20 +67,22 @@ class Bench:
             self.desk(name, **changes).enter()
         return names
 
-    def try_to_take(self, worker: str, has_given_trials: bool = False) -> Taken | str:
+    def try_to_take(self, worker: str, has_given_trials: bool = False) -> ClaimedTrial | str:
         """One more trial, beside those that the worker has already."""
         query = "SELECT trial_id FROM tuner_claim WHERE worker = :worker AND study_id = :study_id"
         with self.engine.connect() as db:
             mine = tuple(db.scalars(sa.text(query), {"worker": worker, "study_id": self.id}))
-        return claims.take(self.engine, self.id, self.joined.study.study_name, worker, has_given_trials, mine)
+        return claims.claim_trial(
+            self.engine, self.id, self.joined.study.study_name, worker, has_given_trials, mine
+        )
 
-    def take(self, worker: str, has_given_trials: bool = False) -> Taken:
+    def take(self, worker: str, has_given_trials: bool = False) -> ClaimedTrial:
         taken = self.try_to_take(worker, has_given_trials)
-        assert isinstance(taken, Taken), taken
+        assert isinstance(taken, ClaimedTrial), taken
         return taken
 
-    def write(self, taken: Taken, worker: str, page: Page) -> None:
-        pending.write(self.engine, Author(self.id, taken.trial_id, worker), page)
+    def write(self, taken: ClaimedTrial, worker: str, page: PendingWrites) -> None:
+        pending.write_pending(self.engine, TrialOwner(self.id, taken.trial_id, worker), page)
 
     def set(self, **values: object) -> None:
         """Change the study's row, as a command would."""
@@ -139,7 +141,7 @@ class Bench:
 @contextmanager
 def opened_bench(url: str, name: str = "s", info: StudyInfo = INFO, **changes: object) -> Iterator[Bench]:
     """A study that is created, or joined once more; drawn at random and never pruned, unless a test says so."""
-    joined = join(url, replace(info, name=name, **changes))  # type: ignore[arg-type]
+    joined = join_study(url, replace(info, name=name, **changes))  # type: ignore[arg-type]
     joined.study.sampler, joined.study.pruner = RandomSampler(seed=1), NopPruner()
     try:
         yield Bench(url, joined)
@@ -159,13 +161,13 @@ def at_once(number: int, what: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(go, range(number)))
 
 
-def taken(desk: Desk) -> Held:
+def taken(desk: Desk) -> ActiveTrial:
     held = desk.take()
     assert held is not None
     return held
 
 
-def chosen(desk: Desk, **changes: object) -> Held:
+def chosen(desk: Desk, **changes: object) -> ActiveTrial:
     """A trial in hand with its parameters."""
     held = taken(desk)
     desk.trial(held).suggest_float("lr", 0.0, 1.0)
@@ -173,9 +175,11 @@ def chosen(desk: Desk, **changes: object) -> Held:
     return held
 
 
-def written(held: Held) -> Held:
+def written(held: ActiveTrial) -> ActiveTrial:
     """Wait until the clerk has written all that was said of it."""
-    wait_for(lambda: not held.page and held.pen.acquire(blocking=False) and held.pen.release() is None)
+    wait_for(
+        lambda: not held.pending and held.write_lock.acquire(blocking=False) and held.write_lock.release() is None
+    )
     return held
 
 
@@ -184,7 +188,7 @@ def epochs_of(bench: Bench, number: int) -> list[int]:
     return [each.epoch for each in bench.rows(f"{query} {number} ORDER BY e.epoch")]
 
 
-def chosen_or_none(desk: Desk) -> Held | None:
+def chosen_or_none(desk: Desk) -> ActiveTrial | None:
     held = desk.take()
     if held:
         desk.trial(held).suggest_float("lr", 0.0, 1.0)

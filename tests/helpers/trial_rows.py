@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tuner.study.study import Joined
+from tuner.study.study import JoinedStudy
 from tuner.study.tables import (
     claim_table,
     epoch_table,
@@ -23,7 +23,7 @@ EPOCH = {"images_per_second": 9.0, "peak_memory": 1, "lr": 0.1, "metrics": {}}
 
 
 def put(
-    joined: Joined,
+    joined: JoinedStudy,
     number: int,
     state: str,
     curve: list[float | None],
@@ -55,7 +55,7 @@ def put(
     return trial_id
 
 
-def work(joined: Joined, number: int | None, **doing: Any) -> None:
+def work(joined: JoinedStudy, number: int | None, **doing: Any) -> None:
     """A living worker at a trial."""
     row = {"worker": f"w{number}", "host": "node7.lab", "pid": 40, "born": 1.0, "device": "cpu, 1 threads"}
     row |= {"state": "training", "number": number, "params": {"lr": 0.00123, "loss": "bce"}}

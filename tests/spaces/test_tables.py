@@ -10,7 +10,7 @@ from tuner.data.datasets import GENERATED, data_name, swap_data
 from tuner.space.check import check_recipes
 from tuner.space.published import PublishedTable, known_tables, load_table, without_split
 from tuner.space.space import draw_recipes, load_space
-from tuner.study.trial_list import draw_rows
+from tuner.study.trial_list import draw_row_recipes
 
 FOLDER = Path(__file__).parents[2] / "studies"
 FILES = sorted(FOLDER.rglob("*.toml"))
@@ -28,7 +28,7 @@ def test_they_are_found_by_their_names(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_every_row_fits_its_space_and_can_be_trained(table: PublishedTable) -> None:
     space = load_space(table.space)
-    draws = draw_rows(space, table, draw_recipes(space))
+    draws = draw_row_recipes(space, table, draw_recipes(space))
     assert len(draws.recipes) == len(table.rows)
     recipes = [swap_data(recipe, data_name(recipe, table.data)) for recipe in draws.recipes]
     own = {recipe.data.name for recipe in draws.recipes}

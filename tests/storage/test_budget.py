@@ -13,7 +13,7 @@ from tuner.search.run import DEFAULT_TRIALS, Means, Request, set_budget
 from tuner.space.rehearsal import NUM_TRIALS
 from tuner.study import budget, claims
 from tuner.study.info import StudyInfo
-from tuner.study.study import join
+from tuner.study.study import join_study
 
 INFO = StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes")
 
@@ -36,11 +36,11 @@ def typed(trials: int | None = None, hours: float | None = None, rehearse: bool 
 def test_the_budget_after_each_command(
     storage_url: str, commands: list[Request], budgets: list[int | None]
 ) -> None:
-    study = join(storage_url, INFO)
+    study = join_study(storage_url, INFO)
     met = []
     for command in commands:
         set_budget(study.engine, study.id, command)
-        met.append(budget.budget(study.engine, study.id).num_trials)
+        met.append(budget.read_budget(study.engine, study.id).num_trials)
     study.engine.dispose()
     assert met == budgets
 
@@ -49,7 +49,7 @@ def test_a_study_is_done_when_its_budget_is_claimed_and_nothing_waits(storage_ur
     with opened_bench(storage_url) as bench:
 
         def is_done() -> bool:
-            return claims.is_done(bench.engine, bench.id)
+            return claims.is_finished(bench.engine, bench.id)
 
         assert not is_done()
         bench.set(num_trials=1)
@@ -57,7 +57,7 @@ def test_a_study_is_done_when_its_budget_is_claimed_and_nothing_waits(storage_ur
         assert not is_done()
         bench.take("w")
         assert is_done()
-        claims.release(bench.engine, "w", died=True)
+        claims.release_worker(bench.engine, "w", died=True)
         assert not is_done()
         bench.enter("w")
         bench.take("w")
@@ -70,6 +70,6 @@ def test_a_study_with_a_limit_in_hours_gets_none_in_trials(storage_url: str) -> 
     with opened_bench(storage_url) as bench:
         budget.set_budget(bench.engine, bench.id, gpu_hours=2.0)
         set_budget(bench.engine, bench.id, typed())
-        assert budget.budget(bench.engine, bench.id) == budget.Budget(None, None, 2.0)
+        assert budget.read_budget(bench.engine, bench.id) == budget.Budget(None, None, 2.0)
         set_budget(bench.engine, bench.id, typed(trials=4))
-        assert budget.budget(bench.engine, bench.id) == budget.Budget(4, None, 2.0)
+        assert budget.read_budget(bench.engine, bench.id) == budget.Budget(4, None, 2.0)

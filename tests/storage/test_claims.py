@@ -20,8 +20,8 @@ from tuner.errors import TrialLost
 from tuner.search.sync import Clerk, Terms
 from tuner.study import budget, claims, control
 from tuner.study.budget import SLICE_SECONDS
-from tuner.study.claims import StudyGone, Taken, WorkerUnknown
-from tuner.study.pending import Page
+from tuner.study.claims import ClaimedTrial, StudyGone, WorkerUnknown
+from tuner.study.pending import PendingWrites
 from tuner.study.tables import epoch_table, study_table, trials
 
 
@@ -36,7 +36,7 @@ def take_all(url: str, worker: str) -> list[tuple[int, int]]:
     found = []
     with opened_bench(url) as bench:
         bench.enter(worker)
-        while isinstance(taken := bench.try_to_take(worker), Taken):
+        while isinstance(taken := bench.try_to_take(worker), ClaimedTrial):
             found.append((taken.number, taken.attempt))
     return found
 
@@ -48,7 +48,7 @@ def test_many_who_take_at_once_get_exactly_the_budget(bench: Bench) -> None:
     bench.set(num_trials=7)
     bench.enter(*(f"w{at}" for at in range(6)))
     got = at_once(6, lambda at: [bench.try_to_take(f"w{at}") for _ in range(2)])
-    taken = [each for pair in got for each in pair if isinstance(each, Taken)]
+    taken = [each for pair in got for each in pair if isinstance(each, ClaimedTrial)]
     assert sorted(each.number for each in taken) == list(range(7))
     assert bench.num_claims() == len(bench.states()) == 7
     assert sum(each == "spent" for pair in got for each in pair) == 5
@@ -85,7 +85,7 @@ def test_a_claimant_that_dies_in_the_middle_loses_nothing(bench: Bench, tmp_path
         dying.kill()
         dying.wait()
     begun = bench.num_claims()
-    assert sorted(claims.release(bench.engine, "dying", died=True)) == sorted(
+    assert sorted(claims.release_worker(bench.engine, "dying", died=True)) == sorted(
         each.trial_id for each in bench.rows(sa.select(trials.c.trial_id))
     )
     bench.set(num_trials=begun + 2)
@@ -110,18 +110,18 @@ def test_what_was_put_back_goes_on_also_beyond_a_lower_limit(bench: Bench) -> No
     bench.enter("old", "new")
     bench.take("old"), bench.take("old")
     bench.set(num_trials=1)
-    claims.release(bench.engine, "old", died=False)
-    assert not claims.is_done(bench.engine, bench.id) and claims.waits(bench.engine, bench.id)
+    claims.release_worker(bench.engine, "old", died=False)
+    assert not claims.is_finished(bench.engine, bench.id) and claims.has_waiting_trial(bench.engine, bench.id)
     assert [bench.take("new").number, bench.take("new").number] == [0, 1]
     assert bench.try_to_take("new") == "spent"
-    assert claims.is_done(bench.engine, bench.id) and not claims.waits(bench.engine, bench.id)
+    assert claims.is_finished(bench.engine, bench.id) and not claims.has_waiting_trial(bench.engine, bench.id)
 
 
 def test_a_paused_study_gives_no_trial(bench: Bench) -> None:
     bench.enter("w")
-    control.pause(bench.engine, bench.id, True)
+    control.set_paused(bench.engine, bench.id, True)
     assert bench.try_to_take("w") == "paused" and bench.states() == {}
-    control.pause(bench.engine, bench.id, False)
+    control.set_paused(bench.engine, bench.id, False)
     assert bench.take("w").number == 0
 
 
@@ -139,12 +139,12 @@ def test_a_trial_put_back_keeps_its_number_and_raises_its_attempt(bench: Bench) 
     first = bench.take("a")
     bench.take("b")
     assert (first.number, first.attempt, first.deaths, first.is_new) == (0, 1, 0, True)
-    claims.release(bench.engine, "a", died=True)
+    claims.release_worker(bench.engine, "a", died=True)
     assert (bench.claim(0).state, bench.claim(0).worker) == ("WAITING", None)
     again = bench.take("c")
     assert (again.trial_id, again.number, again.attempt, again.deaths) == (first.trial_id, 0, 2, 1)
     assert not again.is_new and bench.claim(0).slot == 1
-    claims.hand_back(bench.engine, again.trial_id, "c")
+    claims.put_back_trial(bench.engine, again.trial_id, "c")
     third = bench.take("c")
     assert (third.number, third.attempt, third.deaths) == (0, 3, 1)
 
@@ -153,9 +153,9 @@ def test_a_trial_put_back_is_taken_by_one_worker_only(bench: Bench) -> None:
     bench.set(num_trials=3)
     bench.enter("old", *(f"new{at}" for at in range(8)))
     held = [bench.take("old").trial_id for _ in range(3)]
-    claims.release(bench.engine, "old", died=True)
+    claims.release_worker(bench.engine, "old", died=True)
     taken = at_once(8, lambda at: bench.try_to_take(f"new{at}"))
-    assert sorted(each.trial_id for each in taken if isinstance(each, Taken)) == held
+    assert sorted(each.trial_id for each in taken if isinstance(each, ClaimedTrial)) == held
 
 
 def test_a_trial_whose_taking_was_never_heard_of_is_taken_again_and_fills_one_slot(bench: Bench) -> None:
@@ -165,8 +165,8 @@ def test_a_trial_whose_taking_was_never_heard_of_is_taken_again_and_fills_one_sl
     bench.take("other")
     unheard = bench.take("w")
     name = bench.joined.study.study_name
-    again = claims.take(bench.engine, bench.id, name, "w", False)
-    assert isinstance(again, Taken)
+    again = claims.claim_trial(bench.engine, bench.id, name, "w", False)
+    assert isinstance(again, ClaimedTrial)
     assert (again.trial_id, again.number, again.attempt) == (unheard.trial_id, 1, 1)
     assert bench.num_claims() == 2 and bench.try_to_take("w") == "spent"
 
@@ -174,15 +174,15 @@ def test_a_trial_whose_taking_was_never_heard_of_is_taken_again_and_fills_one_sl
 def test_a_trial_whose_end_is_not_written_yet_is_not_taken_again(bench: Bench) -> None:
     bench.enter("w")
     ended = bench.take("w")
-    next_one = claims.take(bench.engine, bench.id, "s", "w", False, [ended.trial_id])
-    assert isinstance(next_one, Taken) and next_one.number == 1
+    next_one = claims.claim_trial(bench.engine, bench.id, "s", "w", False, [ended.trial_id])
+    assert isinstance(next_one, ClaimedTrial) and next_one.number == 1
 
 
 def test_the_start_of_a_trial_is_kept_when_it_goes_on(bench: Bench) -> None:
     bench.enter("w")
     taken = bench.take("w")
     began = bench.trials()[0].datetime_start
-    claims.hand_back(bench.engine, taken.trial_id, "w")
+    claims.put_back_trial(bench.engine, taken.trial_id, "w")
     bench.take("w")
     assert began is not None and bench.trials()[0].datetime_start == began
 
@@ -208,7 +208,7 @@ def test_an_enqueued_trial_is_taken_once_and_before_a_new_one(bench: Bench) -> N
     bench.enter(*(f"w{at}" for at in range(6)))
     for at in range(2):
         bench.joined.study.enqueue_trial({"x": at})
-    taken = [each for each in at_once(6, lambda at: bench.try_to_take(f"w{at}")) if isinstance(each, Taken)]
+    taken = [each for each in at_once(6, lambda at: bench.try_to_take(f"w{at}")) if isinstance(each, ClaimedTrial)]
     assert sorted((each.number, each.is_new) for each in taken) == [(0, False), (1, False), (2, True), (3, True)]
 
 
@@ -229,7 +229,7 @@ def test_a_worker_that_nobody_knows_takes_nothing(bench: Bench) -> None:
     with pytest.raises(WorkerUnknown):
         bench.try_to_take("stranger")
     bench.enter("w")
-    claims.release(bench.engine, "w", died=True)
+    claims.release_worker(bench.engine, "w", died=True)
     with pytest.raises(WorkerUnknown):
         bench.try_to_take("w")
     assert bench.states() == {} and bench.num_claims() == 0
@@ -249,7 +249,7 @@ def test_a_deleted_study_gives_nothing_even_when_another_has_its_number(bench: B
 def test_two_hosts_that_release_one_worker_count_one_death(bench: Bench) -> None:
     bench.enter("slow")
     held = bench.take("slow").trial_id
-    released = at_once(6, lambda at: claims.release(bench.engine, "slow", died=True))
+    released = at_once(6, lambda at: claims.release_worker(bench.engine, "slow", died=True))
     assert sorted(released) == [[]] * 5 + [[held]]
     assert (bench.claim(0).deaths, bench.claim(0).worker, bench.claim(0).state) == (1, None, "WAITING")
     assert bench.workers() == []
@@ -258,32 +258,32 @@ def test_two_hosts_that_release_one_worker_count_one_death(bench: Bench) -> None
 def test_a_late_release_does_not_touch_the_next_owner(bench: Bench) -> None:
     bench.enter("slow", "next")
     held = bench.take("slow")
-    claims.release(bench.engine, "slow", died=True)
+    claims.release_worker(bench.engine, "slow", died=True)
     bench.take("next")
-    assert claims.release(bench.engine, "slow", died=True) == []
-    claims.hand_back(bench.engine, held.trial_id, "slow")
+    assert claims.release_worker(bench.engine, "slow", died=True) == []
+    claims.put_back_trial(bench.engine, held.trial_id, "slow")
     assert (bench.claim(0).state, bench.claim(0).worker, bench.claim(0).deaths) == ("RUNNING", "next", 1)
 
 
 def test_a_finished_trial_stays_with_the_worker_that_made_it(bench: Bench) -> None:
     bench.enter("w")
-    bench.write(bench.take("w"), "w", Page(end=("COMPLETE", 0.5)))
-    assert claims.release(bench.engine, "w", died=True) == []
+    bench.write(bench.take("w"), "w", PendingWrites(end=("COMPLETE", 0.5)))
+    assert claims.release_worker(bench.engine, "w", died=True) == []
     assert (bench.claim(0).state, bench.claim(0).worker) == ("COMPLETE", "w")
 
 
 def test_why_a_trial_is_lost_is_said(bench: Bench) -> None:
     bench.enter("w", "other")
     held = bench.take("w").trial_id
-    claims.still_mine(bench.engine, held, "w")
+    claims.check_claim(bench.engine, held, "w")
     with pytest.raises(TrialLost, match="another worker"):
-        claims.still_mine(bench.engine, held, "other")
+        claims.check_claim(bench.engine, held, "other")
     bench.joined.study._storage.set_trial_state_values(held, optuna.trial.TrialState.FAIL)
     with pytest.raises(TrialLost, match="FAIL"):
-        claims.still_mine(bench.engine, held, "w")
+        claims.check_claim(bench.engine, held, "w")
     bench.joined.study._storage.delete_study(bench.id)
     with pytest.raises(TrialLost, match="deleted"):
-        claims.still_mine(bench.engine, held, "w")
+        claims.check_claim(bench.engine, held, "w")
 
 
 def test_workers_are_numbered_in_the_order_they_joined(bench: Bench) -> None:
@@ -299,21 +299,21 @@ def test_a_deleted_trial_frees_its_slot_and_its_number_of_rows_may_come_back(ben
     bench.set(num_trials=1)
     bench.enter("w")
     taken = bench.take("w")
-    bench.write(taken, "w", Page(epochs={1: row(1)}))
-    assert bench.try_to_take("w") == "spent" and claims.is_done(bench.engine, bench.id)
+    bench.write(taken, "w", PendingWrites(epochs={1: row(1)}))
+    assert bench.try_to_take("w") == "spent" and claims.is_finished(bench.engine, bench.id)
     bench.delete(taken.number)
-    assert not claims.is_done(bench.engine, bench.id)
+    assert not claims.is_finished(bench.engine, bench.id)
     again = bench.take("w")  # SQLite gives it the id of the deleted trial
     assert (again.number, again.attempt) == (0, 1)
     mine = sa.select(epoch_table).where(epoch_table.c.trial_id == again.trial_id)
     assert bench.rows(mine) == [] and bench.try_to_take("w") == "spent"
-    claims.forget_deleted(bench.engine, bench.id)
+    claims.delete_orphaned_claims(bench.engine, bench.id)
     assert bench.num_claims() == 1
 
 
 def test_a_new_study_inherits_nothing_of_a_deleted_one(bench: Bench) -> None:
     bench.enter("w")
-    bench.write(bench.take("w"), "w", Page(epochs={1: row(1)}))
+    bench.write(bench.take("w"), "w", PendingWrites(epochs={1: row(1)}))
     bench.set(num_trials=1, stops=3, paused=1, gpu_seconds=5.0, clock_seconds=5.0)
     bench.joined.study._storage.delete_study(bench.id)
     with opened_bench(bench.url) as again:
@@ -342,26 +342,26 @@ def test_the_clock_counts_once_however_many_work_and_stands_still_when_nobody_do
     (restarted,) = bench.enter("d")
     clerk = bench.desk(restarted).clerk
     clerk.beat()
-    assert bench.study().clock_seconds == now.clock_seconds and not clerk.hours.are_spent
+    assert bench.study().clock_seconds == now.clock_seconds and not clerk.hours.is_spent
 
 
 def test_when_the_hours_are_spent_nothing_goes_on_until_there_are_more(bench: Bench) -> None:
     bench.set(hours=2.0, clock_seconds=7200.0)
     bench.enter("w")
     desk = bench.desk("w")
-    assert bench.try_to_take("w") == "spent" and claims.is_done(bench.engine, bench.id)
+    assert bench.try_to_take("w") == "spent" and claims.is_finished(bench.engine, bench.id)
     desk.clerk.beat()
     assert desk.is_over()
     budget.set_budget(bench.engine, bench.id, hours=3.0)
     bench.take("w")
-    assert not claims.is_done(bench.engine, bench.id)
+    assert not claims.is_finished(bench.engine, bench.id)
 
 
 def test_gpu_hours_are_granted_exactly_and_never_beyond(bench: Bench) -> None:
     limit = 5.5 * SLICE_SECONDS
     bench.set(gpu_hours=limit / 3600)
     hours = [bench.desk(name).clerk.hours for name in bench.enter(*(f"w{at}" for at in range(9)))]
-    at_once(9, lambda at: hours[at].grant())
+    at_once(9, lambda at: hours[at].take_slice())
     granted = sorted(each.granted for each in hours)
     assert granted == pytest.approx([0, 0, 0, SLICE_SECONDS / 2, *[SLICE_SECONDS] * 5])
     assert bench.study().gpu_seconds == pytest.approx(limit)
@@ -372,7 +372,7 @@ def test_a_worker_with_a_part_of_a_gpu_is_granted_that_part(bench: Bench) -> Non
     bench.set(gpu_hours=1.0)
     bench.enter("w")
     half = bench.desk("w", Terms(gpu_share=0.5)).clerk.hours
-    half.grant()
+    half.take_slice()
     assert half.granted == SLICE_SECONDS / 2
 
 
@@ -380,7 +380,7 @@ def granted(bench: Bench, name: str, used: float) -> Clerk:
     """A worker that was granted a slice and has used so much, as its row says."""
     bench.enter(name)
     clerk = bench.desk(name).clerk
-    clerk.hours.grant()
+    clerk.hours.take_slice()
     clerk.hours.used = used
     clerk.beat()
     return clerk
@@ -389,20 +389,20 @@ def granted(bench: Bench, name: str, used: float) -> Clerk:
 def test_what_was_granted_and_not_used_goes_back_also_of_the_dead(bench: Bench) -> None:
     bench.set(gpu_hours=1.0)
     granted(bench, "left", 5.0), granted(bench, "died", 12.5)
-    assert budget.spent(bench.engine, bench.id).gpu_hours == pytest.approx(17.5 / 3600)
+    assert budget.read_budget_use(bench.engine, bench.id).gpu_hours == pytest.approx(17.5 / 3600)
     assert bench.study().gpu_seconds == 2 * SLICE_SECONDS
-    claims.release(bench.engine, "left", died=False)
-    claims.release(bench.engine, "died", died=True)
-    claims.release(bench.engine, "died", died=True)
+    claims.release_worker(bench.engine, "left", died=False)
+    claims.release_worker(bench.engine, "died", died=True)
+    claims.release_worker(bench.engine, "died", died=True)
     assert bench.study().gpu_seconds == pytest.approx(17.5)
-    assert budget.spent(bench.engine, bench.id).gpu_hours == pytest.approx(17.5 / 3600)
+    assert budget.read_budget_use(bench.engine, bench.id).gpu_hours == pytest.approx(17.5 / 3600)
 
 
 def test_two_hosts_that_release_one_worker_give_its_grant_back_once(bench: Bench) -> None:
     bench.set(gpu_hours=1.0)
     for at in range(6):
         granted(bench, f"w{at}", 12.5)
-        at_once(4, lambda _, name=f"w{at}": claims.release(bench.engine, name, died=True))
+        at_once(4, lambda _, name=f"w{at}": claims.release_worker(bench.engine, name, died=True))
         assert bench.study().gpu_seconds == pytest.approx(12.5 * (at + 1))
 
 
@@ -434,8 +434,8 @@ def test_what_was_used_beyond_the_grant_is_charged(bench: Bench) -> None:
     """The database was away for a while, and the training went on."""
     bench.set(gpu_hours=1.0)
     granted(bench, "w", 3 * SLICE_SECONDS)
-    assert budget.spent(bench.engine, bench.id).gpu_hours == pytest.approx(3 * SLICE_SECONDS / 3600)
-    claims.release(bench.engine, "w", died=False)
+    assert budget.read_budget_use(bench.engine, bench.id).gpu_hours == pytest.approx(3 * SLICE_SECONDS / 3600)
+    claims.release_worker(bench.engine, "w", died=False)
     assert bench.study().gpu_seconds == pytest.approx(3 * SLICE_SECONDS)
 
 
@@ -447,11 +447,11 @@ def test_a_limit_set_on_workers_that_have_run_for_long_counts_what_they_used(ben
     hours.used, hours.counted_at = 600.0, time.monotonic()
     bench.set(gpu_hours=1.0)
     desk.clerk.beat()
-    assert not hours.are_spent and hours.left == pytest.approx(SLICE_SECONDS) and hours.granted > 600
+    assert not hours.is_spent and hours.left == pytest.approx(SLICE_SECONDS) and hours.granted > 600
     bench.set(gpu_hours=0.1)
     hours.used = hours.granted
     desk.clerk.beat()
-    assert hours.are_spent and desk.is_over()
+    assert hours.is_spent and desk.is_over()
 
 
 def test_time_is_used_only_while_a_trial_is_in_hand(bench: Bench) -> None:
@@ -470,6 +470,6 @@ def test_time_is_used_only_while_a_trial_is_in_hand(bench: Bench) -> None:
 def test_both_kinds_of_hours_are_kept_over_a_restart(bench: Bench) -> None:
     bench.set(hours=1.0, gpu_hours=1.0, clock_seconds=10.0, gpu_seconds=20.0)
     with opened_bench(bench.url) as again:
-        spent = budget.spent(again.engine, again.id)
+        spent = budget.read_budget_use(again.engine, again.id)
         assert (spent.hours, spent.gpu_hours) == pytest.approx((10 / 3600, 20 / 3600))
-        assert budget.budget(again.engine, again.id) == budget.Budget(None, 1.0, 1.0)
+        assert budget.read_budget(again.engine, again.id) == budget.Budget(None, 1.0, 1.0)

@@ -9,9 +9,9 @@ from helpers.sessions import Bench, opened_bench
 
 from tuner.errors import StudyError
 from tuner.study import budget, claims, control
-from tuner.study.budget import Budget, Spent
-from tuner.study.control import Standing
-from tuner.study.pending import Page
+from tuner.study.budget import Budget, BudgetUse
+from tuner.study.control import ControlState
+from tuner.study.pending import PendingWrites
 
 
 @pytest.fixture
@@ -20,44 +20,44 @@ def bench(storage_url: str) -> Iterator[Bench]:
         yield made
 
 
-def standing(bench: Bench) -> Standing:
-    return control.standing(bench.engine, bench.id)
+def standing(bench: Bench) -> ControlState:
+    return control.read_control_state(bench.engine, bench.id)
 
 
 def test_to_begin_with_nothing_is_asked(bench: Bench) -> None:
-    assert standing(bench) == Standing(0, False)
-    assert control.standing(bench.engine, bench.id + 99) == Standing(0, False)
+    assert standing(bench) == ControlState(0, False)
+    assert control.read_control_state(bench.engine, bench.id + 99) == ControlState(0, False)
 
 
 def test_a_stop_is_counted_and_ends_a_pause(bench: Bench) -> None:
     bench.enter("a", "b")
-    control.pause(bench.engine, bench.id, True)
-    assert control.stop_all(bench.engine, bench.id) == 2
-    assert standing(bench) == Standing(1, False)
-    claims.release(bench.engine, "a", died=False)
-    assert control.stop_all(bench.engine, bench.id) == 1
-    assert standing(bench) == Standing(2, False)
+    control.set_paused(bench.engine, bench.id, True)
+    assert control.stop_workers(bench.engine, bench.id) == 2
+    assert standing(bench) == ControlState(1, False)
+    claims.release_worker(bench.engine, "a", died=False)
+    assert control.stop_workers(bench.engine, bench.id) == 1
+    assert standing(bench) == ControlState(2, False)
 
 
 def test_a_pause_lasts_until_it_is_ended(bench: Bench) -> None:
     bench.enter("a")
-    assert control.pause(bench.engine, bench.id, True) == 1
-    assert control.pause(bench.engine, bench.id, True) == 1
-    assert standing(bench) == Standing(0, True)
-    assert control.pause(bench.engine, bench.id, False) == 1
-    assert standing(bench) == Standing(0, False)
+    assert control.set_paused(bench.engine, bench.id, True) == 1
+    assert control.set_paused(bench.engine, bench.id, True) == 1
+    assert standing(bench) == ControlState(0, True)
+    assert control.set_paused(bench.engine, bench.id, False) == 1
+    assert standing(bench) == ControlState(0, False)
 
 
 def test_another_study_is_left_alone(bench: Bench) -> None:
     with opened_bench(bench.url, "other") as other:
         other.enter("w")
         taken = other.take("w")
-        control.stop_all(bench.engine, bench.id)
-        control.pause(bench.engine, bench.id, True)
+        control.stop_workers(bench.engine, bench.id)
+        control.set_paused(bench.engine, bench.id, True)
         budget.set_budget(bench.engine, bench.id, num_trials=1)
-        assert control.num_workers(bench.engine, bench.id) == 0
-        assert standing(other) == Standing(0, False)
-        assert budget.budget(other.engine, other.id) == Budget()
+        assert control.count_workers(bench.engine, bench.id) == 0
+        assert standing(other) == ControlState(0, False)
+        assert budget.read_budget(other.engine, other.id) == Budget()
         with pytest.raises(StudyError, match="none yet"):
             control.stop_trial(bench.engine, bench.id, taken.number)
         assert other.claim(taken.number).wanted == ""
@@ -76,7 +76,7 @@ def test_a_trial_that_runs_is_wanted_to_stop_and_no_other(bench: Bench) -> None:
 def test_a_trial_that_was_put_back_tells_the_next_who_takes_it(bench: Bench) -> None:
     bench.enter("a", "b")
     bench.take("a")
-    claims.release(bench.engine, "a", died=False)
+    claims.release_worker(bench.engine, "a", died=False)
     control.stop_trial(bench.engine, bench.id, 0)
     assert bench.take("b").wanted == "stop"
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_stopped_is_told(bench: Bench) -> None:
 
     assert "no trial 0: it has none yet" in refusal(0)
     bench.enter("w")
-    bench.write(bench.take("w"), "w", Page(end=("COMPLETE", 0.5)))
+    bench.write(bench.take("w"), "w", PendingWrites(end=("COMPLETE", 0.5)))
     bench.joined.study.enqueue_trial({"x": 1})
     assert "trial 0 has ended already (complete)" in refusal(0)
     assert "trial 1 has not begun yet" in refusal(1)
@@ -100,25 +100,25 @@ def test_what_cannot_be_stopped_is_told(bench: Bench) -> None:
 
 
 def test_limits_that_are_not_given_stay(bench: Bench) -> None:
-    assert budget.budget(bench.engine, bench.id) == Budget() and not Budget().is_limited
+    assert budget.read_budget(bench.engine, bench.id) == Budget() and not Budget().is_limited
     budget.set_budget(bench.engine, bench.id, num_trials=5, hours=None)
     budget.set_budget(bench.engine, bench.id, hours=1.5)
     budget.set_budget(bench.engine, bench.id, gpu_hours=0.25, num_trials=None)
     budget.set_budget(bench.engine, bench.id)
-    assert budget.budget(bench.engine, bench.id) == Budget(5, 1.5, 0.25)
+    assert budget.read_budget(bench.engine, bench.id) == Budget(5, 1.5, 0.25)
     budget.set_budget(bench.engine, bench.id, num_trials=3)
-    found = budget.budget(bench.engine, bench.id)
+    found = budget.read_budget(bench.engine, bench.id)
     assert found == Budget(3, 1.5, 0.25) and found.is_limited
-    assert budget.budget(bench.engine, bench.id + 99) == Budget()
+    assert budget.read_budget(bench.engine, bench.id + 99) == Budget()
 
 
 def test_what_was_taken_is_counted_from_what_has_begun(bench: Bench) -> None:
-    assert budget.spent(bench.engine, bench.id) == Spent(0, 0.0, 0.0)
+    assert budget.read_budget_use(bench.engine, bench.id) == BudgetUse(0, 0.0, 0.0)
     bench.enter("w")
     bench.take("w"), bench.take("w")
     bench.joined.study.enqueue_trial({"x": 1})
     bench.set(clock_seconds=1800.0, gpu_seconds=3600.0)
-    assert budget.spent(bench.engine, bench.id) == Spent(2, 0.5, 1.0)
-    claims.release(bench.engine, "w", died=True)
-    assert budget.spent(bench.engine, bench.id).num_trials == 2
-    assert budget.spent(bench.engine, bench.id + 99) == Spent(0, 0.0, 0.0)
+    assert budget.read_budget_use(bench.engine, bench.id) == BudgetUse(2, 0.5, 1.0)
+    claims.release_worker(bench.engine, "w", died=True)
+    assert budget.read_budget_use(bench.engine, bench.id).num_trials == 2
+    assert budget.read_budget_use(bench.engine, bench.id + 99) == BudgetUse(0, 0.0, 0.0)

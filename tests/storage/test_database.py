@@ -25,8 +25,8 @@ JOIN = """
 import sys, warnings
 from tuner.goal import Goal
 from tuner.study.info import StudyInfo
-from tuner.study.study import join
-joined = join(sys.argv[1], StudyInfo("s", "space", Goal("iou", "maximize"), "shapes"))
+from tuner.study.study import join_study
+joined = join_study(sys.argv[1], StudyInfo("s", "space", Goal("iou", "maximize"), "shapes"))
 print(joined.id, joined.study.user_attrs["tuner"]["space"])
 """
 
@@ -84,7 +84,7 @@ def test_ten_processes_create_one_database_and_one_study(storage_url: str, tmp_p
     assert [done.returncode for done in ended] == [0] * 10, "\n".join(done.stderr[-600:] for done in ended)
     assert {done.stdout.split()[-1] for done in ended} == {"space"}
     with opened(storage_url) as engine:
-        (study,) = queries.all_studies(engine)
+        (study,) = queries.read_studies(engine)
         assert tables.schema(engine) is not None
     assert study.name == "s"
 

@@ -21,8 +21,8 @@ from helpers.tcp_proxy import Proxy
 
 from tuner.errors import StudyError
 from tuner.study import claims, heartbeat
-from tuner.study.heartbeat import Watch, born, is_gone, machine
-from tuner.study.pending import Page
+from tuner.study.heartbeat import HeartbeatMonitor, is_process_gone, machine_id, process_start
+from tuner.study.pending import PendingWrites
 from tuner.study.tables import worker_table
 
 LEASE, HANG = 30.0, 100.0
@@ -55,8 +55,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def observer(bench: Bench) -> Watch:
-    return Watch(bench.engine, bench.id, LEASE, HANG)
+def observer(bench: Bench) -> HeartbeatMonitor:
+    return HeartbeatMonitor(bench.engine, bench.id, LEASE, HANG)
 
 
 def far(bench: Bench, *names: str) -> None:
@@ -77,7 +77,7 @@ def beat(bench: Bench, name: str, progress: int = 0) -> None:
 
 
 def lost_over(
-    bench: Bench, clock: Clock, looking: Watch, seconds: float, *beating: str, progress: int = 1
+    bench: Bench, clock: Clock, looking: HeartbeatMonitor, seconds: float, *beating: str, progress: int = 1
 ) -> list[str]:
     """Look every ten seconds for so long, while these workers beat; who was lost."""
     lost = []
@@ -85,7 +85,7 @@ def lost_over(
         clock.now += 10
         for name in beating:
             beat(bench, name, progress)
-        lost += looking.look()
+        lost += looking.check()
     return lost
 
 
@@ -95,7 +95,7 @@ def lost_over(
 def test_who_is_silent_for_longer_than_the_lease_is_lost_and_who_beats_is_not(bench: Bench, clock: Clock) -> None:
     far(bench, "silent", "well")
     looking = observer(bench)
-    assert looking.look() == []
+    assert looking.check() == []
     assert lost_over(bench, clock, looking, 30, "well") == []
     assert lost_over(bench, clock, looking, 10, "well") == ["silent"]
     assert (bench.claim(0).state, bench.claim(0).worker, bench.claim(0).deaths) == ("WAITING", None, 1)
@@ -108,7 +108,7 @@ def test_who_beats_and_does_not_get_on_with_its_trial_hangs(bench: Bench, clock:
     far(bench, "hung", "slow")
     bench.enter("idle", machine="far")
     looking = observer(bench)
-    looking.look()
+    looking.check()
     lost = []
     for at in range(20):
         beat(bench, "slow", progress=int(at % 9 == 0))
@@ -122,9 +122,9 @@ def test_an_observer_that_slept_forgives_and_measures_anew(bench: Bench, clock: 
     """Its laptop was closed: everybody seems to have been silent for hours."""
     far(bench, "w")
     looking = observer(bench)
-    looking.look()
+    looking.check()
     clock.now += 7200
-    assert looking.look() == []
+    assert looking.check() == []
     assert lost_over(bench, clock, looking, 30) == []
     assert lost_over(bench, clock, looking, 10) == ["w"]
 
@@ -133,14 +133,14 @@ def test_a_look_that_took_long_forgives(bench: Bench, clock: Clock) -> None:
     """The database answered slowly, so it did to those who wanted to beat."""
     far(bench, "w")
     looking = observer(bench)
-    looking.look()
+    looking.check()
     assert lost_over(bench, clock, looking, 20) == []
 
     def slowly(*_: Any) -> None:
         clock.now += 8
 
     sa.event.listen(bench.engine, "after_cursor_execute", slowly)
-    assert looking.look() == []
+    assert looking.check() == []
     sa.event.remove(bench.engine, "after_cursor_execute", slowly)
     assert lost_over(bench, clock, looking, 40) == []  # the first of these looks begins to measure
     assert lost_over(bench, clock, looking, 10) == ["w"]
@@ -150,15 +150,15 @@ def test_a_database_that_was_away_forgives(postgres: Postgres, clock: Clock) -> 
     with Proxy(postgres.folder) as proxy, opened_bench(proxy.through(postgres.fresh())) as bench:
         far(bench, "w")
         looking = observer(bench)
-        looking.look()
+        looking.check()
         assert lost_over(bench, clock, looking, 20) == []
         proxy.refuse(), proxy.cut()
         for _ in range(3):
             clock.now += 10
             with pytest.raises(sa.exc.OperationalError):
-                looking.look()
+                looking.check()
         proxy.accept()
-        assert looking.look() == []
+        assert looking.check() == []
         assert lost_over(bench, clock, looking, 30) == []
         assert lost_over(bench, clock, looking, 10) == ["w"]
 
@@ -166,7 +166,7 @@ def test_a_database_that_was_away_forgives(postgres: Postgres, clock: Clock) -> 
 def test_a_worker_that_never_moved_is_not_called_alive(bench: Bench, clock: Clock) -> None:
     far(bench, "still", "moving")
     looking = observer(bench)
-    looking.look()
+    looking.check()
     lost_over(bench, clock, looking, 10, "moving")
     assert looking.alive == {"moving"}
 
@@ -176,7 +176,7 @@ def test_workers_of_another_study_are_left_alone(bench: Bench, clock: Clock) -> 
         other.enter("w", machine="far")
         other.take("w")
         looking = observer(bench)
-        looking.look()
+        looking.check()
         assert lost_over(bench, clock, looking, 60) == []
         assert other.workers() == ["w"]
 
@@ -201,49 +201,49 @@ def here(bench: Bench, pid: int, began: float) -> None:
 
 def test_a_process_of_this_machine_that_ended_is_lost_at_once(bench: Bench) -> None:
     with process() as child:
-        here(bench, child.pid, born(child.pid))
-        assert observer(bench).look() == []
+        here(bench, child.pid, process_start(child.pid))
+        assert observer(bench).check() == []
         child.kill()
         child.wait()
-    assert observer(bench).look() == ["w"]
+    assert observer(bench).check() == ["w"]
     assert (bench.claim(0).state, bench.claim(0).deaths) == ("WAITING", 1)
 
 
 def test_the_dead_who_are_not_buried_are_dead(bench: Bench) -> None:
     """In a container, often nobody waits for the children of the dead: their numbers stay taken."""
     with process() as child:
-        here(bench, child.pid, born(child.pid))
+        here(bench, child.pid, process_start(child.pid))
         child.send_signal(signal.SIGKILL)
         wait_for(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
         assert psutil.pid_exists(child.pid)
         with pytest.raises(psutil.NoSuchProcess):
-            born(child.pid)
-        assert observer(bench).look() == ["w"]
+            process_start(child.pid)
+        assert observer(bench).check() == ["w"]
 
 
 def test_a_later_process_of_the_same_number_is_another(bench: Bench) -> None:
     with process() as child:
-        here(bench, child.pid, born(child.pid) - 500)
-        assert observer(bench).look() == ["w"]
+        here(bench, child.pid, process_start(child.pid) - 500)
+        assert observer(bench).check() == ["w"]
 
 
 def test_a_process_that_cannot_be_here_is_not_looked_for_here(bench: Bench) -> None:
     """Two containers of one host name: the numbers of their processes mean nothing to each other."""
-    assert not is_gone("another machine", 2**22 + 1, 1.0) and is_gone(machine(), 2**22 + 1, 1.0)
+    assert not is_process_gone("another machine", 2**22 + 1, 1.0) and is_process_gone(machine_id(), 2**22 + 1, 1.0)
     bench.enter("w", machine="another machine", pid=2**22 + 1, born=1.0)
     bench.take("w")
-    assert observer(bench).look() == []
+    assert observer(bench).check() == []
 
 
 def test_one_does_not_take_oneself_for_dead() -> None:
-    assert not is_gone(machine(), os.getpid(), 12345.0)
+    assert not is_process_gone(machine_id(), os.getpid(), 12345.0)
 
 
 def test_two_processes_agree_on_their_machine_and_on_when_one_began() -> None:
-    code = f"from tuner.study.heartbeat import born, machine\nprint(machine(), born({os.getpid()}))"
+    code = f"from tuner.study import heartbeat as h\nprint(h.machine_id(), h.process_start({os.getpid()}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [machine(), str(born(os.getpid()))]
-    assert len(machine()) == 16
+    assert done.stdout.split() == [machine_id(), str(process_start(os.getpid()))]
+    assert len(machine_id()) == 16
 
 
 # What nobody owns
@@ -254,17 +254,17 @@ def test_a_claim_of_a_worker_without_a_row_is_put_back(bench: Bench) -> None:
     bench.enter("w", "well")
     bench.take("w"), bench.take("well")
     bench.execute("DELETE FROM tuner_worker WHERE worker = 'w'")
-    assert observer(bench).look() == ["w"]
+    assert observer(bench).check() == ["w"]
     assert (bench.claim(0).state, bench.claim(0).worker) == ("WAITING", None)
     assert (bench.claim(1).state, bench.claim(1).worker) == ("RUNNING", "well")
-    assert observer(bench).look() == []
+    assert observer(bench).check() == []
 
 
 def test_a_finished_trial_of_a_worker_that_left_stays_as_it_is(bench: Bench) -> None:
     bench.enter("w")
-    bench.write(bench.take("w"), "w", Page(end=("COMPLETE", 0.5)))
-    claims.release(bench.engine, "w", died=False)
-    assert observer(bench).look() == []
+    bench.write(bench.take("w"), "w", PendingWrites(end=("COMPLETE", 0.5)))
+    claims.release_worker(bench.engine, "w", died=False)
+    assert observer(bench).check() == []
     assert (bench.claim(0).state, bench.claim(0).worker) == ("COMPLETE", "w")
 
 
@@ -272,7 +272,7 @@ def test_slots_of_deleted_trials_are_freed(bench: Bench) -> None:
     bench.enter("w")
     bench.take("w"), bench.take("w")
     bench.delete(0)
-    assert observer(bench).look() == []
+    assert observer(bench).check() == []
     assert bench.num_claims() == 1
 
 
@@ -281,11 +281,11 @@ def test_two_observers_count_one_death(bench: Bench, clock: Clock) -> None:
     with opened_bench(bench.url) as again:
         both = [observer(bench), observer(again)]
         for looking in both:
-            looking.look()
+            looking.check()
         for _ in range(4):
             clock.now += 10
             for looking in both:
-                looking.look()
+                looking.check()
     assert (bench.claim(0).state, bench.claim(0).deaths) == ("WAITING", 1)
 
 
@@ -295,10 +295,10 @@ def test_two_observers_count_one_death(bench: Bench, clock: Clock) -> None:
 def test_living_workers_of_another_version_are_told_of_and_the_dead_are_not(bench: Bench, clock: Clock) -> None:
     bench.enter("w", version="tuner 9.9, Optuna 8.8", host="node7")
     clock.while_asleep = lambda: None
-    heartbeat.refuse_others(bench.engine, bench.id)
+    heartbeat.check_versions(bench.engine, bench.id)
     clock.while_asleep = lambda: beat(bench, "w")
     with pytest.raises(StudyError, match=r"node7 works on this study with tuner 9\.9, Optuna 8\.8; here is tuner"):
-        heartbeat.refuse_others(bench.engine, bench.id)
-    change(bench, "w", version=heartbeat.version_here())
+        heartbeat.check_versions(bench.engine, bench.id)
+    change(bench, "w", version=heartbeat.own_version())
     clock.while_asleep = None  # nobody needs to wait
-    heartbeat.refuse_others(bench.engine, bench.id)
+    heartbeat.check_versions(bench.engine, bench.id)

@@ -10,8 +10,8 @@ from helpers.command_line import opened
 from helpers.sessions import at_once, opened_bench, row
 
 from tuner.errors import StorageError
-from tuner.study import queries, tables
-from tuner.study.pending import Page
+from tuner.study import epoch_queries, queries, tables
+from tuner.study.pending import PendingWrites
 from tuner.study.storage import open_storage
 
 # As the first version of tuner wrote them; a number that counts by itself is named differently everywhere.
@@ -67,7 +67,7 @@ def make_old(url: str) -> None:
     """A study of the first version: trial 0 finished, trial 1 put back; a worker that died long ago."""
     with opened_bench(url) as bench:
         bench.enter("w")
-        bench.write(bench.take("w"), "w", Page(end=("COMPLETE", 0.5)))
+        bench.write(bench.take("w"), "w", PendingWrites(end=("COMPLETE", 0.5)))
         bench.take("w")
         kept = bench.rows(sa.select(tables.claim_table).order_by(tables.claim_table.c.slot))
         bench.execute("UPDATE trials SET state = 'WAITING' WHERE number = 1")
@@ -117,9 +117,9 @@ def test_metrics_and_times_keep_all_their_digits(storage_url: str) -> None:
     with opened_bench(storage_url) as bench:
         bench.enter("w", born=123456789.25)
         taken = bench.take("w")
-        bench.write(taken, "w", Page(epochs={1: row(1, value, lr=1e-12, seconds=value)}))
+        bench.write(taken, "w", PendingWrites(epochs={1: row(1, value, lr=1e-12, seconds=value)}))
         bench.set(clock_at=1.7e9 + 0.125, gpu_hours=value)
-        (epoch,) = queries.history(bench.engine, taken.trial_id)
+        (epoch,) = epoch_queries.read_epochs(bench.engine, taken.trial_id)
         assert (epoch["value"], epoch["lr"], epoch["seconds"]) == (value, 1e-12, value)
         assert (bench.study().clock_at, bench.study().gpu_hours) == (1.7e9 + 0.125, value)
         assert bench.rows(sa.select(tables.worker_table.c.born)) == [(123456789.25,)]
@@ -144,9 +144,9 @@ def test_an_older_schema_gets_its_columns_and_keeps_its_rows(storage_url: str) -
             (2, 1, 0, ""),
         ]
         info = queries.find_study(bench.engine, "s")
-        (worker,) = queries.workers_of(bench.engine, info)
+        (worker,) = queries.read_workers(bench.engine, info)
         assert (worker.worker, worker.machine, worker.peak_memory, worker.beats) == ("old", "", 0, 7)
-        (epoch,) = queries.history(bench.engine, bench.trials()[0]._trial_id)
+        (epoch,) = epoch_queries.read_epochs(bench.engine, bench.trials()[0]._trial_id)
         assert (epoch["value"], epoch["val_iou"], epoch["peak_memory"]) == (0.25, 0.25, 3 * 2**40)
 
 
@@ -157,7 +157,7 @@ def test_work_goes_on_in_an_older_database(storage_url: str) -> None:
         back, fresh = bench.take("new"), bench.take("new")
         assert (back.number, back.attempt, back.deaths, fresh.number) == (1, 1, 1, 2)
         assert bench.try_to_take("new") == "spent"
-        bench.write(back, "new", Page(epochs={1: row(1)}, values={1: 0.75}, end=("COMPLETE", 0.75)))
+        bench.write(back, "new", PendingWrites(epochs={1: row(1)}, values={1: 0.75}, end=("COMPLETE", 0.75)))
         assert bench.joined.study.best_value == 0.75
         bench.desk("new").clerk.beat()
 
@@ -172,7 +172,7 @@ def test_an_epoch_without_a_value_is_recorded_in_an_older_database(storage_url: 
     with opened_bench(storage_url) as bench:
         bench.enter("new")
         back = bench.take("new")
-        bench.write(back, "new", Page(epochs={1: row(1, None)}))
+        bench.write(back, "new", PendingWrites(epochs={1: row(1, None)}))
         stood, added = bench.rows("SELECT value FROM tuner_epoch ORDER BY trial_id")
         assert (stood.value, added.value) == (0.25, None)
 

@@ -18,9 +18,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna_dashboard import get_note, save_note
 
 from tuner.errors import TrialLost
-from tuner.study import claims, pending, queries, tables
-from tuner.study.claims import Taken
-from tuner.study.pending import Held, Page
+from tuner.study import claims, epoch_queries, pending, tables
+from tuner.study.claims import ClaimedTrial
+from tuner.study.pending import ActiveTrial, PendingWrites
 
 KINDS = {
     "plain": (FloatDistribution(-1.0, 1.0), -0.123456789012345678),
@@ -49,7 +49,7 @@ def bench(storage_url: str) -> Iterator[Bench]:
         yield made
 
 
-def begin(bench: Bench, worker: str = "w") -> Taken:
+def begin(bench: Bench, worker: str = "w") -> ClaimedTrial:
     bench.enter(worker)
     return bench.take(worker)
 
@@ -68,7 +68,7 @@ def by_us(bench: Bench, end: tuple[pending.State, float | None] | None) -> Froze
         storage.set_trial_system_attr(held.id, f"s:{key}", value)
     for step, value in STEPS.items():
         trial.report(value, step)
-    page = held.take_page()
+    page = held.take_pending()
     page.end = end
     bench.write(taken, "w", page)
     storage.held = None
@@ -158,7 +158,7 @@ def test_our_own_reading_of_many_trials_gives_what_optunas_gives(bench: Bench) -
     for end in (*ENDS[1:], None):
         by_us(bench, end)
         by_optuna(bench, end)
-        claims.release(bench.engine, "w", died=False)
+        claims.release_worker(bench.engine, "w", died=False)
     bench.joined.study.enqueue_trial({"x": 1.5}, user_attrs={"row": "a"})
     theirs = bench.trials()
     assert {trial.state for trial in theirs} == set(TrialState)
@@ -180,7 +180,7 @@ def plain(trial: FrozenTrial) -> dict[str, str]:
 @pytest.mark.usefixtures("new_york")
 def test_times_are_kept_as_optuna_keeps_them(bench: Bench) -> None:
     """In UTC, whatever the host's time zone; read back as local time."""
-    bench.write(begin(bench), "w", Page(end=("COMPLETE", 0.5)))
+    bench.write(begin(bench), "w", PendingWrites(end=("COMPLETE", 0.5)))
     bench.joined.study.add_trial(create_trial(value=0.5))
     ours, theirs = bench.rows(sa.select(tables.trials).order_by(tables.trials.c.number))
     now = datetime.now(UTC).replace(tzinfo=None)
@@ -197,7 +197,7 @@ def test_times_are_kept_as_optuna_keeps_them(bench: Bench) -> None:
 def test_the_best_trial_is_found_by_optuna(bench: Bench) -> None:
     bench.enter("w")
     for value in (0.25, 0.75, 0.5):
-        bench.write(bench.take("w"), "w", Page(end=("COMPLETE", value)))
+        bench.write(bench.take("w"), "w", PendingWrites(end=("COMPLETE", value)))
     assert (bench.joined.study.best_trial.number, bench.joined.study.best_value) == (1, 0.75)
 
 
@@ -217,13 +217,13 @@ def all_rows(bench: Bench) -> dict[str, list[Any]]:
 def test_a_page_written_twice_stands_once(bench: Bench, end: tuple[pending.State, float | None] | None) -> None:
     """The answer to its commit was lost, so it was written again."""
     taken = begin(bench)
-    page = Page(
+    page = PendingWrites(
         params={"lr": (0.5, json.dumps({"name": "FloatDistribution"}))},
         attrs={"a": "1"},
         system_attrs={"b": "2"},
         values={1: 0.5, 2: math.nan},
         epochs={1: row(1), 2: row(2)},
-        notes={"dashboard:note_ver:1": "1"},
+        dashboard_notes={"dashboard:note_ver:1": "1"},
         end=end,
     )
     bench.write(taken, "w", page)
@@ -235,9 +235,11 @@ def test_a_page_written_twice_stands_once(bench: Bench, end: tuple[pending.State
 
 def test_an_epoch_trained_again_is_replaced_and_what_is_new_beside_it_stands(bench: Bench) -> None:
     taken = begin(bench)
-    bench.write(taken, "w", Page(epochs={1: row(1, 0.25)}, attrs={"a": "1"}))
-    bench.write(taken, "w", Page(epochs={1: row(1, 0.75), 2: row(2, 0.5)}, values={1: 0.75}, attrs={"a": "2"}))
-    history = queries.history(bench.engine, taken.trial_id)
+    bench.write(taken, "w", PendingWrites(epochs={1: row(1, 0.25)}, attrs={"a": "1"}))
+    bench.write(
+        taken, "w", PendingWrites(epochs={1: row(1, 0.75), 2: row(2, 0.5)}, values={1: 0.75}, attrs={"a": "2"})
+    )
+    history = epoch_queries.read_epochs(bench.engine, taken.trial_id)
     assert [(each["epoch"], each["value"], each["a"]) for each in history] == [(1, 0.75, 1.5), (2, 0.5, 1.5)]
     assert history[0]["peak_memory"] == 3 * 2**40
     assert bench.trials()[0].user_attrs == {"a": 2}
@@ -245,41 +247,41 @@ def test_an_epoch_trained_again_is_replaced_and_what_is_new_beside_it_stands(ben
 
 def test_a_page_that_could_not_be_written_is_joined_with_what_came_after(bench: Bench) -> None:
     taken = begin(bench)
-    held = Held(create_trial(state=TrialState.RUNNING), 1, 0, "")
-    held.page = Page(epochs={1: row(1, 0.1)}, attrs={"a": "1", "b": "1"}, values={1: 0.1})
-    unwritten = held.take_page()
-    assert not held.page and unwritten
-    held.page.epochs[2], held.page.attrs["a"] = row(2, 0.2), "2"
-    held.page.end = "COMPLETE", 0.2
-    held.put_page_back(unwritten)
-    bench.write(taken, "w", held.take_page())
+    held = ActiveTrial(create_trial(state=TrialState.RUNNING), 1, 0, "")
+    held.pending = PendingWrites(epochs={1: row(1, 0.1)}, attrs={"a": "1", "b": "1"}, values={1: 0.1})
+    unwritten = held.take_pending()
+    assert not held.pending and unwritten
+    held.pending.epochs[2], held.pending.attrs["a"] = row(2, 0.2), "2"
+    held.pending.end = "COMPLETE", 0.2
+    held.restore_pending(unwritten)
+    bench.write(taken, "w", held.take_pending())
     (read,) = bench.trials()
     assert read.user_attrs == {"a": 2, "b": 1} and read.value == 0.2
-    assert [each["value"] for each in queries.history(bench.engine, taken.trial_id)] == [0.1, 0.2]
+    assert [each["value"] for each in epoch_queries.read_epochs(bench.engine, taken.trial_id)] == [0.1, 0.2]
 
 
 # Whose it is
 
 
-def end_it(bench: Bench, taken: Taken) -> None:
+def end_it(bench: Bench, taken: ClaimedTrial) -> None:
     bench.joined.study._storage.set_trial_state_values(taken.trial_id, TrialState.FAIL)
 
 
-def delete_it(bench: Bench, taken: Taken) -> None:
+def delete_it(bench: Bench, taken: ClaimedTrial) -> None:
     bench.delete(taken.number)
 
 
-def give_it(bench: Bench, taken: Taken) -> None:
-    claims.release(bench.engine, "w", died=True)
+def give_it(bench: Bench, taken: ClaimedTrial) -> None:
+    claims.release_worker(bench.engine, "w", died=True)
     bench.enter("other")
     bench.take("other")
 
 
-def put_it_back(bench: Bench, taken: Taken) -> None:
-    claims.release(bench.engine, "w", died=True)
+def put_it_back(bench: Bench, taken: ClaimedTrial) -> None:
+    claims.release_worker(bench.engine, "w", died=True)
 
 
-def delete_study(bench: Bench, taken: Taken) -> None:
+def delete_study(bench: Bench, taken: ClaimedTrial) -> None:
     bench.joined.study._storage.delete_study(bench.id)
 
 
@@ -302,7 +304,11 @@ def test_nothing_of_a_lost_trial_is_written(
     before = bench.states()
     with pytest.raises(TrialLost, match=why):
         bench.write(
-            taken, "w", Page(epochs={1: row(1)}, attrs={"a": "1"}, notes={"n": "1"}, values={1: 0.5}, end=end)
+            taken,
+            "w",
+            PendingWrites(
+                epochs={1: row(1)}, attrs={"a": "1"}, dashboard_notes={"n": "1"}, values={1: 0.5}, end=end
+            ),
         )
     assert bench.states() == before
     for table in (tables.epoch_table, tables.trial_attrs, tables.trial_steps, tables.trial_values):
@@ -314,20 +320,20 @@ def test_the_end_of_another_worker_is_not_taken_for_ones_own(bench: Bench) -> No
     """Both say COMPLETE; only the owner's counts."""
     taken = begin(bench)
     give_it(bench, taken)
-    bench.write(taken, "other", Page(end=("COMPLETE", 0.75)))
+    bench.write(taken, "other", PendingWrites(end=("COMPLETE", 0.75)))
     with pytest.raises(TrialLost):
-        bench.write(taken, "w", Page(end=("COMPLETE", 0.25)))
+        bench.write(taken, "w", PendingWrites(end=("COMPLETE", 0.25)))
     assert bench.trials()[0].value == 0.75
 
 
 def test_a_further_epoch_forgives_the_deaths_before_it_and_a_note_does_not(bench: Bench) -> None:
     begin(bench, "a")
-    claims.release(bench.engine, "a", died=True)
+    claims.release_worker(bench.engine, "a", died=True)
     bench.enter("b")
     taken = bench.take("b")
-    bench.write(taken, "b", Page(attrs={"a": "1"}))
+    bench.write(taken, "b", PendingWrites(attrs={"a": "1"}))
     assert bench.claim(0).deaths == 1
-    bench.write(taken, "b", Page(epochs={1: row(1)}))
+    bench.write(taken, "b", PendingWrites(epochs={1: row(1)}))
     assert bench.claim(0).deaths == 0
 
 
@@ -343,15 +349,15 @@ def test_a_note_is_what_the_dashboard_shows(bench: Bench) -> None:
         desk = bench.desk("w")
         held = desk.hold(taken)
         save_note(desk.trial(held), "before " * 1000)
-        bench.write(taken, "w", held.take_page())
+        bench.write(taken, "w", held.take_pending())
         save_note(desk.trial(held), text)
-        bench.write(taken, "w", held.take_page())
+        bench.write(taken, "w", held.take_pending())
         if number == 1:
-            claims.hand_back(bench.engine, taken.trial_id, "w")
+            claims.put_back_trial(bench.engine, taken.trial_id, "w")
             taken = bench.take("w")
             held = desk.hold(taken)
             save_note(desk.trial(held), "last")
-            bench.write(taken, "w", held.take_page())
+            bench.write(taken, "w", held.take_pending())
         desk.storage.held = None
         assert taken.number == number
     shown = [get_note(optuna.Trial(bench.joined.study, trial._trial_id)) for trial in bench.trials()]

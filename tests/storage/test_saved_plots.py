@@ -14,7 +14,7 @@ from tuner.report.dashboard import keep_figures
 from tuner.report.study_data import read
 from tuner.study import queries
 from tuner.study.info import StudyInfo
-from tuner.study.study import join
+from tuner.study.study import join_study
 
 INFO = StudyInfo("searched", "unet_k", maximize("iou"), "shapes", False, 0, PARAMETERS, key="abc123")
 
@@ -22,7 +22,7 @@ INFO = StudyInfo("searched", "unet_k", maximize("iou"), "shapes", False, 0, PARA
 def test_plots_and_a_note_are_kept_and_replaced_in_every_database(
     storage_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    joined = join(storage_url, INFO)
+    joined = join_study(storage_url, INFO)
     storage, info = joined.study._storage, queries.find_study(joined.engine, "searched")
     for number, value in enumerate((0.3, 0.6)):
         add(joined, {"lr": 1e-3, "k": 8 + 2 * number, "loss": "bce"}, [0.1, value])

@@ -222,7 +222,7 @@ def test_the_result_of_a_lost_trial_is_not_taken(
     done: list[str] = []
     with two(bench) as (slow, quick):
         held = written(chosen(slow))
-        claims.hand_back(bench.engine, held.id, "a")
+        claims.put_back_trial(bench.engine, held.id, "a")
         mine = taken(quick)
         assert (mine.number, mine.attempt) == (0, 2)
         slow.end(held, "COMPLETE", 0.1, lambda: done.append("slow"))
@@ -263,7 +263,7 @@ def test_who_was_given_up_for_dead_hears_of_it_and_leaves(bench: Bench) -> None:
     with pytest.raises(WorkerUnknown), bench.desk("w") as desk:
         held = chosen(desk)
         written(held)
-        claims.release(bench.engine, "w", died=True)
+        claims.release_worker(bench.engine, "w", died=True)
         wait_for(lambda: desk.says(held) == "never")
     assert (bench.claim(0).state, bench.claim(0).deaths) == ("WAITING", 1)
 

@@ -17,7 +17,7 @@ from tuner.fleet.config import GIVEN_UP
 from tuner.search.sampling import sampler
 from tuner.search.session import Desk
 from tuner.study import control, queries
-from tuner.study.pending import Held
+from tuner.study.pending import ActiveTrial
 
 
 @pytest.fixture
@@ -32,28 +32,28 @@ def bench(storage_url: str) -> Iterator[Bench]:
 def test_a_pause_puts_the_trial_back_and_lasts_until_it_is_ended(bench: Bench) -> None:
     with bench.desk("w") as desk:
         held = chosen(desk)
-        control.pause(bench.engine, bench.id, True)
+        control.set_paused(bench.engine, bench.id, True)
         wait_for(lambda: desk.says(held) == "stopped")
         desk.put_back(held)
-        got: list[Held | None] = []
+        got: list[ActiveTrial | None] = []
         waiting = threading.Thread(target=lambda: got.append(desk.take()))
         waiting.start()
         wait_for(lambda: bench.rows("SELECT state FROM tuner_worker") == [("paused",)])
         assert got == [] and bench.states() == {0: "WAITING"}
-        control.pause(bench.engine, bench.id, False)
+        control.set_paused(bench.engine, bench.id, False)
         waiting.join()
         (again,) = got
         assert again is not None and (again.number, again.attempt) == (0, 2)
 
 
 def test_a_study_that_is_stopped_while_it_is_paused_lets_its_workers_go(bench: Bench) -> None:
-    control.pause(bench.engine, bench.id, True)
+    control.set_paused(bench.engine, bench.id, True)
     with bench.desk("w") as desk:
-        got: list[Held | None] = []
+        got: list[ActiveTrial | None] = []
         waiting = threading.Thread(target=lambda: got.append(desk.take()))
         waiting.start()
         wait_for(lambda: bench.rows("SELECT state FROM tuner_worker") == [("paused",)])
-        control.stop_all(bench.engine, bench.id)
+        control.stop_workers(bench.engine, bench.id)
         waiting.join()
     assert got == [None] and bench.states() == {}
 
@@ -61,7 +61,7 @@ def test_a_study_that_is_stopped_while_it_is_paused_lets_its_workers_go(bench: B
 def test_a_stop_reaches_who_works_and_nobody_who_comes_later(bench: Bench) -> None:
     with bench.desk("w") as desk:
         held = chosen(desk)
-        assert control.stop_all(bench.engine, bench.id) == 1
+        assert control.stop_workers(bench.engine, bench.id) == 1
         wait_for(lambda: desk.says(held) == "stopped")
         desk.put_back(held)
         assert desk.take() is None
@@ -102,7 +102,7 @@ def test_a_signal_to_one_worker_stops_it_alone(bench: Bench) -> None:
         assert desk.says(held) == "stopped"
         desk.put_back(held)
         assert desk.take() is None
-    assert control.standing(bench.engine, bench.id).stops == 0
+    assert control.read_control_state(bench.engine, bench.id).stops == 0
 
 
 def test_hours_that_are_spent_stop_the_worker_and_put_its_trial_back(bench: Bench) -> None:
@@ -123,11 +123,11 @@ def test_a_beat_says_where_the_worker_is(bench: Bench) -> None:
         held = chosen(desk)
         desk.tell(state="training", step=3, steps=9, value=0.5, params={"lr": 0.1}, peak_memory=3 * 2**40)
         info = queries.find_study(bench.engine, "s")
-        worker = wait_for(lambda: [w for w in queries.workers_of(bench.engine, info) if w.step == 3])[0]
+        worker = wait_for(lambda: [w for w in queries.read_workers(bench.engine, info) if w.step == 3])[0]
         assert (worker.worker, worker.number, worker.steps, worker.value) == ("w", held.number, 9, 0.5)
         assert (worker.state, worker.params, worker.peak_memory) == ("training", {"lr": 0.1}, 3 * 2**40)
         before = worker.beats
-        wait_for(lambda: queries.workers_of(bench.engine, info)[0].beats > before)
+        wait_for(lambda: queries.read_workers(bench.engine, info)[0].beats > before)
 
 
 # What goes wrong

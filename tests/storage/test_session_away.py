@@ -106,7 +106,7 @@ def test_a_page_that_is_on_its_way_when_the_connection_breaks_is_written_before_
         proxy.stall()
         desk.trial(held).set_user_attr("recipe", {"k": 64})
         desk.epoch(held, row(1))
-        wait_for(lambda: not held.page)
+        wait_for(lambda: not held.pending)
         leaving = threading.Thread(target=desk.put_back, args=(held,))
         leaving.start()
         proxy.refuse(), proxy.cut(), proxy.flow()

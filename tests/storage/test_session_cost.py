@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from tuner.search.sampling import pruner, sampler
 from tuner.search.session import Desk
 from tuner.search.sync import Terms
-from tuner.study.pending import Held
+from tuner.study.pending import ActiveTrial
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_trial_of_twenty_epochs_is_few_statements(bench: Bench) -> None:
     assert bench.trials()[0].state is TrialState.COMPLETE and len(epochs_of(bench, 0)) == 20
 
 
-def written_page(desk: Desk, held: Held) -> None:
+def written_page(desk: Desk, held: ActiveTrial) -> None:
     """Each epoch a page of its own, as when they take their time."""
     desk.chosen(held)
     written(held)

@@ -20,7 +20,7 @@ from tuner.search.sampling import pruner, sampler
 from tuner.study import budget
 from tuner.study.info import StudyInfo
 from tuner.study.storage import open_storage
-from tuner.study.study import Joined, join, rejoin
+from tuner.study.study import JoinedStudy, join_study, rejoin_study
 
 LR = {"kind": "float", "low": 1e-5, "high": 1e-2, "log": True, "step": None}
 K = {"kind": "int", "low": 32, "high": 200, "log": False, "step": 2}
@@ -29,8 +29,8 @@ INFO = StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes", False, 0, {"l
 
 
 @contextmanager
-def joined(url: str, info: StudyInfo = INFO) -> Iterator[Joined]:
-    study = join(url, info)
+def joined(url: str, info: StudyInfo = INFO) -> Iterator[JoinedStudy]:
+    study = join_study(url, info)
     try:
         yield study
     finally:
@@ -43,14 +43,14 @@ def with_parameters(**parameters: dict[str, Any]) -> StudyInfo:
 
 def complaint(url: str, info: StudyInfo) -> str:
     with joined(url), pytest.raises(SpaceChanged) as told:
-        join(url, info)
+        join_study(url, info)
     return str(told.value)
 
 
 def test_joining_again_finds_the_same_study_with_the_seed_it_began_with(storage_url: str) -> None:
     with joined(storage_url, replace(INFO, seed=3)) as first, joined(storage_url, replace(INFO, seed=5)) as second:
         assert (second.id, second.info.seed) == (first.id, 3)
-    again = rejoin(storage_url, "s")
+    again = rejoin_study(storage_url, "s")
     assert again.info == replace(INFO, seed=3, key=first.info.key, id=first.id)
     again.engine.dispose()
 
@@ -106,7 +106,7 @@ def test_a_study_of_another_program_is_refused_by_name(storage_url: str) -> None
     storage, engine = open_storage(storage_url)
     optuna.create_study(storage=storage, study_name="s").enqueue_trial({"x": 1})
     with pytest.raises(StudyError, match="not made by tuner"):
-        join(storage_url, INFO)
+        join_study(storage_url, INFO)
     engine.dispose()
 
 
@@ -115,7 +115,7 @@ def test_a_study_whose_creator_was_killed_is_completed(storage_url: str) -> None
     optuna.create_study(storage=storage, study_name="s", direction="maximize")
     with joined(storage_url) as made:
         assert made.study.user_attrs["tuner"]["space"] == "unet_k"
-        assert not budget.budget(made.engine, made.id).is_limited
+        assert not budget.read_budget(made.engine, made.id).is_limited
     engine.dispose()
 
 
@@ -195,8 +195,8 @@ def test_at_each_rung_the_better_third_goes_on() -> None:
 def test_studies_of_one_name_have_run_folders_of_their_own(tmp_path: Path) -> None:
     keys = set()
     for at in ("a", "b"):
-        joined = join(f"sqlite:///{tmp_path / at}.db", INFO)
-        again = join(f"sqlite:///{tmp_path / at}.db", INFO)
+        joined = join_study(f"sqlite:///{tmp_path / at}.db", INFO)
+        again = join_study(f"sqlite:///{tmp_path / at}.db", INFO)
         assert joined.info.key == again.info.key != ""
         keys.add(Home(tmp_path).run("s", joined.info.key, 0).folder)
         joined.engine.dispose(), again.engine.dispose()

@@ -11,67 +11,67 @@ from optuna.trial import TrialState
 from tuner.goal import Goal
 from tuner.search.sampling import pruner
 from tuner.study import budget as budget_module
-from tuner.study import queries
+from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.study import Joined, join
-from tuner.study.trial_list import Item, enlist
+from tuner.study.study import JoinedStudy, join_study
+from tuner.study.trial_list import GivenTrial, add_given_trials
 
 INFO = StudyInfo("s", "s", Goal("iou", "maximize"), "shapes", kind=StudyKind.TABLE, subject="s")
-ITEMS = [Item(f"row {n}", {"lr": n / 10}, {"row": f"row {n}"}) for n in range(4)]
+ITEMS = [GivenTrial(f"row {n}", {"lr": n / 10}, {"row": f"row {n}"}) for n in range(4)]
 
 
-def trials_of(study: Joined) -> list[queries.Trial]:
-    return queries.trials_of(study.engine, queries.find_study(study.engine, "s"))
+def trials_of(study: JoinedStudy) -> list[trial_queries.Trial]:
+    return trial_queries.read_trials(study.engine, queries.find_study(study.engine, "s"))
 
 
-def budget(study: Joined) -> int | None:
-    return budget_module.budget(study.engine, study.id).num_trials
+def budget(study: JoinedStudy) -> int | None:
+    return budget_module.read_budget(study.engine, study.id).num_trials
 
 
 def test_two_terminals_that_type_it_at_once_add_nothing_twice(storage_url: str) -> None:
-    join(storage_url, INFO).engine.dispose()
+    join_study(storage_url, INFO).engine.dispose()
 
     def type_it(_: int) -> int:
-        study = join(storage_url, INFO)
+        study = join_study(storage_url, INFO)
         try:
-            return enlist(study, storage_url, ITEMS)
+            return add_given_trials(study, storage_url, ITEMS)
         finally:
             study.engine.dispose()
 
     with ThreadPoolExecutor(3) as pool:
         added = list(pool.map(type_it, range(3)))
-    study = join(storage_url, INFO)
+    study = join_study(storage_url, INFO)
     assert sorted(added) == [0, 0, 4] and budget(study) == 4
-    assert [trial.notes["row"] for trial in trials_of(study)] == [item.key for item in ITEMS]
+    assert [trial.attrs["row"] for trial in trials_of(study)] == [item.key for item in ITEMS]
     study.engine.dispose()
 
 
 def test_what_failed_is_added_again_and_what_is_new(storage_url: str) -> None:
-    study = join(storage_url, INFO)
-    enlist(study, storage_url, ITEMS[:2])
+    study = join_study(storage_url, INFO)
+    add_given_trials(study, storage_url, ITEMS[:2])
     study.study.tell(study.study.ask(), state=TrialState.FAIL)
-    assert enlist(study, storage_url, ITEMS[:3]) == 2
-    assert [trial.notes["row"] for trial in trials_of(study)] == ["row 0", "row 1", "row 0", "row 2"]
+    assert add_given_trials(study, storage_url, ITEMS[:3]) == 2
+    assert [trial.attrs["row"] for trial in trials_of(study)] == ["row 0", "row 1", "row 0", "row 2"]
     assert budget(study) == 4
     study.engine.dispose()
 
 
 def test_slots_of_deleted_trials_do_not_keep_a_list_from_its_end(storage_url: str) -> None:
     with opened_bench(storage_url, info=INFO) as bench:
-        enlist(bench.joined, storage_url, ITEMS[:2])
+        add_given_trials(bench.joined, storage_url, ITEMS[:2])
         bench.enter("w")
         assert [bench.take("w", has_given_trials=True).number for _ in range(2)] == [0, 1]
         bench.delete(1)
         assert bench.try_to_take("w", has_given_trials=True) == "spent"
         with opened_bench(storage_url, info=INFO) as again:  # the command, typed once more
-            assert enlist(again.joined, storage_url, ITEMS[:2]) == 1
+            assert add_given_trials(again.joined, storage_url, ITEMS[:2]) == 1
         assert bench.take("w", has_given_trials=True).number == 1
         assert bench.try_to_take("w", has_given_trials=True) == "spent" and budget(bench.joined) == 2
 
 
 def test_parameters_with_their_distributions_stand_before_the_trial_begins(storage_url: str) -> None:
-    study = join(storage_url, INFO)
-    enlist(study, storage_url, [Item("one", {"lr": 0.3}, {}, {"lr": FloatDistribution(0, 1)})])
+    study = join_study(storage_url, INFO)
+    add_given_trials(study, storage_url, [GivenTrial("one", {"lr": 0.3}, {}, {"lr": FloatDistribution(0, 1)})])
     assert trials_of(study)[0].params == {"lr": 0.3} and trials_of(study)[0].state == "WAITING"
     study.engine.dispose()
 

@@ -57,7 +57,7 @@ def stop(trial: int | None, study: str | None, home: str, storage: str | None) -
         control.stop_trial(engine, info.id, trial)
         click.echo(f"{info.name}: trial {trial} is told to end; it keeps what it has")
     else:
-        click.echo(f"{info.name}: {count_workers(control.stop_all(engine, info.id))} told to save and leave")
+        click.echo(f"{info.name}: {count_workers(control.stop_workers(engine, info.id))} told to save and leave")
 
 
 @click.command()
@@ -68,7 +68,7 @@ def pause(study: str | None, home: str, storage: str | None) -> None:
     from tuner.study import control
 
     engine, info = find_study(storage, home, study)
-    number = control.pause(engine, info.id, True)
+    number = control.set_paused(engine, info.id, True)
     click.echo(f"{info.name}: paused; {count_workers(number)} told to save and wait. Go on with: tuner resume")
 
 
@@ -80,8 +80,8 @@ def resume(study: str | None, home: str, storage: str | None) -> None:
     from tuner.study import control
 
     engine, info = find_study(storage, home, study)
-    was = control.standing(engine, info.id).paused
-    number = control.pause(engine, info.id, False)
+    was = control.read_control_state(engine, info.id).paused
+    number = control.set_paused(engine, info.id, False)
     if not was:
         click.echo(f"{info.name}: was not paused")
     elif number:
@@ -114,7 +114,7 @@ def budget(
 
     engine, info = find_study(storage, home, study)
     budget_module.set_budget(engine, info.id, num_trials=trials, hours=hours, gpu_hours=gpu_hours)
-    limits, taken = budget_module.budget(engine, info.id), budget_module.spent(engine, info.id)
+    limits, taken = budget_module.read_budget(engine, info.id), budget_module.read_budget_use(engine, info.id)
     if as_json:
         return echo_json({"study": info.name, "budget": vars(limits), "spent": vars(taken)})
     click.echo(f"{info.name}: {format_budget(limits, taken)}")
@@ -129,8 +129,8 @@ def workers(as_json: bool, study: str | None, home: str, storage: str | None) ->
     from tuner.study import queries
 
     engine = open_engine(storage, home)
-    infos = [queries.find_study(engine, study)] if study else queries.all_studies(engine)
-    rows = [(info.name, worker) for info in infos for worker in queries.workers_of(engine, info)]
+    infos = [queries.find_study(engine, study)] if study else queries.read_studies(engine)
+    rows = [(info.name, worker) for info in infos for worker in queries.read_workers(engine, info)]
     if as_json:
         return echo_json([{"study": name, **vars(worker)} for name, worker in rows])
     if not rows:
@@ -141,14 +141,14 @@ def workers(as_json: bool, study: str | None, home: str, storage: str | None) ->
 
 def format_worker(worker: Worker) -> str:
     """One worker in one line."""
-    from tuner.study.format import show_params, show_value
+    from tuner.study.format import format_params, format_value
 
     where = f"{worker.host}:{worker.pid}"
     memory = f"{worker.peak_memory / 2**30:.1f} GB" if worker.peak_memory else ""
     doing = worker.state
     if worker.number is not None:
         steps = f"epoch {worker.step}/{worker.steps}" if worker.state == "training" else worker.state
-        doing = f"trial {worker.number} {steps} {show_value(worker.value)} {show_params(worker.params)}"
+        doing = f"trial {worker.number} {steps} {format_value(worker.value)} {format_params(worker.params)}"
     return f"{where:<28} {worker.device:<20} {memory:>8}  {doing}".rstrip()
 
 

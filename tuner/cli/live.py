@@ -16,12 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from tuner.cli.sparklines import Curve
 from tuner.console import StudyView
 from tuner.errors import StorageError, StudyError
-from tuner.study import database, queries
+from tuner.study import database, epoch_queries, queries, trial_queries
 from tuner.study.failures import Failure
-from tuner.study.format import describe_end
+from tuner.study.format import format_outcome
 from tuner.study.info import StudyInfo
-from tuner.study.queries import Overview, Worker
-from tuner.study.stats import Ledger, Tally
+from tuner.study.queries import StudySummary, Worker
+from tuner.study.stats import StatsReader, StudyStats
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,10 +49,10 @@ class PlainView:
 
     def __enter__(self) -> PlainView:
         with self.engine.connect() as db:
-            self.ended = queries.finished_ids(db, self.info.id)
-            rows = queries.open_epochs(db, self.info.id)
+            self.ended = trial_queries.read_finished_ids(db, self.info.id)
+            rows = epoch_queries.read_open_epochs(db, self.info.id)
         self.number = len(self.ended)
-        found = queries.overview(self.engine, self.info).best
+        found = queries.read_summary(self.engine, self.info).best
         self.best = found.value if found else None
         for trial_id, epoch, value in rows:
             self.seen[trial_id] = epoch
@@ -64,7 +64,7 @@ class PlainView:
             self()
 
     def __call__(self) -> None:
-        now = queries.overview(self.engine, self.info)
+        now = queries.read_summary(self.engine, self.info)
         for worker in now.workers:
             self.report_state(worker)
         self.report_epochs(now)
@@ -81,11 +81,11 @@ class PlainView:
         if busy and before != busy:
             self.out(f"worker on {worker.host}: {busy}, {worker.steps} images")
 
-    def report_epochs(self, now: Overview) -> None:
+    def report_epochs(self, now: StudySummary) -> None:
         """Epochs worth telling: a new best of the study, or a sign of life."""
         steps = {worker.number: worker.steps for worker in now.workers}
         with self.engine.connect() as db:
-            rows = queries.new_epochs(db, self.info.id, self.seen)
+            rows = epoch_queries.read_new_epochs(db, self.info.id, self.seen)
         for trial_id, number, epoch, value in rows:
             self.seen[trial_id] = epoch
             better = self.info.goal.is_better(value, self.best)
@@ -96,16 +96,16 @@ class PlainView:
                 mark = " (best so far)" if better else ""
                 self.out(f"trial {number} epoch {epoch}{of}: {self.info.goal.metric} {value:.4f}{mark}")
 
-    def report_ended(self, now: Overview) -> None:
+    def report_ended(self, now: StudySummary) -> None:
         assert self.ended is not None
         with self.engine.connect() as db:
-            fresh = queries.finished_ids(db, self.info.id) - self.ended
-            rows = list(queries.read_trials(db, sorted(fresh)))
+            fresh = trial_queries.read_finished_ids(db, self.info.id) - self.ended
+            rows = list(trial_queries.read_trials_by_id(db, sorted(fresh)))
         of = f" of {now.num_trials}" if now.num_trials else ""
         self.ended |= fresh
         self.number, told = len(self.ended), self.number
         for place, trial in enumerate(rows, start=told + 1):
-            self.out(f"[{place}{of}] trial {trial.number} {describe_end(trial, self.info)}")
+            self.out(f"[{place}{of}] trial {trial.number} {format_outcome(trial, self.info)}")
 
 
 @dataclass
@@ -127,7 +127,7 @@ class LiveView:
 
         from tuner.console import open_terminal
 
-        self.ledger = Ledger(self.engine, self.info)
+        self.ledger = StatsReader(self.engine, self.info)
         self.console = self.console or open_terminal(sys.stderr)
         self.size = self.console.size
         self.screen = Screen(console=self.console, refresh_per_second=4, screen=self.page)
@@ -172,12 +172,12 @@ class LiveView:
         """The study as it is now. The curve of the best trial is read once."""
         from tuner.cli.screen import ScreenData
 
-        now = queries.overview(self.engine, self.info)
+        now = queries.read_summary(self.engine, self.info)
         running = [worker.number for worker in now.workers if worker.number is not None][:MAX_CURVES]
         number = now.best.number if now.best else None
         wanted = [*running, number] if number is not None and number != self.best_of else running
         with self.engine.connect() as db:
-            curves = queries.curves_of(db, self.info.id, wanted) if wanted else {}
+            curves = epoch_queries.read_curves(db, self.info.id, wanted) if wanted else {}
         if number != self.best_of:
             self.best, self.best_of = () if number is None else curves.pop(number, ()), number
         return ScreenData(now, self.ledger.read(now), dict(curves), self.best)
@@ -193,13 +193,13 @@ class JsonView:
     last_line: str = ""
 
     def __enter__(self) -> JsonView:
-        self.ledger = Ledger(self.engine, self.info)
+        self.ledger = StatsReader(self.engine, self.info)
         return self
 
     def __exit__(self, *_: object) -> None: ...
 
     def __call__(self) -> None:
-        now = queries.overview(self.engine, self.info)
+        now = queries.read_summary(self.engine, self.info)
         found = study_to_json(now, self.ledger.read(now))
         lasting = {name: value for name, value in found.items() if name not in ("time_left", "spent")}
         workers = [{k: v for k, v in worker.items() if k not in VOLATILE_FIELDS} for worker in found["workers"]]
@@ -212,7 +212,7 @@ class JsonView:
         self.out(json.dumps({"study": self.info.name, "notice": notice or "the database is back"}))
 
 
-def study_to_json(now: Overview, tally: Tally) -> dict[str, Any]:
+def study_to_json(now: StudySummary, tally: StudyStats) -> dict[str, Any]:
     """A study for a pipe."""
     best = now.best and {"trial": now.best.number, "value": now.best.value, "params": now.best.params}
     cost = tally.cost
@@ -285,5 +285,5 @@ def check_present(engine: Engine, info: StudyInfo, url: str) -> None:
         error = StorageError(f"{database.shown(url)} is not there")
         error.passes = True
         raise error
-    if not queries.is_there(engine, info):
+    if not queries.study_exists(engine, info):
         raise StudyError(f"study '{info.name}' was deleted; there is nothing more to watch.")

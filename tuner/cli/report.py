@@ -27,7 +27,7 @@ def open_artifacts(engine: Engine, home: str, artifacts: str | None) -> Gallery:
     from tuner.artifacts.store import find_store
     from tuner.study import queries
 
-    noted = [info.artifacts for info in queries.all_studies(engine)]
+    noted = [info.artifacts for info in queries.read_studies(engine)]
     return Gallery(to_home(home), [find_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
 
 

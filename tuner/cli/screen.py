@@ -16,16 +16,16 @@ from tuner.cli.sparklines import Curve, PlotCell, PlotFrame, finite, fit_frame, 
 from tuner.goal import Goal
 from tuner.study.failures import last_line
 from tuner.study.format import (
-    show_kinds,
-    show_left,
-    show_params,
-    show_saved,
-    show_seconds,
-    show_spent,
-    show_value,
+    format_failures,
+    format_params,
+    format_saved,
+    format_seconds,
+    format_spent,
+    format_time_left,
+    format_value,
 )
-from tuner.study.queries import Overview, Worker
-from tuner.study.stats import Tally
+from tuner.study.queries import StudySummary, Worker
+from tuner.study.stats import StudyStats
 
 MIN_FRAMED = 60, 16  # columns and lines from which on a frame is drawn
 MAX_REASONS = 3  # of failures, shown with their trials
@@ -37,8 +37,8 @@ LinePart = tuple[int, str, str]  # how soon it may be left out (0 never), text, 
 class ScreenData:
     """The data of one screen. `curves`: of the running trials, by number; `best`: the curve of the best trial."""
 
-    now: Overview
-    tally: Tally
+    now: StudySummary
+    tally: StudyStats
     curves: dict[int, Curve] = field(default_factory=dict)
     best: Curve = ()
     notice: str = ""  # the database is away
@@ -85,7 +85,7 @@ def draw_lines(data: ScreenData, width: int, room: int, ascii_only: bool = False
     if data.notice:
         head.insert(0, fit_parts([(0, data.notice, "bold red")], width))
     if data.tally.failures:
-        foot.append(fit_parts([(0, f"failed: {show_kinds(data.tally)}", "red")], width))
+        foot.append(fit_parts([(0, f"failed: {format_failures(data.tally)}", "red")], width))
     left = room - len(head) - len(foot)
     workers = max(1, len(data.now.workers))
     blank = left >= workers + 4  # a line of air above and below the table
@@ -117,7 +117,7 @@ def fit_parts(parts: Sequence[LinePart], width: int, gap: str = "   ") -> Text:
 def progress_line(data: ScreenData, width: int) -> Text:
     now, states = data.now, data.now.states
     of = "" if now.num_trials is None else f" of {now.num_trials}"
-    left = show_left(data.tally.left)
+    left = format_time_left(data.tally.left)
     pruned, failed = states.get("PRUNED", 0), states.get("FAIL", 0)
     return fit_parts(
         [
@@ -138,9 +138,9 @@ def best_line(data: ScreenData, width: int) -> Text:
         return Text("best so far: -", style="dim")
     return fit_parts(
         [
-            (0, f"best so far: {data.goal.metric} {show_value(found.value)}", "bold green"),
+            (0, f"best so far: {data.goal.metric} {format_value(found.value)}", "bold green"),
             (1, f"trial {found.number}", ""),
-            (2, truncate_words(show_params(found.params), width - 45), "dim"),
+            (2, truncate_words(format_params(found.params), width - 45), "dim"),
         ],
         width,
     )
@@ -159,9 +159,9 @@ def cost_line(data: ScreenData, width: int) -> Text:
     return fit_parts(
         [
             (0, f"spent: {tally.cost.epochs} epochs", ""),
-            (1, show_spent(tally), ""),
-            (3, f"{show_seconds(3600 * tally.spent.hours)} of {hours:g} h by the clock" if hours else "", ""),
-            (2, show_saved(tally.cost), "green"),
+            (1, format_spent(tally), ""),
+            (3, f"{format_seconds(3600 * tally.spent.hours)} of {hours:g} h by the clock" if hours else "", ""),
+            (2, format_saved(tally.cost), "green"),
         ],
         width,
     )
@@ -260,8 +260,8 @@ def worker_row(
             draw_plot(data, curve, frame, columns.plot, height, ascii_only) if known else describe_state(worker),
         ),
         (EPOCH, Text(f"{worker.step}/{worker.steps}" if training else worker.state.split(" ")[0][:EPOCH])),
-        (VALUE, Text(show_value(known[-1][1] if known else worker.value)[:VALUE])),
-        (columns.best, Text(show_value(best_of_curve(data, curve))[:VALUE], style="bold")),
+        (VALUE, Text(format_value(known[-1][1] if known else worker.value)[:VALUE])),
+        (columns.best, Text(format_value(best_of_curve(data, curve))[:VALUE], style="bold")),
         (columns.difference, difference_text(data, curve)),
     ]
     return [cell for size, cell in cells if size]
@@ -270,7 +270,7 @@ def worker_row(
 def wrap_params(worker: Worker, width: int, height: int) -> Text:
     """As many lines as the row has."""
     lines, line = [], ""
-    for word in show_params(worker.params).split(" "):
+    for word in format_params(worker.params).split(" "):
         if line and len(line) + 1 + len(word) > width:
             lines.append(line)
             line = word

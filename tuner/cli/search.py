@@ -11,7 +11,7 @@ from tuner.cli.common import echo_json, open_engine, storage_hint, storage_optio
 
 if TYPE_CHECKING:
     from tuner.search.run import Finished, Means
-    from tuner.study.queries import Overview
+    from tuner.study.queries import StudySummary
 
 
 @click.command()
@@ -133,14 +133,14 @@ def report_and_exit(done: Finished, home: str, storage: str | None) -> None:
     sys.exit(done.code)
 
 
-def print_result(now: Overview, home: str, storage: str | None) -> None:
+def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     """How far the study is, its best, and what to type next."""
-    from tuner.study.format import show_params, show_value
+    from tuner.study.format import format_params, format_value
 
     name = now.study.name
     click.echo(f"study '{name}': {now.finished} of {now.num_trials or 'any number of'} trials ended")
     if now.best:
-        best = f"{show_value(now.best.value)}, trial {now.best.number}, {show_params(now.best.params)}"
+        best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
         click.echo(f"best: {now.study.goal.metric} {best}")
         click.echo(f"next: tuner best --study {name} --export best{storage_hint(home, storage)}")
     if table := now.study.table:
@@ -154,17 +154,17 @@ def print_result(now: Overview, home: str, storage: str | None) -> None:
     print_spent_hours(now, home, storage)
 
 
-def print_spent_hours(now: Overview, home: str, storage: str | None) -> None:
+def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None:
     """Which hours are spent, and what to type for more."""
     from tuner.study import budget
-    from tuner.study.claims import CRUMBS
+    from tuner.study.claims import MIN_GPU_SECONDS
 
     engine = open_engine(storage, home)
-    limits, taken = budget.budget(engine, now.study.id), budget.spent(engine, now.study.id)
+    limits, taken = budget.read_budget(engine, now.study.id), budget.read_budget_use(engine, now.study.id)
     engine.dispose()
     for option, words, limit, spent in (
         ("--hours", "hours", limits.hours, taken.hours),
-        ("--gpu-hours", "GPU-hours", limits.gpu_hours, taken.gpu_hours + CRUMBS / 3600),
+        ("--gpu-hours", "GPU-hours", limits.gpu_hours, taken.gpu_hours + MIN_GPU_SECONDS / 3600),
     ):
         if limit is not None and spent >= limit:
             more = f"tuner budget --study {now.study.name} {option} {2 * limit:g}{storage_hint(home, storage)}"

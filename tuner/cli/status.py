@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from tuner.console import StudyView
     from tuner.study.info import StudyInfo
-    from tuner.study.queries import Overview
-    from tuner.study.stats import Tally
+    from tuner.study.queries import StudySummary
+    from tuner.study.stats import StudyStats
 
 
 @click.command()
@@ -47,43 +47,50 @@ def status(home: str, storage: str | None, study: str | None, watch: bool, every
     """
     from tuner.cli.live import study_to_json as plain
     from tuner.study import queries
-    from tuner.study.stats import Ledger
+    from tuner.study.stats import StatsReader
 
     engine = open_engine(storage, home)
     if watch:
         return watch_study(engine, storage or to_home(home).database, study, every, as_json)
-    infos = [queries.find_study(engine, study)] if study else queries.all_studies(engine)
-    views = [queries.overview(engine, info) for info in infos]
-    tallies = [Ledger(engine, now.study).read(now) for now in views]
+    infos = [queries.find_study(engine, study)] if study else queries.read_studies(engine)
+    views = [queries.read_summary(engine, info) for info in infos]
+    all_stats = [StatsReader(engine, now.study).read(now) for now in views]
     if as_json:
-        return echo_json([plain(now, tally) for now, tally in zip(views, tallies, strict=True)])
+        return echo_json([plain(now, stats) for now, stats in zip(views, all_stats, strict=True)])
     if not views:
         click.echo("no study yet. Begin one with: tuner run --space unet_k")
-    for now, tally in zip(views, tallies, strict=True):
-        print_study(now, tally)
+    for now, stats in zip(views, all_stats, strict=True):
+        print_study(now, stats)
 
 
-def print_study(now: Overview, tally: Tally) -> None:
+def print_study(now: StudySummary, stats: StudyStats) -> None:
     """A study in a few lines."""
-    from tuner.study.format import show_kinds, show_left, show_params, show_saved, show_spent, show_value
+    from tuner.study.format import (
+        format_failures,
+        format_params,
+        format_saved,
+        format_spent,
+        format_time_left,
+        format_value,
+    )
 
     mark = f" ({now.study.size})" if now.study.size else ""
     states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(now.states.items())) or "no trials"
     click.echo(f"{click.style(now.study.name, bold=True)}{mark}: {now.study.goal} on {now.study.data}")
-    paused = ", paused" if tally.paused else ""
+    paused = ", paused" if stats.paused else ""
     click.echo(f"  {now.finished} of {now.num_trials or 'any number of'} trials ended ({states}){paused}")
-    if tally.budget.hours or tally.budget.gpu_hours:
-        click.echo(f"  budget: {format_budget(tally.budget, tally.spent)}")
+    if stats.budget.hours or stats.budget.gpu_hours:
+        click.echo(f"  budget: {format_budget(stats.budget, stats.spent)}")
     if now.best:
-        best = f"{show_value(now.best.value)}, trial {now.best.number}, {show_params(now.best.params)}"
+        best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
         click.echo(f"  best {now.study.goal.metric} {best}")
-    if tally.cost.epochs:
-        left = f"time left: {show_left(tally.left)}" if now.workers else ""
-        spent = [f"{tally.cost.epochs} epochs", show_spent(tally), show_saved(tally.cost), left]
+    if stats.cost.epochs:
+        left = f"time left: {format_time_left(stats.left)}" if now.workers else ""
+        spent = [f"{stats.cost.epochs} epochs", format_spent(stats), format_saved(stats.cost), left]
         click.echo(f"  spent: {', '.join(filter(None, spent))}")
-    if tally.failures:
-        last = tally.failures[-1]
-        click.echo(f"  failed: {show_kinds(tally)}; last trial {last.number}: {last.reason}")
+    if stats.failures:
+        last = stats.failures[-1]
+        click.echo(f"  failed: {format_failures(stats)}; last trial {last.number}: {last.reason}")
     for worker in now.workers:
         click.echo(f"  worker {format_worker(worker)}")
 
@@ -96,7 +103,7 @@ def watch_study(engine: Engine, url: str, study: str | None, every: float, as_js
     from tuner.study import queries
 
     info = queries.find_study(engine, study)
-    number = 1 if study else len(queries.all_studies(engine))
+    number = 1 if study else len(queries.read_studies(engine))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         watch_until_interrupted(choose_view(engine, info, as_json, number), engine, info, url, every)
@@ -109,7 +116,7 @@ def choose_view(engine: Engine, info: StudyInfo, as_json: bool, number: int) -> 
     from tuner.cli.live import JsonView, LiveView, PlainView
     from tuner.console import open_terminal
     from tuner.study import queries
-    from tuner.study.stats import tally
+    from tuner.study.stats import read_stats
 
     mark = f"worked on last of {number} studies" if number > 1 else ""
     if as_json:
@@ -118,5 +125,5 @@ def choose_view(engine: Engine, info: StudyInfo, as_json: bool, number: int) -> 
         return LiveView(engine, info, open_terminal(sys.stdout), page=True, mark=mark)
     if mark:
         click.echo(f"watching '{info.name}', {mark}", err=True)
-    print_study(queries.overview(engine, info), tally(engine, info))
+    print_study(queries.read_summary(engine, info), read_stats(engine, info))
     return PlainView(engine, info, click.echo)

@@ -10,9 +10,9 @@ from sqlalchemy.engine import Engine
 from tuner.artifacts.attempts import Keeper
 from tuner.errors import StudyError
 from tuner.paths import Run, attempt_of
-from tuner.study import queries
+from tuner.study import epoch_queries, queries, trial_queries
 from tuner.study.info import StudyInfo
-from tuner.study.queries import Trial
+from tuner.study.trial_queries import Trial
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class BestTrial:
 
     def fetch_files(self, keeper: Keeper) -> Run:
         """The files of the attempt that finished the trial, brought here where they are elsewhere."""
-        return keeper.fetch(self.study.name, self.study.key, self.trial.number, attempt_of(self.trial.notes))
+        return keeper.fetch(self.study.name, self.study.key, self.trial.number, attempt_of(self.trial.attrs))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -46,22 +46,26 @@ class BestTrial:
             "beaten": self.beaten,
             "finished": self.finished,
             "failed": self.failed,
-            "made_with": self.trial.notes.get("made_with", {}),
+            "made_with": self.trial.attrs.get("made_with", {}),
         }
 
 
 def find_best(engine: Engine, name: str | None) -> BestTrial:
     """The best completed trial of the named study, or of the one worked on last."""
     info = queries.find_study(engine, name)
-    now = queries.overview(engine, info)
+    now = queries.read_summary(engine, info)
     if now.best is None:
         states = ", ".join(f"{number} {state}" for state, number in sorted(now.states.items())) or "none at all"
         raise StudyError(f"study '{info.name}' has no finished trial yet (trials: {states}).")
-    epoch = int(now.best.notes.get("result", {}).get("best_epoch", 0))
-    rows = queries.history(engine, now.best.id)
+    epoch = int(now.best.attrs.get("result", {}).get("best_epoch", 0))
+    rows = epoch_queries.read_epochs(engine, now.best.id)
     at_best = next((row for row in rows if row["epoch"] == epoch), {})
     value = now.best.value
-    worse = [v for v in queries.values_of(engine, info.id) if value is not None and info.goal.is_better(value, v)]
+    worse = [
+        v
+        for v in trial_queries.read_values(engine, info.id)
+        if value is not None and info.goal.is_better(value, v)
+    ]
     return BestTrial(
         study=info,
         trial=now.best,

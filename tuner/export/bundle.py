@@ -19,7 +19,7 @@ from tuner.errors import BundleError, FilesError, StudyError, writing
 from tuner.export.best import BestTrial
 from tuner.paths import Run, digest
 from tuner.recipe import Recipe
-from tuner.study.format import metrics_table
+from tuner.study.format import format_metrics_table
 from tuner.tasks import find_task
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def export_bundle(best: BestTrial, run: Run, folder: Path, force: bool) -> Path:
 def write_files(folder: Path, best: BestTrial, run: Run) -> None:
     """Every file of the bundle, the manifest last."""
     shutil.copyfile(run.best, folder / WEIGHTS)
-    write_json(folder / "recipe.json", best.trial.notes["recipe"])
+    write_json(folder / "recipe.json", best.trial.attrs["recipe"])
     write_json(folder / "metrics.json", best.to_json())
     with (folder / "history.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in best.history for key in row)))
@@ -101,7 +101,7 @@ def draw_missing_plots(folder: Path, best: BestTrial, run: Run) -> None:
     """The pictures that are drawn when they are looked at, and so were never in the run's folder."""
     from tuner.report.on_demand import Records, draw_missing
 
-    draw_missing(Records(best.study.goal.metric, best.history, best.trial.notes, lambda: run.details), folder)
+    draw_missing(Records(best.study.goal.metric, best.history, best.trial.attrs, lambda: run.details), folder)
 
 
 def replace_folder(aside: Path, folder: Path) -> None:
@@ -173,8 +173,8 @@ def make_card(best: BestTrial, there: Collection[str] = ()) -> str:
 
     `there` are the files beside it: pictures are shown where there are any.
     """
-    recipe = Recipe.from_json(best.trial.notes["recipe"])
-    task, made = find_task(recipe.task), best.trial.notes.get("made_with", {})
+    recipe = Recipe.from_json(best.trial.attrs["recipe"])
+    task, made = find_task(recipe.task), best.trial.attrs.get("made_with", {})
     chosen = "\n".join(f"| {name} | {value} |" for name, value in best.trial.params.items())
     classes = f"\nIts classes, in the order of their numbers: {', '.join(recipe.classes)}.\n" * bool(
         recipe.classes
@@ -193,7 +193,7 @@ Choosing the best of many flatters the winner: expect a little {worse} on new im
 {chosen}
 
 ## How good, at epoch {best.epoch} of {recipe.epochs}
-{metrics_table(best.metrics)}
+{format_metrics_table(best.metrics)}
 
 Data: `{made.get("data")}`, {made.get("train_images")} training and {made.get("val_images")} validation images,
 content hash `{made.get("data_hash")}`. Images are resized to {recipe.image_size} x {recipe.image_size} pixels.

@@ -24,10 +24,10 @@ from tuner.fleet.config import GIVEN_UP, GPU_FAILED, Orders
 from tuner.fleet.gpus import Quarantine
 from tuner.fleet.local import PLACE_LOST, Seat
 from tuner.study import budget, claims, control
-from tuner.study.heartbeat import Watch, machine
+from tuner.study.heartbeat import HeartbeatMonitor, machine_id
 from tuner.study.info import StudyInfo
-from tuner.study.queries import FINISHED
 from tuner.study.tables import trials, worker_table
+from tuner.study.trial_queries import FINISHED
 
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0  # between two looks at the workers of all hosts
@@ -87,7 +87,7 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.posts = [Post(seat) for seat in self.seats]
-        self.watch = Watch(self.engine, self.info.id, self.orders.lease, self.orders.hang)
+        self.watch = HeartbeatMonitor(self.engine, self.info.id, self.orders.lease, self.orders.hang)
 
     def run(self) -> int:
         """0 when the budget is spent or it was stopped, 1 for a bug in a worker, 2 for a told error."""
@@ -116,7 +116,7 @@ class Fleet:
         try:
             yield
         except SQLAlchemyError:
-            self.watch.forget()
+            self.watch.restart()
             for post in self.posts:
                 post.started = time.monotonic()
 
@@ -134,9 +134,9 @@ class Fleet:
         """Look at everything until every post is done; a study that is done needs no worker to say so."""
         looked, code = 0.0, 0
         with self.database_may_fail():
-            self.stops = control.standing(self.engine, self.info.id).stops
-            self.watch.look()
-            if claims.is_done(self.engine, self.info.id) and not self.waits_for_a_sign():
+            self.stops = control.read_control_state(self.engine, self.info.id).stops
+            self.watch.check()
+            if claims.is_finished(self.engine, self.info.id) and not self.waits_for_a_sign():
                 return 0
         while True:
             if self.interrupts or code:
@@ -153,7 +153,7 @@ class Fleet:
     def look_round(self) -> None:
         """What goes on beside our own workers' processes: in the database, on the memory of the GPUs."""
         with self.database_may_fail():
-            self.watch.look()
+            self.watch.check()
             self.read_rows()
             self.heed()
             self.look()
@@ -234,7 +234,7 @@ class Fleet:
             self.read_rows()
         post.worker = ""
         with self.database_may_fail():
-            claims.release(self.engine, worker, died=code not in DIED_OF_ITSELF)
+            claims.release_worker(self.engine, worker, died=code not in DIED_OF_ITSELF)
         if code in (0, 1, 2):
             self.quarantine.lived(gpu)
             post.done, post.ended = True, time.monotonic()
@@ -307,7 +307,7 @@ class Fleet:
                 post.seat.last_words()
         with self.database_may_fail():
             for post in held:
-                claims.release(self.engine, post.worker, died=False)
+                claims.release_worker(self.engine, post.worker, died=False)
                 post.worker = ""
 
     def read_rows(self) -> None:
@@ -336,7 +336,7 @@ class Fleet:
 
     def heed(self) -> None:
         """Leave when the study was told to stop, by anybody, on any host; tell when it is paused and goes on."""
-        standing = control.standing(self.engine, self.info.id)
+        standing = control.read_control_state(self.engine, self.info.id)
         if self.stops is None:
             self.stops = standing.stops
         if standing.stops > self.stops and not self.told_to_stop:
@@ -349,29 +349,33 @@ class Fleet:
     def waits_for_a_sign(self) -> bool:
         """Whether a worker of another machine holds a trial and was not yet seen alive: it may be a dead one's."""
         with self.database_may_fail():
-            elsewhere = [row for row in self.watch.rows() if row.machine != machine() and row.number is not None]
+            elsewhere = [
+                row for row in self.watch.read_rows() if row.machine != machine_id() and row.number is not None
+            ]
             return not self.watch.alive.issuperset(row.worker for row in elsewhere)
         return False
 
     def work_left(self) -> bool:
         """Whether a trial waits that was put back by someone else, and there is budget to finish it."""
         with self.database_may_fail():
-            return claims.waits(self.engine, self.info.id) and not claims.is_done(self.engine, self.info.id)
+            return claims.has_waiting_trial(self.engine, self.info.id) and not claims.is_finished(
+                self.engine, self.info.id
+            )
         return False
 
     def count_free(self) -> float:
         """How many trials further workers might begin or take up; counted only where some seat is idle."""
         if not any(post.done or post.seat.waiting for post in self.posts):
             return math.inf
-        if claims.is_done(self.engine, self.info.id):
+        if claims.is_finished(self.engine, self.info.id):
             return 0
         waiting = (trials.c.study_id == self.info.id) & (trials.c.state == "WAITING")
         with self.engine.connect() as db:
             back = db.scalar(sa.select(sa.func.count()).where(waiting)) or 0
         if self.info.has_given_trials:
             return back
-        limit = budget.budget(self.engine, self.info.id).num_trials
-        fresh = math.inf if limit is None else limit - budget.spent(self.engine, self.info.id).num_trials
+        limit = budget.read_budget(self.engine, self.info.id).num_trials
+        fresh = math.inf if limit is None else limit - budget.read_budget_use(self.engine, self.info.id).num_trials
         return back + max(0, fresh)
 
     def fill_again(self) -> None:

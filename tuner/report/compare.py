@@ -48,7 +48,7 @@ def versus(engine: Engine, names: Sequence[str], study: str | None, metric: str 
     """The trials named "3" or "STUDY#3". StudyError for one that is not there."""
     if len(set(names)) < FEWEST:
         raise StudyError("give two trials or more to compare, such as: tuner compare 3 7; or --by PARAMETER")
-    infos = queries.all_studies(engine)
+    infos = queries.read_studies(engine)
     own = queries.find_study(engine, study)
     stories: dict[str, Story] = {}
     sides = []

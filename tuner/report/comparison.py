@@ -12,11 +12,11 @@ from sqlalchemy.engine import Engine
 
 from tuner.errors import StudyError, near
 from tuner.space.published import PublishedRow, PublishedTable, rank_values
-from tuner.study import queries
-from tuner.study.format import show_seconds
+from tuner.study import queries, trial_queries
+from tuner.study.format import format_seconds
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.queries import Trial
 from tuner.study.tables import epoch_table, trials
+from tuner.study.trial_queries import Trial
 
 STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in the order in which they are told
 
@@ -76,8 +76,8 @@ def compared(engine: Engine | None, table: PublishedTable, study: str | None) ->
         return Comparison(table, None, tuple(Line(row, {}, [], [], {}) for row in table.rows))
     epochs = recorded(engine, info)
     by_row: dict[str, list[Trial]] = {}
-    for trial in queries.trials_of(engine, info):
-        by_row.setdefault(str(trial.notes.get("row")), []).append(trial)
+    for trial in trial_queries.read_trials(engine, info):
+        by_row.setdefault(str(trial.attrs.get("row")), []).append(trial)
     return Comparison(table, info, tuple(line(row, by_row.get(row.key, []), epochs, table) for row in table.rows))
 
 
@@ -92,7 +92,7 @@ def find_study(engine: Engine, table: PublishedTable, name: str | None) -> Study
 
     Longer runs of a table's rows are of it too, where they are asked for by name.
     """
-    infos = queries.all_studies(engine)
+    infos = queries.read_studies(engine)
     mine = of_table(infos, table.name)
     if name is None:
         return mine[0] if mine else None
@@ -124,22 +124,22 @@ def recorded(engine: Engine, info: StudyInfo) -> Epochs:
 def line(row: PublishedRow, ours: list[Trial], epochs: Epochs, table: PublishedTable) -> Line:
     """What the trials of a row gave. A repeat that failed and then finished has finished."""
     finished = [trial for trial in ours if trial.state == "COMPLETE"]
-    done = {trial.notes.get("repeat") for trial in finished}
+    done = {trial.attrs.get("repeat") for trial in finished}
     states: dict[str, int] = {}
     for trial in ours:
-        if trial.state == "COMPLETE" or trial.notes.get("repeat") not in done:
+        if trial.state == "COMPLETE" or trial.attrs.get("repeat") not in done:
             states[trial.state] = states.get(trial.state, 0) + 1
     values: dict[str, list[float]] = {name: [] for name in table.metrics}
     for trial in finished:
         for name, value in at_best(trial, epochs).items():
             values.setdefault(name, []).append(value)
     spent = [sum(s for (trial_id, _), (s, _) in epochs.items() if trial_id == trial.id) for trial in finished]
-    return Line(row, values, [int(trial.notes["result"]["epochs"]) for trial in finished], spent, states)
+    return Line(row, values, [int(trial.attrs["result"]["epochs"]) for trial in finished], spent, states)
 
 
 def at_best(trial: Trial, epochs: Epochs) -> dict[str, float]:
     """Every metric of a finished trial at its best epoch, those of the test split among them."""
-    result = trial.notes["result"]
+    result = trial.attrs["result"]
     _, metrics = epochs.get((trial.id, int(result["best_epoch"])), (0.0, {}))
     return {**metrics, **{f"test_{name}": value for name, value in (result.get("test") or {}).items()}}
 
@@ -206,7 +206,7 @@ def columns(found: Comparison) -> Columns:
         made.append(("place published", [str(place or "-") for place in table.places]))
         made.append(("place ours", [str(place or "-") for place in found.places]))
     made.append(("epochs run" if "epochs" in names else "epochs", [show_mean(one.epochs) for one in lines]))
-    made.append(("time", [show_seconds(statistics.fmean(s)) if (s := one.seconds) else "" for one in lines]))
+    made.append(("time", [format_seconds(statistics.fmean(s)) if (s := one.seconds) else "" for one in lines]))
     for heading in ("where", "note"):
         texts = [str(getattr(one.row, heading)) for one in lines]
         made += [(heading, texts)] if any(texts) else []

@@ -19,7 +19,7 @@ from tuner.report.certainty import Certainty, certainty, in_words
 from tuner.report.figures import Figure, by_choice, cost, failures, heat, history, length, top_curves
 from tuner.report.importance import importance
 from tuner.report.study_data import Story, read
-from tuner.study import queries
+from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo
 from tuner.study.tables import study_system_attrs
 
@@ -156,9 +156,9 @@ def watch_figures(
 
 
 def refresh(storage: BaseStorage, engine: Engine, seen: dict[int, int], gallery: Gallery | None) -> None:
-    for info in queries.all_studies(engine):
+    for info in queries.read_studies(engine):
         with engine.connect() as db:
-            ended = len(queries.finished_ids(db, info.id))
+            ended = len(trial_queries.read_finished_ids(db, info.id))
         if seen.get(info.id, 0) != ended:
             seen[info.id] = ended  # one that cannot be drawn is not tried again until it has changed
             keep_figures(storage, engine, info, gallery)

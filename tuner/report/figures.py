@@ -13,7 +13,7 @@ from tuner.plots.charts import GREEN, GREY, RED, Axis, Chart, Heat, Parallel, Se
 from tuner.report.group_curves import banded, curves, groups
 from tuner.report.importance import FEWEST, SOLID, importance
 from tuner.report.study_data import Story, Told, show
-from tuner.study.format import show_seconds
+from tuner.study.format import format_seconds
 
 TOP = 5  # trials whose curves are drawn
 CELLS = 5  # of a number, along a side of the heat map
@@ -241,7 +241,7 @@ def cost(story: Story) -> Figure:
         if mine:
             minutes = [trial.seconds / 60 for trial in mine]
             series.append(points(name, colour, mine, minutes, [trial.reached(story.metric) for trial in mine]))
-    total, longest = (show_seconds(some([trial.seconds for trial in spent])) for some in (sum, max))
+    total, longest = (format_seconds(some([trial.seconds for trial in spent])) for some in (sum, max))
     says = f"{total} of training in all; the longest trial took {longest}."
     return Figure("cost", Chart("What the time bought", "minutes of training", story.metric, series), says)
 

@@ -25,7 +25,7 @@ from tuner.plots.curves import curves_of
 from tuner.plots.quality import charts_of
 from tuner.plots.render_png import png
 from tuner.recipe import Recipe
-from tuner.study import queries
+from tuner.study import epoch_queries, queries, trial_queries
 from tuner.study.tables import trial_system_attrs
 from tuner.train import details
 
@@ -112,14 +112,14 @@ def draw_missing(records: Records, folder: Path) -> None:
 
 def records_of(engine: Engine, study_id: int, trial_id: int, gallery: Gallery) -> Records | None:
     """Of a trial; None if its study is not tuner's."""
-    info = next((info for info in queries.all_studies(engine) if info.id == study_id), None)
+    info = next((info for info in queries.read_studies(engine) if info.id == study_id), None)
     with engine.connect() as db:
-        found = next(iter(queries.read_trials(db, [trial_id])), None)
+        found = next(iter(trial_queries.read_trials_by_id(db, [trial_id])), None)
         files = files_of(db, trial_id)
     if info is None or found is None:
         return None
-    rows, ended = queries.history(engine, trial_id), found.state in queries.FINISHED
-    return Records(info.goal.metric, rows, found.notes, lambda: read(gallery, files[DETAILS]), ended)
+    rows, ended = epoch_queries.read_epochs(engine, trial_id), found.state in trial_queries.FINISHED
+    return Records(info.goal.metric, rows, found.attrs, lambda: read(gallery, files[DETAILS]), ended)
 
 
 def read(gallery: Gallery, artifact_id: str) -> bytes:

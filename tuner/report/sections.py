@@ -15,7 +15,7 @@ from tuner.report.html import Markup, code, image, joined, listing, pairs, secti
 from tuner.report.study_data import Story, Told, finite, show
 from tuner.report.trial_files import Picture
 from tuner.space.space import describe_parameter
-from tuner.study.format import show_seconds
+from tuner.study.format import format_seconds
 
 FIRST = 3  # pieces of advice that the headline tells
 WIDE = ("history", "parallel", "contour")  # figures that take the whole line
@@ -59,7 +59,7 @@ def headline(page: Contents) -> Markup:
     if sure.expected is not None and (sure.runs or sure.optimism > 0) and chosen.number == sure.best:
         facts.append(("to expect on new images", f"about {sure.expected:.3f}"))
     facts.append(("trials ended", str(len(story.of("COMPLETE", "PRUNED", "FAIL")))))
-    facts.append(("of training in all", show_seconds(sum(trial.seconds for trial in story.trials))))
+    facts.append(("of training in all", format_seconds(sum(trial.seconds for trial in story.trials))))
     numbers = tag("dl", *(tag("div", tag("dt", k), tag("dd", v)) for k, v in facts), class_="numbers")
     words = in_words(sure)
     doubts = [tag("p", f"Not known: {'; '.join(sure.missing)}.", class_="soft")] if sure.missing else []
@@ -195,7 +195,7 @@ def certain(page: Contents) -> Markup | None:
     rows = [
         [f"trial {one.number}", number(by[one.number].value), share(one.ahead),
          "the validation images" if one.by_images else "the noise between runs",
-         "cannot be told apart" if one.ahead < SURE else "behind", show_seconds(by[one.number].seconds)]
+         "cannot be told apart" if one.ahead < SURE else "behind", format_seconds(by[one.number].seconds)]
         for one in sure.rivals
     ]  # fmt: skip
     headings = ["against", story.metric, f"trial {sure.best} ahead in", "judged by", "so it is", "training time"]
@@ -305,7 +305,7 @@ def everything(page: Contents) -> Markup:
         [
             str(trial.number), STATES.get(trial.state, trial.state), number(trial.reached(story.metric)),
             f"{trial.best_epoch or '–'}", f"{len(trial.epochs)}{f' of {trial.planned}' if trial.planned else ''}",
-            show_seconds(trial.seconds),
+            format_seconds(trial.seconds),
             *(show(trial.params[name]) if name in trial.params else "" for name in names),
         ]
         for trial in story.trials

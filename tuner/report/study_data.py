@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.report.on_demand import ARTIFACT, filename
-from tuner.study import queries
+from tuner.study import epoch_queries, queries, trial_queries
 from tuner.study.failures import Failure, failure_from_attrs
 from tuner.study.info import StudyInfo
 from tuner.study.stats import NOTHING, read_copied
@@ -174,7 +174,7 @@ def values_of(some: Iterable[Told], name: str) -> list[Any]:
 
 def read(engine: Engine, info: StudyInfo) -> Story:
     """All of a study in a handful of queries, however many trials it has."""
-    plain = queries.trials_of(engine, info)
+    plain = trial_queries.read_trials(engine, info)
     with engine.connect() as db:
         epochs, files = read_epochs(db, info.id), read_files(db, info.id)
         times = {row.trial_id: row for row in db.execute(mine(info.id, trials))}
@@ -186,7 +186,7 @@ def read(engine: Engine, info: StudyInfo) -> Story:
             state=one.state,
             value=finite(one.value),
             params=one.params,
-            notes=one.notes,
+            notes=one.attrs,
             started=times[one.id].datetime_start if one.id in times else None,
             ended=times[one.id].datetime_complete if one.id in times else None,
             epochs=tuple(epochs.get(one.id, ())),
@@ -195,7 +195,7 @@ def read(engine: Engine, info: StudyInfo) -> Story:
         )
         for one in plain
     ]
-    return Story(info, queries.overview(engine, info).num_trials, tuple(told), kinds)
+    return Story(info, queries.read_summary(engine, info).num_trials, tuple(told), kinds)
 
 
 def mine(study_id: int, table: sa.Table) -> sa.Select[Any]:
@@ -210,7 +210,7 @@ def read_epochs(db: Connection, study_id: int) -> dict[int, list[Epoch]]:
     found: dict[int, list[Epoch]] = {}
     rows = db.execute(mine(study_id, epoch_table).order_by(epoch_table.c.trial_id, epoch_table.c.epoch))
     for row in rows.mappings():
-        found.setdefault(row["trial_id"], []).append(queries.flat(dict(row)))
+        found.setdefault(row["trial_id"], []).append(epoch_queries.flatten_epoch(dict(row)))
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tuner.artifacts.optuna_store import Gallery
 from tuner.report.on_demand import DETAILS, Records, opened
 from tuner.report.study_data import Told, finite
-from tuner.study.queries import FINISHED
+from tuner.study.trial_queries import FINISHED
 from tuner.train import details
 
 

@@ -15,11 +15,11 @@ from tuner.errors import StudyError, first_lines, some
 from tuner.paths import attempt_of
 from tuner.recipe import Recipe
 from tuner.search.run import Finished, Means, ViewFactory, work
-from tuner.study import database, queries
+from tuner.study import database, queries, trial_queries
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.queries import GOES_ON_FROM, Trial
-from tuner.study.study import Joined, join
-from tuner.study.trial_list import KEY, Item, enlist
+from tuner.study.study import JoinedStudy, join_study
+from tuner.study.trial_list import TRIAL_KEY, GivenTrial, add_given_trials
+from tuner.study.trial_queries import EXTENDS, Trial
 
 WHY_NOT = {
     "PRUNED": "was pruned: its checkpoint was not kept",
@@ -45,7 +45,7 @@ class Longer:
 class Extension:
     """The study of the longer runs, and what is worth saying before it begins."""
 
-    joined: Joined
+    joined: JoinedStudy
     notices: list[str]
 
 
@@ -62,14 +62,14 @@ def prepare(asked: Longer) -> Extension:
         with database.told(url):
             info = find_parent(engine, asked)
             name = f"{root(info.name)}-{asked.epochs}-epochs"
-            chosen = choose(queries.trials_of(engine, info), info, asked)
+            chosen = choose(trial_queries.read_trials(engine, info), info, asked)
             keeper = open_keeper(asked.means.home, asked.means.artifacts or info.artifacts)
             refuse(engine, info, name, chosen, asked, keeper)
             asked.means.home.make()  # a host that only the store connects with the others has none yet
     finally:
         engine.dispose()
-    joined = join(url, as_extension(info, name))
-    enlist(joined, url, items(joined, info, chosen, asked.epochs))
+    joined = join_study(url, as_extension(info, name))
+    add_given_trials(joined, url, items(joined, info, chosen, asked.epochs))
     return Extension(joined, notices(chosen, asked.epochs))
 
 
@@ -88,7 +88,7 @@ def find_parent(engine: Engine, asked: Longer) -> StudyInfo:
     is_own = info.kind is StudyKind.EXTENSION and info.name.endswith(f"-{asked.epochs}-epochs")
     if asked.study or not is_own:
         return info
-    origins = [trial.notes[GOES_ON_FROM]["study"] for trial in queries.trials_of(engine, info)]
+    origins = [trial.attrs[EXTENDS]["study"] for trial in trial_queries.read_trials(engine, info)]
     return queries.find_study(engine, origins[-1]) if origins else info
 
 
@@ -117,9 +117,11 @@ def refuse(engine: Engine, info: StudyInfo, name: str, chosen: list[Trial], aske
 
 def keys_of(engine: Engine, name: str) -> set[str]:
     """What a study of longer runs has already: it needs the earlier checkpoint no more."""
-    for info in queries.all_studies(engine):
+    for info in queries.read_studies(engine):
         if info.name == name:
-            return {t.notes.get(KEY, "") for t in queries.trials_of(engine, info) if t.state != "FAIL"}
+            return {
+                t.attrs.get(TRIAL_KEY, "") for t in trial_queries.read_trials(engine, info) if t.state != "FAIL"
+            }
     return set()
 
 
@@ -127,12 +129,12 @@ def obstacles(trial: Trial, info: StudyInfo, asked: Longer, begun: set[str], kee
     if why := WHY_NOT.get(trial.state):
         yield f"trial {trial.number} {why}"
         return
-    trained = Recipe.from_json(trial.notes["recipe"]).epochs
+    trained = Recipe.from_json(trial.attrs["recipe"]).epochs
     if trained >= asked.epochs:
         yield f"trial {trial.number} was trained for {trained} epochs already; --epochs is their number in all"
     if key(info, trial) in begun:
         return
-    attempt = attempt_of(trial.notes)
+    attempt = attempt_of(trial.attrs)
     if not keeper.has(info.name, info.key, trial.number, attempt):
         run = keeper.home.run(info.name, info.key, trial.number, attempt)
         absent = [file.name for file in (run.checkpoint, run.best) if not file.is_file()]
@@ -148,19 +150,19 @@ def as_extension(info: StudyInfo, name: str) -> StudyInfo:
     return replace(info, name=name, kind=StudyKind.EXTENSION, subject=root(info.name))
 
 
-def items(joined: Joined, info: StudyInfo, chosen: list[Trial], epochs: int) -> Iterator[Item]:
+def items(joined: JoinedStudy, info: StudyInfo, chosen: list[Trial], epochs: int) -> Iterator[GivenTrial]:
     """Each trial with its own parameters and recipe, but for the number of epochs."""
     earlier = optuna.load_study(study_name=info.name, storage=joined.study._storage)
     frozen = {trial.number: trial for trial in earlier.get_trials(deepcopy=False)}
     for trial in chosen:
-        recipe = Recipe.from_json(trial.notes["recipe"]).with_epochs(epochs)
-        attempt = attempt_of(trial.notes)
+        recipe = Recipe.from_json(trial.attrs["recipe"]).with_epochs(epochs)
+        attempt = attempt_of(trial.attrs)
         origin = {"study": info.name, "key": info.key, "number": trial.number, "attempt": attempt}
-        kept = {name: trial.notes[name] for name in KEPT if name in trial.notes}
-        yield Item(
+        kept = {name: trial.attrs[name] for name in KEPT if name in trial.attrs}
+        yield GivenTrial(
             key(info, trial),
             trial.params,
-            {**kept, "recipe": recipe.to_json(), GOES_ON_FROM: origin},
+            {**kept, "recipe": recipe.to_json(), EXTENDS: origin},
             frozen[trial.number].distributions,
         )
 
@@ -171,7 +173,7 @@ def notices(chosen: list[Trial], epochs: int) -> list[str]:
 
     said: dict[str, None] = {}
     for trial in chosen:
-        recipe = Recipe.from_json(trial.notes["recipe"])
+        recipe = Recipe.from_json(trial.attrs["recipe"])
         last, longer = recipe.resolved_stages[-1], recipe.with_epochs(epochs).resolved_stages[-1]
         if last.schedule and depends_on_end(last.schedule, last.epochs, longer.epochs):
             why = f"the schedule {last.schedule} depends on how many epochs there are"

@@ -21,7 +21,7 @@ from tuner.search.warm_start import TOOK_OVER, wherever
 from tuner.space.rehearsal import reduce_recipe, rehearse
 from tuner.space.space import Space, locate_error
 from tuner.study.info import StudyInfo
-from tuner.study.pending import Held
+from tuner.study.pending import ActiveTrial
 from tuner.train.loop import CheckpointSchedule, EpochReport, Progress, TrainingOutcome, train
 from tuner.train.memory import MicroBatches
 
@@ -81,7 +81,7 @@ def suggested(space: Space, trial: optuna.Trial) -> Recipe:
 
 def run_trial(
     joint: Joint,
-    held: Held,
+    held: ActiveTrial,
     recipe: Recipe,
     data: CachedDataset,
     run: Run,

@@ -30,10 +30,10 @@ from tuner.space.published import PublishedTable, load_table
 from tuner.space.rehearsal import NUM_TRIALS, reduce_recipe, rehearse
 from tuner.space.space import NUM_DRAWS, Space, draw_recipes, load_space
 from tuner.study import budget, database, queries
-from tuner.study.heartbeat import refuse_others
+from tuner.study.heartbeat import check_versions
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.study import Joined, join, keep_artifacts
-from tuner.study.trial_list import Item, draw_rows, enlist, row_items
+from tuner.study.study import JoinedStudy, join_study, set_artifact_store
+from tuner.study.trial_list import GivenTrial, add_given_trials, draw_row_recipes, table_trials
 
 DEFAULT_TRIALS = 50
 log = logging.getLogger("tuner")
@@ -88,7 +88,7 @@ class Job:
     info: StudyInfo
     space: Space
     recipes: list[Recipe]
-    items: list[Item] = field(default_factory=list)
+    items: list[GivenTrial] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Finished:
     code: int
     error: str
     study: str
-    now: queries.Overview | None
+    now: queries.StudySummary | None
 
 
 def run(request: Request, view: ViewFactory) -> Finished:
@@ -114,20 +114,20 @@ def run(request: Request, view: ViewFactory) -> Finished:
         checked_store(means.artifacts)
     recipes = with_classes(job.recipes, look_at(sources, home))
     check_again(recipes, job.space, means.url, open_keeper(home, means.artifacts))
-    joined = join(means.url, job.info)
+    joined = join_study(means.url, job.info)
     if job.info.has_given_trials:
-        enlist(joined, means.url, job.items)
+        add_given_trials(joined, means.url, job.items)
     else:
         with database.told(means.url):
             set_budget(joined.engine, joined.id, request)
     return work(joined, job.space, means, view)
 
 
-def work(joined: Joined, space: Space | None, means: Means, view: ViewFactory) -> Finished:
+def work(joined: JoinedStudy, space: Space | None, means: Means, view: ViewFactory) -> Finished:
     """Train a study's trials on this host until none is left; `space` is not needed where all have a recipe."""
     with database.told(means.url):
-        refuse_others(joined.engine, joined.id)
-        artifacts = keep_artifacts(joined, find_store(means.artifacts).shown if means.artifacts else "")
+        check_versions(joined.engine, joined.id)
+        artifacts = set_artifact_store(joined, find_store(means.artifacts).shown if means.artifacts else "")
         budget.set_budget(joined.engine, joined.id, hours=means.hours, gpu_hours=means.gpu_hours)
         info = queries.find_study(joined.engine, joined.info.name)
     if artifacts and not means.artifacts:  # what was given was tried before anything was created
@@ -151,7 +151,7 @@ def work(joined: Joined, space: Space | None, means: Means, view: ViewFactory) -
         with show:
             code = workers.run()
     try:
-        now = queries.overview(joined.engine, info)
+        now = queries.read_summary(joined.engine, info)
     except SQLAlchemyError:
         now = None  # the database is away: the worker's own line says so
     if now and now.finished:
@@ -159,7 +159,7 @@ def work(joined: Joined, space: Space | None, means: Means, view: ViewFactory) -
     return Finished(code, workers.error, info.name, now)
 
 
-def keep_shown(joined: Joined, info: StudyInfo, home: Home, artifacts: str) -> None:
+def keep_shown(joined: JoinedStudy, info: StudyInfo, home: Home, artifacts: str) -> None:
     """What the dashboard shows of the whole study. No run ends badly for it."""
     from tuner.report.dashboard import keep_figures
 
@@ -191,7 +191,7 @@ def checked(request: Request) -> Job:
     space = load_space(table.space if table else str(request.space))
     draws = draw_recipes(space)
     if table:
-        draws = draw_rows(space, table, draws)
+        draws = draw_row_recipes(space, table, draws)
     from tuner.space.check import check_recipes  # loads torch: a space that cannot be drawn from is told before
 
     own = data_name(draws.recipes[0], table.data or None if table else None)
@@ -217,7 +217,7 @@ def checked(request: Request) -> Job:
         shrink=request.shrink,
         shorten=request.shorten,
     )
-    return Job(info, space, recipes, row_items(table, request.seeds or 1) if table else [])
+    return Job(info, space, recipes, table_trials(table, request.seeds or 1) if table else [])
 
 
 def smaller(recipe: Recipe, request: Request) -> Recipe:
@@ -277,6 +277,6 @@ def check_again(recipes: list[Recipe], space: Space, url: str, keeper: Keeper) -
 def set_budget(engine: Engine, study_id: int, request: Request) -> None:
     """As given; else as it stands; else the default. With hours alone, trials have no limit."""
     by_time = request.means.hours or request.means.gpu_hours
-    if request.trials is None and not by_time and not budget.budget(engine, study_id).is_limited:
+    if request.trials is None and not by_time and not budget.read_budget(engine, study_id).is_limited:
         budget.set_budget(engine, study_id, num_trials=NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)
     budget.set_budget(engine, study_id, num_trials=request.trials)

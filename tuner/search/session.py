@@ -31,11 +31,11 @@ from sqlalchemy.engine import Engine
 from tuner.errors import FailureKind, StudyError, TrialLost
 from tuner.search.sync import Clerk, Terms
 from tuner.study import claims, control, database
-from tuner.study.claims import Taken, WorkerUnknown
+from tuner.study.claims import ClaimedTrial, WorkerUnknown
 from tuner.study.database import retried
 from tuner.study.failures import failure_attrs
-from tuner.study.pending import Held, State
-from tuner.study.study import Joined
+from tuner.study.pending import ActiveTrial, State
+from tuner.study.study import JoinedStudy
 from tuner.study.tables import study_table, worker_table
 
 LEAVE_SECONDS = 8.0  # for the last page: who is told to end has often ten seconds to live
@@ -52,7 +52,7 @@ class Desk:
 
     def __init__(
         self,
-        joined: Joined,
+        joined: JoinedStudy,
         who: dict[str, Any],
         terms: Terms | None = None,
         stopped: Callable[[], bool] = lambda: False,
@@ -67,8 +67,8 @@ class Desk:
 
     def __enter__(self) -> Desk:
         self.ordinal = self.enter()
-        retried(self.clerk.hours.look)()
-        self.clerk.standing = retried(control.standing)(self.engine, self.joined.id)
+        retried(self.clerk.hours.read_limits)()
+        self.clerk.standing = retried(control.read_control_state)(self.engine, self.joined.id)
         self.began_with = self.clerk.standing.stops
         self.clerk.thread.start()
         return self
@@ -78,7 +78,7 @@ class Desk:
         self.clerk.close(LEAVE_SECONDS)
         before, database.patience = database.patience, database.IMPATIENT_SECONDS
         try:
-            claims.release(self.engine, self.name, died=False)
+            claims.release_worker(self.engine, self.name, died=False)
         except sa.exc.SQLAlchemyError as error:
             kind = type(error).__name__
             log.warning("the database is away: others will notice that this worker left (%s)", kind)
@@ -104,41 +104,41 @@ class Desk:
 
     # A trial from the hand of the study
 
-    def take(self) -> Held | None:
+    def take(self) -> ActiveTrial | None:
         """The next trial, or None: nothing is left, or the workers were told to stop. Waits while paused."""
         while not self.is_over():
             if self.clerk.standing.paused:
                 self.tell(state="paused")
                 time.sleep(PAUSE_SECONDS)
                 continue
-            self.clerk.hours.before_a_trial()
+            self.clerk.hours.before_trial()
             taken = self.take_one()
-            if isinstance(taken, Taken):
+            if isinstance(taken, ClaimedTrial):
                 return self.hold(taken)
             if taken == "spent":
                 return None
-            self.clerk.standing = control.Standing(self.clerk.standing.stops, True)
+            self.clerk.standing = control.ControlState(self.clerk.standing.stops, True)
         return None
 
-    def take_one(self) -> Taken | Literal["spent", "paused"]:
+    def take_one(self) -> ClaimedTrial | Literal["spent", "paused"]:
         info = self.joined.info
         unwritten = tuple(held.id for held in list(self.clerk.ended))
         try:
-            return claims.take(self.engine, info.id, info.name, self.name, info.has_given_trials, unwritten)
+            return claims.claim_trial(self.engine, info.id, info.name, self.name, info.has_given_trials, unwritten)
         except claims.StudyGone:
             raise StudyError(f"study '{info.name}' was deleted meanwhile; nothing is left to do.") from None
 
-    def hold(self, taken: Taken) -> Held:
+    def hold(self, taken: ClaimedTrial) -> ActiveTrial:
         """Bring a trial into memory: a new one has nothing to be read."""
         frozen = fresh(taken) if taken.is_new else self.storage.get_trial(taken.trial_id)
         frozen.state = TrialState.RUNNING
-        held = Held(frozen, taken.attempt, taken.deaths, taken.wanted)
+        held = ActiveTrial(frozen, taken.attempt, taken.deaths, taken.wanted)
         self.storage.held = held
         self.tell(state="preparing", number=taken.number, step=0, steps=0, value=None, params=None)
         self.clerk.hours.count(busy=True)
         return held
 
-    def trial(self, held: Held) -> optuna.Trial:
+    def trial(self, held: ActiveTrial) -> optuna.Trial:
         """The held trial as Optuna gives it to an objective; nothing of it waits for the database."""
         study = self.joined.study
         study._thread_local.cached_all_trials = None  # as Study.ask does: the sampler must see today's trials
@@ -152,9 +152,9 @@ class Desk:
             raise WorkerUnknown
         if self.clerk.failure:
             raise self.clerk.failure
-        return self.stopped() or self.clerk.standing.stops > self.began_with or self.clerk.hours.are_spent
+        return self.stopped() or self.clerk.standing.stops > self.began_with or self.clerk.hours.is_spent
 
-    def says(self, held: Held) -> Said:
+    def says(self, held: ActiveTrial) -> Said:
         """Whether to go on with a trial: asked before every step. TrialLost when it is no more ours."""
         self.clerk.progress += 1
         if held.lost:
@@ -163,20 +163,20 @@ class Desk:
             return "stopped"
         return "pruned" if held.prune or held.wanted == "stop" else ""
 
-    def chosen(self, held: Held) -> None:
+    def chosen(self, held: ActiveTrial) -> None:
         """The parameters are what they will be: from here on they are written."""
-        held.choosing = False
+        held.is_choosing = False
         self.clerk.ring()
 
-    def epoch(self, held: Held, row: dict[str, Any], judge: bool = True) -> None:
+    def epoch(self, held: ActiveTrial, row: dict[str, Any], judge: bool = True) -> None:
         """Record an epoch (a row of tuner_epoch) and have it judged. An epoch recorded before is replaced."""
-        held.choosing = False
+        held.is_choosing = False
         epoch, value = int(row["epoch"]), row["value"]
         with held.lock:
-            held.page.epochs[epoch] = row
+            held.pending.epochs[epoch] = row
             if value is not None and epoch not in held.frozen.intermediate_values:
                 held.frozen.intermediate_values[epoch] = value
-                held.page.values[epoch] = value
+                held.pending.values[epoch] = value
                 if judge:
                     held.unjudged.append(epoch)
         self.clerk.ring()
@@ -184,7 +184,7 @@ class Desk:
     # Out of the hand
 
     def end(
-        self, held: Held, state: State, value: float | None = None, done: Callable[[], None] = lambda: None
+        self, held: ActiveTrial, state: State, value: float | None = None, done: Callable[[], None] = lambda: None
     ) -> None:
         """Give a trial its end, written in the background, and then call `done`. Dropped, if it was lost.
 
@@ -198,28 +198,28 @@ class Desk:
             failed = failure_attrs(FailureKind.VALUE_NOT_A_NUMBER, "its value is not a number")
             for name, text in failed.items():
                 self.storage.set_trial_user_attr(held.id, name, text)
-        held.done = done
-        held.choosing = False
+        held.on_written = done
+        held.is_choosing = False
         with held.lock:  # the clerk may write this page before we let go
             held.frozen.state = TrialState[state]
             held.frozen.values = None if value is None else [value]
             self.storage.unwritten[held.number] = held.frozen
-            held.page.end = state, value
+            held.pending.end = state, value
             self.clerk.ended.append(held)
         self.let_go()
 
-    def put_back(self, held: Held) -> None:
+    def put_back(self, held: ActiveTrial) -> None:
         """Have a trial gone on with later, by whoever is first. Waits until all of it is written."""
         try:
             self.clerk.flushed(held)
-            claims.hand_back(self.engine, held.id, self.name)
+            claims.put_back_trial(self.engine, held.id, self.name)
         except TrialLost as lost:
             log.info("trial %d: dropped, %s", held.number, lost)
         self.let_go()
 
-    def drop(self, held: Held) -> None:
+    def drop(self, held: ActiveTrial) -> None:
         """Forget a trial that is somebody else's."""
-        held.take_page()
+        held.take_pending()
         self.let_go()
 
     def let_go(self) -> None:
@@ -229,9 +229,9 @@ class Desk:
         self.clerk.ring()
 
 
-def fresh(taken: Taken) -> FrozenTrial:
+def fresh(taken: ClaimedTrial) -> FrozenTrial:
     """A trial that was created just now, as it stands in the database."""
     trial = optuna.trial.create_trial(state=TrialState.WAITING)
     trial.number, trial._trial_id = taken.number, taken.trial_id
-    trial.datetime_start = claims.utc()
+    trial.datetime_start = claims.utc_now()
     return trial

@@ -24,13 +24,13 @@ from tuner.errors import FilesError, TrialLost
 from tuner.fleet.config import GIVEN_UP, HANG_SECONDS, LEASE_SECONDS
 from tuner.study import claims, control, database
 from tuner.study import pending as pending_module
-from tuner.study.budget import BEAT_SECONDS, Hours
+from tuner.study.budget import BEAT_SECONDS, BudgetMeter
 from tuner.study.claims import WorkerUnknown
 from tuner.study.database import behind, passes, retried
-from tuner.study.heartbeat import Watch
-from tuner.study.pending import Author, Held
+from tuner.study.heartbeat import HeartbeatMonitor
+from tuner.study.pending import ActiveTrial, TrialOwner
 from tuner.study.storage import HoldingStorage
-from tuner.study.study import Joined
+from tuner.study.study import JoinedStudy
 from tuner.study.tables import claim_table, study_table, worker_table
 
 SLEPT_SECONDS = 10.0  # between two turns: nobody can be blamed for standing still meanwhile
@@ -49,19 +49,19 @@ class Terms:
 class Clerk:
     """What both sides look at: the worker writes `doing`, `progress` and pages; the clerk the rest."""
 
-    def __init__(self, joined: Joined, worker: str, terms: Terms) -> None:
+    def __init__(self, joined: JoinedStudy, worker: str, terms: Terms) -> None:
         self.joined, self.worker, self.terms, self.engine = joined, worker, terms, joined.engine
         storage = joined.study._storage
         assert isinstance(storage, HoldingStorage)
         self.storage: HoldingStorage = storage
         self.doing: dict[str, Any] = {"state": "starting", "number": None, "step": 0, "steps": 0, "value": None}
         self.progress = 0
-        self.ended: deque[Held] = deque()  # whose last page is not written yet
-        self.standing = control.Standing(0, False)
+        self.ended: deque[ActiveTrial] = deque()  # whose last page is not written yet
+        self.standing = control.ControlState(0, False)
         self.unknown = False  # this worker's row was removed
         self.failure: BaseException | None = None  # what ended the clerk
-        self.hours = Hours(self.engine, joined.id, worker, terms.gpu_share)
-        self.watch = Watch(self.engine, joined.id, terms.lease, terms.hang)
+        self.hours = BudgetMeter(self.engine, joined.id, worker, terms.gpu_share)
+        self.watch = HeartbeatMonitor(self.engine, joined.id, terms.lease, terms.hang)
         self.guarded = -1  # the progress that was seen at `guarded_at`
         self.guarded_at = self.guard_ran = time.monotonic()
         self.bell, self.closing = threading.Event(), threading.Event()
@@ -78,7 +78,7 @@ class Clerk:
         self.thread.join(seconds)
 
     @property
-    def held(self) -> Held | None:
+    def held(self) -> ActiveTrial | None:
         return self.storage.held
 
     def serve(self) -> None:
@@ -93,7 +93,7 @@ class Clerk:
                 self.write_pages()
                 if now >= next_look and not self.closing.is_set():
                     next_look = now + self.terms.lease / 4 * database.CHANCE.uniform(0.8, 1.2)
-                    self.watch.look()
+                    self.watch.check()
                 away_since, tries = 0.0, 0
             except WorkerUnknown:
                 self.unknown = True
@@ -118,34 +118,34 @@ class Clerk:
 
     # Pages
 
-    def author(self, held: Held) -> Author:
-        return Author(self.joined.id, held.id, self.worker)
+    def author(self, held: ActiveTrial) -> TrialOwner:
+        return TrialOwner(self.joined.id, held.id, self.worker)
 
-    def pending(self) -> list[Held]:
+    def pending(self) -> list[ActiveTrial]:
         """Those of whom something is not written yet."""
         known = dict.fromkeys((*self.ended, self.held))
-        return [held for held in known if held is not None and held.page and not held.choosing]
+        return [held for held in known if held is not None and held.pending and not held.is_choosing]
 
     def write_pages(self) -> None:
         """Write what was said; then let the pruner judge what it has not seen."""
         for written in self.pending():
-            with written.pen:
+            with written.write_lock:
                 self.write_page(written)
         held = self.held  # the main thread may let go of it at any time
         if held is not None and not held.lost:
             self.judge(held)
 
-    def write_page(self, held: Held) -> None:
-        page = held.take_page()
+    def write_page(self, held: ActiveTrial) -> None:
+        page = held.take_pending()
         try:
             if page:
-                pending_module.write(self.engine, self.author(held), page)
+                pending_module.write_pending(self.engine, self.author(held), page)
         except TrialLost as lost:
             held.lost = str(lost)
             if page.end:
                 log.info("trial %d: dropped, %s", held.number, lost)
         except BaseException:
-            held.put_page_back(page)
+            held.restore_pending(page)
             raise
         else:
             if page.end:
@@ -154,23 +154,23 @@ class Clerk:
             self.ended.remove(held)
             self.storage.unwritten.pop(held.number, None)
 
-    def tidy(self, held: Held) -> None:
+    def tidy(self, held: ActiveTrial) -> None:
         """What is to be done after a trial's end; a file that cannot be removed ends nobody's work."""
         try:
-            held.done()
+            held.on_written()
         except (OSError, FilesError) as error:
             log.warning("trial %d: %s", held.number, error)
 
-    def flushed(self, held: Held) -> None:
+    def flushed(self, held: ActiveTrial) -> None:
         """Write all that was said of a trial, now, in the caller's thread; TrialLost when it is no more ours."""
-        with held.pen:
-            page = held.take_page()
+        with held.write_lock:
+            page = held.take_pending()
             if held.lost:
                 raise TrialLost(held.lost)
             if page:
-                retried(pending_module.write)(self.engine, self.author(held), page)
+                retried(pending_module.write_pending)(self.engine, self.author(held), page)
 
-    def judge(self, held: Held) -> None:
+    def judge(self, held: ActiveTrial) -> None:
         """Ask the pruner about each epoch, as it stood then. Its answer is noted: a restart must still know."""
         study = self.joined.study
         while held.unjudged and not held.prune and self.held is held:
@@ -181,9 +181,9 @@ class Clerk:
                 held.prune = True
                 with held.lock:
                     held.frozen.user_attrs["pruned_at"] = step
-                    held.page.attrs["pruned_at"] = str(step)
+                    held.pending.attrs["pruned_at"] = str(step)
             held.unjudged.pop(0)
-        if held.page:
+        if held.pending:
             self.ring()
 
     # Beats
@@ -195,7 +195,7 @@ class Clerk:
             row = {
                 "beats": worker_table.c.beats + 1,
                 "progress": self.progress,
-                **pending_module.storable(self.doing),
+                **pending_module.without_non_finite(self.doing),
             }
             row |= {"granted": self.hours.granted, "used": self.hours.used}
             mine = sa.update(worker_table).where(worker_table.c.worker == self.worker)
@@ -204,7 +204,7 @@ class Clerk:
             study = db.execute(sa.select(study_table).where(study_table.c.study_id == self.joined.id)).first()
             if study is None:
                 raise WorkerUnknown  # the next to take a trial will say that the study was deleted
-            self.standing = control.Standing(study.stops, bool(study.paused))
+            self.standing = control.ControlState(study.stops, bool(study.paused))
             if held := self.held:
                 wanted = sa.select(claim_table.c.wanted).where(claim_table.c.trial_id == held.id)
                 held.wanted = db.scalar(wanted) or ""
@@ -238,7 +238,7 @@ class Clerk:
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
         database.be_patient(database.IMPATIENT_SECONDS)
         try:
-            claims.release(self.engine, self.worker, died=True)
+            claims.release_worker(self.engine, self.worker, died=True)
         finally:
             os._exit(GIVEN_UP)
 

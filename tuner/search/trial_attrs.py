@@ -12,7 +12,7 @@ import optuna
 from tuner.data.cache import CachedDataset
 from tuner.goal import Goal
 from tuner.recipe import Recipe
-from tuner.study.format import metrics_table
+from tuner.study.format import format_metrics_table
 from tuner.train.loop import TrainingOutcome
 
 LIBRARIES = ("torch", "optuna", "sqlalchemy", "segmentation-models-pytorch", "albumentations", "numpy")
@@ -65,7 +65,7 @@ def recipe_note(recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epo
     best = next((row for row in rows if row["epoch"] == best_epoch), {})
     return (
         f"**{recipe.model}** on **{recipe.data}**, best {goal.metric} at epoch {best_epoch}\n\n"
-        f"{metrics_table(best)}\n\n"
+        f"{format_metrics_table(best)}\n\n"
         f"```json\n{as_lines(recipe)}\n```\n"
     )
 

@@ -13,12 +13,12 @@ from sqlalchemy.engine import Engine
 from tuner.artifacts.attempts import Keeper
 from tuner.errors import FilesError, PartError, StudyError, some, writing
 from tuner.paths import Run, attempt_of, link
-from tuner.study import queries
+from tuner.study import queries, trial_queries
 from tuner.study.claims import check_owner
 from tuner.study.database import retried
 from tuner.study.info import StudyInfo
-from tuner.study.queries import GOES_ON_FROM, Trial
 from tuner.study.tables import epoch_table, studies, trials
+from tuner.study.trial_queries import EXTENDS, Trial
 
 KNOWN = ("none", "imagenet", "random")  # need no file of ours
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -44,7 +44,7 @@ def find_start(name: str, engine: Engine | None, keeper: Keeper, here: StudyInfo
     trial = find_trial(engine, info, int(number) if number else None)
     if trial is None or trial.state != "COMPLETE":
         raise PartError(f"weights '{name}': study '{info.name}' has no finished trial {number or 'yet'}.")
-    file = keeper.fetch(info.name, info.key, trial.number, attempt_of(trial.notes)).best
+    file = keeper.fetch(info.name, info.key, trial.number, attempt_of(trial.attrs)).best
     if not file.is_file():
         raise PartError(
             f"weights '{name}': trial {trial.number} of '{info.name}' has no weights in this --home ({file})."
@@ -56,10 +56,10 @@ def find_trial(engine: Engine, info: StudyInfo, number: int | None) -> Trial | N
     """The trial of that number, or the best one."""
     with engine.connect() as db:
         if number is None:
-            return queries.best_trial(db, info)
+            return trial_queries.read_best_trial(db, info)
         mine = (trials.c.study_id == info.id) & (trials.c.number == number)
         ids = list(db.scalars(sa.select(trials.c.trial_id).where(mine)))
-        return next(iter(queries.read_trials(db, ids)), None)
+        return next(iter(trial_queries.read_trials_by_id(db, ids)), None)
 
 
 def is_file(name: str) -> bool:
@@ -92,7 +92,7 @@ def find_info(study: str, name: str, engine: Engine, here: StudyInfo | None) -> 
     try:
         return queries.find_study(engine, study)
     except StudyError as error:
-        raise PartError(missing(name, [info.name for info in queries.all_studies(engine)])) from error
+        raise PartError(missing(name, [info.name for info in queries.read_studies(engine)])) from error
 
 
 def missing(name: str, studies: list[str]) -> str:
@@ -107,7 +107,7 @@ TOOK_OVER = "took_over"  # set when all of the earlier one is there
 
 def has_run(trial: optuna.Trial) -> bool:
     """Whether what stands in the trial's run folder is its own."""
-    return ("recipe" if GOES_ON_FROM not in trial.user_attrs else TOOK_OVER) in trial.user_attrs
+    return ("recipe" if EXTENDS not in trial.user_attrs else TOOK_OVER) in trial.user_attrs
 
 
 def take_over(trial: optuna.Trial, engine: Engine, worker: str, keeper: Keeper, run: Run) -> None:
@@ -116,7 +116,7 @@ def take_over(trial: optuna.Trial, engine: Engine, worker: str, keeper: Keeper, 
     Killed in the middle, it begins again: only when all is there is that written on the trial. Where nothing of
     its own has come to this host, it goes on from there once more.
     """
-    origin = trial.user_attrs.get(GOES_ON_FROM)
+    origin = trial.user_attrs.get(EXTENDS)
     if origin is None or (TOOK_OVER in trial.user_attrs and run.is_usable):
         return
     earlier = keeper.fetch(origin["study"], origin["key"], origin["number"], origin.get("attempt", 0))

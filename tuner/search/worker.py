@@ -53,12 +53,12 @@ from tuner.search.sync import Terms
 from tuner.search.trial_pictures import Album, Painter
 from tuner.search.warm_start import find_start, has_run, take_over
 from tuner.space.space import Space, load_space
-from tuner.study import claims, database, queries
+from tuner.study import claims, database, epoch_queries, queries, trial_queries
 from tuner.study.claims import WorkerUnknown
 from tuner.study.failures import failure_attrs
-from tuner.study.heartbeat import born, machine, version_here
-from tuner.study.pending import Held
-from tuner.study.study import Joined, rejoin
+from tuner.study.heartbeat import machine_id, own_version, process_start
+from tuner.study.pending import ActiveTrial
+from tuner.study.study import JoinedStudy, rejoin_study
 from tuner.train.loop import TrainingOutcome
 from tuner.train.memory import MicroBatches, is_out_of_memory, keep_pages, release
 from tuner.train.precision import device_name, find_device, pin_to_cores
@@ -88,7 +88,7 @@ class Worker:
         self.orders, self.stop = orders, stop
         self.home = Home(Path(orders.home))
         self.space: Space | None = the_same_space(orders)
-        self.joined: Joined = database.retried(rejoin)(orders.storage, orders.study)
+        self.joined: JoinedStudy = database.retried(rejoin_study)(orders.storage, orders.study)
         self.engine: Engine = self.joined.engine
         self.warm = False  # after the first trial
         self.device = find_device()
@@ -112,11 +112,11 @@ class Worker:
         return {
             "worker": self.orders.worker or uuid.uuid4().hex[:12],
             "host": socket.gethostname(),
-            "machine": machine(),
+            "machine": machine_id(),
             "pid": os.getpid(),
-            "born": born(os.getpid()),
+            "born": process_start(os.getpid()),
             "device": device_name(self.device),
-            "version": version_here(),
+            "version": own_version(),
         }
 
     def work(self) -> None:
@@ -138,7 +138,7 @@ class Worker:
         """The database's errors in plain words."""
         return database.told(self.orders.storage)
 
-    def one(self, held: Held) -> None:
+    def one(self, held: ActiveTrial) -> None:
         """One trial from its suggestion to its result, and clean up after it."""
         trial = self.desk.trial(held)
         run = None
@@ -163,12 +163,12 @@ class Worker:
             self.broken(trial, held, run, error)
         release(self.device)  # a pruned or failed trial's model hangs in a cycle until then
 
-    def begin(self, trial: optuna.Trial, held: Held) -> Run:
+    def begin(self, trial: optuna.Trial, held: ActiveTrial) -> Run:
         """The folder of this attempt, with what the one before left."""
         study, key = self.orders.study, self.joined.info.key
         return self.keeper.begin(study, key, held.number, held.attempt, fresh=not has_run(trial))
 
-    def broken(self, trial: optuna.Trial, held: Held, run: Run | None, error: Exception) -> None:
+    def broken(self, trial: optuna.Trial, held: ActiveTrial, run: Run | None, error: Exception) -> None:
         """An error that no one foresaw: the GPU's, one that poisons it, or a bug, which is told loudly."""
         if isinstance(database.behind(error), SQLAlchemyError):
             raise error  # the database is away for too long, or full: the trial is put back
@@ -182,27 +182,27 @@ class Worker:
             raise Poisoned from error
         raise error
 
-    def lost(self, held: Held) -> str:
+    def lost(self, held: ActiveTrial) -> str:
         """Why a trial is this worker's no more, asked now; '' if it still is."""
         try:
-            claims.still_mine(self.engine, held.id, self.desk.name)
+            claims.check_claim(self.engine, held.id, self.desk.name)
         except TrialLost as lost:
             return str(lost)
         return ""
 
-    def drop(self, held: Held, run: Run | None, why: str) -> None:
+    def drop(self, held: ActiveTrial, run: Run | None, why: str) -> None:
         log.info("trial %d: dropped, %s", held.number, why)
         if run:
             self.keeper.forget(run)
         self.desk.drop(held)
 
-    def attempt(self, trial: optuna.Trial, held: Held, run: Run) -> None:
+    def attempt(self, trial: optuna.Trial, held: ActiveTrial, run: Run) -> None:
         if held.deaths >= claims.MOST_DEATHS:
             died = f"set aside: {held.deaths} workers died while they trained it, or hung"
             raise TrialFailed(FailureKind.WORKERS_DIED, died)
         take_over(trial, self.engine, self.desk.name, self.keeper, run)
         if held.attempt > 1 or has_run(trial):
-            held.recorded = database.retried(queries.recorded)(self.engine, held.id)
+            held.recorded = database.retried(epoch_queries.read_recorded_epochs)(self.engine, held.id)
         recipe = objective.choose(self.space, self.joined.info, trial)
         self.desk.tell(number=held.number, steps=recipe.epochs, params=trial.params)
         data = self.provider.get_data(recipe)
@@ -223,13 +223,13 @@ class Worker:
             return self.desk.put_back(held)
         self.finish(held, album, outcome)
 
-    def finish(self, held: Held, album: Album, outcome: TrainingOutcome) -> None:
+    def finish(self, held: ActiveTrial, album: Album, outcome: TrainingOutcome) -> None:
         """Pictures, notes and artifacts first: a finished trial cannot be written on."""
         trial, recipe, run = album.trial, album.recipe, album.run
         asked = "row" in trial.user_attrs and outcome.end == "finished"
         test = self.test_scores(recipe, run) if asked else {}
         progress, goal = outcome.progress, self.joined.info.goal
-        rows = [queries.flat(report) for report in progress.history]
+        rows = [epoch_queries.flatten_epoch(report) for report in progress.history]
         self.desk.tell(state="finishing")
         if rows:
             explained = outcome.end == "finished" and self.leads(progress.best_value)
@@ -252,7 +252,7 @@ class Worker:
         """Whether a value is better than those of all trials that have ended, this worker's newest too."""
         goal = self.joined.info.goal
         ends = [end.values[0] for end in self.desk.storage.unwritten.values() if end.state.name == "COMPLETE"]
-        best = database.retried(queries.best_value)(self.engine, self.joined.id, goal)
+        best = database.retried(trial_queries.read_best_value)(self.engine, self.joined.id, goal)
         return value is not None and all(goal.is_better(value, other) for other in (best, *ends))
 
     def find_start(self, recipe: Recipe, run: Run) -> Path | None:
@@ -278,7 +278,13 @@ class Worker:
         ).metrics
 
     def fail(
-        self, trial: optuna.Trial, held: Held, run: Run | None, kind: FailureKind, reason: str, exception: str = ""
+        self,
+        trial: optuna.Trial,
+        held: ActiveTrial,
+        run: Run | None,
+        kind: FailureKind,
+        reason: str,
+        exception: str = "",
     ) -> None:
         """End a trial as failed and store why."""
         log.warning("trial %d failed: %s", held.number, reason)

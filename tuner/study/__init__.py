@@ -4,7 +4,7 @@ from tuner.deprecated import moved_names
 
 __getattr__ = moved_names(
     "tuner.study",
-    Joined="study",
-    join="study",
-    rejoin="study",
+    Joined="study:JoinedStudy",
+    join="study:join_study",
+    rejoin="study:rejoin_study",
 )

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.study import claims
-from tuner.study.control import change
+from tuner.study.control import update_study
 from tuner.study.database import retried
 from tuner.study.tables import claim_table, clock, study_table, worker_table
 
@@ -24,21 +24,21 @@ SLICE_SECONDS = 20.0  # of the GPU-hours that a worker is granted at a time
 LONGEST_TICK = 5.0  # between two beats of anybody, after which the study's clock counts as having stood still
 
 
-class Hours:
+class BudgetMeter:
     """What one worker was granted and has used. `share`: how many GPUs it counts as."""
 
     def __init__(self, engine: Engine, study_id: int, worker: str, share: float) -> None:
         self.engine, self.study_id, self.worker, self.share = engine, study_id, worker, share
         self.granted = self.used = 0.0  # GPU-seconds
-        self.limited = False  # whether the study has a budget of GPU-hours
-        self.are_spent = False  # the study's, of either kind
+        self.is_limited = False  # whether the study has a budget of GPU-hours
+        self.is_spent = False  # the study's, of either kind
         self.counted_at: float | None = None  # while a trial is in hand
         self.lock = threading.Lock()
 
-    def look(self) -> None:
+    def read_limits(self) -> None:
         """Whether there is anything to keep to."""
-        limits = budget(self.engine, self.study_id)
-        self.limited = limits.gpu_hours is not None and self.share > 0
+        limits = read_budget(self.engine, self.study_id)
+        self.is_limited = limits.gpu_hours is not None and self.share > 0
 
     @property
     def left(self) -> float:
@@ -52,32 +52,32 @@ class Hours:
                 self.used += (now - self.counted_at) * self.share
             self.counted_at = now if busy else None
 
-    def before_a_trial(self) -> None:
-        if self.limited and self.left < claims.CRUMBS:
-            self.grant()
+    def before_trial(self) -> None:
+        if self.is_limited and self.left < claims.MIN_GPU_SECONDS:
+            self.take_slice()
 
     def beat(self, db: Connection, study: sa.Row[Any]) -> None:
         """With every beat, in its transaction: the study's clock; and whether GPU-hours are limited."""
-        self.limited = study.gpu_hours is not None and self.share > 0
+        self.is_limited = study.gpu_hours is not None and self.share > 0
         if study.gpu_hours is not None and not self.share:  # counted by the first worker of its GPU
-            self.are_spent |= study.gpu_seconds >= 3600 * study.gpu_hours - claims.CRUMBS
+            self.is_spent |= study.gpu_seconds >= 3600 * study.gpu_hours - claims.MIN_GPU_SECONDS
         if study.hours is not None:
-            self.are_spent |= tick(db, study)
+            self.is_spent |= advance_clock(db, study)
 
     def after_beat(self) -> None:
         """In time for the next beat: a further slice, or the end."""
-        if self.limited and self.counted_at is not None and self.left < 2 * BEAT_SECONDS:
-            self.grant()
-            self.are_spent |= self.left <= BEAT_SECONDS * self.share
+        if self.is_limited and self.counted_at is not None and self.left < 2 * BEAT_SECONDS:
+            self.take_slice()
+            self.is_spent |= self.left <= BEAT_SECONDS * self.share
 
     @retried
-    def grant(self) -> None:
+    def take_slice(self) -> None:
         """Take a slice of the GPU-hours that are left; what was used beyond the grants is covered first."""
         same = study_table.c.study_id == self.study_id
         mine = sa.update(worker_table).where(worker_table.c.worker == self.worker)
         with self.engine.begin() as db:
             db.execute(mine.values(used=self.used))  # locks go from worker to study, here as everywhere
-            claims.lock(db, self.study_id)
+            claims.lock_study(db, self.study_id)
             row = db.execute(sa.select(study_table.c.gpu_hours, study_table.c.gpu_seconds).where(same)).first()
             if row is None or row.gpu_hours is None:
                 return
@@ -89,7 +89,7 @@ class Hours:
         self.granted = granted
 
 
-def tick(db: Connection, study: sa.Row[Any]) -> bool:
+def advance_clock(db: Connection, study: sa.Row[Any]) -> bool:
     """Count the time since anybody's last beat, by the database's clock; whether the hours are spent now.
 
     Once a second for all workers together is enough. A paused study's clock stands still.
@@ -120,7 +120,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Spent:
+class BudgetUse:
     """How much of its budget a study has taken."""
 
     num_trials: int
@@ -129,16 +129,16 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Account:
+class BudgetStatus:
     """A study and its budget. `holders`: workers that hold GPU-hours; of those that share a GPU, one."""
 
     budget: Budget
-    spent: Spent
+    spent: BudgetUse
     paused: bool
     holders: int
 
 
-def budget(engine: Engine, study_id: int) -> Budget:
+def read_budget(engine: Engine, study_id: int) -> Budget:
     query = sa.select(study_table.c.num_trials, study_table.c.hours, study_table.c.gpu_hours)
     with engine.connect() as db:
         row = db.execute(query.where(study_table.c.study_id == study_id)).first()
@@ -150,16 +150,16 @@ def set_budget(engine: Engine, study_id: int, **limits: float | int | None) -> N
     """Change the limits that are given; the others stay. What has begun goes on, also beyond a lower limit."""
     given = {name: limit for name, limit in limits.items() if limit is not None}
     if given:
-        change(engine, study_id, **given)
+        update_study(engine, study_id, **given)
 
 
-def spent(engine: Engine, study_id: int) -> Spent:
+def read_budget_use(engine: Engine, study_id: int) -> BudgetUse:
     """What was taken so far. Of the GPU-hours, what workers hold and have not used yet is not counted."""
     with engine.connect() as db:
-        return account(db, study_id).spent
+        return read_budget_status(db, study_id).spent
 
 
-def account(db: Connection, study_id: int) -> Account:
+def read_budget_status(db: Connection, study_id: int) -> BudgetStatus:
     """All that limits a study and how far it is, in one query."""
     work = worker_table.c.study_id == study_id
     claimed = sa.select(sa.func.count()).where(claim_table.c.study_id == study_id).scalar_subquery()
@@ -173,8 +173,8 @@ def account(db: Connection, study_id: int) -> Account:
     )
     row = db.execute(query.where(study_table.c.study_id == study_id)).first()
     if row is None:
-        return Account(Budget(), Spent(0, 0.0, 0.0), False, 0)
+        return BudgetStatus(Budget(), BudgetUse(0, 0.0, 0.0), False, 0)
     budget = Budget(row.num_trials, row.hours, row.gpu_hours)
-    return Account(
-        budget, Spent(row.claimed, row.clock_seconds / 3600, row.used / 3600), bool(row.paused), row.holders
+    return BudgetStatus(
+        budget, BudgetUse(row.claimed, row.clock_seconds / 3600, row.used / 3600), bool(row.paused), row.holders
     )

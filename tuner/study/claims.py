@@ -19,7 +19,7 @@ from tuner.errors import TrialLost
 from tuner.study.database import retried
 from tuner.study.tables import claim_table, epoch_table, studies, study_table, trials, worker_table
 
-CRUMBS = 2.0  # GPU-seconds too few to begin with
+MIN_GPU_SECONDS = 2.0  # GPU-seconds too few to begin with
 MOST_DEATHS = 3  # workers that may die on a trial before it is set aside
 
 
@@ -32,7 +32,7 @@ class WorkerUnknown(Exception):
 
 
 @dataclass(frozen=True)
-class Taken:
+class ClaimedTrial:
     """A trial that is this worker's now."""
 
     trial_id: int
@@ -44,7 +44,7 @@ class Taken:
 
 
 @retried
-def open_study(engine: Engine, study_id: int, is_new: bool) -> None:
+def ensure_study_row(engine: Engine, study_id: int, is_new: bool) -> None:
     """Make sure the study has a row. A new study starts clean, even where SQLite reuses an old number.
 
     What studies that were deleted elsewhere left behind goes as well.
@@ -61,7 +61,7 @@ def open_study(engine: Engine, study_id: int, is_new: bool) -> None:
             db.execute(sa.insert(study_table).values(study_id=study_id))
 
 
-def lock(db: Connection, study_id: int) -> None:
+def lock_study(db: Connection, study_id: int) -> None:
     """One worker at a time from here to the end of the transaction, on every kind of database.
 
     Optuna waits too where it numbers new trials, as for a list: it locks its own row of the study for that.
@@ -74,13 +74,13 @@ def lock(db: Connection, study_id: int) -> None:
         db.execute(both.where(same).with_for_update(key_share=True))
 
 
-def claimed(study_id: int) -> sa.ScalarSelect[int]:
-    """How many slots are filled. Those of deleted trials are not, also before `forget_deleted` has freed them."""
+def count_claims(study_id: int) -> sa.ScalarSelect[int]:
+    """Return the number of slots that are filled, without those of deleted trials."""
     filled = sa.select(sa.func.count()).join(trials, trials.c.trial_id == claim_table.c.trial_id)
     return filled.select_from(claim_table).where(claim_table.c.study_id == study_id).scalar_subquery()
 
 
-def put_back(study_id: int) -> sa.Select[tuple[int]]:
+def select_put_back(study_id: int) -> sa.Select[tuple[int]]:
     """Claims of trials that wait to be taken up again."""
     return (
         sa.select(claim_table.c.claim_id)
@@ -91,7 +91,7 @@ def put_back(study_id: int) -> sa.Select[tuple[int]]:
     )
 
 
-def unclaimed(study_id: int) -> sa.Select[tuple[int]]:
+def select_enqueued(study_id: int) -> sa.Select[tuple[int]]:
     """Trials that were enqueued and have no slot yet."""
     return (
         sa.select(trials.c.trial_id)
@@ -103,9 +103,9 @@ def unclaimed(study_id: int) -> sa.Select[tuple[int]]:
 
 
 @retried
-def take(
+def claim_trial(
     engine: Engine, study_id: int, name: str, worker: str, has_given_trials: bool, unwritten: Sequence[int] = ()
-) -> Taken | Literal["spent", "paused"]:
+) -> ClaimedTrial | Literal["spent", "paused"]:
     """A trial that was put back, or one more of the budget; all in one transaction.
 
     The study's row is locked first, so that no two workers see the same count. StudyGone when the study was
@@ -114,25 +114,25 @@ def take(
     it owns beside that are those whose end it has not written yet.
     """
     with engine.begin() as db:
-        lock(db, study_id)
-        now = db.execute(standing(study_id, worker, unwritten)).first()
+        lock_study(db, study_id)
+        now = db.execute(select_claim_state(study_id, worker, unwritten)).first()
         if now is None or now.study_name != name:
             raise StudyGone
         if now.known is None:
             raise WorkerUnknown
         if now.mine is not None:
-            return take_again(db, now.mine)
-        nothing_new = out_of_trials(now) or (has_given_trials and now.unclaimed is None)
-        if out_of_time(now) or (nothing_new and now.put_back is None):
+            return read_claim(db, now.mine)
+        nothing_new = are_trials_used_up(now) or (has_given_trials and now.unclaimed is None)
+        if is_time_used_up(now) or (nothing_new and now.put_back is None):
             return "spent"
         if now.paused:
             return "paused"
         if now.put_back is not None:
-            return take_up(db, now.put_back, worker)
-        return take_new(db, study_id, worker, now)
+            return claim_put_back(db, now.put_back, worker)
+        return claim_new(db, study_id, worker, now)
 
 
-def standing(study_id: int, worker: str, unwritten: Sequence[int] = ()) -> sa.Select[Any]:
+def select_claim_state(study_id: int, worker: str, unwritten: Sequence[int] = ()) -> sa.Select[Any]:
     """All that a worker must know to take a trial, in one statement."""
 
     def of(query: sa.Select[Any], name: str) -> sa.Label[Any]:
@@ -144,55 +144,57 @@ def standing(study_id: int, worker: str, unwritten: Sequence[int] = ()) -> sa.Se
         study_table,
         of(sa.select(studies.c.study_name).where(studies.c.study_id == study_id), "study_name"),
         of(sa.select(worker_table.c.pid).where(worker_table.c.worker == worker), "known"),
-        claimed(study_id).label("claimed"),
-        of(owned_by(worker, unwritten), "mine"),
-        of(put_back(study_id), "put_back"),
-        of(unclaimed(study_id), "unclaimed"),
+        count_claims(study_id).label("claimed"),
+        of(select_own_claim(worker, unwritten), "mine"),
+        of(select_put_back(study_id), "put_back"),
+        of(select_enqueued(study_id), "unclaimed"),
         of(last_slot, "last_slot"),
         of(last_number, "last_number"),
     ).where(study_table.c.study_id == study_id)
 
 
-def out_of_trials(now: sa.Row[Any]) -> bool:
+def are_trials_used_up(now: sa.Row[Any]) -> bool:
     """Whether no further trial may begin; those that were put back still go on."""
     return now.num_trials is not None and now.claimed >= now.num_trials
 
 
-def out_of_time(now: sa.Row[Any]) -> bool:
+def is_time_used_up(now: sa.Row[Any]) -> bool:
     """Whether nothing may go on: the hours by the clock or those of the GPUs are spent."""
     by_clock = now.hours is not None and now.clock_seconds >= 3600 * now.hours
-    return bool(by_clock or (now.gpu_hours is not None and now.gpu_seconds >= 3600 * now.gpu_hours - CRUMBS))
+    return bool(
+        by_clock or (now.gpu_hours is not None and now.gpu_seconds >= 3600 * now.gpu_hours - MIN_GPU_SECONDS)
+    )
 
 
-def owned_by(worker: str, but: Sequence[int]) -> sa.Select[tuple[int]]:
+def select_own_claim(worker: str, but: Sequence[int]) -> sa.Select[tuple[int]]:
     """A claim of a trial that runs and is this worker's."""
     query = sa.select(claim_table.c.claim_id).join(trials, trials.c.trial_id == claim_table.c.trial_id)
     query = query.where(claim_table.c.worker == worker, trials.c.state == "RUNNING")
     return (query.where(trials.c.trial_id.not_in(but)) if but else query).limit(1)
 
 
-def take_again(db: Connection, claim_id: int) -> Taken:
+def read_claim(db: Connection, claim_id: int) -> ClaimedTrial:
     """A trial that is this worker's already; it counts as no further attempt."""
     both = sa.select(claim_table, trials.c.number).join(trials, trials.c.trial_id == claim_table.c.trial_id)
     row = db.execute(both.where(claim_table.c.claim_id == claim_id)).one()
-    return Taken(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, is_new=False)
+    return ClaimedTrial(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, is_new=False)
 
 
-def take_up(db: Connection, claim_id: int, worker: str) -> Taken:
+def claim_put_back(db: Connection, claim_id: int, worker: str) -> ClaimedTrial:
     """Own a trial that was put back."""
     mine = claim_table.c.claim_id == claim_id
     db.execute(sa.update(claim_table).where(mine).values(worker=worker, attempt=claim_table.c.attempt + 1))
-    taken = take_again(db, claim_id)
+    taken = read_claim(db, claim_id)
     set_running(db, taken.trial_id)
     return taken
 
 
-def take_new(db: Connection, study_id: int, worker: str, now: sa.Row[Any]) -> Taken:
+def claim_new(db: Connection, study_id: int, worker: str, now: sa.Row[Any]) -> ClaimedTrial:
     """Fill one more slot, with a trial that was enqueued or with a fresh one."""
     trial_id, number, is_new = now.unclaimed, None, now.unclaimed is None
     if is_new:
         number = 0 if now.last_number is None else now.last_number + 1
-        row = {"study_id": study_id, "number": number, "state": "RUNNING", "datetime_start": utc()}
+        row = {"study_id": study_id, "number": number, "state": "RUNNING", "datetime_start": utc_now()}
         trial_id = db.execute(sa.insert(trials).values(row)).inserted_primary_key[0]  # type: ignore[index]
     else:
         number = db.scalar(sa.select(trials.c.number).where(trials.c.trial_id == trial_id))
@@ -204,21 +206,21 @@ def take_new(db: Connection, study_id: int, worker: str, now: sa.Row[Any]) -> Ta
     db.execute(
         sa.insert(claim_table).values(study_id=study_id, slot=slot, trial_id=trial_id, worker=worker, attempt=1)
     )
-    return Taken(trial_id, int(number or 0), 1, 0, "", is_new)
+    return ClaimedTrial(trial_id, int(number or 0), 1, 0, "", is_new)
 
 
 def set_running(db: Connection, trial_id: int) -> None:
-    began = sa.func.coalesce(trials.c.datetime_start, utc())
+    began = sa.func.coalesce(trials.c.datetime_start, utc_now())
     same = trials.c.trial_id == trial_id
     db.execute(sa.update(trials).where(same).values(state="RUNNING", datetime_start=began))
 
 
-def utc() -> datetime:
+def utc_now() -> datetime:
     """Now, as Optuna writes it down."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def owned(trial_id: int, worker: str) -> sa.ColumnElement[bool]:
+def is_own_claim(trial_id: int, worker: str) -> sa.ColumnElement[bool]:
     """A claim that is this worker's, of a trial that runs."""
     running = sa.exists().where(trials.c.trial_id == trial_id, trials.c.state == "RUNNING")
     return (claim_table.c.trial_id == trial_id) & (claim_table.c.worker == worker) & running
@@ -229,12 +231,12 @@ def check_owner(db: Connection, trial_id: int, worker: str, **change: object) ->
 
     `change` is written on the claim on the way.
     """
-    mine = sa.update(claim_table).where(owned(trial_id, worker)).values(worker=worker, **change)
+    mine = sa.update(claim_table).where(is_own_claim(trial_id, worker)).values(worker=worker, **change)
     if not db.execute(mine).rowcount:
-        raise TrialLost(why_lost(db, trial_id, worker))
+        raise TrialLost(explain_lost_claim(db, trial_id, worker))
 
 
-def why_lost(db: Connection, trial_id: int, worker: str) -> str:
+def explain_lost_claim(db: Connection, trial_id: int, worker: str) -> str:
     """Why a trial is this worker's no more: it was deleted, ended or given away by somebody else."""
     query = (
         sa.select(trials.c.state, claim_table.c.worker)
@@ -248,23 +250,23 @@ def why_lost(db: Connection, trial_id: int, worker: str) -> str:
 
 
 @retried
-def still_mine(engine: Engine, trial_id: int, worker: str) -> None:
+def check_claim(engine: Engine, trial_id: int, worker: str) -> None:
     """TrialLost when it is not."""
     with engine.begin() as db:
         check_owner(db, trial_id, worker)
 
 
 @retried
-def hand_back(engine: Engine, trial_id: int, worker: str) -> None:
+def put_back_trial(engine: Engine, trial_id: int, worker: str) -> None:
     """Put one trial back and stay; nothing happens when it is not this worker's any more."""
     with engine.begin() as db:
-        mine = sa.update(claim_table).where(owned(trial_id, worker)).values(worker=None)
+        mine = sa.update(claim_table).where(is_own_claim(trial_id, worker)).values(worker=None)
         if db.execute(mine).rowcount:
             db.execute(sa.update(trials).where(trials.c.trial_id == trial_id).values(state="WAITING"))
 
 
 @retried
-def release(engine: Engine, worker: str, died: bool) -> list[int]:
+def release_worker(engine: Engine, worker: str, died: bool) -> list[int]:
     """Remove a worker and put its trials back, all in one transaction; the ids of trials put back.
 
     Optuna's own row is set back to WAITING here and not through its storage, because the claim and the
@@ -275,7 +277,7 @@ def release(engine: Engine, worker: str, died: bool) -> list[int]:
     with engine.begin() as db:
         mine = worker_table.c.worker == worker
         if db.execute(sa.update(worker_table).where(mine).values(beats=worker_table.c.beats)).rowcount:
-            return_grant(db, worker)
+            return_gpu_seconds(db, worker)
             db.execute(sa.delete(worker_table).where(mine))
         held = [claim_table.c.worker == worker, claim_table.c.study_id == trials.c.study_id]
         open_trials = (
@@ -294,7 +296,7 @@ def release(engine: Engine, worker: str, died: bool) -> list[int]:
         return ids
 
 
-def return_grant(db: Connection, worker: str) -> None:
+def return_gpu_seconds(db: Connection, worker: str) -> None:
     """What a worker did not spend of its GPU-seconds goes back into the budget; what it spent beyond is taken."""
     left = sa.select(worker_table.c.study_id, worker_table.c.granted - worker_table.c.used).where(
         worker_table.c.worker == worker, worker_table.c.granted != worker_table.c.used
@@ -305,7 +307,7 @@ def return_grant(db: Connection, worker: str) -> None:
 
 
 @retried
-def forget_deleted(engine: Engine, study_id: int) -> None:
+def delete_orphaned_claims(engine: Engine, study_id: int) -> None:
     """Free the slots of trials that were deleted: their ids may come back with other trials."""
     gone = claim_table.c.trial_id.not_in(sa.select(trials.c.trial_id))
     with engine.connect() as db:
@@ -315,14 +317,14 @@ def forget_deleted(engine: Engine, study_id: int) -> None:
             db.commit()
 
 
-def is_done(engine: Engine, study_id: int) -> bool:
+def is_finished(engine: Engine, study_id: int) -> bool:
     """Whether there is nothing to begin and nothing to take up again."""
     with engine.connect() as db:
-        now = db.execute(standing(study_id, "")).first()
-    return now is None or out_of_time(now) or (out_of_trials(now) and now.put_back is None)
+        now = db.execute(select_claim_state(study_id, "")).first()
+    return now is None or is_time_used_up(now) or (are_trials_used_up(now) and now.put_back is None)
 
 
-def waits(engine: Engine, study_id: int) -> bool:
+def has_waiting_trial(engine: Engine, study_id: int) -> bool:
     """Whether a trial waits that was put back."""
     with engine.connect() as db:
-        return db.scalar(put_back(study_id)) is not None
+        return db.scalar(select_put_back(study_id)) is not None

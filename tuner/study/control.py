@@ -15,44 +15,44 @@ OPEN = ("RUNNING", "WAITING")
 
 
 @dataclass(frozen=True)
-class Standing:
+class ControlState:
     """What was asked of a study's workers. A worker leaves when `stops` is more than it was at its beginning."""
 
     stops: int
     paused: bool
 
 
-def standing(engine: Engine, study_id: int) -> Standing:
+def read_control_state(engine: Engine, study_id: int) -> ControlState:
     with engine.connect() as db:
-        return read_standing(db, study_id)
+        return select_control_state(db, study_id)
 
 
-def read_standing(db: Connection, study_id: int) -> Standing:
+def select_control_state(db: Connection, study_id: int) -> ControlState:
     query = sa.select(study_table.c.stops, study_table.c.paused).where(study_table.c.study_id == study_id)
     row = db.execute(query).first()
-    return Standing(row.stops, bool(row.paused)) if row else Standing(0, False)
+    return ControlState(row.stops, bool(row.paused)) if row else ControlState(0, False)
 
 
 @retried
-def stop_all(engine: Engine, study_id: int) -> int:
+def stop_workers(engine: Engine, study_id: int) -> int:
     """Tell every worker to save, put its trial back and leave; how many there are."""
-    change(engine, study_id, stops=study_table.c.stops + 1, paused=0)
-    return num_workers(engine, study_id)
+    update_study(engine, study_id, stops=study_table.c.stops + 1, paused=0)
+    return count_workers(engine, study_id)
 
 
 @retried
-def pause(engine: Engine, study_id: int, paused: bool) -> int:
+def set_paused(engine: Engine, study_id: int, paused: bool) -> int:
     """Tell every worker to save, put its trial back and wait, or to go on; how many there are."""
-    change(engine, study_id, paused=int(paused))
-    return num_workers(engine, study_id)
+    update_study(engine, study_id, paused=int(paused))
+    return count_workers(engine, study_id)
 
 
-def change(engine: Engine, study_id: int, **values: object) -> None:
+def update_study(engine: Engine, study_id: int, **values: object) -> None:
     with engine.begin() as db:
         db.execute(sa.update(study_table).where(study_table.c.study_id == study_id).values(**values))
 
 
-def num_workers(engine: Engine, study_id: int) -> int:
+def count_workers(engine: Engine, study_id: int) -> int:
     query = sa.select(sa.func.count()).where(worker_table.c.study_id == study_id)
     with engine.connect() as db:
         return db.scalar(query) or 0

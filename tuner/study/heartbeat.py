@@ -30,7 +30,7 @@ log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True)
-class Seen:
+class WorkerCounters:
     """A worker's counters, and since when they stand still, by our own clock."""
 
     beats: int
@@ -40,38 +40,38 @@ class Seen:
 
 
 @dataclass
-class Watch:
+class HeartbeatMonitor:
     """Call `look` now and then. What is put back this way counts as a death of its worker."""
 
     engine: Engine
     study_id: int
-    lease: float  # seconds without a beat after which a worker counts as dead
-    hang: float  # seconds without progress on its trial after which it counts as hung
-    seen: dict[str, Seen] = field(default_factory=dict)
+    heartbeat_timeout: float  # seconds without a beat after which a worker counts as dead
+    hang_timeout: float  # seconds without progress on its trial after which it counts as hung
+    seen: dict[str, WorkerCounters] = field(default_factory=dict)
     alive: set[str] = field(default_factory=set)  # workers of other machines that were seen to move
     looked: float | None = None
 
-    def look(self) -> list[str]:
+    def check(self) -> list[str]:
         """Look at all workers once; the names of those that lost what they held."""
         began = time.monotonic()
-        if self.looked is not None and began - self.looked > self.lease / 2:
-            self.forget()  # we slept, or the database was away: so may the others have been kept from beating
-        lost = [row.worker for row in self.rows() if self.is_lost(row, began)] + self.without_row()
+        if self.looked is not None and began - self.looked > self.heartbeat_timeout / 2:
+            self.restart()  # we slept, or the database was away: so may the others have been kept from beating
+        lost = [row.worker for row in self.read_rows() if self.is_lost(row, began)] + self.workers_without_row()
         for worker in lost:
             self.seen.pop(worker, None)
-            if claims.release(self.engine, worker, died=True):
+            if claims.release_worker(self.engine, worker, died=True):
                 log.warning("worker %s is gone or hangs: its trial was put back", worker)
-        claims.forget_deleted(self.engine, self.study_id)
+        claims.delete_orphaned_claims(self.engine, self.study_id)
         self.looked = time.monotonic()
-        if self.looked - began > self.lease / 2:
-            self.forget()
+        if self.looked - began > self.heartbeat_timeout / 2:
+            self.restart()
         return lost
 
-    def forget(self) -> None:
+    def restart(self) -> None:
         """Measure every silence anew."""
         self.seen.clear()
 
-    def rows(self) -> list[sa.Row[Any]]:
+    def read_rows(self) -> list[sa.Row[Any]]:
         with self.engine.connect() as db:
             return list(db.execute(sa.select(worker_table).where(worker_table.c.study_id == self.study_id)).all())
 
@@ -81,17 +81,21 @@ class Watch:
         got_on = before is None or before.progress != row.progress or row.number is None
         if before and moved:
             self.alive.add(row.worker)
-        seen = Seen(
+        seen = WorkerCounters(
             row.beats,
             row.progress,
             now if moved or before is None else before.beat_at,
             now if got_on or before is None else before.progress_at,
         )
         self.seen[row.worker] = seen
-        is_silent = now - seen.beat_at > self.lease
-        return is_silent or now - seen.progress_at > self.hang or is_gone(row.machine, row.pid, row.born)
+        is_silent = now - seen.beat_at > self.heartbeat_timeout
+        return (
+            is_silent
+            or now - seen.progress_at > self.hang_timeout
+            or is_process_gone(row.machine, row.pid, row.born)
+        )
 
-    def without_row(self) -> list[str]:
+    def workers_without_row(self) -> list[str]:
         """Workers that own open trials and are not listed: given up for dead in the moment they took one."""
         query = (
             sa.select(claim_table.c.worker)
@@ -105,37 +109,37 @@ class Watch:
             return [str(worker) for worker in db.scalars(query)]
 
 
-def version_here() -> str:
+def own_version() -> str:
     """What runs here, as a worker's row says it. One Optuna for all: versions differ in how they write times."""
     return f"tuner {version('tuner')}, Optuna {version('optuna')}"
 
 
-def refuse_others(engine: Engine, study_id: int) -> None:
+def check_versions(engine: Engine, study_id: int) -> None:
     """StudyError when workers of another version are alive: they would write what we do not understand.
 
     Rows of the dead are no reason, so their beats are looked at twice.
     """
-    others = {row.worker: row for row in of_others(engine, study_id)}
+    others = {row.worker: row for row in workers_of_other_versions(engine, study_id)}
     if not others:
         return
     time.sleep(SIGN_SECONDS)
-    for row in of_others(engine, study_id):
+    for row in workers_of_other_versions(engine, study_id):
         if row.worker in others and row.beats != others[row.worker].beats:
             raise StudyError(
-                f"{row.host} works on this study with {row.version}; here is {version_here()}. "
+                f"{row.host} works on this study with {row.version}; here is {own_version()}. "
                 "Install the same versions everywhere, or stop the others first: tuner stop"
             )
 
 
-def of_others(engine: Engine, study_id: int) -> list[sa.Row[Any]]:
+def workers_of_other_versions(engine: Engine, study_id: int) -> list[sa.Row[Any]]:
     """The workers of other versions, dead or alive."""
-    other = (worker_table.c.study_id == study_id) & (worker_table.c.version != version_here())
+    other = (worker_table.c.study_id == study_id) & (worker_table.c.version != own_version())
     with engine.connect() as db:
         return list(db.execute(sa.select(worker_table).where(other)).all())
 
 
 @cache
-def machine() -> str:
+def machine_id() -> str:
     """What tells this machine from all others, containers of one host name included.
 
     Two processes with the same answer can see each other's process ids.
@@ -148,7 +152,7 @@ def machine() -> str:
     return hashlib.sha256(":".join(parts).encode()).hexdigest()[:16]
 
 
-def born(pid: int) -> float:
+def process_start(pid: int) -> float:
     """When a process began, in ticks since the boot: the date may be changed while it runs.
 
     psutil.NoSuchProcess when there is none, or when it is dead and only not yet buried.
@@ -166,11 +170,11 @@ def born(pid: int) -> float:
     return float(fields[19])
 
 
-def is_gone(where: str, pid: int, began: float) -> bool:
+def is_process_gone(where: str, pid: int, began: float) -> bool:
     """Whether a process of this machine has ended; a later process of the same number is another one."""
-    if where != machine():
+    if where != machine_id():
         return False
     try:
-        return pid != os.getpid() and abs(born(pid) - began) > 1
+        return pid != os.getpid() and abs(process_start(pid) - began) > 1
     except psutil.NoSuchProcess:
         return True

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import TrialLost
-from tuner.study.claims import check_owner, utc
+from tuner.study.claims import check_owner, utc_now
 from tuner.study.tables import (
     claim_table,
     epoch_table,
@@ -33,7 +33,7 @@ State = Literal["COMPLETE", "PRUNED", "FAIL"]
 
 
 @dataclass
-class Page:
+class PendingWrites:
     """Everything not written yet. Texts of attributes and distributions are JSON."""
 
     params: dict[str, tuple[float, str]] = field(default_factory=dict)
@@ -41,20 +41,22 @@ class Page:
     system_attrs: dict[str, str] = field(default_factory=dict)
     values: dict[int, float] = field(default_factory=dict)  # the goal's metric, by epoch
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)  # the dashboard keeps a trial's note on the study
+    dashboard_notes: dict[str, str] = field(
+        default_factory=dict
+    )  # the dashboard keeps a trial's note on the study
     end: tuple[State, float | None] | None = None
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
 
-    def __or__(self, later: Page) -> Page:
+    def __or__(self, later: PendingWrites) -> PendingWrites:
         """This page with a later one written over it."""
         merged = {name: getattr(self, name) | getattr(later, name) for name in vars(self) if name != "end"}
-        return Page(**merged, end=later.end or self.end)
+        return PendingWrites(**merged, end=later.end or self.end)
 
 
 @dataclass(frozen=True)
-class Author:
+class TrialOwner:
     """Whose page it is: a worker that owns a trial of a study."""
 
     study_id: int
@@ -62,7 +64,7 @@ class Author:
     worker: str
 
 
-def write(engine: Engine, author: Author, page: Page) -> None:
+def write_pending(engine: Engine, author: TrialOwner, page: PendingWrites) -> None:
     """Write a page, all or nothing. TrialLost when the trial is somebody else's now.
 
     Rows are added without a look at what stands there. Where some do stand there (an epoch trained again; a
@@ -70,13 +72,13 @@ def write(engine: Engine, author: Author, page: Page) -> None:
     """
     try:
         with engine.begin() as db:
-            put(db, author, page, over=False)
+            write_rows(db, author, page, over=False)
     except sa.exc.IntegrityError:
         with engine.begin() as db:
-            put(db, author, page, over=True)
+            write_rows(db, author, page, over=True)
 
 
-def put(db: Connection, author: Author, page: Page, over: bool) -> None:
+def write_rows(db: Connection, author: TrialOwner, page: PendingWrites, over: bool) -> None:
     try:
         # a further epoch forgives earlier deaths: a long trial on hosts that are often shut down is not to blame
         check_owner(db, author.trial_id, author.worker, **({"deaths": 0} if page.epochs else {}))
@@ -84,7 +86,7 @@ def put(db: Connection, author: Author, page: Page, over: bool) -> None:
         if page.end and has_ended(db, author, page.end[0]):
             return  # by this very page: only the answer was lost
         raise
-    for table, rows in tables_of(page, author):
+    for table, rows in rows_by_table(page, author):
         if rows and over:
             keys = [key for key in KEYS if key in table.c and key in rows[0]]
             for row in rows:
@@ -93,20 +95,20 @@ def put(db: Connection, author: Author, page: Page, over: bool) -> None:
             db.execute(sa.insert(table), rows)
     if page.end:
         same = trials.c.trial_id == author.trial_id
-        db.execute(sa.update(trials).where(same).values(state=page.end[0], datetime_complete=utc()))
+        db.execute(sa.update(trials).where(same).values(state=page.end[0], datetime_complete=utc_now()))
 
 
 KEYS = ("trial_id", "study_id", "key", "param_name", "step", "epoch", "objective")  # what tells rows apart
 
 
-def has_ended(db: Connection, author: Author, state: str) -> bool:
+def has_ended(db: Connection, author: TrialOwner, state: str) -> bool:
     """Whether the trial ended in this state as this worker's."""
     query = sa.select(trials.c.trial_id).join(claim_table, claim_table.c.trial_id == trials.c.trial_id)
     query = query.where(trials.c.trial_id == author.trial_id, trials.c.state == state)
     return db.scalar(query.where(claim_table.c.worker == author.worker)) is not None
 
 
-def tables_of(page: Page, author: Author) -> list[tuple[sa.Table, list[dict[str, Any]]]]:
+def rows_by_table(page: PendingWrites, author: TrialOwner) -> list[tuple[sa.Table, list[dict[str, Any]]]]:
     """The rows of a page, table by table."""
     trial, study = {"trial_id": author.trial_id}, {"study_id": author.study_id}
     params = [
@@ -115,27 +117,27 @@ def tables_of(page: Page, author: Author) -> list[tuple[sa.Table, list[dict[str,
     ]
     return [
         (trial_params, params),
-        (trial_attrs, attributes(page.attrs, trial)),
-        (trial_system_attrs, attributes(page.system_attrs, trial)),
-        (trial_steps, [{**trial, "step": step, **as_step(value)} for step, value in page.values.items()]),
-        (epoch_table, [{**trial, **storable(row)} for row in page.epochs.values()]),
-        (study_system_attrs, attributes(page.notes, study)),
-        (trial_values, [{**trial, "objective": 0, **as_value(page.end)}] if has_value(page.end) else []),
+        (trial_attrs, attr_rows(page.attrs, trial)),
+        (trial_system_attrs, attr_rows(page.system_attrs, trial)),
+        (trial_steps, [{**trial, "step": step, **step_columns(value)} for step, value in page.values.items()]),
+        (epoch_table, [{**trial, **without_non_finite(row)} for row in page.epochs.values()]),
+        (study_system_attrs, attr_rows(page.dashboard_notes, study)),
+        (trial_values, [{**trial, "objective": 0, **value_columns(page.end)}] if has_value(page.end) else []),
     ]
 
 
-def storable(row: dict[str, Any]) -> dict[str, Any]:
+def without_non_finite(row: dict[str, Any]) -> dict[str, Any]:
     """What every database can hold: MySQL knows no infinity and no NaN, and SQLite makes NULL of it."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
-def attributes(found: dict[str, str], of: dict[str, int]) -> list[dict[str, Any]]:
+def attr_rows(found: dict[str, str], of: dict[str, int]) -> list[dict[str, Any]]:
     return [{**of, "key": key, "value_json": value} for key, value in found.items()]
 
 
-def as_step(value: float) -> dict[str, Any]:
+def step_columns(value: float) -> dict[str, Any]:
     """An intermediate value as Optuna keeps it."""
-    kind = "NAN" if math.isnan(value) else kind_of(value)
+    kind = "NAN" if math.isnan(value) else value_type(value)
     return {"intermediate_value": value if kind == "FINITE" else None, "intermediate_value_type": kind}
 
 
@@ -143,31 +145,31 @@ def has_value(end: tuple[State, float | None] | None) -> bool:
     return end is not None and end[1] is not None and not math.isnan(end[1])
 
 
-def as_value(end: tuple[State, float | None] | None) -> dict[str, Any]:
+def value_columns(end: tuple[State, float | None] | None) -> dict[str, Any]:
     """The value of a trial as Optuna keeps it."""
     assert end is not None and end[1] is not None
-    kind = kind_of(end[1])
+    kind = value_type(end[1])
     return {"value": end[1] if kind == "FINITE" else None, "value_type": kind}
 
 
-def kind_of(value: float) -> str:
+def value_type(value: float) -> str:
     if math.isinf(value):
         return "INF_POS" if value > 0 else "INF_NEG"
     return "FINITE"
 
 
-class Held:
+class ActiveTrial:
     """A trial in the hands of this worker: all of it in memory, and the page of what is not written yet."""
 
     def __init__(self, frozen: FrozenTrial, attempt: int, deaths: int, wanted: str) -> None:
         self.frozen, self.attempt, self.deaths = frozen, attempt, deaths
-        self.page = Page()
-        self.notes: dict[str, Any] = {}  # what the dashboard shows of it
+        self.pending = PendingWrites()
+        self.dashboard_notes: dict[str, Any] = {}  # what the dashboard shows of it
         self.lock = threading.Lock()
-        self.pen = threading.Lock()  # held from taking a page until it is written, or put back
+        self.write_lock = threading.Lock()  # held from taking a page until it is written, or put back
         self.wanted = wanted  # "stop": a person wants it ended
-        self.choosing = True  # its parameters may still be drawn anew: they are not written yet
-        self.done: Callable[[], None] = lambda: None  # what to do when its end is written
+        self.is_choosing = True  # its parameters may still be drawn anew: they are not written yet
+        self.on_written: Callable[[], None] = lambda: None  # what to do when its end is written
         self.lost = ""  # why it is this worker's no more
         self.unjudged: list[int] = []  # epochs that the pruner has not seen
         self.prune = "pruned_at" in frozen.user_attrs  # it answers once: a restart must still know
@@ -181,13 +183,13 @@ class Held:
     def number(self) -> int:
         return self.frozen.number
 
-    def take_page(self) -> Page:
+    def take_pending(self) -> PendingWrites:
         """What is to be written now."""
         with self.lock:
-            page, self.page = self.page, Page()
+            page, self.pending = self.pending, PendingWrites()
             return page
 
-    def put_page_back(self, page: Page) -> None:
+    def restore_pending(self, page: PendingWrites) -> None:
         """It could not be written."""
         with self.lock:
-            self.page = page | self.page
+            self.pending = page | self.pending

@@ -1,7 +1,7 @@
 """What a study has cost and what is left of it: epochs, hours, what pruning saved, failures by kind, time left.
 
-Read without Optuna. Of a trial that has ended everything is read once: `Ledger` keeps it, so that looking again
-costs as much with thousands of trials as with ten. Epochs are summed by the database, never fetched.
+Read without Optuna. `StatsReader` keeps what it read of finished trials, so that reading again costs the same with
+thousands of trials as with ten. Epochs are summed by the database, never fetched.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.study import budget as budget_module
-from tuner.study import queries
-from tuner.study.budget import Account, Budget, Spent
+from tuner.study import queries, trial_queries
+from tuner.study.budget import Budget, BudgetStatus, BudgetUse
 from tuner.study.failures import Failure, read_failures
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.queries import FINISHED, GOES_ON_FROM, Overview, Worker
+from tuner.study.queries import StudySummary, Worker
 from tuner.study.tables import claim_table, epoch_table, studies, trial_attrs, trials
+from tuner.study.trial_queries import EXTENDS, FINISHED
 
 RECENT = 20  # trials that ended last, of which the pace is taken
 MOST_IDS = 500  # named one by one in a statement; beyond, the whole study is read
@@ -50,7 +51,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Left:
+class TimeLeft:
     """How long a study goes on, and what says so; `seconds` is None where that is not known.
 
     `by`: "trials", "hours" or "GPU-hours", whichever is spent first; "done", "paused", "nobody works", "unknown"
@@ -62,14 +63,14 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Tally:
+class StudyStats:
     """A study in numbers. `failures` in the order in which they came."""
 
     cost: Cost
     failures: tuple[Failure, ...]
-    left: Left
+    left: TimeLeft
     budget: Budget
-    spent: Spent
+    spent: BudgetUse
     paused: bool
     device: str  # of a worker or the best trial; "" where none is known
 
@@ -85,20 +86,20 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedTrial:
     """A trial that will not change any more."""
 
     number: int
     at: datetime
     epochs: int
     seconds: float
-    took: float  # seconds that a worker was busy with it
+    busy_seconds: float  # seconds that a worker was busy with it
     planned: int = 0  # epochs of its recipe, where it was pruned
     failure: Failure | None = None
 
 
 @dataclass(frozen=True)
-class Begun:
+class OpenTrial:
     """A trial that runs, or waits to be gone on with."""
 
     number: int
@@ -106,40 +107,40 @@ class Begun:
     seconds: float
 
 
-def tally(engine: Engine, info: StudyInfo) -> Tally:
+def read_stats(engine: Engine, info: StudyInfo) -> StudyStats:
     """The numbers of a study as it stands now."""
-    return Ledger(engine, info).read(queries.overview(engine, info))
+    return StatsReader(engine, info).read(queries.read_summary(engine, info))
 
 
 @dataclass
-class Ledger:
+class StatsReader:
     """The numbers of a study, to be read again and again."""
 
     engine: Engine
     info: StudyInfo
-    ended: dict[int, Ended] = field(default_factory=dict)  # by trial id
+    ended: dict[int, EndedTrial] = field(default_factory=dict)  # by trial id
 
-    def read(self, now: Overview) -> Tally:
+    def read(self, now: StudySummary) -> StudyStats:
         with self.engine.connect() as db:
             if len(self.ended) != now.finished:
-                self.learn(db)
-            begun = read_begun(db, self.info)
-            account = budget_module.account(db, self.info.id)
+                self.update(db)
+            begun = read_open_trials(db, self.info)
+            account = budget_module.read_budget_status(db, self.info.id)
         ended = sorted(self.ended.values(), key=lambda trial: (trial.at, trial.number))
-        left = by_budget(account, len(now.workers), by_trials(now, ended, begun))
-        return Tally(
-            cost=cost_of(ended, begun),
+        left = time_left_by_budget(account, len(now.workers), time_left_by_trials(now, ended, begun))
+        return StudyStats(
+            cost=sum_cost(ended, begun),
             failures=tuple(trial.failure for trial in ended if trial.failure),
-            left=standing_still(now, account.paused) or left,
+            left=explain_standstill(now, account.paused) or left,
             budget=account.budget,
             spent=account.spent,
             paused=account.paused,
-            device=device_of(now),
+            device=find_device(now),
         )
 
-    def learn(self, db: Connection) -> None:
+    def update(self, db: Connection) -> None:
         """Read the trials that ended since, and forget those that were deleted."""
-        ids = queries.finished_ids(db, self.info.id)
+        ids = trial_queries.read_finished_ids(db, self.info.id)
         self.ended = {trial_id: trial for trial_id, trial in self.ended.items() if trial_id in ids}
         self.ended |= read_ended(db, self.info, ids - self.ended.keys())
 
@@ -147,11 +148,11 @@ class Ledger:
 # What is read
 
 
-def read_ended(db: Connection, info: StudyInfo, ids: set[int]) -> dict[int, Ended]:
+def read_ended(db: Connection, info: StudyInfo, ids: set[int]) -> dict[int, EndedTrial]:
     """These trials by their ids."""
     if not ids:
         return {}
-    mine = among(info, ids)
+    mine = select_trials(info, ids)
     rows = db.execute(
         sa.select(
             *(trials.c.trial_id, trials.c.number, trials.c.state, trials.c.datetime_start),
@@ -160,17 +161,17 @@ def read_ended(db: Connection, info: StudyInfo, ids: set[int]) -> dict[int, Ende
         .select_from(trials.join(claim_table, claim_table.c.trial_id == trials.c.trial_id, isouter=True))
         .where(mine)
     ).all()
-    sums = read_sums(db, info, mine)
+    sums = read_epoch_sums(db, info, mine)
     planned, failures = read_planned(db, mine), read_failures(db, mine)
     found = {}
     for row in rows:
         epochs, seconds = sums.get(row.trial_id, NOTHING)
-        found[row.trial_id] = Ended(
+        found[row.trial_id] = EndedTrial(
             number=row.number,
             at=row.datetime_complete or datetime.min,
             epochs=epochs,
             seconds=seconds,
-            took=took(row, seconds),
+            busy_seconds=busy_seconds(row, seconds),
             planned=max(planned.get(row.trial_id, 0), epochs) if row.state == "PRUNED" else 0,
             failure=failures.get(row.trial_id),
         )
@@ -184,7 +185,7 @@ SUMS = (
 NOTHING = (0, 0.0)
 
 
-def read_sums(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -> dict[int, tuple[int, float]]:
+def read_epoch_sums(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -> dict[int, tuple[int, float]]:
     """Epochs and their seconds by trial id, without those of the trial that one goes on from."""
     query = (
         sa.select(epoch_table.c.trial_id, *SUMS)
@@ -192,22 +193,22 @@ def read_sums(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -> 
         .group_by(epoch_table.c.trial_id)
     )
     copied = read_copied(db, info, mine)
-    return {row.trial_id: own(row, copied) for row in db.execute(query)}
+    return {row.trial_id: subtract_copied(row, copied) for row in db.execute(query)}
 
 
-def own(row: sa.Row[Any], copied: dict[int, tuple[int, float]]) -> tuple[int, float]:
+def subtract_copied(row: sa.Row[Any], copied: dict[int, tuple[int, float]]) -> tuple[int, float]:
     """Epochs and their seconds, without those of the trial that it goes on from."""
     epochs, seconds = copied.get(row.trial_id, NOTHING)
     return max(0, int(row.epochs) - epochs), max(0.0, float(row.seconds) - seconds)
 
 
-def among(info: StudyInfo, ids: set[int]) -> sa.ColumnElement[bool]:
+def select_trials(info: StudyInfo, ids: set[int]) -> sa.ColumnElement[bool]:
     """A condition on trials: these, of a study; or all that ended, where they are too many to name."""
     mine = (trials.c.study_id == info.id) & trials.c.state.in_(FINISHED)
     return mine & trials.c.trial_id.in_(ids) if len(ids) <= MOST_IDS else mine
 
 
-def took(row: Any, seconds: float) -> float:
+def busy_seconds(row: Any, seconds: float) -> float:
     """From its begin to its end; of a trial that was put back meanwhile, the epochs alone."""
     if (row.attempt or 1) > 1 or not row.datetime_start or not row.datetime_complete:
         return seconds
@@ -224,10 +225,10 @@ def read_planned(db: Connection, mine: sa.ColumnElement[bool]) -> dict[int, int]
     rows = db.execute(query).all()
     stopped = {row.trial_id for row in rows if row.key == "stopped"}
     recipes = {row.trial_id: row.value_json for row in rows if row.key == "recipe"}
-    return {trial_id: epochs_of(text) for trial_id, text in recipes.items() if trial_id not in stopped}
+    return {trial_id: planned_epochs(text) for trial_id, text in recipes.items() if trial_id not in stopped}
 
 
-def epochs_of(recipe: str) -> int:
+def planned_epochs(recipe: str) -> int:
     try:
         epochs = json.loads(recipe)["epochs"]
     except (ValueError, KeyError, TypeError):
@@ -239,12 +240,12 @@ def read_copied(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -
     """Epochs and seconds that longer runs took over from the trials they go on from, by trial id."""
     if info.kind is not StudyKind.EXTENSION:
         return {}
-    query = sa.select(trial_attrs.c.trial_id, trial_attrs.c.value_json).where(trial_attrs.c.key == GOES_ON_FROM)
+    query = sa.select(trial_attrs.c.trial_id, trial_attrs.c.value_json).where(trial_attrs.c.key == EXTENDS)
     rows = db.execute(query.join(trials, trials.c.trial_id == trial_attrs.c.trial_id).where(mine)).all()
-    return {row.trial_id: recorded(db, json.loads(row.value_json)) for row in rows}
+    return {row.trial_id: sum_epochs(db, json.loads(row.value_json)) for row in rows}
 
 
-def recorded(db: Connection, origin: dict[str, Any]) -> tuple[int, float]:
+def sum_epochs(db: Connection, origin: dict[str, Any]) -> tuple[int, float]:
     """The epochs of a trial of another study, and their seconds."""
     query = (
         sa.select(*SUMS)
@@ -256,7 +257,7 @@ def recorded(db: Connection, origin: dict[str, Any]) -> tuple[int, float]:
     return int(row.epochs), float(row.seconds)
 
 
-def read_begun(db: Connection, info: StudyInfo) -> list[Begun]:
+def read_open_trials(db: Connection, info: StudyInfo) -> list[OpenTrial]:
     mine = (trials.c.study_id == info.id) & trials.c.state.in_(("RUNNING", "WAITING"))
     query = (
         sa.select(trials.c.trial_id, trials.c.number, *SUMS)
@@ -265,15 +266,15 @@ def read_begun(db: Connection, info: StudyInfo) -> list[Begun]:
         .group_by(trials.c.trial_id, trials.c.number)
     )
     copied = read_copied(db, info, mine)
-    return [Begun(row.number, *own(row, copied)) for row in db.execute(query)]
+    return [OpenTrial(row.number, *subtract_copied(row, copied)) for row in db.execute(query)]
 
 
 # Time
 
 
-def cost_of(ended: Iterable[Ended], begun: Iterable[Begun]) -> Cost:
+def sum_cost(ended: Iterable[EndedTrial], begun: Iterable[OpenTrial]) -> Cost:
     ended = list(ended)
-    every: list[Ended | Begun] = [*ended, *begun]
+    every: list[EndedTrial | OpenTrial] = [*ended, *begun]
     pruned = [trial for trial in ended if trial.planned]
     return Cost(
         trials=len(ended),
@@ -284,31 +285,31 @@ def cost_of(ended: Iterable[Ended], begun: Iterable[Begun]) -> Cost:
     )
 
 
-def standing_still(now: Overview, paused: bool) -> Left | None:
+def explain_standstill(now: StudySummary, paused: bool) -> TimeLeft | None:
     """Why nothing goes on; None where it does."""
     if now.num_trials is not None and now.finished >= now.num_trials:
-        return Left(0.0, "done")
+        return TimeLeft(0.0, "done")
     if paused:
-        return Left(None, "paused")
-    return None if now.workers else Left(None, "nobody works")
+        return TimeLeft(None, "paused")
+    return None if now.workers else TimeLeft(None, "nobody works")
 
 
-def by_trials(now: Overview, ended: list[Ended], begun: list[Begun]) -> Left:
+def time_left_by_trials(now: StudySummary, ended: list[EndedTrial], begun: list[OpenTrial]) -> TimeLeft:
     """From what the trials took that ended last, shared by the workers there are."""
     if now.num_trials is None:
-        return Left(None, "no limit")
-    recent = [trial.took for trial in ended[-max(RECENT, 2 * len(now.workers)) :]]
+        return TimeLeft(None, "no limit")
+    recent = [trial.busy_seconds for trial in ended[-max(RECENT, 2 * len(now.workers)) :]]
     if not recent or not now.workers:
-        return Left(None, "unknown")
+        return TimeLeft(None, "unknown")
     each = sum(recent) / len(recent)
     steps = {worker.number: worker for worker in now.workers}
-    rest = [rest_of(trial, each, steps.get(trial.number)) for trial in begun]
+    rest = [remaining_seconds(trial, each, steps.get(trial.number)) for trial in begun]
     fresh = max(0, now.num_trials - now.finished - len(begun))
     hands = min(len(now.workers), max(1, fresh + len(begun)))
-    return Left((sum(rest) + fresh * each) / hands, "trials")
+    return TimeLeft((sum(rest) + fresh * each) / hands, "trials")
 
 
-def rest_of(trial: Begun, each: float, worker: Worker | None) -> float:
+def remaining_seconds(trial: OpenTrial, each: float, worker: Worker | None) -> float:
     """Seconds to the end of a trial that has begun: as long as the others, or by its own pace if it is longer."""
     if trial.seconds < each:
         return each - trial.seconds
@@ -317,21 +318,21 @@ def rest_of(trial: Begun, each: float, worker: Worker | None) -> float:
     return trial.seconds / trial.epochs * max(0, worker.steps - worker.step)
 
 
-def by_budget(account: Account, workers: int, trials_left: Left) -> Left:
+def time_left_by_budget(account: BudgetStatus, workers: int, trials_left: TimeLeft) -> TimeLeft:
     """What comes first: the end of the trials, of the hours, or of the GPU-hours."""
     budget, spent, gpus = account.budget, account.spent, account.holders or workers
     ends = [trials_left]
     if budget.hours is not None:
-        ends.append(Left(max(0.0, 3600 * (budget.hours - spent.hours)), "hours"))
+        ends.append(TimeLeft(max(0.0, 3600 * (budget.hours - spent.hours)), "hours"))
     if budget.gpu_hours is not None and gpus:
-        ends.append(Left(max(0.0, 3600 * (budget.gpu_hours - spent.gpu_hours)) / gpus, "GPU-hours"))
+        ends.append(TimeLeft(max(0.0, 3600 * (budget.gpu_hours - spent.gpu_hours)) / gpus, "GPU-hours"))
     known = [left for left in ends if left.seconds is not None]
     return min(known, key=lambda left: left.seconds or 0.0, default=trials_left)
 
 
-def device_of(now: Overview) -> str:
+def find_device(now: StudySummary) -> str:
     """Where the trials are trained, as far as that is known."""
     for worker in now.workers:
         return worker.device
-    result = now.best.notes.get("result", {}) if now.best else {}
+    result = now.best.attrs.get("result", {}) if now.best else {}
     return str(result.get("device", ""))

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Engine
 from tuner.errors import StorageError, some
 from tuner.study import database, queries, tables
 from tuner.study.database import retried
-from tuner.study.pending import Held
+from tuner.study.pending import ActiveTrial
 from tuner.study.trial_reader import read_trials
 
 
@@ -60,11 +60,11 @@ class HoldingStorage(_CachedStorage):
 
     def __init__(self, backend: RDBStorage) -> None:
         super().__init__(backend)
-        self.held: Held | None = None
+        self.held: ActiveTrial | None = None
         self.unwritten: dict[int, FrozenTrial] = {}  # by number: own trials whose end is not written yet
         self.kinds: dict[str, BaseDistribution] = {}  # of every parameter met so far
 
-    def of(self, trial_id: int) -> Held | None:
+    def of(self, trial_id: int) -> ActiveTrial | None:
         held = self.held  # another thread may let go of it
         return held if held is not None and held.id == trial_id else None
 
@@ -98,16 +98,16 @@ class HoldingStorage(_CachedStorage):
         with held.lock:
             held.frozen.params[param_name] = distribution.to_external_repr(param_value_internal)
             held.frozen.distributions[param_name] = distribution
-            held.page.params[param_name] = param_value_internal, distribution_to_json(distribution)
+            held.pending.params[param_name] = param_value_internal, distribution_to_json(distribution)
 
     def forget_params(self, trial_id: int) -> None:
         """Have the parameters of the held trial drawn anew; call it before anything of them is written."""
         held = self.of(trial_id)
-        assert held is not None and held.choosing
+        assert held is not None and held.is_choosing
         with held.lock:
             held.frozen.params.clear()
             held.frozen.distributions.clear()
-            held.page.params.clear()
+            held.pending.params.clear()
 
     def kind_of(self, name: str, new: BaseDistribution) -> BaseDistribution:
         """What a parameter was in the trials read so far: its choices cannot change within a study."""
@@ -127,7 +127,7 @@ class HoldingStorage(_CachedStorage):
             return super().set_trial_intermediate_value(trial_id, step, intermediate_value)
         with held.lock:
             held.frozen.intermediate_values[step] = intermediate_value
-            held.page.values[step] = intermediate_value
+            held.pending.values[step] = intermediate_value
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         held = self.of(trial_id)
@@ -135,7 +135,7 @@ class HoldingStorage(_CachedStorage):
             return super().set_trial_user_attr(trial_id, key, value)
         with held.lock:
             held.frozen.user_attrs[key] = value
-            held.page.attrs[key] = json.dumps(value)
+            held.pending.attrs[key] = json.dumps(value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         held = self.of(trial_id)
@@ -145,7 +145,7 @@ class HoldingStorage(_CachedStorage):
             held.frozen.system_attrs[key] = value
             if key.startswith("tpe:relative_params"):
                 return None  # tells other workers what is about to be suggested; the parameters do so in a moment
-            held.page.system_attrs[key] = json.dumps(value)
+            held.pending.system_attrs[key] = json.dumps(value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """The dashboard keeps the note of a trial here; each would be two transactions."""
@@ -153,15 +153,15 @@ class HoldingStorage(_CachedStorage):
         if held is None:
             return super().set_study_system_attr(study_id, key, value)
         with held.lock:
-            held.notes[key] = value
-            held.page.notes[key] = json.dumps(value)
+            held.dashboard_notes[key] = value
+            held.pending.dashboard_notes[key] = json.dumps(value)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """While a trial is held for the first time, its own note alone: those of all others are megabytes."""
         held = self.held
         if held is not None and held.attempt == 1:
-            return dict(held.notes)
-        return super().get_study_system_attrs(study_id) | (held.notes if held else {})
+            return dict(held.dashboard_notes)
+        return super().get_study_system_attrs(study_id) | (held.dashboard_notes if held else {})
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -284,5 +284,5 @@ def versions(engine: Engine) -> str:
 
 def studies(engine: Engine) -> str:
     """The studies in it, by name."""
-    names = [study.name for study in queries.all_studies(engine)]
+    names = [study.name for study in queries.read_studies(engine)]
     return f"studies: {some(names, 8)}" if names else "studies: none yet. Begin one: tuner run --space unet_k"

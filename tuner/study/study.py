@@ -24,7 +24,7 @@ log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinedStudy:
     """An open study and the engine below it."""
 
     study: optuna.Study
@@ -36,43 +36,43 @@ class Joined:
         return self.info.id
 
 
-def join(url: str, info: StudyInfo) -> Joined:
+def join_study(url: str, info: StudyInfo) -> JoinedStudy:
     """Create the study, or join it after comparing what it is of; StudyError or SpaceChanged if it differs.
 
     A lock in the database admits one process at a time, so that a study is created whole.
     """
     storage, engine = open_storage(url)
-    with closed_on_error(engine), database.told(url), database.creation_lock(engine, url):
+    with dispose_on_error(engine), database.told(url), database.creation_lock(engine, url):
         try:
             study = optuna.create_study(storage=storage, study_name=info.name, direction=info.goal.direction)  # type: ignore[arg-type]
             is_new = True
         except optuna.exceptions.DuplicatedStudyError:
             study = optuna.load_study(study_name=info.name, storage=storage)
             is_new = not study.user_attrs and not study.get_trials(deepcopy=False)  # its creator was killed
-        claims.open_study(engine, study._study_id, is_new)
+        claims.ensure_study_row(engine, study._study_id, is_new)
         if is_new:
             info = replace(info, key=uuid.uuid4().hex[:6], id=study._study_id)
             write_info(study, info)
-            return Joined(study, engine, info)
+            return JoinedStudy(study, engine, info)
         stored = read_info(study)
-        compare(stored, info)
+        check_unchanged(stored, info)
         info = replace(info, seed=stored.seed, key=stored.key, artifacts=stored.artifacts, id=stored.id)
-        return Joined(study, engine, info)
+        return JoinedStudy(study, engine, info)
 
 
-def rejoin(url: str, name: str) -> Joined:
+def rejoin_study(url: str, name: str) -> JoinedStudy:
     """Open an existing study in a worker; the process that started the worker has compared what it is of."""
     storage, engine = open_storage(url)
-    with closed_on_error(engine), database.told(url):
+    with dispose_on_error(engine), database.told(url):
         try:
             study = optuna.load_study(study_name=name, storage=storage)
         except KeyError:
             raise StudyError(f"study '{name}' was deleted meanwhile; nothing is left to do.") from None
-        return Joined(study, engine, read_info(study))
+        return JoinedStudy(study, engine, read_info(study))
 
 
 @contextmanager
-def closed_on_error(engine: Engine) -> Iterator[None]:
+def dispose_on_error(engine: Engine) -> Iterator[None]:
     try:
         yield
     except BaseException:
@@ -87,7 +87,7 @@ def write_info(study: optuna.Study, info: StudyInfo) -> None:
     study.set_user_attr("tuner", info.to_json())
 
 
-def keep_artifacts(joined: Joined, given: str) -> str:
+def set_artifact_store(joined: JoinedStudy, given: str) -> str:
     """Where a study's checkpoints and pictures are: noted when it is first said, and then the same for all."""
     noted = joined.info.artifacts
     if given and noted and given != noted:
@@ -107,7 +107,7 @@ def read_info(study: optuna.Study) -> StudyInfo:
     return StudyInfo.from_json(study._study_id, study.study_name, plain)
 
 
-def compare(old: StudyInfo, new: StudyInfo) -> None:
+def check_unchanged(old: StudyInfo, new: StudyInfo) -> None:
     """SpaceChanged with all that differs. Wider or narrower bounds are fine: the trials keep their meaning."""
     changed = [
         f"{what}: from {before} to {after}"
@@ -127,7 +127,7 @@ def compare(old: StudyInfo, new: StudyInfo) -> None:
     )
     for parameter in sorted(names):  # given trials may have parameters of their own
         before, after = old.parameters.get(parameter), new.parameters.get(parameter)
-        if before is None or after is None or essence(before) != essence(after):
+        if before is None or after is None or fixed_properties(before) != fixed_properties(after):
             changed.append(
                 f"parameter '{parameter}': from {describe_parameter(before) if before else 'absent'} "
                 f"to {describe_parameter(after) if after else 'absent'}"
@@ -147,6 +147,6 @@ def compare(old: StudyInfo, new: StudyInfo) -> None:
         )
 
 
-def essence(parameter: dict[str, Any]) -> str:
+def fixed_properties(parameter: dict[str, Any]) -> str:
     """What must not change within a study: all but the bounds of a number."""
     return json.dumps({k: v for k, v in parameter.items() if k not in ("low", "high")}, sort_keys=True)

@@ -18,17 +18,17 @@ from tuner.recipe import Recipe
 from tuner.space.published import PublishedTable, without_split
 from tuner.space.space import DrawnRecipes, Space, describe_parameter, locate_error, merge_distributions
 from tuner.study import database
-from tuner.study.claims import forget_deleted, lock
+from tuner.study.claims import delete_orphaned_claims, lock_study
 from tuner.study.database import retried
-from tuner.study.study import Joined
+from tuner.study.study import JoinedStudy
 from tuner.study.tables import claim_table, study_table, trials
 from tuner.tasks import find_task
 
-KEY = "listed_as"  # the attribute by which a trial is known in its list
+TRIAL_KEY = "listed_as"  # the attribute by which a trial is known in its list
 
 
 @dataclass(frozen=True)
-class Item:
+class GivenTrial:
     """One trial of a list: what it is known by, its parameters, and what is written on it from the start.
 
     With their distributions, the parameters stand as they are; without, the space is asked for them again.
@@ -39,9 +39,9 @@ class Item:
     attrs: dict[str, Any] = field(default_factory=dict)
     distributions: dict[str, BaseDistribution] = field(default_factory=dict)
 
-    def waiting(self) -> FrozenTrial:
+    def to_frozen_trial(self) -> FrozenTrial:
         """The trial that a worker will find."""
-        attrs = {**self.attrs, KEY: self.key}
+        attrs = {**self.attrs, TRIAL_KEY: self.key}
         if not self.distributions:
             fixed = {"fixed_params": self.params}
             return create_trial(state=TrialState.WAITING, system_attrs=fixed, user_attrs=attrs)
@@ -50,7 +50,7 @@ class Item:
         )
 
 
-def enlist(joined: Joined, url: str, items: Iterable[Item]) -> int:
+def add_given_trials(joined: JoinedStudy, url: str, items: Iterable[GivenTrial]) -> int:
     """Add what the study does not have yet, and what failed in it; how many were added.
 
     One at a time over all hosts: two terminals that type the same command add nothing twice. The budget
@@ -58,46 +58,46 @@ def enlist(joined: Joined, url: str, items: Iterable[Item]) -> int:
     """
     with database.told(url), database.creation_lock(joined.engine, url):
         known = Counter(
-            trial.user_attrs.get(KEY)
+            trial.user_attrs.get(TRIAL_KEY)
             for trial in joined.study.get_trials(deepcopy=False)
             if trial.state is not TrialState.FAIL
         )
         missing = [item for item in items if not known[item.key]]
-        forget_deleted(joined.engine, joined.id)  # SQLite gives their ids to those that are added now
+        delete_orphaned_claims(joined.engine, joined.id)  # SQLite gives their ids to those that are added now
         for item in missing:
-            joined.study.add_trial(item.waiting())
-        budget_as_listed(joined.engine, joined.id)
+            joined.study.add_trial(item.to_frozen_trial())
+        set_budget_to_trials(joined.engine, joined.id)
     return len(missing)
 
 
-def row_items(table: PublishedTable, seeds: int) -> list[Item]:
+def table_trials(table: PublishedTable, seeds: int) -> list[GivenTrial]:
     """Every row of a table as often as there are seeds: all of them once before any a second time."""
     return [
-        Item(f"{row.key} #{repeat}", row.params, {"row": row.key, "repeat": repeat})
+        GivenTrial(f"{row.key} #{repeat}", row.params, {"row": row.key, "repeat": repeat})
         for repeat in range(1, seeds + 1)
         for row in table.rows
     ]
 
 
-def draw_rows(space: Space, table: PublishedTable, drawn: DrawnRecipes) -> DrawnRecipes:
+def draw_row_recipes(space: Space, table: PublishedTable, drawn: DrawnRecipes) -> DrawnRecipes:
     """The recipes of a table's rows; TableError lists every row that does not lie inside the space."""
     parameters = dict(drawn.parameters)
     recipes: list[Recipe] = []
     wrong = []
     for number, row in enumerate(table.rows, start=1):
         trial = FixedTrial(row.params)
-        problems = [*impossible(row.params, drawn.parameters)]
-        problems = problems or [*suggested(space, trial, recipes, drawn.parameters)]
+        problems = [*find_impossible_values(row.params, drawn.parameters)]
+        problems = problems or [*suggest_row(space, trial, recipes, drawn.parameters)]
         wrong += [f"row {number}: {line}" for line in problems]
         for name, kind in trial.distributions.items():
             parameters.setdefault(name, merge_distributions([kind]))
-    wrong += unknown_metrics(table, recipes)
+    wrong += find_unknown_metrics(table, recipes)
     if wrong:
         raise TableError(f"{table.path} does not fit the space {space.path}:{first_lines(wrong)}")
     return DrawnRecipes(tuple(recipes), parameters)
 
 
-def impossible(params: dict[str, Any], known: dict[str, dict[str, Any]]) -> Iterator[str]:
+def find_impossible_values(params: dict[str, Any], known: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Values that the space would choke on: no such choice, no number."""
     for name, value in params.items():
         if name in known and not is_possible(value, known[name]):
@@ -114,7 +114,7 @@ def is_possible(value: Any, parameter: dict[str, Any]) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-def suggested(space: Space, trial: FixedTrial, recipes: list[Recipe], known: Iterable[str]) -> Iterator[str]:
+def suggest_row(space: Space, trial: FixedTrial, recipes: list[Recipe], known: Iterable[str]) -> Iterator[str]:
     """Draw a row's recipe onto the list, or say why it cannot be: what its branch needs, and what it ignores."""
     try:
         with warnings.catch_warnings():
@@ -122,21 +122,21 @@ def suggested(space: Space, trial: FixedTrial, recipes: list[Recipe], known: Ite
             recipes.append(space.suggest(trial))  # type: ignore[arg-type]
     except Exception as error:
         lacks = [name for name in known if f"'{name}' is not found" in str(error)]
-        yield from unknown(trial, known, lacks)
+        yield from find_unknown_params(trial, known, lacks)
         yield (
             f"the parameter '{lacks[0]}' is missing"
             if lacks
             else f"suggest() raised {locate_error(error, space.path)}"
         )
         return
-    yield from unknown(trial, known, [])
+    yield from find_unknown_params(trial, known, [])
     for name, kind in trial.distributions.items():
         value = trial._params[name]
         if not kind._contains(kind.to_internal_repr(value)):
             yield f"{name} is {value!r}, outside {describe_parameter(merge_distributions([kind]))}"
 
 
-def unknown(trial: FixedTrial, known: Iterable[str], lacks: list[str]) -> Iterator[str]:
+def find_unknown_params(trial: FixedTrial, known: Iterable[str], lacks: list[str]) -> Iterator[str]:
     """Parameters that nothing asked for. Where another one is missing, the branch was not walked to its end."""
     for name in [name for name in trial._params if name not in trial.distributions]:
         if name not in known:
@@ -145,7 +145,7 @@ def unknown(trial: FixedTrial, known: Iterable[str], lacks: list[str]) -> Iterat
             yield f"'{name}' is not asked for with its other parameters; leave it out"
 
 
-def unknown_metrics(table: PublishedTable, recipes: list[Recipe]) -> Iterator[str]:
+def find_unknown_metrics(table: PublishedTable, recipes: list[Recipe]) -> Iterator[str]:
     """Metrics that the task of the rows does not have."""
     known = find_task(recipes[0].task).metrics if recipes else {}
     for metric in dict.fromkeys([table.metric, *table.metrics]):
@@ -155,11 +155,11 @@ def unknown_metrics(table: PublishedTable, recipes: list[Recipe]) -> Iterator[st
 
 
 @retried
-def budget_as_listed(engine: Engine, study_id: int) -> None:
+def set_budget_to_trials(engine: Engine, study_id: int) -> None:
     """Make the budget the number of trials in the study; slots of deleted ones do not count."""
     mine = trials.c.study_id == study_id
     with engine.begin() as db:
-        lock(db, study_id)
+        lock_study(db, study_id)
         gone = claim_table.c.trial_id.not_in(sa.select(trials.c.trial_id).where(mine))
         db.execute(sa.delete(claim_table).where(claim_table.c.study_id == study_id, gone))
         number = db.scalar(sa.select(sa.func.count()).select_from(trials).where(mine))

@@ -131,13 +131,13 @@ def opened(app: App, door: Door) -> WSGIServer:
 
 def gallery(engine: Engine, home: Home, artifacts: str | None) -> Gallery:
     """The pictures of every study: in the home, in the store that was named, and in those noted on the studies."""
-    noted = [info.artifacts for info in queries.all_studies(engine)]
+    noted = [info.artifacts for info in queries.read_studies(engine)]
     return Gallery(home, [find_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
 
 
 def warm(studies: Studies) -> None:
     """Load what takes long at first: the study worked on last now, the others while the first is looked at."""
-    ids = [info.id for info in queries.all_studies(studies.engine)]
+    ids = [info.id for info in queries.read_studies(studies.engine)]
     for newest in ids[:1]:
         studies.storage.get_all_trials(newest, deepcopy=False)
     threading.Thread(target=load_all, args=(studies, ids), daemon=True).start()

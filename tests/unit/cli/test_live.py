@@ -19,9 +19,9 @@ from tuner.cli import live
 from tuner.errors import StudyError
 from tuner.goal import Goal
 from tuner.paths import Home
-from tuner.study import budget, database, queries
+from tuner.study import budget, database, epoch_queries, queries
 from tuner.study.info import StudyInfo
-from tuner.study.study import Joined, join
+from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import claim_table, epoch_table, studies, worker_table
 
 WORKER = {"host": "node7.lab", "pid": 1, "born": 1.0, "device": "cpu", "state": "training", "worker": "w"}
@@ -29,9 +29,9 @@ EPOCH = {"seconds": 1.0, "images_per_second": 9.0, "peak_memory": 1, "lr": 0.1, 
 
 
 @pytest.fixture
-def study(home: Path) -> Iterator[Joined]:
+def study(home: Path) -> Iterator[JoinedStudy]:
     Home(home).make()
-    joined = join(home_url(home), StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes"))
+    joined = join_study(home_url(home), StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes"))
     budget.set_budget(joined.engine, joined.id, num_trials=3)
     doing = {"number": 0, "step": 2, "steps": 4, "params": {"lr": 0.00123}}
     with joined.engine.begin() as db:
@@ -40,7 +40,7 @@ def study(home: Path) -> Iterator[Joined]:
     joined.engine.dispose()
 
 
-def begin(study: Joined) -> optuna.Trial:
+def begin(study: JoinedStudy) -> optuna.Trial:
     trial = study.study.ask()
     trial.suggest_float("lr", 1e-4, 1e-2)
     slot = {"study_id": study.id, "slot": trial.number + 1, "trial_id": trial._trial_id, "worker": "w"}
@@ -49,17 +49,17 @@ def begin(study: Joined) -> optuna.Trial:
     return trial
 
 
-def epoch(study: Joined, trial: optuna.Trial, number: int, value: float) -> None:
+def epoch(study: JoinedStudy, trial: optuna.Trial, number: int, value: float) -> None:
     with study.engine.begin() as db:
         row = {"trial_id": trial._trial_id, "epoch": number, "value": value, **EPOCH}
         db.execute(epoch_table.insert().values(row))
 
 
-def plain(study: Joined, lines: list[str]) -> live.PlainView:
+def plain(study: JoinedStudy, lines: list[str]) -> live.PlainView:
     return live.PlainView(study.engine, queries.find_study(study.engine, "s"), lines.append)
 
 
-def test_a_log_gets_a_line_for_each_new_best_and_each_end(study: Joined) -> None:
+def test_a_log_gets_a_line_for_each_new_best_and_each_end(study: JoinedStudy) -> None:
     lines: list[str] = []
     with plain(study, lines) as show:
         trial = begin(study)
@@ -76,7 +76,7 @@ def test_a_log_gets_a_line_for_each_new_best_and_each_end(study: Joined) -> None
     assert len(lines) == 3
 
 
-def test_a_pruned_and_a_failed_trial_say_why(study: Joined) -> None:
+def test_a_pruned_and_a_failed_trial_say_why(study: JoinedStudy) -> None:
     lines: list[str] = []
     with plain(study, lines):
         pruned, failed = begin(study), begin(study)
@@ -88,7 +88,7 @@ def test_a_pruned_and_a_failed_trial_say_why(study: Joined) -> None:
     assert lines[1].startswith("[2 of 3] trial 1 failed: ValueError: of the user's own; lr=")
 
 
-def test_what_ended_before_is_not_told_again(study: Joined) -> None:
+def test_what_ended_before_is_not_told_again(study: JoinedStudy) -> None:
     study.study.tell(begin(study), 0.6)
     lines: list[str] = []
     with plain(study, lines) as show:
@@ -96,7 +96,7 @@ def test_what_ended_before_is_not_told_again(study: Joined) -> None:
     assert lines == []
 
 
-def test_epochs_recorded_before_are_not_told_again_and_count_for_the_best(study: Joined) -> None:
+def test_epochs_recorded_before_are_not_told_again_and_count_for_the_best(study: JoinedStudy) -> None:
     trial = begin(study)
     epoch(study, trial, 1, 0.5)
     epoch(study, trial, 2, 0.7)
@@ -110,7 +110,7 @@ def test_epochs_recorded_before_are_not_told_again_and_count_for_the_best(study:
     assert lines == ["trial 0 epoch 4/4: iou 0.8000 (best so far)"]
 
 
-def test_a_first_new_epoch_below_the_recorded_best_is_no_best(study: Joined) -> None:
+def test_a_first_new_epoch_below_the_recorded_best_is_no_best(study: JoinedStudy) -> None:
     trial = begin(study)
     epoch(study, trial, 1, 0.7)
     lines: list[str] = []
@@ -119,11 +119,11 @@ def test_a_first_new_epoch_below_the_recorded_best_is_no_best(study: Joined) -> 
     assert lines == ["trial 0 epoch 2/4: iou 0.6000"]
 
 
-def test_without_a_terminal_the_view_is_plain(study: Joined) -> None:
+def test_without_a_terminal_the_view_is_plain(study: JoinedStudy) -> None:
     assert isinstance(live.make_view(study.engine, queries.find_study(study.engine, "s")), live.PlainView)
 
 
-def test_an_epoch_without_validation_is_recorded_and_not_told(study: Joined) -> None:
+def test_an_epoch_without_validation_is_recorded_and_not_told(study: JoinedStudy) -> None:
     trial = study.study.ask()
     with study.engine.begin() as db:
         claim = {"study_id": study.id, "slot": 9, "trial_id": trial._trial_id, "worker": "w", "deaths": 0}
@@ -131,11 +131,11 @@ def test_an_epoch_without_validation_is_recorded_and_not_told(study: Joined) -> 
         for epoch, value in ((1, None), (2, 0.5)):
             row = {"trial_id": trial._trial_id, "epoch": epoch, "value": value, **EPOCH}
             db.execute(epoch_table.insert().values(row))
-        assert queries.new_epochs(db, study.id, {}) == [(trial._trial_id, trial.number, 2, 0.5)]
-    assert [row["value"] for row in queries.history(study.engine, trial._trial_id)] == [None, 0.5]
+        assert epoch_queries.read_new_epochs(db, study.id, {}) == [(trial._trial_id, trial.number, 2, 0.5)]
+    assert [row["value"] for row in epoch_queries.read_epochs(study.engine, trial._trial_id)] == [None, 0.5]
 
 
-def screen(study: Joined, **how: Any) -> live.LiveView:
+def screen(study: JoinedStudy, **how: Any) -> live.LiveView:
     """A live view on a terminal of which all is recorded."""
     console = Console(file=io.StringIO(), width=100, height=30, record=True, force_terminal=True)
     return live.LiveView(study.engine, queries.find_study(study.engine, "s"), console, **how)
@@ -148,7 +148,7 @@ def drawn(show: live.LiveView) -> str:
     return console.export_text()
 
 
-def test_the_screen_shows_the_running_trial_beside_the_best(study: Joined) -> None:
+def test_the_screen_shows_the_running_trial_beside_the_best(study: JoinedStudy) -> None:
     trial, other = begin(study), begin(study)
     for at, value in enumerate((0.2, 0.7, 0.75), start=1):
         epoch(study, trial, at, value)
@@ -176,7 +176,7 @@ def test_the_screen_shows_the_running_trial_beside_the_best(study: Joined) -> No
         assert words in shown
 
 
-def test_the_curve_of_the_best_is_read_again_only_for_another_best(study: Joined) -> None:
+def test_the_curve_of_the_best_is_read_again_only_for_another_best(study: JoinedStudy) -> None:
     said: list[str] = []
     first = begin(study)
     epoch(study, first, 1, 0.5)
@@ -200,7 +200,7 @@ def test_the_curve_of_the_best_is_read_again_only_for_another_best(study: Joined
         assert show.best == [(1, 0.9)] and curves() == 2
 
 
-def test_a_page_leaves_its_last_picture_behind(study: Joined) -> None:
+def test_a_page_leaves_its_last_picture_behind(study: JoinedStudy) -> None:
     with screen(study, page=True) as show:
         show()
     assert show.console
@@ -215,7 +215,7 @@ class Enough(Exception):
     """Ends a watch, as Ctrl-C would."""
 
 
-def watched(study: Joined, show: live.View, url: str, each: list[Callable[[], object]]) -> None:
+def watched(study: JoinedStudy, show: live.View, url: str, each: list[Callable[[], object]]) -> None:
     """Watch, doing one thing after each look."""
     steps = iter(each)
 
@@ -238,7 +238,7 @@ def bring_back(home: Path) -> None:
     (home / "elsewhere.db").rename(home / "tuner.db")
 
 
-def test_a_database_that_is_away_is_waited_for_with_the_last_picture(study: Joined, home: Path) -> None:
+def test_a_database_that_is_away_is_waited_for_with_the_last_picture(study: JoinedStudy, home: Path) -> None:
     show = screen(study)
     pictures: list[str] = []
 
@@ -260,7 +260,7 @@ def test_a_database_that_is_away_is_waited_for_with_the_last_picture(study: Join
     assert all("0 of 3 trials" in picture for picture in pictures)
 
 
-def test_lines_say_that_a_database_is_away_and_back_once(study: Joined, home: Path) -> None:
+def test_lines_say_that_a_database_is_away_and_back_once(study: JoinedStudy, home: Path) -> None:
     lines: list[str] = []
 
     def leave() -> None:
@@ -274,7 +274,7 @@ def test_lines_say_that_a_database_is_away_and_back_once(study: Joined, home: Pa
     assert lines[1:] == ["the database is back"]
 
 
-def test_a_study_that_is_deleted_ends_the_watch(study: Joined, home: Path) -> None:
+def test_a_study_that_is_deleted_ends_the_watch(study: JoinedStudy, home: Path) -> None:
     info, show = queries.find_study(study.engine, "s"), plain(study, [])
     with study.engine.begin() as db:
         db.execute(sa.update(studies).values(study_name="another"))  # as SQLite gives its id to the next
@@ -282,7 +282,7 @@ def test_a_study_that_is_deleted_ends_the_watch(study: Joined, home: Path) -> No
         live.watch_until_interrupted(show, study.engine, info, home_url(home), 1.0)
 
 
-def test_an_error_that_does_not_pass_ends_the_watch(study: Joined, home: Path) -> None:
+def test_an_error_that_does_not_pass_ends_the_watch(study: JoinedStudy, home: Path) -> None:
     broken = sa.exc.ProgrammingError("SELECT", {}, Exception("no such column"))
 
     class Broken(live.PlainView):
@@ -296,7 +296,7 @@ def test_an_error_that_does_not_pass_ends_the_watch(study: Joined, home: Path) -
         )
 
 
-def test_a_line_of_json_for_each_change(study: Joined, home: Path) -> None:
+def test_a_line_of_json_for_each_change(study: JoinedStudy, home: Path) -> None:
     lines: list[str] = []
     show = live.JsonView(study.engine, queries.find_study(study.engine, "s"), lines.append)
     trial = begin(study)
@@ -317,7 +317,7 @@ def test_a_line_of_json_for_each_change(study: Joined, home: Path) -> None:
     assert told[-1]["failures"] == {"kinds": {}, "last": []}
 
 
-def test_an_absent_file_is_not_made(study: Joined, home: Path) -> None:
+def test_an_absent_file_is_not_made(study: JoinedStudy, home: Path) -> None:
     study.engine.dispose()
     hide(home)
     with pytest.raises(live.StorageError) as told:

@@ -14,21 +14,22 @@ from tuner.cli.screen import ScreenData, StudyScreen, column_widths, fit_parts
 from tuner.cli.sparklines import Curve
 from tuner.errors import FailureKind
 from tuner.goal import maximize, minimize
-from tuner.study.budget import Budget, Spent
+from tuner.study.budget import Budget, BudgetUse
 from tuner.study.failures import Failure
 from tuner.study.info import StudyInfo
-from tuner.study.queries import Overview, Trial, Worker
-from tuner.study.stats import Cost, Left, Tally
+from tuner.study.queries import StudySummary, Worker
+from tuner.study.stats import Cost, StudyStats, TimeLeft
+from tuner.study.trial_queries import Trial
 
 STUDY = StudyInfo("unet_k", "unet_k", maximize("iou"), "photos", id=1)
 BEST = Trial(1, 7, "COMPLETE", 0.8123, {"lr": 0.0012, "k": 64}, {})
 REASON = "out of memory with a single image of 1024 px: CUDA out of memory. Tried to allocate 2.00 GiB"
-NOTHING = Tally(Cost(), (), Left(None, "unknown"), Budget(), Spent(0, 0.0, 0.0), False, "")
+NOTHING = StudyStats(Cost(), (), TimeLeft(None, "unknown"), Budget(), BudgetUse(0, 0.0, 0.0), False, "")
 FULL = replace(
     NOTHING,
     cost=Cost(trials=12, epochs=300, seconds=5400, saved=100, planned=160),
     failures=tuple(Failure(at, FailureKind.OUT_OF_MEMORY, REASON) for at in range(5)),
-    left=Left(720, "trials"),
+    left=TimeLeft(720, "trials"),
     device="NVIDIA H100",
 )
 RISING: Curve = [(epoch, 0.8 * epoch / 20) for epoch in range(1, 21)]
@@ -47,12 +48,12 @@ def worker(at: int, **doing: Any) -> Worker:
 
 
 def sight(
-    workers: int = 2, tally: Tally = FULL, best: Trial | None = BEST, study: StudyInfo = STUDY
+    workers: int = 2, tally: StudyStats = FULL, best: Trial | None = BEST, study: StudyInfo = STUDY
 ) -> ScreenData:
     hands = tuple(worker(20 + at) for at in range(workers))
     states = {"COMPLETE": 5, "PRUNED": 2, "FAIL": 5, "RUNNING": workers}
     curves: dict[int, Curve] = {20 + at: RISING[:10] for at in range(workers)}
-    return ScreenData(Overview(study, 50, states, 0, best, hands), tally, curves, RISING if best else ())
+    return ScreenData(StudySummary(study, 50, states, 0, best, hands), tally, curves, RISING if best else ())
 
 
 def lines(seen: ScreenData, width: int, height: int, ascii_only: bool = False, **how: Any) -> list[str]:
@@ -126,7 +127,9 @@ def test_the_plot_grows_with_the_window_and_numbers_come_with_it() -> None:
 
 @pytest.mark.parametrize("width", [40, 112])
 def test_a_study_in_which_nothing_has_happened(width: int) -> None:
-    seen = ScreenData(Overview(STUDY, None, {}, 0, None, ()), replace(NOTHING, left=Left(None, "nobody works")))
+    seen = ScreenData(
+        StudySummary(STUDY, None, {}, 0, None, ()), replace(NOTHING, left=TimeLeft(None, "nobody works"))
+    )
     text = "\n".join(lines(seen, width, 24))
     for words in ("0 trials", "best so far: -", "nobody works now", "spent: 0 epochs"):
         assert words in text
@@ -134,7 +137,7 @@ def test_a_study_in_which_nothing_has_happened(width: int) -> None:
 
 
 def test_all_failed() -> None:
-    seen = ScreenData(Overview(STUDY, 5, {"FAIL": 5}, 0, None, ()), replace(FULL, left=Left(0.0, "done")))
+    seen = ScreenData(StudySummary(STUDY, 5, {"FAIL": 5}, 0, None, ()), replace(FULL, left=TimeLeft(0.0, "done")))
     text = "\n".join(lines(seen, 80, 24))
     assert "5 of 5 trials" in text and "failed: 5 out of memory" in text and "left: done" in text
 
@@ -166,7 +169,7 @@ def test_what_a_worker_does_before_it_trains_stands_in_the_place_of_its_curve() 
 
 def test_paused_and_the_database_away_are_said_first() -> None:
     seen = replace(
-        sight(3, replace(FULL, paused=True, left=Left(None, "paused"))), notice="database away since 10:00"
+        sight(3, replace(FULL, paused=True, left=TimeLeft(None, "paused"))), notice="database away since 10:00"
     )
     for size in ((40, 10), (112, 24)):
         text = "\n".join(lines(seen, *size))
@@ -174,7 +177,7 @@ def test_paused_and_the_database_away_are_said_first() -> None:
 
 
 def test_the_hours_by_the_clock_are_said_where_they_are_limited() -> None:
-    tally = replace(FULL, budget=Budget(hours=8.0), spent=Spent(0, 2.0, 0.0))
+    tally = replace(FULL, budget=Budget(hours=8.0), spent=BudgetUse(0, 2.0, 0.0))
     assert "2.0 h of 8 h by the clock" in "\n".join(lines(sight(tally=tally), 112, 24))
 
 

@@ -13,17 +13,17 @@ from optuna.trial import TrialState
 from tuner.errors import StudyError
 from tuner.export.best import find_best
 from tuner.goal import minimize
-from tuner.study.study import Joined
+from tuner.study.study import JoinedStudy
 
 
 @pytest.fixture
-def joined(tmp_path: Path) -> Iterator[Joined]:
+def joined(tmp_path: Path) -> Iterator[JoinedStudy]:
     made = make_study(tmp_path)
     yield made
     made.engine.dispose()
 
 
-def test_the_winner_its_epoch_and_the_metrics_of_that_epoch(joined: Joined) -> None:
+def test_the_winner_its_epoch_and_the_metrics_of_that_epoch(joined: JoinedStudy) -> None:
     add_trial(joined, [0.3])
     add_trial(joined, [0.5, 0.8, 0.6])
     found = find_best(joined.engine, "made")
@@ -32,7 +32,7 @@ def test_the_winner_its_epoch_and_the_metrics_of_that_epoch(joined: Joined) -> N
     assert [row["epoch"] for row in found.history] == [1, 2, 3]
 
 
-def test_it_beat_worse_and_pruned_trials_but_no_equals_and_no_failures(joined: Joined) -> None:
+def test_it_beat_worse_and_pruned_trials_but_no_equals_and_no_failures(joined: JoinedStudy) -> None:
     for value in (0.8, 0.8, 0.2, 0.4):
         add_trial(joined, [value])
     add_trial(joined, [0.1], TrialState.PRUNED)
@@ -50,7 +50,7 @@ def test_a_goal_to_minimise_is_won_by_the_least(tmp_path: Path) -> None:
     joined.engine.dispose()
 
 
-def test_a_study_without_a_finished_trial_says_what_it_has(joined: Joined) -> None:
+def test_a_study_without_a_finished_trial_says_what_it_has(joined: JoinedStudy) -> None:
     with pytest.raises(StudyError, match=r"study 'made' has no finished trial yet \(trials: none at all\)"):
         find_best(joined.engine, None)
     add_trial(joined, [0.1], TrialState.PRUNED)
@@ -59,7 +59,7 @@ def test_a_study_without_a_finished_trial_says_what_it_has(joined: Joined) -> No
         find_best(joined.engine, None)
 
 
-def test_as_json_it_is_plain_and_complete(joined: Joined) -> None:
+def test_as_json_it_is_plain_and_complete(joined: JoinedStudy) -> None:
     add_trial(joined, [0.5, 0.8])
     plain = json.loads(json.dumps(find_best(joined.engine, None).to_json()))
     assert plain["goal"] == {"metric": "iou", "direction": "maximize"}

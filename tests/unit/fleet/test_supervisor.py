@@ -22,7 +22,7 @@ from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.study import budget, claims, control, queries
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.study import Joined, join
+from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import claim_table, worker_table
 
 ENDLESS = "exec sleep 600"
@@ -38,7 +38,7 @@ class Shell:
     number: int = 0
     words: str = ""
     waiting: bool = False
-    study: Joined | None = None  # to enter, and to take a trial in
+    study: JoinedStudy | None = None  # to enter, and to take a trial in
     process: subprocess.Popen[bytes] | None = None
     names: list[str] = field(default_factory=list)
     left: int = 0
@@ -80,26 +80,26 @@ class Shell:
         self.left += 1
 
 
-def begin(study: Joined, worker: str) -> None:
+def begin(study: JoinedStudy, worker: str) -> None:
     """Enter and take a trial, as a worker of another machine: only its beat can tell that it is gone."""
     enter(study, worker)
-    taken = claims.take(study.engine, study.id, "s", worker, has_given_trials=False)
-    assert isinstance(taken, claims.Taken)
+    taken = claims.claim_trial(study.engine, study.id, "s", worker, has_given_trials=False)
+    assert isinstance(taken, claims.ClaimedTrial)
     with study.engine.begin() as db:
         mine = sa.update(worker_table).where(worker_table.c.worker == worker)
         db.execute(mine.values(number=taken.number))
 
 
-def enter(study: Joined, worker: str) -> None:
+def enter(study: JoinedStudy, worker: str) -> None:
     row = {"worker": worker, "pid": 1, "born": 1.0, "machine": "elsewhere", "host": "elsewhere", "device": "cpu"}
     with study.engine.begin() as db:
         db.execute(sa.insert(worker_table).values(study_id=study.id, **row))
 
 
 @pytest.fixture
-def study(home: Path) -> Iterator[Joined]:
+def study(home: Path) -> Iterator[JoinedStudy]:
     Home(home).make()
-    joined = join(home_url(home), StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes"))
+    joined = join_study(home_url(home), StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes"))
     budget.set_budget(joined.engine, joined.id, num_trials=5)
     yield joined
     joined.engine.dispose()
@@ -107,7 +107,7 @@ def study(home: Path) -> Iterator[Joined]:
 
 @dataclass
 class Crew:
-    study: Joined
+    study: JoinedStudy
     said: list[str] = field(default_factory=list)
 
     def of(self, *seats: Shell, lease: float = 30.0, hang: float = 600.0) -> Fleet:
@@ -119,7 +119,7 @@ class Crew:
 
 
 @pytest.fixture
-def crew(study: Joined, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
+def crew(study: JoinedStudy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(supervisor, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.05)
@@ -128,12 +128,12 @@ def crew(study: Joined, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
         signal.signal(number, handler)
 
 
-def deaths(study: Joined) -> list[int]:
+def deaths(study: JoinedStudy) -> list[int]:
     with study.engine.connect() as db:
         return list(db.scalars(sa.select(claim_table.c.deaths).order_by(claim_table.c.slot)))
 
 
-def states(study: Joined) -> list[str]:
+def states(study: JoinedStudy) -> list[str]:
     return [trial.state.name for trial in study.study.get_trials()]
 
 
@@ -172,7 +172,7 @@ def test_a_worker_that_ended_without_a_word_is_told_with_its_log(crew: Crew) -> 
     ("command", "count"), [("kill -9 $$", 1), (f"exit {PLACE_LOST}", 1), (f"exit {GIVEN_UP}", 0), ("exit 2", 0)]
 )
 def test_a_death_is_counted_on_the_trial_only_when_somebody_died(
-    command: str, count: int, study: Joined, crew: Crew
+    command: str, count: int, study: JoinedStudy, crew: Crew
 ) -> None:
     seat = Shell([command, "exit 2"], study=study)
     crew.of(seat).run()
@@ -212,7 +212,9 @@ def test_the_first_ctrl_c_is_answered_once(crew: Crew) -> None:
     assert crew.said == ["saving; Ctrl-C again stops at once"]
 
 
-def test_an_error_of_the_fleet_itself_lets_its_workers_save(study: Joined, crew: Crew, tmp_path: Path) -> None:
+def test_an_error_of_the_fleet_itself_lets_its_workers_save(
+    study: JoinedStudy, crew: Crew, tmp_path: Path
+) -> None:
     ready, saved = tmp_path / "ready", tmp_path / "saved"
     script = f"trap 'touch {saved}; exit 0' TERM; touch {ready}; while true; do sleep 0.05; done"
     crewed = crew.of(Shell([script], study=study), Shell([STUBBORN]))
@@ -253,9 +255,9 @@ def test_when_no_gpu_is_left_the_fleet_ends_with_the_line(crew: Crew) -> None:
 
 
 def test_three_deaths_on_different_trials_close_a_gpu(
-    study: Joined, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    study: JoinedStudy, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "release", dropped(claims.release))
+    monkeypatch.setattr(claims, "release_worker", dropped(claims.release_worker))
     seat = Shell(["kill -9 $$"], "1", study=study)
     crewed = crew.of(seat)
     assert crewed.run() == 2
@@ -274,7 +276,7 @@ def dropped(release: object) -> object:
     return act
 
 
-def test_a_trial_that_kills_its_workers_closes_no_gpu(study: Joined, crew: Crew) -> None:
+def test_a_trial_that_kills_its_workers_closes_no_gpu(study: JoinedStudy, crew: Crew) -> None:
     seat = Shell(["kill -9 $$"] * 4 + ["exit 2"], "1", study=study)
     assert crew.of(seat).run() == 2
     assert len(seat.names) == 5 and crew.said == [] and deaths(study) == [4]
@@ -294,7 +296,7 @@ def test_a_worker_that_does_not_leave_its_closed_gpu_is_killed(
 
 
 def test_a_worker_whose_row_was_removed_and_who_hangs_is_killed_and_replaced(
-    study: Joined, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    study: JoinedStudy, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "LEAVE_SECONDS", 0.1)
     seat = Shell([STUBBORN, "exit 2"], study=study)
@@ -331,7 +333,7 @@ def test_a_gpu_on_which_no_worker_begins_is_closed(crew: Crew, monkeypatch: pyte
 
 
 def test_a_worker_that_has_entered_is_not_killed_for_what_it_does(
-    study: Joined, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    study: JoinedStudy, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 0.1)
     assert crew.of(Shell(["sleep 0.5; exit 2"], study=study), hang=0.1).run() == 2
@@ -378,7 +380,7 @@ def test_the_time_without_a_place_is_no_sign_of_hanging(crew: Crew, monkeypatch:
     assert crew.said == []
 
 
-def test_who_only_waits_for_a_place_leaves_when_others_have_done_it_all(study: Joined, crew: Crew) -> None:
+def test_who_only_waits_for_a_place_leaves_when_others_have_done_it_all(study: JoinedStudy, crew: Crew) -> None:
     seat = Shell([ENDLESS], waiting=True)
     crewed = crew.of(seat)
     rounds = iter(range(30))  # and then StopIteration
@@ -401,26 +403,26 @@ def test_a_place_is_given_back_when_nothing_is_left_to_do_there(crew: Crew) -> N
 # What others do
 
 
-def test_a_study_that_is_done_starts_no_worker(study: Joined, crew: Crew) -> None:
+def test_a_study_that_is_done_starts_no_worker(study: JoinedStudy, crew: Crew) -> None:
     budget.set_budget(study.engine, study.id, num_trials=0)
     seat = Shell([ENDLESS])
     assert crew.of(seat).run() == 0
     assert seat.names == []
 
 
-def test_what_somebody_else_put_back_meanwhile_is_taken_up(study: Joined, crew: Crew) -> None:
+def test_what_somebody_else_put_back_meanwhile_is_taken_up(study: JoinedStudy, crew: Crew) -> None:
     begin(study, "other")
     budget.set_budget(study.engine, study.id, num_trials=1)
     seat = Shell(["exit 0", "exit 2"])
     crewed = crew.of(seat)
-    crewed.look = lambda: claims.release(study.engine, "other", died=False)  # type: ignore[assignment, return-value]
+    crewed.look = lambda: claims.release_worker(study.engine, "other", died=False)  # type: ignore[assignment, return-value]
     assert crewed.run() == 2
     assert len(seat.names) == 2
 
 
-def test_a_trial_put_back_when_the_hours_are_spent_is_left_where_it_is(study: Joined, crew: Crew) -> None:
+def test_a_trial_put_back_when_the_hours_are_spent_is_left_where_it_is(study: JoinedStudy, crew: Crew) -> None:
     begin(study, "other")
-    claims.release(study.engine, "other", died=False)
+    claims.release_worker(study.engine, "other", died=False)
     seat = Shell(["sleep 0.3"])
     crewed = crew.of(seat)
     crewed.look = lambda: budget.set_budget(study.engine, study.id, hours=0.0)
@@ -428,19 +430,19 @@ def test_a_trial_put_back_when_the_hours_are_spent_is_left_where_it_is(study: Jo
     assert len(seat.names) == 1
 
 
-def raise_budget(study: Joined) -> None:
+def raise_budget(study: JoinedStudy) -> None:
     budget.set_budget(study.engine, study.id, num_trials=3)
 
 
-def put_back_elsewhere(study: Joined) -> None:
-    claims.release(study.engine, "other", died=False)
+def put_back_elsewhere(study: JoinedStudy) -> None:
+    claims.release_worker(study.engine, "other", died=False)
 
 
-def pause(study: Joined) -> None:
-    control.pause(study.engine, study.id, True)
+def pause(study: JoinedStudy) -> None:
+    control.set_paused(study.engine, study.id, True)
 
 
-def add_to_list(study: Joined) -> None:
+def add_to_list(study: JoinedStudy) -> None:
     study.study.enqueue_trial({})
 
 
@@ -457,10 +459,10 @@ def add_to_list(study: Joined) -> None:
     ids=["nothing", "budget", "put back", "paused", "table", "longer table"],
 )
 def test_idle_seats_get_as_many_workers_again_as_there_is_work(
-    changes: list[Callable[[Joined], None]],
+    changes: list[Callable[[JoinedStudy], None]],
     kind: StudyKind,
     begun: list[int],
-    study: Joined,
+    study: JoinedStudy,
     crew: Crew,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -471,14 +473,14 @@ def test_idle_seats_get_as_many_workers_again_as_there_is_work(
     crewed = crew.of(Shell([ENDLESS], study=study), *idle)  # the first one works all the time
     crewed.info = replace(crewed.info, kind=kind)
     steps = dict(enumerate([*changes, *[lambda study: None] * 10][:10], start=10))
-    steps[20] = lambda study: control.change(study.engine, study.id, stops=1)
+    steps[20] = lambda study: control.update_study(study.engine, study.id, stops=1)
     rounds = iter(range(100))
     crewed.look = lambda: steps.get(next(rounds), lambda study: None)(study)
     assert crewed.run() == 0
     assert sorted(len(seat.names) for seat in idle) == begun
 
 
-def test_seats_whose_workers_find_nothing_rest_ever_longer(study: Joined, crew: Crew) -> None:
+def test_seats_whose_workers_find_nothing_rest_ever_longer(study: JoinedStudy, crew: Crew) -> None:
     crewed = crew.of(Shell(["exit 0"]))
     (post,) = crewed.posts
     now, waited = time.monotonic(), []
@@ -493,13 +495,13 @@ def test_seats_whose_workers_find_nothing_rest_ever_longer(study: Joined, crew: 
     assert waited == [4, 4, 8, 16, 128]
 
 
-def test_a_pause_is_told_once_and_so_is_its_end(study: Joined, crew: Crew) -> None:
+def test_a_pause_is_told_once_and_so_is_its_end(study: JoinedStudy, crew: Crew) -> None:
     crewed = crew.of(Shell([ENDLESS]))
     steps = {
-        2: lambda: control.pause(study.engine, study.id, True),
-        6: lambda: control.pause(study.engine, study.id, False),
-        9: lambda: control.pause(study.engine, study.id, True),
-        12: lambda: control.stop_all(study.engine, study.id),
+        2: lambda: control.set_paused(study.engine, study.id, True),
+        6: lambda: control.set_paused(study.engine, study.id, False),
+        9: lambda: control.set_paused(study.engine, study.id, True),
+        12: lambda: control.stop_workers(study.engine, study.id),
     }
     rounds = iter(range(100))
     crewed.look = lambda: steps.get(next(rounds), lambda: 0)()  # type: ignore[return-value, assignment]
@@ -508,25 +510,25 @@ def test_a_pause_is_told_once_and_so_is_its_end(study: Joined, crew: Crew) -> No
     assert crew.said == [paused, "the study goes on", paused, "stopped by tuner stop"]
 
 
-def test_a_study_that_is_stopped_stops_its_workers_with_a_line(study: Joined, crew: Crew) -> None:
-    control.stop_all(study.engine, study.id)  # before we began: of no meaning to us
+def test_a_study_that_is_stopped_stops_its_workers_with_a_line(study: JoinedStudy, crew: Crew) -> None:
+    control.stop_workers(study.engine, study.id)  # before we began: of no meaning to us
     seat = Shell([ENDLESS])
     crewed = crew.of(seat)
-    looks = iter([lambda: None] * 5 + [lambda: control.stop_all(study.engine, study.id)])
+    looks = iter([lambda: None] * 5 + [lambda: control.stop_workers(study.engine, study.id)])
     crewed.look = lambda: next(looks, lambda: None)()  # type: ignore[return-value]
     assert (crewed.run(), crewed.error) == (0, "")
     assert len(seat.names) == 1 and crew.said == ["stopped by tuner stop"]
 
 
-def test_workers_that_heard_of_the_stop_first_are_not_started_again(study: Joined, crew: Crew) -> None:
+def test_workers_that_heard_of_the_stop_first_are_not_started_again(study: JoinedStudy, crew: Crew) -> None:
     begin(study, "other")
-    claims.release(study.engine, "other", died=False)  # as each of them does with its own
+    claims.release_worker(study.engine, "other", died=False)  # as each of them does with its own
     seat = Shell(["exit 0"])
     crewed = crew.of(seat)
     start = seat.start
 
     def stopped(orders: Orders) -> None:
-        control.stop_all(study.engine, study.id)
+        control.stop_workers(study.engine, study.id)
         start(orders)
 
     seat.start = stopped  # type: ignore[method-assign]
@@ -534,18 +536,18 @@ def test_workers_that_heard_of_the_stop_first_are_not_started_again(study: Joine
     assert len(seat.names) == 1 and crew.said == ["stopped by tuner stop"]
 
 
-def test_a_fleet_does_not_leave_before_a_worker_elsewhere_was_seen_alive(study: Joined, crew: Crew) -> None:
+def test_a_fleet_does_not_leave_before_a_worker_elsewhere_was_seen_alive(study: JoinedStudy, crew: Crew) -> None:
     begin(study, "far")
     crewed = crew.of()
-    crewed.watch.look()
+    crewed.watch.check()
     assert crewed.waits_for_a_sign()
     with study.engine.begin() as db:
         db.execute(sa.update(worker_table).values(beats=1))
-    crewed.watch.look()
+    crewed.watch.check()
     assert not crewed.waits_for_a_sign()
 
 
-def test_two_fleets_on_one_host_leave_each_others_workers_alone(study: Joined, crew: Crew) -> None:
+def test_two_fleets_on_one_host_leave_each_others_workers_alone(study: JoinedStudy, crew: Crew) -> None:
     one, two = Shell([ENDLESS], study=study), Shell([ENDLESS], study=study)
     fleets = [crew.of(one), crew.of(two)]
     for each in fleets:
@@ -559,14 +561,14 @@ def test_two_fleets_on_one_host_leave_each_others_workers_alone(study: Joined, c
     fleets[1].kill()
 
 
-def test_silence_does_not_count_while_the_database_was_away(study: Joined, crew: Crew) -> None:
+def test_silence_does_not_count_while_the_database_was_away(study: JoinedStudy, crew: Crew) -> None:
     begin(study, "far")
     crewed = crew.of(lease=0.2)
-    crewed.watch.look()
+    crewed.watch.check()
     with crewed.database_may_fail(), study.engine.connect() as db:
         db.execute(sa.text("SELECT * FROM nowhere"))
     time.sleep(0.3)
-    crewed.watch.look()
+    crewed.watch.check()
     with study.engine.connect() as db:
         assert list(db.scalars(sa.select(worker_table.c.worker))) == ["far"]
 
@@ -583,7 +585,7 @@ def test_the_fleet_goes_on_without_its_database(crew: Crew, monkeypatch: pytest.
 # More seats
 
 
-def test_seats_are_added_by_what_the_workers_took(study: Joined, crew: Crew) -> None:
+def test_seats_are_added_by_what_the_workers_took(study: JoinedStudy, crew: Crew) -> None:
     first, added = Shell(["sleep 0.5; exit 2"], "0", study=study), Shell(["exit 0"], "0", number=1)
     crewed = crew.of(first)
     asked: list[dict[str, int]] = []

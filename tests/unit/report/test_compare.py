@@ -24,13 +24,13 @@ from tuner.report.compare import (
     with_wins,
 )
 from tuner.report.trial_files import details_of
-from tuner.study.study import Joined
+from tuner.study.study import JoinedStudy
 
 SAME = {"k": 8, "loss": "bce"}
 
 
 @pytest.fixture
-def studies(tmp_path: Path) -> Iterator[Joined]:
+def studies(tmp_path: Path) -> Iterator[JoinedStudy]:
     other = open_study(tmp_path, "other")
     add(other, {"lr": 1e-2, **SAME}, [0.3, 0.9])
     other.engine.dispose()
@@ -43,7 +43,7 @@ def studies(tmp_path: Path) -> Iterator[Joined]:
     joined.engine.dispose()
 
 
-def test_trials_are_told_by_what_differs(studies: Joined) -> None:
+def test_trials_are_told_by_what_differs(studies: JoinedStudy) -> None:
     found = versus(studies.engine, ["0", "1"], "first", None)
     assert differing(found.sides) == ["lr"] and found.metric == "val_iou"
     first, second = rows(found)
@@ -53,7 +53,7 @@ def test_trials_are_told_by_what_differs(studies: Joined) -> None:
     assert "better_images" not in shown[0] and shown[1]["lr"] == "0.0001"
 
 
-def test_images_are_judged_in_pairs_against_the_first(studies: Joined, tmp_path: Path) -> None:
+def test_images_are_judged_in_pairs_against_the_first(studies: JoinedStudy, tmp_path: Path) -> None:
     found = versus(studies.engine, ["0", "1", "2"], "first", None)
     gallery = Gallery(Home(tmp_path))
     found = with_wins(found, {side.name: details_of(side.trial, gallery) for side in found.sides})
@@ -63,7 +63,7 @@ def test_images_are_judged_in_pairs_against_the_first(studies: Joined, tmp_path:
     assert rows(found)[1]["better_images"] == 0.25
 
 
-def test_trials_of_other_studies_are_named_with_them(studies: Joined) -> None:
+def test_trials_of_other_studies_are_named_with_them(studies: JoinedStudy) -> None:
     found = versus(studies.engine, ["first#0", "other#0"], None, "iou")
     assert [side.name for side in found.sides] == ["first#0", "other#0"]
     metric, loss = charts(found)
@@ -88,14 +88,14 @@ def test_trials_of_other_studies_are_named_with_them(studies: Joined) -> None:
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(
-    studies: Joined, names: list[str], metric: str | None, says: str
+    studies: JoinedStudy, names: list[str], metric: str | None, says: str
 ) -> None:
     with pytest.raises(StudyError) as error:
         versus(studies.engine, names, "first", metric)
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-def test_groups_have_a_band_of_the_trials_that_finished(studies: Joined) -> None:
+def test_groups_have_a_band_of_the_trials_that_finished(studies: JoinedStudy) -> None:
     add(studies, {"lr": 5e-4, **SAME}, [0.4, 0.8])
     found = by_parameter(studies.engine, "loss", "first", None)
     (line,) = group_rows(found)
@@ -108,7 +108,7 @@ def test_groups_have_a_band_of_the_trials_that_finished(studies: Joined) -> None
     assert loss[0]["best"] == pytest.approx(0.55)
 
 
-def test_an_unknown_parameter_or_metric_gets_the_near_name(studies: Joined) -> None:
+def test_an_unknown_parameter_or_metric_gets_the_near_name(studies: JoinedStudy) -> None:
     with pytest.raises(StudyError, match=r"no parameter 'los'\. Did you mean 'loss'"):
         by_parameter(studies.engine, "los", "first", None)
     with pytest.raises(StudyError, match="no metric 'dce'"):

@@ -16,7 +16,7 @@ from tuner.report.comparison import Comparison, Line, columns, compared, markdow
 from tuner.space.published import PublishedRow, PublishedTable
 from tuner.study import queries
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.study import Joined, join
+from tuner.study.study import JoinedStudy, join_study
 
 ROWS = tuple(
     PublishedRow({"lr": lr, "k": 8}, {}, place=place) for lr, place in ((0.1, 2), (0.2, 1), (0.3, 3), (0.4, 4))
@@ -24,13 +24,13 @@ ROWS = tuple(
 ORDER = PublishedTable("t", Path("t.toml"), "s", "val_iou", ROWS, data="shapes", compare="order")
 
 
-def study(folder: Path, name: str = "t", **changes: object) -> Joined:
+def study(folder: Path, name: str = "t", **changes: object) -> JoinedStudy:
     info = StudyInfo(name, "s", maximize("iou"), "shapes", kind=StudyKind.TABLE, subject="t")
-    return join(f"sqlite:///{folder / 'tuner.db'}", replace(info, **changes))  # type: ignore[arg-type]
+    return join_study(f"sqlite:///{folder / 'tuner.db'}", replace(info, **changes))  # type: ignore[arg-type]
 
 
 def add(
-    joined: Joined,
+    joined: JoinedStudy,
     row: PublishedRow,
     curve: list[float],
     state: TrialState = TrialState.COMPLETE,

@@ -24,8 +24,8 @@ from tuner.report.importance import importance
 from tuner.report.study_data import Story, Told, read
 from tuner.study import queries
 from tuner.study.info import StudyInfo
-from tuner.study.stats import tally
-from tuner.study.study import Joined
+from tuner.study.stats import read_stats
+from tuner.study.study import JoinedStudy
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "charts.png"
 CHARTS = [
@@ -56,25 +56,25 @@ CHARTS = [
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JoinedStudy]:
     joined = search(tmp_path_factory.mktemp("searched"))
     yield joined
     joined.engine.dispose()
 
 
 @pytest.fixture(scope="module")
-def story(searched: Joined) -> Story:
+def story(searched: JoinedStudy) -> Story:
     return read(searched.engine, queries.find_study(searched.engine, None))
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Joined]:
+def empty(tmp_path: Path) -> Iterator[JoinedStudy]:
     joined = open_study(tmp_path)
     yield joined
     joined.engine.dispose()
 
 
-def told(joined: Joined) -> Story:
+def told(joined: JoinedStudy) -> Story:
     return read(joined.engine, queries.find_study(joined.engine, None))
 
 
@@ -144,17 +144,17 @@ def test_what_pruning_saved_and_what_failed_is_counted(story: Story) -> None:
     assert [trial.number for trial in failure_kinds(story)["out of memory"]] == [12, 25, 38]
 
 
-def test_failures_are_called_as_in_the_terminal(empty: Joined) -> None:
+def test_failures_are_called_as_in_the_terminal(empty: JoinedStudy) -> None:
     """An error of the program by its name, which stands in the traceback; no reason is none of a kind."""
     bug = "Traceback (most recent call last):\n  File 'x.py', line 1, in f\nKeyError: 'lr'"
     info = queries.find_study(empty.engine, None)
     for notes in ({"failure": bug}, {}, {"failure": "set aside: 3 workers died on it\nthe last on host a"}):
         add(empty, {"lr": 1e-3}, [], TrialState.FAIL, planned=4, notes=notes)
     kinds = {kind: len(trials) for kind, trials in failure_kinds(told(empty)).items()}
-    assert kinds == {"KeyError": 1, "unknown": 1, "workers died on it": 1} == tally(empty.engine, info).kinds
+    assert kinds == {"KeyError": 1, "unknown": 1, "workers died on it": 1} == read_stats(empty.engine, info).kinds
 
 
-def test_what_a_person_ended_is_not_saved_by_pruning(empty: Joined) -> None:
+def test_what_a_person_ended_is_not_saved_by_pruning(empty: JoinedStudy) -> None:
     add(empty, {"lr": 1e-3}, [0.1], TrialState.PRUNED, planned=20)
     add(empty, {"lr": 1e-2}, [0.1], TrialState.PRUNED, planned=20, notes={"stopped": "by hand"})
     assert "Pruning saved 19 of 20 planned epochs" in {f.name: f.says for f in figures(told(empty))}["epochs"]
@@ -177,7 +177,7 @@ def test_choices_that_python_calls_equal_stay_apart(tmp_path: Path) -> None:
     joined.engine.dispose()
 
 
-def test_studies_with_hardly_anything_say_so(empty: Joined) -> None:
+def test_studies_with_hardly_anything_say_so(empty: JoinedStudy) -> None:
     def says() -> list[str]:
         return [one.chart.note for one in figures(told(empty)) if one.chart.is_empty]
 
@@ -190,7 +190,7 @@ def test_studies_with_hardly_anything_say_so(empty: Joined) -> None:
     assert all(says())
 
 
-def test_what_is_no_number_is_a_gap(empty: Joined, tmp_path: Path) -> None:
+def test_what_is_no_number_is_a_gap(empty: JoinedStudy, tmp_path: Path) -> None:
     add(empty, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5], loss=[math.nan, math.inf])
     add(empty, {"lr": 1e-2, "k": 8, "loss": "dice"}, [0.2, 0.4])
     made = figures(told(empty))
@@ -199,7 +199,7 @@ def test_what_is_no_number_is_a_gap(empty: Joined, tmp_path: Path) -> None:
     assert all("NaN" not in figure(one.chart).to_json() for one in made)
 
 
-def test_figures_are_the_same_each_time(story: Story, searched: Joined) -> None:
+def test_figures_are_the_same_each_time(story: Story, searched: JoinedStudy) -> None:
     again = read(searched.engine, queries.find_study(searched.engine, None))
     assert figures(again) == figures(story)
 

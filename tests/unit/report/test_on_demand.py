@@ -30,7 +30,7 @@ from tuner.report.on_demand import Records, opened
 from tuner.report.study_data import read
 from tuner.report.trial_files import bytes_of
 from tuner.study import queries
-from tuner.study.study import Joined
+from tuner.study.study import JoinedStudy
 from tuner.train import details
 from tuner.train.details import Details
 from tuner.web.artifacts import Artifacts
@@ -159,7 +159,7 @@ def test_many_who_ask_at_once_get_the_same_picture_drawn_once(
 class Shown:
     """A study of a finished trial that names its pictures, as a worker leaves it, and the app that shows them."""
 
-    joined: Joined
+    joined: JoinedStudy
     gallery: Gallery
     app: Artifacts
 

@@ -30,7 +30,7 @@ from tuner.report.page import gathered, page
 from tuner.report.trial_files import made_small
 from tuner.study import queries
 from tuner.study.info import StudyKind
-from tuner.study.study import Joined
+from tuner.study.study import JoinedStudy
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -64,7 +64,7 @@ class Reader(HTMLParser):
         return " ".join(self.words.split())
 
 
-def read_page(joined: Joined, folder: Path, at: str = "") -> Reader:
+def read_page(joined: JoinedStudy, folder: Path, at: str = "") -> Reader:
     info = queries.find_study(joined.engine, None)
     reader = Reader()
     reader.feed(page(gathered(joined.engine, info, Gallery(Home(folder)), at)))
@@ -76,7 +76,7 @@ def read_page(joined: Joined, folder: Path, at: str = "") -> Reader:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Iterator[Joined]:
+def study(tmp_path: Path) -> Iterator[JoinedStudy]:
     joined = open_study(tmp_path)
     yield joined
     joined.engine.dispose()
@@ -153,7 +153,9 @@ def test_what_people_wrote_stays_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", [TrialState.FAIL, TrialState.RUNNING, TrialState.PRUNED, None])
-def test_a_study_with_nothing_finished_says_so(study: Joined, tmp_path: Path, state: TrialState | None) -> None:
+def test_a_study_with_nothing_finished_says_so(
+    study: JoinedStudy, tmp_path: Path, state: TrialState | None
+) -> None:
     if state is TrialState.RUNNING:
         study.study.ask()
     elif state:
@@ -170,14 +172,14 @@ def test_a_study_with_nothing_finished_says_so(study: Joined, tmp_path: Path, st
     assert ("3 of 3 trials failed: loss not finite" in reader.said) == (state is TrialState.FAIL)
 
 
-def test_one_trial_and_no_pictures_is_enough_for_a_page(study: Joined, tmp_path: Path) -> None:
+def test_one_trial_and_no_pictures_is_enough_for_a_page(study: JoinedStudy, tmp_path: Path) -> None:
     add(study, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5], loss=[math.nan, math.inf])
     reader = read_page(study, tmp_path)
     assert "Ship trial 0." in reader.said and "Not shown: trial 0 has no predictions.png" in reader.said
     assert "no scores of single validation images" in reader.said and "NaN" not in reader.scripts["figures"]
 
 
-def test_a_picture_that_is_gone_or_damaged_is_told_in_its_place(study: Joined, tmp_path: Path) -> None:
+def test_a_picture_that_is_gone_or_damaged_is_told_in_its_place(study: JoinedStudy, tmp_path: Path) -> None:
     files = {"predictions.png": picture()[:200], "strip.png": picture(), "quality.png": b"", "details.json": b"{"}
     add(study, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5], files=files)
     trial = study.study.get_trials(deepcopy=False)[0]
@@ -190,7 +192,7 @@ def test_a_picture_that_is_gone_or_damaged_is_told_in_its_place(study: Joined, t
     assert "details.json of trial 0 is gone, damaged or without scores" in said
 
 
-def test_pictures_of_instances_are_described_as_such(study: Joined, tmp_path: Path) -> None:
+def test_pictures_of_instances_are_described_as_such(study: JoinedStudy, tmp_path: Path) -> None:
     params: dict[str, Any] = {"lr": 1e-3, "k": 8, "loss": "bce"}
     plain = replace(recipe(params, 2), task="instance").to_json()
     files = {"predictions.png": picture(), "quality.png": picture(), "curves.png": picture()}
@@ -246,7 +248,7 @@ def test_a_table_stands_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     joined.engine.dispose()
 
 
-def test_trials_judged_by_images_are_told_apart_on_the_page(study: Joined, tmp_path: Path) -> None:
+def test_trials_judged_by_images_are_told_apart_on_the_page(study: JoinedStudy, tmp_path: Path) -> None:
     for at, scores in enumerate(([0.9, 0.5, 0.7], [0.5, 0.9, 0.69])):
         curve = [0.3, 0.6 - at / 100]
         add(

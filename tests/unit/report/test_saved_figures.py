@@ -18,24 +18,24 @@ from optuna_dashboard import get_note, save_note
 from tuner.plots.charts import Chart, Series, thinned
 from tuner.report.dashboard import escaped, keep_figures, watch_figures
 from tuner.study import queries
-from tuner.study.study import Joined
+from tuner.study.study import JoinedStudy
 
 PARAMS = {"lr": 1e-3, "k": 8, "loss": "bce"}
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Iterator[Joined]:
+def study(tmp_path: Path) -> Iterator[JoinedStudy]:
     joined = open_study(tmp_path)
     add(joined, PARAMS, [0.1, 0.5])
     yield joined
     joined.engine.dispose()
 
 
-def keep(study: Joined) -> None:
+def keep(study: JoinedStudy) -> None:
     keep_figures(study.study._storage, study.engine, queries.find_study(study.engine, None))
 
 
-def plots(study: Joined) -> dict[str, str]:
+def plots(study: JoinedStudy) -> dict[str, str]:
     """As the dashboard puts them together."""
     from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
@@ -49,7 +49,7 @@ def until(true: Callable[[], bool]) -> None:
         sleep(0.02)
 
 
-def test_the_dashboard_finds_plots_and_a_note(study: Joined) -> None:
+def test_the_dashboard_finds_plots_and_a_note(study: JoinedStudy) -> None:
     keep(study)
     found = plots(study)
     assert {"tuner-history", "tuner-curves", "tuner-cost"} <= found.keys()
@@ -58,7 +58,7 @@ def test_the_dashboard_finds_plots_and_a_note(study: Joined) -> None:
     assert "**Ship trial 0.**" in note and "What to try next" in note and "tuner report --study searched" in note
 
 
-def test_they_take_the_place_of_those_before(study: Joined) -> None:
+def test_they_take_the_place_of_those_before(study: JoinedStudy) -> None:
     keep(study)
     before = plots(study)
     add(study, PARAMS | {"lr": 1e-2}, [0.2, 0.9])
@@ -68,7 +68,7 @@ def test_they_take_the_place_of_those_before(study: Joined) -> None:
     assert "Ship trial 1" in get_note(study.study)
 
 
-def test_what_has_not_changed_is_not_written_again(study: Joined) -> None:
+def test_what_has_not_changed_is_not_written_again(study: JoinedStudy) -> None:
     keep(study)
     written: list[str] = []
 
@@ -80,7 +80,9 @@ def test_what_has_not_changed_is_not_written_again(study: Joined) -> None:
     assert written and set(written) <= {"SELECT", "PRAGMA"}
 
 
-def test_a_plot_that_grew_too_long_does_not_stay_as_it_was(study: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plot_that_grew_too_long_does_not_stay_as_it_was(
+    study: JoinedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keep(study)
     assert "tuner-history" in plots(study)
     monkeypatch.setattr("tuner.report.dashboard.LONGEST", 10)
@@ -88,7 +90,7 @@ def test_a_plot_that_grew_too_long_does_not_stay_as_it_was(study: Joined, monkey
     assert plots(study) == {} and get_note(study.study)
 
 
-def test_a_plot_of_many_trials_is_thinned_and_says_so(study: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plot_of_many_trials_is_thinned_and_says_so(study: JoinedStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     for at in range(7):
         add(study, PARAMS | {"lr": 1e-3 + at * 1e-4}, [0.1 * at])
     monkeypatch.setattr("tuner.report.dashboard.MOST_POINTS", 3)
@@ -99,7 +101,7 @@ def test_a_plot_of_many_trials_is_thinned_and_says_so(study: Joined, monkeypatch
     assert (list(few.x), few.texts) == ([0, 3, 6, 9], list("adgj")) and thinned(many, 10) is many
 
 
-def test_a_persons_note_is_left(study: Joined) -> None:
+def test_a_persons_note_is_left(study: JoinedStudy) -> None:
     save_note(study.study, "mine")
     keep(study)
     assert get_note(study.study) == "mine" and plots(study)
@@ -116,7 +118,7 @@ def test_a_study_without_a_finished_trial_has_a_note(tmp_path: Path) -> None:
     joined.engine.dispose()
 
 
-def test_every_study_is_kept_up_to_date_until_told_to_stop(study: Joined) -> None:
+def test_every_study_is_kept_up_to_date_until_told_to_stop(study: JoinedStudy) -> None:
     stop = threading.Event()
     watcher = threading.Thread(target=watch_figures, args=(study.study._storage, study.engine, stop, None, 0.05))
     watcher.start()
@@ -131,7 +133,7 @@ def test_every_study_is_kept_up_to_date_until_told_to_stop(study: Joined) -> Non
 
 
 def test_an_error_is_told_once_and_does_not_end_it(
-    study: Joined, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    study: JoinedStudy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls = threading.Semaphore(0)
 
@@ -139,7 +141,7 @@ def test_an_error_is_told_once_and_does_not_end_it(
         calls.release()
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("tuner.report.dashboard.queries.all_studies", broken)
+    monkeypatch.setattr("tuner.report.dashboard.queries.read_studies", broken)
     stop = threading.Event()
     watcher = threading.Thread(target=watch_figures, args=(study.study._storage, study.engine, stop, None, 0.01))
     with caplog.at_level(logging.WARNING, "tuner"):

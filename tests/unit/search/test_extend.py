@@ -25,9 +25,9 @@ from tuner.search.extend import Longer, notices, prepare, root
 from tuner.search.run import Means
 from tuner.search.worker import Worker
 from tuner.space.space import draw_recipes, load_space
-from tuner.study import budget, queries
+from tuner.study import budget, epoch_queries, queries, trial_queries
 from tuner.study.info import StudyInfo
-from tuner.study.study import join
+from tuner.study.study import join_study
 
 FULL = '{}, schedule=use("plateau", patience=0), augment=use("flip")'
 
@@ -53,7 +53,7 @@ class Place:
         found = load_space(str(path))
         parameters = draw_recipes(found).parameters
         info = StudyInfo("tiny", "tiny", found.goal, "shapes", parameters=parameters)
-        joined = join(self.url, info)
+        joined = join_study(self.url, info)
         budget.set_budget(joined.engine, joined.id, num_trials=1)
         joined.engine.dispose()
         self.work("tiny", str(path))
@@ -87,8 +87,8 @@ class Place:
     def curve(self, study: str) -> dict[int, dict[str, Any]]:
         """The first trial's epochs, without what measures time."""
         with opened(self.url) as engine:
-            (first, *_) = queries.trials_of(engine, queries.find_study(engine, study))
-            kept = queries.history(engine, first.id)
+            (first, *_) = trial_queries.read_trials(engine, queries.find_study(engine, study))
+            kept = epoch_queries.read_epochs(engine, first.id)
         clocks = ("seconds", "images_per_second", "peak_memory")
         return {row["epoch"]: {k: v for k, v in row.items() if k not in clocks} for row in kept}
 
@@ -96,8 +96,8 @@ class Place:
         """What the first trial left, in the folder of the attempt that finished it."""
         with opened(self.url) as engine:
             info = queries.find_study(engine, study)
-            (first, *_) = queries.trials_of(engine, info)
-        return self.home.run(study, info.key, 0, attempt_of(first.notes))
+            (first, *_) = trial_queries.read_trials(engine, info)
+        return self.home.run(study, info.key, 0, attempt_of(first.attrs))
 
 
 def checkpoint(run: Run) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def killed(*_: object) -> None:
 
 def states_of(url: str, study: str) -> list[str]:
     with opened(url) as engine:
-        return [t.state for t in queries.trials_of(engine, queries.find_study(engine, study))]
+        return [t.state for t in trial_queries.read_trials(engine, queries.find_study(engine, study))]
 
 
 def test_a_trial_gone_on_with_twice_and_killed_between_is_the_trial_of_one_long_run(
@@ -149,8 +149,8 @@ def test_a_trial_gone_on_with_twice_and_killed_between_is_the_trial_of_one_long_
         found, true = find_best(engine, "tiny-5-epochs"), find_best(other, "tiny")
     assert (found.trial.value, found.epoch, found.metrics) == (true.trial.value, true.epoch, true.metrics)
     assert found.trial.params == true.trial.params and set(found.trial.params) == {"lr", "loss"}
-    assert found.trial.notes["recipe"] == true.trial.notes["recipe"]
-    assert found.trial.notes["made_with"] == true.trial.notes["made_with"]
+    assert found.trial.attrs["recipe"] == true.trial.attrs["recipe"]
+    assert found.trial.attrs["made_with"] == true.trial.attrs["made_with"]
     trial = optuna.load_study(study_name="tiny-5-epochs", storage=chain.url).trials[0]
     whole_trial = optuna.load_study(study_name="tiny", storage=unbroken.url).trials[0]
     assert trial.intermediate_values == whole_trial.intermediate_values
@@ -164,8 +164,8 @@ def test_typed_again_it_is_the_same_study_and_nothing_is_added(chain: Place) -> 
     assert found["tiny-5-epochs"] == ["COMPLETE", "WAITING"]  # straight from the study of one epoch: another run
     chain.work("tiny-5-epochs")
     with opened(chain.url) as engine:
-        first, second = queries.trials_of(engine, queries.find_study(engine, "tiny-5-epochs"))
-    assert first.value == second.value and first.notes["goes_on_from"] != second.notes["goes_on_from"]
+        first, second = trial_queries.read_trials(engine, queries.find_study(engine, "tiny-5-epochs"))
+    assert first.value == second.value and first.attrs["goes_on_from"] != second.attrs["goes_on_from"]
 
 
 def test_the_command_says_what_came_of_it_and_what_is_next(chain: Place) -> None:
@@ -217,7 +217,7 @@ def test_every_trial_that_cannot_go_on_is_told(tmp_path: Path) -> None:
     with pytest.raises(FilesError, match=r"has no best\.safetensors here"):
         place.work(name)
     with opened(place.url) as engine:
-        (trial,) = queries.trials_of(engine, queries.find_study(engine, name))
+        (trial,) = trial_queries.read_trials(engine, queries.find_study(engine, name))
     assert trial.state == "WAITING"
 
 
@@ -233,21 +233,21 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_fails_the_trial(tmp_path: Path
     name = place.extend(2, numbers=(0,))
     place.work(name)
     with opened(place.url) as engine:
-        (trial,) = queries.trials_of(engine, queries.find_study(engine, name))
-    assert trial.state == "FAIL" and "goes on from a checkpoint, and cannot" in trial.notes["failure"]
-    assert trial.notes["failure_kind"] == FailureKind.CHECKPOINT
+        (trial,) = trial_queries.read_trials(engine, queries.find_study(engine, name))
+    assert trial.state == "FAIL" and "goes on from a checkpoint, and cannot" in trial.attrs["failure"]
+    assert trial.attrs["failure_kind"] == FailureKind.CHECKPOINT
 
 
 def test_a_schedule_that_depends_on_the_end_is_told(toy_recipe: Recipe) -> None:
     def told(schedule: str) -> list[str]:
         recipe = replace(toy_recipe, schedule=use(schedule))
-        return notices([queries.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": recipe.to_json()})] * 2, 9)
+        return notices([trial_queries.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": recipe.to_json()})] * 2, 9)
 
     assert told("plateau") == told("none") == told("exponential") == []
     (notice,) = told("cosine")
     assert "cosine()" in notice and "not that of one run of 9" in notice
     odd = replace(toy_recipe, epochs=3, validate_every=2)
-    (notice,) = notices([queries.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": odd.to_json()})], 9)
+    (notice,) = notices([trial_queries.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": odd.to_json()})], 9)
     assert "after 3 where it ended" in notice
 
 

@@ -23,9 +23,9 @@ from tuner.recipe import Recipe
 from tuner.search import objective, trial_attrs
 from tuner.search.session import Desk, Said
 from tuner.space.space import Space, load_space
-from tuner.study import queries
+from tuner.study import epoch_queries
 from tuner.study.info import StudyInfo
-from tuner.study.pending import Held
+from tuner.study.pending import ActiveTrial
 from tuner.train.loop import EpochReport, train
 from tuner.train.memory import MicroBatches
 
@@ -119,7 +119,7 @@ class Asked(optuna.pruners.BasePruner):
 class Patient(Desk):
     """The verdict comes in the background; here it is waited for."""
 
-    def says(self, held: Held) -> Said:
+    def says(self, held: ActiveTrial) -> Said:
         wait_for(lambda: not held.unjudged)
         return super().says(held)
 
@@ -144,7 +144,7 @@ def test_the_pruner_is_asked_where_there_is_a_value_and_every_epoch_is_recorded(
     assert outcome.end == ("pruned" if prune_at else "finished") and pruner.epochs == asked
     assert (doing["step"], doing["steps"]) == (ran, 5) and doing["peak_memory"] > 2**20
     assert kept == [run] * ran
-    rows = queries.history(joined.engine, held.id)
+    rows = epoch_queries.read_epochs(joined.engine, held.id)
     validated = [epoch for epoch in (2, 4, 5) if epoch <= ran]
     assert [row["epoch"] for row in rows] == list(range(1, ran + 1))
     assert [row["epoch"] for row in rows if row["value"] is not None] == validated
@@ -174,7 +174,7 @@ def test_epochs_that_the_checkpoint_holds_and_the_database_does_not_are_recorded
         joint = objective.Joint(desk, CPU, micro, None, lambda run: None)
         assert objective.run_trial(joint, held, recipe, toy_data, run, None).end == "finished"
         desk.put_back(held)
-    rows = queries.history(joined.engine, held.id)
+    rows = epoch_queries.read_epochs(joined.engine, held.id)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[0]["value"] == 0.125 and rows[1]["value"] == reports[1].value
     joined.engine.dispose()

@@ -19,7 +19,7 @@ from tuner.search.warm_start import find_start
 from tuner.space.check import check_weights
 from tuner.study import queries
 from tuner.study.info import StudyInfo
-from tuner.study.study import Joined
+from tuner.study.study import JoinedStudy
 from tuner.tasks import find_task
 from tuner.train.checkpoint import save_weights
 from tuner.train.trainer import build_model
@@ -31,7 +31,7 @@ def keeper(tmp_path: Path) -> Keeper:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Iterator[Joined]:
+def study(tmp_path: Path) -> Iterator[JoinedStudy]:
     """Three finished trials, of which number 1 is best, and one that failed."""
     joined = make_study(tmp_path)
     for value in (0.3, 0.9, 0.5):
@@ -41,11 +41,11 @@ def study(tmp_path: Path) -> Iterator[Joined]:
     joined.engine.dispose()
 
 
-def info_of(study: Joined) -> StudyInfo:
+def info_of(study: JoinedStudy) -> StudyInfo:
     return queries.find_study(study.engine, "made")
 
 
-def left(keeper: Keeper, study: Joined, number: int) -> Path:
+def left(keeper: Keeper, study: JoinedStudy, number: int) -> Path:
     """The weights that a trial left."""
     info = info_of(study)
     file = keeper.home.run(info.name, info.key, number).make().best
@@ -104,7 +104,7 @@ def test_a_file_that_is_not_there_is_told(
 
 
 def test_a_study_gives_its_best_trial_and_a_number_another(
-    keeper: Keeper, study: Joined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    keeper: Keeper, study: JoinedStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "made").mkdir()  # a folder of that name, such as its images
     monkeypatch.chdir(tmp_path)
@@ -115,7 +115,9 @@ def test_a_study_gives_its_best_trial_and_a_number_another(
     assert find_start("#2", study.engine, keeper, info_of(study)) == files[2]
 
 
-def test_the_files_of_a_trial_are_those_of_the_attempt_that_finished_it(keeper: Keeper, study: Joined) -> None:
+def test_the_files_of_a_trial_are_those_of_the_attempt_that_finished_it(
+    keeper: Keeper, study: JoinedStudy
+) -> None:
     notes = {"result": {"best_value": 0.95, "best_epoch": 1, "attempt": 3}}
     study.study.add_trial(create_trial(value=0.95, user_attrs=notes))
     info, file = info_of(study), keeper.home.run("made", info_of(study).key, 4, 3).make().best
@@ -127,7 +129,7 @@ def test_the_files_of_a_trial_are_those_of_the_attempt_that_finished_it(keeper: 
 
 
 def test_weights_that_another_host_left_in_the_store_are_fetched(
-    keeper: Keeper, study: Joined, tmp_path: Path
+    keeper: Keeper, study: JoinedStudy, tmp_path: Path
 ) -> None:
     store, key = FolderStore(tmp_path / "store"), info_of(study).key
     study.study.add_trial(create_trial(value=0.95, user_attrs={"result": {"best_epoch": 1, "attempt": 1}}))
@@ -153,7 +155,9 @@ def test_weights_that_another_host_left_in_the_store_are_fetched(
         ("#1", "weights '#1' name a trial of the study itself, which is not there yet"),
     ],
 )
-def test_a_study_or_trial_that_is_not_there_is_told(keeper: Keeper, study: Joined, name: str, said: str) -> None:
+def test_a_study_or_trial_that_is_not_there_is_told(
+    keeper: Keeper, study: JoinedStudy, name: str, said: str
+) -> None:
     with pytest.raises(PartError) as told:
         find_start(name, study.engine, keeper, None)
     assert said in str(told.value) and "\n" not in str(told.value)

@@ -24,9 +24,9 @@ from tuner.paths import Home
 from tuner.search.worker import Worker
 from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget, queries
-from tuner.study.claims import WorkerUnknown, release
+from tuner.study.claims import WorkerUnknown, release_worker
 from tuner.study.info import StudyInfo
-from tuner.study.study import join
+from tuner.study.study import join_study
 from tuner.tasks import TASKS
 
 LONG = 400  # epochs: ended by the test, not by itself
@@ -51,7 +51,7 @@ class Place:
         path = write_space(self.folder, **space)  # type: ignore[arg-type]
         Home(self.folder / "home").make()
         found = load_space(str(path))
-        joined = join(
+        joined = join_study(
             self.url,
             StudyInfo(
                 "tiny", "tiny", found.goal, "shapes", seed=self.seed, parameters=draw_recipes(found).parameters
@@ -250,7 +250,7 @@ def test_a_trial_given_to_another_worker_is_dropped_quietly(place: Place) -> Non
 
 def test_a_worker_given_up_for_dead_makes_room_for_a_new_one(place: Place) -> None:
     def reap(worker: Worker) -> None:
-        release(worker.engine, worker.desk.name, died=True)
+        release_worker(worker.engine, worker.desk.name, died=True)
 
     with pytest.raises(WorkerUnknown):
         place.study(2, epochs=LONG).work_until(2, reap)
@@ -272,7 +272,7 @@ def test_a_trial_left_waiting_by_a_killed_worker_fills_its_slot(place: Place) ->
     with place.worker() as worker:
         worker.desk.enter()
         worker.desk.take()  # and here it is killed
-        release(worker.engine, worker.desk.name, died=True)
+        release_worker(worker.engine, worker.desk.name, died=True)
     place.work()
     assert states(place.url) == {0: "COMPLETE"} and claims(place.url)[0][0] == 1
 
@@ -284,7 +284,9 @@ def test_the_beat_tells_where_a_worker_is(place: Place) -> None:
         info = queries.find_study(worker.engine, "tiny")
         (now,) = wait_for(
             lambda: [
-                w for w in queries.overview(worker.engine, info).workers if w.state == "training" and w.step > 0
+                w
+                for w in queries.read_summary(worker.engine, info).workers
+                if w.state == "training" and w.step > 0
             ]
         )
         seen.append(now)

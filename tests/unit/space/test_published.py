@@ -11,7 +11,7 @@ from helpers.command_line import write_space
 from tuner.errors import TableError
 from tuner.space.published import find_table, known_tables, load_table, rank_values
 from tuner.space.space import draw_recipes, load_space
-from tuner.study.trial_list import draw_rows, row_items
+from tuner.study.trial_list import draw_row_recipes, table_trials
 
 HEAD = 'space = "tiny.py"\ndata = "shapes"\nmetric = "iou"\n'
 BRANCH = '    smooth = trial.suggest_float("smooth", 0.1, 2.0) if loss == "dice" else 1.0\n'
@@ -92,7 +92,7 @@ def test_every_row_outside_its_space_is_told(tmp_path: Path, rows: str, said: li
     space = load_space(str(write_space(tmp_path, extra=BRANCH)))
     found = table(tmp_path, HEAD + ROW + row(rows) + row('lr = 9, loss = "bce"'))
     with pytest.raises(TableError) as error:
-        draw_rows(space, found, draw_recipes(space))
+        draw_row_recipes(space, found, draw_recipes(space))
     assert all(words in str(error.value) for words in [*said, "row 3: lr is 9, outside"])
     assert "row 1:" not in str(error.value)
 
@@ -101,12 +101,12 @@ def test_a_metric_that_the_task_lacks_is_told(tmp_path: Path) -> None:
     space = load_space(str(write_space(tmp_path)))
     found = table(tmp_path, HEAD.replace("iou", "test_iuo") + ROW)
     with pytest.raises(TableError, match=r"no metric 'iuo' of the task\. Did you mean 'iou'\?"):
-        draw_rows(space, found, draw_recipes(space))
+        draw_row_recipes(space, found, draw_recipes(space))
 
 
 def test_each_row_comes_once_before_any_comes_twice(tmp_path: Path) -> None:
     found = table(tmp_path, HEAD + ROW + row('lr = 1e-3, loss = "dice"'))
-    items = row_items(found, 2)
+    items = table_trials(found, 2)
     assert [(item.params["loss"], item.attrs["repeat"]) for item in items] == [
         ("bce", 1), ("dice", 1), ("bce", 2), ("dice", 2),
     ]  # fmt: skip

@@ -8,15 +8,15 @@ import pytest
 
 from tuner.errors import FailureKind
 from tuner.study import format
-from tuner.study.budget import Budget, Spent
+from tuner.study.budget import Budget, BudgetUse
 from tuner.study.failures import Failure
-from tuner.study.stats import Cost, Left, Tally
+from tuner.study.stats import Cost, StudyStats, TimeLeft
 
 
-def tally(cost: Cost | None = None, budget: Budget | None = None, **values: object) -> Tally:
-    plain = {"failures": (), "left": Left(None, "unknown"), "spent": Spent(0, 0.0, 0.0)}
+def tally(cost: Cost | None = None, budget: Budget | None = None, **values: object) -> StudyStats:
+    plain = {"failures": (), "left": TimeLeft(None, "unknown"), "spent": BudgetUse(0, 0.0, 0.0)}
     plain |= {"paused": False, "device": "cpu, 2 threads"}
-    return Tally(cost=cost or Cost(), budget=budget or Budget(), **{**plain, **values})  # type: ignore[arg-type]
+    return StudyStats(cost=cost or Cost(), budget=budget or Budget(), **{**plain, **values})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def tally(cost: Cost | None = None, budget: Budget | None = None, **values: obje
     [(0, "0 s"), (89, "89 s"), (90, "2 min"), (720, "12 min"), (5400, "1.5 h"), (12240, "3.4 h")],
 )
 def test_seconds(seconds: float, said: str) -> None:
-    assert format.show_seconds(seconds) == said
+    assert format.format_seconds(seconds) == said
 
 
 @pytest.mark.parametrize(
@@ -39,50 +39,50 @@ def test_seconds(seconds: float, said: str) -> None:
     ],
 )
 def test_values_keep_to_a_few_characters(value: float | None, said: str) -> None:
-    assert format.show_value(value) == said
+    assert format.format_value(value) == said
 
 
 def test_parameters() -> None:
-    assert format.show_params({"lr": 0.00123, "k": 64, "loss": "bce"}) == "lr=0.00123 k=64 loss=bce"
-    assert format.show_params(None) == ""
+    assert format.format_params({"lr": 0.00123, "k": 64, "loss": "bce"}) == "lr=0.00123 k=64 loss=bce"
+    assert format.format_params(None) == ""
 
 
 @pytest.mark.parametrize(
     ("left", "said"),
     [
-        (Left(720, "trials"), "12 min"),
-        (Left(7200, "GPU-hours"), "2.0 h (of the GPU-hours)"),
-        (Left(0.0, "hours"), "the hours are spent"),
-        (Left(None, "no limit"), "until stopped"),
-        (Left(None, "paused"), "paused"),
-        (Left(None, "unknown"), "unknown"),
-        (Left(None, "nobody works"), "unknown"),
-        (Left(0.0, "done"), "done"),
+        (TimeLeft(720, "trials"), "12 min"),
+        (TimeLeft(7200, "GPU-hours"), "2.0 h (of the GPU-hours)"),
+        (TimeLeft(0.0, "hours"), "the hours are spent"),
+        (TimeLeft(None, "no limit"), "until stopped"),
+        (TimeLeft(None, "paused"), "paused"),
+        (TimeLeft(None, "unknown"), "unknown"),
+        (TimeLeft(None, "nobody works"), "unknown"),
+        (TimeLeft(0.0, "done"), "done"),
     ],
 )
-def test_time_left(left: Left, said: str) -> None:
-    assert format.show_left(left) == said
+def test_time_left(left: TimeLeft, said: str) -> None:
+    assert format.format_time_left(left) == said
 
 
 @pytest.mark.parametrize(("hours", "said"), [(0.0, "0.00"), (0.456, "0.46"), (3.44, "3.4"), (140.4, "140")])
 def test_hours(hours: float, said: str) -> None:
-    assert format.show_hours(hours) == said
+    assert format.format_hours(hours) == said
 
 
 def test_what_was_spent_is_said_of_the_budget_where_there_is_one() -> None:
     cost = Cost(epochs=10, seconds=7200)
-    assert format.show_spent(tally(cost)) == "2.0 worker-hours"
-    assert format.show_spent(tally(Cost(seconds=90))) == "1.5 worker-minutes"
-    assert format.show_spent(tally(cost, device="NVIDIA H100")) == "2.0 GPU-hours"
-    limited = tally(cost, Budget(gpu_hours=8.0), spent=Spent(0, 0.0, 2.5), device="NVIDIA H100")
-    assert format.show_spent(limited) == "2.5 of 8 GPU-hours"
+    assert format.format_spent(tally(cost)) == "2.0 worker-hours"
+    assert format.format_spent(tally(Cost(seconds=90))) == "1.5 worker-minutes"
+    assert format.format_spent(tally(cost, device="NVIDIA H100")) == "2.0 GPU-hours"
+    limited = tally(cost, Budget(gpu_hours=8.0), spent=BudgetUse(0, 0.0, 2.5), device="NVIDIA H100")
+    assert format.format_spent(limited) == "2.5 of 8 GPU-hours"
 
 
 def test_what_pruning_saved() -> None:
-    assert format.show_saved(Cost(epochs=75, saved=25)) == "pruning saved 25 epochs (25 %)"
-    assert format.show_saved(Cost(epochs=75)) == ""
+    assert format.format_saved(Cost(epochs=75, saved=25)) == "pruning saved 25 epochs (25 %)"
+    assert format.format_saved(Cost(epochs=75)) == ""
 
 
 def test_failures_by_kind() -> None:
     failures = tuple(Failure(0, FailureKind.EXCEPTION, "", name) for name in ("odd", "even", "odd"))
-    assert format.show_kinds(tally(failures=failures)) == "2 odd, 1 even"
+    assert format.format_failures(tally(failures=failures)) == "2 odd, 1 even"

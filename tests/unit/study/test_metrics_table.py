@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tuner.study.format import metrics_table, write_confusion
+from tuner.study.format import format_metrics_table, write_confusion
 from tuner.tasks import BINARY_CLASSES
 
 
 def test_training_stands_beside_validation() -> None:
-    table = metrics_table({"train_iou": 0.5, "val_iou": 0.25, "train_loss": 1.0, "val_loss": 2.0, "lr": 9.0})
+    table = format_metrics_table(
+        {"train_iou": 0.5, "val_iou": 0.25, "train_loss": 1.0, "val_loss": 2.0, "lr": 9.0}
+    )
     assert table.splitlines() == [
         "| metric | train | validation |",
         "|---|---|---|",
@@ -22,13 +24,13 @@ def test_training_stands_beside_validation() -> None:
 
 
 def test_what_is_measured_on_one_of_them_has_a_dash_for_the_other() -> None:
-    table = metrics_table({"train_loss": 1.0, "val_map": 0.75, "val_iou:sky": 0.5})
+    table = format_metrics_table({"train_loss": 1.0, "val_map": 0.75, "val_iou:sky": 0.5})
     assert "| map | - | 0.7500 |" in table and "| loss | 1.0000 | - |" in table
     assert "| iou:sky | - | 0.5000 |" in table
 
 
 def test_nothing_measured_is_an_empty_table() -> None:
-    assert metrics_table({}).splitlines() == ["| metric | train | validation |", "|---|---|---|"]
+    assert format_metrics_table({}).splitlines() == ["| metric | train | validation |", "|---|---|---|"]
 
 
 @pytest.mark.parametrize("classes", [BINARY_CLASSES, ('a "quoted", name', "Ärger")], ids=str)

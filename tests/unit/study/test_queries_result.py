@@ -14,14 +14,14 @@ from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.study import budget, queries
 from tuner.study.info import StudyInfo
-from tuner.study.study import Joined, join
+from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import study_table
 
 
 @pytest.fixture
-def study(home: Path) -> Iterator[Joined]:
+def study(home: Path) -> Iterator[JoinedStudy]:
     Home(home).make()
-    joined = join(home_url(home), StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes"))
+    joined = join_study(home_url(home), StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes"))
     yield joined
     joined.engine.dispose()
 
@@ -40,7 +40,7 @@ def test_hours_that_are_spent_are_told_with_what_raises_them(
     limits: dict[str, float],
     seconds: dict[str, float],
     told: str,
-    study: Joined,
+    study: JoinedStudy,
     home: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -48,7 +48,7 @@ def test_hours_that_are_spent_are_told_with_what_raises_them(
     with study.engine.begin() as db:
         db.execute(sa.update(study_table).values(**seconds))
     info = queries.find_study(study.engine, "s")
-    print_result(queries.overview(study.engine, info), str(home), None)
+    print_result(queries.read_summary(study.engine, info), str(home), None)
     lines = [line for line in capsys.readouterr().out.splitlines() if "spent" in line]
     more = "raise them to go on: tuner budget --study s"
     assert lines == ([told.format(more=more) + f" --home {home}"] if told else [])

@@ -16,38 +16,38 @@ from tuner.study import budget as budget_module
 from tuner.study import control
 from tuner.study import queries as queries_module
 from tuner.study.info import StudyKind
-from tuner.study.stats import Cost, Ledger, Left, Tally, tally
-from tuner.study.study import Joined
+from tuner.study.stats import Cost, StatsReader, StudyStats, TimeLeft, read_stats
+from tuner.study.study import JoinedStudy
 from tuner.study.tables import study_table, trials, worker_table
 
 RECIPE = {"version": 2, "epochs": 10}
 
 
 @pytest.fixture
-def joined(tmp_path: Path) -> Iterator[Joined]:
+def joined(tmp_path: Path) -> Iterator[JoinedStudy]:
     made = make_study(tmp_path)
     yield made
     made.engine.dispose()
 
 
-def count(joined: Joined) -> Tally:
-    return tally(joined.engine, queries_module.find_study(joined.engine, "made"))
+def count(joined: JoinedStudy) -> StudyStats:
+    return read_stats(joined.engine, queries_module.find_study(joined.engine, "made"))
 
 
-def budget(joined: Joined, **values: object) -> None:
+def budget(joined: JoinedStudy, **values: object) -> None:
     with joined.engine.begin() as db:
         db.execute(sa.update(study_table).values(**values))
 
 
-def test_a_study_without_trials_has_cost_nothing(joined: Joined) -> None:
+def test_a_study_without_trials_has_cost_nothing(joined: JoinedStudy) -> None:
     found = count(joined)
     assert found.cost == Cost() and found.failures == () and found.kinds == {}
     assert found.cost.saved_share == found.cost.hours == 0.0
-    assert found.left == Left(None, "nobody works")
+    assert found.left == TimeLeft(None, "nobody works")
     assert (found.device, found.unit) == ("", "worker-hours")
 
 
-def test_epochs_and_hours_of_all_trials_and_what_pruning_saved(joined: Joined) -> None:
+def test_epochs_and_hours_of_all_trials_and_what_pruning_saved(joined: JoinedStudy) -> None:
     put(joined, 0, "COMPLETE", [0.1] * 10, seconds=100, recipe=RECIPE)
     put(joined, 1, "PRUNED", [0.1] * 3, seconds=100, recipe=RECIPE)
     put(joined, 2, "PRUNED", [0.1] * 1, seconds=100, recipe={**RECIPE, "epochs": 20})
@@ -60,14 +60,14 @@ def test_epochs_and_hours_of_all_trials_and_what_pruning_saved(joined: Joined) -
     assert cost.saved_share == pytest.approx(26 / 46)
 
 
-def test_a_trial_that_a_person_ended_was_not_saved_by_pruning(joined: Joined) -> None:
+def test_a_trial_that_a_person_ended_was_not_saved_by_pruning(joined: JoinedStudy) -> None:
     put(joined, 0, "PRUNED", [0.1] * 3, recipe=RECIPE, stopped="by hand")
     put(joined, 1, "PRUNED", [0.1] * 3, recipe="damaged")
     put(joined, 2, "PRUNED", [0.1] * 3)
     assert count(joined).cost.saved == 0
 
 
-def test_longer_runs_do_not_count_what_they_took_over(joined: Joined, tmp_path: Path) -> None:
+def test_longer_runs_do_not_count_what_they_took_over(joined: JoinedStudy, tmp_path: Path) -> None:
     put(joined, 3, "COMPLETE", [0.1] * 10, seconds=2)
     longer = make_study(tmp_path, "made-longer")
     origin = {"study": "made", "key": "", "number": 3}
@@ -76,14 +76,14 @@ def test_longer_runs_do_not_count_what_they_took_over(joined: Joined, tmp_path: 
     info = replace(
         queries_module.find_study(longer.engine, "made-longer"), kind=StudyKind.EXTENSION, subject="made"
     )
-    cost = tally(longer.engine, info).cost
+    cost = read_stats(longer.engine, info).cost
     told = read(longer.engine, info).trials[0]
     assert (told.trained, told.seconds) == (cost.epochs, cost.seconds) and len(told.epochs) == 15
     assert (cost.epochs, cost.seconds) == (5, 10.0)
     longer.engine.dispose()
 
 
-def test_failures_come_in_the_order_of_their_ends_and_are_counted_by_kind(joined: Joined) -> None:
+def test_failures_come_in_the_order_of_their_ends_and_are_counted_by_kind(joined: JoinedStudy) -> None:
     put(joined, 0, "FAIL", [], at=50, failure="train_loss is nan at epoch 1 with adam")
     put(joined, 1, "FAIL", [], at=10, failure="Traceback (most recent call last):\n  x\nValueError: odd\n")
     put(joined, 2, "FAIL", [], at=70, failure="val_loss is inf at epoch 2 with adam")
@@ -100,14 +100,14 @@ def test_failures_come_in_the_order_of_their_ends_and_are_counted_by_kind(joined
 # Time left
 
 
-def test_unknown_while_nothing_has_ended(joined: Joined) -> None:
+def test_unknown_while_nothing_has_ended(joined: JoinedStudy) -> None:
     budget_module.set_budget(joined.engine, joined.id, num_trials=5)
     put(joined, 0, "RUNNING", [0.1])
     work(joined, 0, step=1, steps=10)
-    assert count(joined).left == Left(None, "unknown")
+    assert count(joined).left == TimeLeft(None, "unknown")
 
 
-def test_the_trials_left_are_shared_by_the_workers(joined: Joined) -> None:
+def test_the_trials_left_are_shared_by_the_workers(joined: JoinedStudy) -> None:
     budget_module.set_budget(joined.engine, joined.id, num_trials=10)
     put(joined, 0, "COMPLETE", [0.1] * 10, seconds=10, took=120)
     put(joined, 1, "PRUNED", [0.1] * 5, seconds=10, took=60, recipe=RECIPE)
@@ -116,62 +116,62 @@ def test_the_trials_left_are_shared_by_the_workers(joined: Joined) -> None:
     work(joined, 2, step=4, steps=10)
     work(joined, 3, step=1, steps=10)
     # a trial takes 90 s; two have 50 s and 80 s left, six have not begun; two workers
-    assert count(joined).left == Left((50 + 80 + 6 * 90) / 2, "trials")
+    assert count(joined).left == TimeLeft((50 + 80 + 6 * 90) / 2, "trials")
 
 
-def test_more_workers_than_trials_do_not_help(joined: Joined) -> None:
+def test_more_workers_than_trials_do_not_help(joined: JoinedStudy) -> None:
     budget_module.set_budget(joined.engine, joined.id, num_trials=2)
     put(joined, 0, "COMPLETE", [0.1] * 10, seconds=10, took=100)
     put(joined, 1, "RUNNING", [0.1] * 4, seconds=10)
     work(joined, 1, step=4, steps=10)
     for idle in (7, 8):
         work(joined, None, worker=f"idle{idle}", state="idle")
-    assert count(joined).left == Left(60.0, "trials")
+    assert count(joined).left == TimeLeft(60.0, "trials")
 
 
-def test_a_trial_that_takes_longer_than_the_others_goes_by_its_own_pace(joined: Joined) -> None:
+def test_a_trial_that_takes_longer_than_the_others_goes_by_its_own_pace(joined: JoinedStudy) -> None:
     budget_module.set_budget(joined.engine, joined.id, num_trials=2)
     put(joined, 0, "PRUNED", [0.1], seconds=10, took=10, recipe=RECIPE)
     put(joined, 1, "RUNNING", [0.1] * 4, seconds=10)
     work(joined, 1, step=4, steps=10)
-    assert count(joined).left == Left(60.0, "trials")
+    assert count(joined).left == TimeLeft(60.0, "trials")
 
 
-def test_a_trial_that_was_put_back_meanwhile_took_its_epochs_alone(joined: Joined) -> None:
+def test_a_trial_that_was_put_back_meanwhile_took_its_epochs_alone(joined: JoinedStudy) -> None:
     budget_module.set_budget(joined.engine, joined.id, num_trials=2)
     put(joined, 0, "COMPLETE", [0.1] * 10, seconds=10, took=9999, attempt=2)
     put(joined, 1, "RUNNING", [], seconds=10)
     work(joined, 1, steps=10)
-    assert count(joined).left == Left(100.0, "trials")
+    assert count(joined).left == TimeLeft(100.0, "trials")
 
 
-def test_the_pace_is_that_of_the_last_trials(joined: Joined) -> None:
+def test_the_pace_is_that_of_the_last_trials(joined: JoinedStudy) -> None:
     budget_module.set_budget(joined.engine, joined.id, num_trials=32)
     for number in range(10):
         put(joined, number, "COMPLETE", [0.1], at=number, took=5000)
     for number in range(10, 31):
         put(joined, number, "COMPLETE", [0.1], at=10_000 + number, took=30)
     work(joined, None, state="idle")
-    assert count(joined).left == Left(30.0, "trials")
+    assert count(joined).left == TimeLeft(30.0, "trials")
 
 
-def test_without_a_limit_there_is_no_end(joined: Joined) -> None:
+def test_without_a_limit_there_is_no_end(joined: JoinedStudy) -> None:
     put(joined, 0, "COMPLETE", [0.1])
     work(joined, None, state="idle")
-    assert count(joined).left == Left(None, "no limit")
+    assert count(joined).left == TimeLeft(None, "no limit")
 
 
-def test_the_hours_may_end_before_the_trials(joined: Joined) -> None:
+def test_the_hours_may_end_before_the_trials(joined: JoinedStudy) -> None:
     budget_module.set_budget(joined.engine, joined.id, num_trials=1001, hours=2.0)
     budget(joined, clock_seconds=5400.0)
     put(joined, 0, "COMPLETE", [0.1] * 10, seconds=10)
     work(joined, None, state="idle")
-    assert count(joined).left == Left(1800.0, "hours")
+    assert count(joined).left == TimeLeft(1800.0, "hours")
     budget_module.set_budget(joined.engine, joined.id, num_trials=2)
-    assert count(joined).left == Left(100.0, "trials")
+    assert count(joined).left == TimeLeft(100.0, "trials")
 
 
-def test_gpu_hours_are_spent_by_all_that_hold_some(joined: Joined) -> None:
+def test_gpu_hours_are_spent_by_all_that_hold_some(joined: JoinedStudy) -> None:
     budget_module.set_budget(joined.engine, joined.id, gpu_hours=2.0)
     budget(joined, gpu_seconds=3600.0 + 40.0)
     for number in (0, 1):
@@ -179,41 +179,41 @@ def test_gpu_hours_are_spent_by_all_that_hold_some(joined: Joined) -> None:
     work(joined, 2, granted=0.0, device="NVIDIA H100")  # shares the GPU of another
     found = count(joined)
     assert found.spent.gpu_hours == pytest.approx(1.0)
-    assert found.left == Left(1800.0, "GPU-hours")
+    assert found.left == TimeLeft(1800.0, "GPU-hours")
     assert found.unit == "GPU-hours"
 
 
-def test_hours_that_are_spent_leave_nothing(joined: Joined) -> None:
+def test_hours_that_are_spent_leave_nothing(joined: JoinedStudy) -> None:
     budget_module.set_budget(joined.engine, joined.id, hours=1.0)
     budget(joined, clock_seconds=3700.0)
     work(joined, None, state="idle")
-    assert count(joined).left == Left(0.0, "hours")
+    assert count(joined).left == TimeLeft(0.0, "hours")
 
 
-def test_paused_done_and_left_alone_are_said(joined: Joined) -> None:
+def test_paused_done_and_left_alone_are_said(joined: JoinedStudy) -> None:
     budget_module.set_budget(joined.engine, joined.id, num_trials=2)
     put(joined, 0, "COMPLETE", [0.1])
-    assert count(joined).left == Left(None, "nobody works")
+    assert count(joined).left == TimeLeft(None, "nobody works")
     work(joined, None, state="idle")
-    control.pause(joined.engine, joined.id, True)
-    assert count(joined).left == Left(None, "paused") and count(joined).paused
+    control.set_paused(joined.engine, joined.id, True)
+    assert count(joined).left == TimeLeft(None, "paused") and count(joined).paused
     put(joined, 1, "FAIL", [])
-    assert count(joined).left == Left(0.0, "done")
+    assert count(joined).left == TimeLeft(0.0, "done")
 
 
 # Looking again
 
 
-def test_what_ended_is_read_once(joined: Joined) -> None:
+def test_what_ended_is_read_once(joined: JoinedStudy) -> None:
     info = queries_module.find_study(joined.engine, "made")
     for number in range(5):
         put(joined, number, "PRUNED", [0.1], recipe=RECIPE)
-    ledger, said = Ledger(joined.engine, info), []
+    ledger, said = StatsReader(joined.engine, info), []
     sa.event.listen(joined.engine, "before_cursor_execute", lambda *told: said.append(told[2]))
 
-    def read() -> tuple[Tally, int]:
+    def read() -> tuple[StudyStats, int]:
         before = len(said)
-        found = ledger.read(queries_module.overview(joined.engine, info))
+        found = ledger.read(queries_module.read_summary(joined.engine, info))
         return found, sum("tuner_epoch" in query or "trial_user_attributes" in query for query in said[before:])
 
     first, queries = read()
@@ -225,18 +225,20 @@ def test_what_ended_is_read_once(joined: Joined) -> None:
     assert read()[0].cost.epochs == 7
 
 
-def test_a_trial_that_was_deleted_is_forgotten(joined: Joined) -> None:
+def test_a_trial_that_was_deleted_is_forgotten(joined: JoinedStudy) -> None:
     info = queries_module.find_study(joined.engine, "made")
     gone = put(joined, 0, "COMPLETE", [0.1] * 5)
     put(joined, 1, "COMPLETE", [0.1] * 2)
-    ledger = Ledger(joined.engine, info)
-    assert ledger.read(queries_module.overview(joined.engine, info)).cost.epochs == 7
+    ledger = StatsReader(joined.engine, info)
+    assert ledger.read(queries_module.read_summary(joined.engine, info)).cost.epochs == 7
     with joined.engine.begin() as db:
         db.execute(sa.delete(trials).where(trials.c.trial_id == gone))
-    assert ledger.read(queries_module.overview(joined.engine, info)).cost.epochs == 2
+    assert ledger.read(queries_module.read_summary(joined.engine, info)).cost.epochs == 2
 
 
-def test_of_very_many_trials_none_is_named_in_a_query(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_very_many_trials_none_is_named_in_a_query(
+    joined: JoinedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(4):
         put(joined, number, "PRUNED", [0.1], recipe=RECIPE)
     put(joined, 4, "FAIL", [], failure="odd")
@@ -245,7 +247,7 @@ def test_of_very_many_trials_none_is_named_in_a_query(joined: Joined, monkeypatc
     assert count(joined) == expected and expected.cost.saved == 36
 
 
-def test_where_it_was_trained_is_known_from_the_best_when_nobody_works(joined: Joined) -> None:
+def test_where_it_was_trained_is_known_from_the_best_when_nobody_works(joined: JoinedStudy) -> None:
     put(joined, 0, "COMPLETE", [0.1], result={"device": "NVIDIA A100"})
     assert (count(joined).device, count(joined).unit) == ("NVIDIA A100", "GPU-hours")
     work(joined, None)

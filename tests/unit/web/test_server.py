@@ -148,10 +148,10 @@ def test_an_empty_database_can_be_shown(tmp_path: Path) -> None:
 
 
 def test_pictures_are_looked_for_in_every_store_that_a_study_notes(tmp_path: Path) -> None:
-    from tuner.study.study import keep_artifacts
+    from tuner.study.study import set_artifact_store
 
     joined = make_study(tmp_path)
-    keep_artifacts(joined, str(tmp_path / "noted"))
+    set_artifact_store(joined, str(tmp_path / "noted"))
     shown = [store.shown for store in gallery(joined.engine, Home(tmp_path), str(tmp_path / "given")).stores]
     assert shown == [str(tmp_path / "given"), str(tmp_path / "noted")]
     joined.engine.dispose()

@@ -17,13 +17,13 @@ from optuna.trial import TrialState
 from optuna_dashboard import save_note, wsgi
 
 from tuner.study.storage import open_storage
-from tuner.study.study import Joined
+from tuner.study.study import JoinedStudy
 from tuner.web import study_api as shown
 from tuner.web.study_api import Studies
 
 
 @pytest.fixture
-def joined(tmp_path: Path) -> Iterator[Joined]:
+def joined(tmp_path: Path) -> Iterator[JoinedStudy]:
     """A study with trials of every kind, with notes and an artifact's record."""
     joined = make_study(tmp_path)
     for value in (0.3, 0.9, 0.5):
@@ -43,7 +43,7 @@ def joined(tmp_path: Path) -> Iterator[Joined]:
 
 
 @pytest.fixture
-def app(joined: Joined, tmp_path: Path) -> Iterator[Studies]:
+def app(joined: JoinedStudy, tmp_path: Path) -> Iterator[Studies]:
     storage, engine = open_storage(f"sqlite:///{tmp_path / 'tuner.db'}")
     yield Studies(wsgi(storage), storage, engine)
     engine.dispose()
@@ -83,7 +83,7 @@ def test_the_list_is_the_same(app: Studies, tmp_path: Path) -> None:
     assert len(json.loads(both[0].body)["study_summaries"]) == 2
 
 
-def test_what_changes_is_seen_at_once(app: Studies, joined: Joined) -> None:
+def test_what_changes_is_seen_at_once(app: Studies, joined: JoinedStudy) -> None:
     before = study_of(app)
     running = joined.study.trials[5]
     joined.study._storage.set_trial_intermediate_value(running._trial_id, 2, 0.95)
@@ -100,7 +100,7 @@ def test_what_changes_is_seen_at_once(app: Studies, joined: Joined) -> None:
     assert now == study_of(fresh)
 
 
-def test_parameters_that_come_late_are_among_those_of_all(app: Studies, joined: Joined) -> None:
+def test_parameters_that_come_late_are_among_those_of_all(app: Studies, joined: JoinedStudy) -> None:
     study_of(app)
     trial = joined.study.ask()
     trial.suggest_float("late", 0, 1)
@@ -111,7 +111,7 @@ def test_parameters_that_come_late_are_among_those_of_all(app: Studies, joined: 
 
 
 def test_a_note_that_was_looked_at_half_written_is_told_whole_soon(
-    app: Studies, joined: Joined, monkeypatch: pytest.MonkeyPatch
+    app: Studies, joined: JoinedStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("tuner.web.study_api.time.monotonic", lambda: now[0])
@@ -153,7 +153,7 @@ def test_large_answers_are_compressed_once(app: Studies, monkeypatch: pytest.Mon
     assert "Content-Encoding" not in ask(app, "/api/studies/1").headers
 
 
-def test_a_study_that_is_not_there_any_more(app: Studies, joined: Joined) -> None:
+def test_a_study_that_is_not_there_any_more(app: Studies, joined: JoinedStudy) -> None:
     assert ask(app, "/api/studies/99").code == 404
     study_of(app)
     optuna.delete_study(study_name="made", storage=joined.study._storage)
@@ -161,7 +161,7 @@ def test_a_study_that_is_not_there_any_more(app: Studies, joined: Joined) -> Non
     assert json.loads(ask(app, "/api/studies").body) == {"study_summaries": []}
 
 
-def test_studies_of_others_are_left_to_optuna_dashboard(app: Studies, joined: Joined) -> None:
+def test_studies_of_others_are_left_to_optuna_dashboard(app: Studies, joined: JoinedStudy) -> None:
     two = optuna.create_study(storage=app.storage, study_name="two goals", directions=["minimize", "maximize"])
     two.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
     marked = Studies(nothing_behind, app.storage, app.engine)

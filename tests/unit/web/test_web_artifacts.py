@@ -14,7 +14,7 @@ from optuna.artifacts import upload_artifact
 
 from tuner.artifacts.optuna_store import Gallery
 from tuner.paths import Home
-from tuner.study.study import Joined
+from tuner.study.study import JoinedStudy
 from tuner.web.artifacts import Artifacts
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels" * 20_000
@@ -25,8 +25,8 @@ class Shown:
     """Two studies of two trials in one database, and the app that shows their artifacts."""
 
     folder: Path
-    joined: Joined
-    other: Joined
+    joined: JoinedStudy
+    other: JoinedStudy
     pictures: Gallery
     app: Artifacts
 

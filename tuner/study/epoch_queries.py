@@ -1,0 +1,73 @@
+"""Read the recorded epochs of trials without Optuna."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from tuner.study.tables import (
+    claim_table,
+    epoch_table,
+    trials,
+)
+from tuner.study.trial_queries import FINISHED
+
+
+def read_epochs(engine: Engine, trial_id: int) -> list[dict[str, Any]]:
+    """Every recorded epoch of a trial, in order, as flat rows."""
+    query = sa.select(epoch_table).where(epoch_table.c.trial_id == trial_id).order_by(epoch_table.c.epoch)
+    with engine.connect() as db:
+        rows = [dict(row) for row in db.execute(query).mappings()]
+    return [flatten_epoch(row) for row in rows]
+
+
+def flatten_epoch(row: dict[str, Any]) -> dict[str, Any]:
+    """An epoch with its metrics beside everything else."""
+    return {name: value for name, value in row.items() if name not in ("metrics", "trial_id")} | row["metrics"]
+
+
+def read_recorded_epochs(engine: Engine, trial_id: int) -> set[int]:
+    """The epochs of a trial that are recorded."""
+    with engine.connect() as db:
+        return set(db.scalars(sa.select(epoch_table.c.epoch).where(epoch_table.c.trial_id == trial_id)))
+
+
+def read_new_epochs(db: Connection, study_id: int, seen: dict[int, int]) -> list[tuple[int, int, int, float]]:
+    """(trial id, number, epoch, value) of epochs beyond those seen, of trials that run now."""
+    query = (
+        sa.select(epoch_table.c.trial_id, trials.c.number, epoch_table.c.epoch, epoch_table.c.value)
+        .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
+        .join(claim_table, claim_table.c.trial_id == epoch_table.c.trial_id)
+        .where(trials.c.study_id == study_id, trials.c.state == "RUNNING", claim_table.c.worker.is_not(None))
+        .where(epoch_table.c.value.is_not(None))  # between two validations there is nothing to tell
+        .order_by(epoch_table.c.epoch)
+    )
+    return [tuple(row) for row in db.execute(query) if row[2] > seen.get(row[0], 0)]
+
+
+def read_curves(db: Connection, study_id: int, numbers: Iterable[int]) -> dict[int, list[tuple[int, float]]]:
+    """(epoch, value) of every epoch of these trials that was validated, in order, by the trials' numbers."""
+    query = (
+        sa.select(trials.c.number, epoch_table.c.epoch, epoch_table.c.value)
+        .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
+        .where(trials.c.study_id == study_id, trials.c.number.in_(list(numbers)), epoch_table.c.value.is_not(None))
+        .order_by(epoch_table.c.epoch)
+    )
+    found: dict[int, list[tuple[int, float]]] = {}
+    for number, epoch, value in db.execute(query):
+        found.setdefault(number, []).append((epoch, value))
+    return found
+
+
+def read_open_epochs(db: Connection, study_id: int) -> list[tuple[int, int, float]]:
+    """(trial id, epoch, value) of what is recorded of trials that have not ended, in order."""
+    query = (
+        sa.select(epoch_table.c.trial_id, epoch_table.c.epoch, epoch_table.c.value)
+        .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
+        .where(trials.c.study_id == study_id, trials.c.state.not_in(FINISHED), epoch_table.c.value.is_not(None))
+        .order_by(epoch_table.c.epoch)
+    )
+    return [(trial_id, epoch, value) for trial_id, epoch, value in db.execute(query)]
