@@ -83,7 +83,7 @@ FOLDERS = {
     ],
     a_file: ["is a file; a folder of images is needed"],
     lonely: ["1 images without a mask: alone", "7 masks without an image: photo50, photo51", "and 2 more"],
-    one_image: ["two images outside test/ are the least"],
+    one_image: ["at least two images outside test/ are needed"],
     splits_of_other_classes: ["train and val hold different classes: dog (only in train)"],
 }
 
@@ -123,7 +123,7 @@ def test_every_unusable_file_is_named_at_once(search: Tuner, tuner: Tuner, photo
             f"{photos}: 5 of 12 items cannot be used.",
             "photo00.jpg is empty (0 bytes)",
             "photo01.jpg cannot be read (",
-            "photo02.jpg is not an image, whatever its name says",
+            "photo02.jpg is not an image file",
             "mask photo03.png is 128x60 for an image of 128x128",
             "mask photo04.png holds the values 0, 1, 2, 3, 4",
         )
@@ -222,7 +222,9 @@ def test_instances_are_counted_and_what_is_wrong_with_their_json_is_named(tuner:
         Image.open(tmp_path / "s.png").load()
     (coco / "images" / "cell01.jpg").unlink()
     refused(
-        tuner("data", "./coco"), tmp_path, "1 of its entries cannot be used. cell01.jpg is listed and not there"
+        tuner("data", "./coco"),
+        tmp_path,
+        "1 of its entries cannot be used. cell01.jpg is listed but does not exist",
     )
     (coco / "annotations.json").write_text("{")
     refused(tuner("data", "./coco"), tmp_path, "annotations.json is no JSON")

@@ -1,1 +1,1 @@
-"""From files to batches: datasets, their survey, the decoded cache, augmentation."""
+"""From files to batches: datasets, their survey, the decoded cache and augmentation."""

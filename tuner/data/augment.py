@@ -1,8 +1,8 @@
-"""The table of augmentations, and their seeding: the same for an item whoever computes it.
+"""The table of augmentations, and how they are seeded: the same item gets the same result in any process.
 
-A builder takes the image size; it returns albumentations transforms, which move a mask with its image.
-Masks take the nearest pixel, and what comes in from outside the image is its reflection: no value is
-invented. Images stay bytes; they are normalised later, on the device.
+A builder takes the image size and returns albumentations transforms. Masks are resampled by nearest neighbour and
+borders are filled by reflection, so that no new label values appear. Images stay bytes; they are normalized later,
+on the device.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ AUGMENTATIONS = {
     "pet": "tuner.data.augment:pet",
 }
 Target = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int64]
-Augment = Callable[[Image, Target, int], tuple[Image, Target]]  # the last is the seed of this item
+Augment = Callable[[Image, Target, int], tuple[Image, Target]]  # image, target, seed of the item
 REFLECT = cv2.BORDER_REFLECT_101
 
 
 def none(size: int) -> list[Any]:
-    """The images as they are."""
+    """No augmentation."""
     return []
 
 
 def flip(size: int, *, p: float = 0.5) -> list[Any]:
-    """Mirrored left to right with probability p."""
+    """Horizontal flip with probability p."""
     check_range("flip", p=p)
     return [import_albumentations().HorizontalFlip(p=p)]
 
 
 def crop_flip(size: int, *, crop: float = 0.25, flip: float = 0.5) -> list[Any]:
-    """A random square of `crop` of the area, enlarged to the full size; mirrored with probability `flip`."""
+    """Random square crop of `crop` of the area, resized to full size; horizontal flip with probability `flip`."""
     check_range("crop_flip", flip=flip)
     check_range("crop_flip", above=True, crop=crop)
     return [*random_crop(size, (crop, crop), (1.0, 1.0)), import_albumentations().HorizontalFlip(p=flip)]
@@ -62,7 +62,7 @@ def lesion(
     colour: float = 0.2,
     noise: float = 0.05,
 ) -> list[Any]:
-    """Random crop of at least `crop` of the area, flip, turn by up to `rotate` degrees, colour jitter, noise."""
+    """Random crop of at least `crop` of the area, flip, rotation up to `rotate` degrees, color jitter, noise."""
     check_range("lesion", flip=flip, colour=colour, noise=noise)
     check_range("lesion", above=True, crop=crop)
     check_range("lesion", most=180, rotate=rotate)
@@ -87,9 +87,9 @@ def pet(
     rgb: float = 0.08,
     noise: float = 0.05,
 ) -> list[Any]:
-    """Crop of at least `scale` of the area, both flips, shift-zoom-turn, colour jitter, RGB shift, noise.
+    """Random crop of at least `scale` of the area, both flips, affine transform, color jitter, RGB shift, noise.
 
-    `shift`, `zoom`, `rgb` and `noise` are the most, as shares; `rotate` is in degrees.
+    `shift`, `zoom`, `rgb` and `noise` are maximum fractions; `rotate` is in degrees.
     """
     check_range("pet", flip=flip, shift=shift, colour=colour, rgb=rgb, noise=noise)
     check_range("pet", above=True, scale=scale)
@@ -116,7 +116,7 @@ def pet(
 
 
 def import_albumentations() -> Any:
-    """albumentations without its check for updates over the network; it takes a second to import."""
+    """Import albumentations, which takes a second, without its check for updates over the network."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     import albumentations
 
@@ -124,17 +124,17 @@ def import_albumentations() -> Any:
 
 
 def random_crop(size: int, area: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> list[Any]:
-    """A part of the image enlarged to the whole; nothing to do where the part is the whole."""
+    """Return a random crop that is resized to the full size; no transform where the crop is the whole image."""
     if area == (1.0, 1.0):
         return []
-    exact = cv2.INTER_NEAREST_EXACT  # the older nearest moves masks by up to half a pixel
+    exact = cv2.INTER_NEAREST_EXACT  # INTER_NEAREST shifts masks by up to half a pixel
     return [
         import_albumentations().RandomResizedCrop((size, size), scale=area, ratio=ratio, mask_interpolation=exact)
     ]
 
 
 def color_jitter(strength: float) -> Any:
-    """Brightness, contrast and saturation by up to `strength`, hue by a quarter of it."""
+    """Change brightness, contrast and saturation by up to `strength`, hue by up to a quarter of it."""
     near_one = (max(0.0, 1 - strength), 1 + strength)
     hue = strength / 4
     return import_albumentations().ColorJitter(
@@ -143,7 +143,7 @@ def color_jitter(strength: float) -> Any:
 
 
 def byte_noise(most: float) -> Any:
-    """Noise of up to `most` of the full range."""
+    """Add noise of up to `most` of the full range."""
     import_albumentations()
     from tuner.data.noise import ByteNoise
 
@@ -151,7 +151,7 @@ def byte_noise(most: float) -> Any:
 
 
 def check_range(name: str, *, above: bool = False, most: float = 1, **values: object) -> None:
-    """PartError unless the values are numbers from 0, or above 0, to `most`."""
+    """Raise PartError unless each value is a number from 0 (or above 0) to `most`."""
     for arg, value in values.items():
         fine = is_number(value) and 0 <= value <= most
         if not fine or (above and not value):
@@ -162,23 +162,25 @@ def check_range(name: str, *, above: bool = False, most: float = 1, **values: ob
 
 
 def make_augment(part: Part, size: int) -> Augment | None:
-    """A function (image, target, seed) -> (image, target); None when there is nothing to do.
+    """Return a function (image, target, seed) -> (image, target), or None for no augmentation.
 
-    It keeps state between calls, so every thread needs one of its own.
+    The function keeps state between calls: use one per thread.
     """
     transforms = build("augmentation", AUGMENTATIONS, part, size)
     if not isinstance(transforms, list | tuple):
-        transforms = [transforms]  # one of a user's own, or a Compose
+        transforms = [transforms]  # a single transform or a Compose
     if not transforms:
         return None
     try:
         pipeline = import_albumentations().Compose(list(transforms))
-    except Exception as error:  # the user's own objects
-        raise PartError(f"augmentation '{part.name}' gives no albumentations transforms: {error}.") from error
+    except Exception as error:  # user code
+        raise PartError(
+            f"augmentation '{part.name}' does not return albumentations transforms: {error}."
+        ) from error
 
     def augment(image: Image, target: Target, seed: int) -> tuple[Image, Target]:
         pipeline.set_random_seed(seed)
-        if target.ndim == 0:  # a class number: only the picture moves
+        if target.ndim == 0:  # a class number
             return check_output(part.name, pipeline(image=image)["image"], image), target
         if target.dtype == np.uint16:
             return with_instances(image, target)
@@ -186,9 +188,9 @@ def make_augment(part: Part, size: int) -> Augment | None:
         return check_output(part.name, moved["image"], image), check_output(part.name, moved["mask"], target)
 
     def with_instances(image: Image, target: Target) -> tuple[Image, Target]:
-        """An instance that is cut in two is two; one that leaves the picture is none."""
+        """Transform the connected pieces of the instances, so that an instance that is cut in two becomes two."""
         before, owners = connected_pieces(target)
-        if len(owners) > MAX_INSTANCES + 1:  # too many to be told apart in sixteen bits: they stay together
+        if len(owners) > MAX_INSTANCES + 1:  # more pieces than 16 bits can number: transform whole instances
             before, owners = target.astype(np.int32), np.arange(int(target.max()) + 1, dtype=np.int32)
         moved = pipeline(image=image, mask=before.astype(np.uint16))
         mask = check_output(part.name, moved["mask"], target)
@@ -198,18 +200,20 @@ def make_augment(part: Part, size: int) -> Augment | None:
 
 
 def check_output(name: str, made: Any, given: NDArray[Any]) -> NDArray[Any]:
-    """What an augmentation made, when it is as large as what it was given and bytes too."""
+    """Return what an augmentation gave if its shape and dtype are unchanged; raise PartError otherwise."""
     if isinstance(made, np.ndarray) and made.shape == given.shape and made.dtype == given.dtype:
         return made
     shapes = [" x ".join(map(str, getattr(each, "shape", ()))) for each in (made, given)]
+    kind = getattr(made, "dtype", type(made).__name__)
+    kind = getattr(made, "dtype", type(made).__name__)
     raise PartError(
-        f"augmentation '{name}' gives {shapes[0]} of {getattr(made, 'dtype', type(made).__name__)}; it must give "
-        f"{shapes[1]} of {given.dtype}: resize to the size it is called with, and do not normalise."
+        f"augmentation '{name}' returns {shapes[0]} of {kind}; it must return "
+        f"{shapes[1]} of {given.dtype}: resize to the size given to the builder, and do not normalize."
     )
 
 
 def item_seed(seed: int, epoch: int, index: int, copy: int = 0) -> int:
-    """The seed of one item, or of one of its copies, in one epoch of one trial."""
+    """Return the seed of one item, or of one of its copies, in one epoch of one trial."""
     name = f"{seed}:{epoch}:{index}:{copy}" if copy else f"{seed}:{epoch}:{index}"
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big")
 

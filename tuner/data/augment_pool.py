@@ -1,8 +1,8 @@
-"""Processes that augment beside a training on a GPU.
+"""A pool of processes that augment images while a GPU trains.
 
-Threads would not do: half of the work on a small image is Python's own, and they would hold up the one
-thread that keeps the GPU busy. The processes are started once and serve one trial after the other;
-they map the cache's files themselves, and end with the process they serve, however that ends.
+Threads are not enough: half of the work on a small image holds Python's lock, which would delay the thread that
+feeds the GPU. The processes are started once and serve one trial after the other. They map the files of the cache
+themselves and exit with their parent, however it ends.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from tuner.data.augment import Augment, import_albumentations, item_seed, make_a
 from tuner.data.source import Image
 from tuner.recipe import Part
 
-MAX_PROCESSES = 4  # processes: a thousand times a second each is more than a GPU takes
-RESERVED_CORES = 2  # for the training itself, and for writing what it gives
-PARENT_CHECK_SECONDS = 1.0  # seconds between looks at whether the process served is there
-Items = Sequence[tuple[int, int]]  # (where it lies in the cache, which copy); copy 0 of several is the original
+MAX_PROCESSES = 4  # at a thousand images a second each, more than a GPU can use
+RESERVED_CORES = 2  # for the training loop and for writing results
+PARENT_CHECK_SECONDS = 1.0  # between checks whether the parent process is alive
+Items = Sequence[tuple[int, int]]  # (index in the cache, copy); with several copies, copy 0 is the original
 Arrays = tuple[Image, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """A batch to be made, with nothing in it that a process could not be sent."""
+    """A batch to augment, in values that can be sent to another process."""
 
     images: str
     targets: str
@@ -48,31 +48,31 @@ class BatchRequest:
 
 
 def num_spare_cores() -> int:
-    """How many processes this host has cores for."""
+    """Return how many augmentation processes this host has cores for."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(0, min(MAX_PROCESSES, cores - RESERVED_CORES))
 
 
 @functools.lru_cache(maxsize=1)
 def get_pool(number: int) -> ProcessPoolExecutor:
-    """The processes; started when first needed, and anew rather than forked: a GPU may be in use already."""
+    """Return the pool, started on first use; spawned, because a GPU may already be in use in this process."""
     return ProcessPoolExecutor(number, get_context("spawn"), initializer=init_worker, initargs=(os.getpid(),))
 
 
 @functools.lru_cache(maxsize=1)
 def start_pool(number: int) -> Future[int]:
-    """Done when the first process is there; until then, seconds, training makes its batches itself."""
+    """Start the pool; the future is done when its first process runs, which takes seconds."""
     return get_pool(number).submit(os.getpid)
 
 
 def discard_pool() -> None:
-    """The processes are lost; whoever asks next gets new ones."""
+    """Forget a broken pool; the next call of `get_pool` starts a new one."""
     start_pool.cache_clear()
     get_pool.cache_clear()
 
 
 def init_worker(parent: int) -> None:
-    """In each process: Ctrl-C is for the one it serves. The library is loaded before any work is taken."""
+    """Set up a pool process: ignore Ctrl-C, exit with the parent, import the library before the first batch."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=exit_with_parent, args=(parent,), daemon=True).start()
     cv2.setNumThreads(1)
@@ -80,14 +80,14 @@ def init_worker(parent: int) -> None:
 
 
 def exit_with_parent(parent: int) -> None:
-    """End when the parent has ended: a queue alone would be waited on for ever."""
+    """Exit when the parent has exited; waiting on the queue alone would never end."""
     while os.getppid() == parent:
         time.sleep(PARENT_CHECK_SECONDS)
     os._exit(0)
 
 
 def run_request(order: BatchRequest) -> Arrays:
-    """In each process: make the batch."""
+    """Augment one batch, in a pool process."""
     images, targets = open_array(order.images), open_array(order.targets)
     augment = cached_augment(order.part, images.shape[1])
     return augment_batch(images, targets, augment, order.items, order.seed, order.epoch, order.copies)
@@ -116,7 +116,7 @@ def augment_batch(
     epoch: int,
     copies: int,
 ) -> Arrays:
-    """Copy items out of the cache and augment them; of an item with copies, the original stays as it is."""
+    """Copy items out of the cache and augment them; with `copies`, copy 0 of an item is left unchanged."""
     indices = [index for index, _ in items]
     pictures, truths = np.asarray(images[indices]), np.asarray(targets[indices])
     if augment:

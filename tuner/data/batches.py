@@ -1,4 +1,4 @@
-"""Batches of bytes from the cache, augmented ahead of the training step that wants them."""
+"""Batches of bytes from the cache, augmented ahead of the training step."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tuner.data.cache import CachedDataset
 from tuner.recipe import Part
 from tuner.registry import find_builder
 
-PREFETCH = 3  # batches prepared before they are asked for
-MIN_SECONDS_FOR_POOL = 3e-4  # seconds of augmenting an image, above which processes are worth their while
+PREFETCH = 3  # batches prepared ahead of the consumer
+MIN_SECONDS_FOR_POOL = 3e-4  # per image; below, processes cost more than they gain
 Batch = tuple[Tensor, Tensor]  # uint8 images (number, height, width, 3) and their targets, on the host
 T = TypeVar("T")
 log = logging.getLogger("tuner")
@@ -32,11 +32,11 @@ log = logging.getLogger("tuner")
 
 @dataclass(frozen=True)
 class Batches:
-    """The order and augmentation of a trial's data; both depend on (seed, epoch, item) only.
+    """The order and augmentation of a trial's data; both depend only on (seed, epoch, item).
 
-    So an epoch can be entered at any step, and any number of threads or processes gives the same batches.
-    With `copies`, an epoch is every original as it is and so many augmented copies of it, shuffled together;
-    without, the originals themselves are augmented.
+    So an epoch can be entered at any step, and any number of threads or processes gives the same batches. With
+    `copies`, an epoch is every original unchanged plus that many augmented copies, shuffled together; without, the
+    originals themselves are augmented.
     """
 
     data: CachedDataset
@@ -44,34 +44,37 @@ class Batches:
     seed: int
     augment: Part = Part("none")
     num_threads: int = 1
-    pin: bool = False  # page-locked memory, for copies to a GPU that nobody waits for
+    pin: bool = False  # use page-locked memory, for asynchronous copies to a GPU
     copies: int = 0
-    num_processes: int | None = None  # None: as many as are of use
-    prepare: str = ""  # "module:function" that makes of targets what is handed on
+    num_processes: int | None = None  # None: decided by measurement
+    prepare: str = ""  # "module:function" applied to the targets of each batch
 
     def num_steps(self) -> int:
+        """Return the number of training batches in an epoch."""
         return len(self.split_items(range(len(self.data.train) * (1 + self.copies)), joined=True))
 
     def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The shuffled, augmented training batches of an epoch, from `first_step` on."""
+        """Yield the shuffled, augmented training batches of an epoch, from `first_step` on."""
         number = len(self.data.train)
         order = np.random.default_rng([self.seed, epoch]).permutation(number * (1 + self.copies))
         items = [(int(self.data.train[at % number]), int(at // number)) for at in order]
         yield from self.prefetch([(chunk, epoch) for chunk in self.split_items(items, joined=True)[first_step:]])
 
     def val(self) -> Iterator[Batch]:
-        """The validation batches: in order, as they are."""
+        """Yield the validation batches, in order and unchanged."""
         yield from self.prefetch(
             [(chunk, None) for chunk in self.split_items([(int(at), 0) for at in self.data.val])]
         )
 
     def val_batch(self, at: int) -> Batch:
-        """A batch of one validation image, by its position."""
+        """Return a batch of one validation image, by its position."""
         return self.make_batch(threading.local(), [(int(self.data.val[at]), 0)], None)
 
     def split_items(self, items: Sequence[T], joined: bool = False) -> list[Sequence[T]]:
-        """Batches in order. `joined`: one image that is left over joins the batch before it, since the batch
-        norm of a small feature map cannot be trained on a single value.
+        """Split items into batches, in order.
+
+        With `joined`, a single left-over image is added to the last batch: the batch norm of a small feature map
+        cannot be trained on one value.
         """
         starts = list(range(0, len(items), self.batch_size))
         if joined and len(starts) > 1 and self.batch_size > 1 and len(items) - starts[-1] == 1:
@@ -79,11 +82,11 @@ class Batches:
         return [items[at:end] for at, end in zip(starts, [*starts[1:], len(items)], strict=True)]
 
     def prefetch(self, jobs: list[tuple[augment_pool.Items, int | None]]) -> Iterator[Batch]:
-        """Run the jobs a few batches ahead of the consumer, in order."""
-        mine = threading.local()  # augmenters keep state: one a thread
+        """Run the jobs in threads, a few batches ahead of the consumer, and yield their results in order."""
+        mine = threading.local()  # the augmentation keeps state: one per thread
         helpers = self.pool_size if any(epoch is not None for _, epoch in jobs) else 0
         if helpers:
-            augment_pool.start_pool(helpers)  # here, so that no two threads start them
+            augment_pool.start_pool(helpers)  # before the threads start, so that only one starts the pool
         with ThreadPoolExecutor(max(self.num_threads, helpers)) as pool:
             waiting: deque[Future[Batch]] = deque()
             try:
@@ -97,7 +100,7 @@ class Batches:
                 pool.shutdown(cancel_futures=True)
 
     def make_batch(self, mine: threading.local, items: augment_pool.Items, epoch: int | None) -> Batch:
-        """A batch of the cache, augmented in training."""
+        """Return a batch from the cache as tensors, augmented where `epoch` is given."""
         images, targets = self.make_arrays(mine, items, epoch)
         if self.prepare:
             targets = find_builder("preparation", {}, self.prepare)(targets)
@@ -107,7 +110,7 @@ class Batches:
     def make_arrays(
         self, mine: threading.local, items: augment_pool.Items, epoch: int | None
     ) -> augment_pool.Arrays:
-        """By a process where there are any; by this thread where not, or where they are lost."""
+        """Augment in the pool where it is running, else, or where it broke, in this thread."""
         if epoch is not None and self.pool_size and augment_pool.start_pool(self.pool_size).done():
             try:
                 return (
@@ -136,7 +139,7 @@ class Batches:
 
     @property
     def array_files(self) -> tuple[str, str]:
-        """Where the arrays lie, for another process to map; empty for arrays in memory."""
+        """Return the files of the arrays, for another process to map; empty strings for arrays in memory."""
         images, targets = (
             str(getattr(each, "filename", "") or "") for each in (self.data.images, self.data.targets)
         )
@@ -144,7 +147,7 @@ class Batches:
 
     @cached_property
     def pool_size(self) -> int:
-        """How many processes augment: on a CPU none, for training takes every core itself."""
+        """The number of augmentation processes; none on a CPU, since training uses every core itself."""
         if not all(self.array_files):
             return 0
         if self.num_processes is not None:
@@ -154,21 +157,23 @@ class Batches:
         )
 
     def seconds_per_image(self) -> float:
-        """What augmenting an image takes here; the first use, which loads libraries, is not counted."""
+        """Measure the time to augment an image; the first call, which loads libraries, is not counted."""
         augment = make_augment(self.augment, self.data.images.shape[1])
         if augment is None:
             return 0.0
         image, target = (np.array(each[self.data.train[0]]) for each in (self.data.images, self.data.targets))
         taken = []
-        for number in range(8):  # of different seeds: not every image gets every transform
+        for number in range(8):  # different seeds: transforms are applied with a probability
             began = time.perf_counter()
             augment(image, target, item_seed(self.seed, 0, number))
             taken.append(time.perf_counter() - began)
         return float(np.mean(taken[1:]))
 
     def disable_pool(self, error: Exception) -> None:
-        """Go on without processes: what they made is made here, and comes out the same."""
+        """Continue without processes; this process makes the same batches."""
         if self.pool_size:
-            log.warning("augmenting in this process from here on: the helpers ended (%s)", error)
+            log.warning(
+                "augmentation processes ended (%s): augmenting in the training process from here on", error
+            )
             augment_pool.discard_pool()
             object.__setattr__(self, "pool_size", 0)

@@ -1,7 +1,7 @@
 """The decoded cache: every image of a dataset once, resized, as memory-mapped bytes.
 
-One entry is a folder named by what it holds: the data's fingerprint and the image size. It is built
-aside under a lock and renamed, so an entry that exists is whole; all trials and workers share it.
+An entry is a folder named by the fingerprint of the data and the image size. It is built in a temporary folder
+under a lock and then renamed, so an existing entry is complete. All trials and workers share it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from tuner.data.source import Image, Item, Source, Target
 from tuner.deprecated import renamed_names
 from tuner.errors import writing
 
-VERSION = 2  # of the format and of the resizing
+VERSION = 2  # of the file format and of the resizing
 ARRAYS = ("images.npy", "targets.npy")
 LISTING = "entry.json"
-PREFETCH = 16  # pictures decoded before they are written: their number bounds the memory
+PREFETCH = 16  # images decoded before they are written; bounds the memory
 GIGABYTE = 10**9
 DEFAULT_GB = 20.0
 
 
 @dataclass(frozen=True)
 class CachedDataset:
-    """The arrays of one dataset at one size; `train` and `val` index them. Read-only."""
+    """The arrays of one dataset at one size, read-only; `train` and `val` are indices into them."""
 
     images: NDArray[np.uint8]  # number x size x size x 3
     targets: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int64]  # masks, labels, instances, or classes
@@ -48,18 +48,18 @@ class CachedDataset:
     val: NDArray[np.int64]
     name: str
     fingerprint: str
-    classes: tuple[str, ...] = ()  # of a mask: none
+    classes: tuple[str, ...] = ()  # empty for masks
 
     def shares(self) -> list[float]:
-        """Each class's share of the training targets: of their pixels, or of the images.
+        """Return each class's share of the training targets: of their pixels, or of the images.
 
-        Of masks and instances, background and object; ignored pixels count nowhere.
+        Masks and instances have two classes, background and object; ignored pixels are not counted.
         """
         return list(self._class_shares)
 
     @cached_property
     def _class_shares(self) -> tuple[float, ...]:
-        """The answer of `shares`, counted once, one target after the other: the map may be larger than memory."""
+        """The result of `shares`, counted once and target by target: the array may be larger than memory."""
         number = len(self.classes) or 2
         counts = np.zeros(number, np.int64)
         for at in self.train:
@@ -77,9 +77,9 @@ def load_cached(
     most_gb: float = DEFAULT_GB,
     progress: ProgressCallback | None = None,
 ) -> CachedDataset:
-    """The entry of `source` at `size`, built on first use. The test split is not in it.
+    """Return the cache entry of `source` at `size`, built on first use, without the test split.
 
-    The source of label maps without names has the classes that its survey found.
+    A source of label maps without class names must already have the classes that its survey found.
     """
     entry = folder / f"{fingerprint}-{size}-v{VERSION}"
     while True:
@@ -91,15 +91,15 @@ def load_cached(
                         build_entry(source, size, entry, progress)
                         evict_entries(folder, most_gb, keep=entry)
         try:
-            os.utime(entry)  # the entry used longest ago goes first
+            os.utime(entry)  # evict_entries removes the least recently used
             return open_entry(entry, source, fingerprint)
         except FileNotFoundError:
-            continue  # another worker made room between the look and the opening
+            continue  # evicted by another worker between the check and the opening
 
 
 @contextmanager
 def hold_lock(lock: BaseFileLock, progress: ProgressCallback | None) -> Iterator[None]:
-    """Hold a lock, telling every second that we live: another worker may be building for minutes."""
+    """Hold a lock; while waiting, report progress every second, since another worker may build for minutes."""
     while True:
         try:
             lock.acquire(timeout=1)
@@ -114,7 +114,7 @@ def hold_lock(lock: BaseFileLock, progress: ProgressCallback | None) -> Iterator
 
 
 def is_complete(entry: Path) -> bool:
-    """Every file is there and as long as it was written: a power failure can cut one short."""
+    """Check that every file exists and has its full length: a power failure can truncate one."""
     try:
         lengths = json.loads((entry / LISTING).read_text())["bytes"]
         return all((entry / name).stat().st_size == lengths[name] for name in ARRAYS)
@@ -125,21 +125,21 @@ def is_complete(entry: Path) -> bool:
 def build_entry(source: Source, size: int, entry: Path, progress: ProgressCallback | None) -> None:
     """Decode and resize in parallel, write in order, rename when complete."""
     for left in entry.parent.glob(f".{entry.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)  # of a killed builder: we hold the lock, so nobody is at it
+        shutil.rmtree(left, ignore_errors=True)  # of a killed builder: we hold the lock, so it is not in use
     aside = entry.with_name(f".{entry.name}.{os.getpid()}")
     aside.mkdir()
     items = source.split("train", "val")
     try:
         wide = "<u2" if source.targets == "instances" else "|u1"
         write_arrays(aside, items, decode_items(source, items, size), size, wide, progress)
-        shutil.rmtree(entry, ignore_errors=True)  # an older one that lost a file
+        shutil.rmtree(entry, ignore_errors=True)  # an older, incomplete entry
         aside.rename(entry)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def decode_items(source: Source, items: tuple[Item, ...], size: int) -> Iterator[tuple[Image, Target]]:
-    """Every item read and resized, in order, a few ahead of whoever writes them."""
+    """Yield every item read and resized, in order, a few ahead of the writer."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting: deque[Future[tuple[Image, Target]]] = deque()
         try:
@@ -150,7 +150,7 @@ def decode_items(source: Source, items: tuple[Item, ...], size: int) -> Iterator
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)  # the disk is full: do not decode the rest
+            pool.shutdown(cancel_futures=True)  # on a write error, do not decode the rest
 
 
 def write_arrays(
@@ -161,7 +161,7 @@ def write_arrays(
     of_targets: str,
     progress: ProgressCallback | None,
 ) -> None:
-    """Plain writes and not a map into memory: a full disk must be an error, not a bus fault."""
+    """Write the arrays as plain files: with a memory map, a full disk would be a bus error."""
     targets: list[int] = []
     with (aside / "images.npy").open("wb") as images, (aside / "targets.npy").open("wb") as masks:
         write_header(images, (len(items), size, size, 3), "|u1")
@@ -192,7 +192,7 @@ def write_header(file: object, shape: tuple[int, ...], kind: str) -> None:
 
 
 def resize_pair(image: Image, target: Target, size: int) -> tuple[Image, Target]:
-    """A square of `size`: images by area when shrinking, masks by the nearest pixel."""
+    """Resize to a square of `size`: images by area when shrinking, masks by nearest neighbour."""
     small = resize_image(image, size)
     if isinstance(target, int):
         return small, target
@@ -216,8 +216,8 @@ def open_entry(entry: Path, source: Source, fingerprint: str) -> CachedDataset:
 
 
 def evict_entries(folder: Path, most_gb: float, keep: Path) -> None:
-    """Delete the entries used longest ago until the rest fits. Mapped files live on until closed."""
-    entries = sorted(filter(is_complete, folder.glob("[!.]*")), key=last_used)  # hidden ones are being built
+    """Delete the least recently used entries until the rest fits. Mapped files live on until closed."""
+    entries = sorted(filter(is_complete, folder.glob("[!.]*")), key=last_used)  # names with a dot are being built
     total = sum(map(entry_bytes, entries))
     for entry in entries:
         if total <= most_gb * GIGABYTE:
@@ -229,12 +229,12 @@ def evict_entries(folder: Path, most_gb: float, keep: Path) -> None:
                 total -= entry_bytes(entry)
                 shutil.rmtree(entry, ignore_errors=True)
         except Timeout:
-            continue  # being built or evicted by another
+            continue  # being built or evicted by another worker
     remove_leftovers(folder)
 
 
 def last_used(entry: Path) -> float:
-    """When an entry was last used; one that another worker is deleting counts as oldest."""
+    """Return when an entry was last used; one that another worker is deleting counts as oldest."""
     try:
         return entry.stat().st_mtime
     except FileNotFoundError:
@@ -249,9 +249,9 @@ def entry_bytes(entry: Path) -> int:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed builder left more than a day ago."""
+    """Remove temporary folders that a killed builder left more than a day ago."""
     for aside in folder.glob(".*-v*.*"):
-        with suppress(FileNotFoundError):  # its builder has just finished
+        with suppress(FileNotFoundError):  # renamed in the meantime
             if time.time() - aside.stat().st_mtime > 86_400:
                 shutil.rmtree(aside, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Cityscapes: street scenes in the 19 classes that are scored; everything else is ignored."""
+"""Cityscapes: street scenes in the 19 evaluated classes; all other classes are ignored."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tuner.data.images import check_aspect, read_image, read_labels
+from tuner.data.folder import read_with_labels
 from tuner.data.locate import refuse_missing, require_files
 from tuner.data.source import IGNORED, Image, Item, Source, Target, hold_out
 from tuner.errors import DataError
 
 IMAGES, LABELS = "leftImg8bit", "gtFine"
-SPLITS = ("train", "val")  # the truth of the official test split is not public
+SPLITS = ("train", "val")  # the labels of the official test split are not public
 PARTS = tuple(f"{part}/{split}" for split in SPLITS for part in (IMAGES, LABELS))
 IMAGE_ENDING = "_leftImg8bit.png"
 IDS, TRAIN_IDS = "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
@@ -21,13 +21,33 @@ CLASSES = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
     "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
 )  # fmt: skip
-SCORED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # their ids, in that order
+SCORED = (
+    7,
+    8,
+    11,
+    12,
+    13,
+    17,
+    19,
+    20,
+    21,
+    22,
+    23,
+    24,
+    25,
+    26,
+    27,
+    28,
+    31,
+    32,
+    33,
+)  # label ids of CLASSES, in the same order
 TO_TRAIN_ID = np.full(256, IGNORED, np.uint8)
 TO_TRAIN_ID[list(SCORED)] = np.arange(len(SCORED))
 
 
 def cityscapes(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
-    """Cityscapes: street scenes in 19 classes, the rest ignored; official train and val splits."""
+    """Cityscapes: street scenes in 19 classes, others ignored; official train and val splits."""
     where = require_files("cityscapes", PARTS)
     missing: list[str] = []
     items = tuple(item for split in SPLITS for item in find_pairs(where, split, missing))
@@ -35,12 +55,12 @@ def cityscapes(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) 
     for split in SPLITS:
         if not any(item.split == split for item in items):
             raise DataError(f"cityscapes at {where} has no {IMAGES}/{split}/CITY/NAME{IMAGE_ENDING}.")
-    items = hold_out(items, val, split_seed)  # nothing, with a val split given
+    items = hold_out(items, val, split_seed)  # checks `val` only, since there is a val split
     return Source("cityscapes", str(where), "labels", items, read_scene, CLASSES, reading="train ids")
 
 
 def find_pairs(where: Path, split: str, missing: list[str]) -> Iterator[Item]:
-    """The images of a split with their label maps; those without one are added to `missing`."""
+    """Yield the images of a split with their label maps; append images without one to `missing`."""
     labels = {file.name: file for file in (where / LABELS / split).glob("*/*_gtFine_label*Ids.png")}
     for image in sorted((where / IMAGES / split).glob(f"*/*{IMAGE_ENDING}")):
         if image.name.startswith("."):
@@ -53,7 +73,5 @@ def find_pairs(where: Path, split: str, missing: list[str]) -> Iterator[Item]:
 
 
 def read_scene(item: Item) -> tuple[Image, Target]:
-    assert isinstance(item.image, Path) and isinstance(item.target, Path)
-    image, labels = read_image(item.image), read_labels(item.target)
-    check_aspect(item.target, labels, image, "label map")
-    return image, labels if item.target.name.endswith(TRAIN_IDS) else TO_TRAIN_ID[labels]
+    image, labels = read_with_labels(item)
+    return image, labels if str(item.target).endswith(TRAIN_IDS) else TO_TRAIN_ID[labels]

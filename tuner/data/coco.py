@@ -1,12 +1,11 @@
-"""Instances as COCO writes them: one JSON file that lists images, and the outline or the runs of each instance.
+"""Instances from COCO annotations: one JSON file that lists images and the segmentation of each instance.
 
 {"images": [{"id", "file_name", "width", "height"}],
- "annotations": [{"id", "image_id", "segmentation", "iscrowd", "bbox", "category_id"}]}
+"annotations": [{"id", "image_id", "segmentation", "iscrowd", "bbox", "category_id"}]}
 
-A segmentation is a list of polygons (x, y, x, y ... in pixels), or {"size": [height, width], "counts": runs}: how
-many pixels are outside, inside, outside ..., down one column after the other; a list, or text that packs it. All
-categories count as one. A file is parsed once in a process, and what is in a segmentation is looked at when its
-image is.
+A segmentation is a list of polygons (x, y, x, y ... in pixels) or run lengths {"size": [height, width], "counts"},
+column by column, as a list or as COCO's compressed text. All categories count as one. A file is parsed once per
+process; a segmentation is decoded when its image is read.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,38 +30,40 @@ from tuner.data.instances import MAX_INSTANCES
 from tuner.data.source import SPLIT_NAMES, Image, InstanceMap, Item
 from tuner.errors import DataError, first_lines, some
 
-KNOWN_NAMES = ("annotations.json", "_annotations.coco.json")  # taken before any other JSON beside it
+KNOWN_NAMES = ("annotations.json", "_annotations.coco.json")  # preferred to other JSON files beside them
 FOLDER = "annotations"
 FILES = "[!.]*.json"
-COCO_PREFIX = "instances_"  # COCO's own: instances_train2017.json, beside captions and keypoints
-READING = "annotations, the smaller on top"  # change it whenever the same file gives other pixels
-MAX_COORDINATE = 1e9  # pixels; no picture is as large
-Pixels = NDArray[np.int64]  # where an instance is, as positions in the flat picture
+COCO_PREFIX = "instances_"  # such as instances_train2017.json, beside captions and keypoints
+READING = (
+    "annotations, the smaller on top"  # part of the fingerprint: change it when the same file gives other pixels
+)
+MAX_COORDINATE = 1e9  # pixels; larger than any image
+Pixels = NDArray[np.int64]  # of an instance, as indices into the flattened image
 
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image of a JSON file, and what is said to be in it."""
+    """An image of a JSON file with its annotations."""
 
     file: Path
-    size: tuple[int, int]  # width, height; 0 where the file does not say
-    names: tuple[str, ...] = ()  # of its instances, for messages
-    shapes: str = "[]"  # their segmentations as JSON: a tenth of the memory
+    size: tuple[int, int]  # width, height; 0 where the file does not state it
+    names: tuple[str, ...] = ()  # of its annotations, for messages
+    shapes: str = "[]"  # the segmentations as JSON, which takes a tenth of the memory
     digest: str = ""
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """What a JSON file lists, and how much of it is left out, in words."""
+    """The images that a JSON file lists, and remarks about annotations that are left out."""
 
     images: Mapping[str, AnnotatedImage]
     remarks: tuple[str, ...]
 
 
 def annotation_files(path: Path) -> dict[str, Path]:
-    """The JSON files of a folder by their splits: in annotations/, or beside the images. None, where it has none.
+    """Find the JSON files of a folder by split: in annotations/, or beside the images.
 
-    One file alone is for training; several must name their splits.
+    A single file is for training; several must have their split in their name.
     """
     for place in (path / FOLDER, path):
         files = sorted(filter(Path.is_file, place.glob(FILES)))
@@ -76,12 +78,12 @@ def annotation_files(path: Path) -> dict[str, Path]:
 
 
 def has_known_name(path: Path) -> bool:
-    """Whether a folder's annotations are named as such, and no other JSON that happens to lie there."""
+    """Whether a folder's annotations have a known name, as opposed to an unrelated JSON file."""
     return any((path / name).is_file() for name in KNOWN_NAMES) or any((path / FOLDER).glob(FILES))
 
 
 def split_from_name(file: Path) -> str:
-    """The split in a file's name, such as instances_val2017.json, or nothing."""
+    """Return the split in a file's name, such as "val" of instances_val2017.json, or ""."""
     words = "".join(letter if letter.isalpha() else " " for letter in file.stem.lower()).split()
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "")
 
@@ -92,20 +94,21 @@ def files_by_split(place: Path, files: Iterable[Path]) -> dict[str, Path]:
         split = split_from_name(file)
         if not split:
             raise DataError(
-                f"{place} holds several JSON files, and {file.name} names no split. Keep one, or name them "
+                f"{place} holds several JSON files, and the name {file.name} has no split. Keep one, or name them "
                 "instances_train.json, instances_val.json and instances_test.json."
             )
         if split in found:
             raise DataError(f"{place} holds both {found[split].name} and {file.name}. Keep one for {split}.")
         found[split] = file
     if "train" not in found:
-        raise DataError(f"{place} has {some(sorted(found))} but no JSON file for train.")
+        raise DataError(f"{place} has JSON files for {some(sorted(found))} but none for train.")
     return found
 
 
 def load_annotations(file: Path, root: Path, split: str) -> tuple[list[Item], Annotations]:
-    """The items of a JSON file, whose images lie beside it or in a folder of the split; never none."""
-    found = parse_file(file, root, split, *file_stamp(file))
+    """Return the items of a JSON file, whose images lie beside it or in a folder of the split; at least one."""
+    state = file.stat()
+    found = parse_file(file, root, split, state.st_size, state.st_mtime_ns)
     if not found.images:
         raise DataError(f"{file} lists no image.")
     stems = Counter(str(Path(name).with_suffix("")) for name in found.images)
@@ -117,13 +120,9 @@ def load_annotations(file: Path, root: Path, split: str) -> tuple[list[Item], An
     return items, found
 
 
-def file_stamp(file: Path) -> tuple[int, int]:
-    return file.stat().st_size, file.stat().st_mtime_ns
-
-
 @lru_cache(maxsize=8)
 def parse_file(file: Path, root: Path, split: str, size: int, changed: int) -> Annotations:
-    """What a JSON file lists, as long as it does not change; DataError names everything that is wrong in it."""
+    """Return the contents of a JSON file, cached until it changes; DataError lists everything wrong in it."""
     plain = load_json(file)
     wrong: list[str] = []
     images = list_images(plain["images"], list(image_folders(file, root, split)), wrong)
@@ -145,33 +144,35 @@ def parse_file(file: Path, root: Path, split: str, size: int, changed: int) -> A
 
 
 def load_json(file: Path) -> dict[str, list[Any]]:
-    """The JSON, if it has the two lists that make it COCO's."""
+    """Read the JSON and check that it has the two lists of a COCO file."""
     try:
         plain = json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is no JSON ({error}).") from error
+        raise DataError(f"{file} is not valid JSON ({error}).") from error
     if not isinstance(plain, dict) or not all(isinstance(plain.get(name), list) for name in ("images", FOLDER)):
         raise DataError(
-            f'{file} is no COCO file: an object with a list of "images" and a list of "annotations" is needed.'
+            f'{file} is not a COCO file: an object with a list of "images" and a list of "annotations" is needed.'
         )
     return plain
 
 
 def image_folders(file: Path, root: Path, split: str) -> Iterator[Path]:
-    """The folders in which its images may be, the likeliest first."""
+    """Yield the folders in which its images may be, the likeliest first."""
     own = next((word for word in file.stem.split("_") if split_from_name(Path(word))), split)  # such as train2017
     yield from (place for name in ("images", own, f"images/{own}") if (place := root / name).is_dir())
     others = [
         p for p in root.iterdir() if p.is_dir() and p.name not in ("images", FOLDER) and p.name[0] not in "._"
     ]
-    yield from others if len(others) == 1 else []  # of several, another split's picture might have the name
+    yield from (
+        others if len(others) == 1 else []
+    )  # with several, an image of another split might have the same name
     yield root
 
 
 def list_images(
     plain: Iterable[Any], places: Sequence[Path], wrong: list[str]
 ) -> dict[Any, tuple[str, AnnotatedImage]]:
-    """The images by their ids, each with its name; what is wrong is added to `wrong`."""
+    """Return the images by id, each with its name; append problems to `wrong`."""
     found: dict[Any, tuple[str, AnnotatedImage]] = {}
     names: dict[Path, Any] = {}
     for at, one in enumerate(plain):
@@ -181,7 +182,7 @@ def list_images(
             continue
         file = find_image(name, places)
         if file is None:
-            wrong.append(f"{name[:80]} is listed and not there")
+            wrong.append(f"{name[:80]} is listed but does not exist")
         elif key in found:
             wrong.append(f"{found[key][0]} and {name} have the same id, {key}")
         elif file in names:
@@ -194,17 +195,10 @@ def list_images(
 
 
 def find_image(name: str, places: Sequence[Path]) -> Path | None:
-    """The file of an image: as the JSON names it, or, where it was moved, by its last name."""
+    """Find the file of an image by the name in the JSON, or, where it was moved, by its last component."""
     plain = Path(name.replace("\\", "/"))
     tries = [plain.name] if plain.is_absolute() or ".." in plain.parts else [str(plain), plain.name]
-    return next((place / one for one in tries for place in places if is_file(place / one)), None)
-
-
-def is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name longer than any file's, or with a zero in it
-        return False
+    return next((place / one for one in tries for place in places if os.path.isfile(place / one)), None)  # noqa: PTH113
 
 
 def is_id(key: Any) -> bool:
@@ -218,12 +212,12 @@ def listed_size(one: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def annotation_problem(one: Any, at: int, images: Mapping[Any, tuple[str, AnnotatedImage]]) -> str:
-    """What is wrong with an annotation, or nothing; what its segmentation holds is looked at later."""
+    """Return what is wrong with an annotation, or ""; its segmentation is checked when it is read."""
     if not isinstance(one, dict):
-        return f"annotation number {at + 1} is no object"
+        return f"annotation number {at + 1} is not an object"
     key = one.get("image_id")
     if not is_id(key) or key not in images:
-        return f"{annotation_name(one, at)} is of the image {key}, which is not listed"
+        return f"{annotation_name(one, at)} belongs to image {key}, which is not listed"
     if one.get("segmentation") or one.get("iscrowd") in (1, True) or has_no_area(one.get("bbox")):
         return ""
     held = "only a box" if one.get("bbox") else "nothing"
@@ -241,7 +235,7 @@ def annotation_name(one: Mapping[str, Any], at: int) -> str:
 
 
 def add_segmentations(image: AnnotatedImage, shapes: list[tuple[str, Any]]) -> AnnotatedImage:
-    """The image with what is in it, and a hash of that."""
+    """Return the image with its segmentations and a hash of them."""
     text = json.dumps([shape for _, shape in shapes], sort_keys=True)
     digest = hashlib.sha256(f"{image.size}{text}".encode()).hexdigest()[:16]
     return replace(image, names=tuple(name for name, _ in shapes), shapes=text, digest=digest)
@@ -249,24 +243,24 @@ def add_segmentations(image: AnnotatedImage, shapes: list[tuple[str, Any]]) -> A
 
 def make_remarks(file: Path, crowds: int, flat: int) -> Iterator[str]:
     if crowds:
-        yield f"{file.name}: {crowds} crowd regions are left out: they are no single instance"
+        yield f"{file.name}: {crowds} crowd regions are ignored: they are not single instances"
     if flat:
-        yield f"{file.name}: {flat} annotations of no area are left out"
+        yield f"{file.name}: {flat} annotations without area are ignored"
 
 
 def read_annotated(images: Mapping[Path, AnnotatedImage], item: Item) -> tuple[Image, InstanceMap]:
-    """The image and its label map; DataError says all that is wrong with its segmentations."""
+    """Return the image and its label map; DataError lists all problems of its segmentations."""
     assert item.image is not None
     image, given = read_image(item.image), images[item.image]
     height, width = image.shape[:2]
     if given.size not in ((width, height), (0, 0)):
         said = "x".join(map(str, given.size))
-        raise DataError(f"{item.image.name} is {width}x{height}, and its annotations are of an image of {said}")
+        raise DataError(f"{item.image.name} is {width}x{height}, but its annotations are for an image of {said}")
     return image, draw_labels(given, (height, width))
 
 
 def draw_labels(given: AnnotatedImage, shape: tuple[int, int]) -> InstanceMap:
-    """The label map: where two overlap, the smaller lies on top. What has no pixel is not in it."""
+    """Draw the label map: where instances overlap, the smaller one is on top. Hidden ones are not in it."""
     wrong, found = [], []
     for name, segmentation in zip(given.names, json.loads(given.shapes), strict=True):
         try:
@@ -276,7 +270,7 @@ def draw_labels(given: AnnotatedImage, shape: tuple[int, int]) -> InstanceMap:
     if wrong:
         raise DataError(f"{given.file.name}: {some(wrong, 3)}")
     if len(found) > MAX_INSTANCES:
-        raise DataError(f"{given.file.name} has {len(found)} instances; {MAX_INSTANCES} are the most")
+        raise DataError(f"{given.file.name} has {len(found)} instances; at most {MAX_INSTANCES} are possible")
     labels = np.zeros(shape, np.uint16)
     for number in sorted(range(len(found)), key=lambda at: -len(found[at])):
         labels.flat[found[number]] = number + 1
@@ -284,27 +278,27 @@ def draw_labels(given: AnnotatedImage, shape: tuple[int, int]) -> InstanceMap:
 
 
 def segmentation_pixels(segmentation: Any, shape: tuple[int, int]) -> Pixels:
-    """The pixels of one instance: of all its polygons together, or of its runs."""
+    """Return the pixels of one instance: the union of its polygons, or its run lengths decoded."""
     if isinstance(segmentation, dict):
         return rle_pixels(segmentation, shape)
     if not isinstance(segmentation, list):
-        raise DataError("has neither polygons nor runs")
+        raise DataError("has neither polygons nor run lengths")
     return np.unique(np.concatenate([polygon_pixels(one, shape) for one in segmentation]))
 
 
 def polygon_pixels(points: Any, shape: tuple[int, int]) -> Pixels:
-    """The pixels whose middle lies in a polygon."""
+    """Return the pixels whose centre lies in a polygon."""
     if not isinstance(points, list):
-        raise DataError("has coordinates in no polygon: [[x, y, x, y, ...]] is needed")
+        raise DataError("has coordinates that are not in a polygon: [[x, y, x, y, ...]] is needed")
     if not all(is_coordinate(value) for value in points):
-        raise DataError("has a polygon with something that is no number")
+        raise DataError("has a polygon with a value that is not a number")
     if len(points) % 2:
-        raise DataError(f"has a polygon of {len(points)} coordinates: each point needs two")
+        raise DataError(f"has a polygon of {len(points)} coordinates: an even number is needed")
     if len(points) < 6:
-        raise DataError(f"has a polygon of {len(points) // 2} points; three are the least")
+        raise DataError(f"has a polygon of {len(points) // 2} points: at least 3 are needed")
     across, down = np.asarray(points, float).reshape(-1, 2).T
     if across.max() < 0 or down.max() < 0 or across.min() > shape[1] or down.min() > shape[0]:
-        raise DataError(f"has a polygon outside of its image of {shape[1]}x{shape[0]}")
+        raise DataError(f"has a polygon outside its image of {shape[1]}x{shape[0]}")
     return np.ravel_multi_index(inside_of(down - 0.5, across - 0.5, shape), shape)
 
 
@@ -313,35 +307,37 @@ def is_coordinate(value: Any) -> bool:
 
 
 def rle_pixels(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> Pixels:
-    """The pixels of runs down the columns, which must fill the image exactly."""
+    """Return the pixels of run lengths, column by column; these must fill the image exactly."""
     if segmentation.get("size") != list(shape):
-        raise DataError(f"has runs for the size {segmentation.get('size')}; its image has {list(shape)}")
+        raise DataError(f"has run lengths for the size {segmentation.get('size')}; its image has {list(shape)}")
     counts = segmentation.get("counts")
     runs = decode_rle(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
-        raise DataError("has runs that are no lengths")
+        raise DataError("has run lengths that are not whole numbers")
     if sum(runs) != math.prod(shape):
-        raise DataError(f"has runs of {sum(runs)} pixels; its image has {math.prod(shape)}")
+        raise DataError(f"has run lengths of {sum(runs)} pixels; its image has {math.prod(shape)}")
     flat = np.repeat(np.arange(len(runs)) % 2 > 0, runs)
     return np.flatnonzero(flat.reshape(shape[::-1]).T)
 
 
 def decode_rle(text: str) -> list[int]:
-    """Runs from COCO's text: five bits a letter, the lowest first; from the fourth on, how a run differs from the
-    last of its kind. Written out here, for a library in C reads past the end of a text that was cut.
+    """Decode COCO's compressed run lengths.
+
+    Five bits per character, lowest first; from the fourth run on, differences to the run before the previous one.
+    Written here because the C library reads past the end of truncated text.
     """
     runs: list[int] = []
     value = shift = 0
     for letter in text.encode():
         bits = letter - 48
         if not 0 <= bits < 64:
-            raise DataError("has packed runs with a letter that they cannot have")
+            raise DataError("has compressed run lengths with an invalid character")
         value, shift = value | (bits & 31) << shift, shift + 5
-        if bits & 32:  # more to come
+        if bits & 32:  # continued in the next character
             continue
-        value -= 1 << shift if bits & 16 else 0  # less than the last of its kind
+        value -= 1 << shift if bits & 16 else 0  # negative
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
         value = shift = 0
     if shift:
-        raise DataError("has packed runs that were cut short")
+        raise DataError("has truncated compressed run lengths")
     return runs

@@ -1,4 +1,4 @@
-"""The table of datasets. Every builder takes the same arguments, so `--data` swaps one for another."""
+"""The table of datasets. All builders take the same arguments, so that `--data` can swap one for another."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ PEDESTRIANS = ("PNGImages", "PedMasks")
 
 
 def weizmann_horse(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
-    """Weizmann Horse: 328 photographs of horses with a mask each; rgb/ and figure_ground/."""
+    """Weizmann Horse: 328 photos of horses with masks, in rgb/ and figure_ground/."""
     where = require_files("weizmann_horse", ["rgb", "figure_ground"])
     return folder(where, name="weizmann_horse", image_size=image_size, val=val, split_seed=split_seed)
 
 
 def isic2016(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
-    """ISIC 2016: 900 photographs of skin lesions with a mask each, and 379 for testing."""
+    """ISIC 2016: 900 photos of skin lesions with masks, and 379 for testing."""
     where = require_files("isic2016", ISIC)
     images, masks, test_images, test_masks = (where / part for part in ISIC)
     items = [*pair_files(images, masks, "train"), *pair_files(test_images, test_masks, "test")]
@@ -50,7 +50,7 @@ def isic2016(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) ->
 
 
 def penn_fudan(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
-    """Penn-Fudan: 170 photographs of streets, with a number for each pedestrian."""
+    """Penn-Fudan: 170 photos of streets with instance maps of the pedestrians."""
     where = find_folder("penn_fudan")
     unpacked = "" if any((where / part).is_dir() for part in PEDESTRIANS) else "PennFudanPed/"
     require_files("penn_fudan", [f"{unpacked}{part}" for part in PEDESTRIANS])
@@ -58,7 +58,7 @@ def penn_fudan(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) 
 
 
 def scene(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
-    """Scenes of your own: images/ with label maps in labels/, any number of classes, named in classes.txt."""
+    """Your own scenes: images/ with label maps in labels/, any number of classes, named in classes.txt."""
     where = find_folder("scene")
     if not (where / "train").is_dir():
         require_files("scene", ["images", "labels"])
@@ -69,43 +69,32 @@ def scene(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> So
 
 
 def sports100(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
-    """100 sports: photographs in one folder a sport, in train/, valid/ and test/."""
+    """100 sports: photos in one folder per sport, in train/, valid/ and test/."""
     where = require_files("sports100", ["train", "valid", "test"])
     return folder(where, name="sports100", image_size=image_size, val=val, split_seed=split_seed)
 
 
 def is_path(name: str) -> bool:
-    """A dataset that is no name of the table is a folder when it looks like one."""
+    """Whether the name of a dataset, not being one of the table, looks like the path of a folder."""
     if not name or name in DATASETS:
         return False
-    return os.sep in name or name.startswith((".", "~")) or path_exists(name)
-
-
-def path_exists(name: str) -> bool:
-    try:
-        return Path(name).exists()
-    except OSError:  # a name longer than any file's, a parent that may not be read
-        return False
+    # os.path.exists is False, where Path.exists raises, for a name that is too long or a parent without access
+    return os.sep in name or name.startswith((".", "~")) or os.path.exists(name)  # noqa: PTH110
 
 
 def open_data(part: Part) -> Source:
-    """The source a recipe names: a dataset of the table, or a folder."""
+    """Open the source that a recipe names: a dataset of the table, or a folder."""
     try:
-        return open_named(part)
+        if is_path(part.name):
+            return folder(Path(part.name).expanduser(), **dict(part.args))  # type: ignore[arg-type]
+        source: Source = find_builder("dataset", DATASETS, part.name)(**part.args)
+        return source
     except OSError as error:
         raise DataError(f"{part.name} cannot be read: {error.strerror}.") from error
 
 
-def open_named(part: Part) -> Source:
-    args = dict(part.args)
-    if is_path(part.name):
-        return folder(Path(part.name).expanduser(), **args)  # type: ignore[arg-type]
-    source: Source = find_builder("dataset", DATASETS, part.name)(**args)
-    return source
-
-
 def data_problems(part: Part) -> list[str]:
-    """What is wrong with a dataset's name and arguments, without opening it."""
+    """Return what is wrong with a dataset's name and arguments, without opening it."""
     if is_path(part.name):
         wrong = part_problems("dataset", {part.name: "tuner.data.folder:folder"}, part)
     elif part.name not in DATASETS:
@@ -119,11 +108,11 @@ def data_problems(part: Part) -> list[str]:
 
 
 def swap_data(recipe: Recipe, data: str) -> Recipe:
-    """The same recipe on another dataset; every dataset takes the same arguments."""
+    """Return the recipe with another dataset; all datasets take the same arguments."""
     return replace(recipe, data=Part(data, recipe.data.args))
 
 
 def data_name(recipe: Recipe, given: str | None) -> str:
-    """The dataset a study is of: as given, or the recipe's; a folder by its full path."""
+    """Return the dataset of a study: the given one, or the recipe's; a folder by its absolute path."""
     name = recipe.data.name if given is None else given
     return str(Path(name).expanduser().absolute()) if is_path(name) else name

@@ -1,7 +1,10 @@
-"""Fetch a file over HTTP and unpack an archive: resumed, checked, and in its place only when whole.
+"""Download a file over HTTP and unpack an archive: resumed, verified, and in place only when complete.
 
-A file grows beside its place as NAME.part, so that a cut download goes on where it stopped, and a file
-that is there is complete. An archive is unpacked aside; what would land outside its folder is refused.
+A file grows beside its place as NAME.part, so that an interrupted download continues where it stopped. An archive
+is unpacked into a temporary folder; members that would land outside it are refused.
+
+Why not a library: torch.hub and urllib do not resume, and huggingface_hub downloads from its own hosts only, while
+these files come from the addresses of datasets, torchvision, timm and mirrors alike.
 """
 
 from __future__ import annotations
@@ -10,59 +13,63 @@ import hashlib
 import os
 import shutil
 import tarfile
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib import request
 from urllib.error import HTTPError, URLError
 
 from filelock import FileLock
 
 from tuner.errors import FilesError, writing
 
-Progress = Callable[[int, int], None]  # bytes done, of how many; 0 where the server does not say
+Progress = Callable[[int, int], None]  # bytes done, bytes in all (0 if unknown)
 CHUNK = 1 << 18  # bytes
-TRIES = 5  # connections that may be cut before we give up
+TRIES = 5  # interrupted connections before the download fails
 TIMEOUT = 30  # seconds without a byte
 MEGABYTE = 10**6
-RESUME = "What has come is kept: type the command again to go on."
+RESUME = "The part downloaded so far is kept: run the command again to continue."
+HANDLERS: tuple[type[request.BaseHandler], ...] = (
+    request.ProxyHandler, request.HTTPHandler, request.HTTPSHandler, request.HTTPRedirectHandler,
+    request.HTTPDefaultErrorHandler, request.HTTPErrorProcessor, request.UnknownHandler,
+)  # fmt: skip
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeError)
 
 
 def download(url: str, path: Path, *, digest: str = "", progress: Progress | None = None) -> None:
-    """Bring a file to `path`; one that is there is taken as it is, unless its digest is wrong.
+    """Download a file to `path` unless it is there with the right digest.
 
-    `digest` is "sha256:HEX" or "md5:HEX"; the first few letters of HEX are enough.
+    `digest` is "sha256:HEX" or "md5:HEX"; a prefix of HEX is enough.
     """
     check_url(url)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):  # several workers may want the same weights at once
+        with FileLock(f"{path}.lock"):  # several workers may need the same weights
             if path.exists() and not digest_problem(path, digest):
                 return
             part = path.with_name(f"{path.name}.part")
             fetch_resuming(url, part, progress or (lambda done, of: None))
             if wrong := digest_problem(part, digest):
                 part.unlink()
-                raise FilesError(f"{url}: {wrong}. It was removed; type the command again to fetch it anew.")
+                raise FilesError(f"{url}: {wrong}. It was removed; run the command again to download it again.")
             part.replace(path)
 
 
 def check_url(url: str) -> None:
     if not url.lower().startswith(("http://", "https://")):
-        raise FilesError(f"'{url}' is no address to download from; one that begins with https:// is needed.")
+        raise FilesError(f"'{url}' is not an address to download from; one that starts with https:// is needed.")
 
 
 def fetch_resuming(url: str, part: Path, progress: Progress) -> None:
-    """Connect again after each cut, as long as the tries last; `part` is whole afterwards."""
+    """Download into `part`, reconnecting after each interruption, up to TRIES times."""
     cut = ""
     for _ in range(TRIES):
         have = part.stat().st_size if part.exists() else 0
         with open_url(url, have) as response:
-            if response.status == 416:  # nothing after what we have: whole, or of an older file
+            if response.status == 416:  # no bytes after those we have: complete, or part of an older file
                 if total_bytes(response) == have:
                     return
                 part.unlink()
@@ -70,39 +77,35 @@ def fetch_resuming(url: str, part: Path, progress: Progress) -> None:
             if cut := append_response(response, part, have, progress):
                 continue
         return
-    raise FilesError(f"{url}: the connection was cut {TRIES} times ({cut or 'no use of Range'}). {RESUME}")
+    raise FilesError(
+        f"{url}: the connection was interrupted {TRIES} times ({cut or 'the server ignores Range'}). {RESUME}"
+    )
 
 
 def open_url(url: str, have: int = 0, method: str = "GET") -> Any:
-    """The open answer to a request for what follows the first `have` bytes; errors as one line."""
+    """Return the open response to a request for the bytes from `have` on; errors become one line."""
     headers = {"User-Agent": "tuner", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        return make_opener().open(urllib.request.Request(url, headers=headers, method=method), timeout=TIMEOUT)
+        return make_opener().open(request.Request(url, headers=headers, method=method), timeout=TIMEOUT)
     except HTTPError as error:
         if error.code == 416 and have:
             return error
         error.close()
         raise FilesError(f"{url}: the server answered {error.code} ({error.reason}).") from error
     except (URLError, OSError, HTTPException, ValueError) as error:
-        raise FilesError(f"{url}: no answer ({error_reason(error)}). Is there a way to the internet?") from error
+        raise FilesError(
+            f"{url}: no answer ({error_reason(error)}). Is this machine connected to the internet?"
+        ) from error
 
 
-def make_opener() -> urllib.request.OpenerDirector:
-    """For HTTP and HTTPS only: a redirection to ftp: or file: is refused."""
-    made = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.UnknownHandler(),
-    ):
-        made.add_handler(handler)
-    return made
+def make_opener() -> request.OpenerDirector:
+    """Return an opener for HTTP and HTTPS only: redirects to ftp: or file: are refused."""
+    opener = request.OpenerDirector()
+    for handler in HANDLERS:
+        opener.add_handler(handler())
+    return opener
 
 
 def error_reason(error: BaseException) -> str:
@@ -111,14 +114,14 @@ def error_reason(error: BaseException) -> str:
 
 
 def total_bytes(response: Any) -> int:
-    """The length of the whole file, 0 where the server does not say: "bytes 5-9/10" or the length itself."""
+    """Return the length of the whole file from "bytes 5-9/10" or Content-Length, 0 if unknown."""
     of = (response.headers.get("Content-Range") or "").rpartition("/")[2]
     length = of or response.headers.get("Content-Length") or ""
     return int(length) if length.isdecimal() else 0
 
 
 def append_response(response: Any, part: Path, have: int, progress: Progress) -> str:
-    """Append what comes; why it ended too early, or nothing. A server without Range begins anew."""
+    """Append the response to `part`; return why it ended early, or "". Without Range support, start over."""
     goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
     done, total = have if goes_on else 0, total_bytes(response)
     check_disk_space(part.parent, total - done)
@@ -131,11 +134,11 @@ def append_response(response: Any, part: Path, have: int, progress: Progress) ->
                 progress(done, total)
         except ConnectionError as error:
             return str(error)
-    return f"{done} of {total} bytes came" if done < total else ""
+    return f"{done} of {total} bytes were received" if done < total else ""
 
 
 def read_chunks(response: Any) -> Iterator[bytes]:
-    """Its bytes; whatever the network does wrong is a ConnectionError, and no error of a disk is."""
+    """Yield the bytes; network errors become ConnectionError, so that they differ from disk errors."""
     while True:
         try:
             chunk = response.read(CHUNK)
@@ -147,7 +150,7 @@ def read_chunks(response: Any) -> Iterator[bytes]:
 
 
 def check_disk_space(folder: Path, needed: int) -> None:
-    """FilesError when so many bytes do not fit on the disk of `folder`, or of the parent that exists."""
+    """Raise FilesError if so many bytes do not fit on the disk of `folder` or its nearest parent."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
@@ -159,14 +162,14 @@ def check_disk_space(folder: Path, needed: int) -> None:
 
 
 def remote_size(url: str) -> int:
-    """How many bytes a download would be; 0 where the server does not say."""
+    """Return the size of a file to download in bytes, 0 if unknown."""
     check_url(url)
     with open_url(url, method="HEAD") as response:
         return total_bytes(response)
 
 
 def digest_problem(path: Path, digest: str) -> str:
-    """How a file differs from its digest, or nothing."""
+    """Return how a file differs from its digest, or ""."""
     if not digest:
         return ""
     kind, _, expected = digest.partition(":")
@@ -176,14 +179,15 @@ def digest_problem(path: Path, digest: str) -> str:
         found = hashlib.file_digest(file, kind).hexdigest()
     if found.startswith(expected.lower()):
         return ""
-    return f"the file is damaged or another one: its {kind} is {found[: max(12, len(expected))]}, not {expected}"
+    short = found[: max(12, len(expected))]
+    return f"the file is damaged or not the expected one: its {kind} is {short}, not {expected}"
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a .zip or .tar.gz into `folder`: what it holds at its top appears there when it is whole.
+    """Unpack a .zip or .tar.gz into `folder`; its top-level entries appear there when complete.
 
-    A name or a link that points outside is refused before anything is written. A damaged archive is
-    removed, so that it is fetched anew.
+    Names and links that point outside are refused before anything is written. A damaged archive is removed, so
+    that it is downloaded again.
     """
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     with writing(folder):
@@ -191,31 +195,26 @@ def unpack(archive: Path, folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             extract(archive, aside)
             move_into_place(aside, folder)
-        except DAMAGED as error:
-            archive.unlink()
-            raise damaged_error(archive, error) from error
-        except OSError as error:
-            if error.errno is not None:  # the disk's; gzip's own errors have no number
+        except (*DAMAGED, OSError) as error:
+            if getattr(error, "errno", None) is not None:  # a disk error; errors of gzip have no number
                 raise
             archive.unlink()
-            raise damaged_error(archive, error) from error
+            why = (str(error) or type(error).__name__).splitlines()[0]
+            raise FilesError(
+                f"{archive} is not a complete archive ({why}). It was removed; run the command again."
+            ) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def damaged_error(archive: Path, error: BaseException) -> FilesError:
-    why = (str(error) or type(error).__name__).splitlines()[0]
-    return FilesError(f"{archive} is no whole archive ({why}). It was removed; type the command again.")
-
-
 def extract(archive: Path, aside: Path) -> None:
-    """Look at every name first, then write."""
+    """Check every name, then write."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as packed:
             for info in packed.infolist():
                 check_inside(archive, info.filename)
             check_disk_space(aside.parent, sum(info.file_size for info in packed.infolist()))
-            packed.extractall(aside)  # a link in a zip becomes a small file of text
+            packed.extractall(aside)  # links in a zip become small text files
         return
     with tarfile.open(archive) as packed_tar:
         members = packed_tar.getmembers()
@@ -233,7 +232,7 @@ def check_inside(archive: Path, name: str) -> None:
 
 
 def check_link(archive: Path, member: tarfile.TarInfo) -> None:
-    """A link may point down from where it is; with no way up, no chain of links leads outside."""
+    """Allow links that point downwards only, so that no chain of links leads outside."""
     if member.isfile() or member.isdir():
         return
     if not (member.issym() or member.islnk()):
@@ -244,7 +243,7 @@ def check_link(archive: Path, member: tarfile.TarInfo) -> None:
 
 
 def move_into_place(aside: Path, folder: Path) -> None:
-    """Each thing at the top is renamed into the folder; an older one of the same name goes."""
+    """Move each top-level entry into the folder, replacing an older one of the same name."""
     for new in sorted(aside.iterdir()):
         place = folder / new.name
         if place.is_dir() and not place.is_symlink():

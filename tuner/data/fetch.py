@@ -1,7 +1,7 @@
-"""Bring a public dataset to this machine; for the others, say step by step how to come by them.
+"""Download a public dataset; for the others, print the steps to obtain them.
 
-The archives are fetched into a hidden folder beside their place, checked, unpacked and removed. A folder
-that an archive unpacks to appears when it is whole, so what is there need not be fetched again.
+Archives are downloaded into a hidden folder beside their place, verified, unpacked and removed. An unpacked folder
+appears when complete, so an existing one is not downloaded again.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tuner.data.download import Progress, check_disk_space, download, remote_siz
 from tuner.data.locate import FOLDERS, candidate_folders, data_roots
 from tuner.errors import DataError, FilesError, near, writing
 
-MIRROR = "TUNER_MIRROR"  # the address of a folder with files of the same names, instead of the official ones
-DOWNLOAD_FOLDER = ".download"  # in the folder of the dataset
-ProgressBar = Callable[[str], AbstractContextManager[Progress]]  # a progress bar for a line that says what is done
+MIRROR = "TUNER_MIRROR"  # environment variable: URL of a folder with the same file names
+DOWNLOAD_FOLDER = ".download"  # inside the folder of the dataset
+ProgressBar = Callable[[str], AbstractContextManager[Progress]]  # a progress bar for a description
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to fetch, and the folder that it holds. A zip checks itself: it has a sum for each file in it."""
+    """A file to download, and the folder it unpacks to. A zip needs no digest: it has checksums."""
 
     url: str
     holds: str
@@ -70,7 +70,7 @@ MANUAL_STEPS = {
         "put the folders leftImg8bit/ and gtFine/ into {place}/",
     ],
     "scene": [
-        "put your pictures into {place}/images/",
+        "put your images into {place}/images/",
         "put a label map for each into {place}/labels/: a PNG of the same name, the number of a class at each "
         "pixel, 255 where it shall not count",
         "write the names of the classes into {place}/classes.txt, one a line, in the order of the numbers",
@@ -79,9 +79,9 @@ MANUAL_STEPS = {
 
 
 def fetch_dataset(name: str, to: Path | None, bar: ProgressBar) -> str:
-    """Fetch a dataset into `to`, or into the first folder for datasets that can be written; where it is now.
+    """Download a dataset into `to`, or the first writable folder for datasets; return a line with its place.
 
-    The room it takes is asked for before anything is made.
+    The disk space is checked before anything is written.
     """
     name = FOLDERS.get(name, name)
     root = to.expanduser() if to else writable_root()
@@ -97,31 +97,31 @@ def fetch_dataset(name: str, to: Path | None, bar: ProgressBar) -> str:
         root.mkdir(parents=True, exist_ok=True)
     with writing(root), FileLock(root / f".{name}.lock"):
         for left in root.glob(f".{name}.[0-9]*"):
-            shutil.rmtree(left, ignore_errors=True)  # of an unpacking that was killed
+            shutil.rmtree(left, ignore_errors=True)  # of an interrupted unpacking
         fetch_archives(missing_archives(archives, root / name), root / name, bar)
     return f"{name} is now at {root / name}"
 
 
 def archives_for(name: str, place: Path) -> list[Archive]:
-    """What a public dataset consists of; for any other name, a DataError that says what to do."""
+    """Return the archives of a public dataset; for others, raise DataError with the steps to obtain it."""
     if name in PUBLIC:
         return PUBLIC[name]
     if name in GENERATED:
-        raise DataError(f"'{name}' is generated: there is nothing to fetch. Use it with --data {name}.")
+        raise DataError(f"'{name}' is generated: there is nothing to download. Use it with --data {name}.")
     if name not in MANUAL_STEPS:
         raise DataError(f"no dataset '{name}'.{near(name, DATASETS)} Public: {', '.join(PUBLIC)}.")
     steps = [f"{at}. {step.format(place=place)}" for at, step in enumerate(MANUAL_STEPS[name], start=1)]
     steps.append(f"{len(steps) + 1}. tuner data {name}")
-    raise DataError(f"'{name}' cannot be fetched by a program. Do it by hand:\n  " + "\n  ".join(steps))
+    raise DataError(f"'{name}' cannot be downloaded automatically. To obtain it:\n  " + "\n  ".join(steps))
 
 
 def writable_root() -> Path:
-    """The first of the folders for datasets that can be written, or be made."""
+    """Return the first folder for datasets that is writable or can be created."""
     for root in data_roots():
         there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
         if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
             return root
-    raise FilesError(f"none of {', '.join(map(str, data_roots()))} can be written. Choose a folder with --to.")
+    raise FilesError(f"none of {', '.join(map(str, data_roots()))} is writable. Choose a folder with --to.")
 
 
 def missing_archives(archives: list[Archive], place: Path) -> list[Archive]:
@@ -129,7 +129,7 @@ def missing_archives(archives: list[Archive], place: Path) -> list[Archive]:
 
 
 def fetch_archives(archives: list[Archive], place: Path, bar: ProgressBar) -> None:
-    """Fetch, check and unpack one archive after the other."""
+    """Download, verify and unpack one archive after the other."""
     aside = place / DOWNLOAD_FOLDER
     for archive in archives:
         with bar(f"fetching {archive.name}") as progress:
@@ -137,19 +137,21 @@ def fetch_archives(archives: list[Archive], place: Path, bar: ProgressBar) -> No
         with bar(f"unpacking {archive.name}"):
             unpack(aside / archive.name, place)
         if missing_archives([archive], place):
-            raise FilesError(f"{archive.address} holds no folder {archive.holds}/. Is it the right file?")
+            raise FilesError(
+                f"{archive.address} does not contain a folder {archive.holds}/. Is it the right file?"
+            )
         (aside / archive.name).unlink()
     shutil.rmtree(aside, ignore_errors=True)
 
 
 def required_bytes(archives: list[Archive], aside: Path) -> int:
-    """Bytes to come, and about as many again for what they unpack to: pictures hardly shrink."""
+    """Return the bytes to download, plus about as many to unpack them: images hardly compress."""
     sizes = [remote_size(archive.address) for archive in archives]
     return 2 * sum(sizes) - sum(downloaded_bytes(archives, aside))
 
 
 def downloaded_bytes(archives: list[Archive], aside: Path) -> Iterator[int]:
-    """Bytes that are here from before."""
+    """Yield the bytes that an earlier call already downloaded."""
     for archive in archives:
         for name in (archive.name, f"{archive.name}.part"):
             if (aside / name).exists():

@@ -1,9 +1,9 @@
-"""Read a folder as a dataset: image and mask folders, label maps, or one folder a class, split or not.
+"""Read a folder as a dataset: image and mask folders, label maps, or one folder per class, split or not.
 
-images/ masks/          or  rgb/ figure_ground/        pairs by the stem of their names
-images/ labels/         and maybe classes.txt          the number of a class at each pixel
-images/ instances/      or  PNGImages/ PedMasks/       the number of an instance at each pixel
-images/ and a JSON      or images beside it            instances as COCO writes them
+images/ masks/          or  rgb/ figure_ground/        paired by the stem of the file names
+images/ labels/         and maybe classes.txt          a class number for each pixel
+images/ instances/      or  PNGImages/ PedMasks/       an instance number for each pixel
+images/ and a JSON      or images beside it            COCO annotations of instances
 CLASS/ CLASS/ ...                                      the folder is the class
 train/ val/ test/       around any of them; "valid" and "validation" are val
 """
@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from tuner.data.coco import (
     FILES,
@@ -57,7 +60,7 @@ PAIRS = (
 MASK_ENDINGS = ("_mask", "_segmentation", "_gt", "_labels", "_label", "_instances", "_instance")
 LAYOUTS = (
     "images/ + masks/, rgb/ + figure_ground/, images/ + labels/, images/ + instances/, PNGImages/ + PedMasks/, "
-    "images/ + annotations.json (COCO), or one folder a class, each also inside train/ val/ test/"
+    "images/ + annotations.json (COCO), or one folder per class, each also inside train/ val/ test/"
 )
 TARGET_WORDS = {"masks": "mask", "labels": "label map", "instances": "instance map"}
 KINDS = {
@@ -73,7 +76,7 @@ MOST_CLASSES = IGNORED  # 0 to 254
 
 @dataclass(frozen=True)
 class SplitContent:
-    """What lies below one split folder."""
+    """The items below one split folder, and their kind."""
 
     kind: str
     items: list[Item]
@@ -81,7 +84,7 @@ class SplitContent:
 
 
 def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
-    """A dataset from a folder. A given val/ or test/ is kept; without val/, a part of train is held out."""
+    """Open a folder as a dataset. Existing val/ and test/ are kept; without val/, part of train is held out."""
     path = path.absolute()
     found = [read_split(part, split) for split, part in split_folders(path).items()]
     kinds = {part.kind for part in found}
@@ -92,23 +95,21 @@ def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.
     items = divide(tuple(item for part in found for item in part.items), val, split_seed)
     for needed in ("train", "val"):
         if not any(item.split == needed for item in items):
-            raise DataError(f"{path} gives no {needed} image; two images outside test/ are the least.")
+            raise DataError(f"{path} gives no {needed} image; at least two images outside test/ are needed.")
     label = name or path.name
-    if kinds == {"masks"}:
-        return Source(label, str(path), "masks", items, read_with_mask)
-    if kinds == {"labels"}:
-        return Source(label, str(path), "labels", items, read_with_labels, read_class_names(path))
-    if kinds == {"instances"}:
-        return Source(label, str(path), "instances", items, read_with_instances)
     if kinds == {"annotations"}:
         return make_coco_source(label, path, items, [one for part in found for one in part.annotations])
-    return make_classes_source(label, path, items)
+    if kinds == {"classes"}:
+        return make_classes_source(label, path, items)
+    (kind,) = kinds
+    names = read_class_names(path) if kind == "labels" else ()
+    return Source(label, str(path), kind, items, READERS[kind], names)
 
 
 def split_folders(path: Path) -> dict[str, Path]:
-    """The split folders inside `path`, or `path` itself as one training split."""
+    """Return the split folders inside `path`, or `path` itself as the training split."""
     if not path.exists():
-        raise DataError(f"no folder {path}.")
+        raise DataError(f"folder {path} does not exist.")
     if not path.is_dir():
         raise DataError(f"{path} is a file; a folder of images is needed: {LAYOUTS}.")
     if has_known_name(path):
@@ -126,7 +127,7 @@ def split_folders(path: Path) -> dict[str, Path]:
 
 
 def read_split(path: Path, split: str) -> SplitContent:
-    """The kind of targets and the items below one split folder; never none."""
+    """Return the kind of targets and the items below one split folder; never empty."""
     folders = {folder.name.lower(): folder for folder in subfolders(path)}
     found = find_pairs(folders, split)
     if not found and has_annotations(path, folders):
@@ -137,7 +138,7 @@ def read_split(path: Path, split: str) -> SplitContent:
     if found.items:
         return found
     loose = sum(1 for _ in image_files(path))
-    holds = f"{loose} images in no folder of its own" if loose else "no images"
+    holds = f"{loose} images outside any class folder" if loose else "no images"
     raise DataError(f"{path} holds {holds}. Expected {LAYOUTS}.")
 
 
@@ -150,13 +151,13 @@ def find_pairs(folders: Mapping[str, Path], split: str) -> SplitContent | None:
 
 
 def has_annotations(path: Path, folders: Mapping[str, Path]) -> bool:
-    """Whether a JSON tells what is in the images; beside class folders, only one of a known name does."""
+    """Whether a JSON file describes the images; beside class folders, only one of a known name does."""
     alone = "images" in folders or len(folders) < 2
     return has_known_name(path) or (alone and any(path.glob(FILES)))
 
 
 def read_annotations(path: Path, split: str) -> SplitContent:
-    """The items of the folder's JSON, or of several, each with its split in its name."""
+    """Return the items of the folder's JSON file, or of several with the split in their names."""
     files = annotation_files(path)
     splits = files if len(files) > 1 else dict.fromkeys([split], *files.values())
     found = [load_annotations(file, path, part) for part, file in splits.items()]
@@ -168,19 +169,19 @@ def make_coco_source(name: str, path: Path, items: tuple[Item, ...], found: list
     listed = Counter(item.image for item in items)
     if twice := sorted(file.name for file, number in listed.items() if file and number > 1):
         raise DataError(
-            f"{path}: images are listed for more than one split: {some(twice)}. Keep each in one JSON."
+            f"{path}: images are listed for more than one split: {some(twice)}. Keep each in one JSON file."
         )
     images = {image.file: image for one in found for image in one.images.values()}
     remarks = [remark for one in found for remark in one.remarks]
     beside = {file for place in {file.parent for file in images} for file in image_files(place)}
     if lone := sorted(file.name for file in beside - images.keys()):
-        remarks.append(f"{len(lone)} images are in no JSON and left out: {some(lone)}")
+        remarks.append(f"{len(lone)} images are in no JSON file and ignored: {some(lone)}")
     read = partial(read_annotated, images)
     return Source(name, str(path), "instances", items, read, reading=READING, remarks=tuple(remarks))
 
 
 def refuse_unpaired(path: Path, folders: Mapping[str, Path]) -> None:
-    """Images without their masks, or masks without their images, are no class folders."""
+    """Raise DataError for an images folder without masks, or masks without images: not class folders."""
     for known in dict.fromkeys(name for pair in PAIRS for name in pair[:2] if name.lower() in folders):
         partners = [b if known == a else a for a, b, _ in PAIRS if known in (a, b)]
         others = ["annotations.json"] if known == "images" else []
@@ -189,7 +190,7 @@ def refuse_unpaired(path: Path, folders: Mapping[str, Path]) -> None:
 
 
 def pair_files(images: Path, masks: Path, split: str, what: str = "mask") -> list[Item]:
-    """Pairs by stem; every image without a mask and mask without an image is counted and named."""
+    """Return pairs by stem; DataError lists every image without a mask and mask without an image."""
     pictures = files_by_stem(images)
     truths = files_by_stem(masks, pictures)
     lone_images, lone_masks = sorted(pictures.keys() - truths), sorted(truths.keys() - pictures)
@@ -205,20 +206,22 @@ def pair_files(images: Path, masks: Path, split: str, what: str = "mask") -> lis
 
 
 def files_by_stem(path: Path, images: Container[str] | None = None) -> dict[str, Path]:
-    """Files by stem, refusing two of the same stem. A mask may add "_mask" to the stem of its image."""
+    """Return files by stem, refusing duplicates. A mask may add "_mask" to the stem of its image."""
     found: dict[str, Path] = {}
     for file in image_files(path):
-        stem = unicodedata.normalize("NFC", file.stem)  # macOS writes an accent as a letter of its own
+        stem = unicodedata.normalize("NFC", file.stem)  # macOS stores accents as separate characters
         if images is not None and stem not in images:
             stem = strip_mask_ending(stem)
         if stem in found:
-            raise DataError(f"{path} holds both {found[stem].name} and {file.name}: one file a name is needed.")
+            raise DataError(
+                f"{path} holds both {found[stem].name} and {file.name}; names without suffix must be unique."
+            )
         found[stem] = file
     return found
 
 
 def strip_mask_ending(stem: str) -> str:
-    """The stem without "_mask" and the like, in whatever letters."""
+    """Return the stem without "_mask" and the like, in any case."""
     for ending in MASK_ENDINGS:
         if stem.lower().endswith(ending):
             return stem[: -len(ending)]
@@ -226,7 +229,7 @@ def strip_mask_ending(stem: str) -> str:
 
 
 def list_class_items(path: Path, split: str) -> list[Item]:
-    """One item for each image of each class folder; the class number follows the sorted names."""
+    """Return an item for each image of each class folder; class numbers follow the sorted names."""
     folders = subfolders(path)
     files = {folder: list(image_files(folder)) for folder in folders}
     if not any(files.values()):
@@ -241,7 +244,7 @@ def list_class_items(path: Path, split: str) -> list[Item]:
 
 
 def make_classes_source(name: str, path: Path, items: tuple[Item, ...]) -> Source:
-    """A dataset of classes; all splits must know the same ones."""
+    """Return a dataset of classes; all splits must have the same ones."""
     names = {split: [f.name for f in subfolders(part)] for split, part in split_folders(path).items()}
     for split, known in names.items():
         if unknown := sorted(set(known) ^ set(names["train"])):
@@ -253,18 +256,18 @@ def make_classes_source(name: str, path: Path, items: tuple[Item, ...]) -> Sourc
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """The lines of classes.txt, in the order of the numbers; none where there is no such file."""
+    """Return the lines of classes.txt, in the order of the class numbers; () without such a file."""
     file = path / CLASS_NAMES
     if not file.exists():
         return ()
     try:
         names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no text in UTF-8; one name of a class a line is needed.") from error
+        raise DataError(f"{file} is not UTF-8 text; one class name per line is needed.") from error
     if twice := [name for name, number in Counter(names).items() if number > 1]:
-        raise DataError(f"{file} names a class twice: {some(twice)}.")
+        raise DataError(f"{file} lists a class twice: {some(twice)}.")
     if not 2 <= len(names) <= MOST_CLASSES:
-        raise DataError(f"{file} names {len(names)} classes; 2 to {MOST_CLASSES} are possible, one a line.")
+        raise DataError(f"{file} lists {len(names)} classes; 2 to {MOST_CLASSES} are allowed, one per line.")
     return tuple(names)
 
 
@@ -278,25 +281,18 @@ def image_files(path: Path) -> Iterator[Path]:
             yield file
 
 
-def read_with_mask(item: Item) -> tuple[Image, Target]:
+def read_target(read: Callable[[Path], NDArray[Any]], word: str, item: Item) -> tuple[Image, NDArray[Any]]:
+    """Return the image and the target file of an item; DataError if their aspects differ."""
     assert isinstance(item.image, Path) and isinstance(item.target, Path)
-    image, mask = read_image(item.image), read_mask(item.target)
-    check_aspect(item.target, mask, image)
-    return image, mask
+    image, target = read_image(item.image), read(item.target)
+    check_aspect(item.target, target, image, word)
+    return image, target
 
 
-def read_with_labels(item: Item) -> tuple[Image, Target]:
-    assert isinstance(item.image, Path) and isinstance(item.target, Path)
-    image, labels = read_image(item.image), read_labels(item.target)
-    check_aspect(item.target, labels, image, "label map")
-    return image, labels
-
-
-def read_with_instances(item: Item) -> tuple[Image, Target]:
-    assert isinstance(item.image, Path) and isinstance(item.target, Path)
-    image, labels = read_image(item.image), read_instances(item.target)
-    check_aspect(item.target, labels, image, "instance map")
-    return image, labels
+read_with_mask = partial(read_target, read_mask, TARGET_WORDS["masks"])
+read_with_labels = partial(read_target, read_labels, TARGET_WORDS["labels"])
+read_with_instances = partial(read_target, read_instances, TARGET_WORDS["instances"])
+READERS = {"masks": read_with_mask, "labels": read_with_labels, "instances": read_with_instances}
 
 
 def read_with_class(item: Item) -> tuple[Image, Target]:

@@ -1,4 +1,4 @@
-"""Instances: label maps in which each thing has a number of its own, and how two of them compare."""
+"""Label maps of instances, how two of them are matched, and the energy targets of Deep Watershed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Labels = NDArray[np.int32]  # height x width; 0 is nothing, n the n-th instance
+Labels = NDArray[np.int32]  # height x width; 0 is background, n the n-th instance
 
-MAX_INSTANCES = 65535  # instances of an image, as many as 16 bits can number
-MIN_PART_PIXELS = 4  # pixels of a part that is an instance of its own, when another is cut
-MATCH_IOU = 0.5  # the intersection over union above which two are the same instance: none then has two partners
+MAX_INSTANCES = 65535  # per image; the range of 16 bits
+MIN_PART_PIXELS = 4  # smallest part of a cut instance that becomes a new instance
+MATCH_IOU = 0.5  # IoU above which two instances match; at 0.5 a match is unique
 
 
 @dataclass(frozen=True)
 class Instances:
-    """What was found in one image: its instances 1 to n, and how sure each is, from 0 to 1.
+    """The instances 1 to n found in one image, and the score of each, from 0 to 1.
 
-    A pixel belongs to one instance at most. What is scored, drawn and written is this.
+    Each pixel belongs to at most one instance.
     """
 
     labels: Labels
@@ -28,28 +28,28 @@ class Instances:
 
 @dataclass(frozen=True)
 class Matches:
-    """Found against true instances, by their numbers. Each list is in order.
+    """Predicted against true instances, by number; each list is sorted.
 
-    `merged`: found ones that hold most of two true ones or more; `split`: true ones that hold most of two
-    found ones or more.
+    `merged`: predicted instances that contain most of two or more true ones. `split`: true instances that contain
+    most of two or more predicted ones.
     """
 
-    pairs: tuple[tuple[int, int, float], ...]  # found, true, their intersection over union
-    wrong: tuple[int, ...]  # found and not there
+    pairs: tuple[tuple[int, int, float], ...]  # predicted, true, IoU
+    wrong: tuple[int, ...]  # predicted without a match
     missed: tuple[int, ...]
     merged: tuple[int, ...]
     split: tuple[int, ...]
 
 
 def renumber(labels: NDArray[np.integer]) -> Labels:
-    """The same instances, numbered 1 to n without gaps."""
+    """Return the same instances numbered 1 to n without gaps."""
     there = np.bincount(np.ravel(labels)) > 0
     there[0] = False
     return np.where(there, np.cumsum(there), 0).astype(np.int32)[labels]
 
 
 def connected_pieces(labels: NDArray[np.integer]) -> tuple[Labels, Labels]:
-    """A map of the connected pieces of all instances, numbered from 1, and whose each is, 0 being nothing's."""
+    """Return a map of the connected pieces of all instances, numbered from 1, and each piece's instance."""
     from skimage.measure import label
 
     apart = np.asarray(label(labels, background=0, connectivity=2), np.int32)
@@ -80,7 +80,7 @@ def merge_pieces(moved: NDArray[np.integer], owners: Labels) -> Labels:
 
 
 def find_touching(labels: NDArray[np.integer]) -> Labels:
-    """The numbers of the instances that have a pixel above, below or beside one of another instance."""
+    """Return the numbers of the instances that have a 4-neighbour in another instance."""
     met = [np.empty(0, np.int64)]
     for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
         meets = (one != other) & (one > 0) & (other > 0)
@@ -89,30 +89,28 @@ def find_touching(labels: NDArray[np.integer]) -> Labels:
 
 
 def overlap_matrix(found: NDArray[np.integer], true: NDArray[np.integer]) -> NDArray[np.int64]:
-    """How many pixels each found instance (rows) shares with each true one (columns); both begin with nothing."""
+    """Return the pixels that each predicted instance (row) shares with each true one (column); 0 is background."""
     rows, columns = int(found.max(initial=0)) + 1, int(true.max(initial=0)) + 1
     cells = np.ravel(found).astype(np.int64) * columns + np.ravel(true)
     return np.bincount(cells, minlength=rows * columns).reshape(rows, columns)
 
 
 def iou_matrix(shared: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Intersection over union of each pair, the first row and column being instance 1; of nothing, 0."""
+    """Return the IoU of each pair, without background; 0 where both are empty."""
     both = shared[1:, 1:]
     union = shared.sum(1)[1:, None] + shared.sum(0)[None, 1:] - both
     return both / np.maximum(union, 1)
 
 
 def match_instances(found: NDArray[np.integer], true: NDArray[np.integer]) -> Matches:
-    """Which found instance is which true one. Numbers that no pixel has are no instances."""
+    """Match predicted to true instances. Numbers without pixels are ignored."""
     names, of_true = instance_ids(found), instance_ids(true)
-    shared = overlap_matrix(
-        renumber(found), renumber(true)
-    )  # as large as there are instances, whatever their numbers
+    shared = overlap_matrix(renumber(found), renumber(true))  # small, even if the numbers are large
     iou = iou_matrix(shared)
     rows, columns = np.nonzero(iou > MATCH_IOU)
     there, said = shared.sum(0)[1:], shared.sum(1)[1:]
-    held = shared[1:, 1:] > there[None] / 2  # most of a true one is in it
-    parts = shared[1:, 1:] > said[:, None] / 2  # most of a found one is in it
+    held = shared[1:, 1:] > there[None] / 2  # contains most of a true one
+    parts = shared[1:, 1:] > said[:, None] / 2  # contains most of a predicted one
     return Matches(
         pairs=tuple(
             (int(names[at]), int(of_true[to]), float(iou[at, to])) for at, to in zip(rows, columns, strict=True)
@@ -125,16 +123,16 @@ def match_instances(found: NDArray[np.integer], true: NDArray[np.integer]) -> Ma
 
 
 def instance_ids(labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """The numbers of the instances that are there, in order."""
+    """Return the numbers of the instances that have pixels, in order."""
     return np.flatnonzero(np.bincount(np.ravel(labels))[1:]) + 1
 
 
-FIELDS = 4  # numbers, energy, and the direction in which the energy rises, down and across
+FIELDS = 4  # instance numbers, energy, direction of rising energy (down, across)
 Map = NDArray[np.float32]
 
 
 def make_energy_targets(targets: NDArray[np.uint16]) -> Map:
-    """images x 4 x height x width, from images x height x width."""
+    """Return images x 4 x height x width from images x height x width."""
     made = np.empty((len(targets), FIELDS, *targets.shape[1:]), np.float32)
     for labels, fields in zip(targets, made, strict=True):
         fields[0] = labels
@@ -144,9 +142,9 @@ def make_energy_targets(targets: NDArray[np.uint16]) -> Map:
 
 
 def compute_energy(labels: NDArray[np.integer]) -> Map:
-    """The distance to whatever is not the same instance, divided by its greatest in that instance.
+    """Return the distance to the boundary of the instance, divided by its maximum in that instance.
 
-    The edge of the picture is no boundary: who stands in the door is cut, not thin.
+    The edge of the image is not a boundary: an instance is cut there.
     """
     inside = ((labels > 0) & ~find_boundary(labels)).astype(np.uint8)
     distance = (cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5) + 1) * (labels > 0)
@@ -156,7 +154,7 @@ def compute_energy(labels: NDArray[np.integer]) -> Map:
 
 
 def find_boundary(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Pixels with a neighbour, above, below or beside, that is not of the same instance."""
+    """Return the pixels with a 4-neighbour that is not of the same instance."""
     found = np.zeros(labels.shape, bool)
     down, across = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
     found[1:] |= down
@@ -167,7 +165,7 @@ def find_boundary(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def energy_direction(energy: Map, inside: NDArray[np.bool_]) -> Map:
-    """Unit vectors (down, across) towards more energy; nothing outside of instances and where it is flat."""
+    """Return unit vectors (down, across) towards more energy; 0 outside instances and where it is flat."""
     slopes = np.stack([cv2.Sobel(energy, cv2.CV_32F, 0, 1), cv2.Sobel(energy, cv2.CV_32F, 1, 0)])
     length = np.hypot(*slopes)
     return np.asarray(slopes / np.maximum(length, 1e-6) * (inside & (length > 1e-6)), np.float32)

@@ -1,4 +1,4 @@
-"""Where a named dataset lies, and what is said when it, or a part of it, is not there."""
+"""Find the folder of a named dataset; errors say where to put it and how to obtain it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ HOW_TO_GET = {
     "penn_fudan": "Fetch it with: tuner data get penn_fudan",
     "cityscapes": "It is at cityscapes-dataset.com, behind a login: put its leftImg8bit/ and gtFine/ there",
     "sports100": "It is on Kaggle as '100 Sports Image Classification': put its train/, valid/ and test/ there",
-    "scene": "It is made by hand: put images/ and labels/ there, and the names of the classes in classes.txt",
+    "scene": "Create it yourself: put images/ and labels/ there, and the class names in classes.txt",
 }
-FOLDERS = {"oxford_pet_trimap": "oxford_pet"}  # where it is not the dataset's own name
+FOLDERS = {"oxford_pet_trimap": "oxford_pet"}  # where it differs from the name of the dataset
 
 
 def data_roots() -> list[Path]:
-    """The folders in which a named dataset is looked for, in order."""
+    """Return the folders that are searched for named datasets, in order."""
     given = [Path(p).expanduser() for p in os.environ.get("TUNER_DATA", "").split(os.pathsep) if p]
     return [*given, Path("data"), Path.home() / ".cache" / "tuner" / "data"]
 
 
 def candidate_folders(name: str) -> list[Path]:
-    """The folders that a named dataset may be, in order."""
+    """Return the possible folders of a named dataset, in order."""
     return [root / FOLDERS.get(name, name) for root in data_roots()]
 
 
 def find_folder(name: str) -> Path:
-    """The folder of a named dataset, or a DataError that says where to put it."""
+    """Return the folder of a named dataset, or raise DataError with the places searched."""
     for place in candidate_folders(name):
         if place.is_dir():
             return place.absolute()
@@ -44,7 +44,7 @@ def find_folder(name: str) -> Path:
 
 
 def require_files(name: str, needed: Iterable[str]) -> Path:
-    """The folder of a named dataset; DataError names the first of the files and folders it lacks."""
+    """Return the folder of a named dataset; DataError names the first missing file or folder."""
     where, needed = find_folder(name), list(needed)
     for part in needed:
         if not (where / part).exists():
@@ -53,6 +53,6 @@ def require_files(name: str, needed: Iterable[str]) -> Path:
 
 
 def refuse_missing(name: str, where: Path, missing: list[str]) -> None:
-    """DataError with the files that are listed or paired and not there."""
+    """Raise DataError with the files that are listed or paired but do not exist."""
     if missing:
         raise DataError(f"{name} at {where}: {len(missing)} files are missing.{first_lines(missing)}")

@@ -1,4 +1,4 @@
-"""Gaussian noise for bytes, six times faster than by drawing a number for every value."""
+"""Gaussian noise for bytes, six times faster than with one random number per value."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ QUANTILES = np.array([NormalDist().inv_cdf((at + 0.5) / 256) for at in range(256
 
 
 class ByteNoise(albumentations.ImageOnlyTransform):  # type: ignore[misc]
-    """Adds noise with a deviation drawn up to `most`, a share of the full range.
+    """Add noise with a standard deviation drawn up to `most`, a fraction of the full range.
 
-    Every value gets one of the 256 quantiles of the normal distribution: what is added to a byte is
-    rounded anyway.
+    Each value gets one of 256 quantiles of the normal distribution: results are rounded to bytes anyway.
     """
 
     def __init__(self, most: float, p: float = 0.5) -> None:

@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: photographs of cats and dogs with a trimap each, as two tasks on the same files.
+"""Oxford-IIIT Pet: photos of cats and dogs with a trimap each, as two tasks on the same files.
 
 A trimap holds 1 for the pet, 2 for the background and 3 for the border between them.
 """
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tuner.data.images import check_aspect, read_image, read_labels
+from tuner.data.folder import read_target
+from tuner.data.images import read_labels
 from tuner.data.locate import refuse_missing, require_files
 from tuner.data.source import Image, Item, Source, Target, hold_out
 from tuner.errors import DataError, some
@@ -22,19 +23,19 @@ CLASSES = ("pet", "background", "border")
 
 
 def oxford_pet(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
-    """Oxford-IIIT Pet, binary: the pet with its border against the background; official test split."""
+    """Oxford-IIIT Pet, binary: pet and border against background; official test split."""
     where, items = list_items("oxford_pet", val, split_seed)
     return Source("oxford_pet", str(where), "masks", items, read_with_mask, reading="pet and border")
 
 
 def oxford_pet_trimap(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
-    """Oxford-IIIT Pet in three classes: pet, background and border; official test split."""
+    """Oxford-IIIT Pet in three classes: pet, background, border; official test split."""
     where, items = list_items("oxford_pet_trimap", val, split_seed)
     return Source("oxford_pet_trimap", str(where), "labels", items, read_with_labels, CLASSES, reading="trimap")
 
 
 def list_items(name: str, val: float, split_seed: int) -> tuple[Path, tuple[Item, ...]]:
-    """The items of the official lists; of those for training, a part is held out."""
+    """Return the folder and the items of the official lists; part of the training list is held out."""
     where = require_files(name, PARTS)
     there = {part: {file.name for file in (where / part).iterdir()} for part in (IMAGES, TRIMAPS)}
     items, missing = [], []
@@ -50,26 +51,24 @@ def list_items(name: str, val: float, split_seed: int) -> tuple[Path, tuple[Item
 
 
 def read_keys(listing: Path) -> list[str]:
-    """The first word of each line: 'Abyssinian_100 1 1 1' names an image; '#' begins a remark."""
+    """Return the first word of each line: 'Abyssinian_100 1 1 1' names an image; '#' starts a comment."""
     try:
         lines = listing.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{listing} is no text; a list of images is needed.") from error
+        raise DataError(f"{listing} is not a text file; a list of images is needed.") from error
     found = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
     if not found:
-        raise DataError(f"{listing} lists no image.")
+        raise DataError(f"{listing} lists no images.")
     return found
 
 
 def read_image_and_trimap(item: Item) -> tuple[Image, Image]:
-    """The image, and its trimap of 1, 2 and 3 and nothing else."""
-    assert isinstance(item.image, Path) and isinstance(item.target, Path)
-    image, trimap = read_image(item.image), read_labels(item.target)
-    check_aspect(item.target, trimap, image, "trimap")
+    """Return the image and its trimap, checked to hold only 1, 2 and 3."""
+    image, trimap = read_target(read_labels, "trimap", item)
     if trimap.min() < PET or trimap.max() > BORDER:
         found = some(map(str, np.unique(trimap).tolist()))
         raise DataError(
-            f"trimap {item.target.name} holds {found}; a trimap has 1 (pet), 2 (background), 3 (border)"
+            f"trimap {Path(str(item.target)).name} holds {found}; a trimap has 1 (pet), 2 (background), 3 (border)"
         )
     return image, trimap
 

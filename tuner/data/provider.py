@@ -1,4 +1,4 @@
-"""The shelf: the datasets a worker has open, each read and decoded once for all of its trials."""
+"""The datasets that a worker has open, each surveyed and decoded once for all of its trials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tuner.tasks import find_task
 
 
 def open_source(recipe: Recipe) -> Source:
-    """The source a recipe names; DataError when it does not hold what the recipe's task needs."""
+    """Open the source of a recipe; DataError if it does not hold the targets of the recipe's task."""
     source, wanted = open_data(recipe.data), find_task(recipe.task).targets
     if source.targets != wanted:
         raise DataError(f"{source.where} holds {source.targets}; the task '{recipe.task}' needs {wanted}.")
@@ -25,7 +25,10 @@ def open_source(recipe: Recipe) -> Source:
 
 
 class DataProvider:
-    """`progress` gives, for a line that says what is done, a function to be told how far it is."""
+    """Surveyed sources and cached arrays by dataset.
+
+    `progress` returns, for a description, a function that takes the progress.
+    """
 
     def __init__(self, folder: Path, most_gb: float, progress: Callable[[str], ProgressCallback]) -> None:
         self.folder, self.most_gb, self.progress = folder, most_gb, progress
@@ -33,12 +36,12 @@ class DataProvider:
         self.caches: dict[tuple[str, int], CachedDataset] = {}
 
     def get_data(self, recipe: Recipe) -> CachedDataset:
-        """The decoded data of a recipe, at its image size."""
+        """Return the decoded data of a recipe, at its image size."""
         self.get_source(recipe)
         return self.get_cached(dataset_key(recipe), recipe.image_size)
 
     def get_test_data(self, recipe: Recipe) -> CachedDataset | None:
-        """The test split as a validation split; None where the dataset has none. No search asks for it."""
+        """Return the test split as a validation split, or None without one. Searches never use it."""
         name = f"test of {dataset_key(recipe)}"
         if name not in self.sources:
             source, found = self.get_source(recipe)
@@ -50,7 +53,7 @@ class DataProvider:
         return self.get_cached(name, recipe.image_size)
 
     def get_source(self, recipe: Recipe) -> tuple[Source, Survey]:
-        """The whole source, with the names of the classes that its survey found, read once."""
+        """Return the surveyed source, with the class names that the survey found."""
         name = dataset_key(recipe)
         if name not in self.sources:
             source = open_source(recipe)
@@ -73,5 +76,5 @@ class DataProvider:
 
 
 def dataset_key(recipe: Recipe) -> str:
-    """One name for all sizes of a dataset."""
+    """Return a key that is the same for all image sizes of a dataset."""
     return str(recipe.data.without("image_size"))

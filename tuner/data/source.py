@@ -1,4 +1,4 @@
-"""A source: the items of a dataset, each with its split, and how to read one."""
+"""The items of a dataset with their splits, and how to read one."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ from tuner.recipe import is_number
 
 Image = NDArray[np.uint8]  # height x width x 3
 InstanceMap = NDArray[np.uint16]
-Target = (
-    Image | InstanceMap | int
-)  # height x width: a mask of 0 and 1, class or instance numbers; or one of a class
-IGNORED = 255  # in a label map: a pixel that counts nowhere
+Target = Image | InstanceMap | int  # height x width of mask values, class or instance numbers; or one class
+IGNORED = 255  # label of pixels that are not counted
 SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # as written
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # folder names
 
 
 @dataclass(frozen=True)
 class Item:
-    """One example. Generated examples have no files; a class is a number instead of a mask file.
+    """One example. Generated examples have no files; for classification the target is a class number.
 
-    Of a target that is a part of a larger file, `content` is a hash; `named`, how many instances it speaks of.
+    `content` is a hash of a target that is part of a larger file; `named` is the number of its annotations.
     """
 
     key: str
@@ -42,11 +40,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
-    """`read` gives the image and target of an item; `targets` is "masks", "labels", "classes" or "instances".
+    """A dataset: `read` returns the image and target of an item.
 
-    `revision` stands for the content where there are no files to hash; `reading`, for what `read` makes of
-    the files where it is not the plain reading. Label maps without names of their own have no `classes`
-    until they are surveyed. `remarks` say what was left out when it was opened.
+    `targets` is "masks", "labels", "classes" or "instances". `revision` identifies the content of generated data.
+    `reading` identifies what `read` derives from the files where that is not the plain content. Label maps without
+    class names have no `classes` until the survey. `remarks` say what was ignored.
     """
 
     name: str
@@ -63,14 +61,14 @@ class Source:
         return tuple(item for item in self.items if item.split in names)
 
     def counts(self) -> str:
-        """'262 train, 66 val', as people say it."""
+        """Return the size of each split, such as '262 train, 66 val'."""
         return ", ".join(f"{len(self.split(name))} {name}" for name in SPLITS if self.split(name))
 
 
 def hold_out(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item, ...]:
-    """Move about `fraction` of the training items to "val", each by its own name and the seed alone.
+    """Move about `fraction` of the training items to "val", each by a hash of its name and the seed.
 
-    Adding files moves no other item. A split that comes out empty takes the nearest item.
+    Adding files moves no other item. An empty split gets the nearest item.
     """
     if wrong := fraction_problem(fraction):
         raise DataError(wrong)
@@ -88,9 +86,9 @@ def hold_out(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item,
 
 
 def hold_out_per_class(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item, ...]:
-    """`hold_out`, from each class by itself: of two images of a class, one is trained on and one is not.
+    """Hold out items of each class separately, so that a class with two images is in both splits.
 
-    Where no class has two, some class must go without training.
+    Where every class has one image, some classes are left without training images.
     """
     if any(item.split == "val" for item in items):
         return items
@@ -107,14 +105,14 @@ def hold_out_per_class(items: tuple[Item, ...], fraction: float, seed: int) -> t
 
 
 def fraction_problem(fraction: object) -> str:
-    """What is wrong with a part to hold out, or nothing."""
+    """Return what is wrong with a validation fraction, or ""."""
     if is_number(fraction) and 0 < fraction < 1:
         return ""
-    return f"val is {fraction!r}; the part of the images to hold out is needed, between 0 and 1 such as 0.2."
+    return f"val is {fraction!r}; a fraction of the images is needed, between 0 and 1, such as 0.2."
 
 
 def hash_fraction(key: str, seed: int) -> float:
-    """A number in [0, 1) that depends on the item's name and the seed only."""
+    """Return a number in [0, 1) that depends only on the item's name and the seed."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 

@@ -1,6 +1,6 @@
-"""Look at every file of a dataset once: can it be decoded, what is its content's hash?
+"""Check every file of a dataset once: whether it can be decoded, and the hash of its content.
 
-The findings are remembered by path, size and time of change, so that the next look takes milliseconds.
+Findings are stored with path, size and modification time, so that the next survey takes milliseconds.
 """
 
 from __future__ import annotations
@@ -24,43 +24,44 @@ from tuner.errors import DataError, first_lines, some, writing
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look at an item found; `stamp` tells whether its files changed since."""
+    """The result of checking one item; `stamp` shows whether its files changed since."""
 
     stamp: list[list[int]]
     digest: str
     size: list[int]
     problem: str = ""
     notice: str = ""
-    values: list[int] | None = None  # the numbers met in a label map; None where nobody looked
-    things: list[int] | None = None  # of instances: how many, how many touch another, smallest and largest area
+    values: list[int] | None = None  # the numbers in a label map; None for other targets
+    things: list[int] | None = None  # instances: number, number touching another, min and max area
 
     @property
     def labels(self) -> list[int]:
-        """The class numbers met, in order; the last is the highest."""
+        """The class numbers, in order."""
         return [value for value in self.values or [] if value != IGNORED]
 
 
 @dataclass(frozen=True)
 class Survey:
-    """`fingerprint` stands for the content of all items that a search may see; `classes` are named.
+    """The fingerprint of all items of a search, the finding of each item, and the class names.
 
-    Label maps whose classes have no names are named by their numbers, up to the highest met. A mask has none.
+    Label maps without class names are named by their numbers, up to the highest. Masks have no classes.
     """
 
     fingerprint: str
     findings: dict[str, Finding]
     classes: tuple[str, ...] = ()
-    unlearnable: tuple[str, ...] = ()  # classes that validation asks for and no training image shows
-    remarks: tuple[str, ...] = ()  # on the dataset as a whole
+    unlearnable: tuple[str, ...] = ()  # classes in validation that no training image has
+    remarks: tuple[str, ...] = ()  # about the dataset as a whole
 
     def notices(self) -> list[str]:
+        """Return the remarks and all notices about items, as lines."""
         strange = list(self.remarks)
         strange += [f"class '{name}' is in validation and in no training image" for name in self.unlearnable]
         return strange + [f"{Path(key).name}: {f.notice}" for key, f in self.findings.items() if f.notice]
 
 
 def survey(source: Source, memory: Path, progress: ProgressCallback | None = None) -> Survey:
-    """Survey a source; DataError names every file that cannot be used. `memory` is a folder of ours."""
+    """Survey a source; DataError lists every unusable file. `memory` is the folder of stored findings."""
     if source.revision:
         return Survey(fingerprint(source, {}), {}, source.classes)
     place = f"{source.where}\0{source.reading}" if source.reading else source.where
@@ -79,7 +80,7 @@ def survey(source: Source, memory: Path, progress: ProgressCallback | None = Non
 
 
 def instance_remarks(source: Source, findings: dict[str, Finding]) -> Iterator[str]:
-    """What is odd about the number of instances; DataError where there is none to learn from."""
+    """Yield remarks on the number of instances; DataError if no training image has one."""
     if source.targets != "instances":
         return
 
@@ -87,27 +88,27 @@ def instance_remarks(source: Source, findings: dict[str, Finding]) -> Iterator[s
         return max(((findings[item_name(item)].things or [0])[0] for item in source.split(split)), default=0)
 
     if not most("train"):
-        raise DataError(f"{source.where}: no training image has an instance; there is nothing to learn from.")
+        raise DataError(f"{source.where}: no training image has an instance; nothing can be learned.")
     if not most("val"):
         yield "no validation image has an instance"
     if max(most("train"), most("val")) == 1 and all(item.target for item in source.items):
-        yield "no image has more than one instance; black and white masks belong into masks/"
+        yield "no image has more than one instance; black and white masks belong in masks/"
 
 
 def find_unlearnable(source: Source, findings: dict[str, Finding], classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Classes that a model is asked for in validation and never shown."""
+    """Return the classes that occur in validation but not in training."""
 
-    def shown(split: str) -> set[int]:
+    def classes_in(split: str) -> set[int]:
         items = source.split(split)
         if source.targets == "labels":
             return {label for item in items for label in findings[item_name(item)].labels}
         return {item.target for item in items if isinstance(item.target, int)}
 
-    return tuple(classes[number] for number in sorted(shown("val") - shown("train")))
+    return tuple(classes[number] for number in sorted(classes_in("val") - classes_in("train")))
 
 
 def label_problems(source: Source, findings: dict[str, Finding]) -> list[str]:
-    """Every label map with a number that is none of the named classes."""
+    """Return a line for every label map with a number outside the named classes."""
     number = len(source.classes)
     if source.targets != "labels" or not number:
         return []
@@ -120,15 +121,15 @@ def label_problems(source: Source, findings: dict[str, Finding]) -> list[str]:
 
 
 def number_classes(source: Source, findings: dict[str, Finding]) -> tuple[str, ...]:
-    """Numbers as names of the classes of label maps, up to the highest met in any split."""
+    """Return numbers as class names of label maps, up to the highest in any split."""
     if source.targets != "labels":
         return ()
     highest = max((found.labels[-1] for found in findings.values() if found.labels), default=-1)
     if highest < 1:
         held = "no class" if highest < 0 else "the class 0 only"
         raise DataError(
-            f"{source.where}: its label maps hold {held}; two classes are the least. {IGNORED} is ignored; "
-            "black and white masks belong into masks/."
+            f"{source.where}: its label maps hold {held}; at least two classes are needed. {IGNORED} is ignored; "
+            "black and white masks belong in masks/."
         )
     return tuple(map(str, range(highest + 1)))
 
@@ -145,12 +146,12 @@ def inspect_items(
 
 
 def item_name(item: Item) -> str:
-    """Unique over the splits: the image's file, or the key of a generated item."""
+    """Return a unique name over all splits: the image's file, or the key of a generated item."""
     return str(item.image or item.key)
 
 
 def inspect_item(source: Source, item: Item, known: Finding | None) -> Finding:
-    """Decode an item fully, unless its files are as they were at the last look."""
+    """Decode an item fully, unless its files are unchanged since the stored finding."""
     files = [path for path in (item.image, item.target) if isinstance(path, Path)]
     try:
         stamp = [[f.stat().st_size, f.stat().st_mtime_ns] for f in files]
@@ -173,13 +174,13 @@ def inspect_item(source: Source, item: Item, known: Finding | None) -> Finding:
 
 
 def has_all_fields(known: Finding, targets: str) -> bool:
-    """Whether a finding from before holds what these targets ask for."""
+    """Whether a stored finding has what these targets need."""
     asked = {"labels": known.values, "instances": known.things}
     return asked.get(targets, []) is not None
 
 
 def count_instances(labels: NDArray[np.integer]) -> list[int]:
-    """How many instances there are, how many touch another, the smallest and the largest area in pixels."""
+    """Return the number of instances, how many touch another, and the smallest and largest area."""
     areas = instance_areas(labels)
     smallest, largest = (int(areas.min()), int(areas.max())) if len(areas) else (0, 0)
     return [len(areas), len(find_touching(labels)), smallest, largest]
@@ -191,37 +192,38 @@ def instance_areas(labels: NDArray[np.integer]) -> NDArray[np.int64]:
 
 
 def instance_notice(image: Image, labels: NDArray[np.integer], named: int) -> str:
-    """What is odd about instances that can be used all the same; `named`, how many were spoken of."""
+    """Return notices about usable but unusual instances; `named` is the number of annotations."""
     areas = instance_areas(labels)
     notes = []
     if is_one_color(image):
-        notes.append("a picture of one colour")
+        notes.append("an image of a single color")
     if not len(areas):
         notes.append("no instance")
     if dots := int((areas == 1).sum()):
-        notes.append(f"{dots} of its {len(areas)} instances have one pixel")
+        notes.append(f"{dots} of its {len(areas)} instances consist of one pixel")
     if named > len(areas):
-        lost = f"{named - len(areas)} of its {named} annotations have no pixel"
-        notes.append(f"{lost}: of no area, too small, or hidden under others")
+        lost = f"{named - len(areas)} of its {named} annotations have no pixels"
+        notes.append(f"{lost}: no area, too small, or hidden by others")
     return "; ".join(notes)
 
 
 def label_values(target: Target) -> list[int]:
-    """The numbers in a label map; counting is ten times as fast as sorting."""
+    """Return the numbers in a label map; counting is ten times as fast as sorting."""
     return [int(value) for value in np.flatnonzero(np.bincount(np.ravel(target), minlength=IGNORED + 1))]
 
 
 def item_notice(image: Image, target: Target, values: list[int] | None) -> str:
-    """What is odd about an item that can be used all the same."""
+    """Return a notice about a usable but unusual item, or ""."""
     if is_one_color(image):
-        return "a picture of one colour"
+        return "an image of a single color"
     if values is not None:
         return "a label map with every pixel ignored" if values == [IGNORED] else ""
     return "an empty mask" if not isinstance(target, int) and not target.any() else ""
 
 
 def is_one_color(image: Image) -> bool:
-    return value_range(image[::8, ::8]) < 8 and value_range(image) < 8  # a few pixels answer for most pictures
+    """Whether an image has a single color; a few pixels are tested first."""
+    return value_range(image[::8, ::8]) < 8 and value_range(image) < 8
 
 
 def value_range(image: Image) -> int:
@@ -229,7 +231,7 @@ def value_range(image: Image) -> int:
 
 
 def fingerprint(source: Source, findings: Mapping[str, Finding]) -> str:
-    """One hash over the names, splits and contents of what a search sees; the test split is left out."""
+    """Return a hash of names, splits and contents of the training and validation items."""
     whole = hashlib.sha256("\0".join((source.targets, *source.classes, *filter(None, [source.reading]))).encode())
     for item in source.split("train", "val"):
         digest = source.revision or findings[item_name(item)].digest
@@ -245,7 +247,7 @@ def read_findings(notes: Path) -> dict[str, Finding]:
 
 
 def write_findings(notes: Path, findings: dict[str, Finding]) -> None:
-    """Write aside, then rename: two processes at once leave one whole file."""
+    """Write the findings atomically: two processes at once leave one complete file."""
     with writing(notes):
         notes.parent.mkdir(parents=True, exist_ok=True)
         aside = notes.with_suffix(f".{os.getpid()}.tmp")

@@ -150,9 +150,9 @@ def test_a_users_own_set_is_named_by_its_function() -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("too_small", r"gives 4 x 4 x 3 of uint8; it must give 8 x 8 x 3 of uint8: resize to the size"),
-        ("normalised", r"gives 8 x 8 x 3 of float32; it must give 8 x 8 x 3 of uint8: .* do not normalise"),
-        ("no_transforms", r"gives no albumentations transforms"),
+        ("too_small", r"returns 4 x 4 x 3 of uint8; it must return 8 x 8 x 3 of uint8: resize to the size"),
+        ("normalised", r"returns 8 x 8 x 3 of float32; it must return 8 x 8 x 3 of uint8: .* do not normalize"),
+        ("no_transforms", r"does not return albumentations transforms"),
         ("nowhere", r"cannot be imported: AttributeError"),
     ],
 )

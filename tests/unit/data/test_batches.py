@@ -193,7 +193,7 @@ def test_processes_make_the_same_and_can_be_lost(
     helper.kill()
     helper.join()
     assert digest(list(made.train(2))) == alone[1]
-    assert "the helpers ended" in caplog.text and len(caplog.records) == 1
+    assert "augmentation processes ended" in caplog.text and len(caplog.records) == 1
     assert digest(list(made.train(1))) == alone[0]
 
 

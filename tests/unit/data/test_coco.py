@@ -129,12 +129,12 @@ def test_files_that_name_no_split_or_the_same_are_named(tmp_path: Path) -> None:
         (path / name).write_text("{}")
     assert folder(path).counts() == "1 train, 1 val"  # annotations.json comes first
     (path / "annotations.json").rename(path / "more.json")
-    assert "more.json names no split. Keep one, or name them instances_train.json" in said(path)[0]
+    assert "more.json has no split. Keep one, or name them instances_train.json" in said(path)[0]
     (path / "more.json").rename(path / "more_val.json")
     assert "holds both more_val.json and val.json. Keep one for val." in said(path)[0]
     (path / "train.json").unlink()
     (path / "val.json").rename(path / "test.json")
-    assert "has test, val but no JSON file for train" in said(path)[0]
+    assert "has JSON files for test, val but none for train" in said(path)[0]
 
 
 def test_split_folders_must_all_have_annotations(tmp_path: Path) -> None:
@@ -151,7 +151,9 @@ def test_an_image_in_two_splits_is_named(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (path / f"{split}.json").write_text((path / "annotations.json").read_text())
     (path / "annotations.json").unlink()
-    assert said(path) == ["HERE: images are listed for more than one split: a.png, b.png. Keep each in one JSON."]
+    assert said(path) == [
+        "HERE: images are listed for more than one split: a.png, b.png. Keep each in one JSON file."
+    ]
 
 
 def test_hidden_files_are_no_annotations(tmp_path: Path) -> None:
@@ -241,8 +243,8 @@ def test_crowds_and_what_has_no_area_are_left_out_and_counted(tmp_path: Path) ->
     source = folder(write(tmp_path / "data", both(crowd, *flat, shape(1, [SQUARE]))))
     assert (maps(source)["a"] > 0).sum() == 20
     assert survey(source, tmp_path / "memory").notices()[:2] == [
-        "annotations.json: 1 crowd regions are left out: they are no single instance",
-        "annotations.json: 2 annotations of no area are left out",
+        "annotations.json: 1 crowd regions are ignored: they are not single instances",
+        "annotations.json: 2 annotations without area are ignored",
     ]
 
 
@@ -252,7 +254,7 @@ def test_what_ends_without_a_pixel_is_counted_for_its_image(tmp_path: Path) -> N
     source = folder(write(tmp_path / "data", both(*shapes)))
     assert len(np.unique(maps(source)["a"])) == 2
     assert survey(source, tmp_path / "memory").notices() == [
-        "a.png: 4 of its 5 annotations have no pixel: of no area, too small, or hidden under others"
+        "a.png: 4 of its 5 annotations have no pixels: no area, too small, or hidden by others"
     ]
 
 
@@ -266,7 +268,7 @@ def test_an_image_without_any_instance_is_kept(tmp_path: Path) -> None:
 def test_images_that_no_json_lists_are_told(tmp_path: Path) -> None:
     path = write(tmp_path, both())
     Image.new("L", (8, 8)).save(path / "images" / "z.png")
-    assert folder(path).remarks == ("1 images are in no JSON and left out: z.png",)
+    assert folder(path).remarks == ("1 images are in no JSON file and ignored: z.png",)
 
 
 # --- what is wrong, all at once ---
@@ -284,35 +286,35 @@ def test_everything_wrong_in_the_lists_is_named_at_once(tmp_path: Path) -> None:
     (path / "annotations.json").write_text(json.dumps(whole))
     assert said(path) == [
         "annotations.json: 13 of its entries cannot be used.",
-        "gone.png is listed and not there",
+        "gone.png is listed but does not exist",
         "a.png and b.png have the same id, 1",
         "a.png is listed twice, with the ids 1 and 5",
         "image number 6 has no id or no file_name",
         "image number 7 has no id or no file_name",
         "image number 8 has no id or no file_name",
-        f"{'x' * 80} is listed and not there",
-        "\0 is listed and not there",
-        "annotation 1 is of the image 99, which is not listed",
+        f"{'x' * 80} is listed but does not exist",
+        "\0 is listed but does not exist",
+        "annotation 1 belongs to image 99, which is not listed",
         "annotation 2 of a.png has only a box; a segmentation is needed",
         "annotation 3 of a.png has nothing; a segmentation is needed",
-        "annotation number 4 is no object",
-        "annotation 5 is of the image [1], which is not listed",
+        "annotation number 4 is not an object",
+        "annotation 5 belongs to image [1], which is not listed",
     ]
 
 
 BROKEN: dict[str, Any] = {
-    "has a polygon of 2 points; three are the least": [[1, 1, 5, 5]],
-    "has a polygon of 0 points; three are the least": [SQUARE, []],
-    "has a polygon of 7 coordinates: each point needs two": [[1, 1, 5, 5, 9, 9, 9]],
-    "has a polygon with something that is no number": [[1, 1, "5", 5, 9, 9]],
-    "has coordinates in no polygon: [[x, y, x, y, ...]] is needed": SQUARE,
-    "has a polygon outside of its image of 30x20": [[100, 100, 120, 100, 120, 120]],
-    "has neither polygons nor runs": "polygon",
-    "has runs for the size [30, 20]; its image has [20, 30]": {"size": [30, 20], "counts": [600]},
-    "has runs of 599 pixels; its image has 600": {"size": [20, 30], "counts": [599]},
-    "has runs that are no lengths": {"size": [20, 30], "counts": [-1, 601]},
-    "has packed runs that were cut short": {"size": [20, 30], "counts": "o"},
-    "has packed runs with a letter that they cannot have": {"size": [20, 30], "counts": "é"},
+    "has a polygon of 2 points: at least 3 are needed": [[1, 1, 5, 5]],
+    "has a polygon of 0 points: at least 3 are needed": [SQUARE, []],
+    "has a polygon of 7 coordinates: an even number is needed": [[1, 1, 5, 5, 9, 9, 9]],
+    "has a polygon with a value that is not a number": [[1, 1, "5", 5, 9, 9]],
+    "has coordinates that are not in a polygon: [[x, y, x, y, ...]] is needed": SQUARE,
+    "has a polygon outside its image of 30x20": [[100, 100, 120, 100, 120, 120]],
+    "has neither polygons nor run lengths": "polygon",
+    "has run lengths for the size [30, 20]; its image has [20, 30]": {"size": [30, 20], "counts": [600]},
+    "has run lengths of 599 pixels; its image has 600": {"size": [20, 30], "counts": [599]},
+    "has run lengths that are not whole numbers": {"size": [20, 30], "counts": [-1, 601]},
+    "has truncated compressed run lengths": {"size": [20, 30], "counts": "o"},
+    "has compressed run lengths with an invalid character": {"size": [20, 30], "counts": "é"},
 }
 
 
@@ -325,7 +327,7 @@ def test_a_broken_shape_is_named_with_its_image(words: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, True, None, [1]])
 def test_coordinates_that_are_none_are_named(value: object, tmp_path: Path) -> None:
     path = write(tmp_path / "data", both(shape(1, [[1, 1, value, 5, 9, 9]])))
-    assert "annotation 1 has a polygon with something that is no number" in said(path, tmp_path / "memory")[0]
+    assert "annotation 1 has a polygon with a value that is not a number" in said(path, tmp_path / "memory")[0]
 
 
 def test_every_image_with_broken_shapes_is_named_at_once(tmp_path: Path) -> None:
@@ -333,16 +335,16 @@ def test_every_image_with_broken_shapes_is_named_at_once(tmp_path: Path) -> None
     annotations = [shape(1, two_points), shape(1, outside, id="mine"), shape(2, two_points), shape(3, [SQUARE])]
     assert said(write(tmp_path / "data", annotations, number=3), tmp_path / "memory") == [
         "HERE: 2 of 3 items cannot be used.",
-        "a.png: annotation 1 has a polygon of 2 points; three are the least, "
-        "annotation mine has a polygon outside of its image of 30x20",
-        "b.png: annotation 3 has a polygon of 2 points; three are the least",
+        "a.png: annotation 1 has a polygon of 2 points: at least 3 are needed, "
+        "annotation mine has a polygon outside its image of 30x20",
+        "b.png: annotation 3 has a polygon of 2 points: at least 3 are needed",
     ]
 
 
 def test_an_image_of_another_size_than_the_json_says_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "data", both(shape(1, [SQUARE])))
     Image.new("RGB", (60, 40)).save(path / "images" / "a.png")
-    words = "a.png is 60x40, and its annotations are of an image of 30x20"
+    words = "a.png is 60x40, but its annotations are for an image of 30x20"
     assert said(path, tmp_path / "memory") == [f"HERE: 1 of 2 items cannot be used. {words}"]
 
 
@@ -353,12 +355,12 @@ def test_a_json_without_sizes_is_taken_by_its_images(tmp_path: Path) -> None:
 
 
 NO_COCO = {
-    "": "is no JSON (Expecting value",
-    "{": "is no JSON (Expecting property name",
-    "[" * 100_000: "is no JSON (",
-    "[]": "is no COCO file",
-    '{"images": []}': "is no COCO file",
-    '{"images": {}, "annotations": []}': "is no COCO file",
+    "": "is not valid JSON (Expecting value",
+    "{": "is not valid JSON (Expecting property name",
+    "[" * 100_000: "is not valid JSON (",
+    "[]": "is not a COCO file",
+    '{"images": []}': "is not a COCO file",
+    '{"images": {}, "annotations": []}': "is not a COCO file",
     '{"images": [], "annotations": []}': "lists no image",
 }
 
@@ -374,7 +376,7 @@ def test_what_is_no_coco_file_is_named(text: str, tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     path = write(tmp_path, both())
     (path / "annotations.json").write_bytes(b"\xff\xfe\x00\x01" * 9)
-    assert said(path)[0].startswith("annotations.json is no JSON (")
+    assert said(path)[0].startswith("annotations.json is not valid JSON (")
 
 
 # --- content ---

@@ -73,7 +73,7 @@ def test_a_cut_connection_is_taken_up_again(server: Mirror, tmp_path: Path, rang
 def test_what_came_before_is_kept_for_the_next_command(server: Mirror, tmp_path: Path) -> None:
     server.cuts = [1000] * TRIES
     message = said(f"{server.url}/a.bin", tmp_path / "a.bin")
-    assert f"cut {TRIES} times" in message and "type the command again to go on" in message
+    assert f"interrupted {TRIES} times" in message and "run the command again to continue" in message
     assert names(tmp_path) == ["a.bin.part"] and (tmp_path / "a.bin.part").stat().st_size == 1000 * TRIES
     download(f"{server.url}/a.bin", tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY and server.asked[-1][2] == f"bytes={1000 * TRIES}-"
@@ -222,6 +222,6 @@ def test_a_damaged_archive_is_named_and_removed(tmp_path: Path, name: str, harm:
     middle = len(whole) // 3
     flipped = whole[:middle] + bytes([whole[middle] ^ 0xFF]) + whole[middle + 1 :]
     archive.write_bytes({"cut": whole[: len(whole) // 2], "text": b"<html>", "flipped": flipped}[harm])
-    with pytest.raises(FilesError, match="is no whole archive") as caught:
+    with pytest.raises(FilesError, match="is not a complete archive") as caught:
         unpack(archive, tmp_path / "to")
     assert "\n" not in str(caught.value) and names(tmp_path / "to") == [] and not archive.exists()

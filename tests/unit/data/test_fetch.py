@@ -96,7 +96,7 @@ def test_what_is_there_is_not_fetched_again(server: Mirror, root: Path) -> None:
 
 def test_a_cut_download_goes_on_in_the_next_command(server: Mirror, root: Path) -> None:
     server.cuts = [500] * 5
-    with pytest.raises(FilesError, match="type the command again to go on"):
+    with pytest.raises(FilesError, match="run the command again to continue"):
         fetch_dataset("isic2016", None, no_bar)
     assert names(root / "isic2016") == [".download"]
     server.asked.clear()
@@ -106,7 +106,7 @@ def test_a_cut_download_goes_on_in_the_next_command(server: Mirror, root: Path) 
 
 def test_a_file_that_is_not_the_published_one_is_refused(server: Mirror, root: Path) -> None:
     server.files["/sets/images.tar.gz"] = server.files["/sets/annotations.tar.gz"]
-    with pytest.raises(FilesError, match="the file is damaged or another one: its md5 is"):
+    with pytest.raises(FilesError, match="the file is damaged or not the expected one: its md5 is"):
         fetch_dataset("oxford_pet", None, no_bar)
     assert not (root / "oxford_pet" / "images").exists()
 
@@ -115,7 +115,7 @@ def test_a_damaged_zip_is_refused_by_its_own_sums_and_fetched_anew(server: Mirro
     path = f"/sets/{ISIC[0]}.zip"
     whole = server.files[path]
     server.files[path] = whole[:1000] + bytes(byte ^ 0xFF for byte in whole[1000:1010]) + whole[1010:]
-    with pytest.raises(FilesError, match="is no whole archive"):
+    with pytest.raises(FilesError, match="is not a complete archive"):
         fetch_dataset("isic2016", None, no_bar)
     server.files[path] = whole
     assert "is now at" in fetch_dataset("isic2016", None, no_bar)
@@ -123,7 +123,7 @@ def test_a_damaged_zip_is_refused_by_its_own_sums_and_fetched_anew(server: Mirro
 
 def test_an_archive_of_something_else_is_named(server: Mirror, root: Path) -> None:
     server.files[f"/sets/{ISIC[0]}.zip"] = server.files[f"/sets/{ISIC[1]}.zip"]
-    with pytest.raises(FilesError, match=rf"holds no folder {ISIC[0]}/"):
+    with pytest.raises(FilesError, match=rf"does not contain a folder {ISIC[0]}/"):
         fetch_dataset("isic2016", None, no_bar)
 
 
@@ -156,7 +156,7 @@ def test_what_cannot_be_fetched_is_told_step_by_step(name: str, root: Path) -> N
     with pytest.raises(DataError) as caught:
         fetch_dataset(name, None, no_bar)
     lines = str(caught.value).splitlines()
-    assert "cannot be fetched by a program" in lines[0] and lines[1].startswith("  1. ")
+    assert "cannot be downloaded automatically" in lines[0] and lines[1].startswith("  1. ")
     assert any(str(root / name) in line for line in lines) and lines[-1].endswith(f"tuner data {name}")
     assert not root.exists()
 

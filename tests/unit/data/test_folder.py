@@ -151,11 +151,11 @@ def test_classes_txt_names_the_numbers_in_their_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "names 0 classes; 2 to 255"),
-        (b"one\n", "names 1 classes"),
-        (b"\n".join(b"%d" % at for at in range(256)), "names 256 classes"),
-        (b"sky\nroad\nsky\n", "names a class twice: sky"),
-        (b"\xff\xfe\x00", "is no text in UTF-8"),
+        (b"", "lists 0 classes; 2 to 255"),
+        (b"one\n", "lists 1 classes"),
+        (b"\n".join(b"%d" % at for at in range(256)), "lists 256 classes"),
+        (b"sky\nroad\nsky\n", "lists a class twice: sky"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
     ],
     ids=["empty", "one", "256", "twice", "binary"],
 )
@@ -177,7 +177,7 @@ def test_splits_that_hold_other_classes_are_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    assert said(tmp_path / "gone") == f"no folder {tmp_path / 'gone'}."
+    assert said(tmp_path / "gone") == f"folder {tmp_path / 'gone'} does not exist."
 
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_an_empty_folder_says_what_is_expected(tmp_path: Path, inside: tuple[str
     for name in inside:
         (tmp_path / name).mkdir()
     message = said(tmp_path)
-    assert "holds no images. Expected images/ + masks/" in message and "one folder a class" in message
+    assert "holds no images. Expected images/ + masks/" in message and "one folder per class" in message
 
 
 def test_an_empty_val_is_named_and_not_taken_for_another_layout(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_an_empty_val_is_named_and_not_taken_for_another_layout(tmp_path: Path) 
 
 def test_loose_images_are_counted(tmp_path: Path) -> None:
     put(tmp_path / "a.png"), put(tmp_path / "b.png")
-    assert "holds 2 images in no folder of its own" in said(tmp_path)
+    assert "holds 2 images outside any class folder" in said(tmp_path)
 
 
 def test_one_class_is_none(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_two_files_of_one_stem_are_named(tmp_path: Path) -> None:
 
 
 def test_one_image_is_too_few(tmp_path: Path) -> None:
-    assert "two images outside test/ are the least" in said(make_photos(tmp_path, 1))
+    assert "at least two images outside test/ are needed" in said(make_photos(tmp_path, 1))
 
 
 def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_trimap_of_other_values_is_named(root: Path, tmp_path: Path) -> None:
 def test_an_empty_list_is_named(root: Path, content: bytes) -> None:
     pets = make_oxford_pet(root / "oxford_pet", 4)
     (pets / "annotations" / "test.txt").write_bytes(content)
-    assert said("oxford_pet") == f"{pets / 'annotations' / 'test.txt'} lists no image."
+    assert said("oxford_pet") == f"{pets / 'annotations' / 'test.txt'} lists no images."
 
 
 @pytest.mark.parametrize("train_ids", [False, True], ids=["ids", "train ids"])

@@ -48,8 +48,8 @@ def test_everything_wrong_is_named_at_once(photos: Path, tmp_path: Path) -> None
         [
             "photo00.jpg is empty (0 bytes)",
             "photo01.jpg cannot be read (image file is truncated",
-            "photo02.jpg is not an image, whatever its name says",
-            "photo03.png is not an image, whatever its name says",
+            "photo02.jpg is not an image file",
+            "photo03.png is not an image file",
             "mask photo04.png is 128x64 for an image of 128x128",
             "photo05.jpg cannot be read (No such file or directory)",
         ],
@@ -126,7 +126,7 @@ def test_pictures_of_one_colour_and_empty_masks_are_noticed(photos: Path, tmp_pa
     Image.new("RGB", (128, 128), (200, 10, 10)).save(photos / "images" / "photo01.jpg")
     Image.new("L", (128, 128)).save(photos / "masks" / "photo02.png")
     notices = survey(folder(photos), tmp_path).notices()
-    assert notices == ["photo01.jpg: a picture of one colour", "photo02.jpg: an empty mask"]
+    assert notices == ["photo01.jpg: an image of a single color", "photo02.jpg: an empty mask"]
 
 
 def test_a_damaged_memory_is_forgotten(photos: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_label_outside_the_classes_is_named_with_its_file_also_from_memory(tmp
 @pytest.mark.parametrize(("values", "held"), [([0, 255, 0], "the class 0 only"), ([255, 255, 255], "no class")])
 def test_label_maps_of_one_class_are_refused(tmp_path: Path, values: list[int], held: str) -> None:
     data = label_maps(tmp_path / "data", values, values)
-    with pytest.raises(DataError, match=f"its label maps hold {held}; two classes are the least"):
+    with pytest.raises(DataError, match=f"its label maps hold {held}; at least two classes are needed"):
         survey(folder(data), tmp_path / "memory")
 
 
@@ -251,7 +251,7 @@ def test_instances_are_counted_also_from_memory(tmp_path: Path) -> None:
         [0, 0, 0, 0],
         [2, 0, 2, 2],
     ]
-    assert found.notices() == ["0.png: 1 of its 2 instances have one pixel", "2.png: no instance"]
+    assert found.notices() == ["0.png: 1 of its 2 instances consist of one pixel", "2.png: no instance"]
     assert found.classes == () and survey(folder(data), tmp_path / "memory") == found
 
 
@@ -268,7 +268,7 @@ def test_the_same_files_as_label_maps_and_as_instances_are_told_apart(tmp_path: 
 def test_training_images_without_any_instance_are_refused(tmp_path: Path) -> None:
     data = instance_maps(tmp_path / "data", NONE, NONE)
     instance_maps(data, APART, split="val")
-    with pytest.raises(DataError, match="no training image has an instance; there is nothing to learn from"):
+    with pytest.raises(DataError, match="no training image has an instance; nothing can be learned"):
         survey(folder(data), tmp_path / "memory")
 
 
@@ -277,7 +277,7 @@ def test_validation_without_an_instance_and_masks_in_place_of_numbers_are_notice
     instance_maps(data, NONE, split="val")
     assert survey(folder(data), tmp_path / "memory").notices() == [
         "no validation image has an instance",
-        "no image has more than one instance; black and white masks belong into masks/",
+        "no image has more than one instance; black and white masks belong in masks/",
         "0.png: no instance",
     ]
 
@@ -294,7 +294,7 @@ def test_everything_wrong_with_instance_maps_is_named_at_once(tmp_path: Path) ->
     lines = str(caught.value).split("\n  - ")
     assert lines[0] == f"{data}: 3 of 4 items cannot be used." and len(lines) == 4
     assert lines[1].startswith("instance map 0.tif holds 70000 to 70000")
-    assert lines[2].startswith("instance map 1.png is in colours")
+    assert lines[2].startswith("instance map 1.png has colors")
     assert lines[3].startswith("instance map 2.png is 3x9 for an image of 3x2")
 
 

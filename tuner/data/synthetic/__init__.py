@@ -1,1 +1,1 @@
-"""Generated data sets: they need no download."""
+"""Generated datasets, which need no download."""

@@ -1,7 +1,7 @@
-"""Generated data for rehearsals and tests: which of six signs is on the badge?
+"""Generated images for rehearsals and tests: which of six signs is on the badge?
 
-A sign is lighter than its badge, and all signs draw their colours and sizes from the same range, somewhat
-turned and shifted: the outline alone tells the class. Every picture depends on its number alone.
+A sign is brighter than its badge. All signs draw colors and sizes from the same range, slightly rotated and
+shifted, so only the outline determines the class. Each image depends only on its number.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from tuner.data.source import Image, Item, Source, Target, hold_out
 
 SIDE = 96  # pixels
-COUNT = 180  # thirty a class
-REVISION = "badges-1"  # change it whenever a pixel changes: the cache is keyed by it
+COUNT = 180  # 30 per class
+REVISION = "badges-1"  # part of the cache key: change it whenever a pixel changes
 CLASSES = ("bar", "cross", "disc", "ring", "star", "triangle")
 
 
 def badges(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0) -> Source:
-    """Generated: badges with one of six signs on them, 180 pictures, nothing to download."""
+    """Generated: badges with one of six signs, 180 images, no download."""
     items = tuple(
         Item(f"{CLASSES[number % len(CLASSES)]}/badge{number:03d}", "train", target=number % len(CLASSES))
         for number in range(COUNT)
@@ -34,7 +34,7 @@ def read_item(item: Item) -> tuple[Image, Target]:
 
 
 def draw_badge(rng: np.random.Generator, sign: str) -> Image:
-    """A round badge on patches of colour, with a sign on it."""
+    """Draw a round badge with a sign on patches of color."""
     patches = rng.uniform(20, 120, (4, 4, 3)).astype(np.float32)
     picture = cv2.resize(patches, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC).astype(np.float32)
     radius = rng.uniform(0.4, 0.46) * SIDE
@@ -50,7 +50,7 @@ def draw_badge(rng: np.random.Generator, sign: str) -> Image:
 
 
 def sign_outlines(sign: str) -> list[tuple[NDArray[np.float64], int]]:
-    """The polygons of a sign within a circle of 1; 0 in place of 1 for one that is filled as the badge is."""
+    """Return the polygons of a sign in the unit circle, with 1 for the sign's color and 0 for the badge's."""
     thin = np.array([[-1, -0.28], [1, -0.28], [1, 0.28], [-1, 0.28]])
     shapes = {
         "bar": [(thin, 1)],
@@ -64,7 +64,7 @@ def sign_outlines(sign: str) -> list[tuple[NDArray[np.float64], int]]:
 
 
 def regular_polygon(corners: int) -> NDArray[np.float64]:
-    """A regular polygon, one corner up."""
+    """Return a regular polygon with one corner at the top."""
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False) - np.pi / 2
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 

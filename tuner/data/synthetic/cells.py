@@ -1,8 +1,7 @@
-"""Generated data for rehearsals and tests: cells under a microscope, many of which touch or overlap.
+"""Generated images for rehearsals and tests: cells under a microscope, many of which touch or overlap.
 
-Each cell has a dim rim and a brighter middle, of its own brightness; where one lies on another, the upper one's
-rim is what tells them apart. Specks of dust and dim rings are no cells. Every picture depends on its number
-alone.
+Each cell has a dim rim and a brighter middle of its own brightness; the rim of the upper cell separates two that
+overlap. Dust specks and dim rings are not cells. Each image depends only on its number.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from tuner.data.source import Image, Item, Source, Target, hold_out
 
 SIDE = 128  # pixels
 COUNT = 120
-REVISION = "cells-1"  # change it whenever a pixel changes: the cache is keyed by it
-BARE = 15  # every so many pictures, one has no cell
-APART = 0.7  # of the sum of two radii: how near two centres may come
+REVISION = "cells-1"  # part of the cache key: change it whenever a pixel changes
+BARE = 15  # one in so many images has no cell
+APART = 0.7  # minimum distance of two centres, as a fraction of the sum of their radii
 Map = NDArray[np.float32]
 Places = list[tuple[float, float, float]]  # across, down, radius
 
 
 def cells(*, image_size: int = 128, val: float = 0.2, split_seed: int = 0) -> Source:
-    """Generated: touching and overlapping cells, one number each, 120 pictures, nothing to download."""
+    """Generated: touching and overlapping cells with instance numbers, 120 images, no download."""
     items = tuple(Item(f"cells{number:03d}", "train") for number in range(COUNT))
     return Source(
         "cells", "generated", "instances", hold_out(items, val, split_seed), read_item, revision=REVISION
@@ -37,7 +36,7 @@ def read_item(item: Item) -> tuple[Image, Target]:
 
 
 def draw_culture(rng: np.random.Generator, num_groups: int | None = None) -> tuple[Image, NDArray[np.uint16]]:
-    """One picture and its label map."""
+    """Draw one image and its label map."""
     picture, labels = draw_background(rng), np.zeros((SIDE, SIDE), np.uint16)
     groups = int(rng.integers(4, 8)) if num_groups is None else num_groups
     for number, place in enumerate(place_cells(rng, groups), start=1):
@@ -50,13 +49,13 @@ def draw_culture(rng: np.random.Generator, num_groups: int | None = None) -> tup
 
 
 def draw_background(rng: np.random.Generator) -> Map:
-    """Uneven light."""
+    """Draw uneven light."""
     light = rng.uniform(35, 75) + rng.uniform(-14, 14, (4, 4))
     return np.asarray(cv2.resize(light.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC))
 
 
 def place_cells(rng: np.random.Generator, groups: int) -> Places:
-    """Groups of cells that grew from one: each next one touches or overlaps one that is there."""
+    """Return groups of cells, in which each next cell touches or overlaps an earlier one."""
     taken: Places = []
     for _ in range(groups):
         mine: Places = []
@@ -82,7 +81,7 @@ def draw_cell(
     number: int,
     place: tuple[float, float, float],
 ) -> None:
-    """A bent oval, on whatever is there: a dim rim, then brighter towards the middle."""
+    """Draw a bent oval: a dim rim that gets brighter towards the middle."""
     deep = cell_depth(rng, place)
     inside = deep > 0
     bright = rng.uniform(105, 175)
@@ -92,7 +91,7 @@ def draw_cell(
 
 
 def cell_depth(rng: np.random.Generator, place: tuple[float, float, float]) -> Map:
-    """How deep each pixel lies in the oval: 1 in its middle, 0 at its rim, less outside."""
+    """Return how deep each pixel lies in the oval: 1 in its middle, 0 at its rim, negative outside."""
     x, y, radius = place
     turn, long = rng.uniform(0, np.pi), rng.uniform(1.0, 1.25)
     down, across = np.mgrid[:SIDE, :SIDE].astype(np.float32)
@@ -103,7 +102,7 @@ def cell_depth(rng: np.random.Generator, place: tuple[float, float, float]) -> M
 
 
 def draw_dust(rng: np.random.Generator, picture: Map) -> None:
-    """Bright specks and faint rings, which are no cells."""
+    """Draw bright specks and faint rings, which are not cells."""
     for _ in range(int(rng.integers(2, 8))):
         spot = tuple(int(at) for at in rng.integers(0, SIDE, 2))
         if rng.random() < 0.6:

@@ -1,9 +1,8 @@
-"""Generated data for rehearsals and tests: label maps of sky, ground, discs and boxes.
+"""Generated images for rehearsals and tests: label maps of sky, ground, discs and boxes.
 
-Sky and ground meet at a wavy horizon, discs and boxes lie on both. All draw their colours from ranges that
-overlap: a colour is a hint. Grain tells ground from sky; outline and core, which is lighter in a disc and
-darker in a box, tell an object. A thin rim around some of the objects is ignored. Every picture depends on
-its number alone.
+Sky and ground meet at a wavy horizon; discs and boxes lie on both. Their color ranges overlap, so a color is only
+a hint. Texture separates ground from sky; outline and core, brighter in a disc and darker in a box, identify an
+object. A thin rim around some objects is ignored. Each image depends only on its number.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from tuner.data.synthetic.shapes import find_free_spot
 
 SIDE = 128  # pixels
 COUNT = 120
-REVISION = "scenes-1"  # change it whenever a pixel changes: the cache is keyed by it
+REVISION = "scenes-1"  # part of the cache key: change it whenever a pixel changes
 CLASSES = ("sky", "ground", "disc", "box")
 SKY, GROUND, DISC, BOX = range(4)
-HUES = {DISC: np.array([180, 125, 105]), BOX: np.array([165, 105, 115])}  # give or take 45
-RIM = 3  # pixels, of which half lie inside
+HUES = {DISC: np.array([180, 125, 105]), BOX: np.array([165, 105, 115])}  # plus or minus 45
+RIM = 3  # pixels, half of them inside
 
 
 def scenes(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0) -> Source:
-    """Generated: label maps of sky, ground, discs and boxes, 120 pictures, nothing to download."""
+    """Generated: label maps of sky, ground, discs and boxes, 120 images, no download."""
     items = hold_out(tuple(Item(f"scene{number:03d}", "train") for number in range(COUNT)), val, split_seed)
     return Source("scenes", "generated", "labels", items, read_item, CLASSES, REVISION)
 
@@ -35,7 +34,7 @@ def read_item(item: Item) -> tuple[Image, Target]:
 
 
 def draw_scene(rng: np.random.Generator) -> tuple[Image, Image]:
-    """One picture and its label map."""
+    """Draw one image and its label map."""
     labels = draw_land(rng)
     shades = np.array([[100, 120, 155], [120, 115, 95]]) + rng.uniform(-30, 30, (2, 3))
     picture = (
@@ -53,7 +52,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[Image, Image]:
 
 
 def draw_land(rng: np.random.Generator) -> Image:
-    """Sky above a wavy horizon, ground below."""
+    """Draw the labels of sky above a wavy horizon and ground below."""
     across = np.linspace(0, 2 * np.pi, SIDE)
     horizon = SIDE * rng.uniform(0.3, 0.7) + rng.uniform(2, 12) * np.sin(
         across * rng.uniform(0.5, 2) + rng.uniform(0, 6)
@@ -62,7 +61,7 @@ def draw_land(rng: np.random.Generator) -> Image:
 
 
 def make_shading(rng: np.random.Generator, number: int, strength: float) -> NDArray[np.float32]:
-    """Light and shade, `number` patches across."""
+    """Return random shading, `number` patches across."""
     small = rng.normal(0, strength, (number, number, 1)).astype(np.float32)
     return cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)[..., None].astype(np.float32)
 
@@ -74,7 +73,7 @@ def draw_object(
     kind: int,
     place: tuple[float, float, float],
 ) -> None:
-    """Draw a disc or a turned box; at times its rim belongs to nobody."""
+    """Draw a disc or a rotated box; half of them get an ignored rim."""
     outline = disc_outline(*place) if kind == DISC else box_outline(rng, *place)
     colour = HUES[kind] + rng.uniform(-45, 45, 3)
     cv2.fillPoly(picture, [outline], colour.tolist())
@@ -92,7 +91,7 @@ def disc_outline(x: float, y: float, radius: float) -> NDArray[np.int32]:
 
 
 def box_outline(rng: np.random.Generator, x: float, y: float, radius: float) -> NDArray[np.int32]:
-    """Four corners at a distance of `radius`, at any turn, nearly square."""
+    """Return four corners at a distance of `radius`, at a random angle, nearly square."""
     half = rng.uniform(0.6, 0.95)
     angles = rng.uniform(0, 2 * np.pi) + np.array([-half, half, np.pi - half, np.pi + half])
     return np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1).round().astype(np.int32)

@@ -1,8 +1,7 @@
-"""Generated data for rehearsals and tests: find the blobs with a bright rim among those with a dark one.
+"""Generated images for rehearsals and tests: blobs with a bright rim among those with a dark rim.
 
-Objects and distractors share colours, sizes and outlines, and lie on a background of the same colours;
-only the order of rim and core tells them apart, so that a model has to look at a neighbourhood and
-needs several epochs. Every picture depends on its number alone.
+Objects and distractors share colors, sizes and outlines, on a background of the same colors. Only the order of rim
+and core distinguishes them, so a model needs context and several epochs. Each image depends only on its number.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from tuner.data.source import Image, Item, Source, Target, hold_out
 
 SIDE = 128  # pixels
 COUNT = 120
-REVISION = "shapes-2"  # change it whenever a pixel changes: the cache is keyed by it
+REVISION = "shapes-2"  # part of the cache key: change it whenever a pixel changes
 
 
 def shapes(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0) -> Source:
-    """Generated: blobs with a bright rim among look-alikes, 120 pictures, nothing to download."""
+    """Generated: blobs with a bright rim among similar ones, 120 images, no download."""
     items = tuple(Item(f"shape{number:03d}", "train") for number in range(COUNT))
     return Source("shapes", "generated", "masks", hold_out(items, val, split_seed), read_item, revision=REVISION)
 
@@ -29,12 +28,12 @@ def read_item(item: Item) -> tuple[Image, Target]:
 
 
 def draw_picture(rng: np.random.Generator) -> tuple[Image, Image]:
-    """One picture and its mask."""
+    """Draw one image and its mask."""
     picture = draw_background(rng)
     mask = np.zeros((SIDE, SIDE), np.uint8)
     kinds = [True] * int(rng.integers(1, 4)) + [False] * int(rng.integers(1, 4))
     taken: list[tuple[float, float, float]] = []
-    for is_object in kinds:  # objects first: a crowded picture keeps at least one
+    for is_object in kinds:  # objects first, so that a crowded image has at least one
         place = find_free_spot(rng, taken)
         if place is None:
             continue
@@ -48,7 +47,7 @@ def draw_picture(rng: np.random.Generator) -> tuple[Image, Image]:
 
 
 def draw_background(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Soft patches of colour."""
+    """Draw soft patches of color."""
     patches = rng.uniform(40, 215, (5, 5, 3)).astype(np.float32)
     return cv2.resize(patches, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC).astype(np.float32)
 
@@ -56,7 +55,7 @@ def draw_background(rng: np.random.Generator) -> NDArray[np.float32]:
 def find_free_spot(
     rng: np.random.Generator, taken: list[tuple[float, float, float]]
 ) -> tuple[float, float, float] | None:
-    """Centre and radius of a spot that touches no other, or None after a few tries."""
+    """Return centre and radius of a spot that touches no other, or None after a few tries."""
     for _ in range(12):
         radius = rng.uniform(14, 27)
         x, y = rng.uniform(radius, SIDE - radius, 2)
@@ -66,7 +65,7 @@ def find_free_spot(
 
 
 def blob_outline(rng: np.random.Generator, x: float, y: float, radius: float) -> NDArray[np.int32]:
-    """A closed outline, rounder or more like a star."""
+    """Return a closed outline, between a circle and a star."""
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     waves = 1 + rng.uniform(0, 0.22) * np.sin(rng.integers(2, 6) * angles + rng.uniform(0, 6.28))
     reach = radius * waves / waves.max()
@@ -76,7 +75,7 @@ def blob_outline(rng: np.random.Generator, x: float, y: float, radius: float) ->
 def draw_blob(
     rng: np.random.Generator, picture: NDArray[np.float32], outline: NDArray[np.int32], is_object: bool
 ) -> None:
-    """Fill core and rim; an object's rim is the brighter of the two, a look-alike's the darker."""
+    """Fill core and rim; the rim of an object is the brighter of the two, that of a distractor the darker."""
     base = rng.uniform(70, 185, 3)
     step = rng.uniform(45, 65) * (1 if is_object else -1)
     cv2.fillPoly(picture, [outline], (base + step).tolist())
