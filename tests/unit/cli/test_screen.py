@@ -118,9 +118,9 @@ def test_ascii_is_ascii() -> None:
 
 
 def test_the_plot_grows_with_the_window_and_numbers_come_with_it() -> None:
-    assert (column_widths(40).worker, column_widths(40).best, column_widths(40).against) == (0, 0, 0)
+    assert (column_widths(40).worker, column_widths(40).best, column_widths(40).difference) == (0, 0, 0)
     assert column_widths(40).plot > 10
-    assert column_widths(80).best and column_widths(80).against and not column_widths(80).worker
+    assert column_widths(80).best and column_widths(80).difference and not column_widths(80).worker
     assert column_widths(110).worker and column_widths(110).parameters
     assert column_widths(200).plot > column_widths(120).plot
 
