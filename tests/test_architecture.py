@@ -33,6 +33,7 @@ FOLDERS = (
     "search",
     "web",
     "cli",
+    "api",
 )
 MOST_FLAT = 8
 LIGHT = (

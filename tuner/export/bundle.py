@@ -44,10 +44,10 @@ INSTANCE_CAPTIONS = {
     "alarms, and whether as many are found as are there: on the dashed line they are.",
 }
 USAGE = {
-    "masks": 'mask = predict_image(model, "photo.jpg", image_size={size})  # 0 and 1, as large as the photo',
-    "labels": 'labels = predict_image(model, "photo.jpg", image_size={size}, task="multiclass")',
-    "instances": 'labels = predict_image(model, "photo.jpg", image_size={size}, task="instance")  # 0 is nothing',
-    "classes": 'shares = predict_image(model, "photo.jpg", image_size={size}, task="classification")',
+    "masks": 'mask = bundle.predict("photo.jpg")  # 0 and 1, as large as the photo',
+    "labels": 'labels = bundle.predict("photo.jpg")  # a class number for each pixel',
+    "instances": 'labels = bundle.predict("photo.jpg")  # an instance number for each pixel, 0 for the background',
+    "classes": 'shares = bundle.predict("photo.jpg")  # the probability of each class',
 }
 
 
@@ -207,11 +207,12 @@ On the command line, with only this folder:
 In Python:
 
 ```python
-from tuner.export.bundle import load_model
-from tuner.export.predict import predict_image
+import tuner
 
-model = load_model("this folder")      # a torch.nn.Module in eval mode
-{USAGE[task.targets].format(size=recipe.image_size)}
+bundle = tuner.load_bundle("this folder")
+{USAGE[task.targets]}
+bundle.explain("photo.jpg").save("explanation.png")  # where the model looks
+bundle.model  # the torch.nn.Module
 ```
 {classes}
 Made with tuner {made.get("tuner")}, torch {made.get("torch")}, python {made.get("python")},

@@ -8,12 +8,13 @@ from pathlib import Path
 from torch import nn
 
 from tuner.data.images import read_image, resize_image
+from tuner.data.source import Image
 from tuner.errors import PartError, near, some, writing
 from tuner.export.bundle import load_model, read_recipe
 from tuner.export.gradcam import Explanation, explain
 from tuner.export.layers import choose_layers, layers_of
 from tuner.export.predict import check_images, unique_names
-from tuner.plots.heatmaps import draw_cells, explained_cells
+from tuner.plots.heatmaps import Cell, draw_cells, explained_cells
 from tuner.recipe import Recipe
 from tuner.tasks import BINARY_CLASSES
 from tuner.train.precision import find_device
@@ -36,16 +37,28 @@ def explain_files(
         choose_layers(model, layers, recipe.image_size)
     check_images(images)
     for stem, path in zip(unique_names(images), images, strict=True):
-        picture = read_image(path)
-        seen = explain(model, [resize_image(picture, recipe.image_size)], layers or None, target)[0]
-        cells = explained_cells(
-            picture, seen.maps, seen.logits, seen.target, seen.found, recipe, side=CELL, labels=seen.instances
-        )  # fmt: skip
+        seen, cells = explain_pixels(model, recipe, read_image(path), layers, target)
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
         file = out / f"{stem}_explanation.png"
-        draw_cells([cells[at : at + COLUMNS] for at in range(0, len(cells), COLUMNS)], file)
+        draw_panel(cells, file)
         yield f"{file}{describe_caveats(seen, recipe)}"
+
+
+def explain_pixels(
+    model: nn.Module, recipe: Recipe, picture: Image, layers: Sequence[str] | None, target: int | None
+) -> tuple[Explanation, list[Cell]]:
+    """Explain one picture; return the explanation and the pictures of its panel."""
+    seen = explain(model, [resize_image(picture, recipe.image_size)], layers or None, target)[0]
+    cells = explained_cells(
+        picture, seen.maps, seen.logits, seen.target, seen.found, recipe, side=CELL, labels=seen.instances
+    )  # fmt: skip
+    return seen, cells
+
+
+def draw_panel(cells: Sequence[Cell], file: Path) -> None:
+    """Draw the pictures of a panel into one PNG file."""
+    draw_cells([cells[at : at + COLUMNS] for at in range(0, len(cells), COLUMNS)], file)
 
 
 def describe_caveats(seen: Explanation, recipe: Recipe) -> str:

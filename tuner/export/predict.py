@@ -140,13 +140,18 @@ def unique_names(images: list[Path]) -> Iterator[str]:
         yield name
 
 
-def predict_image(
-    model: nn.Module, path: str | Path, *, image_size: int, task: str = "binary"
-) -> NDArray[np.uint8] | NDArray[np.float32] | Labels:
-    """What the model makes of one image file: a mask or a label map as large as it, of classes or of instances
-    (numbers from 1 on), or the share of each class.
+Prediction = NDArray[np.uint8] | NDArray[np.float32] | Labels
+
+
+def predict_image(model: nn.Module, path: str | Path, *, image_size: int, task: str = "binary") -> Prediction:
+    """Return the prediction for an image file, see `predict_pixels`."""
+    return predict_pixels(model, read_image(Path(path)), image_size, task)
+
+
+def predict_pixels(model: nn.Module, picture: Image, image_size: int, task: str) -> Prediction:
+    """Return a mask or a label map as large as the picture, of classes or of instances (numbers from 1), or the
+    probability of each class.
     """
-    picture = read_image(Path(path))
     targets = find_task(task).targets
     if targets == "classes":
         return predict_shares(model, picture, image_size)

@@ -99,6 +99,7 @@ class Finished:
     error: str
     study: str
     now: queries.StudySummary | None
+    is_interrupted: bool = False  # by Ctrl-C or SIGTERM, after saving
 
 
 def run(request: Request, view: ViewFactory) -> Finished:
@@ -156,7 +157,7 @@ def work(joined: JoinedStudy, space: Space | None, means: Means, view: ViewFacto
         now = None  # the database is away: the worker's own line says so
     if now and now.finished:
         keep_shown(joined, info, means.home, artifacts)
-    return Finished(code, workers.error, info.name, now)
+    return Finished(code, workers.error, info.name, now, workers.interrupts > 0)
 
 
 def keep_shown(joined: JoinedStudy, info: StudyInfo, home: Home, artifacts: str) -> None:

@@ -1,0 +1,199 @@
+"""The exported model as an object: predict, explain, evaluate."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.errors import DataError
+from tuner.recipe import Recipe
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PilImage
+    from torch import nn
+
+    from tuner.export.evaluate import Evaluation
+    from tuner.plots.heatmaps import Cell
+
+ImageLike: TypeAlias = "str | os.PathLike[str] | PilImage | NDArray[Any]"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImageExplanation:
+    """Where a model looked in one image.
+
+    maps: per layer a heat map, a float32 array from 0 to 1 of the size that the model was trained on.
+    class_name: the class that is explained.
+    is_found: whether the model predicted that class at all; if not, the maps are of its whole answer.
+    """
+
+    maps: Mapping[str, NDArray[np.float32]]
+    class_name: str
+    is_found: bool
+    cells: Sequence[Cell]
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Draw the image, the prediction and the heat maps into a PNG file, and return its path."""
+        from tuner.export.explain import draw_panel
+
+        draw_panel(self.cells, Path(path).expanduser())
+        return Path(path).expanduser()
+
+    def _repr_png_(self) -> bytes:
+        """The panel, for notebooks."""
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory() as folder:
+            return self.save(Path(folder) / "panel.png").read_bytes()
+
+
+class Bundle:
+    """An exported model. It needs only its folder, not the database. Returned by `tuner.load_bundle`."""
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        self.path, self.recipe = path, recipe
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the exported epoch by name, such as "val_iou"."""
+        return dict(self._facts["metrics"])
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters of the exported trial by name."""
+        return dict(self._facts["params"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their numbers; of a binary task, background and object."""
+        from tuner.tasks import BINARY_CLASSES
+
+        return self.recipe.classes or BINARY_CLASSES
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The trained model as a `torch.nn.Module` in eval mode, on the GPU if there is one."""
+        from tuner.export.bundle import load_model
+        from tuner.train.precision import find_device
+
+        return load_model(self.path).to(find_device())
+
+    @overload
+    def predict(self, images: ImageLike) -> NDArray[Any]: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, images: Iterable[ImageLike]) -> list[NDArray[Any]]: ...
+    def predict(self, images: ImageLike | Iterable[ImageLike]) -> NDArray[Any] | list[NDArray[Any]]:
+        """Return the prediction for one image, or a list of predictions for a list of images.
+
+        An image is a path, a PIL image, or an array (height, width, 3) or (height, width) of uint8. The prediction
+        is an array that depends on the task of the recipe:
+
+        - binary: a mask of 0 and 1, uint8, as large as the image.
+        - multiclass: a class number for each pixel, uint8, as large as the image.
+        - instance: an instance number for each pixel, 0 for the background, as large as the image.
+        - classification: the probability of each class, float32, in the order of `classes`.
+        """
+        from tuner.export.predict import predict_pixels
+
+        def predict_one(image: ImageLike) -> NDArray[Any]:
+            return predict_pixels(self.model, to_pixels(image), self.recipe.image_size, self.recipe.task)
+
+        return for_each(images, predict_one)
+
+    @overload
+    def explain(  # type: ignore[overload-overlap]
+        self, images: ImageLike, layers: Sequence[str] | None = None, class_name: str | None = None
+    ) -> ImageExplanation: ...
+    @overload
+    def explain(
+        self, images: Iterable[ImageLike], layers: Sequence[str] | None = None, class_name: str | None = None
+    ) -> list[ImageExplanation]: ...
+    def explain(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layers: Sequence[str] | None = None,
+        class_name: str | None = None,
+    ) -> ImageExplanation | list[ImageExplanation]:
+        """Return an ImageExplanation (Grad-CAM) for one image, or a list of them for a list of images.
+
+        layers: names or module paths of layers. Default: those that the model names.
+        class_name: the class to explain. Default: the one that was predicted.
+        """
+        from tuner.export.explain import class_number, explain_pixels
+
+        target = None if class_name is None else class_number(self.recipe, class_name)
+
+        def explain_one(image: ImageLike) -> ImageExplanation:
+            seen, cells = explain_pixels(self.model, self.recipe, to_pixels(image), layers, target)
+            return ImageExplanation(seen.maps, self.classes[seen.target], seen.found, cells)
+
+        return for_each(images, explain_one)
+
+    def evaluate(
+        self, data: str | os.PathLike[str] | None = None, *, split: str = "test",
+        home: str | os.PathLike[str] = "runs",
+    ) -> Evaluation:  # fmt: skip
+        """Score the model on the "test" or "val" split of its own dataset, or of another with the same classes.
+
+        `home` holds the cache of decoded images. DataError if the dataset has no such split.
+        """
+        from tuner.export.evaluate import SPLITS, evaluate_bundle
+        from tuner.paths import Home
+
+        if split not in SPLITS:
+            raise DataError(f"split is {split!r}; {' or '.join(map(repr, SPLITS))} is needed.")
+        return evaluate_bundle(self.path, None if data is None else os.fspath(data), split, Home(Path(home)))
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
+        return facts
+
+    def __repr__(self) -> str:
+        score = f"{self._facts['goal']['metric']} {self._facts['value']:.4g}"
+        return f"<Bundle '{self.path}': {self.recipe.model} for {self.recipe.data.name}, {score}>"
+
+
+def load_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Return the bundle in a folder, after checking that every file is as it was exported; else BundleError."""
+    from tuner.export.bundle import read_recipe
+
+    folder = Path(path).expanduser()
+    return Bundle(folder, read_recipe(folder))
+
+
+def for_each(images: ImageLike | Iterable[ImageLike], function: Callable[[ImageLike], T]) -> T | list[T]:
+    """Apply a function to one image, or to each of several."""
+    is_one = isinstance(images, str | os.PathLike | np.ndarray) or not isinstance(images, Iterable)
+    return function(images) if is_one else [function(image) for image in images]  # type: ignore[arg-type, union-attr]
+
+
+def to_pixels(image: ImageLike) -> NDArray[np.uint8]:
+    """Return an image as an array (height, width, 3) of uint8; DataError for what is not an image."""
+    from PIL import Image as Pillow
+
+    from tuner.data.images import read_image
+
+    if isinstance(image, str | os.PathLike):
+        return read_image(Path(image).expanduser())
+    if isinstance(image, Pillow.Image):
+        return np.asarray(image.convert("RGB"))
+    pixels = np.asarray(image)
+    if pixels.dtype == np.uint8 and pixels.ndim == 2:
+        pixels = np.stack([pixels] * 3, axis=-1)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        given = f"{pixels.dtype} {pixels.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise DataError(
+            f"an image is {given}; a path, a PIL image, or a uint8 array (height, width, 3) or (height, width) "
+            "is needed."
+        )
+    return np.ascontiguousarray(pixels)

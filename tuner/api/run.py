@@ -1,0 +1,151 @@
+"""Run a search from Python: `tuner.run` and `tuner.load_study`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner.api.function_space import write_function_space
+from tuner.api.progress import choose_view
+from tuner.api.study import Study
+from tuner.errors import FleetError, SpaceError, StudyError, TunerError, bullets, near
+from tuner.goal import Goal
+from tuner.paths import Home
+from tuner.recipe import Recipe
+from tuner.study import queries
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+SpaceLike = str | os.PathLike[str] | Callable[["Trial"], Recipe]
+
+
+def run(
+    space: SpaceLike | None = None,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    trials: int | None = None,
+    goal: Goal | None = None,
+    table: str | os.PathLike[str] | None = None,
+    seeds: int | None = None,
+    study: str | None = None,
+    storage: str | None = None,
+    home: str | os.PathLike[str] = "runs",
+    artifacts: str | None = None,
+    seed: int = 0,
+    shrink: int = 1,
+    shorten: int = 1,
+    rehearse: bool = False,
+    hours: float | None = None,
+    gpu_hours: float | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Study:
+    """Search a space, or train the rows of a published table, and return the study.
+
+    Creates the study or continues it, as `tuner run` does: call it again to resume. Ctrl-C, or Interrupt in a
+    notebook, saves every running trial and raises KeyboardInterrupt. TunerError if something is wrong.
+
+    space: the name or path of a search space, or a function `suggest(trial)` that returns a Recipe.
+    data: a dataset or a folder of images, instead of the space's own.
+    trials: how many trials in all, over every worker and call. Default: 50.
+    goal: of a function, such as `maximize("iou")`; spaces in files define their own.
+    table, seeds: instead of a space, a published table, and how many times each row is trained.
+    study: the name of the study. Default: the name of the space or function.
+    storage: a database URL. Default: the environment variable TUNER_STORAGE, else tuner.db in `home`.
+    home: the folder of the database, caches, checkpoints and pictures.
+    artifacts: where all hosts keep checkpoints and pictures, a folder or s3://BUCKET/PREFIX. Default: the
+        environment variable TUNER_ARTIFACTS, else `home`.
+    seed: the seed of the whole study.
+    shrink, shorten: divide image size and widths, or epochs, by a number.
+    rehearse: small sizes on generated data, to test that everything works.
+    hours, gpu_hours: budgets over all workers.
+    workers: the number of worker processes. Default: one per GPU, or one.
+    progress: show progress: a live view in a notebook or terminal, else lines on stderr.
+
+    Further options are those of `tuner run --help` with underscores, such as `gpus="0,1"`, `per_gpu="auto"`
+    or `checkpoint_minutes=10`.
+    """
+    from tuner.search.run import Means, Request
+    from tuner.search.run import run as run_search
+
+    if threading.current_thread() is not threading.main_thread():
+        raise FleetError("tuner.run() must be called from the main thread: it handles Ctrl-C.")
+    place = Home(Path(home).expanduser())
+    artifacts = artifacts or os.environ.get("TUNER_ARTIFACTS")
+    options |= {"trials": trials, "seeds": seeds, "seed": seed, "shrink": shrink, "shorten": shorten}
+    options |= {"hours": hours, "gpu_hours": gpu_hours, "workers": workers, "artifacts": artifacts}
+    given = check_options(options)
+    means = Means(
+        url=storage or os.environ.get("TUNER_STORAGE") or place.database,
+        home=place,
+        **{name: value for name, value in given.items() if name in Means.__dataclass_fields__},
+    )
+    request = Request(
+        space=space_argument(space, goal, place),
+        data=None if data is None else os.fspath(data),
+        means=means,
+        study=study,
+        rehearse=rehearse,
+        table=None if table is None else os.fspath(table),
+        **{name: value for name, value in given.items() if name in Request.__dataclass_fields__},
+    )
+    done = run_search(request, choose_view(progress))
+    if done.code == 130 or done.is_interrupted:
+        raise KeyboardInterrupt(f"study '{done.study}' is saved; run it again to resume")
+    if done.code:
+        raise TunerError(done.error or f"study '{done.study}' stopped with exit code {done.code}.")
+    return load_study(done.study, storage=storage, home=home)
+
+
+def load_study(
+    name: str | None = None, *, storage: str | None = None, home: str | os.PathLike[str] = "runs"
+) -> Study:
+    """Return a study of a database; without a name, the one that was worked on last.
+
+    `storage` is a database URL, by default the environment variable TUNER_STORAGE, else tuner.db in `home`.
+    StudyError if there is no such study.
+    """
+    from tuner.cli.common import open_engine
+
+    storage = storage or os.environ.get("TUNER_STORAGE")
+    engine = open_engine(storage, os.fspath(home))
+    return Study(engine, queries.find_study(engine, name), Home(Path(home).expanduser()))
+
+
+def space_argument(space: SpaceLike | None, goal: Goal | None, home: Home) -> str | None:
+    """Return the name or path of a space; a function is written to a file first."""
+    if callable(space):
+        return str(write_function_space(space, goal, home.make()))
+    if goal is not None:
+        raise SpaceError("goal= belongs to a space given as a function; a space file defines its own GOAL.")
+    return None if space is None else os.fspath(space)
+
+
+def check_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of `tuner run` as the command line converts them, with its defaults.
+
+    StudyError lists all that are unknown or out of range.
+    """
+    from click.exceptions import BadParameter
+
+    from tuner.cli.search import run as command
+
+    params = {str(param.name): param for param in command.params}
+    values = {name: param.default for name, param in params.items() if type(param.default) in (int, float)}
+    wrong = []
+    for name, value in given.items():
+        if name not in params:
+            wrong.append(f"'{name}' is unknown.{near(name, params)}")
+        elif value is not None:
+            try:
+                values[name] = params[name].type.convert(value, params[name], None)
+            except (BadParameter, TypeError, ValueError) as error:
+                wrong.append(f"{name}={value!r}: {getattr(error, 'message', error)}")
+    if wrong:
+        raise StudyError(f"these options of tuner.run() cannot be used:{bullets(wrong)}")
+    return dict.fromkeys(given) | values

@@ -1,0 +1,191 @@
+"""The study as an object: its best trial, all trials, its report, its export."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine import Engine
+
+from tuner.api.bundle import Bundle, load_bundle
+from tuner.errors import StudyError, TunerError
+from tuner.goal import Goal
+from tuner.paths import Home
+from tuner.recipe import Recipe
+from tuner.report.study_data import Told, read
+from tuner.study import database, queries
+from tuner.study.format import show_params, show_value
+from tuner.study.info import StudyInfo
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SHOWN_TRIALS = 10  # in a notebook's table of a study
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial of a study.
+
+    state: "COMPLETE", "PRUNED", "FAIL", "RUNNING" or "WAITING".
+    value: the goal's metric at the best epoch, for a pruned trial at the last one; None without a value.
+    params: the parameters by name.
+    recipe: what was trained; None for a trial that failed before it had a recipe.
+    metrics: the metrics of the best epoch by name, such as "val_iou" and "train_loss".
+    best_epoch: the epoch of the best value; 0 if no epoch ended.
+    failure: why it failed, or "".
+    """
+
+    number: int
+    state: str
+    value: float | None
+    params: Mapping[str, Any]
+    recipe: Recipe | None = field(repr=False)
+    metrics: Mapping[str, float] = field(repr=False)
+    best_epoch: int
+    failure: str = ""
+
+
+class Study:
+    """A study of a database, read anew by each property and method: another host may be working on it.
+
+    Returned by `tuner.run` and `tuner.load_study`.
+    """
+
+    def __init__(self, engine: Engine, info: StudyInfo, home: Home) -> None:
+        self._engine, self._info, self._home = engine, info, home
+
+    @property
+    def name(self) -> str:
+        """The name of the study."""
+        return self._info.name
+
+    @property
+    def goal(self) -> Goal:
+        """The metric and direction of the search."""
+        return self._info.goal
+
+    @property
+    def space(self) -> str:
+        """The name of the search space."""
+        return self._info.space
+
+    @property
+    def data(self) -> str:
+        """The name or folder of the dataset."""
+        return self._info.data
+
+    @property
+    def storage(self) -> str:
+        """The URL of the database, without its password."""
+        return database.shown(self._engine.url.render_as_string(hide_password=True))
+
+    @property
+    def trials(self) -> list[TrialResult]:
+        """Every trial, in the order of their numbers."""
+        return [to_result(trial) for trial in read(self._engine, self._info).trials]
+
+    @property
+    def best(self) -> TrialResult:
+        """The best completed trial; StudyError if none is complete yet."""
+        from tuner.export.best import find_best
+
+        number = find_best(self._engine, self.name).trial.number
+        return next(trial for trial in self.trials if trial.number == number)
+
+    def trials_dataframe(self) -> DataFrame:
+        """Return the trials as a pandas DataFrame, one row per trial, with `params_` and metric columns.
+
+        TunerError if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise TunerError('trials_dataframe() needs pandas: pip install "tuner[notebook]"') from error
+        fields = ("number", "state", "value", "best_epoch", "failure")
+        rows = [
+            {name: getattr(trial, name) for name in fields}
+            | {f"params_{name}": value for name, value in trial.params.items()}
+            | dict(trial.metrics)
+            for trial in self.trials
+        ]
+        return pandas.DataFrame(rows, columns=None if rows else list(fields))
+
+    def report(self, path: str | os.PathLike[str] | None = None, *, force: bool = False) -> Path:
+        """Write the report of the study, one HTML file that opens offline, and return its path.
+
+        Default path: STUDY-report.html. An existing file is replaced only with `force`.
+        """
+        from tuner.cli.report import open_artifacts
+        from tuner.report.page import gathered, page, report_file, write_page
+
+        file = report_file(self._info, None if path is None else Path(path).expanduser(), force)
+        artifacts = open_artifacts(self._engine, str(self._home.folder), None)
+        write_page(page(gathered(self._engine, self._info, artifacts)), file)
+        return file
+
+    def export(self, path: str | os.PathLike[str], *, force: bool = False) -> Bundle:
+        """Write the model of the best trial as a bundle, a folder that needs no database, and return it.
+
+        An existing folder is replaced only if it is a bundle and with `force`. StudyError if no trial is complete.
+        """
+        from tuner.artifacts.attempts import open_keeper
+        from tuner.export.best import find_best
+        from tuner.export.bundle import export_bundle
+
+        best = find_best(self._engine, self.name)
+        run = best.fetch_files(open_keeper(self._home, best.study.artifacts))
+        return load_bundle(export_bundle(best, run, Path(path).expanduser(), force))
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return the rows of the published table that the study trains, each with published and own numbers.
+
+        StudyError for a study of another kind.
+        """
+        from tuner.report.comparison import compared, to_json
+        from tuner.space.published import load_table
+
+        if not self._info.table:
+            raise StudyError(f"study '{self.name}' searches the space '{self.space}'; it has no published table.")
+        rows: list[dict[str, Any]] = to_json(compared(self._engine, load_table(self._info.table), self.name))[
+            "rows"
+        ]
+        return rows
+
+    def __repr__(self) -> str:
+        return f"<Study {self._heading()}>"
+
+    def _heading(self) -> str:
+        now = queries.overview(self._engine, self._info)
+        best = f", best {show_value(now.best.value)} (trial {now.best.number})" if now.best else ""
+        of = f" of {now.num_trials}" if now.num_trials else ""
+        return f"'{self.name}': {self.goal} on {self.data}, {now.finished}{of} trials ended{best}"
+
+    def _repr_html_(self) -> str:
+        """The best trials as a table, for notebooks."""
+        story = read(self._engine, self._info)
+        rows = "".join(
+            f"<tr><td>{trial.number}</td><td>{show_value(trial.value)}</td>"
+            f"<td style='text-align: left'>{escape(show_params(trial.params))}</td></tr>"
+            for trial in story.finished[:SHOWN_TRIALS]
+        )
+        head = f"<tr><th>trial</th><th>{escape(self.goal.metric)}</th><th>parameters</th></tr>"
+        return f"<div><p>{escape(self._heading())}</p><table>{head}{rows}</table></div>"
+
+
+def to_result(trial: Told) -> TrialResult:
+    """Return a trial of the database as the public object."""
+    return TrialResult(
+        number=trial.number,
+        state=trial.state,
+        value=trial.value,
+        params=trial.params,
+        recipe=Recipe.from_json(trial.recipe) if trial.recipe else None,
+        metrics={k: v for k, v in trial.at_best.items() if k.startswith(("train_", "val_"))},
+        best_epoch=trial.best_epoch,
+        failure=trial.failure.reason if trial.state == "FAIL" else "",
+    )
