@@ -20,9 +20,17 @@ DOCUMENTED: dict[str, tuple[str, ...]] = {  # module -> names; of `tuner`, all i
     "tuner": (),
     "tuner.errors": ("TunerError", "PartError", "DataError", "TrialFailed", "FailureKind"),
     "tuner.registry": ("find_builder", "searchable_args", "build", "list_parts", "PartInfo"),
-    "tuner.models.blocks": ("Segmenter", "Decoder", "convs", "halving", "start", "check_widths", "check_dropout"),
-    "tuner.data.source": ("Source", "Item", "hold_out", "hold_out_of_each"),
-    "tuner.data.instances": ("Instances", "Matches", "in_order", "matches"),
+    "tuner.models.blocks": (
+        "Segmenter",
+        "Decoder",
+        "convs",
+        "decoder_widths",
+        "init_weights",
+        "check_widths",
+        "check_dropout",
+    ),
+    "tuner.data.source": ("Source", "Item", "hold_out", "hold_out_per_class"),
+    "tuner.data.instances": ("Instances", "Matches", "renumber", "match_instances"),
     "tuner.export.gradcam": ("explain", "Explanation"),
 }
 WIDTH = 100

@@ -51,7 +51,7 @@ def space_source(function: Callable[..., Any], goal: Goal | None) -> str:
         raise SpaceError(f"the space is {function!r}; a function defined with def is needed, or a name or path.")
     if not isinstance(goal, Goal):
         raise SpaceError(f'the goal of {function.__name__}() is {goal!r}; write for example goal=maximize("iou").')
-    collector = SourceCollector()
+    collector = SourceCollector(function.__module__)
     collector.add(function.__name__, function)
     if function.__name__ != "suggest":
         if "suggest" in collector.seen:
@@ -75,8 +75,12 @@ def space_source(function: Callable[..., Any], goal: Goal | None) -> str:
 
 @dataclass
 class SourceCollector:
-    """The definitions that a function needs, each after those it needs itself."""
+    """The definitions that a function needs, each after those it needs itself.
 
+    What is defined in the function's own module is written, what comes from other modules is imported.
+    """
+
+    module: str
     seen: dict[str, object] = field(default_factory=dict)
     paths: set[str] = field(default_factory=set)  # to import the user's own modules from
     imports: list[str] = field(default_factory=list)
@@ -91,7 +95,7 @@ class SourceCollector:
         self.seen[name] = value
         if isinstance(value, ModuleType):
             self.add_import(value.__name__, f"import {value.__name__} as {name}")
-        elif (module := importable_from(value)) is not None:
+        elif (module := importable_from(value)) not in (None, self.module):
             self.add_import(module, f"from {module} import {value.__qualname__} as {name}")  # type: ignore[attr-defined]
         elif isinstance(value, FunctionType):
             self.add_function(name, value)
