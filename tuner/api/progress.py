@@ -13,7 +13,7 @@ from tuner.cli.live import LiveView, make_view
 from tuner.console import StudyView
 from tuner.search.run import ViewFactory
 from tuner.study.info import StudyInfo
-from tuner.study.stats import Ledger
+from tuner.study.stats import StatsReader
 
 WIDTH, HEIGHT = 100, 22  # characters
 PRE = "<pre style=\"font-family: Menlo, 'DejaVu Sans Mono', monospace; line-height: 1.2\">{code}</pre>"
@@ -56,7 +56,7 @@ class NotebookView(LiveView):
     def __enter__(self) -> NotebookView:
         from IPython.display import HTML, display
 
-        self.ledger = Ledger(self.engine, self.info)
+        self.ledger = StatsReader(self.engine, self.info)
         self.output: Any = display(HTML(""), display_id=True)
         return self
 

@@ -18,7 +18,7 @@ from tuner.paths import Home
 from tuner.recipe import Recipe
 from tuner.report.study_data import Told, read
 from tuner.study import database, queries
-from tuner.study.format import show_params, show_value
+from tuner.study.format import format_params, format_value
 from tuner.study.info import StudyInfo
 
 if TYPE_CHECKING:
@@ -160,8 +160,8 @@ class Study:
         return f"<Study {self._heading()}>"
 
     def _heading(self) -> str:
-        now = queries.overview(self._engine, self._info)
-        best = f", best {show_value(now.best.value)} (trial {now.best.number})" if now.best else ""
+        now = queries.read_summary(self._engine, self._info)
+        best = f", best {format_value(now.best.value)} (trial {now.best.number})" if now.best else ""
         of = f" of {now.num_trials}" if now.num_trials else ""
         return f"'{self.name}': {self.goal} on {self.data}, {now.finished}{of} trials ended{best}"
 
@@ -169,8 +169,8 @@ class Study:
         """The best trials as a table, for notebooks."""
         story = read(self._engine, self._info)
         rows = "".join(
-            f"<tr><td>{trial.number}</td><td>{show_value(trial.value)}</td>"
-            f"<td style='text-align: left'>{escape(show_params(trial.params))}</td></tr>"
+            f"<tr><td>{trial.number}</td><td>{format_value(trial.value)}</td>"
+            f"<td style='text-align: left'>{escape(format_params(trial.params))}</td></tr>"
             for trial in story.finished[:SHOWN_TRIALS]
         )
         head = f"<tr><th>trial</th><th>{escape(self.goal.metric)}</th><th>parameters</th></tr>"
