@@ -91,9 +91,9 @@ def test_what_cannot_be_stopped_is_told(bench: Bench) -> None:
     bench.enter("w")
     bench.write(bench.take("w"), "w", PendingWrites(end=("COMPLETE", 0.5)))
     bench.joined.study.enqueue_trial({"x": 1})
-    assert "trial 0 has ended already (complete)" in refusal(0)
-    assert "trial 1 has not begun yet" in refusal(1)
-    assert "no trial 7: it has 0 to 1" in refusal(7)
+    assert "trial 0 has already ended (complete)" in refusal(0)
+    assert "trial 1 has not started yet" in refusal(1)
+    assert "no trial 7: it has trials 0 to 1" in refusal(7)
 
 
 # The budget

@@ -105,7 +105,7 @@ def test_other_bounds_are_accepted_and_noticed(
 def test_a_study_of_another_program_is_refused_by_name(storage_url: str) -> None:
     storage, engine = open_storage(storage_url)
     optuna.create_study(storage=storage, study_name="s").enqueue_trial({"x": 1})
-    with pytest.raises(StudyError, match="not made by tuner"):
+    with pytest.raises(StudyError, match="not created by tuner"):
         join_study(storage_url, INFO)
     engine.dispose()
 

@@ -1,7 +1,7 @@
-"""A budget in hours, as one worker takes of it: by the clock, and of the GPUs.
+"""The budget of a study: limits, what is used of them, and how one worker uses hours and GPU-hours.
 
-GPU-hours are granted in slices before they are spent, so that all workers together never take more than there
-is; what a slice leaves goes back. The hours by the clock run while anybody works, by the database's clock.
+A worker is granted GPU-hours in slices before it uses them, so that all workers together never exceed the budget;
+the unused part of a slice is returned. Hours pass by the database's clock while any worker runs.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from tuner.study.control import update_study
 from tuner.study.database import retried
 from tuner.study.tables import claim_table, clock, study_table, worker_table
 
-BEAT_SECONDS = 1.0  # how often a worker counts
-SLICE_SECONDS = 20.0  # of the GPU-hours that a worker is granted at a time
-LONGEST_TICK = 5.0  # between two beats of anybody, after which the study's clock counts as having stood still
+BEAT_SECONDS = 1.0  # between two heartbeats of a worker
+SLICE_SECONDS = 20.0  # GPU-seconds granted at a time
+LONGEST_TICK = 5.0  # between two heartbeats of any worker; a longer time does not count as used
 
 
 class BudgetMeter:
-    """What one worker was granted and has used. `share`: how many GPUs it counts as."""
+    """The GPU-seconds granted to and used by one worker, which counts as `share` GPUs."""
 
     def __init__(self, engine: Engine, study_id: int, worker: str, share: float) -> None:
         self.engine, self.study_id, self.worker, self.share = engine, study_id, worker, share
         self.granted = self.used = 0.0  # GPU-seconds
-        self.is_limited = False  # whether the study has a budget of GPU-hours
-        self.is_spent = False  # the study's, of either kind
-        self.counted_at: float | None = None  # while a trial is in hand
+        self.is_limited = False  # whether the study limits GPU-hours
+        self.is_spent = False  # whether the study's hours or GPU-hours are used up
+        self.counted_at: float | None = None  # while a trial is trained
         self.lock = threading.Lock()
 
     def read_limits(self) -> None:
-        """Whether there is anything to keep to."""
+        """Read whether the study limits GPU-hours."""
         limits = read_budget(self.engine, self.study_id)
         self.is_limited = limits.gpu_hours is not None and self.share > 0
 
@@ -45,7 +45,7 @@ class BudgetMeter:
         return self.granted - self.used
 
     def count(self, busy: bool) -> None:
-        """Count the time since the last call, if a trial was in hand; `busy`: whether one is from now on."""
+        """Count the time since the last call if a trial was trained; `busy` tells whether one is from now on."""
         with self.lock:
             now = time.monotonic()
             if self.counted_at is not None:
@@ -53,30 +53,31 @@ class BudgetMeter:
             self.counted_at = now if busy else None
 
     def before_trial(self) -> None:
+        """Make sure that a slice is granted."""
         if self.is_limited and self.left < claims.MIN_GPU_SECONDS:
             self.take_slice()
 
     def beat(self, db: Connection, study: sa.Row[Any]) -> None:
-        """With every beat, in its transaction: the study's clock; and whether GPU-hours are limited."""
+        """Advance the study's clock and update the limits, in the transaction of a heartbeat."""
         self.is_limited = study.gpu_hours is not None and self.share > 0
-        if study.gpu_hours is not None and not self.share:  # counted by the first worker of its GPU
+        if study.gpu_hours is not None and not self.share:  # the first worker on its GPU counts for it
             self.is_spent |= study.gpu_seconds >= 3600 * study.gpu_hours - claims.MIN_GPU_SECONDS
         if study.hours is not None:
             self.is_spent |= advance_clock(db, study)
 
     def after_beat(self) -> None:
-        """In time for the next beat: a further slice, or the end."""
+        """Take the next slice in time, or note that the budget is used up."""
         if self.is_limited and self.counted_at is not None and self.left < 2 * BEAT_SECONDS:
             self.take_slice()
             self.is_spent |= self.left <= BEAT_SECONDS * self.share
 
     @retried
     def take_slice(self) -> None:
-        """Take a slice of the GPU-hours that are left; what was used beyond the grants is covered first."""
+        """Take a slice of the remaining GPU-hours; use beyond earlier slices is covered first."""
         same = study_table.c.study_id == self.study_id
         mine = sa.update(worker_table).where(worker_table.c.worker == self.worker)
         with self.engine.begin() as db:
-            db.execute(mine.values(used=self.used))  # locks go from worker to study, here as everywhere
+            db.execute(mine.values(used=self.used))  # locks are taken in the order worker, study
             claims.lock_study(db, self.study_id)
             row = db.execute(sa.select(study_table.c.gpu_hours, study_table.c.gpu_seconds).where(same)).first()
             if row is None or row.gpu_hours is None:
@@ -90,9 +91,9 @@ class BudgetMeter:
 
 
 def advance_clock(db: Connection, study: sa.Row[Any]) -> bool:
-    """Count the time since anybody's last beat, by the database's clock; whether the hours are spent now.
+    """Count the time since the last heartbeat of any worker; return whether the hours are used up.
 
-    Once a second for all workers together is enough. A paused study's clock stands still.
+    The clock advances at most once a second for all workers together, and not while the study is paused.
     """
     same = study_table.c.study_id == study.study_id
     now, before = sa.cast(clock(db), sa.Double), study_table.c.clock_at
@@ -108,7 +109,7 @@ def advance_clock(db: Connection, study: sa.Row[Any]) -> bool:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a study may take in all; None is no limit."""
+    """The limits of a study; None means no limit."""
 
     num_trials: int | None = None
     hours: float | None = None
@@ -121,7 +122,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class BudgetUse:
-    """How much of its budget a study has taken."""
+    """How much of its budget a study has used."""
 
     num_trials: int
     hours: float
@@ -130,7 +131,7 @@ class BudgetUse:
 
 @dataclass(frozen=True)
 class BudgetStatus:
-    """A study and its budget. `holders`: workers that hold GPU-hours; of those that share a GPU, one."""
+    """The budget of a study and its use. `holders` are the workers with granted GPU-hours, one for each GPU."""
 
     budget: Budget
     spent: BudgetUse
@@ -139,28 +140,26 @@ class BudgetStatus:
 
 
 def read_budget(engine: Engine, study_id: int) -> Budget:
-    query = sa.select(study_table.c.num_trials, study_table.c.hours, study_table.c.gpu_hours)
     with engine.connect() as db:
-        row = db.execute(query.where(study_table.c.study_id == study_id)).first()
-    return Budget(*row) if row else Budget()
+        return read_budget_status(db, study_id).budget
 
 
 @retried
 def set_budget(engine: Engine, study_id: int, **limits: float | int | None) -> None:
-    """Change the limits that are given; the others stay. What has begun goes on, also beyond a lower limit."""
+    """Change the given limits. Running trials continue even beyond a lower limit."""
     given = {name: limit for name, limit in limits.items() if limit is not None}
     if given:
         update_study(engine, study_id, **given)
 
 
 def read_budget_use(engine: Engine, study_id: int) -> BudgetUse:
-    """What was taken so far. Of the GPU-hours, what workers hold and have not used yet is not counted."""
+    """Return what is used of the budget; granted GPU-hours that are not used yet do not count."""
     with engine.connect() as db:
         return read_budget_status(db, study_id).spent
 
 
 def read_budget_status(db: Connection, study_id: int) -> BudgetStatus:
-    """All that limits a study and how far it is, in one query."""
+    """Read the budget and its use in one query."""
     work = worker_table.c.study_id == study_id
     claimed = sa.select(sa.func.count()).where(claim_table.c.study_id == study_id).scalar_subquery()
     held = sa.select(sa.func.coalesce(sa.func.sum(worker_table.c.granted - worker_table.c.used), 0.0)).where(work)

@@ -1,8 +1,8 @@
-"""Who owns which trial: slots of the budget, taking, putting back.
+"""Claims: which worker owns which trial. A worker claims a trial, and it or another process puts the trial back.
 
-A trial belongs to the worker its claim names. A claim without a worker is a trial put back, to be taken up
-again with its own number, parameters and checkpoint. The number of claims is what was spent of the budget of
-trials; it is counted and added to under a lock on the study's row, so it is exact over all workers and hosts.
+A trial belongs to the worker that its claim names. A claim without a worker is a trial that was put back: the next
+worker continues it with the same number, parameters and checkpoint. The number of claims is the used part of the
+budget of trials. It is read and raised under a lock on the study's row, so it is exact across workers and hosts.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tuner.errors import TrialLost
 from tuner.study.database import retried
 from tuner.study.tables import claim_table, epoch_table, studies, study_table, trials, worker_table
 
-MIN_GPU_SECONDS = 2.0  # GPU-seconds too few to begin with
-MOST_DEATHS = 3  # workers that may die on a trial before it is set aside
+MIN_GPU_SECONDS = 2.0  # with less than this left, no trial is started
+MOST_DEATHS = 3  # workers that may die on a trial before it fails
 
 
 class StudyGone(Exception):
@@ -28,26 +28,26 @@ class StudyGone(Exception):
 
 
 class WorkerUnknown(Exception):
-    """A worker's row was removed: it was given up for dead, and must begin anew."""
+    """The worker's row was removed because it seemed dead; the worker must exit and be replaced."""
 
 
 @dataclass(frozen=True)
 class ClaimedTrial:
-    """A trial that is this worker's now."""
+    """A trial that this worker owns now."""
 
     trial_id: int
     number: int
-    attempt: int  # 1 is the first
-    deaths: int  # of workers on it, since it last got on
-    wanted: str
-    is_new: bool  # nothing of it stands in the database but its row
+    attempt: int  # starts at 1
+    deaths: int  # of workers, since the last epoch of the trial
+    wanted: str  # "stop": a user wants it ended
+    is_new: bool  # the database holds its row and nothing else
 
 
 @retried
 def ensure_study_row(engine: Engine, study_id: int, is_new: bool) -> None:
-    """Make sure the study has a row. A new study starts clean, even where SQLite reuses an old number.
+    """Create the study's row if it is missing, and delete what deleted studies left behind.
 
-    What studies that were deleted elsewhere left behind goes as well.
+    A new study starts clean even if SQLite gives it the id of a deleted one.
     """
     with engine.begin() as db:
         if is_new:
@@ -62,12 +62,12 @@ def ensure_study_row(engine: Engine, study_id: int, is_new: bool) -> None:
 
 
 def lock_study(db: Connection, study_id: int) -> None:
-    """One worker at a time from here to the end of the transaction, on every kind of database.
+    """Lock the study until the end of the transaction, on every kind of database.
 
-    Optuna waits too where it numbers new trials, as for a list: it locks its own row of the study for that.
+    Optuna locks its own row of the study while it numbers a new trial, so that row is locked too.
     """
     same = study_table.c.study_id == study_id
-    if db.dialect.name == "sqlite":  # only one writes at a time, from its first write on
+    if db.dialect.name == "sqlite":  # the first write of a transaction locks the whole database
         db.execute(sa.update(study_table).where(same).values(num_workers=study_table.c.num_workers))
     else:
         both = sa.select(study_table.c.study_id).join(studies, studies.c.study_id == study_table.c.study_id)
@@ -81,7 +81,7 @@ def count_claims(study_id: int) -> sa.ScalarSelect[int]:
 
 
 def select_put_back(study_id: int) -> sa.Select[tuple[int]]:
-    """Claims of trials that wait to be taken up again."""
+    """Select the first claim of a trial that was put back."""
     return (
         sa.select(claim_table.c.claim_id)
         .join(trials, trials.c.trial_id == claim_table.c.trial_id)
@@ -92,7 +92,7 @@ def select_put_back(study_id: int) -> sa.Select[tuple[int]]:
 
 
 def select_enqueued(study_id: int) -> sa.Select[tuple[int]]:
-    """Trials that were enqueued and have no slot yet."""
+    """Select the first enqueued trial without a claim."""
     return (
         sa.select(trials.c.trial_id)
         .where(trials.c.study_id == study_id, trials.c.state == "WAITING")
@@ -106,12 +106,15 @@ def select_enqueued(study_id: int) -> sa.Select[tuple[int]]:
 def claim_trial(
     engine: Engine, study_id: int, name: str, worker: str, has_given_trials: bool, unwritten: Sequence[int] = ()
 ) -> ClaimedTrial | Literal["spent", "paused"]:
-    """A trial that was put back, or one more of the budget; all in one transaction.
+    """Claim a trial that was put back, or else a new one within the budget, in one transaction.
 
-    The study's row is locked first, so that no two workers see the same count. StudyGone when the study was
-    deleted (SQLite gives its number to another one), WorkerUnknown when this worker was given up for dead.
-    A trial that this worker took without ever hearing of it, because the connection was cut, comes first: all
-    it owns beside that are those whose end it has not written yet.
+    The study's row is locked first, so that no two workers see the same count. A trial that this worker already
+    owns comes first: the connection was cut before the worker learned of it. `unwritten` are the ids of its trials
+    whose end it has not written yet. With `has_given_trials`, no trial is created.
+
+    Raises:
+        StudyGone: The study was deleted. The name is compared, because SQLite reuses ids.
+        WorkerUnknown: This worker seemed dead and was removed.
     """
     with engine.begin() as db:
         lock_study(db, study_id)
@@ -133,7 +136,7 @@ def claim_trial(
 
 
 def select_claim_state(study_id: int, worker: str, unwritten: Sequence[int] = ()) -> sa.Select[Any]:
-    """All that a worker must know to take a trial, in one statement."""
+    """Select in one statement what `claim_trial` and `is_finished` need to know."""
 
     def of(query: sa.Select[Any], name: str) -> sa.Label[Any]:
         return query.scalar_subquery().label(name)
@@ -154,12 +157,12 @@ def select_claim_state(study_id: int, worker: str, unwritten: Sequence[int] = ()
 
 
 def are_trials_used_up(now: sa.Row[Any]) -> bool:
-    """Whether no further trial may begin; those that were put back still go on."""
+    """Return whether no new trial may start; trials that were put back may continue."""
     return now.num_trials is not None and now.claimed >= now.num_trials
 
 
 def is_time_used_up(now: sa.Row[Any]) -> bool:
-    """Whether nothing may go on: the hours by the clock or those of the GPUs are spent."""
+    """Return whether the hours or the GPU-hours are used up, so that no trial may start or continue."""
     by_clock = now.hours is not None and now.clock_seconds >= 3600 * now.hours
     return bool(
         by_clock or (now.gpu_hours is not None and now.gpu_seconds >= 3600 * now.gpu_hours - MIN_GPU_SECONDS)
@@ -167,21 +170,21 @@ def is_time_used_up(now: sa.Row[Any]) -> bool:
 
 
 def select_own_claim(worker: str, but: Sequence[int]) -> sa.Select[tuple[int]]:
-    """A claim of a trial that runs and is this worker's."""
+    """Select a claim of a running trial of this worker, other than the trials in `but`."""
     query = sa.select(claim_table.c.claim_id).join(trials, trials.c.trial_id == claim_table.c.trial_id)
     query = query.where(claim_table.c.worker == worker, trials.c.state == "RUNNING")
     return (query.where(trials.c.trial_id.not_in(but)) if but else query).limit(1)
 
 
 def read_claim(db: Connection, claim_id: int) -> ClaimedTrial:
-    """A trial that is this worker's already; it counts as no further attempt."""
+    """Read a claimed trial; its number of attempts stays."""
     both = sa.select(claim_table, trials.c.number).join(trials, trials.c.trial_id == claim_table.c.trial_id)
     row = db.execute(both.where(claim_table.c.claim_id == claim_id)).one()
     return ClaimedTrial(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, is_new=False)
 
 
 def claim_put_back(db: Connection, claim_id: int, worker: str) -> ClaimedTrial:
-    """Own a trial that was put back."""
+    """Claim a trial that was put back."""
     mine = claim_table.c.claim_id == claim_id
     db.execute(sa.update(claim_table).where(mine).values(worker=worker, attempt=claim_table.c.attempt + 1))
     taken = read_claim(db, claim_id)
@@ -190,7 +193,7 @@ def claim_put_back(db: Connection, claim_id: int, worker: str) -> ClaimedTrial:
 
 
 def claim_new(db: Connection, study_id: int, worker: str, now: sa.Row[Any]) -> ClaimedTrial:
-    """Fill one more slot, with a trial that was enqueued or with a fresh one."""
+    """Claim an enqueued trial, or create one; either uses one more slot of the budget."""
     trial_id, number, is_new = now.unclaimed, None, now.unclaimed is None
     if is_new:
         number = 0 if now.last_number is None else now.last_number + 1
@@ -199,7 +202,7 @@ def claim_new(db: Connection, study_id: int, worker: str, now: sa.Row[Any]) -> C
     else:
         number = db.scalar(sa.select(trials.c.number).where(trials.c.trial_id == trial_id))
         set_running(db, trial_id)
-    if db.dialect.name == "sqlite":  # it gives the ids of deleted trials to new ones
+    if db.dialect.name == "sqlite":  # it reuses the ids of deleted trials
         for table in (claim_table, epoch_table):
             db.execute(sa.delete(table).where(table.c.trial_id == trial_id))
     slot = (now.last_slot or 0) + 1
@@ -216,28 +219,25 @@ def set_running(db: Connection, trial_id: int) -> None:
 
 
 def utc_now() -> datetime:
-    """Now, as Optuna writes it down."""
+    """Return the current time as Optuna stores it."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
 def is_own_claim(trial_id: int, worker: str) -> sa.ColumnElement[bool]:
-    """A claim that is this worker's, of a trial that runs."""
+    """Match the claim of a running trial that this worker owns."""
     running = sa.exists().where(trials.c.trial_id == trial_id, trials.c.state == "RUNNING")
     return (claim_table.c.trial_id == trial_id) & (claim_table.c.worker == worker) & running
 
 
 def check_owner(db: Connection, trial_id: int, worker: str, **change: object) -> None:
-    """TrialLost when the trial is not this worker's any more; else it stays so until the commit.
-
-    `change` is written on the claim on the way.
-    """
+    """Raise TrialLost if the worker no longer owns the trial; else lock the claim and write `change` to it."""
     mine = sa.update(claim_table).where(is_own_claim(trial_id, worker)).values(worker=worker, **change)
     if not db.execute(mine).rowcount:
         raise TrialLost(explain_lost_claim(db, trial_id, worker))
 
 
 def explain_lost_claim(db: Connection, trial_id: int, worker: str) -> str:
-    """Why a trial is this worker's no more: it was deleted, ended or given away by somebody else."""
+    """Return why a worker no longer owns a trial."""
     query = (
         sa.select(trials.c.state, claim_table.c.worker)
         .join(claim_table, claim_table.c.trial_id == trials.c.trial_id)
@@ -246,19 +246,19 @@ def explain_lost_claim(db: Connection, trial_id: int, worker: str) -> str:
     row = db.execute(query).first()
     if row is None:
         return "it was deleted from the database"
-    return "it belongs to another worker now" if row.worker != worker else f"somebody else set it to {row.state}"
+    return "it belongs to another worker now" if row.worker != worker else f"another program set it to {row.state}"
 
 
 @retried
 def check_claim(engine: Engine, trial_id: int, worker: str) -> None:
-    """TrialLost when it is not."""
+    """Raise TrialLost if the worker no longer owns the trial."""
     with engine.begin() as db:
         check_owner(db, trial_id, worker)
 
 
 @retried
 def put_back_trial(engine: Engine, trial_id: int, worker: str) -> None:
-    """Put one trial back and stay; nothing happens when it is not this worker's any more."""
+    """Put a trial back; do nothing if the worker no longer owns it."""
     with engine.begin() as db:
         mine = sa.update(claim_table).where(is_own_claim(trial_id, worker)).values(worker=None)
         if db.execute(mine).rowcount:
@@ -267,12 +267,12 @@ def put_back_trial(engine: Engine, trial_id: int, worker: str) -> None:
 
 @retried
 def release_worker(engine: Engine, worker: str, died: bool) -> list[int]:
-    """Remove a worker and put its trials back, all in one transaction; the ids of trials put back.
+    """Remove a worker and put its trials back in one transaction; return the ids of those trials.
 
-    Optuna's own row is set back to WAITING here and not through its storage, because the claim and the
-    state must change together: nobody may see a free claim of a running trial. The worker's row is locked
-    first: of two hosts that release the same worker, the second waits there and then finds nothing held. In
-    all transactions locks are taken in one order: worker, study, claim, trial.
+    Optuna's row is set to WAITING here and not through its storage, because the claim and the state must change
+    together: no process may see a running trial with a free claim. The worker's row is locked first: of two hosts
+    that release the same worker, the second one waits and then finds no trials. All transactions take their locks
+    in one order: worker, study, claim, trial.
     """
     with engine.begin() as db:
         mine = worker_table.c.worker == worker
@@ -297,7 +297,7 @@ def release_worker(engine: Engine, worker: str, died: bool) -> list[int]:
 
 
 def return_gpu_seconds(db: Connection, worker: str) -> None:
-    """What a worker did not spend of its GPU-seconds goes back into the budget; what it spent beyond is taken."""
+    """Return unused GPU-seconds of a worker to the budget; what it used beyond its share is subtracted."""
     left = sa.select(worker_table.c.study_id, worker_table.c.granted - worker_table.c.used).where(
         worker_table.c.worker == worker, worker_table.c.granted != worker_table.c.used
     )
@@ -308,7 +308,7 @@ def return_gpu_seconds(db: Connection, worker: str) -> None:
 
 @retried
 def delete_orphaned_claims(engine: Engine, study_id: int) -> None:
-    """Free the slots of trials that were deleted: their ids may come back with other trials."""
+    """Delete the claims of deleted trials, whose ids may be reused."""
     gone = claim_table.c.trial_id.not_in(sa.select(trials.c.trial_id))
     with engine.connect() as db:
         ids = list(db.scalars(sa.select(claim_table.c.claim_id).where(claim_table.c.study_id == study_id, gone)))
@@ -318,13 +318,13 @@ def delete_orphaned_claims(engine: Engine, study_id: int) -> None:
 
 
 def is_finished(engine: Engine, study_id: int) -> bool:
-    """Whether there is nothing to begin and nothing to take up again."""
+    """Return whether no trial can be started or continued."""
     with engine.connect() as db:
         now = db.execute(select_claim_state(study_id, "")).first()
     return now is None or is_time_used_up(now) or (are_trials_used_up(now) and now.put_back is None)
 
 
 def has_waiting_trial(engine: Engine, study_id: int) -> bool:
-    """Whether a trial waits that was put back."""
+    """Return whether a trial that was put back is waiting."""
     with engine.connect() as db:
         return db.scalar(select_put_back(study_id)) is not None

@@ -1,4 +1,4 @@
-"""What a person asks of all workers of a study, wherever they are: stop, pause, go on, more, less."""
+"""Control all workers of a study on every host: stop, pause, resume, stop one trial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPEN = ("RUNNING", "WAITING")
 
 @dataclass(frozen=True)
 class ControlState:
-    """What was asked of a study's workers. A worker leaves when `stops` is more than it was at its beginning."""
+    """What the workers of a study shall do. A worker exits when `stops` is higher than when the worker started."""
 
     stops: int
     paused: bool
@@ -35,14 +35,14 @@ def select_control_state(db: Connection, study_id: int) -> ControlState:
 
 @retried
 def stop_workers(engine: Engine, study_id: int) -> int:
-    """Tell every worker to save, put its trial back and leave; how many there are."""
+    """Tell every worker to save, put its trial back and exit; return the number of workers."""
     update_study(engine, study_id, stops=study_table.c.stops + 1, paused=0)
     return count_workers(engine, study_id)
 
 
 @retried
 def set_paused(engine: Engine, study_id: int, paused: bool) -> int:
-    """Tell every worker to save, put its trial back and wait, or to go on; how many there are."""
+    """Tell every worker to save, put its trial back and wait, or to continue; return the number of workers."""
     update_study(engine, study_id, paused=int(paused))
     return count_workers(engine, study_id)
 
@@ -60,16 +60,16 @@ def count_workers(engine: Engine, study_id: int) -> int:
 
 @retried
 def stop_trial(engine: Engine, study_id: int, number: int) -> None:
-    """Have a trial ended as it stands, by the worker that trains it or the next one that takes it up."""
+    """Have a trial ended early by the worker that trains it, or by the next worker that takes it."""
     mine = (trials.c.study_id == study_id) & (trials.c.number == number)
     with engine.begin() as db:
         row = db.execute(sa.select(trials.c.trial_id, trials.c.state).where(mine)).first()
         if row is None:
             last = db.scalar(sa.select(sa.func.max(trials.c.number)).where(trials.c.study_id == study_id))
-            known = "it has none yet" if last is None else f"it has 0 to {last}"
+            known = "it has none yet" if last is None else f"it has trials 0 to {last}"
             raise StudyError(f"the study has no trial {number}: {known}.")
         if row.state not in OPEN:
-            raise StudyError(f"trial {number} has ended already ({row.state.lower()}); there is nothing to stop.")
+            raise StudyError(f"trial {number} has already ended ({row.state.lower()}); there is nothing to stop.")
         claim = sa.update(claim_table).where(claim_table.c.trial_id == row.trial_id).values(wanted="stop")
         if not db.execute(claim).rowcount:
-            raise StudyError(f"trial {number} has not begun yet; there is nothing to stop.")
+            raise StudyError(f"trial {number} has not started yet; there is nothing to stop.")

@@ -1,4 +1,4 @@
-"""Read the recorded epochs of trials without Optuna."""
+"""Read the recorded epochs of trials without importing Optuna."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from tuner.study.tables import (
-    claim_table,
-    epoch_table,
-    trials,
-)
+from tuner.study.tables import claim_table, epoch_table, trials
 from tuner.study.trial_queries import FINISHED
 
 
 def read_epochs(engine: Engine, trial_id: int) -> list[dict[str, Any]]:
-    """Every recorded epoch of a trial, in order, as flat rows."""
+    """Return every recorded epoch of a trial as a flat row, in order."""
     query = sa.select(epoch_table).where(epoch_table.c.trial_id == trial_id).order_by(epoch_table.c.epoch)
     with engine.connect() as db:
         rows = [dict(row) for row in db.execute(query).mappings()]
@@ -25,31 +21,31 @@ def read_epochs(engine: Engine, trial_id: int) -> list[dict[str, Any]]:
 
 
 def flatten_epoch(row: dict[str, Any]) -> dict[str, Any]:
-    """An epoch with its metrics beside everything else."""
+    """Return the row of an epoch with its metrics as columns of their own."""
     return {name: value for name, value in row.items() if name not in ("metrics", "trial_id")} | row["metrics"]
 
 
 def read_recorded_epochs(engine: Engine, trial_id: int) -> set[int]:
-    """The epochs of a trial that are recorded."""
+    """Return the numbers of the recorded epochs of a trial."""
     with engine.connect() as db:
         return set(db.scalars(sa.select(epoch_table.c.epoch).where(epoch_table.c.trial_id == trial_id)))
 
 
 def read_new_epochs(db: Connection, study_id: int, seen: dict[int, int]) -> list[tuple[int, int, int, float]]:
-    """(trial id, number, epoch, value) of epochs beyond those seen, of trials that run now."""
+    """Return (trial id, number, epoch, value) of the epochs of running trials that follow those in `seen`."""
     query = (
         sa.select(epoch_table.c.trial_id, trials.c.number, epoch_table.c.epoch, epoch_table.c.value)
         .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
         .join(claim_table, claim_table.c.trial_id == epoch_table.c.trial_id)
         .where(trials.c.study_id == study_id, trials.c.state == "RUNNING", claim_table.c.worker.is_not(None))
-        .where(epoch_table.c.value.is_not(None))  # between two validations there is nothing to tell
+        .where(epoch_table.c.value.is_not(None))  # NULL for epochs without validation
         .order_by(epoch_table.c.epoch)
     )
     return [tuple(row) for row in db.execute(query) if row[2] > seen.get(row[0], 0)]
 
 
 def read_curves(db: Connection, study_id: int, numbers: Iterable[int]) -> dict[int, list[tuple[int, float]]]:
-    """(epoch, value) of every epoch of these trials that was validated, in order, by the trials' numbers."""
+    """Return (epoch, value) of every validated epoch, in order, by trial number."""
     query = (
         sa.select(trials.c.number, epoch_table.c.epoch, epoch_table.c.value)
         .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
@@ -63,7 +59,7 @@ def read_curves(db: Connection, study_id: int, numbers: Iterable[int]) -> dict[i
 
 
 def read_open_epochs(db: Connection, study_id: int) -> list[tuple[int, int, float]]:
-    """(trial id, epoch, value) of what is recorded of trials that have not ended, in order."""
+    """Return (trial id, epoch, value) of every validated epoch of unfinished trials, in order."""
     query = (
         sa.select(epoch_table.c.trial_id, epoch_table.c.epoch, epoch_table.c.value)
         .join(trials, trials.c.trial_id == epoch_table.c.trial_id)

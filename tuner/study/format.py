@@ -1,4 +1,4 @@
-"""Numbers and trials in words, as every view and command shows them."""
+"""Format values, parameters, times and trials for every view and command."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_time_left(left: TimeLeft) -> str:
-    """'12 min', '2.0 h (of the GPU-hours)', or why that cannot be said."""
+    """'12 min', '2.0 h (of the GPU-hours)', or why it is not known."""
     if left.by == "no limit":
         return "until stopped"
-    if left.by == "nobody works":
+    if left.by == "no workers":
         return "unknown"
     if left.seconds is None or left.by == "done":
         return left.by
@@ -46,32 +46,32 @@ def format_time_left(left: TimeLeft) -> str:
 
 
 def format_hours(hours: float) -> str:
-    """'0.02', '1.3', '140': as exact as it is of use."""
+    """'0.02', '1.3', '140'."""
     return f"{hours:.2f}" if hours < 1 else f"{hours:.1f}" if hours < 100 else f"{hours:.0f}"
 
 
-def format_spent(tally: StudyStats) -> str:
-    """'1.3 GPU-hours', '0.4 worker-minutes'; of the budget where there is one."""
-    limit, spent = tally.budget.gpu_hours, tally.spent
+def format_spent(stats: StudyStats) -> str:
+    """'1.3 GPU-hours', '0.4 worker-minutes', or '1.3 of 8 GPU-hours' with a budget."""
+    limit, spent = stats.budget.gpu_hours, stats.spent
     if limit is not None and spent.gpu_hours:
         return f"{format_hours(spent.gpu_hours)} of {limit:g} GPU-hours"
-    if tally.cost.hours < 0.1:
-        return f"{60 * tally.cost.hours:.1f} {tally.unit.replace('hours', 'minutes')}"
-    return f"{format_hours(tally.cost.hours)} {tally.unit}"
+    if stats.cost.hours < 0.1:
+        return f"{60 * stats.cost.hours:.1f} {stats.unit.replace('hours', 'minutes')}"
+    return f"{format_hours(stats.cost.hours)} {stats.unit}"
 
 
 def format_saved(cost: Cost) -> str:
-    """'pruning saved 120 epochs (23 %)'; '' where nothing was pruned."""
+    """'pruning saved 120 epochs (23 %)', or '' without pruned trials."""
     return f"pruning saved {cost.saved} epochs ({cost.saved_share:.0%})".replace("%", " %") if cost.saved else ""
 
 
-def format_failures(tally: StudyStats) -> str:
+def format_failures(stats: StudyStats) -> str:
     """'2 out of memory, 1 loss not finite'."""
-    return ", ".join(f"{number} {kind}" for kind, number in tally.kinds.items())
+    return ", ".join(f"{number} {kind}" for kind, number in stats.kinds.items())
 
 
 def format_outcome(trial: Trial, info: StudyInfo) -> str:
-    """How a trial ended, in words."""
+    """'finished: iou 0.8123 at epoch 7; lr=0.001', 'pruned after epoch 3, ...' or 'failed: ...'."""
     params = format_params(trial.params)
     result = trial.attrs.get("result", {})
     best = f"{info.goal.metric} {format_value(result.get('best_value'))} at epoch {result.get('best_epoch')}"
@@ -83,7 +83,7 @@ def format_outcome(trial: Trial, info: StudyInfo) -> str:
 
 
 def format_metrics_table(metrics: Mapping[str, Any]) -> str:
-    """Training beside validation; a metric that is measured on one of them alone has a dash for the other."""
+    """Return a Markdown table with training and validation side by side, and a dash for a missing value."""
     names = dict.fromkeys(key.partition("_")[2] for key in metrics if key.startswith(("train_", "val_")))
     rows = [
         f"| {name} | {format_metric(metrics, f'train_{name}')} | {format_metric(metrics, f'val_{name}')} |"
@@ -97,7 +97,7 @@ def format_metric(metrics: Mapping[str, Any], name: str) -> str:
 
 
 def write_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
-    """A row for each true class, a column for each predicted one; pixels, or images."""
+    """Write a confusion matrix as CSV: a row for each true class, a column for each predicted class."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["truth \\ prediction", *classes])

@@ -1,7 +1,7 @@
-"""Watch the workers of a study: what the dead, the silent and the hung hold is put back.
+"""Monitor the heartbeats of a study's workers, and put back the trials of dead and hung ones.
 
-Whoever is alive watches all others, on a clock of its own: other hosts' clocks may be wrong, and one's own may
-be set back. A worker's row counts beats (it lives) and progress (it gets on).
+Every worker and every fleet monitors all workers, with its own monotonic clock, as clocks of other hosts may be
+wrong. A worker's row counts heartbeats (it is alive) and progress (its training advances).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tuner.errors import StudyError
 from tuner.study import claims
 from tuner.study.tables import claim_table, trials, worker_table
 
-SIGN_SECONDS = 3.0  # in which a living worker beats
+SIGN_SECONDS = 3.0  # within which a running worker sends a heartbeat
 log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True)
 class WorkerCounters:
-    """A worker's counters, and since when they stand still, by our own clock."""
+    """A worker's counters, and when they last changed by our clock."""
 
     beats: int
     progress: int
@@ -41,26 +41,26 @@ class WorkerCounters:
 
 @dataclass
 class HeartbeatMonitor:
-    """Call `look` now and then. What is put back this way counts as a death of its worker."""
+    """Finds lost workers; call `check` regularly. A trial put back this way counts one death of a worker."""
 
     engine: Engine
     study_id: int
-    heartbeat_timeout: float  # seconds without a beat after which a worker counts as dead
-    hang_timeout: float  # seconds without progress on its trial after which it counts as hung
+    heartbeat_timeout: float  # seconds without a heartbeat after which a worker counts as dead
+    hang_timeout: float  # seconds without progress on its trial after which a worker counts as hung
     seen: dict[str, WorkerCounters] = field(default_factory=dict)
-    alive: set[str] = field(default_factory=set)  # workers of other machines that were seen to move
+    alive: set[str] = field(default_factory=set)  # workers of other machines with a heartbeat since the start
     looked: float | None = None
 
     def check(self) -> list[str]:
-        """Look at all workers once; the names of those that lost what they held."""
+        """Check all workers once; return the names of those that were removed."""
         began = time.monotonic()
         if self.looked is not None and began - self.looked > self.heartbeat_timeout / 2:
-            self.restart()  # we slept, or the database was away: so may the others have been kept from beating
+            self.restart()  # this process slept or the database was away, which may have stopped the others too
         lost = [row.worker for row in self.read_rows() if self.is_lost(row, began)] + self.workers_without_row()
         for worker in lost:
             self.seen.pop(worker, None)
             if claims.release_worker(self.engine, worker, died=True):
-                log.warning("worker %s is gone or hangs: its trial was put back", worker)
+                log.warning("worker %s is dead or hangs: its trial was put back", worker)
         claims.delete_orphaned_claims(self.engine, self.study_id)
         self.looked = time.monotonic()
         if self.looked - began > self.heartbeat_timeout / 2:
@@ -68,7 +68,7 @@ class HeartbeatMonitor:
         return lost
 
     def restart(self) -> None:
-        """Measure every silence anew."""
+        """Start measuring again."""
         self.seen.clear()
 
     def read_rows(self) -> list[sa.Row[Any]]:
@@ -96,7 +96,7 @@ class HeartbeatMonitor:
         )
 
     def workers_without_row(self) -> list[str]:
-        """Workers that own open trials and are not listed: given up for dead in the moment they took one."""
+        """Return owners of open trials without a row: they were removed at the moment when they claimed one."""
         query = (
             sa.select(claim_table.c.worker)
             .distinct()
@@ -110,14 +110,14 @@ class HeartbeatMonitor:
 
 
 def own_version() -> str:
-    """What runs here, as a worker's row says it. One Optuna for all: versions differ in how they write times."""
+    """Return the versions of tuner and Optuna; other versions of Optuna store times differently."""
     return f"tuner {version('tuner')}, Optuna {version('optuna')}"
 
 
 def check_versions(engine: Engine, study_id: int) -> None:
-    """StudyError when workers of another version are alive: they would write what we do not understand.
+    """Raise StudyError if workers of another version are running: they may write what this version cannot read.
 
-    Rows of the dead are no reason, so their beats are looked at twice.
+    Rows of dead workers do not count, so heartbeats are compared at two moments.
     """
     others = {row.worker: row for row in workers_of_other_versions(engine, study_id)}
     if not others:
@@ -132,7 +132,7 @@ def check_versions(engine: Engine, study_id: int) -> None:
 
 
 def workers_of_other_versions(engine: Engine, study_id: int) -> list[sa.Row[Any]]:
-    """The workers of other versions, dead or alive."""
+    """Read the rows of workers of other versions, dead or running."""
     other = (worker_table.c.study_id == study_id) & (worker_table.c.version != own_version())
     with engine.connect() as db:
         return list(db.execute(sa.select(worker_table).where(other)).all())
@@ -140,9 +140,9 @@ def workers_of_other_versions(engine: Engine, study_id: int) -> list[sa.Row[Any]
 
 @cache
 def machine_id() -> str:
-    """What tells this machine from all others, containers of one host name included.
+    """Return an id of this machine. Two processes with the same id can see each other's process ids.
 
-    Two processes with the same answer can see each other's process ids.
+    Containers with the same host name have different ids.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -153,9 +153,9 @@ def machine_id() -> str:
 
 
 def process_start(pid: int) -> float:
-    """When a process began, in ticks since the boot: the date may be changed while it runs.
+    """Return when a process started, in ticks since the boot, which a change of the date does not affect.
 
-    psutil.NoSuchProcess when there is none, or when it is dead and only not yet buried.
+    Raises psutil.NoSuchProcess for a zombie too.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -165,13 +165,13 @@ def process_start(pid: int) -> float:
         return psutil.Process(pid).create_time()
     except ProcessLookupError as error:
         raise psutil.NoSuchProcess(pid) from error
-    if fields[0] in "ZX":  # in a container, often nobody buries the dead
+    if fields[0] in "ZX":  # a zombie; containers often do not reap them
         raise psutil.NoSuchProcess(pid)
     return float(fields[19])
 
 
 def is_process_gone(where: str, pid: int, began: float) -> bool:
-    """Whether a process of this machine has ended; a later process of the same number is another one."""
+    """Return whether a process of this machine has ended. A later process with the same pid is another one."""
     if where != machine_id():
         return False
     try:

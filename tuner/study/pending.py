@@ -1,6 +1,6 @@
-"""What a worker writes about its trial: gathered on a page, and written in one transaction.
+"""Pending writes: what a worker has to write about its trial is collected and written in one transaction.
 
-Optuna's own storage makes a transaction of each parameter, attribute and value. Here an epoch is one.
+Optuna's own storage uses a transaction for each parameter, attribute and value; here there is one for each epoch.
 """
 
 from __future__ import annotations
@@ -34,100 +34,98 @@ State = Literal["COMPLETE", "PRUNED", "FAIL"]
 
 @dataclass
 class PendingWrites:
-    """Everything not written yet. Texts of attributes and distributions are JSON."""
+    """What is not written yet. Attributes and distributions are JSON texts."""
 
     params: dict[str, tuple[float, str]] = field(default_factory=dict)
     attrs: dict[str, str] = field(default_factory=dict)
     system_attrs: dict[str, str] = field(default_factory=dict)
     values: dict[int, float] = field(default_factory=dict)  # the goal's metric, by epoch
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
-    dashboard_notes: dict[str, str] = field(
-        default_factory=dict
-    )  # the dashboard keeps a trial's note on the study
+    dashboard_notes: dict[str, str] = field(default_factory=dict)  # stored on the study
     end: tuple[State, float | None] | None = None
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
 
     def __or__(self, later: PendingWrites) -> PendingWrites:
-        """This page with a later one written over it."""
+        """Merge with later writes, which win."""
         merged = {name: getattr(self, name) | getattr(later, name) for name in vars(self) if name != "end"}
         return PendingWrites(**merged, end=later.end or self.end)
 
 
 @dataclass(frozen=True)
 class TrialOwner:
-    """Whose page it is: a worker that owns a trial of a study."""
+    """A trial of a study and the worker that owns it."""
 
     study_id: int
     trial_id: int
     worker: str
 
 
-def write_pending(engine: Engine, author: TrialOwner, page: PendingWrites) -> None:
-    """Write a page, all or nothing. TrialLost when the trial is somebody else's now.
+def write_pending(engine: Engine, owner: TrialOwner, writes: PendingWrites) -> None:
+    """Write everything or nothing; raise TrialLost if the worker no longer owns the trial.
 
-    Rows are added without a look at what stands there. Where some do stand there (an epoch trained again; a
-    commit whose answer was lost) everything is written once more over them.
+    Rows are inserted without reading first. If some exist (an epoch was trained again, or the answer to a commit
+    was lost), everything is written again in their place.
     """
     try:
         with engine.begin() as db:
-            write_rows(db, author, page, over=False)
+            write_rows(db, owner, writes, over=False)
     except sa.exc.IntegrityError:
         with engine.begin() as db:
-            write_rows(db, author, page, over=True)
+            write_rows(db, owner, writes, over=True)
 
 
-def write_rows(db: Connection, author: TrialOwner, page: PendingWrites, over: bool) -> None:
+def write_rows(db: Connection, owner: TrialOwner, writes: PendingWrites, over: bool) -> None:
     try:
-        # a further epoch forgives earlier deaths: a long trial on hosts that are often shut down is not to blame
-        check_owner(db, author.trial_id, author.worker, **({"deaths": 0} if page.epochs else {}))
+        # a new epoch resets the deaths: a long trial on hosts that are often shut down is not to blame for them
+        check_owner(db, owner.trial_id, owner.worker, **({"deaths": 0} if writes.epochs else {}))
     except TrialLost:
-        if page.end and has_ended(db, author, page.end[0]):
-            return  # by this very page: only the answer was lost
+        if writes.end and has_ended(db, owner, writes.end[0]):
+            return  # by these writes: only the answer to the commit was lost
         raise
-    for table, rows in rows_by_table(page, author):
+    for table, rows in rows_by_table(writes, owner):
         if rows and over:
             keys = [key for key in KEYS if key in table.c and key in rows[0]]
             for row in rows:
                 db.execute(sa.delete(table).where(*(table.c[key] == row[key] for key in keys)))
         if rows:
             db.execute(sa.insert(table), rows)
-    if page.end:
-        same = trials.c.trial_id == author.trial_id
-        db.execute(sa.update(trials).where(same).values(state=page.end[0], datetime_complete=utc_now()))
+    if writes.end:
+        same = trials.c.trial_id == owner.trial_id
+        db.execute(sa.update(trials).where(same).values(state=writes.end[0], datetime_complete=utc_now()))
 
 
-KEYS = ("trial_id", "study_id", "key", "param_name", "step", "epoch", "objective")  # what tells rows apart
+KEYS = ("trial_id", "study_id", "key", "param_name", "step", "epoch", "objective")  # which identify a row
 
 
-def has_ended(db: Connection, author: TrialOwner, state: str) -> bool:
-    """Whether the trial ended in this state as this worker's."""
+def has_ended(db: Connection, owner: TrialOwner, state: str) -> bool:
+    """Return whether the trial ended in this state while this worker owned it."""
     query = sa.select(trials.c.trial_id).join(claim_table, claim_table.c.trial_id == trials.c.trial_id)
-    query = query.where(trials.c.trial_id == author.trial_id, trials.c.state == state)
-    return db.scalar(query.where(claim_table.c.worker == author.worker)) is not None
+    query = query.where(trials.c.trial_id == owner.trial_id, trials.c.state == state)
+    return db.scalar(query.where(claim_table.c.worker == owner.worker)) is not None
 
 
-def rows_by_table(page: PendingWrites, author: TrialOwner) -> list[tuple[sa.Table, list[dict[str, Any]]]]:
-    """The rows of a page, table by table."""
-    trial, study = {"trial_id": author.trial_id}, {"study_id": author.study_id}
+def rows_by_table(writes: PendingWrites, owner: TrialOwner) -> list[tuple[sa.Table, list[dict[str, Any]]]]:
+    """Return the rows to insert, by table."""
+    trial, study = {"trial_id": owner.trial_id}, {"study_id": owner.study_id}
     params = [
         {**trial, "param_name": name, "param_value": value, "distribution_json": kind}
-        for name, (value, kind) in page.params.items()
+        for name, (value, kind) in writes.params.items()
     ]
     return [
         (trial_params, params),
-        (trial_attrs, attr_rows(page.attrs, trial)),
-        (trial_system_attrs, attr_rows(page.system_attrs, trial)),
-        (trial_steps, [{**trial, "step": step, **step_columns(value)} for step, value in page.values.items()]),
-        (epoch_table, [{**trial, **without_non_finite(row)} for row in page.epochs.values()]),
-        (study_system_attrs, attr_rows(page.dashboard_notes, study)),
-        (trial_values, [{**trial, "objective": 0, **value_columns(page.end)}] if has_value(page.end) else []),
+        (trial_attrs, attr_rows(writes.attrs, trial)),
+        (trial_system_attrs, attr_rows(writes.system_attrs, trial)),
+        (trial_steps, [{**trial, "step": step, **step_columns(value)} for step, value in writes.values.items()]),
+        (epoch_table, [{**trial, **without_non_finite(row)} for row in writes.epochs.values()]),
+        (study_system_attrs, attr_rows(writes.dashboard_notes, study)),
+        (trial_values, [{**trial, "objective": 0, **value_columns(writes.end)}] if has_value(writes.end) else []),
     ]
 
 
 def without_non_finite(row: dict[str, Any]) -> dict[str, Any]:
-    """What every database can hold: MySQL knows no infinity and no NaN, and SQLite makes NULL of it."""
+    """Replace NaN and infinity by None: MySQL cannot store them, and SQLite stores NaN as NULL."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
@@ -136,7 +134,7 @@ def attr_rows(found: dict[str, str], of: dict[str, int]) -> list[dict[str, Any]]
 
 
 def step_columns(value: float) -> dict[str, Any]:
-    """An intermediate value as Optuna keeps it."""
+    """Return an intermediate value as Optuna stores it."""
     kind = "NAN" if math.isnan(value) else value_type(value)
     return {"intermediate_value": value if kind == "FINITE" else None, "intermediate_value_type": kind}
 
@@ -146,7 +144,7 @@ def has_value(end: tuple[State, float | None] | None) -> bool:
 
 
 def value_columns(end: tuple[State, float | None] | None) -> dict[str, Any]:
-    """The value of a trial as Optuna keeps it."""
+    """Return the value of a trial as Optuna stores it."""
     assert end is not None and end[1] is not None
     kind = value_type(end[1])
     return {"value": end[1] if kind == "FINITE" else None, "value_type": kind}
@@ -159,21 +157,21 @@ def value_type(value: float) -> str:
 
 
 class ActiveTrial:
-    """A trial in the hands of this worker: all of it in memory, and the page of what is not written yet."""
+    """The trial that this worker trains: all of it in memory, and its pending writes."""
 
     def __init__(self, frozen: FrozenTrial, attempt: int, deaths: int, wanted: str) -> None:
         self.frozen, self.attempt, self.deaths = frozen, attempt, deaths
         self.pending = PendingWrites()
-        self.dashboard_notes: dict[str, Any] = {}  # what the dashboard shows of it
+        self.dashboard_notes: dict[str, Any] = {}  # that the dashboard shows
         self.lock = threading.Lock()
-        self.write_lock = threading.Lock()  # held from taking a page until it is written, or put back
-        self.wanted = wanted  # "stop": a person wants it ended
-        self.is_choosing = True  # its parameters may still be drawn anew: they are not written yet
-        self.on_written: Callable[[], None] = lambda: None  # what to do when its end is written
-        self.lost = ""  # why it is this worker's no more
+        self.write_lock = threading.Lock()  # held from `take_pending` until the writes are committed or restored
+        self.wanted = wanted  # "stop": a user wants it ended
+        self.is_choosing = True  # its parameters may be drawn again, so they are not written yet
+        self.on_written: Callable[[], None] = lambda: None  # called when its end is written
+        self.lost = ""  # why this worker no longer owns it
         self.unjudged: list[int] = []  # epochs that the pruner has not seen
-        self.prune = "pruned_at" in frozen.user_attrs  # it answers once: a restart must still know
-        self.recorded: set[int] = set()  # epochs that stood in the database when it was taken
+        self.prune = "pruned_at" in frozen.user_attrs  # the pruner decides once; a restarted worker must know
+        self.recorded: set[int] = set()  # epochs in the database when it was claimed
 
     @property
     def id(self) -> int:
@@ -184,12 +182,12 @@ class ActiveTrial:
         return self.frozen.number
 
     def take_pending(self) -> PendingWrites:
-        """What is to be written now."""
+        """Return the pending writes and start collecting new ones."""
         with self.lock:
-            page, self.pending = self.pending, PendingWrites()
-            return page
+            writes, self.pending = self.pending, PendingWrites()
+            return writes
 
-    def restore_pending(self, page: PendingWrites) -> None:
-        """It could not be written."""
+    def restore_pending(self, writes: PendingWrites) -> None:
+        """Put back writes that could not be written."""
         with self.lock:
-            self.pending = page | self.pending
+            self.pending = writes | self.pending

@@ -1,7 +1,4 @@
-"""Read a study without Optuna: a handful of small queries that stay fast however many trials there are.
-
-Optuna's tables are only read here. `status`, `best` and the live view stand on this module.
-"""
+"""Read studies and their workers without importing Optuna, in a few queries that stay fast with many trials."""
 
 from __future__ import annotations
 
@@ -14,20 +11,13 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StudyError, near
 from tuner.study.info import StudyInfo
-from tuner.study.tables import (
-    claim_table,
-    studies,
-    study_attrs,
-    study_table,
-    trials,
-    worker_table,
-)
+from tuner.study.tables import claim_table, studies, study_attrs, study_table, trials, worker_table
 from tuner.study.trial_queries import FINISHED, Trial, read_best_trial
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A living worker's row."""
+    """A running worker, as its row in the database describes it."""
 
     worker: str
     host: str
@@ -47,7 +37,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class StudySummary:
-    """A study at a glance."""
+    """What `status` and the live view show of a study."""
 
     study: StudyInfo
     num_trials: int | None
@@ -62,7 +52,7 @@ class StudySummary:
 
 
 def read_studies(engine: Engine) -> list[StudyInfo]:
-    """Every study that tuner made, the one with the newest trial first."""
+    """Return every study that tuner created, the one with the newest trial first."""
     newest = sa.select(sa.func.max(trials.c.trial_id)).where(trials.c.study_id == studies.c.study_id)
     query = (
         sa.select(studies.c.study_id, studies.c.study_name, study_attrs.c.value_json)
@@ -77,10 +67,10 @@ def read_studies(engine: Engine) -> list[StudyInfo]:
 
 
 def find_study(engine: Engine, name: str | None) -> StudyInfo:
-    """The study of that name, or the one that was worked on last."""
+    """Return the study of that name, or the one with the newest trial; StudyError if it does not exist."""
     known = read_studies(engine)
     if not known:
-        raise StudyError("no study yet. Begin one with: tuner run --space unet_k")
+        raise StudyError("no study yet. Start one with: tuner run --space unet_k")
     if name is None:
         return known[0]
     for info in known:
@@ -91,7 +81,6 @@ def find_study(engine: Engine, name: str | None) -> StudyInfo:
 
 
 def read_summary(engine: Engine, info: StudyInfo) -> StudySummary:
-    """What a person wants to see of a study now."""
     with engine.connect() as db:
         counted = db.execute(
             sa.select(trials.c.state, sa.func.count()).where(trials.c.study_id == info.id).group_by(trials.c.state)
@@ -127,6 +116,6 @@ def read_workers(engine: Engine, info: StudyInfo) -> tuple[Worker, ...]:
 
 
 def study_exists(engine: Engine, info: StudyInfo) -> bool:
-    """Whether a study was not deleted since; SQLite gives the id of a deleted one to the next."""
+    """Return whether a study still exists. Its name is compared too: SQLite reuses the ids of deleted studies."""
     with engine.connect() as db:
         return db.scalar(sa.select(studies.c.study_name).where(studies.c.study_id == info.id)) == info.name

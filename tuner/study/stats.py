@@ -1,4 +1,4 @@
-"""What a study has cost and what is left of it: epochs, hours, what pruning saved, failures by kind, time left.
+"""Statistics of a study: epochs, hours, epochs saved by pruning, failures by kind, time left.
 
 Read without Optuna. `StatsReader` keeps what it read of finished trials, so that reading again costs the same with
 thousands of trials as with ten. Epochs are summed by the database, never fetched.
@@ -26,19 +26,19 @@ from tuner.study.queries import StudySummary, Worker
 from tuner.study.tables import claim_table, epoch_table, studies, trial_attrs, trials
 from tuner.study.trial_queries import EXTENDS, FINISHED
 
-RECENT = 20  # trials that ended last, of which the pace is taken
-MOST_IDS = 500  # named one by one in a statement; beyond, the whole study is read
+RECENT = 20  # finished trials whose mean time is used for the time left
+MOST_IDS = 500  # in one statement; for more, all finished trials are read
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What was spent on all trials. `seconds` are those of the epochs, over all workers."""
+    """What all trials have cost. `seconds` is the sum over all epochs of all workers."""
 
-    trials: int = 0  # that ended
+    trials: int = 0  # finished trials
     epochs: int = 0
     seconds: float = 0.0
-    saved: int = 0  # epochs that pruned trials would have had, and did not train
-    planned: int = 0  # epochs of the pruned trials' recipes
+    saved: int = 0  # epochs of pruned trials that were not trained
+    planned: int = 0  # epochs in the recipes of the pruned trials
 
     @property
     def hours(self) -> float:
@@ -46,16 +46,16 @@ class Cost:
 
     @property
     def saved_share(self) -> float:
-        """Of the epochs that all trials would have taken without pruning."""
+        """The share of the epochs that would have been trained without pruning."""
         return self.saved / (self.epochs + self.saved) if self.saved else 0.0
 
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """How long a study goes on, and what says so; `seconds` is None where that is not known.
+    """The time until a study ends, and why; `seconds` is None if it is not known.
 
-    `by`: "trials", "hours" or "GPU-hours", whichever is spent first; "done", "paused", "nobody works", "unknown"
-    while nothing has ended, "no limit".
+    `by` is the limit that is reached first ("trials", "hours", "GPU-hours"), or "done", "paused", "no workers",
+    "unknown" (no trial has ended) or "no limit".
     """
 
     seconds: float | None
@@ -64,7 +64,7 @@ class TimeLeft:
 
 @dataclass(frozen=True)
 class StudyStats:
-    """A study in numbers. `failures` in the order in which they came."""
+    """Statistics of a study. `failures` are in the order in which the trials ended."""
 
     cost: Cost
     failures: tuple[Failure, ...]
@@ -72,35 +72,35 @@ class StudyStats:
     budget: Budget
     spent: BudgetUse
     paused: bool
-    device: str  # of a worker or the best trial; "" where none is known
+    device: str  # of a worker or the best trial, or ""
 
     @property
     def kinds(self) -> dict[str, int]:
-        """How many trials failed of each kind of reason, the most frequent first."""
+        """The number of failed trials by the label of the failure, the most frequent first."""
         return dict(Counter(failure.label for failure in self.failures).most_common())
 
     @property
     def unit(self) -> str:
-        """What an hour of a worker is called: each has a GPU, or there is none."""
+        """The unit of cost: GPU-hours if the workers have GPUs."""
         return "GPU-hours" if self.device and not self.device.startswith("cpu") else "worker-hours"
 
 
 @dataclass(frozen=True)
 class EndedTrial:
-    """A trial that will not change any more."""
+    """A trial that is complete, pruned or failed."""
 
     number: int
     at: datetime
     epochs: int
     seconds: float
-    busy_seconds: float  # seconds that a worker was busy with it
-    planned: int = 0  # epochs of its recipe, where it was pruned
+    busy_seconds: float  # from start to end
+    planned: int = 0  # epochs of the recipe of a pruned trial
     failure: Failure | None = None
 
 
 @dataclass(frozen=True)
 class OpenTrial:
-    """A trial that runs, or waits to be gone on with."""
+    """A trial that is running or waiting."""
 
     number: int
     epochs: int
@@ -108,13 +108,13 @@ class OpenTrial:
 
 
 def read_stats(engine: Engine, info: StudyInfo) -> StudyStats:
-    """The numbers of a study as it stands now."""
+    """Read the statistics of a study once."""
     return StatsReader(engine, info).read(queries.read_summary(engine, info))
 
 
 @dataclass
 class StatsReader:
-    """The numbers of a study, to be read again and again."""
+    """Reads the statistics of a study repeatedly, and each finished trial only once."""
 
     engine: Engine
     info: StudyInfo
@@ -124,32 +124,32 @@ class StatsReader:
         with self.engine.connect() as db:
             if len(self.ended) != now.finished:
                 self.update(db)
-            begun = read_open_trials(db, self.info)
-            account = budget_module.read_budget_status(db, self.info.id)
+            open_trials = read_open_trials(db, self.info)
+            status = budget_module.read_budget_status(db, self.info.id)
         ended = sorted(self.ended.values(), key=lambda trial: (trial.at, trial.number))
-        left = time_left_by_budget(account, len(now.workers), time_left_by_trials(now, ended, begun))
+        left = time_left_by_budget(status, len(now.workers), time_left_by_trials(now, ended, open_trials))
         return StudyStats(
-            cost=sum_cost(ended, begun),
+            cost=sum_cost(ended, open_trials),
             failures=tuple(trial.failure for trial in ended if trial.failure),
-            left=explain_standstill(now, account.paused) or left,
-            budget=account.budget,
-            spent=account.spent,
-            paused=account.paused,
+            left=explain_standstill(now, status.paused) or left,
+            budget=status.budget,
+            spent=status.spent,
+            paused=status.paused,
             device=find_device(now),
         )
 
     def update(self, db: Connection) -> None:
-        """Read the trials that ended since, and forget those that were deleted."""
+        """Read the trials that ended since the last call, and drop those that were deleted."""
         ids = trial_queries.read_finished_ids(db, self.info.id)
         self.ended = {trial_id: trial for trial_id, trial in self.ended.items() if trial_id in ids}
         self.ended |= read_ended(db, self.info, ids - self.ended.keys())
 
 
-# What is read
+# Reading
 
 
 def read_ended(db: Connection, info: StudyInfo, ids: set[int]) -> dict[int, EndedTrial]:
-    """These trials by their ids."""
+    """Return these finished trials by id."""
     if not ids:
         return {}
     mine = select_trials(info, ids)
@@ -186,7 +186,7 @@ NOTHING = (0, 0.0)
 
 
 def read_epoch_sums(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -> dict[int, tuple[int, float]]:
-    """Epochs and their seconds by trial id, without those of the trial that one goes on from."""
+    """Return the number of epochs and their seconds by trial id, without those copied from an extended trial."""
     query = (
         sa.select(epoch_table.c.trial_id, *SUMS)
         .where(epoch_table.c.trial_id.in_(sa.select(trials.c.trial_id).where(mine)))
@@ -197,26 +197,26 @@ def read_epoch_sums(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool
 
 
 def subtract_copied(row: sa.Row[Any], copied: dict[int, tuple[int, float]]) -> tuple[int, float]:
-    """Epochs and their seconds, without those of the trial that it goes on from."""
+    """Return a trial's epochs and seconds without those copied from the trial that it extends."""
     epochs, seconds = copied.get(row.trial_id, NOTHING)
     return max(0, int(row.epochs) - epochs), max(0.0, float(row.seconds) - seconds)
 
 
 def select_trials(info: StudyInfo, ids: set[int]) -> sa.ColumnElement[bool]:
-    """A condition on trials: these, of a study; or all that ended, where they are too many to name."""
+    """Match these trials, or all finished trials of the study if there are too many ids for a statement."""
     mine = (trials.c.study_id == info.id) & trials.c.state.in_(FINISHED)
     return mine & trials.c.trial_id.in_(ids) if len(ids) <= MOST_IDS else mine
 
 
 def busy_seconds(row: Any, seconds: float) -> float:
-    """From its begin to its end; of a trial that was put back meanwhile, the epochs alone."""
+    """Return the seconds from start to end; for a trial that was put back in between, those of its epochs."""
     if (row.attempt or 1) > 1 or not row.datetime_start or not row.datetime_complete:
         return seconds
     return max(seconds, float((row.datetime_complete - row.datetime_start).total_seconds()))
 
 
 def read_planned(db: Connection, mine: sa.ColumnElement[bool]) -> dict[int, int]:
-    """The epochs of the pruned trials' recipes, by trial id. What a person ended is left out."""
+    """Return the epochs in the recipes of pruned trials, by trial id, without trials stopped by a user."""
     query = (
         sa.select(trial_attrs.c.trial_id, trial_attrs.c.key, trial_attrs.c.value_json)
         .join(trials, trials.c.trial_id == trial_attrs.c.trial_id)
@@ -237,7 +237,7 @@ def planned_epochs(recipe: str) -> int:
 
 
 def read_copied(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -> dict[int, tuple[int, float]]:
-    """Epochs and seconds that longer runs took over from the trials they go on from, by trial id."""
+    """Return the epochs and seconds copied from extended trials, by trial id."""
     if info.kind is not StudyKind.EXTENSION:
         return {}
     query = sa.select(trial_attrs.c.trial_id, trial_attrs.c.value_json).where(trial_attrs.c.key == EXTENDS)
@@ -246,7 +246,7 @@ def read_copied(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -
 
 
 def sum_epochs(db: Connection, origin: dict[str, Any]) -> tuple[int, float]:
-    """The epochs of a trial of another study, and their seconds."""
+    """Return the number of epochs of a trial of another study, and their seconds."""
     query = (
         sa.select(*SUMS)
         .select_from(epoch_table.join(trials, trials.c.trial_id == epoch_table.c.trial_id))
@@ -269,12 +269,12 @@ def read_open_trials(db: Connection, info: StudyInfo) -> list[OpenTrial]:
     return [OpenTrial(row.number, *subtract_copied(row, copied)) for row in db.execute(query)]
 
 
-# Time
+# Calculation
 
 
-def sum_cost(ended: Iterable[EndedTrial], begun: Iterable[OpenTrial]) -> Cost:
+def sum_cost(ended: Iterable[EndedTrial], open_trials: Iterable[OpenTrial]) -> Cost:
     ended = list(ended)
-    every: list[EndedTrial | OpenTrial] = [*ended, *begun]
+    every: list[EndedTrial | OpenTrial] = [*ended, *open_trials]
     pruned = [trial for trial in ended if trial.planned]
     return Cost(
         trials=len(ended),
@@ -286,16 +286,16 @@ def sum_cost(ended: Iterable[EndedTrial], begun: Iterable[OpenTrial]) -> Cost:
 
 
 def explain_standstill(now: StudySummary, paused: bool) -> TimeLeft | None:
-    """Why nothing goes on; None where it does."""
+    """Return why no trial is running, or None."""
     if now.num_trials is not None and now.finished >= now.num_trials:
         return TimeLeft(0.0, "done")
     if paused:
         return TimeLeft(None, "paused")
-    return None if now.workers else TimeLeft(None, "nobody works")
+    return None if now.workers else TimeLeft(None, "no workers")
 
 
-def time_left_by_trials(now: StudySummary, ended: list[EndedTrial], begun: list[OpenTrial]) -> TimeLeft:
-    """From what the trials took that ended last, shared by the workers there are."""
+def time_left_by_trials(now: StudySummary, ended: list[EndedTrial], open_trials: list[OpenTrial]) -> TimeLeft:
+    """Estimate the time until all trials end from the last finished ones, shared by the workers."""
     if now.num_trials is None:
         return TimeLeft(None, "no limit")
     recent = [trial.busy_seconds for trial in ended[-max(RECENT, 2 * len(now.workers)) :]]
@@ -303,14 +303,14 @@ def time_left_by_trials(now: StudySummary, ended: list[EndedTrial], begun: list[
         return TimeLeft(None, "unknown")
     each = sum(recent) / len(recent)
     steps = {worker.number: worker for worker in now.workers}
-    rest = [remaining_seconds(trial, each, steps.get(trial.number)) for trial in begun]
-    fresh = max(0, now.num_trials - now.finished - len(begun))
-    hands = min(len(now.workers), max(1, fresh + len(begun)))
-    return TimeLeft((sum(rest) + fresh * each) / hands, "trials")
+    rest = [remaining_seconds(trial, each, steps.get(trial.number)) for trial in open_trials]
+    new = max(0, now.num_trials - now.finished - len(open_trials))
+    busy = min(len(now.workers), max(1, new + len(open_trials)))
+    return TimeLeft((sum(rest) + new * each) / busy, "trials")
 
 
 def remaining_seconds(trial: OpenTrial, each: float, worker: Worker | None) -> float:
-    """Seconds to the end of a trial that has begun: as long as the others, or by its own pace if it is longer."""
+    """Estimate the seconds until a trial ends, by the mean of the others or, if it takes longer, its own pace."""
     if trial.seconds < each:
         return each - trial.seconds
     if worker is None or worker.state != "training" or not trial.epochs:
@@ -318,9 +318,9 @@ def remaining_seconds(trial: OpenTrial, each: float, worker: Worker | None) -> f
     return trial.seconds / trial.epochs * max(0, worker.steps - worker.step)
 
 
-def time_left_by_budget(account: BudgetStatus, workers: int, trials_left: TimeLeft) -> TimeLeft:
-    """What comes first: the end of the trials, of the hours, or of the GPU-hours."""
-    budget, spent, gpus = account.budget, account.spent, account.holders or workers
+def time_left_by_budget(status: BudgetStatus, workers: int, trials_left: TimeLeft) -> TimeLeft:
+    """Return which ends first: the trials, the hours or the GPU-hours."""
+    budget, spent, gpus = status.budget, status.spent, status.holders or workers
     ends = [trials_left]
     if budget.hours is not None:
         ends.append(TimeLeft(max(0.0, 3600 * (budget.hours - spent.hours)), "hours"))
@@ -331,7 +331,7 @@ def time_left_by_budget(account: BudgetStatus, workers: int, trials_left: TimeLe
 
 
 def find_device(now: StudySummary) -> str:
-    """Where the trials are trained, as far as that is known."""
+    """Return the device of a worker or of the best trial, or ""."""
     for worker in now.workers:
         return worker.device
     result = now.best.attrs.get("result", {}) if now.best else {}

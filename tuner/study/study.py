@@ -1,4 +1,4 @@
-"""A space on a dataset -> a study: the storage, its sampler and pruner, and SpaceChanged."""
+"""Create a study or join an existing one; SpaceChanged if its space differs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger("tuner")
 
 @dataclass(frozen=True)
 class JoinedStudy:
-    """An open study and the engine below it."""
+    """A study that this process has joined, with its database engine."""
 
     study: optuna.Study
     engine: Engine
@@ -48,7 +48,9 @@ def join_study(url: str, info: StudyInfo) -> JoinedStudy:
             is_new = True
         except optuna.exceptions.DuplicatedStudyError:
             study = optuna.load_study(study_name=info.name, storage=storage)
-            is_new = not study.user_attrs and not study.get_trials(deepcopy=False)  # its creator was killed
+            is_new = not study.user_attrs and not study.get_trials(
+                deepcopy=False
+            )  # the process that created it was killed
         claims.ensure_study_row(engine, study._study_id, is_new)
         if is_new:
             info = replace(info, key=uuid.uuid4().hex[:6], id=study._study_id)
@@ -67,7 +69,9 @@ def rejoin_study(url: str, name: str) -> JoinedStudy:
         try:
             study = optuna.load_study(study_name=name, storage=storage)
         except KeyError:
-            raise StudyError(f"study '{name}' was deleted meanwhile; nothing is left to do.") from None
+            raise StudyError(
+                f"study '{name}' was deleted while it was in use; there is nothing left to do."
+            ) from None
         return JoinedStudy(study, engine, read_info(study))
 
 
@@ -88,27 +92,27 @@ def write_info(study: optuna.Study, info: StudyInfo) -> None:
 
 
 def set_artifact_store(joined: JoinedStudy, given: str) -> str:
-    """Where a study's checkpoints and pictures are: noted when it is first said, and then the same for all."""
-    noted = joined.info.artifacts
-    if given and noted and given != noted:
+    """Return where the study keeps checkpoints and pictures. The first location given is stored and stays."""
+    stored = joined.info.artifacts
+    if given and stored and given != stored:
         raise StudyError(
-            f"study '{joined.study.study_name}' keeps its artifacts in {noted}; --artifacts said {given}. "
-            "Leave the option out, or begin another study with --study NAME."
+            f"study '{joined.study.study_name}' keeps its artifacts in {stored}; --artifacts gave {given}. "
+            "Leave the option out, or start another study with --study NAME."
         )
-    if given and not noted:
+    if given and not stored:
         write_info(joined.study, replace(joined.info, artifacts=given))
-    return given or noted
+    return given or stored
 
 
 def read_info(study: optuna.Study) -> StudyInfo:
     plain = study.user_attrs.get("tuner")
     if plain is None:
-        raise StudyError(f"study '{study.study_name}' was not made by tuner. Choose another name with --study.")
+        raise StudyError(f"study '{study.study_name}' was not created by tuner. Choose another name with --study.")
     return StudyInfo.from_json(study._study_id, study.study_name, plain)
 
 
 def check_unchanged(old: StudyInfo, new: StudyInfo) -> None:
-    """SpaceChanged with all that differs. Wider or narrower bounds are fine: the trials keep their meaning."""
+    """Raise SpaceChanged with everything that differs. Other bounds of a number are allowed."""
     changed = [
         f"{what}: from {before} to {after}"
         for what, before, after in (
@@ -134,7 +138,7 @@ def check_unchanged(old: StudyInfo, new: StudyInfo) -> None:
             )
         elif before != after:
             log.warning(
-                "%s: the bounds are now %s (began with %s)",
+                "%s: the bounds are now %s (the study began with %s)",
                 parameter,
                 describe_parameter(after),
                 describe_parameter(before),
@@ -143,10 +147,10 @@ def check_unchanged(old: StudyInfo, new: StudyInfo) -> None:
         raise SpaceChanged(
             f"study '{new.name}' began with another space:"
             + "".join(f"\n  - {line}" for line in changed)
-            + "\nPut it back to go on with the study, or begin a new one with --study NAME."
+            + "\nRestore it to continue the study, or start a new one with --study NAME."
         )
 
 
 def fixed_properties(parameter: dict[str, Any]) -> str:
-    """What must not change within a study: all but the bounds of a number."""
+    """Return what must not change within a study: everything but the bounds of a number."""
     return json.dumps({k: v for k, v in parameter.items() if k not in ("low", "high")}, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Studies whose trials are given as a list, each to be trained once: a table's rows, longer runs."""
+"""Studies with given trials, each trained once: the rows of a table, or trials extended to more epochs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tuner.study.study import JoinedStudy
 from tuner.study.tables import claim_table, study_table, trials
 from tuner.tasks import find_task
 
-TRIAL_KEY = "listed_as"  # the attribute by which a trial is known in its list
+TRIAL_KEY = "listed_as"  # attribute with the key of a given trial
 
 
 @dataclass(frozen=True)
 class GivenTrial:
-    """One trial of a list: what it is known by, its parameters, and what is written on it from the start.
+    """A trial to add: its key, parameters and attributes.
 
-    With their distributions, the parameters stand as they are; without, the space is asked for them again.
+    With distributions, the parameters are stored as they are; without, the space suggests them again.
     """
 
     key: str
@@ -40,7 +40,7 @@ class GivenTrial:
     distributions: dict[str, BaseDistribution] = field(default_factory=dict)
 
     def to_frozen_trial(self) -> FrozenTrial:
-        """The trial that a worker will find."""
+        """Return the waiting trial that a worker will claim."""
         attrs = {**self.attrs, TRIAL_KEY: self.key}
         if not self.distributions:
             fixed = {"fixed_params": self.params}
@@ -51,10 +51,10 @@ class GivenTrial:
 
 
 def add_given_trials(joined: JoinedStudy, url: str, items: Iterable[GivenTrial]) -> int:
-    """Add what the study does not have yet, and what failed in it; how many were added.
+    """Add trials that the study lacks or that failed in it; return how many were added.
 
-    One at a time over all hosts: two terminals that type the same command add nothing twice. The budget
-    becomes the number of trials, so that every worker finds exactly these.
+    A lock in the database admits one process at a time, so that two commands add no trial twice. The budget
+    becomes the number of trials.
     """
     with database.told(url), database.creation_lock(joined.engine, url):
         known = Counter(
@@ -63,7 +63,7 @@ def add_given_trials(joined: JoinedStudy, url: str, items: Iterable[GivenTrial])
             if trial.state is not TrialState.FAIL
         )
         missing = [item for item in items if not known[item.key]]
-        delete_orphaned_claims(joined.engine, joined.id)  # SQLite gives their ids to those that are added now
+        delete_orphaned_claims(joined.engine, joined.id)  # SQLite gives their ids to new trials
         for item in missing:
             joined.study.add_trial(item.to_frozen_trial())
         set_budget_to_trials(joined.engine, joined.id)
@@ -71,7 +71,7 @@ def add_given_trials(joined: JoinedStudy, url: str, items: Iterable[GivenTrial])
 
 
 def table_trials(table: PublishedTable, seeds: int) -> list[GivenTrial]:
-    """Every row of a table as often as there are seeds: all of them once before any a second time."""
+    """Return a trial for each row and seed: every row once, then every row a second time, and so on."""
     return [
         GivenTrial(f"{row.key} #{repeat}", row.params, {"row": row.key, "repeat": repeat})
         for repeat in range(1, seeds + 1)
@@ -80,7 +80,7 @@ def table_trials(table: PublishedTable, seeds: int) -> list[GivenTrial]:
 
 
 def draw_row_recipes(space: Space, table: PublishedTable, drawn: DrawnRecipes) -> DrawnRecipes:
-    """The recipes of a table's rows; TableError lists every row that does not lie inside the space."""
+    """Return the recipes of a table's rows; TableError lists every row that does not fit the space."""
     parameters = dict(drawn.parameters)
     recipes: list[Recipe] = []
     wrong = []
@@ -98,7 +98,7 @@ def draw_row_recipes(space: Space, table: PublishedTable, drawn: DrawnRecipes) -
 
 
 def find_impossible_values(params: dict[str, Any], known: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Values that the space would choke on: no such choice, no number."""
+    """Yield messages about values of the wrong type or that are not among the choices."""
     for name, value in params.items():
         if name in known and not is_possible(value, known[name]):
             choices = known[name].get("choices", ())
@@ -107,7 +107,7 @@ def find_impossible_values(params: dict[str, Any], known: dict[str, dict[str, An
 
 
 def is_possible(value: Any, parameter: dict[str, Any]) -> bool:
-    """Whether a parameter, as plain JSON, may have a value of this kind."""
+    """Return whether a parameter, given as JSON, may have a value of this type."""
     if "choices" in parameter:
         return any(value == choice and type(value) is type(choice) for choice in parameter["choices"])
     kinds: tuple[type, ...] = (int,) if parameter["kind"] == "int" else (int, float)
@@ -115,10 +115,10 @@ def is_possible(value: Any, parameter: dict[str, Any]) -> bool:
 
 
 def suggest_row(space: Space, trial: FixedTrial, recipes: list[Recipe], known: Iterable[str]) -> Iterator[str]:
-    """Draw a row's recipe onto the list, or say why it cannot be: what its branch needs, and what it ignores."""
+    """Append the recipe of a row, and yield messages about missing, unknown and ignored parameters."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a value out of range is told below
+            warnings.simplefilter("ignore")  # values out of range are reported below
             recipes.append(space.suggest(trial))  # type: ignore[arg-type]
     except Exception as error:
         lacks = [name for name in known if f"'{name}' is not found" in str(error)]
@@ -137,16 +137,16 @@ def suggest_row(space: Space, trial: FixedTrial, recipes: list[Recipe], known: I
 
 
 def find_unknown_params(trial: FixedTrial, known: Iterable[str], lacks: list[str]) -> Iterator[str]:
-    """Parameters that nothing asked for. Where another one is missing, the branch was not walked to its end."""
+    """Yield messages about parameters that the space did not suggest; if others are missing, unknown ones only."""
     for name in [name for name in trial._params if name not in trial.distributions]:
         if name not in known:
             yield f"unknown parameter '{name}'.{near(name, known)} The space has: {', '.join(known)}"
         elif not lacks:
-            yield f"'{name}' is not asked for with its other parameters; leave it out"
+            yield f"'{name}' is not used with its other parameters; leave it out"
 
 
 def find_unknown_metrics(table: PublishedTable, recipes: list[Recipe]) -> Iterator[str]:
-    """Metrics that the task of the rows does not have."""
+    """Yield messages about metrics that the task of the rows does not have."""
     known = find_task(recipes[0].task).metrics if recipes else {}
     for metric in dict.fromkeys([table.metric, *table.metrics]):
         name = without_split(metric)
@@ -156,7 +156,7 @@ def find_unknown_metrics(table: PublishedTable, recipes: list[Recipe]) -> Iterat
 
 @retried
 def set_budget_to_trials(engine: Engine, study_id: int) -> None:
-    """Make the budget the number of trials in the study; slots of deleted ones do not count."""
+    """Set the budget to the number of trials in the study, without deleted ones."""
     mine = trials.c.study_id == study_id
     with engine.begin() as db:
         lock_study(db, study_id)

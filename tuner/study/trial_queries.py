@@ -1,4 +1,4 @@
-"""Read the trials of a study without Optuna, whose tables are only read here."""
+"""Read the trials of a study without importing Optuna."""
 
 from __future__ import annotations
 
@@ -12,20 +12,15 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.goal import Goal
 from tuner.study.info import StudyInfo
-from tuner.study.tables import (
-    trial_attrs,
-    trial_params,
-    trial_values,
-    trials,
-)
+from tuner.study.tables import trial_attrs, trial_params, trial_values, trials
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
-EXTENDS = "goes_on_from"  # the attribute of a trial that names the earlier one
+EXTENDS = "goes_on_from"  # attribute of a trial in an extension study: which trial it extends
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial with its parameters and what was noted on it."""
+    """A trial with its parameters and attributes."""
 
     id: int
     number: int
@@ -36,19 +31,19 @@ class Trial:
 
 
 def read_best_trial(db: Connection, info: StudyInfo) -> Trial | None:
-    """The finished trial with the best value; the earlier one of two equals."""
+    """Return the complete trial with the best value; of two with equal values, the earlier one."""
     found = db.scalar(select_best(info.id, info.goal, trials.c.trial_id))
     return None if found is None else next(iter(read_trials_by_id(db, [found])))
 
 
 def read_best_value(engine: Engine, study_id: int, goal: Goal) -> float | None:
-    """The value of the best finished trial, if there is one."""
+    """Return the value of the best complete trial, or None."""
     with engine.connect() as db:
         return db.scalar(select_best(study_id, goal, trial_values.c.value))
 
 
 def select_best(study_id: int, goal: Goal, column: sa.Column[Any]) -> sa.Select[Any]:
-    """A column of the best finished trial."""
+    """Select a column of the best complete trial."""
     order = trial_values.c.value.desc() if goal.direction == "maximize" else trial_values.c.value.asc()
     return (
         sa.select(column)
@@ -60,46 +55,49 @@ def select_best(study_id: int, goal: Goal, column: sa.Column[Any]) -> sa.Select[
 
 
 def read_trials_by_id(db: Connection, ids: list[int]) -> Iterable[Trial]:
-    """These trials, in the order of their numbers."""
+    """Yield these trials in the order of their numbers."""
     rows = db.execute(
         sa.select(trials.c.trial_id, trials.c.number, trials.c.state, trial_values.c.value)
         .join(trial_values, trial_values.c.trial_id == trials.c.trial_id, isouter=True)
         .where(trials.c.trial_id.in_(ids))
         .order_by(trials.c.number)
     ).all()
-    chosen: dict[int, dict[str, Any]] = {}
+    params: dict[int, dict[str, Any]] = {}
     query = sa.select(trial_params).where(trial_params.c.trial_id.in_(ids))
-    for row in db.execute(query.order_by(trial_params.c.param_id)):  # as the space chose them
+    for row in db.execute(
+        query.order_by(trial_params.c.param_id)
+    ):  # in the order in which the space suggested them
         value = decode_param(row.param_value, json.loads(row.distribution_json))
-        chosen.setdefault(row.trial_id, {})[row.param_name] = value
-    notes: dict[int, dict[str, Any]] = {}
+        params.setdefault(row.trial_id, {})[row.param_name] = value
+    attrs: dict[int, dict[str, Any]] = {}
     for row in db.execute(sa.select(trial_attrs).where(trial_attrs.c.trial_id.in_(ids))):
-        notes.setdefault(row.trial_id, {})[row.key] = json.loads(row.value_json)
+        attrs.setdefault(row.trial_id, {})[row.key] = json.loads(row.value_json)
     for trial_id, number, state, value in rows:
-        yield Trial(trial_id, number, state, value, chosen.get(trial_id, {}), notes.get(trial_id, {}))
+        yield Trial(trial_id, number, state, value, params.get(trial_id, {}), attrs.get(trial_id, {}))
 
 
 def read_trials(engine: Engine, info: StudyInfo) -> list[Trial]:
-    """Every trial of a study, in the order of their numbers."""
+    """Return every trial of a study in the order of their numbers."""
     with engine.connect() as db:
         ids = list(db.scalars(sa.select(trials.c.trial_id).where(trials.c.study_id == info.id)))
         return list(read_trials_by_id(db, ids))
 
 
 def decode_param(value: float, distribution: dict[str, Any]) -> Any:
-    """Optuna stores a choice as its place in the list, and whole numbers as floats."""
+    """Decode a stored parameter: Optuna stores a choice as its index, and an integer as a float."""
     if "choices" in distribution["attributes"]:
         return distribution["attributes"]["choices"][int(value)]
     return int(value) if distribution["name"].startswith("Int") else value
 
 
 def read_finished_ids(db: Connection, study_id: int) -> set[int]:
+    """Return the ids of all trials that are complete, pruned or failed."""
     query = sa.select(trials.c.trial_id).where(trials.c.study_id == study_id, trials.c.state.in_(FINISHED))
     return set(db.scalars(query))
 
 
 def read_values(engine: Engine, study_id: int) -> list[float]:
-    """The values of all completed trials."""
+    """Return the values of all complete trials."""
     query = (
         sa.select(trial_values.c.value)
         .join(trials, trial_values.c.trial_id == trials.c.trial_id)

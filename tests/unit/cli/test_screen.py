@@ -128,7 +128,7 @@ def test_the_plot_grows_with_the_window_and_numbers_come_with_it() -> None:
 @pytest.mark.parametrize("width", [40, 112])
 def test_a_study_in_which_nothing_has_happened(width: int) -> None:
     seen = ScreenData(
-        StudySummary(STUDY, None, {}, 0, None, ()), replace(NOTHING, left=TimeLeft(None, "nobody works"))
+        StudySummary(STUDY, None, {}, 0, None, ()), replace(NOTHING, left=TimeLeft(None, "no workers"))
     )
     text = "\n".join(lines(seen, width, 24))
     for words in ("0 trials", "best so far: -", "nobody works now", "spent: 0 epochs"):

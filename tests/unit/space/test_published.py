@@ -84,7 +84,7 @@ def test_every_mistake_of_form_is_told_at_once(tmp_path: Path, text: str, said: 
         ('lrr = 1e-3, loss = "bce"', ["unknown parameter 'lrr'. Did you mean 'lr'?", "'lr' is missing"]),
         ('lr = 1e-3, loss = "bce", k = 4', ["row 2: unknown parameter 'k'. The space has: loss, lr, smooth"]),
         ('lr = 1e-3, loss = "dice"', ["row 2: the parameter 'smooth' is missing"]),
-        ('lr = 1e-3, loss = "bce", smooth = 1.0', ["'smooth' is not asked for with its other parameters"]),
+        ('lr = 1e-3, loss = "bce", smooth = 1.0', ["'smooth' is not used with its other parameters"]),
         ('lr = 1e-3, loss = "dice", smooth = 3.0', ["row 2: smooth is 3.0, outside float 0.1 to 2"]),
     ],
 )

@@ -56,7 +56,7 @@ def test_parameters() -> None:
         (TimeLeft(None, "no limit"), "until stopped"),
         (TimeLeft(None, "paused"), "paused"),
         (TimeLeft(None, "unknown"), "unknown"),
-        (TimeLeft(None, "nobody works"), "unknown"),
+        (TimeLeft(None, "no workers"), "unknown"),
         (TimeLeft(0.0, "done"), "done"),
     ],
 )

@@ -34,7 +34,7 @@ def test_a_database_without_tables_has_no_studies() -> None:
 
 
 def test_without_a_study_the_way_to_begin_is_told() -> None:
-    with pytest.raises(StudyError, match=r"no study yet\. Begin one with: tuner run"):
+    with pytest.raises(StudyError, match=r"no study yet\. Start one with: tuner run"):
         queries.find_study(sa.create_engine("sqlite://"), None)
 
 

@@ -43,7 +43,7 @@ def test_a_study_without_trials_has_cost_nothing(joined: JoinedStudy) -> None:
     found = count(joined)
     assert found.cost == Cost() and found.failures == () and found.kinds == {}
     assert found.cost.saved_share == found.cost.hours == 0.0
-    assert found.left == TimeLeft(None, "nobody works")
+    assert found.left == TimeLeft(None, "no workers")
     assert (found.device, found.unit) == ("", "worker-hours")
 
 
@@ -193,7 +193,7 @@ def test_hours_that_are_spent_leave_nothing(joined: JoinedStudy) -> None:
 def test_paused_done_and_left_alone_are_said(joined: JoinedStudy) -> None:
     budget_module.set_budget(joined.engine, joined.id, num_trials=2)
     put(joined, 0, "COMPLETE", [0.1])
-    assert count(joined).left == TimeLeft(None, "nobody works")
+    assert count(joined).left == TimeLeft(None, "no workers")
     work(joined, None, state="idle")
     control.set_paused(joined.engine, joined.id, True)
     assert count(joined).left == TimeLeft(None, "paused") and count(joined).paused
