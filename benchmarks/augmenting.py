@@ -21,7 +21,7 @@ PROCESSES = 2
 
 
 def measure(setting: Setting) -> Section:
-    orders = {
+    config = {
         "cache": str(setting.folder / "cache"),
         "size": setting.pick(SIZE, 64),
         "batch": setting.pick(BATCH, 4),
@@ -29,7 +29,7 @@ def measure(setting: Setting) -> Section:
         "rounds": setting.pick(3, 1),
         "images": setting.pick(96, 16),
     }
-    found = child("augmenting", orders)
+    found = child("augmenting", config)
     rows = [waited(found, name, said) for name, said in
             (("chosen", "as it chooses"), ("processes", f"{PROCESSES} processes"))]  # fmt: skip
     ours, theirs = found["set"], found["library"]
@@ -56,7 +56,7 @@ def waited(found: dict[str, Any], name: str, said: str) -> Row:
                f"{share:.2f} %", f"under {TARGET:g} %", share < TARGET)  # fmt: skip
 
 
-def main(orders: dict[str, Any]) -> dict[str, Any]:
+def main(config: dict[str, Any]) -> dict[str, Any]:
     """In a process of its own, with a worker's settings."""
     import cv2
 
@@ -64,15 +64,15 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
 
     cv2.setNumThreads(1)
     keep_pages()
-    data = generated(orders)
-    batches = batches_of(orders, data)
-    few = replace(data, train=data.train[: orders["images"]])
-    speed = partial(images_a_second, few, orders)
+    data = generated(config)
+    batches = batches_of(config, data)
+    few = replace(data, train=data.train[: config["images"]])
+    speed = partial(images_a_second, few, config)
     return {
-        **stepping(orders, {"chosen": batches, "processes": replace(batches, num_processes=PROCESSES)}),
-        **in_turns(orders["rounds"], set=lambda: an_image(data, False), library=lambda: an_image(data, True)),
+        **stepping(config, {"chosen": batches, "processes": replace(batches, num_processes=PROCESSES)}),
+        **in_turns(config["rounds"], set=lambda: an_image(data, False), library=lambda: an_image(data, True)),
         **in_turns(
-            orders["rounds"],
+            config["rounds"],
             one=speed(),
             in_threads=speed(num_threads=PROCESSES),
             in_processes=speed(num_processes=PROCESSES),
@@ -80,23 +80,23 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def generated(orders: dict[str, Any]) -> Any:
+def generated(config: dict[str, Any]) -> Any:
     from tuner.data.cache import load_cached
     from tuner.data.synthetic.shapes import shapes
 
-    store = Path(orders["cache"])
+    store = Path(config["cache"])
     store.mkdir(parents=True, exist_ok=True)
-    return load_cached(shapes(), "augmenting", orders["size"], store)
+    return load_cached(shapes(), "augmenting", config["size"], store)
 
 
-def batches_of(orders: dict[str, Any], data: Any) -> Any:
+def batches_of(config: dict[str, Any], data: Any) -> Any:
     from tuner.data.batches import Batches
     from tuner.recipe import use
 
-    return Batches(data, orders["batch"], 0, use("pet"))
+    return Batches(data, config["batch"], 0, use("pet"))
 
 
-def stepping(orders: dict[str, Any], ways: dict[str, Any]) -> dict[str, list[float]]:
+def stepping(config: dict[str, Any], ways: dict[str, Any]) -> dict[str, list[float]]:
     """Seconds waited for each batch, and seconds from step to step; of the steps after the first."""
     from tuner.data import augment_pool
     from tuner.recipe import Recipe, use
@@ -108,12 +108,12 @@ def stepping(orders: dict[str, Any], ways: dict[str, Any]) -> dict[str, list[flo
 
     recipe = Recipe(
         task="binary",
-        data=use("shapes", image_size=orders["size"]),
+        data=use("shapes", image_size=config["size"]),
         model=use("resnet34_unet"),
         loss=use("dice_bce"),
         optimizer=use("adam", lr=1e-4),
         epochs=1,
-        batch_size=orders["batch"],
+        batch_size=config["batch"],
     )
     device = find_device()
     trainer = Trainer(recipe, device, MicroBatches(Path("unused")))
@@ -123,7 +123,7 @@ def stepping(orders: dict[str, Any], ways: dict[str, Any]) -> dict[str, list[flo
         if batches.pool_size:
             augment_pool.start_pool(batches.pool_size).result()
         totals, waits, whole = Totals(find_task("binary"), device), [], []
-        epoch, ended = islice(batches.train(1), orders["steps"] + 1), time.perf_counter()
+        epoch, ended = islice(batches.train(1), config["steps"] + 1), time.perf_counter()
         for images, targets in epoch:
             came = time.perf_counter()
             trainer.step(images, targets, totals)
@@ -155,11 +155,11 @@ def an_image(data: Any, library: bool) -> float:
     return (time.thread_time() - began) * 10
 
 
-def images_a_second(data: Any, orders: dict[str, Any], **how: int) -> Callable[[], float]:
+def images_a_second(data: Any, config: dict[str, Any], **how: int) -> Callable[[], float]:
     """Augmenting alone: an epoch that nobody waits for."""
     from tuner.data import augment_pool
 
-    batches = replace(batches_of(orders, data), **how)
+    batches = replace(batches_of(config, data), **how)
     if batches.pool_size:
         augment_pool.start_pool(batches.pool_size).result()
     list(batches.train(0))  # the libraries are loaded

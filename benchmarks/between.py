@@ -71,7 +71,7 @@ class Clock:
         self.since = now
 
     def lap(self) -> dict[str, float]:
-        self.turn()
+        self.rotate()
         spent, self.spent = dict(self.spent), defaultdict(float)
         return spent
 
@@ -80,12 +80,12 @@ class Clock:
         inner: Callable[..., Any] = getattr(holder, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            self.turn()
+            self.rotate()
             self.labels.append(label)
             try:
                 return inner(*args, **kwargs)
             finally:
-                self.turn()
+                self.rotate()
                 self.labels.pop()
 
         setattr(holder, name, timed)
@@ -98,7 +98,7 @@ def watch_all(clock: Clock) -> None:
     from tuner.search import objective, session, trial_attrs, trial_pictures, worker
     from tuner.train import checkpoint, loop, memory
 
-    clock.watch(session.Desk, "take", "claiming a trial")
+    clock.watch(session.Session, "take", "claiming a trial")
     clock.watch(objective, "choose", "sampling")
     clock.watch(provider.DataProvider, "data_for", "opening the data")
     clock.watch(trial_attrs, "begin", "notes at the start")
@@ -106,14 +106,14 @@ def watch_all(clock: Clock) -> None:
     clock.watch(loop, "one_epoch", TRAINING)
     clock.watch(checkpoint, "save_weights", "best weights")
     clock.watch(checkpoint, "save", "checkpoints")
-    clock.watch(session.Desk, "epoch", "records of epochs, for the clerk")
-    clock.watch(attempts.Keeper, "begin", "the attempt's folder")
+    clock.watch(session.Session, "epoch", "records of epochs, for the clerk")
+    clock.watch(attempts.AttemptFiles, "begin", "the attempt's folder")
     clock.watch(trial_pictures, "draw_shown", "predictions")
     clock.watch(trial_pictures, "explain", "explanation")
     clock.watch(trial_pictures, "leave", "artifacts")
     clock.watch(loop, "look_back", "answers of the best weights")
     clock.watch(trial_attrs, "end", "notes at the end")
-    clock.watch(session.Desk, "end", "telling the result, to the clerk")
+    clock.watch(session.Session, "end", "telling the result, to the clerk")
     clock.watch(trial_attrs, "describe", "note of the dashboard")
     clock.watch(worker, "release", "freeing memory: collecting cycles")
     clock.watch(memory, "return_pages", "freeing memory: returning pages")
@@ -127,7 +127,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
 
     from benchmarks.studies import begin
     from tuner.search import worker
-    from tuner.search.session import Desk
+    from tuner.search.session import Session
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     clock = Clock()
@@ -138,15 +138,15 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
         space.write_text(SPACE.format(size=32, k=4, epochs=orders["epochs"]))
         home, url = begin(Path(place), space, orders["trials"])
         given = worker.Orders(url, "tiny", str(space), str(home.folder), 1.0)
-        worker.settle(given)
+        worker.set_up_process(given)
         works = worker.Worker(given, threading.Event())
-        taken = Desk.take
+        taken = Session.take
 
-        def take(self: Desk) -> Any:
+        def take(self: Session) -> Any:
             cycles.append(clock.lap())  # what was spent since the last claim
             return taken(self)
 
-        Desk.take = take  # type: ignore[method-assign]
+        Session.take = take  # type: ignore[method-assign]
         works.work()
     warm = 2 if len(cycles) < 15 else 12  # beyond the random trials: the sampler learns from then on
     return {"cycles": [cycle for cycle in cycles[warm:] if TRAINING in cycle]}

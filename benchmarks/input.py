@@ -18,9 +18,9 @@ STEPS_TARGET = 1.05
 def measure(setting: Setting) -> Section:
     number = setting.pick(300, 40)
     photos = setting.data or write_photos(setting.folder / f"photos{number}", number)
-    orders = {"photos": str(photos), "cache": str(setting.folder / "cache"), "size": SIZE, "way": "auto",
+    config = {"photos": str(photos), "cache": str(setting.folder / "cache"), "size": SIZE, "way": "auto",
               "k": setting.pick(32, 8), "lr": 1e-3, "epochs": 1, "seed": 0}  # fmt: skip
-    found = child("input", orders | {"rounds": setting.pick(7, 3), "steps": setting.pick(10, 3)})
+    found = child("input", config | {"rounds": setting.pick(7, 3), "steps": setting.pick(10, 3)})
     loader, ours, whole, bare = (found[name] for name in ("loader", "ours", "whole", "bare"))
     faster, costs = median(loader) / median(ours), median(whole) / median(bare)
     rows = [
@@ -32,13 +32,13 @@ def measure(setting: Setting) -> Section:
     reading = [
         "The first row compares a DataLoader over the files with 2 workers (decode, resize, flip, normalise) with "
         "tuner's batches from the decoded cache (flip, normalise), each for one epoch with nothing else to do.",
-        f"The second row holds the training part of an epoch (U-Net of width {orders['k']}: input, metrics, "
+        f"The second row holds the training part of an epoch (U-Net of width {config['k']}: input, metrics, "
         "all bookkeeping of a step) against forward, loss, backward and optimizer step on batches in memory.",
     ]
     return Section("input", "Input", ("", "tuner", "other"), rows, reading)
 
 
-def main(orders: dict[str, Any]) -> dict[str, Any]:
+def main(config: dict[str, Any]) -> dict[str, Any]:
     """In a process of its own: both sides of both rows, in turns."""
     import cv2
 
@@ -52,22 +52,22 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
 
     cv2.setNumThreads(1)  # as a worker does, and:
     keep_pages()
-    source = folder(Path(orders["photos"]), image_size=SIZE, val=0.01)  # nearly all for training
-    store = Path(orders["cache"])
+    source = folder(Path(config["photos"]), image_size=SIZE, val=0.01)  # nearly all for training
+    store = Path(config["cache"])
     store.mkdir(parents=True, exist_ok=True)
-    recipe = recipe_of(orders)
+    recipe = recipe_of(config)
     data = load_cached(source, survey(source, store).fingerprint, SIZE, store)
     batches = Batches(data, recipe.batch_size, recipe.seed, recipe.augment)
     files = loader(paths(source.split("train")), SIZE, True)
-    step_ways = steps(recipe, batches, orders["steps"])
+    step_ways = steps(recipe, batches, config["steps"])
     input_ways: dict[str, Callable[[], float]] = {
         "loader": lambda: seconds(lambda: [None for _ in files]),
         "ours": lambda: seconds(lambda: [None for _ in map(normalised(), batches.train(1))]),
     }
     in_turns(1, **input_ways)  # the first of each warms up
     return {
-        **in_turns(orders["rounds"], **input_ways),
-        **in_turns(orders["rounds"], **step_ways),
+        **in_turns(config["rounds"], **input_ways),
+        **in_turns(config["rounds"], **step_ways),
         "images": len(data.train),
     }
 

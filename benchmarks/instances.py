@@ -19,8 +19,8 @@ METRICS = ("ap50", "ap", "pq", "count_error", "merged")
 
 
 def measure(setting: Setting) -> Section:
-    orders = {"seeds": setting.pick(3, 1), "k": setting.pick(24, 4), "size": 128, "epochs": setting.pick(40, 2)}
-    found = child("instances", orders)
+    config = {"seeds": setting.pick(3, 1), "k": setting.pick(24, 4), "size": 128, "epochs": setting.pick(40, 2)}
+    found = child("instances", config)
     flood, pieces = found["watershed"], found["pieces"]
     share = median(found["finding"]) / median(found["validating"])
     rows = [
@@ -55,7 +55,7 @@ def measure(setting: Setting) -> Section:
         Row("- of it ranking them for AP, s", spread(found["ranking"], 3), "", "", "", None),
     ]
     reading = [
-        f"deep_watershed of k = {orders['k']}, {orders['size']} px, {orders['epochs']} epochs on generated cells:"
+        f"deep_watershed of k = {config['k']}, {config['size']} px, {config['epochs']} epochs on generated cells:"
         f" {found['images'][0]} images to learn from, {found['images'][1]} to validate, with"
         f" {found['cells'][0]} cells of which {found['cells'][1]:.0%} touch another.",
         "The other column is the same weights: each connected piece of the mask is one instance, of the same"
@@ -64,7 +64,7 @@ def measure(setting: Setting) -> Section:
     return Section("instances", "Instances", ("", "watershed", "pieces of the mask"), rows, reading)
 
 
-def main(orders: dict[str, Any]) -> dict[str, Any]:
+def main(config: dict[str, Any]) -> dict[str, Any]:
     import tempfile
 
     import cv2
@@ -79,16 +79,16 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {name: [] for name in ("training", "validating", "finding", "ranking")}
     found |= {way: {name: [] for name in METRICS} for way in ("watershed", "pieces")}
     with tempfile.TemporaryDirectory() as place:
-        folder, source = Path(place), cells(image_size=orders["size"])
-        data = load_cached(source, survey(source, folder).fingerprint, orders["size"], folder)
-        for seed in range(orders["seeds"]):
-            one_seed(orders, data, folder / str(seed), seed, found)
+        folder, source = Path(place), cells(image_size=config["size"])
+        data = load_cached(source, survey(source, folder).fingerprint, config["size"], folder)
+        for seed in range(config["seeds"]):
+            one_seed(config, data, folder / str(seed), seed, found)
         found["images"] = [len(data.train), len(data.val)]
         found["cells"] = crowd([data.targets[at] for at in data.val])
     return found
 
 
-def one_seed(orders: dict[str, Any], data: Any, folder: Path, seed: int, found: dict[str, Any]) -> None:
+def one_seed(config: dict[str, Any], data: Any, folder: Path, seed: int, found: dict[str, Any]) -> None:
     """Train, then score the best weights both ways."""
     from tuner.goal import maximize
     from tuner.paths import Run
@@ -100,9 +100,9 @@ def one_seed(orders: dict[str, Any], data: Any, folder: Path, seed: int, found: 
     from tuner.train.validation import make_batches, validate
 
     recipe = Recipe(
-        task="instance", data=use("cells", image_size=orders["size"]), augment=use("flip"),
-        model=use("deep_watershed", k=orders["k"]), loss=use("watershed", energy_weight=4.0),
-        optimizer=use("adam", lr=2e-3), schedule=use("cosine"), epochs=orders["epochs"], batch_size=8, seed=seed,
+        task="instance", data=use("cells", image_size=config["size"]), augment=use("flip"),
+        model=use("deep_watershed", k=config["k"]), loss=use("watershed", energy_weight=4.0),
+        optimizer=use("adam", lr=2e-3), schedule=use("cosine"), epochs=config["epochs"], batch_size=8, seed=seed,
     )  # fmt: skip
     device, memory = find_device(), MicroBatches(folder / "micro.json")
     began = time.perf_counter()

@@ -203,21 +203,21 @@ def shown(times: list[float]) -> str:
 # Processes of their own
 
 
-def main(orders: dict[str, Any]) -> dict[str, Any]:
+def main(config: dict[str, Any]) -> dict[str, Any]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return {"fill": do_fill, "desk": do_desk, "bare": do_bare, "search": do_search}[orders["do"]](orders)
+    return {"fill": do_fill, "desk": do_desk, "bare": do_bare, "search": do_search}[config["do"]](config)
 
 
-def do_fill(orders: dict[str, Any]) -> dict[str, Any]:
+def do_fill(config: dict[str, Any]) -> dict[str, Any]:
     from benchmarks.studies import annotate, fill, open_study
 
-    space = Path(orders["folder"]) / "five.py"
+    space = Path(config["folder"]) / "five.py"
     space.write_text(SPACE)
-    joined = open_study(orders["url"], space, "five")
-    fill(joined, orders["trials"], 20, whole=False)
-    if orders.get("notes"):
+    joined = open_study(config["url"], space, "five")
+    fill(joined, config["trials"], 20, whole=False)
+    if config.get("notes"):
         annotate(joined)
     with joined.engine.connect() as db:
         db.exec_driver_sql("ANALYZE")  # as the server does by itself within a minute
@@ -226,42 +226,42 @@ def do_fill(orders: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def do_desk(orders: dict[str, Any]) -> dict[str, Any]:
+def do_desk(config: dict[str, Any]) -> dict[str, Any]:
     """Ask and tell as a worker does."""
     from benchmarks.sleeping import quality, who
     from tuner.search.sampling import pruner, redraw, sampler
-    from tuner.search.session import Desk
+    from tuner.search.session import Session
     from tuner.study.study import rejoin_study
 
-    joined = rejoin_study(orders["url"], "five")
+    joined = rejoin_study(config["url"], "five")
     kinds = distributions(joined.info.parameters)
 
     def suggest(trial: Any) -> dict[str, Any]:
         return {name: trial._suggest(name, kind) for name, kind in kinds.items()}
 
-    with Desk(joined, who(0)) as desk:
-        joined.study.sampler, joined.study.pruner = sampler(joined.info, desk.ordinal), pruner(joined.info)
+    with Session(joined, who(0)) as session:
+        joined.study.sampler, joined.study.pruner = sampler(joined.info, session.ordinal), pruner(joined.info)
 
         def once() -> None:
-            held = desk.take()
+            held = session.take()
             assert held
-            params = redraw(joined.study, desk.trial(held), suggest)
-            desk.end(held, "COMPLETE", quality(params))
-            while desk.clerk.ended:
+            params = redraw(joined.study, session.trial(held), suggest)
+            session.end(held, "COMPLETE", quality(params))
+            while session.sync.ended:
                 time.sleep(0.0005)
 
         first = seconds(once)
         once()
-        times = [seconds(once) for _ in range(orders["times"])]
+        times = [seconds(once) for _ in range(config["times"])]
     joined.engine.dispose()
     return {"first": first, "times": times}
 
 
-def do_bare(orders: dict[str, Any]) -> dict[str, Any]:
+def do_bare(config: dict[str, Any]) -> dict[str, Any]:
     """The same by `Study.ask` and `Study.tell`."""
     import optuna
 
-    storage = optuna.storages.get_storage(optuna.storages.RDBStorage(orders["url"]))
+    storage = optuna.storages.get_storage(optuna.storages.RDBStorage(config["url"]))
     study = optuna.load_study(study_name="five", storage=storage, sampler=optuna.samplers.TPESampler(seed=0))
     kinds = distributions(study.user_attrs["tuner"]["parameters"])
 
@@ -271,7 +271,7 @@ def do_bare(orders: dict[str, Any]) -> dict[str, Any]:
 
     first = seconds(once)
     once()
-    return {"first": first, "times": [seconds(once) for _ in range(orders["times"])]}
+    return {"first": first, "times": [seconds(once) for _ in range(config["times"])]}
 
 
 def distributions(parameters: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -287,16 +287,16 @@ def distributions(parameters: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def do_search(orders: dict[str, Any]) -> dict[str, list[float]]:
+def do_search(config: dict[str, Any]) -> dict[str, list[float]]:
     """The best value of a search for each seed, with few trials shown and with all."""
     from tuner.search import sampling
 
     found: dict[str, list[float]] = {"few": [], "all": []}
     most = sampling.NUM_OTHERS
-    for seed in range(orders["seeds"]):
+    for seed in range(config["seeds"]):
         for way, others in (("few", most), ("all", 1 << 30)):
             sampling.NUM_OTHERS = others
-            found[way].append(search(HILLS[orders["hills"]], seed, orders["trials"]))
+            found[way].append(search(HILLS[config["hills"]], seed, config["trials"]))
     return found
 
 

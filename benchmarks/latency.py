@@ -28,7 +28,7 @@ def measure(setting: Setting) -> Section:
         times = in_turns(
             setting.pick(3, 1),
             none=lambda: answer(setting, "none", "", trials)["seconds"],
-            desk=lambda: on_the_slow_way("desk"),
+            session=lambda: on_the_slow_way("desk"),
             bare=lambda: on_the_slow_way("bare"),
         )
         counts = {way: answer(setting, way, filled(server, folder), trials) for way in ("desk", "bare")}
@@ -80,18 +80,18 @@ def answer(setting: Setting, way: str, url: str, trials: int) -> dict[str, Any]:
 # Processes of their own
 
 
-def main(orders: dict[str, Any]) -> dict[str, float]:
+def main(config: dict[str, Any]) -> dict[str, float]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return {"none": no_database, "desk": at_the_desk, "bare": bare}[orders["way"]](orders)
+    return {"none": no_database, "desk": at_the_desk, "bare": bare}[config["way"]](config)
 
 
-def no_database(orders: dict[str, Any]) -> dict[str, float]:
+def no_database(config: dict[str, Any]) -> dict[str, float]:
     began = time.perf_counter()
-    for _ in range(orders["trials"] * EPOCHS):
+    for _ in range(config["trials"] * EPOCHS):
         time.sleep(EPOCH_SECONDS)
-    return {"seconds": (time.perf_counter() - began) / orders["trials"]}
+    return {"seconds": (time.perf_counter() - began) / config["trials"]}
 
 
 class Count:
@@ -115,49 +115,49 @@ class Count:
         return {"statements": self.statements / trials, "transactions": self.transactions / trials}
 
 
-def at_the_desk(orders: dict[str, Any]) -> dict[str, float]:
+def at_the_desk(config: dict[str, Any]) -> dict[str, float]:
     from benchmarks.large import distributions
     from benchmarks.sleeping import trial_at, who
     from tuner.search.sampling import pruner, sampler
-    from tuner.search.session import Desk
+    from tuner.search.session import Session
     from tuner.study.study import rejoin_study
 
-    joined = rejoin_study(orders["url"], "five")
+    joined = rejoin_study(config["url"], "five")
     kinds = distributions(joined.info.parameters)
-    with Desk(joined, who(0)) as desk:
-        joined.study.sampler, joined.study.pruner = sampler(joined.info, desk.ordinal), pruner(joined.info)
-        trial_at(desk, take(desk), kinds, 1, 0.0)  # reads the study, as once in a worker's life
-        settle(desk)
+    with Session(joined, who(0)) as session:
+        joined.study.sampler, joined.study.pruner = sampler(joined.info, session.ordinal), pruner(joined.info)
+        trial_at(session, take(session), kinds, 1, 0.0)  # reads the study, as once in a worker's life
+        settle(session)
         count, began = Count(joined.engine), time.perf_counter()
-        for _ in range(orders["trials"]):
-            trial_at(desk, take(desk), kinds, EPOCHS, EPOCH_SECONDS)
-        seconds = (time.perf_counter() - began) / orders["trials"]
-        settle(desk)
-        counted = count.of(orders["trials"])
+        for _ in range(config["trials"]):
+            trial_at(session, take(session), kinds, EPOCHS, EPOCH_SECONDS)
+        seconds = (time.perf_counter() - began) / config["trials"]
+        settle(session)
+        counted = count.of(config["trials"])
     joined.engine.dispose()
     return {"seconds": seconds, **counted}
 
 
-def take(desk: Any) -> Any:
-    held = desk.take()
+def take(session: Any) -> Any:
+    held = session.take()
     assert held is not None
     return held
 
 
-def settle(desk: Any) -> None:
+def settle(session: Any) -> None:
     """Wait until all is written."""
-    while desk.clerk.ended:
+    while session.sync.ended:
         time.sleep(0.001)
 
 
-def bare(orders: dict[str, Any]) -> dict[str, float]:
+def bare(config: dict[str, Any]) -> dict[str, float]:
     import optuna
 
     from benchmarks.large import distributions
     from benchmarks.sleeping import INFO
     from tuner.search.sampling import pruner
 
-    storage = optuna.storages.get_storage(optuna.storages.RDBStorage(orders["url"]))
+    storage = optuna.storages.get_storage(optuna.storages.RDBStorage(config["url"]))
     draws = optuna.samplers.TPESampler(seed=0)
     study = optuna.load_study(study_name="five", storage=storage, sampler=draws, pruner=pruner(INFO))
     kinds = distributions(study.user_attrs["tuner"]["parameters"])
@@ -172,8 +172,8 @@ def bare(orders: dict[str, Any]) -> dict[str, float]:
 
     study.optimize(objective, n_trials=1)
     count, began = Count(storage._backend.engine), time.perf_counter()
-    study.optimize(objective, n_trials=orders["trials"])
-    return {"seconds": (time.perf_counter() - began) / orders["trials"], **count.of(orders["trials"])}
+    study.optimize(objective, n_trials=config["trials"])
+    return {"seconds": (time.perf_counter() - began) / config["trials"], **count.of(config["trials"])}
 
 
 if __name__ == "__main__":

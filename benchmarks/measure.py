@@ -85,10 +85,10 @@ def spread(values: list[float], digits: int = 1, unit: str = "") -> str:
     return f"{middle:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def child(module: str, orders: Mapping[str, Any], env: Mapping[str, str] | None = None) -> dict[str, Any]:
+def child(module: str, config: Mapping[str, Any], env: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run `python -m benchmarks.MODULE` with orders as JSON; its last line of output is its answer."""
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{module}", json.dumps(orders)],
+        [sys.executable, "-m", f"benchmarks.{module}", json.dumps(config)],
         cwd=ROOT,
         env={**os.environ, **(env or {})},
         stdout=subprocess.PIPE,

@@ -37,25 +37,25 @@ def measure(setting: Setting) -> Section:
     rounds = setting.pick(13, 2)
     rows = []
     for name, args in MODELS.items():
-        orders = {
+        config = {
             "model": name,
             "args": args,
             "side": setting.pick(SIDE, 64),
             "rounds": rounds,
             "folder": str(setting.folder),
         }
-        bare = child("models", orders | {"what": "bare"})
+        bare = child("models", config | {"what": "bare"})
         setting.log(f"models {name}: {median(bare['ours']):.1f} images/s, bare {median(bare['other']):.1f}")
         rows.append(row(f"{name}, images/s", bare, TARGET))
     for name in FROZEN:
-        orders = {
+        config = {
             "model": name,
             "args": MODELS[name],
             "side": setting.pick(SIDE, 64),
             "rounds": rounds,
             "folder": str(setting.folder),
         }
-        frozen = child("models", orders | {"what": "frozen"})
+        frozen = child("models", config | {"what": "frozen"})
         setting.log(
             f"models {name}: {median(frozen['ours']):.1f} images/s frozen, {median(frozen['other']):.1f} free"
         )
@@ -82,17 +82,17 @@ def reading(setting: Setting) -> list[str]:
     ]
 
 
-def run(orders: dict[str, Any]) -> dict[str, list[float]]:
+def run(config: dict[str, Any]) -> dict[str, list[float]]:
     """In a process of its own: images a second of each side, round after round."""
     from tuner.train.memory import keep_pages
 
     keep_pages()  # as a worker does; it serves both sides
-    ours, other = (frozen if orders["what"] == "frozen" else bare)(orders)
+    ours, other = (frozen if config["what"] == "frozen" else bare)(config)
     for step in (ours, other):
         speed(step, 2)  # the first steps choose kernels and fill the allocator
     number = max(4, round(TURN * speed(ours, 2) / BATCH))
     found: dict[str, list[float]] = {"ours": [], "other": []}
-    for at in range(orders["rounds"]):
+    for at in range(config["rounds"]):
         sides = [("ours", ours), ("other", other)]
         for name, step in sides if at % 2 else sides[::-1]:
             found[name].append(speed(step, number))
@@ -106,13 +106,13 @@ def speed(step: Callable[[], None], number: int) -> float:
     return number * BATCH / (time.perf_counter() - began)
 
 
-def bare(orders: dict[str, Any]) -> tuple[Callable[[], None], Callable[[], None]]:
+def bare(config: dict[str, Any]) -> tuple[Callable[[], None], Callable[[], None]]:
     """Our step, and the same model trained in a loop as short as it can be."""
     import torch
 
-    ours = trainer(orders, frozen=False)
-    theirs = trainer(orders, frozen=False)
-    images, targets = batch(orders)
+    ours = trainer(config, frozen=False)
+    theirs = trainer(config, frozen=False)
+    images, targets = batch(config)
     ready, target = theirs.normalise(images), theirs.target(targets)
     optimizer = torch.optim.Adam(theirs.model.parameters(), lr=1e-4, fused=True)
 
@@ -126,43 +126,43 @@ def bare(orders: dict[str, Any]) -> tuple[Callable[[], None], Callable[[], None]
     return stepping(ours, images, targets), loop
 
 
-def frozen(orders: dict[str, Any]) -> tuple[Callable[[], None], Callable[[], None]]:
-    images, targets = batch(orders)
+def frozen(config: dict[str, Any]) -> tuple[Callable[[], None], Callable[[], None]]:
+    images, targets = batch(config)
     return (
-        stepping(trainer(orders, frozen=True), images, targets),
-        stepping(trainer(orders, frozen=False), images, targets),
+        stepping(trainer(config, frozen=True), images, targets),
+        stepping(trainer(config, frozen=False), images, targets),
     )
 
 
-def trainer(orders: dict[str, Any], frozen: bool) -> Any:
+def trainer(config: dict[str, Any], frozen: bool) -> Any:
     import torch
 
     from tuner.recipe import Recipe, Stage, use
     from tuner.train.memory import MicroBatches
     from tuner.train.trainer import Trainer
 
-    name = orders["model"]
+    name = config["model"]
     recipe = Recipe(
         task="classification" if name in CLASSIFIERS else "binary",
-        data=use("shapes", image_size=orders["side"]),
-        model=use(name, **orders["args"]),
+        data=use("shapes", image_size=config["side"]),
+        model=use(name, **config["args"]),
         loss=use("cross_entropy" if name in CLASSIFIERS else "bce"),
         optimizer=use("adam", lr=1e-4),
         stages=[Stage(1, frozen="encoder" if frozen else ())],
         batch_size=BATCH,
         classes=tuple(map(str, range(10))) if name in CLASSIFIERS else (),
     )
-    made = Trainer(recipe, torch.device("cpu"), MicroBatches(Path(orders["folder"]) / "micro.json"))
+    made = Trainer(recipe, torch.device("cpu"), MicroBatches(Path(config["folder"]) / "micro.json"))
     made.set_train_mode()
     return made
 
 
-def batch(orders: dict[str, Any]) -> tuple[Any, Any]:
+def batch(config: dict[str, Any]) -> tuple[Any, Any]:
     import torch
 
-    side = orders["side"]
+    side = config["side"]
     images = torch.randint(0, 256, (BATCH, side, side, 3), dtype=torch.uint8)
-    if orders["model"] in CLASSIFIERS:
+    if config["model"] in CLASSIFIERS:
         return images, torch.randint(0, 10, (BATCH,))
     return images, torch.randint(0, 2, (BATCH, side, side), dtype=torch.uint8)
 

@@ -17,8 +17,8 @@ TRIALS = 64  # of a study: one in fourteen of them leads when it ends
 
 
 def measure(setting: Setting) -> Section:
-    orders = {"rounds": setting.pick(3, 1), "k": setting.pick(32, 4), "size": setting.pick(128, 32), "epochs": 10}
-    found = child("pictures", orders)
+    config = {"rounds": setting.pick(3, 1), "k": setting.pick(32, 4), "size": setting.pick(128, 32), "epochs": 10}
+    found = child("pictures", config)
     whole = median(found["with"])
     ending, training = median(found["end"]), median(found["painted"])
     share = (ending + training) / whole
@@ -57,20 +57,20 @@ def measure(setting: Setting) -> Section:
         ),
     ]
     reading = [
-        f"U-Net of k = {orders['k']}, {orders['size']} px, 60 images, {orders['epochs']} epochs, on the processor."
+        f"U-Net of k = {config['k']}, {config['size']} px, 60 images, {config['epochs']} epochs, on the processor."
         " Longer trials bear the same end.",
     ]
     return Section("pictures", "What pictures cost", ("", "with pictures", "without"), rows, reading)
 
 
-def main(orders: dict[str, Any]) -> dict[str, Any]:
+def main(config: dict[str, Any]) -> dict[str, Any]:
     import tempfile
     from dataclasses import replace
 
     import optuna
     import torch
 
-    from tuner.artifacts.optuna_store import Gallery
+    from tuner.artifacts.optuna_store import TrialArtifacts
     from tuner.data.cache import load_cached
     from tuner.data.synthetic.shapes import shapes
     from tuner.goal import maximize
@@ -81,10 +81,10 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     from tuner.train.memory import MicroBatches
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    source, size = shapes(), orders["size"]
+    source, size = shapes(), config["size"]
     recipe = Recipe(
-        task="binary", data=use("shapes", image_size=size), augment=use("flip"), model=use("unet", k=orders["k"]),
-        loss=use("bce"), optimizer=use("adam", lr=3e-3), epochs=orders["epochs"], batch_size=8, seed=1,
+        task="binary", data=use("shapes", image_size=size), augment=use("flip"), model=use("unet", k=config["k"]),
+        loss=use("bce"), optimizer=use("adam", lr=3e-3), epochs=config["epochs"], batch_size=8, seed=1,
     )  # fmt: skip
     found: dict[str, list[float]] = {
         name: [] for name in ("with", "without", "with_cpu", "painted", "end", "end_cpu", "explained")
@@ -92,47 +92,47 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         data = load_cached(replace(source, items=source.items[:60]), "sixty", size, folder / "cache")
-        album = trial_pictures.Album(
+        pictures = trial_pictures.TrialPictures(
             optuna.create_study().ask(),
             recipe,
             data,
             Run(folder / "run").make(),
-            Gallery(Home(folder / "home").make()),
+            TrialArtifacts(Home(folder / "home").make()),
         )
         painter_seconds: list[float] = []
-        paint = trial_pictures.paint_strip
+        paint = trial_pictures.write_strip
 
         def timed(*args: Any) -> None:
             began = time.thread_time()
             paint(*args)
             painter_seconds.append(time.thread_time() - began)
 
-        for turn in range(2 * orders["rounds"]):
-            trial_pictures.paint_strip = timed
-            album.run.clear()
-            album.run.make()
-            painter, shown = trial_pictures.Painter(album), turn % 2 == 0
+        for turn in range(2 * config["rounds"]):
+            trial_pictures.write_strip = timed
+            pictures.run.clear()
+            pictures.run.make()
+            strip_thread, shown = trial_pictures.StripThread(pictures), turn % 2 == 0
             painter_seconds.clear()
             began, began_cpu = time.perf_counter(), time.process_time()
             looking = Clocked(loop.load_best_examples)
             loop.load_best_examples = looking
             outcome = loop.train(
-                recipe, maximize("iou"), data, album.run, device=torch.device("cpu"),
+                recipe, maximize("iou"), data, pictures.run, device=torch.device("cpu"),
                 micro_batches=MicroBatches(folder / "micro.json"), on_epoch=lambda report: None,
-                on_frame=painter.show if shown else lambda progress: None,
+                on_frame=strip_thread.show if shown else lambda progress: None,
             )  # fmt: skip
-            painter.close()
+            strip_thread.close()
             loop.load_best_examples = looking.inner
             found["with" if shown else "without"].append(time.perf_counter() - began)
             if shown:
                 found["with_cpu"].append(time.process_time() - began_cpu)
                 found["painted"].append(sum(painter_seconds))
                 began, began_cpu = time.perf_counter(), time.process_time()
-                trial_pictures.leave(album, outcome, explained=False)
+                trial_pictures.write_pictures(pictures, outcome, explained=False)
                 found["end"].append(time.perf_counter() - began + looking.spent)
                 found["end_cpu"].append(time.process_time() - began_cpu + looking.cpu)
                 began = time.perf_counter()
-                trial_pictures.explain(album, outcome)
+                trial_pictures.write_explanation(pictures, outcome)
                 found["explained"].append(time.perf_counter() - began)
     return found
 

@@ -23,7 +23,7 @@ Curve = list[float]
 
 def measure(setting: Setting) -> Section:
     curves = collect(setting)
-    orders = setting.pick(300, 20)
+    config = setting.pick(300, 20)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     halving = optuna.pruners.SuccessiveHalvingPruner
     ways: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
@@ -35,7 +35,7 @@ def measure(setting: Setting) -> Section:
     full = sum(map(len, curves))
     rows = []
     for name, make in ways.items():
-        used, found = replay_all(curves, make, orders)
+        used, found = replay_all(curves, make, config)
         mine = make is pruner
         rows.append(
             Row(name, f"{full / used:.1f} times fewer", f"{found:.0%}", "",
@@ -44,7 +44,7 @@ def measure(setting: Setting) -> Section:
         )  # fmt: skip
     reading = [
         f"{len(curves)} recipes (learning rate x width x loss) were trained to the end, {len(curves[0])} epochs "
-        f"each, and replayed in {orders} random orders, one trial after the other.",
+        f"each, and replayed in {config} random orders, one trial after the other.",
         f"Found: the best finished trial is within {NEAR} IoU of the best of all {len(curves)}, which is "
         f"{max(map(max, curves)):.3f}.",
     ]
@@ -59,7 +59,7 @@ def measure(setting: Setting) -> Section:
 
 def collect(setting: Setting) -> list[Curve]:
     """The curves; trained once and then read from the folder."""
-    orders: dict[str, Any] = {
+    config: dict[str, Any] = {
         "rates": [1e-4, 7e-4, 5e-3] if not setting.quick else [2e-4, 3e-3],
         "widths": [4, 8, 12] if not setting.quick else [4],
         "losses": ["bce", "focal", "dice"] if not setting.quick else ["bce", "dice"],
@@ -68,18 +68,18 @@ def collect(setting: Setting) -> list[Curve]:
         "data": str(setting.data or "shapes"),
         "cache": str(setting.folder / "cache"),
     }
-    kept = setting.folder / f"curves-{hashlib.sha256(json.dumps(orders).encode()).hexdigest()[:12]}.json"
+    kept = setting.folder / f"curves-{hashlib.sha256(json.dumps(config).encode()).hexdigest()[:12]}.json"
     if not kept.exists():
-        kept.write_text(json.dumps(child("pruning", orders)["curves"]))
+        kept.write_text(json.dumps(child("pruning", config)["curves"]))
     curves: list[Curve] = json.loads(kept.read_text())
     return curves
 
 
-def replay_all(curves: Sequence[Curve], make: Callable[[], Any], orders: int) -> tuple[float, float]:
+def replay_all(curves: Sequence[Curve], make: Callable[[], Any], config: int) -> tuple[float, float]:
     """Epochs used on average, and the share of orders in which a near best was found."""
     best = max(map(max, curves))
-    results = [replay(shuffled(curves, seed), make()) for seed in range(orders)]
-    return sum(used for used, _ in results) / orders, sum(best - value <= NEAR for _, value in results) / orders
+    results = [replay(shuffled(curves, seed), make()) for seed in range(config)]
+    return sum(used for used, _ in results) / config, sum(best - value <= NEAR for _, value in results) / config
 
 
 def shuffled(curves: Sequence[Curve], seed: int) -> list[Curve]:
@@ -106,13 +106,13 @@ def replay(curves: Sequence[Curve], judge: optuna.pruners.BasePruner) -> tuple[i
     return used, best
 
 
-def main(orders: dict[str, Any]) -> dict[str, list[Curve]]:
+def main(config: dict[str, Any]) -> dict[str, list[Curve]]:
     """Train every recipe to its end."""
-    grid = itertools.product(orders["rates"], orders["widths"], orders["losses"])
-    return {"curves": [curve(orders, *point) for point in grid]}
+    grid = itertools.product(config["rates"], config["widths"], config["losses"])
+    return {"curves": [curve(config, *point) for point in grid]}
 
 
-def curve(orders: dict[str, Any], lr: float, k: int, loss: str) -> Curve:
+def curve(config: dict[str, Any], lr: float, k: int, loss: str) -> Curve:
     from tuner.data.cache import load_cached
     from tuner.data.datasets import open_data
     from tuner.data.survey import survey
@@ -124,9 +124,9 @@ def curve(orders: dict[str, Any], lr: float, k: int, loss: str) -> Curve:
     from tuner.train.precision import find_device
 
     recipe = Recipe(
-        task="binary", data=use(orders["data"], image_size=orders["size"]), model=use("unet", k=k, dropout=0.1),
+        task="binary", data=use(config["data"], image_size=config["size"]), model=use("unet", k=k, dropout=0.1),
         loss=use(loss), optimizer=use("adam", lr=lr), schedule=use("plateau"), augment=use("flip"),
-        epochs=orders["epochs"], seed=1,
+        epochs=config["epochs"], seed=1,
     )  # fmt: skip
     values: Curve = []
 
@@ -134,7 +134,7 @@ def curve(orders: dict[str, Any], lr: float, k: int, loss: str) -> Curve:
         values.append(report.value)
         return False
 
-    source, store = open_data(recipe.data), Path(orders["cache"])
+    source, store = open_data(recipe.data), Path(config["cache"])
     store.mkdir(parents=True, exist_ok=True)
     data = load_cached(source, survey(source, store).fingerprint, recipe.image_size, store)
     with tempfile.TemporaryDirectory() as place:

@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from benchmarks.studies import MADE_WITH, RECIPE, row_of
 from tuner.goal import Goal
 from tuner.search.sampling import pruner, redraw, sampler
-from tuner.search.session import Desk
+from tuner.search.session import Session
 from tuner.study import database
 from tuner.study.heartbeat import machine_id, process_start
 from tuner.study.info import StudyInfo
@@ -84,38 +84,40 @@ def at_the_desk(pipe: Connection, at: int, order: Round) -> None:
     """The same, at the desk of a worker."""
     database.be_patient()
     joined = rejoin_study(order.url, "many")
-    with Desk(joined, who(at)) as desk:
+    with Session(joined, who(at)) as session:
         study = joined.study
         asked = order.sampler == "tpe"
-        study.sampler = sampler(joined.info, desk.ordinal) if asked else optuna.samplers.RandomSampler(seed=at)
+        study.sampler = sampler(joined.info, session.ordinal) if asked else optuna.samplers.RandomSampler(seed=at)
         study.pruner = pruner(joined.info) if asked else optuna.pruners.NopPruner()
         began = ready(pipe)
-        while held := desk.take():
-            trial_at(desk, held, SPACE, STEPS, STEP_SECONDS)
+        while held := session.take():
+            trial_at(session, held, SPACE, STEPS, STEP_SECONDS)
     pipe.send(cpu() - began)
     joined.engine.dispose()
 
 
-def trial_at(desk: Desk, held: Any, space: dict[str, BaseDistribution], steps: int, seconds: float) -> None:
+def trial_at(session: Session, held: Any, space: dict[str, BaseDistribution], steps: int, seconds: float) -> None:
     """One trial, as a worker does it: parameters, notes, epochs, an end."""
-    trial = desk.trial(held)
+    trial = session.trial(held)
     params = redraw(
-        desk.joined.study, trial, lambda trial: {name: trial._suggest(name, kind) for name, kind in space.items()}
+        session.joined.study,
+        trial,
+        lambda trial: {name: trial._suggest(name, kind) for name, kind in space.items()},
     )
     value = quality(params)
     trial.set_user_attr("recipe", RECIPE)
     trial.set_user_attr("made_with", MADE_WITH)
-    desk.chosen(held)
-    desk.tell(state="training", step=0, steps=steps, params=trial.params)
+    session.chosen(held)
+    session.tell(state="training", step=0, steps=steps, params=trial.params)
     for step in range(1, steps + 1):
         time.sleep(seconds)
-        if desk.says(held) == "stopped":
-            desk.put_back(held)
+        if session.says(held) == "stopped":
+            session.put_back(held)
             return
-        desk.epoch(held, row_of(step, 1.0))
-        desk.tell(step=step, value=1.0)
+        session.epoch(held, row_of(step, 1.0))
+        session.tell(step=step, value=1.0)
     trial.set_user_attr("result", {"best_value": value, "best_epoch": steps})
-    desk.end(held, "COMPLETE", value)
+    session.end(held, "COMPLETE", value)
 
 
 def quality(params: dict[str, Any]) -> float:

@@ -31,15 +31,15 @@ def throughput(setting: Setting, size: int, ways: list[str]) -> dict[str, list[d
     """Short trials of every way in turns."""
     # a wider image costs four times as much: fewer of them
     number = setting.pick(300 if size == 128 else 120, 24)
-    orders = common(setting, number) | {"size": size, "k": setting.pick(WIDTH, 8), "epochs": setting.pick(2, 1)}
-    return turns(setting, orders, ways, setting.pick(3, 2))
+    config = common(setting, number) | {"size": size, "k": setting.pick(WIDTH, 8), "epochs": setting.pick(2, 1)}
+    return turns(setting, config, ways, setting.pick(3, 2))
 
 
 def quality(setting: Setting, ways: list[str]) -> dict[str, list[dict[str, float]]]:
     """Longer trials of a small model, one a seed."""
-    orders = common(setting, setting.pick(200, 24))
-    orders |= {"size": 96, "k": setting.pick(12, 4), "epochs": setting.pick(10, 2)}
-    return turns(setting, orders, ways, setting.pick(4, 2))
+    config = common(setting, setting.pick(200, 24))
+    config |= {"size": 96, "k": setting.pick(12, 4), "epochs": setting.pick(10, 2)}
+    return turns(setting, config, ways, setting.pick(4, 2))
 
 
 def common(setting: Setting, number: int) -> dict[str, Any]:
@@ -48,18 +48,18 @@ def common(setting: Setting, number: int) -> dict[str, Any]:
 
 
 def turns(
-    setting: Setting, orders: dict[str, Any], ways: list[str], rounds: int
+    setting: Setting, config: dict[str, Any], ways: list[str], rounds: int
 ) -> dict[str, list[dict[str, float]]]:
     """Every way once a round; the seed changes with the round."""
-    Path(orders["cache"]).mkdir(parents=True, exist_ok=True)
+    Path(config["cache"]).mkdir(parents=True, exist_ok=True)
     results: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for seed in range(rounds):
         for way in ways:
-            result = child("trial", orders | {"way": way, "seed": seed})
-            result["speed"] = result["images"] * orders["epochs"] / result["seconds"]
+            result = child("trial", config | {"way": way, "seed": seed})
+            result["speed"] = result["images"] * config["epochs"] / result["seconds"]
             results[way].append(result)
             setting.log(
-                f"training {orders['size']} px {way}: {result['speed']:.1f} images/s, iou {result['iou']:.3f}"
+                f"training {config['size']} px {way}: {result['speed']:.1f} images/s, iou {result['iou']:.3f}"
             )
     return results
 

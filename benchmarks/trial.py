@@ -13,20 +13,20 @@ from tuner.data.folder import folder
 from tuner.data.source import Item, Source
 
 
-def main(orders: dict[str, Any]) -> dict[str, float]:
-    source = folder(Path(orders["photos"]), image_size=orders["size"])
+def main(config: dict[str, Any]) -> dict[str, float]:
+    source = folder(Path(config["photos"]), image_size=config["size"])
     with tempfile.TemporaryDirectory() as place:
-        return (plain if orders["way"] == "plain" else ours)(source, orders, Path(place))
+        return (plain if config["way"] == "plain" else ours)(source, config, Path(place))
 
 
-def plain(source: Source, orders: dict[str, Any], place: Path) -> dict[str, float]:
+def plain(source: Source, config: dict[str, Any], place: Path) -> dict[str, float]:
     import optuna
 
     from benchmarks.plain import search
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     train, val = paths(source.split("train")), paths(source.split("val"))
-    wanted = {name: orders[name] for name in ("size", "k", "lr", "epochs", "seed")}
+    wanted = {name: config[name] for name in ("size", "k", "lr", "epochs", "seed")}
     began = time.perf_counter()
     best = search(train, val, **wanted, folder=place)
     return {"seconds": time.perf_counter() - began, "images": len(train) + len(val), "iou": best}
@@ -36,7 +36,7 @@ def paths(items: tuple[Item, ...]) -> list[tuple[Path, Path]]:
     return [(item.image, item.target) for item in items if item.image and isinstance(item.target, Path)]
 
 
-def ours(source: Source, orders: dict[str, Any], place: Path) -> dict[str, float]:
+def ours(source: Source, config: dict[str, Any], place: Path) -> dict[str, float]:
     """What a worker does with a trial; the cache was filled before, as it is for all trials but the first."""
     import cv2
 
@@ -50,10 +50,10 @@ def ours(source: Source, orders: dict[str, Any], place: Path) -> dict[str, float
 
     cv2.setNumThreads(1)  # as a worker does, and:
     keep_pages()
-    store = Path(orders["cache"])
-    recipe = recipe_of(orders)
+    store = Path(config["cache"])
+    recipe = recipe_of(config)
     filling = time.perf_counter()
-    data = load_cached(source, survey(source, store).fingerprint, orders["size"], store)
+    data = load_cached(source, survey(source, store).fingerprint, config["size"], store)
     filled = time.perf_counter()
     done = train(
         recipe,
@@ -70,21 +70,21 @@ def ours(source: Source, orders: dict[str, Any], place: Path) -> dict[str, float
     return {"seconds": took, "images": images, "iou": best, "filling": filled - filling}
 
 
-def recipe_of(orders: dict[str, Any]) -> Any:
+def recipe_of(config: dict[str, Any]) -> Any:
     from tuner.recipe import Recipe, use
 
     return Recipe(
         task="binary",
-        data=use(orders["photos"], image_size=orders["size"]),
+        data=use(config["photos"], image_size=config["size"]),
         augment=use("flip"),
-        model=use("unet", k=orders["k"], dropout=0.1),
+        model=use("unet", k=config["k"], dropout=0.1),
         loss=use("bce"),
-        optimizer=use("adam", lr=orders["lr"]),
+        optimizer=use("adam", lr=config["lr"]),
         schedule=use("plateau"),
-        epochs=orders["epochs"],
+        epochs=config["epochs"],
         batch_size=8,
-        precision=orders["way"],
-        seed=orders["seed"],
+        precision=config["way"],
+        seed=config["seed"],
     )
 
 

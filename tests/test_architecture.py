@@ -187,7 +187,7 @@ def make_study(folder: Path) -> None:
         db.execute(epoch_table.insert().values(trial_id=trial_id, metrics={"val_iou": 0.5, "val_loss": 1}, **row))
     joined.engine.dispose()
     run = home.run("unet_k", joined.info.key, 0).make()
-    for file in (run.best, *run.late):  # a picture that is not there is drawn, which takes what draws
+    for file in (run.best, *run.lazy_pictures):  # a picture that is not there is drawn, which takes what draws
         file.write_bytes(file.name.encode())
 
 

@@ -108,7 +108,7 @@ class TrialLost(Exception):
     """Another worker owns this trial now; what this one did is dropped. Never reaches a user."""
 
 
-def near(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """' Did you mean ...?' for a mistyped name, or nothing when no known name is close."""
     from difflib import get_close_matches
 
@@ -116,7 +116,7 @@ def near(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def some(names: Iterable[str], most: int = 5) -> str:
+def format_names(names: Iterable[str], most: int = 5) -> str:
     """The first few names and how many more there are."""
     names = [str(name) for name in names]
     shown = ", ".join(names[:most])
@@ -167,7 +167,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def aside(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to, which takes its place at the end: it is seen whole, or as it was before.
 
     The ending is that of `path`: some writers go by it.

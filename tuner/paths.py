@@ -16,7 +16,7 @@ from tuner.errors import writing
 
 LONGEST_NAME = 60  # characters: of up to four bytes, where file systems allow 255 bytes
 ATTEMPT = "attempt-"  # and its number: the folder of an attempt in its trial's
-MARK = "tuner_best"  # in the head of a file of weights: which epoch and value they are of
+MARK_KEY = "tuner_best"  # in the head of a file of weights: which epoch and value they are of
 LONGEST_HEAD = 100_000_000  # bytes, as safetensors has it
 
 
@@ -44,12 +44,12 @@ class Run:
         return self.folder / "best.safetensors"
 
     @property
-    def best_then(self) -> Path:
+    def checkpoint_best(self) -> Path:
         """The best weights as they were when the checkpoint was written."""
         return self.folder / "checkpoint.best.safetensors"
 
     @property
-    def best_before(self) -> Path:
+    def previous_best(self) -> Path:
         """The best weights as they were when the previous checkpoint was written."""
         return self.folder / "checkpoint.previous.best.safetensors"
 
@@ -94,15 +94,15 @@ class Run:
         Cut anywhere, what came is nothing to go on from or the newest there was: the checkpoint needs those
         before it, and the previous one comes last.
         """
-        return (self.best, self.best_then, self.best_before, self.checkpoint, self.previous)
+        return (self.best, self.checkpoint_best, self.previous_best, self.checkpoint, self.previous)
 
     @property
     def pictures(self) -> tuple[Path, ...]:
         """All that there is to look at, in the order in which the dashboard shows it; trials have some of it."""
-        return (self.strip, self.predictions, self.explanation, *self.late, self.details, self.confusion)
+        return (self.strip, self.predictions, self.explanation, *self.lazy_pictures, self.details, self.confusion)
 
     @property
-    def late(self) -> tuple[Path, ...]:
+    def lazy_pictures(self) -> tuple[Path, ...]:
         """The pictures that are drawn when they are looked at; in the folder with older versions' trials only."""
         return (self.curves, self.quality)
 
@@ -114,17 +114,17 @@ class Run:
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def drop_weights(self) -> None:
+    def delete_weights(self) -> None:
         """A pruned or failed trial will not go on: keep its pictures, free the rest."""
         for file in self.weights:
             file.unlink(missing_ok=True)
 
-    def drop_previous(self) -> None:
+    def delete_previous(self) -> None:
         """A finished trial needs its last checkpoint and its best weights, to be trained for longer one day."""
-        for file in (self.previous, self.best_before, self.best_then):
+        for file in (self.previous, self.previous_best, self.checkpoint_best):
             file.unlink(missing_ok=True)
 
-    def turn(self) -> None:
+    def rotate(self) -> None:
         """The checkpoint becomes the previous one; the next one's best weights are those of now.
 
         To be called right before a new checkpoint takes its name. Killed anywhere in between, `find_best` still
@@ -132,31 +132,31 @@ class Run:
         """
         if self.checkpoint.exists():
             self.checkpoint.replace(self.previous)
-            if self.best_then.exists():
-                self.best_then.replace(self.best_before)
+            if self.checkpoint_best.exists():
+                self.checkpoint_best.replace(self.previous_best)
         if self.best.exists():
-            link(self.best, self.best_then)
+            link_file(self.best, self.checkpoint_best)
 
-    def find_best(self, mark: str) -> bool:
+    def restore_best(self, mark: str) -> bool:
         """Put in place the best weights with that mark, a checkpoint's own; False where they are not here.
 
         Weights of versions that wrote no mark are taken as they are.
         """
         with writing(self.folder):
-            for file in (self.best, self.best_then, self.best_before):
-                if mark_of(file) == mark:
+            for file in (self.best, self.checkpoint_best, self.previous_best):
+                if read_mark(file) == mark:
                     if file != self.best:
-                        link(file, self.best)
+                        link_file(file, self.best)
                     return True
-        return mark_of(self.best) == ""
+        return read_mark(self.best) == ""
 
     @property
     def is_usable(self) -> bool:
         """Whether a trial can go on from here."""
-        return is_whole(self.checkpoint) or is_whole(self.previous)
+        return is_intact(self.checkpoint) or is_intact(self.previous)
 
 
-def is_whole(checkpoint: Path) -> bool:
+def is_intact(checkpoint: Path) -> bool:
     """Whether every byte of a checkpoint is as it was written. The file is a zip archive with checksums."""
     try:
         with ZipFile(checkpoint) as archive:
@@ -165,7 +165,7 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
-def mark_of(weights: Path) -> str | None:
+def read_mark(weights: Path) -> str | None:
     """What the head of a file of weights says it is of; "" where it says nothing, None where it is not whole."""
     try:
         with weights.open("rb") as file:
@@ -173,12 +173,12 @@ def mark_of(weights: Path) -> str | None:
             head: dict[str, Any] = json.loads(file.read(length)) if length <= LONGEST_HEAD else {}
         notes = head.pop("__metadata__", None) or {}
         end = max((tensor["data_offsets"][1] for tensor in head.values()), default=0)
-        return str(notes.get(MARK, "")) if weights.stat().st_size == 8 + length + end else None
+        return str(notes.get(MARK_KEY, "")) if weights.stat().st_size == 8 + length + end else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def link(source: Path, target: Path) -> None:
+def link_file(source: Path, target: Path) -> None:
     """Give a file a second name, replacing what had it; a copy, where the file system has no hard links.
 
     Whoever reads `target` sees a whole file. Nothing of ours is changed in its place: both stay as they are.
@@ -197,7 +197,7 @@ def link(source: Path, target: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def digest(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """The checksum of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -232,7 +232,7 @@ class Home:
         return self.folder / "micro_batches.json"
 
     def log(self, study: str, worker: str) -> Path:
-        return self.folder / "logs" / safe(study) / f"{worker}.log"
+        return self.folder / "logs" / safe_name(study) / f"{worker}.log"
 
     def run(self, study: str, key: str, number: int, attempt: int = 0) -> Run:
         """The run of an attempt at a trial; `key` keeps studies of one name in different databases apart.
@@ -240,7 +240,7 @@ class Home:
         Nobody but the worker of that attempt writes there. Attempt 0 is the trial's own folder, where older
         versions left everything.
         """
-        trial = self.folder / "trials" / f"{safe(study)}-{key}" / f"{number:05d}"
+        trial = self.folder / "trials" / f"{safe_name(study)}-{key}" / f"{number:05d}"
         return Run(trial / f"{ATTEMPT}{attempt}" if attempt else trial)
 
     def attempts(self, study: str, key: str, number: int) -> list[int]:
@@ -260,7 +260,7 @@ class Home:
         return self
 
 
-def safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """A study's name as a folder name: two studies never share a folder."""
     plain = "".join(c if c.isalnum() or c in "-_.@" else "_" for c in name)[:LONGEST_NAME]
     if name and plain == name and not name.startswith("."):
@@ -268,7 +268,7 @@ def safe(name: str) -> str:
     return f"{plain.lstrip('.')}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def commit_of(path: Path) -> str:
+def git_commit(path: Path) -> str:
     """The git commit a file stands in, with '+' when the tree has changes; '' outside a repository."""
     import subprocess
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from tuner.errors import PartError, near, some
+from tuner.errors import PartError, did_you_mean, format_names
 from tuner.recipe import Part
 from tuner.tasks import TASKS
 
@@ -23,7 +23,7 @@ PartTable = Mapping[str, str]
 def find_builder(kind: str, table: PartTable, name: str) -> Callable[..., Any]:
     """The builder of a name: one of the table, or the user's own "package.module:function"."""
     if name not in table and ":" not in name:
-        raise PartError(f"no {kind} '{name}'.{near(name, table)} Known: {', '.join(sorted(table))}.")
+        raise PartError(f"no {kind} '{name}'.{did_you_mean(name, table)} Known: {', '.join(sorted(table))}.")
     module, _, function = table.get(name, name).partition(":")
     try:
         builder: Callable[..., Any] = getattr(import_module(module), function)
@@ -48,9 +48,9 @@ def part_problems(kind: str, table: PartTable, part: Part) -> list[str]:
         known = searchable_args(find_builder(kind, table, part.name))
     except PartError as error:
         return [str(error)]
-    takes = some(known, 12) if known else "no arguments"
+    takes = format_names(known, 12) if known else "no arguments"
     unknown = [
-        f"{kind} '{part.name}' takes no argument '{arg}'.{near(arg, known)} It takes: {takes}."
+        f"{kind} '{part.name}' takes no argument '{arg}'.{did_you_mean(arg, known)} It takes: {takes}."
         for arg in part.args
         if arg not in known
     ]
@@ -106,7 +106,7 @@ class PartInfo:
 def list_parts(kind: str) -> list[PartInfo]:
     """The names of a kind, in the order of their table; PartError with the near name for an unknown kind."""
     if kind not in KINDS:
-        raise PartError(f"no parts called '{kind}'.{near(kind, KINDS)} Known: {', '.join(KINDS)}.")
+        raise PartError(f"no parts called '{kind}'.{did_you_mean(kind, KINDS)} Known: {', '.join(KINDS)}.")
     if kind == "metrics":
         return [
             PartInfo(kind, name, about, task=t.name) for t in TASKS.values() for name, about in t.metrics.items()

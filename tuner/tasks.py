@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tuner.errors import PartError, near
+from tuner.errors import PartError, did_you_mean
 from tuner.recipe import Recipe
 
 
@@ -152,7 +152,7 @@ TASKS = {
 def find_task(name: str) -> Task:
     """The task of that name, or a PartError with the near name."""
     if name not in TASKS:
-        raise PartError(f"no task '{name}'.{near(name, TASKS)} Known: {', '.join(sorted(TASKS))}.")
+        raise PartError(f"no task '{name}'.{did_you_mean(name, TASKS)} Known: {', '.join(sorted(TASKS))}.")
     return TASKS[name]
 
 

@@ -15,7 +15,7 @@ from helpers.dataset_layouts import make_coco
 from PIL import Image
 from pycocotools.coco import COCO
 
-from tuner.artifacts.attempts import open_keeper
+from tuner.artifacts.attempts import open_attempts
 from tuner.cli import main
 from tuner.cli.common import open_engine
 from tuner.data.synthetic.cells import draw_culture
@@ -112,7 +112,7 @@ def exported(home: Path, number: int) -> Path:
     found = find_best(engine, "both")
     other = next(trial for trial in read_trials(engine, found.study) if trial.number == number)
     found, bundle = replace(found, trial=other), Path(f"bundle{number}")
-    export_bundle(found, found.fetch_files(open_keeper(Home(home), None)), bundle, force=False)
+    export_bundle(found, found.fetch_files(open_attempts(Home(home), None)), bundle, force=False)
     return bundle
 
 

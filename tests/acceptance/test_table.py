@@ -149,13 +149,13 @@ def test_names_say_what_is_not_as_in_the_table(folder: Path) -> None:
     from dataclasses import replace
 
     from tuner.paths import Home
-    from tuner.search.run import Means, Request, checked
+    from tuner.search.run import RunOptions, RunRequest, check_request
 
-    means = Means("", Home(folder / "runs"), None, 1.0)
-    asked = Request(None, None, None, means, None, 0, False, table=str(folder / "studies" / "few.toml"))
+    means = RunOptions("", Home(folder / "runs"), None, 1.0)
+    asked = RunRequest(None, None, None, means, None, 0, False, table=str(folder / "studies" / "few.toml"))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        jobs = [checked(replace(asked, **change)) for change in (
+        jobs = [check_request(replace(asked, **change)) for change in (
             {}, {"rehearse": True}, {"shrink": 2}, {"shorten": 2}, {"data": str(folder)}, {"study": "mine"},
         )]  # fmt: skip
     names = ["few", "few-rehearsal", "few-shrink2", "few-shorten2", f"few@{folder.name}", "mine"]

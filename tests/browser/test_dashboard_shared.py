@@ -16,7 +16,7 @@ from helpers.made_studies import add_trial, make_study
 from optuna.artifacts import upload_artifact
 from optuna_dashboard import save_note, save_plotly_graph_object
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.paths import Home
 
 pytestmark = [
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shared")
     (folder / "password").write_text(PASSWORD + "\n")
     (folder / "password").chmod(0o600)
-    pictures = Gallery(Home(folder / "runs").make())
+    pictures = TrialArtifacts(Home(folder / "runs").make())
     joined = make_study(folder / "runs")
     trial = joined.study.ask()
     trial.suggest_float("lr", 1e-4, 1e-2, log=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from helpers.search_studies import EVIL, add, open_study, search
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.paths import Home
 from tuner.report.compare import by_parameter, group_charts
 from tuner.report.html import charts_page, write_page
@@ -33,7 +33,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reports")
     joined = search(folder, 24)
     info = queries.find_study(joined.engine, None)
-    write_page(page(gathered(joined.engine, info, Gallery(Home(folder)))), folder / "report.html")
+    write_page(page(gathered(joined.engine, info, TrialArtifacts(Home(folder)))), folder / "report.html")
     charts = group_charts(by_parameter(joined.engine, "loss", None, None))
     write_page(charts_page(charts, "by loss"), folder / "curves.html")
     joined.engine.dispose()
@@ -41,7 +41,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for at in range(2):
         add(evil, {"lr": 10.0 ** -(at + 2), "k": 8, "loss": "bce"}, [0.1, 0.5], notes={"failure": EVIL})
     info = queries.find_study(evil.engine, EVIL)
-    write_page(page(gathered(evil.engine, info, Gallery(Home(folder)))), folder / "evil.html")
+    write_page(page(gathered(evil.engine, info, TrialArtifacts(Home(folder)))), folder / "evil.html")
     evil.engine.dispose()
     return folder
 

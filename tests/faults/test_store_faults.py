@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from tuner.artifacts import attempts as keepers
 from tuner.artifacts import store as stores
 from tuner.artifacts import uploader as senders
-from tuner.artifacts.attempts import Keeper, open_keeper
+from tuner.artifacts.attempts import AttemptFiles, open_attempts
 from tuner.errors import FilesError
-from tuner.paths import MARK, Home, Run
+from tuner.paths import MARK_KEY, Home, Run
 
 __all__ = ["bucket", "buckets"]
 WHO = ("tiny", "k", 3)
@@ -56,10 +56,10 @@ class Hosts:
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder, url
-        self.keepers: list[Keeper] = []
+        self.keepers: list[AttemptFiles] = []
 
-    def host(self, name: str) -> Keeper:
-        self.keepers.append(open_keeper(Home(self.folder / name).make(), self.url))
+    def host(self, name: str) -> AttemptFiles:
+        self.keepers.append(open_attempts(Home(self.folder / name).make(), self.url))
         return self.keepers[-1]
 
 
@@ -67,17 +67,17 @@ class Hosts:
 def hosts(tmp_path: Path, bucket: str) -> Iterator[Hosts]:
     hosts = Hosts(tmp_path, bucket)
     yield hosts
-    for keeper in hosts.keepers:
-        keeper.close(0)
+    for attempts in hosts.keepers:
+        attempts.close(0)
 
 
 def epoch(run: Run, number: int, better: bool = True, size: int = 999) -> Run:
     """An epoch of a trial as training leaves it: the best weights, if they are, and then the checkpoint."""
     if better:
-        save_file({"w": torch.full((99,), float(number))}, run.best, metadata={MARK: str(number)})
+        save_file({"w": torch.full((99,), float(number))}, run.best, metadata={MARK_KEY: str(number)})
     aside = run.folder / "aside"
     torch.save({"epoch": number, "pad": torch.rand(size)}, aside)
-    run.turn()
+    run.rotate()
     aside.replace(run.checkpoint)
     return run
 
@@ -86,9 +86,9 @@ def epoch_of(run: Run) -> int:
     return int(torch.load(run.checkpoint, weights_only=True)["epoch"])
 
 
-def sent(keeper: Keeper, run: Run) -> None:
-    keeper.keep(run)
-    assert keeper.settle(run, 60)
+def sent(attempts: AttemptFiles, run: Run) -> None:
+    attempts.keep(run)
+    assert attempts.settle(run, 60)
 
 
 def test_another_host_goes_on_where_the_first_one_was(hosts: Hosts) -> None:
@@ -97,7 +97,7 @@ def test_another_host_goes_on_where_the_first_one_was(hosts: Hosts) -> None:
     for number in (1, 2):
         sent(one, epoch(run, number, better=number == 1))
     other = hosts.host("other").begin(*WHO, 2)
-    assert epoch_of(other) == 2 and other.find_best("1") and not other.find_best("2")
+    assert epoch_of(other) == 2 and other.restore_best("1") and not other.restore_best("2")
     assert {file.name for file in other.folder.iterdir()} == {"checkpoint.pt", "best.safetensors"}
 
 
@@ -141,7 +141,7 @@ def test_only_what_is_needed_stays_in_the_store(hosts: Hosts, buckets: Buckets, 
         "kept",
     ]
     elsewhere = hosts.host("elsewhere").fetch(*WHO, 2)
-    assert epoch_of(elsewhere) == 6 and elsewhere.curves.read_bytes() == b"curves" and elsewhere.find_best("6")
+    assert epoch_of(elsewhere) == 6 and elsewhere.curves.read_bytes() == b"curves" and elsewhere.restore_best("6")
 
 
 def test_a_pruned_or_failed_trial_leaves_nothing_there(hosts: Hosts, buckets: Buckets, bucket: str) -> None:
@@ -165,11 +165,11 @@ def test_while_the_store_is_down_training_goes_on_and_is_sent_afterwards(
     proxy.refuse(), proxy.cut()
     for number in range(1, 6):
         one.keep(epoch(run, number))
-        wait_for(lambda: one.sender and one.sender.warned)
+        wait_for(lambda: one.uploader and one.uploader.warned)
     wait_for(lambda: proxy.target and len(list(run.folder.glob(".sending-*"))) == 1)  # only the newest waits
     assert buckets.objects(bucket) == {} and not one.settle(run, 60)
     proxy.accept()
-    wait_for(lambda: one.sender and not one.sender.warned)
+    wait_for(lambda: one.uploader and not one.uploader.warned)
     assert one.settle(run, 60) and not list(run.folder.glob(".sending-*"))
     assert epoch_of(hosts.host("other").begin(*WHO, 2)) == 5
     said = [record.message for record in caplog.records if bucket in record.message]
@@ -183,7 +183,7 @@ def test_a_trial_that_ends_while_the_store_is_down_is_sent_before_its_worker_end
     run = one.begin(*WHO, 1, fresh=True)
     proxy.refuse(), proxy.cut()
     one.keep(epoch(run, 1))
-    wait_for(lambda: one.sender and one.sender.warned)
+    wait_for(lambda: one.uploader and one.uploader.warned)
     one.finish(run, weights=True)
     proxy.accept()
     wait_for(lambda: len(buckets.objects(bucket)) == 3)
@@ -196,10 +196,10 @@ def test_a_trial_that_was_lost_is_not_sent(hosts: Hosts, proxy: Proxy, buckets: 
     run = one.begin(*WHO, 1, fresh=True)
     proxy.refuse(), proxy.cut()
     one.keep(epoch(run, 1))
-    wait_for(lambda: one.sender and one.sender.warned)
+    wait_for(lambda: one.uploader and one.uploader.warned)
     one.forget(run), one.forget(run)
     proxy.accept()
-    wait_for(lambda: one.sender and not one.sender.waiting and not one.sender.doing)
+    wait_for(lambda: one.uploader and not one.uploader.waiting and not one.uploader.doing)
     one.forget(run)
     assert one.close(60)
 
@@ -226,7 +226,7 @@ def test_a_store_that_hangs_holds_nothing_up(hosts: Hosts, proxy: Proxy) -> None
     assert len(list(run.folder.glob(".sending-*"))) <= 2  # one under way, the newest waiting
     one.finish(run, weights=True)
     proxy.flow()
-    wait_for(lambda: one.sender and not one.sender.waiting and not one.sender.doing)
+    wait_for(lambda: one.uploader and not one.uploader.waiting and not one.uploader.doing)
     assert epoch_of(hosts.host("other").fetch(*WHO, 1)) == 8
 
 
@@ -247,7 +247,7 @@ def test_a_checkpoint_is_sent_as_it_was_while_the_next_one_is_written(hosts: Hos
         epoch(run, number, size=300_000)
     assert one.settle(run, 60)
     other = hosts.host("other").begin(*WHO, 2)
-    assert epoch_of(other) == 1 and other.find_best("1")
+    assert epoch_of(other) == 1 and other.restore_best("1")
 
 
 # --- half a file ---
@@ -280,7 +280,7 @@ def test_half_a_file_is_not_used_but_the_one_before(
 ) -> None:
     half(buckets, bucket, kind)
     other = hosts.host("other").begin(*WHO, 2)
-    assert epoch_of(other) == 1 and other.find_best("1")
+    assert epoch_of(other) == 1 and other.restore_best("1")
     assert not [path for path in other.folder.iterdir() if path.name.startswith(".")]
 
 
@@ -308,7 +308,7 @@ def test_killed_between_checkpoint_and_list_the_list_before_stands(
     buckets.overwrite(bucket, f"{PLACE}attempt-1/checkpoint-abcdefabcdef.pt", b"newer")
     buckets.overwrite(bucket, f"{PLACE}attempt-1/best-abcdefabcdef.safetensors", b"newer")
     other = hosts.host("other").begin(*WHO, 2)
-    assert epoch_of(other) == 2 and other.find_best("2")
+    assert epoch_of(other) == 2 and other.restore_best("2")
 
 
 # --- as users have it ---

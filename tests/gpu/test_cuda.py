@@ -76,4 +76,4 @@ def test_out_of_memory_is_answered_by_smaller_pieces(data: CachedDataset, tmp_pa
 
 
 def test_the_fleet_sees_the_gpus_that_torch_sees() -> None:
-    assert len(gpus.visible()) == torch.cuda.device_count()
+    assert len(gpus.visible_gpus()) == torch.cuda.device_count()

@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 from PIL import Image
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.goal import maximize
 from tuner.paths import Home
 from tuner.recipe import Recipe, use
@@ -123,10 +123,10 @@ def recipe(params: dict[str, Any], epochs: int) -> Recipe:
 
 def kept(home: Path, files: dict[str, bytes]) -> dict[str, str]:
     """Put files into the home as artifacts; what Optuna notes of them on the trial."""
-    gallery, noted = Gallery(Home(home).make()), {}
+    artifacts, noted = TrialArtifacts(Home(home).make()), {}
     for name, body in files.items():
         made = str(uuid4())
-        gallery.write(made, BytesIO(body))
+        artifacts.write(made, BytesIO(body))
         about = {"artifact_id": made, "filename": name, "mimetype": "image/png", "encoding": None}
         noted[f"artifacts:{made}"] = json.dumps(about)
     return noted

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 
 from helpers.command_line import wait_for
 from tuner.goal import Goal
-from tuner.search.session import Desk
+from tuner.search.session import Session
 from tuner.search.sync import Terms
 from tuner.study import claims, pending
 from tuner.study.claims import ClaimedTrial
@@ -57,14 +57,14 @@ class Bench:
     def id(self) -> int:
         return self.joined.id
 
-    def desk(self, name: str, terms: Terms | None = None, **changes: object) -> Desk:
+    def session(self, name: str, terms: Terms | None = None, **changes: object) -> Session:
         """A worker's desk; on a study of its own, as only another process would have it."""
-        return Desk(self.joined, who(name, **changes), terms)
+        return Session(self.joined, who(name, **changes), terms)
 
     def enter(self, *names: str, **changes: object) -> tuple[str, ...]:
         """Workers that have joined."""
         for name in names:
-            self.desk(name, **changes).enter()
+            self.session(name, **changes).enter()
         return names
 
     def try_to_take(self, worker: str, has_given_trials: bool = False) -> ClaimedTrial | str:
@@ -161,17 +161,17 @@ def at_once(number: int, what: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(go, range(number)))
 
 
-def taken(desk: Desk) -> ActiveTrial:
-    held = desk.take()
+def taken(session: Session) -> ActiveTrial:
+    held = session.take()
     assert held is not None
     return held
 
 
-def chosen(desk: Desk, **changes: object) -> ActiveTrial:
+def chosen(session: Session, **changes: object) -> ActiveTrial:
     """A trial in hand with its parameters."""
-    held = taken(desk)
-    desk.trial(held).suggest_float("lr", 0.0, 1.0)
-    desk.chosen(held)
+    held = taken(session)
+    session.trial(held).suggest_float("lr", 0.0, 1.0)
+    session.chosen(held)
     return held
 
 
@@ -188,9 +188,9 @@ def epochs_of(bench: Bench, number: int) -> list[int]:
     return [each.epoch for each in bench.rows(f"{query} {number} ORDER BY e.epoch")]
 
 
-def chosen_or_none(desk: Desk) -> ActiveTrial | None:
-    held = desk.take()
+def chosen_or_none(session: Session) -> ActiveTrial | None:
+    held = session.take()
     if held:
-        desk.trial(held).suggest_float("lr", 0.0, 1.0)
-        desk.chosen(held)
+        session.trial(held).suggest_float("lr", 0.0, 1.0)
+        session.chosen(held)
     return held

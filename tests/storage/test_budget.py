@@ -9,7 +9,7 @@ from helpers.sessions import opened_bench
 
 from tuner.goal import Goal
 from tuner.paths import Home
-from tuner.search.run import DEFAULT_TRIALS, Means, Request, set_budget
+from tuner.search.run import DEFAULT_TRIALS, RunOptions, RunRequest, set_budget
 from tuner.space.rehearsal import NUM_TRIALS
 from tuner.study import budget, claims
 from tuner.study.info import StudyInfo
@@ -18,9 +18,9 @@ from tuner.study.study import join_study
 INFO = StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes")
 
 
-def typed(trials: int | None = None, hours: float | None = None, rehearse: bool = False) -> Request:
-    means = Means("", Home(Path("home")), None, 1.0, hours=hours)
-    return Request("unet_k", None, trials, means, None, 0, rehearse)
+def typed(trials: int | None = None, hours: float | None = None, rehearse: bool = False) -> RunRequest:
+    means = RunOptions("", Home(Path("home")), None, 1.0, hours=hours)
+    return RunRequest("unet_k", None, trials, means, None, 0, rehearse)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def typed(trials: int | None = None, hours: float | None = None, rehearse: bool 
     ],
 )
 def test_the_budget_after_each_command(
-    storage_url: str, commands: list[Request], budgets: list[int | None]
+    storage_url: str, commands: list[RunRequest], budgets: list[int | None]
 ) -> None:
     study = join_study(storage_url, INFO)
     met = []

@@ -17,7 +17,7 @@ from helpers.command_line import environment, wait_for
 from helpers.sessions import Bench, at_once, opened_bench, row
 
 from tuner.errors import TrialLost
-from tuner.search.sync import Clerk, Terms
+from tuner.search.sync import SyncThread, Terms
 from tuner.study import budget, claims, control
 from tuner.study.budget import SLICE_SECONDS
 from tuner.study.claims import ClaimedTrial, StudyGone, WorkerUnknown
@@ -287,7 +287,7 @@ def test_why_a_trial_is_lost_is_said(bench: Bench) -> None:
 
 
 def test_workers_are_numbered_in_the_order_they_joined(bench: Bench) -> None:
-    desks = [bench.desk(f"w{at}") for at in range(8)]
+    desks = [bench.session(f"w{at}") for at in range(8)]
     assert sorted(at_once(8, lambda at: desks[at].enter())) == list(range(8))
     assert bench.workers() == [f"w{at}" for at in range(8)]
 
@@ -330,28 +330,28 @@ def test_a_new_study_inherits_nothing_of_a_deleted_one(bench: Bench) -> None:
 
 def test_the_clock_counts_once_however_many_work_and_stands_still_when_nobody_does(bench: Bench) -> None:
     bench.set(hours=1.0)
-    clerks = [bench.desk(name).clerk for name in bench.enter("a", "b", "c")]
+    clerks = [bench.session(name).sync for name in bench.enter("a", "b", "c")]
     clerks[0].beat()
     first = bench.study().clock_at
     for _ in range(3):
-        for clerk in clerks:
-            clerk.beat()
+        for sync in clerks:
+            sync.beat()
     now = bench.study()
     assert now.clock_seconds == pytest.approx(now.clock_at - first, abs=1e-3)
     bench.set(clock_at=now.clock_at - 3600)  # all were away for an hour
     (restarted,) = bench.enter("d")
-    clerk = bench.desk(restarted).clerk
-    clerk.beat()
-    assert bench.study().clock_seconds == now.clock_seconds and not clerk.hours.is_spent
+    sync = bench.session(restarted).sync
+    sync.beat()
+    assert bench.study().clock_seconds == now.clock_seconds and not sync.hours.is_spent
 
 
 def test_when_the_hours_are_spent_nothing_goes_on_until_there_are_more(bench: Bench) -> None:
     bench.set(hours=2.0, clock_seconds=7200.0)
     bench.enter("w")
-    desk = bench.desk("w")
+    session = bench.session("w")
     assert bench.try_to_take("w") == "spent" and claims.is_finished(bench.engine, bench.id)
-    desk.clerk.beat()
-    assert desk.is_over()
+    session.sync.beat()
+    assert session.is_over()
     budget.set_budget(bench.engine, bench.id, hours=3.0)
     bench.take("w")
     assert not claims.is_finished(bench.engine, bench.id)
@@ -360,7 +360,7 @@ def test_when_the_hours_are_spent_nothing_goes_on_until_there_are_more(bench: Be
 def test_gpu_hours_are_granted_exactly_and_never_beyond(bench: Bench) -> None:
     limit = 5.5 * SLICE_SECONDS
     bench.set(gpu_hours=limit / 3600)
-    hours = [bench.desk(name).clerk.hours for name in bench.enter(*(f"w{at}" for at in range(9)))]
+    hours = [bench.session(name).sync.hours for name in bench.enter(*(f"w{at}" for at in range(9)))]
     at_once(9, lambda at: hours[at].take_slice())
     granted = sorted(each.granted for each in hours)
     assert granted == pytest.approx([0, 0, 0, SLICE_SECONDS / 2, *[SLICE_SECONDS] * 5])
@@ -371,19 +371,19 @@ def test_gpu_hours_are_granted_exactly_and_never_beyond(bench: Bench) -> None:
 def test_a_worker_with_a_part_of_a_gpu_is_granted_that_part(bench: Bench) -> None:
     bench.set(gpu_hours=1.0)
     bench.enter("w")
-    half = bench.desk("w", Terms(gpu_share=0.5)).clerk.hours
+    half = bench.session("w", Terms(gpu_share=0.5)).sync.hours
     half.take_slice()
     assert half.granted == SLICE_SECONDS / 2
 
 
-def granted(bench: Bench, name: str, used: float) -> Clerk:
+def granted(bench: Bench, name: str, used: float) -> SyncThread:
     """A worker that was granted a slice and has used so much, as its row says."""
     bench.enter(name)
-    clerk = bench.desk(name).clerk
-    clerk.hours.take_slice()
-    clerk.hours.used = used
-    clerk.beat()
-    return clerk
+    sync = bench.session(name).sync
+    sync.hours.take_slice()
+    sync.hours.used = used
+    sync.beat()
+    return sync
 
 
 def test_what_was_granted_and_not_used_goes_back_also_of_the_dead(bench: Bench) -> None:
@@ -409,24 +409,24 @@ def test_two_hosts_that_release_one_worker_give_its_grant_back_once(bench: Bench
 def test_a_worker_beside_the_first_on_a_gpu_leaves_when_the_gpu_hours_are_spent(bench: Bench) -> None:
     bench.set(gpu_hours=1.0)
     bench.enter("w")
-    desk = bench.desk("w", Terms(gpu_share=0.0))
-    desk.clerk.beat()
-    assert not desk.is_over()
+    session = bench.session("w", Terms(gpu_share=0.0))
+    session.sync.beat()
+    assert not session.is_over()
     bench.set(gpu_seconds=3600.0)
-    desk.clerk.beat()
-    assert desk.is_over()
+    session.sync.beat()
+    assert session.is_over()
 
 
 def test_a_pause_spends_no_hours(bench: Bench) -> None:
     bench.set(hours=1.0, paused=1)
     bench.enter("w")
-    clerk = bench.desk("w").clerk
-    clerk.beat()
+    sync = bench.session("w").sync
+    sync.beat()
     bench.set(clock_at=bench.study().clock_at - 3)
-    clerk.beat()
+    sync.beat()
     assert bench.study().clock_seconds == 0
     bench.set(paused=0, clock_at=bench.study().clock_at - 3)
-    clerk.beat()
+    sync.beat()
     assert bench.study().clock_seconds == pytest.approx(3, abs=1)
 
 
@@ -441,21 +441,21 @@ def test_what_was_used_beyond_the_grant_is_charged(bench: Bench) -> None:
 
 def test_a_limit_set_on_workers_that_have_run_for_long_counts_what_they_used(bench: Bench) -> None:
     bench.enter("w")
-    desk = bench.desk("w")
-    hours = desk.clerk.hours
-    desk.tell(number=0)
+    session = bench.session("w")
+    hours = session.sync.hours
+    session.tell(number=0)
     hours.used, hours.counted_at = 600.0, time.monotonic()
     bench.set(gpu_hours=1.0)
-    desk.clerk.beat()
+    session.sync.beat()
     assert not hours.is_spent and hours.left == pytest.approx(SLICE_SECONDS) and hours.granted > 600
     bench.set(gpu_hours=0.1)
     hours.used = hours.granted
-    desk.clerk.beat()
-    assert hours.is_spent and desk.is_over()
+    session.sync.beat()
+    assert hours.is_spent and session.is_over()
 
 
 def test_time_is_used_only_while_a_trial_is_in_hand(bench: Bench) -> None:
-    hours = bench.desk("w").clerk.hours
+    hours = bench.session("w").sync.hours
     hours.count(busy=False), hours.count(busy=False)
     assert hours.used == 0
     hours.count(busy=True)

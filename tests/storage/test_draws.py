@@ -12,7 +12,7 @@ from helpers.postgres import Postgres
 from helpers.sessions import Bench, opened_bench, row
 
 from tuner.search.sampling import REPEATS, pruner, redraw, sampler
-from tuner.search.session import Desk
+from tuner.search.session import Session
 
 
 def grid(trial: optuna.Trial) -> dict[str, Any]:
@@ -20,21 +20,21 @@ def grid(trial: optuna.Trial) -> dict[str, Any]:
     return {"a": trial.suggest_int("a", 0, 3), "b": trial.suggest_categorical("b", ["w", "x", "y", "z"])}
 
 
-def draw(desk: Desk) -> dict[str, Any]:
+def draw(session: Session) -> dict[str, Any]:
     """One trial of a worker, from its choice to its end."""
-    held = desk.take()
+    held = session.take()
     assert held is not None
-    params = redraw(desk.joined.study, desk.trial(held), grid)
-    desk.chosen(held)
-    desk.end(held, "COMPLETE", -float((params["a"] - 2) ** 2) - (params["b"] != "x"))
+    params = redraw(session.joined.study, session.trial(held), grid)
+    session.chosen(held)
+    session.end(held, "COMPLETE", -float((params["a"] - 2) ** 2) - (params["b"] != "x"))
     return params
 
 
 def test_forty_trials_on_a_grid_of_sixteen_points_meet_all_and_repeats_are_named(storage_url: str) -> None:
-    with opened_bench(storage_url) as bench, bench.desk("w") as desk:
-        bench.joined.study.sampler = sampler(bench.joined.info, desk.ordinal)
-        drawn = [draw(desk) for _ in range(40)]
-        wait_for(lambda: not desk.clerk.ended)
+    with opened_bench(storage_url) as bench, bench.session("w") as session:
+        bench.joined.study.sampler = sampler(bench.joined.info, session.ordinal)
+        drawn = [draw(session) for _ in range(40)]
+        wait_for(lambda: not session.sync.ended)
         trials = bench.trials()
     assert [trial.params for trial in trials] == drawn, "what was forgotten is not written"
     assert len({tuple(params.values()) for params in drawn[:16]}) == 16
@@ -46,46 +46,46 @@ def test_two_workers_draw_different_points(storage_url: str) -> None:
     drawn = []
     with opened_bench(storage_url) as bench:
         for name in ("first", "second"):
-            with opened_bench(storage_url) as own, own.desk(name) as desk:
-                own.joined.study.sampler = sampler(bench.joined.info, desk.ordinal)
+            with opened_bench(storage_url) as own, own.session(name) as session:
+                own.joined.study.sampler = sampler(bench.joined.info, session.ordinal)
                 for _ in range(4):
-                    held = desk.take()
+                    held = session.take()
                     assert held is not None
-                    drawn.append(desk.trial(held).suggest_float("lr", 0.0, 1.0))
-                    desk.end(held, "FAIL")
+                    drawn.append(session.trial(held).suggest_float("lr", 0.0, 1.0))
+                    session.end(held, "FAIL")
     assert len(set(drawn)) == 8
 
 
 def test_a_trial_of_twenty_epochs_takes_few_words(postgres: Postgres) -> None:
     """Optuna's own storage needs some 260 statements in 59 transactions, without our rows of epochs."""
-    with opened_bench(postgres.fresh()) as bench, bench.desk("w") as desk:
+    with opened_bench(postgres.fresh()) as bench, bench.session("w") as session:
         study = bench.joined.study
-        study.sampler, study.pruner = sampler(bench.joined.info, desk.ordinal), pruner(bench.joined.info)
+        study.sampler, study.pruner = sampler(bench.joined.info, session.ordinal), pruner(bench.joined.info)
         for _ in range(12):
-            draw(desk)  # beyond the random ones
-        wait_for(lambda: not desk.clerk.ended)
+            draw(session)  # beyond the random ones
+        wait_for(lambda: not session.sync.ended)
         said: list[str] = []
         for event in ("before_cursor_execute", "commit", "rollback"):
             sa.event.listen(bench.engine, event, lambda *_, event=event: said.append(event))
-        train(bench, desk)
+        train(bench, session)
     assert said.count("before_cursor_execute") <= 140
     assert said.count("commit") + said.count("rollback") <= 45
 
 
-def train(bench: Bench, desk: Desk) -> None:
+def train(bench: Bench, session: Session) -> None:
     """Twenty epochs of a twentieth of a second."""
-    held = desk.take()
+    held = session.take()
     assert held is not None
-    trial = desk.trial(held)
+    trial = session.trial(held)
     for name in "vwxyz":
         trial.suggest_float(name, 0.0, 1.0)
     for name in ("recipe", "made_with", "result"):
         trial.set_user_attr(name, {"a": 1})
-    desk.chosen(held)
+    session.chosen(held)
     for epoch in range(1, 21):
         time.sleep(0.05)
-        desk.says(held)
-        desk.epoch(held, row(epoch))
-    desk.end(held, "COMPLETE", 0.5)
-    wait_for(lambda: not desk.clerk.ended)
+        session.says(held)
+        session.epoch(held, row(epoch))
+    session.end(held, "COMPLETE", 0.5)
+    wait_for(lambda: not session.sync.ended)
     assert len(bench.rows("SELECT 1 FROM tuner_epoch")) == 20

@@ -57,10 +57,10 @@ def begin(bench: Bench, worker: str = "w") -> ClaimedTrial:
 def by_us(bench: Bench, end: tuple[pending.State, float | None] | None) -> FrozenTrial:
     """A trial held in memory, told everything as an objective tells it, and written as one page."""
     taken = begin(bench)
-    desk = bench.desk("w")
-    held = desk.hold(taken)
-    trial = desk.trial(held)
-    storage = desk.storage
+    session = bench.session("w")
+    held = session.hold(taken)
+    trial = session.trial(held)
+    storage = session.storage
     for name, (kind, value) in KINDS.items():
         storage.set_trial_param(held.id, name, kind.to_internal_repr(value), kind)
     for key, value in NOTED.items():
@@ -346,19 +346,19 @@ def test_a_note_is_what_the_dashboard_shows(bench: Bench) -> None:
     for number, text in enumerate((body, "longer than the last" * 200)):
         bench.enter("w")
         taken = bench.take("w")
-        desk = bench.desk("w")
-        held = desk.hold(taken)
-        save_note(desk.trial(held), "before " * 1000)
+        session = bench.session("w")
+        held = session.hold(taken)
+        save_note(session.trial(held), "before " * 1000)
         bench.write(taken, "w", held.take_pending())
-        save_note(desk.trial(held), text)
+        save_note(session.trial(held), text)
         bench.write(taken, "w", held.take_pending())
         if number == 1:
             claims.put_back_trial(bench.engine, taken.trial_id, "w")
             taken = bench.take("w")
-            held = desk.hold(taken)
-            save_note(desk.trial(held), "last")
+            held = session.hold(taken)
+            save_note(session.trial(held), "last")
             bench.write(taken, "w", held.take_pending())
-        desk.storage.held = None
+        session.storage.held = None
         assert taken.number == number
     shown = [get_note(optuna.Trial(bench.joined.study, trial._trial_id)) for trial in bench.trials()]
     assert [note.strip() for note in shown] == [body.strip(), "last"]

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from tuner.errors import FailureKind, StudyError, TrialLost
 from tuner.search.sampling import pruner, sampler
-from tuner.search.session import Desk
+from tuner.search.session import Session
 from tuner.study import claims
 from tuner.study.claims import WorkerUnknown
 
@@ -35,17 +35,17 @@ def bench(storage_url: str) -> Iterator[Bench]:
 def test_what_a_worker_does_stands_in_the_database_when_its_desk_is_left(bench: Bench) -> None:
     bench.set(num_trials=3)
     done: list[int] = []
-    with bench.desk("w") as desk:
-        while held := desk.take():
+    with bench.session("w") as session:
+        while held := session.take():
             number = held.number
-            trial = desk.trial(held)
+            trial = session.trial(held)
             trial.suggest_float("lr", 0.0, 1.0)
             trial.set_user_attr("recipe", {"number": number})
-            desk.chosen(held)
+            session.chosen(held)
             for epoch in (1, 2, 3):
-                assert desk.says(held) == ""
-                desk.epoch(held, row(epoch, epoch / 10 + number))
-            desk.end(held, "COMPLETE", 0.3 + number, lambda number=number: done.append(number))
+                assert session.says(held) == ""
+                session.epoch(held, row(epoch, epoch / 10 + number))
+            session.end(held, "COMPLETE", 0.3 + number, lambda number=number: done.append(number))
     assert done == [0, 1, 2] and bench.workers() == []
     for number, trial in enumerate(bench.trials()):
         assert (trial.number, trial.state, trial.value) == (number, TrialState.COMPLETE, 0.3 + number)
@@ -55,89 +55,89 @@ def test_what_a_worker_does_stands_in_the_database_when_its_desk_is_left(bench: 
 
 
 def test_an_epoch_without_a_value_is_recorded_and_not_reported(bench: Bench) -> None:
-    with bench.desk("w") as desk:
-        held = chosen(desk)
-        desk.epoch(held, row(1, None))
-        desk.epoch(held, row(2, 0.5))
-        desk.end(held, "COMPLETE", 0.5)
+    with bench.session("w") as session:
+        held = chosen(session)
+        session.epoch(held, row(1, None))
+        session.epoch(held, row(2, 0.5))
+        session.end(held, "COMPLETE", 0.5)
     assert epochs_of(bench, 0) == [1, 2] and bench.trials()[0].intermediate_values == {2: 0.5}
 
 
 def test_what_is_in_hand_when_an_error_ends_the_worker_is_put_back_with_all_that_was_said(bench: Bench) -> None:
-    with pytest.raises(OSError, match="disk"), bench.desk("w") as desk:
-        held = chosen(desk)
-        desk.epoch(held, row(1))
+    with pytest.raises(OSError, match="disk"), bench.session("w") as session:
+        held = chosen(session)
+        session.epoch(held, row(1))
         raise OSError("the disk is full")
     assert bench.states() == {0: "WAITING"} and epochs_of(bench, 0) == [1]
     assert (bench.claim(0).worker, bench.claim(0).deaths, bench.workers()) == (None, 0, [])
 
 
 def test_a_trial_put_back_goes_on_with_all_that_stood_of_it(bench: Bench) -> None:
-    with bench.desk("a") as desk:
-        held = chosen(desk)
+    with bench.session("a") as session:
+        held = chosen(session)
         params = dict(held.frozen.params)
-        desk.epoch(held, row(1))
-        desk.put_back(held)
+        session.epoch(held, row(1))
+        session.put_back(held)
         assert bench.states() == {0: "WAITING"} and epochs_of(bench, 0) == [1]
-    with opened_bench(bench.url) as again, again.desk("b") as desk:
-        held = taken(desk)
+    with opened_bench(bench.url) as again, again.session("b") as session:
+        held = taken(session)
         assert (held.number, held.attempt, held.frozen.params) == (0, 2, params)
-        assert desk.trial(held).suggest_float("lr", 0.0, 1.0) == params["lr"]
-        desk.epoch(held, row(1))
-        desk.epoch(held, row(2))
-        desk.end(held, "COMPLETE", 0.5)
+        assert session.trial(held).suggest_float("lr", 0.0, 1.0) == params["lr"]
+        session.epoch(held, row(1))
+        session.epoch(held, row(2))
+        session.end(held, "COMPLETE", 0.5)
     assert epochs_of(bench, 0) == [1, 2] and bench.trials()[0].params == params
 
 
 def test_parameters_are_written_when_they_are_chosen_and_not_before(bench: Bench) -> None:
     """Until then they may be drawn anew."""
     bench.enter("w")
-    desk = bench.desk("w")
-    held = taken(desk)
-    trial = desk.trial(held)
+    session = bench.session("w")
+    held = taken(session)
+    trial = session.trial(held)
     first = trial.suggest_float("lr", 0.0, 1.0)
-    desk.clerk.write_pages()
+    session.sync.write_pages()
     assert bench.trials()[0].params == {}
-    desk.storage.forget_params(held.id)
-    second = desk.trial(held).suggest_float("lr", 0.0, 1.0)
-    desk.chosen(held)
-    desk.clerk.write_pages()
+    session.storage.forget_params(held.id)
+    second = session.trial(held).suggest_float("lr", 0.0, 1.0)
+    session.chosen(held)
+    session.sync.write_pages()
     assert first != second and bench.trials()[0].params == {"lr": second}
-    desk.let_go()
+    session.let_go()
 
 
 def test_the_next_trial_is_drawn_knowing_the_end_of_the_last_one(bench: Bench) -> None:
     """Before it is written: else a worker alone would draw differently each time."""
     bench.enter("w")
-    desk = bench.desk("w")
-    held = chosen(desk)
-    desk.epoch(held, row(1, 0.75))
-    desk.end(held, "COMPLETE", 0.75)
-    following = taken(desk)
-    seen = desk.joined.study.get_trials()
+    session = bench.session("w")
+    held = chosen(session)
+    session.epoch(held, row(1, 0.75))
+    session.end(held, "COMPLETE", 0.75)
+    following = taken(session)
+    seen = session.joined.study.get_trials()
     assert [(trial.number, trial.state, trial.value) for trial in seen] == [
         (0, TrialState.COMPLETE, 0.75),
         (1, TrialState.RUNNING, None),
     ]
     assert seen[0].params and seen[0].intermediate_values == {1: 0.75}
     assert bench.states() == {0: "RUNNING", 1: "RUNNING"}
-    assert desk.joined.study.get_trials(states=(TrialState.COMPLETE,))[0].number == 0
-    desk.clerk.write_pages()
+    assert session.joined.study.get_trials(states=(TrialState.COMPLETE,))[0].number == 0
+    session.sync.write_pages()
     assert bench.states() == {0: "COMPLETE", 1: "RUNNING"}
-    assert [trial.value for trial in desk.joined.study.get_trials()] == [0.75, None]
-    desk.drop(following)
+    assert [trial.value for trial in session.joined.study.get_trials()] == [0.75, None]
+    session.drop(following)
 
 
 def draw(url: str, number: int) -> list[dict[str, Any]]:
     """The parameters of a whole study that one worker drew."""
     with opened_bench(url, "drawn", seed=3) as bench:
         bench.set(num_trials=number)
-        with bench.desk("w") as desk:
-            desk.joined.study.sampler = sampler(desk.joined.info, desk.ordinal)
-            while held := desk.take():
-                x = desk.trial(held).suggest_float("x", 0.0, 1.0)
-                desk.chosen(held)
-                desk.end(held, "COMPLETE", -((x - 0.3) ** 2))
+        with bench.session("w") as session:
+            session.joined.study.sampler = sampler(session.joined.info, session.ordinal)
+            while held := session.take():
+                x = session.trial(held).suggest_float("x", 0.0, 1.0)
+                session.chosen(held)
+                session.end(held, "COMPLETE", -((x - 0.3) ** 2))
         return [trial.params for trial in bench.trials()]
 
 
@@ -152,11 +152,11 @@ def test_a_value_that_is_no_number_fails_its_trial_and_the_study_goes_on(
     bench: Bench, value: float | None
 ) -> None:
     bench.set(num_trials=13)
-    with bench.desk("w") as desk:
-        desk.joined.study.sampler = sampler(desk.joined.info, desk.ordinal)
-        while held := chosen_or_none(desk):
-            desk.epoch(held, row(1, value if held.number == 0 else held.number / 10))
-            desk.end(held, "COMPLETE", value if held.number == 0 else held.number / 10)
+    with bench.session("w") as session:
+        session.joined.study.sampler = sampler(session.joined.info, session.ordinal)
+        while held := chosen_or_none(session):
+            session.epoch(held, row(1, value if held.number == 0 else held.number / 10))
+            session.end(held, "COMPLETE", value if held.number == 0 else held.number / 10)
     first, *others = bench.trials()
     assert first.state is TrialState.FAIL and "not a number" in first.user_attrs["failure"]
     assert first.user_attrs["failure_kind"] == FailureKind.VALUE_NOT_A_NUMBER
@@ -168,9 +168,9 @@ def test_a_value_that_is_no_number_fails_its_trial_and_the_study_goes_on(
 
 
 @contextmanager
-def two(bench: Bench) -> Iterator[tuple[Desk, Desk]]:
+def two(bench: Bench) -> Iterator[tuple[Session, Session]]:
     """Two workers of two processes, as far as Optuna knows."""
-    with opened_bench(bench.url) as again, bench.desk("a") as one, again.desk("b") as other:
+    with opened_bench(bench.url) as again, bench.session("a") as one, again.session("b") as other:
         yield one, other
 
 
@@ -182,12 +182,12 @@ def test_two_workers_share_a_study_and_meet_no_number_twice(bench: Bench) -> Non
     bench.set(num_trials=12)
     with two(bench) as desks:
 
-        def work(desk: Desk) -> None:
-            while held := chosen_or_none(desk):
-                desk.epoch(held, row(1, held.number / 10))
-                desk.end(held, "COMPLETE", held.number / 10)
+        def work(session: Session) -> None:
+            while held := chosen_or_none(session):
+                session.epoch(held, row(1, held.number / 10))
+                session.end(held, "COMPLETE", held.number / 10)
 
-        threads = [threading.Thread(target=work, args=(desk,)) for desk in desks]
+        threads = [threading.Thread(target=work, args=(session,)) for session in desks]
         [thread.start() for thread in threads]
         [thread.join() for thread in threads]
     assert [(t.number, t.state, t.value) for t in bench.trials()] == [
@@ -246,32 +246,32 @@ def test_putting_back_what_was_lost_leaves_the_others_trial_alone(bench: Bench) 
 
 
 def test_a_trial_that_was_deleted_is_dropped_and_the_next_one_taken(bench: Bench) -> None:
-    with bench.desk("w") as desk:
-        held = written(chosen(desk))
+    with bench.session("w") as session:
+        held = written(chosen(session))
         bench.delete(0)
-        desk.epoch(held, row(1))
+        session.epoch(held, row(1))
         wait_for(lambda: held.lost)
         with pytest.raises(TrialLost, match="deleted"):
-            desk.says(held)
-        desk.drop(held)
-        following = chosen(desk)
-        desk.end(following, "COMPLETE", 0.5)
+            session.says(held)
+        session.drop(held)
+        following = chosen(session)
+        session.end(following, "COMPLETE", 0.5)
     assert list(bench.states().values()) == ["COMPLETE"]
 
 
 def test_who_was_given_up_for_dead_hears_of_it_and_leaves(bench: Bench) -> None:
-    with pytest.raises(WorkerUnknown), bench.desk("w") as desk:
-        held = chosen(desk)
+    with pytest.raises(WorkerUnknown), bench.session("w") as session:
+        held = chosen(session)
         written(held)
         claims.release_worker(bench.engine, "w", died=True)
-        wait_for(lambda: desk.says(held) == "never")
+        wait_for(lambda: session.says(held) == "never")
     assert (bench.claim(0).state, bench.claim(0).deaths) == ("WAITING", 1)
 
 
 def test_a_deleted_study_is_told(bench: Bench) -> None:
-    with pytest.raises(StudyError, match="'s' was deleted"), bench.desk("w") as desk:
+    with pytest.raises(StudyError, match="'s' was deleted"), bench.session("w") as session:
         optuna.delete_study(study_name="s", storage=bench.joined.study._storage)
-        desk.take()
+        session.take()
 
 
 # The pruner
@@ -292,33 +292,33 @@ def test_each_epoch_is_judged_as_it_stood_then_and_the_first_is_number_1(bench: 
     """Also when three are over before the database has answered once."""
     bench.joined.study.pruner = asked = Asked()
     bench.enter("w")
-    desk = bench.desk("w")
-    held = chosen(desk)
+    session = bench.session("w")
+    held = chosen(session)
     for epoch in (1, 2, 3):
-        desk.epoch(held, row(epoch, epoch / 10))
-    desk.epoch(held, row(4, None))
-    desk.epoch(held, row(5, 0.5), judge=False)
-    desk.clerk.write_pages()
+        session.epoch(held, row(epoch, epoch / 10))
+    session.epoch(held, row(4, None))
+    session.epoch(held, row(5, 0.5), judge=False)
+    session.sync.write_pages()
     assert asked.seen == [{1: 0.1}, {1: 0.1, 2: 0.2}, {1: 0.1, 2: 0.2, 3: 0.3}]
-    assert desk.says(held) == ""
-    desk.let_go()
+    assert session.says(held) == ""
+    session.let_go()
 
 
 def test_a_trial_worse_than_its_rung_is_told_so_and_its_value_is_its_last(bench: Bench) -> None:
     """By the pruner that studies have, after its very first epoch."""
-    with bench.desk("w") as desk:
-        desk.joined.study.pruner = pruner(desk.joined.info)
-        good = chosen(desk)
+    with bench.session("w") as session:
+        session.joined.study.pruner = pruner(session.joined.info)
+        good = chosen(session)
         for epoch in (1, 2, 3):
-            desk.epoch(good, row(epoch, 0.9))
+            session.epoch(good, row(epoch, 0.9))
         wait_for(lambda: not good.unjudged)
-        assert desk.says(good) == ""
-        desk.end(good, "COMPLETE", 0.9)
-        bad = chosen(desk)
-        desk.epoch(bad, row(1, 0.2))
-        wait_for(lambda: desk.says(bad) == "pruned")
-        desk.epoch(bad, row(2, 0.1))
-        desk.end(bad, "PRUNED")
+        assert session.says(good) == ""
+        session.end(good, "COMPLETE", 0.9)
+        bad = chosen(session)
+        session.epoch(bad, row(1, 0.2))
+        wait_for(lambda: session.says(bad) == "pruned")
+        session.epoch(bad, row(2, 0.1))
+        session.end(bad, "PRUNED")
     trial = bench.trials()[1]
     assert (trial.state, trial.value, trial.user_attrs) == (TrialState.PRUNED, 0.1, {"pruned_at": 1})
 
@@ -326,27 +326,27 @@ def test_a_trial_worse_than_its_rung_is_told_so_and_its_value_is_its_last(bench:
 def test_a_verdict_outlives_the_worker_that_heard_it(bench: Bench) -> None:
     """The pruner answers once; the files were not written yet when the disk was full."""
     bench.joined.study.pruner = Asked(prune_at=1)
-    with bench.desk("a") as desk:
-        held = chosen(desk)
-        desk.epoch(held, row(1))
-        wait_for(lambda: desk.says(held) == "pruned")
-        desk.put_back(held)
-    with opened_bench(bench.url) as again, again.desk("b") as desk:
-        held = taken(desk)
-        assert held.attempt == 2 and desk.says(held) == "pruned"
+    with bench.session("a") as session:
+        held = chosen(session)
+        session.epoch(held, row(1))
+        wait_for(lambda: session.says(held) == "pruned")
+        session.put_back(held)
+    with opened_bench(bench.url) as again, again.session("b") as session:
+        held = taken(session)
+        assert held.attempt == 2 and session.says(held) == "pruned"
 
 
 def test_ended_at_once_after_each_epoch_nothing_trips(bench: Bench) -> None:
     """Trainer and clerk have the same trial in their hands, and one lets go of it."""
     bench.set(num_trials=60)
-    with bench.desk("w") as desk:
-        desk.joined.study.pruner = pruner(desk.joined.info)
-        while held := chosen_or_none(desk):
+    with bench.session("w") as session:
+        session.joined.study.pruner = pruner(session.joined.info)
+        while held := chosen_or_none(session):
             for epoch in range(1, 1 + held.number % 5):
-                desk.epoch(held, row(epoch, held.number / 100))
-            state = "PRUNED" if desk.says(held) == "pruned" else "COMPLETE"
-            desk.end(held, state, held.number / 100)  # type: ignore[arg-type]
-    assert desk.clerk.failure is None and not desk.clerk.ended and not desk.storage.unwritten
+                session.epoch(held, row(epoch, held.number / 100))
+            state = "PRUNED" if session.says(held) == "pruned" else "COMPLETE"
+            session.end(held, state, held.number / 100)  # type: ignore[arg-type]
+    assert session.sync.failure is None and not session.sync.ended and not session.storage.unwritten
     assert set(bench.states().values()) <= {"COMPLETE", "PRUNED"} and len(bench.states()) == 60
     for number in range(60):
         assert epochs_of(bench, number) == list(range(1, 1 + number % 5))

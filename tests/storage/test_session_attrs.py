@@ -13,9 +13,9 @@ import pytest
 from helpers.command_line import environment, wait_for
 from helpers.sessions import Bench, chosen, epochs_of, opened_bench, row, taken
 
-from tuner.fleet.config import GIVEN_UP
+from tuner.fleet.config import EXIT_GIVEN_UP
 from tuner.search.sampling import sampler
-from tuner.search.session import Desk
+from tuner.search.session import Session
 from tuner.study import control, queries
 from tuner.study.pending import ActiveTrial
 
@@ -30,13 +30,13 @@ def bench(storage_url: str) -> Iterator[Bench]:
 
 
 def test_a_pause_puts_the_trial_back_and_lasts_until_it_is_ended(bench: Bench) -> None:
-    with bench.desk("w") as desk:
-        held = chosen(desk)
+    with bench.session("w") as session:
+        held = chosen(session)
         control.set_paused(bench.engine, bench.id, True)
-        wait_for(lambda: desk.says(held) == "stopped")
-        desk.put_back(held)
+        wait_for(lambda: session.says(held) == "stopped")
+        session.put_back(held)
         got: list[ActiveTrial | None] = []
-        waiting = threading.Thread(target=lambda: got.append(desk.take()))
+        waiting = threading.Thread(target=lambda: got.append(session.take()))
         waiting.start()
         wait_for(lambda: bench.rows("SELECT state FROM tuner_worker") == [("paused",)])
         assert got == [] and bench.states() == {0: "WAITING"}
@@ -48,9 +48,9 @@ def test_a_pause_puts_the_trial_back_and_lasts_until_it_is_ended(bench: Bench) -
 
 def test_a_study_that_is_stopped_while_it_is_paused_lets_its_workers_go(bench: Bench) -> None:
     control.set_paused(bench.engine, bench.id, True)
-    with bench.desk("w") as desk:
+    with bench.session("w") as session:
         got: list[ActiveTrial | None] = []
-        waiting = threading.Thread(target=lambda: got.append(desk.take()))
+        waiting = threading.Thread(target=lambda: got.append(session.take()))
         waiting.start()
         wait_for(lambda: bench.rows("SELECT state FROM tuner_worker") == [("paused",)])
         control.stop_workers(bench.engine, bench.id)
@@ -59,59 +59,59 @@ def test_a_study_that_is_stopped_while_it_is_paused_lets_its_workers_go(bench: B
 
 
 def test_a_stop_reaches_who_works_and_nobody_who_comes_later(bench: Bench) -> None:
-    with bench.desk("w") as desk:
-        held = chosen(desk)
+    with bench.session("w") as session:
+        held = chosen(session)
         assert control.stop_workers(bench.engine, bench.id) == 1
-        wait_for(lambda: desk.says(held) == "stopped")
-        desk.put_back(held)
-        assert desk.take() is None
-    with opened_bench(bench.url) as again, again.desk("later") as desk:
-        held = taken(desk)
-        assert held.number == 0 and desk.says(held) == ""
+        wait_for(lambda: session.says(held) == "stopped")
+        session.put_back(held)
+        assert session.take() is None
+    with opened_bench(bench.url) as again, again.session("later") as session:
+        held = taken(session)
+        assert held.number == 0 and session.says(held) == ""
 
 
 def test_one_trial_is_ended_and_its_worker_goes_on(bench: Bench) -> None:
-    with bench.desk("w") as desk:
-        held = chosen(desk)
-        desk.epoch(held, row(1, 0.25))
+    with bench.session("w") as session:
+        held = chosen(session)
+        session.epoch(held, row(1, 0.25))
         control.stop_trial(bench.engine, bench.id, 0)
-        wait_for(lambda: desk.says(held) == "pruned")
+        wait_for(lambda: session.says(held) == "pruned")
         assert held.wanted == "stop"
-        desk.end(held, "PRUNED")
-        following = chosen(desk)
-        assert following.number == 1 and desk.says(following) == ""
-        desk.end(following, "COMPLETE", 0.5)
+        session.end(held, "PRUNED")
+        following = chosen(session)
+        assert following.number == 1 and session.says(following) == ""
+        session.end(following, "COMPLETE", 0.5)
     assert bench.states() == {0: "PRUNED", 1: "COMPLETE"} and bench.trials()[0].value == 0.25
 
 
 def test_a_trial_that_is_to_end_while_nobody_has_it_ends_with_the_next_who_takes_it(bench: Bench) -> None:
-    with bench.desk("a") as desk:
-        desk.put_back(chosen(desk))
+    with bench.session("a") as session:
+        session.put_back(chosen(session))
     control.stop_trial(bench.engine, bench.id, 0)
-    with opened_bench(bench.url) as again, again.desk("b") as desk:
-        assert desk.says(taken(desk)) == "pruned"
+    with opened_bench(bench.url) as again, again.session("b") as session:
+        assert session.says(taken(session)) == "pruned"
 
 
 def test_a_signal_to_one_worker_stops_it_alone(bench: Bench) -> None:
     told = threading.Event()
-    desk = Desk(bench.joined, bench.desk("w").who, stopped=told.is_set)
-    with desk:
-        held = chosen(desk)
-        assert desk.says(held) == ""
+    session = Session(bench.joined, bench.session("w").who, stopped=told.is_set)
+    with session:
+        held = chosen(session)
+        assert session.says(held) == ""
         told.set()
-        assert desk.says(held) == "stopped"
-        desk.put_back(held)
-        assert desk.take() is None
+        assert session.says(held) == "stopped"
+        session.put_back(held)
+        assert session.take() is None
     assert control.read_control_state(bench.engine, bench.id).stops == 0
 
 
 def test_hours_that_are_spent_stop_the_worker_and_put_its_trial_back(bench: Bench) -> None:
-    with bench.desk("w") as desk:
-        held = chosen(desk)
+    with bench.session("w") as session:
+        held = chosen(session)
         bench.set(hours=1.0, clock_seconds=3600.0)
-        wait_for(lambda: desk.says(held) == "stopped")
-        desk.put_back(held)
-        assert desk.take() is None
+        wait_for(lambda: session.says(held) == "stopped")
+        session.put_back(held)
+        assert session.take() is None
     assert bench.states() == {0: "WAITING"}
 
 
@@ -119,9 +119,9 @@ def test_hours_that_are_spent_stop_the_worker_and_put_its_trial_back(bench: Benc
 
 
 def test_a_beat_says_where_the_worker_is(bench: Bench) -> None:
-    with bench.desk("w") as desk:
-        held = chosen(desk)
-        desk.tell(state="training", step=3, steps=9, value=0.5, params={"lr": 0.1}, peak_memory=3 * 2**40)
+    with bench.session("w") as session:
+        held = chosen(session)
+        session.tell(state="training", step=3, steps=9, value=0.5, params={"lr": 0.1}, peak_memory=3 * 2**40)
         info = queries.find_study(bench.engine, "s")
         worker = wait_for(lambda: [w for w in queries.read_workers(bench.engine, info) if w.step == 3])[0]
         assert (worker.worker, worker.number, worker.steps, worker.value) == ("w", held.number, 9, 0.5)
@@ -141,38 +141,38 @@ class Broken(optuna.pruners.BasePruner):
 @pytest.mark.parametrize("ask", ["says", "take"])
 def test_what_breaks_in_the_background_is_raised_where_the_work_is(bench: Bench, ask: str) -> None:
     bench.joined.study.pruner = Broken()
-    with pytest.raises(ZeroDivisionError, match="a bug in a pruner"), bench.desk("w") as desk:
-        held = chosen(desk)
-        desk.epoch(held, row(1))
-        wait_for(lambda: desk.clerk.failure)
+    with pytest.raises(ZeroDivisionError, match="a bug in a pruner"), bench.session("w") as session:
+        held = chosen(session)
+        session.epoch(held, row(1))
+        wait_for(lambda: session.sync.failure)
         if ask == "says":
-            desk.says(held)
-        desk.put_back(held)
-        desk.take()
+            session.says(held)
+        session.put_back(held)
+        session.take()
     assert bench.states() == {0: "WAITING"} and epochs_of(bench, 0) == [1]
 
 
 def test_choices_that_changed_under_the_study_are_refused(bench: Bench) -> None:
     bench.set(num_trials=2)
-    with bench.desk("a") as desk:
-        held = taken(desk)
-        desk.trial(held).suggest_categorical("loss", ["bce", "dice"])
-        desk.end(held, "COMPLETE", 0.5)
-    with opened_bench(bench.url) as again, again.desk("b") as desk:
-        desk.joined.study.sampler = sampler(desk.joined.info, 1)
-        held = taken(desk)
+    with bench.session("a") as session:
+        held = taken(session)
+        session.trial(held).suggest_categorical("loss", ["bce", "dice"])
+        session.end(held, "COMPLETE", 0.5)
+    with opened_bench(bench.url) as again, again.session("b") as session:
+        session.joined.study.sampler = sampler(session.joined.info, 1)
+        held = taken(session)
         with pytest.raises(ValueError, match="dynamic value space"):
-            desk.trial(held).suggest_categorical("loss", ["bce", "focal"])
+            session.trial(held).suggest_categorical("loss", ["bce", "focal"])
 
 
 HANGING = """
 import sys, time
 from helpers.sessions import opened_bench, row
 from tuner.search.sync import Terms
-with opened_bench(sys.argv[1]) as bench, bench.desk("w", Terms(lease=2.0, hang=2.0)) as desk:
-    held = desk.take()
-    desk.chosen(held)
-    desk.epoch(held, row(1))
+with opened_bench(sys.argv[1]) as bench, bench.session("w", Terms(lease=2.0, hang=2.0)) as session:
+    held = session.take()
+    session.chosen(held)
+    session.epoch(held, row(1))
     print("hangs", flush=True)
     def code_that_never_comes_back():
         time.sleep(120)
@@ -190,7 +190,7 @@ def test_a_worker_that_hangs_ends_itself_says_where_and_its_trial_is_put_back(
         text=True,
         timeout=100,
     )
-    assert done.returncode == GIVEN_UP, done.stderr
+    assert done.returncode == EXIT_GIVEN_UP, done.stderr
     assert "code_that_never_comes_back" in done.stderr
     assert (bench.claim(0).state, bench.claim(0).worker, bench.claim(0).deaths) == ("WAITING", None, 1)
     assert epochs_of(bench, 0) == [1] and bench.workers() == []

@@ -33,10 +33,10 @@ def away(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
 
 
 @contextmanager
-def gone(proxy: Proxy, clerk: Any) -> Iterator[None]:
+def gone(proxy: Proxy, sync: Any) -> Iterator[None]:
     """The database is away, and the clerk has noticed."""
     failed = threading.Event()
-    beat = clerk.beat
+    beat = sync.beat
 
     def noticed() -> None:
         try:
@@ -45,7 +45,7 @@ def gone(proxy: Proxy, clerk: Any) -> Iterator[None]:
             failed.set()
             raise
 
-    clerk.beat = noticed
+    sync.beat = noticed
     proxy.refuse(), proxy.cut()
     yield
     assert failed.wait(30)
@@ -56,35 +56,35 @@ def test_training_goes_on_without_the_database_and_all_is_written_afterwards(
     away: tuple[Bench, Bench, Proxy],
 ) -> None:
     bench, seen, proxy = away
-    with bench.desk("w") as desk:
-        held = written(chosen(desk))
-        with gone(proxy, desk.clerk):
+    with bench.session("w") as session:
+        held = written(chosen(session))
+        with gone(proxy, session.sync):
             for epoch in range(1, 6):
-                assert desk.says(held) == ""
-                desk.epoch(held, row(epoch, epoch / 10))
-            desk.trial(held).set_user_attr("result", {"best": 0.5})
-            desk.end(held, "COMPLETE", 0.5)
+                assert session.says(held) == ""
+                session.epoch(held, row(epoch, epoch / 10))
+            session.trial(held).set_user_attr("result", {"best": 0.5})
+            session.end(held, "COMPLETE", 0.5)
             assert seen.states() == {0: "RUNNING"} and epochs_of(seen, 0) == []
-        following = chosen(desk)
+        following = chosen(session)
         assert following.number == 1
         wait_for(lambda: seen.states()[0] == "COMPLETE")
     trial = seen.trials()[0]
     assert (trial.value, trial.user_attrs) == (0.5, {"result": {"best": 0.5}})
     assert trial.intermediate_values == {epoch: epoch / 10 for epoch in range(1, 6)}
-    assert epochs_of(seen, 0) == [1, 2, 3, 4, 5] and desk.clerk.failure is None
+    assert epochs_of(seen, 0) == [1, 2, 3, 4, 5] and session.sync.failure is None
 
 
 def test_a_trial_put_back_while_the_database_is_away_loses_nothing(away: tuple[Bench, Bench, Proxy]) -> None:
     """The clerk may have the page in hand in that moment, and cannot write it."""
     bench, seen, proxy = away
-    with bench.desk("w") as desk:
-        held = taken(desk)
-        lr = desk.trial(held).suggest_float("lr", 0.0, 1.0)
-        with gone(proxy, desk.clerk):
-            desk.trial(held).set_user_attr("recipe", {"lr": lr})
-            desk.chosen(held)
-            desk.epoch(held, row(1))
-            leaving = threading.Thread(target=desk.put_back, args=(held,))
+    with bench.session("w") as session:
+        held = taken(session)
+        lr = session.trial(held).suggest_float("lr", 0.0, 1.0)
+        with gone(proxy, session.sync):
+            session.trial(held).set_user_attr("recipe", {"lr": lr})
+            session.chosen(held)
+            session.epoch(held, row(1))
+            leaving = threading.Thread(target=session.put_back, args=(held,))
             leaving.start()
         leaving.join()
     trial = seen.trials()[0]
@@ -100,14 +100,14 @@ def test_a_page_that_is_on_its_way_when_the_connection_breaks_is_written_before_
     away: tuple[Bench, Bench, Proxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench, seen, proxy = away
-    with bench.desk("w") as desk:
-        held = written(chosen(desk))
-        monkeypatch.setattr(desk.clerk, "beat", lambda: None)  # so that it is the page that is on its way
+    with bench.session("w") as session:
+        held = written(chosen(session))
+        monkeypatch.setattr(session.sync, "beat", lambda: None)  # so that it is the page that is on its way
         proxy.stall()
-        desk.trial(held).set_user_attr("recipe", {"k": 64})
-        desk.epoch(held, row(1))
+        session.trial(held).set_user_attr("recipe", {"k": 64})
+        session.epoch(held, row(1))
         wait_for(lambda: not held.pending)
-        leaving = threading.Thread(target=desk.put_back, args=(held,))
+        leaving = threading.Thread(target=session.put_back, args=(held,))
         leaving.start()
         proxy.refuse(), proxy.cut(), proxy.flow()
         proxy.accept()
@@ -132,15 +132,15 @@ def test_a_connection_cut_again_and_again_costs_nothing(away: tuple[Bench, Bench
             proxy.cut()
 
     cutting = threading.Thread(target=cut)
-    with bench.desk("w") as desk:
+    with bench.session("w") as session:
         cutting.start()
         try:
-            while held := chosen_or_none(desk):
+            while held := chosen_or_none(session):
                 for epoch in range(1, 8):
-                    assert desk.says(held) == ""
-                    desk.epoch(held, row(epoch, held.number + epoch / 100))
+                    assert session.says(held) == ""
+                    session.epoch(held, row(epoch, held.number + epoch / 100))
                     written(held)
-                desk.end(held, "COMPLETE", held.number / 10)
+                session.end(held, "COMPLETE", held.number / 10)
         finally:
             over.set()
             cutting.join()
@@ -156,9 +156,9 @@ def test_a_database_that_stays_away_ends_the_worker_with_its_error(
 ) -> None:
     bench, seen, proxy = away
     monkeypatch.setattr(database, "patience", 0.5)
-    with pytest.raises(sa.exc.OperationalError), bench.desk("w") as desk:
-        held = chosen(desk)
+    with pytest.raises(sa.exc.OperationalError), bench.session("w") as session:
+        held = chosen(session)
         proxy.refuse(), proxy.cut()
-        wait_for(lambda: desk.says(held) == "never")
+        wait_for(lambda: session.says(held) == "never")
     proxy.accept()
     assert seen.states() == {0: "RUNNING"} and seen.workers() == ["w"]  # others will notice

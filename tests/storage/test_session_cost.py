@@ -14,7 +14,7 @@ from helpers.sessions import Bench, epochs_of, opened_bench, row, taken, written
 from optuna.trial import TrialState
 
 from tuner.search.sampling import pruner, sampler
-from tuner.search.session import Desk
+from tuner.search.session import Session
 from tuner.search.sync import Terms
 from tuner.study.pending import ActiveTrial
 
@@ -48,33 +48,33 @@ def counted(engine: sa.Engine) -> Iterator[Callable[[], tuple[int, int]]]:
 
 def test_a_trial_of_twenty_epochs_is_few_statements(bench: Bench) -> None:
     """Optuna alone needs a transaction for each parameter, attribute, report and question."""
-    with bench.desk("w", Terms(lease=1e4, hang=1e4)) as desk:
-        desk.joined.study.sampler, desk.joined.study.pruner = (
-            sampler(desk.joined.info, 0),
-            pruner(desk.joined.info),
+    with bench.session("w", Terms(lease=1e4, hang=1e4)) as session:
+        session.joined.study.sampler, session.joined.study.pruner = (
+            sampler(session.joined.info, 0),
+            pruner(session.joined.info),
         )
         with counted(bench.engine) as so_far:
-            held = taken(desk)
-            trial = desk.trial(held)
+            held = taken(session)
+            trial = session.trial(held)
             for name in ("lr", "decay", "dropout", "k"):
                 trial.suggest_float(name, 0.0, 1.0)
             trial.set_user_attr("made_with", {"torch": "2"})
             trial.set_user_attr("recipe", {"model": "unet"})
-            written_page(desk, held)
+            written_page(session, held)
             for epoch in range(1, 21):
-                desk.epoch(held, row(epoch, epoch / 100), judge=epoch < 20)
-                written_page(desk, held)
+                session.epoch(held, row(epoch, epoch / 100), judge=epoch < 20)
+                written_page(session, held)
             trial.set_user_attr("result", {"best": 0.2})
             ended = threading.Event()
-            desk.end(held, "COMPLETE", 0.2, ended.set)
+            session.end(held, "COMPLETE", 0.2, ended.set)
             assert ended.wait(30)
             statements, transactions = so_far()
     assert statements <= 140 and transactions <= 45, (statements, transactions)
     assert bench.trials()[0].state is TrialState.COMPLETE and len(epochs_of(bench, 0)) == 20
 
 
-def written_page(desk: Desk, held: ActiveTrial) -> None:
+def written_page(session: Session, held: ActiveTrial) -> None:
     """Each epoch a page of its own, as when they take their time."""
-    desk.chosen(held)
+    session.chosen(held)
     written(held)
     wait_for(lambda: not held.unjudged)

@@ -35,7 +35,7 @@ def run_python(code: str) -> str:
 @pytest.mark.parametrize(
     ("statement", "new"),
     [
-        ("from tuner.store import find_store", "tuner.artifacts.store"),
+        ("from tuner.store import FolderStore", "tuner.artifacts.store"),
         ("from tuner import store", "tuner.artifacts.store"),
         ("import tuner; tuner.store.find_store", "tuner.artifacts.store"),
         ("from tuner.space import load_space", "tuner.space.space"),

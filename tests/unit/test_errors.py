@@ -9,20 +9,26 @@ from pathlib import Path
 import pytest
 
 from tuner import errors
-from tuner.errors import FilesError, TunerError, bullets, first_lines, near, some, writing
+from tuner.errors import FilesError, TunerError, bullets, did_you_mean, first_lines, format_names, writing
 
 
 def test_a_near_name_is_offered_and_a_far_one_is_not() -> None:
-    assert near("unet_j", ["unet_k", "other"]) == " Did you mean 'unet_k'?"
-    assert near("xyzzy", ["unet_k", "other"]) == "" == near("", ["unet_k"]) == near("a", [])
+    assert did_you_mean("unet_j", ["unet_k", "other"]) == " Did you mean 'unet_k'?"
+    assert (
+        did_you_mean("xyzzy", ["unet_k", "other"]) == "" == did_you_mean("", ["unet_k"]) == did_you_mean("a", [])
+    )
 
 
 def test_something_that_is_no_text_is_near_nothing() -> None:
-    assert near(5, ["unet_k"]) == ""
+    assert did_you_mean(5, ["unet_k"]) == ""
 
 
 def test_the_first_names_are_shown_and_the_rest_counted() -> None:
-    assert some("abc") == "a, b, c" and some("abcdefg") == "a, b, c, d, e and 2 more" and some([]) == ""
+    assert (
+        format_names("abc") == "a, b, c"
+        and format_names("abcdefg") == "a, b, c, d, e and 2 more"
+        and format_names([]) == ""
+    )
 
 
 def test_one_line_stays_in_line_and_several_make_a_list() -> None:

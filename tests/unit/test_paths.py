@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tuner.errors import FilesError
-from tuner.paths import Home, attempt_of, commit_of, safe
+from tuner.paths import Home, attempt_of, git_commit, safe_name
 
 
 def test_a_plain_name_is_its_own_folder() -> None:
-    assert [safe(name) for name in ("unet_k", "unet_k@photos", "a-1.2", "été")] == [
+    assert [safe_name(name) for name in ("unet_k", "unet_k@photos", "a-1.2", "été")] == [
         "unet_k",
         "unet_k@photos",
         "a-1.2",
@@ -23,7 +23,7 @@ def test_a_plain_name_is_its_own_folder() -> None:
 
 def test_two_studies_never_share_a_folder() -> None:
     names = ["a b", "a_b", "a/b", "a\\b", "a?b", "..", ".", "...", "x" * 300, "x" * 301, "", "~", "~~", ".a", "a"]
-    assert len({safe(name) for name in names}) == len(names)
+    assert len({safe_name(name) for name in names}) == len(names)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_dropping_the_weights_keeps_the_pictures(home: Path) -> None:
     run = Home(home).run("s", "k", 1).make()
     for file in (run.checkpoint, run.previous, run.best, run.curves):
         file.touch()
-    run.drop_weights(), run.drop_weights()
+    run.delete_weights(), run.delete_weights()
     assert [path.name for path in run.folder.iterdir()] == ["curves.png"]
 
 
@@ -95,8 +95,8 @@ def test_the_commit_is_told_with_a_plus_when_the_tree_has_changes(tmp_path: Path
 
     space = tmp_path / "space.py"
     space.write_text("a = 1\n")
-    assert commit_of(space) == ""
+    assert git_commit(space) == ""
     git("init"), git("add", "."), git("commit", "-m", "one")
-    assert commit_of(space) == git("rev-parse", "--short=12", "HEAD")
+    assert git_commit(space) == git("rev-parse", "--short=12", "HEAD")
     space.write_text("a = 2\n")
-    assert commit_of(space).endswith("+")
+    assert git_commit(space).endswith("+")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from tuner.artifacts import snapshots
-from tuner.artifacts.store import CHANCE, Store, find_store
-from tuner.artifacts.uploader import Errand, Sender, snapshot
+from tuner.artifacts.store import CHANCE, Store, open_store
+from tuner.artifacts.uploader import Uploader, UploadJob, take_snapshot
 from tuner.errors import FilesError, writing
-from tuner.paths import Home, Run, link
+from tuner.paths import Home, Run, link_file
 
 T = TypeVar("T")
 TRIES = 5  # to bring over what another attempt moves at that moment
@@ -24,13 +24,13 @@ PATIENCE = 60.0  # seconds that a trial waits for a store that is away, before i
 log = logging.getLogger("tuner")
 
 
-class Keeper:
+class AttemptFiles:
     """Where attempts find what earlier ones left. Without a store, the home alone."""
 
     def __init__(self, home: Home, store: Store | None = None) -> None:
         self.home, self.store = home, store
         self.sent: dict[Path, int] = {}  # how many snapshots of a run there were
-        self.sender: Sender | None = None  # begun with the first thing to send
+        self.uploader: Uploader | None = None  # begun with the first thing to send
 
     # --- attempts ---
 
@@ -57,7 +57,7 @@ class Keeper:
             here = self.newest(study, key, number, attempt)
             if self.store and here != attempt - 1 and self.bring_from_store(run, after=here, before=attempt):
                 return True
-            if here is None or brought(self.home.run(study, key, number, here), run):
+            if here is None or link_attempt(self.home.run(study, key, number, here), run):
                 return True
         return False
 
@@ -74,7 +74,7 @@ class Keeper:
         def bring() -> bool:
             found = self.known(run)
             newer = [one for one in found if one.attempt < before and (after is None or one.attempt > after)]
-            return self.store is not None and snapshots.bring(self.store, newer, run)
+            return self.store is not None and snapshots.restore_run(self.store, newer, run)
 
         return patiently(bring)
 
@@ -85,7 +85,7 @@ class Keeper:
             if 0 < earlier < attempt:
                 run.clear()
             elif earlier < attempt:
-                run.drop_weights()
+                run.delete_weights()
 
     # --- to the store ---
 
@@ -94,47 +94,47 @@ class Keeper:
         if self.store:
             number = self.sent[run.folder] = self.sent.get(run.folder, 0) + 1
             with writing(run.folder):
-                taken = snapshot(run, number)
-            self.give(Errand(self.place(run), snapshot=taken, number=number))
+                taken = take_snapshot(run, number)
+            self.give(UploadJob(self.place(run), snapshot=taken, number=number))
 
     def send(self, path: Path, name: str) -> None:
         """Send a file of its own that never changes, in the background."""
-        self.give(Errand(name, file=path))
+        self.give(UploadJob(name, file=path))
 
     def settle(self, run: Run, seconds: float) -> bool:
         """Wait until what was kept is in the store; False, with a warning, when the time is over before.
 
         While the store is away, nobody waits: what was kept stays in the home and is sent when it is back.
         """
-        if self.sender is None or self.sender.settle(self.place(run), seconds):
+        if self.uploader is None or self.uploader.settle(self.place(run), seconds):
             return True
         log.warning("%s is not in the artifact store yet", run.folder)
         return False
 
     def finish(self, run: Run, weights: bool) -> None:
         """At a trial's end: drop what nobody needs; without `weights`, the checkpoint and the best go too."""
-        run.drop_previous()
+        run.delete_previous()
         if not weights:
-            run.drop_weights()
+            run.delete_weights()
         if self.store:
-            self.give(Errand(self.place(run), weights=weights))
+            self.give(UploadJob(self.place(run), weights=weights))
 
     def forget(self, run: Run) -> None:
         """A trial that was lost to another worker: what waits to be sent is not sent. Nothing is deleted."""
-        if self.sender:
-            self.sender.forget(self.place(run))
+        if self.uploader:
+            self.uploader.forget(self.place(run))
 
     def close(self, seconds: float) -> bool:
         """Wait a little for what is under way; False when not all of it is in the store."""
-        if self.sender is None or self.sender.close(seconds):
+        if self.uploader is None or self.uploader.close(seconds):
             return True
         log.warning("not everything is in the artifact store; it is in %s", self.home.folder)
         return False
 
-    def give(self, errand: Errand) -> None:
+    def give(self, job: UploadJob) -> None:
         assert self.store
-        self.sender = self.sender or Sender(self.store)
-        self.sender.give(errand)
+        self.uploader = self.uploader or Uploader(self.store)
+        self.uploader.give(job)
 
     def place(self, run: Run) -> str:
         """Where a run is in the store, ending with a slash: as in the home."""
@@ -152,7 +152,7 @@ class Keeper:
             return run
         found = [one for one in self.known(run) if one.attempt == attempt]
         if found:
-            snapshots.bring(self.store, found, run.make())
+            snapshots.restore_run(self.store, found, run.make())
         return run
 
     def has(self, study: str, key: str, number: int, attempt: int) -> bool:
@@ -161,8 +161,8 @@ class Keeper:
         here = run.best.is_file() and run.checkpoint.is_file()
         return here or bool(attempt and any(one.attempt == attempt for one in self.known(run)))
 
-    def known(self, run: Run) -> list[snapshots.Kept]:
-        return snapshots.lists(self.store.names(self.place(Run(run.folder.parent)))) if self.store else []
+    def known(self, run: Run) -> list[snapshots.Manifest]:
+        return snapshots.find_manifests(self.store.names(self.place(Run(run.folder.parent)))) if self.store else []
 
     @property
     def where(self) -> str:
@@ -170,9 +170,9 @@ class Keeper:
         return f"{self.home.folder}{f' or {self.store.shown}' if self.store else ''}"
 
 
-def open_keeper(home: Home, artifacts: str | None) -> Keeper:
+def open_attempts(home: Home, artifacts: str | None) -> AttemptFiles:
     """The keeper of a home, with the store of that URL behind it; nothing is asked of the store yet."""
-    return Keeper(home, find_store(artifacts) if artifacts else None)
+    return AttemptFiles(home, open_store(artifacts) if artifacts else None)
 
 
 def patiently(act: Callable[[], T]) -> T:
@@ -187,12 +187,12 @@ def patiently(act: Callable[[], T]) -> T:
             time.sleep(CHANCE.uniform(0.5, 1.5))
 
 
-def brought(earlier: Run, run: Run) -> bool:
+def link_attempt(earlier: Run, run: Run) -> bool:
     """Link everything of an earlier attempt into a new one; False where it was moved away meanwhile."""
     with writing(run.folder):
         for source, target in zip(earlier.weights, run.weights, strict=True):
             try:
-                link(source, target)
+                link_file(source, target)
             except FileNotFoundError:
                 if source.exists():
                     raise

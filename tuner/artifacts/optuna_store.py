@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tuner.artifacts.attempts import Keeper
+from tuner.artifacts.attempts import AttemptFiles
 from tuner.artifacts.store import Store
 from tuner.errors import FilesError, writing
 from tuner.paths import Home
@@ -19,7 +19,7 @@ PLACE = "artifacts/"  # of the pictures, in a store
 
 
 @dataclass(frozen=True)
-class Gallery:
+class TrialArtifacts:
     """An artifact store of Optuna's.
 
     A picture is written into the home and sent on in the background, so that the end of a trial waits for no
@@ -77,6 +77,8 @@ class Gallery:
         return ArtifactNotFound(f"no artifact '{artifact_id}'")
 
 
-def gallery_of(keeper: Keeper) -> Gallery:
+def open_trial_artifacts(attempts: AttemptFiles) -> TrialArtifacts:
     """The pictures of a worker's trials: beside what else it keeps."""
-    return Gallery(keeper.home, [keeper.store] if keeper.store else [], keeper.send if keeper.store else None)
+    return TrialArtifacts(
+        attempts.home, [attempts.store] if attempts.store else [], attempts.send if attempts.store else None
+    )

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 from tuner.artifacts.store import Store
 from tuner.errors import writing
-from tuner.paths import ATTEMPT, Run, digest
+from tuner.paths import ATTEMPT, Run, hash_file
 
 LIST = re.compile(rf"{ATTEMPT}(\d+)/kept-(\d+)\.json$")
 TRIES = 3  # to get a file whole
@@ -29,7 +29,7 @@ log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True, order=True)
-class Kept:
+class Manifest:
     """A list in the store: of which attempt, the how manieth of it, and its name."""
 
     attempt: int
@@ -42,18 +42,18 @@ class Kept:
         return self.name.rpartition("/")[0] + "/"
 
 
-def lists(names: Iterable[str]) -> list[Kept]:
+def find_manifests(names: Iterable[str]) -> list[Manifest]:
     """Every list among these names of a trial, the newest first."""
     found = ((LIST.search(name), name) for name in names)
-    return sorted((Kept(int(at[1]), int(at[2]), name) for at, name in found if at), reverse=True)
+    return sorted((Manifest(int(at[1]), int(at[2]), name) for at, name in found if at), reverse=True)
 
 
-def send(store: Store, snapshot: Path, place: str, number: int) -> None:
+def upload_snapshot(store: Store, snapshot: Path, place: str, number: int) -> None:
     """Put the files of a snapshot and then their list; what is there already is not sent again."""
     there = set(store.names(place))
     listed = {}
     for file in sorted(snapshot.iterdir()):
-        checksum = digest(file)
+        checksum = hash_file(file)
         name = f"{file.stem}-{checksum[:12]}{file.suffix}"
         if place + name not in there:
             store.put(file, place + name)
@@ -64,7 +64,7 @@ def send(store: Store, snapshot: Path, place: str, number: int) -> None:
         store.put(written, f"{place}kept-{number:06d}.json")
 
 
-def read(store: Store, kept: Kept) -> dict[str, dict[str, str | int]] | None:
+def read_manifest(store: Store, kept: Manifest) -> dict[str, dict[str, str | int]] | None:
     """The files of a list by their own names, or None where the list is damaged."""
     with TemporaryDirectory() as folder:
         came = Path(folder) / "kept.json"
@@ -81,12 +81,12 @@ def read(store: Store, kept: Kept) -> dict[str, dict[str, str | int]] | None:
     return None
 
 
-def tidy(store: Store, trial: str, most: int) -> None:
+def delete_outdated(store: Store, trial: str, most: int) -> None:
     """Remove what is not needed any more: all but the newest lists of a trial, and their files."""
     names = store.names(trial)
     needed = set()
-    for kept in lists(names)[:most]:
-        listed = read(store, kept)
+    for kept in find_manifests(names)[:most]:
+        listed = read_manifest(store, kept)
         if listed is None:
             return  # nobody knows what it needs: another time
         needed |= {kept.name, *(f"{kept.place}{entry['name']}" for entry in listed.values())}
@@ -95,22 +95,22 @@ def tidy(store: Store, trial: str, most: int) -> None:
             store.delete(name)
 
 
-def clear(store: Store, trial: str) -> None:
+def delete_snapshots(store: Store, trial: str) -> None:
     for name in store.names(trial):
         store.delete(name)
 
 
-def bring(store: Store, found: Iterable[Kept], run: Run) -> bool:
+def restore_run(store: Store, found: Iterable[Manifest], run: Run) -> bool:
     """Fill a run from the first of these lists whose files all come whole; False where none does."""
     for kept in found:
-        listed = read(store, kept)
-        if listed is not None and bring_files(store, kept.place, listed, run):
+        listed = read_manifest(store, kept)
+        if listed is not None and restore_files(store, kept.place, listed, run):
             return True
         log.warning("%s/%s is damaged: the one before is used", store.shown, kept.name)
     return False
 
 
-def bring_files(store: Store, place: str, listed: dict[str, dict[str, str | int]], run: Run) -> bool:
+def restore_files(store: Store, place: str, listed: dict[str, dict[str, str | int]], run: Run) -> bool:
     """All of the files or none: under their names only when all are whole, the checkpoint among the last."""
     aside = run.folder / ".coming"
     with writing(run.folder):
@@ -118,7 +118,7 @@ def bring_files(store: Store, place: str, listed: dict[str, dict[str, str | int]
         aside.mkdir(parents=True)
         try:
             known = [file for file in (*run.pictures, *run.weights) if file.name in listed]
-            if not all(came_whole(store, place, listed[file.name], aside / file.name) for file in known):
+            if not all(download_verified(store, place, listed[file.name], aside / file.name) for file in known):
                 return False
             for file in known:
                 (aside / file.name).replace(file)
@@ -127,13 +127,13 @@ def bring_files(store: Store, place: str, listed: dict[str, dict[str, str | int]
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def came_whole(store: Store, place: str, entry: dict[str, str | int], path: Path) -> bool:
+def download_verified(store: Store, place: str, entry: dict[str, str | int], path: Path) -> bool:
     """Get a file, again where it comes damaged."""
     for _ in range(TRIES):
         try:
             store.get(f"{place}{entry['name']}", path)
         except FileNotFoundError:
             return False
-        if path.stat().st_size == entry["bytes"] and digest(path) == entry["sha256"]:
+        if path.stat().st_size == entry["bytes"] and hash_file(path) == entry["sha256"]:
             return True
     return False

@@ -67,7 +67,7 @@ class Store(Protocol):
         """Remove it; nothing happens where it is not there."""
 
 
-class Away(Exception):
+class StoreUnavailable(Exception):
     """A store did not answer as it should; another try may succeed."""
 
 
@@ -76,7 +76,7 @@ def again(act: Callable[[], T], shown: str) -> T:
     for number in range(TRIES):
         try:
             return act()
-        except Away as error:
+        except StoreUnavailable as error:
             if number == TRIES - 1:
                 raise FilesError(f"the artifact store {shown} {error}") from error
             time.sleep(FIRST_PAUSE * 2**number * CHANCE.uniform(1, 1.5))
@@ -118,7 +118,7 @@ class FolderStore:
                 errno.ETIMEDOUT,
                 errno.EAGAIN,
             ):
-                raise Away(f"cannot be used ({cause.strerror}).") from error
+                raise StoreUnavailable(f"cannot be used ({cause.strerror}).") from error
             raise
         finally:
             with suppress(OSError):
@@ -193,7 +193,7 @@ class S3Store:
             try:
                 return act()
             except Exception as error:
-                raise in_words(error, self.shown) from error
+                raise translate_error(error, self.shown) from error
 
         return again(told, self.shown)
 
@@ -205,7 +205,7 @@ def in_one_thread() -> Any:
     return TransferConfig(use_threads=False)
 
 
-def in_words(error: Exception, shown: str) -> Exception:
+def translate_error(error: Exception, shown: str) -> Exception:
     """What went wrong at a bucket: no such name, something that must be put right, or a thing of the moment."""
     from boto3.exceptions import Boto3Error
     from botocore import exceptions
@@ -218,7 +218,7 @@ def in_words(error: Exception, shown: str) -> Exception:
             return FileNotFoundError(errno.ENOENT, "no such object", shown)
         if code in WRONG:
             return FilesError(f"the artifact store {shown} cannot be used: {WRONG[code]}.")
-        return Away(f"answered {code or 'with an error'}.")
+        return StoreUnavailable(f"answered {code or 'with an error'}.")
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return FilesError(
             f"no credentials for the artifact store {shown}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
@@ -229,7 +229,9 @@ def in_words(error: Exception, shown: str) -> Exception:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES):
         return error  # this host's own disk
     if isinstance(error, exceptions.BotoCoreError | Boto3Error | OSError):
-        return Away(f"cannot be reached ({type(error).__name__}); is it up, and AWS_ENDPOINT_URL right?")
+        return StoreUnavailable(
+            f"cannot be reached ({type(error).__name__}); is it up, and AWS_ENDPOINT_URL right?"
+        )
     return error
 
 
@@ -237,7 +239,7 @@ def first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def find_store(url: str) -> Store:
+def open_store(url: str) -> Store:
     """The store of that URL; FilesError where there is none such. Nothing is asked of it yet."""
     parts = urlsplit(url)
     if not parts.scheme or parts.scheme == "file":
@@ -265,14 +267,14 @@ def find_store(url: str) -> Store:
     return S3Store(parts.netloc, f"{prefix}/" if prefix else "")
 
 
-def checked(url: str) -> str:
+def check_store(url: str) -> str:
     """The URL of a store that works, as every host and folder understands it; FilesError where it does not."""
-    store = find_store(url)
-    probe(store)
+    store = open_store(url)
+    probe_store(store)
     return store.shown
 
 
-def probe(store: Store) -> None:
+def probe_store(store: Store) -> None:
     """Write, list, read and delete a small file: better a clear line now than a lost epoch later."""
     name = f"probe/{uuid.uuid4().hex}"
     with TemporaryDirectory() as folder:

@@ -11,14 +11,14 @@ from pathlib import Path
 from tuner.artifacts import snapshots
 from tuner.artifacts.store import CHANCE, Store
 from tuner.errors import FilesError
-from tuner.paths import Run, link
+from tuner.paths import Run, link_file
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between tries while the store is away
 log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True)
-class Errand:
+class UploadJob:
     """What is to be done for a run: send a snapshot of it, then tidy up behind it.
 
     `weights` says how its trial ended: None while it goes on, True when its last files stay, False when none do.
@@ -35,37 +35,37 @@ class Errand:
         return self.place.rstrip("/").rpartition("/")[0] + "/"
 
 
-class Sender:
+class Uploader:
     """One thread that does errands, one for each run at most; while the store is away, it tries and tries."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.changed = threading.Condition()
-        self.waiting: dict[str, Errand] = {}  # by place, the one that waits longest first
+        self.waiting: dict[str, UploadJob] = {}  # by place, the one that waits longest first
         self.doing = ""
         self.warned = False
         self.closed = False
         self.thread = threading.Thread(target=self.work, name="sender", daemon=True)
         self.thread.start()
 
-    def give(self, errand: Errand) -> None:
+    def give(self, job: UploadJob) -> None:
         """Have it done soon. A snapshot replaces one of the same run that still waits; an end comes after it."""
         with self.changed:
-            before = self.waiting.get(errand.place)
-            if before and before.snapshot and (errand.snapshot or errand.weights is False):
+            before = self.waiting.get(job.place)
+            if before and before.snapshot and (job.snapshot or job.weights is False):
                 shutil.rmtree(before.snapshot, ignore_errors=True)
             elif before and before.snapshot:
-                errand = replace(before, weights=errand.weights)
-            self.waiting[errand.place] = errand
+                job = replace(before, weights=job.weights)
+            self.waiting[job.place] = job
             self.changed.notify_all()
 
     def forget(self, place: str) -> None:
         """What waits for this run is not to be done."""
         with self.changed:
-            errand = self.waiting.pop(place, None)
+            job = self.waiting.pop(place, None)
             self.changed.notify_all()
-        if errand and errand.snapshot:
-            shutil.rmtree(errand.snapshot, ignore_errors=True)
+        if job and job.snapshot:
+            shutil.rmtree(job.snapshot, ignore_errors=True)
 
     def settle(self, place: str, seconds: float) -> bool:
         """Wait until all for a run is done; False when the time is over before, or the store is away."""
@@ -87,18 +87,18 @@ class Sender:
 
     def work(self) -> None:
         pause = FIRST_PAUSE
-        while errand := self.next():
+        while job := self.next():
             try:
-                self.do(errand)
+                self.do(job)
             except (FilesError, OSError) as error:
-                self.put_back(errand, error)
+                self.put_back(job, error)
                 self.rest(pause * CHANCE.uniform(0.5, 1.5))
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 pause = FIRST_PAUSE
-                self.done(errand)
+                self.done(job)
 
-    def next(self) -> Errand | None:
+    def next(self) -> UploadJob | None:
         """The errand that waits longest, or None when no more will come."""
         with self.changed:
             self.changed.wait_for(lambda: self.waiting or self.closed)
@@ -107,28 +107,28 @@ class Sender:
             self.doing = next(iter(self.waiting))
             return self.waiting.pop(self.doing)
 
-    def do(self, errand: Errand) -> None:
-        if errand.file:
-            self.store.put(errand.file, errand.place)
-        elif errand.snapshot and errand.weights is not False:
-            snapshots.send(self.store, errand.snapshot, errand.place, errand.number)
-            snapshots.tidy(self.store, errand.trial, most=1 if errand.weights else 2)
-        elif errand.weights:
-            snapshots.tidy(self.store, errand.trial, most=1)
-        elif errand.weights is False:
-            snapshots.clear(self.store, errand.trial)
+    def do(self, job: UploadJob) -> None:
+        if job.file:
+            self.store.put(job.file, job.place)
+        elif job.snapshot and job.weights is not False:
+            snapshots.upload_snapshot(self.store, job.snapshot, job.place, job.number)
+            snapshots.delete_outdated(self.store, job.trial, most=1 if job.weights else 2)
+        elif job.weights:
+            snapshots.delete_outdated(self.store, job.trial, most=1)
+        elif job.weights is False:
+            snapshots.delete_snapshots(self.store, job.trial)
 
-    def done(self, errand: Errand) -> None:
+    def done(self, job: UploadJob) -> None:
         if self.warned:
             log.warning("the artifact store %s is back", self.store.shown)
             self.warned = False
-        if errand.snapshot:
-            shutil.rmtree(errand.snapshot, ignore_errors=True)
+        if job.snapshot:
+            shutil.rmtree(job.snapshot, ignore_errors=True)
         with self.changed:
             self.doing = ""
             self.changed.notify_all()
 
-    def put_back(self, errand: Errand, error: Exception) -> None:
+    def put_back(self, job: UploadJob, error: Exception) -> None:
         """It waits again, unless something newer of its run does by now. Said once until the store is back."""
         if not self.warned:
             log.warning("%s Training goes on; what it leaves is sent once the store is back.", error)
@@ -136,13 +136,13 @@ class Sender:
             self.warned = True
             self.doing = ""
             self.changed.notify_all()
-            newer = self.waiting.get(errand.place)
+            newer = self.waiting.get(job.place)
             if newer is None:
-                self.waiting[errand.place] = errand
+                self.waiting[job.place] = job
             elif newer.snapshot is None and newer.weights:
-                self.waiting[errand.place] = replace(errand, weights=True)
-            elif errand.snapshot:
-                shutil.rmtree(errand.snapshot, ignore_errors=True)
+                self.waiting[job.place] = replace(job, weights=True)
+            elif job.snapshot:
+                shutil.rmtree(job.snapshot, ignore_errors=True)
 
     def rest(self, seconds: float) -> None:
         """A pause that the end cuts short."""
@@ -150,12 +150,12 @@ class Sender:
             self.changed.wait_for(lambda: self.closed, seconds)
 
 
-def snapshot(run: Run, number: int) -> Path:
+def take_snapshot(run: Run, number: int) -> Path:
     """The run's checkpoint with its own best weights, and its pictures, as they are now: as links, at once."""
     folder = run.folder / f".sending-{number}"
     folder.mkdir(parents=True, exist_ok=True)
-    best = run.best_then if run.best_then.is_file() else run.best
+    best = run.checkpoint_best if run.checkpoint_best.is_file() else run.best
     for source, name in ((best, run.best.name), *((f, f.name) for f in (run.checkpoint, *run.pictures))):
         if source.is_file():
-            link(source, folder / name)
+            link_file(source, folder / name)
     return folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.fleet.config import HANG_SECONDS, LEASE_SECONDS
+from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -49,10 +49,10 @@ class CommandGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         name = args[0] if args else ""
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
-            from tuner.errors import near
+            from tuner.errors import did_you_mean
 
             commands = self.list_commands(ctx)
-            ctx.fail(f"no command '{name}'.{near(name, commands)} Known: {', '.join(commands)}.")
+            ctx.fail(f"no command '{name}'.{did_you_mean(name, commands)} Known: {', '.join(commands)}.")
         return super().resolve_command(ctx, args)
 
 
@@ -122,7 +122,7 @@ WORKER_OPTIONS = (
     click.option(
         "--lease",
         type=FiniteFloat(min=2),
-        default=LEASE_SECONDS,
+        default=HEARTBEAT_TIMEOUT,
         show_default=True,
         metavar="SECONDS",
         help="A worker silent for so long has lost its trial.",
@@ -130,7 +130,7 @@ WORKER_OPTIONS = (
     click.option(
         "--hang",
         type=FiniteFloat(min=2),
-        default=HANG_SECONDS,
+        default=HANG_TIMEOUT,
         show_default=True,
         metavar="SECONDS",
         help="A worker without a step for so long has lost it too.",

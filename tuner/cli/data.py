@@ -79,11 +79,11 @@ def show(path: str | None, home: str, sheet: str | None) -> None:
 
 def print_survey(source: Source, found: Survey) -> None:
     """What a dataset holds, and what is odd about it."""
-    from tuner.errors import MOST_LINES, some
+    from tuner.errors import MOST_LINES, format_names
 
     click.echo(f"{source.where}: {format_contents(source, found.classes)}")
     if found.classes:
-        click.echo(f"  classes: {some(found.classes, 20)}")
+        click.echo(f"  classes: {format_names(found.classes, 20)}")
     if counts := format_instances(found):
         click.echo(f"  instances: {counts}")
     notices = found.notices()

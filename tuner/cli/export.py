@@ -37,11 +37,11 @@ def best(
 
     found = find_best(open_engine(storage, home), study)
     if folder:
-        from tuner.artifacts.attempts import open_keeper
+        from tuner.artifacts.attempts import open_attempts
         from tuner.export.bundle import export_bundle
 
-        keeper = open_keeper(to_home(home), artifacts or found.study.artifacts)
-        export_bundle(found, found.fetch_files(keeper), Path(folder).expanduser(), force)
+        attempts = open_attempts(to_home(home), artifacts or found.study.artifacts)
+        export_bundle(found, found.fetch_files(attempts), Path(folder).expanduser(), force)
     if as_json:
         return echo_json(found.to_json() | ({"exported": folder} if folder else {}))
     click.echo(

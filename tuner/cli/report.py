@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
-    from tuner.artifacts.optuna_store import Gallery
+    from tuner.artifacts.optuna_store import TrialArtifacts
     from tuner.plots.charts import Chart
 
 WIDE = 200  # columns, where the output is no terminal
 study_option = click.option("--study", metavar="NAME", help="Of which study.  [default: the one worked on last]")
 
 
-def open_artifacts(engine: Engine, home: str, artifacts: str | None) -> Gallery:
+def open_artifacts(engine: Engine, home: str, artifacts: str | None) -> TrialArtifacts:
     """The pictures of all studies: in the home, and in the stores that are noted on them."""
-    from tuner.artifacts.optuna_store import Gallery
-    from tuner.artifacts.store import find_store
+    from tuner.artifacts.optuna_store import TrialArtifacts
+    from tuner.artifacts.store import open_store
     from tuner.study import queries
 
     noted = [info.artifacts for info in queries.read_studies(engine)]
-    return Gallery(to_home(home), [find_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
+    return TrialArtifacts(to_home(home), [open_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
 
 
 @click.command()
@@ -128,13 +128,13 @@ def compare_groups(engine: Engine, parameter: str, study: str | None, metric: st
 
 
 def compare_trials(
-    engine: Engine, trials: Sequence[str], study: str | None, metric: str | None, gallery: Gallery
+    engine: Engine, trials: Sequence[str], study: str | None, metric: str | None, artifacts: TrialArtifacts
 ) -> Compared:
     from tuner.report import compare as compare_module
     from tuner.report.trial_files import details_of
 
     found = compare_module.versus(engine, trials, study, metric)
-    found = compare_module.with_wins(found, {side.name: details_of(side.trial, gallery) for side in found.sides})
+    found = compare_module.with_wins(found, {side.name: details_of(side.trial, artifacts) for side in found.sides})
     studies = ", ".join(dict.fromkeys(side.story.info.name for side in found.sides))
     return (
         f"{studies}: {found.metric}",

@@ -10,7 +10,7 @@ import click
 from tuner.cli.common import echo_json, open_engine, storage_hint, storage_options, to_home, worker_options
 
 if TYPE_CHECKING:
-    from tuner.search.run import Finished, Means
+    from tuner.search.run import RunOptions, RunResult
     from tuner.study.queries import StudySummary
 
 
@@ -54,7 +54,7 @@ def run(
     shrink: int,
     shorten: int,
     rehearse: bool,
-    **means: Any,
+    **options: Any,
 ) -> None:
     """Search a space, or train the rows of a published table: create the study or go on with it.
 
@@ -69,11 +69,11 @@ def run(
       tuner run --table weizmann_unet --shrink 8 --shorten 5
     """
     from tuner.cli.live import make_view
-    from tuner.search.run import Request
+    from tuner.search.run import RunRequest
     from tuner.search.run import run as launch
 
-    given = run_options(home, storage, means)
-    asked = Request(space, data, trials, given, study, seed, rehearse, table, seeds, shrink, shorten)
+    given = run_options(home, storage, options)
+    asked = RunRequest(space, data, trials, given, study, seed, rehearse, table, seeds, shrink, shorten)
     report_and_exit(launch(asked, make_view), home, storage)
 
 
@@ -91,7 +91,7 @@ def extend(
     top: int | None,
     numbers: tuple[int, ...],
     epochs: int,
-    **means: Any,
+    **options: Any,
 ) -> None:
     """Train finished trials for longer: from their checkpoints, into a study of their own.
 
@@ -104,27 +104,27 @@ def extend(
     """
     from tuner.cli.live import make_view
     from tuner.errors import StudyError
-    from tuner.search.extend import Longer, prepare
+    from tuner.search.extend import ExtendRequest, prepare_extension
     from tuner.search.extend import extend as go_on
 
     if top and numbers:
         raise StudyError("--top takes the best trials, --trial names them: give one of the two.")
-    given = run_options(home, storage, means)
-    extension = prepare(Longer(study, epochs, top or 1, numbers, given))
+    given = run_options(home, storage, options)
+    extension = prepare_extension(ExtendRequest(study, epochs, top or 1, numbers, given))
     for notice in extension.notices:
         click.echo(f"notice: {notice}", err=True)
     report_and_exit(go_on(extension, given, make_view), home, storage)
 
 
-def run_options(home: str, storage: str | None, means: dict[str, Any]) -> Means:
+def run_options(home: str, storage: str | None, options: dict[str, Any]) -> RunOptions:
     """With what to work, from `worker_options` and where."""
-    from tuner.search.run import Means
+    from tuner.search.run import RunOptions
 
     place = to_home(home)
-    return Means(url=storage or place.database, home=place, **means)
+    return RunOptions(url=storage or place.database, home=place, **options)
 
 
-def report_and_exit(done: Finished, home: str, storage: str | None) -> None:
+def report_and_exit(done: RunResult, home: str, storage: str | None) -> None:
     """What came of it, and leave with its exit code."""
     if done.error:
         click.echo(f"tuner: {done.error}", err=True)

@@ -28,7 +28,7 @@ from skimage.draw import polygon as inside_of
 from tuner.data.images import read_image
 from tuner.data.instances import MAX_INSTANCES
 from tuner.data.source import SPLIT_NAMES, Image, InstanceMap, Item
-from tuner.errors import DataError, first_lines, some
+from tuner.errors import DataError, first_lines, format_names
 
 KNOWN_NAMES = ("annotations.json", "_annotations.coco.json")  # preferred to other JSON files beside them
 FOLDER = "annotations"
@@ -101,7 +101,7 @@ def files_by_split(place: Path, files: Iterable[Path]) -> dict[str, Path]:
             raise DataError(f"{place} holds both {found[split].name} and {file.name}. Keep one for {split}.")
         found[split] = file
     if "train" not in found:
-        raise DataError(f"{place} has JSON files for {some(sorted(found))} but none for train.")
+        raise DataError(f"{place} has JSON files for {format_names(sorted(found))} but none for train.")
     return found
 
 
@@ -268,7 +268,7 @@ def draw_labels(given: AnnotatedImage, shape: tuple[int, int]) -> InstanceMap:
         except DataError as error:
             wrong.append(f"{name} {error}")
     if wrong:
-        raise DataError(f"{given.file.name}: {some(wrong, 3)}")
+        raise DataError(f"{given.file.name}: {format_names(wrong, 3)}")
     if len(found) > MAX_INSTANCES:
         raise DataError(f"{given.file.name} has {len(found)} instances; at most {MAX_INSTANCES} are possible")
     labels = np.zeros(shape, np.uint16)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tuner.data.folder import folder, pair_files, read_with_mask
 from tuner.data.locate import find_folder, require_files
 from tuner.data.source import Source, fraction_problem, hold_out
-from tuner.errors import DataError, near
+from tuner.errors import DataError, did_you_mean
 from tuner.recipe import Part, Recipe
 from tuner.registry import find_builder, part_problems
 
@@ -99,7 +99,7 @@ def data_problems(part: Part) -> list[str]:
         wrong = part_problems("dataset", {part.name: "tuner.data.folder:folder"}, part)
     elif part.name not in DATASETS:
         known = ", ".join(sorted(DATASETS))
-        maybe = near(part.name, DATASETS)
+        maybe = did_you_mean(part.name, DATASETS)
         return [f"no dataset or folder '{part.name}'.{maybe} Known: {known}, or the path of a folder."]
     else:
         wrong = part_problems("dataset", DATASETS, part)

@@ -18,7 +18,7 @@ from filelock import FileLock
 from tuner.data.datasets import DATASETS, GENERATED, ISIC
 from tuner.data.download import Progress, check_disk_space, download, remote_size, unpack
 from tuner.data.locate import FOLDERS, candidate_folders, data_roots
-from tuner.errors import DataError, FilesError, near, writing
+from tuner.errors import DataError, FilesError, did_you_mean, writing
 
 MIRROR = "TUNER_MIRROR"  # environment variable: URL of a folder with the same file names
 DOWNLOAD_FOLDER = ".download"  # inside the folder of the dataset
@@ -109,7 +109,7 @@ def archives_for(name: str, place: Path) -> list[Archive]:
     if name in GENERATED:
         raise DataError(f"'{name}' is generated: there is nothing to download. Use it with --data {name}.")
     if name not in MANUAL_STEPS:
-        raise DataError(f"no dataset '{name}'.{near(name, DATASETS)} Public: {', '.join(PUBLIC)}.")
+        raise DataError(f"no dataset '{name}'.{did_you_mean(name, DATASETS)} Public: {', '.join(PUBLIC)}.")
     steps = [f"{at}. {step.format(place=place)}" for at, step in enumerate(MANUAL_STEPS[name], start=1)]
     steps.append(f"{len(steps) + 1}. tuner data {name}")
     raise DataError(f"'{name}' cannot be downloaded automatically. To obtain it:\n  " + "\n  ".join(steps))

@@ -48,7 +48,7 @@ from tuner.data.source import (
     hold_out_per_class,
 )
 from tuner.deprecated import renamed_names
-from tuner.errors import DataError, bullets, some
+from tuner.errors import DataError, bullets, format_names
 
 PAIRS = (
     ("images", "masks", "masks"),
@@ -122,7 +122,7 @@ def split_folders(path: Path) -> dict[str, Path]:
         if split:
             given[split] = part
     if given and "train" not in given:
-        raise DataError(f"{path} has {some(sorted(given))} but no train folder.")
+        raise DataError(f"{path} has {format_names(sorted(given))} but no train folder.")
     return given or {"train": path}
 
 
@@ -169,13 +169,13 @@ def make_coco_source(name: str, path: Path, items: tuple[Item, ...], found: list
     listed = Counter(item.image for item in items)
     if twice := sorted(file.name for file, number in listed.items() if file and number > 1):
         raise DataError(
-            f"{path}: images are listed for more than one split: {some(twice)}. Keep each in one JSON file."
+            f"{path}: images are listed for more than one split: {format_names(twice)}. Keep each in one JSON file."
         )
     images = {image.file: image for one in found for image in one.images.values()}
     remarks = [remark for one in found for remark in one.remarks]
     beside = {file for place in {file.parent for file in images} for file in image_files(place)}
     if lone := sorted(file.name for file in beside - images.keys()):
-        remarks.append(f"{len(lone)} images are in no JSON file and ignored: {some(lone)}")
+        remarks.append(f"{len(lone)} images are in no JSON file and ignored: {format_names(lone)}")
     read = partial(read_annotated, images)
     return Source(name, str(path), "instances", items, read, reading=READING, remarks=tuple(remarks))
 
@@ -197,9 +197,9 @@ def pair_files(images: Path, masks: Path, split: str, what: str = "mask") -> lis
     one = f"an {what}" if what[0] in "aeio" else f"a {what}"
     wrong = []
     if lone_images:
-        wrong.append(f"{len(lone_images)} images without {one}: {some(lone_images)}")
+        wrong.append(f"{len(lone_images)} images without {one}: {format_names(lone_images)}")
     if lone_masks:
-        wrong.append(f"{len(lone_masks)} {what}s without an image: {some(lone_masks)}")
+        wrong.append(f"{len(lone_masks)} {what}s without an image: {format_names(lone_masks)}")
     if wrong:
         raise DataError(f"{images.parent}: every image needs {one} of the same name.{bullets(wrong)}")
     return [Item(stem, split, pictures[stem], truths[stem]) for stem in sorted(pictures)]
@@ -235,7 +235,7 @@ def list_class_items(path: Path, split: str) -> list[Item]:
     if not any(files.values()):
         return []
     if empty := [folder.name for folder, inside in files.items() if not inside]:
-        raise DataError(f"{path}: class folders without an image: {some(empty)}.")
+        raise DataError(f"{path}: class folders without an image: {format_names(empty)}.")
     return [
         Item(f"{folder.name}/{file.stem}", split, file, number)
         for number, folder in enumerate(folders)
@@ -249,7 +249,7 @@ def make_classes_source(name: str, path: Path, items: tuple[Item, ...]) -> Sourc
     for split, known in names.items():
         if unknown := sorted(set(known) ^ set(names["train"])):
             where = [f"{name} (only in {split if name in known else 'train'})" for name in unknown]
-            raise DataError(f"{path}: train and {split} hold different classes: {some(where)}.")
+            raise DataError(f"{path}: train and {split} hold different classes: {format_names(where)}.")
     if len(names["train"]) < 2:
         raise DataError(f"{path} holds one folder of images, {names['train'][0]}/. Expected {LAYOUTS}.")
     return Source(name, str(path), "classes", items, read_with_class, tuple(names["train"]))
@@ -265,7 +265,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 text; one class name per line is needed.") from error
     if twice := [name for name, number in Counter(names).items() if number > 1]:
-        raise DataError(f"{file} lists a class twice: {some(twice)}.")
+        raise DataError(f"{file} lists a class twice: {format_names(twice)}.")
     if not 2 <= len(names) <= MOST_CLASSES:
         raise DataError(f"{file} lists {len(names)} classes; 2 to {MOST_CLASSES} are allowed, one per line.")
     return tuple(names)

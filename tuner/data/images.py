@@ -14,7 +14,7 @@ from PIL import ImageOps, UnidentifiedImageError
 from tuner.data.instances import MAX_INSTANCES, renumber
 from tuner.data.source import IGNORED, Image, InstanceMap
 from tuner.deprecated import renamed_names
-from tuner.errors import DataError, some
+from tuner.errors import DataError, format_names
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
 LOSSY = {"JPEG", "MPO", "WEBP"}
@@ -44,7 +44,7 @@ def read_mask(path: Path) -> Image:
         if ((values == 0) | (values == highest)).all():
             return (values > 0).astype(np.uint8)
         if 1 < highest < 128:  # probably class numbers: a threshold at half would give an empty mask
-            found = some(map(str, np.unique(values).tolist()), 6)
+            found = format_names(map(str, np.unique(values).tolist()), 6)
             raise DataError(
                 f"mask {path.name} holds the values {found}; a mask needs two values, or shades from 0 to 255"
             )

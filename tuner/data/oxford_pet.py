@@ -13,7 +13,7 @@ from tuner.data.folder import read_target
 from tuner.data.images import read_labels
 from tuner.data.locate import refuse_missing, require_files
 from tuner.data.source import Image, Item, Source, Target, hold_out
-from tuner.errors import DataError, some
+from tuner.errors import DataError, format_names
 
 LISTS = {"train": "annotations/trainval.txt", "test": "annotations/test.txt"}
 IMAGES, TRIMAPS = "images", "annotations/trimaps"
@@ -66,7 +66,7 @@ def read_image_and_trimap(item: Item) -> tuple[Image, Image]:
     """Return the image and its trimap, checked to hold only 1, 2 and 3."""
     image, trimap = read_target(read_labels, "trimap", item)
     if trimap.min() < PET or trimap.max() > BORDER:
-        found = some(map(str, np.unique(trimap).tolist()))
+        found = format_names(map(str, np.unique(trimap).tolist()))
         raise DataError(
             f"trimap {Path(str(item.target)).name} holds {found}; a trimap has 1 (pet), 2 (background), 3 (border)"
         )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tuner.console import ProgressCallback
 from tuner.data.instances import find_touching
 from tuner.data.source import IGNORED, Image, Item, Source, Target
-from tuner.errors import DataError, first_lines, some, writing
+from tuner.errors import DataError, first_lines, format_names, writing
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def label_problems(source: Source, findings: dict[str, Finding]) -> list[str]:
     lines = []
     for item in source.items:
         if strange := [str(value) for value in findings[item_name(item)].labels if value >= number]:
-            holds = f"label map {Path(str(item.target)).name} holds {some(strange)}"
+            holds = f"label map {Path(str(item.target)).name} holds {format_names(strange)}"
             lines.append(f"{holds}; the {number} classes are 0 to {number - 1}, and {IGNORED} is ignored")
     return lines
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
-from tuner.artifacts.attempts import Keeper
+from tuner.artifacts.attempts import AttemptFiles
 from tuner.errors import StudyError
 from tuner.paths import Run, attempt_of
 from tuner.study import epoch_queries, queries, trial_queries
@@ -28,9 +28,9 @@ class BestTrial:
     finished: int
     failed: int
 
-    def fetch_files(self, keeper: Keeper) -> Run:
+    def fetch_files(self, attempts: AttemptFiles) -> Run:
         """The files of the attempt that finished the trial, brought here where they are elsewhere."""
-        return keeper.fetch(self.study.name, self.study.key, self.trial.number, attempt_of(self.trial.attrs))
+        return attempts.fetch(self.study.name, self.study.key, self.trial.number, attempt_of(self.trial.attrs))
 
     def to_json(self) -> dict[str, Any]:
         return {

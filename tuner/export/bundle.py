@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.errors import BundleError, FilesError, StudyError, writing
 from tuner.export.best import BestTrial
-from tuner.paths import Run, digest
+from tuner.paths import Run, hash_file
 from tuner.recipe import Recipe
 from tuner.study.format import format_metrics_table
 from tuner.tasks import find_task
@@ -89,11 +89,11 @@ def write_files(folder: Path, best: BestTrial, run: Run) -> None:
     for extra in run.pictures:
         if extra.is_file():
             shutil.copyfile(extra, folder / extra.name)
-    if not all((folder / file.name).exists() for file in run.late):
+    if not all((folder / file.name).exists() for file in run.lazy_pictures):
         draw_missing_plots(folder, best, run)
     there = {file.name for file in folder.iterdir()}
     (folder / "card.md").write_text(make_card(best, there), encoding="utf-8")
-    hashes = {file.name: digest(file) for file in sorted(folder.iterdir())}
+    hashes = {file.name: hash_file(file) for file in sorted(folder.iterdir())}
     write_json(folder / MANIFEST, {"version": VERSION, "files": hashes})
 
 
@@ -150,7 +150,7 @@ def verify_bundle(folder: Path) -> None:
 def check_files(folder: Path, files: Mapping[str, str]) -> None:
     listed = [*REQUIRED_FILES, *(name for name in files if name not in REQUIRED_FILES)]
     missing = [name for name in listed if not (folder / name).is_file()]
-    altered = [name for name in listed if name not in missing and files.get(name) != digest(folder / name)]
+    altered = [name for name in listed if name not in missing and files.get(name) != hash_file(folder / name)]
     wrong = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"altered: {', '.join(altered)}"] * bool(altered)
     if wrong:
         raise BundleError(f"{folder} is not as it was exported ({'; '.join(wrong)}). Export it again.")

@@ -10,7 +10,7 @@ from tuner.console import progress_bar
 from tuner.data.cache import DEFAULT_GB, CachedDataset
 from tuner.data.datasets import data_name, data_problems
 from tuner.data.provider import DataProvider
-from tuner.errors import DataError, PartError, some
+from tuner.errors import DataError, PartError, format_names
 from tuner.export.bundle import WEIGHTS, read_recipe
 from tuner.paths import Home
 from tuner.recipe import Part, Recipe
@@ -45,7 +45,7 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
         provider = DataProvider(home.make().cache, DEFAULT_GB, lambda state: progress)
         found = load_split(recipe, split, provider)
     if found.classes != recipe.classes:
-        odd = some(sorted(set(found.classes) ^ set(recipe.classes))) or "another order"
+        odd = format_names(sorted(set(found.classes) ^ set(recipe.classes))) or "another order"
         raise DataError(f"{recipe.data.name} holds other classes than the bundle was trained on: {odd}.")
     device = find_device()
     micro_batches = MicroBatches(home.micro_batches)

@@ -9,7 +9,7 @@ from torch import nn
 
 from tuner.data.images import read_image, resize_image
 from tuner.data.source import Image
-from tuner.errors import PartError, near, some, writing
+from tuner.errors import PartError, did_you_mean, format_names, writing
 from tuner.export.bundle import load_model, read_recipe
 from tuner.export.gradcam import Explanation, explain
 from tuner.export.layers import choose_layers, layers_of
@@ -66,7 +66,7 @@ def describe_caveats(seen: Explanation, recipe: Recipe) -> str:
     classes = recipe.classes or BINARY_CLASSES
     said = [] if seen.found else [f"no {classes[seen.target]} found: the maps are of the whole answer"]
     if dark := [name for name, heat in seen.maps.items() if not heat.any()]:
-        said.append(f"nothing speaks for it at {some(dark)}")
+        said.append(f"nothing speaks for it at {format_names(dark)}")
     return f" ({'; '.join(said)})" if said else ""
 
 
@@ -74,7 +74,9 @@ def class_number(recipe: Recipe, name: str) -> int:
     """The number of a class by its name, or a PartError with the near name."""
     classes = recipe.classes or BINARY_CLASSES
     if name not in classes:
-        raise PartError(f"the bundle has no class '{name}'.{near(name, classes)} Known: {some(classes, 20)}.")
+        raise PartError(
+            f"the bundle has no class '{name}'.{did_you_mean(name, classes)} Known: {format_names(classes, 20)}."
+        )
     return classes.index(name)
 
 

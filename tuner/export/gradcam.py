@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from tuner.data.instances import Instances, Labels
 from tuner.data.source import Image
-from tuner.errors import PartError, some
+from tuner.errors import PartError, format_names
 from tuner.export.layers import (
     choose_layers,
     device_of,
@@ -115,7 +115,7 @@ def record_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor
     """
     kept: dict[str, Tensor] = {}
 
-    def keeper(name: str) -> Callable[[nn.Module, Any, Any], Any]:
+    def attempts(name: str) -> Callable[[nn.Module, Any, Any], Any]:
         def keep(_module: nn.Module, _given: Any, output: Any) -> Any:
             if (found := select_map(output)) is None:
                 return output
@@ -124,7 +124,7 @@ def record_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor
 
         return keep
 
-    hooks = [module.register_forward_hook(keeper(name)) for name, module in layers.items()]
+    hooks = [module.register_forward_hook(attempts(name)) for name, module in layers.items()]
     try:
         yield kept
     finally:
@@ -195,5 +195,5 @@ def no_map_message(wrong: Sequence[str], kept: Mapping[str, Tensor], known: Mapp
     shapes = {name: " x ".join(map(str, kept[name].shape[1:])) for name in wrong if name in kept}
     said = [f"'{name}' gives {shapes[name]}" if name in shapes else f"'{name}' is not run" for name in wrong]
     others = [name for name in known if name not in wrong]
-    take = f" Take another, such as {some(others)}." if others else ""
-    return f"a layer must give a map of the image that its answer depends on: {some(said)}.{take}"
+    take = f" Take another, such as {format_names(others)}." if others else ""
+    return f"a layer must give a map of the image that its answer depends on: {format_names(said)}.{take}"

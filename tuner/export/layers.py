@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuner.errors import PartError, near, some
+from tuner.errors import PartError, did_you_mean, format_names
 
 SIDE = 64  # pixels of the image that shows what a model's layers give
 CHANNELS = 3
@@ -27,7 +27,10 @@ def layers_of(model: nn.Module, side: int = SIDE) -> dict[str, nn.Module]:
     paths: dict[str, str] = dict(getattr(model, "explained", None) or {}) or find_layers(model, side)
     known = dict(model.named_modules())
     if wrong := [path for path in paths.values() if path not in known]:
-        raise PartError(f"the model's `explained` names {some(wrong)}, which it has not.{near(wrong[0], known)}")
+        raise PartError(
+            f"the model's `explained` names {format_names(wrong)}, which it has not."
+            f"{did_you_mean(wrong[0], known)}"
+        )
     return {name: known[path] for name, path in paths.items()}
 
 
@@ -38,7 +41,7 @@ def choose_layers(model: nn.Module, names: Sequence[str], side: int = SIDE) -> d
     if wrong := [name for name in names if name not in known]:
         hints = "".join(suggest_layer(name, short, known) for name in wrong[:5])
         raise PartError(
-            f"the model has no layer {some(map(repr, wrong))}.{hints} Known: "
+            f"the model has no layer {format_names(map(repr, wrong))}.{hints} Known: "
             f"{', '.join([*short, 'each of its modules by its path'])}; --list-layers lists them."
         )
     return {name: known[name] for name in names}
@@ -47,7 +50,7 @@ def choose_layers(model: nn.Module, names: Sequence[str], side: int = SIDE) -> d
 def suggest_layer(name: str, short: Iterable[str], known: Iterable[str]) -> str:
     """A hint: a module of that name further in, or else the nearest name."""
     inner = next((path for path in known if path.endswith(f".{name}")), None)
-    return f" Did you mean '{inner}'?" if inner else near(name, short) or near(name, known)
+    return f" Did you mean '{inner}'?" if inner else did_you_mean(name, short) or did_you_mean(name, known)
 
 
 def find_layers(model: nn.Module, side: int) -> dict[str, str]:

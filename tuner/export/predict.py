@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tuner.data.images import read_image, resize_image
 from tuner.data.instances import MAX_INSTANCES, Instances, Labels
 from tuner.data.source import Image
-from tuner.errors import DataError, aside, bullets, writing
+from tuner.errors import DataError, atomic_write, bullets, writing
 from tuner.export.bundle import load_model, read_recipe
 from tuner.export.coco import CocoWriter, file_names
 from tuner.export.layers import device_of
@@ -90,7 +90,7 @@ def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table:
 def predict_instances(model: nn.Module, recipe: Recipe, images: list[Path], out: Path) -> Iterator[str]:
     """A label map and an overlay of each image; the JSON of all is whole, or not there."""
     table = out / "instances.json"
-    with aside(table) as beside, beside.open("w", encoding="utf-8") as file:
+    with atomic_write(table) as beside, beside.open("w", encoding="utf-8") as file:
         kept = CocoWriter(file)
         for name, path, known in zip(unique_names(images), images, file_names(images), strict=True):
             picture = read_image(path)
@@ -104,7 +104,7 @@ def predict_instances(model: nn.Module, recipe: Recipe, images: list[Path], out:
 def write_instances(found: Instances, picture: Image, out: Path, name: str) -> str:
     """What to tell of it: where it lies, how many there are, and whether 16 bits hold their numbers."""
     held = np.where(found.labels <= MAX_INSTANCES, found.labels, 0).astype(np.uint16)
-    with aside(out / f"{name}_instances.png") as beside:
+    with atomic_write(out / f"{name}_instances.png") as beside:
         Pillow.fromarray(held).save(beside)
     Pillow.fromarray(instance_overlay(picture, found.labels)).save(out / f"{name}_overlay.png")
     number = len(found.scores)

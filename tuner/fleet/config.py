@@ -7,14 +7,14 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-GIVEN_UP = 75  # exit code of a worker that was given up for dead: start another in its seat
-GPU_FAILED = 76  # exit code of a worker whose GPU is broken: start no other there
-LEASE_SECONDS = 30.0  # without a beat for so long, a worker counts as dead
-HANG_SECONDS = 600.0  # without a step for so long, a worker counts as hung
+EXIT_GIVEN_UP = 75  # exit code of a worker that was given up for dead: start another in its seat
+EXIT_GPU_FAILED = 76  # exit code of a worker whose GPU is broken: start no other there
+HEARTBEAT_TIMEOUT = 30.0  # without a beat for so long, a worker counts as dead
+HANG_TIMEOUT = 600.0  # without a step for so long, a worker counts as hung
 
 
 @dataclass(frozen=True)
-class Orders:
+class WorkerConfig:
     """Where to work, on what, and with how much of this host."""
 
     storage: str
@@ -26,8 +26,8 @@ class Orders:
     cores: list[int] = field(default_factory=list)  # to run on; empty for all
     artifacts: str = ""  # URL of the artifact store; "" where the home is shared or alone
     checkpoint_minutes: float | None = None  # None: after every epoch
-    lease: float = LEASE_SECONDS
-    hang: float = HANG_SECONDS
+    lease: float = HEARTBEAT_TIMEOUT
+    hang: float = HANG_TIMEOUT
     worker: str = ""  # the name its fleet gave it; "" to choose one
     gpu: str = ""  # the GPU as its owner calls it; "" for a processor
     gpu_share: float = 1.0  # how many GPUs this worker counts as, for the budget of GPU-hours
@@ -36,11 +36,11 @@ class Orders:
         return json.dumps(asdict(self)) + "\n"
 
     @staticmethod
-    def from_line(line: str) -> Orders:
-        return Orders(**json.loads(line))
+    def from_line(line: str) -> WorkerConfig:
+        return WorkerConfig(**json.loads(line))
 
 
-def digest(path: Path) -> str:
+def hash_space_file(path: Path) -> str:
     """The hash of a space file, or nothing when it is gone."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -39,7 +39,7 @@ BROKEN = (
     "cuda unknown error",
 )
 # What it says after a kernel did something impossible: the GPU is sound, but this process can use it no more.
-POISONED = (
+UNUSABLE = (
     "device-side assert",
     "illegal memory access",
     "unspecified launch failure",
@@ -57,7 +57,7 @@ POISONED = (
 
 
 @dataclass(frozen=True)
-class Memory:
+class GpuMemory:
     """Of a whole GPU, in bytes; `used` counts every process on it."""
 
     total: int
@@ -66,15 +66,15 @@ class Memory:
 
 def is_broken(error: BaseException) -> bool:
     """Whether the GPU itself has failed, so that no further trial should be sent there."""
-    return any(sign in text for text in texts(error) for sign in BROKEN)
+    return any(sign in text for text in cuda_messages(error) for sign in BROKEN)
 
 
-def poisons(error: BaseException) -> bool:
+def is_process_unusable(error: BaseException) -> bool:
     """Whether this process can no longer use its GPU, while a new process can."""
-    return any(sign in text for text in texts(error) for sign in POISONED)
+    return any(sign in text for text in cuda_messages(error) for sign in UNUSABLE)
 
 
-def texts(error: BaseException) -> Iterator[str]:
+def cuda_messages(error: BaseException) -> Iterator[str]:
     """What an error and those that led to it say, as far as they speak of CUDA.
 
     torch raises RuntimeErrors; what the user's own code says in other kinds of errors is about other things.
@@ -89,14 +89,14 @@ def texts(error: BaseException) -> Iterator[str]:
         link = link.__cause__ or link.__context__
 
 
-def visible() -> list[str]:
+def visible_gpus() -> list[str]:
     """The GPUs this process may use, in order, as CUDA_VISIBLE_DEVICES would name them.
 
     CUDA itself ends that list at the first name that is none.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is None:
-        return listed(ask("-L"))
+        return parse_gpu_list(run_nvidia_smi("-L"))
     names: list[str] = []
     for name in (part.strip() for part in given.split(",")):
         if name in ("", "-1", "NoDevFiles", "none"):
@@ -105,7 +105,7 @@ def visible() -> list[str]:
     return names
 
 
-def listed(told: str) -> list[str]:
+def parse_gpu_list(told: str) -> list[str]:
     """From the output of `nvidia-smi -L`: each GPU's number, or, where one is divided, the UUIDs of its parts."""
     parts: dict[str, list[str]] = {}
     for line in told.splitlines():
@@ -116,23 +116,24 @@ def listed(told: str) -> list[str]:
     return [name for gpu, divided in parts.items() for name in divided or [gpu]]
 
 
-def chosen(given: str | None) -> list[str]:
+def select_gpus(given: str | None) -> list[str]:
     """The GPUs a user asked for: all, or some by their place among those visible or by their UUID."""
-    names = visible()
+    names = visible_gpus()
     if given is None or (given.strip() == "all" and names):
         return names
     if not names:
         raise FleetError(
-            f"--gpus {given}: no GPU is visible here ({why_none()}). Leave --gpus out to train on the processor."
+            f"--gpus {given}: no GPU is visible here ({explain_no_gpu()}). "
+            "Leave --gpus out to train on the processor."
         )
-    picked = [pick(name.strip(), names, given) for name in given.split(",")]
+    picked = [find_gpu(name.strip(), names, given) for name in given.split(",")]
     for name in picked:
         if picked.count(name) > 1:
             raise FleetError(f"--gpus {given} names GPU {name} twice. --per-gpu 2 puts two workers on each.")
     return picked
 
 
-def pick(name: str, names: list[str], given: str) -> str:
+def find_gpu(name: str, names: list[str], given: str) -> str:
     """One GPU of those visible."""
     if name.isdecimal() and int(name) < len(names):
         return names[int(name)]
@@ -145,7 +146,7 @@ def pick(name: str, names: list[str], given: str) -> str:
     raise FleetError(f"--gpus {given}: no GPU '{name}'. Visible here{among}: {places}. Or say --gpus all.")
 
 
-def why_none() -> str:
+def explain_no_gpu() -> str:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return f"CUDA_VISIBLE_DEVICES='{given}'"
@@ -157,19 +158,19 @@ def has_driver() -> bool:
     return Path("/proc/driver/nvidia/version").exists()
 
 
-def memory(gpu: str) -> Memory | None:
+def read_memory(gpu: str) -> GpuMemory | None:
     """The memory of a GPU, or None where it cannot be told: no driver, or a part of a divided GPU."""
     if gpu.startswith("MIG"):
         return None
-    told = ask("-i", gpu, "--query-gpu=memory.total,memory.used", "--format=csv,noheader,nounits")
+    told = run_nvidia_smi("-i", gpu, "--query-gpu=memory.total,memory.used", "--format=csv,noheader,nounits")
     numbers = [part.strip() for part in told.partition("\n")[0].split(",")]
     if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
         return None
     total, used = map(int, numbers)
-    return Memory(total * MEBI, used * MEBI)
+    return GpuMemory(total * MEBI, used * MEBI)
 
 
-def ask(*question: str) -> str:
+def run_nvidia_smi(*question: str) -> str:
     """The answer of nvidia-smi; nothing where there is none."""
     try:
         told = subprocess.run(
@@ -184,7 +185,7 @@ MOST_DEATHS = 3  # workers in a row that may die on one GPU, each on another tri
 
 
 @dataclass
-class Quarantine:
+class GpuQuarantine:
     """Counts deaths on each GPU. A trial that kills its workers is no fault of the GPU, however often it does."""
 
     deaths: dict[str, list[object]] = field(default_factory=dict)  # the trials that workers died on

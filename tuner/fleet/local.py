@@ -17,16 +17,18 @@ from typing import IO, Protocol
 
 from tuner.errors import FleetError, writing
 from tuner.fleet import gpus
-from tuner.fleet.config import Orders
+from tuner.fleet.config import WorkerConfig
 from tuner.paths import Home
 
 # How long torch's threads spin before they sleep. Spinning without end, two processes on the same two cores
 # made each other 6 times slower; sleeping at once costs a lone process a third of its speed; this costs neither.
 SPINS = "20000"
-PLACE_LOST = 254  # in place of an exit code: the place itself went, a node of a cluster, and its worker with it
+EXIT_SLOT_LOST = (
+    254  # in place of an exit code: the place itself went, a node of a cluster, and its worker with it
+)
 
 
-class Seat(Protocol):
+class WorkerSlot(Protocol):
     """A place for one worker process. No call waits for long, `kill` aside."""
 
     @property
@@ -49,7 +51,7 @@ class Seat(Protocol):
         """Where the worker's log can be read."""
         ...
 
-    def start(self, orders: Orders) -> None:
+    def start(self, config: WorkerConfig) -> None:
         """Start a worker; only where none runs."""
         ...
 
@@ -75,7 +77,7 @@ class Seat(Protocol):
 
 
 @dataclass
-class LocalSeat:
+class LocalSlot:
     """A seat on this host; `start` may be called again when its worker has ended."""
 
     number: int
@@ -98,10 +100,10 @@ class LocalSeat:
     def log(self) -> str:
         return str(self.path or "")
 
-    def start(self, orders: Orders) -> None:
+    def start(self, config: WorkerConfig) -> None:
         """A worker in a session of its own, so that Ctrl-C reaches the fleet alone."""
-        orders = replace(orders, cores=self.cores, gpu=self.gpu, gpu_share=self.share)
-        self.path = self.home.log(orders.study, f"worker-{self.number}")
+        config = replace(config, cores=self.cores, gpu=self.gpu, gpu_share=self.share)
+        self.path = self.home.log(config.study, f"worker-{self.number}")
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = self.path.open("a", encoding="utf-8")
@@ -117,7 +119,7 @@ class LocalSeat:
         )
         assert self.process.stdin
         with suppress(BrokenPipeError):  # it has ended already: the next look sees how
-            self.process.stdin.write(orders.to_line())
+            self.process.stdin.write(config.to_line())
             self.process.stdin.flush()
 
     def environment(self) -> dict[str, str]:
@@ -161,28 +163,28 @@ class LocalSeat:
         """Nobody waits for a place here."""
 
 
-def local_seats(
+def local_slots(
     home: Home, workers: int | None = None, only: str | None = None, per_gpu: int | None = None
-) -> list[LocalSeat]:
+) -> list[LocalSlot]:
     """One seat a GPU or so many on each; without a GPU one for all cores, or several that split them.
 
     `workers` is the number of seats where that does not follow from the GPUs; they then share them in turn.
     """
-    names = gpus.chosen(only)
+    names = gpus.select_gpus(only)
     if per_gpu is not None:
-        workers = num_seats(names, workers, per_gpu)
+        workers = count_slots(names, workers, per_gpu)
     number = workers or max(1, len(names))
     if not names:
-        return on_cores(home, number)
+        return cpu_slots(home, number)
     places = [names[i % len(names)] for i in range(number)]
     crowd = Counter(places)
-    return [LocalSeat(i, home, gpu, share=1 / crowd[gpu]) for i, gpu in enumerate(places)]
+    return [LocalSlot(i, home, gpu, share=1 / crowd[gpu]) for i, gpu in enumerate(places)]
 
 
-def num_seats(names: list[str], workers: int | None, per_gpu: int) -> int:
+def count_slots(names: list[str], workers: int | None, per_gpu: int) -> int:
     """How many workers `--per-gpu` makes; FleetError where `--workers` says something else."""
     if not names:
-        raise FleetError(f"--per-gpu: no GPU is visible here ({gpus.why_none()}). Say --workers N instead.")
+        raise FleetError(f"--per-gpu: no GPU is visible here ({gpus.explain_no_gpu()}). Say --workers N instead.")
     number = len(names) * per_gpu
     if workers not in (None, number):
         raise FleetError(
@@ -192,10 +194,10 @@ def num_seats(names: list[str], workers: int | None, per_gpu: int) -> int:
     return number
 
 
-def on_cores(home: Home, number: int) -> list[LocalSeat]:
+def cpu_slots(home: Home, number: int) -> list[LocalSlot]:
     """Without a GPU: one worker with all cores, or several with a share each."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if number == 1 or not cores:
-        return [LocalSeat(i, home) for i in range(number)]
+        return [LocalSlot(i, home) for i in range(number)]
     shares = [cores[i * len(cores) // number : (i + 1) * len(cores) // number] for i in range(number)]
-    return [LocalSeat(i, home, cores=share or [cores[i % len(cores)]]) for i, share in enumerate(shares)]
+    return [LocalSlot(i, home, cores=share or [cores[i % len(cores)]]) for i, share in enumerate(shares)]

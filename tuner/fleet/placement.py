@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tuner.errors import FleetError
 from tuner.fleet import gpus
-from tuner.fleet.local import LocalSeat, Seat, local_seats
+from tuner.fleet.local import LocalSlot, WorkerSlot, local_slots
 from tuner.paths import Home
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PlacementRequest:
     """The options of `tuner run` that place workers; None where nothing was said."""
 
     workers: int | None = None
@@ -26,43 +26,43 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Crew:
+class Placement:
     """Seats to begin with, and who adds more, if anybody does."""
 
-    seats: Sequence[Seat]
-    grow: Callable[[dict[str, int]], Sequence[Seat]] | None = None
+    slots: Sequence[WorkerSlot]
+    grow: Callable[[dict[str, int]], Sequence[WorkerSlot]] | None = None
 
 
 @contextmanager
-def crew(
-    wanted: Wanted, home: Home, storage: str, space: Path | None, say: Callable[[str], None]
-) -> Iterator[Crew]:
+def open_placement(
+    wanted: PlacementRequest, home: Home, storage: str, space: Path | None, say: Callable[[str], None]
+) -> Iterator[Placement]:
     """The seats asked for, for as long as they are needed; FleetError where that cannot be."""
-    check(wanted)
+    check_placement(wanted)
     if wanted.ray is None:
-        yield local(wanted, home, say)
+        yield place_local(wanted, home, say)
         return
-    from tuner.fleet.ray_cluster import ray_seats
+    from tuner.fleet.ray_cluster import ray_slots
 
-    with ray_seats(wanted.ray, home, storage, wanted.workers, wanted.gpus_per_worker, space, say) as seats:
-        yield Crew(seats)
+    with ray_slots(wanted.ray, home, storage, wanted.workers, wanted.gpus_per_worker, space, say) as slots:
+        yield Placement(slots)
 
 
-def check(wanted: Wanted) -> None:
+def check_placement(wanted: PlacementRequest) -> None:
     """FleetError where the crew cannot be made, before anything else is done."""
-    refuse_mixed(wanted)
+    refuse_conflicts(wanted)
     if wanted.ray is None:
-        local(wanted, Home(Path()), lambda line: None)
+        place_local(wanted, Home(Path()), lambda line: None)
         return
     if find_spec("ray") is None:
         raise FleetError('--ray needs Ray, which is not installed: pip install "tuner[ray]"')
-    from tuner.fleet.ray_cluster import knock, share
+    from tuner.fleet.ray_cluster import check_gpu_share, check_reachable
 
-    share(wanted.gpus_per_worker)
-    knock(wanted.ray)
+    check_gpu_share(wanted.gpus_per_worker)
+    check_reachable(wanted.ray)
 
 
-def refuse_mixed(wanted: Wanted) -> None:
+def refuse_conflicts(wanted: PlacementRequest) -> None:
     """FleetError for options that contradict each other."""
     if wanted.ray is None and wanted.gpus_per_worker is not None:
         raise FleetError(
@@ -78,16 +78,16 @@ def refuse_mixed(wanted: Wanted) -> None:
         )
 
 
-def local(wanted: Wanted, home: Home, say: Callable[[str], None]) -> Crew:
+def place_local(wanted: PlacementRequest, home: Home, say: Callable[[str], None]) -> Placement:
     if wanted.per_gpu != "auto":
-        per_gpu = None if wanted.per_gpu is None else as_number(wanted.per_gpu)
-        return Crew(local_seats(home, wanted.workers, wanted.gpus, per_gpu))
-    seats = local_seats(home, only=wanted.gpus, per_gpu=1)
-    names = gpus.chosen(wanted.gpus)
-    return Crew(seats, Sharing(home, say, names, len(seats)).grow)
+        per_gpu = None if wanted.per_gpu is None else parse_per_gpu(wanted.per_gpu)
+        return Placement(local_slots(home, wanted.workers, wanted.gpus, per_gpu))
+    slots = local_slots(home, only=wanted.gpus, per_gpu=1)
+    names = gpus.select_gpus(wanted.gpus)
+    return Placement(slots, GpuSharing(home, say, names, len(slots)).grow)
 
 
-def as_number(per_gpu: str) -> int:
+def parse_per_gpu(per_gpu: str) -> int:
     if not per_gpu.isdecimal() or int(per_gpu) < 1:
         raise FleetError(f"--per-gpu {per_gpu}: give a number of workers from 1 up, or auto.")
     return int(per_gpu)
@@ -100,47 +100,47 @@ GIGA = 2**30
 
 
 @dataclass
-class Sharing:
+class GpuSharing:
     """Begins with one worker a GPU; `grow` answers the seats to add. Each GPU is decided about once."""
 
     home: Home
     say: Callable[[str], None]
     names: list[str]  # of the GPUs
     next_number: int
-    before: dict[str, gpus.Memory | None] = field(default_factory=dict)  # when no worker of ours was there yet
+    before: dict[str, gpus.GpuMemory | None] = field(default_factory=dict)  # when no worker of ours was there yet
     decided: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.before = {gpu: gpus.memory(gpu) for gpu in self.names}
+        self.before = {gpu: gpus.read_memory(gpu) for gpu in self.names}
 
-    def grow(self, peaks: dict[str, int]) -> list[LocalSeat]:
+    def grow(self, peaks: dict[str, int]) -> list[LocalSlot]:
         """The seats to add, from the most memory that a worker on each GPU has taken so far, in bytes."""
         ready = [gpu for gpu in self.names if peaks.get(gpu) and gpu not in self.decided]
-        return [seat for gpu in ready for seat in self.decide(gpu, peaks[gpu])]
+        return [slot for gpu in ready for slot in self.decide(gpu, peaks[gpu])]
 
-    def decide(self, gpu: str, peak: int) -> list[LocalSeat]:
+    def decide(self, gpu: str, peak: int) -> list[LocalSlot]:
         self.decided.add(gpu)
-        before, now = self.before[gpu], gpus.memory(gpu)
+        before, now = self.before[gpu], gpus.read_memory(gpu)
         if before is None or now is None:
             self.say(f"GPU {gpu}: one worker, its memory cannot be read (nvidia-smi). Say --per-gpu N for more.")
             return []
         each = max(peak + CONTEXT, now.used - before.used)
-        number = room(before, each)
+        number = count_fitting(before, each)
         workers = "1 worker" if number == 1 else f"{number} workers"
         self.say(
-            f"GPU {gpu}: {workers}. One takes up to {giga(each)} of {giga(now.total)}, "
-            f"others take {giga(before.used)}, {FREE:.0%} stays free"
+            f"GPU {gpu}: {workers}. One takes up to {format_gb(each)} of {format_gb(now.total)}, "
+            f"others take {format_gb(before.used)}, {FREE:.0%} stays free"
         )
         # The first worker counts as the whole GPU in the budget of GPU-hours, so those beside it count nothing.
-        seats = [LocalSeat(self.next_number + i, self.home, gpu, share=0.0) for i in range(number - 1)]
-        self.next_number += len(seats)
-        return seats
+        slots = [LocalSlot(self.next_number + i, self.home, gpu, share=0.0) for i in range(number - 1)]
+        self.next_number += len(slots)
+        return slots
 
 
-def room(before: gpus.Memory, each: int) -> int:
+def count_fitting(before: gpus.GpuMemory, each: int) -> int:
     """How many workers fit that take `each` bytes; at least the one that is there."""
     return max(1, min(MOST, int(((1 - FREE) * before.total - before.used) // each)))
 
 
-def giga(size: int) -> str:
+def format_gb(size: int) -> str:
     return f"{size / GIGA:.1f} GB"

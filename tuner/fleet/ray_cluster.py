@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import FleetError
-from tuner.fleet.config import Orders
-from tuner.fleet.local import PLACE_LOST, LocalSeat
+from tuner.fleet.config import WorkerConfig
+from tuner.fleet.local import EXIT_SLOT_LOST, LocalSlot
 from tuner.paths import Home
 
 PENDING_SECONDS = 10.0  # after which a worker without a place is told
@@ -30,7 +30,7 @@ NEEDED = "Every node needs the same tuner, Python and Ray, and the folders that 
 STORE_BYTES = 80 * 2**20  # Ray's object store, about its least: nothing of ours goes through it
 
 
-class Host:
+class SlotActor:
     """On a node, in Ray's actor: one local seat. `work` waits in one thread while another may stop it."""
 
     def __init__(self, number: int, home: str, folder: str, env: dict[str, str], share: float, space: str) -> None:
@@ -41,7 +41,7 @@ class Host:
         if not gpu:
             env = {**env, "CUDA_VISIBLE_DEVICES": ""}  # it asked for none, and Ray would leave it all
         self.gpu = f"{gpu} of {ray.util.get_node_ip_address()}" if gpu else ""
-        self.seat = LocalSeat(number, Home(Path(home)), gpu, share=share, env=env, folder=here)
+        self.slot = LocalSlot(number, Home(Path(home)), gpu, share=share, env=env, folder=here)
         self.space = space
         self.unwanted: set[str] = set()  # workers told to leave, also before they began
 
@@ -49,16 +49,16 @@ class Host:
         """The GPU, or nothing; answered as soon as the place is there."""
         return self.gpu
 
-    def work(self, orders: Orders) -> tuple[int, str, str]:
+    def work(self, config: WorkerConfig) -> tuple[int, str, str]:
         """One worker from its start to its end: exit code, last words, log."""
-        if orders.worker in self.unwanted:
-            return 0, "", self.seat.log
-        self.seat.start(replace(orders, space=self.space_here(orders.space)))
-        if orders.worker in self.unwanted:  # told in this moment
-            self.seat.terminate()
-        while (code := self.seat.poll()) is None:
+        if config.worker in self.unwanted:
+            return 0, "", self.slot.log
+        self.slot.start(replace(config, space=self.space_here(config.space)))
+        if config.worker in self.unwanted:  # told in this moment
+            self.slot.terminate()
+        while (code := self.slot.poll()) is None:
             time.sleep(0.1)
-        return code, self.seat.last_words(), self.seat.log
+        return code, self.slot.last_words(), self.slot.log
 
     def space_here(self, path: str) -> str:
         """The space's file; written down where this node does not have it."""
@@ -70,15 +70,15 @@ class Host:
 
     def terminate(self, worker: str) -> None:
         self.unwanted.add(worker)
-        self.seat.terminate()
+        self.slot.terminate()
 
     def kill(self, worker: str) -> None:
         self.unwanted.add(worker)
-        self.seat.kill()
+        self.slot.kill()
 
 
 @dataclass
-class Cluster:
+class RayCluster:
     """What the seats share: what each asks of Ray, and that what is pending was told."""
 
     home: Home
@@ -86,7 +86,7 @@ class Cluster:
     gpus: float
     space: str  # the text of its file
     say: Callable[[str], None]
-    seats: list[RaySeat] = field(default_factory=list)
+    slots: list[RaySlot] = field(default_factory=list)
     told: bool = False
 
     def actor(self, number: int) -> Any:
@@ -94,7 +94,7 @@ class Cluster:
 
         env = {name: os.environ[name] for name in ("PYTHONPATH", "GOMP_SPINCOUNT") if name in os.environ}
         options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_concurrency": 4, "max_restarts": 0}
-        return ray.remote(**options)(Host).remote(
+        return ray.remote(**options)(SlotActor).remote(
             number, str(self.home.folder.absolute()), str(Path.cwd()), env, self.gpus or 1.0, self.space
         )
 
@@ -103,20 +103,20 @@ class Cluster:
         if self.told:
             return
         self.told = True
-        waiting = sum(seat.waiting for seat in self.seats)
+        waiting = sum(slot.waiting for slot in self.slots)
         each = f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
         self.say(
-            f"{waiting} of {len(self.seats)} workers wait for room in the Ray cluster ({each} each); "
+            f"{waiting} of {len(self.slots)} workers wait for room in the Ray cluster ({each} each); "
             "the others work, and these begin as soon as there is room"
         )
 
 
 @dataclass
-class RaySeat:
+class RaySlot:
     """A seat in the cluster. Its place is kept when a worker dies, and sought anew when the node goes."""
 
     number: int
-    cluster: Cluster
+    cluster: RayCluster
     gpu: str = ""
     log: str = ""
     actor: Any = None
@@ -137,12 +137,12 @@ class RaySeat:
     def waiting(self) -> bool:
         return self.ending is not None and not self.placed
 
-    def start(self, orders: Orders) -> None:
+    def start(self, config: WorkerConfig) -> None:
         if self.actor is None:
             self.actor = self.cluster.actor(self.number)
             self.placed, self.where = False, self.actor.where.remote()
-        self.worker, self.asked, self.withdrawn = orders.worker, time.monotonic(), False
-        self.ending = self.actor.work.remote(orders)
+        self.worker, self.asked, self.withdrawn = config.worker, time.monotonic(), False
+        self.ending = self.actor.work.remote(config)
 
     def poll(self) -> int | None:
         import ray
@@ -171,7 +171,7 @@ class RaySeat:
         self.failures = 0 if self.placed else self.failures + 1
         self.leave()
         if self.failures < MOST_FAILURES:
-            return PLACE_LOST
+            return EXIT_SLOT_LOST
         said = [line.strip() for line in why.splitlines() if line.strip()]
         self.words = f"no node could begin a worker ({said[-1] if said else 'Ray does not say why'}). {NEEDED}"
         return 2
@@ -224,12 +224,12 @@ class RaySeat:
 
 
 @contextmanager
-def ray_seats(
+def ray_slots(
     address: str, home: Home, storage: str, workers: int | None, gpus_each: float | None, space: Path | None,
     say: Callable[[str], None],
-) -> Iterator[list[RaySeat]]:  # fmt: skip
+) -> Iterator[list[RaySlot]]:  # fmt: skip
     """Join a cluster, or begin one on this host ("local"), and leave it again, or end it, in any case."""
-    begin(address, workers)
+    connect(address, workers)
     import ray
 
     try:
@@ -237,15 +237,15 @@ def ray_seats(
         have = ray.cluster_resources().get("GPU", 0)
         each = gpus_each if gpus_each is not None else float(have > 0)
         text = space.read_text(encoding="utf-8") if space else ""
-        cluster = Cluster(home, 1.0, each, text, say)
+        cluster = RayCluster(home, 1.0, each, text, say)
         number = workers or (max(1, int(have / each)) if each else 1)
-        cluster.seats = [RaySeat(i, cluster) for i in range(number)]
-        yield cluster.seats
+        cluster.slots = [RaySlot(i, cluster) for i in range(number)]
+        yield cluster.slots
     finally:
         ray.shutdown()
 
 
-def share(gpus_each: float | None) -> None:
+def check_gpu_share(gpus_each: float | None) -> None:
     """FleetError for more than a worker can use."""
     if gpus_each is not None and not 0 <= gpus_each <= 1:
         raise FleetError(
@@ -253,7 +253,7 @@ def share(gpus_each: float | None) -> None:
         )
 
 
-def begin(address: str, workers: int | None) -> None:
+def connect(address: str, workers: int | None) -> None:
     """Connect, quietly: Ray reports to nobody, opens no dashboard, and what its nodes say stays in their logs."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -264,23 +264,23 @@ def begin(address: str, workers: int | None) -> None:
     try:
         ray.init(address=address, **quiet, **(local if address == "local" else {}))
     except Exception as error:
-        raise unreachable(address, (str(error) or type(error).__name__).strip().splitlines()[0]) from error
+        raise unreachable_error(address, (str(error) or type(error).__name__).strip().splitlines()[0]) from error
 
 
-def knock(address: str) -> None:
+def check_reachable(address: str) -> None:
     """FleetError where nobody listens: Ray itself would try for many minutes."""
     if address in ("local", "auto"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
-        raise unreachable(address, "it is no HOST:PORT")
+        raise unreachable_error(address, "it is no HOST:PORT")
     try:
         socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise unreachable(address, str(error)) from error
+        raise unreachable_error(address, str(error)) from error
 
 
-def unreachable(address: str, why: str) -> FleetError:
+def unreachable_error(address: str, why: str) -> FleetError:
     return FleetError(
         f"--ray {address}: no cluster could be joined ({why}). Begin one with: ray start --head, and give the "
         "HOST:PORT it prints, or auto; or say --ray local for this host alone."

@@ -20,9 +20,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner.fleet.config import GIVEN_UP, GPU_FAILED, Orders
-from tuner.fleet.gpus import Quarantine
-from tuner.fleet.local import PLACE_LOST, Seat
+from tuner.fleet.config import EXIT_GIVEN_UP, EXIT_GPU_FAILED, WorkerConfig
+from tuner.fleet.gpus import GpuQuarantine
+from tuner.fleet.local import EXIT_SLOT_LOST, WorkerSlot
 from tuner.study import budget, claims, control
 from tuner.study.heartbeat import HeartbeatMonitor, machine_id
 from tuner.study.info import StudyInfo
@@ -36,22 +36,22 @@ REST_SECONDS = 4.0  # before a seat whose worker found nothing is filled again; 
 MOST_RESTS = 5  # doublings
 LEAVE_SECONDS = 15.0  # beyond the lease: for a worker that was given up, or whose GPU was closed, to end by itself
 MOST_RESTARTS = 5  # of one seat without a finished trial between
-DIED_OF_ITSELF = {0, 1, 2, GIVEN_UP, GPU_FAILED}  # the trial it had, if any, is not to blame
+DIED_OF_ITSELF = {0, 1, 2, EXIT_GIVEN_UP, EXIT_GPU_FAILED}  # the trial it had, if any, is not to blame
 
 
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-class Hurry(BaseException):
+class ForcedExit(BaseException):
     """The second Ctrl-C."""
 
 
 @dataclass
-class Post:
+class SlotState:
     """A seat, and what the fleet knows of the worker on it."""
 
-    seat: Seat
+    slot: WorkerSlot
     worker: str = ""  # the name it was given; '' while nobody sits here
     restarts: int = 0
     done: bool = False
@@ -68,12 +68,14 @@ class Post:
 class Fleet:
     """Call `run`; it returns when there is nothing left to do, with the exit code."""
 
-    orders: Orders
+    config: WorkerConfig
     engine: Engine
     info: StudyInfo
-    seats: Sequence[Seat]
+    slots: Sequence[WorkerSlot]
     look: Callable[[], None]  # called every second: the live view
-    grow: Callable[[dict[str, int]], Sequence[Seat]] | None = None  # more seats, from the memory taken on each GPU
+    grow: Callable[[dict[str, int]], Sequence[WorkerSlot]] | None = (
+        None  # more seats, from the memory taken on each GPU
+    )
     say: Callable[[str], None] = say
     interrupts: int = 0
     error: str = ""
@@ -83,18 +85,18 @@ class Fleet:
     stops: int | None = None  # how often the study had been stopped when we began
     paused: bool = False  # as was told last
     free: float = math.inf  # trials that wait for a worker, as last counted
-    quarantine: Quarantine = field(default_factory=Quarantine)
+    quarantine: GpuQuarantine = field(default_factory=GpuQuarantine)
 
     def __post_init__(self) -> None:
-        self.posts = [Post(seat) for seat in self.seats]
-        self.watch = HeartbeatMonitor(self.engine, self.info.id, self.orders.lease, self.orders.hang)
+        self.states = [SlotState(slot) for slot in self.slots]
+        self.watch = HeartbeatMonitor(self.engine, self.info.id, self.config.lease, self.config.hang)
 
     def run(self) -> int:
         """0 when the budget is spent or it was stopped, 1 for a bug in a worker, 2 for a told error."""
         before = {number: signal.signal(number, self.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             return self.supervise()
-        except Hurry:
+        except ForcedExit:
             return 130
         except BaseException:
             self.part()
@@ -117,8 +119,8 @@ class Fleet:
             yield
         except SQLAlchemyError:
             self.watch.restart()
-            for post in self.posts:
-                post.started = time.monotonic()
+            for state in self.states:
+                state.started = time.monotonic()
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         """Ctrl-C: the first is obeyed at the next look, the second at once, also while a database hangs."""
@@ -128,7 +130,7 @@ class Fleet:
                 self.say("saving; Ctrl-C again stops at once")
         if self.interrupts > 1 and not self.hurried:
             self.hurried = True
-            raise Hurry
+            raise ForcedExit
 
     def supervise(self) -> int:
         """Look at everything until every post is done; a study that is done needs no worker to say so."""
@@ -141,7 +143,7 @@ class Fleet:
         while True:
             if self.interrupts or code:
                 self.ask_to_stop()
-            ends = [self.tend(post) for post in self.posts]
+            ends = [self.tend(state) for state in self.states]
             code = code or max(ends, default=0)
             if time.monotonic() - looked >= LOOK_SECONDS:
                 self.look_round()
@@ -161,16 +163,16 @@ class Fleet:
             self.fill_again()
         self.see_them_begin()
         if self.grow and not self.told_to_stop:
-            self.posts += [Post(seat) for seat in self.grow(self.peaks())]
+            self.states += [SlotState(slot) for slot in self.grow(self.peaks())]
 
     def nobody_works(self) -> bool:
         """Whether no worker runs, and one at least found nothing to do or was not wanted, or would find nothing.
 
         Those that still wait for a place in a full cluster do not hold up the end.
         """
-        if not all(post.done or post.seat.waiting for post in self.posts):
+        if not all(state.done or state.slot.waiting for state in self.states):
             return False
-        return not self.free or any(post.done for post in self.posts)
+        return not self.free or any(state.done for state in self.states)
 
     def is_over(self, code: int) -> bool:
         """Whether to end when nobody works; else what others put back meanwhile is taken up."""
@@ -179,95 +181,95 @@ class Fleet:
         if code or self.told_to_stop:
             return True
         if self.work_left():
-            for post in self.posts:
-                post.done = self.is_closed(post)
-            return all(post.done for post in self.posts)
+            for state in self.states:
+                state.done = self.is_closed(state)
+            return all(state.done for state in self.states)
         return not self.waits_for_a_sign()
 
-    def tend(self, post: Post) -> int:
+    def tend(self, state: SlotState) -> int:
         """Start a post's worker, or see how it ended. The exit code to end the fleet with, or 0."""
-        if not post.worker:
-            if self.told_to_stop or self.is_closed(post):
-                post.done = True
-            elif not post.done:
-                self.start(post)
+        if not state.worker:
+            if self.told_to_stop or self.is_closed(state):
+                state.done = True
+            elif not state.done:
+                self.start(state)
             return 0
-        code = post.seat.poll()
+        code = state.slot.poll()
         if code is None:
-            self.hurry(post)
+            self.hurry(state)
             return 0
-        return self.ended(post, code)
+        return self.ended(state, code)
 
-    def start(self, post: Post) -> None:
-        post.worker, post.has_row, post.number, post.leaves = uuid.uuid4().hex[:12], False, None, None
-        post.started, post.in_vain = time.monotonic(), post.in_vain + 1
-        post.seat.start(replace(self.orders, worker=post.worker))
+    def start(self, state: SlotState) -> None:
+        state.worker, state.has_row, state.number, state.leaves = uuid.uuid4().hex[:12], False, None, None
+        state.started, state.in_vain = time.monotonic(), state.in_vain + 1
+        state.slot.start(replace(self.config, worker=state.worker))
 
     def see_them_begin(self) -> None:
         """Kill those that hang before they entered their name: in an import, or in front of a GPU.
 
         A place in a cluster may be long in coming: that time does not count.
         """
-        limit = max(self.orders.hang, BEGIN_SECONDS)
-        for post in self.posts:
-            if post.seat.waiting:
-                post.started = time.monotonic()
-            if post.worker and not post.has_row and time.monotonic() - post.started > limit:
-                self.say(f"{post.seat.name} did not begin within {limit:.0f} s: killed; see {post.seat.log}")
-                post.seat.kill()
-                post.started = math.inf
+        limit = max(self.config.hang, BEGIN_SECONDS)
+        for state in self.states:
+            if state.slot.waiting:
+                state.started = time.monotonic()
+            if state.worker and not state.has_row and time.monotonic() - state.started > limit:
+                self.say(f"{state.slot.name} did not begin within {limit:.0f} s: killed; see {state.slot.log}")
+                state.slot.kill()
+                state.started = math.inf
 
-    def hurry(self, post: Post) -> None:
+    def hurry(self, state: SlotState) -> None:
         """A worker that was given up, or whose GPU is closed, leaves by itself; one that hangs is killed."""
-        if self.is_closed(post) and post.leaves is None:
-            post.seat.terminate()
-            post.leaves = time.monotonic()
-        if post.leaves is not None and time.monotonic() - post.leaves > self.orders.lease + LEAVE_SECONDS:
-            self.say(f"{post.seat.name} does not leave: killed")
-            post.seat.kill()
-            post.leaves = math.inf
+        if self.is_closed(state) and state.leaves is None:
+            state.slot.terminate()
+            state.leaves = time.monotonic()
+        if state.leaves is not None and time.monotonic() - state.leaves > self.config.lease + LEAVE_SECONDS:
+            self.say(f"{state.slot.name} does not leave: killed")
+            state.slot.kill()
+            state.leaves = math.inf
 
-    def ended(self, post: Post, code: int) -> int:
+    def ended(self, state: SlotState, code: int) -> int:
         """A worker has ended: put back what it held, and see what becomes of its post."""
-        gpu, said, worker = post.seat.gpu, post.seat.last_words(), post.worker
+        gpu, said, worker = state.slot.gpu, state.slot.last_words(), state.worker
         with self.database_may_fail():
             self.read_rows()
-        post.worker = ""
+        state.worker = ""
         with self.database_may_fail():
             claims.release_worker(self.engine, worker, died=code not in DIED_OF_ITSELF)
         if code in (0, 1, 2):
             self.quarantine.lived(gpu)
-            post.done, post.ended = True, time.monotonic()
-            post.seat.leave()
+            state.done, state.ended = True, time.monotonic()
+            state.slot.leave()
             if code:
-                self.error = self.error or said or f"{post.seat.name} could not work; see {post.seat.log}"
+                self.error = self.error or said or f"{state.slot.name} could not work; see {state.slot.log}"
             return code
-        if code in (GIVEN_UP, PLACE_LOST) or self.is_closed(post):
+        if code in (EXIT_GIVEN_UP, EXIT_SLOT_LOST) or self.is_closed(state):
             return 0
-        if code == GPU_FAILED and gpu:
+        if code == EXIT_GPU_FAILED and gpu:
             return self.close(gpu, said or "its worker said that it has failed")
-        if gpu and self.quarantine.died(gpu, post.number):
+        if gpu and self.quarantine.died(gpu, state.number):
             return self.close(gpu)
-        return self.died(post, code)
+        return self.died(state, code)
 
-    def died(self, post: Post, code: int) -> int:
+    def died(self, state: SlotState, code: int) -> int:
         """Killed from outside: the trial was put back, the post gets a new worker."""
         finished = self.finished
         with self.database_may_fail():
             finished = self.count_finished()
-        post.restarts = 0 if finished > self.finished else post.restarts + 1
+        state.restarts = 0 if finished > self.finished else state.restarts + 1
         self.finished = finished
-        if post.restarts > MOST_RESTARTS:
-            post.done = True
-            times = f"died {post.restarts} times in a row (exit code {code})"
-            self.error = f"{post.seat.name} {times}; see {post.seat.log}"
+        if state.restarts > MOST_RESTARTS:
+            state.done = True
+            times = f"died {state.restarts} times in a row (exit code {code})"
+            self.error = f"{state.slot.name} {times}; see {state.slot.log}"
             return 1
         return 0
 
     def close(self, gpu: str, why: str = "") -> int:
         """Send no more workers to that GPU; the exit code 2 when none is left."""
         self.quarantine.close(gpu, why)
-        left = [post.seat for post in self.posts if not self.is_closed(post)]
+        left = [state.slot for state in self.states if not self.is_closed(state)]
         line = self.quarantine.line(gpu, len(left))
         if left:
             self.say(line)
@@ -275,17 +277,17 @@ class Fleet:
         self.error = self.error or line
         return 2
 
-    def is_closed(self, post: Post) -> bool:
-        return post.seat.gpu in self.quarantine.closed
+    def is_closed(self, state: SlotState) -> bool:
+        return state.slot.gpu in self.quarantine.closed
 
     def ask_to_stop(self) -> None:
         """SIGTERM once: save, put the trial back, leave."""
         if self.told_to_stop:
             return
         self.told_to_stop = True
-        for post in self.posts:
-            if post.worker:
-                post.seat.terminate()
+        for state in self.states:
+            if state.worker:
+                state.slot.terminate()
 
     def part(self) -> None:
         """After an error of our own: the workers are healthy, so they may save, for a while."""
@@ -293,45 +295,45 @@ class Fleet:
         ends = time.monotonic() + LEAVE_SECONDS
         with suppress(Exception):  # it may be the same one again
             self.ask_to_stop()
-            while any(post.worker and post.seat.poll() is None for post in self.posts):
+            while any(state.worker and state.slot.poll() is None for state in self.states):
                 if time.monotonic() > ends or self.interrupts > 1:
                     return
                 time.sleep(TICK_SECONDS)
 
     def kill(self) -> None:
         """At once, whatever they do; their trials are put back here, and no trial is to blame."""
-        held = [post for post in self.posts if post.worker]
-        for post in held:
-            post.seat.kill()
-            if post.seat.poll() is not None:
-                post.seat.last_words()
+        held = [state for state in self.states if state.worker]
+        for state in held:
+            state.slot.kill()
+            if state.slot.poll() is not None:
+                state.slot.last_words()
         with self.database_may_fail():
-            for post in held:
-                claims.release_worker(self.engine, post.worker, died=False)
-                post.worker = ""
+            for state in held:
+                claims.release_worker(self.engine, state.worker, died=False)
+                state.worker = ""
 
     def read_rows(self) -> None:
         """What our own workers do, by their rows. One whose row was removed was given up: it must leave."""
-        ours = {post.worker: post for post in self.posts if post.worker}
+        ours = {state.worker: state for state in self.states if state.worker}
         columns = worker_table.c.worker, worker_table.c.number, worker_table.c.peak_memory
         with self.engine.connect() as db:
             rows = db.execute(sa.select(*columns).where(worker_table.c.worker.in_(ours))).all()
         for worker, number, peak in rows:
-            post = ours.pop(worker)
-            if post.number is not None and number != post.number:
-                self.quarantine.lived(post.seat.gpu)
-            post.has_row, post.number = True, number
-            post.in_vain = 0 if number is not None else post.in_vain
-            post.peak_memory = max(post.peak_memory, peak or 0)
-        for post in ours.values():
-            if post.has_row and post.leaves is None:
-                post.leaves = time.monotonic()
+            state = ours.pop(worker)
+            if state.number is not None and number != state.number:
+                self.quarantine.lived(state.slot.gpu)
+            state.has_row, state.number = True, number
+            state.in_vain = 0 if number is not None else state.in_vain
+            state.peak_memory = max(state.peak_memory, peak or 0)
+        for state in ours.values():
+            if state.has_row and state.leaves is None:
+                state.leaves = time.monotonic()
 
     def peaks(self) -> dict[str, int]:
         """The most memory that one worker on each GPU has taken so far."""
         most: dict[str, int] = {}
-        for post in self.posts:
-            most[post.seat.gpu] = max(most.get(post.seat.gpu, 0), post.peak_memory)
+        for state in self.states:
+            most[state.slot.gpu] = max(most.get(state.slot.gpu, 0), state.peak_memory)
         return most
 
     def heed(self) -> None:
@@ -365,7 +367,7 @@ class Fleet:
 
     def count_free(self) -> float:
         """How many trials further workers might begin or take up; counted only where some seat is idle."""
-        if not any(post.done or post.seat.waiting for post in self.posts):
+        if not any(state.done or state.slot.waiting for state in self.states):
             return math.inf
         if claims.is_finished(self.engine, self.info.id):
             return 0
@@ -386,11 +388,11 @@ class Fleet:
         if self.told_to_stop or self.paused:
             return
         now = time.monotonic()
-        room = self.free - sum(bool(post.worker) and post.number is None for post in self.posts)
-        for post in self.posts:
-            rest = REST_SECONDS * 2 ** min(max(0, post.in_vain - 1), MOST_RESTS)
-            if room > 0 and post.done and not self.is_closed(post) and now - post.ended > rest:
-                post.done, room = False, room - 1
+        room = self.free - sum(bool(state.worker) and state.number is None for state in self.states)
+        for state in self.states:
+            rest = REST_SECONDS * 2 ** min(max(0, state.in_vain - 1), MOST_RESTS)
+            if room > 0 and state.done and not self.is_closed(state) and now - state.ended > rest:
+                state.done, room = False, room - 1
 
     def count_finished(self) -> int:
         ended = (trials.c.study_id == self.info.id) & trials.c.state.in_(FINISHED)

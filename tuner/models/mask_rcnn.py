@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tuner.data.instances import Instances
-from tuner.errors import PartError, near
+from tuner.errors import PartError, did_you_mean
 from tuner.models.backbones import BACKBONES, LEVELS, NORMS, make_backbone
 from tuner.models.blocks import check_size, check_widths, set_in_channels
 from tuner.models.pasting import paste_masks
@@ -313,7 +313,8 @@ def check_names(backbone: str, norm: str) -> None:
     for what, given, known in (("backbone", backbone, BACKBONES), ("norm", norm, NORMS)):
         if given not in known:
             raise PartError(
-                f"{what} of model 'mask_rcnn' is {given!r}.{near(str(given), known)} Known: {', '.join(known)}."
+                f"{what} of model 'mask_rcnn' is {given!r}.{did_you_mean(str(given), known)} "
+                f"Known: {', '.join(known)}."
             )
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.deprecated import renamed_names
-from tuner.errors import PartError, TunerError, some
+from tuner.errors import PartError, TunerError, format_names
 from tuner.models import ENCODER
 
 Tensors = Mapping[str, Tensor]
@@ -125,7 +125,7 @@ def check_fit(encoder: nn.Module, tensors: Tensors) -> None:
         if key in own and value.shape != own[key]
     ]
     if wrong:
-        raise ValueError(some(sorted(wrong), 3))
+        raise ValueError(format_names(sorted(wrong), 3))
 
 
 def fill_encoder(encoder: nn.Module, tensors: Tensors, prefix: str = "") -> Tensors:
@@ -222,7 +222,7 @@ def load_by_timm(create: Callable[..., nn.Module], tensors: Tensors) -> Tensors:
         torch.manual_seed(seed)
         made.append(create(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(tensors)}).state_dict())
     if missing := [key for key, value in made[0].items() if not torch.equal(value, made[1][key])]:
-        raise ValueError(f"it lacks {some(missing, 3)}")
+        raise ValueError(f"it lacks {format_names(missing, 3)}")
     return made[0]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tuner.errors import near, some
+from tuner.errors import did_you_mean, format_names
 from tuner.models.blocks import Segmenter, check_widths
 from tuner.models.pretrained import smp_weights
 
@@ -70,7 +70,7 @@ def check_names(architecture: str, encoder: str) -> None:
 
     architectures = library.MODEL_ARCHITECTURES_MAPPING
     if architecture not in architectures:
-        hint = near(architecture, architectures)
+        hint = did_you_mean(architecture, architectures)
         raise ValueError(f"no architecture {architecture!r}.{hint} Known: {', '.join(architectures)}")
     if architecture == "dpt" and not encoder.startswith("tu-"):
         raise ValueError(
@@ -82,7 +82,8 @@ def check_names(architecture: str, encoder: str) -> None:
     elif encoder not in library.encoders.encoders:
         known = library.encoders.encoders
         raise ValueError(
-            f"no encoder {encoder!r}.{near(encoder, known)} Known: {some(known, 12)}, and tu-NAME for timm's"
+            f"no encoder {encoder!r}.{did_you_mean(encoder, known)} Known: "
+            f"{format_names(known, 12)}, and tu-NAME for timm's"
         )
 
 
@@ -91,7 +92,7 @@ def check_timm(name: str, what: str, prefix: str = "") -> None:
     import timm
 
     if not timm.is_model(name):
-        hint = near(prefix + name.partition(".")[0], [prefix + known for known in timm.list_models()])
+        hint = did_you_mean(prefix + name.partition(".")[0], [prefix + known for known in timm.list_models()])
         raise ValueError(f"no {what} '{prefix}{name}'.{hint} timm.list_models() in Python lists all of timm's")
     tag = name.partition(".")[2]
     if tag and name not in timm.list_pretrained(f"{name.partition('.')[0]}.*"):

@@ -15,7 +15,7 @@ from PIL import ImageDraw, ImageFont
 
 from tuner.data.instances import Labels
 from tuner.data.source import Image
-from tuner.errors import aside, writing
+from tuner.errors import atomic_write, writing
 from tuner.plots.overlays import BACKDROP, RIGHT, alike, instance_overlay, label_overlay, overlay, scaled, sized
 from tuner.recipe import Recipe
 from tuner.tasks import BINARY_CLASSES
@@ -113,7 +113,7 @@ def draw_cells(rows: Sequence[Sequence[Cell]], path: Path) -> None:
             pen.text((left, top), shortened(text, width), INK, font())
             sheet.paste(Pillow.fromarray(picture), (left, top + LINE))
         top += height
-    with writing(path), aside(path) as beside:
+    with writing(path), atomic_write(path) as beside:
         sheet.save(beside, format="PNG", compress_level=6)
 
 

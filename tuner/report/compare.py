@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
-from tuner.errors import StudyError, near, some
+from tuner.errors import StudyError, did_you_mean, format_names
 from tuner.plots.charts import Chart
 from tuner.report.certainty import ahead
 from tuner.report.group_curves import banded, curves, groups, losses, named
@@ -75,7 +75,7 @@ def parted(name: str, own: StudyInfo, infos: Sequence[StudyInfo]) -> tuple[Study
         if info.name == study:
             return info, int(number)
     names = [info.name for info in infos]
-    raise StudyError(f"no study '{study}'.{near(study, names)} Known: {', '.join(names)}.")
+    raise StudyError(f"no study '{study}'.{did_you_mean(study, names)} Known: {', '.join(names)}.")
 
 
 def trial_of(story: Story, number: int, name: str) -> Told:
@@ -86,7 +86,7 @@ def trial_of(story: Story, number: int, name: str) -> Told:
                     f"trial {name} has no epoch yet ({trial.state.lower()}); there is nothing to compare."
                 )
             return trial
-    known = some((str(trial.number) for trial in story.trials), 12) or "none yet"
+    known = format_names((str(trial.number) for trial in story.trials), 12) or "none yet"
     raise StudyError(f"study '{story.info.name}' has no trial {number}. It has: {known}.")
 
 
@@ -100,7 +100,8 @@ def known_metric(trials: Sequence[Told], metric: str) -> str:
         bare = sorted({key.partition("_")[2] for key in known})
         listed = ", ".join(bare) or "none"
         raise StudyError(
-            f"no metric '{metric}'.{near(metric, [*bare, *known])} Known: {listed}; train_... for training."
+            f"no metric '{metric}'.{did_you_mean(metric, [*bare, *known])} "
+            f"Known: {listed}; train_... for training."
         )
     return wanted
 
@@ -177,7 +178,7 @@ def by_parameter(engine: Engine, parameter: str, study: str | None, metric: str 
     story = read(engine, queries.find_study(engine, study))
     if parameter not in story.names:
         known = ", ".join(story.names) or "none"
-        close = near(parameter, story.names)
+        close = did_you_mean(parameter, story.names)
         raise StudyError(f"study '{story.info.name}' has no parameter '{parameter}'.{close} Known: {known}.")
     made = groups(story, parameter)
     if not made:

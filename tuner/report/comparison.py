@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from tuner.errors import StudyError, near
+from tuner.errors import StudyError, did_you_mean
 from tuner.space.published import PublishedRow, PublishedTable, rank_values
 from tuner.study import queries, trial_queries
 from tuner.study.format import format_seconds
@@ -106,7 +106,7 @@ def find_study(engine: Engine, table: PublishedTable, name: str | None) -> Study
         if info.name == name:
             return info
     known = ", ".join(names) or f"none yet; begin with: tuner run --table {table.name}"
-    raise StudyError(f"no study '{name}' of the table '{table.name}'.{near(name, names)} Known: {known}.")
+    raise StudyError(f"no study '{name}' of the table '{table.name}'.{did_you_mean(name, names)} Known: {known}.")
 
 
 Epochs = dict[tuple[int, int], tuple[float, dict[str, Any]]]  # (trial id, epoch) -> seconds, metrics

@@ -26,7 +26,7 @@ from tuner.study.tables import study_system_attrs
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-    from tuner.artifacts.optuna_store import Gallery
+    from tuner.artifacts.optuna_store import TrialArtifacts
 
 EVERY = 15.0  # seconds between looks at how many trials have ended
 RESTS = 9.0  # times as long as a look took: the server's own threads share the processor with it
@@ -36,14 +36,16 @@ FIRST = 3  # pieces of advice
 log = logging.getLogger("tuner")
 
 
-def keep_figures(storage: BaseStorage, engine: Engine, info: StudyInfo, gallery: Gallery | None = None) -> None:
+def keep_figures(
+    storage: BaseStorage, engine: Engine, info: StudyInfo, artifacts: TrialArtifacts | None = None
+) -> None:
     """Save the study's plots and its note in place of those saved before; what has not changed is not written.
 
     With a gallery, the scores of single images are looked at, too.
     """
     story = read(engine, info)
     shares = importance(story)
-    sure = certainty(story, details(story, gallery))
+    sure = certainty(story, details(story, artifacts))
     kept = {figure.name: figure for figure in drawn(story, list(shares))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -52,12 +54,12 @@ def keep_figures(storage: BaseStorage, engine: Engine, info: StudyInfo, gallery:
         save_words(study, note(story, sure, advice(story, sure, shares)))
 
 
-def details(story: Story, gallery: Gallery | None) -> dict[int, dict[str, Any]]:
+def details(story: Story, artifacts: TrialArtifacts | None) -> dict[int, dict[str, Any]]:
     from tuner.report.certainty import RIVALS
     from tuner.report.trial_files import details_of
 
-    top = story.finished[: RIVALS + 1] if gallery else ()
-    return {trial.number: details_of(trial, gallery) for trial in top if gallery}
+    top = story.finished[: RIVALS + 1] if artifacts else ()
+    return {trial.number: details_of(trial, artifacts) for trial in top if artifacts}
 
 
 def drawn(story: Story, order: Sequence[str]) -> list[Figure]:
@@ -138,7 +140,7 @@ def watch_figures(
     storage: BaseStorage,
     engine: Engine,
     stop: threading.Event,
-    gallery: Gallery | None = None,
+    artifacts: TrialArtifacts | None = None,
     every: float = EVERY,
 ) -> None:
     """Keep the plots of every study up to date until told to stop: whenever another trial has ended."""
@@ -147,7 +149,7 @@ def watch_figures(
     while not stop.is_set():
         began = time.monotonic()
         try:
-            refresh(storage, engine, seen, gallery)
+            refresh(storage, engine, seen, artifacts)
         except Exception as error:  # a study deleted meanwhile, a database that is away: the next look will tell
             if str(error) not in told:
                 told.add(str(error))
@@ -155,10 +157,10 @@ def watch_figures(
         stop.wait(max(every, RESTS * (time.monotonic() - began)))
 
 
-def refresh(storage: BaseStorage, engine: Engine, seen: dict[int, int], gallery: Gallery | None) -> None:
+def refresh(storage: BaseStorage, engine: Engine, seen: dict[int, int], artifacts: TrialArtifacts | None) -> None:
     for info in queries.read_studies(engine):
         with engine.connect() as db:
             ended = len(trial_queries.read_finished_ids(db, info.id))
         if seen.get(info.id, 0) != ended:
             seen[info.id] = ended  # one that cannot be drawn is not tried again until it has changed
-            keep_figures(storage, engine, info, gallery)
+            keep_figures(storage, engine, info, artifacts)

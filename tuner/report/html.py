@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import StudyError, aside, writing
+from tuner.errors import StudyError, atomic_write, writing
 from tuner.plots.charts import Chart
 from tuner.plots.render_plotly import figure
 from tuner.plots.render_png import draw
@@ -97,7 +97,7 @@ def write_aside(out: Path, write: Callable[[Path], object]) -> None:
     """Written beside its place first: whoever looks sees the old file or the new one, whole."""
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with aside(out) as beside:
+        with atomic_write(out) as beside:
             write(beside)
 
 

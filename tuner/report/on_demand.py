@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.errors import FilesError, TunerError
 from tuner.plots.charts import Chart
 from tuner.plots.curves import curves_of
@@ -76,7 +76,7 @@ def stages(notes: Mapping[str, Any]) -> list[int]:
         return []
 
 
-def opened(gallery: Gallery, artifact_id: str, name: str, find: Callable[[], Records | None]) -> BinaryIO:
+def opened(artifacts: TrialArtifacts, artifact_id: str, name: str, find: Callable[[], Records | None]) -> BinaryIO:
     """The file of an artifact, drawn now if it is one of these and nobody looked at it before.
 
     ArtifactNotFound where it is gone, or where there is nothing to draw it from. `find` reads the records.
@@ -84,19 +84,19 @@ def opened(gallery: Gallery, artifact_id: str, name: str, find: Callable[[], Rec
     from optuna.artifacts.exceptions import ArtifactNotFound
 
     try:
-        return gallery.open_reader(artifact_id)
+        return artifacts.open_reader(artifact_id)
     except ArtifactNotFound:
         records = find() if name in LATE else None
         charts = LATE[name](records) if records else []
         if records is None or not charts:
             raise
     with ONE_AT_A_TIME:
-        if gallery.path(artifact_id).is_file():  # drawn for somebody else meanwhile
-            return gallery.open_reader(artifact_id)
+        if artifacts.path(artifact_id).is_file():  # drawn for somebody else meanwhile
+            return artifacts.open_reader(artifact_id)
         drawn = png(charts)
         if records.ended:
             with suppress(FilesError):  # a home that cannot be written to: the next look draws it again
-                gallery.write(artifact_id, io.BytesIO(drawn))
+                artifacts.write(artifact_id, io.BytesIO(drawn))
     return io.BytesIO(drawn)
 
 
@@ -110,7 +110,7 @@ def draw_missing(records: Records, folder: Path) -> None:
 # --- from the database ---
 
 
-def records_of(engine: Engine, study_id: int, trial_id: int, gallery: Gallery) -> Records | None:
+def records_of(engine: Engine, study_id: int, trial_id: int, artifacts: TrialArtifacts) -> Records | None:
     """Of a trial; None if its study is not tuner's."""
     info = next((info for info in queries.read_studies(engine) if info.id == study_id), None)
     with engine.connect() as db:
@@ -119,15 +119,15 @@ def records_of(engine: Engine, study_id: int, trial_id: int, gallery: Gallery) -
     if info is None or found is None:
         return None
     rows, ended = epoch_queries.read_epochs(engine, trial_id), found.state in trial_queries.FINISHED
-    return Records(info.goal.metric, rows, found.attrs, lambda: read(gallery, files[DETAILS]), ended)
+    return Records(info.goal.metric, rows, found.attrs, lambda: read(artifacts, files[DETAILS]), ended)
 
 
-def read(gallery: Gallery, artifact_id: str) -> bytes:
+def read(artifacts: TrialArtifacts, artifact_id: str) -> bytes:
     """LookupError where it is gone."""
     from optuna.artifacts.exceptions import ArtifactNotFound
 
     try:
-        with gallery.open_reader(artifact_id) as file:
+        with artifacts.open_reader(artifact_id) as file:
             return file.read()
     except ArtifactNotFound as error:
         raise LookupError(str(error)) from None

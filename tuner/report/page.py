@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import Engine
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.errors import TunerError
 from tuner.report import sections
 from tuner.report.advice import advice
@@ -34,10 +34,10 @@ PLACES = (
 )  # fmt: skip
 
 
-def gathered(engine: Engine, info: StudyInfo, gallery: Gallery, at: str = "") -> Contents:
+def gathered(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, at: str = "") -> Contents:
     """Read all that a page says. `at` is what the commands on it need to find the study again."""
     story = read(engine, info)
-    details = {trial.number: details_of(trial, gallery) for trial in story.finished[: RIVALS + 1]}
+    details = {trial.number: details_of(trial, artifacts) for trial in story.finished[: RIVALS + 1]}
     sure = certainty(story, details)
     shares = importance(story)
     found, why = published(engine, info)
@@ -52,9 +52,9 @@ def gathered(engine: Engine, info: StudyInfo, gallery: Gallery, at: str = "") ->
         about=said_of(info),
         beside=found,
         beside_why=why,
-        pictures=[picture(first, name, gallery, story.metric) for name in names] if first else [],
+        pictures=[picture(first, name, artifacts, story.metric) for name in names] if first else [],
         others=[
-            picture(trial, "predictions.png", gallery) for trial in others if "predictions.png" in trial.files
+            picture(trial, "predictions.png", artifacts) for trial in others if "predictions.png" in trial.files
         ],
         at=at,
     )

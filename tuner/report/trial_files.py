@@ -7,23 +7,23 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.report.on_demand import DETAILS, Records, opened
 from tuner.report.study_data import Told, finite
 from tuner.study.trial_queries import FINISHED
 from tuner.train import details
 
 
-def details_of(trial: Told, gallery: Gallery) -> dict[str, Any]:
+def details_of(trial: Told, artifacts: TrialArtifacts) -> dict[str, Any]:
     """What stands in a trial's details; empty where there are none, or where they are damaged."""
     try:
-        found = details.read_details(bytes_of(trial, DETAILS, gallery))
+        found = details.read_details(bytes_of(trial, DETAILS, artifacts))
     except (LookupError, OSError):
         return {}
     return found.to_json() if found else {}
 
 
-def bytes_of(trial: Told, name: str, gallery: Gallery, goal: str = "") -> bytes:
+def bytes_of(trial: Told, name: str, artifacts: TrialArtifacts, goal: str = "") -> bytes:
     """A file of a trial; LookupError where it has none of that name, or where it is gone.
 
     One that is drawn when it is looked at is drawn now; of its curves, those of `goal` come first.
@@ -35,10 +35,10 @@ def bytes_of(trial: Told, name: str, gallery: Gallery, goal: str = "") -> bytes:
 
     def records() -> Records:
         ended = trial.state in FINISHED
-        return Records(goal, trial.epochs, trial.notes, lambda: bytes_of(trial, DETAILS, gallery), ended)
+        return Records(goal, trial.epochs, trial.notes, lambda: bytes_of(trial, DETAILS, artifacts), ended)
 
     try:
-        with opened(gallery, trial.files[name], name, records) as file:
+        with opened(artifacts, trial.files[name], name, records) as file:
             return file.read()
     except ArtifactNotFound:
         raise LookupError(f"{name} of trial {trial.number} is not there any more") from None
@@ -97,14 +97,14 @@ class Picture:
     why: str = ""
 
 
-def picture(trial: Told, name: str, gallery: Gallery, goal: str = "") -> Picture:
+def picture(trial: Told, name: str, artifacts: TrialArtifacts, goal: str = "") -> Picture:
     """A picture of a trial; `goal` is the metric that its curves begin with."""
     about, alt = KINDS[name]
     alt = OF_INSTANCES.get(name, alt) if trial.recipe.get("task") == "instance" else alt
     title = f"{about}: trial {trial.number}"
     alt = f"{about} of trial {trial.number}: {alt}"
     try:
-        source, width, height = made_small(bytes_of(trial, name, gallery, goal))
+        source, width, height = made_small(bytes_of(trial, name, artifacts, goal))
     except LookupError as error:
         return Picture(name, title, alt, why=str(error.args[0]))
     except (OSError, ValueError, SyntaxError) as error:

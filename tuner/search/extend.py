@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import optuna
 from sqlalchemy.engine import Engine
 
-from tuner.artifacts.attempts import Keeper, open_keeper
-from tuner.artifacts.store import checked as checked_store
-from tuner.errors import StudyError, first_lines, some
+from tuner.artifacts.attempts import AttemptFiles, open_attempts
+from tuner.artifacts.store import check_store as checked_store
+from tuner.errors import StudyError, first_lines, format_names
 from tuner.paths import attempt_of
 from tuner.recipe import Recipe
-from tuner.search.run import Finished, Means, ViewFactory, work
+from tuner.search.run import RunOptions, RunResult, ViewFactory, work
 from tuner.study import database, queries, trial_queries
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.study import JoinedStudy, join_study
@@ -31,14 +31,14 @@ KEPT = ("made_with", "row", "repeat")  # what a longer run takes over from its t
 
 
 @dataclass(frozen=True)
-class Longer:
+class ExtendRequest:
     """What a user typed after `tuner extend`: these trials, or the best few, to so many epochs in all."""
 
     study: str | None
     epochs: int
     top: int
     numbers: tuple[int, ...]
-    means: Means
+    options: RunOptions
 
 
 @dataclass(frozen=True)
@@ -49,40 +49,40 @@ class Extension:
     notices: list[str]
 
 
-def prepare(asked: Longer) -> Extension:
+def prepare_extension(asked: ExtendRequest) -> Extension:
     """Create or join the study of the longer runs, and list in it what is not there yet."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = asked.means.url
+    url = asked.options.url
     if database.is_absent(url):
         raise StudyError(f"no study yet in {database.shown(url)}; there is nothing to go on from.")
-    if asked.means.artifacts:
-        checked_store(asked.means.artifacts)
+    if asked.options.artifacts:
+        checked_store(asked.options.artifacts)
     engine = database.reach(url)
     try:
         with database.told(url):
             info = find_parent(engine, asked)
-            name = f"{root(info.name)}-{asked.epochs}-epochs"
-            chosen = choose(trial_queries.read_trials(engine, info), info, asked)
-            keeper = open_keeper(asked.means.home, asked.means.artifacts or info.artifacts)
-            refuse(engine, info, name, chosen, asked, keeper)
-            asked.means.home.make()  # a host that only the store connects with the others has none yet
+            name = f"{original_name(info.name)}-{asked.epochs}-epochs"
+            chosen = select_trials(trial_queries.read_trials(engine, info), info, asked)
+            attempts = open_attempts(asked.options.home, asked.options.artifacts or info.artifacts)
+            refuse_obstacles(engine, info, name, chosen, asked, attempts)
+            asked.options.home.make()  # a host that only the store connects with the others has none yet
     finally:
         engine.dispose()
     joined = join_study(url, as_extension(info, name))
-    add_given_trials(joined, url, items(joined, info, chosen, asked.epochs))
-    return Extension(joined, notices(chosen, asked.epochs))
+    add_given_trials(joined, url, extension_items(joined, info, chosen, asked.epochs))
+    return Extension(joined, schedule_warnings(chosen, asked.epochs))
 
 
-def extend(extension: Extension, means: Means, view: ViewFactory) -> Finished:
-    return work(extension.joined, None, means, view)
+def extend(extension: Extension, options: RunOptions, view: ViewFactory) -> RunResult:
+    return work(extension.joined, None, options, view)
 
 
-def root(name: str) -> str:
+def original_name(name: str) -> str:
     """The study that longer runs began from: the same for runs of 50 epochs and for runs of 100 from those."""
     return re.sub(r"-\d+-epochs$", "", name)
 
 
-def find_parent(engine: Engine, asked: Longer) -> StudyInfo:
+def find_parent(engine: Engine, asked: ExtendRequest) -> StudyInfo:
     """The study named, or the one worked on last; typed again, that is the command's own, so the one before it."""
     info = queries.find_study(engine, asked.study)
     is_own = info.kind is StudyKind.EXTENSION and info.name.endswith(f"-{asked.epochs}-epochs")
@@ -92,7 +92,7 @@ def find_parent(engine: Engine, asked: Longer) -> StudyInfo:
     return queries.find_study(engine, origins[-1]) if origins else info
 
 
-def choose(trials: list[Trial], info: StudyInfo, asked: Longer) -> list[Trial]:
+def select_trials(trials: list[Trial], info: StudyInfo, asked: ExtendRequest) -> list[Trial]:
     """The trials named, or the best of those that are complete."""
     if not asked.numbers:
         sign = -1 if info.goal.direction == "maximize" else 1
@@ -103,14 +103,16 @@ def choose(trials: list[Trial], info: StudyInfo, asked: Longer) -> list[Trial]:
     known = {trial.number: trial for trial in trials}
     if absent := [number for number in asked.numbers if number not in known]:
         holds = f"it holds trials 0 to {max(known)}" if known else "it holds no trials"
-        raise StudyError(f"no trial {some(map(str, absent))} in study '{info.name}'; {holds}.")
+        raise StudyError(f"no trial {format_names(map(str, absent))} in study '{info.name}'; {holds}.")
     return [known[number] for number in dict.fromkeys(asked.numbers)]
 
 
-def refuse(engine: Engine, info: StudyInfo, name: str, chosen: list[Trial], asked: Longer, keeper: Keeper) -> None:
+def refuse_obstacles(
+    engine: Engine, info: StudyInfo, name: str, chosen: list[Trial], asked: ExtendRequest, attempts: AttemptFiles
+) -> None:
     """StudyError with every trial that cannot go on, and why."""
     begun = keys_of(engine, name)
-    wrong = [line for trial in chosen for line in obstacles(trial, info, asked, begun, keeper)]
+    wrong = [line for trial in chosen for line in find_obstacles(trial, info, asked, begun, attempts)]
     if wrong:
         raise StudyError(f"study '{info.name}' cannot go on to {asked.epochs} epochs:{first_lines(wrong)}")
 
@@ -125,32 +127,34 @@ def keys_of(engine: Engine, name: str) -> set[str]:
     return set()
 
 
-def obstacles(trial: Trial, info: StudyInfo, asked: Longer, begun: set[str], keeper: Keeper) -> Iterator[str]:
+def find_obstacles(
+    trial: Trial, info: StudyInfo, asked: ExtendRequest, begun: set[str], attempts: AttemptFiles
+) -> Iterator[str]:
     if why := WHY_NOT.get(trial.state):
         yield f"trial {trial.number} {why}"
         return
     trained = Recipe.from_json(trial.attrs["recipe"]).epochs
     if trained >= asked.epochs:
         yield f"trial {trial.number} was trained for {trained} epochs already; --epochs is their number in all"
-    if key(info, trial) in begun:
+    if item_key(info, trial) in begun:
         return
     attempt = attempt_of(trial.attrs)
-    if not keeper.has(info.name, info.key, trial.number, attempt):
-        run = keeper.home.run(info.name, info.key, trial.number, attempt)
+    if not attempts.has(info.name, info.key, trial.number, attempt):
+        run = attempts.home.run(info.name, info.key, trial.number, attempt)
         absent = [file.name for file in (run.checkpoint, run.best) if not file.is_file()]
-        yield f"trial {trial.number} has no {absent[0]} on this host ({keeper.where})"
+        yield f"trial {trial.number} has no {absent[0]} on this host ({attempts.where})"
 
 
-def key(info: StudyInfo, trial: Trial) -> str:
+def item_key(info: StudyInfo, trial: Trial) -> str:
     return f"{info.name} #{trial.number}"
 
 
 def as_extension(info: StudyInfo, name: str) -> StudyInfo:
     """Return the description of a study that extends trials of this one."""
-    return replace(info, name=name, kind=StudyKind.EXTENSION, subject=root(info.name))
+    return replace(info, name=name, kind=StudyKind.EXTENSION, subject=original_name(info.name))
 
 
-def items(joined: JoinedStudy, info: StudyInfo, chosen: list[Trial], epochs: int) -> Iterator[GivenTrial]:
+def extension_items(joined: JoinedStudy, info: StudyInfo, chosen: list[Trial], epochs: int) -> Iterator[GivenTrial]:
     """Each trial with its own parameters and recipe, but for the number of epochs."""
     earlier = optuna.load_study(study_name=info.name, storage=joined.study._storage)
     frozen = {trial.number: trial for trial in earlier.get_trials(deepcopy=False)}
@@ -160,14 +164,14 @@ def items(joined: JoinedStudy, info: StudyInfo, chosen: list[Trial], epochs: int
         origin = {"study": info.name, "key": info.key, "number": trial.number, "attempt": attempt}
         kept = {name: trial.attrs[name] for name in KEPT if name in trial.attrs}
         yield GivenTrial(
-            key(info, trial),
+            item_key(info, trial),
             trial.params,
             {**kept, "recipe": recipe.to_json(), EXTENDS: origin},
             frozen[trial.number].distributions,
         )
 
 
-def notices(chosen: list[Trial], epochs: int) -> list[str]:
+def schedule_warnings(chosen: list[Trial], epochs: int) -> list[str]:
     """Schedules that would have run otherwise, had their end been known from the start."""
     from tuner.train.optimizers import depends_on_end
 

@@ -16,8 +16,8 @@ from tuner.errors import FailureKind, TrialFailed
 from tuner.paths import Run
 from tuner.recipe import Part, Recipe
 from tuner.search.sampling import mix, redraw
-from tuner.search.session import Desk
-from tuner.search.warm_start import TOOK_OVER, wherever
+from tuner.search.session import Session
+from tuner.search.warm_start import TOOK_OVER, absolute_name
 from tuner.space.rehearsal import reduce_recipe, rehearse
 from tuner.space.space import Space, locate_error
 from tuner.study.info import StudyInfo
@@ -27,17 +27,17 @@ from tuner.train.memory import MicroBatches
 
 
 @dataclass(frozen=True)
-class Joint:
+class TrialContext:
     """What the worker hands to every trial."""
 
-    desk: Desk
+    session: Session
     device: Any
     micro_batches: MicroBatches
     checkpoint_minutes: float | None
     keep: Callable[[Run], None]  # what to do with each checkpoint
 
 
-def choose(space: Space | None, info: StudyInfo, trial: optuna.Trial) -> Recipe:
+def choose_recipe(space: Space | None, info: StudyInfo, trial: optuna.Trial) -> Recipe:
     """The recipe of a trial: as the space chooses, on the study's data, seeded by study and trial.
 
     A trial that goes on keeps the recipe it began with, whatever became of the space meanwhile. Of a table,
@@ -48,8 +48,8 @@ def choose(space: Space | None, info: StudyInfo, trial: optuna.Trial) -> Recipe:
     if space is None:
         given = "it was given without a recipe, to a study that has no space to choose one"
         raise TrialFailed(FailureKind.NO_RECIPE, given)
-    recipe = redraw(trial.study, trial, lambda again: suggested(space, again))
-    recipe = replace(recipe, weights=named_in_full(recipe.weights, trial.study.study_name))
+    recipe = redraw(trial.study, trial, lambda again: suggest_recipe(space, again))
+    recipe = replace(recipe, weights=resolve_weights(recipe.weights, trial.study.study_name))
     origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
     seeded = replace(recipe, seed=mix(info.seed, trial.study.study_name, *origin))
     if info.rehearsal:
@@ -57,13 +57,13 @@ def choose(space: Space | None, info: StudyInfo, trial: optuna.Trial) -> Recipe:
     return reduce_recipe(swap_data(seeded, info.data), info.shrink, info.shorten)
 
 
-def named_in_full(weights: Part, study: str) -> Part:
+def resolve_weights(weights: Part, study: str) -> Part:
     """A file by its full path, a trial of the study itself with the study's name: the same wherever it is read."""
-    name = wherever(weights.name)
+    name = absolute_name(weights.name)
     return replace(weights, name=f"{study}{name}" if name.startswith("#") else name)
 
 
-def suggested(space: Space, trial: optuna.Trial) -> Recipe:
+def suggest_recipe(space: Space, trial: optuna.Trial) -> Recipe:
     """What the space says; a branch that the draws missed may still be wrong, and fails this trial alone."""
     try:
         recipe = space.suggest(trial)
@@ -80,7 +80,7 @@ def suggested(space: Space, trial: optuna.Trial) -> Recipe:
 
 
 def run_trial(
-    joint: Joint,
+    joint: TrialContext,
     held: ActiveTrial,
     recipe: Recipe,
     data: CachedDataset,
@@ -92,12 +92,12 @@ def run_trial(
 
     `start` is the file of earlier weights to begin from; `on_frame` is told of each new frame of the strip.
     """
-    desk = joint.desk
+    session = joint.session
 
     def on_epoch(report: EpochReport) -> None:
-        desk.epoch(held, asdict(report), judge=report.epoch < recipe.epochs)
-        peak = max(desk.clerk.doing.get("peak_memory", 0), report.peak_memory)
-        desk.tell(step=report.epoch, steps=recipe.epochs, value=report.value, peak_memory=peak)
+        session.epoch(held, asdict(report), judge=report.epoch < recipe.epochs)
+        peak = max(session.sync.doing.get("peak_memory", 0), report.peak_memory)
+        session.tell(step=report.epoch, steps=recipe.epochs, value=report.value, peak_memory=peak)
 
     def on_resume(reports: list[EpochReport]) -> None:
         """The worker that wrote the checkpoint may have died before it recorded its last epochs."""
@@ -107,13 +107,13 @@ def run_trial(
 
     return train(
         recipe,
-        desk.joined.info.goal,
+        session.joined.info.goal,
         data,
         run,
         device=joint.device,
         micro_batches=joint.micro_batches,
         on_epoch=on_epoch,
-        check_stop=lambda: desk.says(held),
+        check_stop=lambda: session.says(held),
         initial_weights=start,
         must_resume=TOOK_OVER in held.frozen.user_attrs,
         on_resume=on_resume,

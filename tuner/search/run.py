@@ -10,22 +10,22 @@ from pathlib import Path
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner.artifacts.attempts import Keeper, open_keeper
-from tuner.artifacts.optuna_store import gallery_of
-from tuner.artifacts.store import checked as checked_store
-from tuner.artifacts.store import find_store
+from tuner.artifacts.attempts import AttemptFiles, open_attempts
+from tuner.artifacts.optuna_store import open_trial_artifacts
+from tuner.artifacts.store import check_store as checked_store
+from tuner.artifacts.store import open_store
 from tuner.console import StudyView, progress_bar, show_status
 from tuner.data.datasets import data_name, swap_data
 from tuner.data.provider import open_source
 from tuner.data.source import Source
 from tuner.data.survey import survey
-from tuner.errors import StudyError, some
-from tuner.fleet.config import HANG_SECONDS, LEASE_SECONDS, Orders, digest
-from tuner.fleet.placement import Wanted, check, crew
+from tuner.errors import StudyError, format_names
+from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT, WorkerConfig, hash_space_file
+from tuner.fleet.placement import PlacementRequest, check_placement, open_placement
 from tuner.fleet.supervisor import Fleet, say
 from tuner.paths import Home
 from tuner.recipe import Recipe
-from tuner.search.warm_start import find_start
+from tuner.search.warm_start import find_weights
 from tuner.space.published import PublishedTable, load_table
 from tuner.space.rehearsal import NUM_TRIALS, reduce_recipe, rehearse
 from tuner.space.space import NUM_DRAWS, Space, draw_recipes, load_space
@@ -41,7 +41,7 @@ ViewFactory = Callable[[Engine, StudyInfo], StudyView]
 
 
 @dataclass(frozen=True)
-class Means:
+class RunOptions:
     """With what to work on a study."""
 
     url: str
@@ -56,22 +56,22 @@ class Means:
     gpus_per_worker: float | None = None
     artifacts: str | None = None
     checkpoint_minutes: float | None = None
-    lease: float = LEASE_SECONDS
-    hang: float = HANG_SECONDS
+    lease: float = HEARTBEAT_TIMEOUT
+    hang: float = HANG_TIMEOUT
 
     @property
-    def wanted(self) -> Wanted:
-        return Wanted(self.workers, self.gpus, self.per_gpu, self.ray, self.gpus_per_worker)
+    def wanted(self) -> PlacementRequest:
+        return PlacementRequest(self.workers, self.gpus, self.per_gpu, self.ray, self.gpus_per_worker)
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What a user typed after `tuner run`: a space to search, or a table to train row by row."""
 
     space: str | None
     data: str | None
     trials: int | None
-    means: Means
+    options: RunOptions
     study: str | None
     seed: int
     rehearse: bool
@@ -82,7 +82,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Job:
+class StudySetup:
     """A study to create or to join, and the recipes met in it; `items` are its list, where it is one."""
 
     info: StudyInfo
@@ -92,7 +92,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunResult:
     """How a run ended."""
 
     code: int
@@ -102,53 +102,53 @@ class Finished:
     is_interrupted: bool = False  # by Ctrl-C or SIGTERM, after saving
 
 
-def run(request: Request, view: ViewFactory) -> Finished:
+def run(request: RunRequest, view: ViewFactory) -> RunResult:
     """Check, create or join, work until the budget is spent or a signal comes."""
-    refuse_mixed(request)
-    check(request.means.wanted)
+    refuse_conflicts(request)
+    check_placement(request.options.wanted)
     with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
-        job = checked(request)
-    sources = open_all(job.recipes)
-    means = request.means
-    home = means.home.make()
-    if means.artifacts:
-        checked_store(means.artifacts)
-    recipes = with_classes(job.recipes, look_at(sources, home))
-    check_again(recipes, job.space, means.url, open_keeper(home, means.artifacts))
-    joined = join_study(means.url, job.info)
+        job = check_request(request)
+    sources = open_sources(job.recipes)
+    options = request.options
+    home = options.home.make()
+    if options.artifacts:
+        checked_store(options.artifacts)
+    recipes = with_classes(job.recipes, survey_sources(sources, home))
+    check_with_data(recipes, job.space, options.url, open_attempts(home, options.artifacts))
+    joined = join_study(options.url, job.info)
     if job.info.has_given_trials:
-        add_given_trials(joined, means.url, job.items)
+        add_given_trials(joined, options.url, job.items)
     else:
-        with database.told(means.url):
+        with database.told(options.url):
             set_budget(joined.engine, joined.id, request)
-    return work(joined, job.space, means, view)
+    return work(joined, job.space, options, view)
 
 
-def work(joined: JoinedStudy, space: Space | None, means: Means, view: ViewFactory) -> Finished:
+def work(joined: JoinedStudy, space: Space | None, options: RunOptions, view: ViewFactory) -> RunResult:
     """Train a study's trials on this host until none is left; `space` is not needed where all have a recipe."""
-    with database.told(means.url):
+    with database.told(options.url):
         check_versions(joined.engine, joined.id)
-        artifacts = set_artifact_store(joined, find_store(means.artifacts).shown if means.artifacts else "")
-        budget.set_budget(joined.engine, joined.id, hours=means.hours, gpu_hours=means.gpu_hours)
+        artifacts = set_artifact_store(joined, open_store(options.artifacts).shown if options.artifacts else "")
+        budget.set_budget(joined.engine, joined.id, hours=options.hours, gpu_hours=options.gpu_hours)
         info = queries.find_study(joined.engine, joined.info.name)
-    if artifacts and not means.artifacts:  # what was given was tried before anything was created
+    if artifacts and not options.artifacts:  # what was given was tried before anything was created
         checked_store(artifacts)
     show = view(joined.engine, info)
     path = space.path.absolute() if space else None
-    orders = Orders(
-        means.url,
+    config = WorkerConfig(
+        options.url,
         info.name,
         str(path or ""),
-        str(means.home.folder.absolute()),
-        means.cache_gb,
-        digest(path) if path else "",
+        str(options.home.folder.absolute()),
+        options.cache_gb,
+        hash_space_file(path) if path else "",
         artifacts=artifacts,
-        checkpoint_minutes=means.checkpoint_minutes,
-        lease=means.lease,
-        hang=means.hang,
+        checkpoint_minutes=options.checkpoint_minutes,
+        lease=options.lease,
+        hang=options.hang,
     )
-    with crew(means.wanted, means.home, means.url, path, say) as hands:
-        workers = Fleet(orders, joined.engine, info, hands.seats, show, hands.grow)
+    with open_placement(options.wanted, options.home, options.url, path, say) as hands:
+        workers = Fleet(config, joined.engine, info, hands.slots, show, hands.grow)
         with show:
             code = workers.run()
     try:
@@ -156,21 +156,23 @@ def work(joined: JoinedStudy, space: Space | None, means: Means, view: ViewFacto
     except SQLAlchemyError:
         now = None  # the database is away: the worker's own line says so
     if now and now.finished:
-        keep_shown(joined, info, means.home, artifacts)
-    return Finished(code, workers.error, info.name, now, workers.interrupts > 0)
+        save_study_figures(joined, info, options.home, artifacts)
+    return RunResult(code, workers.error, info.name, now, workers.interrupts > 0)
 
 
-def keep_shown(joined: JoinedStudy, info: StudyInfo, home: Home, artifacts: str) -> None:
+def save_study_figures(joined: JoinedStudy, info: StudyInfo, home: Home, artifacts: str) -> None:
     """What the dashboard shows of the whole study. No run ends badly for it."""
     from tuner.report.dashboard import keep_figures
 
     try:
-        keep_figures(joined.study._storage, joined.engine, info, gallery_of(open_keeper(home, artifacts)))
+        keep_figures(
+            joined.study._storage, joined.engine, info, open_trial_artifacts(open_attempts(home, artifacts))
+        )
     except Exception as error:
         log.warning("the study's plots could not be saved: %s", str(error).partition("\n")[0])
 
 
-def refuse_mixed(request: Request) -> None:
+def refuse_conflicts(request: RunRequest) -> None:
     """StudyError for options that contradict each other."""
     listed = request.table is not None
     if listed == (request.space is not None):
@@ -186,7 +188,7 @@ def refuse_mixed(request: Request) -> None:
         raise StudyError("--rehearse is a size of its own: leave out --shrink and --shorten.")
 
 
-def checked(request: Request) -> Job:
+def check_request(request: RunRequest) -> StudySetup:
     """The study asked for, and its recipes as they will be trained; an error with all that is wrong."""
     table = load_table(request.table) if request.table is not None else None
     space = load_space(table.space if table else str(request.space))
@@ -202,7 +204,7 @@ def checked(request: Request) -> Job:
     check_recipes(recipes, space.goal, where)
     name = request.study or study_name(request, space, table, data, own)
     if (request.rehearse, request.shrink, request.shorten) != (False, 1, 1):
-        recipes = [smaller(r, request) for r in recipes]  # what was checked above is the real study's
+        recipes = [resize_recipe(r, request) for r in recipes]  # what was checked above is the real study's
         data = recipes[0].data.name
         check_recipes(recipes, space.goal, where)
     info = StudyInfo(
@@ -218,14 +220,14 @@ def checked(request: Request) -> Job:
         shrink=request.shrink,
         shorten=request.shorten,
     )
-    return Job(info, space, recipes, table_trials(table, request.seeds or 1) if table else [])
+    return StudySetup(info, space, recipes, table_trials(table, request.seeds or 1) if table else [])
 
 
-def smaller(recipe: Recipe, request: Request) -> Recipe:
+def resize_recipe(recipe: Recipe, request: RunRequest) -> Recipe:
     return rehearse(recipe) if request.rehearse else reduce_recipe(recipe, request.shrink, request.shorten)
 
 
-def study_name(request: Request, space: Space, table: PublishedTable | None, data: str, own: str) -> str:
+def study_name(request: RunRequest, space: Space, table: PublishedTable | None, data: str, own: str) -> str:
     """The space's or table's name, with what is not as it says there: the dataset, the size."""
     name = table.name if table else space.name
     if table and table.name == space.name:
@@ -237,12 +239,12 @@ def study_name(request: Request, space: Space, table: PublishedTable | None, dat
     return name + swapped + shrunk + (f"-shorten{request.shorten}" if request.shorten > 1 else "")
 
 
-def open_all(recipes: list[Recipe]) -> list[Source]:
+def open_sources(recipes: list[Recipe]) -> list[Source]:
     """Every dataset the recipes name, each with the targets that its task needs."""
     return [open_source(recipe) for recipe in {str(r.data.without("image_size")): r for r in recipes}.values()]
 
 
-def look_at(sources: list[Source], home: Home) -> tuple[str, ...]:
+def survey_sources(sources: list[Source], home: Home) -> tuple[str, ...]:
     """Look at each file once, before a study is created; the names of the classes."""
     classes: tuple[str, ...] = ()
     for source in sources:
@@ -252,7 +254,7 @@ def look_at(sources: list[Source], home: Home) -> tuple[str, ...]:
         for remark in found.remarks:
             log.warning("%s: %s", source.name, remark)
         if found.unlearnable:
-            names = some([f"'{name}'" for name in found.unlearnable])
+            names = format_names([f"'{name}'" for name in found.unlearnable])
             log.warning("%s: validation asks for %s, of which no training image shows any", source.name, names)
     return classes
 
@@ -261,7 +263,7 @@ def with_classes(recipes: list[Recipe], classes: tuple[str, ...]) -> list[Recipe
     return [replace(recipe, classes=classes) for recipe in recipes]
 
 
-def check_again(recipes: list[Recipe], space: Space, url: str, keeper: Keeper) -> None:
+def check_with_data(recipes: list[Recipe], space: Space, url: str, attempts: AttemptFiles) -> None:
     """What could not be known before the data was opened: the number of classes, and what depends on it."""
     from tuner.space.check import check_recipes, check_weights
 
@@ -269,15 +271,15 @@ def check_again(recipes: list[Recipe], space: Space, url: str, keeper: Keeper) -
         check_recipes(recipes, space.goal, str(space.path))
     engine = None if database.is_absent(url) else database.reach(url)
     try:
-        check_weights(recipes, lambda name: find_start(name, engine, keeper, None), str(space.path))
+        check_weights(recipes, lambda name: find_weights(name, engine, attempts, None), str(space.path))
     finally:
         if engine:
             engine.dispose()
 
 
-def set_budget(engine: Engine, study_id: int, request: Request) -> None:
+def set_budget(engine: Engine, study_id: int, request: RunRequest) -> None:
     """As given; else as it stands; else the default. With hours alone, trials have no limit."""
-    by_time = request.means.hours or request.means.gpu_hours
+    by_time = request.options.hours or request.options.gpu_hours
     if request.trials is None and not by_time and not budget.read_budget(engine, study_id).is_limited:
         budget.set_budget(engine, study_id, num_trials=NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)
     budget.set_budget(engine, study_id, num_trials=request.trials)

@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 
 from tuner.errors import FailureKind, StudyError, TrialLost
-from tuner.search.sync import Clerk, Terms
+from tuner.search.sync import SyncThread, Terms
 from tuner.study import claims, control, database
 from tuner.study.claims import ClaimedTrial, WorkerUnknown
 from tuner.study.database import retried
@@ -40,11 +40,11 @@ from tuner.study.tables import study_table, worker_table
 
 LEAVE_SECONDS = 8.0  # for the last page: who is told to end has often ten seconds to live
 PAUSE_SECONDS = 0.1  # between two looks whether the study goes on
-Said = Literal["", "stopped", "pruned"]
+TrialSignal = Literal["", "stopped", "pruned"]
 log = logging.getLogger("tuner")
 
 
-class Desk:
+class Session:
     """See above. `who` is the worker's row: worker, host, machine, pid, born, device, version.
 
     `stopped` says whether this worker alone was told to leave, by a signal for instance.
@@ -60,22 +60,22 @@ class Desk:
         self.joined, self.who, self.stopped = joined, who, stopped
         self.name: str = who["worker"]
         self.engine: Engine = joined.engine
-        self.clerk = Clerk(joined, self.name, terms or Terms())
-        self.storage = self.clerk.storage
+        self.sync = SyncThread(joined, self.name, terms or Terms())
+        self.storage = self.sync.storage
         self.ordinal = 0  # how many workers had joined before
         self.began_with = 0  # of the study's stops
 
-    def __enter__(self) -> Desk:
+    def __enter__(self) -> Session:
         self.ordinal = self.enter()
-        retried(self.clerk.hours.read_limits)()
-        self.clerk.standing = retried(control.read_control_state)(self.engine, self.joined.id)
-        self.began_with = self.clerk.standing.stops
-        self.clerk.thread.start()
+        retried(self.sync.hours.read_limits)()
+        self.sync.standing = retried(control.read_control_state)(self.engine, self.joined.id)
+        self.began_with = self.sync.standing.stops
+        self.sync.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Write what is left, and put back what is in hand. A database that is away does it without us."""
-        self.clerk.close(LEAVE_SECONDS)
+        self.sync.close(LEAVE_SECONDS)
         before, database.patience = database.patience, database.IMPATIENT_SECONDS
         try:
             claims.release_worker(self.engine, self.name, died=False)
@@ -93,36 +93,36 @@ class Desk:
         with self.engine.begin() as db:
             db.execute(sa.update(study_table).where(same).values(num_workers=study_table.c.num_workers + 1))
             db.execute(sa.delete(worker_table).where(worker_table.c.worker == self.name))
-            row = {"study_id": self.joined.id, **self.who, **self.clerk.doing}
+            row = {"study_id": self.joined.id, **self.who, **self.sync.doing}
             db.execute(sa.insert(worker_table).values(**row))
             return int(db.scalar(sa.select(study_table.c.num_workers).where(same)) or 1) - 1
 
     def tell(self, **doing: Any) -> None:
         """Change what the next beat will say; also a sign that the work gets on."""
-        self.clerk.progress += 1
-        self.clerk.doing = {**self.clerk.doing, **doing}
+        self.sync.progress += 1
+        self.sync.doing = {**self.sync.doing, **doing}
 
     # A trial from the hand of the study
 
     def take(self) -> ActiveTrial | None:
         """The next trial, or None: nothing is left, or the workers were told to stop. Waits while paused."""
         while not self.is_over():
-            if self.clerk.standing.paused:
+            if self.sync.standing.paused:
                 self.tell(state="paused")
                 time.sleep(PAUSE_SECONDS)
                 continue
-            self.clerk.hours.before_trial()
+            self.sync.hours.before_trial()
             taken = self.take_one()
             if isinstance(taken, ClaimedTrial):
                 return self.hold(taken)
             if taken == "spent":
                 return None
-            self.clerk.standing = control.ControlState(self.clerk.standing.stops, True)
+            self.sync.standing = control.ControlState(self.sync.standing.stops, True)
         return None
 
     def take_one(self) -> ClaimedTrial | Literal["spent", "paused"]:
         info = self.joined.info
-        unwritten = tuple(held.id for held in list(self.clerk.ended))
+        unwritten = tuple(held.id for held in list(self.sync.ended))
         try:
             return claims.claim_trial(self.engine, info.id, info.name, self.name, info.has_given_trials, unwritten)
         except claims.StudyGone:
@@ -130,12 +130,12 @@ class Desk:
 
     def hold(self, taken: ClaimedTrial) -> ActiveTrial:
         """Bring a trial into memory: a new one has nothing to be read."""
-        frozen = fresh(taken) if taken.is_new else self.storage.get_trial(taken.trial_id)
+        frozen = new_frozen_trial(taken) if taken.is_new else self.storage.get_trial(taken.trial_id)
         frozen.state = TrialState.RUNNING
         held = ActiveTrial(frozen, taken.attempt, taken.deaths, taken.wanted)
         self.storage.held = held
         self.tell(state="preparing", number=taken.number, step=0, steps=0, value=None, params=None)
-        self.clerk.hours.count(busy=True)
+        self.sync.hours.count(busy=True)
         return held
 
     def trial(self, held: ActiveTrial) -> optuna.Trial:
@@ -148,25 +148,25 @@ class Desk:
 
     def is_over(self) -> bool:
         """Whether this worker is to leave. Raises what ended the clerk."""
-        if self.clerk.unknown:
+        if self.sync.unknown:
             raise WorkerUnknown
-        if self.clerk.failure:
-            raise self.clerk.failure
-        return self.stopped() or self.clerk.standing.stops > self.began_with or self.clerk.hours.is_spent
+        if self.sync.failure:
+            raise self.sync.failure
+        return self.stopped() or self.sync.standing.stops > self.began_with or self.sync.hours.is_spent
 
-    def says(self, held: ActiveTrial) -> Said:
+    def says(self, held: ActiveTrial) -> TrialSignal:
         """Whether to go on with a trial: asked before every step. TrialLost when it is no more ours."""
-        self.clerk.progress += 1
+        self.sync.progress += 1
         if held.lost:
             raise TrialLost(held.lost)
-        if self.is_over() or self.clerk.standing.paused:
+        if self.is_over() or self.sync.standing.paused:
             return "stopped"
         return "pruned" if held.prune or held.wanted == "stop" else ""
 
     def chosen(self, held: ActiveTrial) -> None:
         """The parameters are what they will be: from here on they are written."""
         held.is_choosing = False
-        self.clerk.ring()
+        self.sync.ring()
 
     def epoch(self, held: ActiveTrial, row: dict[str, Any], judge: bool = True) -> None:
         """Record an epoch (a row of tuner_epoch) and have it judged. An epoch recorded before is replaced."""
@@ -179,7 +179,7 @@ class Desk:
                 held.pending.values[epoch] = value
                 if judge:
                     held.unjudged.append(epoch)
-        self.clerk.ring()
+        self.sync.ring()
 
     # Out of the hand
 
@@ -205,13 +205,13 @@ class Desk:
             held.frozen.values = None if value is None else [value]
             self.storage.unwritten[held.number] = held.frozen
             held.pending.end = state, value
-            self.clerk.ended.append(held)
+            self.sync.ended.append(held)
         self.let_go()
 
     def put_back(self, held: ActiveTrial) -> None:
         """Have a trial gone on with later, by whoever is first. Waits until all of it is written."""
         try:
-            self.clerk.flushed(held)
+            self.sync.flushed(held)
             claims.put_back_trial(self.engine, held.id, self.name)
         except TrialLost as lost:
             log.info("trial %d: dropped, %s", held.number, lost)
@@ -224,12 +224,12 @@ class Desk:
 
     def let_go(self) -> None:
         self.storage.held = None
-        self.clerk.hours.count(busy=False)
+        self.sync.hours.count(busy=False)
         self.tell(state="idle", number=None, step=0, steps=0, value=None, params=None)
-        self.clerk.ring()
+        self.sync.ring()
 
 
-def fresh(taken: ClaimedTrial) -> FrozenTrial:
+def new_frozen_trial(taken: ClaimedTrial) -> FrozenTrial:
     """A trial that was created just now, as it stands in the database."""
     trial = optuna.trial.create_trial(state=TrialState.WAITING)
     trial.number, trial._trial_id = taken.number, taken.trial_id

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from optuna.trial import FrozenTrial
 
 from tuner.errors import FilesError, TrialLost
-from tuner.fleet.config import GIVEN_UP, HANG_SECONDS, LEASE_SECONDS
+from tuner.fleet.config import EXIT_GIVEN_UP, HANG_TIMEOUT, HEARTBEAT_TIMEOUT
 from tuner.study import claims, control, database
 from tuner.study import pending as pending_module
 from tuner.study.budget import BEAT_SECONDS, BudgetMeter
@@ -41,12 +41,12 @@ log = logging.getLogger("tuner")
 class Terms:
     """How long silence is suffered, and how many GPUs this worker counts as."""
 
-    lease: float = LEASE_SECONDS
-    hang: float = HANG_SECONDS
+    lease: float = HEARTBEAT_TIMEOUT
+    hang: float = HANG_TIMEOUT
     gpu_share: float = 1.0
 
 
-class Clerk:
+class SyncThread:
     """What both sides look at: the worker writes `doing`, `progress` and pages; the clerk the rest."""
 
     def __init__(self, joined: JoinedStudy, worker: str, terms: Terms) -> None:
@@ -176,7 +176,7 @@ class Clerk:
         while held.unjudged and not held.prune and self.held is held:
             step = held.unjudged[0]
             with held.lock:
-                then = as_of(held.frozen, step)
+                then = trial_at_step(held.frozen, step)
             if study.pruner.prune(study, then):
                 held.prune = True
                 with held.lock:
@@ -240,10 +240,10 @@ class Clerk:
         try:
             claims.release_worker(self.engine, self.worker, died=True)
         finally:
-            os._exit(GIVEN_UP)
+            os._exit(EXIT_GIVEN_UP)
 
 
-def as_of(trial: FrozenTrial, step: int) -> FrozenTrial:
+def trial_at_step(trial: FrozenTrial, step: int) -> FrozenTrial:
     """A trial as it stood after an epoch; what the pruner writes on it is written on the trial itself."""
     then = copy(trial)
     then.intermediate_values = {at: value for at, value in trial.intermediate_values.items() if at <= step}

@@ -18,7 +18,7 @@ from tuner.train.loop import TrainingOutcome
 LIBRARIES = ("torch", "optuna", "sqlalchemy", "segmentation-models-pytorch", "albumentations", "numpy")
 
 
-def begin(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commit: str) -> None:
+def write_recipe(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commit: str) -> None:
     """Write on the trial what it trains, on which data, with which versions."""
     if "recipe" in trial.user_attrs:
         return  # a trial that goes on
@@ -37,7 +37,7 @@ def begin(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commit: str)
     trial.set_user_attr("recipe", recipe.to_json())  # last: where it stands, all of this stands
 
 
-def end(
+def write_result(
     trial: optuna.Trial, outcome: TrainingOutcome, host: str, device: str, attempt: int, test: dict[str, float]
 ) -> None:
     """Write on the trial what came out; a finished trial cannot be written on."""
@@ -66,26 +66,28 @@ def recipe_note(recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epo
     return (
         f"**{recipe.model}** on **{recipe.data}**, best {goal.metric} at epoch {best_epoch}\n\n"
         f"{format_metrics_table(best)}\n\n"
-        f"```json\n{as_lines(recipe)}\n```\n"
+        f"```json\n{format_recipe(recipe)}\n```\n"
     )
 
 
-def as_lines(recipe: Recipe) -> str:
+def format_recipe(recipe: Recipe) -> str:
     """The recipe as JSON with a line for each part, so that the pictures below it stay in sight."""
     return "{\n" + ",\n".join(f' "{k}": {json.dumps(v)}' for k, v in recipe.to_json().items()) + "\n}"
 
 
-def describe(trial: optuna.Trial, recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epoch: int) -> None:
+def save_note_of_result(
+    trial: optuna.Trial, recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epoch: int
+) -> None:
     """Show the recipe in the dashboard; it keeps its notes on the study, so a finished trial takes one."""
     from optuna_dashboard import save_note
 
     save_note(trial, recipe_note(recipe, goal, rows, best_epoch))
 
 
-def describe_failure(trial: optuna.Trial, reason: str) -> None:
+def save_note_of_failure(trial: optuna.Trial, reason: str) -> None:
     """Show in the dashboard why a trial failed, and its recipe as far as it came to have one."""
     from optuna_dashboard import save_note
 
     plain = trial.user_attrs.get("recipe")
-    recipe = f"\n\n```json\n{as_lines(Recipe.from_json(plain))}\n```\n" if plain else ""
+    recipe = f"\n\n```json\n{format_recipe(Recipe.from_json(plain))}\n```\n" if plain else ""
     save_note(trial, f"**failed**\n\n```\n{reason.strip()}\n```{recipe}")

@@ -22,7 +22,7 @@ import numpy as np
 import optuna
 from optuna.artifacts import ArtifactMeta
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.data.cache import CachedDataset
 from tuner.data.source import Image
 from tuner.errors import PartError
@@ -48,14 +48,14 @@ log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True)
-class Album:
+class TrialPictures:
     """Where the pictures of a trial go, and what they are of."""
 
     trial: optuna.Trial
     recipe: Recipe
     data: CachedDataset
     run: Run
-    gallery: Gallery
+    artifacts: TrialArtifacts
 
     @property
     def targets(self) -> str:
@@ -86,20 +86,20 @@ class Album:
         """Put a file where the dashboard finds it, in the place of an earlier one of its name."""
         if file.is_file():
             with file.open("rb") as content:
-                self.gallery.write(name or self.name(file), content)
+                self.artifacts.write(name or self.name(file), content)
 
 
 # --- while it is trained ---
 
 
 @dataclass
-class Painter:
+class StripThread:
     """Draws the strip in a thread of its own, the newest state only; an error is logged once and ends nothing.
 
     `show` is called by the training after each validated epoch, and returns at once.
     """
 
-    album: Album
+    pictures: TrialPictures
     newest: tuple[Mapping[int, Any], int] | None = None  # frames and the best epoch
     name: str = ""
     changed: threading.Event = field(default_factory=threading.Event)
@@ -109,7 +109,7 @@ class Painter:
     def show(self, progress: Progress) -> None:
         self.newest = (progress.frames, progress.best_epoch)
         if self.thread is None:
-            self.name = self.album.name(self.album.run.strip)
+            self.name = self.pictures.name(self.pictures.run.strip)
             self.thread = threading.Thread(target=self.paint, name="painter", daemon=True)
             self.thread.start()
         self.changed.set()
@@ -124,12 +124,12 @@ class Painter:
             began = time.thread_time()
             try:
                 assert self.newest is not None
-                paint_strip(self.album, *self.newest, self.closing.is_set)
+                write_strip(self.pictures, *self.newest, self.closing.is_set)
                 if not self.closing.is_set():  # the end of the trial draws it itself, and whole
-                    self.album.hang(self.album.run.strip, self.name)
+                    self.pictures.hang(self.pictures.run.strip, self.name)
             except Exception as error:
                 if not warned and not self.closing.is_set():
-                    log.warning("the strip of trial %d is not drawn: %s", self.album.trial.number, error)
+                    log.warning("the strip of trial %d is not drawn: %s", self.pictures.trial.number, error)
                 warned = True
             self.closing.wait(max(LEAST_PAUSE, (time.thread_time() - began) / SHARE))
 
@@ -141,17 +141,17 @@ class Painter:
             self.thread.join(LEAVE_SECONDS)
 
 
-def paint_strip(
-    album: Album, frames: Mapping[int, Any], best: int, is_late: Callable[[], bool] = lambda: False
+def write_strip(
+    pictures: TrialPictures, frames: Mapping[int, Any], best: int, is_late: Callable[[], bool] = lambda: False
 ) -> None:
     """Draw it aside, then put it in its place, unless another was to stand there meanwhile."""
-    image, truth, _ = album.image(0)
+    image, truth, _ = pictures.image(0)
     plain = {epoch: frame.numpy() for epoch, frame in frames.items()}
-    aside = album.run.strip.with_name(f".{album.run.strip.name}.{os.getpid()}.{threading.get_ident()}")
+    aside = pictures.run.strip.with_name(f".{pictures.run.strip.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        draw_strip(image, truth, plain, best, aside, album.targets, album.classes)
+        draw_strip(image, truth, plain, best, aside, pictures.targets, pictures.classes)
         if not is_late():
-            aside.replace(album.run.strip)
+            aside.replace(pictures.run.strip)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -159,70 +159,70 @@ def paint_strip(
 # --- when it ends ---
 
 
-def leave(album: Album, outcome: TrainingOutcome, explained: bool) -> None:
+def write_pictures(pictures: TrialPictures, outcome: TrainingOutcome, explained: bool) -> None:
     """Draw what takes the model or the data of a trial that ends, and hang it, in the order in which it is shown.
 
     What its records are enough for is only named, and drawn for whoever looks. `explained`: also where its
     model looks.
     """
-    run, progress = album.run, outcome.progress
+    run, progress = pictures.run, outcome.progress
     if progress.frames:
-        paint_strip(album, progress.frames, progress.best_epoch)
-    numbers = details_of(album, progress)
+        write_strip(pictures, progress.frames, progress.best_epoch)
+    numbers = make_details(pictures, progress)
     if numbers:
         details.write_details(numbers, run.details)
         if numbers.confusion:
-            write_confusion(numbers.confusion, album.classes, run.confusion)
+            write_confusion(numbers.confusion, pictures.classes, run.confusion)
     if outcome.examples and numbers:
-        draw_shown(album, outcome, numbers)
+        write_examples(pictures, outcome, numbers)
     if explained:
-        explain(album, outcome)
+        write_explanation(pictures, outcome)
     for file in run.pictures:
         if file == run.curves or (file == run.quality and numbers):
-            album.name(file)
-        album.hang(file)
+            pictures.name(file)
+        pictures.hang(file)
 
 
-def details_of(album: Album, progress: Progress) -> Details | None:
+def make_details(pictures: TrialPictures, progress: Progress) -> Details | None:
     """The numbers of the best epoch; a checkpoint of an earlier version kept none."""
     if progress.each is not None and progress.ranking is not None:
-        metric = find_task(album.recipe.task).image_score
+        metric = find_task(pictures.recipe.task).image_score
         return details.make_instance_details(progress.best_epoch, metric, progress.scores, progress.ranking)
     if progress.each is None or progress.histogram is None or progress.confusion is None:
         return None
     return details.make_details(
         epoch=progress.best_epoch,
-        metric=find_task(album.recipe.task).image_score,
-        classes=album.classes,
+        metric=find_task(pictures.recipe.task).image_score,
+        classes=pictures.classes,
         scores=progress.scores,
         confusion=progress.confusion,
         histogram=progress.histogram.numpy(),
-        has_pixels=album.targets != "classes",
+        has_pixels=pictures.targets != "classes",
     )
 
 
-def draw_shown(album: Album, outcome: TrainingOutcome, numbers: Details) -> None:
+def write_examples(pictures: TrialPictures, outcome: TrainingOutcome, numbers: Details) -> None:
     assert outcome.examples
     examples = []
     for kind, position in labels_of(outcome.examples.positions):
-        image, truth, key = album.image(position)
+        image, truth, key = pictures.image(position)
         label = f"{kind}: {numbers.metric} {numbers.scores[position]:.3f}, {key}"
-        label = kind if album.targets == "classes" else label
+        label = kind if pictures.targets == "classes" else label
         examples.append(Example(label, image, truth, outcome.examples.guesses[position]))
-    draw_examples(examples, album.run.predictions, album.targets, album.classes)
+    draw_examples(examples, pictures.run.predictions, pictures.targets, pictures.classes)
 
 
-def explain(album: Album, outcome: TrainingOutcome) -> None:
+def write_explanation(pictures: TrialPictures, outcome: TrainingOutcome) -> None:
     """Where the model looks, in a few of the shown images. A model that cannot be explained fails no trial."""
     if outcome.examples is None or outcome.model is None:
         return
     by_rank = zip_longest(*outcome.examples.positions.values())  # the worst, the median, the best; then the next
     positions = [at for rank in by_rank for at in rank if at is not None][:MOST_EXPLAINED]
     try:
-        images, truths, _ = zip(*map(album.image, positions), strict=True)
-        draw_explanations(outcome.model, album.recipe, list(images), list(truths), album.run.explanation)
+        images, truths, _ = zip(*map(pictures.image, positions), strict=True)
+        draw_explanations(outcome.model, pictures.recipe, list(images), list(truths), pictures.run.explanation)
     except Exception as error:
-        log.warning("trial %d is not explained: %s", album.trial.number, error)
+        log.warning("trial %d is not explained: %s", pictures.trial.number, error)
 
 
 def draw_explanations(

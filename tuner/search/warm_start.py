@@ -10,9 +10,9 @@ import optuna
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from tuner.artifacts.attempts import Keeper
-from tuner.errors import FilesError, PartError, StudyError, some, writing
-from tuner.paths import Run, attempt_of, link
+from tuner.artifacts.attempts import AttemptFiles
+from tuner.errors import FilesError, PartError, StudyError, format_names, writing
+from tuner.paths import Run, attempt_of, link_file
 from tuner.study import queries, trial_queries
 from tuner.study.claims import check_owner
 from tuner.study.database import retried
@@ -25,7 +25,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 BUNDLED = "weights.safetensors"
 
 
-def find_start(name: str, engine: Engine | None, keeper: Keeper, here: StudyInfo | None) -> Path | None:
+def find_weights(name: str, engine: Engine | None, attempts: AttemptFiles, here: StudyInfo | None) -> Path | None:
     """The file of the weights of that name, or None where none is needed.
 
     A name is a file or a bundle's folder; "STUDY" for the best trial of a study, "STUDY#12" for its trial
@@ -33,18 +33,18 @@ def find_start(name: str, engine: Engine | None, keeper: Keeper, here: StudyInfo
     """
     if name in KNOWN:
         return None
-    if is_file(name):
-        return find_file(Path(name).expanduser())
+    if is_file_name(name):
+        return find_weights_file(Path(name).expanduser())
     if engine is None:
-        raise PartError(missing(name, []))
+        raise PartError(unknown_weights(name, []))
     study, _, number = name.partition("#")
     if number and not number.isdecimal():
         raise PartError(f"weights '{name}': after # the number of a trial is needed.")
-    info = find_info(study, name, engine, here)
+    info = find_named_study(study, name, engine, here)
     trial = find_trial(engine, info, int(number) if number else None)
     if trial is None or trial.state != "COMPLETE":
         raise PartError(f"weights '{name}': study '{info.name}' has no finished trial {number or 'yet'}.")
-    file = keeper.fetch(info.name, info.key, trial.number, attempt_of(trial.attrs)).best
+    file = attempts.fetch(info.name, info.key, trial.number, attempt_of(trial.attrs)).best
     if not file.is_file():
         raise PartError(
             f"weights '{name}': trial {trial.number} of '{info.name}' has no weights in this --home ({file})."
@@ -62,18 +62,18 @@ def find_trial(engine: Engine, info: StudyInfo, number: int | None) -> Trial | N
         return next(iter(trial_queries.read_trials_by_id(db, ids)), None)
 
 
-def is_file(name: str) -> bool:
+def is_file_name(name: str) -> bool:
     """A folder of a study's name that is no bundle, such as that of its images, does not hide the study."""
     plain = os.sep in name or name.startswith((".", "~")) or name.endswith(SUFFIXES)
     return plain or (Path(name) / BUNDLED).is_file()
 
 
-def wherever(name: str) -> str:
+def absolute_name(name: str) -> str:
     """The name as it is understood in any folder: a file by its full path."""
-    return str(Path(name).expanduser().absolute()) if is_file(name) else name
+    return str(Path(name).expanduser().absolute()) if is_file_name(name) else name
 
 
-def find_file(path: Path) -> Path:
+def find_weights_file(path: Path) -> Path:
     """A file of weights, or the one in a bundle."""
     inside = path / BUNDLED if path.is_dir() else path
     if not inside.is_file():
@@ -84,7 +84,7 @@ def find_file(path: Path) -> Path:
     return inside.absolute()
 
 
-def find_info(study: str, name: str, engine: Engine, here: StudyInfo | None) -> StudyInfo:
+def find_named_study(study: str, name: str, engine: Engine, here: StudyInfo | None) -> StudyInfo:
     if not study:
         if here is None:
             raise PartError(f"weights '{name}' name a trial of the study itself, which is not there yet.")
@@ -92,25 +92,25 @@ def find_info(study: str, name: str, engine: Engine, here: StudyInfo | None) -> 
     try:
         return queries.find_study(engine, study)
     except StudyError as error:
-        raise PartError(missing(name, [info.name for info in queries.read_studies(engine)])) from error
+        raise PartError(unknown_weights(name, [info.name for info in queries.read_studies(engine)])) from error
 
 
-def missing(name: str, studies: list[str]) -> str:
+def unknown_weights(name: str, studies: list[str]) -> str:
     return (
         f"weights '{name}' are no file, and no study of that name is in this storage (studies: "
-        f'{some(studies) or "none"}). Train it first, or give "imagenet", "none", a file or a bundle.'
+        f'{format_names(studies) or "none"}). Train it first, or give "imagenet", "none", a file or a bundle.'
     )
 
 
 TOOK_OVER = "took_over"  # set when all of the earlier one is there
 
 
-def has_run(trial: optuna.Trial) -> bool:
+def has_own_files(trial: optuna.Trial) -> bool:
     """Whether what stands in the trial's run folder is its own."""
     return ("recipe" if EXTENDS not in trial.user_attrs else TOOK_OVER) in trial.user_attrs
 
 
-def take_over(trial: optuna.Trial, engine: Engine, worker: str, keeper: Keeper, run: Run) -> None:
+def restore_origin(trial: optuna.Trial, engine: Engine, worker: str, attempts: AttemptFiles, run: Run) -> None:
     """Bring checkpoint, weights and epochs of the trial that this one goes on from; once, and whole.
 
     Killed in the middle, it begins again: only when all is there is that written on the trial. Where nothing of
@@ -119,24 +119,24 @@ def take_over(trial: optuna.Trial, engine: Engine, worker: str, keeper: Keeper, 
     origin = trial.user_attrs.get(EXTENDS)
     if origin is None or (TOOK_OVER in trial.user_attrs and run.is_usable):
         return
-    earlier = keeper.fetch(origin["study"], origin["key"], origin["number"], origin.get("attempt", 0))
+    earlier = attempts.fetch(origin["study"], origin["key"], origin["number"], origin.get("attempt", 0))
     for source, target in ((earlier.best, run.best), (earlier.checkpoint, run.checkpoint)):
-        bring(source, target, origin, keeper)
+        link_origin_file(source, target, origin, attempts)
     for epoch, value in copy_epochs(engine, trial._trial_id, worker, origin):
         if epoch not in trial._cached_frozen_trial.intermediate_values:
             trial.report(value, step=epoch)
     trial.set_user_attr(TOOK_OVER, True)
 
 
-def bring(source: Path, target: Path, origin: dict[str, Any], keeper: Keeper) -> None:
+def link_origin_file(source: Path, target: Path, origin: dict[str, Any], attempts: AttemptFiles) -> None:
     """Link or copy: what stands under the name is whole."""
     with writing(target):
         try:
-            link(source, target)
+            link_file(source, target)
         except FileNotFoundError as error:
             raise FilesError(
                 f"trial {origin['number']} of '{origin['study']}', from which this one goes on, has no "
-                f"{source.name} here ({keeper.where}). Type the command where that is, or share its --home or "
+                f"{source.name} here ({attempts.where}). Type the command where that is, or share its --home or "
                 "--artifacts."
             ) from error
 

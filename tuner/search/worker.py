@@ -26,8 +26,8 @@ import optuna
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner.artifacts.attempts import open_keeper
-from tuner.artifacts.optuna_store import gallery_of
+from tuner.artifacts.attempts import open_attempts
+from tuner.artifacts.optuna_store import open_trial_artifacts
 from tuner.console import ProgressCallback, log_to_stderr
 from tuner.data.provider import DataProvider
 from tuner.errors import (
@@ -43,15 +43,15 @@ from tuner.errors import (
     writing,
 )
 from tuner.fleet import gpus
-from tuner.fleet.config import GIVEN_UP, GPU_FAILED, Orders, digest
-from tuner.paths import Home, Run, commit_of
+from tuner.fleet.config import EXIT_GIVEN_UP, EXIT_GPU_FAILED, WorkerConfig, hash_space_file
+from tuner.paths import Home, Run, git_commit
 from tuner.recipe import Recipe
 from tuner.search import objective, trial_attrs, trial_pictures
 from tuner.search.sampling import pruner, sampler
-from tuner.search.session import Desk
+from tuner.search.session import Session
 from tuner.search.sync import Terms
-from tuner.search.trial_pictures import Album, Painter
-from tuner.search.warm_start import find_start, has_run, take_over
+from tuner.search.trial_pictures import StripThread, TrialPictures
+from tuner.search.warm_start import find_weights, has_own_files, restore_origin
 from tuner.space.space import Space, load_space
 from tuner.study import claims, database, epoch_queries, queries, trial_queries
 from tuner.study.claims import WorkerUnknown
@@ -69,7 +69,7 @@ HURRY_SECONDS = 5.0  # and a trial that is put back: whoever is told to end has 
 log = logging.getLogger("tuner")
 
 
-class Stopped(Exception):
+class StopRequested(Exception):
     """Told to stop before the training began."""
 
 
@@ -77,40 +77,40 @@ class GpuFailed(Exception):
     """The GPU is broken: no trial is to blame, and no worker should begin there again."""
 
 
-class Poisoned(Exception):
+class GpuContextLost(Exception):
     """After this error the process cannot use its GPU any more: another one must take its place."""
 
 
 class Worker:
     """A worker at work. `stop` is set by a signal; training looks at it before every step."""
 
-    def __init__(self, orders: Orders, stop: threading.Event) -> None:
-        self.orders, self.stop = orders, stop
-        self.home = Home(Path(orders.home))
-        self.space: Space | None = the_same_space(orders)
-        self.joined: JoinedStudy = database.retried(rejoin_study)(orders.storage, orders.study)
+    def __init__(self, config: WorkerConfig, stop: threading.Event) -> None:
+        self.config, self.stop = config, stop
+        self.home = Home(Path(config.home))
+        self.space: Space | None = load_checked_space(config)
+        self.joined: JoinedStudy = database.retried(rejoin_study)(config.storage, config.study)
         self.engine: Engine = self.joined.engine
         self.warm = False  # after the first trial
         self.device = find_device()
-        if orders.gpu and self.device.type == "cpu" and gpus.has_driver():
-            raise GpuFailed(f"GPU {orders.gpu} does not answer")  # else it would train on the processor, silently
-        self.commit = commit_of(self.space.path) if self.space else ""
-        self.provider = DataProvider(self.home.cache, orders.cache_gb, self.progress)
-        self.keeper = open_keeper(self.home, orders.artifacts)
-        terms = Terms(orders.lease, orders.hang, orders.gpu_share)
-        self.desk = Desk(self.joined, self.row(), terms, stop.is_set)
-        self.joint = objective.Joint(
-            desk=self.desk,
+        if config.gpu and self.device.type == "cpu" and gpus.has_driver():
+            raise GpuFailed(f"GPU {config.gpu} does not answer")  # else it would train on the processor, silently
+        self.commit = git_commit(self.space.path) if self.space else ""
+        self.provider = DataProvider(self.home.cache, config.cache_gb, self.progress)
+        self.attempts = open_attempts(self.home, config.artifacts)
+        terms = Terms(config.lease, config.hang, config.gpu_share)
+        self.session = Session(self.joined, self.row(), terms, stop.is_set)
+        self.joint = objective.TrialContext(
+            session=self.session,
             device=self.device,
             micro_batches=MicroBatches(self.home.micro_batches),
-            checkpoint_minutes=orders.checkpoint_minutes,
-            keep=self.keeper.keep,
+            checkpoint_minutes=config.checkpoint_minutes,
+            keep=self.attempts.keep,
         )
 
     def row(self) -> dict[str, Any]:
         """Who this is."""
         return {
-            "worker": self.orders.worker or uuid.uuid4().hex[:12],
+            "worker": self.config.worker or uuid.uuid4().hex[:12],
             "host": socket.gethostname(),
             "machine": machine_id(),
             "pid": os.getpid(),
@@ -123,31 +123,31 @@ class Worker:
         """Trials, one after the other. Whatever ends this, the trial in hand is put back."""
         study = self.joined.study
         try:
-            with self.told(), self.desk as desk:
-                study.sampler, study.pruner = sampler(self.joined.info, desk.ordinal), pruner(self.joined.info)
-                while held := desk.take():
+            with self.told(), self.session as session:
+                study.sampler, study.pruner = sampler(self.joined.info, session.ordinal), pruner(self.joined.info)
+                while held := session.take():
                     self.one(held)
                     if not self.warm:
                         self.warm = True
                         gc.freeze()  # what the first trial imported: a look at it costs 0.1 s a trial
         finally:  # after the desk has written its last page, which may free files in the store
-            self.keeper.close(HURRY_SECONDS)
+            self.attempts.close(HURRY_SECONDS)
             gc.unfreeze()  # libraries complain at the end of the process about what is never freed
 
     def told(self) -> AbstractContextManager[None]:
         """The database's errors in plain words."""
-        return database.told(self.orders.storage)
+        return database.told(self.config.storage)
 
     def one(self, held: ActiveTrial) -> None:
         """One trial from its suggestion to its result, and clean up after it."""
-        trial = self.desk.trial(held)
+        trial = self.session.trial(held)
         run = None
         try:
             run = self.begin(trial, held)
             self.attempt(trial, held, run)
-        except Stopped:
+        except StopRequested:
             log.info("trial %d: stopped before its first step, put back", held.number)
-            self.desk.put_back(held)
+            self.session.put_back(held)
         except TrialLost as lost:
             self.drop(held, run, str(lost))
         except TrialFailed as failed:
@@ -165,8 +165,8 @@ class Worker:
 
     def begin(self, trial: optuna.Trial, held: ActiveTrial) -> Run:
         """The folder of this attempt, with what the one before left."""
-        study, key = self.orders.study, self.joined.info.key
-        return self.keeper.begin(study, key, held.number, held.attempt, fresh=not has_run(trial))
+        study, key = self.config.study, self.joined.info.key
+        return self.attempts.begin(study, key, held.number, held.attempt, fresh=not has_own_files(trial))
 
     def broken(self, trial: optuna.Trial, held: ActiveTrial, run: Run | None, error: Exception) -> None:
         """An error that no one foresaw: the GPU's, one that poisons it, or a bug, which is told loudly."""
@@ -178,14 +178,14 @@ class Worker:
             raise GpuFailed(str(error).splitlines()[0]) from error
         kind = FailureKind.OUT_OF_MEMORY if is_out_of_memory(error) else FailureKind.EXCEPTION
         self.fail(trial, held, run, kind, traceback.format_exc(), type(error).__name__)
-        if gpus.poisons(error):
-            raise Poisoned from error
+        if gpus.is_process_unusable(error):
+            raise GpuContextLost from error
         raise error
 
     def lost(self, held: ActiveTrial) -> str:
         """Why a trial is this worker's no more, asked now; '' if it still is."""
         try:
-            claims.check_claim(self.engine, held.id, self.desk.name)
+            claims.check_claim(self.engine, held.id, self.session.name)
         except TrialLost as lost:
             return str(lost)
         return ""
@@ -193,65 +193,69 @@ class Worker:
     def drop(self, held: ActiveTrial, run: Run | None, why: str) -> None:
         log.info("trial %d: dropped, %s", held.number, why)
         if run:
-            self.keeper.forget(run)
-        self.desk.drop(held)
+            self.attempts.forget(run)
+        self.session.drop(held)
 
     def attempt(self, trial: optuna.Trial, held: ActiveTrial, run: Run) -> None:
         if held.deaths >= claims.MOST_DEATHS:
             died = f"set aside: {held.deaths} workers died while they trained it, or hung"
             raise TrialFailed(FailureKind.WORKERS_DIED, died)
-        take_over(trial, self.engine, self.desk.name, self.keeper, run)
-        if held.attempt > 1 or has_run(trial):
+        restore_origin(trial, self.engine, self.session.name, self.attempts, run)
+        if held.attempt > 1 or has_own_files(trial):
             held.recorded = database.retried(epoch_queries.read_recorded_epochs)(self.engine, held.id)
-        recipe = objective.choose(self.space, self.joined.info, trial)
-        self.desk.tell(number=held.number, steps=recipe.epochs, params=trial.params)
+        recipe = objective.choose_recipe(self.space, self.joined.info, trial)
+        self.session.tell(number=held.number, steps=recipe.epochs, params=trial.params)
         data = self.provider.get_data(recipe)
         recipe = replace(recipe, classes=data.classes)
         start = self.find_start(recipe, run)
-        trial_attrs.begin(trial, recipe, data, self.commit)
-        self.desk.chosen(held)
-        self.desk.tell(state="training", step=0, steps=recipe.epochs)
-        album = Album(trial, recipe, data, run, gallery_of(self.keeper))
-        painter = Painter(album)
+        trial_attrs.write_recipe(trial, recipe, data, self.commit)
+        self.session.chosen(held)
+        self.session.tell(state="training", step=0, steps=recipe.epochs)
+        pictures = TrialPictures(trial, recipe, data, run, open_trial_artifacts(self.attempts))
+        strip_thread = StripThread(pictures)
         try:
-            outcome = objective.run_trial(self.joint, held, recipe, data, run, start, painter.show)
+            outcome = objective.run_trial(self.joint, held, recipe, data, run, start, strip_thread.show)
         finally:
-            painter.close()
+            strip_thread.close()
         if outcome.end == "stopped":
             log.info("trial %d: stopped at epoch %d, put back", held.number, outcome.progress.epoch)
-            self.keeper.settle(run, HURRY_SECONDS)
-            return self.desk.put_back(held)
-        self.finish(held, album, outcome)
+            self.attempts.settle(run, HURRY_SECONDS)
+            return self.session.put_back(held)
+        self.finish(held, pictures, outcome)
 
-    def finish(self, held: ActiveTrial, album: Album, outcome: TrainingOutcome) -> None:
+    def finish(self, held: ActiveTrial, pictures: TrialPictures, outcome: TrainingOutcome) -> None:
         """Pictures, notes and artifacts first: a finished trial cannot be written on."""
-        trial, recipe, run = album.trial, album.recipe, album.run
+        trial, recipe, run = pictures.trial, pictures.recipe, pictures.run
         asked = "row" in trial.user_attrs and outcome.end == "finished"
         test = self.test_scores(recipe, run) if asked else {}
         progress, goal = outcome.progress, self.joined.info.goal
         rows = [epoch_queries.flatten_epoch(report) for report in progress.history]
-        self.desk.tell(state="finishing")
+        self.session.tell(state="finishing")
         if rows:
             explained = outcome.end == "finished" and self.leads(progress.best_value)
             with writing(run.folder):
-                trial_pictures.leave(album, outcome, explained)
-        trial_attrs.end(trial, outcome, socket.gethostname(), device_name(self.device), held.attempt, test)
-        trial_attrs.describe(trial, recipe, goal, rows, progress.best_epoch)
+                trial_pictures.write_pictures(pictures, outcome, explained)
+        trial_attrs.write_result(
+            trial, outcome, socket.gethostname(), device_name(self.device), held.attempt, test
+        )
+        trial_attrs.save_note_of_result(trial, recipe, goal, rows, progress.best_epoch)
         if outcome.end == "pruned":
             if held.wanted == "stop":
                 trial.set_user_attr("stopped", "by hand")
-            self.desk.end(held, "PRUNED", done=lambda: self.keeper.finish(run, weights=False))
+            self.session.end(held, "PRUNED", done=lambda: self.attempts.finish(run, weights=False))
         else:
-            self.keeper.keep(run)
-            self.keeper.settle(run, SETTLE_SECONDS)
-            self.desk.end(held, "COMPLETE", progress.best_value, lambda: self.keeper.finish(run, weights=True))
+            self.attempts.keep(run)
+            self.attempts.settle(run, SETTLE_SECONDS)
+            self.session.end(
+                held, "COMPLETE", progress.best_value, lambda: self.attempts.finish(run, weights=True)
+            )
         log.info("trial %d: %s, best %s at epoch %d", held.number, outcome.end,
                  progress.best_value, progress.best_epoch)  # fmt: skip
 
     def leads(self, value: float | None) -> bool:
         """Whether a value is better than those of all trials that have ended, this worker's newest too."""
         goal = self.joined.info.goal
-        ends = [end.values[0] for end in self.desk.storage.unwritten.values() if end.state.name == "COMPLETE"]
+        ends = [end.values[0] for end in self.session.storage.unwritten.values() if end.state.name == "COMPLETE"]
         best = database.retried(trial_queries.read_best_value)(self.engine, self.joined.id, goal)
         return value is not None and all(goal.is_better(value, other) for other in (best, *ends))
 
@@ -261,8 +265,8 @@ class Worker:
         A trial that goes on from its checkpoint needs it no more.
         """
         try:
-            info = database.retried(queries.find_study)(self.engine, self.orders.study)
-            return find_start(recipe.weights.name, self.engine, self.keeper, info)
+            info = database.retried(queries.find_study)(self.engine, self.config.study)
+            return find_weights(recipe.weights.name, self.engine, self.attempts, info)
         except PartError as error:
             if run.checkpoint.is_file():
                 return None
@@ -274,7 +278,7 @@ class Worker:
         if data is None:
             return {}
         return evaluate(
-            recipe, data, run.best, self.device, self.joint.micro_batches, shares, alive=self.desk.tell
+            recipe, data, run.best, self.device, self.joint.micro_batches, shares, alive=self.session.tell
         ).metrics
 
     def fail(
@@ -288,41 +292,41 @@ class Worker:
     ) -> None:
         """End a trial as failed and store why."""
         log.warning("trial %d failed: %s", held.number, reason)
-        self.desk.tell(state="finishing")
+        self.session.tell(state="finishing")
         for name, value in failure_attrs(kind, reason, exception).items():
             trial.set_user_attr(name, value)
-        trial_attrs.describe_failure(trial, reason)
-        self.desk.end(held, "FAIL", done=lambda: self.keeper.finish(run, weights=False) if run else None)
+        trial_attrs.save_note_of_failure(trial, reason)
+        self.session.end(held, "FAIL", done=lambda: self.attempts.finish(run, weights=False) if run else None)
 
     def progress(self, state: str) -> ProgressCallback:
         """Tell how far the reading of data is; a stop is obeyed there too."""
 
         def tell(done: int, of: int) -> None:
-            self.desk.tell(state=state, step=done, steps=of)
-            if self.desk.storage.held and self.desk.says(self.desk.storage.held) == "stopped":
-                raise Stopped
+            self.session.tell(state=state, step=done, steps=of)
+            if self.session.storage.held and self.session.says(self.session.storage.held) == "stopped":
+                raise StopRequested
 
         return tell
 
 
-def the_same_space(orders: Orders) -> Space | None:
+def load_checked_space(config: WorkerConfig) -> Space | None:
     """The space that was checked: a worker that starts later must not train another one unseen.
 
     Longer runs need none: their trials have their recipes.
     """
-    if not orders.space:
+    if not config.space:
         return None
-    if orders.space_digest and digest(Path(orders.space)) != orders.space_digest:
-        raise SpaceChanged(f"{orders.space} was changed while its study runs. Type the command again.")
-    return load_space(orders.space)
+    if config.space_digest and hash_space_file(Path(config.space)) != config.space_digest:
+        raise SpaceChanged(f"{config.space} was changed while its study runs. Type the command again.")
+    return load_space(config.space)
 
 
-def settle(orders: Orders) -> None:
+def set_up_process(config: WorkerConfig) -> None:
     """Keep to the given cores; OpenCV's own threads would fight with torch's."""
     import cv2
 
-    if orders.cores:
-        pin_to_cores(orders.cores)
+    if config.cores:
+        pin_to_cores(config.cores)
     cv2.setNumThreads(1)
     keep_pages()
     gc.collect()
@@ -333,16 +337,16 @@ def watch_parent(stop: threading.Event) -> None:
     """Stop when stdin closes. Read below Python's buffer: its lock must be free when the process ends."""
     while os.read(0, 4096):
         pass
-    leave(stop)
+    request_stop(stop)
 
 
-def leave(stop: threading.Event) -> None:
+def request_stop(stop: threading.Event) -> None:
     """Have training stop at its next step; a database that is away is not waited for any more."""
     stop.set()
     database.be_patient(database.IMPATIENT_SECONDS)
 
 
-def keep_stdout() -> IO[str]:
+def redirect_stdout() -> IO[str]:
     """Our line to the fleet; what a space or model prints goes to the log, where no pipe can fill up."""
     sys.stdout.flush()
     ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -352,25 +356,25 @@ def keep_stdout() -> IO[str]:
 
 def main() -> int:
     """The process: orders in, work, one line of JSON out. Exit code 0, 2 for a told error, 1 for a bug."""
-    answer = keep_stdout()
+    answer = redirect_stdout()
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: leave(stop))
+    signal.signal(signal.SIGTERM, lambda *_: request_stop(stop))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fleet decides
     log_to_stderr()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    orders = Orders.from_line(sys.stdin.readline())
+    config = WorkerConfig.from_line(sys.stdin.readline())
     threading.Thread(target=watch_parent, args=(stop,), daemon=True).start()
     try:
-        settle(orders)
+        set_up_process(config)
         if not stop.is_set():
             database.be_patient()
-        Worker(orders, stop).work()
-    except (WorkerUnknown, Poisoned):
+        Worker(config, stop).work()
+    except (WorkerUnknown, GpuContextLost):
         log.info("a new worker takes over")
-        return GIVEN_UP
+        return EXIT_GIVEN_UP
     except GpuFailed as error:
         print(json.dumps({"error": str(error)}), file=answer, flush=True)
-        return GPU_FAILED
+        return EXIT_GPU_FAILED
     except TunerError as error:
         print(json.dumps({"error": str(error)}), file=answer, flush=True)
         return 2

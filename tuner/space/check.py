@@ -11,7 +11,7 @@ from typing import Any
 
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import data_problems
-from tuner.errors import PartError, SpaceError, first_lines, near, some
+from tuner.errors import PartError, SpaceError, did_you_mean, first_lines, format_names
 from tuner.goal import Goal
 from tuner.models import INSTANCE_MODELS, MODELS
 from tuner.recipe import Recipe, Stage, is_whole_number
@@ -66,7 +66,7 @@ def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) 
     if goal.metric not in task.metrics:
         wrong.append(
             f"the goal '{goal.metric}' is no metric of the task '{task.name}'."
-            f"{near(goal.metric, task.metrics)} Known: {', '.join(task.metrics)}."
+            f"{did_you_mean(goal.metric, task.metrics)} Known: {', '.join(task.metrics)}."
         )
     elif goal.metric in MINIMIZED_METRICS and goal.direction == "maximize":
         wrong.append(f'the goal would make {goal.metric} large. Write: GOAL = minimize("{goal.metric}").')
@@ -116,7 +116,7 @@ def number_problems(recipe: Recipe) -> list[str]:
     wrong += weights_problems(recipe)
     if recipe.precision not in PRECISIONS:
         wrong.append(
-            f"precision is {recipe.precision!r}.{near(str(recipe.precision), PRECISIONS)} "
+            f"precision is {recipe.precision!r}.{did_you_mean(str(recipe.precision), PRECISIONS)} "
             f"Known: {', '.join(PRECISIONS)}."
         )
     return wrong
@@ -142,7 +142,7 @@ def weights_problems(recipe: Recipe) -> list[str]:
     if recipe.weights.name == "imagenet" and part == "all" and "part" in recipe.weights.args:
         wrong.append('weights "imagenet" are of the encoder alone: leave part="all" out.')
     if part not in PARTS:
-        wrong.append(f"weights take part={part!r}.{near(str(part), PARTS)} Known: {', '.join(PARTS)}.")
+        wrong.append(f"weights take part={part!r}.{did_you_mean(str(part), PARTS)} Known: {', '.join(PARTS)}.")
     return wrong
 
 
@@ -211,7 +211,7 @@ def run_model(recipe: Recipe, task: Task) -> None:
     model, size = build_on_meta(recipe, task), recipe.image_size
     if task.has_instances and not hasattr(model, "instances"):
         raise ValueError(
-            f"it finds no instances: the task '{task.name}' needs a model such as {some(INSTANCE_MODELS)}"
+            f"it finds no instances: the task '{task.name}' needs a model such as {format_names(INSTANCE_MODELS)}"
         )
     probe = getattr(model, "probe", model)  # where the whole cannot be run without numbers, a part of it
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import TableError, first_lines, near, some
+from tuner.errors import TableError, did_you_mean, first_lines, format_names
 from tuner.recipe import is_number, is_whole_number
 from tuner.tasks import MINIMIZED_METRICS
 
@@ -146,7 +146,7 @@ def find_table(name: str) -> Path:
     if name not in known:
         names = ", ".join(sorted(known)) or "none"
         raise TableError(
-            f"no table '{name}'.{near(name, known)} Known: {names}; or give the path of a .toml file."
+            f"no table '{name}'.{did_you_mean(name, known)} Known: {names}; or give the path of a .toml file."
         )
     return known[name]
 
@@ -194,7 +194,8 @@ def table_problems(plain: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} is {plain[key]!r}; text is needed"
     compare = plain.get("compare", "number")
     if compare not in COMPARE_MODES:
-        yield f"compare is {compare!r}.{near(str(compare), COMPARE_MODES)} Known: {', '.join(COMPARE_MODES)}"
+        hint = did_you_mean(str(compare), COMPARE_MODES)
+        yield f"compare is {compare!r}.{hint} Known: {', '.join(COMPARE_MODES)}"
     also = plain.get("also", [])
     if not isinstance(also, list) or not all(isinstance(name, str) for name in also):
         yield f"also is {also!r}; a list of names of metrics is needed"
@@ -210,7 +211,7 @@ def table_problems(plain: Mapping[str, Any]) -> Iterator[str]:
 def unknown_keys(plain: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[str]:
     for key in plain:
         if key not in known:
-            yield f"unknown key '{key}'.{near(key, known)} Known: {', '.join(known)}"
+            yield f"unknown key '{key}'.{did_you_mean(key, known)} Known: {', '.join(known)}"
 
 
 def row_problems(row: Mapping[str, Any], compare: str) -> Iterator[str]:
@@ -243,5 +244,5 @@ def duplicate_rows(rows: list[dict[str, Any]]) -> Iterator[str]:
         if isinstance(row.get("params"), dict):
             key = json.dumps({k: ints_to_float(v) for k, v in row["params"].items()}, sort_keys=True, default=str)
             if (first := seen.setdefault(key, number)) != number:
-                same = some(f"{name}={value}" for name, value in row["params"].items())
+                same = format_names(f"{name}={value}" for name, value in row["params"].items())
                 yield f"row {number} has the parameters of row {first}: {same}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tuner.errors import SpaceError, first_lines, near, some
+from tuner.errors import SpaceError, did_you_mean, first_lines, format_names
 from tuner.goal import Goal
 from tuner.recipe import Recipe
 
@@ -74,14 +74,16 @@ def find_space(name: str) -> Path:
     known = known_spaces()
     if not name or name not in known:
         names = ", ".join(sorted(known))
-        raise SpaceError(f"no space '{name}'.{near(name, known)} Known: {names}; or give the path of a .py file.")
+        raise SpaceError(
+            f"no space '{name}'.{did_you_mean(name, known)} Known: {names}; or give the path of a .py file."
+        )
     return known[name]
 
 
 def list_files(folder: Path) -> str:
     """' It holds: ...', where a folder holds spaces."""
     found = sorted(path.name for path in folder.glob("*.py")) if folder.is_dir() else []
-    return f" {folder} holds: {some(found)}." if found else ""
+    return f" {folder} holds: {format_names(found)}." if found else ""
 
 
 def read_about(path: Path) -> str:
@@ -195,7 +197,7 @@ def mixed_recipes(recipes: list[Recipe]) -> Iterable[str]:
     """A study is of one dataset and one task, else its values cannot be compared."""
     for what, names in (("dataset", {r.data.name for r in recipes}), ("task", {str(r.task) for r in recipes})):
         if len(names) > 1:
-            yield f"it draws more than one {what} ({some(sorted(names))}); a study is of one"
+            yield f"it draws more than one {what} ({format_names(sorted(names))}); a study is of one"
 
 
 def merge_distributions(kinds: list[BaseDistribution]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
-from tuner.errors import StorageError, some, writing
+from tuner.errors import StorageError, format_names, writing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -150,7 +150,7 @@ def refuse_strangers(engine: Engine, url: str) -> None:
         return
     if "studies" not in tables:
         raise StorageError(
-            f"{shown(url)} holds another program's tables ({some(sorted(tables), 4)}). "
+            f"{shown(url)} holds another program's tables ({format_names(sorted(tables), 4)}). "
             "Nothing was changed; give tuner a database of its own."
         )
     if "version_info" not in tables:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from tuner.errors import StudyError, near
+from tuner.errors import StudyError, did_you_mean
 from tuner.study.info import StudyInfo
 from tuner.study.tables import claim_table, studies, study_attrs, study_table, trials, worker_table
 from tuner.study.trial_queries import FINISHED, Trial, read_best_trial
@@ -77,7 +77,7 @@ def find_study(engine: Engine, name: str | None) -> StudyInfo:
         if info.name == name:
             return info
     names = [info.name for info in known]
-    raise StudyError(f"no study '{name}'.{near(name, names)} Known: {', '.join(names)}.")
+    raise StudyError(f"no study '{name}'.{did_you_mean(name, names)} Known: {', '.join(names)}.")
 
 
 def read_summary(engine: Engine, info: StudyInfo) -> StudySummary:

@@ -18,7 +18,7 @@ from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 
-from tuner.errors import StorageError, some
+from tuner.errors import StorageError, format_names
 from tuner.study import database, queries, tables
 from tuner.study.database import retried
 from tuner.study.pending import ActiveTrial
@@ -285,4 +285,6 @@ def versions(engine: Engine) -> str:
 def studies(engine: Engine) -> str:
     """The studies in it, by name."""
     names = [study.name for study in queries.read_studies(engine)]
-    return f"studies: {some(names, 8)}" if names else "studies: none yet. Begin one: tuner run --space unet_k"
+    return (
+        f"studies: {format_names(names, 8)}" if names else "studies: none yet. Begin one: tuner run --space unet_k"
+    )

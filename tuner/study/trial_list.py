@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import Engine
 
-from tuner.errors import TableError, first_lines, near
+from tuner.errors import TableError, did_you_mean, first_lines
 from tuner.recipe import Recipe
 from tuner.space.published import PublishedTable, without_split
 from tuner.space.space import DrawnRecipes, Space, describe_parameter, locate_error, merge_distributions
@@ -102,7 +102,7 @@ def find_impossible_values(params: dict[str, Any], known: dict[str, dict[str, An
     for name, value in params.items():
         if name in known and not is_possible(value, known[name]):
             choices = known[name].get("choices", ())
-            hint = near(str(value), map(str, choices))
+            hint = did_you_mean(str(value), map(str, choices))
             yield f"{name} is {value!r}, outside {describe_parameter(known[name])}.{hint}"
 
 
@@ -140,7 +140,7 @@ def find_unknown_params(trial: FixedTrial, known: Iterable[str], lacks: list[str
     """Yield messages about parameters that the space did not suggest; if others are missing, unknown ones only."""
     for name in [name for name in trial._params if name not in trial.distributions]:
         if name not in known:
-            yield f"unknown parameter '{name}'.{near(name, known)} The space has: {', '.join(known)}"
+            yield f"unknown parameter '{name}'.{did_you_mean(name, known)} The space has: {', '.join(known)}"
         elif not lacks:
             yield f"'{name}' is not used with its other parameters; leave it out"
 
@@ -151,7 +151,7 @@ def find_unknown_metrics(table: PublishedTable, recipes: list[Recipe]) -> Iterat
     for metric in dict.fromkeys([table.metric, *table.metrics]):
         name = without_split(metric)
         if known and name not in known and not name.startswith("iou:"):
-            yield f"no metric '{name}' of the task.{near(name, known)} Known: {', '.join(known)}"
+            yield f"no metric '{name}' of the task.{did_you_mean(name, known)} Known: {', '.join(known)}"
 
 
 @retried

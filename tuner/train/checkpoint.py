@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from tuner.errors import aside, writing
-from tuner.paths import MARK, Run
+from tuner.errors import atomic_write, writing
+from tuner.paths import MARK_KEY, Run
 
 VERSION = 1
 log = logging.getLogger("tuner")
@@ -26,7 +26,7 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
     """Write to a temporary name and rename: whoever reads `path` sees a whole file or the one before."""
     with writing(path):
         try:
-            with aside(path) as beside:
+            with atomic_write(path) as beside:
                 write(beside)
         except (RuntimeError, SafetensorError) as error:  # they wrap the system's error in their own
             raise find_os_error(error, path) from error
@@ -49,7 +49,7 @@ def save(run: Run, state: dict[str, Any]) -> None:
 
     def write(aside: Path) -> None:
         torch.save({"version": VERSION, "random": get_random_states(), **state}, aside)
-        run.turn()
+        run.rotate()
 
     write_aside(run.checkpoint, write)
 
@@ -113,7 +113,7 @@ def seed_all(seed: int) -> None:
 
 def save_weights(model: nn.Module, path: Path, mark: str = "") -> None:
     """Write the weights; the mark stands in the file's head."""
-    write_aside(path, lambda aside: save_model(model, str(aside), {MARK: mark}))
+    write_aside(path, lambda aside: save_model(model, str(aside), {MARK_KEY: mark}))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.errors import aside
+from tuner.errors import atomic_write
 from tuner.recipe import is_number
 
 VERSION = 1
@@ -195,7 +195,7 @@ def round_value(value: float) -> float:
 
 def write_details(details: Details, path: Path) -> None:
     """Aside, then renamed: whoever reads it sees a whole file."""
-    with aside(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(json.dumps(details.to_json(), allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -305,7 +305,7 @@ def save_checkpoint(training: TrainingRun) -> None:
 
 def has_best(run: Run, progress: Progress) -> bool:
     """Whether the best weights of a checkpoint are there; there may be newer ones beside it."""
-    return not progress.best_epoch or run.find_best(progress.best_mark)
+    return not progress.best_epoch or run.restore_best(progress.best_mark)
 
 
 def resume(trainer: Trainer, run: Run, initial_weights: Path | None, must_resume: bool) -> Progress:

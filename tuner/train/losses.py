@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.data.source import IGNORED
-from tuner.errors import FailureKind, PartError, TrialFailed, near
+from tuner.errors import FailureKind, PartError, TrialFailed, did_you_mean
 from tuner.recipe import Part, is_number
 from tuner.registry import build
 
@@ -172,7 +172,8 @@ def own(mode: str, *, weights: dict[str, float] | None = None) -> Callable[[Mapp
         if unknown := [name for name in given if name not in parts]:
             raise TrialFailed(
                 FailureKind.LOSS_PART,
-                f"loss '{OWN}' weighs '{unknown[0]}'.{near(unknown[0], parts)} There are: {', '.join(parts)}.",
+                f"loss '{OWN}' weighs '{unknown[0]}'.{did_you_mean(unknown[0], parts)} "
+                f"There are: {', '.join(parts)}.",
             )
         return torch.stack([given.get(name, 1.0) * part for name, part in parts.items()]).sum()
 
@@ -229,7 +230,7 @@ def class_weights(weights: object, shares: Shares | None) -> list[float] | None:
             raise PartError("weights='frequency' needs data to count the classes in.")
         return inverse_weights(counted)
     if not isinstance(weights, list | tuple):
-        hint = near(str(weights), WEIGHTS)
+        hint = did_you_mean(str(weights), WEIGHTS)
         raise PartError(
             f"weights is {weights!r}.{hint} Known: {', '.join(WEIGHTS)}, or a list of numbers, one a class."
         )

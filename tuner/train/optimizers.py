@@ -16,7 +16,7 @@ import torch
 from torch import nn, optim
 from torch.optim import lr_scheduler
 
-from tuner.errors import PartError, near
+from tuner.errors import PartError, did_you_mean
 from tuner.recipe import Part, is_number, is_whole_number
 from tuner.registry import build
 
@@ -117,7 +117,7 @@ def warmup(
         "exponential": exponential_curve("warmup", gamma),
     }
     if then not in curves:
-        hint = near(str(then), curves)
+        hint = did_you_mean(str(then), curves)
         raise PartError(f"then of schedule 'warmup' is {then!r}.{hint} Known: {', '.join(curves)}.")
     return lambda_schedule(
         optimizer, lambda done: (done + 1) / (warm + 1) if done < warm else curves[then](done - warm)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tuner.errors import PartError, near
+from tuner.errors import PartError, did_you_mean
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -38,7 +38,7 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     """bfloat16 where it is faster ("auto"), or as the recipe insists."""
     if precision not in PRECISIONS:
         raise PartError(
-            f"no precision '{precision}'.{near(precision, PRECISIONS)} Known: {', '.join(PRECISIONS)}."
+            f"no precision '{precision}'.{did_you_mean(precision, PRECISIONS)} Known: {', '.join(PRECISIONS)}."
         )
     if precision == "auto":
         return torch.bfloat16 if has_fast_bf16(device) else torch.float32

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from tuner.errors import PartError, near, some
+from tuner.errors import PartError, did_you_mean, format_names
 from tuner.models import ENCODER
 from tuner.recipe import Part, Stage
 from tuner.registry import build
@@ -29,7 +29,8 @@ def find_modules(model: nn.Module, name: str) -> list[nn.Module]:
     if path not in known:
         own = [child for child, _ in model.named_children()]
         raise PartError(
-            f"a stage freezes '{path}', which the model has not.{near(path, own)} It has: {some(own, 12)}."
+            f"a stage freezes '{path}', which the model has not.{did_you_mean(path, own)} "
+            f"It has: {format_names(own, 12)}."
         )
     if first is None:
         return [known[path]]

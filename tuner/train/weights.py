@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tuner.errors import PartError, some
+from tuner.errors import PartError, format_names
 from tuner.models import ENCODER
 from tuner.recipe import Recipe
 from tuner.tasks import find_task
@@ -137,7 +137,9 @@ def describe_differences(wanted: Tensors, tensors: Tensors) -> str:
         for k, v in wanted.items()
         if k in tensors and tensors[k].shape != v.shape
     ]
-    said = [f"Not in it: {some(missing, 3)}."] * bool(missing) + [f"Of another shape: {some(odd, 3)}."] * bool(odd)
+    said = [f"Not in it: {format_names(missing, 3)}."] * bool(missing) + [
+        f"Of another shape: {format_names(odd, 3)}."
+    ] * bool(odd)
     return " ".join(said)
 
 

@@ -13,7 +13,7 @@ from wsgiref.util import FileWrapper
 import sqlalchemy as sa
 from optuna.artifacts.exceptions import ArtifactNotFound
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.report.on_demand import ARTIFACT, opened, records_of, told
 from tuner.study.tables import study_system_attrs, trial_system_attrs, trials
 from tuner.web.wsgi import UNKNOWN, App, Environ, Header, Start, is_read, path_of, refuse
@@ -36,7 +36,7 @@ class Artifacts:
 
     app: App
     engine: Engine
-    gallery: Gallery
+    artifacts: TrialArtifacts
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         if not path_of(environ).startswith(PLACE):
@@ -58,9 +58,9 @@ class Artifacts:
     def opened(self, named: dict[str, Any], study: str, trial: str | None, artifact: str) -> BinaryIO:
         """The file. A trial's is drawn now, where it is one that is drawn when somebody looks at it."""
         if trial is None:
-            return self.gallery.open_reader(artifact)
+            return self.artifacts.open_reader(artifact)
         name, where = str(named.get("filename")), (int(study), int(trial))
-        return opened(self.gallery, artifact, name, lambda: records_of(self.engine, *where, self.gallery))
+        return opened(self.artifacts, artifact, name, lambda: records_of(self.engine, *where, self.artifacts))
 
 
 def size_of(file: BinaryIO) -> int:

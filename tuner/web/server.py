@@ -12,8 +12,8 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from tuner.artifacts.optuna_store import Gallery
-from tuner.artifacts.store import find_store
+from tuner.artifacts.optuna_store import TrialArtifacts
+from tuner.artifacts.store import open_store
 from tuner.errors import StorageError, TunerError
 from tuner.paths import Home
 from tuner.study import database, queries
@@ -88,7 +88,7 @@ def serve(url: str, home: Home, artifacts: str | None, door: Door, ready: Callab
     from tuner.study.storage import open_storage
 
     storage, engine = open_storage(url)
-    pictures = gallery(engine, home.make(), artifacts)
+    pictures = open_artifacts(engine, home.make(), artifacts)
     studies = Studies(smaller(wsgi(storage, artifact_store=pictures)), storage, engine)
     with opened(guarded(studies, pictures, door), door) as server, database.told(url):
         warm(studies)
@@ -108,7 +108,7 @@ def refuse_unguarded(door: Door) -> None:
     refuse_base(door.base)
 
 
-def guarded(studies: Studies, pictures: Gallery, door: Door) -> App:
+def guarded(studies: Studies, pictures: TrialArtifacts, door: Door) -> App:
     """Everything between a browser and the studies, from the inside out."""
     app = with_faults_told(Artifacts(studies, studies.engine, pictures))
     app = Shell(app, door.base, door.password is not None, door.read_only)
@@ -129,10 +129,10 @@ def opened(app: App, door: Door) -> WSGIServer:
         ) from error
 
 
-def gallery(engine: Engine, home: Home, artifacts: str | None) -> Gallery:
+def open_artifacts(engine: Engine, home: Home, artifacts: str | None) -> TrialArtifacts:
     """The pictures of every study: in the home, in the store that was named, and in those noted on the studies."""
     noted = [info.artifacts for info in queries.read_studies(engine)]
-    return Gallery(home, [find_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
+    return TrialArtifacts(home, [open_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
 
 
 def warm(studies: Studies) -> None:
@@ -143,7 +143,7 @@ def warm(studies: Studies) -> None:
     threading.Thread(target=load_all, args=(studies, ids), daemon=True).start()
 
 
-def follow(storage: BaseStorage, engine: Engine, pictures: Gallery) -> None:
+def follow(storage: BaseStorage, engine: Engine, pictures: TrialArtifacts) -> None:
     """Keep the plots and notes of whole studies up to date, beside the server's own threads."""
     from tuner.report.dashboard import watch_figures
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from optuna.artifacts.exceptions import ArtifactNotFound
 
-from tuner.artifacts.attempts import Keeper
-from tuner.artifacts.optuna_store import Gallery, gallery_of
+from tuner.artifacts.attempts import AttemptFiles
+from tuner.artifacts.optuna_store import TrialArtifacts, open_trial_artifacts
 from tuner.artifacts.store import FolderStore
 from tuner.paths import Home
 
@@ -19,26 +19,28 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store")
 
 
-def written(gallery: Gallery, name: str) -> None:
-    gallery.write(name, io.BytesIO(b"picture"))
+def written(artifacts: TrialArtifacts, name: str) -> None:
+    artifacts.write(name, io.BytesIO(b"picture"))
 
 
-def read(gallery: Gallery, name: str) -> bytes:
-    with gallery.open_reader(name) as file:
+def read(artifacts: TrialArtifacts, name: str) -> bytes:
+    with artifacts.open_reader(name) as file:
         return file.read()
 
 
 def test_without_a_store_pictures_are_at_home(home: Path) -> None:
-    gallery = gallery_of(Keeper(Home(home).make()))
-    written(gallery, "abc")
-    assert read(gallery, "abc") == b"picture" and [path.name for path in (home / "artifacts").iterdir()] == ["abc"]
+    artifacts = open_trial_artifacts(AttemptFiles(Home(home).make()))
+    written(artifacts, "abc")
+    assert read(artifacts, "abc") == b"picture" and [path.name for path in (home / "artifacts").iterdir()] == [
+        "abc"
+    ]
 
 
 def test_another_host_finds_them_in_the_store(tmp_path: Path, store: FolderStore) -> None:
-    keeper = Keeper(Home(tmp_path / "one").make(), store)
-    written(gallery_of(keeper), "abc")
-    assert keeper.close(60)
-    other = Gallery(Home(tmp_path / "other").make(), [FolderStore(tmp_path / "empty"), store])
+    attempts = AttemptFiles(Home(tmp_path / "one").make(), store)
+    written(open_trial_artifacts(attempts), "abc")
+    assert attempts.close(60)
+    other = TrialArtifacts(Home(tmp_path / "other").make(), [FolderStore(tmp_path / "empty"), store])
     assert read(other, "abc") == b"picture"
     store.delete("artifacts/abc")
     assert read(other, "abc") == b"picture"  # it was kept
@@ -46,24 +48,24 @@ def test_another_host_finds_them_in_the_store(tmp_path: Path, store: FolderStore
 
 def test_what_is_nowhere_is_not_found(tmp_path: Path, home: Path, store: FolderStore) -> None:
     (tmp_path / "secret").write_text("secret")
-    gallery = Gallery(Home(home).make(), [store])
+    artifacts = TrialArtifacts(Home(home).make(), [store])
     for name in ("abc", "../../secret", "../store/x", str(tmp_path / "secret"), "", ".", "..", ".hidden"):
         with pytest.raises(ArtifactNotFound):
-            gallery.open_reader(name)
+            artifacts.open_reader(name)
 
 
 def test_nothing_is_written_outside(home: Path) -> None:
     with pytest.raises(ArtifactNotFound):
-        written(Gallery(Home(home).make()), "../outside")
+        written(TrialArtifacts(Home(home).make()), "../outside")
     assert not (home / "outside").exists()
 
 
 def test_removing_takes_a_picture_everywhere_and_can_be_done_twice(tmp_path: Path, store: FolderStore) -> None:
-    keeper = Keeper(Home(tmp_path / "one").make(), store)
-    gallery = gallery_of(keeper)
-    written(gallery, "abc")
-    assert keeper.close(60) and store.names("") == ["artifacts/abc"]
-    gallery.remove("abc"), gallery.remove("abc")
+    attempts = AttemptFiles(Home(tmp_path / "one").make(), store)
+    artifacts = open_trial_artifacts(attempts)
+    written(artifacts, "abc")
+    assert attempts.close(60) and store.names("") == ["artifacts/abc"]
+    artifacts.remove("abc"), artifacts.remove("abc")
     assert store.names("") == []
     with pytest.raises(ArtifactNotFound):
-        gallery.open_reader("abc")
+        artifacts.open_reader("abc")

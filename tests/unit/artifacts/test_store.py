@@ -11,7 +11,7 @@ from helpers.object_store import Buckets, bucket, buckets
 from helpers.tcp_proxy import Proxy
 
 from tuner.artifacts import store as stores
-from tuner.artifacts.store import FolderStore, S3Store, Store, find_store, probe
+from tuner.artifacts.store import FolderStore, S3Store, Store, open_store, probe_store
 from tuner.errors import FilesError
 
 __all__ = ["bucket", "buckets"]
@@ -19,7 +19,7 @@ __all__ = ["bucket", "buckets"]
 
 @pytest.fixture(params=["folder", "bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return find_store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("bucket"))
+    return open_store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("bucket"))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_what_is_not_there_is_told_and_leaves_nothing(store: Store, tmp_path: Pa
 
 
 def test_a_place_that_works_passes_its_probe_and_is_left_empty(store: Store) -> None:
-    probe(store), probe(store)
+    probe_store(store), probe_store(store)
     assert store.names("") == []
 
 
@@ -93,7 +93,7 @@ def test_a_folder_is_left_without_empty_folders(tmp_path: Path, file: Path) -> N
 def test_many_names_come_in_pages(bucket: str, buckets: Buckets) -> None:
     for number in range(1001):
         buckets.overwrite(bucket, f"many/{number}", b"x")
-    assert len(find_store(bucket).names("many/")) == 1001
+    assert len(open_store(bucket).names("many/")) == 1001
 
 
 # --- what stands in a URL ---
@@ -102,12 +102,12 @@ def test_many_names_come_in_pages(bucket: str, buckets: Buckets) -> None:
 def test_a_url_says_which_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
-    assert find_store("s3://bucket") == S3Store("bucket", "")
-    assert find_store("s3://bucket/") == S3Store("bucket", "")
-    assert find_store("s3://bucket/a/b/") == S3Store("bucket", "a/b/")
-    assert find_store("shared/runs") == FolderStore(tmp_path / "shared/runs")
-    assert find_store("~/runs") == FolderStore(tmp_path / "me/runs")
-    assert find_store("file:///mnt/my%20runs") == FolderStore(Path("/mnt/my runs"))
+    assert open_store("s3://bucket") == S3Store("bucket", "")
+    assert open_store("s3://bucket/") == S3Store("bucket", "")
+    assert open_store("s3://bucket/a/b/") == S3Store("bucket", "a/b/")
+    assert open_store("shared/runs") == FolderStore(tmp_path / "shared/runs")
+    assert open_store("~/runs") == FolderStore(tmp_path / "me/runs")
+    assert open_store("file:///mnt/my%20runs") == FolderStore(Path("/mnt/my runs"))
 
 
 @pytest.mark.parametrize(
@@ -128,14 +128,14 @@ def test_a_url_says_which_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 )
 def test_a_url_that_cannot_be_meant_is_told_without_its_password(url: str, said: str) -> None:
     with pytest.raises(FilesError) as told:
-        find_store(url)
+        open_store(url)
     assert said in str(told.value) and "secret" not in str(told.value)
 
 
 def test_without_boto3_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(FilesError, match=r"pip install 'tuner\[s3\]'"):
-        find_store("s3://bucket")
+        open_store("s3://bucket")
 
 
 # --- what is wrong with a place ---
@@ -143,30 +143,30 @@ def test_without_boto3_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPa
 
 def refused(store: Store) -> str:
     with pytest.raises(FilesError) as told:
-        probe(store)
+        probe_store(store)
     assert "\n" not in str(told.value) and "test-secret" not in str(told.value)
     return str(told.value)
 
 
 def test_a_bucket_that_is_not_there_is_told(bucket: str) -> None:
     assert "s3://no-such-bucket/x cannot be used: there is no such bucket" in refused(
-        find_store("s3://no-such-bucket/x")
+        open_store("s3://no-such-bucket/x")
     )
 
 
 def test_a_bucket_without_permission_is_told(bucket: str, buckets: Buckets) -> None:
     buckets.forbid(bucket, "s3:PutObject")
-    assert f"{bucket} cannot be used: no permission" in refused(find_store(bucket))
+    assert f"{bucket} cannot be used: no permission" in refused(open_store(bucket))
 
 
 def test_missing_credentials_are_told(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID"), monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    assert "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in refused(find_store(bucket))
+    assert "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in refused(open_store(bucket))
 
 
 def test_a_profile_that_is_not_there_is_told(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    assert "nobody" in refused(find_store(bucket))
+    assert "nobody" in refused(open_store(bucket))
 
 
 def test_a_server_that_is_not_there_is_told(
@@ -175,7 +175,7 @@ def test_a_server_that_is_not_there_is_told(
     with Proxy(buckets.target) as proxy:
         proxy.refuse()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-        assert f"{bucket} cannot be reached" in refused(find_store(bucket))
+        assert f"{bucket} cannot be reached" in refused(open_store(bucket))
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
@@ -189,13 +189,13 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def through(proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-    return find_store(bucket)
+    return open_store(bucket)
 
 
 def test_half_a_file_is_asked_for_again(
     bucket: str, buckets: Buckets, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
-    find_store(bucket).put(file, "a")
+    open_store(bucket).put(file, "a")
     with Proxy(buckets.target) as proxy:
         store = through(proxy, bucket, monkeypatch)
         proxy.short(1500)

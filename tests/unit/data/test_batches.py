@@ -183,13 +183,13 @@ def test_processes_make_the_same_and_can_be_lost(
     made = replace(with_copies(toy_data), num_processes=1)
     assert digest(list(made.train(1))) == alone[0], "before they are there"
     augment_pool.start_pool(1).result()
-    orders: list[augment_pool.BatchRequest] = []
-    monkeypatch.setattr(Batches, "make_request", lambda *args: orders.append(order(*args)) or orders[-1])
+    config: list[augment_pool.BatchRequest] = []
+    monkeypatch.setattr(Batches, "make_request", lambda *args: config.append(order(*args)) or config[-1])
     epoch = made.train(1)
     first = [next(epoch)]
     (helper,) = augment_pool.get_pool(1)._processes.values()
     assert digest([*first, *epoch]) == alone[0] and not caplog.records
-    assert len(orders) == made.num_steps(), "every batch was theirs"
+    assert len(config) == made.num_steps(), "every batch was theirs"
     helper.kill()
     helper.join()
     assert digest(list(made.train(2))) == alone[1]

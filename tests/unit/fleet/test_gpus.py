@@ -24,32 +24,32 @@ def test_cuda_visible_devices_is_read_as_cuda_reads_it(
     given: str, names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    assert gpus.visible() == names == gpus.chosen(None)
+    assert gpus.visible_gpus() == names == gpus.select_gpus(None)
 
 
 def test_without_that_the_driver_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host(tmp_path, monkeypatch, WHOLE)
-    assert gpus.visible() == ["0", "1"]
+    assert gpus.visible_gpus() == ["0", "1"]
 
 
 def test_a_divided_gpu_is_used_by_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host(tmp_path, monkeypatch, DIVIDED)
     parts = [f"MIG-{letter * 8}-0000-0000-0000-000000000000" for letter in "ab"]
-    assert gpus.visible() == [*parts, "1"]
-    assert gpus.chosen("MIG-bbbb,2") == [parts[1], "1"]
+    assert gpus.visible_gpus() == [*parts, "1"]
+    assert gpus.select_gpus("MIG-bbbb,2") == [parts[1], "1"]
 
 
 def test_without_a_driver_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpus.visible() == [] and gpus.memory("0") is None
+    assert gpus.visible_gpus() == [] and gpus.read_memory("0") is None
 
 
 def test_numbers_are_places_among_the_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,GPU-4f1e8f0c")
-    assert gpus.chosen("all") == ["2", "5", "GPU-4f1e8f0c"]
-    assert gpus.chosen("2, 0") == ["GPU-4f1e8f0c", "2"]
-    assert gpus.chosen("GPU-4f1e") == ["GPU-4f1e8f0c"]
+    assert gpus.select_gpus("all") == ["2", "5", "GPU-4f1e8f0c"]
+    assert gpus.select_gpus("2, 0") == ["GPU-4f1e8f0c", "2"]
+    assert gpus.select_gpus("GPU-4f1e") == ["GPU-4f1e8f0c"]
 
 
 @pytest.mark.parametrize(
@@ -69,23 +69,23 @@ def test_a_gpu_that_is_not_there_is_told(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with pytest.raises(FleetError, match=told):
-        gpus.chosen(given)
+        gpus.select_gpus(given)
 
 
 def test_memory_is_read_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host(tmp_path, monkeypatch, WHOLE, "143771, 4\n")
-    assert gpus.memory("0") == gpus.Memory(143771 * 2**20, 4 * 2**20)
+    assert gpus.read_memory("0") == gpus.GpuMemory(143771 * 2**20, 4 * 2**20)
 
 
 @pytest.mark.parametrize("said", ["[N/A], [N/A]\n", "", "No devices were found\n", "1,2,3\n"])
 def test_memory_that_is_not_told_is_none(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host(tmp_path, monkeypatch, WHOLE, said)
-    assert gpus.memory("0") is None
+    assert gpus.read_memory("0") is None
 
 
 def test_the_memory_of_a_part_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host(tmp_path, monkeypatch, DIVIDED, "40960, 1\n")  # what it answers is of the whole GPU
-    assert gpus.memory("MIG-aaaaaaaa-0000-0000-0000-000000000000") is None
+    assert gpus.read_memory("MIG-aaaaaaaa-0000-0000-0000-000000000000") is None
 
 
 ADVICE = "\nCUDA kernel errors might be asynchronously reported at some other API call."
@@ -126,19 +126,19 @@ NEITHER = (
 @pytest.mark.parametrize("said", BROKEN)
 def test_a_broken_gpu_is_known_by_what_cuda_says(said: str) -> None:
     error = RuntimeError(said + ADVICE)
-    assert gpus.is_broken(error) and not gpus.poisons(error)
+    assert gpus.is_broken(error) and not gpus.is_process_unusable(error)
 
 
 @pytest.mark.parametrize("said", POISONED)
 def test_a_poisoned_process_is_told_from_a_broken_gpu(said: str) -> None:
     error = RuntimeError(said + ADVICE)
-    assert gpus.poisons(error) and not gpus.is_broken(error)
+    assert gpus.is_process_unusable(error) and not gpus.is_broken(error)
 
 
 @pytest.mark.parametrize("said", NEITHER)
 def test_what_is_a_trials_own_fault_is_neither(said: str) -> None:
     error = RuntimeError(said + ADVICE)
-    assert not gpus.is_broken(error) and not gpus.poisons(error)
+    assert not gpus.is_broken(error) and not gpus.is_process_unusable(error)
 
 
 def test_the_error_behind_an_error_counts() -> None:

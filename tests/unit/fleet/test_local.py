@@ -11,11 +11,11 @@ import pytest
 from helpers.command_line import wait_for
 
 from tuner.errors import FilesError
-from tuner.fleet.config import Orders
-from tuner.fleet.local import LocalSeat
+from tuner.fleet.config import WorkerConfig
+from tuner.fleet.local import LocalSlot
 from tuner.paths import Home
 
-ORDERS = Orders("sqlite:////nowhere.db", "s", "", "/nowhere", 1.0)
+ORDERS = WorkerConfig("sqlite:////nowhere.db", "s", "", "/nowhere", 1.0)
 TELL = """
 import json, os, sys, time
 orders = json.loads(sys.stdin.readline())
@@ -35,41 +35,41 @@ def worker(folder: Path, code: str) -> dict[str, str]:
     return {"PYTHONPATH": str(folder / "code")}
 
 
-def said(seat: LocalSeat) -> str:
-    seat.start(ORDERS)
-    wait_for(lambda: seat.poll() is not None)
-    return seat.last_words()
+def said(slot: LocalSlot) -> str:
+    slot.start(ORDERS)
+    wait_for(lambda: slot.poll() is not None)
+    return slot.last_words()
 
 
 def test_a_seat_on_a_gpu_shows_its_worker_that_gpu_alone(tmp_path: Path) -> None:
-    seat = LocalSeat(3, Home(tmp_path), gpu="GPU-4f1e", share=0.5, env=worker(tmp_path, TELL), folder=tmp_path)
-    words = said(seat)
+    slot = LocalSlot(3, Home(tmp_path), gpu="GPU-4f1e", share=0.5, env=worker(tmp_path, TELL), folder=tmp_path)
+    words = said(slot)
     assert '"CUDA_VISIBLE_DEVICES": "GPU-4f1e", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"' in words
     assert '"gpu": "GPU-4f1e", "gpu_share": 0.5' in words
 
 
 def test_a_seat_on_cores_tells_its_worker_which(tmp_path: Path) -> None:
-    words = said(LocalSeat(0, Home(tmp_path), cores=[4, 5], env=worker(tmp_path, TELL), folder=tmp_path))
+    words = said(LocalSlot(0, Home(tmp_path), cores=[4, 5], env=worker(tmp_path, TELL), folder=tmp_path))
     assert '"OMP_NUM_THREADS": "2"' in words and '"cores": [4, 5]' in words and '"gpu": ""' in words
 
 
 def test_a_bug_names_the_log_where_its_traceback_is(tmp_path: Path) -> None:
     code = 'import sys\nprint(\'{"bug": "KeyError: 3"}\')\nprint("trace", file=sys.stderr)\nsys.exit(1)'
-    seat = LocalSeat(1, Home(tmp_path), env=worker(tmp_path, code), folder=tmp_path)
-    assert said(seat).endswith(
-        f"a worker met a bug: KeyError: 3. The trial was marked as failed; the traceback is in {seat.log}"
+    slot = LocalSlot(1, Home(tmp_path), env=worker(tmp_path, code), folder=tmp_path)
+    assert said(slot).endswith(
+        f"a worker met a bug: KeyError: 3. The trial was marked as failed; the traceback is in {slot.log}"
     )
-    assert Path(seat.log).read_text() == "trace\n"
+    assert Path(slot.log).read_text() == "trace\n"
 
 
 def test_a_worker_that_says_nothing_has_no_last_words_and_its_code_is_kept(tmp_path: Path) -> None:
-    seat = LocalSeat(1, Home(tmp_path), env=worker(tmp_path, "raise SystemExit(75)"), folder=tmp_path)
-    seat.start(ORDERS)
-    assert wait_for(seat.poll) == 75
-    assert seat.last_words() == "" and seat.poll() is None
-    seat.start(ORDERS)  # and another one may sit there
-    assert wait_for(seat.poll) == 75
-    seat.last_words()
+    slot = LocalSlot(1, Home(tmp_path), env=worker(tmp_path, "raise SystemExit(75)"), folder=tmp_path)
+    slot.start(ORDERS)
+    assert wait_for(slot.poll) == 75
+    assert slot.last_words() == "" and slot.poll() is None
+    slot.start(ORDERS)  # and another one may sit there
+    assert wait_for(slot.poll) == 75
+    slot.last_words()
 
 
 ENDLESS = (
@@ -79,18 +79,18 @@ ENDLESS = (
 
 @pytest.mark.parametrize(("way", "number"), [("terminate", signal.SIGTERM), ("kill", signal.SIGKILL)])
 def test_a_worker_is_stopped_or_killed(way: str, number: int, tmp_path: Path) -> None:
-    seat = LocalSeat(1, Home(tmp_path), env=worker(tmp_path, ENDLESS), folder=tmp_path)
-    getattr(seat, way)()  # nobody sits there yet: nothing to do
-    seat.start(ORDERS)
+    slot = LocalSlot(1, Home(tmp_path), env=worker(tmp_path, ENDLESS), folder=tmp_path)
+    getattr(slot, way)()  # nobody sits there yet: nothing to do
+    slot.start(ORDERS)
     wait_for((tmp_path / "up").exists)
-    assert seat.process and os.getsid(seat.process.pid) == seat.process.pid  # Ctrl-C reaches the fleet alone
-    getattr(seat, way)()
-    assert wait_for(seat.poll) == -number
-    assert not psutil.pid_exists(seat.process.pid)
-    seat.last_words()
+    assert slot.process and os.getsid(slot.process.pid) == slot.process.pid  # Ctrl-C reaches the fleet alone
+    getattr(slot, way)()
+    assert wait_for(slot.poll) == -number
+    assert not psutil.pid_exists(slot.process.pid)
+    slot.last_words()
 
 
 def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("in the way")
     with pytest.raises(FilesError, match="is a file where a folder is needed"):
-        LocalSeat(1, Home(tmp_path)).start(ORDERS)
+        LocalSlot(1, Home(tmp_path)).start(ORDERS)

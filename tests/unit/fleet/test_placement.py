@@ -9,8 +9,8 @@ import pytest
 from helpers.fake_nvidia_smi import smi
 
 from tuner.errors import FleetError
-from tuner.fleet.local import LocalSeat
-from tuner.fleet.placement import Wanted, check, crew
+from tuner.fleet.local import LocalSlot
+from tuner.fleet.placement import PlacementRequest, check_placement, open_placement
 from tuner.fleet.ray_cluster import refuse_sqlite
 from tuner.paths import Home
 
@@ -20,40 +20,42 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
 
 
-def seats(wanted: Wanted) -> list[LocalSeat]:
-    with crew(wanted, Home(Path()), "sqlite:///x.db", None, print) as hands:
-        assert all(isinstance(seat, LocalSeat) for seat in hands.seats)
-        return [seat for seat in hands.seats if isinstance(seat, LocalSeat)]
+def slots(wanted: PlacementRequest) -> list[LocalSlot]:
+    with open_placement(wanted, Home(Path()), "sqlite:///x.db", None, print) as hands:
+        assert all(isinstance(slot, LocalSlot) for slot in hands.slots)
+        return [slot for slot in hands.slots if isinstance(slot, LocalSlot)]
 
 
 @pytest.mark.parametrize(
     ("wanted", "places"),
     [
-        (Wanted(), [("2", 1), ("5", 1)]),
-        (Wanted(gpus="all"), [("2", 1), ("5", 1)]),
-        (Wanted(gpus="1"), [("5", 1)]),
-        (Wanted(workers=3), [("2", 0.5), ("5", 1), ("2", 0.5)]),
-        (Wanted(workers=2, gpus="0"), [("2", 0.5), ("2", 0.5)]),
-        (Wanted(per_gpu="2"), [("2", 0.5), ("5", 0.5), ("2", 0.5), ("5", 0.5)]),
-        (Wanted(per_gpu="2", gpus="1", workers=2), [("5", 0.5), ("5", 0.5)]),
-        (Wanted(per_gpu="auto"), [("2", 1), ("5", 1)]),
+        (PlacementRequest(), [("2", 1), ("5", 1)]),
+        (PlacementRequest(gpus="all"), [("2", 1), ("5", 1)]),
+        (PlacementRequest(gpus="1"), [("5", 1)]),
+        (PlacementRequest(workers=3), [("2", 0.5), ("5", 1), ("2", 0.5)]),
+        (PlacementRequest(workers=2, gpus="0"), [("2", 0.5), ("2", 0.5)]),
+        (PlacementRequest(per_gpu="2"), [("2", 0.5), ("5", 0.5), ("2", 0.5), ("5", 0.5)]),
+        (PlacementRequest(per_gpu="2", gpus="1", workers=2), [("5", 0.5), ("5", 0.5)]),
+        (PlacementRequest(per_gpu="auto"), [("2", 1), ("5", 1)]),
     ],
     ids=str,
 )
 @pytest.mark.usefixtures("two_gpus")
-def test_who_sits_on_which_gpu_and_with_what_share(wanted: Wanted, places: list[tuple[str, float]]) -> None:
-    found = seats(wanted)
-    assert [(seat.gpu, seat.share) for seat in found] == places
-    assert [seat.number for seat in found] == list(range(len(places)))
+def test_who_sits_on_which_gpu_and_with_what_share(
+    wanted: PlacementRequest, places: list[tuple[str, float]]
+) -> None:
+    found = slots(wanted)
+    assert [(slot.gpu, slot.share) for slot in found] == places
+    assert [slot.number for slot in found] == list(range(len(places)))
 
 
 def test_without_a_gpu_the_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 4, 5})
-    assert [(seat.cores, seat.gpu) for seat in seats(Wanted())] == [([], "")]
-    assert [seat.cores for seat in seats(Wanted(workers=2))] == [[0, 1], [4, 5]]
-    assert sorted(core for seat in seats(Wanted(workers=3)) for core in seat.cores) == [0, 1, 4, 5]
-    assert all(len(seat.cores) == 1 for seat in seats(Wanted(workers=7)))
+    assert [(slot.cores, slot.gpu) for slot in slots(PlacementRequest())] == [([], "")]
+    assert [slot.cores for slot in slots(PlacementRequest(workers=2))] == [[0, 1], [4, 5]]
+    assert sorted(core for slot in slots(PlacementRequest(workers=3)) for core in slot.cores) == [0, 1, 4, 5]
+    assert all(len(slot.cores) == 1 for slot in slots(PlacementRequest(workers=7)))
 
 
 def test_auto_adds_workers_when_the_first_have_been_measured(
@@ -62,30 +64,30 @@ def test_auto_adds_workers_when_the_first_have_been_measured(
     monkeypatch.setenv("PATH", smi(tmp_path / "bin", memory="10240, 0\n"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     said: list[str] = []
-    with crew(Wanted(per_gpu="auto"), Home(tmp_path), "", None, said.append) as hands:
+    with open_placement(PlacementRequest(per_gpu="auto"), Home(tmp_path), "", None, said.append) as hands:
         assert hands.grow is not None
         added = hands.grow({"0": 4 * 2**30, "1": 0})
-    assert [seat.gpu for seat in added] == ["0"] and "GPU 0: 2 workers" in said[0]
+    assert [slot.gpu for slot in added] == ["0"] and "GPU 0: 2 workers" in said[0]
 
 
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
-        (Wanted(gpus_per_worker=1), "^--gpus-per-worker belongs to --ray.*--per-gpu N"),
-        (Wanted(ray="local", gpus="0"), "^--ray places the workers itself: leave out --gpus"),
-        (Wanted(ray="local", per_gpu="2"), "--gpus-per-worker 0.5"),
-        (Wanted(per_gpu="auto", workers=3), "auto finds the number of workers itself"),
-        (Wanted(per_gpu="2", workers=3), "--per-gpu 2 on 2 GPUs makes 4 workers, --workers asks for 3"),
-        (Wanted(per_gpu="0"), "^--per-gpu 0: give a number of workers from 1 up, or auto"),
-        (Wanted(per_gpu="many"), "^--per-gpu many: give a number"),
-        (Wanted(gpus="2"), "no GPU '2'"),
+        (PlacementRequest(gpus_per_worker=1), "^--gpus-per-worker belongs to --ray.*--per-gpu N"),
+        (PlacementRequest(ray="local", gpus="0"), "^--ray places the workers itself: leave out --gpus"),
+        (PlacementRequest(ray="local", per_gpu="2"), "--gpus-per-worker 0.5"),
+        (PlacementRequest(per_gpu="auto", workers=3), "auto finds the number of workers itself"),
+        (PlacementRequest(per_gpu="2", workers=3), "--per-gpu 2 on 2 GPUs makes 4 workers, --workers asks for 3"),
+        (PlacementRequest(per_gpu="0"), "^--per-gpu 0: give a number of workers from 1 up, or auto"),
+        (PlacementRequest(per_gpu="many"), "^--per-gpu many: give a number"),
+        (PlacementRequest(gpus="2"), "no GPU '2'"),
     ],
     ids=str,
 )
 @pytest.mark.usefixtures("two_gpus")
-def test_what_contradicts_itself_is_told_in_one_line(wanted: Wanted, told: str) -> None:
+def test_what_contradicts_itself_is_told_in_one_line(wanted: PlacementRequest, told: str) -> None:
     with pytest.raises(FleetError, match=told) as caught:
-        check(wanted)
+        check_placement(wanted)
     assert "\n" not in str(caught.value)
 
 
@@ -93,13 +95,13 @@ def test_what_contradicts_itself_is_told_in_one_line(wanted: Wanted, told: str) 
 def test_gpus_that_are_not_there_cannot_be_shared(per_gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     with pytest.raises(FleetError, match=r"^--per-gpu: no GPU is visible here .*--workers N"):
-        check(Wanted(per_gpu=per_gpu))
+        check_placement(PlacementRequest(per_gpu=per_gpu))
 
 
 def test_ray_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuner.fleet.placement.find_spec", lambda name: None)
     with pytest.raises(FleetError, match=r'^--ray needs Ray, which is not installed: pip install "tuner\[ray\]"$'):
-        check(Wanted(ray="local"))
+        check_placement(PlacementRequest(ray="local"))
 
 
 @pytest.mark.parametrize(
@@ -110,13 +112,13 @@ def test_a_cluster_that_does_not_answer_is_told_in_one_line(address: str, told: 
     with pytest.raises(
         FleetError, match=f"^--ray {address}: no cluster could be joined .*{told}.*: ray start --head"
     ):
-        check(Wanted(ray=address))
+        check_placement(PlacementRequest(ray=address))
 
 
 @pytest.mark.parametrize("share", [2, -1])
 def test_a_worker_on_ray_takes_one_gpu_at_most(share: float) -> None:
     with pytest.raises(FleetError, match=f"^--gpus-per-worker {share}: a worker trains on one GPU"):
-        check(Wanted(ray="local", gpus_per_worker=share))
+        check_placement(PlacementRequest(ray="local", gpus_per_worker=share))
 
 
 def test_sqlite_is_refused_where_workers_sit_on_several_hosts() -> None:

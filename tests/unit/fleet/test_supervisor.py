@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from helpers.command_line import home_url
 
 from tuner.fleet import supervisor
-from tuner.fleet.config import GIVEN_UP, GPU_FAILED, Orders
-from tuner.fleet.local import PLACE_LOST
+from tuner.fleet.config import EXIT_GIVEN_UP, EXIT_GPU_FAILED, WorkerConfig
+from tuner.fleet.local import EXIT_SLOT_LOST
 from tuner.fleet.supervisor import Fleet
 from tuner.goal import Goal
 from tuner.paths import Home
@@ -51,14 +51,14 @@ class Shell:
     def log(self) -> str:
         return f"worker-{self.number}.log"
 
-    def start(self, orders: Orders) -> None:
-        self.names.append(orders.worker)
+    def start(self, config: WorkerConfig) -> None:
+        self.names.append(config.worker)
         if self.waiting:
             return
         command = self.commands.pop(0) if len(self.commands) > 1 else self.commands[0]
         self.process = subprocess.Popen(["sh", "-c", command])
         if self.study:
-            begin(self.study, orders.worker)
+            begin(self.study, config.worker)
 
     def poll(self) -> int | None:
         return self.process.poll() if self.process else None
@@ -110,12 +110,12 @@ class Crew:
     study: JoinedStudy
     said: list[str] = field(default_factory=list)
 
-    def of(self, *seats: Shell, lease: float = 30.0, hang: float = 600.0) -> Fleet:
+    def of(self, *slots: Shell, lease: float = 30.0, hang: float = 600.0) -> Fleet:
         info = queries.find_study(self.study.engine, "s")
-        orders = Orders(str(self.study.engine.url), "s", "", "", 1.0, lease=lease, hang=hang)
-        for number, seat in enumerate(seats):
-            seat.number = number
-        return Fleet(orders, self.study.engine, info, seats, lambda: None, say=self.said.append)
+        config = WorkerConfig(str(self.study.engine.url), "s", "", "", 1.0, lease=lease, hang=hang)
+        for number, slot in enumerate(slots):
+            slot.number = number
+        return Fleet(config, self.study.engine, info, slots, lambda: None, say=self.said.append)
 
 
 @pytest.fixture
@@ -146,8 +146,8 @@ def states(study: JoinedStudy) -> list[str]:
         (["exit 0"], 0, ""),
         (["exit 2"], 2, "the disk is full"),
         (["exit 1"], 1, "the disk is full"),
-        ([f"exit {GIVEN_UP}"] * 9 + ["exit 0"], 0, ""),
-        ([f"exit {PLACE_LOST}"] * 9 + ["exit 0"], 0, ""),
+        ([f"exit {EXIT_GIVEN_UP}"] * 9 + ["exit 0"], 0, ""),
+        ([f"exit {EXIT_SLOT_LOST}"] * 9 + ["exit 0"], 0, ""),
         (["kill -9 $$"] * 5 + ["exit 0"], 0, ""),
         (["kill -9 $$"], 1, "worker 0 died 6 times in a row (exit code -9); see worker-0.log"),
     ],
@@ -156,10 +156,10 @@ def states(study: JoinedStudy) -> list[str]:
 def test_what_becomes_of_a_seat_is_decided_by_how_its_worker_ended(
     codes: list[str], code: int, error: str, crew: Crew
 ) -> None:
-    seat = Shell(codes, words="the disk is full" if code in (1, 2) and "kill" not in codes[0] else "")
-    crewed = crew.of(seat)
+    slot = Shell(codes, words="the disk is full" if code in (1, 2) and "kill" not in codes[0] else "")
+    crewed = crew.of(slot)
     assert (crewed.run(), crewed.error) == (code, error)
-    assert len(set(seat.names)) == len(seat.names)  # each worker has a name of its own
+    assert len(set(slot.names)) == len(slot.names)  # each worker has a name of its own
 
 
 def test_a_worker_that_ended_without_a_word_is_told_with_its_log(crew: Crew) -> None:
@@ -169,13 +169,14 @@ def test_a_worker_that_ended_without_a_word_is_told_with_its_log(crew: Crew) -> 
 
 
 @pytest.mark.parametrize(
-    ("command", "count"), [("kill -9 $$", 1), (f"exit {PLACE_LOST}", 1), (f"exit {GIVEN_UP}", 0), ("exit 2", 0)]
+    ("command", "count"),
+    [("kill -9 $$", 1), (f"exit {EXIT_SLOT_LOST}", 1), (f"exit {EXIT_GIVEN_UP}", 0), ("exit 2", 0)],
 )
 def test_a_death_is_counted_on_the_trial_only_when_somebody_died(
     command: str, count: int, study: JoinedStudy, crew: Crew
 ) -> None:
-    seat = Shell([command, "exit 2"], study=study)
-    crew.of(seat).run()
+    slot = Shell([command, "exit 2"], study=study)
+    crew.of(slot).run()
     assert states(study) == ["WAITING"] and deaths(study) == [count]
 
 
@@ -186,8 +187,8 @@ def test_the_others_are_asked_to_stop_when_one_met_a_bug(crew: Crew) -> None:
 
 
 def test_a_second_ctrl_c_ends_a_fleet_that_waits_for_its_database(crew: Crew) -> None:
-    seat = Shell([STUBBORN])
-    crewed = crew.of(seat)
+    slot = Shell([STUBBORN])
+    crewed = crew.of(slot)
 
     def look() -> None:
         if not crewed.interrupts:
@@ -197,7 +198,7 @@ def test_a_second_ctrl_c_ends_a_fleet_that_waits_for_its_database(crew: Crew) ->
 
     crewed.look = look
     assert crewed.run() == 130
-    assert seat.process is None
+    assert slot.process is None
 
 
 def test_the_first_ctrl_c_is_answered_once(crew: Crew) -> None:
@@ -227,7 +228,7 @@ def test_an_error_of_the_fleet_itself_lets_its_workers_save(
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="not foreseen"):
         patch.setattr(supervisor, "LEAVE_SECONDS", 1.0)
         crewed.run()
-    assert saved.exists() and all(post.seat.poll() is None and not post.worker for post in crewed.posts)
+    assert saved.exists() and all(state.slot.poll() is None and not state.worker for state in crewed.states)
     assert states(study) == ["WAITING"] and deaths(study) == [0]
 
 
@@ -236,20 +237,20 @@ def test_an_error_of_the_fleet_itself_lets_its_workers_save(
 
 def test_a_broken_gpu_gets_no_more_workers_and_the_others_go_on(crew: Crew) -> None:
     broken = [
-        Shell([f"exit {GPU_FAILED}"], "1", words="CUDA error: unspecified launch failure"),
+        Shell([f"exit {EXIT_GPU_FAILED}"], "1", words="CUDA error: unspecified launch failure"),
         Shell([ENDLESS], "1"),
     ]
     sound = Shell(["sleep 0.5"], "0")
     crewed = crew.of(*broken, sound)
     assert (crewed.run(), crewed.error) == (0, "")
-    assert [len(seat.names) for seat in (*broken, sound)] == [1, 1, 1]
+    assert [len(slot.names) for slot in (*broken, sound)] == [1, 1, 1]
     (line,) = crew.said
     assert line.startswith("GPU 1 is broken or busy: CUDA error: unspecified launch failure. ")
     assert "The other one goes on" in line
 
 
 def test_when_no_gpu_is_left_the_fleet_ends_with_the_line(crew: Crew) -> None:
-    crewed = crew.of(Shell([f"exit {GPU_FAILED}"], "0"), Shell([f"exit {GPU_FAILED}"], "1"))
+    crewed = crew.of(Shell([f"exit {EXIT_GPU_FAILED}"], "0"), Shell([f"exit {EXIT_GPU_FAILED}"], "1"))
     assert crewed.run() == 2
     assert len(crew.said) == 1 and "No GPU is left" in crewed.error
 
@@ -258,10 +259,10 @@ def test_three_deaths_on_different_trials_close_a_gpu(
     study: JoinedStudy, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "release_worker", dropped(claims.release_worker))
-    seat = Shell(["kill -9 $$"], "1", study=study)
-    crewed = crew.of(seat)
+    slot = Shell(["kill -9 $$"], "1", study=study)
+    crewed = crew.of(slot)
     assert crewed.run() == 2
-    assert len(seat.names) == 3 and "3 workers in a row died on it, each on another trial" in crewed.error
+    assert len(slot.names) == 3 and "3 workers in a row died on it, each on another trial" in crewed.error
 
 
 def dropped(release: object) -> object:
@@ -277,9 +278,9 @@ def dropped(release: object) -> object:
 
 
 def test_a_trial_that_kills_its_workers_closes_no_gpu(study: JoinedStudy, crew: Crew) -> None:
-    seat = Shell(["kill -9 $$"] * 4 + ["exit 2"], "1", study=study)
-    assert crew.of(seat).run() == 2
-    assert len(seat.names) == 5 and crew.said == [] and deaths(study) == [4]
+    slot = Shell(["kill -9 $$"] * 4 + ["exit 2"], "1", study=study)
+    assert crew.of(slot).run() == 2
+    assert len(slot.names) == 5 and crew.said == [] and deaths(study) == [4]
 
 
 def test_a_worker_that_does_not_leave_its_closed_gpu_is_killed(
@@ -287,7 +288,9 @@ def test_a_worker_that_does_not_leave_its_closed_gpu_is_killed(
 ) -> None:
     monkeypatch.setattr(supervisor, "LEAVE_SECONDS", 0.2)
     stubborn = Shell([STUBBORN], "1")
-    crewed = crew.of(Shell([f"sleep 0.5; exit {GPU_FAILED}"], "1"), stubborn, Shell(["sleep 1"], "0"), lease=0.1)
+    crewed = crew.of(
+        Shell([f"sleep 0.5; exit {EXIT_GPU_FAILED}"], "1"), stubborn, Shell(["sleep 1"], "0"), lease=0.1
+    )
     assert crewed.run() == 0
     assert crew.said[1:] == ["worker 1 does not leave: killed"]
 
@@ -299,10 +302,10 @@ def test_a_worker_whose_row_was_removed_and_who_hangs_is_killed_and_replaced(
     study: JoinedStudy, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "LEAVE_SECONDS", 0.1)
-    seat = Shell([STUBBORN, "exit 2"], study=study)
-    crewed = crew.of(seat, lease=1.0)  # it never beats: the watch gives it up after a second
+    slot = Shell([STUBBORN, "exit 2"], study=study)
+    crewed = crew.of(slot, lease=1.0)  # it never beats: the watch gives it up after a second
     assert crewed.run() == 2
-    assert len(seat.names) == 2
+    assert len(slot.names) == 2
     assert crew.said == ["worker 0 does not leave: killed"]
     assert states(study) == ["WAITING"]
 
@@ -318,18 +321,18 @@ def test_a_worker_that_has_not_entered_yet_is_left_alone(crew: Crew, monkeypatch
 
 def test_a_worker_that_never_begins_is_killed_and_replaced(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 1.0)
-    seat = Shell([STUBBORN, "exit 2"])
-    assert crew.of(seat, hang=0.1).run() == 2
-    assert len(seat.names) == 2
+    slot = Shell([STUBBORN, "exit 2"])
+    assert crew.of(slot, hang=0.1).run() == 2
+    assert len(slot.names) == 2
     assert crew.said == ["worker 0 did not begin within 1 s: killed; see worker-0.log"]
 
 
 def test_a_gpu_on_which_no_worker_begins_is_closed(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 0.1)
-    seat = Shell([STUBBORN], "1")
-    crewed = crew.of(seat, hang=0.1)
+    slot = Shell([STUBBORN], "1")
+    crewed = crew.of(slot, hang=0.1)
     assert crewed.run() == 2
-    assert len(seat.names) == 3 and "GPU 1 is broken or busy" in crewed.error
+    assert len(slot.names) == 3 and "GPU 1 is broken or busy" in crewed.error
 
 
 def test_a_worker_that_has_entered_is_not_killed_for_what_it_does(
@@ -350,15 +353,15 @@ def test_who_waits_for_a_place_does_not_hold_up_the_end(crew: Crew) -> None:
 
 
 def test_while_all_wait_for_a_place_the_fleet_waits_too(crew: Crew) -> None:
-    seat = Shell(["exit 0"], waiting=True)
-    crewed = crew.of(seat)
+    slot = Shell(["exit 0"], waiting=True)
+    crewed = crew.of(slot)
     rounds = []
 
     def look() -> None:
-        rounds.append(len(seat.names))
+        rounds.append(len(slot.names))
         if len(rounds) == 3:
-            seat.waiting = False
-            seat.process = subprocess.Popen(["true"])
+            slot.waiting = False
+            slot.process = subprocess.Popen(["true"])
 
     crewed.look = look
     assert crewed.run() == 0
@@ -367,13 +370,13 @@ def test_while_all_wait_for_a_place_the_fleet_waits_too(crew: Crew) -> None:
 
 def test_the_time_without_a_place_is_no_sign_of_hanging(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 0.2)
-    seat = Shell(["exit 0"], waiting=True)
-    crewed = crew.of(seat, hang=0.1)
+    slot = Shell(["exit 0"], waiting=True)
+    crewed = crew.of(slot, hang=0.1)
     rounds = iter(range(100))
 
     def look() -> None:
         if next(rounds) == 10:
-            seat.waiting, seat.process = False, subprocess.Popen(["true"])
+            slot.waiting, slot.process = False, subprocess.Popen(["true"])
 
     crewed.look = look
     assert crewed.run() == 0
@@ -381,8 +384,8 @@ def test_the_time_without_a_place_is_no_sign_of_hanging(crew: Crew, monkeypatch:
 
 
 def test_who_only_waits_for_a_place_leaves_when_others_have_done_it_all(study: JoinedStudy, crew: Crew) -> None:
-    seat = Shell([ENDLESS], waiting=True)
-    crewed = crew.of(seat)
+    slot = Shell([ENDLESS], waiting=True)
+    crewed = crew.of(slot)
     rounds = iter(range(30))  # and then StopIteration
 
     def look() -> None:
@@ -391,13 +394,13 @@ def test_who_only_waits_for_a_place_leaves_when_others_have_done_it_all(study: J
 
     crewed.look = look
     assert crewed.run() == 0
-    assert next(rounds) >= 4 and len(seat.names) == 1
+    assert next(rounds) >= 4 and len(slot.names) == 1
 
 
 def test_a_place_is_given_back_when_nothing_is_left_to_do_there(crew: Crew) -> None:
-    seat = Shell(["exit 0"])
-    crew.of(seat).run()
-    assert seat.left == 1
+    slot = Shell(["exit 0"])
+    crew.of(slot).run()
+    assert slot.left == 1
 
 
 # What others do
@@ -405,29 +408,29 @@ def test_a_place_is_given_back_when_nothing_is_left_to_do_there(crew: Crew) -> N
 
 def test_a_study_that_is_done_starts_no_worker(study: JoinedStudy, crew: Crew) -> None:
     budget.set_budget(study.engine, study.id, num_trials=0)
-    seat = Shell([ENDLESS])
-    assert crew.of(seat).run() == 0
-    assert seat.names == []
+    slot = Shell([ENDLESS])
+    assert crew.of(slot).run() == 0
+    assert slot.names == []
 
 
 def test_what_somebody_else_put_back_meanwhile_is_taken_up(study: JoinedStudy, crew: Crew) -> None:
     begin(study, "other")
     budget.set_budget(study.engine, study.id, num_trials=1)
-    seat = Shell(["exit 0", "exit 2"])
-    crewed = crew.of(seat)
+    slot = Shell(["exit 0", "exit 2"])
+    crewed = crew.of(slot)
     crewed.look = lambda: claims.release_worker(study.engine, "other", died=False)  # type: ignore[assignment, return-value]
     assert crewed.run() == 2
-    assert len(seat.names) == 2
+    assert len(slot.names) == 2
 
 
 def test_a_trial_put_back_when_the_hours_are_spent_is_left_where_it_is(study: JoinedStudy, crew: Crew) -> None:
     begin(study, "other")
     claims.release_worker(study.engine, "other", died=False)
-    seat = Shell(["sleep 0.3"])
-    crewed = crew.of(seat)
+    slot = Shell(["sleep 0.3"])
+    crewed = crew.of(slot)
     crewed.look = lambda: budget.set_budget(study.engine, study.id, hours=0.0)
     assert crewed.run() == 0
-    assert len(seat.names) == 1
+    assert len(slot.names) == 1
 
 
 def raise_budget(study: JoinedStudy) -> None:
@@ -477,19 +480,19 @@ def test_idle_seats_get_as_many_workers_again_as_there_is_work(
     rounds = iter(range(100))
     crewed.look = lambda: steps.get(next(rounds), lambda study: None)(study)
     assert crewed.run() == 0
-    assert sorted(len(seat.names) for seat in idle) == begun
+    assert sorted(len(slot.names) for slot in idle) == begun
 
 
 def test_seats_whose_workers_find_nothing_rest_ever_longer(study: JoinedStudy, crew: Crew) -> None:
     crewed = crew.of(Shell(["exit 0"]))
-    (post,) = crewed.posts
+    (state,) = crewed.states
     now, waited = time.monotonic(), []
     crewed.free = 1
     for in_vain in (0, 1, 2, 3, 99):
         for seconds in range(1000):
-            post.done, post.in_vain, post.ended = True, in_vain, now - seconds
+            state.done, state.in_vain, state.ended = True, in_vain, now - seconds
             crewed.fill_again()
-            if not post.done:
+            if not state.done:
                 break
         waited.append(seconds)
     assert waited == [4, 4, 8, 16, 128]
@@ -512,28 +515,28 @@ def test_a_pause_is_told_once_and_so_is_its_end(study: JoinedStudy, crew: Crew) 
 
 def test_a_study_that_is_stopped_stops_its_workers_with_a_line(study: JoinedStudy, crew: Crew) -> None:
     control.stop_workers(study.engine, study.id)  # before we began: of no meaning to us
-    seat = Shell([ENDLESS])
-    crewed = crew.of(seat)
+    slot = Shell([ENDLESS])
+    crewed = crew.of(slot)
     looks = iter([lambda: None] * 5 + [lambda: control.stop_workers(study.engine, study.id)])
     crewed.look = lambda: next(looks, lambda: None)()  # type: ignore[return-value]
     assert (crewed.run(), crewed.error) == (0, "")
-    assert len(seat.names) == 1 and crew.said == ["stopped by tuner stop"]
+    assert len(slot.names) == 1 and crew.said == ["stopped by tuner stop"]
 
 
 def test_workers_that_heard_of_the_stop_first_are_not_started_again(study: JoinedStudy, crew: Crew) -> None:
     begin(study, "other")
     claims.release_worker(study.engine, "other", died=False)  # as each of them does with its own
-    seat = Shell(["exit 0"])
-    crewed = crew.of(seat)
-    start = seat.start
+    slot = Shell(["exit 0"])
+    crewed = crew.of(slot)
+    start = slot.start
 
-    def stopped(orders: Orders) -> None:
+    def stopped(config: WorkerConfig) -> None:
         control.stop_workers(study.engine, study.id)
-        start(orders)
+        start(config)
 
-    seat.start = stopped  # type: ignore[method-assign]
+    slot.start = stopped  # type: ignore[method-assign]
     assert crewed.run() == 0
-    assert len(seat.names) == 1 and crew.said == ["stopped by tuner stop"]
+    assert len(slot.names) == 1 and crew.said == ["stopped by tuner stop"]
 
 
 def test_a_fleet_does_not_leave_before_a_worker_elsewhere_was_seen_alive(study: JoinedStudy, crew: Crew) -> None:
@@ -551,9 +554,9 @@ def test_two_fleets_on_one_host_leave_each_others_workers_alone(study: JoinedStu
     one, two = Shell([ENDLESS], study=study), Shell([ENDLESS], study=study)
     fleets = [crew.of(one), crew.of(two)]
     for each in fleets:
-        each.tend(each.posts[0])
+        each.tend(each.states[0])
     fleets[0].kill()
-    assert fleets[1].posts[0].seat.poll() is None
+    assert fleets[1].states[0].slot.poll() is None
     fleets[1].look_round()
     with study.engine.connect() as db:
         assert list(db.scalars(sa.select(worker_table.c.worker))) == two.names
@@ -574,12 +577,12 @@ def test_silence_does_not_count_while_the_database_was_away(study: JoinedStudy, 
 
 
 def test_the_fleet_goes_on_without_its_database(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    seat = Shell(["sleep 0.3; kill -9 $$", "exit 0"])
-    crewed = crew.of(seat)
+    slot = Shell(["sleep 0.3; kill -9 $$", "exit 0"])
+    crewed = crew.of(slot)
     with crewed.engine.begin() as db:
         db.execute(sa.text("DROP TABLE tuner_worker"))
     assert crewed.run() == 0
-    assert len(seat.names) == 2
+    assert len(slot.names) == 2
 
 
 # More seats
@@ -594,9 +597,9 @@ def test_seats_are_added_by_what_the_workers_took(study: JoinedStudy, crew: Crew
         asked.append(peaks)
         with study.engine.begin() as db:
             db.execute(sa.update(worker_table).values(peak_memory=7, beats=worker_table.c.beats + 1))
-        return [added] if peaks == {"0": 7} and not added.names and len(crewed.posts) == 1 else []
+        return [added] if peaks == {"0": 7} and not added.names and len(crewed.states) == 1 else []
 
     crewed.grow = grow
     assert crewed.run() == 2
     assert asked[0] == {"0": 0} and len(added.names) == 1
-    assert [post.seat for post in crewed.posts] == [first, added]
+    assert [state.slot for state in crewed.states] == [first, added]

@@ -14,7 +14,7 @@ from helpers.made_studies import make_best
 from optuna.artifacts import get_all_artifact_meta
 from PIL import Image
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.data.cache import CachedDataset
 from tuner.data.instances import match_instances
 from tuner.export.bundle import export_bundle
@@ -24,7 +24,7 @@ from tuner.paths import Home
 from tuner.plots.examples import CELL, GAP, LINE
 from tuner.plots.quality import charts_of
 from tuner.recipe import Recipe
-from tuner.search.trial_pictures import Album, leave
+from tuner.search.trial_pictures import TrialPictures, write_pictures
 from tuner.train import details
 from tuner.train.details import Details
 
@@ -37,9 +37,11 @@ def trained(instance_recipe: Recipe, toy_cells: CachedDataset, tmp_path: Path) -
 
 
 @pytest.fixture
-def album(trained: Trial, tmp_path: Path) -> Album:
+def pictures(trained: Trial, tmp_path: Path) -> TrialPictures:
     asked = optuna.create_study().ask()
-    return Album(asked, trained.recipe, trained.data, trained.run, Gallery(Home(tmp_path / "home").make()))
+    return TrialPictures(
+        asked, trained.recipe, trained.data, trained.run, TrialArtifacts(Home(tmp_path / "home").make())
+    )
 
 
 def read_details(trial: Trial) -> Details:
@@ -54,10 +56,12 @@ def size_of(path: Path) -> tuple[int, int]:
         return picture.size
 
 
-def test_a_trial_of_instances_leaves_every_picture_but_a_confusion(trained: Trial, album: Album) -> None:
+def test_a_trial_of_instances_leaves_every_picture_but_a_confusion(
+    trained: Trial, pictures: TrialPictures
+) -> None:
     outcome = trained.train()
-    leave(album, outcome, explained=True)
-    names = [meta.filename for meta in get_all_artifact_meta(album.trial)]
+    write_pictures(pictures, outcome, explained=True)
+    names = [meta.filename for meta in get_all_artifact_meta(pictures.trial)]
     assert names == [
         *("strip.png", "predictions.png", "explanation.png", "curves.png", "quality.png", "details.json"),
     ]
@@ -70,9 +74,9 @@ def test_a_trial_of_instances_leaves_every_picture_but_a_confusion(trained: Tria
     assert size_of(trained.run.strip)[0] > size_of(trained.run.strip)[1]
 
 
-def test_its_details_are_of_its_best_epoch(trained: Trial, album: Album) -> None:
+def test_its_details_are_of_its_best_epoch(trained: Trial, pictures: TrialPictures) -> None:
     outcome = trained.train()
-    leave(album, outcome, explained=False)
+    write_pictures(pictures, outcome, explained=False)
     found, best = read_details(trained), trained.reports[outcome.progress.best_epoch].metrics
     assert (found.metric, found.classes, found.epoch) == ("PQ", ["object"], outcome.progress.best_epoch)
     assert not found.confusion and not found.curves and not found.calibration
@@ -93,26 +97,30 @@ def test_its_details_are_of_its_best_epoch(trained: Trial, album: Album) -> None
     assert len(charts_of(found.to_json())) == 3
 
 
-def test_a_trial_whose_goal_is_the_count_is_judged_by_the_least(trained: Trial, album: Album) -> None:
+def test_a_trial_whose_goal_is_the_count_is_judged_by_the_least(trained: Trial, pictures: TrialPictures) -> None:
     trained.goal = minimize("count_error")
     progress = trained.train().progress
     assert progress.best_value == min(report.metrics["val_count_error"] for report in trained.reports.values())
 
 
-def test_an_interrupted_trial_leaves_the_same_details(trained: Trial, album: Album, tmp_path: Path) -> None:
+def test_an_interrupted_trial_leaves_the_same_details(
+    trained: Trial, pictures: TrialPictures, tmp_path: Path
+) -> None:
     asked = iter(range(10**9))
     unbroken = Trial(trained.recipe, trained.data, tmp_path / "unbroken", trained.goal)
     whole = unbroken.train()
-    leave(replace(album, run=unbroken.run), whole, explained=False)
+    write_pictures(replace(pictures, run=unbroken.run), whole, explained=False)
     assert trained.train(lambda: "stopped" if next(asked) > 5 else "").end == "stopped"
     outcome = trained.train()
-    leave(album, outcome, explained=False)
+    write_pictures(pictures, outcome, explained=False)
     assert read_details(trained) == read_details(unbroken)
 
 
-def test_its_bundle_tells_how_to_use_it_and_explains(trained: Trial, album: Album, tmp_path: Path) -> None:
+def test_its_bundle_tells_how_to_use_it_and_explains(
+    trained: Trial, pictures: TrialPictures, tmp_path: Path
+) -> None:
     outcome = trained.train()
-    leave(album, outcome, explained=True)
+    write_pictures(pictures, outcome, explained=True)
     bundle = export_bundle(make_best(trained.recipe), trained.run, tmp_path / "best", force=False)
     assert json.loads((bundle / "details.json").read_text())["instances"]["numbers"]
     card = (bundle / "card.md").read_text(encoding="utf-8")

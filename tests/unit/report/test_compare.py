@@ -9,7 +9,7 @@ import pytest
 from helpers.search_studies import add, details, open_study
 from optuna.trial import TrialState
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.errors import StudyError
 from tuner.paths import Home
 from tuner.report.compare import (
@@ -55,8 +55,8 @@ def test_trials_are_told_by_what_differs(studies: JoinedStudy) -> None:
 
 def test_images_are_judged_in_pairs_against_the_first(studies: JoinedStudy, tmp_path: Path) -> None:
     found = versus(studies.engine, ["0", "1", "2"], "first", None)
-    gallery = Gallery(Home(tmp_path))
-    found = with_wins(found, {side.name: details_of(side.trial, gallery) for side in found.sides})
+    artifacts = TrialArtifacts(Home(tmp_path))
+    found = with_wins(found, {side.name: details_of(side.trial, artifacts) for side in found.sides})
     none, win, damaged = found.wins
     assert none is None and damaged is None and win is not None
     assert win[0] == 0.25 and 0 < win[1] < 0.2

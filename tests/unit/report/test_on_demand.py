@@ -19,7 +19,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import TrialState
 from PIL import Image
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.artifacts.store import FolderStore
 from tuner.errors import FilesError
 from tuner.export.bundle import export_bundle, verify_bundle
@@ -58,49 +58,49 @@ def records(**changes: Any) -> Records:
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery(Home(tmp_path / "home").make())
+def artifacts(tmp_path: Path) -> TrialArtifacts:
+    return TrialArtifacts(Home(tmp_path / "home").make())
 
 
-def drawn(gallery: Gallery, name: str, find: Callable[[], Records | None] = records) -> bytes:
-    with opened(gallery, IDS[name], name, find) as file:
+def drawn(artifacts: TrialArtifacts, name: str, find: Callable[[], Records | None] = records) -> bytes:
+    with opened(artifacts, IDS[name], name, find) as file:
         return file.read()
 
 
-def hung(gallery: Gallery) -> list[str]:
-    return sorted(path.name for path in gallery.home.artifacts.iterdir())
+def hung(artifacts: TrialArtifacts) -> list[str]:
+    return sorted(path.name for path in artifacts.home.artifacts.iterdir())
 
 
 # --- one picture ---
 
 
-def test_it_is_drawn_once_and_kept(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = drawn(gallery, "curves.png")
-    assert size(first)[0] > 400 and hung(gallery) == ["aaaa"]
+def test_it_is_drawn_once_and_kept(artifacts: TrialArtifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = drawn(artifacts, "curves.png")
+    assert size(first)[0] > 400 and hung(artifacts) == ["aaaa"]
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert drawn(gallery, "curves.png", lambda: None) == first
+    assert drawn(artifacts, "curves.png", lambda: None) == first
 
 
-def test_of_a_trial_that_goes_on_it_is_not_kept(gallery: Gallery) -> None:
-    assert drawn(gallery, "curves.png", lambda: records(ended=False)) and not hung(gallery)
+def test_of_a_trial_that_goes_on_it_is_not_kept(artifacts: TrialArtifacts) -> None:
+    assert drawn(artifacts, "curves.png", lambda: records(ended=False)) and not hung(artifacts)
 
 
 def test_a_home_that_cannot_be_written_to_shows_it_all_the_same(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    artifacts: TrialArtifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise FilesError("the disk is full")
 
-    monkeypatch.setattr(Gallery, "write", full)
-    assert size(drawn(gallery, "quality.png"))
+    monkeypatch.setattr(TrialArtifacts, "write", full)
+    assert size(drawn(artifacts, "quality.png"))
 
 
-def test_what_is_no_late_picture_is_gone_when_it_is_gone(gallery: Gallery) -> None:
+def test_what_is_no_late_picture_is_gone_when_it_is_gone(artifacts: TrialArtifacts) -> None:
     def never() -> Records:
         raise AssertionError("nothing is read for it")
 
     with pytest.raises(ArtifactNotFound):
-        opened(gallery, "aaaa", "predictions.png", never)
+        opened(artifacts, "aaaa", "predictions.png", never)
 
 
 def missing() -> bytes:
@@ -112,13 +112,13 @@ def missing() -> bytes:
     [missing, lambda: b"", lambda: b"{", lambda: b"null", lambda: b'{"version": 9}', lambda: body(Details(1, []))],
 )
 def test_without_details_quality_is_gone_and_the_curves_are_drawn(
-    gallery: Gallery, found: Callable[[], bytes]
+    artifacts: TrialArtifacts, found: Callable[[], bytes]
 ) -> None:
     without = records(details=found)
     with pytest.raises(ArtifactNotFound):
-        drawn(gallery, "quality.png", lambda: without)
-    assert size(drawn(gallery, "curves.png", lambda: without))
-    assert hung(gallery) == ["aaaa"]
+        drawn(artifacts, "quality.png", lambda: without)
+    assert size(drawn(artifacts, "curves.png", lambda: without))
+    assert hung(artifacts) == ["aaaa"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_the_curves_mark_the_best_epoch_and_the_stages(toy_recipe: Recipe) -> No
 
 
 def test_many_who_ask_at_once_get_the_same_picture_drawn_once(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    artifacts: TrialArtifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times: list[int] = []
     plain = on_demand.png
@@ -147,9 +147,9 @@ def test_many_who_ask_at_once_get_the_same_picture_drawn_once(
 
     monkeypatch.setattr(on_demand, "png", counted)
     with ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(drawn, gallery, "curves.png") for _ in range(8)]
+        asked = [pool.submit(drawn, artifacts, "curves.png") for _ in range(8)]
         found = {one.result() for one in asked}
-    assert len(found) == len(times) == 1 and hung(gallery) == ["aaaa"]
+    assert len(found) == len(times) == 1 and hung(artifacts) == ["aaaa"]
 
 
 # --- the dashboard ---
@@ -160,7 +160,7 @@ class Shown:
     """A study of a finished trial that names its pictures, as a worker leaves it, and the app that shows them."""
 
     joined: JoinedStudy
-    gallery: Gallery
+    artifacts: TrialArtifacts
     app: Artifacts
 
     def name(self, trial: int = 1) -> None:
@@ -174,9 +174,9 @@ class Shown:
 
 
 @pytest.fixture
-def shown(tmp_path: Path, gallery: Gallery) -> Any:
+def shown(tmp_path: Path, artifacts: TrialArtifacts) -> Any:
     joined = make_study(tmp_path)
-    made = Shown(joined, gallery, Artifacts(nothing_behind, joined.engine, gallery))
+    made = Shown(joined, artifacts, Artifacts(nothing_behind, joined.engine, artifacts))
     add_trial(joined, [0.4, 0.6], TrialState.RUNNING)
     made.name()
     yield made
@@ -190,12 +190,12 @@ def end(shown: Shown) -> None:
 def test_the_dashboard_draws_what_a_trial_names(shown: Shown) -> None:
     end(shown)
     assert shown.get("quality.png").code == 404  # its numbers have not come yet
-    shown.gallery.write(IDS["details.json"], io.BytesIO(body()))
+    shown.artifacts.write(IDS["details.json"], io.BytesIO(body()))
     for name in ("curves.png", "quality.png"):
         found = shown.get(name)
         assert found.code == 200 and found.headers["Content-Type"] == "image/png"
         assert size(found.body) and found.headers["Content-Length"] == str(len(found.body))
-    assert hung(shown.gallery) == sorted(IDS.values())
+    assert hung(shown.artifacts) == sorted(IDS.values())
     head = shown.get("curves.png", method="HEAD")
     assert head.code == 200 and not head.body
 
@@ -203,7 +203,7 @@ def test_the_dashboard_draws_what_a_trial_names(shown: Shown) -> None:
 def test_of_a_running_trial_it_draws_what_there_is_now(shown: Shown) -> None:
     first = shown.get("curves.png").body
     record(shown.joined, 1, 3, 0.7)
-    assert shown.get("curves.png").body != first and not hung(shown.gallery)
+    assert shown.get("curves.png").body != first and not hung(shown.artifacts)
     assert shown.get("quality.png").code == 404 and b"is gone" in shown.get("quality.png").body
 
 
@@ -212,8 +212,8 @@ def test_the_numbers_of_another_host_come_from_the_store(shown: Shown, tmp_path:
     (tmp_path / "cccc").write_bytes(body())
     store = FolderStore(tmp_path / "store")
     store.put(tmp_path / "cccc", f"artifacts/{IDS['details.json']}")
-    gallery = Gallery(Home(tmp_path / "other").make(), [store])
-    app = Artifacts(nothing_behind, shown.joined.engine, gallery)
+    artifacts = TrialArtifacts(Home(tmp_path / "other").make(), [store])
+    app = Artifacts(nothing_behind, shown.joined.engine, artifacts)
     assert ask(app, f"/artifacts/1/1/{IDS['quality.png']}").code == 200
     assert store.names("") == [f"artifacts/{IDS['details.json']}"]  # what can be drawn again is not sent
 
@@ -223,25 +223,25 @@ def test_the_numbers_of_another_host_come_from_the_store(shown: Shown, tmp_path:
 
 def test_a_report_draws_them(shown: Shown) -> None:
     end(shown)
-    shown.gallery.write(IDS["details.json"], io.BytesIO(body()))
+    shown.artifacts.write(IDS["details.json"], io.BytesIO(body()))
     story = read(shown.joined.engine, queries.find_study(shown.joined.engine, "made"))
     (trial,) = story.trials
     for name in ("curves.png", "quality.png"):
-        assert size(bytes_of(trial, name, shown.gallery, story.metric))
-    assert bytes_of(trial, "curves.png", shown.gallery) == shown.get("curves.png").body
-    shown.gallery.remove(IDS["details.json"]), shown.gallery.remove(IDS["quality.png"])
+        assert size(bytes_of(trial, name, shown.artifacts, story.metric))
+    assert bytes_of(trial, "curves.png", shown.artifacts) == shown.get("curves.png").body
+    shown.artifacts.remove(IDS["details.json"]), shown.artifacts.remove(IDS["quality.png"])
     with pytest.raises(LookupError, match="is not there any more"):
-        bytes_of(trial, "quality.png", shown.gallery)
+        bytes_of(trial, "quality.png", shown.artifacts)
 
 
 def test_a_bundle_has_what_nobody_looked_at(tmp_path: Path, toy_recipe: Recipe) -> None:
     run = make_run(toy_recipe, tmp_path / "run")
-    for file in run.late:
+    for file in run.lazy_pictures:
         file.unlink()
     details.write_details(NUMBERS, run.details)
     made = export_bundle(make_best(toy_recipe), run, tmp_path / "best", force=False)
     verify_bundle(made)
-    for file in run.late:
+    for file in run.lazy_pictures:
         with Image.open(made / file.name) as found:
             assert np.asarray(found.convert("L")).std() > 1
         assert not file.exists() and f"]({file.name})" in (made / "card.md").read_text()
@@ -250,4 +250,4 @@ def test_a_bundle_has_what_nobody_looked_at(tmp_path: Path, toy_recipe: Recipe) 
 def test_a_bundle_takes_those_of_earlier_versions_as_they_are(tmp_path: Path, toy_recipe: Recipe) -> None:
     run = make_run(toy_recipe, tmp_path / "run")
     made = export_bundle(make_best(toy_recipe), run, tmp_path / "best", force=False)
-    assert all((made / file.name).read_bytes() == file.name.encode() for file in run.late)
+    assert all((made / file.name).read_bytes() == file.name.encode() for file in run.lazy_pictures)

@@ -19,7 +19,7 @@ from helpers.search_studies import EVIL, add, details, open_study, picture, reci
 from optuna.trial import TrialState
 from PIL import Image
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.errors import StudyError
 from tuner.goal import maximize
 from tuner.paths import Home
@@ -67,7 +67,7 @@ class Reader(HTMLParser):
 def read_page(joined: JoinedStudy, folder: Path, at: str = "") -> Reader:
     info = queries.find_study(joined.engine, None)
     reader = Reader()
-    reader.feed(page(gathered(joined.engine, info, Gallery(Home(folder)), at)))
+    reader.feed(page(gathered(joined.engine, info, TrialArtifacts(Home(folder)), at)))
     assert reader.open == []
     names = [attributes["id"] for _, attributes in reader.tags if attributes.get("id")]
     assert len(names) == len(set(names))
@@ -133,7 +133,7 @@ def test_headings_step_down_one_at_a_time_and_tables_have_headings(whole: Reader
 def test_the_page_is_small_and_the_same_each_time(tmp_path: Path) -> None:
     joined = search(tmp_path, 12)
     info = queries.find_study(joined.engine, None)
-    made = [page(gathered(joined.engine, info, Gallery(Home(tmp_path)))) for _ in range(2)]
+    made = [page(gathered(joined.engine, info, TrialArtifacts(Home(tmp_path)))) for _ in range(2)]
     assert made[0] == made[1] and len(made[0].encode()) < 3_000_000
     joined.engine.dispose()
 

@@ -18,11 +18,11 @@ from optuna.trial import TrialState, create_trial
 from tuner.cli import main
 from tuner.errors import FailureKind, FilesError, StudyError
 from tuner.export.best import find_best
-from tuner.fleet.config import Orders
+from tuner.fleet.config import WorkerConfig
 from tuner.paths import Home, Run, attempt_of
 from tuner.recipe import Recipe, use
-from tuner.search.extend import Longer, notices, prepare, root
-from tuner.search.run import Means
+from tuner.search.extend import ExtendRequest, original_name, prepare_extension, schedule_warnings
+from tuner.search.run import RunOptions
 from tuner.search.worker import Worker
 from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget, epoch_queries, queries, trial_queries
@@ -61,7 +61,7 @@ class Place:
 
     def work(self, study: str, space: str = "", stop_at: int = 0) -> None:
         """A worker until the study is done, or told to stop once that epoch is recorded."""
-        worker = Worker(Orders(self.url, study, space, str(self.home.folder), 1.0), threading.Event())
+        worker = Worker(WorkerConfig(self.url, study, space, str(self.home.folder), 1.0), threading.Event())
         watching = threading.Thread(target=self.stop, args=(worker, study, stop_at))
         if stop_at:
             watching.start()
@@ -76,11 +76,13 @@ class Place:
         wait_for(lambda: len(self.curve(study)) >= epoch)
         worker.stop.set()
 
-    def asked(self, epochs: int, study: str | None = None, numbers: tuple[int, ...] = (), top: int = 1) -> Longer:
-        return Longer(study, epochs, top, numbers, Means(self.url, self.home, None, 1.0))
+    def asked(
+        self, epochs: int, study: str | None = None, numbers: tuple[int, ...] = (), top: int = 1
+    ) -> ExtendRequest:
+        return ExtendRequest(study, epochs, top, numbers, RunOptions(self.url, self.home, None, 1.0))
 
     def extend(self, epochs: int, study: str | None = None, **more: Any) -> str:
-        made = prepare(self.asked(epochs, study, **more))
+        made = prepare_extension(self.asked(epochs, study, **more))
         made.joined.engine.dispose()
         return made.joined.info.name
 
@@ -188,7 +190,7 @@ def test_every_trial_that_cannot_go_on_is_told(tmp_path: Path) -> None:
         add(place, state)
     add(place, TrialState.COMPLETE, 0.99)
     with pytest.raises(StudyError) as error:
-        prepare(place.asked(2, numbers=(0, 1, 2, 3, 4)))
+        prepare_extension(place.asked(2, numbers=(0, 1, 2, 3, 4)))
     for line in (
         "study 'tiny' cannot go on to 2 epochs:",
         "trial 1 was pruned: its checkpoint was not kept",
@@ -205,10 +207,10 @@ def test_every_trial_that_cannot_go_on_is_told(tmp_path: Path) -> None:
         (place.asked(2, study="tyny"), "Did you mean 'tiny'"),
     ):
         with pytest.raises(StudyError, match=said):
-            prepare(asked)
-    absent = replace(place.asked(2).means, url=home_url(tmp_path / "gone"))
+            prepare_extension(asked)
+    absent = replace(place.asked(2).options, url=home_url(tmp_path / "gone"))
     with pytest.raises(StudyError, match="no study yet"):
-        prepare(replace(place.asked(2), means=absent))
+        prepare_extension(replace(place.asked(2), options=absent))
     assert rows(place.url, "SELECT study_name FROM studies") == [("tiny",)]
     assert epochs_of(place.url, 0) == [1] and states(place.url)[0] == "COMPLETE"
 
@@ -241,15 +243,18 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_fails_the_trial(tmp_path: Path
 def test_a_schedule_that_depends_on_the_end_is_told(toy_recipe: Recipe) -> None:
     def told(schedule: str) -> list[str]:
         recipe = replace(toy_recipe, schedule=use(schedule))
-        return notices([trial_queries.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": recipe.to_json()})] * 2, 9)
+        return schedule_warnings([trial_queries.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": recipe.to_json()})] * 2, 9)
 
     assert told("plateau") == told("none") == told("exponential") == []
     (notice,) = told("cosine")
     assert "cosine()" in notice and "not that of one run of 9" in notice
     odd = replace(toy_recipe, epochs=3, validate_every=2)
-    (notice,) = notices([trial_queries.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": odd.to_json()})], 9)
+    (notice,) = schedule_warnings([trial_queries.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": odd.to_json()})], 9)
     assert "after 3 where it ended" in notice
 
 
 def test_longer_runs_share_the_name_they_began_with() -> None:
-    assert root("tiny") == root("tiny-5-epochs") == "tiny" and root("my-5-tiny") == "my-5-tiny"
+    assert (
+        original_name("tiny") == original_name("tiny-5-epochs") == "tiny"
+        and original_name("my-5-tiny") == "my-5-tiny"
+    )

@@ -21,7 +21,7 @@ from tuner.goal import Goal
 from tuner.paths import Run
 from tuner.recipe import Recipe
 from tuner.search import objective, trial_attrs
-from tuner.search.session import Desk, Said
+from tuner.search.session import Session, TrialSignal
 from tuner.space.space import Space, load_space
 from tuner.study import epoch_queries
 from tuner.study.info import StudyInfo
@@ -40,7 +40,7 @@ def space(tmp_path: Path) -> Space:
 def chosen(space: Space, plan: StudyInfo = INFO, study: str = "s", number: int = 0) -> Recipe:
     made = optuna.create_study(study_name=study, sampler=optuna.samplers.RandomSampler(seed=1))
     trials = [made.ask() for _ in range(number + 1)]
-    return objective.choose(space, plan, trials[number])
+    return objective.choose_recipe(space, plan, trials[number])
 
 
 def test_the_seed_of_a_recipe_comes_from_study_and_trial(space: Space) -> None:
@@ -87,19 +87,19 @@ def asked(**notes: object) -> optuna.Trial:
 
 def test_a_trial_that_goes_on_keeps_the_recipe_it_began_with(space: Space) -> None:
     began = replace(chosen(space), batch_size=3)
-    assert objective.choose(space, INFO, asked(recipe=began.to_json())) == began
+    assert objective.choose_recipe(space, INFO, asked(recipe=began.to_json())) == began
 
 
 def test_a_branch_of_the_space_that_fails_fails_its_trial_alone(tmp_path: Path) -> None:
     space = load_space(str(write_space(tmp_path, extra="    raise ValueError('only now')\n")))
     with pytest.raises(TrialFailed, match=r"suggest\(\) raised ValueError: only now \(line \d+\)") as failed:
-        objective.choose(space, INFO, asked())
+        objective.choose_recipe(space, INFO, asked())
     assert failed.value.kind is FailureKind.SUGGEST
 
 
 def test_a_failed_trial_has_a_note_with_the_reason_and_its_recipe(space: Space) -> None:
     trial = asked(recipe=chosen(space).to_json())
-    trial_attrs.describe_failure(trial, "loss is nan at epoch 3")
+    trial_attrs.save_note_of_failure(trial, "loss is nan at epoch 3")
     shown = "".join(map(str, trial.study._storage.get_study_system_attrs(trial.study._study_id).values()))
     assert "loss is nan at epoch 3" in shown
     assert '"task": "binary"' in shown
@@ -116,10 +116,10 @@ class Asked(optuna.pruners.BasePruner):
         return trial.last_step == self.prune_at
 
 
-class Patient(Desk):
+class Patient(Session):
     """The verdict comes in the background; here it is waited for."""
 
-    def says(self, held: ActiveTrial) -> Said:
+    def says(self, held: ActiveTrial) -> TrialSignal:
         wait_for(lambda: not held.unjudged)
         return super().says(held)
 
@@ -132,15 +132,15 @@ def test_the_pruner_is_asked_where_there_is_a_value_and_every_epoch_is_recorded(
     joined.study.pruner = pruner = Asked(prune_at)
     run, kept = Run(tmp_path / "run").make(), list[Run]()
     recipe = replace(toy_recipe, validate_every=2, epochs=5)
-    with Patient(joined, who("me")) as desk:
-        held = desk.take()
+    with Patient(joined, who("me")) as session:
+        held = session.take()
         assert held is not None
-        joint = objective.Joint(
-            desk, torch.device("cpu"), MicroBatches(tmp_path / "micro.json"), None, kept.append
+        joint = objective.TrialContext(
+            session, torch.device("cpu"), MicroBatches(tmp_path / "micro.json"), None, kept.append
         )
         outcome = objective.run_trial(joint, held, recipe, toy_data, run, None)
-        doing = desk.clerk.doing
-        desk.put_back(held)
+        doing = session.sync.doing
+        session.put_back(held)
     assert outcome.end == ("pruned" if prune_at else "finished") and pruner.epochs == asked
     assert (doing["step"], doing["steps"]) == (ran, 5) and doing["peak_memory"] > 2**20
     assert kept == [run] * ran
@@ -166,14 +166,14 @@ def test_epochs_that_the_checkpoint_holds_and_the_database_does_not_are_recorded
     stop = lambda: "stopped" if next(after_two) >= 2 * per_epoch else ""  # noqa: E731
     train(recipe, IOU, toy_data, run, device=CPU, micro_batches=micro, on_epoch=reports.append, check_stop=stop)
     assert [report.epoch for report in reports] == [1, 2]
-    with Desk(joined, who("me")) as desk:
-        held = desk.take()
+    with Session(joined, who("me")) as session:
+        held = session.take()
         assert held is not None
-        desk.epoch(held, asdict(replace(reports[0], value=0.125)))
+        session.epoch(held, asdict(replace(reports[0], value=0.125)))
         held.recorded = {1}
-        joint = objective.Joint(desk, CPU, micro, None, lambda run: None)
+        joint = objective.TrialContext(session, CPU, micro, None, lambda run: None)
         assert objective.run_trial(joint, held, recipe, toy_data, run, None).end == "finished"
-        desk.put_back(held)
+        session.put_back(held)
     rows = epoch_queries.read_epochs(joined.engine, held.id)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[0]["value"] == 0.125 and rows[1]["value"] == reports[1].value
@@ -188,7 +188,7 @@ def test_of_a_table_every_row_has_the_seed_of_its_repeat(space: Space) -> None:
         trials = [made.ask() for _ in range(2)]
         for trial in trials:
             trial.set_user_attr("repeat", repeat)
-        first, second = (objective.choose(space, INFO, trial) for trial in trials)
+        first, second = (objective.choose_recipe(space, INFO, trial) for trial in trials)
         assert first.seed == second.seed
         return first
 
@@ -204,5 +204,5 @@ def test_a_reduced_study_trains_a_part_of_the_size_and_of_the_epochs(tmp_path: P
 
 def test_a_trial_without_a_recipe_needs_a_space() -> None:
     with pytest.raises(TrialFailed, match="without a recipe, to a study that has no space") as failed:
-        objective.choose(None, INFO, asked())
+        objective.choose_recipe(None, INFO, asked())
     assert failed.value.kind is FailureKind.NO_RECIPE

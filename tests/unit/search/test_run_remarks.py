@@ -11,7 +11,7 @@ from helpers.dataset_layouts import make_instances, save
 
 from tuner.data.folder import folder
 from tuner.paths import Home
-from tuner.search.run import look_at
+from tuner.search.run import survey_sources
 
 
 def test_a_validation_split_without_any_instance_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -20,5 +20,5 @@ def test_a_validation_split_without_any_instance_is_told(tmp_path: Path, caplog:
     save(tmp_path / "photos" / "val" / "images" / "a.png", bare)
     save(tmp_path / "photos" / "val" / "instances" / "a.png", np.zeros((32, 32), np.uint16))
     with caplog.at_level(logging.WARNING, logger="tuner"):
-        look_at([folder(tmp_path / "photos")], Home(tmp_path / "home").make())
+        survey_sources([folder(tmp_path / "photos")], Home(tmp_path / "home").make())
     assert "photos: no validation image has an instance" in caplog.text

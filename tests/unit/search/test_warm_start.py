@@ -10,12 +10,12 @@ import pytest
 from helpers.made_studies import add_trial, make_bundle, make_study
 from optuna.trial import TrialState, create_trial
 
-from tuner.artifacts.attempts import Keeper
+from tuner.artifacts.attempts import AttemptFiles
 from tuner.artifacts.store import FolderStore
 from tuner.errors import PartError, SpaceError
 from tuner.paths import Home
 from tuner.recipe import Recipe, use
-from tuner.search.warm_start import find_start
+from tuner.search.warm_start import find_weights
 from tuner.space.check import check_weights
 from tuner.study import queries
 from tuner.study.info import StudyInfo
@@ -26,8 +26,8 @@ from tuner.train.trainer import build_model
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Keeper:
-    return Keeper(Home(tmp_path / "home"))
+def attempts(tmp_path: Path) -> AttemptFiles:
+    return AttemptFiles(Home(tmp_path / "home"))
 
 
 @pytest.fixture
@@ -45,43 +45,45 @@ def info_of(study: JoinedStudy) -> StudyInfo:
     return queries.find_study(study.engine, "made")
 
 
-def left(keeper: Keeper, study: JoinedStudy, number: int) -> Path:
+def left(attempts: AttemptFiles, study: JoinedStudy, number: int) -> Path:
     """The weights that a trial left."""
     info = info_of(study)
-    file = keeper.home.run(info.name, info.key, number).make().best
+    file = attempts.home.run(info.name, info.key, number).make().best
     file.write_bytes(b"weights")
     return file
 
 
 @pytest.mark.parametrize("name", ["none", "imagenet", "random"])
-def test_some_weights_need_no_file(keeper: Keeper, name: str) -> None:
-    assert find_start(name, None, keeper, None) is None
+def test_some_weights_need_no_file(attempts: AttemptFiles, name: str) -> None:
+    assert find_weights(name, None, attempts, None) is None
 
 
 @pytest.mark.parametrize("name", ["old.safetensors", "old.pth", "old.pt", "./old.pth", "sub/old.bin"])
 def test_a_file_is_found_by_its_full_path(
-    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    attempts: AttemptFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     Path(name).write_bytes(b"weights")
-    found = find_start(name, None, keeper, None)
+    found = find_weights(name, None, attempts, None)
     assert found is not None and found.is_absolute() and found == tmp_path / name.removeprefix("./")
 
 
-def test_a_file_at_home_is_found(keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_at_home_is_found(attempts: AttemptFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "old.pth").touch()
-    assert find_start("~/old.pth", None, keeper, None) == tmp_path / "old.pth"
+    assert find_weights("~/old.pth", None, attempts, None) == tmp_path / "old.pth"
 
 
 def test_a_bundle_is_found_by_its_folder(
-    keeper: Keeper, tmp_path: Path, toy_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+    attempts: AttemptFiles, tmp_path: Path, toy_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = make_bundle(toy_recipe, tmp_path / "best")
     monkeypatch.chdir(tmp_path)
     expected = bundle / "weights.safetensors"
-    assert find_start(str(bundle), None, keeper, None) == find_start("best", None, keeper, None) == expected
+    assert (
+        find_weights(str(bundle), None, attempts, None) == find_weights("best", None, attempts, None) == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,52 +96,54 @@ def test_a_bundle_is_found_by_its_folder(
     ],
 )
 def test_a_file_that_is_not_there_is_told(
-    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+    attempts: AttemptFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(PartError) as told:
-        find_start(name, None, keeper, None)
+        find_weights(name, None, attempts, None)
     assert str(told.value).startswith(said)
 
 
 def test_a_study_gives_its_best_trial_and_a_number_another(
-    keeper: Keeper, study: JoinedStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    attempts: AttemptFiles, study: JoinedStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "made").mkdir()  # a folder of that name, such as its images
     monkeypatch.chdir(tmp_path)
-    files = [left(keeper, study, number) for number in range(3)]
-    assert find_start("made", study.engine, keeper, None) == files[1]
-    assert find_start("made#2", study.engine, keeper, None) == files[2]
-    assert find_start("made#0", study.engine, keeper, None) == files[0]
-    assert find_start("#2", study.engine, keeper, info_of(study)) == files[2]
+    files = [left(attempts, study, number) for number in range(3)]
+    assert find_weights("made", study.engine, attempts, None) == files[1]
+    assert find_weights("made#2", study.engine, attempts, None) == files[2]
+    assert find_weights("made#0", study.engine, attempts, None) == files[0]
+    assert find_weights("#2", study.engine, attempts, info_of(study)) == files[2]
 
 
 def test_the_files_of_a_trial_are_those_of_the_attempt_that_finished_it(
-    keeper: Keeper, study: JoinedStudy
+    attempts: AttemptFiles, study: JoinedStudy
 ) -> None:
     notes = {"result": {"best_value": 0.95, "best_epoch": 1, "attempt": 3}}
     study.study.add_trial(create_trial(value=0.95, user_attrs=notes))
-    info, file = info_of(study), keeper.home.run("made", info_of(study).key, 4, 3).make().best
-    left(keeper, study, 4), keeper.home.run(info.name, info.key, 4, 2).make().best.touch()
+    info, file = info_of(study), attempts.home.run("made", info_of(study).key, 4, 3).make().best
+    left(attempts, study, 4), attempts.home.run(info.name, info.key, 4, 2).make().best.touch()
     file.write_bytes(b"weights")
     assert (
-        find_start("made", study.engine, keeper, None) == find_start("made#4", study.engine, keeper, None) == file
+        find_weights("made", study.engine, attempts, None)
+        == find_weights("made#4", study.engine, attempts, None)
+        == file
     )
 
 
 def test_weights_that_another_host_left_in_the_store_are_fetched(
-    keeper: Keeper, study: JoinedStudy, tmp_path: Path
+    attempts: AttemptFiles, study: JoinedStudy, tmp_path: Path
 ) -> None:
     store, key = FolderStore(tmp_path / "store"), info_of(study).key
     study.study.add_trial(create_trial(value=0.95, user_attrs={"result": {"best_epoch": 1, "attempt": 1}}))
-    other = Keeper(Home(tmp_path / "other"), store)
+    other = AttemptFiles(Home(tmp_path / "other"), store)
     run = other.home.run("made", key, 4, 1).make()
     run.best.write_bytes(b"weights"), run.checkpoint.write_bytes(b"checkpoint")
     other.keep(run)
     assert other.close(60)
-    here = Keeper(keeper.home, store)
-    found = find_start("made", study.engine, here, None)
+    here = AttemptFiles(attempts.home, store)
+    found = find_weights("made", study.engine, here, None)
     assert found == here.home.run("made", key, 4, 1).best and found.read_bytes() == b"weights"
 
 
@@ -156,23 +160,23 @@ def test_weights_that_another_host_left_in_the_store_are_fetched(
     ],
 )
 def test_a_study_or_trial_that_is_not_there_is_told(
-    keeper: Keeper, study: JoinedStudy, name: str, said: str
+    attempts: AttemptFiles, study: JoinedStudy, name: str, said: str
 ) -> None:
     with pytest.raises(PartError) as told:
-        find_start(name, study.engine, keeper, None)
+        find_weights(name, study.engine, attempts, None)
     assert said in str(told.value) and "\n" not in str(told.value)
 
 
-def test_a_study_without_a_finished_trial_is_told(keeper: Keeper, tmp_path: Path) -> None:
+def test_a_study_without_a_finished_trial_is_told(attempts: AttemptFiles, tmp_path: Path) -> None:
     joined = make_study(tmp_path)
     with pytest.raises(PartError, match="study 'made' has no finished trial yet"):
-        find_start("made", joined.engine, keeper, None)
+        find_weights("made", joined.engine, attempts, None)
     joined.engine.dispose()
 
 
-def test_without_any_storage_a_study_is_told_not_to_be_there(keeper: Keeper) -> None:
+def test_without_any_storage_a_study_is_told_not_to_be_there(attempts: AttemptFiles) -> None:
     with pytest.raises(PartError, match=r"weights 'made' are no file, .* \(studies: none\)"):
-        find_start("made", None, keeper, None)
+        find_weights("made", None, attempts, None)
 
 
 # --- before anything runs ---
@@ -183,8 +187,8 @@ def recipe(class_recipe: Recipe) -> Recipe:
     return replace(class_recipe, classes=("a", "b", "c"))
 
 
-def checked(keeper: Keeper, *recipes: Recipe) -> None:
-    check_weights(recipes, lambda name: find_start(name, None, keeper, None), "mine.py")
+def checked(attempts: AttemptFiles, *recipes: Recipe) -> None:
+    check_weights(recipes, lambda name: find_weights(name, None, attempts, None), "mine.py")
 
 
 def trained(recipe: Recipe, file: Path, classes: int) -> str:
@@ -194,20 +198,20 @@ def trained(recipe: Recipe, file: Path, classes: int) -> str:
     return str(file)
 
 
-def test_weights_that_fit_pass_the_check(keeper: Keeper, recipe: Recipe, tmp_path: Path) -> None:
+def test_weights_that_fit_pass_the_check(attempts: AttemptFiles, recipe: Recipe, tmp_path: Path) -> None:
     file = trained(recipe, tmp_path / "old.safetensors", 19)
     checked(
-        keeper, recipe, replace(recipe, weights=use(file, part="encoder")), replace(recipe, weights=use("#12"))
+        attempts, recipe, replace(recipe, weights=use(file, part="encoder")), replace(recipe, weights=use("#12"))
     )
 
 
 def test_all_that_is_wrong_with_weights_is_told_at_once_before_anything_runs(
-    keeper: Keeper, recipe: Recipe, tmp_path: Path
+    attempts: AttemptFiles, recipe: Recipe, tmp_path: Path
 ) -> None:
     file = trained(recipe, tmp_path / "old.safetensors", 19)
     weights = [use(file), use("gone.pth"), use("gone.pth"), use("study_of_mine"), use(file, part="encoder")]
     with pytest.raises(SpaceError) as told:
-        checked(keeper, *(replace(recipe, weights=each) for each in weights))
+        checked(attempts, *(replace(recipe, weights=each) for each in weights))
     lines = str(told.value).splitlines()
     assert lines[0] == "mine.py: its weights cannot be used:" and len(lines) == 4
     for line, said in zip(lines[1:], ('use part="encoder"', "gone.pth: it is not there", "no study"), strict=True):

@@ -19,7 +19,7 @@ from helpers.command_line import claims, epochs_of, home_url, rows, states, wait
 from optuna.trial import TrialState
 
 from tuner.errors import FailureKind, FilesError, SpaceChanged, StudyError
-from tuner.fleet.config import Orders
+from tuner.fleet.config import WorkerConfig
 from tuner.paths import Home
 from tuner.search.worker import Worker
 from tuner.space.space import draw_recipes, load_space
@@ -63,8 +63,8 @@ class Place:
 
     @contextmanager
     def worker(self) -> Iterator[Worker]:
-        orders = Orders(self.url, "tiny", str(self.folder / "tiny.py"), str(self.folder / "home"), 1.0)
-        made = Worker(orders, threading.Event())
+        config = WorkerConfig(self.url, "tiny", str(self.folder / "tiny.py"), str(self.folder / "home"), 1.0)
+        made = Worker(config, threading.Event())
         try:
             yield made
         finally:
@@ -250,7 +250,7 @@ def test_a_trial_given_to_another_worker_is_dropped_quietly(place: Place) -> Non
 
 def test_a_worker_given_up_for_dead_makes_room_for_a_new_one(place: Place) -> None:
     def reap(worker: Worker) -> None:
-        release_worker(worker.engine, worker.desk.name, died=True)
+        release_worker(worker.engine, worker.session.name, died=True)
 
     with pytest.raises(WorkerUnknown):
         place.study(2, epochs=LONG).work_until(2, reap)
@@ -270,9 +270,9 @@ def test_an_enqueued_trial_takes_a_slot_with_its_own_parameters(place: Place) ->
 def test_a_trial_left_waiting_by_a_killed_worker_fills_its_slot(place: Place) -> None:
     place.study(1, epochs=1)
     with place.worker() as worker:
-        worker.desk.enter()
-        worker.desk.take()  # and here it is killed
-        release_worker(worker.engine, worker.desk.name, died=True)
+        worker.session.enter()
+        worker.session.take()  # and here it is killed
+        release_worker(worker.engine, worker.session.name, died=True)
     place.work()
     assert states(place.url) == {0: "COMPLETE"} and claims(place.url)[0][0] == 1
 
@@ -302,8 +302,8 @@ def test_the_beat_tells_where_a_worker_is(place: Place) -> None:
 def test_a_stop_while_data_is_cached_is_obeyed_there_and_the_trial_goes_on_later(place: Place) -> None:
     place.study(1, epochs=1)
     with place.worker() as worker:
-        tell = worker.desk.tell
-        worker.desk.tell = lambda **doing: (  # type: ignore[method-assign]
+        tell = worker.session.tell
+        worker.session.tell = lambda **doing: (  # type: ignore[method-assign]
             tell(**doing),
             doing.get("state", "").startswith("caching") and worker.stop.set(),
         )
@@ -316,9 +316,11 @@ def test_a_stop_while_data_is_cached_is_obeyed_there_and_the_trial_goes_on_later
 
 def test_a_space_changed_under_a_running_study_is_not_trained_unseen(place: Place) -> None:
     place.study(1)
-    orders = Orders(place.url, "tiny", str(place.folder / "tiny.py"), str(place.folder / "home"), 1.0, "another")
+    config = WorkerConfig(
+        place.url, "tiny", str(place.folder / "tiny.py"), str(place.folder / "home"), 1.0, "another"
+    )
     with pytest.raises(SpaceChanged, match="changed while its study runs"):
-        Worker(orders, threading.Event())
+        Worker(config, threading.Event())
 
 
 def test_a_trial_that_was_pruned_stays_pruned_whatever_happens_then(
@@ -329,7 +331,7 @@ def test_a_trial_that_was_pruned_stays_pruned_whatever_happens_then(
     once = SimpleNamespace(prune=lambda study, trial: asked.append(1) or len(asked) == 1)
     monkeypatch.setattr("tuner.search.worker.pruner", lambda plan: once)
     with monkeypatch.context() as broken:
-        broken.setattr("tuner.search.trial_pictures.leave", full_disk)
+        broken.setattr("tuner.search.trial_pictures.write_pictures", full_disk)
         with pytest.raises(FilesError):
             place.work()
     before = epochs_of(place.url, 0)

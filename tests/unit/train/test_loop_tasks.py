@@ -16,13 +16,13 @@ from helpers.local_training import CPU, Trial, assert_same, stop_after
 from optuna.artifacts import get_all_artifact_meta
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.data.cache import CachedDataset
 from tuner.goal import maximize
 from tuner.paths import Home
 from tuner.recipe import Recipe, use
 from tuner.search import trial_pictures
-from tuner.search.trial_pictures import Album
+from tuner.search.trial_pictures import TrialPictures
 from tuner.tasks import TASKS
 from tuner.train import details, validation
 from tuner.train.checkpoint import load_weights
@@ -150,8 +150,8 @@ def test_a_trial_leaves_pictures_and_its_confusion(
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # what it draws is drawn when somebody looks
     outcome = trial.train()
     asked = optuna.create_study().ask()
-    album = Album(asked, trial.recipe, trial.data, trial.run, Gallery(Home(tmp_path)))
-    trial_pictures.leave(album, outcome, explained=False)
+    pictures = TrialPictures(asked, trial.recipe, trial.data, trial.run, TrialArtifacts(Home(tmp_path)))
+    trial_pictures.write_pictures(pictures, outcome, explained=False)
     assert all(file.stat().st_size > 1000 for file in (trial.run.strip, trial.run.predictions))
     found = details.read_details(trial.run.details)
     assert found is not None and found.scores == [
@@ -163,17 +163,17 @@ def test_a_trial_leaves_pictures_and_its_confusion(
     table = {line.split(",")[0]: [int(number) for number in line.split(",")[1:]] for line in lines}
     assert list(table) == list(trial.data.classes)
     assert list(table.values()) == outcome.progress.confusion
-    late = [file.name for file in trial.run.late]
+    late = [file.name for file in trial.run.lazy_pictures]
     left = [file.name for file in trial.run.pictures if file.exists() or file.name in late]
     metas = metas_of(asked)
     assert [meta["filename"] for meta in metas] == left and len(left) == 6
-    assert not any(file.exists() for file in trial.run.late)
+    assert not any(file.exists() for file in trial.run.lazy_pictures)
     for meta in metas:
         if meta["filename"] in late:
             continue
         hung = tmp_path / "artifacts" / meta["artifact_id"]
         assert hung.read_bytes() == (trial.run.folder / meta["filename"]).read_bytes()
-    trial_pictures.leave(album, outcome, explained=False)
+    trial_pictures.write_pictures(pictures, outcome, explained=False)
     assert metas_of(asked) == metas  # drawn again, each is in its old place
 
 

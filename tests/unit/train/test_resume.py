@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from tuner.data.batches import Batches
 from tuner.data.cache import CachedDataset
 from tuner.goal import minimize
-from tuner.paths import MARK, mark_of
+from tuner.paths import MARK_KEY, read_mark
 from tuner.recipe import Part, Recipe, use
 from tuner.train.loop import CheckpointSchedule, EpochReport, Progress
 
@@ -260,7 +260,7 @@ def test_a_trial_trained_longer_keeps_the_best_epoch_it_had(
     kept = torch.load(trial.run.checkpoint, weights_only=True)
     kept["progress"]["best_value"] = 0.9999  # whatever comes now is worse
     torch.save(kept, trial.run.checkpoint)
-    save_file(load_file(trial.run.best), trial.run.best, {MARK: "1 0.9999"})
+    save_file(load_file(trial.run.best), trial.run.best, {MARK_KEY: "1 0.9999"})
     best = trial.run.best.read_bytes()
     trial.recipe = trial.recipe.with_epochs(2)
     progress = trial.train().progress
@@ -326,10 +326,10 @@ def test_the_best_weights_are_those_of_the_checkpoint_also_when_newer_ones_were_
         dying.train()
     progress = dict(dying.left()["progress"])
     mark = Progress(best_epoch=progress["best_epoch"], best_value=progress["best_value"]).best_mark
-    assert mark.startswith("1 ") and mark_of(dying.run.best).startswith("2 ")
+    assert mark.startswith("1 ") and read_mark(dying.run.best).startswith("2 ")
     again = Trial(recipe, toy_data, tmp_path / "run", minimize("loss"))
     assert again.train(stop_after(0)).end == "stopped"
-    assert mark_of(again.run.best) == mark
+    assert read_mark(again.run.best) == mark
 
 
 def test_what_says_raises_ends_the_training_as_it_stands(

@@ -12,7 +12,7 @@ from helpers.made_studies import make_study
 from helpers.wsgi_client import Answer, ask, nothing_behind
 from optuna.artifacts import upload_artifact
 
-from tuner.artifacts.optuna_store import Gallery
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.paths import Home
 from tuner.study.study import JoinedStudy
 from tuner.web.artifacts import Artifacts
@@ -27,7 +27,7 @@ class Shown:
     folder: Path
     joined: JoinedStudy
     other: JoinedStudy
-    pictures: Gallery
+    pictures: TrialArtifacts
     app: Artifacts
 
     def put(self, name: str = "curves.png", body: bytes = PNG, kind: str | None = None, at: object = None) -> str:
@@ -47,7 +47,7 @@ def shown(tmp_path: Path) -> Iterator[Shown]:
     joined, other = make_study(tmp_path, "one"), make_study(tmp_path, "two")
     for study in (joined.study, other.study, joined.study):  # trials 1 and 3 of the first, 2 of the second
         study.ask()
-    pictures = Gallery(Home(tmp_path / "home").make())
+    pictures = TrialArtifacts(Home(tmp_path / "home").make())
     yield Shown(tmp_path, joined, other, pictures, Artifacts(nothing_behind, joined.engine, pictures))
     joined.engine.dispose()
     other.engine.dispose()
