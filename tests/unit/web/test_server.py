@@ -20,7 +20,7 @@ from tuner.errors import TunerError
 from tuner.paths import Home
 from tuner.study.storage import open_storage
 from tuner.web import server
-from tuner.web.server import Door, artifacts, guarded, serve, smaller, warm
+from tuner.web.server import Door, guarded, open_artifacts, serve, smaller, warm
 from tuner.web.study_api import Studies
 
 
@@ -74,7 +74,7 @@ def whole(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     add_trial(joined, [0.5])
     joined.engine.dispose()
     storage, engine = open_storage(f"sqlite:///{tmp_path / 'tuner.db'}")
-    pictures = artifacts(engine, Home(tmp_path).make(), None)
+    pictures = open_artifacts(engine, Home(tmp_path).make(), None)
     studies = Studies(wsgi(storage, artifact_store=pictures), storage, engine)
     yield lambda **door: guarded(studies, pictures, Door(**door))
     engine.dispose()
@@ -143,7 +143,7 @@ def test_the_trials_are_loaded_before_it_says_it_is_ready(tmp_path: Path) -> Non
 def test_an_empty_database_can_be_shown(tmp_path: Path) -> None:
     storage, engine = open_storage(f"sqlite:///{tmp_path / 'tuner.db'}")
     warm(Studies(nothing_behind, storage, engine))
-    assert artifacts(engine, Home(tmp_path), None).stores == []
+    assert open_artifacts(engine, Home(tmp_path), None).stores == []
     engine.dispose()
 
 
@@ -152,7 +152,9 @@ def test_pictures_are_looked_for_in_every_store_that_a_study_notes(tmp_path: Pat
 
     joined = make_study(tmp_path)
     set_artifact_store(joined, str(tmp_path / "noted"))
-    shown = [store.shown for store in artifacts(joined.engine, Home(tmp_path), str(tmp_path / "given")).stores]
+    shown = [
+        store.shown for store in open_artifacts(joined.engine, Home(tmp_path), str(tmp_path / "given")).stores
+    ]
     assert shown == [str(tmp_path / "given"), str(tmp_path / "noted")]
     joined.engine.dispose()
 
