@@ -85,7 +85,7 @@ def test_who_shows_never_waits_and_only_the_newest_is_drawn(
         drawn.append(len(frames))
         assert going.wait(60)
 
-    monkeypatch.setattr(trial_pictures, "paint_strip", slow)
+    monkeypatch.setattr(trial_pictures, "write_strip", slow)
     monkeypatch.setattr(trial_pictures, "LEAST_PAUSE", 0.0)
     strip_thread.show(progress(1))
     wait_for(lambda: drawn)
@@ -136,7 +136,7 @@ def test_an_error_is_logged_once_and_ends_nothing(
         tried.append(1)
         raise ValueError("no paint")
 
-    monkeypatch.setattr(trial_pictures, "paint_strip", broken)
+    monkeypatch.setattr(trial_pictures, "write_strip", broken)
     monkeypatch.setattr(trial_pictures, "LEAST_PAUSE", 0.0)
     with caplog.at_level(logging.WARNING, logger="tuner"):
         for number in (1, 2, 3):
