@@ -154,8 +154,6 @@ def test_pictures_are_looked_for_in_every_store_that_a_study_notes(tmp_path: Pat
     set_artifact_store(joined, str(tmp_path / "noted"))
     stores = open_artifacts(joined.engine, Home(tmp_path), str(tmp_path / "given")).stores
     shown = [store.shown for store in stores]
-        store.shown for store in open_artifacts(joined.engine, Home(tmp_path), str(tmp_path / "given")).stores
-    ]
     assert shown == [str(tmp_path / "given"), str(tmp_path / "noted")]
     joined.engine.dispose()
 
