@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from tuner.errors import SpaceError, aside, writing
+from tuner.errors import SpaceError, atomic_write, writing
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.recipe import Part, Recipe, Stage
@@ -40,7 +40,7 @@ def write_function_space(function: Callable[..., Any], goal: Goal | None, home: 
     if not path.is_file():
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with aside(path) as beside:
+            with atomic_write(path) as beside:
                 beside.write_text(text, encoding="utf-8")
     return path.absolute()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tuner.api.function_space import write_function_space
 from tuner.api.progress import choose_view
 from tuner.api.study import Study
-from tuner.errors import FleetError, SpaceError, StudyError, TunerError, bullets, near
+from tuner.errors import FleetError, SpaceError, StudyError, TunerError, bullets, did_you_mean
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.recipe import Recipe
@@ -70,7 +70,7 @@ def run(
     Further options are those of `tuner run --help` with underscores, such as `gpus="0,1"`, `per_gpu="auto"`
     or `checkpoint_minutes=10`.
     """
-    from tuner.search.run import Means, Request
+    from tuner.search.run import RunOptions, RunRequest
     from tuner.search.run import run as run_search
 
     if threading.current_thread() is not threading.main_thread():
@@ -80,19 +80,19 @@ def run(
     options |= {"trials": trials, "seeds": seeds, "seed": seed, "shrink": shrink, "shorten": shorten}
     options |= {"hours": hours, "gpu_hours": gpu_hours, "workers": workers, "artifacts": artifacts}
     given = check_options(options)
-    means = Means(
+    run_options = RunOptions(
         url=storage or os.environ.get("TUNER_STORAGE") or place.database,
         home=place,
-        **{name: value for name, value in given.items() if name in Means.__dataclass_fields__},
+        **{name: value for name, value in given.items() if name in RunOptions.__dataclass_fields__},
     )
-    request = Request(
+    request = RunRequest(
         space=space_argument(space, goal, place),
         data=None if data is None else os.fspath(data),
-        means=means,
+        options=run_options,
         study=study,
         rehearse=rehearse,
         table=None if table is None else os.fspath(table),
-        **{name: value for name, value in given.items() if name in Request.__dataclass_fields__},
+        **{name: value for name, value in given.items() if name in RunRequest.__dataclass_fields__},
     )
     done = run_search(request, choose_view(progress))
     if done.code == 130 or done.is_interrupted:
@@ -140,7 +140,7 @@ def check_options(given: dict[str, Any]) -> dict[str, Any]:
     wrong = []
     for name, value in given.items():
         if name not in params:
-            wrong.append(f"'{name}' is unknown.{near(name, params)}")
+            wrong.append(f"'{name}' is unknown.{did_you_mean(name, params)}")
         elif value is not None:
             try:
                 values[name] = params[name].type.convert(value, params[name], None)

@@ -133,12 +133,12 @@ class Study:
 
         An existing folder is replaced only if it is a bundle and with `force`. StudyError if no trial is complete.
         """
-        from tuner.artifacts.attempts import open_keeper
+        from tuner.artifacts.attempts import open_attempts
         from tuner.export.best import find_best
         from tuner.export.bundle import export_bundle
 
         best = find_best(self._engine, self.name)
-        run = best.fetch_files(open_keeper(self._home, best.study.artifacts))
+        run = best.fetch_files(open_attempts(self._home, best.study.artifacts))
         return load_bundle(export_bundle(best, run, Path(path).expanduser(), force))
 
     def table(self) -> list[dict[str, Any]]:

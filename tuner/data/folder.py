@@ -169,7 +169,7 @@ def make_coco_source(name: str, path: Path, items: tuple[Item, ...], found: list
     listed = Counter(item.image for item in items)
     if twice := sorted(file.name for file, number in listed.items() if file and number > 1):
         raise DataError(
-            f"{path}: images are listed for more than one split: {format_names(twice)}. Keep each in one JSON file."
+            f"{path}: images are listed in several splits: {format_names(twice)}. Keep each in one JSON file."
         )
     images = {image.file: image for one in found for image in one.images.values()}
     remarks = [remark for one in found for remark in one.remarks]

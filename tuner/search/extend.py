@@ -154,7 +154,9 @@ def as_extension(info: StudyInfo, name: str) -> StudyInfo:
     return replace(info, name=name, kind=StudyKind.EXTENSION, subject=original_name(info.name))
 
 
-def extension_items(joined: JoinedStudy, info: StudyInfo, chosen: list[Trial], epochs: int) -> Iterator[GivenTrial]:
+def extension_items(
+    joined: JoinedStudy, info: StudyInfo, chosen: list[Trial], epochs: int
+) -> Iterator[GivenTrial]:
     """Each trial with its own parameters and recipe, but for the number of epochs."""
     earlier = optuna.load_study(study_name=info.name, storage=joined.study._storage)
     frozen = {trial.number: trial for trial in earlier.get_trials(deepcopy=False)}

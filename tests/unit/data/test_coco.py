@@ -151,9 +151,7 @@ def test_an_image_in_two_splits_is_named(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (path / f"{split}.json").write_text((path / "annotations.json").read_text())
     (path / "annotations.json").unlink()
-    assert said(path) == [
-        "HERE: images are listed for more than one split: a.png, b.png. Keep each in one JSON file."
-    ]
+    assert said(path) == ["HERE: images are listed in several splits: a.png, b.png. Keep each in one JSON file."]
 
 
 def test_hidden_files_are_no_annotations(tmp_path: Path) -> None:

@@ -243,7 +243,9 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_fails_the_trial(tmp_path: Path
 def test_a_schedule_that_depends_on_the_end_is_told(toy_recipe: Recipe) -> None:
     def told(schedule: str) -> list[str]:
         recipe = replace(toy_recipe, schedule=use(schedule))
-        return schedule_warnings([trial_queries.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": recipe.to_json()})] * 2, 9)
+        return schedule_warnings(
+            [trial_queries.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": recipe.to_json()})] * 2, 9
+        )
 
     assert told("plateau") == told("none") == told("exponential") == []
     (notice,) = told("cosine")
