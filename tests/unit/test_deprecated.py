@@ -37,7 +37,7 @@ def run_python(code: str) -> str:
     [
         ("from tuner.store import FolderStore", "tuner.artifacts.store"),
         ("from tuner import store", "tuner.artifacts.store"),
-        ("import tuner; tuner.store.find_store", "tuner.artifacts.store"),
+        ("import tuner; tuner.store.FolderStore", "tuner.artifacts.store"),
         ("from tuner.space import load_space", "tuner.space.space"),
         ("from tuner.space import draw", "tuner.space.space"),
         ("from tuner.study import join", "tuner.study.study"),
