@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
@@ -36,10 +36,10 @@ class ImageExplanation:
     is_found: whether the model predicted that class at all; if not, the maps are of its whole answer.
     """
 
-    maps: Mapping[str, NDArray[np.float32]]
+    maps: Mapping[str, NDArray[np.float32]] = field(repr=False)
     class_name: str
     is_found: bool
-    cells: Sequence[Cell]
+    cells: Sequence[Cell] = field(repr=False)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Draw the image, the prediction and the heat maps into a PNG file, and return its path."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from sqlalchemy.engine import Engine
 
 from tuner.cli.live import LiveView, make_view
 from tuner.console import StudyView
-from tuner.search.run import ViewFactory
 from tuner.study.info import StudyInfo
 from tuner.study.stats import StatsReader
+
+if TYPE_CHECKING:
+    from tuner.search.run import ViewFactory
 
 WIDTH, HEIGHT = 100, 22  # characters
 PRE = "<pre style=\"font-family: Menlo, 'DejaVu Sans Mono', monospace; line-height: 1.2\">{code}</pre>"

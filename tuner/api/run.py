@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,8 +71,10 @@ def run(
     Further options are those of `tuner run --help` with underscores, such as `gpus="0,1"`, `per_gpu="auto"`
     or `checkpoint_minutes=10`.
     """
-    from tuner.search.run import RunOptions, RunRequest
-    from tuner.search.run import run as run_search
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm, in a notebook without ipywidgets
+        from tuner.search.run import RunOptions, RunRequest
+        from tuner.search.run import run as run_search
 
     if threading.current_thread() is not threading.main_thread():
         raise FleetError("tuner.run() must be called from the main thread: it handles Ctrl-C.")

@@ -139,7 +139,8 @@ class Study:
 
         best = find_best(self._engine, self.name)
         run = best.fetch_files(open_attempts(self._home, best.study.artifacts))
-        return load_bundle(export_bundle(best, run, Path(path).expanduser(), force))
+        export_bundle(best, run, Path(path).expanduser(), force)
+        return load_bundle(path)
 
     def table(self) -> list[dict[str, Any]]:
         """Return the rows of the published table that the study trains, each with published and own numbers.

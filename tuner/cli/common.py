@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,23 @@ if TYPE_CHECKING:
 DEFAULT_HOME = "runs"
 
 
+@contextmanager
+def deprecations_shown() -> Iterator[None]:
+    """Print a line on stderr for each old import path of tuner that a user's own code uses."""
+    with warnings.catch_warnings():
+        show_other = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if category is DeprecationWarning and str(message).startswith("tuner."):
+                click.echo(f"tuner: {message}", err=True)
+            else:
+                show_other(message, category, *place, **more)
+
+        warnings.filterwarnings("always", r"tuner\.[\w.]+ is deprecated", DeprecationWarning)
+        warnings.showwarning = show
+        yield
+
+
 class CommandGroup(click.Group):
     """Errors of ours become one line and exit code 2; a mistyped command gets the near name."""
 
@@ -27,7 +47,8 @@ class CommandGroup(click.Group):
         from tuner.errors import TunerError
 
         try:
-            return super().invoke(ctx)
+            with deprecations_shown():
+                return super().invoke(ctx)
         except TunerError as error:
             click.echo(f"tuner: {error}", err=True)
             sys.exit(2)

@@ -1,0 +1,35 @@
+"""What all commands share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers.command_line import environment, write_space
+
+
+def run_check(folder: Path, space: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tuner.cli", "check", space],
+        cwd=folder, env=environment(folder), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stderr.splitlines()
+
+
+def test_an_old_import_path_in_a_space_is_one_line_on_stderr(tmp_path: Path) -> None:
+    space = write_space(tmp_path)
+    assert run_check(tmp_path, space) == []
+    space.write_text(
+        space.read_text().replace("from tuner import", "from tuner.losses import bce\nfrom tuner import")
+    )
+    (line,) = run_check(tmp_path, space)
+    assert line == "tuner: tuner.losses is deprecated: import tuner.train.losses instead."
+
+
+def test_other_deprecations_are_not_shown(tmp_path: Path) -> None:
+    space = write_space(tmp_path)
+    warn = "import warnings\nwarnings.warn('old', DeprecationWarning)\nfrom tuner import"
+    space.write_text(space.read_text().replace("from tuner import", warn))
+    assert run_check(tmp_path, space) == []
