@@ -14,7 +14,7 @@ from PIL import Image
 
 from tuner.study import queries, trial_queries
 from tuner.study.info import StudyKind
-from tuner.study.trial_queries import Trial
+from tuner.study.trial_queries import TrialInfo
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "v0_1"
 pytestmark = pytest.mark.xdist_group("version 0.1")  # one copy for all of them
@@ -33,7 +33,7 @@ def typed(folder: Path, *args: str) -> str:
     return done.stdout
 
 
-def trials_of(folder: Path, study: str) -> list[Trial]:
+def trials_of(folder: Path, study: str) -> list[TrialInfo]:
     with opened(home_url(folder / "runs")) as engine:
         return trial_queries.read_trials(engine, queries.find_study(engine, study))
 

@@ -19,7 +19,7 @@ from tuner.recipe import Recipe
 from tuner.study.info import StudyInfo
 from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import epoch_table
-from tuner.study.trial_queries import Trial
+from tuner.study.trial_queries import TrialInfo
 from tuner.tasks import find_task
 from tuner.train.checkpoint import save_weights
 from tuner.train.trainer import build_model
@@ -87,7 +87,7 @@ def make_best(recipe: Recipe, **changes: Any) -> BestTrial:
     ]
     best = BestTrial(
         study=info,
-        trial=Trial(3, 2, "COMPLETE", 0.6, {"lr": 0.00123, "loss": "bce"}, notes),
+        trial=TrialInfo(3, 2, "COMPLETE", 0.6, {"lr": 0.00123, "loss": "bce"}, notes),
         epoch=2,
         metrics={key: value for key, value in history[1].items() if key.startswith(("train_", "val_"))},
         history=history,

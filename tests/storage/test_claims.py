@@ -20,7 +20,7 @@ from tuner.errors import TrialLost
 from tuner.search.sync import SyncThread, Terms
 from tuner.study import budget, claims, control
 from tuner.study.budget import SLICE_SECONDS
-from tuner.study.claims import ClaimedTrial, StudyGone, WorkerUnknown
+from tuner.study.claims import ClaimedTrial, StudyDeleted, WorkerRemoved
 from tuner.study.pending import PendingWrites
 from tuner.study.tables import epoch_table, study_table, trials
 
@@ -226,11 +226,11 @@ def test_a_list_ends_when_its_trials_do(bench: Bench) -> None:
 
 def test_a_worker_that_nobody_knows_takes_nothing(bench: Bench) -> None:
     bench.set(num_trials=1)
-    with pytest.raises(WorkerUnknown):
+    with pytest.raises(WorkerRemoved):
         bench.try_to_take("stranger")
     bench.enter("w")
     claims.release_worker(bench.engine, "w", died=True)
-    with pytest.raises(WorkerUnknown):
+    with pytest.raises(WorkerRemoved):
         bench.try_to_take("w")
     assert bench.states() == {} and bench.num_claims() == 0
 
@@ -238,10 +238,10 @@ def test_a_worker_that_nobody_knows_takes_nothing(bench: Bench) -> None:
 def test_a_deleted_study_gives_nothing_even_when_another_has_its_number(bench: Bench) -> None:
     bench.enter("w")
     bench.joined.study._storage.delete_study(bench.id)
-    with pytest.raises(StudyGone):
+    with pytest.raises(StudyDeleted):
         bench.try_to_take("w")
     with opened_bench(bench.url, "other") as other:  # SQLite gives it the same number
-        with pytest.raises(StudyGone):
+        with pytest.raises(StudyDeleted):
             bench.try_to_take("w")
         assert other.states() == {}
 
@@ -456,14 +456,14 @@ def test_a_limit_set_on_workers_that_have_run_for_long_counts_what_they_used(ben
 
 def test_time_is_used_only_while_a_trial_is_in_hand(bench: Bench) -> None:
     hours = bench.session("w").sync.hours
-    hours.count(busy=False), hours.count(busy=False)
+    hours.count_time(busy=False), hours.count_time(busy=False)
     assert hours.used == 0
-    hours.count(busy=True)
+    hours.count_time(busy=True)
     assert hours.used == 0
-    hours.count(busy=False)
+    hours.count_time(busy=False)
     used = hours.used
     assert used > 0
-    hours.count(busy=True)
+    hours.count_time(busy=True)
     assert hours.used == used
 
 

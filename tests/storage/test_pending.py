@@ -54,7 +54,7 @@ def begin(bench: Bench, worker: str = "w") -> ClaimedTrial:
     return bench.take(worker)
 
 
-def by_us(bench: Bench, end: tuple[pending.State, float | None] | None) -> FrozenTrial:
+def by_us(bench: Bench, end: tuple[pending.EndState, float | None] | None) -> FrozenTrial:
     """A trial held in memory, told everything as an objective tells it, and written as one page."""
     taken = begin(bench)
     session = bench.session("w")
@@ -75,7 +75,7 @@ def by_us(bench: Bench, end: tuple[pending.State, float | None] | None) -> Froze
     return held.frozen
 
 
-def by_optuna(bench: Bench, end: tuple[pending.State, float | None] | None) -> None:
+def by_optuna(bench: Bench, end: tuple[pending.EndState, float | None] | None) -> None:
     """The same trial, added by Optuna's own storage."""
     made = create_trial(
         state=TrialState[end[0]] if end else TrialState.RUNNING,
@@ -115,7 +115,7 @@ ENDS = [
 
 @pytest.mark.parametrize("end", ENDS, ids=str)
 def test_the_rows_are_those_that_optuna_writes(
-    bench: Bench, end: tuple[pending.State, float | None] | None
+    bench: Bench, end: tuple[pending.EndState, float | None] | None
 ) -> None:
     by_us(bench, end)
     by_optuna(bench, end)
@@ -126,7 +126,7 @@ def test_the_rows_are_those_that_optuna_writes(
 
 @pytest.mark.parametrize("end", ENDS, ids=str)
 def test_optuna_reads_what_was_held_in_memory(
-    bench: Bench, end: tuple[pending.State, float | None] | None
+    bench: Bench, end: tuple[pending.EndState, float | None] | None
 ) -> None:
     held = by_us(bench, end)
     (read,) = bench.trials()
@@ -214,7 +214,7 @@ def all_rows(bench: Bench) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("end", [None, ("COMPLETE", 0.5), ("FAIL", None)], ids=str)
-def test_a_page_written_twice_stands_once(bench: Bench, end: tuple[pending.State, float | None] | None) -> None:
+def test_a_page_written_twice_stands_once(bench: Bench, end: tuple[pending.EndState, float | None] | None) -> None:
     """The answer to its commit was lost, so it was written again."""
     taken = begin(bench)
     page = PendingWrites(
@@ -297,7 +297,7 @@ def delete_study(bench: Bench, taken: ClaimedTrial) -> None:
 )
 @pytest.mark.parametrize("end", [None, ("COMPLETE", 0.5)], ids=str)
 def test_nothing_of_a_lost_trial_is_written(
-    bench: Bench, lose: Any, why: str, end: tuple[pending.State, float | None] | None
+    bench: Bench, lose: Any, why: str, end: tuple[pending.EndState, float | None] | None
 ) -> None:
     taken = begin(bench)
     lose(bench, taken)

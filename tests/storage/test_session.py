@@ -20,7 +20,7 @@ from tuner.errors import FailureKind, StudyError, TrialLost
 from tuner.search.sampling import pruner, sampler
 from tuner.search.session import Session
 from tuner.study import claims
-from tuner.study.claims import WorkerUnknown
+from tuner.study.claims import WorkerRemoved
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def test_a_trial_that_was_deleted_is_dropped_and_the_next_one_taken(bench: Bench
 
 
 def test_who_was_given_up_for_dead_hears_of_it_and_leaves(bench: Bench) -> None:
-    with pytest.raises(WorkerUnknown), bench.session("w") as session:
+    with pytest.raises(WorkerRemoved), bench.session("w") as session:
         held = chosen(session)
         written(held)
         claims.release_worker(bench.engine, "w", died=True)

@@ -20,7 +20,7 @@ INFO = StudyInfo("s", "s", Goal("iou", "maximize"), "shapes", kind=StudyKind.TAB
 ITEMS = [GivenTrial(f"row {n}", {"lr": n / 10}, {"row": f"row {n}"}) for n in range(4)]
 
 
-def trials_of(study: JoinedStudy) -> list[trial_queries.Trial]:
+def trials_of(study: JoinedStudy) -> list[trial_queries.TrialInfo]:
     return trial_queries.read_trials(study.engine, queries.find_study(study.engine, "s"))
 
 

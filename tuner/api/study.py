@@ -164,7 +164,7 @@ class Study:
         now = queries.read_summary(self._engine, self._info)
         best = f", best {format_value(now.best.value)} (trial {now.best.number})" if now.best else ""
         of = f" of {now.num_trials}" if now.num_trials else ""
-        return f"'{self.name}': {self.goal} on {self.data}, {now.finished}{of} trials ended{best}"
+        return f"'{self.name}': {self.goal} on {self.data}, {now.num_finished}{of} trials ended{best}"
 
     def _repr_html_(self) -> str:
         """The best trials as a table, for notebooks."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from tuner.study.info import StudyInfo
-    from tuner.study.queries import Worker
+    from tuner.study.queries import WorkerInfo
 
 study_option = click.option("--study", metavar="NAME", help="Which study.  [default: the one worked on last]")
 
@@ -139,7 +139,7 @@ def workers(as_json: bool, study: str | None, home: str, storage: str | None) ->
         click.echo(f"{name:<20} {format_worker(worker)}")
 
 
-def format_worker(worker: Worker) -> str:
+def format_worker(worker: WorkerInfo) -> str:
     """One worker in one line."""
     from tuner.study.format import format_params, format_value
 

@@ -20,7 +20,7 @@ from tuner.study import database, epoch_queries, queries, trial_queries
 from tuner.study.failures import Failure
 from tuner.study.format import format_outcome
 from tuner.study.info import StudyInfo
-from tuner.study.queries import StudySummary, Worker
+from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.stats import StatsReader, StudyStats
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ class PlainView:
         for worker in now.workers:
             self.report_state(worker)
         self.report_epochs(now)
-        if now.finished != self.number:
+        if now.num_finished != self.number:
             self.report_ended(now)
 
     def away(self, notice: str) -> None:
         self.out(notice or "the database is back")
 
-    def report_state(self, worker: Worker) -> None:
+    def report_state(self, worker: WorkerInfo) -> None:
         """Long work before the training: reading and caching data."""
         busy = worker.state if worker.state.startswith(("reading", "caching")) else ""
         before, self.states[worker.worker] = self.states.get(worker.worker), busy  # first: Ctrl-C looks once more
@@ -223,7 +223,7 @@ def study_to_json(now: StudySummary, tally: StudyStats) -> dict[str, Any]:
         "goal": vars(now.study.goal),
         "rehearsal": now.study.rehearsal,
         "trials": now.num_trials,
-        "ended": now.finished,
+        "ended": now.num_finished,
         "states": now.states,
         "paused": tally.paused,
         "best": best,

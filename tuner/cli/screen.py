@@ -24,7 +24,7 @@ from tuner.study.format import (
     format_time_left,
     format_value,
 )
-from tuner.study.queries import StudySummary, Worker
+from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.stats import StudyStats
 
 MIN_FRAMED = 60, 16  # columns and lines from which on a frame is drawn
@@ -121,11 +121,11 @@ def progress_line(data: ScreenData, width: int) -> Text:
     pruned, failed = states.get("PRUNED", 0), states.get("FAIL", 0)
     return fit_parts(
         [
-            (0, f"{now.finished}{of} trials", "bold"),
+            (0, f"{now.num_finished}{of} trials", "bold"),
             (4, f"{states.get('COMPLETE', 0)} finished", "green"),
             (3, f"{pruned} pruned", "yellow"),
             (2, f"{failed} failed", "red" if failed else "dim"),
-            (5, f"{now.put_back} waiting" if now.put_back else "", ""),
+            (5, f"{now.num_put_back} waiting" if now.num_put_back else "", ""),
             (1, f"time left: {left}" if width >= 60 else f"left: {left}", ""),
         ],
         width,
@@ -237,7 +237,7 @@ def column_titles(data: ScreenData, columns: ColumnWidths) -> list[tuple[str, in
     return [column for column in every if column[1]]
 
 
-def shared_frame(data: ScreenData, workers: Sequence[Worker]) -> PlotFrame:
+def shared_frame(data: ScreenData, workers: Sequence[WorkerInfo]) -> PlotFrame:
     """One for all, so that the plots can be compared."""
     curves = [data.curves[worker.number] for worker in workers if worker.number in data.curves]
     last = max((worker.steps for worker in workers if worker.state == "training"), default=1)
@@ -245,7 +245,7 @@ def shared_frame(data: ScreenData, workers: Sequence[Worker]) -> PlotFrame:
 
 
 def worker_row(
-    data: ScreenData, worker: Worker, columns: ColumnWidths, frame: PlotFrame, height: int, ascii_only: bool
+    data: ScreenData, worker: WorkerInfo, columns: ColumnWidths, frame: PlotFrame, height: int, ascii_only: bool
 ) -> list[RenderableType]:
     curve = data.curves.get(worker.number, ()) if worker.number is not None else ()
     known = finite(curve)
@@ -267,7 +267,7 @@ def worker_row(
     return [cell for size, cell in cells if size]
 
 
-def wrap_params(worker: Worker, width: int, height: int) -> Text:
+def wrap_params(worker: WorkerInfo, width: int, height: int) -> Text:
     """As many lines as the row has."""
     lines, line = [], ""
     for word in format_params(worker.params).split(" "):
@@ -279,7 +279,7 @@ def wrap_params(worker: Worker, width: int, height: int) -> Text:
     return Text("\n".join([*lines, line][:height]), no_wrap=True, overflow="crop")
 
 
-def describe_state(worker: Worker) -> Text:
+def describe_state(worker: WorkerInfo) -> Text:
     """What a worker is at before its trial has a curve."""
     if worker.state == "training" or not worker.steps:
         return Text(worker.state, style="dim")

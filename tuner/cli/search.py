@@ -138,7 +138,7 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     from tuner.study.format import format_params, format_value
 
     name = now.study.name
-    click.echo(f"study '{name}': {now.finished} of {now.num_trials or 'any number of'} trials ended")
+    click.echo(f"study '{name}': {now.num_finished} of {now.num_trials or 'any number of'} trials ended")
     if now.best:
         best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
         click.echo(f"best: {now.study.goal.metric} {best}")
@@ -149,7 +149,7 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     if now.study.has_given_trials:
         if failed := now.states.get("FAIL", 0):
             click.echo(f"{failed} failed; type the command again to run what failed again")
-    elif now.num_trials and now.finished >= now.num_trials:
+    elif now.num_trials and now.num_finished >= now.num_trials:
         click.echo(f"the budget is spent; raise it to go on: --trials {2 * now.num_trials}")
     print_spent_hours(now, home, storage)
 

@@ -12,7 +12,7 @@ from tuner.errors import StudyError
 from tuner.paths import Run, attempt_of
 from tuner.study import epoch_queries, queries, trial_queries
 from tuner.study.info import StudyInfo
-from tuner.study.trial_queries import Trial
+from tuner.study.trial_queries import TrialInfo
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class BestTrial:
     """The winner. `beaten` counts the finished trials it is better than, pruned ones included."""
 
     study: StudyInfo
-    trial: Trial
+    trial: TrialInfo
     epoch: int
     metrics: dict[str, float]  # of that epoch
     history: list[dict[str, Any]]
@@ -73,6 +73,6 @@ def find_best(engine: Engine, name: str | None) -> BestTrial:
         metrics={k: v for k, v in at_best.items() if k.startswith(("train_", "val_"))},
         history=rows,
         beaten=len(worse) + now.states.get("PRUNED", 0),
-        finished=now.finished,
+        finished=now.num_finished,
         failed=now.states.get("FAIL", 0),
     )

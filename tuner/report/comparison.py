@@ -16,7 +16,7 @@ from tuner.study import queries, trial_queries
 from tuner.study.format import format_seconds
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.tables import epoch_table, trials
-from tuner.study.trial_queries import Trial
+from tuner.study.trial_queries import TrialInfo
 
 STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in the order in which they are told
 
@@ -75,7 +75,7 @@ def compared(engine: Engine | None, table: PublishedTable, study: str | None) ->
     if engine is None or info is None:
         return Comparison(table, None, tuple(Line(row, {}, [], [], {}) for row in table.rows))
     epochs = recorded(engine, info)
-    by_row: dict[str, list[Trial]] = {}
+    by_row: dict[str, list[TrialInfo]] = {}
     for trial in trial_queries.read_trials(engine, info):
         by_row.setdefault(str(trial.attrs.get("row")), []).append(trial)
     return Comparison(table, info, tuple(line(row, by_row.get(row.key, []), epochs, table) for row in table.rows))
@@ -121,7 +121,7 @@ def recorded(engine: Engine, info: StudyInfo) -> Epochs:
         return {(trial_id, epoch): (seconds, metrics) for trial_id, epoch, seconds, metrics in rows}
 
 
-def line(row: PublishedRow, ours: list[Trial], epochs: Epochs, table: PublishedTable) -> Line:
+def line(row: PublishedRow, ours: list[TrialInfo], epochs: Epochs, table: PublishedTable) -> Line:
     """What the trials of a row gave. A repeat that failed and then finished has finished."""
     finished = [trial for trial in ours if trial.state == "COMPLETE"]
     done = {trial.attrs.get("repeat") for trial in finished}
@@ -137,7 +137,7 @@ def line(row: PublishedRow, ours: list[Trial], epochs: Epochs, table: PublishedT
     return Line(row, values, [int(trial.attrs["result"]["epochs"]) for trial in finished], spent, states)
 
 
-def at_best(trial: Trial, epochs: Epochs) -> dict[str, float]:
+def at_best(trial: TrialInfo, epochs: Epochs) -> dict[str, float]:
     """Every metric of a finished trial at its best epoch, those of the test split among them."""
     result = trial.attrs["result"]
     _, metrics = epochs.get((trial.id, int(result["best_epoch"])), (0.0, {}))

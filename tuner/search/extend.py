@@ -19,7 +19,7 @@ from tuner.study import database, queries, trial_queries
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.study import JoinedStudy, join_study
 from tuner.study.trial_list import TRIAL_KEY, GivenTrial, add_given_trials
-from tuner.study.trial_queries import EXTENDS, Trial
+from tuner.study.trial_queries import EXTENDS, TrialInfo
 
 WHY_NOT = {
     "PRUNED": "was pruned: its checkpoint was not kept",
@@ -92,7 +92,7 @@ def find_parent(engine: Engine, asked: ExtendRequest) -> StudyInfo:
     return queries.find_study(engine, origins[-1]) if origins else info
 
 
-def select_trials(trials: list[Trial], info: StudyInfo, asked: ExtendRequest) -> list[Trial]:
+def select_trials(trials: list[TrialInfo], info: StudyInfo, asked: ExtendRequest) -> list[TrialInfo]:
     """The trials named, or the best of those that are complete."""
     if not asked.numbers:
         sign = -1 if info.goal.direction == "maximize" else 1
@@ -108,7 +108,12 @@ def select_trials(trials: list[Trial], info: StudyInfo, asked: ExtendRequest) ->
 
 
 def refuse_obstacles(
-    engine: Engine, info: StudyInfo, name: str, chosen: list[Trial], asked: ExtendRequest, attempts: AttemptFiles
+    engine: Engine,
+    info: StudyInfo,
+    name: str,
+    chosen: list[TrialInfo],
+    asked: ExtendRequest,
+    attempts: AttemptFiles,
 ) -> None:
     """StudyError with every trial that cannot go on, and why."""
     begun = keys_of(engine, name)
@@ -128,7 +133,7 @@ def keys_of(engine: Engine, name: str) -> set[str]:
 
 
 def find_obstacles(
-    trial: Trial, info: StudyInfo, asked: ExtendRequest, begun: set[str], attempts: AttemptFiles
+    trial: TrialInfo, info: StudyInfo, asked: ExtendRequest, begun: set[str], attempts: AttemptFiles
 ) -> Iterator[str]:
     if why := WHY_NOT.get(trial.state):
         yield f"trial {trial.number} {why}"
@@ -145,7 +150,7 @@ def find_obstacles(
         yield f"trial {trial.number} has no {absent[0]} on this host ({attempts.where})"
 
 
-def item_key(info: StudyInfo, trial: Trial) -> str:
+def item_key(info: StudyInfo, trial: TrialInfo) -> str:
     return f"{info.name} #{trial.number}"
 
 
@@ -155,7 +160,7 @@ def as_extension(info: StudyInfo, name: str) -> StudyInfo:
 
 
 def extension_items(
-    joined: JoinedStudy, info: StudyInfo, chosen: list[Trial], epochs: int
+    joined: JoinedStudy, info: StudyInfo, chosen: list[TrialInfo], epochs: int
 ) -> Iterator[GivenTrial]:
     """Each trial with its own parameters and recipe, but for the number of epochs."""
     earlier = optuna.load_study(study_name=info.name, storage=joined.study._storage)
@@ -173,7 +178,7 @@ def extension_items(
         )
 
 
-def schedule_warnings(chosen: list[Trial], epochs: int) -> list[str]:
+def schedule_warnings(chosen: list[TrialInfo], epochs: int) -> list[str]:
     """Schedules that would have run otherwise, had their end been known from the start."""
     from tuner.train.optimizers import depends_on_end
 

@@ -155,7 +155,7 @@ def work(joined: JoinedStudy, space: Space | None, options: RunOptions, view: Vi
         now = queries.read_summary(joined.engine, info)
     except SQLAlchemyError:
         now = None  # the database is away: the worker's own line says so
-    if now and now.finished:
+    if now and now.num_finished:
         save_study_figures(joined, info, options.home, artifacts)
     return RunResult(code, workers.error, info.name, now, workers.interrupts > 0)
 

@@ -31,10 +31,10 @@ from sqlalchemy.engine import Engine
 from tuner.errors import FailureKind, StudyError, TrialLost
 from tuner.search.sync import SyncThread, Terms
 from tuner.study import claims, control, database
-from tuner.study.claims import ClaimedTrial, WorkerUnknown
+from tuner.study.claims import ClaimedTrial, WorkerRemoved
 from tuner.study.database import retried
 from tuner.study.failures import failure_attrs
-from tuner.study.pending import ActiveTrial, State
+from tuner.study.pending import ActiveTrial, EndState
 from tuner.study.study import JoinedStudy
 from tuner.study.tables import study_table, worker_table
 
@@ -125,7 +125,7 @@ class Session:
         unwritten = tuple(held.id for held in list(self.sync.ended))
         try:
             return claims.claim_trial(self.engine, info.id, info.name, self.name, info.has_given_trials, unwritten)
-        except claims.StudyGone:
+        except claims.StudyDeleted:
             raise StudyError(f"study '{info.name}' was deleted meanwhile; nothing is left to do.") from None
 
     def hold(self, taken: ClaimedTrial) -> ActiveTrial:
@@ -135,7 +135,7 @@ class Session:
         held = ActiveTrial(frozen, taken.attempt, taken.deaths, taken.wanted)
         self.storage.held = held
         self.tell(state="preparing", number=taken.number, step=0, steps=0, value=None, params=None)
-        self.sync.hours.count(busy=True)
+        self.sync.hours.count_time(busy=True)
         return held
 
     def trial(self, held: ActiveTrial) -> optuna.Trial:
@@ -149,7 +149,7 @@ class Session:
     def is_over(self) -> bool:
         """Whether this worker is to leave. Raises what ended the clerk."""
         if self.sync.unknown:
-            raise WorkerUnknown
+            raise WorkerRemoved
         if self.sync.failure:
             raise self.sync.failure
         return self.stopped() or self.sync.standing.stops > self.began_with or self.sync.hours.is_spent
@@ -184,7 +184,11 @@ class Session:
     # Out of the hand
 
     def end(
-        self, held: ActiveTrial, state: State, value: float | None = None, done: Callable[[], None] = lambda: None
+        self,
+        held: ActiveTrial,
+        state: EndState,
+        value: float | None = None,
+        done: Callable[[], None] = lambda: None,
     ) -> None:
         """Give a trial its end, written in the background, and then call `done`. Dropped, if it was lost.
 
@@ -224,7 +228,7 @@ class Session:
 
     def let_go(self) -> None:
         self.storage.held = None
-        self.sync.hours.count(busy=False)
+        self.sync.hours.count_time(busy=False)
         self.tell(state="idle", number=None, step=0, steps=0, value=None, params=None)
         self.sync.ring()
 

@@ -24,8 +24,8 @@ from tuner.errors import FilesError, TrialLost
 from tuner.fleet.config import EXIT_GIVEN_UP, HANG_TIMEOUT, HEARTBEAT_TIMEOUT
 from tuner.study import claims, control, database
 from tuner.study import pending as pending_module
-from tuner.study.budget import BEAT_SECONDS, BudgetMeter
-from tuner.study.claims import WorkerUnknown
+from tuner.study.budget import HEARTBEAT_SECONDS, BudgetMeter
+from tuner.study.claims import WorkerRemoved
 from tuner.study.database import behind, passes, retried
 from tuner.study.heartbeat import HeartbeatMonitor
 from tuner.study.pending import ActiveTrial, TrialOwner
@@ -89,13 +89,13 @@ class SyncThread:
             try:
                 if now >= next_beat:
                     self.beat()
-                    next_beat = now + BEAT_SECONDS
+                    next_beat = now + HEARTBEAT_SECONDS
                 self.write_pages()
                 if now >= next_look and not self.closing.is_set():
                     next_look = now + self.terms.lease / 4 * database.CHANCE.uniform(0.8, 1.2)
                     self.watch.check()
                 away_since, tries = 0.0, 0
-            except WorkerUnknown:
+            except WorkerRemoved:
                 self.unknown = True
                 if not self.closing.wait(min(self.terms.lease, self.terms.hang)):
                     self.give_up("this worker was given up for dead, and does not react")
@@ -190,7 +190,7 @@ class SyncThread:
 
     def beat(self) -> None:
         """Write this worker's row, and read what was asked of it. WorkerUnknown when the row is gone."""
-        self.hours.count(self.is_busy)
+        self.hours.count_time(self.is_busy)
         with self.engine.begin() as db:
             row = {
                 "beats": worker_table.c.beats + 1,
@@ -200,16 +200,16 @@ class SyncThread:
             row |= {"granted": self.hours.granted, "used": self.hours.used}
             mine = sa.update(worker_table).where(worker_table.c.worker == self.worker)
             if not db.execute(mine.values(**row)).rowcount:
-                raise WorkerUnknown
+                raise WorkerRemoved
             study = db.execute(sa.select(study_table).where(study_table.c.study_id == self.joined.id)).first()
             if study is None:
-                raise WorkerUnknown  # the next to take a trial will say that the study was deleted
+                raise WorkerRemoved  # the next to take a trial will say that the study was deleted
             self.standing = control.ControlState(study.stops, bool(study.paused))
             if held := self.held:
                 wanted = sa.select(claim_table.c.wanted).where(claim_table.c.trial_id == held.id)
                 held.wanted = db.scalar(wanted) or ""
-            self.hours.beat(db, study)
-        self.hours.after_beat()
+            self.hours.on_heartbeat(db, study)
+        self.hours.after_heartbeat()
 
     @property
     def is_busy(self) -> bool:

@@ -18,7 +18,7 @@ from tuner.study.claims import check_owner
 from tuner.study.database import retried
 from tuner.study.info import StudyInfo
 from tuner.study.tables import epoch_table, studies, trials
-from tuner.study.trial_queries import EXTENDS, Trial
+from tuner.study.trial_queries import EXTENDS, TrialInfo
 
 KNOWN = ("none", "imagenet", "random")  # need no file of ours
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -52,7 +52,7 @@ def find_weights(name: str, engine: Engine | None, attempts: AttemptFiles, here:
     return file
 
 
-def find_trial(engine: Engine, info: StudyInfo, number: int | None) -> Trial | None:
+def find_trial(engine: Engine, info: StudyInfo, number: int | None) -> TrialInfo | None:
     """The trial of that number, or the best one."""
     with engine.connect() as db:
         if number is None:

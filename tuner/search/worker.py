@@ -54,7 +54,7 @@ from tuner.search.trial_pictures import StripThread, TrialPictures
 from tuner.search.warm_start import find_weights, has_own_files, restore_origin
 from tuner.space.space import Space, load_space
 from tuner.study import claims, database, epoch_queries, queries, trial_queries
-from tuner.study.claims import WorkerUnknown
+from tuner.study.claims import WorkerRemoved
 from tuner.study.failures import failure_attrs
 from tuner.study.heartbeat import machine_id, own_version, process_start
 from tuner.study.pending import ActiveTrial
@@ -157,7 +157,7 @@ class Worker:
                 self.drop(held, run, why)
             else:
                 raise  # the disk, the database, the data: not this trial's fault, it is put back
-        except WorkerUnknown:
+        except WorkerRemoved:
             raise
         except Exception as error:
             self.broken(trial, held, run, error)
@@ -369,7 +369,7 @@ def main() -> int:
         if not stop.is_set():
             database.be_patient()
         Worker(config, stop).work()
-    except (WorkerUnknown, GpuContextLost):
+    except (WorkerRemoved, GpuContextLost):
         log.info("a new worker takes over")
         return EXIT_GIVEN_UP
     except GpuFailed as error:

@@ -19,9 +19,9 @@ from tuner.study.control import update_study
 from tuner.study.database import retried
 from tuner.study.tables import claim_table, clock, study_table, worker_table
 
-BEAT_SECONDS = 1.0  # between two heartbeats of a worker
+HEARTBEAT_SECONDS = 1.0  # between two heartbeats of a worker
 SLICE_SECONDS = 20.0  # GPU-seconds granted at a time
-LONGEST_TICK = 5.0  # between two heartbeats of any worker; a longer time does not count as used
+MAX_TICK_SECONDS = 5.0  # between two heartbeats of any worker; a longer time does not count as used
 
 
 class BudgetMeter:
@@ -44,7 +44,7 @@ class BudgetMeter:
     def left(self) -> float:
         return self.granted - self.used
 
-    def count(self, busy: bool) -> None:
+    def count_time(self, busy: bool) -> None:
         """Count the time since the last call if a trial was trained; `busy` tells whether one is from now on."""
         with self.lock:
             now = time.monotonic()
@@ -57,7 +57,7 @@ class BudgetMeter:
         if self.is_limited and self.left < claims.MIN_GPU_SECONDS:
             self.take_slice()
 
-    def beat(self, db: Connection, study: sa.Row[Any]) -> None:
+    def on_heartbeat(self, db: Connection, study: sa.Row[Any]) -> None:
         """Advance the study's clock and update the limits, in the transaction of a heartbeat."""
         self.is_limited = study.gpu_hours is not None and self.share > 0
         if study.gpu_hours is not None and not self.share:  # the first worker on its GPU counts for it
@@ -65,11 +65,11 @@ class BudgetMeter:
         if study.hours is not None:
             self.is_spent |= advance_clock(db, study)
 
-    def after_beat(self) -> None:
+    def after_heartbeat(self) -> None:
         """Take the next slice in time, or note that the budget is used up."""
-        if self.is_limited and self.counted_at is not None and self.left < 2 * BEAT_SECONDS:
+        if self.is_limited and self.counted_at is not None and self.left < 2 * HEARTBEAT_SECONDS:
             self.take_slice()
-            self.is_spent |= self.left <= BEAT_SECONDS * self.share
+            self.is_spent |= self.left <= HEARTBEAT_SECONDS * self.share
 
     @retried
     def take_slice(self) -> None:
@@ -98,10 +98,10 @@ def advance_clock(db: Connection, study: sa.Row[Any]) -> bool:
     same = study_table.c.study_id == study.study_id
     now, before = sa.cast(clock(db), sa.Double), study_table.c.clock_at
     passed = sa.case(
-        (before.is_(None), 0.0), (now - before > LONGEST_TICK, 0.0), (now < before, 0.0), else_=now - before
+        (before.is_(None), 0.0), (now - before > MAX_TICK_SECONDS, 0.0), (now < before, 0.0), else_=now - before
     )
     seconds = study_table.c.clock_seconds + (0.0 if study.paused else passed)
-    is_time = before.is_(None) | (now - before > 0.9 * BEAT_SECONDS) | (now < before)
+    is_time = before.is_(None) | (now - before > 0.9 * HEARTBEAT_SECONDS) | (now < before)
     db.execute(sa.update(study_table).where(same, is_time).values(clock_seconds=seconds, clock_at=now))
     spent = db.scalar(sa.select(study_table.c.clock_seconds).where(same)) or 0.0
     return bool(spent >= 3600 * study.hours)

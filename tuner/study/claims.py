@@ -23,11 +23,11 @@ MIN_GPU_SECONDS = 2.0  # with less than this left, no trial is started
 MOST_DEATHS = 3  # workers that may die on a trial before it fails
 
 
-class StudyGone(Exception):
+class StudyDeleted(Exception):
     """The study was deleted."""
 
 
-class WorkerUnknown(Exception):
+class WorkerRemoved(Exception):
     """The worker's row was removed because it seemed dead; the worker must exit and be replaced."""
 
 
@@ -120,9 +120,9 @@ def claim_trial(
         lock_study(db, study_id)
         now = db.execute(select_claim_state(study_id, worker, unwritten)).first()
         if now is None or now.study_name != name:
-            raise StudyGone
+            raise StudyDeleted
         if now.known is None:
-            raise WorkerUnknown
+            raise WorkerRemoved
         if now.mine is not None:
             return read_claim(db, now.mine)
         nothing_new = are_trials_used_up(now) or (has_given_trials and now.unclaimed is None)

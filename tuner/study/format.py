@@ -10,7 +10,7 @@ from typing import Any
 from tuner.study.failures import failure_from_attrs
 from tuner.study.info import StudyInfo
 from tuner.study.stats import Cost, StudyStats, TimeLeft
-from tuner.study.trial_queries import Trial
+from tuner.study.trial_queries import TrialInfo
 
 
 def format_value(value: float | None) -> str:
@@ -70,7 +70,7 @@ def format_failures(stats: StudyStats) -> str:
     return ", ".join(f"{number} {kind}" for kind, number in stats.kinds.items())
 
 
-def format_outcome(trial: Trial, info: StudyInfo) -> str:
+def format_outcome(trial: TrialInfo, info: StudyInfo) -> str:
     """'finished: iou 0.8123 at epoch 7; lr=0.001', 'pruned after epoch 3, ...' or 'failed: ...'."""
     params = format_params(trial.params)
     result = trial.attrs.get("result", {})

@@ -25,7 +25,7 @@ from tuner.errors import StudyError
 from tuner.study import claims
 from tuner.study.tables import claim_table, trials, worker_table
 
-SIGN_SECONDS = 3.0  # within which a running worker sends a heartbeat
+MAX_HEARTBEAT_GAP = 3.0  # within which a running worker sends a heartbeat
 log = logging.getLogger("tuner")
 
 
@@ -49,12 +49,12 @@ class HeartbeatMonitor:
     hang_timeout: float  # seconds without progress on its trial after which a worker counts as hung
     seen: dict[str, WorkerCounters] = field(default_factory=dict)
     alive: set[str] = field(default_factory=set)  # workers of other machines with a heartbeat since the start
-    looked: float | None = None
+    checked_at: float | None = None
 
     def check(self) -> list[str]:
         """Check all workers once; return the names of those that were removed."""
         began = time.monotonic()
-        if self.looked is not None and began - self.looked > self.heartbeat_timeout / 2:
+        if self.checked_at is not None and began - self.checked_at > self.heartbeat_timeout / 2:
             self.restart()  # this process slept or the database was away, which may have stopped the others too
         lost = [row.worker for row in self.read_rows() if self.is_lost(row, began)] + self.workers_without_row()
         for worker in lost:
@@ -62,8 +62,8 @@ class HeartbeatMonitor:
             if claims.release_worker(self.engine, worker, died=True):
                 log.warning("worker %s is dead or hangs: its trial was put back", worker)
         claims.delete_orphaned_claims(self.engine, self.study_id)
-        self.looked = time.monotonic()
-        if self.looked - began > self.heartbeat_timeout / 2:
+        self.checked_at = time.monotonic()
+        if self.checked_at - began > self.heartbeat_timeout / 2:
             self.restart()
         return lost
 
@@ -122,7 +122,7 @@ def check_versions(engine: Engine, study_id: int) -> None:
     others = {row.worker: row for row in workers_of_other_versions(engine, study_id)}
     if not others:
         return
-    time.sleep(SIGN_SECONDS)
+    time.sleep(MAX_HEARTBEAT_GAP)
     for row in workers_of_other_versions(engine, study_id):
         if row.worker in others and row.beats != others[row.worker].beats:
             raise StudyError(

@@ -29,7 +29,7 @@ from tuner.study.tables import (
     trials,
 )
 
-State = Literal["COMPLETE", "PRUNED", "FAIL"]
+EndState = Literal["COMPLETE", "PRUNED", "FAIL"]
 
 
 @dataclass
@@ -42,7 +42,7 @@ class PendingWrites:
     values: dict[int, float] = field(default_factory=dict)  # the goal's metric, by epoch
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
     dashboard_notes: dict[str, str] = field(default_factory=dict)  # stored on the study
-    end: tuple[State, float | None] | None = None
+    end: tuple[EndState, float | None] | None = None
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
@@ -139,11 +139,11 @@ def step_columns(value: float) -> dict[str, Any]:
     return {"intermediate_value": value if kind == "FINITE" else None, "intermediate_value_type": kind}
 
 
-def has_value(end: tuple[State, float | None] | None) -> bool:
+def has_value(end: tuple[EndState, float | None] | None) -> bool:
     return end is not None and end[1] is not None and not math.isnan(end[1])
 
 
-def value_columns(end: tuple[State, float | None] | None) -> dict[str, Any]:
+def value_columns(end: tuple[EndState, float | None] | None) -> dict[str, Any]:
     """Return the value of a trial as Optuna stores it."""
     assert end is not None and end[1] is not None
     kind = value_type(end[1])

@@ -12,11 +12,11 @@ from sqlalchemy.engine import Connection, Engine
 from tuner.errors import StudyError, did_you_mean
 from tuner.study.info import StudyInfo
 from tuner.study.tables import claim_table, studies, study_attrs, study_table, trials, worker_table
-from tuner.study.trial_queries import FINISHED, Trial, read_best_trial
+from tuner.study.trial_queries import FINISHED, TrialInfo, read_best_trial
 
 
 @dataclass(frozen=True)
-class Worker:
+class WorkerInfo:
     """A running worker, as its row in the database describes it."""
 
     worker: str
@@ -42,12 +42,12 @@ class StudySummary:
     study: StudyInfo
     num_trials: int | None
     states: dict[str, int]
-    put_back: int
-    best: Trial | None
-    workers: tuple[Worker, ...]
+    num_put_back: int
+    best: TrialInfo | None
+    workers: tuple[WorkerInfo, ...]
 
     @property
-    def finished(self) -> int:
+    def num_finished(self) -> int:
         return sum(self.states.get(state, 0) for state in FINISHED)
 
 
@@ -95,22 +95,22 @@ def read_summary(engine: Engine, info: StudyInfo) -> StudySummary:
             study=info,
             num_trials=db.scalar(sa.select(study_table.c.num_trials).where(study_table.c.study_id == info.id)),
             states=states,
-            put_back=db.scalar(back) or 0,
+            num_put_back=db.scalar(back) or 0,
             workers=select_workers(db, info),
             best=read_best_trial(db, info),
         )
 
 
-def select_workers(db: Connection, info: StudyInfo) -> tuple[Worker, ...]:
+def select_workers(db: Connection, info: StudyInfo) -> tuple[WorkerInfo, ...]:
     rows = db.execute(
-        sa.select(*[worker_table.c[name] for name in Worker.__dataclass_fields__])
+        sa.select(*[worker_table.c[name] for name in WorkerInfo.__dataclass_fields__])
         .where(worker_table.c.study_id == info.id)
         .order_by(worker_table.c.host, worker_table.c.born)
     )
-    return tuple(Worker(*row) for row in rows)
+    return tuple(WorkerInfo(*row) for row in rows)
 
 
-def read_workers(engine: Engine, info: StudyInfo) -> tuple[Worker, ...]:
+def read_workers(engine: Engine, info: StudyInfo) -> tuple[WorkerInfo, ...]:
     with engine.connect() as db:
         return select_workers(db, info)
 

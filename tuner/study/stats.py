@@ -22,7 +22,7 @@ from tuner.study import queries, trial_queries
 from tuner.study.budget import Budget, BudgetStatus, BudgetUse
 from tuner.study.failures import Failure, read_failures
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.queries import StudySummary, Worker
+from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.tables import claim_table, epoch_table, studies, trial_attrs, trials
 from tuner.study.trial_queries import EXTENDS, FINISHED
 
@@ -122,7 +122,7 @@ class StatsReader:
 
     def read(self, now: StudySummary) -> StudyStats:
         with self.engine.connect() as db:
-            if len(self.ended) != now.finished:
+            if len(self.ended) != now.num_finished:
                 self.update(db)
             open_trials = read_open_trials(db, self.info)
             status = budget_module.read_budget_status(db, self.info.id)
@@ -287,7 +287,7 @@ def sum_cost(ended: Iterable[EndedTrial], open_trials: Iterable[OpenTrial]) -> C
 
 def explain_standstill(now: StudySummary, paused: bool) -> TimeLeft | None:
     """Return why no trial is running, or None."""
-    if now.num_trials is not None and now.finished >= now.num_trials:
+    if now.num_trials is not None and now.num_finished >= now.num_trials:
         return TimeLeft(0.0, "done")
     if paused:
         return TimeLeft(None, "paused")
@@ -304,12 +304,12 @@ def time_left_by_trials(now: StudySummary, ended: list[EndedTrial], open_trials:
     each = sum(recent) / len(recent)
     steps = {worker.number: worker for worker in now.workers}
     rest = [remaining_seconds(trial, each, steps.get(trial.number)) for trial in open_trials]
-    new = max(0, now.num_trials - now.finished - len(open_trials))
+    new = max(0, now.num_trials - now.num_finished - len(open_trials))
     busy = min(len(now.workers), max(1, new + len(open_trials)))
     return TimeLeft((sum(rest) + new * each) / busy, "trials")
 
 
-def remaining_seconds(trial: OpenTrial, each: float, worker: Worker | None) -> float:
+def remaining_seconds(trial: OpenTrial, each: float, worker: WorkerInfo | None) -> float:
     """Estimate the seconds until a trial ends, by the mean of the others or, if it takes longer, its own pace."""
     if trial.seconds < each:
         return each - trial.seconds

@@ -48,9 +48,7 @@ def join_study(url: str, info: StudyInfo) -> JoinedStudy:
             is_new = True
         except optuna.exceptions.DuplicatedStudyError:
             study = optuna.load_study(study_name=info.name, storage=storage)
-            is_new = not study.user_attrs and not study.get_trials(
-                deepcopy=False
-            )  # the process that created it was killed
+            is_new = not study.user_attrs and not study.get_trials(deepcopy=False)  # its creation was cut short
         claims.ensure_study_row(engine, study._study_id, is_new)
         if is_new:
             info = replace(info, key=uuid.uuid4().hex[:6], id=study._study_id)
@@ -69,9 +67,7 @@ def rejoin_study(url: str, name: str) -> JoinedStudy:
         try:
             study = optuna.load_study(study_name=name, storage=storage)
         except KeyError:
-            raise StudyError(
-                f"study '{name}' was deleted while it was in use; there is nothing left to do."
-            ) from None
+            raise StudyError(f"study '{name}' was deleted meanwhile; there is nothing left to do.") from None
         return JoinedStudy(study, engine, read_info(study))
 
 

@@ -19,7 +19,7 @@ EXTENDS = "goes_on_from"  # attribute of a trial in an extension study: which tr
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialInfo:
     """A trial with its parameters and attributes."""
 
     id: int
@@ -30,7 +30,7 @@ class Trial:
     attrs: dict[str, Any]
 
 
-def read_best_trial(db: Connection, info: StudyInfo) -> Trial | None:
+def read_best_trial(db: Connection, info: StudyInfo) -> TrialInfo | None:
     """Return the complete trial with the best value; of two with equal values, the earlier one."""
     found = db.scalar(select_best(info.id, info.goal, trials.c.trial_id))
     return None if found is None else next(iter(read_trials_by_id(db, [found])))
@@ -54,7 +54,7 @@ def select_best(study_id: int, goal: Goal, column: sa.Column[Any]) -> sa.Select[
     )
 
 
-def read_trials_by_id(db: Connection, ids: list[int]) -> Iterable[Trial]:
+def read_trials_by_id(db: Connection, ids: list[int]) -> Iterable[TrialInfo]:
     """Yield these trials in the order of their numbers."""
     rows = db.execute(
         sa.select(trials.c.trial_id, trials.c.number, trials.c.state, trial_values.c.value)
@@ -73,10 +73,10 @@ def read_trials_by_id(db: Connection, ids: list[int]) -> Iterable[Trial]:
     for row in db.execute(sa.select(trial_attrs).where(trial_attrs.c.trial_id.in_(ids))):
         attrs.setdefault(row.trial_id, {})[row.key] = json.loads(row.value_json)
     for trial_id, number, state, value in rows:
-        yield Trial(trial_id, number, state, value, params.get(trial_id, {}), attrs.get(trial_id, {}))
+        yield TrialInfo(trial_id, number, state, value, params.get(trial_id, {}), attrs.get(trial_id, {}))
 
 
-def read_trials(engine: Engine, info: StudyInfo) -> list[Trial]:
+def read_trials(engine: Engine, info: StudyInfo) -> list[TrialInfo]:
     """Return every trial of a study in the order of their numbers."""
     with engine.connect() as db:
         ids = list(db.scalars(sa.select(trials.c.trial_id).where(trials.c.study_id == info.id)))

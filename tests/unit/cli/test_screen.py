@@ -17,12 +17,12 @@ from tuner.goal import maximize, minimize
 from tuner.study.budget import Budget, BudgetUse
 from tuner.study.failures import Failure
 from tuner.study.info import StudyInfo
-from tuner.study.queries import StudySummary, Worker
+from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.stats import Cost, StudyStats, TimeLeft
-from tuner.study.trial_queries import Trial
+from tuner.study.trial_queries import TrialInfo
 
 STUDY = StudyInfo("unet_k", "unet_k", maximize("iou"), "photos", id=1)
-BEST = Trial(1, 7, "COMPLETE", 0.8123, {"lr": 0.0012, "k": 64}, {})
+BEST = TrialInfo(1, 7, "COMPLETE", 0.8123, {"lr": 0.0012, "k": 64}, {})
 REASON = "out of memory with a single image of 1024 px: CUDA out of memory. Tried to allocate 2.00 GiB"
 NOTHING = StudyStats(Cost(), (), TimeLeft(None, "unknown"), Budget(), BudgetUse(0, 0.0, 0.0), False, "")
 FULL = replace(
@@ -35,7 +35,7 @@ FULL = replace(
 RISING: Curve = [(epoch, 0.8 * epoch / 20) for epoch in range(1, 21)]
 
 
-def worker(at: int, **doing: Any) -> Worker:
+def worker(at: int, **doing: Any) -> WorkerInfo:
     plain = {
         "worker": f"w{at}",
         "host": "node7.lab",
@@ -44,11 +44,11 @@ def worker(at: int, **doing: Any) -> Worker:
         "device": "NVIDIA H100",
     }
     plain |= {"beats": 1, "state": "training", "number": at, "step": 10, "steps": 20, "value": 0.5}
-    return Worker(**{**plain, "params": {"lr": 0.00123, "loss": "bce"}, **doing})
+    return WorkerInfo(**{**plain, "params": {"lr": 0.00123, "loss": "bce"}, **doing})
 
 
 def sight(
-    workers: int = 2, tally: StudyStats = FULL, best: Trial | None = BEST, study: StudyInfo = STUDY
+    workers: int = 2, tally: StudyStats = FULL, best: TrialInfo | None = BEST, study: StudyInfo = STUDY
 ) -> ScreenData:
     hands = tuple(worker(20 + at) for at in range(workers))
     states = {"COMPLETE": 5, "PRUNED": 2, "FAIL": 5, "RUNNING": workers}

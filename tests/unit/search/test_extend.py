@@ -244,14 +244,16 @@ def test_a_schedule_that_depends_on_the_end_is_told(toy_recipe: Recipe) -> None:
     def told(schedule: str) -> list[str]:
         recipe = replace(toy_recipe, schedule=use(schedule))
         return schedule_warnings(
-            [trial_queries.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": recipe.to_json()})] * 2, 9
+            [trial_queries.TrialInfo(1, 0, "COMPLETE", 0.5, {}, {"recipe": recipe.to_json()})] * 2, 9
         )
 
     assert told("plateau") == told("none") == told("exponential") == []
     (notice,) = told("cosine")
     assert "cosine()" in notice and "not that of one run of 9" in notice
     odd = replace(toy_recipe, epochs=3, validate_every=2)
-    (notice,) = schedule_warnings([trial_queries.Trial(1, 0, "COMPLETE", 0.5, {}, {"recipe": odd.to_json()})], 9)
+    (notice,) = schedule_warnings(
+        [trial_queries.TrialInfo(1, 0, "COMPLETE", 0.5, {}, {"recipe": odd.to_json()})], 9
+    )
     assert "after 3 where it ended" in notice
 
 

@@ -24,7 +24,7 @@ from tuner.paths import Home
 from tuner.search.worker import Worker
 from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget, queries
-from tuner.study.claims import WorkerUnknown, release_worker
+from tuner.study.claims import WorkerRemoved, release_worker
 from tuner.study.info import StudyInfo
 from tuner.study.study import join_study
 from tuner.tasks import TASKS
@@ -252,7 +252,7 @@ def test_a_worker_given_up_for_dead_makes_room_for_a_new_one(place: Place) -> No
     def reap(worker: Worker) -> None:
         release_worker(worker.engine, worker.session.name, died=True)
 
-    with pytest.raises(WorkerUnknown):
+    with pytest.raises(WorkerRemoved):
         place.study(2, epochs=LONG).work_until(2, reap)
     assert states(place.url) == {0: "WAITING"}
 
@@ -278,7 +278,7 @@ def test_a_trial_left_waiting_by_a_killed_worker_fills_its_slot(place: Place) ->
 
 
 def test_the_beat_tells_where_a_worker_is(place: Place) -> None:
-    seen: list[queries.Worker] = []
+    seen: list[queries.WorkerInfo] = []
 
     def look(worker: Worker) -> None:
         info = queries.find_study(worker.engine, "tiny")

@@ -65,7 +65,7 @@ def test_the_study_worked_on_last_comes_first(joined: JoinedStudy, tmp_path: Pat
 
 def test_an_empty_study_has_nothing(joined: JoinedStudy) -> None:
     now = glance(joined)
-    assert (now.best, now.finished, now.states, now.workers, now.put_back, now.num_trials) == (
+    assert (now.best, now.num_finished, now.states, now.workers, now.num_put_back, now.num_trials) == (
         None, 0, {}, (), 0, None,
     )  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_trials_are_counted_by_state(joined: JoinedStudy) -> None:
         add_trial(joined, [0.5], state)
     now = glance(joined)
     assert now.states == {"COMPLETE": 2, "PRUNED": 1, "FAIL": 1, "RUNNING": 1}
-    assert now.finished == 4
+    assert now.num_finished == 4
 
 
 def test_parameters_are_as_optuna_gives_them(joined: JoinedStudy) -> None:
