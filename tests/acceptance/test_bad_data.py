@@ -77,7 +77,7 @@ def splits_of_other_classes(at: Path) -> None:
 
 
 FOLDERS = {
-    missing: ["no folder", "data here"],
+    missing: ["data here does not exist"],
     empty: [
         "holds no images. Expected images/ + masks/, rgb/ + figure_ground/, images/ + labels/, images/ + inst"
     ],
@@ -227,7 +227,7 @@ def test_instances_are_counted_and_what_is_wrong_with_their_json_is_named(tuner:
         "1 of its entries cannot be used. cell01.jpg is listed but does not exist",
     )
     (coco / "annotations.json").write_text("{")
-    refused(tuner("data", "./coco"), tmp_path, "annotations.json is no JSON")
+    refused(tuner("data", "./coco"), tmp_path, "annotations.json is not valid JSON")
 
 
 def test_a_public_dataset_is_fetched_by_name(tuner: Tuner, tmp_path: Path) -> None:

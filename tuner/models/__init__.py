@@ -1,6 +1,6 @@
-"""The table of models. A builder takes (channels, classes) from the program, the rest from the space."""
+"""The table of models. A builder takes (channels, classes) from the program and the rest from the space."""
 
-ENCODER = "encoder."  # how the names of a pretrained part's tensors begin
+ENCODER = "encoder."  # prefix of the tensor names of the pretrained part
 MODELS = {
     "unet": "tuner.models.unet:unet",
     "unet_transposed": "tuner.models.unet_transposed:unet_transposed",
@@ -19,4 +19,4 @@ MODELS = {
     "deep_watershed": "tuner.models.deep_watershed:deep_watershed",
     "mask_rcnn": "tuner.models.mask_rcnn:mask_rcnn",
 }
-INSTANCE_MODELS = ("deep_watershed", "mask_rcnn")  # models of instances
+INSTANCE_MODELS = ("deep_watershed", "mask_rcnn")  # models for the task "instance"

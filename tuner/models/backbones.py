@@ -1,11 +1,10 @@
-"""torchvision's backbones with a pyramid of features, as its detectors have them."""
+"""torchvision's backbones with a feature pyramid, as in its detectors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from math import gcd
-from typing import Any
 
 from torch import nn
 
@@ -16,13 +15,11 @@ WIDER = ("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet
 MOBILENETS = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
 BACKBONES = RESNETS + WIDER + MOBILENETS
 NORMS = ("batch", "group", "frozen")
-LEVELS = ("0", "1", "2", "3")  # of the pyramid, from a fourth of the image's size to a 32nd
+LEVELS = ("0", "1", "2", "3")  # of the pyramid, at strides 4 to 32
 
 
 def make_backbone(name: str, norm: str, k: int) -> tuple[nn.Module, nn.Module, Pretrained]:
-    """An encoder that gives features at a fourth to a 32nd of the image's size, the pyramid over them, and the
-    encoder's weights.
-    """
+    """Return an encoder with features at strides 4 to 32, a feature pyramid, and the encoder's weights."""
     from torchvision import models
     from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
@@ -35,24 +32,20 @@ def make_backbone(name: str, norm: str, k: int) -> tuple[nn.Module, nn.Module, P
         prefix, ends = "", [f"layer{level}" for level in (1, 2, 3, 4)]
         widths = [net.inplanes // 8 * 2**level for level in range(4)]
     both = BackboneWithFPN(net, dict(zip(ends, LEVELS, strict=True)), widths, k)
-    pretrained = torchvision_weights(models.get_model_weights(name).__name__, partial(fill_prefixed, prefix))
+    pretrained = torchvision_weights(models.get_model_weights(name).__name__, partial(fill_encoder, prefix=prefix))
     if norm == "group":
         pretrained = Pretrained(f"'{name}' with norm='group'", "", "", pretrained.adapt)
     return both.body, both.fpn, pretrained
 
 
 def stage_ends(features: nn.Sequential) -> list[str]:
-    """The last layers of a MobileNet at a fourth, an eighth, ... of the size: those before the next stride."""
+    """Return the last layer of a MobileNet at each stride from 4 on: the one before the next stride."""
     starts = [at for at, layer in enumerate(features) if getattr(layer, "_is_cn", False)]
     return [str(start - 1) for start in [*starts[1:], len(features)]]
 
 
-def fill_prefixed(prefix: str, encoder: nn.Module, tensors: Any) -> Any:
-    return fill_encoder(encoder, tensors, prefix)
-
-
 def norm_layer(norm: str, eps: float) -> Callable[[int], nn.Module]:
-    """`eps` is what the backbone was trained with."""
+    """Return the constructor of a norm layer; `eps` is the value the backbone was trained with."""
     from torchvision.ops import FrozenBatchNorm2d
 
     if norm == "group":

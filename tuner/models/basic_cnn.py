@@ -1,4 +1,4 @@
-"""Plain convolutions: what a U-Net is without its skips."""
+"""Plain convolutions: a U-Net without skip connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tuner.models.blocks import Segmenter, check_dropout, check_widths, convs, i
 def basic_cnn(
     channels: int, classes: int, *, k: int = 32, batch_norm: bool = True, dropout: float = 0.0
 ) -> nn.Module:
-    """Six convolutions of k, 2k and 4k channels at full, half and a quarter of the size, and no skips."""
+    """Six convolutions of k, 2k and 4k channels at full, half and quarter size, without skip connections."""
     check_widths(k=k)
     check_dropout(dropout)
     encoder = nn.Sequential(

@@ -1,4 +1,4 @@
-"""What several models are made of: stacks of convolutions, a U-Net's way up, and images of any size."""
+"""Building blocks of several models: convolution stacks, a U-Net decoder, and support for any image size."""
 
 from __future__ import annotations
 
@@ -17,29 +17,15 @@ from tuner.recipe import is_whole_number
 if TYPE_CHECKING:
     from tuner.models.pretrained import Pretrained
 
-SIDES = (
-    32,
-    48,
-    64,
-    96,
-    128,
-    160,
-    192,
-    224,
-    256,
-    288,
-    320,
-    384,
-    448,
-    512,
-)  # pixels: what a size's remedy is sought in
+# pixels: sizes to try for a suggestion
+SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
 
 
 class Segmenter(nn.Module):
     """An encoder, a decoder and a head, for images of any size.
 
-    The image is padded at its right and bottom edge to a multiple of what the encoder divides by, and the
-    mask cropped back. A mask coarser than the image is enlarged.
+    The image is padded at the right and bottom to a multiple of the encoder's stride, and the mask is cropped. A
+    mask coarser than the image is enlarged.
     """
 
     def __init__(
@@ -78,7 +64,7 @@ class Segmenter(nn.Module):
 
 
 def decoder_levels(model: nn.Module) -> dict[str, str]:
-    """The decoder's levels, coarsest first, as up1, up2, ...; of one that has no list of them, its output."""
+    """Return the decoder's levels, coarsest first, as up1, up2, ...; without a list of levels, its output."""
     for name, part in model.named_modules():
         if isinstance(part, nn.ModuleList) and re.fullmatch(r"decoder(\.\d+)?\.blocks", name):
             return {f"up{level + 1}": f"{name}.{level}" for level in range(len(part))}
@@ -86,11 +72,11 @@ def decoder_levels(model: nn.Module) -> dict[str, str]:
 
 
 class Decoder(nn.Module):
-    """A U-Net's way up: grow to twice the size, put the encoder's feature of that size beside, mix.
+    """A U-Net decoder: at each level, upsample to twice the size, concatenate the skip, convolve.
 
-    `channels` are those of the encoder's features, finest first; `widths` those of the levels, coarsest
-    first. Where there are more levels than skips, the last go without. Of the features it is given, the
-    last ones are taken: encoders of other libraries give the image itself as the first.
+    `channels` are those of the encoder's features, finest first; `widths` those of the levels, coarsest first.
+    With more levels than skips, the last levels have no skip. The last of the given features are used: encoders of
+    other libraries return the image as the first one.
     """
 
     def __init__(
@@ -125,7 +111,7 @@ class Decoder(nn.Module):
 
 
 def convs(channels: int, width: int, *, number: int = 2, norm: bool = False) -> nn.Sequential:
-    """Convolutions of 3 x 3, each with ReLU, and with batch norm before it when asked for."""
+    """Return 3 x 3 convolutions, each followed by ReLU, with batch norm in between if `norm`."""
     layers: list[nn.Module] = []
     for before in (channels, *[width] * (number - 1)):
         layers.append(nn.Conv2d(before, width, 3, padding=1, bias=not norm))
@@ -135,27 +121,25 @@ def convs(channels: int, width: int, *, number: int = 2, norm: bool = False) -> 
 
 
 def decoder_widths(k: int, levels: int) -> list[int]:
-    """The widths of a decoder, coarsest first, down to k."""
+    """Return the widths of a decoder, coarsest first, down to k."""
     return [k * 2**level for level in reversed(range(levels))]
 
 
 def init_weights(module: nn.Module) -> None:
-    """He initialisation: without batch norm, PyTorch's own shrinks the signal at each ReLU."""
+    """Initialize with He's method: PyTorch's default shrinks the signal at each ReLU without batch norm."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    if isinstance(
-        module, nn.ConvTranspose2d
-    ):  # its output has one tap of the kernel a channel, and no ReLU behind
+    if isinstance(module, nn.ConvTranspose2d):  # one kernel tap per output pixel, and no ReLU after it
         nn.init.normal_(module.weight, std=module.in_channels**-0.5)
     if isinstance(module, nn.Conv2d | nn.Linear | nn.ConvTranspose2d) and module.bias is not None:
         nn.init.zeros_(module.bias)
 
 
 def check_widths(**given: object) -> None:
-    """ValueError unless each is a whole number of at least one."""
+    """Raise ValueError unless each value is a whole number of at least 1."""
     for name, value in given.items():
         if not is_whole_number(value) or value < 1:
-            raise ValueError(f"{name} is {value!r}; a width of at least 1 is needed")
+            raise ValueError(f"{name} is {value!r}; a whole number of at least 1 is needed")
 
 
 def check_dropout(dropout: float) -> None:
@@ -164,7 +148,7 @@ def check_dropout(dropout: float) -> None:
 
 
 def check_size(name: str, image: Tensor, smallest: int) -> None:
-    """ValueError with the size that would do when an image is too small."""
+    """Raise ValueError with the minimum size for an image that is too small."""
     height, width = image.shape[-2:]
     if min(height, width) < smallest:
         least = f"at least {smallest} x {smallest} is needed"
@@ -172,10 +156,10 @@ def check_size(name: str, image: Tensor, smallest: int) -> None:
 
 
 def run_checked(model: nn.Module, name: str, run: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-    """Run a batch; when that fails, find out whether its size is to blame, and which would do.
+    """Run a batch; when it fails, find out whether the image size is the cause and suggest another.
 
-    Batch norm has nothing to compare when one image leaves one value a channel. That image is then shown
-    twice, which changes neither its output nor its gradients.
+    Batch norm in training cannot normalize a single value per channel. A single image that leads to one is run
+    twice as a batch, which changes neither its output nor its gradients.
     """
     try:
         return run(image)
@@ -188,21 +172,21 @@ def run_checked(model: nn.Module, name: str, run: Callable[[Tensor], Tensor], im
                 and (side := find_working_side(model, run, image))
             ):
                 size = " x ".join(map(str, image.shape[-2:]))
-                said = f"an image of {size} does not fit '{name}': {side} x {side} would do"
+                said = f"an image of {size} does not fit '{name}': {side} x {side} fits"
                 raise ValueError(said) from error
             raise
     return run_checked(model, name, run, torch.cat([image, image]))[:1]
 
 
 def find_working_side(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) -> int:
-    """The first side at which the model runs, the larger ones tried first; 0 for none."""
+    """Return the first side at which the model runs, larger ones first; 0 for none."""
     least = min(image.shape[-2:])
     sides = [side for side in SIDES if side > least] + [side for side in SIDES if side <= least]
     return next((side for side in sides if can_run(model, run, image[..., :1, :1].expand(-1, -1, side, side))), 0)
 
 
 class UncheckedModel(nn.Module):
-    """A model, called by the method that does not look into failures."""
+    """A model whose forward pass is `run`, without the analysis of failures."""
 
     def __init__(self, model: nn.Module, run: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -213,7 +197,7 @@ class UncheckedModel(nn.Module):
 
 
 def can_run(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) -> bool:
-    """Whether two images of this size go through; shapes are computed, numbers are not."""
+    """Whether a batch of two images of this size runs; shapes only, on the meta device."""
     plain = UncheckedModel(model, run)
     tensors = {**dict(plain.named_parameters()), **dict(plain.named_buffers())}
     empty = {key: torch.empty_like(value, device="meta") for key, value in tensors.items()}
@@ -226,7 +210,7 @@ def can_run(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) ->
 
 
 def set_in_channels(module: nn.Module, channels: int) -> None:
-    """Let the first convolution take images of so many channels."""
+    """Replace the first convolution by one for so many input channels."""
     name, conv = next((name, m) for name, m in module.named_modules() if isinstance(m, nn.Conv2d))
     if conv.in_channels != channels:
         kernel, stride, padding = (cast(tuple[int, int], p) for p in (conv.kernel_size, conv.stride, conv.padding))

@@ -1,4 +1,4 @@
-"""Deep Watershed: a segmenter that also says how deep in its instance each pixel lies, and a watershed of that.
+"""Deep Watershed: a segmenter that also predicts the depth of each pixel in its instance, and a watershed of it.
 
 After Bai and Urtasun, "Deep Watershed Transform for Instance Segmentation" (2017), with one network for all heads.
 """
@@ -38,10 +38,10 @@ def deep_watershed(
     energy: float = 0.5,
     min_size: int = 4,
 ) -> nn.Module:
-    """Any segmenter, `base`, with heads for mask, energy and maybe direction; its width k and other args.
+    """Any segmenter `base` with heads for mask, energy and optionally direction, and a watershed.
 
-    A watershed floods the pixels whose mask is above `mask` from basins whose energy is above `energy`; what
-    is smaller than min_size pixels is dropped.
+    `k` and `args` are those of the base. The watershed floods pixels with a mask above `mask` from basins with an
+    energy above `energy`; instances smaller than min_size pixels are dropped.
     """
     if base in INSTANCE_MODELS:
         raise PartError(f"base of model 'deep_watershed' is '{base}'; a segmenter is needed, such as 'unet'.")
@@ -51,55 +51,55 @@ def deep_watershed(
         if not (is_number(value) and 0 < value < 1):
             raise PartError(f"{name} of model 'deep_watershed' is {value!r}; a number between 0 and 1 is needed.")
     if not (is_whole_number(min_size) and min_size >= 1):
-        raise PartError(f"min_size of model 'deep_watershed' is {min_size!r}; a whole number of pixels, from 1.")
+        raise PartError(
+            f"min_size of model 'deep_watershed' is {min_size!r}; a whole number of at least 1 is needed."
+        )
     width = {} if k is None else {"k": k}
     part = Part(base, {**(args or {}), **width})
     model: nn.Module = build("model", MODELS, part, channels, HEADS + DIRECTION * bool(direction))
     if hasattr(model, "learn"):
-        raise PartError(f"base of model 'deep_watershed' is '{base}'; a segmenter that descends is needed.")
+        raise PartError(
+            f"base of model 'deep_watershed' is '{base}'; a segmenter trained by gradient descent is needed."
+        )
     flood = WatershedInstances(mask, energy, min_size)
-    vars(model).update(instances=flood, evidence=partial(object_evidence, model))  # its weights keep their names
+    vars(model).update(
+        instances=flood, evidence=partial(object_evidence, model)
+    )  # attributes, so that the weights keep their names
     return model
 
 
 def object_evidence(model: nn.Module, image: Tensor) -> Tensor:
-    """What speaks for an object at each pixel: the logits of the mask."""
+    """Return the evidence for an object at each pixel: the logits of the mask."""
     return cast(Tensor, model(image)[:, :1])
 
 
 @dataclass(frozen=True)
 class WatershedInstances:
-    """Makes instances of what the heads say: number x 2 or more x height x width, logits of mask and energy."""
+    """Turns the heads (number x 2 or more x height x width, logits of mask and energy) into instances."""
 
     mask: float
     energy: float
-    min_size: int  # pixels of the image that the model sees
+    min_size: int  # pixels at the size of the model's input
 
     def __call__(self, logits: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> list[Instances]:
-        """What stands in each image; with `sizes`, brought to that height and width before it is cut."""
-        heads = logits[:, :HEADS].float()
-        if sizes is None:
-            return [self.extract(*each) for each in heads.sigmoid().cpu().numpy()]
-        area = heads.shape[-2] * heads.shape[-1]
-        return [
-            self.extract(mask, energy, size[0] * size[1] / area)
-            for each, size in zip(heads, sizes, strict=True)
-            for mask, energy in [resize_heads(each, size).sigmoid().cpu().numpy()]
-        ]
-
-    def extract(self, mask: Map, energy: Map, scale: float = 1.0) -> Instances:
-        return extract_instances(mask, energy, self.mask, self.energy, max(1, round(self.min_size * scale)))
-
-
-def resize_heads(heads: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(heads[None], size=size, mode="bilinear", align_corners=False)[0]
+        """Return the instances of each image; with `sizes`, at these heights and widths."""
+        found = []
+        for at, heads in enumerate(logits[:, :HEADS].float()):
+            height, width = size = tuple(heads.shape[-2:]) if sizes is None else sizes[at]
+            if sizes is not None:
+                heads = F.interpolate(heads[None], size=size, mode="bilinear", align_corners=False)[0]
+            scale = height * width / logits[0, 0].numel()
+            mask, energy = heads.sigmoid().cpu().numpy()
+            min_size = max(1, round(self.min_size * scale))
+            found.append(extract_instances(mask, energy, self.mask, self.energy, min_size))
+        return found
 
 
 def extract_instances(mask: Map, energy: Map, least_mask: float, least_energy: float, min_size: int) -> Instances:
-    """Instances from the probability of an object and the energy of each pixel.
+    """Return instances from the object probability and the energy of each pixel.
 
-    A piece of the mask is one instance, unless there is more than one basin in it: then they are flooded. Each
-    is as sure as its mask is on the average, and as deep as it is at its deepest.
+    A connected piece of the mask is one instance unless it has several basins, which are then flooded. The score
+    is the mean mask probability times the maximum energy.
     """
     inside = mask > least_mask
     number, basins = cv2.connectedComponents((inside & (energy > least_energy)).astype(np.uint8), connectivity=4)
@@ -107,7 +107,7 @@ def extract_instances(mask: Map, energy: Map, least_mask: float, least_energy: f
     home = np.zeros(number, np.int64)  # the piece of each basin
     home[basins[inside]] = pieces[inside]
     home[0] = 0
-    held = np.bincount(home[1:], minlength=num_pieces)  # basins in each piece
+    held = np.bincount(home[1:], minlength=num_pieces)  # number of basins in each piece
     names = np.arange(num_pieces) * (held < 2)
     labels = names[pieces] + flood_basins(-energy, basins, (held > 1)[pieces], num_pieces)
     sizes = np.bincount(labels.ravel())
@@ -118,7 +118,7 @@ def extract_instances(mask: Map, energy: Map, least_mask: float, least_energy: f
 def flood_basins(
     height: Map, basins: NDArray[np.int32], where: NDArray[np.bool_], above: int
 ) -> NDArray[np.int64]:
-    """A watershed there, its instances numbered from `above` on; 0 elsewhere."""
+    """Return a watershed of the pixels in `where`, with instances numbered from `above`; 0 elsewhere."""
     from skimage.segmentation import watershed
 
     if not where.any():
@@ -128,7 +128,7 @@ def flood_basins(
 
 
 def instance_scores(labels: NDArray[np.int32], mask: Map, energy: Map) -> Map:
-    """How sure each instance is."""
+    """Return the score of each instance."""
     inside = labels > 0
     owners = labels[inside]
     sizes = np.bincount(owners)

@@ -7,11 +7,11 @@ from torch import nn
 from tuner.models.blocks import Segmenter, check_dropout, set_in_channels
 from tuner.models.pretrained import torchvision_weights
 
-STRIDE = 8  # of the feature map; below it, not one pixel would be the image's own
+STRIDE = 8  # of the feature map: the smallest image
 
 
 def fcn_resnet50(channels: int, classes: int, *, dropout: float = 0.1) -> nn.Module:
-    """torchvision's FCN: a ResNet-50, dilated to an eighth of the image's size, and a head of two convolutions."""
+    """torchvision's FCN: a dilated ResNet-50 with stride 8 and a head of two convolutions."""
     from torchvision.models import resnet50
     from torchvision.models.segmentation.fcn import FCNHead
 

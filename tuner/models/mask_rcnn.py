@@ -1,6 +1,6 @@
-"""torchvision's Mask R-CNN on any of its backbones: regions are proposed, judged, and given a mask each.
+"""torchvision's Mask R-CNN with any of its backbones.
 
-Its transform is left out: a batch is normalised already, and all of its images have one size.
+Its transform is left out: batches are normalized already and all images of a batch have one size.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tuner.models.pasting import paste_masks
 from tuner.models.pretrained import Pretrained
 from tuner.recipe import is_number, is_whole_number
 
-STRIDE = 32  # of the deepest feature; below it, the image would have no place in it
-NUM_LEVELS = len(LEVELS) + 1  # those of the pyramid, and one above, which regions are proposed from alone
-NUM_PROPOSED = 1000  # regions, of each level and of an image
-PROPOSAL_NMS = 0.7  # the overlap above which two proposed regions are one
-VALIDATION_SEED = 0  # the seed of what is drawn for a validation loss, so that it is the same each time
+STRIDE = 32  # of the deepest feature: the smallest image
+NUM_LEVELS = len(LEVELS) + 1  # of the pyramid, and a coarser one for proposals only
+NUM_PROPOSED = 1000  # regions per level and per image
+PROPOSAL_NMS = 0.7  # IoU above which the lower-scored of two proposals is dropped
+VALIDATION_SEED = 0  # for the random sampling of a validation loss, to make it reproducible
 Losses = dict[str, Tensor]
 Truth = list[dict[str, Tensor]]
 
@@ -48,11 +48,11 @@ def mask_rcnn(
 ) -> nn.Module:
     """torchvision's Mask R-CNN with a ResNet, ResNeXt, wide ResNet or MobileNet, and its own losses.
 
-    `k` is the width of pyramid and heads; `anchor` the side of the smallest anchor in pixels, doubled from level
-    to level, or one side for each of the five; `ratios` are height to width. `num_regions` of an image are learned
-    from in a step. Found is what is surer than `score`; of two that overlap by more than `nms`, the surer one; the
-    `num_found` surest of an image; and of each the pixels above `mask`. `norm`: "batch", "group" for batches of
-    one or two from scratch, or "frozen", ImageNet's statistics kept.
+    `k` is the width of pyramid and heads. `anchor` is the side of the smallest anchor in pixels, doubled from
+    level to level, or a list of five; `ratios` are height to width. `num_regions` per image are sampled for the
+    losses of a step. Detections have a score above `score`; of two with an overlap above `nms`, the better one is
+    kept, up to `num_found` per image, with the mask pixels above `mask`. `norm`: "batch", "group" for batches of
+    one or two from scratch, or "frozen", which keeps ImageNet's statistics.
     """
     check_names(backbone, norm)
     sides = anchor_sides(anchor)
@@ -67,8 +67,9 @@ def mask_rcnn(
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one image of (height, width): boxes (left, top, right, bottom), the surest first, how
-    sure each is, and its mask within the box.
+    """The detections in one image, best first.
+
+    `size` is (height, width), a box (left, top, right, bottom), a mask the pixels within its box.
     """
 
     size: tuple[int, int]
@@ -79,7 +80,7 @@ class Detections:
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """A batch as the heads see it: torchvision's list of images, and their features by level."""
+    """The input of the heads: torchvision's image list, and the features by level."""
 
     images: Any
     features: dict[str, Tensor]
@@ -90,12 +91,12 @@ class FeatureBatch:
 
 
 class MaskRCNN(nn.Module):
-    """An encoder and its pyramid of features, the proposals of regions, and the heads that judge them.
+    """An encoder, a feature pyramid, a region proposal network and heads.
 
-    The backbone runs in the precision around it, all behind in full precision: boxes need it.
+    The backbone runs in the surrounding precision, everything after it in full precision: boxes need it.
     """
 
-    multiple = STRIDE  # images are padded to one of it, as an explanation must know
+    multiple = STRIDE  # images are padded to a multiple of it
 
     def __init__(
         self,
@@ -112,13 +113,13 @@ class MaskRCNN(nn.Module):
         self.explained = {"encoder": "encoder", "pyramid": "pyramid.layer_blocks.0"}
 
     def forward(self, image: Tensor) -> list[Detections]:
-        """What is found in each image, in either mode."""
+        """Return the detections in each image, in training and in eval mode."""
         seen = self.compute_features(image)
         with full_precision(image):
             return self.detect(seen, self.propose(seen))
 
     def losses(self, image: Tensor, target: Tensor) -> tuple[Losses, list[Detections] | None]:
-        """Five losses, each a mean over the batch; in eval mode with what is found, and always the same."""
+        """Return five losses, each a mean over the batch; in eval mode also the detections, reproducibly."""
         seen, truth = self.compute_features(image), make_truth(target)
         with full_precision(image):
             if self.training:
@@ -130,17 +131,18 @@ class MaskRCNN(nn.Module):
     def instances(
         self, answer: Sequence[Detections], sizes: Sequence[tuple[int, int]] | None = None
     ) -> list[Instances]:
-        """The label map of each image, at its own size or at the given (height, width)."""
+        """Return the label map of each image, at its own size or at the given (height, width)."""
         wanted = [one.size for one in answer] if sizes is None else sizes
         return [make_instances(one, size, self.mask) for one, size in zip(answer, wanted, strict=True)]
 
     def probe(self, image: Tensor) -> Tensor:
-        """The finest level of the pyramid: as much as can be run without numbers."""
+        """Return the finest pyramid level: the part that runs on the meta device."""
         return self.compute_features(image).features[LEVELS[0]]
 
     def evidence(self, image: Tensor) -> Tensor:
-        """What speaks for objects in each image, number x 1: the logits of all that is found; of nothing, the
-        surest proposal's.
+        """Return the evidence for objects in each image, number x 1.
+
+        It is the sum of the logits of all detections, or without any, the logit of the best proposal.
         """
         seen = self.compute_features(image)
         with full_precision(image):
@@ -154,8 +156,10 @@ class MaskRCNN(nn.Module):
         return torch.stack(each)[:, None]
 
     def compute_features(self, image: Tensor) -> FeatureBatch:
-        """The features of a batch, padded at the right and bottom edge. Batch norm has nothing to compare in one
-        image with one value a channel; it is then shown twice, which changes neither answer nor gradients.
+        """Return the features of a batch, padded at the right and bottom.
+
+        Batch norm cannot normalize a single value per channel: a single image that leads to one is run twice as a
+        batch, which changes neither its output nor its gradients.
         """
         from torchvision.models.detection.image_list import ImageList
 
@@ -173,7 +177,7 @@ class MaskRCNN(nn.Module):
         return ensure_proposals(proposals, seen.sizes)
 
     def compute_losses(self, seen: FeatureBatch, truth: Truth) -> tuple[Losses, list[Tensor]]:
-        """The losses, and the regions that were proposed: as many as without the truth."""
+        """Return the losses and the proposed regions, which do not depend on the truth."""
         with set_mode(self.rpn, training=True), set_mode(self.roi_heads, training=True):
             proposals, of_regions = self.rpn(seen.images, seen.features, truth)
             proposals = ensure_proposals(proposals, seen.sizes)
@@ -189,13 +193,13 @@ class MaskRCNN(nn.Module):
         ]
 
     def object_logits(self, seen: FeatureBatch, boxes: list[Tensor]) -> list[Tensor]:
-        """The logit of an object in each box of each image."""
+        """Return the logit of an object in each box of each image."""
         heads = cast(Any, self.roi_heads)
         logits, _ = heads.box_predictor(heads.box_head(heads.box_roi_pool(seen.features, boxes, seen.sizes)))
         return list((logits[:, 1] - logits[:, 0]).split([len(each) for each in boxes]))
 
 
-# --- what is judged, and how ---
+# --- predictions and targets ---
 
 
 def make_instances(one: Detections, size: tuple[int, int], least: float) -> Instances:
@@ -204,9 +208,9 @@ def make_instances(one: Detections, size: tuple[int, int], least: float) -> Inst
 
 
 def make_truth(target: Tensor) -> Truth:
-    """Box, mask and class of each instance of each image, from number x 4 x height x width, their numbers first.
+    """Return box, mask and class of each instance of each image, from number x 4 x height x width.
 
-    A number that no pixel has is no instance. A box ends behind its last pixel, so that of one pixel has an area.
+    Numbers without pixels are ignored. Boxes end after their last pixel, so that one pixel has an area.
     """
     from torchvision.ops import masks_to_boxes
 
@@ -221,7 +225,7 @@ def make_truth(target: Tensor) -> Truth:
 
 
 def ensure_proposals(proposals: list[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """The proposals; of an image where all fell out of it, the whole image: a mean over no region is no number."""
+    """Return the proposals, or the whole image where there are none: the mean over no regions is NaN."""
     return [
         boxes if len(boxes) else boxes.new_tensor([[0, 0, width, height]])
         for boxes, (height, width) in zip(proposals, sizes, strict=True)
@@ -230,7 +234,7 @@ def ensure_proposals(proposals: list[Tensor], sizes: Sequence[tuple[int, int]]) 
 
 @contextmanager
 def set_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
-    """torchvision's parts look at their mode to know whether losses are asked for; theirs alone is changed."""
+    """Set the mode of this module only; torchvision's parts compute losses in training mode."""
     before, module.training = module.training, training
     try:
         yield
@@ -244,18 +248,21 @@ def full_precision(image: Tensor) -> torch.autocast:
 
 @contextmanager
 def fixed_random_state(device: torch.device) -> Iterator[None]:
-    """What is drawn at random is the same each time, and what is drawn after it is as if nothing had been."""
+    """Run with a fixed seed and restore the random state afterwards."""
     there = range(torch.cuda.device_count()) if device.type == "cuda" else ()
     with torch.random.fork_rng(devices=there):
         torch.manual_seed(VALIDATION_SEED)
         yield
 
 
-# --- what it is built of ---
+# --- parts of the model ---
 
 
 def make_rpn(sides: Sequence[float], ratios: tuple[float, ...], k: int) -> nn.Module:
-    """Where regions are proposed. As many with the truth at hand as without: one pass gives losses and regions."""
+    """Return the region proposal network.
+
+    It proposes as many regions in training as in eval mode, so that one pass gives losses and detections.
+    """
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
@@ -278,7 +285,7 @@ def make_rpn(sides: Sequence[float], ratios: tuple[float, ...], k: int) -> nn.Mo
 
 
 def make_heads(k: int, num_regions: int, score: float, nms: float, num_found: int) -> nn.Module:
-    """torchvision's own heads for a background and one class; at k=256, its own widths."""
+    """Return torchvision's heads for background and one class; at k=256 with torchvision's widths."""
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
     from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
     from torchvision.models.detection.roi_heads import RoIHeads
@@ -306,7 +313,7 @@ def make_heads(k: int, num_regions: int, score: float, nms: float, num_found: in
     )
 
 
-# --- what may be asked for ---
+# --- checks of arguments ---
 
 
 def check_names(backbone: str, norm: str) -> None:
@@ -319,7 +326,7 @@ def check_names(backbone: str, norm: str) -> None:
 
 
 def anchor_sides(anchor: object) -> list[float]:
-    """The side of the anchors of each level, in pixels."""
+    """Return the side of the anchors of each level, in pixels."""
     sides = [anchor * 2**level for level in range(NUM_LEVELS)] if is_number(anchor) else anchor
     if (
         isinstance(sides, list | tuple)
@@ -328,7 +335,7 @@ def anchor_sides(anchor: object) -> list[float]:
     ):
         return list(sides)
     raise PartError(
-        f"anchor of model 'mask_rcnn' is {anchor!r}; a side in pixels, from 1, is needed, or one for each of "
+        f"anchor of model 'mask_rcnn' is {anchor!r}; a side in pixels of at least 1 is needed, or one for each of "
         f"{NUM_LEVELS} levels, such as [8, 16, 32, 64, 128]."
     )
 

@@ -1,4 +1,4 @@
-"""MobileNetV2 with a U-Net's decoder, or with SegNet's and attention gates."""
+"""MobileNetV2 with a U-Net decoder, or with a SegNet decoder and attention gates."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, decoder
 from tuner.models.pretrained import torchvision_weights
 
 STRIDE = 32  # of the deepest feature
-FEATURES = (16, 24, 32, 96, 1280)  # channels at a half to a 32nd of the image's size
+FEATURES = (16, 24, 32, 96, 1280)  # channels at strides 2 to 32
 RATES = (1, 2)  # of the dilated convolutions
 
 
 def mobilenet_unet(channels: int, classes: int, *, k: int = 16) -> nn.Module:
-    """MobileNetV2 with a U-Net's decoder: skips, and three convolutions with ReLU a level, 16k to k channels."""
+    """MobileNetV2 with a U-Net decoder: skips and three convolutions per level, 16k to k channels."""
     check_widths(k=k)
     decoder = Decoder(FEATURES, decoder_widths(k, 5), partial(convs, number=3))
     return with_mobilenet("mobilenet_unet", channels, classes, k, decoder)
 
 
 def mobilenet_segnet_attention(channels: int, classes: int, *, k: int = 16) -> nn.Module:
-    """MobileNetV2 with a SegNet's decoder, 16k to k channels; gates weigh each of the encoder's features."""
+    """MobileNetV2 with a SegNet decoder, 16k to k channels, and attention gates on the encoder's features."""
     check_widths(k=k)
     return with_mobilenet(
         "mobilenet_segnet_attention", channels, classes, k, GatedDecoder(FEATURES, decoder_widths(k, 5))
@@ -33,7 +33,7 @@ def mobilenet_segnet_attention(channels: int, classes: int, *, k: int = 16) -> n
 
 
 def mobilenet_segnet_attention_atrous(channels: int, classes: int, *, k: int = 16) -> nn.Module:
-    """The same with dilated convolutions of rates 1 and 2 over the encoder's features before the decoder."""
+    """mobilenet_segnet_attention with dilated convolutions of rates 1 and 2 on the encoder's features."""
     check_widths(k=k)
     decoder = nn.Sequential(AtrousFeatures(FEATURES), GatedDecoder(FEATURES, decoder_widths(k, 5)))
     return with_mobilenet("mobilenet_segnet_attention_atrous", channels, classes, k, decoder)
@@ -51,7 +51,7 @@ def with_mobilenet(name: str, channels: int, classes: int, k: int, decoder: nn.M
 
 
 class GatedDecoder(nn.Module):
-    """Level by level: gate the encoder's feature, put it beside, grow by an up-convolution, mix by three."""
+    """At each level: gate the encoder's feature, concatenate it, upsample, and apply three convolutions."""
 
     def __init__(self, channels: Sequence[int], widths: Sequence[int]) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class GatedDecoder(nn.Module):
 
 
 def attention_gate(channels: int) -> nn.Module:
-    """How much each place of a feature matters, between 0 and 1: one map for all of its channels."""
+    """Return a gate: one map of weights between 0 and 1 for all channels of a feature."""
     return nn.Sequential(nn.Conv2d(channels, 1, kernel_size=1), nn.Sigmoid())
 
 
@@ -81,7 +81,7 @@ def up_conv(channels: int, width: int) -> nn.Module:
 
 
 class AtrousFeatures(nn.Module):
-    """Each feature seen at several rates; the maps lie side by side, as many as the feature had channels."""
+    """Each feature filtered at several dilation rates and concatenated, with as many channels as before."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""From boxes with a small mask each to a label map: what stands in a pixel is the surest whose mask has it."""
+"""Paste the masks of boxes into a label map: each pixel belongs to the best-scored instance that covers it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 from tuner.data.instances import Instances
 
-MIN_VISIBLE = 0.5  # of a mask; where surer ones have more of it, it is one of them found twice
+MIN_VISIBLE = 0.5  # fraction of a mask; with less, it duplicates better ones and is dropped
 Array = NDArray[np.float32]
 
 
 def paste_masks(
     boxes: Array, scores: Array, masks: Array, seen: tuple[int, int], size: tuple[int, int], least: float
 ) -> Instances:
-    """The instances of one image, the surest first, at `size`.
+    """Return the instances of one image, best first, at `size`.
 
-    `boxes` are (left, top, right, bottom) in pixels of the image as it was `seen`, a height and a width; a
-    pixel is inside where its mask is above `least`. An instance of no pixel vanishes.
+    `boxes` are (left, top, right, bottom) in pixels of the model's input of size `seen`, a height and a width;
+    pixels with a mask above `least` are inside. Instances without pixels are dropped.
     """
     labels = np.zeros(size, np.int32)
     kept: list[np.float32] = []
@@ -37,10 +37,10 @@ def paste_masks(
 
 
 def place_on_axis(low: float, high: float, seen: int, size: int, number: int) -> tuple[slice, Array]:
-    """One side of a box: the pixels whose centres are in it, and what each takes of the mask's `number` values.
+    """Return the pixels of one side of a box, and the weight of each of the mask's `number` values for them.
 
-    As torchvision cuts the masks that are learned from, a pixel's value stands at its upper left corner and
-    not in its centre. A box between two centres has the pixel under its own.
+    As in torchvision's training masks, a pixel's value is at its upper left corner and not at its centre. A box
+    between two pixel centres gets the pixel under its own centre.
     """
     scale = size / seen
     first, end = max(0, ceil(low * scale - 0.5)), min(size, floor(high * scale - 0.5) + 1)

@@ -1,4 +1,4 @@
-"""The simplest baseline: how often each class was at each place of the training images."""
+"""The simplest baseline: the frequency of each class at each place of the training images."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from torch.nn import functional as F
 
 from tuner.models.blocks import check_widths
 
-UNSEEN = 1e-4  # the least frequency, so that its logarithm is finite
+UNSEEN = 1e-4  # the smallest frequency, so that its logarithm is finite
 
 
 def pixel_frequency(channels: int, classes: int, *, side: int = 64) -> nn.Module:
-    """The frequency of each class at each place of the training images; the same answer for every image."""
+    """The class frequencies at each place of the training images, the same for every image; no gradients."""
     check_widths(side=side)
     return PixelFrequency(classes, side)
 
 
 class PixelFrequency(nn.Module):
-    """Counts on a grid of `side` x `side`. It has no weights: `learn` is called in place of a gradient step."""
+    """Counts on a grid of `side` x `side`, without weights: `learn` replaces the gradient step."""
 
     counts: Tensor
     seen: Tensor
@@ -31,7 +31,7 @@ class PixelFrequency(nn.Module):
 
     @torch.no_grad()
     def learn(self, images: Tensor, target: Tensor) -> None:
-        """Add a batch to the counts; a pixel whose label is no class counts nowhere."""
+        """Add a batch to the counts; ignored labels are not counted."""
         if target.is_floating_point():
             self.counts += self.on_grid(target)
             self.seen += self.on_grid(torch.ones_like(target))
@@ -45,7 +45,7 @@ class PixelFrequency(nn.Module):
         return F.adaptive_avg_pool2d(masks.float(), self.side).sum(0)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits whose sigmoid (one class) or softmax is the frequency."""
+        """Return logits whose sigmoid (one class) or softmax is the frequency."""
         share = (self.counts + UNSEEN) / (self.seen + UNSEEN * max(2, len(self.counts)))
         share = F.interpolate(share[None], size=image.shape[-2:], mode="bilinear", align_corners=False)
         logits = share.logit(eps=1e-6) if len(self.counts) == 1 else share.log()

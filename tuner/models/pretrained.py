@@ -1,7 +1,9 @@
-"""Where the ImageNet weights of an encoder come from, and how they become its own.
+"""The ImageNet weights of an encoder: where they are downloaded from, and how they are adapted to it.
 
-A file is looked for where torch keeps the files it downloads, then in Hugging Face's own cache, and else
-downloaded. Nothing in it is unpickled but tensors.
+A file is searched in torch's download folder, then in Hugging Face's cache, and else downloaded by
+`tuner.data.download`, which resumes, verifies digests and serves torchvision, timm and Hugging Face (or its
+mirror) alike. Neither torch.hub (no resume) nor huggingface_hub (its own hosts only) does that; the latter reads
+its cache. Only tensors are unpickled.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ from tuner.models import ENCODER
 
 Tensors = Mapping[str, Tensor]
 HUGGING_FACE = "https://huggingface.co"
-IN_REPO = "model.safetensors"  # the file's name in each repository there
+IN_REPO = "model.safetensors"  # file name in each repository
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A file of weights by its name and address. Without a file there are none, and `of` says of what.
+    """A file of weights by name and address; without a file, there are no weights for `of`.
 
-    `digest` is "sha256:" and the beginning of the file's; `adapt` turns the file's tensors into those of the
-    encoder it is given, under the encoder's names. A `repo` is one of Hugging Face.
+    `digest` is "sha256:" and a prefix of the file's digest. `adapt` converts the file's tensors to those of the
+    given encoder. `repo` is a repository of Hugging Face.
     """
 
     of: str
@@ -45,29 +47,31 @@ class Pretrained:
 
 
 def imagenet_tensors(model: nn.Module) -> tuple[dict[str, Tensor], str]:
-    """The ImageNet tensors of the model's encoder under the model's own names, and where they are from."""
+    """Return the ImageNet tensors of the model's encoder under the model's own names, and their origin."""
     pretrained: Pretrained | None = getattr(model, "pretrained", None)
     if pretrained is None:
-        raise PartError('this model has no part that was trained on ImageNet. Write weights="none".')
+        raise PartError('this model has no part with ImageNet weights. Write weights="none".')
     if not pretrained.file:
-        raise PartError(f'there are no ImageNet weights of {pretrained.of}. Take another, or weights="none".')
+        raise PartError(
+            f'there are no ImageNet weights of {pretrained.of}. Choose another, or write weights="none".'
+        )
     path = fetch_weights(pretrained)
     tensors = read_tensors(path)
     encoder = model.get_submodule("encoder")
     try:
-        with torch.random.fork_rng(devices=[]):  # what is built here must not change what the trial draws
+        with torch.random.fork_rng(devices=[]):  # models built here must not change the trial's random numbers
             adapted = pretrained.adapt(encoder, tensors)
         check_fit(encoder, adapted)
     except (RuntimeError, ValueError, KeyError) as error:
         said = " ".join(str(error).split())[:300]
         raise PartError(
-            f"{path} holds no weights of {pretrained.of}: {said}. Delete it, or put the right one."
+            f"{path} does not hold weights of {pretrained.of}: {said}. Delete or replace it."
         ) from error
     return {ENCODER + key: value for key, value in adapted.items()}, f"{pretrained.of} on ImageNet ({path.name})"
 
 
 def fetch_weights(pretrained: Pretrained) -> Path:
-    """The file on this machine, downloaded when it is not there yet."""
+    """Return the file on this machine, downloaded if needed."""
     from tuner.data.download import download
 
     place = Path(torch.hub.get_dir()) / "checkpoints" / pretrained.file
@@ -79,14 +83,14 @@ def fetch_weights(pretrained: Pretrained) -> Path:
         download(pretrained.url, place, digest=pretrained.digest)
     except (TunerError, OSError) as error:
         raise PartError(
-            f"the ImageNet weights of {pretrained.of} could not be fetched: {str(error).rstrip('.')}. "
-            f'Without internet: get {pretrained.url} elsewhere and put it at {place}, or write weights="none".'
+            f"the ImageNet weights of {pretrained.of} could not be downloaded: {str(error).rstrip('.')}. "
+            f'Offline: download {pretrained.url} elsewhere and put it at {place}, or write weights="none".'
         ) from error
     return place
 
 
 def find_in_hf_cache(pretrained: Pretrained) -> Path | None:
-    """The file in Hugging Face's own cache."""
+    """Return the file in Hugging Face's cache, or None."""
     if not pretrained.repo:
         return None
     from huggingface_hub import try_to_load_from_cache
@@ -96,7 +100,7 @@ def find_in_hf_cache(pretrained: Pretrained) -> Path | None:
 
 
 def read_tensors(path: Path) -> Tensors:
-    """The tensors of a file; PartError when it is broken, cut short, or holds anything else."""
+    """Return the tensors of a file; PartError if it is damaged, truncated, or holds other objects."""
     from safetensors.torch import load_file
 
     try:
@@ -105,20 +109,20 @@ def read_tensors(path: Path) -> Tensors:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
         tensors = tensors.get("state_dict", tensors)
         if not all(isinstance(value, Tensor) for value in tensors.values()):
-            raise ValueError("it holds more than tensors")
-    except Exception as error:  # each library, and each kind of damage, has its own
+            raise ValueError("it holds objects other than tensors")
+    except Exception as error:  # each library and kind of damage has its own exception
         said = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise PartError(
-            f"{path} is no file of weights, or not a whole one: {said}. Delete it; it is fetched again then."
+            f"{path} is not a complete file of weights: {said}. Delete it, so that it is downloaded again."
         ) from error
     return dict(tensors)
 
 
 def check_fit(encoder: nn.Module, tensors: Tensors) -> None:
-    """ValueError unless each tensor of the encoder is there in its shape, and no other."""
+    """Raise ValueError unless the tensors are exactly those of the encoder, with their shapes."""
     own = {key: value.shape for key, value in encoder.state_dict().items()}
     wrong = [f"{key} is missing" for key in own.keys() - tensors.keys()]
-    wrong += [f"{key} is not one of its own" for key in tensors.keys() - own.keys()]
+    wrong += [f"{key} is not a tensor of the encoder" for key in tensors.keys() - own.keys()]
     wrong += [
         f"{key} is {tuple(value.shape)} and should be {tuple(own[key])}"
         for key, value in tensors.items()
@@ -129,10 +133,10 @@ def check_fit(encoder: nn.Module, tensors: Tensors) -> None:
 
 
 def fill_encoder(encoder: nn.Module, tensors: Tensors, prefix: str = "") -> Tensors:
-    """An encoder's tensors from a file with the same names behind `prefix`; what else is there is its classifier.
+    """Return an encoder's tensors from a file with the same names after `prefix`, ignoring its classifier.
 
-    The first convolution is summed or repeated for images of other than three channels. Old files do not
-    count the batches of batch norm, and nothing reads that number.
+    The first convolution is summed or repeated for other than three channels. Old files lack the batch counters of
+    batch norm, which are not used.
     """
     filled = deepcopy(encoder.state_dict())
     for key, value in filled.items():
@@ -142,7 +146,7 @@ def fill_encoder(encoder: nn.Module, tensors: Tensors, prefix: str = "") -> Tens
 
 
 def adapt_channels(given: Tensor, wanted: Tensor) -> Tensor:
-    """A convolution on three channels as one on as many as wanted; any other tensor as it is."""
+    """Return a convolution on three channels converted to the wanted channels; other tensors unchanged."""
     from timm.models import adapt_input_conv
 
     if given.ndim == 4 and given.shape[1] == 3 != wanted.shape[1]:
@@ -151,7 +155,7 @@ def adapt_channels(given: Tensor, wanted: Tensor) -> Tensor:
 
 
 def torchvision_weights(name: str, adapt: Callable[[nn.Module, Tensors], Tensors] = fill_encoder) -> Pretrained:
-    """torchvision's weights by the name of their table, such as "ResNet18_Weights": always the first version."""
+    """Return torchvision's first weights from an enum such as "ResNet18_Weights"."""
     import torchvision.models
 
     url = getattr(torchvision.models, name).IMAGENET1K_V1.url
@@ -162,14 +166,14 @@ def torchvision_weights(name: str, adapt: Callable[[nn.Module, Tensors], Tensors
 
 
 def hf_source(of: str, repo: str, revision: str, adapt: Callable[[nn.Module, Tensors], Tensors]) -> Pretrained:
-    """The weights of a repository of Hugging Face, or of its mirror in HF_ENDPOINT."""
+    """Return the weights of a Hugging Face repository, or of its mirror in HF_ENDPOINT."""
     host = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
     file = f"{repo.replace('/', '-')}.safetensors"
     return Pretrained(of, file, f"{host}/{repo}/resolve/{revision}/{IN_REPO}", adapt, repo=repo, revision=revision)
 
 
 def smp_weights(name: str, channels: int) -> Pretrained:
-    """The weights of an encoder of segmentation-models-pytorch; behind "tu-", of timm."""
+    """Return the weights of an encoder of segmentation-models-pytorch; with the prefix "tu-", of timm."""
     from segmentation_models_pytorch.encoders import encoders
 
     if name.startswith("tu-"):
@@ -183,7 +187,7 @@ def smp_weights(name: str, channels: int) -> Pretrained:
 
 
 def fill_smp(name: str, channels: int, encoder: nn.Module, tensors: Tensors) -> Tensors:
-    """Loaded as the library itself does: it knows old names, classifiers and other channels."""
+    """Load the tensors as the library does: it handles old names, classifiers and other channels."""
     from segmentation_models_pytorch.encoders import get_encoder
 
     fresh = get_encoder(name, in_channels=3, depth=encoder._depth, weights=None)
@@ -193,7 +197,7 @@ def fill_smp(name: str, channels: int, encoder: nn.Module, tensors: Tensors) -> 
 
 
 def fill_tu(channels: int, encoder: nn.Module, tensors: Tensors) -> Tensors:
-    """timm's models as encoders, loaded by timm."""
+    """Load the tensors of a timm model that is used as an encoder."""
     vit = hasattr(encoder, "_output_indices")
     depth = len(encoder._output_indices) if vit else encoder._depth  # type: ignore[arg-type]
     args = {"name": encoder.name, "in_channels": channels, "depth": depth}
@@ -202,7 +206,7 @@ def fill_tu(channels: int, encoder: nn.Module, tensors: Tensors) -> Tensors:
 
 
 def timm_weights(name: str, args: Mapping[str, Any]) -> Pretrained:
-    """timm's default weights of a model built with these arguments."""
+    """Return timm's default weights of a model built with these arguments."""
     return timm_source(name, partial(fill_timm, name, dict(args)))
 
 
@@ -213,9 +217,9 @@ def fill_timm(name: str, args: dict[str, Any], encoder: nn.Module, tensors: Tens
 
 
 def load_by_timm(create: Callable[..., nn.Module], tensors: Tensors) -> Tensors:
-    """What timm makes of a file's tensors; ValueError for those it left to chance.
+    """Return timm's state dict for a file's tensors; ValueError with tensors left at random values.
 
-    timm is silent about tensors that the file lacks. What comes out otherwise under another seed was not in it.
+    timm does not report tensors that the file lacks: those are found by their difference under another seed.
     """
     made = []
     for seed in (0, 1):
@@ -227,7 +231,7 @@ def load_by_timm(create: Callable[..., nn.Module], tensors: Tensors) -> Tensors:
 
 
 def timm_source(name: str, adapt: Callable[[nn.Module, Tensors], Tensors]) -> Pretrained:
-    """Where timm keeps the weights of a model, if it has any."""
+    """Return where timm's weights of a model are downloaded from, if it has any."""
     from timm import get_pretrained_cfg
 
     of, known = f"timm's '{name}'", get_pretrained_cfg(name)

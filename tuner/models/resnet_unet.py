@@ -1,4 +1,4 @@
-"""U-Nets whose way down is a ResNet."""
+"""U-Nets with a ResNet encoder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, decoder
 from tuner.models.pretrained import Pretrained, Tensors, fill_encoder, torchvision_weights
 
 STRIDE = 32  # of the deepest feature
-SKIPS = (64, 64, 128, 256)  # channels at a half to a sixteenth of the image's size
+SKIPS = (64, 64, 128, 256)  # channels at strides 2 to 16
 DEEPEST = 512
 
 
 def resnet34_unet(channels: int, classes: int, *, k: int = 16, batch_norm: bool = True) -> nn.Module:
-    """ResNet-34, a bottleneck of 32k channels, and transposed convolutions up with skips: 16k to k channels.
+    """ResNet-34 encoder, a bottleneck of 32k channels, transposed convolutions with skips: 16k to k channels.
 
-    `batch_norm` is the decoder's; the encoder always has its own.
+    `batch_norm` applies to the decoder; the encoder always has its own.
     """
     from segmentation_models_pytorch.encoders import get_encoder
 
@@ -33,10 +33,10 @@ def resnet34_unet(channels: int, classes: int, *, k: int = 16, batch_norm: bool 
 
 
 def resnet18_unet(channels: int, classes: int, *, k: int = 16, batch_norm: bool = True) -> nn.Module:
-    """ResNet-18 with a U-Net's decoder of 16k to k channels; without batch norm, none is in the encoder either.
+    """ResNet-18 encoder with a U-Net decoder of 16k to k channels; batch norm in both or in neither.
 
-    Where the encoder's are left out, they are folded into its convolutions: ImageNet weights then start the
-    same network, and nothing depends on the other images of a batch.
+    Without batch norm, the encoder's are folded into its convolutions: ImageNet weights then give the same
+    network, and results do not depend on the other images of a batch.
     """
     from segmentation_models_pytorch.encoders import get_encoder
 
@@ -58,7 +58,7 @@ def resnet_unet(
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Make each batch norm a part of the convolution before it: in eval mode the same network."""
+    """Fold each batch norm into the convolution before it; in eval mode, the network stays the same."""
     module.eval()
     for parent in list(module.modules()):
         for (name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
@@ -69,7 +69,7 @@ def fold_norms(module: nn.Module) -> None:
 
 
 def fill_folded(encoder: nn.Module, tensors: Tensors) -> Tensors:
-    """The tensors of a ResNet-18 with batch norm, for an encoder without."""
+    """Return the tensors of a ResNet-18 with batch norm for an encoder with folded batch norm."""
     from segmentation_models_pytorch.encoders import get_encoder
 
     conv = encoder.get_submodule("conv1")

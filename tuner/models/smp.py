@@ -23,7 +23,7 @@ def smp(channels: int, classes: int, *, architecture: str = "unet", encoder: str
 
 
 def segformer(channels: int, classes: int, *, size: str = "b0", width: int = 256) -> nn.Module:
-    """SegFormer: a Mix Transformer of size b0 to b5, and a decoder that joins its levels in `width` channels."""
+    """SegFormer: a Mix Transformer of size b0 to b5 and a decoder with `width` channels."""
     check_widths(width=width)
     if size not in SIZES:
         raise ValueError(f"size is {size!r}; known: {', '.join(SIZES)}")
@@ -32,7 +32,7 @@ def segformer(channels: int, classes: int, *, size: str = "b0", width: int = 256
 
 
 def build_smp(name: str, architecture: str, encoder: str, channels: int, classes: int, **more: Any) -> nn.Module:
-    """The library's model, taken apart so that images of any size go through it."""
+    """Build the library's model as a Segmenter, which supports images of any size."""
     import segmentation_models_pytorch as library
 
     try:
@@ -53,7 +53,7 @@ def build_smp(name: str, architecture: str, encoder: str, channels: int, classes
 
 
 class UnpackFeatures(nn.Module):
-    """A decoder that takes what the encoder gives as arguments of their own."""
+    """A decoder that takes the encoder's outputs as separate arguments."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class UnpackFeatures(nn.Module):
 
 
 def check_names(architecture: str, encoder: str) -> None:
-    """ValueError with the near name for an unknown architecture or encoder."""
+    """Raise ValueError with a similar name for an unknown architecture or encoder."""
     import segmentation_models_pytorch as library
 
     architectures = library.MODEL_ARCHITECTURES_MAPPING
@@ -88,7 +88,7 @@ def check_names(architecture: str, encoder: str) -> None:
 
 
 def check_timm(name: str, what: str, prefix: str = "") -> None:
-    """ValueError with the near name for a model that timm does not have."""
+    """Raise ValueError with a similar name for a model that timm does not have."""
     import timm
 
     if not timm.is_model(name):

@@ -1,4 +1,4 @@
-"""SportVGG: the convolutions of a VGG19, narrowed by a 1 x 1 convolution, before a classifier of its own."""
+"""SportVGG: the convolutions of a VGG19, a 1 x 1 convolution to fewer channels, and a classifier."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tuner.models.blocks import check_dropout, check_size, check_widths, init_we
 from tuner.models.pretrained import fill_encoder, torchvision_weights
 
 LAYERS = 36  # of VGG19's features: all but the last max-pool
-SMALLEST_SIDE = 16  # four max-pools leave one pixel of it
-GRID = 7  # the side of what the classifier sees, as in VGG
+SMALLEST_SIDE = 16  # one pixel after four max-pools
+GRID = 7  # side of the classifier's input, as in VGG
 
 
 def sport_vgg(
@@ -25,7 +25,7 @@ def sport_vgg(
 
 
 class SportVGG(nn.Module):
-    """Any image of at least 16 x 16; `reduce` is the 1 x 1 convolution."""
+    """A classifier of images of at least 16 x 16."""
 
     explained: ClassVar = {"reduce": "reduce"}
 

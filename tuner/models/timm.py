@@ -10,7 +10,7 @@ from tuner.models.blocks import check_dropout, run_checked
 from tuner.models.pretrained import timm_weights
 from tuner.models.smp import check_timm
 
-# How a vision transformer is asked to take images of any size; not each kind of them can.
+# Arguments that let a vision transformer take images of any size; not every kind has them.
 ANY_SIZE: tuple[dict[str, Any], ...] = (
     {"dynamic_img_size": True, "dynamic_img_pad": True},
     {"dynamic_img_size": True},
@@ -20,7 +20,7 @@ ANY_SIZE: tuple[dict[str, Any], ...] = (
 
 
 def timm(channels: int, classes: int, *, name: str = "resnet18", dropout: float = 0.0) -> nn.Module:
-    """Any classifier of timm by its name, with a head for the classes."""
+    """Any classifier of timm by its name, with a new head."""
     check_timm(name, "model")
     check_dropout(dropout)
     return TimmClassifier(name, channels, classes, dropout)
@@ -38,7 +38,9 @@ class TimmClassifier(nn.Module):
         self.pretrained = timm_weights(name, {**args, "in_chans": channels, "num_classes": 0})
         self.explained = explained_stages(self.encoder)
         patches: Any = getattr(self.encoder, "patch_embed", None)
-        self.multiple = patches.patch_size[0] if "dynamic_img_pad" in args else 1  # images are padded to it
+        self.multiple = (
+            patches.patch_size[0] if "dynamic_img_pad" in args else 1
+        )  # images are padded to a multiple of it
 
     def forward(self, image: Tensor) -> Tensor:
         return run_checked(self, self.name, self.scores, image)
@@ -48,7 +50,7 @@ class TimmClassifier(nn.Module):
 
 
 def create_encoder(name: str, channels: int) -> tuple[nn.Module, dict[str, Any]]:
-    """The encoder, and the arguments that make it take images of any size where it can."""
+    """Return the encoder and the arguments with which it takes images of any size, if it can."""
     from timm import create_model, get_pretrained_cfg
 
     known = get_pretrained_cfg(name)
@@ -59,13 +61,13 @@ def create_encoder(name: str, channels: int) -> tuple[nn.Module, dict[str, Any]]
         except TypeError:
             if not args:
                 raise
-    raise AssertionError  # the last one takes no arguments
+    raise AssertionError  # the last attempt has no arguments
 
 
 def explained_stages(encoder: nn.Module) -> dict[str, str]:
-    """The last two stages, as timm names them; of a transformer what goes into the last block's attention.
+    """Return the last two stages by timm's names; of a transformer, the input of the last attention.
 
-    Behind it, the class is read from one token, and no other has a say.
+    After the last attention, only the class token affects the output.
     """
     known = dict(encoder.named_modules())
     stages = [stage["module"] for stage in getattr(encoder, "feature_info", [])][-2:]

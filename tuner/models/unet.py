@@ -10,20 +10,20 @@ from torch.nn import functional as F
 
 from tuner.models.blocks import check_dropout, check_size, check_widths, init_weights
 
-SMALLEST_SIDE = 8  # three max-pools leave one pixel of it
+SMALLEST_SIDE = 8  # one pixel after three max-pools
 
 
 def unet(channels: int, classes: int, *, k: int = 64, dropout: float = 0.0) -> nn.Module:
-    """U-Net of width k: three levels of k, 2k, 4k channels, 8k in the bottleneck."""
+    """U-Net of width k: three levels of k, 2k and 4k channels, 8k in the bottleneck."""
     check_widths(k=k)
     check_dropout(dropout)
     return UNet(channels, classes, k, dropout)
 
 
 class UNet(nn.Module):
-    """Any image of at least 8 x 8; each decoder level is resized to its skip, so odd sizes work too."""
+    """A U-Net for images of at least 8 x 8; each level is resized to its skip, so odd sizes work too."""
 
-    explained: ClassVar = {  # what the six features of the forward pass are called
+    explained: ClassVar = {  # names of the six features in `forward`
         "x1": "down1",
         "x2": "down2",
         "x3": "down3",
@@ -56,7 +56,7 @@ class UNet(nn.Module):
 
 
 def conv_block(channels: int, width: int, dropout: float) -> nn.Sequential:
-    """Two convolutions, each with ReLU, and dropout between them when asked for."""
+    """Return two convolutions with ReLU, and dropout between them if it is above 0."""
     between = [nn.Dropout2d(dropout)] if dropout else []
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1),
@@ -68,5 +68,5 @@ def conv_block(channels: int, width: int, dropout: float) -> nn.Sequential:
 
 
 def upsample_and_concat(below: Tensor, skip: Tensor) -> Tensor:
-    """Upsample to the skip's size and concatenate."""
+    """Upsample to the size of the skip and concatenate."""
     return torch.cat([F.interpolate(below, size=skip.shape[-2:], mode="nearest"), skip], dim=1)

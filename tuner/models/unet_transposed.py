@@ -1,4 +1,4 @@
-"""A U-Net that grows by transposed convolutions, with batch norm."""
+"""A U-Net with transposed convolutions and batch norm."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def unet_transposed(
 
 
 class ContractingPath(nn.Module):
-    """Two convolutions a level, max-pool between the levels; gives the feature of each level, finest first."""
+    """Two convolutions per level with max-pools in between; returns every level's feature, finest first."""
 
     def __init__(self, widths: list[int], batch_norm: bool) -> None:
         super().__init__()

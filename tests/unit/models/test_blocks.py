@@ -66,7 +66,7 @@ def test_the_size_that_would_do_is_found_where_the_library_does_not_say(
     name: str, args: dict[str, Any], size: int, would_do: int
 ) -> None:
     model = model_of(name, **args)
-    said = rf"an image of {size} x {size} does not fit '.*': {would_do} x {would_do} would do"
+    said = rf"an image of {size} x {size} does not fit '.*': {would_do} x {would_do} fits"
     for number in (1, 2):
         with pytest.raises(ValueError, match=said):
             model(image(size, size, number=number))
@@ -131,7 +131,7 @@ def test_the_start_keeps_the_signal_through_many_layers() -> None:
 
 @pytest.mark.parametrize("width", [0, -1, 2.5, True, "4"])
 def test_a_width_is_a_whole_number_of_at_least_one(width: object) -> None:
-    with pytest.raises(ValueError, match=f"k is {width!r}; a width of at least 1 is needed"):
+    with pytest.raises(ValueError, match=f"k is {width!r}; a whole number of at least 1 is needed"):
         check_widths(k=width)
 
 

@@ -125,13 +125,13 @@ def test_its_weights_have_the_names_of_the_segmenter() -> None:
         ({"base": "mask_rcnn"}, r"base of model 'deep_watershed' is 'mask_rcnn'; a segmenter"),
         (
             {"base": "pixel_frequency"},
-            r"base of model 'deep_watershed' is 'pixel_frequency'; a segmenter that descends",
+            r"base of model 'deep_watershed' is 'pixel_frequency'; a segmenter trained by gradient descent",
         ),
         ({"args": ["k"]}, r"args of model 'deep_watershed' are \['k'\]"),
         ({"args": {"kk": 3}}, r"model 'unet' takes no argument 'kk'"),
         ({"energy": 1.0}, r"energy of model 'deep_watershed' is 1\.0; a number between 0 and 1"),
         ({"mask": "half"}, r"mask of model 'deep_watershed' is 'half'; a number between 0 and 1"),
-        ({"min_size": 0}, r"min_size of model 'deep_watershed' is 0; a whole number of pixels"),
+        ({"min_size": 0}, r"min_size of model 'deep_watershed' is 0; a whole number of at least 1"),
         ({"min_size": 2.5}, r"min_size of model 'deep_watershed' is 2\.5"),
     ],
 )

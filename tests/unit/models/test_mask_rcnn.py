@@ -258,7 +258,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"norm": "bach"},
         r"norm of model 'mask_rcnn' is 'bach'\. Did you mean 'batch'\? Known: batch, group, frozen",
     ),
-    ({"anchor": 0.5}, r"anchor of model 'mask_rcnn' is 0\.5; a side in pixels, from 1"),
+    ({"anchor": 0.5}, r"anchor of model 'mask_rcnn' is 0\.5; a side in pixels of at least 1"),
     ({"anchor": [8, 16]}, r"anchor of model 'mask_rcnn' is \[8, 16\]; .* one for each of 5 levels"),
     ({"anchor": [8, 16, 32, 64, "x"]}, r"such as \[8, 16, 32, 64, 128\]"),
     ({"anchor": "small"}, r"anchor of model 'mask_rcnn' is 'small'"),

@@ -137,9 +137,9 @@ WRONG = [
     ("timm", {"name": "resnt18"}, "no model 'resnt18'. Did you mean 'resnet18'?"),
     ("timm", {"name": "resnet18.nowhere"}, "timm has 'resnet18', but not with 'nowhere'"),
     ("timm", {"name": "resnet18", "dropout": 1.0}, "dropout is 1.0; 0 <= dropout < 1 is allowed"),
-    ("sport_vgg", {"reduced": 0}, "reduced is 0; a width of at least 1"),
-    ("pixel_frequency", {"side": 0}, "side is 0; a width of at least 1"),
-    ("unet_transposed", {"depth": 0}, "depth is 0; a width of at least 1"),
+    ("sport_vgg", {"reduced": 0}, "reduced is 0; a whole number of at least 1"),
+    ("pixel_frequency", {"side": 0}, "side is 0; a whole number of at least 1"),
+    ("unet_transposed", {"depth": 0}, "depth is 0; a whole number of at least 1"),
 ]
 
 

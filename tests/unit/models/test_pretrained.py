@@ -147,7 +147,7 @@ def test_the_backbones_of_mask_rcnn_take_their_own_files(hub: Path, backbone: st
 
 
 def test_there_are_no_weights_for_another_norm_than_the_trained_one() -> None:
-    with pytest.raises(PartError, match=r"no ImageNet weights of 'resnet18' with norm='group'\. Take another"):
+    with pytest.raises(PartError, match=r"no ImageNet weights of 'resnet18' with norm='group'\. Choose another"):
         imagenet_tensors(model_of("mask_rcnn", backbone="resnet18", norm="group"))
 
 
@@ -300,7 +300,9 @@ def test_without_internet_the_file_its_address_and_its_place_are_named(hub: Path
         imagenet_tensors(model)
     said = str(caught.value)
     assert "\n" not in said and "timm's 'test_resnet'" in said and 'weights="none"' in said
-    assert f"get {model.pretrained.url} elsewhere" in said and f"put it at {hub / model.pretrained.file}" in said
+    assert (
+        f"download {model.pretrained.url} elsewhere" in said and f"put it at {hub / model.pretrained.file}" in said
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet18_unet", "timm"])
@@ -310,7 +312,7 @@ def test_a_broken_file_is_one_line_that_names_it(hub: Path, name: str, damage: s
     path = place(hub, model, model.encoder)
     whole = path.read_bytes()
     path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "page": b"<html>not found</html>"}[damage])
-    with pytest.raises(PartError, match=r"not a whole one: .* Delete it") as caught:
+    with pytest.raises(PartError, match=r"not a complete file of weights: .* Delete it") as caught:
         imagenet_tensors(model)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -324,7 +326,7 @@ def test_nothing_in_a_file_is_run(hub: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     model = model_of("resnet18_unet", k=1)
     torch.save({"conv1.weight": Evil()}, hub / model.pretrained.file)
-    with pytest.raises(PartError, match="no file of weights"):
+    with pytest.raises(PartError, match="not a complete file of weights"):
         imagenet_tensors(model)
     assert not (tmp_path / "evil").exists()
 
@@ -341,7 +343,7 @@ def test_nothing_in_a_file_is_run(hub: Path, tmp_path: Path, monkeypatch: pytest
 def test_weights_of_another_network_are_one_line(hub: Path, name: str, args: dict[str, Any], lacks: str) -> None:
     model = model_of(name, **args)
     place(hub, model, nn.Conv2d(3, 4, 1))
-    with pytest.raises(PartError, match=f"holds no weights of .*{lacks}") as caught:
+    with pytest.raises(PartError, match=f"does not hold weights of .*{lacks}") as caught:
         imagenet_tensors(model)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
@@ -357,7 +359,7 @@ def test_a_tensor_of_another_shape_is_named(hub: Path) -> None:
 
 
 def test_a_model_without_an_encoder_has_no_imagenet_weights() -> None:
-    with pytest.raises(PartError, match=r'no part that was trained on ImageNet. Write weights="none"'):
+    with pytest.raises(PartError, match=r'no part with ImageNet weights. Write weights="none"'):
         imagenet_tensors(model_of("unet", k=1))
 
 

@@ -107,7 +107,10 @@ def test_a_good_recipe_has_no_problem() -> None:
         ),
         ({"weights": use("old.pth", part=3)}, "weights take part=3. Known: encoder, all."),
         ({"weights": use("old.pth", path="x")}, "weights take no argument 'path'. They take: part."),
-        ({"model": use("unet", k=0)}, "unet(k=0) with images of 32 px: k is 0; a width of at least 1 is needed"),
+        (
+            {"model": use("unet", k=0)},
+            "unet(k=0) with images of 32 px: k is 0; a whole number of at least 1 is needed",
+        ),
         ({"model": use("unet", k="wide")}, "unet(k=wide) with images of 32 px"),
         ({"model": use(EXPLODING)}, "with images of 32 px: RuntimeError"),
         ({"model": use(WIDE)}, "it gives (2, 7, 30, 30), which is no mask of them"),
