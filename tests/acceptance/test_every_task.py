@@ -107,8 +107,8 @@ def test_the_second_study_began_with_the_encoder_of_the_first(searched: Path) ->
     )
     first, second = (json.loads(row.value_json) for row in notes)
     assert "weights" not in first
-    assert second["weights"].startswith("7 tensors of the encoder carried from ")
-    assert second["weights"].endswith("best.safetensors; 2 of the file left behind, 2 of the model begin fresh")
+    assert second["weights"].startswith("7 tensors of the encoder loaded from ")
+    assert second["weights"].endswith("best.safetensors; 2 of the file not used, 2 of the model newly initialized")
 
 
 @pytest.fixture

@@ -53,4 +53,4 @@ def test_the_checkpoint_before_is_used_and_gives_the_same_numbers(tmp_path: Path
     assert rows(ours, query) == rows(theirs, query)
     assert max(trained(broken, 0).values()) <= 2
     logs = "".join(path.read_text() for path in (broken / "home/logs/rows").iterdir())
-    assert logs.count("cannot be used, it was cut short or altered: trying the one before") == 2, logs
+    assert logs.count("cannot be used, it is truncated or altered: trying the previous one") == 2, logs

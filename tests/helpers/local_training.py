@@ -48,7 +48,7 @@ class Trial:
         )
 
     def go_on(self) -> TrainingOutcome:
-        """Train to the end; beginning anew would give the same curve, so no finished epoch may come again."""
+        """Train to the end; from scratch, it would give the same curve, so no finished epoch may come again."""
         before, self.reports = self.reports, {}
         outcome = self.train()
         assert not before.keys() & self.reports.keys()

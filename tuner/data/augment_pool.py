@@ -40,7 +40,7 @@ class BatchRequest:
 
     images: str
     targets: str
-    part: str
+    part: str  # as JSON
     seed: int
     epoch: int
     items: Items

@@ -1,1 +1,1 @@
-"""From a recipe to a result: one loop for every task, model and way of training."""
+"""From a recipe to a result: one training loop for every task and model."""

@@ -1,7 +1,7 @@
-"""What a training keeps for pictures: a small frame of each validated epoch, and the answers for a few images.
+"""What a training keeps for pictures: a small frame per validated epoch, and the predictions for a few images.
 
-The answers are those of the best epoch's validation. Where it gave more than can be kept for its time, the best
-weights are asked again when the trial ends.
+The predictions are those of the best epoch's validation. If they exceed MAX_BUFFER_BYTES, the best weights predict
+these images again when the trial ends.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from tuner.registry import find_builder
 from tuner.train import details
 from tuner.train.trainer import Trainer
 
-MAX_FRAME_SIDE = 96  # pixels of a frame's side at most
-MAX_BUFFER_BYTES = 1 << 25  # of answers that are kept while a validation goes on
+MAX_FRAME_SIDE = 96  # pixels
+MAX_BUFFER_BYTES = 1 << 25  # of predictions kept during a validation
 
 
 @dataclass(frozen=True)
 class ExamplePredictions:
-    """The worst, median and best validation images, by position, and what the best weights say of each."""
+    """The worst, median and best validation images by position, and the best weights' predictions for them."""
 
     positions: Mapping[str, Sequence[int]]
-    guesses: Mapping[int, NDArray[Any]]  # bytes or numbers of pixels, or the share of each class
+    guesses: Mapping[int, NDArray[Any]]  # bytes or instance numbers per pixel, or class probabilities
 
 
 def make_frame(guess: Tensor) -> Tensor:
-    """What was guessed for one image, small enough to be kept: bytes of pixels, or the share of each class."""
+    """Return a prediction for one image, reduced in size: bytes per pixel, or class probabilities."""
     if guess.ndim == 1:
         return guess.half()
-    if guess.dtype == torch.int32:  # instances: beyond 255 two have the same number, and colour
+    if guess.dtype == torch.int32:  # instances; numbers repeat beyond 255
         guess = torch.where(guess > 0, (guess - 1) % 255 + 1, 0).byte()
     down, across = (nearest_rows(side, guess.device) for side in guess.shape)
     return guess[down][:, across]
 
 
 def nearest_rows(side: int, device: torch.device) -> Tensor:
-    """Which rows to keep of so many."""
+    """Return the indices of the rows of a frame among `side` rows."""
     num_rows = min(side, MAX_FRAME_SIDE)
     return (torch.arange(num_rows, device=device) * side + side // 2) // num_rows
 
 
 def add_frame(frames: Mapping[int, Tensor], epoch: int, frame: Tensor, best: int) -> dict[int, Tensor]:
-    """The frames with one more; where they get too many, every other one goes."""
+    """Return the frames with one more; of too many, a selection spread over the epochs."""
     grown = {**frames, epoch: frame}
     if len(grown) <= 2 * details.MAX_FRAMES:
         return grown
@@ -60,14 +60,14 @@ def add_frame(frames: Mapping[int, Tensor], epoch: int, frame: Tensor, best: int
 
 @dataclass
 class PredictionBuffer:
-    """What was said in a validation, batch by batch, until it gets too much; then nothing."""
+    """The predictions of a validation, batch by batch; emptied when they exceed MAX_BUFFER_BYTES."""
 
     pieces: list[Tensor] = field(default_factory=list)
     bytes: int = 0
 
     @property
     def is_over(self) -> bool:
-        """Whether it was too much: no more need be guessed."""
+        """Whether the limit is exceeded, so that no more predictions are needed."""
         return self.bytes > MAX_BUFFER_BYTES
 
     def add(self, guess: Tensor) -> None:
@@ -77,7 +77,7 @@ class PredictionBuffer:
             self.pieces.clear()
 
     def select(self, scores: Sequence[float | None]) -> dict[int, Tensor] | None:
-        """Of the images that these scores choose, by position; None where it was too much."""
+        """Return the predictions for the example images by position; None if the limit was exceeded."""
         if not self.pieces:
             return None
         begins = list(accumulate((len(piece) for piece in self.pieces), initial=0))
@@ -87,24 +87,24 @@ class PredictionBuffer:
 
 
 def image_scores(each: Tensor | None) -> list[float | None]:
-    """The score of each image; None where there was nothing to score."""
+    """Return the score of each image; None where it has none."""
     return [None if math.isnan(score) else score for score in ([] if each is None else each.tolist())]
 
 
 def examples_from(answers: Mapping[int, Tensor], scores: Sequence[float | None]) -> ExamplePredictions:
-    """From the answers of the best epoch's validation."""
+    """Return the examples from the predictions of the best epoch's validation."""
     return ExamplePredictions(details.choose_examples(scores), {at: said.numpy() for at, said in answers.items()})
 
 
 @torch.inference_mode()
 def predict_examples(trainer: Trainer, batches: Batches, scores: Sequence[float | None]) -> ExamplePredictions:
-    """What the trainer's model says of the worst, median and best images."""
+    """Return the model's predictions for the worst, median and best images."""
     trainer.model.eval()
     guess = find_builder("guess", {}, trainer.task.to_prediction)
     positions = details.choose_examples(scores)
     every = [at for some in positions.values() for at in some]
     guesses: dict[int, NDArray[Any]] = {}
-    for at in every:  # one by one: what fits then fits now
+    for at in every:  # one by one: needs no more memory than a validation batch
         ((_, said, _),) = trainer.validate(*batches.val_batch(at))
         guesses[at] = guess(said)[0].cpu().numpy()
     return ExamplePredictions(positions, guesses)

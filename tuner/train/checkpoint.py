@@ -1,4 +1,4 @@
-"""Checkpoints: all that an interrupted trial needs to go on as if it had never stopped."""
+"""Checkpoints: everything an interrupted trial needs to continue exactly where it stopped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def find_os_error(error: BaseException, path: Path) -> BaseException:
-    """The system's error behind a library's, or the library's own."""
+    """Return the operating system's error behind a library's error, or that error itself."""
     import errno
     import shutil
 
@@ -45,7 +45,7 @@ def find_os_error(error: BaseException, path: Path) -> BaseException:
 
 
 def save(run: Run, state: dict[str, Any]) -> None:
-    """Keep the last checkpoint as the previous one, then put the new one in its place."""
+    """Keep the last checkpoint as the previous one and put the new one in its place."""
 
     def write(aside: Path) -> None:
         torch.save({"version": VERSION, "random": get_random_states(), **state}, aside)
@@ -57,24 +57,24 @@ def save(run: Run, state: dict[str, Any]) -> None:
 def load(
     run: Run, device: torch.device, has_best: Callable[[dict[str, Any]], bool] = lambda state: True
 ) -> dict[str, Any] | None:
-    """The newest readable checkpoint whose best weights are there, or None.
+    """Return the newest readable checkpoint whose best weights exist, or None.
 
-    Nothing is unpickled but tensors and plain values.
+    Only tensors and plain values are unpickled.
     """
-    for path, then in ((run.checkpoint, "trying the one before"), (run.previous, "beginning anew")):
+    for path, then in ((run.checkpoint, "trying the previous one"), (run.previous, "starting from scratch")):
         state = read_checkpoint(path, device)
         if state is not None and has_best(state):
             return state
         if path.exists():
-            log.warning("%s cannot be used, it was cut short or altered: %s", path, then)
+            log.warning("%s cannot be used, it is truncated or altered: %s", path, then)
     return None
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """A checkpoint of ours; None where there is none, or not a whole one."""
+    """Return a checkpoint of this program; None if it does not exist or is incomplete."""
     try:
         with ZipFile(path) as archive:
-            if archive.testzip():  # torch itself does not compare the checksums it wrote
+            if archive.testzip():  # torch does not verify the checksums it wrote
                 return None
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception:
@@ -83,7 +83,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
 
 
 def get_random_states() -> dict[str, Any]:
-    """Every generator a model or loss may draw from."""
+    """Return the state of every random generator a model or loss may use."""
     version, keys, gauss = random.getstate()
     name, state, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -105,14 +105,14 @@ def restore_random(states: dict[str, Any]) -> None:
 
 
 def seed_all(seed: int) -> None:
-    """Start every generator from the trial's seed."""
+    """Seed every random generator with the trial's seed."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def save_weights(model: nn.Module, path: Path, mark: str = "") -> None:
-    """Write the weights; the mark stands in the file's head."""
+    """Write the weights, with the mark in the metadata of the file."""
     write_aside(path, lambda aside: save_model(model, str(aside), {MARK_KEY: mark}))
 
 

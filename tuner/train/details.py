@@ -1,4 +1,4 @@
-"""The numbers behind a trial's pictures: made from counts, written as details.json, and read again with care.
+"""The numbers behind a trial's pictures: computed from counts, written to details.json, validated when read.
 
 {"version": 1, "epoch": 7, "metric": "IoU", "classes": [...],
  "images": {"scores": [...], "shown": {"worst": [...], "median": [...], "best": [...]}},
@@ -23,18 +23,18 @@ from tuner.errors import atomic_write
 from tuner.recipe import is_number
 
 VERSION = 1
-OBJECT = "object"  # the one class of a mask that has curves
-MAX_LOG_ODDS = 16.0  # log-odds that the bins reach to; beyond, a 32-bit probability is 0 or 1
-MAX_POINTS, MAX_POINTS_IN_ALL = 128, 8192  # of a curve, and of all curves together
-CALIBRATION_BINS = 15  # of the calibration, equally wide
+OBJECT = "object"  # the class of a mask
+MAX_LOG_ODDS = 16.0  # range of the bins; beyond it, a 32-bit probability is 0 or 1
+MAX_POINTS, MAX_POINTS_IN_ALL = 128, 8192  # per curve, and of all curves together
+CALIBRATION_BINS = 15  # of equal width
 MAX_FILE_BYTES = 50_000_000
-THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))  # of intersection over union, as COCO's
+THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))  # of IoU, as in COCO
 Row = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Details:
-    """What details.json holds; every part but the first two may be empty."""
+    """The contents of details.json; all fields but the first two may be empty."""
 
     epoch: int
     classes: list[str]
@@ -52,15 +52,16 @@ class Details:
 
     @property
     def scores(self) -> list[float | None]:
-        """Of each validation image."""
+        """The score of each validation image."""
         return list(self.images.get("scores", []))
 
     @property
     def examples(self) -> dict[str, list[int]]:
+        """The positions of the worst, median and best images."""
         return {kind: list(self.images.get("shown", {}).get(kind, [])) for kind in EXAMPLE_KINDS}
 
 
-# --- made from counts ---
+# --- computed from counts ---
 
 
 def make_details(
@@ -72,9 +73,10 @@ def make_details(
     histogram: NDArray[np.int64],
     has_pixels: bool,
 ) -> Details:
-    """From the counts of the best epoch. `histogram` is (rows, wrong and right, bins of probability).
+    """Return the details from the counts of the best epoch.
 
-    A mask's has one row, of the object; others one for each class and, last, one for what was likeliest.
+    `histogram` is (rows, wrong and right, bins of probability): one row for the object of a mask; else one for
+    each class and, last, one for the most likely class.
     """
     bins = np.asarray(histogram, np.float64)
     named = {OBJECT: bins[0]} if len(bins) == 1 else dict(zip(classes, bins[:-1], strict=True))
@@ -97,7 +99,7 @@ def make_details(
 def make_instance_details(
     epoch: int, metric: str, scores: Sequence[float | None], ranking: Mapping[str, Any]
 ) -> Details:
-    """From the ranking of the best epoch: of found things there is no confusion, and no probability of a pixel."""
+    """Return the details from the ranking of the best epoch; instances have no confusion or calibration."""
     found = {
         "ap": round_value(ranking["ap"]),
         "aps": [round_value(one) for one in ranking["aps"]],
@@ -117,7 +119,7 @@ def score_images(scores: Sequence[float | None]) -> dict[str, Any]:
 
 
 def curve_problem(rows: Row) -> str:
-    """Why a class has no curve, or nothing."""
+    """Return why a class has no curve, or ""."""
     wrong, right = rows.sum(1)
     if not right:
         return "absent from validation"
@@ -125,7 +127,7 @@ def curve_problem(rows: Row) -> str:
 
 
 def make_curves(rows: Row, points: int) -> dict[str, Any]:
-    """ROC and precision-recall of a class, from the surest bin down; areas are of all bins."""
+    """Return ROC and precision-recall of a class, from the highest bin down; areas use all bins."""
     wrong, right = rows[:, ::-1]
     filled = wrong + right > 0
     misses, hits = np.cumsum(wrong[filled]), np.cumsum(right[filled])
@@ -146,7 +148,7 @@ def make_curves(rows: Row, points: int) -> dict[str, Any]:
 
 
 def thin_points(x: Row, y: Row, most: int) -> NDArray[np.int64]:
-    """Which points of a curve to keep: spread evenly along its length, both ends among them."""
+    """Return the indices of points to keep, spread evenly along the curve, with both ends."""
     if len(x) <= most:
         return np.arange(len(x))
     along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
@@ -155,7 +157,7 @@ def thin_points(x: Row, y: Row, most: int) -> NDArray[np.int64]:
 
 
 def make_calibration(rows: Row) -> dict[str, Any]:
-    """How often what was given a probability came true, in equal parts of the probability that have any."""
+    """Return how often predictions of a probability were right, in equal intervals that have any."""
     wrong, right = rows
     number = len(wrong)
     odds = (np.arange(number) + 0.5) * (2 * MAX_LOG_ODDS / number) - MAX_LOG_ODDS
@@ -176,7 +178,7 @@ def make_calibration(rows: Row) -> dict[str, Any]:
 
 
 def class_ious(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, float]:
-    """Over all pixels, of each class that is there or was found."""
+    """Return the IoU over all pixels of each class that occurs in truth or prediction."""
     matrix = np.asarray(confusion, np.float64)
     right, union = matrix.diagonal(), matrix.sum(0) + matrix.sum(1) - matrix.diagonal()
     return {name: round_value(float(right[at] / union[at])) for at, name in enumerate(classes) if union[at]}
@@ -190,17 +192,17 @@ def round_value(value: float) -> float:
     return round(value, 6)
 
 
-# --- written and read ---
+# --- file ---
 
 
 def write_details(details: Details, path: Path) -> None:
-    """Aside, then renamed: whoever reads it sees a whole file."""
+    """Write the file atomically."""
     with atomic_write(path) as beside:
         beside.write_text(json.dumps(details.to_json(), allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_details(source: Path | bytes) -> Details | None:
-    """What the file holds; None where it is missing or damaged. A damaged part alone is empty."""
+    """Return the contents of the file; None if it is missing or damaged, with damaged fields empty."""
     try:
         if isinstance(source, Path):
             source = source.read_bytes() if source.stat().st_size <= MAX_FILE_BYTES else b""
@@ -248,7 +250,7 @@ def read_confusion(found: Any, number: int) -> list[list[int]]:
 
 
 def is_curve(found: Any) -> bool:
-    """Whether both curves have as many points across as up, and their areas are numbers."""
+    """Whether both curves have as many x as y values and their areas are numbers."""
     if not isinstance(found, dict) or not (is_number(found.get("auc")) and is_number(found.get("ap"))):
         return False
     return has_equal_columns(found, "fpr", "tpr") and has_equal_columns(found, "recall", "precision")
@@ -260,7 +262,7 @@ def read_calibration(found: Any) -> dict[str, Any]:
 
 
 def read_instances(found: Any) -> dict[str, Any]:
-    """Whole or not at all: AP by threshold, a precision for each recall, two whole numbers for each image."""
+    """Return the instances' fields, or {} unless all of them are valid."""
     if not (
         isinstance(found, dict) and is_number(found.get("ap")) and has_equal_columns(found, "thresholds", "aps")
     ):
@@ -277,6 +279,7 @@ def is_count_pair(found: Any) -> bool:
 
 
 def has_equal_columns(found: Mapping[str, Any], *names: str) -> bool:
+    """Whether these fields are lists of numbers of the same length."""
     columns = [found.get(name) for name in names]
     if not all(isinstance(column, list) and all(map(is_number, column)) for column in columns):
         return False
@@ -292,12 +295,12 @@ def is_name_list(found: Any) -> bool:
 
 
 EXAMPLE_KINDS = ("worst", "median", "best")
-EXAMPLES_PER_KIND = 3  # images of each kind
-MAX_FRAMES = 24  # epochs in a strip
+EXAMPLES_PER_KIND = 3  # images per kind
+MAX_FRAMES = 24  # epochs shown in a strip
 
 
 def choose_examples(scores: Sequence[float | None]) -> dict[str, list[int]]:
-    """The positions of a few of the worst, median and best scores, none of them twice; None is no score."""
+    """Return the positions of a few of the worst, median and best scores, all different; None is no score."""
     ranked = [at for _, at in sorted((score, at) for at, score in enumerate(scores) if score is not None)]
     number = min(len(ranked), EXAMPLES_PER_KIND * len(EXAMPLE_KINDS))
     worst, best = (number + 2) // 3, (number + 1) // 3
@@ -312,7 +315,7 @@ def choose_examples(scores: Sequence[float | None]) -> dict[str, list[int]]:
 
 
 def choose_epochs(known: Sequence[int], best: int, most: int = MAX_FRAMES) -> list[int]:
-    """At most so many of these epochs, spread evenly; the first, the best and the last always."""
+    """Return at most so many of these epochs, evenly spread, with the first, the best and the last."""
     known = sorted(known)
     if len(known) <= most:
         return known

@@ -1,7 +1,7 @@
-"""How right found instances are: panoptic quality and errors of counting from counts, AP from all images together.
+"""Metrics of predicted instances: panoptic quality and count errors from counts, AP from all images together.
 
-The averages of precision are torchmetrics', which follow COCO: instances of all images ranked by their
-scores, for each of ten thresholds of intersection over union.
+Average precision is computed by torchmetrics, which follows COCO: the instances of all images are ranked by score,
+for ten thresholds of IoU.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from tuner.data.instances import Instances, Matches, instance_ids, match_instanc
 from tuner.train.details import THRESHOLDS
 from tuner.train.metrics import ImageScores, append_scores, ratio
 
-MAX_DETECTIONS = 1000  # instances of an image that are ranked, the surest; COCO's own 100 are too few for cells
-RECALLS = 101  # points of a curve, as COCO has them
-RECALL_STEP = 4  # of them, one is kept
+MAX_DETECTIONS = 1000  # highest-scored instances ranked per image; COCO's 100 are too few for cells
+RECALLS = 101  # points of a curve, as in COCO
+RECALL_STEP = 4  # one in so many points is kept
 
 
 def instance_target(prepared: Tensor) -> Tensor:
-    """The fields of `tuner.data.instances`, as they are."""
+    """Return the fields of `tuner.data.instances.make_energy_targets` unchanged."""
     return prepared
 
 
 def instance_prediction(found: Sequence[Instances]) -> Tensor:
-    """The label map of each image."""
+    """Return the label map of each image."""
     return torch.stack([torch.from_numpy(one.labels) for one in found])
 
 
 def instance_counts(found: Any, target: Tensor, full: bool = False, each: ImageScores = None) -> Tensor:
-    """Sums over the images, of a full count alone: training looks for no instances.
+    """Return sums over the images if `full`, else nothing: training computes no instances.
 
-    IoU of the matched, how many are matched, wrong and missed, how far the numbers are apart, images; merged and
-    split. Each: the panoptic quality of the image, of none and none 1.
+    IoU of the matched, number of matched, wrong and missed instances, count errors, images, merged and split. Each
+    image's score is its panoptic quality, 1 for none predicted and none true.
     """
     if not full:
         return torch.zeros(0, dtype=torch.float64)
@@ -59,13 +59,13 @@ def count_matches(found: Matches) -> list[float]:
 
 
 def panoptic_quality(iou: float, tp: float, fp: float, fn: float, empty: float = 0.0) -> float:
-    """Panoptic quality: the IoU of the matched, weighed down by what is wrong and what is missed."""
+    """Return the IoU of the matched, reduced by wrong and missed instances."""
     whole = tp + (fp + fn) / 2
     return iou / whole if whole else empty
 
 
 def true_label_maps(target: Tensor) -> list[np.ndarray[Any, np.dtype[np.int32]]]:
-    """The label maps of a prepared target."""
+    """Return the label maps of a prepared target."""
     return list(target[:, 0].cpu().numpy().astype(np.int32))
 
 
@@ -85,7 +85,7 @@ def instance_scores(counts: Sequence[float], classes: Sequence[str] = (), full: 
 
 
 class InstanceRanking:
-    """All found instances of a pass, ranked together: what sums of counts cannot tell."""
+    """All predicted instances of a pass, ranked together, for metrics that are not sums of counts."""
 
     def __init__(self) -> None:
         from torchmetrics.detection import MeanAveragePrecision
@@ -97,7 +97,7 @@ class InstanceRanking:
             extended_summary=True,
         )
         self.precision.warn_on_many_detections = False
-        self.numbers: list[tuple[int, int]] = []  # of each image: true, found
+        self.numbers: list[tuple[int, int]] = []  # per image: true, predicted
 
     def add(self, found: Sequence[Instances], target: Tensor) -> None:
         for one, truth in zip(found, true_label_maps(target), strict=True):
@@ -114,18 +114,18 @@ class InstanceRanking:
         return {"ap": found["ap"], "ap50": found["aps"][0], "ap75": found["aps"][5]}
 
     def result(self) -> dict[str, Any]:
-        """What pictures need: AP by threshold, precision by recall at two of them, the numbers of each image."""
+        """Return AP by threshold, precision by recall at two of them, and the counts of each image, for plots."""
         return {**self.summary, "numbers": [list(pair) for pair in self.numbers]}
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """torchmetrics' answer, as plain numbers; where nothing was found it gives no curve."""
+        """torchmetrics' result as plain numbers; it has no curves where nothing was predicted."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             answer = self.precision.compute()
         if "precision" not in answer:
             return {"ap": 0.0, "aps": [0.0] * len(THRESHOLDS), "recall": [], "precision": {}}
-        curves = answer["precision"][:, :, 0, 0, -1].clamp(min=0)  # -1 is COCO's word for "nothing there"
+        curves = answer["precision"][:, :, 0, 0, -1].clamp(min=0)  # COCO uses -1 for undefined
         return {
             "ap": max(0.0, float(answer["map"])),
             "aps": curves.mean(1).tolist(),
@@ -135,7 +135,7 @@ class InstanceRanking:
 
 
 def instance_masks(labels: np.ndarray[Any, Any], which: np.ndarray[Any, Any]) -> dict[str, Tensor]:
-    """A mask for each of these instances, all of one class."""
+    """Return a mask for each of these instances, all of one class."""
     return {
         "masks": torch.from_numpy(labels == which[:, None, None]),
         "labels": torch.zeros(len(which), dtype=torch.long),

@@ -1,4 +1,4 @@
-"""The loop: epochs of training and validation, the best weights kept, every stop survived."""
+"""The training loop: epochs of training and validation, the best weights kept, resumable at any step."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ log = logging.getLogger("tuner")
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch gave. `metrics` are named 'train_loss', 'val_iou', ..."""
+    """The results of one epoch. `metrics` are named 'train_loss', 'val_iou', ..."""
 
-    epoch: int  # 1 is the first
-    value: float | None  # the goal's metric; None in an epoch that was not validated
+    epoch: int  # from 1
+    value: float | None  # the goal's metric; None in an epoch without validation
     metrics: dict[str, float]
     seconds: float
     images_per_second: float
@@ -46,27 +46,29 @@ class EpochReport:
 
 @dataclass
 class Progress:
-    """Where a trial stands: what a checkpoint holds beside the trainer's own state."""
+    """The state of a trial that a checkpoint holds beside the trainer's. Field names are stored."""
 
-    epoch: int = 1  # the epoch that is under way
-    step: int = 0  # steps of it already made
+    epoch: int = 1  # the current epoch
+    step: int = 0  # steps of it done
     best_value: float | None = None
     best_epoch: int = 0
     last_value: float | None = None
     confusion: list[list[int]] | None = None  # at the best epoch: a row for each true class
     each: Tensor | None = None  # at the best epoch: the score of each validation image
-    histogram: Tensor | None = None  # at the best epoch: how often each probability was right and wrong
-    ranking: dict[str, Any] | None = None  # at the best epoch: of found instances
-    answers: dict[int, Tensor] | None = None  # at the best epoch: to the images that are shown, by position
-    frames: dict[int, Tensor] = field(default_factory=dict)  # the first validation image's guess, by epoch
-    carried: str = ""  # what came over from earlier weights
-    totals: dict[str, Any] | None = None  # of the epoch under way
-    spent: float = 0.0  # seconds of the epoch under way before an interruption
+    histogram: Tensor | None = None  # at the best epoch: counts of right and wrong by probability
+    ranking: dict[str, Any] | None = None  # at the best epoch: of predicted instances
+    answers: dict[int, Tensor] | None = None  # at the best epoch: predictions for the example images, by position
+    frames: dict[int, Tensor] = field(
+        default_factory=dict
+    )  # the prediction for the first validation image, by epoch
+    carried: str = ""  # summary of the initial weights
+    totals: dict[str, Any] | None = None  # of the current epoch
+    spent: float = 0.0  # seconds of the current epoch before an interruption
     history: list[dict[str, Any]] = field(default_factory=list)  # every finished epoch's report
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Progress:
-        """As a checkpoint has it, of an earlier or a later version too: what is not known is left out."""
+        """Restore from a checkpoint of any version; unknown fields are ignored."""
         known = {name: state[name] for name in (each.name for each in fields(cls)) if name in state}
         frames = {int(epoch): frame.cpu() for epoch, frame in known.pop("frames", {}).items()}
         counted = {name: known.pop(name).cpu() for name in ("each", "histogram") if known.get(name) is not None}
@@ -76,21 +78,21 @@ class Progress:
 
     @property
     def scores(self) -> list[float | None]:
-        """Of each validation image at the best epoch; None where there was nothing to score."""
+        """The score of each validation image at the best epoch; None where it has none."""
         return image_scores(self.each)
 
     @property
     def best_mark(self) -> str:
-        """What the weights of the best epoch so far are marked with."""
+        """The mark of the best epoch's weights."""
         return f"{self.best_epoch} {self.best_value!r}"
 
 
 @dataclass
 class CheckpointSchedule:
-    """When to write checkpoints: after every epoch, or every so many minutes, within epochs too."""
+    """When to write checkpoints: after every epoch, or every so many minutes, also within epochs."""
 
     minutes: float | None = None
-    on_saved: Callable[[], None] = lambda: None  # told of each that was written
+    on_saved: Callable[[], None] = lambda: None  # called after each checkpoint
     last: float = field(default_factory=time.monotonic)
 
     def is_due(self, between: bool = False) -> bool:
@@ -106,7 +108,7 @@ class CheckpointSchedule:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """How a trial ended: "finished", "pruned" or "stopped" (to go on later); else with its best weights."""
+    """How a trial ended: "finished", "pruned" or "stopped"; `model` has the best weights unless stopped."""
 
     end: str
     progress: Progress = field(repr=False)
@@ -157,9 +159,9 @@ def train(
 
 
 def load_best_examples(training: TrainingRun) -> ExamplePredictions | None:
-    """With the best weights: what they say of a few images. None where no epoch was validated.
+    """Load the best weights and return their example predictions; None if no epoch was validated.
 
-    A best epoch of an earlier version kept no scores to choose by.
+    Checkpoints of version 0.1 may have no scores to choose by.
     """
     progress = training.progress
     if progress.each is None:
@@ -172,13 +174,13 @@ def load_best_examples(training: TrainingRun) -> ExamplePredictions | None:
 
 
 def training_origin(recipe: Recipe, data: CachedDataset) -> str:
-    """What is trained on what. How long does not matter: a finished trial can be trained longer."""
+    """Return what is trained on what; the number of epochs is left out, since a trial can be extended."""
     return f"{data.fingerprint} {json.dumps(recipe.with_epochs(0).to_json(), sort_keys=True)}"
 
 
 @dataclass
 class TrainingRun:
-    """One training under way."""
+    """The parts of one running training."""
 
     trainer: Trainer
     batches: Batches
@@ -191,7 +193,7 @@ class TrainingRun:
 
 
 def run_epochs(training: TrainingRun, on_epoch: Callable[[EpochReport], None]) -> str:
-    """Epoch after epoch, with checkpoints; how it ended."""
+    """Run epoch after epoch, with checkpoints; return how it ended."""
     progress, last = training.progress, training.trainer.recipe.epochs
     while progress.epoch <= last:
         report = run_epoch(training)
@@ -208,7 +210,7 @@ def run_epochs(training: TrainingRun, on_epoch: Callable[[EpochReport], None]) -
 
 
 def run_epoch(training: TrainingRun) -> EpochReport | str:
-    """One epoch from where it stands, or why it was left: "stopped", with all saved, or "pruned"."""
+    """Run one epoch from its current step; return its report, or why it ended: "stopped" or "pruned"."""
     trainer, progress = training.trainer, training.progress
     began = time.perf_counter() - progress.spent
     trainer.enter_stage(progress.epoch)
@@ -233,7 +235,7 @@ def run_epoch(training: TrainingRun) -> EpochReport | str:
     metrics = totals.scores("train") | scored.metrics
     seconds = time.perf_counter() - began
     check_finite(trainer.recipe, progress.epoch, metrics)
-    lr = float(trainer.optimizer.param_groups[0]["lr"])  # the one this epoch was trained with
+    lr = float(trainer.optimizer.param_groups[0]["lr"])  # of this epoch, before the schedule's step
     step_schedule(trainer.schedule, metrics.get("val_loss"))
     value = metrics.get(f"val_{training.goal.metric}")
     if value is not None:
@@ -253,15 +255,14 @@ def run_epoch(training: TrainingRun) -> EpochReport | str:
 
 
 def is_validated(recipe: Recipe, epoch: int) -> bool:
-    """Every n-th epoch as the recipe says, and the last one always."""
+    """Whether an epoch is validated: every n-th one and the last."""
     return epoch % recipe.validate_every == 0 or epoch == recipe.epochs
 
 
 def update_best(training: TrainingRun, value: float, scored: ValidationResult) -> None:
-    """Keep the weights and scores of the best epoch so far, of the stage at hand.
+    """Keep weights and scores of the best epoch of the current stage.
 
-    A stage is judged by what it gives: were it measured against the one before, no second stage could ever
-    come out worse than the first.
+    A stage is compared with itself only: against earlier stages, a later one could never give a worse result.
     """
     trainer, progress = training.trainer, training.progress
     progress.last_value = value
@@ -274,7 +275,7 @@ def update_best(training: TrainingRun, value: float, scored: ValidationResult) -
 
 
 def check_finite(recipe: Recipe, epoch: int, metrics: dict[str, float]) -> None:
-    """A loss that is not a number ends the trial, with what led to it."""
+    """Fail the trial if a loss is not finite, with the settings that led to it."""
     for name in ("train_loss", "val_loss"):
         if not math.isfinite(metrics.get(name, 0.0)):
             raise TrialFailed(
@@ -285,14 +286,14 @@ def check_finite(recipe: Recipe, epoch: int, metrics: dict[str, float]) -> None:
 
 
 def leave_epoch(training: TrainingRun, said: str, totals: Totals, began: float) -> str:
-    """Leave in the middle of an epoch: a trial that goes on later is saved."""
+    """Leave in the middle of an epoch, with a checkpoint if the trial is to continue later."""
     if said == "stopped":
         save_mid_epoch(training, totals, began)
     return said
 
 
 def save_mid_epoch(training: TrainingRun, totals: Totals, began: float) -> None:
-    """Save in the middle of an epoch."""
+    """Save a checkpoint in the middle of an epoch."""
     training.progress.totals, training.progress.spent = totals.state(), time.perf_counter() - began
     save_checkpoint(training)
 
@@ -304,12 +305,12 @@ def save_checkpoint(training: TrainingRun) -> None:
 
 
 def has_best(run: Run, progress: Progress) -> bool:
-    """Whether the best weights of a checkpoint are there; there may be newer ones beside it."""
+    """Whether the best weights of a checkpoint exist; the file may hold newer ones."""
     return not progress.best_epoch or run.restore_best(progress.best_mark)
 
 
 def resume(trainer: Trainer, run: Run, initial_weights: Path | None, must_resume: bool) -> Progress:
-    """Continue from the run's checkpoint, or begin."""
+    """Continue from the run's checkpoint, or start from the initial weights."""
     state = checkpoint.load(
         run, trainer.device, lambda state: has_best(run, Progress.from_state(state["progress"]))
     )
@@ -317,11 +318,11 @@ def resume(trainer: Trainer, run: Run, initial_weights: Path | None, must_resume
         trainer.restore(state)
         return Progress.from_state(state["progress"])
     if must_resume:
-        why = "the recipe or the data is no longer the one it was written for" if state else "it cannot be read"
-        message = f"it goes on from a checkpoint, and cannot: {why} ({run.checkpoint})"
+        why = "the recipe or the data has changed" if state else "it is missing or cannot be read"
+        message = f"cannot continue from the checkpoint {run.checkpoint}: {why}"
         raise TrialFailed(FailureKind.CHECKPOINT, message)
     if state:
-        log.warning("the recipe or the data is not the checkpoint's: beginning anew")
+        log.warning("the recipe or the data differs from the checkpoint's: starting from scratch")
     try:
         return Progress(carried=load_initial_weights(trainer.model, trainer.recipe, initial_weights))
     except PartError as error:

@@ -1,7 +1,10 @@
-"""The table of losses. A builder takes the task's name and how to count the classes; the rest is searchable.
+"""The table of losses. A builder takes the task's name and the class shares; other arguments are searchable.
 
-Every loss maps (logits, target) to one number, the mean over the batch, and is never negative. In
-"multiclass" the label 255 counts nowhere; a batch in which nothing counts costs nothing.
+Every loss maps (logits, target) to one non-negative number, the mean over the batch. In "multiclass" the label 255
+is ignored; a batch of ignored pixels has loss 0.
+
+Why not SMP's losses: its Dice and Jaccard give no gradient for classes absent from a batch, and its multiclass
+focal loss is one-vs-rest; where both are defined alike, the tests compare them.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from tuner.recipe import Part, is_number
 from tuner.registry import build
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Shares = Callable[[], Sequence[float]]  # of the training targets, by class; computed when called
+Shares = Callable[[], Sequence[float]]  # of the training targets by class, computed on call
 
 LOSSES = {
     "bce": "tuner.train.losses:bce",
@@ -36,7 +39,7 @@ OWN, WATERSHED = "own", "watershed"
 PIXELS = ("binary", "multiclass")
 CLASSES = ("multiclass", "classification")
 ALL = ("binary", *CLASSES)
-TASKS_OF = {  # the tasks of each
+TASKS_OF = {  # loss -> tasks
     "bce": ("binary",),
     "dice": PIXELS,
     "iou": PIXELS,
@@ -48,31 +51,31 @@ TASKS_OF = {  # the tasks of each
     OWN: ("instance",),
 }
 WEIGHTS = ("none", "frequency")
-MIN_MISS = 1e-6  # 1 - p is taken as no smaller, where its power is differentiated
+MIN_MISS = 1e-6  # lower bound of 1 - p, whose power is differentiated
 
 
 def bce(mode: str) -> Loss:
-    """Binary cross-entropy of each pixel, from logits."""
+    """Binary cross-entropy per pixel, from logits."""
     check_task("bce", mode)
     return torch.nn.BCEWithLogitsLoss()
 
 
 def dice(mode: str, *, smooth: float = 1.0) -> Loss:
-    """1 - Dice overlap of the batch, mean over the classes: does not care how small the object is."""
+    """1 - Dice over the batch, mean over the classes; independent of object size."""
     check_task("dice", mode)
     check_not_negative("dice", "smooth", smooth)
     return overlap_loss(mode, lambda both, areas: (2 * both + 2 * smooth) / (areas + 2 * smooth).clamp(min=1e-7))
 
 
 def iou(mode: str, *, smooth: float = 1.0) -> Loss:
-    """1 - intersection over union of the batch, mean over the classes: stricter than dice."""
+    """1 - intersection over union of the batch, mean over the classes; stricter than dice."""
     check_task("iou", mode)
     check_not_negative("iou", "smooth", smooth)
     return overlap_loss(mode, lambda both, areas: (both + smooth) / (areas - both + smooth).clamp(min=1e-7))
 
 
 def focal(mode: str, *, gamma: float = 2.0) -> Loss:
-    """Cross-entropy with what is easy weighed down by (1 - p)^gamma, p being the probability of the truth."""
+    """Cross-entropy with easy examples weighted down by (1 - p)^gamma, p being the probability of the truth."""
     check_task("focal", mode)
     check_not_negative("focal", "gamma", gamma)
 
@@ -84,7 +87,7 @@ def focal(mode: str, *, gamma: float = 2.0) -> Loss:
 
 
 def dice_bce(mode: str, *, dice_weight: float = 1.0, smooth: float = 1.0) -> Loss:
-    """Binary cross-entropy + dice_weight x dice: steady from the start, and minds small objects."""
+    """Binary cross-entropy + dice_weight x dice: stable from the start, sensitive to small objects."""
     check_task("dice_bce", mode)
     check_not_negative("dice_bce", "dice_weight", dice_weight)
     first, second = bce(mode), dice(mode, smooth=smooth)
@@ -94,10 +97,10 @@ def dice_bce(mode: str, *, dice_weight: float = 1.0, smooth: float = 1.0) -> Los
 def cross_entropy(
     mode: str, shares: Shares | None = None, *, weights: str | list[float] = "none", label_smoothing: float = 0.0
 ) -> Loss:
-    """Cross-entropy of each pixel or image, from logits; the classes weighted, where asked.
+    """Cross-entropy per pixel or image, from logits, with optional class weights.
 
-    `weights` is "none"; "frequency", the inverse of each class's share of the training targets, mean 1;
-    or a list of numbers, one a class.
+    `weights` is "none"; "frequency", the inverse of each class's share of the training targets with mean 1; or a
+    list with one number per class.
     """
     check_task("cross_entropy", mode)
     if not (is_number(label_smoothing) and 0 <= label_smoothing < 1):
@@ -125,7 +128,7 @@ def cross_entropy(
 def mix(
     mode: str, shares: Shares | None = None, *, first: str = "iou", second: str = "dice", weight: float = 0.5
 ) -> Loss:
-    """Weight x first + (1 - weight) x second, of any two losses with their own defaults."""
+    """weight x first + (1 - weight) x second, for any two other losses with default arguments."""
     check_task("mix", mode)
     if not (is_number(weight) and 0 <= weight <= 1):
         raise PartError(f"weight of loss 'mix' is {weight!r}; a number from 0 to 1 is needed.")
@@ -138,7 +141,8 @@ def mix(
 def watershed(mode: str, *, mask: str = "bce", energy_weight: float = 1.0, direction_weight: float = 0.5) -> Loss:
     """For deep_watershed: mask loss + energy_weight x energy error + direction_weight x direction error.
 
-    `mask` names a binary loss. The errors count inside instances only, the last where the model tells one.
+    `mask` names a binary loss. Errors are averaged inside instances; the direction counts if the model predicts
+    it.
     """
     check_task("watershed", mode)
     check_not_negative("watershed", "energy_weight", energy_weight)
@@ -147,20 +151,20 @@ def watershed(mode: str, *, mask: str = "bce", energy_weight: float = 1.0, direc
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         inside = target[:, :1] > 0
-        number = inside.sum((1, 2, 3), keepdim=True).clamp(min=1) * len(target)  # a mean of each image's own mean
+        number = inside.sum((1, 2, 3), keepdim=True).clamp(min=1) * len(target)  # mean of the images' means
         off = F.smooth_l1_loss(logits[:, 1:2].sigmoid(), target[:, 1:2], reduction="none", beta=0.1)
         total: Tensor = of_mask(logits[:, :1], inside.float()) + energy_weight * (off * inside / number).sum()
         if logits.shape[1] > 2 and direction_weight:
             turned = 1 - (F.normalize(logits[:, 2:], dim=1) * target[:, 2:]).sum(1, keepdim=True)
-            told = inside & (target[:, 2:] != 0).any(1, keepdim=True)
-            total = total + direction_weight * (turned * told / number).sum()
+            has_direction = inside & (target[:, 2:] != 0).any(1, keepdim=True)
+            total = total + direction_weight * (turned * has_direction / number).sum()
         return total
 
     return loss
 
 
 def own(mode: str, *, weights: dict[str, float] | None = None) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]:
-    """The sum of the losses that the model brings itself, such as mask_rcnn; each weighed, where asked."""
+    """The sum of the losses that the model itself returns, such as mask_rcnn, with optional weights."""
     check_task(OWN, mode)
     given = {} if weights is None else weights
     if not isinstance(given, dict):
@@ -172,8 +176,8 @@ def own(mode: str, *, weights: dict[str, float] | None = None) -> Callable[[Mapp
         if unknown := [name for name in given if name not in parts]:
             raise TrialFailed(
                 FailureKind.LOSS_PART,
-                f"loss '{OWN}' weighs '{unknown[0]}'.{did_you_mean(unknown[0], parts)} "
-                f"There are: {', '.join(parts)}.",
+                f"loss '{OWN}' has a weight for '{unknown[0]}', which is not a loss of the model."
+                f"{did_you_mean(unknown[0], parts)} Its losses: {', '.join(parts)}.",
             )
         return torch.stack([given.get(name, 1.0) * part for name, part in parts.items()]).sum()
 
@@ -181,9 +185,9 @@ def own(mode: str, *, weights: dict[str, float] | None = None) -> Callable[[Mapp
 
 
 def overlap_loss(mode: str, score: Callable[[Tensor, Tensor], Tensor]) -> Loss:
-    """1 - score of (shared area, sum of both areas) of each class over the whole batch, mean over the classes.
+    """Return 1 - score(shared area, sum of areas) of each class over the batch, mean over the classes.
 
-    There is nothing to overlap with where a class is nowhere in the batch: it costs its mean probability.
+    A class absent from the batch costs its mean probability.
     """
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -191,13 +195,13 @@ def overlap_loss(mode: str, score: Callable[[Tensor, Tensor], Tensor]) -> Loss:
         both, there = (found * true).sum((0, 2)), true.sum((0, 2))
         given = found.sum((0, 2))
         cost = torch.where(there > 0, 1 - score(both, given + there), given / counted.clamp(min=1))
-        return cost.clamp(min=0).mean()  # a sum of many may be above its whole by a rounding
+        return cost.clamp(min=0).mean()  # rounding can make it slightly negative
 
     return loss
 
 
 def class_areas(mode: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Probability and truth (images x classes x pixels), both 0 where ignored, and how many pixels count."""
+    """Return probability and truth (images x classes x pixels), 0 where ignored, and the number of pixels."""
     if mode == "binary":
         true = target.flatten(2)
         return logits.flatten(2).sigmoid(), true, torch.tensor(true.numel())
@@ -208,7 +212,7 @@ def class_areas(mode: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tens
 
 
 def pointwise_loss(mode: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor | int]:
-    """-log of the probability of the truth, everywhere (0 where ignored), and how many of them count."""
+    """Return the cross-entropy of each element (0 where ignored), and how many are counted."""
     if mode == "binary":
         return F.binary_cross_entropy_with_logits(logits, target, reduction="none"), target.numel()
     ignored = ignored_label(mode)
@@ -217,40 +221,42 @@ def pointwise_loss(mode: str, logits: Tensor, target: Tensor) -> tuple[Tensor, T
 
 
 def ignored_label(mode: str) -> int:
-    """The label that counts nowhere: of images, none, for there may be a class 255."""
+    """Return the ignored label; for classification none, since 255 may be a class."""
     return IGNORED if mode == "multiclass" else -100
 
 
 def class_weights(weights: object, shares: Shares | None) -> list[float] | None:
-    """A number for each class, or None for no weights; PartError says what is wrong with them."""
+    """Return one number per class, or None for no weights; PartError says what is wrong."""
     if weights == "none":
         return None
     if weights == "frequency":
         if not (counted := shares() if shares else []):
-            raise PartError("weights='frequency' needs data to count the classes in.")
+            raise PartError("weights='frequency' needs training data to count the classes.")
         return inverse_weights(counted)
     if not isinstance(weights, list | tuple):
         hint = did_you_mean(str(weights), WEIGHTS)
         raise PartError(
-            f"weights is {weights!r}.{hint} Known: {', '.join(WEIGHTS)}, or a list of numbers, one a class."
+            f"weights is {weights!r}.{hint} Known: {', '.join(WEIGHTS)}, or a list with one number per class."
         )
     if not all(is_number(weight) and weight >= 0 for weight in weights) or not any(weights):
-        raise PartError(f"weights are {list(weights)}; numbers of at least 0 are needed, not all of them 0.")
+        raise PartError(
+            f"weights are {list(weights)}; numbers of at least 0 are needed, at least one of them above 0."
+        )
     number = len(shares()) if shares else 0
     if number and len(weights) != number:
-        raise PartError(f"weights are {len(weights)} numbers and there are {number} classes; give one a class.")
+        raise PartError(f"weights are {len(weights)} numbers for {number} classes; give one weight per class.")
     return [float(weight) for weight in weights]
 
 
 def inverse_weights(shares: Sequence[float]) -> list[float]:
-    """1 / share, with mean 1; a class that is nowhere gets 1."""
+    """Return 1 / share, scaled to mean 1; absent classes get 1."""
     found = [1 / share for share in shares if share > 0]
     mean = sum(found) / max(len(found), 1)
     return [1 / share / mean if share > 0 else 1.0 for share in shares]
 
 
 def check_task(name: str, mode: str) -> None:
-    """PartError when a loss is not for the task, with those that are."""
+    """Raise PartError with the suitable losses if a loss is not for the task."""
     if mode not in TASKS_OF[name]:
         others = [other for other, modes in TASKS_OF.items() if mode in modes]
         raise PartError(f"loss '{name}' is not for the task '{mode}'. For it: {', '.join(others) or 'none'}.")

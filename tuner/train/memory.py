@@ -1,4 +1,4 @@
-"""Memory: how much a trial took, and the micro-batch that fits when a batch does not."""
+"""Memory: the peak use of a trial, and the micro-batch that fits when a batch does not."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ import torch
 from tuner.errors import FailureKind, TrialFailed, writing
 from tuner.recipe import Recipe
 
-# How the processor's allocator, CUDA and its libraries say it when they raise a plain RuntimeError
+# Messages of out-of-memory errors that are plain RuntimeErrors, of the CPU allocator, CUDA and its libraries
 OOM_MESSAGES = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
-# Parameters of glibc's mallopt, and what they are set to
+# Parameters of glibc's mallopt
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 GIGABYTE = 2**30
 
 
 def keep_pages() -> None:
-    """Let the processor's allocator keep what a step frees, for the next step to use.
+    """Let the CPU allocator keep freed memory for the next step.
 
-    It would return every large tensor to the system, which clears the pages again at the next step:
-    a fifth of the time of a step at 256 pixels. `release` returns them between trials.
+    By default it returns every large tensor to the system, which clears the pages again: a fifth of the time of a
+    step at 256 pixels. `release` returns them between trials.
     """
-    with suppress(AttributeError, OSError):  # another C library than glibc
+    with suppress(AttributeError, OSError):  # not glibc
         libc = ctypes.CDLL(None)
         libc.mallopt(MMAP_THRESHOLD, GIGABYTE)
         libc.mallopt(TRIM_THRESHOLD, 2 * GIGABYTE - 1)
@@ -50,13 +50,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error; Python's own MemoryError often has none."""
+    """Return the first line of an error, or its class: MemoryError often has no text."""
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
 def fail_trial_on_oom(recipe: Recipe) -> Iterator[None]:
-    """Out of memory where no smaller batch helps (the weights, the optimizer's state) fails the trial only."""
+    """Fail only the trial when it runs out of memory where a smaller batch does not help."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -67,7 +67,7 @@ def fail_trial_on_oom(recipe: Recipe) -> Iterator[None]:
 
 
 def release(device: torch.device) -> None:
-    """Give back what dead tensors hold, so that the next attempt or trial starts clean."""
+    """Free the memory of dead tensors, so that the next attempt or trial starts clean."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -78,12 +78,12 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        with suppress(OSError):  # only Linux can forget a process's peak
+        with suppress(OSError):  # Linux only
             Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most memory taken since `reset_peak`: on the GPU, or by this process on a processor."""
+    """Return the peak memory since `reset_peak`: of the GPU, or of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     with suppress(OSError):
@@ -95,12 +95,12 @@ def peak_bytes(device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class MicroBatches:
-    """What was learned about batches too large, by model, size and device; shared by the trials of a home."""
+    """The micro-batches that fit, by model, image size and device; shared by all trials of a home."""
 
     file: Path
 
     def size_for(self, recipe: Recipe, device: torch.device) -> int:
-        """The micro-batch to start with: the whole batch unless a smaller one was needed before."""
+        """Return the micro-batch to start with: the whole batch unless a smaller one was needed before."""
         return min(recipe.batch_size, self.read_sizes().get(shape_key(recipe, device), recipe.batch_size))
 
     def remember(self, recipe: Recipe, device: torch.device, size: int) -> None:

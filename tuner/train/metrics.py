@@ -1,11 +1,10 @@
-"""Counts first, then scores: sums of counts are exact however the images fall into batches.
+"""Counts first, then scores: sums of counts are exact for any division of the images into batches.
 
-Every task counts into one vector of float64 on the logits' device, without waiting for it. It begins with
-the confusion matrix, rows truth and columns prediction; then come, of pixels, the sums over the images
-and the number of images, of classes the hits among the five likeliest; and, in a full count, how many
-rights and wrongs were given how great a probability: for each class, or the object of a mask, and for what was
-likeliest. All curves come from these: no prediction is kept. Where it is given a list, a count adds the score of
-each image to it.
+Every task counts into one float64 vector on the logits' device, without synchronization. It starts with the
+confusion matrix (rows truth, columns prediction). Next, for pixels, the sums over the images and the number of
+images; for classes, the hits among the top five. A full count ends with histograms of probabilities that were
+right and wrong, for each class or the object of a mask, and for the most likely class: all curves are computed
+from these. If `each` is a list, the score of each image is appended to it.
 """
 
 from __future__ import annotations
@@ -21,47 +20,50 @@ from tuner.data.source import IGNORED
 from tuner.train.details import MAX_LOG_ODDS
 
 MAX_BINS = 4096
-MASK_BINS = 512  # of the one class that a mask has
-STORED_BINS = 512  # of each class, in what is kept of an epoch,
-STORED_CELLS = 2**17  # and of all together
-MAX_CELLS = 2**20  # bins of all classes together
-CHUNK_SIZE = {"cpu": 2**21, "cuda": 2**24}  # probabilities sorted into bins in one go: bounds the memory
+MASK_BINS = 512  # for the class of a mask
+STORED_BINS = 512  # stored per class for an epoch,
+STORED_CELLS = 2**17  # and of all classes together
+MAX_CELLS = 2**20  # bins of all classes
+CHUNK_SIZE = {"cpu": 2**21, "cuda": 2**24}  # probabilities binned at once; bounds the memory
 Row = NDArray[np.float64]
 ImageScores = list[Tensor] | None
 
 
 def mask_target(targets: Tensor) -> Tensor:
-    """Masks of 0 and 1 as the binary losses want them: number x 1 x height x width, float."""
+    """Return masks of 0 and 1 for binary losses: number x 1 x height x width, float."""
     return targets.unsqueeze(1).float()
 
 
 def class_target(targets: Tensor) -> Tensor:
-    """Class numbers, of pixels or of images, as cross-entropy wants them."""
+    """Return class numbers of pixels or images for cross-entropy."""
     return targets.long()
 
 
 def binary_prediction(logits: Tensor) -> Tensor:
-    """The probability of each pixel as a byte: number x height x width."""
+    """Return the probability of each pixel as a byte: number x height x width."""
     return (logits[:, 0].sigmoid() * 255).round().byte()
 
 
 def class_prediction(logits: Tensor) -> Tensor:
-    """The likeliest class of each pixel as a byte."""
+    """Return the most likely class of each pixel as a byte."""
     return argmax_class(logits).byte()
 
 
 def class_probabilities(logits: Tensor) -> Tensor:
-    """The probability of each class, for each image."""
+    """Return the probability of each class for each image."""
     return logits.softmax(1)
 
 
 def binary_counts(logits: Tensor, target: Tensor, full: bool = False, each: ImageScores = None) -> Tensor:
-    """(tn, fp, fn, tp) of all pixels; the sums of the images' IoU and Dice; their number. Each: its IoU."""
+    """Return (tn, fp, fn, tp) of all pixels, the sums of the images' IoU and Dice, and their number.
+
+    Each image's score is its IoU.
+    """
     predicted, true = (logits > 0).flatten(1), (target > 0.5).flatten(1)
     both, found, there = (each.sum(1, dtype=torch.int32) for each in (predicted & true, predicted, true))
     tp, fp, fn = both.sum(), (found - both).sum(), (there - both).sum()
     union, areas = found + there - both, found + there
-    empty = areas == 0  # nothing there and nothing found: nothing is wrong with that image
+    empty = areas == 0  # nothing true and nothing predicted: IoU and Dice are 1
     ious, dices = (part.double() / whole.clamp(min=1) + empty for part, whole in
                    ((both, union), (2 * both, areas)))  # fmt: skip
     append_scores(each, ious)
@@ -72,7 +74,7 @@ def binary_counts(logits: Tensor, target: Tensor, full: bool = False, each: Imag
 
 
 def binary_scores(counts: Sequence[float], classes: Sequence[str] = (), full: bool = False) -> dict[str, float]:
-    """Scores over the whole data set; a ratio of nothing to nothing counts as 0."""
+    """Return scores over the whole dataset; 0 / 0 counts as 0."""
     tn, fp, fn, tp, iou, dice, number = counts[:7]
     return {
         "iou": ratio(tp, tp + fp + fn),
@@ -87,9 +89,9 @@ def binary_scores(counts: Sequence[float], classes: Sequence[str] = (), full: bo
 
 
 def label_counts(logits: Tensor, target: Tensor, full: bool = False, each: ImageScores = None) -> Tensor:
-    """Confusion of all pixels that are not ignored; the sums of the images' IoU and Dice; their number.
+    """Return the confusion of all counted pixels, the sums of the images' IoU and Dice, and their number.
 
-    An image in which every pixel is ignored is none of the images. Each: the mean IoU of its classes.
+    Images with only ignored pixels are not counted. Each image's score is the mean IoU of its classes.
     """
     matrices = image_confusions(logits, target)
     right, areas = matrices.diagonal(dim1=1, dim2=2), matrices.sum(1) + matrices.sum(2)
@@ -101,7 +103,7 @@ def label_counts(logits: Tensor, target: Tensor, full: bool = False, each: Image
 
 
 def label_scores(counts: Sequence[float], classes: Sequence[str], full: bool = False) -> dict[str, float]:
-    """Scores over the whole data set: means over the classes that occur in truth or prediction."""
+    """Return scores over the whole dataset: means over the classes in truth or prediction."""
     number = len(classes)
     matrix, (iou, dice, images), rest = split_counts(counts, number, 3)
     shared, occurs = shared_scores(matrix)
@@ -121,7 +123,10 @@ def label_scores(counts: Sequence[float], classes: Sequence[str], full: bool = F
 
 
 def class_counts(logits: Tensor, target: Tensor, full: bool = False, each: ImageScores = None) -> Tensor:
-    """Confusion of all images, and how many have their class among the five likeliest. Each: its class's share."""
+    """Return the confusion of all images and the top-5 hits.
+
+    Each image's score is the probability of its class.
+    """
     number = logits.shape[1]
     if each is not None:
         append_scores(each, logits.softmax(1).gather(1, target.unsqueeze(1))[:, 0])
@@ -133,7 +138,7 @@ def class_counts(logits: Tensor, target: Tensor, full: bool = False, each: Image
 
 
 def class_scores(counts: Sequence[float], classes: Sequence[str], full: bool = False) -> dict[str, float]:
-    """Scores over all images: means over the classes that occur in truth or prediction."""
+    """Return scores over all images: means over the classes in truth or prediction."""
     number = len(classes)
     matrix, (hits,), rest = split_counts(counts, number, 1)
     shared, _ = shared_scores(matrix)
@@ -142,15 +147,15 @@ def class_scores(counts: Sequence[float], classes: Sequence[str], full: bool = F
 
 
 def confusion_matrix(counts: Sequence[float], num_classes: int) -> list[list[int]]:
-    """Rows are the truth, columns the prediction. A binary task has two classes: background, object."""
+    """Return rows of truth and columns of prediction. Binary tasks have two classes: background, object."""
     number = max(num_classes, 2)
     return np.asarray(counts[: number * number]).reshape(number, number).round().astype(int).tolist()
 
 
 def reduce_histogram(counts: Tensor, outputs: int, is_mask: bool) -> Tensor:
-    """The bins of a full count, fewer of them, as whole numbers: (rows, wrong and right, bins). Does not wait.
+    """Return the bins of a full count, merged into fewer: (rows, wrong and right, bins). Does not synchronize.
 
-    A mask has one row; else there is one for each class and, last, one for what was likeliest.
+    A mask has one row; else there is one for each class and, last, one for the most likely class.
     """
     rows, width = (1, MASK_BINS) if is_mask else (outputs + 1, num_bins(outputs))
     kept = min(width, STORED_BINS, 1 << (STORED_CELLS // rows).bit_length() - 1)
@@ -170,25 +175,25 @@ def append_scores(each: ImageScores, scores: Tensor) -> None:
 
 
 def argmax_class(logits: Tensor) -> Tensor:
-    """argmax over the classes, by `max`: many times faster on a processor."""
+    """Return the argmax over the classes, by `max`, which is many times faster on a CPU."""
     return logits.max(1).indices
 
 
 def count_values(numbers: Tensor, most: int) -> Tensor:
-    """How often each number below `most` occurs. On a GPU bincount would wait for the result."""
+    """Return how often each number below `most` occurs, without synchronizing as bincount does on a GPU."""
     flat = numbers.flatten()
     on_cpu = flat.device.type == "cpu"
     return torch.bincount(flat, minlength=most).double() if on_cpu else scatter_count(flat.long(), most)
 
 
 def scatter_count(flat: Tensor, most: int) -> Tensor:
-    """The same as whole numbers added where they belong: exact in any order."""
+    """Count by adding whole numbers: exact in any order."""
     ones = torch.ones((), dtype=torch.int64, device=flat.device).expand_as(flat)
     return torch.zeros(most, dtype=torch.int64, device=flat.device).scatter_add_(0, flat, ones).double()
 
 
 def image_confusions(logits: Tensor, target: Tensor) -> Tensor:
-    """The confusion matrix of each image's pixels; what is ignored goes into a cell that is dropped."""
+    """Return the confusion matrix of each image; ignored pixels go into a cell that is dropped."""
     images, number = logits.shape[:2]
     cells = number * number + 1
     cell = torch.where(target == IGNORED, cells - 1, target * number + argmax_class(logits)).flatten(1)
@@ -197,26 +202,26 @@ def image_confusions(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def mean_over_classes(part: Tensor, whole: Tensor) -> Tensor:
-    """Of each image, the mean of part / whole over the classes that occur in it; 0 where none does."""
+    """Return the mean of part / whole over the classes of each image; 0 for no class."""
     return (part / whole.clamp(min=1)).sum(1) / (whole > 0).sum(1).clamp(min=1)
 
 
 def num_bins(num_classes: int) -> int:
-    """A power of two: 4096 up to 256 classes, 1024 at a thousand."""
+    """Return a power of two: 4096 up to 256 classes, 1024 at a thousand."""
     return min(MAX_BINS, 1 << (MAX_CELLS // num_classes).bit_length() - 1)
 
 
 def probability_bins(logits: Tensor) -> Tensor:
-    """The bin of each class's probability, uniform in its log-odds. What is not a number goes into the first."""
+    """Return the bin of each class's probability, uniform in log-odds. NaN goes into the first."""
     number = num_bins(logits.shape[1])
     odds = logits.softmax(1).logit_(eps=1e-7)
     return odds.add_(MAX_LOG_ODDS).mul_(number / (2 * MAX_LOG_ODDS)).int().clamp_(0, number - 1)
 
 
 def class_histograms(logits: Tensor, target: Tensor, ignored: int = IGNORED) -> Tensor:
-    """For each class two rows of bins: how often it got each probability where it was wrong, and where right.
+    """Return two rows of bins per class: its probability where it was wrong, and where right.
 
-    Two more rows come last: of the class that was likeliest.
+    Two more rows come last, of the most likely class.
     """
     number = logits.shape[1]
     width = num_bins(number)
@@ -235,7 +240,7 @@ def class_histograms(logits: Tensor, target: Tensor, ignored: int = IGNORED) -> 
 
 
 def mask_histogram(logits: Tensor, target: Tensor) -> Tensor:
-    """Two rows of bins, as of a class: the object's probability where there is none, and where there is."""
+    """Return two rows of bins: the object's probability where there is none, and where there is one."""
     total = torch.zeros(2 * MASK_BINS, dtype=torch.float64, device=logits.device)
     for some, true in split_pixels(logits, target):
         odds = some[:, 0].clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS).nan_to_num_(-MAX_LOG_ODDS)
@@ -245,7 +250,7 @@ def mask_histogram(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def split_pixels(logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits (images x classes x pixels) and truth (images x pixels), a few at a time."""
+    """Yield logits (images x classes x pixels) and truth (images x pixels) in chunks."""
     number, most = logits.shape[1], CHUNK_SIZE.get(logits.device.type, CHUNK_SIZE["cpu"])
     rows, truth = logits.reshape(len(logits), number, -1), target.reshape(len(target), -1)
     images = max(1, most // max(rows[0].numel(), 1))
@@ -258,13 +263,13 @@ def split_pixels(logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tenso
 
 
 def split_counts(counts: Sequence[float], number: int, extra: int) -> tuple[Row, Row, Row]:
-    """The confusion matrix, the numbers after it, and the bins."""
+    """Return the confusion matrix, the numbers after it, and the bins."""
     values, cells = np.asarray(counts, np.float64), number * number
     return values[:cells].reshape(number, number), values[cells : cells + extra], values[cells + extra :]
 
 
 def shared_scores(matrix: Row) -> tuple[dict[str, float], NDArray[np.bool_]]:
-    """What every task with classes has, and which classes occur in truth or prediction."""
+    """Return the scores of every task with classes, and which classes occur in truth or prediction."""
     right, there, found = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     occurs = there + found > 0
     return {
@@ -280,13 +285,13 @@ def masked_mean(values: Row, of: NDArray[np.bool_]) -> float:
 
 
 def mean_average_precision(cells: Row, number: int) -> float:
-    """The mean over the classes that occur in the truth: without a right answer there is no precision."""
+    """Return the mean over the classes that occur in the truth."""
     wrong, right = cells.reshape(number + 1, 2, -1)[:number].transpose(1, 0, 2)
     return masked_mean(average_precision(right, wrong), right.sum(1) > 0)
 
 
 def average_precision(right: Row, wrong: Row) -> Row:
-    """The sum over the bins, from the surest down, of precision x gain in recall."""
+    """Return the sum over the bins, from the highest down, of precision x gain in recall."""
     hits, misses = (np.cumsum(rows[:, ::-1], axis=1) for rows in (right, wrong))
     precision = hits / np.maximum(hits + misses, 1)
     return (precision * right[:, ::-1]).sum(1) / np.maximum(right.sum(1), 1)

@@ -1,9 +1,8 @@
-"""The tables of optimizers and of schedules.
+"""The tables of optimizers and learning rate schedules.
 
-An optimizer's builder takes the parameters, or groups of them with learning rates of their own; a
-schedule's takes the optimizer and the number of epochs. A schedule steps once after every epoch;
-"plateau" looks at the validation loss. All others are closed forms of the epoch, so that one saved in
-a short training goes on in a longer one along the longer one's curve.
+An optimizer's builder takes the parameters, or groups of them; a schedule's takes the optimizer and the number of
+epochs. A schedule steps once after every epoch; "plateau" uses the validation loss. All others are functions of
+the epoch, so that an extended training continues on the curve of the longer one.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ SCHEDULES = {
 }
 Schedule = lr_scheduler.LRScheduler
 Params = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
-Curve = Callable[[int], float]  # epochs done -> share of the learning rate
+Curve = Callable[[int], float]  # epochs done -> factor of the learning rate
 FUSED = {"cpu", "cuda"}
 
 
 def adam(params: Params, *, lr: float = 1e-3, weight_decay: float = 0.0) -> optim.Optimizer:
-    """Adam, in its fused form: one pass over the weights instead of a dozen."""
+    """Adam, fused: one pass over the weights instead of a dozen."""
     check_rates("adam", lr, weight_decay)
     given = list_params(params)
     return optim.Adam(given, lr=lr, weight_decay=weight_decay, fused=can_fuse(given))
@@ -48,7 +47,7 @@ def adam(params: Params, *, lr: float = 1e-3, weight_decay: float = 0.0) -> opti
 def adamw(
     params: Params, *, lr: float = 1e-3, weight_decay: float = 1e-2, amsgrad: bool = False
 ) -> optim.Optimizer:
-    """Adam whose weight decay does not pass through its averages; with amsgrad, steps that never grow again."""
+    """Adam with decoupled weight decay; with amsgrad, effective step sizes never increase."""
     check_rates("adamw", lr, weight_decay)
     given = list_params(params)
     return optim.AdamW(given, lr=lr, weight_decay=weight_decay, amsgrad=amsgrad, fused=can_fuse(given))
@@ -57,7 +56,7 @@ def adamw(
 def sgd(
     params: Params, *, lr: float = 1e-2, momentum: float = 0.9, nesterov: bool = False, weight_decay: float = 0.0
 ) -> optim.Optimizer:
-    """Gradient descent with momentum."""
+    """Stochastic gradient descent with momentum."""
     check_rates("sgd", lr, weight_decay)
     require(
         is_number(momentum) and 0 <= momentum < 1, "momentum of optimizer 'sgd'", momentum, "from 0 to below 1"
@@ -71,7 +70,7 @@ def sgd(
 
 
 def none(optimizer: optim.Optimizer, epochs: int) -> Schedule:
-    """The same learning rate throughout."""
+    """Constant learning rate."""
     return lambda_schedule(optimizer, lambda done: 1.0)
 
 
@@ -96,7 +95,7 @@ def exponential(optimizer: optim.Optimizer, epochs: int, *, gamma: float = 0.98)
 
 
 def cosine(optimizer: optim.Optimizer, epochs: int, *, min_lr: float = 0.0) -> Schedule:
-    """From the learning rate down to `min_lr`, a share of it, along half a cosine over all epochs."""
+    """Half a cosine from the learning rate down to `min_lr`, a fraction of it, over all epochs."""
     return lambda_schedule(optimizer, cosine_curve("cosine", epochs, min_lr))
 
 
@@ -109,7 +108,7 @@ def warmup(
     gamma: float = 0.98,
     min_lr: float = 0.0,
 ) -> Schedule:
-    """`warm` epochs of growing learning rates, then the full one: "none", or falling: "cosine", "exponential"."""
+    """`warm` epochs of rising learning rate, then constant ("none") or falling ("cosine", "exponential")."""
     require(is_whole_number(warm) and warm >= 0, "warm of schedule 'warmup'", warm, "of epochs, at least 0")
     curves: dict[str, Curve] = {
         "none": lambda done: 1.0,
@@ -125,7 +124,7 @@ def warmup(
 
 
 def step_schedule(schedule: Schedule, val_loss: float | None) -> None:
-    """Step the schedule at the end of an epoch; plateau waits for one that was validated."""
+    """Step the schedule at the end of an epoch; plateau only after a validation."""
     if isinstance(schedule, lr_scheduler.ReduceLROnPlateau):
         if val_loss is not None:
             schedule.step(val_loss)
@@ -134,9 +133,9 @@ def step_schedule(schedule: Schedule, val_loss: float | None) -> None:
 
 
 def apply_schedule(schedule: Schedule) -> None:
-    """Put the optimizer's learning rates where the schedule's own curve has them.
+    """Set the optimizer's learning rates to the schedule's curve.
 
-    For a schedule whose state is from one of fewer epochs; without that, it changes nothing.
+    Needed when the state is from a training of fewer epochs; otherwise nothing changes.
     """
     if isinstance(schedule, lr_scheduler.LambdaLR):
         groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
@@ -150,7 +149,7 @@ def depends_on_end(part: Part, short: int, long: int) -> bool:
 
 
 def learning_rates(part: Part, epochs: int, first: int) -> list[float]:
-    """The learning rates of the first few epochs of a training, as shares, by going through them."""
+    """Return the factors of the first few epochs of a training, by stepping through them."""
     optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule: Schedule = build("schedule", SCHEDULES, part, optimizer, epochs)
     seen = []
@@ -178,18 +177,18 @@ def cosine_curve(name: str, epochs: int, least: float) -> Curve:
 
 
 def list_params(params: Params) -> list[Any]:
-    """As a list, for it is gone through twice."""
+    """Return the parameters as a list, since they are iterated twice."""
     return [{**each, "params": list(each["params"])} if isinstance(each, dict) else each for each in params]
 
 
 def can_fuse(params: list[Any]) -> bool:
-    """Whether all weights lie where the fused form exists; weights without numbers, as in checks, do not."""
+    """Whether all weights are on a device with fused optimizers; the meta device of checks has none."""
     each = [weight for group in params for weight in (group["params"] if isinstance(group, dict) else [group])]
     return all(weight.device.type in FUSED and weight.is_floating_point() for weight in each)
 
 
 def check_rates(name: str, lr: float, weight_decay: float) -> None:
-    """PartError when a value makes no optimizer."""
+    """Raise PartError for an invalid learning rate or weight decay."""
     require(is_number(lr) and lr > 0, f"lr of optimizer '{name}'", lr, "above 0")
     require(
         is_number(weight_decay) and weight_decay >= 0, f"weight_decay of '{name}'", weight_decay, "of at least 0"

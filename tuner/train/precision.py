@@ -1,4 +1,4 @@
-"""Which number format a trial trains in, and on which device."""
+"""The number format and the device of a training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def find_device() -> torch.device:
-    """The GPU this worker was pinned to, or the processor."""
+    """Return the GPU this worker was assigned, or the CPU."""
     if torch.cuda.is_available():
         torch.backends.cudnn.benchmark = True  # every batch of a trial has the same shape
         return torch.device("cuda")
@@ -21,7 +21,7 @@ def find_device() -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """As people call it: the GPU's name, or the processor with the threads in use."""
+    """Return the GPU's name, or the CPU with its number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {torch.get_num_threads()} threads"
@@ -35,10 +35,11 @@ def pin_to_cores(cores: list[int]) -> None:
 
 
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """bfloat16 where it is faster ("auto"), or as the recipe insists."""
+    """Return the dtype of a precision: for "auto", bfloat16 where the hardware supports it."""
     if precision not in PRECISIONS:
         raise PartError(
-            f"no precision '{precision}'.{did_you_mean(precision, PRECISIONS)} Known: {', '.join(PRECISIONS)}."
+            f"unknown precision '{precision}'.{did_you_mean(precision, PRECISIONS)} "
+            f"Known: {', '.join(PRECISIONS)}."
         )
     if precision == "auto":
         return torch.bfloat16 if has_fast_bf16(device) else torch.float32
@@ -46,7 +47,7 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is a matrix format of this hardware, and not an emulation."""
+    """Whether the hardware multiplies bfloat16 matrices natively."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and has_amx()

@@ -1,4 +1,4 @@
-"""Stages of training: which modules rest, and how fast each of the others learns."""
+"""Training stages: which modules are frozen, and the learning rate of the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FROZEN = re.compile(r"([\w.]+)(?:\[(-?\d*):(-?\d*)\])?")  # "encoder", "encoder[
 
 
 def find_modules(model: nn.Module, name: str) -> list[nn.Module]:
-    """The modules a stage names: one of the model, or a slice of one's layers in their order."""
+    """Return the modules that a stage names: one of the model, or a slice of its layers."""
     found = FROZEN.fullmatch(name)
     if not found:
         raise PartError(
@@ -29,7 +29,7 @@ def find_modules(model: nn.Module, name: str) -> list[nn.Module]:
     if path not in known:
         own = [child for child, _ in model.named_children()]
         raise PartError(
-            f"a stage freezes '{path}', which the model has not.{did_you_mean(path, own)} "
+            f"a stage freezes '{path}', which the model does not have.{did_you_mean(path, own)} "
             f"It has: {format_names(own, 12)}."
         )
     if first is None:
@@ -37,12 +37,12 @@ def find_modules(model: nn.Module, name: str) -> list[nn.Module]:
     layers = list(known[path].children())
     chosen = layers[slice(int(first) if first else None, int(last) if last else None)]
     if not chosen:
-        raise PartError(f"a stage freezes '{name}', which is none of the {len(layers)} layers of '{path}'.")
+        raise PartError(f"a stage freezes '{name}', which selects none of the {len(layers)} layers of '{path}'.")
     return chosen
 
 
 def freeze(model: nn.Module, names: Sequence[str], trainable: set[str]) -> list[nn.Module]:
-    """Let the named modules rest, and the others learn as far as they ever do; the modules that rest."""
+    """Freeze the named modules, make the other trainable parameters learn, and return the frozen modules."""
     resting = [module for name in names for module in find_modules(model, name)]
     still = {id(parameter) for module in resting for parameter in module.parameters()}
     for name, parameter in model.named_parameters():
@@ -52,28 +52,28 @@ def freeze(model: nn.Module, names: Sequence[str], trainable: set[str]) -> list[
 
 
 def train_mode(model: nn.Module, resting: Sequence[nn.Module]) -> None:
-    """Training mode; what rests keeps its batch-norm statistics and drops nothing."""
+    """Set training mode, except for frozen modules, which keep their batch-norm statistics."""
     model.train()
     for module in resting:
         module.eval()
 
 
 def make_optimizer(model: nn.Module, part: Part, stage: Stage) -> Any:
-    """The optimizer of a stage, over what learns in it; the encoder in a group of its own, with its own lr."""
+    """Return the optimizer of a stage; the encoder may have its own parameter group and learning rate."""
     if stage.lr is not None:
         part = Part(part.name, {**part.args, "lr": stage.lr})
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not learning and any(True for _ in model.parameters()):
         raise PartError(f"a stage freezes everything: {', '.join(stage.frozen)}. Leave something to train.")
-    if not learning:  # a model that counts instead of descending
+    if not learning:  # a model that counts, without parameters
         return build("optimizer", OPTIMIZERS, part, [nn.Parameter(next(model.buffers()).new_zeros(()))])
     if stage.encoder_lr is None:
         return build("optimizer", OPTIMIZERS, part, list(learning.values()))
     if not any(name.startswith(ENCODER) for name in dict(model.named_parameters())):
-        raise PartError("a stage gives encoder_lr, and the model has no part named encoder.")
+        raise PartError("a stage sets encoder_lr, but the model has no part named encoder.")
     encoder = [p for name, p in learning.items() if name.startswith(ENCODER)]
     if not encoder:
-        raise PartError("a stage gives encoder_lr and freezes the whole encoder; one of the two must go.")
+        raise PartError("a stage sets encoder_lr and freezes the whole encoder; remove one of the two.")
     rest = [p for name, p in learning.items() if not name.startswith(ENCODER)]
     groups = [{"params": rest}] * bool(rest) + [{"params": encoder, "lr": stage.encoder_lr}]
     return build("optimizer", OPTIMIZERS, part, groups)

@@ -1,4 +1,4 @@
-"""Running totals of a pass over a split: kept on the device, read once at its end."""
+"""Running totals of a pass over a split: kept on the device, read once at the end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Counts = Callable[[Any, Tensor, bool, list[Tensor] | None], Tensor]
 
 
 class Totals:
-    """The summed loss, the summed counts, and over how many images.
+    """The summed loss and counts, and the number of images.
 
-    `full` counts for every metric and every curve, and keeps the score of each image.
+    `full` counts for every metric and curve, and keeps the score of each image.
     """
 
     def __init__(self, task: Task, device: torch.device, classes: Sequence[str] = (), full: bool = False) -> None:
@@ -32,8 +32,9 @@ class Totals:
         self.ranked = find_builder("scoring", {}, task.ranking)() if full and task.ranking else None
 
     def add(self, loss: Tensor, said: Any, target: Tensor) -> None:
-        """Count one batch without waiting for the device. `loss` is its mean; `said` is the model's answer to it,
-        or what was found in that.
+        """Count one batch without synchronizing the device.
+
+        `loss` is its mean; `said` is the model's output, or the instances found in it.
         """
         number = len(target)
         counts = self.counts_of(said, target, self.full, self.each if self.full else None)
@@ -44,7 +45,7 @@ class Totals:
         self.images += number
 
     def scores(self, prefix: str) -> dict[str, float]:
-        """The loss and every metric, named 'val_iou' and so on. Waits for the device."""
+        """Return the loss and every metric, named 'val_iou' and so on. Synchronizes the device."""
         counts = self.counts.tolist() if self.counts is not None else []
         scores = self.scores_of(counts, self.classes, self.full)
         ranked = self.ranked.scores() if self.ranked else {}
@@ -52,20 +53,20 @@ class Totals:
         return {f"{prefix}_{name}": float(value) for name, value in values.items()}
 
     def confusion(self, num_classes: int) -> list[list[int]] | None:
-        """A row for each true class, of instances none. It stands first in the counts: no more is read."""
+        """Return a row for each true class; None for instances. It is first in the counts, so only it is read."""
         if self.task.has_instances:
             return None
         cells = [] if self.counts is None else self.counts[: max(num_classes, 2) ** 2].tolist()
         return confusion_matrix(cells, num_classes)
 
     def histogram(self, outputs: int) -> Tensor | None:
-        """How often each probability was right and wrong, of a full count."""
+        """Return the counts of right and wrong by probability, of a full count."""
         if self.counts is None or not self.full or self.task.has_instances:
             return None
         return reduce_histogram(self.counts, outputs, self.task.targets == "masks").cpu()
 
     def ranking(self) -> dict[str, Any] | None:
-        """What pictures of found instances need."""
+        """Return what plots of predicted instances need."""
         result: dict[str, Any] | None = self.ranked.result() if self.ranked else None
         return result
 

@@ -1,4 +1,4 @@
-"""The moving parts of one trial: model, loss, optimizer, schedule, and how a step is made of them."""
+"""The parts of one trial, model, loss, optimizer and schedule, and how they make a step."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from tuner.train.stages import freeze, make_optimizer, train_mode
 from tuner.train.totals import Totals
 
 CHANNELS = 3
-MEAN = (123.675, 116.28, 103.53)  # of ImageNet, in bytes: what pretrained encoders expect
+MEAN = (123.675, 116.28, 103.53)  # of ImageNet, in bytes, as pretrained encoders expect
 STD = (58.395, 57.12, 57.375)
-BATCH_NORM_ERROR = "more than 1 value per channel"  # how a batch norm says that it cannot be trained on one
-PieceResult = tuple[Tensor, Any, Tensor]  # loss, answer (logits, or what a model of instances gives), target
+BATCH_NORM_ERROR = "more than 1 value per channel"  # error message of a batch norm trained on a single value
+PieceResult = tuple[Tensor, Any, Tensor]  # loss, output (logits or instances), target
 log = logging.getLogger("tuner")
 
 
 class Trainer:
-    """Built from a recipe and its seed; the same recipe gives the same weights and the same steps."""
+    """Built from a recipe and its seed; the same recipe gives the same weights and steps."""
 
     def __init__(
         self,
@@ -50,8 +50,10 @@ class Trainer:
         self.dtype = resolve_dtype(recipe.precision, device)
         self.model = build_model(recipe, self.task).to(device).to(memory_format=torch.channels_last)
         self.trainable = {name for name, p in self.model.named_parameters() if p.requires_grad}
-        self.learn: Callable[..., None] | None = getattr(self.model, "learn", None)  # instead of descending
-        self.own_losses: Callable[..., Any] | None = getattr(self.model, "losses", None)  # it judges itself
+        self.learn: Callable[..., None] | None = getattr(self.model, "learn", None)  # replaces the gradient step
+        self.own_losses: Callable[..., Any] | None = getattr(
+            self.model, "losses", None
+        )  # the model computes its own losses
         self.find: Callable[..., Any] | None = (
             getattr(self.model, "instances", None) if self.task.has_instances else None
         )
@@ -60,13 +62,13 @@ class Trainer:
             self.loss.to(device)
         self.micro = micro_batches.size_for(recipe, device)
         self.normalise = make_normalizer(device)
-        self.origin = ""  # what is trained on what: a checkpoint of another origin is not taken up
+        self.origin = ""  # a checkpoint of another origin is not used
         self.ends = list(accumulate(stage.epochs for stage in recipe.resolved_stages))
         self.stage = -1
         self.enter_stage(1)
 
     def enter_stage(self, epoch: int) -> None:
-        """Begin the stage that an epoch falls in, unless it is at hand: what rests, optimizer, schedule."""
+        """Start the stage of an epoch, unless it is the current one: frozen modules, optimizer, schedule."""
         at = self.stage_of(epoch)
         if at == self.stage:
             return
@@ -82,11 +84,11 @@ class Trainer:
         return next((at for at, end in enumerate(self.ends) if epoch <= end), len(self.ends) - 1)
 
     def set_train_mode(self) -> None:
-        """Training mode, for all but what rests."""
+        """Set training mode, except for frozen modules."""
         train_mode(self.model, self.frozen_modules)
 
     def step(self, images: Tensor, targets: Tensor, totals: Totals) -> None:
-        """One optimizer step on a batch of bytes; in smaller pieces when it does not fit."""
+        """Make one optimizer step on a batch of bytes, in smaller pieces if it does not fit."""
         done = self.run_in_pieces(lambda: self.forward_backward(images, targets))
         if self.learn:
             self.learn(images, torch.cat([target for _, _, target in done]))
@@ -96,7 +98,7 @@ class Trainer:
             totals.add(loss, answer, target)
 
     def validate(self, images: Tensor, targets: Tensor) -> list[PieceResult]:
-        """Loss and answer of a validation batch, piece by piece; where there are instances, what was found."""
+        """Return loss and output of a validation batch, piece by piece; for instances, the instances."""
         return self.run_in_pieces(
             lambda: [self.find_instances(self.compute_loss(*piece)) for piece in self.split_batch(images, targets)]
         )
@@ -107,12 +109,12 @@ class Trainer:
             return scored
         found = self.find(answer)
         if wrong := instances_problem(found, target):
-            given = f"model '{self.recipe.model.name}': instances() gives {wrong}"
+            given = f"model '{self.recipe.model.name}': instances() returns {wrong}"
             raise TrialFailed(FailureKind.INSTANCES, given)
         return loss, found, target
 
     def run_in_pieces(self, work: Callable[[], list[PieceResult]]) -> list[PieceResult]:
-        """What `work` gives, from the start again with smaller pieces each time that it runs out of memory."""
+        """Return the result of `work`, retried with smaller pieces whenever it runs out of memory."""
         while True:
             try:
                 return work()
@@ -125,14 +127,15 @@ class Trainer:
                     raise
                 raise TrialFailed(
                     FailureKind.BATCH_NORM,
-                    f"{self.recipe.model} has a batch norm that sees a single value in a piece of {self.micro} "
-                    f"images of {self.recipe.image_size} px; larger batches or images, or another model would do",
+                    f"{self.recipe.model} has a batch norm with one value per channel in a micro-batch of "
+                    f"{self.micro} images of {self.recipe.image_size} px; use larger batches or "
+                    "images, or another model",
                 ) from error
-            self.optimizer.zero_grad(set_to_none=True)  # outside the handler: the traceback holds tensors
+            self.optimizer.zero_grad(set_to_none=True)  # outside the handler, whose traceback holds tensors
             self.halve_micro_batch(failed)
 
     def forward_backward(self, images: Tensor, targets: Tensor) -> list[PieceResult]:
-        """Gradients of the whole batch, piece by piece; each piece weighs as much as it has images."""
+        """Compute gradients of the whole batch, piece by piece, weighted by the number of images."""
         done = []
         for piece, truth in self.split_batch(images, targets):
             loss, answer, target = self.compute_loss(piece, truth)
@@ -142,15 +145,13 @@ class Trainer:
         return done
 
     def split_batch(self, images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pieces of at most the micro-batch, as equal as can be: a batch norm is not left with one image
-        where there is a way.
-        """
+        """Split into pieces of at most the micro-batch, as equal as possible, so that no image is alone."""
         whole = self.micro >= self.recipe.batch_size
         number = 1 if whole else -(-len(images) // self.micro)
         return zip(images.tensor_split(number), targets.tensor_split(number), strict=True)
 
     def compute_loss(self, images: Tensor, targets: Tensor) -> PieceResult:
-        """The loss, with the answer and the target that it is of."""
+        """Return the loss with the output and target it was computed from."""
         if self.own_losses is None:
             logits, target = self.forward(images, targets)
             return self.loss(logits, target), logits, target
@@ -160,7 +161,7 @@ class Trainer:
         return self.loss(parts, target), answer, target
 
     def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits in fp32 and their target, on the device."""
+        """Return logits in fp32 and their target, on the device."""
         batch, target = self.on_device(images, targets)
         with self.autocast():
             logits = self.model(batch)
@@ -174,14 +175,16 @@ class Trainer:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
     def halve_micro_batch(self, failed: str) -> None:
-        """Try half the micro-batch from now on, and tell the next trials of this shape."""
+        """Halve the micro-batch from now on, and store it for later trials of the same kind."""
         if self.micro == 1:
             message = f"out of memory with a single image of {self.recipe.image_size} px: {failed}"
             raise TrialFailed(FailureKind.OUT_OF_MEMORY, message)
         self.micro = -(-self.micro // 2)
         release(self.device)
         self.micro_batches.remember(self.recipe, self.device, self.micro)
-        log.warning("out of memory: going on with micro-batches of %d, same effective batch", self.micro)
+        log.warning(
+            "out of memory: continuing with micro-batches of %d, the effective batch size is unchanged", self.micro
+        )
 
     def state(self) -> dict[str, Any]:
         return {
@@ -193,22 +196,22 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint; at the border of two stages the next one begins with a fresh optimizer."""
+        """Restore a checkpoint; at the border of two stages, the next one starts with a fresh optimizer."""
         self.model.load_state_dict(state["model"])
         self.enter_stage(state["progress"]["epoch"])
         if state.get("stage", 0) == self.stage:
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
-            apply_schedule(self.schedule)  # a longer training goes on along its own curve
-            self.optimizer._opt_called = True  # type: ignore[attr-defined]  # torch saw none of the steps before
+            apply_schedule(self.schedule)  # an extended training continues on its own curve
+            self.optimizer._opt_called = True  # type: ignore[attr-defined]  # torch did not see the earlier steps
         self.micro = state["micro"]
         checkpoint.restore_random(state["random"])
 
 
 def instances_problem(found: Any, target: Tensor) -> str:
-    """What is wrong with the instances that a model found, or nothing; a user's own may give anything."""
+    """Return what is wrong with the instances of a model, which may be user code, or ""."""
     if not isinstance(found, list) or len(found) != len(target):
-        return f"no list of {len(target)}, one for each image"
+        return f"{type(found).__name__}; a list of {len(target)} is needed, one for each image"
     for one in found:
         if not isinstance(one, Instances):
             return f"{type(one).__name__}; tuner.data.instances.Instances is needed for each image"
@@ -216,10 +219,10 @@ def instances_problem(found: Any, target: Tensor) -> str:
             shape = " x ".join(map(str, one.labels.shape))
             return f"labels of {shape} {one.labels.dtype}; {target.shape[-2]} x {target.shape[-1]} int32 is needed"
         if one.labels.min(initial=0) < 0:
-            return f"an instance with the number {one.labels.min()}; 0 is nothing, and instances begin at 1"
+            return f"an instance with the number {one.labels.min()}; 0 is background, and instances start at 1"
         scores = one.scores
         if not isinstance(scores, np.ndarray) or scores.ndim != 1 or scores.dtype.kind != "f":
-            return f"scores that are {type(scores).__name__}; a row of floats in numpy is needed"
+            return f"scores that are {type(scores).__name__}; a one-dimensional numpy array of floats is needed"
         number, highest = len(instance_ids(one.labels)), one.labels.max(initial=0)
         if not len(scores) == number == highest:
             return f"{len(scores)} scores for {number} instances up to {highest}"
@@ -231,15 +234,16 @@ def instances_problem(found: Any, target: Tensor) -> str:
 def build_model(recipe: Recipe, task: Task) -> nn.Module:
     model: nn.Module = build("model", MODELS, recipe.model, CHANNELS, task.num_outputs(recipe))
     if not isinstance(model, nn.Module):
-        raise PartError(f"model '{recipe.model.name}' gives {type(model).__name__}; a torch.nn.Module is needed.")
+        raise PartError(
+            f"model '{recipe.model.name}' returns {type(model).__name__}; a torch.nn.Module is needed."
+        )
     return model
 
 
 def make_normalizer(device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Bytes (number, height, width, 3) to floats (number, 3, height, width), laid out channels last.
+    """Return a function from bytes (number, height, width, 3) to floats (number, 3, height, width), channels last.
 
-    Worked on as rows of pixels: three values at a time, as broadcasting over channels would have it, is
-    six times slower on a processor.
+    It works on rows of pixels: broadcasting over three channels is six times slower on a CPU.
     """
     mean = torch.tensor(MEAN, device=device)
     scale = 1 / torch.tensor(STD, device=device)

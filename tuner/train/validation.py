@@ -1,4 +1,4 @@
-"""A pass over a split that is not trained on: what a model scores there."""
+"""The evaluation of a model on a split that is not trained on."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ StopCheck = Callable[[], Literal["", "stopped", "pruned"]]
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What a pass over a split gave: metrics, the confusion matrix, the score of each image, the bins of the
-    probabilities, the ranking of instances, what was said of the first image, and what of all.
+    """The results of a pass over a split.
+
+    Metrics, confusion matrix, score of each image, histogram of probabilities, ranking of instances, the
+    prediction for the first image, and a buffer of all predictions.
     """
 
     metrics: dict[str, float]
@@ -46,7 +48,7 @@ NOT_VALIDATED = ValidationResult({})
 def validate(
     trainer: Trainer, batches: Batches, check_stop: StopCheck = lambda: "", prefix: str = "val"
 ) -> ValidationResult | Literal["stopped", "pruned"]:
-    """Score the validation split, or why it was left."""
+    """Evaluate the validation split; return why it was left, if it was."""
     trainer.model.eval()
     totals = Totals(trainer.task, trainer.device, trainer.recipe.classes, full=True)
     guess = find_builder("guess", {}, trainer.task.to_prediction)
@@ -83,16 +85,16 @@ def evaluate(
     shares: Callable[[], Sequence[float]],
     alive: Callable[[], object] = lambda: None,
 ) -> ValidationResult:
-    """Score saved weights on a split that is given as the validation split of `data`.
+    """Evaluate saved weights on a split that is given as the validation split of `data`.
 
-    `shares` are those of the classes in the training split: the loss is to be the one that was trained with.
-    `alive` is called for each batch.
+    `shares` are those of the training split, so that the loss is the one of the training. `alive` is called for
+    each batch.
     """
     with memory.fail_trial_on_oom(recipe):
         trainer = Trainer(recipe, device, micro_batches, shares)
         checkpoint.load_weights(trainer.model, weights)
         scored = validate(trainer, make_batches(recipe, data, device), lambda: never_stop(alive()), prefix="test")
-    assert not isinstance(scored, str)  # nobody stops it
+    assert not isinstance(scored, str)  # never_stop
     return replace(scored, metrics=strip_prefix(scored.metrics))
 
 

@@ -1,4 +1,4 @@
-"""Begin from weights that were trained before: which tensors are carried over, which are not, and why not."""
+"""Initial weights from an earlier training: which tensors are loaded, which are not, and why."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tuner.train import memory
 
 log = logging.getLogger("tuner")
 PARTS = ("encoder", "all")
-COUNTER = "num_batches_tracked"  # of batch norms: older files lack it, and nothing depends on it
-OTHER_CLASSES = 19  # of the model whose random weights a rehearsal begins from
+COUNTER = "num_batches_tracked"  # of batch norms: missing in older files, and not used
+OTHER_CLASSES = 19  # of the model with the random initial weights of a rehearsal
 Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class CarriedWeights:
-    """What goes into a model; `left` of the file's tensors are not used, `fresh` of the model's are new."""
+    """Tensors loaded into a model; `left` tensors of the file are not used, `fresh` ones of the model are new."""
 
     tensors: Tensors
     left: int
@@ -39,13 +39,13 @@ class CarriedWeights:
     def __str__(self) -> str:
         of = f" of the {self.part}" if self.part != "all" else ""
         return (
-            f"{len(self.tensors)} tensors{of} carried from {self.where}; {self.left} of the file left behind, "
-            f"{self.fresh} of the model begin fresh"
+            f"{len(self.tensors)} tensors{of} loaded from {self.where}; {self.left} of the file not used, "
+            f"{self.fresh} of the model newly initialized"
         )
 
 
 def load_initial_weights(model: nn.Module, recipe: Recipe, source: Path | None) -> str:
-    """Carry what the recipe's `weights` say into a fresh model; a line that tells what came over."""
+    """Load the weights that the recipe names into a new model; return a summary line."""
     if recipe.weights.name == "none":
         return ""
     carried = match_tensors(model, recipe, source)
@@ -55,7 +55,7 @@ def load_initial_weights(model: nn.Module, recipe: Recipe, source: Path | None) 
 
 
 def match_tensors(model: nn.Module, recipe: Recipe, source: Path | None) -> CarriedWeights:
-    """What would be carried; PartError when the file is of another architecture, naming what differs."""
+    """Return the tensors to load; PartError names the differences to a file of another architecture."""
     tensors, where = read_source(model, recipe, source)
     part = carried_part(recipe)
     wanted = {k: v for k, v in model.state_dict().items() if part == "all" or k.startswith(ENCODER)}
@@ -66,21 +66,21 @@ def match_tensors(model: nn.Module, recipe: Recipe, source: Path | None) -> Carr
     fits = {k: v for k, v in tensors.items() if k in wanted and v.shape == wanted[k].shape}
     if wrong := describe_differences(wanted, tensors):
         raise PartError(
-            f"weights from {where} do not fit {recipe.model}: {len(fits)} of {len(wanted)} tensors "
-            f"do. {wrong}{encoder_hint(part, wanted, fits)}"
+            f"weights from {where} do not fit {recipe.model}: {len(fits)} of {len(wanted)} tensors fit. "
+            f"{wrong}{encoder_hint(part, wanted, fits)}"
         )
     return CarriedWeights(fits, len(tensors) - len(fits), len(model.state_dict()) - len(fits), part, where)
 
 
 def carried_part(recipe: Recipe) -> str:
-    """What is carried: the encoder alone for ImageNet's, else as given."""
+    """Return the part to load: "encoder" for ImageNet weights, else as given."""
     if recipe.weights.name == "imagenet":
         return "encoder"
     return str(recipe.weights.args.get("part", "all"))
 
 
 def read_source(model: nn.Module, recipe: Recipe, source: Path | None) -> tuple[Tensors, str]:
-    """The tensors at hand, under the model's own names, and where they are from."""
+    """Return the available tensors under the model's own names, and their origin."""
     if recipe.weights.name == "imagenet":
         from tuner.models.pretrained import imagenet_tensors
 
@@ -93,7 +93,7 @@ def read_source(model: nn.Module, recipe: Recipe, source: Path | None) -> tuple[
 
 
 def random_weights(recipe: Recipe) -> Tensors:
-    """What a rehearsal begins from: the weights of such a model for another number of classes, never trained."""
+    """Return random weights for a rehearsal, of the same model with another number of classes."""
     from tuner.train.trainer import build_model
 
     other = recipe
@@ -105,13 +105,13 @@ def random_weights(recipe: Recipe) -> Tensors:
 
 
 def read_weights(path: Path) -> Tensors:
-    """The tensors of a .safetensors file, or of one that torch saved; nothing is unpickled but tensors."""
+    """Return the tensors of a .safetensors file, or of one that torch saved; only tensors are unpickled."""
     try:
         plain = load_file(path) if path.suffix == ".safetensors" else load_torch_file(path)
-    except UnpicklingError as error:  # torch's own words advise to unpickle it all the same
+    except UnpicklingError as error:  # torch's message advises to unpickle it anyway
         raise PartError(
-            f"weights {path} cannot be read: the file is damaged, or holds more than tensors, which is not "
-            "unpickled. Save model.state_dict() alone."
+            f"weights {path} cannot be read: the file is damaged, or holds objects other than tensors, "
+            "which are not unpickled. Save model.state_dict() alone."
         ) from error
     except Exception as error:
         raise PartError(f"weights {path} cannot be read: {memory.first_line(error)}") from error
@@ -119,31 +119,31 @@ def read_weights(path: Path) -> Tensors:
         plain = plain[key] if isinstance(plain, dict) and isinstance(plain.get(key), dict) else plain
     tensors = {k: v for k, v in plain.items() if isinstance(v, Tensor)} if isinstance(plain, dict) else {}
     if not tensors:
-        raise PartError(f"weights {path} holds no tensors by name.")
+        raise PartError(f"weights {path} holds no named tensors.")
     return tensors
 
 
 def load_torch_file(path: Path) -> Any:
-    """What torch saved, of tensors and plain values only."""
-    with warnings.catch_warnings(action="ignore"):  # of a pickle that is refused anyway
+    """Load a file of torch.save, of tensors and plain values only."""
+    with warnings.catch_warnings(action="ignore"):  # about pickles, which are refused anyway
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def describe_differences(wanted: Tensors, tensors: Tensors) -> str:
-    """What the file lacks or has in another shape, in words; '' when everything wanted is there."""
+    """Return what the file lacks or has in another shape; "" if everything wanted fits."""
     missing = [k for k in wanted if k not in tensors and not k.endswith(COUNTER)]
     odd = [
         f"{k} is {tuple(tensors[k].shape)}, needed {tuple(v.shape)}"
         for k, v in wanted.items()
         if k in tensors and tensors[k].shape != v.shape
     ]
-    said = [f"Not in it: {format_names(missing, 3)}."] * bool(missing) + [
-        f"Of another shape: {format_names(odd, 3)}."
+    said = [f"Missing: {format_names(missing, 3)}."] * bool(missing) + [
+        f"With another shape: {format_names(odd, 3)}."
     ] * bool(odd)
     return " ".join(said)
 
 
 def encoder_hint(part: str, wanted: Tensors, fits: Tensors) -> str:
-    """' Use part="encoder"', where the encoder alone would do."""
+    """Return a hint to use part="encoder" where the encoder alone fits."""
     inner = {k for k in wanted if k.startswith(ENCODER) and not k.endswith(COUNTER)}
     return ' Its encoder fits: use part="encoder".' if part == "all" and inner and inner <= fits.keys() else ""

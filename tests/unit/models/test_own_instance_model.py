@@ -95,27 +95,30 @@ def test_it_is_checked_trained_and_scored(squares: CachedDataset, tmp_path: Path
 @pytest.mark.parametrize(
     ("gives", "told"),
     [
-        ("too few", "no list of 2, one for each image"),
+        ("too few", "list; a list of 2 is needed, one for each image"),
         ("arrays", "ndarray; tuner.data.instances.Instances is needed for each image"),
         ("floats", "labels of 32 x 32 float64; 32 x 32 int32 is needed"),
         ("smaller", "labels of 31 x 32 int32; 32 x 32 int32 is needed"),
         ("no scores", "0 scores for 1 instances up to 1"),
         ("gap", "2 scores for 1 instances up to 2"),
-        ("negative", "an instance with the number -1; 0 is nothing"),
-        ("listed", "scores that are list; a row of floats in numpy is needed"),
+        ("negative", "an instance with the number -1; 0 is background"),
+        ("listed", "scores that are list; a one-dimensional numpy array of floats is needed"),
         ("nan", "a score that is not finite"),
     ],
 )
 def test_what_it_gives_wrongly_is_told_in_one_line(
     gives: str, told: str, squares: CachedDataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(TrialFailed, match=rf"model '{HERE}:bright': instances\(\) gives {told}") as failed:
+    with pytest.raises(TrialFailed, match=rf"model '{HERE}:bright': instances\(\) returns {told}") as failed:
         Trial(recipe(gives=gives), squares, tmp_path / "run", AP).train()
     assert failed.value.kind is FailureKind.INSTANCES
 
 
 def test_a_weight_of_a_loss_that_it_has_not_is_told(squares: CachedDataset, tmp_path: Path) -> None:
     heavy = replace(recipe(), loss=use(OWN, weights={"loss_levle": 2.0}))
-    with pytest.raises(TrialFailed, match=r"weighs 'loss_levle'\. Did you mean 'loss_level'\?") as failed:
+    with pytest.raises(
+        TrialFailed,
+        match=r"has a weight for 'loss_levle', which is not a loss of the model\. Did you mean 'loss_level'\?",
+    ) as failed:
         Trial(heavy, squares, tmp_path / "run", AP).train()
     assert failed.value.kind is FailureKind.LOSS_PART

@@ -81,7 +81,7 @@ def test_a_good_recipe_has_no_problem() -> None:
             "model 'unet' takes no argument 'kk'. Did you mean 'k'? It takes: k, dropout",
         ),
         ({"data": use("shapes", size=3)}, "dataset 'shapes' takes no argument 'size'."),
-        ({"data": use("shapes", val=3)}, "val is 3; the part of the images to hold out is needed"),
+        ({"data": use("shapes", val=3)}, "val is 3; a fraction of the images is needed"),
         ({"loss": use("bce", gamma=2)}, "loss 'bce' takes no argument 'gamma'. It takes: no arguments."),
         ({"epochs": 0}, "epochs is 0; a whole number of at least 1 is needed"),
         ({"epochs": 2.5}, "epochs is 2.5; a whole number"),
@@ -218,8 +218,11 @@ def test_good_stages_have_no_problem() -> None:
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        (Stage(1, frozen="encodr"), "freezes 'encodr', which the model has not. Did you mean 'encoder'? It has: "),
-        (Stage(1, frozen="encoder[:-2]"), "'encoder[:-2]', which is none of the 2 layers of 'encoder'"),
+        (
+            Stage(1, frozen="encodr"),
+            "freezes 'encodr', which the model does not have. Did you mean 'encoder'? It has: ",
+        ),
+        (Stage(1, frozen="encoder[:-2]"), "'encoder[:-2]', which selects none of the 2 layers of 'encoder'"),
         (Stage(1, frozen="encoder[2]"), "the name of a module is needed, or its layers"),
         (Stage(1, frozen=("encoder", "head")), "a stage freezes everything: encoder, head"),
         (Stage(0), "epochs of stage 2 is 0; a whole number of at least 1"),
@@ -239,7 +242,7 @@ def test_what_is_wrong_with_a_stage_is_named(stage: Stage, message: str) -> None
 
 def test_a_rate_for_the_encoder_of_a_model_without_one_is_named() -> None:
     (line,) = staged_wrong(Stage(1, encoder_lr=1e-5), model=use("unet", k=4))
-    assert "gives encoder_lr, and the model has no part named encoder" in line
+    assert "sets encoder_lr, but the model has no part named encoder" in line
 
 
 def test_epochs_that_are_not_the_stages_sum_are_named() -> None:
@@ -261,7 +264,7 @@ def test_classes_unknown_before_the_data_is_opened_are_taken_to_be_some() -> Non
     weighted = replace(labels, loss=use("cross_entropy", weights=[1.0, 2.0, 3.0, 4.0]))
     assert recipe_problems(weighted, maximize("miou"), {}) == []
     (line,) = recipe_problems(replace(weighted, classes=("a", "b")), maximize("miou"), {})
-    assert "loss cross_entropy" in line and "4 numbers and there are 2 classes" in line
+    assert "loss cross_entropy" in line and "4 numbers for 2 classes" in line
 
 
 def test_a_model_that_gives_masks_is_no_classifier() -> None:

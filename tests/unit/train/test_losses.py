@@ -191,10 +191,10 @@ def test_mix_is_a_weighted_sum_of_any_two(guess: Tensor, mask: Tensor, maps: tup
             r"'iou' is not for the task 'classification'\. For it: focal, cross_entropy",
         ),
         ("cross_entropy", "multiclass", {"weights": "frequencies"}, r"Did you mean 'frequency'\?"),
-        ("cross_entropy", "multiclass", {"weights": 3}, r"weights is 3\. .*a list of numbers, one a class"),
-        ("cross_entropy", "multiclass", {"weights": [1, 2]}, r"weights are 2 numbers and there are 3 classes"),
+        ("cross_entropy", "multiclass", {"weights": 3}, r"weights is 3\. .*a list with one number per class"),
+        ("cross_entropy", "multiclass", {"weights": [1, 2]}, r"weights are 2 numbers for 3 classes"),
         ("cross_entropy", "multiclass", {"weights": [1, -2, 1]}, r"numbers of at least 0 are needed"),
-        ("cross_entropy", "multiclass", {"weights": [0, 0, 0]}, r"not all of them 0"),
+        ("cross_entropy", "multiclass", {"weights": [0, 0, 0]}, r"at least one of them above 0"),
         ("cross_entropy", "multiclass", {"weights": [1, "a", 1]}, r"numbers of at least 0 are needed"),
         ("cross_entropy", "classification", {"label_smoothing": 1.0}, r"label_smoothing is 1.0; .* below 1"),
     ],
@@ -209,5 +209,5 @@ def test_values_that_make_no_loss_are_told_in_one_line(
 
 def test_frequencies_need_data() -> None:
     for shares in (None, list):
-        with pytest.raises(PartError, match="needs data to count"):
+        with pytest.raises(PartError, match="needs training data to count"):
             cross_entropy("multiclass", shares, weights="frequency")

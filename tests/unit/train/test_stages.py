@@ -99,10 +99,10 @@ def test_a_module_is_named_by_its_path() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("encodr", r"'encodr', which the model has not. Did you mean 'encoder'\? It has: encoder, head\."),
-        ("encodr[:2]", r"'encodr', which the model has not. Did you mean 'encoder'\?"),
-        ("encoder[:-10]", r"'encoder\[:-10\]', which is none of the 4 layers of 'encoder'"),
-        ("head[:1]", r"'head\[:1\]', which is none of the 0 layers of 'head'"),
+        ("encodr", r"'encodr', which the model does not have. Did you mean 'encoder'\? It has: encoder, head\."),
+        ("encodr[:2]", r"'encodr', which the model does not have. Did you mean 'encoder'\?"),
+        ("encoder[:-10]", r"'encoder\[:-10\]', which selects none of the 4 layers of 'encoder'"),
+        ("head[:1]", r"'head\[:1\]', which selects none of the 0 layers of 'head'"),
         ("encoder[3]", r"'encoder\[3\]'; the name of a module is needed, or its layers: 'encoder\[:-10\]'"),
         ("encoder[:x]", r"'encoder\[:x\]'; the name of a module is needed"),
         ("", r"''; the name of a module is needed"),
@@ -210,7 +210,7 @@ def test_an_optimizer_holds_what_learns_each_at_its_rate(stage: Stage, expected:
 
 
 def test_a_rate_for_an_encoder_that_is_not_there_is_told() -> None:
-    with pytest.raises(PartError, match="gives encoder_lr, and the model has no part named encoder"):
+    with pytest.raises(PartError, match="sets encoder_lr, but the model has no part named encoder"):
         make_optimizer(nn.Linear(2, 2), use("adam"), Stage(1, encoder_lr=0.1))
 
 
@@ -327,7 +327,7 @@ def test_encoder_lr_of_a_frozen_encoder_is_refused() -> None:
     stage = Stage(1, frozen="encoder", encoder_lr=0.01)
     model = Net()
     freeze(model, stage.frozen, {name for name, _ in model.named_parameters()})
-    with pytest.raises(PartError, match="gives encoder_lr and freezes the whole encoder"):
+    with pytest.raises(PartError, match="sets encoder_lr and freezes the whole encoder"):
         make_optimizer(model, use("adam", lr=0.5), stage)
 
 

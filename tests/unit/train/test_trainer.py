@@ -325,7 +325,7 @@ def test_a_batch_norm_that_sees_one_value_fails_the_trial_with_what_would_do(
     trainer.model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3))
     trainer.set_train_mode()
     images, masks = torch.zeros(1, 32, 32, 3, dtype=torch.uint8), torch.zeros(1, 32, 32, dtype=torch.uint8)
-    with pytest.raises(TrialFailed, match=r"batch norm that sees a single value .* larger batches") as failed:
+    with pytest.raises(TrialFailed, match=r"batch norm with one value per channel .* larger batches") as failed:
         trainer.step(images, masks, Totals(trainer.task, trainer.device))
     assert failed.value.kind is FailureKind.BATCH_NORM
 

@@ -69,7 +69,7 @@ def test_all_of_a_file_is_carried_and_told(parted: Recipe, tmp_path: Path) -> No
     file = saved(old.state_dict(), tmp_path / "old.safetensors")
     said = load_initial_weights(new, beginning(parted), file)
     assert equal(new, old.state_dict())
-    assert said == f"{MODEL} tensors carried from {file}; 0 of the file left behind, 0 of the model begin fresh"
+    assert said == f"{MODEL} tensors loaded from {file}; 0 of the file not used, 0 of the model newly initialized"
     assert counted(new, beginning(parted), file) == (MODEL, 0, 0)
 
 
@@ -80,8 +80,8 @@ def test_an_encoder_goes_over_to_another_number_of_classes(parted: Recipe, tmp_p
     said = load_initial_weights(new, beginning(parted, "encoder"), file)
     assert equal(new, old.state_dict(), "encoder.") and equal(new, head, "head.")
     assert said == (
-        f"{ENCODER} tensors of the encoder carried from {file}; 2 of the file left behind, "
-        "2 of the model begin fresh"
+        f"{ENCODER} tensors of the encoder loaded from {file}; 2 of the file not used, "
+        "2 of the model newly initialized"
     )
     assert counted(new, beginning(parted, "encoder"), file) == (ENCODER, 2, 2)
 
@@ -140,8 +140,8 @@ def refusal(parted: Recipe, tensors: Tensors, tmp_path: Path, part: str = "all")
 
 def test_another_number_of_classes_is_told_with_what_to_do(parted: Recipe, tmp_path: Path) -> None:
     said = refusal(parted, model_of(parted, classes=19).state_dict(), tmp_path)
-    assert "do not fit mine.nets:parted(): 14 of 16 tensors do." in said
-    assert "Of another shape: head.1.weight is (19, 4, 1, 1), needed (4, 4, 1, 1), head.1.bias is (19,)" in said
+    assert "do not fit mine.nets:parted(): 14 of 16 tensors fit." in said
+    assert "With another shape: head.1.weight is (19, 4, 1, 1), needed (4, 4, 1, 1), head.1.bias is (19,)" in said
     assert said.endswith('Its encoder fits: use part="encoder".')
 
 
@@ -158,7 +158,7 @@ def test_another_architecture_is_told_and_nothing_is_changed(parted: Recipe, tmp
     other = replace(parted, model=use("mine.nets:net"))
     model, file = model_of(parted), saved(model_of(other).state_dict(), tmp_path / "odd.safetensors")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(PartError, match=r"0 of \d+ tensors do. Not in it: encoder.0.weight, .* and \d+ more"):
+    with pytest.raises(PartError, match=r"0 of \d+ tensors fit. Missing: encoder.0.weight, .* and \d+ more"):
         load_initial_weights(model, beginning(parted, part), file)
     assert equal(model, before)
 
@@ -172,8 +172,8 @@ def test_a_model_without_an_encoder_has_no_such_part(label_recipe: Recipe, tmp_p
 def test_differences_are_none_where_all_is_there() -> None:
     one = {"a": torch.zeros(2), "bn.num_batches_tracked": torch.zeros(())}
     assert describe_differences(one, {"a": torch.ones(2), "b": torch.ones(3)}) == ""
-    assert describe_differences(one, {"a": torch.ones(3)}) == "Of another shape: a is (3,), needed (2,)."
-    assert describe_differences(one, {"b": torch.ones(3)}) == "Not in it: a."
+    assert describe_differences(one, {"a": torch.ones(3)}) == "With another shape: a is (3,), needed (2,)."
+    assert describe_differences(one, {"b": torch.ones(3)}) == "Missing: a."
 
 
 # --- files that cannot be read ---
@@ -202,7 +202,9 @@ def test_nothing_but_tensors_is_unpickled(tmp_path: Path, whole: bool, monkeypat
         torch.save({"weight": torch.zeros(2), "mine": mine}, file)
     else:
         file.write_bytes(pickle.dumps({"weight": mine}))
-    with pytest.raises(PartError, match=r"holds more than tensors, which is not unpickled. Save model.state_dict"):
+    with pytest.raises(
+        PartError, match=r"holds objects other than tensors, which are not unpickled. Save model.state_dict"
+    ):
         read_weights(file)
     assert woken == []
 
@@ -210,7 +212,7 @@ def test_nothing_but_tensors_is_unpickled(tmp_path: Path, whole: bool, monkeypat
 @pytest.mark.parametrize("content", [{}, [1, 2], {"epoch": 3}, {"state_dict": {}}, 5], ids=str)
 def test_a_file_without_tensors_is_told(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "odd.pth")
-    with pytest.raises(PartError, match=r"odd.pth holds no tensors by name"):
+    with pytest.raises(PartError, match=r"odd.pth holds no named tensors"):
         read_weights(tmp_path / "odd.pth")
 
 
@@ -226,7 +228,7 @@ def test_a_trial_begins_from_its_weights_and_says_so(
     recipe = replace(beginning(parted, "encoder"), stages=(Stage(1, frozen="encoder"),), epochs=1)
     trial = Trial(recipe, toy_scenes, tmp_path / "run", MIOU, file)
     progress = trial.train().progress
-    assert progress.carried.startswith(f"{ENCODER} tensors of the encoder carried from {file}")
+    assert progress.carried.startswith(f"{ENCODER} tensors of the encoder loaded from {file}")
     kept = read_weights(trial.run.best)
     assert all(torch.equal(kept[name], value) for name, value in old.items() if name.startswith("encoder."))
 
@@ -266,6 +268,6 @@ def test_a_rehearsal_carries_random_weights_of_other_classes(
     before = trainer.model.encoder[0].weight.clone()
     drawn = torch.get_rng_state()
     said = load_initial_weights(trainer.model, toy, None)
-    assert f"{carried} tensors" in said and "carried from random weights" in said
+    assert f"{carried} tensors" in said and "loaded from random weights" in said
     assert not torch.equal(trainer.model.encoder[0].weight, before)
     assert torch.equal(torch.get_rng_state(), drawn)  # the trial draws as it would have
