@@ -10,7 +10,7 @@ from tuner.data.datasets import GENERATED, data_name, swap_data
 from tuner.space.check import check_recipes
 from tuner.space.published import PublishedTable, known_tables, load_table, without_split
 from tuner.space.space import draw_recipes, load_space
-from tuner.study.trial_list import draw_row_recipes
+from tuner.space.table_rows import draw_row_recipes
 
 FOLDER = Path(__file__).parents[2] / "studies"
 FILES = sorted(FOLDER.rglob("*.toml"))

@@ -1,4 +1,4 @@
-"""The databases, for every test in this folder: SQLite, PostgreSQL and, where it is installed, MariaDB."""
+"""The databases for every test in this folder: SQLite, PostgreSQL and, if installed, MariaDB."""
 
 from pathlib import Path
 

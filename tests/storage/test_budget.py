@@ -1,4 +1,4 @@
-"""How many trials a study may have: as typed, as it stands, or the default."""
+"""The budget of trials: as given on the command line, as stored, or the default."""
 
 from __future__ import annotations
 

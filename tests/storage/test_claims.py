@@ -1,4 +1,4 @@
-"""Slots of the budget, by many at once: exact whoever dies, and nothing is lost or taken twice."""
+"""Claims by many workers at once: the budget stays exact when workers die; no trial is lost or claimed twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bench(storage_url: str) -> Iterator[Bench]:
 
 
 def take_all(url: str, worker: str) -> list[tuple[int, int]]:
-    """In a process of its own: take until the budget is spent; (number, attempt) of each."""
+    """In another process, claim trials until the budget is used up; return (number, attempt) of each."""
     found = []
     with opened_bench(url) as bench:
         bench.enter(worker)
@@ -74,7 +74,7 @@ with opened_bench(sys.argv[1]) as bench:
 
 
 def test_a_claimant_that_dies_in_the_middle_loses_nothing(bench: Bench, tmp_path: Path) -> None:
-    """Wherever the kill finds it, each slot it filled has its trial, and each trial its slot."""
+    """At whatever moment it is killed, each claim has its trial and each trial its claim."""
     bench.set(num_trials=2000)
     dying = subprocess.Popen(
         [sys.executable, "-c", DYING, bench.url], env=environment(tmp_path, PYTHONPATH=":".join(sys.path))
@@ -159,7 +159,7 @@ def test_a_trial_put_back_is_taken_by_one_worker_only(bench: Bench) -> None:
 
 
 def test_a_trial_whose_taking_was_never_heard_of_is_taken_again_and_fills_one_slot(bench: Bench) -> None:
-    """The connection was cut after the commit, and before its answer."""
+    """The connection is cut after the commit and before its answer."""
     bench.set(num_trials=2)
     bench.enter("w", "other")
     bench.take("other")
@@ -188,7 +188,7 @@ def test_the_start_of_a_trial_is_kept_when_it_goes_on(bench: Bench) -> None:
 
 
 def test_numbers_have_no_gap_and_no_double_while_others_enqueue(bench: Bench) -> None:
-    """Optuna counts the trials of a study, we look for the last number: together they must agree."""
+    """Optuna counts the trials of a study and we read the last number: both must agree."""
     bench.enter(*(f"w{at}" for at in range(4)))
 
     def go(at: int) -> None:
@@ -377,7 +377,7 @@ def test_a_worker_with_a_part_of_a_gpu_is_granted_that_part(bench: Bench) -> Non
 
 
 def granted(bench: Bench, name: str, used: float) -> SyncThread:
-    """A worker that was granted a slice and has used so much, as its row says."""
+    """A worker with a granted slice of which so much is used."""
     bench.enter(name)
     sync = bench.session(name).sync
     sync.hours.take_slice()
@@ -431,7 +431,7 @@ def test_a_pause_spends_no_hours(bench: Bench) -> None:
 
 
 def test_what_was_used_beyond_the_grant_is_charged(bench: Bench) -> None:
-    """The database was away for a while, and the training went on."""
+    """The database is away for a while, and training continues."""
     bench.set(gpu_hours=1.0)
     granted(bench, "w", 3 * SLICE_SECONDS)
     assert budget.read_budget_use(bench.engine, bench.id).gpu_hours == pytest.approx(3 * SLICE_SECONDS / 3600)

@@ -1,4 +1,4 @@
-"""What a person asks of all workers: it stands in the database, and other studies hear nothing of it."""
+"""Stop, pause and resume are stored in the database and leave other studies alone."""
 
 from __future__ import annotations
 

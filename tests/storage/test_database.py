@@ -1,4 +1,4 @@
-"""How databases are reached, created once, and refused when they are somebody else's."""
+"""Databases are opened, created once, and refused if they belong to another program."""
 
 from __future__ import annotations
 

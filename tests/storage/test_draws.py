@@ -1,4 +1,4 @@
-"""What workers draw through their desks: no point twice, none alike among two, and few words with the database."""
+"""Sampling by workers: no point is drawn twice, also among two workers, with few statements."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tuner.search.session import Session
 
 
 def grid(trial: optuna.Trial) -> dict[str, Any]:
-    """Sixteen points."""
+    """A space of sixteen points."""
     return {"a": trial.suggest_int("a", 0, 3), "b": trial.suggest_categorical("b", ["w", "x", "y", "z"])}
 
 
 def draw(session: Session) -> dict[str, Any]:
-    """One trial of a worker, from its choice to its end."""
+    """One trial of a worker, from its parameters to its end."""
     held = session.take()
     assert held is not None
     params = redraw(session.joined.study, session.trial(held), grid)
@@ -57,7 +57,7 @@ def test_two_workers_draw_different_points(storage_url: str) -> None:
 
 
 def test_a_trial_of_twenty_epochs_takes_few_words(postgres: Postgres) -> None:
-    """Optuna's own storage needs some 260 statements in 59 transactions, without our rows of epochs."""
+    """Optuna's own storage needs about 260 statements in 59 transactions, without our epoch rows."""
     with opened_bench(postgres.fresh()) as bench, bench.session("w") as session:
         study = bench.joined.study
         study.sampler, study.pruner = sampler(bench.joined.info, session.ordinal), pruner(bench.joined.info)

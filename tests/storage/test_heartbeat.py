@@ -1,4 +1,4 @@
-"""Who is dead, silent or hung, and what is only slow: seen by one's own clock, on real databases and processes."""
+"""Dead, silent, hung and slow workers, detected with a local clock on real databases and processes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bench(storage_url: str) -> Iterator[Bench]:
 
 
 class Clock:
-    """The observer's own clock, set by hand."""
+    """The observer's clock, set by the test."""
 
     now = 0.0
     while_asleep: Any = None
@@ -60,7 +60,7 @@ def observer(bench: Bench) -> HeartbeatMonitor:
 
 
 def far(bench: Bench, *names: str) -> None:
-    """Workers of another machine, each with a trial in hand."""
+    """Workers of another machine, each with a trial."""
     for name in names:
         bench.enter(name, machine="far", pid=1, born=1.0)
         number = bench.take(name).number
@@ -79,7 +79,7 @@ def beat(bench: Bench, name: str, progress: int = 0) -> None:
 def lost_over(
     bench: Bench, clock: Clock, looking: HeartbeatMonitor, seconds: float, *beating: str, progress: int = 1
 ) -> list[str]:
-    """Look every ten seconds for so long, while these workers beat; who was lost."""
+    """Check every ten seconds for so long while these workers send heartbeats; return who was lost."""
     lost = []
     for _ in range(int(seconds / 10)):
         clock.now += 10
@@ -119,7 +119,7 @@ def test_who_beats_and_does_not_get_on_with_its_trial_hangs(bench: Bench, clock:
 
 
 def test_an_observer_that_slept_forgives_and_measures_anew(bench: Bench, clock: Clock) -> None:
-    """Its laptop was closed: everybody seems to have been silent for hours."""
+    """The observer slept: all workers seem to have been silent for hours."""
     far(bench, "w")
     looking = observer(bench)
     looking.check()
@@ -130,7 +130,7 @@ def test_an_observer_that_slept_forgives_and_measures_anew(bench: Bench, clock: 
 
 
 def test_a_look_that_took_long_forgives(bench: Bench, clock: Clock) -> None:
-    """The database answered slowly, so it did to those who wanted to beat."""
+    """The database answered slowly, which delays the heartbeats of others too."""
     far(bench, "w")
     looking = observer(bench)
     looking.check()
@@ -210,7 +210,7 @@ def test_a_process_of_this_machine_that_ended_is_lost_at_once(bench: Bench) -> N
 
 
 def test_the_dead_who_are_not_buried_are_dead(bench: Bench) -> None:
-    """In a container, often nobody waits for the children of the dead: their numbers stay taken."""
+    """In containers zombies are often not reaped: their pids stay in use."""
     with process() as child:
         here(bench, child.pid, process_start(child.pid))
         child.send_signal(signal.SIGKILL)
@@ -228,7 +228,7 @@ def test_a_later_process_of_the_same_number_is_another(bench: Bench) -> None:
 
 
 def test_a_process_that_cannot_be_here_is_not_looked_for_here(bench: Bench) -> None:
-    """Two containers of one host name: the numbers of their processes mean nothing to each other."""
+    """Two containers with the same host name: their pids are unrelated."""
     assert not is_process_gone("another machine", 2**22 + 1, 1.0) and is_process_gone(machine_id(), 2**22 + 1, 1.0)
     bench.enter("w", machine="another machine", pid=2**22 + 1, born=1.0)
     bench.take("w")
@@ -250,7 +250,7 @@ def test_two_processes_agree_on_their_machine_and_on_when_one_began() -> None:
 
 
 def test_a_claim_of_a_worker_without_a_row_is_put_back(bench: Bench) -> None:
-    """It was given up for dead in the very moment it took the trial."""
+    """The worker was removed at the moment when it claimed the trial."""
     bench.enter("w", "well")
     bench.take("w"), bench.take("well")
     bench.execute("DELETE FROM tuner_worker WHERE worker = 'w'")

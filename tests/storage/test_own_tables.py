@@ -1,4 +1,4 @@
-"""Our tables: made once by whoever is first, brought up to date, and left alone when a later tuner made them."""
+"""Our tables: created once, upgraded, and left alone if a later version created them."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_made_twice_they_are_the_same(storage_url: str) -> None:
 
 
 def test_made_by_many_at_once_they_stand_once(storage_url: str) -> None:
-    """Each with an engine of its own, as on ten hosts; ten processes do it in another test."""
+    """Each with its own engine, as on ten hosts; another test uses ten processes."""
     at_once(10, lambda _: open_and_close(storage_url))
     assert set(meta(storage_url)) == {"schema", "made_by"}
     assert set(OURS) <= set(shape(storage_url))
@@ -163,7 +163,7 @@ def test_work_goes_on_in_an_older_database(storage_url: str) -> None:
 
 
 def test_an_epoch_without_a_value_is_recorded_in_an_older_database(storage_url: str) -> None:
-    """The first version's column had to be filled."""
+    """The column of the first version was NOT NULL."""
     make_old(storage_url)
     older = SCHEMA_1[-1].replace("value FLOAT,", "value FLOAT NOT NULL,")
     execute(storage_url, "DROP TABLE tuner_epoch", older)

@@ -1,4 +1,4 @@
-"""What a worker writes in one transaction, Optuna and its dashboard read as if they had written it."""
+"""Optuna and its dashboard read what a worker writes in one transaction as if they had written it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def begin(bench: Bench, worker: str = "w") -> ClaimedTrial:
 
 
 def by_us(bench: Bench, end: tuple[pending.EndState, float | None] | None) -> FrozenTrial:
-    """A trial held in memory, told everything as an objective tells it, and written as one page."""
+    """A trial in memory that gets everything an objective reports, written at once."""
     taken = begin(bench)
     session = bench.session("w")
     held = session.hold(taken)
@@ -76,7 +76,7 @@ def by_us(bench: Bench, end: tuple[pending.EndState, float | None] | None) -> Fr
 
 
 def by_optuna(bench: Bench, end: tuple[pending.EndState, float | None] | None) -> None:
-    """The same trial, added by Optuna's own storage."""
+    """The same trial, written by Optuna's own storage."""
     made = create_trial(
         state=TrialState[end[0]] if end else TrialState.RUNNING,
         value=end[1] if end else None,
@@ -90,7 +90,7 @@ def by_optuna(bench: Bench, end: tuple[pending.EndState, float | None] | None) -
 
 
 def written(bench: Bench, table: sa.Table, number: int) -> list[tuple[Any, ...]]:
-    """The rows of a trial, but for their own numbers; in an order of their own."""
+    """The rows of a trial without their ids, sorted."""
     columns = [column for column in table.columns if not column.name.endswith("_id")]
     query = sa.select(*columns).join(tables.trials, tables.trials.c.trial_id == table.c.trial_id)
     return sorted(map(repr, bench.rows(query.where(tables.trials.c.number == number))))
@@ -154,7 +154,7 @@ def new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("new_york")
 def test_our_own_reading_of_many_trials_gives_what_optunas_gives(bench: Bench) -> None:
-    """Of every state, from either writer; once more from what is kept in memory, and one by one."""
+    """In every state, from either writer; from memory too, and one by one."""
     for end in (*ENDS[1:], None):
         by_us(bench, end)
         by_optuna(bench, end)
@@ -172,7 +172,7 @@ def test_our_own_reading_of_many_trials_gives_what_optunas_gives(bench: Bench) -
 
 
 def plain(trial: FrozenTrial) -> dict[str, str]:
-    """All of a trial; a number that is none is equal to itself here."""
+    """Everything of a trial; NaN equals NaN here."""
     found = {name: sorted(v.items(), key=str) if isinstance(v, dict) else v for name, v in vars(trial).items()}
     return {name: repr(value) for name, value in found.items()}
 
@@ -205,7 +205,7 @@ def test_the_best_trial_is_found_by_optuna(bench: Bench) -> None:
 
 
 def all_rows(bench: Bench) -> dict[str, list[Any]]:
-    """Everything that stands in the database about the trial, without the rows' own numbers."""
+    """Everything in the database about the trial, without the ids of rows."""
     found = {table.name: written(bench, table, 0) for table in (*OPTUNAS, tables.epoch_table)}
     found["study"] = sorted(
         map(repr, bench.rows(sa.select(tables.study_system_attrs.c.key, tables.study_system_attrs.c.value_json)))
@@ -215,7 +215,7 @@ def all_rows(bench: Bench) -> dict[str, list[Any]]:
 
 @pytest.mark.parametrize("end", [None, ("COMPLETE", 0.5), ("FAIL", None)], ids=str)
 def test_a_page_written_twice_stands_once(bench: Bench, end: tuple[pending.EndState, float | None] | None) -> None:
-    """The answer to its commit was lost, so it was written again."""
+    """The answer to the commit was lost, so it is written again."""
     taken = begin(bench)
     page = PendingWrites(
         params={"lr": (0.5, json.dumps({"name": "FloatDistribution"}))},
@@ -317,7 +317,7 @@ def test_nothing_of_a_lost_trial_is_written(
 
 
 def test_the_end_of_another_worker_is_not_taken_for_ones_own(bench: Bench) -> None:
-    """Both say COMPLETE; only the owner's counts."""
+    """Both write COMPLETE; only the owner's counts."""
     taken = begin(bench)
     give_it(bench, taken)
     bench.write(taken, "other", PendingWrites(end=("COMPLETE", 0.75)))
@@ -341,7 +341,7 @@ def test_a_further_epoch_forgives_the_deaths_before_it_and_a_note_does_not(bench
 
 
 def test_a_note_is_what_the_dashboard_shows(bench: Bench) -> None:
-    """Also where a longer one stood: in the same attempt, or from the one before."""
+    """Also over a longer one, of the same attempt or of the one before."""
     body = "**unet**\n\n```json\n{}\n```\n" + "long " * 3000
     for number, text in enumerate((body, "longer than the last" * 200)):
         bench.enter("w")

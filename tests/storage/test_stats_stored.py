@@ -1,4 +1,4 @@
-"""The numbers of a study are the same on every database."""
+"""The statistics of a study are the same on every database."""
 
 from __future__ import annotations
 

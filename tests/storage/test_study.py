@@ -1,4 +1,4 @@
-"""Studies: joined and compared, sampled and pruned, the same on every kind of database."""
+"""Studies are joined, compared, sampled and pruned alike on every database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of trials: added once, whoever types the command and however often; failed ones again."""
+"""Given trials are added once, however often the command is run; failed ones are added again."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ Study = tuple[optuna.Study, Engine]
 
 @pytest.fixture
 def study(storage_url: str) -> Iterator[Study]:
-    """Another study first, so that ids and numbers differ; then trials of every kind."""
+    """Another study first, so that ids and numbers differ; then trials in every state."""
     storage, engine = open_storage(storage_url)
     optuna.create_study(storage=storage, study_name="other").add_trials([ended(0.1), ended(0.2)])
     made = optuna.create_study(storage=storage, study_name="s", direction="maximize")

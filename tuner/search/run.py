@@ -29,11 +29,12 @@ from tuner.search.warm_start import find_weights
 from tuner.space.published import PublishedTable, load_table
 from tuner.space.rehearsal import NUM_TRIALS, reduce_recipe, rehearse
 from tuner.space.space import NUM_DRAWS, Space, draw_recipes, load_space
+from tuner.space.table_rows import draw_row_recipes
 from tuner.study import budget, database, queries
 from tuner.study.heartbeat import check_versions
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.study import JoinedStudy, join_study, set_artifact_store
-from tuner.study.trial_list import GivenTrial, add_given_trials, draw_row_recipes, table_trials
+from tuner.study.trial_list import GivenTrial, add_given_trials, table_trials
 
 DEFAULT_TRIALS = 50
 log = logging.getLogger("tuner")

@@ -11,7 +11,8 @@ from helpers.command_line import write_space
 from tuner.errors import TableError
 from tuner.space.published import find_table, known_tables, load_table, rank_values
 from tuner.space.space import draw_recipes, load_space
-from tuner.study.trial_list import draw_row_recipes, table_trials
+from tuner.space.table_rows import draw_row_recipes
+from tuner.study.trial_list import table_trials
 
 HEAD = 'space = "tiny.py"\ndata = "shapes"\nmetric = "iou"\n'
 BRANCH = '    smooth = trial.suggest_float("smooth", 0.1, 2.0) if loss == "dice" else 1.0\n'

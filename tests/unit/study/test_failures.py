@@ -1,4 +1,4 @@
-"""Why trials failed: what is stored, and what follows from the reasons that version 0.1 stored."""
+"""Failures of trials: what is stored, and how reasons stored by version 0.1 are read."""
 
 from __future__ import annotations
 

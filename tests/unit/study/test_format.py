@@ -1,4 +1,4 @@
-"""Numbers as people say them."""
+"""Formatting of values, times and costs."""
 
 from __future__ import annotations
 

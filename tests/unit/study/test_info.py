@@ -1,4 +1,4 @@
-"""What a study is of, as it is stored; what version 0.1 stored is read as well."""
+"""The stored description of a study, in this version and in 0.1."""
 
 from __future__ import annotations
 

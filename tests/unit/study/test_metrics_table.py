@@ -1,4 +1,4 @@
-"""Small tables: the metrics of an epoch, and who was taken for whom."""
+"""The table of metrics and the confusion matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies read without Optuna give what Optuna wrote."""
+"""Queries without Optuna read what Optuna wrote."""
 
 from __future__ import annotations
 

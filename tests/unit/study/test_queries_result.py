@@ -1,4 +1,4 @@
-"""What `tuner run` says at its end of the budget that is spent."""
+"""What `tuner run` prints at its end about a used-up budget."""
 
 from __future__ import annotations
 

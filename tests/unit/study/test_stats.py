@@ -1,4 +1,4 @@
-"""What a study has cost and what is left of it: values computed by hand."""
+"""Statistics of a study, compared with values computed by hand."""
 
 from __future__ import annotations
 
