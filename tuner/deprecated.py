@@ -26,7 +26,7 @@ MOVED_MODULES = {
     "tuner.clerk": "tuner.search.sync",
     "tuner.cli.explain": "tuner.cli.export",
     "tuner.cli.results": "tuner.cli.export",
-    "tuner.comparison": "tuner.report.comparison",
+    "tuner.comparison": "tuner.report.table_comparison",
     "tuner.control": "tuner.study.control",
     "tuner.crew": "tuner.fleet.placement",
     "tuner.dashboard": "tuner.web.server",

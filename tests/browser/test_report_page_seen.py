@@ -12,9 +12,9 @@ from helpers.search_studies import EVIL, add, open_study, search
 
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.paths import Home
-from tuner.report.compare import by_parameter, group_charts
-from tuner.report.html import charts_page, write_page
-from tuner.report.page import gathered, page
+from tuner.report.compare import compare_groups, group_charts
+from tuner.report.html import render_charts_page, write_page
+from tuner.report.page import read_report, render_report
 from tuner.study import queries
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -33,15 +33,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reports")
     joined = search(folder, 24)
     info = queries.find_study(joined.engine, None)
-    write_page(page(gathered(joined.engine, info, TrialArtifacts(Home(folder)))), folder / "report.html")
-    charts = group_charts(by_parameter(joined.engine, "loss", None, None))
-    write_page(charts_page(charts, "by loss"), folder / "curves.html")
+    write_page(render_report(read_report(joined.engine, info, TrialArtifacts(Home(folder)))), folder / "report.html")
+    charts = group_charts(compare_groups(joined.engine, "loss", None, None))
+    write_page(render_charts_page(charts, "by loss"), folder / "curves.html")
     joined.engine.dispose()
     evil = open_study(folder, EVIL, data=EVIL)
     for at in range(2):
         add(evil, {"lr": 10.0 ** -(at + 2), "k": 8, "loss": "bce"}, [0.1, 0.5], notes={"failure": EVIL})
     info = queries.find_study(evil.engine, EVIL)
-    write_page(page(gathered(evil.engine, info, TrialArtifacts(Home(folder)))), folder / "evil.html")
+    write_page(render_report(read_report(evil.engine, info, TrialArtifacts(Home(folder)))), folder / "evil.html")
     evil.engine.dispose()
     return folder
 
@@ -81,7 +81,7 @@ class Seen:
 
 def is_drawn(page: Any) -> list[str]:
     """The plots that show nothing."""
-    return page.evaluate(
+    return render_report.evaluate(
         "[...document.querySelectorAll('.plot')].filter(place => !place.querySelector("
         "'.point, .js-line, .bars path, .heatmaplayer image, .parcoords canvas, canvas'))"
         ".map(place => place.id)"
@@ -89,7 +89,7 @@ def is_drawn(page: Any) -> list[str]:
 
 
 def widths(page: Any) -> tuple[int, int]:
-    page_is, window_is = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    page_is, window_is = render_report.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     return page_is, window_is
 
 

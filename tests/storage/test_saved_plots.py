@@ -10,8 +10,8 @@ from optuna_dashboard import get_note
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
 from tuner.goal import maximize
-from tuner.report.dashboard import keep_figures
-from tuner.report.study_data import read
+from tuner.report.dashboard import save_figures
+from tuner.report.study_data import read_study
 from tuner.study import queries
 from tuner.study.info import StudyInfo
 from tuner.study.study import join_study
@@ -26,11 +26,11 @@ def test_plots_and_a_note_are_kept_and_replaced_in_every_database(
     storage, info = joined.study._storage, queries.find_study(joined.engine, "searched")
     for number, value in enumerate((0.3, 0.6)):
         add(joined, {"lr": 1e-3, "k": 8 + 2 * number, "loss": "bce"}, [0.1, value])
-        keep_figures(storage, joined.engine, info)
+        save_figures(storage, joined.engine, info)
         found = get_plotly_graph_objects(storage.get_study_system_attrs(joined.id))
         assert json.loads(found["tuner-history"])["data"] and f"Ship trial {number}" in get_note(joined.study)
-    assert [trial.value for trial in read(joined.engine, info).finished] == [0.6, 0.3]
+    assert [trial.value for trial in read_study(joined.engine, info).finished] == [0.6, 0.3]
     monkeypatch.setattr("tuner.report.dashboard.LONGEST", 10)
-    keep_figures(storage, joined.engine, info)
+    save_figures(storage, joined.engine, info)
     assert get_plotly_graph_objects(storage.get_study_system_attrs(joined.id)) == {}
     joined.engine.dispose()

@@ -59,7 +59,7 @@ def show(path: str | None, home: str, sheet: str | None) -> None:
     from tuner.data.datasets import data_problems, open_data
     from tuner.data.survey import survey
     from tuner.errors import DataError, FilesError, writing
-    from tuner.plots.contact_sheet import draw_sheet
+    from tuner.plots.contact_sheet import draw_contact_sheet
     from tuner.recipe import Part
 
     if wrong := data_problems(Part(path)):
@@ -72,7 +72,7 @@ def show(path: str | None, home: str, sheet: str | None) -> None:
         found = survey(source, place.cache, progress)
     picture = Path(sheet).expanduser() if sheet else place.folder / f"sheet-{source.name}.png"
     with writing(picture):
-        draw_sheet(source, picture, found.classes)
+        draw_contact_sheet(source, picture, found.classes)
     print_survey(source, found)
     click.echo(f"contact sheet: {picture}")
 

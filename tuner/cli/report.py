@@ -54,14 +54,14 @@ def report(
       tuner report
       tuner report --study pets --out pets.html --figures figures --format svg
     """
-    from tuner.report.page import draw_figures, gathered, page, report_file, write_page
+    from tuner.report.page import draw_figures, read_report, render_report, report_path, write_page
     from tuner.study import queries
 
     engine = open_engine(storage, home)
     info = queries.find_study(engine, study)
-    file = report_file(info, Path(out).expanduser() if out else None, force)
-    found = gathered(engine, info, open_artifacts(engine, home, artifacts), storage_hint(home, storage))
-    write_page(page(found), file)
+    file = report_path(info, Path(out).expanduser() if out else None, force)
+    found = read_report(engine, info, open_artifacts(engine, home, artifacts), storage_hint(home, storage))
+    write_page(render_report(found), file)
     click.echo(file)
     for path in draw_figures(found.figures, Path(figures).expanduser(), kind) if figures else []:
         click.echo(path)
@@ -94,12 +94,12 @@ def compare(
       tuner compare --by loss --out losses.html
     """
     from tuner.errors import StudyError
-    from tuner.report.html import refuse_file
+    from tuner.report.html import check_output
 
     if parameter and trials:
         raise StudyError("trials by number, or --by PARAM for groups of them: give one of the two.")
     if out:
-        refuse_file(Path(out).expanduser(), (".html", ".png", ".svg"), force)
+        check_output(Path(out).expanduser(), (".html", ".png", ".svg"), force)
     engine = open_engine(storage, home)
     if parameter:
         heading, lines, names, charts = compare_groups(engine, parameter, study, metric)
@@ -122,7 +122,7 @@ Compared = tuple[str, list[dict[str, Any]], list[str], "list[Chart]"]
 def compare_groups(engine: Engine, parameter: str, study: str | None, metric: str | None) -> Compared:
     from tuner.report import compare as compare_module
 
-    found = compare_module.by_parameter(engine, parameter, study, metric)
+    found = compare_module.compare_groups(engine, parameter, study, metric)
     heading = f"{found.story.info.name}: {found.metric} by {parameter}"
     return heading, compare_module.group_rows(found), [], compare_module.group_charts(found)
 
@@ -131,16 +131,16 @@ def compare_trials(
     engine: Engine, trials: Sequence[str], study: str | None, metric: str | None, artifacts: TrialArtifacts
 ) -> Compared:
     from tuner.report import compare as compare_module
-    from tuner.report.trial_files import details_of
+    from tuner.report.trial_files import read_details
 
-    found = compare_module.versus(engine, trials, study, metric)
-    found = compare_module.with_wins(found, {side.name: details_of(side.trial, artifacts) for side in found.sides})
+    found = compare_module.compare_trials(engine, trials, study, metric)
+    found = compare_module.add_wins(found, {side.name: read_details(side.trial, artifacts) for side in found.sides})
     studies = ", ".join(dict.fromkeys(side.story.info.name for side in found.sides))
     return (
         f"{studies}: {found.metric}",
-        compare_module.rows(found),
-        compare_module.differing(found.sides),
-        compare_module.charts(found),
+        compare_module.trial_rows(found),
+        compare_module.differing_params(found.sides),
+        compare_module.trial_charts(found),
     )
 
 
@@ -159,9 +159,9 @@ def print_rows(heading: str, lines: list[dict[str, Any]], names: list[str]) -> N
     from rich.markup import escape
     from rich.table import Table
 
-    from tuner.report.compare import cells
+    from tuner.report.compare import text_rows
 
-    shown = cells(lines, names)
+    shown = text_rows(lines, names)
     drawn = Table(title=escape(heading), title_justify="left")
     for name in shown[0]:
         is_text = name in ("trial", "group", "state")

@@ -11,7 +11,7 @@ from tuner.cli.common import echo_json, storage_options, to_home
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from tuner.report.comparison import Comparison
+    from tuner.report.table_comparison import TableComparison
 
 WIDE = 200  # columns, where the output is no terminal
 
@@ -37,7 +37,7 @@ def table(
       tuner table weizmann_unet --markdown
     """
     from tuner.errors import StudyError
-    from tuner.report.comparison import compared, markdown, to_json
+    from tuner.report.table_comparison import compare_table, to_json, to_markdown
     from tuner.space.published import load_table
 
     if as_markdown and as_json:
@@ -47,11 +47,11 @@ def table(
         return list_tables(engine, as_json)
     if engine is None and study:
         raise StudyError(f"no study '{study}': there is no study yet. Begin one with: tuner run --table {name}")
-    found = compared(engine, load_table(name), study)
+    found = compare_table(engine, load_table(name), study)
     if as_json:
         return echo_json(to_json(found))
     if as_markdown:
-        return click.echo(markdown(found))
+        return click.echo(to_markdown(found))
     print_comparison(found)
 
 
@@ -65,13 +65,13 @@ def open_engine_if_present(storage: str | None, home: str) -> Engine | None:
 
 def list_tables(engine: Engine | None, as_json: bool) -> None:
     from tuner.errors import TableError
-    from tuner.report.comparison import compared
+    from tuner.report.table_comparison import compare_table
     from tuner.space.published import known_tables, load_table
 
     found = []
     for path in known_tables().values():
         try:
-            found.append(compared(engine, load_table(str(path)), None))
+            found.append(compare_table(engine, load_table(str(path)), None))
         except TableError as error:  # one that is broken does not hide the others
             click.echo(f"tuner: {error}", err=True)
     rows: list[dict[str, Any]] = [
@@ -98,7 +98,7 @@ def list_tables(engine: Engine | None, as_json: bool) -> None:
         click.echo("no tables yet: put a .toml file into ./studies")
 
 
-def print_comparison(found: Comparison) -> None:
+def print_comparison(found: TableComparison) -> None:
     """The comparison as a table for the eye."""
     import sys
 
@@ -106,10 +106,12 @@ def print_comparison(found: Comparison) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from tuner.report.comparison import columns, title
+    from tuner.report.table_comparison import comparison_title, text_columns
 
-    drawn = Table(title=escape(title(found)), title_justify="left", caption=escape(found.table.note) or None)
-    made = columns(found)
+    drawn = Table(
+        title=escape(comparison_title(found)), title_justify="left", caption=escape(found.table.note) or None
+    )
+    made = text_columns(found)
     for heading, cells in made:
         is_text = any(cell and not cell[0].isdigit() and cell[0] not in "-+" for cell in cells)
         drawn.add_column(escape(heading), justify="left" if is_text else "right")

@@ -99,9 +99,11 @@ def write_files(folder: Path, best: BestTrial, run: Run) -> None:
 
 def draw_missing_plots(folder: Path, best: BestTrial, run: Run) -> None:
     """The pictures that are drawn when they are looked at, and so were never in the run's folder."""
-    from tuner.report.on_demand import Records, draw_missing
+    from tuner.report.on_demand import DrawRequest, draw_missing_pictures
 
-    draw_missing(Records(best.study.goal.metric, best.history, best.trial.attrs, lambda: run.details), folder)
+    draw_missing_pictures(
+        DrawRequest(best.study.goal.metric, best.history, best.trial.attrs, lambda: run.details), folder
+    )
 
 
 def replace_folder(aside: Path, folder: Path) -> None:

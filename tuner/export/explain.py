@@ -14,7 +14,7 @@ from tuner.export.bundle import load_model, read_recipe
 from tuner.export.gradcam import Explanation, explain
 from tuner.export.layers import choose_layers, layers_of
 from tuner.export.predict import check_images, unique_names
-from tuner.plots.heatmaps import Cell, draw_cells, explained_cells
+from tuner.plots.heatmaps import Cell, draw_cells, explanation_cells
 from tuner.recipe import Recipe
 from tuner.tasks import BINARY_CLASSES
 from tuner.train.precision import find_device
@@ -50,7 +50,7 @@ def explain_pixels(
 ) -> tuple[Explanation, list[Cell]]:
     """Explain one picture; return the explanation and the pictures of its panel."""
     seen = explain(model, [resize_image(picture, recipe.image_size)], layers or None, target)[0]
-    cells = explained_cells(
+    cells = explanation_cells(
         picture, seen.maps, seen.logits, seen.target, seen.found, recipe, side=CELL, labels=seen.instances
     )  # fmt: skip
     return seen, cells

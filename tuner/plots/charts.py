@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["line", "points", "bars"]
+SeriesKind = Literal["line", "points", "bars"]
 PALETTE = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#dc2626", "#a16207", "#64748b")
 GREY = "#8a94a6"
 GREEN, RED = "#16a34a", "#dc2626"
@@ -23,7 +23,7 @@ class Series:
     name: str  # of the legend; "" is not in it
     x: Sequence[float | str]
     y: Sequence[float | None]
-    kind: Kind = "line"
+    kind: SeriesKind = "line"
     colour: str = ""  # "" takes the next of the palette
     low: Sequence[float] = ()  # a band from low to high about the line,
     high: Sequence[float] = ()  # or a whisker on each point or bar
@@ -33,7 +33,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Heat:
+class HeatMap:
     """A field of numbers with a text in each cell; row 0 is drawn on top."""
 
     x: Sequence[str]
@@ -43,8 +43,8 @@ class Heat:
 
 
 @dataclass(frozen=True)
-class Axis:
-    """One upright axis of `Parallel`: where each line crosses it, and the names of places where they are names."""
+class ParallelAxis:
+    """One upright axis of `ParallelPlot`: where each line crosses it, and the names of places where they are names."""
 
     name: str
     at: Sequence[float]  # exponents, where `is_log`
@@ -64,10 +64,10 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Parallel:
+class ParallelPlot:
     """A line for each trial across axes that stand side by side, coloured by a number."""
 
-    axes: Sequence[Axis]
+    axes: Sequence[ParallelAxis]
     shades: Sequence[float]
 
 
@@ -79,8 +79,8 @@ class Chart:
     x: str = ""  # what the axes say
     y: str = ""
     series: Sequence[Series] = ()
-    heat: Heat | None = None
-    parallel: Parallel | None = None
+    heat: HeatMap | None = None
+    parallel: ParallelPlot | None = None
     log_x: bool = False
     log_y: bool = False
     marks: Sequence[tuple[float, str]] = ()  # upright lines: where, and what they say
@@ -100,12 +100,12 @@ class Chart:
         return [(one, one.colour or next(free)) for one in self.series]
 
 
-def no_numbers(title: str, why: str) -> Chart:
+def empty_chart(title: str, why: str) -> Chart:
     """In the place of a chart that there is nothing for."""
     return Chart(title, note=why)
 
 
-def thinned(chart: Chart, most: int) -> Chart:
+def thin_chart(chart: Chart, most: int) -> Chart:
     """The same with at most so many points of each series, evenly left; its title says so."""
     step = -(-max((len(series.x) for series in chart.series), default=0) // most)
     if step < 2:

@@ -15,9 +15,9 @@ from tuner.plots.overlays import (
     BACKDROP,
     CELL,
     captioned,
-    colours,
     fitted,
     instance_overlay,
+    label_colours,
     label_overlay,
     overlay,
     panel,
@@ -29,7 +29,7 @@ NAMES_A_CELL = 8
 MOST_NAMES = NAMES_A_CELL * NUM_COLUMNS
 
 
-def draw_sheet(source: Source, path: Path, classes: Sequence[str] = ()) -> None:
+def draw_contact_sheet(source: Source, path: Path, classes: Sequence[str] = ()) -> None:
     """Evenly spread images: with the mask or the labels laid over, or the class written below.
 
     Label maps are followed by the names of their colours; an instance has a colour of its own in its image.
@@ -65,7 +65,7 @@ def legend(names: Sequence[str], first: int) -> Image:
     picture = np.full((CELL, CELL, 3), BACKDROP, np.uint8)
     for row, name in enumerate(names[first : first + NAMES_A_CELL]):
         top = row * CELL // NAMES_A_CELL
-        picture[top + 3 : top + 17, 4:18] = colours()[first + row]
+        picture[top + 3 : top + 17, 4:18] = label_colours()[first + row]
         plain = name.encode("ascii", "replace").decode()[:20]  # OpenCV's font knows no more
         cv2.putText(picture, plain, (24, top + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (17, 24, 39), 1, cv2.LINE_AA)
     return picture

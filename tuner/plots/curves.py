@@ -9,10 +9,10 @@ from typing import Any
 from tuner.plots.charts import GREY, PALETTE, Chart, Series
 
 COLOURS = {"train": GREY, "val": PALETTE[0]}
-SAID = {"train": "training", "val": "validation"}
+SPLIT_NAMES = {"train": "training", "val": "validation"}
 
 
-def curves_of(
+def metric_charts(
     rows: Sequence[dict[str, Any]], goal: str, best_epoch: int, stages: Sequence[int] = ()
 ) -> list[Chart]:
     """A chart for each metric: the goal and the loss first, training against validation.
@@ -46,5 +46,5 @@ def series_of(rows: Sequence[dict[str, Any]], name: str) -> list[Series]:
     for split, colour in COLOURS.items():
         points = [(row["epoch"], row[key]) for row in rows if row.get(key := f"{split}_{name}") is not None]
         if points:
-            found.append(Series(SAID[split], [x for x, _ in points], [y for _, y in points], colour=colour))
+            found.append(Series(SPLIT_NAMES[split], [x for x, _ in points], [y for _, y in points], colour=colour))
     return found

@@ -21,14 +21,14 @@ from tuner.plots.overlays import (
     RIGHT,
     TINT,
     WRONG,
-    alike,
-    colours,
-    faded,
     instance_overlay,
+    label_colours,
     label_overlay,
+    match_numbers,
     overlay,
-    scaled,
-    sized,
+    resize_labels,
+    resize_longer_side,
+    to_grey,
 )
 from tuner.train import details
 
@@ -87,12 +87,12 @@ def row_of(one: Example, targets: str) -> list[Image]:
 
 def row_of_instances(one: Example) -> list[Image]:
     """Drawn at the size at which they are seen: outlines are a pixel wide. One thing has one colour in all."""
-    image = scaled(one.image, CELL)
+    image = resize_longer_side(one.image, CELL)
     height, width = image.shape[:2]
-    true, said = (overlays.sized(each, width, height) for each in (one.truth, one.guess))
-    same = overlays.alike(said, true)
+    true, said = (overlays.resize_labels(each, width, height) for each in (one.truth, one.guess))
+    same = overlays.match_numbers(said, true)
     drawn = [instance_overlay(image, true), instance_overlay(image, same)]
-    return [image, *drawn, overlays.wrong_instances(image, said, true)]
+    return [image, *drawn, overlays.instance_errors(image, said, true)]
 
 
 def found(probability: NDArray[Any]) -> Image:
@@ -102,7 +102,7 @@ def found(probability: NDArray[Any]) -> Image:
 def wrong_pixels(one: Example) -> Image:
     """Green where the object was found, red where it was found and is not, blue where it was missed."""
     said, true = found(one.guess).astype(bool), np.asarray(one.truth) > 0
-    made = faded(one.image)
+    made = to_grey(one.image)
     for where, colour in ((said & true, RIGHT), (said & ~true, WRONG), (true & ~said, overlays.MISSED)):
         made[where] = mixed(made[where], colour)
     return made
@@ -111,7 +111,7 @@ def wrong_pixels(one: Example) -> Image:
 def wrong_labels(one: Example) -> Image:
     """Green where the class is right, red where it is not; ignored pixels as they are."""
     counted, right = one.truth != IGNORED, one.guess == one.truth
-    made = faded(one.image)
+    made = to_grey(one.image)
     for where, colour in ((counted & right, RIGHT), (counted & ~right, WRONG)):
         made[where] = mixed(made[where], colour)
     return made
@@ -136,7 +136,7 @@ def classified(one: Example, classes: Sequence[str]) -> Image:
 
 def fitted(picture: Image, cell: int = CELL) -> Image:
     """Scaled to fit into a square cell, in its middle."""
-    small = scaled(picture, cell)
+    small = resize_longer_side(picture, cell)
     made = blank(cell, cell)
     top, left = (cell - small.shape[0]) // 2, (cell - small.shape[1]) // 2
     made[top : top + small.shape[0], left : left + small.shape[1]] = small
@@ -168,7 +168,7 @@ def line_of(names: Sequence[str]) -> Image:
 
 def named_colours(classes: Sequence[str], width: int) -> Image:
     """The names of the classes, each in its colour."""
-    words = [(name, darker(colours()[at])) for at, name in enumerate(classes[:MOST_NAMES])]
+    words = [(name, darker(label_colours()[at])) for at, name in enumerate(classes[:MOST_NAMES])]
     return stacked([line_of_words(words[at : at + 6], width) for at in range(0, len(words), 6)], gap=0)
 
 
@@ -250,7 +250,7 @@ def first_cells(small: Image, truth: Any, targets: str, classes: Sequence[str]) 
 
 def drawn_truth(small: Image, truth: Any, targets: str) -> Image:
     if targets == "instances":
-        return instance_overlay(small, sized(truth, SIDE, SIDE))
+        return instance_overlay(small, resize_labels(truth, SIDE, SIDE))
     mask = resized(truth)
     return label_overlay(small, mask) if targets == "labels" else overlay(small, mask, RIGHT)
 
@@ -259,7 +259,9 @@ def framed(small: Image, truth: Any, frame: NDArray[Any], targets: str, classes:
     if targets == "classes":
         return bars(small, int(truth), frame, classes)
     if targets == "instances":
-        return instance_overlay(small, alike(sized(frame, SIDE, SIDE), sized(truth, SIDE, SIDE)))
+        return instance_overlay(
+            small, match_numbers(resize_labels(frame, SIDE, SIDE), resize_labels(truth, SIDE, SIDE))
+        )
     guess = resized(frame)
     return label_overlay(small, guess) if targets == "labels" else glow(small, guess)
 

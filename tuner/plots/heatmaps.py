@@ -16,7 +16,16 @@ from PIL import ImageDraw, ImageFont
 from tuner.data.instances import Labels
 from tuner.data.source import Image
 from tuner.errors import atomic_write, writing
-from tuner.plots.overlays import BACKDROP, RIGHT, alike, instance_overlay, label_overlay, overlay, scaled, sized
+from tuner.plots.overlays import (
+    BACKDROP,
+    RIGHT,
+    instance_overlay,
+    label_overlay,
+    match_numbers,
+    overlay,
+    resize_labels,
+    resize_longer_side,
+)
 from tuner.recipe import Recipe
 from tuner.tasks import BINARY_CLASSES
 
@@ -29,14 +38,14 @@ HEAT = 0.5  # how much of the colour, how much of the image
 Cell = tuple[str, Image]  # what it is, and the picture
 
 
-def heated(picture: Image, heat: NDArray[np.float32]) -> Image:
+def overlay_heat(picture: Image, heat: NDArray[np.float32]) -> Image:
     """The map in colours from blue (0) to red (1) over the picture, brought to the picture's size."""
     full = cv2.resize(heat, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
     colours = cv2.applyColorMap((full.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
     return (picture * (1 - HEAT) + colours * HEAT).astype(np.uint8)
 
 
-def explained_cells(
+def explanation_cells(
     picture: Image,
     maps: Mapping[str, NDArray[np.float32]],
     logits: NDArray[np.float32],
@@ -51,8 +60,10 @@ def explained_cells(
 
     `labels` are the instances that were found, if it is about them.
     """
-    small = scaled(picture, side, cv2.INTER_CUBIC)
-    heats = [(name if heat.any() else f"{name}: nothing", heated(small, heat)) for name, heat in maps.items()]
+    small = resize_longer_side(picture, side, cv2.INTER_CUBIC)
+    heats = [
+        (name if heat.any() else f"{name}: nothing", overlay_heat(small, heat)) for name, heat in maps.items()
+    ]
     classes = recipe.classes or BINARY_CLASSES
     if labels is not None:
         what = ("prediction" if target else f"maps: {classes[target]}") if labels.any() else "nothing found"
@@ -67,11 +78,11 @@ def explained_cells(
 
 def instance_cells(small: Image, labels: Labels, truth: Any, what: str) -> list[Cell]:
     """What is there, if that is known, and what was found; the same thing in the same colour."""
-    found = sized(labels, small.shape[1], small.shape[0])
+    found = resize_labels(labels, small.shape[1], small.shape[0])
     if truth is None:
         return [(what, instance_overlay(small, found))]
-    true = sized(truth, small.shape[1], small.shape[0])
-    return [("truth", instance_overlay(small, true)), (what, instance_overlay(small, alike(found, true)))]
+    true = resize_labels(truth, small.shape[1], small.shape[0])
+    return [("truth", instance_overlay(small, true)), (what, instance_overlay(small, match_numbers(found, true)))]
 
 
 def verdict(logits: NDArray[np.float32], target: int, truth: Any, classes: Sequence[str]) -> str:

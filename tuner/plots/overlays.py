@@ -28,7 +28,7 @@ def overlay(image: Image, mask: Image, colour: tuple[int, int, int] = TINT, stre
     return np.asarray(cv2.drawContours(tinted, outlines, -1, colour, max(1, image.shape[0] // 128)))
 
 
-def faded(image: Image) -> Image:
+def to_grey(image: Image) -> Image:
     """Grey, so that colours on it are told apart."""
     grey = image.mean(2, keepdims=True) * 0.7 + 60
     return np.repeat(grey, 3, axis=2).astype(np.uint8)
@@ -49,10 +49,10 @@ def panel(rows: Sequence[Sequence[Image]], path: Path) -> None:
 
 def fitted(picture: Image) -> Image:
     """Scaled to fit a cell, its shape kept."""
-    return scaled(picture, CELL)
+    return resize_longer_side(picture, CELL)
 
 
-def scaled(picture: Image, side: int, enlarging: int = cv2.INTER_NEAREST) -> Image:
+def resize_longer_side(picture: Image, side: int, enlarging: int = cv2.INTER_NEAREST) -> Image:
     """Its longer side as long as asked, its shape kept; `enlarging` says how OpenCV makes a small one larger."""
     scale = side / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
@@ -61,25 +61,25 @@ def scaled(picture: Image, side: int, enlarging: int = cv2.INTER_NEAREST) -> Ima
 
 def label_overlay(image: Image, labels: Image, strength: float = 0.55) -> Image:
     """Each class in its colour over the image; ignored pixels stay as they are."""
-    coloured = colours()[labels]
+    coloured = label_colours()[labels]
     mixed = (image * (1 - strength) + coloured * strength).astype(np.uint8)
     return np.where((labels == IGNORED)[..., None], image, mixed)
 
 
 def instance_overlay(image: Image, labels: NDArray[np.integer], strength: float = 0.5) -> Image:
     """Each instance as a tint in its colour, with its outline; where they touch, both outlines are seen."""
-    inside, coloured = labels > 0, colours()[colour_of(labels)]
+    inside, coloured = labels > 0, label_colours()[colour_index(labels)]
     mixed = (image * (1 - strength) + coloured * strength).astype(np.uint8)
     drawn = np.where((inside & find_boundary(labels))[..., None], coloured, mixed)
     return np.where(inside[..., None], drawn, image)
 
 
-def colour_of(labels: NDArray[np.integer]) -> NDArray[np.integer]:
+def colour_index(labels: NDArray[np.integer]) -> NDArray[np.integer]:
     """Which of the colours an instance has; beyond 255 they come again."""
     return np.where(labels > 0, (labels.astype(np.int64) - 1) % 255 + 1, 0)
 
 
-def colours() -> NDArray[np.uint8]:
+def label_colours() -> NDArray[np.uint8]:
     """A colour for each of 256 labels: hues far apart, so that neighbours in number are not alike."""
     steps = np.arange(256)
     hue = (steps * 0.618 % 1 * 180).astype(np.uint8)
@@ -111,13 +111,13 @@ LEGEND = (
 Map = NDArray[np.integer]
 
 
-def sized(labels: Map, width: int, height: int) -> Labels:
+def resize_labels(labels: Map, width: int, height: int) -> Labels:
     """A label map at another size; numbers are never mixed."""
     plain = np.asarray(labels).astype(np.int32)
     return np.asarray(cv2.resize(plain, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
-def alike(found: Map, true: Map) -> Labels:
+def match_numbers(found: Map, true: Map) -> Labels:
     """The found instances by the numbers of the true ones that they are; the others get numbers of their own."""
     most = int(found.max(initial=0))
     free = int(true.max(initial=0)) + 1
@@ -127,13 +127,13 @@ def alike(found: Map, true: Map) -> Labels:
     return numbers.astype(np.int32)[found]
 
 
-def wrong_instances(image: Image, found: Map, true: Map) -> Image:
+def instance_errors(image: Image, found: Map, true: Map) -> Image:
     """Green what was found, blue what was missed, red what is not there; striped what was merged or split.
 
     Of a merged one the true outlines are drawn, where it should have been cut; of a split one the found ones.
     """
     told = match_instances(found, true)
-    made = faded(image)
+    made = to_grey(image)
     right = np.isin(found, [said for said, _, _ in told.pairs])
     fill(made, right, RIGHT, FAINT)
     fill(made, np.isin(true, told.missed) & ~right, MISSED)
@@ -155,7 +155,7 @@ def stripe(made: Image, image: Image, where: NDArray[np.bool_], colour: tuple[in
     """Over whatever was painted there: stripes that rise (1) or fall (-1) to the right."""
     rows, columns = np.ogrid[: where.shape[0], : where.shape[1]]
     thick = (columns + slope * rows) % STRIPE < STRIPE // 2
-    made[where] = faded(image)[where]
+    made[where] = to_grey(image)[where]
     fill(made, where, colour, FAINT)
     fill(made, where & thick, colour, 1 - FAINT)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuner.plots.charts import GREY, Chart, Heat, Series, no_numbers
+from tuner.plots.charts import GREY, Chart, HeatMap, Series, empty_chart
 
 MOST_CURVES = 8  # classes drawn as curves: half of them the worst, half the best
 MOST_TEXTS = 20  # classes of a confusion matrix with numbers in its cells
@@ -14,33 +14,33 @@ MOST_BARS = 24
 UNIT = (0.0, 1.02)
 
 
-def charts_of(details: Mapping[str, Any]) -> list[Chart]:
+def quality_charts(details: Mapping[str, Any]) -> list[Chart]:
     """Every chart that there are numbers for, from the content of details.json."""
     found = [
-        *confusions(details.get("confusion") or [], details.get("classes") or []),
-        *curves(details.get("curves") or {}, details.get("left_out") or {}),
-        *calibration(details.get("calibration") or {}),
-        *bars(details.get("iou") or {}),
-        *of_instances(details.get("instances") or {}),
+        *confusion_charts(details.get("confusion") or [], details.get("classes") or []),
+        *curve_charts(details.get("curves") or {}, details.get("left_out") or {}),
+        *calibration_charts(details.get("calibration") or {}),
+        *iou_charts(details.get("iou") or {}),
+        *instance_charts(details.get("instances") or {}),
     ]
     return found
 
 
-def confusions(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> list[Chart]:
+def confusion_charts(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> list[Chart]:
     """The counts, and each row as shares of what is truly of that class."""
     if not matrix:
         return []
     shares = [[one / sum(row) if sum(row) else None for one in row] for row in matrix]
-    few = len(classes) <= MOST_TEXTS
-    counted = [[short(one) for one in row] for row in matrix] if few else []
-    parts = [["" if one is None else f"{one:.2f}" for one in row] for row in shares] if few else []
+    select_classes = len(classes) <= MOST_TEXTS
+    counted = [[format_count(one) for one in row] for row in matrix] if select_classes else []
+    parts = [["" if one is None else f"{one:.2f}" for one in row] for row in shares] if select_classes else []
     return [
-        Chart("confusion: counts", "said", "true", heat=Heat(classes, classes, matrix, counted)),
-        Chart("confusion: share of each row", "said", "true", heat=Heat(classes, classes, shares, parts)),
+        Chart("confusion: counts", "said", "true", heat=HeatMap(classes, classes, matrix, counted)),
+        Chart("confusion: share of each row", "said", "true", heat=HeatMap(classes, classes, shares, parts)),
     ]
 
 
-def short(number: int) -> str:
+def format_count(number: int) -> str:
     """12345 as '12k'."""
     for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if number >= size:
@@ -48,11 +48,11 @@ def short(number: int) -> str:
     return str(number)
 
 
-def curves(found: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]) -> list[Chart]:
+def curve_charts(found: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]) -> list[Chart]:
     """ROC and precision-recall, a line for each class that has them."""
     if not found:
         return []
-    chosen = few(found)
+    chosen = select_classes(found)
     note = "; ".join(filter(None, (chosen_note(len(found)), absent_note(left_out))))
     roc = [Series(f"{name} (area {one['auc']:.3f})", one["fpr"], one["tpr"]) for name, one in chosen]
     pr = [Series(f"{name} (AP {one['ap']:.3f})", one["recall"], one["precision"]) for name, one in chosen]
@@ -66,12 +66,12 @@ def curves(found: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]) 
     ]
 
 
-def few(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+def select_classes(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
     """All classes in their order, or those with the worst and the best average precision."""
     if len(found) <= MOST_CURVES:
         return list(found.items())
-    ranked = sorted(found.items(), key=lambda pair: pair[1]["ap"])
-    return ranked[: MOST_CURVES // 2] + ranked[-MOST_CURVES // 2 :]
+    precision_recall_chart = sorted(found.items(), key=lambda pair: pair[1]["ap"])
+    return precision_recall_chart[: MOST_CURVES // 2] + precision_recall_chart[-MOST_CURVES // 2 :]
 
 
 def chosen_note(number: int) -> str:
@@ -85,14 +85,14 @@ def absent_note(left_out: Mapping[str, str]) -> str:
     by_reason: dict[str, list[str]] = {}
     for name, why in left_out.items():
         by_reason.setdefault(why, []).append(name)
-    return "; ".join(f"left out: {listed(names)} ({why})" for why, names in by_reason.items())
+    return "; ".join(f"left out: {join_names(names)} ({why})" for why, names in by_reason.items())
 
 
-def listed(names: Sequence[str], most: int = 4) -> str:
+def join_names(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def calibration(found: Mapping[str, Any]) -> list[Chart]:
+def calibration_charts(found: Mapping[str, Any]) -> list[Chart]:
     """What came true of what was said with a probability; on the diagonal both are the same."""
     if not found:
         return []
@@ -113,7 +113,7 @@ def calibration(found: Mapping[str, Any]) -> list[Chart]:
     ]
 
 
-def bars(found: Mapping[str, float]) -> list[Chart]:
+def iou_charts(found: Mapping[str, float]) -> list[Chart]:
     """The IoU of each class, the worst first where they are too many."""
     if not found:
         return []
@@ -126,22 +126,22 @@ def bars(found: Mapping[str, float]) -> list[Chart]:
 # --- of found instances ---
 
 
-def of_instances(found: Mapping[str, Any]) -> list[Chart]:
+def instance_charts(found: Mapping[str, Any]) -> list[Chart]:
     """How strict a match may be, what finding more costs, and whether as many are found as there are."""
-    return [by_threshold(found), ranked(found), numbers(found["numbers"])] if found else []
+    return [threshold_chart(found), precision_recall_chart(found), count_chart(found["numbers"])] if found else []
 
 
-def by_threshold(found: Mapping[str, Any]) -> Chart:
+def threshold_chart(found: Mapping[str, Any]) -> Chart:
     line = Series(f"mean {found['ap']:.3f}", found["thresholds"], found["aps"])
     note = "how far AP falls to the right says how well outlines fit"
     return Chart("AP by IoU threshold", "IoU that counts as found", "AP", [line], y_range=UNIT, note=note)
 
 
-def ranked(found: Mapping[str, Any]) -> Chart:
+def precision_recall_chart(found: Mapping[str, Any]) -> Chart:
     """Precision by recall, the surest instances first."""
     title, known = "precision and recall", dict(zip(found["thresholds"], found["aps"], strict=True))
     if not found["precision"]:
-        return no_numbers(title, "nothing was found, or nothing is there")
+        return empty_chart(title, "nothing was found, or nothing is there")
     lines = [
         Series(f"IoU {at}{ap_of(known, at)}", found["recall"], line) for at, line in found["precision"].items()
     ]
@@ -153,7 +153,7 @@ def ap_of(known: Mapping[float, float], threshold: str) -> str:
     return "" if near is None else f" (AP {near:.3f})"
 
 
-def numbers(pairs: Sequence[Sequence[int]]) -> Chart:
+def count_chart(pairs: Sequence[Sequence[int]]) -> Chart:
     """A point for each image, those in one place together; on the diagonal as many are found as are there."""
     images = Counter((true, said) for true, said in pairs)
     most = max((max(pair) for pair in images), default=1)

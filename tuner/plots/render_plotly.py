@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import log10
 from typing import TYPE_CHECKING, Any
 
-from tuner.plots.charts import GREEN, GREY, SHADES, Axis, Chart, Heat, Parallel, Series
+from tuner.plots.charts import GREEN, GREY, SHADES, Chart, HeatMap, ParallelAxis, ParallelPlot, Series
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -14,7 +14,7 @@ CLEAR = "rgba(0,0,0,0)"  # the page behind it may be light or dark
 LINES = "rgba(138,148,166,0.25)"
 
 
-def figure(chart: Chart) -> Figure:
+def plotly_figure(chart: Chart) -> Figure:
     """The chart as plotly has it. Grey texts and no background, so that it reads on light and on dark."""
     from plotly.graph_objects import Figure
 
@@ -27,18 +27,20 @@ def figure(chart: Chart) -> Figure:
     for series, colour in chart.coloured:
         made.add_traces([*band(series, colour), trace(series, colour, chart.shade)])
     for at, text in chart.marks:
-        made.add_vline(at, line={"color": GREEN, "dash": "dash", "width": 1}, annotation_text=plain(text))
+        made.add_vline(at, line={"color": GREEN, "dash": "dash", "width": 1}, annotation_text=escape_html(text))
     axis: dict[str, Any] = {"gridcolor": LINES, "zeroline": False, "automargin": True}
     axis |= {"exponentformat": "power", "title_standoff": 8}
-    made.update_xaxes(title=plain(chart.x), type=axis_type(chart), range=shown(chart.x_range, chart.log_x), **axis)
+    made.update_xaxes(
+        title=escape_html(chart.x), type=axis_type(chart), range=axis_range(chart.x_range, chart.log_x), **axis
+    )
     made.update_yaxes(
-        title=plain(chart.y),
+        title=escape_html(chart.y),
         type="log" if chart.log_y else made.layout.yaxis.type,
-        range=shown(chart.y_range, chart.log_y),
+        range=axis_range(chart.y_range, chart.log_y),
         **axis,
     )
     made.update_layout(
-        title={"text": plain(chart.title), "font": {"size": 15}},
+        title={"text": escape_html(chart.title), "font": {"size": 15}},
         template="none",
         paper_bgcolor=CLEAR,
         plot_bgcolor=CLEAR,
@@ -51,7 +53,9 @@ def figure(chart: Chart) -> Figure:
     )
     if chart.is_empty:
         made.update_xaxes(visible=False).update_yaxes(visible=False)
-        made.add_annotation(text=plain(chart.note), showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+        made.add_annotation(
+            text=escape_html(chart.note), showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper"
+        )
     return made
 
 
@@ -62,7 +66,7 @@ def axis_type(chart: Chart) -> str | None:
     return "log" if chart.log_x else None
 
 
-def shown(between: tuple[float, float] | None, log: bool) -> list[float] | None:
+def axis_range(between: tuple[float, float] | None, log: bool) -> list[float] | None:
     """A range as plotly wants it: of exponents, on an axis of powers."""
     return [log10(end) if log else end for end in between] if between else None
 
@@ -71,18 +75,18 @@ def trace(series: Series, colour: str, shade: str) -> Any:
     from plotly import graph_objects as go
 
     common: dict[str, Any] = {
-        "x": [plain(x) if isinstance(x, str) else x for x in series.x],
+        "x": [escape_html(x) if isinstance(x, str) else x for x in series.x],
         "y": list(series.y),
-        "name": plain(series.name),
+        "name": escape_html(series.name),
         "showlegend": bool(series.name),
-        "hovertext": [plain(text) for text in series.texts] or None,
+        "hovertext": [escape_html(text) for text in series.texts] or None,
     }
     if series.kind == "bars":
         return go.Bar(**common, marker_color=colour, error_y=error(series))
     if series.kind == "points":
         marker: dict[str, Any] = {"size": 7, "color": colour}
         if series.shades:
-            bar = {"title": plain(shade), "thickness": 10}
+            bar = {"title": escape_html(shade), "thickness": 10}
             marker |= {
                 "color": list(series.shades),
                 "colorscale": list(SHADES),
@@ -124,40 +128,40 @@ def error(series: Series) -> dict[str, Any] | None:
     return {"type": "data", "array": up, "arrayminus": down, "symmetric": False}
 
 
-def heat_trace(heat: Heat) -> Any:
+def heat_trace(heat: HeatMap) -> Any:
     from plotly import graph_objects as go
 
     return go.Heatmap(
-        x=[plain(name) for name in heat.x],
-        y=[plain(name) for name in heat.y],
+        x=[escape_html(name) for name in heat.x],
+        y=[escape_html(name) for name in heat.y],
         z=[list(row) for row in heat.values],
-        text=[[plain(text) for text in row] for row in heat.texts] or None,
+        text=[[escape_html(text) for text in row] for row in heat.texts] or None,
         texttemplate="%{text}" if heat.texts else None,
         colorscale="Blues",
         showscale=not heat.texts,
     )
 
 
-def parallel_trace(parallel: Parallel, shade: str) -> Any:
+def parallel_trace(parallel: ParallelPlot, shade: str) -> Any:
     from plotly import graph_objects as go
 
-    bar = {"title": plain(shade), "thickness": 10}
+    bar = {"title": escape_html(shade), "thickness": 10}
     line = {"color": list(parallel.shades), "colorscale": list(SHADES), "showscale": True, "colorbar": bar}
     return go.Parcoords(dimensions=[dimension(axis) for axis in parallel.axes], line=line)
 
 
-def dimension(axis: Axis) -> dict[str, Any]:
+def dimension(axis: ParallelAxis) -> dict[str, Any]:
     low, high = axis.ends
     places = list(range(len(axis.names))) if axis.names else [low + (high - low) * at / 4 for at in range(5)]
     return {
-        "label": plain(axis.name),
+        "label": escape_html(axis.name),
         "values": list(axis.at),
         "range": [low, high],
         "tickvals": places,
-        "ticktext": [plain(axis.says(place)) for place in places],
+        "ticktext": [escape_html(axis.says(place)) for place in places],
     }
 
 
-def plain(text: str) -> str:
+def escape_html(text: str) -> str:
     """Text that a figure shows as it stands: plotly would take tags in it for its own."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.plots.charts import SHADES, Chart, Heat, Parallel, Series
+from tuner.plots.charts import SHADES, Chart, HeatMap, ParallelPlot, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,9 @@ SAME: Any = {"svg.hashsalt": "tuner"}  # the same file each time
 DRAWING = threading.Lock()  # matplotlib's settings, and what is warned of, are the whole process's
 
 
-def draw(charts: Sequence[Chart], path: Path, columns: int = 3, panel: tuple[float, float] = PANEL) -> None:
+def write_charts(
+    charts: Sequence[Chart], path: Path, columns: int = 3, panel: tuple[float, float] = PANEL
+) -> None:
     """One sheet of charts, row by row. The ending of `path` says how: .png or .svg."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -40,7 +42,7 @@ def draw(charts: Sequence[Chart], path: Path, columns: int = 3, panel: tuple[flo
             FigureCanvasAgg(figure).print_png(path)
 
 
-def png(charts: Sequence[Chart]) -> bytes:
+def charts_to_png(charts: Sequence[Chart]) -> bytes:
     """The same sheet as the content of a file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -64,7 +66,7 @@ def sheet(charts: Sequence[Chart], columns: int, panel: tuple[float, float]) -> 
         room(figure, charts, across, down)
         grid = list(figure.subplots(down, across, squeeze=False).flat)
         for chart, axes in zip(charts, grid, strict=False):
-            put(chart, axes)
+            draw_chart(chart, axes)
         for axes in grid[len(charts) :]:
             axes.set_axis_off()
         yield figure
@@ -89,26 +91,28 @@ def first_of(chart: Chart) -> list[float | str]:
     return [series.x[0] for series in chart.series if len(series.x)] or [0.0]
 
 
-def plain(text: str) -> str:
+def escape_text(text: str) -> str:
     """Text as it stands, cut where it is long: matplotlib takes what is between two dollars for a formula."""
     short = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
     return short.replace("$", r"\$")
 
 
-def put(chart: Chart, axes: Axes) -> None:
-    axes.set_title(plain(chart.title), fontsize=10)
-    axes.set_xlabel(plain(chart.x), fontsize=SMALL)
-    axes.set_ylabel(plain(chart.y), fontsize=SMALL)
+def draw_chart(chart: Chart, axes: Axes) -> None:
+    axes.set_title(escape_text(chart.title), fontsize=10)
+    axes.set_xlabel(escape_text(chart.x), fontsize=SMALL)
+    axes.set_ylabel(escape_text(chart.y), fontsize=SMALL)
     axes.tick_params(labelsize=SMALL)
     if chart.heat:
-        return put_heat(chart.heat, axes)
+        return draw_heat_map(chart.heat, axes)
     if chart.parallel:
-        return put_parallel(chart.parallel, axes, chart.shade)
+        return draw_parallel(chart.parallel, axes, chart.shade)
     for series, colour in chart.coloured:
-        put_series(series, colour, axes)
+        draw_series(series, colour, axes)
     for at, text in chart.marks:
         axes.axvline(at, color="#16a34a", linewidth=0.8, linestyle="--")
-        axes.annotate(plain(text), (at, 0.02), xycoords=("data", "axes fraction"), fontsize=6, color="#16a34a")
+        axes.annotate(
+            escape_text(text), (at, 0.02), xycoords=("data", "axes fraction"), fontsize=6, color="#16a34a"
+        )
     scale(chart, axes)
     if chart.is_empty:
         axes.set_axis_off()
@@ -144,9 +148,9 @@ def scale(chart: Chart, axes: Axes) -> None:
     axes.grid(alpha=0.25)
 
 
-def put_series(series: Series, colour: str, axes: Axes) -> None:
-    label = plain(series.name) or None
-    xs: list[Any] = [plain(x) if isinstance(x, str) else x for x in series.x]
+def draw_series(series: Series, colour: str, axes: Axes) -> None:
+    label = escape_text(series.name) or None
+    xs: list[Any] = [escape_text(x) if isinstance(x, str) else x for x in series.x]
     y = [float("nan") if value is None else value for value in series.y]
     if series.kind == "bars":
         width = 0.8 if len(xs) > 2 else 0.3
@@ -177,13 +181,13 @@ def whiskers(series: Series) -> list[list[float]] | None:
     return [[y - low for y, low, _ in known], [high - y for y, _, high in known]]
 
 
-def put_heat(heat: Heat, axes: Axes) -> None:
+def draw_heat_map(heat: HeatMap, axes: Axes) -> None:
     values = [[float("nan") if value is None else value for value in row] for row in heat.values]
     axes.imshow(values, cmap="Blues", aspect="auto")
     axes.set_xticks(
-        range(len(heat.x)), list(map(plain, heat.x)), rotation=45 if len(heat.x) > 4 else 0, fontsize=7
+        range(len(heat.x)), list(map(escape_text, heat.x)), rotation=45 if len(heat.x) > 4 else 0, fontsize=7
     )
-    axes.set_yticks(range(len(heat.y)), list(map(plain, heat.y)), fontsize=7)
+    axes.set_yticks(range(len(heat.y)), list(map(escape_text, heat.y)), fontsize=7)
     known = [value for row in values for value in row if value == value]
     middle = (min(known) + max(known)) / 2 if known else 0.0
     for down, row in enumerate(heat.texts):
@@ -192,7 +196,7 @@ def put_heat(heat: Heat, axes: Axes) -> None:
             axes.text(
                 across,
                 down,
-                plain(text),
+                escape_text(text),
                 ha="center",
                 va="center",
                 fontsize=6,
@@ -200,7 +204,7 @@ def put_heat(heat: Heat, axes: Axes) -> None:
             )
 
 
-def put_parallel(parallel: Parallel, axes: Axes, shade: str) -> None:
+def draw_parallel(parallel: ParallelPlot, axes: Axes, shade: str) -> None:
     """Every axis scaled to the same height; its ends, or its names, stand beside it."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -217,11 +221,11 @@ def put_parallel(parallel: Parallel, axes: Axes, shade: str) -> None:
         for place in places:
             height = (place - low) / (high - low)
             axes.annotate(
-                plain(axis.says(place)), (across, height), (3, 1), textcoords="offset points", fontsize=6
+                escape_text(axis.says(place)), (across, height), (3, 1), textcoords="offset points", fontsize=6
             )
-    axes.set_xticks(range(len(parallel.axes)), [plain(axis.name) for axis in parallel.axes], fontsize=7)
+    axes.set_xticks(range(len(parallel.axes)), [escape_text(axis.name) for axis in parallel.axes], fontsize=7)
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_visible(False)
-    bar = axes.get_figure(root=True).colorbar(colours, ax=axes, label=plain(shade))  # type: ignore[union-attr]
+    bar = axes.get_figure(root=True).colorbar(colours, ax=axes, label=escape_text(shade))  # type: ignore[union-attr]
     bar.ax.tick_params(labelsize=6)

@@ -14,17 +14,17 @@ from typing import Any
 
 from tuner.errors import StudyError, atomic_write, writing
 from tuner.plots.charts import Chart
-from tuner.plots.render_plotly import figure
-from tuner.plots.render_png import draw
-from tuner.report.figures import Figure
+from tuner.plots.render_plotly import plotly_figure
+from tuner.plots.render_png import write_charts
+from tuner.report.figures import StudyFigure
 
 HERE = Path(__file__).parent
 SHEET = (5.4, 3.8)  # inches of a chart in a file of few
 
 
-def document(title: str, body: Sequence[object], plots: Mapping[str, Chart]) -> str:
+def render_document(title: str, body: Sequence[object], plots: Mapping[str, Chart]) -> str:
     """A whole page. `plots` are drawn at the elements of their names, by plotly, which the page carries."""
-    figures = {name: plain_figure(chart) for name, chart in plots.items()}
+    figures = {name: figure_json(chart) for name, chart in plots.items()}
     head = tag(
         "head",
         Markup('<meta charset="utf-8">'),
@@ -46,9 +46,9 @@ def document(title: str, body: Sequence[object], plots: Mapping[str, Chart]) -> 
     return "<!doctype html>\n" + tag("html", head, tag("body", *body, *scripts), lang="en") + "\n"
 
 
-def plain_figure(chart: Chart) -> Any:
+def figure_json(chart: Chart) -> Any:
     """A plot as plain JSON; plotly's own writer makes null of what is no number."""
-    return json.loads(figure(chart).to_json())
+    return json.loads(plotly_figure(chart).to_json())
 
 
 @cache
@@ -83,7 +83,7 @@ def hashed(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def refuse_file(out: Path, endings: Sequence[str], force: bool) -> None:
+def check_output(out: Path, endings: Sequence[str], force: bool) -> None:
     """StudyError for a place where nothing is to be written, before anything is read."""
     if out.is_dir():
         raise StudyError(f"{out} is a folder; give a file for --out, such as {out / f'file{endings[0]}'}")
@@ -108,18 +108,18 @@ def write_page(content: str, out: Path) -> None:
 def write_charts(charts: Sequence[Chart], out: Path, heading: str) -> None:
     """A few charts in one file: a page, or a picture, as its ending says."""
     if out.suffix.lower() == ".html":
-        return write_page(charts_page(charts, heading), out)
-    write_aside(out, lambda beside: draw(charts, beside, panel=SHEET))
+        return write_page(render_charts_page(charts, heading), out)
+    write_aside(out, lambda beside: write_charts(charts, beside, panel=SHEET))
 
 
-def charts_page(charts: Sequence[Chart], heading: str) -> str:
+def render_charts_page(charts: Sequence[Chart], heading: str) -> str:
     plots = {f"plot-{at}": chart for at, chart in enumerate(charts) if not chart.is_empty}
     shown = [
         tag("figure", tag("h3", chart.title), place(f"plot-{at}", chart), tag("figcaption", chart.note))
         for at, chart in enumerate(charts)
     ]
     body = [tag("header", tag("h1", heading)), tag("main", tag("div", *shown, class_="figures"))]
-    return document(heading, body, plots)
+    return render_document(heading, body, plots)
 
 
 def place(name: str, chart: Chart) -> Markup:
@@ -129,17 +129,17 @@ def place(name: str, chart: Chart) -> Markup:
     return tag("div", class_="plot", id=name, role="img", aria_label=chart.title)
 
 
-def draw_figures(figures: Sequence[Figure], folder: Path, kind: str) -> list[Path]:
+def write_figures(figures: Sequence[StudyFigure], folder: Path, kind: str) -> list[Path]:
     """Every figure as a file of its own, numbered as they are read."""
     paths = []
     for at, one in enumerate(figures, start=1):
-        path = folder / f"{at:02d}-{file_name(one.name)}.{kind}"
-        write_aside(path, lambda beside, chart=one.chart: draw([chart], beside, panel=SHEET))  # type: ignore[misc]
+        path = folder / f"{at:02d}-{safe_file_name(one.name)}.{kind}"
+        write_aside(path, lambda beside, chart=one.chart: write_charts([chart], beside, panel=SHEET))  # type: ignore[misc]
         paths.append(path)
     return paths
 
 
-def file_name(name: str) -> str:
+def safe_file_name(name: str) -> str:
     """A name as that of a file, in any folder."""
     kept = "".join(char if char.isalnum() or char in "-_.@" else "_" for char in name).lstrip(".")
     return kept[:80] or "study"

@@ -21,9 +21,9 @@ from sqlalchemy.engine import Connection, Engine
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.errors import FilesError, TunerError
 from tuner.plots.charts import Chart
-from tuner.plots.curves import curves_of
-from tuner.plots.quality import charts_of
-from tuner.plots.render_png import png
+from tuner.plots.curves import metric_charts
+from tuner.plots.quality import quality_charts
+from tuner.plots.render_png import charts_to_png
 from tuner.recipe import Recipe
 from tuner.study import epoch_queries, queries, trial_queries
 from tuner.study.tables import trial_system_attrs
@@ -35,7 +35,7 @@ ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Records:
+class DrawRequest:
     """What the late pictures of a trial are drawn from."""
 
     goal: str  # the metric
@@ -45,20 +45,23 @@ class Records:
     ended: bool = True
 
 
-def curves(records: Records) -> list[Chart]:
-    return curves_of(records.rows, records.goal, best_epoch(records.notes), stages(records.notes))
+def curve_charts(records: DrawRequest) -> list[Chart]:
+    return metric_charts(records.rows, records.goal, best_epoch(records.notes), stages(records.notes))
 
 
-def quality(records: Records) -> list[Chart]:
+def quality_charts(records: DrawRequest) -> list[Chart]:
     """Nothing where the details are missing or damaged."""
     try:
         found = details.read_details(records.details())
     except (LookupError, OSError):
         return []
-    return charts_of(found.to_json()) if found else []
+    return quality_charts(found.to_json()) if found else []
 
 
-LATE: dict[str, Callable[[Records], list[Chart]]] = {"curves.png": curves, "quality.png": quality}
+CHARTS: dict[str, Callable[[DrawRequest], list[Chart]]] = {
+    "curves.png": curve_charts,
+    "quality.png": quality_charts,
+}
 
 
 def best_epoch(notes: Mapping[str, Any]) -> int:
@@ -76,7 +79,9 @@ def stages(notes: Mapping[str, Any]) -> list[int]:
         return []
 
 
-def opened(artifacts: TrialArtifacts, artifact_id: str, name: str, find: Callable[[], Records | None]) -> BinaryIO:
+def open_artifact(
+    artifacts: TrialArtifacts, artifact_id: str, name: str, find: Callable[[], DrawRequest | None]
+) -> BinaryIO:
     """The file of an artifact, drawn now if it is one of these and nobody looked at it before.
 
     ArtifactNotFound where it is gone, or where there is nothing to draw it from. `find` reads the records.
@@ -86,43 +91,43 @@ def opened(artifacts: TrialArtifacts, artifact_id: str, name: str, find: Callabl
     try:
         return artifacts.open_reader(artifact_id)
     except ArtifactNotFound:
-        records = find() if name in LATE else None
-        charts = LATE[name](records) if records else []
+        records = find() if name in CHARTS else None
+        charts = CHARTS[name](records) if records else []
         if records is None or not charts:
             raise
     with ONE_AT_A_TIME:
         if artifacts.path(artifact_id).is_file():  # drawn for somebody else meanwhile
             return artifacts.open_reader(artifact_id)
-        drawn = png(charts)
+        drawn = charts_to_png(charts)
         if records.ended:
             with suppress(FilesError):  # a home that cannot be written to: the next look draws it again
                 artifacts.write(artifact_id, io.BytesIO(drawn))
     return io.BytesIO(drawn)
 
 
-def draw_missing(records: Records, folder: Path) -> None:
+def draw_missing_pictures(records: DrawRequest, folder: Path) -> None:
     """Draw into a folder what it lacks of them."""
-    for name, charts_in in LATE.items():
+    for name, charts_in in CHARTS.items():
         if not (folder / name).exists() and (charts := charts_in(records)):
-            (folder / name).write_bytes(png(charts))
+            (folder / name).write_bytes(charts_to_png(charts))
 
 
 # --- from the database ---
 
 
-def records_of(engine: Engine, study_id: int, trial_id: int, artifacts: TrialArtifacts) -> Records | None:
+def read_draw_request(engine: Engine, study_id: int, trial_id: int, artifacts: TrialArtifacts) -> DrawRequest | None:
     """Of a trial; None if its study is not tuner's."""
     info = next((info for info in queries.read_studies(engine) if info.id == study_id), None)
     with engine.connect() as db:
         found = next(iter(trial_queries.read_trials_by_id(db, [trial_id])), None)
-        files = files_of(db, trial_id)
+        files = read_artifact_ids(db, trial_id)
     if info is None or found is None:
         return None
     rows, ended = epoch_queries.read_epochs(engine, trial_id), found.state in trial_queries.FINISHED
-    return Records(info.goal.metric, rows, found.attrs, lambda: read(artifacts, files[DETAILS]), ended)
+    return DrawRequest(info.goal.metric, rows, found.attrs, lambda: read_artifact(artifacts, files[DETAILS]), ended)
 
 
-def read(artifacts: TrialArtifacts, artifact_id: str) -> bytes:
+def read_artifact(artifacts: TrialArtifacts, artifact_id: str) -> bytes:
     """LookupError where it is gone."""
     from optuna.artifacts.exceptions import ArtifactNotFound
 
@@ -133,22 +138,22 @@ def read(artifacts: TrialArtifacts, artifact_id: str) -> bytes:
         raise LookupError(str(error)) from None
 
 
-def files_of(db: Connection, trial_id: int) -> dict[str, str]:
+def read_artifact_ids(db: Connection, trial_id: int) -> dict[str, str]:
     """The newest artifact of each name. A line that cannot be read is none."""
     t = trial_system_attrs.c
     query = sa.select(t.key, t.value_json).where(
         t.trial_id == trial_id, t.key.startswith(ARTIFACT, autoescape=True)
     )
     lines = db.execute(query.order_by(t.trial_system_attribute_id)).all()
-    return {name: key.removeprefix(ARTIFACT) for key, text in lines if (name := filename(text))}
+    return {name: key.removeprefix(ARTIFACT) for key, text in lines if (name := artifact_filename(text))}
 
 
-def filename(text: str) -> str:
+def artifact_filename(text: str) -> str:
     """What a line about an artifact calls it."""
-    return str((told(text) or {}).get("filename") or "")
+    return str((parse_artifact(text) or {}).get("filename") or "")
 
 
-def told(text: str) -> dict[str, Any] | None:
+def parse_artifact(text: str) -> dict[str, Any] | None:
     """What a line says of an artifact. Optuna keeps JSON in JSON; null is one that was deleted."""
     try:
         about = json.loads(text)

@@ -9,15 +9,15 @@ from sqlalchemy.engine import Engine
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.errors import TunerError
 from tuner.report import sections
-from tuner.report.advice import advice
-from tuner.report.certainty import RIVALS, certainty
-from tuner.report.comparison import Comparison, compared
-from tuner.report.figures import figures
-from tuner.report.html import document, draw_figures, file_name, joined, refuse_file, tag, write_page
-from tuner.report.importance import importance
-from tuner.report.sections import Contents
-from tuner.report.study_data import read
-from tuner.report.trial_files import KINDS, details_of, picture
+from tuner.report.advice import give_advice
+from tuner.report.certainty import RIVALS, assess_certainty
+from tuner.report.figures import make_figures
+from tuner.report.html import check_output, joined, render_document, safe_file_name, tag, write_page
+from tuner.report.importance import param_importances
+from tuner.report.sections import ReportData
+from tuner.report.study_data import read_study
+from tuner.report.table_comparison import TableComparison, compare_table
+from tuner.report.trial_files import KINDS, load_picture, read_details
 from tuner.space.published import load_table
 from tuner.space.space import find_space, read_about
 from tuner.study.info import StudyInfo
@@ -34,33 +34,33 @@ PLACES = (
 )  # fmt: skip
 
 
-def gathered(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, at: str = "") -> Contents:
+def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, at: str = "") -> ReportData:
     """Read all that a page says. `at` is what the commands on it need to find the study again."""
-    story = read(engine, info)
-    details = {trial.number: details_of(trial, artifacts) for trial in story.finished[: RIVALS + 1]}
-    sure = certainty(story, details)
-    shares = importance(story)
+    story = read_study(engine, info)
+    details = {trial.number: read_details(trial, artifacts) for trial in story.finished[: RIVALS + 1]}
+    sure = assess_certainty(story, details)
+    shares = param_importances(story)
     found, why = published(engine, info)
     first = next((trial for trial in story.finished if sure and trial.number == sure.ship), None)
     others = [trial for trial in story.finished if trial is not first][:NEXT]
     names = [name for name in KINDS if first and (name in first.files or name == "predictions.png")]
-    return Contents(
+    return ReportData(
         story=story,
         sure=sure,
-        advice=advice(story, sure, shares, at),
-        figures=figures(story, shares),
-        about=said_of(info),
+        advice=give_advice(story, sure, shares, at),
+        figures=make_figures(story, shares),
+        about=describe_space(info),
         beside=found,
         beside_why=why,
-        pictures=[picture(first, name, artifacts, story.metric) for name in names] if first else [],
+        pictures=[load_picture(first, name, artifacts, story.metric) for name in names] if first else [],
         others=[
-            picture(trial, "predictions.png", artifacts) for trial in others if "predictions.png" in trial.files
+            load_picture(trial, "predictions.png", artifacts) for trial in others if "predictions.png" in trial.files
         ],
         at=at,
     )
 
 
-def said_of(info: StudyInfo) -> str:
+def describe_space(info: StudyInfo) -> str:
     """The first line of the space's file, where it is here."""
     try:
         return read_about(find_space(info.space))
@@ -68,17 +68,17 @@ def said_of(info: StudyInfo) -> str:
         return ""
 
 
-def published(engine: Engine, info: StudyInfo) -> tuple[Comparison | None, str]:
+def published(engine: Engine, info: StudyInfo) -> tuple[TableComparison | None, str]:
     """The published table that a study is of, with ours; or why it cannot be shown."""
     if not info.table:
         return None, ""
     try:
-        return compared(engine, load_table(info.table), info.name), ""
+        return compare_table(engine, load_table(info.table), info.name), ""
     except (TunerError, KeyError) as error:  # a trial of an older version may lack what is compared
         return None, f"The published table '{info.table}' cannot be shown: {error}"
 
 
-def page(found: Contents) -> str:
+def render_report(found: ReportData) -> str:
     """The whole file."""
     info = found.story.info
     by = {figure.name: figure for figure in found.figures}
@@ -107,11 +107,11 @@ def page(found: Contents) -> str:
         tag("footer", f"Report of the study {info.name}, made by tuner from {len(found.story.trials)} trials."),
     ]
     plots = {f"plot-{one.name}": one.chart for one in found.figures if not one.chart.is_empty}
-    return document(f"{info.name}: report", body, plots)
+    return render_document(f"{info.name}: report", body, plots)
 
 
-def report_file(info: StudyInfo, out: Path | None, force: bool) -> Path:
+def report_path(info: StudyInfo, out: Path | None, force: bool) -> Path:
     """Where the page goes; StudyError where a file stands there already."""
-    out = out or Path(f"{file_name(info.name)}-report.html")
-    refuse_file(out, (".html", ".htm"), force)
+    out = out or Path(f"{safe_file_name(info.name)}-report.html")
+    check_output(out, (".html", ".htm"), force)
     return out

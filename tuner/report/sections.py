@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tuner.report.advice import Advice, as_space, extend_command, run_command, study_option
-from tuner.report.certainty import DRAWS, SURE, Certainty, in_words, share
-from tuner.report.comparison import Comparison, columns, title
-from tuner.report.figures import Figure, failure_kinds
+from tuner.report.advice import Advice, extend_command, recipe_to_space, run_command, study_option
+from tuner.report.certainty import DRAWS, SURE, Certainty, describe_certainty, format_share
+from tuner.report.figures import StudyFigure, group_failures
 from tuner.report.html import Markup, code, image, joined, listing, pairs, section, table, tag
-from tuner.report.study_data import Story, Told, finite, show
-from tuner.report.trial_files import Picture
+from tuner.report.study_data import StudyData, TrialData, finite, format_param
+from tuner.report.table_comparison import TableComparison, comparison_title, text_columns
+from tuner.report.trial_files import TrialPicture
 from tuner.space.space import describe_parameter
 from tuner.study.format import format_seconds
 
@@ -23,18 +23,18 @@ STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING
 
 
 @dataclass(frozen=True)
-class Contents:
+class ReportData:
     """All that a page is made of."""
 
-    story: Story
+    story: StudyData
     sure: Certainty | None
     advice: Sequence[Advice]
-    figures: Sequence[Figure]
+    figures: Sequence[StudyFigure]
     about: str  # what the space's file says of itself
-    beside: Comparison | None  # a published table
+    beside: TableComparison | None  # a published table
     beside_why: str  # why it is not there, of a study that is one
-    pictures: Sequence[Picture]  # of the best
-    others: Sequence[Picture]  # predictions of the next best
+    pictures: Sequence[TrialPicture]  # of the best
+    others: Sequence[TrialPicture]  # predictions of the next best
     at: str = ""  # what a command needs to find the study
 
 
@@ -42,7 +42,7 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def headline(page: Contents) -> Markup:
+def headline(page: ReportData) -> Markup:
     """Which trial, how sure, what next: all that a person in a hurry reads."""
     sure, story = page.sure, page.story
     nexts = listing(f"{one.what}: {one.why}." for one in page.advice[:FIRST])
@@ -61,7 +61,7 @@ def headline(page: Contents) -> Markup:
     facts.append(("trials ended", str(len(story.of("COMPLETE", "PRUNED", "FAIL")))))
     facts.append(("of training in all", format_seconds(sum(trial.seconds for trial in story.trials))))
     numbers = tag("dl", *(tag("div", tag("dt", k), tag("dd", v)) for k, v in facts), class_="numbers")
-    words = in_words(sure)
+    words = describe_certainty(sure)
     doubts = [tag("p", f"Not known: {'; '.join(sure.missing)}.", class_="soft")] if sure.missing else []
     return tag(
         "section", tag("h2", words[0]), numbers, tag("h3", "How sure"), tag("p", " ".join(words[1:])), *doubts,
@@ -69,7 +69,7 @@ def headline(page: Contents) -> Markup:
     )  # fmt: skip
 
 
-def counted(story: Story) -> str:
+def counted(story: StudyData) -> str:
     states = Counter(trial.state for trial in story.trials)
     return ", ".join(f"{states[state]} {word}" for state, word in STATES.items() if states[state])
 
@@ -80,7 +80,7 @@ PRUNING = {
 }
 
 
-def searched(page: Contents) -> Markup:
+def searched(page: ReportData) -> Markup:
     """What was searched, and how."""
     story, info = page.story, page.story.info
     ended = [trial.ended for trial in story.trials if trial.ended]
@@ -106,7 +106,7 @@ def searched(page: Contents) -> Markup:
         [
             name,
             describe_parameter(story.kinds[name]) if name in story.kinds else "as the trials have it",
-            show(best.params[name]) if best and name in best.params else "–",
+            format_param(best.params[name]) if best and name in best.params else "–",
         ]
         for name in story.names
     ]
@@ -118,7 +118,7 @@ def day(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M}"
 
 
-def data_of(story: Story) -> str:
+def data_of(story: StudyData) -> str:
     made = next((m for t in story.trials if isinstance(m := t.notes.get("made_with"), dict)), {})
     numbers = [
         f"{made[key]} to {word}"
@@ -128,14 +128,14 @@ def data_of(story: Story) -> str:
     return story.info.data + (f" ({', '.join(numbers)})" if numbers else "")
 
 
-def hosts(story: Story) -> str:
+def hosts(story: StudyData) -> str:
     on = Counter(
         f"{trial.host} ({trial.result.get('device', 'device not noted')})" for trial in story.trials if trial.host
     )
     return ", ".join(f"{count} trials on {host}" for host, count in sorted(on.items())) or "not noted"
 
 
-def best_trial(page: Contents) -> Markup | None:
+def best_trial(page: ReportData) -> Markup | None:
     """The trial to ship: its numbers, its pictures, its recipe, and how to run it again."""
     if page.sure is None:
         return None
@@ -147,7 +147,7 @@ def best_trial(page: Contents) -> Markup | None:
     )  # fmt: skip
 
 
-def metrics(trial: Told) -> Markup:
+def metrics(trial: TrialData) -> Markup:
     row = trial.at_best
     test = trial.result.get("test") if isinstance(trial.result.get("test"), dict) else {}
     names = dict.fromkeys(key.partition("_")[2] for key in row if key.startswith(("train_", "val_")))
@@ -162,7 +162,7 @@ def metrics(trial: Told) -> Markup:
     return table(headings, rows, f"At epoch {trial.best_epoch} of {len(trial.epochs)}, its best")
 
 
-def shown(picture: Picture) -> Markup:
+def shown(picture: TrialPicture) -> Markup:
     heading = tag("h3", picture.title)
     if not picture.source:
         return joined([heading, tag("p", f"Not shown: {picture.why}.", class_="gone")])
@@ -170,30 +170,30 @@ def shown(picture: Picture) -> Markup:
     return joined([heading, tag("figure", seen, tag("figcaption", picture.alt + "."))])
 
 
-def recipe(story: Story, trial: Told) -> Markup:
-    space = as_space(trial.recipe, story.info.goal)
-    given = pairs([(name, show(value)) for name, value in trial.params.items()])
+def recipe(story: StudyData, trial: TrialData) -> Markup:
+    space = recipe_to_space(trial.recipe, story.info.goal)
+    given = pairs([(name, format_param(value)) for name, value in trial.params.items()])
     if not space:
         return joined([tag("h3", "Its parameters"), given, tag("p", "Its recipe cannot be read.", class_="gone")])
     words = "All of it, as a space of its own; save it as search_spaces/again.py and run it with --space again."
     return joined([tag("h3", "Its parameters"), given, tag("h3", "Its recipe"), tag("p", words), code(space)])
 
 
-def again(story: Story, trial: Told, at: str) -> Markup:
+def again(story: StudyData, trial: TrialData, at: str) -> Markup:
     study = study_option(story, at)
     lines = [] if story.best is not trial else [f"tuner best{study} --export best", "tuner predict best photo.jpg"]
     lines.append(extend_command(story, trial, at))
     return joined([tag("h3", "How to use it, and how to train it for longer"), code("\n".join(lines))])
 
 
-def certain(page: Contents) -> Markup | None:
+def certain(page: ReportData) -> Markup | None:
     """How sure: the rivals, the seeds, the choice."""
     sure, story = page.sure, page.story
     if sure is None:
         return None
     by = {trial.number: trial for trial in story.finished}
     rows = [
-        [f"trial {one.number}", number(by[one.number].value), share(one.ahead),
+        [f"trial {one.number}", number(by[one.number].value), format_share(one.ahead),
          "the validation images" if one.by_images else "the noise between runs",
          "cannot be told apart" if one.ahead < SURE else "behind", format_seconds(by[one.number].seconds)]
         for one in sure.rivals
@@ -205,7 +205,11 @@ def certain(page: Contents) -> Markup | None:
         f"of another in this share of the draws. Below {SURE:.0%}, the two cannot be told apart by these images."
     )
     repeated = [
-        [", ".join(f"{k}={show(v)}" for k, v in one.params.items()), str(one), "yes" if one.overlaps else "no"]
+        [
+            ", ".join(f"{k}={format_param(v)}" for k, v in one.params.items()),
+            str(one),
+            "yes" if one.overlaps else "no",
+        ]
         for one in sure.seeds
     ]
     seeds = (
@@ -214,7 +218,7 @@ def certain(page: Contents) -> Markup | None:
         else None
     )
     return section(
-        "certainty", "How sure one may be", *(tag("p", line) for line in in_words(sure)[1:]),
+        "certainty", "How sure one may be", *(tag("p", line) for line in describe_certainty(sure)[1:]),
         tag("p", how, class_="soft") if sure.images else None, rivals, seeds, tag("p", luck(sure)),
         *(tag("p", f"Not known: {line}.", class_="gone") for line in sure.missing), *map(shown, page.others),
     )  # fmt: skip
@@ -234,7 +238,7 @@ def luck(sure: Certainty) -> str:
     )
 
 
-def to_try(page: Contents) -> Markup:
+def to_try(page: ReportData) -> Markup:
     items = [
         joined([tag("strong", one.what), tag("span", one.why + "."), code(one.command) if one.command else None])
         for one in page.advice
@@ -247,12 +251,12 @@ def to_try(page: Contents) -> Markup:
     )
 
 
-def drawn(figures: Sequence[Figure], name: str, heading: str, *more: object) -> Markup:
+def drawn(figures: Sequence[StudyFigure], name: str, heading: str, *more: object) -> Markup:
     """Plots, each with its text; in the place of one that cannot be drawn, why."""
     return section(name, heading, *more, tag("div", *map(plot, figures), class_="figures"))
 
 
-def plot(figure: Figure) -> Markup:
+def plot(figure: StudyFigure) -> Markup:
     wide = "full" if figure.name in WIDE else None
     heading = tag("h3", figure.chart.title)
     if figure.chart.is_empty:
@@ -272,7 +276,7 @@ def plot(figure: Figure) -> Markup:
     return tag("figure", heading, place, tag("figcaption", figure.says), class_=wide)
 
 
-def beside(page: Contents) -> Markup | None:
+def beside(page: ReportData) -> Markup | None:
     """The published table beside ours, of a study that is of one."""
     if page.beside is None:
         return (
@@ -280,21 +284,23 @@ def beside(page: Contents) -> Markup | None:
             if page.beside_why
             else None
         )
-    made = columns(page.beside)
+    made = text_columns(page.beside)
     rows = list(zip(*(cells for _, cells in made), strict=True))
     note = tag("p", page.beside.table.note, class_="soft") if page.beside.table.note else None
-    return section("published", "Published and ours", table([h for h, _ in made], rows, title(page.beside)), note)
+    return section(
+        "published", "Published and ours", table([h for h, _ in made], rows, comparison_title(page.beside)), note
+    )
 
 
-def failed(page: Contents) -> Markup | None:
-    kinds = failure_kinds(page.story)
+def failed(page: ReportData) -> Markup | None:
+    kinds = group_failures(page.story)
     if not kinds:
         return None
     rows = [[f"trial {t.number}", kind, t.failure.reason] for kind, trials in kinds.items() for t in trials]
     return section("failed", "What failed, and why", table(["trial", "kind", "reason"], rows, "Failed trials"))
 
 
-def everything(page: Contents) -> Markup:
+def everything(page: ReportData) -> Markup:
     """Every trial, as a table that opens."""
     story = page.story
     if not story.trials:
@@ -306,7 +312,7 @@ def everything(page: Contents) -> Markup:
             str(trial.number), STATES.get(trial.state, trial.state), number(trial.reached(story.metric)),
             f"{trial.best_epoch or '–'}", f"{len(trial.epochs)}{f' of {trial.planned}' if trial.planned else ''}",
             format_seconds(trial.seconds),
-            *(show(trial.params[name]) if name in trial.params else "" for name in names),
+            *(format_param(trial.params[name]) if name in trial.params else "" for name in names),
         ]
         for trial in story.trials
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from tuner.report.on_demand import ARTIFACT, filename
+from tuner.report.on_demand import ARTIFACT, artifact_filename
 from tuner.study import epoch_queries, queries, trial_queries
 from tuner.study.failures import Failure, failure_from_attrs
 from tuner.study.info import StudyInfo
@@ -30,7 +30,7 @@ def finite(number: Any) -> float | None:
 
 
 @dataclass(frozen=True)
-class Told:
+class TrialData:
     """One trial as the database has it. `files` holds the id of each of its artifacts by file name."""
 
     number: int
@@ -106,12 +106,12 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Story:
+class StudyData:
     """A study and all its trials, in the order of their numbers."""
 
     info: StudyInfo
     num_trials: int | None
-    trials: tuple[Told, ...]
+    trials: tuple[TrialData, ...]
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)  # each parameter's range, as the study has it
 
     @property
@@ -123,17 +123,17 @@ class Story:
         return self.info.goal.direction == "maximize"
 
     @cached_property
-    def finished(self) -> tuple[Told, ...]:
+    def finished(self) -> tuple[TrialData, ...]:
         """Finished with a finite value, the best first; the earlier one of two equals."""
         known = [trial for trial in self.trials if trial.state == "COMPLETE" and trial.value is not None]
         sign = -1.0 if self.maximizes else 1.0
         return tuple(sorted(known, key=lambda trial: (sign * (trial.value or 0.0), trial.number)))
 
     @property
-    def best(self) -> Told | None:
+    def best(self) -> TrialData | None:
         return self.finished[0] if self.finished else None
 
-    def of(self, *states: str) -> list[Told]:
+    def of(self, *states: str) -> list[TrialData]:
         return [trial for trial in self.trials if trial.state in states]
 
     @property
@@ -145,7 +145,7 @@ class Story:
     @property
     def varied(self) -> list[str]:
         """The parameters of which more than one value was tried."""
-        return [name for name in self.names if len(values_of(self.trials, name)) > 1]
+        return [name for name in self.names if len(distinct_values(self.trials, name)) > 1]
 
     def is_log(self, name: str) -> bool:
         kind = self.kinds.get(name, {})
@@ -159,29 +159,29 @@ class Story:
 
     def levels(self, name: str) -> list[Any]:
         """The values of a parameter in order: of its list, or of the numbers."""
-        met = values_of(self.trials, name)
+        met = distinct_values(self.trials, name)
         if self.is_number(name):
             return sorted(met)
         choices = self.kinds.get(name, {}).get("choices", [])
         return [*[value for value in choices if value in met], *[value for value in met if value not in choices]]
 
 
-def values_of(some: Iterable[Told], name: str) -> list[Any]:
+def distinct_values(some: Iterable[TrialData], name: str) -> list[Any]:
     """The different values of a parameter in the order met. True is not 1, which lists of choices may mix."""
     met = {(type(t.params[name]).__name__, t.params[name]): t.params[name] for t in some if name in t.params}
     return list(met.values())
 
 
-def read(engine: Engine, info: StudyInfo) -> Story:
+def read_study(engine: Engine, info: StudyInfo) -> StudyData:
     """All of a study in a handful of queries, however many trials it has."""
     plain = trial_queries.read_trials(engine, info)
     with engine.connect() as db:
         epochs, files = read_epochs(db, info.id), read_files(db, info.id)
-        times = {row.trial_id: row for row in db.execute(mine(info.id, trials))}
+        times = {row.trial_id: row for row in db.execute(select_study_rows(info.id, trials))}
         copied = read_copied(db, info, trials.c.study_id == info.id)
-        kinds = info.parameters or read_kinds(db, info.id)
+        kinds = info.parameters or read_distributions(db, info.id)
     told = [
-        Told(
+        TrialData(
             number=one.number,
             state=one.state,
             value=finite(one.value),
@@ -195,10 +195,10 @@ def read(engine: Engine, info: StudyInfo) -> Story:
         )
         for one in plain
     ]
-    return Story(info, queries.read_summary(engine, info).num_trials, tuple(told), kinds)
+    return StudyData(info, queries.read_summary(engine, info).num_trials, tuple(told), kinds)
 
 
-def mine(study_id: int, table: sa.Table) -> sa.Select[Any]:
+def select_study_rows(study_id: int, table: sa.Table) -> sa.Select[Any]:
     """The rows of a table that belong to the study's trials."""
     query = sa.select(table)
     if table is not trials:
@@ -208,7 +208,9 @@ def mine(study_id: int, table: sa.Table) -> sa.Select[Any]:
 
 def read_epochs(db: Connection, study_id: int) -> dict[int, list[Epoch]]:
     found: dict[int, list[Epoch]] = {}
-    rows = db.execute(mine(study_id, epoch_table).order_by(epoch_table.c.trial_id, epoch_table.c.epoch))
+    rows = db.execute(
+        select_study_rows(study_id, epoch_table).order_by(epoch_table.c.trial_id, epoch_table.c.epoch)
+    )
     for row in rows.mappings():
         found.setdefault(row["trial_id"], []).append(epoch_queries.flatten_epoch(dict(row)))
     return found
@@ -216,25 +218,25 @@ def read_epochs(db: Connection, study_id: int) -> dict[int, list[Epoch]]:
 
 def read_files(db: Connection, study_id: int) -> dict[int, dict[str, str]]:
     """The newest artifact of each name, by trial. A line that cannot be read is none."""
-    query = mine(study_id, trial_system_attrs).where(
+    query = select_study_rows(study_id, trial_system_attrs).where(
         trial_system_attrs.c.key.startswith(ARTIFACT, autoescape=True)
     )
     found: dict[int, dict[str, str]] = {}
     for row in db.execute(query.order_by(trial_system_attrs.c.trial_system_attribute_id)):
-        if name := filename(row.value_json):
+        if name := artifact_filename(row.value_json):
             found.setdefault(row.trial_id, {})[name] = row.key.removeprefix(ARTIFACT)
     return found
 
 
-def read_kinds(db: Connection, study_id: int) -> dict[str, dict[str, Any]]:
+def read_distributions(db: Connection, study_id: int) -> dict[str, dict[str, Any]]:
     """The ranges that stand on the trials, of a study that was created without saying them."""
     found: dict[str, dict[str, Any]] = {}
-    for row in db.execute(mine(study_id, trial_params).order_by(trial_params.c.param_id)):
-        found.setdefault(row.param_name, as_kind(json.loads(row.distribution_json)))
+    for row in db.execute(select_study_rows(study_id, trial_params).order_by(trial_params.c.param_id)):
+        found.setdefault(row.param_name, distribution_as_dict(json.loads(row.distribution_json)))
     return found
 
 
-def as_kind(distribution: dict[str, Any]) -> dict[str, Any]:
+def distribution_as_dict(distribution: dict[str, Any]) -> dict[str, Any]:
     """Optuna's distribution as a study's plan has it."""
     about = distribution["attributes"]
     if "choices" in about:
@@ -247,14 +249,14 @@ def bounds(about: dict[str, Any]) -> dict[str, Any]:
     return {"low": about["low"], "high": about["high"]}
 
 
-def show(value: Any) -> str:
+def format_param(value: Any) -> str:
     """A parameter or a number for people."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)
 
 
-def listed(numbers: Sequence[int]) -> str:
+def join_numbers(numbers: Sequence[int]) -> str:
     """'7', '7 and 3', '7, 3 and 12'."""
     words = [str(number) for number in numbers]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.artifacts.optuna_store import TrialArtifacts
-from tuner.report.on_demand import DETAILS, Records, opened
-from tuner.report.study_data import Told, finite
+from tuner.report.on_demand import DETAILS, DrawRequest, open_artifact
+from tuner.report.study_data import TrialData, finite
 from tuner.study.trial_queries import FINISHED
 from tuner.train import details
 
 
-def details_of(trial: Told, artifacts: TrialArtifacts) -> dict[str, Any]:
+def read_details(trial: TrialData, artifacts: TrialArtifacts) -> dict[str, Any]:
     """What stands in a trial's details; empty where there are none, or where they are damaged."""
     try:
-        found = details.read_details(bytes_of(trial, DETAILS, artifacts))
+        found = details.read_details(read_trial_file(trial, DETAILS, artifacts))
     except (LookupError, OSError):
         return {}
     return found.to_json() if found else {}
 
 
-def bytes_of(trial: Told, name: str, artifacts: TrialArtifacts, goal: str = "") -> bytes:
+def read_trial_file(trial: TrialData, name: str, artifacts: TrialArtifacts, goal: str = "") -> bytes:
     """A file of a trial; LookupError where it has none of that name, or where it is gone.
 
     One that is drawn when it is looked at is drawn now; of its curves, those of `goal` come first.
@@ -33,30 +33,32 @@ def bytes_of(trial: Told, name: str, artifacts: TrialArtifacts, goal: str = "") 
     if name not in trial.files:
         raise LookupError(f"trial {trial.number} has no {name}")
 
-    def records() -> Records:
+    def records() -> DrawRequest:
         ended = trial.state in FINISHED
-        return Records(goal, trial.epochs, trial.notes, lambda: bytes_of(trial, DETAILS, artifacts), ended)
+        return DrawRequest(
+            goal, trial.epochs, trial.notes, lambda: read_trial_file(trial, DETAILS, artifacts), ended
+        )
 
     try:
-        with opened(artifacts, trial.files[name], name, records) as file:
+        with open_artifact(artifacts, trial.files[name], name, records) as file:
             return file.read()
     except ArtifactNotFound:
         raise LookupError(f"{name} of trial {trial.number} is not there any more") from None
 
 
-def comparable(first: dict[str, Any], second: dict[str, Any]) -> tuple[list[float], list[float]] | None:
+def paired_scores(first: dict[str, Any], second: dict[str, Any]) -> tuple[list[float], list[float]] | None:
     """The scores of two trials image by image; None unless they are of the same measure and as many images."""
-    ours, theirs = scores_of(first), scores_of(second)
+    ours, theirs = image_scores(first), image_scores(second)
     same = len(ours) > 1 and len(ours) == len(theirs) and first.get("metric") == second.get("metric")
     return (ours, theirs) if same else None
 
 
-def is_more_better(found: dict[str, Any]) -> bool:
+def is_higher_better(found: dict[str, Any]) -> bool:
     """Whether a greater score of an image is a better one."""
     return not any(word in str(found.get("metric", "")) for word in ("loss", "error"))
 
 
-def scores_of(found: dict[str, Any]) -> list[float]:
+def image_scores(found: dict[str, Any]) -> list[float]:
     """The score of each validation image that has one; empty if any is no number.
 
     An image in which all is ignored has none, whatever the model: in each trial on the same images it is missing.
@@ -85,7 +87,7 @@ KINDS = {  # what is shown of a trial, in this order: title, and what is to be s
 
 
 @dataclass(frozen=True)
-class Picture:
+class TrialPicture:
     """A picture as an address that needs no network, or why there is none."""
 
     name: str
@@ -97,32 +99,32 @@ class Picture:
     why: str = ""
 
 
-def picture(trial: Told, name: str, artifacts: TrialArtifacts, goal: str = "") -> Picture:
+def load_picture(trial: TrialData, name: str, artifacts: TrialArtifacts, goal: str = "") -> TrialPicture:
     """A picture of a trial; `goal` is the metric that its curves begin with."""
     about, alt = KINDS[name]
     alt = OF_INSTANCES.get(name, alt) if trial.recipe.get("task") == "instance" else alt
     title = f"{about}: trial {trial.number}"
     alt = f"{about} of trial {trial.number}: {alt}"
     try:
-        source, width, height = made_small(bytes_of(trial, name, artifacts, goal))
+        source, width, height = shrink_picture(read_trial_file(trial, name, artifacts, goal))
     except LookupError as error:
-        return Picture(name, title, alt, why=str(error.args[0]))
+        return TrialPicture(name, title, alt, why=str(error.args[0]))
     except (OSError, ValueError, SyntaxError) as error:
-        return Picture(name, title, alt, why=f"{name} of trial {trial.number} cannot be read: {error}")
-    return Picture(name, title, alt, source, width, height)
+        return TrialPicture(name, title, alt, why=f"{name} of trial {trial.number} cannot be read: {error}")
+    return TrialPicture(name, title, alt, source, width, height)
 
 
-def made_small(body: bytes) -> tuple[str, int, int]:
+def shrink_picture(body: bytes) -> tuple[str, int, int]:
     """As a data: address in WebP, with its size. ValueError or OSError for what is no picture."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        opened = Image.open(io.BytesIO(body))
+        open_artifact = Image.open(io.BytesIO(body))
     except Image.DecompressionBombError as error:  # neither of the errors of a damaged file
         raise ValueError(str(error)) from None
     except UnidentifiedImageError:  # its own words name a place in memory
         raise ValueError("it is no picture, or damaged") from None
-    with opened as found:
+    with open_artifact as found:
         if found.width * found.height > MOST_PIXELS:
             raise ValueError(f"{found.width} x {found.height} pixels are too many")
         whole = found.convert("RGB")

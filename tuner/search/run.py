@@ -163,10 +163,10 @@ def work(joined: JoinedStudy, space: Space | None, options: RunOptions, view: Vi
 
 def save_study_figures(joined: JoinedStudy, info: StudyInfo, home: Home, artifacts: str) -> None:
     """What the dashboard shows of the whole study. No run ends badly for it."""
-    from tuner.report.dashboard import keep_figures
+    from tuner.report.dashboard import save_figures
 
     try:
-        keep_figures(
+        save_figures(
             joined.study._storage, joined.engine, info, open_trial_artifacts(open_attempts(home, artifacts))
         )
     except Exception as error:

@@ -28,7 +28,7 @@ from tuner.data.source import Image
 from tuner.errors import PartError
 from tuner.paths import Run
 from tuner.plots.examples import Example, draw_examples, draw_strip, labels_of
-from tuner.plots.heatmaps import Cell, draw_cells, explained_cells
+from tuner.plots.heatmaps import Cell, draw_cells, explanation_cells
 from tuner.recipe import Recipe
 from tuner.study.format import write_confusion
 from tuner.tasks import BINARY_CLASSES, find_task
@@ -239,7 +239,7 @@ def draw_explanations(
     except PartError:
         return False
     rows: list[list[Cell]] = [
-        explained_cells(image, one.maps, one.logits, one.target, one.found, recipe, truth, labels=one.instances)
+        explanation_cells(image, one.maps, one.logits, one.target, one.found, recipe, truth, labels=one.instances)
         for image, one, truth in zip(images, seen, truths, strict=True)
     ]
     if rows:

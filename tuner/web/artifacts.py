@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from tuner.artifacts.optuna_store import TrialArtifacts
-from tuner.report.on_demand import ARTIFACT, opened, records_of, told
+from tuner.report.on_demand import ARTIFACT, open_artifact, parse_artifact, read_draw_request
 from tuner.study.tables import study_system_attrs, trial_system_attrs, trials
 from tuner.web.wsgi import UNKNOWN, App, Environ, Header, Start, is_read, path_of, refuse
 
@@ -60,7 +60,9 @@ class Artifacts:
         if trial is None:
             return self.artifacts.open_reader(artifact)
         name, where = str(named.get("filename")), (int(study), int(trial))
-        return opened(self.artifacts, artifact, name, lambda: records_of(self.engine, *where, self.artifacts))
+        return open_artifact(
+            self.artifacts, artifact, name, lambda: read_draw_request(self.engine, *where, self.artifacts)
+        )
 
 
 def size_of(file: BinaryIO) -> int:
@@ -84,14 +86,14 @@ def named_by(engine: Engine, study: str, trial: str | None, artifact: str) -> di
         queries.append(sa.select(s.value_json).where(s.study_id == int(study), s.key == older))
     with engine.connect() as db:
         texts = [text for query in queries for text in db.scalars(query)]
-    return next(filter(None, map(told, texts)), None)
+    return next(filter(None, map(parse_artifact, texts)), None)
 
 
 def headers_of(told: dict[str, Any], size: int) -> list[Header]:
     """Whatever a file says it is: pictures, sound and film are shown, the rest is downloaded; nothing runs."""
-    kind = str(told.get("mimetype") or "").lower()
+    kind = str(parse_artifact.get("mimetype") or "").lower()
     is_shown = bool(SHOWN.fullmatch(kind)) and kind != DRAWN
-    name = quote(str(told.get("filename") or "artifact"), safe="")
+    name = quote(str(parse_artifact.get("filename") or "artifact"), safe="")
     return [
         ("Content-Type", kind if is_shown or kind == DRAWN or kind in READ else BYTES),
         ("Content-Length", str(size)),

@@ -23,7 +23,7 @@ from tuner.export.explain import explain_files, list_layers
 from tuner.export.gradcam import Explanation, explain
 from tuner.export.layers import layers_of
 from tuner.models import INSTANCE_MODELS, MODELS
-from tuner.plots.heatmaps import draw_cells, explained_cells, heated
+from tuner.plots.heatmaps import draw_cells, explanation_cells, overlay_heat
 from tuner.recipe import Part, Recipe, use
 from tuner.registry import build
 from tuner.search.trial_pictures import draw_explanations
@@ -508,10 +508,10 @@ def test_instances_are_drawn_in_the_colours_of_their_truths(
     true[8:24, 8:24], true[40:56, 40:56] = 1, 2
     found = np.where(true > 0, 3 - true.astype(np.int32), 0)
     logits, heat = np.zeros((1, 64, 64), np.float32), {"x": np.zeros((64, 64), np.float32)}
-    cells = explained_cells(noise(64) // 2, heat, logits, 1, True, instance_recipe, true, labels=found)
+    cells = explanation_cells(noise(64) // 2, heat, logits, 1, True, instance_recipe, true, labels=found)
     assert [name for name, _ in cells] == ["image", "truth", "prediction", "x: nothing"]
     assert np.array_equal(cells[1][1], cells[2][1]) and not np.array_equal(cells[0][1], cells[1][1])
-    none = explained_cells(noise(64), heat, logits, 1, False, instance_recipe, labels=found * 0)
+    none = explanation_cells(noise(64), heat, logits, 1, False, instance_recipe, labels=found * 0)
     assert [name for name, _ in none] == ["image", "nothing found", "x: nothing"]
 
 
@@ -532,7 +532,7 @@ def test_nothing_is_drawn_of_a_model_that_cannot_be_explained(
 
 def test_heat_goes_from_blue_to_red() -> None:
     picture = np.zeros((2, 4, 3), np.uint8)
-    cold, hot = (heated(picture, np.full((1, 1), value, np.float32))[0, 0] for value in (0, 1))
+    cold, hot = (overlay_heat(picture, np.full((1, 1), value, np.float32))[0, 0] for value in (0, 1))
     assert cold.argmax() == 2 and hot.argmax() == 0 and cold[0] == hot[2] == 0
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 from tuner.data.folder import folder
 from tuner.data.synthetic.scenes import scenes
 from tuner.data.synthetic.shapes import shapes
-from tuner.plots.contact_sheet import NUM_COLUMNS, NUM_ROWS, draw_sheet
-from tuner.plots.overlays import CELL, GAP, colours
+from tuner.plots.contact_sheet import NUM_COLUMNS, NUM_ROWS, draw_contact_sheet
+from tuner.plots.overlays import CELL, GAP, label_colours
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -25,16 +25,16 @@ def size_of(path: Path) -> tuple[int, int]:
 @pytest.mark.parametrize("number", [2, 6, 7, 23, 24, 100])
 def test_a_sheet_is_as_large_as_it_must_be(tmp_path: Path, number: int) -> None:
     source = replace(shapes(), items=shapes().items[:number])
-    draw_sheet(source, tmp_path / "sheet.png")
+    draw_contact_sheet(source, tmp_path / "sheet.png")
     columns, rows = min(number, NUM_COLUMNS), min(-(-number // NUM_COLUMNS), NUM_ROWS)
     assert size_of(tmp_path / "sheet.png") == (columns * (CELL + GAP) + GAP, rows * (CELL + GAP) + GAP)
 
 
 def test_masks_are_seen_on_their_images(tmp_path: Path) -> None:
     source = folder(make_photos(tmp_path / "photos", 4))
-    draw_sheet(source, tmp_path / "with.png")
+    draw_contact_sheet(source, tmp_path / "with.png")
     blank = replace(source, read=lambda item: (source.read(item)[0], np.zeros((128, 128), np.uint8)))
-    draw_sheet(blank, tmp_path / "without.png")
+    draw_contact_sheet(blank, tmp_path / "without.png")
     assert (
         np.asarray(Image.open(tmp_path / "with.png")) != np.asarray(Image.open(tmp_path / "without.png"))
     ).any()
@@ -44,20 +44,20 @@ def test_a_mask_of_another_size_than_its_image_is_laid_over_it(tmp_path: Path) -
     photos = make_photos(tmp_path / "photos", 2)
     for mask in (photos / "masks").iterdir():
         Image.open(mask).resize((64, 64)).save(mask)
-    draw_sheet(folder(photos), tmp_path / "sheet.png")
+    draw_contact_sheet(folder(photos), tmp_path / "sheet.png")
     assert size_of(tmp_path / "sheet.png")[0] == 2 * (CELL + GAP) + GAP
 
 
 def test_label_maps_are_drawn_in_colours_with_a_legend(tmp_path: Path) -> None:
     source = scenes()
     few = replace(source, items=source.items[:3])
-    draw_sheet(few, tmp_path / "sheet.png")
+    draw_contact_sheet(few, tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png")).astype(int)
     assert sheet.shape[1] == 4 * (CELL + GAP) + GAP
     legend = sheet[:, 3 * (CELL + GAP) :]
-    for colour in colours()[:4].astype(int):
+    for colour in label_colours()[:4].astype(int):
         assert (legend == colour).all(axis=2).sum() == 14 * 14
-    assert not (legend == colours()[4].astype(int)).all(axis=2).any()
+    assert not (legend == label_colours()[4].astype(int)).all(axis=2).any()
 
 
 def test_instances_are_drawn_each_in_its_colour(tmp_path: Path) -> None:
@@ -69,13 +69,13 @@ def test_instances_are_drawn_each_in_its_colour(tmp_path: Path) -> None:
     for stem in "ab":
         Image.new("RGB", (1600, 1200), (90, 90, 90)).save(tmp_path / "data" / "images" / f"{stem}.png")
         Image.fromarray(halves).save(tmp_path / "data" / "instances" / f"{stem}.png")
-    draw_sheet(folder(tmp_path / "data"), tmp_path / "sheet.png")
+    draw_contact_sheet(folder(tmp_path / "data"), tmp_path / "sheet.png")
     cell = np.asarray(Image.open(tmp_path / "sheet.png"))[GAP:, GAP : GAP + CELL].astype(int)
     first, second = cell[60, 50], cell[60, 110]
-    for at, colour in ((first, colours()[1]), (second, colours()[2])):
+    for at, colour in ((first, label_colours()[1]), (second, label_colours()[2])):
         assert np.abs(at - (90 + colour.astype(int)) // 2).max() <= 1
     assert cell[2, 2].tolist() == [90, 90, 90]
-    for column, colour in ((79, colours()[1]), (80, colours()[2])):  # the outlines between them
+    for column, colour in ((79, label_colours()[1]), (80, label_colours()[2])):  # the outlines between them
         assert cell[60, column].tolist() == colour.tolist()
 
 
@@ -84,7 +84,7 @@ def test_classes_are_written_below_their_pictures(tmp_path: Path) -> None:
         (tmp_path / "data" / name).mkdir(parents=True)
         for at in range(3):
             Image.new("RGB", (20, 20), (shade, shade, shade)).save(tmp_path / "data" / name / f"{at}.png")
-    draw_sheet(folder(tmp_path / "data"), tmp_path / "sheet.png")
+    draw_contact_sheet(folder(tmp_path / "data"), tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     left, middle, right = GAP + CELL // 4, GAP + CELL // 3, GAP + 5 * (CELL + GAP) + CELL // 4
     assert sheet[middle, left, 0] == 20 and sheet[middle, right, 0] == 230

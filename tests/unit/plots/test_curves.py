@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.plots.curves import curves_of
-from tuner.plots.render_png import draw
+from tuner.plots.curves import metric_charts
+from tuner.plots.render_png import write_charts
 
 
 def rows(number: int, seldom: int = 1) -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def rows(number: int, seldom: int = 1) -> list[dict[str, Any]]:
 
 
 def test_every_metric_has_a_chart_the_goal_first_and_equal_ones_share_it() -> None:
-    charts = curves_of(rows(4), "iou", 3)
+    charts = metric_charts(rows(4), "iou", 3)
     assert [chart.title for chart in charts] == ["iou", "loss", "dice = f1"]
     for chart in charts:
         assert [series.name for series in chart.series] == ["training", "validation"]
@@ -36,28 +36,28 @@ def test_every_metric_has_a_chart_the_goal_first_and_equal_ones_share_it() -> No
 
 
 def test_a_goal_that_is_the_loss_comes_once() -> None:
-    assert [chart.title for chart in curves_of(rows(2), "loss", 1)] == ["loss", "dice = f1", "iou"]
+    assert [chart.title for chart in metric_charts(rows(2), "loss", 1)] == ["loss", "dice = f1", "iou"]
 
 
 def test_the_best_epoch_and_the_borders_of_stages_are_marked() -> None:
-    for chart in curves_of(rows(9), "iou", 7, [2, 3, 4]):
+    for chart in metric_charts(rows(9), "iou", 7, [2, 3, 4]):
         assert list(chart.marks) == [(7.0, "best"), (2.5, "stage 2"), (5.5, "stage 3")]
 
 
 def test_a_stage_that_was_never_reached_is_not_marked_and_no_best_epoch_neither() -> None:
-    assert all(list(chart.marks) == [] for chart in curves_of(rows(2), "iou", 0, [2, 3]))
+    assert all(list(chart.marks) == [] for chart in metric_charts(rows(2), "iou", 0, [2, 3]))
 
 
 def test_a_metric_is_where_it_was_measured() -> None:
-    chart = curves_of(rows(6, seldom=3), "iou", 3)[0]
+    chart = metric_charts(rows(6, seldom=3), "iou", 3)[0]
     assert [list(series.x) for series in chart.series] == [[1, 2, 3, 4, 5, 6], [3, 6]]
     only = [{"epoch": 1, "train_loss": 1.0, "val_map": None}]
-    assert [(c.title, len(c.series)) for c in curves_of(only, "loss", 0)] == [("loss", 1)]
+    assert [(c.title, len(c.series)) for c in metric_charts(only, "loss", 0)] == [("loss", 1)]
 
 
 @pytest.mark.parametrize("number", [1, 2, 40])
 def test_a_picture_is_drawn_from_the_first_epoch_on(tmp_path: Path, number: int) -> None:
-    draw(curves_of(rows(number), "iou", 1), tmp_path / "curves.png")
+    write_charts(metric_charts(rows(number), "iou", 1), tmp_path / "curves.png")
     picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
     assert picture.shape[1] > picture.shape[0] > 100
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20  # not blank

@@ -23,7 +23,7 @@ from tuner.plots.examples import (
     wrong_labels,
     wrong_pixels,
 )
-from tuner.plots.overlays import BACKDROP, IGNORED, RIGHT, TINT, WRONG, faded
+from tuner.plots.overlays import BACKDROP, IGNORED, RIGHT, TINT, WRONG, to_grey
 
 CLASSES = ("a", "b", "c")
 
@@ -126,29 +126,29 @@ def leaning(area: np.ndarray) -> str:
 def test_merged_split_missed_false_and_right_instances_are_told_apart() -> None:
     truth, guess = two_and_two()
     truth[4:12, 50:58], guess[26:34, 50:58] = 5, 5  # missed, and a false alarm
-    drawn = overlays.wrong_instances(grey(64, 64), guess, truth)
+    drawn = overlays.instance_errors(grey(64, 64), guess, truth)
     assert leaning(drawn[6:18, 6:18]) == "merged" and leaning(drawn[42:48, 6:22]) == "split"
     assert leaning(drawn[5:11, 51:57]) == "missed" and leaning(drawn[27:33, 51:57]) == "false"
     assert leaning(drawn[[40, 59], 40:60]) == "right"  # its outline; inside it is hardly green
-    assert (drawn[22:38, :40] == faded(grey(1, 1))[0, 0]).all()
+    assert (drawn[22:38, :40] == to_grey(grey(1, 1))[0, 0]).all()
     assert (drawn[8, 19] == overlays.CUT).all() and (drawn[50, 10] == overlays.CUT).all()  # where the cuts are
 
 
 def test_what_is_found_has_the_colour_of_what_it_is() -> None:
     truth, guess = two_and_two()
     shuffled = np.array([0, 4, 3, 1, 2])[guess]
-    same = overlays.alike(shuffled, truth)
+    same = overlays.match_numbers(shuffled, truth)
     assert (same[guess == 4] == 4).all() and ((same > 0) == (guess > 0)).all()
     others = {int(same[guess == at][0]) for at in (1, 2, 3)}
     assert len(others) == 3 and min(others) > 4  # none is a true one's
-    assert overlays.alike(truth, truth).tolist() == truth.tolist()
+    assert overlays.match_numbers(truth, truth).tolist() == truth.tolist()
     nothing = np.zeros_like(truth)
-    assert not overlays.alike(nothing, truth).any() and overlays.alike(guess, nothing).max() == 4
+    assert not overlays.match_numbers(nothing, truth).any() and overlays.match_numbers(guess, nothing).max() == 4
 
 
 @pytest.mark.parametrize("size", [(64, 64), (640, 320)], ids=str)
 def test_a_row_of_instances_is_image_truth_prediction_and_errors(tmp_path: Path, size: tuple[int, int]) -> None:
-    truth, guess = (overlays.sized(each, size[1], size[0]) for each in two_and_two())
+    truth, guess = (overlays.resize_labels(each, size[1], size[0]) for each in two_and_two())
     examples = [Example("worst: PQ 0.125", grey(*size), truth, guess)]
     draw_examples(examples, tmp_path / "p.png", "instances", ("object",))
     sheet = read(tmp_path / "p.png")

@@ -22,7 +22,7 @@ from tuner.export.explain import explain_files
 from tuner.goal import maximize, minimize
 from tuner.paths import Home
 from tuner.plots.examples import CELL, GAP, LINE
-from tuner.plots.quality import charts_of
+from tuner.plots.quality import quality_charts
 from tuner.recipe import Recipe
 from tuner.search.trial_pictures import TrialPictures, write_pictures
 from tuner.train import details
@@ -94,7 +94,7 @@ def test_its_details_are_of_its_best_epoch(trained: Trial, pictures: TrialPictur
         tp, wrong = len(compared.pairs), len(compared.wrong) + len(compared.missed)
         quality = sum(iou for *_, iou in compared.pairs) / (tp + wrong / 2) if tp + wrong else 1.0
         assert found.scores[at] == pytest.approx(quality, abs=1e-6)
-    assert len(charts_of(found.to_json())) == 3
+    assert len(quality_charts(found.to_json())) == 3
 
 
 def test_a_trial_whose_goal_is_the_count_is_judged_by_the_least(trained: Trial, pictures: TrialPictures) -> None:

@@ -17,9 +17,9 @@ from tuner.plots.overlays import (
     TINT,
     WRONG,
     captioned,
-    colours,
     fitted,
     instance_overlay,
+    label_colours,
     label_overlay,
     overlay,
     panel,
@@ -86,13 +86,13 @@ def test_every_class_has_its_own_colour_and_what_is_ignored_none() -> None:
     drawn = label_overlay(image, labels)
     assert len({tuple(drawn[0, at].tolist()) for at in range(4)}) == 4
     assert (drawn[:, 3] == 100).all() and (image == 100).all()
-    assert drawn[0, 1].tolist() == [int(100 * 0.45 + part * 0.55) for part in colours()[1].tolist()]
+    assert drawn[0, 1].tolist() == [int(100 * 0.45 + part * 0.55) for part in label_colours()[1].tolist()]
 
 
 def test_the_colours_of_twenty_classes_are_told_apart() -> None:
-    chosen = colours()[:20].astype(int)
+    chosen = label_colours()[:20].astype(int)
     apart = np.abs(chosen[:, None] - chosen[None]).sum(2) + np.eye(20, dtype=int) * 999
-    assert colours().shape == (256, 3) and apart.min() >= 30
+    assert label_colours().shape == (256, 3) and apart.min() >= 30
 
 
 # --- instances ---
@@ -103,7 +103,7 @@ def test_every_instance_has_its_own_colour_with_its_outline_and_nothing_else_is_
     labels[4:16, 4:16], labels[4:16, 16:28] = 1, 700  # side by side
     drawn = instance_overlay(image, labels)
     assert (drawn[labels == 0] == 100).all() and (image == 100).all()
-    first, second = colours()[1].astype(int), colours()[(700 - 1) % 255 + 1].astype(int)
+    first, second = label_colours()[1].astype(int), label_colours()[(700 - 1) % 255 + 1].astype(int)
     assert drawn[10, 10].tolist() == ((100 + first) // 2).tolist() != drawn[10, 22].tolist()
     assert drawn[4, 10].tolist() == drawn[10, 15].tolist() == first.tolist()
     assert drawn[10, 16].tolist() == second.tolist()  # where they touch, both outlines are seen

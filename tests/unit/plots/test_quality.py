@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from tuner.plots.charts import Chart
-from tuner.plots.quality import charts_of, short
-from tuner.plots.render_png import draw
+from tuner.plots.quality import format_count, quality_charts
+from tuner.plots.render_png import write_charts
 from tuner.train.details import make_details, make_instance_details
 
 
@@ -35,7 +35,7 @@ def details(number: int, absent: int = 0, pixels: bool = True) -> dict[str, Any]
 
 
 def by_title(found: dict[str, Any]) -> dict[str, Chart]:
-    return {chart.title: chart for chart in charts_of(found)}
+    return {chart.title: chart for chart in quality_charts(found)}
 
 
 def test_every_chart_is_there_and_drawn(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_every_chart_is_there_and_drawn(tmp_path: Path) -> None:
         *("confusion: counts", "confusion: share of each row", "ROC", "precision and recall", "calibration"),
         "IoU of each class",
     ]
-    draw(list(charts.values()), tmp_path / "quality.png")
+    write_charts(list(charts.values()), tmp_path / "quality.png")
     picture = np.asarray(Image.open(tmp_path / "quality.png").convert("RGB"))
     assert picture.shape[1] > 1000 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
     assert "IoU of each class" not in by_title(details(4, pixels=False))
@@ -89,15 +89,15 @@ def test_an_absent_class_is_left_out_and_named() -> None:
 
 
 def test_where_there_are_no_numbers_there_is_no_chart() -> None:
-    assert charts_of({}) == []
+    assert quality_charts({}) == []
     everything = details(4)
     for part, missing in (("confusion", 2), ("curves", 2), ("calibration", 1), ("iou", 1)):
-        assert len(charts_of({**everything, part: type(everything[part])()})) == 6 - missing
+        assert len(quality_charts({**everything, part: type(everything[part])()})) == 6 - missing
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0"), (999, "999"), (1500, "1.5k"), (2_340_000, "2.34M")])
 def test_large_numbers_are_short(number: int, text: str) -> None:
-    assert short(number) == text
+    assert format_count(number) == text
 
 
 # --- found instances ---
@@ -122,7 +122,7 @@ def test_instances_have_charts_of_thresholds_ranking_and_numbers(tmp_path: Path)
         (3, 2, "2 images"), (5, 5, "1 image"), (0, 1, "1 image"),
     ]  # fmt: skip
     assert (same.x, same.y, same.dashed) == ([0, 5], [0, 5], True)
-    draw(list(charts.values()), tmp_path / "quality.png")
+    write_charts(list(charts.values()), tmp_path / "quality.png")
     assert (tmp_path / "quality.png").stat().st_size > 1000
 
 
@@ -130,7 +130,7 @@ def test_where_no_instance_was_found_the_curve_says_so(tmp_path: Path) -> None:
     nothing = ranking(ap=0.0, aps=[0.0] * 10, recall=[], precision={}, numbers=[[0, 0]])
     charts = by_title(nothing)
     assert charts["precision and recall"].is_empty and "nothing was found" in charts["precision and recall"].note
-    draw(list(charts.values()), tmp_path / "quality.png")
+    write_charts(list(charts.values()), tmp_path / "quality.png")
     assert by_title({"instances": {}}) == {}
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tuner.goal import maximize
-from tuner.report.advice import Advice, advice, widened
+from tuner.report.advice import Advice, give_advice, widen_range
 from tuner.report.certainty import Certainty
-from tuner.report.study_data import Story, Told
+from tuner.report.study_data import StudyData, TrialData
 from tuner.study.info import StudyInfo, StudyKind
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -21,7 +21,7 @@ KINDS: dict[str, dict[str, Any]] = {
 INSIDE = {"lr": 1e-3, "k": 32, "loss": "bce"}
 
 
-def trial(number: int, state: str = "COMPLETE", best: int = 2, **more: Any) -> Told:
+def trial(number: int, state: str = "COMPLETE", best: int = 2, **more: Any) -> TrialData:
     losses = more.pop("losses", [0.5, 0.4, 0.3, 0.2])
     train = [1.0, 0.8, 0.6, 0.4]
     rows = [
@@ -29,7 +29,7 @@ def trial(number: int, state: str = "COMPLETE", best: int = 2, **more: Any) -> T
         for e, (v, t) in enumerate(zip(losses, train, strict=True), start=1)
     ]
     notes = {"result": {"best_epoch": best}, "recipe": {"epochs": 4}} | more.pop("notes", {})
-    return Told(
+    return TrialData(
         number,
         state,
         0.5 - number / 1000 if state == "COMPLETE" else None,
@@ -40,11 +40,11 @@ def trial(number: int, state: str = "COMPLETE", best: int = 2, **more: Any) -> T
 
 
 def given(
-    *trials: Told, sure: Certainty | None = None, shares: dict[str, float] | None = None, **info: Any
+    *trials: TrialData, sure: Certainty | None = None, shares: dict[str, float] | None = None, **info: Any
 ) -> list[Advice]:
     plain: dict[str, Any] = {"rehearsal": False, "data": "my shapes"} | info
     about = StudyInfo("the study", "unet_k", maximize("iou"), seed=0, parameters=KINDS, **plain)
-    return advice(Story(about, None, trials, KINDS), sure, shares or {}, " --home h")
+    return give_advice(StudyData(about, None, trials, KINDS), sure, shares or {}, " --home h")
 
 
 ENOUGH = [trial(number) for number in range(40)]
@@ -75,7 +75,7 @@ def test_a_best_value_at_the_end_of_its_range_calls_for_a_wider_one() -> None:
     ],
 )
 def test_ranges_are_widened_where_the_value_lies(kind: dict[str, Any], value: float, wider: Any) -> None:
-    assert widened(kind, value) == wider
+    assert widen_range(kind, value) == wider
 
 
 def test_a_best_epoch_that_is_the_last_calls_for_more() -> None:
@@ -131,7 +131,7 @@ def test_what_does_not_matter_is_fixed_once_there_are_enough_trials() -> None:
     ],
 )
 def test_a_study_with_nothing_finished_is_told_how_to_get_there(
-    trials: list[Told], info: dict[str, Any], command: str
+    trials: list[TrialData], info: dict[str, Any], command: str
 ) -> None:
     assert given(*trials, **info)[-1].command == command
 

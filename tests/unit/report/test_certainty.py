@@ -11,33 +11,33 @@ import pytest
 from tuner.goal import maximize, minimize
 from tuner.report.certainty import (
     Certainty,
-    ahead,
-    certainty,
-    contenders,
+    assess_certainty,
+    confidence_interval,
+    count_contenders,
+    describe_certainty,
+    describe_lead,
+    epoch_jitter,
     expected_maximum,
-    in_words,
-    interval,
-    jitter_of,
-    lead,
-    seeds,
-    share,
+    format_share,
+    group_by_params,
+    share_ahead,
 )
-from tuner.report.study_data import Story, Told
+from tuner.report.study_data import StudyData, TrialData
 from tuner.study.info import StudyInfo
 
 RNG = np.random.default_rng(7)
 
 
-def trial(number: int, value: float | None, params: dict[str, Any] | None = None, **more: Any) -> Told:
+def trial(number: int, value: float | None, params: dict[str, Any] | None = None, **more: Any) -> TrialData:
     seconds, curve = more.pop("seconds", 10.0), more.pop("curve", [value])
     epochs = tuple({"epoch": e, "seconds": seconds / len(curve), "val_iou": v} for e, v in enumerate(curve, 1))
     notes = {"result": {"best_epoch": 1, **more}}
-    return Told(number, "COMPLETE", value, params or {"lr": number}, notes, epochs=epochs)
+    return TrialData(number, "COMPLETE", value, params or {"lr": number}, notes, epochs=epochs)
 
 
-def story(*trials: Told, goal: Any = None) -> Story:
+def story(*trials: TrialData, goal: Any = None) -> StudyData:
     info = StudyInfo("s", "s", goal or maximize("iou"), "shapes")
-    return Story(info, None, trials)
+    return StudyData(info, None, trials)
 
 
 def scored(scores: np.ndarray, metric: str = "image_iou") -> dict[str, Any]:
@@ -52,22 +52,22 @@ def sure(found: Certainty | None) -> Certainty:
 def test_many_images_take_no_more_memory_and_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawn one by one, 40,000 images would take gigabytes."""
     scores, others = RNG.uniform(0.2, 0.9, 1500), RNG.uniform(0.2, 0.9, 1500)
-    one_by_one = interval(list(scores)), ahead(list(scores), list(others))
+    one_by_one = confidence_interval(list(scores)), share_ahead(list(scores), list(others))
     monkeypatch.setattr("tuner.report.certainty.MOST_DRAWN", 100)
-    assert interval(list(scores)) == pytest.approx(one_by_one[0], abs=0.002)
-    assert ahead(list(scores), list(others)) == pytest.approx(one_by_one[1], abs=0.03)
-    assert ahead(list(scores), list(scores)) == 0.5
-    monkeypatch.setattr("tuner.report.certainty.draws", lambda number: pytest.fail("drawn one by one"))
-    low, high = interval([0.25, 0.75] * 20_000)
+    assert confidence_interval(list(scores)) == pytest.approx(one_by_one[0], abs=0.002)
+    assert share_ahead(list(scores), list(others)) == pytest.approx(one_by_one[1], abs=0.03)
+    assert share_ahead(list(scores), list(scores)) == 0.5
+    monkeypatch.setattr("tuner.report.certainty.bootstrap_counts", lambda number: pytest.fail("drawn one by one"))
+    low, high = confidence_interval([0.25, 0.75] * 20_000)
     assert low == pytest.approx(0.5 - 1.96 * 0.25 / 200, abs=2e-4) and low < 0.5 < high
 
 
 def test_two_equal_trials_cannot_be_told_apart_and_the_cheaper_is_shipped() -> None:
     hard = RNG.uniform(0.4, 0.9, 60)
     details = {0: scored(hard + RNG.normal(0, 0.02, 60)), 1: scored(hard + RNG.normal(0, 0.02, 60))}
-    found = sure(certainty(story(trial(0, 0.70, seconds=100), trial(1, 0.699, seconds=20)), details))
+    found = sure(assess_certainty(story(trial(0, 0.70, seconds=100), trial(1, 0.699, seconds=20)), details))
     assert (found.best, found.tied, found.cheaper, found.ship) == (0, (1,), 1, 1)
-    words = " ".join(in_words(found))
+    words = " ".join(describe_certainty(found))
     assert words.startswith("Ship trial 1.") and "trial 0 cannot be told apart from trial 1" in words
     assert "prefer the cheaper one, trial 1" in words
     assert "validation images trial 0's mean image_iou is" in words  # not that of the one to ship
@@ -76,21 +76,21 @@ def test_two_equal_trials_cannot_be_told_apart_and_the_cheaper_is_shipped() -> N
 def test_a_mean_of_means_is_called_a_mean() -> None:
     hard = RNG.uniform(0.4, 0.9, 60)
     details = {0: scored(hard, "mean IoU")}
-    assert "its mean IoU is" in " ".join(in_words(sure(certainty(story(trial(0, 0.7)), details))))
+    assert "its mean IoU is" in " ".join(describe_certainty(sure(assess_certainty(story(trial(0, 0.7)), details))))
 
 
 def test_a_clearly_better_trial_is_ahead_though_images_differ_far_more_than_trials() -> None:
     hard = RNG.uniform(0.1, 0.9, 60)
     details = {0: scored(hard + 0.05 + RNG.normal(0, 0.02, 60)), 1: scored(hard + RNG.normal(0, 0.02, 60))}
-    found = sure(certainty(story(trial(0, 0.75), trial(1, 0.7, seconds=1)), details))
+    found = sure(assess_certainty(story(trial(0, 0.75), trial(1, 0.7, seconds=1)), details))
     assert found.tied == () and found.ship == 0 and found.rivals[0].ahead > 0.99 and found.rivals[0].by_images
-    assert "over 99%" in " ".join(in_words(found))
+    assert "over 99%" in " ".join(describe_certainty(found))
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     held = 0
     for _ in range(300):
-        low, high = interval(RNG.beta(4, 2, 40).tolist())
+        low, high = confidence_interval(RNG.beta(4, 2, 40).tolist())
         held += low <= 4 / 6 <= high
     assert 0.89 <= held / 300 <= 0.98
 
@@ -99,16 +99,16 @@ def test_equal_trials_are_called_different_about_as_rarely_as_is_said() -> None:
     apart = 0
     for _ in range(200):
         both = RNG.normal(0.6, 0.1, (2, 40))
-        part = ahead(both[0].tolist(), both[1].tolist())
+        part = share_ahead(both[0].tolist(), both[1].tolist())
         apart += part > 0.95 or part < 0.05
     assert apart / 200 < 0.18  # 10 % by both ends
 
 
 def test_the_same_scores_are_a_draw_and_of_errors_less_is_better() -> None:
     some = [0.1, 0.5, 0.9, 0.3]
-    assert ahead(some, some) == 0.5
-    assert ahead([0.1] * 4, [0.2] * 4, maximizes=False) == 1.0 and ahead([0.1] * 4, [0.2] * 4) == 0.0
-    assert share(1.0) == "over 99%" and share(0.0) == "under 1%" and share(0.5) == "50%"
+    assert share_ahead(some, some) == 0.5
+    assert share_ahead([0.1] * 4, [0.2] * 4, maximizes=False) == 1.0 and share_ahead([0.1] * 4, [0.2] * 4) == 0.0
+    assert format_share(1.0) == "over 99%" and format_share(0.0) == "under 1%" and format_share(0.5) == "50%"
 
 
 def test_the_expected_best_of_many_is_what_drawing_gives() -> None:
@@ -123,7 +123,7 @@ def test_what_is_expected_of_the_best_of_fifty_equals_is_near_the_truth_and_the_
     for _ in range(40):
         values = 0.7 + 0.01 * RNG.normal(size=50)
         twice = [trial(50 + at, float(0.6 + 0.01 * RNG.normal()), {"lr": 99}) for at in range(12)]
-        found = sure(certainty(story(*(trial(at, float(v)) for at, v in enumerate(values)), *twice), {}))
+        found = sure(assess_certainty(story(*(trial(at, float(v)) for at, v in enumerate(values)), *twice), {}))
         assert found.sigma_from == "runs of the same parameters" and found.expected is not None
         off_seen.append(found.seen - 0.7)
         off_expected.append(found.expected - 0.7)
@@ -132,16 +132,16 @@ def test_what_is_expected_of_the_best_of_fifty_equals_is_near_the_truth_and_the_
 
 def test_a_winner_that_stands_alone_owes_nothing_to_luck() -> None:
     curve = [0.5, 0.6, 0.69, 0.7, 0.71, 0.7, 0.705, 0.71]
-    found = sure(certainty(story(trial(0, 0.9, curve=curve), trial(1, 0.5, curve=curve)), {}))
+    found = sure(assess_certainty(story(trial(0, 0.9, curve=curve), trial(1, 0.5, curve=curve)), {}))
     assert found.contenders == 1 and found.optimism == 0 and found.expected == 0.9
     assert "jitter" in found.sigma_from and not found.rivals[0].by_images
 
 
 def test_without_any_numbers_beside_the_value_it_says_so() -> None:
-    found = sure(certainty(story(trial(0, 0.9)), {}))
+    found = sure(assess_certainty(story(trial(0, 0.9)), {}))
     assert found.interval is None and found.sigma is None and found.expected is None and len(found.missing) == 3
-    assert in_words(found) == ["Ship trial 0."]
-    assert certainty(story(trial(0, None)), {}) is None and certainty(story(), {}) is None
+    assert describe_certainty(found) == ["Ship trial 0."]
+    assert assess_certainty(story(trial(0, None)), {}) is None and assess_certainty(story(), {}) is None
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_without_any_numbers_beside_the_value_it_says_so() -> None:
     ],
 )
 def test_damaged_details_are_none(damaged: dict[str, Any]) -> None:
-    found = sure(certainty(story(trial(0, 0.9), trial(1, 0.8)), {0: damaged, 1: scored(np.array([0.5]))}))
+    found = sure(assess_certainty(story(trial(0, 0.9), trial(1, 0.8)), {0: damaged, 1: scored(np.array([0.5]))}))
     assert found.interval is None and any("single validation images" in line for line in found.missing)
 
 
@@ -164,7 +164,7 @@ def test_an_image_in_which_all_is_ignored_takes_no_other_images_scores_with_it()
     details = {0: scored(ours), 1: scored(theirs)}
     for one in details.values():
         one["images"]["scores"][3] = None
-    found = sure(certainty(story(trial(0, 0.9), trial(1, 0.5)), details))
+    found = sure(assess_certainty(story(trial(0, 0.9), trial(1, 0.5)), details))
     assert found.images == 19 and found.mean == pytest.approx(np.delete(ours, 3).mean())
     assert [(rival.by_images, rival.ahead > 0.99) for rival in found.rivals] == [(True, True)]
 
@@ -172,8 +172,8 @@ def test_an_image_in_which_all_is_ignored_takes_no_other_images_scores_with_it()
 def test_the_cheaper_one_must_be_near_by_the_goal_as_well() -> None:
     """Two images tell nothing apart."""
     details = {0: scored(np.array([0.2, 0.9])), 1: scored(np.array([0.3, 0.8]))}
-    near = sure(certainty(story(trial(0, 0.90, seconds=60.0), trial(1, 0.89, seconds=6.0)), details))
-    far = sure(certainty(story(trial(0, 0.90, seconds=60.0), trial(1, 0.50, seconds=6.0)), details))
+    near = sure(assess_certainty(story(trial(0, 0.90, seconds=60.0), trial(1, 0.89, seconds=6.0)), details))
+    far = sure(assess_certainty(story(trial(0, 0.90, seconds=60.0), trial(1, 0.50, seconds=6.0)), details))
     assert near.tied == far.tied == (1,) and (near.ship, far.ship) == (1, 0)
 
 
@@ -183,32 +183,32 @@ def test_trials_judged_on_different_images_are_not_compared_by_them() -> None:
         1: scored(RNG.uniform(size=21)),
         2: scored(RNG.uniform(size=20), "dice"),
     }
-    found = sure(certainty(story(*(trial(at, 0.9 - at / 10) for at in range(3))), details))
+    found = sure(assess_certainty(story(*(trial(at, 0.9 - at / 10) for at in range(3))), details))
     assert found.images == 20 and found.rivals == ()
 
 
 def test_runs_of_the_same_parameters_are_put_together() -> None:
     rows = [trial(0, 0.80, {"k": 1}), trial(1, 0.70, {"k": 1}), trial(2, 0.78, {"k": 2}), trial(3, 0.76, {"k": 2})]
-    first, second = seeds(story(*rows, trial(4, 0.2, {"k": 3})))
+    first, second = group_by_params(story(*rows, trial(4, 0.2, {"k": 3})))
     assert (first.numbers, second.numbers) == ((2, 3), (0, 1)) and first.mean == pytest.approx(0.77)
     assert second.overlaps and not first.overlaps and second.deviation == pytest.approx(0.0707, abs=1e-4)
-    words = " ".join(in_words(sure(certainty(story(*rows), {}))))
+    words = " ".join(describe_certainty(sure(assess_certainty(story(*rows), {}))))
     assert "trials 2 and 3 are best on average: 0.7700 ± 0.0141 (2 runs)" in words and "0 and 1 overlap" in words
 
 
 def test_what_the_winners_parameters_give_on_average_is_expected_and_runs_that_learn_nothing_say_nothing() -> None:
     rows = [trial(0, 0.80, {"k": 1}), trial(1, 0.78, {"k": 1}), trial(2, 0.50, {"k": 2}), trial(3, 0.10, {"k": 2})]
-    found = sure(certainty(story(*rows), {}))
+    found = sure(assess_certainty(story(*rows), {}))
     assert found.expected == pytest.approx(0.79) and found.sigma == pytest.approx(0.0141, abs=1e-4)
     assert "Expect about 0.790 on new images (0.8 seen): so much its parameters give on average over 2 runs." in (
-        " ".join(in_words(found))
+        " ".join(describe_certainty(found))
     )
 
 
 def test_a_loss_is_better_below() -> None:
     curve = [0.5, 0.4, 0.35, 0.36, 0.34, 0.36]
     trials = [
-        Told(
+        TrialData(
             at,
             "COMPLETE",
             v,
@@ -218,19 +218,19 @@ def test_a_loss_is_better_below() -> None:
         )
         for at, v in enumerate((0.31, 0.3))
     ]
-    found = sure(certainty(story(*trials, goal=minimize("loss")), {}))
+    found = sure(assess_certainty(story(*trials, goal=minimize("loss")), {}))
     assert found.best == 1 and found.contenders == 2 and found.expected is not None and found.expected > 0.3
 
 
 def test_jitter_is_that_of_the_noise_and_not_of_the_slope() -> None:
-    assert jitter_of([0.1 * at for at in range(8)]) == pytest.approx(0)
-    noisy = [jitter_of((0.01 * np.arange(8) + RNG.normal(0, 0.02, 8)).tolist()) for _ in range(400)]
+    assert epoch_jitter([0.1 * at for at in range(8)]) == pytest.approx(0)
+    noisy = [epoch_jitter((0.01 * np.arange(8) + RNG.normal(0, 0.02, 8)).tolist()) for _ in range(400)]
     assert np.mean([value for value in noisy if value is not None]) == pytest.approx(0.02, rel=0.15)
-    assert jitter_of([0.1, 0.2, None, 0.3]) is None
-    assert contenders(story(trial(0, 0.5)), None) == 1
+    assert epoch_jitter([0.1, 0.2, None, 0.3]) is None
+    assert count_contenders(story(trial(0, 0.5)), None) == 1
 
 
 def test_the_lead_is_told_in_the_words_of_how_it_was_judged() -> None:
     curve = [0.5, 0.6, 0.69, 0.7, 0.71, 0.7]
-    found = sure(certainty(story(trial(0, 0.9, curve=curve), trial(1, 0.5, curve=curve)), {}))
-    assert lead(found.rivals) == "It leads the next one by more than the noise between runs."
+    found = sure(assess_certainty(story(trial(0, 0.9, curve=curve), trial(1, 0.5, curve=curve)), {}))
+    assert describe_lead(found.rivals) == "It leads the next one by more than the noise between runs."

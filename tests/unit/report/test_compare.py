@@ -13,17 +13,17 @@ from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.errors import StudyError
 from tuner.paths import Home
 from tuner.report.compare import (
-    by_parameter,
-    cells,
-    charts,
-    differing,
+    add_wins,
+    compare_groups,
+    compare_trials,
+    differing_params,
     group_charts,
     group_rows,
-    rows,
-    versus,
-    with_wins,
+    text_rows,
+    trial_charts,
+    trial_rows,
 )
-from tuner.report.trial_files import details_of
+from tuner.report.trial_files import read_details
 from tuner.study.study import JoinedStudy
 
 SAME = {"k": 8, "loss": "bce"}
@@ -44,29 +44,29 @@ def studies(tmp_path: Path) -> Iterator[JoinedStudy]:
 
 
 def test_trials_are_told_by_what_differs(studies: JoinedStudy) -> None:
-    found = versus(studies.engine, ["0", "1"], "first", None)
-    assert differing(found.sides) == ["lr"] and found.metric == "val_iou"
-    first, second = rows(found)
+    found = compare_trials(studies.engine, ["0", "1"], "first", None)
+    assert differing_params(found.sides) == ["lr"] and found.metric == "val_iou"
+    first, second = trial_rows(found)
     assert (first["val_iou"], first["best_epoch"], first["epochs"], first["seconds"]) == (0.6, 2, 3, 180)
     assert second["params"] == {"lr": 1e-4} and second["trial"] == "trial 1"
-    shown = cells(rows(found), ["lr"])
+    shown = text_rows(trial_rows(found), ["lr"])
     assert "better_images" not in shown[0] and shown[1]["lr"] == "0.0001"
 
 
 def test_images_are_judged_in_pairs_against_the_first(studies: JoinedStudy, tmp_path: Path) -> None:
-    found = versus(studies.engine, ["0", "1", "2"], "first", None)
+    found = compare_trials(studies.engine, ["0", "1", "2"], "first", None)
     artifacts = TrialArtifacts(Home(tmp_path))
-    found = with_wins(found, {side.name: details_of(side.trial, artifacts) for side in found.sides})
+    found = add_wins(found, {side.name: read_details(side.trial, artifacts) for side in found.sides})
     none, win, damaged = found.wins
     assert none is None and damaged is None and win is not None
     assert win[0] == 0.25 and 0 < win[1] < 0.2
-    assert rows(found)[1]["better_images"] == 0.25
+    assert trial_rows(found)[1]["better_images"] == 0.25
 
 
 def test_trials_of_other_studies_are_named_with_them(studies: JoinedStudy) -> None:
-    found = versus(studies.engine, ["first#0", "other#0"], None, "iou")
+    found = compare_trials(studies.engine, ["first#0", "other#0"], None, "iou")
     assert [side.name for side in found.sides] == ["first#0", "other#0"]
-    metric, loss = charts(found)
+    metric, loss = trial_charts(found)
     assert [one.name for one in metric.series] == ["first#0", "other#0"]
     assert [(one.name, one.dashed) for one in loss.series] == [
         ("first#0 train", True), ("first#0 val", False), ("other#0 train", True), ("other#0 val", False),
@@ -91,25 +91,25 @@ def test_what_is_not_there_is_named_with_what_is(
     studies: JoinedStudy, names: list[str], metric: str | None, says: str
 ) -> None:
     with pytest.raises(StudyError) as error:
-        versus(studies.engine, names, "first", metric)
+        compare_trials(studies.engine, names, "first", metric)
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
 def test_groups_have_a_band_of_the_trials_that_finished(studies: JoinedStudy) -> None:
     add(studies, {"lr": 5e-4, **SAME}, [0.4, 0.8])
-    found = by_parameter(studies.engine, "loss", "first", None)
+    found = compare_groups(studies.engine, "loss", "first", None)
     (line,) = group_rows(found)
     assert line["group"] == "loss=bce" and line["trials"] == 3 and line["mean"] == pytest.approx(0.6)
     assert line["best"] == 0.8 and line["numbers"] == [0, 1, 4]
     band, *losses = group_charts(found)
     assert [round(value or 0, 4) for value in band.series[0].y] == [0.2333, 0.6] and len(losses) == 2
     assert band.series[0].low[0] < 0.2333 < band.series[0].high[0]
-    loss = group_rows(by_parameter(studies.engine, "loss", "first", "loss"))
+    loss = group_rows(compare_groups(studies.engine, "loss", "first", "loss"))
     assert loss[0]["best"] == pytest.approx(0.55)
 
 
 def test_an_unknown_parameter_or_metric_gets_the_near_name(studies: JoinedStudy) -> None:
     with pytest.raises(StudyError, match=r"no parameter 'los'\. Did you mean 'loss'"):
-        by_parameter(studies.engine, "los", "first", None)
+        compare_groups(studies.engine, "los", "first", None)
     with pytest.raises(StudyError, match="no metric 'dce'"):
-        by_parameter(studies.engine, "loss", "first", "dce")
+        compare_groups(studies.engine, "loss", "first", "dce")

@@ -12,7 +12,15 @@ from optuna.trial import TrialState, create_trial
 
 from tuner.errors import StudyError
 from tuner.goal import maximize
-from tuner.report.comparison import Comparison, Line, columns, compared, markdown, title, to_json
+from tuner.report.table_comparison import (
+    RowResult,
+    TableComparison,
+    compare_table,
+    comparison_title,
+    text_columns,
+    to_json,
+    to_markdown,
+)
 from tuner.space.published import PublishedRow, PublishedTable
 from tuner.study import queries
 from tuner.study.info import StudyInfo, StudyKind
@@ -57,16 +65,16 @@ def test_places_are_ours_beside_theirs_and_states_where_there_is_no_number(tmp_p
     add(joined, ROWS[0], [0.3, 0.7, 0.1])
     add(joined, ROWS[1], [0.5])
     add(joined, ROWS[2], [], TrialState.FAIL)
-    found = compared(joined.engine, ORDER, None)
+    found = compare_table(joined.engine, ORDER, None)
     told = to_json(found)["rows"]
     assert [(row["place"], row["our_place"], row["state"]) for row in told] == [
         (2, 1, "done"), (1, 2, "done"), (3, None, "failed"), (4, None, "not run yet"),
     ]  # fmt: skip
     assert [row["ours"] for row in told] == [0.7, 0.5, None, None] and told[0]["published"] is None
     assert (told[0]["epochs"], told[0]["seconds"]) == (3, 4.5)
-    made = dict(columns(found))
+    made = dict(text_columns(found))
     assert made["val iou ours"] == ["0.7000", "0.5000", "failed", "not run yet"]
-    assert "difference" not in made and "k" not in made and "k=8" in title(found)
+    assert "difference" not in made and "k" not in made and "k=8" in comparison_title(found)
     joined.engine.dispose()
 
 
@@ -78,10 +86,10 @@ def test_train_and_test_metrics_are_those_of_the_best_epoch(tmp_path: Path) -> N
     add(joined, rows[0], [0.6, 0.4], repeat=2)  # on data without a test split
     add(joined, rows[0], [], TrialState.FAIL, repeat=2)  # tried before
     add(joined, rows[0], [], TrialState.FAIL, repeat=3)
-    (row,) = to_json(compared(joined.engine, table, None))["rows"]
+    (row,) = to_json(compare_table(joined.engine, table, None))["rows"]
     assert row["ours"] == {"test_iou": 0.9, "train_iou": pytest.approx((0.81 + 0.61) / 2)}
     assert row["difference"]["test_iou"] == pytest.approx(0.4) and row["deviation"]["test_iou"] is None
-    shown = markdown(compared(joined.engine, table, None))
+    shown = to_markdown(compare_table(joined.engine, table, None))
     assert (
         "| 0.5000 | 0.9000 (1 failed) | +0.4000 | 0.6000 | 0.7100 ± 0.1414 (2 seeds, 1 failed) | +0.1100 |"
         in shown
@@ -94,7 +102,7 @@ def test_the_study_at_full_size_stands_for_the_table_and_others_by_name(tmp_path
     changes = ({"rehearsal": True}, {"shrink": 8}, {"data": "mine"}, {})
     for name, change in zip(names, changes, strict=True):
         joined = study(tmp_path, name, **change)
-        shown = compared(joined.engine, ORDER, None)
+        shown = compare_table(joined.engine, ORDER, None)
         assert shown.study and shown.study.name == name
         joined.engine.dispose()
     for name, change in (
@@ -106,11 +114,11 @@ def test_the_study_at_full_size_stands_for_the_table_and_others_by_name(tmp_path
         joined.engine.dispose()
     joined = study(tmp_path)
     for name in ("t-9-epochs", "t-shrink8"):
-        found = compared(joined.engine, ORDER, name)
+        found = compare_table(joined.engine, ORDER, name)
         assert found.study and found.study.name == name
-    assert "1/8 of the size" in title(found)
+    assert "1/8 of the size" in comparison_title(found)
     with pytest.raises(StudyError, match="no study 'other' of the table 't'"):
-        compared(joined.engine, ORDER, "other")
+        compare_table(joined.engine, ORDER, "other")
     joined.engine.dispose()
 
 
@@ -120,9 +128,9 @@ def test_without_a_database_the_published_numbers_stand_alone() -> None:
         rows=(PublishedRow({"lr": 0.1}, {"val_iou": 0.5}, where="page 3", note="rounded"),),
         compare="number",
     )
-    found = compared(None, table, None)
+    found = compare_table(None, table, None)
     assert to_json(found)["study"] is None and to_json(found)["rows"][0]["state"] == "not run yet"
-    assert markdown(found).splitlines()[-1] == "| 0.1 | 0.5000 | not run yet | - |  |  | page 3 | rounded |"
+    assert to_markdown(found).splitlines()[-1] == "| 0.1 | 0.5000 | not run yet | - |  |  | page 3 | rounded |"
 
 
 def test_a_row_without_a_published_place_is_not_ranked_among_ours() -> None:
@@ -131,6 +139,7 @@ def test_a_row_without_a_published_place_is_not_ranked_among_ours() -> None:
     rows = tuple(PublishedRow({"model": name}, published) for name, published in zip("abc", given, strict=True))
     table = PublishedTable("t", Path("t.toml"), "s", "val_loss", rows, compare="order")
     ours = [
-        Line(row, {"val_loss": [loss]}, [1], [1.0], {}) for row, loss in zip(rows, (1.5, 2.0, 1.0), strict=True)
+        RowResult(row, {"val_loss": [loss]}, [1], [1.0], {})
+        for row, loss in zip(rows, (1.5, 2.0, 1.0), strict=True)
     ]
-    assert table.places == [0, 2, 1] and Comparison(table, None, tuple(ours)).places == [0, 2, 1]
+    assert table.places == [0, 2, 1] and TableComparison(table, None, tuple(ours)).places == [0, 2, 1]

@@ -15,13 +15,13 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from tuner.goal import maximize
-from tuner.plots.charts import Axis, Chart, Heat, Parallel, Series, no_numbers
-from tuner.plots.render_plotly import figure
-from tuner.plots.render_png import draw
-from tuner.report.figures import Figure, failure_kinds, figures
-from tuner.report.group_curves import groups
-from tuner.report.importance import importance
-from tuner.report.study_data import Story, Told, read
+from tuner.plots.charts import Chart, HeatMap, ParallelAxis, ParallelPlot, Series, empty_chart
+from tuner.plots.render_plotly import plotly_figure
+from tuner.plots.render_png import write_charts
+from tuner.report.figures import StudyFigure, group_failures, make_figures
+from tuner.report.group_curves import group_trials
+from tuner.report.importance import param_importances
+from tuner.report.study_data import StudyData, TrialData, read_study
 from tuner.study import queries
 from tuner.study.info import StudyInfo
 from tuner.study.stats import read_stats
@@ -45,13 +45,15 @@ CHARTS = [
         "points", "lr", "iou", [Series("", [1e-4, 1e-3, 1e-2], [1, 3, 2], "points", shades=[0, 1, 2])], log_x=True
     ),
     Chart("bars", "", "n", [Series("", ["a", "b", "c"], [3, 1, 2], "bars", low=[2, 1, 1], high=[4, 2, 3])]),
-    Chart("heat", "x", "y", heat=Heat(["a", "b"], ["c", "d"], [[1, None], [0, 2]], [["1", ""], ["0", "2"]])),
+    Chart("heat", "x", "y", heat=HeatMap(["a", "b"], ["c", "d"], [[1, None], [0, 2]], [["1", ""], ["0", "2"]])),
     Chart(
         "parallel",
-        parallel=Parallel([Axis("lr", [-4, -3], is_log=True), Axis("loss", [0, 1], ["bce", "dice"])], [0.1, 0.9]),
+        parallel=ParallelPlot(
+            [ParallelAxis("lr", [-4, -3], is_log=True), ParallelAxis("loss", [0, 1], ["bce", "dice"])], [0.1, 0.9]
+        ),
         shade="iou",
     ),
-    no_numbers("nothing", "there is nothing to draw"),
+    empty_chart("nothing", "there is nothing to draw"),
 ]
 
 
@@ -63,8 +65,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JoinedStudy]:
 
 
 @pytest.fixture(scope="module")
-def story(searched: JoinedStudy) -> Story:
-    return read(searched.engine, queries.find_study(searched.engine, None))
+def story(searched: JoinedStudy) -> StudyData:
+    return read_study(searched.engine, queries.find_study(searched.engine, None))
 
 
 @pytest.fixture
@@ -74,15 +76,15 @@ def empty(tmp_path: Path) -> Iterator[JoinedStudy]:
     joined.engine.dispose()
 
 
-def told(joined: JoinedStudy) -> Story:
-    return read(joined.engine, queries.find_study(joined.engine, None))
+def told(joined: JoinedStudy) -> StudyData:
+    return read_study(joined.engine, queries.find_study(joined.engine, None))
 
 
-def by_name(made: list[Figure]) -> dict[str, Chart]:
+def by_name(made: list[StudyFigure]) -> dict[str, Chart]:
     return {one.name: one.chart for one in made}
 
 
-def test_a_study_is_read_as_it_was_written(story: Story) -> None:
+def test_a_study_is_read_as_it_was_written(story: StudyData) -> None:
     assert [trial.number for trial in story.trials] == list(range(40))
     states = {state: len(story.of(state)) for state in ("COMPLETE", "PRUNED", "FAIL")}
     assert states == {"COMPLETE": 23, "PRUNED": 14, "FAIL": 3}
@@ -93,8 +95,8 @@ def test_a_study_is_read_as_it_was_written(story: Story) -> None:
     assert best.seconds == 20 * (20 + best.params["k"])
 
 
-def test_every_figure_of_a_search_has_something_to_show(story: Story) -> None:
-    made = figures(story)
+def test_every_figure_of_a_search_has_something_to_show(story: StudyData) -> None:
+    made = make_figures(story)
     assert [one.name for one in made] == [
         "history", "parallel", "importance", "slice-lr", "slice-k", "slice-loss", "contour", "curves", "by-choice",
         "cost", "epochs", "failures",
@@ -102,8 +104,8 @@ def test_every_figure_of_a_search_has_something_to_show(story: Story) -> None:
     assert not [one.name for one in made if one.chart.is_empty or not one.says]
 
 
-def test_history_has_a_mark_for_each_state_and_the_best_so_far(story: Story) -> None:
-    chart = by_name(figures(story))["history"]
+def test_history_has_a_mark_for_each_state_and_the_best_so_far(story: StudyData) -> None:
+    chart = by_name(make_figures(story))["history"]
     assert [(one.name, len(one.x)) for one in chart.series] == [
         ("finished", 23), ("pruned", 14), ("failed (no value)", 3), ("best so far", 23),
     ]  # fmt: skip
@@ -111,15 +113,15 @@ def test_history_has_a_mark_for_each_state_and_the_best_so_far(story: Story) -> 
     assert best == sorted(best) and story.best and best[-1] == story.best.value
 
 
-def test_a_searched_power_is_drawn_on_powers_and_a_choice_as_strips_in_its_order(story: Story) -> None:
-    made = by_name(figures(story))
+def test_a_searched_power_is_drawn_on_powers_and_a_choice_as_strips_in_its_order(story: StudyData) -> None:
+    made = by_name(make_figures(story))
     assert made["slice-lr"].log_x and not made["slice-k"].log_x
     strips = list(dict.fromkeys(made["slice-loss"].series[0].x))
     assert strips == ["bce", "dice", "focal"]
 
 
-def test_what_matters_is_found(story: Story) -> None:
-    shares = importance(story)
+def test_what_matters_is_found(story: StudyData) -> None:
+    shares = param_importances(story)
     assert next(iter(shares)) == "lr" and shares["lr"] > 0.5 and sum(shares.values()) == pytest.approx(1)
 
 
@@ -128,20 +130,20 @@ def test_thousands_of_trials_are_drawn_in_seconds() -> None:
     kinds = {"lr": {"kind": "float", "low": 1e-5, "high": 1e-2, "log": True}, "k": {"kind": "int"}}
     rng = np.random.default_rng(0)
     some = tuple(
-        Told(at, "COMPLETE", float(rng.random()), {"lr": float(10 ** rng.uniform(-5, -2)), "k": at % 97}, {})
+        TrialData(at, "COMPLETE", float(rng.random()), {"lr": float(10 ** rng.uniform(-5, -2)), "k": at % 97}, {})
         for at in range(4000)
     )
     info = StudyInfo("s", "s", maximize("iou"), "shapes")
     began = process_time()
-    assert len(figures(Story(info, None, some, kinds))) > 8
+    assert len(make_figures(StudyData(info, None, some, kinds))) > 8
     assert process_time() - began < 10
 
 
-def test_what_pruning_saved_and_what_failed_is_counted(story: Story) -> None:
-    made = {one.name: one for one in figures(story)}
+def test_what_pruning_saved_and_what_failed_is_counted(story: StudyData) -> None:
+    made = {one.name: one for one in make_figures(story)}
     assert f"Pruning saved {14 * 17} of {37 * 20} planned epochs" in made["epochs"].says
     assert made["failures"].says == "3 x out of memory"
-    assert [trial.number for trial in failure_kinds(story)["out of memory"]] == [12, 25, 38]
+    assert [trial.number for trial in group_failures(story)["out of memory"]] == [12, 25, 38]
 
 
 def test_failures_are_called_as_in_the_terminal(empty: JoinedStudy) -> None:
@@ -150,20 +152,20 @@ def test_failures_are_called_as_in_the_terminal(empty: JoinedStudy) -> None:
     info = queries.find_study(empty.engine, None)
     for notes in ({"failure": bug}, {}, {"failure": "set aside: 3 workers died on it\nthe last on host a"}):
         add(empty, {"lr": 1e-3}, [], TrialState.FAIL, planned=4, notes=notes)
-    kinds = {kind: len(trials) for kind, trials in failure_kinds(told(empty)).items()}
+    kinds = {kind: len(trials) for kind, trials in group_failures(told(empty)).items()}
     assert kinds == {"KeyError": 1, "unknown": 1, "workers died on it": 1} == read_stats(empty.engine, info).kinds
 
 
 def test_what_a_person_ended_is_not_saved_by_pruning(empty: JoinedStudy) -> None:
     add(empty, {"lr": 1e-3}, [0.1], TrialState.PRUNED, planned=20)
     add(empty, {"lr": 1e-2}, [0.1], TrialState.PRUNED, planned=20, notes={"stopped": "by hand"})
-    assert "Pruning saved 19 of 20 planned epochs" in {f.name: f.says for f in figures(told(empty))}["epochs"]
+    assert "Pruning saved 19 of 20 planned epochs" in {f.name: f.says for f in make_figures(told(empty))}["epochs"]
 
 
-def test_a_number_with_many_values_is_compared_by_thirds_and_a_list_by_choice(story: Story) -> None:
-    thirds = groups(story, "lr")
+def test_a_number_with_many_values_is_compared_by_thirds_and_a_list_by_choice(story: StudyData) -> None:
+    thirds = group_trials(story, "lr")
     assert len(thirds) == 3 and sum(len(trials) for _, trials in thirds) == 23
-    assert [label for label, _ in groups(story, "loss")] == ["loss=bce", "loss=dice", "loss=focal"]
+    assert [label for label, _ in group_trials(story, "loss")] == ["loss=bce", "loss=dice", "loss=focal"]
 
 
 def test_choices_that_python_calls_equal_stay_apart(tmp_path: Path) -> None:
@@ -173,19 +175,19 @@ def test_choices_that_python_calls_equal_stay_apart(tmp_path: Path) -> None:
     for value in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
         add_trial(joined, [value / 2, value])
     found = told(joined)
-    assert len(figures(found)) >= 10 and importance(found).keys() == set(found.varied)
+    assert len(make_figures(found)) >= 10 and param_importances(found).keys() == set(found.varied)
     joined.engine.dispose()
 
 
 def test_studies_with_hardly_anything_say_so(empty: JoinedStudy) -> None:
     def says() -> list[str]:
-        return [one.chart.note for one in figures(told(empty)) if one.chart.is_empty]
+        return [one.chart.note for one in make_figures(told(empty)) if one.chart.is_empty]
 
-    assert len(says()) == len(figures(told(empty)))  # no trial at all
+    assert len(says()) == len(make_figures(told(empty)))  # no trial at all
     add(empty, {"lr": 1e-3}, [], TrialState.FAIL, planned=4, notes={"failure": "out of memory"})
-    assert [one.name for one in figures(told(empty)) if not one.chart.is_empty] == ["history", "failures"]
+    assert [one.name for one in make_figures(told(empty)) if not one.chart.is_empty] == ["history", "failures"]
     add(empty, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5])
-    made = by_name(figures(told(empty)))
+    made = by_name(make_figures(told(empty)))
     assert not made["history"].is_empty and not made["curves"].is_empty and made["importance"].is_empty
     assert all(says())
 
@@ -193,28 +195,28 @@ def test_studies_with_hardly_anything_say_so(empty: JoinedStudy) -> None:
 def test_what_is_no_number_is_a_gap(empty: JoinedStudy, tmp_path: Path) -> None:
     add(empty, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5], loss=[math.nan, math.inf])
     add(empty, {"lr": 1e-2, "k": 8, "loss": "dice"}, [0.2, 0.4])
-    made = figures(told(empty))
+    made = make_figures(told(empty))
     assert told(empty).trials[0].curve("val_loss") == ([1, 2], [None, None])
-    draw([one.chart for one in made if one.name in ("slice-lr", "curves", "cost")], tmp_path / "all.png")
-    assert all("NaN" not in figure(one.chart).to_json() for one in made)
+    write_charts([one.chart for one in made if one.name in ("slice-lr", "curves", "cost")], tmp_path / "all.png")
+    assert all("NaN" not in plotly_figure(one.chart).to_json() for one in made)
 
 
-def test_figures_are_the_same_each_time(story: Story, searched: JoinedStudy) -> None:
-    again = read(searched.engine, queries.find_study(searched.engine, None))
-    assert figures(again) == figures(story)
+def test_figures_are_the_same_each_time(story: StudyData, searched: JoinedStudy) -> None:
+    again = read_study(searched.engine, queries.find_study(searched.engine, None))
+    assert make_figures(again) == make_figures(story)
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
-def test_files_are_the_same_each_time(story: Story, tmp_path: Path, kind: str) -> None:
-    charts = [one.chart for one in figures(story)][:3]
-    draw(charts, tmp_path / f"a.{kind}")
-    draw(charts, tmp_path / f"b.{kind}")
+def test_files_are_the_same_each_time(story: StudyData, tmp_path: Path, kind: str) -> None:
+    charts = [one.chart for one in make_figures(story)][:3]
+    write_charts(charts, tmp_path / f"a.{kind}")
+    write_charts(charts, tmp_path / f"b.{kind}")
     assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
 
 
 def test_drawn_charts_look_as_they_looked(tmp_path: Path) -> None:
     """Small, since hair lines and letters move by a pixel from one version of matplotlib to the next."""
-    draw(CHARTS, tmp_path / "charts.png")
+    write_charts(CHARTS, tmp_path / "charts.png")
 
     def small(path: Path) -> np.ndarray:
         with Image.open(path) as found:
@@ -229,7 +231,7 @@ def test_drawn_charts_look_as_they_looked(tmp_path: Path) -> None:
 
 
 def test_both_renderers_show_the_same_numbers() -> None:
-    lines, points, bars, heat, parallel, nothing = (figure(chart) for chart in CHARTS)
+    lines, points, bars, heat, parallel, nothing = (plotly_figure(chart) for chart in CHARTS)
     assert [trace.name for trace in lines.data if trace.name] == ["mean", "other"]
     assert list(lines.data[1].y) == [0.2, 0.5, None, 0.7] and lines.layout.shapes[0].x0 == 2
     assert points.layout.xaxis.type == "log" and list(points.data[0].marker.color) == [0, 1, 2]
@@ -246,11 +248,11 @@ def test_text_of_users_stays_text(tmp_path: Path) -> None:
         series = Series(words, [words, "b"], [1, 2], "bars", texts=[words, words])
         charts = [
             Chart(words, words, words, [series], marks=[(0.0, words)]),
-            Chart(words, heat=Heat([words], [words], [[1.0]], [[words]])),
-            Chart(words, parallel=Parallel([Axis(words, [0, 1], [words, "b"])], [0, 1]), shade=words),
-            no_numbers(words, words),
+            Chart(words, heat=HeatMap([words], [words], [[1.0]], [[words]])),
+            Chart(words, parallel=ParallelPlot([ParallelAxis(words, [0, 1], [words, "b"])], [0, 1]), shade=words),
+            empty_chart(words, words),
         ]
-        draw(charts, tmp_path / "words.svg")
+        write_charts(charts, tmp_path / "words.svg")
         assert "<script" not in (tmp_path / "words.svg").read_text()
         for chart in charts:
-            assert "<img" not in figure(chart).to_json() and "<script" not in figure(chart).to_json()
+            assert "<img" not in plotly_figure(chart).to_json() and "<script" not in plotly_figure(chart).to_json()

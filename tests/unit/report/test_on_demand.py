@@ -26,9 +26,9 @@ from tuner.export.bundle import export_bundle, verify_bundle
 from tuner.paths import Home
 from tuner.recipe import Recipe, Stage
 from tuner.report import on_demand
-from tuner.report.on_demand import Records, opened
-from tuner.report.study_data import read
-from tuner.report.trial_files import bytes_of
+from tuner.report.on_demand import DrawRequest, open_artifact
+from tuner.report.study_data import read_study
+from tuner.report.trial_files import read_trial_file
 from tuner.study import queries
 from tuner.study.study import JoinedStudy
 from tuner.train import details
@@ -53,8 +53,8 @@ def size(picture: bytes) -> tuple[int, int]:
         return found.size
 
 
-def records(**changes: Any) -> Records:
-    return replace(Records("iou", ROWS, {"result": {"best_epoch": 2}}, body), **changes)
+def records(**changes: Any) -> DrawRequest:
+    return replace(DrawRequest("iou", ROWS, {"result": {"best_epoch": 2}}, body), **changes)
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def artifacts(tmp_path: Path) -> TrialArtifacts:
     return TrialArtifacts(Home(tmp_path / "home").make())
 
 
-def drawn(artifacts: TrialArtifacts, name: str, find: Callable[[], Records | None] = records) -> bytes:
-    with opened(artifacts, IDS[name], name, find) as file:
+def drawn(artifacts: TrialArtifacts, name: str, find: Callable[[], DrawRequest | None] = records) -> bytes:
+    with open_artifact(artifacts, IDS[name], name, find) as file:
         return file.read()
 
 
@@ -96,11 +96,11 @@ def test_a_home_that_cannot_be_written_to_shows_it_all_the_same(
 
 
 def test_what_is_no_late_picture_is_gone_when_it_is_gone(artifacts: TrialArtifacts) -> None:
-    def never() -> Records:
+    def never() -> DrawRequest:
         raise AssertionError("nothing is read for it")
 
     with pytest.raises(ArtifactNotFound):
-        opened(artifacts, "aaaa", "predictions.png", never)
+        open_artifact(artifacts, "aaaa", "predictions.png", never)
 
 
 def missing() -> bytes:
@@ -125,13 +125,13 @@ def test_without_details_quality_is_gone_and_the_curves_are_drawn(
     "notes", [{}, {"result": None, "recipe": 3}, {"result": {"best_epoch": "x"}, "recipe": {}}]
 )
 def test_notes_that_cannot_be_read_cost_the_marks_alone(notes: dict[str, Any]) -> None:
-    charts = on_demand.curves(records(notes=notes))
+    charts = on_demand.curve_charts(records(notes=notes))
     assert [chart.title for chart in charts] == ["iou", "loss"] and not any(chart.marks for chart in charts)
 
 
 def test_the_curves_mark_the_best_epoch_and_the_stages(toy_recipe: Recipe) -> None:
     staged = replace(toy_recipe, stages=(Stage(epochs=1), Stage(epochs=2)))
-    charts = on_demand.curves(records(notes={"result": {"best_epoch": 2}, "recipe": staged.to_json()}))
+    charts = on_demand.curve_charts(records(notes={"result": {"best_epoch": 2}, "recipe": staged.to_json()}))
     assert charts[0].marks == [(2.0, "best"), (1.5, "stage 2")]
 
 
@@ -224,14 +224,14 @@ def test_the_numbers_of_another_host_come_from_the_store(shown: Shown, tmp_path:
 def test_a_report_draws_them(shown: Shown) -> None:
     end(shown)
     shown.artifacts.write(IDS["details.json"], io.BytesIO(body()))
-    story = read(shown.joined.engine, queries.find_study(shown.joined.engine, "made"))
+    story = read_study(shown.joined.engine, queries.find_study(shown.joined.engine, "made"))
     (trial,) = story.trials
     for name in ("curves.png", "quality.png"):
-        assert size(bytes_of(trial, name, shown.artifacts, story.metric))
-    assert bytes_of(trial, "curves.png", shown.artifacts) == shown.get("curves.png").body
+        assert size(read_trial_file(trial, name, shown.artifacts, story.metric))
+    assert read_trial_file(trial, "curves.png", shown.artifacts) == shown.get("curves.png").body
     shown.artifacts.remove(IDS["details.json"]), shown.artifacts.remove(IDS["quality.png"])
     with pytest.raises(LookupError, match="is not there any more"):
-        bytes_of(trial, "quality.png", shown.artifacts)
+        read_trial_file(trial, "quality.png", shown.artifacts)
 
 
 def test_a_bundle_has_what_nobody_looked_at(tmp_path: Path, toy_recipe: Recipe) -> None:

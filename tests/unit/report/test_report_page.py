@@ -24,10 +24,10 @@ from tuner.errors import StudyError
 from tuner.goal import maximize
 from tuner.paths import Home
 from tuner.recipe import Recipe, Stage, use
-from tuner.report.advice import as_space
-from tuner.report.html import data, file_name, refuse_file, tag, text, write_page
-from tuner.report.page import gathered, page
-from tuner.report.trial_files import made_small
+from tuner.report.advice import recipe_to_space
+from tuner.report.html import check_output, data, safe_file_name, tag, text, write_page
+from tuner.report.page import read_report, render_report
+from tuner.report.trial_files import shrink_picture
 from tuner.study import queries
 from tuner.study.info import StudyKind
 from tuner.study.study import JoinedStudy
@@ -67,7 +67,7 @@ class Reader(HTMLParser):
 def read_page(joined: JoinedStudy, folder: Path, at: str = "") -> Reader:
     info = queries.find_study(joined.engine, None)
     reader = Reader()
-    reader.feed(page(gathered(joined.engine, info, TrialArtifacts(Home(folder)), at)))
+    reader.feed(render_report(read_report(joined.engine, info, TrialArtifacts(Home(folder)), at)))
     assert reader.open == []
     names = [attributes["id"] for _, attributes in reader.tags if attributes.get("id")]
     assert len(names) == len(set(names))
@@ -133,7 +133,7 @@ def test_headings_step_down_one_at_a_time_and_tables_have_headings(whole: Reader
 def test_the_page_is_small_and_the_same_each_time(tmp_path: Path) -> None:
     joined = search(tmp_path, 12)
     info = queries.find_study(joined.engine, None)
-    made = [page(gathered(joined.engine, info, TrialArtifacts(Home(tmp_path)))) for _ in range(2)]
+    made = [render_report(read_report(joined.engine, info, TrialArtifacts(Home(tmp_path)))) for _ in range(2)]
     assert made[0] == made[1] and len(made[0].encode()) < 3_000_000
     joined.engine.dispose()
 
@@ -218,12 +218,12 @@ def test_the_recipe_on_the_page_trains_the_same(tmp_path: Path) -> None:
     )
     for at, one in enumerate((first, staged)):
         path = tmp_path / f"again{at}.py"
-        path.write_text(as_space(one.to_json(), maximize("iou")))
+        path.write_text(recipe_to_space(one.to_json(), maximize("iou")))
         made = runpy.run_path(str(path))
         again: Recipe = made["suggest"](None)
         assert {**vars(again), "seed": 0, "classes": ()} == {**vars(one), "seed": 0, "classes": ()}
         assert made["GOAL"] == maximize("iou")
-    assert as_space({"version": 99}, maximize("iou")) == "" and as_space({}, maximize("iou")) == ""
+    assert recipe_to_space({"version": 99}, maximize("iou")) == "" and recipe_to_space({}, maximize("iou")) == ""
 
 
 def test_a_table_that_is_not_there_any_more_is_told(tmp_path: Path) -> None:
@@ -261,19 +261,19 @@ def test_a_file_that_stands_is_kept_without_force_and_whole_with_it(tmp_path: Pa
     out = tmp_path / "sub" / "r.html"
     write_page("old", out)
     with pytest.raises(StudyError, match="is there already"):
-        refuse_file(out, (".html",), force=False)
-    refuse_file(out, (".html",), force=True)
+        check_output(out, (".html",), force=False)
+    check_output(out, (".html",), force=True)
     write_page("new", out)
     assert out.read_text() == "new" and [path.name for path in out.parent.iterdir()] == ["r.html"]
     with pytest.raises(StudyError, match="is a folder"):
-        refuse_file(tmp_path, (".html",), force=True)
+        check_output(tmp_path, (".html",), force=True)
     with pytest.raises(StudyError, match=r"ends in \.html or \.png"):
-        refuse_file(tmp_path / "r.pdf", (".html", ".png"), force=True)
+        check_output(tmp_path / "r.pdf", (".html", ".png"), force=True)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "", ".hidden", "ü" * 300, "a\x00b"])
 def test_a_studys_name_makes_a_file_here(name: str) -> None:
-    made = file_name(name)
+    made = safe_file_name(name)
     assert (
         made and "/" not in made and not made.startswith(".") and len(made.encode()) < 240 and made.isprintable()
     )
@@ -295,9 +295,9 @@ def test_a_picture_of_too_many_pixels_is_said_to_be_one(monkeypatch: pytest.Monk
     Image.new("RGB", (40, 40)).save(body, "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(ValueError, match="exceeds limit"):
-        made_small(body.getvalue())
+        shrink_picture(body.getvalue())
 
 
 def test_a_damaged_picture_is_told_without_places_in_memory() -> None:
     with pytest.raises(ValueError, match=r"^it is no picture, or damaged$"):
-        made_small(b"\x89PNG")
+        shrink_picture(b"\x89PNG")

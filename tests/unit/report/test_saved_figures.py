@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from helpers.search_studies import EVIL, add, open_study
 from optuna_dashboard import get_note, save_note
 
-from tuner.plots.charts import Chart, Series, thinned
-from tuner.report.dashboard import escaped, keep_figures, watch_figures
+from tuner.plots.charts import Chart, Series, thin_chart
+from tuner.report.dashboard import escape_markdown, save_figures, watch_figures
 from tuner.study import queries
 from tuner.study.study import JoinedStudy
 
@@ -32,7 +32,7 @@ def study(tmp_path: Path) -> Iterator[JoinedStudy]:
 
 
 def keep(study: JoinedStudy) -> None:
-    keep_figures(study.study._storage, study.engine, queries.find_study(study.engine, None))
+    save_figures(study.study._storage, study.engine, queries.find_study(study.engine, None))
 
 
 def plots(study: JoinedStudy) -> dict[str, str]:
@@ -97,8 +97,8 @@ def test_a_plot_of_many_trials_is_thinned_and_says_so(study: JoinedStudy, monkey
     keep(study)
     assert "(one point of 3)" in plots(study)["tuner-history"]
     many = Chart("t", series=[Series("", range(10), [float(at) for at in range(10)], texts=list("abcdefghij"))])
-    (few,) = thinned(many, 4).series
-    assert (list(few.x), few.texts) == ([0, 3, 6, 9], list("adgj")) and thinned(many, 10) is many
+    (few,) = thin_chart(many, 4).series
+    assert (list(few.x), few.texts) == ([0, 3, 6, 9], list("adgj")) and thin_chart(many, 10) is many
 
 
 def test_a_persons_note_is_left(study: JoinedStudy) -> None:
@@ -108,7 +108,10 @@ def test_a_persons_note_is_left(study: JoinedStudy) -> None:
 
 
 def test_what_people_wrote_is_no_markup_in_the_note() -> None:
-    assert "<" not in escaped(EVIL).replace("\\<", "") and escaped("[a](b)\n# c") == "\\[a\\](b) \\# c"
+    assert (
+        "<" not in escape_markdown(EVIL).replace("\\<", "")
+        and escape_markdown("[a](b)\n# c") == "\\[a\\](b) \\# c"
+    )
 
 
 def test_a_study_without_a_finished_trial_has_a_note(tmp_path: Path) -> None:

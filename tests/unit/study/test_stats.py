@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from helpers.made_studies import make_study
 from helpers.trial_rows import put, work
 
-from tuner.report.study_data import read
+from tuner.report.study_data import read_study
 from tuner.study import budget as budget_module
 from tuner.study import control
 from tuner.study import queries as queries_module
@@ -77,7 +77,7 @@ def test_longer_runs_do_not_count_what_they_took_over(joined: JoinedStudy, tmp_p
         queries_module.find_study(longer.engine, "made-longer"), kind=StudyKind.EXTENSION, subject="made"
     )
     cost = read_stats(longer.engine, info).cost
-    told = read(longer.engine, info).trials[0]
+    told = read_study(longer.engine, info).trials[0]
     assert (told.trained, told.seconds) == (cost.epochs, cost.seconds) and len(told.epochs) == 15
     assert (cost.epochs, cost.seconds) == (5, 10.0)
     longer.engine.dispose()
@@ -216,13 +216,13 @@ def test_what_ended_is_read_once(joined: JoinedStudy) -> None:
         found = ledger.read(queries_module.read_summary(joined.engine, info))
         return found, sum("tuner_epoch" in query or "trial_user_attributes" in query for query in said[before:])
 
-    first, queries = read()
-    again, fewer = read()
+    first, queries = read_study()
+    again, fewer = read_study()
     assert first == again == count(joined)
     assert fewer == 1 < queries  # of the trials that have not ended, their sums
     put(joined, 5, "PRUNED", [0.1] * 2, recipe=RECIPE)
-    assert read()[0] == count(joined)
-    assert read()[0].cost.epochs == 7
+    assert read_study()[0] == count(joined)
+    assert read_study()[0].cost.epochs == 7
 
 
 def test_a_trial_that_was_deleted_is_forgotten(joined: JoinedStudy) -> None:

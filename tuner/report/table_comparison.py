@@ -22,7 +22,7 @@ STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in th
 
 
 @dataclass(frozen=True)
-class Line:
+class RowResult:
     """A row and our trials of it. `values` holds one number of each metric for each seed."""
 
     row: PublishedRow
@@ -52,48 +52,51 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TableComparison:
     """A table, the study that stands for it (None before the first run), and a line for each row."""
 
     table: PublishedTable
     study: StudyInfo | None
-    lines: tuple[Line, ...]
+    lines: tuple[RowResult, ...]
 
     @property
     def places(self) -> list[int]:
         """Our place of each row by the table's metric, among the rows that have a published place; else 0."""
         theirs = self.table.places or [1] * len(self.lines)
         ours = [
-            line.mean(self.table.metric) if place else None for line, place in zip(self.lines, theirs, strict=True)
+            row_result.mean(self.table.metric) if place else None
+            for row_result, place in zip(self.lines, theirs, strict=True)
         ]
         return rank_values(ours, self.table.metric)
 
 
-def compared(engine: Engine | None, table: PublishedTable, study: str | None) -> Comparison:
+def compare_table(engine: Engine | None, table: PublishedTable, study: str | None) -> TableComparison:
     """The table beside the named study, or beside the one that stands for it best."""
-    info = find_study(engine, table, study) if engine else None
+    info = find_table_study(engine, table, study) if engine else None
     if engine is None or info is None:
-        return Comparison(table, None, tuple(Line(row, {}, [], [], {}) for row in table.rows))
-    epochs = recorded(engine, info)
+        return TableComparison(table, None, tuple(RowResult(row, {}, [], [], {}) for row in table.rows))
+    epochs = read_epoch_metrics(engine, info)
     by_row: dict[str, list[TrialInfo]] = {}
     for trial in trial_queries.read_trials(engine, info):
         by_row.setdefault(str(trial.attrs.get("row")), []).append(trial)
-    return Comparison(table, info, tuple(line(row, by_row.get(row.key, []), epochs, table) for row in table.rows))
+    return TableComparison(
+        table, info, tuple(row_result(row, by_row.get(row.key, []), epochs, table) for row in table.rows)
+    )
 
 
-def of_table(infos: Iterable[StudyInfo], table: str) -> list[StudyInfo]:
+def studies_of_table(infos: Iterable[StudyInfo], table: str) -> list[StudyInfo]:
     """The studies of a table: at full size on its own data first, rehearsals last, else the newest first."""
     mine = [info for info in infos if info.table == table]
     return sorted(mine, key=lambda info: (info.rehearsal, bool(info.size), "@" in info.name))
 
 
-def find_study(engine: Engine, table: PublishedTable, name: str | None) -> StudyInfo | None:
+def find_table_study(engine: Engine, table: PublishedTable, name: str | None) -> StudyInfo | None:
     """The study asked for, which must be of this table; or the first of the table's, or none.
 
     Longer runs of a table's rows are of it too, where they are asked for by name.
     """
     infos = queries.read_studies(engine)
-    mine = of_table(infos, table.name)
+    mine = studies_of_table(infos, table.name)
     if name is None:
         return mine[0] if mine else None
     mine += [
@@ -112,16 +115,16 @@ def find_study(engine: Engine, table: PublishedTable, name: str | None) -> Study
 Epochs = dict[tuple[int, int], tuple[float, dict[str, Any]]]  # (trial id, epoch) -> seconds, metrics
 
 
-def recorded(engine: Engine, info: StudyInfo) -> Epochs:
+def read_epoch_metrics(engine: Engine, info: StudyInfo) -> Epochs:
     """Every epoch of a study."""
-    columns = (epoch_table.c.trial_id, epoch_table.c.epoch, epoch_table.c.seconds, epoch_table.c.metrics)
-    query = sa.select(*columns).join(trials, trials.c.trial_id == epoch_table.c.trial_id)
+    text_columns = (epoch_table.c.trial_id, epoch_table.c.epoch, epoch_table.c.seconds, epoch_table.c.metrics)
+    query = sa.select(*text_columns).join(trials, trials.c.trial_id == epoch_table.c.trial_id)
     with engine.connect() as db:
         rows = db.execute(query.where(trials.c.study_id == info.id))
         return {(trial_id, epoch): (seconds, metrics) for trial_id, epoch, seconds, metrics in rows}
 
 
-def line(row: PublishedRow, ours: list[TrialInfo], epochs: Epochs, table: PublishedTable) -> Line:
+def row_result(row: PublishedRow, ours: list[TrialInfo], epochs: Epochs, table: PublishedTable) -> RowResult:
     """What the trials of a row gave. A repeat that failed and then finished has finished."""
     finished = [trial for trial in ours if trial.state == "COMPLETE"]
     done = {trial.attrs.get("repeat") for trial in finished}
@@ -131,20 +134,20 @@ def line(row: PublishedRow, ours: list[TrialInfo], epochs: Epochs, table: Publis
             states[trial.state] = states.get(trial.state, 0) + 1
     values: dict[str, list[float]] = {name: [] for name in table.metrics}
     for trial in finished:
-        for name, value in at_best(trial, epochs).items():
+        for name, value in best_metrics(trial, epochs).items():
             values.setdefault(name, []).append(value)
     spent = [sum(s for (trial_id, _), (s, _) in epochs.items() if trial_id == trial.id) for trial in finished]
-    return Line(row, values, [int(trial.attrs["result"]["epochs"]) for trial in finished], spent, states)
+    return RowResult(row, values, [int(trial.attrs["result"]["epochs"]) for trial in finished], spent, states)
 
 
-def at_best(trial: TrialInfo, epochs: Epochs) -> dict[str, float]:
+def best_metrics(trial: TrialInfo, epochs: Epochs) -> dict[str, float]:
     """Every metric of a finished trial at its best epoch, those of the test split among them."""
     result = trial.attrs["result"]
     _, metrics = epochs.get((trial.id, int(result["best_epoch"])), (0.0, {}))
     return {**metrics, **{f"test_{name}": value for name, value in (result.get("test") or {}).items()}}
 
 
-def to_json(found: Comparison) -> dict[str, Any]:
+def to_json(found: TableComparison) -> dict[str, Any]:
     """Of a table with one metric, `published` and `ours` are numbers; of one with several, objects by metric."""
     table, info = found.table, found.study
     theirs, ours = table.places or [0] * len(table.rows), found.places
@@ -167,7 +170,7 @@ def to_json(found: Comparison) -> dict[str, Any]:
     }
 
 
-def row_json(one: Line, metrics: tuple[str, ...]) -> dict[str, Any]:
+def row_json(one: RowResult, metrics: tuple[str, ...]) -> dict[str, Any]:
     def each(number: Any) -> Any:
         return number(metrics[0]) if len(metrics) == 1 else {name: number(name) for name in metrics}
 
@@ -195,17 +198,17 @@ def mean_or_none(numbers: list[Any]) -> Any:
 Columns = list[tuple[str, list[str]]]  # a heading, and a cell for each row
 
 
-def columns(found: Comparison) -> Columns:
+def text_columns(found: TableComparison) -> Columns:
     """The comparison as text, for a terminal or for Markdown."""
     table, lines = found.table, found.lines
-    names = varied(table)
-    made: Columns = [(name, [show_param(one.row.params.get(name, "")) for one in lines]) for name in names]
+    names = varied_params(table)
+    made: Columns = [(name, [format_table_param(one.row.params.get(name, "")) for one in lines]) for name in names]
     for metric in table.metrics:
         made += metric_columns(found, metric)
     if table.places:
         made.append(("place published", [str(place or "-") for place in table.places]))
         made.append(("place ours", [str(place or "-") for place in found.places]))
-    made.append(("epochs run" if "epochs" in names else "epochs", [show_mean(one.epochs) for one in lines]))
+    made.append(("epochs run" if "epochs" in names else "epochs", [format_mean(one.epochs) for one in lines]))
     made.append(("time", [format_seconds(statistics.fmean(s)) if (s := one.seconds) else "" for one in lines]))
     for heading in ("where", "note"):
         texts = [str(getattr(one.row, heading)) for one in lines]
@@ -213,14 +216,14 @@ def columns(found: Comparison) -> Columns:
     return made
 
 
-def varied(table: PublishedTable) -> list[str]:
+def varied_params(table: PublishedTable) -> list[str]:
     """The parameters that differ from row to row; of a table with one row, all."""
     names = list(dict.fromkeys(name for row in table.rows for name in row.params))
-    same = fixed(table)
+    same = fixed_params(table)
     return [name for name in names if name not in same]
 
 
-def fixed(table: PublishedTable) -> dict[str, Any]:
+def fixed_params(table: PublishedTable) -> dict[str, Any]:
     """The parameters that are the same in every row."""
     if len(table.rows) == 1:
         return {}
@@ -228,33 +231,33 @@ def fixed(table: PublishedTable) -> dict[str, Any]:
     return {k: v for k, v in first.items() if all(k in row.params and row.params[k] == v for row in table.rows)}
 
 
-def metric_columns(found: Comparison, metric: str) -> Columns:
+def metric_columns(found: TableComparison, metric: str) -> Columns:
     """Published, ours and their difference; where only the order carries over, a difference says nothing."""
     lines, name = found.lines, metric.replace("_", " ", 1)
-    ours = (f"{name} ours", [show_ours(one, metric) for one in lines])
+    ours = (f"{name} ours", [format_ours(one, metric) for one in lines])
     if not any(metric in one.row.published for one in lines):
         return [ours]
-    theirs = (f"{name} published", [show(one.row.published.get(metric)) for one in lines])
-    apart = ("difference", [show(one.difference(metric), "+.4f") for one in lines])
+    theirs = (f"{name} published", [format_number(one.row.published.get(metric)) for one in lines])
+    apart = ("difference", [format_number(one.difference(metric), "+.4f") for one in lines])
     return [theirs, ours] if found.table.places else [theirs, ours, apart]
 
 
-def markdown(found: Comparison) -> str:
+def to_markdown(found: TableComparison) -> str:
     """A table for a page, with the line that says what stands in it."""
-    made = columns(found)
+    made = text_columns(found)
     texts = [
         [heading for heading, _ in made],
         ["---"] * len(made),
         *zip(*(cells for _, cells in made), strict=True),
     ]
-    return "\n".join([title(found), "", *("| " + " | ".join(cells) + " |" for cells in texts)])
+    return "\n".join([comparison_title(found), "", *("| " + " | ".join(cells) + " |" for cells in texts)])
 
 
-def title(found: Comparison) -> str:
+def comparison_title(found: TableComparison) -> str:
     """What is compared, on which data, and what is not as it was there."""
     table, info = found.table, found.study
     on = (info.data if info else table.data) or "the space's own data"
-    same = ", ".join(f"{name}={show_param(value)}" for name, value in fixed(table).items())
+    same = ", ".join(f"{name}={format_table_param(value)}" for name, value in fixed_params(table).items())
     parts = [
         f"{table.name}: {table.space_name} on {on}",
         same,
@@ -264,19 +267,19 @@ def title(found: Comparison) -> str:
     return ", ".join(part for part in (*parts, info.size if info else "") if part)
 
 
-def show_mean(numbers: list[int]) -> str:
+def format_mean(numbers: list[int]) -> str:
     return f"{statistics.fmean(numbers):g}" if numbers else ""
 
 
-def show(number: float | None, form: str = ".4f") -> str:
+def format_number(number: float | None, form: str = ".4f") -> str:
     return "-" if number is None else format(number, form)
 
 
-def show_param(value: Any) -> str:
+def format_table_param(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def show_ours(one: Line, metric: str) -> str:
+def format_ours(one: RowResult, metric: str) -> str:
     """'0.7812 ± 0.0041 (3 seeds, 1 failed)', or the row's state while there is no number."""
     mean, deviation = one.mean(metric), one.deviation(metric)
     if mean is None:
@@ -284,7 +287,7 @@ def show_ours(one: Line, metric: str) -> str:
     seeds = [f"{len(one.values[metric])} seeds"] if deviation is not None else []
     counted = ", ".join([*seeds, *(f"{one.states[s]} {word}" for s, word in STATES.items() if one.states.get(s))])
     return (
-        show(mean)
+        format_number(mean)
         + (f" ± {deviation:.4f}" if deviation is not None else "")
         + (f" ({counted})" if counted else "")
     )
