@@ -33,7 +33,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reports")
     joined = search(folder, 24)
     info = queries.find_study(joined.engine, None)
-    write_page(render_report(read_report(joined.engine, info, TrialArtifacts(Home(folder)))), folder / "report.html")
+    write_page(
+        render_report(read_report(joined.engine, info, TrialArtifacts(Home(folder)))), folder / "report.html"
+    )
     charts = group_charts(compare_groups(joined.engine, "loss", None, None))
     write_page(render_charts_page(charts, "by loss"), folder / "curves.html")
     joined.engine.dispose()

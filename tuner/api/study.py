@@ -16,7 +16,7 @@ from tuner.errors import StudyError, TunerError
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.recipe import Recipe
-from tuner.report.study_data import Told, read
+from tuner.report.study_data import TrialData, read_study
 from tuner.study import database, queries
 from tuner.study.format import format_params, format_value
 from tuner.study.info import StudyInfo
@@ -87,7 +87,7 @@ class Study:
     @property
     def trials(self) -> list[TrialResult]:
         """Every trial, in the order of their numbers."""
-        return [to_result(trial) for trial in read(self._engine, self._info).trials]
+        return [to_result(trial) for trial in read_study(self._engine, self._info).trials]
 
     @property
     def best(self) -> TrialResult:
@@ -121,11 +121,11 @@ class Study:
         Default path: STUDY-report.html. An existing file is replaced only with `force`.
         """
         from tuner.cli.report import open_artifacts
-        from tuner.report.page import gathered, page, report_file, write_page
+        from tuner.report.page import read_report, render_report, report_path, write_page
 
-        file = report_file(self._info, None if path is None else Path(path).expanduser(), force)
+        file = report_path(self._info, None if path is None else Path(path).expanduser(), force)
         artifacts = open_artifacts(self._engine, str(self._home.folder), None)
-        write_page(page(gathered(self._engine, self._info, artifacts)), file)
+        write_page(render_report(read_report(self._engine, self._info, artifacts)), file)
         return file
 
     def export(self, path: str | os.PathLike[str], *, force: bool = False) -> Bundle:
@@ -147,12 +147,12 @@ class Study:
 
         StudyError for a study of another kind.
         """
-        from tuner.report.comparison import compared, to_json
+        from tuner.report.table_comparison import compare_table, to_json
         from tuner.space.published import load_table
 
         if not self._info.table:
             raise StudyError(f"study '{self.name}' searches the space '{self.space}'; it has no published table.")
-        rows: list[dict[str, Any]] = to_json(compared(self._engine, load_table(self._info.table), self.name))[
+        rows: list[dict[str, Any]] = to_json(compare_table(self._engine, load_table(self._info.table), self.name))[
             "rows"
         ]
         return rows
@@ -168,7 +168,7 @@ class Study:
 
     def _repr_html_(self) -> str:
         """The best trials as a table, for notebooks."""
-        story = read(self._engine, self._info)
+        story = read_study(self._engine, self._info)
         rows = "".join(
             f"<tr><td>{trial.number}</td><td>{format_value(trial.value)}</td>"
             f"<td style='text-align: left'>{escape(format_params(trial.params))}</td></tr>"
@@ -178,7 +178,7 @@ class Study:
         return f"<div><p>{escape(self._heading())}</p><table>{head}{rows}</table></div>"
 
 
-def to_result(trial: Told) -> TrialResult:
+def to_result(trial: TrialData) -> TrialResult:
     """Return a trial of the database as the public object."""
     return TrialResult(
         number=trial.number,

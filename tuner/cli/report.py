@@ -54,7 +54,8 @@ def report(
       tuner report
       tuner report --study pets --out pets.html --figures figures --format svg
     """
-    from tuner.report.page import draw_figures, read_report, render_report, report_path, write_page
+    from tuner.report.html import write_figures
+    from tuner.report.page import read_report, render_report, report_path, write_page
     from tuner.study import queries
 
     engine = open_engine(storage, home)
@@ -63,7 +64,7 @@ def report(
     found = read_report(engine, info, open_artifacts(engine, home, artifacts), storage_hint(home, storage))
     write_page(render_report(found), file)
     click.echo(file)
-    for path in draw_figures(found.figures, Path(figures).expanduser(), kind) if figures else []:
+    for path in write_figures(found.figures, Path(figures).expanduser(), kind) if figures else []:
         click.echo(path)
 
 
@@ -134,7 +135,9 @@ def compare_trials(
     from tuner.report.trial_files import read_details
 
     found = compare_module.compare_trials(engine, trials, study, metric)
-    found = compare_module.add_wins(found, {side.name: read_details(side.trial, artifacts) for side in found.sides})
+    found = compare_module.add_wins(
+        found, {side.name: read_details(side.trial, artifacts) for side in found.sides}
+    )
     studies = ", ".join(dict.fromkeys(side.story.info.name for side in found.sides))
     return (
         f"{studies}: {found.metric}",
@@ -146,9 +149,9 @@ def compare_trials(
 
 def draw(charts: list[Chart], out: Path, heading: str) -> None:
     """One file of plots."""
-    from tuner.report.html import write_charts
+    from tuner.report.html import write_charts_file
 
-    write_charts(charts, out, heading)
+    write_charts_file(charts, out, heading)
 
 
 def print_rows(heading: str, lines: list[dict[str, Any]], names: list[str]) -> None:

@@ -44,7 +44,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class ParallelAxis:
-    """One upright axis of `ParallelPlot`: where each line crosses it, and the names of places where they are names."""
+    """A vertical axis of `ParallelPlot`: where each line crosses it, and labels for categories."""
 
     name: str
     at: Sequence[float]  # exponents, where `is_log`

@@ -152,7 +152,8 @@ def suggest_line(name: str, kind: Mapping[str, Any], low: Any, high: Any) -> str
     """The line of a space file."""
     step = f", step={kind['step']}" if kind.get("step") not in (None, 1) and not kind.get("log") else ""
     log = ", log=True" if kind.get("log") else ""
-    return f'trial.suggest_{kind.get("kind", "float")}("{name}", {format_param(low)}, {format_param(high)}{step}{log})'
+    bounds = f"{format_param(low)}, {format_param(high)}"
+    return f'trial.suggest_{kind.get("kind", "float")}("{name}", {bounds}{step}{log})'
 
 
 def advise_on_overfitting(story: StudyData, best: TrialData) -> Iterator[Advice]:
@@ -168,8 +169,8 @@ def advise_on_overfitting(story: StudyData, best: TrialData) -> Iterator[Advice]
     if end > WORSE * least and last - at >= 2 and falls[-1] < falls[len(falls) // 2]:
         yield Advice(
             "Hold it back: more augmentation, dropout or weight decay; or fewer epochs",
-            f"the validation loss of trial {best.number} rose from {format_param(least)} (epoch {at}) to {format_param(end)} "
-            "while the training loss fell: it learns the training images by heart",
+            f"the validation loss of trial {best.number} rose from {format_param(least)} (epoch {at}) "
+            f"to {format_param(end)} while the training loss fell: it learns the training images by heart",
         )
 
 
@@ -317,10 +318,10 @@ def recipe_to_space(plain: Mapping[str, Any], goal: Goal) -> str:
 def python_source(value: Any) -> str:
     """A value as Python has it."""
     if isinstance(value, Part):
-        return f"use({', '.join([repr(value.name), *(f'{toml_key}={arg!r}' for toml_key, arg in value.args.items())])})"
+        return f"use({', '.join([repr(value.name), *(f'{key}={arg!r}' for key, arg in value.args.items())])})"
     if isinstance(value, Stage):
-        given = {toml_key: arg for toml_key, arg in vars(value).items() if arg not in (None, ())}
-        return f"Stage({', '.join(f'{toml_key}={python_source(arg)}' for toml_key, arg in given.items())})"
+        given = {key: arg for key, arg in vars(value).items() if arg not in (None, ())}
+        return f"Stage({', '.join(f'{key}={python_source(arg)}' for key, arg in given.items())})"
     if isinstance(value, tuple) and value and isinstance(value[0], Stage):
         return f"[{', '.join(map(python_source, value))}]"
     return repr(value)

@@ -31,7 +31,7 @@ class Rival:
     """How often the best stays ahead of another trial, if the validation images are drawn anew."""
 
     number: int
-    share_ahead: float
+    ahead: float
     by_images: bool  # False: judged by the noise between runs alone
 
 
@@ -55,22 +55,22 @@ class Certainty:
 
     best: int
     seen: float
-    summarize_runs: str = ""  # the score of single images that the bootstrap is of
+    measured: str = ""  # the score of single images that the bootstrap is of
     mean: float | None = None
-    confidence_interval: tuple[float, float] | None = None
+    interval: tuple[float, float] | None = None
     images: int = 0
     rivals: tuple[Rival, ...] = ()
     tied: tuple[int, ...] = ()
-    find_cheaper: int | None = None
-    group_by_params: tuple[SeedGroup, ...] = ()
+    cheaper: int | None = None
+    seeds: tuple[SeedGroup, ...] = ()
     runs: SeedGroup | None = None  # those of the best one's parameters
     sigma: float | None = None
     sigma_from: str = ""
-    count_contenders: int = 1
+    contenders: int = 1
     optimism: float = 0.0
     expected: float | None = None
     test: float | None = None
-    list_missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def ship(self) -> int:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import StudyError, atomic_write, writing
+from tuner.plots import render_png
 from tuner.plots.charts import Chart
 from tuner.plots.render_plotly import plotly_figure
-from tuner.plots.render_png import write_charts
 from tuner.report.figures import StudyFigure
 
 HERE = Path(__file__).parent
@@ -105,11 +105,11 @@ def write_page(content: str, out: Path) -> None:
     write_aside(out, lambda beside: beside.write_text(content, encoding="utf-8"))
 
 
-def write_charts(charts: Sequence[Chart], out: Path, heading: str) -> None:
+def write_charts_file(charts: Sequence[Chart], out: Path, heading: str) -> None:
     """A few charts in one file: a page, or a picture, as its ending says."""
     if out.suffix.lower() == ".html":
         return write_page(render_charts_page(charts, heading), out)
-    write_aside(out, lambda beside: write_charts(charts, beside, panel=SHEET))
+    write_aside(out, lambda beside: render_png.write_charts(charts, beside, panel=SHEET))
 
 
 def render_charts_page(charts: Sequence[Chart], heading: str) -> str:
@@ -134,7 +134,7 @@ def write_figures(figures: Sequence[StudyFigure], folder: Path, kind: str) -> li
     paths = []
     for at, one in enumerate(figures, start=1):
         path = folder / f"{at:02d}-{safe_file_name(one.name)}.{kind}"
-        write_aside(path, lambda beside, chart=one.chart: write_charts([chart], beside, panel=SHEET))  # type: ignore[misc]
+        write_aside(path, lambda beside, chart=one.chart: render_png.write_charts([chart], beside, panel=SHEET))  # type: ignore[misc]
         paths.append(path)
     return paths
 

@@ -20,9 +20,9 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.errors import FilesError, TunerError
+from tuner.plots import quality
 from tuner.plots.charts import Chart
 from tuner.plots.curves import metric_charts
-from tuner.plots.quality import quality_charts
 from tuner.plots.render_png import charts_to_png
 from tuner.recipe import Recipe
 from tuner.study import epoch_queries, queries, trial_queries
@@ -55,7 +55,7 @@ def quality_charts(records: DrawRequest) -> list[Chart]:
         found = details.read_details(records.details())
     except (LookupError, OSError):
         return []
-    return quality_charts(found.to_json()) if found else []
+    return quality.quality_charts(found.to_json()) if found else []
 
 
 CHARTS: dict[str, Callable[[DrawRequest], list[Chart]]] = {
@@ -115,7 +115,9 @@ def draw_missing_pictures(records: DrawRequest, folder: Path) -> None:
 # --- from the database ---
 
 
-def read_draw_request(engine: Engine, study_id: int, trial_id: int, artifacts: TrialArtifacts) -> DrawRequest | None:
+def read_draw_request(
+    engine: Engine, study_id: int, trial_id: int, artifacts: TrialArtifacts
+) -> DrawRequest | None:
     """Of a trial; None if its study is not tuner's."""
     info = next((info for info in queries.read_studies(engine) if info.id == study_id), None)
     with engine.connect() as db:
@@ -124,7 +126,9 @@ def read_draw_request(engine: Engine, study_id: int, trial_id: int, artifacts: T
     if info is None or found is None:
         return None
     rows, ended = epoch_queries.read_epochs(engine, trial_id), found.state in trial_queries.FINISHED
-    return DrawRequest(info.goal.metric, rows, found.attrs, lambda: read_artifact(artifacts, files[DETAILS]), ended)
+    return DrawRequest(
+        info.goal.metric, rows, found.attrs, lambda: read_artifact(artifacts, files[DETAILS]), ended
+    )
 
 
 def read_artifact(artifacts: TrialArtifacts, artifact_id: str) -> bytes:

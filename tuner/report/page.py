@@ -22,7 +22,7 @@ from tuner.space.published import load_table
 from tuner.space.space import find_space, read_about
 from tuner.study.info import StudyInfo
 
-__all__ = ["draw_figures", "gathered", "page", "report_file", "write_page"]
+__all__ = ["read_report", "render_report", "report_path", "write_page"]
 
 NEXT = 2  # trials beside the best whose predictions are shown
 OF_TIME = ("cost", "epochs", "failures")
@@ -54,7 +54,9 @@ def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, at: 
         beside_why=why,
         pictures=[load_picture(first, name, artifacts, story.metric) for name in names] if first else [],
         others=[
-            load_picture(trial, "predictions.png", artifacts) for trial in others if "predictions.png" in trial.files
+            load_picture(trial, "predictions.png", artifacts)
+            for trial in others
+            if "predictions.png" in trial.files
         ],
         at=at,
     )

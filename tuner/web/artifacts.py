@@ -91,9 +91,9 @@ def named_by(engine: Engine, study: str, trial: str | None, artifact: str) -> di
 
 def headers_of(told: dict[str, Any], size: int) -> list[Header]:
     """Whatever a file says it is: pictures, sound and film are shown, the rest is downloaded; nothing runs."""
-    kind = str(parse_artifact.get("mimetype") or "").lower()
+    kind = str(told.get("mimetype") or "").lower()
     is_shown = bool(SHOWN.fullmatch(kind)) and kind != DRAWN
-    name = quote(str(parse_artifact.get("filename") or "artifact"), safe="")
+    name = quote(str(told.get("filename") or "artifact"), safe="")
     return [
         ("Content-Type", kind if is_shown or kind == DRAWN or kind in READ else BYTES),
         ("Content-Length", str(size)),

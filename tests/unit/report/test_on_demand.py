@@ -139,13 +139,13 @@ def test_many_who_ask_at_once_get_the_same_picture_drawn_once(
     artifacts: TrialArtifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times: list[int] = []
-    plain = on_demand.png
+    plain = on_demand.charts_to_png
 
     def counted(charts: Any) -> bytes:
         times.append(1)
         return plain(charts)
 
-    monkeypatch.setattr(on_demand, "png", counted)
+    monkeypatch.setattr(on_demand, "charts_to_png", counted)
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(drawn, artifacts, "curves.png") for _ in range(8)]
         found = {one.result() for one in asked}
