@@ -124,7 +124,7 @@ def test_its_bundle_tells_how_to_use_it_and_explains(
     bundle = export_bundle(make_best(trained.recipe), trained.run, tmp_path / "best", force=False)
     assert json.loads((bundle / "details.json").read_text())["instances"]["numbers"]
     card = (bundle / "card.md").read_text(encoding="utf-8")
-    assert 'labels = predict_image(model, "photo.jpg", image_size=32, task="instance")' in card
+    assert 'labels = bundle.predict("photo.jpg")  # an instance number for each pixel' in card
     assert "![quality.png](quality.png)" in card and "whether as many are found as are there" in card
     assert "classes are taken for which" not in card and "confusion" not in card
     Image.fromarray(np.asarray(trained.data.images[trained.data.val[0]])).resize((90, 60)).save(tmp_path / "a.png")
