@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -52,14 +52,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """The time until a study ends, and why; `seconds` is None if it is not known.
-
-    `by` is the limit that is reached first ("trials", "hours", "GPU-hours"), or "done", "paused", "no workers",
-    "unknown" (no trial has ended) or "no limit".
-    """
+    """The time until a study ends, and the limit that ends it or why the time is not known."""
 
     seconds: float | None
-    by: str
+    by: Literal["trials", "hours", "GPU-hours", "done", "paused", "no workers", "no limit", "unknown"]
 
 
 @dataclass(frozen=True)
