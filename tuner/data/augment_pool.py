@@ -48,7 +48,6 @@ class BatchRequest:
 
 
 def num_spare_cores() -> int:
-    """Return how many augmentation processes this host has cores for."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(0, min(MAX_PROCESSES, cores - RESERVED_CORES))
 
@@ -86,15 +85,10 @@ def exit_with_parent(parent: int) -> None:
     os._exit(0)
 
 
-def run_request(order: BatchRequest) -> Arrays:
+def run_request(request: BatchRequest) -> Arrays:
     """Augment one batch, in a pool process."""
-    images, targets = open_array(order.images), open_array(order.targets)
-    augment = cached_augment(order.part, images.shape[1])
-    return augment_batch(images, targets, augment, order.items, order.seed, order.epoch, order.copies)
-
-
-def part_to_json(part: Part) -> str:
-    return json.dumps(part.to_json())
+    images, targets = open_array(request.images), open_array(request.targets)
+    return augment_batch(images, targets, cached_augment(request.part, images.shape[1]), request)
 
 
 @functools.lru_cache(maxsize=4)
@@ -108,19 +102,14 @@ def cached_augment(part: str, size: int) -> Augment | None:
 
 
 def augment_batch(
-    images: NDArray[Any],
-    targets: NDArray[Any],
-    augment: Augment | None,
-    items: Items,
-    seed: int,
-    epoch: int,
-    copies: int,
+    images: NDArray[Any], targets: NDArray[Any], augment: Augment | None, request: BatchRequest
 ) -> Arrays:
     """Copy items out of the cache and augment them; with `copies`, copy 0 of an item is left unchanged."""
-    indices = [index for index, _ in items]
+    indices = [index for index, _ in request.items]
     pictures, truths = np.asarray(images[indices]), np.asarray(targets[indices])
     if augment:
-        for at, (index, copy) in enumerate(items):
-            if copy or not copies:
-                pictures[at], truths[at] = augment(pictures[at], truths[at], item_seed(seed, epoch, index, copy))
+        for at, (index, copy) in enumerate(request.items):
+            if copy or not request.copies:
+                seed = item_seed(request.seed, request.epoch, index, copy)
+                pictures[at], truths[at] = augment(pictures[at], truths[at], seed)
     return pictures, truths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -50,7 +51,6 @@ class Batches:
     prepare: str = ""  # "module:function" applied to the targets of each batch
 
     def num_steps(self) -> int:
-        """Return the number of training batches in an epoch."""
         return len(self.split_items(range(len(self.data.train) * (1 + self.copies)), joined=True))
 
     def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
@@ -111,39 +111,30 @@ class Batches:
         self, mine: threading.local, items: augment_pool.Items, epoch: int | None
     ) -> augment_pool.Arrays:
         """Augment in the pool where it is running, else, or where it broke, in this thread."""
+        request = self.make_request(items, epoch or 0)
         if epoch is not None and self.pool_size and augment_pool.start_pool(self.pool_size).done():
             try:
-                return (
-                    augment_pool.get_pool(self.pool_size)
-                    .submit(augment_pool.run_request, self.make_request(items, epoch))
-                    .result()
-                )
+                pool = augment_pool.get_pool(self.pool_size)
+                return pool.submit(augment_pool.run_request, request).result()
             except (BrokenProcessPool, FileNotFoundError) as error:
                 self.disable_pool(error)
         augment = self.thread_augment(mine) if epoch is not None else None
-        return augment_pool.augment_batch(
-            self.data.images, self.data.targets, augment, items, self.seed, epoch or 0, self.copies
-        )
+        return augment_pool.augment_batch(self.data.images, self.data.targets, augment, request)
 
     def make_request(self, items: augment_pool.Items, epoch: int) -> augment_pool.BatchRequest:
-        images, targets = self.array_files
-        return augment_pool.BatchRequest(
-            images, targets, augment_pool.part_to_json(self.augment), self.seed, epoch, items, self.copies
-        )
+        part = json.dumps(self.augment.to_json())
+        return augment_pool.BatchRequest(*self.array_files, part, self.seed, epoch, items, self.copies)
 
     def thread_augment(self, mine: threading.local) -> Augment | None:
         if not hasattr(mine, "augment"):
             mine.augment = make_augment(self.augment, self.data.images.shape[1])
-        augment: Augment | None = mine.augment
-        return augment
+        return mine.augment
 
     @property
     def array_files(self) -> tuple[str, str]:
         """Return the files of the arrays, for another process to map; empty strings for arrays in memory."""
-        images, targets = (
-            str(getattr(each, "filename", "") or "") for each in (self.data.images, self.data.targets)
-        )
-        return images, targets
+        images, targets = (getattr(each, "filename", "") for each in (self.data.images, self.data.targets))
+        return str(images or ""), str(targets or "")
 
     @cached_property
     def pool_size(self) -> int:

@@ -87,8 +87,7 @@ def open_data(part: Part) -> Source:
     try:
         if is_path(part.name):
             return folder(Path(part.name).expanduser(), **dict(part.args))  # type: ignore[arg-type]
-        source: Source = find_builder("dataset", DATASETS, part.name)(**part.args)
-        return source
+        return find_builder("dataset", DATASETS, part.name)(**part.args)
     except OSError as error:
         raise DataError(f"{part.name} cannot be read: {error.strerror}.") from error
 

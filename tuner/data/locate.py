@@ -28,7 +28,6 @@ def data_roots() -> list[Path]:
 
 
 def candidate_folders(name: str) -> list[Path]:
-    """Return the possible folders of a named dataset, in order."""
     return [root / FOLDERS.get(name, name) for root in data_roots()]
 
 

@@ -128,7 +128,6 @@ def flood_basins(
 
 
 def instance_scores(labels: NDArray[np.int32], mask: Map, energy: Map) -> Map:
-    """Return the score of each instance."""
     inside = labels > 0
     owners = labels[inside]
     sizes = np.bincount(owners)

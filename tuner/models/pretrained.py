@@ -138,20 +138,15 @@ def fill_encoder(encoder: nn.Module, tensors: Tensors, prefix: str = "") -> Tens
     The first convolution is summed or repeated for other than three channels. Old files lack the batch counters of
     batch norm, which are not used.
     """
+    from timm.models import adapt_input_conv
+
     filled = deepcopy(encoder.state_dict())
     for key, value in filled.items():
         if prefix + key in tensors or not key.endswith("num_batches_tracked"):
-            filled[key] = adapt_channels(tensors[prefix + key], value)
+            given = tensors[prefix + key]
+            is_first = given.ndim == 4 and given.shape[1] == 3 != value.shape[1]
+            filled[key] = adapt_input_conv(value.shape[1], given) if is_first else given
     return filled
-
-
-def adapt_channels(given: Tensor, wanted: Tensor) -> Tensor:
-    """Return a convolution on three channels converted to the wanted channels; other tensors unchanged."""
-    from timm.models import adapt_input_conv
-
-    if given.ndim == 4 and given.shape[1] == 3 != wanted.shape[1]:
-        return adapt_input_conv(wanted.shape[1], given)
-    return given
 
 
 def torchvision_weights(name: str, adapt: Callable[[nn.Module, Tensors], Tensors] = fill_encoder) -> Pretrained:

@@ -68,5 +68,4 @@ def conv_block(channels: int, width: int, dropout: float) -> nn.Sequential:
 
 
 def upsample_and_concat(below: Tensor, skip: Tensor) -> Tensor:
-    """Upsample to the size of the skip and concatenate."""
     return torch.cat([F.interpolate(below, size=skip.shape[-2:], mode="nearest"), skip], dim=1)

@@ -105,7 +105,6 @@ def restore_random(states: dict[str, Any]) -> None:
 
 
 def seed_all(seed: int) -> None:
-    """Seed every random generator with the trial's seed."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -196,7 +196,6 @@ def round_value(value: float) -> float:
 
 
 def write_details(details: Details, path: Path) -> None:
-    """Write the file atomically."""
     with atomic_write(path) as beside:
         beside.write_text(json.dumps(details.to_json(), allow_nan=False) + "\n", encoding="utf-8")
 
@@ -212,7 +211,9 @@ def read_details(source: Path | bytes) -> Details | None:
         epoch, classes = plain["epoch"], plain["classes"]
     except (OSError, ValueError, KeyError, RecursionError):
         return None
-    if type(epoch) is not int or not is_name_list(classes):
+    if type(epoch) is not int or not (
+        isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    ):
         return None
     metric = plain.get("metric")
     return Details(
@@ -288,10 +289,6 @@ def has_equal_columns(found: Mapping[str, Any], *names: str) -> bool:
 
 def items_of(found: Any) -> list[tuple[str, Any]]:
     return list(found.items()) if isinstance(found, dict) else []
-
-
-def is_name_list(found: Any) -> bool:
-    return isinstance(found, list) and all(isinstance(name, str) for name in found)
 
 
 EXAMPLE_KINDS = ("worst", "median", "best")

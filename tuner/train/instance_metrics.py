@@ -30,7 +30,6 @@ def instance_target(prepared: Tensor) -> Tensor:
 
 
 def instance_prediction(found: Sequence[Instances]) -> Tensor:
-    """Return the label map of each image."""
     return torch.stack([torch.from_numpy(one.labels) for one in found])
 
 
@@ -65,7 +64,6 @@ def panoptic_quality(iou: float, tp: float, fp: float, fn: float, empty: float =
 
 
 def true_label_maps(target: Tensor) -> list[np.ndarray[Any, np.dtype[np.int32]]]:
-    """Return the label maps of a prepared target."""
     return list(target[:, 0].cpu().numpy().astype(np.int32))
 
 

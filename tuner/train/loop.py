@@ -83,7 +83,6 @@ class Progress:
 
     @property
     def best_mark(self) -> str:
-        """The mark of the best epoch's weights."""
         return f"{self.best_epoch} {self.best_value!r}"
 
 
@@ -293,7 +292,6 @@ def leave_epoch(training: TrainingRun, said: str, totals: Totals, began: float) 
 
 
 def save_mid_epoch(training: TrainingRun, totals: Totals, began: float) -> None:
-    """Save a checkpoint in the middle of an epoch."""
     training.progress.totals, training.progress.spent = totals.state(), time.perf_counter() - began
     save_checkpoint(training)
 

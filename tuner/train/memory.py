@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from tuner.errors import FailureKind, TrialFailed, writing
+from tuner.errors import FailureKind, TrialFailed, atomic_write, writing
 from tuner.recipe import Recipe
 
 # Messages of out-of-memory errors that are plain RuntimeErrors, of the CPU allocator, CUDA and its libraries
@@ -104,10 +103,8 @@ class MicroBatches:
         return min(recipe.batch_size, self.read_sizes().get(shape_key(recipe, device), recipe.batch_size))
 
     def remember(self, recipe: Recipe, device: torch.device, size: int) -> None:
-        aside = self.file.with_suffix(f".{os.getpid()}.tmp")
-        with writing(self.file):
-            aside.write_text(json.dumps(self.read_sizes() | {shape_key(recipe, device): size}, indent=1))
-            aside.replace(self.file)
+        with writing(self.file), atomic_write(self.file) as beside:
+            beside.write_text(json.dumps(self.read_sizes() | {shape_key(recipe, device): size}, indent=1))
 
     def read_sizes(self) -> dict[str, int]:
         with suppress(OSError, ValueError, TypeError):

@@ -50,7 +50,6 @@ def class_prediction(logits: Tensor) -> Tensor:
 
 
 def class_probabilities(logits: Tensor) -> Tensor:
-    """Return the probability of each class for each image."""
     return logits.softmax(1)
 
 

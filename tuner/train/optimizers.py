@@ -188,7 +188,6 @@ def can_fuse(params: list[Any]) -> bool:
 
 
 def check_rates(name: str, lr: float, weight_decay: float) -> None:
-    """Raise PartError for an invalid learning rate or weight decay."""
     require(is_number(lr) and lr > 0, f"lr of optimizer '{name}'", lr, "above 0")
     require(
         is_number(weight_decay) and weight_decay >= 0, f"weight_decay of '{name}'", weight_decay, "of at least 0"

@@ -50,7 +50,8 @@ class Totals:
         scores = self.scores_of(counts, self.classes, self.full)
         ranked = self.ranked.scores() if self.ranked else {}
         values = {"loss": float(self.loss) / max(self.images, 1), **ranked, **scores}
-        return {f"{prefix}_{name}": float(value) for name, value in values.items()}
+        start = f"{prefix}_" if prefix else ""
+        return {start + name: float(value) for name, value in values.items()}
 
     def confusion(self, num_classes: int) -> list[list[int]] | None:
         """Return a row for each true class; None for instances. It is first in the counts, so only it is read."""
@@ -67,8 +68,7 @@ class Totals:
 
     def ranking(self) -> dict[str, Any] | None:
         """Return what plots of predicted instances need."""
-        result: dict[str, Any] | None = self.ranked.result() if self.ranked else None
-        return result
+        return self.ranked.result() if self.ranked else None
 
     def state(self) -> dict[str, Any]:
         return {"loss": self.loss, "counts": self.counts, "images": self.images}

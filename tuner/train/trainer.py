@@ -84,7 +84,6 @@ class Trainer:
         return next((at for at, end in enumerate(self.ends) if epoch <= end), len(self.ends) - 1)
 
     def set_train_mode(self) -> None:
-        """Set training mode, except for frozen modules."""
         train_mode(self.model, self.frozen_modules)
 
     def step(self, images: Tensor, targets: Tensor, totals: Totals) -> None:

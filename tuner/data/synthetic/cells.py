@@ -36,7 +36,6 @@ def read_item(item: Item) -> tuple[Image, Target]:
 
 
 def draw_culture(rng: np.random.Generator, num_groups: int | None = None) -> tuple[Image, NDArray[np.uint16]]:
-    """Draw one image and its label map."""
     picture, labels = draw_background(rng), np.zeros((SIDE, SIDE), np.uint16)
     groups = int(rng.integers(4, 8)) if num_groups is None else num_groups
     for number, place in enumerate(place_cells(rng, groups), start=1):
@@ -49,7 +48,6 @@ def draw_culture(rng: np.random.Generator, num_groups: int | None = None) -> tup
 
 
 def draw_background(rng: np.random.Generator) -> Map:
-    """Draw uneven light."""
     light = rng.uniform(35, 75) + rng.uniform(-14, 14, (4, 4))
     return np.asarray(cv2.resize(light.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC))
 

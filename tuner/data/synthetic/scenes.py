@@ -34,7 +34,6 @@ def read_item(item: Item) -> tuple[Image, Target]:
 
 
 def draw_scene(rng: np.random.Generator) -> tuple[Image, Image]:
-    """Draw one image and its label map."""
     labels = draw_land(rng)
     shades = np.array([[100, 120, 155], [120, 115, 95]]) + rng.uniform(-30, 30, (2, 3))
     picture = (
@@ -52,7 +51,6 @@ def draw_scene(rng: np.random.Generator) -> tuple[Image, Image]:
 
 
 def draw_land(rng: np.random.Generator) -> Image:
-    """Draw the labels of sky above a wavy horizon and ground below."""
     across = np.linspace(0, 2 * np.pi, SIDE)
     horizon = SIDE * rng.uniform(0.3, 0.7) + rng.uniform(2, 12) * np.sin(
         across * rng.uniform(0.5, 2) + rng.uniform(0, 6)

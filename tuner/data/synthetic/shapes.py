@@ -28,7 +28,6 @@ def read_item(item: Item) -> tuple[Image, Target]:
 
 
 def draw_picture(rng: np.random.Generator) -> tuple[Image, Image]:
-    """Draw one image and its mask."""
     picture = draw_background(rng)
     mask = np.zeros((SIDE, SIDE), np.uint8)
     kinds = [True] * int(rng.integers(1, 4)) + [False] * int(rng.integers(1, 4))
@@ -47,7 +46,6 @@ def draw_picture(rng: np.random.Generator) -> tuple[Image, Image]:
 
 
 def draw_background(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw soft patches of color."""
     patches = rng.uniform(40, 215, (5, 5, 3)).astype(np.float32)
     return cv2.resize(patches, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC).astype(np.float32)
 
