@@ -218,7 +218,7 @@ def test_instances_are_counted_and_what_is_wrong_with_their_json_is_named(tuner:
     for name in ("maps", "coco"):
         done = tuner("data", "--sheet", "s.png", f"./{name}")
         assert "4 images with instances; " in done.stdout and done.returncode == 0, done.stderr
-        assert " an image; " in done.stdout and " touch another; areas of " in done.stdout
+        assert " per image; " in done.stdout and " touch another; areas of " in done.stdout
         Image.open(tmp_path / "s.png").load()
     (coco / "images" / "cell01.jpg").unlink()
     refused(

@@ -109,7 +109,7 @@ def test_a_good_space_is_checked_and_described(tuner: Tuner, tmp_path: Path) -> 
     write(tmp_path / "été 馬.py", choices="trial.suggest_float('lr', 1e-5, 1e-2, log=True)")
     done = tuner("check", "été 馬.py")
     assert done.returncode == 0 and done.stderr == ""
-    assert "64 draws, all can be trained" in done.stdout and "goal: maximize iou   data: shapes" in done.stdout
+    assert "64 draws, all valid" in done.stdout and "goal: maximize iou   data: shapes" in done.stdout
     assert "k              int 4 to 8" in done.stdout and "float 1e-05 to 0.01, log" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["été 馬.py"]
 

@@ -79,7 +79,7 @@ def test_what_cannot_be_is_refused_in_one_line(bundle: Path, photos: Path, toy_r
     ("args", "told"),
     [
         ((), "Missing argument 'IMAGES...'"),
-        (("x.png", "--layers", " ,"), "names no layer; --list-layers lists them"),
+        (("x.png", "--layers", " ,"), "no layer given; --list-layers lists them"),
     ],
 )
 def test_what_is_missing_is_told(bundle: Path, args: tuple[str, ...], told: str) -> None:

@@ -124,7 +124,7 @@ def test_groups_stand_beside_each_other(call: Call, tmp_path: Path) -> None:
         (["0", "serched#1"], "Did you mean 'searched'?"),
         (["0", "1", "--metric", "iuo"], "Did you mean 'iou'?"),
         (["--by", "lss"], "no parameter 'lss'. Did you mean 'loss'?"),
-        (["0", "1", "--by", "loss"], "give one of the two"),
+        (["0", "1", "--by", "loss"], "give either trial numbers"),
         (["0", "1", "--out", "x.gif"], "ends in .html or .png or .svg"),
         (["0", "1", "--study", "other"], "no study 'other'"),
     ],

@@ -211,10 +211,10 @@ def test_of_several_studies_the_one_worked_on_last_is_watched_and_named(study: P
     put(joined, 0, "COMPLETE", [0.9])
     joined.engine.dispose()
     with terminal(study.parent, *WATCH) as screen:
-        screen.wait_for("later: maximize iou on shapes   worked on last of 2 studies")
+        screen.wait_for("later: maximize iou on shapes   the most recent of 2 studies")
     with running(study.parent, *WATCH) as process:
         assert process.stderr
-        assert process.stderr.readline() == "watching 'later', worked on last of 2 studies\n"
+        assert process.stderr.readline() == "watching 'later', the most recent of 2 studies\n"
 
 
 def test_a_study_that_is_not_there_is_told_in_one_line(study: Path) -> None:

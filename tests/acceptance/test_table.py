@@ -78,7 +78,7 @@ def test_a_table_is_run_row_by_row_and_set_beside_the_published_numbers(folder: 
 
     first = call(folder, "run", "--table", "few")
     assert first.exit_code == 0, first.stderr
-    assert "1 failed; type the command again" in first.stdout and "next: tuner table few\n" in first.stdout
+    assert "1 failed; run the command again" in first.stdout and "next: tuner table few\n" in first.stdout
     assert states(url) == {0: "COMPLETE", 1: "FAIL"} and epochs_of(url, 0) == [1, 2]
     assert [row["state"] for row in table(folder)["rows"]] == ["done", "failed"]
     assert table(folder)["rows"][1]["ours"] == {"val_iou": None, "train_loss": None}
@@ -134,7 +134,7 @@ def printed_in_every_way(folder: Path, trials: dict[int, Any]) -> None:
         (["table", "fwe"], "no table 'fwe'. Did you mean 'few'?"),
         (["table", "few", "--json", "--markdown"], "give one of them"),
         (["extend", "--epochs", "9", "--home", "nowhere"], "no study yet"),
-        (["extend", "--epochs", "9", "--top", "1", "--trial", "0"], "give one of the two"),
+        (["extend", "--epochs", "9", "--top", "1", "--trial", "0"], "give either --top N"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_line(folder: Path, args: list[str], said: str) -> None:

@@ -29,9 +29,9 @@ def test_a_watch_lives_through_a_database_that_is_stopped(tmp_path: Path, fragil
 
         assert told()["ended"] == 1
         fragile.stop()
-        assert str(told()["notice"]).startswith("database away since ")
+        assert str(told()["notice"]).startswith("database unreachable since ")
         fragile.start()
-        assert told()["notice"] == "the database is back"
+        assert told()["notice"] == "the database is reachable again"
         put(joined, 1, "COMPLETE", [0.6])
         while told()["ended"] != 2:  # a line may fall between two of its tables
             pass

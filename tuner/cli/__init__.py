@@ -51,5 +51,5 @@ for command in (
     data_command,
     parts_command,
     init,
-):  # as help lists them
+):  # in the order of --help
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""What the commands share: how errors are told, the options that all take, where a study is found."""
+"""What the commands share: error output, common options, how a study is found."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def deprecations_shown() -> Iterator[None]:
 
 
 class CommandGroup(click.Group):
-    """Errors of ours become one line and exit code 2; a mistyped command gets the near name."""
+    """The group of commands: prints a TunerError as one line with exit code 2, and suggests mistyped commands."""
 
     def invoke(self, ctx: click.Context) -> Any:
         from tuner.errors import TunerError
@@ -52,7 +52,7 @@ class CommandGroup(click.Group):
         except TunerError as error:
             click.echo(f"tuner: {error}", err=True)
             sys.exit(2)
-        except KeyboardInterrupt:  # the commands that work save first
+        except KeyboardInterrupt:  # after saving
             click.echo("stopped", err=True)
             sys.exit(0)
         except BrokenPipeError:
@@ -65,7 +65,7 @@ class CommandGroup(click.Group):
             sys.exit(2)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order in which they were added
+        return list(self.commands)  # as added, not sorted
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         name = args[0] if args else ""
@@ -87,12 +87,12 @@ home_option = click.option(
 
 
 class FiniteFloat(click.FloatRange):
-    """A number that is one: Python would also read nan and inf."""
+    """A finite number: unlike click.FloatRange, nan and inf are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
-            self.fail(f"{value} is no amount.", param, ctx)
+            self.fail(f"{value} is not a finite number.", param, ctx)
         return number
 
 
@@ -101,7 +101,7 @@ def storage_options(command: Any) -> Any:
         "--storage",
         envvar="TUNER_STORAGE",
         metavar="URL",
-        help="Database: sqlite:///FILE or postgresql://USER@HOST/NAME. Default: tuner.db in the home.",
+        help="Database URL: sqlite:///FILE or postgresql://USER@HOST/NAME.  [default: tuner.db in --home]",
     )
     return home_option(storage(command))
 
@@ -110,35 +110,35 @@ artifacts_option = click.option(
     "--artifacts",
     envvar="TUNER_ARTIFACTS",
     metavar="URL|DIR",
-    help="Where all hosts keep checkpoints and pictures: a folder or s3://BUCKET/PREFIX. Default: the home.",
+    help="Where all hosts keep checkpoints and pictures: a folder or s3://BUCKET/PREFIX.  [default: --home]",
 )
 WORKER_OPTIONS = (
     click.option(
         "--hours",
         type=FiniteFloat(min=0, min_open=True),
-        help="Hours by the clock in all, over every worker.",
+        help="Budget of wall-clock hours during which any worker runs.",
     ),
+    click.option("--gpu-hours", type=FiniteFloat(min=0, min_open=True), help="Budget of GPU-hours over all GPUs."),
     click.option(
-        "--gpu-hours", type=FiniteFloat(min=0, min_open=True), help="Hours of all GPUs together, in all."
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Worker processes on this host.  [default: one per GPU, or one]",
     ),
-    click.option(
-        "--workers", type=click.IntRange(min=1), help="Worker processes here.  [default: one a GPU, or one]"
-    ),
-    click.option("--gpus", metavar="all|0,2", help="Which GPUs, one worker each.  [default: all]"),
-    click.option("--per-gpu", metavar="N|auto", help="Workers on each GPU; auto: as many as memory allows."),
-    click.option("--ray", metavar="ADDRESS|local", help="Place the workers on a Ray cluster."),
+    click.option("--gpus", metavar="all|0,2", help="GPUs to use, one worker on each.  [default: all]"),
+    click.option("--per-gpu", metavar="N|auto", help="Workers per GPU; auto: as many as fit in memory."),
+    click.option("--ray", metavar="ADDRESS|local", help="Run the workers on a Ray cluster."),
     click.option(
         "--gpus-per-worker",
         type=FiniteFloat(min=0),
         metavar="X",
-        help="With --ray: GPUs a worker asks for; may be a fraction.",
+        help="With --ray: GPUs per worker; may be a fraction.",
     ),
     artifacts_option,
     click.option(
         "--checkpoint-minutes",
         type=FiniteFloat(min=0, min_open=True),
         metavar="M",
-        help="Save every M minutes, within epochs too.  [default: after each epoch]",
+        help="Save every M minutes, also within epochs.  [default: after each epoch]",
     ),
     click.option(
         "--lease",
@@ -161,13 +161,13 @@ WORKER_OPTIONS = (
         type=FiniteFloat(min=0),
         default=20.0,
         show_default=True,
-        help="Room for decoded images.",
+        help="Disk space for decoded images, in GB.",
     ),
 )
 
 
 def worker_options(command: Any) -> Any:
-    """With what to work: the same for everything that starts workers."""
+    """Add the options of every command that starts workers."""
     for option in reversed(WORKER_OPTIONS):
         command = option(command)
     return command
@@ -180,13 +180,13 @@ def to_home(folder: str) -> Home:
 
 
 def open_engine(storage: str | None, home: str) -> Engine:
-    """An engine to read from; a database that is not there yet is not made."""
+    """Return an engine to read from; StudyError if there is no database: none is created."""
     from tuner.errors import StudyError
     from tuner.study import database, tables
 
     url = storage or to_home(home).database
     if database.is_absent(url):
-        raise StudyError(f"no study yet in {database.shown(url)}. Begin one with: tuner run --space unet_k")
+        raise StudyError(f"no study yet in {database.shown(url)}. Start one with: tuner run --space unet_k")
     engine = database.reach(url)
     with database.told(url):
         tables.refuse_others(engine)
@@ -194,7 +194,7 @@ def open_engine(storage: str | None, home: str) -> Engine:
 
 
 def storage_hint(home: str, storage: str | None) -> str:
-    """What to add to the next command so that it finds the same study."""
+    """Return the options that the next command needs to find the same study."""
     shown = "" if home == DEFAULT_HOME else f" --home {home}"
     return shown + (" --storage ..." if storage and "TUNER_STORAGE" not in os.environ else "")
 

@@ -1,4 +1,4 @@
-"""The commands that see to a study's workers, wherever they are: set up, stop, pause, go on, more, less."""
+"""The commands that control workers on all hosts: init, stop, pause, resume, budget, workers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from tuner.study.info import StudyInfo
     from tuner.study.queries import WorkerInfo
 
-study_option = click.option("--study", metavar="NAME", help="Which study.  [default: the one worked on last]")
+study_option = click.option("--study", metavar="NAME", help="Name of the study.  [default: the most recent]")
 
 
 @click.command()
 @storage_options
 def init(home: str, storage: str | None) -> None:
-    """Set up a database: all tables, once, whoever else is at it.
+    """Create all tables of a database, or migrate them to this version. Safe to run on several hosts at once.
 
-    The first tuner run does the same; this is for setting up before the workers come.
+    The first tuner run does the same; use this to prepare a database before workers start.
 
     \b
     Example:
@@ -39,14 +39,14 @@ def init(home: str, storage: str | None) -> None:
 @study_option
 @storage_options
 def stop(trial: int | None, study: str | None, home: str, storage: str | None) -> None:
-    """Stop a study's workers on every host, or end one trial as it stands.
+    """Stop a study's workers on every host, or end a single trial.
 
-    Stopped workers save within a step, put their trials back and leave; tuner run goes on. A trial that is
-    ended keeps what it has, counts as pruned, and its worker takes the next.
+    Stopped workers save within one step, return their trials to the queue and exit; tuner run resumes. A trial
+    that is ended keeps its results and counts as pruned, and its worker takes the next trial.
 
     \b
     Examples:
-      tuner stop                    all workers of the study worked on last
+      tuner stop                    all workers of the most recent study
       tuner stop --study unet_k     all workers of that study
       tuner stop 12                 end trial 12
     """
@@ -55,28 +55,28 @@ def stop(trial: int | None, study: str | None, home: str, storage: str | None) -
     engine, info = find_study(storage, home, study)
     if trial is not None:
         control.stop_trial(engine, info.id, trial)
-        click.echo(f"{info.name}: trial {trial} is told to end; it keeps what it has")
+        click.echo(f"{info.name}: trial {trial} will end; it keeps its results")
     else:
-        click.echo(f"{info.name}: {count_workers(control.stop_workers(engine, info.id))} told to save and leave")
+        click.echo(f"{info.name}: {count_workers(control.stop_workers(engine, info.id))} will save and exit")
 
 
 @click.command()
 @study_option
 @storage_options
 def pause(study: str | None, home: str, storage: str | None) -> None:
-    """Have a study's workers save, put their trials back and wait, on every host."""
+    """Pause a study: workers on every host save, return their trials to the queue and wait."""
     from tuner.study import control
 
     engine, info = find_study(storage, home, study)
     number = control.set_paused(engine, info.id, True)
-    click.echo(f"{info.name}: paused; {count_workers(number)} told to save and wait. Go on with: tuner resume")
+    click.echo(f"{info.name}: paused; {count_workers(number)} will save and wait. Resume with: tuner resume")
 
 
 @click.command()
 @study_option
 @storage_options
 def resume(study: str | None, home: str, storage: str | None) -> None:
-    """Let a paused study's workers go on."""
+    """Resume a paused study: its workers continue with the waiting trials."""
     from tuner.study import control
 
     engine, info = find_study(storage, home, study)
@@ -85,15 +85,15 @@ def resume(study: str | None, home: str, storage: str | None) -> None:
     if not was:
         click.echo(f"{info.name}: was not paused")
     elif number:
-        click.echo(f"{info.name}: {count_workers(number)} told to go on")
+        click.echo(f"{info.name}: {count_workers(number)} will resume")
     else:
-        click.echo(f"{info.name}: goes on; it has no workers now. Start some with: tuner run")
+        click.echo(f"{info.name}: resumed; no workers are running. Start some with: tuner run")
 
 
 @click.command()
-@click.option("--trials", type=click.IntRange(min=1), help="Trials in all.")
-@click.option("--hours", type=FiniteFloat(min=0, min_open=True), help="Hours by the clock in all.")
-@click.option("--gpu-hours", type=FiniteFloat(min=0, min_open=True), help="Hours of all GPUs together.")
+@click.option("--trials", type=click.IntRange(min=1), help="Total number of trials.")
+@click.option("--hours", type=FiniteFloat(min=0, min_open=True), help="Total wall-clock hours.")
+@click.option("--gpu-hours", type=FiniteFloat(min=0, min_open=True), help="Total GPU-hours over all GPUs.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @study_option
 @storage_options
@@ -106,9 +106,9 @@ def budget(
     home: str,
     storage: str | None,
 ) -> None:
-    """Show what a study may take and has taken; raise or lower it, also while workers run.
+    """Show the budget of a study and how much of it is spent; raise or lower it, also while workers run.
 
-    Trials that have begun go on, also beyond a lower limit.
+    Running trials continue, even if the limit is lowered.
     """
     from tuner.study import budget as budget_module
 
@@ -122,10 +122,10 @@ def budget(
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--study", metavar="NAME", help="Of one study.  [default: all]")
+@click.option("--study", metavar="NAME", help="Only this study.  [default: all]")
 @storage_options
 def workers(as_json: bool, study: str | None, home: str, storage: str | None) -> None:
-    """Show who works: host, process, device, trial and step of every worker."""
+    """List running workers: host, process, device, trial and step of each."""
     from tuner.study import queries
 
     engine = open_engine(storage, home)
@@ -134,13 +134,13 @@ def workers(as_json: bool, study: str | None, home: str, storage: str | None) ->
     if as_json:
         return echo_json([{"study": name, **vars(worker)} for name, worker in rows])
     if not rows:
-        click.echo("nobody works now. Start workers with: tuner run")
+        click.echo("no workers are running. Start some with: tuner run")
     for name, worker in rows:
         click.echo(f"{name:<20} {format_worker(worker)}")
 
 
 def format_worker(worker: WorkerInfo) -> str:
-    """One worker in one line."""
+    """Return one line about a worker."""
     from tuner.study.format import format_params, format_value
 
     where = f"{worker.host}:{worker.pid}"
@@ -153,7 +153,7 @@ def format_worker(worker: WorkerInfo) -> str:
 
 
 def format_budget(limits: Any, taken: Any) -> str:
-    """'12 of 50 trials, 1.5 of 8 hours'."""
+    """Return for example '12 of 50 trials begun, 1.5 of 8 hours'."""
     parts = [f"{taken.num_trials} of {limits.num_trials or 'any number of'} trials begun"]
     if limits.hours is not None:
         parts.append(f"{taken.hours:.2f} of {limits.hours:g} hours")
@@ -170,4 +170,4 @@ def find_study(storage: str | None, home: str, study: str | None) -> tuple[Engin
 
 
 def count_workers(number: int) -> str:
-    return "1 worker is" if number == 1 else f"{number} workers are"
+    return "1 worker" if number == 1 else f"{number} workers"

@@ -14,13 +14,19 @@ from tuner.cli.common import FiniteFloat, artifacts_option, storage_options, to_
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on. Any but loopback: with a password.",
+    help="Address to listen on. All but loopback addresses need a password.",
 )
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--port",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 picks a free one.",
+)
 @click.option(
     "--password-file",
     metavar="FILE",
-    help="Ask for the password in the first line of FILE. Or TUNER_DASHBOARD_PASSWORD_FILE, or the "
+    help="Require the password in the first line of FILE. Or set TUNER_DASHBOARD_PASSWORD_FILE, or the "
     "password itself in TUNER_DASHBOARD_PASSWORD.",
 )
 @click.option(
@@ -28,24 +34,24 @@ from tuner.cli.common import FiniteFloat, artifacts_option, storage_options, to_
     type=FiniteFloat(min=0, min_open=True, max=8760),
     default=12.0,
     show_default=True,
-    help="Until one must log in again.",
+    help="Hours until a login expires.",
 )
-@click.option("--read-only", is_flag=True, help="Refuse every change: notes, deleting, new studies.")
-@click.option("--base-path", metavar="/PATH", help="The path at which a proxy has it.")
+@click.option("--read-only", is_flag=True, help="Refuse changes: notes, deleting, new studies.")
+@click.option("--base-path", metavar="/PATH", help="Path prefix under which a proxy serves it.")
 @click.option(
     "--allow-host",
     "names",
     multiple=True,
     metavar="NAME",
-    help="A name under which browsers know it, such as the proxy's. Repeatable.",
+    help="Host name that browsers may use for it, such as the proxy's. Repeatable.",
 )
 def dashboard(
     home: str, storage: str | None, artifacts: str | None, host: str, port: int, password_file: str | None,
     session_hours: float, read_only: bool, base_path: str | None, names: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Open the studies in optuna-dashboard: curves, pictures and recipes of every trial.
+    """Serve optuna-dashboard for all studies: curves, pictures and recipes of every trial.
 
-    On this machine alone it asks for no password; docs/dashboard.md shows how others reach it safely.
+    On a loopback address it needs no password; docs/dashboard.md describes safe remote access.
 
     \b
     Example:
@@ -60,10 +66,10 @@ def dashboard(
     door = Door(host, port, password, session_hours, read_only, as_base(base_path), as_names(names))
 
     def ready(url: str) -> None:
-        click.echo(f"{url}   (Ctrl-C ends it)")
+        click.echo(f"{url}   (stop with Ctrl-C)")
         if not door.is_loopback:
             click.echo(
-                "tuner: passwords travel unencrypted here; put it behind https where others listen", err=True
+                "tuner: passwords are sent unencrypted; use an https proxy on an untrusted network", err=True
             )
 
     place = to_home(home)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DataCommands(click.Group):
-    """A first word that is none of its commands is a dataset to be checked: `tuner data photos`."""
+    """The group `tuner data`; a first argument that is not a subcommand is a dataset to check."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in (*self.commands, *ctx.help_option_names):
@@ -30,14 +30,12 @@ class DataCommands(click.Group):
 
 
 SHOW = "show"
-sheet_option = click.option(
-    "--sheet", metavar="FILE.png", help="Where to draw the contact sheet.  [default: in the home]"
-)
+sheet_option = click.option("--sheet", metavar="FILE.png", help="File of the contact sheet.  [default: in --home]")
 
 
 @click.group("data", cls=DataCommands, subcommand_metavar="[NAME|PATH]")
 def data_command() -> None:
-    """List the datasets; or check one, by name or folder, and draw a contact sheet; or fetch a public one.
+    """List datasets, check one given by name or folder and draw a contact sheet, or download a public one.
 
     \b
     Examples:
@@ -52,7 +50,7 @@ def data_command() -> None:
 @home_option
 @sheet_option
 def show(path: str | None, home: str, sheet: str | None) -> None:
-    """List the datasets; or check one, by name or folder, and draw a contact sheet."""
+    """List datasets, or check one given by name or folder and draw a contact sheet."""
     if path is None:
         return list_data()
     from tuner.console import progress_bar
@@ -65,7 +63,7 @@ def show(path: str | None, home: str, sheet: str | None) -> None:
     if wrong := data_problems(Part(path)):
         raise DataError(" ".join(wrong))
     if sheet and Path(sheet).suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise FilesError(f"the contact sheet is a picture; {sheet} ends in neither .png nor .jpg.")
+        raise FilesError(f"the contact sheet {sheet} must end in .png or .jpg.")
     source = open_data(Part(path))
     place = to_home(home).make()
     with progress_bar(f"reading {source.name}") as progress:
@@ -78,7 +76,7 @@ def show(path: str | None, home: str, sheet: str | None) -> None:
 
 
 def print_survey(source: Source, found: Survey) -> None:
-    """What a dataset holds, and what is odd about it."""
+    """Print what a dataset contains, and notices about it."""
     from tuner.errors import MOST_LINES, format_names
 
     click.echo(f"{source.where}: {format_contents(source, found.classes)}")
@@ -94,31 +92,31 @@ def print_survey(source: Source, found: Survey) -> None:
 
 
 def format_instances(found: Survey) -> str:
-    """'423, 1 to 8 an image; 61 touch another; areas of 12 to 9000 pixels', or nothing where none was counted."""
+    """Return for example '423, 1 to 8 per image; 61 touch another; areas of 12 to 9000 pixels', or ''."""
     things = [finding.things for finding in found.findings.values() if finding.things]
     if not things:
         return ""
     numbers, touching, smallest, largest = zip(*things, strict=True)
-    total = f"{sum(numbers)}, {min(numbers)} to {max(numbers)} an image"
+    total = f"{sum(numbers)}, {min(numbers)} to {max(numbers)} per image"
     return (
         f"{total}; {sum(touching)} touch another; areas of {min(filter(None, smallest))} to {max(largest)} pixels"
     )
 
 
 def format_contents(source: Source, classes: Sequence[str]) -> str:
-    """'12 images with labels of 4 classes; 10 train, 2 val'"""
+    """Return for example '12 images with labels of 4 classes; 10 train, 2 val'."""
     kinds = f"{source.targets} of {len(classes)} classes" if classes else source.targets
     return f"{len(source.items)} images with {kinds}; {source.counts()}"
 
 
 @data_command.command("get")
 @click.argument("name")
-@click.option("--to", metavar="DIR", help="Folder to put it in.  [default: the first for datasets]")
+@click.option("--to", metavar="DIR", help="Target folder.  [default: the first dataset folder]")
 def get_command(name: str, to: str | None) -> None:
-    """Fetch a public dataset: resumed after a cut, checked, unpacked.
+    """Download a public dataset: resumes an interrupted download, verifies and unpacks it.
 
-    Public are oxford_pet, isic2016 and penn_fudan. For a dataset behind a login, the steps are printed.
-    TUNER_MIRROR may name the address of a folder with the same files.
+    Available are oxford_pet, isic2016 and penn_fudan. For datasets that need a login, the steps are printed.
+    TUNER_MIRROR can name a URL with the same files.
 
     \b
     Examples:
@@ -141,15 +139,15 @@ def list_data() -> None:
     for name in DATASETS:
         about = (find_builder("dataset", DATASETS, name).__doc__ or "").partition("\n")[0]
         click.echo(f"{name:<{width}} {about}\n{'':<{width}} {click.style(describe_location(name), dim=True)}")
-    click.echo(f"\nlooked for in: {', '.join(map(str, data_roots()))}   (add folders with TUNER_DATA)")
+    click.echo(f"\nsearched folders: {', '.join(map(str, data_roots()))}   (add more with TUNER_DATA)")
     click.echo(
         "or any folder: --data PATH, with images/ + masks/, rgb/ + figure_ground/, images/ + labels/, "
-        "images/ + instances/, images/ + annotations.json, or a folder a class"
+        "images/ + instances/, images/ + annotations.json, or one folder per class"
     )
 
 
 def describe_location(name: str) -> str:
-    """Where a dataset is and what it holds, or what is wrong with it; no picture is read."""
+    """Return where a dataset is and what it contains, or what is wrong with it, without reading images."""
     from tuner.data.datasets import GENERATED, open_data
     from tuner.data.locate import candidate_folders
     from tuner.errors import DataError

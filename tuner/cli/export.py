@@ -1,4 +1,4 @@
-"""The commands that show and use what came out."""
+"""The commands that show, export and use the best model: best, predict, evaluate, explain."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tuner.cli.common import (
 @click.command()
 @storage_options
 @artifacts_option
-@click.option("--study", metavar="NAME", help="Of which study.  [default: the one worked on last]")
-@click.option("--export", "folder", metavar="DIR", help="Write the model and all about it into a new folder.")
+@click.option("--study", metavar="NAME", help="Name of the study.  [default: the most recent]")
+@click.option("--export", "folder", metavar="DIR", help="Export the model as a bundle into a new folder.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def best(
     home: str, storage: str | None, artifacts: str | None, study: str | None,
     folder: str | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Show the best trial; export its model as a folder that needs no database.
+    """Show the best trial; export its model as a bundle, a folder that needs no database.
 
     \b
     Example:
@@ -60,14 +60,12 @@ def best(
 @click.command()
 @click.argument("bundle", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "--out", default="predictions", show_default=True, metavar="DIR", help="Folder for masks, overlays, tables."
-)
+@click.option("--out", default="predictions", show_default=True, metavar="DIR", help="Output folder.")
 def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
-    """Write what is found in each image, with an exported bundle alone.
+    """Predict images with an exported bundle.
 
-    Masks, label maps and instances (16-bit label maps) as NAME_mask.png, NAME_labels.png or NAME_instances.png,
-    each with NAME_overlay.png; all instances in COCO's format as instances.json; classes as a table, classes.csv.
+    Writes NAME_mask.png, NAME_labels.png or NAME_instances.png (16 bits), each with NAME_overlay.png; all
+    instances in COCO format as instances.json; for classification a table, classes.csv.
 
     \b
     Example:
@@ -81,19 +79,19 @@ def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
 
 @click.command()
 @click.argument("bundle", type=click.Path())
-@click.option("--data", metavar="NAME|PATH", help="Another dataset or folder than the bundle was trained on.")
+@click.option("--data", metavar="NAME|PATH", help="Another dataset or folder.  [default: the bundle's own]")
 @click.option(
     "--split",
     type=click.Choice(["test", "val"]),
     default="test",
     show_default=True,
-    help="Which split: val is the one that chose the best epoch.",
+    help="Which split; val was used to choose the best epoch.",
 )
-@click.option("--confusion", metavar="FILE.csv", help="Write the confusion matrix there.")
+@click.option("--confusion", metavar="FILE.csv", help="Write the confusion matrix to this file.")
 @home_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, home: str, as_json: bool) -> None:
-    """Score an exported bundle on the test split, which no search has seen.
+    """Score an exported bundle on the test split, which searches never use.
 
     \b
     Example:
@@ -122,14 +120,14 @@ def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, h
 @click.command()
 @click.argument("bundle", type=click.Path())
 @click.argument("images", nargs=-1, type=click.Path())
-@click.option("--layers", metavar="x1,x4", help="Which layers.  [default: those the model names]")
-@click.option("--class", "name", metavar="NAME", help="Which class.  [default: the one that was predicted]")
-@click.option("--out", default="explanations", show_default=True, metavar="DIR", help="Folder for the panels.")
-@click.option("--list-layers", "listing", is_flag=True, help="List the layers of the model, and do nothing else.")
+@click.option("--layers", metavar="x1,x4", help="Layers to explain.  [default: those that the model names]")
+@click.option("--class", "name", metavar="NAME", help="Class to explain.  [default: the predicted one]")
+@click.option("--out", default="explanations", show_default=True, metavar="DIR", help="Output folder.")
+@click.option("--list-layers", "listing", is_flag=True, help="Only list the layers of the model.")
 def explain(
     bundle: str, images: tuple[str, ...], layers: str | None, name: str | None, out: str, listing: bool
 ) -> None:
-    """Show where a model looked: heat maps (Grad-CAM) of its layers for each image.
+    """Draw heat maps (Grad-CAM) of the model's layers for each image.
 
     \b
     Example:
@@ -145,7 +143,7 @@ def explain(
         raise click.UsageError("Missing argument 'IMAGES...'.")
     chosen = [layer.strip() for layer in (layers or "").split(",") if layer.strip()]
     if layers is not None and not chosen:
-        raise click.BadParameter("names no layer; --list-layers lists them.", param_hint="'--layers'")
+        raise click.BadParameter("no layer given; --list-layers lists them.", param_hint="'--layers'")
     for line in explain_module.explain_files(
         Path(bundle), [Path(image) for image in images], Path(out), chosen, name
     ):

@@ -1,4 +1,4 @@
-"""What `tuner run` and `tuner status --watch` show: a live view on a terminal, plain lines elsewhere."""
+"""The views of `tuner run` and `tuner status --watch`: a live screen on a terminal, lines elsewhere, JSON."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
     from tuner.cli.screen import ScreenData
 
-REPORT_SECONDS = 20.0  # a trial says where it is at least this often on plain output
-MAX_CURVES = 40  # of running trials that are read for the screen
-VOLATILE_FIELDS = ("beats", "peak_memory")  # of a worker: changes that nobody waits for
+REPORT_SECONDS = 20.0  # longest time between two lines about a running trial
+MAX_CURVES = 40  # of running trials, read for the screen
+VOLATILE_FIELDS = ("beats", "peak_memory")  # fields of a worker whose changes cause no line
 
 
 @dataclass
 class PlainView:
-    """A line for each trial that ends, each new best, and now and then for a trial under way."""
+    """One line per finished trial and new best value, and regular lines about running trials."""
 
     engine: Engine
     info: StudyInfo
@@ -60,7 +60,7 @@ class PlainView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(SQLAlchemyError):  # a database that is away is told by whoever works on it
+        with suppress(SQLAlchemyError):  # the supervisor reports an unreachable database
             self()
 
     def __call__(self) -> None:
@@ -72,17 +72,20 @@ class PlainView:
             self.report_ended(now)
 
     def away(self, notice: str) -> None:
-        self.out(notice or "the database is back")
+        self.out(notice or "the database is reachable again")
 
     def report_state(self, worker: WorkerInfo) -> None:
-        """Long work before the training: reading and caching data."""
+        """Report long work before training: reading and caching data."""
         busy = worker.state if worker.state.startswith(("reading", "caching")) else ""
-        before, self.states[worker.worker] = self.states.get(worker.worker), busy  # first: Ctrl-C looks once more
+        before, self.states[worker.worker] = (
+            self.states.get(worker.worker),
+            busy,
+        )  # before out(): Ctrl-C calls this again
         if busy and before != busy:
             self.out(f"worker on {worker.host}: {busy}, {worker.steps} images")
 
     def report_epochs(self, now: StudySummary) -> None:
-        """Epochs worth telling: a new best of the study, or a sign of life."""
+        """Report epochs with a new best value of the study, and each running trial regularly."""
         steps = {worker.number: worker.steps for worker in now.workers}
         with self.engine.connect() as db:
             rows = epoch_queries.read_new_epochs(db, self.info.id, self.seen)
@@ -103,14 +106,14 @@ class PlainView:
             rows = list(trial_queries.read_trials_by_id(db, sorted(fresh)))
         of = f" of {now.num_trials}" if now.num_trials else ""
         self.ended |= fresh
-        self.number, told = len(self.ended), self.number
-        for place, trial in enumerate(rows, start=told + 1):
+        self.number, before = len(self.ended), self.number
+        for place, trial in enumerate(rows, start=before + 1):
             self.out(f"[{place}{of}] trial {trial.number} {format_outcome(trial, self.info)}")
 
 
 @dataclass
 class LiveView:
-    """The view on a terminal, redrawn in place; as a page of its own, it leaves its last picture behind."""
+    """A live screen on a terminal. With `page` it fills the terminal and prints its last state when it ends."""
 
     engine: Engine
     info: StudyInfo
@@ -118,7 +121,7 @@ class LiveView:
     page: bool = False
     mark: str = ""
     best: Curve = ()
-    best_of: int | None = None  # the trial whose curve that is
+    best_of: int | None = None  # number of the trial of that curve
     seen: ScreenData | None = None
     notice: str = ""
 
@@ -149,13 +152,13 @@ class LiveView:
         self.draw()
 
     def away(self, notice: str) -> None:
-        """Keep the last picture, and say so."""
+        """Show the notice above the last state."""
         self.notice = notice
         self.draw()
 
     def draw(self) -> None:
         assert self.console
-        if self.console.size != self.size and not self.page:  # what was wrapped anew could not be drawn over
+        if self.console.size != self.size and not self.page:  # rewrapped lines cannot be overwritten
             self.size = self.console.size
             self.console.clear()
         self.screen.update(self.picture() if self.seen else self.notice)
@@ -169,7 +172,7 @@ class LiveView:
         return StudyScreen(replace(self.seen, notice=self.notice), spare=not self.page, mark=self.mark)
 
     def look(self) -> ScreenData:
-        """The study as it is now. The curve of the best trial is read once."""
+        """Read the current state of the study. The curve of the best trial is read once."""
         from tuner.cli.screen import ScreenData
 
         now = queries.read_summary(self.engine, self.info)
@@ -185,7 +188,7 @@ class LiveView:
 
 @dataclass
 class JsonView:
-    """A line of JSON whenever something has changed."""
+    """One line of JSON per change."""
 
     engine: Engine
     info: StudyInfo
@@ -208,12 +211,12 @@ class JsonView:
             self.out(json.dumps(found))
 
     def away(self, notice: str) -> None:
-        """A line of its own, so that whoever reads knows why none comes."""
-        self.out(json.dumps({"study": self.info.name, "notice": notice or "the database is back"}))
+        """Print a line that explains why no others follow."""
+        self.out(json.dumps({"study": self.info.name, "notice": notice or "the database is reachable again"}))
 
 
 def study_to_json(now: StudySummary, tally: StudyStats) -> dict[str, Any]:
-    """A study for a pipe."""
+    """Return the state of a study as plain JSON."""
     best = now.best and {"trial": now.best.number, "value": now.best.value, "params": now.best.params}
     cost = tally.cost
     return {
@@ -247,18 +250,18 @@ def failure_row(failure: Failure) -> dict[str, Any]:
 
 
 def away_notice() -> str:
-    return f"database away since {time.strftime('%H:%M:%S')}"
+    return f"database unreachable since {time.strftime('%H:%M:%S')}"
 
 
 def make_view(engine: Engine, info: StudyInfo) -> LiveView | PlainView:
-    """The live view where a person watches, plain lines in a log or a pipe."""
+    """Return a live screen if stderr is a terminal, else plain lines."""
     return LiveView(engine, info) if sys.stderr.isatty() else PlainView(engine, info)
 
 
 def watch_until_interrupted(show: StudyView, engine: Engine, info: StudyInfo, url: str, every: float) -> None:
-    """Look again and again until interrupted. A database that is away is waited for, however long.
+    """Update the view until interrupted; wait for a database that is unreachable.
 
-    StudyError when the study was deleted.
+    StudyError if the study was deleted.
     """
     away = False
     with show:
@@ -275,15 +278,15 @@ def watch_until_interrupted(show: StudyView, engine: Engine, info: StudyInfo, ur
                 if not away:
                     show.away(away_notice())
                 away = True
-                engine.dispose()  # what is open may lead to a file or server that is no more
+                engine.dispose()  # open connections may belong to a deleted file or a stopped server
             time.sleep(every)
 
 
 def check_present(engine: Engine, info: StudyInfo, url: str) -> None:
-    """StorageError where the database is not there now, StudyError where it is and the study is not."""
-    if database.is_absent(url):  # to open it would make it
-        error = StorageError(f"{database.shown(url)} is not there")
+    """Raise StorageError if the database does not exist now, StudyError if only the study does not."""
+    if database.is_absent(url):  # opening it would create it
+        error = StorageError(f"{database.shown(url)} does not exist")
         error.passes = True
         raise error
     if not queries.study_exists(engine, info):
-        raise StudyError(f"study '{info.name}' was deleted; there is nothing more to watch.")
+        raise StudyError(f"study '{info.name}' was deleted.")

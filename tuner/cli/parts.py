@@ -1,4 +1,4 @@
-"""The command that lists what a recipe may be made of."""
+"""The command `tuner parts`: what a recipe can name."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @click.argument("kind", required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def parts_command(kind: str | None, as_json: bool) -> None:
-    """List what a recipe may name: models, losses, optimizers, schedules, datasets, augmentations, metrics.
+    """List what a recipe can name: models, losses, optimizers, schedules, datasets, augmentations, metrics.
 
-    With each name stand the arguments that a space may search, and their defaults.
+    Each name is listed with the arguments that a space can search, and their defaults.
 
     \b
     Examples:
@@ -49,5 +49,5 @@ def parts_command(kind: str | None, as_json: bool) -> None:
 
 
 def format_arguments(one: PartInfo) -> str:
-    """'k=64, dropout=0.1'; what has no default comes first, by its name alone."""
+    """Return for example 'k=64, dropout=0.1'; arguments without a default come first, by name."""
     return ", ".join([*one.needs, *(f"{name}={value}" for name, value in one.args.items())])

@@ -1,4 +1,4 @@
-"""The commands that tell of a whole study: a page, and trials beside each other."""
+"""The commands about a whole study: report and compare."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from tuner.artifacts.optuna_store import TrialArtifacts
     from tuner.plots.charts import Chart
 
-WIDE = 200  # columns, where the output is no terminal
-study_option = click.option("--study", metavar="NAME", help="Of which study.  [default: the one worked on last]")
+WIDE = 200  # columns, if the output is not a terminal
+study_option = click.option("--study", metavar="NAME", help="Name of the study.  [default: the most recent]")
 
 
 def open_artifacts(engine: Engine, home: str, artifacts: str | None) -> TrialArtifacts:
-    """The pictures of all studies: in the home, and in the stores that are noted on them."""
+    """Return the artifacts of all studies: in the home and in the stores recorded on the studies."""
     from tuner.artifacts.optuna_store import TrialArtifacts
     from tuner.artifacts.store import open_store
     from tuner.study import queries
@@ -35,19 +35,24 @@ def open_artifacts(engine: Engine, home: str, artifacts: str | None) -> TrialArt
 @storage_options
 @artifacts_option
 @study_option
-@click.option("--out", metavar="FILE.html", help="Where to write it.  [default: STUDY-report.html]")
-@click.option("--figures", metavar="DIR", help="Write each figure into this folder, too.")
+@click.option("--out", metavar="FILE.html", help="Output file.  [default: STUDY-report.html]")
+@click.option("--figures", metavar="DIR", help="Also write each figure into this folder.")
 @click.option(
-    "--format", "kind", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Of the figures."
+    "--format",
+    "kind",
+    type=click.Choice(["png", "svg"]),
+    default="png",
+    show_default=True,
+    help="Format of the figures.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def report(
     home: str, storage: str | None, artifacts: str | None, study: str | None,
     out: str | None, figures: str | None, kind: str, force: bool,
 ) -> None:  # fmt: skip
-    """Write all about a study as one page: which trial to ship, how sure, what to try next.
+    """Write a report of a study: which trial to use, how certain that is, what to try next.
 
-    The file holds its plots and pictures and opens without internet.
+    The report is one HTML file with all plots and pictures; it opens offline.
 
     \b
     Examples:
@@ -73,20 +78,22 @@ def report(
 @storage_options
 @artifacts_option
 @study_option
-@click.option("--by", "parameter", metavar="PARAM", help="Instead: the study's trials in groups by a parameter.")
-@click.option("--metric", metavar="M", help="By which metric; train_... is of training.  [default: the goal's]")
-@click.option("--out", metavar="FILE", help="Draw the curves: .html, .png or .svg.")
+@click.option(
+    "--by", "parameter", metavar="PARAM", help="Instead of trials, compare groups of trials by a parameter."
+)
+@click.option("--metric", metavar="M", help="Metric to compare; train_... for training.  [default: the goal's]")
+@click.option("--out", metavar="FILE", help="Draw the curves into a .html, .png or .svg file.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def compare(
     trials: tuple[str, ...], home: str, storage: str | None, artifacts: str | None, study: str | None,
     parameter: str | None, metric: str | None, out: str | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Set trials beside each other, or groups of trials by a parameter.
+    """Compare trials, or groups of trials by a parameter.
 
-    A trial is its number, or STUDY#NUMBER for one of another study. "better images" is the share of the
-    validation images on which it is better than the first; "ahead", the share of 4000 draws of these images in
-    which its mean is. Curves of groups are means in bands of a standard deviation.
+    A trial is given by its number, or as STUDY#NUMBER for another study. "better images" is the share of the
+    validation images on which it beats the first trial; "ahead", the share of 4000 bootstrap samples of these
+    images in which its mean does. Curves of groups are means with bands of one standard deviation.
 
     \b
     Examples:
@@ -98,7 +105,7 @@ def compare(
     from tuner.report.html import check_output
 
     if parameter and trials:
-        raise StudyError("trials by number, or --by PARAM for groups of them: give one of the two.")
+        raise StudyError("give either trial numbers, or --by PARAM to compare groups of trials.")
     if out:
         check_output(Path(out).expanduser(), (".html", ".png", ".svg"), force)
     engine = open_engine(storage, home)
@@ -148,14 +155,14 @@ def compare_trials(
 
 
 def draw(charts: list[Chart], out: Path, heading: str) -> None:
-    """One file of plots."""
+    """Write the plots into one file."""
     from tuner.report.html import write_charts_file
 
     write_charts_file(charts, out, heading)
 
 
 def print_rows(heading: str, lines: list[dict[str, Any]], names: list[str]) -> None:
-    """As a table for the eye."""
+    """Print the rows as a table."""
     import sys
 
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""A study drawn on a terminal, whatever its size: what matters most stays when there is little room."""
+"""A study on a terminal of any size: less important parts are left out first."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from tuner.study.format import (
 from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.stats import StudyStats
 
-MIN_FRAMED = 60, 16  # columns and lines from which on a frame is drawn
+MIN_FRAMED = 60, 16  # columns and lines from which a frame is drawn
 MAX_REASONS = 3  # of failures, shown with their trials
 MAX_PLOT_LINES = 3  # lines of a plot
-LinePart = tuple[int, str, str]  # how soon it may be left out (0 never), text, style
+LinePart = tuple[int, str, str]  # priority (0 stays, the highest goes first), text, style
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ScreenData:
     tally: StudyStats
     curves: dict[int, Curve] = field(default_factory=dict)
     best: Curve = ()
-    notice: str = ""  # the database is away
+    notice: str = ""  # such as that the database is unreachable
 
     @property
     def goal(self) -> Goal:
@@ -50,7 +50,7 @@ class ScreenData:
 
 @dataclass(frozen=True)
 class StudyScreen:
-    """What rich draws of it. `spare`: lines of the terminal to leave free; `mark` is said beside the heading."""
+    """The screen as a rich renderable. `spare`: lines of the terminal to leave free; `mark`: text in the title."""
 
     data: ScreenData
     spare: int = 0
@@ -69,7 +69,7 @@ class StudyScreen:
 
 
 def title_line(data: ScreenData, width: int, mark: str) -> Text:
-    """'unet_k (rehearsal): maximize iou on photos   paused'."""
+    """Return for example 'unet_k (rehearsal): maximize iou on photos   paused'."""
     study = data.now.study
     size = f" ({study.size})" if study.size else ""
     parts: list[LinePart] = [(0, f"{study.name}{size}: {study.goal} on {study.data}", "bold")]
@@ -79,7 +79,7 @@ def title_line(data: ScreenData, width: int, mark: str) -> Text:
 
 
 def draw_lines(data: ScreenData, width: int, room: int, ascii_only: bool = False) -> list[RenderableType]:
-    """At most `room` lines: how far it is, the best, who works, the cost, the failures."""
+    """Return at most `room` lines: progress, best trial, workers, cost, failures."""
     head = [progress_line(data, width), best_line(data, width)]
     foot = [cost_line(data, width)]
     if data.notice:
@@ -88,7 +88,7 @@ def draw_lines(data: ScreenData, width: int, room: int, ascii_only: bool = False
         foot.append(fit_parts([(0, f"failed: {format_failures(data.tally)}", "red")], width))
     left = room - len(head) - len(foot)
     workers = max(1, len(data.now.workers))
-    blank = left >= workers + 4  # a line of air above and below the table
+    blank = left >= workers + 4  # an empty line above and below the table
     left -= 2 * blank
     reasons = failure_lines(data, width, max(0, min(MAX_REASONS, left - workers - 1)))
     left -= len(reasons)
@@ -98,7 +98,7 @@ def draw_lines(data: ScreenData, width: int, room: int, ascii_only: bool = False
 
 
 def fit_parts(parts: Sequence[LinePart], width: int, gap: str = "   ") -> Text:
-    """The parts that have room beside each other, in their order; what may be left out last stays."""
+    """Return the parts that fit into the width, in their order; the highest priority number is left out first."""
     kept: set[int] = set()
     used = -len(gap)
     for at in sorted((at for at, part in enumerate(parts) if part[1]), key=lambda at: (parts[at][0], at)):
@@ -147,7 +147,7 @@ def best_line(data: ScreenData, width: int) -> Text:
 
 
 def truncate_words(text: str, width: int) -> str:
-    """As many whole words as have room."""
+    """Return as many whole words as fit."""
     while len(text) > width and " " in text:
         text = text.rpartition(" ")[0]
     return text if len(text) <= width else ""
@@ -168,7 +168,7 @@ def cost_line(data: ScreenData, width: int) -> Text:
 
 
 def failure_lines(data: ScreenData, width: int, most: int) -> list[Text]:
-    """The last few that failed, each with the last line of its reason."""
+    """Return the last failures, each with the last line of its reason."""
     shown = data.tally.failures[-most:] if most else ()
     return [fit_parts([(0, f"trial {failure.number}: {failure.reason}", "dim")], width) for failure in shown]
 
@@ -178,7 +178,7 @@ def failure_lines(data: ScreenData, width: int, most: int) -> list[Text]:
 
 @dataclass(frozen=True)
 class ColumnWidths:
-    """How wide each column is; 0 is left out."""
+    """The width of each column; columns of width 0 are left out."""
 
     worker: int
     parameters: int
@@ -191,7 +191,7 @@ TRIAL, EPOCH, VALUE, WORKER, PARAMETERS = 5, 9, 7, 16, 22
 
 
 def column_widths(width: int) -> ColumnWidths:
-    """The plot has what is left when the numbers have their room; the less important columns come with width."""
+    """Return the widths: numbers first, then less important columns; the plot gets the rest."""
     best_line = VALUE if width >= 56 else 0
     difference_text = VALUE + 1 if width >= 70 else 0
     worker = WORKER if width >= 86 else 0
@@ -202,10 +202,10 @@ def column_widths(width: int) -> ColumnWidths:
 
 
 def worker_table(data: ScreenData, width: int, room: int, ascii_only: bool) -> RenderableType:
-    """A row for each worker, as high as there is room."""
+    """Return the table of workers, as many lines per row as fit."""
     workers = data.now.workers
     if not workers:
-        return Text("nobody works now", style="dim", no_wrap=True, overflow="crop")
+        return Text("no workers are running", style="dim", no_wrap=True, overflow="crop")
     columns = column_widths(width)
     titled = room > len(workers)
     room -= titled
@@ -238,7 +238,7 @@ def column_titles(data: ScreenData, columns: ColumnWidths) -> list[tuple[str, in
 
 
 def shared_frame(data: ScreenData, workers: Sequence[WorkerInfo]) -> PlotFrame:
-    """One for all, so that the plots can be compared."""
+    """Return one frame for all plots, so that they can be compared."""
     curves = [data.curves[worker.number] for worker in workers if worker.number in data.curves]
     last = max((worker.steps for worker in workers if worker.state == "training"), default=1)
     return fit_frame([*curves, data.best], last, data.goal.direction == "maximize")
@@ -268,7 +268,7 @@ def worker_row(
 
 
 def wrap_params(worker: WorkerInfo, width: int, height: int) -> Text:
-    """As many lines as the row has."""
+    """Return the parameters in at most `height` lines."""
     lines, line = [], ""
     for word in format_params(worker.params).split(" "):
         if line and len(line) + 1 + len(word) > width:
@@ -280,14 +280,14 @@ def wrap_params(worker: WorkerInfo, width: int, height: int) -> Text:
 
 
 def describe_state(worker: WorkerInfo) -> Text:
-    """What a worker is at before its trial has a curve."""
+    """Return what a worker does before its trial has a curve."""
     if worker.state == "training" or not worker.steps:
         return Text(worker.state, style="dim")
     return Text(f"{worker.state} {worker.step}/{worker.steps}", style="dim")
 
 
 def draw_plot(data: ScreenData, curve: Curve, frame: PlotFrame, width: int, height: int, ascii_only: bool) -> Text:
-    """A plot in colours: the mark says whether the trial is better there than the best one was."""
+    """Return a coloured plot; the mark shows whether the trial is better than the best one at that epoch."""
     styles = {"": "", "curve": "cyan", "reference": "bright_black", "mark": mark_style(data, curve)}
     lines = plot(curve, data.best, frame, width, height, ascii_only)
     return Text("\n").join(styled_text(line, styles) for line in lines)
@@ -301,7 +301,7 @@ def styled_text(line: list[PlotCell], styles: dict[str, str]) -> Text:
 
 
 def difference_to_best(data: ScreenData, curve: Curve) -> float | None:
-    """How much more a trial has than the best one had at the same epoch."""
+    """Return the difference between a trial and the best one at the same epoch."""
     known = finite(curve)
     there = value_at(data.best, known[-1][0]) if known else None
     return None if there is None else known[-1][1] - there
@@ -320,7 +320,7 @@ def difference_text(data: ScreenData, curve: Curve) -> Text:
 
 
 def best_of_curve(data: ScreenData, curve: Curve) -> float | None:
-    """The best value of a curve; None of one without values."""
+    """Return the best value of a curve; None without values."""
     values = [value for _, value in finite(curve)]
     pick = max if data.goal.direction == "maximize" else min
     return pick(values, default=None)

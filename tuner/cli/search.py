@@ -1,4 +1,4 @@
-"""The commands that search, and those that look at a space."""
+"""The commands that run searches and list or check spaces: run, extend, spaces, check."""
 
 from __future__ import annotations
 
@@ -15,31 +15,35 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--space", metavar="NAME|PATH", help="A search space: see tuner spaces.")
-@click.option("--table", metavar="NAME|PATH", help="Or a published table, each row once: see tuner table.")
-@click.option("--data", metavar="NAME|PATH", help="Another dataset or folder than the space's own.")
-@click.option("--seeds", type=click.IntRange(min=1), help="With a table: train each row so often.  [default: 1]")
+@click.option("--space", metavar="NAME|PATH", help="Search space, see tuner spaces.")
+@click.option("--table", metavar="NAME|PATH", help="Or a published table, each row trained once, see tuner table.")
+@click.option("--data", metavar="NAME|PATH", help="Dataset or folder.  [default: the space's own]")
 @click.option(
-    "--trials", type=click.IntRange(min=1), help="Trials in all, over every worker and restart.  [default: 50]"
+    "--seeds", type=click.IntRange(min=1), help="With --table: how many times to train each row.  [default: 1]"
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    help="Total number of trials, over all workers and restarts.  [default: 50]",
 )
 @storage_options
 @click.option("--study", metavar="NAME", help="Name of the study.  [default: the space's]")
-@click.option("--seed", default=0, show_default=True, help="Of the whole study.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the study.")
 @click.option(
     "--shrink",
     type=click.IntRange(min=1),
     default=1,
     metavar="N",
-    help="Divide image size and widths by N, into a study of its own.",
+    help="Divide image size and widths by N, in a separate study.",
 )
 @click.option(
     "--shorten",
     type=click.IntRange(min=1),
     default=1,
     metavar="N",
-    help="Divide the epochs by N, into a study of its own.",
+    help="Divide the epochs by N, in a separate study.",
 )
-@click.option("--rehearse", is_flag=True, help="Toy size on generated data, into a study of its own.")
+@click.option("--rehearse", is_flag=True, help="Small sizes on generated data, in a separate study.")
 @worker_options
 def run(
     space: str | None,
@@ -56,10 +60,10 @@ def run(
     rehearse: bool,
     **options: Any,
 ) -> None:
-    """Search a space, or train the rows of a published table: create the study or go on with it.
+    """Search a space, or train the rows of a published table; create the study or resume it.
 
-    Typing it again goes on where it stopped. Typing it in a second terminal, or on another host with the
-    same --storage, adds workers to the same study. Ctrl-C saves and stops; a second Ctrl-C stops at once.
+    Run the same command again to resume. Run it in a second terminal, or on another host with the same
+    --storage, to add workers to the study. Ctrl-C saves and stops; a second Ctrl-C stops immediately.
 
     \b
     Examples:
@@ -79,10 +83,10 @@ def run(
 
 @click.command()
 @storage_options
-@click.option("--study", metavar="NAME", help="Of which study.  [default: the one worked on last]")
-@click.option("--top", type=click.IntRange(min=1), help="The best N of its finished trials.  [default: 1]")
-@click.option("--trial", "numbers", type=int, multiple=True, metavar="N", help="Or this one; may be repeated.")
-@click.option("--epochs", type=click.IntRange(min=1), required=True, help="How many in all.")
+@click.option("--study", metavar="NAME", help="Name of the study.  [default: the most recent]")
+@click.option("--top", type=click.IntRange(min=1), help="Extend the best N finished trials.  [default: 1]")
+@click.option("--trial", "numbers", type=int, multiple=True, metavar="N", help="Or this trial; repeatable.")
+@click.option("--epochs", type=click.IntRange(min=1), required=True, help="Total number of epochs.")
 @worker_options
 def extend(
     home: str,
@@ -93,9 +97,9 @@ def extend(
     epochs: int,
     **options: Any,
 ) -> None:
-    """Train finished trials for longer: from their checkpoints, into a study of their own.
+    """Train finished trials for more epochs, from their checkpoints, in a separate study.
 
-    Typing it again goes on where it stopped; nothing is trained twice.
+    Run the same command again to resume; no epoch is trained twice.
 
     \b
     Examples:
@@ -108,7 +112,7 @@ def extend(
     from tuner.search.extend import extend as go_on
 
     if top and numbers:
-        raise StudyError("--top takes the best trials, --trial names them: give one of the two.")
+        raise StudyError("give either --top N for the best trials, or --trial N for single ones.")
     given = run_options(home, storage, options)
     extension = prepare_extension(ExtendRequest(study, epochs, top or 1, numbers, given))
     for notice in extension.notices:
@@ -117,7 +121,7 @@ def extend(
 
 
 def run_options(home: str, storage: str | None, options: dict[str, Any]) -> RunOptions:
-    """With what to work, from `worker_options` and where."""
+    """Return the engine's options from the command's."""
     from tuner.search.run import RunOptions
 
     place = to_home(home)
@@ -125,7 +129,7 @@ def run_options(home: str, storage: str | None, options: dict[str, Any]) -> RunO
 
 
 def report_and_exit(done: RunResult, home: str, storage: str | None) -> None:
-    """What came of it, and leave with its exit code."""
+    """Print the result and exit with its code."""
     if done.error:
         click.echo(f"tuner: {done.error}", err=True)
     if done.now:
@@ -134,7 +138,7 @@ def report_and_exit(done: RunResult, home: str, storage: str | None) -> None:
 
 
 def print_result(now: StudySummary, home: str, storage: str | None) -> None:
-    """How far the study is, its best, and what to type next."""
+    """Print progress, the best trial, and the next commands."""
     from tuner.study.format import format_params, format_value
 
     name = now.study.name
@@ -148,14 +152,14 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
         click.echo(f"next: tuner table {table}{named}{storage_hint(home, storage)}")
     if now.study.has_given_trials:
         if failed := now.states.get("FAIL", 0):
-            click.echo(f"{failed} failed; type the command again to run what failed again")
+            click.echo(f"{failed} failed; run the command again to retry them")
     elif now.num_trials and now.num_finished >= now.num_trials:
-        click.echo(f"the budget is spent; raise it to go on: --trials {2 * now.num_trials}")
+        click.echo(f"the budget is spent; raise it to continue: --trials {2 * now.num_trials}")
     print_spent_hours(now, home, storage)
 
 
 def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None:
-    """Which hours are spent, and what to type for more."""
+    """Print which budgets of hours are spent, and the command that raises them."""
     from tuner.study import budget
     from tuner.study.claims import MIN_GPU_SECONDS
 
@@ -168,13 +172,13 @@ def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None
     ):
         if limit is not None and spent >= limit:
             more = f"tuner budget --study {now.study.name} {option} {2 * limit:g}{storage_hint(home, storage)}"
-            click.echo(f"the {limit:g} {words} are spent; raise them to go on: {more}")
+            click.echo(f"the {limit:g} {words} are spent; raise them to continue: {more}")
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def spaces(as_json: bool) -> None:
-    """List the search spaces: your own ./search_spaces first."""
+    """List the search spaces, those in ./search_spaces first."""
     from tuner.space.space import known_spaces, read_about
 
     rows = [{"name": name, "about": read_about(path), "path": str(path)} for name, path in known_spaces().items()]
@@ -188,9 +192,9 @@ def spaces(as_json: bool) -> None:
 
 @click.command()
 @click.argument("space")
-@click.option("--data", metavar="NAME|PATH", help="Another dataset or folder than the space's own.")
+@click.option("--data", metavar="NAME|PATH", help="Dataset or folder.  [default: the space's own]")
 def check(space: str, data: str | None) -> None:
-    """Check a space: 64 random draws, every recipe, without training.
+    """Check a space without training: draw 64 random recipes and check each.
 
     \b
     Example:
@@ -202,12 +206,12 @@ def check(space: str, data: str | None) -> None:
     found = load_space(space)
     draws = draw_recipes(found)
     name = data_name(draws.recipes[0], data)
-    from tuner.space.check import check_recipes  # loads torch: a space that cannot be drawn from is told before
+    from tuner.space.check import check_recipes  # loads torch, so only once drawing has succeeded
 
     check_recipes([swap_data(r, name) for r in draws.recipes], found.goal, str(found.path))
-    click.echo(f"{found.path}: {len(draws.recipes)} draws, all can be trained")
+    click.echo(f"{found.path}: {len(draws.recipes)} draws, all valid")
     click.echo(f"goal: {found.goal}   data: {name}")
     if weights := sorted({recipe.weights.name for recipe in draws.recipes} - {"none"}):
-        click.echo(f"weights: {', '.join(weights)} (looked for when it runs)")
+        click.echo(f"weights: {', '.join(weights)} (found when it runs)")
     for parameter, distribution in draws.parameters.items():
         click.echo(f"  {parameter:<14} {describe_parameter(distribution)}")

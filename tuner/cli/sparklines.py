@@ -1,6 +1,6 @@
 """Small plots for a terminal: numbers to characters, two dots wide and four high each, or plain ASCII.
 
-A plot shows a curve over a reference, and a mark on the reference where the curve is compared to it.
+A plot shows a curve over a reference curve, and a mark where the two are compared.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-Curve = Sequence[tuple[int, float]]  # (epoch, value), in order; values that are not finite are left out of plots
+Curve = Sequence[tuple[int, float]]  # (epoch, value), in order; plots leave out values that are not finite
 CellKind = Literal["", "curve", "reference", "mark"]
 PlotCell = tuple[str, CellKind]
 Dot = tuple[int, int]  # column from the left, row from the top
-WIDE, HIGH = 2, 4  # dots of a character
+WIDE, HIGH = 2, 4  # dots per character
 BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille character, by row and column
 MARK, ASCII_MARK, ASCII_REFERENCE = "●", "o", ":"
 ASCII_LEVELS = "'-._"  # from the top of a character to its bottom
-OUTLIERS = 0.05  # of the values: the worst of them may lie beyond the frame, so that the others are seen
+OUTLIERS = 0.05  # share of the worst values that may lie outside the frame
 
 
 @dataclass(frozen=True)
 class PlotFrame:
-    """What a plot spans: epochs from 1 to `last`, values from `low` to `high`."""
+    """The range of a plot: epochs from 1 to `last`, values from `low` to `high`."""
 
     last: int
     low: float
@@ -36,7 +36,7 @@ def finite(curve: Curve) -> list[tuple[int, float]]:
 
 
 def fit_frame(curves: Iterable[Curve], last: int = 1, larger_is_better: bool = True) -> PlotFrame:
-    """A frame for curves that are to be compared: all of them, but for the very worst values."""
+    """Return a frame that contains all curves except their worst values."""
     known = [finite(curve) for curve in curves]
     values = sorted(value for curve in known for _, value in curve)
     if not values:
@@ -49,7 +49,7 @@ def fit_frame(curves: Iterable[Curve], last: int = 1, larger_is_better: bool = T
 def plot(
     curve: Curve, reference: Curve, frame: PlotFrame, width: int, height: int = 1, ascii_only: bool = False
 ) -> list[list[PlotCell]]:
-    """Lines of so many characters, each with what it belongs to; where both meet, the curve is seen."""
+    """Return lines of characters, each with its kind; where both curves meet, the character is the curve's."""
     size = (width * WIDE, height * HIGH)
     mine, other = (group_by_cell(curve_dots(finite(points), frame, size)) for points in (curve, reference))
     marked = mark_cell(finite(curve), finite(reference), frame, size)
@@ -61,7 +61,7 @@ def plot(
 def cell_at(
     at: Dot, mine: dict[Dot, set[Dot]], other: dict[Dot, set[Dot]], marked: Dot | None, ascii_only: bool
 ) -> PlotCell:
-    """One character of a plot."""
+    """Return one character of a plot."""
     if at == marked:
         return (ASCII_MARK if ascii_only else MARK), "mark"
     ours, others = mine.get(at, set()), other.get(at, set())
@@ -78,7 +78,7 @@ def braille(dots: set[Dot]) -> str:
 
 
 def ascii_level(dots: set[Dot]) -> str:
-    """The ASCII character nearest in height; a line for what rises through it."""
+    """Return the ASCII character nearest in height; a bar for a curve that crosses all of it."""
     rows = [row for _, row in dots]
     if max(rows) - min(rows) >= HIGH - 1:
         return "|"
@@ -86,7 +86,7 @@ def ascii_level(dots: set[Dot]) -> str:
 
 
 def group_by_cell(dots: Iterable[Dot]) -> dict[Dot, set[Dot]]:
-    """Dots by the character they fall into, counted within it."""
+    """Group dots by the character they fall into, relative to it."""
     found: dict[Dot, set[Dot]] = {}
     for x, y in dots:
         found.setdefault((x // WIDE, y // HIGH), set()).add((x % WIDE, y % HIGH))
@@ -94,7 +94,7 @@ def group_by_cell(dots: Iterable[Dot]) -> dict[Dot, set[Dot]]:
 
 
 def curve_dots(points: list[tuple[int, float]], frame: PlotFrame, size: Dot) -> set[Dot]:
-    """The points, joined by lines."""
+    """Return the dots of the points and of the lines between them."""
     placed = [to_dot(epoch, value, frame, size) for epoch, value in points]
     dots = set(placed)
     for (x0, y0), (x1, y1) in pairwise(placed):
@@ -104,7 +104,7 @@ def curve_dots(points: list[tuple[int, float]], frame: PlotFrame, size: Dot) -> 
 
 
 def to_dot(epoch: int, value: float, frame: PlotFrame, size: Dot) -> Dot:
-    """Where a value stands; beyond the frame, at its edge."""
+    """Return the dot of a value; values outside the frame are placed on its edge."""
     across = (epoch - 1) / (frame.last - 1) if frame.last > 1 else 0.0
     up = (value - frame.low) / (frame.high - frame.low) if frame.high > frame.low else 0.5
     across, up = (min(1.0, max(0.0, share)) for share in (across, up))
@@ -114,7 +114,7 @@ def to_dot(epoch: int, value: float, frame: PlotFrame, size: Dot) -> Dot:
 def mark_cell(
     curve: list[tuple[int, float]], reference: list[tuple[int, float]], frame: PlotFrame, size: Dot
 ) -> Dot | None:
-    """The character in which the reference stands at the epoch that the curve has come to."""
+    """Return the character of the reference at the last epoch of the curve."""
     if not curve:
         return None
     value = value_at(reference, curve[-1][0])
@@ -125,7 +125,7 @@ def mark_cell(
 
 
 def value_at(curve: Curve, epoch: int) -> float | None:
-    """A curve's value at an epoch, if need be between two others; None beyond its ends."""
+    """Return a curve's value at an epoch, interpolated; None outside its epochs."""
     points = finite(curve)
     if not points or not points[0][0] <= epoch <= points[-1][0]:
         return None

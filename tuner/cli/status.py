@@ -1,4 +1,4 @@
-"""`tuner status`: how the studies stand, once or again and again."""
+"""The command `tuner status`: the state of all studies, once or continuously."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 @click.command()
 @storage_options
-@click.option("--study", metavar="NAME", help="One study.  [default: all; with --watch the one worked on last]")
-@click.option("--watch", is_flag=True, help="Go on showing it until Ctrl-C.")
+@click.option("--study", metavar="NAME", help="Name of the study.  [default: all; with --watch the most recent]")
+@click.option("--watch", is_flag=True, help="Keep updating until Ctrl-C.")
 @click.option(
     "--every",
     type=FiniteFloat(min=0.1),
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="With --watch: how often to look.",
+    help="With --watch: seconds between updates.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON; with --watch a line for each change.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON; with --watch one line per change.")
 def status(home: str, storage: str | None, study: str | None, watch: bool, every: float, as_json: bool) -> None:
-    """Show the studies: trials by state, the best so far, cost, failures, who works on them.
+    """Show the studies: trials by state, best trial, cost, failures, workers.
 
-    With --watch, from any host that reaches the database: curves of the running trials, each beside the best
-    trial's (grey; the mark is where they are compared), what was spent and what is left. Into a pipe, lines as
-    things happen.
+    With --watch, on any host that reaches the database: curves of running trials, each with that of the best
+    trial (grey; the mark shows where they are compared), the cost and the remaining budget. Into a pipe, one
+    line per event.
 
     \b
     Examples:
@@ -58,13 +58,13 @@ def status(home: str, storage: str | None, study: str | None, watch: bool, every
     if as_json:
         return echo_json([plain(now, stats) for now, stats in zip(views, all_stats, strict=True)])
     if not views:
-        click.echo("no study yet. Begin one with: tuner run --space unet_k")
+        click.echo("no study yet. Start one with: tuner run --space unet_k")
     for now, stats in zip(views, all_stats, strict=True):
         print_study(now, stats)
 
 
 def print_study(now: StudySummary, stats: StudyStats) -> None:
-    """A study in a few lines."""
+    """Print a study in a few lines."""
     from tuner.study.format import (
         format_failures,
         format_params,
@@ -96,7 +96,7 @@ def print_study(now: StudySummary, stats: StudyStats) -> None:
 
 
 def watch_study(engine: Engine, url: str, study: str | None, every: float, as_json: bool) -> None:
-    """Until Ctrl-C, or SIGTERM: a terminal must be left as it was found."""
+    """Watch until Ctrl-C or SIGTERM, and restore the terminal."""
     import signal
 
     from tuner.cli.live import watch_until_interrupted
@@ -112,13 +112,13 @@ def watch_study(engine: Engine, url: str, study: str | None, every: float, as_js
 
 
 def choose_view(engine: Engine, info: StudyInfo, as_json: bool, number: int) -> StudyView:
-    """How to show it: `number` is how many studies there are to choose from."""
+    """Return the view for the output; `number` is the number of studies in the database."""
     from tuner.cli.live import JsonView, LiveView, PlainView
     from tuner.console import open_terminal
     from tuner.study import queries
     from tuner.study.stats import read_stats
 
-    mark = f"worked on last of {number} studies" if number > 1 else ""
+    mark = f"the most recent of {number} studies" if number > 1 else ""
     if as_json:
         return JsonView(engine, info, click.echo)
     if sys.stdout.isatty():

@@ -1,4 +1,4 @@
-"""The command that sets a published table beside what we got."""
+"""The command `tuner table`: published numbers compared with our own."""
 
 from __future__ import annotations
 
@@ -13,23 +13,21 @@ if TYPE_CHECKING:
 
     from tuner.report.table_comparison import TableComparison
 
-WIDE = 200  # columns, where the output is no terminal
+WIDE = 200  # columns, if the output is not a terminal
 
 
 @click.command()
 @click.argument("name", required=False)
 @storage_options
-@click.option(
-    "--study", metavar="NAME", help="Which study of the table.  [default: at full size, if there is one]"
-)
+@click.option("--study", metavar="NAME", help="Name of the study of the table.  [default: the one at full size]")
 @click.option("--markdown", "as_markdown", is_flag=True, help="As a Markdown table.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def table(
     name: str | None, home: str, storage: str | None, study: str | None, as_markdown: bool, as_json: bool
 ) -> None:
-    """Set a published table beside our own numbers; without a name, list the tables.
+    """Compare a published table with our own numbers; without a name, list the tables.
 
-    Ours is the metric at a trial's best epoch: the mean of the seeds, their deviation and their number.
+    Our number is the metric at a trial's best epoch: mean, standard deviation and number of the seeds.
 
     \b
     Examples:
@@ -41,12 +39,12 @@ def table(
     from tuner.space.published import load_table
 
     if as_markdown and as_json:
-        raise StudyError("--markdown and --json are two ways to print it: give one of them.")
+        raise StudyError("give either --markdown or --json, not both.")
     engine = open_engine_if_present(storage, home)
     if name is None:
         return list_tables(engine, as_json)
     if engine is None and study:
-        raise StudyError(f"no study '{study}': there is no study yet. Begin one with: tuner run --table {name}")
+        raise StudyError(f"no study '{study}': there is no study yet. Start one with: tuner run --table {name}")
     found = compare_table(engine, load_table(name), study)
     if as_json:
         return echo_json(to_json(found))
@@ -56,7 +54,7 @@ def table(
 
 
 def open_engine_if_present(storage: str | None, home: str) -> Engine | None:
-    """An engine to read from, or None while there is no database: then the published numbers stand alone."""
+    """Return an engine to read from, or None without a database: then only published numbers are shown."""
     from tuner.study import database
 
     url = storage or to_home(home).database
@@ -72,7 +70,7 @@ def list_tables(engine: Engine | None, as_json: bool) -> None:
     for path in known_tables().values():
         try:
             found.append(compare_table(engine, load_table(str(path)), None))
-        except TableError as error:  # one that is broken does not hide the others
+        except TableError as error:  # the others are still listed
             click.echo(f"tuner: {error}", err=True)
     rows: list[dict[str, Any]] = [
         {
@@ -99,7 +97,7 @@ def list_tables(engine: Engine | None, as_json: bool) -> None:
 
 
 def print_comparison(found: TableComparison) -> None:
-    """The comparison as a table for the eye."""
+    """Print the comparison as a table."""
     import sys
 
     from rich.console import Console

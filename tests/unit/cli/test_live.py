@@ -255,8 +255,8 @@ def test_a_database_that_is_away_is_waited_for_with_the_last_picture(study: Join
 
     watched(study, show, home_url(home), [look, leave, back, look])
     before, away, after = pictures
-    assert "database away" not in before + after
-    assert "database away since " in away
+    assert "database unreachable" not in before + after
+    assert "database unreachable since " in away
     assert all("0 of 3 trials" in picture for picture in pictures)
 
 
@@ -270,8 +270,8 @@ def test_lines_say_that_a_database_is_away_and_back_once(study: JoinedStudy, hom
     watched(
         study, plain(study, lines), home_url(home), [leave, lambda: None, lambda: bring_back(home), lambda: None]
     )
-    assert lines[0].startswith("database away since ")
-    assert lines[1:] == ["the database is back"]
+    assert lines[0].startswith("database unreachable since ")
+    assert lines[1:] == ["the database is reachable again"]
 
 
 def test_a_study_that_is_deleted_ends_the_watch(study: JoinedStudy, home: Path) -> None:

@@ -81,7 +81,7 @@ def test_it_fits_any_terminal_and_the_most_important_stays(
     if width >= 40:
         assert "12 min" in text
     if height >= 10:
-        assert ("20" in text or "and 6" in text) if workers else "nobody" in text
+        assert ("20" in text or "and 6" in text) if workers else "no workers" in text
 
 
 def test_all_is_there_where_there_is_room() -> None:
@@ -131,7 +131,7 @@ def test_a_study_in_which_nothing_has_happened(width: int) -> None:
         StudySummary(STUDY, None, {}, 0, None, ()), replace(NOTHING, left=TimeLeft(None, "no workers"))
     )
     text = "\n".join(lines(seen, width, 24))
-    for words in ("0 trials", "best so far: -", "nobody works now", "spent: 0 epochs"):
+    for words in ("0 trials", "best so far: -", "no workers are running", "spent: 0 epochs"):
         assert words in text
     assert "0 failed" in text and "failed:" not in text
 
@@ -169,11 +169,12 @@ def test_what_a_worker_does_before_it_trains_stands_in_the_place_of_its_curve() 
 
 def test_paused_and_the_database_away_are_said_first() -> None:
     seen = replace(
-        sight(3, replace(FULL, paused=True, left=TimeLeft(None, "paused"))), notice="database away since 10:00"
+        sight(3, replace(FULL, paused=True, left=TimeLeft(None, "paused"))),
+        notice="database unreachable since 10:00",
     )
     for size in ((40, 10), (112, 24)):
         text = "\n".join(lines(seen, *size))
-        assert "paused" in text and "database away since 10:00" in text
+        assert "paused" in text and "database unreachable since 10:00" in text
 
 
 def test_the_hours_by_the_clock_are_said_where_they_are_limited() -> None:
@@ -206,8 +207,8 @@ def test_wide_characters_do_not_break_the_frame() -> None:
 
 
 def test_what_watches_is_said_beside_the_heading_where_there_is_room() -> None:
-    assert "worked on last of 3" in lines(sight(), 112, 24, mark="worked on last of 3")[0]
-    assert "worked on last" not in lines(sight(), 40, 10, mark="worked on last of 3 studies")[0]
+    assert "the most recent of 3" in lines(sight(), 112, 24, mark="the most recent of 3")[0]
+    assert "most recent" not in lines(sight(), 40, 10, mark="the most recent of 3 studies")[0]
 
 
 def test_parts_are_left_out_by_rank_and_shown_in_order() -> None:
