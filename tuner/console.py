@@ -1,4 +1,4 @@
-"""Logging and the terminal, set up here only. Results go to stdout, logs to stderr."""
+"""Logging and terminal output. Results go to stdout, logs and progress to stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Our own log lines with the time of day; other libraries only when they warn."""
+    """Write the log lines of tuner to stderr, with the time of day."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("tuner")
@@ -28,7 +28,7 @@ def log_to_stderr(level: int = logging.INFO) -> None:
 
 @contextmanager
 def show_status(title: str) -> Iterator[None]:
-    """Say on stderr what takes a moment; nothing where stderr is no terminal."""
+    """Show a status line on stderr while something takes a moment, if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -41,7 +41,7 @@ def show_status(title: str) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[ProgressCallback]:
-    """A bar on stderr while something is done piece by piece; nothing where stderr is no terminal."""
+    """Show a progress bar on stderr, if stderr is a terminal; yields the function that updates it."""
     if not sys.stderr.isatty():
         yield lambda done, of: None
         return
@@ -55,7 +55,7 @@ def progress_bar(title: str) -> Iterator[ProgressCallback]:
 
 
 def open_terminal(stream: TextIO) -> Console:
-    """A console on a terminal, which draws in ASCII where the terminal shows no more, and never fails to write."""
+    """Return a rich console that uses ASCII on a terminal without Unicode, and never fails to encode."""
     from rich.console import Console
 
     if supports_unicode(stream):
@@ -65,20 +65,23 @@ def open_terminal(stream: TextIO) -> Console:
 
 
 def supports_unicode(stream: TextIO) -> bool:
-    """By its encoding, and by the locale: for the C locale Python writes UTF-8, whatever the terminal shows."""
+    """Whether a terminal supports Unicode, by encoding and locale: in the C locale Python reports UTF-8 anyway."""
     if not (stream.encoding or "").lower().startswith("utf"):
         return False
     spoken = os.environ.get("LC_CTYPE", "")
-    if spoken in ("", "C.UTF-8"):  # the latter is set by Python itself, in the C locale
+    if spoken in ("", "C.UTF-8"):  # Python sets the latter itself in the C locale
         spoken = os.environ.get("LANG", "")
     return (os.environ.get("LC_ALL") or spoken) not in ("C", "POSIX")
 
 
-ProgressCallback = Callable[[int, int], None]  # done, of how many
+ProgressCallback = Callable[[int, int], None]  # number done, total
 
 
 class StudyView(Protocol):
-    """Call it to look and show; `away` says since when the database is, or that it is back with ''."""
+    """A view of a study: calling it updates it.
+
+    `away` shows a notice while the database is unreachable, and '' when it is reachable again.
+    """
 
     def __enter__(self) -> Any: ...
 

@@ -10,7 +10,7 @@ DIRECTIONS = ("maximize", "minimize")
 
 @dataclass(frozen=True)
 class Goal:
-    """`metric` as measured on the validation split, made large (`maximize`) or small."""
+    """A validation metric and the direction in which to optimize it."""
 
     metric: str
     direction: str  # "maximize" or "minimize", as Optuna spells them
@@ -22,7 +22,7 @@ class Goal:
             raise ValueError(f"a goal's direction is {self.direction!r}; write maximize(...) or minimize(...)")
 
     def is_better(self, new: float, old: float | None) -> bool:
-        """Whether `new` beats `old`; the first finite value always does."""
+        """Whether `new` is better than `old`; any finite value is better than None or nan."""
         if old is None or math.isnan(old):
             return old is None or not math.isnan(new)
         return new > old if self.direction == "maximize" else new < old
@@ -32,10 +32,10 @@ class Goal:
 
 
 def maximize(metric: str) -> Goal:
-    """Search for the largest validation `metric`."""
+    """Return the goal of the largest validation `metric`."""
     return Goal(metric, "maximize")
 
 
 def minimize(metric: str) -> Goal:
-    """Search for the smallest validation `metric`."""
+    """Return the goal of the smallest validation `metric`."""
     return Goal(metric, "minimize")

@@ -1,7 +1,7 @@
-"""The recipe: all that one trial trains, as plain frozen data.
+"""The recipe: everything that one trial trains, as plain frozen data.
 
-A recipe can be compared, hashed into a record, written as JSON and read back, without importing any
-model code. It names parts; `tuner.registry` finds and builds them.
+A recipe can be compared, written as JSON and read back without importing any model code. It names parts;
+`tuner.registry` finds and builds them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 VERSION = 2
-READABLE_VERSIONS = (1, 2)  # what version 1 lacks has a default
+READABLE_VERSIONS = (1, 2)  # fields that version 1 lacks have defaults
 PART_FIELDS = ("data", "model", "loss", "optimizer", "schedule", "augment", "weights")
 Value = None | bool | int | float | str | list[Any] | tuple[Any, ...] | dict[str, Any]
 
@@ -31,15 +31,15 @@ class Part:
         for key, value in self.args.items():
             if not is_plain(value):
                 raise TypeError(
-                    f"argument '{key}' of '{self.name}' is {value!r}; a recipe is written down, so it holds "
-                    "numbers, text, True, False, None, lists and dicts of them only: use int(...) or float(...)"
+                    f"argument '{key}' of '{self.name}' is {value!r}; a recipe is stored as JSON: only numbers, "
+                    "text, True, False, None, and lists and dicts of these are allowed: use int(...) or float(...)"
                 )
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.args.items())})"
 
     def without(self, *args: str) -> Part:
-        """The same part with these arguments left out."""
+        """Return the part without these arguments."""
         return Part(self.name, {k: v for k, v in self.args.items() if k not in args})
 
     def to_json(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Part:
 
 
 def is_plain(value: object) -> bool:
-    """Whether JSON gives the value back; a numpy number, for one, does not come back."""
+    """Whether a value survives a round trip through JSON; numpy numbers do not."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     if isinstance(value, dict):
@@ -56,26 +56,26 @@ def is_plain(value: object) -> bool:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """A finite number; True is none."""
+    """Whether a value is a finite number; booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
 def is_whole_number(value: object) -> TypeGuard[int]:
-    """A whole number; True is none."""
+    """Whether a value is a whole number; booleans are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def use(name: str, /, **args: Value) -> Part:
-    """Name a part and its arguments: `use("unet", k=64)`."""
+    """Return a part by its name and arguments: `use("unet", k=64)`."""
     return Part(name, args)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training: how long, what rests, how fast. The weights go on from stage to stage.
+    """One of several consecutive phases of training. Each stage continues with the weights of the one before.
 
-    `frozen` names modules of the model, such as "encoder", or the first layers of one: "encoder[:-10]".
-    A learning rate that is not given is the optimizer's own; a schedule, the recipe's.
+    `frozen` names modules of the model that are not trained, such as "encoder", or the first layers of one:
+    "encoder[:-10]". Default learning rates are the optimizer's, the default schedule is the recipe's.
     """
 
     epochs: int
@@ -103,27 +103,27 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one trial trains. `seed` and `classes` are set by the program: from the trial, from the data."""
+    """What one trial trains. The program sets `seed` from the trial and `classes` from the data."""
 
     task: str
     data: Part
     model: Part
     loss: Part
     optimizer: Part
-    epochs: int = 0  # the sum of the stages', where there are stages
+    epochs: int = 0  # with stages, their sum
     schedule: Part = Part("none")
     augment: Part = Part("none")
     batch_size: int = 8
-    precision: str = "auto"  # "auto": bfloat16 where the hardware gains; "fp32"; "bf16"
+    precision: str = "auto"  # "auto": bfloat16 if the hardware is faster with it; "fp32"; "bf16"
     seed: int = 0
     stages: tuple[Stage, ...] = ()
-    weights: Part = Part("none")  # "imagenet", a file, a bundle, a study; with part="encoder" or "all"
-    copies: int = 0  # augmented copies beside each original; 0: the originals themselves are augmented
+    weights: Part = Part("none")  # "none", "imagenet", a file, a bundle or a study; with part="encoder" or "all"
+    copies: int = 0  # augmented copies in addition to each image; 0: images are augmented in place
     validate_every: int = 1  # epochs
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Parts must be parts. Whether they exist and fit is checked by `tuner.space.check`."""
+        """Check types. `tuner.space.check` checks that parts exist and fit together."""
         if isinstance(self.weights, str):
             object.__setattr__(self, "weights", Part(self.weights))
         for name in ("stages", "classes"):
@@ -146,18 +146,18 @@ class Recipe:
 
     @property
     def image_size(self) -> int:
-        """The side of the square every image is resized to, in pixels."""
+        """The side of the square that images are resized to, in pixels."""
         size = self.data.args.get("image_size", 256)
         return size if isinstance(size, int) else 0
 
     @property
     def resolved_stages(self) -> tuple[Stage, ...]:
-        """The stages, each with its schedule; a recipe without stages is one stage."""
+        """The stages, each with its schedule; one stage if the recipe has none."""
         stages = self.stages or (Stage(self.epochs),)
         return tuple(replace(stage, schedule=stage.schedule or self.schedule) for stage in stages)
 
     def with_epochs(self, epochs: int) -> Recipe:
-        """The same recipe with another number of epochs: the last stage is made longer or shorter."""
+        """Return the recipe with another number of epochs; with stages, the last one changes."""
         if not self.stages:
             return replace(self, epochs=epochs)
         *before, last = self.stages
@@ -165,7 +165,7 @@ class Recipe:
         return replace(self, epochs=epochs, stages=(*before, last))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON, with the version that `from_json` checks."""
+        """Return the recipe as plain JSON, with a format version."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         plain = {k: v.to_json() if isinstance(v, Part) else v for k, v in values.items()}
         lists = {"stages": [stage.to_json() for stage in self.stages], "classes": list(self.classes)}
@@ -173,7 +173,7 @@ class Recipe:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Recipe:
-        """The recipe written by `to_json`; ValueError when a version wrote it that this one cannot read."""
+        """Return the recipe written by `to_json`; ValueError for a format version that is not supported."""
         plain = dict(data)
         if (version := plain.pop("version", None)) not in READABLE_VERSIONS:
             raise ValueError(f"a recipe of version {version}; this tuner reads version {VERSION}")

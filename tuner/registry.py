@@ -1,8 +1,8 @@
-"""Find a part in its table, and check its arguments against its builder's signature.
+"""Find the builder of a part by name, and check arguments against its signature.
 
-A table is a plain dict in one visible place, from a short name to "module:function", so that naming a
-part imports nothing. The signature is the schema: positional parameters are what the program supplies,
-keyword-only parameters are what a space may set and search.
+A table is a plain dict from short names to "module:function", so that naming a part imports nothing. The
+signature is the schema: the program supplies positional parameters, a space can set and search keyword-only
+parameters.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ PartTable = Mapping[str, str]
 
 
 def find_builder(kind: str, table: PartTable, name: str) -> Callable[..., Any]:
-    """The builder of a name: one of the table, or the user's own "package.module:function"."""
+    """Return the builder of a name in the table, or of the user's own "package.module:function"."""
     if name not in table and ":" not in name:
         raise PartError(f"no {kind} '{name}'.{did_you_mean(name, table)} Known: {', '.join(sorted(table))}.")
     module, _, function = table.get(name, name).partition(":")
     try:
         builder: Callable[..., Any] = getattr(import_module(module), function)
-    except (Exception, SystemExit) as error:  # the user's module runs here: anything may come out of it
+    except (Exception, SystemExit) as error:  # a user's module can raise anything
         if name in table:
-            raise  # a broken entry of ours is a bug, not a user's mistake
+            raise  # a broken entry of the table is a bug, not a user's mistake
         raise PartError(f"{kind} '{name}' cannot be imported: {type(error).__name__}: {error}.") from error
     if not callable(builder):
         raise PartError(f"{kind} '{name}' is {builder!r}; a function is needed.")
@@ -37,13 +37,13 @@ def find_builder(kind: str, table: PartTable, name: str) -> Callable[..., Any]:
 
 
 def searchable_args(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The arguments a space may set, in the order of the signature."""
+    """Return the arguments that a space can set, in the order of the signature."""
     parameters = inspect.signature(builder).parameters.values()
     return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def part_problems(kind: str, table: PartTable, part: Part) -> list[str]:
-    """All that is wrong with a part's name and argument names, as lines; empty when it can be built."""
+    """Return everything that is wrong with a part's name and argument names, one line each."""
     try:
         known = searchable_args(find_builder(kind, table, part.name))
     except PartError as error:
@@ -59,9 +59,9 @@ def part_problems(kind: str, table: PartTable, part: Part) -> list[str]:
 
 
 def build(kind: str, table: PartTable, part: Part, *supplied: Any) -> Any:
-    """Call a part's builder with what the program supplies and what the space chose.
+    """Call a part's builder with the supplied values and the arguments that the space chose.
 
-    A builder takes as much of what is supplied as it has positional parameters, in that order.
+    A builder receives as many of the supplied values, in order, as it has positional parameters.
     """
     if wrong := part_problems(kind, table, part):
         raise PartError(" ".join(wrong))
@@ -70,7 +70,7 @@ def build(kind: str, table: PartTable, part: Part, *supplied: Any) -> Any:
 
 
 def count_positional(builder: Callable[..., Any]) -> int | None:
-    """How many positional arguments a builder takes; None for any number."""
+    """Return the number of positional parameters of a builder; None for any number."""
     parameters = inspect.signature(builder).parameters.values()
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return None
@@ -90,9 +90,9 @@ KINDS = (*TABLES, "metrics")
 
 @dataclass(frozen=True)
 class PartInfo:
-    """A name, one line of what it is, and its searchable arguments with their defaults.
+    """A part's kind and name, a one-line description, and its searchable arguments with their defaults.
 
-    An argument without a default stands under `needs`; a metric has the task it belongs to.
+    Arguments without a default are listed in `needs`. A metric has the `task` that it belongs to.
     """
 
     kind: str
@@ -104,7 +104,7 @@ class PartInfo:
 
 
 def list_parts(kind: str) -> list[PartInfo]:
-    """The names of a kind, in the order of their table; PartError with the near name for an unknown kind."""
+    """Return the parts of a kind, in the order of their table; PartError for an unknown kind."""
     if kind not in KINDS:
         raise PartError(f"no parts called '{kind}'.{did_you_mean(kind, KINDS)} Known: {', '.join(KINDS)}.")
     if kind == "metrics":
@@ -117,7 +117,7 @@ def list_parts(kind: str) -> list[PartInfo]:
 
 
 def describe_builder(kind: str, name: str, builder: Callable[..., Any]) -> PartInfo:
-    """What a builder's signature and the first line of its docstring say."""
+    """Return a part's description from its builder's signature and docstring."""
     known = searchable_args(builder)
     return PartInfo(
         kind=kind,
@@ -129,7 +129,7 @@ def describe_builder(kind: str, name: str, builder: Callable[..., Any]) -> PartI
 
 
 def to_plain(value: Any) -> Any:
-    """A default as JSON can hold it."""
+    """Return a default value as plain JSON."""
     if isinstance(value, tuple | list):
         return [to_plain(one) for one in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

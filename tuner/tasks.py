@@ -1,6 +1,6 @@
-"""The table of tasks: what a target is, how many outputs a model has, how it is scored and shown.
+"""The table of tasks: targets, metrics, and the functions that score and convert predictions.
 
-Free of torch, so that a goal can be checked without loading it.
+This module does not import torch, so that goals can be checked without loading it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ INSTANCE_METRICS = {
     "merged": "how many found instances hold most of several true ones, mean over the images; to be minimized",
     "split": "how many true instances hold most of several found ones, mean over the images; to be minimized",
 }
-MINIMIZED_METRICS = ("loss", "count_error", "merged", "split")  # the better, the smaller
+MINIMIZED_METRICS = ("loss", "count_error", "merged", "split")  # smaller is better
 TASKS = {
     "binary": Task(
         name="binary",
@@ -150,7 +150,7 @@ TASKS = {
 
 
 def find_task(name: str) -> Task:
-    """The task of that name, or a PartError with the near name."""
+    """Return the task of that name; PartError for an unknown name."""
     if name not in TASKS:
         raise PartError(f"no task '{name}'.{did_you_mean(name, TASKS)} Known: {', '.join(sorted(TASKS))}.")
     return TASKS[name]

@@ -77,7 +77,7 @@ def test_everything_wrong_is_said_at_once_and_a_rehearsal_says_it_too(tuner: Tun
             "model 'unet' takes no argument 'kk'. Did you mean 'k'? It takes: k, dropout.",
             "no loss 'bcee'. Did you mean 'bce'? Known: bce, cross_entropy, dice, ",
             "epochs is 0; a whole number of at least 1 is needed",
-            "the goal 'iuo' is no metric of the task 'binary'. Did you mean 'iou'?",
+            "the goal 'iuo' is not a metric of the task 'binary'. Did you mean 'iou'?",
         )
         assert len(message.splitlines()) == 6
 

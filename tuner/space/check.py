@@ -1,4 +1,4 @@
-"""Check a recipe before any GPU is taken: names, arguments, the goal, and the model at its image size."""
+"""Check a recipe before workers start: names, arguments, the goal, and the model at its image size."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ SUGGESTED_SIZES = (
     384,
     448,
     512,
-)  # tried where an image is too small
-ASSUMED_CLASSES = 3  # where the data was not opened yet
+)  # suggested if the model rejects an image size
+ASSUMED_CLASSES = 3  # until the data is opened
 
 
 def check_recipes(recipes: Iterable[Recipe], goal: Goal, where: str) -> None:
-    """SpaceError with everything that is wrong with any of the recipes, each problem once."""
+    """Raise SpaceError with everything that is wrong with any of the recipes, each problem once."""
     tried: dict[object, list[str]] = {}
     wrong: dict[str, None] = {}
     for recipe in recipes:
@@ -49,7 +49,7 @@ def check_recipes(recipes: Iterable[Recipe], goal: Goal, where: str) -> None:
 
 
 def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) -> list[str]:
-    """All that is wrong with one recipe. `tried` remembers the models already built."""
+    """Return everything that is wrong with a recipe. `tried` caches the results of parts already built."""
     wrong = [*number_problems(recipe), *data_problems(recipe.data)]
     for kind, table, part in (
         ("model", MODELS, recipe.model),
@@ -65,18 +65,20 @@ def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) 
         return [*wrong, str(error)]
     if goal.metric not in task.metrics:
         wrong.append(
-            f"the goal '{goal.metric}' is no metric of the task '{task.name}'."
+            f"the goal '{goal.metric}' is not a metric of the task '{task.name}'."
             f"{did_you_mean(goal.metric, task.metrics)} Known: {', '.join(task.metrics)}."
         )
     elif goal.metric in MINIMIZED_METRICS and goal.direction == "maximize":
-        wrong.append(f'the goal would make {goal.metric} large. Write: GOAL = minimize("{goal.metric}").')
+        wrong.append(
+            f'the goal maximizes {goal.metric}; smaller is better. Write: GOAL = minimize("{goal.metric}").'
+        )
     return wrong or try_parts(recipe, task, tried)
 
 
 def check_weights(recipes: Iterable[Recipe], find: Callable[[str], Path | None], where: str) -> None:
-    """PartError or SpaceError when the weights to begin from are not there or do not fit; each pair once.
+    """Raise SpaceError if initial weights do not exist or do not fit the model; each pair is checked once.
 
-    A trial of the study itself ("#12") may not be there yet, so it is looked for when its turn comes.
+    A trial of the study itself ("#12") may not exist yet, so it is checked when the trial starts.
     """
     from tuner.train.trainer import build_model
     from tuner.train.weights import match_tensors
@@ -94,7 +96,7 @@ def check_weights(recipes: Iterable[Recipe], find: Callable[[str], Path | None],
 
 
 def number_problems(recipe: Recipe) -> list[str]:
-    """Counts must be whole numbers of at least one."""
+    """Return what is wrong with the recipe's numbers, weights and precision."""
     from tuner.train.precision import PRECISIONS
 
     given: dict[str, object] = {name: getattr(recipe, name) for name in ("epochs", "batch_size", "validate_every")}
@@ -108,10 +110,12 @@ def number_problems(recipe: Recipe) -> list[str]:
     if not is_whole_number(recipe.copies) or recipe.copies < 0:
         wrong.append(f"copies is {recipe.copies!r}; a whole number is needed, 0 for none.")
     elif recipe.copies and recipe.augment.name == "none":
-        wrong.append(f"copies is {recipe.copies}, and nothing is augmented: choose a set, augment=use(...).")
+        wrong.append(f"copies is {recipe.copies} without augmentation: choose one with augment=use(...).")
     if not wrong and recipe.epochs != sum(stage.epochs for stage in recipe.resolved_stages):
         each = " + ".join(str(stage.epochs) for stage in recipe.stages)
-        wrong.append(f"epochs is {recipe.epochs}, and the stages last {each}. Leave epochs out: it is their sum.")
+        wrong.append(
+            f"epochs is {recipe.epochs}, but the stages sum up to {each}. Leave epochs out: it is their sum."
+        )
     wrong += [line for at, stage in enumerate(recipe.stages, start=1) for line in rate_problems(stage, at)]
     wrong += weights_problems(recipe)
     if recipe.precision not in PRECISIONS:
@@ -123,7 +127,7 @@ def number_problems(recipe: Recipe) -> list[str]:
 
 
 def rate_problems(stage: Stage, at: int) -> list[str]:
-    """A learning rate of a stage is a number above zero, or not given."""
+    """Return what is wrong with the learning rates of a stage: they must be positive, or None."""
     return [
         f"{name} of stage {at} is {value!r}; a number above 0 is needed."
         for name, value in (("lr", stage.lr), ("encoder_lr", stage.encoder_lr))
@@ -132,7 +136,7 @@ def rate_problems(stage: Stage, at: int) -> list[str]:
 
 
 def weights_problems(recipe: Recipe) -> list[str]:
-    """What is wrong with how `weights` is written; whether they are there and fit is asked before training."""
+    """Return what is wrong with the `weights` field; `check_weights` checks the file itself."""
     from tuner.train.weights import PARTS
 
     part = recipe.weights.args.get("part", "all")
@@ -140,14 +144,14 @@ def weights_problems(recipe: Recipe) -> list[str]:
     if not recipe.weights.name:
         wrong.append('weights is empty. Write "none", "imagenet", a file, a bundle or a study.')
     if recipe.weights.name == "imagenet" and part == "all" and "part" in recipe.weights.args:
-        wrong.append('weights "imagenet" are of the encoder alone: leave part="all" out.')
+        wrong.append('weights "imagenet" exist for encoders only: leave part="all" out.')
     if part not in PARTS:
         wrong.append(f"weights take part={part!r}.{did_you_mean(str(part), PARTS)} Known: {', '.join(PARTS)}.")
     return wrong
 
 
 def assume_classes(recipe: Recipe, task: Task) -> Recipe:
-    """The recipe as it will be trained; as long as the data was not opened, for a few classes."""
+    """Return the recipe with classes; until the data is opened, a few are assumed."""
     if recipe.classes or not task.has_classes:
         return recipe
     weights = recipe.loss.args.get("weights")
@@ -156,7 +160,7 @@ def assume_classes(recipe: Recipe, task: Task) -> Recipe:
 
 
 def try_parts(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> list[str]:
-    """Build every part and run the model on an image without data: shapes are computed, numbers are not."""
+    """Build every part and run the model on the meta device, which computes shapes without data."""
     import torch
 
     recipe = assume_classes(recipe, task)
@@ -187,7 +191,7 @@ def try_parts(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> lis
 
 
 def build_on_meta(recipe: Recipe, task: Task) -> Any:
-    """The model without data. Libraries that look at numbers while they build are let build in earnest first."""
+    """Build the model on the meta device; a model that needs real numbers is built on the CPU and moved there."""
     import torch
 
     from tuner.train.trainer import build_model
@@ -203,17 +207,16 @@ def build_on_meta(recipe: Recipe, task: Task) -> Any:
 
 
 def run_model(recipe: Recipe, task: Task) -> None:
-    """ValueError when the model cannot take such an image, with the size that would do."""
+    """Run the model on its image size; ValueError suggests another size if the model rejects it."""
     import torch
 
     from tuner.train.trainer import CHANNELS
 
     model, size = build_on_meta(recipe, task), recipe.image_size
     if task.has_instances and not hasattr(model, "instances"):
-        raise ValueError(
-            f"it finds no instances: the task '{task.name}' needs a model such as {format_names(INSTANCE_MODELS)}"
-        )
-    probe = getattr(model, "probe", model)  # where the whole cannot be run without numbers, a part of it
+        known = format_names(INSTANCE_MODELS)
+        raise ValueError(f"it does not predict instances: the task '{task.name}' needs a model such as {known}")
+    probe = getattr(model, "probe", model)  # the part of the model that runs without real numbers
 
     def output(side: int) -> tuple[int, ...]:
         return tuple(probe(torch.empty(2, CHANNELS, side, side, device="meta")).shape)
@@ -228,31 +231,31 @@ def run_model(recipe: Recipe, task: Task) -> None:
     except Exception as error:
         other = next((side for side in SUGGESTED_SIZES if side != size and fits(side)), None)
         raise ValueError(
-            f"{str(error) or type(error).__name__}{f' (image_size={other} would do)' * bool(other)}"
+            f"{str(error) or type(error).__name__}{f' (image_size={other} works)' * bool(other)}"
         ) from error
     if task.has_instances:
         check_own_losses(model, recipe)
         if recipe.loss.name == WATERSHED and (len(given) != 4 or given[1] < 2 or given[2:] != (size, size)):
             raise ValueError(
-                f"it gives {given}, which is no mask and energy of {size} px: its base is no segmenter"
+                f"its output is {given}, not a mask and energy of {size} px: its base is not a segmentation model"
             )
         return
     wanted = (2, task.num_outputs(recipe), *((size, size) if task.output_kind == "masks" else ()))
     if given != wanted:
         kind = "mask" if task.output_kind == "masks" else "class"
-        raise ValueError(f"it gives {given}, which is no {kind} of them: the task '{task.name}' needs {wanted}")
+        raise ValueError(f"its output is {given}, not a {kind} per image: the task '{task.name}' needs {wanted}")
 
 
 def check_own_losses(model: Any, recipe: Recipe) -> None:
-    """ValueError when the loss is for models that judge themselves and this one does not, or the reverse."""
+    """Raise ValueError if the model computes its own losses and the recipe names another, or the reverse."""
     if hasattr(model, "losses") and recipe.loss.name != OWN:
-        raise ValueError(f'it brings its own losses and takes no {recipe.loss}: write loss=use("{OWN}")')
+        raise ValueError(f'it computes its own losses and does not use {recipe.loss}: write loss=use("{OWN}")')
     if not hasattr(model, "losses") and recipe.loss.name == OWN:
-        raise ValueError(f"it brings no losses for '{OWN}' to sum: write loss=use(\"watershed\")")
+        raise ValueError(f"it has no losses of its own for '{OWN}': write loss=use(\"watershed\")")
 
 
 def run_stages(recipe: Recipe, task: Task) -> None:
-    """Every stage names modules that the model has, and leaves some to learn."""
+    """Check that every stage names existing modules and leaves some trainable."""
     from tuner.train.stages import freeze, make_optimizer
 
     if recipe.stages:
@@ -264,7 +267,7 @@ def run_stages(recipe: Recipe, task: Task) -> None:
 
 
 def error_of(what: str, attempt: Callable[[], object]) -> list[str]:
-    """What an attempt says when it fails, as one line."""
+    """Return the error of an attempt as one line, or nothing."""
     try:
         attempt()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Published tables: what a report tried, row by row, and the numbers that it printed.
+"""Published tables: the parameters and numbers that a report printed, row by row.
 
 A table is a TOML file in `studies/`:
 
@@ -7,14 +7,14 @@ A table is a TOML file in `studies/`:
     data = "weizmann_horse"     # the space's own dataset when left out
     metric = "iou"              # of the validation split; "train_iou" and "test_iou" are of the other splits
     where = "Table 1"
-    compare = "order"           # where the numbers themselves cannot carry over; "none" where there are none
-    also = ["dice"]             # more metrics of ours to show
+    compare = "order"           # if only the order can be compared, not the numbers; "none" without numbers
+    also = ["dice"]             # further own metrics to show
 
     [[rows]]
     params = { lr = 1e-4, k = 64 }
-    published = 0.7964          # or { train_iou = 0.8, val_iou = 0.7 }; or place = 1 where none was printed
+    published = 0.7964          # or { train_iou = 0.8, val_iou = 0.7 }; or place = 1 without a printed number
 
-Everything here is plain Python: to print a table, no space is loaded.
+Printing a table does not load its space.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ROW_KEYS = ("params", "published", "place", "where", "note")
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """What one line of a report tried, and what it printed for it: by metric, as "val_iou"."""
+    """One row of a published table: its parameters, and its numbers by metric, such as "val_iou"."""
 
     params: dict[str, Any]
     published: dict[str, float]
@@ -52,13 +52,13 @@ class PublishedRow:
 
     @property
     def key(self) -> str:
-        """The parameters as text: 1 and 1.0 are the same."""
+        """The parameters as text; 1 and 1.0 are equal."""
         return json.dumps({k: ints_to_float(v) for k, v in self.params.items()}, sort_keys=True)
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table as its file says; `metric` and `metrics` with their split."""
+    """A published table as defined by its file; `metric` and `metrics` include their split."""
 
     name: str
     path: Path
@@ -78,16 +78,13 @@ class PublishedTable:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Every metric that some row has a number of, in the order met; the table's own when there is none.
-
-        Then those that it names beside it.
-        """
+        """The metrics of all rows in order, or the table's own if there are none; then those of `also`."""
         met = dict.fromkeys(name for row in self.rows for name in row.published) or {self.metric: None}
         return tuple(dict.fromkeys((*met, *self.also)))
 
     @property
     def places(self) -> list[int]:
-        """The published place of each row: as given, or by its number."""
+        """The published rank of each row, as given or by its number; empty unless compare = "order"."""
         if self.compare != "order":
             return []
         numbers = [row.published.get(self.metric) for row in self.rows]
@@ -101,14 +98,14 @@ def ints_to_float(value: Any) -> Any:
 
 
 def rank_values(numbers: Iterable[float | None], metric: str) -> list[int]:
-    """The place of each number, 1 for the best, equals sharing one; 0 for what has no number."""
+    """Return the rank of each number, 1 for the best; equal numbers share a rank, None has rank 0."""
     known = list(numbers)
     sign = -1 if without_split(metric) in MINIMIZED_METRICS else 1
     return [0 if x is None else 1 + sum(y is not None and sign * y > sign * x for y in known) for x in known]
 
 
 def without_split(metric: str) -> str:
-    """A metric's name without its split."""
+    """Return a metric's name without its split."""
     for split in SPLITS:
         if metric.startswith(split):
             return metric.removeprefix(split)
@@ -116,17 +113,17 @@ def without_split(metric: str) -> str:
 
 
 def with_split(metric: str) -> str:
-    """A metric's name with its split, the validation split when none is given."""
+    """Return a metric's name with its split, by default the validation split."""
     return metric if metric.startswith(SPLITS) else f"val_{metric}"
 
 
 def table_folders() -> list[Path]:
-    """Where tables are found by name: the user's own first, then the shipped ones."""
+    """Return the folders of tables: the user's own first, then the shipped ones."""
     return [Path("studies"), PACKAGE / "shipped" / "studies", PACKAGE.parent / "studies"]
 
 
 def known_tables() -> dict[str, Path]:
-    """Every table by name; an earlier folder hides a later one's of the same name."""
+    """Return every table by name; earlier folders take precedence."""
     found: dict[str, Path] = {}
     for folder in table_folders():
         if folder.is_dir():
@@ -136,7 +133,7 @@ def known_tables() -> dict[str, Path]:
 
 
 def find_table(name: str) -> Path:
-    """The file of a table given by name or path."""
+    """Return the file of a table given by name or path; TableError if there is none."""
     if name.endswith(".toml") or name.startswith((".", "~", os.sep)):
         path = Path(name).expanduser()
         if not path.is_file():
@@ -152,14 +149,14 @@ def find_table(name: str) -> Path:
 
 
 def load_table(name: str) -> PublishedTable:
-    """A table by name or path; TableError lists everything that is wrong with its form."""
+    """Load a table by name or path; TableError lists everything that is wrong with the file."""
     path = find_table(name)
     try:
         plain = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TableError(f"{path} cannot be read: {error}.") from error
     if wrong := list(table_problems(plain)):
-        raise TableError(f"{path} is no table that can be used:{first_lines(wrong)}")
+        raise TableError(f"{path} is not a valid table:{first_lines(wrong)}")
     metric = with_split(plain["metric"])
     rows = tuple(parse_row(row, metric) for row in plain["rows"])
     texts = {key: plain[key] for key in TEXT_KEYS if key in plain}
@@ -173,7 +170,7 @@ def load_table(name: str) -> PublishedTable:
 
 
 def resolve_space(plain: Mapping[str, Any], path: Path) -> str:
-    """The space's name, or its file as seen from the table's folder."""
+    """Return the space's name, or the path of its file, which is relative to the table."""
     name: str = plain["space"]
     return str((path.parent / Path(name).expanduser()).absolute()) if name.endswith(".py") else name
 
@@ -186,7 +183,7 @@ def parse_row(plain: Mapping[str, Any], metric: str) -> PublishedRow:
 
 
 def table_problems(plain: Mapping[str, Any]) -> Iterator[str]:
-    """All that is wrong with what a file says, without its space."""
+    """Yield everything that is wrong with a table's file, without loading its space."""
     yield from unknown_keys(plain, TABLE_KEYS)
     yield from (f"it has no {key}" for key in REQUIRED_KEYS if not plain.get(key))
     for key in TEXT_KEYS:
@@ -238,7 +235,7 @@ def row_problems(row: Mapping[str, Any], compare: str) -> Iterator[str]:
 
 
 def duplicate_rows(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Rows that stand twice: whichever number is right, the table does not say."""
+    """Yield rows with equal parameters."""
     seen: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         if isinstance(row.get("params"), dict):

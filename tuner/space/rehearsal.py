@@ -1,6 +1,4 @@
-"""Smaller than life: the rehearsal at toy size, so that a night of GPUs is not lost to a typo; and the same
-space or table at a fraction of its size on the real data.
-"""
+"""Smaller versions of recipes: the rehearsal on generated data, and fractions of the size on the real data."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ GENERATED_DATA = {"masks": "shapes", "labels": "scenes", "classes": "badges", "i
 
 
 def rehearse(recipe: Recipe) -> Recipe:
-    """The toy version of a recipe: generated data and weights, and everything that costs time divided."""
+    """Return a small version of a recipe, with generated data and weights, that runs in seconds."""
     toy = reduce_recipe(recipe, SIZE_DIVISOR, max(EPOCH_DIVISOR, -(-recipe.epochs // MAX_EPOCHS)))
     kept = {name: value for name, value in toy.data.args.items() if name in ("val", "split_seed", "image_size")}
     weights = recipe.weights if recipe.weights.name == "none" else Part("random", {"part": weights_part(recipe)})
@@ -39,18 +37,18 @@ def rehearse(recipe: Recipe) -> Recipe:
 
 
 def adapt_class_weights(loss: Part) -> Part:
-    """Class weights given as a list are of the real classes; the generated ones are weighed by frequency."""
+    """Replace a list of class weights, which fits the real classes only, by weights from class frequencies."""
     is_list = isinstance(loss.args.get("weights"), list | tuple)
     return Part(loss.name, {**loss.args, "weights": "frequency"}) if is_list else loss
 
 
 def weights_part(recipe: Recipe) -> str:
-    """The part carried from random weights: as from the real ones, and of ImageNet's the encoder."""
+    """Return which part of the model is initialized: as in the recipe; for ImageNet, the encoder."""
     return "encoder" if recipe.weights.name == "imagenet" else str(recipe.weights.args.get("part", "all"))
 
 
 def reduce_recipe(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
-    """The recipe with image size and widths divided by `shrink`, epochs by `shorten`."""
+    """Return the recipe with image size and widths divided by `shrink`, epochs by `shorten`."""
     if shrink > 1:
         smallest = MIN_SIDE_INSTANCES if find_task(recipe.task).has_instances else MIN_SIDE
         size = max(smallest, recipe.image_size // shrink)
@@ -61,7 +59,7 @@ def reduce_recipe(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
 
 
 def narrow_model(model: Part, shrink: int) -> Part:
-    """The model with every width divided, those that it has by default as well."""
+    """Return the model with every width divided, including default widths."""
     from tuner.models import MODELS
 
     defaults = {name: p.default for name, p in searchable_args(find_builder("model", MODELS, model.name)).items()}
@@ -73,14 +71,14 @@ def narrow_model(model: Part, shrink: int) -> Part:
 
 
 def scale_pixel_args(model: Part, scale: float) -> Part:
-    """The model with what it measures in pixels of its image as small as that has become."""
+    """Return the model with its arguments in pixels scaled like the image."""
     sides = {name: scale_pixels(model.args[name], scale) for name in SIDES if name in model.args}
     areas = {name: scale_pixels(model.args[name], scale**2) for name in AREAS if name in model.args}
     return Part(model.name, {**model.args, **sides, **areas})
 
 
 def scale_pixels(value: Any, scale: float) -> Any:
-    """A number of pixels, or each of several, scaled; at least one."""
+    """Scale a number of pixels, or each of a list, to at least one."""
     if isinstance(value, list | tuple):
         return [scale_pixels(each, scale) for each in value]
     return max(1, round(value * scale)) if is_number(value) else value
@@ -91,7 +89,7 @@ def divide_width(value: object, shrink: int) -> int:
 
 
 def shorten_recipe(recipe: Recipe, shorten: int) -> Recipe:
-    """Fewer epochs, of every stage."""
+    """Return the recipe with its epochs, or those of every stage, divided."""
     if not recipe.stages:
         return replace(recipe, epochs=max(2, round(recipe.epochs / shorten)))
     stages = tuple(replace(stage, epochs=max(1, round(stage.epochs / shorten))) for stage in recipe.stages)

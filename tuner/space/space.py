@@ -1,4 +1,4 @@
-"""Search spaces: find one by name or path, load it, and draw from it in memory."""
+"""Search spaces: find one by name or path, load it, and draw recipes from it in memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGE = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Space:
-    """A loaded space file: what to optimise, and how to turn a trial into a recipe."""
+    """A loaded space file: the goal, and the function that draws a recipe from a trial."""
 
     name: str
     path: Path
@@ -39,20 +39,20 @@ class Space:
 
 @dataclass(frozen=True)
 class DrawnRecipes:
-    """Recipes drawn at random, and every parameter met with its distribution as plain JSON."""
+    """Random recipes of a space, and the distribution of every parameter as plain JSON."""
 
     recipes: tuple[Recipe, ...]
     parameters: dict[str, dict[str, Any]]
 
 
 def space_folders() -> list[Path]:
-    """Where spaces are found by name: the user's own first, then the shipped ones."""
+    """Return the folders of spaces: the user's own first, then the shipped ones."""
     shipped = [PACKAGE / "shipped" / "search_spaces", PACKAGE.parent / "search_spaces"]
     return [Path("search_spaces"), *shipped]
 
 
 def known_spaces() -> dict[str, Path]:
-    """Every space by name; an earlier folder hides a later one's of the same name."""
+    """Return every space by name; earlier folders take precedence."""
     found: dict[str, Path] = {}
     for folder in space_folders():
         if folder.is_dir():
@@ -63,14 +63,14 @@ def known_spaces() -> dict[str, Path]:
 
 
 def find_space(name: str) -> Path:
-    """The file of a space given by name or path."""
+    """Return the file of a space given by name or path; SpaceError if there is none."""
     if name.endswith(".py") or name.startswith((".", "~", os.sep)):
         path = Path(name).expanduser()
         if path.is_dir():
             raise SpaceError(f"{path} is a folder; give one .py file of it.{list_files(path)}")
         if not path.is_file():
             raise SpaceError(f"no space file {path}.{list_files(path.parent)}")
-        return path.absolute()  # as tracebacks name it
+        return path.absolute()  # as in tracebacks
     known = known_spaces()
     if not name or name not in known:
         names = ", ".join(sorted(known))
@@ -81,13 +81,13 @@ def find_space(name: str) -> Path:
 
 
 def list_files(folder: Path) -> str:
-    """' It holds: ...', where a folder holds spaces."""
+    """Return ' It contains: ...' for a folder with Python files, else ''."""
     found = sorted(path.name for path in folder.glob("*.py")) if folder.is_dir() else []
-    return f" {folder} holds: {format_names(found)}." if found else ""
+    return f" {folder} contains: {format_names(found)}." if found else ""
 
 
 def read_about(path: Path) -> str:
-    """The first line of a space's docstring, without running the file."""
+    """Return the first line of a space's docstring without running the file."""
     try:
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     except (SyntaxError, ValueError, OSError) as error:
@@ -96,7 +96,7 @@ def read_about(path: Path) -> str:
 
 
 def load_space(name: str) -> Space:
-    """Run a space file and check that it says what a space must say."""
+    """Run a space file and check that it defines GOAL and suggest()."""
     path = find_space(name)
     module = run_file(path)
     goal, suggest = getattr(module, "GOAL", None), getattr(module, "suggest", None)
@@ -111,10 +111,13 @@ def run_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"tuner_space_{path.stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # a dataclass in the file looks itself up there
+    sys.modules[spec.name] = module  # dataclasses look up their module there
     beside = str(path.parent.absolute())
-    sys.path.insert(0, beside)  # a space may import a helper that lies beside it
-    keep, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # two edits in a second would look the same
+    sys.path.insert(0, beside)  # a space may import modules beside it
+    keep, sys.dont_write_bytecode = (
+        sys.dont_write_bytecode,
+        True,
+    )  # cached bytecode would hide two edits within a second
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
@@ -126,7 +129,7 @@ def run_file(path: Path) -> ModuleType:
 
 
 def locate_error(error: BaseException, path: Path) -> str:
-    """'NameError: ... (line 12)', with the last line of the user's own file."""
+    """Return for example 'NameError: ... (line 12)', with the last line in the user's own file."""
     path = path.absolute()
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
     at = f" (line {lines[-1]})" if lines else ""
@@ -134,7 +137,7 @@ def locate_error(error: BaseException, path: Path) -> str:
 
 
 def draw_recipes(space: Space, number: int = NUM_DRAWS) -> DrawnRecipes:
-    """Draw recipes at random, always the same ones. SpaceError lists every way in which drawing failed."""
+    """Draw recipes with fixed seeds; SpaceError lists every error that occurred."""
     recipes: list[Recipe] = []
     seen: dict[str, list[BaseDistribution]] = {}
     wrong: dict[str, None] = {}
@@ -155,7 +158,7 @@ def draw_recipes(space: Space, number: int = NUM_DRAWS) -> DrawnRecipes:
 
 
 def draw_recipe(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistribution]]:
-    """One random recipe and the distributions it was drawn from."""
+    """Draw one recipe; return it with the distributions of its parameters."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -172,7 +175,7 @@ def draw_recipe(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistribu
 
 
 def conflicting_parameters(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:
-    """Parameters whose kind, choices or log scale depend on the branch taken: Optuna cannot hold them."""
+    """Yield parameters whose kind, choices or log scale differ between draws, which Optuna does not support."""
     from optuna.distributions import check_distribution_compatibility
 
     for name, kinds in seen.items():
@@ -185,7 +188,7 @@ def conflicting_parameters(seen: dict[str, list[BaseDistribution]]) -> Iterable[
 
 
 def unstorable_choices(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:
-    """Choices that no database gives back as they were, such as tuples."""
+    """Yield parameters with choices that a database does not store unchanged, such as tuples."""
     for name, kinds in seen.items():
         choices = [choice for kind in kinds for choice in getattr(kind, "choices", ())]
         odd = [repr(c) for c in choices if not (c is None or isinstance(c, bool | int | float | str))]
@@ -194,14 +197,14 @@ def unstorable_choices(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]
 
 
 def mixed_recipes(recipes: list[Recipe]) -> Iterable[str]:
-    """A study is of one dataset and one task, else its values cannot be compared."""
+    """Yield an error if the recipes use several datasets or tasks: their values could not be compared."""
     for what, names in (("dataset", {r.data.name for r in recipes}), ("task", {str(r.task) for r in recipes})):
         if len(names) > 1:
-            yield f"it draws more than one {what} ({format_names(sorted(names))}); a study is of one"
+            yield f"it draws more than one {what} ({format_names(sorted(names))}); a study needs exactly one"
 
 
 def merge_distributions(kinds: list[BaseDistribution]) -> dict[str, Any]:
-    """One distribution as plain JSON; branches with other bounds give the widest."""
+    """Merge distributions of one parameter into plain JSON, with the widest bounds."""
     import json
 
     from optuna.distributions import distribution_to_json
@@ -215,7 +218,7 @@ def merge_distributions(kinds: list[BaseDistribution]) -> dict[str, Any]:
 
 
 def describe_parameter(parameter: dict[str, Any]) -> str:
-    """'float 1e-05 to 0.01, log' or 'one of bce, focal, dice'."""
+    """Return for example 'float 1e-05 to 0.01, log' or 'one of bce, focal, dice'."""
     if parameter["kind"] == "categorical":
         return f"one of {', '.join(map(str, parameter['choices']))}"
     text = f"{parameter['kind']} {parameter['low']:g} to {parameter['high']:g}"

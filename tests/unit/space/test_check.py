@@ -94,8 +94,8 @@ def test_a_good_recipe_has_no_problem() -> None:
         ({"precision": "fp16"}, "precision is 'fp16'. Did you mean"),
         ({"precision": None}, "precision is None."),
         ({"data": use("shapes", image_size=7)}, "with images of 7 px: an image of 7 x 7 is too small for 'unet'"),
-        ({"data": use("shapes", image_size=7)}, "(image_size=32 would do)"),
-        ({"model": use(DEEP, least=200)}, "an image of 32 px is too small (image_size=224 would do)"),
+        ({"data": use("shapes", image_size=7)}, "(image_size=32 works)"),
+        ({"model": use(DEEP, least=200)}, "an image of 32 px is too small (image_size=224 works)"),
         ({"copies": -1}, "copies is -1; a whole number is needed, 0 for none"),
         ({"copies": 1.5}, "copies is 1.5; a whole number"),
         ({"copies": True}, "copies is True; a whole number"),
@@ -113,7 +113,7 @@ def test_a_good_recipe_has_no_problem() -> None:
         ),
         ({"model": use("unet", k="wide")}, "unet(k=wide) with images of 32 px"),
         ({"model": use(EXPLODING)}, "with images of 32 px: RuntimeError"),
-        ({"model": use(WIDE)}, "it gives (2, 7, 30, 30), which is no mask of them"),
+        ({"model": use(WIDE)}, "its output is (2, 7, 30, 30), not a mask per image"),
         (
             {"optimizer": use("adam", lr=-1.0)},
             "optimizer adam(lr=-1.0): lr of optimizer 'adam' is -1.0; a number above 0",
@@ -141,19 +141,27 @@ def test_a_good_recipe_of_instances_has_no_problem() -> None:
 @pytest.mark.parametrize(
     ("changes", "goal", "message"),
     [
-        ({"model": use("unet", k=4)}, "ap", "it finds no instances: the task 'instance' needs a model such as"),
+        (
+            {"model": use("unet", k=4)},
+            "ap",
+            "it does not predict instances: the task 'instance' needs a model such as",
+        ),
         ({"loss": use("bce")}, "ap", "loss 'bce' is not for the task 'instance'. For it: watershed, own."),
-        ({"loss": use("own")}, "ap", "it brings no losses for 'own' to sum: write loss=use(\"watershed\")"),
+        ({"loss": use("own")}, "ap", "it has no losses of its own for 'own': write loss=use(\"watershed\")"),
         ({"loss": use("watershed", mask="cross_entropy")}, "ap", "loss 'cross_entropy' is not for the task"),
         ({"loss": use("watershed", energy_weight=-1)}, "ap", "energy_weight of loss 'watershed' is -1"),
         (
             {"model": use("mask_rcnn", backbone="resnet18", k=8)},
             "ap",
-            "it brings its own losses and takes no watershed",
+            "it computes its own losses and does not use watershed",
         ),
-        ({"model": use("deep_watershed", base="timm")}, "ap", "its base is no segmenter"),
-        ({}, "count_error", 'the goal would make count_error large. Write: GOAL = minimize("count_error").'),
-        ({}, "iou", "the goal 'iou' is no metric of the task 'instance'."),
+        ({"model": use("deep_watershed", base="timm")}, "ap", "its base is not a segmentation model"),
+        (
+            {},
+            "count_error",
+            'the goal maximizes count_error; smaller is better. Write: GOAL = minimize("count_error").',
+        ),
+        ({}, "iou", "the goal 'iou' is not a metric of the task 'instance'."),
     ],
 )
 def test_what_is_wrong_with_instances_is_named(changes: dict[str, Any], goal: str, message: str) -> None:
@@ -163,7 +171,7 @@ def test_what_is_wrong_with_instances_is_named(changes: dict[str, Any], goal: st
 
 def test_a_goal_the_task_does_not_have_is_named_with_the_near_one() -> None:
     (line,) = wrong(maximize("iuo"))
-    assert "the goal 'iuo' is no metric of the task 'binary'. Did you mean 'iou'? Known: " in line
+    assert "the goal 'iuo' is not a metric of the task 'binary'. Did you mean 'iou'? Known: " in line
 
 
 def test_everything_wrong_with_one_recipe_is_told_at_once() -> None:
@@ -247,7 +255,7 @@ def test_a_rate_for_the_encoder_of_a_model_without_one_is_named() -> None:
 
 def test_epochs_that_are_not_the_stages_sum_are_named() -> None:
     (line,) = staged_wrong(Stage(2), Stage(3), epochs=7)
-    assert line == "epochs is 7, and the stages last 2 + 3. Leave epochs out: it is their sum."
+    assert line == "epochs is 7, but the stages sum up to 2 + 3. Leave epochs out: it is their sum."
 
 
 def test_what_is_wrong_with_all_stages_is_told_at_once() -> None:
@@ -270,7 +278,7 @@ def test_classes_unknown_before_the_data_is_opened_are_taken_to_be_some() -> Non
 def test_a_model_that_gives_masks_is_no_classifier() -> None:
     recipe = replace(STAGED, task="classification", data=use("badges", image_size=32), loss=use("cross_entropy"))
     (line,) = recipe_problems(recipe, maximize("accuracy"), {})
-    assert "it gives (2, 3, 32, 32), which is no class of them: the task 'classification' needs (2, 3)" in line
+    assert "its output is (2, 3, 32, 32), not a class per image: the task 'classification' needs (2, 3)" in line
 
 
 def test_a_loss_of_another_task_is_named() -> None:
@@ -280,4 +288,4 @@ def test_a_loss_of_another_task_is_named() -> None:
 
 def test_a_goal_of_another_task_is_named() -> None:
     (line,) = wrong(maximize("miou"))
-    assert "the goal 'miou' is no metric of the task 'binary'. Did you mean 'iou'?" in line
+    assert "the goal 'miou' is not a metric of the task 'binary'. Did you mean 'iou'?" in line

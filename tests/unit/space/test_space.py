@@ -85,9 +85,9 @@ def test_an_unknown_name_is_told_the_near_one(write: Write) -> None:
 
 def test_a_missing_file_and_a_folder_are_told_with_what_is_there(write: Write) -> None:
     folder = write().parent
-    with pytest.raises(SpaceError, match=r"no space file .*gone\.py.* holds: mine\.py"):
+    with pytest.raises(SpaceError, match=r"no space file .*gone\.py.* contains: mine\.py"):
         load_space(str(folder / "gone.py"))
-    with pytest.raises(SpaceError, match=r"is a folder; give one \.py file of it\. .* holds: mine\.py"):
+    with pytest.raises(SpaceError, match=r"is a folder; give one \.py file of it\. .* contains: mine\.py"):
         load_space(str(folder))
 
 
@@ -208,7 +208,7 @@ def test_two_datasets_or_tasks_are_told(write: Write) -> None:
     result = RECIPE.replace("'shapes'", "d").replace("'binary'", "t")
     choices = "d = trial.suggest_categorical('d', ['a', 'b'])\nt = trial.suggest_categorical('t', ['binary', 'x'])"
     error = said(write(choices, result))
-    assert "it draws more than one dataset (a, b); a study is of one" in error
+    assert "it draws more than one dataset (a, b); a study needs exactly one" in error
     assert "it draws more than one task (binary, x)" in error
 
 
