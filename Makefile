@@ -1,10 +1,11 @@
-# Two commands: `make demo` shows the product, `make test` proves it. Both set up .venv first.
+# `make demo` shows the product, `make test` proves it, `make test-all` adds the tests that take minutes. All set up .venv.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+WORKERS := -n 3 --dist loadgroup
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types check-python clean
+.PHONY: demo test test-all lint types check-python clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/ready
@@ -18,7 +19,10 @@ demo: .venv/ready
 	@echo "      $(BIN)/tuner run --space unet_k --data FOLDER  search on your own images/ and masks/"
 
 test: .venv/ready-test lint types
-	$(BIN)/python -m pytest -n 3 --dist loadgroup
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
+
+test-all: .venv/ready-test lint types
+	$(BIN)/python -m pytest $(WORKERS)
 
 lint: .venv/ready-test
 	$(BIN)/ruff format --check .

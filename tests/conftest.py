@@ -12,9 +12,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import alembic.util
 import pytest
+from helpers.command_line import finish
+from helpers.fork_server import start_python
 from helpers.image_folders import make_photos
 
 from tuner.data.cache import CachedDataset, load_cached
@@ -26,6 +31,9 @@ from tuner.data.synthetic.shapes import shapes
 from tuner.recipe import Recipe, use
 
 ROOT = Path(__file__).parent.parent
+alembic.util.load_python_file = cache(
+    alembic.util.load_python_file
+)  # Optuna's revisions, for each new database anew
 
 
 @pytest.fixture
@@ -45,17 +53,13 @@ Tuner = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def tuner(tmp_path: Path) -> Tuner:
-    """The command line in a process of its own, in an empty folder, as a user has it."""
+    """The command line in its own process, in an empty folder."""
 
     def call(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "tuner.cli", *map(str, args)],
-            cwd=tmp_path,
-            env={**os.environ, "HOME": str(tmp_path), "TUNER_DATA": "", **env},
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
+        given = {**os.environ, "HOME": str(tmp_path), "TUNER_DATA": "", **env}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with start_python("tuner.cli", *args, env=given, cwd=tmp_path, **pipes) as process:
+            return finish(process)
 
     return call
 

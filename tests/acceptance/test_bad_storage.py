@@ -85,7 +85,6 @@ def test_a_text_file_is_no_database(tmp_path: Path) -> None:
     assert file.read_text() == "dear diary\n" * 100
 
 
-@pytest.mark.slow
 def test_a_password_works_and_stands_nowhere(tmp_path: Path, postgres: Postgres) -> None:
     postgres.with_password("guarded", SECRET)
     space, empty = write_space(tmp_path, epochs=400), postgres.fresh()

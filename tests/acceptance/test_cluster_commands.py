@@ -16,7 +16,6 @@ from helpers.compose import LOOK_PASSWORD, PASSWORD, SLURM, Stack, ended, gone_a
 from helpers.postgres import postgres
 
 __all__ = ["postgres", "stack"]
-pytestmark = pytest.mark.slow
 MOVED = 143  # as a shell says it: ended by SIGTERM
 ENDED = {"COMPLETE", "PRUNED"}
 
@@ -45,6 +44,7 @@ def ask_dashboard(address: str) -> str:
         return answer.read().decode()
 
 
+@pytest.mark.slow
 def test_what_compose_starts_works_together(stack: Stack) -> None:
     space(stack, epochs=2)
     code, said = stack.run("init")
@@ -103,6 +103,7 @@ def pod(stack: Stack, **extra: str) -> subprocess.Popen[str]:
     return stack.start("worker", words, env=on_cluster(stack, **extra))
 
 
+@pytest.mark.slow
 def test_a_task_of_the_slurm_array_and_a_pod_share_one_budget(stack: Stack) -> None:
     space(stack, epochs=2)
     both = [array_task(stack, 0), pod(stack)]
@@ -113,6 +114,7 @@ def test_a_task_of_the_slurm_array_and_a_pod_share_one_budget(stack: Stack) -> N
     assert_exact(stack, 4, epochs=2)
 
 
+@pytest.mark.slow
 def test_whatever_tells_them_to_stop_they_save_and_put_back(stack: Stack) -> None:
     """Compose's worker ends well; a pod says that it was moved; a task out of time joins the queue again."""
     space(stack, epochs=400)

@@ -99,7 +99,6 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_the_second_study_began_with_the_encoder_of_the_first(searched: Path) -> None:
     notes = rows(
         home_url(searched / "home"),
@@ -125,7 +124,6 @@ def tuner(searched: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
     return call
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("study", "images"), [("badges", 6), ("scenes", 2)])
 def test_the_best_is_exported_scored_on_the_test_split_and_used(
     tuner: Callable[..., str], study: str, images: int

@@ -44,7 +44,6 @@ def refused(done: Result, *said: str) -> None:
     assert done.stderr.count("\n") == 1 and all(words in done.stderr for words in said), done.stderr
 
 
-@pytest.mark.slow
 def test_a_real_run_is_told_and_compared(
     tuner: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import optuna
 import pytest
 from helpers.command_line import claims, epochs_of, finish, home_url, rows, run, start, states, write_space
 from helpers.postgres import postgres, storage_url
+from helpers.recording_model import write_booked
 
 from tuner.space.space import draw_recipes, load_space
 from tuner.study.info import StudyInfo
@@ -27,9 +28,8 @@ def ok(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[st
     return done
 
 
-@pytest.mark.slow
 def test_a_study_is_created_joined_and_raised(tmp_path: Path) -> None:
-    write_space(tmp_path, epochs=2)
+    write_booked(tmp_path, epochs=2, options="pace=0.4")  # slow enough that an epoch is seen before its trial ends
     url = home_url(tmp_path / "home")
     first = ok(run(tmp_path, *search(tmp_path, "--trials", "2", "--seed", "5")))
     assert re.search(
@@ -43,6 +43,7 @@ def test_a_study_is_created_joined_and_raised(tmp_path: Path) -> None:
     assert lines[3] == "the budget is spent; raise it to go on: --trials 4"
     assert set(states(url)) == {0, 1}
 
+    (tmp_path / "quick").touch()
     again = ok(run(tmp_path, *search(tmp_path)))  # nothing left to do
     assert again.stdout == first.stdout
     assert set(states(url)) == {0, 1}
@@ -53,7 +54,6 @@ def test_a_study_is_created_joined_and_raised(tmp_path: Path) -> None:
     assert optuna.load_study(study_name="tiny", storage=url).user_attrs["tuner"]["seed"] == 5
 
 
-@pytest.mark.slow
 def test_two_fleets_started_at_once_share_one_budget(tmp_path: Path, storage_url: str) -> None:
     write_space(tmp_path, epochs=1)
     both = [
@@ -72,7 +72,6 @@ def test_two_fleets_started_at_once_share_one_budget(tmp_path: Path, storage_url
     assert len({row.worker for row in rows(storage_url, "SELECT worker FROM tuner_claim")}) <= 2
 
 
-@pytest.mark.slow
 def test_two_workers_draw_different_points_into_a_study_of_ones_own_name(tmp_path: Path) -> None:
     write_space(tmp_path, epochs=1)
     done = ok(run(tmp_path, *search(tmp_path, "--trials", "4", "--workers", "2", "--study", "mine")))

@@ -113,7 +113,6 @@ def study(tmp_path: Path) -> Path:
 WATCH = ("status", "--watch", "--every", "0.2", "--home", "home")
 
 
-@pytest.mark.slow
 def test_a_run_is_watched_from_a_second_terminal_until_ctrl_c(tmp_path: Path) -> None:
     write_space(tmp_path, epochs=2000)
     with running(tmp_path, "run", "--space", tmp_path / "tiny.py", "--home", "home", "--trials", "2") as fleet:

@@ -70,7 +70,6 @@ def table(folder: Path, *args: str) -> dict[str, Any]:
     return json.loads(call(folder, "table", "few", "--json", *args).stdout)
 
 
-@pytest.mark.slow
 def test_a_table_is_run_row_by_row_and_set_beside_the_published_numbers(folder: Path) -> None:
     url = home_url(folder / "runs")
     before = table(folder)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.browser import CHROMIUM, chromium, dashboard
+from helpers.command_line import run
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
     pytest.mark.xdist_group("dashboard"),
 ]
@@ -36,8 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a study of two trials was run."""
     folder = tmp_path_factory.mktemp("dashboard")
     (folder / "tiny.py").write_text(SPACE)
-    command = [sys.executable, "-m", "tuner.cli", "run", "--space", "tiny.py", "--trials", "2"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=200)
+    assert run(folder, "run", "--space", "tiny.py", "--trials", "2").returncode == 0
     return folder
 
 
@@ -93,19 +90,16 @@ def test_every_trial_has_curves_predictions_and_a_note(address: str) -> None:
 
 
 def test_another_address_than_loopback_is_refused_without_a_password(folder: Path) -> None:
-    command = [sys.executable, "-m", "tuner.cli", "dashboard", "--host", "0.0.0.0"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    done = run(folder, "dashboard", "--host", "0.0.0.0")
     assert done.returncode == 2 and "0.0.0.0 it needs a password" in done.stderr
 
 
 def test_a_taken_port_is_named(folder: Path, address: str) -> None:
     port = address.split(":")[2].split("/")[0]
-    command = [sys.executable, "-m", "tuner.cli", "dashboard", "--port", port]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    done = run(folder, "dashboard", "--port", port)
     assert done.returncode == 2 and f"port {port}" in done.stderr and "--port" in done.stderr
 
 
 def test_without_a_study_it_says_how_to_begin(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tuner.cli", "dashboard"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = run(tmp_path, "dashboard")
     assert done.returncode == 2 and "tuner run" in done.stderr and not list(tmp_path.iterdir())

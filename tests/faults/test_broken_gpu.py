@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pytest
 from helpers.command_line import claims, home_url, rows, run, states, write_space
 from helpers.fake_nvidia_smi import smi
 
@@ -44,7 +43,6 @@ def lines(done: subprocess.CompletedProcess[str], sign: str) -> list[str]:
     return [line for line in done.stderr.splitlines() if sign in line]
 
 
-@pytest.mark.slow
 def test_a_broken_gpu_is_left_out_and_its_trial_moves_to_the_other(tmp_path: Path) -> None:
     done = search(tmp_path, "1", ECC, 3)
     assert done.returncode == 0, done.stderr
@@ -60,7 +58,6 @@ def test_a_broken_gpu_is_left_out_and_its_trial_moves_to_the_other(tmp_path: Pat
     assert claims(home_url(tmp_path / "home"))[3] == (4, None, 0)  # no trial is to blame
 
 
-@pytest.mark.slow
 def test_an_assert_on_the_gpu_fails_its_trial_and_not_the_gpu(tmp_path: Path) -> None:
     done = search(tmp_path, "0", ASSERT, 2, "--gpus", "0")
     assert done.returncode == 0, done.stderr
@@ -68,7 +65,6 @@ def test_an_assert_on_the_gpu_fails_its_trial_and_not_the_gpu(tmp_path: Path) ->
     assert lines(done, "is broken") == []
 
 
-@pytest.mark.slow
 def test_as_many_workers_share_a_gpu_as_its_memory_allows(tmp_path: Path) -> None:
     path = smi(tmp_path / "bin", memory="4096, 0\n")
     done = search(tmp_path, "", "", 8, "--per-gpu", "auto", "--gpus", "0", PATH=path)

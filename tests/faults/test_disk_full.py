@@ -32,12 +32,11 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in (folder / "home").rglob(".*") if path.is_file() or any(path.iterdir())]
 
 
-@pytest.mark.slow
 def test_cache_and_checkpoint_on_a_full_disk(tmp_path: Path, postgres: Postgres) -> None:
     write_space(tmp_path, epochs=3)
     url = postgres.fresh()
     for most, what in ((200 * KB, "cache"), (400 * KB, "checkpoint.pt")):
-        line = refused(run(tmp_path, *search(tmp_path), TUNER_STORAGE=url, most_bytes=most))
+        line = refused(run(tmp_path, *search(tmp_path), TUNER_STORAGE=url, max_bytes=most))
         assert what in line
         assert leftovers(tmp_path) == []
         assert states(url) == {0: "WAITING"}
@@ -60,7 +59,6 @@ def small_disk(place: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", place], check=True)
 
 
-@pytest.mark.slow
 def test_a_disk_with_no_room_for_a_checkpoint(tmp_path: Path, postgres: Postgres) -> None:
     write_space(tmp_path, epochs=2, model='use("unet", k=16)')
     url, home = postgres.fresh(), tmp_path / "home"
@@ -75,11 +73,10 @@ def test_a_disk_with_no_room_for_a_checkpoint(tmp_path: Path, postgres: Postgres
     assert epochs_of(url, 0) == [1, 2]
 
 
-@pytest.mark.slow
 def test_a_database_on_a_full_disk(tmp_path: Path) -> None:
     write_space(tmp_path, epochs=EPOCHS)
     url = home_url(tmp_path / "home")
-    assert "tuner.db" in refused(run(tmp_path, *search(tmp_path), most_bytes=1700 * KB))
+    assert "tuner.db" in refused(run(tmp_path, *search(tmp_path), max_bytes=1700 * KB))
     assert 1 <= len(epochs_of(url, 0)) < EPOCHS
     done = run(tmp_path, *search(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -89,4 +86,4 @@ def test_a_database_on_a_full_disk(tmp_path: Path) -> None:
 
 def test_a_database_that_cannot_even_be_made(tmp_path: Path) -> None:
     write_space(tmp_path)
-    assert "tuner.db" in refused(run(tmp_path, *search(tmp_path), most_bytes=100 * KB))
+    assert "tuner.db" in refused(run(tmp_path, *search(tmp_path), max_bytes=100 * KB))

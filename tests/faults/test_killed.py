@@ -9,7 +9,6 @@ from pathlib import Path
 
 import optuna
 import psutil
-import pytest
 from helpers.command_line import (
     alter,
     claims,
@@ -73,7 +72,6 @@ def reached(url: str, epoch: int, process: subprocess.Popen[str], number: int = 
     wait_for(lambda: len(epochs_of(url, number)) >= epoch, process)
 
 
-@pytest.mark.slow
 def test_a_trial_survives_its_worker_its_fleet_and_both(tmp_path: Path) -> None:
     write_space(tmp_path, epochs=EPOCHS)
     url = home_url(tmp_path / "home")
@@ -113,7 +111,6 @@ def test_a_trial_survives_its_worker_its_fleet_and_both(tmp_path: Path) -> None:
     assert trial.user_attrs["result"]["epochs"] == EPOCHS
 
 
-@pytest.mark.slow
 def test_a_trial_that_kills_three_workers_is_set_aside_and_the_study_goes_on(tmp_path: Path) -> None:
     (tmp_path / "deadly.py").write_text(DEADLY)
     write_space(tmp_path, model='use("deadly:net", deadly=trial.number == 0)', epochs=4)
@@ -146,7 +143,6 @@ def net(channels, outputs):
 """
 
 
-@pytest.mark.slow
 def test_a_bug_in_a_model_stops_the_worker_loudly_with_its_traceback_kept(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
     write_space(tmp_path, model='use("broken:net")')
@@ -176,7 +172,6 @@ def test_a_worker_that_cannot_even_start_names_its_log(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
 def test_a_study_deleted_under_its_worker_ends_with_one_line(tmp_path: Path) -> None:
     write_space(tmp_path, epochs=400)
     url = home_url(tmp_path / "home")
@@ -191,7 +186,6 @@ def test_a_study_deleted_under_its_worker_ends_with_one_line(tmp_path: Path) -> 
     assert "Traceback" not in (tmp_path / "home" / "logs" / "tiny" / "worker-0.log").read_text()
 
 
-@pytest.mark.slow
 def test_a_trial_deleted_under_its_worker_ends_with_one_line_and_frees_its_place(tmp_path: Path) -> None:
     """As the dashboard deletes one: all of its rows go, and nobody tells the worker."""
     write_booked(tmp_path, 6, "gate=4 * (trial.number == 0)")

@@ -27,7 +27,6 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -46,7 +45,6 @@ def test_the_tables_of_a_later_version_are_left_alone(change: str, words: tuple[
     assert content(tmp_path / "home") == before
 
 
-@pytest.mark.slow
 def test_nobody_joins_living_workers_of_another_version_and_dead_ones_are_no_hindrance(tmp_path: Path) -> None:
     write_booked(tmp_path, 4, "gate=2")
     url = home_url(tmp_path / "home")

@@ -314,7 +314,6 @@ def test_killed_between_checkpoint_and_list_the_list_before_stands(
 # --- as users have it ---
 
 
-@pytest.mark.slow
 def test_hosts_that_share_no_folder_go_on_with_each_others_trials(
     tmp_path: Path, buckets: Buckets, bucket: str
 ) -> None:
@@ -344,7 +343,6 @@ def test_hosts_that_share_no_folder_go_on_with_each_others_trials(
     assert rows(url, trained, name="tiny-31-epochs") == [("COMPLETE",)]
 
 
-@pytest.mark.slow
 def test_a_store_that_cannot_be_used_is_told_before_a_study_is_made(
     tmp_path: Path, buckets: Buckets, bucket: str
 ) -> None:
@@ -357,7 +355,6 @@ def test_a_store_that_cannot_be_used_is_told_before_a_study_is_made(
         assert rows(url, "SELECT * FROM studies") == []
 
 
-@pytest.mark.slow
 def test_a_run_whose_store_goes_down_and_comes_back_loses_nothing(
     tmp_path: Path, buckets: Buckets, bucket: str
 ) -> None:

@@ -7,13 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from helpers.fork_server import start_python
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -29,18 +30,13 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-def hear_interrupts() -> None:
-    """Ctrl-C is ignored by what a shell starts in the background, and by all that this starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @contextmanager
 def dashboard(folder: Path, *options: str, **env: str) -> Iterator[str]:
     """`tuner dashboard` as a user starts it and ends it; its own first line says where it is."""
-    command = [sys.executable, "-m", "tuner.cli", "dashboard", "--port", "0", *options]
-    server = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **env}, preexec_fn=hear_interrupts,
+    server = start_python(
+        "tuner.cli", "dashboard", "--port", "0", *options,
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
     )  # fmt: skip
     assert server.stdout and server.stderr
     try:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
+from helpers.fork_server import NAME, start_python
 from tuner.study import database, queries
 from tuner.study.queries import StudySummary
 
@@ -60,21 +59,23 @@ def environment(folder: Path, **env: str) -> dict[str, str]:
     return {**clean, "HOME": str(folder), "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", **env}
 
 
-def start(folder: Path, *args: str | Path, most_bytes: int = -1, **env: str) -> subprocess.Popen[str]:
+def start(folder: Path, *args: str | Path, max_bytes: int = -1, **env: str) -> subprocess.Popen[str]:
     """The command line in a process and a session of its own; its output goes to its pipes.
 
-    No file may grow beyond `most_bytes`: as near to a full disk as any user can come.
+    No file may grow beyond `max_bytes`: as near to a full disk as any user can come.
     """
-    return subprocess.Popen(
-        [sys.executable, "-m", "tuner.cli", *map(str, args)],
+    process: subprocess.Popen[str] = start_python(
+        "tuner.cli",
+        *args,
         cwd=folder,
         env=environment(folder, **env),
+        max_bytes=max_bytes,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, -1)),
     )
+    return process
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
@@ -83,8 +84,8 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def run(folder: Path, *args: str | Path, most_bytes: int = -1, **env: str) -> subprocess.CompletedProcess[str]:
-    return finish(start(folder, *args, most_bytes=most_bytes, **env))
+def run(folder: Path, *args: str | Path, max_bytes: int = -1, **env: str) -> subprocess.CompletedProcess[str]:
+    return finish(start(folder, *args, max_bytes=max_bytes, **env))
 
 
 @contextmanager
@@ -101,8 +102,9 @@ def running(folder: Path, *args: str | Path, **env: str) -> Iterator[subprocess.
 
 
 def children(pid: int) -> list[psutil.Process]:
+    """The processes below one: its workers, and theirs."""
     try:
-        return psutil.Process(pid).children(recursive=True)
+        return [child for child in psutil.Process(pid).children(recursive=True) if child.name() != NAME]
     except psutil.NoSuchProcess:
         return []
 

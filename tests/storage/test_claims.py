@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import optuna
 import pytest
 import sqlalchemy as sa
 from helpers.command_line import environment, wait_for
+from helpers.fork_server import start_python
 from helpers.sessions import Bench, at_once, opened_bench, row
 
 from tuner.errors import TrialLost
@@ -76,9 +76,7 @@ with opened_bench(sys.argv[1]) as bench:
 def test_a_claimant_that_dies_in_the_middle_loses_nothing(bench: Bench, tmp_path: Path) -> None:
     """At whatever moment it is killed, each claim has its trial and each trial its claim."""
     bench.set(num_trials=2000)
-    dying = subprocess.Popen(
-        [sys.executable, "-c", DYING, bench.url], env=environment(tmp_path, PYTHONPATH=":".join(sys.path))
-    )
+    dying = start_python("", bench.url, code=DYING, env=environment(tmp_path, PYTHONPATH=":".join(sys.path)))
     try:
         wait_for(lambda: bench.num_claims() > 5)
     finally:

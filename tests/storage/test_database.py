@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import optuna
 import psycopg
 import pytest
 import sqlalchemy as sa
 from helpers.command_line import environment, opened
+from helpers.fork_server import run_code
 from helpers.postgres import Postgres
 from optuna.storages._rdb.models import BaseModel
 
@@ -73,11 +73,9 @@ def test_opening_twice_changes_nothing(storage_url: str) -> None:
     assert {"studies", "tuner_epoch"} <= before
 
 
-@pytest.mark.slow
 def test_ten_processes_create_one_database_and_one_study(storage_url: str, tmp_path: Path) -> None:
-    def join(_: int) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", JOIN, storage_url]
-        return subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path), timeout=120)
+    def join(_: int) -> CompletedProcess[str]:
+        return run_code(JOIN, storage_url, env=environment(tmp_path))
 
     with ThreadPoolExecutor(10) as pool:
         ended = list(pool.map(join, range(10)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 from helpers.command_line import environment, wait_for
+from helpers.fork_server import run_code
 from helpers.sessions import Bench, chosen, epochs_of, opened_bench, row, taken
 
 from tuner.fleet.config import EXIT_GIVEN_UP
@@ -183,13 +183,7 @@ with opened_bench(sys.argv[1]) as bench, bench.session("w", Terms(lease=2.0, han
 def test_a_worker_that_hangs_ends_itself_says_where_and_its_trial_is_put_back(
     bench: Bench, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", HANGING, bench.url],
-        env=environment(tmp_path, PYTHONPATH=":".join(sys.path)),
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    done = run_code(HANGING, bench.url, env=environment(tmp_path, PYTHONPATH=":".join(sys.path)))
     assert done.returncode == EXIT_GIVEN_UP, done.stderr
     assert "code_that_never_comes_back" in done.stderr
     assert (bench.claim(0).state, bench.claim(0).worker, bench.claim(0).deaths) == ("WAITING", None, 1)

@@ -162,7 +162,11 @@ def assume_classes(recipe: Recipe, task: Task) -> Recipe:
 def try_parts(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> list[str]:
     """Build every part and run the model on the meta device, which computes shapes without data."""
     import torch
+    import torch._refs  # what runs on the meta device
 
+    from tuner.train.lean_torch import avoid_compiler_import
+
+    avoid_compiler_import()
     recipe = assume_classes(recipe, task)
     number = max(len(recipe.classes), 2)
     some_weights = [torch.nn.Parameter(torch.zeros(1))]

@@ -89,7 +89,6 @@ def test_a_folder_is_left_without_empty_folders(tmp_path: Path, file: Path) -> N
     assert list(store.folder.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_many_names_come_in_pages(bucket: str, buckets: Buckets) -> None:
     for number in range(1001):
         buckets.overwrite(bucket, f"many/{number}", b"x")

@@ -97,7 +97,6 @@ def test_any_number_of_threads_gives_the_same(toy_data: CachedDataset, threads: 
         )
 
 
-@pytest.mark.slow
 def test_four_processes_see_the_same_as_one(tmp_path: Path) -> None:
     alone = digests_in_a_process(str(tmp_path), 1)
     assert len(set(alone)) == 3

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.fork_server import run_code
 from helpers.local_training import Curve, Killed, Trial, assert_same, killed_after, same, stop_after
 from safetensors.torch import load_file, save_file
 
@@ -174,18 +172,11 @@ def in_a_process(trial: Trial, die_at_step: int = 0, die_at_save: int = 0) -> tu
         "die_at_step": die_at_step,
         "die_at_save": die_at_save,
     }
-    done = subprocess.run(
-        [sys.executable, "-c", DYING, json.dumps(told)],
-        capture_output=True,
-        text=True,
-        env=os.environ,
-        timeout=120,
-    )
+    done = run_code(DYING, json.dumps(told))
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode, dict(json.loads(line) for line in done.stdout.splitlines())
 
 
-@pytest.mark.slow
 def test_a_killed_trial_has_the_curve_and_the_weights_of_an_unbroken_one(
     recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
