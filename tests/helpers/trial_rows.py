@@ -8,15 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tuner.study.optuna_compat import trial_attrs, trial_values, trials
 from tuner.study.study import JoinedStudy
-from tuner.study.tables import (
-    claim_table,
-    epoch_table,
-    trial_attrs,
-    trial_values,
-    trials,
-    worker_table,
-)
+from tuner.study.tables import claim_table, epoch_table, worker_table
 
 BEGIN = datetime(2026, 1, 1)
 EPOCH = {"images_per_second": 9.0, "peak_memory": 1, "lr": 0.1, "metrics": {}}

@@ -21,8 +21,9 @@ from tuner.search.sync import SyncThread, Terms
 from tuner.study import budget, claims, control
 from tuner.study.budget import SLICE_SECONDS
 from tuner.study.claims import ClaimedTrial, StudyDeleted, WorkerRemoved
+from tuner.study.optuna_compat import trials
 from tuner.study.pending import PendingWrites
-from tuner.study.tables import epoch_table, study_table, trials
+from tuner.study.tables import epoch_table, study_table
 
 
 @pytest.fixture
@@ -235,7 +236,7 @@ def test_a_worker_that_nobody_knows_takes_nothing(bench: Bench) -> None:
 
 def test_a_deleted_study_gives_nothing_even_when_another_has_its_number(bench: Bench) -> None:
     bench.enter("w")
-    bench.joined.study._storage.delete_study(bench.id)
+    bench.joined.storage.delete_study(bench.id)
     with pytest.raises(StudyDeleted):
         bench.try_to_take("w")
     with opened_bench(bench.url, "other") as other:  # SQLite gives it the same number
@@ -276,10 +277,10 @@ def test_why_a_trial_is_lost_is_said(bench: Bench) -> None:
     claims.check_claim(bench.engine, held, "w")
     with pytest.raises(TrialLost, match="another worker"):
         claims.check_claim(bench.engine, held, "other")
-    bench.joined.study._storage.set_trial_state_values(held, optuna.trial.TrialState.FAIL)
+    bench.joined.storage.set_trial_state_values(held, optuna.trial.TrialState.FAIL)
     with pytest.raises(TrialLost, match="FAIL"):
         claims.check_claim(bench.engine, held, "w")
-    bench.joined.study._storage.delete_study(bench.id)
+    bench.joined.storage.delete_study(bench.id)
     with pytest.raises(TrialLost, match="deleted"):
         claims.check_claim(bench.engine, held, "w")
 
@@ -313,7 +314,7 @@ def test_a_new_study_inherits_nothing_of_a_deleted_one(bench: Bench) -> None:
     bench.enter("w")
     bench.write(bench.take("w"), "w", PendingWrites(epochs={1: row(1)}))
     bench.set(num_trials=1, stops=3, paused=1, gpu_seconds=5.0, clock_seconds=5.0)
-    bench.joined.study._storage.delete_study(bench.id)
+    bench.joined.storage.delete_study(bench.id)
     with opened_bench(bench.url) as again:
         study = again.study()
         assert (study.num_trials, study.stops, study.paused) == (None, 0, 0)

@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from helpers.command_line import environment, opened
 from helpers.fork_server import run_code
 from helpers.postgres import Postgres
-from optuna.storages._rdb.models import BaseModel
 
 from tuner.errors import StorageError
 from tuner.study import database, queries, tables
@@ -58,10 +57,6 @@ def refusal(url: str) -> str:
     with pytest.raises(StorageError) as told:
         open_storage(url)
     return str(told.value)
-
-
-def test_the_list_of_optunas_tables_is_complete() -> None:
-    assert {*BaseModel.metadata.tables, "alembic_version"} == database.OPTUNA_TABLES
 
 
 def test_opening_twice_changes_nothing(storage_url: str) -> None:

@@ -20,6 +20,15 @@ from optuna_dashboard import get_note, save_note
 from tuner.errors import TrialLost
 from tuner.study import claims, epoch_queries, pending, tables
 from tuner.study.claims import ClaimedTrial
+from tuner.study.optuna_compat import (
+    study_system_attrs,
+    trial_attrs,
+    trial_params,
+    trial_steps,
+    trial_system_attrs,
+    trial_values,
+    trials,
+)
 from tuner.study.pending import ActiveTrial, PendingWrites
 
 KINDS = {
@@ -92,16 +101,16 @@ def by_optuna(bench: Bench, end: tuple[pending.EndState, float | None] | None) -
 def written(bench: Bench, table: sa.Table, number: int) -> list[tuple[Any, ...]]:
     """The rows of a trial without their ids, sorted."""
     columns = [column for column in table.columns if not column.name.endswith("_id")]
-    query = sa.select(*columns).join(tables.trials, tables.trials.c.trial_id == table.c.trial_id)
-    return sorted(map(repr, bench.rows(query.where(tables.trials.c.number == number))))
+    query = sa.select(*columns).join(trials, trials.c.trial_id == table.c.trial_id)
+    return sorted(map(repr, bench.rows(query.where(trials.c.number == number))))
 
 
 OPTUNAS = (
-    tables.trial_params,
-    tables.trial_values,
-    tables.trial_steps,
-    tables.trial_attrs,
-    tables.trial_system_attrs,
+    trial_params,
+    trial_values,
+    trial_steps,
+    trial_attrs,
+    trial_system_attrs,
 )
 ENDS = [
     None,
@@ -121,7 +130,7 @@ def test_the_rows_are_those_that_optuna_writes(
     by_optuna(bench, end)
     for table in OPTUNAS:
         assert written(bench, table, 0) == written(bench, table, 1), table.name
-    assert len(written(bench, tables.trial_params, 0)) == len(KINDS)
+    assert len(written(bench, trial_params, 0)) == len(KINDS)
 
 
 @pytest.mark.parametrize("end", ENDS, ids=str)
@@ -163,12 +172,12 @@ def test_our_own_reading_of_many_trials_gives_what_optunas_gives(bench: Bench) -
     theirs = bench.trials()
     assert {trial.state for trial in theirs} == set(TrialState)
     for _ in range(2):
-        ours = bench.joined.study._storage.get_all_trials(bench.id)
+        ours = bench.joined.storage.get_all_trials(bench.id)
         assert list(map(plain, ours)) == list(map(plain, theirs))
     for state in TrialState:
-        ours = bench.joined.study._storage.get_all_trials(bench.id, states=(state,))
+        ours = bench.joined.storage.get_all_trials(bench.id, states=(state,))
         assert [trial.number for trial in ours] == [trial.number for trial in theirs if trial.state is state]
-    assert plain(bench.joined.study._storage.get_trial(theirs[3]._trial_id)) == plain(theirs[3])
+    assert plain(bench.joined.storage.get_trial(theirs[3]._trial_id)) == plain(theirs[3])
 
 
 def plain(trial: FrozenTrial) -> dict[str, str]:
@@ -182,7 +191,7 @@ def test_times_are_kept_as_optuna_keeps_them(bench: Bench) -> None:
     """In UTC, whatever the host's time zone; read back as local time."""
     bench.write(begin(bench), "w", PendingWrites(end=("COMPLETE", 0.5)))
     bench.joined.study.add_trial(create_trial(value=0.5))
-    ours, theirs = bench.rows(sa.select(tables.trials).order_by(tables.trials.c.number))
+    ours, theirs = bench.rows(sa.select(trials).order_by(trials.c.number))
     now = datetime.now(UTC).replace(tzinfo=None)
     for each in (ours, theirs):
         assert each.datetime_start <= each.datetime_complete
@@ -208,7 +217,10 @@ def all_rows(bench: Bench) -> dict[str, list[Any]]:
     """Everything in the database about the trial, without the ids of rows."""
     found = {table.name: written(bench, table, 0) for table in (*OPTUNAS, tables.epoch_table)}
     found["study"] = sorted(
-        map(repr, bench.rows(sa.select(tables.study_system_attrs.c.key, tables.study_system_attrs.c.value_json)))
+        map(
+            repr,
+            bench.rows(sa.select(study_system_attrs.c.key, study_system_attrs.c.value_json)),
+        )
     )
     return found | {"state": [bench.claim(0).state]}
 
@@ -264,7 +276,7 @@ def test_a_page_that_could_not_be_written_is_joined_with_what_came_after(bench: 
 
 
 def end_it(bench: Bench, taken: ClaimedTrial) -> None:
-    bench.joined.study._storage.set_trial_state_values(taken.trial_id, TrialState.FAIL)
+    bench.joined.storage.set_trial_state_values(taken.trial_id, TrialState.FAIL)
 
 
 def delete_it(bench: Bench, taken: ClaimedTrial) -> None:
@@ -282,7 +294,7 @@ def put_it_back(bench: Bench, taken: ClaimedTrial) -> None:
 
 
 def delete_study(bench: Bench, taken: ClaimedTrial) -> None:
-    bench.joined.study._storage.delete_study(bench.id)
+    bench.joined.storage.delete_study(bench.id)
 
 
 @pytest.mark.parametrize(
@@ -311,9 +323,14 @@ def test_nothing_of_a_lost_trial_is_written(
             ),
         )
     assert bench.states() == before
-    for table in (tables.epoch_table, tables.trial_attrs, tables.trial_steps, tables.trial_values):
+    for table in (
+        tables.epoch_table,
+        trial_attrs,
+        trial_steps,
+        trial_values,
+    ):
         assert bench.rows(sa.select(table)) == [], table.name
-    assert bench.rows(sa.select(tables.study_system_attrs).where(tables.study_system_attrs.c.key == "n")) == []
+    assert bench.rows(sa.select(study_system_attrs).where(study_system_attrs.c.key == "n")) == []
 
 
 def test_the_end_of_another_worker_is_not_taken_for_ones_own(bench: Bench) -> None:

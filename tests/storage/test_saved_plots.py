@@ -23,7 +23,7 @@ def test_plots_and_a_note_are_kept_and_replaced_in_every_database(
     storage_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joined = join_study(storage_url, INFO)
-    storage, info = joined.study._storage, queries.find_study(joined.engine, "searched")
+    storage, info = joined.storage, queries.find_study(joined.engine, "searched")
     for number, value in enumerate((0.3, 0.6)):
         add(joined, {"lr": 1e-3, "k": 8 + 2 * number, "loss": "bce"}, [0.1, value])
         save_figures(storage, joined.engine, info)

@@ -270,7 +270,7 @@ def test_who_was_given_up_for_dead_hears_of_it_and_leaves(bench: Bench) -> None:
 
 def test_a_deleted_study_is_told(bench: Bench) -> None:
     with pytest.raises(StudyError, match="'s' was deleted"), bench.session("w") as session:
-        optuna.delete_study(study_name="s", storage=bench.joined.study._storage)
+        optuna.delete_study(study_name="s", storage=bench.joined.storage)
         session.take()
 
 

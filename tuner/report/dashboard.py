@@ -30,7 +30,16 @@ from tuner.report.importance import param_importances
 from tuner.report.study_data import StudyData, read_study
 from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo
-from tuner.study.tables import study_system_attrs
+from tuner.study.optuna_compat import study_system_attrs
+from tuner.plots.charts import thinned
+from tuner.report.advice import Advice, advice
+from tuner.report.certainty import Certainty, certainty, in_words
+from tuner.report.figures import Figure, by_choice, cost, failures, heat, history, length, top_curves
+from tuner.report.importance import importance
+from tuner.report.study_data import Story, read
+from tuner.study import queries
+from tuner.study.optuna_compat import study_system_attrs
+from tuner.study.queries import StudyInfo
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -59,7 +68,7 @@ def save_figures(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.load_study(study_name=info.name, storage=storage)
-        save_plots(study, engine, kept)
+        save_plots(study, storage.get_study_system_attrs(info.id), engine, info.id, kept)
         save_study_note(study, format_note(story, sure, give_advice(story, sure, shares)))
 
 
@@ -84,20 +93,21 @@ def make_dashboard_figures(story: StudyData, order: Sequence[str]) -> list[Study
     return [figure for figure in made if not figure.chart.is_empty]
 
 
-def save_plots(study: optuna.Study, engine: Engine, kept: dict[str, StudyFigure]) -> None:
+def save_plots(
+    study: optuna.Study, before: dict[str, Any], engine: Engine, study_id: int, kept: dict[str, StudyFigure]
+) -> None:
     """Each under a name of its own, so that it takes the place of the one before; one that grew too long goes."""
     from optuna_dashboard import save_plotly_graph_object
 
     from tuner.plots.render_plotly import plotly_figure as plotly_figure
 
-    before = study._storage.get_study_system_attrs(study._study_id)
     for name, figure in kept.items():
         made = plotly_figure(thin_chart(figure.chart, MOST_POINTS))
         plain = made.to_json()
         stands = saved_plot(before, f"tuner-{name}")
         if len(plain) > LONGEST:
             if stands:
-                delete_plot(engine, study._study_id, f"tuner-{name}")
+                delete_plot(engine, study_id, f"tuner-{name}")
         elif stands != plain:
             save_plotly_graph_object(study, made, graph_object_id=f"tuner-{name}")
 

@@ -26,10 +26,9 @@ from tuner.plots.curves import metric_charts
 from tuner.plots.render_png import charts_to_png
 from tuner.recipe import Recipe
 from tuner.study import epoch_queries, queries, trial_queries
-from tuner.study.tables import trial_system_attrs
+from tuner.study.optuna_compat import ARTIFACT_PREFIX, trial_system_attrs
 from tuner.train import details
 
-ARTIFACT = "artifacts:"  # what Optuna puts before the id of a file
 DETAILS = "details.json"  # as a run calls it
 ONE_AT_A_TIME = threading.Lock()
 
@@ -146,10 +145,10 @@ def read_artifact_ids(db: Connection, trial_id: int) -> dict[str, str]:
     """The newest artifact of each name. A line that cannot be read is none."""
     t = trial_system_attrs.c
     query = sa.select(t.key, t.value_json).where(
-        t.trial_id == trial_id, t.key.startswith(ARTIFACT, autoescape=True)
+        t.trial_id == trial_id, t.key.startswith(ARTIFACT_PREFIX, autoescape=True)
     )
     lines = db.execute(query.order_by(t.trial_system_attribute_id)).all()
-    return {name: key.removeprefix(ARTIFACT) for key, text in lines if (name := artifact_filename(text))}
+    return {name: key.removeprefix(ARTIFACT_PREFIX) for key, text in lines if (name := artifact_filename(text))}
 
 
 def artifact_filename(text: str) -> str:

@@ -15,10 +15,14 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.report.on_demand import ARTIFACT, artifact_filename
 from tuner.study import epoch_queries, queries, trial_queries
+from tuner.report.on_demand import filename
+from tuner.study import queries
 from tuner.study.failures import Failure, failure_from_attrs
 from tuner.study.info import StudyInfo
+from tuner.study.optuna_compat import ARTIFACT_PREFIX, trial_params, trial_system_attrs, trials
+from tuner.study.queries import StudyInfo
 from tuner.study.stats import NOTHING, read_copied
-from tuner.study.tables import epoch_table, trial_params, trial_system_attrs, trials
+from tuner.study.tables import epoch_table
 
 Epoch = dict[str, Any]  # flat: "epoch", "seconds", "val_iou", ...
 
@@ -219,12 +223,12 @@ def read_epochs(db: Connection, study_id: int) -> dict[int, list[Epoch]]:
 def read_files(db: Connection, study_id: int) -> dict[int, dict[str, str]]:
     """The newest artifact of each name, by trial. A line that cannot be read is none."""
     query = select_study_rows(study_id, trial_system_attrs).where(
-        trial_system_attrs.c.key.startswith(ARTIFACT, autoescape=True)
+        trial_system_attrs.c.key.startswith(ARTIFACT_PREFIX, autoescape=True)
     )
     found: dict[int, dict[str, str]] = {}
     for row in db.execute(query.order_by(trial_system_attrs.c.trial_system_attribute_id)):
         if name := artifact_filename(row.value_json):
-            found.setdefault(row.trial_id, {})[name] = row.key.removeprefix(ARTIFACT)
+            found.setdefault(row.trial_id, {})[name] = row.key.removeprefix(ARTIFACT_PREFIX)
     return found
 
 

@@ -163,7 +163,7 @@ def extension_items(
     joined: JoinedStudy, info: StudyInfo, chosen: list[TrialInfo], epochs: int
 ) -> Iterator[GivenTrial]:
     """Each trial with its own parameters and recipe, but for the number of epochs."""
-    earlier = optuna.load_study(study_name=info.name, storage=joined.study._storage)
+    earlier = optuna.load_study(study_name=info.name, storage=joined.storage)
     frozen = {trial.number: trial for trial in earlier.get_trials(deepcopy=False)}
     for trial in chosen:
         recipe = Recipe.from_json(trial.attrs["recipe"]).with_epochs(epochs)

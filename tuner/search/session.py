@@ -21,6 +21,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Literal
 
 import optuna
@@ -30,7 +31,7 @@ from sqlalchemy.engine import Engine
 
 from tuner.errors import FailureKind, StudyError, TrialLost
 from tuner.search.sync import SyncThread, Terms
-from tuner.study import claims, control, database
+from tuner.study import claims, control, database, trial_reader
 from tuner.study.claims import ClaimedTrial, WorkerRemoved
 from tuner.study.database import retried
 from tuner.study.failures import failure_attrs
@@ -235,7 +236,4 @@ class Session:
 
 def new_frozen_trial(taken: ClaimedTrial) -> FrozenTrial:
     """A trial that was created just now, as it stands in the database."""
-    trial = optuna.trial.create_trial(state=TrialState.WAITING)
-    trial.number, trial._trial_id = taken.number, taken.trial_id
-    trial.datetime_start = claims.utc_now()
-    return trial
+    return trial_reader.make_trial(taken.trial_id, taken.number, TrialState.WAITING, claims.utc_now(), None)

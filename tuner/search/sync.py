@@ -29,7 +29,6 @@ from tuner.study.claims import WorkerRemoved
 from tuner.study.database import behind, passes, retried
 from tuner.study.heartbeat import HeartbeatMonitor
 from tuner.study.pending import ActiveTrial, TrialOwner
-from tuner.study.storage import HoldingStorage
 from tuner.study.study import JoinedStudy
 from tuner.study.tables import claim_table, study_table, worker_table
 
@@ -51,9 +50,7 @@ class SyncThread:
 
     def __init__(self, joined: JoinedStudy, worker: str, terms: Terms) -> None:
         self.joined, self.worker, self.terms, self.engine = joined, worker, terms, joined.engine
-        storage = joined.study._storage
-        assert isinstance(storage, HoldingStorage)
-        self.storage: HoldingStorage = storage
+        self.storage = joined.storage
         self.doing: dict[str, Any] = {"state": "starting", "number": None, "step": 0, "steps": 0, "value": None}
         self.progress = 0
         self.ended: deque[ActiveTrial] = deque()  # whose last page is not written yet

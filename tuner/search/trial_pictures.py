@@ -31,6 +31,7 @@ from tuner.plots.examples import Example, draw_examples, draw_strip, labels_of
 from tuner.plots.heatmaps import Cell, draw_cells, explanation_cells
 from tuner.recipe import Recipe
 from tuner.study.format import write_confusion
+from tuner.study.optuna_compat import ARTIFACT_PREFIX, trial_id
 from tuner.tasks import BINARY_CLASSES, find_task
 from tuner.train import details
 from tuner.train.details import Details
@@ -39,7 +40,6 @@ from tuner.train.loop import Progress, TrainingOutcome
 if TYPE_CHECKING:
     from torch import nn
 
-KEY = "artifacts:"  # as Optuna names an attribute that tells of an artifact
 SHARE = 0.005  # of the time that may go into drawing while a trial is trained
 LEAST_PAUSE = 1.0  # seconds between two drawings
 LEAVE_SECONDS = 2.0  # that the end of a trial waits for a drawing under way
@@ -72,14 +72,14 @@ class TrialPictures:
 
     def name(self, file: Path) -> str:
         """The artifact's id: made at the first time, and then always the same, by whatever attempt."""
-        storage, trial_id = self.trial.storage, self.trial._trial_id
-        for key, told in storage.get_trial(trial_id).system_attrs.items():
-            if key.startswith(KEY) and json.loads(told)["filename"] == file.name:
-                return key.removeprefix(KEY)
+        storage, known_as = self.trial.storage, trial_id(self.trial)
+        for key, told in storage.get_trial(known_as).system_attrs.items():
+            if key.startswith(ARTIFACT_PREFIX) and json.loads(told)["filename"] == file.name:
+                return key.removeprefix(ARTIFACT_PREFIX)
         made = str(uuid.uuid4())
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         meta = ArtifactMeta(artifact_id=made, filename=file.name, mimetype=kind, encoding=None)
-        storage.set_trial_system_attr(trial_id, KEY + made, json.dumps(asdict(meta)))
+        storage.set_trial_system_attr(known_as, ARTIFACT_PREFIX + made, json.dumps(asdict(meta)))
         return made
 
     def hang(self, file: Path, name: str = "") -> None:

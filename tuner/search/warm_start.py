@@ -13,12 +13,16 @@ from sqlalchemy.engine import Engine
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.errors import FilesError, PartError, StudyError, format_names, writing
 from tuner.paths import Run, attempt_of, link_file
-from tuner.study import queries, trial_queries
+from tuner.study import optuna_compat, queries, trial_queries
 from tuner.study.claims import check_owner
 from tuner.study.database import retried
 from tuner.study.info import StudyInfo
-from tuner.study.tables import epoch_table, studies, trials
+from tuner.study.optuna_compat import studies, trials
+from tuner.study.tables import epoch_table
 from tuner.study.trial_queries import EXTENDS, TrialInfo
+from tuner.study.optuna_compat import studies, trials
+from tuner.study.queries import GOES_ON_FROM, StudyInfo, Trial
+from tuner.study.tables import epoch_table
 
 KNOWN = ("none", "imagenet", "random")  # need no file of ours
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -122,8 +126,10 @@ def restore_origin(trial: optuna.Trial, engine: Engine, worker: str, attempts: A
     earlier = attempts.fetch(origin["study"], origin["key"], origin["number"], origin.get("attempt", 0))
     for source, target in ((earlier.best, run.best), (earlier.checkpoint, run.checkpoint)):
         link_origin_file(source, target, origin, attempts)
-    for epoch, value in copy_epochs(engine, trial._trial_id, worker, origin):
-        if epoch not in trial._cached_frozen_trial.intermediate_values:
+    trial_id = optuna_compat.trial_id(trial)
+    recorded = trial.storage.get_trial(trial_id).intermediate_values
+    for epoch, value in copy_epochs(engine, trial_id, worker, origin):
+        if epoch not in recorded:
             trial.report(value, step=epoch)
     trial.set_user_attr(TOOK_OVER, True)
 

@@ -17,7 +17,8 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import TrialLost
 from tuner.study.database import retried
-from tuner.study.tables import claim_table, epoch_table, studies, study_table, trials, worker_table
+from tuner.study.optuna_compat import studies, trials
+from tuner.study.tables import claim_table, epoch_table, study_table, worker_table
 
 MIN_GPU_SECONDS = 2.0  # with less than this left, no trial is started
 MOST_DEATHS = 3  # workers that may die on a trial before it fails

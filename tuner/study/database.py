@@ -16,15 +16,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
 from tuner.errors import StorageError, format_names, writing
+from tuner.study import optuna_compat
 
 P = ParamSpec("P")
 T = TypeVar("T")
 BUSY_SECONDS = 60  # how long SQLite waits for another writer
-OPTUNA_TABLES = {  # whatever else stands in a database was put there by somebody else
-    *("studies", "study_directions", "study_user_attributes", "study_system_attributes"),
-    *("trials", "trial_user_attributes", "trial_system_attributes", "trial_params", "trial_values"),
-    *("trial_intermediate_values", "trial_heartbeats", "version_info", "alembic_version"),
-}
 DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
@@ -145,7 +141,7 @@ def refuse_strangers(engine: Engine, url: str) -> None:
     Some of Optuna's alone are no reason: another worker is making them just now, or was killed at it.
     """
     tables = set(sa.inspect(engine).get_table_names())
-    strange = {table for table in tables if table not in OPTUNA_TABLES and not table.startswith("tuner_")}
+    strange = {table for table in tables - optuna_compat.ALL_TABLES if not table.startswith("tuner_")}
     if not strange and tables != {"alembic_version"}:
         return
     if "studies" not in tables:

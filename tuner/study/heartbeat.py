@@ -23,7 +23,8 @@ from sqlalchemy.engine import Engine
 
 from tuner.errors import StudyError
 from tuner.study import claims
-from tuner.study.tables import claim_table, trials, worker_table
+from tuner.study.optuna_compat import trials
+from tuner.study.tables import claim_table, worker_table
 
 MAX_HEARTBEAT_GAP = 3.0  # within which a running worker sends a heartbeat
 log = logging.getLogger("tuner")

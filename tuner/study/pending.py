@@ -16,10 +16,9 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import TrialLost
+from tuner.study import optuna_compat
 from tuner.study.claims import check_owner, utc_now
-from tuner.study.tables import (
-    claim_table,
-    epoch_table,
+from tuner.study.optuna_compat import (
     study_system_attrs,
     trial_attrs,
     trial_params,
@@ -28,6 +27,7 @@ from tuner.study.tables import (
     trial_values,
     trials,
 )
+from tuner.study.tables import claim_table, epoch_table
 
 EndState = Literal["COMPLETE", "PRUNED", "FAIL"]
 
@@ -175,7 +175,7 @@ class ActiveTrial:
 
     @property
     def id(self) -> int:
-        return self.frozen._trial_id
+        return optuna_compat.trial_id(self.frozen)
 
     @property
     def number(self) -> int:

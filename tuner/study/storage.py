@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 
 from tuner.errors import StorageError, format_names
-from tuner.study import database, queries, tables
+from tuner.study import database, optuna_compat, queries, tables
 from tuner.study.database import retried
 from tuner.study.pending import ActiveTrial
 from tuner.study.trial_reader import read_trials
@@ -202,7 +202,7 @@ def is_ready(engine: Engine) -> bool:
     try:
         with engine.connect() as db:
             is_ours = db.scalar(ours) == str(tables.SCHEMA)
-            return is_ours and db.scalar(sa.text("SELECT version_num FROM alembic_version")) == revisions()[0]
+            return is_ours and optuna_compat.read_versions(db)[0] == revisions()[0]
     except sa.exc.DBAPIError:
         return False
 
@@ -235,8 +235,7 @@ def refuse_versions(engine: Engine, url: str) -> None:
     if "alembic_version" not in tables or "version_info" not in tables:
         return
     with engine.connect() as db:
-        found = db.scalar(sa.text("SELECT version_num FROM alembic_version"))
-        made_by = db.scalar(sa.text("SELECT library_version FROM version_info"))
+        found, made_by = optuna_compat.read_versions(db)
     known = revisions()
     if found is None or found == known[0]:
         return
@@ -276,7 +275,7 @@ def server(engine: Engine) -> str:
 def versions(engine: Engine) -> str:
     """Of the tables, and of who works on them here."""
     with engine.connect() as db:
-        schema = db.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        schema, _ = optuna_compat.read_versions(db)
     number, made_by = tables.schema(engine) or (tables.SCHEMA, "another tuner")
     optunas = f"schema {schema} (Optuna {optuna.__version__})"
     return f"tables: Optuna's of {optunas}, tuner's of schema {number} (made by {made_by})"

@@ -18,7 +18,7 @@ from tuner.errors import SpaceChanged, StudyError
 from tuner.space.space import describe_parameter
 from tuner.study import claims, database
 from tuner.study.info import StudyInfo
-from tuner.study.storage import open_storage
+from tuner.study.storage import HoldingStorage, open_storage
 
 log = logging.getLogger("tuner")
 
@@ -28,13 +28,14 @@ class JoinedStudy:
     """A study that this process has joined, with its database engine."""
 
     study: optuna.Study
+    id: int
+    storage: HoldingStorage
     engine: Engine
     info: StudyInfo
 
     @property
     def id(self) -> int:
         return self.info.id
-
 
 def join_study(url: str, info: StudyInfo) -> JoinedStudy:
     """Create the study, or join it after comparing what it is of; StudyError or SpaceChanged if it differs.
@@ -49,15 +50,16 @@ def join_study(url: str, info: StudyInfo) -> JoinedStudy:
         except optuna.exceptions.DuplicatedStudyError:
             study = optuna.load_study(study_name=info.name, storage=storage)
             is_new = not study.user_attrs and not study.get_trials(deepcopy=False)  # its creation was cut short
-        claims.ensure_study_row(engine, study._study_id, is_new)
+        study_id = storage.get_study_id_from_name(name)
+        claims.ensure_study_row(engine, study_id, is_new)
         if is_new:
-            info = replace(info, key=uuid.uuid4().hex[:6], id=study._study_id)
+            info = replace(info, key=uuid.uuid4().hex[:6], id=study_id)
             write_info(study, info)
-            return JoinedStudy(study, engine, info)
+            return JoinedStudy(study, storage, engine, info)
         stored = read_info(study)
         check_unchanged(stored, info)
         info = replace(info, seed=stored.seed, key=stored.key, artifacts=stored.artifacts, id=stored.id)
-        return JoinedStudy(study, engine, info)
+        return JoinedStudy(study, storage, engine, info)
 
 
 def rejoin_study(url: str, name: str) -> JoinedStudy:
@@ -68,7 +70,7 @@ def rejoin_study(url: str, name: str) -> JoinedStudy:
             study = optuna.load_study(study_name=name, storage=storage)
         except KeyError:
             raise StudyError(f"study '{name}' was deleted meanwhile; there is nothing left to do.") from None
-        return JoinedStudy(study, engine, read_info(study))
+        return JoinedStudy(study, storage.get_study_id_from_name(name), storage, engine, read_info(study))
 
 
 @contextmanager

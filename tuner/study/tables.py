@@ -1,4 +1,4 @@
-"""Our own tables beside Optuna's, and Optuna's as far as we look at them.
+"""Our own tables, beside Optuna's.
 
 tuner_meta      which schema this is, and who made it
 tuner_study     the budget of a study, what was spent of it, and what was asked of all its workers
@@ -88,63 +88,6 @@ epoch_table = sa.Table(
     sa.Column("peak_memory", sa.BigInteger, nullable=False),  # bytes
     sa.Column("lr", sa.Double, nullable=False),
     sa.Column("metrics", sa.JSON, nullable=False),
-)
-
-# Optuna's: its schema is compared before anything is written. PostgreSQL keeps states in types of their own.
-optunas = sa.MetaData()
-STATES = sa.Enum("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL", name="trialstate")
-VALUE_TYPES = sa.Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")
-STEP_TYPES = sa.Enum("FINITE", "INF_POS", "INF_NEG", "NAN", name="trialintermediatevaluetype")
-DOUBLE = sa.Float(precision=53)
-
-
-def known(name: str, id_column: str, **columns: Any) -> sa.Table:
-    """A table of Optuna's, as far as we look at it."""
-    others = [sa.Column(column, kind) for column, kind in columns.items()]
-    return sa.Table(name, optunas, sa.Column(id_column, sa.Integer, primary_key=True), *others)
-
-
-NUMBER, NAME, JSON_TEXT = sa.Integer, sa.String, sa.Text
-studies = known("studies", "study_id", study_name=NAME)
-trials = known(
-    "trials",
-    "trial_id",
-    study_id=NUMBER,
-    number=NUMBER,
-    state=STATES,
-    datetime_start=sa.DateTime,  # UTC
-    datetime_complete=sa.DateTime,
-)
-trial_params = known(
-    "trial_params",
-    "param_id",
-    trial_id=NUMBER,
-    param_name=NAME,
-    param_value=DOUBLE,
-    distribution_json=JSON_TEXT,
-)
-trial_values = known(
-    "trial_values", "trial_value_id", trial_id=NUMBER, objective=NUMBER, value=DOUBLE, value_type=VALUE_TYPES
-)
-trial_steps = known(
-    "trial_intermediate_values",
-    "trial_intermediate_value_id",
-    trial_id=NUMBER,
-    step=NUMBER,
-    intermediate_value=DOUBLE,
-    intermediate_value_type=STEP_TYPES,
-)
-trial_attrs = known(
-    "trial_user_attributes", "trial_user_attribute_id", trial_id=NUMBER, key=NAME, value_json=JSON_TEXT
-)
-trial_system_attrs = known(
-    "trial_system_attributes", "trial_system_attribute_id", trial_id=NUMBER, key=NAME, value_json=JSON_TEXT
-)
-study_attrs = known(
-    "study_user_attributes", "study_user_attribute_id", study_id=NUMBER, key=NAME, value_json=JSON_TEXT
-)
-study_system_attrs = known(
-    "study_system_attributes", "study_system_attribute_id", study_id=NUMBER, key=NAME, value_json=JSON_TEXT
 )
 
 

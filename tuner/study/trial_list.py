@@ -16,8 +16,9 @@ from tuner.space.published import PublishedTable
 from tuner.study import database
 from tuner.study.claims import delete_orphaned_claims, lock_study
 from tuner.study.database import retried
+from tuner.study.optuna_compat import trials
 from tuner.study.study import JoinedStudy
-from tuner.study.tables import claim_table, study_table, trials
+from tuner.study.tables import claim_table, study_table
 
 TRIAL_KEY = "listed_as"  # attribute with the key of a given trial
 

@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection, Engine
 
-from tuner.study.tables import (
+from tuner.study.optuna_compat import (
     studies,
     trial_attrs,
     trial_params,
@@ -48,7 +48,16 @@ def read_trials(engine: Engine, study_id: int, ids: Iterable[int] = (), beyond: 
         if not rows:
             refuse_absent(db, study_id)
             return []
-        found = {row.trial_id: empty(row) for row in rows}
+        found = {
+            row.trial_id: make_trial(
+                row.trial_id,
+                row.number,
+                TrialState[row.state],
+                local(row.datetime_start),
+                local(row.datetime_complete),
+            )
+            for row in rows
+        }
         these = list(found) if len(found) <= MOST_IDS else sa.select(trials.c.trial_id).where(mine)
         for row in sorted(db.execute(details(these)).all(), key=lambda row: row.at):
             if trial := found.get(row.trial_id):  # of one that began meanwhile, not its row but these are there
@@ -61,20 +70,22 @@ def refuse_absent(db: Connection, study_id: int) -> None:
         raise KeyError(f"there is no study of the id {study_id} any more")
 
 
-def empty(row: sa.Row[Any]) -> FrozenTrial:
-    """A trial of which nothing but its row is known."""
+def make_trial(
+    trial_id: int, number: int, state: TrialState, started: datetime | None, ended: datetime | None
+) -> FrozenTrial:
+    """Return a trial without parameters, values and attributes. Times are local, as Optuna returns them."""
     return FrozenTrial(
-        number=row.number,
-        state=TrialState[row.state],
+        number=number,
+        state=state,
         value=None,
-        datetime_start=local(row.datetime_start),
-        datetime_complete=local(row.datetime_complete),
+        datetime_start=started,
+        datetime_complete=ended,
         params={},
         distributions={},
         user_attrs={},
         system_attrs={},
         intermediate_values={},
-        trial_id=row.trial_id,
+        trial_id=trial_id,
     )
 
 

@@ -15,7 +15,10 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.report.on_demand import ARTIFACT, open_artifact, parse_artifact, read_draw_request
-from tuner.study.tables import study_system_attrs, trial_system_attrs, trials
+from tuner.study.optuna_compat import study_system_attrs, trial_system_attrs, trials
+from tuner.artifacts.optuna_store import Gallery
+from tuner.report.on_demand import opened, records_of, told
+from tuner.study.optuna_compat import ARTIFACT_PREFIX, study_system_attrs, trial_system_attrs, trials
 from tuner.web.wsgi import UNKNOWN, App, Environ, Header, Start, is_read, path_of, refuse
 
 if TYPE_CHECKING:
@@ -73,7 +76,7 @@ def size_of(file: BinaryIO) -> int:
 
 def named_by(engine: Engine, study: str, trial: str | None, artifact: str) -> dict[str, Any] | None:
     """What the trial, or else the study itself, says of its artifact; None where it names none of this id."""
-    keys = [ARTIFACT + artifact]
+    keys = [ARTIFACT_PREFIX + artifact]
     s, t = study_system_attrs.c, trial_system_attrs.c
     queries = []
     if trial is None:

@@ -166,7 +166,7 @@ class Shown:
     def name(self, trial: int = 1) -> None:
         for name, key in IDS.items():
             told = json.dumps({"artifact_id": key, "filename": name, "mimetype": "image/png", "encoding": None})
-            frozen = self.joined.study._storage
+            frozen = self.joined.storage
             frozen.set_trial_system_attr(trial, f"artifacts:{key}", told)
 
     def get(self, name: str, **given: str) -> Answer:

@@ -32,14 +32,14 @@ def study(tmp_path: Path) -> Iterator[JoinedStudy]:
 
 
 def keep(study: JoinedStudy) -> None:
-    save_figures(study.study._storage, study.engine, queries.find_study(study.engine, None))
+    save_figures(study.storage, study.engine, queries.find_study(study.engine, None))
 
 
 def plots(study: JoinedStudy) -> dict[str, str]:
     """As the dashboard puts them together."""
     from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
-    return get_plotly_graph_objects(study.study._storage.get_study_system_attrs(study.id))
+    return get_plotly_graph_objects(study.storage.get_study_system_attrs(study.id))
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -123,7 +123,7 @@ def test_a_study_without_a_finished_trial_has_a_note(tmp_path: Path) -> None:
 
 def test_every_study_is_kept_up_to_date_until_told_to_stop(study: JoinedStudy) -> None:
     stop = threading.Event()
-    watcher = threading.Thread(target=watch_figures, args=(study.study._storage, study.engine, stop, None, 0.05))
+    watcher = threading.Thread(target=watch_figures, args=(study.storage, study.engine, stop, None, 0.05))
     watcher.start()
     try:
         until(lambda: "Ship trial 0" in get_note(study.study))
@@ -146,7 +146,7 @@ def test_an_error_is_told_once_and_does_not_end_it(
 
     monkeypatch.setattr("tuner.report.dashboard.queries.read_studies", broken)
     stop = threading.Event()
-    watcher = threading.Thread(target=watch_figures, args=(study.study._storage, study.engine, stop, None, 0.01))
+    watcher = threading.Thread(target=watch_figures, args=(study.storage, study.engine, stop, None, 0.01))
     with caplog.at_level(logging.WARNING, "tuner"):
         watcher.start()
         for _ in range(3):

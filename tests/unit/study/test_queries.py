@@ -50,7 +50,7 @@ def test_an_unknown_study_is_told_the_near_one(joined: JoinedStudy) -> None:
 
 
 def test_studies_of_other_programs_are_left_out(joined: JoinedStudy) -> None:
-    optuna.create_study(storage=joined.study._storage, study_name="foreign")
+    optuna.create_study(storage=joined.storage, study_name="foreign")
     assert [info.name for info in queries.read_studies(joined.engine)] == ["made"]
 
 

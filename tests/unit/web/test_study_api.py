@@ -33,8 +33,8 @@ def joined(tmp_path: Path) -> Iterator[JoinedStudy]:
     add_trial(joined, [0.4], TrialState.RUNNING)
     add_trial(joined, [float("nan"), float("inf")], TrialState.RUNNING)
     meta = {"artifact_id": "ab-1", "filename": "a.png", "mimetype": "image/png", "encoding": None}
-    joined.study._storage.set_trial_system_attr(6, "artifacts:ab-1", json.dumps(meta))
-    joined.study._storage.set_study_system_attr(1, "dashboard:artifacts:2:cd-2", json.dumps(meta))
+    joined.storage.set_trial_system_attr(6, "artifacts:ab-1", json.dumps(meta))
+    joined.storage.set_study_system_attr(1, "dashboard:artifacts:2:cd-2", json.dumps(meta))
     save_note(joined.study, "# all of it\n" * 500)
     for trial, text in zip(joined.study.trials, ("one", "two\n" * 2000, ""), strict=False):
         save_note(optuna.trial.Trial(joined.study, trial._trial_id), text)
@@ -86,11 +86,11 @@ def test_the_list_is_the_same(app: Studies, tmp_path: Path) -> None:
 def test_what_changes_is_seen_at_once(app: Studies, joined: JoinedStudy) -> None:
     before = study_of(app)
     running = joined.study.trials[5]
-    joined.study._storage.set_trial_intermediate_value(running._trial_id, 2, 0.95)
+    joined.storage.set_trial_intermediate_value(running._trial_id, 2, 0.95)
     save_note(optuna.trial.Trial(joined.study, 1), "another")
     save_note(joined.study, "short")
     assert study_of(app)["trials"][5]["intermediate_values"][-1] == {"step": 2, "value": 0.95}
-    joined.study._storage.set_trial_state_values(running._trial_id, TrialState.COMPLETE, [0.95])
+    joined.storage.set_trial_state_values(running._trial_id, TrialState.COMPLETE, [0.95])
     add_trial(joined, [0.99])
     now = study_of(app)
     assert now["trials"][0]["note"]["body"] == "another" and now["note"]["body"] == "short"
@@ -116,7 +116,7 @@ def test_a_note_that_was_looked_at_half_written_is_told_whole_soon(
     now = [0.0]
     monkeypatch.setattr("tuner.web.study_api.time.monotonic", lambda: now[0])
     study_of(app)
-    storage = joined.study._storage
+    storage = joined.storage
     storage.set_study_system_attr(1, "dashboard:1:note_ver", 2)  # optuna-dashboard writes the number first
     assert study_of(app)["trials"][0]["note"] == {"version": 2, "body": "one"}
     storage.set_study_system_attr(1, "dashboard:1:note_str:0", "two")
@@ -156,7 +156,7 @@ def test_large_answers_are_compressed_once(app: Studies, monkeypatch: pytest.Mon
 def test_a_study_that_is_not_there_any_more(app: Studies, joined: JoinedStudy) -> None:
     assert ask(app, "/api/studies/99").code == 404
     study_of(app)
-    optuna.delete_study(study_name="made", storage=joined.study._storage)
+    optuna.delete_study(study_name="made", storage=joined.storage)
     assert ask(app, "/api/studies/1").code == 404 and 1 not in app.told
     assert json.loads(ask(app, "/api/studies").body) == {"study_summaries": []}
 
@@ -166,7 +166,7 @@ def test_studies_of_others_are_left_to_optuna_dashboard(app: Studies, joined: Jo
     two.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
     marked = Studies(nothing_behind, app.storage, app.engine)
     assert ask(marked, f"/api/studies/{two._study_id}").body.startswith(b"behind")
-    joined.study._storage.set_study_system_attr(1, shown.PREFERENTIAL, True)
+    joined.storage.set_study_system_attr(1, shown.PREFERENTIAL, True)
     assert ask(marked, "/api/studies/1").body.startswith(b"behind")
     listed = json.loads(ask(marked, "/api/studies").body)["study_summaries"]
     assert [study["is_preferential"] for study in listed] == [True, False]

@@ -35,7 +35,7 @@ class Shown:
         at = at or self.joined.study.trials[0]
         return upload_artifact(
             artifact_store=self.pictures, file_path=str(self.folder / name), study_or_trial=at,
-            storage=self.joined.study._storage, mimetype=kind,
+            storage=self.joined.storage, mimetype=kind,
         )  # fmt: skip
 
     def get(self, artifact: str, trial: int = 1, study: int = 1, **given: str) -> Answer:
@@ -143,14 +143,14 @@ def test_a_name_cannot_add_a_header(shown: Shown) -> None:
         "mimetype": "image/png",
         "encoding": None,
     }
-    shown.joined.study._storage.set_trial_system_attr(1, key, json.dumps(told))
+    shown.joined.storage.set_trial_system_attr(1, key, json.dumps(told))
     name = shown.get(artifact).headers["Content-Disposition"].removeprefix("inline; filename*=UTF-8''")
     assert name == "a%22%0D%0AX%3A%20y%20%C3%BC%2F..%2Fz.png"
 
 
 def test_one_that_was_deleted_or_whose_file_is_gone_or_whose_record_is_damaged_is_not_there(shown: Shown) -> None:
     deleted, lost, odd = shown.put(), shown.put(), shown.put()
-    storage = shown.joined.study._storage
+    storage = shown.joined.storage
     storage.set_trial_system_attr(1, f"artifacts:{deleted}", json.dumps(None))
     storage.set_trial_system_attr(1, f"artifacts:{odd}", "{damaged")
     (shown.pictures.home.artifacts / lost).unlink()
@@ -162,7 +162,7 @@ def test_records_of_earlier_dashboards_are_read_too(shown: Shown) -> None:
     artifact = shown.put(at=shown.other.study.trials[0])
     told = {"artifact_id": artifact, "filename": "old.png", "mimetype": "image/png", "encoding": None}
     key = f"dashboard:artifacts:1:{artifact}"
-    shown.joined.study._storage.set_study_system_attr(1, key, json.dumps(told))
+    shown.joined.storage.set_study_system_attr(1, key, json.dumps(told))
     assert shown.get(artifact).code == 200 and shown.get(artifact, 3).code == 404
 
 
