@@ -16,12 +16,17 @@ from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget
 from tuner.study.claims import utc_now
 from tuner.study.info import StudyInfo
+from tuner.study.optuna_compat import (
+    study_system_attrs,
+    trial_attrs,
+    trial_params,
+    trial_steps,
+    trial_system_attrs,
+    trial_values,
+    trials,
+)
 from tuner.study.pending import step_columns, value_columns
 from tuner.study.study import JoinedStudy, join_study
-from tuner.study.optuna_compat import study_system_attrs, trial_attrs, trial_params, trial_steps, trial_system_attrs, trial_values, trials
-from tuner.study.tables import claim_table, epoch_table
-from tuner.study.pending import as_step, as_value
-from tuner.study.study import Joined, Plan, join
 from tuner.study.tables import claim_table, epoch_table
 
 CHUNK = 250  # trials written in one transaction

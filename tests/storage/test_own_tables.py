@@ -10,10 +10,8 @@ from helpers.command_line import opened
 from helpers.sessions import at_once, opened_bench, row
 
 from tuner.errors import StorageError
-from tuner.study import epoch_queries, queries, tables
+from tuner.study import epoch_queries, optuna_compat, queries, tables
 from tuner.study.pending import PendingWrites
-from tuner.study import optuna_compat, queries, tables
-from tuner.study.pending import Page
 from tuner.study.storage import open_storage
 
 # As the first version of tuner wrote them; a number that counts by itself is named differently everywhere.

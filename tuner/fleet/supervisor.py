@@ -29,10 +29,6 @@ from tuner.study.info import StudyInfo
 from tuner.study.optuna_compat import trials
 from tuner.study.tables import worker_table
 from tuner.study.trial_queries import FINISHED
-from tuner.study.heartbeat import Watch, machine
-from tuner.study.optuna_compat import trials
-from tuner.study.queries import FINISHED, StudyInfo
-from tuner.study.tables import worker_table
 
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0  # between two looks at the workers of all hosts

@@ -31,15 +31,6 @@ from tuner.report.study_data import StudyData, read_study
 from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_compat import study_system_attrs
-from tuner.plots.charts import thinned
-from tuner.report.advice import Advice, advice
-from tuner.report.certainty import Certainty, certainty, in_words
-from tuner.report.figures import Figure, by_choice, cost, failures, heat, history, length, top_curves
-from tuner.report.importance import importance
-from tuner.report.study_data import Story, read
-from tuner.study import queries
-from tuner.study.optuna_compat import study_system_attrs
-from tuner.study.queries import StudyInfo
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

@@ -18,13 +18,6 @@ from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.optuna_compat import trials
 from tuner.study.tables import epoch_table
 from tuner.study.trial_queries import TrialInfo
-from tuner.errors import StudyError, near
-from tuner.space.published import Row, Table, ranked
-from tuner.study import queries
-from tuner.study.format import show_seconds
-from tuner.study.optuna_compat import trials
-from tuner.study.queries import StudyInfo, Trial
-from tuner.study.tables import epoch_table
 
 STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in the order in which they are told
 

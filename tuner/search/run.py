@@ -166,9 +166,7 @@ def save_study_figures(joined: JoinedStudy, info: StudyInfo, home: Home, artifac
     from tuner.report.dashboard import save_figures
 
     try:
-        save_figures(
-            joined.storage, joined.engine, info, open_trial_artifacts(open_attempts(home, artifacts))
-        )
+        save_figures(joined.storage, joined.engine, info, open_trial_artifacts(open_attempts(home, artifacts)))
     except Exception as error:
         log.warning("the study's plots could not be saved: %s", str(error).partition("\n")[0])
 

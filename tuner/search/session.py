@@ -21,7 +21,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, Literal
 
 import optuna

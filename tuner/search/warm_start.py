@@ -20,9 +20,6 @@ from tuner.study.info import StudyInfo
 from tuner.study.optuna_compat import studies, trials
 from tuner.study.tables import epoch_table
 from tuner.study.trial_queries import EXTENDS, TrialInfo
-from tuner.study.optuna_compat import studies, trials
-from tuner.study.queries import GOES_ON_FROM, StudyInfo, Trial
-from tuner.study.tables import epoch_table
 
 KNOWN = ("none", "imagenet", "random")  # need no file of ours
 SUFFIXES = (".safetensors", ".pth", ".pt")

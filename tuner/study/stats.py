@@ -22,13 +22,10 @@ from tuner.study import queries, trial_queries
 from tuner.study.budget import Budget, BudgetStatus, BudgetUse
 from tuner.study.failures import Failure, read_failures
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.optuna_compat import studies, trial_attrs, trials
+from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.tables import claim_table, epoch_table
 from tuner.study.trial_queries import EXTENDS, FINISHED
-from tuner.study.optuna_compat import studies, trial_attrs, trials
-from tuner.study.queries import FINISHED, GOES_ON_FROM, Overview, StudyInfo, Worker
-from tuner.study.tables import claim_table, epoch_table
 
 RECENT = 20  # finished trials whose mean time is used for the time left
 MOST_IDS = 500  # in one statement; for more, all finished trials are read

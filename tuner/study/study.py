@@ -28,7 +28,6 @@ class JoinedStudy:
     """A study that this process has joined, with its database engine."""
 
     study: optuna.Study
-    id: int
     storage: HoldingStorage
     engine: Engine
     info: StudyInfo
@@ -36,6 +35,7 @@ class JoinedStudy:
     @property
     def id(self) -> int:
         return self.info.id
+
 
 def join_study(url: str, info: StudyInfo) -> JoinedStudy:
     """Create the study, or join it after comparing what it is of; StudyError or SpaceChanged if it differs.
@@ -50,7 +50,7 @@ def join_study(url: str, info: StudyInfo) -> JoinedStudy:
         except optuna.exceptions.DuplicatedStudyError:
             study = optuna.load_study(study_name=info.name, storage=storage)
             is_new = not study.user_attrs and not study.get_trials(deepcopy=False)  # its creation was cut short
-        study_id = storage.get_study_id_from_name(name)
+        study_id = storage.get_study_id_from_name(info.name)
         claims.ensure_study_row(engine, study_id, is_new)
         if is_new:
             info = replace(info, key=uuid.uuid4().hex[:6], id=study_id)
@@ -70,7 +70,7 @@ def rejoin_study(url: str, name: str) -> JoinedStudy:
             study = optuna.load_study(study_name=name, storage=storage)
         except KeyError:
             raise StudyError(f"study '{name}' was deleted meanwhile; there is nothing left to do.") from None
-        return JoinedStudy(study, storage.get_study_id_from_name(name), storage, engine, read_info(study))
+        return JoinedStudy(study, storage, engine, read_info(study))
 
 
 @contextmanager

@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from tuner.artifacts.optuna_store import TrialArtifacts
-from tuner.report.on_demand import ARTIFACT, open_artifact, parse_artifact, read_draw_request
-from tuner.study.optuna_compat import study_system_attrs, trial_system_attrs, trials
-from tuner.artifacts.optuna_store import Gallery
-from tuner.report.on_demand import opened, records_of, told
+from tuner.report.on_demand import (
+    open_artifact,
+    parse_artifact,
+    read_draw_request,
+)
 from tuner.study.optuna_compat import ARTIFACT_PREFIX, study_system_attrs, trial_system_attrs, trials
 from tuner.web.wsgi import UNKNOWN, App, Environ, Header, Start, is_read, path_of, refuse
 

@@ -21,12 +21,8 @@ from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.study import budget, database, epoch_queries, queries
 from tuner.study.info import StudyInfo
+from tuner.study.optuna_compat import studies
 from tuner.study.study import JoinedStudy, join_study
-from tuner.study.optuna_compat import studies
-from tuner.study.tables import claim_table, epoch_table, worker_table
-from tuner.study import budget, database, queries
-from tuner.study.optuna_compat import studies
-from tuner.study.study import Joined, Plan, join
 from tuner.study.tables import claim_table, epoch_table, worker_table
 
 WORKER = {"host": "node7.lab", "pid": 1, "born": 1.0, "device": "cpu", "state": "training", "worker": "w"}

@@ -16,13 +16,9 @@ from tuner.study import budget as budget_module
 from tuner.study import control
 from tuner.study import queries as queries_module
 from tuner.study.info import StudyKind
+from tuner.study.optuna_compat import trials
 from tuner.study.stats import Cost, StatsReader, StudyStats, TimeLeft, read_stats
 from tuner.study.study import JoinedStudy
-from tuner.study.optuna_compat import trials
-from tuner.study.tables import study_table, worker_table
-from tuner.study.optuna_compat import trials
-from tuner.study.stats import Cost, Ledger, Left, Tally, tally
-from tuner.study.study import Joined
 from tuner.study.tables import study_table, worker_table
 
 RECIPE = {"version": 2, "epochs": 10}
