@@ -217,13 +217,13 @@ def test_what_ended_is_read_once(joined: JoinedStudy) -> None:
         found = ledger.read(queries_module.read_summary(joined.engine, info))
         return found, sum("tuner_epoch" in query or "trial_user_attributes" in query for query in said[before:])
 
-    first, queries = read_study()
-    again, fewer = read_study()
+    first, queries = read()
+    again, fewer = read()
     assert first == again == count(joined)
     assert fewer == 1 < queries  # of the trials that have not ended, their sums
     put(joined, 5, "PRUNED", [0.1] * 2, recipe=RECIPE)
-    assert read_study()[0] == count(joined)
-    assert read_study()[0].cost.epochs == 7
+    assert read()[0] == count(joined)
+    assert read()[0].cost.epochs == 7
 
 
 def test_a_trial_that_was_deleted_is_forgotten(joined: JoinedStudy) -> None:
