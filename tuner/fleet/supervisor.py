@@ -1,7 +1,6 @@
-"""The workers that one command started: supervised, restarted when they die, stopped with care.
+"""The fleet: starts, supervises and restarts the workers of one command, on this host or in a cluster.
 
-The fleet itself never trains and never loads torch. Its workers sit on seats, of this host or of a cluster.
-It also watches the workers of all other fleets, and puts back what those that are gone held.
+It never loads torch. It also watches the workers of other fleets and puts back the trials of lost ones.
 """
 
 from __future__ import annotations
