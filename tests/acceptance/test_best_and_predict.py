@@ -167,7 +167,7 @@ def test_a_missing_and_an_altered_file_of_the_bundle_are_named(bundle: Path, tmp
     (bundle / "weights.safetensors").write_bytes(weights)
     (bundle / "recipe.json").unlink()
     done = run(tmp_path, "predict", bundle, photo)
-    refused(done, "is not as it was exported", "missing: recipe.json", "altered: weights.safetensors")
+    refused(done, "differs from what was exported", "missing: recipe.json", "altered: weights.safetensors")
     assert not (tmp_path / "predictions").exists()
     refused(run(tmp_path, "predict", "nowhere", photo), "no bundle nowhere", "tuner best --export")
 

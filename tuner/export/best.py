@@ -1,4 +1,4 @@
-"""The best trial of a study, and how it compares with the others."""
+"""The best trial of a study and its rank among the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tuner.study.trial_queries import TrialInfo
 
 @dataclass(frozen=True)
 class BestTrial:
-    """The winner. `beaten` counts the finished trials it is better than, pruned ones included."""
+    """The best trial of a study. `beaten` counts the trials that it is better than, including pruned ones."""
 
     study: StudyInfo
     trial: TrialInfo
@@ -29,7 +29,7 @@ class BestTrial:
     failed: int
 
     def fetch_files(self, attempts: AttemptFiles) -> Run:
-        """The files of the attempt that finished the trial, brought here where they are elsewhere."""
+        """Return the files of the finishing attempt, fetched from the artifact store if needed."""
         return attempts.fetch(self.study.name, self.study.key, self.trial.number, attempt_of(self.trial.attrs))
 
     def to_json(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class BestTrial:
 
 
 def find_best(engine: Engine, name: str | None) -> BestTrial:
-    """The best completed trial of the named study, or of the one worked on last."""
+    """Return the best completed trial of a study, by default the most recent; StudyError if there is none."""
     info = queries.find_study(engine, name)
     now = queries.read_summary(engine, info)
     if now.best is None:

@@ -1,8 +1,8 @@
-"""A bundle: the exported best model as a folder that needs no database.
+"""The bundle: the exported best model as a folder that needs no database.
 
 weights.safetensors  recipe.json  metrics.json  history.csv  card.md
-predictions.png  strip.png  curves.png  quality.png  explanation.png  confusion.csv  details.json   as far as there
-bundle.json          its version, and the hash of every other file
+predictions.png  strip.png  curves.png  quality.png  explanation.png  confusion.csv  details.json   if available
+bundle.json          the format version and the hash of every other file
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ WEIGHTS = "weights.safetensors"
 REQUIRED_FILES = (WEIGHTS, "recipe.json", "metrics.json", "history.csv", "card.md")
 MANIFEST = "bundle.json"
 PICTURE_CAPTIONS = {
-    "predictions.png": "The worst, median and best validation images: the truth, what was found, the errors.",
-    "strip.png": "One validation image after every epoch: how it learned.",
-    "curves.png": "Every metric over the epochs. Training that rises while validation falls is learning by heart.",
-    "quality.png": "Which classes are taken for which, what finding more costs in false alarms, and whether its "
-    "probabilities can be believed: on the dashed line they can.",
-    "explanation.png": "Where it looks: the warmer, the more a place speaks for the answer.",
+    "predictions.png": "The worst, median and best validation images: ground truth, prediction, errors.",
+    "strip.png": "The prediction of one validation image after every epoch.",
+    "curves.png": "Every metric over the epochs. Training that rises while validation falls is overfitting.",
+    "quality.png": "Which classes are confused, the trade-off between recall and false alarms, and calibration: "
+    "on the dashed line, probabilities are as stated.",
+    "explanation.png": "Where the model looks: the warmer the colour, the more a place raised the score.",
 }
 INSTANCE_CAPTIONS = {
-    "predictions.png": "The worst, median and best validation images: what is there and what was found of it have "
-    "one colour. In the errors, what is striped was merged with its neighbour or split.",
-    "quality.png": "How much of it is still found when outlines must fit better, what finding more costs in false "
-    "alarms, and whether as many are found as are there: on the dashed line they are.",
+    "predictions.png": "The worst, median and best validation images: a true instance and its prediction have "
+    "the same colour. In the errors, striped instances were merged with a neighbour or split.",
+    "quality.png": "Recall at stricter IoU thresholds, the trade-off between recall and false alarms, and "
+    "predicted against true counts: on the dashed line they are equal.",
 }
 USAGE = {
     "masks": 'mask = bundle.predict("photo.jpg")  # 0 and 1, as large as the photo',
@@ -52,19 +52,19 @@ USAGE = {
 
 
 def export_bundle(best: BestTrial, run: Run, folder: Path, force: bool) -> Path:
-    """Write the bundle aside and rename it; an existing folder stays unless `force` replaces it."""
+    """Write a bundle atomically and return its path; an existing bundle is replaced only with `force`."""
     if folder.exists() and not force:
-        raise FilesError(f"{folder} exists already. Choose another folder, or replace it with --force.")
+        raise FilesError(f"{folder} already exists. Choose another folder, or replace it with --force.")
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise FilesError(
-            f"{folder} exists and is no bundle; --force replaces bundles only. Choose another folder."
+            f"{folder} exists and is not a bundle; --force replaces only bundles. Choose another folder."
         )
     if not run.best.is_file():
         raise StudyError(
             f"the weights of trial {best.trial.number} are not at {run.best}. "
             "Export on the host that trained it, or with the --home or the --artifacts it was trained with."
         )
-    folder = folder.resolve()  # "." and links have no name of their own to stand beside
+    folder = folder.resolve()  # "." and links have no name to write beside
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     with writing(folder):
         shutil.rmtree(aside, ignore_errors=True)
@@ -78,7 +78,7 @@ def export_bundle(best: BestTrial, run: Run, folder: Path, force: bool) -> Path:
 
 
 def write_files(folder: Path, best: BestTrial, run: Run) -> None:
-    """Every file of the bundle, the manifest last."""
+    """Write every file of the bundle, the manifest last."""
     shutil.copyfile(run.best, folder / WEIGHTS)
     write_json(folder / "recipe.json", best.trial.attrs["recipe"])
     write_json(folder / "metrics.json", best.to_json())
@@ -98,7 +98,7 @@ def write_files(folder: Path, best: BestTrial, run: Run) -> None:
 
 
 def draw_missing_plots(folder: Path, best: BestTrial, run: Run) -> None:
-    """The pictures that are drawn when they are looked at, and so were never in the run's folder."""
+    """Draw the pictures that the dashboard draws on demand, which are not in the run's folder."""
     from tuner.report.on_demand import DrawRequest, draw_missing_pictures
 
     draw_missing_pictures(
@@ -107,7 +107,7 @@ def draw_missing_plots(folder: Path, best: BestTrial, run: Run) -> None:
 
 
 def replace_folder(aside: Path, folder: Path) -> None:
-    """Put the finished folder in its place; the old one goes only when the new one is whole."""
+    """Rename the finished folder into place; the old one is deleted last."""
     old = aside.with_name(f"{aside.name}.old")
     if folder.exists():
         folder.rename(old)
@@ -125,7 +125,7 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_recipe(folder: Path) -> Recipe:
-    """The recipe of a bundle, after checking that every file is there and as it was exported."""
+    """Return the recipe of a bundle after verifying its files."""
     verify_bundle(folder)
     try:
         return Recipe.from_json(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
@@ -134,14 +134,14 @@ def read_recipe(folder: Path) -> Recipe:
 
 
 def verify_bundle(folder: Path) -> None:
-    """BundleError naming every file that is missing or altered."""
+    """Raise BundleError that names every missing or altered file."""
     if not folder.is_dir():
-        raise BundleError(f"no bundle {folder}. Export one with: tuner best --export {folder}")
+        raise BundleError(f"no bundle {folder}. Export one with: tuner best --export {folder}.")
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version, files = manifest["version"], dict(manifest["files"])
     except OSError as error:
-        raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}.") from error
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder / MANIFEST} was altered: it cannot be read.") from error
     if version != VERSION:
@@ -155,11 +155,11 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
     altered = [name for name in listed if name not in missing and files.get(name) != hash_file(folder / name)]
     wrong = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"altered: {', '.join(altered)}"] * bool(altered)
     if wrong:
-        raise BundleError(f"{folder} is not as it was exported ({'; '.join(wrong)}). Export it again.")
+        raise BundleError(f"{folder} differs from what was exported ({'; '.join(wrong)}). Export it again.")
 
 
 def load_model(folder: str | Path) -> nn.Module:
-    """The trained model of a bundle, ready to predict: float images in, logits out."""
+    """Return the trained model of a bundle in eval mode: normalized float images in, logits out."""
     from tuner.train.checkpoint import load_weights
     from tuner.train.trainer import build_model
 
@@ -171,9 +171,9 @@ def load_model(folder: str | Path) -> nn.Module:
 
 
 def make_card(best: BestTrial, there: Collection[str] = ()) -> str:
-    """What it is, on which data, how good, how to load it; for a person who has only the folder.
+    """Return the model card: what the model is, its data, its metrics and how to use it.
 
-    `there` are the files beside it: pictures are shown where there are any.
+    `there` are the names of the files beside it, to show the pictures among them.
     """
     recipe = Recipe.from_json(best.trial.attrs["recipe"])
     task, made = find_task(recipe.task), best.trial.attrs.get("made_with", {})
@@ -181,28 +181,28 @@ def make_card(best: BestTrial, there: Collection[str] = ()) -> str:
     classes = f"\nIts classes, in the order of their numbers: {', '.join(recipe.classes)}.\n" * bool(
         recipe.classes
     )
-    toy = "\n**This is a rehearsal**: toy size on generated data. It shows that everything works, not how well.\n"
+    toy = "\n**This is a rehearsal**: small sizes on generated data. Its metrics mean nothing for real data.\n"
     worse = "less" if best.study.goal.direction == "maximize" else "more"
     return f"""# {recipe.model} for {recipe.data.name}
 {toy if best.study.rehearsal else ""}
 Trial {best.trial.number} of the study `{best.study.name}` (space `{best.study.space}`, goal: {best.study.goal}).
-It is the best of {best.finished} trials ({best.failed} failed); it beat {best.beaten} of them.
-Choosing the best of many flatters the winner: expect a little {worse} on new images.
+It is the best of {best.finished} trials ({best.failed} failed) and beat {best.beaten} of them.
+The best of many trials is partly luck: expect a little {worse} on new images.
 
-## What was chosen
+## Parameters
 | parameter | value |
 |---|---|
 {chosen}
 
-## How good, at epoch {best.epoch} of {recipe.epochs}
+## Metrics at epoch {best.epoch} of {recipe.epochs}
 {format_metrics_table(best.metrics)}
 
 Data: `{made.get("data")}`, {made.get("train_images")} training and {made.get("val_images")} validation images,
 content hash `{made.get("data_hash")}`. Images are resized to {recipe.image_size} x {recipe.image_size} pixels.
 
 {describe_pictures(there, task.has_instances)}
-## How to use it
-On the command line, with only this folder:
+## Usage
+On the command line, with this folder only:
 
     tuner predict {{this folder}} photo.jpg
 
@@ -224,7 +224,7 @@ The whole recipe is in `recipe.json`, every epoch in `history.csv`.
 
 
 def describe_pictures(there: Collection[str], of_instances: bool = False) -> str:
-    """Each picture that is there, with a sentence on how to read it."""
+    """Return Markdown that shows each picture with its caption."""
     texts = PICTURE_CAPTIONS | (INSTANCE_CAPTIONS if of_instances else {})
     shown = (f"![{name}]({name})\n\n{text}\n" for name, text in texts.items() if name in there)
     return "\n".join(shown)

@@ -1,4 +1,4 @@
-"""Found instances as a COCO file: exact masks as runs of pixels, which pycocotools and others read."""
+"""Predicted instances as a COCO file, with exact masks in uncompressed run-length encoding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PixelIndexes = NDArray[np.int64]
 
 
 class CocoWriter:
-    """A COCO file that is written image by image: a folder of photographs may not fit in memory."""
+    """Write a COCO file image by image, because a folder of images may not fit in memory."""
 
     def __init__(self, file: TextIO) -> None:
         self.file, self.number = file, 0
@@ -26,7 +26,7 @@ class CocoWriter:
         file.write('{"annotations": [')
 
     def add(self, name: str, found: Instances) -> None:
-        """One image, by the name of its file, with what was found in it."""
+        """Add an image by its file name, with its instances."""
         height, width = found.labels.shape
         image = {"id": len(self.images) + 1, "file_name": name, "height": height, "width": width}
         self.images.append(image)
@@ -36,13 +36,13 @@ class CocoWriter:
             self.file.write(json.dumps({"id": self.number, "image_id": image["id"], **each}))
 
     def close(self) -> None:
-        """Write what comes last; before, it is no JSON."""
+        """Write the rest of the file; until then it is not valid JSON."""
         rest = json.dumps({"images": self.images, "categories": [CATEGORY]})
         self.file.write(f"\n], {rest[1:]}\n")
 
 
 def annotations_of(found: Instances) -> Iterator[dict[str, Any]]:
-    """Each instance as COCO has it, in the order of their numbers."""
+    """Yield each instance as a COCO annotation, in the order of their numbers."""
     height, width = found.labels.shape
     for places, score in zip(pixel_indexes(found.labels, len(found.scores)), found.scores, strict=True):
         if not len(places):
@@ -58,7 +58,7 @@ def annotations_of(found: Instances) -> Iterator[dict[str, Any]]:
 
 
 def pixel_indexes(labels: NDArray[np.integer], number: int) -> list[PixelIndexes]:
-    """Where the pixels of instances 1 to n lie, counted down each column, as COCO counts them."""
+    """Return the pixel indexes of instances 1 to n in column-major order, as in COCO."""
     flat = labels.ravel(order="F")
     order = np.argsort(flat, kind="stable")
     ends = np.cumsum(np.bincount(flat, minlength=number + 1))
@@ -66,7 +66,7 @@ def pixel_indexes(labels: NDArray[np.integer], number: int) -> list[PixelIndexes
 
 
 def run_lengths(places: PixelIndexes, whole: int) -> list[int]:
-    """How many pixels are outside, then inside, then outside and so on."""
+    """Return run lengths: pixels outside, inside, outside and so on."""
     breaks = np.flatnonzero(np.diff(places) > 1) + 1
     begins, ends = places[np.concatenate([[0], breaks])], places[np.concatenate([breaks - 1, [-1]])] + 1
     edges = np.stack([begins, ends], 1).ravel()
@@ -75,14 +75,14 @@ def run_lengths(places: PixelIndexes, whole: int) -> list[int]:
 
 
 def bounding_box(places: PixelIndexes, height: int) -> list[int]:
-    """Left, top, width and height."""
+    """Return left, top, width and height."""
     columns, rows = np.divmod(places, height)
     left, top = int(columns.min()), int(rows.min())
     return [left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1]
 
 
 def file_names(images: Sequence[Path]) -> list[str]:
-    """The images' names below the one folder that holds them all: plain names, where all lie in one."""
+    """Return the images' paths relative to their common folder."""
     whole = [path.absolute() for path in images]
     folder = os.path.commonpath([path.parent for path in whole])
     return [path.relative_to(folder).as_posix() for path in whole]

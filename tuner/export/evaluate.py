@@ -1,4 +1,4 @@
-"""Score a bundle on a split of a dataset: the test split, which no search has seen."""
+"""Score a bundle on a split of a dataset: by default the test split, which searches never use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPLITS = ("test", "val")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model scores on a split."""
+    """The scores of a model on a split."""
 
     data: str
     split: str
@@ -46,10 +46,10 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
         found = load_split(recipe, split, provider)
     if found.classes != recipe.classes:
         odd = format_names(sorted(set(found.classes) ^ set(recipe.classes))) or "another order"
-        raise DataError(f"{recipe.data.name} holds other classes than the bundle was trained on: {odd}.")
+        raise DataError(f"{recipe.data.name} has other classes than the bundle was trained on: {odd}.")
     device = find_device()
     micro_batches = MicroBatches(home.micro_batches)
-    with progress_bar("scoring") as progress:  # where the loss asks for them, the training images are read as well
+    with progress_bar("scoring") as progress:  # some losses need the class frequencies of the training images
         scored = evaluate(
             recipe, found, bundle / WEIGHTS, device, micro_batches, lambda: provider.get_data(recipe).shares()
         )
@@ -65,16 +65,16 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
 
 
 def check_has_confusion(bundle: Path) -> None:
-    """A PartError, before any image is read, where there is no confusion matrix to be asked for."""
+    """Raise PartError, before any image is read, if the task has no confusion matrix."""
     if find_task(read_recipe(bundle).task).has_instances:
         raise PartError(
-            f"{bundle} finds instances, of which there is no confusion matrix; leave --confusion out, and see "
+            f"{bundle} predicts instances, which have no confusion matrix; leave --confusion out and use "
             "precision, recall, merged and split."
         )
 
 
 def load_split(recipe: Recipe, split: str, provider: DataProvider) -> CachedDataset:
-    """The decoded images of a split."""
+    """Return the decoded images of a split; DataError if the dataset has no such split."""
     find: Callable[[Recipe], CachedDataset | None] = (
         provider.get_data if split == "val" else provider.get_test_data
     )

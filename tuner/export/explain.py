@@ -1,4 +1,4 @@
-"""Explain image files with a bundle alone: a panel for each."""
+"""Explain images with a bundle: a panel of heat maps for each."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ COLUMNS = 4
 def explain_files(
     bundle: Path, images: list[Path], out: Path, layers: Sequence[str] = (), name: str | None = None
 ) -> Iterator[str]:
-    """Write NAME_explanation.png for every image into `out`; what to tell of each, one after the other.
+    """Write NAME_explanation.png for every image into `out`, and yield one line about each.
 
-    `layers` and the class `name` are looked up before any image is read.
+    `layers` and the class `name` are checked before any image is read.
     """
     recipe = read_recipe(bundle)
     target = None if name is None else class_number(recipe, name)
@@ -62,16 +62,16 @@ def draw_panel(cells: Sequence[Cell], file: Path) -> None:
 
 
 def describe_caveats(seen: Explanation, recipe: Recipe) -> str:
-    """What a person should know before believing the maps."""
+    """Return remarks on the heat maps, such as that the class was not predicted, in parentheses."""
     classes = recipe.classes or BINARY_CLASSES
-    said = [] if seen.found else [f"no {classes[seen.target]} found: the maps are of the whole answer"]
+    said = [] if seen.found else [f"no {classes[seen.target]} found: the maps explain the whole output"]
     if dark := [name for name, heat in seen.maps.items() if not heat.any()]:
-        said.append(f"nothing speaks for it at {format_names(dark)}")
+        said.append(f"no positive evidence at {format_names(dark)}")
     return f" ({'; '.join(said)})" if said else ""
 
 
 def class_number(recipe: Recipe, name: str) -> int:
-    """The number of a class by its name, or a PartError with the near name."""
+    """Return the number of a class by its name; PartError for an unknown name."""
     classes = recipe.classes or BINARY_CLASSES
     if name not in classes:
         raise PartError(
@@ -81,7 +81,7 @@ def class_number(recipe: Recipe, name: str) -> int:
 
 
 def list_layers(bundle: Path) -> Iterator[str]:
-    """A line for each layer: those explained by themselves with their short names, then every module."""
+    """Yield a line per layer: first the default layers by their short names, then every module."""
     recipe = read_recipe(bundle)
     model = load_model(bundle)
     paths: dict[nn.Module, str] = {module: path for path, module in model.named_modules()}

@@ -1,9 +1,8 @@
-"""Where a model looked: Grad-CAM for classifiers, Seg-Grad-CAM for segmenters.
+"""Where a model looks: Grad-CAM for classifiers, Seg-Grad-CAM for segmentation models.
 
-A layer's map is the sum of its channels, each weighed by the mean gradient of the score over the places of
-the image; what speaks against the score is cut off. The score of a class is its logit; of a segmenter,
-the sum of the logits over the pixels that it gives to the class. A model of instances says itself what speaks
-for them: its `evidence`, as one of these.
+The heat map of a layer is the sum of its channels, each weighted by the mean gradient of the score over the
+image, without negative values. The score of a class is its logit; for segmentation, the sum of its logits over
+the pixels predicted as the class. An instance model defines its score by a method `evidence`.
 """
 
 from __future__ import annotations
@@ -38,12 +37,13 @@ HeatMap = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Explanation:
-    """`maps`: a layer's name and, for each pixel of the image, how much spoke for the class, from 0 to 1.
+    """The heat maps of one image.
 
-    `logits` is what the model answered, (outputs, height, width) or (outputs,); `target` the class that is
-    explained, of a binary mask and of instances 1 for the object. `found` is False where no pixel was given to
-    that class: then the whole answer is explained. Of a model of instances, `logits` is its evidence and
-    `instances` the label map of what it found.
+    maps: per layer how much each pixel raised the score, from 0 to 1.
+    logits: the model's output, (outputs, height, width) or (outputs,); of an instance model, its evidence.
+    target: the class that is explained; 1 for the object of a binary mask and for instances.
+    found: False if no pixel was predicted as that class; then the whole output is explained.
+    instances: of an instance model, the label map of its prediction.
     """
 
     maps: Mapping[str, HeatMap]
@@ -59,12 +59,14 @@ def explain(
     layers: Sequence[str] | None = None,
     target: int | None = None,
 ) -> list[Explanation]:
-    """Explain what the model makes of each image, given as bytes (height, width, 3) at the size it was trained on.
+    """Return an explanation for each image, given as uint8 (height, width, 3) at the size of training.
 
-    `layers` are names of `tuner.export.layers.layers_of(model)` or paths of modules; without them, all those names
-    whose layers give a map. `target` is the number of a class; without it, what the model found: the
-    likeliest class of an image, the object of a mask, the most frequent class but the first of a label map.
-    PartError where nothing can be explained. The model is left as it was.
+    layers: names in `tuner.export.layers.layers_of(model)` or paths of modules. Default: all these names whose
+        outputs are maps.
+    target: the number of a class. Default: the predicted class of an image, the object of a mask, the most
+        frequent class of a label map except the first.
+
+    PartError if nothing can be explained. The model is left unchanged.
     """
     if not len(images):
         return []
@@ -77,12 +79,12 @@ def explain(
 def explain_one(
     model: nn.Module, image: Image, layers: Mapping[str, nn.Module], strict: bool, target: int | None
 ) -> Explanation:
-    """`strict`: each layer must give a map; otherwise one of them will do."""
+    """Explain one image. With `strict` each layer must have a map, otherwise at least one."""
     device = device_of(model)
     pixels = make_normalizer(device)(torch.from_numpy(np.array(image)[None]).to(device)).requires_grad_()
     with eval_mode(model), record_outputs(layers) as kept, torch.autocast(device.type, enabled=False):
         answer = getattr(model, "evidence", model)
-        logits = answer(pixels.clone())  # a layer that works in place must not meet a leaf
+        logits = answer(pixels.clone())  # in-place layers must not modify a leaf tensor
         score, target, found = compute_score(check_logits(logits), target)
         reached = [name for name in layers if name in kept and kept[name].requires_grad]
         inputs = [kept[name] for name in reached]
@@ -99,7 +101,7 @@ def explain_one(
 
 @torch.no_grad()
 def find_instances_in(model: nn.Module, pixels: Tensor) -> Labels | None:
-    """What a model of instances finds in one image; None for others."""
+    """Return the label map that an instance model predicts for one image; None for other models."""
     find: Callable[[Any], Sequence[Instances]] | None = getattr(model, "instances", None)
     if find is None:
         return None
@@ -109,9 +111,9 @@ def find_instances_in(model: nn.Module, pixels: Tensor) -> Labels | None:
 
 @contextmanager
 def record_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """While it lasts, what these layers give is kept; of one that is used several times, the last.
+    """Record the outputs of these layers, of a layer that runs several times the last.
 
-    What goes on through the model is a copy, so that a layer behind that works in place changes nothing kept.
+    The model continues with a copy, so that later in-place layers do not change what was recorded.
     """
     kept: dict[str, Tensor] = {}
 
@@ -133,18 +135,18 @@ def record_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor
 
 
 def check_logits(logits: Any) -> Tensor:
-    """The model's answer, if it can be explained."""
+    """Return the model's output if it can be explained, else raise PartError."""
     if not isinstance(logits, Tensor) or logits.ndim not in (2, 4):
-        raise PartError("the model gives neither a row of scores nor a map of them: it cannot be explained.")
+        raise PartError("the model's output is neither class scores nor a map of scores: it cannot be explained.")
     if not logits.requires_grad:
-        raise PartError("the model has no gradients: its answer does not come from the image by layers.")
+        raise PartError("the model has no gradients from its output to the image: it cannot be explained.")
     if not logits.isfinite().all():
-        raise PartError("the model's answer is not finite: it cannot be explained.")
+        raise PartError("the model's output is not finite: it cannot be explained.")
     return logits
 
 
 def compute_score(logits: Tensor, target: int | None) -> tuple[Tensor, int, bool]:
-    """What to descend from, the class it stands for, and whether that class was found at all."""
+    """Return the score, the class that it is of, and whether that class was predicted."""
     if logits.shape[1:] == (1,):  # one number for all instances together
         target = 1 if target is None else target
         return logits[0, 0] * (1 if target else -1), target, True
@@ -164,15 +166,15 @@ def compute_score(logits: Tensor, target: int | None) -> tuple[Tensor, int, bool
 
 
 def most_frequent_class(labels: Tensor, classes: int) -> int:
-    """The class of most pixels, the first one (as a rule what is behind everything) only where it is alone."""
+    """Return the most frequent class except the first, usually the background; the first if it is the only one."""
     counts = labels.flatten().bincount(minlength=classes)[1:]
     return int(counts.argmax()) + 1 if counts.any() else 0
 
 
 def compute_heat_map(values: Tensor, grad: Tensor | None, size: tuple[int, int], multiple: int) -> HeatMap | None:
-    """The map of one layer at the image's size; None where its values have no place in the image.
+    """Return the heat map of one layer at the image's size; None if its output is not a map of the image.
 
-    A model that pads images to a multiple has maps of the padded image; they are cut back as its answer is.
+    Models that pad images to a multiple have maps of the padded image, which are cropped like their output.
     """
     height, width = size
     padded = (height + -height % multiple, width + -width % multiple)
@@ -189,11 +191,13 @@ def compute_heat_map(values: Tensor, grad: Tensor | None, size: tuple[int, int],
 
 
 def no_map_message(wrong: Sequence[str], kept: Mapping[str, Tensor], known: Mapping[str, nn.Module]) -> str:
-    """Why these layers cannot be explained."""
+    """Return why these layers cannot be explained."""
     if not wrong:
         return "the model has no layer whose output is a map of the image: it cannot be explained."
     shapes = {name: " x ".join(map(str, kept[name].shape[1:])) for name in wrong if name in kept}
     said = [f"'{name}' gives {shapes[name]}" if name in shapes else f"'{name}' is not run" for name in wrong]
     others = [name for name in known if name not in wrong]
     take = f" Take another, such as {format_names(others)}." if others else ""
-    return f"a layer must give a map of the image that its answer depends on: {format_names(said)}.{take}"
+    return (
+        f"a layer's output must be a map of the image that affects the model's output: {format_names(said)}.{take}"
+    )

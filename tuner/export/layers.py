@@ -1,7 +1,7 @@
-"""The layers of a model that can be explained: their names, and what each gives as a map of the image.
+"""The layers of a model that can be explained, and their outputs as maps of the image.
 
-A model says which ones matter by an attribute `explained`: short names, and the paths of its modules. For
-one that says nothing they are found by running it once. Any other of its modules may be named by its path.
+A model names its layers in an attribute `explained`, a dict from short names to module paths. Without it, layers
+are found by running the model once. Any other module can be named by its path.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from torch import Tensor, nn
 
 from tuner.errors import PartError, did_you_mean, format_names
 
-SIDE = 64  # pixels of the image that shows what a model's layers give
+SIDE = 64  # pixels of the image on which layers are found
 CHANNELS = 3
-MAX_PREFIX_TOKENS = 5  # tokens of a transformer that are no place of the image: its class, and registers
+MAX_PREFIX_TOKENS = 5  # tokens of a transformer that are not image patches: class token and registers
 
 
 def layers_of(model: nn.Module, side: int = SIDE) -> dict[str, nn.Module]:
-    """The layers that are explained when none are named, in the order of the forward pass."""
+    """Return the layers that are explained by default, in the order of the forward pass."""
     paths: dict[str, str] = dict(getattr(model, "explained", None) or {}) or find_layers(model, side)
     known = dict(model.named_modules())
     if wrong := [path for path in paths.values() if path not in known]:
         raise PartError(
-            f"the model's `explained` names {format_names(wrong)}, which it has not."
+            f"the model's `explained` names {format_names(wrong)}; it has no such module."
             f"{did_you_mean(wrong[0], known)}"
         )
     return {name: known[path] for name, path in paths.items()}
 
 
 def choose_layers(model: nn.Module, names: Sequence[str], side: int = SIDE) -> dict[str, nn.Module]:
-    """The layers of these names; one PartError for all that the model has not."""
+    """Return the layers of these names; PartError lists all unknown names."""
     short = layers_of(model, side)
     known = {**{path: module for path, module in model.named_modules() if path}, **short}
     if wrong := [name for name in names if name not in known]:
@@ -48,15 +48,15 @@ def choose_layers(model: nn.Module, names: Sequence[str], side: int = SIDE) -> d
 
 
 def suggest_layer(name: str, short: Iterable[str], known: Iterable[str]) -> str:
-    """A hint: a module of that name further in, or else the nearest name."""
+    """Return a hint: a nested module of that name, or the most similar name."""
     inner = next((path for path in known if path.endswith(f".{name}")), None)
     return f" Did you mean '{inner}'?" if inner else did_you_mean(name, short) or did_you_mean(name, known)
 
 
 def find_layers(model: nn.Module, side: int) -> dict[str, str]:
-    """By running the model once: its deepest map, and the last map of each larger size behind it.
+    """Find layers by running the model once: the smallest map, and the last map of each larger size after it.
 
-    What has a channel for each class of a mask is the head, and says nothing that the answer does not.
+    Modules with one channel per class are left out: they are the head, equal to the output.
     """
     seen: list[tuple[str, torch.Size]] = []
     hooks = [
@@ -68,7 +68,7 @@ def find_layers(model: nn.Module, side: int) -> dict[str, str]:
     finally:
         for hook in hooks:
             hook.remove()
-    if not isinstance(answer, Tensor):  # things that it found: which of its maps are of the image, it must say
+    if not isinstance(answer, Tensor):  # a detector, which must name its layers itself
         return {}
     maps = [(path, size[-1]) for path, size in seen if len(size) == 4 and size[-1] > 1]
     if answer.ndim == 4:
@@ -93,7 +93,7 @@ def shape_recorder(path: str, seen: list[tuple[str, torch.Size]]) -> Callable[[n
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode for a while; each of its parts gets its own mode back."""
+    """Put the model in eval mode, and restore the mode of each module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -104,15 +104,15 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model is; one that counts instead of descending has buffers alone."""
+    """Return the device of a model's parameters or buffers."""
     return next((t.device for t in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
-# --- what a layer gives ---
+# --- the outputs of layers ---
 
 
 def list_tensors(output: Any) -> list[Tensor]:
-    """Every tensor of what a module gave, in order: some give lists of features."""
+    """Return every tensor in a module's output, in order: some modules return lists of features."""
     if isinstance(output, Tensor):
         return [output]
     inner = output.values() if isinstance(output, dict) else output if isinstance(output, list | tuple) else ()
@@ -120,7 +120,7 @@ def list_tensors(output: Any) -> list[Tensor]:
 
 
 def select_map(output: Any) -> Tensor | None:
-    """Of what a module gave the last map, or the last rows of tokens; encoders give the deepest last."""
+    """Return the last map in a module's output, or the last token sequence; encoders return the deepest last."""
     floats = [tensor for tensor in list_tensors(output) if tensor.is_floating_point()]
     for dims in (4, 3):
         if found := [tensor for tensor in floats if tensor.ndim == dims]:
@@ -129,7 +129,7 @@ def select_map(output: Any) -> Tensor | None:
 
 
 def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
-    """What a module gave, with one of its tensors replaced by another."""
+    """Return a module's output with one of its tensors replaced."""
     if output is old:
         return new
     if isinstance(output, dict):
@@ -140,9 +140,9 @@ def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
 
 
 def to_feature_map(values: Tensor, height: int, width: int) -> Tensor | None:
-    """(channels, rows, columns) from what a layer gave for one image of that size; None where it has no places.
+    """Return a layer's output for one image as (channels, rows, columns); None if it is not a map of the image.
 
-    Tokens of a transformer become the grid they were cut from; maps with their channels last are turned.
+    Tokens are reshaped to the grid of patches; maps with channels last are transposed.
     """
     if values.ndim == 3:
         return tokens_to_map(values, height, width)
@@ -155,7 +155,7 @@ def to_feature_map(values: Tensor, height: int, width: int) -> Tensor | None:
 
 
 def tokens_to_map(values: Tensor, height: int, width: int) -> Tensor | None:
-    """The grid of (1, number, channels) tokens: what is left of the number without its first few."""
+    """Reshape tokens (1, number, channels) to the grid of patches, without class and register tokens."""
     number = values.shape[1]
     for prefix in range(MAX_PREFIX_TOKENS + 1):
         places = number - prefix

@@ -1,4 +1,4 @@
-"""Predict with a bundle alone: masks, label maps, classes or instances for image files."""
+"""Predict images with a bundle: masks, label maps, classes or instances."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from tuner.train.trainer import make_normalizer
 
 
 def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
-    """Predict every image and write what came out into `out`; what to tell of each, one after the other.
+    """Predict every image, write the results into `out`, and yield one line about each.
 
     masks: NAME_mask.png (0 and 255); labels: NAME_labels.png (class numbers); each with NAME_overlay.png.
-    instances: NAME_instances.png (numbers, 16 bits) with NAME_overlay.png, and for all images instances.json.
-    classes: one table, classes.csv, with the likeliest class and the share of each.
+    instances: NAME_instances.png (ids, 16 bits) with NAME_overlay.png, and instances.json for all images.
+    classes: one table, classes.csv, with the predicted class and the probability of each class.
     """
     recipe = read_recipe(bundle)
     check_images(images)
@@ -70,7 +70,7 @@ def write_labels(labels: Image, picture: Image, out: Path, name: str) -> Path:
 
 
 def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table: Path) -> Iterator[str]:
-    """A row for each image, written aside first: a table cut short would look whole."""
+    """Write a table with a row per image, atomically."""
     aside = table.with_name(f".{table.name}.{os.getpid()}")
     try:
         with aside.open("w", newline="", encoding="utf-8") as file:
@@ -88,7 +88,7 @@ def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table:
 
 
 def predict_instances(model: nn.Module, recipe: Recipe, images: list[Path], out: Path) -> Iterator[str]:
-    """A label map and an overlay of each image; the JSON of all is whole, or not there."""
+    """Write a label map and an overlay per image, and a JSON file of all, which is written atomically."""
     table = out / "instances.json"
     with atomic_write(table) as beside, beside.open("w", encoding="utf-8") as file:
         kept = CocoWriter(file)
@@ -102,7 +102,7 @@ def predict_instances(model: nn.Module, recipe: Recipe, images: list[Path], out:
 
 
 def write_instances(found: Instances, picture: Image, out: Path, name: str) -> str:
-    """What to tell of it: where it lies, how many there are, and whether 16 bits hold their numbers."""
+    """Write the label map and overlay of one image; return a line with the file and the number of instances."""
     held = np.where(found.labels <= MAX_INSTANCES, found.labels, 0).astype(np.uint16)
     with atomic_write(out / f"{name}_instances.png") as beside:
         Pillow.fromarray(held).save(beside)
@@ -113,9 +113,9 @@ def write_instances(found: Instances, picture: Image, out: Path, name: str) -> s
 
 
 def check_images(images: list[Path]) -> None:
-    """One DataError for all images that cannot be read, before anything is written.
+    """Raise one DataError for all images that cannot be read, before anything is written.
 
-    They are decoded again one by one when their turn comes: a folder of photographs may not fit in memory.
+    Images are decoded again one by one later, because a folder of images may not fit in memory.
     """
     wrong = []
     for path in images:
@@ -128,7 +128,7 @@ def check_images(images: list[Path]) -> None:
 
 
 def unique_names(images: list[Path]) -> Iterator[str]:
-    """Stems; of two equal ones the later gets the first number that no other file has for a name."""
+    """Yield the stem of each image; a repeated stem gets a number that makes it unique."""
     taken: set[str] = set()
     stems = {path.stem for path in images}
     for path in images:
@@ -164,33 +164,33 @@ def predict_pixels(model: nn.Module, picture: Image, image_size: int, task: str)
 
 @torch.inference_mode()
 def compute_logits(model: nn.Module, picture: Image, size: int, device: torch.device) -> Tensor:
-    """The model's answer for the picture alone."""
+    """Return the model's output for one picture."""
     logits: Tensor = model(to_batch(picture, size, device))[0].float()
     return logits
 
 
 def to_batch(picture: Image, size: int, device: torch.device) -> Tensor:
-    """Resized as in training."""
+    """Return a normalized batch of the picture, resized as in training."""
     return make_normalizer(device)(torch.from_numpy(resize_image(picture, size))[None].to(device))
 
 
 @torch.inference_mode()
 def find_instances(model: nn.Module, picture: Image, size: int) -> Instances:
-    """What is found, at the picture's own size."""
+    """Return the predicted instances at the picture's own size."""
     answer = model(to_batch(picture, size, device_of(model)))
     (found,) = model.instances(answer, sizes=[picture.shape[:2]])  # type: ignore[operator]
     return found
 
 
 def predict_mask(model: nn.Module, picture: Image, size: int, device: torch.device) -> Image:
-    """0 and 1: the probabilities are brought back to the picture's size before they are cut."""
+    """Return a mask of 0 and 1; probabilities are resized to the picture before they are thresholded."""
     probabilities = compute_logits(model, picture, size, device)[0].sigmoid().cpu().numpy()
     full = cv2.resize(probabilities, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
     return (full > 0.5).astype(np.uint8)
 
 
 def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:
-    """The class of each pixel: the scores of one class after the other are brought back to the picture's size."""
+    """Return the class of each pixel; scores are resized to the picture, one class at a time to save memory."""
     scores = compute_logits(model, picture, size, device_of(model)).cpu().numpy()
     shape = (picture.shape[1], picture.shape[0])
     highest = np.full(picture.shape[:2], -np.inf, np.float32)
@@ -203,6 +203,6 @@ def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:
 
 
 def predict_shares(model: nn.Module, picture: Image, size: int) -> NDArray[np.float32]:
-    """The probability of each class."""
+    """Return the probability of each class."""
     shares: NDArray[np.float32] = compute_logits(model, picture, size, device_of(model)).softmax(0).cpu().numpy()
     return shares

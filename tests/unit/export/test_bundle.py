@@ -1,4 +1,4 @@
-"""A bundle is written whole or not at all, and refuses to be used when it is not as it was exported."""
+"""A bundle is written whole or not at all, and refuses to be used when it differs from what was exported."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_card_tells_a_stranger_everything(bundle: Path) -> None:
     for told in (
         "unet(k=4, dropout=0.2) for shapes",
         "Trial 2 of the study `made`",
-        "best of 10 trials (2 failed); it beat 7",
+        "best of 10 trials (2 failed); and beat 7",
         "| lr | 0.00123 |",
         "| iou | 0.7000 | 0.6000 |",
         "19 training and 11 validation images",
@@ -111,7 +111,7 @@ def test_the_model_of_a_bundle_is_the_trained_one(tmp_path: Path, toy_recipe: Re
 
 def test_an_existing_folder_is_refused_without_force(bundle: Path, toy_recipe: Recipe, tmp_path: Path) -> None:
     before = content(bundle)
-    with pytest.raises(FilesError, match=r"exists already.*--force"):
+    with pytest.raises(FilesError, match=r"already exists.*--force"):
         export_bundle(make_best(toy_recipe), make_run(toy_recipe, tmp_path / "run"), bundle, force=False)
     assert content(bundle) == before
 
@@ -135,7 +135,7 @@ def test_force_never_replaces_what_is_no_bundle(tmp_path: Path, toy_recipe: Reci
     else:
         precious.write_text("years")
     run = make_run(toy_recipe, tmp_path / "run")
-    with pytest.raises(FilesError, match="is no bundle; --force replaces bundles only"):
+    with pytest.raises(FilesError, match="is not a bundle; --force replaces only bundles"):
         export_bundle(make_best(toy_recipe), run, precious, force=True)
     kept = precious / "thesis.tex" if kind == "folder" else precious
     assert kept.read_text() == "years"
@@ -230,7 +230,7 @@ def test_all_that_is_wrong_is_told_at_once(bundle: Path) -> None:
 def test_a_folder_that_is_no_bundle_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"no bundle .*nowhere"):
         verify_bundle(tmp_path / "nowhere")
-    with pytest.raises(BundleError, match=r"is no bundle: it has no bundle.json"):
+    with pytest.raises(BundleError, match=r"is not a bundle: it has no bundle.json"):
         verify_bundle(tmp_path)
 
 
@@ -288,7 +288,7 @@ def test_a_bundle_of_the_first_recipes_is_loaded(bundle: Path, toy_recipe: Recip
         del recipe[name]
     (bundle / "recipe.json").write_text(json.dumps({**recipe, "version": 1}))
     manifest = json.loads((bundle / "bundle.json").read_text())
-    manifest["files"]["recipe.json"] = bundles.digest(bundle / "recipe.json")
+    manifest["files"]["recipe.json"] = bundles.hash_file(bundle / "recipe.json")
     (bundle / "bundle.json").write_text(json.dumps(manifest))
     assert read_recipe(bundle) == toy_recipe
     assert load_model(bundle)(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)

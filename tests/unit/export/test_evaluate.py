@@ -116,7 +116,7 @@ def test_instances_are_scored_and_have_no_confusion(
     found = evaluate_bundle(bundle, None, "val", home)
     assert found.metrics["recall"] == found.metrics["ap"] == 0 < found.metrics["count_error"]
     assert found.confusion == [] and found.images > 0
-    with pytest.raises(PartError, match=r"finds finds instances, of which there is no confusion matrix"):
+    with pytest.raises(PartError, match=r"finds predicts instances, which have no confusion matrix"):
         check_has_confusion(bundle)
     check_has_confusion(make_bundle(toy_recipe, tmp_path / "masks"))
 

@@ -356,7 +356,7 @@ def test_a_users_own_model_may_name_its_layers() -> None:
     model.explained = {"first": "down.1"}  # type: ignore[assignment]
     assert list(only(model).maps) == ["first"]
     model.explained = {"first": "dwon"}  # type: ignore[assignment]
-    with pytest.raises(PartError, match=r"`explained` names dwon, which it has not. Did you mean 'down'"):
+    with pytest.raises(PartError, match=r"`explained` names dwon, it has no such module. Did you mean 'down'"):
         only(model)
 
 
@@ -464,9 +464,10 @@ def test_the_example_of_the_docs_works(bundle: Path, tmp_path: Path, monkeypatch
     code = page.split("## In Python")[1].split("```python\n")[1].split("```")[0]
     picture(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
-    given: dict[str, Explanation] = {}
+    given: dict[str, Any] = {}
     exec(code, given)
-    assert given["seen"].maps["x4"].shape == (256, 256)
+    side = given["bundle"].recipe.image_size
+    assert given["explanation"].maps["x4"].shape == (side, side) and (tmp_path / "panel.png").is_file()
 
 
 def test_no_images_no_explanations() -> None:
@@ -578,7 +579,7 @@ def test_the_panel_holds_the_picture_and_the_models_own_maps(bundle: Path, tmp_p
 def test_what_was_not_found_is_told(tmp_path: Path, toy_recipe: Recipe) -> None:
     blind = make_bundle(toy_recipe, tmp_path / "blind", bias=-100.0)
     (told,) = explain_files(blind, [picture(tmp_path / "photo.png")], tmp_path / "out")
-    assert "(no object found: the maps are of the whole answer" in told
+    assert "(no object found: the maps explain the whole output" in told
 
 
 def test_another_class_is_explained_by_its_name(tmp_path: Path, label_recipe: Recipe) -> None:
