@@ -61,7 +61,7 @@ def test_the_card_tells_a_stranger_everything(bundle: Path) -> None:
     for told in (
         "unet(k=4, dropout=0.2) for shapes",
         "Trial 2 of the study `made`",
-        "best of 10 trials (2 failed); and beat 7",
+        "best of 10 trials (2 failed) and beat 7",
         "| lr | 0.00123 |",
         "| iou | 0.7000 | 0.6000 |",
         "19 training and 11 validation images",

@@ -356,7 +356,7 @@ def test_a_users_own_model_may_name_its_layers() -> None:
     model.explained = {"first": "down.1"}  # type: ignore[assignment]
     assert list(only(model).maps) == ["first"]
     model.explained = {"first": "dwon"}  # type: ignore[assignment]
-    with pytest.raises(PartError, match=r"`explained` names dwon, it has no such module. Did you mean 'down'"):
+    with pytest.raises(PartError, match=r"`explained` names dwon; it has no such module. Did you mean 'down'"):
         only(model)
 
 
