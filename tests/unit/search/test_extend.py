@@ -236,7 +236,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_fails_the_trial(tmp_path: Path
     place.work(name)
     with opened(place.url) as engine:
         (trial,) = trial_queries.read_trials(engine, queries.find_study(engine, name))
-    assert trial.state == "FAIL" and "goes on from a checkpoint, and cannot" in trial.attrs["failure"]
+    assert trial.state == "FAIL" and "cannot continue from the checkpoint" in trial.attrs["failure"]
     assert trial.attrs["failure_kind"] == FailureKind.CHECKPOINT
 
 
