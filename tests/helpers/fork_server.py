@@ -179,8 +179,11 @@ def serve(connection: socket.socket) -> Order | None:
         read, write = os.pipe()
         first = os.fork()
         if not first:
+            between = os.getpid()
             second = os.fork()
             if not second:
+                while os.getppid() == between:
+                    time.sleep(0.0005)
                 for each in (connection.detach(), read, write):
                     os.close(each)
                 place(files)

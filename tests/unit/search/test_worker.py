@@ -27,6 +27,7 @@ from tuner.study import budget, queries
 from tuner.study.claims import WorkerRemoved, release_worker
 from tuner.study.info import StudyInfo
 from tuner.study.study import join_study
+from tuner.study.tables import worker_table
 from tuner.tasks import TASKS
 
 LONG = 400  # epochs: ended by the test, not by itself
@@ -241,6 +242,9 @@ def test_a_trial_that_somebody_else_ended_is_dropped(place: Place) -> None:
 
 def test_a_trial_given_to_another_worker_is_dropped_quietly(place: Place) -> None:
     def give_away(worker: Worker) -> None:
+        with worker.engine.begin() as db:
+            row = dict(db.execute(sa.select(worker_table)).mappings().one())
+            db.execute(sa.insert(worker_table).values(row | {"worker": "other"}))  # one that lives
         place.execute("UPDATE tuner_claim SET worker = 'other' WHERE slot = 1")
 
     place.study(2, epochs=f"{LONG} if trial.number == 0 else 1").work_until(2, give_away)
