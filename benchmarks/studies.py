@@ -16,7 +16,7 @@ from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget
 from tuner.study.claims import utc_now
 from tuner.study.info import StudyInfo
-from tuner.study.optuna_compat import (
+from tuner.study.optuna_tables import (
     study_system_attrs,
     trial_attrs,
     trial_params,

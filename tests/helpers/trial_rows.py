@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tuner.study.optuna_compat import trial_attrs, trial_values, trials
+from tuner.study.optuna_tables import trial_attrs, trial_values, trials
 from tuner.study.study import JoinedStudy
 from tuner.study.tables import claim_table, epoch_table, worker_table
 

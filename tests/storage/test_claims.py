@@ -21,7 +21,7 @@ from tuner.search.sync import SyncThread, Terms
 from tuner.study import budget, claims, control
 from tuner.study.budget import SLICE_SECONDS
 from tuner.study.claims import ClaimedTrial, StudyDeleted, WorkerRemoved
-from tuner.study.optuna_compat import trials
+from tuner.study.optuna_tables import trials
 from tuner.study.pending import PendingWrites
 from tuner.study.tables import epoch_table, study_table
 

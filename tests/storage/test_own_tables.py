@@ -10,7 +10,7 @@ from helpers.command_line import opened
 from helpers.sessions import at_once, opened_bench, row
 
 from tuner.errors import StorageError
-from tuner.study import epoch_queries, optuna_compat, queries, tables
+from tuner.study import epoch_queries, optuna_tables, queries, tables
 from tuner.study.pending import PendingWrites
 from tuner.study.storage import open_storage
 
@@ -92,7 +92,7 @@ def test_what_stands_in_the_database_is_what_is_written_here(storage_url: str) -
     for table in tables.ours.sorted_tables:
         assert found[table.name] == {column.name for column in table.columns}
     assert set(OURS) == {table.name for table in tables.ours.sorted_tables}
-    for table in optuna_compat.optunas.sorted_tables:  # as far as we look at them
+    for table in optuna_tables.optunas.sorted_tables:  # as far as we look at them
         assert {column.name for column in table.columns} <= found[table.name]
 
 

@@ -20,7 +20,7 @@ from optuna_dashboard import get_note, save_note
 from tuner.errors import TrialLost
 from tuner.study import claims, epoch_queries, pending, tables
 from tuner.study.claims import ClaimedTrial
-from tuner.study.optuna_compat import (
+from tuner.study.optuna_tables import (
     study_system_attrs,
     trial_attrs,
     trial_params,

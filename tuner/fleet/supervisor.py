@@ -25,7 +25,7 @@ from tuner.fleet.local import EXIT_SLOT_LOST, WorkerSlot
 from tuner.study import budget, claims, control
 from tuner.study.heartbeat import HeartbeatMonitor, machine_id
 from tuner.study.info import StudyInfo
-from tuner.study.optuna_compat import trials
+from tuner.study.optuna_tables import trials
 from tuner.study.tables import worker_table
 from tuner.study.trial_queries import FINISHED
 

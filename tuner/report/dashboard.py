@@ -30,7 +30,7 @@ from tuner.report.importance import param_importances
 from tuner.report.study_data import StudyData, read_study
 from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo
-from tuner.study.optuna_compat import study_system_attrs
+from tuner.study.optuna_tables import study_system_attrs
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

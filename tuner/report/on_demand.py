@@ -26,7 +26,7 @@ from tuner.plots.curves import metric_charts
 from tuner.plots.render_png import charts_to_png
 from tuner.recipe import Recipe
 from tuner.study import epoch_queries, queries, trial_queries
-from tuner.study.optuna_compat import ARTIFACT_PREFIX, trial_system_attrs
+from tuner.study.optuna_tables import ARTIFACT_PREFIX, trial_system_attrs
 from tuner.train import details
 
 DETAILS = "details.json"  # as a run calls it

@@ -17,7 +17,7 @@ from tuner.report.on_demand import artifact_filename
 from tuner.study import epoch_queries, queries, trial_queries
 from tuner.study.failures import Failure, failure_from_attrs
 from tuner.study.info import StudyInfo
-from tuner.study.optuna_compat import ARTIFACT_PREFIX, trial_params, trial_system_attrs, trials
+from tuner.study.optuna_tables import ARTIFACT_PREFIX, trial_params, trial_system_attrs, trials
 from tuner.study.stats import NOTHING, read_copied
 from tuner.study.tables import epoch_table
 

@@ -15,7 +15,7 @@ from tuner.space.published import PublishedRow, PublishedTable, rank_values
 from tuner.study import queries, trial_queries
 from tuner.study.format import format_seconds
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.optuna_compat import trials
+from tuner.study.optuna_tables import trials
 from tuner.study.tables import epoch_table
 from tuner.study.trial_queries import TrialInfo
 

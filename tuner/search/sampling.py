@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import insort
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -13,8 +13,9 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.samplers._tpe.sampler import default_weights
 from optuna.trial import FrozenTrial, TrialState
+
+from tuner.study import optuna_compat
 
 if TYPE_CHECKING:
     from tuner.study.info import StudyInfo
@@ -70,8 +71,7 @@ class FewerTrials(BaseSampler):
     def __init__(self, seed: int, is_maximized: bool) -> None:
         self.seed = seed
         self.tpe = TPESampler(n_startup_trials=NUM_RANDOM, seed=seed)
-        parameters = self.tpe._parzen_estimator_parameters
-        self.tpe._parzen_estimator_parameters = parameters._replace(weights=self.weights)
+        optuna_compat.set_tpe_weights(self.tpe, self.weights)
         self.num_hidden = 0  # trials not shown
         self.few: dict[frozenset[str], Few] = {}
         self.is_maximized = is_maximized
@@ -80,8 +80,8 @@ class FewerTrials(BaseSampler):
         """Nothing to do: a seed is of a trial, and no two threads have the same trial."""
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self.tpe._rng.rng.seed(mix(self.seed, trial.number))
-        self.tpe._random_sampler._rng.rng.seed(mix(self.seed, trial.number, "random"))
+        seeds = mix(self.seed, trial.number), mix(self.seed, trial.number, "random")
+        optuna_compat.seed_tpe(self.tpe, *seeds)
         self.tpe.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -104,35 +104,19 @@ class FewerTrials(BaseSampler):
         """The study as TPE sees it when it samples these parameters."""
         wanted = frozenset(names)
         few = self.few.setdefault(wanted, Few(wanted, self.is_maximized))
-        shown = few.of(study._get_trials(deepcopy=False, use_cache=True))
+        shown = few.of(optuna_compat.read_cached_trials(study))
         self.num_hidden = few.num - sum(trial.state in FINISHED and few.fits(trial) for trial in shown)
-        return cast("optuna.Study", Shown(study, shown))
+        return optuna_compat.with_trials(study, shown)
 
     def weights(self, number: int) -> np.ndarray:
         """TPE's weights of so many trials: of those shown, the older ones stand for those not shown as well.
 
         Without, what nobody tried would look less promising than it is, and the search would stay where it is.
         """
-        weights = default_weights(number)
+        weights = optuna_compat.default_tpe_weights(number)
         if number > NUM_NEWEST:
             weights[:-NUM_NEWEST] *= 1 + self.num_hidden / (number - NUM_NEWEST)
         return weights
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A study of which only some trials are shown."""
-
-    study: optuna.Study
-    trials: list[FrozenTrial]
-
-    def _get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
-        return [trial for trial in self.trials if states is None or trial.state in states]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.study, name)
 
 
 @dataclass
@@ -213,9 +197,9 @@ def redraw(study: optuna.Study, trial: optuna.Trial, suggest: Callable[[optuna.T
     to `forget_params`.
     """
     chosen = suggest(trial)
-    if trial._fixed_params or not trial.params:
+    if optuna_compat.is_enqueued(trial) or not trial.params:
         return chosen
-    everything = study._get_trials(deepcopy=False, use_cache=True)
+    everything = optuna_compat.read_cached_trials(study)
     repeated = find(trial.params, everything, trial.number)
     if repeated is None:
         return chosen
@@ -250,7 +234,6 @@ def ask_again(
     study: optuna.Study, trial: optuna.Trial, params: dict[str, Any], suggest: Callable[[optuna.Trial], T]
 ) -> T:
     """Have the space choose these parameters for a trial instead of what it has chosen."""
-    trial.storage.forget_params(trial._trial_id)  # type: ignore[attr-defined]
-    optuna.Trial.__init__(trial, study, trial._trial_id)  # it remembers what was chosen, too
-    trial._fixed_params = params
+    trial.storage.forget_params(optuna_compat.trial_id(trial))  # type: ignore[attr-defined]
+    optuna_compat.restart_with_params(study, trial, params)
     return suggest(trial)

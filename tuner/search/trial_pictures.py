@@ -31,7 +31,8 @@ from tuner.plots.examples import Example, draw_examples, draw_strip, labels_of
 from tuner.plots.heatmaps import Cell, draw_cells, explanation_cells
 from tuner.recipe import Recipe
 from tuner.study.format import write_confusion
-from tuner.study.optuna_compat import ARTIFACT_PREFIX, trial_id
+from tuner.study.optuna_compat import trial_id
+from tuner.study.optuna_tables import ARTIFACT_PREFIX
 from tuner.tasks import BINARY_CLASSES, find_task
 from tuner.train import details
 from tuner.train.details import Details

@@ -17,7 +17,7 @@ from tuner.study import optuna_compat, queries, trial_queries
 from tuner.study.claims import check_owner
 from tuner.study.database import retried
 from tuner.study.info import StudyInfo
-from tuner.study.optuna_compat import studies, trials
+from tuner.study.optuna_tables import studies, trials
 from tuner.study.tables import epoch_table
 from tuner.study.trial_queries import EXTENDS, TrialInfo
 

@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from optuna.trial import FixedTrial
+from optuna.distributions import BaseDistribution
+from optuna.trial import FixedTrial, create_trial
 
 from tuner.errors import TableError, did_you_mean, first_lines
 from tuner.recipe import Recipe
@@ -23,7 +24,7 @@ def draw_row_recipes(space: Space, table: PublishedTable, drawn: DrawnRecipes) -
     for number, row in enumerate(table.rows, start=1):
         trial = FixedTrial(row.params)
         problems = [*find_impossible_values(row.params, drawn.parameters)]
-        problems = problems or [*suggest_row(space, trial, recipes, drawn.parameters)]
+        problems = problems or [*suggest_row(space, row.params, trial, recipes, drawn.parameters)]
         wrong += [f"row {number}: {line}" for line in problems]
         for name, kind in trial.distributions.items():
             parameters.setdefault(name, merge_distributions([kind]))
@@ -50,7 +51,9 @@ def is_possible(value: Any, parameter: dict[str, Any]) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-def suggest_row(space: Space, trial: FixedTrial, recipes: list[Recipe], known: Iterable[str]) -> Iterator[str]:
+def suggest_row(
+    space: Space, params: dict[str, Any], trial: FixedTrial, recipes: list[Recipe], known: Iterable[str]
+) -> Iterator[str]:
     """Append the recipe of a row, and yield messages about missing, unknown and ignored parameters."""
     try:
         with warnings.catch_warnings():
@@ -58,23 +61,33 @@ def suggest_row(space: Space, trial: FixedTrial, recipes: list[Recipe], known: I
             recipes.append(space.suggest(trial))  # type: ignore[arg-type]
     except Exception as error:
         lacks = [name for name in known if f"'{name}' is not found" in str(error)]
-        yield from find_unknown_params(trial, known, lacks)
+        yield from find_unknown_params(trial, params, known, lacks)
         yield (
             f"the parameter '{lacks[0]}' is missing"
             if lacks
             else f"suggest() raised {locate_error(error, space.path)}"
         )
         return
-    yield from find_unknown_params(trial, known, [])
+    yield from find_unknown_params(trial, params, known, [])
     for name, kind in trial.distributions.items():
-        value = trial._params[name]
-        if not kind._contains(kind.to_internal_repr(value)):
-            yield f"{name} is {value!r}, outside {describe_parameter(merge_distributions([kind]))}"
+        if not contains_value(kind, params[name]):
+            yield f"{name} is {params[name]!r}, outside {describe_parameter(merge_distributions([kind]))}"
 
 
-def find_unknown_params(trial: FixedTrial, known: Iterable[str], lacks: list[str]) -> Iterator[str]:
+def contains_value(distribution: BaseDistribution, value: Any) -> bool:
+    """Return whether a distribution contains a value; `create_trial` is the public check."""
+    try:
+        create_trial(value=0.0, params={"x": value}, distributions={"x": distribution})
+    except ValueError:
+        return False
+    return True
+
+
+def find_unknown_params(
+    trial: FixedTrial, params: dict[str, Any], known: Iterable[str], lacks: list[str]
+) -> Iterator[str]:
     """Yield messages about parameters that the space did not suggest; if others are missing, unknown ones only."""
-    for name in [name for name in trial._params if name not in trial.distributions]:
+    for name in [name for name in params if name not in trial.distributions]:
         if name not in known:
             yield f"unknown parameter '{name}'.{did_you_mean(name, known)} The space has: {', '.join(known)}"
         elif not lacks:

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import TrialLost
 from tuner.study.database import retried
-from tuner.study.optuna_compat import studies, trials
+from tuner.study.optuna_tables import studies, trials
 from tuner.study.tables import claim_table, epoch_table, study_table, worker_table
 
 MIN_GPU_SECONDS = 2.0  # with less than this left, no trial is started

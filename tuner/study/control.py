@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StudyError
 from tuner.study.database import retried
-from tuner.study.optuna_compat import trials
+from tuner.study.optuna_tables import trials
 from tuner.study.tables import claim_table, study_table, worker_table
 
 OPEN = ("RUNNING", "WAITING")

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
 from tuner.errors import StorageError, format_names, writing
-from tuner.study import optuna_compat
+from tuner.study import optuna_tables
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -141,7 +141,7 @@ def refuse_strangers(engine: Engine, url: str) -> None:
     Some of Optuna's alone are no reason: another worker is making them just now, or was killed at it.
     """
     tables = set(sa.inspect(engine).get_table_names())
-    strange = {table for table in tables - optuna_compat.ALL_TABLES if not table.startswith("tuner_")}
+    strange = {table for table in tables - optuna_tables.ALL_TABLES if not table.startswith("tuner_")}
     if not strange and tables != {"alembic_version"}:
         return
     if "studies" not in tables:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tuner.errors import FailureKind
-from tuner.study.optuna_compat import trial_attrs, trials
+from tuner.study.optuna_tables import trial_attrs, trials
 
 # Attributes of a failed trial. The first is the whole text, which may be a long traceback; the others are short.
 REASON, KIND, LINE, EXCEPTION = "failure", "failure_kind", "failure_line", "failure_exception"

@@ -23,7 +23,7 @@ from sqlalchemy.engine import Engine
 
 from tuner.errors import StudyError
 from tuner.study import claims
-from tuner.study.optuna_compat import trials
+from tuner.study.optuna_tables import trials
 from tuner.study.tables import claim_table, worker_table
 
 MAX_HEARTBEAT_GAP = 3.0  # within which a running worker sends a heartbeat

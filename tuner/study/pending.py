@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from tuner.errors import TrialLost
 from tuner.study import optuna_compat
 from tuner.study.claims import check_owner, utc_now
-from tuner.study.optuna_compat import (
+from tuner.study.optuna_tables import (
     study_system_attrs,
     trial_attrs,
     trial_params,

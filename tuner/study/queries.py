@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StudyError, did_you_mean
 from tuner.study.info import StudyInfo
-from tuner.study.optuna_compat import studies, study_attrs, trials
+from tuner.study.optuna_tables import studies, study_attrs, trials
 from tuner.study.tables import claim_table, study_table, worker_table
 from tuner.study.trial_queries import FINISHED, TrialInfo, read_best_trial
 

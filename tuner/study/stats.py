@@ -22,7 +22,7 @@ from tuner.study import queries, trial_queries
 from tuner.study.budget import Budget, BudgetStatus, BudgetUse
 from tuner.study.failures import Failure, read_failures
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.optuna_compat import studies, trial_attrs, trials
+from tuner.study.optuna_tables import studies, trial_attrs, trials
 from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.tables import claim_table, epoch_table
 from tuner.study.trial_queries import EXTENDS, FINISHED

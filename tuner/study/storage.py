@@ -6,7 +6,6 @@ import json
 from bisect import bisect_left
 from collections.abc import Container, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,45 +13,17 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
 from optuna.storages import RDBStorage
-from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 
 from tuner.errors import StorageError, format_names
-from tuner.study import database, optuna_compat, queries, tables
-from tuner.study.database import retried
+from tuner.study import database, optuna_tables, queries, tables
+from tuner.study.optuna_compat import CachedStorage, PatientStorage, alembic_folder, cached_distribution
 from tuner.study.pending import ActiveTrial
 from tuner.study.trial_reader import read_trials
 
 
-class PatientStorage(RDBStorage):
-    """Optuna's storage, which waits for a database that is away, and reads trials quickly."""
-
-    @retried
-    def _get_trials(
-        self,
-        study_id: int,
-        states: Container[TrialState] | None,
-        included_trial_ids: set[int],
-        trial_id_greater_than: int,
-    ) -> list[FrozenTrial]:
-        found = read_trials(self.engine, study_id, included_trial_ids, trial_id_greater_than)
-        return found if states is None else [trial for trial in found if trial.state in states]
-
-
-WAITING = (
-    *("create_new_study", "delete_study", "get_all_studies", "get_study_id_from_name", "get_study_name_from_id"),
-    *("get_study_directions", "get_study_user_attrs", "get_study_system_attrs"),
-    *("set_study_user_attr", "set_study_system_attr"),
-    *("get_trial", "get_all_trials", "_create_new_trial", "_get_best_trial_id"),
-    *("set_trial_param", "_set_trial_param", "set_trial_state_values", "set_trial_intermediate_value"),
-    *("set_trial_user_attr", "set_trial_system_attr"),
-)
-for method in WAITING:
-    setattr(PatientStorage, method, retried(getattr(RDBStorage, method)))
-
-
-class HoldingStorage(_CachedStorage):
+class HoldingStorage(CachedStorage):
     """Reads from the database, writes about the held trial to its page.
 
     Whoever sets something on another trial than the one held writes through to the database.
@@ -112,13 +83,7 @@ class HoldingStorage(_CachedStorage):
     def kind_of(self, name: str, new: BaseDistribution) -> BaseDistribution:
         """What a parameter was in the trials read so far: its choices cannot change within a study."""
         if name not in self.kinds:
-            known = [
-                t.distributions[name]
-                for s in self._studies.values()
-                for t in s.trials.values()
-                if name in t.params
-            ]
-            self.kinds[name] = known[0] if known else new
+            self.kinds[name] = cached_distribution(self, name) or new
         return self.kinds[name]
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
@@ -202,7 +167,7 @@ def is_ready(engine: Engine) -> bool:
     try:
         with engine.connect() as db:
             is_ours = db.scalar(ours) == str(tables.SCHEMA)
-            return is_ours and optuna_compat.read_versions(db)[0] == revisions()[0]
+            return is_ours and optuna_tables.read_versions(db)[0] == revisions()[0]
     except sa.exc.DBAPIError:
         return False
 
@@ -210,8 +175,7 @@ def is_ready(engine: Engine) -> bool:
 @cache
 def revisions() -> list[str]:
     """The schemas that this Optuna knows, the newest first."""
-    folder = Path(optuna.storages.__file__).parent / "_rdb" / "alembic"
-    return [revision.revision for revision in ScriptDirectory(str(folder)).walk_revisions()]
+    return [revision.revision for revision in ScriptDirectory(str(alembic_folder())).walk_revisions()]
 
 
 def open_rdb(url: str, is_new: bool) -> RDBStorage:
@@ -221,6 +185,7 @@ def open_rdb(url: str, is_new: bool) -> RDBStorage:
     try:
         return PatientStorage(
             plain,
+            read_trials,
             engine_kwargs=database.engine_options(parsed),
             skip_table_creation=not is_new,
             skip_compatibility_check=not is_new,
@@ -235,7 +200,7 @@ def refuse_versions(engine: Engine, url: str) -> None:
     if "alembic_version" not in tables or "version_info" not in tables:
         return
     with engine.connect() as db:
-        found, made_by = optuna_compat.read_versions(db)
+        found, made_by = optuna_tables.read_versions(db)
     known = revisions()
     if found is None or found == known[0]:
         return
@@ -275,7 +240,7 @@ def server(engine: Engine) -> str:
 def versions(engine: Engine) -> str:
     """Of the tables, and of who works on them here."""
     with engine.connect() as db:
-        schema, _ = optuna_compat.read_versions(db)
+        schema, _ = optuna_tables.read_versions(db)
     number, made_by = tables.schema(engine) or (tables.SCHEMA, "another tuner")
     optunas = f"schema {schema} (Optuna {optuna.__version__})"
     return f"tables: Optuna's of {optunas}, tuner's of schema {number} (made by {made_by})"

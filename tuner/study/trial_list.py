@@ -16,7 +16,7 @@ from tuner.space.published import PublishedTable
 from tuner.study import database
 from tuner.study.claims import delete_orphaned_claims, lock_study
 from tuner.study.database import retried
-from tuner.study.optuna_compat import trials
+from tuner.study.optuna_tables import trials
 from tuner.study.study import JoinedStudy
 from tuner.study.tables import claim_table, study_table
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.goal import Goal
 from tuner.study.info import StudyInfo
-from tuner.study.optuna_compat import trial_attrs, trial_params, trial_values, trials
+from tuner.study.optuna_tables import trial_attrs, trial_params, trial_values, trials
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 EXTENDS = "goes_on_from"  # attribute of a trial in an extension study: which trial it extends

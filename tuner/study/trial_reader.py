@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection, Engine
 
-from tuner.study.optuna_compat import (
+from tuner.study.optuna_tables import (
     studies,
     trial_attrs,
     trial_params,

@@ -19,7 +19,7 @@ from tuner.report.on_demand import (
     parse_artifact,
     read_draw_request,
 )
-from tuner.study.optuna_compat import ARTIFACT_PREFIX, study_system_attrs, trial_system_attrs, trials
+from tuner.study.optuna_tables import ARTIFACT_PREFIX, study_system_attrs, trial_system_attrs, trials
 from tuner.web.wsgi import UNKNOWN, App, Environ, Header, Start, is_read, path_of, refuse
 
 if TYPE_CHECKING:

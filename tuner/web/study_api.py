@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.study.optuna_compat import studies, study_system_attrs
+from tuner.study.optuna_tables import studies, study_system_attrs
 from tuner.web.wsgi import UNKNOWN, App, Environ, Start, answer, header_of, is_read, path_of, refuse
 
 if TYPE_CHECKING:

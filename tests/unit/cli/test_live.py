@@ -21,7 +21,7 @@ from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.study import budget, database, epoch_queries, queries
 from tuner.study.info import StudyInfo
-from tuner.study.optuna_compat import studies
+from tuner.study.optuna_tables import studies
 from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import claim_table, epoch_table, worker_table
 

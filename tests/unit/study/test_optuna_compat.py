@@ -1,72 +1,123 @@
-"""The private names of Optuna in tuner/study/optuna_compat.py are those of the installed Optuna."""
+"""The private names in tuner/study/optuna_compat.py do what they are used for, in the installed Optuna."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import optuna
 import pytest
-import sqlalchemy as sa
-from optuna.artifacts import get_all_artifact_meta
+from alembic.script import ScriptDirectory
 from optuna.distributions import FloatDistribution
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import BaseModel
+from optuna.trial import TrialState, create_trial
 
 from tuner.study import optuna_compat
+from tuner.study.trial_reader import read_trials
 
 HERE = f"Optuna {optuna.__version__}: "
+X = {"x": FloatDistribution(0, 1)}
 
 
-def kind_of(column: sa.Column[Any]) -> Any:
-    """A type as far as a statement depends on it: its Python type, or the names of an enumeration."""
-    return tuple(column.type.enums) if isinstance(column.type, sa.Enum) else column.type.python_type
+@pytest.fixture
+def study() -> optuna.Study:
+    return optuna.create_study(sampler=RandomSampler(seed=0))
 
 
-@pytest.mark.parametrize("table", optuna_compat.optunas.sorted_tables, ids=str)
-def test_a_table_has_the_columns_that_are_read(table: sa.Table) -> None:
-    theirs = BaseModel.metadata.tables.get(table.name)
-    assert theirs is not None, HERE + f"there is no table '{table.name}' any more"
-    for column in table.columns:
-        assert column.name in theirs.columns, HERE + f"the table '{table.name}' has no column '{column.name}'"
-        expected, found = kind_of(column), kind_of(theirs.columns[column.name])
-        assert set(found) == set(expected) if isinstance(expected, tuple) else found is expected, (
-            HERE + f"'{table.name}.{column.name}' is of another type: {found}, not {expected}"
-        )
-
-
-def test_no_other_table_belongs_to_optuna() -> None:
-    theirs = {*BaseModel.metadata.tables, "alembic_version"}
-    assert theirs == optuna_compat.ALL_TABLES, (
-        HERE + "its list of tables has changed: " + ", ".join(sorted(theirs ^ optuna_compat.ALL_TABLES))
-    )
-
-
-def test_the_versions_are_read(tmp_path: Path) -> None:
-    storage = RDBStorage(f"sqlite:///{tmp_path / 'o.db'}")
-    with storage.engine.connect() as db:
-        found = optuna_compat.read_versions(db)
-    expected = storage.get_current_version(), optuna.__version__
-    storage.engine.dispose()
-    assert found == expected, HERE + "the versions of its tables are kept elsewhere"
-
-
-def test_ids_are_those_of_the_tables() -> None:
-    study = optuna.create_study()
-    trial = study.ask({"x": FloatDistribution(0, 1)})
+def test_ids_are_those_of_the_tables(study: optuna.Study) -> None:
+    trial = study.ask(X)
     ours = optuna_compat.trial_id(trial)
     assert trial.storage.get_trial(ours).params == trial.params, HERE + "a trial's id has another name"
     assert optuna_compat.trial_id(study.trials[0]) == ours, HERE + "a frozen trial's id has another name"
 
 
-def test_an_artifact_is_described_where_it_is_looked_for(tmp_path: Path) -> None:
-    study = optuna.create_study()
-    trial = study.ask()
-    trial.storage.set_trial_system_attr(
-        optuna_compat.trial_id(trial),
-        optuna_compat.ARTIFACT_PREFIX + "a",
-        '{"artifact_id": "a", "filename": "f", "mimetype": "image/png", "encoding": null}',
-    )
-    assert [meta.artifact_id for meta in get_all_artifact_meta(trial)] == ["a"], (
-        HERE + "artifacts are described under another key"
-    )
+@pytest.mark.parametrize("method", optuna_compat.RETRIED_METHODS)
+def test_a_retried_method_is_one_of_the_storage(method: str) -> None:
+    assert callable(getattr(RDBStorage, method, None)), HERE + f"RDBStorage.{method} is gone"
+
+
+def test_the_cache_reads_trials_through_our_reader(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def read(*args: object) -> list[optuna.trial.FrozenTrial]:
+        calls.append(1)
+        return read_trials(*args)  # type: ignore[arg-type]
+
+    rdb = optuna_compat.PatientStorage(f"sqlite:///{tmp_path / 'o.db'}", read)
+    storage = optuna_compat.CachedStorage(rdb)
+    study = optuna.create_study(storage=storage)
+    study.add_trial(create_trial(value=1.0, params={"x": 0.5}, distributions=X))
+    found = study.get_trials(deepcopy=False)
+    rdb.engine.dispose()
+    assert calls and [trial.params for trial in found] == [{"x": 0.5}], HERE + "_get_trials is not used any more"
+    assert optuna_compat.cached_distribution(storage, "x") == X["x"], HERE + "the cache keeps trials elsewhere"
+    assert optuna_compat.cached_distribution(storage, "y") is None
+
+
+def test_trials_of_a_study_are_read(study: optuna.Study) -> None:
+    study.add_trial(create_trial(value=1.0))
+    found = optuna_compat.read_cached_trials(study)
+    assert [trial.value for trial in found] == [1.0], HERE + "Study._get_trials has changed"
+
+
+def test_a_sampler_learns_from_the_trials_it_is_given(study: optuna.Study) -> None:
+    """TPE with ten trials near 0.9 and ten far away draws near it."""
+    good = [create_trial(value=abs(x - 0.9), params={"x": x}, distributions=X) for x in (*[0.9] * 15, *[0.1] * 15)]
+    for number, trial in enumerate(good):
+        trial.number = number
+    sampler = TPESampler(seed=0, n_startup_trials=10, multivariate=False)
+    draws = [
+        sampler.sample_independent(optuna_compat.with_trials(study, good), study.ask(), "x", X["x"])  # type: ignore[arg-type]
+        for _ in range(10)
+    ]
+    assert np.median(np.abs(np.array(draws) - 0.9)) < 0.2, HERE + "a sampler reads trials in another way"
+
+
+def test_the_weights_of_tpe_are_replaced(study: optuna.Study) -> None:
+    asked: list[int] = []
+
+    def weights(number: int) -> np.ndarray:
+        asked.append(number)
+        return optuna_compat.default_tpe_weights(number)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sampler = TPESampler(seed=0, n_startup_trials=2)
+    optuna_compat.set_tpe_weights(sampler, weights)
+    study.sampler = sampler
+    for _ in range(5):
+        trial = study.ask(X)
+        study.tell(trial, trial.params["x"])
+    assert asked, HERE + "TPE takes its weights from elsewhere"
+
+
+def test_tpe_draws_the_same_after_the_same_seed() -> None:
+    def draw(seed: int) -> list[float]:
+        sampler = TPESampler(seed=1, n_startup_trials=3)
+        study = optuna.create_study(sampler=sampler)
+        found = []
+        for number in range(6):
+            optuna_compat.seed_tpe(sampler, seed + number, seed + number)
+            trial = study.ask(X)
+            study.tell(trial, trial.params["x"])
+            found.append(trial.params["x"])
+        return found
+
+    assert draw(5) == draw(5) != draw(6), HERE + "the random state of TPE has another name"
+
+
+def test_an_enqueued_trial_is_known_and_a_running_one_is_restarted(study: optuna.Study) -> None:
+    study.enqueue_trial({"x": 0.25})
+    enqueued, drawn = study.ask(), study.ask()
+    assert optuna_compat.is_enqueued(enqueued), HERE + "parameters of enqueued trials have another name"
+    assert not optuna_compat.is_enqueued(drawn)
+    optuna_compat.restart_with_params(study, drawn, {"x": 0.75})
+    assert drawn.suggest_float("x", 0, 1) == 0.75, HERE + "given parameters are not suggested any more"
+    assert study.trials[drawn.number].state is TrialState.RUNNING
+
+
+def test_the_revisions_of_the_tables_are_found() -> None:
+    found = [one.revision for one in ScriptDirectory(str(optuna_compat.alembic_folder())).walk_revisions()]
+    assert found and found[0] == RDBStorage("sqlite://").get_head_version(), HERE + "its revisions are elsewhere"

@@ -16,7 +16,7 @@ from tuner.study import budget as budget_module
 from tuner.study import control
 from tuner.study import queries as queries_module
 from tuner.study.info import StudyKind
-from tuner.study.optuna_compat import trials
+from tuner.study.optuna_tables import trials
 from tuner.study.stats import Cost, StatsReader, StudyStats, TimeLeft, read_stats
 from tuner.study.study import JoinedStudy
 from tuner.study.tables import study_table, worker_table
