@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.command_line import environment
+from helpers.fork_server import FORKABLE, ForkedPopen
 from PIL import Image
 
 import tuner
@@ -31,6 +34,16 @@ def tiny(trial: Any) -> Recipe:
         batch_size=32,
         precision="fp32",
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked_workers() -> Iterator[None]:
+    """Workers that fork, where this process starts them."""
+    if not FORKABLE:
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tuner.fleet.local.subprocess", SimpleNamespace(Popen=ForkedPopen, PIPE=subprocess.PIPE))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def test_a_study_is_created_joined_and_raised(tmp_path: Path) -> None:
     assert lines[0] == "study 'tiny': 2 of 2 trials ended"
     assert lines[1].startswith("best: iou 0.")
     assert lines[2] == f"next: tuner best --study tiny --export best --home {tmp_path / 'home'}"
-    assert lines[3] == "the budget is spent; raise it to go on: --trials 4"
+    assert lines[3] == "the budget is spent; raise it to continue: --trials 4"
     assert set(states(url)) == {0, 1}
 
     (tmp_path / "quick").touch()

@@ -161,7 +161,7 @@ def test_a_study_deleted_while_it_is_watched_ends_it_with_one_line(study: Path) 
         screen.wait_for("best so far")
         alter(home_url(study), "DELETE FROM studies")
         assert screen.end() == 2
-        assert screen.text.rstrip().endswith("tuner: study 'made' was deleted; there is nothing more to watch.")
+        assert screen.text.rstrip().endswith("tuner: study 'made' was deleted.")
 
 
 def test_a_pipe_gets_lines_as_things_happen(study: Path) -> None:

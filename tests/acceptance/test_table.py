@@ -131,7 +131,7 @@ def printed_in_every_way(folder: Path, trials: dict[int, Any]) -> None:
         (["run", "--table", "fwe"], "no table 'fwe'. Did you mean 'few'?"),
         (["run", "--table", "bad"], "unknown parameter 'lrr'. Did you mean 'lr'?"),
         (["table", "fwe"], "no table 'fwe'. Did you mean 'few'?"),
-        (["table", "few", "--json", "--markdown"], "give one of them"),
+        (["table", "few", "--json", "--markdown"], "give either --markdown or --json, not both"),
         (["extend", "--epochs", "9", "--home", "nowhere"], "no study yet"),
         (["extend", "--epochs", "9", "--top", "1", "--trial", "0"], "give either --top N"),
     ],
