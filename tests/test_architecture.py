@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -201,3 +202,27 @@ def test_every_test_file_has_a_name_of_its_own() -> None:
     """Two of one name cannot be collected together: the tests are no package."""
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+PRIVATE_OWNERS = {"optuna": {"study.optuna_compat"}, "optuna_dashboard": {"web.dashboard_compat"}}
+# Private attributes of Optuna's objects; names that begin with one underscore and are none of our own.
+PRIVATE_ATTRIBUTES = re.compile(
+    r"\._(trial_id|study_id|storage|params|fixed_params|get_trials|cached_storage|backend|contains|"
+    r"parzen_estimator_parameters|random_sampler|rng|studies)\b"
+)
+
+
+def private_uses(path: Path) -> Iterator[str]:
+    """Yield the private modules and names of Optuna and its dashboard that a file uses."""
+    text = path.read_text()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PRIVATE_OWNERS:
+            parts = [*node.module.split("."), *(alias.name for alias in node.names)]
+            yield from (f"{node.module}: {part}" for part in parts if part.startswith("_"))
+    yield from (found[0] for found in PRIVATE_ATTRIBUTES.finditer(text))
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_private_names_of_optuna_are_in_the_files_made_for_them(name: str) -> None:
+    if name not in set().union(*PRIVATE_OWNERS.values()):
+        assert [*private_uses(modules()[name])] == []

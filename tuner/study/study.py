@@ -56,7 +56,7 @@ def join_study(url: str, info: StudyInfo) -> JoinedStudy:
             info = replace(info, key=uuid.uuid4().hex[:6], id=study_id)
             write_info(study, info)
             return JoinedStudy(study, storage, engine, info)
-        stored = read_info(study)
+        stored = read_info(study, study_id)
         check_unchanged(stored, info)
         info = replace(info, seed=stored.seed, key=stored.key, artifacts=stored.artifacts, id=stored.id)
         return JoinedStudy(study, storage, engine, info)
@@ -70,7 +70,7 @@ def rejoin_study(url: str, name: str) -> JoinedStudy:
             study = optuna.load_study(study_name=name, storage=storage)
         except KeyError:
             raise StudyError(f"study '{name}' was deleted meanwhile; there is nothing left to do.") from None
-        return JoinedStudy(study, storage, engine, read_info(study))
+        return JoinedStudy(study, storage, engine, read_info(study, storage.get_study_id_from_name(name)))
 
 
 @contextmanager
@@ -102,11 +102,11 @@ def set_artifact_store(joined: JoinedStudy, given: str) -> str:
     return given or stored
 
 
-def read_info(study: optuna.Study) -> StudyInfo:
+def read_info(study: optuna.Study, study_id: int) -> StudyInfo:
     plain = study.user_attrs.get("tuner")
     if plain is None:
         raise StudyError(f"study '{study.study_name}' was not created by tuner. Choose another name with --study.")
-    return StudyInfo.from_json(study._study_id, study.study_name, plain)
+    return StudyInfo.from_json(study_id, study.study_name, plain)
 
 
 def check_unchanged(old: StudyInfo, new: StudyInfo) -> None:

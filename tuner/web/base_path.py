@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from tuner.errors import TunerError
+from tuner.web.dashboard_compat import ROUTER, dashboard_files
 from tuner.web.wsgi import (
     UNKNOWN,
     App,
@@ -28,7 +28,6 @@ from tuner.web.wsgi import (
 )
 
 PAGE, BUNDLE, SHIM = "/dashboard", "/static/bundle.js", "/static/base.js"
-ROUTER = b'url_prefix:"/dashboard"'  # the one place in the bundle that says at which path the page is
 BASE = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
 SCRIPT = "text/javascript; charset=utf-8"
 POLICY = "; ".join(
@@ -148,12 +147,6 @@ def refuse_base(base: str) -> None:
             "this version of optuna-dashboard cannot be put below a path. "
             "Install 0.21, or give it a name of its own at the proxy instead of --base-path."
         )
-
-
-def dashboard_files() -> Path:
-    import optuna_dashboard
-
-    return Path(optuna_dashboard.__file__).parent
 
 
 STYLE = """<style>

@@ -18,10 +18,17 @@ from urllib.parse import parse_qs
 
 import sqlalchemy as sa
 from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.study.optuna_compat import trial_id
 from tuner.study.optuna_tables import studies, study_system_attrs
+from tuner.web.dashboard_compat import (
+    SearchSpaces,
+    frozen_study,
+    serialize_study,
+    serialize_study_without_trials,
+    serialize_trial,
+)
 from tuner.web.wsgi import UNKNOWN, App, Environ, Start, answer, header_of, is_read, path_of, refuse
 
 if TYPE_CHECKING:
@@ -44,7 +51,7 @@ class Told:
 
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)  # by the trial's id, as the study holds them
     finished: dict[int, tuple[FrozenTrial, Any, bytes]] = field(default_factory=dict)  # with the note it had
-    kinds: Any = None  # optuna-dashboard's union of the search spaces
+    space: SearchSpaces | None = None
     shapes: set[Any] = field(default_factory=set)  # what that has seen already
     looked_at: dict[int, FrozenTrial] = field(default_factory=dict)  # finished, and known to be of these shapes
     was_read: bool = False  # what changes from now on has just been written
@@ -112,43 +119,32 @@ class Studies:
             return set(db.scalars(query))
 
     def listed(self) -> bytes:
-        from optuna_dashboard._serializer import serialize_frozen_study
-
         odd = self.preferential()
         with self.engine.connect() as db:
             ids = list(db.scalars(sa.select(studies.c.study_id).order_by(studies.c.study_id)))
         found = []
         for study in ids:
             try:
-                found.append(
-                    serialize_frozen_study(self.frozen(study, {PREFERENTIAL: True} if study in odd else {}))
-                )
+                found.append(serialize_study(self.frozen(study, {PREFERENTIAL: True} if study in odd else {})))
             except KeyError:  # deleted meanwhile
                 continue
         return json.dumps({"study_summaries": found}).encode()
 
-    def frozen(self, study: int, system_attrs: dict[str, Any]) -> FrozenStudy:
-        return FrozenStudy(
-            study_name=self.storage.get_study_name_from_id(study),
-            direction=None,
-            directions=self.storage.get_study_directions(study),
-            user_attrs=self.storage.get_study_user_attrs(study),
-            system_attrs=system_attrs,
-            study_id=study,
+    def frozen(self, study: int, system_attrs: dict[str, Any]) -> Any:
+        return frozen_study(
+            study,
+            self.storage.get_study_name_from_id(study),
+            self.storage.get_study_directions(study),
+            self.storage.get_study_user_attrs(study),
+            system_attrs,
         )
 
     def tell(self, study: int, told: Told, after: int) -> bytes:
         """The study with its trials from number `after` on."""
-        from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
-        from optuna_dashboard._serializer import serialize_study_detail
-
         trials = self.storage.get_all_trials(study, deepcopy=False)  # first: a note may be newer than its trial
         own = self.read_attrs(study, told)
         best = best_of(trials, self.storage.get_study_directions(study)[0])
-        rest = serialize_study_detail(
-            self.frozen(study, own), [], [], *space_of(told, trials), get_plotly_graph_objects(own), []
-        )
-        del rest["trials"], rest["best_trials"]
+        rest = serialize_study_without_trials(self.frozen(study, own), own, space_of(told, trials))
         said = [as_json(study, trial, told) for trial in trials[after:]]
         first = [as_json(study, best, told)] if best else []
         return b"".join(
@@ -208,43 +204,33 @@ def best_of(trials: list[FrozenTrial], direction: StudyDirection) -> FrozenTrial
 
 def as_json(study: int, trial: FrozenTrial, told: Told) -> bytes:
     """A trial with its note; one that is finished changes no more, but its note may."""
-    from optuna_dashboard._serializer import serialize_frozen_trial
-
-    attrs = told.notes.get(trial._trial_id, NO_NOTE)
-    known = told.finished.get(trial._trial_id)
+    attrs = told.notes.get(trial_id(trial), NO_NOTE)
+    known = told.finished.get(trial_id(trial))
     if known and known[0] is trial and known[1] is attrs:
         return known[2]
-    said = json.dumps(serialize_frozen_trial(study, trial, attrs)).encode()
+    said = json.dumps(serialize_trial(study, trial, attrs)).encode()
     if trial.state.is_finished():
-        told.finished[trial._trial_id] = trial, attrs, said
+        told.finished[trial_id(trial)] = trial, attrs, said
     return said
 
 
-def space_of(told: Told, trials: list[FrozenTrial]) -> tuple[Any, Any, Any, bool]:
-    """The parameters and notes that all and that any trials have, as optuna-dashboard puts them together.
+def space_of(told: Told, trials: list[FrozenTrial]) -> SearchSpaces:
+    """Return the parameters and attributes that all and that any trials have.
 
-    It is shown each trial that differs in form from all before, and no other: most are alike.
+    Of trials that have the same form, only the first is added.
     """
-    from optuna_dashboard._inmemory_cache import _CachedExtraStudyProperty
-
-    kinds = told.kinds = told.kinds or _CachedExtraStudyProperty()
+    space = told.space = told.space or SearchSpaces()
     new: dict[Any, FrozenTrial] = {}
     for trial in trials:
-        if told.looked_at.get(trial._trial_id) is trial:
+        if told.looked_at.get(trial_id(trial)) is trial:
             continue
         if trial.state.is_finished():
-            told.looked_at[trial._trial_id] = trial
+            told.looked_at[trial_id(trial)] = trial
         if trial.distributions and (form := shape(trial)) not in told.shapes:
             new[form] = trial
-    kinds._cursor = -1  # else it stops at the first trial that was not finished when it looked
-    kinds.update(list(new.values()))
+    space.add(list(new.values()))
     told.shapes.update(new)
-    return (
-        kinds.intersection_search_space,
-        kinds.union_search_space,
-        kinds.union_user_attrs,
-        kinds.has_intermediate_values,
-    )
+    return space
 
 
 def shape(trial: FrozenTrial) -> Any:
