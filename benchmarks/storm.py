@@ -245,7 +245,14 @@ class Place:
 
 
 def fleet_of(folder: Path, url: str, number: int, workers: int, pace: float = 0.0, apart: bool = False) -> Fleet:
-    options = ["--home", str(folder / "home"), "--workers", str(workers), "--lease", str(LEASE_SECONDS)]
+    options = [
+        "--home",
+        str(folder / "home"),
+        "--workers",
+        str(workers),
+        "--heartbeat-timeout",
+        str(LEASE_SECONDS),
+    ]
     command = [sys.executable, "-m", "tuner.cli", "run", "--table", str(folder / f"{NAME}.toml"), *options]
     env = {
         **os.environ,

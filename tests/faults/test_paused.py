@@ -1,4 +1,4 @@
-"""A worker that slept for longer than its lease: somebody else has its trial, and it lets go of it."""
+"""A worker that slept for longer than the heartbeat timeout: somebody else has its trial, and it lets go of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_host_that_slept_finds_its_trial_taken_over_and_leaves_it_alone(
     """Its fleet slept as well, so that it cannot replace its worker; on waking it holds nobody else for dead."""
     write_booked(tmp_path, EPOCHS, f"pace=0.05, gate={EPOCHS // 2} * (trial.number == 0)")
     url, home = postgres.fresh(), tmp_path / "home"
-    search = ["run", "--table", write_rows(tmp_path, 2), "--home", home, "--lease", "5"]
+    search = ["run", "--table", write_rows(tmp_path, 2), "--home", home, "--heartbeat-timeout", "5"]
     with running(tmp_path, *search, TUNER_STORAGE=url) as sleeper:
         wait_for((tmp_path / "waiting").exists, sleeper)
         (slept,) = worker_pids(url)

@@ -169,7 +169,8 @@ HANGING = """
 import sys, time
 from helpers.sessions import opened_bench, row
 from tuner.search.sync import Terms
-with opened_bench(sys.argv[1]) as bench, bench.session("w", Terms(lease=2.0, hang=2.0)) as session:
+terms = Terms(heartbeat_timeout=2.0, hang_timeout=2.0)
+with opened_bench(sys.argv[1]) as bench, bench.session("w", terms) as session:
     held = session.take()
     session.chosen(held)
     session.epoch(held, row(1))

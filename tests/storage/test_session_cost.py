@@ -48,7 +48,7 @@ def counted(engine: sa.Engine) -> Iterator[Callable[[], tuple[int, int]]]:
 
 def test_a_trial_of_twenty_epochs_is_few_statements(bench: Bench) -> None:
     """Optuna alone needs a transaction for each parameter, attribute, report and question."""
-    with bench.session("w", Terms(lease=1e4, hang=1e4)) as session:
+    with bench.session("w", Terms(heartbeat_timeout=1e4, hang_timeout=1e4)) as session:
         session.joined.study.sampler, session.joined.study.pruner = (
             sampler(session.joined.info, 0),
             pruner(session.joined.info),

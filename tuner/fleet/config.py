@@ -26,8 +26,8 @@ class WorkerConfig:
     cores: list[int] = field(default_factory=list)  # to run on; empty for all
     artifacts: str = ""  # URL of the artifact store; "" where the home is shared or alone
     checkpoint_minutes: float | None = None  # None: after every epoch
-    lease: float = HEARTBEAT_TIMEOUT
-    hang: float = HANG_TIMEOUT
+    heartbeat_timeout: float = HEARTBEAT_TIMEOUT
+    hang_timeout: float = HANG_TIMEOUT
     worker: str = ""  # the name its fleet gave it; "" to choose one
     gpu: str = ""  # the GPU as its owner calls it; "" for a processor
     gpu_share: float = 1.0  # how many GPUs this worker counts as, for the budget of GPU-hours

@@ -34,7 +34,9 @@ LOOK_SECONDS = 1.0  # between two looks at the workers of all hosts
 BEGIN_SECONDS = 120.0  # at least, for a worker to enter its name: it may have much to import
 REST_SECONDS = 4.0  # before a seat whose worker found nothing is filled again; twice as long each time in vain
 MOST_RESTS = 5  # doublings
-LEAVE_SECONDS = 15.0  # beyond the lease: for a worker that was given up, or whose GPU was closed, to end by itself
+LEAVE_SECONDS = (
+    15.0  # beyond the heartbeat timeout: for a worker that was given up, or whose GPU was closed, to end by itself
+)
 MOST_RESTARTS = 5  # of one seat without a finished trial between
 DIED_OF_ITSELF = {0, 1, 2, EXIT_GIVEN_UP, EXIT_GPU_FAILED}  # the trial it had, if any, is not to blame
 
@@ -89,7 +91,9 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.states = [SlotState(slot) for slot in self.slots]
-        self.watch = HeartbeatMonitor(self.engine, self.info.id, self.config.lease, self.config.hang)
+        self.watch = HeartbeatMonitor(
+            self.engine, self.info.id, self.config.heartbeat_timeout, self.config.hang_timeout
+        )
 
     def run(self) -> int:
         """0 when the budget is spent or it was stopped, 1 for a bug in a worker, 2 for a told error."""
@@ -210,7 +214,7 @@ class Fleet:
 
         A place in a cluster may be long in coming: that time does not count.
         """
-        limit = max(self.config.hang, BEGIN_SECONDS)
+        limit = max(self.config.hang_timeout, BEGIN_SECONDS)
         for state in self.states:
             if state.slot.waiting:
                 state.started = time.monotonic()
@@ -224,7 +228,10 @@ class Fleet:
         if self.is_closed(state) and state.leaves is None:
             state.slot.terminate()
             state.leaves = time.monotonic()
-        if state.leaves is not None and time.monotonic() - state.leaves > self.config.lease + LEAVE_SECONDS:
+        if (
+            state.leaves is not None
+            and time.monotonic() - state.leaves > self.config.heartbeat_timeout + LEAVE_SECONDS
+        ):
             self.say(f"{state.slot.name} does not leave: killed")
             state.slot.kill()
             state.leaves = math.inf

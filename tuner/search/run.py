@@ -57,8 +57,8 @@ class RunOptions:
     gpus_per_worker: float | None = None
     artifacts: str | None = None
     checkpoint_minutes: float | None = None
-    lease: float = HEARTBEAT_TIMEOUT
-    hang: float = HANG_TIMEOUT
+    heartbeat_timeout: float = HEARTBEAT_TIMEOUT
+    hang_timeout: float = HANG_TIMEOUT
 
     @property
     def wanted(self) -> PlacementRequest:
@@ -145,8 +145,8 @@ def work(joined: JoinedStudy, space: Space | None, options: RunOptions, view: Vi
         hash_space_file(path) if path else "",
         artifacts=artifacts,
         checkpoint_minutes=options.checkpoint_minutes,
-        lease=options.lease,
-        hang=options.hang,
+        heartbeat_timeout=options.heartbeat_timeout,
+        hang_timeout=options.hang_timeout,
     )
     with open_placement(options.wanted, options.home, options.url, path, say) as hands:
         workers = Fleet(config, joined.engine, info, hands.slots, show, hands.grow)

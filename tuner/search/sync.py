@@ -40,8 +40,8 @@ log = logging.getLogger("tuner")
 class Terms:
     """How long silence is suffered, and how many GPUs this worker counts as."""
 
-    lease: float = HEARTBEAT_TIMEOUT
-    hang: float = HANG_TIMEOUT
+    heartbeat_timeout: float = HEARTBEAT_TIMEOUT
+    hang_timeout: float = HANG_TIMEOUT
     gpu_share: float = 1.0
 
 
@@ -58,7 +58,7 @@ class SyncThread:
         self.unknown = False  # this worker's row was removed
         self.failure: BaseException | None = None  # what ended the clerk
         self.hours = BudgetMeter(self.engine, joined.id, worker, terms.gpu_share)
-        self.watch = HeartbeatMonitor(self.engine, joined.id, terms.lease, terms.hang)
+        self.watch = HeartbeatMonitor(self.engine, joined.id, terms.heartbeat_timeout, terms.hang_timeout)
         self.guarded = -1  # the progress that was seen at `guarded_at`
         self.guarded_at = self.guard_ran = time.monotonic()
         self.bell, self.closing = threading.Event(), threading.Event()
@@ -80,7 +80,7 @@ class SyncThread:
 
     def serve(self) -> None:
         """Turn after turn, until the desk closes and all is written."""
-        next_beat, next_look, away_since, tries = 0.0, time.monotonic() + self.terms.lease / 4, 0.0, 0
+        next_beat, next_look, away_since, tries = 0.0, time.monotonic() + self.terms.heartbeat_timeout / 4, 0.0, 0
         while not self.closing.is_set() or self.pending():
             now = time.monotonic()
             try:
@@ -89,12 +89,12 @@ class SyncThread:
                     next_beat = now + HEARTBEAT_SECONDS
                 self.write_pages()
                 if now >= next_look and not self.closing.is_set():
-                    next_look = now + self.terms.lease / 4 * database.CHANCE.uniform(0.8, 1.2)
+                    next_look = now + self.terms.heartbeat_timeout / 4 * database.CHANCE.uniform(0.8, 1.2)
                     self.watch.check()
                 away_since, tries = 0.0, 0
             except WorkerRemoved:
                 self.unknown = True
-                if not self.closing.wait(min(self.terms.lease, self.terms.hang)):
+                if not self.closing.wait(min(self.terms.heartbeat_timeout, self.terms.hang_timeout)):
                     self.give_up("this worker was given up for dead, and does not react")
                 return
             except Exception as error:
@@ -226,7 +226,9 @@ class SyncThread:
         still = now - self.guarded_at
         held = self.held
         is_lost = held is not None and held.lost
-        if still >= (min(self.terms.lease, self.terms.hang) if is_lost else self.terms.hang):
+        if still >= (
+            min(self.terms.heartbeat_timeout, self.terms.hang_timeout) if is_lost else self.terms.hang_timeout
+        ):
             self.give_up(f"no step for {still:.0f} s")
 
     def give_up(self, why: str) -> None:

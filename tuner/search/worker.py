@@ -97,7 +97,7 @@ class Worker:
         self.commit = git_commit(self.space.path) if self.space else ""
         self.provider = DataProvider(self.home.cache, config.cache_gb, self.progress)
         self.attempts = open_attempts(self.home, config.artifacts)
-        terms = Terms(config.lease, config.hang, config.gpu_share)
+        terms = Terms(config.heartbeat_timeout, config.hang_timeout, config.gpu_share)
         self.session = Session(self.joined, self.row(), terms, stop.is_set)
         self.joint = objective.TrialContext(
             session=self.session,

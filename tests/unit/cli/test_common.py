@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from helpers.command_line import environment, write_space
+
+from tuner.cli import main
 
 
 def run_check(folder: Path, space: Path) -> list[str]:
@@ -33,3 +36,12 @@ def test_other_deprecations_are_not_shown(tmp_path: Path) -> None:
     warn = "import warnings\nwarnings.warn('old', DeprecationWarning)\nfrom tuner import"
     space.write_text(space.read_text().replace("from tuner import", warn))
     assert run_check(tmp_path, space) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("--lease", "heartbeat_timeout"), ("--hang", "hang_timeout")], ids=["lease", "hang"]
+)
+def test_old_names_of_the_timeouts_are_accepted(old: str, new: str) -> None:
+    for command in ("run", "extend"):
+        context = main.commands[command].make_context(command, [old, "7"], resilient_parsing=True)
+        assert context.params[new] == 7

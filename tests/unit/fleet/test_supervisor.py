@@ -110,9 +110,17 @@ class Crew:
     study: JoinedStudy
     said: list[str] = field(default_factory=list)
 
-    def of(self, *slots: Shell, lease: float = 30.0, hang: float = 600.0) -> Fleet:
+    def of(self, *slots: Shell, heartbeat_timeout: float = 30.0, hang_timeout: float = 600.0) -> Fleet:
         info = queries.find_study(self.study.engine, "s")
-        config = WorkerConfig(str(self.study.engine.url), "s", "", "", 1.0, lease=lease, hang=hang)
+        config = WorkerConfig(
+            str(self.study.engine.url),
+            "s",
+            "",
+            "",
+            1.0,
+            heartbeat_timeout=heartbeat_timeout,
+            hang_timeout=hang_timeout,
+        )
         for number, slot in enumerate(slots):
             slot.number = number
         return Fleet(config, self.study.engine, info, slots, lambda: None, say=self.said.append)
@@ -289,7 +297,10 @@ def test_a_worker_that_does_not_leave_its_closed_gpu_is_killed(
     monkeypatch.setattr(supervisor, "LEAVE_SECONDS", 0.2)
     stubborn = Shell([STUBBORN], "1")
     crewed = crew.of(
-        Shell([f"sleep 0.5; exit {EXIT_GPU_FAILED}"], "1"), stubborn, Shell(["sleep 1"], "0"), lease=0.1
+        Shell([f"sleep 0.5; exit {EXIT_GPU_FAILED}"], "1"),
+        stubborn,
+        Shell(["sleep 1"], "0"),
+        heartbeat_timeout=0.1,
     )
     assert crewed.run() == 0
     assert crew.said[1:] == ["worker 1 does not leave: killed"]
@@ -303,7 +314,7 @@ def test_a_worker_whose_row_was_removed_and_who_hangs_is_killed_and_replaced(
 ) -> None:
     monkeypatch.setattr(supervisor, "LEAVE_SECONDS", 0.1)
     slot = Shell([STUBBORN, "exit 2"], study=study)
-    crewed = crew.of(slot, lease=1.0)  # it never beats: the watch gives it up after a second
+    crewed = crew.of(slot, heartbeat_timeout=1.0)  # it never beats: the watch gives it up after a second
     assert crewed.run() == 2
     assert len(slot.names) == 2
     assert crew.said == ["worker 0 does not leave: killed"]
@@ -312,7 +323,7 @@ def test_a_worker_whose_row_was_removed_and_who_hangs_is_killed_and_replaced(
 
 def test_a_worker_that_has_not_entered_yet_is_left_alone(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "LEAVE_SECONDS", 0.0)
-    assert crew.of(Shell(["sleep 0.5"]), lease=0.1).run() == 0
+    assert crew.of(Shell(["sleep 0.5"]), heartbeat_timeout=0.1).run() == 0
     assert crew.said == []
 
 
@@ -322,7 +333,7 @@ def test_a_worker_that_has_not_entered_yet_is_left_alone(crew: Crew, monkeypatch
 def test_a_worker_that_never_begins_is_killed_and_replaced(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 1.0)
     slot = Shell([STUBBORN, "exit 2"])
-    assert crew.of(slot, hang=0.1).run() == 2
+    assert crew.of(slot, hang_timeout=0.1).run() == 2
     assert len(slot.names) == 2
     assert crew.said == ["worker 0 did not begin within 1 s: killed; see worker-0.log"]
 
@@ -330,7 +341,7 @@ def test_a_worker_that_never_begins_is_killed_and_replaced(crew: Crew, monkeypat
 def test_a_gpu_on_which_no_worker_begins_is_closed(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 0.1)
     slot = Shell([STUBBORN], "1")
-    crewed = crew.of(slot, hang=0.1)
+    crewed = crew.of(slot, hang_timeout=0.1)
     assert crewed.run() == 2
     assert len(slot.names) == 3 and "GPU 1 is broken or busy" in crewed.error
 
@@ -339,7 +350,7 @@ def test_a_worker_that_has_entered_is_not_killed_for_what_it_does(
     study: JoinedStudy, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 0.1)
-    assert crew.of(Shell(["sleep 0.5; exit 2"], study=study), hang=0.1).run() == 2
+    assert crew.of(Shell(["sleep 0.5; exit 2"], study=study), hang_timeout=0.1).run() == 2
     assert not any("did not begin" in line for line in crew.said)
 
 
@@ -371,7 +382,7 @@ def test_while_all_wait_for_a_place_the_fleet_waits_too(crew: Crew) -> None:
 def test_the_time_without_a_place_is_no_sign_of_hanging(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 0.2)
     slot = Shell(["exit 0"], waiting=True)
-    crewed = crew.of(slot, hang=0.1)
+    crewed = crew.of(slot, hang_timeout=0.1)
     rounds = iter(range(100))
 
     def look() -> None:
@@ -566,7 +577,7 @@ def test_two_fleets_on_one_host_leave_each_others_workers_alone(study: JoinedStu
 
 def test_silence_does_not_count_while_the_database_was_away(study: JoinedStudy, crew: Crew) -> None:
     begin(study, "far")
-    crewed = crew.of(lease=0.2)
+    crewed = crew.of(heartbeat_timeout=0.2)
     crewed.watch.check()
     with crewed.database_may_fail(), study.engine.connect() as db:
         db.execute(sa.text("SELECT * FROM nowhere"))
