@@ -34,9 +34,7 @@ LOOK_SECONDS = 1.0  # between two looks at the workers of all hosts
 BEGIN_SECONDS = 120.0  # at least, for a worker to enter its name: it may have much to import
 REST_SECONDS = 4.0  # before a seat whose worker found nothing is filled again; twice as long each time in vain
 MOST_RESTS = 5  # doublings
-LEAVE_SECONDS = (
-    15.0  # beyond the heartbeat timeout: for a worker that was given up, or whose GPU was closed, to end by itself
-)
+LEAVE_SECONDS = 15.0  # beyond the heartbeat timeout, for a worker that was given up or whose GPU is closed to exit
 MOST_RESTARTS = 5  # of one seat without a finished trial between
 DIED_OF_ITSELF = {0, 1, 2, EXIT_GIVEN_UP, EXIT_GPU_FAILED}  # the trial it had, if any, is not to blame
 
@@ -91,9 +89,8 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.states = [SlotState(slot) for slot in self.slots]
-        self.watch = HeartbeatMonitor(
-            self.engine, self.info.id, self.config.heartbeat_timeout, self.config.hang_timeout
-        )
+        timeouts = self.config.heartbeat_timeout, self.config.hang_timeout
+        self.watch = HeartbeatMonitor(self.engine, self.info.id, *timeouts)
 
     def run(self) -> int:
         """0 when the budget is spent or it was stopped, 1 for a bug in a worker, 2 for a told error."""
@@ -210,10 +207,7 @@ class Fleet:
         state.slot.start(replace(self.config, worker=state.worker))
 
     def see_them_begin(self) -> None:
-        """Kill those that hang before they entered their name: in an import, or in front of a GPU.
-
-        A place in a cluster may be long in coming: that time does not count.
-        """
+        """Kill workers that hang before they registered; waiting for a place in a cluster does not count."""
         limit = max(self.config.hang_timeout, BEGIN_SECONDS)
         for state in self.states:
             if state.slot.waiting:
@@ -228,10 +222,8 @@ class Fleet:
         if self.is_closed(state) and state.leaves is None:
             state.slot.terminate()
             state.leaves = time.monotonic()
-        if (
-            state.leaves is not None
-            and time.monotonic() - state.leaves > self.config.heartbeat_timeout + LEAVE_SECONDS
-        ):
+        patience = self.config.heartbeat_timeout + LEAVE_SECONDS
+        if state.leaves is not None and time.monotonic() - state.leaves > patience:
             self.say(f"{state.slot.name} does not leave: killed")
             state.slot.kill()
             state.leaves = math.inf
