@@ -1,1 +1,1 @@
-"""How fast it is, against what a user would do without it: `python -m benchmarks`."""
+"""Benchmarks against what a user would do without tuner: `python -m benchmarks`."""

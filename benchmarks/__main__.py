@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure all, or one part; print the tables, and write them as a page."""
+"""Measure all parts or one; print the tables and write them as a page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PARTS = (
 
 
 def main() -> int:
-    """0 when every target was met, 1 otherwise."""
+    """Return 0 if every target was met, 1 otherwise."""
     args = parser().parse_args()
     host = machine()
     folder = args.folder or Path(tempfile.gettempdir()) / "tuner-benchmarks"
@@ -31,7 +31,7 @@ def main() -> int:
         sections.append(import_module(f"benchmarks.{name}").measure(setting))
         print(as_text(sections[-1]), flush=True)
         setting.log(f"{name}: {time.monotonic() - began:.0f} s")
-        if args.markdown:  # after each part: a run that is cut short keeps what it has
+        if args.markdown:  # after each part: an interrupted run keeps its results
             missing = [part for part in PARTS if part not in {section.name for section in sections}]
             args.markdown.parent.mkdir(parents=True, exist_ok=True)
             args.markdown.write_text(as_page(sections, missing, host, args.quick), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a storm left: the database, the files and the model's own book, beside those of an undisturbed run."""
+"""Comparison of a study after a storm with an undisturbed run: database, files and the model's own log."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ VALUES = (
 
 
 def look(url: str, query: str) -> list[tuple[Any, ...]]:
-    """What a query gives now; a zero while the database is away or has no tables yet."""
+    """Return the result of a query, or zero while the database is down or has no tables yet."""
     try:
         with psycopg.connect(url, autocommit=True) as db:
             found = db.execute(query.encode())
@@ -57,7 +57,7 @@ def number(url: str, query: str) -> int:
 
 @dataclass(frozen=True)
 class Left:
-    """A finished study: its database, and the folder with its home and its book."""
+    """A finished study: its database, and the folder with its home and log."""
 
     url: str
     folder: Path
@@ -69,7 +69,7 @@ class Left:
         return self.folder / "home"
 
     def results(self) -> dict[str, Any]:
-        """All that must be equal bit for bit, by the number of the trial; the time that it took is left out."""
+        """Return what must be equal bit for bit, by trial number; durations are left out."""
         found = {f"value {at}": (state, value) for at, state, value in look(self.url, VALUES)}
         for at, epoch, *rest in look(self.url, EPOCHS):
             found[f"epoch {at}.{epoch}"] = json.dumps(rest, sort_keys=True)
@@ -81,7 +81,7 @@ class Left:
         return found
 
     def book(self) -> tuple[Counter[tuple[int, int]], Counter[tuple[int, int]]]:
-        """How often each (trial, epoch) was begun and was trained to its end, as the model itself noted."""
+        """Count how often each (trial, epoch) was started and finished, according to the model's log."""
         begun: Counter[tuple[int, int]] = Counter()
         trained: Counter[tuple[int, int]] = Counter()
         for line in (self.folder / "book").read_text().splitlines():
@@ -93,7 +93,7 @@ class Left:
         return begun, trained
 
     def leftovers(self) -> list[Path]:
-        """Files that nobody needs: of attempts that were given up, or written aside and never put in place."""
+        """Return leftover files: of abandoned attempts, and temporary files that were never renamed."""
         stray = [path for path in self.home.rglob("*") if path.name.startswith(".") or ".tmp" in path.name]
         for trial in self.home.glob("trials/*/*"):
             attempts = list(trial.iterdir())
@@ -103,7 +103,7 @@ class Left:
         return sorted(set(stray))
 
     def attempts(self) -> dict[int, int]:
-        """Which attempt ended each trial."""
+        """Return the attempt that ended each trial."""
         query = (
             "SELECT t.number, a.value_json FROM trial_user_attributes a JOIN trials t ON t.trial_id = a.trial_id "
             "WHERE a.key = 'result'"
@@ -111,14 +111,14 @@ class Left:
         return {at: json.loads(said)["attempt"] for at, said in look(self.url, query)}
 
     def orphans(self) -> int:
-        """Pictures for the dashboard that no trial names: its worker died right after it had put them there."""
+        """Return dashboard pictures without a trial: their worker died right after writing them."""
         found = look(self.url, "SELECT key FROM trial_system_attributes WHERE key LIKE 'artifacts:%'")
         named = {key.removeprefix("artifacts:") for (key,) in found}
         return sum(path.name not in named for path in (self.home / "artifacts").iterdir())
 
 
 def judged(storm: Left, calm: Left) -> list[Row]:
-    """Row by row: what was found, what is wanted, and whether it is so."""
+    """Return rows of measured value, expected value, and whether they agree."""
     return [*of_trials(storm), *of_epochs(storm), *of_results(storm, calm), *of_leavings(storm)]
 
 

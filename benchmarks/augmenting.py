@@ -1,4 +1,4 @@
-"""Whether the heaviest set of augmentations keeps training waiting, and what an image of it takes."""
+"""Whether training waits for the heaviest augmentations, and their time per image."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def waited(found: dict[str, Any], name: str, said: str) -> Row:
 
 
 def main(config: dict[str, Any]) -> dict[str, Any]:
-    """In a process of its own, with a worker's settings."""
+    """Measure in a separate process, with a worker's settings."""
     import cv2
 
     from tuner.train.memory import keep_pages
@@ -97,7 +97,7 @@ def batches_of(config: dict[str, Any], data: Any) -> Any:
 
 
 def stepping(config: dict[str, Any], ways: dict[str, Any]) -> dict[str, list[float]]:
-    """Seconds waited for each batch, and seconds from step to step; of the steps after the first."""
+    """Return the seconds waited for each batch and the seconds per step, without the first step."""
     from tuner.data import augment_pool
     from tuner.recipe import Recipe, use
     from tuner.tasks import find_task
@@ -136,7 +136,7 @@ def stepping(config: dict[str, Any], ways: dict[str, Any]) -> dict[str, list[flo
 
 
 def an_image(data: Any, library: bool) -> float:
-    """Milliseconds of this thread for an image; with the noise of the library, or ours."""
+    """Return this thread's milliseconds per image, with albumentations' noise or ours."""
     import albumentations
     import numpy as np
 
@@ -156,7 +156,7 @@ def an_image(data: Any, library: bool) -> float:
 
 
 def images_a_second(data: Any, config: dict[str, Any], **how: int) -> Callable[[], float]:
-    """Augmenting alone: an epoch that nobody waits for."""
+    """Measure augmentation alone, without training."""
     from tuner.data import augment_pool
 
     batches = replace(batches_of(config, data), **how)

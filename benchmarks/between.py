@@ -1,4 +1,4 @@
-"""What a warm worker does between two trainings, piece by piece.
+"""Time that a warm worker spends between two trainings, by function.
 
 A real worker draws tiny trials from a real database; functions of it are timed from outside. A second
 inside one of them counts for the innermost only, so the pieces add up to the whole.
@@ -58,7 +58,7 @@ def measure(setting: Setting) -> Section:
 
 
 class Clock:
-    """Self time by label: time in a labelled function within another counts for the inner one."""
+    """Self time by label: nested time counts for the inner function only."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
@@ -76,7 +76,7 @@ class Clock:
         return spent
 
     def watch(self, holder: Any, name: str, label: str) -> None:
-        """Replace a function by one that is timed."""
+        """Replace a function by a timed one."""
         inner: Callable[..., Any] = getattr(holder, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -92,7 +92,7 @@ class Clock:
 
 
 def watch_all(clock: Clock) -> None:
-    """The pieces of a trial, by what a reader would call them."""
+    """Label the functions that a trial calls."""
     from tuner.artifacts import attempts
     from tuner.data import provider
     from tuner.search import objective, session, trial_attrs, trial_pictures, worker

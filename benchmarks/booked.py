@@ -1,4 +1,4 @@
-"""The study that the storm passes over: a table whose model keeps a book of what it was trained for."""
+"""The study for the storm: a table whose model logs every epoch it is trained for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 NAME = "storm"  # of the table and its study: the seeds of its trials follow from it
 STEPS = 7  # of an epoch: 97 to 112 images in batches of 16
 
-SPACE = '''"""A narrow U-Net with all that draws at random; the model keeps a book of its own."""
+SPACE = '''"""A narrow U-Net that uses every random generator and logs its epochs."""
 
 from tuner import Recipe, maximize, use
 
@@ -28,7 +28,7 @@ def suggest(trial):
     )
 '''
 
-MODEL = '''"""A model that counts its steps in its weights, and writes down each epoch that it was trained for."""
+MODEL = '''"""A model that counts its steps in its weights and logs each epoch it is trained for."""
 
 import os
 import time
@@ -51,7 +51,7 @@ class Net(nn.Module):
         os.close(book)
 
     def step(self):
-        """Of an epoch that another process began, the rest counts as begun there; the last step as its end."""
+        """Log the start at the first step this process trains of an epoch, and the end at its last step."""
         if not self.steps % STEPS:
             self.note("begun")
         self.steps += 1
@@ -71,7 +71,7 @@ def net(channels, classes, *, tag=0):
 
 
 def write_study(folder: Path, trials: int, epochs: int) -> None:
-    """A table of so many rows, each with a learning rate of its own."""
+    """Write a table with this many rows, each with its own learning rate."""
     folder.mkdir()
     (folder / "booked.py").write_text(MODEL)
     (folder / f"{NAME}_space.py").write_text(SPACE.format(epochs=epochs))

@@ -1,4 +1,4 @@
-"""What bringing the images costs: an epoch of input alone, and what it adds to the model's own steps."""
+"""Cost of the input pipeline: an epoch of input alone, and what it adds to the training steps."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def measure(setting: Setting) -> Section:
 
 
 def main(config: dict[str, Any]) -> dict[str, Any]:
-    """In a process of its own: both sides of both rows, in turns."""
+    """Measure both sides of both rows, alternating, in a separate process."""
     import cv2
 
     from benchmarks.plain import loader
@@ -73,7 +73,7 @@ def main(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def normalised() -> Callable[[Any], Any]:
-    """What the trainer does first with a batch; the DataLoader's workers have done it already."""
+    """Normalise a batch as the trainer does; the DataLoader's workers have done it already."""
     import torch
 
     from tuner.train.trainer import make_normalizer
@@ -83,7 +83,7 @@ def normalised() -> Callable[[Any], Any]:
 
 
 def steps(recipe: Any, batches: Any, number: int) -> dict[str, Callable[[], float]]:
-    """The first `number` steps of an epoch: by the trainer from the cache, and bare from memory."""
+    """Train the first `number` steps of an epoch: by the trainer from the cache, and bare from memory."""
     from itertools import islice
 
     import torch

@@ -1,4 +1,4 @@
-"""Instances: how well deep_watershed tells touching cells apart, beside the pieces of its own mask; where time is.
+"""Instances: how well deep_watershed separates touching cells, against the connected pieces of its mask; timings.
 
 One model for each seed, trained as a worker trains it. Its validation split is then scored twice from the same
 weights: by the watershed, and by connected components of the mask alone.
@@ -131,7 +131,7 @@ def one_seed(config: dict[str, Any], data: Any, folder: Path, seed: int, found: 
 
 
 def pieces_of(heads: Any, flood: Any) -> Any:
-    """What connected components of the mask alone would find: no energy is ever high enough to split one."""
+    """Find the connected components of the mask alone: the energy threshold is never reached."""
     import torch
 
     from tuner.models.deep_watershed import WatershedInstances
@@ -141,7 +141,7 @@ def pieces_of(heads: Any, flood: Any) -> Any:
 
 
 class Timed:
-    """A function, the time that was spent in it, and what it gave."""
+    """A function with the time spent in it and its last result."""
 
     def __init__(self, inner: Any) -> None:
         self.inner, self.spent = inner, 0.0
@@ -157,7 +157,7 @@ class Timed:
 
 
 def ranking_seconds(found: list[Any], batches: Any) -> float:
-    """What it takes to rank what was found for AP."""
+    """Measure the time of ranking the predictions for AP."""
     from tuner.train.instance_metrics import InstanceRanking
 
     targets = [target for _, target in batches.val()]
@@ -170,7 +170,7 @@ def ranking_seconds(found: list[Any], batches: Any) -> float:
 
 
 def crowd(maps: list[Any]) -> list[float]:
-    """How many cells there are, and the share of those that touch another."""
+    """Return the number of cells and the share that touches another."""
     import numpy as np
     from skimage.morphology import dilation
 

@@ -1,4 +1,4 @@
-"""Five thousand trials: what still takes as long as at a hundred, and what may take longer."""
+"""Scaling from 100 to 5000 trials: sampling, status, best, dashboard."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def measure(setting: Setting) -> Section:
 
 
 def asks(setting: Setting, urls: dict[int, str]) -> Iterator[Row]:
-    """Ask plus tell at both sizes, and with Optuna alone."""
+    """Measure ask plus tell at both sizes, with tuner and with Optuna alone."""
     times: dict[str, dict[int, list[float]]] = {"desk": {}, "bare": {}}
     first: dict[int, list[float]] = {}
     for _ in range(setting.pick(4, 1)):  # in turns: a busy minute falls on both sizes
@@ -86,7 +86,7 @@ def asks(setting: Setting, urls: dict[int, str]) -> Iterator[Row]:
 
 
 def looks(setting: Setting, urls: dict[int, str], home: Path) -> Iterator[Row]:
-    """status and best, as a person types them."""
+    """Measure the commands status and best as whole processes."""
     few, many = urls
     for name in ("status", "best"):
         ways = {
@@ -115,7 +115,7 @@ def clean() -> dict[str, str]:
 
 
 def pages(server: Server, few: int, many: int, folder: str) -> Iterator[Row]:
-    """What the dashboard's page waits for, where trials have notes and pictures as a search leaves them."""
+    """Measure the dashboard's requests for trials with notes and pictures, as a search writes them."""
     times = {}
     for number in (few, many):
         url = server.fresh()
@@ -144,7 +144,7 @@ def loads(url: str) -> dict[str, float]:
 
 @contextmanager
 def dashboard(url: str) -> Iterator[str]:
-    """A running dashboard; its address."""
+    """Run a dashboard and yield its address."""
     with tempfile.TemporaryDirectory() as home, tempfile.TemporaryFile("w+") as told:
         command = [sys.executable, "-m", "tuner.cli", "dashboard", "--storage", url, "--home", home, "--port", "0"]
         process = subprocess.Popen(command, cwd=ROOT, env=clean(), stdout=told, stderr=subprocess.STDOUT)
@@ -156,7 +156,7 @@ def dashboard(url: str) -> Iterator[str]:
 
 
 def wait_for(told: Any, process: subprocess.Popen[bytes]) -> str:
-    """The address in what the dashboard says."""
+    """Read the address from the dashboard's output."""
     while process.poll() is None:
         told.seek(0)
         found = [word for word in told.read().split() if word.startswith("http://127")]
@@ -168,7 +168,7 @@ def wait_for(told: Any, process: subprocess.Popen[bytes]) -> str:
 
 
 def fetch(address: str) -> bytes:
-    """As a browser does: it takes what is compressed."""
+    """Request a page as a browser does, with compression."""
     asked = urllib.request.Request(address, headers={"Accept-Encoding": "gzip"})
     with urllib.request.urlopen(asked) as answer:
         body: bytes = answer.read()
@@ -176,7 +176,7 @@ def fetch(address: str) -> bytes:
 
 
 def searches(setting: Setting) -> Iterator[Row]:
-    """Whether a sampler that is shown fewer trials finds less."""
+    """Compare the sampler with a limited history and with the whole history."""
     number, seeds = setting.pick(800, 300), setting.pick(10, 2)
     for name in HILLS:
         found = child("large", {"do": "search", "hills": name, "trials": number, "seeds": seeds})
@@ -227,7 +227,7 @@ def do_fill(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def do_desk(config: dict[str, Any]) -> dict[str, Any]:
-    """Ask and tell as a worker does."""
+    """Measure ask and tell as a worker does."""
     from benchmarks.sleeping import quality, who
     from tuner.search.sampling import pruner, redraw, sampler
     from tuner.search.session import Session
@@ -258,7 +258,7 @@ def do_desk(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def do_bare(config: dict[str, Any]) -> dict[str, Any]:
-    """The same by `Study.ask` and `Study.tell`."""
+    """Measure `Study.ask` and `Study.tell`."""
     import optuna
 
     storage = optuna.storages.get_storage(optuna.storages.RDBStorage(config["url"]))
@@ -288,7 +288,7 @@ def distributions(parameters: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def do_search(config: dict[str, Any]) -> dict[str, list[float]]:
-    """The best value of a search for each seed, with few trials shown and with all."""
+    """Return the best value for each seed, with a limited and with the whole history."""
     from tuner.search import sampling
 
     found: dict[str, list[float]] = {"few": [], "all": []}
@@ -301,7 +301,7 @@ def do_search(config: dict[str, Any]) -> dict[str, list[float]]:
 
 
 def search(hills: Callable[[dict[str, float]], float], seed: int, number: int) -> float:
-    """The height of the best trial, where what is told has some noise."""
+    """Return the best true value; the reported values are noisy."""
     import optuna
 
     from tuner.search.sampling import FewerTrials

@@ -1,4 +1,4 @@
-"""Training never waits for the database: trials of 20 short epochs on a slow way to it, and their cost there."""
+"""Training does not wait for a slow database: trials of 20 short epochs, and their database load."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def count_rows(counts: dict[str, dict[str, Any]]) -> list[Row]:
 
 
 def filled(server: Server, folder: str) -> str:
-    """A new database with a study of a hundred finished trials."""
+    """Create a database with a study of a hundred finished trials."""
     url = server.fresh()
     child("large", {"do": "fill", "url": url, "trials": 100, "folder": folder})
     return url
@@ -95,7 +95,7 @@ def no_database(config: dict[str, Any]) -> dict[str, float]:
 
 
 class Count:
-    """Statements and transactions of an engine."""
+    """Counters of an engine's statements and transactions."""
 
     def __init__(self, engine: Any) -> None:
         import sqlalchemy as sa
@@ -145,7 +145,7 @@ def take(session: Any) -> Any:
 
 
 def settle(session: Any) -> None:
-    """Wait until all is written."""
+    """Wait until everything is written."""
     while session.sync.ended:
         time.sleep(0.001)
 

@@ -1,4 +1,4 @@
-"""Sixty-four workers on one PostgreSQL: how many trials of a second they get through, beside bare Optuna.
+"""Throughput of 64 workers on one PostgreSQL with trials of one second, against bare Optuna.
 
 A trial sleeps for a second and reports ten times. No torch: what is measured is the way to the database.
 Every worker is a process. They are forked from one that has imported everything, stay for all rounds, and
@@ -83,14 +83,14 @@ def compared(workers: int, sampler: str, rates: dict[str, list[float]]) -> Row:
 def one_round(
     setting: Setting, server: Server, pipes: list[Connection], way: str, sampler: str, trials: int
 ) -> float:
-    """Trials a second of all workers together."""
+    """Return the trials per second of all workers together."""
     number = trials * len(pipes)
     order = Round(way, sampler, server.fresh(), number, trials)
     prepare(order)
     for pipe in pipes:
         pipe.send(order)
     began = time.monotonic()
-    ready = [pipe.recv() for pipe in pipes]  # everybody has opened the study
+    ready = [pipe.recv() for pipe in pipes]  # all processes have opened the study
     setting.log(f"many: {way}: all have opened the study after {time.monotonic() - began:.1f} s")
     before = server.cpu()
     for pipe in pipes:
@@ -105,7 +105,7 @@ def one_round(
 
 
 def prepare(order: Round) -> None:
-    """A new study for a round."""
+    """Create the study of a round."""
     import optuna
 
     from benchmarks.sleeping import INFO
@@ -125,7 +125,7 @@ def prepare(order: Round) -> None:
 
 
 def judged(order: Round, failures: list[str]) -> float:
-    """The rate, once it is clear that every trial of the budget ended well, and no further one began."""
+    """Return the rate after checking that exactly the trials of the budget completed."""
     import sqlalchemy as sa
 
     from tuner.study import database
@@ -145,7 +145,7 @@ def judged(order: Round, failures: list[str]) -> float:
 
 @contextmanager
 def crew(size: int) -> Iterator[list[Connection]]:
-    """Processes that do one round after the other; a pipe to each."""
+    """Start processes that run one round after the other; yield a pipe to each."""
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     from benchmarks.sleeping import serve

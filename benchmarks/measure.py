@@ -1,4 +1,4 @@
-"""What every part shares: A and B in turns, medians, and the table they end in."""
+"""Shared by all parts: alternating measurements, medians, result tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Setting:
-    """How much to measure, and where files may be put."""
+    """How much to measure, and the folder for files."""
 
     quick: bool
     folder: Path  # for files made by a benchmark; what it finds there it uses again
@@ -61,7 +61,7 @@ class Section:
 
 
 def in_turns(rounds: int, **ways: Callable[[], float]) -> dict[str, list[float]]:
-    """Call every way once a round, ABABAB, so that a busy minute of the machine falls on all of them."""
+    """Call all ways once per round (ABABAB), so that load on the machine affects all of them."""
     results: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
@@ -80,13 +80,13 @@ def median(values: list[float]) -> float:
 
 
 def spread(values: list[float], digits: int = 1, unit: str = "") -> str:
-    """'12.3 (11.9 to 13.0)': the median and the range."""
+    """Format the median and the range: '12.3 (11.9 to 13.0)'."""
     low, middle, high = min(values), median(values), max(values)
     return f"{middle:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def child(module: str, config: Mapping[str, Any], env: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Run `python -m benchmarks.MODULE` with orders as JSON; its last line of output is its answer."""
+    """Run `python -m benchmarks.MODULE` with a JSON configuration; parse its last line of output."""
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{module}", json.dumps(config)],
         cwd=ROOT,
@@ -100,7 +100,7 @@ def child(module: str, config: Mapping[str, Any], env: Mapping[str, str] | None 
 
 
 def machine() -> dict[str, str]:
-    """What the figures depend on."""
+    """Describe the machine and the library versions."""
     import torch
 
     from tuner.train.precision import has_amx

@@ -64,7 +64,7 @@ def measure(setting: Setting) -> Section:
 
 
 def row(what: str, runs: dict[str, list[float]], target: float) -> Row:
-    """The ratio is the median of the rounds': the two sides of a round follow each other at once."""
+    """Compute the median of the rounds' ratios; both sides of a round run directly after each other."""
     ratio = median([a / b for a, b in zip(runs["ours"], runs["other"], strict=True)])
     return Row(
         what, spread(runs["ours"]), spread(runs["other"]), f"{ratio:.2f}", f"at least {target}", ratio >= target
@@ -83,7 +83,7 @@ def reading(setting: Setting) -> list[str]:
 
 
 def run(config: dict[str, Any]) -> dict[str, list[float]]:
-    """In a process of its own: images a second of each side, round after round."""
+    """Return images per second of each side and round, measured in a separate process."""
     from tuner.train.memory import keep_pages
 
     keep_pages()  # as a worker does; it serves both sides
@@ -107,7 +107,7 @@ def speed(step: Callable[[], None], number: int) -> float:
 
 
 def bare(config: dict[str, Any]) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Our step, and the same model trained in a loop as short as it can be."""
+    """Return our training step and a minimal one for the same model."""
     import torch
 
     ours = trainer(config, frozen=False)

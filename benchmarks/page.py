@@ -15,7 +15,7 @@ TOY = "\n\n**Measured with `--quick`: toy sizes, which show that it works and no
 
 
 def as_text(section: Section) -> str:
-    """Columns of equal width, as in a terminal."""
+    """Format a table with columns of equal width, for the terminal."""
     table = section.table()
     widths = [max(len(row[at]) for row in table) for at in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
@@ -23,7 +23,7 @@ def as_text(section: Section) -> str:
 
 
 def as_page(sections: list[Section], missing: list[str], host: dict[str, str], quick: bool) -> str:
-    """The whole page; `missing` are the parts that this run has not measured."""
+    """Return the whole page; `missing` names the parts that this run did not measure."""
     machine = "\n".join(f"- {name}: {value}" for name, value in host.items())
     parts = [INTRODUCTION + (TOY if quick else ""), f"## The machine\n\n{machine}", *map(as_part, sections)]
     if missing:

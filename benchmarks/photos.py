@@ -1,4 +1,4 @@
-"""Files to measure on: generated pictures as large, and as dear to decode, as photographs."""
+"""Generated image files with the size and decoding cost of photographs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUALITY = 88
 
 
 def write_photos(folder: Path, number: int) -> Path:
-    """`number` JPEG images and PNG masks in the layout images/ + masks/; kept when they are there."""
+    """Create `number` JPEG images and PNG masks in the layout images/ + masks/, unless they exist."""
     done = folder / f"{number}.done"
     if done.exists():
         return folder

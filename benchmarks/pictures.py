@@ -1,4 +1,4 @@
-"""What pictures cost: the share of a trial's time that goes into them, while it is trained and at its end.
+"""Cost of pictures: their share of a trial's time, during training and at its end.
 
 Real trials of a worker's own parts: trained with the strip's thread and without, in turns; then the end of
 each, drawn and hung. Processor time is measured beside the clock, for a busy machine slows both down.
@@ -138,7 +138,7 @@ def main(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class Clocked:
-    """A function and the time that was spent in it."""
+    """A function with the time spent in it."""
 
     def __init__(self, inner: Any) -> None:
         self.inner, self.spent, self.cpu = inner, 0.0, 0.0

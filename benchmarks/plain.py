@@ -25,7 +25,7 @@ Pair = tuple[Path, Path]
 
 
 class Photographs(Dataset[tuple[Tensor, Tensor]]):
-    """Images and masks from their files, resized and augmented each time they are asked for."""
+    """Images and masks read from files, resized and augmented at every access."""
 
     def __init__(self, pairs: Sequence[Pair], size: int, augment: bool) -> None:
         self.pairs = list(pairs)
@@ -50,7 +50,7 @@ def loader(
 
 
 class Metrics:
-    """The usual sums of a pass over the data."""
+    """Accumulate loss and scores over a pass over the data."""
 
     def __init__(self) -> None:
         self.loss, self.images = 0.0, 0
@@ -109,7 +109,7 @@ def search(
     train_pairs: Sequence[Pair], val_pairs: Sequence[Pair], *, size: int, k: int, lr: float, epochs: int,
     seed: int, folder: Path, num_trials: int = 1,
 ) -> float:  # fmt: skip
-    """A study of `num_trials` trials; the best validation IoU. Here the parameters have one value each."""
+    """Run a study of `num_trials` trials and return the best validation IoU. Each parameter has one value."""
 
     def objective(trial: optuna.Trial) -> float:
         torch.manual_seed(seed)

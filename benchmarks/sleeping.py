@@ -1,4 +1,4 @@
-"""Trials that sleep: what a worker does without the training. For many.py and latency.py; never loads torch."""
+"""Trials that sleep instead of training, for many.py and latency.py; does not import torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ INFO = StudyInfo("many", "sleeping", Goal("iou", "maximize"), "shapes")
 
 
 def serve(pipe: Connection, at: int) -> None:
-    """Do one round after the other, until told that there are no more. The answer: CPU seconds, or what failed."""
+    """Run rounds until the parent stops sending them; answer with CPU seconds or the error."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     while (order := pipe.recv()) is not None:
         try:
@@ -51,14 +51,14 @@ def cpu() -> float:
 
 
 def ready(pipe: Connection) -> float:
-    """Say that the study is open, and wait for the others; the CPU seconds so far."""
+    """Report that the study is open and wait for the start; return the CPU seconds so far."""
     pipe.send(True)
     pipe.recv()
     return cpu()
 
 
 def bare(pipe: Connection, at: int, order: Round) -> None:
-    """As Optuna's own documentation has it: a storage of one's own in every process, and `optimize`."""
+    """Run `Study.optimize` with one storage per process, as in Optuna's documentation."""
     storage = optuna.storages.get_storage(optuna.storages.RDBStorage(order.url))
     asked = order.sampler == "tpe"
     draws: Any = optuna.samplers.TPESampler(seed=at) if asked else optuna.samplers.RandomSampler(seed=at)
@@ -81,7 +81,7 @@ def bare(pipe: Connection, at: int, order: Round) -> None:
 
 
 def at_the_desk(pipe: Connection, at: int, order: Round) -> None:
-    """The same, at the desk of a worker."""
+    """Run the trials through a worker's session."""
     database.be_patient()
     joined = rejoin_study(order.url, "many")
     with Session(joined, who(at)) as session:
@@ -97,7 +97,7 @@ def at_the_desk(pipe: Connection, at: int, order: Round) -> None:
 
 
 def trial_at(session: Session, held: Any, space: dict[str, BaseDistribution], steps: int, seconds: float) -> None:
-    """One trial, as a worker does it: parameters, notes, epochs, an end."""
+    """Run one trial as a worker does: parameters, attributes, epochs, result."""
     trial = session.trial(held)
     params = redraw(
         session.joined.study,
@@ -125,6 +125,6 @@ def quality(params: dict[str, Any]) -> float:
 
 
 def who(at: int) -> dict[str, Any]:
-    """A worker's row."""
+    """Return a worker's row."""
     return {"worker": f"bench{os.getpid()}x{at}", "host": "here", "machine": machine_id(), "pid": os.getpid(),
             "born": process_start(os.getpid()), "device": "cpu", "version": "0"}  # fmt: skip

@@ -1,4 +1,4 @@
-"""How long a command takes to answer."""
+"""Time of light commands, from start to exit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A storm: kill -9 of workers, fleets and hosts, 200 times over one study, and then a look at what is left.
+"""The storm: kill workers, fleets and hosts 200 times during one study, then check what is left.
 
 Real fleets on a real PostgreSQL train a table row by row while processes are killed at random moments, the
 database is stopped, connections are cut and workers are put to sleep for longer than their lease. Afterwards the
@@ -34,43 +34,43 @@ from tests.helpers.tcp_proxy import Proxy
 
 KILLS = ("worker", "fleet", "host")
 LEASE_SECONDS = 6.0
-HASTE_SECONDS = 25.0  # the longest wait for training to get on, before the next blow falls anyway
-END_SECONDS = 1200.0  # after the last blow
-MOST_DEATHS = 2  # a trial on which three workers in a row die is set aside, as it should be: the storm waits
+HASTE_SECONDS = 25.0  # the longest wait for progress before the next fault is injected anyway
+END_SECONDS = 1200.0  # after the last fault
+MOST_DEATHS = 2  # a trial that crashes three workers in a row fails, as it should: the storm waits
 MOST_COMPLAINTS = 20
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the study is, and what befalls it."""
+    """Size of the study, and number of faults of each kind."""
 
     kills: int = 200
-    pauses: int = 4  # of a worker, for longer than its lease
+    pauses: int = 4  # of a worker, for longer than the heartbeat timeout
     cuts: int = 6  # of all connections to the database
-    stops: int = 2  # of the database: in order, and killed
+    stops: int = 2  # of the database: cleanly, and killed
     away: float = 20.0  # seconds
     fleets: int = 3
-    apart: int = 1  # of these, how many are on a machine of their own
+    apart: int = 1  # how many of these have their own pid namespace, like another machine
     workers: int = 2  # of each fleet
     trials: int = 60
     epochs: int = 10
-    pace: float = 0.02  # seconds that a step sleeps: time to be struck costs no processor
+    pace: float = 0.02  # seconds that a step sleeps: a longer target without using CPU
     seed: int = 0
 
     def blows(self) -> list[tuple[int, str]]:
-        """(after how many trained epochs of the whole study, what), in order."""
+        """Return (number of trained epochs of the study, fault), in order."""
         rng = random.Random(self.seed)
         kinds = [*KILLS, *rng.choices(KILLS, weights=(85, 8, 7), k=self.kills - len(KILLS))]
         kinds += ["pause"] * self.pauses + ["cut"] * self.cuts + ["stop"] * self.stops
         rng.shuffle(kinds)
         size = self.trials * self.epochs
-        last = size - max(25, size // 10)  # enough is left for the last blow to meet somebody
+        last = size - max(25, size // 10)  # enough epochs are left for the last fault to have a target
         return list(zip(sorted(rng.randrange(1, last) for _ in kinds), kinds, strict=True))
 
 
 @dataclass
 class Fleet:
-    """A `tuner run` that is typed again whenever it ended too early."""
+    """A `tuner run` that is started again when it ended too early."""
 
     command: list[str]
     env: dict[str, str]
@@ -88,7 +88,7 @@ class Fleet:
             )  # fmt: skip
 
     def processes(self, what: str) -> list[psutil.Process]:
-        """Its living processes of a module, "tuner.search.worker" or "tuner.cli"."""
+        """Return its running processes of a module, "tuner.search.worker" or "tuner.cli"."""
         found = []
         with suppress(psutil.NoSuchProcess):
             me = psutil.Process(self.process.pid) if self.process else None
@@ -99,7 +99,7 @@ class Fleet:
         return found
 
     def kill(self) -> None:
-        """With everything it started, as a host that loses its power."""
+        """Kill it with all its processes, as in a power failure."""
         for process in [*self.processes("tuner.cli"), *self.processes("tuner.search.worker")]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -108,7 +108,7 @@ class Fleet:
             self.process.wait()
 
     def tend(self, is_done: Callable[[], bool]) -> bool:
-        """Whether it works; started again where it ended before the study did."""
+        """Restart it if it ended before the study; return whether it runs."""
         if self.process and self.process.poll() is None:
             return True
         if self.process:
@@ -120,7 +120,7 @@ class Fleet:
         return True
 
 
-# A pid namespace of its own is what a container is: nobody outside is seen to live or die
+# A separate pid namespace, as in a container: processes outside are not visible
 OTHER_MACHINE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
@@ -132,7 +132,7 @@ def machines_can_be_made() -> bool:
 
 @dataclass
 class Place:
-    """The study under the storm: its database, behind a proxy, and its fleets."""
+    """The disturbed study: its database, behind a proxy, and its fleets."""
 
     plan: Plan
     folder: Path
@@ -153,14 +153,14 @@ class Place:
         return number(self.url, f"SELECT count(*) FROM trials WHERE state IN {ENDS}") >= self.plan.trials
 
     def hangs_by_a_thread(self) -> bool:
-        """Whether a trial was killed twice and has not got on since."""
+        """Return whether a trial crashed twice without progress since."""
         return number(self.url, f"SELECT count(*) FROM tuner_claim WHERE deaths >= {MOST_DEATHS}") > 0
 
     def weather(self) -> None:
-        """The storm itself, and then quiet until the end."""
+        """Inject all faults, then wait for the end of the study."""
         for after, kind in self.plan.blows():
             if not self.falls(after, kind):
-                break  # the study ended before it
+                break  # the study ended first
             self.done[kind] += 1
             if self.done.total() % 10 == 0:
                 self.say(f"{self.done.total()} blows, {self.trained()} epochs trained")
@@ -170,7 +170,7 @@ class Place:
                 raise RuntimeError("the study does not end; see the logs")
 
     def falls(self, after: int, kind: str) -> bool:
-        """One blow, when its moment has come; False when the study has ended."""
+        """Inject one fault when it is due; return False if the study has ended."""
         end = time.monotonic() + HASTE_SECONDS
         while (self.trained() < after and time.monotonic() < end) or self.hangs_by_a_thread():
             if not self.tend():
@@ -182,7 +182,7 @@ class Place:
         return True
 
     def tend(self) -> bool:
-        """Wake who slept long enough, start again who died; whether anybody still works."""
+        """Resume suspended workers, restart dead fleets; return whether any fleet runs."""
         time.sleep(0.05)
         for waking in [one for one in self.asleep if time.monotonic() > one[0]]:
             self.asleep.remove(waking)
@@ -195,7 +195,7 @@ class Place:
         return any(works)
 
     def strike(self, kind: str) -> bool:
-        """One blow; whether there was anybody to meet it."""
+        """Inject one fault; return whether it had a target."""
         if kind == "cut":
             self.proxy.cut()
         elif kind == "stop":
@@ -214,7 +214,7 @@ class Place:
         return True
 
     def strike_fleet(self, kind: str) -> bool:
-        """The supervisor alone, whose workers must leave by themselves; or it with all of them at once."""
+        """Kill the supervisor alone, so that its workers must exit by themselves, or together with all of them."""
         here = [
             fleet for fleet in self.fleets if fleet.processes("tuner.cli") and (kind == "host" or not fleet.apart)
         ]
@@ -229,7 +229,7 @@ class Place:
         return True
 
     def stop_database(self) -> None:
-        """In order the first time, killed the second; away for a while."""
+        """Stop the database: cleanly the first time, killed the second; restart it after a while."""
         self.say(f"the database is away for {self.plan.away:.0f} s")
         if self.done["stop"] % 2:
             main = psutil.Process(self.server.server.get_pid())
@@ -266,7 +266,7 @@ def fleet_of(folder: Path, url: str, number: int, workers: int, pace: float = 0.
 
 
 def calm(plan: Plan, folder: Path, url: str) -> float:
-    """The same study with nobody disturbing it; its seconds."""
+    """Run the same study undisturbed; return its seconds."""
     write_study(folder, plan.trials, plan.epochs)
     began = time.monotonic()
     fleet = fleet_of(folder, url, 0, 2)
@@ -281,7 +281,7 @@ def calm(plan: Plan, folder: Path, url: str) -> float:
 
 
 def storm(plan: Plan, folder: Path, server: Server, say: Callable[[str], None]) -> tuple[Place, float]:
-    """The storm over a new study; where it was, and its seconds."""
+    """Run the storm on a new study; return the study and its seconds."""
     write_study(folder, plan.trials, plan.epochs)
     url = server.fresh()
     with Proxy(server.server.pgdata) as proxy:
@@ -307,7 +307,7 @@ def storm(plan: Plan, folder: Path, server: Server, say: Callable[[str], None]) 
 
 @contextmanager
 def weathered(plan: Plan, folder: Path, say: Callable[[str], None]) -> Iterator[tuple[Left, Left, list[Row]]]:
-    """What the storm left and what the undisturbed run left, while their database is up, and what befell."""
+    """Return the comparison of both studies, read while their database runs, and the counted faults."""
     with postgres(folder / "pg") as server:
         quiet = Left(server.fresh(), folder / "calm", plan.trials, plan.epochs)
         quiet_seconds = calm(plan, quiet.folder, quiet.url)
@@ -323,7 +323,7 @@ def took(quiet: float, storm: float) -> Row:
 
 
 def befallen(place: Place) -> list[Row]:
-    """What happened to whom."""
+    """Count the injected faults."""
     plan, done = place.plan, place.done
     kills = sum(done[kind] for kind in KILLS)
     again = sum((fleet.codes for fleet in place.fleets), Counter[int]())
@@ -339,7 +339,7 @@ def befallen(place: Place) -> list[Row]:
 
 
 def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> list[Row]:
-    """All of the table."""
+    """Return all rows of the table."""
     with weathered(plan, folder, say) as (left, quiet, facts):
         return [*facts, *judged(left, quiet)]
 
@@ -368,7 +368,7 @@ def measure(setting: Setting) -> Section:
 
 @contextmanager
 def chosen(folder: Path | None) -> Iterator[Path]:
-    """A folder that stays, or one that goes."""
+    """Yield the given folder, or a temporary one."""
     with ExitStack() as stack:
         name = folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="storm-"))
         Path(name).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Studies made for measuring: opened by the program's own functions, filled in bulk as its workers leave them."""
+"""Studies for measuring: opened by the program's functions, filled in bulk."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Rows = dict[sa.Table, list[dict[str, Any]]]
 
 
 def begin(place: Path, space_file: Path, num_trials: int) -> tuple[Home, str]:
-    """A new study of a space in a home below `place`, named as the file; the home and the storage's URL."""
+    """Create a study of a space in a home below `place`; return the home and the storage URL."""
     home = Home(place / "home").make()
     joined = open_study(home.database, space_file, space_file.stem)
     budget.set_budget(joined.engine, joined.id, num_trials=num_trials)
@@ -50,7 +50,7 @@ def open_study(url: str, space_file: Path, name: str) -> JoinedStudy:
 
 
 def fill(joined: JoinedStudy, num_trials: int, num_epochs: int, whole: bool = True) -> None:
-    """Add finished trials with parameters, reports, notes and epochs, as a search leaves them.
+    """Add finished trials with parameters, reports, attributes and epochs, as a search stores them.
 
     With `whole`, all of them are complete; otherwise three of five were pruned, most of them at epoch 1.
     """
@@ -86,7 +86,7 @@ def fill(joined: JoinedStudy, num_trials: int, num_epochs: int, whole: bool = Tr
 
 
 def annotate(joined: JoinedStudy) -> None:
-    """Give every trial of a study a note and the records of two pictures, as a search leaves them."""
+    """Add a note and the records of two pictures to every trial, as a search stores them."""
     with joined.engine.begin() as db:
         ids = db.scalars(sa.select(trials.c.trial_id).where(trials.c.study_id == joined.id)).all()
         for begin in range(0, len(ids), CHUNK):
@@ -121,7 +121,7 @@ def params_of(joined: JoinedStudy) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def value_of(kind: dict[str, Any], chance: random.Random) -> float:
-    """A value inside a distribution, as Optuna keeps it."""
+    """Draw a value of a distribution, in Optuna's internal form."""
     if kind["kind"] == "categorical":
         return float(chance.randrange(len(kind["choices"])))
     low, high = kind["low"], kind["high"]
@@ -136,7 +136,7 @@ def one(
     trial_id: int, number: int, state: str, epochs: int, drawn: dict[str, tuple[str, dict[str, Any]]],
     chance: random.Random,
 ) -> Iterator[tuple[sa.Table, dict[str, Any]]]:  # fmt: skip
-    """All rows of a trial but its own."""
+    """Yield the rows of a trial in all tables but its own."""
     of = {"trial_id": trial_id}
     yield claim_table, {**of, "slot": number + 1, "worker": "bench", "attempt": 1}
     params = {name: value_of(kind, chance) for name, (_, kind) in drawn.items()}
@@ -158,7 +158,7 @@ def one(
 
 
 def row_of(epoch: int, value: float) -> dict[str, Any]:
-    """An epoch as training records it."""
+    """Return an epoch's row as training records it."""
     metrics = {f"{split}_{name}": value for split in ("train", "val") for name in ("loss", "iou", "dice", "f1")}
     return {"epoch": epoch, "value": value, "seconds": 0.1, "images_per_second": 100.0, "peak_memory": 1 << 30,
             "lr": 1e-3, "metrics": metrics}  # fmt: skip

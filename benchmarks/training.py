@@ -1,4 +1,4 @@
-"""Images a second of training, and the IoU it leads to, against the script a user would write."""
+"""Training speed and resulting IoU, against the script a user would write."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def measure(setting: Setting) -> Section:
 
 
 def throughput(setting: Setting, size: int, ways: list[str]) -> dict[str, list[dict[str, float]]]:
-    """Short trials of every way in turns."""
+    """Measure the speed with short trials, alternating between all ways."""
     # a wider image costs four times as much: fewer of them
     number = setting.pick(300 if size == 128 else 120, 24)
     config = common(setting, number) | {"size": size, "k": setting.pick(WIDTH, 8), "epochs": setting.pick(2, 1)}
@@ -36,7 +36,7 @@ def throughput(setting: Setting, size: int, ways: list[str]) -> dict[str, list[d
 
 
 def quality(setting: Setting, ways: list[str]) -> dict[str, list[dict[str, float]]]:
-    """Longer trials of a small model, one a seed."""
+    """Measure the IoU of longer trials of a small model, one per seed."""
     config = common(setting, setting.pick(200, 24))
     config |= {"size": 96, "k": setting.pick(12, 4), "epochs": setting.pick(10, 2)}
     return turns(setting, config, ways, setting.pick(4, 2))
@@ -50,7 +50,7 @@ def common(setting: Setting, number: int) -> dict[str, Any]:
 def turns(
     setting: Setting, config: dict[str, Any], ways: list[str], rounds: int
 ) -> dict[str, list[dict[str, float]]]:
-    """Every way once a round; the seed changes with the round."""
+    """Run all ways once per round; the seed changes with the round."""
     Path(config["cache"]).mkdir(parents=True, exist_ok=True)
     results: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for seed in range(rounds):
@@ -78,7 +78,7 @@ def speed_rows(runs: dict[str, list[dict[str, float]]], size: int, target: float
 
 
 def iou_rows(runs: dict[str, list[dict[str, float]]]) -> list[Row]:
-    """Means over the seeds; equal when they differ by less than the noise of the seeds allows."""
+    """Compare means over the seeds; equal if they differ by less than the seed noise."""
     ious = {way: [run["iou"] for run in results] for way, results in runs.items()}
     return [
         Row(

@@ -1,4 +1,4 @@
-"""One trial in a process of its own, ours or the plain script's; started by benchmarks.training."""
+"""One trial in a separate process, ours or the plain script's; started by benchmarks.training."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def paths(items: tuple[Item, ...]) -> list[tuple[Path, Path]]:
 
 
 def ours(source: Source, config: dict[str, Any], place: Path) -> dict[str, float]:
-    """What a worker does with a trial; the cache was filled before, as it is for all trials but the first."""
+    """Train a trial as a worker does, with a filled cache."""
     import cv2
 
     from tuner.data.cache import load_cached

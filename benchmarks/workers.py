@@ -1,4 +1,4 @@
-"""Trials an hour of real fleets: one worker on one core, one on two, two on one each."""
+"""Throughput of real fleets: one worker on one core, one on two, two on one each."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def measure(setting: Setting) -> Section:
 
 
 def per_hour(home: Path, space: Path, workers: int, cores: list[int], trials: int) -> float:
-    """Trials an hour of one fleet on these cores."""
+    """Return the trials per hour of one fleet on these cores."""
     subprocess.run(
         [sys.executable, "-m", "tuner.cli", "run", "--space", str(space), "--home", str(home),
          "--workers", str(workers), "--trials", str(trials)],
@@ -65,7 +65,7 @@ def per_hour(home: Path, space: Path, workers: int, cores: list[int], trials: in
 
 
 def span(home: Path) -> tuple[int, float]:
-    """How many trials there were, and the seconds from the start of the first to the end of the last."""
+    """Return the number of trials and the seconds from the first start to the last end."""
     with sqlite3.connect(home / "tuner.db") as db:
         rows = db.execute(
             "SELECT datetime_start, datetime_complete FROM trials WHERE state = 'COMPLETE'"
