@@ -140,7 +140,7 @@ def of_trials(left: Left) -> list[Row]:
         row("  that are complete", states["COMPLETE"], left.trials),
         row("  that ended exactly once", sum(times == 1 for times in ended.values()), left.trials),
         row("  that changed after their end", again, 0),
-        Row("times a trial was put back; most attempts at one", f"{back}; {max(attempts)}", ""),
+        Row("times a trial was put back; most attempts at one trial", f"{back}; {max(attempts)}", ""),
         row("slots of the budget taken", len(slots), left.trials),
         row("  other than 1, 2, 3, ...", sum(slot != at for at, slot in enumerate(slots, start=1)), 0),
     ]  # fmt: skip
@@ -157,7 +157,7 @@ def of_epochs(left: Left) -> list[Row]:
         row("epochs never trained to their end", len(whole - trained.keys()), 0),
         Row("epochs trained to their end once, and twice", f"{times[1]}, {times[2]}", ""),
         row("  more than twice", sum(n for often, n in times.items() if often > 2), 0),
-        Row("epochs begun more than once; the most often", f"{len(again)}; {max(again, default=1)}", ""),
+        Row("epochs started more than once; at most", f"{len(again)}; {max(again, default=1)}", ""),
     ]  # fmt: skip
 
 
@@ -181,7 +181,7 @@ def of_leavings(left: Left) -> list[Row]:
         row("rows of workers left", number(left.url, "SELECT count(*) FROM tuner_worker"), 0),
         row("claims of trials that have not ended", unended(left.url), 0),
         row("files left over" + some(stray, left.home), len(stray), 0),
-        Row("pictures for the dashboard that no trial names", str(left.orphans()), ""),
+        Row("dashboard pictures without a trial", str(left.orphans()), ""),
     ]
 
 

@@ -43,8 +43,8 @@ def measure(setting: Setting) -> Section:
     reading = [
         f"The set 'pet' at {SIZE} px (crop, flips, shift-zoom-turn, colour jitter, RGB shift, noise), batches "
         f"of {BATCH}; steps are of resnet34_unet. On a processor training has every core: no process is started.",
-        "Processes are started beside a GPU, where the training leaves cores; in the second row they share this "
-        "machine's cores with it.",
+        "With a GPU, processes use the cores that training leaves free; in the second row they share this "
+        "machine's cores with training.",
     ]
     return Section("augmenting", "Augmenting", ("the set 'pet'", "tuner", "other"), rows, reading)
 

@@ -30,8 +30,8 @@ def measure(setting: Setting) -> Section:
             f"{costs:.3f}", f"at most {STEPS_TARGET}", costs <= STEPS_TARGET),
     ]  # fmt: skip
     reading = [
-        "The first row compares a DataLoader over the files with 2 workers (decode, resize, flip, normalise) with "
-        "tuner's batches from the decoded cache (flip, normalise), each for one epoch with nothing else to do.",
+        "The first row compares a DataLoader over the files with 2 workers (decode, resize, flip, normalise) "
+        "with tuner's batches from the decoded cache (flip, normalise), each for one epoch without training.",
         f"The second row holds the training part of an epoch (U-Net of width {config['k']}: input, metrics, "
         "all bookkeeping of a step) against forward, loss, backward and optimizer step on batches in memory.",
     ]

@@ -58,8 +58,8 @@ def measure(setting: Setting) -> Section:
         f"deep_watershed of k = {config['k']}, {config['size']} px, {config['epochs']} epochs on generated cells:"
         f" {found['images'][0]} images to learn from, {found['images'][1]} to validate, with"
         f" {found['cells'][0]} cells of which {found['cells'][1]:.0%} touch another.",
-        "The other column is the same weights: each connected piece of the mask is one instance, of the same"
-        " least size, as sure as its mask is.",
+        "The other column uses the same weights: each connected piece of the mask is one instance, with the "
+        "same minimum size; its score is that of the mask.",
     ]
     return Section("instances", "Instances", ("", "watershed", "pieces of the mask"), rows, reading)
 

@@ -54,13 +54,12 @@ def measure(setting: Setting) -> Section:
     reading = [
         f"Studies on PostgreSQL of {few} and of {many} finished trials of 5 parameters, three of five pruned, the "
         "others of 20 epochs.",
-        "Ask plus tell: a worker's whole way from no trial to a trial with its parameters, drawn by TPE, and from "
-        "its value to where all of it stands in the database. Once in its life a worker reads the whole study: "
-        "the first trial.",
+        "Ask plus tell: the time until a worker has a trial with parameters sampled by TPE, plus the time "
+        "until its value is stored. A worker reads the whole study once, for its first trial.",
         "`status` and `best` are whole processes. The dashboard asks for the whole study each time it is opened, "
         "and every few seconds for what is new; its trials have a note of 1.2 kB and two pictures each.",
-        "The last rows: of more than 250 trials the sampler is shown at most 300. Best value found (0 is the best "
-        "there is) of a function with one hill and of one with many, mean and deviation over the seeds.",
+        "The last rows: above 250 trials, the sampler's history is limited to 300. Best value found (0 is "
+        "optimal) for a function with one maximum and one with many; mean and deviation over the seeds.",
     ]
     head = ("", f"{many} trials", f"{few} trials")
     return Section("large", f"A study of {many} trials", head, rows, reading)

@@ -38,8 +38,9 @@ def measure(setting: Setting) -> Section:
         "a study of 100 finished trials on PostgreSQL, drawn by TPE and judged by the pruner. The way to the "
         f"database is a proxy on loopback that adds {DELAY * 1000:.0f} ms to each round trip. From the first "
         "trial's start to the last one's end, a trial's share.",
-        "Statements and transactions are counted without the proxy, beats and looks at other workers included, as "
-        "SQLAlchemy sends them. tuner writes a row of metrics for every epoch besides; bare Optuna does not.",
+        "Statements and transactions are counted without the proxy, as SQLAlchemy sends them, including "
+        "heartbeats and checks of other workers. tuner also writes a row of metrics for every epoch; bare "
+        "Optuna does not.",
     ]
     return Section("latency", "A slow way to the database", ("", "tuner", "the other"), rows, reading)
 

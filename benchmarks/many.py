@@ -63,9 +63,9 @@ def measure(setting: Setting) -> Section:
     reading = [
         f"{workers} processes on one PostgreSQL as it comes, each trial ten sleeps of 0.1 s with a report after "
         f"each; {workers * trials} trials a round, from the start of the first to the end of the last.",
-        "Bare Optuna: `Study.optimize` on its RDBStorage, every process with its share of the trials. tuner: its "
-        "desk, with the budget shared by all workers, a row for every epoch, and beats.",
-        "In every round all trials ended, none failed, and there was none too many.",
+        "Bare Optuna: `Study.optimize` on its RDBStorage, every process with its share of the trials. tuner: "
+        "worker sessions, with the budget shared by all workers, a row for every epoch, and heartbeats.",
+        "In every round exactly the trials of the budget completed, and none failed.",
         "The second row draws with TPE and asks the pruner after every report; equal values keep it from pruning.",
     ]
     return Section("many", f"{workers} workers", ("", "tuner", "bare Optuna"), rows, reading)

@@ -78,7 +78,7 @@ def reading(setting: Setting) -> list[str]:
         "Adam; median of the rounds, a few steps of each side in turns. The bare loop is forward, loss, backward, "
         "step on images that are floats already; ours takes bytes, normalises them, and counts every metric of a "
         "training epoch.",
-        "The last rows are our own step with the encoder frozen, against the same step with everything trained.",
+        "The last rows compare our step with a frozen encoder and with everything trained.",
     ]
 
 

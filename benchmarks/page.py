@@ -7,11 +7,10 @@ from benchmarks.measure import Section
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `.venv/bin/python -m benchmarks --markdown docs/benchmarks.md`; type it to measure again (an hour
-and a half; the machine should have nothing else to do). Both sides of a row are measured in turns in one run.
-A figure is the median, with the range behind it. `--only NAME` measures one part, `--data FOLDER` on your own
-photographs."""
-TOY = "\n\n**Measured with `--quick`: toy sizes, which show that it works and not how fast it is.**"
+Written by `.venv/bin/python -m benchmarks --markdown docs/benchmarks.md`, which takes an hour and a half on an
+otherwise idle machine. Both sides of a row are measured alternately in one run. A figure is the median, with the
+range in parentheses. `--only NAME` measures one part, `--data FOLDER` uses your own photographs."""
+TOY = "\n\n**Measured with `--quick`: toy sizes, which show that it works, not how fast it is.**"
 
 
 def as_text(section: Section) -> str:

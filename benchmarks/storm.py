@@ -1,8 +1,8 @@
 """The storm: kill workers, fleets and hosts 200 times during one study, then check what is left.
 
 Real fleets on a real PostgreSQL train a table row by row while processes are killed at random moments, the
-database is stopped, connections are cut and workers are put to sleep for longer than their lease. Afterwards the
-database, the files and the model's own book are compared with a run that nobody disturbed: see `aftermath`.
+database is stopped, connections are cut and workers are suspended for longer than the heartbeat timeout. Then
+the database, the files and the model's own log are compared with an undisturbed run: see `aftermath`.
 
     python -m benchmarks.storm --kills 200 --seed 0
 """
@@ -319,7 +319,7 @@ def weathered(plan: Plan, folder: Path, say: Callable[[str], None]) -> Iterator[
 
 
 def took(quiet: float, storm: float) -> Row:
-    return Row("seconds, undisturbed and in the storm", f"{quiet:.0f} and {storm:.0f}", "")
+    return Row("seconds, undisturbed and during the storm", f"{quiet:.0f} and {storm:.0f}", "")
 
 
 def befallen(place: Place) -> list[Row]:
@@ -332,7 +332,7 @@ def befallen(place: Place) -> list[Row]:
         Row(
             "processes and hosts killed (kill -9)", str(kills), "", target=str(plan.kills), met=kills == plan.kills
         ),
-        Row("what befell", ", ".join(f"{done[kind]} x {kind}" for kind in (*KILLS, "pause", "cut", "stop")), ""),
+        Row("faults", ", ".join(f"{done[kind]} x {kind}" for kind in (*KILLS, "pause", "cut", "stop")), ""),
         Row("fleets; workers of each; machines", f"{plan.fleets}; {plan.workers}; {machines}", ""),
         Row("ends of fleets, by exit code", ", ".join(f"{n} x {code}" for code, n in sorted(again.items())), ""),
     ]
@@ -345,17 +345,19 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> list[Row]:
 
 
 READING = [
-    "Real fleets on a real PostgreSQL train the rows of a table: a U-Net of width 4 at 32 px with dropout and "
-    "flips, on processors, in fp32, one thread each. All blows are drawn from a seed; each falls at a random "
-    "moment after a random epoch.",
-    "worker: kill -9 of one worker, whatever it does. fleet: of the supervisor alone, whose workers leave by "
-    "themselves. host: of the supervisor and all of its workers at once. pause: SIGSTOP for 3 seconds longer than "
-    "the lease, then SIGCONT. cut: all connections to the database. stop: of the database, in order or killed.",
-    "One fleet has a pid namespace of its own, as in a container: others notice its deaths by its silence alone.",
-    "The model counts its steps in its weights, and writes down each epoch begun and each trained to its end; a "
-    "trigger in the database writes down each change of a trial's state.",
-    "After two deaths on one trial without an epoch between them, the storm waits for its next epoch: a third "
-    "would set it aside, as is promised.",
+    "Real fleets on a real PostgreSQL train the rows of a table: a U-Net of width 4 at 32 px with dropout and"
+    " flips, on processors, in fp32, one thread each. All faults are drawn from a seed; each occurs at a "
+    "random moment after a random epoch.",
+    "worker: kill -9 of one worker. fleet: kill -9 of the supervisor alone; its workers exit by themselves. "
+    "host: kill -9 of the supervisor and all its workers at once. pause: SIGSTOP for 3 seconds longer than "
+    "the heartbeat timeout, then SIGCONT. cut: all connections to the database are closed. stop: the database"
+    " is stopped, cleanly or killed.",
+    "One fleet has its own pid namespace, as in a container: others notice its crashes only by missing "
+    "heartbeats.",
+    "The model counts its steps in its weights, and logs each epoch that is started and finished; a trigger "
+    "in the database logs each change of a trial's state.",
+    "After two crashes on one trial without an epoch in between, the storm waits for its next epoch, because "
+    "a third crash would fail the trial.",
 ]
 
 

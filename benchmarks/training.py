@@ -105,7 +105,8 @@ def reading(setting: Setting) -> list[str]:
         "validation, best weights and checkpoints written), in a process of its own; importing the libraries "
         "is not counted on either side. U-Net of width "
         f"{setting.pick(WIDTH, 8)}, batch 8, Adam, plateau schedule, flips.",
-        "What is gained in fp32 comes from the decoded cache and from the channels-last layout; what bf16 adds "
-        "comes from the processor's matrix units.",
-        "The decoded cache is filled before: it costs one pass over the files for each image size of a study.",
+        "The gain in fp32 comes from the decoded cache and the channels-last layout; the gain of bf16 from "
+        "the processor's matrix units.",
+        "The decoded cache was filled before the measurement; filling it costs one pass over the files for "
+        "each image size of a study.",
     ]

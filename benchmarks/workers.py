@@ -45,8 +45,8 @@ def measure(setting: Setting) -> Section:
             spread(rates["both"], 0), f"{two / both:.2f}", "at least 1", two >= both),
     ]  # fmt: skip
     reading = [
-        "Real `tuner run --workers` fleets on SQLite, each a new study of equal trials of one epoch. Counted from "
-        "the start of the first trial to the end of the last, so the start of the processes is left out.",
+        "Real `tuner run --workers` fleets on SQLite, each a new study of equal trials of one epoch. Measured"
+        " from the start of the first trial to the end of the last, so process start-up is not included.",
     ]
     return Section("workers", "Workers", ("", "two workers", "one worker"), rows, reading)
 
