@@ -1,9 +1,9 @@
 # tuner with its commands, for docker-compose.yml and for any cluster that runs containers.
-# On a slim Debian; PyTorch brings its own CUDA, so the host needs the NVIDIA driver and its container toolkit only.
-# Layers from seldom to often changed: the system, PyTorch and all other pinned packages, tuner itself.
+# Based on slim Debian. PyTorch includes CUDA, so the host needs only the NVIDIA driver and its container toolkit.
+# Layers are ordered from rarely to often changed: system, PyTorch and other pinned packages, tuner.
 FROM python:3.11-slim-bookworm
 
-# tini passes signals on to tuner and buries the dead.
+# tini forwards signals to tuner and reaps zombie processes.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends tini \
@@ -30,7 +30,7 @@ RUN pip install --no-build-isolation --no-deps /build
 
 COPY docs/cluster/one-gpu.sh /usr/local/bin/one-gpu
 
-# by its number: Kubernetes cannot tell that a name is not root's
+# numeric: Kubernetes cannot verify that a user name is not root
 USER 1000:1000
 WORKDIR /work
 VOLUME /runs

@@ -10,21 +10,21 @@ from tuner.cli import main
 
 HEAD = """# Commands
 
-Exit codes: 0 done, or stopped on request; 2 a mistake or fault, told in one line; 1 a bug of ours, with a
+Exit codes: 0 done, or stopped on request; 2 a mistake or fault, reported in one line; 1 a bug, with a
 traceback in the log; 130 a second Ctrl-C. Results go to stdout, progress and logs to stderr. `TUNER_STORAGE`
-stands for `--storage`; `TUNER_DATA` names folders that hold datasets.
+replaces `--storage`; `TUNER_DATA` lists folders with datasets.
 
-This page is what `tuner COMMAND --help` says.
+This page is the output of `tuner COMMAND --help`.
 """
 
 
 def page() -> str:
-    """The whole page, in the order of `tuner --help`."""
+    """Return the whole page, in the order of `tuner --help`."""
     return "\n".join([HEAD, *(section(name) for command in main.commands for name in (command, *below(command)))])
 
 
 def below(command: str) -> list[str]:
-    """The commands of a command, such as "data get"."""
+    """Return the subcommands of a command, such as "data get"."""
     inner = getattr(main.commands[command], "commands", {})
     return [f"{command} {name}" for name, found in inner.items() if not found.hidden]
 

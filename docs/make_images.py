@@ -1,7 +1,7 @@
 """Make the pictures of the README: python docs/make_images.py [FOLDER]
 
-Needs tmux and Chromium. Without a folder a small search on generated shapes is run on a real terminal of 112
-columns; with one, the dashboard and the report of the study in its runs/ are shown.
+Needs tmux and Chromium. Without a folder, a small search on generated shapes runs in a terminal of 112 columns; with
+one, the dashboard and the report of the study in its runs/ are shown.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def tmux(*args: str) -> str:
 
 
 def watch_a_search(folder: Path) -> str:
-    """Run it in tmux; the screen, with its colours, on which most trials run beside the best, the longest."""
+    """Run a search in tmux; return the coloured screen with the most running trials and the longest curves."""
     tmux("new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), f"cd {folder} && {TUNER} {SEARCH}")
     best, most = "", 0
     try:
@@ -44,7 +44,7 @@ def watch_a_search(folder: Path) -> str:
             if score >= most and "pruning saved" in screen:
                 best, most = screen, score
             time.sleep(0.5)
-    except subprocess.CalledProcessError:  # the run has ended, and tmux with it
+    except subprocess.CalledProcessError:  # the run has ended, and so has tmux
         return best
 
 
@@ -62,7 +62,7 @@ def shoot(page: Page, svg: str) -> None:
 
 
 def shoot_dashboard(page: Page, folder: Path) -> None:
-    """The study's note, the page of the best trial, and its pictures."""
+    """Take pictures of the study's note and of the best trial's page."""
     server = subprocess.Popen(
         [sys.executable, "-u", "-m", "tuner.cli", "dashboard", "--port", "0"],
         cwd=folder,
@@ -89,7 +89,7 @@ def shoot_dashboard(page: Page, folder: Path) -> None:
 
 
 def shoot_report(page: Page, folder: Path) -> None:
-    """The top of the report, and further down where its plots are."""
+    """Take pictures of the top of the report and of its plots."""
     made = folder / "report.html"
     subprocess.run([*TUNER.split(), "report", "--out", made, "--force"], cwd=folder, check=True)
     page.goto(made.as_uri())
@@ -103,7 +103,7 @@ def shoot_report(page: Page, folder: Path) -> None:
 
 
 def main() -> None:
-    """With a folder in whose runs/ a study lies: the dashboard and the report of that; else of a small search."""
+    """Use the study in the given folder's runs/, or run a small search."""
     IMAGES.mkdir(exist_ok=True)
     given = Path(sys.argv[1]).absolute() if sys.argv[1:] else None
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:

@@ -1,9 +1,9 @@
 #!/bin/sh
-# one-gpu COMMAND...: run a command on one GPU of this host that nobody else took this way.
+# one-gpu COMMAND...: run a command on one GPU of this host that no other one-gpu process uses.
 #
-# Docker gives `count: 1` the same first GPU each time, so workers that are scaled up would all meet on it. Here each
-# sees all GPUs and holds a lock on the one it takes, for as long as it lives. When there are more workers than GPUs,
-# they share them in turn. Without a GPU the command runs as it is.
+# Docker gives `count: 1` the same first GPU each time, so scaled workers would all use that one. Here each worker
+# sees all GPUs and locks the one it uses until it exits. With more workers than GPUs, they are shared evenly.
+# Without a GPU the command runs unchanged.
 set -eu
 
 locks=${TUNER_LOCKS:-/runs/gpus}

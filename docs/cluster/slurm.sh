@@ -2,11 +2,11 @@
 # A search on Slurm: an array of tasks, each with one GPU, all on one PostgreSQL.
 #
 #   export TUNER_STORAGE=postgresql://me@dbhost/tuner      # the password: in ~/.pgpass
-#   export TUNER_HOME=/shared/me/runs                      # a folder that every node sees
+#   export TUNER_HOME=/shared/me/runs                      # a folder shared by all nodes
 #   export TUNER_RUN="--space unet_k --data /shared/me/photos --trials 200"
 #   sbatch docs/cluster/slurm.sh
 #
-# Send more of them whenever there is room, or fewer with scancel: the budget is the study's, not the tasks'.
+# Submit more tasks at any time, or remove some with scancel: the budget belongs to the study, not to the tasks.
 #SBATCH --job-name=tuner
 #SBATCH --array=0-7
 #SBATCH --nodes=1
@@ -22,12 +22,12 @@
 set -eu
 
 : "${TUNER_STORAGE:?export it: postgresql://USER@HOST/NAME}"
-: "${TUNER_HOME:?export it: a folder that every node sees}"
-: "${TUNER_RUN:?export it: what stands after tuner run}"
+: "${TUNER_HOME:?export it: a folder shared by all nodes}"
+: "${TUNER_RUN:?export it: the arguments of tuner run}"
 
-# Slurm sends USR1 a minute before the time is over (the line above) and TERM when the job is cancelled or preempted.
-# On both, tuner saves within a step, puts its trial back and ends. Out of time: the task joins the queue again.
-# A preempted task is sent back by Slurm itself (--requeue); a cancelled one stays away.
+# Slurm sends USR1 a minute before the time limit (the line above) and TERM when the job is cancelled or preempted.
+# On both, tuner saves within a step, puts its trial back and exits. At the time limit, the task requeues itself.
+# A preempted task is requeued by Slurm (--requeue); a cancelled one is not.
 out_of_time=
 # called by the traps
 # shellcheck disable=SC2329
@@ -35,7 +35,7 @@ stop() { kill -TERM "$tuner" 2>/dev/null || true; }
 trap stop TERM
 trap 'out_of_time=yes; stop' USR1
 
-# The variable is several words, so it stands without quotes.
+# The variable holds several words, so it is not quoted.
 # shellcheck disable=SC2086
 tuner run $TUNER_RUN --home "$TUNER_HOME" &
 tuner=$!
