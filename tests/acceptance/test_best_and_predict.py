@@ -90,7 +90,7 @@ def test_an_existing_folder_is_refused_and_force_replaces_a_bundle(searched: Pat
     again = Path(shutil.copytree(exported, searched / "again"))
     (again / "card.md").write_text("mine")
     before = content(again)
-    refused(run(searched, "best", "--export", "again"), "again exists already", "--force")
+    refused(run(searched, "best", "--export", "again"), "again already exists", "--force")
     assert content(again) == before
     assert run(searched, "best", "--export", "again", "--force").returncode == 0
     assert content(again) == content(exported)
@@ -99,7 +99,7 @@ def test_an_existing_folder_is_refused_and_force_replaces_a_bundle(searched: Pat
 def test_force_does_not_replace_a_folder_of_the_users(searched: Path) -> None:
     (searched / "thesis").mkdir()
     (searched / "thesis" / "chapter.tex").write_text("years")
-    refused(run(searched, "best", "--export", "thesis", "--force"), "thesis exists and is no bundle")
+    refused(run(searched, "best", "--export", "thesis", "--force"), "thesis exists and is not a bundle")
     assert (searched / "thesis" / "chapter.tex").read_text() == "years"
 
 

@@ -33,7 +33,7 @@ class ImageExplanation:
 
     maps: per layer a heat map, a float32 array from 0 to 1 of the size that the model was trained on.
     class_name: the class that is explained.
-    is_found: whether the model predicted that class at all; if not, the maps are of its whole answer.
+    is_found: whether the model predicted that class at all; if not, the maps explain the whole output.
     """
 
     maps: Mapping[str, NDArray[np.float32]] = field(repr=False)

@@ -50,5 +50,5 @@ def test_hours_that_are_spent_are_told_with_what_raises_them(
     info = queries.find_study(study.engine, "s")
     print_result(queries.read_summary(study.engine, info), str(home), None)
     lines = [line for line in capsys.readouterr().out.splitlines() if "spent" in line]
-    more = "raise them to go on: tuner budget --study s"
+    more = "raise them to continue: tuner budget --study s"
     assert lines == ([told.format(more=more) + f" --home {home}"] if told else [])
