@@ -1,7 +1,7 @@
 """Make the pictures of the README: python docs/make_images.py [FOLDER]
 
-Needs tmux and Chromium. Without a folder, a small search on generated shapes runs in a terminal of 112 columns; with
-one, the dashboard and the report of the study in its runs/ are shown.
+Needs tmux and Chromium. Without a folder, a small search on generated shapes runs in a terminal of 112 columns;
+with one, the dashboard and the report of the study in its runs/ are shown.
 """
 
 from __future__ import annotations
