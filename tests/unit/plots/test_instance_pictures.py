@@ -125,8 +125,8 @@ def test_its_bundle_tells_how_to_use_it_and_explains(
     assert json.loads((bundle / "details.json").read_text())["instances"]["numbers"]
     card = (bundle / "card.md").read_text(encoding="utf-8")
     assert 'labels = bundle.predict("photo.jpg")  # an instance number for each pixel' in card
-    assert "![quality.png](quality.png)" in card and "whether as many are found as are there" in card
-    assert "classes are taken for which" not in card and "confusion" not in card
+    assert "![quality.png](quality.png)" in card and "predicted against true counts" in card
+    assert "classes are confused" not in card and "confusion" not in card
     Image.fromarray(np.asarray(trained.data.images[trained.data.val[0]])).resize((90, 60)).save(tmp_path / "a.png")
     (line,) = explain_files(bundle, [tmp_path / "a.png"], tmp_path / "seen")
     assert line.startswith(str(tmp_path / "seen" / "a_explanation.png"))
