@@ -82,7 +82,7 @@ class Seen:
 
 def is_drawn(page: Any) -> list[str]:
     """The plots that show nothing."""
-    return render_report.evaluate(
+    return page.evaluate(
         "[...document.querySelectorAll('.plot')].filter(place => !place.querySelector("
         "'.point, .js-line, .bars path, .heatmaplayer image, .parcoords canvas, canvas'))"
         ".map(place => place.id)"
@@ -90,7 +90,7 @@ def is_drawn(page: Any) -> list[str]:
 
 
 def widths(page: Any) -> tuple[int, int]:
-    page_is, window_is = render_report.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    page_is, window_is = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     return page_is, window_is
 
 
