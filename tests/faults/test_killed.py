@@ -166,7 +166,9 @@ def test_a_worker_that_cannot_even_start_names_its_log(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nif 'tuner.search.worker' in sys.orig_argv: raise SystemExit(1)\n"
     )
-    done = run(tmp_path, *search(tmp_path))
+    done = run(
+        tmp_path, *search(tmp_path), PYTHONHASHSEED="1"
+    )  # a real start of Python: one that forks has started
     assert done.returncode == 1
     assert str(tmp_path / "home" / "logs" / "tiny" / "worker-0.log") in done.stderr
     assert "Traceback" not in done.stderr
