@@ -1,4 +1,4 @@
-"""Every error a user can meet, as one tree.
+"""The exceptions shown to users, as one hierarchy.
 
     TunerError              one clear line on stderr, exit code 2, nothing changed
     ├── SpaceError          a search space cannot be found, loaded, or draws bad recipes
@@ -8,13 +8,13 @@
     ├── DataError           a dataset is missing, or holds files that cannot be used
     ├── StorageError        the database cannot be reached, read, or is not ours
     ├── FilesError          a folder cannot be written, a disk is full
-    ├── StudyError          the study asked for is not there, or has nothing to give yet
+    ├── StudyError          a study does not exist, or has no results yet
     ├── FleetError          workers cannot be placed as asked: no such GPU, no Ray cluster
     ├── BundleError         an exported model is missing a file, or a file was altered
-    └── TrialFailed         this trial cannot go on; the study can
+    └── TrialFailed         this trial fails; the study continues
 
 A message says what was given, what is allowed and what to do next. Any other exception that
-reaches the user is a bug of ours and keeps its traceback.
+reaches the user is a bug in tuner and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 
 
 class TunerError(Exception):
-    """The root: shown as one message, without a traceback."""
+    """The base class: shown as one message, without a traceback."""
 
 
 class SpaceError(TunerError):
@@ -105,11 +105,11 @@ class TrialFailed(TunerError):
 
 
 class TrialLost(Exception):
-    """Another worker owns this trial now; what this one did is dropped. Never reaches a user."""
+    """Another worker owns this trial now; this worker's results are dropped. Never shown to a user."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """' Did you mean ...?' for a mistyped name, or nothing when no known name is close."""
+    """Return " Did you mean ...?" for a mistyped name, or "" when no known name is close."""
     from difflib import get_close_matches
 
     close = get_close_matches(str(name), list(known), n=1, cutoff=0.5)
@@ -117,14 +117,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def format_names(names: Iterable[str], most: int = 5) -> str:
-    """The first few names and how many more there are."""
+    """Return the first few names and the number of the others."""
     names = [str(name) for name in names]
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def bullets(lines: Iterable[str]) -> str:
-    """One line as it is; several as a list below the message."""
+    """Return one line unchanged, several lines as a bulleted list."""
     lines = list(lines)
     return f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  - {line}" for line in lines)
 
@@ -133,7 +133,7 @@ MOST_LINES = 20  # of one message
 
 
 def first_lines(lines: Iterable[str]) -> str:
-    """`bullets`, cut after the first few."""
+    """Return `bullets` of the first lines, and the number of the others."""
     lines = list(lines)
     more = [f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
     return bullets([*lines[:MOST_LINES], *more])
@@ -144,7 +144,7 @@ FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a failed write under `path` into one line that says what to do."""
+    """Translate a failed write under `path` into a FilesError of one line with a remedy."""
     try:
         yield
     except OSError as error:
@@ -168,9 +168,9 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, which takes its place at the end: it is seen whole, or as it was before.
+    """Yield a temporary path that replaces `path` at the end, so that readers see a complete file.
 
-    The ending is that of `path`: some writers go by it.
+    It has the suffix of `path`, because some writers choose the format by it.
     """
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:

@@ -1,4 +1,4 @@
-"""Every path of the program's own: the home, and in it the runs of each trial, one for each attempt."""
+"""All paths that tuner writes to: the home folder, and in it a run folder for each attempt at a trial."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from zipfile import BadZipFile, ZipFile
 
 from tuner.errors import writing
 
-LONGEST_NAME = 60  # characters: of up to four bytes, where file systems allow 255 bytes
-ATTEMPT = "attempt-"  # and its number: the folder of an attempt in its trial's
-MARK_KEY = "tuner_best"  # in the head of a file of weights: which epoch and value they are of
-LONGEST_HEAD = 100_000_000  # bytes, as safetensors has it
+LONGEST_NAME = 60  # characters, of up to four bytes each; file systems allow 255 bytes
+ATTEMPT = "attempt-"  # prefix of an attempt's folder, followed by its number
+MARK_KEY = "tuner_best"  # metadata key of a weights file: the epoch and value they belong to
+LONGEST_HEAD = 100_000_000  # bytes, the limit of safetensors
 
 
 @dataclass(frozen=True)
 class Run:
-    """What an attempt at a trial leaves: its checkpoints, its best weights, its pictures.
+    """The folder of an attempt: its checkpoints, best weights and pictures.
 
-    The best weights may be newer than the checkpoint, where a worker was killed between the two. So each
-    checkpoint has a link to those that were the best when it was written, and goes on with them and no others.
+    The best weights may be newer than the checkpoint if a worker was killed between writing the two. Therefore
+    each checkpoint has a link to the weights that were the best at that time, and resumes with those.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def strip(self) -> Path:
-        """One validation image, and what was said of it after every epoch."""
+        """One validation image with the prediction after every epoch."""
         return self.folder / "strip.png"
 
     @property
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def explanation(self) -> Path:
-        """Where the model looks, of a trial that was the best when it ended."""
+        """Heatmaps of the model, for a trial that was the best when it ended."""
         return self.folder / "explanation.png"
 
     @property
@@ -79,7 +79,7 @@ class Run:
 
     @property
     def details(self) -> Path:
-        """The numbers behind the pictures."""
+        """The data that the pictures are drawn from."""
         return self.folder / "details.json"
 
     @property
@@ -89,21 +89,21 @@ class Run:
 
     @property
     def weights(self) -> tuple[Path, ...]:
-        """All that a trial goes on from, in the order in which it is to be brought.
+        """All files needed to resume, in the order in which they are to be copied.
 
-        Cut anywhere, what came is nothing to go on from or the newest there was: the checkpoint needs those
-        before it, and the previous one comes last.
+        A copy that is interrupted is either unusable or the newest state: a checkpoint comes after the weights it
+        needs, and the previous checkpoint comes last.
         """
         return (self.best, self.checkpoint_best, self.previous_best, self.checkpoint, self.previous)
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """All that there is to look at, in the order in which the dashboard shows it; trials have some of it."""
+        """All pictures and data files, in the order of the dashboard; a trial may have only some of them."""
         return (self.strip, self.predictions, self.explanation, *self.lazy_pictures, self.details, self.confusion)
 
     @property
     def lazy_pictures(self) -> tuple[Path, ...]:
-        """The pictures that are drawn when they are looked at; in the folder with older versions' trials only."""
+        """Pictures drawn on demand; only trials of older versions have them in the folder."""
         return (self.curves, self.quality)
 
     def make(self) -> Run:
@@ -115,20 +115,20 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def delete_weights(self) -> None:
-        """A pruned or failed trial will not go on: keep its pictures, free the rest."""
+        """Delete checkpoints and weights, and keep the pictures: a pruned or failed trial is not resumed."""
         for file in self.weights:
             file.unlink(missing_ok=True)
 
     def delete_previous(self) -> None:
-        """A finished trial needs its last checkpoint and its best weights, to be trained for longer one day."""
+        """Delete all but the last checkpoint and the best weights, which `tuner extend` needs."""
         for file in (self.previous, self.previous_best, self.checkpoint_best):
             file.unlink(missing_ok=True)
 
     def rotate(self) -> None:
-        """The checkpoint becomes the previous one; the next one's best weights are those of now.
+        """Rename the checkpoint to the previous one, and link the current best weights for the next one.
 
-        To be called right before a new checkpoint takes its name. Killed anywhere in between, `find_best` still
-        finds what belongs to the checkpoint that stands.
+        Call this right before writing a new checkpoint. If the process is killed in between, `restore_best` still
+        finds the weights that belong to the existing checkpoint.
         """
         if self.checkpoint.exists():
             self.checkpoint.replace(self.previous)
@@ -138,9 +138,9 @@ class Run:
             link_file(self.best, self.checkpoint_best)
 
     def restore_best(self, mark: str) -> bool:
-        """Put in place the best weights with that mark, a checkpoint's own; False where they are not here.
+        """Restore the best weights with a checkpoint's mark; return False if they do not exist.
 
-        Weights of versions that wrote no mark are taken as they are.
+        Weights without a mark (older versions) are accepted.
         """
         with writing(self.folder):
             for file in (self.best, self.checkpoint_best, self.previous_best):
@@ -152,12 +152,12 @@ class Run:
 
     @property
     def is_usable(self) -> bool:
-        """Whether a trial can go on from here."""
+        """Whether a trial can be resumed from this run."""
         return is_intact(self.checkpoint) or is_intact(self.previous)
 
 
 def is_intact(checkpoint: Path) -> bool:
-    """Whether every byte of a checkpoint is as it was written. The file is a zip archive with checksums."""
+    """Return whether a checkpoint is undamaged. The file is a zip archive with checksums."""
     try:
         with ZipFile(checkpoint) as archive:
             return archive.testzip() is None
@@ -166,7 +166,7 @@ def is_intact(checkpoint: Path) -> bool:
 
 
 def read_mark(weights: Path) -> str | None:
-    """What the head of a file of weights says it is of; "" where it says nothing, None where it is not whole."""
+    """Return the mark in a weights file's metadata: "" if it has none, None if the file is incomplete."""
     try:
         with weights.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -179,9 +179,9 @@ def read_mark(weights: Path) -> str | None:
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Give a file a second name, replacing what had it; a copy, where the file system has no hard links.
+    """Hard-link `source` to `target`, replacing it; copy where the file system has no hard links.
 
-    Whoever reads `target` sees a whole file. Nothing of ours is changed in its place: both stay as they are.
+    A reader of `target` sees a complete file. Both names stay valid because files are never modified in place.
     """
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     aside.unlink(missing_ok=True)
@@ -198,19 +198,19 @@ def link_file(source: Path, target: Path) -> None:
 
 
 def hash_file(path: Path) -> str:
-    """The checksum of a file's content."""
+    """Return the SHA-256 checksum of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def attempt_of(notes: Mapping[str, Any]) -> int:
-    """Which attempt finished a trial, from what is noted on it; 0 of a trial of an older version."""
-    return int((notes.get("result") or {}).get("attempt", 0))
+def attempt_of(attrs: Mapping[str, Any]) -> int:
+    """Return the attempt that finished a trial, from its attributes; 0 for a trial of an older version."""
+    return int((attrs.get("result") or {}).get("attempt", 0))
 
 
 @dataclass(frozen=True)
 class Home:
-    """The folder of everything on this host: database, cache, runs, artifacts, logs."""
+    """The folder of all files on this host: database, cache, runs, artifacts, logs."""
 
     folder: Path
 
@@ -235,22 +235,22 @@ class Home:
         return self.folder / "logs" / safe_name(study) / f"{worker}.log"
 
     def run(self, study: str, key: str, number: int, attempt: int = 0) -> Run:
-        """The run of an attempt at a trial; `key` keeps studies of one name in different databases apart.
+        """Return the run of an attempt; `key` separates studies with the same name in different databases.
 
-        Nobody but the worker of that attempt writes there. Attempt 0 is the trial's own folder, where older
-        versions left everything.
+        Only the worker of that attempt writes there. Attempt 0 is the trial's own folder, where older versions
+        wrote all files.
         """
         trial = self.folder / "trials" / f"{safe_name(study)}-{key}" / f"{number:05d}"
         return Run(trial / f"{ATTEMPT}{attempt}" if attempt else trial)
 
     def attempts(self, study: str, key: str, number: int) -> list[int]:
-        """Every attempt at a trial of which there is a folder here, the newest first, 0 always last."""
+        """Return the attempts at a trial that have a folder here, newest first; 0 is always last."""
         folder = self.run(study, key, number).folder
         names = [path.name.removeprefix(ATTEMPT) for path in folder.glob(f"{ATTEMPT}*")]
         return [*sorted((int(name) for name in names if name.isdecimal()), reverse=True), 0]
 
     def make(self) -> Home:
-        """Create the folder and try it: better a clear line now than a lost epoch later."""
+        """Create the folder and write to it, so that a missing permission is reported before training starts."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.artifacts.mkdir(exist_ok=True)
@@ -261,7 +261,7 @@ class Home:
 
 
 def safe_name(name: str) -> str:
-    """A study's name as a folder name: two studies never share a folder."""
+    """Return a study's name as a folder name; different studies never share a folder."""
     plain = "".join(c if c.isalnum() or c in "-_.@" else "_" for c in name)[:LONGEST_NAME]
     if name and plain == name and not name.startswith("."):
         return name
@@ -269,7 +269,7 @@ def safe_name(name: str) -> str:
 
 
 def git_commit(path: Path) -> str:
-    """The git commit a file stands in, with '+' when the tree has changes; '' outside a repository."""
+    """Return the git commit of a file's repository, with '+' if it has changes; '' outside a repository."""
     import subprocess
 
     def git(*args: str) -> str:

@@ -1,1 +1,1 @@
-"""Files of an attempt at a trial: where all hosts keep them, and how they get there."""
+"""Files of trial attempts: folders in the home, snapshots in the artifact store, and the uploads between them."""

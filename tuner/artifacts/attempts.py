@@ -1,7 +1,7 @@
-"""What an attempt at a trial leaves is kept: brought to the next attempt, and dropped when nobody needs it.
+"""Keep the files of trial attempts, pass them on to the next attempt, and delete those that are not needed.
 
-Every attempt has a folder of its own in the home. Where hosts do not share the home, a store stands behind it:
-what is kept goes there in the background, and an attempt on another host fetches it.
+Each attempt has its own folder in the home. Where hosts do not share the home, an artifact store holds copies:
+files are uploaded in the background, and an attempt on another host downloads them.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ from tuner.errors import FilesError, writing
 from tuner.paths import Home, Run, link_file
 
 T = TypeVar("T")
-TRIES = 5  # to bring over what another attempt moves at that moment
-PATIENCE = 60.0  # seconds that a trial waits for a store that is away, before it is given back
+TRIES = 5  # to link files that another attempt is moving at the same time
+PATIENCE = 60.0  # seconds that a trial waits for an unavailable store before it is put back
 log = logging.getLogger("tuner")
 
 
 class AttemptFiles:
-    """Where attempts find what earlier ones left. Without a store, the home alone."""
+    """The files of all attempts: in the home and, if there is a store, in the store."""
 
     def __init__(self, home: Home, store: Store | None = None) -> None:
         self.home, self.store = home, store
-        self.sent: dict[Path, int] = {}  # how many snapshots of a run there were
-        self.uploader: Uploader | None = None  # begun with the first thing to send
+        self.sent: dict[Path, int] = {}  # number of snapshots taken of each run
+        self.uploader: Uploader | None = None  # started with the first upload
 
     # --- attempts ---
 
     def begin(self, study: str, key: str, number: int, attempt: int, fresh: bool = False) -> Run:
-        """The empty folder of an attempt, with what the newest usable earlier attempt left in it.
+        """Create the folder of an attempt, with the files of the newest usable earlier attempt.
 
-        `fresh` says that the trial has not begun yet: whatever stands there is of a deleted trial of that number.
-        Killed in the middle, nothing is lost: the earlier attempt's files go when all stands in the new folder.
+        `fresh` means that the trial has not started yet: files in its folder belong to a deleted trial with the
+        same number. If the process is killed, nothing is lost: the earlier attempt's files are deleted only after
+        all of them are in the new folder.
         """
         trial, run = self.home.run(study, key, number), self.home.run(study, key, number, attempt)
         if fresh:
@@ -51,7 +52,10 @@ class AttemptFiles:
         return run
 
     def bring(self, study: str, key: str, number: int, attempt: int) -> bool:
-        """Bring what the newest usable attempt left; the store is asked where it may know of a newer one."""
+        """Link or download the files of the newest usable attempt, if any; return False if they kept moving.
+
+        The store is queried only if it may hold a newer attempt than the home.
+        """
         run = self.home.run(study, key, number, attempt)
         for _ in range(TRIES):
             here = self.newest(study, key, number, attempt)
@@ -62,24 +66,24 @@ class AttemptFiles:
         return False
 
     def newest(self, study: str, key: str, number: int, attempt: int) -> int | None:
-        """The newest attempt before this one that can be gone on from, of those in the home."""
+        """Return the newest usable attempt in the home before this one, or None."""
         for earlier in self.home.attempts(study, key, number):
             if earlier < attempt and self.home.run(study, key, number, earlier).is_usable:
                 return earlier
         return None
 
     def bring_from_store(self, run: Run, after: int | None, before: int) -> bool:
-        """Fill the run from the newest list between these attempts that is whole; False where there is none."""
+        """Restore the run from the newest complete manifest between these attempts; return whether it exists."""
 
         def bring() -> bool:
             found = self.known(run)
             newer = [one for one in found if one.attempt < before and (after is None or one.attempt > after)]
             return self.store is not None and snapshots.restore_run(self.store, newer, run)
 
-        return patiently(bring)
+        return retry_store(bring)
 
     def drop_earlier(self, study: str, key: str, number: int, attempt: int) -> None:
-        """Free what attempts before this one left; the trial's own folder, where older versions wrote, stays."""
+        """Delete the files of earlier attempts; of the trial's own folder (older versions) only the weights."""
         for earlier in self.home.attempts(study, key, number):
             run = self.home.run(study, key, number, earlier)
             if 0 < earlier < attempt:
@@ -90,7 +94,7 @@ class AttemptFiles:
     # --- to the store ---
 
     def keep(self, run: Run) -> None:
-        """Send the checkpoint of now, its best weights and the pictures to the store, in the background."""
+        """Upload the current checkpoint, its best weights and the pictures to the store, in the background."""
         if self.store:
             number = self.sent[run.folder] = self.sent.get(run.folder, 0) + 1
             with writing(run.folder):
@@ -98,13 +102,13 @@ class AttemptFiles:
             self.give(UploadJob(self.place(run), snapshot=taken, number=number))
 
     def send(self, path: Path, name: str) -> None:
-        """Send a file of its own that never changes, in the background."""
+        """Upload a single file that never changes, in the background."""
         self.give(UploadJob(name, file=path))
 
     def settle(self, run: Run, seconds: float) -> bool:
-        """Wait until what was kept is in the store; False, with a warning, when the time is over before.
+        """Wait until the run is uploaded; return False, with a warning, after `seconds`.
 
-        While the store is away, nobody waits: what was kept stays in the home and is sent when it is back.
+        While the store is unavailable, return at once: the files stay in the home and are uploaded later.
         """
         if self.uploader is None or self.uploader.settle(self.place(run), seconds):
             return True
@@ -112,7 +116,7 @@ class AttemptFiles:
         return False
 
     def finish(self, run: Run, weights: bool) -> None:
-        """At a trial's end: drop what nobody needs; without `weights`, the checkpoint and the best go too."""
+        """Delete files that a finished trial does not need; without `weights`, also its weights and checkpoint."""
         run.delete_previous()
         if not weights:
             run.delete_weights()
@@ -120,12 +124,12 @@ class AttemptFiles:
             self.give(UploadJob(self.place(run), weights=weights))
 
     def forget(self, run: Run) -> None:
-        """A trial that was lost to another worker: what waits to be sent is not sent. Nothing is deleted."""
+        """Cancel pending uploads of a trial that was lost to another worker. Delete nothing."""
         if self.uploader:
             self.uploader.forget(self.place(run))
 
     def close(self, seconds: float) -> bool:
-        """Wait a little for what is under way; False when not all of it is in the store."""
+        """Wait up to `seconds` for pending uploads; return False, with a warning, if some remain."""
         if self.uploader is None or self.uploader.close(seconds):
             return True
         log.warning("not everything is in the artifact store; it is in %s", self.home.folder)
@@ -137,15 +141,15 @@ class AttemptFiles:
         self.uploader.give(job)
 
     def place(self, run: Run) -> str:
-        """Where a run is in the store, ending with a slash: as in the home."""
+        """Return the run's prefix in the store, ending with a slash; same layout as in the home."""
         return f"{run.folder.relative_to(self.home.folder).as_posix()}/"
 
     # --- from the store ---
 
     def fetch(self, study: str, key: str, number: int, attempt: int) -> Run:
-        """The run of a finished trial, with its files here where they are to be had at all.
+        """Return the run of a finished trial, downloading its files if they are not here.
 
-        Trials of older versions are in no store: theirs is attempt 0.
+        Trials of older versions (attempt 0) are not in a store.
         """
         run = self.home.run(study, key, number, attempt)
         if self.store is None or not attempt or (run.best.is_file() and run.checkpoint.is_file()):
@@ -156,7 +160,7 @@ class AttemptFiles:
         return run
 
     def has(self, study: str, key: str, number: int, attempt: int) -> bool:
-        """Whether the checkpoint and the best weights of a finished trial are here or in the store."""
+        """Return whether a finished trial's checkpoint and best weights are in the home or in the store."""
         run = self.home.run(study, key, number, attempt)
         here = run.best.is_file() and run.checkpoint.is_file()
         return here or bool(attempt and any(one.attempt == attempt for one in self.known(run)))
@@ -166,29 +170,29 @@ class AttemptFiles:
 
     @property
     def where(self) -> str:
-        """Where it looks, for a person."""
+        """The places that are searched, for messages."""
         return f"{self.home.folder}{f' or {self.store.shown}' if self.store else ''}"
 
 
 def open_attempts(home: Home, artifacts: str | None) -> AttemptFiles:
-    """The keeper of a home, with the store of that URL behind it; nothing is asked of the store yet."""
+    """Return the attempt files of a home, with the store at that URL; does not connect to the store."""
     return AttemptFiles(home, open_store(artifacts) if artifacts else None)
 
 
-def patiently(act: Callable[[], T]) -> T:
-    """Ask a store that may be away for a while. A trial that another host began waits for it, but not for ever."""
+def retry_store(act: Callable[[], T]) -> T:
+    """Call `act`, retrying for up to a minute while the store is unavailable; then raise FilesError."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
             return act()
         except FilesError as error:
             if time.monotonic() > end:
-                raise FilesError(f"{error} A trial that another host began cannot go on without.") from error
+                raise FilesError(f"{error} A trial that another host began cannot continue without it.") from error
             time.sleep(CHANCE.uniform(0.5, 1.5))
 
 
 def link_attempt(earlier: Run, run: Run) -> bool:
-    """Link everything of an earlier attempt into a new one; False where it was moved away meanwhile."""
+    """Link all weights of an earlier attempt into a new one; return False if they were moved meanwhile."""
     with writing(run.folder):
         for source, target in zip(earlier.weights, run.weights, strict=True):
             try:

@@ -1,4 +1,4 @@
-"""The pictures of trials, as Optuna and its dashboard ask for them: in the home, and in the store behind it."""
+"""Pictures of trials behind Optuna's artifact-store interface: in the home, and in the artifact store."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tuner.artifacts.store import Store
 from tuner.errors import FilesError, writing
 from tuner.paths import Home
 
-PLACE = "artifacts/"  # of the pictures, in a store
+PLACE = "artifacts/"  # prefix of the pictures in a store
 
 
 @dataclass(frozen=True)
 class TrialArtifacts:
-    """An artifact store of Optuna's.
+    """An implementation of Optuna's artifact-store protocol.
 
-    A picture is written into the home and sent on in the background, so that the end of a trial waits for no
-    network. What is asked for and is not in the home comes from the first store that has it, and stays.
+    A picture is written into the home and uploaded in the background, so that the end of a trial does not wait
+    for the network. A requested picture that is not in the home is downloaded from the first store that has it.
     """
 
     home: Home
@@ -31,7 +31,7 @@ class TrialArtifacts:
     send: Callable[[Path, str], None] | None = None
 
     def path(self, artifact_id: str) -> Path:
-        """Where a picture is in the home. A name that is none, such as one that leads out of it, is not there."""
+        """Return the path of a picture in the home; raise ArtifactNotFound for an invalid name, such as "../x"."""
         if not artifact_id or Path(artifact_id).name != artifact_id or artifact_id.startswith("."):
             raise self.missing(artifact_id)
         return self.home.artifacts / artifact_id
@@ -50,7 +50,7 @@ class TrialArtifacts:
             try:
                 store.get(PLACE + artifact_id, path)
                 return
-            except (FileNotFoundError, FilesError):  # the dashboard shows an empty frame, and asks again
+            except (FileNotFoundError, FilesError):  # the dashboard shows an empty frame and retries
                 continue
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
@@ -65,7 +65,7 @@ class TrialArtifacts:
             self.send(path, PLACE + artifact_id)
 
     def remove(self, artifact_id: str) -> None:
-        """Whether it was there or not: a trial whose worker died may name a picture that never came."""
+        """Delete an artifact; do nothing if it does not exist (its worker may have died before writing it)."""
         self.path(artifact_id).unlink(missing_ok=True)
         for store in self.stores:
             store.delete(PLACE + artifact_id)
@@ -78,7 +78,7 @@ class TrialArtifacts:
 
 
 def open_trial_artifacts(attempts: AttemptFiles) -> TrialArtifacts:
-    """The pictures of a worker's trials: beside what else it keeps."""
+    """Return the picture store of a worker's trials, on top of its attempt files."""
     return TrialArtifacts(
         attempts.home, [attempts.store] if attempts.store else [], attempts.send if attempts.store else None
     )

@@ -1,11 +1,11 @@
-"""What a trial goes on from, as it lies in a store: files that belong together, and a list of them beside.
+"""Snapshots of a run in an artifact store: the files to resume from, and a manifest that lists them.
 
     trials/STUDY-KEY/00003/attempt-2/checkpoint-9c1185a5c5e9.pt     named by its content
     trials/STUDY-KEY/00003/attempt-2/best-5feceb66ffc8.safetensors
-    trials/STUDY-KEY/00003/attempt-2/kept-000007.json               the list: put last, so all of it is there
+    trials/STUDY-KEY/00003/attempt-2/kept-000007.json               the manifest: written last, so all files exist
 
-A list names each file with its size and checksum. The last two lists stand with their files: where something of
-the newest comes back damaged, the one before is used.
+A manifest holds the size and checksum of each file. The newest two manifests are kept with their files: if a
+file of the newest is damaged, the one before it is used.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tuner.errors import writing
 from tuner.paths import ATTEMPT, Run, hash_file
 
 LIST = re.compile(rf"{ATTEMPT}(\d+)/kept-(\d+)\.json$")
-TRIES = 3  # to get a file whole
+TRIES = 3  # to download an undamaged file
 log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True, order=True)
 class Manifest:
-    """A list in the store: of which attempt, the how manieth of it, and its name."""
+    """A manifest in the store: its attempt, its number within the attempt, and its name."""
 
     attempt: int
     number: int
@@ -38,18 +38,18 @@ class Manifest:
 
     @property
     def place(self) -> str:
-        """Where its files are, ending with a slash."""
+        """The prefix of its files, ending with a slash."""
         return self.name.rpartition("/")[0] + "/"
 
 
 def find_manifests(names: Iterable[str]) -> list[Manifest]:
-    """Every list among these names of a trial, the newest first."""
+    """Return all manifests among the names of a trial, newest first."""
     found = ((LIST.search(name), name) for name in names)
     return sorted((Manifest(int(at[1]), int(at[2]), name) for at, name in found if at), reverse=True)
 
 
 def upload_snapshot(store: Store, snapshot: Path, place: str, number: int) -> None:
-    """Put the files of a snapshot and then their list; what is there already is not sent again."""
+    """Upload the files of a snapshot, then its manifest; skip files that are already in the store."""
     there = set(store.names(place))
     listed = {}
     for file in sorted(snapshot.iterdir()):
@@ -65,7 +65,7 @@ def upload_snapshot(store: Store, snapshot: Path, place: str, number: int) -> No
 
 
 def read_manifest(store: Store, kept: Manifest) -> dict[str, dict[str, str | int]] | None:
-    """The files of a list by their own names, or None where the list is damaged."""
+    """Return the manifest's entries by file name, or None if it is missing or damaged."""
     with TemporaryDirectory() as folder:
         came = Path(folder) / "kept.json"
         for _ in range(TRIES):
@@ -82,13 +82,13 @@ def read_manifest(store: Store, kept: Manifest) -> dict[str, dict[str, str | int
 
 
 def delete_outdated(store: Store, trial: str, most: int) -> None:
-    """Remove what is not needed any more: all but the newest lists of a trial, and their files."""
+    """Delete all but the newest `most` manifests of a trial, and the files that only those used."""
     names = store.names(trial)
     needed = set()
     for kept in find_manifests(names)[:most]:
         listed = read_manifest(store, kept)
         if listed is None:
-            return  # nobody knows what it needs: another time
+            return  # the files it needs are unknown: leave everything until the next call
         needed |= {kept.name, *(f"{kept.place}{entry['name']}" for entry in listed.values())}
     for name in names if needed else ():
         if name not in needed:
@@ -101,7 +101,7 @@ def delete_snapshots(store: Store, trial: str) -> None:
 
 
 def restore_run(store: Store, found: Iterable[Manifest], run: Run) -> bool:
-    """Fill a run from the first of these lists whose files all come whole; False where none does."""
+    """Restore a run from the first manifest whose files are all intact; return False if none is."""
     for kept in found:
         listed = read_manifest(store, kept)
         if listed is not None and restore_files(store, kept.place, listed, run):
@@ -111,7 +111,7 @@ def restore_run(store: Store, found: Iterable[Manifest], run: Run) -> bool:
 
 
 def restore_files(store: Store, place: str, listed: dict[str, dict[str, str | int]], run: Run) -> bool:
-    """All of the files or none: under their names only when all are whole, the checkpoint among the last."""
+    """Restore all files or none, the checkpoint among the last; return whether all were intact."""
     aside = run.folder / ".coming"
     with writing(run.folder):
         shutil.rmtree(aside, ignore_errors=True)
@@ -128,7 +128,7 @@ def restore_files(store: Store, place: str, listed: dict[str, dict[str, str | in
 
 
 def download_verified(store: Store, place: str, entry: dict[str, str | int], path: Path) -> bool:
-    """Get a file, again where it comes damaged."""
+    """Download a file, retrying if it is damaged; return whether it matches its size and checksum."""
     for _ in range(TRIES):
         try:
             store.get(f"{place}{entry['name']}", path)

@@ -1,8 +1,8 @@
-"""Where a host puts what another one may need: a folder that all of them see, or a bucket that speaks S3.
+"""Artifact stores: a folder that all hosts share, or an S3-compatible bucket.
 
-A store is four plain functions. Each is tried again with growing, uneven pauses; what still fails is a FilesError
-of one line. Who it is that asks is left to boto3: its environment variables, files and roles. Nothing of it is
-read, printed or kept here.
+Each operation is retried with growing random pauses; a failure that persists is raised as a one-line
+FilesError. Authentication is left to boto3 (environment variables, files, roles): credentials are never read,
+printed or stored here.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 30
 WAYS = "a folder that all hosts see, or s3://BUCKET/PREFIX"
 GONE = {"404", "NoSuchKey", "NotFound"}
-WRONG = {  # errors that no second try heals, by their code in S3
-    "NoSuchBucket": "there is no such bucket. Create it, or correct the name",
+WRONG = {  # S3 error codes that a retry cannot fix
+    "NoSuchBucket": "the bucket does not exist. Create it, or correct the name",
     "AccessDenied": "no permission. It must be allowed to list, read, write and delete there",
     "403": "no permission. It must be allowed to list, read, write and delete there",
     "AllAccessDisabled": "no permission",
@@ -40,39 +40,42 @@ WRONG = {  # errors that no second try heals, by their code in S3
     "SignatureDoesNotMatch": "the secret key does not fit the access key. Check AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": "the credentials have expired. Renew them",
     "InvalidToken": "the session token is not valid. Renew the credentials",
-    "InvalidBucketName": "this is no name of a bucket",
+    "InvalidBucketName": "the bucket name is not valid",
     "PermanentRedirect": "the bucket is in another region. Set AWS_DEFAULT_REGION",
     "AuthorizationHeaderMalformed": "the bucket is in another region. Set AWS_DEFAULT_REGION",
 }
-CHANCE = SystemRandom()  # training draws from Python's own generator: no other thread may
+CHANCE = SystemRandom()  # training uses Python's global generator: other threads must not draw from it
 
 
 class Store(Protocol):
-    """A place for files by name; a name has the form "a/b/c". Whoever reads sees a whole file or none."""
+    """Named files, with names of the form "a/b/c". A reader sees a complete file or none."""
 
     @property
     def shown(self) -> str:
-        """The place as it may be printed."""
+        """The location, safe to print."""
 
     def put(self, path: Path, name: str) -> None:
-        """Store a file, replacing what had the name."""
+        """Store a file, replacing an earlier one with this name."""
 
     def get(self, name: str, path: Path) -> None:
-        """Write what is stored to `path`; FileNotFoundError where nothing has that name."""
+        """Download a file to `path`; raise FileNotFoundError if the name does not exist."""
 
     def names(self, prefix: str) -> list[str]:
-        """Every name that begins so. A prefix ends with a slash, or is empty for all."""
+        """Return all names with this prefix, which ends with a slash or is empty for all."""
 
     def delete(self, name: str) -> None:
-        """Remove it; nothing happens where it is not there."""
+        """Delete a file; do nothing if it does not exist."""
 
 
 class StoreUnavailable(Exception):
-    """A store did not answer as it should; another try may succeed."""
+    """A temporary failure of a store: a retry may succeed."""
 
 
-def again(act: Callable[[], T], shown: str) -> T:
-    """Try, and try again after growing, uneven pauses, so that many hosts do not come back at the same moment."""
+def retry(act: Callable[[], T], shown: str) -> T:
+    """Call `act`, retrying after growing random pauses, so that many hosts do not retry at the same moment.
+
+    Raise FilesError when the last try fails.
+    """
     for number in range(TRIES):
         try:
             return act()
@@ -85,7 +88,7 @@ def again(act: Callable[[], T], shown: str) -> T:
 
 @dataclass(frozen=True)
 class FolderStore:
-    """A folder, such as one on a network's disk."""
+    """A store in a folder, such as a network drive."""
 
     folder: Path
 
@@ -94,13 +97,13 @@ class FolderStore:
         return str(self.folder)
 
     def put(self, path: Path, name: str) -> None:
-        again(lambda: self.copy(path, self.folder / name), self.shown)
+        retry(lambda: self.copy(path, self.folder / name), self.shown)
 
     def get(self, name: str, path: Path) -> None:
-        again(lambda: self.copy(self.folder / name, path), self.shown)
+        retry(lambda: self.copy(self.folder / name, path), self.shown)
 
     def copy(self, source: Path, target: Path) -> None:
-        """Copy aside and rename."""
+        """Copy to a temporary name, then rename."""
         aside = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
         try:
             with writing(target):
@@ -129,7 +132,7 @@ class FolderStore:
         return [str(p.relative_to(self.folder)) for p in found if not p.name.startswith(".") and p.is_file()]
 
     def delete(self, name: str) -> None:
-        """The folders that held nothing else go too."""
+        """Delete a file, and its parent folders that are empty then."""
         with writing(self.folder / name):
             (self.folder / name).unlink(missing_ok=True)
         for folder in (self.folder / name).parents:
@@ -143,7 +146,7 @@ class FolderStore:
 
 @dataclass(frozen=True)
 class S3Store:
-    """A bucket of Amazon S3 or of anything that speaks as it does; AWS_ENDPOINT_URL says where that is."""
+    """A store in a bucket of Amazon S3 or of a compatible server, whose address is in AWS_ENDPOINT_URL."""
 
     bucket: str
     prefix: str  # "" or ending with a slash
@@ -154,7 +157,7 @@ class S3Store:
 
     @cached_property
     def client(self) -> Any:
-        """Our own pauses and checks of what arrives are enough; newer checksums are not understood everywhere."""
+        """The boto3 client, without its own retries, and without newer checksums that some servers reject."""
         import boto3
         from botocore.config import Config
 
@@ -173,7 +176,7 @@ class S3Store:
         )
 
     def get(self, name: str, path: Path) -> None:
-        """boto3 writes aside and renames."""
+        """Download a file; boto3 writes to a temporary name, then renames."""
         self.tried(
             lambda: self.client.download_file(self.bucket, self.prefix + name, str(path), Config=in_one_thread())
         )
@@ -195,23 +198,23 @@ class S3Store:
             except Exception as error:
                 raise translate_error(error, self.shown) from error
 
-        return again(told, self.shown)
+        return retry(told, self.shown)
 
 
 def in_one_thread() -> Any:
-    """Sending is done beside the training: it takes no more than one thread."""
+    """Return a transfer configuration without extra threads: uploads run beside the training."""
     from boto3.s3.transfer import TransferConfig
 
     return TransferConfig(use_threads=False)
 
 
 def translate_error(error: Exception, shown: str) -> Exception:
-    """What went wrong at a bucket: no such name, something that must be put right, or a thing of the moment."""
+    """Translate a boto3 error: FileNotFoundError, FilesError (user must act) or StoreUnavailable (retry)."""
     from boto3.exceptions import Boto3Error
     from botocore import exceptions
 
     if isinstance(error, Boto3Error) and isinstance(error.__context__, exceptions.ClientError):
-        error = error.__context__  # S3UploadFailedError tells it as text only
+        error = error.__context__  # S3UploadFailedError has the code in its text only
     if isinstance(error, exceptions.ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
         if code in GONE:
@@ -240,7 +243,7 @@ def first_line(error: Exception) -> str:
 
 
 def open_store(url: str) -> Store:
-    """The store of that URL; FilesError where there is none such. Nothing is asked of it yet."""
+    """Return the store of a URL; raise FilesError if the URL is invalid. Does not connect."""
     parts = urlsplit(url)
     if not parts.scheme or parts.scheme == "file":
         folder = unquote(parts.path) if parts.scheme else url
@@ -268,14 +271,14 @@ def open_store(url: str) -> Store:
 
 
 def check_store(url: str) -> str:
-    """The URL of a store that works, as every host and folder understands it; FilesError where it does not."""
+    """Check that a store works and return its URL in absolute form; raise FilesError if it does not work."""
     store = open_store(url)
     probe_store(store)
     return store.shown
 
 
 def probe_store(store: Store) -> None:
-    """Write, list, read and delete a small file: better a clear line now than a lost epoch later."""
+    """Write, list, read and delete a small file, so that a broken store is reported before training starts."""
     name = f"probe/{uuid.uuid4().hex}"
     with TemporaryDirectory() as folder:
         sent, came = Path(folder) / "sent", Path(folder) / "came"

@@ -1,4 +1,4 @@
-"""What goes to the store goes in the background: training never waits, and the newest replaces what waits."""
+"""Background uploads to the artifact store: training never waits, and a new job replaces a waiting one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ log = logging.getLogger("tuner")
 
 @dataclass(frozen=True)
 class UploadJob:
-    """What is to be done for a run: send a snapshot of it, then tidy up behind it.
+    """An upload of a run: store a snapshot, then delete outdated files.
 
-    `weights` says how its trial ended: None while it goes on, True when its last files stay, False when none do.
+    `weights` is None while the trial runs; at its end, True to keep its last files and False to delete all.
     """
 
-    place: str  # of the attempt in the store, ending with a slash; or the name of a file
-    file: Path | None = None  # to be put there as it is
+    place: str  # prefix of the attempt in the store, ending with a slash; or the name of a file
+    file: Path | None = None  # to be uploaded unchanged
     snapshot: Path | None = None
     number: int = 0  # of the snapshot
     weights: bool | None = None
@@ -36,12 +36,12 @@ class UploadJob:
 
 
 class Uploader:
-    """One thread that does errands, one for each run at most; while the store is away, it tries and tries."""
+    """A thread that runs upload jobs, at most one waiting per run, and retries while the store is unavailable."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.changed = threading.Condition()
-        self.waiting: dict[str, UploadJob] = {}  # by place, the one that waits longest first
+        self.waiting: dict[str, UploadJob] = {}  # by place, oldest first
         self.doing = ""
         self.warned = False
         self.closed = False
@@ -49,7 +49,7 @@ class Uploader:
         self.thread.start()
 
     def give(self, job: UploadJob) -> None:
-        """Have it done soon. A snapshot replaces one of the same run that still waits; an end comes after it."""
+        """Queue a job. A snapshot replaces a waiting one of the same run; a final job is merged with it."""
         with self.changed:
             before = self.waiting.get(job.place)
             if before and before.snapshot and (job.snapshot or job.weights is False):
@@ -60,7 +60,7 @@ class Uploader:
             self.changed.notify_all()
 
     def forget(self, place: str) -> None:
-        """What waits for this run is not to be done."""
+        """Cancel the waiting job of a run."""
         with self.changed:
             job = self.waiting.pop(place, None)
             self.changed.notify_all()
@@ -68,7 +68,7 @@ class Uploader:
             shutil.rmtree(job.snapshot, ignore_errors=True)
 
     def settle(self, place: str, seconds: float) -> bool:
-        """Wait until all for a run is done; False when the time is over before, or the store is away."""
+        """Wait until all jobs of a run are done; return False on timeout or if the store is unavailable."""
 
         def is_done() -> bool:
             return place not in self.waiting and place != self.doing
@@ -78,7 +78,7 @@ class Uploader:
             return is_done()
 
     def close(self, seconds: float) -> bool:
-        """Wait a little for what is under way, then end."""
+        """Wait up to `seconds` for all jobs, then stop the thread; return whether all are done."""
         with self.changed:
             done = self.changed.wait_for(lambda: not self.waiting and not self.doing, seconds)
             self.closed = True
@@ -99,7 +99,7 @@ class Uploader:
                 self.done(job)
 
     def next(self) -> UploadJob | None:
-        """The errand that waits longest, or None when no more will come."""
+        """Return the oldest job, waiting for one if needed; None after `close`."""
         with self.changed:
             self.changed.wait_for(lambda: self.waiting or self.closed)
             if self.closed:
@@ -129,9 +129,9 @@ class Uploader:
             self.changed.notify_all()
 
     def put_back(self, job: UploadJob, error: Exception) -> None:
-        """It waits again, unless something newer of its run does by now. Said once until the store is back."""
+        """Queue a failed job again unless a newer one of its run is waiting. Warn once until the store is back."""
         if not self.warned:
-            log.warning("%s Training goes on; what it leaves is sent once the store is back.", error)
+            log.warning("%s Training continues; files are uploaded once the store is back.", error)
         with self.changed:
             self.warned = True
             self.doing = ""
@@ -145,13 +145,13 @@ class Uploader:
                 shutil.rmtree(job.snapshot, ignore_errors=True)
 
     def rest(self, seconds: float) -> None:
-        """A pause that the end cuts short."""
+        """Sleep until `seconds` have passed or the uploader is closed."""
         with self.changed:
             self.changed.wait_for(lambda: self.closed, seconds)
 
 
 def take_snapshot(run: Run, number: int) -> Path:
-    """The run's checkpoint with its own best weights, and its pictures, as they are now: as links, at once."""
+    """Link the run's current checkpoint, its best weights and its pictures into a folder, and return it."""
     folder = run.folder / f".sending-{number}"
     folder.mkdir(parents=True, exist_ok=True)
     best = run.checkpoint_best if run.checkpoint_best.is_file() else run.best

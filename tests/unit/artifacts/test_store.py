@@ -148,7 +148,7 @@ def refused(store: Store) -> str:
 
 
 def test_a_bucket_that_is_not_there_is_told(bucket: str) -> None:
-    assert "s3://no-such-bucket/x cannot be used: there is no such bucket" in refused(
+    assert "s3://no-such-bucket/x cannot be used: the bucket does not exist" in refused(
         open_store("s3://no-such-bucket/x")
     )
 
