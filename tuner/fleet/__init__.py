@@ -1,4 +1,4 @@
-"""Worker processes: started, supervised, placed on GPUs and hosts."""
+"""Worker processes: placement on GPUs and hosts, start, supervision."""
 
 from tuner.deprecated import moved_names
 

@@ -1,4 +1,4 @@
-"""What a fleet tells its workers, as one line of JSON."""
+"""The configuration that a fleet sends to its workers, as one line of JSON."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-EXIT_GIVEN_UP = 75  # exit code of a worker that was given up for dead: start another in its seat
+EXIT_GIVEN_UP = 75  # exit code of a worker that was declared dead: start another in its slot
 EXIT_GPU_FAILED = 76  # exit code of a worker whose GPU is broken: start no other there
-HEARTBEAT_TIMEOUT = 30.0  # without a beat for so long, a worker counts as dead
-HANG_TIMEOUT = 600.0  # without a step for so long, a worker counts as hung
+HEARTBEAT_TIMEOUT = 30.0  # seconds without a heartbeat after which a worker counts as dead
+HANG_TIMEOUT = 600.0  # seconds without a training step after which a worker counts as hung
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """Where to work, on what, and with how much of this host."""
+    """The study, the paths and the resources of one worker."""
 
     storage: str
     study: str
@@ -28,9 +28,9 @@ class WorkerConfig:
     checkpoint_minutes: float | None = None  # None: after every epoch
     heartbeat_timeout: float = HEARTBEAT_TIMEOUT
     hang_timeout: float = HANG_TIMEOUT
-    worker: str = ""  # the name its fleet gave it; "" to choose one
-    gpu: str = ""  # the GPU as its owner calls it; "" for a processor
-    gpu_share: float = 1.0  # how many GPUs this worker counts as, for the budget of GPU-hours
+    worker: str = ""  # the name given by its fleet; "" to generate one
+    gpu: str = ""  # the GPU as CUDA_VISIBLE_DEVICES names it; "" for the CPU
+    gpu_share: float = 1.0  # number of GPUs that this worker counts as in the budget of GPU-hours
 
     def to_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"
@@ -41,7 +41,7 @@ class WorkerConfig:
 
 
 def hash_space_file(path: Path) -> str:
-    """The hash of a space file, or nothing when it is gone."""
+    """Return the SHA-256 hash of a space file, or "" if it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:

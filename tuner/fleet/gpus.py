@@ -1,7 +1,7 @@
-"""Which GPUs there are, how much memory they have, and whether one is broken.
+"""List the visible GPUs, read their memory, and recognize broken ones.
 
-Asked of the driver's own tool, nvidia-smi: loading torch to ask it would take seconds. A GPU is called as
-CUDA_VISIBLE_DEVICES calls it: by its number, or the UUID of a GPU or of a part of one (MIG).
+The information comes from nvidia-smi, because importing torch takes seconds. GPUs are named as in
+CUDA_VISIBLE_DEVICES: by number, or by the UUID of a GPU or of a MIG instance.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tuner.errors import FleetError
 
-ASK_SECONDS = 20  # a driver in trouble can take for ever
+ASK_SECONDS = 20  # timeout of nvidia-smi: it can hang if the driver has a problem
 MEBI = 2**20
 
-# What CUDA says when the GPU, its driver or its connection no longer works; another trial there would meet it too.
+# CUDA messages when the GPU, its driver or its connection no longer works; other trials there would fail too.
 BROKEN = (
     "initialization error",
     "cuda-capable device(s) is/are busy or unavailable",
@@ -38,7 +38,7 @@ BROKEN = (
     "cuda error: unknown error",
     "cuda unknown error",
 )
-# What it says after a kernel did something impossible: the GPU is sound, but this process can use it no more.
+# Messages after an invalid kernel operation: the GPU works, but this process can no longer use it.
 UNUSABLE = (
     "device-side assert",
     "illegal memory access",
@@ -58,26 +58,26 @@ UNUSABLE = (
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """Of a whole GPU, in bytes; `used` counts every process on it."""
+    """The memory of a whole GPU in bytes; `used` counts every process on it."""
 
     total: int
     used: int
 
 
 def is_broken(error: BaseException) -> bool:
-    """Whether the GPU itself has failed, so that no further trial should be sent there."""
+    """Return whether the GPU itself has failed, so that no more trials should run there."""
     return any(sign in text for text in cuda_messages(error) for sign in BROKEN)
 
 
 def is_process_unusable(error: BaseException) -> bool:
-    """Whether this process can no longer use its GPU, while a new process can."""
+    """Return whether this process can no longer use its GPU, while a new process can."""
     return any(sign in text for text in cuda_messages(error) for sign in UNUSABLE)
 
 
 def cuda_messages(error: BaseException) -> Iterator[str]:
-    """What an error and those that led to it say, as far as they speak of CUDA.
+    """Yield the messages of an error and its causes that are about CUDA.
 
-    torch raises RuntimeErrors; what the user's own code says in other kinds of errors is about other things.
+    Only RuntimeErrors count, because torch raises those; other types come from the user's own code.
     """
     seen: set[int] = set()
     link: BaseException | None = error
@@ -90,9 +90,9 @@ def cuda_messages(error: BaseException) -> Iterator[str]:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs this process may use, in order, as CUDA_VISIBLE_DEVICES would name them.
+    """Return the GPUs this process may use, in order, as CUDA_VISIBLE_DEVICES names them.
 
-    CUDA itself ends that list at the first name that is none.
+    Like CUDA, stop at the first entry that does not name a GPU.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is None:
@@ -106,7 +106,7 @@ def visible_gpus() -> list[str]:
 
 
 def parse_gpu_list(told: str) -> list[str]:
-    """From the output of `nvidia-smi -L`: each GPU's number, or, where one is divided, the UUIDs of its parts."""
+    """Parse the output of `nvidia-smi -L`: each GPU's number, or the UUIDs of its MIG instances."""
     parts: dict[str, list[str]] = {}
     for line in told.splitlines():
         if line.startswith("GPU "):
@@ -117,7 +117,7 @@ def parse_gpu_list(told: str) -> list[str]:
 
 
 def select_gpus(given: str | None) -> list[str]:
-    """The GPUs a user asked for: all, or some by their place among those visible or by their UUID."""
+    """Return the GPUs selected by --gpus: all, or some by index or UUID; raise FleetError for unknown ones."""
     names = visible_gpus()
     if given is None or (given.strip() == "all" and names):
         return names
@@ -134,11 +134,11 @@ def select_gpus(given: str | None) -> list[str]:
 
 
 def find_gpu(name: str, names: list[str], given: str) -> str:
-    """One GPU of those visible."""
+    """Return one visible GPU by index or by a unique UUID prefix; raise FleetError if there is none."""
     if name.isdecimal() and int(name) < len(names):
         return names[int(name)]
     alike = [known for known in names if not name.isdecimal() and len(name) > 4 and known.startswith(name)]
-    if len(alike) == 1:  # as CUDA does, by as much of a UUID as is needed
+    if len(alike) == 1:  # CUDA accepts unique UUID prefixes too
         return alike[0]
     places = "0" if len(names) == 1 else f"0 to {len(names) - 1}"
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -154,12 +154,12 @@ def explain_no_gpu() -> str:
 
 
 def has_driver() -> bool:
-    """Whether this host has NVIDIA's driver: then a worker on a GPU that sees no CUDA met a broken one."""
+    """Return whether this host has the NVIDIA driver: then a GPU worker without CUDA has a broken GPU."""
     return Path("/proc/driver/nvidia/version").exists()
 
 
 def read_memory(gpu: str) -> GpuMemory | None:
-    """The memory of a GPU, or None where it cannot be told: no driver, or a part of a divided GPU."""
+    """Return the memory of a GPU, or None if unknown: no driver, or a MIG instance."""
     if gpu.startswith("MIG"):
         return None
     told = run_nvidia_smi("-i", gpu, "--query-gpu=memory.total,memory.used", "--format=csv,noheader,nounits")
@@ -171,7 +171,7 @@ def read_memory(gpu: str) -> GpuMemory | None:
 
 
 def run_nvidia_smi(*question: str) -> str:
-    """The answer of nvidia-smi; nothing where there is none."""
+    """Return the output of nvidia-smi, or "" if it fails or is not installed."""
     try:
         told = subprocess.run(
             ["nvidia-smi", *question], capture_output=True, text=True, timeout=ASK_SECONDS, check=True
@@ -181,22 +181,22 @@ def run_nvidia_smi(*question: str) -> str:
     return told.stdout
 
 
-MOST_DEATHS = 3  # workers in a row that may die on one GPU, each on another trial, before it counts as broken
+MOST_DEATHS = 3  # consecutive worker deaths on one GPU, each on another trial, before it counts as broken
 
 
 @dataclass
 class GpuQuarantine:
-    """Counts deaths on each GPU. A trial that kills its workers is no fault of the GPU, however often it does."""
+    """Counts worker deaths per GPU. Repeated deaths on the same trial do not count against the GPU."""
 
-    deaths: dict[str, list[object]] = field(default_factory=dict)  # the trials that workers died on
-    closed: dict[str, str] = field(default_factory=dict)  # the GPU and why
+    deaths: dict[str, list[object]] = field(default_factory=dict)  # by GPU: the trials that workers died on
+    closed: dict[str, str] = field(default_factory=dict)  # by GPU: the reason
 
     def lived(self, gpu: str) -> None:
-        """A worker there ended a trial."""
+        """Reset the count of a GPU: a worker there ended a trial."""
         self.deaths.pop(gpu, None)
 
     def died(self, gpu: str, trial: int | None) -> bool:
-        """A worker died there while it had that trial, or before it had any; whether the GPU is closed now."""
+        """Count a worker death, on a trial or before it had one; return whether the GPU is closed now."""
         row = self.deaths.setdefault(gpu, [])
         row.append(object() if trial is None else trial)
         if len(set(row)) >= MOST_DEATHS:
@@ -207,7 +207,7 @@ class GpuQuarantine:
         self.closed.setdefault(gpu, why)
 
     def line(self, gpu: str, num_others: int) -> str:
-        """What a person must know and do; `num_others`: workers that are left, on other GPUs."""
+        """Return the message about a closed GPU; `num_others` is the number of workers left on other GPUs."""
         rest = f"The other {num_others} go on" if num_others > 1 else "The other one goes on"
         return (
             f"GPU {gpu} is broken or busy: {self.closed[gpu]}. Its workers were closed, their trials put back. "

@@ -1,6 +1,6 @@
-"""Seats: places for one worker process each. Here, those of this host; on a Ray cluster, see ray_seats.
+"""Worker slots, each for one worker process: those of this host. For a Ray cluster, see `ray_cluster`.
 
-A local seat is pinned: to a GPU by CUDA_VISIBLE_DEVICES, or to a share of the cores.
+A local slot is pinned to a GPU by CUDA_VISIBLE_DEVICES, or to a share of the CPU cores.
 """
 
 from __future__ import annotations
@@ -20,73 +20,71 @@ from tuner.fleet import gpus
 from tuner.fleet.config import WorkerConfig
 from tuner.paths import Home
 
-# How long torch's threads spin before they sleep. Spinning without end, two processes on the same two cores
-# made each other 6 times slower; sleeping at once costs a lone process a third of its speed; this costs neither.
+# How long torch's threads spin before they sleep. With endless spinning, two processes on the same two cores
+# slowed each other down 6 times; without spinning, a single process lost a third of its speed.
 SPINS = "20000"
-EXIT_SLOT_LOST = (
-    254  # in place of an exit code: the place itself went, a node of a cluster, and its worker with it
-)
+EXIT_SLOT_LOST = 254  # instead of an exit code: the slot itself was lost (a cluster node) together with its worker
 
 
 class WorkerSlot(Protocol):
-    """A place for one worker process. No call waits for long, `kill` aside."""
+    """A slot for one worker process. No method blocks for long, except `kill`."""
 
     @property
     def name(self) -> str:
-        """As the user reads it: 'worker 0'."""
+        """The name in messages, such as 'worker 0'."""
         ...
 
     @property
     def gpu(self) -> str:
-        """The GPU its worker is pinned to; '' for a processor, or where it is not known yet."""
+        """The GPU its worker is pinned to; '' for the CPU, or while unknown."""
         ...
 
     @property
     def waiting(self) -> bool:
-        """Whether a worker was asked for that has no place yet: a cluster may be full, or still growing."""
+        """Whether a started worker has no place yet: a cluster may be full, or still growing."""
         ...
 
     @property
     def log(self) -> str:
-        """Where the worker's log can be read."""
+        """The path of the worker's log."""
         ...
 
     def start(self, config: WorkerConfig) -> None:
-        """Start a worker; only where none runs."""
+        """Start a worker; call only if none is running."""
         ...
 
     def poll(self) -> int | None:
-        """How the worker ended (negative: by that signal), or None while it runs or waits."""
+        """Return the worker's exit code (negative for a signal), or None while it runs or waits."""
         ...
 
     def terminate(self) -> None:
-        """SIGTERM: the worker saves, puts its trial back and leaves."""
+        """Send SIGTERM: the worker saves, puts its trial back and exits."""
         ...
 
     def kill(self) -> None:
-        """SIGKILL, and wait for its end."""
+        """Send SIGKILL, and wait until the process has ended."""
         ...
 
     def last_words(self) -> str:
-        """Why a worker that ended did so, where it said anything. Call once, after its end."""
+        """Return the error that an ended worker reported, or "". Call once, after its end."""
         ...
 
     def leave(self) -> None:
-        """No worker is wanted here for now: somebody else may use the place."""
+        """Release the place while no worker is needed, so that others can use it."""
         ...
 
 
 @dataclass
 class LocalSlot:
-    """A seat on this host; `start` may be called again when its worker has ended."""
+    """A slot on this host; `start` may be called again after its worker has ended."""
 
     number: int
     home: Home
     gpu: str = ""
     cores: list[int] = field(default_factory=list)
-    share: float = 1.0  # how many GPUs it counts as
+    share: float = 1.0  # number of GPUs it counts as
     env: dict[str, str] = field(default_factory=dict)
-    folder: Path | None = None  # to run in; None for where we are
+    folder: Path | None = None  # working directory; None for the current one
     process: subprocess.Popen[str] | None = None
     path: Path | None = None  # of the log
     file: IO[str] | None = None
@@ -101,7 +99,7 @@ class LocalSlot:
         return str(self.path or "")
 
     def start(self, config: WorkerConfig) -> None:
-        """A worker in a session of its own, so that Ctrl-C reaches the fleet alone."""
+        """Start the worker in a new process session, so that Ctrl-C reaches only the fleet."""
         config = replace(config, cores=self.cores, gpu=self.gpu, gpu_share=self.share)
         self.path = self.home.log(config.study, f"worker-{self.number}")
         with writing(self.path):
@@ -118,12 +116,12 @@ class LocalSlot:
             start_new_session=True,
         )
         assert self.process.stdin
-        with suppress(BrokenPipeError):  # it has ended already: the next look sees how
+        with suppress(BrokenPipeError):  # it has ended already: the next `poll` returns its exit code
             self.process.stdin.write(config.to_line())
             self.process.stdin.flush()
 
     def environment(self) -> dict[str, str]:
-        """A number names the same GPU to CUDA as to nvidia-smi, also where the GPUs are not alike."""
+        """Return the environment; PCI order makes CUDA number the GPUs as nvidia-smi does."""
         env = {"GOMP_SPINCOUNT": SPINS, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ, **self.env}
         if self.gpu:
             env["CUDA_VISIBLE_DEVICES"] = self.gpu
@@ -160,15 +158,15 @@ class LocalSlot:
         return str(said.get("error", ""))
 
     def leave(self) -> None:
-        """Nobody waits for a place here."""
+        """Do nothing: local places are not shared."""
 
 
 def local_slots(
     home: Home, workers: int | None = None, only: str | None = None, per_gpu: int | None = None
 ) -> list[LocalSlot]:
-    """One seat a GPU or so many on each; without a GPU one for all cores, or several that split them.
+    """Return one slot or `per_gpu` slots for each GPU; without a GPU, one for all cores or several sharing them.
 
-    `workers` is the number of seats where that does not follow from the GPUs; they then share them in turn.
+    `workers` sets the number of slots instead; they are then distributed over the GPUs in turn.
     """
     names = gpus.select_gpus(only)
     if per_gpu is not None:
@@ -182,7 +180,7 @@ def local_slots(
 
 
 def count_slots(names: list[str], workers: int | None, per_gpu: int) -> int:
-    """How many workers `--per-gpu` makes; FleetError where `--workers` says something else."""
+    """Return the number of workers for --per-gpu; raise FleetError if --workers contradicts it."""
     if not names:
         raise FleetError(f"--per-gpu: no GPU is visible here ({gpus.explain_no_gpu()}). Say --workers N instead.")
     number = len(names) * per_gpu
@@ -195,7 +193,7 @@ def count_slots(names: list[str], workers: int | None, per_gpu: int) -> int:
 
 
 def cpu_slots(home: Home, number: int) -> list[LocalSlot]:
-    """Without a GPU: one worker with all cores, or several with a share each."""
+    """Return CPU slots: one with all cores, or several with a share each."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if number == 1 or not cores:
         return [LocalSlot(i, home) for i in range(number)]

@@ -1,4 +1,4 @@
-"""From what a user typed to seats: GPUs, processors or a Ray cluster; what contradicts itself is told."""
+"""Turn the placement options into worker slots on GPUs, CPUs or a Ray cluster; reject contradictions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tuner.paths import Home
 
 @dataclass(frozen=True)
 class PlacementRequest:
-    """The options of `tuner run` that place workers; None where nothing was said."""
+    """The options of `tuner run` that place workers; None where an option was not given."""
 
     workers: int | None = None
     gpus: str | None = None
@@ -27,7 +27,7 @@ class PlacementRequest:
 
 @dataclass(frozen=True)
 class Placement:
-    """Seats to begin with, and who adds more, if anybody does."""
+    """The initial slots, and a function that returns slots to add, if any."""
 
     slots: Sequence[WorkerSlot]
     grow: Callable[[dict[str, int]], Sequence[WorkerSlot]] | None = None
@@ -37,7 +37,7 @@ class Placement:
 def open_placement(
     wanted: PlacementRequest, home: Home, storage: str, space: Path | None, say: Callable[[str], None]
 ) -> Iterator[Placement]:
-    """The seats asked for, for as long as they are needed; FleetError where that cannot be."""
+    """Provide the requested slots for the duration of the context; raise FleetError if that is impossible."""
     check_placement(wanted)
     if wanted.ray is None:
         yield place_local(wanted, home, say)
@@ -49,7 +49,7 @@ def open_placement(
 
 
 def check_placement(wanted: PlacementRequest) -> None:
-    """FleetError where the crew cannot be made, before anything else is done."""
+    """Raise FleetError if the workers cannot be placed; call this before anything is created."""
     refuse_conflicts(wanted)
     if wanted.ray is None:
         place_local(wanted, Home(Path()), lambda line: None)
@@ -63,7 +63,7 @@ def check_placement(wanted: PlacementRequest) -> None:
 
 
 def refuse_conflicts(wanted: PlacementRequest) -> None:
-    """FleetError for options that contradict each other."""
+    """Raise FleetError for options that contradict each other."""
     if wanted.ray is None and wanted.gpus_per_worker is not None:
         raise FleetError(
             "--gpus-per-worker belongs to --ray. On this host, --per-gpu N puts N workers on each GPU."
@@ -94,14 +94,14 @@ def parse_per_gpu(per_gpu: str) -> int:
 
 
 FREE = 0.1  # of a GPU's memory, kept free
-MOST = 8  # workers on one GPU: beyond that they wait for each other
-CONTEXT = 500 * gpus.MEBI  # what CUDA takes for a process beside its tensors, about
+MOST = 8  # workers on one GPU: more would only slow each other down
+CONTEXT = 500 * gpus.MEBI  # approximate memory of a CUDA context, in addition to tensors
 GIGA = 2**30
 
 
 @dataclass
 class GpuSharing:
-    """Begins with one worker a GPU; `grow` answers the seats to add. Each GPU is decided about once."""
+    """Adds slots to GPUs that start with one worker; the number for each GPU is decided once."""
 
     home: Home
     say: Callable[[str], None]
@@ -114,7 +114,7 @@ class GpuSharing:
         self.before = {gpu: gpus.read_memory(gpu) for gpu in self.names}
 
     def grow(self, peaks: dict[str, int]) -> list[LocalSlot]:
-        """The seats to add, from the most memory that a worker on each GPU has taken so far, in bytes."""
+        """Return the slots to add, given the peak memory of a worker on each GPU in bytes."""
         ready = [gpu for gpu in self.names if peaks.get(gpu) and gpu not in self.decided]
         return [slot for gpu in ready for slot in self.decide(gpu, peaks[gpu])]
 
@@ -138,7 +138,7 @@ class GpuSharing:
 
 
 def count_fitting(before: gpus.GpuMemory, each: int) -> int:
-    """How many workers fit that take `each` bytes; at least the one that is there."""
+    """Return how many workers that use `each` bytes fit; at least 1, the existing one."""
     return max(1, min(MOST, int(((1 - FREE) * before.total - before.used) // each)))
 
 

@@ -1,7 +1,7 @@
-"""Seats on a Ray cluster: Ray finds each a node and a GPU, also when nodes come and go.
+"""Worker slots on a Ray cluster: Ray finds a node and a GPU for each, also when nodes join or leave.
 
-A seat is an actor of Ray's that starts the worker as a process of its own on the node, just as a local seat
-does. The study stays in the database: Ray carries no data, and a trial goes on where its checkpoint is.
+A slot is a Ray actor that starts the worker as a separate process on its node, as a local slot does. The study
+stays in the database: Ray transports no data, and a trial resumes where its checkpoint is.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from tuner.fleet.config import WorkerConfig
 from tuner.fleet.local import EXIT_SLOT_LOST, LocalSlot
 from tuner.paths import Home
 
-PENDING_SECONDS = 10.0  # after which a worker without a place is told
-KILL_SECONDS = 10.0  # for a node to answer that it killed its worker
-KNOCK_SECONDS = 5.0  # for the head of a cluster to answer
-MOST_FAILURES = 3  # places in a row that could not begin a worker
+PENDING_SECONDS = 10.0  # after which a worker without a place is reported
+KILL_SECONDS = 10.0  # for a node to confirm that it killed its worker
+KNOCK_SECONDS = 5.0  # for the head node to accept a connection
+MOST_FAILURES = 3  # consecutive places that could not start a worker
 NEEDED = "Every node needs the same tuner, Python and Ray, and the folders that were named."
-STORE_BYTES = 80 * 2**20  # Ray's object store, about its least: nothing of ours goes through it
+STORE_BYTES = 80 * 2**20  # Ray's object store, near its minimum: tuner stores nothing in it
 
 
 class SlotActor:
-    """On a node, in Ray's actor: one local seat. `work` waits in one thread while another may stop it."""
+    """A Ray actor on a node with one local slot. `work` blocks one thread while another can stop the worker."""
 
     def __init__(self, number: int, home: str, folder: str, env: dict[str, str], share: float, space: str) -> None:
         import ray
@@ -39,29 +39,29 @@ class SlotActor:
         here = Path(folder) if Path(folder).is_dir() else None
         gpu = ",".join(map(str, ray.get_gpu_ids()))
         if not gpu:
-            env = {**env, "CUDA_VISIBLE_DEVICES": ""}  # it asked for none, and Ray would leave it all
+            env = {**env, "CUDA_VISIBLE_DEVICES": ""}  # no GPU was requested, but Ray would leave all visible
         self.gpu = f"{gpu} of {ray.util.get_node_ip_address()}" if gpu else ""
         self.slot = LocalSlot(number, Home(Path(home)), gpu, share=share, env=env, folder=here)
         self.space = space
-        self.unwanted: set[str] = set()  # workers told to leave, also before they began
+        self.unwanted: set[str] = set()  # workers asked to stop, including before they started
 
     def where(self) -> str:
-        """The GPU, or nothing; answered as soon as the place is there."""
+        """Return the GPU's name or ""; Ray answers as soon as the actor has a place."""
         return self.gpu
 
     def work(self, config: WorkerConfig) -> tuple[int, str, str]:
-        """One worker from its start to its end: exit code, last words, log."""
+        """Run one worker to its end; return its exit code, its last words and the path of its log."""
         if config.worker in self.unwanted:
             return 0, "", self.slot.log
         self.slot.start(replace(config, space=self.space_here(config.space)))
-        if config.worker in self.unwanted:  # told in this moment
+        if config.worker in self.unwanted:  # stopped while it was starting
             self.slot.terminate()
         while (code := self.slot.poll()) is None:
             time.sleep(0.1)
         return code, self.slot.last_words(), self.slot.log
 
     def space_here(self, path: str) -> str:
-        """The space's file; written down where this node does not have it."""
+        """Return the path of the space file, writing a copy if this node does not have it."""
         if not self.space or Path(path).is_file():
             return path
         copy = Path(tempfile.mkdtemp(prefix="tuner-")) / Path(path).name
@@ -79,7 +79,7 @@ class SlotActor:
 
 @dataclass
 class RayCluster:
-    """What the seats share: what each asks of Ray, and that what is pending was told."""
+    """The state shared by all slots: the resources of each, and whether pending slots were reported."""
 
     home: Home
     cpus: float
@@ -99,7 +99,7 @@ class RayCluster:
         )
 
     def tell_pending(self) -> None:
-        """Once: most often the cluster is still growing."""
+        """Report pending workers, once: in most cases the cluster is still growing."""
         if self.told:
             return
         self.told = True
@@ -113,7 +113,7 @@ class RayCluster:
 
 @dataclass
 class RaySlot:
-    """A seat in the cluster. Its place is kept when a worker dies, and sought anew when the node goes."""
+    """A slot in the cluster. It keeps its place when a worker dies, and requests a new one if the node is lost."""
 
     number: int
     cluster: RayCluster
@@ -121,12 +121,12 @@ class RaySlot:
     log: str = ""
     actor: Any = None
     placed: bool = False
-    where: Any = None  # Ray's promise of the GPU's name,
-    ending: Any = None  # and of how the worker ended
+    where: Any = None  # Ray future of the GPU's name
+    ending: Any = None  # Ray future of the worker's end
     asked: float = 0.0
     worker: str = ""
-    withdrawn: bool = False  # not wanted any more before it had a place
-    failures: int = 0  # places in a row where not even a beginning was made
+    withdrawn: bool = False  # stopped before it had a place
+    failures: int = 0  # consecutive places where no worker could be started
     words: str = ""
 
     @property
@@ -167,7 +167,7 @@ class RaySlot:
         return int(code)
 
     def lost(self, why: str) -> int:
-        """The place went with the worker; or Ray could make nothing of it, time after time."""
+        """Release the lost place; return EXIT_SLOT_LOST, or 2 after too many consecutive failures."""
         self.failures = 0 if self.placed else self.failures + 1
         self.leave()
         if self.failures < MOST_FAILURES:
@@ -177,7 +177,7 @@ class RaySlot:
         return 2
 
     def find(self) -> None:
-        """See whether Ray has found a place by now."""
+        """Check whether Ray has found a place, and report the wait if it takes long."""
         import ray
 
         if self.placed:
@@ -194,14 +194,14 @@ class RaySlot:
         import ray
 
         if (promise := self.ask("kill")) is not None:
-            with suppress(Exception):  # a node that is gone has killed it already
+            with suppress(Exception):  # the worker of a lost node is dead already
                 ray.get(promise, timeout=KILL_SECONDS)
 
     def ask(self, what: str) -> Any:
-        """Have the node do something to the worker; a worker that has no place yet is not wanted any more."""
+        """Call a method of the actor for the worker; withdraw a worker that has no place yet."""
         if self.ending is None:
             return None
-        with suppress(Exception):  # the node is going: the next look sees it
+        with suppress(Exception):  # the node is being lost: the next `poll` reports it
             self.find()
         if self.placed:
             return getattr(self.actor, what).remote(self.worker)
@@ -228,7 +228,7 @@ def ray_slots(
     address: str, home: Home, storage: str, workers: int | None, gpus_each: float | None, space: Path | None,
     say: Callable[[str], None],
 ) -> Iterator[list[RaySlot]]:  # fmt: skip
-    """Join a cluster, or begin one on this host ("local"), and leave it again, or end it, in any case."""
+    """Join a cluster, or start one on this host ("local"); disconnect or stop it at the end of the context."""
     connect(address, workers)
     import ray
 
@@ -246,7 +246,7 @@ def ray_slots(
 
 
 def check_gpu_share(gpus_each: float | None) -> None:
-    """FleetError for more than a worker can use."""
+    """Raise FleetError unless the share is between 0 and 1."""
     if gpus_each is not None and not 0 <= gpus_each <= 1:
         raise FleetError(
             f"--gpus-per-worker {gpus_each:g}: a worker trains on one GPU; give 1, a share as 0.5, or 0 for none."
@@ -254,7 +254,7 @@ def check_gpu_share(gpus_each: float | None) -> None:
 
 
 def connect(address: str, workers: int | None) -> None:
-    """Connect, quietly: Ray reports to nobody, opens no dashboard, and what its nodes say stays in their logs."""
+    """Connect without usage statistics, dashboard or node logs; raise FleetError if that fails."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
@@ -268,7 +268,7 @@ def connect(address: str, workers: int | None) -> None:
 
 
 def check_reachable(address: str) -> None:
-    """FleetError where nobody listens: Ray itself would try for many minutes."""
+    """Raise FleetError if nothing listens at the address: Ray itself would retry for many minutes."""
     if address in ("local", "auto"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -288,7 +288,7 @@ def unreachable_error(address: str, why: str) -> FleetError:
 
 
 def refuse_sqlite(address: str, storage: str, nodes: list[dict[str, Any]]) -> None:
-    """FleetError where workers of other hosts would have to share a file."""
+    """Raise FleetError if workers on several hosts would have to share a SQLite file."""
     if address == "local" or not storage.startswith("sqlite"):
         return
     hosts = {str(node["NodeManagerAddress"]) for node in nodes if node["Alive"]}

@@ -1,6 +1,6 @@
 """The fleet: starts, supervises and restarts the workers of one command, on this host or in a cluster.
 
-It never loads torch. It also watches the workers of other fleets and puts back the trials of lost ones.
+It never imports torch. It also monitors the workers of other fleets and puts back the trials of dead ones.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from tuner.study.tables import worker_table
 from tuner.study.trial_queries import FINISHED
 
 TICK_SECONDS = 0.1
-LOOK_SECONDS = 1.0  # between two looks at the workers of all hosts
-BEGIN_SECONDS = 120.0  # at least, for a worker to enter its name: it may have much to import
-REST_SECONDS = 4.0  # before a seat whose worker found nothing is filled again; twice as long each time in vain
-MOST_RESTS = 5  # doublings
-LEAVE_SECONDS = 15.0  # beyond the heartbeat timeout, for a worker that was given up or whose GPU is closed to exit
-MOST_RESTARTS = 5  # of one seat without a finished trial between
-DIED_OF_ITSELF = {0, 1, 2, EXIT_GIVEN_UP, EXIT_GPU_FAILED}  # the trial it had, if any, is not to blame
+LOOK_SECONDS = 1.0  # between two checks of the workers of all hosts
+BEGIN_SECONDS = 120.0  # minimum time for a worker to register: imports may be slow
+REST_SECONDS = 4.0  # before an idle slot is filled again; doubled each time its worker finds no trial
+MOST_RESTS = 5  # maximum number of doublings
+LEAVE_SECONDS = 15.0  # beyond the heartbeat timeout, for a removed worker or one on a closed GPU to exit
+MOST_RESTARTS = 5  # of one slot without a finished trial in between
+DIED_OF_ITSELF = {0, 1, 2, EXIT_GIVEN_UP, EXIT_GPU_FAILED}  # exits that are not the fault of the trial
 
 
 def say(line: str) -> None:
@@ -49,24 +49,24 @@ class ForcedExit(BaseException):
 
 @dataclass
 class SlotState:
-    """A seat, and what the fleet knows of the worker on it."""
+    """A slot, and what the fleet knows about its worker."""
 
     slot: WorkerSlot
-    worker: str = ""  # the name it was given; '' while nobody sits here
+    worker: str = ""  # its generated name; '' while no worker runs here
     restarts: int = 0
     done: bool = False
-    number: int | None = None  # of its trial, as its row said last
-    peak_memory: int = 0  # bytes, of the worker that took most
-    has_row: bool = False  # it has entered its name in the study
+    number: int | None = None  # of its trial, as last read from its row
+    peak_memory: int = 0  # bytes, the maximum of all workers in this slot
+    has_row: bool = False  # whether it has registered in the study
     started: float = 0.0  # when its place began to work, by time.monotonic()
-    leaves: float | None = None  # since when it should be leaving, by the same clock
-    ended: float = 0.0  # when the last worker here left of itself
+    leaves: float | None = None  # when it was asked to exit, by the same clock
+    ended: float = 0.0  # when the last worker here exited normally
     in_vain: int = 0  # workers in a row that left without a trial
 
 
 @dataclass
 class Fleet:
-    """Call `run`; it returns when there is nothing left to do, with the exit code."""
+    """The workers of one command. `run` returns the exit code when no work is left."""
 
     config: WorkerConfig
     engine: Engine
@@ -80,11 +80,11 @@ class Fleet:
     interrupts: int = 0
     error: str = ""
     told_to_stop: bool = False
-    hurried: bool = False  # it ends already, and must not be interrupted any more
+    hurried: bool = False  # shutting down: must not be interrupted again
     finished: int = 0
-    stops: int | None = None  # how often the study had been stopped when we began
-    paused: bool = False  # as was told last
-    free: float = math.inf  # trials that wait for a worker, as last counted
+    stops: int | None = None  # stop count of the study when the fleet started
+    paused: bool = False  # as last reported
+    free: float = math.inf  # trials available to further workers, as last counted
     quarantine: GpuQuarantine = field(default_factory=GpuQuarantine)
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class Fleet:
         self.watch = HeartbeatMonitor(self.engine, self.info.id, *timeouts)
 
     def run(self) -> int:
-        """0 when the budget is spent or it was stopped, 1 for a bug in a worker, 2 for a told error."""
+        """Return 0 when the budget is spent or on a stop, 1 for a bug in a worker, 2 for a reported error."""
         before = {number: signal.signal(number, self.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             return self.supervise()
@@ -107,14 +107,14 @@ class Fleet:
             self.kill()
             with self.database_may_fail():
                 self.look()
-            for number, handler in before.items():  # once interrupted, there is nothing more to interrupt
+            for number, handler in before.items():  # after an interrupt, ignore further ones
                 signal.signal(number, signal.SIG_IGN if self.interrupts else handler)
 
     @contextmanager
     def database_may_fail(self) -> Iterator[None]:
-        """A database that is away or full must not take the fleet down: its workers tell what is wrong.
+        """Ignore database errors, so that an outage does not end the fleet: the workers report the problem.
 
-        Silence is measured anew afterwards: while nobody could write, nobody could beat, nor enter a name.
+        Restart all timeouts afterwards: no worker could write a heartbeat or register meanwhile.
         """
         try:
             yield
@@ -124,17 +124,17 @@ class Fleet:
                 state.started = time.monotonic()
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Ctrl-C: the first is obeyed at the next look, the second at once, also while a database hangs."""
+        """Handle a signal: the first stops at the next check, the second at once, even if a query blocks."""
         self.interrupts += 1
         if self.interrupts == 1 and number == signal.SIGINT and not self.hurried:
-            with suppress(RuntimeError):  # it came in the middle of another line
+            with suppress(RuntimeError):  # the signal arrived during another print
                 self.say("saving; Ctrl-C again stops at once")
         if self.interrupts > 1 and not self.hurried:
             self.hurried = True
             raise ForcedExit
 
     def supervise(self) -> int:
-        """Look at everything until every post is done; a study that is done needs no worker to say so."""
+        """Run until every slot is done, and return the exit code; a finished study needs no worker."""
         looked, code = 0.0, 0
         with self.database_may_fail():
             self.stops = control.read_control_state(self.engine, self.info.id).stops
@@ -154,7 +154,7 @@ class Fleet:
             time.sleep(TICK_SECONDS)
 
     def look_round(self) -> None:
-        """What goes on beside our own workers' processes: in the database, on the memory of the GPUs."""
+        """Check the database and the GPU memory, and fill or add slots where there is work."""
         with self.database_may_fail():
             self.watch.check()
             self.read_rows()
@@ -167,16 +167,16 @@ class Fleet:
             self.states += [SlotState(slot) for slot in self.grow(self.peaks())]
 
     def nobody_works(self) -> bool:
-        """Whether no worker runs, and one at least found nothing to do or was not wanted, or would find nothing.
+        """Return whether no worker runs, and no trial is available or at least one slot is done.
 
-        Those that still wait for a place in a full cluster do not hold up the end.
+        Workers that still wait for a place in a full cluster do not delay the end.
         """
         if not all(state.done or state.slot.waiting for state in self.states):
             return False
         return not self.free or any(state.done for state in self.states)
 
     def is_over(self, code: int) -> bool:
-        """Whether to end when nobody works; else what others put back meanwhile is taken up."""
+        """Return whether to end now that no worker runs; otherwise reopen slots for trials put back elsewhere."""
         with self.database_may_fail():
             self.heed()
         if code or self.told_to_stop:
@@ -188,7 +188,7 @@ class Fleet:
         return not self.waits_for_a_sign()
 
     def tend(self, state: SlotState) -> int:
-        """Start a post's worker, or see how it ended. The exit code to end the fleet with, or 0."""
+        """Start a slot's worker, or handle its end. Return the exit code to end the fleet with, or 0."""
         if not state.worker:
             if self.told_to_stop or self.is_closed(state):
                 state.done = True
@@ -207,7 +207,7 @@ class Fleet:
         state.slot.start(replace(self.config, worker=state.worker))
 
     def see_them_begin(self) -> None:
-        """Kill workers that hang before they registered; waiting for a place in a cluster does not count."""
+        """Kill workers that hang before they register; waiting for a place in a cluster does not count."""
         limit = max(self.config.hang_timeout, BEGIN_SECONDS)
         for state in self.states:
             if state.slot.waiting:
@@ -218,7 +218,7 @@ class Fleet:
                 state.started = math.inf
 
     def hurry(self, state: SlotState) -> None:
-        """A worker that was given up, or whose GPU is closed, leaves by itself; one that hangs is killed."""
+        """Terminate a worker on a closed GPU, and kill a worker that does not exit in time."""
         if self.is_closed(state) and state.leaves is None:
             state.slot.terminate()
             state.leaves = time.monotonic()
@@ -229,7 +229,7 @@ class Fleet:
             state.leaves = math.inf
 
     def ended(self, state: SlotState, code: int) -> int:
-        """A worker has ended: put back what it held, and see what becomes of its post."""
+        """Put back the trial of an ended worker and update its slot; return the fleet's exit code, or 0."""
         gpu, said, worker = state.slot.gpu, state.slot.last_words(), state.worker
         with self.database_may_fail():
             self.read_rows()
@@ -252,7 +252,7 @@ class Fleet:
         return self.died(state, code)
 
     def died(self, state: SlotState, code: int) -> int:
-        """Killed from outside: the trial was put back, the post gets a new worker."""
+        """Count the death of a worker, which is restarted; return 1 after too many in a row, else 0."""
         finished = self.finished
         with self.database_may_fail():
             finished = self.count_finished()
@@ -266,7 +266,7 @@ class Fleet:
         return 0
 
     def close(self, gpu: str, why: str = "") -> int:
-        """Send no more workers to that GPU; the exit code 2 when none is left."""
+        """Close a GPU to workers; return 2 when no slot is left, else 0."""
         self.quarantine.close(gpu, why)
         left = [state.slot for state in self.states if not self.is_closed(state)]
         line = self.quarantine.line(gpu, len(left))
@@ -280,7 +280,7 @@ class Fleet:
         return state.slot.gpu in self.quarantine.closed
 
     def ask_to_stop(self) -> None:
-        """SIGTERM once: save, put the trial back, leave."""
+        """Send SIGTERM to all workers, once: they save, put their trials back and exit."""
         if self.told_to_stop:
             return
         self.told_to_stop = True
@@ -289,10 +289,10 @@ class Fleet:
                 state.slot.terminate()
 
     def part(self) -> None:
-        """After an error of our own: the workers are healthy, so they may save, for a while."""
+        """Let the workers save, for a limited time, after an error in the fleet itself."""
         self.hurried = True
         ends = time.monotonic() + LEAVE_SECONDS
-        with suppress(Exception):  # it may be the same one again
+        with suppress(Exception):  # the same error may occur again
             self.ask_to_stop()
             while any(state.worker and state.slot.poll() is None for state in self.states):
                 if time.monotonic() > ends or self.interrupts > 1:
@@ -300,7 +300,7 @@ class Fleet:
                 time.sleep(TICK_SECONDS)
 
     def kill(self) -> None:
-        """At once, whatever they do; their trials are put back here, and no trial is to blame."""
+        """Kill all workers and put back their trials, without counting a death against the trials."""
         held = [state for state in self.states if state.worker]
         for state in held:
             state.slot.kill()
@@ -312,7 +312,7 @@ class Fleet:
                 state.worker = ""
 
     def read_rows(self) -> None:
-        """What our own workers do, by their rows. One whose row was removed was given up: it must leave."""
+        """Read the rows of this fleet's workers. A worker whose row was removed has to exit."""
         ours = {state.worker: state for state in self.states if state.worker}
         columns = worker_table.c.worker, worker_table.c.number, worker_table.c.peak_memory
         with self.engine.connect() as db:
@@ -329,14 +329,14 @@ class Fleet:
                 state.leaves = time.monotonic()
 
     def peaks(self) -> dict[str, int]:
-        """The most memory that one worker on each GPU has taken so far."""
+        """Return the peak memory of a worker on each GPU so far, in bytes."""
         most: dict[str, int] = {}
         for state in self.states:
             most[state.slot.gpu] = max(most.get(state.slot.gpu, 0), state.peak_memory)
         return most
 
     def heed(self) -> None:
-        """Leave when the study was told to stop, by anybody, on any host; tell when it is paused and goes on."""
+        """Stop if the study was stopped on any host; report when it is paused or resumed."""
         standing = control.read_control_state(self.engine, self.info.id)
         if self.stops is None:
             self.stops = standing.stops
@@ -348,7 +348,7 @@ class Fleet:
             self.say("the study is paused; go on with: tuner resume" if self.paused else "the study goes on")
 
     def waits_for_a_sign(self) -> bool:
-        """Whether a worker of another machine holds a trial and was not yet seen alive: it may be a dead one's."""
+        """Return whether a worker of another machine holds a trial but was not seen alive yet: it may be dead."""
         with self.database_may_fail():
             elsewhere = [
                 row for row in self.watch.read_rows() if row.machine != machine_id() and row.number is not None
@@ -357,7 +357,7 @@ class Fleet:
         return False
 
     def work_left(self) -> bool:
-        """Whether a trial waits that was put back by someone else, and there is budget to finish it."""
+        """Return whether a trial waits to be resumed and there is budget to finish it."""
         with self.database_may_fail():
             return claims.has_waiting_trial(self.engine, self.info.id) and not claims.is_finished(
                 self.engine, self.info.id
@@ -365,7 +365,7 @@ class Fleet:
         return False
 
     def count_free(self) -> float:
-        """How many trials further workers might begin or take up; counted only where some seat is idle."""
+        """Return how many trials further workers could take; counted only while a slot is idle."""
         if not any(state.done or state.slot.waiting for state in self.states):
             return math.inf
         if claims.is_finished(self.engine, self.info.id):
@@ -380,9 +380,9 @@ class Fleet:
         return back + max(0, fresh)
 
     def fill_again(self) -> None:
-        """Seats that found nothing to do get workers again: the budget was raised, or a trial put back elsewhere.
+        """Reopen idle slots when trials are available: the budget was raised, or a trial put back elsewhere.
 
-        No more of them than there are trials to take, and ever more seldom those that keep finding nothing.
+        Open at most one slot per available trial, and wait longer for slots that repeatedly find none.
         """
         if self.told_to_stop or self.paused:
             return
