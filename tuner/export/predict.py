@@ -22,7 +22,7 @@ from tuner.errors import DataError, atomic_write, bullets, writing
 from tuner.export.bundle import load_model, read_recipe
 from tuner.export.coco import CocoWriter, file_names
 from tuner.export.layers import device_of
-from tuner.plots.overlays import instance_overlay, label_overlay, overlay
+from tuner.plots.overlays import instance_overlay, label_overlay, mask_overlay
 from tuner.recipe import Recipe
 from tuner.tasks import find_task
 from tuner.train.precision import find_device
@@ -59,7 +59,7 @@ def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
 
 def write_mask(mask: Image, picture: Image, out: Path, name: str) -> Path:
     Pillow.fromarray(mask * np.uint8(255)).save(out / f"{name}_mask.png")
-    Pillow.fromarray(overlay(picture, mask)).save(out / f"{name}_overlay.png")
+    Pillow.fromarray(mask_overlay(picture, mask)).save(out / f"{name}_overlay.png")
     return out / f"{name}_mask.png"
 
 

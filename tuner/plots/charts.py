@@ -1,7 +1,4 @@
-"""What a chart shows, whatever draws it: matplotlib into a file, plotly on a page, characters on a terminal.
-
-Plain data: it is built where the numbers are, and drawn where there is something to draw with.
-"""
+"""The content of a chart as plain data, independent of the renderer (matplotlib, plotly or the terminal)."""
 
 from __future__ import annotations
 
@@ -13,28 +10,28 @@ SeriesKind = Literal["line", "points", "bars"]
 PALETTE = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#dc2626", "#a16207", "#64748b")
 GREY = "#8a94a6"
 GREEN, RED = "#16a34a", "#dc2626"
-SHADES = ("#6366f1", "#10b981", "#f59e0b")  # from low to high; all three are seen on light and on dark
+SHADES = ("#6366f1", "#10b981", "#f59e0b")  # from low to high; readable on light and dark backgrounds
 
 
 @dataclass(frozen=True)
 class Series:
-    """One thing that is drawn: numbers (or names) against numbers. None in `y` is a gap."""
+    """One line, point set or bar set: y over x, where x is numeric or categorical. None in `y` is a gap."""
 
-    name: str  # of the legend; "" is not in it
+    name: str  # legend entry; "" omits it from the legend
     x: Sequence[float | str]
     y: Sequence[float | None]
     kind: SeriesKind = "line"
-    colour: str = ""  # "" takes the next of the palette
-    low: Sequence[float] = ()  # a band from low to high about the line,
-    high: Sequence[float] = ()  # or a whisker on each point or bar
+    colour: str = ""  # "" takes the next colour of the palette
+    low: Sequence[float] = ()  # lower edge of a band around a line, or of the error bar of a point or bar
+    high: Sequence[float] = ()  # the upper edge
     dashed: bool = False
-    texts: Sequence[str] = ()  # one for each point, shown when it is pointed at
-    shades: Sequence[float] = ()  # a number for each point, told by its colour
+    texts: Sequence[str] = ()  # hover text of each point
+    shades: Sequence[float] = ()  # a number for each point, mapped to its colour
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A field of numbers with a text in each cell; row 0 is drawn on top."""
+    """A matrix of numbers with an optional text in each cell; row 0 is at the top."""
 
     x: Sequence[str]
     y: Sequence[str]
@@ -44,20 +41,21 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class ParallelAxis:
-    """A vertical axis of `ParallelPlot`: where each line crosses it, and labels for categories."""
+    """A vertical axis of `ParallelPlot`: the position of each line on it, and the labels of categories."""
 
     name: str
-    at: Sequence[float]  # exponents, where `is_log`
-    names: Sequence[str] = ()  # of the places 0, 1, 2 ...
+    at: Sequence[float]  # exponents of 10 if `is_log`
+    names: Sequence[str] = ()  # labels of the positions 0, 1, 2 ...
     is_log: bool = False
 
     @property
     def ends(self) -> tuple[float, float]:
-        """From where to where it goes, never a point."""
+        """The lower and upper end of the axis; they always differ."""
         low, high = (0.0, len(self.names) - 1.0) if self.names else (min(self.at), max(self.at))
         return (low, high) if high > low else (low - 0.5, high + 0.5)
 
-    def says(self, place: float) -> str:
+    def format_tick(self, place: float) -> str:
+        """Return the label at a position, "" at a position without a category."""
         if self.names:
             return self.names[round(place)] if 0 <= round(place) < len(self.names) else ""
         return f"{10**place if self.is_log else place:.3g}"
@@ -65,7 +63,7 @@ class ParallelAxis:
 
 @dataclass(frozen=True)
 class ParallelPlot:
-    """A line for each trial across axes that stand side by side, coloured by a number."""
+    """Parallel coordinates: a line for each trial across the axes, coloured by a number."""
 
     axes: Sequence[ParallelAxis]
     shades: Sequence[float]
@@ -73,43 +71,44 @@ class ParallelPlot:
 
 @dataclass(frozen=True)
 class Chart:
-    """Series over one pair of axes, or a field of numbers, or lines across many axes."""
+    """A chart: series on one pair of axes, a heat map, or parallel coordinates."""
 
     title: str
-    x: str = ""  # what the axes say
+    x: str = ""  # axis labels
     y: str = ""
     series: Sequence[Series] = ()
     heat: HeatMap | None = None
     parallel: ParallelPlot | None = None
     log_x: bool = False
     log_y: bool = False
-    marks: Sequence[tuple[float, str]] = ()  # upright lines: where, and what they say
+    marks: Sequence[tuple[float, str]] = ()  # vertical lines: position and label
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
-    shade: str = ""  # what `shades` are of
-    note: str = ""  # a line below: how to read it
+    shade: str = ""  # label of the colour scale of `shades`
+    note: str = ""  # a line below the chart: how to read it
 
     @property
     def is_empty(self) -> bool:
+        """Whether the chart has nothing to draw."""
         return not (self.series or self.heat or self.parallel)
 
     @property
-    def coloured(self) -> list[tuple[Series, str]]:
-        """Every series with the colour it is drawn in."""
+    def coloured_series(self) -> list[tuple[Series, str]]:
+        """Each series with the colour it is drawn in."""
         free = iter(PALETTE * (len(self.series) // len(PALETTE) + 1))
         return [(one, one.colour or next(free)) for one in self.series]
 
 
 def empty_chart(title: str, why: str) -> Chart:
-    """In the place of a chart that there is nothing for."""
+    """Return a chart without data; `why` is shown in its place."""
     return Chart(title, note=why)
 
 
 def thin_chart(chart: Chart, most: int) -> Chart:
-    """The same with at most so many points of each series, evenly left; its title says so."""
+    """Return the chart with at most `most` evenly spaced points in each series, and say so in its title."""
     step = -(-max((len(series.x) for series in chart.series), default=0) // most)
     if step < 2:
         return chart
     parts = ("x", "y", "low", "high", "texts", "shades")
     fewer = [replace(series, **{part: getattr(series, part)[::step] for part in parts}) for series in chart.series]
-    return replace(chart, title=f"{chart.title} (one point of {step})", series=fewer)
+    return replace(chart, title=f"{chart.title} (one point in {step})", series=fewer)

@@ -1,4 +1,4 @@
-"""Curves of a trial's metrics over its epochs, as charts."""
+"""Charts of a trial's metrics over its epochs."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ SPLIT_NAMES = {"train": "training", "val": "validation"}
 def metric_charts(
     rows: Sequence[dict[str, Any]], goal: str, best_epoch: int, stages: Sequence[int] = ()
 ) -> list[Chart]:
-    """A chart for each metric: the goal and the loss first, training against validation.
+    """Return a chart of training and validation for each metric, the goal and the loss first.
 
-    `rows` are epochs as they are recorded; `stages` how many epochs each stage has. The best epoch is marked,
-    and where a stage begins. Metrics that are the same in every epoch share a chart.
+    `rows` are the recorded epochs, `stages` the number of epochs of each stage. The best epoch and the beginning
+    of each stage are marked. Metrics with equal values in every epoch share a chart.
     """
     last = max((int(row["epoch"]) for row in rows), default=0)
     borders = [(end + 0.5, f"stage {at}") for at, end in enumerate(accumulate(stages), start=2) if end < last]
     marks = [*([(float(best_epoch), "best")] if best_epoch else []), *borders]
     drawn: dict[str, tuple[list[str], list[Series]]] = {}
     for name in metric_names(rows, goal):
-        series = series_of(rows, name)
+        series = metric_series(rows, name)
         if not series:
             continue
-        told = repr([(one.name, one.x, one.y) for one in series])
-        drawn.setdefault(told, ([], series))[0].append(name)
+        values = repr([(one.name, one.x, one.y) for one in series])
+        drawn.setdefault(values, ([], series))[0].append(name)
     return [Chart(" = ".join(names), "epoch", series=series, marks=marks) for names, series in drawn.values()]
 
 
 def metric_names(rows: Sequence[dict[str, Any]], goal: str) -> list[str]:
-    """Every metric but those of single classes."""
+    """Return the names of all metrics except those of single classes, the goal and the loss first."""
     keys = dict.fromkeys(key for row in rows for key in row)
     names = (key.partition("_")[2] for key in keys if key.startswith(("train_", "val_")) and ":" not in key)
     known = dict.fromkeys(names)
     return [name for name in dict.fromkeys((goal, "loss", *known)) if name in known]
 
 
-def series_of(rows: Sequence[dict[str, Any]], name: str) -> list[Series]:
+def metric_series(rows: Sequence[dict[str, Any]], name: str) -> list[Series]:
+    """Return the training and validation series of a metric, as far as they are recorded."""
     found = []
     for split, colour in COLOURS.items():
         points = [(row["epoch"], row[key]) for row in rows if row.get(key := f"{split}_{name}") is not None]

@@ -1,4 +1,4 @@
-"""Heat maps over images: the panels of explanations."""
+"""Heat maps over images: the pictures of an explanation."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tuner.plots.overlays import (
     RIGHT,
     instance_overlay,
     label_overlay,
+    mask_overlay,
     match_numbers,
-    overlay,
     resize_labels,
     resize_longer_side,
 )
@@ -34,12 +34,12 @@ GAP = 6
 LINE = 18  # pixels of a caption
 LETTERS = 13
 INK = (17, 24, 39)
-HEAT = 0.5  # how much of the colour, how much of the image
-Cell = tuple[str, Image]  # what it is, and the picture
+HEAT = 0.5  # opacity of the heat map over the image
+Cell = tuple[str, Image]  # caption, picture
 
 
 def overlay_heat(picture: Image, heat: NDArray[np.float32]) -> Image:
-    """The map in colours from blue (0) to red (1) over the picture, brought to the picture's size."""
+    """Return the picture with the heat map resized over it, coloured from blue (0) to red (1)."""
     full = cv2.resize(heat, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
     colours = cv2.applyColorMap((full.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
     return (picture * (1 - HEAT) + colours * HEAT).astype(np.uint8)
@@ -56,9 +56,9 @@ def explanation_cells(
     side: int = CELL,
     labels: Labels | None = None,
 ) -> list[Cell]:
-    """One image explained: itself, what is there if that is known, what the model said, a map of each layer.
+    """Return the cells that explain a prediction: image, truth if known, prediction, and a heat map of each layer.
 
-    `labels` are the instances that were found, if it is about them.
+    `labels` are the predicted instances, for instance segmentation.
     """
     small = resize_longer_side(picture, side, cv2.INTER_CUBIC)
     heats = [
@@ -69,15 +69,15 @@ def explanation_cells(
         what = ("prediction" if target else f"maps: {classes[target]}") if labels.any() else "nothing found"
         return [("image", small), *instance_cells(small, labels, truth, what), *heats]
     if logits.ndim == 1:
-        return [(verdict(logits, target, truth, classes), small), *heats]
-    known = [] if truth is None else [("truth", drawn_truth(small, truth, recipe))]
+        return [(format_verdict(logits, target, truth, classes), small), *heats]
+    known = [] if truth is None else [("truth", draw_truth(small, truth, recipe))]
     what = "prediction" if len(logits) == 1 and target else f"maps: {classes[target]}"
     said = what if found else f"no {classes[target]} found"
-    return [("image", small), *known, (said, drawn_guess(small, logits)), *heats]
+    return [("image", small), *known, (said, draw_prediction(small, logits)), *heats]
 
 
 def instance_cells(small: Image, labels: Labels, truth: Any, what: str) -> list[Cell]:
-    """What is there, if that is known, and what was found; the same thing in the same colour."""
+    """Return the truth, if known, and the predicted instances, with matching instances in the same colour."""
     found = resize_labels(labels, small.shape[1], small.shape[0])
     if truth is None:
         return [(what, instance_overlay(small, found))]
@@ -85,8 +85,8 @@ def instance_cells(small: Image, labels: Labels, truth: Any, what: str) -> list[
     return [("truth", instance_overlay(small, true)), (what, instance_overlay(small, match_numbers(found, true)))]
 
 
-def verdict(logits: NDArray[np.float32], target: int, truth: Any, classes: Sequence[str]) -> str:
-    """The likeliest class with its share, what is right where it is not, and what the maps are of if not of it."""
+def format_verdict(logits: NDArray[np.float32], target: int, truth: Any, classes: Sequence[str]) -> str:
+    """Return the predicted class with its probability, then the true class and that of the maps if they differ."""
     shares = np.exp(logits - logits.max())
     best = int(logits.argmax())
     said = f"{classes[best]} {shares[best] / shares.sum():.0%}"
@@ -94,25 +94,26 @@ def verdict(logits: NDArray[np.float32], target: int, truth: Any, classes: Seque
     return said + right + (f"; maps: {classes[target]}" if target != best else "")
 
 
-def drawn_truth(picture: Image, truth: Any, recipe: Recipe) -> Image:
+def draw_truth(picture: Image, truth: Any, recipe: Recipe) -> Image:
+    """Return the picture with the true mask or label map drawn over it."""
     size = (picture.shape[1], picture.shape[0])
     fitting = cv2.resize(np.asarray(truth).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)
     if recipe.task == "binary":
-        return overlay(picture, np.asarray(fitting), RIGHT)
+        return mask_overlay(picture, np.asarray(fitting), RIGHT)
     return label_overlay(picture, np.asarray(fitting))
 
 
-def drawn_guess(picture: Image, logits: NDArray[np.float32]) -> Image:
-    """The scores are brought to the picture's size before they are cut."""
+def draw_prediction(picture: Image, logits: NDArray[np.float32]) -> Image:
+    """Return the picture with the predicted mask or label map; scores are resized before they are thresholded."""
     size = (picture.shape[1], picture.shape[0])
     full = np.stack([cv2.resize(score, size, interpolation=cv2.INTER_LINEAR) for score in logits])
     if len(logits) == 1:
-        return overlay(picture, (full[0] > 0).astype(np.uint8))
+        return mask_overlay(picture, (full[0] > 0).astype(np.uint8))
     return label_overlay(picture, full.argmax(0).astype(np.uint8))
 
 
 def draw_cells(rows: Sequence[Sequence[Cell]], path: Path) -> None:
-    """A grid of pictures with a line of text above each; the file is written aside, then renamed."""
+    """Write a grid of pictures, each below its caption, to `path`; the file is replaced atomically."""
     width = max(picture.shape[1] for row in rows for _, picture in row)
     heights = [max(picture.shape[0] for _, picture in row) + LINE + GAP for row in rows]
     across = max(map(len, rows)) * (width + GAP) + GAP
@@ -121,7 +122,7 @@ def draw_cells(rows: Sequence[Sequence[Cell]], path: Path) -> None:
     for row, height in zip(rows, heights, strict=True):
         for at, (text, picture) in enumerate(row):
             left = GAP + at * (width + GAP)
-            pen.text((left, top), shortened(text, width), INK, font())
+            pen.text((left, top), shorten_text(text, width), INK, caption_font())
             sheet.paste(Pillow.fromarray(picture), (left, top + LINE))
         top += height
     with writing(path), atomic_write(path) as beside:
@@ -129,14 +130,15 @@ def draw_cells(rows: Sequence[Sequence[Cell]], path: Path) -> None:
 
 
 @lru_cache
-def font() -> Any:
+def caption_font() -> Any:
+    """Return the font of the captions."""
     return ImageFont.load_default(LETTERS)
 
 
-def shortened(text: str, width: int) -> str:
-    """The text, or as much of it as fits."""
-    if font().getlength(text) <= width:
+def shorten_text(text: str, width: int) -> str:
+    """Return the text, shortened with "..." to fit a width in pixels."""
+    if caption_font().getlength(text) <= width:
         return text
-    while text and font().getlength(f"{text}...") > width:
+    while text and caption_font().getlength(f"{text}...") > width:
         text = text[:-1]
     return f"{text}..."

@@ -1,4 +1,4 @@
-"""Images with masks laid over them: what the model found, what was there."""
+"""Images with masks, label maps or instances drawn over them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ GAP = 4
 BACKDROP = 245
 
 
-def overlay(image: Image, mask: Image, colour: tuple[int, int, int] = TINT, strength: float = 0.45) -> Image:
-    """The mask as a tint with its outline."""
+def mask_overlay(image: Image, mask: Image, colour: tuple[int, int, int] = TINT, strength: float = 0.45) -> Image:
+    """Return the image with the mask drawn as a tint with an outline."""
     inside = mask.astype(bool)[..., None]
     tinted = np.where(inside, image * (1 - strength) + np.array(colour) * strength, image).astype(np.uint8)
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
@@ -29,45 +29,48 @@ def overlay(image: Image, mask: Image, colour: tuple[int, int, int] = TINT, stre
 
 
 def to_grey(image: Image) -> Image:
-    """Grey, so that colours on it are told apart."""
+    """Return the image in grey, so that colours drawn over it stand out."""
     grey = image.mean(2, keepdims=True) * 0.7 + 60
     return np.repeat(grey, 3, axis=2).astype(np.uint8)
 
 
-def panel(rows: Sequence[Sequence[Image]], path: Path) -> None:
-    """A grid of pictures, one row after the other, each scaled into an equal cell."""
+def write_grid(rows: Sequence[Sequence[Image]], path: Path) -> None:
+    """Write a grid of pictures to `path`, each scaled to fit a cell of the same size."""
     height = len(rows) * (CELL + GAP) + GAP
     width = max(len(row) for row in rows) * (CELL + GAP) + GAP
     sheet = np.full((height, width, 3), BACKDROP, np.uint8)
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
             top, left = GAP + y * (CELL + GAP), GAP + x * (CELL + GAP)
-            small = fitted(picture)
+            small = fit_to_cell(picture)
             sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
-    Pillow.fromarray(sheet).save(path, compress_level=1)  # hardly larger, four times as fast
+    Pillow.fromarray(sheet).save(path, compress_level=1)  # four times as fast as the default, and hardly larger
 
 
-def fitted(picture: Image) -> Image:
-    """Scaled to fit a cell, its shape kept."""
+def fit_to_cell(picture: Image) -> Image:
+    """Return the picture scaled to fit a cell, with its aspect ratio kept."""
     return resize_longer_side(picture, CELL)
 
 
 def resize_longer_side(picture: Image, side: int, enlarging: int = cv2.INTER_NEAREST) -> Image:
-    """Its longer side as long as asked, its shape kept; `enlarging` says how OpenCV makes a small one larger."""
+    """Return the picture with its longer side resized to `side` and its aspect ratio kept.
+
+    `enlarging` is the interpolation of OpenCV that is used to enlarge a smaller picture.
+    """
     scale = side / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else enlarging))
 
 
 def label_overlay(image: Image, labels: Image, strength: float = 0.55) -> Image:
-    """Each class in its colour over the image; ignored pixels stay as they are."""
+    """Return the image with each class drawn in its colour; ignored pixels are unchanged."""
     coloured = label_colours()[labels]
     mixed = (image * (1 - strength) + coloured * strength).astype(np.uint8)
     return np.where((labels == IGNORED)[..., None], image, mixed)
 
 
 def instance_overlay(image: Image, labels: NDArray[np.integer], strength: float = 0.5) -> Image:
-    """Each instance as a tint in its colour, with its outline; where they touch, both outlines are seen."""
+    """Return the image with each instance drawn as a tint with an outline; both outlines show where two touch."""
     inside, coloured = labels > 0, label_colours()[colour_index(labels)]
     mixed = (image * (1 - strength) + coloured * strength).astype(np.uint8)
     drawn = np.where((inside & find_boundary(labels))[..., None], coloured, mixed)
@@ -75,32 +78,32 @@ def instance_overlay(image: Image, labels: NDArray[np.integer], strength: float 
 
 
 def colour_index(labels: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Which of the colours an instance has; beyond 255 they come again."""
+    """Return the colour number of each instance; colours repeat beyond 255 instances."""
     return np.where(labels > 0, (labels.astype(np.int64) - 1) % 255 + 1, 0)
 
 
 def label_colours() -> NDArray[np.uint8]:
-    """A colour for each of 256 labels: hues far apart, so that neighbours in number are not alike."""
+    """Return a colour for each of 256 labels; consecutive labels differ clearly in hue."""
     steps = np.arange(256)
     hue = (steps * 0.618 % 1 * 180).astype(np.uint8)
     hsv = np.stack([hue, np.where(steps % 2, 170, 220), np.where(steps // 3 % 2, 190, 240)], axis=1)
     return np.asarray(cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB))[0]
 
 
-def captioned(image: Image, text: str, colour: tuple[int, int, int] = (17, 24, 39)) -> Image:
-    """The image scaled to a cell, with a line of text below it."""
-    picture = fitted(image)
+def add_caption(image: Image, text: str, colour: tuple[int, int, int] = (17, 24, 39)) -> Image:
+    """Return the image scaled to a cell, with a line of text below it."""
+    picture = fit_to_cell(image)
     strip = np.full((18, picture.shape[1], 3), BACKDROP, np.uint8)
-    plain = text.encode("ascii", "replace").decode()[: picture.shape[1] // 7]  # OpenCV's font knows no more
+    plain = text.encode("ascii", "replace").decode()[: picture.shape[1] // 7]  # OpenCV's font is ASCII only
     cv2.putText(strip, plain, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)
     return np.concatenate([picture, strip])
 
 
 MERGED, SPLIT = (234, 179, 8), (147, 51, 234)  # amber and violet
 MISSED = TINT
-CUT = (17, 24, 39)  # the outlines by which a merged or a split one is known
-FILL, FAINT = 0.65, 0.2  # how strongly what is wrong, and what is right, is coloured
-STRIPE = 6  # pixels from one stripe of a merged or a split one to the next
+CUT = (17, 24, 39)  # outlines inside merged and split instances
+FILL, FAINT = 0.65, 0.2  # opacity of errors, and of correct instances
+STRIPE = 6  # pixels between the stripes of merged and split instances
 LEGEND = (
     ("right", RIGHT),
     ("missed", MISSED),
@@ -108,17 +111,17 @@ LEGEND = (
     ("merged ///", MERGED),
     ("split \\\\\\", SPLIT),
 )
-Map = NDArray[np.integer]
+LabelMap = NDArray[np.integer]
 
 
-def resize_labels(labels: Map, width: int, height: int) -> Labels:
-    """A label map at another size; numbers are never mixed."""
+def resize_labels(labels: LabelMap, width: int, height: int) -> Labels:
+    """Return the label map at another size, without mixing labels."""
     plain = np.asarray(labels).astype(np.int32)
     return np.asarray(cv2.resize(plain, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
-def match_numbers(found: Map, true: Map) -> Labels:
-    """The found instances by the numbers of the true ones that they are; the others get numbers of their own."""
+def match_numbers(found: LabelMap, true: LabelMap) -> Labels:
+    """Return `found` with matched instances numbered as the true ones, and the others with new numbers."""
     most = int(found.max(initial=0))
     free = int(true.max(initial=0)) + 1
     numbers = np.concatenate([[0], np.arange(free, free + most)])
@@ -127,38 +130,44 @@ def match_numbers(found: Map, true: Map) -> Labels:
     return numbers.astype(np.int32)[found]
 
 
-def instance_errors(image: Image, found: Map, true: Map) -> Image:
-    """Green what was found, blue what was missed, red what is not there; striped what was merged or split.
+def instance_errors(image: Image, found: LabelMap, true: LabelMap) -> Image:
+    """Return the image with errors: green is correct, blue missed, red a false alarm, stripes merged or split.
 
-    Of a merged one the true outlines are drawn, where it should have been cut; of a split one the found ones.
+    Inside a merged instance the true outlines are drawn, inside a split one the predicted outlines.
     """
-    told = match_instances(found, true)
+    matches = match_instances(found, true)
     made = to_grey(image)
-    right = np.isin(found, [said for said, _, _ in told.pairs])
-    fill(made, right, RIGHT, FAINT)
-    fill(made, np.isin(true, told.missed) & ~right, MISSED)
-    fill(made, np.isin(found, told.wrong), WRONG)
-    split, merged = np.isin(true, told.split) & (found > 0), np.isin(found, told.merged)
-    stripe(made, image, split, SPLIT, -1)
-    stripe(made, image, merged, MERGED, 1)
-    outline(made, found, right & ~merged & ~split, RIGHT)
-    outline(made, found, split, CUT)
-    outline(made, true, merged & (true > 0), CUT)
+    right = np.isin(found, [said for said, _, _ in matches.pairs])
+    tint_pixels(made, right, RIGHT, FAINT)
+    tint_pixels(made, np.isin(true, matches.missed) & ~right, MISSED)
+    tint_pixels(made, np.isin(found, matches.wrong), WRONG)
+    split, merged = np.isin(true, matches.split) & (found > 0), np.isin(found, matches.merged)
+    draw_stripes(made, image, split, SPLIT, -1)
+    draw_stripes(made, image, merged, MERGED, 1)
+    draw_outlines(made, found, right & ~merged & ~split, RIGHT)
+    draw_outlines(made, found, split, CUT)
+    draw_outlines(made, true, merged & (true > 0), CUT)
     return made
 
 
-def fill(made: Image, where: NDArray[np.bool_], colour: tuple[int, int, int], strength: float = FILL) -> None:
+def tint_pixels(
+    made: Image, where: NDArray[np.bool_], colour: tuple[int, int, int], strength: float = FILL
+) -> None:
+    """Blend the pixels of `made` with a colour, in place."""
     made[where] = ((1 - strength) * made[where] + strength * np.array(colour)).astype(np.uint8)
 
 
-def stripe(made: Image, image: Image, where: NDArray[np.bool_], colour: tuple[int, int, int], slope: int) -> None:
-    """Over whatever was painted there: stripes that rise (1) or fall (-1) to the right."""
+def draw_stripes(
+    made: Image, image: Image, where: NDArray[np.bool_], colour: tuple[int, int, int], slope: int
+) -> None:
+    """Replace the pixels by stripes over the grey image that rise (1) or fall (-1) to the right."""
     rows, columns = np.ogrid[: where.shape[0], : where.shape[1]]
     thick = (columns + slope * rows) % STRIPE < STRIPE // 2
     made[where] = to_grey(image)[where]
-    fill(made, where, colour, FAINT)
-    fill(made, where & thick, colour, 1 - FAINT)
+    tint_pixels(made, where, colour, FAINT)
+    tint_pixels(made, where & thick, colour, 1 - FAINT)
 
 
-def outline(made: Image, labels: Map, where: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+def draw_outlines(made: Image, labels: LabelMap, where: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+    """Draw the boundaries of instances in a colour, in place."""
     made[find_boundary(labels) & where] = colour

@@ -1,4 +1,4 @@
-"""Charts as plotly figures: for the dashboard and for pages that are looked at in a browser."""
+"""Render charts as plotly figures, for the dashboard and for HTML pages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tuner.plots.charts import GREEN, GREY, SHADES, Chart, HeatMap, ParallelAxis
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-CLEAR = "rgba(0,0,0,0)"  # the page behind it may be light or dark
+CLEAR = "rgba(0,0,0,0)"  # the page may be light or dark
 LINES = "rgba(138,148,166,0.25)"
 
 
 def plotly_figure(chart: Chart) -> Figure:
-    """The chart as plotly has it. Grey texts and no background, so that it reads on light and on dark."""
+    """Return the chart as a plotly figure, with grey text and no background, readable on light and dark pages."""
     from plotly.graph_objects import Figure
 
     made = Figure()
@@ -24,8 +24,8 @@ def plotly_figure(chart: Chart) -> Figure:
         made.update_yaxes(autorange="reversed", type="category")
     if chart.parallel:
         made.add_trace(parallel_trace(chart.parallel, chart.shade))
-    for series, colour in chart.coloured:
-        made.add_traces([*band(series, colour), trace(series, colour, chart.shade)])
+    for series, colour in chart.coloured_series:
+        made.add_traces([*band_traces(series, colour), series_trace(series, colour, chart.shade)])
     for at, text in chart.marks:
         made.add_vline(at, line={"color": GREEN, "dash": "dash", "width": 1}, annotation_text=escape_html(text))
     axis: dict[str, Any] = {"gridcolor": LINES, "zeroline": False, "automargin": True}
@@ -60,18 +60,19 @@ def plotly_figure(chart: Chart) -> Figure:
 
 
 def axis_type(chart: Chart) -> str | None:
-    """Names stay names: plotly would lay "256" and "512" on an axis of numbers."""
+    """Return the type of the x axis; text is categorical, as plotly would read "256" as a number."""
     if chart.heat or any(isinstance(x, str) for series in chart.series for x in series.x):
         return "category"
     return "log" if chart.log_x else None
 
 
 def axis_range(between: tuple[float, float] | None, log: bool) -> list[float] | None:
-    """A range as plotly wants it: of exponents, on an axis of powers."""
+    """Return a range for plotly, which takes exponents on a logarithmic axis."""
     return [log10(end) if log else end for end in between] if between else None
 
 
-def trace(series: Series, colour: str, shade: str) -> Any:
+def series_trace(series: Series, colour: str, shade: str) -> Any:
+    """Return a series as a plotly trace."""
     from plotly import graph_objects as go
 
     common: dict[str, Any] = {
@@ -82,7 +83,7 @@ def trace(series: Series, colour: str, shade: str) -> Any:
         "hovertext": [escape_html(text) for text in series.texts] or None,
     }
     if series.kind == "bars":
-        return go.Bar(**common, marker_color=colour, error_y=error(series))
+        return go.Bar(**common, marker_color=colour, error_y=error_bars(series))
     if series.kind == "points":
         marker: dict[str, Any] = {"size": 7, "color": colour}
         if series.shades:
@@ -93,14 +94,14 @@ def trace(series: Series, colour: str, shade: str) -> Any:
                 "colorbar": bar,
                 "showscale": True,
             }
-        return go.Scatter(**common, mode="markers", marker=marker, error_y=error(series))
+        return go.Scatter(**common, mode="markers", marker=marker, error_y=error_bars(series))
     mode = "lines+markers" if len(series.x) <= 40 else "lines"
     line = {"color": colour, "width": 2, "dash": "dash" if series.dashed else "solid"}
     return go.Scatter(**common, mode=mode, line=line, marker={"size": 4})
 
 
-def band(series: Series, colour: str) -> list[Any]:
-    """A line's band, as a closed shape behind it."""
+def band_traces(series: Series, colour: str) -> list[Any]:
+    """Return the band around a line as a filled trace, [] if it has none."""
     from plotly import graph_objects as go
 
     if series.kind != "line" or not series.low:
@@ -120,7 +121,8 @@ def band(series: Series, colour: str) -> list[Any]:
     ]
 
 
-def error(series: Series) -> dict[str, Any] | None:
+def error_bars(series: Series) -> dict[str, Any] | None:
+    """Return the error bars of a series for plotly, None if it has none."""
     if not series.low:
         return None
     up = [high - (y or 0.0) for y, high in zip(series.y, series.high, strict=True)]
@@ -129,6 +131,7 @@ def error(series: Series) -> dict[str, Any] | None:
 
 
 def heat_trace(heat: HeatMap) -> Any:
+    """Return a heat map as a plotly trace."""
     from plotly import graph_objects as go
 
     return go.Heatmap(
@@ -143,14 +146,16 @@ def heat_trace(heat: HeatMap) -> Any:
 
 
 def parallel_trace(parallel: ParallelPlot, shade: str) -> Any:
+    """Return parallel coordinates as a plotly trace."""
     from plotly import graph_objects as go
 
     bar = {"title": escape_html(shade), "thickness": 10}
     line = {"color": list(parallel.shades), "colorscale": list(SHADES), "showscale": True, "colorbar": bar}
-    return go.Parcoords(dimensions=[dimension(axis) for axis in parallel.axes], line=line)
+    return go.Parcoords(dimensions=[parallel_dimension(axis) for axis in parallel.axes], line=line)
 
 
-def dimension(axis: ParallelAxis) -> dict[str, Any]:
+def parallel_dimension(axis: ParallelAxis) -> dict[str, Any]:
+    """Return an axis of parallel coordinates for plotly."""
     low, high = axis.ends
     places = list(range(len(axis.names))) if axis.names else [low + (high - low) * at / 4 for at in range(5)]
     return {
@@ -158,10 +163,10 @@ def dimension(axis: ParallelAxis) -> dict[str, Any]:
         "values": list(axis.at),
         "range": [low, high],
         "tickvals": places,
-        "ticktext": [escape_html(axis.says(place)) for place in places],
+        "ticktext": [escape_html(axis.format_tick(place)) for place in places],
     }
 
 
 def escape_html(text: str) -> str:
-    """Text that a figure shows as it stands: plotly would take tags in it for its own."""
+    """Return the text with HTML escaped, since plotly interprets tags in it."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""Charts as PNG or SVG files, drawn with matplotlib: no browser is needed, as plotly would have it."""
+"""Render charts as PNG or SVG with matplotlib, which, unlike plotly, needs no browser for it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ PANEL = (4.2, 3.0)  # inches
 DPI = 110
 MARGINS = (0.62, 0.12, 0.5, 0.36)  # inches left, right, below and above the axes of a panel
 SMALL = 8  # points
-LONGEST = 48  # letters of a name
-SAME: Any = {"svg.hashsalt": "tuner"}  # the same file each time
-DRAWING = threading.Lock()  # matplotlib's settings, and what is warned of, are the whole process's
+LONGEST = 48  # characters of a text
+SAME: Any = {"svg.hashsalt": "tuner"}  # makes the files reproducible
+DRAWING = threading.Lock()  # settings of matplotlib and filters of warnings apply to the whole process
 
 
 def write_charts(
     charts: Sequence[Chart], path: Path, columns: int = 3, panel: tuple[float, float] = PANEL
 ) -> None:
-    """One sheet of charts, row by row. The ending of `path` says how: .png or .svg."""
+    """Write the charts as one sheet, row by row, to `path`, which ends in .png or .svg."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    with sheet(charts, columns, panel) as figure:
+    with open_figure(charts, columns, panel) as figure:
         if path.suffix == ".svg":
             FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
         else:
@@ -43,27 +43,27 @@ def write_charts(
 
 
 def charts_to_png(charts: Sequence[Chart]) -> bytes:
-    """The same sheet as the content of a file."""
+    """Return the sheet of charts as the bytes of a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     file = io.BytesIO()
-    with sheet(charts, 3, PANEL) as figure:
+    with open_figure(charts, 3, PANEL) as figure:
         FigureCanvasAgg(figure).print_png(file)
     return file.getvalue()
 
 
 @contextmanager
-def sheet(charts: Sequence[Chart], columns: int, panel: tuple[float, float]) -> Iterator[Figure]:
-    """The charts on one figure, to be written within; of several threads, one at a time."""
+def open_figure(charts: Sequence[Chart], columns: int, panel: tuple[float, float]) -> Iterator[Figure]:
+    """Yield a figure with the charts, to be written inside the context; one thread at a time."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     across = min(columns, len(charts))
     down = -(-len(charts) // across)
     with DRAWING, rc_context(SAME), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font has not: boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # characters the font lacks become boxes
         figure = Figure(figsize=(panel[0] * across, panel[1] * down), dpi=DPI)
-        room(figure, charts, across, down)
+        set_margins(figure, charts, across, down)
         grid = list(figure.subplots(down, across, squeeze=False).flat)
         for chart, axes in zip(charts, grid, strict=False):
             draw_chart(chart, axes)
@@ -72,9 +72,9 @@ def sheet(charts: Sequence[Chart], columns: int, panel: tuple[float, float]) -> 
         yield figure
 
 
-def room(figure: Figure, charts: Sequence[Chart], across: int, down: int) -> None:
-    """Room for what stands on the axes. Names may be long: they are measured, which takes twice the time."""
-    if any(chart.heat or chart.parallel or isinstance(x, str) for chart in charts for x in first_of(chart)):
+def set_margins(figure: Figure, charts: Sequence[Chart], across: int, down: int) -> None:
+    """Set the margins of a figure: measured where names may be long (twice as slow), else fixed."""
+    if any(chart.heat or chart.parallel or isinstance(x, str) for chart in charts for x in first_positions(chart)):
         figure.set_layout_engine("constrained")
         return
     wide, high = figure.get_size_inches()
@@ -86,18 +86,19 @@ def room(figure: Figure, charts: Sequence[Chart], across: int, down: int) -> Non
     )  # fmt: skip
 
 
-def first_of(chart: Chart) -> list[float | str]:
-    """One place on the axis of each series; of a chart without series, any."""
+def first_positions(chart: Chart) -> list[float | str]:
+    """Return the first x of each series, [0.0] without series."""
     return [series.x[0] for series in chart.series if len(series.x)] or [0.0]
 
 
 def escape_text(text: str) -> str:
-    """Text as it stands, cut where it is long: matplotlib takes what is between two dollars for a formula."""
+    """Return the text, shortened if long, with dollar signs escaped, which matplotlib reads as formulas."""
     short = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
     return short.replace("$", r"\$")
 
 
 def draw_chart(chart: Chart, axes: Axes) -> None:
+    """Draw a chart on axes."""
     axes.set_title(escape_text(chart.title), fontsize=10)
     axes.set_xlabel(escape_text(chart.x), fontsize=SMALL)
     axes.set_ylabel(escape_text(chart.y), fontsize=SMALL)
@@ -106,14 +107,14 @@ def draw_chart(chart: Chart, axes: Axes) -> None:
         return draw_heat_map(chart.heat, axes)
     if chart.parallel:
         return draw_parallel(chart.parallel, axes, chart.shade)
-    for series, colour in chart.coloured:
+    for series, colour in chart.coloured_series:
         draw_series(series, colour, axes)
     for at, text in chart.marks:
         axes.axvline(at, color="#16a34a", linewidth=0.8, linestyle="--")
         axes.annotate(
             escape_text(text), (at, 0.02), xycoords=("data", "axes fraction"), fontsize=6, color="#16a34a"
         )
-    scale(chart, axes)
+    set_axes(chart, axes)
     if chart.is_empty:
         axes.set_axis_off()
         axes.text(
@@ -129,7 +130,8 @@ def draw_chart(chart: Chart, axes: Axes) -> None:
         axes.legend(fontsize=7, frameon=False)
 
 
-def scale(chart: Chart, axes: Axes) -> None:
+def set_axes(chart: Chart, axes: Axes) -> None:
+    """Set scales, limits, ticks and grid of the axes."""
     from matplotlib.ticker import MaxNLocator
 
     numbers = [x for series in chart.series for x in series.x if not isinstance(x, str)]
@@ -149,15 +151,16 @@ def scale(chart: Chart, axes: Axes) -> None:
 
 
 def draw_series(series: Series, colour: str, axes: Axes) -> None:
+    """Draw a series on axes."""
     label = escape_text(series.name) or None
     xs: list[Any] = [escape_text(x) if isinstance(x, str) else x for x in series.x]
     y = [float("nan") if value is None else value for value in series.y]
     if series.kind == "bars":
         width = 0.8 if len(xs) > 2 else 0.3
-        axes.bar(xs, y, width, color=colour, label=label, yerr=whiskers(series))
+        axes.bar(xs, y, width, color=colour, label=label, yerr=whisker_lengths(series))
         axes.tick_params(axis="x", labelrotation=30 if any(len(str(x)) > 5 for x in series.x) else 0)
     elif series.kind == "points":
-        shades: Any = {"c": series.shades, "cmap": shading()} if series.shades else {"color": colour}
+        shades: Any = {"c": series.shades, "cmap": shades_colormap()} if series.shades else {"color": colour}
         axes.scatter(xs, y, s=12, label=label, **shades)
     else:
         style = "--" if series.dashed else "-"
@@ -167,14 +170,15 @@ def draw_series(series: Series, colour: str, axes: Axes) -> None:
             axes.fill_between(xs, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
 
 
-def shading() -> Any:
+def shades_colormap() -> Any:
+    """Return the colour map of `Series.shades`."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("shades", SHADES)
 
 
-def whiskers(series: Series) -> list[list[float]] | None:
-    """How far the whiskers reach below and above."""
+def whisker_lengths(series: Series) -> list[list[float]] | None:
+    """Return the lengths of the error bars below and above, None if the series has none."""
     if not series.low:
         return None
     known = [(y or 0.0, low, high) for y, low, high in zip(series.y, series.low, series.high, strict=True)]
@@ -182,6 +186,7 @@ def whiskers(series: Series) -> list[list[float]] | None:
 
 
 def draw_heat_map(heat: HeatMap, axes: Axes) -> None:
+    """Draw a heat map on axes."""
     values = [[float("nan") if value is None else value for value in row] for row in heat.values]
     axes.imshow(values, cmap="Blues", aspect="auto")
     axes.set_xticks(
@@ -205,12 +210,12 @@ def draw_heat_map(heat: HeatMap, axes: Axes) -> None:
 
 
 def draw_parallel(parallel: ParallelPlot, axes: Axes, shade: str) -> None:
-    """Every axis scaled to the same height; its ends, or its names, stand beside it."""
+    """Draw parallel coordinates, each axis scaled to the same height and labelled with its ends or categories."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     span = (min(parallel.shades), max(parallel.shades)) if parallel.shades else (0.0, 1.0)
-    colours = ScalarMappable(Normalize(*span), shading())
+    colours = ScalarMappable(Normalize(*span), shades_colormap())
     heights = [[(at - axis.ends[0]) / (axis.ends[1] - axis.ends[0]) for at in axis.at] for axis in parallel.axes]
     for line, colour in zip(zip(*heights, strict=True), colours.to_rgba(np.asarray(parallel.shades)), strict=True):
         axes.plot(range(len(line)), line, color=colour, linewidth=1, alpha=0.8)
@@ -221,7 +226,11 @@ def draw_parallel(parallel: ParallelPlot, axes: Axes, shade: str) -> None:
         for place in places:
             height = (place - low) / (high - low)
             axes.annotate(
-                escape_text(axis.says(place)), (across, height), (3, 1), textcoords="offset points", fontsize=6
+                escape_text(axis.format_tick(place)),
+                (across, height),
+                (3, 1),
+                textcoords="offset points",
+                fontsize=6,
             )
     axes.set_xticks(range(len(parallel.axes)), [escape_text(axis.name) for axis in parallel.axes], fontsize=7)
     axes.set_yticks([])

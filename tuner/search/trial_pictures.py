@@ -27,7 +27,7 @@ from tuner.data.cache import CachedDataset
 from tuner.data.source import Image
 from tuner.errors import PartError
 from tuner.paths import Run
-from tuner.plots.examples import Example, draw_examples, draw_strip, labels_of
+from tuner.plots.examples import Example, draw_examples, draw_strip, label_positions
 from tuner.plots.heatmaps import Cell, draw_cells, explanation_cells
 from tuner.recipe import Recipe
 from tuner.study.format import write_confusion
@@ -205,7 +205,7 @@ def make_details(pictures: TrialPictures, progress: Progress) -> Details | None:
 def write_examples(pictures: TrialPictures, outcome: TrainingOutcome, numbers: Details) -> None:
     assert outcome.examples
     examples = []
-    for kind, position in labels_of(outcome.examples.positions):
+    for kind, position in label_positions(outcome.examples.positions):
         image, truth, key = pictures.image(position)
         label = f"{kind}: {numbers.metric} {numbers.scores[position]:.3f}, {key}"
         label = kind if pictures.targets == "classes" else label

@@ -17,11 +17,11 @@ from tuner.plots.examples import (
     SIDE,
     Example,
     draw_examples,
+    draw_label_errors,
+    draw_mask_errors,
     draw_strip,
-    fitted,
-    labels_of,
-    wrong_labels,
-    wrong_pixels,
+    fit_to_square,
+    label_positions,
 )
 from tuner.plots.overlays import BACKDROP, IGNORED, RIGHT, TINT, WRONG, to_grey
 
@@ -49,13 +49,13 @@ def test_errors_of_a_mask_are_green_red_and_blue() -> None:
     truth[0], guess[0] = 1, 128
     guess[1] = 255
     truth[2] = 1
-    drawn = wrong_pixels(Example("", grey(4, 4), truth, guess))
+    drawn = draw_mask_errors(Example("", grey(4, 4), truth, guess))
     assert [hue(drawn[row, 0]) for row in range(4)] == ["right", "wrong", "missed", ""]
 
 
 def test_errors_of_a_label_map_leave_out_what_is_ignored() -> None:
     truth = np.array([[0, 1, IGNORED]] * 3, np.uint8)
-    drawn = wrong_labels(Example("", grey(3, 3), truth, np.array([[0, 2, 1]] * 3, np.uint8)))
+    drawn = draw_label_errors(Example("", grey(3, 3), truth, np.array([[0, 2, 1]] * 3, np.uint8)))
     assert [hue(drawn[0, at]) for at in range(3)] == ["right", "wrong", ""]
 
 
@@ -97,11 +97,11 @@ def test_names_that_are_no_ascii_and_long_ones_can_be_written(tmp_path: Path) ->
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 2)], ids=str)
 def test_slivers_fit_into_a_cell(size: tuple[int, int]) -> None:
-    assert fitted(grey(*size)).shape == (CELL, CELL, 3)
+    assert fit_to_square(grey(*size)).shape == (CELL, CELL, 3)
 
 
 def test_shown_images_are_named_by_their_rank() -> None:
-    found = labels_of({"worst": [4, 2], "median": [], "best": [7]})
+    found = label_positions({"worst": [4, 2], "median": [], "best": [7]})
     assert found == [("worst", 4), ("worst 2", 2), ("best", 7)]
 
 

@@ -16,13 +16,13 @@ from tuner.plots.overlays import (
     RIGHT,
     TINT,
     WRONG,
-    captioned,
-    fitted,
+    add_caption,
+    fit_to_cell,
     instance_overlay,
     label_colours,
     label_overlay,
-    overlay,
-    panel,
+    mask_overlay,
+    write_grid,
 )
 
 
@@ -42,7 +42,7 @@ def read(path: Path) -> np.ndarray:
 
 def test_the_tint_lies_inside_the_mask_only() -> None:
     image = grey()
-    drawn = overlay(image, square())
+    drawn = mask_overlay(image, square())
     assert (drawn[:9] == 100).all() and (drawn[:, 42:] == 100).all()
     assert drawn[20, 30].tolist() == [int(100 * 0.55 + part * 0.45) for part in TINT]
     assert drawn[10, 20].tolist() == list(TINT)  # its outline is solid
@@ -51,25 +51,25 @@ def test_the_tint_lies_inside_the_mask_only() -> None:
 
 @pytest.mark.parametrize("value", [0, 1], ids=["empty", "full"])
 def test_an_empty_and_a_full_mask_can_be_drawn(value: int) -> None:
-    drawn = overlay(grey(), np.full((40, 60), value, np.uint8))
+    drawn = mask_overlay(grey(), np.full((40, 60), value, np.uint8))
     assert drawn.shape == (40, 60, 3)
     assert bool((drawn == 100).all()) == (value == 0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (2, 3)], ids=str)
 def test_slivers_can_be_drawn(size: tuple[int, int]) -> None:
-    assert overlay(grey(*size), np.ones(size, np.uint8)).shape == (*size, 3)
-    assert max(fitted(grey(*size)).shape[:2]) == CELL
-    assert min(fitted(grey(*size)).shape[:2]) >= 1
+    assert mask_overlay(grey(*size), np.ones(size, np.uint8)).shape == (*size, 3)
+    assert max(fit_to_cell(grey(*size)).shape[:2]) == CELL
+    assert min(fit_to_cell(grey(*size)).shape[:2]) >= 1
 
 
 def test_a_picture_keeps_its_shape_in_a_cell() -> None:
-    assert fitted(grey(100, 400)).shape == (CELL // 4, CELL, 3)
-    assert fitted(grey(20, 10)).shape == (CELL, CELL // 2, 3)
+    assert fit_to_cell(grey(100, 400)).shape == (CELL // 4, CELL, 3)
+    assert fit_to_cell(grey(20, 10)).shape == (CELL, CELL // 2, 3)
 
 
 def test_a_panel_has_a_cell_for_each_picture_and_a_gap_around_it(tmp_path: Path) -> None:
-    panel([[grey(8, 8, 0), grey(8, 8, 50)], [grey(8, 8, 200)]], tmp_path / "panel.png")
+    write_grid([[grey(8, 8, 0), grey(8, 8, 50)], [grey(8, 8, 200)]], tmp_path / "panel.png")
     sheet = read(tmp_path / "panel.png")
     side = 2 * (CELL + GAP) + GAP
     assert sheet.shape == (side, side, 3)
@@ -126,7 +126,7 @@ def ink(cell: np.ndarray) -> set[str]:
 
 
 def test_a_caption_lies_below_the_picture_and_not_on_it() -> None:
-    made = captioned(grey(50, 100), "a cat", WRONG)
+    made = add_caption(grey(50, 100), "a cat", WRONG)
     assert made.shape == (CELL // 2 + 18, CELL, 3)
     assert (made[: CELL // 2] == 100).all() and ink(made[CELL // 2 :]) == {"red"}
-    assert captioned(grey(10, 10), "ein Käuzchen in der Dämmerung, nicht ein Bär", RIGHT).shape[1] == CELL
+    assert add_caption(grey(10, 10), "ein Käuzchen in der Dämmerung, nicht ein Bär", RIGHT).shape[1] == CELL

@@ -95,7 +95,7 @@ def test_a_plot_of_many_trials_is_thinned_and_says_so(study: JoinedStudy, monkey
         add(study, PARAMS | {"lr": 1e-3 + at * 1e-4}, [0.1 * at])
     monkeypatch.setattr("tuner.report.dashboard.MOST_POINTS", 3)
     keep(study)
-    assert "(one point of 3)" in plots(study)["tuner-history"]
+    assert "(one point in 3)" in plots(study)["tuner-history"]
     many = Chart("t", series=[Series("", range(10), [float(at) for at in range(10)], texts=list("abcdefghij"))])
     (few,) = thin_chart(many, 4).series
     assert (list(few.x), few.texts) == ([0, 3, 6, 9], list("adgj")) and thin_chart(many, 10) is many
