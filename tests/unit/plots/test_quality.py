@@ -129,7 +129,10 @@ def test_instances_have_charts_of_thresholds_ranking_and_numbers(tmp_path: Path)
 def test_where_no_instance_was_found_the_curve_says_so(tmp_path: Path) -> None:
     nothing = ranking(ap=0.0, aps=[0.0] * 10, recall=[], precision={}, numbers=[[0, 0]])
     charts = by_title(nothing)
-    assert charts["precision and recall"].is_empty and "no instance was predicted" in charts["precision and recall"].note
+    assert (
+        charts["precision and recall"].is_empty
+        and "no instance was predicted" in charts["precision and recall"].note
+    )
     write_charts(list(charts.values()), tmp_path / "quality.png")
     assert by_title({"instances": {}}) == {}
 
