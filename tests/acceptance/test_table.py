@@ -150,7 +150,7 @@ def test_names_say_what_is_not_as_in_the_table(folder: Path) -> None:
     from tuner.paths import Home
     from tuner.search.run import RunOptions, RunRequest, check_request
 
-    means = RunOptions("", Home(folder / "runs"), None, 1.0)
+    means = RunOptions("", Home(folder / "runs"))
     asked = RunRequest(None, None, None, means, None, 0, False, table=str(folder / "studies" / "few.toml"))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)

@@ -16,9 +16,9 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 
 from helpers.command_line import wait_for
+from tuner.fleet.config import WorkerSettings
 from tuner.goal import Goal
 from tuner.search.session import Session
-from tuner.search.sync import Terms
 from tuner.study import claims, pending
 from tuner.study.claims import ClaimedTrial
 from tuner.study.heartbeat import machine_id, process_start
@@ -57,9 +57,11 @@ class Bench:
     def id(self) -> int:
         return self.joined.id
 
-    def session(self, name: str, terms: Terms | None = None, **changes: object) -> Session:
+    def session(
+        self, name: str, settings: WorkerSettings | None = None, gpu_share: float = 1.0, **changes: object
+    ) -> Session:
         """A worker's desk; on a study of its own, as only another process would have it."""
-        return Session(self.joined, who(name, **changes), terms)
+        return Session(self.joined, who(name, **changes), settings, gpu_share)
 
     def enter(self, *names: str, **changes: object) -> tuple[str, ...]:
         """Workers that have joined."""

@@ -19,7 +19,7 @@ INFO = StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes")
 
 
 def typed(trials: int | None = None, hours: float | None = None, rehearse: bool = False) -> RunRequest:
-    means = RunOptions("", Home(Path("home")), None, 1.0, hours=hours)
+    means = RunOptions("", Home(Path("home")), hours=hours)
     return RunRequest("unet_k", None, trials, means, None, 0, rehearse)
 
 

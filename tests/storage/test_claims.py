@@ -17,7 +17,7 @@ from helpers.fork_server import start_python
 from helpers.sessions import Bench, at_once, opened_bench, row
 
 from tuner.errors import TrialLost
-from tuner.search.sync import SyncThread, Terms
+from tuner.search.sync import SyncThread
 from tuner.study import budget, claims, control
 from tuner.study.budget import SLICE_SECONDS
 from tuner.study.claims import ClaimedTrial, StudyDeleted, WorkerRemoved
@@ -370,7 +370,7 @@ def test_gpu_hours_are_granted_exactly_and_never_beyond(bench: Bench) -> None:
 def test_a_worker_with_a_part_of_a_gpu_is_granted_that_part(bench: Bench) -> None:
     bench.set(gpu_hours=1.0)
     bench.enter("w")
-    half = bench.session("w", Terms(gpu_share=0.5)).sync.hours
+    half = bench.session("w", gpu_share=0.5).sync.hours
     half.take_slice()
     assert half.granted == SLICE_SECONDS / 2
 
@@ -408,7 +408,7 @@ def test_two_hosts_that_release_one_worker_give_its_grant_back_once(bench: Bench
 def test_a_worker_beside_the_first_on_a_gpu_leaves_when_the_gpu_hours_are_spent(bench: Bench) -> None:
     bench.set(gpu_hours=1.0)
     bench.enter("w")
-    session = bench.session("w", Terms(gpu_share=0.0))
+    session = bench.session("w", gpu_share=0.0)
     session.sync.beat()
     assert not session.is_over()
     bench.set(gpu_seconds=3600.0)

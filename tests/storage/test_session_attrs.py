@@ -168,8 +168,8 @@ def test_choices_that_changed_under_the_study_are_refused(bench: Bench) -> None:
 HANGING = """
 import sys, time
 from helpers.sessions import opened_bench, row
-from tuner.search.sync import Terms
-terms = Terms(heartbeat_timeout=2.0, hang_timeout=2.0)
+from tuner.fleet.config import WorkerSettings
+terms = WorkerSettings(heartbeat_timeout=2.0, hang_timeout=2.0)
 with opened_bench(sys.argv[1]) as bench, bench.session("w", terms) as session:
     held = session.take()
     session.chosen(held)

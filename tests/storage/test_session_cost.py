@@ -13,9 +13,9 @@ from helpers.command_line import wait_for
 from helpers.sessions import Bench, epochs_of, opened_bench, row, taken, written
 from optuna.trial import TrialState
 
+from tuner.fleet.config import WorkerSettings
 from tuner.search.sampling import pruner, sampler
 from tuner.search.session import Session
-from tuner.search.sync import Terms
 from tuner.study.pending import ActiveTrial
 
 
@@ -48,7 +48,7 @@ def counted(engine: sa.Engine) -> Iterator[Callable[[], tuple[int, int]]]:
 
 def test_a_trial_of_twenty_epochs_is_few_statements(bench: Bench) -> None:
     """Optuna alone needs a transaction for each parameter, attribute, report and question."""
-    with bench.session("w", Terms(heartbeat_timeout=1e4, hang_timeout=1e4)) as session:
+    with bench.session("w", WorkerSettings(heartbeat_timeout=1e4, hang_timeout=1e4)) as session:
         session.joined.study.sampler, session.joined.study.pruner = (
             sampler(session.joined.info, 0),
             pruner(session.joined.info),

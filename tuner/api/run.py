@@ -83,15 +83,11 @@ def run(
     options |= {"trials": trials, "seeds": seeds, "seed": seed, "shrink": shrink, "shorten": shorten}
     options |= {"hours": hours, "gpu_hours": gpu_hours, "workers": workers, "artifacts": artifacts}
     given = check_options(options)
-    run_options = RunOptions(
-        url=storage or os.environ.get("TUNER_STORAGE") or place.database,
-        home=place,
-        **{name: value for name, value in given.items() if name in RunOptions.__dataclass_fields__},
-    )
+    url = storage or os.environ.get("TUNER_STORAGE") or place.database
     request = RunRequest(
         space=space_argument(space, goal, place),
         data=None if data is None else os.fspath(data),
-        options=run_options,
+        options=RunOptions.from_options(url, place, given),
         study=study,
         rehearse=rehearse,
         table=None if table is None else os.fspath(table),

@@ -125,7 +125,7 @@ def run_options(home: str, storage: str | None, options: dict[str, Any]) -> RunO
     from tuner.search.run import RunOptions
 
     place = to_home(home)
-    return RunOptions(url=storage or place.database, home=place, **options)
+    return RunOptions.from_options(storage or place.database, place, options)
 
 
 def report_and_exit(done: RunResult, home: str, storage: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The configuration that a fleet sends to its workers, as one line of JSON."""
+"""The configuration of a worker process, sent to it as one line of JSON, and its exit codes."""
 
 from __future__ import annotations
 
@@ -7,41 +7,49 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-EXIT_GIVEN_UP = 75  # exit code of a worker that was declared dead: start another in its slot
-EXIT_GPU_FAILED = 76  # exit code of a worker whose GPU is broken: start no other there
+EXIT_GIVEN_UP = 75  # exit code of a worker that must be replaced: declared dead, or unable to use its GPU
+EXIT_GPU_FAILED = 76  # exit code of a worker whose GPU is broken: start no other worker there
 HEARTBEAT_TIMEOUT = 30.0  # seconds without a heartbeat after which a worker counts as dead
 HANG_TIMEOUT = 600.0  # seconds without a training step after which a worker counts as hung
 
 
 @dataclass(frozen=True)
-class WorkerConfig:
-    """The study, the paths and the resources of one worker."""
+class WorkerSettings:
+    """Options of a command that apply to each of its workers."""
 
-    storage: str
-    study: str
-    space: str  # the path of its file; "" where every trial has its recipe already
-    home: str
-    cache_gb: float
-    space_digest: str = ""  # of the file that was checked
-    cores: list[int] = field(default_factory=list)  # to run on; empty for all
-    artifacts: str = ""  # URL of the artifact store; "" where the home is shared or alone
+    cache_gb: float = 20.0
     checkpoint_minutes: float | None = None  # None: after every epoch
     heartbeat_timeout: float = HEARTBEAT_TIMEOUT
     hang_timeout: float = HANG_TIMEOUT
-    worker: str = ""  # the name given by its fleet; "" to generate one
-    gpu: str = ""  # the GPU as CUDA_VISIBLE_DEVICES names it; "" for the CPU
-    gpu_share: float = 1.0  # number of GPUs that this worker counts as in the budget of GPU-hours
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """The study to work on, the files to use, and the part of this host to run on."""
+
+    storage: str
+    study: str
+    space: str  # path of the space file; "" if every trial already has its recipe
+    home: str
+    settings: WorkerSettings = WorkerSettings()
+    space_digest: str = ""  # of the file that was checked
+    artifacts: str = ""  # URL of the artifact store; "" for none
+    worker: str = ""  # unique name; "" to choose one
+    cores: list[int] = field(default_factory=list)  # to run on; empty for all
+    gpu: str = ""  # name of the GPU; "" to train on the CPU
+    gpu_share: float = 1.0  # number of GPUs this worker counts as in the budget of GPU-hours
 
     def to_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"
 
     @staticmethod
     def from_line(line: str) -> WorkerConfig:
-        return WorkerConfig(**json.loads(line))
+        plain = json.loads(line)
+        return WorkerConfig(**{**plain, "settings": WorkerSettings(**plain["settings"])})
 
 
 def hash_space_file(path: Path) -> str:
-    """Return the SHA-256 hash of a space file, or "" if it cannot be read."""
+    """Return the SHA-256 of a space file, or "" if it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:

@@ -89,7 +89,7 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.states = [SlotState(slot) for slot in self.slots]
-        timeouts = self.config.heartbeat_timeout, self.config.hang_timeout
+        timeouts = self.config.settings.heartbeat_timeout, self.config.settings.hang_timeout
         self.watch = HeartbeatMonitor(self.engine, self.info.id, *timeouts)
 
     def run(self) -> int:
@@ -208,7 +208,7 @@ class Fleet:
 
     def see_them_begin(self) -> None:
         """Kill workers that hang before they register; waiting for a place in a cluster does not count."""
-        limit = max(self.config.hang_timeout, BEGIN_SECONDS)
+        limit = max(self.config.settings.hang_timeout, BEGIN_SECONDS)
         for state in self.states:
             if state.slot.waiting:
                 state.started = time.monotonic()
@@ -222,7 +222,7 @@ class Fleet:
         if self.is_closed(state) and state.leaves is None:
             state.slot.terminate()
             state.leaves = time.monotonic()
-        patience = self.config.heartbeat_timeout + LEAVE_SECONDS
+        patience = self.config.settings.heartbeat_timeout + LEAVE_SECONDS
         if state.leaves is not None and time.monotonic() - state.leaves > patience:
             self.say(f"{state.slot.name} does not leave: killed")
             state.slot.kill()

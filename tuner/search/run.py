@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,7 +21,7 @@ from tuner.data.provider import open_source
 from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import StudyError, format_names
-from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT, WorkerConfig, hash_space_file
+from tuner.fleet.config import WorkerConfig, WorkerSettings, hash_space_file
 from tuner.fleet.placement import PlacementRequest, check_placement, open_placement
 from tuner.fleet.supervisor import Fleet, say
 from tuner.paths import Home
@@ -43,26 +44,28 @@ ViewFactory = Callable[[Engine, StudyInfo], StudyView]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """With what to work on a study."""
+    """Options of every command that starts workers."""
 
     url: str
     home: Home
-    workers: int | None
-    cache_gb: float
+    placement: PlacementRequest = PlacementRequest()
+    settings: WorkerSettings = WorkerSettings()
     hours: float | None = None
     gpu_hours: float | None = None
-    gpus: str | None = None  # "all", or "0,2" of those visible
-    per_gpu: str | None = None  # a number, or "auto"
-    ray: str | None = None  # the address of a cluster, or "local"
-    gpus_per_worker: float | None = None
     artifacts: str | None = None
-    checkpoint_minutes: float | None = None
-    heartbeat_timeout: float = HEARTBEAT_TIMEOUT
-    hang_timeout: float = HANG_TIMEOUT
 
-    @property
-    def wanted(self) -> PlacementRequest:
-        return PlacementRequest(self.workers, self.gpus, self.per_gpu, self.ray, self.gpus_per_worker)
+    @classmethod
+    def from_options(cls, url: str, home: Home, options: Mapping[str, Any]) -> RunOptions:
+        """Distribute options, named as on the command line with underscores, over the parts that hold them."""
+
+        def select(kind: type) -> dict[str, Any]:
+            return {each.name: options[each.name] for each in fields(kind) if each.name in options}
+
+        placement, settings = (
+            PlacementRequest(**select(PlacementRequest)),
+            WorkerSettings(**select(WorkerSettings)),
+        )
+        return cls(url, home, placement, settings, **select(cls))
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class RunResult:
 def run(request: RunRequest, view: ViewFactory) -> RunResult:
     """Check, create or join, work until the budget is spent or a signal comes."""
     refuse_conflicts(request)
-    check_placement(request.options.wanted)
+    check_placement(request.options.placement)
     with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
         job = check_request(request)
     sources = open_sources(job.recipes)
@@ -141,15 +144,12 @@ def work(joined: JoinedStudy, space: Space | None, options: RunOptions, view: Vi
         info.name,
         str(path or ""),
         str(options.home.folder.absolute()),
-        options.cache_gb,
+        options.settings,
         hash_space_file(path) if path else "",
-        artifacts=artifacts,
-        checkpoint_minutes=options.checkpoint_minutes,
-        heartbeat_timeout=options.heartbeat_timeout,
-        hang_timeout=options.hang_timeout,
+        artifacts,
     )
-    with open_placement(options.wanted, options.home, options.url, path, say) as hands:
-        workers = Fleet(config, joined.engine, info, hands.slots, show, hands.grow)
+    with open_placement(options.placement, options.home, options.url, path, say) as placement:
+        workers = Fleet(config, joined.engine, info, placement.slots, show, placement.grow)
         with show:
             code = workers.run()
     try:

@@ -3,14 +3,14 @@
 The trial in hand lives in memory. Training never waits for the database: it asks `says` before every step,
 which looks at memory only, and an epoch is recorded by being put down.
 
-    with Desk(joined, who, Terms()) as desk:
-        while held := desk.take():
-            trial = desk.trial(held)                              # suggest with it
-            desk.chosen(held)
+    with Session(joined, who) as session:
+        while held := session.take():
+            trial = session.trial(held)                              # suggest with it
+            session.chosen(held)
             for epoch in ...:
-                while steps: if said := desk.says(held): ...      # "stopped", "pruned", or TrialLost
-                desk.epoch(held, row)
-            desk.end(held, "COMPLETE", value)
+                while steps: if said := session.says(held): ...      # "stopped", "pruned", or TrialLost
+                session.epoch(held, row)
+            session.end(held, "COMPLETE", value)
 
 A database that is away is tried again for minutes; meanwhile training goes on, and all is written afterwards.
 """
@@ -29,7 +29,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 
 from tuner.errors import FailureKind, StudyError, TrialLost
-from tuner.search.sync import SyncThread, Terms
+from tuner.fleet.config import WorkerSettings
+from tuner.search.sync import SyncThread
 from tuner.study import claims, control, database, trial_reader
 from tuner.study.claims import ClaimedTrial, WorkerRemoved
 from tuner.study.database import retried
@@ -54,13 +55,14 @@ class Session:
         self,
         joined: JoinedStudy,
         who: dict[str, Any],
-        terms: Terms | None = None,
+        settings: WorkerSettings | None = None,
+        gpu_share: float = 1.0,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.joined, self.who, self.stopped = joined, who, stopped
         self.name: str = who["worker"]
         self.engine: Engine = joined.engine
-        self.sync = SyncThread(joined, self.name, terms or Terms())
+        self.sync = SyncThread(joined, self.name, settings or WorkerSettings(), gpu_share)
         self.storage = self.sync.storage
         self.ordinal = 0  # how many workers had joined before
         self.began_with = 0  # of the study's stops

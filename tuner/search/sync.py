@@ -14,14 +14,13 @@ import threading
 import time
 from collections import deque
 from copy import copy
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from optuna.trial import FrozenTrial
 
 from tuner.errors import FilesError, TrialLost
-from tuner.fleet.config import EXIT_GIVEN_UP, HANG_TIMEOUT, HEARTBEAT_TIMEOUT
+from tuner.fleet.config import EXIT_GIVEN_UP, WorkerSettings
 from tuner.study import claims, control, database
 from tuner.study import pending as pending_module
 from tuner.study.budget import HEARTBEAT_SECONDS, BudgetMeter
@@ -36,20 +35,11 @@ SLEPT_SECONDS = 10.0  # between two turns: nobody can be blamed for standing sti
 log = logging.getLogger("tuner")
 
 
-@dataclass(frozen=True)
-class Terms:
-    """How long silence is suffered, and how many GPUs this worker counts as."""
-
-    heartbeat_timeout: float = HEARTBEAT_TIMEOUT
-    hang_timeout: float = HANG_TIMEOUT
-    gpu_share: float = 1.0
-
-
 class SyncThread:
     """What both sides look at: the worker writes `doing`, `progress` and pages; the clerk the rest."""
 
-    def __init__(self, joined: JoinedStudy, worker: str, terms: Terms) -> None:
-        self.joined, self.worker, self.terms, self.engine = joined, worker, terms, joined.engine
+    def __init__(self, joined: JoinedStudy, worker: str, settings: WorkerSettings, gpu_share: float) -> None:
+        self.joined, self.worker, self.settings, self.engine = joined, worker, settings, joined.engine
         self.storage = joined.storage
         self.doing: dict[str, Any] = {"state": "starting", "number": None, "step": 0, "steps": 0, "value": None}
         self.progress = 0
@@ -57,8 +47,8 @@ class SyncThread:
         self.standing = control.ControlState(0, False)
         self.unknown = False  # this worker's row was removed
         self.failure: BaseException | None = None  # what ended the clerk
-        self.hours = BudgetMeter(self.engine, joined.id, worker, terms.gpu_share)
-        self.watch = HeartbeatMonitor(self.engine, joined.id, terms.heartbeat_timeout, terms.hang_timeout)
+        self.hours = BudgetMeter(self.engine, joined.id, worker, gpu_share)
+        self.watch = HeartbeatMonitor(self.engine, joined.id, settings.heartbeat_timeout, settings.hang_timeout)
         self.guarded = -1  # the progress that was seen at `guarded_at`
         self.guarded_at = self.guard_ran = time.monotonic()
         self.bell, self.closing = threading.Event(), threading.Event()
@@ -80,7 +70,8 @@ class SyncThread:
 
     def serve(self) -> None:
         """Turn after turn, until the desk closes and all is written."""
-        next_beat, next_look, away_since, tries = 0.0, time.monotonic() + self.terms.heartbeat_timeout / 4, 0.0, 0
+        every = self.settings.heartbeat_timeout / 4  # between two looks at the other workers
+        next_beat, next_look, away_since, tries = 0.0, time.monotonic() + every, 0.0, 0
         while not self.closing.is_set() or self.pending():
             now = time.monotonic()
             try:
@@ -89,12 +80,12 @@ class SyncThread:
                     next_beat = now + HEARTBEAT_SECONDS
                 self.write_pages()
                 if now >= next_look and not self.closing.is_set():
-                    next_look = now + self.terms.heartbeat_timeout / 4 * database.CHANCE.uniform(0.8, 1.2)
+                    next_look = now + every * database.CHANCE.uniform(0.8, 1.2)
                     self.watch.check()
                 away_since, tries = 0.0, 0
             except WorkerRemoved:
                 self.unknown = True
-                if not self.closing.wait(min(self.terms.heartbeat_timeout, self.terms.hang_timeout)):
+                if not self.closing.wait(min(self.settings.heartbeat_timeout, self.settings.hang_timeout)):
                     self.give_up("this worker was given up for dead, and does not react")
                 return
             except Exception as error:
@@ -226,9 +217,8 @@ class SyncThread:
         still = now - self.guarded_at
         held = self.held
         is_lost = held is not None and held.lost
-        if still >= (
-            min(self.terms.heartbeat_timeout, self.terms.hang_timeout) if is_lost else self.terms.hang_timeout
-        ):
+        limit = self.settings.hang_timeout
+        if still >= (min(self.settings.heartbeat_timeout, limit) if is_lost else limit):
             self.give_up(f"no step for {still:.0f} s")
 
     def give_up(self, why: str) -> None:

@@ -49,7 +49,6 @@ from tuner.recipe import Recipe
 from tuner.search import objective, trial_attrs, trial_pictures
 from tuner.search.sampling import pruner, sampler
 from tuner.search.session import Session
-from tuner.search.sync import Terms
 from tuner.search.trial_pictures import StripThread, TrialPictures
 from tuner.search.warm_start import find_weights, has_own_files, restore_origin
 from tuner.space.space import Space, load_space
@@ -95,15 +94,14 @@ class Worker:
         if config.gpu and self.device.type == "cpu" and gpus.has_driver():
             raise GpuFailed(f"GPU {config.gpu} does not answer")  # else it would train on the processor, silently
         self.commit = git_commit(self.space.path) if self.space else ""
-        self.provider = DataProvider(self.home.cache, config.cache_gb, self.progress)
+        self.provider = DataProvider(self.home.cache, config.settings.cache_gb, self.progress)
         self.attempts = open_attempts(self.home, config.artifacts)
-        terms = Terms(config.heartbeat_timeout, config.hang_timeout, config.gpu_share)
-        self.session = Session(self.joined, self.row(), terms, stop.is_set)
+        self.session = Session(self.joined, self.row(), config.settings, config.gpu_share, stop.is_set)
         self.joint = objective.TrialContext(
             session=self.session,
             device=self.device,
             micro_batches=MicroBatches(self.home.micro_batches),
-            checkpoint_minutes=config.checkpoint_minutes,
+            checkpoint_minutes=config.settings.checkpoint_minutes,
             keep=self.attempts.keep,
         )
 

@@ -15,7 +15,7 @@ from tuner.fleet.config import WorkerConfig
 from tuner.fleet.local import LocalSlot
 from tuner.paths import Home
 
-ORDERS = WorkerConfig("sqlite:////nowhere.db", "s", "", "/nowhere", 1.0)
+ORDERS = WorkerConfig("sqlite:////nowhere.db", "s", "", "/nowhere")
 TELL = """
 import json, os, sys, time
 orders = json.loads(sys.stdin.readline())

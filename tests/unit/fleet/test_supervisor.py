@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from helpers.command_line import home_url
 
 from tuner.fleet import supervisor
-from tuner.fleet.config import EXIT_GIVEN_UP, EXIT_GPU_FAILED, WorkerConfig
+from tuner.fleet.config import EXIT_GIVEN_UP, EXIT_GPU_FAILED, WorkerConfig, WorkerSettings
 from tuner.fleet.local import EXIT_SLOT_LOST
 from tuner.fleet.supervisor import Fleet
 from tuner.goal import Goal
@@ -117,9 +117,7 @@ class Crew:
             "s",
             "",
             "",
-            1.0,
-            heartbeat_timeout=heartbeat_timeout,
-            hang_timeout=hang_timeout,
+            WorkerSettings(heartbeat_timeout=heartbeat_timeout, hang_timeout=hang_timeout),
         )
         for number, slot in enumerate(slots):
             slot.number = number

@@ -61,7 +61,7 @@ class Place:
 
     def work(self, study: str, space: str = "", stop_at: int = 0) -> None:
         """A worker until the study is done, or told to stop once that epoch is recorded."""
-        worker = Worker(WorkerConfig(self.url, study, space, str(self.home.folder), 1.0), threading.Event())
+        worker = Worker(WorkerConfig(self.url, study, space, str(self.home.folder)), threading.Event())
         watching = threading.Thread(target=self.stop, args=(worker, study, stop_at))
         if stop_at:
             watching.start()
@@ -79,7 +79,7 @@ class Place:
     def asked(
         self, epochs: int, study: str | None = None, numbers: tuple[int, ...] = (), top: int = 1
     ) -> ExtendRequest:
-        return ExtendRequest(study, epochs, top, numbers, RunOptions(self.url, self.home, None, 1.0))
+        return ExtendRequest(study, epochs, top, numbers, RunOptions(self.url, self.home))
 
     def extend(self, epochs: int, study: str | None = None, **more: Any) -> str:
         made = prepare_extension(self.asked(epochs, study, **more))

@@ -64,7 +64,7 @@ class Place:
 
     @contextmanager
     def worker(self) -> Iterator[Worker]:
-        config = WorkerConfig(self.url, "tiny", str(self.folder / "tiny.py"), str(self.folder / "home"), 1.0)
+        config = WorkerConfig(self.url, "tiny", str(self.folder / "tiny.py"), str(self.folder / "home"))
         made = Worker(config, threading.Event())
         try:
             yield made
@@ -321,7 +321,7 @@ def test_a_stop_while_data_is_cached_is_obeyed_there_and_the_trial_goes_on_later
 def test_a_space_changed_under_a_running_study_is_not_trained_unseen(place: Place) -> None:
     place.study(1)
     config = WorkerConfig(
-        place.url, "tiny", str(place.folder / "tiny.py"), str(place.folder / "home"), 1.0, "another"
+        place.url, "tiny", str(place.folder / "tiny.py"), str(place.folder / "home"), space_digest="another"
     )
     with pytest.raises(SpaceChanged, match="changed while its study runs"):
         Worker(config, threading.Event())
