@@ -173,7 +173,7 @@ def test_while_the_store_is_down_training_goes_on_and_is_sent_afterwards(
     assert one.settle(run, 60) and not list(run.folder.glob(".sending-*"))
     assert epoch_of(hosts.host("other").begin(*WHO, 2)) == 5
     said = [record.message for record in caplog.records if bucket in record.message]
-    assert len(said) == 2 and "Training goes on" in said[0] and "is back" in said[1]
+    assert len(said) == 2 and "Training continues" in said[0] and "is back" in said[1]
 
 
 def test_a_trial_that_ends_while_the_store_is_down_is_sent_before_its_worker_ends(
@@ -208,7 +208,7 @@ def test_a_trial_that_another_host_began_waits_for_the_store_and_then_says_so(ho
     one, other = hosts.host("one"), hosts.host("other")
     sent(one, epoch(one.begin(*WHO, 1, fresh=True), 4))
     proxy.refuse(), proxy.cut()
-    with pytest.raises(FilesError, match=r"cannot be reached .* another host began cannot go on"):
+    with pytest.raises(FilesError, match=r"cannot be reached .* another host began cannot continue"):
         other.begin(*WHO, 2)
     proxy.accept()
     assert epoch_of(other.begin(*WHO, 3)) == 4
@@ -349,7 +349,10 @@ def test_a_store_that_cannot_be_used_is_told_before_a_study_is_made(
     write_space(tmp_path)
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     env = {**buckets.environment(), "TUNER_STORAGE": url}
-    for artifacts, said in (("s3://no-such-bucket/x", "no such bucket"), ("gs://bucket", "of the kind 'gs://'")):
+    for artifacts, said in (
+        ("s3://no-such-bucket/x", "the bucket does not exist"),
+        ("gs://bucket", "of the kind 'gs://'"),
+    ):
         done = run(tmp_path, "run", "--space", tmp_path / "tiny.py", "--artifacts", artifacts, **env)
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
         assert rows(url, "SELECT * FROM studies") == []
@@ -369,12 +372,12 @@ def test_a_run_whose_store_goes_down_and_comes_back_loses_nothing(
             proxy.refuse(), proxy.cut()
             further = len(epochs_of(url, 0)) + 5
             wait_for(lambda: len(epochs_of(url, 0)) >= further, fleet)
-            wait_for(lambda: "Training goes on" in log.read_text(), fleet)
+            wait_for(lambda: "Training continues" in log.read_text(), fleet)
             proxy.accept()
             done = finish(fleet)
     assert done.returncode == 0, done.stderr
     assert states(url) == {0: "COMPLETE"} and epochs_of(url, 0) == list(range(1, 81))
-    assert log.read_text().count("Training goes on") == 1 and "Traceback" not in log.read_text()
+    assert log.read_text().count("Training continues") == 1 and "Traceback" not in log.read_text()
     env = {**buckets.environment(), "TUNER_STORAGE": url}
     exported = run(tmp_path, "best", "--export", "best", "--home", "two", **env)
     assert exported.returncode == 0, exported.stderr
