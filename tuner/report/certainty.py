@@ -172,8 +172,8 @@ def compare_with_best(best: TrialData, other: TrialData, details: Details, sigma
     if sigma is None or best.value is None or other.value is None:
         return None
     gap = abs(best.value - other.value)
-    format_share = 0.5 if gap == 0 else 1.0 if sigma == 0 else 0.5 * (1 + math.erf(gap / (2 * sigma)))
-    return Rival(other.number, format_share, False)
+    share = 0.5 if gap == 0 else 1.0 if sigma == 0 else 0.5 * (1 + math.erf(gap / (2 * sigma)))
+    return Rival(other.number, share, False)
 
 
 def find_cheaper(story: StudyData, tied: Sequence[int]) -> int | None:

@@ -65,8 +65,7 @@ class TableComparison:
         """Our place of each row by the table's metric, among the rows that have a published place; else 0."""
         theirs = self.table.places or [1] * len(self.lines)
         ours = [
-            row_result.mean(self.table.metric) if place else None
-            for row_result, place in zip(self.lines, theirs, strict=True)
+            line.mean(self.table.metric) if place else None for line, place in zip(self.lines, theirs, strict=True)
         ]
         return rank_values(ours, self.table.metric)
 
@@ -118,8 +117,8 @@ Epochs = dict[tuple[int, int], tuple[float, dict[str, Any]]]  # (trial id, epoch
 
 def read_epoch_metrics(engine: Engine, info: StudyInfo) -> Epochs:
     """Every epoch of a study."""
-    text_columns = (epoch_table.c.trial_id, epoch_table.c.epoch, epoch_table.c.seconds, epoch_table.c.metrics)
-    query = sa.select(*text_columns).join(trials, trials.c.trial_id == epoch_table.c.trial_id)
+    columns = (epoch_table.c.trial_id, epoch_table.c.epoch, epoch_table.c.seconds, epoch_table.c.metrics)
+    query = sa.select(*columns).join(trials, trials.c.trial_id == epoch_table.c.trial_id)
     with engine.connect() as db:
         rows = db.execute(query.where(trials.c.study_id == info.id))
         return {(trial_id, epoch): (seconds, metrics) for trial_id, epoch, seconds, metrics in rows}

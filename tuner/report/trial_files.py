@@ -119,12 +119,12 @@ def shrink_picture(body: bytes) -> tuple[str, int, int]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        open_artifact = Image.open(io.BytesIO(body))
+        opened = Image.open(io.BytesIO(body))
     except Image.DecompressionBombError as error:  # neither of the errors of a damaged file
         raise ValueError(str(error)) from None
     except UnidentifiedImageError:  # its own words name a place in memory
         raise ValueError("it is no picture, or damaged") from None
-    with open_artifact as found:
+    with opened as found:
         if found.width * found.height > MOST_PIXELS:
             raise ValueError(f"{found.width} x {found.height} pixels are too many")
         whole = found.convert("RGB")
