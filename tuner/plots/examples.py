@@ -238,7 +238,6 @@ def label_positions(shown: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]
 SIDE = 112  # pixels of a frame
 COLUMNS = 9
 BARS = 3  # classes whose probability is shown
-BAR = 13  # pixels of a bar with its name
 Frames = Mapping[int, NDArray[Any]]
 
 

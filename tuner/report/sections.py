@@ -74,12 +74,6 @@ def counted(story: StudyData) -> str:
     return ", ".join(f"{states[state]} {word}" for state, word in STATES.items() if states[state])
 
 
-PRUNING = {
-    True: "none: given trials are trained to the end",
-    False: "successive halving at epochs 1, 3, 9, 27, 81",
-}
-
-
 def searched(page: ReportData) -> Markup:
     """What was searched, and how."""
     story, info = page.story, page.story.info
