@@ -21,10 +21,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
+from random import SystemRandom
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class TunerError(Exception):
@@ -137,6 +143,35 @@ def first_lines(lines: Iterable[str]) -> str:
     lines = list(lines)
     more = [f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
     return bullets([*lines[:MOST_LINES], *more])
+
+
+RANDOM = SystemRandom()  # Python's global generator belongs to the training, which saves and restores it
+
+
+def pause_seconds(attempt: int, first: float = 0.05, longest: float = 5.0) -> float:
+    """Return how long to wait after failed attempt number 0, 1, ...: twice as long each time, within limits.
+
+    The result varies at random by half, so that many workers do not retry at the same moment.
+    """
+    return RANDOM.uniform(0.5, 1.5) * min(longest, first * 2 ** min(attempt, 60))
+
+
+def retry(
+    act: Callable[[], T], may_retry: Callable[[Exception, int], bool], first: float = 0.05, longest: float = 5.0
+) -> T:
+    """Return what `act` returns; while `may_retry(error, attempt)` is true, pause and call it again.
+
+    Why not tenacity: its random pauses draw from Python's global generator, it imports asyncio (40 ms in every
+    command), and each caller here would still have its own condition.
+    """
+    for attempt in count():
+        try:
+            return act()
+        except Exception as error:
+            if not may_retry(error, attempt):
+                raise
+        time.sleep(pause_seconds(attempt, first, longest))
+    raise AssertionError("unreachable")
 
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

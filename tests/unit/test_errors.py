@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 from pathlib import Path
 
 import pytest
 
 from tuner import errors
-from tuner.errors import FilesError, TunerError, bullets, did_you_mean, first_lines, format_names, writing
+from tuner.errors import (
+    FilesError,
+    TunerError,
+    bullets,
+    did_you_mean,
+    first_lines,
+    format_names,
+    pause_seconds,
+    retry,
+    writing,
+)
 
 
 def test_a_near_name_is_offered_and_a_far_one_is_not() -> None:
@@ -85,3 +96,38 @@ def test_an_error_that_is_not_of_files_passes_through(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with pytest.raises(TimeoutError), writing(tmp_path):
         raise TimeoutError("of a lock")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between attempts, which nobody waits for."""
+    slept: list[float] = []
+    monkeypatch.setattr("tuner.errors.time.sleep", slept.append)
+    return slept
+
+
+def test_an_attempt_is_repeated_after_growing_pauses_until_it_succeeds(pauses: list[float]) -> None:
+    answers = iter([ValueError(), ValueError(), ValueError(), 7])
+
+    def act() -> int:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    attempts: list[int] = []
+    state = random.getstate()
+    assert retry(act, lambda _, attempt: attempts.append(attempt) or True, first=1.0, longest=3.0) == 7
+    assert attempts == [0, 1, 2] and random.getstate() == state
+    limits = zip(pauses, (0.5, 1, 1.5), (1.5, 3, 4.5), strict=True)
+    assert all(low <= pause <= high for pause, low, high in limits)
+
+
+def test_an_error_that_may_not_be_retried_is_raised(pauses: list[float]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        retry(lambda: 1 // 0, lambda error, attempt: attempt < 2)
+    assert len(pauses) == 2
+
+
+def test_the_pause_has_a_limit_however_often_an_attempt_failed() -> None:
+    assert 2.5 <= pause_seconds(100_000) <= 7.5

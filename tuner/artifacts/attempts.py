@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from tuner.artifacts import snapshots
-from tuner.artifacts.store import CHANCE, Store, open_store
+from tuner.artifacts.store import Store, open_store
 from tuner.artifacts.uploader import Uploader, UploadJob, take_snapshot
-from tuner.errors import FilesError, writing
+from tuner.errors import FilesError, retry, writing
 from tuner.paths import Home, Run, link_file
 
 T = TypeVar("T")
@@ -182,13 +182,10 @@ def open_attempts(home: Home, artifacts: str | None) -> AttemptFiles:
 def retry_store(act: Callable[[], T]) -> T:
     """Call `act`, retrying for up to a minute while the store is unavailable; then raise FilesError."""
     end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return act()
-        except FilesError as error:
-            if time.monotonic() > end:
-                raise FilesError(f"{error} A trial that another host began cannot continue without it.") from error
-            time.sleep(CHANCE.uniform(0.5, 1.5))
+    try:
+        return retry(act, lambda error, _: isinstance(error, FilesError) and time.monotonic() <= end, first=1.0)
+    except FilesError as error:
+        raise FilesError(f"{error} A trial that another host began cannot continue without it.") from error
 
 
 def link_attempt(earlier: Run, run: Run) -> bool:

@@ -10,23 +10,21 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from random import SystemRandom
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from tuner.errors import FilesError, writing
+from tuner.errors import FilesError, retry, writing
 
 T = TypeVar("T")
 TRIES = 4
-FIRST_PAUSE = 0.2  # seconds; twice as long each time, and up to half as long again at random
+FIRST_PAUSE = 0.2  # seconds
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
 WAYS = "a folder that all hosts see, or s3://BUCKET/PREFIX"
@@ -44,7 +42,6 @@ WRONG = {  # S3 error codes that a retry cannot fix
     "PermanentRedirect": "the bucket is in another region. Set AWS_DEFAULT_REGION",
     "AuthorizationHeaderMalformed": "the bucket is in another region. Set AWS_DEFAULT_REGION",
 }
-CHANCE = SystemRandom()  # training uses Python's global generator: other threads must not draw from it
 
 
 class Store(Protocol):
@@ -71,19 +68,12 @@ class StoreUnavailable(Exception):
     """A temporary failure of a store: a retry may succeed."""
 
 
-def retry(act: Callable[[], T], shown: str) -> T:
-    """Call `act`, retrying after growing random pauses, so that many hosts do not retry at the same moment.
-
-    Raise FilesError when the last try fails.
-    """
-    for number in range(TRIES):
-        try:
-            return act()
-        except StoreUnavailable as error:
-            if number == TRIES - 1:
-                raise FilesError(f"the artifact store {shown} {error}") from error
-            time.sleep(FIRST_PAUSE * 2**number * CHANCE.uniform(1, 1.5))
-    raise AssertionError("unreachable")
+def retry_unavailable(act: Callable[[], T], shown: str) -> T:
+    """Call `act` up to TRIES times while the store is unavailable; then raise FilesError."""
+    try:
+        return retry(act, lambda e, attempt: isinstance(e, StoreUnavailable) and attempt < TRIES - 1, FIRST_PAUSE)
+    except StoreUnavailable as error:
+        raise FilesError(f"the artifact store {shown} {error}") from error
 
 
 @dataclass(frozen=True)
@@ -97,10 +87,10 @@ class FolderStore:
         return str(self.folder)
 
     def put(self, path: Path, name: str) -> None:
-        retry(lambda: self.copy(path, self.folder / name), self.shown)
+        retry_unavailable(lambda: self.copy(path, self.folder / name), self.shown)
 
     def get(self, name: str, path: Path) -> None:
-        retry(lambda: self.copy(self.folder / name, path), self.shown)
+        retry_unavailable(lambda: self.copy(self.folder / name, path), self.shown)
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy to a temporary name, then rename."""
@@ -198,7 +188,7 @@ class S3Store:
             except Exception as error:
                 raise translate_error(error, self.shown) from error
 
-        return retry(told, self.shown)
+        return retry_unavailable(told, self.shown)
 
 
 def in_one_thread() -> Any:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tuner.artifacts import snapshots
-from tuner.artifacts.store import CHANCE, Store
-from tuner.errors import FilesError
+from tuner.artifacts.store import Store
+from tuner.errors import FilesError, pause_seconds
 from tuner.paths import Run, link_file
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between tries while the store is away
@@ -86,16 +86,16 @@ class Uploader:
         return done
 
     def work(self) -> None:
-        pause = FIRST_PAUSE
+        failed = 0  # attempts since the last success
         while job := self.next():
             try:
                 self.do(job)
             except (FilesError, OSError) as error:
                 self.put_back(job, error)
-                self.rest(pause * CHANCE.uniform(0.5, 1.5))
-                pause = min(2 * pause, LONGEST_PAUSE)
+                self.rest(pause_seconds(failed, FIRST_PAUSE, LONGEST_PAUSE))
+                failed += 1
             else:
-                pause = FIRST_PAUSE
+                failed = 0
                 self.done(job)
 
     def next(self) -> UploadJob | None:

@@ -24,7 +24,7 @@ from urllib.error import HTTPError, URLError
 
 from filelock import FileLock
 
-from tuner.errors import FilesError, writing
+from tuner.errors import FilesError, retry, writing
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all (0 if unknown)
 CHUNK = 1 << 18  # bytes
@@ -65,21 +65,28 @@ def check_url(url: str) -> None:
 
 def fetch_resuming(url: str, part: Path, progress: Progress) -> None:
     """Download into `part`, reconnecting after each interruption, up to TRIES times."""
-    cut = ""
-    for _ in range(TRIES):
-        have = part.stat().st_size if part.exists() else 0
-        with open_url(url, have) as response:
-            if response.status == 416:  # no bytes after those we have: complete, or part of an older file
-                if total_bytes(response) == have:
-                    return
-                part.unlink()
-                continue
-            if cut := append_response(response, part, have, progress):
-                continue
-        return
-    raise FilesError(
-        f"{url}: the connection was interrupted {TRIES} times ({cut or 'the server ignores Range'}). {RESUME}"
-    )
+    try:
+        retry(
+            lambda: fetch_rest(url, part, progress),
+            lambda error, attempt: isinstance(error, Interrupted) and attempt < TRIES - 1,
+        )
+    except Interrupted as cut:
+        raise FilesError(f"{url}: the connection was interrupted {TRIES} times ({cut}). {RESUME}") from cut
+
+
+class Interrupted(Exception):
+    """A download ended early: the next attempt continues it."""
+
+
+def fetch_rest(url: str, part: Path, progress: Progress) -> None:
+    """Download what `part` does not have yet; raise Interrupted if it ends early."""
+    have = part.stat().st_size if part.exists() else 0
+    with open_url(url, have) as response:
+        if response.status != 416:
+            append_response(response, part, have, progress)
+        elif total_bytes(response) != have:  # no bytes after ours: complete, or part of an older file
+            part.unlink()
+            raise Interrupted("the server ignores Range")
 
 
 def open_url(url: str, have: int = 0, method: str = "GET") -> Any:
@@ -120,30 +127,28 @@ def total_bytes(response: Any) -> int:
     return int(length) if length.isdecimal() else 0
 
 
-def append_response(response: Any, part: Path, have: int, progress: Progress) -> str:
-    """Append the response to `part`; return why it ended early, or "". Without Range support, start over."""
+def append_response(response: Any, part: Path, have: int, progress: Progress) -> None:
+    """Append the response to `part`; raise Interrupted if it ends early. Without Range support, start over."""
     goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
     done, total = have if goes_on else 0, total_bytes(response)
     check_disk_space(part.parent, total - done)
     progress(done, total)
     with part.open("ab" if goes_on else "wb") as file:
-        try:
-            for chunk in read_chunks(response):
-                file.write(chunk)
-                done += len(chunk)
-                progress(done, total)
-        except ConnectionError as error:
-            return str(error)
-    return f"{done} of {total} bytes were received" if done < total else ""
+        for chunk in read_chunks(response):
+            file.write(chunk)
+            done += len(chunk)
+            progress(done, total)
+    if done < total:
+        raise Interrupted(f"{done} of {total} bytes were received")
 
 
 def read_chunks(response: Any) -> Iterator[bytes]:
-    """Yield the bytes; network errors become ConnectionError, so that they differ from disk errors."""
+    """Yield the bytes; network errors become Interrupted, so that they differ from disk errors."""
     while True:
         try:
             chunk = response.read(CHUNK)
         except (OSError, HTTPException) as error:
-            raise ConnectionError(error_reason(error)) from error
+            raise Interrupted(error_reason(error)) from error
         if not chunk:
             return
         yield chunk

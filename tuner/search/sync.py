@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from optuna.trial import FrozenTrial
 
-from tuner.errors import FilesError, TrialLost
+from tuner.errors import RANDOM, FilesError, TrialLost, pause_seconds
 from tuner.fleet.config import EXIT_GIVEN_UP, WorkerSettings
 from tuner.study import claims, control, database
 from tuner.study import pending as pending_module
@@ -80,7 +80,7 @@ class SyncThread:
                     next_beat = now + HEARTBEAT_SECONDS
                 self.write_pages()
                 if now >= next_look and not self.closing.is_set():
-                    next_look = now + every * database.CHANCE.uniform(0.8, 1.2)
+                    next_look = now + every * RANDOM.uniform(0.8, 1.2)
                     self.watch.check()
                 away_since, tries = 0.0, 0
             except WorkerRemoved:
@@ -94,11 +94,11 @@ class SyncThread:
                     self.failure = behind(error)
                     return
                 tries += 1
-                self.closing.wait(database.pause(tries))
+                self.closing.wait(pause_seconds(tries))
                 if self.closing.is_set():
                     if now - away_since > database.IMPATIENT_SECONDS:
                         return  # what is not written stands in the checkpoint
-                    time.sleep(database.pause(1))
+                    time.sleep(pause_seconds(1))
                     self.ring()
             self.guard(now)
             self.bell.wait(max(0.0, next_beat - time.monotonic()))

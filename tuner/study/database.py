@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from random import SystemRandom
 from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
-from tuner.errors import StorageError, format_names, writing
+from tuner.errors import StorageError, format_names, retry, writing
 from tuner.study import optuna_tables
 
 P = ParamSpec("P")
@@ -28,7 +26,6 @@ DRIVERS = {
     "mariadb": "mariadb+pymysql",
 }
 TRIES = 6  # at a race
-LONGEST_PAUSE = 5.0  # seconds between two tries
 PATIENT_SECONDS = 600.0  # how long workers wait for a database that is away
 FULL_SIGNS = (
     "disk is full",
@@ -55,7 +52,6 @@ MYSQL = {
 }
 IMPATIENT_SECONDS = 1.5  # how long anybody does whom a person waits for
 patience = IMPATIENT_SECONDS  # see `be_patient`
-CHANCE = SystemRandom()  # Python's own generator belongs to the training, which saves and restores it
 log = logging.getLogger("tuner")
 
 
@@ -255,36 +251,31 @@ def is_full(error: sa.exc.DBAPIError) -> bool:
     return any(sign in str(error.orig) for sign in FULL_SIGNS)
 
 
-def pause(attempt: int) -> float:
-    """Seconds to wait before the next try: longer each time, and never the same for all who wait."""
-    return CHANCE.uniform(0.5, 1.5) * min(LONGEST_PAUSE, 0.05 * 2**attempt)
-
-
 def retried(function: Callable[P, T]) -> Callable[P, T]:
-    """Try again, a little later each time, when the database is busy, away or a connection was cut.
+    """Retry a function while the database is busy, unreachable or a connection was cut, as long as `patience`.
 
-    What fails because of a race (two rows of one key) is tried a few times only.
+    A failure because of a race (two rows with one key) is retried a few times only.
     """
 
     @wraps(function)
     def persistent(*args: P.args, **kwargs: P.kwargs) -> T:
-        began, told_of = time.monotonic(), False
-        for attempt in itertools.count():
-            try:
-                answer = function(*args, **kwargs)
-            except Exception as error:
-                spent = time.monotonic() - began
-                is_race = isinstance(behind(error), sa.exc.IntegrityError) and attempt < TRIES
-                if not is_race and (not passes(error) or spent > patience):
-                    raise
-                if spent > TELL_SECONDS and not told_of:
-                    told_of = True
-                    log.warning("the database is away; trying again for up to %.0f minutes", patience / 60)
-            else:
-                if told_of:
-                    log.warning("the database is back after %.0f s", time.monotonic() - began)
-                return answer
-            time.sleep(pause(attempt))
-        raise AssertionError("unreachable")
+        began, is_away = time.monotonic(), False
+
+        def may_retry(error: Exception, attempt: int) -> bool:
+            nonlocal is_away
+            if isinstance(behind(error), sa.exc.IntegrityError) and attempt < TRIES:
+                return True
+            spent = time.monotonic() - began
+            if not passes(error) or spent > patience:
+                return False
+            if spent > TELL_SECONDS and not is_away:
+                is_away = True
+                log.warning("the database is away; trying again for up to %.0f minutes", patience / 60)
+            return True
+
+        answer = retry(lambda: function(*args, **kwargs), may_retry)
+        if is_away:
+            log.warning("the database is back after %.0f s", time.monotonic() - began)
+        return answer
 
     return persistent
