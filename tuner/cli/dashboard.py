@@ -58,22 +58,24 @@ def dashboard(
       tuner dashboard --host 0.0.0.0 --password-file ~/.tuner-password --read-only
     """
     from tuner.web.auth import find_password
-    from tuner.web.base_path import as_base
-    from tuner.web.security import as_names
-    from tuner.web.server import Door, serve
+    from tuner.web.base_path import normalize_base
+    from tuner.web.security import parse_host_names
+    from tuner.web.server import ServerOptions, serve
 
     password = find_password(password_file)
-    door = Door(host, port, password, session_hours, read_only, as_base(base_path), as_names(names))
+    options = ServerOptions(
+        host, port, password, session_hours, read_only, normalize_base(base_path), parse_host_names(names)
+    )
 
     def ready(url: str) -> None:
         click.echo(f"{url}   (stop with Ctrl-C)")
-        if not door.is_loopback:
+        if not options.is_loopback:
             click.echo(
                 "tuner: passwords are sent unencrypted; use an https proxy on an untrusted network", err=True
             )
 
     place = to_home(home)
     try:
-        serve(storage or place.database, place, artifacts, door, ready)
+        serve(storage or place.database, place, artifacts, options, ready)
     except KeyboardInterrupt:
         click.echo("stopped")

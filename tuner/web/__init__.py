@@ -1,1 +1,1 @@
-"""What stands round optuna-dashboard: who comes in, what may be asked, what is answered quickly."""
+"""The dashboard server: optuna-dashboard behind login, checks and caches."""

@@ -1,4 +1,10 @@
-"""The password in front of the dashboard, and the sessions of those who gave it."""
+"""The dashboard's password, login page and sessions.
+
+No library does this with less code at the same safety. Logging out must end a session at once, so signed cookies
+(itsdangerous; flask-login, Authlib and Beaker build on such) would need the same table of sessions beside them.
+werkzeug would only format and parse the cookie. pwdlib and argon2-cffi hash passwords for storage, but this one is
+never stored. `limits` counts tries per time window, while here another try is allowed every few seconds.
+"""
 
 from __future__ import annotations
 
@@ -18,107 +24,95 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote
 
 from tuner.errors import TunerError
-from tuner.web.wsgi import (
-    NOT_LOGGED_IN,
-    App,
-    Environ,
-    Header,
-    Start,
-    answer,
-    go_to,
-    header_of,
-    is_read,
-    path_of,
-    refuse,
-    scheme_of,
-)
+from tuner.web import wsgi
+from tuner.web.wsgi import App, Environ, Header, StartResponse
 
 FILE_VARIABLE, VARIABLE = "TUNER_DASHBOARD_PASSWORD_FILE", "TUNER_DASHBOARD_PASSWORD"
-SHORTEST, LONGEST = 8, 1000  # characters of a password
-MOST_SESSIONS, MOST_VISITORS = 1000, 10_000  # held in memory
-TRIES, TRY_SECONDS = 10, 5.0  # so many wrong ones at once, then one every so many seconds
-SECRETS = "/run/secrets/"  # where containers find theirs, which every user of the container can read
+MIN_LENGTH, MAX_LENGTH = 8, 1000  # characters of a password
+MAX_SESSIONS, MAX_ADDRESSES = 1000, 10_000  # kept in memory
+BURST, TRY_SECONDS = 10, 5.0  # wrong passwords allowed at once, then one each so many seconds
+SECRETS = "/run/secrets/"  # where containers mount secrets, readable by every user of the container
 HOME = "/dashboard/"
-DATA = ("/api", "/artifacts", "/csv", "/static", "/favicon.ico")  # asked for by the page, not by a person
-
-# The password
+DATA_PATHS = ("/api", "/artifacts", "/csv", "/static", "/favicon.ico")  # requested by the page, not by a person
 
 
 def find_password(file: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The password of the dashboard, from the file or the environment; None where none is given."""
+    """Return the dashboard's password from the file or the environment, or None if none is given."""
     file = file if file is not None else environment.get(FILE_VARIABLE)
     if file is not None:
         return read_password(Path(file).expanduser())
     given = environment.get(VARIABLE)
-    return None if given is None else checked(given, f"the variable {VARIABLE}")
+    return None if given is None else check_password(given, f"the variable {VARIABLE}")
 
 
 def read_password(path: Path) -> str:
-    """The first line of a file; one that others can read is used, and told of."""
+    """Return the first line of a file; warn if every user of this host can read it."""
     try:
         with path.open(encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode
-            line = file.readline(LONGEST + 3).rstrip("\r\n")
+            line = file.readline(MAX_LENGTH + 3).rstrip("\r\n")
     except FileNotFoundError:
         raise TunerError(f"there is no password file {path}. Write the password into its first line.") from None
     except UnicodeDecodeError:
-        raise TunerError(f"the password file {path} is no text. Write the password into its first line.") from None
+        raise TunerError(
+            f"the password file {path} is not UTF-8. Write the password into its first line."
+        ) from None
     except OSError as error:
         raise TunerError(f"the password file {path} cannot be read: {error.strerror}.") from error
     if mode & stat.S_IROTH and not str(path).startswith(SECRETS):
         print(f"tuner: every user of this host can read {path}. Better: chmod 600 {path}", file=sys.stderr)
-    return checked(line, f"the first line of {path}")
+    return check_password(line, f"the first line of {path}")
 
 
-def checked(password: str, place: str) -> str:
-    """The password, if it is one that may be used. It is never part of a message."""
+def check_password(password: str, place: str) -> str:
+    """Return an acceptable password, or raise TunerError; no message contains the password."""
     if not password.strip():
-        raise TunerError(f"{place} is empty; it holds the dashboard's password, of {SHORTEST} characters or more.")
-    if len(password) < SHORTEST:
-        raise TunerError(f"the password in {place} is shorter than {SHORTEST} characters. Choose a longer one.")
-    if len(password) > LONGEST:
-        raise TunerError(f"the password in {place} is longer than {LONGEST} characters. Choose a shorter one.")
+        raise TunerError(
+            f"{place} is empty; it holds the dashboard's password, of {MIN_LENGTH} characters or more."
+        )
+    if len(password) < MIN_LENGTH:
+        raise TunerError(f"the password in {place} is shorter than {MIN_LENGTH} characters. Choose a longer one.")
+    if len(password) > MAX_LENGTH:
+        raise TunerError(f"the password in {place} is longer than {MAX_LENGTH} characters. Choose a shorter one.")
     return password
 
 
-def digest(text: str) -> bytes:
+def hash_text(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-
-
-# Sessions, and how often one may guess
 
 
 @dataclass
 class Sessions:
-    """Who is logged in: tokens that only this process knows. They end with it."""
+    """The sessions of this process, by random tokens; they end with the process."""
 
-    seconds: float
+    seconds: float  # until a session expires
     clock: Callable[[], float] = time.monotonic
-    ends: dict[bytes, float] = field(default_factory=dict)  # by the digest of the token
+    ends: dict[bytes, float] = field(default_factory=dict)  # by the hash of the token
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def begin(self) -> str:
+    def start(self) -> str:
+        """Return the token of a new session; beyond MAX_SESSIONS, drop those that would expire first."""
         token = secrets.token_urlsafe(32)
         with self.lock:
             now = self.clock()
             kept = sorted(((end, key) for key, end in self.ends.items() if end > now), reverse=True)
-            self.ends = {key: end for end, key in kept[: MOST_SESSIONS - 1]}
-            self.ends[digest(token)] = now + self.seconds
+            self.ends = {key: end for end, key in kept[: MAX_SESSIONS - 1]}
+            self.ends[hash_text(token)] = now + self.seconds
         return token
 
-    def holds(self, token: str) -> bool:
-        return bool(token) and self.ends.get(digest(token), 0.0) > self.clock()
+    def is_active(self, token: str) -> bool:
+        return bool(token) and self.ends.get(hash_text(token), 0.0) > self.clock()
 
     def end(self, token: str) -> None:
         with self.lock:
-            self.ends.pop(digest(token), None)
+            self.ends.pop(hash_text(token), None)
 
 
 @dataclass
-class Tries:
-    """How many wrong passwords each address may still give: some at once, then one every few seconds.
+class LoginThrottle:
+    """Limits wrong passwords per address: some at once, then one every few seconds.
 
-    So guessing is slow, nobody is locked out for long, and whoever is logged in notices nothing.
+    So guessing is slow, no address is locked out for long, and active sessions are not affected.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -126,122 +120,121 @@ class Tries:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, address: str) -> float:
-        """Take one: 0 where it may be looked at, or else the seconds to wait."""
+        """Count a try and return 0, or return the seconds to wait if the address has none left."""
         with self.lock:
             now = self.clock()
             wrong, at = self.spent.pop(address, (0.0, now))
             wrong = max(0.0, wrong - (now - at) / TRY_SECONDS)
-            may = wrong <= TRIES - 1
-            self.spent[address] = (wrong + may, now)
-            while len(self.spent) > MOST_VISITORS:
+            is_allowed = wrong <= BURST - 1
+            self.spent[address] = (wrong + is_allowed, now)
+            while len(self.spent) > MAX_ADDRESSES:
                 self.spent.pop(next(iter(self.spent)))
-            return 0.0 if may else (wrong - TRIES + 1) * TRY_SECONDS
+            return 0.0 if is_allowed else (wrong - BURST + 1) * TRY_SECONDS
 
-    def forgive(self, address: str) -> None:
-        """It was right."""
+    def reset(self, address: str) -> None:
+        """Forget the wrong tries of an address: it has sent the right password."""
         with self.lock:
             self.spent.pop(address, None)
 
 
-# The gate
-
-
 @dataclass(frozen=True)
-class Gate:
-    """A WSGI app that answers whoever is logged in, and shows the login to everybody else."""
+class LoginMiddleware:
+    """Passes requests with an active session on to `app`, and sends all others to the login page."""
 
     app: App
-    password: bytes  # its digest
+    password_hash: bytes
     sessions: Sessions
-    tries: Tries
+    throttle: LoginThrottle = field(default_factory=LoginThrottle)
     base: str = ""
 
-    def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
-        path = path_of(environ)
+    def __call__(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
+        path = wsgi.request_path(environ)
+        if path == "/login" and wsgi.is_read_request(environ):
+            wanted = parse_qs(environ.get("QUERY_STRING", "")).get("next", [HOME])[0]
+            return self.show_login(environ, start, local_path(wanted))
         if path == "/login":
-            return self.form(environ, start) if is_read(environ) else self.log_in(environ, start)
+            return self.log_in(environ, start)
         if path == "/logout" and environ["REQUEST_METHOD"] == "POST":
-            self.sessions.end(token_of(environ))
-            return go_to(environ, start, self.base + "/login", [self.cookie(environ, "", 0)])
-        if self.sessions.holds(token_of(environ)):
+            self.sessions.end(session_token(environ))
+            return wsgi.redirect(environ, start, self.base + "/login", [self.cookie(environ, "", 0)])
+        if self.sessions.is_active(session_token(environ)):
             return self.app(environ, start)
-        return self.turn_away(environ, start)
+        return self.refuse_anonymous(environ, start)
 
-    def turn_away(self, environ: Environ, start: Start) -> Iterable[bytes]:
-        """A person is led to the login and, from there, to where he wanted to go."""
-        path = path_of(environ)
-        if not is_read(environ) or path.startswith(DATA):
-            return refuse(environ, start, NOT_LOGGED_IN, "not logged in, or no more: reload the page to log in")
+    def refuse_anonymous(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
+        """Answer requests of the page's scripts with 401; redirect others to the login, which leads back."""
+        path = wsgi.request_path(environ)
+        if not wsgi.is_read_request(environ) or path.startswith(DATA_PATHS):
+            reason = "not logged in, or no more: reload the page to log in"
+            return wsgi.respond_error(environ, start, wsgi.UNAUTHORIZED, reason)
         query = environ.get("QUERY_STRING")
-        wanted = local(quote(path) + (f"?{query}" if query else ""))
-        more = "" if wanted in (HOME, "/") else f"?next={quote(wanted, safe='')}"
-        return go_to(environ, start, f"{self.base}/login{more}")
+        wanted = local_path(quote(path) + (f"?{query}" if query else ""))
+        suffix = "" if wanted in (HOME, "/") else f"?next={quote(wanted, safe='')}"
+        return wsgi.redirect(environ, start, f"{self.base}/login{suffix}")
 
-    def form(self, environ: Environ, start: Start, wrong: str = "", status: str = "200 OK") -> Iterable[bytes]:
-        wanted = parse_qs(environ.get("QUERY_STRING", "")).get("next", [HOME])[0]
-        return self.shown(environ, start, local(wanted), wrong, status)
+    def show_login(
+        self, environ: Environ, start: StartResponse, wanted: str, alert: str = "", status: str = "200 OK",
+        headers: Iterable[Header] = (),
+    ) -> Iterable[bytes]:  # fmt: skip
+        page = PAGE.replace("ACTION", escape(self.base + "/login"))
+        page = page.replace("ALERT", f'<p role="alert">{escape(alert)}</p>' if alert else "")
+        body = page.replace("NEXT", escape(wanted)).encode()  # last: it comes from the request
+        headers = [wsgi.NO_STORE, ("Content-Security-Policy", POLICY), *headers]
+        return wsgi.respond(environ, start, body, "text/html; charset=utf-8", status, headers)
 
-    def shown(
-        self, environ: Environ, start: Start, wanted: str, wrong: str, status: str, more: Iterable[Header] = ()
-    ) -> Iterable[bytes]:
-        page = PAGE.replace("ACTION", escape(self.base + "/login")).replace("NEXT", escape(wanted))
-        body = page.replace("WRONG", f'<p role="alert">{escape(wrong)}</p>' if wrong else "").encode()
-        headers = [("Cache-Control", "no-store"), ("Content-Security-Policy", POLICY), *more]
-        return answer(environ, start, body, "text/html; charset=utf-8", status, headers)
-
-    def log_in(self, environ: Environ, start: Start) -> Iterable[bytes]:
-        given = fields(environ)
-        wanted = local(given.get("next", HOME))
+    def log_in(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
+        form = read_form(environ)
+        wanted = local_path(form.get("next", HOME))
         address = str(environ.get("REMOTE_ADDR", ""))
-        if wait := self.tries.take(address):
+        if wait := self.throttle.take(address):
             seconds = str(int(wait) + 1)
-            said = f"Too many wrong passwords. Try again in {seconds} s."
-            return self.shown(environ, start, wanted, said, "429 Too Many Requests", [("Retry-After", seconds)])
-        if not hmac.compare_digest(digest(given.get("password", "")), self.password):
-            return self.shown(environ, start, wanted, "That is not the password.", "403 Forbidden")
-        self.tries.forgive(address)
-        self.sessions.end(token_of(environ))
-        cookie = self.cookie(environ, self.sessions.begin(), int(self.sessions.seconds))
-        return go_to(environ, start, self.base + wanted, [cookie])
+            alert = f"Too many wrong passwords. Try again in {seconds} s."
+            retry = [("Retry-After", seconds)]
+            return self.show_login(environ, start, wanted, alert, "429 Too Many Requests", retry)
+        if not hmac.compare_digest(hash_text(form.get("password", "")), self.password_hash):
+            return self.show_login(environ, start, wanted, "That is not the password.", "403 Forbidden")
+        self.throttle.reset(address)
+        self.sessions.end(session_token(environ))
+        cookie = self.cookie(environ, self.sessions.start(), int(self.sessions.seconds))
+        return wsgi.redirect(environ, start, self.base + wanted, [cookie])
 
     def cookie(self, environ: Environ, token: str, seconds: int) -> Header:
         parts = [f"{cookie_name(environ)}={token}", f"Path={self.base or '/'}", f"Max-Age={seconds}"]
-        secure = ["Secure"] if scheme_of(environ) == "https" else []
+        scheme = wsgi.request_header(environ, "X-Forwarded-Proto") or environ.get("wsgi.url_scheme")
+        secure = ["Secure"] if scheme == "https" else []
         return "Set-Cookie", "; ".join([*parts, "HttpOnly", "SameSite=Strict", *secure])
 
 
-def gate(app: App, password: str, hours: float, base: str = "") -> Gate:
-    return Gate(app, digest(password), Sessions(hours * 3600), Tries(), base)
+def require_login(app: App, password: str, hours: float, base: str = "") -> LoginMiddleware:
+    return LoginMiddleware(app, hash_text(password), Sessions(hours * 3600), base=base)
 
 
 def cookie_name(environ: Environ) -> str:
-    """Browsers do not tell ports apart: two dashboards of a host would log each other out."""
+    """Return a name with the port: cookies are shared by all ports of a host, and so by all dashboards there."""
     return f"tuner_{environ.get('SERVER_PORT', '')}"
 
 
-def token_of(environ: Environ) -> str:
-    """The token that the browser sent, or nothing."""
+def session_token(environ: Environ) -> str:
+    """Return the token that the browser sent, or ""."""
     wanted = cookie_name(environ)
-    for part in header_of(environ, "Cookie").split(";"):  # not http.cookies: it drops all for one odd neighbour
-        name, _, value = part.strip().partition("=")
-        if name == wanted:
-            return value
-    return ""
+    parts = wsgi.request_header(environ, "Cookie").split(";")  # http.cookies drops all if one is malformed
+    pairs = (part.strip().partition("=") for part in parts)
+    return next((value for name, _, value in pairs if name == wanted), "")
 
 
-def fields(environ: Environ) -> dict[str, str]:
-    """What a form holds; nothing of one that is larger than a login can be."""
+def read_form(environ: Environ) -> dict[str, str]:
+    """Return the fields of a form; none if it is larger than a login can be."""
     length = environ.get("CONTENT_LENGTH") or "0"
-    if not length.isdecimal() or int(length) > 8 * LONGEST:
+    if not length.isdecimal() or int(length) > 8 * MAX_LENGTH:
         return {}
     text = environ["wsgi.input"].read(int(length)).decode("utf-8", "replace")
     return {name: values[0] for name, values in parse_qs(text, keep_blank_values=True, max_num_fields=10).items()}
 
 
-def local(path: str) -> str:
-    """The path if it is one of this server, else the first page: nobody is sent elsewhere from here."""
-    is_ours = re.fullmatch(r"/(?!/)[!-\[\]-~]*", path)  # printable ASCII but the backslash
-    return path if is_ours and not path.startswith(("/login", "/logout")) else HOME
+def local_path(path: str) -> str:
+    """Return a path of this server unchanged, else the first page: no redirect leads to another server."""
+    is_local = re.fullmatch(r"/(?!/)[!-\[\]-~]*", path)  # printable ASCII but the backslash
+    return path if is_local and not path.startswith(("/login", "/logout")) else HOME
 
 
 POLICY = (
@@ -282,7 +275,7 @@ PAGE = """<!doctype html>
   <input type="hidden" name="next" value="NEXT">
   <label for="password">Password</label>
   <input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
-  WRONG
+  ALERT
   <button>Log in</button>
 </form>
 </html>

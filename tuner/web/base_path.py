@@ -1,4 +1,7 @@
-"""The dashboard's page itself: under the path that a proxy gives it, with what this server adds to it."""
+"""The dashboard's page, with a log-out button, and under the path that a proxy gives it.
+
+optuna-dashboard has no setting for a base path: its page, its script and the URLs in notes are changed on the way.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,13 @@ from html import escape
 from urllib.parse import urlsplit
 
 from tuner.errors import TunerError
+from tuner.web import wsgi
 from tuner.web.dashboard_compat import ROUTER, dashboard_files
-from tuner.web.wsgi import (
-    UNKNOWN,
-    App,
-    Environ,
-    Header,
-    Start,
-    answer,
-    go_to,
-    header_of,
-    is_read,
-    path_of,
-    refuse,
-)
+from tuner.web.wsgi import App, Environ, Header, StartResponse
 
 PAGE, BUNDLE, SHIM = "/dashboard", "/static/bundle.js", "/static/base.js"
 BASE = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
+DEFERRED = '<script defer src="/static/'  # in the page, before the name of its script
 SCRIPT = "text/javascript; charset=utf-8"
 POLICY = "; ".join(
     [
@@ -44,108 +37,113 @@ POLICY = "; ".join(
 )
 
 
-def as_base(path: str | None) -> str:
-    """A path as a prefix: '/tuner' of '/tuner/' and of 'tuner'; nothing of '/' and of nothing."""
+def normalize_base(path: str | None) -> str:
+    """Return --base-path with a leading slash and no trailing one, "" for the root; raise TunerError for a URL."""
     base = f"/{(path or '').strip('/')}".rstrip("/")
     if base and (not BASE.fullmatch(base) or {".", ".."} & set(base.split("/"))):
         raise TunerError(
-            f"--base-path {path!r} is no path. Give the one at which the proxy has it, such as /tuner"
+            f"--base-path {path!r} is not a valid path. Give the one at which the proxy has it, such as /tuner"
         )
     return base
 
 
 @dataclass(frozen=True)
-class Below:
-    """A WSGI app that has the one behind it think that it is at the root.
+class BasePathMiddleware:
+    """Removes the base path from requests and adds it to redirects, so that `app` works as if at the root.
 
-    A proxy passes the prefix on, or takes it off and says so in X-Forwarded-Prefix; both are understood.
+    A proxy passes the base path on, or removes it and sends X-Forwarded-Prefix; both are understood.
     """
 
     app: App
     base: str
 
-    def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
-        path = path_of(environ)
+    def __call__(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
+        path = wsgi.request_path(environ)
         if path == self.base or path.startswith(self.base + "/"):
             environ = {**environ, "SCRIPT_NAME": self.base, "PATH_INFO": path.removeprefix(self.base) or "/"}
-        elif header_of(environ, "X-Forwarded-Prefix").rstrip("/") != self.base:
+        elif wsgi.request_header(environ, "X-Forwarded-Prefix").rstrip("/") != self.base:
             if path in ("/", PAGE, PAGE + "/"):
-                return go_to(environ, start, f"{self.base}{PAGE}/")
-            return refuse(environ, start, UNKNOWN, f"the dashboard is below {self.base}/")
-        return self.app(environ, lambda status, headers, *more: start(status, self.placed(headers), *more))
+                return wsgi.redirect(environ, start, f"{self.base}{PAGE}/")
+            return wsgi.respond_error(environ, start, wsgi.NOT_FOUND, f"the dashboard is below {self.base}/")
 
-    def placed(self, headers: list[Header]) -> list[Header]:
-        """Where it leads to, below the prefix, and with no word of scheme and host: the proxy's are others."""
-        return [(name, self.below(value) if name.lower() == "location" else value) for name, value in headers]
+        def start_with_base(status: str, headers: list[Header], *more: object) -> object:
+            placed = [(n, self.add_base(value) if n.lower() == "location" else value) for n, value in headers]
+            return start(status, placed, *more)
 
-    def below(self, address: str) -> str:
+        return self.app(environ, start_with_base)
+
+    def add_base(self, address: str) -> str:
+        """Return the path of a URL below the base path, without scheme and host: the proxy has others."""
         parts = urlsplit(address)
         path = parts.path if parts.path.startswith(self.base + "/") else self.base + parts.path
         return path + (f"?{parts.query}" if parts.query else "")
 
 
 @dataclass(frozen=True)
-class Shell:
-    """A WSGI app that answers for the page and its scripts, and leaves all else to the one behind it."""
+class PageMiddleware:
+    """Answers requests for the page and its scripts, and passes all others on to `app`."""
 
     app: App
     base: str = ""
     has_login: bool = False
     read_only: bool = False
 
-    def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
-        path = path_of(environ)
-        if not is_read(environ):
+    def __call__(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
+        path = wsgi.request_path(environ)
+        if not wsgi.is_read_request(environ):
             return self.app(environ, start)
         if path == "/":
-            return go_to(environ, start, f"{self.base}{PAGE}/")
+            return wsgi.redirect(environ, start, f"{self.base}{PAGE}/")
         if path == PAGE or path.startswith(PAGE + "/"):
-            headers = [("Content-Security-Policy", POLICY), ("Cache-Control", "no-store")]
-            return answer(environ, start, self.page, "text/html; charset=utf-8", headers=headers)
+            headers = [("Content-Security-Policy", POLICY), wsgi.NO_STORE]
+            return wsgi.respond(environ, start, self.page, "text/html; charset=utf-8", headers=headers)
         if self.base and path == SHIM:
-            return answer(environ, start, SHIM_SCRIPT.replace("BASE", json.dumps(self.base)).encode(), SCRIPT)
+            script = SHIM_SCRIPT.replace("BASE", json.dumps(self.base)).encode()
+            return wsgi.respond(environ, start, script, SCRIPT)
         if self.base and path == BUNDLE:
             return self.send_bundle(environ, start)
         return self.app(environ, start)
 
-    def send_bundle(self, environ: Environ, start: Start) -> Iterable[bytes]:
-        packed = "gzip" in header_of(environ, "Accept-Encoding")
+    def send_bundle(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
+        packed = wsgi.accepts_gzip(environ)
         body = self.bundle if packed else gzip.decompress(self.bundle)
         headers = [("Cache-Control", "private, max-age=3600"), ("Vary", "Accept-Encoding")]
-        return answer(environ, start, body, SCRIPT, headers=headers + [("Content-Encoding", "gzip")] * packed)
+        headers += [("Content-Encoding", "gzip")] * packed
+        return wsgi.respond(environ, start, body, SCRIPT, headers=headers)
 
     @cached_property
     def page(self) -> bytes:
-        """optuna-dashboard's page, with the way out and the prefix."""
+        """optuna-dashboard's page, with its scripts below the base path and the corner."""
         text = (dashboard_files() / "index.html").read_text(encoding="utf-8")
-        scripts = f'<script src="{self.base}{SHIM}"></script>\n    <script defer src="{self.base}/static/'
         if self.base:
-            text = text.replace('<script defer src="/static/', scripts)
+            shim = f'<script src="{self.base}{SHIM}"></script>\n    '
+            text = text.replace(DEFERRED, shim + DEFERRED.replace("/static/", f"{self.base}/static/"))
         text = text.replace("</head>", f'<link rel="icon" href="{self.base}/favicon.ico">\n</head>')
-        return text.replace("</body>", f"{self.corner()}</body>").encode()
+        return text.replace("</body>", f"{self.corner}</body>").encode()
 
+    @property
     def corner(self) -> str:
-        """What stands in the corner of the page: that nothing can be changed, and the way out."""
-        told = '<span title="Nothing can be changed here">read-only</span>' if self.read_only else ""
+        """The HTML in the upper right corner of the page: a read-only mark and the log-out button."""
+        mark = '<span title="Nothing can be changed here">read-only</span>' if self.read_only else ""
         action = escape(f"{self.base}/logout")
         out = f'<form method="post" action="{action}"><button>Log out</button></form>' if self.has_login else ""
-        return f'<div id="tuner-corner">{told}{out}</div>{STYLE}' if told or out else ""
+        return f'<div id="tuner-corner">{mark}{out}</div>{STYLE}' if mark or out else ""
 
     @cached_property
     def bundle(self) -> bytes:
-        """The page's script below the prefix, compressed: made when it is first asked for."""
+        """The page's script with the base path, compressed; made on the first request."""
         whole = (dashboard_files() / "public" / "bundle.js").read_bytes()
         return gzip.compress(whole.replace(ROUTER, ROUTER.replace(b'"/', f'"{self.base}/'.encode())), 6)
 
 
-def refuse_base(base: str) -> None:
-    """Whether the installed optuna-dashboard can be put below a path: it has no setting for it."""
+def check_base_path(base: str) -> None:
+    """Raise TunerError if the page or script of the installed optuna-dashboard cannot be given this base path."""
     count = (dashboard_files() / "public" / "bundle.js").read_bytes().count(ROUTER)
     page = (dashboard_files() / "index.html").read_text(encoding="utf-8")
-    if base and (count != 1 or '<script defer src="/static/' not in page):
+    if base and (count != 1 or DEFERRED not in page):
         raise TunerError(
             "this version of optuna-dashboard cannot be put below a path. "
-            "Install 0.21, or give it a name of its own at the proxy instead of --base-path."
+            "Install 0.21, or give it a host name of its own at the proxy instead of --base-path."
         )
 
 
@@ -160,7 +158,7 @@ STYLE = """<style>
 </style>
 """
 
-# The dashboard's script asks for absolute paths, and notes name pictures by them: both are put below the prefix.
+# The dashboard's script asks for absolute paths, and notes name pictures by them: the base path is added to both.
 SHIM_SCRIPT = """(() => {
   const base = BASE, ours = /^\\/(api|artifacts|csv|static)(\\/|$)/;
   const placed = (url) => (typeof url === "string" && ours.test(url) ? base + url : url);

@@ -1,4 +1,4 @@
-"""optuna-dashboard on the study's storage and artifacts, behind what makes it fit to be shown to others."""
+"""The dashboard's server: optuna-dashboard on the study's storage, behind login, checks and caches."""
 
 from __future__ import annotations
 
@@ -9,191 +9,182 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from wsgiref.headers import Headers
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from sqlalchemy.engine import Engine
 
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.artifacts.store import open_store
 from tuner.errors import StorageError, TunerError
 from tuner.paths import Home
 from tuner.study import database, queries
-from tuner.web.artifacts import Artifacts
-from tuner.web.auth import FILE_VARIABLE, gate
-from tuner.web.base_path import Below, Shell, refuse_base
-from tuner.web.security import LOOPBACK, Guard, with_faults_told, with_safe_headers
-from tuner.web.study_api import LARGE, Studies
-from tuner.web.wsgi import App, Environ, Header, Start
+from tuner.web.artifacts import ArtifactMiddleware
+from tuner.web.auth import FILE_VARIABLE, require_login
+from tuner.web.base_path import BasePathMiddleware, PageMiddleware, check_base_path
+from tuner.web.security import LOOPBACK, RequestFilter, with_database_errors, with_safe_headers
+from tuner.web.study_api import LARGE, StudyApi
+from tuner.web.wsgi import App, Environ, StartResponse, accepts_gzip
 
-if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
-    from sqlalchemy.engine import Engine
-
-PLAIN = ("application/json", "text/", "application/javascript")  # what gets much smaller
-PATIENCE = 60  # seconds without a word until a connection is closed
+COMPRESSIBLE = ("application/json", "text/", "application/javascript")
+IDLE_SECONDS = 60  # after which a silent connection is closed
 
 
 @dataclass(frozen=True)
-class Door:
-    """Who may come in, and how. Without a password, this machine alone."""
+class ServerOptions:
+    """Where the dashboard listens and who may use it; without a password, this machine alone."""
 
     host: str = "127.0.0.1"
     port: int = 8080
     password: str | None = None
-    hours: float = 12.0  # until one must log in again
+    hours: float = 12.0  # until a login expires
     read_only: bool = False
     base: str = ""  # the path at which a proxy has it, such as /tuner
-    names: tuple[str, ...] = ()  # under which browsers know it, besides the address
+    names: tuple[str, ...] = ()  # host names that browsers may use for it, besides the address
 
     @property
     def is_loopback(self) -> bool:
         return self.host in LOOPBACK
 
-    @property
-    def shown(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
-
 
 class Server(ThreadingMixIn, WSGIServer):
-    """A page loads many things at once: a thread for each request."""
+    """A server with a thread for each request: a page loads many files at once."""
 
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # whoever asked has gone away, or said nothing for long
+        if not isinstance(
+            sys.exception(), OSError
+        ):  # the client closed the connection, or was silent for too long
             super().handle_error(request, client_address)
 
 
-class Server6(Server):
-    """The same at an address of IPv6."""
-
+class ServerIPv6(Server):
     address_family = socket.AF_INET6
 
 
-class Quiet(WSGIRequestHandler):
-    """No line for each request."""
+class QuietHandler(WSGIRequestHandler):
+    """A handler that does not log requests."""
 
-    timeout = PATIENCE
+    timeout = IDLE_SECONDS
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
-def serve(url: str, home: Home, artifacts: str | None, door: Door, ready: Callable[[str], None]) -> None:
-    """Serve until interrupted. `ready` gets the address; port 0 takes a free one."""
-    refuse_unguarded(door)
+def serve(
+    url: str, home: Home, artifacts: str | None, options: ServerOptions, ready: Callable[[str], None]
+) -> None:
+    """Serve until interrupted. `ready` is called with the address; port 0 picks a free one."""
+    check_options(options)
     if database.is_absent(url):
         raise StorageError(f"no database at {database.shown(url)} yet. Begin with: tuner run --space unet_k")
     from optuna_dashboard import wsgi
 
+    from tuner.report.dashboard import watch_figures
     from tuner.study.storage import open_storage
 
     storage, engine = open_storage(url)
     pictures = open_artifacts(engine, home.make(), artifacts)
-    studies = Studies(smaller(wsgi(storage, artifact_store=pictures)), storage, engine)
-    with opened(guarded(studies, pictures, door), door) as server, database.told(url):
-        warm(studies)
-        if not door.read_only:
-            follow(storage, engine, pictures)
-        ready(f"http://{door.shown}:{server.server_port}{door.base}/dashboard/")
+    studies = StudyApi(with_compression(wsgi(storage, artifact_store=pictures)), storage, engine)
+    app = build_app(studies, pictures, options)
+    with open_server(app, options) as server, database.told(url):
+        preload(studies)
+        if not options.read_only:  # keep the plots and notes of whole studies up to date
+            watched = storage, engine, threading.Event(), pictures
+            threading.Thread(target=watch_figures, args=watched, daemon=True).start()
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        ready(f"http://{host}:{server.server_port}{options.base}/dashboard/")
         server.serve_forever()
 
 
-def refuse_unguarded(door: Door) -> None:
-    """It can delete studies: no password, no other address than this machine's."""
-    if not door.is_loopback and door.password is None:
+def check_options(options: ServerOptions) -> None:
+    """Raise TunerError if other hosts could use it without a password, or if --base-path cannot be used."""
+    if not options.is_loopback and options.password is None:
         raise TunerError(
-            f"the dashboard can delete studies, so at {door.host} it needs a password: --password-file FILE or "
+            f"the dashboard can delete studies, so at {options.host} it needs a password: --password-file FILE or "
             f"{FILE_VARIABLE}. Or reach it from elsewhere through: ssh -L 8080:127.0.0.1:8080 THIS_HOST"
         )
-    refuse_base(door.base)
+    check_base_path(options.base)
 
 
-def guarded(studies: Studies, pictures: TrialArtifacts, door: Door) -> App:
-    """Everything between a browser and the studies, from the inside out."""
-    app = with_faults_told(Artifacts(studies, studies.engine, pictures))
-    app = Shell(app, door.base, door.password is not None, door.read_only)
-    if door.password is not None:
-        app = gate(app, door.password, door.hours, door.base)
-    hosts = LOOPBACK if door.is_loopback else door.names and (*LOOPBACK, door.host)
-    app = Guard(app, hosts, door.names, door.read_only)
-    return with_safe_headers(Below(app, door.base) if door.base else app)
+def build_app(studies: StudyApi, pictures: TrialArtifacts, options: ServerOptions) -> App:
+    """Wrap the studies in everything a request passes through, from the inside out."""
+    app = with_database_errors(ArtifactMiddleware(studies, studies.engine, pictures))
+    app = PageMiddleware(app, options.base, options.password is not None, options.read_only)
+    if options.password is not None:
+        app = require_login(app, options.password, options.hours, options.base)
+    hosts = LOOPBACK if options.is_loopback else options.names and (*LOOPBACK, options.host)
+    app = RequestFilter(app, hosts, options.names, options.read_only)
+    return with_safe_headers(BasePathMiddleware(app, options.base) if options.base else app)
 
 
-def opened(app: App, door: Door) -> WSGIServer:
-    kind = Server6 if ":" in door.host else Server
+def open_server(app: App, options: ServerOptions) -> WSGIServer:
+    server_class = ServerIPv6 if ":" in options.host else Server
     try:
-        return make_server(door.host, door.port, app, server_class=kind, handler_class=Quiet)
-    except OSError as error:  # a name that leads nowhere is one too
+        return make_server(options.host, options.port, app, server_class, QuietHandler)
+    except OSError as error:  # also if the host name cannot be resolved
         raise TunerError(
-            f"port {door.port} of {door.host} cannot be used ({error.strerror}). Choose another with --port."
+            f"port {options.port} of {options.host} cannot be used ({error.strerror}). Choose another with --port."
         ) from error
 
 
 def open_artifacts(engine: Engine, home: Home, artifacts: str | None) -> TrialArtifacts:
-    """The pictures of every study: in the home, in the store that was named, and in those noted on the studies."""
+    """Return the artifacts of all studies: in the home, in the given store, and in the stores of studies."""
     noted = [info.artifacts for info in queries.read_studies(engine)]
     return TrialArtifacts(home, [open_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
 
 
-def warm(studies: Studies) -> None:
-    """Load what takes long at first: the study worked on last now, the others while the first is looked at."""
+def preload(studies: StudyApi) -> None:
+    """Read the trials of the newest study now, and those of all others in a thread: the first read takes long."""
     ids = [info.id for info in queries.read_studies(studies.engine)]
-    for newest in ids[:1]:
-        studies.storage.get_all_trials(newest, deepcopy=False)
-    threading.Thread(target=load_all, args=(studies, ids), daemon=True).start()
-
-
-def follow(storage: BaseStorage, engine: Engine, pictures: TrialArtifacts) -> None:
-    """Keep the plots and notes of whole studies up to date, beside the server's own threads."""
-    from tuner.report.dashboard import watch_figures
-
-    threading.Thread(
-        target=watch_figures, args=(storage, engine, threading.Event(), pictures), daemon=True
-    ).start()
-
-
-def load_all(studies: Studies, ids: list[int]) -> None:
-    try:
-        for newest in ids[:1]:
-            studies.prepare(newest)
-        for study in ids[1:]:
-            studies.storage.get_all_trials(study, deepcopy=False)
-    except Exception:  # deleted meanwhile, or the database is away: whoever opens it will see
+    if not ids:
         return
+    newest, *others = ids
+    studies.storage.get_all_trials(newest, deepcopy=False)
+
+    def preload_rest() -> None:
+        try:
+            studies.prepare(newest)
+            for study in others:
+                studies.storage.get_all_trials(study, deepcopy=False)
+        except Exception:  # deleted meanwhile, or the database is away: the page will report it
+            return
+
+    threading.Thread(target=preload_rest, daemon=True).start()
 
 
-def smaller(app: App) -> App:
-    """The same, with large texts compressed: a table of thousands of trials is tens of megabytes."""
+def with_compression(app: App) -> App:
+    """Wrap an app so that large texts are compressed: a table of thousands of trials has tens of megabytes."""
 
-    def answer(environ: Environ, start: Start) -> Iterable[bytes]:
-        began: list[Any] = []
-        body = app(environ, lambda *how: began.append(how))
-        status, headers, *more = began[0]
-        named = {name.lower(): value for name, value in headers}
+    def wrapped(environ: Environ, start: StartResponse) -> Iterable[bytes]:
+        started: list[Any] = []
+        body = app(environ, lambda *response: started.append(response))
+        status, pairs, *more = started[0]
+        headers = Headers(pairs)
         if (
-            named.get("content-type", "").startswith(PLAIN)
-            and "content-encoding" not in named
-            and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", "")
+            (headers["Content-Type"] or "").startswith(COMPRESSIBLE)
+            and "Content-Encoding" not in headers
+            and accepts_gzip(environ)
             and status.startswith("200")
         ):
-            body, headers = compressed(body, headers)
-        start(status, headers, *more)
+            body = [compress(body, headers)]
+        start(status, headers.items(), *more)
         return body
 
-    return answer
+    return wrapped
 
 
-def compressed(body: Iterable[bytes], headers: list[Header]) -> tuple[Iterable[bytes], list[Header]]:
+def compress(body: Iterable[bytes], headers: Headers) -> bytes:
+    """Return a body as a whole, compressed if it is large; `headers` follow."""
     whole = b"".join(body)
     if close := getattr(body, "close", None):
         close()
     if len(whole) < LARGE:
-        return [whole], headers
+        return whole
     packed = gzip.compress(whole, compresslevel=1)
-    kept = [(name, value) for name, value in headers if name.lower() not in ("content-length", "accept-ranges")]
-    return [packed], [
-        *kept,
-        ("Content-Encoding", "gzip"),
-        ("Content-Length", str(len(packed))),
-        ("Vary", "Accept-Encoding"),
-    ]
+    del headers["Accept-Ranges"]
+    headers["Content-Encoding"], headers["Content-Length"] = "gzip", str(len(packed))
+    headers.add_header("Vary", "Accept-Encoding")
+    return packed

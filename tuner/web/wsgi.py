@@ -1,4 +1,4 @@
-"""The little of WSGI that everything here shares: what was asked, and plain answers."""
+"""The WSGI helpers that the modules here share: what a request asks for, and plain answers."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from typing import Any
 
 Environ = dict[str, Any]
 Header = tuple[str, str]
-Start = Callable[..., Any]
-App = Callable[[Environ, Start], Iterable[bytes]]
+StartResponse = Callable[..., Any]
+App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-READS = ("GET", "HEAD")
-FORBIDDEN, UNKNOWN, NOT_LOGGED_IN = "403 Forbidden", "404 Not Found", "401 Unauthorized"
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND = "401 Unauthorized", "403 Forbidden", "404 Not Found"
 UNAVAILABLE = "503 Service Unavailable"
+NO_STORE = ("Cache-Control", "no-store")
 
 
-def path_of(environ: Environ) -> str:
+def request_path(environ: Environ) -> str:
     return str(environ.get("PATH_INFO") or "/")
 
 
-def is_read(environ: Environ) -> bool:
-    return environ["REQUEST_METHOD"] in READS
+def is_read_request(environ: Environ) -> bool:
+    return environ["REQUEST_METHOD"] in ("GET", "HEAD")
 
 
-def header_of(environ: Environ, name: str) -> str:
-    """A header of the request, or nothing."""
+def request_header(environ: Environ, name: str) -> str:
+    """Return a header of the request, or ""."""
     return str(environ.get("HTTP_" + name.upper().replace("-", "_"), ""))
 
 
-def scheme_of(environ: Environ) -> str:
-    """How the browser came: the proxy says so, where there is one."""
-    return header_of(environ, "X-Forwarded-Proto") or str(environ.get("wsgi.url_scheme", "http"))
+def accepts_gzip(environ: Environ) -> bool:
+    return "gzip" in request_header(environ, "Accept-Encoding")
 
 
-def answer(
-    environ: Environ, start: Start, body: bytes, kind: str, status: str = "200 OK", headers: Iterable[Header] = ()
+def respond(
+    environ: Environ,
+    start: StartResponse,
+    body: bytes,
+    content_type: str,
+    status: str = "200 OK",
+    headers: Iterable[Header] = (),
 ) -> list[bytes]:
-    start(status, [("Content-Type", kind), ("Content-Length", str(len(body))), *headers])
+    start(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers])
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
-def refuse(
-    environ: Environ, start: Start, status: str, reason: str, headers: Iterable[Header] = ()
-) -> list[bytes]:
-    """One line of JSON, in the words that the dashboard's page shows."""
-    body = json.dumps({"reason": reason}).encode()
-    return answer(environ, start, body, "application/json", status, [("Cache-Control", "no-store"), *headers])
+def respond_error(environ: Environ, start: StartResponse, status: str, reason: str) -> list[bytes]:
+    """Answer with the JSON object from which the dashboard's page shows `reason`."""
+    return respond(environ, start, json.dumps({"reason": reason}).encode(), "application/json", status, [NO_STORE])
 
 
-def go_to(environ: Environ, start: Start, path: str, headers: Iterable[Header] = ()) -> list[bytes]:
-    more = [("Location", path), ("Cache-Control", "no-store"), *headers]
-    return answer(environ, start, b"", "text/plain", "303 See Other", more)
+def redirect(environ: Environ, start: StartResponse, path: str, headers: Iterable[Header] = ()) -> list[bytes]:
+    return respond(environ, start, b"", "text/plain", "303 See Other", [("Location", path), NO_STORE, *headers])

@@ -42,8 +42,8 @@ def refusal(*words: str, **env: str) -> str:
         (["--host", ""], "needs a password"),
         (["--password-file", "nowhere"], "no password file nowhere"),
         (["--password-file", "."], "cannot be read"),
-        (["--base-path", "/a b"], "is no path"),
-        (["--allow-host", "https://x"], "is no name"),
+        (["--base-path", "/a b"], "is not a valid path"),
+        (["--allow-host", "https://x"], "give a host name"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(words: list[str], said: str) -> None:
@@ -73,10 +73,10 @@ def test_a_port_is_a_port(port: str) -> None:
 
 def test_everything_that_was_typed_reaches_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     make_study(Path()).engine.dispose()
-    seen: list[server.Door] = []
+    seen: list[server.ServerOptions] = []
 
-    def serve(url: str, home: Any, artifacts: str | None, door: server.Door, ready: Any) -> None:
-        seen.append(door)
+    def serve(url: str, home: Any, artifacts: str | None, options: server.ServerOptions, ready: Any) -> None:
+        seen.append(options)
         ready("http://here/dashboard/")
 
     monkeypatch.setattr(server, "serve", serve)
@@ -84,8 +84,8 @@ def test_everything_that_was_typed_reaches_the_server(monkeypatch: pytest.Monkey
     words += ["--session-hours", "2", "--base-path", "tuner/", "--allow-host", "A.example", "--allow-host", "b"]
     done = CliRunner().invoke(main, ["dashboard", *words])
     assert done.exit_code == 0 and done.stdout.startswith("http://here/dashboard/ ")
-    assert seen == [server.Door("0.0.0.0", 81, SECRET, 2.0, True, "/tuner", ("a.example", "b"))]
+    assert seen == [server.ServerOptions("0.0.0.0", 81, SECRET, 2.0, True, "/tuner", ("a.example", "b"))]
     readable, unencrypted = done.stderr.splitlines()
     assert "chmod 600 password" in readable and "https" in unencrypted and SECRET not in done.output
     assert CliRunner().invoke(main, ["dashboard"]).stderr == ""
-    assert seen[1] == server.Door()
+    assert seen[1] == server.ServerOptions()

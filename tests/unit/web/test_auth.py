@@ -9,15 +9,15 @@ from helpers.wsgi_client import ask, nothing_behind
 
 from tuner.errors import TunerError
 from tuner.web.auth import (
-    MOST_SESSIONS,
-    TRIES,
+    BURST,
+    MAX_SESSIONS,
     TRY_SECONDS,
-    Gate,
+    LoginMiddleware,
+    LoginThrottle,
     Sessions,
-    Tries,
-    digest,
     find_password,
-    gate,
+    hash_text,
+    require_login,
 )
 
 RIGHT = "correct horse"
@@ -36,8 +36,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def door(clock: Clock) -> Gate:
-    return Gate(nothing_behind, digest(RIGHT), Sessions(3600, clock), Tries(clock))
+def app(clock: Clock) -> LoginMiddleware:
+    return LoginMiddleware(nothing_behind, hash_text(RIGHT), Sessions(3600, clock), LoginThrottle(clock))
 
 
 def secret(folder: Path, text: str | bytes, mode: int = 0o600) -> str:
@@ -85,7 +85,7 @@ def test_a_file_that_all_can_read_is_told_of(tmp_path: Path, capsys: pytest.Capt
         ("   \n", "is empty"),
         ("horse\n", "shorter than 8"),
         ("horse" * 300, "longer than 1000"),
-        (b"\xff\xfe\x00horse\x80", "is no text"),
+        (b"\xff\xfe\x00horse\x80", "is not UTF-8"),
     ],
 )
 def test_a_password_that_is_none_is_refused_without_showing_it(
@@ -115,45 +115,45 @@ def test_a_file_that_is_missing_or_a_folder_or_named_by_an_empty_variable_is_ref
 # Who is let in
 
 
-def log_in(door: Gate, password: str = RIGHT, wanted: str = "/dashboard/", **given: str):  # type: ignore[no-untyped-def]
-    return ask(door, "/login", form={"password": password, "next": wanted}, **given)
+def log_in(app: LoginMiddleware, password: str = RIGHT, wanted: str = "/dashboard/", **given: str):  # type: ignore[no-untyped-def]
+    return ask(app, "/login", form={"password": password, "next": wanted}, **given)
 
 
-def test_nobody_is_let_in_without_the_password(door: Gate) -> None:
+def test_nobody_is_let_in_without_the_password(app: LoginMiddleware) -> None:
     for path in ("/", "/dashboard/", "/dashboard/studies/1", "/anything"):
-        refused = ask(door, path)
+        refused = ask(app, path)
         assert refused.code == 303 and refused.headers["Location"].startswith("/login") and refused.body == b""
     for path in ("/api/studies", "/api/studies/1?after=0", "/artifacts/1/1/aa", "/csv/1", "/static/bundle.js"):
-        refused = ask(door, path)
+        refused = ask(app, path)
         assert refused.code == 401 and b'"reason"' in refused.body
     for method in ("POST", "PUT", "DELETE"):
-        assert ask(door, "/dashboard/", method).code == 401
+        assert ask(app, "/dashboard/", method).code == 401
 
 
-def test_the_right_password_opens_and_a_wrong_one_does_not(door: Gate) -> None:
-    wrong = log_in(door, "correct hors")
+def test_the_right_password_opens_and_a_wrong_one_does_not(app: LoginMiddleware) -> None:
+    wrong = log_in(app, "correct hors")
     assert wrong.code == 403 and "Set-Cookie" not in wrong.headers and b"not the password" in wrong.body
     for odd in ("", RIGHT + "\x00", RIGHT.upper(), "ü" * 20):
-        assert log_in(door, odd).code == 403
-    right = log_in(door)
+        assert log_in(app, odd).code == 403
+    right = log_in(app)
     assert right.code == 303 and right.headers["Location"] == "/dashboard/"
-    assert ask(door, "/api/studies", cookie=right.cookie).body == b"behind /api/studies"
+    assert ask(app, "/api/studies", cookie=right.cookie).body == b"behind /api/studies"
 
 
-def test_what_the_cookie_may_do(door: Gate) -> None:
-    plain = log_in(door).headers["Set-Cookie"]
+def test_what_the_cookie_may_do(app: LoginMiddleware) -> None:
+    plain = log_in(app).headers["Set-Cookie"]
     assert {"HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=3600"} <= set(
         plain.split("; ")
     ) and "Secure" not in plain
-    assert "Secure" in log_in(door, x_forwarded_proto="https").headers["Set-Cookie"].split("; ")
-    below = gate(nothing_behind, RIGHT, 1, "/tuner")
+    assert "Secure" in log_in(app, x_forwarded_proto="https").headers["Set-Cookie"].split("; ")
+    below = require_login(nothing_behind, RIGHT, 1, "/tuner")
     assert "Path=/tuner" in log_in(below).headers["Set-Cookie"].split("; ")
 
 
-def test_forged_altered_and_foreign_sessions_are_refused(door: Gate) -> None:
-    right = log_in(door).cookie
+def test_forged_altered_and_foreign_sessions_are_refused(app: LoginMiddleware) -> None:
+    right = log_in(app).cookie
     name, _, token = right.partition("=")
-    other = log_in(gate(nothing_behind, RIGHT, 1)).cookie  # the same password, another process
+    other = log_in(require_login(nothing_behind, RIGHT, 1)).cookie  # the same password, another process
     altered = token[:-1] + ("A" if token[-1] != "A" else "B")
     odd = [
         "",
@@ -167,43 +167,45 @@ def test_forged_altered_and_foreign_sessions_are_refused(door: Gate) -> None:
         "[]",
     ]
     for cookie in odd:
-        assert ask(door, "/api/studies", cookie=cookie).code == 401
+        assert ask(app, "/api/studies", cookie=cookie).code == 401
     for other in (
         "a=b",
         "odd one",
         'json={"a": "b c"}',
         "a[b]=1",
     ):  # browsers send those of the host's other ports
-        assert ask(door, "/api/studies", cookie=f"{other}; {right}").code == 200
+        assert ask(app, "/api/studies", cookie=f"{other}; {right}").code == 200
 
 
-def test_a_session_ends(door: Gate, clock: Clock) -> None:
-    cookie = log_in(door).cookie
+def test_a_session_ends(app: LoginMiddleware, clock: Clock) -> None:
+    cookie = log_in(app).cookie
     clock.now += 3599
-    assert ask(door, "/api/studies", cookie=cookie).code == 200
+    assert ask(app, "/api/studies", cookie=cookie).code == 200
     clock.now += 1
-    assert ask(door, "/api/studies", cookie=cookie).code == 401
-    assert ask(door, "/dashboard/", cookie=cookie).code == 303
+    assert ask(app, "/api/studies", cookie=cookie).code == 401
+    assert ask(app, "/dashboard/", cookie=cookie).code == 303
 
 
-def test_whoever_logs_out_is_out_and_nobody_else(door: Gate) -> None:
-    mine, other = log_in(door).cookie, log_in(door).cookie
-    gone = ask(door, "/logout", form={}, cookie=mine)
+def test_whoever_logs_out_is_out_and_nobody_else(app: LoginMiddleware) -> None:
+    mine, other = log_in(app).cookie, log_in(app).cookie
+    gone = ask(app, "/logout", form={}, cookie=mine)
     assert gone.code == 303 and gone.headers["Location"] == "/login" and "Max-Age=0" in gone.headers["Set-Cookie"]
-    assert ask(door, "/api/studies", cookie=mine).code == 401
-    assert ask(door, "/api/studies", cookie=other).code == 200
-    assert ask(door, "/logout", cookie=other).body == b"behind /logout"  # a link logs nobody out
-    assert ask(door, "/api/studies", cookie=other).code == 200
+    assert ask(app, "/api/studies", cookie=mine).code == 401
+    assert ask(app, "/api/studies", cookie=other).code == 200
+    assert ask(app, "/logout", cookie=other).body == b"behind /logout"  # a link logs nobody out
+    assert ask(app, "/api/studies", cookie=other).code == 200
 
 
 def test_sessions_do_not_pile_up(clock: Clock) -> None:
     sessions = Sessions(10, clock)
-    tokens = [sessions.begin() for _ in range(3)]
+    tokens = [sessions.start() for _ in range(3)]
     clock.now += 5
-    tokens += [sessions.begin() for _ in range(MOST_SESSIONS)]
-    assert len(sessions.ends) == MOST_SESSIONS and sessions.holds(tokens[-1]) and not sessions.holds(tokens[0])
+    tokens += [sessions.start() for _ in range(MAX_SESSIONS)]
+    assert (
+        len(sessions.ends) == MAX_SESSIONS and sessions.is_active(tokens[-1]) and not sessions.is_active(tokens[0])
+    )
     clock.now += 10
-    sessions.begin()
+    sessions.start()
     assert len(sessions.ends) == 1
 
 
@@ -225,53 +227,55 @@ def test_sessions_do_not_pile_up(clock: Clock) -> None:
         ("", "/dashboard/"),
     ],
 )
-def test_one_is_led_on_within_this_server_only(door: Gate, wanted: str, reached: str) -> None:
-    assert log_in(door, wanted=wanted).headers["Location"] == reached
+def test_one_is_led_on_within_this_server_only(app: LoginMiddleware, wanted: str, reached: str) -> None:
+    assert log_in(app, wanted=wanted).headers["Location"] == reached
 
 
-def test_one_is_led_back_to_where_one_wanted_to_go(door: Gate) -> None:
-    asked = ask(door, "/dashboard/studies/1/trials?numbers=0&x=%22")
+def test_one_is_led_back_to_where_one_wanted_to_go(app: LoginMiddleware) -> None:
+    asked = ask(app, "/dashboard/studies/1/trials?numbers=0&x=%22")
     assert asked.headers["Location"] == "/login?next=%2Fdashboard%2Fstudies%2F1%2Ftrials%3Fnumbers%3D0%26x%3D%2522"
-    page = ask(door, asked.headers["Location"]).body.decode()
+    page = ask(app, asked.headers["Location"]).body.decode()
     assert 'value="/dashboard/studies/1/trials?numbers=0&amp;x=%22"' in page
-    assert ask(door, "//evil.example/").headers["Location"] == "/login"
-    below = gate(nothing_behind, RIGHT, 1, "/tuner")
+    assert ask(app, "//evil.example/").headers["Location"] == "/login"
+    below = require_login(nothing_behind, RIGHT, 1, "/tuner")
     assert ask(below, "/dashboard/x").headers["Location"] == "/tuner/login?next=%2Fdashboard%2Fx"
     assert log_in(below, wanted="/dashboard/x").headers["Location"] == "/tuner/dashboard/x"
 
 
-def test_what_is_wanted_cannot_break_out_of_the_page(door: Gate) -> None:
-    page = ask(door, '/login?next=/"><script>alert(1)</script>').body.decode()
+def test_what_is_wanted_cannot_break_out_of_the_page(app: LoginMiddleware) -> None:
+    page = ask(app, '/login?next=/"><script>alert(1)</script>').body.decode()
     assert "<script" not in page
-    policy = ask(door, "/login").headers["Content-Security-Policy"]
+    policy = ask(app, "/login").headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "script" not in policy
 
 
 # Guessing
 
 
-def test_guessing_is_slow_and_locks_out_nobody_for_ever(door: Gate, clock: Clock) -> None:
-    mine = log_in(door).cookie
-    assert [log_in(door, f"guess number {at}").code for at in range(TRIES)] == [403] * TRIES
-    late = log_in(door)
+def test_guessing_is_slow_and_locks_out_nobody_for_ever(app: LoginMiddleware, clock: Clock) -> None:
+    mine = log_in(app).cookie
+    assert [log_in(app, f"guess number {at}").code for at in range(BURST)] == [403] * BURST
+    late = log_in(app)
     assert late.code == 429 and 1 <= int(late.headers["Retry-After"]) <= TRY_SECONDS + 1
     assert "Set-Cookie" not in late.headers
-    assert ask(door, "/api/studies", cookie=mine).code == 200  # who is in notices nothing
-    assert log_in(door, address="192.0.2.7").code == 303  # nor does another address
+    assert ask(app, "/api/studies", cookie=mine).code == 200  # who is in notices nothing
+    assert log_in(app, address="192.0.2.7").code == 303  # nor does another address
     clock.now += TRY_SECONDS
-    assert log_in(door).code == 303
-    assert log_in(door, "wrong again").code == 403  # all is forgiven
+    assert log_in(app).code == 303
+    assert log_in(app, "wrong again").code == 403  # all is forgiven
 
 
 def test_addresses_do_not_pile_up(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tuner.web.auth.MOST_VISITORS", 3)
-    tries = Tries(clock)
+    monkeypatch.setattr("tuner.web.auth.MAX_ADDRESSES", 3)
+    tries = LoginThrottle(clock)
     assert [tries.take(f"192.0.2.{at}") for at in range(9)] == [0.0] * 9
     assert list(tries.spent) == ["192.0.2.6", "192.0.2.7", "192.0.2.8"]
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "1000000000", ""])
 def test_a_form_of_no_sensible_length_is_not_read(length: str) -> None:
-    from tuner.web.auth import fields
+    from tuner.web.auth import read_form
 
-    assert fields({"CONTENT_LENGTH": length, "wsgi.input": None if length else __import__("io").BytesIO()}) == {}
+    assert (
+        read_form({"CONTENT_LENGTH": length, "wsgi.input": None if length else __import__("io").BytesIO()}) == {}
+    )

@@ -8,9 +8,9 @@ import pytest
 from helpers.wsgi_client import HERE, ask, nothing_behind
 
 from tuner.errors import TunerError
-from tuner.web.security import LOOPBACK, Guard, as_names, with_safe_headers
+from tuner.web.security import LOOPBACK, RequestFilter, parse_host_names, with_safe_headers
 
-GUARD = Guard(nothing_behind, LOOPBACK)
+GUARD = RequestFilter(nothing_behind, LOOPBACK)
 PAGE = {"origin": f"http://{HERE}"}
 CHANGES = ("POST", "PUT", "DELETE", "PATCH")
 
@@ -30,8 +30,10 @@ def test_a_name_that_was_led_here_gets_nothing(host: str) -> None:
 
 
 def test_names_can_be_added_and_elsewhere_any_is_taken_until_some_are_given() -> None:
-    assert ask(Guard(nothing_behind, LOOPBACK, ("tuner.example",)), "/", host="tuner.example:443").code == 200
-    assert ask(Guard(nothing_behind, ()), "/", host="any.example").code == 200
+    assert (
+        ask(RequestFilter(nothing_behind, LOOPBACK, ("tuner.example",)), "/", host="tuner.example:443").code == 200
+    )
+    assert ask(RequestFilter(nothing_behind, ()), "/", host="any.example").code == 200
 
 
 @pytest.mark.parametrize("method", CHANGES)
@@ -61,12 +63,15 @@ def test_changes_come_from_the_own_page_alone(method: str, headers: dict[str, st
 def test_the_page_of_a_proxy_is_its_own_where_its_name_was_given() -> None:
     there = {"origin": "https://tuner.example"}
     assert ask(GUARD, "/api/studies", "POST", **there).code == 403
-    assert ask(Guard(nothing_behind, LOOPBACK, ("tuner.example",)), "/api/studies", "POST", **there).code == 200
+    assert (
+        ask(RequestFilter(nothing_behind, LOOPBACK, ("tuner.example",)), "/api/studies", "POST", **there).code
+        == 200
+    )
 
 
 @pytest.mark.parametrize("method", CHANGES)
 def test_read_only_refuses_every_change_and_says_so(method: str) -> None:
-    still = Guard(nothing_behind, LOOPBACK, read_only=True)
+    still = RequestFilter(nothing_behind, LOOPBACK, read_only=True)
     for path in (
         "/api/studies",
         "/api/studies/1",
@@ -89,11 +94,11 @@ def test_what_browsers_are_told() -> None:
 
 
 def test_names_are_names() -> None:
-    assert as_names(["Tuner.Example.org", "192.0.2.1", "2001:db8::1"]) == (
+    assert parse_host_names(["Tuner.Example.org", "192.0.2.1", "2001:db8::1"]) == (
         "tuner.example.org",
         "192.0.2.1",
         "2001:db8::1",
     )
     for odd in ("https://tuner.example", "tuner.example:443", "*", "", "a b", "tuner/x"):
-        with pytest.raises(TunerError, match="is no name"):
-            as_names([odd])
+        with pytest.raises(TunerError, match="give a host name"):
+            parse_host_names([odd])

@@ -20,22 +20,28 @@ from tuner.errors import TunerError
 from tuner.paths import Home
 from tuner.study.storage import open_storage
 from tuner.web import server
-from tuner.web.server import Door, guarded, open_artifacts, serve, smaller, warm
-from tuner.web.study_api import Studies
+from tuner.web.server import ServerOptions, build_app, open_artifacts, preload, serve, with_compression
+from tuner.web.study_api import StudyApi
 
 
 class Ready(Exception):
     """It would serve from here on."""
 
 
-def begun(folder: Path, **door: Any) -> str:
+def begun(folder: Path, **options: Any) -> str:
     """The address it says it has; it ends before it serves."""
 
     def ready(address: str) -> None:
         raise Ready(address)
 
     with pytest.raises(Ready) as told:
-        serve(f"sqlite:///{folder / 'tuner.db'}", Home(folder / "home"), None, Door(port=0, **door), ready)
+        serve(
+            f"sqlite:///{folder / 'tuner.db'}",
+            Home(folder / "home"),
+            None,
+            ServerOptions(port=0, **options),
+            ready,
+        )
     return str(told.value)
 
 
@@ -63,7 +69,7 @@ def test_an_address_that_is_not_of_this_host_is_named(tmp_path: Path) -> None:
     with pytest.raises(TunerError, match=r"port 0 of 192\.0\.2\.1 cannot be used"):
         serve(
             f"sqlite:///{tmp_path / 'tuner.db'}", Home(tmp_path), None,
-            Door("192.0.2.1", 0, "correct horse"), lambda address: None,
+            ServerOptions("192.0.2.1", 0, "correct horse"), lambda address: None,
         )  # fmt: skip
 
 
@@ -75,8 +81,8 @@ def whole(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     joined.engine.dispose()
     storage, engine = open_storage(f"sqlite:///{tmp_path / 'tuner.db'}")
     pictures = open_artifacts(engine, Home(tmp_path).make(), None)
-    studies = Studies(wsgi(storage, artifact_store=pictures), storage, engine)
-    yield lambda **door: guarded(studies, pictures, Door(**door))
+    studies = StudyApi(wsgi(storage, artifact_store=pictures), storage, engine)
+    yield lambda **options: build_app(studies, pictures, ServerOptions(**options))
     engine.dispose()
 
 
@@ -132,7 +138,7 @@ def test_the_trials_are_loaded_before_it_says_it_is_ready(tmp_path: Path) -> Non
         add_trial(joined, [value])
     joined.engine.dispose()
     storage, engine = open_storage(f"sqlite:///{tmp_path / 'tuner.db'}")
-    warm(Studies(nothing_behind, storage, engine))
+    preload(StudyApi(nothing_behind, storage, engine))
     queries: list[str] = []
     server.database.sa.event.listen(engine, "before_cursor_execute", lambda *call: queries.append(call[2]))
     assert [trial.value for trial in storage.get_all_trials(1, deepcopy=False)] == [0.3, 0.9]
@@ -142,7 +148,7 @@ def test_the_trials_are_loaded_before_it_says_it_is_ready(tmp_path: Path) -> Non
 
 def test_an_empty_database_can_be_shown(tmp_path: Path) -> None:
     storage, engine = open_storage(f"sqlite:///{tmp_path / 'tuner.db'}")
-    warm(Studies(nothing_behind, storage, engine))
+    preload(StudyApi(nothing_behind, storage, engine))
     assert open_artifacts(engine, Home(tmp_path), None).stores == []
     engine.dispose()
 
@@ -164,7 +170,7 @@ def answer(body: bytes, kind: str, accepted: str, status: str = "200 OK") -> tup
         return [body[:10], body[10:]]
 
     told: list[Any] = []
-    whole = b"".join(smaller(app)({"HTTP_ACCEPT_ENCODING": accepted}, lambda *how: told.append(how)))
+    whole = b"".join(with_compression(app)({"HTTP_ACCEPT_ENCODING": accepted}, lambda *how: told.append(how)))
     assert told[0][0] == status
     return dict(told[0][1]), whole
 

@@ -1,4 +1,4 @@
-"""Studies as the page asks for them: the same that optuna-dashboard says, and nothing is read twice."""
+"""The study API gives the same answers as optuna-dashboard, and reads nothing twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from optuna_dashboard import save_note, wsgi
 from tuner.study.storage import open_storage
 from tuner.study.study import JoinedStudy
 from tuner.web import study_api as shown
-from tuner.web.study_api import Studies
+from tuner.web.study_api import StudyApi
 
 
 @pytest.fixture
@@ -43,9 +43,9 @@ def joined(tmp_path: Path) -> Iterator[JoinedStudy]:
 
 
 @pytest.fixture
-def app(joined: JoinedStudy, tmp_path: Path) -> Iterator[Studies]:
+def app(joined: JoinedStudy, tmp_path: Path) -> Iterator[StudyApi]:
     storage, engine = open_storage(f"sqlite:///{tmp_path / 'tuner.db'}")
-    yield Studies(wsgi(storage), storage, engine)
+    yield StudyApi(wsgi(storage), storage, engine)
     engine.dispose()
 
 
@@ -65,7 +65,7 @@ def study_of(app: Any, after: int = 0) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("after", [0, 3, 7, 99])
-def test_it_says_what_optuna_dashboard_says(app: Studies, after: int) -> None:
+def test_it_says_what_optuna_dashboard_says(app: StudyApi, after: int) -> None:
     said, theirs = study_of(app, after), study_of(app.app, after)
     assert said == theirs
     assert len(said["trials"]) == max(0, 7 - after)
@@ -76,14 +76,14 @@ def test_it_says_what_optuna_dashboard_says(app: Studies, after: int) -> None:
         assert said["note"]["body"] == "# all of it\n" * 500
 
 
-def test_the_list_is_the_same(app: Studies, tmp_path: Path) -> None:
+def test_the_list_is_the_same(app: StudyApi, tmp_path: Path) -> None:
     make_study(tmp_path, "second").engine.dispose()
     both = ask(app, "/api/studies"), ask(app.app, "/api/studies")
     assert json.loads(both[0].body) == json.loads(both[1].body)
     assert len(json.loads(both[0].body)["study_summaries"]) == 2
 
 
-def test_what_changes_is_seen_at_once(app: Studies, joined: JoinedStudy) -> None:
+def test_what_changes_is_seen_at_once(app: StudyApi, joined: JoinedStudy) -> None:
     before = study_of(app)
     running = joined.study.trials[5]
     joined.storage.set_trial_intermediate_value(running._trial_id, 2, 0.95)
@@ -96,11 +96,11 @@ def test_what_changes_is_seen_at_once(app: Studies, joined: JoinedStudy) -> None
     assert now["trials"][0]["note"]["body"] == "another" and now["note"]["body"] == "short"
     assert now["trials"][5]["state"] == "Complete" and now["best_trials"][0]["number"] == 7
     assert now["trials"][1] == before["trials"][1]
-    fresh = Studies(app.app, app.storage, app.engine)
+    fresh = StudyApi(app.app, app.storage, app.engine)
     assert now == study_of(fresh)
 
 
-def test_parameters_that_come_late_are_among_those_of_all(app: Studies, joined: JoinedStudy) -> None:
+def test_parameters_that_come_late_are_among_those_of_all(app: StudyApi, joined: JoinedStudy) -> None:
     study_of(app)
     trial = joined.study.ask()
     trial.suggest_float("late", 0, 1)
@@ -111,7 +111,7 @@ def test_parameters_that_come_late_are_among_those_of_all(app: Studies, joined: 
 
 
 def test_a_note_that_was_looked_at_half_written_is_told_whole_soon(
-    app: Studies, joined: JoinedStudy, monkeypatch: pytest.MonkeyPatch
+    app: StudyApi, joined: JoinedStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("tuner.web.study_api.time.monotonic", lambda: now[0])
@@ -123,48 +123,48 @@ def test_a_note_that_was_looked_at_half_written_is_told_whole_soon(
     assert study_of(app)["trials"][0]["note"] == {"version": 2, "body": "two"}
     now[0] = 60.0
     assert study_of(app)["trials"][0]["note"]["body"] == "two"
-    assert not app.told[1].unsettled
+    assert not app.caches[1].unsettled
 
 
-def test_trials_and_notes_that_were_told_are_not_read_again(app: Studies) -> None:
+def test_trials_and_notes_that_were_told_are_not_read_again(app: StudyApi) -> None:
     study_of(app)
-    kept = dict(app.told[1].finished)
+    kept = dict(app.caches[1].finished)
     rows: list[str] = []
     sa.event.listen(app.engine, "before_cursor_execute", lambda *call: rows.append(str((call[2], call[3]))))
     study_of(app)
     notes = [row for row in rows if "note" in row and "study_system" in row]
     assert len(kept) == 5 and len(notes) == 1 and "NOT LIKE" in notes[0]
-    assert all(app.told[1].finished[trial][2] is said for trial, (_, _, said) in kept.items())
+    assert all(app.caches[1].finished[trial][2] is said for trial, (_, _, said) in kept.items())
 
 
-def test_many_new_notes_are_read_at_once(app: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shown, "MOST_NAMED", 1)
+def test_many_new_notes_are_read_at_once(app: StudyApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shown, "MAX_SINGLE_NOTES", 1)
     assert study_of(app) == study_of(app.app)
 
 
-def test_large_answers_are_compressed_once(app: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_answers_are_compressed_once(app: StudyApi, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = ask(app, "/api/studies/1")
     assert "Content-Encoding" not in ask(app, "/api/studies/1", accept_encoding="gzip").headers
     monkeypatch.setattr(shown, "LARGE", 1000)
     packed = ask(app, "/api/studies/1", accept_encoding="gzip, br")
-    held = app.told[1].packed[1]
+    held = app.caches[1].packed[1]
     assert packed.headers["Content-Encoding"] == "gzip" and gzip.decompress(packed.body) == plain.body
-    assert ask(app, "/api/studies/1", accept_encoding="gzip").body == held and app.told[1].packed[1] is held
+    assert ask(app, "/api/studies/1", accept_encoding="gzip").body == held and app.caches[1].packed[1] is held
     assert "Content-Encoding" not in ask(app, "/api/studies/1").headers
 
 
-def test_a_study_that_is_not_there_any_more(app: Studies, joined: JoinedStudy) -> None:
+def test_a_study_that_is_not_there_any_more(app: StudyApi, joined: JoinedStudy) -> None:
     assert ask(app, "/api/studies/99").code == 404
     study_of(app)
     optuna.delete_study(study_name="made", storage=joined.storage)
-    assert ask(app, "/api/studies/1").code == 404 and 1 not in app.told
+    assert ask(app, "/api/studies/1").code == 404 and 1 not in app.caches
     assert json.loads(ask(app, "/api/studies").body) == {"study_summaries": []}
 
 
-def test_studies_of_others_are_left_to_optuna_dashboard(app: Studies, joined: JoinedStudy) -> None:
+def test_studies_of_others_are_left_to_optuna_dashboard(app: StudyApi, joined: JoinedStudy) -> None:
     two = optuna.create_study(storage=app.storage, study_name="two goals", directions=["minimize", "maximize"])
     two.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
-    marked = Studies(nothing_behind, app.storage, app.engine)
+    marked = StudyApi(nothing_behind, app.storage, app.engine)
     assert ask(marked, f"/api/studies/{two._study_id}").body.startswith(b"behind")
     joined.storage.set_study_system_attr(1, shown.PREFERENTIAL, True)
     assert ask(marked, "/api/studies/1").body.startswith(b"behind")
@@ -175,7 +175,7 @@ def test_studies_of_others_are_left_to_optuna_dashboard(app: Studies, joined: Jo
 @pytest.mark.parametrize(
     "target", ["/api/meta", "/api/studies/1/plot/edf", "/api/studies/x", "/api/studies/1?after=-1"]
 )
-def test_all_else_is_left_to_the_app_behind(app: Studies, target: str) -> None:
-    marked = Studies(nothing_behind, app.storage, app.engine)
+def test_all_else_is_left_to_the_app_behind(app: StudyApi, target: str) -> None:
+    marked = StudyApi(nothing_behind, app.storage, app.engine)
     assert ask(marked, target).body.startswith(b"behind")
     assert ask(marked, "/api/studies/1", "DELETE").body.startswith(b"behind")

@@ -15,7 +15,7 @@ from optuna.artifacts import upload_artifact
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.paths import Home
 from tuner.study.study import JoinedStudy
-from tuner.web.artifacts import Artifacts
+from tuner.web.artifacts import ArtifactMiddleware
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels" * 20_000
 
@@ -28,7 +28,7 @@ class Shown:
     joined: JoinedStudy
     other: JoinedStudy
     pictures: TrialArtifacts
-    app: Artifacts
+    app: ArtifactMiddleware
 
     def put(self, name: str = "curves.png", body: bytes = PNG, kind: str | None = None, at: object = None) -> str:
         (self.folder / name).write_bytes(body)
@@ -48,7 +48,7 @@ def shown(tmp_path: Path) -> Iterator[Shown]:
     for study in (joined.study, other.study, joined.study):  # trials 1 and 3 of the first, 2 of the second
         study.ask()
     pictures = TrialArtifacts(Home(tmp_path / "home").make())
-    yield Shown(tmp_path, joined, other, pictures, Artifacts(nothing_behind, joined.engine, pictures))
+    yield Shown(tmp_path, joined, other, pictures, ArtifactMiddleware(nothing_behind, joined.engine, pictures))
     joined.engine.dispose()
     other.engine.dispose()
 
