@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tuner.errors import FleetError
 
-ASK_SECONDS = 20  # timeout of nvidia-smi: it can hang if the driver has a problem
+SMI_SECONDS = 20  # timeout of nvidia-smi: it can hang if the driver has a problem
 MEBI = 2**20
 
 # CUDA messages when the GPU, its driver or its connection no longer works; other trials there would fail too.
@@ -105,10 +105,10 @@ def visible_gpus() -> list[str]:
     return names
 
 
-def parse_gpu_list(told: str) -> list[str]:
+def parse_gpu_list(output: str) -> list[str]:
     """Parse the output of `nvidia-smi -L`: each GPU's number, or the UUIDs of its MIG instances."""
     parts: dict[str, list[str]] = {}
-    for line in told.splitlines():
+    for line in output.splitlines():
         if line.startswith("GPU "):
             parts[line.split()[1].rstrip(":")] = []
         elif line.strip().startswith("MIG ") and "UUID: " in line and parts:
@@ -162,26 +162,26 @@ def read_memory(gpu: str) -> GpuMemory | None:
     """Return the memory of a GPU, or None if unknown: no driver, or a MIG instance."""
     if gpu.startswith("MIG"):
         return None
-    told = run_nvidia_smi("-i", gpu, "--query-gpu=memory.total,memory.used", "--format=csv,noheader,nounits")
-    numbers = [part.strip() for part in told.partition("\n")[0].split(",")]
+    output = run_nvidia_smi("-i", gpu, "--query-gpu=memory.total,memory.used", "--format=csv,noheader,nounits")
+    numbers = [part.strip() for part in output.partition("\n")[0].split(",")]
     if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
         return None
     total, used = map(int, numbers)
     return GpuMemory(total * MEBI, used * MEBI)
 
 
-def run_nvidia_smi(*question: str) -> str:
+def run_nvidia_smi(*arguments: str) -> str:
     """Return the output of nvidia-smi, or "" if it fails or is not installed."""
     try:
-        told = subprocess.run(
-            ["nvidia-smi", *question], capture_output=True, text=True, timeout=ASK_SECONDS, check=True
+        output = subprocess.run(
+            ["nvidia-smi", *arguments], capture_output=True, text=True, timeout=SMI_SECONDS, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return told.stdout
+    return output.stdout
 
 
-MOST_DEATHS = 3  # consecutive worker deaths on one GPU, each on another trial, before it counts as broken
+MAX_DEATHS = 3  # consecutive worker deaths on one GPU, each on another trial, before it counts as broken
 
 
 @dataclass
@@ -191,22 +191,22 @@ class GpuQuarantine:
     deaths: dict[str, list[object]] = field(default_factory=dict)  # by GPU: the trials that workers died on
     closed: dict[str, str] = field(default_factory=dict)  # by GPU: the reason
 
-    def lived(self, gpu: str) -> None:
+    def record_success(self, gpu: str) -> None:
         """Reset the count of a GPU: a worker there ended a trial."""
         self.deaths.pop(gpu, None)
 
-    def died(self, gpu: str, trial: int | None) -> bool:
+    def record_death(self, gpu: str, trial: int | None) -> bool:
         """Count a worker death, on a trial or before it had one; return whether the GPU is closed now."""
         row = self.deaths.setdefault(gpu, [])
         row.append(object() if trial is None else trial)
-        if len(set(row)) >= MOST_DEATHS:
-            self.close(gpu, f"{MOST_DEATHS} workers in a row died on it, each on another trial")
+        if len(set(row)) >= MAX_DEATHS:
+            self.close(gpu, f"{MAX_DEATHS} workers in a row died on it, each on another trial")
         return gpu in self.closed
 
     def close(self, gpu: str, why: str) -> None:
         self.closed.setdefault(gpu, why)
 
-    def line(self, gpu: str, num_others: int) -> str:
+    def closing_message(self, gpu: str, num_others: int) -> str:
         """Return the message about a closed GPU; `num_others` is the number of workers left on other GPUs."""
         rest = f"The other {num_others} go on" if num_others > 1 else "The other one goes on"
         return (

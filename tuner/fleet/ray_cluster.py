@@ -24,8 +24,8 @@ from tuner.paths import Home
 
 PENDING_SECONDS = 10.0  # after which a worker without a place is reported
 KILL_SECONDS = 10.0  # for a node to confirm that it killed its worker
-KNOCK_SECONDS = 5.0  # for the head node to accept a connection
-MOST_FAILURES = 3  # consecutive places that could not start a worker
+CONNECT_SECONDS = 5.0  # for the head node to accept a connection
+MAX_FAILURES = 3  # consecutive places that could not start a worker
 NEEDED = "Every node needs the same tuner, Python and Ray, and the folders that were named."
 STORE_BYTES = 80 * 2**20  # Ray's object store, near its minimum: tuner stores nothing in it
 
@@ -45,7 +45,7 @@ class SlotActor:
         self.space = space
         self.unwanted: set[str] = set()  # workers asked to stop, including before they started
 
-    def where(self) -> str:
+    def gpu_name(self) -> str:
         """Return the GPU's name or ""; Ray answers as soon as the actor has a place."""
         return self.gpu
 
@@ -87,9 +87,9 @@ class RayCluster:
     space: str  # the text of its file
     say: Callable[[str], None]
     slots: list[RaySlot] = field(default_factory=list)
-    told: bool = False
+    is_reported: bool = False
 
-    def actor(self, number: int) -> Any:
+    def create_actor(self, number: int) -> Any:
         import ray
 
         env = {name: os.environ[name] for name in ("PYTHONPATH", "GOMP_SPINCOUNT") if name in os.environ}
@@ -98,11 +98,11 @@ class RayCluster:
             number, str(self.home.folder.absolute()), str(Path.cwd()), env, self.gpus or 1.0, self.space
         )
 
-    def tell_pending(self) -> None:
+    def report_pending(self) -> None:
         """Report pending workers, once: in most cases the cluster is still growing."""
-        if self.told:
+        if self.is_reported:
             return
-        self.told = True
+        self.is_reported = True
         waiting = sum(slot.waiting for slot in self.slots)
         each = f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
         self.say(
@@ -121,13 +121,13 @@ class RaySlot:
     log: str = ""
     actor: Any = None
     placed: bool = False
-    where: Any = None  # Ray future of the GPU's name
-    ending: Any = None  # Ray future of the worker's end
-    asked: float = 0.0
+    gpu_future: Any = None  # Ray future of the GPU's name
+    exit_future: Any = None  # Ray future of `SlotActor.work`
+    requested: float = 0.0  # when its place was, by time.monotonic()
     worker: str = ""
     withdrawn: bool = False  # stopped before it had a place
     failures: int = 0  # consecutive places where no worker could be started
-    words: str = ""
+    error: str = ""
 
     @property
     def name(self) -> str:
@@ -135,14 +135,14 @@ class RaySlot:
 
     @property
     def waiting(self) -> bool:
-        return self.ending is not None and not self.placed
+        return self.exit_future is not None and not self.placed
 
     def start(self, config: WorkerConfig) -> None:
         if self.actor is None:
-            self.actor = self.cluster.actor(self.number)
-            self.placed, self.where = False, self.actor.where.remote()
-        self.worker, self.asked, self.withdrawn = config.worker, time.monotonic(), False
-        self.ending = self.actor.work.remote(config)
+            self.actor = self.cluster.create_actor(self.number)
+            self.placed, self.gpu_future = False, self.actor.gpu_name.remote()
+        self.worker, self.requested, self.withdrawn = config.worker, time.monotonic(), False
+        self.exit_future = self.actor.work.remote(config)
 
     def poll(self) -> int | None:
         import ray
@@ -150,68 +150,68 @@ class RaySlot:
 
         if self.withdrawn:
             return 0
-        if self.ending is None:
+        if self.exit_future is None:
             return None
         try:
-            self.find()
-            ready, _ = ray.wait([self.ending], timeout=0)
+            self.check_place()
+            ready, _ = ray.wait([self.exit_future], timeout=0)
             if not ready:
                 return None
-            code, self.words, self.log = ray.get(self.ending)
+            code, self.error, self.log = ray.get(self.exit_future)
         except RayTaskError as error:  # before a worker ran: no room for its log, for example
-            self.words = str(error.cause if isinstance(error.cause, Exception) else error).splitlines()[0]
+            self.error = str(error.cause if isinstance(error.cause, Exception) else error).splitlines()[0]
             code = 2
         except RayError as error:
-            return self.lost(str(error))
-        self.ending = None
+            return self.handle_lost_place(str(error))
+        self.exit_future = None
         return int(code)
 
-    def lost(self, why: str) -> int:
+    def handle_lost_place(self, why: str) -> int:
         """Release the lost place; return EXIT_SLOT_LOST, or 2 after too many consecutive failures."""
         self.failures = 0 if self.placed else self.failures + 1
         self.leave()
-        if self.failures < MOST_FAILURES:
+        if self.failures < MAX_FAILURES:
             return EXIT_SLOT_LOST
         said = [line.strip() for line in why.splitlines() if line.strip()]
-        self.words = f"no node could begin a worker ({said[-1] if said else 'Ray does not say why'}). {NEEDED}"
+        self.error = f"no node could begin a worker ({said[-1] if said else 'Ray does not say why'}). {NEEDED}"
         return 2
 
-    def find(self) -> None:
+    def check_place(self) -> None:
         """Check whether Ray has found a place, and report the wait if it takes long."""
         import ray
 
         if self.placed:
             return
-        if ray.wait([self.where], timeout=0)[0]:
-            self.gpu, self.placed = ray.get(self.where), True
-        elif time.monotonic() - self.asked > PENDING_SECONDS:
-            self.cluster.tell_pending()
+        if ray.wait([self.gpu_future], timeout=0)[0]:
+            self.gpu, self.placed = ray.get(self.gpu_future), True
+        elif time.monotonic() - self.requested > PENDING_SECONDS:
+            self.cluster.report_pending()
 
     def terminate(self) -> None:
-        self.ask("terminate")
+        self.call_actor("terminate")
 
     def kill(self) -> None:
         import ray
 
-        if (promise := self.ask("kill")) is not None:
+        if (future := self.call_actor("kill")) is not None:
             with suppress(Exception):  # the worker of a lost node is dead already
-                ray.get(promise, timeout=KILL_SECONDS)
+                ray.get(future, timeout=KILL_SECONDS)
 
-    def ask(self, what: str) -> Any:
+    def call_actor(self, method: str) -> Any:
         """Call a method of the actor for the worker; withdraw a worker that has no place yet."""
-        if self.ending is None:
+        if self.exit_future is None:
             return None
         with suppress(Exception):  # the node is being lost: the next `poll` reports it
-            self.find()
+            self.check_place()
         if self.placed:
-            return getattr(self.actor, what).remote(self.worker)
+            return getattr(self.actor, method).remote(self.worker)
         self.leave()
         self.withdrawn = True
         return None
 
     def last_words(self) -> str:
-        words, self.words, self.withdrawn = self.words, "", False
-        return words
+        error, self.error, self.withdrawn = self.error, "", False
+        return error
 
     def leave(self) -> None:
         import ray
@@ -219,7 +219,7 @@ class RaySlot:
         if self.actor is not None:
             with suppress(Exception):
                 ray.kill(self.actor)
-        self.actor = self.where = self.ending = None
+        self.actor = self.gpu_future = self.exit_future = None
         self.placed, self.gpu = False, ""
 
 
@@ -275,7 +275,7 @@ def check_reachable(address: str) -> None:
     if not host or not port.isdecimal():
         raise unreachable_error(address, "it is no HOST:PORT")
     try:
-        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise unreachable_error(address, str(error)) from error
 

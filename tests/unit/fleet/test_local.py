@@ -1,4 +1,4 @@
-"""A local seat: its worker is a process of its own, pinned, and its last words are kept."""
+"""A local slot: its worker is a process of its own, pinned, and its last words are kept."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def said(slot: LocalSlot) -> str:
     return slot.last_words()
 
 
-def test_a_seat_on_a_gpu_shows_its_worker_that_gpu_alone(tmp_path: Path) -> None:
+def test_a_slot_on_a_gpu_shows_its_worker_that_gpu_alone(tmp_path: Path) -> None:
     slot = LocalSlot(3, Home(tmp_path), gpu="GPU-4f1e", share=0.5, env=worker(tmp_path, TELL), folder=tmp_path)
     words = said(slot)
     assert '"CUDA_VISIBLE_DEVICES": "GPU-4f1e", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"' in words
     assert '"gpu": "GPU-4f1e", "gpu_share": 0.5' in words
 
 
-def test_a_seat_on_cores_tells_its_worker_which(tmp_path: Path) -> None:
+def test_a_slot_on_cores_tells_its_worker_which(tmp_path: Path) -> None:
     words = said(LocalSlot(0, Home(tmp_path), cores=[4, 5], env=worker(tmp_path, TELL), folder=tmp_path))
     assert '"OMP_NUM_THREADS": "2"' in words and '"cores": [4, 5]' in words and '"gpu": ""' in words
 

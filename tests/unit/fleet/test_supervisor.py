@@ -1,4 +1,4 @@
-"""The fleet over seats whose workers are small real processes: who is restarted, closed, killed, waited for."""
+"""The fleet over slots whose workers are small real processes: who is restarted, closed, killed, waited for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STUBBORN = "trap '' TERM; while true; do sleep 0.1; done"
 
 @dataclass
 class Shell:
-    """A seat whose workers are shell commands, one after the other; the last one again and again."""
+    """A slot whose workers are shell commands, one after the other; the last one again and again."""
 
     commands: list[str]
     gpu: str = ""
@@ -128,7 +128,7 @@ class Crew:
 def crew(study: JoinedStudy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(supervisor, "TICK_SECONDS", 0.01)
-    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(supervisor, "CHECK_SECONDS", 0.05)
     yield Crew(study)
     for number, handler in before.items():  # a fleet that was interrupted leaves them ignored: it is about to end
         signal.signal(number, handler)
@@ -159,7 +159,7 @@ def states(study: JoinedStudy) -> list[str]:
     ],
     ids=["done", "told", "bug", "given up", "place lost", "killed", "killed again and again"],
 )
-def test_what_becomes_of_a_seat_is_decided_by_how_its_worker_ended(
+def test_what_becomes_of_a_slot_is_decided_by_how_its_worker_ended(
     codes: list[str], code: int, error: str, crew: Crew
 ) -> None:
     slot = Shell(codes, words="the disk is full" if code in (1, 2) and "kill" not in codes[0] else "")
@@ -329,7 +329,7 @@ def test_a_worker_that_has_not_entered_yet_is_left_alone(crew: Crew, monkeypatch
 
 
 def test_a_worker_that_never_begins_is_killed_and_replaced(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 1.0)
+    monkeypatch.setattr(supervisor, "REGISTER_SECONDS", 1.0)
     slot = Shell([STUBBORN, "exit 2"])
     assert crew.of(slot, hang_timeout=0.1).run() == 2
     assert len(slot.names) == 2
@@ -337,7 +337,7 @@ def test_a_worker_that_never_begins_is_killed_and_replaced(crew: Crew, monkeypat
 
 
 def test_a_gpu_on_which_no_worker_begins_is_closed(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor, "REGISTER_SECONDS", 0.1)
     slot = Shell([STUBBORN], "1")
     crewed = crew.of(slot, hang_timeout=0.1)
     assert crewed.run() == 2
@@ -347,7 +347,7 @@ def test_a_gpu_on_which_no_worker_begins_is_closed(crew: Crew, monkeypatch: pyte
 def test_a_worker_that_has_entered_is_not_killed_for_what_it_does(
     study: JoinedStudy, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor, "REGISTER_SECONDS", 0.1)
     assert crew.of(Shell(["sleep 0.5; exit 2"], study=study), hang_timeout=0.1).run() == 2
     assert not any("did not begin" in line for line in crew.said)
 
@@ -378,7 +378,7 @@ def test_while_all_wait_for_a_place_the_fleet_waits_too(crew: Crew) -> None:
 
 
 def test_the_time_without_a_place_is_no_sign_of_hanging(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "BEGIN_SECONDS", 0.2)
+    monkeypatch.setattr(supervisor, "REGISTER_SECONDS", 0.2)
     slot = Shell(["exit 0"], waiting=True)
     crewed = crew.of(slot, hang_timeout=0.1)
     rounds = iter(range(100))
@@ -470,7 +470,7 @@ def add_to_list(study: JoinedStudy) -> None:
     ],
     ids=["nothing", "budget", "put back", "paused", "table", "longer table"],
 )
-def test_idle_seats_get_as_many_workers_again_as_there_is_work(
+def test_idle_slots_get_as_many_workers_again_as_there_is_work(
     changes: list[Callable[[JoinedStudy], None]],
     kind: StudyKind,
     begun: list[int],
@@ -492,15 +492,15 @@ def test_idle_seats_get_as_many_workers_again_as_there_is_work(
     assert sorted(len(slot.names) for slot in idle) == begun
 
 
-def test_seats_whose_workers_find_nothing_rest_ever_longer(study: JoinedStudy, crew: Crew) -> None:
+def test_slots_whose_workers_find_nothing_rest_ever_longer(study: JoinedStudy, crew: Crew) -> None:
     crewed = crew.of(Shell(["exit 0"]))
     (state,) = crewed.states
     now, waited = time.monotonic(), []
-    crewed.free = 1
+    crewed.num_available = 1
     for in_vain in (0, 1, 2, 3, 99):
         for seconds in range(1000):
-            state.done, state.in_vain, state.ended = True, in_vain, now - seconds
-            crewed.fill_again()
+            state.done, state.num_vain, state.ended = True, in_vain, now - seconds
+            crewed.reopen_slots()
             if not state.done:
                 break
         waited.append(seconds)
@@ -552,21 +552,21 @@ def test_a_fleet_does_not_leave_before_a_worker_elsewhere_was_seen_alive(study: 
     begin(study, "far")
     crewed = crew.of()
     crewed.watch.check()
-    assert crewed.waits_for_a_sign()
+    assert crewed.awaits_heartbeat()
     with study.engine.begin() as db:
         db.execute(sa.update(worker_table).values(beats=1))
     crewed.watch.check()
-    assert not crewed.waits_for_a_sign()
+    assert not crewed.awaits_heartbeat()
 
 
 def test_two_fleets_on_one_host_leave_each_others_workers_alone(study: JoinedStudy, crew: Crew) -> None:
     one, two = Shell([ENDLESS], study=study), Shell([ENDLESS], study=study)
     fleets = [crew.of(one), crew.of(two)]
     for each in fleets:
-        each.tend(each.states[0])
+        each.update_slot(each.states[0])
     fleets[0].kill()
     assert fleets[1].states[0].slot.poll() is None
-    fleets[1].look_round()
+    fleets[1].check_round()
     with study.engine.connect() as db:
         assert list(db.scalars(sa.select(worker_table.c.worker))) == two.names
     assert sorted(states(study)) == ["RUNNING", "WAITING"]
@@ -594,10 +594,10 @@ def test_the_fleet_goes_on_without_its_database(crew: Crew, monkeypatch: pytest.
     assert len(slot.names) == 2
 
 
-# More seats
+# More slots
 
 
-def test_seats_are_added_by_what_the_workers_took(study: JoinedStudy, crew: Crew) -> None:
+def test_slots_are_added_by_what_the_workers_took(study: JoinedStudy, crew: Crew) -> None:
     first, added = Shell(["sleep 0.5; exit 2"], "0", study=study), Shell(["exit 0"], "0", number=1)
     crewed = crew.of(first)
     asked: list[dict[str, int]] = []
