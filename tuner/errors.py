@@ -23,7 +23,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from itertools import count
 from pathlib import Path
@@ -205,11 +205,22 @@ def writing(path: Path) -> Iterator[None]:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` at the end, so that readers see a complete file.
 
-    It has the suffix of `path`, because some writers choose the format by it.
+    It has the suffix of `path`, because some writers choose the format by it, and a random part, because threads
+    and hosts may write the same path at once.
     """
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    beside = path.with_name(f".{os.getpid()}.{RANDOM.getrandbits(32):08x}.{path.name}")
     try:
         yield beside
         beside.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error matters
+            beside.unlink()
+
+
+@contextmanager
+def create_file(path: Path) -> Iterator[Path]:
+    """Yield the temporary path of `atomic_write`, in a folder created if needed; raise FilesError as `writing`."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as beside:
+            yield beside

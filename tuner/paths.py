@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-from tuner.errors import writing
+from tuner.errors import atomic_write, writing
 
 LONGEST_NAME = 60  # characters, of up to four bytes each; file systems allow 255 bytes
 ATTEMPT = "attempt-"  # prefix of an attempt's folder, followed by its number
@@ -183,18 +183,13 @@ def link_file(source: Path, target: Path) -> None:
 
     A reader of `target` sees a complete file. Both names stay valid because files are never modified in place.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    aside.unlink(missing_ok=True)
-    try:
+    with atomic_write(target) as beside:
         try:
-            aside.hardlink_to(source)
+            beside.hardlink_to(source)
         except FileNotFoundError:
             raise
         except OSError:
-            shutil.copyfile(source, aside)
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
+            shutil.copyfile(source, beside)
 
 
 def hash_file(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tuner.errors import (
     FilesError,
     TunerError,
     bullets,
+    create_file,
     did_you_mean,
     first_lines,
     format_names,
@@ -131,3 +133,26 @@ def test_an_error_that_may_not_be_retried_is_raised(pauses: list[float]) -> None
 
 def test_the_pause_has_a_limit_however_often_an_attempt_failed() -> None:
     assert 2.5 <= pause_seconds(100_000) <= 7.5
+
+
+def test_threads_that_write_one_file_at_once_leave_a_complete_one(tmp_path: Path) -> None:
+    path, content = tmp_path / "new" / "a.txt", "x" * 100_000
+
+    def write(letter: str) -> None:
+        for _ in range(20):
+            with create_file(path) as beside:
+                beside.write_text(letter * len(content))
+                assert beside.suffix == ".txt" and beside.name.startswith(".")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, "abcd"))
+    assert path.read_text() in {letter * len(content) for letter in "abcd"}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), create_file(path) as beside:
+        beside.write_text(str(1 // 0))
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from tuner.errors import SpaceError, atomic_write, writing
+from tuner.errors import SpaceError, create_file
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.recipe import Part, Recipe, Stage
@@ -38,10 +38,8 @@ def write_function_space(function: Callable[..., Any], goal: Goal | None, home: 
     key = hashlib.sha256(text.encode()).hexdigest()[:8]
     path = home.folder / "spaces" / key / f"{function.__name__}.py"
     if not path.is_file():
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as beside:
-                beside.write_text(text, encoding="utf-8")
+        with create_file(path) as beside:
+            beside.write_text(text, encoding="utf-8")
     return path.absolute()
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import BinaryIO
 
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.artifacts.store import Store
-from tuner.errors import FilesError, writing
+from tuner.errors import FilesError, create_file
 from tuner.paths import Home
 
 PLACE = "artifacts/"  # prefix of the pictures in a store
@@ -55,12 +53,8 @@ class TrialArtifacts:
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         path = self.path(artifact_id)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
-                shutil.copyfileobj(content_body, file)
-            aside.replace(path)
+        with create_file(path) as beside, beside.open("wb") as file:
+            shutil.copyfileobj(content_body, file)
         if self.send:
             self.send(path, PLACE + artifact_id)
 

@@ -8,11 +8,9 @@ printed or stored here.
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from tuner.errors import FilesError, retry, writing
+from tuner.errors import FilesError, create_file, retry, writing
 
 T = TypeVar("T")
 TRIES = 4
@@ -93,14 +91,9 @@ class FolderStore:
         retry_unavailable(lambda: self.copy(self.folder / name, path), self.shown)
 
     def copy(self, source: Path, target: Path) -> None:
-        """Copy to a temporary name, then rename."""
-        aside = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
         try:
-            with writing(target):
-                if target.is_relative_to(self.folder):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, aside)
-                aside.replace(target)
+            with create_file(target) as beside:
+                shutil.copyfile(source, beside)
         except FilesError as error:
             cause = error.__cause__
             if isinstance(cause, FileNotFoundError) and not source.exists():
@@ -113,9 +106,6 @@ class FolderStore:
             ):
                 raise StoreUnavailable(f"cannot be used ({cause.strerror}).") from error
             raise
-        finally:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
 
     def names(self, prefix: str) -> list[str]:
         found = (self.folder / prefix).rglob("*")

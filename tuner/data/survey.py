@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tuner.console import ProgressCallback
 from tuner.data.instances import find_touching
 from tuner.data.source import IGNORED, Image, Item, Source, Target
-from tuner.errors import DataError, atomic_write, first_lines, format_names, writing
+from tuner.errors import DataError, create_file, first_lines, format_names
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,5 @@ def read_findings(notes: Path) -> dict[str, Finding]:
 
 def write_findings(notes: Path, findings: dict[str, Finding]) -> None:
     """Write the findings atomically: two processes at once leave one complete file."""
-    with writing(notes):
-        notes.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(notes) as beside:
-            beside.write_text(json.dumps({key: asdict(found) for key, found in findings.items()}))
+    with create_file(notes) as beside:
+        beside.write_text(json.dumps({key: asdict(found) for key, found in findings.items()}))

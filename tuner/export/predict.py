@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -71,19 +70,14 @@ def write_labels(labels: Image, picture: Image, out: Path, name: str) -> Path:
 
 def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table: Path) -> Iterator[str]:
     """Write a table with a row per image, atomically."""
-    aside = table.with_name(f".{table.name}.{os.getpid()}")
-    try:
-        with aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image", "class", *recipe.classes])
-            for path in images:
-                shares = predict_shares(model, read_image(path), recipe.image_size)
-                best = int(shares.argmax())
-                writer.writerow([path, recipe.classes[best], *(f"{share:.6f}" for share in shares)])
-                yield f"{path}: {recipe.classes[best]} ({shares[best]:.1%})"
-        aside.replace(table)
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic_write(table) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "class", *recipe.classes])
+        for path in images:
+            shares = predict_shares(model, read_image(path), recipe.image_size)
+            best = int(shares.argmax())
+            writer.writerow([path, recipe.classes[best], *(f"{share:.6f}" for share in shares)])
+            yield f"{path}: {recipe.classes[best]} ({shares[best]:.1%})"
     yield str(table)
 
 

@@ -7,12 +7,12 @@ import gzip
 import hashlib
 import html
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import StudyError, atomic_write, writing
+from tuner.errors import StudyError, create_file
 from tuner.plots import render_png
 from tuner.plots.charts import Chart
 from tuner.plots.render_plotly import plotly_figure
@@ -93,23 +93,17 @@ def check_output(out: Path, endings: Sequence[str], force: bool) -> None:
         raise StudyError(f"{out} is there already. Replace it with --force, or choose another file with --out.")
 
 
-def write_aside(out: Path, write: Callable[[Path], object]) -> None:
-    """Written beside its place first: whoever looks sees the old file or the new one, whole."""
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(out) as beside:
-            write(beside)
-
-
 def write_page(content: str, out: Path) -> None:
-    write_aside(out, lambda beside: beside.write_text(content, encoding="utf-8"))
+    with create_file(out) as beside:
+        beside.write_text(content, encoding="utf-8")
 
 
 def write_charts_file(charts: Sequence[Chart], out: Path, heading: str) -> None:
     """A few charts in one file: a page, or a picture, as its ending says."""
     if out.suffix.lower() == ".html":
         return write_page(render_charts_page(charts, heading), out)
-    write_aside(out, lambda beside: render_png.write_charts(charts, beside, panel=SHEET))
+    with create_file(out) as beside:
+        render_png.write_charts(charts, beside, panel=SHEET)
 
 
 def render_charts_page(charts: Sequence[Chart], heading: str) -> str:
@@ -134,7 +128,8 @@ def write_figures(figures: Sequence[StudyFigure], folder: Path, kind: str) -> li
     paths = []
     for at, one in enumerate(figures, start=1):
         path = folder / f"{at:02d}-{safe_file_name(one.name)}.{kind}"
-        write_aside(path, lambda beside, chart=one.chart: render_png.write_charts([chart], beside, panel=SHEET))  # type: ignore[misc]
+        with create_file(path) as beside:
+            render_png.write_charts([one.chart], beside, panel=SHEET)
         paths.append(path)
     return paths
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import mimetypes
-import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -25,7 +25,7 @@ from optuna.artifacts import ArtifactMeta
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.data.cache import CachedDataset
 from tuner.data.source import Image
-from tuner.errors import PartError
+from tuner.errors import PartError, atomic_write
 from tuner.paths import Run
 from tuner.plots.examples import Example, draw_examples, draw_strip, label_positions
 from tuner.plots.heatmaps import Cell, draw_cells, explanation_cells
@@ -142,19 +142,20 @@ class StripThread:
             self.thread.join(LEAVE_SECONDS)
 
 
+class OutdatedStrip(Exception):
+    """A later strip was asked for while this one was drawn."""
+
+
 def write_strip(
     pictures: TrialPictures, frames: Mapping[int, Any], best: int, is_late: Callable[[], bool] = lambda: False
 ) -> None:
     """Draw it aside, then put it in its place, unless another was to stand there meanwhile."""
     image, truth, _ = pictures.image(0)
     plain = {epoch: frame.numpy() for epoch, frame in frames.items()}
-    aside = pictures.run.strip.with_name(f".{pictures.run.strip.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        draw_strip(image, truth, plain, best, aside, pictures.targets, pictures.classes)
-        if not is_late():
-            aside.replace(pictures.run.strip)
-    finally:
-        aside.unlink(missing_ok=True)
+    with suppress(OutdatedStrip), atomic_write(pictures.run.strip) as beside:
+        draw_strip(image, truth, plain, best, beside, pictures.targets, pictures.classes)
+        if is_late():
+            raise OutdatedStrip
 
 
 # --- when it ends ---

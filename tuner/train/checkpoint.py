@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -22,12 +23,13 @@ VERSION = 1
 log = logging.getLogger("tuner")
 
 
-def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write to a temporary name and rename: whoever reads `path` sees a whole file or the one before."""
+@contextmanager
+def create_tensor_file(path: Path) -> Iterator[Path]:
+    """Yield the temporary path of `atomic_write`; raise FilesError for the errors of torch and safetensors too."""
     with writing(path):
         try:
             with atomic_write(path) as beside:
-                write(beside)
+                yield beside
         except (RuntimeError, SafetensorError) as error:  # they wrap the system's error in their own
             raise find_os_error(error, path) from error
 
@@ -46,12 +48,9 @@ def find_os_error(error: BaseException, path: Path) -> BaseException:
 
 def save(run: Run, state: dict[str, Any]) -> None:
     """Keep the last checkpoint as the previous one and put the new one in its place."""
-
-    def write(aside: Path) -> None:
-        torch.save({"version": VERSION, "random": get_random_states(), **state}, aside)
+    with create_tensor_file(run.checkpoint) as beside:
+        torch.save({"version": VERSION, "random": get_random_states(), **state}, beside)
         run.rotate()
-
-    write_aside(run.checkpoint, write)
 
 
 def load(
@@ -112,7 +111,8 @@ def seed_all(seed: int) -> None:
 
 def save_weights(model: nn.Module, path: Path, mark: str = "") -> None:
     """Write the weights, with the mark in the metadata of the file."""
-    write_aside(path, lambda aside: save_model(model, str(aside), {MARK_KEY: mark}))
+    with create_tensor_file(path) as beside:
+        save_model(model, str(beside), {MARK_KEY: mark})
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
