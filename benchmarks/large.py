@@ -228,7 +228,7 @@ def do_fill(config: dict[str, Any]) -> dict[str, Any]:
 def do_desk(config: dict[str, Any]) -> dict[str, Any]:
     """Measure ask and tell as a worker does."""
     from benchmarks.sleeping import quality, who
-    from tuner.search.sampling import pruner, redraw, sampler
+    from tuner.search.sampling import make_pruner, make_sampler, redraw
     from tuner.search.session import Session
     from tuner.study.study import rejoin_study
 
@@ -239,13 +239,16 @@ def do_desk(config: dict[str, Any]) -> dict[str, Any]:
         return {name: trial._suggest(name, kind) for name, kind in kinds.items()}
 
     with Session(joined, who(0)) as session:
-        joined.study.sampler, joined.study.pruner = sampler(joined.info, session.ordinal), pruner(joined.info)
+        joined.study.sampler, joined.study.pruner = (
+            make_sampler(joined.info, session.ordinal),
+            make_pruner(joined.info),
+        )
 
         def once() -> None:
-            held = session.take()
+            held = session.take_trial()
             assert held
-            params = redraw(joined.study, session.trial(held), suggest)
-            session.end(held, "COMPLETE", quality(params))
+            params = redraw(joined.study, session.optuna_trial(held), suggest)
+            session.end_trial(held, "COMPLETE", quality(params))
             while session.sync.ended:
                 time.sleep(0.0005)
 
@@ -303,10 +306,10 @@ def search(hills: Callable[[dict[str, float]], float], seed: int, number: int) -
     """Return the best true value; the reported values are noisy."""
     import optuna
 
-    from tuner.search.sampling import FewerTrials
+    from tuner.search.sampling import SubsetTPESampler
 
     noise = random.Random(seed)
-    study = optuna.create_study(sampler=FewerTrials(seed, is_maximized=False))
+    study = optuna.create_study(sampler=SubsetTPESampler(seed, is_maximized=False))
     kinds = {f"x{at}": optuna.distributions.FloatDistribution(-5, 5) for at in range(5)}
     heights = []
     for _ in range(number):

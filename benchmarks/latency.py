@@ -119,14 +119,17 @@ class Count:
 def at_the_desk(config: dict[str, Any]) -> dict[str, float]:
     from benchmarks.large import distributions
     from benchmarks.sleeping import trial_at, who
-    from tuner.search.sampling import pruner, sampler
+    from tuner.search.sampling import make_pruner, make_sampler
     from tuner.search.session import Session
     from tuner.study.study import rejoin_study
 
     joined = rejoin_study(config["url"], "five")
     kinds = distributions(joined.info.parameters)
     with Session(joined, who(0)) as session:
-        joined.study.sampler, joined.study.pruner = sampler(joined.info, session.ordinal), pruner(joined.info)
+        joined.study.sampler, joined.study.pruner = (
+            make_sampler(joined.info, session.ordinal),
+            make_pruner(joined.info),
+        )
         trial_at(session, take(session), kinds, 1, 0.0)  # reads the study, as once in a worker's life
         settle(session)
         count, began = Count(joined.engine), time.perf_counter()
@@ -140,7 +143,7 @@ def at_the_desk(config: dict[str, Any]) -> dict[str, float]:
 
 
 def take(session: Any) -> Any:
-    held = session.take()
+    held = session.take_trial()
     assert held is not None
     return held
 
@@ -156,11 +159,11 @@ def bare(config: dict[str, Any]) -> dict[str, float]:
 
     from benchmarks.large import distributions
     from benchmarks.sleeping import INFO
-    from tuner.search.sampling import pruner
+    from tuner.search.sampling import make_pruner
 
     storage = optuna.storages.get_storage(optuna.storages.RDBStorage(config["url"]))
     draws = optuna.samplers.TPESampler(seed=0)
-    study = optuna.load_study(study_name="five", storage=storage, sampler=draws, pruner=pruner(INFO))
+    study = optuna.load_study(study_name="five", storage=storage, sampler=draws, pruner=make_pruner(INFO))
     kinds = distributions(study.user_attrs["tuner"]["parameters"])
 
     def objective(trial: optuna.Trial) -> float:

@@ -128,7 +128,7 @@ def main(config: dict[str, Any]) -> dict[str, Any]:
                 found["with_cpu"].append(time.process_time() - began_cpu)
                 found["painted"].append(sum(painter_seconds))
                 began, began_cpu = time.perf_counter(), time.process_time()
-                trial_pictures.write_pictures(pictures, outcome, explained=False)
+                trial_pictures.write_pictures(pictures, outcome, is_explained=False)
                 found["end"].append(time.perf_counter() - began + looking.spent)
                 found["end_cpu"].append(time.process_time() - began_cpu + looking.cpu)
                 began = time.perf_counter()

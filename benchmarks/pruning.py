@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 
 from benchmarks.measure import Row, Section, Setting, child
-from tuner.search.sampling import pruner
+from tuner.search.sampling import make_pruner
 
 NEAR = 0.01  # of IoU: this close to the best counts as found
 SAVING_TARGET, FOUND_TARGET = 3.0, 0.9
@@ -27,7 +27,7 @@ def measure(setting: Setting) -> Section:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     halving = optuna.pruners.SuccessiveHalvingPruner
     ways: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
-        "tuner's: factor 3, first rung at epoch 1": pruner,
+        "tuner's: factor 3, first rung at epoch 1": make_pruner,
         "factor 4, first rung at epoch 1": lambda: halving(min_resource=1, reduction_factor=4),
         "Optuna's SuccessiveHalvingPruner(): factor 4, auto": halving,
         "none": optuna.pruners.NopPruner,
@@ -36,7 +36,7 @@ def measure(setting: Setting) -> Section:
     rows = []
     for name, make in ways.items():
         used, found = replay_all(curves, make, config)
-        mine = make is pruner
+        mine = make is make_pruner
         rows.append(
             Row(name, f"{full / used:.1f} times fewer", f"{found:.0%}", "",
                 f"at least {SAVING_TARGET:g} and {FOUND_TARGET:.0%}" if mine else "",

@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from benchmarks.studies import MADE_WITH, RECIPE, row_of
 from tuner.goal import Goal
-from tuner.search.sampling import pruner, redraw, sampler
+from tuner.search.sampling import make_pruner, make_sampler, redraw
 from tuner.search.session import Session
 from tuner.study import database
 from tuner.study.heartbeat import machine_id, process_start
@@ -87,10 +87,12 @@ def at_the_desk(pipe: Connection, at: int, order: Round) -> None:
     with Session(joined, who(at)) as session:
         study = joined.study
         asked = order.sampler == "tpe"
-        study.sampler = sampler(joined.info, session.ordinal) if asked else optuna.samplers.RandomSampler(seed=at)
-        study.pruner = pruner(joined.info) if asked else optuna.pruners.NopPruner()
+        study.sampler = (
+            make_sampler(joined.info, session.ordinal) if asked else optuna.samplers.RandomSampler(seed=at)
+        )
+        study.pruner = make_pruner(joined.info) if asked else optuna.pruners.NopPruner()
         began = ready(pipe)
-        while held := session.take():
+        while held := session.take_trial():
             trial_at(session, held, SPACE, STEPS, STEP_SECONDS)
     pipe.send(cpu() - began)
     joined.engine.dispose()
@@ -98,7 +100,7 @@ def at_the_desk(pipe: Connection, at: int, order: Round) -> None:
 
 def trial_at(session: Session, held: Any, space: dict[str, BaseDistribution], steps: int, seconds: float) -> None:
     """Run one trial as a worker does: parameters, attributes, epochs, result."""
-    trial = session.trial(held)
+    trial = session.optuna_trial(held)
     params = redraw(
         session.joined.study,
         trial,
@@ -107,17 +109,17 @@ def trial_at(session: Session, held: Any, space: dict[str, BaseDistribution], st
     value = quality(params)
     trial.set_user_attr("recipe", RECIPE)
     trial.set_user_attr("made_with", MADE_WITH)
-    session.chosen(held)
-    session.tell(state="training", step=0, steps=steps, params=trial.params)
+    session.confirm_params(held)
+    session.update_status(state="training", step=0, steps=steps, params=trial.params)
     for step in range(1, steps + 1):
         time.sleep(seconds)
-        if session.says(held) == "stopped":
-            session.put_back(held)
+        if session.check_signal(held) == "stopped":
+            session.put_back_trial(held)
             return
-        session.epoch(held, row_of(step, 1.0))
-        session.tell(step=step, value=1.0)
+        session.record_epoch(held, row_of(step, 1.0))
+        session.update_status(step=step, value=1.0)
     trial.set_user_attr("result", {"best_value": value, "best_epoch": steps})
-    session.end(held, "COMPLETE", value)
+    session.end_trial(held, "COMPLETE", value)
 
 
 def quality(params: dict[str, Any]) -> float:

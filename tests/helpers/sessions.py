@@ -66,7 +66,7 @@ class Bench:
     def enter(self, *names: str, **changes: object) -> tuple[str, ...]:
         """Workers that have joined."""
         for name in names:
-            self.session(name, **changes).enter()
+            self.session(name, **changes).register()
         return names
 
     def try_to_take(self, worker: str, has_given_trials: bool = False) -> ClaimedTrial | str:
@@ -164,7 +164,7 @@ def at_once(number: int, what: Callable[[int], Any]) -> list[Any]:
 
 
 def taken(session: Session) -> ActiveTrial:
-    held = session.take()
+    held = session.take_trial()
     assert held is not None
     return held
 
@@ -172,8 +172,8 @@ def taken(session: Session) -> ActiveTrial:
 def chosen(session: Session, **changes: object) -> ActiveTrial:
     """A trial in hand with its parameters."""
     held = taken(session)
-    session.trial(held).suggest_float("lr", 0.0, 1.0)
-    session.chosen(held)
+    session.optuna_trial(held).suggest_float("lr", 0.0, 1.0)
+    session.confirm_params(held)
     return held
 
 
@@ -191,8 +191,8 @@ def epochs_of(bench: Bench, number: int) -> list[int]:
 
 
 def chosen_or_none(session: Session) -> ActiveTrial | None:
-    held = session.take()
+    held = session.take_trial()
     if held:
-        session.trial(held).suggest_float("lr", 0.0, 1.0)
-        session.chosen(held)
+        session.optuna_trial(held).suggest_float("lr", 0.0, 1.0)
+        session.confirm_params(held)
     return held

@@ -286,8 +286,8 @@ def test_why_a_trial_is_lost_is_said(bench: Bench) -> None:
 
 
 def test_workers_are_numbered_in_the_order_they_joined(bench: Bench) -> None:
-    desks = [bench.session(f"w{at}") for at in range(8)]
-    assert sorted(at_once(8, lambda at: desks[at].enter())) == list(range(8))
+    sessions = [bench.session(f"w{at}") for at in range(8)]
+    assert sorted(at_once(8, lambda at: sessions[at].register())) == list(range(8))
     assert bench.workers() == [f"w{at}" for at in range(8)]
 
 
@@ -330,18 +330,18 @@ def test_a_new_study_inherits_nothing_of_a_deleted_one(bench: Bench) -> None:
 def test_the_clock_counts_once_however_many_work_and_stands_still_when_nobody_does(bench: Bench) -> None:
     bench.set(hours=1.0)
     clerks = [bench.session(name).sync for name in bench.enter("a", "b", "c")]
-    clerks[0].beat()
+    clerks[0].send_heartbeat()
     first = bench.study().clock_at
     for _ in range(3):
         for sync in clerks:
-            sync.beat()
+            sync.send_heartbeat()
     now = bench.study()
     assert now.clock_seconds == pytest.approx(now.clock_at - first, abs=1e-3)
     bench.set(clock_at=now.clock_at - 3600)  # all were away for an hour
     (restarted,) = bench.enter("d")
     sync = bench.session(restarted).sync
-    sync.beat()
-    assert bench.study().clock_seconds == now.clock_seconds and not sync.hours.is_spent
+    sync.send_heartbeat()
+    assert bench.study().clock_seconds == now.clock_seconds and not sync.budget.is_spent
 
 
 def test_when_the_hours_are_spent_nothing_goes_on_until_there_are_more(bench: Bench) -> None:
@@ -349,8 +349,8 @@ def test_when_the_hours_are_spent_nothing_goes_on_until_there_are_more(bench: Be
     bench.enter("w")
     session = bench.session("w")
     assert bench.try_to_take("w") == "spent" and claims.is_finished(bench.engine, bench.id)
-    session.sync.beat()
-    assert session.is_over()
+    session.sync.send_heartbeat()
+    assert session.should_leave()
     budget.set_budget(bench.engine, bench.id, hours=3.0)
     bench.take("w")
     assert not claims.is_finished(bench.engine, bench.id)
@@ -359,7 +359,7 @@ def test_when_the_hours_are_spent_nothing_goes_on_until_there_are_more(bench: Be
 def test_gpu_hours_are_granted_exactly_and_never_beyond(bench: Bench) -> None:
     limit = 5.5 * SLICE_SECONDS
     bench.set(gpu_hours=limit / 3600)
-    hours = [bench.session(name).sync.hours for name in bench.enter(*(f"w{at}" for at in range(9)))]
+    hours = [bench.session(name).sync.budget for name in bench.enter(*(f"w{at}" for at in range(9)))]
     at_once(9, lambda at: hours[at].take_slice())
     granted = sorted(each.granted for each in hours)
     assert granted == pytest.approx([0, 0, 0, SLICE_SECONDS / 2, *[SLICE_SECONDS] * 5])
@@ -370,7 +370,7 @@ def test_gpu_hours_are_granted_exactly_and_never_beyond(bench: Bench) -> None:
 def test_a_worker_with_a_part_of_a_gpu_is_granted_that_part(bench: Bench) -> None:
     bench.set(gpu_hours=1.0)
     bench.enter("w")
-    half = bench.session("w", gpu_share=0.5).sync.hours
+    half = bench.session("w", gpu_share=0.5).sync.budget
     half.take_slice()
     assert half.granted == SLICE_SECONDS / 2
 
@@ -379,9 +379,9 @@ def granted(bench: Bench, name: str, used: float) -> SyncThread:
     """A worker with a granted slice of which so much is used."""
     bench.enter(name)
     sync = bench.session(name).sync
-    sync.hours.take_slice()
-    sync.hours.used = used
-    sync.beat()
+    sync.budget.take_slice()
+    sync.budget.used = used
+    sync.send_heartbeat()
     return sync
 
 
@@ -409,23 +409,23 @@ def test_a_worker_beside_the_first_on_a_gpu_leaves_when_the_gpu_hours_are_spent(
     bench.set(gpu_hours=1.0)
     bench.enter("w")
     session = bench.session("w", gpu_share=0.0)
-    session.sync.beat()
-    assert not session.is_over()
+    session.sync.send_heartbeat()
+    assert not session.should_leave()
     bench.set(gpu_seconds=3600.0)
-    session.sync.beat()
-    assert session.is_over()
+    session.sync.send_heartbeat()
+    assert session.should_leave()
 
 
 def test_a_pause_spends_no_hours(bench: Bench) -> None:
     bench.set(hours=1.0, paused=1)
     bench.enter("w")
     sync = bench.session("w").sync
-    sync.beat()
+    sync.send_heartbeat()
     bench.set(clock_at=bench.study().clock_at - 3)
-    sync.beat()
+    sync.send_heartbeat()
     assert bench.study().clock_seconds == 0
     bench.set(paused=0, clock_at=bench.study().clock_at - 3)
-    sync.beat()
+    sync.send_heartbeat()
     assert bench.study().clock_seconds == pytest.approx(3, abs=1)
 
 
@@ -441,20 +441,20 @@ def test_what_was_used_beyond_the_grant_is_charged(bench: Bench) -> None:
 def test_a_limit_set_on_workers_that_have_run_for_long_counts_what_they_used(bench: Bench) -> None:
     bench.enter("w")
     session = bench.session("w")
-    hours = session.sync.hours
-    session.tell(number=0)
+    hours = session.sync.budget
+    session.update_status(number=0)
     hours.used, hours.counted_at = 600.0, time.monotonic()
     bench.set(gpu_hours=1.0)
-    session.sync.beat()
+    session.sync.send_heartbeat()
     assert not hours.is_spent and hours.left == pytest.approx(SLICE_SECONDS) and hours.granted > 600
     bench.set(gpu_hours=0.1)
     hours.used = hours.granted
-    session.sync.beat()
-    assert hours.is_spent and session.is_over()
+    session.sync.send_heartbeat()
+    assert hours.is_spent and session.should_leave()
 
 
 def test_time_is_used_only_while_a_trial_is_in_hand(bench: Bench) -> None:
-    hours = bench.session("w").sync.hours
+    hours = bench.session("w").sync.budget
     hours.count_time(busy=False), hours.count_time(busy=False)
     assert hours.used == 0
     hours.count_time(busy=True)

@@ -11,7 +11,7 @@ from helpers.command_line import wait_for
 from helpers.postgres import Postgres
 from helpers.sessions import Bench, opened_bench, row
 
-from tuner.search.sampling import REPEATS, pruner, redraw, sampler
+from tuner.search.sampling import REPEATS, make_pruner, make_sampler, redraw
 from tuner.search.session import Session
 
 
@@ -22,17 +22,17 @@ def grid(trial: optuna.Trial) -> dict[str, Any]:
 
 def draw(session: Session) -> dict[str, Any]:
     """One trial of a worker, from its parameters to its end."""
-    held = session.take()
+    held = session.take_trial()
     assert held is not None
-    params = redraw(session.joined.study, session.trial(held), grid)
-    session.chosen(held)
-    session.end(held, "COMPLETE", -float((params["a"] - 2) ** 2) - (params["b"] != "x"))
+    params = redraw(session.joined.study, session.optuna_trial(held), grid)
+    session.confirm_params(held)
+    session.end_trial(held, "COMPLETE", -float((params["a"] - 2) ** 2) - (params["b"] != "x"))
     return params
 
 
 def test_forty_trials_on_a_grid_of_sixteen_points_meet_all_and_repeats_are_named(storage_url: str) -> None:
     with opened_bench(storage_url) as bench, bench.session("w") as session:
-        bench.joined.study.sampler = sampler(bench.joined.info, session.ordinal)
+        bench.joined.study.sampler = make_sampler(bench.joined.info, session.ordinal)
         drawn = [draw(session) for _ in range(40)]
         wait_for(lambda: not session.sync.ended)
         trials = bench.trials()
@@ -47,12 +47,12 @@ def test_two_workers_draw_different_points(storage_url: str) -> None:
     with opened_bench(storage_url) as bench:
         for name in ("first", "second"):
             with opened_bench(storage_url) as own, own.session(name) as session:
-                own.joined.study.sampler = sampler(bench.joined.info, session.ordinal)
+                own.joined.study.sampler = make_sampler(bench.joined.info, session.ordinal)
                 for _ in range(4):
-                    held = session.take()
+                    held = session.take_trial()
                     assert held is not None
-                    drawn.append(session.trial(held).suggest_float("lr", 0.0, 1.0))
-                    session.end(held, "FAIL")
+                    drawn.append(session.optuna_trial(held).suggest_float("lr", 0.0, 1.0))
+                    session.end_trial(held, "FAIL")
     assert len(set(drawn)) == 8
 
 
@@ -60,7 +60,10 @@ def test_a_trial_of_twenty_epochs_takes_few_words(postgres: Postgres) -> None:
     """Optuna's own storage needs about 260 statements in 59 transactions, without our epoch rows."""
     with opened_bench(postgres.fresh()) as bench, bench.session("w") as session:
         study = bench.joined.study
-        study.sampler, study.pruner = sampler(bench.joined.info, session.ordinal), pruner(bench.joined.info)
+        study.sampler, study.pruner = (
+            make_sampler(bench.joined.info, session.ordinal),
+            make_pruner(bench.joined.info),
+        )
         for _ in range(12):
             draw(session)  # beyond the random ones
         wait_for(lambda: not session.sync.ended)
@@ -74,18 +77,18 @@ def test_a_trial_of_twenty_epochs_takes_few_words(postgres: Postgres) -> None:
 
 def train(bench: Bench, session: Session) -> None:
     """Twenty epochs of a twentieth of a second."""
-    held = session.take()
+    held = session.take_trial()
     assert held is not None
-    trial = session.trial(held)
+    trial = session.optuna_trial(held)
     for name in "vwxyz":
         trial.suggest_float(name, 0.0, 1.0)
     for name in ("recipe", "made_with", "result"):
         trial.set_user_attr(name, {"a": 1})
-    session.chosen(held)
+    session.confirm_params(held)
     for epoch in range(1, 21):
         time.sleep(0.05)
-        session.says(held)
-        session.epoch(held, row(epoch))
-    session.end(held, "COMPLETE", 0.5)
+        session.check_signal(held)
+        session.record_epoch(held, row(epoch))
+    session.end_trial(held, "COMPLETE", 0.5)
     wait_for(lambda: not session.sync.ended)
     assert len(bench.rows("SELECT 1 FROM tuner_epoch")) == 20

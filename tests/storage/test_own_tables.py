@@ -159,7 +159,7 @@ def test_work_goes_on_in_an_older_database(storage_url: str) -> None:
         assert bench.try_to_take("new") == "spent"
         bench.write(back, "new", PendingWrites(epochs={1: row(1)}, values={1: 0.75}, end=("COMPLETE", 0.75)))
         assert bench.joined.study.best_value == 0.75
-        bench.session("new").sync.beat()
+        bench.session("new").sync.send_heartbeat()
 
 
 def test_an_epoch_without_a_value_is_recorded_in_an_older_database(storage_url: str) -> None:

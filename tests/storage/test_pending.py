@@ -67,8 +67,8 @@ def by_us(bench: Bench, end: tuple[pending.EndState, float | None] | None) -> Fr
     """A trial in memory that gets everything an objective reports, written at once."""
     taken = begin(bench)
     session = bench.session("w")
-    held = session.hold(taken)
-    trial = session.trial(held)
+    held = session.activate(taken)
+    trial = session.optuna_trial(held)
     storage = session.storage
     for name, (kind, value) in KINDS.items():
         storage.set_trial_param(held.id, name, kind.to_internal_repr(value), kind)
@@ -364,16 +364,16 @@ def test_a_note_is_what_the_dashboard_shows(bench: Bench) -> None:
         bench.enter("w")
         taken = bench.take("w")
         session = bench.session("w")
-        held = session.hold(taken)
-        save_note(session.trial(held), "before " * 1000)
+        held = session.activate(taken)
+        save_note(session.optuna_trial(held), "before " * 1000)
         bench.write(taken, "w", held.take_pending())
-        save_note(session.trial(held), text)
+        save_note(session.optuna_trial(held), text)
         bench.write(taken, "w", held.take_pending())
         if number == 1:
             claims.put_back_trial(bench.engine, taken.trial_id, "w")
             taken = bench.take("w")
-            held = session.hold(taken)
-            save_note(session.trial(held), "last")
+            held = session.activate(taken)
+            save_note(session.optuna_trial(held), "last")
             bench.write(taken, "w", held.take_pending())
         session.storage.held = None
         assert taken.number == number

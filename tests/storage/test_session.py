@@ -17,7 +17,7 @@ from helpers.sessions import Bench, chosen, chosen_or_none, epochs_of, opened_be
 from optuna.trial import TrialState
 
 from tuner.errors import FailureKind, StudyError, TrialLost
-from tuner.search.sampling import pruner, sampler
+from tuner.search.sampling import make_pruner, make_sampler
 from tuner.search.session import Session
 from tuner.study import claims
 from tuner.study.claims import WorkerRemoved
@@ -36,16 +36,16 @@ def test_what_a_worker_does_stands_in_the_database_when_its_desk_is_left(bench: 
     bench.set(num_trials=3)
     done: list[int] = []
     with bench.session("w") as session:
-        while held := session.take():
+        while held := session.take_trial():
             number = held.number
-            trial = session.trial(held)
+            trial = session.optuna_trial(held)
             trial.suggest_float("lr", 0.0, 1.0)
             trial.set_user_attr("recipe", {"number": number})
-            session.chosen(held)
+            session.confirm_params(held)
             for epoch in (1, 2, 3):
-                assert session.says(held) == ""
-                session.epoch(held, row(epoch, epoch / 10 + number))
-            session.end(held, "COMPLETE", 0.3 + number, lambda number=number: done.append(number))
+                assert session.check_signal(held) == ""
+                session.record_epoch(held, row(epoch, epoch / 10 + number))
+            session.end_trial(held, "COMPLETE", 0.3 + number, lambda number=number: done.append(number))
     assert done == [0, 1, 2] and bench.workers() == []
     for number, trial in enumerate(bench.trials()):
         assert (trial.number, trial.state, trial.value) == (number, TrialState.COMPLETE, 0.3 + number)
@@ -57,16 +57,16 @@ def test_what_a_worker_does_stands_in_the_database_when_its_desk_is_left(bench: 
 def test_an_epoch_without_a_value_is_recorded_and_not_reported(bench: Bench) -> None:
     with bench.session("w") as session:
         held = chosen(session)
-        session.epoch(held, row(1, None))
-        session.epoch(held, row(2, 0.5))
-        session.end(held, "COMPLETE", 0.5)
+        session.record_epoch(held, row(1, None))
+        session.record_epoch(held, row(2, 0.5))
+        session.end_trial(held, "COMPLETE", 0.5)
     assert epochs_of(bench, 0) == [1, 2] and bench.trials()[0].intermediate_values == {2: 0.5}
 
 
 def test_what_is_in_hand_when_an_error_ends_the_worker_is_put_back_with_all_that_was_said(bench: Bench) -> None:
     with pytest.raises(OSError, match="disk"), bench.session("w") as session:
         held = chosen(session)
-        session.epoch(held, row(1))
+        session.record_epoch(held, row(1))
         raise OSError("the disk is full")
     assert bench.states() == {0: "WAITING"} and epochs_of(bench, 0) == [1]
     assert (bench.claim(0).worker, bench.claim(0).deaths, bench.workers()) == (None, 0, [])
@@ -76,16 +76,16 @@ def test_a_trial_put_back_goes_on_with_all_that_stood_of_it(bench: Bench) -> Non
     with bench.session("a") as session:
         held = chosen(session)
         params = dict(held.frozen.params)
-        session.epoch(held, row(1))
-        session.put_back(held)
+        session.record_epoch(held, row(1))
+        session.put_back_trial(held)
         assert bench.states() == {0: "WAITING"} and epochs_of(bench, 0) == [1]
     with opened_bench(bench.url) as again, again.session("b") as session:
         held = taken(session)
         assert (held.number, held.attempt, held.frozen.params) == (0, 2, params)
-        assert session.trial(held).suggest_float("lr", 0.0, 1.0) == params["lr"]
-        session.epoch(held, row(1))
-        session.epoch(held, row(2))
-        session.end(held, "COMPLETE", 0.5)
+        assert session.optuna_trial(held).suggest_float("lr", 0.0, 1.0) == params["lr"]
+        session.record_epoch(held, row(1))
+        session.record_epoch(held, row(2))
+        session.end_trial(held, "COMPLETE", 0.5)
     assert epochs_of(bench, 0) == [1, 2] and bench.trials()[0].params == params
 
 
@@ -94,16 +94,16 @@ def test_parameters_are_written_when_they_are_chosen_and_not_before(bench: Bench
     bench.enter("w")
     session = bench.session("w")
     held = taken(session)
-    trial = session.trial(held)
+    trial = session.optuna_trial(held)
     first = trial.suggest_float("lr", 0.0, 1.0)
-    session.sync.write_pages()
+    session.sync.write_all()
     assert bench.trials()[0].params == {}
     session.storage.forget_params(held.id)
-    second = session.trial(held).suggest_float("lr", 0.0, 1.0)
-    session.chosen(held)
-    session.sync.write_pages()
+    second = session.optuna_trial(held).suggest_float("lr", 0.0, 1.0)
+    session.confirm_params(held)
+    session.sync.write_all()
     assert first != second and bench.trials()[0].params == {"lr": second}
-    session.let_go()
+    session.release_trial()
 
 
 def test_the_next_trial_is_drawn_knowing_the_end_of_the_last_one(bench: Bench) -> None:
@@ -111,8 +111,8 @@ def test_the_next_trial_is_drawn_knowing_the_end_of_the_last_one(bench: Bench) -
     bench.enter("w")
     session = bench.session("w")
     held = chosen(session)
-    session.epoch(held, row(1, 0.75))
-    session.end(held, "COMPLETE", 0.75)
+    session.record_epoch(held, row(1, 0.75))
+    session.end_trial(held, "COMPLETE", 0.75)
     following = taken(session)
     seen = session.joined.study.get_trials()
     assert [(trial.number, trial.state, trial.value) for trial in seen] == [
@@ -122,10 +122,10 @@ def test_the_next_trial_is_drawn_knowing_the_end_of_the_last_one(bench: Bench) -
     assert seen[0].params and seen[0].intermediate_values == {1: 0.75}
     assert bench.states() == {0: "RUNNING", 1: "RUNNING"}
     assert session.joined.study.get_trials(states=(TrialState.COMPLETE,))[0].number == 0
-    session.sync.write_pages()
+    session.sync.write_all()
     assert bench.states() == {0: "COMPLETE", 1: "RUNNING"}
     assert [trial.value for trial in session.joined.study.get_trials()] == [0.75, None]
-    session.drop(following)
+    session.drop_trial(following)
 
 
 def draw(url: str, number: int) -> list[dict[str, Any]]:
@@ -133,11 +133,11 @@ def draw(url: str, number: int) -> list[dict[str, Any]]:
     with opened_bench(url, "drawn", seed=3) as bench:
         bench.set(num_trials=number)
         with bench.session("w") as session:
-            session.joined.study.sampler = sampler(session.joined.info, session.ordinal)
-            while held := session.take():
-                x = session.trial(held).suggest_float("x", 0.0, 1.0)
-                session.chosen(held)
-                session.end(held, "COMPLETE", -((x - 0.3) ** 2))
+            session.joined.study.sampler = make_sampler(session.joined.info, session.ordinal)
+            while held := session.take_trial():
+                x = session.optuna_trial(held).suggest_float("x", 0.0, 1.0)
+                session.confirm_params(held)
+                session.end_trial(held, "COMPLETE", -((x - 0.3) ** 2))
         return [trial.params for trial in bench.trials()]
 
 
@@ -153,10 +153,10 @@ def test_a_value_that_is_no_number_fails_its_trial_and_the_study_goes_on(
 ) -> None:
     bench.set(num_trials=13)
     with bench.session("w") as session:
-        session.joined.study.sampler = sampler(session.joined.info, session.ordinal)
+        session.joined.study.sampler = make_sampler(session.joined.info, session.ordinal)
         while held := chosen_or_none(session):
-            session.epoch(held, row(1, value if held.number == 0 else held.number / 10))
-            session.end(held, "COMPLETE", value if held.number == 0 else held.number / 10)
+            session.record_epoch(held, row(1, value if held.number == 0 else held.number / 10))
+            session.end_trial(held, "COMPLETE", value if held.number == 0 else held.number / 10)
     first, *others = bench.trials()
     assert first.state is TrialState.FAIL and "not a number" in first.user_attrs["failure"]
     assert first.user_attrs["failure_kind"] == FailureKind.VALUE_NOT_A_NUMBER
@@ -184,8 +184,8 @@ def test_two_workers_share_a_study_and_meet_no_number_twice(bench: Bench) -> Non
 
         def work(session: Session) -> None:
             while held := chosen_or_none(session):
-                session.epoch(held, row(1, held.number / 10))
-                session.end(held, "COMPLETE", held.number / 10)
+                session.record_epoch(held, row(1, held.number / 10))
+                session.end_trial(held, "COMPLETE", held.number / 10)
 
         threads = [threading.Thread(target=work, args=(session,)) for session in desks]
         [thread.start() for thread in threads]
@@ -201,15 +201,15 @@ def test_what_one_lost_to_the_other_is_dropped_quietly(bench: Bench) -> None:
         held = chosen(slow)
         written(held)
         give(bench, 0, "b")
-        slow.epoch(held, row(1))
+        slow.record_epoch(held, row(1))
         wait_for(lambda: held.lost)
         with pytest.raises(TrialLost, match="another worker"):
-            slow.says(held)
-        slow.drop(held)
+            slow.check_signal(held)
+        slow.drop_trial(held)
         assert epochs_of(bench, 0) == [] and bench.claim(0).worker == "b"
         again = chosen(slow)
         assert again.number == 1
-        slow.end(again, "COMPLETE", 0.5)
+        slow.end_trial(again, "COMPLETE", 0.5)
     assert bench.states()[1] == "COMPLETE"
 
 
@@ -225,12 +225,12 @@ def test_the_result_of_a_lost_trial_is_not_taken(
         claims.put_back_trial(bench.engine, held.id, "a")
         mine = taken(quick)
         assert (mine.number, mine.attempt) == (0, 2)
-        slow.end(held, "COMPLETE", 0.1, lambda: done.append("slow"))
+        slow.end_trial(held, "COMPLETE", 0.1, lambda: done.append("slow"))
         wait_for(lambda: held.lost)
-        quick.end(mine, "COMPLETE", 0.9, lambda: done.append("quick"))
+        quick.end_trial(mine, "COMPLETE", 0.9, lambda: done.append("quick"))
         following = chosen(slow)
         assert following.number == 1
-        slow.end(following, "COMPLETE", 0.5)
+        slow.end_trial(following, "COMPLETE", 0.5)
     assert [trial.value for trial in bench.trials()] == [0.9, 0.5] and done == ["quick"]
     assert "trial 0: dropped, it belongs to another worker" in caplog.text
 
@@ -239,8 +239,8 @@ def test_putting_back_what_was_lost_leaves_the_others_trial_alone(bench: Bench) 
     with two(bench) as (slow, _):
         held = written(chosen(slow))
         give(bench, 0, "b")
-        slow.epoch(held, row(1))
-        slow.put_back(held)
+        slow.record_epoch(held, row(1))
+        slow.put_back_trial(held)
         assert (bench.claim(0).state, bench.claim(0).worker) == ("RUNNING", "b")
         assert slow.storage.held is None
 
@@ -249,13 +249,13 @@ def test_a_trial_that_was_deleted_is_dropped_and_the_next_one_taken(bench: Bench
     with bench.session("w") as session:
         held = written(chosen(session))
         bench.delete(0)
-        session.epoch(held, row(1))
+        session.record_epoch(held, row(1))
         wait_for(lambda: held.lost)
         with pytest.raises(TrialLost, match="deleted"):
-            session.says(held)
-        session.drop(held)
+            session.check_signal(held)
+        session.drop_trial(held)
         following = chosen(session)
-        session.end(following, "COMPLETE", 0.5)
+        session.end_trial(following, "COMPLETE", 0.5)
     assert list(bench.states().values()) == ["COMPLETE"]
 
 
@@ -264,14 +264,14 @@ def test_who_was_given_up_for_dead_hears_of_it_and_leaves(bench: Bench) -> None:
         held = chosen(session)
         written(held)
         claims.release_worker(bench.engine, "w", died=True)
-        wait_for(lambda: session.says(held) == "never")
+        wait_for(lambda: session.check_signal(held) == "never")
     assert (bench.claim(0).state, bench.claim(0).deaths) == ("WAITING", 1)
 
 
 def test_a_deleted_study_is_told(bench: Bench) -> None:
     with pytest.raises(StudyError, match="'s' was deleted"), bench.session("w") as session:
         optuna.delete_study(study_name="s", storage=bench.joined.storage)
-        session.take()
+        session.take_trial()
 
 
 # The pruner
@@ -295,30 +295,30 @@ def test_each_epoch_is_judged_as_it_stood_then_and_the_first_is_number_1(bench: 
     session = bench.session("w")
     held = chosen(session)
     for epoch in (1, 2, 3):
-        session.epoch(held, row(epoch, epoch / 10))
-    session.epoch(held, row(4, None))
-    session.epoch(held, row(5, 0.5), judge=False)
-    session.sync.write_pages()
+        session.record_epoch(held, row(epoch, epoch / 10))
+    session.record_epoch(held, row(4, None))
+    session.record_epoch(held, row(5, 0.5), judge=False)
+    session.sync.write_all()
     assert asked.seen == [{1: 0.1}, {1: 0.1, 2: 0.2}, {1: 0.1, 2: 0.2, 3: 0.3}]
-    assert session.says(held) == ""
-    session.let_go()
+    assert session.check_signal(held) == ""
+    session.release_trial()
 
 
 def test_a_trial_worse_than_its_rung_is_told_so_and_its_value_is_its_last(bench: Bench) -> None:
     """By the pruner that studies have, after its very first epoch."""
     with bench.session("w") as session:
-        session.joined.study.pruner = pruner(session.joined.info)
+        session.joined.study.pruner = make_pruner(session.joined.info)
         good = chosen(session)
         for epoch in (1, 2, 3):
-            session.epoch(good, row(epoch, 0.9))
+            session.record_epoch(good, row(epoch, 0.9))
         wait_for(lambda: not good.unjudged)
-        assert session.says(good) == ""
-        session.end(good, "COMPLETE", 0.9)
+        assert session.check_signal(good) == ""
+        session.end_trial(good, "COMPLETE", 0.9)
         bad = chosen(session)
-        session.epoch(bad, row(1, 0.2))
-        wait_for(lambda: session.says(bad) == "pruned")
-        session.epoch(bad, row(2, 0.1))
-        session.end(bad, "PRUNED")
+        session.record_epoch(bad, row(1, 0.2))
+        wait_for(lambda: session.check_signal(bad) == "pruned")
+        session.record_epoch(bad, row(2, 0.1))
+        session.end_trial(bad, "PRUNED")
     trial = bench.trials()[1]
     assert (trial.state, trial.value, trial.user_attrs) == (TrialState.PRUNED, 0.1, {"pruned_at": 1})
 
@@ -328,24 +328,24 @@ def test_a_verdict_outlives_the_worker_that_heard_it(bench: Bench) -> None:
     bench.joined.study.pruner = Asked(prune_at=1)
     with bench.session("a") as session:
         held = chosen(session)
-        session.epoch(held, row(1))
-        wait_for(lambda: session.says(held) == "pruned")
-        session.put_back(held)
+        session.record_epoch(held, row(1))
+        wait_for(lambda: session.check_signal(held) == "pruned")
+        session.put_back_trial(held)
     with opened_bench(bench.url) as again, again.session("b") as session:
         held = taken(session)
-        assert held.attempt == 2 and session.says(held) == "pruned"
+        assert held.attempt == 2 and session.check_signal(held) == "pruned"
 
 
 def test_ended_at_once_after_each_epoch_nothing_trips(bench: Bench) -> None:
     """Trainer and clerk have the same trial in their hands, and one lets go of it."""
     bench.set(num_trials=60)
     with bench.session("w") as session:
-        session.joined.study.pruner = pruner(session.joined.info)
+        session.joined.study.pruner = make_pruner(session.joined.info)
         while held := chosen_or_none(session):
             for epoch in range(1, 1 + held.number % 5):
-                session.epoch(held, row(epoch, held.number / 100))
-            state = "PRUNED" if session.says(held) == "pruned" else "COMPLETE"
-            session.end(held, state, held.number / 100)  # type: ignore[arg-type]
+                session.record_epoch(held, row(epoch, held.number / 100))
+            state = "PRUNED" if session.check_signal(held) == "pruned" else "COMPLETE"
+            session.end_trial(held, state, held.number / 100)  # type: ignore[arg-type]
     assert session.sync.failure is None and not session.sync.ended and not session.storage.unwritten
     assert set(bench.states().values()) <= {"COMPLETE", "PRUNED"} and len(bench.states()) == 60
     for number in range(60):

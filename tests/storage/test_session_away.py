@@ -36,7 +36,7 @@ def away(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
 def gone(proxy: Proxy, sync: Any) -> Iterator[None]:
     """The database is away, and the clerk has noticed."""
     failed = threading.Event()
-    beat = sync.beat
+    beat = sync.send_heartbeat
 
     def noticed() -> None:
         try:
@@ -45,7 +45,7 @@ def gone(proxy: Proxy, sync: Any) -> Iterator[None]:
             failed.set()
             raise
 
-    sync.beat = noticed
+    sync.send_heartbeat = noticed
     proxy.refuse(), proxy.cut()
     yield
     assert failed.wait(30)
@@ -60,10 +60,10 @@ def test_training_goes_on_without_the_database_and_all_is_written_afterwards(
         held = written(chosen(session))
         with gone(proxy, session.sync):
             for epoch in range(1, 6):
-                assert session.says(held) == ""
-                session.epoch(held, row(epoch, epoch / 10))
-            session.trial(held).set_user_attr("result", {"best": 0.5})
-            session.end(held, "COMPLETE", 0.5)
+                assert session.check_signal(held) == ""
+                session.record_epoch(held, row(epoch, epoch / 10))
+            session.optuna_trial(held).set_user_attr("result", {"best": 0.5})
+            session.end_trial(held, "COMPLETE", 0.5)
             assert seen.states() == {0: "RUNNING"} and epochs_of(seen, 0) == []
         following = chosen(session)
         assert following.number == 1
@@ -79,12 +79,12 @@ def test_a_trial_put_back_while_the_database_is_away_loses_nothing(away: tuple[B
     bench, seen, proxy = away
     with bench.session("w") as session:
         held = taken(session)
-        lr = session.trial(held).suggest_float("lr", 0.0, 1.0)
+        lr = session.optuna_trial(held).suggest_float("lr", 0.0, 1.0)
         with gone(proxy, session.sync):
-            session.trial(held).set_user_attr("recipe", {"lr": lr})
-            session.chosen(held)
-            session.epoch(held, row(1))
-            leaving = threading.Thread(target=session.put_back, args=(held,))
+            session.optuna_trial(held).set_user_attr("recipe", {"lr": lr})
+            session.confirm_params(held)
+            session.record_epoch(held, row(1))
+            leaving = threading.Thread(target=session.put_back_trial, args=(held,))
             leaving.start()
         leaving.join()
     trial = seen.trials()[0]
@@ -102,12 +102,14 @@ def test_a_page_that_is_on_its_way_when_the_connection_breaks_is_written_before_
     bench, seen, proxy = away
     with bench.session("w") as session:
         held = written(chosen(session))
-        monkeypatch.setattr(session.sync, "beat", lambda: None)  # so that it is the page that is on its way
+        monkeypatch.setattr(
+            session.sync, "send_heartbeat", lambda: None
+        )  # so that it is the page that is on its way
         proxy.stall()
-        session.trial(held).set_user_attr("recipe", {"k": 64})
-        session.epoch(held, row(1))
+        session.optuna_trial(held).set_user_attr("recipe", {"k": 64})
+        session.record_epoch(held, row(1))
         wait_for(lambda: not held.pending)
-        leaving = threading.Thread(target=session.put_back, args=(held,))
+        leaving = threading.Thread(target=session.put_back_trial, args=(held,))
         leaving.start()
         proxy.refuse(), proxy.cut(), proxy.flow()
         proxy.accept()
@@ -137,10 +139,10 @@ def test_a_connection_cut_again_and_again_costs_nothing(away: tuple[Bench, Bench
         try:
             while held := chosen_or_none(session):
                 for epoch in range(1, 8):
-                    assert session.says(held) == ""
-                    session.epoch(held, row(epoch, held.number + epoch / 100))
+                    assert session.check_signal(held) == ""
+                    session.record_epoch(held, row(epoch, held.number + epoch / 100))
                     written(held)
-                session.end(held, "COMPLETE", held.number / 10)
+                session.end_trial(held, "COMPLETE", held.number / 10)
         finally:
             over.set()
             cutting.join()
@@ -159,6 +161,6 @@ def test_a_database_that_stays_away_ends_the_worker_with_its_error(
     with pytest.raises(sa.exc.OperationalError), bench.session("w") as session:
         held = chosen(session)
         proxy.refuse(), proxy.cut()
-        wait_for(lambda: session.says(held) == "never")
+        wait_for(lambda: session.check_signal(held) == "never")
     proxy.accept()
     assert seen.states() == {0: "RUNNING"} and seen.workers() == ["w"]  # others will notice

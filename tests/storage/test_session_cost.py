@@ -14,7 +14,7 @@ from helpers.sessions import Bench, epochs_of, opened_bench, row, taken, written
 from optuna.trial import TrialState
 
 from tuner.fleet.config import WorkerSettings
-from tuner.search.sampling import pruner, sampler
+from tuner.search.sampling import make_pruner, make_sampler
 from tuner.search.session import Session
 from tuner.study.pending import ActiveTrial
 
@@ -50,23 +50,23 @@ def test_a_trial_of_twenty_epochs_is_few_statements(bench: Bench) -> None:
     """Optuna alone needs a transaction for each parameter, attribute, report and question."""
     with bench.session("w", WorkerSettings(heartbeat_timeout=1e4, hang_timeout=1e4)) as session:
         session.joined.study.sampler, session.joined.study.pruner = (
-            sampler(session.joined.info, 0),
-            pruner(session.joined.info),
+            make_sampler(session.joined.info, 0),
+            make_pruner(session.joined.info),
         )
         with counted(bench.engine) as so_far:
             held = taken(session)
-            trial = session.trial(held)
+            trial = session.optuna_trial(held)
             for name in ("lr", "decay", "dropout", "k"):
                 trial.suggest_float(name, 0.0, 1.0)
             trial.set_user_attr("made_with", {"torch": "2"})
             trial.set_user_attr("recipe", {"model": "unet"})
             written_page(session, held)
             for epoch in range(1, 21):
-                session.epoch(held, row(epoch, epoch / 100), judge=epoch < 20)
+                session.record_epoch(held, row(epoch, epoch / 100), judge=epoch < 20)
                 written_page(session, held)
             trial.set_user_attr("result", {"best": 0.2})
             ended = threading.Event()
-            session.end(held, "COMPLETE", 0.2, ended.set)
+            session.end_trial(held, "COMPLETE", 0.2, ended.set)
             assert ended.wait(30)
             statements, transactions = so_far()
     assert statements <= 140 and transactions <= 45, (statements, transactions)
@@ -75,6 +75,6 @@ def test_a_trial_of_twenty_epochs_is_few_statements(bench: Bench) -> None:
 
 def written_page(session: Session, held: ActiveTrial) -> None:
     """Each epoch a page of its own, as when they take their time."""
-    session.chosen(held)
+    session.confirm_params(held)
     written(held)
     wait_for(lambda: not held.unjudged)

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from tuner.errors import SpaceChanged, StudyError
 from tuner.goal import Goal
 from tuner.paths import Home
-from tuner.search.sampling import pruner, sampler
+from tuner.search.sampling import make_pruner, make_sampler
 from tuner.study import budget
 from tuner.study.info import StudyInfo
 from tuner.study.storage import open_storage
@@ -120,7 +120,7 @@ def test_a_study_whose_creator_was_killed_is_completed(storage_url: str) -> None
 
 
 def in_memory(worker: int = 0, info: StudyInfo = INFO) -> optuna.Study:
-    return optuna.create_study(direction="maximize", sampler=sampler(info, worker), pruner=pruner(info))
+    return optuna.create_study(direction="maximize", sampler=make_sampler(info, worker), pruner=make_pruner(info))
 
 
 def drawn(worker: int, info: StudyInfo = INFO) -> list[float]:

@@ -9,7 +9,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from tuner.goal import Goal
-from tuner.search.sampling import pruner
+from tuner.search.sampling import make_pruner
 from tuner.study import budget as budget_module
 from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo, StudyKind
@@ -77,5 +77,5 @@ def test_parameters_with_their_distributions_stand_before_the_trial_begins(stora
 
 
 def test_a_list_is_never_pruned() -> None:
-    assert "Nop" in type(pruner(INFO)).__name__
-    assert "Halving" in type(pruner(StudyInfo("s", "s", INFO.goal, "shapes"))).__name__
+    assert "Nop" in type(make_pruner(INFO)).__name__
+    assert "Halving" in type(make_pruner(StudyInfo("s", "s", INFO.goal, "shapes"))).__name__

@@ -1,4 +1,4 @@
-"""`tuner run`: from the name of a space or table to a working fleet; mistakes are met before a worker starts."""
+"""`tuner run`: check a request, create or join its study, and run its workers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.artifacts.attempts import AttemptFiles, open_attempts
 from tuner.artifacts.optuna_store import open_trial_artifacts
-from tuner.artifacts.store import check_store as checked_store
-from tuner.artifacts.store import open_store
+from tuner.artifacts.store import check_store, open_store
 from tuner.console import StudyView, progress_bar, show_status
 from tuner.data.datasets import data_name, swap_data
 from tuner.data.provider import open_source
@@ -56,21 +55,18 @@ class RunOptions:
 
     @classmethod
     def from_options(cls, url: str, home: Home, options: Mapping[str, Any]) -> RunOptions:
-        """Distribute options, named as on the command line with underscores, over the parts that hold them."""
+        """Return the options from keyword arguments named as on the command line, with underscores."""
 
         def select(kind: type) -> dict[str, Any]:
             return {each.name: options[each.name] for each in fields(kind) if each.name in options}
 
-        placement, settings = (
-            PlacementRequest(**select(PlacementRequest)),
-            WorkerSettings(**select(WorkerSettings)),
-        )
-        return cls(url, home, placement, settings, **select(cls))
+        placement, settings = select(PlacementRequest), select(WorkerSettings)
+        return cls(url, home, PlacementRequest(**placement), WorkerSettings(**settings), **select(cls))
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a user typed after `tuner run`: a space to search, or a table to train row by row."""
+    """The arguments of `tuner run`: a space to search, or a table whose rows to train."""
 
     space: str | None
     data: str | None
@@ -87,12 +83,12 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class StudySetup:
-    """A study to create or to join, and the recipes met in it; `items` are its list, where it is one."""
+    """A study to create or to join, recipes drawn from its space, and its given trials, if any."""
 
     info: StudyInfo
     space: Space
     recipes: list[Recipe]
-    items: list[GivenTrial] = field(default_factory=list)
+    given_trials: list[GivenTrial] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -107,36 +103,37 @@ class RunResult:
 
 
 def run(request: RunRequest, view: ViewFactory) -> RunResult:
-    """Check, create or join, work until the budget is spent or a signal comes."""
+    """Check a request, create or join its study, and train until the budget is spent or a signal arrives."""
     refuse_conflicts(request)
     check_placement(request.options.placement)
     with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
-        job = check_request(request)
-    sources = open_sources(job.recipes)
+        setup = check_request(request)
+    sources = open_sources(setup.recipes)
     options = request.options
     home = options.home.make()
     if options.artifacts:
-        checked_store(options.artifacts)
-    recipes = with_classes(job.recipes, survey_sources(sources, home))
-    check_with_data(recipes, job.space, options.url, open_attempts(home, options.artifacts))
-    joined = join_study(options.url, job.info)
-    if job.info.has_given_trials:
-        add_given_trials(joined, options.url, job.items)
+        check_store(options.artifacts)
+    classes = survey_sources(sources, home)
+    recipes = [replace(recipe, classes=classes) for recipe in setup.recipes]
+    check_with_data(recipes, setup.space, options.url, open_attempts(home, options.artifacts))
+    joined = join_study(options.url, setup.info)
+    if setup.info.has_given_trials:
+        add_given_trials(joined, options.url, setup.given_trials)
     else:
         with database.told(options.url):
             set_budget(joined.engine, joined.id, request)
-    return work(joined, job.space, options, view)
+    return run_workers(joined, setup.space, options, view)
 
 
-def work(joined: JoinedStudy, space: Space | None, options: RunOptions, view: ViewFactory) -> RunResult:
-    """Train a study's trials on this host until none is left; `space` is not needed where all have a recipe."""
+def run_workers(joined: JoinedStudy, space: Space | None, options: RunOptions, view: ViewFactory) -> RunResult:
+    """Train the trials of a study until none is left; `space` may be None if all trials have recipes."""
     with database.told(options.url):
         check_versions(joined.engine, joined.id)
         artifacts = set_artifact_store(joined, open_store(options.artifacts).shown if options.artifacts else "")
         budget.set_budget(joined.engine, joined.id, hours=options.hours, gpu_hours=options.gpu_hours)
         info = queries.find_study(joined.engine, joined.info.name)
-    if artifacts and not options.artifacts:  # what was given was tried before anything was created
-        checked_store(artifacts)
+    if artifacts and not options.artifacts:  # a given store was checked before anything was created
+        check_store(artifacts)
     show = view(joined.engine, info)
     path = space.path.absolute() if space else None
     config = WorkerConfig(
@@ -149,20 +146,20 @@ def work(joined: JoinedStudy, space: Space | None, options: RunOptions, view: Vi
         artifacts,
     )
     with open_placement(options.placement, options.home, options.url, path, say) as placement:
-        workers = Fleet(config, joined.engine, info, placement.slots, show, placement.grow)
+        fleet = Fleet(config, joined.engine, info, placement.slots, show, placement.grow)
         with show:
-            code = workers.run()
+            code = fleet.run()
     try:
         now = queries.read_summary(joined.engine, info)
     except SQLAlchemyError:
-        now = None  # the database is away: the worker's own line says so
+        now = None  # the database is away, which the worker has reported
     if now and now.num_finished:
         save_study_figures(joined, info, options.home, artifacts)
-    return RunResult(code, workers.error, info.name, now, workers.interrupts > 0)
+    return RunResult(code, fleet.error, info.name, now, fleet.interrupts > 0)
 
 
 def save_study_figures(joined: JoinedStudy, info: StudyInfo, home: Home, artifacts: str) -> None:
-    """What the dashboard shows of the whole study. No run ends badly for it."""
+    """Save the dashboard's plots of the whole study; log errors, because they must not fail the run."""
     from tuner.report.dashboard import save_figures
 
     try:
@@ -172,29 +169,29 @@ def save_study_figures(joined: JoinedStudy, info: StudyInfo, home: Home, artifac
 
 
 def refuse_conflicts(request: RunRequest) -> None:
-    """StudyError for options that contradict each other."""
-    listed = request.table is not None
-    if listed == (request.space is not None):
-        given = "both were given" if listed else "neither was given"
+    """Raise StudyError for options that contradict each other."""
+    is_table = request.table is not None
+    if is_table == (request.space is not None):
+        given = "both were given" if is_table else "neither was given"
         raise StudyError(f"--space NAME searches a space, --table NAME trains a published table's rows; {given}.")
-    if listed and request.trials is not None:
+    if is_table and request.trials is not None:
         raise StudyError(
             "a table has as many trials as it has rows: leave out --trials, or say --seeds N for N each."
         )
-    if not listed and request.seeds is not None:
+    if not is_table and request.seeds is not None:
         raise StudyError("--seeds belongs to --table: how often each row is trained. A search has --trials.")
     if request.rehearse and (request.shrink, request.shorten) != (1, 1):
         raise StudyError("--rehearse is a size of its own: leave out --shrink and --shorten.")
 
 
 def check_request(request: RunRequest) -> StudySetup:
-    """The study asked for, and its recipes as they will be trained; an error with all that is wrong."""
+    """Return the requested study with recipes as they will be trained; raise an error that lists all mistakes."""
     table = load_table(request.table) if request.table is not None else None
     space = load_space(table.space if table else str(request.space))
     draws = draw_recipes(space)
     if table:
         draws = draw_row_recipes(space, table, draws)
-    from tuner.space.check import check_recipes  # loads torch: a space that cannot be drawn from is told before
+    from tuner.space.check import check_recipes  # loads torch, so only for a space that can be drawn from
 
     own = data_name(draws.recipes[0], table.data or None if table else None)
     data = own if request.data is None else data_name(draws.recipes[0], request.data)
@@ -203,7 +200,8 @@ def check_request(request: RunRequest) -> StudySetup:
     check_recipes(recipes, space.goal, where)
     name = request.study or study_name(request, space, table, data, own)
     if (request.rehearse, request.shrink, request.shorten) != (False, 1, 1):
-        recipes = [resize_recipe(r, request) for r in recipes]  # what was checked above is the real study's
+        resize = rehearse if request.rehearse else lambda r: reduce_recipe(r, request.shrink, request.shorten)
+        recipes = [resize(r) for r in recipes]  # the recipes of full size were checked above
         data = recipes[0].data.name
         check_recipes(recipes, space.goal, where)
     info = StudyInfo(
@@ -222,15 +220,11 @@ def check_request(request: RunRequest) -> StudySetup:
     return StudySetup(info, space, recipes, table_trials(table, request.seeds or 1) if table else [])
 
 
-def resize_recipe(recipe: Recipe, request: RunRequest) -> Recipe:
-    return rehearse(recipe) if request.rehearse else reduce_recipe(recipe, request.shrink, request.shorten)
-
-
 def study_name(request: RunRequest, space: Space, table: PublishedTable | None, data: str, own: str) -> str:
-    """The space's or table's name, with what is not as it says there: the dataset, the size."""
+    """Return the name of the space or table, with suffixes if the dataset or size is not its own."""
     name = table.name if table else space.name
     if table and table.name == space.name:
-        name = f"{name}-table"  # beside a search of that space
+        name = f"{name}-table"  # so that a search of that space can have its name
     if request.rehearse:
         return f"{name}-rehearsal"
     swapped = "" if data == own else f"@{Path(data).name}"
@@ -239,12 +233,12 @@ def study_name(request: RunRequest, space: Space, table: PublishedTable | None, 
 
 
 def open_sources(recipes: list[Recipe]) -> list[Source]:
-    """Every dataset the recipes name, each with the targets that its task needs."""
+    """Open every dataset that the recipes name, with the targets that its task needs."""
     return [open_source(recipe) for recipe in {str(r.data.without("image_size")): r for r in recipes}.values()]
 
 
 def survey_sources(sources: list[Source], home: Home) -> tuple[str, ...]:
-    """Look at each file once, before a study is created; the names of the classes."""
+    """Check each file of the datasets once and log remarks; return the names of the classes."""
     classes: tuple[str, ...] = ()
     for source in sources:
         with progress_bar(f"reading {source.name}") as progress:
@@ -258,12 +252,8 @@ def survey_sources(sources: list[Source], home: Home) -> tuple[str, ...]:
     return classes
 
 
-def with_classes(recipes: list[Recipe], classes: tuple[str, ...]) -> list[Recipe]:
-    return [replace(recipe, classes=classes) for recipe in recipes]
-
-
 def check_with_data(recipes: list[Recipe], space: Space, url: str, attempts: AttemptFiles) -> None:
-    """What could not be known before the data was opened: the number of classes, and what depends on it."""
+    """Check what is known only with the data: the number of classes and what depends on it, initial weights."""
     from tuner.space.check import check_recipes, check_weights
 
     if recipes[0].classes:
@@ -277,7 +267,10 @@ def check_with_data(recipes: list[Recipe], space: Space, url: str, attempts: Att
 
 
 def set_budget(engine: Engine, study_id: int, request: RunRequest) -> None:
-    """As given; else as it stands; else the default. With hours alone, trials have no limit."""
+    """Set the given limits; without any, keep the study's own or set the default number of trials.
+
+    With hours alone, the number of trials is not limited.
+    """
     by_time = request.options.hours or request.options.gpu_hours
     if request.trials is None and not by_time and not budget.read_budget(engine, study_id).is_limited:
         budget.set_budget(engine, study_id, num_trials=NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)

@@ -1,18 +1,18 @@
-"""A worker's desk: it takes trials here, and what it says of them is written by its clerk.
+"""A worker's session with its study: it claims trials here, and a background thread writes their results.
 
-The trial in hand lives in memory. Training never waits for the database: it asks `says` before every step,
-which looks at memory only, and an epoch is recorded by being put down.
+The current trial is kept in memory. Training never waits for the database: `check_signal`, called before every
+step, reads memory only, and an epoch is recorded by adding it to the pending writes.
 
-    with Session(joined, who) as session:
-        while held := session.take():
-            trial = session.trial(held)                              # suggest with it
-            session.chosen(held)
+    with Session(joined, identity) as session:
+        while active := session.take_trial():
+            trial = session.optuna_trial(active)                     # suggest with it
+            session.confirm_params(active)
             for epoch in ...:
-                while steps: if said := session.says(held): ...      # "stopped", "pruned", or TrialLost
-                session.epoch(held, row)
-            session.end(held, "COMPLETE", value)
+                while steps: if signal := session.check_signal(active): ...  # "stopped", "pruned", or TrialLost
+                session.record_epoch(active, row)
+            session.end_trial(active, "COMPLETE", value)
 
-A database that is away is tried again for minutes; meanwhile training goes on, and all is written afterwards.
+While the database is away, training goes on and writes are retried for minutes.
 """
 
 from __future__ import annotations
@@ -39,44 +39,45 @@ from tuner.study.pending import ActiveTrial, EndState
 from tuner.study.study import JoinedStudy
 from tuner.study.tables import study_table, worker_table
 
-LEAVE_SECONDS = 8.0  # for the last page: who is told to end has often ten seconds to live
-PAUSE_SECONDS = 0.1  # between two looks whether the study goes on
+LEAVE_SECONDS = 8.0  # for the last writes: schedulers often send SIGKILL ten seconds after SIGTERM
+PAUSE_SECONDS = 0.1  # between two checks whether a paused study goes on
+NO_STEPS: dict[str, Any] = {"step": 0, "steps": 0, "value": None, "params": None}
 TrialSignal = Literal["", "stopped", "pruned"]
 log = logging.getLogger("tuner")
 
 
 class Session:
-    """See above. `who` is the worker's row: worker, host, machine, pid, born, device, version.
+    """See the module. `identity` holds the columns of the worker's row that do not change.
 
-    `stopped` says whether this worker alone was told to leave, by a signal for instance.
+    `is_stopped` returns whether this worker alone was asked to leave, for example by a signal.
     """
 
     def __init__(
         self,
         joined: JoinedStudy,
-        who: dict[str, Any],
+        identity: dict[str, Any],
         settings: WorkerSettings | None = None,
         gpu_share: float = 1.0,
-        stopped: Callable[[], bool] = lambda: False,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.joined, self.who, self.stopped = joined, who, stopped
-        self.name: str = who["worker"]
+        self.joined, self.identity, self.is_stopped = joined, identity, is_stopped
+        self.name: str = identity["worker"]
         self.engine: Engine = joined.engine
         self.sync = SyncThread(joined, self.name, settings or WorkerSettings(), gpu_share)
         self.storage = self.sync.storage
-        self.ordinal = 0  # how many workers had joined before
-        self.began_with = 0  # of the study's stops
+        self.ordinal = 0  # number of workers that joined before
+        self.initial_stops = 0  # stop count of the study when this worker joined
 
     def __enter__(self) -> Session:
-        self.ordinal = self.enter()
-        retried(self.sync.hours.read_limits)()
-        self.sync.standing = retried(control.read_control_state)(self.engine, self.joined.id)
-        self.began_with = self.sync.standing.stops
+        self.ordinal = self.register()
+        retried(self.sync.budget.read_limits)()
+        self.sync.control = retried(control.read_control_state)(self.engine, self.joined.id)
+        self.initial_stops = self.sync.control.stops
         self.sync.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write what is left, and put back what is in hand. A database that is away does it without us."""
+        """Write what is pending and put back the current trial; other workers do so if the database is away."""
         self.sync.close(LEAVE_SECONDS)
         before, database.patience = database.patience, database.IMPATIENT_SECONDS
         try:
@@ -89,152 +90,146 @@ class Session:
             self.storage.held = None
 
     @retried
-    def enter(self) -> int:
-        """Write the worker's row; how many workers had joined the study before it."""
+    def register(self) -> int:
+        """Write the worker's row; return how many workers had joined the study before."""
         same = study_table.c.study_id == self.joined.id
         with self.engine.begin() as db:
             db.execute(sa.update(study_table).where(same).values(num_workers=study_table.c.num_workers + 1))
             db.execute(sa.delete(worker_table).where(worker_table.c.worker == self.name))
-            row = {"study_id": self.joined.id, **self.who, **self.sync.doing}
+            row = {"study_id": self.joined.id, **self.identity, **self.sync.status}
             db.execute(sa.insert(worker_table).values(**row))
             return int(db.scalar(sa.select(study_table.c.num_workers).where(same)) or 1) - 1
 
-    def tell(self, **doing: Any) -> None:
-        """Change what the next beat will say; also a sign that the work gets on."""
+    def update_status(self, **status: Any) -> None:
+        """Change what the next heartbeat reports; also counts as progress of the training."""
         self.sync.progress += 1
-        self.sync.doing = {**self.sync.doing, **doing}
+        self.sync.status = {**self.sync.status, **status}
 
-    # A trial from the hand of the study
-
-    def take(self) -> ActiveTrial | None:
-        """The next trial, or None: nothing is left, or the workers were told to stop. Waits while paused."""
-        while not self.is_over():
-            if self.sync.standing.paused:
-                self.tell(state="paused")
+    def take_trial(self) -> ActiveTrial | None:
+        """Return the next trial, or None if none is left or the workers are to stop. Wait while paused."""
+        while not self.should_leave():
+            if self.sync.control.paused:
+                self.update_status(state="paused")
                 time.sleep(PAUSE_SECONDS)
                 continue
-            self.sync.hours.before_trial()
-            taken = self.take_one()
-            if isinstance(taken, ClaimedTrial):
-                return self.hold(taken)
-            if taken == "spent":
+            self.sync.budget.before_trial()
+            claimed = self.claim()
+            if isinstance(claimed, ClaimedTrial):
+                return self.activate(claimed)
+            if claimed == "spent":
                 return None
-            self.sync.standing = control.ControlState(self.sync.standing.stops, True)
+            self.sync.control = control.ControlState(self.sync.control.stops, True)
         return None
 
-    def take_one(self) -> ClaimedTrial | Literal["spent", "paused"]:
+    def claim(self) -> ClaimedTrial | Literal["spent", "paused"]:
         info = self.joined.info
-        unwritten = tuple(held.id for held in list(self.sync.ended))
+        unwritten = tuple(active.id for active in list(self.sync.ended))
         try:
             return claims.claim_trial(self.engine, info.id, info.name, self.name, info.has_given_trials, unwritten)
         except claims.StudyDeleted:
             raise StudyError(f"study '{info.name}' was deleted meanwhile; nothing is left to do.") from None
 
-    def hold(self, taken: ClaimedTrial) -> ActiveTrial:
-        """Bring a trial into memory: a new one has nothing to be read."""
-        frozen = new_frozen_trial(taken) if taken.is_new else self.storage.get_trial(taken.trial_id)
+    def activate(self, claimed: ClaimedTrial) -> ActiveTrial:
+        """Load a trial into memory; a new one need not be read."""
+        frozen = new_frozen_trial(claimed) if claimed.is_new else self.storage.get_trial(claimed.trial_id)
         frozen.state = TrialState.RUNNING
-        held = ActiveTrial(frozen, taken.attempt, taken.deaths, taken.wanted)
-        self.storage.held = held
-        self.tell(state="preparing", number=taken.number, step=0, steps=0, value=None, params=None)
-        self.sync.hours.count_time(busy=True)
-        return held
+        active = ActiveTrial(frozen, claimed.attempt, claimed.deaths, claimed.wanted)
+        self.storage.held = active
+        self.update_status(**NO_STEPS, state="preparing", number=claimed.number)
+        self.sync.budget.count_time(busy=True)
+        return active
 
-    def trial(self, held: ActiveTrial) -> optuna.Trial:
-        """The held trial as Optuna gives it to an objective; nothing of it waits for the database."""
+    def optuna_trial(self, active: ActiveTrial) -> optuna.Trial:
+        """Return a trial as Optuna gives it to an objective; using it does not wait for the database."""
         study = self.joined.study
         study._thread_local.cached_all_trials = None  # as Study.ask does: the sampler must see today's trials
-        return optuna.Trial(study, held.id)
+        return optuna.Trial(study, active.id)
 
-    # While it is trained
-
-    def is_over(self) -> bool:
-        """Whether this worker is to leave. Raises what ended the clerk."""
-        if self.sync.unknown:
+    def should_leave(self) -> bool:
+        """Return whether this worker is to leave; raise the error that ended the sync thread."""
+        if self.sync.is_removed:
             raise WorkerRemoved
         if self.sync.failure:
             raise self.sync.failure
-        return self.stopped() or self.sync.standing.stops > self.began_with or self.sync.hours.is_spent
+        return self.is_stopped() or self.sync.control.stops > self.initial_stops or self.sync.budget.is_spent
 
-    def says(self, held: ActiveTrial) -> TrialSignal:
-        """Whether to go on with a trial: asked before every step. TrialLost when it is no more ours."""
+    def check_signal(self, active: ActiveTrial) -> TrialSignal:
+        """Return why to end or interrupt a trial, or ""; raise TrialLost if this worker no longer owns it."""
         self.sync.progress += 1
-        if held.lost:
-            raise TrialLost(held.lost)
-        if self.is_over() or self.sync.standing.paused:
+        if active.lost:
+            raise TrialLost(active.lost)
+        if self.should_leave() or self.sync.control.paused:
             return "stopped"
-        return "pruned" if held.prune or held.wanted == "stop" else ""
+        return "pruned" if active.prune or active.wanted == "stop" else ""
 
-    def chosen(self, held: ActiveTrial) -> None:
-        """The parameters are what they will be: from here on they are written."""
-        held.is_choosing = False
-        self.sync.ring()
+    def confirm_params(self, active: ActiveTrial) -> None:
+        """Start writing a trial: its parameters will not be drawn again."""
+        active.is_choosing = False
+        self.sync.wake()
 
-    def epoch(self, held: ActiveTrial, row: dict[str, Any], judge: bool = True) -> None:
-        """Record an epoch (a row of tuner_epoch) and have it judged. An epoch recorded before is replaced."""
-        held.is_choosing = False
+    def record_epoch(self, active: ActiveTrial, row: dict[str, Any], judge: bool = True) -> None:
+        """Record an epoch (a row of tuner_epoch), replacing an earlier record of it; `judge`: ask the pruner."""
+        active.is_choosing = False
         epoch, value = int(row["epoch"]), row["value"]
-        with held.lock:
-            held.pending.epochs[epoch] = row
-            if value is not None and epoch not in held.frozen.intermediate_values:
-                held.frozen.intermediate_values[epoch] = value
-                held.pending.values[epoch] = value
+        with active.lock:
+            active.pending.epochs[epoch] = row
+            if value is not None and epoch not in active.frozen.intermediate_values:
+                active.frozen.intermediate_values[epoch] = value
+                active.pending.values[epoch] = value
                 if judge:
-                    held.unjudged.append(epoch)
-        self.sync.ring()
+                    active.unjudged.append(epoch)
+        self.sync.wake()
 
-    # Out of the hand
-
-    def end(
+    def end_trial(
         self,
-        held: ActiveTrial,
+        active: ActiveTrial,
         state: EndState,
         value: float | None = None,
-        done: Callable[[], None] = lambda: None,
+        on_written: Callable[[], None] = lambda: None,
     ) -> None:
-        """Give a trial its end, written in the background, and then call `done`. Dropped, if it was lost.
+        """End a trial; the end is written in the background, and then `on_written` is called if it was not lost.
 
-        A pruned trial's value is its last one, as Optuna has it. The next trial is drawn knowing this end.
+        The value of a pruned trial is its last one, as in Optuna. The next trial is drawn knowing this end.
         """
-        steps = held.frozen.intermediate_values
+        steps = active.frozen.intermediate_values
         if state == "PRUNED" and steps:
             value = steps[max(steps)]
         if state == "COMPLETE" and (value is None or math.isnan(value)):  # it would break every sampler
             state, value = "FAIL", None
             failed = failure_attrs(FailureKind.VALUE_NOT_A_NUMBER, "its value is not a number")
             for name, text in failed.items():
-                self.storage.set_trial_user_attr(held.id, name, text)
-        held.on_written = done
-        held.is_choosing = False
-        with held.lock:  # the clerk may write this page before we let go
-            held.frozen.state = TrialState[state]
-            held.frozen.values = None if value is None else [value]
-            self.storage.unwritten[held.number] = held.frozen
-            held.pending.end = state, value
-            self.sync.ended.append(held)
-        self.let_go()
+                self.storage.set_trial_user_attr(active.id, name, text)
+        active.on_written = on_written
+        active.is_choosing = False
+        with active.lock:  # the sync thread may write the end before the trial is released
+            active.frozen.state = TrialState[state]
+            active.frozen.values = None if value is None else [value]
+            self.storage.unwritten[active.number] = active.frozen
+            active.pending.end = state, value
+            self.sync.ended.append(active)
+        self.release_trial()
 
-    def put_back(self, held: ActiveTrial) -> None:
-        """Have a trial gone on with later, by whoever is first. Waits until all of it is written."""
+    def put_back_trial(self, active: ActiveTrial) -> None:
+        """Write everything pending, then let any worker continue the trial."""
         try:
-            self.sync.flushed(held)
-            claims.put_back_trial(self.engine, held.id, self.name)
+            self.sync.flush(active)
+            claims.put_back_trial(self.engine, active.id, self.name)
         except TrialLost as lost:
-            log.info("trial %d: dropped, %s", held.number, lost)
-        self.let_go()
+            log.info("trial %d: dropped, %s", active.number, lost)
+        self.release_trial()
 
-    def drop(self, held: ActiveTrial) -> None:
-        """Forget a trial that is somebody else's."""
-        held.take_pending()
-        self.let_go()
+    def drop_trial(self, active: ActiveTrial) -> None:
+        """Discard a trial that another worker owns now."""
+        active.take_pending()
+        self.release_trial()
 
-    def let_go(self) -> None:
+    def release_trial(self) -> None:
         self.storage.held = None
-        self.sync.hours.count_time(busy=False)
-        self.tell(state="idle", number=None, step=0, steps=0, value=None, params=None)
-        self.sync.ring()
+        self.sync.budget.count_time(busy=False)
+        self.update_status(**NO_STEPS, state="idle", number=None)
+        self.sync.wake()
 
 
-def new_frozen_trial(taken: ClaimedTrial) -> FrozenTrial:
-    """A trial that was created just now, as it stands in the database."""
-    return trial_reader.make_trial(taken.trial_id, taken.number, TrialState.WAITING, claims.utc_now(), None)
+def new_frozen_trial(claimed: ClaimedTrial) -> FrozenTrial:
+    """Return a trial that was created just now, as the database has it."""
+    return trial_reader.make_trial(claimed.trial_id, claimed.number, TrialState.WAITING, claims.utc_now(), None)

@@ -1,4 +1,4 @@
-"""What is written on a trial for people and for later: its recipe, origin, result and note."""
+"""The attributes and the note of a trial: its recipe, the versions it was made with, and its result."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ LIBRARIES = ("torch", "optuna", "sqlalchemy", "segmentation-models-pytorch", "al
 
 
 def write_recipe(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commit: str) -> None:
-    """Write on the trial what it trains, on which data, with which versions."""
+    """Set the trial's recipe, and the data and versions it is made with."""
     if "recipe" in trial.user_attrs:
-        return  # a trial that goes on
+        return  # a resumed trial
     trial.set_user_attr(
         "made_with",
         {
@@ -34,13 +34,13 @@ def write_recipe(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commi
             "val_images": len(data.val),
         },
     )
-    trial.set_user_attr("recipe", recipe.to_json())  # last: where it stands, all of this stands
+    trial.set_user_attr("recipe", recipe.to_json())  # last: a trial with a recipe has all of these
 
 
 def write_result(
     trial: optuna.Trial, outcome: TrainingOutcome, host: str, device: str, attempt: int, test: dict[str, float]
 ) -> None:
-    """Write on the trial what came out; a finished trial cannot be written on."""
+    """Set the trial's result, before its end: a finished trial takes no more attributes."""
     progress = outcome.progress
     trial.set_user_attr(
         "result",
@@ -48,7 +48,7 @@ def write_result(
             "best_value": progress.best_value,
             "best_epoch": progress.best_epoch,
             "last_value": progress.last_value,
-            "epochs": progress.epoch - 1,  # it stands at the one after the last
+            "epochs": progress.epoch - 1,  # `epoch` is the next one
             "precision": outcome.dtype,
             "micro_batch": outcome.micro,
             "device": device,
@@ -61,7 +61,7 @@ def write_result(
 
 
 def recipe_note(recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epoch: int) -> str:
-    """The trial's note in the dashboard: the recipe, and the metrics of the best epoch."""
+    """Return the trial's note in the dashboard: the recipe, and the metrics of the best epoch."""
     best = next((row for row in rows if row["epoch"] == best_epoch), {})
     return (
         f"**{recipe.model}** on **{recipe.data}**, best {goal.metric} at epoch {best_epoch}\n\n"
@@ -71,21 +71,20 @@ def recipe_note(recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epo
 
 
 def format_recipe(recipe: Recipe) -> str:
-    """The recipe as JSON with a line for each part, so that the pictures below it stay in sight."""
+    """Return the recipe as JSON with one line for each part, so that the pictures below it stay in view."""
     return "{\n" + ",\n".join(f' "{k}": {json.dumps(v)}' for k, v in recipe.to_json().items()) + "\n}"
 
 
-def save_note_of_result(
+def save_result_note(
     trial: optuna.Trial, recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epoch: int
 ) -> None:
-    """Show the recipe in the dashboard; it keeps its notes on the study, so a finished trial takes one."""
     from optuna_dashboard import save_note
 
     save_note(trial, recipe_note(recipe, goal, rows, best_epoch))
 
 
-def save_note_of_failure(trial: optuna.Trial, reason: str) -> None:
-    """Show in the dashboard why a trial failed, and its recipe as far as it came to have one."""
+def save_failure_note(trial: optuna.Trial, reason: str) -> None:
+    """Show in the dashboard why a trial failed, and its recipe if it has one."""
     from optuna_dashboard import save_note
 
     plain = trial.user_attrs.get("recipe")

@@ -1,6 +1,6 @@
-"""What a trial leaves to look at: its strip while it runs, what its model says when it ends; all are artifacts.
+"""The pictures of a trial, saved as artifacts: its strip while it runs, and the others when it ends.
 
-What can be drawn from the records of a trial is named only: `report.later` draws it for whoever looks.
+Pictures that can be drawn from stored records are only registered: `report.on_demand` draws them when opened.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from tuner.train.loop import Progress, TrainingOutcome
 if TYPE_CHECKING:
     from torch import nn
 
-SHARE = 0.005  # of the time that may go into drawing while a trial is trained
-LEAST_PAUSE = 1.0  # seconds between two drawings
-LEAVE_SECONDS = 2.0  # that the end of a trial waits for a drawing under way
-MOST_EXPLAINED = 4
+DRAWING_SHARE = 0.005  # of the training time that may be spent on drawing
+MIN_PAUSE = 1.0  # seconds between two drawings
+CLOSE_SECONDS = 2.0  # that the end of a trial waits for a drawing
+MAX_EXPLAINED = 4
 log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True)
 class TrialPictures:
-    """Where the pictures of a trial go, and what they are of."""
+    """What the pictures of a trial show, and where they are saved."""
 
     trial: optuna.Trial
     recipe: Recipe
@@ -67,42 +67,39 @@ class TrialPictures:
         return self.recipe.classes or BINARY_CLASSES
 
     def image(self, position: int) -> tuple[Any, Any, str]:
-        """A validation image, its truth, and its name."""
+        """Return a validation image, its target, and its name."""
         at = self.data.val[position]
         return np.asarray(self.data.images[at]), np.asarray(self.data.targets[at]), self.data.keys[at]
 
-    def name(self, file: Path) -> str:
-        """The artifact's id: made at the first time, and then always the same, by whatever attempt."""
-        storage, known_as = self.trial.storage, trial_id(self.trial)
-        for key, told in storage.get_trial(known_as).system_attrs.items():
-            if key.startswith(ARTIFACT_PREFIX) and json.loads(told)["filename"] == file.name:
+    def register(self, file: Path) -> str:
+        """Return the id of the artifact with a file's name, creating it on the first attempt of the trial."""
+        storage, owner = self.trial.storage, trial_id(self.trial)
+        for key, record in storage.get_trial(owner).system_attrs.items():
+            if key.startswith(ARTIFACT_PREFIX) and json.loads(record)["filename"] == file.name:
                 return key.removeprefix(ARTIFACT_PREFIX)
-        made = str(uuid.uuid4())
+        new_id = str(uuid.uuid4())
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        meta = ArtifactMeta(artifact_id=made, filename=file.name, mimetype=kind, encoding=None)
-        storage.set_trial_system_attr(known_as, ARTIFACT_PREFIX + made, json.dumps(asdict(meta)))
-        return made
+        meta = ArtifactMeta(artifact_id=new_id, filename=file.name, mimetype=kind, encoding=None)
+        storage.set_trial_system_attr(owner, ARTIFACT_PREFIX + new_id, json.dumps(asdict(meta)))
+        return new_id
 
-    def hang(self, file: Path, name: str = "") -> None:
-        """Put a file where the dashboard finds it, in the place of an earlier one of its name."""
+    def save(self, file: Path, artifact_id: str = "") -> None:
+        """Save a file as an artifact, replacing an earlier one with its name; do nothing if there is no file."""
         if file.is_file():
             with file.open("rb") as content:
-                self.artifacts.write(name or self.name(file), content)
-
-
-# --- while it is trained ---
+                self.artifacts.write(artifact_id or self.register(file), content)
 
 
 @dataclass
 class StripThread:
-    """Draws the strip in a thread of its own, the newest state only; an error is logged once and ends nothing.
+    """Draws the newest state of the strip in a background thread; the first error is logged, none is raised.
 
-    `show` is called by the training after each validated epoch, and returns at once.
+    Training calls `show` after each validated epoch; it returns at once.
     """
 
     pictures: TrialPictures
     newest: tuple[Mapping[int, Any], int] | None = None  # frames and the best epoch
-    name: str = ""
+    artifact_id: str = ""
     changed: threading.Event = field(default_factory=threading.Event)
     closing: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
@@ -110,12 +107,12 @@ class StripThread:
     def show(self, progress: Progress) -> None:
         self.newest = (progress.frames, progress.best_epoch)
         if self.thread is None:
-            self.name = self.pictures.name(self.pictures.run.strip)
-            self.thread = threading.Thread(target=self.paint, name="painter", daemon=True)
+            self.artifact_id = self.pictures.register(self.pictures.run.strip)
+            self.thread = threading.Thread(target=self.run, name="strip", daemon=True)
             self.thread.start()
         self.changed.set()
 
-    def paint(self) -> None:
+    def run(self) -> None:
         warned = False
         while True:
             self.changed.wait()
@@ -126,20 +123,20 @@ class StripThread:
             try:
                 assert self.newest is not None
                 write_strip(self.pictures, *self.newest, self.closing.is_set)
-                if not self.closing.is_set():  # the end of the trial draws it itself, and whole
-                    self.pictures.hang(self.pictures.run.strip, self.name)
+                if not self.closing.is_set():  # the end of the trial draws the whole strip
+                    self.pictures.save(self.pictures.run.strip, self.artifact_id)
             except Exception as error:
                 if not warned and not self.closing.is_set():
-                    log.warning("the strip of trial %d is not drawn: %s", self.pictures.trial.number, error)
+                    log.warning("the strip of trial %d cannot be drawn: %s", self.pictures.trial.number, error)
                 warned = True
-            self.closing.wait(max(LEAST_PAUSE, (time.thread_time() - began) / SHARE))
+            self.closing.wait(max(MIN_PAUSE, (time.thread_time() - began) / DRAWING_SHARE))
 
     def close(self) -> None:
-        """No more drawing; one under way is waited for a little."""
+        """Stop drawing, and wait shortly for a drawing that has started."""
         self.closing.set()
         self.changed.set()
         if self.thread is not None:
-            self.thread.join(LEAVE_SECONDS)
+            self.thread.join(CLOSE_SECONDS)
 
 
 class OutdatedStrip(Exception):
@@ -149,7 +146,7 @@ class OutdatedStrip(Exception):
 def write_strip(
     pictures: TrialPictures, frames: Mapping[int, Any], best: int, is_late: Callable[[], bool] = lambda: False
 ) -> None:
-    """Draw it aside, then put it in its place, unless another was to stand there meanwhile."""
+    """Draw the strip into a temporary file, and move it into place unless `is_late` then."""
     image, truth, _ = pictures.image(0)
     plain = {epoch: frame.numpy() for epoch, frame in frames.items()}
     with suppress(OutdatedStrip), atomic_write(pictures.run.strip) as beside:
@@ -158,14 +155,10 @@ def write_strip(
             raise OutdatedStrip
 
 
-# --- when it ends ---
+def write_pictures(pictures: TrialPictures, outcome: TrainingOutcome, is_explained: bool) -> None:
+    """Draw the pictures of a finished trial that need its model or data, and save all in the order of display.
 
-
-def write_pictures(pictures: TrialPictures, outcome: TrainingOutcome, explained: bool) -> None:
-    """Draw what takes the model or the data of a trial that ends, and hang it, in the order in which it is shown.
-
-    What its records are enough for is only named, and drawn for whoever looks. `explained`: also where its
-    model looks.
+    Those that its records are enough for are only registered. `is_explained`: also draw where the model looks.
     """
     run, progress = pictures.run, outcome.progress
     if progress.frames:
@@ -177,16 +170,16 @@ def write_pictures(pictures: TrialPictures, outcome: TrainingOutcome, explained:
             write_confusion(numbers.confusion, pictures.classes, run.confusion)
     if outcome.examples and numbers:
         write_examples(pictures, outcome, numbers)
-    if explained:
+    if is_explained:
         write_explanation(pictures, outcome)
     for file in run.pictures:
         if file == run.curves or (file == run.quality and numbers):
-            pictures.name(file)
-        pictures.hang(file)
+            pictures.register(file)
+        pictures.save(file)
 
 
 def make_details(pictures: TrialPictures, progress: Progress) -> Details | None:
-    """The numbers of the best epoch; a checkpoint of an earlier version kept none."""
+    """Return the numbers of the best epoch, or None for a checkpoint of an earlier version without them."""
     if progress.each is not None and progress.ranking is not None:
         metric = find_task(pictures.recipe.task).image_score
         return details.make_instance_details(progress.best_epoch, metric, progress.scores, progress.ranking)
@@ -215,24 +208,24 @@ def write_examples(pictures: TrialPictures, outcome: TrainingOutcome, numbers: D
 
 
 def write_explanation(pictures: TrialPictures, outcome: TrainingOutcome) -> None:
-    """Where the model looks, in a few of the shown images. A model that cannot be explained fails no trial."""
+    """Draw where the model looks in a few example images; log errors, because they must not fail the trial."""
     if outcome.examples is None or outcome.model is None:
         return
     by_rank = zip_longest(*outcome.examples.positions.values())  # the worst, the median, the best; then the next
-    positions = [at for rank in by_rank for at in rank if at is not None][:MOST_EXPLAINED]
+    positions = [at for rank in by_rank for at in rank if at is not None][:MAX_EXPLAINED]
     try:
         images, truths, _ = zip(*map(pictures.image, positions), strict=True)
         draw_explanations(outcome.model, pictures.recipe, list(images), list(truths), pictures.run.explanation)
     except Exception as error:
-        log.warning("trial %d is not explained: %s", pictures.trial.number, error)
+        log.warning("trial %d cannot be explained: %s", pictures.trial.number, error)
 
 
 def draw_explanations(
     model: nn.Module, recipe: Recipe, images: Sequence[Image], truths: Sequence[Any], path: Path
 ) -> bool:
-    """A row for each image: the image, the truth, the prediction, and the maps of the model's layers.
+    """Draw a row for each image: the image, its target, the prediction, and the maps of the model's layers.
 
-    Nothing is written, and the answer is False, where the model has no layer that can be explained.
+    Return False without a file if the model has no layer that can be explained.
     """
     from tuner.export.gradcam import explain as explain_images
 

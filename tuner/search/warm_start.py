@@ -1,4 +1,4 @@
-"""Where a recipe's `weights` are: a file, a bundle, or a trial of a study in the same storage."""
+"""Find the initial weights of a recipe: in a file, a bundle, or a trial of a study in the same storage."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tuner.study.optuna_tables import studies, trials
 from tuner.study.tables import epoch_table
 from tuner.study.trial_queries import EXTENDS, TrialInfo
 
-KNOWN = ("none", "imagenet", "random")  # need no file of ours
+BUILT_IN = ("none", "imagenet", "random")  # names that need no file
 SUFFIXES = (".safetensors", ".pth", ".pt")
 BUNDLED = "weights.safetensors"
 
 
 def find_weights(name: str, engine: Engine | None, attempts: AttemptFiles, here: StudyInfo | None) -> Path | None:
-    """The file of the weights of that name, or None where none is needed.
+    """Return the file of the weights with a name, or None if none is needed; raise PartError if it is missing.
 
     A name is a file or a bundle's folder; "STUDY" for the best trial of a study, "STUDY#12" for its trial
     12, "#12" for trial 12 of the study itself, `here`.
     """
-    if name in KNOWN:
+    if name in BUILT_IN:
         return None
     if is_file_name(name):
         return find_weights_file(Path(name).expanduser())
@@ -40,7 +40,7 @@ def find_weights(name: str, engine: Engine | None, attempts: AttemptFiles, here:
         raise PartError(unknown_weights(name, []))
     study, _, number = name.partition("#")
     if number and not number.isdecimal():
-        raise PartError(f"weights '{name}': after # the number of a trial is needed.")
+        raise PartError(f"weights '{name}': give the number of a trial after #.")
     info = find_named_study(study, name, engine, here)
     trial = find_trial(engine, info, int(number) if number else None)
     if trial is None or trial.state != "COMPLETE":
@@ -54,7 +54,7 @@ def find_weights(name: str, engine: Engine | None, attempts: AttemptFiles, here:
 
 
 def find_trial(engine: Engine, info: StudyInfo, number: int | None) -> TrialInfo | None:
-    """The trial of that number, or the best one."""
+    """Return the trial with a number, or the best one."""
     with engine.connect() as db:
         if number is None:
             return trial_queries.read_best_trial(db, info)
@@ -64,23 +64,23 @@ def find_trial(engine: Engine, info: StudyInfo, number: int | None) -> TrialInfo
 
 
 def is_file_name(name: str) -> bool:
-    """A folder of a study's name that is no bundle, such as that of its images, does not hide the study."""
+    """Return whether a name means a file or bundle; a folder that is not a bundle does not hide a study."""
     plain = os.sep in name or name.startswith((".", "~")) or name.endswith(SUFFIXES)
     return plain or (Path(name) / BUNDLED).is_file()
 
 
 def absolute_name(name: str) -> str:
-    """The name as it is understood in any folder: a file by its full path."""
+    """Return a name that means the same in any working directory: a file by its full path."""
     return str(Path(name).expanduser().absolute()) if is_file_name(name) else name
 
 
 def find_weights_file(path: Path) -> Path:
-    """A file of weights, or the one in a bundle."""
+    """Return a file of weights, or the one in a bundle's folder; raise PartError if it does not exist."""
     inside = path / BUNDLED if path.is_dir() else path
     if not inside.is_file():
-        what = f"holds no {BUNDLED}: it is no bundle" if path.is_dir() else "is not there"
+        problem = f"not a bundle: it has no {BUNDLED}" if path.is_dir() else "not found"
         raise PartError(
-            f"weights {path}: it {what}. Give a file ({', '.join(SUFFIXES)}), a bundle's folder, or a study."
+            f"weights {path}: {problem}. Give a file ({', '.join(SUFFIXES)}), a bundle's folder, or a study."
         )
     return inside.absolute()
 
@@ -88,7 +88,7 @@ def find_weights_file(path: Path) -> Path:
 def find_named_study(study: str, name: str, engine: Engine, here: StudyInfo | None) -> StudyInfo:
     if not study:
         if here is None:
-            raise PartError(f"weights '{name}' name a trial of the study itself, which is not there yet.")
+            raise PartError(f"weights '{name}': this trial of the study itself does not exist yet.")
         return here
     try:
         return queries.find_study(engine, study)
@@ -98,24 +98,24 @@ def find_named_study(study: str, name: str, engine: Engine, here: StudyInfo | No
 
 def unknown_weights(name: str, studies: list[str]) -> str:
     return (
-        f"weights '{name}' are no file, and no study of that name is in this storage (studies: "
+        f"weights '{name}': neither a file nor a study of this storage (studies: "
         f'{format_names(studies) or "none"}). Train it first, or give "imagenet", "none", a file or a bundle.'
     )
 
 
-TOOK_OVER = "took_over"  # set when all of the earlier one is there
+TOOK_OVER = "took_over"  # the attribute set when everything of the earlier trial was restored
 
 
 def has_own_files(trial: optuna.Trial) -> bool:
-    """Whether what stands in the trial's run folder is its own."""
+    """Return whether the files in the trial's run folder are its own."""
     return ("recipe" if EXTENDS not in trial.user_attrs else TOOK_OVER) in trial.user_attrs
 
 
 def restore_origin(trial: optuna.Trial, engine: Engine, worker: str, attempts: AttemptFiles, run: Run) -> None:
-    """Bring checkpoint, weights and epochs of the trial that this one goes on from; once, and whole.
+    """Copy checkpoint, weights and epochs of the trial that this one extends, unless that was done before.
 
-    Killed in the middle, it begins again: only when all is there is that written on the trial. Where nothing of
-    its own has come to this host, it goes on from there once more.
+    The attribute that marks it as done is set last, so that an interrupted copy is repeated. It is repeated
+    as well on a host where no files of this trial have arrived.
     """
     origin = trial.user_attrs.get(EXTENDS)
     if origin is None or (TOOK_OVER in trial.user_attrs and run.is_usable):
@@ -132,21 +132,21 @@ def restore_origin(trial: optuna.Trial, engine: Engine, worker: str, attempts: A
 
 
 def link_origin_file(source: Path, target: Path, origin: dict[str, Any], attempts: AttemptFiles) -> None:
-    """Link or copy: what stands under the name is whole."""
+    """Link or copy a file; `target` is never incomplete."""
     with writing(target):
         try:
             link_file(source, target)
         except FileNotFoundError as error:
             raise FilesError(
-                f"trial {origin['number']} of '{origin['study']}', from which this one goes on, has no "
-                f"{source.name} here ({attempts.where}). Type the command where that is, or share its --home or "
+                f"trial {origin['number']} of '{origin['study']}', which this one extends, has no "
+                f"{source.name} here ({attempts.where}). Run this on the host that has it, or share its --home or "
                 "--artifacts."
             ) from error
 
 
 @retried
 def copy_epochs(engine: Engine, trial_id: int, worker: str, origin: dict[str, Any]) -> list[tuple[int, float]]:
-    """Give a trial the epochs of the one it goes on from; (epoch, value) of those that have a value."""
+    """Copy the epochs of the extended trial; return (epoch, value) of those that have a value."""
     source = (
         sa.select(trials.c.trial_id)
         .join(studies, studies.c.study_id == trials.c.study_id)

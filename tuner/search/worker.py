@@ -1,8 +1,7 @@
-"""One worker process: join the study, take trials until the budget is spent or it is told to stop.
+"""A worker process: it joins the study and trains trials until the budget is spent or it is asked to stop.
 
-It reads its orders as one line of JSON from stdin, so that no password stands on a command line. When
-stdin closes, whoever started it is gone, and it stops as on SIGTERM. Its last line on stdout says how
-it ended.
+It reads its configuration as one line of JSON from stdin, so that no password appears on a command line. When
+stdin closes, its parent process has ended, and it stops as on SIGTERM. Its last line on stdout says how it ended.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import sys
 import threading
 import traceback
 import uuid
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -47,7 +45,7 @@ from tuner.fleet.config import EXIT_GIVEN_UP, EXIT_GPU_FAILED, WorkerConfig, has
 from tuner.paths import Home, Run, git_commit
 from tuner.recipe import Recipe
 from tuner.search import objective, trial_attrs, trial_pictures
-from tuner.search.sampling import pruner, sampler
+from tuner.search.sampling import make_pruner, make_sampler
 from tuner.search.session import Session
 from tuner.search.trial_pictures import StripThread, TrialPictures
 from tuner.search.warm_start import find_weights, has_own_files, restore_origin
@@ -63,25 +61,25 @@ from tuner.train.memory import MicroBatches, is_out_of_memory, keep_pages, relea
 from tuner.train.precision import device_name, find_device, pin_to_cores
 from tuner.train.validation import evaluate
 
-SETTLE_SECONDS = 60.0  # how long the end of a trial waits for its files to be in the artifact store,
-HURRY_SECONDS = 5.0  # and a trial that is put back: whoever is told to end has often ten seconds to live
+SETTLE_SECONDS = 60.0  # for the files of a finished trial to reach the artifact store
+HURRY_SECONDS = 5.0  # for those of a stopped one: schedulers often send SIGKILL ten seconds after SIGTERM
 log = logging.getLogger("tuner")
 
 
 class StopRequested(Exception):
-    """Told to stop before the training began."""
+    """The worker was asked to stop before the training of its trial began."""
 
 
 class GpuFailed(Exception):
-    """The GPU is broken: no trial is to blame, and no worker should begin there again."""
+    """The GPU is broken: the trial is not to blame, and no other worker should start there."""
 
 
 class GpuContextLost(Exception):
-    """After this error the process cannot use its GPU any more: another one must take its place."""
+    """This process can no longer use its GPU, and must be replaced by another one."""
 
 
 class Worker:
-    """A worker at work. `stop` is set by a signal; training looks at it before every step."""
+    """Trains trials one after the other. `stop` is set by a signal and checked before every training step."""
 
     def __init__(self, config: WorkerConfig, stop: threading.Event) -> None:
         self.config, self.stop = config, stop
@@ -89,15 +87,15 @@ class Worker:
         self.space: Space | None = load_checked_space(config)
         self.joined: JoinedStudy = database.retried(rejoin_study)(config.storage, config.study)
         self.engine: Engine = self.joined.engine
-        self.warm = False  # after the first trial
+        self.is_warm = False  # after the first trial
         self.device = find_device()
         if config.gpu and self.device.type == "cpu" and gpus.has_driver():
             raise GpuFailed(f"GPU {config.gpu} does not answer")  # else it would train on the processor, silently
         self.commit = git_commit(self.space.path) if self.space else ""
-        self.provider = DataProvider(self.home.cache, config.settings.cache_gb, self.progress)
+        self.provider = DataProvider(self.home.cache, config.settings.cache_gb, self.progress_callback)
         self.attempts = open_attempts(self.home, config.artifacts)
-        self.session = Session(self.joined, self.row(), config.settings, config.gpu_share, stop.is_set)
-        self.joint = objective.TrialContext(
+        self.session = Session(self.joined, self.identity(), config.settings, config.gpu_share, stop.is_set)
+        self.context = objective.TrialContext(
             session=self.session,
             device=self.device,
             micro_batches=MicroBatches(self.home.micro_batches),
@@ -105,8 +103,8 @@ class Worker:
             keep=self.attempts.keep,
         )
 
-    def row(self) -> dict[str, Any]:
-        """Who this is."""
+    def identity(self) -> dict[str, Any]:
+        """Return the columns of the worker's row that do not change."""
         return {
             "worker": self.config.worker or uuid.uuid4().hex[:12],
             "host": socket.gethostname(),
@@ -118,149 +116,148 @@ class Worker:
         }
 
     def work(self) -> None:
-        """Trials, one after the other. Whatever ends this, the trial in hand is put back."""
+        """Train trials until none is left; however this ends, the current trial is put back."""
         study = self.joined.study
         try:
-            with self.told(), self.session as session:
-                study.sampler, study.pruner = sampler(self.joined.info, session.ordinal), pruner(self.joined.info)
-                while held := session.take():
-                    self.one(held)
-                    if not self.warm:
-                        self.warm = True
-                        gc.freeze()  # what the first trial imported: a look at it costs 0.1 s a trial
-        finally:  # after the desk has written its last page, which may free files in the store
+            with database.told(self.config.storage), self.session as session:
+                study.sampler, study.pruner = (
+                    make_sampler(self.joined.info, session.ordinal),
+                    make_pruner(self.joined.info),
+                )
+                while active := session.take_trial():
+                    self.run_trial(active)
+                    if not self.is_warm:
+                        self.is_warm = True
+                        gc.freeze()  # the imports of the first trial: examining them takes 0.1 s in every trial
+        finally:  # after the session's last writes, which may delete files in the store
             self.attempts.close(HURRY_SECONDS)
-            gc.unfreeze()  # libraries complain at the end of the process about what is never freed
+            gc.unfreeze()  # else libraries report objects that were never freed when the process ends
 
-    def told(self) -> AbstractContextManager[None]:
-        """The database's errors in plain words."""
-        return database.told(self.config.storage)
-
-    def one(self, held: ActiveTrial) -> None:
-        """One trial from its suggestion to its result, and clean up after it."""
-        trial = self.session.trial(held)
+    def run_trial(self, active: ActiveTrial) -> None:
+        """Run a trial from its suggestion to its result, and clean up after it."""
+        trial = self.session.optuna_trial(active)
         run = None
         try:
-            run = self.begin(trial, held)
-            self.attempt(trial, held, run)
+            run = self.open_folder(trial, active)
+            self.train_trial(trial, active, run)
         except StopRequested:
-            log.info("trial %d: stopped before its first step, put back", held.number)
-            self.session.put_back(held)
+            log.info("trial %d: stopped before its first step, put back", active.number)
+            self.session.put_back_trial(active)
         except TrialLost as lost:
-            self.drop(held, run, str(lost))
+            self.drop_trial(active, run, str(lost))
         except TrialFailed as failed:
-            self.fail(trial, held, run, failed.kind, str(failed))
-        except (StorageError, FilesError, DataError):
-            if why := self.lost(held):
-                self.drop(held, run, why)
-            else:
-                raise  # the disk, the database, the data: not this trial's fault, it is put back
+            self.fail_trial(trial, active, run, failed.kind, str(failed))
         except WorkerRemoved:
             raise
         except Exception as error:
-            self.broken(trial, held, run, error)
-        release(self.device)  # a pruned or failed trial's model hangs in a cycle until then
+            self.handle_error(trial, active, run, error)
+        release(self.device)  # a pruned or failed trial's model is in a reference cycle until then
 
-    def begin(self, trial: optuna.Trial, held: ActiveTrial) -> Run:
-        """The folder of this attempt, with what the one before left."""
+    def open_folder(self, trial: optuna.Trial, active: ActiveTrial) -> Run:
+        """Return the folder of this attempt, with the files of the previous attempt."""
         study, key = self.config.study, self.joined.info.key
-        return self.attempts.begin(study, key, held.number, held.attempt, fresh=not has_own_files(trial))
+        return self.attempts.begin(study, key, active.number, active.attempt, fresh=not has_own_files(trial))
 
-    def broken(self, trial: optuna.Trial, held: ActiveTrial, run: Run | None, error: Exception) -> None:
-        """An error that no one foresaw: the GPU's, one that poisons it, or a bug, which is told loudly."""
-        if isinstance(database.behind(error), SQLAlchemyError):
-            raise error  # the database is away for too long, or full: the trial is put back
-        if why := self.lost(held):
-            return self.drop(held, run, why)  # whoever has it now may have taken its folder away
+    def handle_error(self, trial: optuna.Trial, active: ActiveTrial, run: Run | None, error: Exception) -> None:
+        """Raise errors that are not the trial's fault, so that it is put back; fail the trial on all others.
+
+        An unexpected error is raised again after the trial has failed, because it is a bug.
+        """
+        is_reported = isinstance(error, (StorageError, FilesError, DataError))
+        if not is_reported and isinstance(database.behind(error), SQLAlchemyError):
+            raise error  # the database is away for too long, or full
+        if why := self.why_lost(active):
+            return self.drop_trial(active, run, why)  # its new owner may have removed its folder
+        if is_reported:
+            raise error
         if gpus.is_broken(error):
             raise GpuFailed(str(error).splitlines()[0]) from error
         kind = FailureKind.OUT_OF_MEMORY if is_out_of_memory(error) else FailureKind.EXCEPTION
-        self.fail(trial, held, run, kind, traceback.format_exc(), type(error).__name__)
+        self.fail_trial(trial, active, run, kind, traceback.format_exc(), type(error).__name__)
         if gpus.is_process_unusable(error):
             raise GpuContextLost from error
         raise error
 
-    def lost(self, held: ActiveTrial) -> str:
-        """Why a trial is this worker's no more, asked now; '' if it still is."""
+    def why_lost(self, active: ActiveTrial) -> str:
+        """Return why this worker no longer owns a trial according to the database, or ""."""
         try:
-            claims.check_claim(self.engine, held.id, self.session.name)
+            claims.check_claim(self.engine, active.id, self.session.name)
         except TrialLost as lost:
             return str(lost)
         return ""
 
-    def drop(self, held: ActiveTrial, run: Run | None, why: str) -> None:
-        log.info("trial %d: dropped, %s", held.number, why)
+    def drop_trial(self, active: ActiveTrial, run: Run | None, why: str) -> None:
+        log.info("trial %d: dropped, %s", active.number, why)
         if run:
             self.attempts.forget(run)
-        self.session.drop(held)
+        self.session.drop_trial(active)
 
-    def attempt(self, trial: optuna.Trial, held: ActiveTrial, run: Run) -> None:
-        if held.deaths >= claims.MOST_DEATHS:
-            died = f"set aside: {held.deaths} workers died while they trained it, or hung"
-            raise TrialFailed(FailureKind.WORKERS_DIED, died)
+    def train_trial(self, trial: optuna.Trial, active: ActiveTrial, run: Run) -> None:
+        if active.deaths >= claims.MOST_DEATHS:
+            reason = f"set aside: {active.deaths} workers died while they trained it, or hung"
+            raise TrialFailed(FailureKind.WORKERS_DIED, reason)
         restore_origin(trial, self.engine, self.session.name, self.attempts, run)
-        if held.attempt > 1 or has_own_files(trial):
-            held.recorded = database.retried(epoch_queries.read_recorded_epochs)(self.engine, held.id)
+        if active.attempt > 1 or has_own_files(trial):
+            active.recorded = database.retried(epoch_queries.read_recorded_epochs)(self.engine, active.id)
         recipe = objective.choose_recipe(self.space, self.joined.info, trial)
-        self.session.tell(number=held.number, steps=recipe.epochs, params=trial.params)
+        self.session.update_status(number=active.number, steps=recipe.epochs, params=trial.params)
         data = self.provider.get_data(recipe)
         recipe = replace(recipe, classes=data.classes)
-        start = self.find_start(recipe, run)
+        weights = self.find_initial_weights(recipe, run)
         trial_attrs.write_recipe(trial, recipe, data, self.commit)
-        self.session.chosen(held)
-        self.session.tell(state="training", step=0, steps=recipe.epochs)
+        self.session.confirm_params(active)
+        self.session.update_status(state="training", step=0, steps=recipe.epochs)
         pictures = TrialPictures(trial, recipe, data, run, open_trial_artifacts(self.attempts))
         strip_thread = StripThread(pictures)
         try:
-            outcome = objective.run_trial(self.joint, held, recipe, data, run, start, strip_thread.show)
+            outcome = objective.train_recipe(self.context, active, recipe, data, run, weights, strip_thread.show)
         finally:
             strip_thread.close()
         if outcome.end == "stopped":
-            log.info("trial %d: stopped at epoch %d, put back", held.number, outcome.progress.epoch)
+            log.info("trial %d: stopped at epoch %d, put back", active.number, outcome.progress.epoch)
             self.attempts.settle(run, HURRY_SECONDS)
-            return self.session.put_back(held)
-        self.finish(held, pictures, outcome)
+            return self.session.put_back_trial(active)
+        self.finish_trial(active, pictures, outcome)
 
-    def finish(self, held: ActiveTrial, pictures: TrialPictures, outcome: TrainingOutcome) -> None:
-        """Pictures, notes and artifacts first: a finished trial cannot be written on."""
+    def finish_trial(self, active: ActiveTrial, pictures: TrialPictures, outcome: TrainingOutcome) -> None:
+        """Save pictures, attributes and files, then end the trial: a finished trial takes no more attributes."""
         trial, recipe, run = pictures.trial, pictures.recipe, pictures.run
-        asked = "row" in trial.user_attrs and outcome.end == "finished"
-        test = self.test_scores(recipe, run) if asked else {}
-        progress, goal = outcome.progress, self.joined.info.goal
+        is_row = "row" in trial.user_attrs and outcome.end == "finished"
+        test = self.test_scores(recipe, run) if is_row else {}
+        progress = outcome.progress
         rows = [epoch_queries.flatten_epoch(report) for report in progress.history]
-        self.session.tell(state="finishing")
+        self.session.update_status(state="finishing")
         if rows:
-            explained = outcome.end == "finished" and self.leads(progress.best_value)
+            is_explained = outcome.end == "finished" and self.is_best(progress.best_value)
             with writing(run.folder):
-                trial_pictures.write_pictures(pictures, outcome, explained)
-        trial_attrs.write_result(
-            trial, outcome, socket.gethostname(), device_name(self.device), held.attempt, test
-        )
-        trial_attrs.save_note_of_result(trial, recipe, goal, rows, progress.best_epoch)
+                trial_pictures.write_pictures(pictures, outcome, is_explained)
+        host, device = socket.gethostname(), device_name(self.device)
+        trial_attrs.write_result(trial, outcome, host, device, active.attempt, test)
+        trial_attrs.save_result_note(trial, recipe, self.joined.info.goal, rows, progress.best_epoch)
         if outcome.end == "pruned":
-            if held.wanted == "stop":
+            if active.wanted == "stop":
                 trial.set_user_attr("stopped", "by hand")
-            self.session.end(held, "PRUNED", done=lambda: self.attempts.finish(run, weights=False))
+            self.session.end_trial(active, "PRUNED", on_written=lambda: self.attempts.finish(run, weights=False))
         else:
             self.attempts.keep(run)
             self.attempts.settle(run, SETTLE_SECONDS)
-            self.session.end(
-                held, "COMPLETE", progress.best_value, lambda: self.attempts.finish(run, weights=True)
+            self.session.end_trial(
+                active, "COMPLETE", progress.best_value, lambda: self.attempts.finish(run, weights=True)
             )
-        log.info("trial %d: %s, best %s at epoch %d", held.number, outcome.end,
+        log.info("trial %d: %s, best %s at epoch %d", active.number, outcome.end,
                  progress.best_value, progress.best_epoch)  # fmt: skip
 
-    def leads(self, value: float | None) -> bool:
-        """Whether a value is better than those of all trials that have ended, this worker's newest too."""
+    def is_best(self, value: float | None) -> bool:
+        """Return whether a value is better than those of all finished trials, also those not written yet."""
         goal = self.joined.info.goal
         ends = [end.values[0] for end in self.session.storage.unwritten.values() if end.state.name == "COMPLETE"]
         best = database.retried(trial_queries.read_best_value)(self.engine, self.joined.id, goal)
         return value is not None and all(goal.is_better(value, other) for other in (best, *ends))
 
-    def find_start(self, recipe: Recipe, run: Run) -> Path | None:
-        """The file of earlier weights that a recipe begins from; a missing one fails the trial alone.
+    def find_initial_weights(self, recipe: Recipe, run: Run) -> Path | None:
+        """Return the file of weights that training starts from; raise TrialFailed if it cannot be found.
 
-        A trial that goes on from its checkpoint needs it no more.
+        A trial that has a checkpoint does not need it.
         """
         try:
             info = database.retried(queries.find_study)(self.engine, self.config.study)
@@ -271,46 +268,47 @@ class Worker:
             raise TrialFailed(FailureKind.WEIGHTS, str(error)) from error
 
     def test_scores(self, recipe: Recipe, run: Run) -> dict[str, float]:
-        """What the best weights score on the test split; the row of a table asks for it, never a search."""
+        """Return the metrics of the best weights on the test split: for rows of a table, never in a search."""
         data, shares = self.provider.get_test_data(recipe), self.provider.get_data(recipe).shares
         if data is None:
             return {}
-        return evaluate(
-            recipe, data, run.best, self.device, self.joint.micro_batches, shares, alive=self.session.tell
-        ).metrics
+        batches, alive = self.context.micro_batches, self.session.update_status
+        return evaluate(recipe, data, run.best, self.device, batches, shares, alive=alive).metrics
 
-    def fail(
+    def fail_trial(
         self,
         trial: optuna.Trial,
-        held: ActiveTrial,
+        active: ActiveTrial,
         run: Run | None,
         kind: FailureKind,
         reason: str,
         exception: str = "",
     ) -> None:
         """End a trial as failed and store why."""
-        log.warning("trial %d failed: %s", held.number, reason)
-        self.session.tell(state="finishing")
+        log.warning("trial %d failed: %s", active.number, reason)
+        self.session.update_status(state="finishing")
         for name, value in failure_attrs(kind, reason, exception).items():
             trial.set_user_attr(name, value)
-        trial_attrs.save_note_of_failure(trial, reason)
-        self.session.end(held, "FAIL", done=lambda: self.attempts.finish(run, weights=False) if run else None)
+        trial_attrs.save_failure_note(trial, reason)
+        on_written = (lambda: self.attempts.finish(run, weights=False)) if run else lambda: None
+        self.session.end_trial(active, "FAIL", on_written=on_written)
 
-    def progress(self, state: str) -> ProgressCallback:
-        """Tell how far the reading of data is; a stop is obeyed there too."""
+    def progress_callback(self, state: str) -> ProgressCallback:
+        """Return a callback that reports how much data was read, and raises StopRequested to interrupt it."""
 
-        def tell(done: int, of: int) -> None:
-            self.session.tell(state=state, step=done, steps=of)
-            if self.session.storage.held and self.session.says(self.session.storage.held) == "stopped":
+        def report(done: int, total: int) -> None:
+            self.session.update_status(state=state, step=done, steps=total)
+            active = self.session.storage.held
+            if active and self.session.check_signal(active) == "stopped":
                 raise StopRequested
 
-        return tell
+        return report
 
 
 def load_checked_space(config: WorkerConfig) -> Space | None:
-    """The space that was checked: a worker that starts later must not train another one unseen.
+    """Return the space, or None for trials that have their recipes; raise SpaceChanged if its file was edited.
 
-    Longer runs need none: their trials have their recipes.
+    A worker that starts later must not train a space that was never checked.
     """
     if not config.space:
         return None
@@ -320,7 +318,7 @@ def load_checked_space(config: WorkerConfig) -> Space | None:
 
 
 def set_up_process(config: WorkerConfig) -> None:
-    """Keep to the given cores; OpenCV's own threads would fight with torch's."""
+    """Pin the process to its cores, and turn off OpenCV's threads, which would compete with torch's."""
     import cv2
 
     if config.cores:
@@ -328,32 +326,35 @@ def set_up_process(config: WorkerConfig) -> None:
     cv2.setNumThreads(1)
     keep_pages()
     gc.collect()
-    gc.freeze()  # what the imports made lives as long as the process: no need to look at it after each trial
+    gc.freeze()  # objects of the imports live as long as the process and need not be examined again
 
 
 def watch_parent(stop: threading.Event) -> None:
-    """Stop when stdin closes. Read below Python's buffer: its lock must be free when the process ends."""
+    """Stop when stdin closes. Bypass Python's buffer, whose lock must be free when the process ends."""
     while os.read(0, 4096):
         pass
     request_stop(stop)
 
 
 def request_stop(stop: threading.Event) -> None:
-    """Have training stop at its next step; a database that is away is not waited for any more."""
+    """Stop the training at its next step, and no longer wait for a database that is away."""
     stop.set()
     database.be_patient(database.IMPATIENT_SECONDS)
 
 
 def redirect_stdout() -> IO[str]:
-    """Our line to the fleet; what a space or model prints goes to the log, where no pipe can fill up."""
+    """Return stdout for the answer to the fleet; prints of a space or model go to stderr, into the log."""
     sys.stdout.flush()
-    ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    return ours
+    return answer
 
 
 def main() -> int:
-    """The process: orders in, work, one line of JSON out. Exit code 0, 2 for a told error, 1 for a bug."""
+    """Run a worker as configured on stdin, and answer with one line of JSON if it ends with an error.
+
+    Return 0 for normal ends, 2 for reported errors, 1 for bugs, and the other codes of `fleet.config`.
+    """
     answer = redirect_stdout()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: request_stop(stop))
@@ -370,12 +371,9 @@ def main() -> int:
     except (WorkerRemoved, GpuContextLost):
         log.info("a new worker takes over")
         return EXIT_GIVEN_UP
-    except GpuFailed as error:
+    except (GpuFailed, TunerError) as error:
         print(json.dumps({"error": str(error)}), file=answer, flush=True)
-        return EXIT_GPU_FAILED
-    except TunerError as error:
-        print(json.dumps({"error": str(error)}), file=answer, flush=True)
-        return 2
+        return EXIT_GPU_FAILED if isinstance(error, GpuFailed) else 2
     except Exception as error:
         traceback.print_exc()
         print(json.dumps({"bug": f"{type(error).__name__}: {error}"}), file=answer, flush=True)

@@ -60,7 +60,7 @@ def test_a_trial_of_instances_leaves_every_picture_but_a_confusion(
     trained: Trial, pictures: TrialPictures
 ) -> None:
     outcome = trained.train()
-    write_pictures(pictures, outcome, explained=True)
+    write_pictures(pictures, outcome, is_explained=True)
     names = [meta.filename for meta in get_all_artifact_meta(pictures.trial)]
     assert names == [
         *("strip.png", "predictions.png", "explanation.png", "curves.png", "quality.png", "details.json"),
@@ -76,7 +76,7 @@ def test_a_trial_of_instances_leaves_every_picture_but_a_confusion(
 
 def test_its_details_are_of_its_best_epoch(trained: Trial, pictures: TrialPictures) -> None:
     outcome = trained.train()
-    write_pictures(pictures, outcome, explained=False)
+    write_pictures(pictures, outcome, is_explained=False)
     found, best = read_details(trained), trained.reports[outcome.progress.best_epoch].metrics
     assert (found.metric, found.classes, found.epoch) == ("PQ", ["object"], outcome.progress.best_epoch)
     assert not found.confusion and not found.curves and not found.calibration
@@ -109,10 +109,10 @@ def test_an_interrupted_trial_leaves_the_same_details(
     asked = iter(range(10**9))
     unbroken = Trial(trained.recipe, trained.data, tmp_path / "unbroken", trained.goal)
     whole = unbroken.train()
-    write_pictures(replace(pictures, run=unbroken.run), whole, explained=False)
+    write_pictures(replace(pictures, run=unbroken.run), whole, is_explained=False)
     assert trained.train(lambda: "stopped" if next(asked) > 5 else "").end == "stopped"
     outcome = trained.train()
-    write_pictures(pictures, outcome, explained=False)
+    write_pictures(pictures, outcome, is_explained=False)
     assert read_details(trained) == read_details(unbroken)
 
 
@@ -120,7 +120,7 @@ def test_its_bundle_tells_how_to_use_it_and_explains(
     trained: Trial, pictures: TrialPictures, tmp_path: Path
 ) -> None:
     outcome = trained.train()
-    write_pictures(pictures, outcome, explained=True)
+    write_pictures(pictures, outcome, is_explained=True)
     bundle = export_bundle(make_best(trained.recipe), trained.run, tmp_path / "best", force=False)
     assert json.loads((bundle / "details.json").read_text())["instances"]["numbers"]
     card = (bundle / "card.md").read_text(encoding="utf-8")

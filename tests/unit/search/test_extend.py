@@ -192,7 +192,7 @@ def test_every_trial_that_cannot_go_on_is_told(tmp_path: Path) -> None:
     with pytest.raises(StudyError) as error:
         prepare_extension(place.asked(2, numbers=(0, 1, 2, 3, 4)))
     for line in (
-        "study 'tiny' cannot go on to 2 epochs:",
+        "study 'tiny' cannot be extended to 2 epochs:",
         "trial 1 was pruned: its checkpoint was not kept",
         "trial 2 failed: it has no checkpoint",
         "trial 3 is not finished yet",
@@ -249,7 +249,7 @@ def test_a_schedule_that_depends_on_the_end_is_told(toy_recipe: Recipe) -> None:
 
     assert told("plateau") == told("none") == told("exponential") == []
     (notice,) = told("cosine")
-    assert "cosine()" in notice and "not that of one run of 9" in notice
+    assert "cosine()" in notice and "differ from that of one run of 9" in notice
     odd = replace(toy_recipe, epochs=3, validate_every=2)
     (notice,) = schedule_warnings(
         [trial_queries.TrialInfo(1, 0, "COMPLETE", 0.5, {}, {"recipe": odd.to_json()})], 9

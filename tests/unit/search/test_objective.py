@@ -99,7 +99,7 @@ def test_a_branch_of_the_space_that_fails_fails_its_trial_alone(tmp_path: Path) 
 
 def test_a_failed_trial_has_a_note_with_the_reason_and_its_recipe(space: Space) -> None:
     trial = asked(recipe=chosen(space).to_json())
-    trial_attrs.save_note_of_failure(trial, "loss is nan at epoch 3")
+    trial_attrs.save_failure_note(trial, "loss is nan at epoch 3")
     shown = "".join(map(str, trial.study._storage.get_study_system_attrs(trial.study._study_id).values()))
     assert "loss is nan at epoch 3" in shown
     assert '"task": "binary"' in shown
@@ -119,9 +119,9 @@ class Asked(optuna.pruners.BasePruner):
 class Patient(Session):
     """The verdict comes in the background; here it is waited for."""
 
-    def says(self, held: ActiveTrial) -> TrialSignal:
+    def check_signal(self, held: ActiveTrial) -> TrialSignal:
         wait_for(lambda: not held.unjudged)
-        return super().says(held)
+        return super().check_signal(held)
 
 
 @pytest.mark.parametrize(("prune_at", "asked", "ran"), [(0, [2, 4], 5), (4, [2, 4], 4)])
@@ -133,16 +133,16 @@ def test_the_pruner_is_asked_where_there_is_a_value_and_every_epoch_is_recorded(
     run, kept = Run(tmp_path / "run").make(), list[Run]()
     recipe = replace(toy_recipe, validate_every=2, epochs=5)
     with Patient(joined, who("me")) as session:
-        held = session.take()
+        held = session.take_trial()
         assert held is not None
         joint = objective.TrialContext(
             session, torch.device("cpu"), MicroBatches(tmp_path / "micro.json"), None, kept.append
         )
-        outcome = objective.run_trial(joint, held, recipe, toy_data, run, None)
-        doing = session.sync.doing
-        session.put_back(held)
+        outcome = objective.train_recipe(joint, held, recipe, toy_data, run, None)
+        status = session.sync.status
+        session.put_back_trial(held)
     assert outcome.end == ("pruned" if prune_at else "finished") and pruner.epochs == asked
-    assert (doing["step"], doing["steps"]) == (ran, 5) and doing["peak_memory"] > 2**20
+    assert (status["step"], status["steps"]) == (ran, 5) and status["peak_memory"] > 2**20
     assert kept == [run] * ran
     rows = epoch_queries.read_epochs(joined.engine, held.id)
     validated = [epoch for epoch in (2, 4, 5) if epoch <= ran]
@@ -167,13 +167,13 @@ def test_epochs_that_the_checkpoint_holds_and_the_database_does_not_are_recorded
     train(recipe, IOU, toy_data, run, device=CPU, micro_batches=micro, on_epoch=reports.append, check_stop=stop)
     assert [report.epoch for report in reports] == [1, 2]
     with Session(joined, who("me")) as session:
-        held = session.take()
+        held = session.take_trial()
         assert held is not None
-        session.epoch(held, asdict(replace(reports[0], value=0.125)))
+        session.record_epoch(held, asdict(replace(reports[0], value=0.125)))
         held.recorded = {1}
         joint = objective.TrialContext(session, CPU, micro, None, lambda run: None)
-        assert objective.run_trial(joint, held, recipe, toy_data, run, None).end == "finished"
-        session.put_back(held)
+        assert objective.train_recipe(joint, held, recipe, toy_data, run, None).end == "finished"
+        session.put_back_trial(held)
     rows = epoch_queries.read_epochs(joined.engine, held.id)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[0]["value"] == 0.125 and rows[1]["value"] == reports[1].value

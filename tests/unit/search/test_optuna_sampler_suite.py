@@ -8,10 +8,10 @@ import pytest
 from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase
 
-from tuner.search.sampling import FewerTrials
+from tuner.search.sampling import SubsetTPESampler
 
 
 class TestSampler(BasicSamplerTestCase):
     @pytest.fixture
     def sampler(self) -> Callable[[], BaseSampler]:
-        return lambda: FewerTrials(0, is_maximized=False)
+        return lambda: SubsetTPESampler(0, is_maximized=False)

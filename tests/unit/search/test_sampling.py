@@ -18,10 +18,10 @@ from tuner.search.sampling import (
     NUM_NEWEST,
     NUM_OTHERS,
     REPEATS,
-    Few,
-    FewerTrials,
+    SubsetTPESampler,
+    TrialSubset,
+    make_sampler,
     redraw,
-    sampler,
 )
 from tuner.study.info import StudyInfo
 
@@ -32,7 +32,7 @@ MOST = NUM_BEST + NUM_NEWEST + NUM_OTHERS
 
 def study_of(trials: list[FrozenTrial], worker: int = 0, direction: str = "maximize") -> optuna.Study:
     plan = StudyInfo("s", "s", Goal("iou", direction), "shapes")
-    study = optuna.create_study(direction=direction, sampler=sampler(plan, worker))
+    study = optuna.create_study(direction=direction, sampler=make_sampler(plan, worker))
     study.add_trials(trials)
     return study
 
@@ -83,7 +83,8 @@ def test_a_draw_depends_on_what_is_there_and_not_on_what_the_worker_did_before()
 
 def test_up_to_some_hundred_trials_tpe_sees_them_all() -> None:
     trials = numbered(finished(NUM_OTHERS))
-    assert Few(frozenset(KINDS), True).of(trials) == [t for t in trials if t.state in sampling.FINISHED]
+    chosen = TrialSubset(frozenset(KINDS), True).select(trials)
+    assert chosen == [t for t in trials if t.state in sampling.FINISHED]
 
 
 def numbered(trials: list[FrozenTrial]) -> list[FrozenTrial]:
@@ -99,7 +100,7 @@ def test_of_thousands_tpe_sees_few_and_among_them_all_that_it_would_model_as_goo
     direction = "maximize" if is_maximized else "minimize"
     trials = numbered(finished(2000))
     known = [trial for trial in trials if trial.state in sampling.FINISHED]
-    shown = Few(frozenset(KINDS), is_maximized).of(trials)
+    shown = TrialSubset(frozenset(KINDS), is_maximized).select(trials)
     study = optuna.create_study(direction=direction)
     whole, few = _split_trials(study, known, NUM_BEST)[0], _split_trials(study, shown, NUM_BEST)[0]
     assert [t.number for t in few] == [t.number for t in whole]
@@ -113,7 +114,7 @@ def test_pruned_trials_are_ranked_as_tpe_ranks_them_where_nothing_is_complete() 
     trials = numbered([one(draw, "PRUNED") for _ in range(600)])
     trials[5].intermediate_values = {1: float("nan")}
     trials[6].intermediate_values = {}
-    shown = Few(frozenset(KINDS), True).of(trials)
+    shown = TrialSubset(frozenset(KINDS), True).select(trials)
     study = optuna.create_study(direction="maximize")
     expected, _ = _split_trials(study, trials, NUM_BEST)
     assert _split_trials(study, shown, NUM_BEST)[0] == expected
@@ -121,12 +122,12 @@ def test_pruned_trials_are_ranked_as_tpe_ranks_them_where_nothing_is_complete() 
 
 def test_what_is_shown_is_the_same_whether_trials_came_one_by_one_or_all_at_once() -> None:
     trials = numbered(finished(900))
-    slowly = Few(frozenset(KINDS), True)
+    slowly = TrialSubset(frozenset(KINDS), True)
     ends = list(range(0, 900, 7))
     random.Random(1).shuffle(ends)
     for end in (100, 300, 301, 650):
-        slowly.of(trials[:end])
-    assert slowly.of(trials) == Few(frozenset(KINDS), True).of(trials)
+        slowly.select(trials[:end])
+    assert slowly.select(trials) == TrialSubset(frozenset(KINDS), True).select(trials)
 
 
 def test_a_trial_that_was_running_is_seen_once_it_ends_and_shown_while_it_runs() -> None:
@@ -134,18 +135,18 @@ def test_a_trial_that_was_running_is_seen_once_it_ends_and_shown_while_it_runs()
     late = trials[7]
     running = create_trial(state=TrialState.RUNNING)
     running.number = 7
-    few = Few(frozenset(KINDS), True)
-    assert running in few.of([*trials[:7], running, *trials[8:]])
+    few = TrialSubset(frozenset(KINDS), True)
+    assert running in few.select([*trials[:7], running, *trials[8:]])
     late.state, late.values = TrialState.COMPLETE, [2.0]
-    assert late in few.of(trials) and running not in few.of(trials)
+    assert late in few.select(trials) and running not in few.select(trials)
 
 
 def test_deleted_trials_do_not_hide_others() -> None:
     trials = numbered(finished(300))
-    few = Few(frozenset(KINDS), True)
-    few.of(trials[:250])
+    few = TrialSubset(frozenset(KINDS), True)
+    few.select(trials[:250])
     left = trials[20:]
-    newest = few.of(left)[-1]
+    newest = few.select(left)[-1]
     assert newest is [trial for trial in left if trial.state in sampling.FINISHED][-1]
 
 
@@ -155,7 +156,7 @@ def test_a_parameter_of_a_rare_branch_is_learnt_from_the_trials_that_have_it() -
     for trial in rare:
         trial.distributions = {**KINDS, "depth": FloatDistribution(0, 1)}
         trial.params = {**trial.params, "depth": 0.5}
-    shown = Few(frozenset(["depth"]), True).of(trials)
+    shown = TrialSubset(frozenset(["depth"]), True).select(trials)
     assert all(trial in shown for trial in rare)
 
 
@@ -181,7 +182,9 @@ Suggest = Callable[[optuna.Trial], dict[str, Any]]
 
 
 def in_memory() -> optuna.Study:
-    return optuna.create_study(storage=Memory(), sampler=sampler(INFO, 0), direction="maximize", study_name="s")
+    return optuna.create_study(
+        storage=Memory(), sampler=make_sampler(INFO, 0), direction="maximize", study_name="s"
+    )
 
 
 def grid(trial: optuna.Trial) -> dict[str, Any]:
@@ -293,4 +296,4 @@ def test_the_same_worker_redraws_the_same() -> None:
 
 
 def test_sampler_is_ours() -> None:
-    assert isinstance(sampler(INFO, 0), FewerTrials)
+    assert isinstance(make_sampler(INFO, 0), SubsetTPESampler)

@@ -54,8 +54,8 @@ def names(pictures: TrialPictures) -> list[str]:
 def test_the_strip_grows_under_one_name(
     pictures: TrialPictures, strip_thread: StripThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_pictures, "LEAST_PAUSE", 0.0)
-    monkeypatch.setattr(trial_pictures, "SHARE", 1e9)
+    monkeypatch.setattr(trial_pictures, "MIN_PAUSE", 0.0)
+    monkeypatch.setattr(trial_pictures, "DRAWING_SHARE", 1e9)
     strip_thread.show(progress(1))
     (file,) = wait_for(lambda: hung(pictures))
     first = wait_for(file.read_bytes)
@@ -73,7 +73,7 @@ def test_another_attempt_goes_on_under_the_same_name(pictures: TrialPictures, st
     again = StripThread(pictures)
     again.show(progress(2))
     again.close()
-    assert again.name == strip_thread.name and names(pictures) == ["strip.png"]
+    assert again.artifact_id == strip_thread.artifact_id and names(pictures) == ["strip.png"]
 
 
 def test_who_shows_never_waits_and_only_the_newest_is_drawn(
@@ -86,7 +86,7 @@ def test_who_shows_never_waits_and_only_the_newest_is_drawn(
         assert going.wait(60)
 
     monkeypatch.setattr(trial_pictures, "write_strip", slow)
-    monkeypatch.setattr(trial_pictures, "LEAST_PAUSE", 0.0)
+    monkeypatch.setattr(trial_pictures, "MIN_PAUSE", 0.0)
     strip_thread.show(progress(1))
     wait_for(lambda: drawn)
     for epochs in range(2, 8):
@@ -111,7 +111,7 @@ def test_a_drawing_that_is_late_leaves_the_last_strip_alone(
             assert going.wait(60)
 
     monkeypatch.setattr(trial_pictures, "draw_strip", slow)
-    monkeypatch.setattr(trial_pictures, "LEAVE_SECONDS", 0.0)
+    monkeypatch.setattr(trial_pictures, "CLOSE_SECONDS", 0.0)
     strip_thread.show(progress(1))
     assert drawing.wait(60)
     strip_thread.close()
@@ -137,13 +137,13 @@ def test_an_error_is_logged_once_and_ends_nothing(
         raise ValueError("no paint")
 
     monkeypatch.setattr(trial_pictures, "write_strip", broken)
-    monkeypatch.setattr(trial_pictures, "LEAST_PAUSE", 0.0)
+    monkeypatch.setattr(trial_pictures, "MIN_PAUSE", 0.0)
     with caplog.at_level(logging.WARNING, logger="tuner"):
         for number in (1, 2, 3):
             strip_thread.show(progress(number))
             wait_for(lambda: len(tried) >= number)  # noqa: B023
         strip_thread.close()
-    assert [record.message for record in caplog.records] == ["the strip of trial 0 is not drawn: no paint"]
+    assert [record.message for record in caplog.records] == ["the strip of trial 0 cannot be drawn: no paint"]
 
 
 def test_a_stop_while_it_rests_is_obeyed_at_once(pictures: TrialPictures, strip_thread: StripThread) -> None:
@@ -156,7 +156,7 @@ def test_a_stop_while_it_rests_is_obeyed_at_once(pictures: TrialPictures, strip_
 def test_a_trial_without_a_validated_epoch_has_its_curves_alone(pictures: TrialPictures, tmp_path: Path) -> None:
     trial = Trial(pictures.recipe, pictures.data, tmp_path / "other")
     outcome = trial.train(lambda: "pruned")
-    write_pictures(pictures, outcome, explained=True)
+    write_pictures(pictures, outcome, is_explained=True)
     assert names(pictures) == ["curves.png"]
 
 
@@ -173,7 +173,7 @@ def test_a_model_that_cannot_be_explained_fails_no_trial(
     outcome = Trial(pictures.recipe, pictures.data, tmp_path / "other").train()
     with caplog.at_level(logging.WARNING, logger="tuner"):
         write_explanation(pictures, outcome)
-    assert "trial 0 is not explained: no layer" in caplog.text and len(given) == 4
+    assert "trial 0 cannot be explained: no layer" in caplog.text and len(given) == 4
     assert outcome.examples is not None and not pictures.run.explanation.exists()
     ranked = [outcome.examples.positions[kind][0] for kind in ("worst", "median", "best")]
     expected = [pictures.image(at)[0] for at in (*ranked, outcome.examples.positions["worst"][1])]

@@ -89,10 +89,10 @@ def test_a_bundle_is_found_by_its_folder(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("gone.pth", "weights gone.pth: it is not there. Give a file (.safetensors, .pth, .pt), a bundle's"),
-        ("./gone", "weights gone: it is not there"),
-        ("/nowhere/gone.safetensors", "weights /nowhere/gone.safetensors: it is not there"),
-        ("./empty", "weights empty: it holds no weights.safetensors: it is no bundle"),
+        ("gone.pth", "weights gone.pth: not found. Give a file (.safetensors, .pth, .pt), a bundle's"),
+        ("./gone", "weights gone: not found"),
+        ("/nowhere/gone.safetensors", "weights /nowhere/gone.safetensors: not found"),
+        ("./empty", "weights empty: not a bundle: it has no weights.safetensors"),
     ],
 )
 def test_a_file_that_is_not_there_is_told(
@@ -150,13 +150,13 @@ def test_weights_that_another_host_left_in_the_store_are_fetched(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("mad", "are no file, and no study of that name is in this storage (studies: made). Train it first"),
-        ("mad#1", "are no file, and no study of that name"),
-        ("made#best", "weights 'made#best': after # the number of a trial is needed"),
+        ("mad", "neither a file nor a study of this storage (studies: made). Train it first"),
+        ("mad#1", "neither a file nor a study of this storage"),
+        ("made#best", "weights 'made#best': give the number of a trial after #"),
         ("made#7", "weights 'made#7': study 'made' has no finished trial 7"),
         ("made#3", "weights 'made#3': study 'made' has no finished trial 3"),
         ("made", "weights 'made': trial 1 of 'made' has no weights in this --home"),  # trained on another host
-        ("#1", "weights '#1' name a trial of the study itself, which is not there yet"),
+        ("#1", "weights '#1': this trial of the study itself does not exist yet"),
     ],
 )
 def test_a_study_or_trial_that_is_not_there_is_told(
@@ -175,7 +175,7 @@ def test_a_study_without_a_finished_trial_is_told(attempts: AttemptFiles, tmp_pa
 
 
 def test_without_any_storage_a_study_is_told_not_to_be_there(attempts: AttemptFiles) -> None:
-    with pytest.raises(PartError, match=r"weights 'made' are no file, .* \(studies: none\)"):
+    with pytest.raises(PartError, match=r"weights 'made': neither a file .* \(studies: none\)"):
         find_weights("made", None, attempts, None)
 
 
@@ -214,5 +214,7 @@ def test_all_that_is_wrong_with_weights_is_told_at_once_before_anything_runs(
         checked(attempts, *(replace(recipe, weights=each) for each in weights))
     lines = str(told.value).splitlines()
     assert lines[0] == "mine.py: its weights cannot be used:" and len(lines) == 4
-    for line, said in zip(lines[1:], ('use part="encoder"', "gone.pth: it is not there", "no study"), strict=True):
+    for line, said in zip(
+        lines[1:], ('use part="encoder"', "gone.pth: not found", "neither a file nor a study"), strict=True
+    ):
         assert said in line

@@ -274,8 +274,8 @@ def test_an_enqueued_trial_takes_a_slot_with_its_own_parameters(place: Place) ->
 def test_a_trial_left_waiting_by_a_killed_worker_fills_its_slot(place: Place) -> None:
     place.study(1, epochs=1)
     with place.worker() as worker:
-        worker.session.enter()
-        worker.session.take()  # and here it is killed
+        worker.session.register()
+        worker.session.take_trial()  # and here it is killed
         release_worker(worker.engine, worker.session.name, died=True)
     place.work()
     assert states(place.url) == {0: "COMPLETE"} and claims(place.url)[0][0] == 1
@@ -306,8 +306,8 @@ def test_the_beat_tells_where_a_worker_is(place: Place) -> None:
 def test_a_stop_while_data_is_cached_is_obeyed_there_and_the_trial_goes_on_later(place: Place) -> None:
     place.study(1, epochs=1)
     with place.worker() as worker:
-        tell = worker.session.tell
-        worker.session.tell = lambda **doing: (  # type: ignore[method-assign]
+        tell = worker.session.update_status
+        worker.session.update_status = lambda **doing: (  # type: ignore[method-assign]
             tell(**doing),
             doing.get("state", "").startswith("caching") and worker.stop.set(),
         )
@@ -333,7 +333,7 @@ def test_a_trial_that_was_pruned_stays_pruned_whatever_happens_then(
     place.study(1, epochs=LONG)
     asked: list[int] = []
     once = SimpleNamespace(prune=lambda study, trial: asked.append(1) or len(asked) == 1)
-    monkeypatch.setattr("tuner.search.worker.pruner", lambda plan: once)
+    monkeypatch.setattr("tuner.search.worker.make_pruner", lambda plan: once)
     with monkeypatch.context() as broken:
         broken.setattr("tuner.search.trial_pictures.write_pictures", full_disk)
         with pytest.raises(FilesError):

@@ -151,7 +151,7 @@ def test_a_trial_leaves_pictures_and_its_confusion(
     outcome = trial.train()
     asked = optuna.create_study().ask()
     pictures = TrialPictures(asked, trial.recipe, trial.data, trial.run, TrialArtifacts(Home(tmp_path)))
-    trial_pictures.write_pictures(pictures, outcome, explained=False)
+    trial_pictures.write_pictures(pictures, outcome, is_explained=False)
     assert all(file.stat().st_size > 1000 for file in (trial.run.strip, trial.run.predictions))
     found = details.read_details(trial.run.details)
     assert found is not None and found.scores == [
@@ -173,7 +173,7 @@ def test_a_trial_leaves_pictures_and_its_confusion(
             continue
         hung = tmp_path / "artifacts" / meta["artifact_id"]
         assert hung.read_bytes() == (trial.run.folder / meta["filename"]).read_bytes()
-    trial_pictures.write_pictures(pictures, outcome, explained=False)
+    trial_pictures.write_pictures(pictures, outcome, is_explained=False)
     assert metas_of(asked) == metas  # drawn again, each is in its old place
 
 
