@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,6 +73,15 @@ class Buckets:
     def overwrite(self, url: str, name: str, content: bytes) -> None:
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         self.client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=content)
+
+    def fill(self, url: str, names: Iterable[str]) -> None:
+        """Store small objects without a request for each: the server runs in this process."""
+        from moto.core import DEFAULT_ACCOUNT_ID
+        from moto.s3.models import s3_backends
+
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        for name in names:
+            s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, f"{prefix}/{name}", b"x")
 
 
 @contextmanager

@@ -90,8 +90,7 @@ def test_a_folder_is_left_without_empty_folders(tmp_path: Path, file: Path) -> N
 
 
 def test_many_names_come_in_pages(bucket: str, buckets: Buckets) -> None:
-    for number in range(1001):
-        buckets.overwrite(bucket, f"many/{number}", b"x")
+    buckets.fill(bucket, [f"many/{number}" for number in range(1001)])
     assert len(open_store(bucket).names("many/")) == 1001
 
 
@@ -217,6 +216,7 @@ def test_a_connection_that_is_cut_while_sending_is_taken_up_again(
 def test_a_server_that_hangs_is_given_up(
     bucket: str, buckets: Buckets, file: Path, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
+    monkeypatch.setattr(stores, "TRIES", 2)
     with Proxy(buckets.target) as proxy:
         store = through(proxy, bucket, monkeypatch)
         proxy.stall()
