@@ -33,7 +33,7 @@ from tuner.study import queries
 from tuner.study.study import JoinedStudy
 from tuner.train import details
 from tuner.train.details import Details
-from tuner.web.artifacts import Artifacts
+from tuner.web.artifacts import ArtifactMiddleware
 
 ROWS = [
     {"epoch": at, "train_iou": 0.4 + at / 10, "val_iou": 0.3 + at / 10, "val_loss": 1 / at} for at in (1, 2, 3)
@@ -161,7 +161,7 @@ class Shown:
 
     joined: JoinedStudy
     artifacts: TrialArtifacts
-    app: Artifacts
+    app: ArtifactMiddleware
 
     def name(self, trial: int = 1) -> None:
         for name, key in IDS.items():
@@ -176,7 +176,7 @@ class Shown:
 @pytest.fixture
 def shown(tmp_path: Path, artifacts: TrialArtifacts) -> Any:
     joined = make_study(tmp_path)
-    made = Shown(joined, artifacts, Artifacts(nothing_behind, joined.engine, artifacts))
+    made = Shown(joined, artifacts, ArtifactMiddleware(nothing_behind, joined.engine, artifacts))
     add_trial(joined, [0.4, 0.6], TrialState.RUNNING)
     made.name()
     yield made
@@ -213,7 +213,7 @@ def test_the_numbers_of_another_host_come_from_the_store(shown: Shown, tmp_path:
     store = FolderStore(tmp_path / "store")
     store.put(tmp_path / "cccc", f"artifacts/{IDS['details.json']}")
     artifacts = TrialArtifacts(Home(tmp_path / "other").make(), [store])
-    app = Artifacts(nothing_behind, shown.joined.engine, artifacts)
+    app = ArtifactMiddleware(nothing_behind, shown.joined.engine, artifacts)
     assert ask(app, f"/artifacts/1/1/{IDS['quality.png']}").code == 200
     assert store.names("") == [f"artifacts/{IDS['details.json']}"]  # what can be drawn again is not sent
 
