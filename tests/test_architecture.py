@@ -199,7 +199,7 @@ def test_public_names_are_there() -> None:
 
 
 def test_every_test_file_has_a_name_of_its_own() -> None:
-    """Two of one name cannot be collected together: the tests are no package."""
+    """Files with the same name cannot be collected together, because the tests are not packages."""
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
 

@@ -1,4 +1,4 @@
-"""`tuner init`: all tables once, whoever comes at the same time; another program's database stays as it is."""
+"""`tuner init`: tables are created once, even by several at the same time; other programs' databases stay unchanged."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from torch import nn
 
 
 class Net(nn.Module):
-    """It counts its steps in its weights, so that it knows how far it is, whoever trains it."""
+    """A model that counts its training steps in its weights, so that any process can read the count."""
 
     def __init__(self, channels, outputs, tag, pace, gate, hang):
         super().__init__()

@@ -351,6 +351,6 @@ def test_shares_are_of_the_training_targets() -> None:
 def test_shares_are_counted_once(photos: Path, place: Path) -> None:
     data = open_cache(photos, place)
     first = data.shares()
-    first.append(0.5)  # whoever has the list may change it
+    first.append(0.5)  # the caller may change the list
     assert len(data.shares()) == 2 and sum(data.shares()) == pytest.approx(1) and "_class_shares" in vars(data)
     assert data.classes == ()

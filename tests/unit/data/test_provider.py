@@ -48,7 +48,7 @@ def test_the_test_split_is_an_entry_of_its_own_with_the_same_classes(data: Path,
     search = provider.get_data(recipe(data))
     assert search.classes == test.classes and search.fingerprint != test.fingerprint
     (notes,) = (tmp_path / "cache").glob("survey-*.json")
-    assert notes.read_text().count("digest") == 6  # all splits are remembered, whoever asked first
+    assert notes.read_text().count("digest") == 6  # all splits are remembered after any first request
 
 
 def test_a_dataset_without_a_test_split_has_none(photos: Path, tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_the_background_of_instances_is_what_speaks_against_them(kind: type[Squa
 
 
 def test_the_layers_of_a_finder_are_those_it_names() -> None:
-    """What it finds is no map, so that nothing can be told from its shape."""
+    """A model whose output is not a map, so that its shape says nothing."""
     model = Judge()
     assert layers_of(model) == {}
     with pytest.raises(PartError, match="no layer whose output is a map"):

@@ -33,7 +33,7 @@ def exploding(channels: int, classes: int) -> None:
 
 
 def wide(channels: int, classes: int) -> Any:
-    """A model whose output is no mask of its input."""
+    """A model whose output does not have the size of its input."""
     import torch
 
     return torch.nn.Conv2d(channels, 7, 3)

@@ -1,4 +1,4 @@
-"""What is refused whoever asks: other names, other sites, and changes where nothing may change."""
+"""Requests that are always refused: under other names, from other sites, and changes if read-only."""
 
 from __future__ import annotations
 
