@@ -71,7 +71,7 @@ class Clock:
         self.since = now
 
     def lap(self) -> dict[str, float]:
-        self.rotate()
+        self.turn()
         spent, self.spent = dict(self.spent), defaultdict(float)
         return spent
 
@@ -80,12 +80,12 @@ class Clock:
         inner: Callable[..., Any] = getattr(holder, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            self.rotate()
+            self.turn()
             self.labels.append(label)
             try:
                 return inner(*args, **kwargs)
             finally:
-                self.rotate()
+                self.turn()
                 self.labels.pop()
 
         setattr(holder, name, timed)
@@ -98,23 +98,23 @@ def watch_all(clock: Clock) -> None:
     from tuner.search import objective, session, trial_attrs, trial_pictures, worker
     from tuner.train import checkpoint, loop, memory
 
-    clock.watch(session.Session, "take", "claiming a trial")
-    clock.watch(objective, "choose", "sampling")
-    clock.watch(provider.DataProvider, "data_for", "opening the data")
-    clock.watch(trial_attrs, "begin", "notes at the start")
+    clock.watch(session.Session, "take_trial", "claiming a trial")
+    clock.watch(objective, "choose_recipe", "sampling")
+    clock.watch(provider.DataProvider, "get_data", "opening the data")
+    clock.watch(trial_attrs, "write_recipe", "attributes at the start")
     clock.watch(loop, "Trainer", "building the model")
-    clock.watch(loop, "one_epoch", TRAINING)
+    clock.watch(loop, "run_epoch", TRAINING)
     clock.watch(checkpoint, "save_weights", "best weights")
     clock.watch(checkpoint, "save", "checkpoints")
-    clock.watch(session.Session, "epoch", "records of epochs, for the clerk")
+    clock.watch(session.Session, "record_epoch", "records of epochs, for the sync thread")
     clock.watch(attempts.AttemptFiles, "begin", "the attempt's folder")
-    clock.watch(trial_pictures, "draw_shown", "predictions")
-    clock.watch(trial_pictures, "explain", "explanation")
-    clock.watch(trial_pictures, "leave", "artifacts")
-    clock.watch(loop, "look_back", "answers of the best weights")
-    clock.watch(trial_attrs, "end", "notes at the end")
-    clock.watch(session.Session, "end", "telling the result, to the clerk")
-    clock.watch(trial_attrs, "describe", "note of the dashboard")
+    clock.watch(trial_pictures, "write_examples", "predictions")
+    clock.watch(trial_pictures, "write_explanation", "explanation")
+    clock.watch(trial_pictures.TrialPictures, "save", "artifacts")
+    clock.watch(loop, "load_best_examples", "answers of the best weights")
+    clock.watch(trial_attrs, "write_result", "attributes at the end")
+    clock.watch(session.Session, "end_trial", "the result, for the sync thread")
+    clock.watch(trial_attrs, "save_result_note", "note of the dashboard")
     clock.watch(worker, "release", "freeing memory: collecting cycles")
     clock.watch(memory, "return_pages", "freeing memory: returning pages")
 
@@ -126,6 +126,7 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
     import optuna
 
     from benchmarks.studies import begin
+    from tuner.fleet.config import WorkerConfig
     from tuner.search import worker
     from tuner.search.session import Session
 
@@ -137,16 +138,16 @@ def main(orders: dict[str, Any]) -> dict[str, Any]:
         space = Path(place) / "tiny.py"
         space.write_text(SPACE.format(size=32, k=4, epochs=orders["epochs"]))
         home, url = begin(Path(place), space, orders["trials"])
-        given = worker.Orders(url, "tiny", str(space), str(home.folder), 1.0)
-        worker.set_up_process(given)
-        works = worker.Worker(given, threading.Event())
-        taken = Session.take
+        config = WorkerConfig(url, "tiny", str(space), str(home.folder))
+        worker.set_up_process(config)
+        works = worker.Worker(config, threading.Event())
+        inner = Session.take_trial
 
-        def take(self: Session) -> Any:
-            cycles.append(clock.lap())  # what was spent since the last claim
-            return taken(self)
+        def take_trial(self: Session) -> Any:
+            cycles.append(clock.lap())  # the time since the last claim
+            return inner(self)
 
-        Session.take = take  # type: ignore[method-assign]
+        Session.take_trial = take_trial  # type: ignore[method-assign]
         works.work()
     warm = 2 if len(cycles) < 15 else 12  # beyond the random trials: the sampler learns from then on
     return {"cycles": [cycle for cycle in cycles[warm:] if TRAINING in cycle]}

@@ -1,4 +1,4 @@
-"""`tuner init`: tables are created once, even by several at the same time; other programs' databases stay unchanged."""
+"""`tuner init`: tables are created once, even by several at a time; other programs' databases stay unchanged."""
 
 from __future__ import annotations
 

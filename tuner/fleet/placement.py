@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -83,8 +83,7 @@ def place_local(wanted: PlacementRequest, home: Home, say: Callable[[str], None]
         per_gpu = None if wanted.per_gpu is None else parse_per_gpu(wanted.per_gpu)
         return Placement(local_slots(home, wanted.workers, wanted.gpus, per_gpu))
     slots = local_slots(home, only=wanted.gpus, per_gpu=1)
-    names = gpus.select_gpus(wanted.gpus)
-    return Placement(slots, GpuSharing(home, say, names, len(slots)).grow)
+    return Placement(slots, GpuSharing(home, say, [slot.gpu for slot in slots], len(slots)).grow)
 
 
 def parse_per_gpu(per_gpu: str) -> int:
@@ -105,22 +104,21 @@ class GpuSharing:
 
     home: Home
     say: Callable[[str], None]
-    names: list[str]  # of the GPUs
+    names: InitVar[list[str]]  # of the GPUs
     next_number: int
-    before: dict[str, gpus.GpuMemory | None] = field(default_factory=dict)  # when no worker of ours was there yet
-    decided: set[str] = field(default_factory=set)
+    undecided: dict[str, gpus.GpuMemory | None] = field(init=False)  # by GPU: its memory before our first worker
 
-    def __post_init__(self) -> None:
-        self.before = {gpu: gpus.read_memory(gpu) for gpu in self.names}
+    def __post_init__(self, names: list[str]) -> None:
+        self.undecided = {gpu: gpus.read_memory(gpu) for gpu in names}
 
     def grow(self, peaks: dict[str, int]) -> list[LocalSlot]:
         """Return the slots to add, given the peak memory of a worker on each GPU in bytes."""
-        ready = [gpu for gpu in self.names if peaks.get(gpu) and gpu not in self.decided]
+        ready = [gpu for gpu in self.undecided if peaks.get(gpu)]
         return [slot for gpu in ready for slot in self.decide(gpu, peaks[gpu])]
 
     def decide(self, gpu: str, peak: int) -> list[LocalSlot]:
-        self.decided.add(gpu)
-        before, now = self.before[gpu], gpus.read_memory(gpu)
+        """Return the slots to add to one GPU, and report the number of its workers."""
+        before, now = self.undecided.pop(gpu), gpus.read_memory(gpu)
         if before is None or now is None:
             self.say(f"GPU {gpu}: one worker, its memory cannot be read (nvidia-smi). Say --per-gpu N for more.")
             return []

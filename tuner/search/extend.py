@@ -64,11 +64,17 @@ def prepare_extension(request: ExtendRequest) -> Extension:
             name = f"{original_name(info.name)}-{request.epochs}-epochs"
             chosen = select_trials(trial_queries.read_trials(engine, info), info, request)
             attempts = open_attempts(request.options.home, request.options.artifacts or info.artifacts)
-            refuse_obstacles(engine, info, name, chosen, request, attempts)
+            started = read_started_keys(engine, name)
+            wrong = [line for trial in chosen for line in find_obstacles(trial, info, request, started, attempts)]
+            if wrong:
+                raise StudyError(
+                    f"study '{info.name}' cannot be extended to {request.epochs} epochs:{first_lines(wrong)}"
+                )
             request.options.home.make()  # a host that shares only the artifact store with the others has none yet
     finally:
         engine.dispose()
-    joined = join_study(url, as_extension(info, name))
+    extension = replace(info, name=name, kind=StudyKind.EXTENSION, subject=original_name(info.name))
+    joined = join_study(url, extension)
     add_given_trials(joined, url, extension_items(joined, info, chosen, request.epochs))
     return Extension(joined, schedule_warnings(chosen, request.epochs))
 
@@ -107,29 +113,11 @@ def select_trials(trials: list[TrialInfo], info: StudyInfo, request: ExtendReque
     return [known[number] for number in dict.fromkeys(request.numbers)]
 
 
-def refuse_obstacles(
-    engine: Engine,
-    info: StudyInfo,
-    name: str,
-    chosen: list[TrialInfo],
-    request: ExtendRequest,
-    attempts: AttemptFiles,
-) -> None:
-    """Raise StudyError with every trial that cannot be extended, and why."""
-    started = read_started_keys(engine, name)
-    wrong = [line for trial in chosen for line in find_obstacles(trial, info, request, started, attempts)]
-    if wrong:
-        raise StudyError(f"study '{info.name}' cannot be extended to {request.epochs} epochs:{first_lines(wrong)}")
-
-
 def read_started_keys(engine: Engine, name: str) -> set[str]:
     """Return the keys of the trials that an extension has already: they do not need the earlier checkpoint."""
-    for info in queries.read_studies(engine):
-        if info.name == name:
-            return {
-                t.attrs.get(TRIAL_KEY, "") for t in trial_queries.read_trials(engine, info) if t.state != "FAIL"
-            }
-    return set()
+    infos = [info for info in queries.read_studies(engine) if info.name == name]
+    found = [trial for info in infos for trial in trial_queries.read_trials(engine, info)]
+    return {trial.attrs.get(TRIAL_KEY, "") for trial in found if trial.state != "FAIL"}
 
 
 def find_obstacles(
@@ -152,11 +140,6 @@ def find_obstacles(
 
 def item_key(info: StudyInfo, trial: TrialInfo) -> str:
     return f"{info.name} #{trial.number}"
-
-
-def as_extension(info: StudyInfo, name: str) -> StudyInfo:
-    """Return the description of a study that extends trials of this one."""
-    return replace(info, name=name, kind=StudyKind.EXTENSION, subject=original_name(info.name))
 
 
 def extension_items(

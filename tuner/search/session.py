@@ -25,19 +25,20 @@ from typing import Any, Literal
 
 import optuna
 import sqlalchemy as sa
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy.engine import Engine
 
 from tuner.errors import FailureKind, StudyError, TrialLost
 from tuner.fleet.config import WorkerSettings
 from tuner.search.sync import SyncThread
-from tuner.study import claims, control, database, trial_reader
+from tuner.study import claims, control, database
 from tuner.study.claims import ClaimedTrial, WorkerRemoved
 from tuner.study.database import retried
 from tuner.study.failures import failure_attrs
 from tuner.study.pending import ActiveTrial, EndState
 from tuner.study.study import JoinedStudy
 from tuner.study.tables import study_table, worker_table
+from tuner.study.trial_reader import make_trial
 
 LEAVE_SECONDS = 8.0  # for the last writes: schedulers often send SIGKILL ten seconds after SIGTERM
 PAUSE_SECONDS = 0.1  # between two checks whether a paused study goes on
@@ -131,8 +132,11 @@ class Session:
 
     def activate(self, claimed: ClaimedTrial) -> ActiveTrial:
         """Load a trial into memory; a new one need not be read."""
-        frozen = new_frozen_trial(claimed) if claimed.is_new else self.storage.get_trial(claimed.trial_id)
-        frozen.state = TrialState.RUNNING
+        if claimed.is_new:
+            frozen = make_trial(claimed.trial_id, claimed.number, TrialState.RUNNING, claims.utc_now(), None)
+        else:
+            frozen = self.storage.get_trial(claimed.trial_id)
+            frozen.state = TrialState.RUNNING
         active = ActiveTrial(frozen, claimed.attempt, claimed.deaths, claimed.wanted)
         self.storage.held = active
         self.update_status(**NO_STEPS, state="preparing", number=claimed.number)
@@ -228,8 +232,3 @@ class Session:
         self.sync.budget.count_time(busy=False)
         self.update_status(**NO_STEPS, state="idle", number=None)
         self.sync.wake()
-
-
-def new_frozen_trial(claimed: ClaimedTrial) -> FrozenTrial:
-    """Return a trial that was created just now, as the database has it."""
-    return trial_reader.make_trial(claimed.trial_id, claimed.number, TrialState.WAITING, claims.utc_now(), None)

@@ -54,7 +54,7 @@ from tuner.study import claims, database, epoch_queries, queries, trial_queries
 from tuner.study.claims import WorkerRemoved
 from tuner.study.failures import failure_attrs
 from tuner.study.heartbeat import machine_id, own_version, process_start
-from tuner.study.pending import ActiveTrial
+from tuner.study.pending import ActiveTrial, EndState
 from tuner.study.study import JoinedStudy, rejoin_study
 from tuner.train.loop import TrainingOutcome
 from tuner.train.memory import MicroBatches, is_out_of_memory, keep_pages, release
@@ -138,7 +138,8 @@ class Worker:
         trial = self.session.optuna_trial(active)
         run = None
         try:
-            run = self.open_folder(trial, active)
+            study, is_fresh = self.joined.info, not has_own_files(trial)
+            run = self.attempts.begin(study.name, study.key, active.number, active.attempt, is_fresh)
             self.train_trial(trial, active, run)
         except StopRequested:
             log.info("trial %d: stopped before its first step, put back", active.number)
@@ -153,11 +154,6 @@ class Worker:
             self.handle_error(trial, active, run, error)
         release(self.device)  # a pruned or failed trial's model is in a reference cycle until then
 
-    def open_folder(self, trial: optuna.Trial, active: ActiveTrial) -> Run:
-        """Return the folder of this attempt, with the files of the previous attempt."""
-        study, key = self.config.study, self.joined.info.key
-        return self.attempts.begin(study, key, active.number, active.attempt, fresh=not has_own_files(trial))
-
     def handle_error(self, trial: optuna.Trial, active: ActiveTrial, run: Run | None, error: Exception) -> None:
         """Raise errors that are not the trial's fault, so that it is put back; fail the trial on all others.
 
@@ -166,8 +162,10 @@ class Worker:
         is_reported = isinstance(error, (StorageError, FilesError, DataError))
         if not is_reported and isinstance(database.behind(error), SQLAlchemyError):
             raise error  # the database is away for too long, or full
-        if why := self.why_lost(active):
-            return self.drop_trial(active, run, why)  # its new owner may have removed its folder
+        try:
+            claims.check_claim(self.engine, active.id, self.session.name)
+        except TrialLost as lost:
+            return self.drop_trial(active, run, str(lost))  # its new owner may have removed its folder
         if is_reported:
             raise error
         if gpus.is_broken(error):
@@ -177,14 +175,6 @@ class Worker:
         if gpus.is_process_unusable(error):
             raise GpuContextLost from error
         raise error
-
-    def why_lost(self, active: ActiveTrial) -> str:
-        """Return why this worker no longer owns a trial according to the database, or ""."""
-        try:
-            claims.check_claim(self.engine, active.id, self.session.name)
-        except TrialLost as lost:
-            return str(lost)
-        return ""
 
     def drop_trial(self, active: ActiveTrial, run: Run | None, why: str) -> None:
         log.info("trial %d: dropped, %s", active.number, why)
@@ -222,28 +212,26 @@ class Worker:
     def finish_trial(self, active: ActiveTrial, pictures: TrialPictures, outcome: TrainingOutcome) -> None:
         """Save pictures, attributes and files, then end the trial: a finished trial takes no more attributes."""
         trial, recipe, run = pictures.trial, pictures.recipe, pictures.run
-        is_row = "row" in trial.user_attrs and outcome.end == "finished"
-        test = self.test_scores(recipe, run) if is_row else {}
+        is_complete = outcome.end == "finished"
+        test = self.test_scores(recipe, run) if is_complete and "row" in trial.user_attrs else {}
         progress = outcome.progress
         rows = [epoch_queries.flatten_epoch(report) for report in progress.history]
         self.session.update_status(state="finishing")
         if rows:
-            is_explained = outcome.end == "finished" and self.is_best(progress.best_value)
+            is_explained = is_complete and self.is_best(progress.best_value)
             with writing(run.folder):
                 trial_pictures.write_pictures(pictures, outcome, is_explained)
         host, device = socket.gethostname(), device_name(self.device)
         trial_attrs.write_result(trial, outcome, host, device, active.attempt, test)
         trial_attrs.save_result_note(trial, recipe, self.joined.info.goal, rows, progress.best_epoch)
-        if outcome.end == "pruned":
-            if active.wanted == "stop":
-                trial.set_user_attr("stopped", "by hand")
-            self.session.end_trial(active, "PRUNED", on_written=lambda: self.attempts.finish(run, weights=False))
-        else:
+        if is_complete:
             self.attempts.keep(run)
             self.attempts.settle(run, SETTLE_SECONDS)
-            self.session.end_trial(
-                active, "COMPLETE", progress.best_value, lambda: self.attempts.finish(run, weights=True)
-            )
+        elif active.wanted == "stop":
+            trial.set_user_attr("stopped", "by hand")
+        state: EndState = "COMPLETE" if is_complete else "PRUNED"
+        value = progress.best_value if is_complete else None
+        self.session.end_trial(active, state, value, lambda: self.attempts.finish(run, weights=is_complete))
         log.info("trial %d: %s, best %s at epoch %d", active.number, outcome.end,
                  progress.best_value, progress.best_epoch)  # fmt: skip
 
