@@ -8,22 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-    from optuna.study import StudyDirection
-    from optuna.trial import FrozenTrial
+import optuna_dashboard
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial
+from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
+from optuna_dashboard._inmemory_cache import _CachedExtraStudyProperty
+from optuna_dashboard._serializer import serialize_frozen_study as serialize_study
+from optuna_dashboard._serializer import serialize_frozen_trial as serialize_trial
+from optuna_dashboard._serializer import serialize_study_detail
 
-    Parameters = list[tuple[str, BaseDistribution]]
+__all__ = ["serialize_study", "serialize_trial"]
+Parameters = list[tuple[str, BaseDistribution]]
 
 ROUTER = b'url_prefix:"/dashboard"'  # in the script bundle, once: the path of the page
 
 
 def dashboard_files() -> Path:
     """Return the folder of the page, its script and its styles."""
-    import optuna_dashboard
-
     return Path(optuna_dashboard.__file__).parent
 
 
@@ -33,37 +38,17 @@ def frozen_study(
     directions: list[StudyDirection],
     user_attrs: dict[str, Any],
     system_attrs: dict[str, Any],
-) -> Any:
+) -> FrozenStudy:
     """Return a study as the serializers take it. Public `get_all_studies` reads all attributes of all studies."""
-    from optuna.study._frozen import FrozenStudy
-
     return FrozenStudy(name, None, user_attrs, system_attrs, study_id, directions=directions)
 
 
-def serialize_study(study: Any) -> dict[str, Any]:
-    """Return a study's entry in the list of studies."""
-    from optuna_dashboard._serializer import serialize_frozen_study
-
-    return serialize_frozen_study(study)
-
-
-def serialize_trial(study_id: int, trial: FrozenTrial, attrs: dict[str, Any]) -> dict[str, Any]:
-    """Return a trial with the note in these system attributes of its study."""
-    from optuna_dashboard._serializer import serialize_frozen_trial
-
-    return serialize_frozen_trial(study_id, trial, attrs)
-
-
 def serialize_study_without_trials(
-    study: Any, system_attrs: dict[str, Any], space: SearchSpaces
+    study: FrozenStudy, system_attrs: dict[str, Any], space: SearchSpaces
 ) -> dict[str, Any]:
     """Return a study's detail with its saved plots, but without trials."""
-    from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
-    from optuna_dashboard._serializer import serialize_study_detail
-
-    detail = serialize_study_detail(
-        study, [], [], *space.as_arguments(), get_plotly_graph_objects(system_attrs), []
-    )
+    plots = get_plotly_graph_objects(system_attrs)
+    detail: dict[str, Any] = serialize_study_detail(study, [], [], *space.as_arguments(), plots, [])
     del detail["trials"], detail["best_trials"]
     return detail
 
@@ -72,8 +57,6 @@ class SearchSpaces:
     """The parameters and attributes that all and that any trials have, as optuna-dashboard collects them."""
 
     def __init__(self) -> None:
-        from optuna_dashboard._inmemory_cache import _CachedExtraStudyProperty
-
         self.collected = _CachedExtraStudyProperty()
 
     def add(self, trials: Sequence[FrozenTrial]) -> None:
