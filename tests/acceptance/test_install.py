@@ -29,6 +29,12 @@ def test_the_wheel_carries_every_space_and_table(wheel: Path) -> None:
                 assert f"tuner/shipped/{folder}/{file.relative_to(ROOT / folder)}" in inside
 
 
+def test_the_wheel_carries_the_templates_of_the_report(wheel: Path) -> None:
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tuner/report/templates").iterdir()}
+    assert len(templates) == 6 and templates <= inside
+
+
 def test_the_installed_wheel_lists_its_spaces_outside_the_clone(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)  # what installing does, without the 5 GB of requirements

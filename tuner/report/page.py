@@ -12,7 +12,7 @@ from tuner.report import sections
 from tuner.report.advice import give_advice
 from tuner.report.certainty import RIVALS, assess_certainty
 from tuner.report.figures import make_figures
-from tuner.report.html import check_output, joined, render_document, safe_file_name, tag, write_page
+from tuner.report.html import check_output, render_page, safe_file_name, write_page
 from tuner.report.importance import param_importances
 from tuner.report.sections import ReportData
 from tuner.report.study_data import read_study
@@ -25,13 +25,6 @@ from tuner.study.info import StudyInfo
 __all__ = ["read_report", "render_report", "report_path", "write_page"]
 
 NEXT = 2  # trials beside the best whose predictions are shown
-OF_TIME = ("cost", "epochs", "failures")
-OF_CURVES = ("curves", "by-choice")
-PLACES = (
-    ("headline", "In short"), ("searched", "Searched"), ("best", "The best"), ("certainty", "How sure"),
-    ("next", "Next"), ("published", "Published"), ("history", "History and parameters"), ("learning", "Curves"),
-    ("time", "Time"), ("failed", "Failures"), ("trials", "All trials"),
-)  # fmt: skip
 
 
 def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, at: str = "") -> ReportData:
@@ -80,36 +73,11 @@ def published(engine: Engine, info: StudyInfo) -> tuple[TableComparison | None, 
         return None, f"The published table '{info.table}' cannot be shown: {error}"
 
 
-def render_report(found: ReportData) -> str:
-    """The whole file."""
-    info = found.story.info
-    by = {figure.name: figure for figure in found.figures}
-    about_params = [one for one in found.figures if one.name not in OF_TIME + OF_CURVES]
-    chapter = [
-        sections.headline(found),
-        sections.searched(found),
-        sections.best_trial(found),
-        sections.certain(found),
-        sections.to_try(found),
-        sections.beside(found),
-        sections.drawn(about_params, "history", "History and parameters"),
-        sections.drawn([by[name] for name in OF_CURVES], "learning", "Curves"),
-        sections.drawn([by[name] for name in OF_TIME], "time", "Time, cost and failures"),
-        sections.failed(found),
-        sections.everything(found),
-    ]
-    whole = joined(chapter)
-    links = [tag("li", tag("a", word, href=f"#{name}")) for name, word in PLACES if f' id="{name}"' in whole]
-    size = f" ({info.size})" if info.size else ""
-    subtitle = f"{info.goal} with {info.space} on {info.data}{size}"
-    body = [
-        tag("header", tag("h1", info.name), tag("p", subtitle, class_="soft")),
-        tag("nav", tag("ul", *links), aria_label="Contents"),
-        tag("main", whole),
-        tag("footer", f"Report of the study {info.name}, made by tuner from {len(found.story.trials)} trials."),
-    ]
-    plots = {f"plot-{one.name}": one.chart for one in found.figures if not one.chart.is_empty}
-    return render_document(f"{info.name}: report", body, plots)
+def render_report(page: ReportData) -> str:
+    """Return the whole page."""
+    charts = {f"plot-{figure.name}": figure.chart for figure in page.figures}
+    title = f"{page.story.info.name}: report"
+    return render_page("report.html", charts, title=title, **sections.template_context(page))
 
 
 def report_path(info: StudyInfo, out: Path | None, force: bool) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from helpers.search_studies import EVIL, add, details, open_study, picture, recipe, search
+from markupsafe import escape
 from optuna.trial import TrialState
 from PIL import Image
 
@@ -25,7 +26,7 @@ from tuner.goal import maximize
 from tuner.paths import Home
 from tuner.recipe import Recipe, Stage, use
 from tuner.report.advice import recipe_to_space
-from tuner.report.html import check_output, data, safe_file_name, tag, text, write_page
+from tuner.report.html import check_output, environment, safe_file_name, write_page
 from tuner.report.page import read_report, render_report
 from tuner.report.trial_files import shrink_picture
 from tuner.study import queries
@@ -280,12 +281,10 @@ def test_a_studys_name_makes_a_file_here(name: str) -> None:
 
 
 def test_markup_is_made_of_escaped_text() -> None:
-    assert tag("p", EVIL, title='"><b>') == f'<p title="&quot;&gt;&lt;b&gt;">{text(EVIL)}</p>' and "<" not in text(
-        EVIL
-    )
-    assert text("a\x00\x1b[31mb") == "a[31mb"
-    inside = data("x", {"a": "</script><!--\u2028"}).removeprefix('<script type="application/json" id="x">')
-    plain = inside.removesuffix("</script>")
+    made = environment().from_string('<p title="{{ title }}">{{ text }}</p>').render(title='"><b>', text=EVIL)
+    assert made == f'<p title="&#34;&gt;&lt;b&gt;">{escape(EVIL)}</p>' and "<" not in escape(EVIL)
+    assert environment().from_string("{{ text }}").render(text="a\x00\x1b[31mb") == "a[31mb"
+    plain = environment().from_string("{{ x | tojson }}").render(x={"a": "</script><!--\u2028"})
     assert "<" not in plain and "\u2028" not in plain and json.loads(plain) == {"a": "</script><!--\u2028"}
 
 
