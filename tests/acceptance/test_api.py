@@ -7,13 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.command_line import environment
-from helpers.fork_server import FORKABLE, ForkedPopen
+from helpers.fork_server import AVAILABLE, server
 from PIL import Image
 
 import tuner
@@ -39,10 +38,11 @@ def tiny(trial: Any) -> Recipe:
 @pytest.fixture(scope="module", autouse=True)
 def forked_workers() -> Iterator[None]:
     """Workers that fork, where this process starts them."""
-    if not FORKABLE:
+    if not AVAILABLE:
         return (yield)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tuner.fleet.local.subprocess", SimpleNamespace(Popen=ForkedPopen, PIPE=subprocess.PIPE))
+        patch.setattr("tuner.fleet.fork_server.start_server", server)
+        patch.setattr("tuner.fleet.fork_server.stop_server", lambda: None)
         yield
 
 

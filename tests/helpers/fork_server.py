@@ -11,35 +11,38 @@ The server runs one thread and opens nothing. It ends when the process that star
 from __future__ import annotations
 
 import atexit
-import ctypes
 import gc
 import inspect
-import json
 import os
 import pkgutil
 import resource
 import runpy
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
-PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
-NAME = "fork-server"  # of the process beside a command
-LENGTH = struct.Struct("!I")
+from tuner.fleet.fork_server import (
+    AVAILABLE,
+    NAME,
+    WORKER,
+    ForkServer,
+    Order,
+    apply_order,
+    serve,
+    set_name,
+    set_stdio,
+)
+
 STARTS_WORKERS = {"run", "extend"}
-FORKABLE = sys.platform == "linux"
 ALSO = (  # what is imported at the first use only
     "albumentations",
     "matplotlib.backends.backend_agg",
@@ -53,27 +56,6 @@ ALSO = (  # what is imported at the first use only
     "torch._refs",
     "torch.fx.experimental.symbolic_shapes",
 )
-Order = dict[str, Any]
-
-
-@dataclass
-class ForkServer:
-    """The client's side of a server."""
-
-    connection: socket.socket
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def fork(self, order: Order, files: Sequence[int]) -> int:
-        """Start what is ordered with these three standard files; its pid. It becomes a child of this process."""
-        body = json.dumps(order).encode()
-        with self.lock:
-            set_subreaper(True)  # the parent of the fork ends at once, and its child is ours
-            try:
-                socket.send_fds(self.connection, [LENGTH.pack(len(body))], list(files))
-                self.connection.sendall(body)
-                return int(LENGTH.unpack(receive(self.connection, LENGTH.size))[0])
-            finally:
-                set_subreaper(False)
 
 
 @cache
@@ -98,7 +80,7 @@ def start_python(
     """
     command = [sys.executable, *(("-c", code) if code else ("-m", module)), *map(str, args)]
     changed = {name for name in env if name.startswith("PYTHON") and env[name] != os.environ.get(name)}
-    if FORKABLE and changed <= {"PYTHONPATH", "PYTHONUNBUFFERED"}:
+    if AVAILABLE and changed <= {"PYTHONPATH", "PYTHONUNBUFFERED"}:
         return ForkedPopen(command, max_bytes=max_bytes, env=env, **kwargs)
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, -1))  # noqa: E731
     return subprocess.Popen(command, preexec_fn=limit, env=env, **kwargs)
@@ -148,119 +130,35 @@ class ForkedPopen(subprocess.Popen):  # type: ignore[type-arg]
             os.close(each)  # the process has it now
 
 
-def set_subreaper(on: bool) -> None:
-    """Whether orphans below this process become its children."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl")
-
-
-def set_name(name: str) -> None:
-    """As the process is listed."""
-    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
-
-
-def receive(connection: socket.socket, number: int) -> bytes:
-    found = b""
-    while len(found) < number:
-        part = connection.recv(number - len(found))
-        if not part:
-            raise EOFError("the other side has ended")
-        found += part
-    return found
-
-
-def serve(connection: socket.socket) -> Order | None:
-    """Fork on demand. Returns in each forked process, with its order; and in the server, with None, at the end."""
-    while True:
-        header, files, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
-        if not header:
-            return None
-        order: Order = json.loads(receive(connection, LENGTH.unpack(header)[0]))
-        read, write = os.pipe()
-        first = os.fork()
-        if not first:
-            between = os.getpid()
-            second = os.fork()
-            if not second:
-                while os.getppid() == between:
-                    time.sleep(0.0005)
-                for each in (connection.detach(), read, write):
-                    os.close(each)
-                place(files)
-                return order
-            os.write(write, LENGTH.pack(second))
-            os._exit(0)
-        os.waitpid(first, 0)
-        connection.sendall(os.read(read, LENGTH.size))
-        for each in (*files, read, write):
-            os.close(each)
-
-
-def place(files: Sequence[int]) -> None:
-    """Make them standard input, output and error."""
-    for number, each in enumerate(files):
-        os.dup2(each, number)
-    for each in files:
-        os.close(each)
-
-
 def become(order: Order) -> None:
-    """Be the process that was ordered, as a fresh interpreter would be it."""
-    if order["new_session"]:
-        os.setsid()
+    """Be the process that was ordered, as a fresh interpreter would be it: a worker, if no program is named."""
+    order = {"flag": "-m", "what": WORKER, "args": [], "max_bytes": -1, **order}
     if order["max_bytes"] >= 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["max_bytes"], -1))
     ours = {str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path}
-    os.environ.clear()
-    os.environ.update(order["env"])
-    time.tzset()
-    os.chdir(order["cwd"])
+    apply_order(order)
     given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [order["cwd"], *given, *(path for path in sys.path[1:] if path and path not in ours)]
-    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__ = tuple(streams())
     sys.argv = [order["what"] if order["flag"] == "-m" else "-c", *order["args"]]
-    sys.modules["numpy"].random.seed()
-    if threads := os.environ.get("OMP_NUM_THREADS"):
-        sys.modules["torch"].set_num_threads(int(threads))
     if order["what"] == "tuner.cli" and STARTS_WORKERS & set(order["args"]):
         fork_workers()
     leave(run(order["flag"], order["what"]))
 
 
-def streams() -> Any:
-    """Standard input, output and error on the files of the process, buffered as at a start."""
-    for number, old in enumerate((sys.__stdin__, sys.__stdout__, sys.__stderr__)):
-        assert old
-        line = number == 2 or os.isatty(number)
-        new = open(  # noqa: SIM115
-            number,
-            "w" if number else "r",
-            buffering=1 if line else -1,
-            encoding=old.encoding,
-            errors=old.errors,
-            closefd=False,
-        )
-        if number and os.environ.get("PYTHONUNBUFFERED"):
-            new.reconfigure(write_through=True)  # type: ignore[union-attr]
-        yield new
-
-
 def fork_workers() -> None:
-    """Have the workers that this command starts fork from a server of its own."""
-    from tuner.fleet import local
+    """Have the workers that this command starts fork from a process beside it, without another import."""
+    from tuner.fleet import fork_server
 
     ours, theirs = socket.socketpair()
     if os.fork():
         theirs.close()
-        origin = ForkServer(ours)
-        popen = lambda *args, **kwargs: ForkedPopen(*args, origin=origin, **kwargs)  # noqa: E731
-        local.subprocess = SimpleNamespace(Popen=popen, PIPE=subprocess.PIPE)  # type: ignore[attr-defined]
+        server = ForkServer(ours)
+        fork_server.start_server, fork_server.stop_server = lambda: server, lambda: None  # type: ignore[assignment]
         return
     ours.close()
     os.setsid()
     set_name(NAME)
-    null = os.open(os.devnull, os.O_RDWR)
-    place([null, os.dup(null), os.dup(null)])
+    set_stdio([os.open(os.devnull, os.O_RDWR) for _ in range(3)])
     if order := serve(theirs):
         set_name("python")
         become(order)

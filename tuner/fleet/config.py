@@ -9,6 +9,9 @@ from pathlib import Path
 
 EXIT_GIVEN_UP = 75  # exit code of a worker that must be replaced: declared dead, or unable to use its GPU
 EXIT_GPU_FAILED = 76  # exit code of a worker whose GPU is broken: start no other worker there
+# How long torch's threads spin before they sleep. With endless spinning, two processes on the same two cores
+# slowed each other down 6 times; without spinning, a single process lost a third of its speed.
+SPINS = "20000"
 HEARTBEAT_TIMEOUT = 30.0  # seconds without a heartbeat after which a worker counts as dead
 HANG_TIMEOUT = 600.0  # seconds without a training step after which a worker counts as hung
 

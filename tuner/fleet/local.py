@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from tuner.errors import FleetError, writing
-from tuner.fleet import gpus
-from tuner.fleet.config import WorkerConfig
+from tuner.fleet import fork_server, gpus
+from tuner.fleet.config import SPINS, WorkerConfig
+from tuner.fleet.fork_server import ForkedWorker
 from tuner.paths import Home
 
-# How long torch's threads spin before they sleep. With endless spinning, two processes on the same two cores
-# slowed each other down 6 times; without spinning, a single process lost a third of its speed.
-SPINS = "20000"
 EXIT_SLOT_LOST = 254  # instead of an exit code: the slot itself was lost (a cluster node) together with its worker
 
 
@@ -85,7 +83,8 @@ class LocalSlot:
     share: float = 1.0  # number of GPUs it counts as
     env: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None  # working directory; None for the current one
-    process: subprocess.Popen[str] | None = None
+    forks: bool = True  # from the fork server, where there is one
+    process: subprocess.Popen[str] | ForkedWorker | None = None
     path: Path | None = None  # of the log
     file: IO[str] | None = None
     waiting: bool = False
@@ -105,20 +104,29 @@ class LocalSlot:
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = self.path.open("a", encoding="utf-8")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tuner.search.worker"],
+        self.process = self.start_process(self.file.fileno())
+        assert self.process.stdin
+        with suppress(BrokenPipeError):  # it has ended already: the next `poll` returns its exit code
+            self.process.stdin.write(config.to_line())
+            self.process.stdin.flush()
+
+    def start_process(self, log: int) -> subprocess.Popen[str] | ForkedWorker:
+        """Fork the worker from the server, or start an interpreter where there is none or it was killed."""
+        if self.forks and (server := fork_server.start_server()):
+            try:
+                return ForkedWorker(server, self.environment(), self.folder, log)
+            except FleetError:
+                self.forks = False
+        return subprocess.Popen(
+            [sys.executable, "-m", fork_server.WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.file,
+            stderr=log,
             text=True,
             env=self.environment(),
             cwd=self.folder,
             start_new_session=True,
         )
-        assert self.process.stdin
-        with suppress(BrokenPipeError):  # it has ended already: the next `poll` returns its exit code
-            self.process.stdin.write(config.to_line())
-            self.process.stdin.flush()
 
     def environment(self) -> dict[str, str]:
         """Return the environment; PCI order makes CUDA number the GPUs as nvidia-smi does."""

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tuner.errors import FleetError
-from tuner.fleet import gpus
+from tuner.fleet import fork_server, gpus
 from tuner.fleet.local import LocalSlot, WorkerSlot, local_slots
 from tuner.paths import Home
 
@@ -40,7 +40,10 @@ def open_placement(
     """Provide the requested slots for the duration of the context; raise FleetError if that is impossible."""
     check_placement(wanted)
     if wanted.ray is None:
-        yield place_local(wanted, home, say)
+        try:
+            yield place_local(wanted, home, say)
+        finally:
+            fork_server.stop_server()
         return
     from tuner.fleet.ray_cluster import ray_slots
 
@@ -60,6 +63,12 @@ def check_placement(wanted: PlacementRequest) -> None:
 
     check_gpu_share(wanted.gpus_per_worker)
     check_reachable(wanted.ray)
+
+
+def prepare_workers(wanted: PlacementRequest) -> None:
+    """Start the imports of the workers of this host, beside the checks of the command that will need them."""
+    if wanted.ray is None:
+        fork_server.start_server()
 
 
 def refuse_conflicts(wanted: PlacementRequest) -> None:

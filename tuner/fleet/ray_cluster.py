@@ -41,7 +41,7 @@ class SlotActor:
         if not gpu:
             env = {**env, "CUDA_VISIBLE_DEVICES": ""}  # no GPU was requested, but Ray would leave all visible
         self.gpu = f"{gpu} of {ray.util.get_node_ip_address()}" if gpu else ""
-        self.slot = LocalSlot(number, Home(Path(home)), gpu, share=share, env=env, folder=here)
+        self.slot = LocalSlot(number, Home(Path(home)), gpu, share=share, env=env, folder=here, forks=False)
         self.space = space
         self.unwanted: set[str] = set()  # workers asked to stop, including before they started
 

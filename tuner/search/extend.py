@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 from tuner.artifacts.attempts import AttemptFiles, open_attempts
 from tuner.artifacts.store import check_store
 from tuner.errors import StudyError, first_lines, format_names
+from tuner.fleet.placement import prepare_workers
 from tuner.paths import attempt_of
 from tuner.recipe import Recipe
 from tuner.search.run import RunOptions, RunResult, ViewFactory, run_workers
@@ -55,6 +56,7 @@ def prepare_extension(request: ExtendRequest) -> Extension:
     url = request.options.url
     if database.is_absent(url):
         raise StudyError(f"no study yet in {database.shown(url)}; there are no trials to extend.")
+    prepare_workers(request.options.placement)
     if request.options.artifacts:
         check_store(request.options.artifacts)
     engine = database.reach(url)

@@ -21,7 +21,7 @@ from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import StudyError, format_names
 from tuner.fleet.config import WorkerConfig, WorkerSettings, hash_space_file
-from tuner.fleet.placement import PlacementRequest, check_placement, open_placement
+from tuner.fleet.placement import PlacementRequest, check_placement, open_placement, prepare_workers
 from tuner.fleet.supervisor import Fleet, say
 from tuner.paths import Home
 from tuner.recipe import Recipe
@@ -106,6 +106,7 @@ def run(request: RunRequest, view: ViewFactory) -> RunResult:
     """Check a request, create or join its study, and train until the budget is spent or a signal arrives."""
     refuse_conflicts(request)
     check_placement(request.options.placement)
+    prepare_workers(request.options.placement)
     with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
         setup = check_request(request)
     sources = open_sources(setup.recipes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -35,6 +36,11 @@ def worker(folder: Path, code: str) -> dict[str, str]:
     return {"PYTHONPATH": str(folder / "code")}
 
 
+def seat(folder: Path, code: str, number: int = 1, **options: Any) -> LocalSlot:
+    """A slot whose worker is this code, in an interpreter of its own."""
+    return LocalSlot(number, Home(folder), env=worker(folder, code), folder=folder, forks=False, **options)
+
+
 def said(slot: LocalSlot) -> str:
     slot.start(ORDERS)
     wait_for(lambda: slot.poll() is not None)
@@ -42,20 +48,22 @@ def said(slot: LocalSlot) -> str:
 
 
 def test_a_slot_on_a_gpu_shows_its_worker_that_gpu_alone(tmp_path: Path) -> None:
-    slot = LocalSlot(3, Home(tmp_path), gpu="GPU-4f1e", share=0.5, env=worker(tmp_path, TELL), folder=tmp_path)
+    slot = LocalSlot(
+        3, Home(tmp_path), gpu="GPU-4f1e", share=0.5, env=worker(tmp_path, TELL), folder=tmp_path, forks=False
+    )
     words = said(slot)
     assert '"CUDA_VISIBLE_DEVICES": "GPU-4f1e", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"' in words
     assert '"gpu": "GPU-4f1e", "gpu_share": 0.5' in words
 
 
 def test_a_slot_on_cores_tells_its_worker_which(tmp_path: Path) -> None:
-    words = said(LocalSlot(0, Home(tmp_path), cores=[4, 5], env=worker(tmp_path, TELL), folder=tmp_path))
+    words = said(seat(tmp_path, TELL, number=0, cores=[4, 5]))
     assert '"OMP_NUM_THREADS": "2"' in words and '"cores": [4, 5]' in words and '"gpu": ""' in words
 
 
 def test_a_bug_names_the_log_where_its_traceback_is(tmp_path: Path) -> None:
     code = 'import sys\nprint(\'{"bug": "KeyError: 3"}\')\nprint("trace", file=sys.stderr)\nsys.exit(1)'
-    slot = LocalSlot(1, Home(tmp_path), env=worker(tmp_path, code), folder=tmp_path)
+    slot = seat(tmp_path, code, number=1)
     assert said(slot).endswith(
         f"a worker met a bug: KeyError: 3. The trial was marked as failed; the traceback is in {slot.log}"
     )
@@ -63,7 +71,7 @@ def test_a_bug_names_the_log_where_its_traceback_is(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_says_nothing_has_no_last_words_and_its_code_is_kept(tmp_path: Path) -> None:
-    slot = LocalSlot(1, Home(tmp_path), env=worker(tmp_path, "raise SystemExit(75)"), folder=tmp_path)
+    slot = LocalSlot(1, Home(tmp_path), env=worker(tmp_path, "raise SystemExit(75)"), folder=tmp_path, forks=False)
     slot.start(ORDERS)
     assert wait_for(slot.poll) == 75
     assert slot.last_words() == "" and slot.poll() is None
@@ -79,7 +87,7 @@ ENDLESS = (
 
 @pytest.mark.parametrize(("way", "number"), [("terminate", signal.SIGTERM), ("kill", signal.SIGKILL)])
 def test_a_worker_is_stopped_or_killed(way: str, number: int, tmp_path: Path) -> None:
-    slot = LocalSlot(1, Home(tmp_path), env=worker(tmp_path, ENDLESS), folder=tmp_path)
+    slot = seat(tmp_path, ENDLESS, number=1)
     getattr(slot, way)()  # nobody sits there yet: nothing to do
     slot.start(ORDERS)
     wait_for((tmp_path / "up").exists)

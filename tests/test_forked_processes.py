@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers.command_line import children, home_url, running, wait_for, worker_pids, write_space
-from helpers.fork_server import FORKABLE, ForkedPopen, run_code, start_python
+from helpers.fork_server import AVAILABLE, ForkedPopen, run_code, start_python
 
-pytestmark = pytest.mark.skipif(not FORKABLE, reason="forks become children of their client on Linux only")
+pytestmark = pytest.mark.skipif(not AVAILABLE, reason="forks become children of their client on Linux only")
 SELF = """
 import json, os, random, sys
 import numpy, torch
