@@ -21,7 +21,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
 from functools import cache
@@ -37,6 +36,7 @@ from tuner.fleet.fork_server import (
     ForkServer,
     Order,
     apply_order,
+    exit_process,
     serve,
     set_name,
     set_stdio,
@@ -53,6 +53,7 @@ ALSO = (  # what is imported at the first use only
     "sqlalchemy.dialects.sqlite",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.mysql.pymysql",
+    "torch._dynamo",
     "torch._refs",
     "torch.fx.experimental.symbolic_shapes",
 )
@@ -142,7 +143,7 @@ def become(order: Order) -> None:
     sys.argv = [order["what"] if order["flag"] == "-m" else "-c", *order["args"]]
     if order["what"] == "tuner.cli" and STARTS_WORKERS & set(order["args"]):
         fork_workers()
-    leave(run(order["flag"], order["what"]))
+    exit_process(run(order["flag"], order["what"]))
 
 
 def fork_workers() -> None:
@@ -188,18 +189,6 @@ def run(flag: str, what: str) -> int:
     return 0
 
 
-def leave(code: int) -> None:
-    """End as an interpreter does, but for the time that it takes to free a thousand modules."""
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            code = code or 120  # as the interpreter has it
-    os._exit(code)
-
-
 def main() -> None:
     """The server: import, then serve standard input until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -221,6 +210,7 @@ def main() -> None:
     os.setsid()
     if order := serve(connection):
         become(order)
+    os._exit(0)
 
 
 if __name__ == "__main__":

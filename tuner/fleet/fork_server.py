@@ -27,7 +27,7 @@ from functools import cache
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tuner.errors import FleetError
 from tuner.fleet.config import SPINS
@@ -241,7 +241,19 @@ def apply_order(order: Order) -> None:
         sys.modules["torch"].set_num_threads(int(threads))
 
 
-def main() -> int:
+def exit_process(code: int) -> NoReturn:
+    """Exit as an interpreter does, without the time that it takes to free a thousand modules."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = code or 120  # as the interpreter does
+    os._exit(code)
+
+
+def main() -> NoReturn:
     """Import, then fork on demand until stdin closes; in a forked process, run the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_name(NAME)
@@ -254,12 +266,12 @@ def main() -> int:
     gc.freeze()  # a collection in a worker would copy the pages of all that is imported
     order = serve(connection)
     if order is None:
-        return 0
+        os._exit(0)
     set_name("python")
     apply_order(order)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    return int(sys.modules[WORKER].main())
+    exit_process(sys.modules[WORKER].main())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
