@@ -13,7 +13,18 @@ from benchmarks.measure import Section, Setting, machine
 from benchmarks.page import as_page, as_text
 
 PARTS = (
-    *("start", "input", "augmenting", "training", "models", "between", "pictures", "workers", "pruning"),
+    *(
+        "start",
+        "restart",
+        "input",
+        "augmenting",
+        "training",
+        "models",
+        "between",
+        "pictures",
+        "workers",
+        "pruning",
+    ),
     *("instances", "many", "latency", "large", "rows", "storm"),
 )
 
