@@ -39,7 +39,7 @@ def measure(setting: Setting) -> Section:
         compare("from the command to the first epoch, s", starts, None),
     ]
     reading = [
-        "A worker of `tuner run` (U-Net of width 4 at 32 px, an epoch takes a fraction of a second) is killed after "
+        "A worker of `tuner run` (U-Net of width 4 at 32 px, an epoch takes less than a second) is killed after "
         "its first epoch; its successor resumes the trial.",
         "Left: workers fork from a server that has imported torch. Right: each starts an interpreter.",
     ]
