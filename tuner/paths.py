@@ -151,6 +151,11 @@ class Run:
         return read_mark(self.best) == ""
 
     @property
+    def has_files(self) -> bool:
+        """Whether the checkpoint and the best weights exist here, as after the end of a trial."""
+        return self.checkpoint.is_file() and self.best.is_file()
+
+    @property
     def is_usable(self) -> bool:
         """Whether a trial can be resumed from this run."""
         return is_intact(self.checkpoint) or is_intact(self.previous)
@@ -192,10 +197,10 @@ def link_file(source: Path, target: Path) -> None:
             shutil.copyfile(source, beside)
 
 
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 checksum of a file's content."""
+def hash_file(path: Path, kind: str = "sha256") -> str:
+    """Return the checksum of a file's content."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def attempt_of(attrs: Mapping[str, Any]) -> int:

@@ -16,9 +16,9 @@ from helpers.object_store import Buckets, bucket, buckets
 from helpers.tcp_proxy import Proxy
 from safetensors.torch import save_file
 
-from tuner.artifacts import attempts as keepers
+from tuner.artifacts import attempts as attempts_module
 from tuner.artifacts import store as stores
-from tuner.artifacts import uploader as senders
+from tuner.artifacts import uploader
 from tuner.artifacts.attempts import AttemptFiles, open_attempts
 from tuner.errors import FilesError
 from tuner.paths import MARK_KEY, Home, Run
@@ -36,9 +36,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         (stores, "FIRST_PAUSE", 0.001),
         (stores, "CONNECT_SECONDS", 1),
         (stores, "READ_SECONDS", 1),
-        (senders, "FIRST_PAUSE", 0.05),
-        (senders, "LONGEST_PAUSE", 0.1),
-        (keepers, "PATIENCE", 0.5),
+        (uploader, "FIRST_PAUSE", 0.05),
+        (uploader, "LONGEST_PAUSE", 0.1),
+        (attempts_module, "PATIENCE", 0.5),
     ):
         monkeypatch.setattr(module, name, value)
 
@@ -56,18 +56,18 @@ class Hosts:
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder, url
-        self.keepers: list[AttemptFiles] = []
+        self.attempts: list[AttemptFiles] = []
 
     def host(self, name: str) -> AttemptFiles:
-        self.keepers.append(open_attempts(Home(self.folder / name).make(), self.url))
-        return self.keepers[-1]
+        self.attempts.append(open_attempts(Home(self.folder / name).make(), self.url))
+        return self.attempts[-1]
 
 
 @pytest.fixture
 def hosts(tmp_path: Path, bucket: str) -> Iterator[Hosts]:
     hosts = Hosts(tmp_path, bucket)
     yield hosts
-    for attempts in hosts.keepers:
+    for attempts in hosts.attempts:
         attempts.close(0)
 
 
@@ -199,7 +199,7 @@ def test_a_trial_that_was_lost_is_not_sent(hosts: Hosts, proxy: Proxy, buckets: 
     wait_for(lambda: one.uploader and one.uploader.warned)
     one.forget(run), one.forget(run)
     proxy.accept()
-    wait_for(lambda: one.uploader and not one.uploader.waiting and not one.uploader.doing)
+    wait_for(lambda: one.uploader and not one.uploader.waiting and not one.uploader.current)
     one.forget(run)
     assert one.close(60)
 
@@ -226,7 +226,7 @@ def test_a_store_that_hangs_holds_nothing_up(hosts: Hosts, proxy: Proxy) -> None
     assert len(list(run.folder.glob(".sending-*"))) <= 2  # one under way, the newest waiting
     one.finish(run, weights=True)
     proxy.flow()
-    wait_for(lambda: one.uploader and not one.uploader.waiting and not one.uploader.doing)
+    wait_for(lambda: one.uploader and not one.uploader.waiting and not one.uploader.current)
     assert epoch_of(hosts.host("other").fetch(*WHO, 1)) == 8
 
 

@@ -29,7 +29,7 @@ class AttemptFiles:
 
     def __init__(self, home: Home, store: Store | None = None) -> None:
         self.home, self.store = home, store
-        self.sent: dict[Path, int] = {}  # number of snapshots taken of each run
+        self.num_snapshots: dict[Path, int] = {}  # by run folder
         self.uploader: Uploader | None = None  # started with the first upload
 
     # --- attempts ---
@@ -46,12 +46,12 @@ class AttemptFiles:
             trial.clear()
         run.clear()
         run.make()
-        if not fresh and not self.bring(study, key, number, attempt):
+        if not fresh and not self.restore(study, key, number, attempt):
             return run
         self.drop_earlier(study, key, number, attempt)
         return run
 
-    def bring(self, study: str, key: str, number: int, attempt: int) -> bool:
+    def restore(self, study: str, key: str, number: int, attempt: int) -> bool:
         """Link or download the files of the newest usable attempt, if any; return False if they kept moving.
 
         The store is queried only if it may hold a newer attempt than the home.
@@ -59,7 +59,7 @@ class AttemptFiles:
         run = self.home.run(study, key, number, attempt)
         for _ in range(TRIES):
             here = self.newest(study, key, number, attempt)
-            if self.store and here != attempt - 1 and self.bring_from_store(run, after=here, before=attempt):
+            if self.store and here != attempt - 1 and self.restore_from_store(run, after=here, before=attempt):
                 return True
             if here is None or link_attempt(self.home.run(study, key, number, here), run):
                 return True
@@ -72,15 +72,15 @@ class AttemptFiles:
                 return earlier
         return None
 
-    def bring_from_store(self, run: Run, after: int | None, before: int) -> bool:
+    def restore_from_store(self, run: Run, after: int | None, before: int) -> bool:
         """Restore the run from the newest complete manifest between these attempts; return whether it exists."""
 
-        def bring() -> bool:
-            found = self.known(run)
+        def restore() -> bool:
+            found = self.find_manifests(run)
             newer = [one for one in found if one.attempt < before and (after is None or one.attempt > after)]
             return self.store is not None and snapshots.restore_run(self.store, newer, run)
 
-        return retry_store(bring)
+        return retry_store(restore)
 
     def drop_earlier(self, study: str, key: str, number: int, attempt: int) -> None:
         """Delete the files of earlier attempts; of the trial's own folder (older versions) only the weights."""
@@ -96,14 +96,14 @@ class AttemptFiles:
     def keep(self, run: Run) -> None:
         """Upload the current checkpoint, its best weights and the pictures to the store, in the background."""
         if self.store:
-            number = self.sent[run.folder] = self.sent.get(run.folder, 0) + 1
+            number = self.num_snapshots[run.folder] = self.num_snapshots.get(run.folder, 0) + 1
             with writing(run.folder):
                 taken = take_snapshot(run, number)
-            self.give(UploadJob(self.place(run), snapshot=taken, number=number))
+            self.submit(UploadJob(self.place(run), snapshot=taken, number=number))
 
     def send(self, path: Path, name: str) -> None:
         """Upload a single file that never changes, in the background."""
-        self.give(UploadJob(name, file=path))
+        self.submit(UploadJob(name, file=path))
 
     def settle(self, run: Run, seconds: float) -> bool:
         """Wait until the run is uploaded; return False, with a warning, after `seconds`.
@@ -121,7 +121,7 @@ class AttemptFiles:
         if not weights:
             run.delete_weights()
         if self.store:
-            self.give(UploadJob(self.place(run), weights=weights))
+            self.submit(UploadJob(self.place(run), weights=weights))
 
     def forget(self, run: Run) -> None:
         """Cancel pending uploads of a trial that was lost to another worker. Delete nothing."""
@@ -135,10 +135,10 @@ class AttemptFiles:
         log.warning("not everything is in the artifact store; it is in %s", self.home.folder)
         return False
 
-    def give(self, job: UploadJob) -> None:
+    def submit(self, job: UploadJob) -> None:
         assert self.store
         self.uploader = self.uploader or Uploader(self.store)
-        self.uploader.give(job)
+        self.uploader.submit(job)
 
     def place(self, run: Run) -> str:
         """Return the run's prefix in the store, ending with a slash; same layout as in the home."""
@@ -152,26 +152,25 @@ class AttemptFiles:
         Trials of older versions (attempt 0) are not in a store.
         """
         run = self.home.run(study, key, number, attempt)
-        if self.store is None or not attempt or (run.best.is_file() and run.checkpoint.is_file()):
+        if self.store is None or not attempt or run.has_files:
             return run
-        found = [one for one in self.known(run) if one.attempt == attempt]
+        found = [one for one in self.find_manifests(run) if one.attempt == attempt]
         if found:
             snapshots.restore_run(self.store, found, run.make())
         return run
 
-    def has(self, study: str, key: str, number: int, attempt: int) -> bool:
+    def has_files(self, study: str, key: str, number: int, attempt: int) -> bool:
         """Return whether a finished trial's checkpoint and best weights are in the home or in the store."""
         run = self.home.run(study, key, number, attempt)
-        here = run.best.is_file() and run.checkpoint.is_file()
-        return here or bool(attempt and any(one.attempt == attempt for one in self.known(run)))
+        return run.has_files or bool(attempt and any(one.attempt == attempt for one in self.find_manifests(run)))
 
-    def known(self, run: Run) -> list[snapshots.Manifest]:
+    def find_manifests(self, run: Run) -> list[snapshots.Manifest]:
         return snapshots.find_manifests(self.store.names(self.place(Run(run.folder.parent)))) if self.store else []
 
     @property
     def where(self) -> str:
         """The places that are searched, for messages."""
-        return f"{self.home.folder}{f' or {self.store.shown}' if self.store else ''}"
+        return f"{self.home.folder}{f' or {self.store.location}' if self.store else ''}"
 
 
 def open_attempts(home: Home, artifacts: str | None) -> AttemptFiles:

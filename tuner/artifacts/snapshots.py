@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,25 +105,20 @@ def restore_run(store: Store, found: Iterable[Manifest], run: Run) -> bool:
         listed = read_manifest(store, kept)
         if listed is not None and restore_files(store, kept.place, listed, run):
             return True
-        log.warning("%s/%s is damaged: the one before is used", store.shown, kept.name)
+        log.warning("%s/%s is damaged: the one before is used", store.location, kept.name)
     return False
 
 
 def restore_files(store: Store, place: str, listed: dict[str, dict[str, str | int]], run: Run) -> bool:
     """Restore all files or none, the checkpoint among the last; return whether all were intact."""
-    aside = run.folder / ".coming"
-    with writing(run.folder):
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        try:
-            known = [file for file in (*run.pictures, *run.weights) if file.name in listed]
-            if not all(download_verified(store, place, listed[file.name], aside / file.name) for file in known):
-                return False
-            for file in known:
-                (aside / file.name).replace(file)
-            return True
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    known = [file for file in (*run.pictures, *run.weights) if file.name in listed]
+    with writing(run.folder), TemporaryDirectory(dir=run.folder, prefix=".", ignore_cleanup_errors=True) as folder:
+        aside = Path(folder)
+        if not all(download_verified(store, place, listed[file.name], aside / file.name) for file in known):
+            return False
+        for file in known:
+            (aside / file.name).replace(file)
+        return True
 
 
 def download_verified(store: Store, place: str, entry: dict[str, str | int], path: Path) -> bool:

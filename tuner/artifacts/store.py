@@ -54,7 +54,7 @@ class Store(Protocol):
     """Named files, with names of the form "a/b/c". A reader sees a complete file or none."""
 
     @property
-    def shown(self) -> str:
+    def location(self) -> str:
         """The location, safe to print."""
 
     def put(self, path: Path, name: str) -> None:
@@ -74,12 +74,12 @@ class StoreUnavailable(Exception):
     """A temporary failure of a store: a retry may succeed."""
 
 
-def retry_unavailable(act: Callable[[], T], shown: str) -> T:
+def retry_unavailable(act: Callable[[], T], location: str) -> T:
     """Call `act` up to TRIES times while the store is unavailable; then raise FilesError."""
     try:
         return retry(act, lambda e, attempt: isinstance(e, StoreUnavailable) and attempt < TRIES - 1, FIRST_PAUSE)
     except StoreUnavailable as error:
-        raise FilesError(f"the artifact store {shown} {error}") from error
+        raise FilesError(f"the artifact store {location} {error}") from error
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ class FolderStore:
     folder: Path
 
     @property
-    def shown(self) -> str:
+    def location(self) -> str:
         return str(self.folder)
 
     def put(self, path: Path, name: str) -> None:
-        retry_unavailable(lambda: self.copy(path, self.folder / name), self.shown)
+        retry_unavailable(lambda: self.copy(path, self.folder / name), self.location)
 
     def get(self, name: str, path: Path) -> None:
-        retry_unavailable(lambda: self.copy(self.folder / name, path), self.shown)
+        retry_unavailable(lambda: self.copy(self.folder / name, path), self.location)
 
     def copy(self, source: Path, target: Path) -> None:
         try:
@@ -135,7 +135,7 @@ class S3Store:
     prefix: str  # "" or ending with a slash
 
     @property
-    def shown(self) -> str:
+    def location(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     @cached_property
@@ -179,9 +179,9 @@ class S3Store:
             try:
                 return act()
             except Exception as error:
-                raise translate_error(error, self.shown) from error
+                raise translate_error(error, self.location) from error
 
-        return retry_unavailable(translated, self.shown)
+        return retry_unavailable(translated, self.location)
 
 
 def in_one_thread() -> Any:
@@ -191,7 +191,7 @@ def in_one_thread() -> Any:
     return TransferConfig(use_threads=False)
 
 
-def translate_error(error: Exception, shown: str) -> Exception:
+def translate_error(error: Exception, location: str) -> Exception:
     """Translate a boto3 error: FileNotFoundError, FilesError (user must act) or StoreUnavailable (retry)."""
     from boto3.exceptions import Boto3Error
     from botocore import exceptions
@@ -201,17 +201,17 @@ def translate_error(error: Exception, shown: str) -> Exception:
     if isinstance(error, exceptions.ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
         if code in GONE:
-            return FileNotFoundError(errno.ENOENT, "no such object", shown)
+            return FileNotFoundError(errno.ENOENT, "no such object", location)
         if code in WRONG:
-            return FilesError(f"the artifact store {shown} cannot be used: {WRONG[code]}.")
+            return FilesError(f"the artifact store {location} cannot be used: {WRONG[code]}.")
         return StoreUnavailable(f"answered {code or 'with an error'}.")
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return FilesError(
-            f"no credentials for the artifact store {shown}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            f"no credentials for the artifact store {location}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "or AWS_PROFILE."
         )
     if isinstance(error, exceptions.ParamValidationError | exceptions.ProfileNotFound | exceptions.NoRegionError):
-        return FilesError(f"the artifact store {shown} cannot be used: {first_line(error)}")
+        return FilesError(f"the artifact store {location} cannot be used: {first_line(error)}")
     if isinstance(error, OSError) and error.errno in {*FULL_DISK, errno.EACCES}:
         return error  # this host's own disk
     if isinstance(error, exceptions.BotoCoreError | Boto3Error | OSError):
@@ -252,7 +252,7 @@ def check_store(url: str) -> str:
     """Check that a store works and return its URL in absolute form; raise FilesError if it does not work."""
     store = open_store(url)
     probe_store(store)
-    return store.shown
+    return store.location
 
 
 def probe_store(store: Store) -> None:
@@ -265,6 +265,6 @@ def probe_store(store: Store) -> None:
         try:
             store.get(name, came)
             if name not in store.names("probe/") or came.read_bytes() != b"x":
-                raise FilesError(f"the artifact store {store.shown} does not give back what was put there.")
+                raise FilesError(f"the artifact store {store.location} does not give back what was put there.")
         finally:
             store.delete(name)

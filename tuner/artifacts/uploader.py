@@ -34,6 +34,10 @@ class UploadJob:
     def trial(self) -> str:
         return self.place.rstrip("/").rpartition("/")[0] + "/"
 
+    def delete_snapshot(self) -> None:
+        if self.snapshot:
+            shutil.rmtree(self.snapshot, ignore_errors=True)
+
 
 class Uploader:
     """A thread that runs upload jobs, at most one waiting per run, and retries while the store is unavailable."""
@@ -42,18 +46,18 @@ class Uploader:
         self.store = store
         self.changed = threading.Condition()
         self.waiting: dict[str, UploadJob] = {}  # by place, oldest first
-        self.doing = ""
+        self.current = ""  # place of the running job
         self.warned = False
         self.closed = False
-        self.thread = threading.Thread(target=self.work, name="sender", daemon=True)
+        self.thread = threading.Thread(target=self.work, name="uploader", daemon=True)
         self.thread.start()
 
-    def give(self, job: UploadJob) -> None:
+    def submit(self, job: UploadJob) -> None:
         """Queue a job. A snapshot replaces a waiting one of the same run; a final job is merged with it."""
         with self.changed:
             before = self.waiting.get(job.place)
             if before and before.snapshot and (job.snapshot or job.weights is False):
-                shutil.rmtree(before.snapshot, ignore_errors=True)
+                before.delete_snapshot()
             elif before and before.snapshot:
                 job = replace(before, weights=job.weights)
             self.waiting[job.place] = job
@@ -64,14 +68,14 @@ class Uploader:
         with self.changed:
             job = self.waiting.pop(place, None)
             self.changed.notify_all()
-        if job and job.snapshot:
-            shutil.rmtree(job.snapshot, ignore_errors=True)
+        if job:
+            job.delete_snapshot()
 
     def settle(self, place: str, seconds: float) -> bool:
         """Wait until all jobs of a run are done; return False on timeout or if the store is unavailable."""
 
         def is_done() -> bool:
-            return place not in self.waiting and place != self.doing
+            return place not in self.waiting and place != self.current
 
         with self.changed:
             self.changed.wait_for(lambda: is_done() or self.warned, seconds)
@@ -80,34 +84,34 @@ class Uploader:
     def close(self, seconds: float) -> bool:
         """Wait up to `seconds` for all jobs, then stop the thread; return whether all are done."""
         with self.changed:
-            done = self.changed.wait_for(lambda: not self.waiting and not self.doing, seconds)
+            done = self.changed.wait_for(lambda: not self.waiting and not self.current, seconds)
             self.closed = True
             self.changed.notify_all()
         return done
 
     def work(self) -> None:
         failed = 0  # attempts since the last success
-        while job := self.next():
+        while job := self.next_job():
             try:
-                self.do(job)
+                self.run_job(job)
             except (FilesError, OSError) as error:
                 self.put_back(job, error)
-                self.rest(pause_seconds(failed, FIRST_PAUSE, LONGEST_PAUSE))
+                self.pause(pause_seconds(failed, FIRST_PAUSE, LONGEST_PAUSE))
                 failed += 1
             else:
                 failed = 0
-                self.done(job)
+                self.finish_job(job)
 
-    def next(self) -> UploadJob | None:
+    def next_job(self) -> UploadJob | None:
         """Return the oldest job, waiting for one if needed; None after `close`."""
         with self.changed:
             self.changed.wait_for(lambda: self.waiting or self.closed)
             if self.closed:
                 return None
-            self.doing = next(iter(self.waiting))
-            return self.waiting.pop(self.doing)
+            self.current = next(iter(self.waiting))
+            return self.waiting.pop(self.current)
 
-    def do(self, job: UploadJob) -> None:
+    def run_job(self, job: UploadJob) -> None:
         if job.file:
             self.store.put(job.file, job.place)
         elif job.snapshot and job.weights is not False:
@@ -118,14 +122,13 @@ class Uploader:
         elif job.weights is False:
             snapshots.delete_snapshots(self.store, job.trial)
 
-    def done(self, job: UploadJob) -> None:
+    def finish_job(self, job: UploadJob) -> None:
         if self.warned:
-            log.warning("the artifact store %s is back", self.store.shown)
+            log.warning("the artifact store %s is back", self.store.location)
             self.warned = False
-        if job.snapshot:
-            shutil.rmtree(job.snapshot, ignore_errors=True)
+        job.delete_snapshot()
         with self.changed:
-            self.doing = ""
+            self.current = ""
             self.changed.notify_all()
 
     def put_back(self, job: UploadJob, error: Exception) -> None:
@@ -134,17 +137,17 @@ class Uploader:
             log.warning("%s Training continues; files are uploaded once the store is back.", error)
         with self.changed:
             self.warned = True
-            self.doing = ""
+            self.current = ""
             self.changed.notify_all()
             newer = self.waiting.get(job.place)
             if newer is None:
                 self.waiting[job.place] = job
             elif newer.snapshot is None and newer.weights:
                 self.waiting[job.place] = replace(job, weights=True)
-            elif job.snapshot:
-                shutil.rmtree(job.snapshot, ignore_errors=True)
+            else:
+                job.delete_snapshot()
 
-    def rest(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """Sleep until `seconds` have passed or the uploader is closed."""
         with self.changed:
             self.changed.wait_for(lambda: self.closed, seconds)

@@ -9,7 +9,6 @@ these files come from the addresses of datasets, torchvision, timm and mirrors a
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tarfile
@@ -25,6 +24,7 @@ from urllib.error import HTTPError, URLError
 from filelock import FileLock
 
 from tuner.errors import FilesError, retry, writing
+from tuner.paths import hash_file
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all (0 if unknown)
 CHUNK = 1 << 18  # bytes
@@ -180,11 +180,10 @@ def digest_problem(path: Path, digest: str) -> str:
     kind, _, expected = digest.partition(":")
     if kind not in ("sha256", "md5") or not expected:
         raise ValueError(f"digest {digest!r}; 'sha256:HEX' or 'md5:HEX' is needed")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, kind).hexdigest()
-    if found.startswith(expected.lower()):
+    actual = hash_file(path, kind)
+    if actual.startswith(expected.lower()):
         return ""
-    short = found[: max(12, len(expected))]
+    short = actual[: max(12, len(expected))]
     return f"the file is damaged or not the expected one: its {kind} is {short}, not {expected}"
 
 

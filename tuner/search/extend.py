@@ -134,7 +134,7 @@ def find_obstacles(
     if item_key(info, trial) in started:
         return
     attempt = attempt_of(trial.attrs)
-    if not attempts.has(info.name, info.key, trial.number, attempt):
+    if not attempts.has_files(info.name, info.key, trial.number, attempt):
         run = attempts.home.run(info.name, info.key, trial.number, attempt)
         absent = [file.name for file in (run.checkpoint, run.best) if not file.is_file()]
         yield f"trial {trial.number} has no {absent[0]} on this host ({attempts.where})"

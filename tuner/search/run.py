@@ -130,7 +130,7 @@ def run_workers(joined: JoinedStudy, space: Space | None, options: RunOptions, v
     """Train the trials of a study until none is left; `space` may be None if all trials have recipes."""
     with database.told(options.url):
         check_versions(joined.engine, joined.id)
-        artifacts = set_artifact_store(joined, open_store(options.artifacts).shown if options.artifacts else "")
+        artifacts = set_artifact_store(joined, open_store(options.artifacts).location if options.artifacts else "")
         budget.set_budget(joined.engine, joined.id, hours=options.hours, gpu_hours=options.gpu_hours)
         info = queries.find_study(joined.engine, joined.info.name)
     if artifacts and not options.artifacts:  # a given store was checked before anything was created

@@ -252,19 +252,22 @@ def test_a_finished_trial_is_fetched_once(tmp_path: Path, store: FolderStore) ->
     assert one.close(60)
     other = AttemptFiles(Home(tmp_path / "other").make(), store)
     assert (
-        other.has(*WHO, 1) and not other.has(*WHO, 2) and not other.has(*WHO, 0) and not other.has("x", "k", 3, 1)
+        other.has_files(*WHO, 1)
+        and not other.has_files(*WHO, 2)
+        and not other.has_files(*WHO, 0)
+        and not other.has_files("x", "k", 3, 1)
     )
     fetched = other.fetch(*WHO, 1)
     assert epoch_of(fetched.checkpoint) == 2 and fetched.restore_best("2")
     for name in store.names(""):
         store.delete(name)
-    assert other.fetch(*WHO, 1) == fetched and fetched.is_usable and other.has(*WHO, 1)
+    assert other.fetch(*WHO, 1) == fetched and fetched.is_usable and other.has_files(*WHO, 1)
 
 
 def test_a_trial_of_an_older_version_is_in_no_store(attempts: AttemptFiles, store: FolderStore) -> None:
     old = trained(attempts.home.run(*WHO).make(), 1)
     here = AttemptFiles(attempts.home, store)
-    assert here.has(*WHO, 0) and here.fetch(*WHO, 0) == old
+    assert here.has_files(*WHO, 0) and here.fetch(*WHO, 0) == old
 
 
 def test_a_trial_that_is_nowhere_gives_an_empty_run(attempts: AttemptFiles, store: FolderStore) -> None:

@@ -159,7 +159,7 @@ def test_pictures_are_looked_for_in_every_store_that_a_study_notes(tmp_path: Pat
     joined = make_study(tmp_path)
     set_artifact_store(joined, str(tmp_path / "noted"))
     stores = open_artifacts(joined.engine, Home(tmp_path), str(tmp_path / "given")).stores
-    shown = [store.shown for store in stores]
+    shown = [store.location for store in stores]
     assert shown == [str(tmp_path / "given"), str(tmp_path / "noted")]
     joined.engine.dispose()
 
