@@ -141,8 +141,8 @@ def find_gpu(name: str, names: list[str], given: str) -> str:
     if len(alike) == 1:  # CUDA accepts unique UUID prefixes too
         return alike[0]
     places = "0" if len(names) == 1 else f"0 to {len(names) - 1}"
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    among = f" (CUDA_VISIBLE_DEVICES={shown})" if shown is not None else ""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    among = f" (CUDA_VISIBLE_DEVICES={visible})" if visible is not None else ""
     raise FleetError(f"--gpus {given}: no GPU '{name}'. Visible here{among}: {places}. Or say --gpus all.")
 
 

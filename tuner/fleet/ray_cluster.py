@@ -172,8 +172,8 @@ class RaySlot:
         self.leave()
         if self.failures < MAX_FAILURES:
             return EXIT_SLOT_LOST
-        said = [line.strip() for line in why.splitlines() if line.strip()]
-        self.error = f"no node could begin a worker ({said[-1] if said else 'Ray does not say why'}). {NEEDED}"
+        lines = [line.strip() for line in why.splitlines() if line.strip()]
+        self.error = f"no node could begin a worker ({lines[-1] if lines else 'Ray does not say why'}). {NEEDED}"
         return 2
 
     def check_place(self) -> None:
@@ -259,7 +259,7 @@ def connect(address: str, workers: int | None) -> None:
     import ray
 
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-    local["num_cpus"] = max(workers or 1, os.cpu_count() or 1)  # as many as were asked for share this host
+    local["num_cpus"] = max(workers or 1, os.cpu_count() or 1)  # so that all requested workers fit on this host
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(address=address, **quiet, **(local if address == "local" else {}))
@@ -273,7 +273,7 @@ def check_reachable(address: str) -> None:
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
-        raise unreachable_error(address, "it is no HOST:PORT")
+        raise unreachable_error(address, "it is not a HOST:PORT")
     try:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:

@@ -228,7 +228,7 @@ class Fleet:
 
     def handle_exit(self, state: SlotState, code: int) -> int:
         """Put back the trial of an ended worker and update its slot; return the fleet's exit code, or 0."""
-        gpu, said, worker = state.slot.gpu, state.slot.last_words(), state.worker
+        gpu, reported, worker = state.slot.gpu, state.slot.last_words(), state.worker
         with self.database_may_fail():
             self.read_rows()
         state.worker = ""
@@ -239,12 +239,12 @@ class Fleet:
             state.done, state.ended = True, time.monotonic()
             state.slot.leave()
             if code:
-                self.error = self.error or said or f"{state.slot.name} could not work; see {state.slot.log}"
+                self.error = self.error or reported or f"{state.slot.name} could not work; see {state.slot.log}"
             return code
         if code in (EXIT_GIVEN_UP, EXIT_SLOT_LOST) or self.is_closed(state):
             return 0
         if code == EXIT_GPU_FAILED and gpu:
-            return self.close_gpu(gpu, said or "its worker said that it has failed")
+            return self.close_gpu(gpu, reported or "its worker reported a failure")
         if gpu and self.quarantine.record_death(gpu, state.number):
             return self.close_gpu(gpu)
         return self.handle_death(state, code)
@@ -299,13 +299,13 @@ class Fleet:
 
     def kill(self) -> None:
         """Kill all workers and put back their trials, without counting a death against the trials."""
-        held = [state for state in self.states if state.worker]
-        for state in held:
+        running = [state for state in self.states if state.worker]
+        for state in running:
             state.slot.kill()
             if state.slot.poll() is not None:
                 state.slot.last_words()
         with self.database_may_fail():
-            for state in held:
+            for state in running:
                 claims.release_worker(self.engine, state.worker, died=False)
                 state.worker = ""
 

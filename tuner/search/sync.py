@@ -85,7 +85,7 @@ class SyncThread:
             except WorkerRemoved:
                 self.is_removed = True
                 if not self.closing.wait(min(self.settings.heartbeat_timeout, self.settings.hang_timeout)):
-                    self.exit_process("this worker was given up for dead, and does not react")
+                    self.exit_process("other workers counted this one as dead, and it does not react")
                 return
             except Exception as error:
                 away_since = away_since or now

@@ -95,9 +95,8 @@ class Sessions:
         token = secrets.token_urlsafe(32)
         with self.lock:
             now = self.clock()
-            kept = sorted(((end, key) for key, end in self.ends.items() if end > now), reverse=True)
-            self.ends = {key: end for end, key in kept[: MAX_SESSIONS - 1]}
-            self.ends[hash_text(token)] = now + self.seconds
+            active = [(key, end) for key, end in self.ends.items() if end > now]  # in the order of their ends
+            self.ends = dict([*active, (hash_text(token), now + self.seconds)][-MAX_SESSIONS:])
         return token
 
     def is_active(self, token: str) -> bool:
@@ -116,25 +115,24 @@ class LoginThrottle:
     """
 
     clock: Callable[[], float] = time.monotonic
-    spent: dict[str, tuple[float, float]] = field(default_factory=dict)  # address -> wrong tries, as of when
+    ends: dict[str, float] = field(default_factory=dict)  # by address: when its wrong tries are forgotten
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, address: str) -> float:
         """Count a try and return 0, or return the seconds to wait if the address has none left."""
         with self.lock:
             now = self.clock()
-            wrong, at = self.spent.pop(address, (0.0, now))
-            wrong = max(0.0, wrong - (now - at) / TRY_SECONDS)
-            is_allowed = wrong <= BURST - 1
-            self.spent[address] = (wrong + is_allowed, now)
-            while len(self.spent) > MAX_ADDRESSES:
-                self.spent.pop(next(iter(self.spent)))
-            return 0.0 if is_allowed else (wrong - BURST + 1) * TRY_SECONDS
+            until = max(now, self.ends.pop(address, now))
+            wait = until - now - (BURST - 1) * TRY_SECONDS
+            self.ends[address] = until if wait > 0 else until + TRY_SECONDS
+            if len(self.ends) > MAX_ADDRESSES:
+                del self.ends[next(iter(self.ends))]
+            return max(0.0, wait)
 
     def reset(self, address: str) -> None:
         """Forget the wrong tries of an address: it has sent the right password."""
         with self.lock:
-            self.spent.pop(address, None)
+            self.ends.pop(address, None)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,11 @@ def test_ray_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(
     ("address", "told"),
-    [("127.0.0.1:9", "Connection refused"), ("nonsense", "it is no HOST:PORT"), ("ray://127.0.0.1:9", "refused")],
+    [
+        ("127.0.0.1:9", "Connection refused"),
+        ("nonsense", "it is not a HOST:PORT"),
+        ("ray://127.0.0.1:9", "refused"),
+    ],
 )
 def test_a_cluster_that_does_not_answer_is_told_in_one_line(address: str, told: str) -> None:
     with pytest.raises(

@@ -269,7 +269,7 @@ def test_addresses_do_not_pile_up(clock: Clock, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("tuner.web.auth.MAX_ADDRESSES", 3)
     tries = LoginThrottle(clock)
     assert [tries.take(f"192.0.2.{at}") for at in range(9)] == [0.0] * 9
-    assert list(tries.spent) == ["192.0.2.6", "192.0.2.7", "192.0.2.8"]
+    assert list(tries.ends) == ["192.0.2.6", "192.0.2.7", "192.0.2.8"]
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "1000000000", ""])
