@@ -14,6 +14,7 @@ from tuner.export.bundle import load_model, read_recipe
 from tuner.export.gradcam import Explanation, explain
 from tuner.export.layers import choose_layers, layers_of
 from tuner.export.predict import check_images, unique_names
+from tuner.plots.grid import split_rows
 from tuner.plots.heatmaps import Cell, draw_cells, explanation_cells
 from tuner.recipe import Recipe
 from tuner.tasks import BINARY_CLASSES
@@ -58,7 +59,7 @@ def explain_pixels(
 
 def draw_panel(cells: Sequence[Cell], file: Path) -> None:
     """Draw the pictures of a panel into one PNG file."""
-    draw_cells([cells[at : at + COLUMNS] for at in range(0, len(cells), COLUMNS)], file)
+    draw_cells(split_rows(cells, COLUMNS), file)
 
 
 def describe_caveats(seen: Explanation, recipe: Recipe) -> str:

@@ -15,9 +15,8 @@ from PIL import ImageDraw, ImageFont
 
 from tuner.data.source import IGNORED, Image
 from tuner.plots import overlays
+from tuner.plots.grid import GAP, blank_picture, join_horizontally, join_vertically, split_rows, write_grid
 from tuner.plots.overlays import (
-    BACKDROP,
-    GAP,
     RIGHT,
     TINT,
     WRONG,
@@ -40,9 +39,6 @@ LEGEND = {
     "labels": (("right", RIGHT), ("wrong", WRONG)),
     "instances": overlays.LEGEND,
 }
-PACKED = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # a fixed filter takes half the time of an adaptive one
-    PACKED += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
 MOST_NAMES = 12  # classes in the colour legend
 Colour = tuple[int, int, int]
 
@@ -65,18 +61,17 @@ def draw_examples(examples: Sequence[Example], path: Path, targets: str, classes
     """Write rows of image, truth, prediction and errors to `path`; for classification, images with a verdict."""
     if targets == "classes":
         cells = [draw_class_cell(one, classes) for one in examples]
-        return write_png(
-            join_vertically([join_horizontally(cells[at : at + 3]) for at in range(0, len(cells), 3)]), path
-        )
+        return write_grid(split_rows(cells, 3), path)
     words = [
         (name, darken_colour(colour) if targets == "instances" else colour) for name, colour in LEGEND[targets]
     ]
-    rows = [draw_coloured_words([("errors:", FAINT), *words], 4 * CELL + 3 * GAP)]
-    rows += [draw_class_legend(classes, 4 * CELL + 3 * GAP)] if targets == "labels" else []
-    rows += [draw_column_titles(("image", "truth", "prediction", "errors"))]
+    width = 4 * CELL + 3 * GAP
+    rows = [[draw_coloured_words([("errors:", FAINT), *words], width)]]
+    rows += [[draw_class_legend(classes, width)]] if targets == "labels" else []
+    rows += [[draw_text_line(name, CELL, FAINT) for name in ("image", "truth", "prediction", "errors")]]
     for one in examples:
-        rows += [draw_text_line(one.label, 4 * CELL + 3 * GAP, INK), join_horizontally(draw_row(one, targets))]
-    write_png(join_vertically(rows), path)
+        rows += [[draw_text_line(one.label, width, INK)], draw_row(one, targets)]
+    write_grid(rows, path)
 
 
 def draw_row(one: Example, targets: str) -> list[Image]:
@@ -118,7 +113,7 @@ def draw_mask_errors(one: Example) -> Image:
     said, true = threshold_mask(one.guess).astype(bool), np.asarray(one.truth) > 0
     made = to_grey(one.image)
     for where, colour in ((said & true, RIGHT), (said & ~true, WRONG), (true & ~said, overlays.MISSED)):
-        made[where] = blend_colour(made[where], colour)
+        overlays.tint_pixels(made, where, colour)
     return made
 
 
@@ -127,13 +122,8 @@ def draw_label_errors(one: Example) -> Image:
     counted, right = one.truth != IGNORED, one.guess == one.truth
     made = to_grey(one.image)
     for where, colour in ((counted & right, RIGHT), (counted & ~right, WRONG)):
-        made[where] = blend_colour(made[where], colour)
+        overlays.tint_pixels(made, where, colour)
     return made
-
-
-def blend_colour(pixels: Image, colour: Colour) -> Image:
-    """Return the pixels blended with a colour."""
-    return (0.35 * pixels + 0.65 * np.array(colour)).astype(np.uint8)
 
 
 def draw_class_cell(one: Example, classes: Sequence[str]) -> Image:
@@ -152,15 +142,10 @@ def draw_class_cell(one: Example, classes: Sequence[str]) -> Image:
 def fit_to_square(picture: Image, cell: int = CELL) -> Image:
     """Return the picture scaled to fit a square cell and centred in it."""
     small = resize_longer_side(picture, cell)
-    made = blank_image(cell, cell)
+    made = blank_picture(cell, cell)
     top, left = (cell - small.shape[0]) // 2, (cell - small.shape[1]) // 2
     made[top : top + small.shape[0], left : left + small.shape[1]] = small
     return made
-
-
-def blank_image(height: int, width: int) -> Image:
-    """Return an image in the background colour."""
-    return np.full((height, width, 3), BACKDROP, np.uint8)
 
 
 def draw_text_line(text: str, width: int, colour: Colour, size: int = 12) -> Image:
@@ -170,7 +155,7 @@ def draw_text_line(text: str, width: int, colour: Colour, size: int = 12) -> Ima
 
 def draw_coloured_words(words: Sequence[tuple[str, Colour]], width: int, size: int = 12) -> Image:
     """Return an image of words in one line, each in its colour."""
-    made = Pillow.fromarray(blank_image(LINE, width))
+    made = Pillow.fromarray(blank_picture(LINE, width))
     pen, font, at = ImageDraw.Draw(made), ImageFont.load_default(size), 2.0
     for word, colour in words:
         pen.text((at, LINE // 2), word, fill=colour, font=font, anchor="lm")
@@ -178,52 +163,16 @@ def draw_coloured_words(words: Sequence[tuple[str, Colour]], width: int, size: i
     return np.array(made)
 
 
-def draw_column_titles(names: Sequence[str]) -> Image:
-    """Return an image of the titles of the columns."""
-    return join_horizontally([draw_text_line(name, CELL, FAINT) for name in names])
-
-
 def draw_class_legend(classes: Sequence[str], width: int) -> Image:
     """Return an image of the class names, each in its colour."""
     words = [(name, darken_colour(label_colours()[at])) for at, name in enumerate(classes[:MOST_NAMES])]
-    return join_vertically(
-        [draw_coloured_words(words[at : at + 6], width) for at in range(0, len(words), 6)], gap=0
-    )
+    return join_vertically([draw_coloured_words(row, width) for row in split_rows(words, 6)], gap=0)
 
 
 def darken_colour(colour: NDArray[np.uint8] | Colour) -> Colour:
     """Return a darker shade of a colour, readable as text."""
     red, green, blue = (int(part * 0.75) for part in colour)
     return red, green, blue
-
-
-def join_horizontally(cells: Sequence[Image]) -> Image:
-    """Return the pictures joined side by side, with a gap between them."""
-    height = max(cell.shape[0] for cell in cells)
-    parts: list[Image] = []
-    for cell in cells:
-        below = blank_image(height - cell.shape[0], cell.shape[1])
-        parts += [np.concatenate([cell, below]), blank_image(height, GAP)]
-    return np.concatenate(parts[:-1], axis=1)
-
-
-def join_vertically(rows: Sequence[Image], gap: int = GAP) -> Image:
-    """Return the pictures joined from top to bottom, aligned left."""
-    width = max(row.shape[1] for row in rows)
-    parts: list[Image] = []
-    for row in rows:
-        parts += [
-            np.concatenate([row, blank_image(row.shape[0], width - row.shape[1])], axis=1),
-            blank_image(gap, width),
-        ]
-    return np.concatenate(parts[:-1])
-
-
-def write_png(sheet: Image, path: Path) -> None:
-    """Write the sheet with a margin as PNG; fast compression takes an eighth of the time for little more space."""
-    whole = cv2.copyMakeBorder(sheet, GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=(BACKDROP,) * 3)
-    _, packed = cv2.imencode(".png", cv2.cvtColor(whole, cv2.COLOR_RGB2BGR), PACKED)
-    path.write_bytes(packed.tobytes())
 
 
 def label_positions(shown: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
@@ -254,11 +203,8 @@ def draw_strip(
     for epoch in details.choose_epochs(list(frames), best):
         drawn = draw_frame(small, truth, frames[epoch], targets, classes)
         name, colour = (f"epoch {epoch}: best", RIGHT) if epoch == best else (f"epoch {epoch}", INK)
-        cells.append(join_vertically([drawn, draw_text_line(name, drawn.shape[1], colour, 11)], gap=0))
-    write_png(
-        join_vertically([join_horizontally(cells[at : at + COLUMNS]) for at in range(0, len(cells), COLUMNS)]),
-        path,
-    )
+        cells.append(join_vertically([drawn, draw_text_line(name, SIDE, colour, 11)], gap=0))
+    write_grid(split_rows(cells, COLUMNS), path)
 
 
 def draw_reference_cells(small: Image, truth: Any, targets: str, classes: Sequence[str]) -> list[Image]:
@@ -308,7 +254,7 @@ def draw_class_bars(small: Image, truth: int, shares: NDArray[Any], classes: Seq
     """Return the image above the likeliest classes, each with a bar of its probability; the true one is green."""
     half = fit_to_square(small, SIDE // 2)
     ranked = [int(at) for at in np.argsort(-shares.astype(np.float32), kind="stable")[:BARS]]
-    rows = [join_horizontally([half, blank_image(half.shape[0], SIDE - half.shape[1] - 4)])]
+    rows = [join_horizontally([half, blank_picture(half.shape[0], SIDE - half.shape[1] - 4)])]
     for at in ranked:
         row = draw_text_line(f"{classes[at]} {float(shares[at]):.0%}", SIDE, INK, 10)
         length = max(1, round(float(shares[at]) * SIDE))

@@ -16,8 +16,8 @@ from PIL import ImageDraw, ImageFont
 from tuner.data.instances import Labels
 from tuner.data.source import Image
 from tuner.errors import atomic_write, writing
+from tuner.plots.grid import blank_picture, join_vertically, write_grid
 from tuner.plots.overlays import (
-    BACKDROP,
     RIGHT,
     instance_overlay,
     label_overlay,
@@ -96,11 +96,8 @@ def format_verdict(logits: NDArray[np.float32], target: int, truth: Any, classes
 
 def draw_truth(picture: Image, truth: Any, recipe: Recipe) -> Image:
     """Return the picture with the true mask or label map drawn over it."""
-    size = (picture.shape[1], picture.shape[0])
-    fitting = cv2.resize(np.asarray(truth).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)
-    if recipe.task == "binary":
-        return mask_overlay(picture, np.asarray(fitting), RIGHT)
-    return label_overlay(picture, np.asarray(fitting))
+    fitting = resize_labels(truth, picture.shape[1], picture.shape[0]).astype(np.uint8)
+    return mask_overlay(picture, fitting, RIGHT) if recipe.task == "binary" else label_overlay(picture, fitting)
 
 
 def draw_prediction(picture: Image, logits: NDArray[np.float32]) -> Image:
@@ -115,18 +112,15 @@ def draw_prediction(picture: Image, logits: NDArray[np.float32]) -> Image:
 def draw_cells(rows: Sequence[Sequence[Cell]], path: Path) -> None:
     """Write a grid of pictures, each below its caption, to `path`; the file is replaced atomically."""
     width = max(picture.shape[1] for row in rows for _, picture in row)
-    heights = [max(picture.shape[0] for _, picture in row) + LINE + GAP for row in rows]
-    across = max(map(len, rows)) * (width + GAP) + GAP
-    sheet = Pillow.new("RGB", (across, sum(heights) + GAP), (BACKDROP,) * 3)
-    pen, top = ImageDraw.Draw(sheet), GAP
-    for row, height in zip(rows, heights, strict=True):
-        for at, (text, picture) in enumerate(row):
-            left = GAP + at * (width + GAP)
-            pen.text((left, top), shorten_text(text, width), INK, caption_font())
-            sheet.paste(Pillow.fromarray(picture), (left, top + LINE))
-        top += height
     with writing(path), atomic_write(path) as beside:
-        sheet.save(beside, format="PNG", compress_level=6)
+        write_grid([[add_caption(*cell, width) for cell in row] for row in rows], beside, GAP)
+
+
+def add_caption(text: str, picture: Image, width: int) -> Image:
+    """Return the picture below a caption, padded to a width."""
+    line = Pillow.fromarray(blank_picture(LINE, width))
+    ImageDraw.Draw(line).text((0, 0), shorten_text(text, width), INK, caption_font())
+    return join_vertically([np.array(line), picture], gap=0)
 
 
 @lru_cache

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 from tuner.data.instances import Labels, find_boundary, match_instances
 from tuner.data.source import IGNORED, Image
 
 TINT = (37, 99, 235)  # blue
 RIGHT, WRONG = (22, 163, 74), (220, 38, 38)
-CELL = 160  # pixels of a picture in a panel
-GAP = 4
-BACKDROP = 245
 
 
 def mask_overlay(image: Image, mask: Image, colour: tuple[int, int, int] = TINT, strength: float = 0.45) -> Image:
@@ -32,24 +25,6 @@ def to_grey(image: Image) -> Image:
     """Return the image in grey, so that colours drawn over it stand out."""
     grey = image.mean(2, keepdims=True) * 0.7 + 60
     return np.repeat(grey, 3, axis=2).astype(np.uint8)
-
-
-def write_grid(rows: Sequence[Sequence[Image]], path: Path) -> None:
-    """Write a grid of pictures to `path`, each scaled to fit a cell of the same size."""
-    height = len(rows) * (CELL + GAP) + GAP
-    width = max(len(row) for row in rows) * (CELL + GAP) + GAP
-    sheet = np.full((height, width, 3), BACKDROP, np.uint8)
-    for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            top, left = GAP + y * (CELL + GAP), GAP + x * (CELL + GAP)
-            small = fit_to_cell(picture)
-            sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
-    Pillow.fromarray(sheet).save(path, compress_level=1)  # four times as fast as the default, and hardly larger
-
-
-def fit_to_cell(picture: Image) -> Image:
-    """Return the picture scaled to fit a cell, with its aspect ratio kept."""
-    return resize_longer_side(picture, CELL)
 
 
 def resize_longer_side(picture: Image, side: int, enlarging: int = cv2.INTER_NEAREST) -> Image:
@@ -88,15 +63,6 @@ def label_colours() -> NDArray[np.uint8]:
     hue = (steps * 0.618 % 1 * 180).astype(np.uint8)
     hsv = np.stack([hue, np.where(steps % 2, 170, 220), np.where(steps // 3 % 2, 190, 240)], axis=1)
     return np.asarray(cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB))[0]
-
-
-def add_caption(image: Image, text: str, colour: tuple[int, int, int] = (17, 24, 39)) -> Image:
-    """Return the image scaled to a cell, with a line of text below it."""
-    picture = fit_to_cell(image)
-    strip = np.full((18, picture.shape[1], 3), BACKDROP, np.uint8)
-    plain = text.encode("ascii", "replace").decode()[: picture.shape[1] // 7]  # OpenCV's font is ASCII only
-    cv2.putText(strip, plain, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)
-    return np.concatenate([picture, strip])
 
 
 MERGED, SPLIT = (234, 179, 8), (147, 51, 234)  # amber and violet

@@ -13,8 +13,9 @@ from PIL import Image
 from tuner.data.folder import folder
 from tuner.data.synthetic.scenes import scenes
 from tuner.data.synthetic.shapes import shapes
-from tuner.plots.contact_sheet import NUM_COLUMNS, NUM_ROWS, draw_contact_sheet
-from tuner.plots.overlays import CELL, GAP, label_colours
+from tuner.plots.contact_sheet import CELL, NUM_COLUMNS, NUM_ROWS, draw_contact_sheet
+from tuner.plots.grid import GAP
+from tuner.plots.overlays import label_colours
 
 
 def size_of(path: Path) -> tuple[int, int]:

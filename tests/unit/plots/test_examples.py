@@ -23,7 +23,8 @@ from tuner.plots.examples import (
     fit_to_square,
     label_positions,
 )
-from tuner.plots.overlays import BACKDROP, IGNORED, RIGHT, TINT, WRONG, to_grey
+from tuner.plots.grid import BACKDROP
+from tuner.plots.overlays import IGNORED, RIGHT, TINT, WRONG, to_grey
 
 CLASSES = ("a", "b", "c")
 

@@ -8,21 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tuner.plots.contact_sheet import CELL, add_caption
+from tuner.plots.grid import BACKDROP, GAP, write_grid
 from tuner.plots.overlays import (
-    BACKDROP,
-    CELL,
-    GAP,
     IGNORED,
     RIGHT,
     TINT,
     WRONG,
-    add_caption,
-    fit_to_cell,
     instance_overlay,
     label_colours,
     label_overlay,
     mask_overlay,
-    write_grid,
+    resize_longer_side,
 )
 
 
@@ -59,17 +56,17 @@ def test_an_empty_and_a_full_mask_can_be_drawn(value: int) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (2, 3)], ids=str)
 def test_slivers_can_be_drawn(size: tuple[int, int]) -> None:
     assert mask_overlay(grey(*size), np.ones(size, np.uint8)).shape == (*size, 3)
-    assert max(fit_to_cell(grey(*size)).shape[:2]) == CELL
-    assert min(fit_to_cell(grey(*size)).shape[:2]) >= 1
+    assert max(resize_longer_side(grey(*size), CELL).shape[:2]) == CELL
+    assert min(resize_longer_side(grey(*size), CELL).shape[:2]) >= 1
 
 
 def test_a_picture_keeps_its_shape_in_a_cell() -> None:
-    assert fit_to_cell(grey(100, 400)).shape == (CELL // 4, CELL, 3)
-    assert fit_to_cell(grey(20, 10)).shape == (CELL, CELL // 2, 3)
+    assert resize_longer_side(grey(100, 400), CELL).shape == (CELL // 4, CELL, 3)
+    assert resize_longer_side(grey(20, 10), CELL).shape == (CELL, CELL // 2, 3)
 
 
 def test_a_panel_has_a_cell_for_each_picture_and_a_gap_around_it(tmp_path: Path) -> None:
-    write_grid([[grey(8, 8, 0), grey(8, 8, 50)], [grey(8, 8, 200)]], tmp_path / "panel.png")
+    write_grid([[grey(CELL, CELL, 0), grey(CELL, CELL, 50)], [grey(CELL, CELL, 200)]], tmp_path / "panel.png")
     sheet = read(tmp_path / "panel.png")
     side = 2 * (CELL + GAP) + GAP
     assert sheet.shape == (side, side, 3)
