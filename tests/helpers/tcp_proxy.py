@@ -31,7 +31,7 @@ class Proxy:
     - `delay`: seconds that whatever the client sends is held back, so that each round trip takes that much longer.
     - `refuse()`: new connections are refused, as by a server that is down; `accept()` ends it.
     - `cut()`: every open connection is reset at once.
-    - `stall()`: nothing passes any more though connections stay open, as behind a dead switch; `flow()` ends it.
+    - `stall()`: nothing is read or passed on while connections stay open, as behind a dead switch, until `flow()`.
     - `short(size)`: the next connection is cut when so many bytes came back through it: half a file.
     """
 
@@ -157,6 +157,7 @@ class Proxy:
             while data := await receive(reader):
                 seen(len(data))
                 waiting.put_nowait((self.loop.time() + delay(), data))
+                await self.until_flowing()
             waiting.put_nowait((self.loop.time() + delay(), b""))
             await sending
         finally:
@@ -169,8 +170,7 @@ class Proxy:
         while True:
             due, data = await waiting.get()
             await asyncio.sleep(max(0.0, due - self.loop.time()))
-            while self.stalled:
-                await asyncio.sleep(0.01)
+            await self.until_flowing()
             if most is not None and sent + len(data) > most:
                 writer.write(data[: most - sent])
                 await asyncio.sleep(0.05)  # the half must arrive before the end does
@@ -184,6 +184,10 @@ class Proxy:
             writer.write(data)
             with suppress(ConnectionError):
                 await writer.drain()
+
+    async def until_flowing(self) -> None:
+        while self.stalled:
+            await asyncio.sleep(0.01)
 
     def shut(self, writer: asyncio.StreamWriter) -> None:
         self.open.discard(writer)
