@@ -65,7 +65,7 @@ def open_terminal(stream: TextIO) -> Console:
 
 
 def supports_unicode(stream: TextIO) -> bool:
-    """Whether a terminal supports Unicode, by encoding and locale: in the C locale Python reports UTF-8 anyway."""
+    """Return whether a terminal supports Unicode; check the locale too, because Python reports UTF-8 for C."""
     if not (stream.encoding or "").lower().startswith("utf"):
         return False
     spoken = os.environ.get("LC_CTYPE", "")

@@ -22,7 +22,7 @@ class Goal:
             raise ValueError(f"a goal's direction is {self.direction!r}; write maximize(...) or minimize(...)")
 
     def is_better(self, new: float, old: float | None) -> bool:
-        """Whether `new` is better than `old`; any finite value is better than None or nan."""
+        """Return whether `new` is better than `old`; any finite value is better than None or nan."""
         if old is None or math.isnan(old):
             return old is None or not math.isnan(new)
         return new > old if self.direction == "maximize" else new < old

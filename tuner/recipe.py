@@ -47,7 +47,7 @@ class Part:
 
 
 def is_plain(value: object) -> bool:
-    """Whether a value survives a round trip through JSON; numpy numbers do not."""
+    """Return whether a value survives a round trip through JSON; numpy numbers do not."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     if isinstance(value, dict):
@@ -56,12 +56,12 @@ def is_plain(value: object) -> bool:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a finite number; booleans are not."""
+    """Return whether a value is a finite number; booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
 def is_whole_number(value: object) -> TypeGuard[int]:
-    """Whether a value is a whole number; booleans are not."""
+    """Return whether a value is a whole number; booleans are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -29,7 +29,7 @@ def choose_view(progress: bool) -> ViewFactory:
 
 
 def is_notebook() -> bool:
-    """Whether the code runs in a Jupyter kernel."""
+    """Return whether the code runs in a Jupyter kernel."""
     if "IPython" not in sys.modules:
         return False
     from IPython.core.getipython import get_ipython
