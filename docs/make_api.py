@@ -19,7 +19,16 @@ docstrings by `python docs/make_api.py`.
 DOCUMENTED: dict[str, tuple[str, ...]] = {  # module -> names; of `tuner`, all its public names
     "tuner": (),
     "tuner.errors": ("TunerError", "PartError", "DataError", "TrialFailed", "FailureKind"),
-    "tuner.registry": ("find_builder", "searchable_args", "build", "list_parts", "PartInfo"),
+    "tuner.registry": (
+        "find_builder",
+        "searchable_args",
+        "build",
+        "Range",
+        "check_range",
+        "check_choice",
+        "list_parts",
+        "PartInfo",
+    ),
     "tuner.models.blocks": (
         "Segmenter",
         "Decoder",

@@ -189,12 +189,15 @@ def test_nothing_from_outside_the_image_is_invented() -> None:
 @pytest.mark.parametrize(
     ("part", "told"),
     [
-        (Part("flip", {"p": 1.5}), "p of augmentation 'flip' is 1.5; a number from 0 to 1"),
-        (Part("crop_flip", {"crop": 0}), "crop of augmentation 'crop_flip' is 0; a number above 0 to 1"),
+        (Part("flip", {"p": 1.5}), "p of augmentation 'flip' is 1.5; a number of at least 0 and at most 1"),
+        (Part("crop_flip", {"crop": 0}), "crop of augmentation 'crop_flip' is 0; a number above 0 and at most 1"),
         (Part("crop_flip", {"flip": "often"}), "flip of augmentation 'crop_flip' is 'often'"),
-        (Part("lesion", {"rotate": 200}), "rotate of augmentation 'lesion' is 200; a number from 0 to 180"),
+        (
+            Part("lesion", {"rotate": 200}),
+            "rotate of augmentation 'lesion' is 200; a number of at least 0 and at most 180",
+        ),
         (Part("lesion", {"noise": -0.1}), "noise of augmentation 'lesion' is -0.1"),
-        (Part("pet", {"zoom": 1.0}), "zoom of augmentation 'pet' is 1.0; a number from 0 to 0.9"),
+        (Part("pet", {"zoom": 1.0}), "zoom of augmentation 'pet' is 1.0; a number of at least 0 and at most 0.9"),
         (Part("pet", {"scale": float("nan")}), "scale of augmentation 'pet' is nan"),
         (Part("pet", {"colour": True}), "colour of augmentation 'pet' is True"),
     ],

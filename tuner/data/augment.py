@@ -20,8 +20,8 @@ from tuner.data.instances import MAX_INSTANCES, connected_pieces, merge_pieces
 from tuner.data.source import Image
 from tuner.deprecated import renamed_names
 from tuner.errors import PartError
-from tuner.recipe import Part, is_number
-from tuner.registry import build
+from tuner.recipe import Part
+from tuner.registry import SHARE, Range, build, check_range
 
 AUGMENTATIONS = {
     "none": "tuner.data.augment:none",
@@ -33,6 +33,7 @@ AUGMENTATIONS = {
 Target = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int64]
 Augment = Callable[[Image, Target, int], tuple[Image, Target]]  # image, target, seed of the item
 REFLECT = cv2.BORDER_REFLECT_101
+PART_OF_AREA = Range(above=0, most=1)
 
 
 def none(size: int) -> list[Any]:
@@ -42,14 +43,14 @@ def none(size: int) -> list[Any]:
 
 def flip(size: int, *, p: float = 0.5) -> list[Any]:
     """Horizontal flip with probability p."""
-    check_range("flip", p=p)
+    check_range("augmentation 'flip'", SHARE, p=p)
     return [import_albumentations().HorizontalFlip(p=p)]
 
 
 def crop_flip(size: int, *, crop: float = 0.25, flip: float = 0.5) -> list[Any]:
     """Random square crop of `crop` of the area, resized to full size; horizontal flip with probability `flip`."""
-    check_range("crop_flip", flip=flip)
-    check_range("crop_flip", above=True, crop=crop)
+    check_range("augmentation 'crop_flip'", SHARE, flip=flip)
+    check_range("augmentation 'crop_flip'", PART_OF_AREA, crop=crop)
     return [*random_crop(size, (crop, crop), (1.0, 1.0)), import_albumentations().HorizontalFlip(p=flip)]
 
 
@@ -63,9 +64,9 @@ def lesion(
     noise: float = 0.05,
 ) -> list[Any]:
     """Random crop of at least `crop` of the area, flip, rotation up to `rotate` degrees, color jitter, noise."""
-    check_range("lesion", flip=flip, colour=colour, noise=noise)
-    check_range("lesion", above=True, crop=crop)
-    check_range("lesion", most=180, rotate=rotate)
+    check_range("augmentation 'lesion'", SHARE, flip=flip, colour=colour, noise=noise)
+    check_range("augmentation 'lesion'", PART_OF_AREA, crop=crop)
+    check_range("augmentation 'lesion'", Range(least=0, most=180), rotate=rotate)
     return [
         import_albumentations().HorizontalFlip(p=flip),
         *random_crop(size, (crop, 1.0)),
@@ -91,10 +92,10 @@ def pet(
 
     `shift`, `zoom`, `rgb` and `noise` are maximum fractions; `rotate` is in degrees.
     """
-    check_range("pet", flip=flip, shift=shift, colour=colour, rgb=rgb, noise=noise)
-    check_range("pet", above=True, scale=scale)
-    check_range("pet", most=0.9, zoom=zoom)
-    check_range("pet", most=180, rotate=rotate)
+    check_range("augmentation 'pet'", SHARE, flip=flip, shift=shift, colour=colour, rgb=rgb, noise=noise)
+    check_range("augmentation 'pet'", PART_OF_AREA, scale=scale)
+    check_range("augmentation 'pet'", Range(least=0, most=0.9), zoom=zoom)
+    check_range("augmentation 'pet'", Range(least=0, most=180), rotate=rotate)
     a = import_albumentations()
     moved = a.Affine(
         scale=(1 - zoom, 1 + zoom),
@@ -150,17 +151,6 @@ def byte_noise(most: float) -> Any:
     return ByteNoise(most, p=0.5 if most else 0.0)
 
 
-def check_range(name: str, *, above: bool = False, most: float = 1, **values: object) -> None:
-    """Raise PartError unless each value is a number from 0 (or above 0) to `most`."""
-    for arg, value in values.items():
-        fine = is_number(value) and 0 <= value <= most
-        if not fine or (above and not value):
-            least = "above 0" if above else "from 0"
-            raise PartError(
-                f"{arg} of augmentation '{name}' is {value!r}; a number {least} to {most:g} is needed."
-            )
-
-
 def make_augment(part: Part, size: int) -> Augment | None:
     """Return a function (image, target, seed) -> (image, target), or None for no augmentation.
 
@@ -204,7 +194,6 @@ def check_output(name: str, made: Any, given: NDArray[Any]) -> NDArray[Any]:
     if isinstance(made, np.ndarray) and made.shape == given.shape and made.dtype == given.dtype:
         return made
     shapes = [" x ".join(map(str, getattr(each, "shape", ()))) for each in (made, given)]
-    kind = getattr(made, "dtype", type(made).__name__)
     kind = getattr(made, "dtype", type(made).__name__)
     raise PartError(
         f"augmentation '{name}' returns {shapes[0]} of {kind}; it must return "

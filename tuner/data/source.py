@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tuner.deprecated import renamed_names
 from tuner.errors import DataError
-from tuner.recipe import is_number
+from tuner.registry import BETWEEN_0_AND_1
 
 Image = NDArray[np.uint8]  # height x width x 3
 InstanceMap = NDArray[np.uint16]
@@ -106,7 +106,7 @@ def hold_out_per_class(items: tuple[Item, ...], fraction: float, seed: int) -> t
 
 def fraction_problem(fraction: object) -> str:
     """Return what is wrong with a validation fraction, or ""."""
-    if is_number(fraction) and 0 < fraction < 1:
+    if fraction in BETWEEN_0_AND_1:
         return ""
     return f"val is {fraction!r}; a fraction of the images is needed, between 0 and 1, such as 0.2."
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tuner.deprecated import renamed_names
-from tuner.recipe import is_whole_number
+from tuner.registry import COUNT, FRACTION
 
 if TYPE_CHECKING:
     from tuner.models.pretrained import Pretrained
 
-# pixels: sizes to try for a suggestion
-SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
+# pixels: sizes to suggest for a model that rejects one
+SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 299, 320, 384, 448, 512)
 
 
 class Segmenter(nn.Module):
@@ -138,13 +138,14 @@ def init_weights(module: nn.Module) -> None:
 def check_widths(**given: object) -> None:
     """Raise ValueError unless each value is a whole number of at least 1."""
     for name, value in given.items():
-        if not is_whole_number(value) or value < 1:
-            raise ValueError(f"{name} is {value!r}; a whole number of at least 1 is needed")
+        if value not in COUNT:
+            raise ValueError(f"{name} is {value!r}; {COUNT} is needed")
 
 
 def check_dropout(dropout: float) -> None:
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout}; 0 <= dropout < 1 is allowed")
+    """Raise ValueError unless the probability is at least 0 and below 1."""
+    if dropout not in FRACTION:
+        raise ValueError(f"dropout is {dropout!r}; {FRACTION} is needed")
 
 
 def check_size(name: str, image: Tensor, smallest: int) -> None:

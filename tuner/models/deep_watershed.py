@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from tuner.data.instances import Instances, renumber
 from tuner.errors import PartError
 from tuner.models import INSTANCE_MODELS, MODELS
-from tuner.recipe import Part, is_number, is_whole_number
-from tuner.registry import build
+from tuner.recipe import Part
+from tuner.registry import BETWEEN_0_AND_1, COUNT, build, check_range
 
 HEADS, DIRECTION = 2, 2  # mask and energy; down and across
 Map = NDArray[np.float32]
@@ -47,13 +47,8 @@ def deep_watershed(
         raise PartError(f"base of model 'deep_watershed' is '{base}'; a segmenter is needed, such as 'unet'.")
     if not isinstance(args, Mapping | None):
         raise PartError(f"args of model 'deep_watershed' are {args!r}; write args={{'name': value}}.")
-    for name, value in (("mask", mask), ("energy", energy)):
-        if not (is_number(value) and 0 < value < 1):
-            raise PartError(f"{name} of model 'deep_watershed' is {value!r}; a number between 0 and 1 is needed.")
-    if not (is_whole_number(min_size) and min_size >= 1):
-        raise PartError(
-            f"min_size of model 'deep_watershed' is {min_size!r}; a whole number of at least 1 is needed."
-        )
+    check_range("model 'deep_watershed'", BETWEEN_0_AND_1, mask=mask, energy=energy)
+    check_range("model 'deep_watershed'", COUNT, min_size=min_size)
     width = {} if k is None else {"k": k}
     part = Part(base, {**(args or {}), **width})
     model: nn.Module = build("model", MODELS, part, channels, HEADS + DIRECTION * bool(direction))

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tuner.data.instances import Instances
-from tuner.errors import PartError, did_you_mean
+from tuner.errors import PartError
 from tuner.models.backbones import BACKBONES, LEVELS, NORMS, make_backbone
 from tuner.models.blocks import check_size, check_widths, set_in_channels
 from tuner.models.pasting import paste_masks
 from tuner.models.pretrained import Pretrained
-from tuner.recipe import is_number, is_whole_number
+from tuner.recipe import is_number
+from tuner.registry import COUNT, FRACTION, POSITIVE, Range, check_choice, check_range
 
 STRIDE = 32  # of the deepest feature: the smallest image
 NUM_LEVELS = len(LEVELS) + 1  # of the pyramid, and a coarser one for proposals only
@@ -54,11 +55,14 @@ def mask_rcnn(
     kept, up to `num_found` per image, with the mask pixels above `mask`. `norm`: "batch", "group" for batches of
     one or two from scratch, or "frozen", which keeps ImageNet's statistics.
     """
-    check_names(backbone, norm)
+    check_choice("backbone of model 'mask_rcnn'", backbone, BACKBONES)
+    check_choice("norm of model 'mask_rcnn'", norm, NORMS)
     sides = anchor_sides(anchor)
     check_widths(k=k)
-    check_numbers(ratios, num_regions=num_regions, num_found=num_found)
-    check_shares(score=score, nms=nms, mask=mask)
+    if not (isinstance(ratios, list | tuple) and ratios and all(ratio in POSITIVE for ratio in ratios)):
+        raise PartError(f"ratios of model 'mask_rcnn' are {ratios!r}; write numbers above 0, such as [0.5, 1, 2].")
+    check_range("model 'mask_rcnn'", COUNT, num_regions=num_regions, num_found=num_found)
+    check_range("model 'mask_rcnn'", FRACTION, score=score, nms=nms, mask=mask)
     encoder, pyramid, pretrained = make_backbone(backbone, norm, k)
     set_in_channels(encoder, channels)
     regions = make_rpn(sides, tuple(float(ratio) for ratio in ratios), k)
@@ -313,42 +317,12 @@ def make_heads(k: int, num_regions: int, score: float, nms: float, num_found: in
     )
 
 
-# --- checks of arguments ---
-
-
-def check_names(backbone: str, norm: str) -> None:
-    for what, given, known in (("backbone", backbone, BACKBONES), ("norm", norm, NORMS)):
-        if given not in known:
-            raise PartError(
-                f"{what} of model 'mask_rcnn' is {given!r}.{did_you_mean(str(given), known)} "
-                f"Known: {', '.join(known)}."
-            )
-
-
 def anchor_sides(anchor: object) -> list[float]:
     """Return the side of the anchors of each level, in pixels."""
     sides = [anchor * 2**level for level in range(NUM_LEVELS)] if is_number(anchor) else anchor
-    if (
-        isinstance(sides, list | tuple)
-        and len(sides) == NUM_LEVELS
-        and all(is_number(s) and s >= 1 for s in sides)
-    ):
+    if isinstance(sides, list | tuple) and len(sides) == NUM_LEVELS and all(s in Range(least=1) for s in sides):
         return list(sides)
     raise PartError(
         f"anchor of model 'mask_rcnn' is {anchor!r}; a side in pixels of at least 1 is needed, or one for each of "
         f"{NUM_LEVELS} levels, such as [8, 16, 32, 64, 128]."
     )
-
-
-def check_numbers(ratios: object, **given: object) -> None:
-    if not (isinstance(ratios, list | tuple) and ratios and all(is_number(r) and r > 0 for r in ratios)):
-        raise PartError(f"ratios of model 'mask_rcnn' are {ratios!r}; write numbers above 0, such as [0.5, 1, 2].")
-    for name, value in given.items():
-        if not (is_whole_number(value) and value >= 1):
-            raise PartError(f"{name} of model 'mask_rcnn' is {value!r}; a whole number of at least 1 is needed.")
-
-
-def check_shares(**given: object) -> None:
-    for name, value in given.items():
-        if not (is_number(value) and 0 <= value < 1):
-            raise PartError(f"{name} of model 'mask_rcnn' is {value!r}; 0 <= {name} < 1 is allowed.")

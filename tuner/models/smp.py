@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tuner.errors import did_you_mean, format_names
 from tuner.models.blocks import Segmenter, check_widths
 from tuner.models.pretrained import smp_weights
+from tuner.registry import unknown_choice
 
 SIZES = ("b0", "b1", "b2", "b3", "b4", "b5")
 
@@ -26,7 +27,7 @@ def segformer(channels: int, classes: int, *, size: str = "b0", width: int = 256
     """SegFormer: a Mix Transformer of size b0 to b5 and a decoder with `width` channels."""
     check_widths(width=width)
     if size not in SIZES:
-        raise ValueError(f"size is {size!r}; known: {', '.join(SIZES)}")
+        raise ValueError(unknown_choice("size", size, SIZES))
     more = {"decoder_segmentation_channels": width}
     return build_smp("segformer", "segformer", f"mit_{size}", channels, classes, **more)
 

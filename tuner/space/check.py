@@ -14,27 +14,13 @@ from tuner.data.datasets import data_problems
 from tuner.errors import PartError, SpaceError, did_you_mean, first_lines, format_names
 from tuner.goal import Goal
 from tuner.models import INSTANCE_MODELS, MODELS
-from tuner.recipe import Recipe, Stage, is_whole_number
-from tuner.registry import build, part_problems
+from tuner.models.blocks import SIDES
+from tuner.recipe import Recipe, Stage
+from tuner.registry import COUNT, POSITIVE, Range, build, part_problems, unknown_choice
 from tuner.tasks import MINIMIZED_METRICS, Task, find_task
 from tuner.train.losses import LOSSES, OWN, WATERSHED
 from tuner.train.optimizers import OPTIMIZERS, SCHEDULES
 
-SUGGESTED_SIZES = (
-    32,
-    64,
-    96,
-    128,
-    160,
-    192,
-    224,
-    256,
-    299,
-    320,
-    384,
-    448,
-    512,
-)  # suggested if the model rejects an image size
 ASSUMED_CLASSES = 3  # until the data is opened
 
 
@@ -102,12 +88,8 @@ def number_problems(recipe: Recipe) -> list[str]:
     given: dict[str, object] = {name: getattr(recipe, name) for name in ("epochs", "batch_size", "validate_every")}
     given |= {f"epochs of stage {at}": stage.epochs for at, stage in enumerate(recipe.stages, start=1)}
     given["image_size"] = recipe.data.args.get("image_size", 256)
-    wrong = [
-        f"{name} is {value!r}; a whole number of at least 1 is needed."
-        for name, value in given.items()
-        if not is_whole_number(value) or value < 1
-    ]
-    if not is_whole_number(recipe.copies) or recipe.copies < 0:
+    wrong = [f"{name} is {value!r}; {COUNT} is needed." for name, value in given.items() if value not in COUNT]
+    if recipe.copies not in Range(least=0, whole=True):
         wrong.append(f"copies is {recipe.copies!r}; a whole number is needed, 0 for none.")
     elif recipe.copies and recipe.augment.name == "none":
         wrong.append(f"copies is {recipe.copies} without augmentation: choose one with augment=use(...).")
@@ -119,19 +101,16 @@ def number_problems(recipe: Recipe) -> list[str]:
     wrong += [line for at, stage in enumerate(recipe.stages, start=1) for line in rate_problems(stage, at)]
     wrong += weights_problems(recipe)
     if recipe.precision not in PRECISIONS:
-        wrong.append(
-            f"precision is {recipe.precision!r}.{did_you_mean(str(recipe.precision), PRECISIONS)} "
-            f"Known: {', '.join(PRECISIONS)}."
-        )
+        wrong.append(unknown_choice("precision", recipe.precision, PRECISIONS))
     return wrong
 
 
 def rate_problems(stage: Stage, at: int) -> list[str]:
     """Return what is wrong with the learning rates of a stage: they must be positive, or None."""
     return [
-        f"{name} of stage {at} is {value!r}; a number above 0 is needed."
+        f"{name} of stage {at} is {value!r}; {POSITIVE} is needed."
         for name, value in (("lr", stage.lr), ("encoder_lr", stage.encoder_lr))
-        if value is not None and not (isinstance(value, int | float) and value > 0)
+        if value is not None and value not in POSITIVE
     ]
 
 
@@ -233,7 +212,7 @@ def run_model(recipe: Recipe, task: Task) -> None:
     try:
         given = output(size)
     except Exception as error:
-        other = next((side for side in SUGGESTED_SIZES if side != size and fits(side)), None)
+        other = next((side for side in SIDES if side != size and fits(side)), None)
         raise ValueError(
             f"{str(error) or type(error).__name__}{f' (image_size={other} works)' * bool(other)}"
         ) from error

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import TableError, did_you_mean, first_lines, format_names
-from tuner.recipe import is_number, is_whole_number
+from tuner.recipe import is_number
+from tuner.registry import COUNT, unknown_choice
 from tuner.tasks import MINIMIZED_METRICS
 
 PACKAGE = Path(__file__).parent.parent
@@ -191,8 +192,7 @@ def table_problems(plain: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} is {plain[key]!r}; text is needed"
     compare = plain.get("compare", "number")
     if compare not in COMPARE_MODES:
-        hint = did_you_mean(str(compare), COMPARE_MODES)
-        yield f"compare is {compare!r}.{hint} Known: {', '.join(COMPARE_MODES)}"
+        yield unknown_choice("compare", compare, COMPARE_MODES).rstrip(".")
     also = plain.get("also", [])
     if not isinstance(also, list) or not all(isinstance(name, str) for name in also):
         yield f"also is {also!r}; a list of names of metrics is needed"
@@ -221,8 +221,8 @@ def row_problems(row: Mapping[str, Any], compare: str) -> Iterator[str]:
         if not is_number(number):
             yield f"{name} is {number!r}; a number is needed"
     place = row.get("place", 1)
-    if not is_whole_number(place) or place < 1:
-        yield f"place is {place!r}; a whole number from 1 is needed"
+    if place not in COUNT:
+        yield f"place is {place!r}; {COUNT} is needed"
     if "place" in row and not in_order:
         yield 'a place needs compare = "order" in the table'
     if compare == "none" and published != {}:

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from tuner.data.source import IGNORED
 from tuner.errors import FailureKind, PartError, TrialFailed, did_you_mean
-from tuner.recipe import Part, is_number
-from tuner.registry import build
+from tuner.recipe import Part
+from tuner.registry import FRACTION, NOT_NEGATIVE, SHARE, build, check_range
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Shares = Callable[[], Sequence[float]]  # of the training targets by class, computed on call
@@ -63,21 +63,21 @@ def bce(mode: str) -> Loss:
 def dice(mode: str, *, smooth: float = 1.0) -> Loss:
     """1 - Dice over the batch, mean over the classes; independent of object size."""
     check_task("dice", mode)
-    check_not_negative("dice", "smooth", smooth)
+    check_range("loss 'dice'", NOT_NEGATIVE, smooth=smooth)
     return overlap_loss(mode, lambda both, areas: (2 * both + 2 * smooth) / (areas + 2 * smooth).clamp(min=1e-7))
 
 
 def iou(mode: str, *, smooth: float = 1.0) -> Loss:
     """1 - intersection over union of the batch, mean over the classes; stricter than dice."""
     check_task("iou", mode)
-    check_not_negative("iou", "smooth", smooth)
+    check_range("loss 'iou'", NOT_NEGATIVE, smooth=smooth)
     return overlap_loss(mode, lambda both, areas: (both + smooth) / (areas - both + smooth).clamp(min=1e-7))
 
 
 def focal(mode: str, *, gamma: float = 2.0) -> Loss:
     """Cross-entropy with easy examples weighted down by (1 - p)^gamma, p being the probability of the truth."""
     check_task("focal", mode)
-    check_not_negative("focal", "gamma", gamma)
+    check_range("loss 'focal'", NOT_NEGATIVE, gamma=gamma)
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         surprise, number = pointwise_loss(mode, logits, target)
@@ -89,7 +89,7 @@ def focal(mode: str, *, gamma: float = 2.0) -> Loss:
 def dice_bce(mode: str, *, dice_weight: float = 1.0, smooth: float = 1.0) -> Loss:
     """Binary cross-entropy + dice_weight x dice: stable from the start, sensitive to small objects."""
     check_task("dice_bce", mode)
-    check_not_negative("dice_bce", "dice_weight", dice_weight)
+    check_range("loss 'dice_bce'", NOT_NEGATIVE, dice_weight=dice_weight)
     first, second = bce(mode), dice(mode, smooth=smooth)
     return lambda logits, target: first(logits, target) + dice_weight * second(logits, target)
 
@@ -103,8 +103,7 @@ def cross_entropy(
     list with one number per class.
     """
     check_task("cross_entropy", mode)
-    if not (is_number(label_smoothing) and 0 <= label_smoothing < 1):
-        raise PartError(f"label_smoothing is {label_smoothing!r}; a number from 0 to below 1 is needed.")
+    check_range("loss 'cross_entropy'", FRACTION, label_smoothing=label_smoothing)
     each = class_weights(weights, shares)
 
     @functools.cache
@@ -130,8 +129,7 @@ def mix(
 ) -> Loss:
     """weight x first + (1 - weight) x second, for any two other losses with default arguments."""
     check_task("mix", mode)
-    if not (is_number(weight) and 0 <= weight <= 1):
-        raise PartError(f"weight of loss 'mix' is {weight!r}; a number from 0 to 1 is needed.")
+    check_range("loss 'mix'", SHARE, weight=weight)
     if "mix" in (first, second):
         raise PartError("loss 'mix' is of two other losses; it cannot hold itself.")
     one, other = (build("loss", LOSSES, Part(name), mode, shares) for name in (first, second))
@@ -145,8 +143,7 @@ def watershed(mode: str, *, mask: str = "bce", energy_weight: float = 1.0, direc
     it.
     """
     check_task("watershed", mode)
-    check_not_negative("watershed", "energy_weight", energy_weight)
-    check_not_negative("watershed", "direction_weight", direction_weight)
+    check_range("loss 'watershed'", NOT_NEGATIVE, energy_weight=energy_weight, direction_weight=direction_weight)
     of_mask = build("loss", LOSSES, Part(mask), "binary")
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -169,8 +166,7 @@ def own(mode: str, *, weights: dict[str, float] | None = None) -> Callable[[Mapp
     given = {} if weights is None else weights
     if not isinstance(given, dict):
         raise PartError(f"weights of loss '{OWN}' are {weights!r}; write weights={{'loss_mask': 2.0}}.")
-    for name, weight in given.items():
-        check_not_negative(OWN, f"weights[{name!r}]", weight)
+    check_range(f"loss '{OWN}'", NOT_NEGATIVE, **{f"weights[{name!r}]": weight for name, weight in given.items()})
 
     def loss(parts: Mapping[str, Tensor], target: Tensor) -> Tensor:
         if unknown := [name for name in given if name not in parts]:
@@ -238,7 +234,7 @@ def class_weights(weights: object, shares: Shares | None) -> list[float] | None:
         raise PartError(
             f"weights is {weights!r}.{hint} Known: {', '.join(WEIGHTS)}, or a list with one number per class."
         )
-    if not all(is_number(weight) and weight >= 0 for weight in weights) or not any(weights):
+    if not all(weight in NOT_NEGATIVE for weight in weights) or not any(weights):
         raise PartError(
             f"weights are {list(weights)}; numbers of at least 0 are needed, at least one of them above 0."
         )
@@ -263,5 +259,5 @@ def check_task(name: str, mode: str) -> None:
 
 
 def check_not_negative(name: str, arg: str, value: object) -> None:
-    if not (is_number(value) and value >= 0):
-        raise PartError(f"{arg} of loss '{name}' is {value!r}; a number of at least 0 is needed.")
+    """Raise PartError unless an argument of a loss is at least 0; `least` of version 0.1."""
+    check_range(f"loss '{name}'", NOT_NEGATIVE, **{arg: value})

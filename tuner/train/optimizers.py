@@ -15,9 +15,19 @@ import torch
 from torch import nn, optim
 from torch.optim import lr_scheduler
 
-from tuner.errors import PartError, did_you_mean
-from tuner.recipe import Part, is_number, is_whole_number
-from tuner.registry import build
+from tuner.errors import PartError
+from tuner.recipe import Part
+from tuner.registry import (
+    BETWEEN_0_AND_1,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Range,
+    build,
+    check_choice,
+    check_range,
+)
 
 OPTIMIZERS = {
     "adam": "tuner.train.optimizers:adam",
@@ -35,6 +45,7 @@ Schedule = lr_scheduler.LRScheduler
 Params = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 Curve = Callable[[int], float]  # epochs done -> factor of the learning rate
 FUSED = {"cpu", "cuda"}
+EPOCHS = Range(least=0, whole=True)
 
 
 def adam(params: Params, *, lr: float = 1e-3, weight_decay: float = 0.0) -> optim.Optimizer:
@@ -58,9 +69,7 @@ def sgd(
 ) -> optim.Optimizer:
     """Stochastic gradient descent with momentum."""
     check_rates("sgd", lr, weight_decay)
-    require(
-        is_number(momentum) and 0 <= momentum < 1, "momentum of optimizer 'sgd'", momentum, "from 0 to below 1"
-    )
+    check_range("optimizer 'sgd'", FRACTION, momentum=momentum)
     if nesterov and not momentum:
         raise PartError("optimizer 'sgd' with nesterov=True needs a momentum above 0.")
     given = list_params(params)
@@ -78,14 +87,9 @@ def plateau(
     optimizer: optim.Optimizer, epochs: int, *, factor: float = 0.5, patience: int = 5, min_lr: float = 0.0
 ) -> Schedule:
     """Multiply the learning rate by `factor` after `patience` epochs without a lower validation loss."""
-    require(is_number(factor) and 0 < factor < 1, "factor of schedule 'plateau'", factor, "between 0 and 1")
-    require(
-        is_whole_number(patience) and patience >= 0,
-        "patience of schedule 'plateau'",
-        patience,
-        "of epochs, at least 0",
-    )
-    require(is_number(min_lr) and min_lr >= 0, "min_lr of schedule 'plateau'", min_lr, "of at least 0")
+    check_range("schedule 'plateau'", BETWEEN_0_AND_1, factor=factor)
+    check_range("schedule 'plateau'", EPOCHS, patience=patience)
+    check_range("schedule 'plateau'", NOT_NEGATIVE, min_lr=min_lr)
     return lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=min_lr, eps=0)
 
 
@@ -109,15 +113,13 @@ def warmup(
     min_lr: float = 0.0,
 ) -> Schedule:
     """`warm` epochs of rising learning rate, then constant ("none") or falling ("cosine", "exponential")."""
-    require(is_whole_number(warm) and warm >= 0, "warm of schedule 'warmup'", warm, "of epochs, at least 0")
+    check_range("schedule 'warmup'", EPOCHS, warm=warm)
     curves: dict[str, Curve] = {
         "none": lambda done: 1.0,
         "cosine": cosine_curve("warmup", epochs - warm, min_lr),
         "exponential": exponential_curve("warmup", gamma),
     }
-    if then not in curves:
-        hint = did_you_mean(str(then), curves)
-        raise PartError(f"then of schedule 'warmup' is {then!r}.{hint} Known: {', '.join(curves)}.")
+    check_choice("then of schedule 'warmup'", then, curves)
     return lambda_schedule(
         optimizer, lambda done: (done + 1) / (warm + 1) if done < warm else curves[then](done - warm)
     )
@@ -165,14 +167,12 @@ def lambda_schedule(optimizer: optim.Optimizer, curve: Curve) -> Schedule:
 
 
 def exponential_curve(name: str, gamma: float) -> Curve:
-    require(is_number(gamma) and 0 < gamma <= 1, f"gamma of schedule '{name}'", gamma, "above 0 and at most 1")
+    check_range(f"schedule '{name}'", Range(above=0, most=1), gamma=gamma)
     return lambda done: gamma**done
 
 
 def cosine_curve(name: str, epochs: int, least: float) -> Curve:
-    require(
-        is_number(least) and 0 <= least <= 1, f"min_lr of schedule '{name}'", least, "from 0 to 1, a share of lr"
-    )
+    check_range(f"schedule '{name}', a share of lr,", SHARE, min_lr=least)
     return lambda done: least + (1 - least) * (1 + math.cos(math.pi * min(done / max(epochs, 1), 1))) / 2
 
 
@@ -188,12 +188,5 @@ def can_fuse(params: list[Any]) -> bool:
 
 
 def check_rates(name: str, lr: float, weight_decay: float) -> None:
-    require(is_number(lr) and lr > 0, f"lr of optimizer '{name}'", lr, "above 0")
-    require(
-        is_number(weight_decay) and weight_decay >= 0, f"weight_decay of '{name}'", weight_decay, "of at least 0"
-    )
-
-
-def require(fine: bool, what: str, value: object, needed: str) -> None:
-    if not fine:
-        raise PartError(f"{what} is {value!r}; a number {needed} is needed.")
+    check_range(f"optimizer '{name}'", POSITIVE, lr=lr)
+    check_range(f"optimizer '{name}'", NOT_NEGATIVE, weight_decay=weight_decay)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tuner.errors import PartError, did_you_mean
+from tuner.registry import check_choice
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -36,11 +36,7 @@ def pin_to_cores(cores: list[int]) -> None:
 
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Return the dtype of a precision: for "auto", bfloat16 where the hardware supports it."""
-    if precision not in PRECISIONS:
-        raise PartError(
-            f"unknown precision '{precision}'.{did_you_mean(precision, PRECISIONS)} "
-            f"Known: {', '.join(PRECISIONS)}."
-        )
+    check_choice("precision", precision, PRECISIONS)
     if precision == "auto":
         return torch.bfloat16 if has_fast_bf16(device) else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32

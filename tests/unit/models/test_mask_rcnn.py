@@ -265,7 +265,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"ratios": []}, r"ratios of model 'mask_rcnn' are \[\]; write numbers above 0"),
     ({"ratios": [1, -1]}, r"ratios of model 'mask_rcnn' are \[1, -1\]"),
     ({"ratios": 1.0}, r"ratios of model 'mask_rcnn' are 1\.0"),
-    ({"score": 1.0}, r"score of model 'mask_rcnn' is 1\.0; 0 <= score < 1 is allowed"),
+    ({"score": 1.0}, r"score of model 'mask_rcnn' is 1\.0; a number of at least 0 and below 1 is needed"),
     ({"nms": "half"}, r"nms of model 'mask_rcnn' is 'half'"),
     ({"mask": -0.1}, r"mask of model 'mask_rcnn' is -0\.1"),
     ({"num_found": 0}, r"num_found of model 'mask_rcnn' is 0; a whole number of at least 1"),

@@ -128,7 +128,7 @@ def test_segformer_is_as_wide_as_its_size_says(size: str, widths: tuple[int, ...
 
 
 WRONG = [
-    ("segformer", {"size": "b9"}, "size is 'b9'; known: b0, b1, b2, b3, b4, b5"),
+    ("segformer", {"size": "b9"}, "size is 'b9'. Did you mean 'b5'? Known: b0, b1, b2, b3, b4, b5"),
     ("smp", {"architecture": "unt"}, "no architecture 'unt'. Did you mean 'unet'?"),
     ("smp", {"encoder": "resnet19"}, "no encoder 'resnet19'. Did you mean 'resnet18'?"),
     ("smp", {"encoder": "tu-resnet19"}, "no encoder 'tu-resnet19'. Did you mean 'tu-resnet"),
@@ -136,7 +136,7 @@ WRONG = [
     ("smp", {"architecture": "linknet", "encoder": "mit_b0"}, "'linknet' cannot be built on encoder 'mit_b0': "),
     ("timm", {"name": "resnt18"}, "no model 'resnt18'. Did you mean 'resnet18'?"),
     ("timm", {"name": "resnet18.nowhere"}, "timm has 'resnet18', but not with 'nowhere'"),
-    ("timm", {"name": "resnet18", "dropout": 1.0}, "dropout is 1.0; 0 <= dropout < 1 is allowed"),
+    ("timm", {"name": "resnet18", "dropout": 1.0}, "dropout is 1.0; a number of at least 0 and below 1 is needed"),
     ("sport_vgg", {"reduced": 0}, "reduced is 0; a whole number of at least 1"),
     ("pixel_frequency", {"side": 0}, "side is 0; a whole number of at least 1"),
     ("unet_transposed", {"depth": 0}, "depth is 0; a whole number of at least 1"),

@@ -120,7 +120,7 @@ def test_a_good_recipe_has_no_problem() -> None:
         ),
         (
             {"schedule": use("plateau", factor=2.0)},
-            "schedule plateau(factor=2.0): factor of schedule 'plateau' is 2.0; a number between 0",
+            "schedule plateau(factor=2.0): factor of schedule 'plateau' is 2.0; a number above 0",
         ),
     ],
     ids=lambda value: str(value)[:40],

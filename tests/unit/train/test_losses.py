@@ -181,7 +181,7 @@ def test_mix_is_a_weighted_sum_of_any_two(guess: Tensor, mask: Tensor, maps: tup
         ("dice", "binary", {"smooth": -1}, r"smooth of loss 'dice' is -1; a number of at least 0"),
         ("iou", "multiclass", {"smooth": "much"}, r"smooth of loss 'iou' is 'much'; a number"),
         ("dice_bce", "binary", {"dice_weight": float("nan")}, r"dice_weight of loss 'dice_bce' is nan"),
-        ("mix", "binary", {"weight": 1.5}, r"weight of loss 'mix' is 1.5; a number from 0 to 1"),
+        ("mix", "binary", {"weight": 1.5}, r"weight of loss 'mix' is 1.5; a number of at least 0 and at most 1"),
         ("mix", "binary", {"first": "mix"}, r"it cannot hold itself"),
         ("mix", "binary", {"first": "dise"}, r"no loss 'dise'\. Did you mean 'dice'\?"),
         (
@@ -196,7 +196,7 @@ def test_mix_is_a_weighted_sum_of_any_two(guess: Tensor, mask: Tensor, maps: tup
         ("cross_entropy", "multiclass", {"weights": [1, -2, 1]}, r"numbers of at least 0 are needed"),
         ("cross_entropy", "multiclass", {"weights": [0, 0, 0]}, r"at least one of them above 0"),
         ("cross_entropy", "multiclass", {"weights": [1, "a", 1]}, r"numbers of at least 0 are needed"),
-        ("cross_entropy", "classification", {"label_smoothing": 1.0}, r"label_smoothing is 1.0; .* below 1"),
+        ("cross_entropy", "classification", {"label_smoothing": 1.0}, r"label_smoothing of .* is 1.0; .* below 1"),
     ],
 )
 def test_values_that_make_no_loss_are_told_in_one_line(

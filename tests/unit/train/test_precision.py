@@ -43,9 +43,7 @@ def test_a_recipe_may_insist(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_unknown_precision_is_told_the_near_one() -> None:
-    with pytest.raises(
-        PartError, match=r"unknown precision 'fp23'. Did you mean 'fp32'\? Known: auto, fp32, bf16"
-    ):
+    with pytest.raises(PartError, match=r"precision is 'fp23'. Did you mean 'fp32'\? Known: auto, fp32, bf16"):
         resolve_dtype("fp23", CPU)
 
 
