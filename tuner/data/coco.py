@@ -78,7 +78,7 @@ def annotation_files(path: Path) -> dict[str, Path]:
 
 
 def has_known_name(path: Path) -> bool:
-    """Whether a folder's annotations have a known name, as opposed to an unrelated JSON file."""
+    """Return whether a folder's annotations have a known name, as opposed to an unrelated JSON file."""
     return any((path / name).is_file() for name in KNOWN_NAMES) or any((path / FOLDER).glob(FILES))
 
 
@@ -225,7 +225,7 @@ def annotation_problem(one: Any, at: int, images: Mapping[Any, tuple[str, Annota
 
 
 def has_no_area(box: Any) -> bool:
-    """Whether a box [x, y, width, height] has no area."""
+    """Return whether a box [x, y, width, height] has no area."""
     good = isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)
     return good and min(box[2:]) <= 0
 

@@ -75,7 +75,7 @@ def sports100(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -
 
 
 def is_path(name: str) -> bool:
-    """Whether the name of a dataset, not being one of the table, looks like the path of a folder."""
+    """Return whether the name of a dataset, not being one of the table, looks like the path of a folder."""
     if not name or name in DATASETS:
         return False
     # os.path.exists is False, where Path.exists raises, for a name that is too long or a parent without access

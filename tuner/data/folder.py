@@ -151,7 +151,7 @@ def find_pairs(folders: Mapping[str, Path], split: str) -> SplitContent | None:
 
 
 def has_annotations(path: Path, folders: Mapping[str, Path]) -> bool:
-    """Whether a JSON file describes the images; beside class folders, only one of a known name does."""
+    """Return whether a JSON file describes the images; beside class folders, only one of a known name does."""
     alone = "images" in folders or len(folders) < 2
     return has_known_name(path) or (alone and any(path.glob(FILES)))
 

@@ -121,7 +121,7 @@ def to_one_channel(picture: Pillow.Image, path: Path) -> NDArray[Any]:
 
 
 def has_grey_palette(picture: Pillow.Image) -> bool:
-    """Whether the used colors of a palette are distinct greys."""
+    """Return whether the used colors of a palette are distinct greys."""
     used = np.unique(np.asarray(picture))
     colours = np.asarray(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
     if used.max(initial=0) >= len(colours):

@@ -174,7 +174,7 @@ def inspect_item(source: Source, item: Item, known: Finding | None) -> Finding:
 
 
 def has_all_fields(known: Finding, targets: str) -> bool:
-    """Whether a stored finding has what these targets need."""
+    """Return whether a stored finding has what these targets need."""
     asked = {"labels": known.values, "instances": known.things}
     return asked.get(targets, []) is not None
 
@@ -222,7 +222,7 @@ def item_notice(image: Image, target: Target, values: list[int] | None) -> str:
 
 
 def is_one_color(image: Image) -> bool:
-    """Whether an image has a single color; a few pixels are tested first."""
+    """Return whether an image has a single color; a few pixels are tested first."""
     return value_range(image[::8, ::8]) < 8 and value_range(image) < 8
 
 

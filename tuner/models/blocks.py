@@ -198,7 +198,7 @@ class UncheckedModel(nn.Module):
 
 
 def can_run(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) -> bool:
-    """Whether a batch of two images of this size runs; shapes only, on the meta device."""
+    """Return whether a batch of two images of this size runs; shapes only, on the meta device."""
     plain = UncheckedModel(model, run)
     tensors = {**dict(plain.named_parameters()), **dict(plain.named_buffers())}
     empty = {key: torch.empty_like(value, device="meta") for key, value in tensors.items()}

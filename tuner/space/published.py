@@ -20,7 +20,6 @@ Printing a table does not load its space.
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import TableError, did_you_mean, first_lines, format_names
-from tuner.recipe import is_number
+from tuner.recipe import is_number, is_whole_number
 from tuner.registry import COUNT, unknown_choice
+from tuner.space.files import find_file, known_files
 from tuner.tasks import MINIMIZED_METRICS
 
-PACKAGE = Path(__file__).parent.parent
 SPLITS = ("train_", "val_", "test_")
 COMPARE_MODES = ("number", "order", "none")
 TEXT_KEYS = ("about", "space", "data", "metric", "where", "note", "compare")
@@ -53,8 +52,7 @@ class PublishedRow:
 
     @property
     def key(self) -> str:
-        """The parameters as text; 1 and 1.0 are equal."""
-        return json.dumps({k: ints_to_float(v) for k, v in self.params.items()}, sort_keys=True)
+        return params_key(self.params)
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,10 @@ class PublishedTable:
         ]
 
 
-def ints_to_float(value: Any) -> Any:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def params_key(params: Mapping[str, Any]) -> str:
+    """Return parameters as text; 1 and 1.0 are equal."""
+    plain = {k: float(v) if is_whole_number(v) else v for k, v in params.items()}
+    return json.dumps(plain, sort_keys=True, default=str)
 
 
 def rank_values(numbers: Iterable[float | None], metric: str) -> list[int]:
@@ -107,10 +107,8 @@ def rank_values(numbers: Iterable[float | None], metric: str) -> list[int]:
 
 def without_split(metric: str) -> str:
     """Return a metric's name without its split."""
-    for split in SPLITS:
-        if metric.startswith(split):
-            return metric.removeprefix(split)
-    return metric
+    split = next((split for split in SPLITS if metric.startswith(split)), "")
+    return metric.removeprefix(split)
 
 
 def with_split(metric: str) -> str:
@@ -118,35 +116,13 @@ def with_split(metric: str) -> str:
     return metric if metric.startswith(SPLITS) else f"val_{metric}"
 
 
-def table_folders() -> list[Path]:
-    """Return the folders of tables: the user's own first, then the shipped ones."""
-    return [Path("studies"), PACKAGE / "shipped" / "studies", PACKAGE.parent / "studies"]
-
-
 def known_tables() -> dict[str, Path]:
-    """Return every table by name; earlier folders take precedence."""
-    found: dict[str, Path] = {}
-    for folder in table_folders():
-        if folder.is_dir():
-            for path in sorted(folder.rglob("*.toml")):
-                found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
-    return found
+    return known_files("studies", "*.toml")
 
 
 def find_table(name: str) -> Path:
     """Return the file of a table given by name or path; TableError if there is none."""
-    if name.endswith(".toml") or name.startswith((".", "~", os.sep)):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise TableError(f"no table {path}; the path of a .toml file is needed.")
-        return path.absolute()
-    known = known_tables()
-    if name not in known:
-        names = ", ".join(sorted(known)) or "none"
-        raise TableError(
-            f"no table '{name}'.{did_you_mean(name, known)} Known: {names}; or give the path of a .toml file."
-        )
-    return known[name]
+    return find_file("table", name, known_tables(), ".toml", TableError)
 
 
 def load_table(name: str) -> PublishedTable:
@@ -238,8 +214,7 @@ def duplicate_rows(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Yield rows with equal parameters."""
     seen: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
-        if isinstance(row.get("params"), dict):
-            key = json.dumps({k: ints_to_float(v) for k, v in row["params"].items()}, sort_keys=True, default=str)
-            if (first := seen.setdefault(key, number)) != number:
-                same = format_names(f"{name}={value}" for name, value in row["params"].items())
-                yield f"row {number} has the parameters of row {first}: {same}"
+        params = row.get("params")
+        if isinstance(params, dict) and (first := seen.setdefault(params_key(params), number)) != number:
+            same = format_names(f"{name}={value}" for name, value in params.items())
+            yield f"row {number} has the parameters of row {first}: {same}"

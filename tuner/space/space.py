@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import os
 import sys
 import traceback
 import warnings
@@ -14,16 +13,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tuner.errors import SpaceError, did_you_mean, first_lines, format_names
+from tuner.errors import SpaceError, first_lines, format_names
 from tuner.goal import Goal
 from tuner.recipe import Recipe
+from tuner.space.files import find_file, known_files
 
 if TYPE_CHECKING:
     from optuna import Trial
     from optuna.distributions import BaseDistribution
 
 NUM_DRAWS = 64
-PACKAGE = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -45,45 +44,13 @@ class DrawnRecipes:
     parameters: dict[str, dict[str, Any]]
 
 
-def space_folders() -> list[Path]:
-    """Return the folders of spaces: the user's own first, then the shipped ones."""
-    shipped = [PACKAGE / "shipped" / "search_spaces", PACKAGE.parent / "search_spaces"]
-    return [Path("search_spaces"), *shipped]
-
-
 def known_spaces() -> dict[str, Path]:
-    """Return every space by name; earlier folders take precedence."""
-    found: dict[str, Path] = {}
-    for folder in space_folders():
-        if folder.is_dir():
-            for path in sorted(folder.rglob("*.py")):
-                if not path.name.startswith("_"):
-                    found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
-    return found
+    return known_files("search_spaces", "[!_]*.py")
 
 
 def find_space(name: str) -> Path:
     """Return the file of a space given by name or path; SpaceError if there is none."""
-    if name.endswith(".py") or name.startswith((".", "~", os.sep)):
-        path = Path(name).expanduser()
-        if path.is_dir():
-            raise SpaceError(f"{path} is a folder; give one .py file of it.{list_files(path)}")
-        if not path.is_file():
-            raise SpaceError(f"no space file {path}.{list_files(path.parent)}")
-        return path.absolute()  # as in tracebacks
-    known = known_spaces()
-    if not name or name not in known:
-        names = ", ".join(sorted(known))
-        raise SpaceError(
-            f"no space '{name}'.{did_you_mean(name, known)} Known: {names}; or give the path of a .py file."
-        )
-    return known[name]
-
-
-def list_files(folder: Path) -> str:
-    """Return ' It contains: ...' for a folder with Python files, else ''."""
-    found = sorted(path.name for path in folder.glob("*.py")) if folder.is_dir() else []
-    return f" {folder} contains: {format_names(found)}." if found else ""
+    return find_file("space", name, known_spaces(), ".py", SpaceError)
 
 
 def read_about(path: Path) -> str:
@@ -114,10 +81,8 @@ def run_file(path: Path) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses look up their module there
     beside = str(path.parent.absolute())
     sys.path.insert(0, beside)  # a space may import modules beside it
-    keep, sys.dont_write_bytecode = (
-        sys.dont_write_bytecode,
-        True,
-    )  # cached bytecode would hide two edits within a second
+    # cached bytecode would hide two edits within a second
+    keep, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

@@ -67,7 +67,7 @@ class PredictionBuffer:
 
     @property
     def is_over(self) -> bool:
-        """Whether the limit is exceeded, so that no more predictions are needed."""
+        """Return whether the limit is exceeded, so that no more predictions are needed."""
         return self.bytes > MAX_BUFFER_BYTES
 
     def add(self, guess: Tensor) -> None:

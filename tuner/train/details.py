@@ -251,7 +251,7 @@ def read_confusion(found: Any, number: int) -> list[list[int]]:
 
 
 def is_curve(found: Any) -> bool:
-    """Whether both curves have as many x as y values and their areas are numbers."""
+    """Return whether both curves have as many x as y values and their areas are numbers."""
     if not isinstance(found, dict) or not (is_number(found.get("auc")) and is_number(found.get("ap"))):
         return False
     return has_equal_columns(found, "fpr", "tpr") and has_equal_columns(found, "recall", "precision")
@@ -280,7 +280,7 @@ def is_count_pair(found: Any) -> bool:
 
 
 def has_equal_columns(found: Mapping[str, Any], *names: str) -> bool:
-    """Whether these fields are lists of numbers of the same length."""
+    """Return whether these fields are lists of numbers of the same length."""
     columns = [found.get(name) for name in names]
     if not all(isinstance(column, list) and all(map(is_number, column)) for column in columns):
         return False

@@ -95,7 +95,7 @@ class CheckpointSchedule:
     last: float = field(default_factory=time.monotonic)
 
     def is_due(self, between: bool = False) -> bool:
-        """Whether to save now, `between` two epochs or within one."""
+        """Return whether to save now, `between` two epochs or within one."""
         if self.minutes is None:
             return between
         return time.monotonic() - self.last >= 60 * self.minutes
@@ -254,7 +254,7 @@ def run_epoch(training: TrainingRun) -> EpochReport | str:
 
 
 def is_validated(recipe: Recipe, epoch: int) -> bool:
-    """Whether an epoch is validated: every n-th one and the last."""
+    """Return whether an epoch is validated: every n-th one and the last."""
     return epoch % recipe.validate_every == 0 or epoch == recipe.epochs
 
 
@@ -303,7 +303,7 @@ def save_checkpoint(training: TrainingRun) -> None:
 
 
 def has_best(run: Run, progress: Progress) -> bool:
-    """Whether the best weights of a checkpoint exist; the file may hold newer ones."""
+    """Return whether the best weights of a checkpoint exist; the file may hold newer ones."""
     return not progress.best_epoch or run.restore_best(progress.best_mark)
 
 

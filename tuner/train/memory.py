@@ -42,7 +42,7 @@ def return_pages() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this error means that the batch was too large for the device."""
+    """Return whether this error means that the batch was too large for the device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OOM_MESSAGES)

@@ -146,7 +146,7 @@ def apply_schedule(schedule: Schedule) -> None:
 
 
 def depends_on_end(part: Part, short: int, long: int) -> bool:
-    """Whether the first `short` epochs have other learning rates in a training of `long` epochs."""
+    """Return whether the first `short` epochs have other learning rates in a training of `long` epochs."""
     return learning_rates(part, short, short) != learning_rates(part, long, short)
 
 
@@ -182,7 +182,7 @@ def list_params(params: Params) -> list[Any]:
 
 
 def can_fuse(params: list[Any]) -> bool:
-    """Whether all weights are on a device with fused optimizers; the meta device of checks has none."""
+    """Return whether all weights are on a device with fused optimizers; the meta device of checks has none."""
     each = [weight for group in params for weight in (group["params"] if isinstance(group, dict) else [group])]
     return all(weight.device.type in FUSED and weight.is_floating_point() for weight in each)
 

@@ -62,7 +62,7 @@ def test_places_are_as_given_or_by_the_number(tmp_path: Path) -> None:
         (HEAD + ROW.replace("published = 0.5", ""), ["row 1: it has no published number"]),
         (HEAD + ROW.replace("params", "param"), ["row 1: unknown key 'param'", "row 1: it has no params"]),
         (HEAD + ROW + "place = 1\n", ['a place needs compare = "order"']),
-        (HEAD + 'compare = "order"\n' + ROW + "place = 0\n", ["place is 0; a whole number from 1"]),
+        (HEAD + 'compare = "order"\n' + ROW + "place = 0\n", ["place is 0; a whole number of at least 1"]),
         (HEAD + ROW + ROW, ["row 2 has the parameters of row 1: lr=0.001, loss=bce"]),
         (HEAD + row("lr = 1, k = 2") + row("k = 2.0, lr = 1.0"), ["row 2 has the parameters of row 1"]),
         (HEAD + ROW + "published = 0.6\n", ["cannot be read", "line 7"]),
@@ -122,7 +122,7 @@ def test_the_users_own_tables_come_first(tmp_path: Path, monkeypatch: pytest.Mon
     assert known_tables()["weizmann_unet"] == Path("studies/weizmann_unet.toml")
     assert load_table("mine/first").name == "first" and "sport_vgg" in known_tables()
     for name in ("weizman_unet", "./gone.toml"):
-        with pytest.raises(TableError, match=r"Did you mean 'weizmann_unet'\?|no table gone\.toml"):
+        with pytest.raises(TableError, match=r"Did you mean 'weizmann_unet'\?|no table file gone\.toml"):
             find_table(name)
 
 
