@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tuner.paths import Home
 
 DEFAULT_HOME = "runs"
+Decorator = Callable[[Any], Any]
+WIDE = 200  # columns, if the output is not a terminal
 
 
 @contextmanager
@@ -96,6 +98,9 @@ class FiniteFloat(click.FloatRange):
         return number
 
 
+POSITIVE, NOT_NEGATIVE, COUNT = FiniteFloat(min=0, min_open=True), FiniteFloat(min=0), click.IntRange(min=1)
+
+
 def storage_options(command: Any) -> Any:
     storage = click.option(
         "--storage",
@@ -112,55 +117,51 @@ artifacts_option = click.option(
     metavar="URL|DIR",
     help="Where all hosts keep checkpoints and pictures: a folder or s3://BUCKET/PREFIX.  [default: --home]",
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+def study_option(default: str = "the most recent") -> Decorator:
+    return click.option("--study", metavar="NAME", help=f"Name of the study.  [default: {default}]")
+
+
+def seconds_option(*names: str, default: float, help: str) -> Decorator:
+    return click.option(
+        *names, type=FiniteFloat(min=2), default=default, show_default=True, metavar="SECONDS", help=help
+    )
+
+
 WORKER_OPTIONS = (
-    click.option(
-        "--hours",
-        type=FiniteFloat(min=0, min_open=True),
-        help="Budget of wall-clock hours during which any worker runs.",
-    ),
-    click.option("--gpu-hours", type=FiniteFloat(min=0, min_open=True), help="Budget of GPU-hours over all GPUs."),
-    click.option(
-        "--workers",
-        type=click.IntRange(min=1),
-        help="Worker processes on this host.  [default: one per GPU, or one]",
-    ),
+    click.option("--hours", type=POSITIVE, help="Budget of wall-clock hours during which any worker runs."),
+    click.option("--gpu-hours", type=POSITIVE, help="Budget of GPU-hours over all GPUs."),
+    click.option("--workers", type=COUNT, help="Worker processes on this host.  [default: one per GPU, or one]"),
     click.option("--gpus", metavar="all|0,2", help="GPUs to use, one worker on each.  [default: all]"),
     click.option("--per-gpu", metavar="N|auto", help="Workers per GPU; auto: as many as fit in memory."),
     click.option("--ray", metavar="ADDRESS|local", help="Run the workers on a Ray cluster."),
     click.option(
-        "--gpus-per-worker",
-        type=FiniteFloat(min=0),
-        metavar="X",
-        help="With --ray: GPUs per worker; may be a fraction.",
+        "--gpus-per-worker", type=NOT_NEGATIVE, metavar="X", help="With --ray: GPUs per worker; may be a fraction."
     ),
     artifacts_option,
     click.option(
         "--checkpoint-minutes",
-        type=FiniteFloat(min=0, min_open=True),
+        type=POSITIVE,
         metavar="M",
         help="Save every M minutes, also within epochs.  [default: after each epoch]",
     ),
-    click.option(
+    seconds_option(
         "--heartbeat-timeout",
         "--lease",
-        type=FiniteFloat(min=2),
         default=HEARTBEAT_TIMEOUT,
-        show_default=True,
-        metavar="SECONDS",
         help="Put a worker's trial back after so long without a heartbeat.",
     ),
-    click.option(
+    seconds_option(
         "--hang-timeout",
         "--hang",
-        type=FiniteFloat(min=2),
         default=HANG_TIMEOUT,
-        show_default=True,
-        metavar="SECONDS",
         help="Put a worker's trial back after so long without a training step.",
     ),
     click.option(
         "--cache-gb",
-        type=FiniteFloat(min=0),
+        type=NOT_NEGATIVE,
         default=20.0,
         show_default=True,
         help="Disk space for decoded images, in GB.",
@@ -205,3 +206,26 @@ def echo_json(data: Any) -> None:
     import json
 
     click.echo(json.dumps(data, indent=2))
+
+
+def echo_list(rows: Sequence[tuple[str, str, str]], indent: str = "") -> None:
+    """Print for each row a name with a description, and below it, where there are any, dimmed details."""
+    width = max((len(name) for name, _, _ in rows), default=0)
+    for name, about, details in rows:
+        click.echo(f"{indent}{name:<{width}}  {about}")
+        if details:
+            click.echo(f"{indent}{'':<{width}}  {click.style(details, dim=True)}")
+
+
+def print_table(columns: Sequence[tuple[str, Any]], rows: Iterable[Iterable[str]], **texts: str | None) -> None:
+    """Print a table on stdout; a column is its heading and "left" or "right", `texts` are title and caption."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title_justify="left", **{name: escape(text) for name, text in texts.items() if text})  # type: ignore[arg-type]
+    for heading, side in columns:
+        table.add_column(escape(heading), justify=side, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)

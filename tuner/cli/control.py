@@ -6,15 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import FiniteFloat, echo_json, open_engine, storage_options, to_home
+from tuner.cli.common import (
+    COUNT,
+    POSITIVE,
+    echo_json,
+    json_option,
+    open_engine,
+    storage_options,
+    study_option,
+    to_home,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from tuner.study.info import StudyInfo
     from tuner.study.queries import WorkerInfo
-
-study_option = click.option("--study", metavar="NAME", help="Name of the study.  [default: the most recent]")
 
 
 @click.command()
@@ -36,7 +43,7 @@ def init(home: str, storage: str | None) -> None:
 
 @click.command()
 @click.argument("trial", type=click.IntRange(min=0), required=False)
-@study_option
+@study_option()
 @storage_options
 def stop(trial: int | None, study: str | None, home: str, storage: str | None) -> None:
     """Stop a study's workers on every host, or end a single trial.
@@ -61,7 +68,7 @@ def stop(trial: int | None, study: str | None, home: str, storage: str | None) -
 
 
 @click.command()
-@study_option
+@study_option()
 @storage_options
 def pause(study: str | None, home: str, storage: str | None) -> None:
     """Pause a study: workers on every host save, return their trials to the queue and wait."""
@@ -73,7 +80,7 @@ def pause(study: str | None, home: str, storage: str | None) -> None:
 
 
 @click.command()
-@study_option
+@study_option()
 @storage_options
 def resume(study: str | None, home: str, storage: str | None) -> None:
     """Resume a paused study: its workers continue with the waiting trials."""
@@ -91,11 +98,11 @@ def resume(study: str | None, home: str, storage: str | None) -> None:
 
 
 @click.command()
-@click.option("--trials", type=click.IntRange(min=1), help="Total number of trials.")
-@click.option("--hours", type=FiniteFloat(min=0, min_open=True), help="Total wall-clock hours.")
-@click.option("--gpu-hours", type=FiniteFloat(min=0, min_open=True), help="Total GPU-hours over all GPUs.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@study_option
+@click.option("--trials", type=COUNT, help="Total number of trials.")
+@click.option("--hours", type=POSITIVE, help="Total wall-clock hours.")
+@click.option("--gpu-hours", type=POSITIVE, help="Total GPU-hours over all GPUs.")
+@json_option
+@study_option()
 @storage_options
 def budget(
     trials: int | None,
@@ -121,8 +128,8 @@ def budget(
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--study", metavar="NAME", help="Only this study.  [default: all]")
+@json_option
+@study_option("all")
 @storage_options
 def workers(as_json: bool, study: str | None, home: str, storage: str | None) -> None:
     """List running workers: host, process, device, trial and step of each."""

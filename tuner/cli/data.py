@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.common import home_option, to_home
+from tuner.cli.common import echo_list, home_option, to_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,14 +131,10 @@ def get_command(name: str, to: str | None) -> None:
 
 
 def list_data() -> None:
-    from tuner.data.datasets import DATASETS
     from tuner.data.locate import data_roots
-    from tuner.registry import find_builder
+    from tuner.registry import list_parts
 
-    width = max(map(len, DATASETS))
-    for name in DATASETS:
-        about = (find_builder("dataset", DATASETS, name).__doc__ or "").partition("\n")[0]
-        click.echo(f"{name:<{width}} {about}\n{'':<{width}} {click.style(describe_location(name), dim=True)}")
+    echo_list([(one.name, one.about, describe_location(one.name)) for one in list_parts("datasets")])
     click.echo(f"\nsearched folders: {', '.join(map(str, data_roots()))}   (add more with TUNER_DATA)")
     click.echo(
         "or any folder: --data PATH, with images/ + masks/, rgb/ + figure_ground/, images/ + labels/, "

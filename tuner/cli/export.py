@@ -10,8 +10,10 @@ from tuner.cli.common import (
     artifacts_option,
     echo_json,
     home_option,
+    json_option,
     open_engine,
     storage_options,
+    study_option,
     to_home,
 )
 
@@ -19,10 +21,10 @@ from tuner.cli.common import (
 @click.command()
 @storage_options
 @artifacts_option
-@click.option("--study", metavar="NAME", help="Name of the study.  [default: the most recent]")
+@study_option()
 @click.option("--export", "folder", metavar="DIR", help="Export the model as a bundle into a new folder.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 def best(
     home: str, storage: str | None, artifacts: str | None, study: str | None,
     folder: str | None, force: bool, as_json: bool,
@@ -89,7 +91,7 @@ def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
 )
 @click.option("--confusion", metavar="FILE.csv", help="Write the confusion matrix to this file.")
 @home_option
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, home: str, as_json: bool) -> None:
     """Score an exported bundle on the test split, which searches never use.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.common import echo_json
+from tuner.cli.common import echo_json, echo_list, json_option
 
 if TYPE_CHECKING:
     from tuner.registry import PartInfo
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command("parts")
 @click.argument("kind", required=False)
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 def parts_command(kind: str | None, as_json: bool) -> None:
     """List what a recipe can name: models, losses, optimizers, schedules, datasets, augmentations, metrics.
 
@@ -32,20 +33,17 @@ def parts_command(kind: str | None, as_json: bool) -> None:
     found = [one for name in ([kind] if kind else KINDS) for one in list_parts(name)]
     if as_json:
         return echo_json([asdict(one) for one in found])
-    width = max(len(one.name) for one in found)
-    heading = ""
-    for one in found:
-        title = f"{one.kind} of the task {one.task}" if one.task else one.kind
-        if title != heading:
-            click.echo(("\n" if heading else "") + click.style(title, bold=True))
-            heading = title
-        click.echo(f"  {one.name:<{width}}  {one.about}")
-        if one.args or one.needs:
-            click.echo(f"  {'':<{width}}  {click.style(format_arguments(one), dim=True)}")
+    for at, (title, parts) in enumerate(groupby(found, format_title)):
+        click.echo("\n" * bool(at) + click.style(title, bold=True))
+        echo_list([(one.name, one.about, format_arguments(one)) for one in parts], indent="  ")
     if kind != "metrics":
         click.echo(
             '\nor your own: use("package.module:function", ...); its keyword-only arguments can be searched'
         )
+
+
+def format_title(one: PartInfo) -> str:
+    return f"{one.kind} of the task {one.task}" if one.task else one.kind
 
 
 def format_arguments(one: PartInfo) -> str:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import artifacts_option, echo_json, open_engine, storage_hint, storage_options, to_home
+from tuner.cli.common import (
+    artifacts_option,
+    echo_json,
+    json_option,
+    open_engine,
+    print_table,
+    storage_hint,
+    storage_options,
+    study_option,
+    to_home,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +26,6 @@ if TYPE_CHECKING:
 
     from tuner.artifacts.optuna_store import TrialArtifacts
     from tuner.plots.charts import Chart
-
-WIDE = 200  # columns, if the output is not a terminal
-study_option = click.option("--study", metavar="NAME", help="Name of the study.  [default: the most recent]")
 
 
 def open_artifacts(engine: Engine, home: str, artifacts: str | None) -> TrialArtifacts:
@@ -34,7 +41,7 @@ def open_artifacts(engine: Engine, home: str, artifacts: str | None) -> TrialArt
 @click.command()
 @storage_options
 @artifacts_option
-@study_option
+@study_option()
 @click.option("--out", metavar="FILE.html", help="Output file.  [default: STUDY-report.html]")
 @click.option("--figures", metavar="DIR", help="Also write each figure into this folder.")
 @click.option(
@@ -77,14 +84,14 @@ def report(
 @click.argument("trials", nargs=-1, metavar="TRIAL...")
 @storage_options
 @artifacts_option
-@study_option
+@study_option()
 @click.option(
     "--by", "parameter", metavar="PARAM", help="Instead of trials, compare groups of trials by a parameter."
 )
 @click.option("--metric", metavar="M", help="Metric to compare; train_... for training.  [default: the goal's]")
 @click.option("--out", metavar="FILE", help="Draw the curves into a .html, .png or .svg file.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 def compare(
     trials: tuple[str, ...], home: str, storage: str | None, artifacts: str | None, study: str | None,
     parameter: str | None, metric: str | None, out: str | None, force: bool, as_json: bool,
@@ -102,7 +109,7 @@ def compare(
       tuner compare --by loss --out losses.html
     """
     from tuner.errors import StudyError
-    from tuner.report.html import check_output
+    from tuner.report.html import check_output, write_charts_file
 
     if parameter and trials:
         raise StudyError("give either trial numbers, or --by PARAM to compare groups of trials.")
@@ -116,7 +123,7 @@ def compare(
             engine, trials, study, metric, open_artifacts(engine, home, artifacts)
         )
     if out:
-        draw(charts, Path(out).expanduser(), heading)
+        write_charts_file(charts, Path(out).expanduser(), heading)
     if as_json:
         return echo_json(lines)
     print_rows(heading, lines, names)
@@ -154,28 +161,11 @@ def compare_trials(
     )
 
 
-def draw(charts: list[Chart], out: Path, heading: str) -> None:
-    """Write the plots into one file."""
-    from tuner.report.html import write_charts_file
-
-    write_charts_file(charts, out, heading)
-
-
 def print_rows(heading: str, lines: list[dict[str, Any]], names: list[str]) -> None:
     """Print the rows as a table."""
-    import sys
-
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from tuner.report.compare import text_rows
 
-    shown = text_rows(lines, names)
-    drawn = Table(title=escape(heading), title_justify="left")
-    for name in shown[0]:
-        is_text = name in ("trial", "group", "state")
-        drawn.add_column(escape(name.replace("_", " ")), justify="left" if is_text else "right", overflow="fold")
-    for row in shown:
-        drawn.add_row(*(escape(cell) for cell in row.values()))
-    Console(width=None if sys.stdout.isatty() else WIDE).print(drawn)
+    rows = text_rows(lines, names)
+    texts = ("trial", "group", "state")
+    columns = [(name.replace("_", " "), "left" if name in texts else "right") for name in rows[0]]
+    print_table(columns, (row.values() for row in rows), title=heading)

@@ -7,42 +7,40 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import echo_json, open_engine, storage_hint, storage_options, to_home, worker_options
+from tuner.cli.common import (
+    COUNT,
+    Decorator,
+    echo_json,
+    echo_list,
+    json_option,
+    open_engine,
+    storage_hint,
+    storage_options,
+    study_option,
+    to_home,
+    worker_options,
+)
 
 if TYPE_CHECKING:
     from tuner.search.run import RunOptions, RunResult
     from tuner.study.queries import StudySummary
 
 
+def divisor_option(name: str, what: str) -> Decorator:
+    return click.option(name, type=COUNT, default=1, metavar="N", help=f"Divide {what} by N, in a separate study.")
+
+
 @click.command()
 @click.option("--space", metavar="NAME|PATH", help="Search space, see tuner spaces.")
 @click.option("--table", metavar="NAME|PATH", help="Or a published table, each row trained once, see tuner table.")
 @click.option("--data", metavar="NAME|PATH", help="Dataset or folder.  [default: the space's own]")
-@click.option(
-    "--seeds", type=click.IntRange(min=1), help="With --table: how many times to train each row.  [default: 1]"
-)
-@click.option(
-    "--trials",
-    type=click.IntRange(min=1),
-    help="Total number of trials, over all workers and restarts.  [default: 50]",
-)
+@click.option("--seeds", type=COUNT, help="With --table: how many times to train each row.  [default: 1]")
+@click.option("--trials", type=COUNT, help="Total number of trials, over all workers and restarts.  [default: 50]")
 @storage_options
-@click.option("--study", metavar="NAME", help="Name of the study.  [default: the space's]")
+@study_option("the space's")
 @click.option("--seed", default=0, show_default=True, help="Seed of the study.")
-@click.option(
-    "--shrink",
-    type=click.IntRange(min=1),
-    default=1,
-    metavar="N",
-    help="Divide image size and widths by N, in a separate study.",
-)
-@click.option(
-    "--shorten",
-    type=click.IntRange(min=1),
-    default=1,
-    metavar="N",
-    help="Divide the epochs by N, in a separate study.",
-)
+@divisor_option("--shrink", "image size and widths")
+@divisor_option("--shorten", "the epochs")
 @click.option("--rehearse", is_flag=True, help="Small sizes on generated data, in a separate study.")
 @worker_options
 def run(
@@ -83,10 +81,10 @@ def run(
 
 @click.command()
 @storage_options
-@click.option("--study", metavar="NAME", help="Name of the study.  [default: the most recent]")
-@click.option("--top", type=click.IntRange(min=1), help="Extend the best N finished trials.  [default: 1]")
+@study_option()
+@click.option("--top", type=COUNT, help="Extend the best N finished trials.  [default: 1]")
 @click.option("--trial", "numbers", type=int, multiple=True, metavar="N", help="Or this trial; repeatable.")
-@click.option("--epochs", type=click.IntRange(min=1), required=True, help="Total number of epochs.")
+@click.option("--epochs", type=COUNT, required=True, help="Total number of epochs.")
 @worker_options
 def extend(
     home: str,
@@ -176,7 +174,7 @@ def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 def spaces(as_json: bool) -> None:
     """List the search spaces, those in ./search_spaces first."""
     from tuner.space.space import known_spaces, read_about
@@ -184,8 +182,7 @@ def spaces(as_json: bool) -> None:
     rows = [{"name": name, "about": read_about(path), "path": str(path)} for name, path in known_spaces().items()]
     if as_json:
         return echo_json(rows)
-    for row in rows:
-        click.echo(f"{row['name']:<20} {row['about']}\n{'':<20} {click.style(row['path'], dim=True)}")
+    echo_list([(row["name"], row["about"], row["path"]) for row in rows])
     if not rows:
         click.echo("no spaces yet: put a .py file into ./search_spaces")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.common import FiniteFloat, echo_json, open_engine, storage_options, to_home
+from tuner.cli.common import FiniteFloat, echo_json, open_engine, storage_options, study_option, to_home
 from tuner.cli.control import format_budget, format_worker
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @storage_options
-@click.option("--study", metavar="NAME", help="Name of the study.  [default: all; with --watch the most recent]")
+@study_option("all; with --watch the most recent")
 @click.option("--watch", is_flag=True, help="Keep updating until Ctrl-C.")
 @click.option(
     "--every",

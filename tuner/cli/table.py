@@ -6,22 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import echo_json, storage_options, to_home
+from tuner.cli.common import echo_json, echo_list, json_option, print_table, storage_options, study_option, to_home
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from tuner.report.table_comparison import TableComparison
 
-WIDE = 200  # columns, if the output is not a terminal
-
 
 @click.command()
 @click.argument("name", required=False)
 @storage_options
-@click.option("--study", metavar="NAME", help="Name of the study of the table.  [default: the one at full size]")
+@study_option("the table's at full size")
 @click.option("--markdown", "as_markdown", is_flag=True, help="As a Markdown table.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 def table(
     name: str | None, home: str, storage: str | None, study: str | None, as_markdown: bool, as_json: bool
 ) -> None:
@@ -87,32 +85,24 @@ def list_tables(engine: Engine | None, as_json: bool) -> None:
     ]
     if as_json:
         return echo_json(rows)
-    width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
-        done = f"{row['done']} of {row['rows']} rows done" if row["study"] else f"{row['rows']} rows"
-        click.echo(f"{row['name']:<{width}}  {row['about']}")
-        click.echo(f"{'':<{width}}  " + click.style(f"{done}, {row['space']} on {row['data']}", dim=True))
+        row["progress"] = f"{row['done']} of {row['rows']} rows done" if row["study"] else f"{row['rows']} rows"
+    echo_list([(row["name"], row["about"], "{progress}, {space} on {data}".format_map(row)) for row in rows])
     if not rows:
         click.echo("no tables yet: put a .toml file into ./studies")
 
 
 def print_comparison(found: TableComparison) -> None:
     """Print the comparison as a table."""
-    import sys
-
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from tuner.report.table_comparison import comparison_title, text_columns
 
-    drawn = Table(
-        title=escape(comparison_title(found)), title_justify="left", caption=escape(found.table.note) or None
+    headings, cells = zip(*text_columns(found), strict=True)
+    sides = ["left" if any(map(is_text, column)) else "right" for column in cells]
+    rows = zip(*cells, strict=True)
+    print_table(
+        list(zip(headings, sides, strict=True)), rows, title=comparison_title(found), caption=found.table.note
     )
-    made = text_columns(found)
-    for heading, cells in made:
-        is_text = any(cell and not cell[0].isdigit() and cell[0] not in "-+" for cell in cells)
-        drawn.add_column(escape(heading), justify="left" if is_text else "right")
-    for row in zip(*(cells for _, cells in made), strict=True):
-        drawn.add_row(*map(escape, row))
-    Console(width=None if sys.stdout.isatty() else WIDE).print(drawn)
+
+
+def is_text(cell: str) -> bool:
+    return bool(cell) and not cell[0].isdigit() and cell[0] not in "-+"
