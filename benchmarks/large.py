@@ -67,19 +67,19 @@ def measure(setting: Setting) -> Section:
 
 def asks(setting: Setting, urls: dict[int, str]) -> Iterator[Row]:
     """Measure ask plus tell at both sizes, with tuner and with Optuna alone."""
-    times: dict[str, dict[int, list[float]]] = {"desk": {}, "bare": {}}
+    times: dict[str, dict[int, list[float]]] = {"session": {}, "bare": {}}
     first: dict[int, list[float]] = {}
     for _ in range(setting.pick(4, 1)):  # in turns: a busy minute falls on both sizes
         for number, url in urls.items():
             for way in times:
                 answer = child("large", {"do": way, "url": url, "times": setting.pick(15, 5)})
                 times[way].setdefault(number, []).extend(answer["times"])
-                if way == "desk":
+                if way == "session":
                     first.setdefault(number, []).append(answer["first"])
     few, many = urls
-    for way, what in (("desk", "ask plus tell, ms"), ("bare", "the same, Optuna alone, ms")):
+    for way, what in (("session", "ask plus tell, ms"), ("bare", "the same, Optuna alone, ms")):
         ratio = median(times[way][many]) / median(times[way][few])
-        target = (f"at most {ASK_TARGET:g}", ratio <= ASK_TARGET) if way == "desk" else ("", None)
+        target = (f"at most {ASK_TARGET:g}", ratio <= ASK_TARGET) if way == "session" else ("", None)
         yield Row(what, shown(times[way][many]), shown(times[way][few]), f"{ratio:.2f}", *target)
     yield Row("a worker's first trial, s", spread(first[many], 2), spread(first[few], 2))
 
@@ -206,7 +206,7 @@ def main(config: dict[str, Any]) -> dict[str, Any]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return {"fill": do_fill, "desk": do_desk, "bare": do_bare, "search": do_search}[config["do"]](config)
+    return {"fill": do_fill, "session": do_session, "bare": do_bare, "search": do_search}[config["do"]](config)
 
 
 def do_fill(config: dict[str, Any]) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def do_fill(config: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def do_desk(config: dict[str, Any]) -> dict[str, Any]:
+def do_session(config: dict[str, Any]) -> dict[str, Any]:
     """Measure ask and tell as a worker does."""
     from benchmarks.sleeping import quality, who
     from tuner.search.sampling import make_pruner, make_sampler, redraw

@@ -28,10 +28,10 @@ def measure(setting: Setting) -> Section:
         times = in_turns(
             setting.pick(3, 1),
             none=lambda: answer(setting, "none", "", trials)["seconds"],
-            session=lambda: on_the_slow_way("desk"),
+            session=lambda: on_the_slow_way("session"),
             bare=lambda: on_the_slow_way("bare"),
         )
-        counts = {way: answer(setting, way, filled(server, folder), trials) for way in ("desk", "bare")}
+        counts = {way: answer(setting, way, filled(server, folder), trials) for way in ("session", "bare")}
     rows = [*time_rows(times), *count_rows(counts)]
     reading = [
         f"{trials} trials of {EPOCHS} epochs of {EPOCH_SECONDS * 1000:.0f} ms (sleeping), one after the other, in "
@@ -47,10 +47,10 @@ def measure(setting: Setting) -> Section:
 
 def time_rows(times: dict[str, list[float]]) -> list[Row]:
     none = median(times["none"])
-    ours, bare = (median(times[way]) / none for way in ("desk", "bare"))
+    ours, bare = (median(times[way]) / none for way in ("session", "bare"))
     other = f"no database at all: {spread(times['none'], 3)}"
     return [
-        Row("a trial with 5 ms more a round trip, s", spread(times["desk"], 3), other, f"{ours:.2f}",
+        Row("a trial with 5 ms more a round trip, s", spread(times["session"], 3), other, f"{ours:.2f}",
             f"at most {TIME_TARGET}", ours <= TIME_TARGET),
         Row("the same, bare Optuna", spread(times["bare"], 3), other, f"{bare:.2f}"),
     ]  # fmt: skip
@@ -59,7 +59,7 @@ def time_rows(times: dict[str, list[float]]) -> list[Row]:
 def count_rows(counts: dict[str, dict[str, Any]]) -> list[Row]:
     rows = []
     for what, most in (("statements", STATEMENTS), ("transactions", TRANSACTIONS)):
-        ours, bare = (counts[way][what] for way in ("desk", "bare"))
+        ours, bare = (counts[way][what] for way in ("session", "bare"))
         ratio, other = f"{ours / bare:.2f}", f"bare Optuna: {bare:.0f}"
         rows.append(Row(f"{what} of a trial", f"{ours:.0f}", other, ratio, f"at most {most}", ours <= most))
     return rows
@@ -85,7 +85,7 @@ def main(config: dict[str, Any]) -> dict[str, float]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return {"none": no_database, "desk": at_the_desk, "bare": bare}[config["way"]](config)
+    return {"none": no_database, "session": with_session, "bare": bare}[config["way"]](config)
 
 
 def no_database(config: dict[str, Any]) -> dict[str, float]:
@@ -116,7 +116,7 @@ class Count:
         return {"statements": self.statements / trials, "transactions": self.transactions / trials}
 
 
-def at_the_desk(config: dict[str, Any]) -> dict[str, float]:
+def with_session(config: dict[str, Any]) -> dict[str, float]:
     from benchmarks.large import distributions
     from benchmarks.sleeping import trial_at, who
     from tuner.search.sampling import make_pruner, make_sampler

@@ -2,7 +2,7 @@
 
 A trial sleeps for a second and reports ten times. No torch: what is measured is the way to the database.
 Every worker is a process. They are forked from one that has imported everything, stay for all rounds, and
-do in each round what they are told: bare Optuna (`Study.optimize` on its own storage) or tuner's desk.
+do in each round as configured: bare Optuna (`Study.optimize` on its own storage) or tuner's session.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PRELOAD = [
 
 @dataclass(frozen=True)
 class Round:
-    """What all workers do at once: a way (bare or desk) with a sampler (random or tpe)."""
+    """What all workers do at once: a way (bare or session) with a sampler (random or tpe)."""
 
     way: str
     sampler: str
@@ -57,7 +57,7 @@ def measure(setting: Setting) -> Section:
         for sampler in ("random", "tpe"):
             ways = {
                 way: lambda way=way, sampler=sampler: one_round(setting, server, pipes, way, sampler, trials)
-                for way in ("bare", "desk")
+                for way in ("bare", "session")
             }
             rows.append(compared(workers, sampler, in_turns(setting.pick(3, 1), **ways)))
     reading = [
@@ -72,10 +72,10 @@ def measure(setting: Setting) -> Section:
 
 
 def compared(workers: int, sampler: str, rates: dict[str, list[float]]) -> Row:
-    ratio = median(rates["desk"]) / median(rates["bare"])
+    ratio = median(rates["session"]) / median(rates["bare"])
     what = {"random": "random", "tpe": "TPE and successive halving"}[sampler]
     return Row(
-        f"{workers} workers, {what}, trials/s", spread(rates["desk"]), spread(rates["bare"]), f"{ratio:.2f}",
+        f"{workers} workers, {what}, trials/s", spread(rates["session"]), spread(rates["bare"]), f"{ratio:.2f}",
         f"at least {TARGET}", ratio >= TARGET,
     )  # fmt: skip
 

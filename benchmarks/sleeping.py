@@ -40,7 +40,7 @@ def serve(pipe: Connection, at: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     while (order := pipe.recv()) is not None:
         try:
-            {"bare": bare, "desk": at_the_desk}[order.way](pipe, at, order)
+            {"bare": bare, "session": with_session}[order.way](pipe, at, order)
         except BaseException:
             pipe.send(traceback.format_exc())
 
@@ -80,7 +80,7 @@ def bare(pipe: Connection, at: int, order: Round) -> None:
     storage._backend.engine.dispose()  # type: ignore[attr-defined]
 
 
-def at_the_desk(pipe: Connection, at: int, order: Round) -> None:
+def with_session(pipe: Connection, at: int, order: Round) -> None:
     """Run the trials through a worker's session."""
     database.be_patient()
     joined = rejoin_study(order.url, "many")

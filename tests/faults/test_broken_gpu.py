@@ -67,7 +67,9 @@ def test_an_assert_on_the_gpu_fails_its_trial_and_not_the_gpu(tmp_path: Path) ->
 
 def test_as_many_workers_share_a_gpu_as_its_memory_allows(tmp_path: Path) -> None:
     path = smi(tmp_path / "bin", memory="4096, 0\n")
-    done = search(tmp_path, "", "", 8, "--per-gpu", "auto", "--gpus", "0", PATH=path)
+    done = search(
+        tmp_path, "", "", 24, "--per-gpu", "auto", "--gpus", "0", PATH=path
+    )  # 8 may end before it counts
     assert done.returncode == 0, done.stderr
     (line,) = lines(done, "GPU 0: ")
     workers = int(line.split()[2])

@@ -60,7 +60,7 @@ class Bench:
     def session(
         self, name: str, settings: WorkerSettings | None = None, gpu_share: float = 1.0, **changes: object
     ) -> Session:
-        """A worker's desk; on a study of its own, as only another process would have it."""
+        """Return a worker's session, not started; all sessions share the study of this process."""
         return Session(self.joined, who(name, **changes), settings, gpu_share)
 
     def enter(self, *names: str, **changes: object) -> tuple[str, ...]:
@@ -178,7 +178,7 @@ def chosen(session: Session, **changes: object) -> ActiveTrial:
 
 
 def written(held: ActiveTrial) -> ActiveTrial:
-    """Wait until the clerk has written all that was said of it."""
+    """Wait until everything pending of a trial is written, and return it."""
     wait_for(
         lambda: not held.pending and held.write_lock.acquire(blocking=False) and held.write_lock.release() is None
     )

@@ -329,11 +329,11 @@ def test_a_new_study_inherits_nothing_of_a_deleted_one(bench: Bench) -> None:
 
 def test_the_clock_counts_once_however_many_work_and_stands_still_when_nobody_does(bench: Bench) -> None:
     bench.set(hours=1.0)
-    clerks = [bench.session(name).sync for name in bench.enter("a", "b", "c")]
-    clerks[0].send_heartbeat()
+    threads = [bench.session(name).sync for name in bench.enter("a", "b", "c")]
+    threads[0].send_heartbeat()
     first = bench.study().clock_at
     for _ in range(3):
-        for sync in clerks:
+        for sync in threads:
             sync.send_heartbeat()
     now = bench.study()
     assert now.clock_seconds == pytest.approx(now.clock_at - first, abs=1e-3)

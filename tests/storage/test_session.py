@@ -1,4 +1,4 @@
-"""Workers at their desks, with trials that train nothing: alone, two on one study, judged by a pruner."""
+"""Sessions of workers with trials that train nothing: one, two on one study, with a pruner."""
 
 from __future__ import annotations
 
@@ -180,14 +180,14 @@ def give(bench: Bench, number: int, worker: str) -> None:
 
 def test_two_workers_share_a_study_and_meet_no_number_twice(bench: Bench) -> None:
     bench.set(num_trials=12)
-    with two(bench) as desks:
+    with two(bench) as sessions:
 
         def work(session: Session) -> None:
             while held := chosen_or_none(session):
                 session.record_epoch(held, row(1, held.number / 10))
                 session.end_trial(held, "COMPLETE", held.number / 10)
 
-        threads = [threading.Thread(target=work, args=(session,)) for session in desks]
+        threads = [threading.Thread(target=work, args=(session,)) for session in sessions]
         [thread.start() for thread in threads]
         [thread.join() for thread in threads]
     assert [(t.number, t.state, t.value) for t in bench.trials()] == [
@@ -337,7 +337,7 @@ def test_a_verdict_outlives_the_worker_that_heard_it(bench: Bench) -> None:
 
 
 def test_ended_at_once_after_each_epoch_nothing_trips(bench: Bench) -> None:
-    """Trainer and clerk have the same trial in their hands, and one lets go of it."""
+    """The main thread releases a trial while the sync thread uses it."""
     bench.set(num_trials=60)
     with bench.session("w") as session:
         session.joined.study.pruner = make_pruner(session.joined.info)

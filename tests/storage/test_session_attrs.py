@@ -1,4 +1,4 @@
-"""What workers are told from outside, and what goes wrong at their desks."""
+"""Sessions: control from outside, attributes, and errors."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def away(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
 
 @contextmanager
 def gone(proxy: Proxy, sync: Any) -> Iterator[None]:
-    """The database is away, and the clerk has noticed."""
+    """Make the database unreachable, and wait until the sync thread has noticed."""
     failed = threading.Event()
     beat = sync.send_heartbeat
 
@@ -75,7 +75,7 @@ def test_training_goes_on_without_the_database_and_all_is_written_afterwards(
 
 
 def test_a_trial_put_back_while_the_database_is_away_loses_nothing(away: tuple[Bench, Bench, Proxy]) -> None:
-    """The clerk may have the page in hand in that moment, and cannot write it."""
+    """The sync thread may hold the pending writes at that moment without being able to write them."""
     bench, seen, proxy = away
     with bench.session("w") as session:
         held = taken(session)

@@ -36,7 +36,7 @@ def worker(folder: Path, code: str) -> dict[str, str]:
     return {"PYTHONPATH": str(folder / "code")}
 
 
-def seat(folder: Path, code: str, number: int = 1, **options: Any) -> LocalSlot:
+def shell_slot(folder: Path, code: str, number: int = 1, **options: Any) -> LocalSlot:
     """A slot whose worker is this code, in an interpreter of its own."""
     return LocalSlot(number, Home(folder), env=worker(folder, code), folder=folder, forks=False, **options)
 
@@ -57,13 +57,13 @@ def test_a_slot_on_a_gpu_shows_its_worker_that_gpu_alone(tmp_path: Path) -> None
 
 
 def test_a_slot_on_cores_tells_its_worker_which(tmp_path: Path) -> None:
-    words = said(seat(tmp_path, TELL, number=0, cores=[4, 5]))
+    words = said(shell_slot(tmp_path, TELL, number=0, cores=[4, 5]))
     assert '"OMP_NUM_THREADS": "2"' in words and '"cores": [4, 5]' in words and '"gpu": ""' in words
 
 
 def test_a_bug_names_the_log_where_its_traceback_is(tmp_path: Path) -> None:
     code = 'import sys\nprint(\'{"bug": "KeyError: 3"}\')\nprint("trace", file=sys.stderr)\nsys.exit(1)'
-    slot = seat(tmp_path, code, number=1)
+    slot = shell_slot(tmp_path, code, number=1)
     assert said(slot).endswith(
         f"a worker met a bug: KeyError: 3. The trial was marked as failed; the traceback is in {slot.log}"
     )
@@ -87,7 +87,7 @@ ENDLESS = (
 
 @pytest.mark.parametrize(("way", "number"), [("terminate", signal.SIGTERM), ("kill", signal.SIGKILL)])
 def test_a_worker_is_stopped_or_killed(way: str, number: int, tmp_path: Path) -> None:
-    slot = seat(tmp_path, ENDLESS, number=1)
+    slot = shell_slot(tmp_path, ENDLESS, number=1)
     getattr(slot, way)()  # nobody sits there yet: nothing to do
     slot.start(ORDERS)
     wait_for((tmp_path / "up").exists)
