@@ -174,6 +174,11 @@ def retry(
     raise AssertionError("unreachable")
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its class: AssertionError often has no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 

@@ -17,6 +17,7 @@ from tuner.errors import (
     bullets,
     create_file,
     did_you_mean,
+    first_line,
     first_lines,
     format_names,
     pause_seconds,
@@ -51,6 +52,12 @@ def test_one_line_stays_in_line_and_several_make_a_list() -> None:
 def test_a_long_list_is_cut_and_counted() -> None:
     assert first_lines(map(str, range(100))).splitlines()[-2:] == ["  - 19", "  - ... and 80 more"]
     assert "more" not in first_lines(map(str, range(20)))
+
+
+def test_an_error_is_shortened_to_one_line() -> None:
+    assert first_line(RuntimeError("first\nsecond")) == "first"
+    assert first_line(MemoryError()) == "MemoryError"
+    assert first_line(AssertionError(" \n")) == "AssertionError"
 
 
 def test_every_error_of_the_tree_stands_in_its_picture() -> None:

@@ -211,7 +211,7 @@ def translate_error(error: Exception, location: str) -> Exception:
             "or AWS_PROFILE."
         )
     if isinstance(error, exceptions.ParamValidationError | exceptions.ProfileNotFound | exceptions.NoRegionError):
-        return FilesError(f"the artifact store {location} cannot be used: {first_line(error)}")
+        return FilesError(f"the artifact store {location} cannot be used: {' '.join(str(error).split())[:200]}")
     if isinstance(error, OSError) and error.errno in {*FULL_DISK, errno.EACCES}:
         return error  # this host's own disk
     if isinstance(error, exceptions.BotoCoreError | Boto3Error | OSError):
@@ -219,10 +219,6 @@ def translate_error(error: Exception, location: str) -> Exception:
             f"cannot be reached ({type(error).__name__}); is it up, and AWS_ENDPOINT_URL right?"
         )
     return error
-
-
-def first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def open_store(url: str) -> Store:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tuner.errors import first_line
 from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class CommandGroup(click.Group):
         except Exception as error:
             if not type(error).__module__.startswith("sqlalchemy."):
                 raise
-            click.echo(f"tuner: the database failed: {str(error).splitlines()[0]}", err=True)
+            click.echo(f"tuner: the database failed: {first_line(error)}", err=True)
             sys.exit(2)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -23,7 +23,7 @@ from urllib.error import HTTPError, URLError
 
 from filelock import FileLock
 
-from tuner.errors import FilesError, retry, writing
+from tuner.errors import FilesError, first_line, retry, writing
 from tuner.paths import hash_file
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all (0 if unknown)
@@ -203,9 +203,9 @@ def unpack(archive: Path, folder: Path) -> None:
             if getattr(error, "errno", None) is not None:  # a disk error; errors of gzip have no number
                 raise
             archive.unlink()
-            why = (str(error) or type(error).__name__).splitlines()[0]
             raise FilesError(
-                f"{archive} is not a complete archive ({why}). It was removed; run the command again."
+                f"{archive} is not a complete archive ({first_line(error)}). "
+                "It was removed; run the command again."
             ) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)

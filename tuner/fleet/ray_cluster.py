@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import FleetError
+from tuner.errors import FleetError, first_line
 from tuner.fleet.config import WorkerConfig
 from tuner.fleet.local import EXIT_SLOT_LOST, LocalSlot
 from tuner.paths import Home
@@ -159,7 +159,7 @@ class RaySlot:
                 return None
             code, self.error, self.log = ray.get(self.exit_future)
         except RayTaskError as error:  # before a worker ran: no room for its log, for example
-            self.error = str(error.cause if isinstance(error.cause, Exception) else error).splitlines()[0]
+            self.error = first_line(error.cause if isinstance(error.cause, Exception) else error)
             code = 2
         except RayError as error:
             return self.handle_lost_place(str(error))
@@ -264,7 +264,7 @@ def connect(address: str, workers: int | None) -> None:
     try:
         ray.init(address=address, **quiet, **(local if address == "local" else {}))
     except Exception as error:
-        raise unreachable_error(address, (str(error) or type(error).__name__).strip().splitlines()[0]) from error
+        raise unreachable_error(address, first_line(error)) from error
 
 
 def check_reachable(address: str) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.deprecated import renamed_names
-from tuner.errors import PartError, TunerError, format_names
+from tuner.errors import PartError, TunerError, first_line, format_names
 from tuner.models import ENCODER
 
 Tensors = Mapping[str, Tensor]
@@ -111,9 +111,9 @@ def read_tensors(path: Path) -> Tensors:
         if not all(isinstance(value, Tensor) for value in tensors.values()):
             raise ValueError("it holds objects other than tensors")
     except Exception as error:  # each library and kind of damage has its own exception
-        said = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise PartError(
-            f"{path} is not a complete file of weights: {said}. Delete it, so that it is downloaded again."
+            f"{path} is not a complete file of weights: {first_line(error)[:200]}. "
+            "Delete it, so that it is downloaded again."
         ) from error
     return dict(tensors)
 

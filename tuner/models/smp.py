@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tuner.errors import did_you_mean, format_names
+from tuner.errors import did_you_mean, first_line, format_names
 from tuner.models.blocks import Segmenter, check_widths
 from tuner.models.pretrained import smp_weights
 from tuner.registry import unknown_choice
@@ -41,9 +41,8 @@ def build_smp(name: str, architecture: str, encoder: str, channels: int, classes
             warnings.simplefilter("ignore")
             model = library.create_model(architecture, encoder, None, channels, classes, **more)
     except (KeyError, ValueError, TypeError, AssertionError) as error:
-        said = str(error).splitlines()[0]
         raise ValueError(
-            f"architecture {architecture!r} cannot be built on encoder {encoder!r}: {said}"
+            f"architecture {architecture!r} cannot be built on encoder {encoder!r}: {first_line(error)}"
         ) from error
     decoder: nn.Module = UnpackFeatures(model.decoder) if architecture == "dpt" else model.decoder
     multiple = 2 * model.encoder.output_stride if architecture == "dpt" else model.encoder.output_stride

@@ -38,6 +38,7 @@ from tuner.errors import (
     TrialFailed,
     TrialLost,
     TunerError,
+    first_line,
     writing,
 )
 from tuner.fleet import gpus
@@ -169,7 +170,7 @@ class Worker:
         if is_reported:
             raise error
         if gpus.is_broken(error):
-            raise GpuFailed(str(error).splitlines()[0]) from error
+            raise GpuFailed(first_line(error)) from error
         kind = FailureKind.OUT_OF_MEMORY if is_out_of_memory(error) else FailureKind.EXCEPTION
         self.fail_trial(trial, active, run, kind, traceback.format_exc(), type(error).__name__)
         if gpus.is_process_unusable(error):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from tuner.errors import FailureKind, TrialFailed, atomic_write, writing
+from tuner.errors import FailureKind, TrialFailed, atomic_write, first_line, writing
 from tuner.recipe import Recipe
 
 # Messages of out-of-memory errors that are plain RuntimeErrors, of the CPU allocator, CUDA and its libraries
@@ -46,11 +46,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OOM_MESSAGES)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error, or its class: MemoryError often has no text."""
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

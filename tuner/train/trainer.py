@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from tuner.data.instances import Instances, instance_ids
-from tuner.errors import FailureKind, PartError, TrialFailed
+from tuner.errors import FailureKind, PartError, TrialFailed, first_line
 from tuner.models import MODELS
 from tuner.recipe import Recipe
 from tuner.registry import build, find_builder
 from tuner.tasks import Task, find_task
 from tuner.train import checkpoint
 from tuner.train.losses import LOSSES
-from tuner.train.memory import MicroBatches, first_line, is_out_of_memory, release
+from tuner.train.memory import MicroBatches, is_out_of_memory, release
 from tuner.train.optimizers import SCHEDULES, Schedule, apply_schedule
 from tuner.train.precision import resolve_dtype
 from tuner.train.stages import freeze, make_optimizer, train_mode

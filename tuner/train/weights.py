@@ -13,11 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tuner.errors import PartError, format_names
+from tuner.errors import PartError, first_line, format_names
 from tuner.models import ENCODER
 from tuner.recipe import Recipe
 from tuner.tasks import find_task
-from tuner.train import memory
 
 log = logging.getLogger("tuner")
 PARTS = ("encoder", "all")
@@ -114,7 +113,7 @@ def read_weights(path: Path) -> Tensors:
             "which are not unpickled. Save model.state_dict() alone."
         ) from error
     except Exception as error:
-        raise PartError(f"weights {path} cannot be read: {memory.first_line(error)}") from error
+        raise PartError(f"weights {path} cannot be read: {first_line(error)}") from error
     for key in ("state_dict", "model"):  # what training scripts wrap them in
         plain = plain[key] if isinstance(plain, dict) and isinstance(plain.get(key), dict) else plain
     tensors = {k: v for k, v in plain.items() if isinstance(v, Tensor)} if isinstance(plain, dict) else {}

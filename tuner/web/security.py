@@ -11,7 +11,7 @@ from wsgiref.headers import Headers
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner.errors import TunerError
+from tuner.errors import TunerError, first_line
 from tuner.web import wsgi
 from tuner.web.wsgi import App, Environ, Header, StartResponse
 
@@ -47,7 +47,7 @@ def with_database_errors(app: App) -> App:
         try:
             return app(environ, start)
         except (SQLAlchemyError, StorageInternalError, TunerError) as error:
-            reason = str(error).splitlines()[0] if isinstance(error, TunerError) else "it does not answer"
+            reason = first_line(error) if isinstance(error, TunerError) else "it does not answer"
             reason = f"the database cannot be read now: {reason}"
             return wsgi.respond_error(environ, start, wsgi.UNAVAILABLE, reason)
 

@@ -16,7 +16,6 @@ from tuner.recipe import Recipe, use
 from tuner.train.memory import (
     MicroBatches,
     fail_trial_on_oom,
-    first_line,
     is_out_of_memory,
     peak_bytes,
     release,
@@ -61,11 +60,6 @@ def test_a_real_failed_allocation_is_known() -> None:
 )
 def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
     assert not is_out_of_memory(error)
-
-
-def test_an_error_is_told_in_one_line() -> None:
-    assert first_line(RuntimeError("first\nsecond")) == "first"
-    assert first_line(MemoryError()) == "MemoryError"
 
 
 def test_weights_that_do_not_fit_fail_the_trial_and_name_the_model(toy_recipe: Recipe) -> None:
