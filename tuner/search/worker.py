@@ -148,7 +148,7 @@ class Worker:
         except TrialLost as lost:
             self.drop_trial(active, run, str(lost))
         except TrialFailed as failed:
-            self.fail_trial(trial, active, run, failed.kind, str(failed))
+            self.fail_trial(trial, active, run, failed)
         except WorkerRemoved:
             raise
         except Exception as error:
@@ -172,7 +172,8 @@ class Worker:
         if gpus.is_broken(error):
             raise GpuFailed(first_line(error)) from error
         kind = FailureKind.OUT_OF_MEMORY if is_out_of_memory(error) else FailureKind.EXCEPTION
-        self.fail_trial(trial, active, run, kind, traceback.format_exc(), type(error).__name__)
+        failed = TrialFailed(kind, traceback.format_exc())
+        self.fail_trial(trial, active, run, failed, type(error).__name__)
         if gpus.is_process_unusable(error):
             raise GpuContextLost from error
         raise error
@@ -265,18 +266,13 @@ class Worker:
         return evaluate(recipe, data, run.best, self.device, batches, shares, alive=alive).metrics
 
     def fail_trial(
-        self,
-        trial: optuna.Trial,
-        active: ActiveTrial,
-        run: Run | None,
-        kind: FailureKind,
-        reason: str,
-        exception: str = "",
+        self, trial: optuna.Trial, active: ActiveTrial, run: Run | None, failed: TrialFailed, exception: str = ""
     ) -> None:
-        """End a trial as failed and store why."""
+        """End a trial as failed and store why; `exception` is the type of an unexpected error."""
+        reason = str(failed)
         log.warning("trial %d failed: %s", active.number, reason)
         self.session.update_status(state="finishing")
-        for name, value in failure_attrs(kind, reason, exception).items():
+        for name, value in failure_attrs(failed.kind, reason, exception).items():
             trial.set_user_attr(name, value)
         trial_attrs.save_failure_note(trial, reason)
         on_written = (lambda: self.attempts.finish(run, weights=False)) if run else lambda: None
