@@ -31,7 +31,7 @@ EARLY = "SELECT epoch, seconds FROM tuner_epoch WHERE epoch <= 3 ORDER BY epoch"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tries come soon after each other."""
+    """Short pauses and timeouts."""
     for module, name, value in (
         (stores, "FIRST_PAUSE", 0.001),
         (stores, "CONNECT_SECONDS", 1),
@@ -45,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def proxy(buckets: Buckets, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """What stands between all of ours and the bucket."""
+    """A proxy between the hosts and the bucket."""
     with Proxy(buckets.target) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
         yield proxy
@@ -172,8 +172,8 @@ def test_while_the_store_is_down_training_goes_on_and_is_sent_afterwards(
     wait_for(lambda: one.uploader and not one.uploader.warned)
     assert one.settle(run, 60) and not list(run.folder.glob(".sending-*"))
     assert epoch_of(hosts.host("other").begin(*WHO, 2)) == 5
-    said = [record.message for record in caplog.records if bucket in record.message]
-    assert len(said) == 2 and "Training continues" in said[0] and "is back" in said[1]
+    messages = [record.message for record in caplog.records if bucket in record.message]
+    assert len(messages) == 2 and "Training continues" in messages[0] and "is back" in messages[1]
 
 
 def test_a_trial_that_ends_while_the_store_is_down_is_sent_before_its_worker_ends(
@@ -284,7 +284,7 @@ def test_half_a_file_is_not_used_but_the_one_before(
     assert not [path for path in other.folder.iterdir() if path.name.startswith(".")]
 
 
-def test_where_everything_is_damaged_the_trial_begins_anew(
+def test_where_everything_is_damaged_the_trial_starts_afresh(
     hosts: Hosts, two_epochs: Run, buckets: Buckets, bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     half(buckets, bucket, "checkpoint", newest=False)
@@ -301,7 +301,7 @@ def test_an_answer_cut_in_the_middle_is_asked_for_again(hosts: Hosts, proxy: Pro
     assert epoch_of(other.begin(*WHO, 2)) == 1
 
 
-def test_killed_between_checkpoint_and_list_the_list_before_stands(
+def test_killed_between_checkpoint_and_manifest_the_manifest_before_is_used(
     hosts: Hosts, two_epochs: Run, buckets: Buckets, bucket: str
 ) -> None:
     """The files of epoch 3 were sent, their list was not."""
@@ -343,18 +343,18 @@ def test_hosts_that_share_no_folder_go_on_with_each_others_trials(
     assert rows(url, trained, name="tiny-31-epochs") == [("COMPLETE",)]
 
 
-def test_a_store_that_cannot_be_used_is_told_before_a_study_is_made(
+def test_a_store_that_cannot_be_used_is_reported_before_a_study_is_made(
     tmp_path: Path, buckets: Buckets, bucket: str
 ) -> None:
     write_space(tmp_path)
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     env = {**buckets.environment(), "TUNER_STORAGE": url}
-    for artifacts, said in (
+    for artifacts, message in (
         ("s3://no-such-bucket/x", "the bucket does not exist"),
         ("gs://bucket", "of the kind 'gs://'"),
     ):
         done = run(tmp_path, "run", "--space", tmp_path / "tiny.py", "--artifacts", artifacts, **env)
-        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
         assert rows(url, "SELECT * FROM studies") == []
 
 

@@ -50,7 +50,7 @@ class Buckets:
 
     @cached_property
     def client(self) -> Any:
-        """To look into the buckets past everything of ours."""
+        """A client that does not go through the code under test."""
         import boto3
 
         return boto3.session.Session(KEY, SECRET, region_name="us-east-1").client("s3", endpoint_url=self.endpoint)

@@ -60,12 +60,12 @@ def test_an_error_is_shortened_to_one_line() -> None:
     assert first_line(AssertionError(" \n")) == "AssertionError"
 
 
-def test_every_error_of_the_tree_stands_in_its_picture() -> None:
+def test_every_error_is_part_of_the_documented_tree() -> None:
     tree = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, TunerError)]
     assert len(tree) > 9 and all(e.__name__ in errors.__doc__ for e in tree)
 
 
-def test_a_real_full_device_is_told_as_a_full_disk() -> None:
+def test_a_full_device_is_reported_as_a_full_disk() -> None:
     with (
         pytest.raises(FilesError, match=r"^the disk is full: could not write /dev/full\. Free some space"),
         writing(Path("/dev/full")),
@@ -74,14 +74,14 @@ def test_a_real_full_device_is_told_as_a_full_disk() -> None:
         file.write(b"x" * 100_000)
 
 
-def test_a_file_in_place_of_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     for path in (tmp_path / "a", tmp_path / "a" / "b"):
         with pytest.raises(FilesError, match="is a file where a folder is needed"), writing(path):
             path.mkdir()
 
 
-def test_a_place_where_nothing_can_be_made_is_told() -> None:
+def test_a_folder_where_nothing_can_be_created_is_reported() -> None:
     with (
         pytest.raises(FilesError, match="could not write /proc/x: No such file or directory"),
         writing(Path("/proc/x")),
@@ -89,13 +89,13 @@ def test_a_place_where_nothing_can_be_made_is_told() -> None:
         Path("/proc/x").mkdir()
 
 
-def test_a_name_too_long_for_the_disk_is_told(tmp_path: Path) -> None:
+def test_a_name_too_long_for_the_disk_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FilesError, match="File name too long"), writing(tmp_path):
         (tmp_path / ("x" * 300)).touch()
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
-def test_no_permission_is_told(number: int, tmp_path: Path) -> None:
+def test_no_permission_is_reported(number: int, tmp_path: Path) -> None:
     with pytest.raises(FilesError, match=r"^no permission to write .* Choose another folder"), writing(tmp_path):
         raise OSError(number, os.strerror(number))  # root may write everywhere, so it is raised here
 
@@ -109,7 +109,7 @@ def test_an_error_that_is_not_of_files_passes_through(tmp_path: Path) -> None:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses between attempts, which nobody waits for."""
+    """The pauses between attempts, without waiting for them."""
     slept: list[float] = []
     monkeypatch.setattr("tuner.errors.time.sleep", slept.append)
     return slept

@@ -41,7 +41,7 @@ def test_making_a_home_twice_is_fine(home: Path) -> None:
     assert [path.name for path in home.iterdir()] == ["artifacts"]
 
 
-def test_a_home_that_cannot_be_written_is_told_before_anything_begins(tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_written_is_reported_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "home", Path("/proc/home"), Path("/dev/null/home")):
         with pytest.raises(FilesError, match=r"--home|Choose another place"):
@@ -86,7 +86,7 @@ def test_the_database_is_named_by_its_full_path(monkeypatch: pytest.MonkeyPatch,
     assert Home(Path("runs")).database == f"sqlite:///{tmp_path}/runs/tuner.db"
 
 
-def test_the_commit_is_told_with_a_plus_when_the_tree_has_changes(tmp_path: Path) -> None:
+def test_the_commit_is_returned_with_a_plus_when_the_tree_has_changes(tmp_path: Path) -> None:
     def git(*args: str) -> str:
         who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""What an attempt left is brought to the next one, whole and in pairs; what nobody needs is dropped."""
+"""The next attempt gets complete, matching files of the last one; files that are not needed are deleted."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_best_weights_newer_than_the_checkpoint_are_not_gone_on_with(attempts: A
 
 
 @pytest.mark.parametrize("step", range(4))
-def test_killed_between_the_renames_of_a_checkpoint_a_pair_still_stands(
+def test_killed_between_the_renames_of_a_checkpoint_a_pair_still_matches(
     attempts: AttemptFiles, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     run = trained(attempts.begin(*WHO, 1), 3)
@@ -274,7 +274,7 @@ def test_a_trial_that_is_nowhere_gives_an_empty_run(attempts: AttemptFiles, stor
     assert not AttemptFiles(attempts.home, store).fetch(*WHO, 1).best.exists()
 
 
-def test_without_a_store_nothing_is_sent_and_nobody_waits(attempts: AttemptFiles) -> None:
+def test_without_a_store_nothing_is_uploaded_or_waited_for(attempts: AttemptFiles) -> None:
     run = trained(attempts.begin(*WHO, 1), 1)
     attempts.keep(run), attempts.forget(run)
     assert attempts.settle(run, 0) and attempts.close(0) and not list(run.folder.glob(".*"))

@@ -1,4 +1,4 @@
-"""Stores: a folder and a bucket do the same, and what is wrong with one is told in one line before training."""
+"""Stores: folders and buckets behave alike, and a problem is reported in one line before training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tries come soon after each other, and give up soon."""
+    """Short pauses and timeouts."""
     monkeypatch.setattr(stores, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(stores, "CONNECT_SECONDS", 1)
     monkeypatch.setattr(stores, "READ_SECONDS", 0.3)
@@ -39,24 +39,24 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_put_comes_back(store: Store, file: Path, tmp_path: Path) -> None:
     store.put(file, "a/b/c")
-    store.get("a/b/c", tmp_path / "came")
-    assert (tmp_path / "came").read_bytes() == file.read_bytes()
+    store.get("a/b/c", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == file.read_bytes()
 
 
-def test_the_last_one_put_stands(store: Store, file: Path, tmp_path: Path) -> None:
+def test_the_last_file_put_replaces_the_others(store: Store, file: Path, tmp_path: Path) -> None:
     store.put(file, "a")
     file.write_bytes(b"newer")
     store.put(file, "a")
-    store.get("a", tmp_path / "came")
-    assert (tmp_path / "came").read_bytes() == b"newer" and store.names("") == ["a"]
+    store.get("a", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"newer" and store.names("") == ["a"]
 
 
 def test_large_files_come_back(store: Store, file: Path, tmp_path: Path) -> None:
     """Beyond eight megabytes, boto3 sends and gets in parts."""
     file.write_bytes(os.urandom(9_000_001))
     store.put(file, "large")
-    store.get("large", tmp_path / "came")
-    assert (tmp_path / "came").read_bytes() == file.read_bytes()
+    store.get("large", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == file.read_bytes()
 
 
 def test_names_are_those_below_a_prefix(store: Store, file: Path) -> None:
@@ -72,10 +72,10 @@ def test_deleting_takes_one_and_can_be_done_twice(store: Store, file: Path) -> N
     assert store.names("") == ["x/2"]
 
 
-def test_what_is_not_there_is_told_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        store.get("nothing/here", tmp_path / "came")
-    assert not [path for path in tmp_path.iterdir() if "came" in path.name]
+        store.get("nothing/here", tmp_path / "copy")
+    assert not [path for path in tmp_path.iterdir() if "copy" in path.name]
 
 
 def test_a_place_that_works_passes_its_probe_and_is_left_empty(store: Store) -> None:
@@ -94,7 +94,7 @@ def test_many_names_come_in_pages(bucket: str, buckets: Buckets) -> None:
     assert len(open_store(bucket).names("many/")) == 1001
 
 
-# --- what stands in a URL ---
+# --- URLs ---
 
 
 def test_a_url_says_which_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_a_url_says_which_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         (
             "gs://bucket/a",
@@ -124,10 +124,10 @@ def test_a_url_says_which_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("  ", "must be a folder that all hosts see"),
     ],
 )
-def test_a_url_that_cannot_be_meant_is_told_without_its_password(url: str, said: str) -> None:
-    with pytest.raises(FilesError) as told:
+def test_an_invalid_url_is_reported_without_its_password(url: str, message: str) -> None:
+    with pytest.raises(FilesError) as caught:
         open_store(url)
-    assert said in str(told.value) and "secret" not in str(told.value)
+    assert message in str(caught.value) and "secret" not in str(caught.value)
 
 
 def test_without_boto3_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,38 +136,38 @@ def test_without_boto3_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPa
         open_store("s3://bucket")
 
 
-# --- what is wrong with a place ---
+# --- stores that cannot be used ---
 
 
 def refused(store: Store) -> str:
-    with pytest.raises(FilesError) as told:
+    with pytest.raises(FilesError) as caught:
         probe_store(store)
-    assert "\n" not in str(told.value) and "test-secret" not in str(told.value)
-    return str(told.value)
+    assert "\n" not in str(caught.value) and "test-secret" not in str(caught.value)
+    return str(caught.value)
 
 
-def test_a_bucket_that_is_not_there_is_told(bucket: str) -> None:
+def test_a_bucket_that_does_not_exist_is_reported(bucket: str) -> None:
     assert "s3://no-such-bucket/x cannot be used: the bucket does not exist" in refused(
         open_store("s3://no-such-bucket/x")
     )
 
 
-def test_a_bucket_without_permission_is_told(bucket: str, buckets: Buckets) -> None:
+def test_a_bucket_without_permission_is_reported(bucket: str, buckets: Buckets) -> None:
     buckets.forbid(bucket, "s3:PutObject")
     assert f"{bucket} cannot be used: no permission" in refused(open_store(bucket))
 
 
-def test_missing_credentials_are_told(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID"), monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in refused(open_store(bucket))
 
 
-def test_a_profile_that_is_not_there_is_told(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_that_does_not_exist_is_reported(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     assert "nobody" in refused(open_store(bucket))
 
 
-def test_a_server_that_is_not_there_is_told(
+def test_a_server_that_is_down_is_reported(
     bucket: str, buckets: Buckets, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
     with Proxy(buckets.target) as proxy:
@@ -176,13 +176,13 @@ def test_a_server_that_is_not_there_is_told(
         assert f"{bucket} cannot be reached" in refused(open_store(bucket))
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "store", Path("/proc/store")):
         assert str(place) in refused(FolderStore(place))
 
 
-# --- faults of the moment ---
+# --- temporary faults ---
 
 
 def through(proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Store:
@@ -197,9 +197,9 @@ def test_half_a_file_is_asked_for_again(
     with Proxy(buckets.target) as proxy:
         store = through(proxy, bucket, monkeypatch)
         proxy.short(1500)
-        store.get("a", tmp_path / "came")
+        store.get("a", tmp_path / "copy")
         assert proxy.connections > 1
-    assert (tmp_path / "came").read_bytes() == file.read_bytes()
+    assert (tmp_path / "copy").read_bytes() == file.read_bytes()
 
 
 def test_a_connection_that_is_cut_while_sending_is_taken_up_again(

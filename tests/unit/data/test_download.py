@@ -32,7 +32,7 @@ def md5(body: bytes) -> str:
     return f"md5:{hashlib.md5(body).hexdigest()}"
 
 
-def said(url: str, path: Path, digest: str = "") -> str:
+def fail_download(url: str, path: Path, digest: str = "") -> str:
     with pytest.raises(FilesError) as caught:
         download(url, path, digest=digest)
     assert "\n" not in str(caught.value)
@@ -43,7 +43,7 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.suffix != ".lock")
 
 
-def test_a_file_comes_whole_and_is_told_on_the_way(server: Mirror, tmp_path: Path) -> None:
+def test_a_file_is_downloaded_and_its_progress_reported(server: Mirror, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     download(f"{server.url}/a.bin", tmp_path / "new" / "a.bin", progress=lambda done, of: seen.append((done, of)))
     assert (tmp_path / "new" / "a.bin").read_bytes() == BODY and names(tmp_path / "new") == ["a.bin"]
@@ -72,7 +72,7 @@ def test_a_cut_connection_is_taken_up_again(server: Mirror, tmp_path: Path, rang
 
 def test_what_came_before_is_kept_for_the_next_command(server: Mirror, tmp_path: Path) -> None:
     server.cuts = [1000] * TRIES
-    message = said(f"{server.url}/a.bin", tmp_path / "a.bin")
+    message = fail_download(f"{server.url}/a.bin", tmp_path / "a.bin")
     assert f"interrupted {TRIES} times" in message and "run the command again to continue" in message
     assert names(tmp_path) == ["a.bin.part"] and (tmp_path / "a.bin.part").stat().st_size == 1000 * TRIES
     download(f"{server.url}/a.bin", tmp_path / "a.bin")
@@ -87,7 +87,7 @@ def test_a_part_with_nothing_left_to_fetch(server: Mirror, tmp_path: Path, had: 
 
 
 def test_a_wrong_digest_removes_the_file(server: Mirror, tmp_path: Path) -> None:
-    message = said(f"{server.url}/a.bin", tmp_path / "a.bin", "sha256:0123abcd")
+    message = fail_download(f"{server.url}/a.bin", tmp_path / "a.bin", "sha256:0123abcd")
     assert "its sha256 is" in message and "not 0123abcd" in message and "It was removed" in message
     assert names(tmp_path) == []
 
@@ -98,20 +98,23 @@ def test_the_start_of_a_digest_is_enough(server: Mirror, tmp_path: Path) -> None
 
 
 def test_a_file_the_server_has_not(server: Mirror, tmp_path: Path) -> None:
-    assert said(f"{server.url}/gone", tmp_path / "a") == f"{server.url}/gone: the server answered 404 (Not Found)."
+    assert (
+        fail_download(f"{server.url}/gone", tmp_path / "a")
+        == f"{server.url}/gone: the server answered 404 (Not Found)."
+    )
 
 
-def test_nobody_listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_port_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.socket() as taken:  # bound and not listening: surely refused
         taken.bind(("127.0.0.1", 0))
-        message = said(f"http://127.0.0.1:{taken.getsockname()[1]}/a", tmp_path / "a")
+        message = fail_download(f"http://127.0.0.1:{taken.getsockname()[1]}/a", tmp_path / "a")
     assert "no answer (Connection refused)" in message
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/a", "/etc/passwd", "", "http://["])
 def test_only_http_is_asked(url: str, tmp_path: Path) -> None:
-    assert url in said(url, tmp_path / "a") and names(tmp_path) == []
+    assert url in fail_download(url, tmp_path / "a") and names(tmp_path) == []
 
 
 @pytest.mark.parametrize("to", ["ftp://127.0.0.1/a", "file:///etc/passwd"])
@@ -119,15 +122,15 @@ def test_a_redirection_elsewhere_is_refused_and_one_to_http_followed(
     server: Mirror, tmp_path: Path, to: str
 ) -> None:
     server.moved = {"/away": to, "/old": "/a.bin"}
-    said(f"{server.url}/away", tmp_path / "a")
+    fail_download(f"{server.url}/away", tmp_path / "a")
     download(f"{server.url}/old", tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == BODY
 
 
-def test_too_little_room_is_told_before_anything_is_written(server: Mirror, tmp_path: Path) -> None:
+def test_too_little_space_is_reported_before_anything_is_written(server: Mirror, tmp_path: Path) -> None:
     server.claims = 10**18
     assert remote_size(f"{server.url}/a.bin") == 10**18
-    message = said(f"{server.url}/a.bin", tmp_path / "a")
+    message = fail_download(f"{server.url}/a.bin", tmp_path / "a")
     assert f"1000000000000 MB are needed in {tmp_path}" in message and names(tmp_path) == []
 
 
