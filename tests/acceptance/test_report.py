@@ -119,7 +119,7 @@ def test_groups_stand_beside_each_other(call: Call, tmp_path: Path) -> None:
         (["0"], "two trials or more"),
         (["0", "17"], "has no trial 17. It has: 0, 1, 2, 3"),
         (["0", "3"], "has no epoch yet (fail)"),
-        (["0", "zero"], "'zero' is no trial"),
+        (["0", "zero"], "'zero' is not a trial"),
         (["0", "serched#1"], "Did you mean 'searched'?"),
         (["0", "1", "--metric", "iuo"], "Did you mean 'iou'?"),
         (["--by", "lss"], "no parameter 'lss'. Did you mean 'loss'?"),

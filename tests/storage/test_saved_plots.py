@@ -30,7 +30,7 @@ def test_plots_and_a_note_are_kept_and_replaced_in_every_database(
         found = get_plotly_graph_objects(storage.get_study_system_attrs(joined.id))
         assert json.loads(found["tuner-history"])["data"] and f"Ship trial {number}" in get_note(joined.study)
     assert [trial.value for trial in read_study(joined.engine, info).finished] == [0.6, 0.3]
-    monkeypatch.setattr("tuner.report.dashboard.LONGEST", 10)
+    monkeypatch.setattr("tuner.report.dashboard.MAX_LENGTH", 10)
     save_figures(storage, joined.engine, info)
     assert get_plotly_graph_objects(storage.get_study_system_attrs(joined.id)) == {}
     joined.engine.dispose()

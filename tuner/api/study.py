@@ -168,11 +168,11 @@ class Study:
 
     def _repr_html_(self) -> str:
         """The best trials as a table, for notebooks."""
-        story = read_study(self._engine, self._info)
+        study = read_study(self._engine, self._info)
         rows = "".join(
             f"<tr><td>{trial.number}</td><td>{format_value(trial.value)}</td>"
             f"<td style='text-align: left'>{escape(format_params(trial.params))}</td></tr>"
-            for trial in story.finished[:SHOWN_TRIALS]
+            for trial in study.finished[:SHOWN_TRIALS]
         )
         head = f"<tr><th>trial</th><th>{escape(self.goal.metric)}</th><th>parameters</th></tr>"
         return f"<div><p>{escape(self._heading())}</p><table>{head}{rows}</table></div>"

@@ -138,7 +138,7 @@ def compare_groups(engine: Engine, parameter: str, study: str | None, metric: st
     from tuner.report import compare as compare_module
 
     found = compare_module.compare_groups(engine, parameter, study, metric)
-    heading = f"{found.story.info.name}: {found.metric} by {parameter}"
+    heading = f"{found.study.info.name}: {found.metric} by {parameter}"
     return heading, compare_module.group_rows(found), [], compare_module.group_charts(found)
 
 
@@ -152,7 +152,7 @@ def compare_trials(
     found = compare_module.add_wins(
         found, {side.name: read_details(side.trial, artifacts) for side in found.sides}
     )
-    studies = ", ".join(dict.fromkeys(side.story.info.name for side in found.sides))
+    studies = ", ".join(dict.fromkeys(side.study.info.name for side in found.sides))
     return (
         f"{studies}: {found.metric}",
         compare_module.trial_rows(found),

@@ -1,1 +1,1 @@
-"""Pictures of what a trial did."""
+"""Reports on a whole study: page, comparison, advice, and plots for the dashboard."""

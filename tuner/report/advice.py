@@ -1,4 +1,4 @@
-"""What to try next, from the numbers of a study: what was seen, what to do, and the command for it."""
+"""Advice on what to try next: an observation in the numbers of a study, an action, and its command."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tuner.report.importance import SOLID
 from tuner.report.study_data import StudyData, TrialData, finite, format_param
 from tuner.study.info import StudyInfo
 
-EDGE = 0.05  # of a range: so near to its end is at its end
-TRIALS_A_PARAMETER = 10
-HARDLY = 0.03  # a share of the importance that is as good as none
-WORSE = 1.05  # times the least validation loss: it has clearly risen
-FAILED_OFTEN = 0.1
-SEEDS = 3  # of each row, to tell rows apart
+EDGE = 0.05  # of a range: a value this near to an end counts as at the end
+TRIALS_PER_PARAMETER = 10
+NEGLIGIBLE = 0.03  # share of the importance
+RISEN = 1.05  # times the least validation loss
+FREQUENT = 0.1  # share of the ended trials that failed in one way
+SEEDS = 3  # for each row, to distinguish the rows
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to do. `command` may be several lines, or lines of a space file; "" where there is none."""
+    """An action and its reason. `command` may be several lines, lines of a space file, or ""."""
 
     what: str
     why: str
@@ -37,46 +37,45 @@ class Advice:
 
 
 def give_advice(
-    story: StudyData, sure: Certainty | None, shares: Mapping[str, float], at: str = ""
+    study: StudyData, certainty: Certainty | None, shares: Mapping[str, float], location: str = ""
 ) -> list[Advice]:
-    """What is worth doing, the most urgent first. `at` is what a command needs to find the study."""
-    found = list(advise_on_failures(story))
-    if story.info.rehearsal and story.best:
-        found.insert(0, advise_full_size(story, at))
-    best = story.best
+    """Return the advice, the most urgent first. `location` is the options of a command that find the study."""
+    advice = list(advise_on_failures(study))
+    if study.info.rehearsal and study.best:
+        advice.insert(0, advise_full_size(study, location))
+    best = study.best
     if best is None:
-        return [*found, advise_unfinished(story, at)]
-    found += advise_on_last_epoch(story, best, at)
-    found += advise_on_ranges(story, best)
-    found += advise_on_overfitting(story, best)
-    found += advise_on_num_trials(story, at)
-    found += advise_on_seeds(story, sure, at)
-    found += advise_on_size(story, at)
-    found += advise_on_importance(story, best, shares)
-    return found
+        return [*advice, advise_unfinished(study, location)]
+    advice += advise_on_last_epoch(study, best, location)
+    advice += advise_on_ranges(study, best)
+    advice += advise_on_overfitting(study, best)
+    advice += advise_on_num_trials(study, location)
+    advice += advise_on_seeds(study, certainty, location)
+    advice += advise_on_size(study, location)
+    advice += advise_on_importance(study, best, shares)
+    return advice
 
 
-def advise_full_size(story: StudyData, at: str) -> Advice:
-    """A rehearsal has done its work when it has finished."""
-    what = table_or_space(story.info)
-    why = "this was a rehearsal at toy size on generated data; its numbers say only that everything runs"
-    return Advice("Run it at full size", why, f"tuner run {what}{at}")
+def advise_full_size(study: StudyData, location: str) -> Advice:
+    what = table_or_space(study.info)
+    why = "this was a rehearsal at toy size on generated data; its numbers only show that everything runs"
+    return Advice("Run it at full size", why, f"tuner run {what}{location}")
 
 
-def advise_unfinished(story: StudyData, at: str) -> Advice:
-    if story.of("RUNNING", "WAITING"):
+def advise_unfinished(study: StudyData, location: str) -> Advice:
+    if study.of("RUNNING", "WAITING"):
         return Advice(
-            "Wait", "trials are under way; none has finished yet", f"tuner status{study_option(story, at)}"
+            "Wait", "trials are running; none has finished yet", f"tuner status{study_option(study, location)}"
         )
-    if not story.trials:
-        return Advice("Run it", "no trial has begun", run_command(story, at))
-    return Advice("Run it at toy size first", "no trial has finished", rehearse_command(story, at))
+    if not study.trials:
+        return Advice("Run it", "no trial has started", run_command(study, location))
+    return Advice("Run it at toy size first", "no trial has finished", rehearse_command(study, location))
 
 
-def advise_on_failures(story: StudyData) -> Iterator[Advice]:
-    ended = story.of("COMPLETE", "PRUNED", "FAIL")
-    for kind, trials in group_failures(story).items():
-        if len(trials) < max(2, FAILED_OFTEN * len(ended)):
+def advise_on_failures(study: StudyData) -> Iterator[Advice]:
+    ended = study.of("COMPLETE", "PRUNED", "FAIL")
+    for kind, trials in group_failures(study).items():
+        if len(trials) < max(2, FREQUENT * len(ended)):
             continue
         first = trials[0]
         why = f"{len(trials)} of {len(ended)} trials failed: {kind} (trial {first.number}: {first.failure.reason})"
@@ -88,40 +87,40 @@ def failure_remedy(kind: FailureKind) -> str:
         FailureKind.OUT_OF_MEMORY: "Reduce image_size or the width, or use a GPU with more memory",
         FailureKind.LOSS_NOT_FINITE: "Lower the upper end of lr, or train with precision='fp32'",
         FailureKind.VALUE_NOT_A_NUMBER: "Lower the upper end of lr, or train with precision='fp32'",
-        FailureKind.WORKERS_DIED: "Look into the workers' logs: what is killed has mostly run out of main memory",
-        FailureKind.SUGGEST: "Mend the space: some of its draws end in an error",
+        FailureKind.WORKERS_DIED: "Read the logs of the workers: a killed process has usually used up the memory",
+        FailureKind.SUGGEST: "Correct the space: some of its draws raise an error",
         FailureKind.BATCH_NORM: "Narrow the space: larger batches or images, or another model",
-        FailureKind.WEIGHTS: "See that the file or the study that the weights come from is still there",
-    }.get(kind, "Read the reason and mend it before running on")
+        FailureKind.WEIGHTS: "Check that the file or the study of the weights still exists",
+    }.get(kind, "Read the reason and correct it before you continue")
 
 
-def advise_on_last_epoch(story: StudyData, best: TrialData, at: str) -> Iterator[Advice]:
-    """A best epoch that is the last one: it was still getting better."""
+def advise_on_last_epoch(study: StudyData, best: TrialData, location: str) -> Iterator[Advice]:
+    """Advise to train longer if the best epoch is the last one."""
     number = len(best.epochs)
     if number > 1 and best.best_epoch == number:
         yield Advice(
             "Train longer",
-            f"the best epoch of trial {best.number} is its last, {number}: it was still getting better",
-            extend_command(story, best, at),
+            f"the best epoch of trial {best.number} is its last, {number}: it was still improving",
+            extend_command(study, best, location),
         )
 
 
-def extend_command(story: StudyData, trial: TrialData, at: str) -> str:
-    """Twice as many epochs."""
+def extend_command(study: StudyData, trial: TrialData, location: str) -> str:
+    """Return the command that trains a trial for twice as many epochs."""
     epochs = 2 * max(trial.planned, len(trial.epochs), 1)
-    return f"tuner extend --trial {trial.number} --epochs {epochs}{study_option(story, at)}"
+    return f"tuner extend --trial {trial.number} --epochs {epochs}{study_option(study, location)}"
 
 
-def advise_on_ranges(story: StudyData, best: TrialData) -> Iterator[Advice]:
+def advise_on_ranges(study: StudyData, best: TrialData) -> Iterator[Advice]:
     for name, value in best.params.items():
-        kind = story.kinds.get(name, {})
-        if not story.is_number(name) or finite(kind.get("low")) is None or story.info.has_given_trials:
+        kind = study.kinds.get(name, {})
+        if not study.is_number(name) or finite(kind.get("low")) is None or study.info.has_given_trials:
             continue
         wider = widen_range(kind, float(value))
         if wider:
             low, high = wider
             was = f"{format_param(kind['low'])} to {format_param(kind['high'])}"
-            why = f"the best {name}, {format_param(value)}, lies at the end of what was searched ({was})"
+            why = f"the best {name}, {format_param(value)}, lies at the end of its range ({was})"
             yield Advice(
                 f"Widen {name} to {format_param(low)} to {format_param(high)}",
                 why,
@@ -130,7 +129,7 @@ def advise_on_ranges(story: StudyData, best: TrialData) -> Iterator[Advice]:
 
 
 def widen_range(kind: Mapping[str, Any], value: float) -> tuple[Any, Any] | None:
-    """The range made longer on the side where the value lies; None where it lies inside."""
+    """Return the range extended at the end where the value lies, None if it lies inside."""
     low, high, log = kind["low"], kind["high"], bool(kind.get("log"))
     if high <= low or (log and min(low, value) <= 0):
         return None
@@ -138,26 +137,26 @@ def widen_range(kind: Mapping[str, Any], value: float) -> tuple[Any, Any] | None
     place = (x - a) / (b - a)
     whole = kind.get("kind") == "int"
     if place >= 1 - EDGE:
-        further = high * 3 if log else high + (high - low) / 2
-        return low, round(further) if whole else float(f"{further:.3g}")
+        upper = high * 3 if log else high + (high - low) / 2
+        return low, round(upper) if whole else float(f"{upper:.3g}")
     if place <= EDGE:
-        nearer = low / 3 if log else low - (high - low) / 2
-        nearer = low / 2 if nearer <= 0 < low else nearer  # a width or a rate is never negative
-        nearer = max(1, round(nearer)) if whole and low > 0 else nearer
-        return (nearer if whole else float(f"{nearer:.3g}"), high) if nearer < low else None
+        lower = low / 3 if log else low - (high - low) / 2
+        lower = low / 2 if lower <= 0 < low else lower  # a width or a rate is never negative
+        lower = max(1, round(lower)) if whole and low > 0 else lower
+        return (lower if whole else float(f"{lower:.3g}"), high) if lower < low else None
     return None
 
 
 def suggest_line(name: str, kind: Mapping[str, Any], low: Any, high: Any) -> str:
-    """The line of a space file."""
+    """Return the line of a space file that suggests the parameter in a range."""
     step = f", step={kind['step']}" if kind.get("step") not in (None, 1) and not kind.get("log") else ""
     log = ", log=True" if kind.get("log") else ""
     bounds = f"{format_param(low)}, {format_param(high)}"
     return f'trial.suggest_{kind.get("kind", "float")}("{name}", {bounds}{step}{log})'
 
 
-def advise_on_overfitting(story: StudyData, best: TrialData) -> Iterator[Advice]:
-    """The validation loss rises while the training loss falls: learnt by heart."""
+def advise_on_overfitting(study: StudyData, best: TrialData) -> Iterator[Advice]:
+    """Advise to regularize if the validation loss rises while the training loss falls."""
     _, train = best.curve("train_loss")
     epochs, val = best.curve("val_loss")
     known = [(epoch, value) for epoch, value in zip(epochs, val, strict=True) if value is not None]
@@ -166,69 +165,71 @@ def advise_on_overfitting(story: StudyData, best: TrialData) -> Iterator[Advice]
         return
     at, least = min(known, key=lambda pair: pair[1])
     last, end = known[-1]
-    if end > WORSE * least and last - at >= 2 and falls[-1] < falls[len(falls) // 2]:
+    if end > RISEN * least and last - at >= 2 and falls[-1] < falls[len(falls) // 2]:
         yield Advice(
-            "Hold it back: more augmentation, dropout or weight decay; or fewer epochs",
+            "Regularize: more augmentation, dropout or weight decay; or fewer epochs",
             f"the validation loss of trial {best.number} rose from {format_param(least)} (epoch {at}) "
-            f"to {format_param(end)} while the training loss fell: it learns the training images by heart",
+            f"to {format_param(end)} while the training loss fell: it overfits the training images",
         )
 
 
-def advise_on_num_trials(story: StudyData, at: str) -> Iterator[Advice]:
-    if story.info.has_given_trials or story.info.rehearsal:
+def advise_on_num_trials(study: StudyData, location: str) -> Iterator[Advice]:
+    if study.info.has_given_trials or study.info.rehearsal:
         return
-    enough = max(SOLID, TRIALS_A_PARAMETER * len(story.kinds))
-    ended = len(story.of("COMPLETE", "PRUNED", "FAIL"))
+    enough = max(SOLID, TRIALS_PER_PARAMETER * len(study.kinds))
+    ended = len(study.of("COMPLETE", "PRUNED", "FAIL"))
     if ended < enough:
         yield Advice(
             f"Run more trials: {enough}",
-            f"{ended} trials are few for {len(story.kinds)} parameters",
-            run_command(story, at, enough),
+            f"{ended} trials are few for {len(study.kinds)} parameters",
+            run_command(study, location, enough),
         )
 
 
 def table_or_space(info: StudyInfo) -> str:
-    return f"--table {quoted(info.table)}" if info.table else f"--space {quoted(info.space)}"
+    return f"--table {shlex.quote(info.table)}" if info.table else f"--space {shlex.quote(info.space)}"
 
 
-def advise_on_seeds(story: StudyData, sure: Certainty | None, at: str) -> Iterator[Advice]:
-    """Trials that cannot be told apart: train them again with other seeds."""
-    if sure is None or not sure.tied or story.info.rehearsal:
+def advise_on_seeds(study: StudyData, certainty: Certainty | None, location: str) -> Iterator[Advice]:
+    """Advise to train again, with other seeds, the trials that the validation images do not distinguish."""
+    if certainty is None or not certainty.tied or study.info.rehearsal:
         return
-    if any(len(one.numbers) >= SEEDS for one in sure.seeds):
+    if any(len(one.numbers) >= SEEDS for one in certainty.seeds):
         return
-    if story.info.table:
+    if study.info.table:
         yield Advice(
             "Train each row with three seeds",
-            "the best rows cannot be told apart",
-            f"tuner run --table {quoted(story.info.table)}{size_options(story)} --seeds {SEEDS}{at}",
+            "the best rows cannot be distinguished",
+            f"tuner run --table {shlex.quote(study.info.table)}{size_options(study)} --seeds {SEEDS}{location}",
         )
         return
-    chosen = [trial for trial in story.finished if trial.number in (sure.best, *sure.tied[:2])]
+    chosen = [trial for trial in study.finished if trial.number in (certainty.best, *certainty.tied[:2])]
     yield Advice(
         "Train the best few again with three seeds each",
-        "they cannot be told apart by one run each",
-        retrain_command(story, chosen, at),
+        "one run of each does not distinguish them",
+        retrain_command(study, chosen, location),
     )
 
 
-def advise_on_size(story: StudyData, at: str) -> Iterator[Advice]:
-    """What was trained small says which is better, and not how good it is."""
-    info = story.info
+def advise_on_size(study: StudyData, location: str) -> Iterator[Advice]:
+    """Advise to run at full size: results at a reduced size order the trials, but are not their final values."""
+    info = study.info
     if info.rehearsal or not info.size:
         return
-    why = f"these numbers are of {info.size}: their order may carry over, they themselves do not"
-    yield Advice("Run it at full size", why, f"tuner run {table_or_space(info)} --data {quoted(info.data)}{at}")
+    why = f"these numbers are of {info.size}: their order may carry over to full size, the values do not"
+    yield Advice(
+        "Run it at full size", why, f"tuner run {table_or_space(info)} --data {shlex.quote(info.data)}{location}"
+    )
 
 
-def retrain_command(story: StudyData, chosen: list[TrialData], at: str) -> str:
-    """A table of these trials' parameters, and how to run it."""
-    head = [f'space = "{story.info.space}"', f'metric = "{story.metric}"', 'compare = "order"']
+def retrain_command(study: StudyData, chosen: list[TrialData], location: str) -> str:
+    """Return a table of the parameters of some trials, and the command that runs it."""
+    head = [f'space = "{study.info.space}"', f'metric = "{study.metric}"', 'compare = "order"']
     rows = [
         f"[[rows]]\nparams = {toml_params(trial)}\nplace = {place}" for place, trial in enumerate(chosen, start=1)
     ]
     table = "\n\n".join(["\n".join(head), *rows])
-    command = f"tuner run --table ./again.toml --data {quoted(story.info.data)} --seeds 3{at}"
+    command = f"tuner run --table ./again.toml --data {shlex.quote(study.info.data)} --seeds 3{location}"
     return f"# write this as again.toml\n{table}\n\n# and run it\n{command}"
 
 
@@ -246,55 +247,51 @@ def toml_value(value: Any) -> str:
     return repr(value) if isinstance(value, int | float) else json.dumps(str(value))
 
 
-def advise_on_importance(story: StudyData, best: TrialData, shares: Mapping[str, float]) -> Iterator[Advice]:
+def advise_on_importance(study: StudyData, best: TrialData, shares: Mapping[str, float]) -> Iterator[Advice]:
     if (
-        len(story.finished) < SOLID or story.info.has_given_trials
-    ):  # given rows were not drawn to tell parameters apart
+        len(study.finished) < SOLID or study.info.has_given_trials
+    ):  # given rows were not drawn to compare parameters
         return
     for name, share in shares.items():
-        if share < HARDLY:
+        if share < NEGLIGIBLE:
             value = best.params.get(name)
             why = f"it explains {share:.0%} of the difference between the trials"
             yield Advice(f"Fix {name} at {format_param(value)} and search less", why, f"{name} = {value!r}")
 
 
-def quoted(text: str) -> str:
-    return shlex.quote(text)
+def study_option(study: StudyData, location: str) -> str:
+    return f" --study {shlex.quote(study.info.name)}{location}"
 
 
-def study_option(story: StudyData, at: str) -> str:
-    return f" --study {quoted(story.info.name)}{at}"
-
-
-def run_command(story: StudyData, at: str, number: int | None = None) -> str:
-    """The command that goes on with the study."""
-    info = story.info
+def run_command(study: StudyData, location: str, number: int | None = None) -> str:
+    """Return the command that continues the study."""
+    info = study.info
     if info.table:
-        return f"tuner run --table {quoted(info.table)}{size_options(story)}{at}"
+        return f"tuner run --table {shlex.quote(info.table)}{size_options(study)}{location}"
     trials = f" --trials {number}" if number else ""
-    size = size_options(story)
-    data = "" if info.rehearsal else f" --data {quoted(info.data)}"
-    return f"tuner run --space {quoted(info.space)}{data}{size}{trials}{study_option(story, at)}"
+    size = size_options(study)
+    data = "" if info.rehearsal else f" --data {shlex.quote(info.data)}"
+    return f"tuner run --space {shlex.quote(info.space)}{data}{size}{trials}{study_option(study, location)}"
 
 
-def size_options(story: StudyData) -> str:
-    """The options that make a run as small as the study's."""
-    info = story.info
+def size_options(study: StudyData) -> str:
+    """Return the options that reduce a run as the study was reduced."""
+    info = study.info
     if info.rehearsal:
         return " --rehearse"
     by = (("shrink", info.shrink), ("shorten", info.shorten))
     return "".join(f" --{name} {number}" for name, number in by if number > 1)
 
 
-def rehearse_command(story: StudyData, at: str) -> str:
-    return f"tuner run --space {quoted(Path(story.info.space).name)} --rehearse{at}"
+def rehearse_command(study: StudyData, location: str) -> str:
+    return f"tuner run --space {shlex.quote(Path(study.info.space).name)} --rehearse{location}"
 
 
-LEFT_OUT = ("seed", "classes")  # set by the program
+SET_BY_PROGRAM = ("seed", "classes")
 
 
 def recipe_to_space(plain: Mapping[str, Any], goal: Goal) -> str:
-    """A space file that draws this recipe and no other; "" for a recipe that cannot be read."""
+    """Return a space file that always draws this recipe, "" if the recipe cannot be read."""
     try:
         recipe = Recipe.from_json(plain)
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -303,10 +300,10 @@ def recipe_to_space(plain: Mapping[str, Any], goal: Goal) -> str:
     given = {
         name: value
         for name, value in vars(recipe).items()
-        if name not in LEFT_OUT
+        if name not in SET_BY_PROGRAM
         and (value != getattr(usual, name) or name in ("task", "data", "model", "loss", "optimizer"))
     }
-    given.pop("epochs" if recipe.stages else "", None)  # the stages' sum
+    given.pop("epochs" if recipe.stages else "", None)  # the sum of the stages
     lines = "".join(f"        {name}={python_source(value)},\n" for name, value in given.items())
     names = ["Recipe", *(["Stage"] if recipe.stages else []), goal.direction, "use"]
     return (
@@ -316,7 +313,7 @@ def recipe_to_space(plain: Mapping[str, Any], goal: Goal) -> str:
 
 
 def python_source(value: Any) -> str:
-    """A value as Python has it."""
+    """Return the Python source of a value of a recipe."""
     if isinstance(value, Part):
         return f"use({', '.join([repr(value.name), *(f'{key}={arg!r}' for key, arg in value.args.items())])})"
     if isinstance(value, Stage):

@@ -1,10 +1,10 @@
-"""Trials beside each other: of one study or of several, one by one or in groups by a parameter."""
+"""Compare trials of one or several studies with each other, or groups of trials by a parameter."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.engine import Engine
@@ -12,31 +12,31 @@ from sqlalchemy.engine import Engine
 from tuner.errors import StudyError, did_you_mean, format_names
 from tuner.plots.charts import Chart
 from tuner.report.certainty import share_ahead
-from tuner.report.group_curves import add_split, group_curves, group_trials, loss_curves, trial_curves
+from tuner.report.group_curves import TrialGroups, add_split, group_curves, group_trials, loss_curves, trial_curves
 from tuner.report.study_data import StudyData, TrialData, finite, format_param, read_study
 from tuner.report.trial_files import is_higher_better, paired_scores
 from tuner.study import queries
 from tuner.study.info import StudyInfo
 from tuner.tasks import MINIMIZED_METRICS
 
-FEWEST = 2
+MIN_TRIALS = 2
 
 
 @dataclass(frozen=True)
 class ComparedTrial:
-    """A trial as it was asked for, with its study where there is more than one."""
+    """A trial of a comparison; its name includes the study if there are several."""
 
     name: str
-    story: StudyData
+    study: StudyData
     trial: TrialData
 
 
 @dataclass(frozen=True)
 class TrialComparison:
-    """Trials beside each other, by a metric.
+    """Trials compared by a metric.
 
-    `wins` holds, for each, the share of the validation images on which it is better than the first, and the
-    share of the draws in which its mean is; None where that is not known.
+    `wins` has for each trial the share of the validation images on which it is better than the first trial, and
+    the share of the bootstrap draws in which its mean is; None if that is not known.
     """
 
     metric: str
@@ -44,33 +44,34 @@ class TrialComparison:
     wins: tuple[tuple[float, float] | None, ...]
 
 
-def compare_trials(engine: Engine, names: Sequence[str], study: str | None, metric: str | None) -> TrialComparison:
-    """The trials named "3" or "STUDY#3". StudyError for one that is not there."""
-    if len(set(names)) < FEWEST:
+def compare_trials(
+    engine: Engine, names: Sequence[str], study_name: str | None, metric: str | None
+) -> TrialComparison:
+    """Compare the trials with names such as "3" or "STUDY#3"; StudyError for an unknown one."""
+    if len(set(names)) < MIN_TRIALS:
         raise StudyError("give two trials or more to compare, such as: tuner compare 3 7; or --by PARAMETER")
     infos = queries.read_studies(engine)
-    own = queries.find_study(engine, study)
-    stories: dict[str, StudyData] = {}
+    own = queries.find_study(engine, study_name)
+    studies: dict[str, StudyData] = {}
     sides = []
     for name in dict.fromkeys(names):
-        of, number = parse_trial_name(name, own, infos)
-        if of.name not in stories:
-            stories[of.name] = read_study(engine, of)
-        sides.append(ComparedTrial(name, stories[of.name], find_trial(stories[of.name], number, name)))
-    if len(stories) > 1:
-        sides = [ComparedTrial(f"{one.story.info.name}#{one.trial.number}", one.story, one.trial) for one in sides]
-    else:
-        sides = [ComparedTrial(f"trial {one.trial.number}", one.story, one.trial) for one in sides]
-    return TrialComparison(
-        resolve_metric([one.trial for one in sides], metric or sides[0].story.metric), tuple(sides), ()
-    )
+        info, number = parse_trial_name(name, own, infos)
+        study = studies.get(info.name) or read_study(engine, info)
+        studies[info.name] = study
+        sides.append(ComparedTrial(f"trial {number}", study, find_trial(study, number, name)))
+    if len(studies) > 1:
+        sides = [replace(side, name=f"{side.study.info.name}#{side.trial.number}") for side in sides]
+    wanted = resolve_metric([side.trial for side in sides], metric or sides[0].study.metric)
+    return TrialComparison(wanted, tuple(sides), ())
 
 
 def parse_trial_name(name: str, own: StudyInfo, infos: Sequence[StudyInfo]) -> tuple[StudyInfo, int]:
-    """The study and the number that a name such as "3", "#3" or "STUDY#3" is of."""
+    """Return the study and the number of a trial from a name such as "3", "#3" or "STUDY#3"."""
     study, _, number = name.rpartition("#")
     if not number.isascii() or not number.isdecimal():
-        raise StudyError(f"'{name}' is no trial. Write its number, such as 3, or STUDY#3 for another study's.")
+        raise StudyError(
+            f"'{name}' is not a trial. Give its number, such as 3, or STUDY#3 for a trial of another study."
+        )
     if not study:
         return own, int(number)
     for info in infos:
@@ -80,20 +81,20 @@ def parse_trial_name(name: str, own: StudyInfo, infos: Sequence[StudyInfo]) -> t
     raise StudyError(f"no study '{study}'.{did_you_mean(study, names)} Known: {', '.join(names)}.")
 
 
-def find_trial(story: StudyData, number: int, name: str) -> TrialData:
-    for trial in story.trials:
+def find_trial(study: StudyData, number: int, name: str) -> TrialData:
+    for trial in study.trials:
         if trial.number == number:
             if not trial.epochs:
                 raise StudyError(
                     f"trial {name} has no epoch yet ({trial.state.lower()}); there is nothing to compare."
                 )
             return trial
-    known = format_names((str(trial.number) for trial in story.trials), 12) or "none yet"
-    raise StudyError(f"study '{story.info.name}' has no trial {number}. It has: {known}.")
+    known = format_names((str(trial.number) for trial in study.trials), 12) or "none yet"
+    raise StudyError(f"study '{study.info.name}' has no trial {number}. It has: {known}.")
 
 
 def resolve_metric(trials: Sequence[TrialData], metric: str) -> str:
-    """The metric with its split; StudyError where no epoch of these trials has it."""
+    """Return the metric with its split; StudyError if no epoch of the trials has it."""
     known = sorted(
         {key for trial in trials for row in trial.epochs for key in row if key.startswith(("train_", "val_"))}
     )
@@ -108,47 +109,47 @@ def resolve_metric(trials: Sequence[TrialData], metric: str) -> str:
     return wanted
 
 
-def add_wins(found: TrialComparison, details: Mapping[str, dict[str, Any]]) -> TrialComparison:
-    """The same, judged image by image against the first; `details` by the name of each side."""
-    first = details.get(found.sides[0].name, {})
+def add_wins(comparison: TrialComparison, details: Mapping[str, dict[str, Any]]) -> TrialComparison:
+    """Return the comparison with `wins` from the details of each trial, which have its name as key."""
+    first = details.get(comparison.sides[0].name, {})
     wins = []
-    for side in found.sides:
-        other = side.story.info.data == found.sides[0].story.info.data and side is not found.sides[0]
+    for side in comparison.sides:
+        other = side.study.info.data == comparison.sides[0].study.info.data and side is not comparison.sides[0]
         scores = paired_scores(details.get(side.name, {}), first) if other else None
         wins.append(image_wins(*scores, is_higher_better(first)) if scores else None)
-    return TrialComparison(found.metric, found.sides, tuple(wins))
+    return TrialComparison(comparison.metric, comparison.sides, tuple(wins))
 
 
 def image_wins(theirs: Sequence[float], ours: Sequence[float], up: bool) -> tuple[float, float]:
-    """On which share of the images, and in which share of the draws, they are better; an equal one counts half."""
+    """Return the share of the images, and of the draws, for which they are better; equal ones count half."""
     better = [0.5 if a == b else float((a > b) == up) for a, b in zip(theirs, ours, strict=True)]
     return statistics.fmean(better), share_ahead(theirs, ours, up)
 
 
 def best_metric(trial: TrialData, metric: str) -> float | None:
-    """A metric at the trial's best epoch; of one that has not ended, at its last."""
+    """Return a metric at the best epoch of a trial, at the last epoch of one that still trains."""
     row = trial.at_best or (trial.epochs[-1] if trial.epochs else {})
     return finite(row.get(metric))
 
 
 def differing_params(sides: Sequence[ComparedTrial]) -> list[str]:
-    """The parameters that are not the same in all."""
+    """Return the parameters that differ between the trials."""
     names = dict.fromkeys(name for side in sides for name in side.trial.params)
     absent = object()
     return [name for name in names if len({repr(side.trial.params.get(name, absent)) for side in sides}) > 1]
 
 
-def trial_rows(found: TrialComparison) -> list[dict[str, Any]]:
-    """A line for each trial, as plain JSON."""
-    names = differing_params(found.sides)
-    wins = found.wins or (None,) * len(found.sides)
+def trial_rows(comparison: TrialComparison) -> list[dict[str, Any]]:
+    """Return a row for each trial, as plain JSON."""
+    names = differing_params(comparison.sides)
+    wins = comparison.wins or (None,) * len(comparison.sides)
     return [
         {
             "trial": side.name,
-            "study": side.story.info.name,
+            "study": side.study.info.name,
             "number": side.trial.number,
             "state": side.trial.state,
-            found.metric: best_metric(side.trial, found.metric),
+            comparison.metric: best_metric(side.trial, comparison.metric),
             "best_epoch": side.trial.best_epoch or None,
             "epochs": len(side.trial.epochs),
             "seconds": side.trial.seconds,
@@ -156,45 +157,44 @@ def trial_rows(found: TrialComparison) -> list[dict[str, Any]]:
             "better_images": win and win[0],
             "ahead": win and win[1],
         }
-        for side, win in zip(found.sides, wins, strict=True)
+        for side, win in zip(comparison.sides, wins, strict=True)
     ]
 
 
-def trial_charts(found: TrialComparison) -> list[Chart]:
-    """The metric of each, and training and validation loss over one pair of axes."""
-    trials, names = [side.trial for side in found.sides], [side.name for side in found.sides]
-    return [trial_curves(trials, found.metric, names), loss_curves(trials, names)]
+def trial_charts(comparison: TrialComparison) -> list[Chart]:
+    """Return a chart of the metric, and one of training and validation loss."""
+    trials, names = [side.trial for side in comparison.sides], [side.name for side in comparison.sides]
+    return [trial_curves(trials, comparison.metric, names), loss_curves(trials, names)]
 
 
 @dataclass(frozen=True)
 class GroupComparison:
-    """The trials of a study in groups by a parameter."""
+    """The trials of a study in groups by a parameter: the label and the trials of each group."""
 
-    story: StudyData
+    study: StudyData
     parameter: str
     metric: str
-    made: tuple[tuple[str, tuple[TrialData, ...]], ...]
+    groups: TrialGroups
 
 
-def compare_groups(engine: Engine, parameter: str, study: str | None, metric: str | None) -> GroupComparison:
-    story = read_study(engine, queries.find_study(engine, study))
-    if parameter not in story.names:
-        known = ", ".join(story.names) or "none"
-        close = did_you_mean(parameter, story.names)
-        raise StudyError(f"study '{story.info.name}' has no parameter '{parameter}'.{close} Known: {known}.")
-    made = group_trials(story, parameter)
-    if not made:
-        raise StudyError(f"no trial of study '{story.info.name}' has an epoch yet; there is nothing to compare.")
-    everyone = [trial for _, trials in made for trial in trials]
-    wanted = resolve_metric(everyone, metric or story.metric)
-    return GroupComparison(story, parameter, wanted, tuple((label, tuple(trials)) for label, trials in made))
+def compare_groups(engine: Engine, parameter: str, study_name: str | None, metric: str | None) -> GroupComparison:
+    study = read_study(engine, queries.find_study(engine, study_name))
+    if parameter not in study.names:
+        known = ", ".join(study.names) or "none"
+        close = did_you_mean(parameter, study.names)
+        raise StudyError(f"study '{study.info.name}' has no parameter '{parameter}'.{close} Known: {known}.")
+    groups = group_trials(study, parameter)
+    if not groups:
+        raise StudyError(f"no trial of study '{study.info.name}' has an epoch yet; there is nothing to compare.")
+    wanted = resolve_metric([trial for _, trials in groups for trial in trials], metric or study.metric)
+    return GroupComparison(study, parameter, wanted, groups)
 
 
-def group_rows(found: GroupComparison) -> list[dict[str, Any]]:
+def group_rows(comparison: GroupComparison) -> list[dict[str, Any]]:
     lines = []
-    for label, trials in found.made:
-        values = [value for trial in trials if (value := best_metric(trial, found.metric)) is not None]
-        best = (min if is_less_better(found) else max)(values, default=None)
+    for label, trials in comparison.groups:
+        values = [value for trial in trials if (value := best_metric(trial, comparison.metric)) is not None]
+        best = (min if is_less_better(comparison) else max)(values, default=None)
         lines.append(
             {
                 "group": label,
@@ -210,27 +210,26 @@ def group_rows(found: GroupComparison) -> list[dict[str, Any]]:
     return lines
 
 
-def is_less_better(found: GroupComparison) -> bool:
-    bare = found.metric.partition("_")[2]
-    return not found.story.maximizes if bare == found.story.metric else bare in MINIMIZED_METRICS
+def is_less_better(comparison: GroupComparison) -> bool:
+    bare = comparison.metric.partition("_")[2]
+    return not comparison.study.maximizes if bare == comparison.study.metric else bare in MINIMIZED_METRICS
 
 
-def group_charts(found: GroupComparison) -> list[Chart]:
-    made = [(label, list(trials)) for label, trials in found.made]
-    shown = [group_curves(made, found.metric)]
-    return [*shown, *(group_curves(made, name) for name in ("train_loss", "val_loss") if name != found.metric)]
+def group_charts(comparison: GroupComparison) -> list[Chart]:
+    metrics = dict.fromkeys([comparison.metric, "train_loss", "val_loss"])
+    return [group_curves(comparison.groups, metric) for metric in metrics]
 
 
-HEADS = {"epochs": "epochs run"}  # a parameter is mostly named epochs
+HEADINGS = {"epochs": "epochs run"}  # a parameter often has the name epochs
 
 
 def text_rows(lines: Sequence[dict[str, Any]], params: Sequence[str]) -> list[dict[str, str]]:
-    """The lines as text, without what no line has."""
+    """Return the rows as text, without columns that no row has."""
     shown: list[dict[str, str]] = []
     for line in lines:
         plain = {k: v for k, v in line.items() if k not in ("params", "study", "number", "numbers")}
         shown.append(
-            {HEADS.get(k, k): format_cell(v) for k, v in plain.items()}
+            {HEADINGS.get(k, k): format_cell(v) for k, v in plain.items()}
             | {name: format_cell(line["params"].get(name)) for name in params}
         )
     kept = [name for name in (shown[0] if shown else {}) if any(row[name] != "-" for row in shown)]

@@ -1,298 +1,283 @@
-"""What is drawn of a whole study, as charts: plain data that each renderer draws in its own way."""
+"""The figures of a study as charts: plain data, which plotly and matplotlib draw.
+
+They are not those of `optuna.visualization`, which loads every trial through Optuna and returns only plotly
+figures: its history omits pruned and failed trials, its contour interpolates between trials where ours shows means
+of cells, its slices share one figure, and it has no curves, costs, saved epochs or failures.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tuner.plots.charts import GREEN, GREY, RED, Chart, HeatMap, ParallelAxis, ParallelPlot, Series, empty_chart
-from tuner.report.group_curves import group_curves, group_trials, trial_curves
+from tuner.report.group_curves import TrialGroups, group_curves, group_trials, trial_curves
 from tuner.report.importance import FEWEST, SOLID, param_importances
 from tuner.report.study_data import StudyData, TrialData, format_param
 from tuner.study.format import format_seconds
 
-TOP = 5  # trials whose curves are drawn
-CELLS = 5  # of a number, along a side of the heat map
+MAX_CURVES = 5  # trials whose curves are drawn
+MAX_CELLS = 5  # of a number, along a side of the heat map
 BLUE, ORANGE = "#2563eb", "#ea580c"
 
 
 @dataclass(frozen=True)
 class StudyFigure:
-    """A chart with its place in a file's or a page's names, and what it shows in one sentence."""
+    """A chart with its name in file names and on pages, and a sentence on what it shows."""
 
     name: str
     chart: Chart
     says: str
 
 
-def make_figures(story: StudyData, shares: dict[str, float] | None = None) -> list[StudyFigure]:
-    """Every figure of a study, in the order in which they are read."""
-    shares = param_importances(story) if shares is None else shares
-    order = [*shares, *[name for name in story.varied if name not in shares]]
-    made = [plot_history(story), plot_parallel(story), plot_importances(story, shares)]
-    made += [plot_slice(story, name) for name in order]
-    made += [plot_contour(story, order), plot_best_curves(story), plot_curves_by_choice(story, order)]
-    return [*made, plot_cost(story), plot_epochs(story), plot_failures(story)]
-
-
-def hover_text(trial: TrialData) -> str:
-    """What is shown when a trial's point is touched."""
-    return f"trial {trial.number}: " + " ".join(
-        f"{name}={format_param(value)}" for name, value in trial.params.items()
-    )
-
-
-def point_series(
-    name: str, colour: str, trials: Sequence[TrialData], x: Sequence[Any], y: Sequence[float | None]
-) -> Series:
-    return Series(name, x, y, "points", colour, texts=[hover_text(trial) for trial in trials])
-
-
-def plot_history(story: StudyData) -> StudyFigure:
-    metric = story.metric
-    seen = [(trial, trial.reached(metric)) for trial in story.trials]
-    known = [value for _, value in seen if value is not None]
-    failed = story.of("FAIL")
-    if not known and not failed:
-        return StudyFigure(
-            "history", empty_chart("History", "no trial has a value yet"), "No trial has a value yet."
-        )
-    series = []
-    for state, name, colour in (("COMPLETE", "finished", BLUE), ("PRUNED", "pruned", ORANGE)):
-        mine = [(trial, value) for trial, value in seen if trial.state == state and value is not None]
-        if mine:
-            trials = [trial for trial, _ in mine]
-            series.append(point_series(name, colour, trials, [t.number for t in trials], [v for _, v in mine]))
-    if failed:
-        bottom = min(known, default=0.0)
-        at = [trial.number for trial in failed]
-        series.append(point_series("failed (no value)", RED, failed, at, [bottom] * len(failed)))
-    numbers, best = best_so_far(story)
-    if best:
-        series.append(Series("best so far", numbers, best, colour=GREEN))
-    says = "No trial has finished yet."
-    if story.best:
-        says = (
-            f"The best, {format_param(story.best.value)}, came with trial {story.best.number}; "
-            f"{len(story.trials)} trials in all."
-        )
-    return StudyFigure("history", Chart("History", "trial", metric, series), says)
-
-
-def best_so_far(story: StudyData) -> tuple[list[int], list[float | None]]:
-    numbers, values = [], []
-    best: float | None = None
-    for trial in story.trials:
-        if trial.state == "COMPLETE" and trial.value is not None:
-            best = trial.value if best is None or story.info.goal.is_better(trial.value, best) else best
-            numbers.append(trial.number)
-            values.append(best)
-    return numbers, list(values)
-
-
-def plot_importances(story: StudyData, shares: dict[str, float]) -> StudyFigure:
-    title = "Importance"
-    if not shares:
-        why = (
-            f"{len(story.finished)} finished trials are too few to say which parameter matters; "
-            f"{FEWEST} are needed"
-            if len(story.finished) < FEWEST
-            else "no parameter was varied in all finished trials"
-        )
-        return StudyFigure("importance", empty_chart(title, why), why)
-    note = "" if len(story.finished) >= SOLID else f"From {len(story.finished)} trials: a hint, no more."
-    bars = Series("", list(shares), list(shares.values()), "bars", BLUE)
-    first, share = next(iter(shares.items()))
-    says = f"{first} matters most ({share:.0%} of the difference between good trials and others). {note}".strip()
-    return StudyFigure("importance", Chart(title, "", "share", [bars], y_range=(0, 1), note=note), says)
-
-
-def plot_parallel(story: StudyData) -> StudyFigure:
-    title = "Parallel coordinates"
-    names = [name for name in story.varied if all(name in trial.params for trial in story.finished)]
-    if len(story.finished) < 2 or not names:
-        why = "two finished trials with different parameters are needed"
-        return StudyFigure("parallel", empty_chart(title, why), why)
-    axes = [axis(story, name) for name in names]
-    values = [trial.value or 0.0 for trial in story.finished]
-    chart = Chart(
-        title, parallel=ParallelPlot([*axes, ParallelAxis(story.metric, values)], values), shade=story.metric
-    )
-    return StudyFigure("parallel", chart, "Each line is a finished trial, from its parameters to what it reached.")
-
-
-def axis(story: StudyData, name: str) -> ParallelAxis:
-    values = [trial.params[name] for trial in story.finished]
-    if story.is_number(name):
-        is_log = story.is_log(name)
-        return ParallelAxis(
-            name, [math.log10(value) if is_log else float(value) for value in values], is_log=is_log
-        )
-    levels = story.levels(name)
-    places = {(type(level).__name__, level): float(at) for at, level in enumerate(levels)}
-    return ParallelAxis(
-        name, [places[type(v).__name__, v] for v in values], [format_param(level) for level in levels]
-    )
-
-
-def slugged(name: str) -> str:
-    """A parameter's name within that of a file and of a place on a page."""
-    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)
-
-
-def plot_slice(story: StudyData, name: str) -> StudyFigure:
-    """The value against one parameter: on a power scale where the space has one, a strip for each choice."""
-    known = [trial for trial in story.finished if name in trial.params]
-    title, slug = f"{story.metric} by {name}", f"slice-{slugged(name)}"
-    if not known:
-        return StudyFigure(slug, empty_chart(title, "no finished trial"), "No finished trial.")
-    if not story.is_number(name):
-        levels = [(type(level).__name__, level) for level in story.levels(name)]
-        known = sorted(
-            known, key=lambda t: (levels.index((type(t.params[name]).__name__, t.params[name])), t.number)
-        )
-        x: list[Any] = [format_param(trial.params[name]) for trial in known]
-    else:
-        known = sorted(known, key=lambda trial: trial.number)
-        x = [trial.params[name] for trial in known]
-    texts = [hover_text(trial) for trial in known]
-    shades = [float(trial.number) for trial in known]
-    series = Series("", x, [trial.value for trial in known], "points", BLUE, texts=texts, shades=shades)
-    log = story.is_number(name) and story.is_log(name)
-    best = story.finished[0]
-    says = f"The best trial has {name} = {format_param(best.params.get(name))}."
-    return StudyFigure(slug, Chart(title, name, story.metric, [series], log_x=log, shade="trial"), says)
-
-
-Bins = list[tuple[str, list[TrialData]]]
-
-
-def plot_contour(story: StudyData, order: Sequence[str]) -> StudyFigure:
-    """The mean value over the two parameters that matter most, cell by cell; empty where nothing was tried."""
-    names = [name for name in order if all(name in trial.params for trial in story.finished)][:2]
-    title = "Two parameters at once"
-    if len(names) < 2 or len(story.finished) < FEWEST:
-        why = f"two varied parameters and {FEWEST} finished trials are needed"
-        return StudyFigure("contour", empty_chart(title, why), why)
-    across, down = group_into_cells(story, names[0]), list(reversed(group_into_cells(story, names[1])))
-    values: list[list[float | None]] = []
-    texts = []
-    for _, row in down:
-        mine = {trial.number for trial in row}
-        here = [[t.value for t in cell if t.number in mine and t.value is not None] for _, cell in across]
-        values.append([float(np.mean(known)) if known else None for known in here])
-        texts.append([f"{np.mean(known):.3g} ({len(known)})" if known else "" for known in here])
-    field = HeatMap([label for label, _ in across], [label for label, _ in down], values, texts)
-    note = f"Mean {story.metric} of the finished trials in each cell, and their number."
-    return StudyFigure(
-        "contour",
-        Chart(f"{story.metric} by {names[0]} and {names[1]}", names[0], names[1], heat=field, note=note),
-        note,
-    )
-
-
-def group_into_cells(story: StudyData, name: str) -> Bins:
-    """The finished trials by choice, or by equal stretches of a number's range."""
-    levels = story.levels(name)
-    if not story.is_number(name) or len(levels) <= CELLS:
-        kept = [
-            (
-                format_param(v),
-                [t for t in story.finished if (type(t.params[name]), t.params[name]) == (type(v), v)],
-            )
-            for v in levels
-        ]
-        return kept
-    log = story.is_log(name)
-    at = np.array([math.log10(t.params[name]) if log else t.params[name] for t in story.finished], float)
-    edges = np.linspace(at.min(), at.max(), CELLS + 1)
-    which = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, CELLS - 1)
-    ends = [10**edge if log else edge for edge in edges]
+def make_figures(study: StudyData, shares: dict[str, float] | None = None) -> list[StudyFigure]:
+    """Return all figures of a study in reading order."""
+    shares = param_importances(study) if shares is None else shares
+    order = order_params(study, shares)
     return [
-        (
-            f"{ends[i]:.2g} to {ends[i + 1]:.2g}",
-            [t for t, cell in zip(story.finished, which, strict=True) if cell == i],
-        )
-        for i in range(CELLS)
+        plot_history(study),
+        plot_parallel(study),
+        plot_importances(study, shares),
+        *(plot_slice(study, name) for name in order),
+        plot_contour(study, order),
+        plot_best_curves(study),
+        plot_curves_by_choice(study, order),
+        plot_cost(study),
+        plot_epochs(study),
+        plot_failures(study),
     ]
 
 
-def plot_best_curves(story: StudyData) -> StudyFigure:
-    top = story.finished[:TOP]
-    if not top:
-        return StudyFigure("curves", empty_chart("Curves of the best", "no finished trial"), "No finished trial.")
-    names = [f"trial {trial.number} ({format_param(trial.value)})" for trial in top]
-    chart = trial_curves(top, story.metric, names)
-    return StudyFigure(
-        "curves", chart, f"Validation {story.metric} after each epoch, of the {len(top)} best trials."
+def order_params(study: StudyData, shares: dict[str, float]) -> list[str]:
+    """Return the varied parameters, the most important first."""
+    return [*shares, *(name for name in study.varied if name not in shares)]
+
+
+def empty_figure(name: str, title: str, reason: str) -> StudyFigure:
+    return StudyFigure(name, empty_chart(title, reason), reason)
+
+
+def hover_text(trial: TrialData) -> str:
+    params = " ".join(f"{name}={format_param(value)}" for name, value in trial.params.items())
+    return f"trial {trial.number}: {params}"
+
+
+def state_series(
+    trials: Sequence[TrialData],
+    x: Callable[[TrialData], float],
+    y: Callable[[TrialData], float | None],
+    failed: str = "failed",
+) -> list[Series]:
+    """Return the trials as points, a series for each state that occurs."""
+    states = (("COMPLETE", "finished", BLUE), ("PRUNED", "pruned", ORANGE), ("FAIL", failed, RED))
+    groups = [(name, colour, [t for t in trials if t.state == state]) for state, name, colour in states]
+    return [
+        Series(name, list(map(x, some)), list(map(y, some)), "points", colour, texts=list(map(hover_text, some)))
+        for name, colour, some in groups
+        if some
+    ]
+
+
+def plot_history(study: StudyData) -> StudyFigure:
+    values = {trial.number: trial.reached(study.metric) for trial in study.trials}
+    known = [value for value in values.values() if value is not None]
+    bottom = min(known, default=0.0)
+    plotted = [trial for trial in study.trials if trial.state == "FAIL" or values[trial.number] is not None]
+    if not known and not study.of("FAIL"):
+        return empty_figure("history", "History", "no trial has a value yet")
+
+    def height(trial: TrialData) -> float | None:
+        return bottom if trial.state == "FAIL" else values[trial.number]
+
+    series = state_series(plotted, lambda trial: trial.number, height, "failed (no value)")
+    numbers, best = best_so_far(study)
+    if best:
+        series.append(Series("best so far", numbers, best, colour=GREEN))
+    says = "No trial has finished yet."
+    if study.best:
+        says = (
+            f"The best, {format_param(study.best.value)}, came with trial {study.best.number}; "
+            f"{len(study.trials)} trials in all."
+        )
+    return StudyFigure("history", Chart("History", "trial", study.metric, series), says)
+
+
+def best_so_far(study: StudyData) -> tuple[list[int], list[float | None]]:
+    """Return the numbers of the finished trials, and the best value up to each."""
+    numbers: list[int] = []
+    values: list[float | None] = []
+    for trial in study.trials:
+        if trial.state == "COMPLETE" and trial.value is not None:
+            best = values[-1] if values else None
+            is_best = best is None or study.info.goal.is_better(trial.value, best)
+            numbers.append(trial.number)
+            values.append(trial.value if is_best else best)
+    return numbers, values
+
+
+def plot_importances(study: StudyData, shares: dict[str, float]) -> StudyFigure:
+    number = len(study.finished)
+    if not shares:
+        few = f"{number} finished trials are too few to say which parameter matters; {FEWEST} are needed"
+        reason = few if number < FEWEST else "no parameter was varied in all finished trials"
+        return empty_figure("importance", "Importance", reason)
+    note = "" if number >= SOLID else f"From {number} trials: a hint, no more."
+    bars = Series("", list(shares), list(shares.values()), "bars", BLUE)
+    first, share = next(iter(shares.items()))
+    says = f"{first} matters most ({share:.0%} of the difference between good trials and others). {note}".strip()
+    return StudyFigure("importance", Chart("Importance", "", "share", [bars], y_range=(0, 1), note=note), says)
+
+
+def plot_parallel(study: StudyData) -> StudyFigure:
+    title = "Parallel coordinates"
+    names = common_params(study, study.varied)
+    if len(study.finished) < 2 or not names:
+        return empty_figure("parallel", title, "two finished trials with different parameters are needed")
+    values = [trial.value or 0.0 for trial in study.finished]
+    axes = [*(parallel_axis(study, name) for name in names), ParallelAxis(study.metric, values)]
+    chart = Chart(title, parallel=ParallelPlot(axes, values), shade=study.metric)
+    return StudyFigure("parallel", chart, "Each line is a finished trial, from its parameters to its value.")
+
+
+def common_params(study: StudyData, names: Sequence[str]) -> list[str]:
+    """Return the parameters that all finished trials have."""
+    return [name for name in names if all(name in trial.params for trial in study.finished)]
+
+
+def parallel_axis(study: StudyData, name: str) -> ParallelAxis:
+    if study.is_number(name):
+        values, log = [trial.params[name] for trial in study.finished], study.is_log(name)
+        return ParallelAxis(name, [math.log10(value) if log else float(value) for value in values], is_log=log)
+    labels = [format_param(level) for level in study.levels(name)]
+    return ParallelAxis(name, list(map(float, study.level_indices(name, study.finished))), labels)
+
+
+def to_slug(name: str) -> str:
+    """Return the name of a parameter as part of a file name or an element id."""
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)
+
+
+def plot_slice(study: StudyData, name: str) -> StudyFigure:
+    """Plot the value against one parameter, on a log scale if the space has one, or a strip for each choice."""
+    trials = sorted((t for t in study.finished if name in t.params), key=lambda trial: trial.number)
+    title, slug = f"{study.metric} by {name}", f"slice-{to_slug(name)}"
+    if not trials:
+        return empty_figure(slug, title, "no finished trial")
+    is_number = study.is_number(name)
+    if not is_number:  # the strips in the order of the choices
+        indices = study.level_indices(name, trials)
+        trials = [trials[at] for at in sorted(range(len(trials)), key=indices.__getitem__)]
+    series = Series(
+        "",
+        [trial.params[name] if is_number else format_param(trial.params[name]) for trial in trials],
+        [trial.value for trial in trials],
+        "points",
+        BLUE,
+        texts=list(map(hover_text, trials)),
+        shades=[float(trial.number) for trial in trials],
     )
+    log = is_number and study.is_log(name)
+    says = f"The best trial has {name} = {format_param(study.finished[0].params.get(name))}."
+    return StudyFigure(slug, Chart(title, name, study.metric, [series], log_x=log, shade="trial"), says)
 
 
-def plot_curves_by_choice(story: StudyData, order: Sequence[str]) -> StudyFigure:
-    """The curves by the parameter of a list that matters most."""
-    names = [name for name in order if not story.is_number(name)] or list(order)
-    title = "Curves by choice"
+def plot_contour(study: StudyData, order: Sequence[str]) -> StudyFigure:
+    """Plot the mean value in each cell of the two most important parameters; cells without trials are empty."""
+    names = common_params(study, order)[:2]
+    if len(names) < 2 or len(study.finished) < FEWEST:
+        reason = f"two varied parameters and {FEWEST} finished trials are needed"
+        return empty_figure("contour", "Two parameters at once", reason)
+    across, down = group_into_cells(study, names[0]), list(reversed(group_into_cells(study, names[1])))
+    values: list[list[float | None]] = []
+    texts = []
+    for _, row in down:
+        numbers = {trial.number for trial in row}
+        cells = [[t.value for t in cell if t.number in numbers and t.value is not None] for _, cell in across]
+        values.append([float(np.mean(cell)) if cell else None for cell in cells])
+        texts.append([f"{np.mean(cell):.3g} ({len(cell)})" if cell else "" for cell in cells])
+    heat = HeatMap([label for label, _ in across], [label for label, _ in down], values, texts)
+    note = f"Mean {study.metric} of the finished trials in each cell, and their number."
+    title = f"{study.metric} by {names[0]} and {names[1]}"
+    return StudyFigure("contour", Chart(title, names[0], names[1], heat=heat, note=note), note)
+
+
+def group_into_cells(study: StudyData, name: str) -> TrialGroups:
+    """Return the finished trials grouped by choice, or by equal parts of the range of a number."""
+    levels = study.levels(name)
+    if not study.is_number(name) or len(levels) <= MAX_CELLS:
+        index = study.level_indices(name, study.finished)
+        labels = [format_param(level) for level in levels]
+    else:
+        log = study.is_log(name)
+        x = np.array([math.log10(t.params[name]) if log else t.params[name] for t in study.finished], float)
+        edges = np.linspace(x.min(), x.max(), MAX_CELLS + 1)
+        index = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, MAX_CELLS - 1).tolist()
+        ends = [10**edge if log else edge for edge in edges]
+        labels = [f"{ends[i]:.2g} to {ends[i + 1]:.2g}" for i in range(MAX_CELLS)]
+    return [
+        (label, [trial for trial, cell in zip(study.finished, index, strict=True) if cell == at])
+        for at, label in enumerate(labels)
+    ]
+
+
+def plot_best_curves(study: StudyData) -> StudyFigure:
+    top = study.finished[:MAX_CURVES]
+    if not top:
+        return empty_figure("curves", "Curves of the best", "no finished trial")
+    chart = trial_curves(top, study.metric, [f"trial {t.number} ({format_param(t.value)})" for t in top])
+    says = f"Validation {study.metric} after each epoch, of the {len(top)} best trials."
+    return StudyFigure("curves", chart, says)
+
+
+def plot_curves_by_choice(study: StudyData, order: Sequence[str]) -> StudyFigure:
+    """Plot the mean curves by the most important categorical parameter, else by the most important one."""
+    names = [name for name in order if not study.is_number(name)] or list(order)
     if not names:
-        return StudyFigure("by-choice", empty_chart(title, "no parameter was varied"), "No parameter was varied.")
-    chart = group_curves(group_trials(story, names[0]), story.metric, f"{story.metric} by {names[0]}")
+        return empty_figure("by-choice", "Curves by choice", "no parameter was varied")
+    chart = group_curves(group_trials(study, names[0]), study.metric, f"{study.metric} by {names[0]}")
     return StudyFigure("by-choice", chart, f"{chart.note} Trials that finished, by {names[0]}.".strip())
 
 
-def plot_cost(story: StudyData) -> StudyFigure:
-    spent = [trial for trial in story.trials if trial.seconds > 0]
-    if not spent:
-        return StudyFigure(
-            "cost", empty_chart("Time a trial", "no epoch has been recorded"), "No epoch has been recorded."
-        )
-    series = []
-    for states, name, colour in (
-        ("COMPLETE", "finished", BLUE),
-        ("PRUNED", "pruned", ORANGE),
-        ("FAIL", "failed", RED),
-    ):
-        mine = [trial for trial in spent if trial.state == states]
-        if mine:
-            minutes = [trial.seconds / 60 for trial in mine]
-            series.append(
-                point_series(name, colour, mine, minutes, [trial.reached(story.metric) for trial in mine])
-            )
-    total, longest = (format_seconds(some([trial.seconds for trial in spent])) for some in (sum, max))
+def plot_cost(study: StudyData) -> StudyFigure:
+    trials = [trial for trial in study.trials if trial.seconds > 0]
+    if not trials:
+        return empty_figure("cost", "Time per trial", "no epoch has been recorded")
+    series = state_series(trials, lambda trial: trial.seconds / 60, lambda trial: trial.reached(study.metric))
+    seconds = [trial.seconds for trial in trials]
+    total, longest = format_seconds(sum(seconds)), format_seconds(max(seconds))
     says = f"{total} of training in all; the longest trial took {longest}."
-    return StudyFigure("cost", Chart("What the time bought", "minutes of training", story.metric, series), says)
+    return StudyFigure("cost", Chart("What the time bought", "minutes of training", study.metric, series), says)
 
 
-def plot_epochs(story: StudyData) -> StudyFigure:
-    """Epochs trained of those planned: what pruning saved. What a person ended was not pruned."""
-    ended = [trial for trial in story.of("COMPLETE", "PRUNED") if trial.planned and "stopped" not in trial.notes]
+def plot_epochs(study: StudyData) -> StudyFigure:
+    """Plot trained and planned epochs: what pruning saved. Trials that a person stopped are omitted."""
+    ended = [trial for trial in study.of("COMPLETE", "PRUNED") if trial.planned and "stopped" not in trial.notes]
     if not ended:
-        return StudyFigure(
-            "epochs", empty_chart("Epochs", "no ended trial says how many epochs it was to have"), "Not known."
-        )
+        return empty_figure("epochs", "Epochs", "no ended trial says how many epochs it was to have")
     x = [float(trial.number) for trial in ended]
     planned = Series("planned", x, [float(trial.trained + trial.left) for trial in ended], "bars", GREY)
     trained = Series("trained", x, [float(trial.trained) for trial in ended], "bars", BLUE)
     saved = sum(trial.left for trial in ended if trial.state == "PRUNED")
-    whole = sum(trial.trained + trial.left for trial in ended)
-    says = f"Pruning saved {saved} of {whole} planned epochs ({saved / whole:.0%})."
+    total = sum(trial.trained + trial.left for trial in ended)
+    says = f"Pruning saved {saved} of {total} planned epochs ({saved / total:.0%})."
     return StudyFigure("epochs", Chart("Epochs trained and planned", "trial", "epochs", [planned, trained]), says)
 
 
-def plot_failures(story: StudyData) -> StudyFigure:
-    kinds = group_failures(story)
+def plot_failures(study: StudyData) -> StudyFigure:
+    kinds = group_failures(study)
     if not kinds:
-        return StudyFigure("failures", empty_chart("Failures", "no trial failed"), "No trial failed.")
+        return empty_figure("failures", "Failures", "no trial failed")
     bars = Series("", list(kinds), [float(len(trials)) for trials in kinds.values()], "bars", RED)
     says = "; ".join(f"{len(trials)} x {kind}" for kind, trials in kinds.items())
     return StudyFigure("failures", Chart("Failures by kind", "", "trials", [bars]), says)
 
 
-def group_failures(story: StudyData) -> dict[str, list[TrialData]]:
+def group_failures(study: StudyData) -> dict[str, list[TrialData]]:
     """Return the failed trials by the label of their failure, the most frequent first."""
     kinds: dict[str, list[TrialData]] = {}
-    for trial in story.of("FAIL"):
+    for trial in study.of("FAIL"):
         kinds.setdefault(trial.failure.label, []).append(trial)
     return dict(sorted(kinds.items(), key=lambda pair: (-len(pair[1]), pair[0])))

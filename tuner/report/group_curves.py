@@ -1,9 +1,8 @@
-"""Curves over the epochs: of single trials, and of groups of trials with a band about their mean."""
+"""Curves over the epochs: of single trials, and of groups of trials with a band around their mean."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,22 +11,22 @@ from tuner.report.study_data import StudyData, TrialData, finite, format_param
 
 SPLITS = ("train_", "val_", "test_")
 MOST_GROUPS = 8
-BINS = 3  # of a number that takes many values
+BINS = 3  # groups of a number with many values
 
 
 def add_split(metric: str) -> str:
-    """A metric as the epochs have it: "iou" is that of the validation split."""
+    """Return the metric with its split; "iou" is that of the validation split."""
     return metric if metric.startswith(SPLITS) else f"val_{metric}"
 
 
 def metric_title(metric: str) -> str:
-    """'validation iou'."""
+    """Return the metric as a title, such as "validation iou"."""
     split, _, name = add_split(metric).partition("_")
     return f"{'validation' if split == 'val' else split} {name}"
 
 
 def trial_curves(trials: Sequence[TrialData], metric: str, names: Sequence[str] = ()) -> Chart:
-    """One line for each trial, its best epoch where the validation line is highest."""
+    """Return a chart of a metric with a line for each trial."""
     names = names or [f"trial {trial.number}" for trial in trials]
     title = metric_title(metric)
     lines = []
@@ -41,7 +40,7 @@ def trial_curves(trials: Sequence[TrialData], metric: str, names: Sequence[str] 
 
 
 def loss_curves(trials: Sequence[TrialData], names: Sequence[str] = ()) -> Chart:
-    """Training loss (dashed) and validation loss of several trials over one pair of axes."""
+    """Return a chart of the training loss (dashed) and the validation loss of each trial."""
     names = names or [f"trial {trial.number}" for trial in trials]
     lines = []
     for at, (trial, name) in enumerate(zip(trials, names, strict=True)):
@@ -58,47 +57,39 @@ def loss_curves(trials: Sequence[TrialData], names: Sequence[str] = ()) -> Chart
 TrialGroups = list[tuple[str, list[TrialData]]]
 
 
-def group_trials(story: StudyData, name: str) -> TrialGroups:
-    """The trials by a parameter's value; of a number with many values, by thirds of the trials."""
-    levels = story.levels(name)
-    mine = [trial for trial in trials_with_epochs(story) if name in trial.params]
-    if story.is_number(name) and len(levels) > MOST_GROUPS:
+def group_trials(study: StudyData, name: str) -> TrialGroups:
+    """Return the trials grouped by the value of a parameter, or in thirds by a number with many values."""
+    levels = study.levels(name)
+    mine = [trial for trial in trials_with_epochs(study) if name in trial.params]
+    if study.is_number(name) and len(levels) > MOST_GROUPS:
         return split_into_thirds(mine, name)
-    by = [(f"{name}={format_param(level)}", [t for t in mine if same(t.params[name], level)]) for level in levels]
-    return [(label, trials) for label, trials in by if trials]
+    groups: TrialGroups = [(f"{name}={format_param(level)}", []) for level in levels]
+    for trial, at in zip(mine, study.level_indices(name, mine), strict=True):
+        groups[at][1].append(trial)
+    return [(label, trials) for label, trials in groups if trials]
 
 
-def same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and one == other
-
-
-def trials_with_epochs(story: StudyData) -> list[TrialData]:
-    """The trials that trained to their end; where there are none, all that have epochs."""
-    done = [trial for trial in story.trials if trial.state == "COMPLETE" and trial.epochs]
-    return done or [trial for trial in story.trials if trial.epochs]
+def trials_with_epochs(study: StudyData) -> list[TrialData]:
+    """Return the finished trials, or all that have epochs if none has finished."""
+    done = [trial for trial in study.trials if trial.state == "COMPLETE" and trial.epochs]
+    return done or [trial for trial in study.trials if trial.epochs]
 
 
 def split_into_thirds(trials: list[TrialData], name: str) -> TrialGroups:
     ordered = sorted(trials, key=lambda trial: (trial.params[name], trial.number))
-    parts = (
-        [list(part) for part in np.array_split(np.arange(len(ordered)), min(BINS, len(ordered)))]
-        if ordered
-        else []
-    )
-    found = []
-    for part in parts:
-        some = [ordered[int(at)] for at in part]
-        first, last = some[0].params[name], some[-1].params[name]
-        found.append((f"{name}={format_param(first)} to {format_param(last)}", some))
-    return found
+    groups = []
+    for part in np.array_split(np.arange(len(ordered)), BINS):
+        if some := [ordered[at] for at in part]:
+            first, last = some[0].params[name], some[-1].params[name]
+            groups.append((f"{name}={format_param(first)} to {format_param(last)}", some))
+    return groups
 
 
-def group_curves(made: TrialGroups, metric: str, title: str = "") -> Chart:
-    """The mean of each group over the epochs that all of it reached, in a band of a standard deviation."""
+def group_curves(groups: TrialGroups, metric: str, title: str = "") -> Chart:
+    """Return a chart of the mean of each group over the epochs that half of it reached, with a band."""
     title = title or metric_title(metric)
-    lines = [
-        line for label, trials in made[:MOST_GROUPS] if (line := mean_series(label, trials, add_split(metric)))
-    ]
+    series = (mean_series(label, trials, add_split(metric)) for label, trials in groups[:MOST_GROUPS])
+    lines = [one for one in series if one]
     if not lines:
         return empty_chart(title, f"no epoch of these trials has a {metric_title(metric)}")
     note = "Mean of each group; the band is one standard deviation of its trials."
@@ -106,19 +97,22 @@ def group_curves(made: TrialGroups, metric: str, title: str = "") -> Chart:
 
 
 def mean_series(label: str, trials: Iterable[TrialData], name: str) -> Series | None:
-    """While more than half of the group still trains: a mean of the few that last says something else."""
-    at: dict[int, list[float]] = {}
+    """Return the mean of a group and its deviation while at least half of it trains, None without a value.
+
+    Later epochs are omitted, because a mean of the few longest trials is of another group.
+    """
+    by_epoch: dict[int, list[float]] = {}
     number = 0
     for trial in trials:
         known = [(e, v) for e, v in zip(*trial.curve(name), strict=True) if finite(v) is not None]
         number += bool(known)
         for epoch, value in known:
-            at.setdefault(epoch, []).append(value or 0.0)
-    epochs = [epoch for epoch in sorted(at) if 2 * len(at[epoch]) >= number]
+            by_epoch.setdefault(epoch, []).append(value or 0.0)
+    epochs = [epoch for epoch in sorted(by_epoch) if 2 * len(by_epoch[epoch]) >= number]
     if not epochs:
         return None
-    mean = [float(np.mean(at[epoch])) for epoch in epochs]
-    apart = [float(np.std(at[epoch], ddof=1)) if len(at[epoch]) > 1 else 0.0 for epoch in epochs]
-    low = [m - s for m, s in zip(mean, apart, strict=True)] if number > 1 else []
-    high = [m + s for m, s in zip(mean, apart, strict=True)] if number > 1 else []
+    mean = [float(np.mean(by_epoch[epoch])) for epoch in epochs]
+    spread = [float(np.std(by_epoch[epoch], ddof=1)) if len(by_epoch[epoch]) > 1 else 0.0 for epoch in epochs]
+    low = [m - s for m, s in zip(mean, spread, strict=True)] if number > 1 else []
+    high = [m + s for m, s in zip(mean, spread, strict=True)] if number > 1 else []
     return Series(f"{label} ({number} trial{'s' if number != 1 else ''})", epochs, mean, low=low, high=high)

@@ -1,7 +1,6 @@
-"""Pictures that are drawn when they are looked at: what they show stands in the records of a trial.
+"""Draw pictures of a trial at their first request, from the records of the trial.
 
-A worker only names them on its trial. Whoever asks first has them drawn, and they are kept in the gallery once
-the trial has ended: from then on they stay the same.
+A worker only registers them as artifacts. Pictures of an ended trial are stored, because they no longer change.
 """
 
 from __future__ import annotations
@@ -29,27 +28,27 @@ from tuner.study import epoch_queries, queries, trial_queries
 from tuner.study.optuna_tables import ARTIFACT_PREFIX, trial_system_attrs
 from tuner.train import details
 
-DETAILS = "details.json"  # as a run calls it
+DETAILS = "details.json"  # as in `Run`
 ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
 class DrawRequest:
-    """What the late pictures of a trial are drawn from."""
+    """The data that the pictures of a trial are drawn from."""
 
-    goal: str  # the metric
+    goal: str  # metric whose curves come first
     rows: Sequence[dict[str, Any]]  # its epochs, flat
     notes: Mapping[str, Any]
-    details: Callable[[], bytes | Path]  # LookupError or OSError where there are none
+    details: Callable[[], bytes | Path]  # raises LookupError or OSError without details
     ended: bool = True
 
 
 def curve_charts(records: DrawRequest) -> list[Chart]:
-    return metric_charts(records.rows, records.goal, best_epoch(records.notes), stages(records.notes))
+    return metric_charts(records.rows, records.goal, best_epoch(records.notes), stage_lengths(records.notes))
 
 
 def quality_charts(records: DrawRequest) -> list[Chart]:
-    """Nothing where the details are missing or damaged."""
+    """Return the charts of the details, [] if they are missing or damaged."""
     try:
         found = details.read_details(records.details())
     except (LookupError, OSError):
@@ -64,14 +63,14 @@ CHARTS: dict[str, Callable[[DrawRequest], list[Chart]]] = {
 
 
 def best_epoch(notes: Mapping[str, Any]) -> int:
-    """0 where it is not noted."""
+    """Return the best epoch, 0 if it is not recorded."""
     result = notes.get("result")
     found = result.get("best_epoch") if isinstance(result, dict) else None
     return found if isinstance(found, int) else 0
 
 
-def stages(notes: Mapping[str, Any]) -> list[int]:
-    """How many epochs each stage has; none where the recipe cannot be read."""
+def stage_lengths(notes: Mapping[str, Any]) -> list[int]:
+    """Return the number of epochs of each stage, [] if the recipe cannot be read."""
     try:
         return [stage.epochs for stage in Recipe.from_json(notes["recipe"]).resolved_stages]
     except (TunerError, LookupError, TypeError, ValueError, AttributeError):
@@ -79,33 +78,33 @@ def stages(notes: Mapping[str, Any]) -> list[int]:
 
 
 def open_artifact(
-    artifacts: TrialArtifacts, artifact_id: str, name: str, find: Callable[[], DrawRequest | None]
+    artifacts: TrialArtifacts, artifact_id: str, name: str, read_request: Callable[[], DrawRequest | None]
 ) -> BinaryIO:
-    """The file of an artifact, drawn now if it is one of these and nobody looked at it before.
+    """Open the file of an artifact; a picture that is drawn on demand is drawn at the first request.
 
-    ArtifactNotFound where it is gone, or where there is nothing to draw it from. `find` reads the records.
+    Raise ArtifactNotFound if it was deleted, or without the data to draw it from, which `read_request` reads.
     """
     from optuna.artifacts.exceptions import ArtifactNotFound
 
     try:
         return artifacts.open_reader(artifact_id)
     except ArtifactNotFound:
-        records = find() if name in CHARTS else None
+        records = read_request() if name in CHARTS else None
         charts = CHARTS[name](records) if records else []
         if records is None or not charts:
             raise
     with ONE_AT_A_TIME:
-        if artifacts.path(artifact_id).is_file():  # drawn for somebody else meanwhile
+        if artifacts.path(artifact_id).is_file():  # another request has drawn it meanwhile
             return artifacts.open_reader(artifact_id)
         drawn = charts_to_png(charts)
         if records.ended:
-            with suppress(FilesError):  # a home that cannot be written to: the next look draws it again
+            with suppress(FilesError):  # a read-only home: the next request draws it again
                 artifacts.write(artifact_id, io.BytesIO(drawn))
     return io.BytesIO(drawn)
 
 
 def draw_missing_pictures(records: DrawRequest, folder: Path) -> None:
-    """Draw into a folder what it lacks of them."""
+    """Draw the pictures that are missing in a folder."""
     for name, charts_in in CHARTS.items():
         if not (folder / name).exists() and (charts := charts_in(records)):
             (folder / name).write_bytes(charts_to_png(charts))
@@ -117,7 +116,7 @@ def draw_missing_pictures(records: DrawRequest, folder: Path) -> None:
 def read_draw_request(
     engine: Engine, study_id: int, trial_id: int, artifacts: TrialArtifacts
 ) -> DrawRequest | None:
-    """Of a trial; None if its study is not tuner's."""
+    """Return the data of a trial, None if its study is not one of tuner."""
     info = next((info for info in queries.read_studies(engine) if info.id == study_id), None)
     with engine.connect() as db:
         found = next(iter(trial_queries.read_trials_by_id(db, [trial_id])), None)
@@ -131,7 +130,7 @@ def read_draw_request(
 
 
 def read_artifact(artifacts: TrialArtifacts, artifact_id: str) -> bytes:
-    """LookupError where it is gone."""
+    """Return the content of an artifact; LookupError if it was deleted."""
     from optuna.artifacts.exceptions import ArtifactNotFound
 
     try:
@@ -142,7 +141,7 @@ def read_artifact(artifacts: TrialArtifacts, artifact_id: str) -> bytes:
 
 
 def read_artifact_ids(db: Connection, trial_id: int) -> dict[str, str]:
-    """The newest artifact of each name. A line that cannot be read is none."""
+    """Return the id of the newest artifact of each name; unreadable attributes are ignored."""
     t = trial_system_attrs.c
     query = sa.select(t.key, t.value_json).where(
         t.trial_id == trial_id, t.key.startswith(ARTIFACT_PREFIX, autoescape=True)
@@ -152,12 +151,12 @@ def read_artifact_ids(db: Connection, trial_id: int) -> dict[str, str]:
 
 
 def artifact_filename(text: str) -> str:
-    """What a line about an artifact calls it."""
+    """Return the file name in an attribute of an artifact, "" without one."""
     return str((parse_artifact(text) or {}).get("filename") or "")
 
 
 def parse_artifact(text: str) -> dict[str, Any] | None:
-    """What a line says of an artifact. Optuna keeps JSON in JSON; null is one that was deleted."""
+    """Return an attribute of an artifact, None if it is unreadable or null, which a deleted artifact is."""
     try:
         about = json.loads(text)
         about = json.loads(about) if isinstance(about, str) else about

@@ -1,4 +1,4 @@
-"""One page about a study, in one file that needs no network: the text, the plots, the pictures."""
+"""The report of a study: one HTML file with text, plots and pictures that opens offline."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ from tuner.report.importance import param_importances
 from tuner.report.sections import ReportData
 from tuner.report.study_data import read_study
 from tuner.report.table_comparison import TableComparison, compare_table
-from tuner.report.trial_files import KINDS, load_picture, read_details
+from tuner.report.trial_files import PICTURES, load_picture, read_details
 from tuner.space.published import load_table
 from tuner.space.space import find_space, read_about
 from tuner.study.info import StudyInfo
 
 __all__ = ["read_report", "render_report", "report_path", "write_page"]
 
-NEXT = 2  # trials beside the best whose predictions are shown
+NUM_OTHERS = 2  # next best trials whose predictions are shown
 
 
-def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, at: str = "") -> ReportData:
-    """Read all that a page says. `at` is what the commands on it need to find the study again."""
-    story = read_study(engine, info)
-    details = {trial.number: read_details(trial, artifacts) for trial in story.finished[: RIVALS + 1]}
-    sure = assess_certainty(story, details)
-    shares = param_importances(story)
-    found, why = published(engine, info)
-    first = next((trial for trial in story.finished if sure and trial.number == sure.ship), None)
-    others = [trial for trial in story.finished if trial is not first][:NEXT]
-    names = [name for name in KINDS if first and (name in first.files or name == "predictions.png")]
+def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, location: str = "") -> ReportData:
+    """Read all data of a page. `location` is the options of a command that find the study."""
+    study = read_study(engine, info)
+    details = {trial.number: read_details(trial, artifacts) for trial in study.finished[: RIVALS + 1]}
+    certainty = assess_certainty(study, details)
+    shares = param_importances(study)
+    comparison, comparison_error = compare_published(engine, info)
+    first = next((trial for trial in study.finished if certainty and trial.number == certainty.ship), None)
+    others = [trial for trial in study.finished if trial is not first][:NUM_OTHERS]
+    names = [name for name in PICTURES if first and (name in first.files or name == "predictions.png")]
     return ReportData(
-        story=story,
-        sure=sure,
-        advice=give_advice(story, sure, shares, at),
-        figures=make_figures(story, shares),
+        study=study,
+        certainty=certainty,
+        advice=give_advice(study, certainty, shares, location),
+        figures=make_figures(study, shares),
         about=describe_space(info),
-        beside=found,
-        beside_why=why,
-        pictures=[load_picture(first, name, artifacts, story.metric) for name in names] if first else [],
+        comparison=comparison,
+        comparison_error=comparison_error,
+        pictures=[load_picture(first, name, artifacts, study.metric) for name in names] if first else [],
         others=[
             load_picture(trial, "predictions.png", artifacts)
             for trial in others
             if "predictions.png" in trial.files
         ],
-        at=at,
+        location=location,
     )
 
 
 def describe_space(info: StudyInfo) -> str:
-    """The first line of the space's file, where it is here."""
+    """Return the description in the file of the space, "" without the file."""
     try:
         return read_about(find_space(info.space))
     except TunerError:
         return ""
 
 
-def published(engine: Engine, info: StudyInfo) -> tuple[TableComparison | None, str]:
-    """The published table that a study is of, with ours; or why it cannot be shown."""
+def compare_published(engine: Engine, info: StudyInfo) -> tuple[TableComparison | None, str]:
+    """Return the published table of the study compared with our values, or why it cannot be shown."""
     if not info.table:
         return None, ""
     try:
@@ -76,12 +76,12 @@ def published(engine: Engine, info: StudyInfo) -> tuple[TableComparison | None, 
 def render_report(page: ReportData) -> str:
     """Return the whole page."""
     charts = {f"plot-{figure.name}": figure.chart for figure in page.figures}
-    title = f"{page.story.info.name}: report"
+    title = f"{page.study.info.name}: report"
     return render_page("report.html", charts, title=title, **sections.template_context(page))
 
 
 def report_path(info: StudyInfo, out: Path | None, force: bool) -> Path:
-    """Where the page goes; StudyError where a file stands there already."""
+    """Return the path of the page; StudyError if a file exists there."""
     out = out or Path(f"{safe_file_name(info.name)}-report.html")
     check_output(out, (".html", ".htm"), force)
     return out

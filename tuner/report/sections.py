@@ -27,16 +27,16 @@ Pairs = list[tuple[str, str]]  # a name and its text
 class ReportData:
     """All data of a page."""
 
-    story: StudyData
-    sure: Certainty | None
+    study: StudyData
+    certainty: Certainty | None
     advice: Sequence[Advice]
     figures: Sequence[StudyFigure]
     about: str  # the description in the file of the space
-    beside: TableComparison | None  # a published table
-    beside_why: str  # why the published table of the study cannot be shown
+    comparison: TableComparison | None  # with a published table
+    comparison_error: str  # why the published table of the study cannot be shown
     pictures: Sequence[TrialPicture]  # of the trial to ship
     others: Sequence[TrialPicture]  # predictions of the next best trials
-    at: str = ""  # the options of a command that find the study
+    location: str = ""  # the options of a command that find the study
 
 
 @dataclass(frozen=True)
@@ -51,29 +51,29 @@ class Table:
 
 def template_context(page: ReportData) -> dict[str, Any]:
     """Return the variables of the page's template."""
-    story, sure = page.story, page.sure
-    chosen = next((trial for trial in story.finished if sure and trial.number == sure.ship), None)
+    study, certainty = page.study, page.certainty
+    chosen = next((trial for trial in study.finished if certainty and trial.number == certainty.ship), None)
     figures = {figure.name: figure for figure in page.figures}
     return {
-        "info": story.info,
-        "states": count_states(story),
-        "headline_facts": headline_facts(story, sure, chosen) if sure and chosen else [],
-        "search_facts": search_facts(story, page.about),
-        "parameters": parameter_table(story),
+        "info": study.info,
+        "states": count_states(study),
+        "headline_facts": headline_facts(study, certainty, chosen) if certainty and chosen else [],
+        "search_facts": search_facts(study, page.about),
+        "parameters": parameter_table(study),
         "best": best_section(page, chosen) if chosen else None,
-        "certainty": certainty_section(page, sure) if sure else None,
+        "certainty": certainty_section(page, certainty) if certainty else None,
         "advice": page.advice,
-        "published": published_table(page.beside) if page.beside else None,
-        "published_note": page.beside.table.note if page.beside else "",
-        "published_why": page.beside_why,
+        "published": published_table(page.comparison) if page.comparison else None,
+        "published_note": page.comparison.table.note if page.comparison else "",
+        "comparison_error": page.comparison_error,
         "parameter_figures": [
             figure for name, figure in figures.items() if name not in TIME_FIGURES + CURVE_FIGURES
         ],
         "curve_figures": [figures[name] for name in CURVE_FIGURES],
         "time_figures": [figures[name] for name in TIME_FIGURES],
-        "failures": failure_table(story),
-        "trials": trial_table(story, chosen),
-        "run_command": run_command(story, page.at),
+        "failures": failure_table(study),
+        "trials": trial_table(study, chosen),
+        "run_command": run_command(study, page.location),
     }
 
 
@@ -81,27 +81,31 @@ def format_number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def headline_facts(story: StudyData, sure: Certainty, chosen: TrialData) -> Pairs:
-    """Return the few numbers for a reader in a hurry."""
-    facts = [(f"{story.metric}, seen in validation", format_number(chosen.value))]
-    if sure.expected is not None and (sure.runs or sure.optimism > 0) and chosen.number == sure.best:
-        facts.append(("to expect on new images", f"about {sure.expected:.3f}"))
-    facts.append(("trials ended", str(len(story.of("COMPLETE", "PRUNED", "FAIL")))))
-    facts.append(("of training in all", format_seconds(sum(trial.seconds for trial in story.trials))))
+def headline_facts(study: StudyData, certainty: Certainty, chosen: TrialData) -> Pairs:
+    """Return the few numbers at the top of the page."""
+    facts = [(f"{study.metric}, seen in validation", format_number(chosen.value))]
+    if (
+        certainty.expected is not None
+        and (certainty.runs or certainty.optimism > 0)
+        and chosen.number == certainty.best
+    ):
+        facts.append(("to expect on new images", f"about {certainty.expected:.3f}"))
+    facts.append(("trials ended", str(len(study.of("COMPLETE", "PRUNED", "FAIL")))))
+    facts.append(("of training in all", format_seconds(sum(trial.seconds for trial in study.trials))))
     return facts
 
 
-def count_states(story: StudyData) -> str:
+def count_states(study: StudyData) -> str:
     """Return the number of trials in each state, such as "9 finished, 3 pruned"."""
-    states = Counter(trial.state for trial in story.trials)
+    states = Counter(trial.state for trial in study.trials)
     return ", ".join(f"{states[state]} {word}" for state, word in STATES.items() if states[state])
 
 
-def search_facts(story: StudyData, about: str) -> Pairs:
+def search_facts(study: StudyData, about: str) -> Pairs:
     """Return what was searched, and how."""
-    info, is_given = story.info, story.info.has_given_trials
-    ended = [trial.ended for trial in story.trials if trial.ended]
-    began = [trial.started for trial in story.trials if trial.started]
+    info, is_given = study.info, study.info.has_given_trials
+    ended = [trial.ended for trial in study.trials if trial.ended]
+    began = [trial.started for trial in study.trials if trial.started]
     pruning = (
         "none: given trials are trained to their end"
         if is_given
@@ -110,28 +114,28 @@ def search_facts(story: StudyData, about: str) -> Pairs:
     return [
         ("space", f"{info.space}{': ' if about else ''}{about}"),
         ("goal", f"{info.goal} on the validation images"),
-        ("data", describe_data(story)),
+        ("data", describe_data(study)),
         ("size", info.size or "full"),
-        ("trials", f"{count_states(story) or 'none'}; budget {story.num_trials or 'not limited'}"),
+        ("trials", f"{count_states(study) or 'none'}; budget {study.num_trials or 'not limited'}"),
         ("chosen by", f"given: {info.source}" if is_given else "TPE, the first ones at random"),
         ("pruning", pruning),
         (
             "dates",
             f"{format_minute(min(began))} to {format_minute(max(ended))} UTC" if began and ended else "not begun",
         ),
-        ("hosts", describe_hosts(story)),
+        ("hosts", describe_hosts(study)),
     ]
 
 
-def parameter_table(story: StudyData) -> Table | None:
-    best = story.best
+def parameter_table(study: StudyData) -> Table | None:
+    best = study.best
     rows = [
         [
             name,
-            describe_parameter(story.kinds[name]) if name in story.kinds else "as the trials have it",
+            describe_parameter(study.kinds[name]) if name in study.kinds else "as the trials have it",
             format_param(best.params[name]) if best and name in best.params else "–",
         ]
-        for name in story.names
+        for name in study.names
     ]
     return Table("Parameters", ["parameter", "searched", "best"], rows) if rows else None
 
@@ -140,32 +144,32 @@ def format_minute(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M}"
 
 
-def describe_data(story: StudyData) -> str:
+def describe_data(study: StudyData) -> str:
     """Return the data set with its numbers of images."""
-    made = next((m for t in story.trials if isinstance(m := t.notes.get("made_with"), dict)), {})
+    made = next((m for t in study.trials if isinstance(m := t.notes.get("made_with"), dict)), {})
     splits = {"train_images": "train", "val_images": "validate"}
     numbers = [f"{made[key]} to {word}" for key, word in splits.items() if key in made]
-    return story.info.data + (f" ({', '.join(numbers)})" if numbers else "")
+    return study.info.data + (f" ({', '.join(numbers)})" if numbers else "")
 
 
-def describe_hosts(story: StudyData) -> str:
+def describe_hosts(study: StudyData) -> str:
     hosts = Counter(
-        f"{trial.host} ({trial.result.get('device', 'device not noted')})" for trial in story.trials if trial.host
+        f"{trial.host} ({trial.result.get('device', 'device not noted')})" for trial in study.trials if trial.host
     )
     return ", ".join(f"{count} trials on {host}" for host, count in sorted(hosts.items())) or "not noted"
 
 
 def best_section(page: ReportData, trial: TrialData) -> dict[str, Any]:
     """Return the variables of the section on the trial to ship."""
-    study = study_option(page.story, page.at)
-    use = [f"tuner best{study} --export best", "tuner predict best photo.jpg"] if trial is page.story.best else []
+    option = study_option(page.study, page.location)
+    use = [f"tuner best{option} --export best", "tuner predict best photo.jpg"] if trial is page.study.best else []
     return {
         "number": trial.number,
         "metrics": metric_table(trial),
         "pictures": page.pictures,
         "params": [(name, format_param(value)) for name, value in trial.params.items()],
-        "recipe": recipe_to_space(trial.recipe, page.story.info.goal),
-        "commands": "\n".join([*use, extend_command(page.story, trial, page.at)]),
+        "recipe": recipe_to_space(trial.recipe, page.study.info.goal),
+        "commands": "\n".join([*use, extend_command(page.study, trial, page.location)]),
     }
 
 
@@ -183,25 +187,26 @@ def metric_table(trial: TrialData) -> Table | None:
     return Table(f"At epoch {trial.best_epoch} of {len(trial.epochs)}, its best", headings, rows) if rows else None
 
 
-def certainty_section(page: ReportData, sure: Certainty) -> dict[str, Any]:
+def certainty_section(page: ReportData, certainty: Certainty) -> dict[str, Any]:
     """Return the variables of the section on how certain the choice is."""
     method = (
-        f"If the {sure.images} validation images were drawn anew {DRAWS} times, the best trial would stay ahead "
-        f"of another in this share of the draws. Below {SURE:.0%}, the two cannot be told apart by these images."
+        f"If the {certainty.images} validation images were drawn anew {DRAWS} times, the best trial would stay "
+        f"ahead of another in this share of the draws. Below {SURE:.0%}, the two cannot be told apart by these "
+        "images."
     )
     return {
-        "lines": describe_certainty(sure),
-        "missing": sure.missing,
-        "method": method if sure.images else "",
-        "rivals": rival_table(page.story, sure),
-        "seeds": seed_table(page.story, sure),
-        "luck": describe_luck(sure),
+        "lines": describe_certainty(certainty),
+        "missing": certainty.missing,
+        "method": method if certainty.images else "",
+        "rivals": rival_table(page.study, certainty),
+        "seeds": seed_table(page.study, certainty),
+        "luck": describe_luck(certainty),
         "pictures": page.others,
     }
 
 
-def rival_table(story: StudyData, sure: Certainty) -> Table | None:
-    trials = {trial.number: trial for trial in story.finished}
+def rival_table(study: StudyData, certainty: Certainty) -> Table | None:
+    trials = {trial.number: trial for trial in study.finished}
     rows = [
         [
             f"trial {one.number}",
@@ -211,36 +216,39 @@ def rival_table(story: StudyData, sure: Certainty) -> Table | None:
             "cannot be told apart" if one.ahead < SURE else "behind",
             format_seconds(trials[one.number].seconds),
         ]
-        for one in sure.rivals
+        for one in certainty.rivals
     ]
-    headings = ["against", story.metric, f"trial {sure.best} ahead in", "judged by", "so it is", "training time"]
-    return Table(f"Trial {sure.best} against the next best ones", headings, rows) if rows else None
+    best = f"trial {certainty.best}"
+    headings = ["against", study.metric, f"{best} ahead in", "judged by", "so it is", "training time"]
+    return Table(f"{best.capitalize()} against the next best ones", headings, rows) if rows else None
 
 
-def seed_table(story: StudyData, sure: Certainty) -> Table | None:
+def seed_table(study: StudyData, certainty: Certainty) -> Table | None:
     rows = [
         [
             ", ".join(f"{name}={format_param(value)}" for name, value in one.params.items()),
             str(one),
             "yes" if one.overlaps else "no",
         ]
-        for one in sure.seeds
+        for one in certainty.seeds
     ]
-    headings = ["parameters", story.metric, "overlaps with the first"]
+    headings = ["parameters", study.metric, "overlaps with the first"]
     return Table("Trained more than once", headings, rows) if rows else None
 
 
-def describe_luck(sure: Certainty) -> str:
+def describe_luck(certainty: Certainty) -> str:
     """Explain the winner's curse: how much of the lead may be chance."""
-    if sure.sigma is None:
+    if certainty.sigma is None:
         return "How much of its lead is luck cannot be said."
-    caution = " A run with another seed mostly differs by more than that." if "jitter" in sure.sigma_from else ""
-    start = f"By chance alone a value changes by about {sure.sigma:.4f} (from {sure.sigma_from}).{caution} "
-    if sure.contenders < 2:
+    start = f"By chance alone a value changes by about {certainty.sigma:.4f} (from {certainty.sigma_from}). "
+    if "jitter" in certainty.sigma_from:
+        start += "A run with another seed mostly differs by more than that. "
+    number = certainty.contenders
+    if number < 2:
         return start + "No other trial comes so near that luck could have chosen between them."
     return start + (
-        f"{sure.contenders} trials are so near to the best that luck may have chosen among them; the luckiest of "
-        f"so many looks {sure.optimism:.4f} better than it is."
+        f"{number} trials are so near to the best that luck may have chosen among them; the luckiest of so many "
+        f"looks {certainty.optimism:.4f} better than it is."
     )
 
 
@@ -250,27 +258,27 @@ def published_table(comparison: TableComparison) -> Table:
     return Table(comparison_title(comparison), [heading for heading, _ in columns], rows)
 
 
-def failure_table(story: StudyData) -> Table | None:
-    kinds = group_failures(story)
+def failure_table(study: StudyData) -> Table | None:
+    kinds = group_failures(study)
     rows = [[f"trial {t.number}", kind, t.failure.reason] for kind, trials in kinds.items() for t in trials]
     return Table("Failed trials", ["trial", "kind", "reason"], rows) if rows else None
 
 
-def trial_table(story: StudyData, chosen: TrialData | None) -> Table:
+def trial_table(study: StudyData, chosen: TrialData | None) -> Table:
     """Return the table of all trials."""
-    names = story.names
+    names = study.names
     rows = [
         [
             str(trial.number),
             STATES.get(trial.state, trial.state),
-            format_number(trial.reached(story.metric)),
+            format_number(trial.reached(study.metric)),
             f"{trial.best_epoch or '–'}",
             f"{len(trial.epochs)}{f' of {trial.planned}' if trial.planned else ''}",
             format_seconds(trial.seconds),
             *(format_param(trial.params[name]) if name in trial.params else "" for name in names),
         ]
-        for trial in story.trials
+        for trial in study.trials
     ]
-    headings = ["trial", "state", story.metric, "best epoch", "epochs run", "time", *names]
-    marked = next((at for at, trial in enumerate(story.trials) if trial is chosen), -1)
+    headings = ["trial", "state", study.metric, "best epoch", "epochs run", "time", *names]
+    marked = next((at for at, trial in enumerate(study.trials) if trial is chosen), -1)
     return Table("Every trial; the one to ship is marked", headings, rows, marked)

@@ -1,4 +1,4 @@
-"""A study read once, whatever is told of it: its trials with their epochs and the names of their files."""
+"""A study as it is read for reports: its trials with their epochs and the names of their files."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Epoch = dict[str, Any]  # flat: "epoch", "seconds", "val_iou", ...
 
 
 def finite(number: Any) -> float | None:
-    """A number that can be drawn; None for what is missing, not a number, or infinite."""
+    """Return a number that can be drawn, None for what is missing, not a number, or infinite."""
     is_number = isinstance(number, int | float) and not isinstance(number, bool)
     return float(number) if is_number and math.isfinite(number) else None
 
 
 @dataclass(frozen=True)
 class TrialData:
-    """One trial as the database has it. `files` holds the id of each of its artifacts by file name."""
+    """A trial of the database. `files` has the id of each of its artifacts by file name."""
 
     number: int
     state: str
@@ -43,7 +43,7 @@ class TrialData:
     ended: datetime | None = None
     epochs: tuple[Epoch, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
-    copied: tuple[int, float] = (0, 0.0)  # epochs and seconds that a longer run took over from an earlier trial
+    copied: tuple[int, float] = (0, 0.0)  # epochs and seconds that an extension copied from an earlier trial
 
     @property
     def result(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class TrialData:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Plain; empty of a trial that failed before it had one."""
+        """Return the recipe as plain JSON, {} for a trial that failed before it had one."""
         found = self.notes.get("recipe")
         return found if isinstance(found, dict) else {}
 
@@ -62,7 +62,7 @@ class TrialData:
 
     @property
     def at_best(self) -> Epoch:
-        """The row of the best epoch; empty where it is not recorded."""
+        """Return the row of the best epoch, {} if it is not recorded."""
         return next((row for row in self.epochs if row["epoch"] == self.best_epoch), {})
 
     @property
@@ -71,22 +71,21 @@ class TrialData:
 
     @property
     def trained(self) -> int:
-        """Epochs of its own."""
+        """Return the number of epochs, without copied ones."""
         return max(0, len(self.epochs) - self.copied[0])
 
     @property
     def planned(self) -> int:
-        """The epochs that the recipe asks for; 0 where that is not known."""
+        """Return the number of epochs in the recipe, 0 if it is not known."""
         return int(finite(self.recipe.get("epochs")) or 0)
 
     @property
     def left(self) -> int:
-        """Epochs that were planned and not trained."""
+        """Return the number of epochs that were planned but not trained."""
         return max(0, self.planned - len(self.epochs))
 
     @property
     def failure(self) -> Failure:
-        """Why the trial failed."""
         return failure_from_attrs(self.number, self.notes)
 
     @property
@@ -94,14 +93,14 @@ class TrialData:
         return str(self.result.get("host", ""))
 
     def reached(self, metric: str) -> float | None:
-        """The value, also of a trial that was pruned: what it had reached by then."""
+        """Return the value; for a trial without one, such as a pruned trial, the best value up to its end."""
         if self.value is not None:
             return self.value
         best = finite(self.result.get("best_value"))
         return best if best is not None else finite(self.at_best.get(f"val_{metric}"))
 
     def curve(self, name: str) -> tuple[list[int], list[float | None]]:
-        """Epochs and values of a metric, such as "val_iou", at the epochs that have it."""
+        """Return the epochs that have a metric, such as "val_iou", and its values."""
         rows = [row for row in self.epochs if name in row]
         return [row["epoch"] for row in rows], [finite(row[name]) for row in rows]
 
@@ -113,7 +112,7 @@ class StudyData:
     info: StudyInfo
     num_trials: int | None
     trials: tuple[TrialData, ...]
-    kinds: dict[str, dict[str, Any]] = field(default_factory=dict)  # each parameter's range, as the study has it
+    kinds: dict[str, dict[str, Any]] = field(default_factory=dict)  # the range of each parameter
 
     @property
     def metric(self) -> str:
@@ -125,7 +124,7 @@ class StudyData:
 
     @cached_property
     def finished(self) -> tuple[TrialData, ...]:
-        """Finished with a finite value, the best first; the earlier one of two equals."""
+        """Return the trials that finished with a finite value, the best first, equals by number."""
         known = [trial for trial in self.trials if trial.state == "COMPLETE" and trial.value is not None]
         sign = -1.0 if self.maximizes else 1.0
         return tuple(sorted(known, key=lambda trial: (sign * (trial.value or 0.0), trial.number)))
@@ -139,13 +138,13 @@ class StudyData:
 
     @property
     def names(self) -> list[str]:
-        """Every parameter, as the space has them; then those that only trials have."""
+        """Return all parameters: those of the space in its order, then those that only trials have."""
         met = [name for trial in self.trials for name in trial.params]
         return list(dict.fromkeys([*self.kinds, *met]))
 
     @property
     def varied(self) -> list[str]:
-        """The parameters of which more than one value was tried."""
+        """Return the parameters with more than one value."""
         return [name for name in self.names if len(distinct_values(self.trials, name)) > 1]
 
     def is_log(self, name: str) -> bool:
@@ -153,35 +152,40 @@ class StudyData:
         return bool(kind.get("log")) and all((finite(trial.params.get(name, 1)) or 0) > 0 for trial in self.trials)
 
     def is_number(self, name: str) -> bool:
-        """Whether a parameter lies on an axis; a list of choices does not, even one of numbers."""
+        """Return whether a parameter is numeric; a list of choices is not, even of numbers."""
         if name in self.kinds:
             return self.kinds[name].get("kind") != "categorical"
         return all(finite(trial.params[name]) is not None for trial in self.trials if name in trial.params)
 
     def levels(self, name: str) -> list[Any]:
-        """The values of a parameter in order: of its list, or of the numbers."""
+        """Return the values of a parameter in the order of its choices or of the numbers."""
         met = distinct_values(self.trials, name)
         if self.is_number(name):
             return sorted(met)
         choices = self.kinds.get(name, {}).get("choices", [])
         return [*[value for value in choices if value in met], *[value for value in met if value not in choices]]
 
+    def level_indices(self, name: str, some: Iterable[TrialData]) -> list[int]:
+        """Return the index of the value of each trial among the levels of a parameter. True is not 1."""
+        places = {(type(level), level): at for at, level in enumerate(self.levels(name))}
+        return [places[type(value), value] for trial in some for value in [trial.params[name]]]
+
 
 def distinct_values(some: Iterable[TrialData], name: str) -> list[Any]:
-    """The different values of a parameter in the order met. True is not 1, which lists of choices may mix."""
+    """Return the different values of a parameter in order of occurrence. True is not 1."""
     met = {(type(t.params[name]).__name__, t.params[name]): t.params[name] for t in some if name in t.params}
     return list(met.values())
 
 
 def read_study(engine: Engine, info: StudyInfo) -> StudyData:
-    """All of a study in a handful of queries, however many trials it has."""
+    """Read a study in a fixed number of queries, however many trials it has."""
     plain = trial_queries.read_trials(engine, info)
     with engine.connect() as db:
         epochs, files = read_epochs(db, info.id), read_files(db, info.id)
         times = {row.trial_id: row for row in db.execute(select_study_rows(info.id, trials))}
         copied = read_copied(db, info, trials.c.study_id == info.id)
         kinds = info.parameters or read_distributions(db, info.id)
-    told = [
+    all_trials = [
         TrialData(
             number=one.number,
             state=one.state,
@@ -196,11 +200,11 @@ def read_study(engine: Engine, info: StudyInfo) -> StudyData:
         )
         for one in plain
     ]
-    return StudyData(info, queries.read_summary(engine, info).num_trials, tuple(told), kinds)
+    return StudyData(info, queries.read_summary(engine, info).num_trials, tuple(all_trials), kinds)
 
 
 def select_study_rows(study_id: int, table: sa.Table) -> sa.Select[Any]:
-    """The rows of a table that belong to the study's trials."""
+    """Return the query of the rows of a table that belong to the trials of a study."""
     query = sa.select(table)
     if table is not trials:
         query = query.join(trials, trials.c.trial_id == table.c.trial_id)
@@ -218,7 +222,7 @@ def read_epochs(db: Connection, study_id: int) -> dict[int, list[Epoch]]:
 
 
 def read_files(db: Connection, study_id: int) -> dict[int, dict[str, str]]:
-    """The newest artifact of each name, by trial. A line that cannot be read is none."""
+    """Return the newest artifact of each name, by trial; unreadable attributes are ignored."""
     query = select_study_rows(study_id, trial_system_attrs).where(
         trial_system_attrs.c.key.startswith(ARTIFACT_PREFIX, autoescape=True)
     )
@@ -230,7 +234,7 @@ def read_files(db: Connection, study_id: int) -> dict[int, dict[str, str]]:
 
 
 def read_distributions(db: Connection, study_id: int) -> dict[str, dict[str, Any]]:
-    """The ranges that stand on the trials, of a study that was created without saying them."""
+    """Return the ranges recorded with the trials, for a study that was created without ranges."""
     found: dict[str, dict[str, Any]] = {}
     for row in db.execute(select_study_rows(study_id, trial_params).order_by(trial_params.c.param_id)):
         found.setdefault(row.param_name, distribution_as_dict(json.loads(row.distribution_json)))
@@ -238,26 +242,22 @@ def read_distributions(db: Connection, study_id: int) -> dict[str, dict[str, Any
 
 
 def distribution_as_dict(distribution: dict[str, Any]) -> dict[str, Any]:
-    """Optuna's distribution as a study's plan has it."""
+    """Return a distribution of Optuna in the form of `StudyInfo.parameters`."""
     about = distribution["attributes"]
     if "choices" in about:
         return {"kind": "categorical", "choices": about["choices"]}
     kind = "int" if distribution["name"].startswith("Int") else "float"
-    return {"kind": kind, "log": about.get("log"), "step": about.get("step"), **bounds(about)}
-
-
-def bounds(about: dict[str, Any]) -> dict[str, Any]:
-    return {"low": about["low"], "high": about["high"]}
+    return {"kind": kind, "log": about.get("log"), **{key: about.get(key) for key in ("step", "low", "high")}}
 
 
 def format_param(value: Any) -> str:
-    """A parameter or a number for people."""
+    """Return the text of a parameter or a number."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)
 
 
 def join_numbers(numbers: Sequence[int]) -> str:
-    """'7', '7 and 3', '7, 3 and 12'."""
+    """Return numbers as "7", "7 and 3" or "7, 3 and 12"."""
     words = [str(number) for number in numbers]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""

@@ -1,4 +1,4 @@
-"""A published table beside what our own trials gave: a small statistic of each row, as text, Markdown or JSON."""
+"""Compare a published table with our own trials: statistics of each row as text, Markdown or JSON."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tuner.study.optuna_tables import trials
 from tuner.study.tables import epoch_table
 from tuner.study.trial_queries import TrialInfo
 
-STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in the order in which they are told
+STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in order of display
 
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row and our trials of it. `values` holds one number of each metric for each seed."""
+    """A row and our trials of it. `values` has the numbers of each metric, one for each seed."""
 
     row: PublishedRow
     values: dict[str, list[float]]
@@ -34,7 +34,7 @@ class RowResult:
 
     @property
     def state(self) -> str:
-        """ "done", "running", "waiting", "failed" or "not run yet"; a row is done with one finished trial."""
+        """Return "done", "running", "waiting", "failed" or "not run yet"; one finished trial makes a row done."""
         if self.states.get("COMPLETE"):
             return "done"
         return next((word for state, word in STATES.items() if self.states.get(state)), "not run yet")
@@ -43,7 +43,7 @@ class RowResult:
         return statistics.fmean(known) if (known := self.values.get(metric)) else None
 
     def deviation(self, metric: str) -> float | None:
-        """Of the seeds, from two on."""
+        """Return the standard deviation over the seeds, None for fewer than two."""
         known = self.values.get(metric, [])
         return statistics.stdev(known) if len(known) > 1 else None
 
@@ -54,7 +54,7 @@ class RowResult:
 
 @dataclass(frozen=True)
 class TableComparison:
-    """A table, the study that stands for it (None before the first run), and a line for each row."""
+    """A table, its study (None before the first run), and our results for each row."""
 
     table: PublishedTable
     study: StudyInfo | None
@@ -62,7 +62,7 @@ class TableComparison:
 
     @property
     def places(self) -> list[int]:
-        """Our place of each row by the table's metric, among the rows that have a published place; else 0."""
+        """Return our place of each row by the metric, among the rows with a published place; else 0."""
         theirs = self.table.places or [1] * len(self.lines)
         ours = [
             line.mean(self.table.metric) if place else None for line, place in zip(self.lines, theirs, strict=True)
@@ -71,7 +71,7 @@ class TableComparison:
 
 
 def compare_table(engine: Engine | None, table: PublishedTable, study: str | None) -> TableComparison:
-    """The table beside the named study, or beside the one that stands for it best."""
+    """Compare the table with the named study, or with the first of `studies_of_table`."""
     info = find_table_study(engine, table, study) if engine else None
     if engine is None or info is None:
         return TableComparison(table, None, tuple(RowResult(row, {}, [], [], {}) for row in table.rows))
@@ -85,15 +85,15 @@ def compare_table(engine: Engine | None, table: PublishedTable, study: str | Non
 
 
 def studies_of_table(infos: Iterable[StudyInfo], table: str) -> list[StudyInfo]:
-    """The studies of a table: at full size on its own data first, rehearsals last, else the newest first."""
+    """Return the studies of a table: at full size on its own data first, rehearsals last, else by age."""
     mine = [info for info in infos if info.table == table]
     return sorted(mine, key=lambda info: (info.rehearsal, bool(info.size), "@" in info.name))
 
 
 def find_table_study(engine: Engine, table: PublishedTable, name: str | None) -> StudyInfo | None:
-    """The study asked for, which must be of this table; or the first of the table's, or none.
+    """Return the named study, which must be of this table; without a name, the first of the table or None.
 
-    Longer runs of a table's rows are of it too, where they are asked for by name.
+    Extensions of a study of the table can be given by name, too.
     """
     infos = queries.read_studies(engine)
     mine = studies_of_table(infos, table.name)
@@ -108,7 +108,7 @@ def find_table_study(engine: Engine, table: PublishedTable, name: str | None) ->
     for info in mine:
         if info.name == name:
             return info
-    known = ", ".join(names) or f"none yet; begin with: tuner run --table {table.name}"
+    known = ", ".join(names) or f"none yet; start one with: tuner run --table {table.name}"
     raise StudyError(f"no study '{name}' of the table '{table.name}'.{did_you_mean(name, names)} Known: {known}.")
 
 
@@ -116,7 +116,7 @@ Epochs = dict[tuple[int, int], tuple[float, dict[str, Any]]]  # (trial id, epoch
 
 
 def read_epoch_metrics(engine: Engine, info: StudyInfo) -> Epochs:
-    """Every epoch of a study."""
+    """Return all epochs of a study."""
     columns = (epoch_table.c.trial_id, epoch_table.c.epoch, epoch_table.c.seconds, epoch_table.c.metrics)
     query = sa.select(*columns).join(trials, trials.c.trial_id == epoch_table.c.trial_id)
     with engine.connect() as db:
@@ -125,7 +125,7 @@ def read_epoch_metrics(engine: Engine, info: StudyInfo) -> Epochs:
 
 
 def row_result(row: PublishedRow, ours: list[TrialInfo], epochs: Epochs, table: PublishedTable) -> RowResult:
-    """What the trials of a row gave. A repeat that failed and then finished has finished."""
+    """Return the results of a row. A repeat that failed and finished later counts as finished."""
     finished = [trial for trial in ours if trial.state == "COMPLETE"]
     done = {trial.attrs.get("repeat") for trial in finished}
     states: dict[str, int] = {}
@@ -141,16 +141,16 @@ def row_result(row: PublishedRow, ours: list[TrialInfo], epochs: Epochs, table: 
 
 
 def best_metrics(trial: TrialInfo, epochs: Epochs) -> dict[str, float]:
-    """Every metric of a finished trial at its best epoch, those of the test split among them."""
+    """Return all metrics of a finished trial at its best epoch, with those of the test split."""
     result = trial.attrs["result"]
     _, metrics = epochs.get((trial.id, int(result["best_epoch"])), (0.0, {}))
     return {**metrics, **{f"test_{name}": value for name, value in (result.get("test") or {}).items()}}
 
 
-def to_json(found: TableComparison) -> dict[str, Any]:
-    """Of a table with one metric, `published` and `ours` are numbers; of one with several, objects by metric."""
-    table, info = found.table, found.study
-    theirs, ours = table.places or [0] * len(table.rows), found.places
+def to_json(comparison: TableComparison) -> dict[str, Any]:
+    """Return plain JSON; `published` and `ours` are numbers, or objects by metric if there are several."""
+    table, info = comparison.table, comparison.study
+    theirs, ours = table.places or [0] * len(table.rows), comparison.places
     return {
         "table": table.name,
         "about": table.about,
@@ -165,7 +165,7 @@ def to_json(found: TableComparison) -> dict[str, Any]:
         "reduced": info.size if info else "",
         "rows": [
             row_json(one, table.metrics) | ({"place": p, "our_place": q or None} if table.places else {})
-            for one, p, q in zip(found.lines, theirs, ours, strict=True)
+            for one, p, q in zip(comparison.lines, theirs, ours, strict=True)
         ],
     }
 
@@ -198,16 +198,16 @@ def mean_or_none(numbers: list[Any]) -> Any:
 Columns = list[tuple[str, list[str]]]  # a heading, and a cell for each row
 
 
-def text_columns(found: TableComparison) -> Columns:
-    """The comparison as text, for a terminal or for Markdown."""
-    table, lines = found.table, found.lines
+def text_columns(comparison: TableComparison) -> Columns:
+    """Return the comparison as columns of text, for a terminal or for Markdown."""
+    table, lines = comparison.table, comparison.lines
     names = varied_params(table)
     made: Columns = [(name, [format_table_param(one.row.params.get(name, "")) for one in lines]) for name in names]
     for metric in table.metrics:
-        made += metric_columns(found, metric)
+        made += metric_columns(comparison, metric)
     if table.places:
         made.append(("place published", [str(place or "-") for place in table.places]))
-        made.append(("place ours", [str(place or "-") for place in found.places]))
+        made.append(("place ours", [str(place or "-") for place in comparison.places]))
     made.append(("epochs run" if "epochs" in names else "epochs", [format_mean(one.epochs) for one in lines]))
     made.append(("time", [format_seconds(statistics.fmean(s)) if (s := one.seconds) else "" for one in lines]))
     for heading in ("where", "note"):
@@ -217,45 +217,45 @@ def text_columns(found: TableComparison) -> Columns:
 
 
 def varied_params(table: PublishedTable) -> list[str]:
-    """The parameters that differ from row to row; of a table with one row, all."""
+    """Return the parameters that differ between the rows; all, for one row."""
     names = list(dict.fromkeys(name for row in table.rows for name in row.params))
     same = fixed_params(table)
     return [name for name in names if name not in same]
 
 
 def fixed_params(table: PublishedTable) -> dict[str, Any]:
-    """The parameters that are the same in every row."""
+    """Return the parameters that are the same in all rows; {} for one row."""
     if len(table.rows) == 1:
         return {}
     first = table.rows[0].params
     return {k: v for k, v in first.items() if all(k in row.params and row.params[k] == v for row in table.rows)}
 
 
-def metric_columns(found: TableComparison, metric: str) -> Columns:
-    """Published, ours and their difference; where only the order carries over, a difference says nothing."""
-    lines, name = found.lines, metric.replace("_", " ", 1)
+def metric_columns(comparison: TableComparison, metric: str) -> Columns:
+    """Return the columns published, ours and difference; without the last if only the order is comparable."""
+    lines, name = comparison.lines, metric.replace("_", " ", 1)
     ours = (f"{name} ours", [format_ours(one, metric) for one in lines])
     if not any(metric in one.row.published for one in lines):
         return [ours]
     theirs = (f"{name} published", [format_number(one.row.published.get(metric)) for one in lines])
     apart = ("difference", [format_number(one.difference(metric), "+.4f") for one in lines])
-    return [theirs, ours] if found.table.places else [theirs, ours, apart]
+    return [theirs, ours] if comparison.table.places else [theirs, ours, apart]
 
 
-def to_markdown(found: TableComparison) -> str:
-    """A table for a page, with the line that says what stands in it."""
-    made = text_columns(found)
+def to_markdown(comparison: TableComparison) -> str:
+    """Return the comparison as a Markdown table below its title."""
+    made = text_columns(comparison)
     texts = [
         [heading for heading, _ in made],
         ["---"] * len(made),
         *zip(*(cells for _, cells in made), strict=True),
     ]
-    return "\n".join([comparison_title(found), "", *("| " + " | ".join(cells) + " |" for cells in texts)])
+    return "\n".join([comparison_title(comparison), "", *("| " + " | ".join(cells) + " |" for cells in texts)])
 
 
-def comparison_title(found: TableComparison) -> str:
-    """What is compared, on which data, and what is not as it was there."""
-    table, info = found.table, found.study
+def comparison_title(comparison: TableComparison) -> str:
+    """Return what is compared, on which data, in which study, and at which reduced size."""
+    table, info = comparison.table, comparison.study
     on = (info.data if info else table.data) or "the space's own data"
     same = ", ".join(f"{name}={format_table_param(value)}" for name, value in fixed_params(table).items())
     parts = [
@@ -280,7 +280,7 @@ def format_table_param(value: Any) -> str:
 
 
 def format_ours(one: RowResult, metric: str) -> str:
-    """'0.7812 ± 0.0041 (3 seeds, 1 failed)', or the row's state while there is no number."""
+    """Return our value, such as "0.7812 ± 0.0041 (3 seeds, 1 failed)", or the state of a row without one."""
     mean, deviation = one.mean(metric), one.deviation(metric)
     if mean is None:
         return "-" if one.state == "done" else one.state

@@ -85,7 +85,7 @@ def test_a_best_epoch_that_is_the_last_calls_for_more() -> None:
 
 def test_a_validation_loss_that_rises_while_training_falls_is_learning_by_heart() -> None:
     (held,) = given(trial(0, losses=[0.5, 0.3, 0.4, 0.5]), *ENOUGH[1:])
-    assert "by heart" in held.why and "(epoch 2) to 0.5" in held.why
+    assert "overfits" in held.why and "(epoch 2) to 0.5" in held.why
 
 
 def test_too_few_trials_call_for_more_and_the_command_goes_on_with_the_study() -> None:

@@ -15,7 +15,7 @@ from tuner.report.certainty import (
     confidence_interval,
     count_contenders,
     describe_certainty,
-    describe_lead,
+    describe_rivals,
     epoch_jitter,
     expected_maximum,
     format_share,
@@ -233,4 +233,4 @@ def test_jitter_is_that_of_the_noise_and_not_of_the_slope() -> None:
 def test_the_lead_is_told_in_the_words_of_how_it_was_judged() -> None:
     curve = [0.5, 0.6, 0.69, 0.7, 0.71, 0.7]
     found = sure(assess_certainty(story(trial(0, 0.9, curve=curve), trial(1, 0.5, curve=curve)), {}))
-    assert describe_lead(found.rivals) == "It leads the next one by more than the noise between runs."
+    assert describe_rivals(found) == ["It leads the next one by more than the noise between runs."]

@@ -79,8 +79,8 @@ def test_trials_of_other_studies_are_named_with_them(studies: JoinedStudy) -> No
     [
         (["0"], None, "two trials or more"),
         (["0", "0"], None, "two trials or more"),
-        (["0", "x"], None, "'x' is no trial"),
-        (["0", "-1"], None, "'-1' is no trial"),
+        (["0", "x"], None, "'x' is not a trial"),
+        (["0", "-1"], None, "'-1' is not a trial"),
         (["0", "9"], None, "has no trial 9. It has: 0, 1, 2, 3"),
         (["0", "3"], None, "trial 3 has no epoch yet (fail)"),
         (["0", "othr#0"], None, "Did you mean 'other'?"),

@@ -230,7 +230,7 @@ def test_a_report_draws_them(shown: Shown) -> None:
         assert size(read_trial_file(trial, name, shown.artifacts, story.metric))
     assert read_trial_file(trial, "curves.png", shown.artifacts) == shown.get("curves.png").body
     shown.artifacts.remove(IDS["details.json"]), shown.artifacts.remove(IDS["quality.png"])
-    with pytest.raises(LookupError, match="is not there any more"):
+    with pytest.raises(LookupError, match="was deleted"):
         read_trial_file(trial, "quality.png", shown.artifacts)
 
 

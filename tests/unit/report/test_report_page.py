@@ -189,7 +189,7 @@ def test_a_picture_that_is_gone_or_damaged_is_told_in_its_place(study: JoinedStu
             (tmp_path / "artifacts" / key.removeprefix("artifacts:")).unlink()
     said = read_page(study, tmp_path).said
     assert "predictions.png of trial 0 cannot be read" in said and "quality.png of trial 0 cannot be read" in said
-    assert "strip.png of trial 0 is not there any more" in said
+    assert "strip.png of trial 0 was deleted" in said
     assert "details.json of trial 0 is gone, damaged or without scores" in said
 
 
@@ -199,7 +199,7 @@ def test_pictures_of_instances_are_described_as_such(study: JoinedStudy, tmp_pat
     files = {"predictions.png": picture(), "quality.png": picture(), "curves.png": picture()}
     add(study, params, [0.1, 0.5], files=files, notes={"recipe": plain})
     said = read_page(study, tmp_path).said
-    assert "what is there and what was found of it have one colour" in said and "how many are found" in said
+    assert "matching true and predicted instances have one colour" in said and "the number of instances" in said
     assert "confusion matrix" not in said and "metrics after every epoch" in said
 
 
@@ -298,5 +298,5 @@ def test_a_picture_of_too_many_pixels_is_said_to_be_one(monkeypatch: pytest.Monk
 
 
 def test_a_damaged_picture_is_told_without_places_in_memory() -> None:
-    with pytest.raises(ValueError, match=r"^it is no picture, or damaged$"):
+    with pytest.raises(ValueError, match=r"^not a picture, or damaged$"):
         shrink_picture(b"\x89PNG")

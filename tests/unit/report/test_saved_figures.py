@@ -85,7 +85,7 @@ def test_a_plot_that_grew_too_long_does_not_stay_as_it_was(
 ) -> None:
     keep(study)
     assert "tuner-history" in plots(study)
-    monkeypatch.setattr("tuner.report.dashboard.LONGEST", 10)
+    monkeypatch.setattr("tuner.report.dashboard.MAX_LENGTH", 10)
     keep(study)
     assert plots(study) == {} and get_note(study.study)
 
@@ -93,7 +93,7 @@ def test_a_plot_that_grew_too_long_does_not_stay_as_it_was(
 def test_a_plot_of_many_trials_is_thinned_and_says_so(study: JoinedStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     for at in range(7):
         add(study, PARAMS | {"lr": 1e-3 + at * 1e-4}, [0.1 * at])
-    monkeypatch.setattr("tuner.report.dashboard.MOST_POINTS", 3)
+    monkeypatch.setattr("tuner.report.dashboard.MAX_POINTS", 3)
     keep(study)
     assert "(one point in 3)" in plots(study)["tuner-history"]
     many = Chart("t", series=[Series("", range(10), [float(at) for at in range(10)], texts=list("abcdefghij"))])
