@@ -1,4 +1,4 @@
-"""The dashboard as it is shown to others, in a real browser: log in, look, be refused; behind a proxy."""
+"""The dashboard for several users in a real browser: login, reading, refused changes, behind a proxy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MARKUP = "<img src=x onerror=\"window.ran='title'\"> <a href=\"javascript:window
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of four trials; the first has a picture, a page that is none, and a note that means harm."""
+    """A study of four trials; the first has a picture, a file that claims to be one, and a malicious note."""
     folder = tmp_path_factory.mktemp("shared")
     (folder / "password").write_text(PASSWORD + "\n")
     (folder / "password").chmod(0o600)
@@ -68,7 +68,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """A browser that was never here."""
+    """Yield a browser context without cookies."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     yield context.new_page()
     context.close()
@@ -76,7 +76,7 @@ def page(browser: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    """With a password, at the root."""
+    """Yield a dashboard with a password at the root path."""
     with dashboard(folder, "--password-file", "password") as address:
         yield address
 
@@ -87,7 +87,7 @@ def log_in(page: Any, password: str = PASSWORD) -> None:
 
 
 def status(page: Any, address: str, path: str, method: str = "GET") -> int:
-    """What this browser is answered, as if its page had asked."""
+    """Return the answer to a request from the browser's page."""
     parts = urlsplit(address)
     place = f"{parts.scheme}://{parts.netloc}"
     return page.request.fetch(place + path, method=method, headers={"Origin": place}).status

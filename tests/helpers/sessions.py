@@ -1,4 +1,4 @@
-"""Studies on a real database, with workers that train nothing: what they take and write is written by hand."""
+"""Studies on a real database, with workers that train nothing: the tests claim and write for them."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ INFO = StudyInfo("s", "s", Goal("iou", "maximize"), "shapes")
 
 
 def row(epoch: int, value: float | None = 0.5, **changes: object) -> dict[str, Any]:
-    """A row of tuner_epoch."""
+    """Return a row of tuner_epoch."""
     plain = {"seconds": 1.0, "images_per_second": 9.0, "peak_memory": 3 * 2**40, "lr": 0.1, "metrics": {"a": 1.5}}
     return {"epoch": epoch, "value": value, **plain, **changes}
 
 
 def who(name: str, **changes: object) -> dict[str, Any]:
-    """A worker's own row: this very process, unless said otherwise."""
+    """Return a worker's row: of this process, unless changed."""
     here = {"host": "here", "machine": machine_id(), "pid": os.getpid(), "born": process_start(os.getpid())}
     return {"worker": name, **here, "device": "cpu", "version": "0", **changes}
 
 
 @dataclass(frozen=True)
 class Bench:
-    """An open study, and what stands in its tables."""
+    """An open study and access to its tables."""
 
     url: str
     joined: JoinedStudy
@@ -64,13 +64,13 @@ class Bench:
         return Session(self.joined, who(name, **changes), settings, gpu_share)
 
     def enter(self, *names: str, **changes: object) -> tuple[str, ...]:
-        """Workers that have joined."""
+        """Register workers, and return their names."""
         for name in names:
             self.session(name, **changes).register()
         return names
 
     def try_to_take(self, worker: str, has_given_trials: bool = False) -> ClaimedTrial | str:
-        """One more trial, beside those that the worker has already."""
+        """Claim one more trial for a worker."""
         query = "SELECT trial_id FROM tuner_claim WHERE worker = :worker AND study_id = :study_id"
         with self.engine.connect() as db:
             mine = tuple(db.scalars(sa.text(query), {"worker": worker, "study_id": self.id}))
@@ -112,7 +112,7 @@ class Bench:
         return found
 
     def claim(self, number: int) -> Any:
-        """The claim of a trial: slot, worker, deaths, attempt, wanted and the state of the trial."""
+        """Return the claim of a trial: slot, worker, deaths, attempt, wanted and the state of the trial."""
         query = "SELECT c.*, t.state, t.number FROM tuner_claim c JOIN trials t ON t.trial_id = c.trial_id"
         (found,) = [row for row in self.rows(query) if row.number == number]
         return found
@@ -127,7 +127,7 @@ class Bench:
         return {row.number: row.state for row in self.rows("SELECT number, state FROM trials ORDER BY number")}
 
     def trials(self) -> list[FrozenTrial]:
-        """As Optuna reads them, with nothing of ours between."""
+        """Return the trials as Optuna's own storage reads them."""
         from optuna.storages import RDBStorage
 
         from tuner.study.database import parse
@@ -142,7 +142,7 @@ class Bench:
 
 @contextmanager
 def opened_bench(url: str, name: str = "s", info: StudyInfo = INFO, **changes: object) -> Iterator[Bench]:
-    """A study that is created, or joined once more; drawn at random and never pruned, unless a test says so."""
+    """Create or join a study, with a random sampler and no pruner."""
     joined = join_study(url, replace(info, name=name, **changes))  # type: ignore[arg-type]
     joined.study.sampler, joined.study.pruner = RandomSampler(seed=1), NopPruner()
     try:
@@ -152,7 +152,7 @@ def opened_bench(url: str, name: str = "s", info: StudyInfo = INFO, **changes: o
 
 
 def at_once(number: int, what: Callable[[int], Any]) -> list[Any]:
-    """Call `what` in many threads that begin together."""
+    """Call `what` in many threads that start together."""
     together = threading.Barrier(number)
 
     def go(at: int) -> Any:
@@ -170,7 +170,7 @@ def taken(session: Session) -> ActiveTrial:
 
 
 def chosen(session: Session, **changes: object) -> ActiveTrial:
-    """A trial in hand with its parameters."""
+    """Take a trial, choose its parameters, and return it."""
     held = taken(session)
     session.optuna_trial(held).suggest_float("lr", 0.0, 1.0)
     session.confirm_params(held)

@@ -1,4 +1,4 @@
-"""WSGI apps asked by hand, as a server would ask them; wsgiref's own validator looks on."""
+"""Send requests to WSGI apps as a server does, checked by wsgiref's validator."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Answer:
 
     @property
     def cookie(self) -> str:
-        """What a browser would send back."""
+        """The cookie as a browser sends it back."""
         return self.headers["Set-Cookie"].split(";")[0]
 
 
 def ask(
     app: Any, target: str, method: str = "GET", form: dict[str, str] | None = None, json: Any = None, **given: str
 ) -> Answer:
-    """`given`: headers, with underscores; forms come from the page itself, as browsers say it."""
+    """Return the answer to a request. `given`: headers, with underscores; forms have the page's own origin."""
     path, _, query = target.partition("?")
     body = urlencode(form or {}).encode() if json is None else dumps(json).encode()
     environ: dict[str, Any] = {
@@ -62,6 +62,6 @@ def ask(
 
 
 def nothing_behind(environ: dict[str, Any], start: Any) -> list[bytes]:
-    """What an app is put before; it says which path it was asked for."""
+    """An inner app that answers with the requested path."""
     start("200 OK", [("Content-Type", "text/plain")])
     return [b"behind " + environ["PATH_INFO"].encode("latin-1")]

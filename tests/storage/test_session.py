@@ -90,7 +90,7 @@ def test_a_trial_put_back_goes_on_with_all_that_stood_of_it(bench: Bench) -> Non
 
 
 def test_parameters_are_written_when_they_are_chosen_and_not_before(bench: Bench) -> None:
-    """Until then they may be drawn anew."""
+    """Before that, they may be drawn again."""
     bench.enter("w")
     session = bench.session("w")
     held = taken(session)
@@ -107,7 +107,7 @@ def test_parameters_are_written_when_they_are_chosen_and_not_before(bench: Bench
 
 
 def test_the_next_trial_is_drawn_knowing_the_end_of_the_last_one(bench: Bench) -> None:
-    """Before it is written: else a worker alone would draw differently each time."""
+    """The end counts before it is written: otherwise a single worker would draw differently each time."""
     bench.enter("w")
     session = bench.session("w")
     held = chosen(session)
@@ -129,7 +129,7 @@ def test_the_next_trial_is_drawn_knowing_the_end_of_the_last_one(bench: Bench) -
 
 
 def draw(url: str, number: int) -> list[dict[str, Any]]:
-    """The parameters of a whole study that one worker drew."""
+    """Return all parameters that a single worker draws in a new study."""
     with opened_bench(url, "drawn", seed=3) as bench:
         bench.set(num_trials=number)
         with bench.session("w") as session:
@@ -142,7 +142,7 @@ def draw(url: str, number: int) -> list[dict[str, Any]]:
 
 
 def test_one_worker_with_one_seed_draws_the_same_study_twice(tmp_path: Path) -> None:
-    """Beyond the random ones, where each trial hangs on the ends of those before."""
+    """After the random trials, each draw depends on the ends of the trials before."""
     one, other = (draw(f"sqlite:///{tmp_path / name}.db", 16) for name in ("one", "other"))
     assert one == other and len({trial["x"] for trial in one}) == 16
 
@@ -169,7 +169,7 @@ def test_a_value_that_is_no_number_fails_its_trial_and_the_study_goes_on(
 
 @contextmanager
 def two(bench: Bench) -> Iterator[tuple[Session, Session]]:
-    """Two workers of two processes, as far as Optuna knows."""
+    """Yield the sessions of two workers with separate Optuna studies, as in two processes."""
     with opened_bench(bench.url) as again, bench.session("a") as one, again.session("b") as other:
         yield one, other
 
@@ -196,7 +196,7 @@ def test_two_workers_share_a_study_and_meet_no_number_twice(bench: Bench) -> Non
 
 
 def test_what_one_lost_to_the_other_is_dropped_quietly(bench: Bench) -> None:
-    """It trains on, and hears of it at its next step."""
+    """The worker trains on, and notices at its next step."""
     with two(bench) as (slow, _):
         held = chosen(slow)
         written(held)
@@ -216,7 +216,7 @@ def test_what_one_lost_to_the_other_is_dropped_quietly(bench: Bench) -> None:
 def test_the_result_of_a_lost_trial_is_not_taken(
     bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The slow one comes to its end without having heard of anything."""
+    """The slow worker ends the trial without having noticed that it was lost."""
     monkeypatch.setattr(logging.getLogger("tuner"), "propagate", True)
     caplog.set_level("INFO", "tuner")
     done: list[str] = []
@@ -278,7 +278,7 @@ def test_a_deleted_study_is_told(bench: Bench) -> None:
 
 
 class Asked(optuna.pruners.BasePruner):
-    """Notes how the trial stood at each question, and prunes at one epoch."""
+    """A pruner that records the trial as it was at each call, and prunes at one epoch."""
 
     def __init__(self, prune_at: int = 0) -> None:
         self.prune_at, self.seen = prune_at, list[dict[int, float]]()
@@ -289,7 +289,7 @@ class Asked(optuna.pruners.BasePruner):
 
 
 def test_each_epoch_is_judged_as_it_stood_then_and_the_first_is_number_1(bench: Bench) -> None:
-    """Also when three are over before the database has answered once."""
+    """Also when three epochs end before the database has answered once."""
     bench.joined.study.pruner = asked = Asked()
     bench.enter("w")
     session = bench.session("w")
@@ -305,7 +305,7 @@ def test_each_epoch_is_judged_as_it_stood_then_and_the_first_is_number_1(bench: 
 
 
 def test_a_trial_worse_than_its_rung_is_told_so_and_its_value_is_its_last(bench: Bench) -> None:
-    """By the pruner that studies have, after its very first epoch."""
+    """The study's own pruner prunes a bad trial after its first epoch."""
     with bench.session("w") as session:
         session.joined.study.pruner = make_pruner(session.joined.info)
         good = chosen(session)
@@ -324,7 +324,7 @@ def test_a_trial_worse_than_its_rung_is_told_so_and_its_value_is_its_last(bench:
 
 
 def test_a_verdict_outlives_the_worker_that_heard_it(bench: Bench) -> None:
-    """The pruner answers once; the files were not written yet when the disk was full."""
+    """The decision to prune is stored, because a full disk may delay the trial's files."""
     bench.joined.study.pruner = Asked(prune_at=1)
     with bench.session("a") as session:
         held = chosen(session)

@@ -1,4 +1,4 @@
-"""The database goes away under a worker: nothing is lost, nothing is raised before its time."""
+"""Database outages under a worker: nothing is lost, and no error is raised too early."""
 
 from __future__ import annotations
 
@@ -120,13 +120,13 @@ def test_a_page_that_is_on_its_way_when_the_connection_breaks_is_written_before_
 
 
 def test_a_connection_cut_again_and_again_costs_nothing(away: tuple[Bench, Bench, Proxy]) -> None:
-    """Some commits are done though their answers are lost; they are written once more."""
+    """Some commits succeed although their answers are lost, and are repeated."""
     bench, seen, proxy = away
     bench.set(num_trials=4)
     over, drawn = threading.Event(), random.Random(1)
 
     def cut() -> None:
-        """After so many answers, and not after a time: a slow machine must get anywhere as well."""
+        """Cut after a number of answers, not after a time, so that slow machines make progress too."""
         while not over.is_set():
             until = proxy.round_trips + drawn.randint(10, 40)
             while proxy.round_trips < until and not over.wait(0.001):

@@ -1,4 +1,4 @@
-"""How much a trial asks of the database: counted in statements and transactions, not in seconds."""
+"""The cost of a trial for the database, in statements and transactions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def counted(engine: sa.Engine) -> Iterator[Callable[[], tuple[int, int]]]:
 
 
 def test_a_trial_of_twenty_epochs_is_few_statements(bench: Bench) -> None:
-    """Optuna alone needs a transaction for each parameter, attribute, report and question."""
+    """Optuna alone needs a transaction for each parameter, attribute, report and query."""
     with bench.session("w", WorkerSettings(heartbeat_timeout=1e4, hang_timeout=1e4)) as session:
         session.joined.study.sampler, session.joined.study.pruner = (
             make_sampler(session.joined.info, 0),
@@ -74,7 +74,7 @@ def test_a_trial_of_twenty_epochs_is_few_statements(bench: Bench) -> None:
 
 
 def written_page(session: Session, held: ActiveTrial) -> None:
-    """Each epoch a page of its own, as when they take their time."""
+    """Write each epoch separately, as with slow epochs."""
     session.confirm_params(held)
     written(held)
     wait_for(lambda: not held.unjudged)

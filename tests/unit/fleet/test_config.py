@@ -1,4 +1,4 @@
-"""The configuration of a worker travels whole, from the command line to the process."""
+"""The configuration of a worker arrives unchanged, from the command line to the process."""
 
 from __future__ import annotations
 

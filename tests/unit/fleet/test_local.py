@@ -1,4 +1,4 @@
-"""A local slot: its worker is a process of its own, pinned, and its last words are kept."""
+"""A local slot: its worker is a separate, pinned process, and its reported error is kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ print(json.dumps({"error": json.dumps({"orders": orders, "env": seen})}), flush=
 
 
 def worker(folder: Path, code: str) -> dict[str, str]:
-    """The environment in which `python -m tuner.search.worker` is this code."""
+    """Return an environment in which `python -m tuner.search.worker` runs this code."""
     package = folder / "code" / "tuner" / "search"
     package.mkdir(parents=True)
     for made in (package, package.parent):
@@ -37,7 +37,7 @@ def worker(folder: Path, code: str) -> dict[str, str]:
 
 
 def shell_slot(folder: Path, code: str, number: int = 1, **options: Any) -> LocalSlot:
-    """A slot whose worker is this code, in an interpreter of its own."""
+    """Return a slot whose worker runs this code in a new interpreter."""
     return LocalSlot(number, Home(folder), env=worker(folder, code), folder=folder, forks=False, **options)
 
 

@@ -1,4 +1,4 @@
-"""From options to slots: who sits where, and which options contradict each other."""
+"""From options to slots: where each worker runs, and which options contradict each other."""
 
 from __future__ import annotations
 

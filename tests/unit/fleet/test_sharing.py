@@ -1,4 +1,4 @@
-"""How many workers a GPU gets, from the memory that the first one took."""
+"""The number of workers on a GPU, from the memory that the first one uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fleet over slots whose workers are small real processes: who is restarted, closed, killed, waited for."""
+"""The fleet with slots whose workers are small real processes: restarts, closed GPUs, kills and waiting."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STUBBORN = "trap '' TERM; while true; do sleep 0.1; done"
 
 @dataclass
 class Shell:
-    """A slot whose workers are shell commands, one after the other; the last one again and again."""
+    """A slot whose workers are shell commands, in order; the last one is repeated."""
 
     commands: list[str]
     gpu: str = ""
@@ -81,7 +81,7 @@ class Shell:
 
 
 def begin(study: JoinedStudy, worker: str) -> None:
-    """Enter and take a trial, as a worker of another machine: only its beat can tell that it is gone."""
+    """Register and claim a trial as a worker of another machine, which only its heartbeat shows to be alive."""
     enter(study, worker)
     taken = claims.claim_trial(study.engine, study.id, "s", worker, has_given_trials=False)
     assert isinstance(taken, claims.ClaimedTrial)
@@ -272,7 +272,7 @@ def test_three_deaths_on_different_trials_close_a_gpu(
 
 
 def dropped(release: object) -> object:
-    """Put back as ever, and then end the trial: the next worker takes another one."""
+    """Return a `release_worker` that also ends the trial, so that the next worker takes another one."""
 
     def act(engine: sa.Engine, worker: str, died: bool) -> list[int]:
         ids: list[int] = release(engine, worker, died)  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Longer runs: from the checkpoint and not from scratch, and the same as one run of that length."""
+"""Extended trials: they continue from the checkpoint, with the same results as one longer run."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Place:
         return self
 
     def work(self, study: str, space: str = "", stop_at: int = 0) -> None:
-        """A worker until the study is done, or told to stop once that epoch is recorded."""
+        """Run a worker until the study is done, or stop it once that epoch is recorded."""
         worker = Worker(WorkerConfig(self.url, study, space, str(self.home.folder)), threading.Event())
         watching = threading.Thread(target=self.stop, args=(worker, study, stop_at))
         if stop_at:
@@ -87,7 +87,7 @@ class Place:
         return made.joined.info.name
 
     def curve(self, study: str) -> dict[int, dict[str, Any]]:
-        """The first trial's epochs, without what measures time."""
+        """Return the epochs of the first trial without time measurements."""
         with opened(self.url) as engine:
             (first, *_) = trial_queries.read_trials(engine, queries.find_study(engine, study))
             kept = epoch_queries.read_epochs(engine, first.id)
@@ -95,7 +95,7 @@ class Place:
         return {row["epoch"]: {k: v for k, v in row.items() if k not in clocks} for row in kept}
 
     def run(self, study: str) -> Run:
-        """What the first trial left, in the folder of the attempt that finished it."""
+        """Return the run folder of the attempt that finished the first trial."""
         with opened(self.url) as engine:
             info = queries.find_study(engine, study)
             (first, *_) = trial_queries.read_trials(engine, info)
@@ -117,7 +117,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """One epoch, gone on with to two, and from there to five."""
+    """Yield a trial of one epoch that was extended to two, and from there to five."""
     place = Place(tmp_path_factory.mktemp("longer") / "chain").study(1)
     place.work(place.extend(2))
     with pytest.MonkeyPatch.context() as patch:  # killed when the files were copied, the epochs not yet
@@ -225,7 +225,7 @@ def test_every_trial_that_cannot_go_on_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["damaged", "other data"])
 def test_a_checkpoint_that_cannot_be_gone_on_from_fails_the_trial(tmp_path: Path, how: str) -> None:
-    """Beginning anew under the name of a longer run would be a lie."""
+    """Training from scratch would not be an extension."""
     place = Place(tmp_path / "place").study(1)
     file = place.run("tiny").checkpoint
     if how == "damaged":

@@ -1,4 +1,4 @@
-"""From a trial to its recipe, and to what is noted on it."""
+"""From a trial to its recipe, its training and its attributes."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_failed_trial_has_a_note_with_the_reason_and_its_recipe(space: Space) 
 
 
 class Asked(optuna.pruners.BasePruner):
-    """Notes the epochs it is asked at, and prunes at one."""
+    """A pruner that records the epochs it is asked about, and prunes at one."""
 
     def __init__(self, prune_at: int = 0) -> None:
         self.prune_at, self.epochs = prune_at, list[int | None]()
@@ -117,7 +117,7 @@ class Asked(optuna.pruners.BasePruner):
 
 
 class Patient(Session):
-    """The verdict comes in the background; here it is waited for."""
+    """A session that waits for the pruner, which is asked in the background."""
 
     def check_signal(self, held: ActiveTrial) -> TrialSignal:
         wait_for(lambda: not held.unjudged)
@@ -156,7 +156,7 @@ def test_the_pruner_is_asked_where_there_is_a_value_and_every_epoch_is_recorded(
 def test_epochs_that_the_checkpoint_holds_and_the_database_does_not_are_recorded_when_it_goes_on(
     tmp_path: Path, toy_recipe: Recipe, toy_data: CachedDataset
 ) -> None:
-    """The worker before died between its checkpoint and the record; what is recorded stays as it is."""
+    """The previous worker died after its checkpoint, before the record; existing records stay unchanged."""
     joined = make_study(tmp_path)
     run, micro = Run(tmp_path / "run").make(), MicroBatches(tmp_path / "micro.json")
     recipe = replace(toy_recipe, epochs=3)
@@ -181,7 +181,7 @@ def test_epochs_that_the_checkpoint_holds_and_the_database_does_not_are_recorded
 
 
 def test_of_a_table_every_row_has_the_seed_of_its_repeat(space: Space) -> None:
-    """So that rows differ by what they say, and not by their luck."""
+    """So that rows differ by their settings, and not by chance."""
 
     def seeded(repeat: int) -> Recipe:
         made = optuna.create_study(study_name="s", sampler=optuna.samplers.RandomSampler(seed=1))

@@ -1,4 +1,4 @@
-"""What is odd about a dataset as a whole is said when a search begins, not by `tuner data` alone."""
+"""Remarks about a dataset are logged when a search starts, not by `tuner data` alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sampling: the same draw for the same trials, few looks where there are many, and no point twice."""
+"""Sampling: the same draw for the same trials, a subset of many trials, and no repeated parameters."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def study_of(trials: list[FrozenTrial], worker: int = 0, direction: str = "maxim
 
 
 def finished(number: int, seed: int = 0) -> list[FrozenTrial]:
-    """As a search leaves them: many pruned after their first epoch, some failed, the others with a value."""
+    """Return trials as after a search: many pruned after their first epoch, some failed, the others complete."""
     draw = random.Random(seed)
     return [one(draw, draw.choices(["COMPLETE", "PRUNED", "FAIL"], [4, 5, 1])[0]) for _ in range(number)]
 
@@ -70,7 +70,7 @@ def test_the_first_points_of_two_workers_differ_and_those_of_one_are_the_same_ag
 
 
 def test_a_draw_depends_on_what_is_there_and_not_on_what_the_worker_did_before() -> None:
-    """A worker that was there all the time, and one that has just come in the same place, draw the same."""
+    """A worker that was there from the start and one that has just joined in its place draw the same."""
     trials = finished(60)
     old = study_of(trials[:40])
     ask(old)
@@ -161,7 +161,7 @@ def test_a_parameter_of_a_rare_branch_is_learnt_from_the_trials_that_have_it() -
 
 
 def test_with_thousands_of_trials_the_search_still_goes_where_it_is_good() -> None:
-    """Better than at random where fewer than a third of the trials are shown."""
+    """The search is better than random even if the subset has less than a third of the trials."""
     study = study_of(finished(1000))
     for trial in study.get_trials(deepcopy=False):
         if trial.state is TrialState.COMPLETE:
@@ -171,7 +171,7 @@ def test_with_thousands_of_trials_the_search_still_goes_where_it_is_good() -> No
 
 
 class Memory(optuna.storages.InMemoryStorage):
-    """Optuna's storage in memory; it can forget what was chosen, as ours can until it is written."""
+    """Optuna's storage in memory that can forget parameters, as ours can before they are written."""
 
     def forget_params(self, trial_id: int) -> None:
         trial = self._get_trial(trial_id)
@@ -253,7 +253,7 @@ def test_what_somebody_asked_for_is_left_as_it_is() -> None:
 
 
 def test_a_branch_is_drawn_again_whole() -> None:
-    """Of the parameters of the first draw, none is left behind."""
+    """No parameter of the first draw is left."""
 
     def branches(trial: optuna.Trial) -> dict[str, Any]:
         if trial.suggest_categorical("way", ["left", "right"]) == "left":

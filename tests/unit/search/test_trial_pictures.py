@@ -1,4 +1,4 @@
-"""The strip while a trial is trained: in a thread of its own, under one name, never in the way."""
+"""The strip of a running trial: drawn in a thread, saved under one id, without delaying the training."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_who_shows_never_waits_and_only_the_newest_is_drawn(
 def test_a_drawing_that_is_late_leaves_the_last_strip_alone(
     pictures: TrialPictures, strip_thread: StripThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A trial ends while its strip is drawn: each draws into a file of its own, and the last one stays."""
+    """A trial ends while its strip is drawn: each drawing has its own temporary file, and the last one stays."""
     drawing, going = threading.Event(), threading.Event()
     plain = trial_pictures.draw_strip
 

@@ -1,4 +1,4 @@
-"""Where weights are looked for: a file, a bundle, the best trial of a study or one of its trials."""
+"""Initial weights: a file, a bundle, the best trial of a study, or another of its trials."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def info_of(study: JoinedStudy) -> StudyInfo:
 
 
 def left(attempts: AttemptFiles, study: JoinedStudy, number: int) -> Path:
-    """The weights that a trial left."""
+    """Return the weights that a trial saved."""
     info = info_of(study)
     file = attempts.home.run(info.name, info.key, number).make().best
     file.write_bytes(b"weights")
@@ -192,7 +192,7 @@ def checked(attempts: AttemptFiles, *recipes: Recipe) -> None:
 
 
 def trained(recipe: Recipe, file: Path, classes: int) -> str:
-    """Weights of such a model for so many classes, as a file."""
+    """Write the weights of a model with so many classes into a file."""
     other = replace(recipe, classes=tuple(map(str, range(classes))))
     save_weights(build_model(other, find_task(other.task)), file)
     return str(file)

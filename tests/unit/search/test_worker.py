@@ -1,4 +1,4 @@
-"""A worker in this very process, with real training and a real database."""
+"""A worker in the test's own process, with real training and a real database."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Place:
         return home_url(self.folder / "home")
 
     def run(self, attempt: int = 1) -> Path:
-        """The folder of an attempt at trial 0."""
+        """Return the folder of an attempt at trial 0."""
         return next((self.folder / "home" / "trials").glob("tiny-*")) / "00000" / f"attempt-{attempt}"
 
     def study(self, trials: int, **space: object) -> Place:
@@ -76,7 +76,7 @@ class Place:
             worker.work()
 
     def work_until(self, epoch: int, act: Callable[[Worker], object]) -> None:
-        """Work, and do something to it from outside when trial 0 has reached that epoch."""
+        """Work, and call `act` from another thread when trial 0 has reached that epoch."""
 
         def watch(worker: Worker) -> None:
             wait_for(lambda: len(epochs_of(self.url, 0)) >= epoch)
@@ -101,7 +101,7 @@ class Place:
 
 
 def artifacts(place: Place) -> list[str]:
-    """The files that the dashboard shows of a study's only trial, in its order."""
+    """Return the files that the dashboard shows of a study's only trial, in its order."""
     found = rows(place.url, "SELECT * FROM trial_system_attributes ORDER BY trial_system_attribute_id")
     told = [json.loads(json.loads(row.value_json)) for row in found if row.key.startswith("artifacts:")]
     return [meta["filename"] for meta in told]

@@ -1,4 +1,4 @@
-"""The login: which passwords are taken, who is let in and for how long, where one is led."""
+"""The login: accepted passwords, sessions and their end, redirects, and limits on guessing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page below a path: what comes in, where it leads, what the page and its script are told."""
+"""The dashboard below a base path: requests, redirects, and the changed page and script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The private names in tuner/web/dashboard_compat.py do what they are used for, in the installed version."""
+"""The private names in tuner/web/dashboard_compat.py work as expected in the installed version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dashboard's server: whom it answers, what it has loaded when it says it is ready, how it packs answers."""
+"""The dashboard's server: where it listens, what is loaded before it is ready, compression."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tuner.web.study_api import StudyApi
 
 
 class Ready(Exception):
-    """It would serve from here on."""
+    """Raised instead of serving."""
 
 
 def begun(folder: Path, **options: Any) -> str:
-    """The address it says it has; it ends before it serves."""
+    """Return the address that `serve` reports, without serving."""
 
     def ready(address: str) -> None:
         raise Ready(address)
@@ -75,7 +75,7 @@ def test_an_address_that_is_not_of_this_host_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """All that stands between a browser and a study, put together as `serve` does."""
+    """Yield a function that builds the app as `serve` does."""
     joined = make_study(tmp_path)
     add_trial(joined, [0.5])
     joined.engine.dispose()

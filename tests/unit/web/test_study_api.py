@@ -50,7 +50,7 @@ def app(joined: JoinedStudy, tmp_path: Path) -> Iterator[StudyApi]:
 
 
 def plain(found: dict[str, Any]) -> dict[str, Any]:
-    """What sets of optuna-dashboard put in any order, in one."""
+    """Sort what optuna-dashboard returns in arbitrary order."""
     for space in (found["union_search_space"], found["intersection_search_space"]):
         for kind in space:
             kind["distribution"].get("choices", []).sort(key=str)

@@ -1,4 +1,4 @@
-"""Artifacts: only what a trial or study names itself, and nothing that a browser would run."""
+"""Artifacts: only those that a trial or study names, and never as code that a browser runs."""
 
 from __future__ import annotations
 
