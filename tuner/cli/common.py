@@ -1,28 +1,25 @@
-"""What the commands share: error output, common options, how a study is found."""
+"""What the commands share: error output, how a study is found, lists and tables."""
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tuner.cli.options import DEFAULT_HOME
 from tuner.errors import first_line
-from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from tuner.paths import Home
 
-DEFAULT_HOME = "runs"
-Decorator = Callable[[Any], Any]
 WIDE = 200  # columns, if the output is not a terminal
 
 
@@ -78,103 +75,6 @@ class CommandGroup(click.Group):
             commands = self.list_commands(ctx)
             ctx.fail(f"no command '{name}'.{did_you_mean(name, commands)} Known: {', '.join(commands)}.")
         return super().resolve_command(ctx, args)
-
-
-home_option = click.option(
-    "--home",
-    default=DEFAULT_HOME,
-    show_default=True,
-    metavar="DIR",
-    help="Folder of the database, caches, checkpoints and pictures.",
-)
-
-
-class FiniteFloat(click.FloatRange):
-    """A finite number: unlike click.FloatRange, nan and inf are refused."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
-
-
-POSITIVE, NOT_NEGATIVE, COUNT = FiniteFloat(min=0, min_open=True), FiniteFloat(min=0), click.IntRange(min=1)
-
-
-def storage_options(command: Any) -> Any:
-    storage = click.option(
-        "--storage",
-        envvar="TUNER_STORAGE",
-        metavar="URL",
-        help="Database URL: sqlite:///FILE or postgresql://USER@HOST/NAME.  [default: tuner.db in --home]",
-    )
-    return home_option(storage(command))
-
-
-artifacts_option = click.option(
-    "--artifacts",
-    envvar="TUNER_ARTIFACTS",
-    metavar="URL|DIR",
-    help="Where all hosts keep checkpoints and pictures: a folder or s3://BUCKET/PREFIX.  [default: --home]",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
-
-
-def study_option(default: str = "the most recent") -> Decorator:
-    return click.option("--study", metavar="NAME", help=f"Name of the study.  [default: {default}]")
-
-
-def seconds_option(*names: str, default: float, help: str) -> Decorator:
-    return click.option(
-        *names, type=FiniteFloat(min=2), default=default, show_default=True, metavar="SECONDS", help=help
-    )
-
-
-WORKER_OPTIONS = (
-    click.option("--hours", type=POSITIVE, help="Budget of wall-clock hours during which any worker runs."),
-    click.option("--gpu-hours", type=POSITIVE, help="Budget of GPU-hours over all GPUs."),
-    click.option("--workers", type=COUNT, help="Worker processes on this host.  [default: one per GPU, or one]"),
-    click.option("--gpus", metavar="all|0,2", help="GPUs to use, one worker on each.  [default: all]"),
-    click.option("--per-gpu", metavar="N|auto", help="Workers per GPU; auto: as many as fit in memory."),
-    click.option("--ray", metavar="ADDRESS|local", help="Run the workers on a Ray cluster."),
-    click.option(
-        "--gpus-per-worker", type=NOT_NEGATIVE, metavar="X", help="With --ray: GPUs per worker; may be a fraction."
-    ),
-    artifacts_option,
-    click.option(
-        "--checkpoint-minutes",
-        type=POSITIVE,
-        metavar="M",
-        help="Save every M minutes, also within epochs.  [default: after each epoch]",
-    ),
-    seconds_option(
-        "--heartbeat-timeout",
-        "--lease",
-        default=HEARTBEAT_TIMEOUT,
-        help="Put a worker's trial back after so long without a heartbeat.",
-    ),
-    seconds_option(
-        "--hang-timeout",
-        "--hang",
-        default=HANG_TIMEOUT,
-        help="Put a worker's trial back after so long without a training step.",
-    ),
-    click.option(
-        "--cache-gb",
-        type=NOT_NEGATIVE,
-        default=20.0,
-        show_default=True,
-        help="Disk space for decoded images, in GB.",
-    ),
-)
-
-
-def worker_options(command: Any) -> Any:
-    """Add the options of every command that starts workers."""
-    for option in reversed(WORKER_OPTIONS):
-        command = option(command)
-    return command
 
 
 def to_home(folder: str) -> Home:

@@ -6,16 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import (
-    COUNT,
-    POSITIVE,
-    echo_json,
-    json_option,
-    open_engine,
-    storage_options,
-    study_option,
-    to_home,
-)
+from tuner.cli.common import echo_json, open_engine, to_home
+from tuner.cli.options import COUNT, POSITIVE, json_option, storage_options, study_option
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -105,14 +97,9 @@ def resume(study: str | None, home: str, storage: str | None) -> None:
 @study_option()
 @storage_options
 def budget(
-    trials: int | None,
-    hours: float | None,
-    gpu_hours: float | None,
-    as_json: bool,
-    study: str | None,
-    home: str,
-    storage: str | None,
-) -> None:
+    trials: int | None, hours: float | None, gpu_hours: float | None, as_json: bool,
+    study: str | None, home: str, storage: str | None,
+) -> None:  # fmt: skip
     """Show the budget of a study and how much of it is spent; raise or lower it, also while workers run.
 
     Running trials continue, even if the limit is lowered.

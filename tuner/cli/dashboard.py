@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from tuner.cli.common import FiniteFloat, artifacts_option, storage_options, to_home
+from tuner.cli.common import to_home
+from tuner.cli.options import FiniteFloat, artifacts_option, storage_options
 
 
 @click.command()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.common import echo_list, home_option, to_home
+from tuner.cli.common import echo_list, to_home
+from tuner.cli.options import home_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

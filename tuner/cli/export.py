@@ -6,16 +6,8 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.common import (
-    artifacts_option,
-    echo_json,
-    home_option,
-    json_option,
-    open_engine,
-    storage_options,
-    study_option,
-    to_home,
-)
+from tuner.cli.common import echo_json, open_engine, to_home
+from tuner.cli.options import artifacts_option, home_option, json_option, storage_options, study_option
 
 
 @click.command()

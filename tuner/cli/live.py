@@ -77,10 +77,8 @@ class PlainView:
     def report_state(self, worker: WorkerInfo) -> None:
         """Report long work before training: reading and caching data."""
         busy = worker.state if worker.state.startswith(("reading", "caching")) else ""
-        before, self.states[worker.worker] = (
-            self.states.get(worker.worker),
-            busy,
-        )  # before out(): Ctrl-C calls this again
+        before = self.states.get(worker.worker)
+        self.states[worker.worker] = busy  # before out(): Ctrl-C calls this again
         if busy and before != busy:
             self.out(f"worker on {worker.host}: {busy}, {worker.steps} images")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.common import echo_json, echo_list, json_option
+from tuner.cli.common import echo_json, echo_list
+from tuner.cli.options import json_option
 
 if TYPE_CHECKING:
     from tuner.registry import PartInfo

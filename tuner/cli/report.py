@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import (
-    artifacts_option,
-    echo_json,
-    json_option,
-    open_engine,
-    print_table,
-    storage_hint,
-    storage_options,
-    study_option,
-    to_home,
-)
+from tuner.cli.common import echo_json, open_engine, print_table, storage_hint, to_home
+from tuner.cli.options import artifacts_option, json_option, storage_options, study_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import (
-    COUNT,
-    Decorator,
-    echo_json,
-    echo_list,
-    json_option,
-    open_engine,
-    storage_hint,
-    storage_options,
-    study_option,
-    to_home,
-    worker_options,
-)
+from tuner.cli.common import echo_json, echo_list, open_engine, storage_hint, to_home
+from tuner.cli.options import COUNT, Decorator, json_option, storage_options, study_option, worker_options
 
 if TYPE_CHECKING:
     from tuner.search.run import RunOptions, RunResult
@@ -44,20 +33,9 @@ def divisor_option(name: str, what: str) -> Decorator:
 @click.option("--rehearse", is_flag=True, help="Small sizes on generated data, in a separate study.")
 @worker_options
 def run(
-    space: str | None,
-    table: str | None,
-    data: str | None,
-    seeds: int | None,
-    trials: int | None,
-    home: str,
-    storage: str | None,
-    study: str | None,
-    seed: int,
-    shrink: int,
-    shorten: int,
-    rehearse: bool,
-    **options: Any,
-) -> None:
+    space: str | None, table: str | None, data: str | None, seeds: int | None, trials: int | None, home: str,
+    storage: str | None, study: str | None, seed: int, shrink: int, shorten: int, rehearse: bool, **options: Any,
+) -> None:  # fmt: skip
     """Search a space, or train the rows of a published table; create the study or resume it.
 
     Run the same command again to resume. Run it in a second terminal, or on another host with the same
@@ -87,14 +65,9 @@ def run(
 @click.option("--epochs", type=COUNT, required=True, help="Total number of epochs.")
 @worker_options
 def extend(
-    home: str,
-    storage: str | None,
-    study: str | None,
-    top: int | None,
-    numbers: tuple[int, ...],
-    epochs: int,
+    home: str, storage: str | None, study: str | None, top: int | None, numbers: tuple[int, ...], epochs: int,
     **options: Any,
-) -> None:
+) -> None:  # fmt: skip
     """Train finished trials for more epochs, from their checkpoints, in a separate study.
 
     Run the same command again to resume; no epoch is trained twice.

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.common import FiniteFloat, echo_json, open_engine, storage_options, study_option, to_home
+from tuner.cli.common import echo_json, open_engine, to_home
 from tuner.cli.control import format_budget, format_worker
+from tuner.cli.options import FiniteFloat, storage_options, study_option
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine

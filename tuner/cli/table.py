@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import echo_json, echo_list, json_option, print_table, storage_options, study_option, to_home
+from tuner.cli.common import echo_json, echo_list, print_table, to_home
+from tuner.cli.options import json_option, storage_options, study_option
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from tuner.cli.common import WORKER_OPTIONS
+from tuner.cli.options import WORKER_OPTIONS
 from tuner.fleet.config import WorkerConfig, WorkerSettings
 from tuner.fleet.placement import PlacementRequest
 from tuner.paths import Home
