@@ -6,9 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +18,7 @@ from torch import Tensor
 
 from tuner.data import augment_pool
 from tuner.data.augment import Augment, item_seed, make_augment
-from tuner.data.cache import CachedDataset
+from tuner.data.cache import CachedDataset, map_ahead
 from tuner.recipe import Part
 from tuner.registry import find_builder
 
@@ -87,17 +85,8 @@ class Batches:
         helpers = self.pool_size if any(epoch is not None for _, epoch in jobs) else 0
         if helpers:
             augment_pool.start_pool(helpers)  # before the threads start, so that only one starts the pool
-        with ThreadPoolExecutor(max(self.num_threads, helpers)) as pool:
-            waiting: deque[Future[Batch]] = deque()
-            try:
-                for job in jobs:
-                    waiting.append(pool.submit(self.make_batch, mine, *job))
-                    if len(waiting) > PREFETCH + helpers:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+        num_threads = max(self.num_threads, helpers)
+        return map_ahead(lambda job: self.make_batch(mine, *job), jobs, num_threads, PREFETCH + helpers)
 
     def make_batch(self, mine: threading.local, items: augment_pool.Items, epoch: int | None) -> Batch:
         """Return a batch from the cache as tensors, augmented where `epoch` is given."""

@@ -11,12 +11,13 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -35,6 +36,8 @@ LISTING = "entry.json"
 PREFETCH = 16  # images decoded before they are written; bounds the memory
 GIGABYTE = 10**9
 DEFAULT_GB = 20.0
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -140,17 +143,22 @@ def build_entry(source: Source, size: int, entry: Path, progress: ProgressCallba
 
 def decode_items(source: Source, items: tuple[Item, ...], size: int) -> Iterator[tuple[Image, Target]]:
     """Yield every item read and resized, in order, a few ahead of the writer."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting: deque[Future[tuple[Image, Target]]] = deque()
+    return map_ahead(lambda item: resize_pair(*source.read(item), size), items, os.cpu_count(), PREFETCH)
+
+
+def map_ahead(work: Callable[[T], R], jobs: Iterable[T], num_threads: int | None, ahead: int) -> Iterator[R]:
+    """Yield the result of each job in order, computed in threads at most `ahead` jobs before it is needed."""
+    with ThreadPoolExecutor(num_threads) as pool:
+        waiting: deque[Future[R]] = deque()
         try:
-            for item in items:
-                waiting.append(pool.submit(lambda item: resize_pair(*source.read(item), size), item))
-                if len(waiting) > PREFETCH:
+            for job in jobs:
+                waiting.append(pool.submit(work, job))
+                if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)  # on a write error, do not decode the rest
+            pool.shutdown(cancel_futures=True)  # the consumer failed or stopped
 
 
 def write_arrays(

@@ -34,9 +34,8 @@ KNOWN_NAMES = ("annotations.json", "_annotations.coco.json")  # preferred to oth
 FOLDER = "annotations"
 FILES = "[!.]*.json"
 COCO_PREFIX = "instances_"  # such as instances_train2017.json, beside captions and keypoints
-READING = (
-    "annotations, the smaller on top"  # part of the fingerprint: change it when the same file gives other pixels
-)
+# part of the fingerprint: change it when the same file gives other pixels
+READING = "annotations, the smaller on top"
 MAX_COORDINATE = 1e9  # pixels; larger than any image
 Pixels = NDArray[np.int64]  # of an instance, as indices into the flattened image
 
@@ -163,9 +162,8 @@ def image_folders(file: Path, root: Path, split: str) -> Iterator[Path]:
     others = [
         p for p in root.iterdir() if p.is_dir() and p.name not in ("images", FOLDER) and p.name[0] not in "._"
     ]
-    yield from (
-        others if len(others) == 1 else []
-    )  # with several, an image of another split might have the same name
+    if len(others) == 1:  # with several, an image of another split might have the same name
+        yield from others
     yield root
 
 

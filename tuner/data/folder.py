@@ -29,24 +29,8 @@ from tuner.data.coco import (
     load_annotations,
     read_annotated,
 )
-from tuner.data.images import (
-    SUFFIXES,
-    check_aspect,
-    read_image,
-    read_instances,
-    read_labels,
-    read_mask,
-)
-from tuner.data.source import (
-    IGNORED,
-    SPLIT_NAMES,
-    Image,
-    Item,
-    Source,
-    Target,
-    hold_out,
-    hold_out_per_class,
-)
+from tuner.data.images import SUFFIXES, check_aspect, read_image, read_instances, read_labels, read_mask
+from tuner.data.source import IGNORED, SPLIT_NAMES, Image, Item, Source, Target, hold_out, hold_out_per_class
 from tuner.deprecated import renamed_names
 from tuner.errors import DataError, bullets, format_names
 
@@ -63,10 +47,7 @@ LAYOUTS = (
     "images/ + annotations.json (COCO), or one folder per class, each also inside train/ val/ test/"
 )
 TARGET_WORDS = {"masks": "mask", "labels": "label map", "instances": "instance map"}
-KINDS = {
-    "masks": "masks",
-    "labels": "label maps",
-    "instances": "instance maps",
+KINDS = {kind: f"{word}s" for kind, word in TARGET_WORDS.items()} | {
     "annotations": "COCO annotations",
     "classes": "class folders",
 }

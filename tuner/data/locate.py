@@ -10,10 +10,6 @@ from tuner.errors import DataError, first_lines
 
 HOW_TO_GET = {
     "weizmann_horse": "It is on Kaggle as 'Weizmann Horse Database': put its rgb/ and figure_ground/ there",
-    "oxford_pet": "Fetch it with: tuner data get oxford_pet",
-    "oxford_pet_trimap": "Fetch it with: tuner data get oxford_pet",
-    "isic2016": "Fetch it with: tuner data get isic2016",
-    "penn_fudan": "Fetch it with: tuner data get penn_fudan",
     "cityscapes": "It is at cityscapes-dataset.com, behind a login: put its leftImg8bit/ and gtFine/ there",
     "sports100": "It is on Kaggle as '100 Sports Image Classification': put its train/, valid/ and test/ there",
     "scene": "Create it yourself: put images/ and labels/ there, and the class names in classes.txt",
@@ -31,6 +27,11 @@ def candidate_folders(name: str) -> list[Path]:
     return [root / FOLDERS.get(name, name) for root in data_roots()]
 
 
+def how_to_get(name: str) -> str:
+    """Return a sentence without its full stop; most datasets can be downloaded."""
+    return HOW_TO_GET.get(name, f"Fetch it with: tuner data get {FOLDERS.get(name, name)}")
+
+
 def find_folder(name: str) -> Path:
     """Return the folder of a named dataset, or raise DataError with the places searched."""
     for place in candidate_folders(name):
@@ -38,7 +39,7 @@ def find_folder(name: str) -> Path:
             return place.absolute()
     raise DataError(
         f"dataset '{name}' is not on this machine; looked for {', '.join(map(str, candidate_folders(name)))}. "
-        f"{HOW_TO_GET[name]}, name its parent folder in TUNER_DATA, or use your own with --data FOLDER."
+        f"{how_to_get(name)}, name its parent folder in TUNER_DATA, or use your own with --data FOLDER."
     )
 
 
@@ -47,7 +48,7 @@ def require_files(name: str, needed: Iterable[str]) -> Path:
     where, needed = find_folder(name), list(needed)
     for part in needed:
         if not (where / part).exists():
-            raise DataError(f"{name} at {where} has no {part}; expected {', '.join(needed)}. {HOW_TO_GET[name]}.")
+            raise DataError(f"{name} at {where} has no {part}; expected {', '.join(needed)}. {how_to_get(name)}.")
     return where
 
 

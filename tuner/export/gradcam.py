@@ -54,10 +54,7 @@ class Explanation:
 
 
 def explain(
-    model: nn.Module,
-    images: Sequence[Image],
-    layers: Sequence[str] | None = None,
-    target: int | None = None,
+    model: nn.Module, images: Sequence[Image], layers: Sequence[str] | None = None, target: int | None = None
 ) -> list[Explanation]:
     """Return an explanation for each image, given as uint8 (height, width, 3) at the size of training.
 

@@ -37,8 +37,7 @@ def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
     """
     recipe = read_recipe(bundle)
     check_images(images)
-    device = find_device()
-    model = load_model(bundle).to(device)
+    model = load_model(bundle).to(find_device())
     targets = find_task(recipe.task).targets
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -51,21 +50,14 @@ def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
         for name, path in zip(unique_names(images), images, strict=True):
             picture = read_image(path)
             if targets == "masks":
-                yield str(write_mask(predict_mask(model, picture, recipe.image_size, device), picture, out, name))
+                mask = predict_mask(model, picture, recipe.image_size)
+                file, values, overlay = f"{name}_mask.png", mask * np.uint8(255), mask_overlay(picture, mask)
             else:
-                yield str(write_labels(predict_labels(model, picture, recipe.image_size), picture, out, name))
-
-
-def write_mask(mask: Image, picture: Image, out: Path, name: str) -> Path:
-    Pillow.fromarray(mask * np.uint8(255)).save(out / f"{name}_mask.png")
-    Pillow.fromarray(mask_overlay(picture, mask)).save(out / f"{name}_overlay.png")
-    return out / f"{name}_mask.png"
-
-
-def write_labels(labels: Image, picture: Image, out: Path, name: str) -> Path:
-    Pillow.fromarray(labels).save(out / f"{name}_labels.png")
-    Pillow.fromarray(label_overlay(picture, labels)).save(out / f"{name}_overlay.png")
-    return out / f"{name}_labels.png"
+                values = predict_labels(model, picture, recipe.image_size)
+                file, overlay = f"{name}_labels.png", label_overlay(picture, values)
+            Pillow.fromarray(values).save(out / file)
+            Pillow.fromarray(overlay).save(out / f"{name}_overlay.png")
+            yield str(out / file)
 
 
 def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table: Path) -> Iterator[str]:
@@ -153,39 +145,40 @@ def predict_pixels(model: nn.Module, picture: Image, image_size: int, task: str)
         return find_instances(model, picture, image_size).labels
     if targets == "labels":
         return predict_labels(model, picture, image_size)
-    return predict_mask(model, picture, image_size, device_of(model))
+    return predict_mask(model, picture, image_size)
 
 
 @torch.inference_mode()
-def compute_logits(model: nn.Module, picture: Image, size: int, device: torch.device) -> Tensor:
+def compute_logits(model: nn.Module, picture: Image, size: int) -> Tensor:
     """Return the model's output for one picture."""
-    logits: Tensor = model(to_batch(picture, size, device))[0].float()
+    logits: Tensor = model(to_batch(model, picture, size))[0].float()
     return logits
 
 
-def to_batch(picture: Image, size: int, device: torch.device) -> Tensor:
-    """Return a normalized batch of the picture, resized as in training."""
+def to_batch(model: nn.Module, picture: Image, size: int) -> Tensor:
+    """Return a normalized batch of the picture on the model's device, resized as in training."""
+    device = device_of(model)
     return make_normalizer(device)(torch.from_numpy(resize_image(picture, size))[None].to(device))
 
 
 @torch.inference_mode()
 def find_instances(model: nn.Module, picture: Image, size: int) -> Instances:
     """Return the predicted instances at the picture's own size."""
-    answer = model(to_batch(picture, size, device_of(model)))
+    answer = model(to_batch(model, picture, size))
     (found,) = model.instances(answer, sizes=[picture.shape[:2]])  # type: ignore[operator]
     return found
 
 
-def predict_mask(model: nn.Module, picture: Image, size: int, device: torch.device) -> Image:
+def predict_mask(model: nn.Module, picture: Image, size: int) -> Image:
     """Return a mask of 0 and 1; probabilities are resized to the picture before they are thresholded."""
-    probabilities = compute_logits(model, picture, size, device)[0].sigmoid().cpu().numpy()
+    probabilities = compute_logits(model, picture, size)[0].sigmoid().cpu().numpy()
     full = cv2.resize(probabilities, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
     return (full > 0.5).astype(np.uint8)
 
 
 def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:
     """Return the class of each pixel; scores are resized to the picture, one class at a time to save memory."""
-    scores = compute_logits(model, picture, size, device_of(model)).cpu().numpy()
+    scores = compute_logits(model, picture, size).cpu().numpy()
     shape = (picture.shape[1], picture.shape[0])
     highest = np.full(picture.shape[:2], -np.inf, np.float32)
     labels = np.zeros(picture.shape[:2], np.uint8)
@@ -198,5 +191,5 @@ def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:
 
 def predict_shares(model: nn.Module, picture: Image, size: int) -> NDArray[np.float32]:
     """Return the probability of each class."""
-    shares: NDArray[np.float32] = compute_logits(model, picture, size, device_of(model)).softmax(0).cpu().numpy()
+    shares: NDArray[np.float32] = compute_logits(model, picture, size).softmax(0).cpu().numpy()
     return shares

@@ -210,6 +210,16 @@ def can_run(model: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor) ->
     return True
 
 
+def pretrained_unet(
+    name: str, encoder: nn.Module, decoder: nn.Module, k: int, classes: int, pretrained: Pretrained
+) -> nn.Module:
+    """Return a segmenter of an encoder of stride 32 and a new decoder to k channels, with a head."""
+    head = nn.Conv2d(k, classes, kernel_size=1)
+    decoder.apply(init_weights)
+    head.apply(init_weights)
+    return Segmenter(name, encoder, decoder, head, multiple=32, pretrained=pretrained)
+
+
 def set_in_channels(module: nn.Module, channels: int) -> None:
     """Replace the first convolution by one for so many input channels."""
     name, conv = next((name, m) for name, m in module.named_modules() if isinstance(m, nn.Conv2d))

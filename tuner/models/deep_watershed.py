@@ -57,9 +57,8 @@ def deep_watershed(
             f"base of model 'deep_watershed' is '{base}'; a segmenter trained by gradient descent is needed."
         )
     flood = WatershedInstances(mask, energy, min_size)
-    vars(model).update(
-        instances=flood, evidence=partial(object_evidence, model)
-    )  # attributes, so that the weights keep their names
+    # attributes, so that the weights keep their names
+    vars(model).update(instances=flood, evidence=partial(object_evidence, model))
     return model
 
 

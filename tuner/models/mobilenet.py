@@ -9,10 +9,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, decoder_widths, init_weights
+from tuner.models.blocks import Decoder, check_widths, convs, decoder_widths, pretrained_unet
 from tuner.models.pretrained import torchvision_weights
 
-STRIDE = 32  # of the deepest feature
 FEATURES = (16, 24, 32, 96, 1280)  # channels at strides 2 to 32
 RATES = (1, 2)  # of the dilated convolutions
 
@@ -27,9 +26,8 @@ def mobilenet_unet(channels: int, classes: int, *, k: int = 16) -> nn.Module:
 def mobilenet_segnet_attention(channels: int, classes: int, *, k: int = 16) -> nn.Module:
     """MobileNetV2 with a SegNet decoder, 16k to k channels, and attention gates on the encoder's features."""
     check_widths(k=k)
-    return with_mobilenet(
-        "mobilenet_segnet_attention", channels, classes, k, GatedDecoder(FEATURES, decoder_widths(k, 5))
-    )
+    decoder = GatedDecoder(FEATURES, decoder_widths(k, 5))
+    return with_mobilenet("mobilenet_segnet_attention", channels, classes, k, decoder)
 
 
 def mobilenet_segnet_attention_atrous(channels: int, classes: int, *, k: int = 16) -> nn.Module:
@@ -43,11 +41,7 @@ def with_mobilenet(name: str, channels: int, classes: int, k: int, decoder: nn.M
     from segmentation_models_pytorch.encoders import get_encoder
 
     encoder = get_encoder("mobilenet_v2", in_channels=channels, weights=None)
-    head = nn.Conv2d(k, classes, kernel_size=1)
-    decoder.apply(init_weights)
-    head.apply(init_weights)
-    pretrained = torchvision_weights("MobileNet_V2_Weights")
-    return Segmenter(name, encoder, decoder, head, multiple=STRIDE, pretrained=pretrained)
+    return pretrained_unet(name, encoder, decoder, k, classes, torchvision_weights("MobileNet_V2_Weights"))
 
 
 class GatedDecoder(nn.Module):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -101,12 +102,8 @@ def find_in_hf_cache(pretrained: Pretrained) -> Path | None:
 
 def read_tensors(path: Path) -> Tensors:
     """Return the tensors of a file; PartError if it is damaged, truncated, or holds other objects."""
-    from safetensors.torch import load_file
-
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = load_tensors(path)
         tensors = tensors.get("state_dict", tensors)
         if not all(isinstance(value, Tensor) for value in tensors.values()):
             raise ValueError("it holds objects other than tensors")
@@ -116,6 +113,16 @@ def read_tensors(path: Path) -> Tensors:
             "Delete it, so that it is downloaded again."
         ) from error
     return dict(tensors)
+
+
+def load_tensors(path: Path) -> Any:
+    """Load a .safetensors file, or one of torch.save that holds tensors and plain values only."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    with warnings.catch_warnings(action="ignore"):  # about pickles, which are refused anyway
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def check_fit(encoder: nn.Module, tensors: Tensors) -> None:
@@ -202,13 +209,9 @@ def fill_tu(channels: int, encoder: nn.Module, tensors: Tensors) -> Tensors:
 
 def timm_weights(name: str, args: Mapping[str, Any]) -> Pretrained:
     """Return timm's default weights of a model built with these arguments."""
-    return timm_source(name, partial(fill_timm, name, dict(args)))
-
-
-def fill_timm(name: str, args: dict[str, Any], encoder: nn.Module, tensors: Tensors) -> Tensors:
     from timm import create_model
 
-    return load_by_timm(partial(create_model, name, **args), tensors)
+    return timm_source(name, lambda encoder, tensors: load_by_timm(partial(create_model, name, **args), tensors))
 
 
 def load_by_timm(create: Callable[..., nn.Module], tensors: Tensors) -> Tensors:

@@ -9,10 +9,9 @@ from typing import cast
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tuner.models.blocks import Decoder, Segmenter, check_widths, convs, decoder_widths, init_weights
-from tuner.models.pretrained import Pretrained, Tensors, fill_encoder, torchvision_weights
+from tuner.models.blocks import Decoder, check_widths, convs, decoder_widths, pretrained_unet
+from tuner.models.pretrained import Tensors, fill_encoder, torchvision_weights
 
-STRIDE = 32  # of the deepest feature
 SKIPS = (64, 64, 128, 256)  # channels at strides 2 to 16
 DEEPEST = 512
 
@@ -29,7 +28,7 @@ def resnet34_unet(channels: int, classes: int, *, k: int = 16, batch_norm: bool 
     block = partial(convs, norm=batch_norm)
     decoder = Decoder([*SKIPS, DEEPEST], decoder_widths(k, 5), block, transposed=True, bottleneck=32 * k)
     pretrained = torchvision_weights("ResNet34_Weights")
-    return resnet_unet("resnet34_unet", encoder, decoder, nn.Conv2d(k, classes, kernel_size=1), pretrained)
+    return pretrained_unet("resnet34_unet", encoder, decoder, k, classes, pretrained)
 
 
 def resnet18_unet(channels: int, classes: int, *, k: int = 16, batch_norm: bool = True) -> nn.Module:
@@ -46,15 +45,7 @@ def resnet18_unet(channels: int, classes: int, *, k: int = 16, batch_norm: bool 
         fold_norms(encoder)
     decoder = Decoder([*SKIPS, DEEPEST], decoder_widths(k, 5), partial(convs, norm=batch_norm))
     pretrained = torchvision_weights("ResNet18_Weights", fill_encoder if batch_norm else fill_folded)
-    return resnet_unet("resnet18_unet", encoder, decoder, nn.Conv2d(k, classes, kernel_size=1), pretrained)
-
-
-def resnet_unet(
-    name: str, encoder: nn.Module, decoder: nn.Module, head: nn.Module, pretrained: Pretrained
-) -> nn.Module:
-    decoder.apply(init_weights)
-    head.apply(init_weights)
-    return Segmenter(name, encoder, decoder, head, multiple=STRIDE, pretrained=pretrained)
+    return pretrained_unet("resnet18_unet", encoder, decoder, k, classes, pretrained)
 
 
 def fold_norms(module: nn.Module) -> None:

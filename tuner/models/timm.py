@@ -38,9 +38,7 @@ class TimmClassifier(nn.Module):
         self.pretrained = timm_weights(name, {**args, "in_chans": channels, "num_classes": 0})
         self.explained = explained_stages(self.encoder)
         patches: Any = getattr(self.encoder, "patch_embed", None)
-        self.multiple = (
-            patches.patch_size[0] if "dynamic_img_pad" in args else 1
-        )  # images are padded to a multiple of it
+        self.multiple = patches.patch_size[0] if "dynamic_img_pad" in args else 1  # images are padded to it
 
     def forward(self, image: Tensor) -> Tensor:
         return run_checked(self, self.name, self.scores, image)

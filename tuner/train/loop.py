@@ -58,9 +58,7 @@ class Progress:
     histogram: Tensor | None = None  # at the best epoch: counts of right and wrong by probability
     ranking: dict[str, Any] | None = None  # at the best epoch: of predicted instances
     answers: dict[int, Tensor] | None = None  # at the best epoch: predictions for the example images, by position
-    frames: dict[int, Tensor] = field(
-        default_factory=dict
-    )  # the prediction for the first validation image, by epoch
+    frames: dict[int, Tensor] = field(default_factory=dict)  # predictions for the first validation image, by epoch
     carried: str = ""  # summary of the initial weights
     totals: dict[str, Any] | None = None  # of the current epoch
     spent: float = 0.0  # seconds of the current epoch before an interruption

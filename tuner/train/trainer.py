@@ -51,9 +51,7 @@ class Trainer:
         self.model = build_model(recipe, self.task).to(device).to(memory_format=torch.channels_last)
         self.trainable = {name for name, p in self.model.named_parameters() if p.requires_grad}
         self.learn: Callable[..., None] | None = getattr(self.model, "learn", None)  # replaces the gradient step
-        self.own_losses: Callable[..., Any] | None = getattr(
-            self.model, "losses", None
-        )  # the model computes its own losses
+        self.own_losses: Callable[..., Any] | None = getattr(self.model, "losses", None)
         self.find: Callable[..., Any] | None = (
             getattr(self.model, "instances", None) if self.task.has_instances else None
         )

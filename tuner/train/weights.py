@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tuner.errors import PartError, first_line, format_names
 from tuner.models import ENCODER
+from tuner.models.pretrained import imagenet_tensors, load_tensors
 from tuner.recipe import Recipe
 from tuner.tasks import find_task
 
@@ -81,8 +79,6 @@ def carried_part(recipe: Recipe) -> str:
 def read_source(model: nn.Module, recipe: Recipe, source: Path | None) -> tuple[Tensors, str]:
     """Return the available tensors under the model's own names, and their origin."""
     if recipe.weights.name == "imagenet":
-        from tuner.models.pretrained import imagenet_tensors
-
         return imagenet_tensors(model)
     if recipe.weights.name == "random":
         return random_weights(recipe), "random weights"
@@ -106,7 +102,7 @@ def random_weights(recipe: Recipe) -> Tensors:
 def read_weights(path: Path) -> Tensors:
     """Return the tensors of a .safetensors file, or of one that torch saved; only tensors are unpickled."""
     try:
-        plain = load_file(path) if path.suffix == ".safetensors" else load_torch_file(path)
+        plain = load_tensors(path)
     except UnpicklingError as error:  # torch's message advises to unpickle it anyway
         raise PartError(
             f"weights {path} cannot be read: the file is damaged, or holds objects other than tensors, "
@@ -122,12 +118,6 @@ def read_weights(path: Path) -> Tensors:
     return tensors
 
 
-def load_torch_file(path: Path) -> Any:
-    """Load a file of torch.save, of tensors and plain values only."""
-    with warnings.catch_warnings(action="ignore"):  # about pickles, which are refused anyway
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def describe_differences(wanted: Tensors, tensors: Tensors) -> str:
     """Return what the file lacks or has in another shape; "" if everything wanted fits."""
     missing = [k for k in wanted if k not in tensors and not k.endswith(COUNTER)]
@@ -136,10 +126,8 @@ def describe_differences(wanted: Tensors, tensors: Tensors) -> str:
         for k, v in wanted.items()
         if k in tensors and tensors[k].shape != v.shape
     ]
-    said = [f"Missing: {format_names(missing, 3)}."] * bool(missing) + [
-        f"With another shape: {format_names(odd, 3)}."
-    ] * bool(odd)
-    return " ".join(said)
+    parts = {"Missing": missing, "With another shape": odd}
+    return " ".join(f"{what}: {format_names(names, 3)}." for what, names in parts.items() if names)
 
 
 def encoder_hint(part: str, wanted: Tensors, fits: Tensors) -> str:
