@@ -156,6 +156,11 @@ class Recipe:
         stages = self.stages or (Stage(self.epochs),)
         return tuple(replace(stage, schedule=stage.schedule or self.schedule) for stage in stages)
 
+    @property
+    def weights_part(self) -> str:
+        """The part of the model that `weights` initialize: of ImageNet weights, the encoder."""
+        return "encoder" if self.weights.name == "imagenet" else str(self.weights.args.get("part", "all"))
+
     def with_epochs(self, epochs: int) -> Recipe:
         """Return the recipe with another number of epochs; with stages, the last one changes."""
         if not self.stages:

@@ -11,7 +11,7 @@ import pytest
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import DATASETS, GENERATED, open_data
 from tuner.data.folder import folder
-from tuner.data.locate import FOLDERS, HOW_TO_GET
+from tuner.data.locate import FOLDERS, how_to_get
 from tuner.errors import DataError, PartError
 from tuner.models import MODELS
 from tuner.recipe import Part, use
@@ -104,7 +104,7 @@ def test_a_dataset_is_generated_or_says_where_to_put_it(
         source = open_data(use(name, image_size=32))
     except DataError as error:
         place = tmp_path / "mine" / FOLDERS.get(name, name)
-        assert HOW_TO_GET[name] in str(error) and str(place) in str(error) and name not in GENERATED
+        assert how_to_get(name) in str(error) and str(place) in str(error) and name not in GENERATED
         return
     assert source.revision, "what has no files needs a revision, or its cache would outlive a change"
     assert len(source.split("train")) > len(source.split("val")) > 0

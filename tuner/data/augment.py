@@ -23,13 +23,7 @@ from tuner.errors import PartError
 from tuner.recipe import Part
 from tuner.registry import SHARE, Range, build, check_range
 
-AUGMENTATIONS = {
-    "none": "tuner.data.augment:none",
-    "flip": "tuner.data.augment:flip",
-    "crop_flip": "tuner.data.augment:crop_flip",
-    "lesion": "tuner.data.augment:lesion",
-    "pet": "tuner.data.augment:pet",
-}
+AUGMENTATIONS = {name: f"tuner.data.augment:{name}" for name in ("none", "flip", "crop_flip", "lesion", "pet")}
 Target = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int64]
 Augment = Callable[[Image, Target, int], tuple[Image, Target]]  # image, target, seed of the item
 REFLECT = cv2.BORDER_REFLECT_101

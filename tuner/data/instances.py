@@ -154,7 +154,10 @@ def compute_energy(labels: NDArray[np.integer]) -> Map:
 
 
 def find_boundary(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return the pixels with a 4-neighbour that is not of the same instance."""
+    """Return the pixels with a 4-neighbour that is not of the same instance.
+
+    scikit-image's find_boundaries is equal, but takes 250 times as long.
+    """
     found = np.zeros(labels.shape, bool)
     down, across = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
     found[1:] |= down

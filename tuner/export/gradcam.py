@@ -25,6 +25,7 @@ from tuner.export.layers import (
     choose_layers,
     device_of,
     eval_mode,
+    forward_hooks,
     layers_of,
     replace_tensor,
     select_map,
@@ -114,21 +115,14 @@ def record_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor
     """
     kept: dict[str, Tensor] = {}
 
-    def attempts(name: str) -> Callable[[nn.Module, Any, Any], Any]:
-        def keep(_module: nn.Module, _given: Any, output: Any) -> Any:
-            if (found := select_map(output)) is None:
-                return output
-            kept[name] = found
-            return replace_tensor(output, found, found.clone())
+    def keep(name: str, output: Any) -> Any:
+        if (found := select_map(output)) is None:
+            return output
+        kept[name] = found
+        return replace_tensor(output, found, found.clone())
 
-        return keep
-
-    hooks = [module.register_forward_hook(attempts(name)) for name, module in layers.items()]
-    try:
+    with forward_hooks(layers, keep):
         yield kept
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def check_logits(logits: Any) -> Tensor:

@@ -6,7 +6,7 @@ are found by running the model once. Any other module can be named by its path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from math import isqrt
@@ -59,15 +59,14 @@ def find_layers(model: nn.Module, side: int) -> dict[str, str]:
     Modules with one channel per class are left out: they are the head, equal to the output.
     """
     seen: list[tuple[str, torch.Size]] = []
-    hooks = [
-        module.register_forward_hook(shape_recorder(path, seen)) for path, module in model.named_modules() if path
-    ]
-    try:
-        with eval_mode(model), torch.no_grad():
-            answer = model(torch.zeros(1, CHANNELS, side, side, device=device_of(model)))
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+    def record(path: str, output: Any) -> None:
+        if (found := select_map(output)) is not None:
+            seen.append((path, found.shape))
+
+    named = {path: module for path, module in model.named_modules() if path}
+    with forward_hooks(named, record), eval_mode(model), torch.no_grad():
+        answer = model(torch.zeros(1, CHANNELS, side, side, device=device_of(model)))
     if not isinstance(answer, Tensor):  # a detector, which must name its layers itself
         return {}
     maps = [(path, size[-1]) for path, size in seen if len(size) == 4 and size[-1] > 1]
@@ -83,12 +82,18 @@ def find_layers(model: nn.Module, side: int) -> dict[str, str]:
     return {by_size[size]: by_size[size] for size in ordered}
 
 
-def shape_recorder(path: str, seen: list[tuple[str, torch.Size]]) -> Callable[[nn.Module, Any, Any], None]:
-    def record(_module: nn.Module, _given: Any, output: Any) -> None:
-        if (found := select_map(output)) is not None:
-            seen.append((path, found.shape))
-
-    return record
+@contextmanager
+def forward_hooks(modules: Mapping[str, nn.Module], hook: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Call `hook` with the name and the output of each module that runs; what it returns replaces the output."""
+    handles = [
+        module.register_forward_hook(lambda _module, _given, output, name=name: hook(name, output))
+        for name, module in modules.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

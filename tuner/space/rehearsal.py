@@ -26,7 +26,7 @@ def rehearse(recipe: Recipe) -> Recipe:
     """Return a small version of a recipe, with generated data and weights, that runs in seconds."""
     toy = reduce_recipe(recipe, SIZE_DIVISOR, max(EPOCH_DIVISOR, -(-recipe.epochs // MAX_EPOCHS)))
     kept = {name: value for name, value in toy.data.args.items() if name in ("val", "split_seed", "image_size")}
-    weights = recipe.weights if recipe.weights.name == "none" else Part("random", {"part": weights_part(recipe)})
+    weights = recipe.weights if recipe.weights.name == "none" else Part("random", {"part": recipe.weights_part})
     return replace(
         toy,
         data=Part(GENERATED_DATA[find_task(recipe.task).targets], kept),
@@ -40,11 +40,6 @@ def adapt_class_weights(loss: Part) -> Part:
     """Replace a list of class weights, which fits the real classes only, by weights from class frequencies."""
     is_list = isinstance(loss.args.get("weights"), list | tuple)
     return Part(loss.name, {**loss.args, "weights": "frequency"}) if is_list else loss
-
-
-def weights_part(recipe: Recipe) -> str:
-    """Return which part of the model is initialized: as in the recipe; for ImageNet, the encoder."""
-    return "encoder" if recipe.weights.name == "imagenet" else str(recipe.weights.args.get("part", "all"))
 
 
 def reduce_recipe(recipe: Recipe, shrink: int, shorten: int) -> Recipe:

@@ -24,17 +24,6 @@ from tuner.registry import FRACTION, NOT_NEGATIVE, SHARE, build, check_range
 Loss = Callable[[Tensor, Tensor], Tensor]
 Shares = Callable[[], Sequence[float]]  # of the training targets by class, computed on call
 
-LOSSES = {
-    "bce": "tuner.train.losses:bce",
-    "dice": "tuner.train.losses:dice",
-    "iou": "tuner.train.losses:iou",
-    "focal": "tuner.train.losses:focal",
-    "dice_bce": "tuner.train.losses:dice_bce",
-    "cross_entropy": "tuner.train.losses:cross_entropy",
-    "mix": "tuner.train.losses:mix",
-    "watershed": "tuner.train.losses:watershed",
-    "own": "tuner.train.losses:own",
-}
 OWN, WATERSHED = "own", "watershed"
 PIXELS = ("binary", "multiclass")
 CLASSES = ("multiclass", "classification")
@@ -50,6 +39,7 @@ TASKS_OF = {  # loss -> tasks
     WATERSHED: ("instance",),
     OWN: ("instance",),
 }
+LOSSES = {name: f"tuner.train.losses:{name}" for name in TASKS_OF}
 WEIGHTS = ("none", "frequency")
 MIN_MISS = 1e-6  # lower bound of 1 - p, whose power is differentiated
 

@@ -5,6 +5,9 @@ confusion matrix (rows truth, columns prediction). Next, for pixels, the sums ov
 images; for classes, the hits among the top five. A full count ends with histograms of probabilities that were
 right and wrong, for each class or the object of a mask, and for the most likely class: all curves are computed
 from these. If `each` is a list, the score of each image is appended to it.
+
+Why not torchmetrics: for 8 label maps of 19 classes its confusion matrix is equal, but takes 3 times as long and
+is not one for each image; its average precision from 512 bins takes 170 times as long as everything counted here.
 """
 
 from __future__ import annotations

@@ -29,17 +29,9 @@ from tuner.registry import (
     check_range,
 )
 
-OPTIMIZERS = {
-    "adam": "tuner.train.optimizers:adam",
-    "adamw": "tuner.train.optimizers:adamw",
-    "sgd": "tuner.train.optimizers:sgd",
-}
+OPTIMIZERS = {name: f"tuner.train.optimizers:{name}" for name in ("adam", "adamw", "sgd")}
 SCHEDULES = {
-    "none": "tuner.train.optimizers:none",
-    "plateau": "tuner.train.optimizers:plateau",
-    "exponential": "tuner.train.optimizers:exponential",
-    "cosine": "tuner.train.optimizers:cosine",
-    "warmup": "tuner.train.optimizers:warmup",
+    name: f"tuner.train.optimizers:{name}" for name in ("none", "plateau", "exponential", "cosine", "warmup")
 }
 Schedule = lr_scheduler.LRScheduler
 Params = Iterable[nn.Parameter] | Iterable[dict[str, Any]]

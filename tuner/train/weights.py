@@ -54,7 +54,7 @@ def load_initial_weights(model: nn.Module, recipe: Recipe, source: Path | None) 
 def match_tensors(model: nn.Module, recipe: Recipe, source: Path | None) -> CarriedWeights:
     """Return the tensors to load; PartError names the differences to a file of another architecture."""
     tensors, where = read_source(model, recipe, source)
-    part = carried_part(recipe)
+    part = recipe.weights_part
     wanted = {k: v for k, v in model.state_dict().items() if part == "all" or k.startswith(ENCODER)}
     if not wanted:
         raise PartError(f'weights from {where}: {recipe.model.name} has no part named encoder. Use part="all".')
@@ -67,13 +67,6 @@ def match_tensors(model: nn.Module, recipe: Recipe, source: Path | None) -> Carr
             f"{wrong}{encoder_hint(part, wanted, fits)}"
         )
     return CarriedWeights(fits, len(tensors) - len(fits), len(model.state_dict()) - len(fits), part, where)
-
-
-def carried_part(recipe: Recipe) -> str:
-    """Return the part to load: "encoder" for ImageNet weights, else as given."""
-    if recipe.weights.name == "imagenet":
-        return "encoder"
-    return str(recipe.weights.args.get("part", "all"))
 
 
 def read_source(model: nn.Module, recipe: Recipe, source: Path | None) -> tuple[Tensors, str]:
@@ -92,7 +85,7 @@ def random_weights(recipe: Recipe) -> Tensors:
     from tuner.train.trainer import build_model
 
     other = recipe
-    if recipe.classes and carried_part(recipe) == "encoder":
+    if recipe.classes and recipe.weights_part == "encoder":
         other = replace(recipe, classes=tuple(map(str, range(OTHER_CLASSES))))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed + 1)

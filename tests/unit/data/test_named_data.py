@@ -20,7 +20,7 @@ from PIL import Image
 
 from tuner.data.cityscapes import CLASSES, TO_TRAIN_ID
 from tuner.data.datasets import open_data
-from tuner.data.locate import FOLDERS, HOW_TO_GET
+from tuner.data.locate import FOLDERS, how_to_get
 from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import DataError
@@ -192,7 +192,7 @@ def test_a_layout_half_there_names_the_first_missing_thing(name: str, part: str,
     where = MAKERS[name](root / FOLDERS.get(name, name), 2)
     (where / part).unlink() if (where / part).is_file() else shutil.rmtree(where / part)
     message = said(name)
-    assert message.startswith(f"{name} at {where} has no {part}; expected ") and HOW_TO_GET[name] in message
+    assert message.startswith(f"{name} at {where} has no {part}; expected ") and how_to_get(name) in message
     assert "\n" not in message
 
 
