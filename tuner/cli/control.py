@@ -134,7 +134,6 @@ def workers(as_json: bool, study: str | None, home: str, storage: str | None) ->
 
 
 def format_worker(worker: WorkerInfo) -> str:
-    """Return one line about a worker."""
     from tuner.study.format import format_params, format_value
 
     where = f"{worker.host}:{worker.pid}"

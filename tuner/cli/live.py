@@ -17,7 +17,6 @@ from tuner.cli.sparklines import Curve
 from tuner.console import StudyView
 from tuner.errors import StorageError, StudyError
 from tuner.study import database, epoch_queries, queries, trial_queries
-from tuner.study.failures import Failure
 from tuner.study.format import format_outcome
 from tuner.study.info import StudyInfo
 from tuner.study.queries import StudySummary, WorkerInfo
@@ -235,16 +234,15 @@ def study_to_json(now: StudySummary, tally: StudyStats) -> dict[str, Any]:
             "epochs_saved": cost.saved,
             "epochs_planned_of_pruned": cost.planned,
         },
-        "failures": {"kinds": tally.kinds, "last": [failure_row(failure) for failure in tally.failures[-3:]]},
+        "failures": {
+            "kinds": tally.kinds,
+            "last": [{"number": f.number, "kind": f.label, "reason": f.reason} for f in tally.failures[-3:]],
+        },
         "time_left": {"seconds": tally.left.seconds, "by": tally.left.by},
         "budget": vars(tally.budget),
         "spent": vars(tally.spent),
         "workers": [vars(worker) for worker in now.workers],
     }
-
-
-def failure_row(failure: Failure) -> dict[str, Any]:
-    return {"number": failure.number, "kind": failure.label, "reason": failure.reason}
 
 
 def away_notice() -> str:

@@ -153,7 +153,6 @@ def compare_trials(
 
 
 def print_rows(heading: str, lines: list[dict[str, Any]], names: list[str]) -> None:
-    """Print the rows as a table."""
     from tuner.report.compare import text_rows
 
     rows = text_rows(lines, names)

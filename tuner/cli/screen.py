@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from textwrap import shorten, wrap
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -30,6 +31,7 @@ from tuner.study.stats import StudyStats
 MIN_FRAMED = 60, 16  # columns and lines from which a frame is drawn
 MAX_REASONS = 3  # of failures, shown with their trials
 MAX_PLOT_LINES = 3  # lines of a plot
+WHOLE_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
 LinePart = tuple[int, str, str]  # priority (0 stays, the highest goes first), text, style
 
 
@@ -140,17 +142,10 @@ def best_line(data: ScreenData, width: int) -> Text:
         [
             (0, f"best so far: {data.goal.metric} {format_value(found.value)}", "bold green"),
             (1, f"trial {found.number}", ""),
-            (2, truncate_words(format_params(found.params), width - 45), "dim"),
+            (2, shorten(format_params(found.params), max(1, width - 45), placeholder="", **WHOLE_WORDS), "dim"),
         ],
         width,
     )
-
-
-def truncate_words(text: str, width: int) -> str:
-    """Return as many whole words as fit."""
-    while len(text) > width and " " in text:
-        text = text.rpartition(" ")[0]
-    return text if len(text) <= width else ""
 
 
 def cost_line(data: ScreenData, width: int) -> Text:
@@ -269,14 +264,8 @@ def worker_row(
 
 def wrap_params(worker: WorkerInfo, width: int, height: int) -> Text:
     """Return the parameters in at most `height` lines."""
-    lines, line = [], ""
-    for word in format_params(worker.params).split(" "):
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    return Text("\n".join([*lines, line][:height]), no_wrap=True, overflow="crop")
+    lines = wrap(format_params(worker.params), max(1, width), **WHOLE_WORDS)
+    return Text("\n".join(lines[:height]), no_wrap=True, overflow="crop")
 
 
 def describe_state(worker: WorkerInfo) -> Text:

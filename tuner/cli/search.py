@@ -92,7 +92,6 @@ def extend(
 
 
 def run_options(home: str, storage: str | None, options: dict[str, Any]) -> RunOptions:
-    """Return the engine's options from the command's."""
     from tuner.search.run import RunOptions
 
     place = to_home(home)
@@ -100,7 +99,6 @@ def run_options(home: str, storage: str | None, options: dict[str, Any]) -> RunO
 
 
 def report_and_exit(done: RunResult, home: str, storage: str | None) -> None:
-    """Print the result and exit with its code."""
     if done.error:
         click.echo(f"tuner: {done.error}", err=True)
     if done.now:

@@ -61,7 +61,6 @@ def plot(
 def cell_at(
     at: Dot, mine: dict[Dot, set[Dot]], other: dict[Dot, set[Dot]], marked: Dot | None, ascii_only: bool
 ) -> PlotCell:
-    """Return one character of a plot."""
     if at == marked:
         return (ASCII_MARK if ascii_only else MARK), "mark"
     ours, others = mine.get(at, set()), other.get(at, set())

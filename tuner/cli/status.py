@@ -65,7 +65,6 @@ def status(home: str, storage: str | None, study: str | None, watch: bool, every
 
 
 def print_study(now: StudySummary, stats: StudyStats) -> None:
-    """Print a study in a few lines."""
     from tuner.study.format import (
         format_failures,
         format_params,

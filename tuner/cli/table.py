@@ -94,7 +94,6 @@ def list_tables(engine: Engine | None, as_json: bool) -> None:
 
 
 def print_comparison(found: TableComparison) -> None:
-    """Print the comparison as a table."""
     from tuner.report.table_comparison import comparison_title, text_columns
 
     headings, cells = zip(*text_columns(found), strict=True)

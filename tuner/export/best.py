@@ -60,19 +60,15 @@ def find_best(engine: Engine, name: str | None) -> BestTrial:
     epoch = int(now.best.attrs.get("result", {}).get("best_epoch", 0))
     rows = epoch_queries.read_epochs(engine, now.best.id)
     at_best = next((row for row in rows if row["epoch"] == epoch), {})
-    value = now.best.value
-    worse = [
-        v
-        for v in trial_queries.read_values(engine, info.id)
-        if value is not None and info.goal.is_better(value, v)
-    ]
+    value, others = now.best.value, trial_queries.read_values(engine, info.id)
+    beaten = sum(value is not None and info.goal.is_better(value, other) for other in others)
     return BestTrial(
         study=info,
         trial=now.best,
         epoch=epoch,
         metrics={k: v for k, v in at_best.items() if k.startswith(("train_", "val_"))},
         history=rows,
-        beaten=len(worse) + now.states.get("PRUNED", 0),
+        beaten=beaten + now.states.get("PRUNED", 0),
         finished=now.num_finished,
         failed=now.states.get("FAIL", 0),
     )

@@ -26,7 +26,6 @@ class CocoWriter:
         file.write('{"annotations": [')
 
     def add(self, name: str, found: Instances) -> None:
-        """Add an image by its file name, with its instances."""
         height, width = found.labels.shape
         image = {"id": len(self.images) + 1, "file_name": name, "height": height, "width": width}
         self.images.append(image)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,10 +74,7 @@ def check_has_confusion(bundle: Path) -> None:
 
 def load_split(recipe: Recipe, split: str, provider: DataProvider) -> CachedDataset:
     """Return the decoded images of a split; DataError if the dataset has no such split."""
-    find: Callable[[Recipe], CachedDataset | None] = (
-        provider.get_data if split == "val" else provider.get_test_data
-    )
-    found = find(recipe)
+    found = provider.get_data(recipe) if split == "val" else provider.get_test_data(recipe)
     if found is None:
         raise DataError(f"{recipe.data.name} has no test split. Score its validation split with --split val.")
     return found

@@ -109,7 +109,6 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of a model's parameters or buffers."""
     return next((t.device for t in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 

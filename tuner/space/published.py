@@ -106,7 +106,6 @@ def rank_values(numbers: Iterable[float | None], metric: str) -> list[int]:
 
 
 def without_split(metric: str) -> str:
-    """Return a metric's name without its split."""
     split = next((split for split in SPLITS if metric.startswith(split)), "")
     return metric.removeprefix(split)
 
