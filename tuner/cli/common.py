@@ -24,7 +24,7 @@ WIDE = 200  # columns, if the output is not a terminal
 
 
 @contextmanager
-def deprecations_shown() -> Iterator[None]:
+def show_deprecations() -> Iterator[None]:
     """Print a line on stderr for each old import path of tuner that a user's own code uses."""
     with warnings.catch_warnings():
         show_other = warnings.showwarning
@@ -47,7 +47,7 @@ class CommandGroup(click.Group):
         from tuner.errors import TunerError
 
         try:
-            with deprecations_shown():
+            with show_deprecations():
                 return super().invoke(ctx)
         except TunerError as error:
             click.echo(f"tuner: {error}", err=True)

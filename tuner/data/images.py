@@ -53,14 +53,9 @@ def read_mask(path: Path) -> Image:
 
 def read_labels(path: Path) -> Image:
     """Read the class number of each pixel: grey, 16-bit grey, or the index of a palette."""
-    values = read_whole_numbers(path, "label map", "a class number is needed at each pixel")
-    lowest, highest = values.min(), values.max()
-    if lowest < 0 or highest > IGNORED:
-        raise DataError(
-            f"label map {path.name} holds {lowest} to {highest}; classes are 0 to {IGNORED - 1}, "
-            f"and {IGNORED} is ignored"
-        )
-    return values.astype(np.uint8)
+    allowed = f"classes are 0 to {IGNORED - 1}, and {IGNORED} is ignored"
+    needed = "a class number is needed at each pixel"
+    return read_whole_numbers(path, "label map", needed, IGNORED, allowed).astype(np.uint8)
 
 
 def read_instances(path: Path) -> InstanceMap:
@@ -69,24 +64,23 @@ def read_instances(path: Path) -> InstanceMap:
     The same formats as for label maps, with numbers up to 65535. No number is ignored.
     """
     needed = "an 8- or 16-bit grey PNG is needed, with an instance number at each pixel and 0 for background"
-    values = read_whole_numbers(path, "instance map", needed)
-    lowest, highest = values.min(), values.max()
-    if lowest < 0 or highest > MAX_INSTANCES:
-        raise DataError(
-            f"instance map {path.name} holds {lowest:.0f} to {highest:.0f}; 0 is background, "
-            f"and instances are 1 to {MAX_INSTANCES}"
-        )
+    allowed = f"0 is background, and instances are 1 to {MAX_INSTANCES}"
+    values = read_whole_numbers(path, "instance map", needed, MAX_INSTANCES, allowed)
     return renumber(values.astype(np.uint16)).astype(np.uint16)
 
 
-def read_whole_numbers(path: Path, what: str, needed: str) -> NDArray[Any]:
-    """Read the numbers of a label map: grey, 16-bit grey, or the index of a palette."""
+def read_whole_numbers(path: Path, what: str, needed: str, most: int, allowed: str) -> NDArray[Any]:
+    """Read the numbers of a label map, 0 to `most`: grey, 16-bit grey, or the index of a palette."""
     picture = open_image(path)
     if picture.format in LOSSY:
         raise DataError(
             f"{what} {path.name} is a {picture.format}, a lossy format that changes the numbers; a PNG is needed"
         )
-    return np.asarray(picture) if picture.mode == "P" else to_whole_numbers(picture, path, what, needed)
+    values = np.asarray(picture) if picture.mode == "P" else to_whole_numbers(picture, path, what, needed)
+    lowest, highest = values.min(), values.max()
+    if lowest < 0 or highest > most:
+        raise DataError(f"{what} {path.name} holds {lowest:.0f} to {highest:.0f}; {allowed}")
+    return values
 
 
 def to_whole_numbers(picture: Pillow.Image, path: Path, what: str, needed: str) -> NDArray[Any]:

@@ -165,17 +165,13 @@ def run_checked(model: nn.Module, name: str, run: Callable[[Tensor], Tensor], im
     try:
         return run(image)
     except (RuntimeError, ValueError, AssertionError) as error:
-        alone = len(image) == 1 and "more than 1 value per channel" in str(error)
-        if not alone:
-            if (
-                "memory" not in str(error)
-                and not can_run(model, run, image)
-                and (side := find_working_side(model, run, image))
-            ):
-                size = " x ".join(map(str, image.shape[-2:]))
-                said = f"an image of {size} does not fit '{name}': {side} x {side} fits"
-                raise ValueError(said) from error
-            raise
+        if len(image) > 1 or "more than 1 value per channel" not in str(error):
+            is_of_size = "memory" not in str(error) and not can_run(model, run, image)
+            side = find_working_side(model, run, image) if is_of_size else 0
+            if not side:
+                raise
+            size = " x ".join(map(str, image.shape[-2:]))
+            raise ValueError(f"an image of {size} does not fit '{name}': {side} x {side} fits") from error
     return run_checked(model, name, run, torch.cat([image, image]))[:1]
 
 
