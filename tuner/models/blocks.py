@@ -165,7 +165,7 @@ def run_checked(model: nn.Module, name: str, run: Callable[[Tensor], Tensor], im
     try:
         return run(image)
     except (RuntimeError, ValueError, AssertionError) as error:
-        if len(image) > 1 or "more than 1 value per channel" not in str(error):
+        if len(image) != 1 or "more than 1 value per channel" not in str(error):
             is_of_size = "memory" not in str(error) and not can_run(model, run, image)
             side = find_working_side(model, run, image) if is_of_size else 0
             if not side:
