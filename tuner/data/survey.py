@@ -165,12 +165,12 @@ def inspect_item(source: Source, item: Item, known: Finding | None) -> Finding:
         return Finding([], "", [], problem=str(error))
     except OSError as error:
         return Finding([], "", [], problem=f"{Path(error.filename or '').name} cannot be read ({error.strerror})")
-    values = label_values(target) if source.targets == "labels" else None
+    size = [image.shape[1], image.shape[0]]
     if source.targets == "instances" and not isinstance(target, int):
-        things, notice = count_instances(target), instance_notice(image, target, item.named)
-        return Finding(stamp, digest, [image.shape[1], image.shape[0]], notice=notice, things=things)
-    notice = item_notice(image, target, values)
-    return Finding(stamp, digest, [image.shape[1], image.shape[0]], notice=notice, values=values)
+        notice = instance_notice(image, target, item.named)
+        return Finding(stamp, digest, size, notice=notice, things=count_instances(target))
+    values = label_values(target) if source.targets == "labels" else None
+    return Finding(stamp, digest, size, notice=item_notice(image, target, values), values=values)
 
 
 def has_all_fields(known: Finding, targets: str) -> bool:

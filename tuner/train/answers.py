@@ -7,10 +7,8 @@ these images again when the trial ends.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -80,10 +78,8 @@ class PredictionBuffer:
         """Return the predictions for the example images by position; None if the limit was exceeded."""
         if not self.pieces:
             return None
-        begins = list(accumulate((len(piece) for piece in self.pieces), initial=0))
-        every = [at for some in details.choose_examples(scores).values() for at in some]
-        places = ((at, bisect_right(begins, at) - 1) for at in every)
-        return {at: self.pieces[piece][at - begins[piece]].cpu().clone() for at, piece in places}
+        guesses = torch.cat(self.pieces)
+        return {at: guesses[at].cpu().clone() for some in details.choose_examples(scores).values() for at in some}
 
 
 def image_scores(each: Tensor | None) -> list[float | None]:
