@@ -1,6 +1,6 @@
 """Small plots for a terminal: numbers to characters, two dots wide and four high each, or plain ASCII.
 
-A plot shows a curve over a reference curve, and a mark where the two are compared.
+A plot shows a curve over a reference curve, and a mark where the two are compared. rich has no plots.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A builder takes the image size and returns albumentations transforms. Masks are resampled by nearest neighbour and
 borders are filled by reflection, so that no new label values appear. Images stay bytes; they are normalized later,
-on the device.
+on the device. Why not torchvision.transforms.v2: it draws from torch's global generator, not from a seed per item.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Predicted instances as a COCO file, with exact masks in uncompressed run-length encoding."""
+"""Predicted instances as a COCO file, with exact masks in uncompressed run-length encoding.
+
+Why not COCO's own encoder: it takes a mask of the whole image for each of hundreds of instances.
+"""
 
 from __future__ import annotations
 

@@ -234,13 +234,9 @@ def read_images(found: Any) -> dict[str, Any]:
     scores = found.get("scores") if isinstance(found, dict) else None
     if not isinstance(scores, list) or not all(one is None or is_number(one) for one in scores):
         return {}
-    shown = dict(items_of(found.get("shown")))
-    places = range(len(scores))
-    known = {kind: shown.get(kind) for kind in EXAMPLE_KINDS}
-    good = {
-        kind: [at for at in some if type(at) is int and at in places] if isinstance(some, list) else []
-        for kind, some in known.items()
-    }
+    shown, places = dict(items_of(found.get("shown"))), range(len(scores))
+    lists = {kind: some if isinstance(some := shown.get(kind), list) else [] for kind in EXAMPLE_KINDS}
+    good = {kind: [at for at in some if type(at) is int and at in places] for kind, some in lists.items()}
     return {"scores": scores, "shown": good}
 
 
