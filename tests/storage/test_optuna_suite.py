@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import pytest
 from optuna.testing.pytest_storages import StorageTestCase
 
-from tuner.study.storage import HoldingStorage, open_storage
+from tuner.study.storage import StudyStorage, open_storage
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HoldingStorage]:
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudyStorage]:
     """A storage for all tests of this module: making the tables takes longer than most of them."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('suite') / 'tuner.db'}"
@@ -29,7 +29,7 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 class TestStorage(StorageTestCase):
     @pytest.fixture
-    def storage(self, opened: HoldingStorage, request: pytest.FixtureRequest) -> Iterator[HoldingStorage]:
+    def storage(self, opened: StudyStorage, request: pytest.FixtureRequest) -> Iterator[StudyStorage]:
         """An empty storage."""
         for study in opened.get_all_studies():
             opened.delete_study(opened.get_study_id_from_name(study.study_name))

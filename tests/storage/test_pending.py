@@ -80,7 +80,7 @@ def by_us(bench: Bench, end: tuple[pending.EndState, float | None] | None) -> Fr
     page = held.take_pending()
     page.end = end
     bench.write(taken, "w", page)
-    storage.held = None
+    storage.active = None
     return held.frozen
 
 
@@ -375,7 +375,7 @@ def test_a_note_is_what_the_dashboard_shows(bench: Bench) -> None:
             held = session.activate(taken)
             save_note(session.optuna_trial(held), "last")
             bench.write(taken, "w", held.take_pending())
-        session.storage.held = None
+        session.storage.active = None
         assert taken.number == number
     shown = [get_note(optuna.Trial(bench.joined.study, trial._trial_id)) for trial in bench.trials()]
     assert [note.strip() for note in shown] == [body.strip(), "last"]

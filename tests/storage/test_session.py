@@ -242,7 +242,7 @@ def test_putting_back_what_was_lost_leaves_the_others_trial_alone(bench: Bench) 
         slow.record_epoch(held, row(1))
         slow.put_back_trial(held)
         assert (bench.claim(0).state, bench.claim(0).worker) == ("RUNNING", "b")
-        assert slow.storage.held is None
+        assert slow.storage.active is None
 
 
 def test_a_trial_that_was_deleted_is_dropped_and_the_next_one_taken(bench: Bench) -> None:

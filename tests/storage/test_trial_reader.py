@@ -39,7 +39,7 @@ def study(storage_url: str) -> Iterator[Study]:
     running.report(0.3, 1)
     made.add_trial(create_trial(state=TrialState.WAITING, user_attrs={"row": "x"}))
     yield made, engine
-    storage._backend.remove_session()
+    storage.rdb.remove_session()
     engine.dispose()
 
 
@@ -57,7 +57,7 @@ def pruned() -> optuna.trial.FrozenTrial:
 
 def as_optuna(study: optuna.Study, *asked: Any) -> list[Any]:
     storage: Any = study._storage
-    return RDBStorage._get_trials(storage._backend, study._study_id, None, *asked)
+    return RDBStorage._get_trials(storage.rdb, study._study_id, None, *asked)
 
 
 def plain(trials: list[Any]) -> list[str]:
@@ -90,7 +90,7 @@ def test_only_what_was_not_finished_or_is_new_is_read_again(study: Study) -> Non
 def test_more_trials_than_are_named_one_by_one_are_read_as_well(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_reader, "MOST_IDS", 3)
+    monkeypatch.setattr(trial_reader, "MAX_IDS", 3)
     expected = plain(as_optuna(study[0], set(), -1))
     assert plain(read_trials(study[1], study[0]._study_id)) == expected
 

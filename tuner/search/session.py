@@ -35,6 +35,7 @@ from tuner.study import claims, control, database
 from tuner.study.claims import ClaimedTrial, WorkerRemoved
 from tuner.study.database import retried
 from tuner.study.failures import failure_attrs
+from tuner.study.optuna_compat import forget_cached_trials
 from tuner.study.pending import ActiveTrial, EndState
 from tuner.study.study import JoinedStudy
 from tuner.study.tables import study_table, worker_table
@@ -88,7 +89,7 @@ class Session:
             log.warning("the database is away: others will notice that this worker left (%s)", kind)
         finally:
             database.patience = before
-            self.storage.held = None
+            self.storage.active = None
 
     @retried
     def register(self) -> int:
@@ -138,7 +139,7 @@ class Session:
             frozen = self.storage.get_trial(claimed.trial_id)
             frozen.state = TrialState.RUNNING
         active = ActiveTrial(frozen, claimed.attempt, claimed.deaths, claimed.wanted)
-        self.storage.held = active
+        self.storage.active = active
         self.update_status(**NO_STEPS, state="preparing", number=claimed.number)
         self.sync.budget.count_time(busy=True)
         return active
@@ -146,7 +147,7 @@ class Session:
     def optuna_trial(self, active: ActiveTrial) -> optuna.Trial:
         """Return a trial as Optuna gives it to an objective; using it does not wait for the database."""
         study = self.joined.study
-        study._thread_local.cached_all_trials = None  # as Study.ask does: the sampler must see today's trials
+        forget_cached_trials(study)
         return optuna.Trial(study, active.id)
 
     def should_leave(self) -> bool:
@@ -208,7 +209,7 @@ class Session:
         with active.lock:  # the sync thread may write the end before the trial is released
             active.frozen.state = TrialState[state]
             active.frozen.values = None if value is None else [value]
-            self.storage.unwritten[active.number] = active.frozen
+            self.storage.unwritten[active.id] = active.frozen
             active.pending.end = state, value
             self.sync.ended.append(active)
         self.release_trial()
@@ -228,7 +229,7 @@ class Session:
         self.release_trial()
 
     def release_trial(self) -> None:
-        self.storage.held = None
+        self.storage.active = None
         self.sync.budget.count_time(busy=False)
         self.update_status(**NO_STEPS, state="idle", number=None)
         self.sync.wake()

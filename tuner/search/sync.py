@@ -65,7 +65,7 @@ class SyncThread:
 
     @property
     def active(self) -> ActiveTrial | None:
-        return self.storage.held
+        return self.storage.active
 
     def run(self) -> None:
         """Repeat rounds until the session closes and everything is written."""
@@ -137,7 +137,7 @@ class SyncThread:
                     log.warning("trial %d: %s", active.number, error)
         if writes.end:
             self.ended.remove(active)
-            self.storage.unwritten.pop(active.number, None)
+            self.storage.unwritten.pop(active.id, None)
 
     def write(self, active: ActiveTrial, writes: PendingWrites) -> None:
         if writes:

@@ -283,7 +283,7 @@ class Worker:
 
         def report(done: int, total: int) -> None:
             self.session.update_status(state=state, step=done, steps=total)
-            active = self.session.storage.held
+            active = self.session.storage.active
             if active and self.session.check_signal(active) == "stopped":
                 raise StopRequested
 

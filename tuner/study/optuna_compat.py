@@ -6,75 +6,14 @@ what changed in Optuna. The table schema is in `optuna_tables`, which does not i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
-from pathlib import Path
+from collections.abc import Container
 from typing import Any, Protocol, cast
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.samplers import TPESampler
 from optuna.samplers._tpe.sampler import default_weights
-from optuna.storages import RDBStorage
-from optuna.storages._cached_storage import _CachedStorage as CachedStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.engine import Engine
-
-from tuner.study.database import retried
-
-__all__ = ["CachedStorage"]
-
-# CachedStorage: the trial cache. Public is only `optuna.storages.get_storage(url)`, which puts it around a storage
-# that it opens itself, with a second connection pool that lacks our settings.
-
-ReadTrials = Callable[[Engine, int, set[int], int], list[FrozenTrial]]
-
-# Methods of RDBStorage that are repeated while the database is away. The underscored ones do the work of public
-# methods within the cache, which calls them directly.
-RETRIED_METHODS = (
-    *("create_new_study", "delete_study", "get_all_studies", "get_study_id_from_name", "get_study_name_from_id"),
-    *("get_study_directions", "get_study_user_attrs", "get_study_system_attrs"),
-    *("set_study_user_attr", "set_study_system_attr"),
-    *("get_trial", "get_all_trials", "_create_new_trial", "_get_best_trial_id"),
-    *("set_trial_param", "_set_trial_param", "set_trial_state_values", "set_trial_intermediate_value"),
-    *("set_trial_user_attr", "set_trial_system_attr"),
-)
-
-
-class PatientStorage(RDBStorage):
-    """An RDBStorage that retries while the database is away, and reads trials with `read`.
-
-    `read(engine, study_id, trial_ids, after)` returns the trials of these ids and all with an id above `after`.
-    The cache reads trials through the private `_get_trials` only.
-    """
-
-    def __init__(self, url: str, read: ReadTrials, **options: Any) -> None:
-        super().__init__(url, **options)
-        self.read = read
-
-    @retried
-    def _get_trials(
-        self,
-        study_id: int,
-        states: Container[TrialState] | None,
-        included_trial_ids: set[int],
-        trial_id_greater_than: int,
-    ) -> list[FrozenTrial]:
-        found = self.read(self.engine, study_id, included_trial_ids, trial_id_greater_than)
-        return found if states is None else [trial for trial in found if trial.state in states]
-
-
-for method in RETRIED_METHODS:
-    setattr(PatientStorage, method, retried(getattr(RDBStorage, method)))
-
-
-def cached_distribution(storage: CachedStorage, name: str) -> BaseDistribution | None:
-    """Return a parameter's distribution in the cached trials. The public way reads all trials again."""
-    for study in storage._studies.values():
-        for trial in study.trials.values():
-            if name in trial.params:
-                return trial.distributions[name]
-    return None
 
 
 def trial_id(trial: Trial | FrozenTrial) -> int:
@@ -88,6 +27,11 @@ def trial_id(trial: Trial | FrozenTrial) -> int:
 def read_cached_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials as read by the last `ask`. Public `get_trials` queries the database for each parameter."""
     return study._get_trials(deepcopy=False, use_cache=True)
+
+
+def forget_cached_trials(study: optuna.Study) -> None:
+    """Have the next draw read the trials again. Public is only `Study.ask`, which also creates a trial."""
+    study._thread_local.cached_all_trials = None
 
 
 class StudyView:
@@ -145,8 +89,3 @@ def restart_with_params(study: optuna.Study, trial: Trial, params: dict[str, Any
     """Make a running trial suggest these parameters. Public ways fix parameters only before a trial is created."""
     optuna.Trial.__init__(trial, study, trial_id(trial))  # it keeps what was suggested before
     trial._fixed_params = params
-
-
-def alembic_folder() -> Path:
-    """Return the folder of the revisions of Optuna's tables. Only the current and newest ones are public."""
-    return Path(optuna.storages.__file__).parent / "_rdb" / "alembic"

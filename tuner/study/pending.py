@@ -5,6 +5,7 @@ Optuna's own storage uses a transaction for each parameter, attribute and value;
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Connection, Engine
 
@@ -180,6 +182,42 @@ class ActiveTrial:
     @property
     def number(self) -> int:
         return self.frozen.number
+
+    def set_param(self, name: str, internal_value: float, distribution: BaseDistribution) -> None:
+        with self.lock:
+            self.frozen.params[name] = distribution.to_external_repr(internal_value)
+            self.frozen.distributions[name] = distribution
+            self.pending.params[name] = internal_value, distribution_to_json(distribution)
+
+    def forget_params(self) -> None:
+        """Remove all parameters; only while none is written yet."""
+        assert self.is_choosing
+        with self.lock:
+            self.frozen.params.clear()
+            self.frozen.distributions.clear()
+            self.pending.params.clear()
+
+    def set_intermediate_value(self, step: int, value: float) -> None:
+        with self.lock:
+            self.frozen.intermediate_values[step] = value
+            self.pending.values[step] = value
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        with self.lock:
+            self.frozen.user_attrs[key] = value
+            self.pending.attrs[key] = json.dumps(value)
+
+    def set_system_attr(self, key: str, value: Any) -> None:
+        with self.lock:
+            self.frozen.system_attrs[key] = value
+            if not key.startswith("tpe:relative_params"):  # for other workers; the parameters follow in a moment
+                self.pending.system_attrs[key] = json.dumps(value)
+
+    def set_dashboard_note(self, key: str, value: Any) -> None:
+        """Set a system attribute of the study: written in the trial's transaction, not in two of its own."""
+        with self.lock:
+            self.dashboard_notes[key] = value
+            self.pending.dashboard_notes[key] = json.dumps(value)
 
     def take_pending(self) -> PendingWrites:
         """Return the pending writes and start collecting new ones."""

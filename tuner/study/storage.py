@@ -1,191 +1,249 @@
-"""Optuna's storage as we use it: patient, cached, and with the worker's own trial held in memory."""
+"""The storage of Optuna's studies for workers and the dashboard: cached, retried, and with a trial in memory."""
 
 from __future__ import annotations
 
-import json
-from bisect import bisect_left
-from collections.abc import Container, Sequence
-from functools import cache
-from typing import Any
+import copy
+import threading
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import optuna
 import sqlalchemy as sa
-from alembic.script import ScriptDirectory
-from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
-from optuna.storages import RDBStorage
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 
 from tuner.errors import StorageError, format_names
 from tuner.study import database, optuna_tables, queries, tables
-from tuner.study.optuna_compat import CachedStorage, PatientStorage, alembic_folder, cached_distribution
+from tuner.study.database import retried
+from tuner.study.optuna_compat import trial_id as id_of
 from tuner.study.pending import ActiveTrial
-from tuner.study.trial_reader import read_trials
+from tuner.study.trial_reader import read_trial, read_trials
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class HoldingStorage(CachedStorage):
-    """Reads from the database, writes about the held trial to its page.
+@dataclass
+class StudyCache:
+    """What was read of a study. Finished trials never change; the others are read again each time."""
 
-    Whoever sets something on another trial than the one held writes through to the database.
+    finished: dict[int, FrozenTrial] = field(default_factory=dict)  # by id
+    unfinished: dict[int, FrozenTrial] = field(default_factory=dict)
+    newest: int = -1  # the highest id of a finished trial; a trial with a lower id is in one of the two
+    name: str | None = None
+    directions: list[StudyDirection] | None = None
+
+    def update(self, engine: Engine, study_id: int) -> dict[int, FrozenTrial]:
+        """Read what may have changed; return all trials by id."""
+        found = {id_of(trial): trial for trial in read_trials(engine, study_id, self.unfinished, self.newest)}
+        self.unfinished = {trial_id: trial for trial_id, trial in found.items() if not trial.state.is_finished()}
+        self.finished |= {id: trial for id, trial in found.items() if id not in self.unfinished}
+        self.newest = max(self.finished, default=-1)
+        return self.finished | self.unfinished
+
+
+def delegate(
+    method: Callable[Concatenate[RDBStorage, P], T],
+) -> Callable[Concatenate[StudyStorage, P], T]:
+    """Return a method that calls one of RDBStorage, and again while the database is away."""
+    retrying = retried(method)
+
+    @wraps(method)
+    def call(storage: StudyStorage, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return retrying(storage.rdb, *args, **kwargs)
+
+    return call
+
+
+class StudyStorage(BaseStorage):
+    """Studies in a database that other processes change too.
+
+    Methods retry while the database is away. Trials are read with two queries and finished ones only once. Writes
+    to the worker's active trial change it in memory and become pending; other writes go to the database.
     """
 
-    def __init__(self, backend: RDBStorage) -> None:
-        super().__init__(backend)
-        self.held: ActiveTrial | None = None
-        self.unwritten: dict[int, FrozenTrial] = {}  # by number: own trials whose end is not written yet
-        self.kinds: dict[str, BaseDistribution] = {}  # of every parameter met so far
+    def __init__(self, rdb: RDBStorage) -> None:
+        self.rdb = rdb
+        self.active: ActiveTrial | None = None
+        self.unwritten: dict[int, FrozenTrial] = {}  # by id: own trials whose end is not written yet
+        self.caches: dict[int, StudyCache] = {}  # by study
+        self.distributions: dict[str, BaseDistribution] = {}  # of the parameters of active trials
+        self.lock = threading.Lock()  # held while a cache is updated
 
-    def of(self, trial_id: int) -> ActiveTrial | None:
-        held = self.held  # another thread may let go of it
-        return held if held is not None and held.id == trial_id else None
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.lock = threading.Lock()
+
+    # Studies
+
+    create_new_study = delegate(RDBStorage.create_new_study)
+    get_all_studies = delegate(RDBStorage.get_all_studies)
+    get_study_id_from_name = delegate(RDBStorage.get_study_id_from_name)
+    get_study_user_attrs = delegate(RDBStorage.get_study_user_attrs)
+    set_study_user_attr = delegate(RDBStorage.set_study_user_attr)
+
+    def delete_study(self, study_id: int) -> None:
+        self.caches.pop(study_id, None)
+        retried(self.rdb.delete_study)(study_id)
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        cache = self.caches.setdefault(study_id, StudyCache())
+        cache.name = cache.name or retried(self.rdb.get_study_name_from_id)(study_id)
+        return cache.name
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        cache = self.caches.setdefault(study_id, StudyCache())
+        cache.directions = cache.directions or retried(self.rdb.get_study_directions)(study_id)
+        return cache.directions
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """Return the attributes; during the first attempt of the active trial those that it wrote.
+
+        The notes of all trials for the dashboard are among them, which are megabytes.
+        """
+        active = self.active
+        if active is not None and active.attempt == 1:
+            return dict(active.dashboard_notes)
+        stored = retried(self.rdb.get_study_system_attrs)(study_id)
+        return stored | active.dashboard_notes if active else stored
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        if active := self.active:
+            active.set_dashboard_note(key, value)  # the dashboard's note on a trial is an attribute of the study
+        else:
+            retried(self.rdb.set_study_system_attr)(study_id, key, value)
+
+    # Trials
+
+    create_new_trial = delegate(RDBStorage.create_new_trial)
+    get_trial_id_from_study_id_trial_number = delegate(RDBStorage.get_trial_id_from_study_id_trial_number)
+
+    def find_active(self, trial_id: int) -> ActiveTrial | None:
+        active = self.active  # another thread may reset it
+        return active if active is not None and active.id == trial_id else None
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        held = self.of(trial_id)
-        return held.frozen if held else super().get_trial(trial_id)
+        if active := self.find_active(trial_id):
+            return active.frozen
+        for cache in list(self.caches.values()):
+            if trial_id in cache.finished:
+                return cache.finished[trial_id]
+        return read_trial(self.rdb.engine, trial_id)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """All trials, this worker's own as they are in memory."""
-        mine, held = dict(self.unwritten), self.held  # before the others: an end may be written just now
-        if held is not None:
-            mine[held.number] = held.frozen
-        if not mine:
-            return super().get_all_trials(study_id, deepcopy, states)
-        found = super().get_all_trials(study_id, deepcopy)  # a list of their numbers' order, made for us
-        for number, frozen in mine.items():
-            at = bisect_left(found, number, key=lambda trial: trial.number)
-            if at < len(found) and found[at].number == number:
-                found[at] = frozen
-        return found if states is None else [trial for trial in found if trial.state in states]
+        own, active = dict(self.unwritten), self.active  # first: an end may be written while trials are read
+        if active is not None:
+            own[active.id] = active.frozen
+        with self.lock:
+            trials = self.caches.setdefault(study_id, StudyCache()).update(self.rdb.engine, study_id)
+        trials |= {trial_id: trial for trial_id, trial in own.items() if trial_id in trials}
+        found = [trials[trial_id] for trial_id in sorted(trials)]
+        if states is not None:
+            found = [trial for trial in found if trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
-        held = self.of(trial_id)
-        if held is None:
-            return super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
-        check_distribution_compatibility(self.kind_of(param_name, distribution), distribution)
-        with held.lock:
-            held.frozen.params[param_name] = distribution.to_external_repr(param_value_internal)
-            held.frozen.distributions[param_name] = distribution
-            held.pending.params[param_name] = param_value_internal, distribution_to_json(distribution)
+        if active := self.find_active(trial_id):
+            optuna.distributions.check_distribution_compatibility(
+                self.first_distribution(param_name, distribution), distribution
+            )
+            active.set_param(param_name, param_value_internal, distribution)
+        else:
+            retried(self.rdb.set_trial_param)(trial_id, param_name, param_value_internal, distribution)
+
+    def first_distribution(self, name: str, new: BaseDistribution) -> BaseDistribution:
+        """Return a parameter's distribution in earlier trials: choices must not change within a study."""
+        if name not in self.distributions:
+            trials = (
+                trial
+                for cache in list(self.caches.values())
+                for trial in (*cache.finished.values(), *cache.unfinished.values())
+            )
+            earlier = (trial.distributions[name] for trial in trials if name in trial.distributions)
+            self.distributions[name] = next(earlier, new)
+        return self.distributions[name]
 
     def forget_params(self, trial_id: int) -> None:
-        """Have the parameters of the held trial drawn anew; call it before anything of them is written."""
-        held = self.of(trial_id)
-        assert held is not None and held.is_choosing
-        with held.lock:
-            held.frozen.params.clear()
-            held.frozen.distributions.clear()
-            held.pending.params.clear()
-
-    def kind_of(self, name: str, new: BaseDistribution) -> BaseDistribution:
-        """What a parameter was in the trials read so far: its choices cannot change within a study."""
-        if name not in self.kinds:
-            self.kinds[name] = cached_distribution(self, name) or new
-        return self.kinds[name]
+        """Remove the parameters of the active trial, which are to be sampled again."""
+        active = self.find_active(trial_id)
+        assert active is not None
+        active.forget_params()
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        held = self.of(trial_id)
-        if held is None:
-            return super().set_trial_intermediate_value(trial_id, step, intermediate_value)
-        with held.lock:
-            held.frozen.intermediate_values[step] = intermediate_value
-            held.pending.values[step] = intermediate_value
+        if active := self.find_active(trial_id):
+            active.set_intermediate_value(step, intermediate_value)
+        else:
+            retried(self.rdb.set_trial_intermediate_value)(trial_id, step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        held = self.of(trial_id)
-        if held is None:
-            return super().set_trial_user_attr(trial_id, key, value)
-        with held.lock:
-            held.frozen.user_attrs[key] = value
-            held.pending.attrs[key] = json.dumps(value)
+        if active := self.find_active(trial_id):
+            active.set_user_attr(key, value)
+        else:
+            retried(self.rdb.set_trial_user_attr)(trial_id, key, value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        held = self.of(trial_id)
-        if held is None:
-            return super().set_trial_system_attr(trial_id, key, value)
-        with held.lock:
-            held.frozen.system_attrs[key] = value
-            if key.startswith("tpe:relative_params"):
-                return None  # tells other workers what is about to be suggested; the parameters do so in a moment
-            held.pending.system_attrs[key] = json.dumps(value)
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        """The dashboard keeps the note of a trial here; each would be two transactions."""
-        held = self.held
-        if held is None:
-            return super().set_study_system_attr(study_id, key, value)
-        with held.lock:
-            held.dashboard_notes[key] = value
-            held.pending.dashboard_notes[key] = json.dumps(value)
-
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """While a trial is held for the first time, its own note alone: those of all others are megabytes."""
-        held = self.held
-        if held is not None and held.attempt == 1:
-            return dict(held.dashboard_notes)
-        return super().get_study_system_attrs(study_id) | (held.dashboard_notes if held else {})
+        if active := self.find_active(trial_id):
+            active.set_system_attr(key, value)
+        else:
+            retried(self.rdb.set_trial_system_attr)(trial_id, key, value)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        assert self.of(trial_id) is None, "the end of a held trial is written by its desk"
-        return super().set_trial_state_values(trial_id, state, values)
+        assert self.find_active(trial_id) is None, "the end of the active trial is a pending write"
+        return retried(self.rdb.set_trial_state_values)(trial_id, state, values)
 
 
-def open_storage(url: str) -> tuple[HoldingStorage, Engine]:
-    """Optuna's storage on `url` and its engine; tables are created once, under a lock.
-
-    The trial cache is put on by hand: `get_storage` would open a second pool without our settings.
-    """
+def open_storage(url: str) -> tuple[StudyStorage, Engine]:
+    """Return the storage and its engine; tables are created or migrated if necessary, under a lock."""
     engine = database.reach(url)
     try:
-        rdb = open_rdb(url, is_new=False) if is_ready(engine) else set_up(engine, url)
+        rdb = (open_rdb(url) if is_ready(engine) else None) or create_tables(engine, url)
     finally:
         engine.dispose()
     database.set_up(rdb.engine)
     rdb.engine.dispose()  # so that every connection from here on has the settings
-    return HoldingStorage(rdb), rdb.engine
-
-
-def set_up(engine: Engine, url: str) -> RDBStorage:
-    """Make what is missing, one at a time over all hosts; StorageError where it is not ours to touch."""
-    with database.told(url), database.creation_lock(engine, url):
-        database.refuse_strangers(engine, url)
-        refuse_versions(engine, url)
-        tables.refuse_newer(engine)
-        rdb = open_rdb(url, is_new=True)
-        tables.create(engine)
-    return rdb
+    return StudyStorage(rdb), rdb.engine
 
 
 def is_ready(engine: Engine) -> bool:
-    """Whether all is there and of our versions: most workers find it so, and need not wait for a lock."""
+    """Return whether our tables are current and Optuna's exist: then most workers need not wait for the lock."""
     ours = sa.select(tables.meta_table.c.value).where(tables.meta_table.c.name == "schema")
     try:
         with engine.connect() as db:
-            is_ours = db.scalar(ours) == str(tables.SCHEMA)
-            return is_ours and optuna_tables.read_versions(db)[0] == revisions()[0]
+            return db.scalar(ours) == str(tables.SCHEMA) and None not in optuna_tables.read_versions(db)
     except sa.exc.DBAPIError:
         return False
 
 
-@cache
-def revisions() -> list[str]:
-    """The schemas that this Optuna knows, the newest first."""
-    return [revision.revision for revision in ScriptDirectory(str(alembic_folder())).walk_revisions()]
+def open_rdb(url: str) -> RDBStorage | None:
+    """Open Optuna's existing tables; None if they are of another version of Optuna."""
+    rdb = make_rdb(url, is_new=False)
+    if rdb.get_current_version() == rdb.get_head_version():
+        return rdb
+    rdb.engine.dispose()
+    return None
 
 
-def open_rdb(url: str, is_new: bool) -> RDBStorage:
-    """Optuna's storage; braces in a URL would be filled in as a template."""
+def make_rdb(url: str, is_new: bool) -> RDBStorage:
     parsed = database.parse(url)
-    plain = parsed.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    plain = parsed.render_as_string(hide_password=False)
+    template = plain.replace("{", "{{").replace("}", "}}")  # RDBStorage formats it
     try:
-        return PatientStorage(
-            plain,
-            read_trials,
+        return RDBStorage(
+            template,
             engine_kwargs=database.engine_options(parsed),
             skip_table_creation=not is_new,
             skip_compatibility_check=not is_new,
@@ -194,15 +252,30 @@ def open_rdb(url: str, is_new: bool) -> RDBStorage:
         raise error.__cause__ or error from None
 
 
+def create_tables(engine: Engine, url: str) -> RDBStorage:
+    """Create or migrate the tables, one process at a time; StorageError if the database belongs to others."""
+    with database.told(url), database.creation_lock(engine, url):
+        database.refuse_strangers(engine, url)
+        refuse_versions(engine, url)
+        tables.refuse_newer(engine)
+        rdb = make_rdb(url, is_new=True)
+        tables.create(engine)
+    return rdb
+
+
 def refuse_versions(engine: Engine, url: str) -> None:
-    """The schema must be this Optuna's, and is looked at before Optuna adds the tables it misses."""
-    tables = sa.inspect(engine).get_table_names()
-    if "alembic_version" not in tables or "version_info" not in tables:
+    """Raise StorageError if the tables are of another Optuna, before this one adds tables that it misses."""
+    names = sa.inspect(engine).get_table_names()
+    if "alembic_version" not in names or "version_info" not in names:
         return
     with engine.connect() as db:
         found, made_by = optuna_tables.read_versions(db)
-    known = revisions()
-    if found is None or found == known[0]:
+    if found is None or made_by is None:
+        return  # their creation was cut short
+    rdb = make_rdb(url, is_new=False)
+    known = rdb.get_all_versions()
+    rdb.engine.dispose()
+    if found == known[0]:
         return
     here = f"{database.shown(url)} was set up by Optuna {made_by} (schema {found}); this is {optuna.__version__}"
     if found in known:
@@ -217,28 +290,30 @@ def refuse_versions(engine: Engine, url: str) -> None:
 
 
 def init(url: str) -> list[str]:
-    """Make all tables, once, under a lock, and tell in lines what is there now.
+    """Create or migrate all tables; return lines that describe the database.
 
-    Whoever comes second, on this host or another, waits and finds them made. A database that holds another
-    program's tables, or those of another version, is refused before a change.
+    Other processes that do the same meanwhile wait. StorageError if the database belongs to another program or
+    has tables of another version; then nothing is changed.
     """
     _, engine = open_storage(url)
     try:
         with database.told(url):
-            return [f"{database.shown(url)} is ready: {server(engine)}", versions(engine), studies(engine)]
+            return [
+                f"{database.shown(url)} is ready: {describe_server(engine)}",
+                describe_versions(engine),
+                describe_studies(engine),
+            ]
     finally:
         engine.dispose()
 
 
-def server(engine: Engine) -> str:
-    """What kind of database it is, and which version."""
+def describe_server(engine: Engine) -> str:
     with engine.connect() as db:
         number = ".".join(str(part) for part in db.dialect.server_version_info or ())
     return f"{'mariadb' if getattr(engine.dialect, 'is_mariadb', False) else engine.dialect.name} {number}"
 
 
-def versions(engine: Engine) -> str:
-    """Of the tables, and of who works on them here."""
+def describe_versions(engine: Engine) -> str:
     with engine.connect() as db:
         schema, _ = optuna_tables.read_versions(db)
     number, made_by = tables.schema(engine) or (tables.SCHEMA, "another tuner")
@@ -246,8 +321,7 @@ def versions(engine: Engine) -> str:
     return f"tables: Optuna's of {optunas}, tuner's of schema {number} (made by {made_by})"
 
 
-def studies(engine: Engine) -> str:
-    """The studies in it, by name."""
+def describe_studies(engine: Engine) -> str:
     names = [study.name for study in queries.read_studies(engine)]
     return (
         f"studies: {format_names(names, 8)}" if names else "studies: none yet. Begin one: tuner run --space unet_k"

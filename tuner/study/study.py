@@ -18,7 +18,7 @@ from tuner.errors import SpaceChanged, StudyError
 from tuner.space.space import describe_parameter
 from tuner.study import claims, database
 from tuner.study.info import StudyInfo
-from tuner.study.storage import HoldingStorage, open_storage
+from tuner.study.storage import StudyStorage, open_storage
 
 log = logging.getLogger("tuner")
 
@@ -28,7 +28,7 @@ class JoinedStudy:
     """A study that this process has joined, with its database engine."""
 
     study: optuna.Study
-    storage: HoldingStorage
+    storage: StudyStorage
     engine: Engine
     info: StudyInfo
 

@@ -1,7 +1,6 @@
-"""Trials read into memory with two plain statements: what a sampler needs before each draw, whatever the distance.
+"""Read trials as Optuna's objects with two SQL statements.
 
-Optuna reads the same with seven statements and an object a row: ten round trips, and seconds for thousands of
-trials.
+Optuna uses seven statements and an ORM object for each row: ten round trips, and seconds for thousands of trials.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection, Engine
 
+from tuner.study.database import retried
 from tuner.study.optuna_tables import (
     studies,
     trial_attrs,
@@ -28,46 +28,56 @@ from tuner.study.optuna_tables import (
     trials,
 )
 
-MOST_IDS = 500  # named one by one in a statement; beyond, the whole study is read
-ODD = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
-distribution_of: Callable[[str], BaseDistribution] = lru_cache(maxsize=1024)(json_to_distribution)
+MAX_IDS = 500  # listed in a statement; the details of more trials are read by the condition on the trials
+NON_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
+parse_distribution: Callable[[str], BaseDistribution] = lru_cache(maxsize=1024)(json_to_distribution)
 
 
+@retried
 def read_trials(engine: Engine, study_id: int, ids: Iterable[int] = (), beyond: int = -1) -> list[FrozenTrial]:
-    """The trials of these ids, and all whose id is greater than `beyond`, in the order of their ids.
-
-    KeyError when there is no such study. The trials come first and what stands on them second, so that of a
-    trial that is finished here nothing is missing: what is finished was written before.
-    """
+    """Return the trials with these ids and all with an id above `beyond`, by id; KeyError without such a study."""
     wanted = trials.c.trial_id > beyond
     if named := [trial_id for trial_id in ids if trial_id <= beyond]:
         wanted |= trials.c.trial_id.in_(named)
-    mine = (trials.c.study_id == study_id) & wanted
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
-        rows = db.execute(sa.select(trials).where(mine).order_by(trials.c.trial_id)).all()
-        if not rows:
-            refuse_absent(db, study_id)
-            return []
-        found = {
-            row.trial_id: make_trial(
-                row.trial_id,
-                row.number,
-                TrialState[row.state],
-                local(row.datetime_start),
-                local(row.datetime_complete),
-            )
-            for row in rows
-        }
-        these = list(found) if len(found) <= MOST_IDS else sa.select(trials.c.trial_id).where(mine)
-        for row in sorted(db.execute(details(these)).all(), key=lambda row: row.at):
-            if trial := found.get(row.trial_id):  # of one that began meanwhile, not its row but these are there
-                put(trial, row)
+        found = select_trials(db, (trials.c.study_id == study_id) & wanted)
+        if not found and not db.scalar(sa.select(sa.exists().where(studies.c.study_id == study_id))):
+            raise KeyError(f"no study with the id {study_id}")
+    return found
+
+
+@retried
+def read_trial(engine: Engine, trial_id: int) -> FrozenTrial:
+    """Return one trial; KeyError if there is none with this id."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+        for trial in select_trials(db, trials.c.trial_id == trial_id):
+            return trial
+    raise KeyError(f"no trial with the id {trial_id}")
+
+
+def select_trials(db: Connection, wanted: sa.ColumnElement[bool]) -> list[FrozenTrial]:
+    """Read trials in two statements, by id.
+
+    The rows of the trials are read first, their parameters, values and attributes second. So nothing is missing
+    from a trial that is finished in the first: all of it was written before.
+    """
+    rows = db.execute(sa.select(trials).where(wanted).order_by(trials.c.trial_id)).all()
+    found = {
+        row.trial_id: make_trial(
+            row.trial_id,
+            row.number,
+            TrialState[row.state],
+            to_local_time(row.datetime_start),
+            to_local_time(row.datetime_complete),
+        )
+        for row in rows
+    }
+    if found:
+        these = list(found) if len(found) <= MAX_IDS else sa.select(trials.c.trial_id).where(wanted)
+        for row in sorted(db.execute(select_details(these)).all(), key=lambda row: row.at):
+            if trial := found.get(row.trial_id):  # the second statement may see a trial that the first did not
+                add_detail(trial, row)
     return list(found.values())
-
-
-def refuse_absent(db: Connection, study_id: int) -> None:
-    if db.scalar(sa.select(studies.c.study_id).where(studies.c.study_id == study_id)) is None:
-        raise KeyError(f"there is no study of the id {study_id} any more")
 
 
 def make_trial(
@@ -89,20 +99,20 @@ def make_trial(
     )
 
 
-def local(written: datetime | None) -> datetime | None:
-    """A time as Optuna gives it: by this host's clock on the wall. It is written in UTC."""
-    return written and written.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+def to_local_time(stored: datetime | None) -> datetime | None:
+    """Return a time, which is stored in UTC, in local time as Optuna does."""
+    return stored and stored.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
 
 
-def details(these: Any) -> sa.CompoundSelect[Any]:
-    """All that stands on these trials, as rows of one shape: what kind, where in its order, key, number, text."""
+def select_details(ids: Any) -> sa.CompoundSelect[Any]:
+    """Select what belongs to these trials as rows of one shape: kind, position, name, number, text."""
     none: Any = sa.null()
 
     def part(kind: str, table: sa.Table, *columns: Any) -> sa.Select[Any]:
         names = ("at", "name", "number", "text")
-        shown = [column.label(name) for column, name in zip(columns, names, strict=True)]
-        return sa.select(table.c.trial_id, sa.literal_column(f"'{kind}'").label("kind"), *shown).where(
-            table.c.trial_id.in_(these)
+        labelled = [column.label(name) for column, name in zip(columns, names, strict=True)]
+        return sa.select(table.c.trial_id, sa.literal_column(f"'{kind}'").label("kind"), *labelled).where(
+            table.c.trial_id.in_(ids)
         )
 
     def text(column: Any) -> Any:
@@ -118,16 +128,16 @@ def details(these: Any) -> sa.CompoundSelect[Any]:
     )
 
 
-def put(trial: FrozenTrial, row: sa.Row[Any]) -> None:
-    """One row of the details, where Optuna has it."""
+def add_detail(trial: FrozenTrial, row: sa.Row[Any]) -> None:
+    """Add a row of `select_details` to its trial."""
     if row.kind == "step":
-        trial.intermediate_values[row.at] = ODD.get(row.text, row.number)
+        trial.intermediate_values[row.at] = NON_FINITE.get(row.text, row.number)
     elif row.kind == "param":
-        kind = distribution_of(row.text)
-        trial.params[row.name] = kind.to_external_repr(row.number)
-        trial.distributions[row.name] = kind
+        distribution = parse_distribution(row.text)
+        trial.params[row.name] = distribution.to_external_repr(row.number)
+        trial.distributions[row.name] = distribution
     elif row.kind == "value":
-        trial.values = [*(trial.values or []), ODD.get(row.text, row.number)]
+        trial.values = [*(trial.values or []), NON_FINITE.get(row.text, row.number)]
     elif row.kind == "attr":
         trial.user_attrs[row.name] = json.loads(row.text)
     else:

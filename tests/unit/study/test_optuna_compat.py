@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
-from alembic.script import ScriptDirectory
 from optuna.distributions import FloatDistribution
 from optuna.samplers import RandomSampler, TPESampler
-from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 
 from tuner.study import optuna_compat
-from tuner.study.trial_reader import read_trials
 
 HERE = f"Optuna {optuna.__version__}: "
 X = {"x": FloatDistribution(0, 1)}
@@ -33,33 +29,14 @@ def test_ids_are_those_of_the_tables(study: optuna.Study) -> None:
     assert optuna_compat.trial_id(study.trials[0]) == ours, HERE + "a frozen trial's id has another name"
 
 
-@pytest.mark.parametrize("method", optuna_compat.RETRIED_METHODS)
-def test_a_retried_method_is_one_of_the_storage(method: str) -> None:
-    assert callable(getattr(RDBStorage, method, None)), HERE + f"RDBStorage.{method} is gone"
-
-
-def test_the_cache_reads_trials_through_our_reader(tmp_path: Path) -> None:
-    calls: list[int] = []
-
-    def read(*args: object) -> list[optuna.trial.FrozenTrial]:
-        calls.append(1)
-        return read_trials(*args)  # type: ignore[arg-type]
-
-    rdb = optuna_compat.PatientStorage(f"sqlite:///{tmp_path / 'o.db'}", read)
-    storage = optuna_compat.CachedStorage(rdb)
-    study = optuna.create_study(storage=storage)
-    study.add_trial(create_trial(value=1.0, params={"x": 0.5}, distributions=X))
-    found = study.get_trials(deepcopy=False)
-    rdb.engine.dispose()
-    assert calls and [trial.params for trial in found] == [{"x": 0.5}], HERE + "_get_trials is not used any more"
-    assert optuna_compat.cached_distribution(storage, "x") == X["x"], HERE + "the cache keeps trials elsewhere"
-    assert optuna_compat.cached_distribution(storage, "y") is None
-
-
 def test_trials_of_a_study_are_read(study: optuna.Study) -> None:
     study.add_trial(create_trial(value=1.0))
     found = optuna_compat.read_cached_trials(study)
     assert [trial.value for trial in found] == [1.0], HERE + "Study._get_trials has changed"
+    study.add_trial(create_trial(value=2.0))
+    assert len(optuna_compat.read_cached_trials(study)) == 1, HERE + "Study._get_trials reads again each time"
+    optuna_compat.forget_cached_trials(study)
+    assert len(optuna_compat.read_cached_trials(study)) == 2, HERE + "a study keeps its trials elsewhere"
 
 
 def test_a_sampler_learns_from_the_trials_it_is_given(study: optuna.Study) -> None:
@@ -116,8 +93,3 @@ def test_an_enqueued_trial_is_known_and_a_running_one_is_restarted(study: optuna
     optuna_compat.restart_with_params(study, drawn, {"x": 0.75})
     assert drawn.suggest_float("x", 0, 1) == 0.75, HERE + "given parameters are not suggested any more"
     assert study.trials[drawn.number].state is TrialState.RUNNING
-
-
-def test_the_revisions_of_the_tables_are_found() -> None:
-    found = [one.revision for one in ScriptDirectory(str(optuna_compat.alembic_folder())).walk_revisions()]
-    assert found and found[0] == RDBStorage("sqlite://").get_head_version(), HERE + "its revisions are elsewhere"
