@@ -38,23 +38,30 @@ def explain_files(
         choose_layers(model, layers, recipe.image_size)
     check_images(images)
     for stem, path in zip(unique_names(images), images, strict=True):
-        seen, cells = explain_pixels(model, recipe, read_image(path), layers, target)
+        explanation, cells = explain_pixels(model, recipe, read_image(path), layers, target)
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
         file = out / f"{stem}_explanation.png"
         draw_panel(cells, file)
-        yield f"{file}{describe_caveats(seen, recipe)}"
+        yield f"{file}{describe_caveats(explanation, recipe)}"
 
 
 def explain_pixels(
     model: nn.Module, recipe: Recipe, picture: Image, layers: Sequence[str] | None, target: int | None
 ) -> tuple[Explanation, list[Cell]]:
     """Explain one picture; return the explanation and the pictures of its panel."""
-    seen = explain(model, [resize_image(picture, recipe.image_size)], layers or None, target)[0]
+    explanation = explain(model, [resize_image(picture, recipe.image_size)], layers or None, target)[0]
     cells = explanation_cells(
-        picture, seen.maps, seen.logits, seen.target, seen.found, recipe, side=CELL, labels=seen.instances
-    )  # fmt: skip
-    return seen, cells
+        picture,
+        explanation.maps,
+        explanation.logits,
+        explanation.target,
+        explanation.found,
+        recipe,
+        side=CELL,
+        labels=explanation.instances,
+    )
+    return explanation, cells
 
 
 def draw_panel(cells: Sequence[Cell], file: Path) -> None:
@@ -62,13 +69,15 @@ def draw_panel(cells: Sequence[Cell], file: Path) -> None:
     draw_cells(split_rows(cells, COLUMNS), file)
 
 
-def describe_caveats(seen: Explanation, recipe: Recipe) -> str:
+def describe_caveats(explanation: Explanation, recipe: Recipe) -> str:
     """Return remarks on the heat maps, such as that the class was not predicted, in parentheses."""
     classes = recipe.classes or BINARY_CLASSES
-    said = [] if seen.found else [f"no {classes[seen.target]} found: the maps explain the whole output"]
-    if dark := [name for name, heat in seen.maps.items() if not heat.any()]:
-        said.append(f"no positive evidence at {format_names(dark)}")
-    return f" ({'; '.join(said)})" if said else ""
+    remarks = (
+        [] if explanation.found else [f"no {classes[explanation.target]} found: the maps explain the whole output"]
+    )
+    if dark := [name for name, heat in explanation.maps.items() if not heat.any()]:
+        remarks.append(f"no positive evidence at {format_names(dark)}")
+    return f" ({'; '.join(remarks)})" if remarks else ""
 
 
 def class_number(recipe: Recipe, name: str) -> int:

@@ -43,9 +43,11 @@ def metric_names(rows: Sequence[dict[str, Any]], goal: str) -> list[str]:
 
 def metric_series(rows: Sequence[dict[str, Any]], name: str) -> list[Series]:
     """Return the training and validation series of a metric, as far as they are recorded."""
-    found = []
+    series = []
     for split, colour in COLOURS.items():
         points = [(row["epoch"], row[key]) for row in rows if row.get(key := f"{split}_{name}") is not None]
         if points:
-            found.append(Series(SPLIT_NAMES[split], [x for x, _ in points], [y for _, y in points], colour=colour))
-    return found
+            series.append(
+                Series(SPLIT_NAMES[split], [x for x, _ in points], [y for _, y in points], colour=colour)
+            )
+    return series

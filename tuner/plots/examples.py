@@ -97,10 +97,10 @@ def draw_instance_row(one: Example) -> list[Image]:
     """
     image = resize_longer_side(one.image, CELL)
     height, width = image.shape[:2]
-    true, said = (overlays.resize_labels(each, width, height) for each in (one.truth, one.guess))
-    same = overlays.match_numbers(said, true)
+    true, predicted = (overlays.resize_labels(each, width, height) for each in (one.truth, one.guess))
+    same = overlays.match_numbers(predicted, true)
     drawn = [instance_overlay(image, true), instance_overlay(image, same)]
-    return [image, *drawn, overlays.instance_errors(image, said, true)]
+    return [image, *drawn, overlays.instance_errors(image, predicted, true)]
 
 
 def threshold_mask(probability: NDArray[Any]) -> Image:
@@ -110,27 +110,31 @@ def threshold_mask(probability: NDArray[Any]) -> Image:
 
 def draw_mask_errors(one: Example) -> Image:
     """Return the grey image with correct pixels in green, false alarms in red and missed pixels in blue."""
-    said, true = threshold_mask(one.guess).astype(bool), np.asarray(one.truth) > 0
-    made = to_grey(one.image)
-    for where, colour in ((said & true, RIGHT), (said & ~true, WRONG), (true & ~said, overlays.MISSED)):
-        overlays.tint_pixels(made, where, colour)
-    return made
+    predicted, true = threshold_mask(one.guess).astype(bool), np.asarray(one.truth) > 0
+    canvas = to_grey(one.image)
+    for where, colour in (
+        (predicted & true, RIGHT),
+        (predicted & ~true, WRONG),
+        (true & ~predicted, overlays.MISSED),
+    ):
+        overlays.tint_pixels(canvas, where, colour)
+    return canvas
 
 
 def draw_label_errors(one: Example) -> Image:
     """Return the grey image with correct pixels in green and wrong ones in red; ignored pixels stay grey."""
     counted, right = one.truth != IGNORED, one.guess == one.truth
-    made = to_grey(one.image)
+    canvas = to_grey(one.image)
     for where, colour in ((counted & right, RIGHT), (counted & ~right, WRONG)):
-        overlays.tint_pixels(made, where, colour)
-    return made
+        overlays.tint_pixels(canvas, where, colour)
+    return canvas
 
 
 def draw_class_cell(one: Example, classes: Sequence[str]) -> Image:
     """Return the image above its label, the predicted class and probability, and the true class if it differs."""
-    said, true = int(one.guess.argmax()), int(one.truth)
-    right = said == true
-    verdict = f"{classes[said]} {one.guess[said]:.0%}"
+    predicted, true = int(one.guess.argmax()), int(one.truth)
+    right = predicted == true
+    verdict = f"{classes[predicted]} {one.guess[predicted]:.0%}"
     more = "" if right else f"not {classes[true]} {one.guess[true]:.0%}"
     lines = [draw_text_line(one.label, CELL, FAINT, 11), draw_text_line(verdict, CELL, RIGHT if right else WRONG)]
     return join_vertically([fit_to_square(one.image), *lines, draw_text_line(more, CELL, INK)], gap=0)
@@ -142,10 +146,10 @@ def draw_class_cell(one: Example, classes: Sequence[str]) -> Image:
 def fit_to_square(picture: Image, cell: int = CELL) -> Image:
     """Return the picture scaled to fit a square cell and centred in it."""
     small = resize_longer_side(picture, cell)
-    made = blank_picture(cell, cell)
+    canvas = blank_picture(cell, cell)
     top, left = (cell - small.shape[0]) // 2, (cell - small.shape[1]) // 2
-    made[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return made
+    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return canvas
 
 
 def draw_text_line(text: str, width: int, colour: Colour, size: int = 12) -> Image:
@@ -155,12 +159,12 @@ def draw_text_line(text: str, width: int, colour: Colour, size: int = 12) -> Ima
 
 def draw_coloured_words(words: Sequence[tuple[str, Colour]], width: int, size: int = 12) -> Image:
     """Return an image of words in one line, each in its colour."""
-    made = Pillow.fromarray(blank_picture(LINE, width))
-    pen, font, at = ImageDraw.Draw(made), ImageFont.load_default(size), 2.0
+    canvas = Pillow.fromarray(blank_picture(LINE, width))
+    pen, font, at = ImageDraw.Draw(canvas), ImageFont.load_default(size), 2.0
     for word, colour in words:
         pen.text((at, LINE // 2), word, fill=colour, font=font, anchor="lm")
         at += pen.textlength(word, font=font) + 12
-    return np.array(made)
+    return np.array(canvas)
 
 
 def draw_class_legend(classes: Sequence[str], width: int) -> Image:
@@ -175,11 +179,11 @@ def darken_colour(colour: NDArray[np.uint8] | Colour) -> Colour:
     return red, green, blue
 
 
-def label_positions(shown: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
+def label_positions(chosen: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
     """Return (label, position) of each chosen image; the labels are 'worst', 'worst 2' and so on."""
     return [
         (kind if not at else f"{kind} {at + 1}", position)
-        for kind, positions in shown.items()
+        for kind, positions in chosen.items()
         for at, position in enumerate(positions)
     ]
 

@@ -50,9 +50,9 @@ def join_vertically(rows: Sequence[Image], gap: int = GAP) -> Image:
 
 def pad_picture(picture: Image, height: int = 0, width: int = 0) -> Image:
     """Return the picture with background below and to the right of it, at least of the height and width."""
-    made = blank_picture(max(height, picture.shape[0]), max(width, picture.shape[1]))
-    made[: picture.shape[0], : picture.shape[1]] = picture
-    return made
+    canvas = blank_picture(max(height, picture.shape[0]), max(width, picture.shape[1]))
+    canvas[: picture.shape[0], : picture.shape[1]] = picture
+    return canvas
 
 
 def blank_picture(height: int, width: int) -> Image:

@@ -50,7 +50,7 @@ def explanation_cells(
     maps: Mapping[str, NDArray[np.float32]],
     logits: NDArray[np.float32],
     target: int,
-    found: bool,
+    is_found: bool,
     recipe: Recipe,
     truth: Any = None,
     side: int = CELL,
@@ -72,26 +72,29 @@ def explanation_cells(
         return [(format_verdict(logits, target, truth, classes), small), *heats]
     known = [] if truth is None else [("truth", draw_truth(small, truth, recipe))]
     what = "prediction" if len(logits) == 1 and target else f"maps: {classes[target]}"
-    said = what if found else f"no {classes[target]} found"
-    return [("image", small), *known, (said, draw_prediction(small, logits)), *heats]
+    caption = what if is_found else f"no {classes[target]} found"
+    return [("image", small), *known, (caption, draw_prediction(small, logits)), *heats]
 
 
 def instance_cells(small: Image, labels: Labels, truth: Any, what: str) -> list[Cell]:
     """Return the truth, if known, and the predicted instances, with matching instances in the same colour."""
-    found = resize_labels(labels, small.shape[1], small.shape[0])
+    predicted = resize_labels(labels, small.shape[1], small.shape[0])
     if truth is None:
-        return [(what, instance_overlay(small, found))]
+        return [(what, instance_overlay(small, predicted))]
     true = resize_labels(truth, small.shape[1], small.shape[0])
-    return [("truth", instance_overlay(small, true)), (what, instance_overlay(small, match_numbers(found, true)))]
+    return [
+        ("truth", instance_overlay(small, true)),
+        (what, instance_overlay(small, match_numbers(predicted, true))),
+    ]
 
 
 def format_verdict(logits: NDArray[np.float32], target: int, truth: Any, classes: Sequence[str]) -> str:
     """Return the predicted class with its probability, then the true class and that of the maps if they differ."""
     shares = np.exp(logits - logits.max())
     best = int(logits.argmax())
-    said = f"{classes[best]} {shares[best] / shares.sum():.0%}"
+    verdict = f"{classes[best]} {shares[best] / shares.sum():.0%}"
     right = f", not {classes[int(truth)]}" if truth is not None and int(truth) != best else ""
-    return said + right + (f"; maps: {classes[target]}" if target != best else "")
+    return verdict + right + (f"; maps: {classes[target]}" if target != best else "")
 
 
 def draw_truth(picture: Image, truth: Any, recipe: Recipe) -> Image:

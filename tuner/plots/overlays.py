@@ -86,54 +86,54 @@ def resize_labels(labels: LabelMap, width: int, height: int) -> Labels:
     return np.asarray(cv2.resize(plain, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
-def match_numbers(found: LabelMap, true: LabelMap) -> Labels:
-    """Return `found` with matched instances numbered as the true ones, and the others with new numbers."""
-    most = int(found.max(initial=0))
+def match_numbers(predicted: LabelMap, true: LabelMap) -> Labels:
+    """Return `predicted` with matched instances numbered as the true ones, and the others with new numbers."""
+    most = int(predicted.max(initial=0))
     free = int(true.max(initial=0)) + 1
     numbers = np.concatenate([[0], np.arange(free, free + most)])
-    for said, there, _ in match_instances(found, true).pairs:
-        numbers[said] = there
-    return numbers.astype(np.int32)[found]
+    for number, true_number, _ in match_instances(predicted, true).pairs:
+        numbers[number] = true_number
+    return numbers.astype(np.int32)[predicted]
 
 
-def instance_errors(image: Image, found: LabelMap, true: LabelMap) -> Image:
+def instance_errors(image: Image, predicted: LabelMap, true: LabelMap) -> Image:
     """Return the image with errors: green is correct, blue missed, red a false alarm, stripes merged or split.
 
     Inside a merged instance the true outlines are drawn, inside a split one the predicted outlines.
     """
-    matches = match_instances(found, true)
-    made = to_grey(image)
-    right = np.isin(found, [said for said, _, _ in matches.pairs])
-    tint_pixels(made, right, RIGHT, FAINT)
-    tint_pixels(made, np.isin(true, matches.missed) & ~right, MISSED)
-    tint_pixels(made, np.isin(found, matches.wrong), WRONG)
-    split, merged = np.isin(true, matches.split) & (found > 0), np.isin(found, matches.merged)
-    draw_stripes(made, image, split, SPLIT, -1)
-    draw_stripes(made, image, merged, MERGED, 1)
-    draw_outlines(made, found, right & ~merged & ~split, RIGHT)
-    draw_outlines(made, found, split, CUT)
-    draw_outlines(made, true, merged & (true > 0), CUT)
-    return made
+    matches = match_instances(predicted, true)
+    canvas = to_grey(image)
+    right = np.isin(predicted, [number for number, _, _ in matches.pairs])
+    tint_pixels(canvas, right, RIGHT, FAINT)
+    tint_pixels(canvas, np.isin(true, matches.missed) & ~right, MISSED)
+    tint_pixels(canvas, np.isin(predicted, matches.wrong), WRONG)
+    split, merged = np.isin(true, matches.split) & (predicted > 0), np.isin(predicted, matches.merged)
+    draw_stripes(canvas, image, split, SPLIT, -1)
+    draw_stripes(canvas, image, merged, MERGED, 1)
+    draw_outlines(canvas, predicted, right & ~merged & ~split, RIGHT)
+    draw_outlines(canvas, predicted, split, CUT)
+    draw_outlines(canvas, true, merged & (true > 0), CUT)
+    return canvas
 
 
 def tint_pixels(
-    made: Image, where: NDArray[np.bool_], colour: tuple[int, int, int], strength: float = FILL
+    canvas: Image, where: NDArray[np.bool_], colour: tuple[int, int, int], strength: float = FILL
 ) -> None:
-    """Blend the pixels of `made` with a colour, in place."""
-    made[where] = ((1 - strength) * made[where] + strength * np.array(colour)).astype(np.uint8)
+    """Blend the pixels of `canvas` with a colour, in place."""
+    canvas[where] = ((1 - strength) * canvas[where] + strength * np.array(colour)).astype(np.uint8)
 
 
 def draw_stripes(
-    made: Image, image: Image, where: NDArray[np.bool_], colour: tuple[int, int, int], slope: int
+    canvas: Image, image: Image, where: NDArray[np.bool_], colour: tuple[int, int, int], slope: int
 ) -> None:
     """Replace the pixels by stripes over the grey image that rise (1) or fall (-1) to the right."""
     rows, columns = np.ogrid[: where.shape[0], : where.shape[1]]
     thick = (columns + slope * rows) % STRIPE < STRIPE // 2
-    made[where] = to_grey(image)[where]
-    tint_pixels(made, where, colour, FAINT)
-    tint_pixels(made, where & thick, colour, 1 - FAINT)
+    canvas[where] = to_grey(image)[where]
+    tint_pixels(canvas, where, colour, FAINT)
+    tint_pixels(canvas, where & thick, colour, 1 - FAINT)
 
 
-def draw_outlines(made: Image, labels: LabelMap, where: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+def draw_outlines(canvas: Image, labels: LabelMap, where: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
     """Draw the boundaries of instances in a colour, in place."""
-    made[find_boundary(labels) & where] = colour
+    canvas[find_boundary(labels) & where] = colour

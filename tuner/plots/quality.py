@@ -16,14 +16,13 @@ UNIT = (0.0, 1.02)
 
 def quality_charts(details: Mapping[str, Any]) -> list[Chart]:
     """Return the charts for which the content of details.json has numbers."""
-    found = [
+    return [
         *confusion_charts(details.get("confusion") or [], details.get("classes") or []),
         *curve_charts(details.get("curves") or {}, details.get("left_out") or {}),
         *calibration_charts(details.get("calibration") or {}),
         *iou_charts(details.get("iou") or {}),
         *instance_charts(details.get("instances") or {}),
     ]
-    return found
 
 
 def confusion_charts(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> list[Chart]:
@@ -48,12 +47,12 @@ def format_count(number: int) -> str:
     return str(number)
 
 
-def curve_charts(found: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]) -> list[Chart]:
+def curve_charts(curves: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]) -> list[Chart]:
     """Return the ROC chart and the precision-recall chart, with a line for each class that has a curve."""
-    if not found:
+    if not curves:
         return []
-    chosen = select_classes(found)
-    note = "; ".join(filter(None, (format_selection(len(found)), format_left_out(left_out))))
+    chosen = select_classes(curves)
+    note = "; ".join(filter(None, (format_selection(len(curves)), format_left_out(left_out))))
     roc = [Series(f"{name} (area {one['auc']:.3f})", one["fpr"], one["tpr"]) for name, one in chosen]
     pr = [Series(f"{name} (AP {one['ap']:.3f})", one["recall"], one["precision"]) for name, one in chosen]
     chance = Series("", [0.0, 1.0], [0.0, 1.0], colour=GREY, dashed=True)
@@ -64,11 +63,11 @@ def curve_charts(found: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, 
     ]
 
 
-def select_classes(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+def select_classes(curves: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
     """Return all classes in their order; of many, those with the worst and the best average precision."""
-    if len(found) <= MOST_CURVES:
-        return list(found.items())
-    ranked = sorted(found.items(), key=lambda pair: pair[1]["ap"])
+    if len(curves) <= MOST_CURVES:
+        return list(curves.items())
+    ranked = sorted(curves.items(), key=lambda pair: pair[1]["ap"])
     return ranked[: MOST_CURVES // 2] + ranked[-MOST_CURVES // 2 :]
 
 
@@ -92,18 +91,23 @@ def join_names(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def calibration_charts(found: Mapping[str, Any]) -> list[Chart]:
+def calibration_charts(calibration: Mapping[str, Any]) -> list[Chart]:
     """Return the reliability diagram: observed frequency over predicted probability."""
-    if not found:
+    if not calibration:
         return []
-    texts = [f"{share:.1%} of all" for share in found["share"]]
+    texts = [f"{share:.1%} of all" for share in calibration["share"]]
     return [
         Chart(
             "calibration",
             "predicted probability",
             "observed frequency",
             [
-                Series(f"expected error {found['error']:.3f}", found["predicted"], found["observed"], texts=texts),
+                Series(
+                    f"expected error {calibration['error']:.3f}",
+                    calibration["predicted"],
+                    calibration["observed"],
+                    texts=texts,
+                ),
                 Series("", [0.0, 1.0], [0.0, 1.0], colour=GREY, dashed=True),
             ],
             x_range=(0.0, 1.0),
@@ -113,38 +117,43 @@ def calibration_charts(found: Mapping[str, Any]) -> list[Chart]:
     ]
 
 
-def iou_charts(found: Mapping[str, float]) -> list[Chart]:
+def iou_charts(iou: Mapping[str, float]) -> list[Chart]:
     """Return a bar chart of the IoU of each class; of too many classes, the worst ones."""
-    if not found:
+    if not iou:
         return []
-    shown = dict(sorted(found.items(), key=lambda pair: pair[1])[:MOST_BARS]) if len(found) > MOST_BARS else found
-    note = f"the {MOST_BARS} worst of {len(found)} classes" if len(found) > MOST_BARS else ""
-    series = Series("", list(shown), list(shown.values()), kind="bars")
+    worst = dict(sorted(iou.items(), key=lambda pair: pair[1])[:MOST_BARS]) if len(iou) > MOST_BARS else iou
+    note = f"the {MOST_BARS} worst of {len(iou)} classes" if len(iou) > MOST_BARS else ""
+    series = Series("", list(worst), list(worst.values()), kind="bars")
     return [Chart("IoU of each class", "", "IoU", [series], y_range=UNIT, note=note)]
 
 
 # --- instance segmentation ---
 
 
-def instance_charts(found: Mapping[str, Any]) -> list[Chart]:
+def instance_charts(instances: Mapping[str, Any]) -> list[Chart]:
     """Return the charts of AP by IoU threshold, precision and recall, and the number of instances."""
-    return [threshold_chart(found), precision_recall_chart(found), count_chart(found["numbers"])] if found else []
+    return (
+        [threshold_chart(instances), precision_recall_chart(instances), count_chart(instances["numbers"])]
+        if instances
+        else []
+    )
 
 
-def threshold_chart(found: Mapping[str, Any]) -> Chart:
+def threshold_chart(instances: Mapping[str, Any]) -> Chart:
     """Return AP by IoU threshold."""
-    line = Series(f"mean {found['ap']:.3f}", found["thresholds"], found["aps"])
+    line = Series(f"mean {instances['ap']:.3f}", instances["thresholds"], instances["aps"])
     note = "the less AP falls to the right, the better the outlines fit"
     return Chart("AP by IoU threshold", "IoU threshold of a match", "AP", [line], y_range=UNIT, note=note)
 
 
-def precision_recall_chart(found: Mapping[str, Any]) -> Chart:
+def precision_recall_chart(instances: Mapping[str, Any]) -> Chart:
     """Return precision by recall, with the instances in order of decreasing score."""
-    title, known = "precision and recall", dict(zip(found["thresholds"], found["aps"], strict=True))
-    if not found["precision"]:
+    title, known = "precision and recall", dict(zip(instances["thresholds"], instances["aps"], strict=True))
+    if not instances["precision"]:
         return empty_chart(title, "no instance was predicted, or the images have none")
     lines = [
-        Series(f"IoU {at}{format_ap(known, at)}", found["recall"], line) for at, line in found["precision"].items()
+        Series(f"IoU {at}{format_ap(known, at)}", instances["recall"], line)
+        for at, line in instances["precision"].items()
     ]
     return Chart(title, "recall", "precision", lines, x_range=(-0.02, 1.0), y_range=UNIT)
 
@@ -157,10 +166,12 @@ def format_ap(known: Mapping[float, float], threshold: str) -> str:
 
 def count_chart(pairs: Sequence[Sequence[int]]) -> Chart:
     """Return predicted over true number of instances, a point for each pair that occurs in the images."""
-    images = Counter((true, said) for true, said in pairs)
+    images = Counter((true, predicted) for true, predicted in pairs)
     most = max((max(pair) for pair in images), default=1)
     texts = [f"{number} image{'s' * (number > 1)}" for number in images.values()]
-    points = Series("", [true for true, _ in images], [said for _, said in images], "points", texts=texts)
+    points = Series(
+        "", [true for true, _ in images], [predicted for _, predicted in images], "points", texts=texts
+    )
     same = Series("", [0, most], [0, most], colour=GREY, dashed=True)
     note = "above the dashed line an image has too many predicted instances, below it too few"
     return Chart("instances in each image", "true", "predicted", [same, points], note=note)

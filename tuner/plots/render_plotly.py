@@ -18,28 +18,28 @@ def plotly_figure(chart: Chart) -> Figure:
     """Return the chart as a plotly figure, with grey text and no background, readable on light and dark pages."""
     from plotly.graph_objects import Figure
 
-    made = Figure()
+    figure = Figure()
     if chart.heat:
-        made.add_trace(heat_trace(chart.heat))
-        made.update_yaxes(autorange="reversed", type="category")
+        figure.add_trace(heat_trace(chart.heat))
+        figure.update_yaxes(autorange="reversed", type="category")
     if chart.parallel:
-        made.add_trace(parallel_trace(chart.parallel, chart.shade))
+        figure.add_trace(parallel_trace(chart.parallel, chart.shade))
     for series, colour in chart.coloured_series:
-        made.add_traces([*band_traces(series, colour), series_trace(series, colour, chart.shade)])
+        figure.add_traces([*band_traces(series, colour), series_trace(series, colour, chart.shade)])
     for at, text in chart.marks:
-        made.add_vline(at, line={"color": GREEN, "dash": "dash", "width": 1}, annotation_text=escape_html(text))
+        figure.add_vline(at, line={"color": GREEN, "dash": "dash", "width": 1}, annotation_text=escape_html(text))
     axis: dict[str, Any] = {"gridcolor": LINES, "zeroline": False, "automargin": True}
     axis |= {"exponentformat": "power", "title_standoff": 8}
-    made.update_xaxes(
+    figure.update_xaxes(
         title=escape_html(chart.x), type=axis_type(chart), range=axis_range(chart.x_range, chart.log_x), **axis
     )
-    made.update_yaxes(
+    figure.update_yaxes(
         title=escape_html(chart.y),
-        type="log" if chart.log_y else made.layout.yaxis.type,
+        type="log" if chart.log_y else figure.layout.yaxis.type,
         range=axis_range(chart.y_range, chart.log_y),
         **axis,
     )
-    made.update_layout(
+    figure.update_layout(
         title={"text": escape_html(chart.title), "font": {"size": 15}},
         template="none",
         paper_bgcolor=CLEAR,
@@ -52,11 +52,11 @@ def plotly_figure(chart: Chart) -> Figure:
         bargap=0.2 if any(len(series.x) > 2 for series in chart.series) else 0.7,
     )
     if chart.is_empty:
-        made.update_xaxes(visible=False).update_yaxes(visible=False)
-        made.add_annotation(
+        figure.update_xaxes(visible=False).update_yaxes(visible=False)
+        figure.add_annotation(
             text=escape_html(chart.note), showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper"
         )
-    return made
+    return figure
 
 
 def axis_type(chart: Chart) -> str | None:

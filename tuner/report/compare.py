@@ -225,15 +225,15 @@ HEADINGS = {"epochs": "epochs run"}  # a parameter often has the name epochs
 
 def text_rows(lines: Sequence[dict[str, Any]], params: Sequence[str]) -> list[dict[str, str]]:
     """Return the rows as text, without columns that no row has."""
-    shown: list[dict[str, str]] = []
+    texts: list[dict[str, str]] = []
     for line in lines:
         plain = {k: v for k, v in line.items() if k not in ("params", "study", "number", "numbers")}
-        shown.append(
+        texts.append(
             {HEADINGS.get(k, k): format_cell(v) for k, v in plain.items()}
             | {name: format_cell(line["params"].get(name)) for name in params}
         )
-    kept = [name for name in (shown[0] if shown else {}) if any(row[name] != "-" for row in shown)]
-    return [{name: row[name] for name in kept} for row in shown]
+    columns = [name for name in (texts[0] if texts else {}) if any(row[name] != "-" for row in texts)]
+    return [{name: row[name] for name in columns} for row in texts]
 
 
 def format_cell(value: Any) -> str:

@@ -109,9 +109,9 @@ def save_plots(
 def delete_plot(engine: Engine, study_id: int, name: str) -> None:
     """Delete a plot, which Optuna itself cannot do. An outdated plot would be misleading."""
     attrs = study_system_attrs.c
-    mine = attrs.key.startswith(f"dashboard:plot_data:{name}:", autoescape=True)
+    is_piece = attrs.key.startswith(f"dashboard:plot_data:{name}:", autoescape=True)
     with engine.begin() as db:
-        db.execute(sa.delete(study_system_attrs).where(attrs.study_id == study_id, mine))
+        db.execute(sa.delete(study_system_attrs).where(attrs.study_id == study_id, is_piece))
 
 
 def saved_plot(attrs: dict[str, Any], name: str) -> str:
@@ -166,12 +166,12 @@ def watch_figures(
     every: float = INTERVAL,
 ) -> None:
     """Update the plots of each study after each trial that has ended, until `stop` is set."""
-    seen: dict[int, int] = {}
+    ended: dict[int, int] = {}  # number of ended trials by study at the last check
     logged: set[str] = set()
     while not stop.is_set():
         began = time.monotonic()
         try:
-            save_changed_figures(storage, engine, seen, artifacts)
+            save_changed_figures(storage, engine, ended, artifacts)
         except Exception as error:  # a deleted study, an unreachable database: the next check tries again
             if str(error) not in logged:
                 logged.add(str(error))
@@ -180,11 +180,12 @@ def watch_figures(
 
 
 def save_changed_figures(
-    storage: BaseStorage, engine: Engine, seen: dict[int, int], artifacts: TrialArtifacts | None
+    storage: BaseStorage, engine: Engine, ended: dict[int, int], artifacts: TrialArtifacts | None
 ) -> None:
+    """Save the figures of the studies whose number of ended trials differs from `ended`, and update it."""
     for info in queries.read_studies(engine):
         with engine.connect() as db:
-            ended = len(trial_queries.read_finished_ids(db, info.id))
-        if seen.get(info.id, 0) != ended:
-            seen[info.id] = ended  # a study whose plots fail is not tried again until it has changed
+            number = len(trial_queries.read_finished_ids(db, info.id))
+        if ended.get(info.id, 0) != number:
+            ended[info.id] = number  # a study whose plots fail is not tried again until it has changed
             save_figures(storage, engine, info, artifacts)

@@ -60,13 +60,13 @@ TrialGroups = list[tuple[str, list[TrialData]]]
 def group_trials(study: StudyData, name: str) -> TrialGroups:
     """Return the trials grouped by the value of a parameter, or in thirds by a number with many values."""
     levels = study.levels(name)
-    mine = [trial for trial in trials_with_epochs(study) if name in trial.params]
+    trials = [trial for trial in trials_with_epochs(study) if name in trial.params]
     if study.is_number(name) and len(levels) > MOST_GROUPS:
-        return split_into_thirds(mine, name)
+        return split_into_thirds(trials, name)
     groups: TrialGroups = [(f"{name}={format_param(level)}", []) for level in levels]
-    for trial, at in zip(mine, study.level_indices(name, mine), strict=True):
+    for trial, at in zip(trials, study.level_indices(name, trials), strict=True):
         groups[at][1].append(trial)
-    return [(label, trials) for label, trials in groups if trials]
+    return [(label, some) for label, some in groups if some]
 
 
 def trials_with_epochs(study: StudyData) -> list[TrialData]:

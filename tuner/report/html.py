@@ -29,12 +29,12 @@ def environment() -> Environment:
     """Return the environment of the pages' templates: every text is escaped, without characters HTML forbids."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    made = Environment(
+    templates = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=drop_control_characters,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    return made
+    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return templates
 
 
 def drop_control_characters(content: object) -> object:
@@ -139,5 +139,5 @@ def write_figures(figures: Sequence[StudyFigure], folder: Path, kind: str) -> li
 
 def safe_file_name(name: str) -> str:
     """Return a name as a valid file name."""
-    kept = "".join(char if char.isalnum() or char in "-_.@" else "_" for char in name).lstrip(".")
-    return kept[:80] or "study"
+    safe = "".join(char if char.isalnum() or char in "-_.@" else "_" for char in name).lstrip(".")
+    return safe[:80] or "study"

@@ -25,7 +25,7 @@ from tuner.plots.curves import metric_charts
 from tuner.plots.render_png import charts_to_png
 from tuner.recipe import Recipe
 from tuner.study import epoch_queries, queries, trial_queries
-from tuner.study.optuna_tables import ARTIFACT_PREFIX, trial_system_attrs
+from tuner.study.optuna_tables import ARTIFACT_PREFIX, trial_system_attrs, trials
 from tuner.train import details
 
 DETAILS = "details.json"  # as in `Run`
@@ -50,10 +50,10 @@ def curve_charts(records: DrawRequest) -> list[Chart]:
 def quality_charts(records: DrawRequest) -> list[Chart]:
     """Return the charts of the details, [] if they are missing or damaged."""
     try:
-        found = details.read_details(records.details())
+        content = details.read_details(records.details())
     except (LookupError, OSError):
         return []
-    return quality.quality_charts(found.to_json()) if found else []
+    return quality.quality_charts(content.to_json()) if content else []
 
 
 CHARTS: dict[str, Callable[[DrawRequest], list[Chart]]] = {
@@ -65,8 +65,8 @@ CHARTS: dict[str, Callable[[DrawRequest], list[Chart]]] = {
 def best_epoch(notes: Mapping[str, Any]) -> int:
     """Return the best epoch, 0 if it is not recorded."""
     result = notes.get("result")
-    found = result.get("best_epoch") if isinstance(result, dict) else None
-    return found if isinstance(found, int) else 0
+    epoch = result.get("best_epoch") if isinstance(result, dict) else None
+    return epoch if isinstance(epoch, int) else 0
 
 
 def stage_lengths(notes: Mapping[str, Any]) -> list[int]:
@@ -96,11 +96,11 @@ def open_artifact(
     with ONE_AT_A_TIME:
         if artifacts.path(artifact_id).is_file():  # another request has drawn it meanwhile
             return artifacts.open_reader(artifact_id)
-        drawn = charts_to_png(charts)
+        png = charts_to_png(charts)
         if records.ended:
             with suppress(FilesError):  # a read-only home: the next request draws it again
-                artifacts.write(artifact_id, io.BytesIO(drawn))
-    return io.BytesIO(drawn)
+                artifacts.write(artifact_id, io.BytesIO(png))
+    return io.BytesIO(png)
 
 
 def draw_missing_pictures(records: DrawRequest, folder: Path) -> None:
@@ -119,13 +119,13 @@ def read_draw_request(
     """Return the data of a trial, None if its study is not one of tuner."""
     info = next((info for info in queries.read_studies(engine) if info.id == study_id), None)
     with engine.connect() as db:
-        found = next(iter(trial_queries.read_trials_by_id(db, [trial_id])), None)
-        files = read_artifact_ids(db, trial_id)
-    if info is None or found is None:
+        trial = next(iter(trial_queries.read_trials_by_id(db, [trial_id])), None)
+        files = read_artifact_ids(db, trials.c.trial_id == trial_id).get(trial_id, {})
+    if info is None or trial is None:
         return None
-    rows, ended = epoch_queries.read_epochs(engine, trial_id), found.state in trial_queries.FINISHED
+    rows, ended = epoch_queries.read_epochs(engine, trial_id), trial.state in trial_queries.FINISHED
     return DrawRequest(
-        info.goal.metric, rows, found.attrs, lambda: read_artifact(artifacts, files[DETAILS]), ended
+        info.goal.metric, rows, trial.attrs, lambda: read_artifact(artifacts, files[DETAILS]), ended
     )
 
 
@@ -140,19 +140,16 @@ def read_artifact(artifacts: TrialArtifacts, artifact_id: str) -> bytes:
         raise LookupError(str(error)) from None
 
 
-def read_artifact_ids(db: Connection, trial_id: int) -> dict[str, str]:
-    """Return the id of the newest artifact of each name; unreadable attributes are ignored."""
+def read_artifact_ids(db: Connection, where: sa.ColumnElement[bool]) -> dict[int, dict[str, str]]:
+    """Return the newest artifact of each name, by trial id; unreadable attributes are ignored."""
     t = trial_system_attrs.c
-    query = sa.select(t.key, t.value_json).where(
-        t.trial_id == trial_id, t.key.startswith(ARTIFACT_PREFIX, autoescape=True)
-    )
-    lines = db.execute(query.order_by(t.trial_system_attribute_id)).all()
-    return {name: key.removeprefix(ARTIFACT_PREFIX) for key, text in lines if (name := artifact_filename(text))}
-
-
-def artifact_filename(text: str) -> str:
-    """Return the file name in an attribute of an artifact, "" without one."""
-    return str((parse_artifact(text) or {}).get("filename") or "")
+    query = sa.select(t.trial_id, t.key, t.value_json).join(trials, trials.c.trial_id == t.trial_id)
+    query = query.where(where, t.key.startswith(ARTIFACT_PREFIX, autoescape=True))
+    files: dict[int, dict[str, str]] = {}
+    for trial_id, key, content in db.execute(query.order_by(t.trial_system_attribute_id)):
+        if name := (parse_artifact(content) or {}).get("filename"):
+            files.setdefault(trial_id, {})[str(name)] = key.removeprefix(ARTIFACT_PREFIX)
+    return files
 
 
 def parse_artifact(text: str) -> dict[str, Any] | None:

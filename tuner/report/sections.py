@@ -146,9 +146,9 @@ def format_minute(at: datetime) -> str:
 
 def describe_data(study: StudyData) -> str:
     """Return the data set with its numbers of images."""
-    made = next((m for t in study.trials if isinstance(m := t.notes.get("made_with"), dict)), {})
+    notes = next((n for t in study.trials if isinstance(n := t.notes.get("made_with"), dict)), {})
     splits = {"train_images": "train", "val_images": "validate"}
-    numbers = [f"{made[key]} to {word}" for key, word in splits.items() if key in made]
+    numbers = [f"{notes[key]} to {word}" for key, word in splits.items() if key in notes]
     return study.info.data + (f" ({', '.join(numbers)})" if numbers else "")
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from tuner.report.on_demand import artifact_filename
+from tuner.report.on_demand import read_artifact_ids
 from tuner.study import epoch_queries, queries, trial_queries
 from tuner.study.failures import Failure, failure_from_attrs
 from tuner.study.info import StudyInfo
-from tuner.study.optuna_tables import ARTIFACT_PREFIX, trial_params, trial_system_attrs, trials
+from tuner.study.optuna_tables import trial_params, trials
 from tuner.study.stats import NOTHING, read_copied
 from tuner.study.tables import epoch_table
 
@@ -47,14 +47,14 @@ class TrialData:
 
     @property
     def result(self) -> dict[str, Any]:
-        found = self.notes.get("result")
-        return found if isinstance(found, dict) else {}
+        result = self.notes.get("result")
+        return result if isinstance(result, dict) else {}
 
     @property
     def recipe(self) -> dict[str, Any]:
         """Return the recipe as plain JSON, {} for a trial that failed before it had one."""
-        found = self.notes.get("recipe")
-        return found if isinstance(found, dict) else {}
+        recipe = self.notes.get("recipe")
+        return recipe if isinstance(recipe, dict) else {}
 
     @property
     def best_epoch(self) -> int:
@@ -181,7 +181,7 @@ def read_study(engine: Engine, info: StudyInfo) -> StudyData:
     """Read a study in a fixed number of queries, however many trials it has."""
     plain = trial_queries.read_trials(engine, info)
     with engine.connect() as db:
-        epochs, files = read_epochs(db, info.id), read_files(db, info.id)
+        epochs, files = read_epochs(db, info.id), read_artifact_ids(db, trials.c.study_id == info.id)
         times = {row.trial_id: row for row in db.execute(select_study_rows(info.id, trials))}
         copied = read_copied(db, info, trials.c.study_id == info.id)
         kinds = info.parameters or read_distributions(db, info.id)
@@ -212,33 +212,21 @@ def select_study_rows(study_id: int, table: sa.Table) -> sa.Select[Any]:
 
 
 def read_epochs(db: Connection, study_id: int) -> dict[int, list[Epoch]]:
-    found: dict[int, list[Epoch]] = {}
+    epochs: dict[int, list[Epoch]] = {}
     rows = db.execute(
         select_study_rows(study_id, epoch_table).order_by(epoch_table.c.trial_id, epoch_table.c.epoch)
     )
     for row in rows.mappings():
-        found.setdefault(row["trial_id"], []).append(epoch_queries.flatten_epoch(dict(row)))
-    return found
-
-
-def read_files(db: Connection, study_id: int) -> dict[int, dict[str, str]]:
-    """Return the newest artifact of each name, by trial; unreadable attributes are ignored."""
-    query = select_study_rows(study_id, trial_system_attrs).where(
-        trial_system_attrs.c.key.startswith(ARTIFACT_PREFIX, autoescape=True)
-    )
-    found: dict[int, dict[str, str]] = {}
-    for row in db.execute(query.order_by(trial_system_attrs.c.trial_system_attribute_id)):
-        if name := artifact_filename(row.value_json):
-            found.setdefault(row.trial_id, {})[name] = row.key.removeprefix(ARTIFACT_PREFIX)
-    return found
+        epochs.setdefault(row["trial_id"], []).append(epoch_queries.flatten_epoch(dict(row)))
+    return epochs
 
 
 def read_distributions(db: Connection, study_id: int) -> dict[str, dict[str, Any]]:
     """Return the ranges recorded with the trials, for a study that was created without ranges."""
-    found: dict[str, dict[str, Any]] = {}
+    kinds: dict[str, dict[str, Any]] = {}
     for row in db.execute(select_study_rows(study_id, trial_params).order_by(trial_params.c.param_id)):
-        found.setdefault(row.param_name, distribution_as_dict(json.loads(row.distribution_json)))
-    return found
+        kinds.setdefault(row.param_name, distribution_as_dict(json.loads(row.distribution_json)))
+    return kinds
 
 
 def distribution_as_dict(distribution: dict[str, Any]) -> dict[str, Any]:

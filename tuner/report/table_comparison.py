@@ -86,8 +86,10 @@ def compare_table(engine: Engine | None, table: PublishedTable, study: str | Non
 
 def studies_of_table(infos: Iterable[StudyInfo], table: str) -> list[StudyInfo]:
     """Return the studies of a table: at full size on its own data first, rehearsals last, else by age."""
-    mine = [info for info in infos if info.table == table]
-    return sorted(mine, key=lambda info: (info.rehearsal, bool(info.size), "@" in info.name))
+    return sorted(
+        (info for info in infos if info.table == table),
+        key=lambda info: (info.rehearsal, bool(info.size), "@" in info.name),
+    )
 
 
 def find_table_study(engine: Engine, table: PublishedTable, name: str | None) -> StudyInfo | None:
@@ -96,16 +98,16 @@ def find_table_study(engine: Engine, table: PublishedTable, name: str | None) ->
     Extensions of a study of the table can be given by name, too.
     """
     infos = queries.read_studies(engine)
-    mine = studies_of_table(infos, table.name)
+    studies = studies_of_table(infos, table.name)
     if name is None:
-        return mine[0] if mine else None
-    mine += [
+        return studies[0] if studies else None
+    studies += [
         info
         for info in infos
-        if info.kind is StudyKind.EXTENSION and info.subject in {short.name for short in mine}
+        if info.kind is StudyKind.EXTENSION and info.subject in {short.name for short in studies}
     ]
-    names = [info.name for info in mine]
-    for info in mine:
+    names = [info.name for info in studies]
+    for info in studies:
         if info.name == name:
             return info
     known = ", ".join(names) or f"none yet; start one with: tuner run --table {table.name}"
@@ -202,18 +204,20 @@ def text_columns(comparison: TableComparison) -> Columns:
     """Return the comparison as columns of text, for a terminal or for Markdown."""
     table, lines = comparison.table, comparison.lines
     names = varied_params(table)
-    made: Columns = [(name, [format_table_param(one.row.params.get(name, "")) for one in lines]) for name in names]
+    columns: Columns = [
+        (name, [format_table_param(one.row.params.get(name, "")) for one in lines]) for name in names
+    ]
     for metric in table.metrics:
-        made += metric_columns(comparison, metric)
+        columns += metric_columns(comparison, metric)
     if table.places:
-        made.append(("place published", [str(place or "-") for place in table.places]))
-        made.append(("place ours", [str(place or "-") for place in comparison.places]))
-    made.append(("epochs run" if "epochs" in names else "epochs", [format_mean(one.epochs) for one in lines]))
-    made.append(("time", [format_seconds(statistics.fmean(s)) if (s := one.seconds) else "" for one in lines]))
+        columns.append(("place published", [str(place or "-") for place in table.places]))
+        columns.append(("place ours", [str(place or "-") for place in comparison.places]))
+    columns.append(("epochs run" if "epochs" in names else "epochs", [format_mean(one.epochs) for one in lines]))
+    columns.append(("time", [format_seconds(statistics.fmean(s)) if (s := one.seconds) else "" for one in lines]))
     for heading in ("where", "note"):
         texts = [str(getattr(one.row, heading)) for one in lines]
-        made += [(heading, texts)] if any(texts) else []
-    return made
+        columns += [(heading, texts)] if any(texts) else []
+    return columns
 
 
 def varied_params(table: PublishedTable) -> list[str]:
@@ -244,11 +248,11 @@ def metric_columns(comparison: TableComparison, metric: str) -> Columns:
 
 def to_markdown(comparison: TableComparison) -> str:
     """Return the comparison as a Markdown table below its title."""
-    made = text_columns(comparison)
+    columns = text_columns(comparison)
     texts = [
-        [heading for heading, _ in made],
-        ["---"] * len(made),
-        *zip(*(cells for _, cells in made), strict=True),
+        [heading for heading, _ in columns],
+        ["---"] * len(columns),
+        *zip(*(cells for _, cells in columns), strict=True),
     ]
     return "\n".join([comparison_title(comparison), "", *("| " + " | ".join(cells) + " |" for cells in texts)])
 
