@@ -34,9 +34,9 @@ def typed(trials: int | None = None, hours: float | None = None, rehearse: bool 
     ],
 )
 def test_the_budget_after_each_command(
-    storage_url: str, commands: list[RunRequest], budgets: list[int | None]
+    prepared_url: str, commands: list[RunRequest], budgets: list[int | None]
 ) -> None:
-    study = join_study(storage_url, INFO)
+    study = join_study(prepared_url, INFO)
     met = []
     for command in commands:
         set_budget(study.engine, study.id, command)
@@ -45,8 +45,8 @@ def test_the_budget_after_each_command(
     assert met == budgets
 
 
-def test_a_study_is_done_when_its_budget_is_claimed_and_nothing_waits(storage_url: str) -> None:
-    with opened_bench(storage_url) as bench:
+def test_a_study_is_done_when_its_budget_is_claimed_and_nothing_waits(prepared_url: str) -> None:
+    with opened_bench(prepared_url) as bench:
 
         def is_done() -> bool:
             return claims.is_finished(bench.engine, bench.id)
@@ -66,8 +66,8 @@ def test_a_study_is_done_when_its_budget_is_claimed_and_nothing_waits(storage_ur
         assert not is_done()
 
 
-def test_a_study_with_a_limit_in_hours_gets_none_in_trials(storage_url: str) -> None:
-    with opened_bench(storage_url) as bench:
+def test_a_study_with_a_limit_in_hours_gets_none_in_trials(prepared_url: str) -> None:
+    with opened_bench(prepared_url) as bench:
         budget.set_budget(bench.engine, bench.id, gpu_hours=2.0)
         set_budget(bench.engine, bench.id, typed())
         assert budget.read_budget(bench.engine, bench.id) == budget.Budget(None, None, 2.0)

@@ -27,8 +27,8 @@ from tuner.study.tables import epoch_table, study_table
 
 
 @pytest.fixture
-def bench(storage_url: str) -> Iterator[Bench]:
-    with opened_bench(storage_url) as made:
+def bench(prepared_url: str) -> Iterator[Bench]:
+    with opened_bench(prepared_url) as made:
         yield made
 
 

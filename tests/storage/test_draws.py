@@ -30,8 +30,8 @@ def draw(session: Session) -> dict[str, Any]:
     return params
 
 
-def test_forty_trials_on_a_grid_of_sixteen_points_meet_all_and_repeats_are_named(storage_url: str) -> None:
-    with opened_bench(storage_url) as bench, bench.session("w") as session:
+def test_forty_trials_on_a_grid_of_sixteen_points_meet_all_and_repeats_are_named(prepared_url: str) -> None:
+    with opened_bench(prepared_url) as bench, bench.session("w") as session:
         bench.joined.study.sampler = make_sampler(bench.joined.info, session.ordinal)
         drawn = [draw(session) for _ in range(40)]
         wait_for(lambda: not session.sync.ended)
@@ -42,11 +42,11 @@ def test_forty_trials_on_a_grid_of_sixteen_points_meet_all_and_repeats_are_named
     assert all(drawn[trial.user_attrs[REPEATS]] == trial.params for trial in trials[16:])
 
 
-def test_two_workers_draw_different_points(storage_url: str) -> None:
+def test_two_workers_draw_different_points(prepared_url: str) -> None:
     drawn = []
-    with opened_bench(storage_url) as bench:
+    with opened_bench(prepared_url) as bench:
         for name in ("first", "second"):
-            with opened_bench(storage_url) as own, own.session(name) as session:
+            with opened_bench(prepared_url) as own, own.session(name) as session:
                 own.joined.study.sampler = make_sampler(bench.joined.info, session.ordinal)
                 for _ in range(4):
                     held = session.take_trial()

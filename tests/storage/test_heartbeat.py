@@ -29,8 +29,8 @@ LEASE, HANG = 30.0, 100.0
 
 
 @pytest.fixture
-def bench(storage_url: str) -> Iterator[Bench]:
-    with opened_bench(storage_url) as made:
+def bench(prepared_url: str) -> Iterator[Bench]:
+    with opened_bench(prepared_url) as made:
         yield made
 
 

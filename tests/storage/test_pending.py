@@ -53,8 +53,8 @@ NOTED = {
 
 
 @pytest.fixture
-def bench(storage_url: str) -> Iterator[Bench]:
-    with opened_bench(storage_url) as made:
+def bench(prepared_url: str) -> Iterator[Bench]:
+    with opened_bench(prepared_url) as made:
         yield made
 
 

@@ -24,8 +24,8 @@ from tuner.study.claims import WorkerRemoved
 
 
 @pytest.fixture
-def bench(storage_url: str) -> Iterator[Bench]:
-    with opened_bench(storage_url) as made:
+def bench(prepared_url: str) -> Iterator[Bench]:
+    with opened_bench(prepared_url) as made:
         yield made
 
 

@@ -21,8 +21,8 @@ from tuner.study.pending import ActiveTrial
 
 
 @pytest.fixture
-def bench(storage_url: str) -> Iterator[Bench]:
-    with opened_bench(storage_url) as made:
+def bench(prepared_url: str) -> Iterator[Bench]:
+    with opened_bench(prepared_url) as made:
         yield made
 
 

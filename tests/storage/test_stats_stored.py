@@ -20,8 +20,8 @@ LONG = "Traceback (most recent call last):\n" + "  größe\n" * 1000 + "ValueErr
 
 
 @pytest.fixture
-def joined(storage_url: str) -> Iterator[JoinedStudy]:
-    made = join_study(storage_url, StudyInfo("made", "made", maximize("iou"), "shapes"))
+def joined(prepared_url: str) -> Iterator[JoinedStudy]:
+    made = join_study(prepared_url, StudyInfo("made", "made", maximize("iou"), "shapes"))
     budget.set_budget(made.engine, made.id, num_trials=6)
     put(made, 0, "COMPLETE", [0.1, 0.3, None], seconds=10)
     put(made, 1, "PRUNED", [0.2], seconds=10, at=40, recipe=RECIPE)
@@ -57,8 +57,8 @@ def test_looking_again_gives_the_same_and_sees_what_ended(joined: JoinedStudy) -
     assert again == read_stats(joined.engine, info) and again.cost.saved == 9 + 8
 
 
-def test_the_trials_of_another_study_do_not_count(joined: JoinedStudy, storage_url: str) -> None:
-    other = join_study(storage_url, StudyInfo("other", "other", maximize("iou"), "shapes"))
+def test_the_trials_of_another_study_do_not_count(joined: JoinedStudy, prepared_url: str) -> None:
+    other = join_study(prepared_url, StudyInfo("other", "other", maximize("iou"), "shapes"))
     assert read_stats(other.engine, queries.find_study(other.engine, "other")).cost == Cost()
     assert queries.study_exists(other.engine, queries.find_study(other.engine, "other"))
     other.engine.dispose()

@@ -47,16 +47,19 @@ def complaint(url: str, info: StudyInfo) -> str:
     return str(told.value)
 
 
-def test_joining_again_finds_the_same_study_with_the_seed_it_began_with(storage_url: str) -> None:
-    with joined(storage_url, replace(INFO, seed=3)) as first, joined(storage_url, replace(INFO, seed=5)) as second:
+def test_joining_again_finds_the_same_study_with_the_seed_it_began_with(prepared_url: str) -> None:
+    with (
+        joined(prepared_url, replace(INFO, seed=3)) as first,
+        joined(prepared_url, replace(INFO, seed=5)) as second,
+    ):
         assert (second.id, second.info.seed) == (first.id, 3)
-    again = rejoin_study(storage_url, "s")
+    again = rejoin_study(prepared_url, "s")
     assert again.info == replace(INFO, seed=3, key=first.info.key, id=first.id)
     again.engine.dispose()
 
 
-def test_optuna_knows_direction_and_metric(storage_url: str) -> None:
-    with joined(storage_url, replace(INFO, goal=Goal("loss", "minimize"))) as made:
+def test_optuna_knows_direction_and_metric(prepared_url: str) -> None:
+    with joined(prepared_url, replace(INFO, goal=Goal("loss", "minimize"))) as made:
         assert made.study.direction.name == "MINIMIZE"
         assert made.study.metric_names == ["loss"]
 
@@ -84,36 +87,36 @@ def test_every_kind_of_change_is_named_from_and_to(info: StudyInfo, words: list[
     assert "--study" in said
 
 
-def test_all_changes_are_listed_at_once(storage_url: str) -> None:
+def test_all_changes_are_listed_at_once(prepared_url: str) -> None:
     info = StudyInfo(
         "s", "unet_k", Goal("f1", "maximize"), "/photos", False, 0, {"lr": {**LR, "log": False}, "depth": K}
     )
-    said = complaint(storage_url, info)
+    said = complaint(prepared_url, info)
     assert said.count("\n  - ") == 6
     assert all(word in said for word in ("data", "goal", "'depth'", "'k'", "'loss'", "'lr'"))
 
 
 def test_other_bounds_are_accepted_and_noticed(
-    storage_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    prepared_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("tuner"), "propagate", True)
-    with joined(storage_url) as first, joined(storage_url, with_parameters(k={**K, "high": 400})) as second:
+    with joined(prepared_url) as first, joined(prepared_url, with_parameters(k={**K, "high": 400})) as second:
         assert second.id == first.id
     assert "k: the bounds are now int 32 to 400" in caplog.text
 
 
-def test_a_study_of_another_program_is_refused_by_name(storage_url: str) -> None:
-    storage, engine = open_storage(storage_url)
+def test_a_study_of_another_program_is_refused_by_name(prepared_url: str) -> None:
+    storage, engine = open_storage(prepared_url)
     optuna.create_study(storage=storage, study_name="s").enqueue_trial({"x": 1})
     with pytest.raises(StudyError, match="not created by tuner"):
-        join_study(storage_url, INFO)
+        join_study(prepared_url, INFO)
     engine.dispose()
 
 
-def test_a_study_whose_creator_was_killed_is_completed(storage_url: str) -> None:
-    storage, engine = open_storage(storage_url)
+def test_a_study_whose_creator_was_killed_is_completed(prepared_url: str) -> None:
+    storage, engine = open_storage(prepared_url)
     optuna.create_study(storage=storage, study_name="s", direction="maximize")
-    with joined(storage_url) as made:
+    with joined(prepared_url) as made:
         assert made.study.user_attrs["tuner"]["space"] == "unet_k"
         assert not budget.read_budget(made.engine, made.id).is_limited
     engine.dispose()

@@ -28,9 +28,9 @@ Study = tuple[optuna.Study, Engine]
 
 
 @pytest.fixture
-def study(storage_url: str) -> Iterator[Study]:
+def study(prepared_url: str) -> Iterator[Study]:
     """Another study first, so that ids and numbers differ; then trials in every state."""
-    storage, engine = open_storage(storage_url)
+    storage, engine = open_storage(prepared_url)
     optuna.create_study(storage=storage, study_name="other").add_trials([ended(0.1), ended(0.2)])
     made = optuna.create_study(storage=storage, study_name="s", direction="maximize")
     made.add_trials([ended(0.5), ended(math.inf), ended(-math.inf), pruned(), create_trial(state=TrialState.FAIL)])
