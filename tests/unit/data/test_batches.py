@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import multiprocessing
+import json
+import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import torch
+from helpers.batch_digests import digest, digest_epochs
+from helpers.fork_server import start_python
 
 from tuner.data import augment_pool
-from tuner.data.batches import Batch, Batches
-from tuner.data.cache import CachedDataset, load_cached
-from tuner.data.synthetic.shapes import shapes
+from tuner.data.batches import Batches
+from tuner.data.cache import CachedDataset
 from tuner.recipe import Part, use
+
+TESTS = Path(__file__).parents[2]
 
 
 def batches(data: CachedDataset, seed: int = 5, num_threads: int = 1, augment: Part | None = None) -> Batches:
     return Batches(data, 7, seed, augment or use("flip"), num_threads)
-
-
-def digest(epoch: list[Batch]) -> str:
-    whole = hashlib.sha256()
-    for images, targets in epoch:
-        whole.update(images.numpy().tobytes() + targets.numpy().tobytes())
-    return whole.hexdigest()
-
-
-def digests_in_a_process(folder: str, num_threads: int) -> list[str]:
-    """Three epochs, as another process sees them. At module level: a spawned process imports it."""
-    data = load_cached(shapes(), "batches", 16, Path(folder))
-    made = Batches(data, 7, 5, use("flip"), num_threads)
-    return [digest(list(made.train(epoch))) for epoch in (1, 2, 3)]
 
 
 def rows(data: CachedDataset) -> dict[bytes, int]:
@@ -98,13 +88,15 @@ def test_any_number_of_threads_gives_the_same(toy_data: CachedDataset, threads: 
 
 
 def test_four_processes_see_the_same_as_one(tmp_path: Path) -> None:
-    alone = digests_in_a_process(str(tmp_path), 1)
+    alone = digest_epochs(tmp_path, 1)
     assert len(set(alone)) == 3
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        assert (
-            pool.starmap(digests_in_a_process, [(str(tmp_path), threads) for threads in (1, 4, 1, 4)])
-            == [alone] * 4
-        )
+    pipes: dict[str, Any] = {
+        "stdout": subprocess.PIPE,
+        "text": True,
+        "env": {**os.environ, "PYTHONPATH": str(TESTS)},
+    }
+    others = [start_python("helpers.batch_digests", tmp_path, threads, **pipes) for threads in (1, 4, 1, 4)]
+    assert [json.loads(process.communicate(timeout=120)[0]) for process in others] == [alone] * 4
 
 
 def test_an_epoch_left_early_can_be_left(toy_data: CachedDataset) -> None:
