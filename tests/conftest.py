@@ -8,6 +8,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import alembic.util
 import pytest
 from helpers.command_line import finish
 from helpers.fork_server import start_python
+from helpers.generated_images import draw_once
 from helpers.image_folders import make_photos
 
 from tuner.data.cache import CachedDataset, load_cached
@@ -34,6 +36,16 @@ ROOT = Path(__file__).parent.parent
 alembic.util.load_python_file = cache(
     alembic.util.load_python_file
 )  # Optuna's revisions, for each new database anew
+
+draw_once()
+gc.disable()  # until all tests are collected
+
+
+def pytest_collection_finish() -> None:
+    """Leave what lives as long as the process (torch, thousands of tests) out of every later collection."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from helpers.generated_images import draw_once, draw_shapes
 from tuner.fleet.fork_server import (
     AVAILABLE,
     NAME,
@@ -204,6 +205,8 @@ def main() -> None:
             import_module(found.name)
     for name in ALSO:
         import_module(name)
+    draw_once()
+    draw_shapes()
     gc.collect()
     gc.freeze()  # a collection in a fork would copy the pages of everything that is imported
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,37 @@
+"""Generated images, drawn once in each process: every home of a test has a cache of its own to fill with them."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from tuner.data.source import Item
+from tuner.data.synthetic import badges, cells, scenes, shapes
+
+GENERATORS: tuple[ModuleType, ...] = (shapes, scenes, badges, cells)
+
+
+def draw_once() -> None:
+    """Have each image drawn at its first use only; nobody may write into it."""
+    for module in GENERATORS:
+        if not hasattr(module.read_item, "cache_info"):
+            module.read_item = cache(read_only(module.read_item))  # type: ignore[attr-defined]
+
+
+def read_only(read: Any) -> Any:
+    def read_item(item: Item) -> Any:
+        arrays = read(item)
+        for array in arrays:
+            if hasattr(array, "flags"):
+                array.flags.writeable = False
+        return arrays
+
+    read_item.__module__, read_item.__qualname__ = read.__module__, read.__qualname__  # for pickle
+    return read_item
+
+
+def draw_shapes() -> None:
+    """Draw the images of most tests now, for all processes that fork from this one."""
+    for item in shapes.shapes().items:
+        shapes.read_item(item)
