@@ -293,7 +293,7 @@ MAX_FRAMES = 24  # epochs shown in a strip
 
 
 def choose_examples(scores: Sequence[float | None]) -> dict[str, list[int]]:
-    """Return the positions of a few of the worst, median and best scores, all different; None is no score."""
+    """Return the positions of a few of the worst, median and best scores, all different; None is not a score."""
     ranked = [at for _, at in sorted((score, at) for at, score in enumerate(scores) if score is not None)]
     number = min(len(ranked), EXAMPLES_PER_KIND * len(EXAMPLE_KINDS))
     worst, best = (number + 2) // 3, (number + 1) // 3
