@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tuner.errors import PartError
 from tuner.recipe import use
-from tuner.registry import build, find_builder, part_problems, searchable_args
+from tuner.registry import (
+    BETWEEN_0_AND_1,
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Range,
+    build,
+    check_choice,
+    check_range,
+    find_builder,
+    part_problems,
+    searchable_args,
+)
 
 HERE = "tests.unit.test_registry"
 TABLE = {"small": f"{HERE}:small", "sized": f"{HERE}:sized"}
@@ -99,3 +114,32 @@ def test_a_users_module_that_exits_when_it_is_imported_is_told(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(PartError, match="'quitter:net' cannot be imported: SystemExit: 3"):
         find_builder("model", {}, "quitter:net")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "inside", "outside", "text"),
+    [
+        (NOT_NEGATIVE, [0, 0.5, 1e9], [-1e-9], "a number of at least 0"),
+        (POSITIVE, [1e-9], [0, -1], "a number above 0"),
+        (SHARE, [0, 1], [1.01], "a number of at least 0 and at most 1"),
+        (FRACTION, [0, 0.99], [1], "a number of at least 0 and below 1"),
+        (BETWEEN_0_AND_1, [0.5], [0, 1], "a number above 0 and below 1"),
+        (COUNT, [1, 7], [0, 2.5, 1.0], "a whole number of at least 1"),
+    ],
+    ids=str,
+)
+def test_a_range_contains_finite_numbers_only(
+    allowed: Range, inside: list[float], outside: list[object], text: str
+) -> None:
+    assert all(value in allowed for value in inside) and str(allowed) == text
+    for value in [*outside, True, "1", None, float("nan"), float("inf")]:
+        assert value not in allowed
+        with pytest.raises(PartError, match=rf"^x of model 'm' is {re.escape(repr(value))}; {text} is needed\.$"):
+            check_range("model 'm'", allowed, x=value)
+    check_range("model 'm'", allowed, x=inside[0])
+
+
+def test_an_unknown_choice_is_named_with_a_similar_one() -> None:
+    check_choice("norm", "batch", ("batch", "group"))
+    with pytest.raises(PartError, match=r"norm is 'bach'\. Did you mean 'batch'\? Known: batch, group\.$"):
+        check_choice("norm", "bach", ("batch", "group"))
