@@ -70,7 +70,7 @@ class Left:
 
     def results(self) -> dict[str, Any]:
         """Return what must be equal bit for bit, by trial number; durations are left out."""
-        found = {f"value {at}": (state, value) for at, state, value in look(self.url, VALUES)}
+        found: dict[str, Any] = {f"value {at}": (state, value) for at, state, value in look(self.url, VALUES)}
         for at, epoch, *rest in look(self.url, EPOCHS):
             found[f"epoch {at}.{epoch}"] = json.dumps(rest, sort_keys=True)
         for at, step, value in look(self.url, STEPPED):

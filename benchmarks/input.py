@@ -115,7 +115,8 @@ def steps(recipe: Any, batches: Any, number: int) -> dict[str, Callable[[], floa
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    whole(), bare()
+    whole()
+    bare()
     return {"whole": lambda: seconds(whole), "bare": lambda: seconds(bare)}
 
 

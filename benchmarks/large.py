@@ -121,9 +121,8 @@ def pages(server: Server, few: int, many: int, folder: str) -> Iterator[Row]:
         child("large", {"do": "fill", "url": url, "trials": number, "folder": folder, "notes": True})
         times[number] = loads(url)
     for what in times[few]:
-        yield Row(
-            f"dashboard, {what}, s ({many} trials)", *(f"{times[number][what]:.2f}" for number in (many, few))
-        )
+        ours, other = (f"{times[number][what]:.2f}" for number in (many, few))
+        yield Row(f"dashboard, {what}, s ({many} trials)", ours, other)
 
 
 def loads(url: str) -> dict[str, float]:
@@ -310,7 +309,9 @@ def search(hills: Callable[[dict[str, float]], float], seed: int, number: int) -
 
     noise = random.Random(seed)
     study = optuna.create_study(sampler=SubsetTPESampler(seed, is_maximized=False))
-    kinds = {f"x{at}": optuna.distributions.FloatDistribution(-5, 5) for at in range(5)}
+    kinds: dict[str, optuna.distributions.BaseDistribution] = {
+        f"x{at}": optuna.distributions.FloatDistribution(-5, 5) for at in range(5)
+    }
     heights = []
     for _ in range(number):
         trial = study.ask(kinds)

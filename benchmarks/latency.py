@@ -161,7 +161,8 @@ def bare(config: dict[str, Any]) -> dict[str, float]:
     from benchmarks.sleeping import INFO
     from tuner.search.sampling import make_pruner
 
-    storage = optuna.storages.get_storage(optuna.storages.RDBStorage(config["url"]))
+    rdb = optuna.storages.RDBStorage(config["url"])
+    storage = optuna.storages.get_storage(rdb)
     draws = optuna.samplers.TPESampler(seed=0)
     study = optuna.load_study(study_name="five", storage=storage, sampler=draws, pruner=make_pruner(INFO))
     kinds = distributions(study.user_attrs["tuner"]["parameters"])
@@ -175,7 +176,7 @@ def bare(config: dict[str, Any]) -> dict[str, float]:
         return float(len(params))
 
     study.optimize(objective, n_trials=1)
-    count, began = Count(storage._backend.engine), time.perf_counter()
+    count, began = Count(rdb.engine), time.perf_counter()
     study.optimize(objective, n_trials=config["trials"])
     return {"seconds": (time.perf_counter() - began) / config["trials"], **count.of(config["trials"])}
 

@@ -132,7 +132,9 @@ def judged(order: Round, failures: list[str]) -> float:
 
     engine = database.reach(order.url)
     with engine.connect() as db:
-        states = dict(db.execute(sa.text("SELECT state, count(*) FROM trials GROUP BY state")).tuples().all())
+        states: dict[str, int] = dict(
+            db.execute(sa.text("SELECT state, count(*) FROM trials GROUP BY state")).tuples().all()
+        )
         reports = db.scalar(sa.text("SELECT count(*) FROM trial_intermediate_values"))
         began, ended = db.execute(sa.text("SELECT min(datetime_start), max(datetime_complete) FROM trials")).one()
     engine.dispose()

@@ -148,7 +148,7 @@ def trainer(config: dict[str, Any], frozen: bool) -> Any:
         model=use(name, **config["args"]),
         loss=use("cross_entropy" if name in CLASSIFIERS else "bce"),
         optimizer=use("adam", lr=1e-4),
-        stages=[Stage(1, frozen="encoder" if frozen else ())],
+        stages=(Stage(1, frozen="encoder" if frozen else ()),),
         batch_size=BATCH,
         classes=tuple(map(str, range(10))) if name in CLASSIFIERS else (),
     )

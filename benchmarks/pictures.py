@@ -108,14 +108,14 @@ def main(config: dict[str, Any]) -> dict[str, Any]:
             painter_seconds.append(time.thread_time() - began)
 
         for turn in range(2 * config["rounds"]):
-            trial_pictures.write_strip = timed
+            trial_pictures.write_strip = timed  # type: ignore[assignment]
             pictures.run.clear()
             pictures.run.make()
             strip_thread, shown = trial_pictures.StripThread(pictures), turn % 2 == 0
             painter_seconds.clear()
             began, began_cpu = time.perf_counter(), time.process_time()
             looking = Clocked(loop.load_best_examples)
-            loop.load_best_examples = looking
+            loop.load_best_examples = looking  # type: ignore[assignment]
             outcome = loop.train(
                 recipe, maximize("iou"), data, pictures.run, device=torch.device("cpu"),
                 micro_batches=MicroBatches(folder / "micro.json"), on_epoch=lambda report: None,

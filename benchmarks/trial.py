@@ -62,7 +62,7 @@ def ours(source: Source, config: dict[str, Any], place: Path) -> dict[str, float
         Run(place),
         device=find_device(),
         micro_batches=MicroBatches(place / "micro.json"),
-        on_epoch=lambda report: False,
+        on_epoch=lambda report: None,
     )
     took = time.perf_counter() - filled
     best = done.progress.best_value or 0.0
