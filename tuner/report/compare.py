@@ -16,7 +16,6 @@ from tuner.report.group_curves import TrialGroups, add_split, group_curves, grou
 from tuner.report.study_data import StudyData, TrialData, finite, format_param, read_study
 from tuner.report.trial_files import is_higher_better, paired_scores
 from tuner.study import queries
-from tuner.study.info import StudyInfo
 from tuner.tasks import MINIMIZED_METRICS
 
 MIN_TRIALS = 2
@@ -50,12 +49,12 @@ def compare_trials(
     """Compare the trials with names such as "3" or "STUDY#3"; StudyError for an unknown one."""
     if len(set(names)) < MIN_TRIALS:
         raise StudyError("give two trials or more to compare, such as: tuner compare 3 7; or --by PARAMETER")
-    infos = queries.read_studies(engine)
     own = queries.find_study(engine, study_name)
     studies: dict[str, StudyData] = {}
     sides = []
     for name in dict.fromkeys(names):
-        info, number = parse_trial_name(name, own, infos)
+        other, number = parse_trial_name(name)
+        info = queries.find_study(engine, other) if other else own
         study = studies.get(info.name) or read_study(engine, info)
         studies[info.name] = study
         sides.append(ComparedTrial(f"trial {number}", study, find_trial(study, number, name)))
@@ -65,20 +64,14 @@ def compare_trials(
     return TrialComparison(wanted, tuple(sides), ())
 
 
-def parse_trial_name(name: str, own: StudyInfo, infos: Sequence[StudyInfo]) -> tuple[StudyInfo, int]:
-    """Return the study and the number of a trial from a name such as "3", "#3" or "STUDY#3"."""
+def parse_trial_name(name: str) -> tuple[str, int]:
+    """Return the study, "" if not given, and the number of a trial from a name such as "3", "#3" or "STUDY#3"."""
     study, _, number = name.rpartition("#")
     if not number.isascii() or not number.isdecimal():
         raise StudyError(
             f"'{name}' is not a trial. Give its number, such as 3, or STUDY#3 for a trial of another study."
         )
-    if not study:
-        return own, int(number)
-    for info in infos:
-        if info.name == study:
-            return info, int(number)
-    names = [info.name for info in infos]
-    raise StudyError(f"no study '{study}'.{did_you_mean(study, names)} Known: {', '.join(names)}.")
+    return study, int(number)
 
 
 def find_trial(study: StudyData, number: int, name: str) -> TrialData:
