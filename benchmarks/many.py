@@ -130,7 +130,7 @@ def judged(order: Round, failures: list[str]) -> float:
 
     from tuner.study import database
 
-    engine = database.reach(order.url)
+    engine = database.connect(order.url)
     with engine.connect() as db:
         states: dict[str, int] = dict(
             db.execute(sa.text("SELECT state, count(*) FROM trials GROUP BY state")).tuples().all()

@@ -39,8 +39,8 @@ def status(folder: Path, url: str) -> str:
     [
         (f"postgresql://me:{QUOTED}@/name?host=/nowhere", "cannot be reached"),
         (f"foo://me:{QUOTED}@host/name", "no driver"),
-        (f"postgresql://me:{QUOTED}@host:port/name", "no database URL"),
-        ("tuner.db", "no database URL"),
+        (f"postgresql://me:{QUOTED}@host:port/name", "not a valid database URL"),
+        ("tuner.db", "not a valid database URL"),
         ("sqlite:////nowhere/at/all/tuner.db", "no study yet"),
     ],
 )

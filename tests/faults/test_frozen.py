@@ -18,7 +18,7 @@ def test_locks_of_a_frozen_session_are_freed(postgres: Postgres, monkeypatch: py
     url = postgres.fresh()
     joined = join_study(url, StudyInfo("tiny", "tiny", maximize("iou"), "shapes"))
     monkeypatch.setattr(database, "FROZEN_SECONDS", 1)
-    frozen, awake = database.reach(url), database.reach(url)
+    frozen, awake = database.connect(url), database.connect(url)
     with frozen.connect() as asleep:
         claims.lock_study(asleep, joined.id)  # and nothing more is heard of it
         with awake.begin() as db:
@@ -26,7 +26,7 @@ def test_locks_of_a_frozen_session_are_freed(postgres: Postgres, monkeypatch: py
             claims.lock_study(db, joined.id)
         with pytest.raises(sa.exc.DBAPIError) as lost:
             asleep.execute(sa.text("SELECT 1"))
-    assert database.passes(lost.value)  # what it was at is done again from the beginning
+    assert database.is_transient(lost.value)  # what it was at is done again from the beginning
     for engine in (joined.engine, frozen, awake):
         engine.dispose()
 
@@ -35,7 +35,7 @@ def test_whoever_makes_the_tables_may_take_long(postgres: Postgres, monkeypatch:
     """A list of thousands of trials is written under this lock."""
     monkeypatch.setattr(database, "FROZEN_SECONDS", 1)
     url = postgres.fresh()
-    engine = database.reach(url)
+    engine = database.connect(url)
     with database.creation_lock(engine, url), engine.connect() as other:
         other.execute(sa.text("SELECT pg_sleep(2)"))
     engine.dispose()

@@ -129,7 +129,7 @@ def home_url(home: Path) -> str:
 @contextmanager
 def opened(url: str) -> Iterator[sa.Engine]:
     """An engine to look with, closed afterwards."""
-    engine = database.reach(url)
+    engine = database.connect(url)
     try:
         yield engine
     finally:

@@ -130,9 +130,9 @@ class Bench:
         """Return the trials as Optuna's own storage reads them."""
         from optuna.storages import RDBStorage
 
-        from tuner.study.database import parse
+        from tuner.study.database import parse_url
 
-        storage = RDBStorage(parse(self.url).render_as_string(hide_password=False))
+        storage = RDBStorage(parse_url(self.url).render_as_string(hide_password=False))
         try:
             return storage.get_all_trials(self.id)
         finally:

@@ -153,8 +153,8 @@ def test_a_database_of_a_newer_optuna_is_refused_with_both_versions(storage_url:
 @pytest.mark.parametrize(
     ("url", "what"),
     [
-        ("no url at all", "no database URL"),
-        ("postgresql://user:hunter2@host:port/name", "no database URL"),
+        ("no url at all", "not a valid database URL"),
+        ("postgresql://user:hunter2@host:port/name", "not a valid database URL"),
         ("sqlite://", "memory"),
         ("sqlite:///:memory:", "memory"),
         ("foo://user:hunter2@host/name", "no driver"),
@@ -200,7 +200,7 @@ def test_a_wrong_password_is_refused_and_a_right_one_is_never_shown(postgres: Po
     assert "wrong-horse" not in said
     right = f"postgresql://secured:right%25horse@{place}"
     make_ours(right)
-    assert "right" not in database.shown(right)
+    assert "right" not in database.hide_password(right)
 
 
 def test_sqlite_writes_ahead_and_waits_for_others(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_cut_connection_is_tried_again(postgres: Postgres) -> None:
 
 
 def test_a_password_behind_the_question_mark_is_not_shown_either() -> None:
-    shown = database.shown("postgresql://me@host/name?password=secret&sslmode=require")
+    shown = database.hide_password("postgresql://me@host/name?password=secret&sslmode=require")
     assert "secret" not in shown
     assert "host/name" in shown
 
@@ -241,6 +241,6 @@ def test_a_password_behind_the_question_mark_is_not_shown_either() -> None:
 def test_errors_that_optuna_wraps_are_told_in_one_line(storage_url: str) -> None:
     storage, engine = open_storage(storage_url)
     execute(storage_url, "DROP TABLE study_directions")
-    with pytest.raises(StorageError, match="study_directions"), database.told(storage_url):
+    with pytest.raises(StorageError, match="study_directions"), database.convert_errors(storage_url):
         storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "s")
     engine.dispose()

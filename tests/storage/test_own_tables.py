@@ -181,11 +181,11 @@ def test_reading_an_older_database_says_how_to_bring_it_up_to_date(storage_url: 
     make_old(storage_url)
     before = shape(storage_url)
     with opened(storage_url) as engine, pytest.raises(StorageError, match=r"earlier tuner.*tuner init"):
-        tables.refuse_others(engine)
+        tables.refuse_other_versions(engine)
     assert shape(storage_url) == before
     open_and_close(storage_url)
     with opened(storage_url) as engine:
-        tables.refuse_others(engine)
+        tables.refuse_other_versions(engine)
 
 
 def test_half_of_the_columns_added_by_a_killed_process_are_completed(storage_url: str) -> None:
@@ -220,7 +220,7 @@ def test_a_newer_schema_is_refused_in_one_line_and_nothing_is_changed(storage_ur
     assert "\n" not in said
     assert shape(storage_url) == before and meta(storage_url) == made_by
     with opened(storage_url) as engine, pytest.raises(StorageError, match=r"tuner 7\.5"):
-        tables.refuse_others(engine)
+        tables.refuse_other_versions(engine)
 
 
 def test_the_clock_of_the_database_goes_forward(storage_url: str) -> None:

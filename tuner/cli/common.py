@@ -90,10 +90,12 @@ def open_engine(storage: str | None, home: str) -> Engine:
 
     url = storage or to_home(home).database
     if database.is_absent(url):
-        raise StudyError(f"no study yet in {database.shown(url)}. Start one with: tuner run --space unet_k")
-    engine = database.reach(url)
-    with database.told(url):
-        tables.refuse_others(engine)
+        raise StudyError(
+            f"no study yet in {database.hide_password(url)}. Start one with: tuner run --space unet_k"
+        )
+    engine = database.connect(url)
+    with database.convert_errors(url):
+        tables.refuse_other_versions(engine)
     return engine
 
 

@@ -269,7 +269,7 @@ def watch_until_interrupted(show: StudyView, engine: Engine, info: StudyInfo, ur
                     away = False
                 show()
             except (SQLAlchemyError, StorageError) as error:
-                if not database.passes(error):
+                if not database.is_transient(error):
                     raise
                 if not away:
                     show.away(away_notice())
@@ -281,7 +281,7 @@ def watch_until_interrupted(show: StudyView, engine: Engine, info: StudyInfo, ur
 def check_present(engine: Engine, info: StudyInfo, url: str) -> None:
     """Raise StorageError if the database does not exist now, StudyError if only the study does not."""
     if database.is_absent(url):  # opening it would create it
-        error = StorageError(f"{database.shown(url)} does not exist")
+        error = StorageError(f"{database.hide_password(url)} does not exist")
         error.passes = True
         raise error
     if not queries.study_exists(engine, info):

@@ -57,7 +57,7 @@ def open_engine_if_present(storage: str | None, home: str) -> Engine | None:
     from tuner.study import database
 
     url = storage or to_home(home).database
-    return None if database.is_absent(url) else database.reach(url)
+    return None if database.is_absent(url) else database.connect(url)
 
 
 def list_tables(engine: Engine | None, as_json: bool) -> None:

@@ -55,13 +55,13 @@ def prepare_extension(request: ExtendRequest) -> Extension:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = request.options.url
     if database.is_absent(url):
-        raise StudyError(f"no study yet in {database.shown(url)}; there are no trials to extend.")
+        raise StudyError(f"no study yet in {database.hide_password(url)}; there are no trials to extend.")
     prepare_workers(request.options.placement)
     if request.options.artifacts:
         check_store(request.options.artifacts)
-    engine = database.reach(url)
+    engine = database.connect(url)
     try:
-        with database.told(url):
+        with database.convert_errors(url):
             info = find_parent(engine, request)
             name = f"{original_name(info.name)}-{request.epochs}-epochs"
             chosen = select_trials(trial_queries.read_trials(engine, info), info, request)

@@ -121,14 +121,14 @@ def run(request: RunRequest, view: ViewFactory) -> RunResult:
     if setup.info.has_given_trials:
         add_given_trials(joined, options.url, setup.given_trials)
     else:
-        with database.told(options.url):
+        with database.convert_errors(options.url):
             set_budget(joined.engine, joined.id, request)
     return run_workers(joined, setup.space, options, view)
 
 
 def run_workers(joined: JoinedStudy, space: Space | None, options: RunOptions, view: ViewFactory) -> RunResult:
     """Train the trials of a study until none is left; `space` may be None if all trials have recipes."""
-    with database.told(options.url):
+    with database.convert_errors(options.url):
         check_versions(joined.engine, joined.id)
         artifacts = set_artifact_store(joined, open_store(options.artifacts).location if options.artifacts else "")
         budget.set_budget(joined.engine, joined.id, hours=options.hours, gpu_hours=options.gpu_hours)
@@ -259,7 +259,7 @@ def check_with_data(recipes: list[Recipe], space: Space, url: str, attempts: Att
 
     if recipes[0].classes:
         check_recipes(recipes, space.goal, str(space.path))
-    engine = None if database.is_absent(url) else database.reach(url)
+    engine = None if database.is_absent(url) else database.connect(url)
     try:
         check_weights(recipes, lambda name: find_weights(name, engine, attempts, None), str(space.path))
     finally:

@@ -24,7 +24,7 @@ from tuner.fleet.config import EXIT_GIVEN_UP, WorkerSettings
 from tuner.study import claims, control, database, pending
 from tuner.study.budget import HEARTBEAT_SECONDS, BudgetMeter
 from tuner.study.claims import WorkerRemoved
-from tuner.study.database import behind, passes, retried
+from tuner.study.database import is_transient, retried, unwrap
 from tuner.study.heartbeat import HeartbeatMonitor
 from tuner.study.pending import ActiveTrial, PendingWrites, TrialOwner
 from tuner.study.study import JoinedStudy
@@ -89,8 +89,8 @@ class SyncThread:
                 return
             except Exception as error:
                 away_since = away_since or now
-                if not passes(error) or now - away_since > database.patience:
-                    self.failure = behind(error)
+                if not is_transient(error) or now - away_since > database.patience:
+                    self.failure = unwrap(error)
                     return
                 tries += 1
                 self.closing.wait(pause_seconds(tries))

@@ -120,7 +120,7 @@ class Worker:
         """Train trials until none is left; however this ends, the current trial is put back."""
         study = self.joined.study
         try:
-            with database.told(self.config.storage), self.session as session:
+            with database.convert_errors(self.config.storage), self.session as session:
                 study.sampler, study.pruner = (
                     make_sampler(self.joined.info, session.ordinal),
                     make_pruner(self.joined.info),
@@ -161,7 +161,7 @@ class Worker:
         An unexpected error is raised again after the trial has failed, because it is a bug.
         """
         is_reported = isinstance(error, (StorageError, FilesError, DataError))
-        if not is_reported and isinstance(database.behind(error), SQLAlchemyError):
+        if not is_reported and isinstance(database.unwrap(error), SQLAlchemyError):
             raise error  # the database is away for too long, or full
         try:
             claims.check_claim(self.engine, active.id, self.session.name)

@@ -21,6 +21,7 @@ from tuner.study.optuna_tables import studies, trials
 from tuner.study.tables import claim_table, epoch_table, study_table, worker_table
 
 MIN_GPU_SECONDS = 2.0  # with less than this left, no trial is started
+TrialRequest = Literal["", "stop"]  # what a user asks of a running trial; stored in its claim
 MOST_DEATHS = 3  # workers that may die on a trial before it fails
 
 
@@ -40,7 +41,7 @@ class ClaimedTrial:
     number: int
     attempt: int  # starts at 1
     deaths: int  # of workers, since the last epoch of the trial
-    wanted: str  # "stop": a user wants it ended
+    wanted: TrialRequest
     is_new: bool  # the database holds its row and nothing else
 
 
@@ -114,8 +115,8 @@ def claim_trial(
     whose end it has not written yet. With `has_given_trials`, no trial is created.
 
     Raises:
-        StudyGone: The study was deleted. The name is compared, because SQLite reuses ids.
-        WorkerUnknown: This worker seemed dead and was removed.
+        StudyDeleted: The study was deleted. The name is compared, because SQLite reuses ids.
+        WorkerRemoved: This worker seemed dead and was removed.
     """
     with engine.begin() as db:
         lock_study(db, study_id)

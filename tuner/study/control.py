@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StudyError
+from tuner.study.claims import TrialRequest
 from tuner.study.database import retried
 from tuner.study.optuna_tables import trials
 from tuner.study.tables import claim_table, study_table, worker_table
@@ -71,6 +72,7 @@ def stop_trial(engine: Engine, study_id: int, number: int) -> None:
             raise StudyError(f"the study has no trial {number}: {known}.")
         if row.state not in OPEN:
             raise StudyError(f"trial {number} has already ended ({row.state.lower()}); there is nothing to stop.")
-        claim = sa.update(claim_table).where(claim_table.c.trial_id == row.trial_id).values(wanted="stop")
+        request: TrialRequest = "stop"
+        claim = sa.update(claim_table).where(claim_table.c.trial_id == row.trial_id).values(wanted=request)
         if not db.execute(claim).rowcount:
             raise StudyError(f"trial {number} has not started yet; there is nothing to stop.")

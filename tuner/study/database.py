@@ -1,4 +1,4 @@
-"""Reach a database: one engine for Optuna's tables and ours, and plain words when it cannot be had."""
+"""Connect to a database with one engine for Optuna's tables and ours; errors become messages of one line."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tuner.study import optuna_tables
 
 P = ParamSpec("P")
 T = TypeVar("T")
-BUSY_SECONDS = 60  # how long SQLite waits for another writer
+BUSY_SECONDS = 60  # how long SQLite waits for another process to finish writing
 DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
-TRIES = 6  # at a race
-PATIENT_SECONDS = 600.0  # how long workers wait for a database that is away
+TRIES = 6  # when two processes insert the same key
+PATIENT_SECONDS = 600.0  # how long workers retry while the database is away
 FULL_SIGNS = (
     "disk is full",
     "disk I/O",
     "No space left",
     "Disk full",
     "table is full",
-)  # as each database says it
+)  # in the messages of each database
 TELL_SECONDS = 3.0  # an absence shorter than this is not worth a line
 SERVER = {  # a host that vanished is noticed in seconds; by itself TCP would wait for hours
     "connect_timeout": 10,
@@ -50,57 +50,60 @@ MYSQL = {
     "isolation_level": "READ COMMITTED",  # as on PostgreSQL; by default a transaction reads old rows
     "connect_args": {"connect_timeout": 10, "read_timeout": 120, "init_command": "SET time_zone = '+00:00'"},
 }
-IMPATIENT_SECONDS = 1.5  # how long anybody does whom a person waits for
+IMPATIENT_SECONDS = 1.5  # the same for commands, as a user waits for them
 patience = IMPATIENT_SECONDS  # see `be_patient`
 log = logging.getLogger("tuner")
 
 
-def parse(url: str) -> URL:
-    """The URL with the driver we ship filled in."""
+def parse_url(url: str) -> URL:
+    """Parse a URL and fill in the driver that is installed with tuner."""
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):  # the error would show the password
         raise StorageError(
-            "the storage is no database URL. Write for example sqlite:///runs/tuner.db or postgresql://user@host/name."
+            "the storage is not a valid database URL. Write for example sqlite:///runs/tuner.db or postgresql://user@host/name."
         ) from None
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise StorageError("SQLite in memory cannot be shared by workers; name a file: sqlite:///runs/tuner.db")
     return parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
 
 
-def shown(url: str) -> str:
-    """The URL as it may be printed: never with its password, which may also stand behind the question mark."""
-    return parse(url).set(query={}).render_as_string(hide_password=True)
+def hide_password(url: str) -> str:
+    """Return the URL without passwords, for messages; the query may contain one too."""
+    return parse_url(url).set(query={}).render_as_string(hide_password=True)
 
 
 def engine_options(url: URL) -> dict[str, Any]:
-    """Small pools that notice dead connections; SQLite waits for its lock instead of failing."""
+    """Return options for small pools that detect dead connections; SQLite waits for its lock."""
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": BUSY_SECONDS}}
     options: dict[str, Any] = {"pool_size": 2, "max_overflow": 1, "pool_pre_ping": True}
     if url.get_backend_name() == "postgresql":
         given = url.query.get("options", "")
-        options["connect_args"] = {**SERVER, "options": f"{given if isinstance(given, str) else ''} {unfrozen()}"}
+        options["connect_args"] = {
+            **SERVER,
+            "options": f"{given if isinstance(given, str) else ''} {session_options()}",
+        }
     if url.get_backend_name() in ("mysql", "mariadb"):
         options |= MYSQL
     return options
 
 
-def unfrozen() -> str:
-    """A host that sleeps or vanishes in the middle of a transaction must not hold up everybody else."""
+def session_options() -> str:
+    """Return session options with which a host that sleeps in a transaction does not block all others."""
     return (
         f"-c idle_in_transaction_session_timeout={FROZEN_SECONDS}s "
         "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
     )
 
 
-def set_up(engine: Engine) -> None:
-    """Write-ahead logging for SQLite: readers and the writer do not wait for each other."""
+def use_write_ahead_log(engine: Engine) -> None:
+    """Use write-ahead logging on SQLite, so that readers and the writer do not wait for each other."""
     if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", pragmas)
+        sa.event.listen(engine, "connect", set_pragmas)
 
 
-def pragmas(connection: Any, _: Any) -> None:
+def set_pragmas(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
@@ -108,33 +111,35 @@ def pragmas(connection: Any, _: Any) -> None:
 
 
 def is_absent(url: str) -> bool:
-    """Whether this is an SQLite file that nobody has made yet."""
-    parsed = parse(url)
+    """Return whether this is an SQLite file that does not exist."""
+    parsed = parse_url(url)
     return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file()
 
 
-def reach(url: str) -> Engine:
-    """An engine that has answered once. The database is not changed."""
-    parsed = parse(url)
+def connect(url: str) -> Engine:
+    """Return an engine after a first query; StorageError if that fails. The database is not changed."""
+    parsed = parse_url(url)
     try:
         engine = sa.create_engine(parsed, **engine_options(parsed))
     except (ImportError, sa.exc.NoSuchModuleError) as error:
         raise StorageError(
-            f"no driver for {shown(url)}: {error}. Install it, or use postgresql:// or sqlite:///."
+            f"no driver for {hide_password(url)}: {error}. Install it, or use postgresql:// or sqlite:///."
         ) from error
     try:
-        with told(url):
-            refuse_strangers(engine, url)
+        with convert_errors(url):
+            refuse_foreign_tables(engine, url)
     finally:
         engine.dispose()
-    set_up(engine)  # only now: write-ahead logging is written into the file, and the file may be another's
+    use_write_ahead_log(
+        engine
+    )  # only now: write-ahead logging is written into the file, and the file may be another's
     return engine
 
 
-def refuse_strangers(engine: Engine, url: str) -> None:
-    """A database with tables but without Optuna's belongs to something else.
+def refuse_foreign_tables(engine: Engine, url: str) -> None:
+    """Raise StorageError if the tables are another program's.
 
-    Some of Optuna's alone are no reason: another worker is making them just now, or was killed at it.
+    Some of Optuna's tables alone are allowed: another worker is creating them, or was killed while it did.
     """
     tables = set(sa.inspect(engine).get_table_names())
     strange = {table for table in tables - optuna_tables.ALL_TABLES if not table.startswith("tuner_")}
@@ -142,61 +147,63 @@ def refuse_strangers(engine: Engine, url: str) -> None:
         return
     if "studies" not in tables:
         raise StorageError(
-            f"{shown(url)} holds another program's tables ({format_names(sorted(tables), 4)}). "
+            f"{hide_password(url)} holds another program's tables ({format_names(sorted(tables), 4)}). "
             "Nothing was changed; give tuner a database of its own."
         )
     if "version_info" not in tables:
         raise StorageError(
-            f"{shown(url)} has a table 'studies' that is not Optuna's. Give tuner a database of its own."
+            f"{hide_password(url)} has a table 'studies' that is not Optuna's. Give tuner a database of its own."
         )
 
 
 @contextmanager
-def told(url: str) -> Iterator[None]:
-    """Turn a database's errors into one line, without the password."""
+def convert_errors(url: str) -> Iterator[None]:
+    """Convert errors of the database to a StorageError of one line, without the password."""
     try:
         yield
     except sa.exc.SQLAlchemyError as error:
-        raise in_words(error, url) from None
+        raise to_storage_error(error, url) from None
     except Exception as error:
         if not isinstance(error.__cause__, sa.exc.SQLAlchemyError):  # Optuna wraps them
             raise
-        raise in_words(error.__cause__, url) from None
+        raise to_storage_error(error.__cause__, url) from None
 
 
-def in_words(error: sa.exc.SQLAlchemyError, url: str) -> StorageError:
+def to_storage_error(error: sa.exc.SQLAlchemyError, url: str) -> StorageError:
     line = StorageError(
-        explain(error, url) if isinstance(error, sa.exc.DBAPIError) else f"{shown(url)}: {type(error).__name__}"
+        describe_error(error, url)
+        if isinstance(error, sa.exc.DBAPIError)
+        else f"{hide_password(url)}: {type(error).__name__}"
     )
-    line.passes = passes(error)
+    line.passes = is_transient(error)
     return line
 
 
-def explain(error: sa.exc.DBAPIError, url: str) -> str:
-    """What a driver's error means and what to do."""
+def describe_error(error: sa.exc.DBAPIError, url: str) -> str:
+    """Return what a driver's error means and what to do."""
     lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
     telling = -1 if isinstance(error, sa.exc.OperationalError) else 0  # others go on with the statement
-    said, where = lines[telling] if lines else type(error.orig).__name__, shown(url)
+    said, where = lines[telling] if lines else type(error.orig).__name__, hide_password(url)
     if "not a database" in said:
-        return f"{where} is a file of another kind, no SQLite database. Nothing was changed."
+        return f"{where} is not an SQLite database but a file of another kind. Nothing was changed."
     if "unable to open" in said:
-        return f"{where} cannot be opened: is its folder there, and may you write to it?"
+        return f"{where} cannot be opened. Check that its folder exists and that you may write to it."
     if "readonly" in said:
         return f"{where} cannot be written. Check its permissions, or choose another with --home or --storage."
     if is_full(error):
         return f"the disk is full: {where} cannot be written. Free some space and type the command again."
     if "password" in said or "authentication" in said:
         return f"{where} refused the user name or password. Check both in --storage or TUNER_STORAGE."
-    return f"{where} cannot be reached: {said}. Check the address, and that the server runs."
+    return f"{where} cannot be reached: {said}. Check the address, and that the server is running."
 
 
 @contextmanager
 def creation_lock(engine: Engine, url: str) -> Iterator[None]:
-    """One creator of tables at a time, over all hosts that share this database."""
+    """Admit one process at a time on all hosts, to create tables or a study."""
     if engine.dialect.name == "sqlite":
         from filelock import FileLock
 
-        lock = FileLock(f"{parse(url).database}.lock")
+        lock = FileLock(f"{parse_url(url).database}.lock")
         with writing(Path(lock.lock_file)):
             lock.acquire()
         try:
@@ -212,10 +219,12 @@ def creation_lock(engine: Engine, url: str) -> Iterator[None]:
             finally:
                 connection.execute(sa.text("SELECT pg_advisory_unlock(7481)"))
     else:
-        name = f"tuner:{parse(url).database}"[:64]  # such a lock is of the whole server
+        name = f"tuner:{parse_url(url).database}"[:64]  # such a lock is of the whole server
         with engine.connect() as connection:
             if connection.scalar(sa.func.get_lock(name, CREATION_SECONDS).select()) != 1:
-                raise StorageError(f"{shown(url)}: another process makes its tables and does not end. Try again.")
+                raise StorageError(
+                    f"{hide_password(url)}: another process has been creating its tables for too long. Try again."
+                )
             try:
                 yield
             finally:
@@ -223,19 +232,19 @@ def creation_lock(engine: Engine, url: str) -> Iterator[None]:
 
 
 def be_patient(seconds: float = PATIENT_SECONDS) -> None:
-    """From here on this process waits so long for a database that is away, as long work should."""
+    """Set how long this process retries while the database is away, in seconds."""
     global patience
     patience = seconds
 
 
-def behind(error: BaseException) -> BaseException:
-    """The database's own error: Optuna wraps it."""
+def unwrap(error: BaseException) -> BaseException:
+    """Return the error of the database that an error of Optuna wraps, or the error itself."""
     return error.__cause__ if isinstance(error.__cause__, sa.exc.SQLAlchemyError) else error
 
 
-def passes(error: BaseException) -> bool:
-    """Whether an error may be gone at the next try: a lock, a cut connection, a server that starts again."""
-    error = behind(error)
+def is_transient(error: BaseException) -> bool:
+    """Return whether a retry may succeed: a lock, a cut connection, a server that restarts."""
+    error = unwrap(error)
     if isinstance(error, StorageError):
         return error.passes
     if isinstance(error, sa.exc.TimeoutError | sa.exc.PendingRollbackError):
@@ -263,10 +272,10 @@ def retried(function: Callable[P, T]) -> Callable[P, T]:
 
         def may_retry(error: Exception, attempt: int) -> bool:
             nonlocal is_away
-            if isinstance(behind(error), sa.exc.IntegrityError) and attempt < TRIES:
+            if isinstance(unwrap(error), sa.exc.IntegrityError) and attempt < TRIES:
                 return True
             spent = time.monotonic() - began
-            if not passes(error) or spent > patience:
+            if not is_transient(error) or spent > patience:
                 return False
             if spent > TELL_SECONDS and not is_away:
                 is_away = True

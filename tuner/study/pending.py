@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import TrialLost
 from tuner.study import optuna_compat
-from tuner.study.claims import check_owner, utc_now
+from tuner.study.claims import TrialRequest, check_owner, utc_now
 from tuner.study.optuna_tables import (
     study_system_attrs,
     trial_attrs,
@@ -161,13 +161,13 @@ def value_type(value: float) -> str:
 class ActiveTrial:
     """The trial that this worker trains: all of it in memory, and its pending writes."""
 
-    def __init__(self, frozen: FrozenTrial, attempt: int, deaths: int, wanted: str) -> None:
+    def __init__(self, frozen: FrozenTrial, attempt: int, deaths: int, wanted: TrialRequest) -> None:
         self.frozen, self.attempt, self.deaths = frozen, attempt, deaths
         self.pending = PendingWrites()
         self.dashboard_notes: dict[str, Any] = {}  # that the dashboard shows
         self.lock = threading.Lock()
         self.write_lock = threading.Lock()  # held from `take_pending` until the writes are committed or restored
-        self.wanted = wanted  # "stop": a user wants it ended
+        self.wanted: TrialRequest = wanted
         self.is_choosing = True  # its parameters may be drawn again, so they are not written yet
         self.on_written: Callable[[], None] = lambda: None  # called when its end is written
         self.lost = ""  # why this worker no longer owns it

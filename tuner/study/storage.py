@@ -208,12 +208,12 @@ class StudyStorage(BaseStorage):
 
 def open_storage(url: str) -> tuple[StudyStorage, Engine]:
     """Return the storage and its engine; tables are created or migrated if necessary, under a lock."""
-    engine = database.reach(url)
+    engine = database.connect(url)
     try:
         rdb = (open_rdb(url) if is_ready(engine) else None) or create_tables(engine, url)
     finally:
         engine.dispose()
-    database.set_up(rdb.engine)
+    database.use_write_ahead_log(rdb.engine)
     rdb.engine.dispose()  # so that every connection from here on has the settings
     return StudyStorage(rdb), rdb.engine
 
@@ -238,7 +238,7 @@ def open_rdb(url: str) -> RDBStorage | None:
 
 
 def make_rdb(url: str, is_new: bool) -> RDBStorage:
-    parsed = database.parse(url)
+    parsed = database.parse_url(url)
     plain = parsed.render_as_string(hide_password=False)
     template = plain.replace("{", "{{").replace("}", "}}")  # RDBStorage formats it
     try:
@@ -254,8 +254,8 @@ def make_rdb(url: str, is_new: bool) -> RDBStorage:
 
 def create_tables(engine: Engine, url: str) -> RDBStorage:
     """Create or migrate the tables, one process at a time; StorageError if the database belongs to others."""
-    with database.told(url), database.creation_lock(engine, url):
-        database.refuse_strangers(engine, url)
+    with database.convert_errors(url), database.creation_lock(engine, url):
+        database.refuse_foreign_tables(engine, url)
         refuse_versions(engine, url)
         tables.refuse_newer(engine)
         rdb = make_rdb(url, is_new=True)
@@ -277,7 +277,8 @@ def refuse_versions(engine: Engine, url: str) -> None:
     rdb.engine.dispose()
     if found == known[0]:
         return
-    here = f"{database.shown(url)} was set up by Optuna {made_by} (schema {found}); this is {optuna.__version__}"
+    where = database.hide_password(url)
+    here = f"{where} was set up by Optuna {made_by} (schema {found}); this is {optuna.__version__}"
     if found in known:
         raise StorageError(
             f"{here} (schema {known[0]}). Nothing was changed. Give tuner a new database, or keep a copy of this "
@@ -297,9 +298,9 @@ def init(url: str) -> list[str]:
     """
     _, engine = open_storage(url)
     try:
-        with database.told(url):
+        with database.convert_errors(url):
             return [
-                f"{database.shown(url)} is ready: {describe_server(engine)}",
+                f"{database.hide_password(url)} is ready: {describe_server(engine)}",
                 describe_versions(engine),
                 describe_studies(engine),
             ]

@@ -43,7 +43,7 @@ def join_study(url: str, info: StudyInfo) -> JoinedStudy:
     A lock in the database admits one process at a time, so that a study is created whole.
     """
     storage, engine = open_storage(url)
-    with dispose_on_error(engine), database.told(url), database.creation_lock(engine, url):
+    with dispose_on_error(engine), database.convert_errors(url), database.creation_lock(engine, url):
         try:
             study = optuna.create_study(storage=storage, study_name=info.name, direction=info.goal.direction)  # type: ignore[arg-type]
             is_new = True
@@ -65,7 +65,7 @@ def join_study(url: str, info: StudyInfo) -> JoinedStudy:
 def rejoin_study(url: str, name: str) -> JoinedStudy:
     """Open an existing study in a worker; the process that started the worker has compared what it is of."""
     storage, engine = open_storage(url)
-    with dispose_on_error(engine), database.told(url):
+    with dispose_on_error(engine), database.convert_errors(url):
         try:
             study = optuna.load_study(study_name=name, storage=storage)
         except KeyError:

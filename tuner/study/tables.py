@@ -1,10 +1,10 @@
 """Our own tables, beside Optuna's.
 
 tuner_meta      which schema this is, and who made it
-tuner_study     the budget of a study, what was spent of it, and what was asked of all its workers
-tuner_claim     one row a trial: its slot in the budget, the worker that owns it now, its attempts
-tuner_worker    one row a living worker: where it runs, what it does, how far it is
-tuner_epoch     one row an epoch of a trial: metrics, seconds, images a second, memory
+tuner_study     the budget of a study, what is used of it, and what users ask of all its workers
+tuner_claim     one row for each trial: its slot in the budget, the worker that owns it now, its attempts
+tuner_worker    one row for each running worker: where it runs, its state and its progress
+tuner_epoch     one row for each epoch of a trial: metrics, seconds, images per second, memory
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ study_table = sa.Table(
     ours,
     sa.Column("study_id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("num_trials", sa.Integer),  # the budget; NULL is no limit
-    sa.Column("hours", sa.Double),  # by the clock, while anybody works
+    sa.Column("hours", sa.Double),  # by the clock, while any worker runs
     sa.Column("gpu_hours", sa.Double),
     sa.Column("clock_seconds", sa.Double, **ZERO),  # spent of `hours`
     sa.Column("clock_at", sa.Double),  # when that was counted last, by the database's clock
     sa.Column("gpu_seconds", sa.Double, **ZERO),  # granted of `gpu_hours`
     sa.Column("num_workers", sa.Integer, **ZERO),  # that ever joined
-    sa.Column("stops", sa.Integer, **ZERO),  # how often all were told to stop
+    sa.Column("stops", sa.Integer, **ZERO),  # how often all workers were asked to stop
     sa.Column("paused", sa.Integer, **ZERO),
 )
 claim_table = sa.Table(
@@ -50,8 +50,8 @@ claim_table = sa.Table(
     sa.Column("trial_id", sa.Integer, unique=True),
     sa.Column("worker", sa.String(64), index=True),
     sa.Column("deaths", sa.Integer, **ZERO),
-    sa.Column("attempt", sa.Integer, **ZERO),  # how often the trial was taken
-    sa.Column("wanted", sa.String(16), nullable=False, default="", server_default=""),  # "stop": end it now
+    sa.Column("attempt", sa.Integer, **ZERO),  # how often the trial was claimed
+    sa.Column("wanted", sa.String(16), nullable=False, default="", server_default=""),  # a TrialRequest
     sa.UniqueConstraint("study_id", "slot"),
 )
 worker_table = sa.Table(
@@ -65,8 +65,8 @@ worker_table = sa.Table(
     sa.Column("born", sa.Double, nullable=False),  # ticks after the boot, to tell the process from a later one
     sa.Column("device", sa.String(255), nullable=False),
     sa.Column("version", sa.String(64), nullable=False, default="", server_default=""),
-    sa.Column("beats", sa.Integer, **ZERO),  # it lives
-    sa.Column("progress", sa.Integer, **ZERO),  # it gets on
+    sa.Column("beats", sa.Integer, **ZERO),  # heartbeats
+    sa.Column("progress", sa.Integer, **ZERO),  # steps of its work
     sa.Column("state", sa.String(64), nullable=False, default="starting"),
     sa.Column("number", sa.Integer),  # of its trial
     sa.Column("step", sa.Integer, **ZERO),
@@ -92,7 +92,7 @@ epoch_table = sa.Table(
 
 
 def create(engine: Engine) -> None:
-    """Make our tables, or bring those of an earlier tuner up to date. Call under the creation lock."""
+    """Create our tables, or migrate those of an earlier version. Call under the creation lock."""
     refuse_newer(engine)
     before = set(sa.inspect(engine).get_table_names())
     ours.create_all(engine)
@@ -106,7 +106,7 @@ def create(engine: Engine) -> None:
 
 
 def add_columns(db: Connection, table: sa.Table) -> None:
-    """Add what a table of an earlier schema does not have; every later column has a default."""
+    """Add the columns that an earlier schema did not have; all of them have defaults."""
     there = {column["name"]: column for column in sa.inspect(db).get_columns(table.name)}
     for column in table.columns:
         if column.name not in there:
@@ -118,7 +118,7 @@ def add_columns(db: Connection, table: sa.Table) -> None:
 
 
 def relax(db: Connection, table: sa.Table, column: sa.Column[Any]) -> None:
-    """Let a column be empty that had to be filled in an earlier schema. SQLite makes the table anew for that."""
+    """Allow NULL in a column that was NOT NULL in an earlier schema. SQLite must recreate the table for that."""
     if db.dialect.name == "postgresql":
         db.execute(sa.text(f"ALTER TABLE {table.name} ALTER COLUMN {column.name} DROP NOT NULL"))
     elif db.dialect.name == "mysql":
@@ -132,7 +132,7 @@ def relax(db: Connection, table: sa.Table, column: sa.Column[Any]) -> None:
 
 
 def refuse_newer(engine: Engine) -> None:
-    """StorageError when a later tuner made the tables: it may keep in them what we would not know of."""
+    """Raise StorageError if a later version created the tables, whose content this one may not understand."""
     found = schema(engine)
     if found is not None and found[0] > SCHEMA:
         raise StorageError(
@@ -141,8 +141,8 @@ def refuse_newer(engine: Engine) -> None:
         )
 
 
-def refuse_others(engine: Engine) -> None:
-    """Before reading: StorageError when the tables are those of a later or an earlier tuner."""
+def refuse_other_versions(engine: Engine) -> None:
+    """Raise StorageError if the tables are of a later or an earlier version; call before reading."""
     refuse_newer(engine)
     if schema(engine) is None and sa.inspect(engine).has_table(study_table.name):
         raise StorageError(
@@ -151,7 +151,7 @@ def refuse_others(engine: Engine) -> None:
 
 
 def schema(engine: Engine) -> tuple[int, str] | None:
-    """The number of the schema that stands in the database and who made it; None where there is none."""
+    """Return the number of the schema and the version that created it; None if there is none."""
     if not sa.inspect(engine).has_table(meta_table.name):
         return None
     with engine.connect() as db:
@@ -160,7 +160,7 @@ def schema(engine: Engine) -> tuple[int, str] | None:
 
 
 def clock(db: Connection) -> sa.ColumnElement[Any]:
-    """Seconds by the database's clock: the only one that all hosts share."""
+    """Return an expression for the time in seconds by the database's clock, which all hosts share."""
     if db.dialect.name == "postgresql":
         return sa.extract("epoch", sa.func.clock_timestamp())
     if db.dialect.name == "sqlite":

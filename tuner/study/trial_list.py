@@ -52,7 +52,7 @@ def add_given_trials(joined: JoinedStudy, url: str, items: Iterable[GivenTrial])
     A lock in the database admits one process at a time, so that two commands add no trial twice. The budget
     becomes the number of trials.
     """
-    with database.told(url), database.creation_lock(joined.engine, url):
+    with database.convert_errors(url), database.creation_lock(joined.engine, url):
         known = Counter(
             trial.user_attrs.get(TRIAL_KEY)
             for trial in joined.study.get_trials(deepcopy=False)

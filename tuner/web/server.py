@@ -79,7 +79,9 @@ def serve(
     """Serve until interrupted. `ready` is called with the address; port 0 picks a free one."""
     check_options(options)
     if database.is_absent(url):
-        raise StorageError(f"no database at {database.shown(url)} yet. Begin with: tuner run --space unet_k")
+        raise StorageError(
+            f"no database at {database.hide_password(url)} yet. Begin with: tuner run --space unet_k"
+        )
     from optuna_dashboard import wsgi
 
     from tuner.report.dashboard import watch_figures
@@ -89,7 +91,7 @@ def serve(
     pictures = open_artifacts(engine, home.make(), artifacts)
     studies = StudyApi(with_compression(wsgi(storage, artifact_store=pictures)), storage, engine)
     app = build_app(studies, pictures, options)
-    with open_server(app, options) as server, database.told(url):
+    with open_server(app, options) as server, database.convert_errors(url):
         preload(studies)
         if not options.read_only:  # keep the plots and notes of whole studies up to date
             watched = storage, engine, threading.Event(), pictures

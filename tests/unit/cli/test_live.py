@@ -323,5 +323,5 @@ def test_an_absent_file_is_not_made(study: JoinedStudy, home: Path) -> None:
     hide(home)
     with pytest.raises(live.StorageError) as told:
         live.check_present(study.engine, StudyInfo("s", "", Goal("iou", "maximize"), "", id=1), home_url(home))
-    assert database.passes(told.value) and not (home / "tuner.db").exists()
+    assert database.is_transient(told.value) and not (home / "tuner.db").exists()
     bring_back(home)
