@@ -50,6 +50,7 @@ class Proxy:
         self.thread.start()
         self.server: asyncio.Server | None = None
         self.tasks: set[asyncio.Task[None]] = set()
+        self.writers: list[asyncio.StreamWriter] = []  # of all connections so far
         self.accept()
         return self
 
@@ -95,6 +96,10 @@ class Proxy:
 
     async def close(self) -> None:
         if self.server is not None:
+            for listening in self.server.sockets:
+                self.loop.remove_reader(listening.fileno())
+            # asyncio leaks the socket of an accepted connection that is not set up yet when its server closes
+            await asyncio.sleep(0.01)
             self.server.close()
             self.server = None
 
@@ -106,12 +111,19 @@ class Proxy:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def end(self) -> None:
+        """Close every socket, also those of tasks that have not begun and those with bytes left to send."""
         await self.close()
-        await self.reset()
-        await asyncio.sleep(0)  # for the transports to close
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in self.writers:
+            tear(writer)
+        await asyncio.sleep(0.01)  # for the transports to close
 
     def begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A client has come. Its task is our own: the server's would log what it is cancelled by."""
+        """Serve a client in a task of our own: the server's would log what it is cancelled by."""
+        self.writers.append(writer)
         task = self.loop.create_task(self.serve((reader, writer)))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -126,6 +138,7 @@ class Proxy:
             self.shut(client[1])
             return
         self.open.add(server[1])
+        self.writers.append(server[1])
         spoke = Turns()
         there = self.pass_on(client[0], server[1], lambda: self.delay, lambda size: self.count(spoke))
         back = self.pass_on(server[0], client[1], lambda: 0.0, spoke.answered, most)
