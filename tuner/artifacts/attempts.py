@@ -30,7 +30,7 @@ class AttemptFiles:
     def __init__(self, home: Home, store: Store | None = None) -> None:
         self.home, self.store = home, store
         self.num_snapshots: dict[Path, int] = {}  # by run folder
-        self.uploader: Uploader | None = None  # started with the first upload
+        self.uploader = Uploader(store) if store else None
 
     # --- attempts ---
 
@@ -136,8 +136,7 @@ class AttemptFiles:
         return False
 
     def submit(self, job: UploadJob) -> None:
-        assert self.store
-        self.uploader = self.uploader or Uploader(self.store)
+        assert self.uploader
         self.uploader.submit(job)
 
     def place(self, run: Run) -> str:

@@ -49,8 +49,9 @@ class Uploader:
         self.current = ""  # place of the running job
         self.warned = False
         self.closed = False
-        self.thread = threading.Thread(target=self.work, name="uploader", daemon=True)
-        self.thread.start()
+        self.thread = threading.Thread(
+            target=self.work, name="uploader", daemon=True
+        )  # started with the first job
 
     def submit(self, job: UploadJob) -> None:
         """Queue a job. A snapshot replaces a waiting one of the same run; a final job is merged with it."""
@@ -61,6 +62,8 @@ class Uploader:
             elif before and before.snapshot:
                 job = replace(before, weights=job.weights)
             self.waiting[job.place] = job
+            if self.thread.ident is None:
+                self.thread.start()
             self.changed.notify_all()
 
     def forget(self, place: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -286,3 +288,21 @@ def test_a_store_is_asked_only_for_what_is_not_here(attempts: AttemptFiles, tmp_
     here = AttemptFiles(attempts.home, FolderStore(tmp_path / "file"))
     trained(here.begin(*WHO, 1, fresh=True), 2)
     assert epoch_of(here.begin(*WHO, 2).checkpoint) == 2
+
+
+def test_threads_that_upload_at_once_share_one_uploader(tmp_path: Path, store: FolderStore) -> None:
+    """The trial's thread uploads checkpoints, another one pictures."""
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    here = AttemptFiles(Home(tmp_path / "here").make(), store)
+    before = threading.active_count()
+    barrier = threading.Barrier(8)
+
+    def send(name: str) -> None:
+        barrier.wait(10)
+        here.send(file, name)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(send, "abcdefgh"))
+    assert threading.active_count() <= before + 1  # the pool has ended
+    assert here.close(10) and sorted(store.names("")) == list("abcdefgh")
