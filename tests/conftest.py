@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import alembic.util
@@ -37,8 +38,17 @@ alembic.util.load_python_file = cache(
     alembic.util.load_python_file
 )  # Optuna's revisions, for each new database anew
 
+NO_PARAMS = SimpleNamespace(params={})
 draw_once()
 gc.disable()  # until all tests are collected
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run all tests on MariaDB in one process: each would start a server of its own."""
+    for item in items:
+        if "mariadb" in getattr(item, "callspec", NO_PARAMS).params.values():
+            item.add_marker(pytest.mark.xdist_group("mariadb"))
 
 
 def pytest_collection_finish() -> None:

@@ -47,7 +47,7 @@ def prepare(url: str) -> str:
 
 def clear(url: str) -> None:
     """Delete all rows, and let numbers begin with 1 again."""
-    engine = sa.create_engine(database.parse(url), poolclass=NullPool)
+    engine = sa.create_engine(database.parse_url(url), poolclass=NullPool)
     with engine.begin() as db:
         names = [name for name in table_names(db) if name not in KEPT]
         used = " UNION ALL ".join(f"SELECT '{name}' FROM {name} HAVING count(*) > 0" for name in names)
