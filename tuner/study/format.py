@@ -20,20 +20,20 @@ def format_value(value: float | None) -> str:
 
 
 def format_params(params: dict[str, Any] | None) -> str:
-    """'lr=0.00031 k=64 loss=bce'."""
+    """Return text such as 'lr=0.00031 k=64 loss=bce'."""
     items = (params or {}).items()
     return " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in items)
 
 
 def format_seconds(seconds: float) -> str:
-    """'45 s', '12 min', '3.4 h'."""
+    """Return text such as '45 s', '12 min' or '3.4 h'."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def format_time_left(left: TimeLeft) -> str:
-    """'12 min', '2.0 h (of the GPU-hours)', or why it is not known."""
+    """Return text such as '12 min' or '2.0 h (of the GPU-hours)', or why the time is not known."""
     if left.by == "no limit":
         return "until stopped"
     if left.by == "no workers":
@@ -46,12 +46,12 @@ def format_time_left(left: TimeLeft) -> str:
 
 
 def format_hours(hours: float) -> str:
-    """'0.02', '1.3', '140'."""
+    """Return text such as '0.02', '1.3' or '140'."""
     return f"{hours:.2f}" if hours < 1 else f"{hours:.1f}" if hours < 100 else f"{hours:.0f}"
 
 
 def format_spent(stats: StudyStats) -> str:
-    """'1.3 GPU-hours', '0.4 worker-minutes', or '1.3 of 8 GPU-hours' with a budget."""
+    """Return text such as '1.3 GPU-hours', or '1.3 of 8 GPU-hours' with a budget."""
     limit, spent = stats.budget.gpu_hours, stats.spent
     if limit is not None and spent.gpu_hours:
         return f"{format_hours(spent.gpu_hours)} of {limit:g} GPU-hours"
@@ -61,17 +61,17 @@ def format_spent(stats: StudyStats) -> str:
 
 
 def format_saved(cost: Cost) -> str:
-    """'pruning saved 120 epochs (23 %)', or '' without pruned trials."""
+    """Return text such as 'pruning saved 120 epochs (23 %)', or "" without pruned trials."""
     return f"pruning saved {cost.saved} epochs ({cost.saved_share:.0%})".replace("%", " %") if cost.saved else ""
 
 
 def format_failures(stats: StudyStats) -> str:
-    """'2 out of memory, 1 loss not finite'."""
+    """Return text such as '2 out of memory, 1 loss not finite'."""
     return ", ".join(f"{number} {kind}" for kind, number in stats.kinds.items())
 
 
 def format_outcome(trial: TrialInfo, info: StudyInfo) -> str:
-    """'finished: iou 0.8123 at epoch 7; lr=0.001', 'pruned after epoch 3, ...' or 'failed: ...'."""
+    """Return text such as 'finished: iou 0.8123 at epoch 7; lr=0.001' or 'failed: ...'."""
     params = format_params(trial.params)
     result = trial.attrs.get("result", {})
     best = f"{info.goal.metric} {format_value(result.get('best_value'))} at epoch {result.get('best_epoch')}"

@@ -31,7 +31,7 @@ study_table = sa.Table(
     "tuner_study",
     ours,
     sa.Column("study_id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("num_trials", sa.Integer),  # the budget; NULL is no limit
+    sa.Column("num_trials", sa.Integer),  # the budget; NULL means unlimited
     sa.Column("hours", sa.Double),  # by the clock, while any worker runs
     sa.Column("gpu_hours", sa.Double),
     sa.Column("clock_seconds", sa.Double, **ZERO),  # spent of `hours`
