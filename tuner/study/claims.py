@@ -140,21 +140,21 @@ def claim_trial(
 def select_claim_state(study_id: int, worker: str, unwritten: Sequence[int] = ()) -> sa.Select[Any]:
     """Select in one statement what `claim_trial` and `is_finished` need to know."""
 
-    def of(query: sa.Select[Any], name: str) -> sa.Label[Any]:
+    def subquery(query: sa.Select[Any], name: str) -> sa.Label[Any]:
         return query.scalar_subquery().label(name)
 
     last_slot = sa.select(sa.func.max(claim_table.c.slot)).where(claim_table.c.study_id == study_id)
     last_number = sa.select(sa.func.max(trials.c.number)).where(trials.c.study_id == study_id)
     return sa.select(
         study_table,
-        of(sa.select(studies.c.study_name).where(studies.c.study_id == study_id), "study_name"),
-        of(sa.select(worker_table.c.pid).where(worker_table.c.worker == worker), "known"),
+        subquery(sa.select(studies.c.study_name).where(studies.c.study_id == study_id), "study_name"),
+        subquery(sa.select(worker_table.c.pid).where(worker_table.c.worker == worker), "known"),
         count_claims(study_id).label("claimed"),
-        of(select_own_claim(worker, unwritten), "mine"),
-        of(select_put_back(study_id), "put_back"),
-        of(select_enqueued(study_id), "unclaimed"),
-        of(last_slot, "last_slot"),
-        of(last_number, "last_number"),
+        subquery(select_own_claim(worker, unwritten), "mine"),
+        subquery(select_put_back(study_id), "put_back"),
+        subquery(select_enqueued(study_id), "unclaimed"),
+        subquery(last_slot, "last_slot"),
+        subquery(last_number, "last_number"),
     ).where(study_table.c.study_id == study_id)
 
 

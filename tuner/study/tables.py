@@ -5,6 +5,11 @@ tuner_study     the budget of a study, what is used of it, and what users ask of
 tuner_claim     one row for each trial: its slot in the budget, the worker that owns it now, its attempts
 tuner_worker    one row for each running worker: where it runs, its state and its progress
 tuner_epoch     one row for each epoch of a trial: metrics, seconds, images per second, memory
+
+An earlier schema is migrated by comparing the database with this file. Alembic would not make that simpler: DDL is
+not transactional on MariaDB, nor on SQLite through Python's driver, so a killed process leaves some columns added,
+and revisions would need the same comparison to be repeatable. The number of the schema stays in tuner_meta, where
+version 0.1 looks for it before it reads or writes.
 """
 
 from __future__ import annotations
