@@ -43,12 +43,10 @@ draw_once()
 gc.disable()  # until all tests are collected
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Run all tests on MariaDB in one process: each would start a server of its own."""
-    for item in items:
-        if "mariadb" in getattr(item, "callspec", NO_PARAMS).params.values():
-            item.add_marker(pytest.mark.xdist_group("mariadb"))
+    if "mariadb" in getattr(item, "callspec", NO_PARAMS).params.values():
+        item.add_marker(pytest.mark.xdist_group("mariadb"))
 
 
 def pytest_collection_finish() -> None:
