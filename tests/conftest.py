@@ -43,10 +43,18 @@ draw_once()
 gc.disable()  # until all tests are collected
 
 
+SHARED_SETUP = {  # modules whose tests share what takes seconds to set up
+    *("test_api", "test_table", "test_report_page_seen", "test_report_page", "test_figures", "test_extend"),
+    *("test_loop_instances", "test_mask_rcnn", "test_fork_server", "test_optuna_suite"),
+}
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Run all tests on MariaDB in one process: each would start a server of its own."""
+    """Run tests that share a set-up in one process, and those on MariaDB: each process would start a server."""
     if "mariadb" in getattr(item, "callspec", NO_PARAMS).params.values():
         item.add_marker(pytest.mark.xdist_group("mariadb"))
+    elif item.path.stem in SHARED_SETUP:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_collection_finish() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from importlib.resources import files
@@ -74,3 +75,12 @@ def test_contributing_names_files_that_exist() -> None:
         assert (ROOT / name).exists(), name
     for table, file in re.findall(r"`([A-Z]+)`(?:\s+and `[A-Z]+`)? in `(tuner/[\w/.]+)`", text):
         assert re.search(rf"^{table}\b", (ROOT / file).read_text(), flags=re.M), table
+
+
+@pytest.mark.xdist_group("together")
+def test_groups_of_tests_run_in_one_process(request: pytest.FixtureRequest) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("needs -n")
+    assert request.node.nodeid.endswith("@together"), (
+        "pytest-xdist does not group tests with this version of pytest"
+    )
