@@ -51,7 +51,8 @@ SHARED_SETUP = {  # modules whose tests share what takes seconds to set up
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Run tests that share a set-up in one process, and those on MariaDB: each process would start a server."""
-    if "mariadb" in getattr(item, "callspec", NO_PARAMS).params.values():
+    params = getattr(item, "callspec", NO_PARAMS).params.values()
+    if any(isinstance(value, str) and value == "mariadb" for value in params):
         item.add_marker(pytest.mark.xdist_group("mariadb"))
     elif item.path.stem in SHARED_SETUP:
         item.add_marker(pytest.mark.xdist_group(item.path.stem))
