@@ -65,6 +65,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Let the interpreter free everything at its end: some libraries report what is left as leaked."""
+    gc.unfreeze()
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """An empty folder to be given as --home."""
