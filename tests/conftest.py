@@ -13,17 +13,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import alembic.util
 import pytest
 from helpers.command_line import finish
 from helpers.fork_server import start_python
 from helpers.generated_images import draw_once
 from helpers.image_folders import make_photos
+from helpers.optuna_revisions import load_once
 
 from tuner.data.cache import CachedDataset, load_cached
 from tuner.data.source import Source
@@ -34,12 +34,10 @@ from tuner.data.synthetic.shapes import shapes
 from tuner.recipe import Recipe, use
 
 ROOT = Path(__file__).parent.parent
-alembic.util.load_python_file = cache(
-    alembic.util.load_python_file
-)  # Optuna's revisions, for each new database anew
 
 NO_PARAMS = SimpleNamespace(params={})
 draw_once()
+load_once()
 gc.disable()  # until all tests are collected
 
 
@@ -60,6 +58,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_collection_finish() -> None:
     """Leave what lives as long as the process (torch, thousands of tests) out of every later collection."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        import_module("torch._dynamo")  # many tests import it, with their first optimizer
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -30,6 +30,7 @@ from types import ModuleType
 from typing import Any
 
 from helpers.generated_images import draw_once, draw_shapes
+from helpers.optuna_revisions import load_now, load_once
 from tuner.fleet.fork_server import (
     AVAILABLE,
     NAME,
@@ -207,6 +208,8 @@ def main() -> None:
         import_module(name)
     draw_once()
     draw_shapes()
+    load_once()
+    load_now()
     gc.collect()
     gc.freeze()  # a collection in a fork would copy the pages of everything that is imported
     signal.signal(signal.SIGINT, signal.default_int_handler)
