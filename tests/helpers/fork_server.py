@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import traceback
+import weakref
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
@@ -200,6 +201,8 @@ def main() -> None:
     os.dup2(null, 0)
     os.close(null)
     import tuner
+    from tuner.plots.charts import Chart, Series
+    from tuner.plots.render_plotly import plotly_figure
 
     for found in pkgutil.walk_packages(tuner.__path__, "tuner."):
         if not found.name.endswith("__main__"):
@@ -210,6 +213,10 @@ def main() -> None:
     draw_shapes()
     load_once()
     load_now()
+    chart = Chart("", "", "", [Series("", [0.0], [0.0], "points"), Series("", [0.0], [0.0])])
+    plotly_figure(chart)  # plotly loads its schema with the first figure
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False  # torch has hundreds, to unregister operators: a tenth of a second at each exit
     gc.collect()
     gc.freeze()  # a collection in a fork would copy the pages of everything that is imported
     signal.signal(signal.SIGINT, signal.default_int_handler)
