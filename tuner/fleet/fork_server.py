@@ -39,6 +39,7 @@ PRELOADED = (
     "albumentations",
     "torch._dynamo",
 )  # the last two are imported by the first training otherwise
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}  # numpy's and scipy's: a process with threads should not be forked
 NAME = "fork-server"  # of the process, in lists of processes
 IMPORT_SECONDS = 120.0  # for which a client waits for the imports
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
@@ -92,7 +93,7 @@ def start_server() -> ForkServer | None:
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={"GOMP_SPINCOUNT": SPINS, **os.environ},
+            env={"GOMP_SPINCOUNT": SPINS, **ONE_THREAD, **os.environ},
             start_new_session=True,
         )
     atexit.register(stop_server)
@@ -241,6 +242,12 @@ def apply_order(order: Order) -> None:
         sys.modules["torch"].set_num_threads(int(threads))
 
 
+def is_cuda_lost() -> bool:
+    """Return whether an import has asked for CUDA devices in the server: then no fork of it can use them."""
+    cuda = sys.modules["torch"].cuda
+    return bool(getattr(cuda, "_is_in_bad_fork", lambda: False)())
+
+
 def exit_process(code: int) -> NoReturn:
     """Exit as an interpreter does, without the time that it takes to free a thousand modules."""
     threading._shutdown()  # type: ignore[attr-defined]
@@ -270,6 +277,8 @@ def main() -> NoReturn:
     set_name("python")
     apply_order(order)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if is_cuda_lost():
+        os.execv(sys.executable, [sys.executable, "-m", WORKER])
     exit_process(sys.modules[WORKER].main())
 
 

@@ -59,6 +59,23 @@ def test_a_worker_reads_its_configuration_and_reports_how_it_ended(server: ForkS
     close(worker)
 
 
+def test_the_server_has_one_thread_and_its_forks_may_use_a_gpu(
+    server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = fork(server, tmp_path)  # the server answers after its imports
+    assert server.process and psutil.Process(server.process.pid).num_threads() == 1
+    process = psutil.Process(worker.pid)
+    wait_for(lambda: process.cwd() == str(tmp_path) and process.status() == psutil.STATUS_SLEEPING)
+    assert process.cmdline()[-1] == "tuner.fleet.fork_server", (
+        "an import asked for CUDA devices: workers start anew"
+    )
+    worker.kill()
+    worker.wait()
+    close(worker)
+    monkeypatch.setattr("torch.cuda._is_in_bad_fork", lambda: True)
+    assert fork_server.is_cuda_lost()
+
+
 def test_a_worker_is_killed_without_the_others(server: ForkServer, tmp_path: Path) -> None:
     workers = [fork(server, tmp_path) for _ in range(2)]
     workers[0].kill()
