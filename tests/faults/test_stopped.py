@@ -102,7 +102,7 @@ def test_a_second_ctrl_c_ends_at_once_and_puts_the_trial_back_too(tmp_path: Path
 
 
 def test_hours_alone_end_a_run_without_a_budget(tmp_path: Path) -> None:
-    space = write_space(tmp_path)
+    space = write_space(tmp_path, epochs=4000)
     stopped = run(tmp_path, "run", "--space", space, "--home", tmp_path / "home", "--hours", "0.0001")
     assert stopped.returncode == 0, stopped.stderr
     assert "0 of any number of trials ended" in stopped.stdout
