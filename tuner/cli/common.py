@@ -55,8 +55,8 @@ class CommandGroup(click.Group):
         except KeyboardInterrupt:  # after saving
             click.echo("stopped", err=True)
             sys.exit(0)
-        except BrokenPipeError:
-            sys.stderr.close()
+        except BrokenPipeError:  # the reader has enough; what is still buffered must not fail at the exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         except Exception as error:
             if not type(error).__module__.startswith("sqlalchemy."):
