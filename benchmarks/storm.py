@@ -31,6 +31,7 @@ from benchmarks.measure import Row, Section, Setting
 from benchmarks.page import as_text
 from benchmarks.server import Server, postgres
 from tests.helpers.tcp_proxy import Proxy
+from tuner.fleet import fork_server
 
 KILLS = ("worker", "fleet", "host")
 LEASE_SECONDS = 6.0
@@ -94,7 +95,10 @@ class Fleet:
             me = psutil.Process(self.process.pid) if self.process else None
             for process in [me, *me.children(recursive=True)] if me else []:
                 with suppress(psutil.Error):
-                    if what in process.cmdline()[:4] and process.status() != psutil.STATUS_ZOMBIE:
+                    command = process.cmdline()[:4]
+                    is_forked = SERVER in command and process.name() != fork_server.NAME
+                    is_wanted = what in command or (what == fork_server.WORKER and is_forked)
+                    if is_wanted and process.status() != psutil.STATUS_ZOMBIE:
                         found.append(process)
         return found
 
@@ -121,6 +125,7 @@ class Fleet:
 
 
 # A separate pid namespace, as in a container: processes outside are not visible
+SERVER = "tuner.fleet.fork_server"  # on the command line of the workers that forked from it, too
 OTHER_MACHINE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 

@@ -53,10 +53,12 @@ def test_what_compose_starts_works_together(stack: Stack) -> None:
     dashboard = stack.start("dashboard")
     workers = [stack.start("worker"), stack.start("worker-cpu")]
     with gone_afterwards(dashboard, *workers):
-        for code, said in [ended(worker) for worker in workers]:
+        ends = [ended(worker) for worker in workers]
+        for code, said in ends:
             assert code == 0, said
-            assert "4 of 4 trials ended" in said
+            assert "of 4 trials ended" in said  # one may end while the other still trains the last trial
             assert "correct" not in said
+        assert any("4 of 4 trials ended" in said for _, said in ends)
         wait_for(lambda: stack.is_healthy("dashboard"), dashboard)
         address = stack.services["dashboard"]["ports"][0].rsplit(":", 1)[0]
         assert '"tiny"' in ask_dashboard(address)
@@ -108,9 +110,11 @@ def test_a_task_of_the_slurm_array_and_a_pod_share_one_budget(stack: Stack) -> N
     space(stack, epochs=2)
     both = [array_task(stack, 0), pod(stack)]
     with gone_afterwards(*both):
-        for code, said in map(ended, both):
+        ends = [ended(each) for each in both]
+        for code, said in ends:
             assert code == 0, said
-            assert "4 of 4 trials ended" in said
+            assert "of 4 trials ended" in said  # one may end while the other still trains the last trial
+        assert any("4 of 4 trials ended" in said for _, said in ends)
     assert_exact(stack, 4, epochs=2)
 
 
