@@ -193,10 +193,11 @@ def test_a_program_gets_a_line_of_json_for_each_change(study: Path) -> None:
         assert second["time_left"] == {"seconds": None, "by": "paused"}
 
 
-def test_a_program_that_has_read_enough_ends_it(study: Path) -> None:
+@pytest.mark.parametrize("pipe", ["|", "2>&1 |"])
+def test_a_program_that_has_read_enough_ends_it(pipe: str, study: Path) -> None:
     watch = f"{sys.executable} -m tuner.cli {' '.join(WATCH)} --json"
     done = subprocess.Popen(
-        ["bash", "-c", f"set -o pipefail; {watch} | head -1"],
+        ["bash", "-c", f"set -o pipefail; {watch} {pipe} head -1"],
         cwd=study.parent, env=environment(study.parent), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with done:

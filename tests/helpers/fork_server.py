@@ -100,15 +100,10 @@ def run_code(code: str, *args: Any, **kwargs: Any) -> subprocess.CompletedProces
 
 
 class ForkedPopen(subprocess.Popen):  # type: ignore[type-arg]
-    """A process that forks from a server: the one that is given, or that of this process.
+    """A process that forks from the server of this process. `max_bytes`: no file may grow beyond."""
 
-    `max_bytes`: no file may grow beyond.
-    """
-
-    def __init__(
-        self, args: Sequence[Any], *, origin: ForkServer | None = None, max_bytes: int = -1, **kwargs: Any
-    ) -> None:
-        self.origin, self.max_bytes = origin or server(), max_bytes
+    def __init__(self, args: Sequence[Any], *, max_bytes: int = -1, **kwargs: Any) -> None:
+        self.max_bytes = max_bytes
         super().__init__(list(map(str, args)), **kwargs)
 
     def _execute_child(self, *args: Any, **kwargs: Any) -> None:
@@ -127,7 +122,7 @@ class ForkedPopen(subprocess.Popen):  # type: ignore[type-arg]
             "max_bytes": self.max_bytes,
         }
         files = [given["p2cread"], given["c2pwrite"], given["errwrite"]]
-        self.pid = self.origin.fork(order, [at if each == -1 else each for at, each in enumerate(files)])
+        self.pid = server().fork(order, [at if each == -1 else each for at, each in enumerate(files)])
         self._child_created = True
         ends = (("p2cread", "p2cwrite"), ("c2pwrite", "c2pread"), ("errwrite", "errread"))
         for each in {given[its] for its, ours in ends if -1 not in (given[its], given[ours])}:

@@ -15,12 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from tuner.study import database, storage
 
-KEPT = {
-    "alembic_version",
-    "tuner_alembic_version",
-    "version_info",
-    "tuner_meta",
-}  # they name the schema
+KEPT = {"alembic_version", "version_info", "tuner_meta"}  # they name the schema
 
 
 @dataclass

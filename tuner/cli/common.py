@@ -56,7 +56,8 @@ class CommandGroup(click.Group):
             click.echo("stopped", err=True)
             sys.exit(0)
         except BrokenPipeError:  # the reader has enough; what is still buffered must not fail at the exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            for stream in (sys.stdout, sys.stderr):  # both, for `2>&1 | head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             sys.exit(0)
         except Exception as error:
             if not type(error).__module__.startswith("sqlalchemy."):

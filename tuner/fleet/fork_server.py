@@ -34,11 +34,7 @@ from tuner.fleet.config import SPINS
 
 AVAILABLE = sys.platform == "linux"
 WORKER = "tuner.search.worker"
-PRELOADED = (
-    WORKER,
-    "albumentations",
-    "torch._dynamo",
-)  # the last two are imported by the first training otherwise
+PRELOADED = (WORKER, "albumentations", "torch._dynamo")  # the first training would import the last two
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}  # numpy's and scipy's: a process with threads should not be forked
 NAME = "fork-server"  # of the process, in lists of processes
 IMPORT_SECONDS = 120.0  # for which a client waits for the imports
