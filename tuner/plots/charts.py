@@ -28,6 +28,15 @@ class Series:
     texts: Sequence[str] = ()  # hover text of each point
     shades: Sequence[float] = ()  # a number for each point, mapped to its colour
 
+    @property
+    def error_lengths(self) -> tuple[list[float], list[float]] | None:
+        """The lengths of the error bars below and above each point or bar; None if the series has none."""
+        if not self.low:
+            return None
+        middle = [y or 0.0 for y in self.y]
+        below = [y - low for y, low in zip(middle, self.low, strict=True)]
+        return below, [high - y for y, high in zip(middle, self.high, strict=True)]
+
 
 @dataclass(frozen=True)
 class HeatMap:

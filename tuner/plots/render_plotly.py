@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from html import escape
 from math import log10
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +13,10 @@ from tuner.plots.charts import GREEN, GREY, SHADES, Chart, HeatMap, ParallelAxis
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+Trace = dict[str, Any]  # a plot of plotly with its type, which a figure validates
 CLEAR = "rgba(0,0,0,0)"  # the page may be light or dark
 LINES = "rgba(138,148,166,0.25)"
+escape_html = partial(escape, quote=False)  # plotly interprets tags in texts
 
 
 def plotly_figure(chart: Chart) -> Figure:
@@ -53,9 +58,8 @@ def plotly_figure(chart: Chart) -> Figure:
     )
     if chart.is_empty:
         figure.update_xaxes(visible=False).update_yaxes(visible=False)
-        figure.add_annotation(
-            text=escape_html(chart.note), showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper"
-        )
+        note = escape_html(chart.note)
+        figure.add_annotation(text=note, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
     return figure
 
 
@@ -71,91 +75,71 @@ def axis_range(between: tuple[float, float] | None, log: bool) -> list[float] | 
     return [log10(end) if log else end for end in between] if between else None
 
 
-def series_trace(series: Series, colour: str, shade: str) -> Any:
-    """Return a series as a plotly trace."""
-    from plotly import graph_objects as go
-
-    common: dict[str, Any] = {
+def series_trace(series: Series, colour: str, shade: str) -> Trace:
+    common: Trace = {
         "x": [escape_html(x) if isinstance(x, str) else x for x in series.x],
         "y": list(series.y),
         "name": escape_html(series.name),
         "showlegend": bool(series.name),
         "hovertext": [escape_html(text) for text in series.texts] or None,
     }
+    if series.kind == "line":
+        mode = "lines+markers" if len(series.x) <= 40 else "lines"
+        line = {"color": colour, "width": 2, "dash": "dash" if series.dashed else "solid"}
+        return common | {"type": "scatter", "mode": mode, "line": line, "marker": {"size": 4}}
+    if series.error_lengths:
+        down, up = series.error_lengths
+        common["error_y"] = {"type": "data", "array": up, "arrayminus": down, "symmetric": False}
     if series.kind == "bars":
-        return go.Bar(**common, marker_color=colour, error_y=error_bars(series))
-    if series.kind == "points":
-        marker: dict[str, Any] = {"size": 7, "color": colour}
-        if series.shades:
-            bar = {"title": escape_html(shade), "thickness": 10}
-            marker |= {
-                "color": list(series.shades),
-                "colorscale": list(SHADES),
-                "colorbar": bar,
-                "showscale": True,
-            }
-        return go.Scatter(**common, mode="markers", marker=marker, error_y=error_bars(series))
-    mode = "lines+markers" if len(series.x) <= 40 else "lines"
-    line = {"color": colour, "width": 2, "dash": "dash" if series.dashed else "solid"}
-    return go.Scatter(**common, mode=mode, line=line, marker={"size": 4})
+        return common | {"type": "bar", "marker": {"color": colour}}
+    shades = colour_scale(series.shades, shade) if series.shades else {"color": colour}
+    return common | {"type": "scatter", "mode": "markers", "marker": {"size": 7} | shades}
 
 
-def band_traces(series: Series, colour: str) -> list[Any]:
+def colour_scale(shades: Sequence[float], title: str) -> dict[str, Any]:
+    """Return the settings that colour each point or line by a number, with the scale beside the plot."""
+    bar = {"title": escape_html(title), "thickness": 10}
+    return {"color": list(shades), "colorscale": list(SHADES), "colorbar": bar, "showscale": True}
+
+
+def band_traces(series: Series, colour: str) -> list[Trace]:
     """Return the band around a line as a filled trace, [] if it has none."""
-    from plotly import graph_objects as go
-
     if series.kind != "line" or not series.low:
         return []
     red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    around = [*series.high, *reversed(series.low)]
     return [
-        go.Scatter(
-            x=[*series.x, *reversed(series.x)],
-            y=around,
-            fill="toself",
-            fillcolor=f"rgba({red},{green},{blue},0.18)",
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-        )
+        {
+            "type": "scatter",
+            "x": [*series.x, *reversed(series.x)],
+            "y": [*series.high, *reversed(series.low)],
+            "fill": "toself",
+            "fillcolor": f"rgba({red},{green},{blue},0.18)",
+            "line": {"width": 0},
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
     ]
 
 
-def error_bars(series: Series) -> dict[str, Any] | None:
-    """Return the error bars of a series for plotly, None if it has none."""
-    if not series.low:
-        return None
-    up = [high - (y or 0.0) for y, high in zip(series.y, series.high, strict=True)]
-    down = [(y or 0.0) - low for y, low in zip(series.y, series.low, strict=True)]
-    return {"type": "data", "array": up, "arrayminus": down, "symmetric": False}
+def heat_trace(heat: HeatMap) -> Trace:
+    return {
+        "type": "heatmap",
+        "x": list(map(escape_html, heat.x)),
+        "y": list(map(escape_html, heat.y)),
+        "z": [list(row) for row in heat.values],
+        "text": [list(map(escape_html, row)) for row in heat.texts] or None,
+        "texttemplate": "%{text}" if heat.texts else None,
+        "colorscale": "Blues",
+        "showscale": not heat.texts,
+    }
 
 
-def heat_trace(heat: HeatMap) -> Any:
-    """Return a heat map as a plotly trace."""
-    from plotly import graph_objects as go
-
-    return go.Heatmap(
-        x=[escape_html(name) for name in heat.x],
-        y=[escape_html(name) for name in heat.y],
-        z=[list(row) for row in heat.values],
-        text=[[escape_html(text) for text in row] for row in heat.texts] or None,
-        texttemplate="%{text}" if heat.texts else None,
-        colorscale="Blues",
-        showscale=not heat.texts,
-    )
-
-
-def parallel_trace(parallel: ParallelPlot, shade: str) -> Any:
-    """Return parallel coordinates as a plotly trace."""
-    from plotly import graph_objects as go
-
-    bar = {"title": escape_html(shade), "thickness": 10}
-    line = {"color": list(parallel.shades), "colorscale": list(SHADES), "showscale": True, "colorbar": bar}
-    return go.Parcoords(dimensions=[parallel_dimension(axis) for axis in parallel.axes], line=line)
+def parallel_trace(parallel: ParallelPlot, shade: str) -> Trace:
+    line = colour_scale(parallel.shades, shade)
+    return {"type": "parcoords", "dimensions": list(map(parallel_dimension, parallel.axes)), "line": line}
 
 
 def parallel_dimension(axis: ParallelAxis) -> dict[str, Any]:
-    """Return an axis of parallel coordinates for plotly."""
     low, high = axis.ends
     places = list(range(len(axis.names))) if axis.names else [low + (high - low) * at / 4 for at in range(5)]
     return {
@@ -165,8 +149,3 @@ def parallel_dimension(axis: ParallelAxis) -> dict[str, Any]:
         "tickvals": places,
         "ticktext": [escape_html(axis.format_tick(place)) for place in places],
     }
-
-
-def escape_html(text: str) -> str:
-    """Return the text with HTML escaped, since plotly interprets tags in it."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

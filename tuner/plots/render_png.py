@@ -5,21 +5,21 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from tuner.plots.charts import SHADES, Chart, HeatMap, ParallelPlot, Series
+from tuner.plots.charts import GREEN, GREY, SHADES, Chart, HeatMap, ParallelPlot, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PANEL = (4.2, 3.0)  # inches
+COLUMNS = 3
 DPI = 110
 MARGINS = (0.62, 0.12, 0.5, 0.36)  # inches left, right, below and above the axes of a panel
 SMALL = 8  # points
@@ -28,37 +28,21 @@ SAME: Any = {"svg.hashsalt": "tuner"}  # makes the files reproducible
 DRAWING = threading.Lock()  # settings of matplotlib and filters of warnings apply to the whole process
 
 
-def write_charts(
-    charts: Sequence[Chart], path: Path, columns: int = 3, panel: tuple[float, float] = PANEL
-) -> None:
-    """Write the charts as one sheet, row by row, to `path`, which ends in .png or .svg."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    with open_figure(charts, columns, panel) as figure:
-        if path.suffix == ".svg":
-            FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
-        else:
-            FigureCanvasAgg(figure).print_png(path)
-
-
 def charts_to_png(charts: Sequence[Chart]) -> bytes:
     """Return the sheet of charts as the bytes of a PNG file."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     file = io.BytesIO()
-    with open_figure(charts, 3, PANEL) as figure:
-        FigureCanvasAgg(figure).print_png(file)
+    write_charts(charts, file)
     return file.getvalue()
 
 
-@contextmanager
-def open_figure(charts: Sequence[Chart], columns: int, panel: tuple[float, float]) -> Iterator[Figure]:
-    """Yield a figure with the charts, to be written inside the context; one thread at a time."""
+def write_charts(charts: Sequence[Chart], file: Path | BinaryIO, panel: tuple[float, float] = PANEL) -> None:
+    """Write the charts as one sheet, row by row: as SVG to a path that ends in .svg, else as PNG."""
     from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    across = min(columns, len(charts))
+    across = min(COLUMNS, len(charts))
     down = -(-len(charts) // across)
     with DRAWING, rc_context(SAME), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # characters the font lacks become boxes
@@ -69,12 +53,16 @@ def open_figure(charts: Sequence[Chart], columns: int, panel: tuple[float, float
             draw_chart(chart, axes)
         for axes in grid[len(charts) :]:
             axes.set_axis_off()
-        yield figure
+        if isinstance(file, Path) and file.suffix == ".svg":
+            FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
+        else:
+            FigureCanvasAgg(figure).print_png(file)
 
 
 def set_margins(figure: Figure, charts: Sequence[Chart], across: int, down: int) -> None:
     """Set the margins of a figure: measured where names may be long (twice as slow), else fixed."""
-    if any(chart.heat or chart.parallel or isinstance(x, str) for chart in charts for x in first_positions(chart)):
+    has_names = any(isinstance(x, str) for chart in charts for series in chart.series for x in series.x[:1])
+    if has_names or any(chart.heat or chart.parallel for chart in charts):
         figure.set_layout_engine("constrained")
         return
     wide, high = figure.get_size_inches()
@@ -86,11 +74,6 @@ def set_margins(figure: Figure, charts: Sequence[Chart], across: int, down: int)
     )  # fmt: skip
 
 
-def first_positions(chart: Chart) -> list[float | str]:
-    """Return the first x of each series, [0.0] without series."""
-    return [series.x[0] for series in chart.series if len(series.x)] or [0.0]
-
-
 def escape_text(text: str) -> str:
     """Return the text, shortened if long, with dollar signs escaped, which matplotlib reads as formulas."""
     short = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
@@ -98,7 +81,6 @@ def escape_text(text: str) -> str:
 
 
 def draw_chart(chart: Chart, axes: Axes) -> None:
-    """Draw a chart on axes."""
     axes.set_title(escape_text(chart.title), fontsize=10)
     axes.set_xlabel(escape_text(chart.x), fontsize=SMALL)
     axes.set_ylabel(escape_text(chart.y), fontsize=SMALL)
@@ -110,22 +92,13 @@ def draw_chart(chart: Chart, axes: Axes) -> None:
     for series, colour in chart.coloured_series:
         draw_series(series, colour, axes)
     for at, text in chart.marks:
-        axes.axvline(at, color="#16a34a", linewidth=0.8, linestyle="--")
-        axes.annotate(
-            escape_text(text), (at, 0.02), xycoords=("data", "axes fraction"), fontsize=6, color="#16a34a"
-        )
+        axes.axvline(at, color=GREEN, linewidth=0.8, linestyle="--")
+        axes.annotate(escape_text(text), (at, 0.02), xycoords=("data", "axes fraction"), fontsize=6, color=GREEN)
     set_axes(chart, axes)
     if chart.is_empty:
         axes.set_axis_off()
-        axes.text(
-            0.5,
-            0.5,
-            fill(chart.note[:300], 48).replace("$", r"\$"),
-            ha="center",
-            va="center",
-            fontsize=SMALL,
-            transform=axes.transAxes,
-        )
+        why = fill(chart.note[:300], LONGEST).replace("$", r"\$")
+        axes.text(0.5, 0.5, why, ha="center", va="center", fontsize=SMALL, transform=axes.transAxes)
     elif any(series.name for series in chart.series):
         axes.legend(fontsize=7, frameon=False)
 
@@ -151,13 +124,12 @@ def set_axes(chart: Chart, axes: Axes) -> None:
 
 
 def draw_series(series: Series, colour: str, axes: Axes) -> None:
-    """Draw a series on axes."""
     label = escape_text(series.name) or None
     xs: list[Any] = [escape_text(x) if isinstance(x, str) else x for x in series.x]
     y = [float("nan") if value is None else value for value in series.y]
     if series.kind == "bars":
         width = 0.8 if len(xs) > 2 else 0.3
-        axes.bar(xs, y, width, color=colour, label=label, yerr=whisker_lengths(series))
+        axes.bar(xs, y, width, color=colour, label=label, yerr=series.error_lengths)
         axes.tick_params(axis="x", labelrotation=30 if any(len(str(x)) > 5 for x in series.x) else 0)
     elif series.kind == "points":
         shades: Any = {"c": series.shades, "cmap": shades_colormap()} if series.shades else {"color": colour}
@@ -177,36 +149,18 @@ def shades_colormap() -> Any:
     return LinearSegmentedColormap.from_list("shades", SHADES)
 
 
-def whisker_lengths(series: Series) -> list[list[float]] | None:
-    """Return the lengths of the error bars below and above, None if the series has none."""
-    if not series.low:
-        return None
-    known = [(y or 0.0, low, high) for y, low, high in zip(series.y, series.low, series.high, strict=True)]
-    return [[y - low for y, low, _ in known], [high - y for y, _, high in known]]
-
-
 def draw_heat_map(heat: HeatMap, axes: Axes) -> None:
-    """Draw a heat map on axes."""
     values = [[float("nan") if value is None else value for value in row] for row in heat.values]
     axes.imshow(values, cmap="Blues", aspect="auto")
-    axes.set_xticks(
-        range(len(heat.x)), list(map(escape_text, heat.x)), rotation=45 if len(heat.x) > 4 else 0, fontsize=7
-    )
+    rotation = 45 if len(heat.x) > 4 else 0
+    axes.set_xticks(range(len(heat.x)), list(map(escape_text, heat.x)), rotation=rotation, fontsize=7)
     axes.set_yticks(range(len(heat.y)), list(map(escape_text, heat.y)), fontsize=7)
     known = [value for row in values for value in row if value == value]
     middle = (min(known) + max(known)) / 2 if known else 0.0
     for down, row in enumerate(heat.texts):
         for across, text in enumerate(row):
-            dark = values[down][across] > middle
-            axes.text(
-                across,
-                down,
-                escape_text(text),
-                ha="center",
-                va="center",
-                fontsize=6,
-                color="white" if dark else "#111827",
-            )
+            colour = "white" if values[down][across] > middle else "#111827"
+            axes.text(across, down, escape_text(text), ha="center", va="center", fontsize=6, color=colour)
 
 
 def draw_parallel(parallel: ParallelPlot, axes: Axes, shade: str) -> None:
@@ -220,18 +174,12 @@ def draw_parallel(parallel: ParallelPlot, axes: Axes, shade: str) -> None:
     for line, colour in zip(zip(*heights, strict=True), colours.to_rgba(np.asarray(parallel.shades)), strict=True):
         axes.plot(range(len(line)), line, color=colour, linewidth=1, alpha=0.8)
     for across, axis in enumerate(parallel.axes):
-        axes.axvline(across, color="#8a94a6", linewidth=0.8)
+        axes.axvline(across, color=GREY, linewidth=0.8)
         low, high = axis.ends
         places = range(len(axis.names)) if axis.names else (low, (low + high) / 2, high)
         for place in places:
-            height = (place - low) / (high - low)
-            axes.annotate(
-                escape_text(axis.format_tick(place)),
-                (across, height),
-                (3, 1),
-                textcoords="offset points",
-                fontsize=6,
-            )
+            text, height = escape_text(axis.format_tick(place)), (place - low) / (high - low)
+            axes.annotate(text, (across, height), (3, 1), textcoords="offset points", fontsize=6)
     axes.set_xticks(range(len(parallel.axes)), [escape_text(axis.name) for axis in parallel.axes], fontsize=7)
     axes.set_yticks([])
     for side in axes.spines.values():
