@@ -11,11 +11,11 @@ from tuner.data.images import read_image, resize_image
 from tuner.data.source import Image
 from tuner.errors import PartError, did_you_mean, format_names, writing
 from tuner.export.bundle import load_model, read_recipe
-from tuner.export.gradcam import Explanation, explain
+from tuner.export.gradcam import explain
 from tuner.export.layers import choose_layers, layers_of
 from tuner.export.predict import check_images, unique_names
 from tuner.plots.grid import split_rows
-from tuner.plots.heatmaps import Cell, draw_cells, explanation_cells
+from tuner.plots.heatmaps import Cell, Explanation, draw_cells, explanation_cells
 from tuner.recipe import Recipe
 from tuner.tasks import BINARY_CLASSES
 from tuner.train.precision import find_device
@@ -51,17 +51,7 @@ def explain_pixels(
 ) -> tuple[Explanation, list[Cell]]:
     """Explain one picture; return the explanation and the pictures of its panel."""
     explanation = explain(model, [resize_image(picture, recipe.image_size)], layers or None, target)[0]
-    cells = explanation_cells(
-        picture,
-        explanation.maps,
-        explanation.logits,
-        explanation.target,
-        explanation.found,
-        recipe,
-        side=CELL,
-        labels=explanation.instances,
-    )
-    return explanation, cells
+    return explanation, explanation_cells(picture, explanation, recipe, side=CELL)
 
 
 def draw_panel(cells: Sequence[Cell], file: Path) -> None:
@@ -72,9 +62,9 @@ def draw_panel(cells: Sequence[Cell], file: Path) -> None:
 def describe_caveats(explanation: Explanation, recipe: Recipe) -> str:
     """Return remarks on the heat maps, such as that the class was not predicted, in parentheses."""
     classes = recipe.classes or BINARY_CLASSES
-    remarks = (
-        [] if explanation.found else [f"no {classes[explanation.target]} found: the maps explain the whole output"]
-    )
+    remarks = []
+    if not explanation.found:
+        remarks.append(f"no {classes[explanation.target]} found: the maps explain the whole output")
     if dark := [name for name, heat in explanation.maps.items() if not heat.any()]:
         remarks.append(f"no positive evidence at {format_names(dark)}")
     return f" ({'; '.join(remarks)})" if remarks else ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,27 +30,10 @@ from tuner.export.layers import (
     select_map,
     to_feature_map,
 )
+from tuner.plots.heatmaps import Explanation
 from tuner.train.trainer import make_normalizer
 
 HeatMap = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The heat maps of one image.
-
-    maps: per layer how much each pixel raised the score, from 0 to 1.
-    logits: the model's output, (outputs, height, width) or (outputs,); of an instance model, its evidence.
-    target: the class that is explained; 1 for the object of a binary mask and for instances.
-    found: False if no pixel was predicted as that class; then the whole output is explained.
-    instances: of an instance model, the label map of its prediction.
-    """
-
-    maps: Mapping[str, HeatMap]
-    logits: HeatMap
-    target: int
-    found: bool
-    instances: Labels | None = None
 
 
 def explain(

@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from tuner.data.source import Image, Item, Source
-from tuner.plots.grid import blank_picture, pad_picture, split_rows, write_grid
-from tuner.plots.overlays import (
-    instance_overlay,
-    label_colours,
-    label_overlay,
-    mask_overlay,
-    resize_labels,
-    resize_longer_side,
-)
+from tuner.plots.grid import INK, LINE, Colour, blank_picture, draw_text_line, pad_picture, split_rows, write_grid
+from tuner.plots.overlays import label_colours, resize_longer_side, target_overlay
 
 CELL = 160  # pixels of a cell
 NUM_COLUMNS = 6
 NUM_ROWS = 4
 NAMES_A_CELL = 8
-INK = (17, 24, 39)
 MOST_NAMES = NAMES_A_CELL * NUM_COLUMNS
 
 
@@ -48,19 +39,14 @@ def draw_cell(source: Source, item: Item, classes: Sequence[str]) -> Image:
     if isinstance(target, int):
         return add_caption(image, classes[target])
     if source.targets == "instances":
-        small = resize_longer_side(image, CELL)  # resize before drawing, so that outlines stay visible
-        return instance_overlay(small, resize_labels(target, small.shape[1], small.shape[0]))
-    draw_target = label_overlay if source.targets == "labels" else mask_overlay
-    return draw_target(image, resize_labels(target, image.shape[1], image.shape[0]).astype(np.uint8))
+        image = resize_longer_side(image, CELL)  # before drawing, so that outlines stay visible
+    return target_overlay(image, target, source.targets)
 
 
-def add_caption(image: Image, text: str, colour: tuple[int, int, int] = INK) -> Image:
+def add_caption(image: Image, text: str, colour: Colour = INK) -> Image:
     """Return the image scaled to a cell, with a line of text below it."""
     picture = resize_longer_side(image, CELL)
-    strip = blank_picture(18, picture.shape[1])
-    plain = text.encode("ascii", "replace").decode()[: picture.shape[1] // 7]  # OpenCV's font is ASCII only
-    cv2.putText(strip, plain, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)
-    return np.concatenate([picture, strip])
+    return np.concatenate([picture, draw_text_line(text, picture.shape[1], colour)])
 
 
 def draw_legend(names: Sequence[str], first: int) -> Image:
@@ -69,6 +55,5 @@ def draw_legend(names: Sequence[str], first: int) -> Image:
     for row, name in enumerate(names[first : first + NAMES_A_CELL]):
         top = row * CELL // NAMES_A_CELL
         picture[top + 3 : top + 17, 4:18] = label_colours()[first + row]
-        plain = name.encode("ascii", "replace").decode()[:20]  # OpenCV's font is ASCII only
-        cv2.putText(picture, plain, (24, top + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.38, INK, 1, cv2.LINE_AA)
+        picture[top + 1 : top + 1 + LINE, 22:] = draw_text_line(name, CELL - 22)
     return picture

@@ -47,7 +47,6 @@ def metric_series(rows: Sequence[dict[str, Any]], name: str) -> list[Series]:
     for split, colour in COLOURS.items():
         points = [(row["epoch"], row[key]) for row in rows if row.get(key := f"{split}_{name}") is not None]
         if points:
-            series.append(
-                Series(SPLIT_NAMES[split], [x for x, _ in points], [y for _, y in points], colour=colour)
-            )
+            epochs, values = zip(*points, strict=True)
+            series.append(Series(SPLIT_NAMES[split], epochs, values, colour=colour))
     return series

@@ -10,37 +10,46 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont
 
 from tuner.data.source import IGNORED, Image
 from tuner.plots import overlays
-from tuner.plots.grid import GAP, blank_picture, join_horizontally, join_vertically, split_rows, write_grid
+from tuner.plots.grid import (
+    FAINT,
+    GAP,
+    INK,
+    Colour,
+    blank_picture,
+    draw_coloured_words,
+    draw_text_line,
+    join_horizontally,
+    join_vertically,
+    split_rows,
+    write_grid,
+)
 from tuner.plots.overlays import (
+    MISSED,
     RIGHT,
     TINT,
     WRONG,
     instance_overlay,
     label_colours,
-    label_overlay,
     mask_overlay,
     match_numbers,
     resize_labels,
     resize_longer_side,
+    target_overlay,
+    tint_pixels,
     to_grey,
 )
 from tuner.train import details
 
 CELL = 144  # pixels of a picture
-LINE = 18  # pixels of a line of text
-INK, FAINT = (17, 24, 39), (90, 100, 115)
 LEGEND = {
-    "masks": (("right", RIGHT), ("false alarm", WRONG), ("missed", overlays.MISSED)),
+    "masks": (("right", RIGHT), ("false alarm", WRONG), ("missed", MISSED)),
     "labels": (("right", RIGHT), ("wrong", WRONG)),
     "instances": overlays.LEGEND,
 }
 MOST_NAMES = 12  # classes in the colour legend
-Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -62,32 +71,27 @@ def draw_examples(examples: Sequence[Example], path: Path, targets: str, classes
     if targets == "classes":
         cells = [draw_class_cell(one, classes) for one in examples]
         return write_grid(split_rows(cells, 3), path)
-    words = [
-        (name, darken_colour(colour) if targets == "instances" else colour) for name, colour in LEGEND[targets]
-    ]
+    words = LEGEND[targets]
+    if targets == "instances":
+        words = tuple((name, darken_colour(colour)) for name, colour in words)
     width = 4 * CELL + 3 * GAP
     rows = [[draw_coloured_words([("errors:", FAINT), *words], width)]]
     rows += [[draw_class_legend(classes, width)]] if targets == "labels" else []
     rows += [[draw_text_line(name, CELL, FAINT) for name in ("image", "truth", "prediction", "errors")]]
     for one in examples:
-        rows += [[draw_text_line(one.label, width, INK)], draw_row(one, targets)]
+        rows += [[draw_text_line(one.label, width)], draw_row(one, targets)]
     write_grid(rows, path)
 
 
 def draw_row(one: Example, targets: str) -> list[Image]:
     """Return the pictures of one example: image, truth, prediction and errors."""
-    image, guess = one.image, one.guess
     if targets == "instances":
         return [fit_to_square(each) for each in draw_instance_row(one)]
-    if targets == "labels":
-        drawn = [label_overlay(image, one.truth), label_overlay(image, guess), draw_label_errors(one)]
-    else:
-        drawn = [
-            mask_overlay(image, one.truth, RIGHT),
-            mask_overlay(image, threshold_mask(guess)),
-            draw_mask_errors(one),
-        ]
-    return [fit_to_square(each) for each in (image, *drawn)]
+    is_mask = targets == "masks"
+    guess = threshold_mask(one.guess) if is_mask else one.guess
+    truth = target_overlay(one.image, one.truth, targets, RIGHT)
+    errors = draw_mask_errors(one) if is_mask else draw_label_errors(one)
+    return [fit_to_square(each) for each in (one.image, truth, target_overlay(one.image, guess, targets), errors)]
 
 
 def draw_instance_row(one: Example) -> list[Image]:
@@ -97,9 +101,8 @@ def draw_instance_row(one: Example) -> list[Image]:
     """
     image = resize_longer_side(one.image, CELL)
     height, width = image.shape[:2]
-    true, predicted = (overlays.resize_labels(each, width, height) for each in (one.truth, one.guess))
-    same = overlays.match_numbers(predicted, true)
-    drawn = [instance_overlay(image, true), instance_overlay(image, same)]
+    true, predicted = (resize_labels(each, width, height) for each in (one.truth, one.guess))
+    drawn = [instance_overlay(image, true), instance_overlay(image, match_numbers(predicted, true))]
     return [image, *drawn, overlays.instance_errors(image, predicted, true)]
 
 
@@ -112,12 +115,9 @@ def draw_mask_errors(one: Example) -> Image:
     """Return the grey image with correct pixels in green, false alarms in red and missed pixels in blue."""
     predicted, true = threshold_mask(one.guess).astype(bool), np.asarray(one.truth) > 0
     canvas = to_grey(one.image)
-    for where, colour in (
-        (predicted & true, RIGHT),
-        (predicted & ~true, WRONG),
-        (true & ~predicted, overlays.MISSED),
-    ):
-        overlays.tint_pixels(canvas, where, colour)
+    tint_pixels(canvas, predicted & true, RIGHT)
+    tint_pixels(canvas, predicted & ~true, WRONG)
+    tint_pixels(canvas, true & ~predicted, MISSED)
     return canvas
 
 
@@ -125,8 +125,8 @@ def draw_label_errors(one: Example) -> Image:
     """Return the grey image with correct pixels in green and wrong ones in red; ignored pixels stay grey."""
     counted, right = one.truth != IGNORED, one.guess == one.truth
     canvas = to_grey(one.image)
-    for where, colour in ((counted & right, RIGHT), (counted & ~right, WRONG)):
-        overlays.tint_pixels(canvas, where, colour)
+    tint_pixels(canvas, counted & right, RIGHT)
+    tint_pixels(canvas, counted & ~right, WRONG)
     return canvas
 
 
@@ -137,7 +137,7 @@ def draw_class_cell(one: Example, classes: Sequence[str]) -> Image:
     verdict = f"{classes[predicted]} {one.guess[predicted]:.0%}"
     more = "" if right else f"not {classes[true]} {one.guess[true]:.0%}"
     lines = [draw_text_line(one.label, CELL, FAINT, 11), draw_text_line(verdict, CELL, RIGHT if right else WRONG)]
-    return join_vertically([fit_to_square(one.image), *lines, draw_text_line(more, CELL, INK)], gap=0)
+    return join_vertically([fit_to_square(one.image), *lines, draw_text_line(more, CELL)], gap=0)
 
 
 # --- parts of a sheet ---
@@ -150,21 +150,6 @@ def fit_to_square(picture: Image, cell: int = CELL) -> Image:
     top, left = (cell - small.shape[0]) // 2, (cell - small.shape[1]) // 2
     canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
     return canvas
-
-
-def draw_text_line(text: str, width: int, colour: Colour, size: int = 12) -> Image:
-    """Return an image of a line of text, cut off at `width`."""
-    return draw_coloured_words([(text, colour)], width, size)
-
-
-def draw_coloured_words(words: Sequence[tuple[str, Colour]], width: int, size: int = 12) -> Image:
-    """Return an image of words in one line, each in its colour."""
-    canvas = Pillow.fromarray(blank_picture(LINE, width))
-    pen, font, at = ImageDraw.Draw(canvas), ImageFont.load_default(size), 2.0
-    for word, colour in words:
-        pen.text((at, LINE // 2), word, fill=colour, font=font, anchor="lm")
-        at += pen.textlength(word, font=font) + 12
-    return np.array(canvas)
 
 
 def draw_class_legend(classes: Sequence[str], width: int) -> Image:
@@ -207,47 +192,35 @@ def draw_strip(
     for epoch in details.choose_epochs(list(frames), best):
         drawn = draw_frame(small, truth, frames[epoch], targets, classes)
         name, colour = (f"epoch {epoch}: best", RIGHT) if epoch == best else (f"epoch {epoch}", INK)
-        cells.append(join_vertically([drawn, draw_text_line(name, SIDE, colour, 11)], gap=0))
+        cells.append(add_name(drawn, name, colour))
     write_grid(split_rows(cells, COLUMNS), path)
 
 
 def draw_reference_cells(small: Image, truth: Any, targets: str, classes: Sequence[str]) -> list[Image]:
     """Return the cells of the image and its truth; for classification, one cell with both."""
     if targets == "classes":
-        return [join_vertically([small, draw_text_line(classes[int(truth)], SIDE, RIGHT, 11)], gap=0)]
-    drawn = draw_truth(small, np.asarray(truth), targets)
-    return [
-        join_vertically([cell, draw_text_line(name, SIDE, FAINT, 11)], gap=0)
-        for cell, name in ((small, "image"), (drawn, "truth"))
-    ]
+        return [add_name(small, classes[int(truth)], RIGHT)]
+    drawn = target_overlay(small, truth, targets, RIGHT)
+    return [add_name(small, "image", FAINT), add_name(drawn, "truth", FAINT)]
 
 
-def draw_truth(small: Image, truth: Any, targets: str) -> Image:
-    """Return the frame of the truth."""
-    if targets == "instances":
-        return instance_overlay(small, resize_labels(truth, SIDE, SIDE))
-    mask = resize_to_frame(truth)
-    return label_overlay(small, mask) if targets == "labels" else mask_overlay(small, mask, RIGHT)
+def add_name(frame: Image, name: str, colour: Colour) -> Image:
+    """Return a frame above its name."""
+    return join_vertically([frame, draw_text_line(name, SIDE, colour, 11)], gap=0)
 
 
 def draw_frame(small: Image, truth: Any, frame: NDArray[Any], targets: str, classes: Sequence[str]) -> Image:
     """Return the frame of a prediction."""
     if targets == "classes":
         return draw_class_bars(small, int(truth), frame, classes)
-    if targets == "instances":
-        return instance_overlay(
-            small, match_numbers(resize_labels(frame, SIDE, SIDE), resize_labels(truth, SIDE, SIDE))
-        )
-    guess = resize_to_frame(frame)
-    return label_overlay(small, guess) if targets == "labels" else draw_probability(small, guess)
+    guess = resize_labels(frame, SIDE, SIDE)
+    if targets == "masks":
+        return draw_probability(small, guess)
+    same = match_numbers(guess, resize_labels(truth, SIDE, SIDE)) if targets == "instances" else guess
+    return target_overlay(small, same, targets)
 
 
-def resize_to_frame(pixels: Image) -> Image:
-    """Return a mask or label map at the size of a frame."""
-    return np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST))
-
-
-def draw_probability(small: Image, probability: Image) -> Image:
+def draw_probability(small: Image, probability: NDArray[Any]) -> Image:
     """Return the image with a tint as strong as the probability, and an outline where it exceeds one half."""
     strength = 0.6 * (probability / 255)[..., None]
     tinted = (small * (1 - strength) + np.array(TINT) * strength).astype(np.uint8)
@@ -260,7 +233,7 @@ def draw_class_bars(small: Image, truth: int, shares: NDArray[Any], classes: Seq
     ranked = [int(at) for at in np.argsort(-shares.astype(np.float32), kind="stable")[:BARS]]
     rows = [join_horizontally([half, blank_picture(half.shape[0], SIDE - half.shape[1] - 4)])]
     for at in ranked:
-        row = draw_text_line(f"{classes[at]} {float(shares[at]):.0%}", SIDE, INK, 10)
+        row = draw_text_line(f"{classes[at]} {float(shares[at]):.0%}", SIDE, size=10)
         length = max(1, round(float(shares[at]) * SIDE))
         row[-3:, :length] = RIGHT if at == truth else TINT
         rows.append(row)

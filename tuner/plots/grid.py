@@ -1,4 +1,4 @@
-"""Lay pictures out on a grid, and write it into one file."""
+"""Lay pictures and lines of text out on a grid, and write it into one file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
 
 from tuner.data.source import Image
 
 T = TypeVar("T")
+Colour = tuple[int, int, int]
 BACKDROP = 245
+INK, FAINT = (17, 24, 39), (90, 100, 115)  # of texts
+LINE = 18  # pixels of a line of text
 GAP = 4  # pixels between the pictures and around them
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 75]
 ENCODING = {".png": [cv2.IMWRITE_PNG_COMPRESSION, 1], ".jpg": JPEG, ".jpeg": JPEG}  # fast, and hardly larger
@@ -58,3 +63,18 @@ def pad_picture(picture: Image, height: int = 0, width: int = 0) -> Image:
 def blank_picture(height: int, width: int) -> Image:
     """Return a picture in the background colour."""
     return np.full((height, width, 3), BACKDROP, np.uint8)
+
+
+def draw_text_line(text: str, width: int, colour: Colour = INK, size: int = 12) -> Image:
+    """Return an image of a line of text, cut off at `width`."""
+    return draw_coloured_words([(text, colour)], width, size)
+
+
+def draw_coloured_words(words: Sequence[tuple[str, Colour]], width: int, size: int = 12) -> Image:
+    """Return an image of words in one line, each in its colour."""
+    canvas = Pillow.fromarray(blank_picture(LINE, width))
+    pen, font, at = ImageDraw.Draw(canvas), ImageFont.load_default(size), 2.0
+    for word, colour in words:
+        pen.text((at, LINE // 2), word, fill=colour, font=font, anchor="lm")
+        at += pen.textlength(word, font=font) + 12
+    return np.array(canvas)

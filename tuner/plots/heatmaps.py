@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont
+from PIL import ImageFont
 
 from tuner.data.instances import Labels
 from tuner.data.source import Image
 from tuner.errors import atomic_write, writing
-from tuner.plots.grid import blank_picture, join_vertically, write_grid
+from tuner.plots.grid import INK, draw_text_line, join_vertically, write_grid
 from tuner.plots.overlays import (
     RIGHT,
     instance_overlay,
@@ -25,17 +24,34 @@ from tuner.plots.overlays import (
     match_numbers,
     resize_labels,
     resize_longer_side,
+    target_overlay,
 )
 from tuner.recipe import Recipe
-from tuner.tasks import BINARY_CLASSES
+from tuner.tasks import BINARY_CLASSES, find_task
 
 CELL = 128  # pixels of a picture's longer side
 GAP = 6
-LINE = 18  # pixels of a caption
 LETTERS = 13
-INK = (17, 24, 39)
 HEAT = 0.5  # opacity of the heat map over the image
 Cell = tuple[str, Image]  # caption, picture
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The heat maps of one image.
+
+    maps: per layer how much each pixel raised the score, from 0 to 1.
+    logits: the model's output, (outputs, height, width) or (outputs,); of an instance model, its evidence.
+    target: the class that is explained; 1 for the object of a binary mask and for instances.
+    found: False if no pixel was predicted as that class; then the whole output is explained.
+    instances: of an instance model, the label map of its prediction.
+    """
+
+    maps: Mapping[str, NDArray[np.float32]]
+    logits: NDArray[np.float32]
+    target: int
+    found: bool
+    instances: Labels | None = None
 
 
 def overlay_heat(picture: Image, heat: NDArray[np.float32]) -> Image:
@@ -46,46 +62,38 @@ def overlay_heat(picture: Image, heat: NDArray[np.float32]) -> Image:
 
 
 def explanation_cells(
-    picture: Image,
-    maps: Mapping[str, NDArray[np.float32]],
-    logits: NDArray[np.float32],
-    target: int,
-    is_found: bool,
-    recipe: Recipe,
-    truth: Any = None,
-    side: int = CELL,
-    labels: Labels | None = None,
+    picture: Image, seen: Explanation, recipe: Recipe, truth: Any = None, side: int = CELL
 ) -> list[Cell]:
     """Return the cells that explain a prediction: image, truth if known, prediction, and a heat map of each layer.
 
-    `labels` are the predicted instances, for instance segmentation.
+    Matching instances of truth and prediction have the same colour.
     """
     small = resize_longer_side(picture, side, cv2.INTER_CUBIC)
     heats = [
-        (name if heat.any() else f"{name}: nothing", overlay_heat(small, heat)) for name, heat in maps.items()
+        (name if heat.any() else f"{name}: nothing", overlay_heat(small, heat)) for name, heat in seen.maps.items()
     ]
     classes = recipe.classes or BINARY_CLASSES
-    if labels is not None:
-        what = ("prediction" if target else f"maps: {classes[target]}") if labels.any() else "nothing found"
-        return [("image", small), *instance_cells(small, labels, truth, what), *heats]
-    if logits.ndim == 1:
-        return [(format_verdict(logits, target, truth, classes), small), *heats]
-    known = [] if truth is None else [("truth", draw_truth(small, truth, recipe))]
-    what = "prediction" if len(logits) == 1 and target else f"maps: {classes[target]}"
-    caption = what if is_found else f"no {classes[target]} found"
-    return [("image", small), *known, (caption, draw_prediction(small, logits)), *heats]
+    if seen.instances is None and seen.logits.ndim == 1:
+        return [(format_verdict(seen.logits, seen.target, truth, classes), small), *heats]
+    targets = find_task(recipe.task).targets
+    known = [] if truth is None else [("truth", target_overlay(small, truth, targets, RIGHT))]
+    is_object = seen.target and (seen.instances is not None or len(seen.logits) == 1)
+    caption = "prediction" if is_object else f"maps: {classes[seen.target]}"
+    if seen.instances is not None:
+        caption = caption if seen.instances.any() else "nothing found"
+        prediction = draw_instances(small, seen.instances, truth)
+    else:
+        caption = caption if seen.found else f"no {classes[seen.target]} found"
+        prediction = draw_prediction(small, seen.logits)
+    return [("image", small), *known, (caption, prediction), *heats]
 
 
-def instance_cells(small: Image, labels: Labels, truth: Any, what: str) -> list[Cell]:
-    """Return the truth, if known, and the predicted instances, with matching instances in the same colour."""
-    predicted = resize_labels(labels, small.shape[1], small.shape[0])
-    if truth is None:
-        return [(what, instance_overlay(small, predicted))]
-    true = resize_labels(truth, small.shape[1], small.shape[0])
-    return [
-        ("truth", instance_overlay(small, true)),
-        (what, instance_overlay(small, match_numbers(predicted, true))),
-    ]
+def draw_instances(small: Image, labels: Labels, truth: Any) -> Image:
+    """Return the picture with the predicted instances in the colours of the true ones, if these are known."""
+    size = (small.shape[1], small.shape[0])
+    predicted = resize_labels(labels, *size)
+    same = predicted if truth is None else match_numbers(predicted, resize_labels(truth, *size))
+    return instance_overlay(small, same)
 
 
 def format_verdict(logits: NDArray[np.float32], target: int, truth: Any, classes: Sequence[str]) -> str:
@@ -95,12 +103,6 @@ def format_verdict(logits: NDArray[np.float32], target: int, truth: Any, classes
     verdict = f"{classes[best]} {shares[best] / shares.sum():.0%}"
     right = f", not {classes[int(truth)]}" if truth is not None and int(truth) != best else ""
     return verdict + right + (f"; maps: {classes[target]}" if target != best else "")
-
-
-def draw_truth(picture: Image, truth: Any, recipe: Recipe) -> Image:
-    """Return the picture with the true mask or label map drawn over it."""
-    fitting = resize_labels(truth, picture.shape[1], picture.shape[0]).astype(np.uint8)
-    return mask_overlay(picture, fitting, RIGHT) if recipe.task == "binary" else label_overlay(picture, fitting)
 
 
 def draw_prediction(picture: Image, logits: NDArray[np.float32]) -> Image:
@@ -121,21 +123,15 @@ def draw_cells(rows: Sequence[Sequence[Cell]], path: Path) -> None:
 
 def add_caption(text: str, picture: Image, width: int) -> Image:
     """Return the picture below a caption, padded to a width."""
-    line = Pillow.fromarray(blank_picture(LINE, width))
-    ImageDraw.Draw(line).text((0, 0), shorten_text(text, width), INK, caption_font())
-    return join_vertically([np.array(line), picture], gap=0)
-
-
-@lru_cache
-def caption_font() -> Any:
-    """Return the font of the captions."""
-    return ImageFont.load_default(LETTERS)
+    line = draw_text_line(shorten_text(text, width - 2), width, INK, LETTERS)
+    return join_vertically([line, picture], gap=0)
 
 
 def shorten_text(text: str, width: int) -> str:
     """Return the text, shortened with "..." to fit a width in pixels."""
-    if caption_font().getlength(text) <= width:
+    font = ImageFont.load_default(LETTERS)
+    if font.getlength(text) <= width:
         return text
-    while text and caption_font().getlength(f"{text}...") > width:
+    while text and font.getlength(f"{text}...") > width:
         text = text[:-1]
     return f"{text}..."

@@ -11,6 +11,7 @@ from tuner.data.source import IGNORED, Image
 
 TINT = (37, 99, 235)  # blue
 RIGHT, WRONG = (22, 163, 74), (220, 38, 38)
+LabelMap = NDArray[np.integer]
 
 
 def mask_overlay(image: Image, mask: Image, colour: tuple[int, int, int] = TINT, strength: float = 0.45) -> Image:
@@ -19,6 +20,16 @@ def mask_overlay(image: Image, mask: Image, colour: tuple[int, int, int] = TINT,
     tinted = np.where(inside, image * (1 - strength) + np.array(colour) * strength, image).astype(np.uint8)
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return np.asarray(cv2.drawContours(tinted, outlines, -1, colour, max(1, image.shape[0] // 128)))
+
+
+def target_overlay(image: Image, target: LabelMap, targets: str, colour: tuple[int, int, int] = TINT) -> Image:
+    """Return the image with a target drawn over it, resized to fit: a mask, a label map or instances."""
+    fitting = resize_labels(target, image.shape[1], image.shape[0])
+    if targets == "instances":
+        return instance_overlay(image, fitting)
+    if targets == "labels":
+        return label_overlay(image, fitting.astype(np.uint8))
+    return mask_overlay(image, fitting.astype(np.uint8), colour)
 
 
 def to_grey(image: Image) -> Image:
@@ -44,7 +55,7 @@ def label_overlay(image: Image, labels: Image, strength: float = 0.55) -> Image:
     return np.where((labels == IGNORED)[..., None], image, mixed)
 
 
-def instance_overlay(image: Image, labels: NDArray[np.integer], strength: float = 0.5) -> Image:
+def instance_overlay(image: Image, labels: LabelMap, strength: float = 0.5) -> Image:
     """Return the image with each instance drawn as a tint with an outline; both outlines show where two touch."""
     inside, coloured = labels > 0, label_colours()[colour_index(labels)]
     mixed = (image * (1 - strength) + coloured * strength).astype(np.uint8)
@@ -52,7 +63,7 @@ def instance_overlay(image: Image, labels: NDArray[np.integer], strength: float 
     return np.where(inside[..., None], drawn, image)
 
 
-def colour_index(labels: NDArray[np.integer]) -> NDArray[np.integer]:
+def colour_index(labels: LabelMap) -> LabelMap:
     """Return the colour number of each instance; colours repeat beyond 255 instances."""
     return np.where(labels > 0, (labels.astype(np.int64) - 1) % 255 + 1, 0)
 
@@ -77,7 +88,6 @@ LEGEND = (
     ("merged ///", MERGED),
     ("split \\\\\\", SPLIT),
 )
-LabelMap = NDArray[np.integer]
 
 
 def resize_labels(labels: LabelMap, width: int, height: int) -> Labels:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tuner.errors import format_names
 from tuner.plots.charts import GREY, Chart, HeatMap, Series, empty_chart
 
 MOST_CURVES = 8  # classes drawn as curves: the worst half and the best half of them
@@ -16,19 +17,22 @@ UNIT = (0.0, 1.02)
 
 def quality_charts(details: Mapping[str, Any]) -> list[Chart]:
     """Return the charts for which the content of details.json has numbers."""
-    return [
-        *confusion_charts(details.get("confusion") or [], details.get("classes") or []),
-        *curve_charts(details.get("curves") or {}, details.get("left_out") or {}),
-        *calibration_charts(details.get("calibration") or {}),
-        *iou_charts(details.get("iou") or {}),
-        *instance_charts(details.get("instances") or {}),
-    ]
+    charts: list[Chart] = []
+    if matrix := details.get("confusion"):
+        charts += confusion_charts(matrix, details.get("classes") or [])
+    if curves := details.get("curves"):
+        charts += curve_charts(curves, details.get("left_out") or {})
+    if calibration := details.get("calibration"):
+        charts.append(calibration_chart(calibration))
+    if iou := details.get("iou"):
+        charts.append(iou_chart(iou))
+    if numbers := details.get("instances"):
+        charts += [threshold_chart(numbers), precision_recall_chart(numbers), count_chart(numbers["numbers"])]
+    return charts
 
 
 def confusion_charts(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> list[Chart]:
     """Return the confusion matrix as counts, and as shares of each true class."""
-    if not matrix:
-        return []
     shares = [[one / sum(row) if sum(row) else None for one in row] for row in matrix]
     has_texts = len(classes) <= MOST_TEXTS
     counted = [[format_count(one) for one in row] for row in matrix] if has_texts else []
@@ -49,98 +53,64 @@ def format_count(number: int) -> str:
 
 def curve_charts(curves: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]) -> list[Chart]:
     """Return the ROC chart and the precision-recall chart, with a line for each class that has a curve."""
-    if not curves:
-        return []
-    chosen = select_classes(curves)
-    note = "; ".join(filter(None, (format_selection(len(curves)), format_left_out(left_out))))
+    chosen, notes = list(curves.items()), format_left_out(left_out)
+    if len(curves) > MOST_CURVES:
+        half = MOST_CURVES // 2
+        ranked = sorted(chosen, key=lambda pair: pair[1]["ap"])
+        chosen = ranked[:half] + ranked[-half:]
+        notes.insert(0, f"{half} worst and {half} best of {len(curves)} classes by average precision")
     roc = [Series(f"{name} (area {one['auc']:.3f})", one["fpr"], one["tpr"]) for name, one in chosen]
     pr = [Series(f"{name} (AP {one['ap']:.3f})", one["recall"], one["precision"]) for name, one in chosen]
-    chance = Series("", [0.0, 1.0], [0.0, 1.0], colour=GREY, dashed=True)
-    unit: dict[str, Any] = {"x_range": (-0.02, 1.0), "y_range": UNIT, "note": note}
+    unit: dict[str, Any] = {"x_range": (-0.02, 1.0), "y_range": UNIT, "note": "; ".join(notes)}
     return [
-        Chart("ROC", "false positive rate", "true positive rate", [*roc, chance], **unit),
+        Chart("ROC", "false positive rate", "true positive rate", [*roc, diagonal()], **unit),
         Chart("precision and recall", "recall", "precision", pr, **unit),
     ]
 
 
-def select_classes(curves: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return all classes in their order; of many, those with the worst and the best average precision."""
-    if len(curves) <= MOST_CURVES:
-        return list(curves.items())
-    ranked = sorted(curves.items(), key=lambda pair: pair[1]["ap"])
-    return ranked[: MOST_CURVES // 2] + ranked[-MOST_CURVES // 2 :]
+def diagonal(end: float = 1.0) -> Series:
+    """Return the dashed line of equal x and y."""
+    return Series("", [0.0, end], [0.0, end], colour=GREY, dashed=True)
 
 
-def format_selection(number: int) -> str:
-    """Return a note on which of the classes are drawn, "" if all are."""
-    if number <= MOST_CURVES:
-        return ""
-    return f"{MOST_CURVES // 2} worst and {MOST_CURVES // 2} best of {number} classes by average precision"
-
-
-def format_left_out(left_out: Mapping[str, str]) -> str:
-    """Return a note on the classes without a curve and the reasons."""
+def format_left_out(left_out: Mapping[str, str]) -> list[str]:
+    """Return a note for each reason why classes have no curve."""
     by_reason: dict[str, list[str]] = {}
     for name, why in left_out.items():
         by_reason.setdefault(why, []).append(name)
-    return "; ".join(f"left out: {join_names(names)} ({why})" for why, names in by_reason.items())
+    return [f"left out: {format_names(names, 4)} ({why})" for why, names in by_reason.items()]
 
 
-def join_names(names: Sequence[str], most: int = 4) -> str:
-    """Return the names as a list in one line, with the number of those beyond `most`."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def calibration_charts(calibration: Mapping[str, Any]) -> list[Chart]:
+def calibration_chart(calibration: Mapping[str, Any]) -> Chart:
     """Return the reliability diagram: observed frequency over predicted probability."""
-    if not calibration:
-        return []
     texts = [f"{share:.1%} of all" for share in calibration["share"]]
-    return [
-        Chart(
-            "calibration",
-            "predicted probability",
-            "observed frequency",
-            [
-                Series(
-                    f"expected error {calibration['error']:.3f}",
-                    calibration["predicted"],
-                    calibration["observed"],
-                    texts=texts,
-                ),
-                Series("", [0.0, 1.0], [0.0, 1.0], colour=GREY, dashed=True),
-            ],
-            x_range=(0.0, 1.0),
-            y_range=UNIT,
-            note="above the dashed line the model is underconfident, below it overconfident",
-        )
-    ]
+    name = f"expected error {calibration['error']:.3f}"
+    observed = Series(name, calibration["predicted"], calibration["observed"], texts=texts)
+    return Chart(
+        "calibration",
+        "predicted probability",
+        "observed frequency",
+        [observed, diagonal()],
+        x_range=(0.0, 1.0),
+        y_range=UNIT,
+        note="above the dashed line the model is underconfident, below it overconfident",
+    )
 
 
-def iou_charts(iou: Mapping[str, float]) -> list[Chart]:
+def iou_chart(iou: Mapping[str, float]) -> Chart:
     """Return a bar chart of the IoU of each class; of too many classes, the worst ones."""
-    if not iou:
-        return []
-    worst = dict(sorted(iou.items(), key=lambda pair: pair[1])[:MOST_BARS]) if len(iou) > MOST_BARS else iou
-    note = f"the {MOST_BARS} worst of {len(iou)} classes" if len(iou) > MOST_BARS else ""
-    series = Series("", list(worst), list(worst.values()), kind="bars")
-    return [Chart("IoU of each class", "", "IoU", [series], y_range=UNIT, note=note)]
+    note = ""
+    if len(iou) > MOST_BARS:
+        note = f"the {MOST_BARS} worst of {len(iou)} classes"
+        iou = dict(sorted(iou.items(), key=lambda pair: pair[1])[:MOST_BARS])
+    series = Series("", list(iou), list(iou.values()), kind="bars")
+    return Chart("IoU of each class", "", "IoU", [series], y_range=UNIT, note=note)
 
 
 # --- instance segmentation ---
 
 
-def instance_charts(instances: Mapping[str, Any]) -> list[Chart]:
-    """Return the charts of AP by IoU threshold, precision and recall, and the number of instances."""
-    return (
-        [threshold_chart(instances), precision_recall_chart(instances), count_chart(instances["numbers"])]
-        if instances
-        else []
-    )
-
-
 def threshold_chart(instances: Mapping[str, Any]) -> Chart:
-    """Return AP by IoU threshold."""
     line = Series(f"mean {instances['ap']:.3f}", instances["thresholds"], instances["aps"])
     note = "the less AP falls to the right, the better the outlines fit"
     return Chart("AP by IoU threshold", "IoU threshold of a match", "AP", [line], y_range=UNIT, note=note)
@@ -169,9 +139,7 @@ def count_chart(pairs: Sequence[Sequence[int]]) -> Chart:
     images = Counter((true, predicted) for true, predicted in pairs)
     most = max((max(pair) for pair in images), default=1)
     texts = [f"{number} image{'s' * (number > 1)}" for number in images.values()]
-    points = Series(
-        "", [true for true, _ in images], [predicted for _, predicted in images], "points", texts=texts
-    )
-    same = Series("", [0, most], [0, most], colour=GREY, dashed=True)
+    x, y = [true for true, _ in images], [predicted for _, predicted in images]
+    points = Series("", x, y, "points", texts=texts)
     note = "above the dashed line an image has too many predicted instances, below it too few"
-    return Chart("instances in each image", "true", "predicted", [same, points], note=note)
+    return Chart("instances in each image", "true", "predicted", [diagonal(most), points], note=note)

@@ -234,7 +234,7 @@ def draw_explanations(
     except PartError:
         return False
     rows: list[list[Cell]] = [
-        explanation_cells(image, one.maps, one.logits, one.target, one.found, recipe, truth, labels=one.instances)
+        explanation_cells(image, one, recipe, truth)
         for image, one, truth in zip(images, seen, truths, strict=True)
     ]
     if rows:

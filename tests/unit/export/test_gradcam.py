@@ -509,10 +509,10 @@ def test_instances_are_drawn_in_the_colours_of_their_truths(
     true[8:24, 8:24], true[40:56, 40:56] = 1, 2
     found = np.where(true > 0, 3 - true.astype(np.int32), 0)
     logits, heat = np.zeros((1, 64, 64), np.float32), {"x": np.zeros((64, 64), np.float32)}
-    cells = explanation_cells(noise(64) // 2, heat, logits, 1, True, instance_recipe, true, labels=found)
+    cells = explanation_cells(noise(64) // 2, Explanation(heat, logits, 1, True, found), instance_recipe, true)
     assert [name for name, _ in cells] == ["image", "truth", "prediction", "x: nothing"]
     assert np.array_equal(cells[1][1], cells[2][1]) and not np.array_equal(cells[0][1], cells[1][1])
-    none = explanation_cells(noise(64), heat, logits, 1, False, instance_recipe, labels=found * 0)
+    none = explanation_cells(noise(64), Explanation(heat, logits, 1, False, found * 0), instance_recipe)
     assert [name for name, _ in none] == ["image", "nothing found", "x: nothing"]
 
 

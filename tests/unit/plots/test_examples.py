@@ -12,8 +12,6 @@ from tuner.plots import overlays
 from tuner.plots.examples import (
     CELL,
     COLUMNS,
-    GAP,
-    LINE,
     SIDE,
     Example,
     draw_examples,
@@ -23,7 +21,7 @@ from tuner.plots.examples import (
     fit_to_square,
     label_positions,
 )
-from tuner.plots.grid import BACKDROP
+from tuner.plots.grid import BACKDROP, GAP, LINE
 from tuner.plots.overlays import IGNORED, RIGHT, TINT, WRONG, to_grey
 
 CLASSES = ("a", "b", "c")

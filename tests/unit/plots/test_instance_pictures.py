@@ -21,7 +21,8 @@ from tuner.export.bundle import export_bundle
 from tuner.export.explain import explain_files
 from tuner.goal import maximize, minimize
 from tuner.paths import Home
-from tuner.plots.examples import CELL, GAP, LINE
+from tuner.plots.examples import CELL
+from tuner.plots.grid import GAP, LINE
 from tuner.plots.quality import quality_charts
 from tuner.recipe import Recipe
 from tuner.search.trial_pictures import TrialPictures, write_pictures
