@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.report.on_demand import DETAILS
 from tuner.report.study_data import StudyData, TrialData, format_param, join_numbers
-from tuner.report.trial_files import image_scores, is_higher_better, paired_scores
+from tuner.report.trial_files import image_scores, is_higher_better, paired_scores, read_details
 
 DRAWS = 4000  # of the bootstrap
 MOST_DRAWN = 2000  # images, for a bootstrap; beyond, a normal distribution
@@ -78,10 +79,15 @@ class Certainty:
         return self.best if self.cheaper is None else self.cheaper
 
 
+def read_top_details(study: StudyData, artifacts: TrialArtifacts) -> Details:
+    """Return the details of the best trial and of its rivals."""
+    return {trial.number: read_details(trial, artifacts) for trial in study.finished[: RIVALS + 1]}
+
+
 def assess_certainty(study: StudyData, details: Details) -> Certainty | None:
     """Return how certain the best trial is, None while no trial has finished."""
     best = study.best
-    if best is None or best.value is None:
+    if best is None:
         return None
     repeated = group_by_params(study)
     sigma, origin = estimate_noise(study, repeated)
@@ -91,11 +97,11 @@ def assess_certainty(study: StudyData, details: Details) -> Certainty | None:
     scores = image_scores(details.get(best.number, {}))
     number = count_contenders(study, sigma)
     lost = (sigma or 0.0) * expected_maximum(number)
+    expected = None if sigma is None else best.final_value - lost * (1 if study.maximizes else -1)
     runs = next((one for one in repeated if best.number in one.numbers), None)
-    test = best.result.get("test")
     return Certainty(
         best=best.number,
-        seen=best.value,
+        seen=best.final_value,
         measured=str(details.get(best.number, {}).get("metric", "score")) if scores else "",
         mean=float(np.mean(scores)) if scores else None,
         interval=confidence_interval(scores) if len(scores) > 1 else None,
@@ -109,12 +115,8 @@ def assess_certainty(study: StudyData, details: Details) -> Certainty | None:
         contenders=number,
         optimism=lost,
         runs=runs,
-        expected=runs.mean
-        if runs
-        else None
-        if sigma is None
-        else best.value - lost * (1 if study.maximizes else -1),
-        test=test.get(study.metric) if isinstance(test, dict) else None,
+        expected=runs.mean if runs else expected,
+        test=best.test.get(study.metric),
         missing=tuple(list_missing(best, scores, sigma, repeated)),
     )
 
@@ -169,9 +171,9 @@ def compare_with_best(best: TrialData, other: TrialData, details: Details, sigma
     here, there = details.get(best.number, {}), details.get(other.number, {})
     if scores := paired_scores(here, there):
         return Rival(other.number, share_ahead(*scores, is_higher_better(here)), True)
-    if sigma is None or best.value is None or other.value is None:
+    if sigma is None:
         return None
-    gap = abs(best.value - other.value)
+    gap = abs(best.final_value - other.final_value)
     share = 0.5 if gap == 0 else 1.0 if sigma == 0 else 0.5 * (1 + math.erf(gap / (2 * sigma)))
     return Rival(other.number, share, False)
 
@@ -181,16 +183,17 @@ def find_cheaper(study: StudyData, tied: Sequence[int]) -> int | None:
 
     Its value must also be near the best one, because few images distinguish hardly any trials.
     """
-    best = study.best
-    if best is None or best.value is None:
-        return None
-    reach = CLOSE * abs(best.value)
-    near = [t for t in study.finished if t.number in tied and abs((t.value or 0.0) - (best.value or 0.0)) <= reach]
-    some = [trial for trial in near if trial.seconds > 0]
-    if not some:
-        return None
-    least = min(some, key=lambda trial: (trial.seconds, trial.number))
-    return least.number if least.seconds < CHEAPER * best.seconds else None
+    best = study.finished[0]
+    near = [trial for trial in find_near(study, CLOSE * abs(best.final_value)) if trial.number in tied]
+    faster = [trial for trial in near if 0 < trial.seconds < CHEAPER * best.seconds]
+    least = min(faster, key=lambda trial: (trial.seconds, trial.number), default=None)
+    return least.number if least else None
+
+
+def find_near(study: StudyData, reach: float) -> list[TrialData]:
+    """Return the trials, with the best, whose values differ from the best one by at most `reach`."""
+    best = study.finished[0].final_value
+    return [trial for trial in study.finished if abs(trial.final_value - best) <= reach]
 
 
 def group_by_params(study: StudyData) -> tuple[SeedGroup, ...]:
@@ -204,7 +207,7 @@ def group_by_params(study: StudyData) -> tuple[SeedGroup, ...]:
 
 
 def summarize_runs(trials: Sequence[TrialData]) -> SeedGroup:
-    values = [trial.value for trial in trials if trial.value is not None]
+    values = [trial.final_value for trial in trials]
     numbers = tuple(sorted(trial.number for trial in trials))
     return SeedGroup(trials[0].params, numbers, float(np.mean(values)), float(np.std(values, ddof=1)), False)
 
@@ -223,10 +226,8 @@ def estimate_noise(study: StudyData, repeated: Sequence[SeedGroup]) -> tuple[flo
         parts = [((len(one.numbers) - 1) * one.deviation**2, len(one.numbers) - 1) for one in better]
         pooled = math.sqrt(sum(square for square, _ in parts) / sum(free for _, free in parts))
         return pooled, "runs of the same parameters"
-    name = f"val_{study.metric}"
-    jitters = [
-        jitter for trial in study.finished[:RIVALS] if (jitter := epoch_jitter(trial.curve(name)[1])) is not None
-    ]
+    found = [epoch_jitter(trial.curve(f"val_{study.metric}")[1]) for trial in study.finished[:RIVALS]]
+    jitters = [jitter for jitter in found if jitter is not None]
     return (float(np.median(jitters)), "the jitter of the last epochs") if jitters else (None, "")
 
 
@@ -235,19 +236,14 @@ def epoch_jitter(values: Sequence[float | None]) -> float | None:
     known = np.array([value for value in values if value is not None][-LAST:])
     if len(known) < 4:
         return None
-    residuals = (
-        known[1:-1] - (known[:-2] + known[2:]) / 2
-    )  # 0 on a straight line; 1.5 times the variance of values
+    # 0 on a straight line; their variance is 1.5 times that of the values
+    residuals = known[1:-1] - (known[:-2] + known[2:]) / 2
     return float(np.sqrt(np.mean(residuals**2) / 1.5))
 
 
 def count_contenders(study: StudyData, sigma: float | None) -> int:
     """Return the number of trials, with the best, so near to the best that chance may have chosen among them."""
-    best = study.best
-    if best is None or best.value is None or sigma is None:
-        return 1
-    reach = 2 * math.sqrt(2) * sigma
-    return sum(abs((trial.value or 0.0) - best.value) <= reach for trial in study.finished)
+    return 1 if sigma is None else len(find_near(study, 2 * math.sqrt(2) * sigma))
 
 
 @cache

@@ -15,18 +15,8 @@ from sqlalchemy.engine import Engine
 
 from tuner.plots.charts import thin_chart
 from tuner.report.advice import Advice, give_advice
-from tuner.report.certainty import Certainty, assess_certainty, describe_certainty
-from tuner.report.figures import (
-    StudyFigure,
-    order_params,
-    plot_best_curves,
-    plot_contour,
-    plot_cost,
-    plot_curves_by_choice,
-    plot_epochs,
-    plot_failures,
-    plot_history,
-)
+from tuner.report.certainty import Certainty, assess_certainty, describe_certainty, read_top_details
+from tuner.report.figures import StudyFigure, make_figures
 from tuner.report.importance import param_importances
 from tuner.report.study_data import StudyData, read_study
 from tuner.study import queries, trial_queries
@@ -43,6 +33,7 @@ PAUSE_FACTOR = 9.0  # pause at least so many times as long as a check took, to l
 MAX_POINTS = 300  # of a series of a plot
 MAX_LENGTH = 60_000  # characters of a plot: the database stores it in pieces of 2 kB, a statement each
 MAX_ADVICE = 3
+SAVED = ("history", "curves", "by-choice", "contour", "cost", "epochs", "failures")  # it draws the others itself
 log = logging.getLogger("tuner")
 
 
@@ -55,8 +46,9 @@ def save_figures(
     """
     study = read_study(engine, info)
     shares = param_importances(study)
-    certainty = assess_certainty(study, read_top_details(study, artifacts))
-    figures = {figure.name: figure for figure in make_dashboard_figures(study, shares)}
+    certainty = assess_certainty(study, read_top_details(study, artifacts) if artifacts else {})
+    made = {figure.name: figure for figure in make_figures(study, shares)}
+    figures = [made[name] for name in SAVED if not made[name].chart.is_empty]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna_study = optuna.load_study(study_name=info.name, storage=storage)
@@ -64,46 +56,22 @@ def save_figures(
         save_study_note(optuna_study, format_note(study, certainty, give_advice(study, certainty, shares)))
 
 
-def read_top_details(study: StudyData, artifacts: TrialArtifacts | None) -> dict[int, dict[str, Any]]:
-    from tuner.report.certainty import RIVALS
-    from tuner.report.trial_files import read_details
-
-    top = study.finished[: RIVALS + 1] if artifacts else ()
-    return {trial.number: read_details(trial, artifacts) for trial in top if artifacts}
-
-
-def make_dashboard_figures(study: StudyData, shares: dict[str, float]) -> list[StudyFigure]:
-    """Return the figures that optuna-dashboard does not draw itself, without empty ones."""
-    order = order_params(study, shares)
-    figures = [
-        plot_history(study),
-        plot_best_curves(study),
-        plot_curves_by_choice(study, order),
-        plot_contour(study, order),
-        plot_cost(study),
-        plot_epochs(study),
-        plot_failures(study),
-    ]
-    return [figure for figure in figures if not figure.chart.is_empty]
-
-
 def save_plots(
-    study: optuna.Study, attrs: dict[str, Any], engine: Engine, study_id: int, figures: dict[str, StudyFigure]
+    study: optuna.Study, attrs: dict[str, Any], engine: Engine, study_id: int, figures: Sequence[StudyFigure]
 ) -> None:
     """Save each plot under a fixed name, which replaces the previous one; delete plots that became too long."""
     from optuna_dashboard import save_plotly_graph_object
 
     from tuner.plots.render_plotly import plotly_figure
 
-    for name, figure in figures.items():
-        plot = plotly_figure(thin_chart(figure.chart, MAX_POINTS))
-        content = plot.to_json()
-        previous = saved_plot(attrs, f"tuner-{name}")
+    for figure in figures:
+        name, plot = f"tuner-{figure.name}", plotly_figure(thin_chart(figure.chart, MAX_POINTS))
+        content, previous = plot.to_json(), saved_plot(attrs, name)
         if len(content) > MAX_LENGTH:
             if previous:
-                delete_plot(engine, study_id, f"tuner-{name}")
+                delete_plot(engine, study_id, name)
         elif previous != content:
-            save_plotly_graph_object(study, plot, graph_object_id=f"tuner-{name}")
+            save_plotly_graph_object(study, plot, graph_object_id=name)
 
 
 def delete_plot(engine: Engine, study_id: int, name: str) -> None:
@@ -140,12 +108,9 @@ def format_note(study: StudyData, certainty: Certainty | None, advice: Sequence[
         lines.append("No trial has finished with a value yet, so there is nothing to ship.")
     else:
         first, *more = describe_certainty(certainty)
-        lines += [f"**{escape_markdown(first)}** " + escape_markdown(" ".join(more))]
-        lines += (
-            ["", *(f"- Not known: {escape_markdown(line)}." for line in certainty.missing)]
-            if certainty.missing
-            else []
-        )
+        lines.append(f"**{escape_markdown(first)}** " + escape_markdown(" ".join(more)))
+        if certainty.missing:
+            lines += ["", *(f"- Not known: {escape_markdown(line)}." for line in certainty.missing)]
     if advice:
         lines += ["", "### What to try next", ""]
         for one in advice[:MAX_ADVICE]:

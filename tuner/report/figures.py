@@ -36,7 +36,7 @@ class StudyFigure:
 def make_figures(study: StudyData, shares: dict[str, float] | None = None) -> list[StudyFigure]:
     """Return all figures of a study in reading order."""
     shares = param_importances(study) if shares is None else shares
-    order = order_params(study, shares)
+    order = [*shares, *(name for name in study.varied if name not in shares)]  # the most important first
     return [
         plot_history(study),
         plot_parallel(study),
@@ -49,11 +49,6 @@ def make_figures(study: StudyData, shares: dict[str, float] | None = None) -> li
         plot_epochs(study),
         plot_failures(study),
     ]
-
-
-def order_params(study: StudyData, shares: dict[str, float]) -> list[str]:
-    """Return the varied parameters, the most important first."""
-    return [*shares, *(name for name in study.varied if name not in shares)]
 
 
 def empty_figure(name: str, title: str, reason: str) -> StudyFigure:
@@ -72,13 +67,13 @@ def state_series(
     failed: str = "failed",
 ) -> list[Series]:
     """Return the trials as points, a series for each state that occurs."""
+    series = []
     states = (("COMPLETE", "finished", BLUE), ("PRUNED", "pruned", ORANGE), ("FAIL", failed, RED))
-    groups = [(name, colour, [t for t in trials if t.state == state]) for state, name, colour in states]
-    return [
-        Series(name, list(map(x, some)), list(map(y, some)), "points", colour, texts=list(map(hover_text, some)))
-        for name, colour, some in groups
-        if some
-    ]
+    for state, name, colour in states:
+        if some := [trial for trial in trials if trial.state == state]:
+            texts = list(map(hover_text, some))
+            series.append(Series(name, list(map(x, some)), list(map(y, some)), "points", colour, texts=texts))
+    return series
 
 
 def plot_history(study: StudyData) -> StudyFigure:
@@ -98,10 +93,8 @@ def plot_history(study: StudyData) -> StudyFigure:
         series.append(Series("best so far", numbers, best, colour=GREEN))
     says = "No trial has finished yet."
     if study.best:
-        says = (
-            f"The best, {format_param(study.best.value)}, came with trial {study.best.number}; "
-            f"{len(study.trials)} trials in all."
-        )
+        value, number = format_param(study.best.value), study.best.number
+        says = f"The best, {value}, came with trial {number}; {len(study.trials)} trials in all."
     return StudyFigure("history", Chart("History", "trial", study.metric, series), says)
 
 
@@ -133,18 +126,13 @@ def plot_importances(study: StudyData, shares: dict[str, float]) -> StudyFigure:
 
 def plot_parallel(study: StudyData) -> StudyFigure:
     title = "Parallel coordinates"
-    names = common_params(study, study.varied)
+    names = study.common_params(study.varied)
     if len(study.finished) < 2 or not names:
         return empty_figure("parallel", title, "two finished trials with different parameters are needed")
-    values = [trial.value or 0.0 for trial in study.finished]
+    values = [trial.final_value for trial in study.finished]
     axes = [*(parallel_axis(study, name) for name in names), ParallelAxis(study.metric, values)]
     chart = Chart(title, parallel=ParallelPlot(axes, values), shade=study.metric)
     return StudyFigure("parallel", chart, "Each line is a finished trial, from its parameters to its value.")
-
-
-def common_params(study: StudyData, names: Sequence[str]) -> list[str]:
-    """Return the parameters that all finished trials have."""
-    return [name for name in names if all(name in trial.params for trial in study.finished)]
 
 
 def parallel_axis(study: StudyData, name: str) -> ParallelAxis:
@@ -170,15 +158,10 @@ def plot_slice(study: StudyData, name: str) -> StudyFigure:
     if not is_number:  # the strips in the order of the choices
         indices = study.level_indices(name, trials)
         trials = [trials[at] for at in sorted(range(len(trials)), key=indices.__getitem__)]
-    series = Series(
-        "",
-        [trial.params[name] if is_number else format_param(trial.params[name]) for trial in trials],
-        [trial.value for trial in trials],
-        "points",
-        BLUE,
-        texts=list(map(hover_text, trials)),
-        shades=[float(trial.number) for trial in trials],
-    )
+    x = [trial.params[name] if is_number else format_param(trial.params[name]) for trial in trials]
+    y = [trial.value for trial in trials]
+    texts, shades = list(map(hover_text, trials)), [float(trial.number) for trial in trials]
+    series = Series("", x, y, "points", BLUE, texts=texts, shades=shades)
     log = is_number and study.is_log(name)
     says = f"The best trial has {name} = {format_param(study.finished[0].params.get(name))}."
     return StudyFigure(slug, Chart(title, name, study.metric, [series], log_x=log, shade="trial"), says)
@@ -186,7 +169,7 @@ def plot_slice(study: StudyData, name: str) -> StudyFigure:
 
 def plot_contour(study: StudyData, order: Sequence[str]) -> StudyFigure:
     """Plot the mean value in each cell of the two most important parameters; cells without trials are empty."""
-    names = common_params(study, order)[:2]
+    names = study.common_params(order)[:2]
     if len(names) < 2 or len(study.finished) < FEWEST:
         reason = f"two varied parameters and {FEWEST} finished trials are needed"
         return empty_figure("contour", "Two parameters at once", reason)
@@ -195,7 +178,7 @@ def plot_contour(study: StudyData, order: Sequence[str]) -> StudyFigure:
     texts = []
     for _, row in down:
         numbers = {trial.number for trial in row}
-        cells = [[t.value for t in cell if t.number in numbers and t.value is not None] for _, cell in across]
+        cells = [[trial.final_value for trial in cell if trial.number in numbers] for _, cell in across]
         values.append([float(np.mean(cell)) if cell else None for cell in cells])
         texts.append([f"{np.mean(cell):.3g} ({len(cell)})" if cell else "" for cell in cells])
     heat = HeatMap([label for label, _ in across], [label for label, _ in down], values, texts)

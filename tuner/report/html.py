@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tuner.errors import StudyError, create_file
 from tuner.plots import render_png
@@ -48,25 +48,19 @@ def render_page(template: str, charts: Mapping[str, Chart], **context: object) -
     """Return a whole page. Plotly, which the page contains, draws each chart in the element of its name."""
     from markupsafe import Markup
 
-    figures = {name: figure_json(chart) for name, chart in charts.items() if not chart.is_empty}
-    return (
-        environment()
-        .get_template(template)
-        .render(
-            **context,
-            charts=charts,
-            figures=figures,
-            policy=content_policy(),
-            plotly=packed_plotly() if figures else "",
-            script=Markup(read_asset("page.js")),
-            style=Markup(read_asset("page.css")),
-        )
+    page = environment().get_template(template)
+    plots = {name: plotly_figure(chart) for name, chart in charts.items() if not chart.is_empty}
+    # through plotly's own writer, which replaces NaN and infinity with null
+    figures = {name: json.loads(plot.to_json()) for name, plot in plots.items()}
+    return page.render(
+        **context,
+        charts=charts,
+        figures=figures,
+        policy=content_policy(),
+        plotly=packed_plotly() if figures else "",
+        script=Markup(read_asset("page.js")),
+        style=Markup(read_asset("page.css")),
     )
-
-
-def figure_json(chart: Chart) -> Any:
-    """Return a plot as plain JSON; plotly's own writer replaces NaN and infinity with null."""
-    return json.loads(plotly_figure(chart).to_json())
 
 
 @cache
@@ -114,7 +108,7 @@ def write_page(content: str, out: Path) -> None:
         beside.write_text(content, encoding="utf-8")
 
 
-def write_charts_file(charts: Sequence[Chart], out: Path, heading: str) -> None:
+def write_charts_file(charts: Sequence[Chart], out: Path, heading: str = "") -> None:
     """Write the charts into one file, a page or a picture by its suffix."""
     if out.suffix.lower() == ".html":
         return write_page(render_charts_page(charts, heading), out)
@@ -130,10 +124,8 @@ def write_figures(figures: Sequence[StudyFigure], folder: Path, kind: str) -> li
     """Write each figure into a numbered file of the folder; return the paths."""
     paths = []
     for at, one in enumerate(figures, start=1):
-        path = folder / f"{at:02d}-{safe_file_name(one.name)}.{kind}"
-        with create_file(path) as beside:
-            render_png.write_charts([one.chart], beside, panel=PANEL)
-        paths.append(path)
+        paths.append(folder / f"{at:02d}-{safe_file_name(one.name)}.{kind}")
+        write_charts_file([one.chart], paths[-1])
     return paths
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -35,7 +34,7 @@ def param_importances(study: StudyData) -> dict[str, float]:
 
 
 def evaluate_importances(study: StudyData) -> dict[str, float]:
-    common = [name for name in study.varied if all(name in trial.params for trial in study.finished)]
+    common = study.common_params(study.varied)
     if not common:
         return {}
     before = optuna.logging.get_verbosity()
@@ -53,12 +52,11 @@ def evaluate_importances(study: StudyData) -> dict[str, float]:
 
 
 def to_frozen_trial(trial: TrialData, kinds: dict[str, BaseDistribution]) -> optuna.trial.FrozenTrial:
-    params = {name: encode_param(trial.params[name], kind) for name, kind in kinds.items()}
+    params = {name: trial.params[name] for name in kinds}
+    for name, kind in kinds.items():
+        if isinstance(kind, CategoricalDistribution):
+            params[name] = json.dumps(params[name])
     return create_trial(state=TrialState.COMPLETE, value=trial.value, params=params, distributions=kinds)
-
-
-def encode_param(value: Any, kind: BaseDistribution) -> Any:
-    return json.dumps(value) if isinstance(kind, CategoricalDistribution) else value
 
 
 def make_distribution(study: StudyData, name: str) -> BaseDistribution:

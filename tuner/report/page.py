@@ -10,14 +10,14 @@ from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.errors import TunerError
 from tuner.report import sections
 from tuner.report.advice import give_advice
-from tuner.report.certainty import RIVALS, assess_certainty
+from tuner.report.certainty import assess_certainty, read_top_details
 from tuner.report.figures import make_figures
 from tuner.report.html import check_output, render_page, safe_file_name, write_page
 from tuner.report.importance import param_importances
 from tuner.report.sections import ReportData
 from tuner.report.study_data import read_study
 from tuner.report.table_comparison import TableComparison, compare_table
-from tuner.report.trial_files import PICTURES, load_picture, read_details
+from tuner.report.trial_files import PICTURES, load_picture
 from tuner.space.published import load_table
 from tuner.space.space import find_space, read_about
 from tuner.study.info import StudyInfo
@@ -30,27 +30,24 @@ NUM_OTHERS = 2  # next best trials whose predictions are shown
 def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, location: str = "") -> ReportData:
     """Read all data of a page. `location` is the options of a command that find the study."""
     study = read_study(engine, info)
-    details = {trial.number: read_details(trial, artifacts) for trial in study.finished[: RIVALS + 1]}
-    certainty = assess_certainty(study, details)
+    certainty = assess_certainty(study, read_top_details(study, artifacts))
     shares = param_importances(study)
     comparison, comparison_error = compare_published(engine, info)
-    first = next((trial for trial in study.finished if certainty and trial.number == certainty.ship), None)
-    others = [trial for trial in study.finished if trial is not first][:NUM_OTHERS]
-    names = [name for name in PICTURES if first and (name in first.files or name == "predictions.png")]
+    chosen = next((trial for trial in study.finished if certainty and trial.number == certainty.ship), None)
+    next_best = [trial for trial in study.finished if trial is not chosen][:NUM_OTHERS]
+    others = [trial for trial in next_best if "predictions.png" in trial.files]
+    names = [name for name in PICTURES if chosen and (name in chosen.files or name == "predictions.png")]
     return ReportData(
         study=study,
         certainty=certainty,
+        chosen=chosen,
         advice=give_advice(study, certainty, shares, location),
         figures=make_figures(study, shares),
         about=describe_space(info),
         comparison=comparison,
         comparison_error=comparison_error,
-        pictures=[load_picture(first, name, artifacts, study.metric) for name in names] if first else [],
-        others=[
-            load_picture(trial, "predictions.png", artifacts)
-            for trial in others
-            if "predictions.png" in trial.files
-        ],
+        pictures=[load_picture(chosen, name, artifacts, study.metric) for name in names] if chosen else [],
+        others=[load_picture(trial, "predictions.png", artifacts) for trial in others],
         location=location,
     )
 

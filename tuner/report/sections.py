@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from tuner.report.advice import Advice, extend_command, recipe_to_space, run_command, study_option
@@ -20,6 +19,7 @@ from tuner.study.format import format_seconds
 TIME_FIGURES = ("cost", "epochs", "failures")
 CURVE_FIGURES = ("curves", "by-choice")
 STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+MINUTE = "%Y-%m-%d %H:%M"
 Pairs = list[tuple[str, str]]  # a name and its text
 
 
@@ -29,12 +29,13 @@ class ReportData:
 
     study: StudyData
     certainty: Certainty | None
+    chosen: TrialData | None  # the trial to ship
     advice: Sequence[Advice]
     figures: Sequence[StudyFigure]
     about: str  # the description in the file of the space
     comparison: TableComparison | None  # with a published table
     comparison_error: str  # why the published table of the study cannot be shown
-    pictures: Sequence[TrialPicture]  # of the trial to ship
+    pictures: Sequence[TrialPicture]  # of the chosen trial
     others: Sequence[TrialPicture]  # predictions of the next best trials
     location: str = ""  # the options of a command that find the study
 
@@ -51,9 +52,9 @@ class Table:
 
 def template_context(page: ReportData) -> dict[str, Any]:
     """Return the variables of the page's template."""
-    study, certainty = page.study, page.certainty
-    chosen = next((trial for trial in study.finished if certainty and trial.number == certainty.ship), None)
+    study, certainty, chosen = page.study, page.certainty, page.chosen
     figures = {figure.name: figure for figure in page.figures}
+    of_parameters = figures.keys() - {*TIME_FIGURES, *CURVE_FIGURES}
     return {
         "info": study.info,
         "states": count_states(study),
@@ -66,9 +67,7 @@ def template_context(page: ReportData) -> dict[str, Any]:
         "published": published_table(page.comparison) if page.comparison else None,
         "published_note": page.comparison.table.note if page.comparison else "",
         "comparison_error": page.comparison_error,
-        "parameter_figures": [
-            figure for name, figure in figures.items() if name not in TIME_FIGURES + CURVE_FIGURES
-        ],
+        "parameter_figures": [figure for name, figure in figures.items() if name in of_parameters],
         "curve_figures": [figures[name] for name in CURVE_FIGURES],
         "time_figures": [figures[name] for name in TIME_FIGURES],
         "failures": failure_table(study),
@@ -84,11 +83,8 @@ def format_number(value: float | None) -> str:
 def headline_facts(study: StudyData, certainty: Certainty, chosen: TrialData) -> Pairs:
     """Return the few numbers at the top of the page."""
     facts = [(f"{study.metric}, seen in validation", format_number(chosen.value))]
-    if (
-        certainty.expected is not None
-        and (certainty.runs or certainty.optimism > 0)
-        and chosen.number == certainty.best
-    ):
+    is_known = certainty.expected is not None and (certainty.runs or certainty.optimism > 0)
+    if is_known and chosen.number == certainty.best:
         facts.append(("to expect on new images", f"about {certainty.expected:.3f}"))
     facts.append(("trials ended", str(len(study.of("COMPLETE", "PRUNED", "FAIL")))))
     facts.append(("of training in all", format_seconds(sum(trial.seconds for trial in study.trials))))
@@ -103,45 +99,37 @@ def count_states(study: StudyData) -> str:
 
 def search_facts(study: StudyData, about: str) -> Pairs:
     """Return what was searched, and how."""
-    info, is_given = study.info, study.info.has_given_trials
-    ended = [trial.ended for trial in study.trials if trial.ended]
-    began = [trial.started for trial in study.trials if trial.started]
-    pruning = (
-        "none: given trials are trained to their end"
-        if is_given
-        else "successive halving at epochs 1, 3, 9, 27, 81"
-    )
+    info = study.info
+    if info.has_given_trials:
+        chosen_by, pruning = f"given: {info.source}", "none: given trials are trained to their end"
+    else:
+        chosen_by, pruning = "TPE, the first ones at random", "successive halving at epochs 1, 3, 9, 27, 81"
     return [
         ("space", f"{info.space}{': ' if about else ''}{about}"),
         ("goal", f"{info.goal} on the validation images"),
         ("data", describe_data(study)),
         ("size", info.size or "full"),
         ("trials", f"{count_states(study) or 'none'}; budget {study.num_trials or 'not limited'}"),
-        ("chosen by", f"given: {info.source}" if is_given else "TPE, the first ones at random"),
+        ("chosen by", chosen_by),
         ("pruning", pruning),
-        (
-            "dates",
-            f"{format_minute(min(began))} to {format_minute(max(ended))} UTC" if began and ended else "not begun",
-        ),
+        ("dates", describe_dates(study)),
         ("hosts", describe_hosts(study)),
     ]
 
 
 def parameter_table(study: StudyData) -> Table | None:
-    best = study.best
-    rows = [
-        [
-            name,
-            describe_parameter(study.kinds[name]) if name in study.kinds else "as the trials have it",
-            format_param(best.params[name]) if best and name in best.params else "–",
-        ]
-        for name in study.names
-    ]
+    best = study.best.params if study.best else {}
+    rows = []
+    for name in study.names:
+        searched = describe_parameter(study.kinds[name]) if name in study.kinds else "as the trials have it"
+        rows.append([name, searched, format_param(best[name]) if name in best else "–"])
     return Table("Parameters", ["parameter", "searched", "best"], rows) if rows else None
 
 
-def format_minute(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M}"
+def describe_dates(study: StudyData) -> str:
+    began = [trial.started for trial in study.trials if trial.started]
+    ended = [trial.ended for trial in study.trials if trial.ended]
+    return f"{min(began):{MINUTE}} to {max(ended):{MINUTE}} UTC" if began and ended else "not begun"
 
 
 def describe_data(study: StudyData) -> str:
@@ -153,9 +141,8 @@ def describe_data(study: StudyData) -> str:
 
 
 def describe_hosts(study: StudyData) -> str:
-    hosts = Counter(
-        f"{trial.host} ({trial.result.get('device', 'device not noted')})" for trial in study.trials if trial.host
-    )
+    results = [trial.result for trial in study.trials if trial.host]
+    hosts = Counter(f"{one['host']} ({one.get('device', 'device not noted')})" for one in results)
     return ", ".join(f"{count} trials on {host}" for host, count in sorted(hosts.items())) or "not noted"
 
 
@@ -175,15 +162,13 @@ def best_section(page: ReportData, trial: TrialData) -> dict[str, Any]:
 
 def metric_table(trial: TrialData) -> Table | None:
     """Return the metrics of a trial at its best epoch, None if they are not recorded."""
-    row, test = trial.at_best, trial.result.get("test")
-    test = test if isinstance(test, dict) else {}
+    row, splits = trial.at_best, {"train": "training", "val": "validation"}
     names = sorted({key.partition("_")[2] for key in row if key.startswith(("train_", "val_"))})
-    rows = [
-        [name, *(format_number(finite(row.get(f"{split}_{name}"))) for split in ("train", "val")),
-         *([format_number(finite(test.get(name)))] if test else [])]
-        for name in names
-    ]  # fmt: skip
-    headings = ["metric", "training", "validation", *(["test"] if test else [])]
+    if trial.test:
+        row = row | {f"test_{name}": value for name, value in trial.test.items()}
+        splits["test"] = "test"
+    rows = [[name, *(format_number(finite(row.get(f"{split}_{name}"))) for split in splits)] for name in names]
+    headings = ["metric", *splits.values()]
     return Table(f"At epoch {trial.best_epoch} of {len(trial.epochs)}, its best", headings, rows) if rows else None
 
 
@@ -207,31 +192,23 @@ def certainty_section(page: ReportData, certainty: Certainty) -> dict[str, Any]:
 
 def rival_table(study: StudyData, certainty: Certainty) -> Table | None:
     trials = {trial.number: trial for trial in study.finished}
-    rows = [
-        [
-            f"trial {one.number}",
-            format_number(trials[one.number].value),
-            format_share(one.ahead),
-            "the validation images" if one.by_images else "the noise between runs",
-            "cannot be told apart" if one.ahead < SURE else "behind",
-            format_seconds(trials[one.number].seconds),
-        ]
-        for one in certainty.rivals
-    ]
+    rows = []
+    for one in certainty.rivals:
+        rival = trials[one.number]
+        judge = "the validation images" if one.by_images else "the noise between runs"
+        verdict = "cannot be told apart" if one.ahead < SURE else "behind"
+        name, value, time = f"trial {one.number}", format_number(rival.value), format_seconds(rival.seconds)
+        rows.append([name, value, format_share(one.ahead), judge, verdict, time])
     best = f"trial {certainty.best}"
     headings = ["against", study.metric, f"{best} ahead in", "judged by", "so it is", "training time"]
     return Table(f"{best.capitalize()} against the next best ones", headings, rows) if rows else None
 
 
 def seed_table(study: StudyData, certainty: Certainty) -> Table | None:
-    rows = [
-        [
-            ", ".join(f"{name}={format_param(value)}" for name, value in one.params.items()),
-            str(one),
-            "yes" if one.overlaps else "no",
-        ]
-        for one in certainty.seeds
-    ]
+    rows = []
+    for one in certainty.seeds:
+        params = ", ".join(f"{name}={format_param(value)}" for name, value in one.params.items())
+        rows.append([params, str(one), "yes" if one.overlaps else "no"])
     headings = ["parameters", study.metric, "overlaps with the first"]
     return Table("Trained more than once", headings, rows) if rows else None
 

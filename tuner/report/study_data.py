@@ -57,6 +57,12 @@ class TrialData:
         return recipe if isinstance(recipe, dict) else {}
 
     @property
+    def final_value(self) -> float:
+        """Return the value of one of `StudyData.finished`, which all have one."""
+        assert self.value is not None
+        return self.value
+
+    @property
     def best_epoch(self) -> int:
         return int(finite(self.result.get("best_epoch")) or 0)
 
@@ -91,6 +97,12 @@ class TrialData:
     @property
     def host(self) -> str:
         return str(self.result.get("host", ""))
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """Return the metrics on the test images, {} if they were not computed."""
+        test = self.result.get("test")
+        return test if isinstance(test, dict) else {}
 
     def reached(self, metric: str) -> float | None:
         """Return the value; for a trial without one, such as a pruned trial, the best value up to its end."""
@@ -127,7 +139,7 @@ class StudyData:
         """Return the trials that finished with a finite value, the best first, equals by number."""
         known = [trial for trial in self.trials if trial.state == "COMPLETE" and trial.value is not None]
         sign = -1.0 if self.maximizes else 1.0
-        return tuple(sorted(known, key=lambda trial: (sign * (trial.value or 0.0), trial.number)))
+        return tuple(sorted(known, key=lambda trial: (sign * trial.final_value, trial.number)))
 
     @property
     def best(self) -> TrialData | None:
@@ -168,7 +180,12 @@ class StudyData:
     def level_indices(self, name: str, some: Iterable[TrialData]) -> list[int]:
         """Return the index of the value of each trial among the levels of a parameter. True is not 1."""
         places = {(type(level), level): at for at, level in enumerate(self.levels(name))}
-        return [places[type(value), value] for trial in some for value in [trial.params[name]]]
+        values = (trial.params[name] for trial in some)
+        return [places[type(value), value] for value in values]
+
+    def common_params(self, names: Iterable[str]) -> list[str]:
+        """Return the parameters that all finished trials have."""
+        return [name for name in names if all(name in trial.params for trial in self.finished)]
 
 
 def distinct_values(some: Iterable[TrialData], name: str) -> list[Any]:
@@ -213,10 +230,8 @@ def select_study_rows(study_id: int, table: sa.Table) -> sa.Select[Any]:
 
 def read_epochs(db: Connection, study_id: int) -> dict[int, list[Epoch]]:
     epochs: dict[int, list[Epoch]] = {}
-    rows = db.execute(
-        select_study_rows(study_id, epoch_table).order_by(epoch_table.c.trial_id, epoch_table.c.epoch)
-    )
-    for row in rows.mappings():
+    query = select_study_rows(study_id, epoch_table).order_by(epoch_table.c.trial_id, epoch_table.c.epoch)
+    for row in db.execute(query).mappings():
         epochs.setdefault(row["trial_id"], []).append(epoch_queries.flatten_epoch(dict(row)))
     return epochs
 
@@ -225,27 +240,18 @@ def read_distributions(db: Connection, study_id: int) -> dict[str, dict[str, Any
     """Return the ranges recorded with the trials, for a study that was created without ranges."""
     kinds: dict[str, dict[str, Any]] = {}
     for row in db.execute(select_study_rows(study_id, trial_params).order_by(trial_params.c.param_id)):
-        kinds.setdefault(row.param_name, distribution_as_dict(json.loads(row.distribution_json)))
+        plain = json.loads(row.distribution_json)
+        kind = plain["name"].removesuffix("Distribution").lower()
+        kinds.setdefault(row.param_name, {"kind": kind, **plain["attributes"]})
     return kinds
-
-
-def distribution_as_dict(distribution: dict[str, Any]) -> dict[str, Any]:
-    """Return a distribution of Optuna in the form of `StudyInfo.parameters`."""
-    about = distribution["attributes"]
-    if "choices" in about:
-        return {"kind": "categorical", "choices": about["choices"]}
-    kind = "int" if distribution["name"].startswith("Int") else "float"
-    return {"kind": kind, "log": about.get("log"), **{key: about.get(key) for key in ("step", "low", "high")}}
 
 
 def format_param(value: Any) -> str:
     """Return the text of a parameter or a number."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def join_numbers(numbers: Sequence[int]) -> str:
     """Return numbers as "7", "7 and 3" or "7, 3 and 12"."""
-    words = [str(number) for number in numbers]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} and {last}" if others else last
