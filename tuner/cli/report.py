@@ -137,12 +137,8 @@ def compare_trials(
     engine: Engine, trials: Sequence[str], study: str | None, metric: str | None, artifacts: TrialArtifacts
 ) -> Compared:
     from tuner.report import compare as compare_module
-    from tuner.report.trial_files import read_details
 
-    found = compare_module.compare_trials(engine, trials, study, metric)
-    found = compare_module.add_wins(
-        found, {side.name: read_details(side.trial, artifacts) for side in found.sides}
-    )
+    found = compare_module.compare_trials(engine, trials, study, metric, artifacts)
     studies = ", ".join(dict.fromkeys(side.study.info.name for side in found.sides))
     return (
         f"{studies}: {found.metric}",

@@ -27,6 +27,18 @@ FREQUENT = 0.1  # share of the ended trials that failed in one way
 SEEDS = 3  # for each row, to distinguish the rows
 
 
+REMEDIES = {
+    FailureKind.OUT_OF_MEMORY: "Reduce image_size or the width, or use a GPU with more memory",
+    FailureKind.LOSS_NOT_FINITE: "Lower the upper end of lr, or train with precision='fp32'",
+    FailureKind.VALUE_NOT_A_NUMBER: "Lower the upper end of lr, or train with precision='fp32'",
+    FailureKind.WORKERS_DIED: "Read the logs of the workers: a killed process has usually used up the memory",
+    FailureKind.SUGGEST: "Correct the space: some of its draws raise an error",
+    FailureKind.BATCH_NORM: "Narrow the space: larger batches or images, or another model",
+    FailureKind.WEIGHTS: "Check that the file or the study of the weights still exists",
+}
+OTHER_REMEDY = "Read the reason and correct it before you continue"
+
+
 @dataclass(frozen=True)
 class Advice:
     """An action and its reason. `command` may be several lines, lines of a space file, or ""."""
@@ -41,11 +53,13 @@ def give_advice(
 ) -> list[Advice]:
     """Return the advice, the most urgent first. `location` is the options of a command that find the study."""
     advice = list(advise_on_failures(study))
-    if study.info.rehearsal and study.best:
-        advice.insert(0, advise_full_size(study, location))
     best = study.best
     if best is None:
         return [*advice, advise_unfinished(study, location)]
+    if study.info.rehearsal:
+        why = "this was a rehearsal at toy size on generated data; its numbers only show that everything runs"
+        command = f"tuner run {table_or_space(study.info)}{location}"
+        advice.insert(0, Advice("Run it at full size", why, command))
     advice += advise_on_last_epoch(study, best, location)
     advice += advise_on_ranges(study, best)
     advice += advise_on_overfitting(study, best)
@@ -56,20 +70,14 @@ def give_advice(
     return advice
 
 
-def advise_full_size(study: StudyData, location: str) -> Advice:
-    what = table_or_space(study.info)
-    why = "this was a rehearsal at toy size on generated data; its numbers only show that everything runs"
-    return Advice("Run it at full size", why, f"tuner run {what}{location}")
-
-
 def advise_unfinished(study: StudyData, location: str) -> Advice:
     if study.of("RUNNING", "WAITING"):
-        return Advice(
-            "Wait", "trials are running; none has finished yet", f"tuner status{study_option(study, location)}"
-        )
+        command = f"tuner status{study_option(study, location)}"
+        return Advice("Wait", "trials are running; none has finished yet", command)
     if not study.trials:
         return Advice("Run it", "no trial has started", run_command(study, location))
-    return Advice("Run it at toy size first", "no trial has finished", rehearse_command(study, location))
+    command = f"tuner run --space {shlex.quote(Path(study.info.space).name)} --rehearse{location}"
+    return Advice("Run it at toy size first", "no trial has finished", command)
 
 
 def advise_on_failures(study: StudyData) -> Iterator[Advice]:
@@ -79,30 +87,15 @@ def advise_on_failures(study: StudyData) -> Iterator[Advice]:
             continue
         first = trials[0]
         why = f"{len(trials)} of {len(ended)} trials failed: {kind} (trial {first.number}: {first.failure.reason})"
-        yield Advice(failure_remedy(first.failure.kind), why)
-
-
-def failure_remedy(kind: FailureKind) -> str:
-    return {
-        FailureKind.OUT_OF_MEMORY: "Reduce image_size or the width, or use a GPU with more memory",
-        FailureKind.LOSS_NOT_FINITE: "Lower the upper end of lr, or train with precision='fp32'",
-        FailureKind.VALUE_NOT_A_NUMBER: "Lower the upper end of lr, or train with precision='fp32'",
-        FailureKind.WORKERS_DIED: "Read the logs of the workers: a killed process has usually used up the memory",
-        FailureKind.SUGGEST: "Correct the space: some of its draws raise an error",
-        FailureKind.BATCH_NORM: "Narrow the space: larger batches or images, or another model",
-        FailureKind.WEIGHTS: "Check that the file or the study of the weights still exists",
-    }.get(kind, "Read the reason and correct it before you continue")
+        yield Advice(REMEDIES.get(first.failure.kind, OTHER_REMEDY), why)
 
 
 def advise_on_last_epoch(study: StudyData, best: TrialData, location: str) -> Iterator[Advice]:
     """Advise to train longer if the best epoch is the last one."""
     number = len(best.epochs)
     if number > 1 and best.best_epoch == number:
-        yield Advice(
-            "Train longer",
-            f"the best epoch of trial {best.number} is its last, {number}: it was still improving",
-            extend_command(study, best, location),
-        )
+        why = f"the best epoch of trial {best.number} is its last, {number}: it was still improving"
+        yield Advice("Train longer", why, extend_command(study, best, location))
 
 
 def extend_command(study: StudyData, trial: TrialData, location: str) -> str:
@@ -116,16 +109,11 @@ def advise_on_ranges(study: StudyData, best: TrialData) -> Iterator[Advice]:
         kind = study.kinds.get(name, {})
         if not study.is_number(name) or finite(kind.get("low")) is None or study.info.has_given_trials:
             continue
-        wider = widen_range(kind, float(value))
-        if wider:
-            low, high = wider
+        if wider := widen_range(kind, float(value)):
+            low, high = map(format_param, wider)
             was = f"{format_param(kind['low'])} to {format_param(kind['high'])}"
             why = f"the best {name}, {format_param(value)}, lies at the end of its range ({was})"
-            yield Advice(
-                f"Widen {name} to {format_param(low)} to {format_param(high)}",
-                why,
-                suggest_line(name, kind, low, high),
-            )
+            yield Advice(f"Widen {name} to {low} to {high}", why, suggest_line(name, kind, low, high))
 
 
 def widen_range(kind: Mapping[str, Any], value: float) -> tuple[Any, Any] | None:
@@ -147,12 +135,14 @@ def widen_range(kind: Mapping[str, Any], value: float) -> tuple[Any, Any] | None
     return None
 
 
-def suggest_line(name: str, kind: Mapping[str, Any], low: Any, high: Any) -> str:
+def suggest_line(name: str, kind: Mapping[str, Any], low: str, high: str) -> str:
     """Return the line of a space file that suggests the parameter in a range."""
-    step = f", step={kind['step']}" if kind.get("step") not in (None, 1) and not kind.get("log") else ""
-    log = ", log=True" if kind.get("log") else ""
-    bounds = f"{format_param(low)}, {format_param(high)}"
-    return f'trial.suggest_{kind.get("kind", "float")}("{name}", {bounds}{step}{log})'
+    more = ""
+    if kind.get("log"):
+        more = ", log=True"
+    elif kind.get("step") not in (None, 1):
+        more = f", step={kind['step']}"
+    return f'trial.suggest_{kind.get("kind", "float")}("{name}", {low}, {high}{more})'
 
 
 def advise_on_overfitting(study: StudyData, best: TrialData) -> Iterator[Advice]:
@@ -166,11 +156,9 @@ def advise_on_overfitting(study: StudyData, best: TrialData) -> Iterator[Advice]
     at, least = min(known, key=lambda pair: pair[1])
     last, end = known[-1]
     if end > RISEN * least and last - at >= 2 and falls[-1] < falls[len(falls) // 2]:
-        yield Advice(
-            "Regularize: more augmentation, dropout or weight decay; or fewer epochs",
-            f"the validation loss of trial {best.number} rose from {format_param(least)} (epoch {at}) "
-            f"to {format_param(end)} while the training loss fell: it overfits the training images",
-        )
+        what = "Regularize: more augmentation, dropout or weight decay; or fewer epochs"
+        rose = f"rose from {format_param(least)} (epoch {at}) to {format_param(end)} while the training loss fell"
+        yield Advice(what, f"the validation loss of trial {best.number} {rose}: it overfits the training images")
 
 
 def advise_on_num_trials(study: StudyData, location: str) -> Iterator[Advice]:
@@ -179,11 +167,8 @@ def advise_on_num_trials(study: StudyData, location: str) -> Iterator[Advice]:
     enough = max(SOLID, TRIALS_PER_PARAMETER * len(study.kinds))
     ended = len(study.of("COMPLETE", "PRUNED", "FAIL"))
     if ended < enough:
-        yield Advice(
-            f"Run more trials: {enough}",
-            f"{ended} trials are few for {len(study.kinds)} parameters",
-            run_command(study, location, enough),
-        )
+        why = f"{ended} trials are few for {len(study.kinds)} parameters"
+        yield Advice(f"Run more trials: {enough}", why, run_command(study, location, enough))
 
 
 def table_or_space(info: StudyInfo) -> str:
@@ -197,18 +182,12 @@ def advise_on_seeds(study: StudyData, certainty: Certainty | None, location: str
     if any(len(one.numbers) >= SEEDS for one in certainty.seeds):
         return
     if study.info.table:
-        yield Advice(
-            "Train each row with three seeds",
-            "the best rows cannot be distinguished",
-            f"tuner run --table {shlex.quote(study.info.table)}{size_options(study)} --seeds {SEEDS}{location}",
-        )
+        command = f"tuner run {table_or_space(study.info)}{size_options(study)} --seeds {SEEDS}{location}"
+        yield Advice("Train each row with three seeds", "the best rows cannot be distinguished", command)
         return
     chosen = [trial for trial in study.finished if trial.number in (certainty.best, *certainty.tied[:2])]
-    yield Advice(
-        "Train the best few again with three seeds each",
-        "one run of each does not distinguish them",
-        retrain_command(study, chosen, location),
-    )
+    what, why = "Train the best few again with three seeds each", "one run of each does not distinguish them"
+    yield Advice(what, why, retrain_command(study, chosen, location))
 
 
 def advise_on_size(study: StudyData, location: str) -> Iterator[Advice]:
@@ -217,19 +196,17 @@ def advise_on_size(study: StudyData, location: str) -> Iterator[Advice]:
     if info.rehearsal or not info.size:
         return
     why = f"these numbers are of {info.size}: their order may carry over to full size, the values do not"
-    yield Advice(
-        "Run it at full size", why, f"tuner run {table_or_space(info)} --data {shlex.quote(info.data)}{location}"
-    )
+    command = f"tuner run {table_or_space(info)} --data {shlex.quote(info.data)}{location}"
+    yield Advice("Run it at full size", why, command)
 
 
 def retrain_command(study: StudyData, chosen: list[TrialData], location: str) -> str:
     """Return a table of the parameters of some trials, and the command that runs it."""
-    head = [f'space = "{study.info.space}"', f'metric = "{study.metric}"', 'compare = "order"']
-    rows = [
-        f"[[rows]]\nparams = {toml_params(trial)}\nplace = {place}" for place, trial in enumerate(chosen, start=1)
-    ]
-    table = "\n\n".join(["\n".join(head), *rows])
-    command = f"tuner run --table ./again.toml --data {shlex.quote(study.info.data)} --seeds 3{location}"
+    parts = [f'space = "{study.info.space}"\nmetric = "{study.metric}"\ncompare = "order"']
+    for place, trial in enumerate(chosen, start=1):
+        parts.append(f"[[rows]]\nparams = {toml_params(trial)}\nplace = {place}")
+    table = "\n\n".join(parts)
+    command = f"tuner run --table ./again.toml --data {shlex.quote(study.info.data)} --seeds {SEEDS}{location}"
     return f"# write this as again.toml\n{table}\n\n# and run it\n{command}"
 
 
@@ -248,9 +225,7 @@ def toml_value(value: Any) -> str:
 
 
 def advise_on_importance(study: StudyData, best: TrialData, shares: Mapping[str, float]) -> Iterator[Advice]:
-    if (
-        len(study.finished) < SOLID or study.info.has_given_trials
-    ):  # given rows were not drawn to compare parameters
+    if study.info.has_given_trials or len(study.finished) < SOLID:  # given rows were not drawn for comparison
         return
     for name, share in shares.items():
         if share < NEGLIGIBLE:
@@ -265,13 +240,12 @@ def study_option(study: StudyData, location: str) -> str:
 
 def run_command(study: StudyData, location: str, number: int | None = None) -> str:
     """Return the command that continues the study."""
-    info = study.info
+    info, what, size = study.info, table_or_space(study.info), size_options(study)
     if info.table:
-        return f"tuner run --table {shlex.quote(info.table)}{size_options(study)}{location}"
+        return f"tuner run {what}{size}{location}"
     trials = f" --trials {number}" if number else ""
-    size = size_options(study)
     data = "" if info.rehearsal else f" --data {shlex.quote(info.data)}"
-    return f"tuner run --space {shlex.quote(info.space)}{data}{size}{trials}{study_option(study, location)}"
+    return f"tuner run {what}{data}{size}{trials}{study_option(study, location)}"
 
 
 def size_options(study: StudyData) -> str:
@@ -281,10 +255,6 @@ def size_options(study: StudyData) -> str:
         return " --rehearse"
     by = (("shrink", info.shrink), ("shorten", info.shorten))
     return "".join(f" --{name} {number}" for name, number in by if number > 1)
-
-
-def rehearse_command(study: StudyData, location: str) -> str:
-    return f"tuner run --space {shlex.quote(Path(study.info.space).name)} --rehearse{location}"
 
 
 SET_BY_PROGRAM = ("seed", "classes")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.engine import Engine
 
+from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.errors import StudyError, did_you_mean, format_names
 from tuner.plots.charts import Chart
 from tuner.report.certainty import share_ahead
 from tuner.report.group_curves import TrialGroups, add_split, group_curves, group_trials, loss_curves, trial_curves
 from tuner.report.study_data import StudyData, TrialData, finite, format_param, read_study
-from tuner.report.trial_files import is_higher_better, paired_scores
+from tuner.report.trial_files import is_higher_better, paired_scores, read_details
 from tuner.study import queries
 from tuner.tasks import MINIMIZED_METRICS
 
 MIN_TRIALS = 2
+Wins = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ class TrialComparison:
 
     metric: str
     sides: tuple[ComparedTrial, ...]
-    wins: tuple[tuple[float, float] | None, ...]
+    wins: tuple[Wins | None, ...]
 
 
 def compare_trials(
-    engine: Engine, names: Sequence[str], study_name: str | None, metric: str | None
+    engine: Engine, names: Sequence[str], study_name: str | None, metric: str | None, artifacts: TrialArtifacts
 ) -> TrialComparison:
     """Compare the trials with names such as "3" or "STUDY#3"; StudyError for an unknown one."""
     if len(set(names)) < MIN_TRIALS:
@@ -61,59 +63,53 @@ def compare_trials(
     if len(studies) > 1:
         sides = [replace(side, name=f"{side.study.info.name}#{side.trial.number}") for side in sides]
     wanted = resolve_metric([side.trial for side in sides], metric or sides[0].study.metric)
-    return TrialComparison(wanted, tuple(sides), ())
+    return TrialComparison(wanted, tuple(sides), count_wins(sides, artifacts))
 
 
 def parse_trial_name(name: str) -> tuple[str, int]:
     """Return the study, "" if not given, and the number of a trial from a name such as "3", "#3" or "STUDY#3"."""
     study, _, number = name.rpartition("#")
     if not number.isascii() or not number.isdecimal():
-        raise StudyError(
-            f"'{name}' is not a trial. Give its number, such as 3, or STUDY#3 for a trial of another study."
-        )
+        other = "STUDY#3 for a trial of another study"
+        raise StudyError(f"'{name}' is not a trial. Give its number, such as 3, or {other}.")
     return study, int(number)
 
 
 def find_trial(study: StudyData, number: int, name: str) -> TrialData:
-    for trial in study.trials:
-        if trial.number == number:
-            if not trial.epochs:
-                raise StudyError(
-                    f"trial {name} has no epoch yet ({trial.state.lower()}); there is nothing to compare."
-                )
-            return trial
-    known = format_names((str(trial.number) for trial in study.trials), 12) or "none yet"
-    raise StudyError(f"study '{study.info.name}' has no trial {number}. It has: {known}.")
+    trial = next((trial for trial in study.trials if trial.number == number), None)
+    if trial is None:
+        known = format_names((str(trial.number) for trial in study.trials), 12) or "none yet"
+        raise StudyError(f"study '{study.info.name}' has no trial {number}. It has: {known}.")
+    if not trial.epochs:
+        raise StudyError(f"trial {name} has no epoch yet ({trial.state.lower()}); there is nothing to compare.")
+    return trial
 
 
 def resolve_metric(trials: Sequence[TrialData], metric: str) -> str:
     """Return the metric with its split; StudyError if no epoch of the trials has it."""
-    known = sorted(
-        {key for trial in trials for row in trial.epochs for key in row if key.startswith(("train_", "val_"))}
-    )
+    keys = {key for trial in trials for row in trial.epochs for key in row}
+    known = sorted(key for key in keys if key.startswith(("train_", "val_")))
     wanted = add_split(metric)
     if wanted not in known:
         bare = sorted({key.partition("_")[2] for key in known})
-        listed = ", ".join(bare) or "none"
-        raise StudyError(
-            f"no metric '{metric}'.{did_you_mean(metric, [*bare, *known])} "
-            f"Known: {listed}; train_... for training."
-        )
+        close, listed = did_you_mean(metric, [*bare, *known]), ", ".join(bare) or "none"
+        raise StudyError(f"no metric '{metric}'.{close} Known: {listed}; train_... for training.")
     return wanted
 
 
-def add_wins(comparison: TrialComparison, details: Mapping[str, dict[str, Any]]) -> TrialComparison:
-    """Return the comparison with `wins` from the details of each trial, which have its name as key."""
-    first = details.get(comparison.sides[0].name, {})
-    wins = []
-    for side in comparison.sides:
-        other = side.study.info.data == comparison.sides[0].study.info.data and side is not comparison.sides[0]
-        scores = paired_scores(details.get(side.name, {}), first) if other else None
-        wins.append(image_wins(*scores, is_higher_better(first)) if scores else None)
-    return TrialComparison(comparison.metric, comparison.sides, tuple(wins))
+def count_wins(sides: Sequence[ComparedTrial], artifacts: TrialArtifacts) -> tuple[Wins | None, ...]:
+    """Return `TrialComparison.wins`, from the scores of single images that the trials of the same data have."""
+    first, *others = sides
+    details = read_details(first.trial, artifacts)
+    wins: list[Wins | None] = [None]
+    for side in others:
+        is_same_data = side.study.info.data == first.study.info.data
+        scores = paired_scores(read_details(side.trial, artifacts), details) if is_same_data else None
+        wins.append(image_wins(*scores, is_higher_better(details)) if scores else None)
+    return tuple(wins)
 
 
-def image_wins(theirs: Sequence[float], ours: Sequence[float], up: bool) -> tuple[float, float]:
+def image_wins(theirs: Sequence[float], ours: Sequence[float], up: bool) -> Wins:
     """Return the share of the images, and of the draws, for which they are better; equal ones count half."""
     better = [0.5 if a == b else float((a > b) == up) for a, b in zip(theirs, ours, strict=True)]
     return statistics.fmean(better), share_ahead(theirs, ours, up)
@@ -135,7 +131,6 @@ def differing_params(sides: Sequence[ComparedTrial]) -> list[str]:
 def trial_rows(comparison: TrialComparison) -> list[dict[str, Any]]:
     """Return a row for each trial, as plain JSON."""
     names = differing_params(comparison.sides)
-    wins = comparison.wins or (None,) * len(comparison.sides)
     return [
         {
             "trial": side.name,
@@ -150,7 +145,7 @@ def trial_rows(comparison: TrialComparison) -> list[dict[str, Any]]:
             "better_images": win and win[0],
             "ahead": win and win[1],
         }
-        for side, win in zip(comparison.sides, wins, strict=True)
+        for side, win in zip(comparison.sides, comparison.wins, strict=True)
     ]
 
 
@@ -185,9 +180,9 @@ def compare_groups(engine: Engine, parameter: str, study_name: str | None, metri
 
 def group_rows(comparison: GroupComparison) -> list[dict[str, Any]]:
     lines = []
+    best_of = min if is_less_better(comparison) else max
     for label, trials in comparison.groups:
         values = [value for trial in trials if (value := best_metric(trial, comparison.metric)) is not None]
-        best = (min if is_less_better(comparison) else max)(values, default=None)
         lines.append(
             {
                 "group": label,
@@ -195,7 +190,7 @@ def group_rows(comparison: GroupComparison) -> list[dict[str, Any]]:
                 "numbers": [trial.number for trial in trials],
                 "mean": statistics.fmean(values) if values else None,
                 "deviation": statistics.stdev(values) if len(values) > 1 else None,
-                "best": best,
+                "best": best_of(values, default=None),
                 "epochs": statistics.fmean(len(trial.epochs) for trial in trials),
                 "seconds": statistics.fmean(trial.seconds for trial in trials),
             }
@@ -213,6 +208,7 @@ def group_charts(comparison: GroupComparison) -> list[Chart]:
     return [group_curves(comparison.groups, metric) for metric in metrics]
 
 
+OMITTED = ("params", "study", "number", "numbers")
 HEADINGS = {"epochs": "epochs run"}  # a parameter often has the name epochs
 
 
@@ -220,14 +216,8 @@ def text_rows(lines: Sequence[dict[str, Any]], params: Sequence[str]) -> list[di
     """Return the rows as text, without columns that no row has."""
     texts: list[dict[str, str]] = []
     for line in lines:
-        plain = {k: v for k, v in line.items() if k not in ("params", "study", "number", "numbers")}
-        texts.append(
-            {HEADINGS.get(k, k): format_cell(v) for k, v in plain.items()}
-            | {name: format_cell(line["params"].get(name)) for name in params}
-        )
+        plain = {HEADINGS.get(name, name): value for name, value in line.items() if name not in OMITTED}
+        plain |= {name: line["params"].get(name) for name in params}
+        texts.append({name: "-" if value is None else format_param(value) for name, value in plain.items()})
     columns = [name for name in (texts[0] if texts else {}) if any(row[name] != "-" for row in texts)]
     return [{name: row[name] for name in columns} for row in texts]
-
-
-def format_cell(value: Any) -> str:
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else format_param(value)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 
 import numpy as np
 
 from tuner.plots.charts import PALETTE, Chart, Series, empty_chart
-from tuner.report.study_data import StudyData, TrialData, finite, format_param
+from tuner.report.study_data import StudyData, TrialData, format_param
 
 SPLITS = ("train_", "val_", "test_")
 MOST_GROUPS = 8
@@ -25,30 +26,31 @@ def metric_title(metric: str) -> str:
     return f"{'validation' if split == 'val' else split} {name}"
 
 
-def trial_curves(trials: Sequence[TrialData], metric: str, names: Sequence[str] = ()) -> Chart:
+def trial_curves(trials: Sequence[TrialData], metric: str, names: Sequence[str]) -> Chart:
     """Return a chart of a metric with a line for each trial."""
-    names = names or [f"trial {trial.number}" for trial in trials]
-    title = metric_title(metric)
-    lines = []
-    for trial, name in zip(trials, names, strict=True):
-        epochs, values = trial.curve(add_split(metric))
-        if any(value is not None for value in values):
-            lines.append(Series(name, epochs, values))
+    curves = (trial.curve(add_split(metric)) for trial in trials)
+    lines = [Series(name, *curve) for name, curve in zip(names, curves, strict=True) if has_values(curve)]
+    return metric_chart(metric_title(metric), metric, lines)
+
+
+def has_values(curve: tuple[list[int], list[float | None]]) -> bool:
+    return any(value is not None for value in curve[1])
+
+
+def metric_chart(title: str, metric: str, lines: Sequence[Series], note: str = "") -> Chart:
     if not lines:
-        return empty_chart(title, f"no epoch of these trials has a {title}")
-    return Chart(title, "epoch", add_split(metric), lines)
+        return empty_chart(title, f"no epoch of these trials has a {metric_title(metric)}")
+    return Chart(title, "epoch", add_split(metric), lines, note=note)
 
 
-def loss_curves(trials: Sequence[TrialData], names: Sequence[str] = ()) -> Chart:
+def loss_curves(trials: Sequence[TrialData], names: Sequence[str]) -> Chart:
     """Return a chart of the training loss (dashed) and the validation loss of each trial."""
-    names = names or [f"trial {trial.number}" for trial in trials]
     lines = []
-    for at, (trial, name) in enumerate(zip(trials, names, strict=True)):
-        for split, dashed in (("train", True), ("val", False)):
-            epochs, values = trial.curve(f"{split}_loss")
-            if any(value is not None for value in values):
-                colour = PALETTE[at % len(PALETTE)]
-                lines.append(Series(f"{name} {split}", epochs, values, colour=colour, dashed=dashed))
+    for trial, name, colour in zip(trials, names, cycle(PALETTE), strict=False):
+        for split in ("train", "val"):
+            curve = trial.curve(f"{split}_loss")
+            if has_values(curve):
+                lines.append(Series(f"{name} {split}", *curve, colour=colour, dashed=split == "train"))
     if not lines:
         return empty_chart("loss", "no epoch of these trials has a loss")
     return Chart("loss: train (dashed) and validation", "epoch", "loss", lines)
@@ -87,13 +89,9 @@ def split_into_thirds(trials: list[TrialData], name: str) -> TrialGroups:
 
 def group_curves(groups: TrialGroups, metric: str, title: str = "") -> Chart:
     """Return a chart of the mean of each group over the epochs that half of it reached, with a band."""
-    title = title or metric_title(metric)
     series = (mean_series(label, trials, add_split(metric)) for label, trials in groups[:MOST_GROUPS])
-    lines = [one for one in series if one]
-    if not lines:
-        return empty_chart(title, f"no epoch of these trials has a {metric_title(metric)}")
     note = "Mean of each group; the band is one standard deviation of its trials."
-    return Chart(title, "epoch", add_split(metric), lines, note=note)
+    return metric_chart(title or metric_title(metric), metric, [one for one in series if one], note)
 
 
 def mean_series(label: str, trials: Iterable[TrialData], name: str) -> Series | None:
@@ -104,15 +102,18 @@ def mean_series(label: str, trials: Iterable[TrialData], name: str) -> Series | 
     by_epoch: dict[int, list[float]] = {}
     number = 0
     for trial in trials:
-        known = [(e, v) for e, v in zip(*trial.curve(name), strict=True) if finite(v) is not None]
-        number += bool(known)
-        for epoch, value in known:
-            by_epoch.setdefault(epoch, []).append(value or 0.0)
+        curve = trial.curve(name)
+        number += has_values(curve)
+        for epoch, value in zip(*curve, strict=True):
+            if value is not None:
+                by_epoch.setdefault(epoch, []).append(value)
     epochs = [epoch for epoch in sorted(by_epoch) if 2 * len(by_epoch[epoch]) >= number]
     if not epochs:
         return None
-    mean = [float(np.mean(by_epoch[epoch])) for epoch in epochs]
-    spread = [float(np.std(by_epoch[epoch], ddof=1)) if len(by_epoch[epoch]) > 1 else 0.0 for epoch in epochs]
-    low = [m - s for m, s in zip(mean, spread, strict=True)] if number > 1 else []
-    high = [m + s for m, s in zip(mean, spread, strict=True)] if number > 1 else []
-    return Series(f"{label} ({number} trial{'s' if number != 1 else ''})", epochs, mean, low=low, high=high)
+    values = [by_epoch[epoch] for epoch in epochs]
+    mean = np.array(list(map(np.mean, values)))
+    if number == 1:
+        return Series(f"{label} (1 trial)", epochs, mean.tolist())
+    spread = np.array([np.std(some, ddof=1) if len(some) > 1 else 0.0 for some in values])
+    low, high = (mean - spread).tolist(), (mean + spread).tolist()
+    return Series(f"{label} ({number} trials)", epochs, mean.tolist(), low=low, high=high)

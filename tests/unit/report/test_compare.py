@@ -13,7 +13,6 @@ from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.errors import StudyError
 from tuner.paths import Home
 from tuner.report.compare import (
-    add_wins,
     compare_groups,
     compare_trials,
     differing_params,
@@ -23,7 +22,6 @@ from tuner.report.compare import (
     trial_charts,
     trial_rows,
 )
-from tuner.report.trial_files import read_details
 from tuner.study.study import JoinedStudy
 
 SAME = {"k": 8, "loss": "bce"}
@@ -43,8 +41,10 @@ def studies(tmp_path: Path) -> Iterator[JoinedStudy]:
     joined.engine.dispose()
 
 
-def test_trials_are_told_by_what_differs(studies: JoinedStudy) -> None:
-    found = compare_trials(studies.engine, ["0", "1"], "first", None)
+def test_trials_are_told_by_what_differs(studies: JoinedStudy, tmp_path: Path) -> None:
+    found = compare_trials(
+        studies.engine, ["0", "1"], "first", None, TrialArtifacts(Home(tmp_path / "without files"))
+    )
     assert differing_params(found.sides) == ["lr"] and found.metric == "val_iou"
     first, second = trial_rows(found)
     assert (first["val_iou"], first["best_epoch"], first["epochs"], first["seconds"]) == (0.6, 2, 3, 180)
@@ -54,17 +54,15 @@ def test_trials_are_told_by_what_differs(studies: JoinedStudy) -> None:
 
 
 def test_images_are_judged_in_pairs_against_the_first(studies: JoinedStudy, tmp_path: Path) -> None:
-    found = compare_trials(studies.engine, ["0", "1", "2"], "first", None)
-    artifacts = TrialArtifacts(Home(tmp_path))
-    found = add_wins(found, {side.name: read_details(side.trial, artifacts) for side in found.sides})
+    found = compare_trials(studies.engine, ["0", "1", "2"], "first", None, TrialArtifacts(Home(tmp_path)))
     none, win, damaged = found.wins
     assert none is None and damaged is None and win is not None
     assert win[0] == 0.25 and 0 < win[1] < 0.2
     assert trial_rows(found)[1]["better_images"] == 0.25
 
 
-def test_trials_of_other_studies_are_named_with_them(studies: JoinedStudy) -> None:
-    found = compare_trials(studies.engine, ["first#0", "other#0"], None, "iou")
+def test_trials_of_other_studies_are_named_with_them(studies: JoinedStudy, tmp_path: Path) -> None:
+    found = compare_trials(studies.engine, ["first#0", "other#0"], None, "iou", TrialArtifacts(Home(tmp_path)))
     assert [side.name for side in found.sides] == ["first#0", "other#0"]
     metric, loss = trial_charts(found)
     assert [one.name for one in metric.series] == ["first#0", "other#0"]
@@ -88,10 +86,10 @@ def test_trials_of_other_studies_are_named_with_them(studies: JoinedStudy) -> No
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(
-    studies: JoinedStudy, names: list[str], metric: str | None, says: str
+    studies: JoinedStudy, tmp_path: Path, names: list[str], metric: str | None, says: str
 ) -> None:
     with pytest.raises(StudyError) as error:
-        compare_trials(studies.engine, names, "first", metric)
+        compare_trials(studies.engine, names, "first", metric, TrialArtifacts(Home(tmp_path)))
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
