@@ -19,7 +19,6 @@ from tuner.study.failures import Failure, failure_from_attrs
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import trial_params, trials
 from tuner.study.stats import NOTHING, read_copied
-from tuner.study.tables import epoch_table
 
 Epoch = dict[str, Any]  # flat: "epoch", "seconds", "val_iou", ...
 
@@ -197,10 +196,11 @@ def distinct_values(some: Iterable[TrialData], name: str) -> list[Any]:
 def read_study(engine: Engine, info: StudyInfo) -> StudyData:
     """Read a study in a fixed number of queries, however many trials it has."""
     plain = trial_queries.read_trials(engine, info)
+    is_of_study = trials.c.study_id == info.id
     with engine.connect() as db:
-        epochs, files = read_epochs(db, info.id), read_artifact_ids(db, trials.c.study_id == info.id)
-        times = {row.trial_id: row for row in db.execute(select_study_rows(info.id, trials))}
-        copied = read_copied(db, info, trials.c.study_id == info.id)
+        epochs, files = epoch_queries.read_study_epochs(db, info.id), read_artifact_ids(db, is_of_study)
+        times = {row.trial_id: row for row in db.execute(sa.select(trials).where(is_of_study))}
+        copied = read_copied(db, info, is_of_study)
         kinds = info.parameters or read_distributions(db, info.id)
     all_trials = [
         TrialData(
@@ -220,26 +220,11 @@ def read_study(engine: Engine, info: StudyInfo) -> StudyData:
     return StudyData(info, queries.read_summary(engine, info).num_trials, tuple(all_trials), kinds)
 
 
-def select_study_rows(study_id: int, table: sa.Table) -> sa.Select[Any]:
-    """Return the query of the rows of a table that belong to the trials of a study."""
-    query = sa.select(table)
-    if table is not trials:
-        query = query.join(trials, trials.c.trial_id == table.c.trial_id)
-    return query.where(trials.c.study_id == study_id)
-
-
-def read_epochs(db: Connection, study_id: int) -> dict[int, list[Epoch]]:
-    epochs: dict[int, list[Epoch]] = {}
-    query = select_study_rows(study_id, epoch_table).order_by(epoch_table.c.trial_id, epoch_table.c.epoch)
-    for row in db.execute(query).mappings():
-        epochs.setdefault(row["trial_id"], []).append(epoch_queries.flatten_epoch(dict(row)))
-    return epochs
-
-
 def read_distributions(db: Connection, study_id: int) -> dict[str, dict[str, Any]]:
     """Return the ranges recorded with the trials, for a study that was created without ranges."""
     kinds: dict[str, dict[str, Any]] = {}
-    for row in db.execute(select_study_rows(study_id, trial_params).order_by(trial_params.c.param_id)):
+    query = sa.select(trial_params).join(trials, trials.c.trial_id == trial_params.c.trial_id)
+    for row in db.execute(query.where(trials.c.study_id == study_id).order_by(trial_params.c.param_id)):
         plain = json.loads(row.distribution_json)
         kind = plain["name"].removesuffix("Distribution").lower()
         kinds.setdefault(row.param_name, {"kind": kind, **plain["attributes"]})

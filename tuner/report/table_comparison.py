@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tuner.errors import StudyError, did_you_mean
 from tuner.space.published import PublishedRow, PublishedTable, rank_values
-from tuner.study import queries, trial_queries
+from tuner.study import epoch_queries, queries, trial_queries
 from tuner.study.format import format_seconds
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.optuna_tables import trials
-from tuner.study.tables import epoch_table
 from tuner.study.trial_queries import TrialInfo
 
 STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in order of display
@@ -73,15 +71,15 @@ class TableComparison:
 def compare_table(engine: Engine | None, table: PublishedTable, study: str | None) -> TableComparison:
     """Compare the table with the named study, or with the first of `studies_of_table`."""
     info = find_table_study(engine, table, study) if engine else None
-    if engine is None or info is None:
-        return TableComparison(table, None, tuple(RowResult(row, {}, [], [], {}) for row in table.rows))
-    epochs = read_epoch_metrics(engine, info)
+    epochs: Epochs = {}
     by_row: dict[str, list[TrialInfo]] = {}
-    for trial in trial_queries.read_trials(engine, info):
-        by_row.setdefault(str(trial.attrs.get("row")), []).append(trial)
-    return TableComparison(
-        table, info, tuple(row_result(row, by_row.get(row.key, []), epochs, table) for row in table.rows)
-    )
+    if engine and info:
+        with engine.connect() as db:
+            epochs = epoch_queries.read_study_epochs(db, info.id)
+        for trial in trial_queries.read_trials(engine, info):
+            by_row.setdefault(str(trial.attrs.get("row")), []).append(trial)
+    results = [row_result(row, by_row.get(row.key, []), epochs, table.metrics) for row in table.rows]
+    return TableComparison(table, info, tuple(results))
 
 
 def studies_of_table(infos: Iterable[StudyInfo], table: str) -> list[StudyInfo]:
@@ -106,47 +104,35 @@ def find_table_study(engine: Engine, table: PublishedTable, name: str | None) ->
         for info in infos
         if info.kind is StudyKind.EXTENSION and info.subject in {short.name for short in studies}
     ]
-    names = [info.name for info in studies]
-    for info in studies:
-        if info.name == name:
-            return info
-    known = ", ".join(names) or f"none yet; start one with: tuner run --table {table.name}"
-    raise StudyError(f"no study '{name}' of the table '{table.name}'.{did_you_mean(name, names)} Known: {known}.")
+    by_name = {info.name: info for info in studies}
+    if name in by_name:
+        return by_name[name]
+    known = ", ".join(by_name) or f"none yet; start one with: tuner run --table {table.name}"
+    raise StudyError(
+        f"no study '{name}' of the table '{table.name}'.{did_you_mean(name, by_name)} Known: {known}."
+    )
 
 
-Epochs = dict[tuple[int, int], tuple[float, dict[str, Any]]]  # (trial id, epoch) -> seconds, metrics
+Epochs = dict[int, list[dict[str, Any]]]  # flat rows by trial id
 
 
-def read_epoch_metrics(engine: Engine, info: StudyInfo) -> Epochs:
-    """Return all epochs of a study."""
-    columns = (epoch_table.c.trial_id, epoch_table.c.epoch, epoch_table.c.seconds, epoch_table.c.metrics)
-    query = sa.select(*columns).join(trials, trials.c.trial_id == epoch_table.c.trial_id)
-    with engine.connect() as db:
-        rows = db.execute(query.where(trials.c.study_id == info.id))
-        return {(trial_id, epoch): (seconds, metrics) for trial_id, epoch, seconds, metrics in rows}
-
-
-def row_result(row: PublishedRow, ours: list[TrialInfo], epochs: Epochs, table: PublishedTable) -> RowResult:
+def row_result(row: PublishedRow, ours: list[TrialInfo], epochs: Epochs, metrics: Sequence[str]) -> RowResult:
     """Return the results of a row. A repeat that failed and finished later counts as finished."""
     finished = [trial for trial in ours if trial.state == "COMPLETE"]
     done = {trial.attrs.get("repeat") for trial in finished}
-    states: dict[str, int] = {}
-    for trial in ours:
-        if trial.state == "COMPLETE" or trial.attrs.get("repeat") not in done:
-            states[trial.state] = states.get(trial.state, 0) + 1
-    values: dict[str, list[float]] = {name: [] for name in table.metrics}
-    for trial in finished:
-        for name, value in best_metrics(trial, epochs).items():
-            values.setdefault(name, []).append(value)
-    spent = [sum(s for (trial_id, _), (s, _) in epochs.items() if trial_id == trial.id) for trial in finished]
+    unfinished = [trial for trial in ours if trial.state != "COMPLETE" and trial.attrs.get("repeat") not in done]
+    states = Counter(trial.state for trial in (*finished, *unfinished))
+    best = [best_metrics(trial, epochs.get(trial.id, [])) for trial in finished]
+    values = {name: [one[name] for one in best if name in one] for name in metrics}
+    spent = [sum(epoch["seconds"] for epoch in epochs.get(trial.id, [])) for trial in finished]
     return RowResult(row, values, [int(trial.attrs["result"]["epochs"]) for trial in finished], spent, states)
 
 
-def best_metrics(trial: TrialInfo, epochs: Epochs) -> dict[str, float]:
-    """Return all metrics of a finished trial at its best epoch, with those of the test split."""
+def best_metrics(trial: TrialInfo, epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row of a finished trial's best epoch, with the metrics of the test split."""
     result = trial.attrs["result"]
-    _, metrics = epochs.get((trial.id, int(result["best_epoch"])), (0.0, {}))
-    return {**metrics, **{f"test_{name}": value for name, value in (result.get("test") or {}).items()}}
+    at_best = next((row for row in epochs if row["epoch"] == int(result["best_epoch"])), {})
+    return at_best | {f"test_{name}": value for name, value in (result.get("test") or {}).items()}
 
 
 def to_json(comparison: TableComparison) -> dict[str, Any]:
@@ -249,11 +235,8 @@ def metric_columns(comparison: TableComparison, metric: str) -> Columns:
 def to_markdown(comparison: TableComparison) -> str:
     """Return the comparison as a Markdown table below its title."""
     columns = text_columns(comparison)
-    texts = [
-        [heading for heading, _ in columns],
-        ["---"] * len(columns),
-        *zip(*(cells for _, cells in columns), strict=True),
-    ]
+    headings, cells_of = zip(*columns, strict=True)
+    texts = [headings, ["---"] * len(columns), *zip(*cells_of, strict=True)]
     return "\n".join([comparison_title(comparison), "", *("| " + " | ".join(cells) + " |" for cells in texts)])
 
 
@@ -262,13 +245,8 @@ def comparison_title(comparison: TableComparison) -> str:
     table, info = comparison.table, comparison.study
     on = (info.data if info else table.data) or "the space's own data"
     same = ", ".join(f"{name}={format_table_param(value)}" for name, value in fixed_params(table).items())
-    parts = [
-        f"{table.name}: {table.space_name} on {on}",
-        same,
-        table.where,
-        f"study {info.name}" if info else "no study yet",
-    ]
-    return ", ".join(part for part in (*parts, info.size if info else "") if part)
+    what, study = f"{table.name}: {table.space_name} on {on}", f"study {info.name}" if info else "no study yet"
+    return ", ".join(filter(None, (what, same, table.where, study, info.size if info else "")))
 
 
 def format_mean(numbers: list[int]) -> str:
@@ -290,8 +268,5 @@ def format_ours(one: RowResult, metric: str) -> str:
         return "-" if one.state == "done" else one.state
     seeds = [f"{len(one.values[metric])} seeds"] if deviation is not None else []
     counted = ", ".join([*seeds, *(f"{one.states[s]} {word}" for s, word in STATES.items() if one.states.get(s))])
-    return (
-        format_number(mean)
-        + (f" ± {deviation:.4f}" if deviation is not None else "")
-        + (f" ({counted})" if counted else "")
-    )
+    spread = f" ± {deviation:.4f}" if deviation is not None else ""
+    return format_number(mean) + spread + (f" ({counted})" if counted else "")

@@ -21,6 +21,16 @@ def read_epochs(engine: Engine, trial_id: int) -> list[dict[str, Any]]:
     return [flatten_epoch(row) for row in rows]
 
 
+def read_study_epochs(db: Connection, study_id: int) -> dict[int, list[dict[str, Any]]]:
+    """Return every recorded epoch of a study as flat rows, in order, by trial id."""
+    query = sa.select(epoch_table).join(trials, trials.c.trial_id == epoch_table.c.trial_id)
+    query = query.where(trials.c.study_id == study_id).order_by(epoch_table.c.trial_id, epoch_table.c.epoch)
+    epochs: dict[int, list[dict[str, Any]]] = {}
+    for row in db.execute(query).mappings():
+        epochs.setdefault(row["trial_id"], []).append(flatten_epoch(dict(row)))
+    return epochs
+
+
 def flatten_epoch(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row of an epoch with its metrics as columns of their own."""
     return {name: value for name, value in row.items() if name not in ("metrics", "trial_id")} | row["metrics"]
