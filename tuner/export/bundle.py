@@ -56,9 +56,8 @@ def export_bundle(best: BestTrial, run: Run, folder: Path, force: bool) -> Path:
     if folder.exists() and not force:
         raise FilesError(f"{folder} already exists. Choose another folder, or replace it with --force.")
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FilesError(
-            f"{folder} exists and is not a bundle; --force replaces only bundles. Choose another folder."
-        )
+        rule = "--force replaces only bundles. Choose another folder."
+        raise FilesError(f"{folder} exists and is not a bundle; {rule}")
     if not run.best.is_file():
         raise StudyError(
             f"the weights of trial {best.trial.number} are not at {run.best}. "
@@ -89,21 +88,15 @@ def write_files(folder: Path, best: BestTrial, run: Run) -> None:
     for extra in run.pictures:
         if extra.is_file():
             shutil.copyfile(extra, folder / extra.name)
-    if not all((folder / file.name).exists() for file in run.lazy_pictures):
-        draw_missing_plots(folder, best, run)
+    if not all((folder / file.name).exists() for file in run.lazy_pictures):  # the dashboard draws them on demand
+        from tuner.report.on_demand import DrawRequest, draw_missing_pictures
+
+        request = DrawRequest(best.study.goal.metric, best.history, best.trial.attrs, lambda: run.details)
+        draw_missing_pictures(request, folder)
     there = {file.name for file in folder.iterdir()}
     (folder / "card.md").write_text(make_card(best, there), encoding="utf-8")
     hashes = {file.name: hash_file(file) for file in sorted(folder.iterdir())}
     write_json(folder / MANIFEST, {"version": VERSION, "files": hashes})
-
-
-def draw_missing_plots(folder: Path, best: BestTrial, run: Run) -> None:
-    """Draw the pictures that the dashboard draws on demand, which are not in the run's folder."""
-    from tuner.report.on_demand import DrawRequest, draw_missing_pictures
-
-    draw_missing_pictures(
-        DrawRequest(best.study.goal.metric, best.history, best.trial.attrs, lambda: run.details), folder
-    )
 
 
 def replace_folder(aside: Path, folder: Path) -> None:
@@ -150,10 +143,11 @@ def verify_bundle(folder: Path) -> None:
 
 
 def check_files(folder: Path, files: Mapping[str, str]) -> None:
-    listed = [*REQUIRED_FILES, *(name for name in files if name not in REQUIRED_FILES)]
+    listed = dict.fromkeys([*REQUIRED_FILES, *files])
     missing = [name for name in listed if not (folder / name).is_file()]
     altered = [name for name in listed if name not in missing and files.get(name) != hash_file(folder / name)]
-    wrong = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"altered: {', '.join(altered)}"] * bool(altered)
+    kinds = {"missing": missing, "altered": altered}
+    wrong = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
     if wrong:
         raise BundleError(f"{folder} differs from what was exported ({'; '.join(wrong)}). Export it again.")
 
@@ -178,9 +172,8 @@ def make_card(best: BestTrial, there: Collection[str] = ()) -> str:
     recipe = Recipe.from_json(best.trial.attrs["recipe"])
     task, made = find_task(recipe.task), best.trial.attrs.get("made_with", {})
     chosen = "\n".join(f"| {name} | {value} |" for name, value in best.trial.params.items())
-    classes = f"\nIts classes, in the order of their numbers: {', '.join(recipe.classes)}.\n" * bool(
-        recipe.classes
-    )
+    names = ", ".join(recipe.classes)
+    classes = f"\nIts classes, in the order of their numbers: {names}.\n" if names else ""
     toy = "\n**This is a rehearsal**: small sizes on generated data. Its metrics mean nothing for real data.\n"
     worse = "less" if best.study.goal.direction == "maximize" else "more"
     return f"""# {recipe.model} for {recipe.data.name}

@@ -21,7 +21,7 @@ from tuner.errors import DataError, atomic_write, bullets, writing
 from tuner.export.bundle import load_model, read_recipe
 from tuner.export.coco import CocoWriter, file_names
 from tuner.export.layers import device_of
-from tuner.plots.overlays import instance_overlay, label_overlay, mask_overlay
+from tuner.plots.overlays import instance_overlay, target_overlay
 from tuner.recipe import Recipe
 from tuner.tasks import find_task
 from tuner.train.precision import find_device
@@ -49,15 +49,12 @@ def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
             return
         for name, path in zip(unique_names(images), images, strict=True):
             picture = read_image(path)
-            if targets == "masks":
-                mask = predict_mask(model, picture, recipe.image_size)
-                file, values, overlay = f"{name}_mask.png", mask * np.uint8(255), mask_overlay(picture, mask)
-            else:
-                values = predict_labels(model, picture, recipe.image_size)
-                file, overlay = f"{name}_labels.png", label_overlay(picture, values)
-            Pillow.fromarray(values).save(out / file)
-            Pillow.fromarray(overlay).save(out / f"{name}_overlay.png")
-            yield str(out / file)
+            predict = predict_mask if targets == "masks" else predict_labels
+            values = predict(model, picture, recipe.image_size)
+            file = out / (f"{name}_mask.png" if targets == "masks" else f"{name}_labels.png")
+            Pillow.fromarray(values * np.uint8(255) if targets == "masks" else values).save(file)
+            Pillow.fromarray(target_overlay(picture, values, targets)).save(out / f"{name}_overlay.png")
+            yield str(file)
 
 
 def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table: Path) -> Iterator[str]:
@@ -151,8 +148,7 @@ def predict_pixels(model: nn.Module, picture: Image, image_size: int, task: str)
 @torch.inference_mode()
 def compute_logits(model: nn.Module, picture: Image, size: int) -> Tensor:
     """Return the model's output for one picture."""
-    logits: Tensor = model(to_batch(model, picture, size))[0].float()
-    return logits
+    return model(to_batch(model, picture, size))[0].float()
 
 
 def to_batch(model: nn.Module, picture: Image, size: int) -> Tensor:
@@ -179,11 +175,10 @@ def predict_mask(model: nn.Module, picture: Image, size: int) -> Image:
 def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:
     """Return the class of each pixel; scores are resized to the picture, one class at a time to save memory."""
     scores = compute_logits(model, picture, size).cpu().numpy()
-    shape = (picture.shape[1], picture.shape[0])
     highest = np.full(picture.shape[:2], -np.inf, np.float32)
     labels = np.zeros(picture.shape[:2], np.uint8)
     for number, score in enumerate(scores):
-        full = cv2.resize(score, shape, interpolation=cv2.INTER_LINEAR)
+        full = cv2.resize(score, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
         labels[full > highest] = number
         highest = np.maximum(full, highest)
     return labels
@@ -191,5 +186,4 @@ def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:
 
 def predict_shares(model: nn.Module, picture: Image, size: int) -> NDArray[np.float32]:
     """Return the probability of each class."""
-    shares: NDArray[np.float32] = compute_logits(model, picture, size).softmax(0).cpu().numpy()
-    return shares
+    return compute_logits(model, picture, size).softmax(0).cpu().numpy()
