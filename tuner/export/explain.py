@@ -55,7 +55,6 @@ def explain_pixels(
 
 
 def draw_panel(cells: Sequence[Cell], file: Path) -> None:
-    """Draw the pictures of a panel into one PNG file."""
     draw_cells(split_rows(cells, COLUMNS), file)
 
 

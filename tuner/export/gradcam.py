@@ -164,7 +164,6 @@ def compute_heat_map(values: Tensor, grad: Tensor | None, size: tuple[int, int],
 
 
 def no_map_message(wrong: Sequence[str], kept: Mapping[str, Tensor], known: Mapping[str, nn.Module]) -> str:
-    """Return why these layers cannot be explained."""
     if not wrong:
         return "the model has no layer whose output is a map of the image: it cannot be explained."
     shapes = {name: " x ".join(map(str, kept[name].shape[1:])) for name in wrong if name in kept}

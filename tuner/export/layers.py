@@ -133,7 +133,6 @@ def select_map(output: Any) -> Tensor | None:
 
 
 def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
-    """Return a module's output with one of its tensors replaced."""
     if output is old:
         return new
     if isinstance(output, dict):

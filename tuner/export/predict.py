@@ -147,7 +147,6 @@ def predict_pixels(model: nn.Module, picture: Image, image_size: int, task: str)
 
 @torch.inference_mode()
 def compute_logits(model: nn.Module, picture: Image, size: int) -> Tensor:
-    """Return the model's output for one picture."""
     return model(to_batch(model, picture, size))[0].float()
 
 

@@ -98,12 +98,10 @@ class Chart:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the chart has nothing to draw."""
         return not (self.series or self.heat or self.parallel)
 
     @property
     def coloured_series(self) -> list[tuple[Series, str]]:
-        """Each series with the colour it is drawn in."""
         free = iter(PALETTE * (len(self.series) // len(PALETTE) + 1))
         return [(one, one.colour or next(free)) for one in self.series]
 

@@ -26,21 +26,7 @@ from tuner.plots.grid import (
     split_rows,
     write_grid,
 )
-from tuner.plots.overlays import (
-    MISSED,
-    RIGHT,
-    TINT,
-    WRONG,
-    instance_overlay,
-    label_colours,
-    mask_overlay,
-    match_numbers,
-    resize_labels,
-    resize_longer_side,
-    target_overlay,
-    tint_pixels,
-    to_grey,
-)
+from tuner.plots.overlays import MISSED, RIGHT, TINT, WRONG, match_numbers, resize_labels, target_overlay
 from tuner.train import details
 
 CELL = 144  # pixels of a picture
@@ -99,10 +85,10 @@ def draw_instance_row(one: Example) -> list[Image]:
 
     The image is resized before drawing, since outlines are one pixel wide.
     """
-    image = resize_longer_side(one.image, CELL)
+    image = overlays.resize_longer_side(one.image, CELL)
     height, width = image.shape[:2]
     true, predicted = (resize_labels(each, width, height) for each in (one.truth, one.guess))
-    drawn = [instance_overlay(image, true), instance_overlay(image, match_numbers(predicted, true))]
+    drawn = [target_overlay(image, each, "instances") for each in (true, match_numbers(predicted, true))]
     return [image, *drawn, overlays.instance_errors(image, predicted, true)]
 
 
@@ -114,19 +100,19 @@ def threshold_mask(probability: NDArray[Any]) -> Image:
 def draw_mask_errors(one: Example) -> Image:
     """Return the grey image with correct pixels in green, false alarms in red and missed pixels in blue."""
     predicted, true = threshold_mask(one.guess).astype(bool), np.asarray(one.truth) > 0
-    canvas = to_grey(one.image)
-    tint_pixels(canvas, predicted & true, RIGHT)
-    tint_pixels(canvas, predicted & ~true, WRONG)
-    tint_pixels(canvas, true & ~predicted, MISSED)
+    canvas = overlays.to_grey(one.image)
+    overlays.tint_pixels(canvas, predicted & true, RIGHT)
+    overlays.tint_pixels(canvas, predicted & ~true, WRONG)
+    overlays.tint_pixels(canvas, true & ~predicted, MISSED)
     return canvas
 
 
 def draw_label_errors(one: Example) -> Image:
     """Return the grey image with correct pixels in green and wrong ones in red; ignored pixels stay grey."""
     counted, right = one.truth != IGNORED, one.guess == one.truth
-    canvas = to_grey(one.image)
-    tint_pixels(canvas, counted & right, RIGHT)
-    tint_pixels(canvas, counted & ~right, WRONG)
+    canvas = overlays.to_grey(one.image)
+    overlays.tint_pixels(canvas, counted & right, RIGHT)
+    overlays.tint_pixels(canvas, counted & ~right, WRONG)
     return canvas
 
 
@@ -145,7 +131,7 @@ def draw_class_cell(one: Example, classes: Sequence[str]) -> Image:
 
 def fit_to_square(picture: Image, cell: int = CELL) -> Image:
     """Return the picture scaled to fit a square cell and centred in it."""
-    small = resize_longer_side(picture, cell)
+    small = overlays.resize_longer_side(picture, cell)
     canvas = blank_picture(cell, cell)
     top, left = (cell - small.shape[0]) // 2, (cell - small.shape[1]) // 2
     canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
@@ -154,7 +140,7 @@ def fit_to_square(picture: Image, cell: int = CELL) -> Image:
 
 def draw_class_legend(classes: Sequence[str], width: int) -> Image:
     """Return an image of the class names, each in its colour."""
-    words = [(name, darken_colour(label_colours()[at])) for at, name in enumerate(classes[:MOST_NAMES])]
+    words = [(name, darken_colour(overlays.label_colours()[at])) for at, name in enumerate(classes[:MOST_NAMES])]
     return join_vertically([draw_coloured_words(row, width) for row in split_rows(words, 6)], gap=0)
 
 
@@ -210,7 +196,6 @@ def add_name(frame: Image, name: str, colour: Colour) -> Image:
 
 
 def draw_frame(small: Image, truth: Any, frame: NDArray[Any], targets: str, classes: Sequence[str]) -> Image:
-    """Return the frame of a prediction."""
     if targets == "classes":
         return draw_class_bars(small, int(truth), frame, classes)
     guess = resize_labels(frame, SIDE, SIDE)
@@ -224,7 +209,7 @@ def draw_probability(small: Image, probability: NDArray[Any]) -> Image:
     """Return the image with a tint as strong as the probability, and an outline where it exceeds one half."""
     strength = 0.6 * (probability / 255)[..., None]
     tinted = (small * (1 - strength) + np.array(TINT) * strength).astype(np.uint8)
-    return mask_overlay(tinted, threshold_mask(probability), strength=0)
+    return overlays.mask_overlay(tinted, threshold_mask(probability), strength=0)
 
 
 def draw_class_bars(small: Image, truth: int, shares: NDArray[Any], classes: Sequence[str]) -> Image:

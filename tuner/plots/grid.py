@@ -35,7 +35,6 @@ def write_grid(rows: Iterable[Sequence[Image]], path: Path, gap: int = GAP) -> N
 
 
 def split_rows(cells: Sequence[T], columns: int) -> list[Sequence[T]]:
-    """Return the cells in rows of so many columns."""
     return [cells[at : at + columns] for at in range(0, len(cells), columns)]
 
 

@@ -16,16 +16,7 @@ from tuner.data.instances import Labels
 from tuner.data.source import Image
 from tuner.errors import atomic_write, writing
 from tuner.plots.grid import INK, draw_text_line, join_vertically, write_grid
-from tuner.plots.overlays import (
-    RIGHT,
-    instance_overlay,
-    label_overlay,
-    mask_overlay,
-    match_numbers,
-    resize_labels,
-    resize_longer_side,
-    target_overlay,
-)
+from tuner.plots.overlays import RIGHT, match_numbers, resize_labels, resize_longer_side, target_overlay
 from tuner.recipe import Recipe
 from tuner.tasks import BINARY_CLASSES, find_task
 
@@ -93,7 +84,7 @@ def draw_instances(small: Image, labels: Labels, truth: Any) -> Image:
     size = (small.shape[1], small.shape[0])
     predicted = resize_labels(labels, *size)
     same = predicted if truth is None else match_numbers(predicted, resize_labels(truth, *size))
-    return instance_overlay(small, same)
+    return target_overlay(small, same, "instances")
 
 
 def format_verdict(logits: NDArray[np.float32], target: int, truth: Any, classes: Sequence[str]) -> str:
@@ -110,8 +101,8 @@ def draw_prediction(picture: Image, logits: NDArray[np.float32]) -> Image:
     size = (picture.shape[1], picture.shape[0])
     full = np.stack([cv2.resize(score, size, interpolation=cv2.INTER_LINEAR) for score in logits])
     if len(logits) == 1:
-        return mask_overlay(picture, (full[0] > 0).astype(np.uint8))
-    return label_overlay(picture, full.argmax(0).astype(np.uint8))
+        return target_overlay(picture, full[0] > 0, "masks")
+    return target_overlay(picture, full.argmax(0), "labels")
 
 
 def draw_cells(rows: Sequence[Sequence[Cell]], path: Path) -> None:

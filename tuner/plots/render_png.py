@@ -143,7 +143,6 @@ def draw_series(series: Series, colour: str, axes: Axes) -> None:
 
 
 def shades_colormap() -> Any:
-    """Return the colour map of `Series.shades`."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("shades", SHADES)

@@ -283,7 +283,6 @@ def recipe_to_space(plain: Mapping[str, Any], goal: Goal) -> str:
 
 
 def python_source(value: Any) -> str:
-    """Return the Python source of a value of a recipe."""
     if isinstance(value, Part):
         return f"use({', '.join([repr(value.name), *(f'{key}={arg!r}' for key, arg in value.args.items())])})"
     if isinstance(value, Stage):

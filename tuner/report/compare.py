@@ -122,7 +122,6 @@ def best_metric(trial: TrialData, metric: str) -> float | None:
 
 
 def differing_params(sides: Sequence[ComparedTrial]) -> list[str]:
-    """Return the parameters that differ between the trials."""
     names = dict.fromkeys(name for side in sides for name in side.trial.params)
     absent = object()
     return [name for name in names if len({repr(side.trial.params.get(name, absent)) for side in sides}) > 1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -98,17 +99,11 @@ def plot_history(study: StudyData) -> StudyFigure:
     return StudyFigure("history", Chart("History", "trial", study.metric, series), says)
 
 
-def best_so_far(study: StudyData) -> tuple[list[int], list[float | None]]:
+def best_so_far(study: StudyData) -> tuple[list[int], list[float]]:
     """Return the numbers of the finished trials, and the best value up to each."""
-    numbers: list[int] = []
-    values: list[float | None] = []
-    for trial in study.trials:
-        if trial.state == "COMPLETE" and trial.value is not None:
-            best = values[-1] if values else None
-            is_best = best is None or study.info.goal.is_better(trial.value, best)
-            numbers.append(trial.number)
-            values.append(trial.value if is_best else best)
-    return numbers, values
+    finished = sorted(study.finished, key=lambda trial: trial.number)
+    values = accumulate((trial.final_value for trial in finished), max if study.maximizes else min)
+    return [trial.number for trial in finished], list(values)
 
 
 def plot_importances(study: StudyData, shares: dict[str, float]) -> StudyFigure:

@@ -104,7 +104,6 @@ def open_artifact(
 
 
 def draw_missing_pictures(records: DrawRequest, folder: Path) -> None:
-    """Draw the pictures that are missing in a folder."""
     for name, charts_in in CHARTS.items():
         if not (folder / name).exists() and (charts := charts_in(records)):
             (folder / name).write_bytes(charts_to_png(charts))

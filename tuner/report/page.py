@@ -71,7 +71,6 @@ def compare_published(engine: Engine, info: StudyInfo) -> tuple[TableComparison 
 
 
 def render_report(page: ReportData) -> str:
-    """Return the whole page."""
     charts = {f"plot-{figure.name}": figure.chart for figure in page.figures}
     title = f"{page.study.info.name}: report"
     return render_page("report.html", charts, title=title, **sections.template_context(page))

@@ -242,7 +242,6 @@ def failure_table(study: StudyData) -> Table | None:
 
 
 def trial_table(study: StudyData, chosen: TrialData | None) -> Table:
-    """Return the table of all trials."""
     names = study.names
     rows = [
         [

@@ -54,7 +54,6 @@ def paired_scores(first: dict[str, Any], second: dict[str, Any]) -> tuple[list[f
 
 
 def is_higher_better(details: dict[str, Any]) -> bool:
-    """Return whether a higher score of an image is better."""
     return not any(word in str(details.get("metric", "")) for word in ("loss", "error"))
 
 
