@@ -66,10 +66,8 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
 def check_has_confusion(bundle: Path) -> None:
     """Raise PartError, before any image is read, if the task has no confusion matrix."""
     if find_task(read_recipe(bundle).task).has_instances:
-        raise PartError(
-            f"{bundle} predicts instances, which have no confusion matrix; leave --confusion out and use "
-            "precision, recall, merged and split."
-        )
+        remedy = "leave --confusion out and use precision, recall, merged and split"
+        raise PartError(f"{bundle} predicts instances, which have no confusion matrix; {remedy}.")
 
 
 def load_split(recipe: Recipe, split: str, provider: DataProvider) -> CachedDataset:

@@ -73,9 +73,8 @@ def class_number(recipe: Recipe, name: str) -> int:
     """Return the number of a class by its name; PartError for an unknown name."""
     classes = recipe.classes or BINARY_CLASSES
     if name not in classes:
-        raise PartError(
-            f"the bundle has no class '{name}'.{did_you_mean(name, classes)} Known: {format_names(classes, 20)}."
-        )
+        close = did_you_mean(name, classes)
+        raise PartError(f"the bundle has no class '{name}'.{close} Known: {format_names(classes, 20)}.")
     return classes.index(name)
 
 

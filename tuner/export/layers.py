@@ -27,10 +27,8 @@ def layers_of(model: nn.Module, side: int = SIDE) -> dict[str, nn.Module]:
     paths: dict[str, str] = dict(getattr(model, "explained", None) or {}) or find_layers(model, side)
     known = dict(model.named_modules())
     if wrong := [path for path in paths.values() if path not in known]:
-        raise PartError(
-            f"the model's `explained` names {format_names(wrong)}; it has no such module."
-            f"{did_you_mean(wrong[0], known)}"
-        )
+        close = did_you_mean(wrong[0], known)
+        raise PartError(f"the model's `explained` names {format_names(wrong)}; it has no such module.{close}")
     return {name: known[path] for name, path in paths.items()}
 
 
@@ -40,10 +38,8 @@ def choose_layers(model: nn.Module, names: Sequence[str], side: int = SIDE) -> d
     known = {**{path: module for path, module in model.named_modules() if path}, **short}
     if wrong := [name for name in names if name not in known]:
         hints = "".join(suggest_layer(name, short, known) for name in wrong[:5])
-        raise PartError(
-            f"the model has no layer {format_names(map(repr, wrong))}.{hints} Known: "
-            f"{', '.join([*short, 'each of its modules by its path'])}; --list-layers lists them."
-        )
+        listed = ", ".join([*short, "each of its modules by its path"]) + "; --list-layers lists them"
+        raise PartError(f"the model has no layer {format_names(map(repr, wrong))}.{hints} Known: {listed}.")
     return {name: known[name] for name in names}
 
 

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from tuner.data.instances import Labels, find_boundary, match_instances
 from tuner.data.source import IGNORED, Image
+from tuner.plots.grid import Colour
 
 TINT = (37, 99, 235)  # blue
 RIGHT, WRONG = (22, 163, 74), (220, 38, 38)
 LabelMap = NDArray[np.integer]
 
 
-def mask_overlay(image: Image, mask: Image, colour: tuple[int, int, int] = TINT, strength: float = 0.45) -> Image:
+def mask_overlay(image: Image, mask: Image, colour: Colour = TINT, strength: float = 0.45) -> Image:
     """Return the image with the mask drawn as a tint with an outline."""
     inside = mask.astype(bool)[..., None]
     tinted = np.where(inside, image * (1 - strength) + np.array(colour) * strength, image).astype(np.uint8)
@@ -22,7 +23,7 @@ def mask_overlay(image: Image, mask: Image, colour: tuple[int, int, int] = TINT,
     return np.asarray(cv2.drawContours(tinted, outlines, -1, colour, max(1, image.shape[0] // 128)))
 
 
-def target_overlay(image: Image, target: LabelMap, targets: str, colour: tuple[int, int, int] = TINT) -> Image:
+def target_overlay(image: Image, target: LabelMap, targets: str, colour: Colour = TINT) -> Image:
     """Return the image with a target drawn over it, resized to fit: a mask, a label map or instances."""
     fitting = resize_labels(target, image.shape[1], image.shape[0])
     if targets == "instances":
@@ -120,30 +121,22 @@ def instance_errors(image: Image, predicted: LabelMap, true: LabelMap) -> Image:
     split, merged = np.isin(true, matches.split) & (predicted > 0), np.isin(predicted, matches.merged)
     draw_stripes(canvas, image, split, SPLIT, -1)
     draw_stripes(canvas, image, merged, MERGED, 1)
-    draw_outlines(canvas, predicted, right & ~merged & ~split, RIGHT)
-    draw_outlines(canvas, predicted, split, CUT)
-    draw_outlines(canvas, true, merged & (true > 0), CUT)
+    outlines, true_outlines = find_boundary(predicted), find_boundary(true)
+    canvas[outlines & right & ~merged & ~split] = RIGHT
+    canvas[outlines & split] = CUT
+    canvas[true_outlines & merged & (true > 0)] = CUT
     return canvas
 
 
-def tint_pixels(
-    canvas: Image, where: NDArray[np.bool_], colour: tuple[int, int, int], strength: float = FILL
-) -> None:
+def tint_pixels(canvas: Image, where: NDArray[np.bool_], colour: Colour, strength: float = FILL) -> None:
     """Blend the pixels of `canvas` with a colour, in place."""
     canvas[where] = ((1 - strength) * canvas[where] + strength * np.array(colour)).astype(np.uint8)
 
 
-def draw_stripes(
-    canvas: Image, image: Image, where: NDArray[np.bool_], colour: tuple[int, int, int], slope: int
-) -> None:
+def draw_stripes(canvas: Image, image: Image, where: NDArray[np.bool_], colour: Colour, slope: int) -> None:
     """Replace the pixels by stripes over the grey image that rise (1) or fall (-1) to the right."""
     rows, columns = np.ogrid[: where.shape[0], : where.shape[1]]
     thick = (columns + slope * rows) % STRIPE < STRIPE // 2
     canvas[where] = to_grey(image)[where]
     tint_pixels(canvas, where, colour, FAINT)
     tint_pixels(canvas, where & thick, colour, 1 - FAINT)
-
-
-def draw_outlines(canvas: Image, labels: LabelMap, where: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
-    """Draw the boundaries of instances in a colour, in place."""
-    canvas[find_boundary(labels) & where] = colour

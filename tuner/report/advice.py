@@ -219,9 +219,7 @@ def toml_key(name: str) -> str:
 
 
 def toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return repr(value) if isinstance(value, int | float) else json.dumps(str(value))
+    return json.dumps(value if isinstance(value, int | float) else str(value))
 
 
 def advise_on_importance(study: StudyData, best: TrialData, shares: Mapping[str, float]) -> Iterator[Advice]:

@@ -295,20 +295,17 @@ def describe_interval(certainty: Certainty) -> list[str]:
         return []
     low, high = certainty.interval
     its = "its" if certainty.cheaper is None else f"trial {certainty.best}'s"  # the numbers are those of the best
-    return [
-        f"On {certainty.images} validation images {its} mean {certainty.measured.removeprefix('mean ')} is "
-        f"{certainty.mean:.3f}; on as many others like them it would lie between {low:.3f} and {high:.3f} (95 %)."
-    ]
+    mean = f"{its} mean {certainty.measured.removeprefix('mean ')} is {certainty.mean:.3f}"
+    others = f"on as many others like them it would lie between {low:.3f} and {high:.3f} (95 %)"
+    return [f"On {certainty.images} validation images {mean}; {others}."]
 
 
 def describe_seeds(certainty: Certainty) -> list[str]:
     if not certainty.seeds:
         return []
     first, *others = certainty.seeds
-    sentences = [
-        f"Of the parameters trained more than once, those of trials {join_numbers(first.numbers)} are best "
-        f"on average: {first}."
-    ]
+    best = f"those of trials {join_numbers(first.numbers)} are best on average: {first}"
+    sentences = [f"Of the parameters trained more than once, {best}."]
     if overlapping := [number for one in others if one.overlaps for number in one.numbers]:
         sentences.append(f"Trials {join_numbers(overlapping)} overlap with them.")
     return sentences

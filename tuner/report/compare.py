@@ -19,7 +19,6 @@ from tuner.report.trial_files import is_higher_better, paired_scores, read_detai
 from tuner.study import queries
 from tuner.tasks import MINIMIZED_METRICS
 
-MIN_TRIALS = 2
 Wins = tuple[float, float]
 
 
@@ -49,7 +48,7 @@ def compare_trials(
     engine: Engine, names: Sequence[str], study_name: str | None, metric: str | None, artifacts: TrialArtifacts
 ) -> TrialComparison:
     """Compare the trials with names such as "3" or "STUDY#3"; StudyError for an unknown one."""
-    if len(set(names)) < MIN_TRIALS:
+    if len(set(names)) < 2:
         raise StudyError("give two trials or more to compare, such as: tuner compare 3 7; or --by PARAMETER")
     own = queries.find_study(engine, study_name)
     studies: dict[str, StudyData] = {}

@@ -61,11 +61,9 @@ class TableComparison:
     @property
     def places(self) -> list[int]:
         """Return our place of each row by the metric, among the rows with a published place; else 0."""
-        theirs = self.table.places or [1] * len(self.lines)
-        ours = [
-            line.mean(self.table.metric) if place else None for line, place in zip(self.lines, theirs, strict=True)
-        ]
-        return rank_values(ours, self.table.metric)
+        metric, theirs = self.table.metric, self.table.places or [1] * len(self.lines)
+        ours = [line.mean(metric) if place else None for line, place in zip(self.lines, theirs, strict=True)]
+        return rank_values(ours, metric)
 
 
 def compare_table(engine: Engine | None, table: PublishedTable, study: str | None) -> TableComparison:
@@ -84,10 +82,8 @@ def compare_table(engine: Engine | None, table: PublishedTable, study: str | Non
 
 def studies_of_table(infos: Iterable[StudyInfo], table: str) -> list[StudyInfo]:
     """Return the studies of a table: at full size on its own data first, rehearsals last, else by age."""
-    return sorted(
-        (info for info in infos if info.table == table),
-        key=lambda info: (info.rehearsal, bool(info.size), "@" in info.name),
-    )
+    studies = [info for info in infos if info.table == table]
+    return sorted(studies, key=lambda info: (info.rehearsal, bool(info.size), "@" in info.name))
 
 
 def find_table_study(engine: Engine, table: PublishedTable, name: str | None) -> StudyInfo | None:
@@ -96,21 +92,15 @@ def find_table_study(engine: Engine, table: PublishedTable, name: str | None) ->
     Extensions of a study of the table can be given by name, too.
     """
     infos = queries.read_studies(engine)
-    studies = studies_of_table(infos, table.name)
+    by_name = {info.name: info for info in studies_of_table(infos, table.name)}
     if name is None:
-        return studies[0] if studies else None
-    studies += [
-        info
-        for info in infos
-        if info.kind is StudyKind.EXTENSION and info.subject in {short.name for short in studies}
-    ]
-    by_name = {info.name: info for info in studies}
+        return next(iter(by_name.values()), None)
+    by_name |= {one.name: one for one in infos if one.kind is StudyKind.EXTENSION and one.subject in by_name}
     if name in by_name:
         return by_name[name]
     known = ", ".join(by_name) or f"none yet; start one with: tuner run --table {table.name}"
-    raise StudyError(
-        f"no study '{name}' of the table '{table.name}'.{did_you_mean(name, by_name)} Known: {known}."
-    )
+    close = did_you_mean(name, by_name)
+    raise StudyError(f"no study '{name}' of the table '{table.name}'.{close} Known: {known}.")
 
 
 Epochs = dict[int, list[dict[str, Any]]]  # flat rows by trial id
@@ -190,9 +180,9 @@ def text_columns(comparison: TableComparison) -> Columns:
     """Return the comparison as columns of text, for a terminal or for Markdown."""
     table, lines = comparison.table, comparison.lines
     names = varied_params(table)
-    columns: Columns = [
-        (name, [format_table_param(one.row.params.get(name, "")) for one in lines]) for name in names
-    ]
+    columns: Columns = []
+    for name in names:
+        columns.append((name, [format_table_param(one.row.params.get(name, "")) for one in lines]))
     for metric in table.metrics:
         columns += metric_columns(comparison, metric)
     if table.places:
@@ -200,16 +190,13 @@ def text_columns(comparison: TableComparison) -> Columns:
         columns.append(("place ours", [str(place or "-") for place in comparison.places]))
     columns.append(("epochs run" if "epochs" in names else "epochs", [format_mean(one.epochs) for one in lines]))
     columns.append(("time", [format_seconds(statistics.fmean(s)) if (s := one.seconds) else "" for one in lines]))
-    for heading in ("where", "note"):
-        texts = [str(getattr(one.row, heading)) for one in lines]
-        columns += [(heading, texts)] if any(texts) else []
-    return columns
+    notes = [("where", [str(one.row.where) for one in lines]), ("note", [str(one.row.note) for one in lines])]
+    return columns + [column for column in notes if any(column[1])]
 
 
 def varied_params(table: PublishedTable) -> list[str]:
     """Return the parameters that differ between the rows; all, for one row."""
-    names = list(dict.fromkeys(name for row in table.rows for name in row.params))
-    same = fixed_params(table)
+    names, same = dict.fromkeys(name for row in table.rows for name in row.params), fixed_params(table)
     return [name for name in names if name not in same]
 
 
