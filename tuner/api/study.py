@@ -121,7 +121,8 @@ class Study:
         Default path: STUDY-report.html. An existing file is replaced only with `force`.
         """
         from tuner.cli.report import open_artifacts
-        from tuner.report.page import read_report, render_report, report_path, write_page
+        from tuner.report.html import write_page
+        from tuner.report.page import read_report, render_report, report_path
 
         file = report_path(self._info, None if path is None else Path(path).expanduser(), force)
         artifacts = open_artifacts(self._engine, str(self._home.folder), None)

@@ -57,8 +57,8 @@ def report(
       tuner report
       tuner report --study pets --out pets.html --figures figures --format svg
     """
-    from tuner.report.html import write_figures
-    from tuner.report.page import read_report, render_report, report_path, write_page
+    from tuner.report.html import write_figures, write_page
+    from tuner.report.page import read_report, render_report, report_path
     from tuner.study import queries
 
     engine = open_engine(storage, home)

@@ -8,7 +8,7 @@ of cells, its slices share one figure, and it has no curves, costs, saved epochs
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -23,6 +23,7 @@ from tuner.study.format import format_seconds
 MAX_CURVES = 5  # trials whose curves are drawn
 MAX_CELLS = 5  # of a number, along a side of the heat map
 BLUE, ORANGE = "#2563eb", "#ea580c"
+Point = tuple[TrialData, float, float | None]  # a trial, its x and y
 
 
 @dataclass(frozen=True)
@@ -61,41 +62,33 @@ def hover_text(trial: TrialData) -> str:
     return f"trial {trial.number}: {params}"
 
 
-def state_series(
-    trials: Sequence[TrialData],
-    x: Callable[[TrialData], float],
-    y: Callable[[TrialData], float | None],
-    failed: str = "failed",
-) -> list[Series]:
-    """Return the trials as points, a series for each state that occurs."""
+def state_series(points: Sequence[Point], failed: str = "failed") -> list[Series]:
+    """Return a series of points for each state of trials that occurs."""
     series = []
     states = (("COMPLETE", "finished", BLUE), ("PRUNED", "pruned", ORANGE), ("FAIL", failed, RED))
     for state, name, colour in states:
-        if some := [trial for trial in trials if trial.state == state]:
-            texts = list(map(hover_text, some))
-            series.append(Series(name, list(map(x, some)), list(map(y, some)), "points", colour, texts=texts))
+        if some := [point for point in points if point[0].state == state]:
+            trials, x, y = zip(*some, strict=True)
+            series.append(Series(name, x, y, "points", colour, texts=list(map(hover_text, trials))))
     return series
 
 
 def plot_history(study: StudyData) -> StudyFigure:
-    values = {trial.number: trial.reached(study.metric) for trial in study.trials}
-    known = [value for value in values.values() if value is not None]
-    bottom = min(known, default=0.0)
-    plotted = [trial for trial in study.trials if trial.state == "FAIL" or values[trial.number] is not None]
-    if not known and not study.of("FAIL"):
+    values = [trial.reached(study.metric) for trial in study.trials]
+    bottom = min((value for value in values if value is not None), default=0.0)
+    points: list[Point] = []
+    for trial, value in zip(study.trials, values, strict=True):
+        if trial.state == "FAIL" or value is not None:
+            points.append((trial, trial.number, bottom if trial.state == "FAIL" else value))
+    if not points:
         return empty_figure("history", "History", "no trial has a value yet")
-
-    def height(trial: TrialData) -> float | None:
-        return bottom if trial.state == "FAIL" else values[trial.number]
-
-    series = state_series(plotted, lambda trial: trial.number, height, "failed (no value)")
-    numbers, best = best_so_far(study)
-    if best:
-        series.append(Series("best so far", numbers, best, colour=GREEN))
+    series = state_series(points, "failed (no value)")
+    if study.best:
+        series.append(Series("best so far", *best_so_far(study), colour=GREEN))
     says = "No trial has finished yet."
     if study.best:
-        value, number = format_param(study.best.value), study.best.number
-        says = f"The best, {value}, came with trial {number}; {len(study.trials)} trials in all."
+        best, number = format_param(study.best.value), study.best.number
+        says = f"The best, {best}, came with trial {number}; {len(study.trials)} trials in all."
     return StudyFigure("history", Chart("History", "trial", study.metric, series), says)
 
 
@@ -223,7 +216,7 @@ def plot_cost(study: StudyData) -> StudyFigure:
     trials = [trial for trial in study.trials if trial.seconds > 0]
     if not trials:
         return empty_figure("cost", "Time per trial", "no epoch has been recorded")
-    series = state_series(trials, lambda trial: trial.seconds / 60, lambda trial: trial.reached(study.metric))
+    series = state_series([(trial, trial.seconds / 60, trial.reached(study.metric)) for trial in trials])
     seconds = [trial.seconds for trial in trials]
     total, longest = format_seconds(sum(seconds)), format_seconds(max(seconds))
     says = f"{total} of training in all; the longest trial took {longest}."

@@ -12,7 +12,7 @@ from tuner.report import sections
 from tuner.report.advice import give_advice
 from tuner.report.certainty import assess_certainty, read_top_details
 from tuner.report.figures import make_figures
-from tuner.report.html import check_output, render_page, safe_file_name, write_page
+from tuner.report.html import check_output, render_page, safe_file_name
 from tuner.report.importance import param_importances
 from tuner.report.sections import ReportData
 from tuner.report.study_data import read_study
@@ -21,8 +21,6 @@ from tuner.report.trial_files import PICTURES, load_picture
 from tuner.space.published import load_table
 from tuner.space.space import find_space, read_about
 from tuner.study.info import StudyInfo
-
-__all__ = ["read_report", "render_report", "report_path", "write_page"]
 
 NUM_OTHERS = 2  # next best trials whose predictions are shown
 

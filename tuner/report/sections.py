@@ -223,10 +223,8 @@ def describe_luck(certainty: Certainty) -> str:
     number = certainty.contenders
     if number < 2:
         return start + "No other trial comes so near that luck could have chosen between them."
-    return start + (
-        f"{number} trials are so near to the best that luck may have chosen among them; the luckiest of so many "
-        f"looks {certainty.optimism:.4f} better than it is."
-    )
+    near = f"{number} trials are so near to the best that luck may have chosen among them"
+    return f"{start}{near}; the luckiest of so many looks {certainty.optimism:.4f} better than it is."
 
 
 def published_table(comparison: TableComparison) -> Table:

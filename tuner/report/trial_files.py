@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tuner.artifacts.optuna_store import TrialArtifacts
@@ -33,14 +34,10 @@ def read_trial_file(trial: TrialData, name: str, artifacts: TrialArtifacts, goal
     if name not in trial.files:
         raise LookupError(f"trial {trial.number} has no {name}")
 
-    def read_request() -> DrawRequest:
-        ended = trial.state in FINISHED
-        return DrawRequest(
-            goal, trial.epochs, trial.notes, lambda: read_trial_file(trial, DETAILS, artifacts), ended
-        )
-
+    read_numbers = partial(read_trial_file, trial, DETAILS, artifacts)
+    request = DrawRequest(goal, trial.epochs, trial.notes, read_numbers, trial.state in FINISHED)
     try:
-        with open_artifact(artifacts, trial.files[name], name, read_request) as file:
+        with open_artifact(artifacts, trial.files[name], name, lambda: request) as file:
             return file.read()
     except ArtifactNotFound:
         raise LookupError(f"{name} of trial {trial.number} was deleted") from None
@@ -89,7 +86,6 @@ PICTURES = {  # of a trial, in this order: title and alternative text
 class TrialPicture:
     """A picture as a data: URL, or the reason why there is none."""
 
-    name: str
     title: str
     alt: str
     source: str = ""
@@ -107,10 +103,10 @@ def load_picture(trial: TrialData, name: str, artifacts: TrialArtifacts, goal: s
     try:
         source, width, height = shrink_picture(read_trial_file(trial, name, artifacts, goal))
     except LookupError as error:
-        return TrialPicture(name, title, alt, why=str(error.args[0]))
+        return TrialPicture(title, alt, why=str(error.args[0]))
     except (OSError, ValueError, SyntaxError) as error:
-        return TrialPicture(name, title, alt, why=f"{name} of trial {trial.number} cannot be read: {error}")
-    return TrialPicture(name, title, alt, source, width, height)
+        return TrialPicture(title, alt, why=f"{name} of trial {trial.number} cannot be read: {error}")
+    return TrialPicture(title, alt, source, width, height)
 
 
 def shrink_picture(body: bytes) -> tuple[str, int, int]:
