@@ -27,13 +27,8 @@ DRIVERS = {
 }
 TRIES = 6  # when two processes insert the same key
 PATIENT_SECONDS = 600.0  # how long workers retry while the database is away
-FULL_SIGNS = (
-    "disk is full",
-    "disk I/O",
-    "No space left",
-    "Disk full",
-    "table is full",
-)  # in the messages of each database
+# of a full disk, in the messages of each database
+FULL_SIGNS = ("disk is full", "disk I/O", "No space left", "Disk full", "table is full")
 TELL_SECONDS = 3.0  # an absence shorter than this is not worth a line
 SERVER = {  # a host that vanished is noticed in seconds; by itself TCP would wait for hours
     "connect_timeout": 10,
@@ -42,9 +37,8 @@ SERVER = {  # a host that vanished is noticed in seconds; by itself TCP would wa
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,  # milliseconds
 }
-FROZEN_SECONDS = (
-    20  # after which PostgreSQL ends a session that stands still in a transaction, and frees its locks
-)
+# after which PostgreSQL ends a session that stands still in a transaction, and frees its locks
+FROZEN_SECONDS = 20
 CREATION_SECONDS = 100  # how long MySQL waits for another who makes the tables
 MYSQL = {
     "isolation_level": "READ COMMITTED",  # as on PostgreSQL; by default a transaction reads old rows
@@ -130,9 +124,8 @@ def connect(url: str) -> Engine:
             refuse_foreign_tables(engine, url)
     finally:
         engine.dispose()
-    use_write_ahead_log(
-        engine
-    )  # only now: write-ahead logging is written into the file, and the file may be another's
+    # only now: write-ahead logging is written into the file, and the file may be another's
+    use_write_ahead_log(engine)
     return engine
 
 
@@ -249,9 +242,7 @@ def is_transient(error: BaseException) -> bool:
         return error.passes
     if isinstance(error, sa.exc.TimeoutError | sa.exc.PendingRollbackError):
         return True  # the pool's; Optuna's second query on a connection that was cut under its first
-    if not isinstance(error, sa.exc.DBAPIError):
-        return False
-    if is_full(error):
+    if not isinstance(error, sa.exc.DBAPIError) or is_full(error):
         return False
     return error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
 

@@ -42,27 +42,29 @@ def read_recorded_epochs(engine: Engine, trial_id: int) -> set[int]:
         return set(db.scalars(sa.select(epoch_table.c.epoch).where(epoch_table.c.trial_id == trial_id)))
 
 
+def select_validated_epochs(study_id: int, *columns: sa.Column[Any]) -> sa.Select[Any]:
+    """Select these columns, the epoch and its value of every validated epoch of a study, in order."""
+    return (
+        sa.select(*columns, epoch_table.c.epoch, epoch_table.c.value)
+        .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
+        .where(trials.c.study_id == study_id, epoch_table.c.value.is_not(None))  # NULL without validation
+        .order_by(epoch_table.c.epoch)
+    )
+
+
 def read_new_epochs(db: Connection, study_id: int, seen: dict[int, int]) -> list[tuple[int, int, int, float]]:
     """Return (trial id, number, epoch, value) of the epochs of running trials that follow those in `seen`."""
     query = (
-        sa.select(epoch_table.c.trial_id, trials.c.number, epoch_table.c.epoch, epoch_table.c.value)
-        .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
+        select_validated_epochs(study_id, epoch_table.c.trial_id, trials.c.number)
         .join(claim_table, claim_table.c.trial_id == epoch_table.c.trial_id)
-        .where(trials.c.study_id == study_id, trials.c.state == "RUNNING", claim_table.c.worker.is_not(None))
-        .where(epoch_table.c.value.is_not(None))  # NULL for epochs without validation
-        .order_by(epoch_table.c.epoch)
+        .where(trials.c.state == "RUNNING", claim_table.c.worker.is_not(None))
     )
     return [tuple(row) for row in db.execute(query) if row[2] > seen.get(row[0], 0)]
 
 
 def read_curves(db: Connection, study_id: int, numbers: Iterable[int]) -> dict[int, list[tuple[int, float]]]:
     """Return (epoch, value) of every validated epoch, in order, by trial number."""
-    query = (
-        sa.select(trials.c.number, epoch_table.c.epoch, epoch_table.c.value)
-        .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
-        .where(trials.c.study_id == study_id, trials.c.number.in_(list(numbers)), epoch_table.c.value.is_not(None))
-        .order_by(epoch_table.c.epoch)
-    )
+    query = select_validated_epochs(study_id, trials.c.number).where(trials.c.number.in_(list(numbers)))
     found: dict[int, list[tuple[int, float]]] = {}
     for number, epoch, value in db.execute(query):
         found.setdefault(number, []).append((epoch, value))
@@ -71,10 +73,5 @@ def read_curves(db: Connection, study_id: int, numbers: Iterable[int]) -> dict[i
 
 def read_open_epochs(db: Connection, study_id: int) -> list[tuple[int, int, float]]:
     """Return (trial id, epoch, value) of every validated epoch of unfinished trials, in order."""
-    query = (
-        sa.select(epoch_table.c.trial_id, epoch_table.c.epoch, epoch_table.c.value)
-        .join(trials, trials.c.trial_id == epoch_table.c.trial_id)
-        .where(trials.c.study_id == study_id, trials.c.state.not_in(FINISHED), epoch_table.c.value.is_not(None))
-        .order_by(epoch_table.c.epoch)
-    )
+    query = select_validated_epochs(study_id, epoch_table.c.trial_id).where(trials.c.state.not_in(FINISHED))
     return [(trial_id, epoch, value) for trial_id, epoch, value in db.execute(query)]

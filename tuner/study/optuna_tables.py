@@ -37,6 +37,13 @@ def define(name: str, id_column: str, **columns: Any) -> sa.Table:
     return sa.Table(name, optunas, sa.Column(id_column, sa.Integer, primary_key=True), *others)
 
 
+def define_attributes(owner: str) -> sa.Table:
+    """Return the table of a kind of attributes, such as 'trial_user' or 'study_system'."""
+    owner_id = owner.partition("_")[0] + "_id"
+    columns = {owner_id: NUMBER, "key": NAME, "value_json": JSON_TEXT}
+    return define(f"{owner}_attributes", f"{owner}_attribute_id", **columns)
+
+
 studies = define("studies", "study_id", study_name=NAME)
 trials = define(
     "trials",
@@ -66,18 +73,10 @@ trial_steps = define(
     intermediate_value=DOUBLE,
     intermediate_value_type=STEP_TYPES,
 )
-trial_attrs = define(
-    "trial_user_attributes", "trial_user_attribute_id", trial_id=NUMBER, key=NAME, value_json=JSON_TEXT
-)
-trial_system_attrs = define(
-    "trial_system_attributes", "trial_system_attribute_id", trial_id=NUMBER, key=NAME, value_json=JSON_TEXT
-)
-study_attrs = define(
-    "study_user_attributes", "study_user_attribute_id", study_id=NUMBER, key=NAME, value_json=JSON_TEXT
-)
-study_system_attrs = define(
-    "study_system_attributes", "study_system_attribute_id", study_id=NUMBER, key=NAME, value_json=JSON_TEXT
-)
+trial_attrs = define_attributes("trial_user")
+trial_system_attrs = define_attributes("trial_system")
+study_attrs = define_attributes("study_user")
+study_system_attrs = define_attributes("study_system")
 
 
 def read_versions(db: Connection) -> tuple[str | None, str | None]:

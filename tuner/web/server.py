@@ -54,9 +54,8 @@ class Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(
-            sys.exception(), OSError
-        ):  # the client closed the connection, or was silent for too long
+        # OSError: the client closed the connection, or was silent for too long
+        if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
