@@ -25,7 +25,7 @@ from tuner.study.optuna_tables import (
     trial_values,
     trials,
 )
-from tuner.study.pending import step_columns, value_columns
+from tuner.study.pending import step_columns, value_rows
 from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import claim_table, epoch_table
 
@@ -151,7 +151,8 @@ def one(
             rung = {"key": f"completed_rung_{(1, 3, 9, 27, 81).index(epoch)}", "value_json": json.dumps(value)}
             yield trial_system_attrs, {**of, **rung}
     if state == "COMPLETE":
-        yield trial_values, {**of, "objective": 0, **value_columns(("COMPLETE", best))}
+        for row in value_rows(("COMPLETE", best), of):
+            yield trial_values, row
     result = {"best_value": best, "best_epoch": epochs, "last_value": best, "epochs": epochs, "attempt": 1}
     for key, note in (("recipe", RECIPE), ("made_with", MADE_WITH), ("result", {**result, **ENDED})):
         yield trial_attrs, {**of, "key": key, "value_json": json.dumps(note)}

@@ -122,7 +122,7 @@ def rows_by_table(writes: PendingWrites, owner: TrialOwner) -> list[tuple[sa.Tab
         (trial_steps, [{**trial, "step": step, **step_columns(value)} for step, value in writes.values.items()]),
         (epoch_table, [{**trial, **without_non_finite(row)} for row in writes.epochs.values()]),
         (study_system_attrs, attr_rows(writes.dashboard_notes, study)),
-        (trial_values, [{**trial, "objective": 0, **value_columns(writes.end)}] if has_value(writes.end) else []),
+        (trial_values, value_rows(writes.end, trial)),
     ]
 
 
@@ -141,15 +141,13 @@ def step_columns(value: float) -> dict[str, Any]:
     return {"intermediate_value": value if kind == "FINITE" else None, "intermediate_value_type": kind}
 
 
-def has_value(end: tuple[EndState, float | None] | None) -> bool:
-    return end is not None and end[1] is not None and not math.isnan(end[1])
-
-
-def value_columns(end: tuple[EndState, float | None] | None) -> dict[str, Any]:
-    """Return the value of a trial as Optuna stores it."""
-    assert end is not None and end[1] is not None
-    kind = value_type(end[1])
-    return {"value": end[1] if kind == "FINITE" else None, "value_type": kind}
+def value_rows(end: tuple[EndState, float | None] | None, of: dict[str, int]) -> list[dict[str, Any]]:
+    """Return the value of a trial as Optuna stores it; no row if the trial has not ended or has no value."""
+    _, value = end or (None, None)
+    if value is None or math.isnan(value):
+        return []
+    kind = value_type(value)
+    return [{**of, "objective": 0, "value": value if kind == "FINITE" else None, "value_type": kind}]
 
 
 def value_type(value: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,12 +52,12 @@ def add_given_trials(joined: JoinedStudy, url: str, items: Iterable[GivenTrial])
     becomes the number of trials.
     """
     with database.convert_errors(url), database.creation_lock(joined.engine, url):
-        known = Counter(
+        known = {
             trial.user_attrs.get(TRIAL_KEY)
             for trial in joined.study.get_trials(deepcopy=False)
             if trial.state is not TrialState.FAIL
-        )
-        missing = [item for item in items if not known[item.key]]
+        }
+        missing = [item for item in items if item.key not in known]
         delete_orphaned_claims(joined.engine, joined.id)  # SQLite gives their ids to new trials
         for item in missing:
             joined.study.add_trial(item.to_frozen_trial())

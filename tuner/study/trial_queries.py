@@ -64,9 +64,8 @@ def read_trials_by_id(db: Connection, ids: list[int]) -> Iterable[TrialInfo]:
     ).all()
     params: dict[int, dict[str, Any]] = {}
     query = sa.select(trial_params).where(trial_params.c.trial_id.in_(ids))
-    for row in db.execute(
-        query.order_by(trial_params.c.param_id)
-    ):  # in the order in which the space suggested them
+    query = query.order_by(trial_params.c.param_id)  # the order in which the space suggested them
+    for row in db.execute(query):
         value = decode_param(row.param_value, json.loads(row.distribution_json))
         params.setdefault(row.trial_id, {})[row.param_name] = value
     attrs: dict[int, dict[str, Any]] = {}
