@@ -77,22 +77,17 @@ class HeartbeatMonitor:
             return list(db.execute(sa.select(worker_table).where(worker_table.c.study_id == self.study_id)).all())
 
     def is_lost(self, row: sa.Row[Any], now: float) -> bool:
-        before = self.seen.get(row.worker)
-        moved = before is None or before.beats != row.beats
-        got_on = before is None or before.progress != row.progress or row.number is None
-        if before and moved:
+        before = self.seen.get(row.worker) or WorkerCounters(row.beats, row.progress, now, now)
+        beat_at, progress_at = before.beat_at, before.progress_at
+        if row.beats != before.beats:
             self.alive.add(row.worker)
-        seen = WorkerCounters(
-            row.beats,
-            row.progress,
-            now if moved or before is None else before.beat_at,
-            now if got_on or before is None else before.progress_at,
-        )
-        self.seen[row.worker] = seen
-        is_silent = now - seen.beat_at > self.heartbeat_timeout
+            beat_at = now
+        if row.progress != before.progress or row.number is None:
+            progress_at = now
+        self.seen[row.worker] = WorkerCounters(row.beats, row.progress, beat_at, progress_at)
         return (
-            is_silent
-            or now - seen.progress_at > self.hang_timeout
+            now - beat_at > self.heartbeat_timeout
+            or now - progress_at > self.hang_timeout
             or is_process_gone(row.machine, row.pid, row.born)
         )
 
