@@ -18,7 +18,8 @@ def test_nothing_is_lost_in_a_storm_and_what_were_lost_would_be_seen(
     from benchmarks.aftermath import judged
     from benchmarks.storm import Plan, weathered
 
-    plan = Plan(kills=8, pauses=1, cuts=1, stops=0, fleets=2, workers=1, trials=4, epochs=10, pace=0.1, seed=1)
+    # A slow pace: on a loaded machine, too, the last fault comes before the end of the study
+    plan = Plan(kills=8, pauses=1, cuts=1, stops=0, fleets=2, workers=1, trials=5, epochs=10, pace=0.3, seed=1)
     with weathered(plan, tmp_path, print) as (left, calm, befell):
         assert [row for row in (*befell, *judged(left, calm)) if row.met is False] == []
 
