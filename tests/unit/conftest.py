@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +10,6 @@ from helpers.local_training import Trial
 
 from tuner.data.cache import CachedDataset
 from tuner.recipe import Recipe
-
-
-@pytest.fixture(scope="module")
-def quick_collection() -> Iterator[None]:
-    """What was imported is not looked through each time that memory is given back, as in a worker."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

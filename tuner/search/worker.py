@@ -132,7 +132,6 @@ class Worker:
                         gc.freeze()  # the imports of the first trial: examining them takes 0.1 s in every trial
         finally:  # after the session's last writes, which may delete files in the store
             self.attempts.close(HURRY_SECONDS)
-            gc.unfreeze()  # else libraries report objects that were never freed when the process ends
 
     def run_trial(self, active: ActiveTrial) -> None:
         """Run a trial from its suggestion to its result, and clean up after it."""
@@ -363,6 +362,8 @@ def main() -> int:
         traceback.print_exc()
         print(json.dumps({"bug": f"{type(error).__name__}: {error}"}), file=answer, flush=True)
         return 1
+    finally:
+        gc.unfreeze()  # else libraries report objects that were never freed when the process ends
     return 0
 
 

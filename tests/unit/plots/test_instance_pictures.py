@@ -29,8 +29,6 @@ from tuner.search.trial_pictures import TrialPictures, write_pictures
 from tuner.train import details
 from tuner.train.details import Details
 
-pytestmark = pytest.mark.usefixtures("quick_collection")
-
 
 @pytest.fixture
 def trained(instance_recipe: Recipe, toy_cells: CachedDataset, tmp_path: Path) -> Trial:

@@ -27,8 +27,6 @@ from tuner.train.loop import Progress, check_finite
 from tuner.train.memory import MicroBatches, release
 from tuner.train.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("quick_collection")
-
 
 def test_every_epoch_is_reported_with_every_metric(unbroken: Trial) -> None:
     assert list(unbroken.reports) == [1, 2, 3]

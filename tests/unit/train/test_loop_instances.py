@@ -20,7 +20,6 @@ from tuner.train.memory import MicroBatches
 from tuner.train.validation import evaluate
 
 AP = maximize("ap50")
-pytestmark = pytest.mark.usefixtures("quick_collection")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +62,7 @@ def test_every_metric_is_reported_of_validation_and_the_loss_alone_of_training(t
         assert np.isfinite(list(report.metrics.values())).all()
 
 
+@pytest.mark.slow
 def test_it_learns(trial: Trial) -> None:
     learner = another(trial, "learner", epochs=60, augment=use("none"), model=use("deep_watershed", k=8))
     learner.data = replace(trial.data, val=trial.data.train)

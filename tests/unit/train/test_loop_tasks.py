@@ -29,7 +29,6 @@ from tuner.train.checkpoint import load_weights
 from tuner.train.memory import MicroBatches
 from tuner.train.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("quick_collection")
 MIOU, ACCURACY = maximize("miou"), maximize("accuracy")
 
 

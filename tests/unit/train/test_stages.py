@@ -19,7 +19,6 @@ from tuner.train.optimizers import SCHEDULES, step_schedule
 from tuner.train.stages import find_modules, freeze, make_optimizer, train_mode
 from tuner.train.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("quick_collection")
 ASKED = 5  # times an epoch of batches of 8 asks whether to stop: three steps, two validation batches
 
 

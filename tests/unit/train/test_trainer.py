@@ -23,7 +23,6 @@ from tuner.train.totals import Totals
 from tuner.train.trainer import MEAN, STD, Trainer, make_normalizer
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("quick_collection")
 BINARY = [name for name, tasks in TASKS_OF.items() if "binary" in tasks and name != "mix"]  # a mix is of others
 
 
