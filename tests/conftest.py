@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import gc
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from helpers.command_line import finish
-from helpers.fork_server import start_python
+from helpers.fork_server import AVAILABLE, server, start_python
 from helpers.generated_images import draw_once
 from helpers.image_folders import make_photos
 from helpers.optuna_revisions import load_once
@@ -48,10 +48,14 @@ SHARED_SETUP = {  # modules whose tests share what takes seconds to set up
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Run tests that share a set-up in one process, and those on MariaDB: each process would start a server."""
+    """Run tests that share a set-up in one process, and those on MariaDB: each process would start a server.
+
+    MariaDB is left to `make test-all`: SQLite and PostgreSQL run the same tests each time.
+    """
     params = getattr(item, "callspec", NO_PARAMS).params.values()
     if any(isinstance(value, str) and value == "mariadb" for value in params):
         item.add_marker(pytest.mark.xdist_group("mariadb"))
+        item.add_marker(pytest.mark.slow)
     elif item.path.stem in SHARED_SETUP:
         item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
@@ -63,6 +67,14 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Leave what a module's tests imported out of every later collection, too: each training starts one."""
+    if nextitem and item.path != nextitem.path:
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_unconfigure() -> None:
@@ -80,6 +92,17 @@ def home(tmp_path: Path) -> Path:
 def photos(tmp_path: Path) -> Path:
     """Twelve real image files with masks, in the layout images/ + masks/."""
     return make_photos(tmp_path / "photos", 12)
+
+
+@pytest.fixture(scope="module")
+def forked_workers() -> Iterator[None]:
+    """Workers of a command in this process fork from the server of the tests: no import is repeated."""
+    if not AVAILABLE:
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tuner.fleet.fork_server.start_server", server)
+        patch.setattr("tuner.fleet.fork_server.stop_server", lambda: None)
+        yield
 
 
 Tuner = Callable[..., subprocess.CompletedProcess[str]]

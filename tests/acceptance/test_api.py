@@ -5,19 +5,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.command_line import environment
-from helpers.fork_server import AVAILABLE, server
 from PIL import Image
 
 import tuner
 from tuner import Recipe, Study, TunerError, maximize, use
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
 EPOCHS = 2
 
 
@@ -33,17 +32,6 @@ def tiny(trial: Any) -> Recipe:
         batch_size=32,
         precision="fp32",
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def forked_workers() -> Iterator[None]:
-    """Workers that fork, where this process starts them."""
-    if not AVAILABLE:
-        return (yield)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tuner.fleet.fork_server.start_server", server)
-        patch.setattr("tuner.fleet.fork_server.stop_server", lambda: None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +142,7 @@ def test_mistakes_are_errors_of_one_tree(home: Path, study: Study, tmp_path: Pat
             call()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_saves_and_resumes(tmp_path: Path) -> None:
     script = tmp_path / "search.py"
     script.write_text(

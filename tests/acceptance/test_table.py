@@ -14,6 +14,8 @@ from helpers.command_line import epochs_of, glance, home_url, opened, states, wr
 from tuner.cli import main
 from tuner.study import queries, trial_queries
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 TABLE = """
 about = "Two losses, tried by hand"
 space = "../tiny.py"

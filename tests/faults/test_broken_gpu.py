@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 from helpers.command_line import claims, home_url, rows, run, states, write_space
 from helpers.fake_nvidia_smi import smi
 
@@ -65,6 +66,7 @@ def test_an_assert_on_the_gpu_fails_its_trial_and_not_the_gpu(tmp_path: Path) ->
     assert lines(done, "is broken") == []
 
 
+@pytest.mark.slow
 def test_as_many_workers_share_a_gpu_as_its_memory_allows(tmp_path: Path) -> None:
     path = smi(tmp_path / "bin", memory="4096, 0\n")
     done = search(

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 from helpers.command_line import epochs_of, finish, home_url, rows, run, running, states, wait_for
 from helpers.recording_model import go_on, trained, write_booked, write_rows
 
@@ -27,6 +28,7 @@ def turn_a_bit(file: Path) -> None:
     file.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_the_checkpoint_before_is_used_and_gives_the_same_numbers(tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     for folder in (unbroken, broken):

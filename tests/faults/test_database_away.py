@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 from helpers.command_line import children, claims, epochs_of, finish, running, states, wait_for
 from helpers.fragile_postgres import Fragile
 from helpers.recording_model import go_on, noted, once, trained, write_booked
@@ -29,6 +30,7 @@ def written(url: str, folder: Path, process: subprocess.Popen[str]) -> None:
     wait_for(lambda: len(epochs_of(url, 0)) >= before - 1, process)
 
 
+@pytest.mark.slow
 def test_a_run_lives_through_everything_a_database_can_do(tmp_path: Path, fragile: Fragile) -> None:
     write_booked(tmp_path, EPOCHS, f"pace=0.05, gate={EPOCHS}")
     url, log = fragile.fresh(), tmp_path / "home/logs/tiny/worker-0.log"

@@ -73,6 +73,7 @@ def test_a_disk_with_no_room_for_a_checkpoint(tmp_path: Path, postgres: Postgres
     assert epochs_of(url, 0) == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_database_on_a_full_disk(tmp_path: Path) -> None:
     write_space(tmp_path, epochs=EPOCHS)
     url = home_url(tmp_path / "home")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from helpers.command_line import claims, epochs_of, rows, run, states
 from helpers.postgres import Postgres
 from helpers.recording_model import noted, trained, write_booked
 
 
+@pytest.mark.slow
 def test_what_hangs_three_times_is_named_and_set_aside_and_the_study_goes_on(
     tmp_path: Path, postgres: Postgres
 ) -> None:

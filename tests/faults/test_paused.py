@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import psutil
+import pytest
 from helpers.command_line import claims, epochs_of, finish, rows, running, states, wait_for, worker_pids
 from helpers.postgres import Postgres
 from helpers.recording_model import once, trained, write_booked, write_rows
@@ -18,6 +19,7 @@ FIRST_HALF = (
 )
 
 
+@pytest.mark.slow
 def test_a_host_that_slept_finds_its_trial_taken_over_and_leaves_it_alone(
     tmp_path: Path, postgres: Postgres
 ) -> None:

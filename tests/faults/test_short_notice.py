@@ -36,7 +36,9 @@ def take_away(fleet: subprocess.Popen[str]) -> None:
     finish(fleet)
 
 
-@pytest.mark.parametrize("is_away", [False, True], ids=["database there", "database away"])
+@pytest.mark.parametrize(
+    "is_away", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["database there", "database away"]
+)
 def test_all_but_the_step_at_hand_is_saved(is_away: bool, tmp_path: Path, fragile: Fragile) -> None:
     """Also where the database is away: what was trained stands in the checkpoint."""
     url = fragile.fresh()

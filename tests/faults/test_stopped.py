@@ -39,6 +39,7 @@ def all_is_put_back(url: str) -> bool:
     return (states(url), claims(url), worker_pids(url)) == ({0: "WAITING"}, [(1, None, 0)], [])
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_stopped_in_every_way_is_finished_in_the_end(tmp_path: Path) -> None:
     write_space(tmp_path, epochs=EPOCHS)
     url = home_url(tmp_path / "home")

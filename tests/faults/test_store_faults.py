@@ -314,6 +314,7 @@ def test_killed_between_checkpoint_and_manifest_the_manifest_before_is_used(
 # --- as users have it ---
 
 
+@pytest.mark.slow
 def test_hosts_that_share_no_folder_go_on_with_each_others_trials(
     tmp_path: Path, buckets: Buckets, bucket: str
 ) -> None:
@@ -358,6 +359,7 @@ def test_a_store_that_cannot_be_used_is_reported_before_a_study_is_made(
         assert rows(url, "SELECT * FROM studies") == []
 
 
+@pytest.mark.slow
 def test_a_run_whose_store_goes_down_and_comes_back_loses_nothing(
     tmp_path: Path, buckets: Buckets, bucket: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import psutil
+import pytest
 from helpers.command_line import finish, home_url, rows, running, wait_for, worker_pids, write_space
 
 FAT = '''
@@ -20,6 +21,7 @@ MB = 2**20
 EARLY, LATE = 6, 26
 
 
+@pytest.mark.slow
 def test_pruned_and_failed_trials_leave_nothing_in_memory(tmp_path: Path) -> None:
     (tmp_path / "fat.py").write_text(FAT)
     bad = "    lr = 1e38 if trial.number % 2 else lr\n"  # every other one ends with a loss that is not a number

@@ -151,6 +151,16 @@ def opened_bench(url: str, name: str = "s", info: StudyInfo = INFO, **changes: o
         joined.engine.dispose()
 
 
+def take_all(url: str, worker: str) -> list[tuple[int, int]]:
+    """Claim trials until the budget is used up; return (number, attempt) of each."""
+    found = []
+    with opened_bench(url) as bench:
+        bench.enter(worker)
+        while isinstance(taken := bench.try_to_take(worker), ClaimedTrial):
+            found.append((taken.number, taken.attempt))
+    return found
+
+
 def at_once(number: int, what: Callable[[int], Any]) -> list[Any]:
     """Call `what` in many threads that start together."""
     together = threading.Barrier(number)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from ast import literal_eval
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
+from subprocess import PIPE
 
 import optuna
 import pytest
 import sqlalchemy as sa
 from helpers.command_line import environment, wait_for
 from helpers.fork_server import start_python
-from helpers.sessions import Bench, at_once, opened_bench, row
+from helpers.sessions import Bench, at_once, opened_bench, row, take_all
 
 from tuner.errors import TrialLost
 from tuner.search.sync import SyncThread
@@ -32,16 +32,6 @@ def bench(prepared_url: str) -> Iterator[Bench]:
         yield made
 
 
-def take_all(url: str, worker: str) -> list[tuple[int, int]]:
-    """In another process, claim trials until the budget is used up; return (number, attempt) of each."""
-    found = []
-    with opened_bench(url) as bench:
-        bench.enter(worker)
-        while isinstance(taken := bench.try_to_take(worker), ClaimedTrial):
-            found.append((taken.number, taken.attempt))
-    return found
-
-
 # The budget
 
 
@@ -55,11 +45,20 @@ def test_many_who_take_at_once_get_exactly_the_budget(bench: Bench) -> None:
     assert sum(each == "spent" for pair in got for each in pair) == 5
 
 
-def test_processes_share_one_budget_exactly(bench: Bench) -> None:
+TAKE_ALL = """
+import sys
+from helpers.sessions import take_all
+print(take_all(*sys.argv[1:]))
+"""
+
+
+def test_processes_share_one_budget_exactly(bench: Bench, tmp_path: Path) -> None:
     bench.set(num_trials=25)
-    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
-        done = [pool.submit(take_all, bench.url, f"w{at}") for at in range(3)]
-        taken = [each for future in done for each in future.result()]
+    env = environment(tmp_path, PYTHONPATH=":".join(sys.path))
+    claimants = [
+        start_python("", bench.url, f"w{at}", code=TAKE_ALL, env=env, stdout=PIPE, text=True) for at in range(3)
+    ]
+    taken = [each for process in claimants for each in literal_eval(process.communicate(timeout=120)[0])]
     assert sorted(taken) == [(number, 1) for number in range(25)]
     assert bench.num_claims() == len(bench.states()) == 25
 

@@ -153,6 +153,7 @@ def bright(target: Tensor) -> Tensor:
     return (labels > 0) * (1 + 0.3 * labels) - 1 + 0.2 * noise
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_touching_discs_apart() -> None:
     target = target_of(discs((20, 16, 11), (24, 38, 12), (46, 30, 11)), discs((14, 44, 12), (44, 22, 13)))
     model = trained(model_of(num_regions=64, score=0.5), bright(target), target, steps=50)

@@ -29,6 +29,8 @@ from tuner.study import budget, epoch_queries, queries, trial_queries
 from tuner.study.info import StudyInfo
 from tuner.study.study import join_study
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 FULL = '{}, schedule=use("plateau", patience=0), augment=use("flip")'
 
 
