@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # every interpreter that a test starts would compile all modules anew
-WORKERS := -n 3 --dist loadgroup  # more than cores: many tests wait, for processes and databases
+WORKERS := -n 4 --dist loadgroup  # more than cores: many tests wait, for processes and databases
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test test-all lint types check-python clean

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import optuna
 import psutil
+import pytest
 from helpers.command_line import (
     alter,
     claims,
@@ -161,6 +162,7 @@ def test_a_bug_in_a_model_stops_the_worker_loudly_with_its_traceback_kept(tmp_pa
     assert failed.user_attrs["failure_kind"] == "exception"
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_even_start_names_its_log(tmp_path: Path) -> None:
     write_space(tmp_path)
     (tmp_path / "sitecustomize.py").write_text(

@@ -119,6 +119,7 @@ def test_a_page_that_is_on_its_way_when_the_connection_breaks_is_written_before_
     assert epochs_of(seen, 0) == [1]
 
 
+@pytest.mark.slow
 def test_a_connection_cut_again_and_again_costs_nothing(away: tuple[Bench, Bench, Proxy]) -> None:
     """Some commits succeed although their answers are lost, and are repeated."""
     bench, seen, proxy = away

@@ -171,6 +171,7 @@ def test_it_learns_to_tell_touching_discs_apart() -> None:
         assert large.labels.shape == sizes[1] and len(match_instances(large.labels, wide).pairs) == labels.max()
 
 
+@pytest.mark.slow
 def test_from_images_without_instances_it_learns_to_find_none() -> None:
     none = torch.zeros(2, 4, 64, 64)
     model = trained(model_of(), bright(none), none, steps=12)

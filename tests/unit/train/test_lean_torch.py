@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys
 from tuner.goal import maximize
@@ -18,6 +20,7 @@ print("torch._dynamo" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_the_check_of_a_recipe_does_not_import_the_compiler() -> None:
     """Where this fails, torch marks by other means what it does not compile: see `lean_torch`."""
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
