@@ -219,7 +219,9 @@ def toml_key(name: str) -> str:
 
 
 def toml_value(value: Any) -> str:
-    return json.dumps(value if isinstance(value, int | float) else str(value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, int | float) else json.dumps(str(value))  # JSON has no inf and nan
 
 
 def advise_on_importance(study: StudyData, best: TrialData, shares: Mapping[str, float]) -> Iterator[Advice]:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from tuner.plots.charts import thin_chart
 from tuner.report.advice import Advice, give_advice
 from tuner.report.certainty import Certainty, assess_certainty, describe_certainty, read_top_details
-from tuner.report.figures import StudyFigure, make_figures
+from tuner.report.figures import StudyFigure, make_own_figures
 from tuner.report.importance import param_importances
 from tuner.report.study_data import StudyData, read_study
 from tuner.study import queries, trial_queries
@@ -33,7 +33,15 @@ PAUSE_FACTOR = 9.0  # pause at least so many times as long as a check took, to l
 MAX_POINTS = 300  # of a series of a plot
 MAX_LENGTH = 60_000  # characters of a plot: the database stores it in pieces of 2 kB, a statement each
 MAX_ADVICE = 3
-SAVED = ("history", "curves", "by-choice", "contour", "cost", "epochs", "failures")  # it draws the others itself
+SAVED = (
+    "history",
+    "curves",
+    "by-choice",
+    "contour",
+    "cost",
+    "epochs",
+    "failures",
+)  # in the order of the dashboard
 log = logging.getLogger("tuner")
 
 
@@ -47,7 +55,7 @@ def save_figures(
     study = read_study(engine, info)
     shares = param_importances(study)
     certainty = assess_certainty(study, read_top_details(study, artifacts) if artifacts else {})
-    made = {figure.name: figure for figure in make_figures(study, shares)}
+    made = {figure.name: figure for figure in make_own_figures(study, shares)}
     figures = [made[name] for name in SAVED if not made[name].chart.is_empty]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -38,12 +38,21 @@ class StudyFigure:
 def make_figures(study: StudyData, shares: dict[str, float] | None = None) -> list[StudyFigure]:
     """Return all figures of a study in reading order."""
     shares = param_importances(study) if shares is None else shares
-    order = [*shares, *(name for name in study.varied if name not in shares)]  # the most important first
+    history, *others = make_own_figures(study, shares)
+    slices = [plot_slice(study, name) for name in order_params(study, shares)]
+    return [history, plot_parallel(study), plot_importances(study, shares), *slices, *others]
+
+
+def order_params(study: StudyData, shares: dict[str, float]) -> list[str]:
+    """Return the varied parameters, the most important first."""
+    return [*shares, *(name for name in study.varied if name not in shares)]
+
+
+def make_own_figures(study: StudyData, shares: dict[str, float]) -> list[StudyFigure]:
+    """Return the figures that optuna-dashboard does not draw itself, in reading order."""
+    order = order_params(study, shares)
     return [
         plot_history(study),
-        plot_parallel(study),
-        plot_importances(study, shares),
-        *(plot_slice(study, name) for name in order),
         plot_contour(study, order),
         plot_best_curves(study),
         plot_curves_by_choice(study, order),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tuner.goal import maximize
-from tuner.report.advice import Advice, give_advice, widen_range
+from tuner.report.advice import Advice, give_advice, toml_value, widen_range
 from tuner.report.certainty import Certainty
 from tuner.report.study_data import StudyData, TrialData
 from tuner.study.info import StudyInfo, StudyKind
@@ -113,6 +113,11 @@ def test_near_equals_are_trained_again_from_a_table_that_can_be_read() -> None:
     assert command == "tuner run --table ./again.toml --data 'my shapes' --seeds 3 --home h"
     (rows,) = given(*ENOUGH, sure=sure, kind=StudyKind.TABLE, subject="t")
     assert rows.command == "tuner run --table t --seeds 3 --home h"
+
+
+@pytest.mark.parametrize("value", [True, 3, 1e-05, float("inf"), 'a "quoted" name'])
+def test_parameters_are_written_as_toml(value: object) -> None:
+    assert tomllib.loads(f"value = {toml_value(value)}") == {"value": value}
 
 
 def test_what_does_not_matter_is_fixed_once_there_are_enough_trials() -> None:
