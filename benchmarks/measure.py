@@ -32,7 +32,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison. `met` is None where there is no target."""
+    """One comparison. `met` is None without a target."""
 
     what: str
     ours: str

@@ -49,7 +49,7 @@ def part_descriptions() -> set[str]:
 
 
 def begins_with_verb(text: str) -> bool:
-    """Return whether the first word can be an imperative; generous, because there is no list of all verbs."""
+    """Return whether the first word can be an imperative; generous, since verbs cannot be listed in full."""
     word = text.split()[0].lower()
     return re.fullmatch(r"[a-z-]+[,.;]?", word) is not None and not NOT_VERBS.fullmatch(word.rstrip(",.;"))
 

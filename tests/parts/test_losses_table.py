@@ -168,7 +168,7 @@ def test_neither_logits_nor_target_are_changed(name: str, mode: str) -> None:
 
 @every_loss
 def test_it_looks_at_no_value_so_that_it_need_not_wait_for_a_device(name: str, mode: str) -> None:
-    """On the meta device there are no values to look at."""
+    """Tensors on the meta device have no values."""
     args: dict[str, Value] = {"weights": "frequency"} if name == "cross_entropy" else {}
     guess = logits(mode).to("meta").requires_grad_()
     loss = loss_of(name, mode, **args)(guess, target(mode).to("meta"))

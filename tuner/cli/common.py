@@ -85,7 +85,7 @@ def to_home(folder: str) -> Home:
 
 
 def open_engine(storage: str | None, home: str) -> Engine:
-    """Return an engine to read from; StudyError if there is no database: none is created."""
+    """Return an engine to read from; StudyError if the database is missing: none is created."""
     from tuner.errors import StudyError
     from tuner.study import database, tables
 

@@ -84,7 +84,7 @@ class TrialPictures:
         return new_id
 
     def save(self, file: Path, artifact_id: str = "") -> None:
-        """Save a file as an artifact, replacing an earlier one with its name; do nothing if there is no file."""
+        """Save a file, if it exists, as an artifact, replacing an earlier one with its name."""
         if file.is_file():
             with file.open("rb") as content:
                 self.artifacts.write(artifact_id or self.register(file), content)

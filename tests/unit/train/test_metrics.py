@@ -310,7 +310,7 @@ def test_the_scores_are_those_that_the_task_names(task: str) -> None:
 
 @pytest.mark.parametrize("task", COUNTS)
 def test_counting_looks_at_no_value_so_that_it_need_not_wait_for_a_device(task: str) -> None:
-    """On the meta device there are no values to look at."""
+    """Tensors on the meta device have no values."""
     inputs = {"binary": batch(0, 0.3), "multiclass": labels(0), "classification": numbers(0)}
     on_meta = COUNTS[task](*(each.to("meta") for each in inputs[task]), True)
     assert on_meta.device.type == "meta" and on_meta.shape == COUNTS[task](*inputs[task], True).shape
