@@ -79,16 +79,13 @@ def extend(
     """
     from tuner.cli.live import make_view
     from tuner.errors import StudyError
-    from tuner.search.extend import ExtendRequest, prepare_extension
-    from tuner.search.extend import extend as go_on
+    from tuner.search import extend as extend_module
 
     if top and numbers:
         raise StudyError("give either --top N for the best trials, or --trial N for single ones.")
-    given = run_options(home, storage, options)
-    extension = prepare_extension(ExtendRequest(study, epochs, top or 1, numbers, given))
-    for notice in extension.notices:
-        click.echo(f"notice: {notice}", err=True)
-    report_and_exit(go_on(extension, given, make_view), home, storage)
+    asked = extend_module.ExtendRequest(study, epochs, top or 1, numbers, run_options(home, storage, options))
+    done = extend_module.extend(asked, make_view, lambda notice: click.echo(f"notice: {notice}", err=True))
+    report_and_exit(done, home, storage)
 
 
 def run_options(home: str, storage: str | None, options: dict[str, Any]) -> RunOptions:

@@ -37,13 +37,9 @@ class Placement:
 def open_placement(
     wanted: PlacementRequest, home: Home, storage: str, space: Path | None, say: Callable[[str], None]
 ) -> Iterator[Placement]:
-    """Provide the requested slots for the duration of the context; raise FleetError if that is impossible."""
-    check_placement(wanted)
+    """Provide the requested slots, which `check_placement` has accepted, for the duration of the context."""
     if wanted.ray is None:
-        try:
-            yield place_local(wanted, home, say)
-        finally:
-            fork_server.stop_server()
+        yield place_local(wanted, home, say)
         return
     from tuner.fleet.ray_cluster import ray_slots
 
@@ -65,10 +61,19 @@ def check_placement(wanted: PlacementRequest) -> None:
     check_reachable(wanted.ray)
 
 
-def prepare_workers(wanted: PlacementRequest) -> None:
-    """Start the imports of the workers of this host, beside the checks of the command that will need them."""
-    if wanted.ray is None:
-        fork_server.start_server()
+@contextmanager
+def prepare_workers(wanted: PlacementRequest) -> Iterator[None]:
+    """Check the placement, then start the imports of the workers of this host, beside the checks of the command.
+
+    At the end, however the command ends, the server with these imports is stopped: a notebook lives on after it.
+    """
+    check_placement(wanted)
+    try:
+        if wanted.ray is None:
+            fork_server.start_server()
+        yield
+    finally:
+        fork_server.stop_server()
 
 
 def refuse_conflicts(wanted: PlacementRequest) -> None:

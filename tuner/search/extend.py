@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import optuna
@@ -56,7 +56,6 @@ def prepare_extension(request: ExtendRequest) -> Extension:
     url = request.options.url
     if database.is_absent(url):
         raise StudyError(f"no study yet in {database.hide_password(url)}; there are no trials to extend.")
-    prepare_workers(request.options.placement)
     if request.options.artifacts:
         check_store(request.options.artifacts)
     engine = database.connect(url)
@@ -81,8 +80,13 @@ def prepare_extension(request: ExtendRequest) -> Extension:
     return Extension(joined, schedule_warnings(chosen, request.epochs))
 
 
-def extend(extension: Extension, options: RunOptions, view: ViewFactory) -> RunResult:
-    return run_workers(extension.joined, None, options, view)
+def extend(request: ExtendRequest, view: ViewFactory, notify: Callable[[str], None]) -> RunResult:
+    """Check a request, create or join its study, and train its trials; call `notify` with each notice before."""
+    with prepare_workers(request.options.placement):
+        extension = prepare_extension(request)
+        for notice in extension.notices:
+            notify(notice)
+        return run_workers(extension.joined, None, request.options, view)
 
 
 def original_name(name: str) -> str:

@@ -21,7 +21,7 @@ from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import StudyError, format_names
 from tuner.fleet.config import WorkerConfig, WorkerSettings, hash_space_file
-from tuner.fleet.placement import PlacementRequest, check_placement, open_placement, prepare_workers
+from tuner.fleet.placement import PlacementRequest, open_placement, prepare_workers
 from tuner.fleet.supervisor import Fleet, say
 from tuner.paths import Home
 from tuner.recipe import Recipe
@@ -105,8 +105,13 @@ class RunResult:
 def run(request: RunRequest, view: ViewFactory) -> RunResult:
     """Check a request, create or join its study, and train until the budget is spent or a signal arrives."""
     refuse_conflicts(request)
-    check_placement(request.options.placement)
-    prepare_workers(request.options.placement)
+    with prepare_workers(request.options.placement):
+        joined, space = join_requested_study(request)
+        return run_workers(joined, space, request.options, view)
+
+
+def join_requested_study(request: RunRequest) -> tuple[JoinedStudy, Space]:
+    """Check a request with its data, then create or join its study; also return the space."""
     with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
         setup = check_request(request)
     sources = open_sources(setup.recipes)
@@ -123,7 +128,7 @@ def run(request: RunRequest, view: ViewFactory) -> RunResult:
     else:
         with database.convert_errors(options.url):
             set_budget(joined.engine, joined.id, request)
-    return run_workers(joined, setup.space, options, view)
+    return joined, setup.space
 
 
 def run_workers(joined: JoinedStudy, space: Space | None, options: RunOptions, view: ViewFactory) -> RunResult:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.command_line import home_url
 from helpers.fake_nvidia_smi import smi
 
-from tuner.errors import FleetError
+import tuner
+from tuner.cli.live import make_view
+from tuner.errors import FleetError, SpaceError, StudyError, TunerError
+from tuner.fleet import fork_server
 from tuner.fleet.local import LocalSlot
 from tuner.fleet.placement import PlacementRequest, check_placement, open_placement
 from tuner.fleet.ray_cluster import refuse_sqlite
 from tuner.paths import Home
+from tuner.search.extend import ExtendRequest, extend
+from tuner.search.run import RunOptions
 
 
 @pytest.fixture
@@ -133,3 +141,31 @@ def test_sqlite_is_refused_where_workers_sit_on_several_hosts() -> None:
         refuse_sqlite("10.0.0.0:6379", "sqlite:///runs/tuner.db", nodes)
     refuse_sqlite("10.0.0.0:6379", "postgresql://db/tuner", nodes)
     refuse_sqlite("10.0.0.0:6379", "sqlite:///runs/tuner.db", nodes[2:])
+
+
+def refused_run(home: Path) -> None:
+    tuner.run("no_such_space", home=home)
+
+
+def refused_extend(home: Path, per_gpu: str | None = None) -> None:
+    options = RunOptions(home_url(home), Home(home), PlacementRequest(per_gpu=per_gpu))
+    extend(ExtendRequest(None, 5, 1, (), options), make_view, print)
+
+
+@pytest.mark.skipif(not fork_server.AVAILABLE, reason="workers fork on Linux only")
+@pytest.mark.parametrize(("command", "error"), [(refused_run, SpaceError), (refused_extend, StudyError)])
+def test_a_refused_command_leaves_no_fork_server(
+    command: Callable[[Path], None], error: type[TunerError], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[fork_server.ForkServer] = []
+    close = fork_server.ForkServer.close
+    monkeypatch.setattr(fork_server.ForkServer, "close", lambda self: [close(self), closed.append(self)])
+    with pytest.raises(error):
+        command(home)
+    assert fork_server.start_server.cache_info().currsize == 0
+    assert [server.process is not None and server.process.poll() for server in closed] == [-signal.SIGKILL]
+
+
+def test_extend_refuses_a_placement_before_it_reads_the_database(home: Path) -> None:
+    with pytest.raises(FleetError, match="--per-gpu many"):
+        refused_extend(home, "many")
