@@ -12,118 +12,56 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
+MOVED = {  # package -> {path in `tuner` of version 0.1: name of the module in the package}
+    "tuner": {"catalogue": "registry", "parts": "registry", "runs": "paths"},
+    "tuner.artifacts": {"gallery": "optuna_store", "keeper": "attempts", "parcels": "snapshots",
+                        "sender": "uploader", "store": "store"},
+    "tuner.cli": {"cli.explain": "export", "cli.results": "export", "live": "live", "screen": "screen",
+                  "sparks": "sparklines"},
+    "tuner.data": {"data.get": "fetch", "data.hands": "augment_pool", "data.places": "locate",
+                   "data.shelf": "provider", "download": "download", "energy": "instances",
+                   "instances": "instances"},
+    "tuner.data.synthetic": {"data.badges": "badges", "data.cells": "cells", "data.scenes": "scenes",
+                             "data.shapes": "shapes"},
+    "tuner.export": {"annotations": "coco", "best": "best", "bundle": "bundle", "evaluate": "evaluate",
+                     "explain": "gradcam", "layers": "layers", "panels": "explain", "predict": "predict"},
+    "tuner.fleet": {"crew": "placement", "gpus": "gpus", "orders": "config", "quarantine": "gpus",
+                    "ray_seats": "ray_cluster", "seats": "local", "sharing": "placement"},
+    "tuner.plots": {"report.charts": "charts", "report.curves": "curves", "report.drawn": "render_png",
+                    "report.examples": "examples", "report.heat": "heatmaps",
+                    "report.interactive": "render_plotly", "report.overlays": "overlays",
+                    "report.quality": "quality", "report.sheet": "contact_sheet", "report.strip": "examples",
+                    "report.things": "overlays"},
+    "tuner.report": {"comparison": "table_comparison", "report.again": "advice", "report.chapters": "sections",
+                     "report.courses": "group_curves", "report.files": "trial_files",
+                     "report.later": "on_demand", "report.markup": "html", "report.output": "html",
+                     "report.pictures": "trial_files", "report.story": "study_data", "report.versus": "compare",
+                     "shown": "dashboard"},
+    "tuner.search": {"clerk": "sync", "desk": "session", "launch": "run", "longer": "extend",
+                     "notes": "trial_attrs", "objective": "objective", "pictures": "trial_pictures",
+                     "sampling": "sampling", "starts": "warm_start", "takeover": "warm_start",
+                     "worker": "worker"},
+    "tuner.space": {"check": "check", "published": "published", "rehearsal": "rehearsal"},
+    "tuner.study": {"claims": "claims", "control": "control", "database": "database", "failures": "failures",
+                    "hours": "budget", "listed": "trial_list", "overview": "queries", "pages": "pending",
+                    "reading": "trial_reader", "report.tables": "format", "setup": "storage",
+                    "storage": "storage", "tables": "tables", "tally": "stats", "watch": "heartbeat",
+                    "words": "format"},
+    "tuner.train": {"chosen": "details", "details": "details", "instance_metrics": "instance_metrics",
+                    "losses": "losses", "metrics": "metrics", "optims": "optimizers", "train.scoring": "totals",
+                    "train.shown": "answers"},
+    "tuner.web": {"dashboard": "server", "web.guard": "security", "web.login": "auth", "web.shell": "base_path",
+                  "web.studies": "study_api"},
+}  # fmt: skip
 MOVED_MODULES = {
-    "tuner.annotations": "tuner.export.coco",
-    "tuner.best": "tuner.export.best",
-    "tuner.bundle": "tuner.export.bundle",
-    "tuner.catalogue": "tuner.registry",
-    "tuner.check": "tuner.space.check",
-    "tuner.chosen": "tuner.train.details",
-    "tuner.claims": "tuner.study.claims",
-    "tuner.clerk": "tuner.search.sync",
-    "tuner.cli.explain": "tuner.cli.export",
-    "tuner.cli.results": "tuner.cli.export",
-    "tuner.comparison": "tuner.report.table_comparison",
-    "tuner.control": "tuner.study.control",
-    "tuner.crew": "tuner.fleet.placement",
-    "tuner.dashboard": "tuner.web.server",
-    "tuner.data.badges": "tuner.data.synthetic.badges",
-    "tuner.data.cells": "tuner.data.synthetic.cells",
-    "tuner.data.get": "tuner.data.fetch",
-    "tuner.data.hands": "tuner.data.augment_pool",
-    "tuner.data.places": "tuner.data.locate",
-    "tuner.data.scenes": "tuner.data.synthetic.scenes",
-    "tuner.data.shapes": "tuner.data.synthetic.shapes",
-    "tuner.data.shelf": "tuner.data.provider",
-    "tuner.database": "tuner.study.database",
-    "tuner.desk": "tuner.search.session",
-    "tuner.details": "tuner.train.details",
-    "tuner.download": "tuner.data.download",
-    "tuner.energy": "tuner.data.instances",
-    "tuner.evaluate": "tuner.export.evaluate",
-    "tuner.explain": "tuner.export.gradcam",
-    "tuner.failures": "tuner.study.failures",
-    "tuner.gallery": "tuner.artifacts.optuna_store",
-    "tuner.gpus": "tuner.fleet.gpus",
-    "tuner.hours": "tuner.study.budget",
-    "tuner.instance_metrics": "tuner.train.instance_metrics",
-    "tuner.instances": "tuner.data.instances",
-    "tuner.keeper": "tuner.artifacts.attempts",
-    "tuner.launch": "tuner.search.run",
-    "tuner.layers": "tuner.export.layers",
-    "tuner.listed": "tuner.study.trial_list",
-    "tuner.live": "tuner.cli.live",
-    "tuner.longer": "tuner.search.extend",
-    "tuner.losses": "tuner.train.losses",
-    "tuner.metrics": "tuner.train.metrics",
-    "tuner.notes": "tuner.search.trial_attrs",
-    "tuner.objective": "tuner.search.objective",
-    "tuner.optims": "tuner.train.optimizers",
-    "tuner.orders": "tuner.fleet.config",
-    "tuner.overview": "tuner.study.queries",
-    "tuner.pages": "tuner.study.pending",
-    "tuner.panels": "tuner.export.explain",
-    "tuner.parcels": "tuner.artifacts.snapshots",
-    "tuner.parts": "tuner.registry",
-    "tuner.pictures": "tuner.search.trial_pictures",
-    "tuner.predict": "tuner.export.predict",
-    "tuner.published": "tuner.space.published",
-    "tuner.quarantine": "tuner.fleet.gpus",
-    "tuner.ray_seats": "tuner.fleet.ray_cluster",
-    "tuner.reading": "tuner.study.trial_reader",
-    "tuner.rehearsal": "tuner.space.rehearsal",
-    "tuner.report.again": "tuner.report.advice",
-    "tuner.report.chapters": "tuner.report.sections",
-    "tuner.report.charts": "tuner.plots.charts",
-    "tuner.report.courses": "tuner.report.group_curves",
-    "tuner.report.curves": "tuner.plots.curves",
-    "tuner.report.drawn": "tuner.plots.render_png",
-    "tuner.report.examples": "tuner.plots.examples",
-    "tuner.report.files": "tuner.report.trial_files",
-    "tuner.report.heat": "tuner.plots.heatmaps",
-    "tuner.report.interactive": "tuner.plots.render_plotly",
-    "tuner.report.later": "tuner.report.on_demand",
-    "tuner.report.markup": "tuner.report.html",
-    "tuner.report.output": "tuner.report.html",
-    "tuner.report.overlays": "tuner.plots.overlays",
-    "tuner.report.pictures": "tuner.report.trial_files",
-    "tuner.report.quality": "tuner.plots.quality",
-    "tuner.report.sheet": "tuner.plots.contact_sheet",
-    "tuner.report.story": "tuner.report.study_data",
-    "tuner.report.strip": "tuner.plots.examples",
-    "tuner.report.tables": "tuner.study.format",
-    "tuner.report.things": "tuner.plots.overlays",
-    "tuner.report.versus": "tuner.report.compare",
-    "tuner.runs": "tuner.paths",
-    "tuner.sampling": "tuner.search.sampling",
-    "tuner.screen": "tuner.cli.screen",
-    "tuner.seats": "tuner.fleet.local",
-    "tuner.sender": "tuner.artifacts.uploader",
-    "tuner.setup": "tuner.study.storage",
-    "tuner.sharing": "tuner.fleet.placement",
-    "tuner.shown": "tuner.report.dashboard",
-    "tuner.sparks": "tuner.cli.sparklines",
-    "tuner.starts": "tuner.search.warm_start",
-    "tuner.storage": "tuner.study.storage",
-    "tuner.store": "tuner.artifacts.store",
-    "tuner.tables": "tuner.study.tables",
-    "tuner.takeover": "tuner.search.warm_start",
-    "tuner.tally": "tuner.study.stats",
-    "tuner.train.scoring": "tuner.train.totals",
-    "tuner.train.shown": "tuner.train.answers",
-    "tuner.watch": "tuner.study.heartbeat",
-    "tuner.web.guard": "tuner.web.security",
-    "tuner.web.login": "tuner.web.auth",
-    "tuner.web.shell": "tuner.web.base_path",
-    "tuner.web.studies": "tuner.web.study_api",
-    "tuner.words": "tuner.study.format",
-    "tuner.worker": "tuner.search.worker",
+    f"tuner.{old}": f"{package}.{new}" for package, modules in MOVED.items() for old, new in modules.items()
 }
 
-RENAMED = {  # module -> {name in version 0.1: name now}; an old module path gives both
+RENAMED = {  # module -> {name in version 0.1: name now, or path below the module}; an old module path gives both
     "tuner.data.augment": {"augmenter": "make_augment"},
     "tuner.data.cache": {"Cached": "CachedDataset", "cached": "load_cached"},
     "tuner.data.folder": {"pair_up": "pair_files", "read_pair": "read_with_mask",
@@ -139,14 +77,19 @@ RENAMED = {  # module -> {name in version 0.1: name now}; an old module path giv
     "tuner.data.source": {"Numbers": "InstanceMap", "hold_out_of_each": "hold_out_per_class"},
     "tuner.export.best": {"best": "find_best", "Best": "BestTrial"},
     "tuner.export.bundle": {"export": "export_bundle", "load": "load_model", "verify": "verify_bundle"},
+    "tuner.fleet": {"Fleet": "supervisor.Fleet"},
     "tuner.models.blocks": {"careful": "run_checked", "halving": "decoder_widths", "start": "init_weights",
                             "take_channels": "set_in_channels"},
     "tuner.models.pretrained": {"fill": "fill_encoder", "hugging_face": "hf_source",
                                 "imagenet": "imagenet_tensors"},
     "tuner.registry": {"locate": "find_builder", "problems": "part_problems", "searchable": "searchable_args",
                        "entries": "list_parts"},
+    "tuner.space": {"Space": "space.Space", "Draws": "space.DrawnRecipes", "load_space": "space.load_space",
+                    "known_spaces": "space.known_spaces", "find_space": "space.find_space",
+                    "draw": "space.draw_recipes", "describe": "space.describe_parameter"},
     "tuner.space.published": {"Table": "PublishedTable", "Row": "PublishedRow"},
     "tuner.space.rehearsal": {"reduced": "reduce_recipe"},
+    "tuner.study": {"Joined": "study.JoinedStudy", "join": "study.join_study", "rejoin": "study.rejoin_study"},
     "tuner.study.database": {"behind": "unwrap", "parse": "parse_url", "passes": "is_transient",
                              "reach": "connect", "shown": "hide_password", "told": "convert_errors"},
     "tuner.study.storage": {"HoldingStorage": "StudyStorage"},
@@ -187,27 +130,10 @@ def renamed_names(module: str) -> Callable[[str], Any]:
     def forward(name: str) -> Any:
         if name not in RENAMED[module]:
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
-        new = RENAMED[module][name]
-        warnings.warn(f"{module}.{name} is deprecated: use {module}.{new}.", DeprecationWarning, stacklevel=2)
-        return getattr(sys.modules[module], new)
-
-    return forward
-
-
-def moved_names(package: str, **names: str) -> Callable[[str], Any]:
-    """Return a module `__getattr__` for names that moved into a module of the package.
-
-    `Space="space"` moved, `draw="space:draw_recipes"` was renamed as well.
-    """
-
-    def forward(name: str) -> Any:
-        if name not in names:
-            raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        module, _, new_name = f"{package}.{names[name]}".partition(":")
-        new = f"{new_name} from {module}" if new_name else f"it from {module}"
-        warnings.warn(f"{package}.{name} is deprecated: import {new} instead.", DeprecationWarning, stacklevel=2)
-        value = getattr(import_module(module), new_name or name)
-        setattr(sys.modules[package], name, value)  # the next use finds it there: one warning for each name
+        new = f"{module}.{RENAMED[module][name]}"
+        warnings.warn(f"{module}.{name} is deprecated: use {new}.", DeprecationWarning, stacklevel=2)
+        value = resolve_name(new)
+        setattr(sys.modules[module], name, value)  # the next use finds it there: one warning for each name
         return value
 
     return forward

@@ -1,8 +1,5 @@
 """Worker processes: placement on GPUs and hosts, start, supervision."""
 
-from tuner.deprecated import moved_names
+from tuner.deprecated import renamed_names
 
-__getattr__ = moved_names(
-    "tuner.fleet",
-    Fleet="supervisor",
-)
+__getattr__ = renamed_names(__name__)
