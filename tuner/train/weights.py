@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -23,36 +23,18 @@ OTHER_CLASSES = 19  # of the model with the random initial weights of a rehearsa
 Tensors = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class CarriedWeights:
-    """Tensors loaded into a model; `left` tensors of the file are not used, `fresh` ones of the model are new."""
-
-    tensors: Tensors
-    left: int
-    fresh: int
-    part: str
-    where: str
-
-    def __str__(self) -> str:
-        of = f" of the {self.part}" if self.part != "all" else ""
-        return (
-            f"{len(self.tensors)} tensors{of} loaded from {self.where}; {self.left} of the file not used, "
-            f"{self.fresh} of the model newly initialized"
-        )
-
-
 def load_initial_weights(model: nn.Module, recipe: Recipe, source: Path | None) -> str:
     """Load the weights that the recipe names into a new model; return a summary line."""
     if recipe.weights.name == "none":
         return ""
-    carried = match_tensors(model, recipe, source)
-    model.load_state_dict({**model.state_dict(), **carried.tensors})
-    log.info("weights: %s", carried)
-    return str(carried)
+    tensors, summary = match_tensors(model, recipe, source)
+    model.load_state_dict({**model.state_dict(), **tensors})
+    log.info("weights: %s", summary)
+    return summary
 
 
-def match_tensors(model: nn.Module, recipe: Recipe, source: Path | None) -> CarriedWeights:
-    """Return the tensors to load; PartError names the differences to a file of another architecture."""
+def match_tensors(model: nn.Module, recipe: Recipe, source: Path | None) -> tuple[Tensors, str]:
+    """Return the tensors to load and a summary; PartError names the differences to another architecture's file."""
     tensors, where = read_source(model, recipe, source)
     part = recipe.weights_part
     wanted = {k: v for k, v in model.state_dict().items() if part == "all" or k.startswith(ENCODER)}
@@ -66,7 +48,11 @@ def match_tensors(model: nn.Module, recipe: Recipe, source: Path | None) -> Carr
             f"weights from {where} do not fit {recipe.model}: {len(fits)} of {len(wanted)} tensors fit. "
             f"{wrong}{encoder_hint(part, wanted, fits)}"
         )
-    return CarriedWeights(fits, len(tensors) - len(fits), len(model.state_dict()) - len(fits), part, where)
+    return fits, (
+        f"{len(fits)} tensors{' of the encoder' * (part == 'encoder')} loaded from {where}; "
+        f"{len(tensors) - len(fits)} of the file not used, "
+        f"{len(model.state_dict()) - len(fits)} of the model newly initialized"
+    )
 
 
 def read_source(model: nn.Module, recipe: Recipe, source: Path | None) -> tuple[Tensors, str]:

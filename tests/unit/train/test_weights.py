@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,10 +56,13 @@ def equal(model: nn.Module, tensors: Tensors, start: str = "") -> bool:
 
 def counted(model: nn.Module, recipe: Recipe, file: Path) -> tuple[int, int, int]:
     """(carried, left, fresh), after checking that they add up to the file and to the model."""
-    found = match_tensors(model, recipe, file)
-    assert len(found.tensors) + found.left == len(read_weights(file))
-    assert len(found.tensors) + found.fresh == len(model.state_dict())
-    return len(found.tensors), found.left, found.fresh
+    tensors, summary = match_tensors(model, recipe, file)
+    told = re.search(r"^(\d+) tensors .*; (\d+) of the file not used, (\d+) of the model", summary)
+    assert told is not None
+    carried, left, fresh = map(int, told.groups())
+    assert carried == len(tensors) and carried + left == len(read_weights(file))
+    assert carried + fresh == len(model.state_dict())
+    return carried, left, fresh
 
 
 # --- what is carried ---
