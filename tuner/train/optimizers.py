@@ -43,8 +43,7 @@ EPOCHS = Range(least=0, whole=True)
 def adam(params: Params, *, lr: float = 1e-3, weight_decay: float = 0.0) -> optim.Optimizer:
     """Adam, fused: one pass over the weights instead of a dozen."""
     check_rates("adam", lr, weight_decay)
-    given = list_params(params)
-    return optim.Adam(given, lr=lr, weight_decay=weight_decay, fused=can_fuse(given))
+    return make_fused(optim.Adam, params, lr=lr, weight_decay=weight_decay)
 
 
 def adamw(
@@ -52,8 +51,7 @@ def adamw(
 ) -> optim.Optimizer:
     """Adam with decoupled weight decay; with amsgrad, effective step sizes never increase."""
     check_rates("adamw", lr, weight_decay)
-    given = list_params(params)
-    return optim.AdamW(given, lr=lr, weight_decay=weight_decay, amsgrad=amsgrad, fused=can_fuse(given))
+    return make_fused(optim.AdamW, params, lr=lr, weight_decay=weight_decay, amsgrad=amsgrad)
 
 
 def sgd(
@@ -64,10 +62,7 @@ def sgd(
     check_range("optimizer 'sgd'", FRACTION, momentum=momentum)
     if nesterov and not momentum:
         raise PartError("optimizer 'sgd' with nesterov=True needs a momentum above 0.")
-    given = list_params(params)
-    return optim.SGD(
-        given, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=can_fuse(given)
-    )
+    return make_fused(optim.SGD, params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
 
 
 def none(optimizer: optim.Optimizer, epochs: int) -> Schedule:
@@ -168,15 +163,12 @@ def cosine_curve(name: str, epochs: int, least: float) -> Curve:
     return lambda done: least + (1 - least) * (1 + math.cos(math.pi * min(done / max(epochs, 1), 1))) / 2
 
 
-def list_params(params: Params) -> list[Any]:
-    """Return the parameters as a list, since they are iterated twice."""
-    return [{**each, "params": list(each["params"])} if isinstance(each, dict) else each for each in params]
-
-
-def can_fuse(params: list[Any]) -> bool:
-    """Return whether all weights are on a device with fused optimizers; the meta device of checks has none."""
-    each = [weight for group in params for weight in (group["params"] if isinstance(group, dict) else [group])]
-    return all(weight.device.type in FUSED and weight.is_floating_point() for weight in each)
+def make_fused(kind: Callable[..., optim.Optimizer], params: Params, **args: Any) -> optim.Optimizer:
+    """Return an optimizer, fused where the device of all weights allows it; the meta device of checks does not."""
+    given = [{**each, "params": list(each["params"])} if isinstance(each, dict) else each for each in params]
+    weights = [p for each in given for p in (each["params"] if isinstance(each, dict) else [each])]
+    fused = all(weight.device.type in FUSED and weight.is_floating_point() for weight in weights)
+    return kind(given, fused=fused, **args)
 
 
 def check_rates(name: str, lr: float, weight_decay: float) -> None:
