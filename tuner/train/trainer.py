@@ -60,6 +60,7 @@ class Trainer:
             self.loss.to(device)
         self.micro = micro_batches.size_for(recipe, device)
         self.normalise = make_normalizer(device)
+        self.to_prediction = find_builder("prediction", {}, self.task.to_prediction)
         self.origin = ""  # a checkpoint of another origin is not used
         self.ends = list(accumulate(stage.epochs for stage in recipe.resolved_stages))
         self.stage = -1
@@ -148,28 +149,16 @@ class Trainer:
         return zip(images.tensor_split(number), targets.tensor_split(number), strict=True)
 
     def compute_loss(self, images: Tensor, targets: Tensor) -> PieceResult:
-        """Return the loss with the output and target it was computed from."""
-        if self.own_losses is None:
-            logits, target = self.forward(images, targets)
-            return self.loss(logits, target), logits, target
-        batch, target = self.on_device(images, targets)
-        with self.autocast():
-            parts, answer = self.own_losses(batch, target)
-        return self.loss(parts, target), answer, target
-
-    def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits in fp32 and their target, on the device."""
-        batch, target = self.on_device(images, targets)
-        with self.autocast():
-            logits = self.model(batch)
-        return logits.float(), target
-
-    def on_device(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss with the output, logits in fp32, and the target it was computed from."""
         batch = self.normalise(images.to(self.device, non_blocking=True))
-        return batch, self.target(targets.to(self.device, non_blocking=True))
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+        target = self.target(targets.to(self.device, non_blocking=True))
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+            answer = self.own_losses(batch, target) if self.own_losses else self.model(batch)
+        if self.own_losses:
+            parts, answer = answer
+            return self.loss(parts, target), answer, target
+        logits = answer.float()
+        return self.loss(logits, target), logits, target
 
     def halve_micro_batch(self, failed: str) -> None:
         """Halve the micro-batch from now on, and store it for later trials of the same kind."""

@@ -60,7 +60,7 @@ def answers(trial: Trial) -> tuple[Any, Any]:
     trainer, val = best_trainer(trial), trial.data.val
     images, targets = torch.from_numpy(trial.data.images[val]), torch.from_numpy(trial.data.targets[val])
     with torch.no_grad():
-        logits, target = trainer.forward(images, targets)
+        _, logits, target = trainer.compute_loss(images, targets)
     return target.numpy(), logits.argmax(1).numpy()
 
 
@@ -126,7 +126,7 @@ def test_the_score_of_an_image_is_scikit_learns(trial: Trial) -> None:
             torch.from_numpy(each[trial.data.val]) for each in (trial.data.images, trial.data.targets)
         )
         with torch.no_grad():
-            shares = trainer.forward(images, targets)[0].softmax(1).numpy()
+            shares = trainer.compute_loss(images, targets)[1].softmax(1).numpy()
         expected = shares[np.arange(len(truth)), truth]
     else:
         pairs = [(t[t != 255], p[t != 255]) for t, p in zip(truth, guess, strict=True)]

@@ -284,7 +284,7 @@ def test_fp32_computes_in_fp32_with_weights_and_images_laid_out_channels_last(
     trainer = Trainer(plain, CPU, micro_batches)
     seen: list[Tensor] = []
     trainer.model.register_forward_hook(lambda module, given, output: seen.extend([given[0], output]))
-    trainer.forward(*batch)
+    trainer.compute_loss(*batch)
     assert {each.dtype for each in seen} == {torch.float32}
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
     assert trainer.model.down2[0].weight.is_contiguous(memory_format=torch.channels_last)
