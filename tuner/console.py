@@ -7,12 +7,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rich.console import Console
 
 
@@ -77,17 +75,11 @@ def supports_unicode(stream: TextIO) -> bool:
 ProgressCallback = Callable[[int, int], None]  # number done, total
 
 
-class StudyView(Protocol):
+class StudyView(AbstractContextManager[Any], Protocol):
     """A view of a study: calling it updates it.
 
     `away` shows a notice while the database is unreachable, and '' when it is reachable again.
     """
-
-    def __enter__(self) -> Any: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
     def __call__(self) -> None: ...
 

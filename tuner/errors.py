@@ -33,50 +33,38 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class TunerError(Exception):
-    """The base class: shown as one message, without a traceback."""
+class TunerError(Exception): ...
 
 
-class SpaceError(TunerError):
-    """A search space cannot be used."""
+class SpaceError(TunerError): ...
 
 
-class SpaceChanged(SpaceError):
-    """A search space differs from the one its study began with."""
+class SpaceChanged(SpaceError): ...
 
 
-class TableError(TunerError):
-    """A published table cannot be used."""
+class TableError(TunerError): ...
 
 
-class PartError(TunerError):
-    """A part of a recipe is unknown or was given arguments it does not take."""
+class PartError(TunerError): ...
 
 
-class DataError(TunerError):
-    """A dataset cannot be used as it is."""
+class DataError(TunerError): ...
 
 
 class StorageError(TunerError):
-    """The database cannot be used."""
-
     passes = False  # whether it may come back by itself
 
 
-class FilesError(TunerError):
-    """A file or folder of the program's own cannot be written."""
+class FilesError(TunerError): ...
 
 
-class StudyError(TunerError):
-    """A study is missing, or cannot answer yet."""
+class StudyError(TunerError): ...
 
 
-class FleetError(TunerError):
-    """The workers cannot be placed as asked."""
+class FleetError(TunerError): ...
 
 
-class BundleError(TunerError):
-    """An exported model cannot be used."""
+class BundleError(TunerError): ...
 
 
 class FailureKind(StrEnum):
@@ -103,8 +91,6 @@ class FailureKind(StrEnum):
 
 
 class TrialFailed(TunerError):
-    """One trial ends as failed; the study continues."""
-
     def __init__(self, kind: FailureKind, message: str) -> None:
         super().__init__(message)
         self.kind = kind

@@ -20,6 +20,16 @@ MARK_KEY = "tuner_best"  # metadata key of a weights file: the epoch and value t
 LONGEST_HEAD = 100_000_000  # bytes, the limit of safetensors
 
 
+class PathInFolder:
+    """An attribute that is a path in the `folder` of its object."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, owner: Run | Home, _: object) -> Path:
+        return owner.folder / self.name
+
+
 @dataclass(frozen=True)
 class Run:
     """The folder of an attempt: its checkpoints, best weights and pictures.
@@ -29,63 +39,19 @@ class Run:
     """
 
     folder: Path
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.pt"
-
-    @property
-    def previous(self) -> Path:
-        """The checkpoint before the last, in case the last was cut short by a power failure."""
-        return self.folder / "checkpoint.previous.pt"
-
-    @property
-    def best(self) -> Path:
-        return self.folder / "best.safetensors"
-
-    @property
-    def checkpoint_best(self) -> Path:
-        """The best weights as they were when the checkpoint was written."""
-        return self.folder / "checkpoint.best.safetensors"
-
-    @property
-    def previous_best(self) -> Path:
-        """The best weights as they were when the previous checkpoint was written."""
-        return self.folder / "checkpoint.previous.best.safetensors"
-
-    @property
-    def curves(self) -> Path:
-        return self.folder / "curves.png"
-
-    @property
-    def strip(self) -> Path:
-        """One validation image with the prediction after every epoch."""
-        return self.folder / "strip.png"
-
-    @property
-    def predictions(self) -> Path:
-        """The worst, median and best validation images."""
-        return self.folder / "predictions.png"
-
-    @property
-    def explanation(self) -> Path:
-        """Heatmaps of the model, for a trial that was the best when it ended."""
-        return self.folder / "explanation.png"
-
-    @property
-    def quality(self) -> Path:
-        """Confusion, ROC, precision-recall, calibration."""
-        return self.folder / "quality.png"
-
-    @property
-    def details(self) -> Path:
-        """The data that the pictures are drawn from."""
-        return self.folder / "details.json"
-
-    @property
-    def confusion(self) -> Path:
-        """The confusion matrix of the best epoch."""
-        return self.folder / "confusion.csv"
+    checkpoint = PathInFolder("checkpoint.pt")
+    previous = PathInFolder("checkpoint.previous.pt")  # in case the last was cut short by a power failure
+    best = PathInFolder("best.safetensors")
+    # the best weights as they were when the checkpoint and the previous one were written
+    checkpoint_best = PathInFolder("checkpoint.best.safetensors")
+    previous_best = PathInFolder("checkpoint.previous.best.safetensors")
+    curves = PathInFolder("curves.png")
+    strip = PathInFolder("strip.png")  # one validation image with the prediction after every epoch
+    predictions = PathInFolder("predictions.png")  # the worst, median and best validation images
+    explanation = PathInFolder("explanation.png")  # heatmaps, of a trial that was the best when it ended
+    quality = PathInFolder("quality.png")  # confusion, ROC, precision-recall, calibration
+    details = PathInFolder("details.json")  # the data that the pictures are drawn from
+    confusion = PathInFolder("confusion.csv")  # the confusion matrix of the best epoch
 
     @property
     def weights(self) -> tuple[Path, ...]:
@@ -213,23 +179,14 @@ class Home:
     """The folder of all files on this host: database, cache, runs, artifacts, logs."""
 
     folder: Path
+    cache = PathInFolder("cache")
+    artifacts = PathInFolder("artifacts")
+    micro_batches = PathInFolder("micro_batches.json")
 
     @property
     def database(self) -> str:
         """The URL of the default storage."""
         return f"sqlite:///{(self.folder / 'tuner.db').absolute()}"
-
-    @property
-    def cache(self) -> Path:
-        return self.folder / "cache"
-
-    @property
-    def artifacts(self) -> Path:
-        return self.folder / "artifacts"
-
-    @property
-    def micro_batches(self) -> Path:
-        return self.folder / "micro_batches.json"
 
     def log(self, study: str, worker: str) -> Path:
         return self.folder / "logs" / safe_name(study) / f"{worker}.log"
