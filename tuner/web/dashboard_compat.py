@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna_dashboard
 from optuna.distributions import BaseDistribution
-from optuna.study import StudyDirection
+from optuna.storages import BaseStorage
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
@@ -32,15 +32,11 @@ def dashboard_files() -> Path:
     return Path(optuna_dashboard.__file__).parent
 
 
-def frozen_study(
-    study_id: int,
-    name: str,
-    directions: list[StudyDirection],
-    user_attrs: dict[str, Any],
-    system_attrs: dict[str, Any],
-) -> FrozenStudy:
+def frozen_study(storage: BaseStorage, study: int, system_attrs: dict[str, Any]) -> FrozenStudy:
     """Return a study as the serializers take it. Public `get_all_studies` reads all attributes of all studies."""
-    return FrozenStudy(name, None, user_attrs, system_attrs, study_id, directions=directions)
+    name, directions = storage.get_study_name_from_id(study), storage.get_study_directions(study)
+    user_attrs = storage.get_study_user_attrs(study)
+    return FrozenStudy(name, None, user_attrs, system_attrs, study, directions=directions)
 
 
 def serialize_study_without_trials(

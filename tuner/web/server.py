@@ -24,10 +24,11 @@ from tuner.web.artifacts import ArtifactMiddleware
 from tuner.web.auth import FILE_VARIABLE, require_login
 from tuner.web.base_path import BasePathMiddleware, PageMiddleware, check_base_path
 from tuner.web.security import LOOPBACK, RequestFilter, with_database_errors, with_safe_headers
-from tuner.web.study_api import LARGE, StudyApi
-from tuner.web.wsgi import App, Environ, StartResponse, accepts_gzip
+from tuner.web.study_api import StudyApi
+from tuner.web.wsgi import App, Environ, StartResponse, accepts_gzip, request_path
 
 COMPRESSIBLE = ("application/json", "text/", "application/javascript")
+LARGE = 100_000  # bytes from which on an answer is compressed
 IDLE_SECONDS = 60  # after which a silent connection is closed
 
 
@@ -88,7 +89,7 @@ def serve(
 
     storage, engine = open_storage(url)
     pictures = open_artifacts(engine, home.make(), artifacts)
-    studies = StudyApi(with_compression(wsgi(storage, artifact_store=pictures)), storage, engine)
+    studies = StudyApi(wsgi(storage, artifact_store=pictures), storage, engine)
     app = build_app(studies, pictures, options)
     with open_server(app, options) as server, database.convert_errors(url):
         preload(studies)
@@ -112,7 +113,7 @@ def check_options(options: ServerOptions) -> None:
 
 def build_app(studies: StudyApi, pictures: TrialArtifacts, options: ServerOptions) -> App:
     """Wrap the studies in everything a request passes through, from the inside out."""
-    app = with_database_errors(ArtifactMiddleware(studies, studies.engine, pictures))
+    app = with_database_errors(ArtifactMiddleware(with_compression(studies), studies.engine, pictures))
     app = PageMiddleware(app, options.base, options.password is not None, options.read_only)
     if options.password is not None:
         app = require_login(app, options.password, options.hours, options.base)
@@ -157,7 +158,11 @@ def preload(studies: StudyApi) -> None:
 
 
 def with_compression(app: App) -> App:
-    """Wrap an app so that large texts are compressed: a table of thousands of trials has tens of megabytes."""
+    """Wrap an app so that large texts are compressed: a table of thousands of trials has tens of megabytes.
+
+    The page asks every few seconds: an answer like the last one at its path is not compressed again.
+    """
+    last: dict[str, tuple[bytes, bytes]] = {}  # by path: the last large answer, plain and compressed
 
     def wrapped(environ: Environ, start: StartResponse) -> Iterable[bytes]:
         started: list[Any] = []
@@ -170,22 +175,19 @@ def with_compression(app: App) -> App:
             and accepts_gzip(environ)
             and status.startswith("200")
         ):
-            body = [compress(body, headers)]
+            whole = b"".join(body)
+            if close := getattr(body, "close", None):
+                close()
+            if len(whole) >= LARGE:
+                path = request_path(environ)
+                if (known := last.get(path, (b"", b"")))[0] != whole:
+                    known = last[path] = whole, gzip.compress(whole, compresslevel=1)
+                whole = known[1]
+                del headers["Accept-Ranges"]
+                headers["Content-Encoding"], headers["Content-Length"] = "gzip", str(len(whole))
+                headers.add_header("Vary", "Accept-Encoding")
+            body = [whole]
         start(status, headers.items(), *more)
         return body
 
     return wrapped
-
-
-def compress(body: Iterable[bytes], headers: Headers) -> bytes:
-    """Return a body as a whole, compressed if it is large; `headers` follow."""
-    whole = b"".join(body)
-    if close := getattr(body, "close", None):
-        close()
-    if len(whole) < LARGE:
-        return whole
-    packed = gzip.compress(whole, compresslevel=1)
-    del headers["Accept-Ranges"]
-    headers["Content-Encoding"], headers["Content-Length"] = "gzip", str(len(packed))
-    headers.add_header("Vary", "Accept-Encoding")
-    return packed

@@ -6,7 +6,6 @@ minutes for thousands of trials. Here a finished trial is serialized once, and o
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import threading
@@ -40,7 +39,6 @@ PREFERENTIAL = "preference:is_preferential"
 MAX_SINGLE_NOTES = 50  # notes read one by one; if more have changed, all are read
 NO_NOTE: dict[str, Any] = {}
 SETTLE_SECONDS = 10.0  # after which a note is completely written
-LARGE = 100_000  # bytes from which on an answer is compressed
 
 
 @dataclass
@@ -54,7 +52,6 @@ class StudyCache:
     known: dict[int, FrozenTrial] = field(default_factory=dict)  # finished trials whose form is in `forms`
     was_read: bool = False  # attributes that change from now on have just been written
     unsettled: dict[int, float] = field(default_factory=dict)  # trials whose note has just changed -> until when
-    packed: tuple[bytes, bytes] = b"", b""  # the last large answer, plain and compressed
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take_unsettled(self) -> dict[int, dict[str, Any]]:
@@ -78,7 +75,7 @@ class StudyApi:
         if not wsgi.is_read_request(environ) or after is None:
             return self.app(environ, start)
         if path.rstrip("/") == "/api/studies":
-            return self.send(environ, start, self.list_studies(), StudyCache())
+            return wsgi.respond_json(environ, start, self.list_studies())
         if not (match := ADDRESS.fullmatch(path)):
             return self.app(environ, start)
         study = int(match[1])
@@ -87,7 +84,7 @@ class StudyApi:
             with cache.lock:
                 if not self.is_plain(study):
                     return self.app(environ, start)
-                return self.send(environ, start, self.serialize(study, cache, after), cache)
+                return wsgi.respond_json(environ, start, self.serialize(study, cache, after))
         except KeyError:
             self.caches.pop(study, None)
             return wsgi.respond_error(environ, start, wsgi.NOT_FOUND, f"study_id={study} is not found")
@@ -98,14 +95,6 @@ class StudyApi:
             cache = self.caches.setdefault(study, StudyCache())
             with cache.lock:
                 self.serialize(study, cache, 0)
-
-    def send(self, environ: Environ, start: StartResponse, body: bytes, cache: StudyCache) -> Iterable[bytes]:
-        headers = [wsgi.NO_STORE, ("Vary", "Accept-Encoding")]
-        if len(body) >= LARGE and wsgi.accepts_gzip(environ):
-            if cache.packed[0] != body:
-                cache.packed = body, gzip.compress(body, compresslevel=1)
-            body, headers = cache.packed[1], [*headers, ("Content-Encoding", "gzip")]
-        return wsgi.respond(environ, start, body, "application/json", headers=headers)
 
     def is_plain(self, study: int) -> bool:
         """Return whether a study has a single goal and no preferences, as all studies of tuner."""
@@ -124,26 +113,18 @@ class StudyApi:
         for study in ids:
             attrs = {PREFERENTIAL: True} if study in preferential else {}
             try:
-                found.append(serialize_study(self.frozen_study(study, attrs)))
+                found.append(serialize_study(frozen_study(self.storage, study, attrs)))
             except KeyError:  # deleted meanwhile
                 continue
         return json.dumps({"study_summaries": found}).encode()
-
-    def frozen_study(self, study: int, system_attrs: dict[str, Any]) -> Any:
-        return frozen_study(
-            study,
-            self.storage.get_study_name_from_id(study),
-            self.storage.get_study_directions(study),
-            self.storage.get_study_user_attrs(study),
-            system_attrs,
-        )
 
     def serialize(self, study: int, cache: StudyCache, after: int) -> bytes:
         """Return the JSON of a study with its trials from number `after` on."""
         trials = self.storage.get_all_trials(study, deepcopy=False)  # first: a note may be newer than its trial
         own = self.read_attrs(study, cache)
         best = best_trial(trials, self.storage.get_study_directions(study)[0])
-        rest = serialize_study_without_trials(self.frozen_study(study, own), own, collect_space(cache, trials))
+        frozen, space = frozen_study(self.storage, study, own), collect_space(cache, trials)
+        rest = serialize_study_without_trials(frozen, own, space)
         listed = b", ".join(trial_json(study, trial, cache) for trial in trials[after:])
         first = trial_json(study, best, cache) if best else b""
         return b'{"trials": [%b], "best_trials": [%b], %b' % (listed, first, json.dumps(rest).encode()[1:])

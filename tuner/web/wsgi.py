@@ -45,9 +45,13 @@ def respond(
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
+def respond_json(environ: Environ, start: StartResponse, body: bytes, status: str = "200 OK") -> list[bytes]:
+    return respond(environ, start, body, "application/json", status, [NO_STORE])
+
+
 def respond_error(environ: Environ, start: StartResponse, status: str, reason: str) -> list[bytes]:
     """Answer with the JSON object from which the dashboard's page shows `reason`."""
-    return respond(environ, start, json.dumps({"reason": reason}).encode(), "application/json", status, [NO_STORE])
+    return respond_json(environ, start, json.dumps({"reason": reason}).encode(), status)
 
 
 def redirect(environ: Environ, start: StartResponse, path: str, headers: Iterable[Header] = ()) -> list[bytes]:

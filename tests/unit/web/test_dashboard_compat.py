@@ -27,9 +27,13 @@ def trials() -> list[FrozenTrial]:
 
 
 def test_a_study_is_serialized() -> None:
-    study = frozen_study(7, "made", [StudyDirection.MAXIMIZE], {"tuner": {}}, {})
-    found = dashboard_compat.serialize_study(study)
-    assert (found["study_id"], found["study_name"]) == (7, "made"), HERE + "a study is serialized in another way"
+    storage = optuna.storages.InMemoryStorage()
+    study_id = storage.create_new_study([StudyDirection.MAXIMIZE], "made")
+    storage.set_study_user_attr(study_id, "tuner", {})
+    found = dashboard_compat.serialize_study(frozen_study(storage, study_id, {}))
+    assert (found["study_id"], found["study_name"]) == (study_id, "made"), (
+        HERE + "a study is serialized differently"
+    )
 
 
 def test_a_trial_is_serialized_with_its_note(trials: list[FrozenTrial]) -> None:
@@ -45,7 +49,7 @@ def test_the_detail_of_a_study_has_its_spaces_and_plots_and_no_trials(trials: li
     study = optuna.create_study(storage=storage, study_name="made")
     optuna_dashboard.save_plotly_graph_object(study, go.Figure(layout={"title": "ours"}), graph_object_id="p")
     attrs = storage.get_study_system_attrs(storage.get_study_id_from_name("made"))
-    frozen = frozen_study(7, "made", [StudyDirection.MINIMIZE], {}, attrs)
+    frozen = frozen_study(storage, storage.get_study_id_from_name("made"), attrs)
     found = dashboard_compat.serialize_study_without_trials(frozen, attrs, space)
     assert "trials" not in found and found["name"] == "made", HERE + "the detail of a study has other keys"
     names = [one["name"] for one in found["union_search_space"]]

@@ -18,7 +18,9 @@ from optuna_dashboard import save_note, wsgi
 
 from tuner.study.storage import open_storage
 from tuner.study.study import JoinedStudy
+from tuner.web import server
 from tuner.web import study_api as shown
+from tuner.web.server import with_compression
 from tuner.web.study_api import StudyApi
 
 
@@ -143,14 +145,15 @@ def test_many_new_notes_are_read_at_once(app: StudyApi, monkeypatch: pytest.Monk
 
 
 def test_large_answers_are_compressed_once(app: StudyApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = ask(app, "/api/studies/1")
-    assert "Content-Encoding" not in ask(app, "/api/studies/1", accept_encoding="gzip").headers
-    monkeypatch.setattr(shown, "LARGE", 1000)
-    packed = ask(app, "/api/studies/1", accept_encoding="gzip, br")
-    held = app.caches[1].packed[1]
+    whole, plain, made = with_compression(app), ask(app, "/api/studies/1"), []
+    compress = gzip.compress
+    monkeypatch.setattr(gzip, "compress", lambda *given, **how: made.append(compress(*given, **how)) or made[-1])
+    assert "Content-Encoding" not in ask(whole, "/api/studies/1", accept_encoding="gzip").headers
+    monkeypatch.setattr(server, "LARGE", 1000)
+    packed = ask(whole, "/api/studies/1", accept_encoding="gzip, br")
     assert packed.headers["Content-Encoding"] == "gzip" and gzip.decompress(packed.body) == plain.body
-    assert ask(app, "/api/studies/1", accept_encoding="gzip").body == held and app.caches[1].packed[1] is held
-    assert "Content-Encoding" not in ask(app, "/api/studies/1").headers
+    assert ask(whole, "/api/studies/1", accept_encoding="gzip").body == packed.body and made == [packed.body]
+    assert "Content-Encoding" not in ask(whole, "/api/studies/1").headers
 
 
 def test_a_study_that_is_not_there_any_more(app: StudyApi, joined: JoinedStudy) -> None:
