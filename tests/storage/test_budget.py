@@ -40,7 +40,7 @@ def test_the_budget_after_each_command(
     met = []
     for command in commands:
         set_budget(study.engine, study.id, command)
-        met.append(budget.read_budget(study.engine, study.id).num_trials)
+        met.append(budget.read_budget(study.engine, study.id).budget.num_trials)
     study.engine.dispose()
     assert met == budgets
 
@@ -70,6 +70,6 @@ def test_a_study_with_a_limit_in_hours_gets_none_in_trials(prepared_url: str) ->
     with opened_bench(prepared_url) as bench:
         budget.set_budget(bench.engine, bench.id, gpu_hours=2.0)
         set_budget(bench.engine, bench.id, typed())
-        assert budget.read_budget(bench.engine, bench.id) == budget.Budget(None, None, 2.0)
+        assert budget.read_budget(bench.engine, bench.id).budget == budget.Budget(None, None, 2.0)
         set_budget(bench.engine, bench.id, typed(trials=4))
-        assert budget.read_budget(bench.engine, bench.id) == budget.Budget(4, None, 2.0)
+        assert budget.read_budget(bench.engine, bench.id).budget == budget.Budget(4, None, 2.0)

@@ -387,13 +387,13 @@ def granted(bench: Bench, name: str, used: float) -> SyncThread:
 def test_what_was_granted_and_not_used_goes_back_also_of_the_dead(bench: Bench) -> None:
     bench.set(gpu_hours=1.0)
     granted(bench, "left", 5.0), granted(bench, "died", 12.5)
-    assert budget.read_budget_use(bench.engine, bench.id).gpu_hours == pytest.approx(17.5 / 3600)
+    assert budget.read_budget(bench.engine, bench.id).spent.gpu_hours == pytest.approx(17.5 / 3600)
     assert bench.study().gpu_seconds == 2 * SLICE_SECONDS
     claims.release_worker(bench.engine, "left", died=False)
     claims.release_worker(bench.engine, "died", died=True)
     claims.release_worker(bench.engine, "died", died=True)
     assert bench.study().gpu_seconds == pytest.approx(17.5)
-    assert budget.read_budget_use(bench.engine, bench.id).gpu_hours == pytest.approx(17.5 / 3600)
+    assert budget.read_budget(bench.engine, bench.id).spent.gpu_hours == pytest.approx(17.5 / 3600)
 
 
 def test_two_hosts_that_release_one_worker_give_its_grant_back_once(bench: Bench) -> None:
@@ -432,7 +432,7 @@ def test_what_was_used_beyond_the_grant_is_charged(bench: Bench) -> None:
     """The database is away for a while, and training continues."""
     bench.set(gpu_hours=1.0)
     granted(bench, "w", 3 * SLICE_SECONDS)
-    assert budget.read_budget_use(bench.engine, bench.id).gpu_hours == pytest.approx(3 * SLICE_SECONDS / 3600)
+    assert budget.read_budget(bench.engine, bench.id).spent.gpu_hours == pytest.approx(3 * SLICE_SECONDS / 3600)
     claims.release_worker(bench.engine, "w", died=False)
     assert bench.study().gpu_seconds == pytest.approx(3 * SLICE_SECONDS)
 
@@ -468,6 +468,6 @@ def test_time_is_used_only_while_a_trial_is_in_hand(bench: Bench) -> None:
 def test_both_kinds_of_hours_are_kept_over_a_restart(bench: Bench) -> None:
     bench.set(hours=1.0, gpu_hours=1.0, clock_seconds=10.0, gpu_seconds=20.0)
     with opened_bench(bench.url) as again:
-        spent = budget.read_budget_use(again.engine, again.id)
+        spent = budget.read_budget(again.engine, again.id).spent
         assert (spent.hours, spent.gpu_hours) == pytest.approx((10 / 3600, 20 / 3600))
-        assert budget.read_budget(again.engine, again.id) == budget.Budget(None, 1.0, 1.0)
+        assert budget.read_budget(again.engine, again.id).budget == budget.Budget(None, 1.0, 1.0)

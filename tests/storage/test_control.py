@@ -57,7 +57,7 @@ def test_another_study_is_left_alone(bench: Bench) -> None:
         budget.set_budget(bench.engine, bench.id, num_trials=1)
         assert control.count_workers(bench.engine, bench.id) == 0
         assert standing(other) == ControlState(0, False)
-        assert budget.read_budget(other.engine, other.id) == Budget()
+        assert budget.read_budget(other.engine, other.id).budget == Budget()
         with pytest.raises(StudyError, match="none yet"):
             control.stop_trial(bench.engine, bench.id, taken.number)
         assert other.claim(taken.number).wanted == ""
@@ -100,25 +100,25 @@ def test_what_cannot_be_stopped_is_told(bench: Bench) -> None:
 
 
 def test_limits_that_are_not_given_stay(bench: Bench) -> None:
-    assert budget.read_budget(bench.engine, bench.id) == Budget() and not Budget().is_limited
+    assert budget.read_budget(bench.engine, bench.id).budget == Budget() and not Budget().is_limited
     budget.set_budget(bench.engine, bench.id, num_trials=5, hours=None)
     budget.set_budget(bench.engine, bench.id, hours=1.5)
     budget.set_budget(bench.engine, bench.id, gpu_hours=0.25, num_trials=None)
     budget.set_budget(bench.engine, bench.id)
-    assert budget.read_budget(bench.engine, bench.id) == Budget(5, 1.5, 0.25)
+    assert budget.read_budget(bench.engine, bench.id).budget == Budget(5, 1.5, 0.25)
     budget.set_budget(bench.engine, bench.id, num_trials=3)
-    found = budget.read_budget(bench.engine, bench.id)
+    found = budget.read_budget(bench.engine, bench.id).budget
     assert found == Budget(3, 1.5, 0.25) and found.is_limited
-    assert budget.read_budget(bench.engine, bench.id + 99) == Budget()
+    assert budget.read_budget(bench.engine, bench.id + 99).budget == Budget()
 
 
 def test_what_was_taken_is_counted_from_what_has_begun(bench: Bench) -> None:
-    assert budget.read_budget_use(bench.engine, bench.id) == BudgetUse(0, 0.0, 0.0)
+    assert budget.read_budget(bench.engine, bench.id).spent == BudgetUse(0, 0.0, 0.0)
     bench.enter("w")
     bench.take("w"), bench.take("w")
     bench.joined.study.enqueue_trial({"x": 1})
     bench.set(clock_seconds=1800.0, gpu_seconds=3600.0)
-    assert budget.read_budget_use(bench.engine, bench.id) == BudgetUse(2, 0.5, 1.0)
+    assert budget.read_budget(bench.engine, bench.id).spent == BudgetUse(2, 0.5, 1.0)
     claims.release_worker(bench.engine, "w", died=True)
-    assert budget.read_budget_use(bench.engine, bench.id).num_trials == 2
-    assert budget.read_budget_use(bench.engine, bench.id + 99) == BudgetUse(0, 0.0, 0.0)
+    assert budget.read_budget(bench.engine, bench.id).spent.num_trials == 2
+    assert budget.read_budget(bench.engine, bench.id + 99).spent == BudgetUse(0, 0.0, 0.0)

@@ -144,7 +144,7 @@ def test_an_older_schema_gets_its_columns_and_keeps_its_rows(storage_url: str) -
             (2, 1, 0, ""),
         ]
         info = queries.find_study(bench.engine, "s")
-        (worker,) = queries.read_workers(bench.engine, info)
+        (worker,) = queries.read_summary(bench.engine, info).workers
         assert (worker.worker, worker.machine, worker.peak_memory, worker.beats) == ("old", "", 0, 7)
         (epoch,) = epoch_queries.read_epochs(bench.engine, bench.trials()[0]._trial_id)
         assert (epoch["value"], epoch["val_iou"], epoch["peak_memory"]) == (0.25, 0.25, 3 * 2**40)

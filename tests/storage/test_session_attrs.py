@@ -125,11 +125,11 @@ def test_a_beat_says_where_the_worker_is(bench: Bench) -> None:
             state="training", step=3, steps=9, value=0.5, params={"lr": 0.1}, peak_memory=3 * 2**40
         )
         info = queries.find_study(bench.engine, "s")
-        worker = wait_for(lambda: [w for w in queries.read_workers(bench.engine, info) if w.step == 3])[0]
+        worker = wait_for(lambda: [w for w in queries.read_summary(bench.engine, info).workers if w.step == 3])[0]
         assert (worker.worker, worker.number, worker.steps, worker.value) == ("w", held.number, 9, 0.5)
         assert (worker.state, worker.params, worker.peak_memory) == ("training", {"lr": 0.1}, 3 * 2**40)
         before = worker.beats
-        wait_for(lambda: queries.read_workers(bench.engine, info)[0].beats > before)
+        wait_for(lambda: queries.read_summary(bench.engine, info).workers[0].beats > before)
 
 
 # What goes wrong

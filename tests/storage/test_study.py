@@ -118,7 +118,7 @@ def test_a_study_whose_creator_was_killed_is_completed(prepared_url: str) -> Non
     optuna.create_study(storage=storage, study_name="s", direction="maximize")
     with joined(prepared_url) as made:
         assert made.study.user_attrs["tuner"]["space"] == "unet_k"
-        assert not budget.read_budget(made.engine, made.id).is_limited
+        assert not budget.read_budget(made.engine, made.id).budget.is_limited
     engine.dispose()
 
 

@@ -25,7 +25,7 @@ def trials_of(study: JoinedStudy) -> list[trial_queries.TrialInfo]:
 
 
 def budget(study: JoinedStudy) -> int | None:
-    return budget_module.read_budget(study.engine, study.id).num_trials
+    return budget_module.read_budget(study.engine, study.id).budget.num_trials
 
 
 def test_two_terminals_that_type_it_at_once_add_nothing_twice(prepared_url: str) -> None:

@@ -108,10 +108,10 @@ def budget(
 
     engine, info = find_study(storage, home, study)
     budget_module.set_budget(engine, info.id, num_trials=trials, hours=hours, gpu_hours=gpu_hours)
-    limits, taken = budget_module.read_budget(engine, info.id), budget_module.read_budget_use(engine, info.id)
+    now = budget_module.read_budget(engine, info.id)
     if as_json:
-        return echo_json({"study": info.name, "budget": vars(limits), "spent": vars(taken)})
-    click.echo(f"{info.name}: {format_budget(limits, taken)}")
+        return echo_json({"study": info.name, "budget": vars(now.budget), "spent": vars(now.spent)})
+    click.echo(f"{info.name}: {format_budget(now.budget, now.spent)}")
 
 
 @click.command()
@@ -124,7 +124,8 @@ def workers(as_json: bool, study: str | None, home: str, storage: str | None) ->
 
     engine = open_engine(storage, home)
     infos = [queries.find_study(engine, study)] if study else queries.read_studies(engine)
-    rows = [(info.name, worker) for info in infos for worker in queries.read_workers(engine, info)]
+    with engine.connect() as db:
+        rows = [(info.name, worker) for info in infos for worker in queries.read_workers(db, info)]
     if as_json:
         return echo_json([{"study": name, **vars(worker)} for name, worker in rows])
     if not rows:

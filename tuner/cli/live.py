@@ -53,7 +53,7 @@ class PlainView:
         self.number = len(self.ended)
         found = queries.read_summary(self.engine, self.info).best
         self.best = found.value if found else None
-        for trial_id, epoch, value in rows:
+        for trial_id, _, epoch, value in rows:
             self.seen[trial_id] = epoch
             self.best = value if self.info.goal.is_better(value, self.best) else self.best
         return self
@@ -85,8 +85,10 @@ class PlainView:
         """Report epochs with a new best value of the study, and each running trial regularly."""
         steps = {worker.number: worker.steps for worker in now.workers}
         with self.engine.connect() as db:
-            rows = epoch_queries.read_new_epochs(db, self.info.id, self.seen)
+            rows = epoch_queries.read_open_epochs(db, self.info.id, ["RUNNING"])
         for trial_id, number, epoch, value in rows:
+            if epoch <= self.seen.get(trial_id, 0):
+                continue
             self.seen[trial_id] = epoch
             better = self.info.goal.is_better(value, self.best)
             if better or time.monotonic() - self.last_report.get(trial_id, 0) > REPORT_SECONDS:

@@ -130,8 +130,9 @@ def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None
     from tuner.study.claims import MIN_GPU_SECONDS
 
     engine = open_engine(storage, home)
-    limits, taken = budget.read_budget(engine, now.study.id), budget.read_budget_use(engine, now.study.id)
+    status = budget.read_budget(engine, now.study.id)
     engine.dispose()
+    limits, taken = status.budget, status.spent
     for option, words, limit, spent in (
         ("--hours", "hours", limits.hours, taken.hours),
         ("--gpu-hours", "GPU-hours", limits.gpu_hours, taken.gpu_hours + MIN_GPU_SECONDS / 3600),

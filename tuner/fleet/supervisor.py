@@ -371,8 +371,9 @@ class Fleet:
         waiting = self.count_trials("WAITING")
         if self.info.has_given_trials:
             return waiting
-        limit = budget.read_budget(self.engine, self.info.id).num_trials
-        new = math.inf if limit is None else limit - budget.read_budget_use(self.engine, self.info.id).num_trials
+        now = budget.read_budget(self.engine, self.info.id)
+        limit = now.budget.num_trials
+        new = math.inf if limit is None else limit - now.spent.num_trials
         return waiting + max(0, new)
 
     def reopen_slots(self) -> None:

@@ -278,6 +278,6 @@ def set_budget(engine: Engine, study_id: int, request: RunRequest) -> None:
     With hours alone, the number of trials is not limited.
     """
     by_time = request.options.hours or request.options.gpu_hours
-    if request.trials is None and not by_time and not budget.read_budget(engine, study_id).is_limited:
+    if request.trials is None and not by_time and not budget.read_budget(engine, study_id).budget.is_limited:
         budget.set_budget(engine, study_id, num_trials=NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)
     budget.set_budget(engine, study_id, num_trials=request.trials)

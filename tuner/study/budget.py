@@ -37,7 +37,7 @@ class BudgetMeter:
 
     def read_limits(self) -> None:
         """Read whether the study limits GPU-hours."""
-        limits = read_budget(self.engine, self.study_id)
+        limits = read_budget(self.engine, self.study_id).budget
         self.is_limited = limits.gpu_hours is not None and self.share > 0
 
     @property
@@ -122,7 +122,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class BudgetUse:
-    """How much of its budget a study has used."""
+    """How much of its budget a study has used; granted GPU-hours that are not used yet do not count."""
 
     num_trials: int
     hours: float
@@ -139,11 +139,6 @@ class BudgetStatus:
     holders: int
 
 
-def read_budget(engine: Engine, study_id: int) -> Budget:
-    with engine.connect() as db:
-        return read_budget_status(db, study_id).budget
-
-
 @retried
 def set_budget(engine: Engine, study_id: int, **limits: float | int | None) -> None:
     """Change the given limits. Running trials continue even beyond a lower limit."""
@@ -152,13 +147,12 @@ def set_budget(engine: Engine, study_id: int, **limits: float | int | None) -> N
         update_study(engine, study_id, **given)
 
 
-def read_budget_use(engine: Engine, study_id: int) -> BudgetUse:
-    """Return what is used of the budget; granted GPU-hours that are not used yet do not count."""
+def read_budget(engine: Engine, study_id: int) -> BudgetStatus:
     with engine.connect() as db:
-        return read_budget_status(db, study_id).spent
+        return select_budget(db, study_id)
 
 
-def read_budget_status(db: Connection, study_id: int) -> BudgetStatus:
+def select_budget(db: Connection, study_id: int) -> BudgetStatus:
     """Read the budget and its use in one query."""
     work = worker_table.c.study_id == study_id
     claimed = sa.select(sa.func.count()).where(claim_table.c.study_id == study_id).scalar_subquery()
@@ -173,7 +167,5 @@ def read_budget_status(db: Connection, study_id: int) -> BudgetStatus:
     row = db.execute(query.where(study_table.c.study_id == study_id)).first()
     if row is None:
         return BudgetStatus(Budget(), BudgetUse(0, 0.0, 0.0), False, 0)
-    budget = Budget(row.num_trials, row.hours, row.gpu_hours)
-    return BudgetStatus(
-        budget, BudgetUse(row.claimed, row.clock_seconds / 3600, row.used / 3600), bool(row.paused), row.holders
-    )
+    spent = BudgetUse(row.claimed, row.clock_seconds / 3600, row.used / 3600)
+    return BudgetStatus(Budget(row.num_trials, row.hours, row.gpu_hours), spent, bool(row.paused), row.holders)

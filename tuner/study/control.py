@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Engine
 
 from tuner.errors import StudyError
 from tuner.study.claims import TrialRequest
 from tuner.study.database import retried
 from tuner.study.optuna_tables import trials
 from tuner.study.tables import claim_table, study_table, worker_table
-
-OPEN = ("RUNNING", "WAITING")
+from tuner.study.trial_queries import OPEN
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,9 @@ class ControlState:
 
 
 def read_control_state(engine: Engine, study_id: int) -> ControlState:
-    with engine.connect() as db:
-        return select_control_state(db, study_id)
-
-
-def select_control_state(db: Connection, study_id: int) -> ControlState:
     query = sa.select(study_table.c.stops, study_table.c.paused).where(study_table.c.study_id == study_id)
-    row = db.execute(query).first()
+    with engine.connect() as db:
+        row = db.execute(query).first()
     return ControlState(row.stops, bool(row.paused)) if row else ControlState(0, False)
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.study.optuna_tables import trials
-from tuner.study.tables import claim_table, epoch_table
-from tuner.study.trial_queries import FINISHED
+from tuner.study.tables import epoch_table
+from tuner.study.trial_queries import OPEN
 
 
 def read_epochs(engine: Engine, trial_id: int) -> list[dict[str, Any]]:
     """Return every recorded epoch of a trial as a flat row, in order."""
     query = sa.select(epoch_table).where(epoch_table.c.trial_id == trial_id).order_by(epoch_table.c.epoch)
     with engine.connect() as db:
-        rows = [dict(row) for row in db.execute(query).mappings()]
-    return [flatten_epoch(row) for row in rows]
+        return [flatten_epoch(dict(row)) for row in db.execute(query).mappings()]
 
 
 def read_study_epochs(db: Connection, study_id: int) -> dict[int, list[dict[str, Any]]]:
@@ -52,14 +51,12 @@ def select_validated_epochs(study_id: int, *columns: sa.Column[Any]) -> sa.Selec
     )
 
 
-def read_new_epochs(db: Connection, study_id: int, seen: dict[int, int]) -> list[tuple[int, int, int, float]]:
-    """Return (trial id, number, epoch, value) of the epochs of running trials that follow those in `seen`."""
-    query = (
-        select_validated_epochs(study_id, epoch_table.c.trial_id, trials.c.number)
-        .join(claim_table, claim_table.c.trial_id == epoch_table.c.trial_id)
-        .where(trials.c.state == "RUNNING", claim_table.c.worker.is_not(None))
-    )
-    return [tuple(row) for row in db.execute(query) if row[2] > seen.get(row[0], 0)]
+def read_open_epochs(
+    db: Connection, study_id: int, states: Sequence[str] = OPEN
+) -> list[tuple[int, int, int, float]]:
+    """Return (trial id, number, epoch, value) of every validated epoch of trials in these states, in order."""
+    query = select_validated_epochs(study_id, trials.c.trial_id, trials.c.number)
+    return [tuple(row) for row in db.execute(query.where(trials.c.state.in_(states)))]
 
 
 def read_curves(db: Connection, study_id: int, numbers: Iterable[int]) -> dict[int, list[tuple[int, float]]]:
@@ -69,9 +66,3 @@ def read_curves(db: Connection, study_id: int, numbers: Iterable[int]) -> dict[i
     for number, epoch, value in db.execute(query):
         found.setdefault(number, []).append((epoch, value))
     return found
-
-
-def read_open_epochs(db: Connection, study_id: int) -> list[tuple[int, int, float]]:
-    """Return (trial id, epoch, value) of every validated epoch of unfinished trials, in order."""
-    query = select_validated_epochs(study_id, epoch_table.c.trial_id).where(trials.c.state.not_in(FINISHED))
-    return [(trial_id, epoch, value) for trial_id, epoch, value in db.execute(query)]

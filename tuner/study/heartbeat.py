@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from tuner.errors import StudyError
 from tuner.study import claims
 from tuner.study.optuna_tables import trials
 from tuner.study.tables import claim_table, worker_table
+from tuner.study.trial_queries import OPEN
 
 MAX_HEARTBEAT_GAP = 3.0  # within which a running worker sends a heartbeat
 log = logging.getLogger("tuner")
@@ -72,9 +74,8 @@ class HeartbeatMonitor:
         """Start measuring again."""
         self.seen.clear()
 
-    def read_rows(self) -> list[sa.Row[Any]]:
-        with self.engine.connect() as db:
-            return list(db.execute(sa.select(worker_table).where(worker_table.c.study_id == self.study_id)).all())
+    def read_rows(self) -> Sequence[sa.Row[Any]]:
+        return read_rows(self.engine, worker_table.c.study_id == self.study_id)
 
     def is_lost(self, row: sa.Row[Any], now: float) -> bool:
         before = self.seen.get(row.worker) or WorkerCounters(row.beats, row.progress, now, now)
@@ -99,7 +100,7 @@ class HeartbeatMonitor:
             .join(trials, trials.c.trial_id == claim_table.c.trial_id)
             .where(claim_table.c.study_id == self.study_id, claim_table.c.worker.is_not(None))
             .where(claim_table.c.worker.not_in(sa.select(worker_table.c.worker)))
-            .where(trials.c.state.in_(["RUNNING", "WAITING"]))
+            .where(trials.c.state.in_(OPEN))
         )
         with self.engine.connect() as db:
             return [str(worker) for worker in db.scalars(query)]
@@ -115,23 +116,23 @@ def check_versions(engine: Engine, study_id: int) -> None:
 
     Rows of dead workers do not count, so heartbeats are compared at two moments.
     """
-    others = {row.worker: row for row in workers_of_other_versions(engine, study_id)}
+    is_other = (worker_table.c.study_id == study_id) & (worker_table.c.version != own_version())
+    others = {row.worker: row.beats for row in read_rows(engine, is_other)}
     if not others:
         return
     time.sleep(MAX_HEARTBEAT_GAP)
-    for row in workers_of_other_versions(engine, study_id):
-        if row.worker in others and row.beats != others[row.worker].beats:
+    for row in read_rows(engine, is_other):
+        if row.beats != others.get(row.worker, row.beats):
             raise StudyError(
                 f"{row.host} works on this study with {row.version}; here is {own_version()}. "
                 "Install the same versions everywhere, or stop the others first: tuner stop"
             )
 
 
-def workers_of_other_versions(engine: Engine, study_id: int) -> list[sa.Row[Any]]:
-    """Read the rows of workers of other versions, dead or running."""
-    other = (worker_table.c.study_id == study_id) & (worker_table.c.version != own_version())
+def read_rows(engine: Engine, wanted: sa.ColumnElement[bool]) -> Sequence[sa.Row[Any]]:
+    """Return the rows of these workers, dead or running."""
     with engine.connect() as db:
-        return list(db.execute(sa.select(worker_table).where(other)).all())
+        return db.execute(sa.select(worker_table).where(wanted)).all()
 
 
 @cache

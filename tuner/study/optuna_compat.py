@@ -6,8 +6,8 @@ what changed in Optuna. The table schema is in `optuna_tables`, which does not i
 
 from __future__ import annotations
 
-from collections.abc import Container
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Container
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -57,14 +57,8 @@ def with_trials(study: optuna.Study, trials: list[FrozenTrial]) -> optuna.Study:
     return cast("optuna.Study", StudyView(study, trials))
 
 
-class WeighTrials(Protocol):
-    """Returns the weights of a number of trials, the oldest first."""
-
-    def __call__(self, number: int) -> np.ndarray: ...
-
-
-def set_tpe_weights(sampler: TPESampler, weights: WeighTrials) -> None:
-    """Replace the weights of trials. The public argument `weights` is deprecated in Optuna 5."""
+def set_tpe_weights(sampler: TPESampler, weights: Callable[[int], np.ndarray]) -> None:
+    """Replace the weights of a number of trials, the oldest first. Public `weights` is deprecated in Optuna 5."""
     parameters = sampler._parzen_estimator_parameters
     sampler._parzen_estimator_parameters = parameters._replace(weights=weights)
 

@@ -97,23 +97,18 @@ def read_summary(engine: Engine, info: StudyInfo) -> StudySummary:
             num_trials=db.scalar(sa.select(study_table.c.num_trials).where(study_table.c.study_id == info.id)),
             states=states,
             num_put_back=db.scalar(back) or 0,
-            workers=select_workers(db, info),
+            workers=read_workers(db, info),
             best=read_best_trial(db, info),
         )
 
 
-def select_workers(db: Connection, info: StudyInfo) -> tuple[WorkerInfo, ...]:
+def read_workers(db: Connection, info: StudyInfo) -> tuple[WorkerInfo, ...]:
     rows = db.execute(
         sa.select(*[worker_table.c[name] for name in WorkerInfo.__dataclass_fields__])
         .where(worker_table.c.study_id == info.id)
         .order_by(worker_table.c.host, worker_table.c.born)
     )
     return tuple(WorkerInfo(*row) for row in rows)
-
-
-def read_workers(engine: Engine, info: StudyInfo) -> tuple[WorkerInfo, ...]:
-    with engine.connect() as db:
-        return select_workers(db, info)
 
 
 def study_exists(engine: Engine, info: StudyInfo) -> bool:

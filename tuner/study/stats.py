@@ -17,9 +17,8 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from tuner.study import budget as budget_module
 from tuner.study import queries, trial_queries
-from tuner.study.budget import Budget, BudgetStatus, BudgetUse
+from tuner.study.budget import Budget, BudgetStatus, BudgetUse, select_budget
 from tuner.study.failures import Failure, read_failures
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.optuna_tables import studies, trial_attrs, trials
@@ -122,7 +121,7 @@ class StatsReader:
             if len(self.ended) != now.num_finished:
                 self.update(db)
             open_trials = read_open_trials(db, self.info)
-            status = budget_module.read_budget_status(db, self.info.id)
+            status = select_budget(db, self.info.id)
         ended = sorted(self.ended.values(), key=lambda trial: (trial.at, trial.number))
         left = time_left_by_budget(status, len(now.workers), time_left_by_trials(now, ended, open_trials))
         return StudyStats(

@@ -14,7 +14,7 @@ from tuner.goal import Goal
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import trial_attrs, trial_params, trial_values, trials
 
-FINISHED = ("COMPLETE", "PRUNED", "FAIL")
+FINISHED, OPEN = ("COMPLETE", "PRUNED", "FAIL"), ("RUNNING", "WAITING")  # states
 EXTENDS = "goes_on_from"  # attribute of a trial in an extension study: which trial it extends
 
 
@@ -45,13 +45,20 @@ def read_best_value(engine: Engine, study_id: int, goal: Goal) -> float | None:
 def select_best(study_id: int, goal: Goal, column: sa.Column[Any]) -> sa.Select[Any]:
     """Select a column of the best complete trial."""
     order = trial_values.c.value.desc() if goal.direction == "maximize" else trial_values.c.value.asc()
-    return (
-        sa.select(column)
-        .join(trial_values, trial_values.c.trial_id == trials.c.trial_id)
-        .where(trials.c.study_id == study_id, trials.c.state == "COMPLETE", trial_values.c.value_type == "FINITE")
-        .order_by(order, trials.c.number)
-        .limit(1)
-    )
+    return select_complete(study_id, column).order_by(order, trials.c.number).limit(1)
+
+
+def read_values(engine: Engine, study_id: int) -> list[float]:
+    """Return the values of all complete trials."""
+    with engine.connect() as db:
+        return list(db.scalars(select_complete(study_id, trial_values.c.value)))
+
+
+def select_complete(study_id: int, column: sa.Column[Any]) -> sa.Select[Any]:
+    """Select a column of all complete trials with a finite value."""
+    both = trials.join(trial_values, trial_values.c.trial_id == trials.c.trial_id)
+    is_complete = (trials.c.state == "COMPLETE") & (trial_values.c.value_type == "FINITE")
+    return sa.select(column).select_from(both).where(trials.c.study_id == study_id, is_complete)
 
 
 def read_trials_by_id(db: Connection, ids: list[int]) -> Iterable[TrialInfo]:
@@ -93,14 +100,3 @@ def read_finished_ids(db: Connection, study_id: int) -> set[int]:
     """Return the ids of all trials that are complete, pruned or failed."""
     query = sa.select(trials.c.trial_id).where(trials.c.study_id == study_id, trials.c.state.in_(FINISHED))
     return set(db.scalars(query))
-
-
-def read_values(engine: Engine, study_id: int) -> list[float]:
-    """Return the values of all complete trials."""
-    query = (
-        sa.select(trial_values.c.value)
-        .join(trials, trial_values.c.trial_id == trials.c.trial_id)
-        .where(trials.c.study_id == study_id, trials.c.state == "COMPLETE", trial_values.c.value_type == "FINITE")
-    )
-    with engine.connect() as db:
-        return [float(value) for value in db.scalars(query)]

@@ -132,7 +132,7 @@ def test_an_epoch_without_validation_is_recorded_and_not_told(study: JoinedStudy
         for epoch, value in ((1, None), (2, 0.5)):
             row = {"trial_id": trial._trial_id, "epoch": epoch, "value": value, **EPOCH}
             db.execute(epoch_table.insert().values(row))
-        assert epoch_queries.read_new_epochs(db, study.id, {}) == [(trial._trial_id, trial.number, 2, 0.5)]
+        assert epoch_queries.read_open_epochs(db, study.id) == [(trial._trial_id, trial.number, 2, 0.5)]
     assert [row["value"] for row in epoch_queries.read_epochs(study.engine, trial._trial_id)] == [None, 0.5]
 
 
