@@ -13,24 +13,13 @@ from benchmarks.measure import Section, Setting, machine
 from benchmarks.page import as_page, as_text
 
 PARTS = (
-    *(
-        "start",
-        "restart",
-        "input",
-        "augmenting",
-        "training",
-        "models",
-        "between",
-        "pictures",
-        "workers",
-        "pruning",
-    ),
-    *("instances", "many", "latency", "large", "rows", "storm"),
+    *("start", "restart", "input", "augmenting", "training", "models", "between", "pictures", "workers"),
+    *("pruning", "instances", "many", "latency", "large", "rows", "storm"),
 )
 
 
 def main() -> int:
-    """Return 0 if every target was met, 1 otherwise."""
+    """Return 0 if every target was met or the sizes are toys, 1 otherwise."""
     args = parser().parse_args()
     host = machine()
     folder = args.folder or Path(tempfile.gettempdir()) / "tuner-benchmarks"
@@ -46,6 +35,8 @@ def main() -> int:
             missing = [part for part in PARTS if part not in {section.name for section in sections}]
             args.markdown.parent.mkdir(parents=True, exist_ok=True)
             args.markdown.write_text(as_page(sections, missing, host, args.quick), encoding="utf-8")
+    if args.quick:
+        return 0
     return int(any(row.met is False for section in sections for row in section.rows))
 
 

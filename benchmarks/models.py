@@ -34,28 +34,19 @@ TURN = 1.0  # seconds that a turn lasts at least
 
 
 def measure(setting: Setting) -> Section:
-    rounds = setting.pick(13, 2)
+    shared = {
+        "side": setting.pick(SIDE, 64),
+        "rounds": setting.pick(13, 2),
+        "turn": 0.1 if setting.quick else TURN,
+        "folder": str(setting.folder),
+    }
     rows = []
     for name, args in MODELS.items():
-        config = {
-            "model": name,
-            "args": args,
-            "side": setting.pick(SIDE, 64),
-            "rounds": rounds,
-            "folder": str(setting.folder),
-        }
-        bare = child("models", config | {"what": "bare"})
+        bare = child("models", shared | {"model": name, "args": args, "what": "bare"})
         setting.log(f"models {name}: {median(bare['ours']):.1f} images/s, bare {median(bare['other']):.1f}")
         rows.append(row(f"{name}, images/s", bare, TARGET))
     for name in FROZEN:
-        config = {
-            "model": name,
-            "args": MODELS[name],
-            "side": setting.pick(SIDE, 64),
-            "rounds": rounds,
-            "folder": str(setting.folder),
-        }
-        frozen = child("models", config | {"what": "frozen"})
+        frozen = child("models", shared | {"model": name, "args": MODELS[name], "what": "frozen"})
         setting.log(
             f"models {name}: {median(frozen['ours']):.1f} images/s frozen, {median(frozen['other']):.1f} free"
         )
@@ -90,7 +81,7 @@ def run(config: dict[str, Any]) -> dict[str, list[float]]:
     ours, other = (frozen if config["what"] == "frozen" else bare)(config)
     for step in (ours, other):
         speed(step, 2)  # the first steps choose kernels and fill the allocator
-    number = max(4, round(TURN * speed(ours, 2) / BATCH))
+    number = max(4, round(config["turn"] * speed(ours, 2) / BATCH))
     found: dict[str, list[float]] = {"ours": [], "other": []}
     for at in range(config["rounds"]):
         sides = [("ours", ours), ("other", other)]
