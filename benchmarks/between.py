@@ -103,7 +103,7 @@ def watch_all(clock: Clock) -> None:
     clock.watch(provider.DataProvider, "get_data", "opening the data")
     clock.watch(trial_attrs, "write_recipe", "attributes at the start")
     clock.watch(loop, "Trainer", "building the model")
-    clock.watch(loop, "run_epoch", TRAINING)
+    clock.watch(loop.TrainingRun, "run_epoch", TRAINING)
     clock.watch(checkpoint, "save_weights", "best weights")
     clock.watch(checkpoint, "save", "checkpoints")
     clock.watch(session.Session, "record_epoch", "records of epochs, for the sync thread")

@@ -103,7 +103,7 @@ def steps(recipe: Any, batches: Any, number: int) -> dict[str, Callable[[], floa
         totals = Totals(trainer.task, device)
         for images, targets in islice(batches.train(1), number):
             trainer.step(images, targets, totals)
-        totals.scores("train")
+        totals.scores("train_")
 
     def bare() -> None:
         for batch, target in ready:

@@ -119,11 +119,10 @@ def one_seed(config: dict[str, Any], data: Any, folder: Path, seed: int, found: 
         timed = trainer.find = Timed(find)
         batches = make_batches(recipe, data, device)
         began = time.perf_counter()
-        scored = validate(trainer, batches)
+        scores = validate(trainer, batches).scores()
         took = time.perf_counter() - began
-        assert not isinstance(scored, str)
         for name in METRICS:
-            found[way][name].append(scored.metrics[f"val_{name}"])
+            found[way][name].append(scores[name])
         if way == "watershed":
             found["validating"].append(took)
             found["finding"].append(timed.spent)

@@ -53,7 +53,7 @@ MOVED = {  # package -> {path in `tuner` of version 0.1: name of the module in t
                     "words": "format"},
     "tuner.train": {"chosen": "details", "details": "details", "instance_metrics": "instance_metrics",
                     "losses": "losses", "metrics": "metrics", "optims": "optimizers", "train.scoring": "totals",
-                    "train.shown": "answers"},
+                    "train.shown": "predictions"},
     "tuner.web": {"dashboard": "server", "web.guard": "security", "web.login": "auth", "web.shell": "base_path",
                   "web.studies": "study_api"},
 }  # fmt: skip

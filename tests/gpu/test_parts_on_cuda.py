@@ -57,11 +57,11 @@ def test_counts_and_losses_are_those_of_the_processor_and_wait_for_nothing(task:
     loss = build("loss", LOSSES, use(LOSS_OF[task]), task)
     loss(*there)  # constants are copied to the device once
     torch.cuda.set_sync_debug_mode("error")
-    counts, value = COUNTS[task](there[0].detach(), there[1], False), loss(*there)
+    counts, value = COUNTS[task](there[0].detach(), there[1]), loss(*there)
     value.backward()
     full = COUNTS[task](there[0].detach(), there[1], True)
     torch.cuda.set_sync_debug_mode("default")
-    torch.testing.assert_close(counts.cpu(), COUNTS[task](logits, target, False))
+    torch.testing.assert_close(counts.cpu(), COUNTS[task](logits, target))
     torch.testing.assert_close(value.detach().cpu(), loss(logits, target), rtol=1e-5, atol=1e-6)
     whole = COUNTS[task](logits, target, True).sum()  # a rounding may move one to the next bin
     torch.testing.assert_close(full.sum().cpu(), whole)

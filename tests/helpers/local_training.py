@@ -11,9 +11,8 @@ from tuner.data.cache import CachedDataset
 from tuner.goal import Goal, maximize
 from tuner.paths import Run
 from tuner.recipe import Recipe
-from tuner.train.loop import CheckpointSchedule, EpochReport, TrainingOutcome, train
+from tuner.train.loop import CheckpointSchedule, EpochReport, StopCheck, TrainingOutcome, train
 from tuner.train.memory import MicroBatches
-from tuner.train.validation import StopCheck
 
 CPU = torch.device("cpu")
 IOU = maximize("iou")

@@ -51,7 +51,7 @@ def scored(task: Task, full: bool) -> dict[str, float]:
     given = TARGETS[task.targets]()
     given = torch.from_numpy(find_builder("preparation", {}, task.prepare)(given)) if task.prepare else given
     totals.add(torch.tensor(0.5), said_of(task), find_builder("target", {}, task.target)(given))
-    return totals.scores("val")
+    return totals.scores("val_")
 
 
 @every_task

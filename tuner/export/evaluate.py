@@ -56,8 +56,8 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
         data=found.name,
         split=split,
         images=scored.images,
-        metrics=scored.metrics,
-        confusion=scored.confusion or [],
+        metrics=scored.scores(),
+        confusion=scored.confusion() or [],
         classes=recipe.classes,
         device=device_name(device),
     )

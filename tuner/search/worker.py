@@ -262,7 +262,7 @@ class Worker:
         if data is None:
             return {}
         batches, alive = self.context.micro_batches, self.session.update_status
-        return evaluate(recipe, data, run.best, self.device, batches, shares, alive=alive).metrics
+        return evaluate(recipe, data, run.best, self.device, batches, shares, alive=alive).scores()
 
     def fail_trial(
         self, trial: optuna.Trial, active: ActiveTrial, run: Run | None, failed: TrialFailed, exception: str = ""

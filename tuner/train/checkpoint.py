@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from tuner.errors import atomic_write, writing
-from tuner.paths import MARK_KEY, Run
+from tuner.paths import MARK_KEY, Run, is_intact
 
 VERSION = 1
 log = logging.getLogger("tuner")
@@ -36,9 +37,6 @@ def create_tensor_file(path: Path) -> Iterator[Path]:
 
 def find_os_error(error: BaseException, path: Path) -> BaseException:
     """Return the operating system's error behind a library's error, or that error itself."""
-    import errno
-    import shutil
-
     if isinstance(error.__context__, OSError):
         return error.__context__
     text = str(error)
@@ -53,15 +51,13 @@ def save(run: Run, state: dict[str, Any]) -> None:
         run.rotate()
 
 
-def load(
-    run: Run, device: torch.device, has_best: Callable[[dict[str, Any]], bool] = lambda state: True
-) -> dict[str, Any] | None:
-    """Return the newest readable checkpoint whose best weights exist, or None.
+def load(run: Run, has_best: Callable[[dict[str, Any]], bool] = lambda state: True) -> dict[str, Any] | None:
+    """Return the newest readable checkpoint whose best weights exist, in main memory, or None.
 
     Only tensors and plain values are unpickled.
     """
     for path, then in ((run.checkpoint, "trying the previous one"), (run.previous, "starting from scratch")):
-        state = read_checkpoint(path, device)
+        state = read_checkpoint(path)
         if state is not None and has_best(state):
             return state
         if path.exists():
@@ -69,13 +65,12 @@ def load(
     return None
 
 
-def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """Return a checkpoint of this program; None if it does not exist or is incomplete."""
     try:
-        with ZipFile(path) as archive:
-            if archive.testzip():  # torch does not verify the checksums it wrote
-                return None
-        state = torch.load(path, map_location=device, weights_only=True)
+        if not is_intact(path):  # torch does not verify the checksums it wrote
+            return None
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:
         return None
     return state if isinstance(state, dict) and state.get("version") == VERSION else None
@@ -94,13 +89,13 @@ def get_random_states() -> dict[str, Any]:
 
 
 def restore_random(states: dict[str, Any]) -> None:
-    torch.set_rng_state(states["torch"].cpu())
+    torch.set_rng_state(states["torch"])
     if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+        torch.cuda.set_rng_state_all(states["cuda"])
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
     name, state, *rest = states["numpy"]
-    np.random.set_state((name, state.cpu().numpy(), *rest))
+    np.random.set_state((name, state.numpy(), *rest))
 
 
 def seed_all(seed: int) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tuner.data.instances import Instances, Matches, instance_ids, match_instances
 from tuner.train.details import THRESHOLDS
-from tuner.train.metrics import ImageScores, append_scores, ratio
+from tuner.train.metrics import ImageScores, ratio
 
 MAX_DETECTIONS = 1000  # highest-scored instances ranked per image; COCO's 100 are too few for cells
 RECALLS = 101  # points of a curve, as in COCO
@@ -33,21 +33,19 @@ def instance_prediction(found: Sequence[Instances]) -> Tensor:
     return torch.stack([torch.from_numpy(one.labels) for one in found])
 
 
-def instance_counts(found: Any, target: Tensor, full: bool = False, each: ImageScores = None) -> Tensor:
-    """Return sums over the images if `full`, else nothing: training computes no instances.
+def instance_counts(found: Any, target: Tensor, each: ImageScores = None) -> Tensor:
+    """Return sums over the images of a full count, else nothing: training computes no instances.
 
     IoU of the matched, number of matched, wrong and missed instances, count errors, images, merged and split. Each
     image's score is its panoptic quality, 1 for none predicted and none true.
     """
-    if not full:
+    if each is None:
         return torch.zeros(0, dtype=torch.float64)
     rows = [
         count_matches(match_instances(one.labels, truth))
         for one, truth in zip(found, true_label_maps(target), strict=True)
     ]
-    append_scores(
-        each, torch.tensor([panoptic_quality(iou, tp, fp, fn, empty=1.0) for iou, tp, fp, fn, *_ in rows])
-    )
+    each.append(torch.tensor([panoptic_quality(iou, tp, fp, fn, empty=1.0) for iou, tp, fp, fn, *_ in rows]))
     return torch.tensor(rows, dtype=torch.float64).sum(0)
 
 
@@ -67,7 +65,7 @@ def true_label_maps(target: Tensor) -> list[np.ndarray[Any, np.dtype[np.int32]]]
     return list(target[:, 0].cpu().numpy().astype(np.int32))
 
 
-def instance_scores(counts: Sequence[float], classes: Sequence[str] = (), full: bool = False) -> dict[str, float]:
+def instance_scores(counts: Sequence[float], classes: Sequence[str] = ()) -> dict[str, float]:
     if not counts:
         return {}
     iou, tp, fp, fn, apart, images, merged, split = counts
@@ -95,12 +93,12 @@ class InstanceRanking:
             extended_summary=True,
         )
         self.precision.warn_on_many_detections = False
-        self.numbers: list[tuple[int, int]] = []  # per image: true, predicted
+        self.numbers: list[list[int]] = []  # per image: true, predicted
 
     def add(self, found: Sequence[Instances], target: Tensor) -> None:
         for one, truth in zip(found, true_label_maps(target), strict=True):
             there = instance_ids(truth)
-            self.numbers.append((len(there), len(one.scores)))
+            self.numbers.append([len(there), len(one.scores)])
             said = np.argsort(-one.scores, kind="stable")[:MAX_DETECTIONS]
             scores = torch.from_numpy(one.scores[said])
             self.precision.update(
@@ -111,24 +109,22 @@ class InstanceRanking:
         found = self.summary
         return {"ap": found["ap"], "ap50": found["aps"][0], "ap75": found["aps"][5]}
 
-    def result(self) -> dict[str, Any]:
-        """Return AP by threshold, precision by recall at two of them, and the counts of each image, for plots."""
-        return {**self.summary, "numbers": [list(pair) for pair in self.numbers]}
-
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """torchmetrics' result as plain numbers; it has no curves where nothing was predicted."""
+        """AP by threshold, precision by recall at two of them if there are predictions, and counts by image."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             answer = self.precision.compute()
         if "precision" not in answer:
-            return {"ap": 0.0, "aps": [0.0] * len(THRESHOLDS), "recall": [], "precision": {}}
+            nothing = [0.0] * len(THRESHOLDS)
+            return {"ap": 0.0, "aps": nothing, "recall": [], "precision": {}, "numbers": self.numbers}
         curves = answer["precision"][:, :, 0, 0, -1].clamp(min=0)  # COCO uses -1 for undefined
         return {
             "ap": max(0.0, float(answer["map"])),
             "aps": curves.mean(1).tolist(),
             "recall": np.linspace(0, 1, RECALLS)[::RECALL_STEP].round(4).tolist(),
             "precision": {f"{THRESHOLDS[at]:.2f}": curves[at, ::RECALL_STEP].tolist() for at in (0, 5)},
+            "numbers": self.numbers,
         }
 
 

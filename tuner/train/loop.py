@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,15 @@ from tuner.goal import Goal
 from tuner.paths import Run
 from tuner.recipe import Recipe
 from tuner.train import checkpoint, memory
-from tuner.train.answers import ExamplePredictions, add_frame, examples_from, image_scores, predict_examples
+from tuner.train.details import choose_examples
 from tuner.train.optimizers import step_schedule
+from tuner.train.predictions import ExamplePredictions, add_frame
 from tuner.train.totals import Totals
 from tuner.train.trainer import Trainer
-from tuner.train.validation import NOT_VALIDATED, StopCheck, ValidationResult, make_batches, validate
+from tuner.train.validation import make_batches, predict_examples, validate
 from tuner.train.weights import load_initial_weights
 
+StopCheck = Callable[[], Literal["", "stopped", "pruned"]]
 log = logging.getLogger("tuner")
 
 
@@ -67,17 +69,13 @@ class Progress:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Progress:
         """Restore from a checkpoint of any version; unknown fields are ignored."""
-        known = {name: state[name] for name in (each.name for each in fields(cls)) if name in state}
-        frames = {int(epoch): frame.cpu() for epoch, frame in known.pop("frames", {}).items()}
-        counted = {name: known.pop(name).cpu() for name in ("each", "histogram") if known.get(name) is not None}
-        answers = known.pop("answers", None)
-        answers = answers and {int(at): said.cpu() for at, said in answers.items()}
-        return cls(**known, **counted, frames=frames, answers=answers)
+        return cls(**{each.name: state[each.name] for each in fields(cls) if each.name in state})
 
     @property
     def scores(self) -> list[float | None]:
         """The score of each validation image at the best epoch; None where it has none."""
-        return image_scores(self.each)
+        each = [] if self.each is None else self.each.tolist()
+        return [None if math.isnan(score) else score for score in each]
 
     @property
     def best_mark(self) -> str:
@@ -146,28 +144,25 @@ def train(
         trainer.origin = training_origin(recipe, data)
         progress = resume(trainer, run, initial_weights, must_resume)
         on_resume([EpochReport(**report) for report in progress.history])
-        training = TrainingRun(
-            trainer, batches, progress, goal, run, check_stop, saving or CheckpointSchedule(), on_frame
-        )
-        end = run_epochs(training, on_epoch)
+        training = TrainingRun(trainer, batches, progress, goal, run, check_stop, saving or CheckpointSchedule())
+        end = training.run_epochs(on_epoch, on_frame)
         shown = load_best_examples(training) if end != "stopped" else None
     model = trainer.model if shown else None
     return TrainingOutcome(end, progress, str(trainer.dtype).removeprefix("torch."), trainer.micro, model, shown)
 
 
 def load_best_examples(training: TrainingRun) -> ExamplePredictions | None:
-    """Load the best weights and return their example predictions; None if no epoch was validated.
-
-    Checkpoints of version 0.1 may have no scores to choose by.
-    """
+    """Load the best weights and return their example predictions; None if no image has a score."""
     progress = training.progress
     if progress.each is None:
         return None
     checkpoint.load_weights(training.trainer.model, training.run.best)
     training.trainer.model.eval()
-    if progress.answers is not None:
-        return examples_from(progress.answers, progress.scores)
-    return predict_examples(training.trainer, training.batches, progress.scores)
+    answers = progress.answers
+    if answers is None:  # they were too large to keep, or the checkpoint is of version 0.1
+        answers = predict_examples(training.trainer, training.batches, progress.scores)
+    guesses = {at: said.numpy() for at, said in answers.items()}
+    return ExamplePredictions(choose_examples(progress.scores), guesses)
 
 
 def training_origin(recipe: Recipe, data: CachedDataset) -> str:
@@ -175,9 +170,17 @@ def training_origin(recipe: Recipe, data: CachedDataset) -> str:
     return f"{data.fingerprint} {json.dumps(recipe.with_epochs(0).to_json(), sort_keys=True)}"
 
 
+class StopTraining(Exception):
+    """End a training within an epoch; `end` is "stopped" or "pruned"."""
+
+    def __init__(self, end: str) -> None:
+        super().__init__(end)
+        self.end = end
+
+
 @dataclass
 class TrainingRun:
-    """The parts of one running training."""
+    """The parts of one running training, and its current epoch."""
 
     trainer: Trainer
     batches: Batches
@@ -186,89 +189,93 @@ class TrainingRun:
     run: Run
     check_stop: StopCheck
     saving: CheckpointSchedule
-    on_frame: Callable[[Progress], None]
+    totals: Totals = field(init=False)  # of the training batches
+    began: float = 0.0
 
+    def run_epochs(self, on_epoch: Callable[[EpochReport], None], on_frame: Callable[[Progress], None]) -> str:
+        """Run epoch after epoch, with checkpoints; return how it ended."""
+        progress, last = self.progress, self.trainer.recipe.epochs
+        while progress.epoch <= last:
+            try:
+                report = self.run_epoch()
+            except StopTraining as stop:
+                if stop.end == "stopped":  # the trial is to continue later
+                    self.save_within_epoch()
+                return stop.end
+            progress.history.append(asdict(report))
+            if report.epoch in progress.frames:
+                on_frame(progress)
+            on_epoch(report)
+            progress.epoch, progress.step, progress.totals, progress.spent = progress.epoch + 1, 0, None, 0.0
+            if progress.epoch > last or self.saving.is_due(between=True):
+                self.save_checkpoint()
+        return "finished"
 
-def run_epochs(training: TrainingRun, on_epoch: Callable[[EpochReport], None]) -> str:
-    """Run epoch after epoch, with checkpoints; return how it ended."""
-    progress, last = training.progress, training.trainer.recipe.epochs
-    while progress.epoch <= last:
-        report = run_epoch(training)
-        if isinstance(report, str):
-            return report
-        progress.history.append(asdict(report))
-        if report.epoch in progress.frames:
-            training.on_frame(progress)
-        on_epoch(report)
-        progress.epoch, progress.step, progress.totals, progress.spent = progress.epoch + 1, 0, None, 0.0
-        if progress.epoch > last or training.saving.is_due(between=True):
-            save_checkpoint(training)
-    return "finished"
+    def run_epoch(self) -> EpochReport:
+        """Run one epoch from its current step, and validate every n-th epoch and the last."""
+        trainer, progress, epoch = self.trainer, self.progress, self.progress.epoch
+        self.began = time.perf_counter() - progress.spent
+        trainer.enter_stage(epoch)
+        self.totals = Totals(trainer.task, trainer.device, trainer.recipe.classes)
+        if progress.totals:
+            self.totals.restore(progress.totals)
+        trainer.set_train_mode()
+        for images, targets in self.batches.train(epoch, progress.step):
+            self.raise_if_stopped()
+            if self.saving.is_due():
+                self.save_within_epoch()
+            trainer.step(images, targets, self.totals)
+            progress.step += 1
+        is_validated = epoch % trainer.recipe.validate_every == 0 or epoch == trainer.recipe.epochs
+        scored = validate(trainer, self.batches, self.raise_if_stopped) if is_validated else None
+        metrics = self.totals.scores("train_") | (scored.scores("val_") if scored else {})
+        seconds = time.perf_counter() - self.began
+        check_finite(trainer.recipe, epoch, metrics)
+        lr = float(trainer.optimizer.param_groups[0]["lr"])  # of this epoch, before the schedule's step
+        step_schedule(trainer.schedule, metrics.get("val_loss"))
+        value = metrics.get(f"val_{self.goal.metric}")
+        if scored and value is not None:
+            self.update_best(value, scored)
+        if scored and scored.predictions.frame is not None:
+            progress.frames = add_frame(progress.frames, epoch, scored.predictions.frame, progress.best_epoch)
+        return EpochReport(
+            epoch=epoch,
+            value=value,
+            metrics=metrics,
+            seconds=seconds,
+            images_per_second=(self.totals.images + (scored.images if scored else 0)) / seconds,
+            peak_memory=memory.peak_bytes(trainer.device),
+            lr=lr,
+        )
 
+    def raise_if_stopped(self) -> None:
+        if end := self.check_stop():
+            raise StopTraining(end)
 
-def run_epoch(training: TrainingRun) -> EpochReport | str:
-    """Run one epoch from its current step; return its report, or why it ended: "stopped" or "pruned"."""
-    trainer, progress = training.trainer, training.progress
-    began = time.perf_counter() - progress.spent
-    trainer.enter_stage(progress.epoch)
-    totals = Totals(trainer.task, trainer.device, trainer.recipe.classes)
-    if progress.totals:
-        totals.restore(progress.totals)
-    trainer.set_train_mode()
-    for images, targets in training.batches.train(progress.epoch, progress.step):
-        if said := training.check_stop():
-            return leave_epoch(training, said, totals, began)
-        if training.saving.is_due():
-            save_mid_epoch(training, totals, began)
-        trainer.step(images, targets, totals)
-        progress.step += 1
-    scored = (
-        validate(trainer, training.batches, training.check_stop)
-        if is_validated(trainer.recipe, progress.epoch)
-        else NOT_VALIDATED
-    )
-    if isinstance(scored, str):
-        return leave_epoch(training, scored, totals, began)
-    metrics = totals.scores("train") | scored.metrics
-    seconds = time.perf_counter() - began
-    check_finite(trainer.recipe, progress.epoch, metrics)
-    lr = float(trainer.optimizer.param_groups[0]["lr"])  # of this epoch, before the schedule's step
-    step_schedule(trainer.schedule, metrics.get("val_loss"))
-    value = metrics.get(f"val_{training.goal.metric}")
-    if value is not None:
-        update_best(training, value, scored)
-    if scored.frame is not None:
-        progress.frames = add_frame(progress.frames, progress.epoch, scored.frame, progress.best_epoch)
-    seen = totals.images + scored.images
-    return EpochReport(
-        epoch=progress.epoch,
-        value=value,
-        metrics=metrics,
-        seconds=seconds,
-        images_per_second=seen / seconds,
-        peak_memory=memory.peak_bytes(trainer.device),
-        lr=lr,
-    )
+    def update_best(self, value: float, totals: Totals) -> None:
+        """Keep weights and scores of the best epoch of the current stage.
 
+        A stage is compared with itself only: against earlier stages, a later one could never give a worse result.
+        """
+        trainer, progress = self.trainer, self.progress
+        progress.last_value = value
+        is_first = not progress.best_epoch or trainer.stage_of(progress.best_epoch) != trainer.stage
+        if is_first or self.goal.is_better(value, progress.best_value):
+            progress.best_value, progress.best_epoch = value, progress.epoch
+            progress.confusion, progress.histogram = totals.confusion(), totals.histogram()
+            progress.each, progress.ranking = totals.image_scores(), totals.ranking()
+            progress.answers = totals.predictions.select(progress.scores)
+            checkpoint.save_weights(trainer.model, self.run.best, progress.best_mark)
 
-def is_validated(recipe: Recipe, epoch: int) -> bool:
-    """Return whether an epoch is validated: every n-th one and the last."""
-    return epoch % recipe.validate_every == 0 or epoch == recipe.epochs
+    def save_within_epoch(self) -> None:
+        self.progress.totals, self.progress.spent = self.totals.state(), time.perf_counter() - self.began
+        self.save_checkpoint()
 
-
-def update_best(training: TrainingRun, value: float, scored: ValidationResult) -> None:
-    """Keep weights and scores of the best epoch of the current stage.
-
-    A stage is compared with itself only: against earlier stages, a later one could never give a worse result.
-    """
-    trainer, progress = training.trainer, training.progress
-    progress.last_value = value
-    is_first = not progress.best_epoch or trainer.stage_of(progress.best_epoch) != trainer.stage
-    if is_first or training.goal.is_better(value, progress.best_value):
-        progress.best_value, progress.best_epoch = value, progress.epoch
-        progress.confusion, progress.each, progress.histogram = scored.confusion, scored.each, scored.histogram
-        progress.ranking, progress.answers = scored.ranking, scored.answers.select(progress.scores)
-        checkpoint.save_weights(trainer.model, training.run.best, progress.best_mark)
+    def save_checkpoint(self) -> None:
+        trainer = self.trainer
+        progress = vars(self.progress).copy()
+        checkpoint.save(self.run, {**trainer.state(), "origin": trainer.origin, "progress": progress})
+        self.saving.mark_saved()
 
 
 def check_finite(recipe: Recipe, epoch: int, metrics: dict[str, float]) -> None:
@@ -282,34 +289,15 @@ def check_finite(recipe: Recipe, epoch: int, metrics: dict[str, float]) -> None:
             )
 
 
-def leave_epoch(training: TrainingRun, said: str, totals: Totals, began: float) -> str:
-    """Leave in the middle of an epoch, with a checkpoint if the trial is to continue later."""
-    if said == "stopped":
-        save_mid_epoch(training, totals, began)
-    return said
-
-
-def save_mid_epoch(training: TrainingRun, totals: Totals, began: float) -> None:
-    training.progress.totals, training.progress.spent = totals.state(), time.perf_counter() - began
-    save_checkpoint(training)
-
-
-def save_checkpoint(training: TrainingRun) -> None:
-    trainer, progress = training.trainer, training.progress
-    checkpoint.save(training.run, {**trainer.state(), "origin": trainer.origin, "progress": vars(progress).copy()})
-    training.saving.mark_saved()
-
-
-def has_best(run: Run, progress: Progress) -> bool:
-    """Return whether the best weights of a checkpoint exist; the file may hold newer ones."""
-    return not progress.best_epoch or run.restore_best(progress.best_mark)
-
-
 def resume(trainer: Trainer, run: Run, initial_weights: Path | None, must_resume: bool) -> Progress:
     """Continue from the run's checkpoint, or start from the initial weights."""
-    state = checkpoint.load(
-        run, trainer.device, lambda state: has_best(run, Progress.from_state(state["progress"]))
-    )
+
+    def has_best(state: dict[str, Any]) -> bool:
+        """Return whether the best weights of a checkpoint exist; the file may hold newer ones."""
+        progress = Progress.from_state(state["progress"])
+        return not progress.best_epoch or run.restore_best(progress.best_mark)
+
+    state = checkpoint.load(run, has_best)
     if state and state.get("origin") == trainer.origin:
         trainer.restore(state)
         return Progress.from_state(state["progress"])

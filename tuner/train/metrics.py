@@ -2,9 +2,9 @@
 
 Every task counts into one float64 vector on the logits' device, without synchronization. It starts with the
 confusion matrix (rows truth, columns prediction). Next, for pixels, the sums over the images and the number of
-images; for classes, the hits among the top five. A full count ends with histograms of probabilities that were
-right and wrong, for each class or the object of a mask, and for the most likely class: all curves are computed
-from these. If `each` is a list, the score of each image is appended to it.
+images; for classes, the hits among the top five. A full count is one with a list `each`, to which it appends the
+score of each image. It ends with histograms of probabilities that were right and wrong, for each class or the
+object of a mask, and for the most likely class: all curves are computed from these.
 
 Why not torchmetrics: for 8 label maps of 19 classes its confusion matrix is equal, but takes 3 times as long and
 is not one for each image; its average precision from 512 bins takes 170 times as long as everything counted here.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuner.data.source import IGNORED
-from tuner.train.details import MAX_LOG_ODDS
+from tuner.train.details import MAX_LOG_ODDS, Row
 
 MAX_BINS = 4096
 MASK_BINS = 512  # for the class of a mask
@@ -28,7 +28,6 @@ STORED_BINS = 512  # stored per class for an epoch,
 STORED_CELLS = 2**17  # and of all classes together
 MAX_CELLS = 2**20  # bins of all classes
 CHUNK_SIZE = {"cpu": 2**21, "cuda": 2**24}  # probabilities binned at once; bounds the memory
-Row = NDArray[np.float64]
 ImageScores = list[Tensor] | None
 
 
@@ -56,7 +55,7 @@ def class_probabilities(logits: Tensor) -> Tensor:
     return logits.softmax(1)
 
 
-def binary_counts(logits: Tensor, target: Tensor, full: bool = False, each: ImageScores = None) -> Tensor:
+def binary_counts(logits: Tensor, target: Tensor, each: ImageScores = None) -> Tensor:
     """Return (tn, fp, fn, tp) of all pixels, the sums of the images' IoU and Dice, and their number.
 
     Each image's score is its IoU.
@@ -68,14 +67,16 @@ def binary_counts(logits: Tensor, target: Tensor, full: bool = False, each: Imag
     empty = areas == 0  # nothing true and nothing predicted: IoU and Dice are 1
     ious, dices = (part.double() / whole.clamp(min=1) + empty for part, whole in
                    ((both, union), (2 * both, areas)))  # fmt: skip
-    append_scores(each, ious)
     iou, dice = ious.sum(), dices.sum()
     number = torch.full_like(iou, len(logits))
     sums = torch.stack([predicted.numel() - tp - fp - fn, fp, fn, tp, iou, dice, number]).double()
-    return torch.cat([sums, mask_histogram(logits, target)]) if full else sums
+    if each is None:
+        return sums
+    each.append(ious.float())
+    return torch.cat([sums, mask_histogram(logits, target)])
 
 
-def binary_scores(counts: Sequence[float], classes: Sequence[str] = (), full: bool = False) -> dict[str, float]:
+def binary_scores(counts: Sequence[float], classes: Sequence[str] = ()) -> dict[str, float]:
     """Return scores over the whole dataset; 0 / 0 counts as 0."""
     tn, fp, fn, tp, iou, dice, number = counts[:7]
     return {
@@ -90,7 +91,7 @@ def binary_scores(counts: Sequence[float], classes: Sequence[str] = (), full: bo
     }
 
 
-def label_counts(logits: Tensor, target: Tensor, full: bool = False, each: ImageScores = None) -> Tensor:
+def label_counts(logits: Tensor, target: Tensor, each: ImageScores = None) -> Tensor:
     """Return the confusion of all counted pixels, the sums of the images' IoU and Dice, and their number.
 
     Images with only ignored pixels are not counted. Each image's score is the mean IoU of its classes.
@@ -99,15 +100,17 @@ def label_counts(logits: Tensor, target: Tensor, full: bool = False, each: Image
     right, areas = matrices.diagonal(dim1=1, dim2=2), matrices.sum(1) + matrices.sum(2)
     iou, dice = mean_over_classes(right, areas - right), mean_over_classes(2 * right, areas)
     counted = areas.sum(1) > 0
-    append_scores(each, torch.where(counted, iou, torch.nan))
-    parts = [matrices.sum(0).flatten(), torch.stack([iou.sum(), dice.sum(), counted.sum()])]
-    return torch.cat(parts + ([class_histograms(logits, target)] if full else []))
+    sums = torch.cat([matrices.sum(0).flatten(), torch.stack([iou.sum(), dice.sum(), counted.sum()])])
+    if each is None:
+        return sums
+    each.append(torch.where(counted, iou, torch.nan).float())
+    return torch.cat([sums, class_histograms(logits, target)])
 
 
-def label_scores(counts: Sequence[float], classes: Sequence[str], full: bool = False) -> dict[str, float]:
+def label_scores(counts: Sequence[float], classes: Sequence[str]) -> dict[str, float]:
     """Return scores over the whole dataset: means over the classes in truth or prediction."""
     number = len(classes)
-    matrix, (iou, dice, images), rest = split_counts(counts, number, 3)
+    matrix, (iou, dice, images), bins = split_counts(counts, number, 3)
     shared, occurs = shared_scores(matrix)
     right, union = matrix.diagonal(), matrix.sum(0) + matrix.sum(1) - matrix.diagonal()
     each = right / np.maximum(union, 1)
@@ -118,34 +121,32 @@ def label_scores(counts: Sequence[float], classes: Sequence[str], full: bool = F
         "image_dice": ratio(dice, images),
         **shared,
     }
-    if not full:
+    if not bins.size:
         return scores
     named = {f"iou:{classes[at]}": float(each[at]) for at in range(number) if occurs[at]}
-    return {**scores, "map": mean_average_precision(rest, number), **named}
+    return {**scores, "map": mean_average_precision(bins, number), **named}
 
 
-def class_counts(logits: Tensor, target: Tensor, full: bool = False, each: ImageScores = None) -> Tensor:
-    """Return the confusion of all images and the top-5 hits.
-
-    Each image's score is the probability of its class.
-    """
+def class_counts(logits: Tensor, target: Tensor, each: ImageScores = None) -> Tensor:
+    """Return the confusion of all images and the top-5 hits; an image's score is the probability of its class."""
     number = logits.shape[1]
-    if each is not None:
-        append_scores(each, logits.softmax(1).gather(1, target.unsqueeze(1))[:, 0])
     matrix = count_values(target * number + argmax_class(logits), number * number)
     five = logits.topk(min(5, number), dim=1).indices
     hits = (five == target.unsqueeze(1)).sum().double()
-    parts = [matrix, hits.unsqueeze(0)]
-    return torch.cat(parts + ([class_histograms(logits, target, ignored=-1)] if full else []))
+    sums = torch.cat([matrix, hits.unsqueeze(0)])
+    if each is None:
+        return sums
+    each.append(logits.softmax(1).gather(1, target.unsqueeze(1))[:, 0].float())
+    return torch.cat([sums, class_histograms(logits, target, ignored=-1)])
 
 
-def class_scores(counts: Sequence[float], classes: Sequence[str], full: bool = False) -> dict[str, float]:
+def class_scores(counts: Sequence[float], classes: Sequence[str]) -> dict[str, float]:
     """Return scores over all images: means over the classes in truth or prediction."""
     number = len(classes)
-    matrix, (hits,), rest = split_counts(counts, number, 1)
+    matrix, (hits,), bins = split_counts(counts, number, 1)
     shared, _ = shared_scores(matrix)
     scores = {"top1": shared["accuracy"], "top5": ratio(hits, float(matrix.sum())), **shared}
-    return {**scores, "map": mean_average_precision(rest, number)} if full else scores
+    return {**scores, "map": mean_average_precision(bins, number)} if bins.size else scores
 
 
 def confusion_matrix(counts: Sequence[float], num_classes: int) -> list[list[int]]:
@@ -169,11 +170,6 @@ def ratio(part: float, whole: float) -> float:
 
 
 # --- on the device ---
-
-
-def append_scores(each: ImageScores, scores: Tensor) -> None:
-    if each is not None:
-        each.append(scores.float())
 
 
 def argmax_class(logits: Tensor) -> Tensor:
@@ -221,10 +217,7 @@ def probability_bins(logits: Tensor) -> Tensor:
 
 
 def class_histograms(logits: Tensor, target: Tensor, ignored: int = IGNORED) -> Tensor:
-    """Return two rows of bins per class: its probability where it was wrong, and where right.
-
-    Two more rows come last, of the most likely class.
-    """
+    """Return two rows of bins, where wrong and where right, for each class and last for the most likely one."""
     number = logits.shape[1]
     width = num_bins(number)
     total = torch.zeros((number + 1) * 2 * width + 1, dtype=torch.float64, device=logits.device)
@@ -287,13 +280,8 @@ def masked_mean(values: Row, of: NDArray[np.bool_]) -> float:
 
 
 def mean_average_precision(cells: Row, number: int) -> float:
-    """Return the mean over the classes that occur in the truth."""
-    wrong, right = cells.reshape(number + 1, 2, -1)[:number].transpose(1, 0, 2)
-    return masked_mean(average_precision(right, wrong), right.sum(1) > 0)
-
-
-def average_precision(right: Row, wrong: Row) -> Row:
-    """Return the sum over the bins, from the highest down, of precision x gain in recall."""
-    hits, misses = (np.cumsum(rows[:, ::-1], axis=1) for rows in (right, wrong))
+    """Return the mean over the classes in the truth of the sum over the bins of precision x gain in recall."""
+    wrong, right = cells.reshape(number + 1, 2, -1)[:number, :, ::-1].transpose(1, 0, 2)  # the highest bin first
+    hits, misses, there = np.cumsum(right, axis=1), np.cumsum(wrong, axis=1), right.sum(1)
     precision = hits / np.maximum(hits + misses, 1)
-    return (precision * right[:, ::-1]).sum(1) / np.maximum(right.sum(1), 1)
+    return masked_mean((precision * right).sum(1) / np.maximum(there, 1), there > 0)

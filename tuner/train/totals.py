@@ -10,25 +10,27 @@ from torch import Tensor
 
 from tuner.registry import find_builder
 from tuner.tasks import Task
-from tuner.train.metrics import confusion_matrix, reduce_histogram
+from tuner.train.metrics import ImageScores, confusion_matrix, reduce_histogram
+from tuner.train.predictions import PredictionBuffer
 
-Counts = Callable[[Any, Tensor, bool, list[Tensor] | None], Tensor]
+Counts = Callable[[Any, Tensor, ImageScores], Tensor]
 
 
 class Totals:
     """The summed loss and counts, and the number of images.
 
-    `full` counts for every metric and curve, and keeps the score of each image.
+    `full` counts for every metric and curve, and keeps the score of each image and the predictions for pictures.
     """
 
     def __init__(self, task: Task, device: torch.device, classes: Sequence[str] = (), full: bool = False) -> None:
         self.counts_of: Counts = find_builder("scoring", {}, task.counts)
         self.scores_of = find_builder("scoring", {}, task.scores)
-        self.task, self.classes, self.full = task, classes, full
+        self.task, self.classes = task, classes
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
         self.counts: Tensor | None = None
         self.images = 0
-        self.each: list[Tensor] = []
+        self.each: ImageScores = [] if full else None
+        self.predictions = PredictionBuffer(find_builder("prediction", {}, task.to_prediction))
         self.ranked = find_builder("scoring", {}, task.ranking)() if full and task.ranking else None
 
     def add(self, loss: Tensor, said: Any, target: Tensor) -> None:
@@ -37,41 +39,48 @@ class Totals:
         `loss` is its mean; `said` is the model's output, or the instances found in it.
         """
         number = len(target)
-        counts = self.counts_of(said, target, self.full, self.each if self.full else None)
+        counts = self.counts_of(said, target, self.each)
         if self.ranked:
             self.ranked.add(said, target)
+        if self.each is not None:
+            self.predictions.add(said)
         self.loss += loss.detach().double() * number
         self.counts = counts if self.counts is None else self.counts + counts
         self.images += number
 
-    def scores(self, prefix: str) -> dict[str, float]:
-        """Return the loss and every metric, named 'val_iou' and so on. Synchronizes the device."""
+    def scores(self, prefix: str = "") -> dict[str, float]:
+        """Return the loss and every metric, by prefix and name. Synchronizes the device."""
         counts = self.counts.tolist() if self.counts is not None else []
-        scores = self.scores_of(counts, self.classes, self.full)
+        scores = self.scores_of(counts, self.classes)
         ranked = self.ranked.scores() if self.ranked else {}
         values = {"loss": float(self.loss) / max(self.images, 1), **ranked, **scores}
-        start = f"{prefix}_" if prefix else ""
-        return {start + name: float(value) for name, value in values.items()}
+        return {prefix + name: float(value) for name, value in values.items()}
 
-    def confusion(self, num_classes: int) -> list[list[int]] | None:
+    def image_scores(self) -> Tensor:
+        """Return the score of each image, of a full count."""
+        return torch.cat(self.each or []).cpu()
+
+    def confusion(self) -> list[list[int]] | None:
         """Return a row for each true class; None for instances. It is first in the counts, so only it is read."""
-        if self.task.has_instances:
+        if self.counts is None or self.task.has_instances:
             return None
-        cells = [] if self.counts is None else self.counts[: max(num_classes, 2) ** 2].tolist()
-        return confusion_matrix(cells, num_classes)
+        number = max(len(self.classes), 2)
+        return confusion_matrix(self.counts[: number**2].tolist(), number)
 
-    def histogram(self, outputs: int) -> Tensor | None:
-        """Return the counts of right and wrong by probability, of a full count."""
-        if self.counts is None or not self.full or self.task.has_instances:
+    def histogram(self) -> Tensor | None:
+        """Return the counts of right and wrong by probability, of a full count; None for instances."""
+        if self.counts is None or self.task.has_instances:
             return None
-        return reduce_histogram(self.counts, outputs, self.task.targets == "masks").cpu()
+        return reduce_histogram(self.counts, len(self.classes), self.task.targets == "masks").cpu()
 
     def ranking(self) -> dict[str, Any] | None:
         """Return what plots of predicted instances need."""
-        return self.ranked.result() if self.ranked else None
+        return self.ranked.summary if self.ranked else None
 
     def state(self) -> dict[str, Any]:
         return {"loss": self.loss, "counts": self.counts, "images": self.images}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.loss, self.counts, self.images = state["loss"], state["counts"], state["images"]
+        self.loss = state["loss"].to(self.loss.device)
+        self.counts = None if state["counts"] is None else state["counts"].to(self.loss.device)
+        self.images = state["images"]

@@ -22,7 +22,7 @@ from tuner.train.losses import LOSSES
 from tuner.train.memory import MicroBatches, is_out_of_memory, release
 from tuner.train.optimizers import SCHEDULES, Schedule, apply_schedule
 from tuner.train.precision import resolve_dtype
-from tuner.train.stages import freeze, make_optimizer, train_mode
+from tuner.train.stages import freeze, make_optimizer
 from tuner.train.totals import Totals
 
 CHANNELS = 3
@@ -60,7 +60,6 @@ class Trainer:
             self.loss.to(device)
         self.micro = micro_batches.size_for(recipe, device)
         self.normalise = make_normalizer(device)
-        self.to_prediction = find_builder("prediction", {}, self.task.to_prediction)
         self.origin = ""  # a checkpoint of another origin is not used
         self.ends = list(accumulate(stage.epochs for stage in recipe.resolved_stages))
         self.stage = -1
@@ -83,7 +82,10 @@ class Trainer:
         return next((at for at, end in enumerate(self.ends) if epoch <= end), len(self.ends) - 1)
 
     def set_train_mode(self) -> None:
-        train_mode(self.model, self.frozen_modules)
+        """Set training mode, except for frozen modules, which keep their batch-norm statistics."""
+        self.model.train()
+        for module in self.frozen_modules:
+            module.eval()
 
     def step(self, images: Tensor, targets: Tensor, totals: Totals) -> None:
         """Make one optimizer step on a batch of bytes, in smaller pieces if it does not fit."""

@@ -79,7 +79,7 @@ def test_its_details_are_of_its_best_epoch(trained: Trial, pictures: TrialPictur
     found, best = read_details(trained), trained.reports[outcome.progress.best_epoch].metrics
     assert (found.metric, found.classes, found.epoch) == ("PQ", ["object"], outcome.progress.best_epoch)
     assert not found.confusion and not found.curves and not found.calibration
-    assert outcome.examples is not None and found.examples == outcome.examples.positions
+    assert outcome.examples is not None and found.images["shown"] == outcome.examples.positions
     told = found.instances
     assert told["ap"] == pytest.approx(best["val_ap"], abs=1e-6)
     assert (told["aps"][0], told["aps"][5]) == pytest.approx((best["val_ap50"], best["val_ap75"]), abs=1e-6)

@@ -51,21 +51,21 @@ def files_up_to(size: int) -> Iterator[None]:
 
 def test_a_checkpoint_loads_back(run: Run) -> None:
     save(run, state(1))
-    loaded = load(run, CPU)
+    loaded = load(run)
     assert number_of(loaded) == 1 and loaded is not None
     assert torch.equal(loaded["weights"], torch.ones(1000))
 
 
 def test_without_a_checkpoint_there_is_none(run: Run) -> None:
-    assert load(run, CPU) is None
+    assert load(run) is None
 
 
 def test_the_one_before_is_kept(run: Run) -> None:
     for number in (1, 2, 3):
         save(run, state(number))
-    assert number_of(load(run, CPU)) == 3
+    assert number_of(load(run)) == 3
     run.checkpoint.unlink()
-    assert number_of(load(run, CPU)) == 2
+    assert number_of(load(run)) == 2
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])
@@ -74,7 +74,7 @@ def test_of_a_checkpoint_cut_short_the_one_before_is_used(run: Run, kept: float)
     save(run, state(2))
     whole = run.checkpoint.read_bytes()
     run.checkpoint.write_bytes(whole[: int(len(whole) * kept)])
-    assert number_of(load(run, CPU)) == 1
+    assert number_of(load(run)) == 1
 
 
 def test_a_damaged_byte_is_noticed(run: Run) -> None:
@@ -83,7 +83,7 @@ def test_a_damaged_byte_is_noticed(run: Run) -> None:
     content = bytearray(run.checkpoint.read_bytes())
     content[len(content) // 2] ^= 0xFF
     run.checkpoint.write_bytes(content)
-    assert number_of(load(run, CPU)) == 1
+    assert number_of(load(run)) == 1
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_file_of_another_kind_is_passed_over(run: Run, stray: object) -> None:
     save(run, state(1))
     save(run, state(2))
     torch.save(stray, run.checkpoint)
-    assert number_of(load(run, CPU)) == 1
+    assert number_of(load(run)) == 1
 
 
 @pytest.mark.parametrize("room", [0, 2000])
@@ -101,7 +101,7 @@ def test_a_write_that_dies_in_the_middle_leaves_the_former_checkpoint(run: Run, 
     save(run, state(1))
     with files_up_to(room), pytest.raises(FilesError, match="the disk is full"):
         save(run, state(2))
-    assert number_of(load(run, CPU)) == 1
+    assert number_of(load(run)) == 1
     assert [file.name for file in run.folder.iterdir()] == ["checkpoint.pt"]
 
 
@@ -117,7 +117,7 @@ def test_a_process_killed_between_the_two_renames_loses_nothing(run: Run, monkey
     with pytest.raises(KeyboardInterrupt):
         save(run, state(2))
     assert not run.checkpoint.exists()
-    assert number_of(load(run, CPU)) == 1
+    assert number_of(load(run)) == 1
 
 
 class Evil:
@@ -138,7 +138,7 @@ def test_a_malicious_pickle_is_refused(run: Run, tmp_path: Path, write: Any) -> 
     write({"version": checkpoint.VERSION, "number": Evil(mark)}, run.checkpoint)
     pickle.loads(pickle.dumps(Evil(tmp_path / "proof")))
     assert (tmp_path / "proof").exists()  # it does harm where it is unpickled
-    assert number_of(load(run, CPU)) == 1
+    assert number_of(load(run)) == 1
     assert not mark.exists()
 
 
@@ -151,7 +151,7 @@ def test_every_generator_goes_on_where_it_was(run: Run) -> None:
     save(run, state(1))
     expected = drawn()
     seed_all(4)
-    loaded = load(run, CPU)
+    loaded = load(run)
     assert loaded is not None
     restore_random(loaded["random"])
     assert drawn() == expected

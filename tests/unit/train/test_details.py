@@ -50,14 +50,14 @@ def labels(seed: int = 0, absent: int = -1) -> tuple[Tensor, Tensor]:
 
 def of_masks(logits: Tensor, target: Tensor) -> Details:
     each: list[Tensor] = []
-    counts = binary_counts(logits, target, True, each)
+    counts = binary_counts(logits, target, each)
     matrix, bins = confusion_matrix(counts[:4].tolist(), 1), reduce_histogram(counts, 1, True).numpy()
     return make_details(3, "IoU", BINARY_CLASSES, torch.cat(each).tolist(), matrix, bins, True)
 
 
 def of_labels(logits: Tensor, target: Tensor) -> Details:
     each: list[Tensor] = []
-    counts = label_counts(logits, target, True, each)
+    counts = label_counts(logits, target, each)
     bins = reduce_histogram(counts, 4, False).numpy()
     return make_details(
         3, "mean IoU", NAMES, torch.cat(each).tolist(), confusion_matrix(counts.tolist(), 4), bins, True
@@ -67,7 +67,7 @@ def of_labels(logits: Tensor, target: Tensor) -> Details:
 def of_classes(logits: Tensor, target: Tensor) -> Details:
     each: list[Tensor] = []
     number = logits.shape[1]
-    counts = class_counts(logits, target, True, each)
+    counts = class_counts(logits, target, each)
     bins = reduce_histogram(counts, number, False).numpy()
     names = [str(at) for at in range(number)]
     matrix = confusion_matrix(counts.tolist(), number)
@@ -134,16 +134,16 @@ def test_many_classes_make_no_large_file(tmp_path: Path) -> None:
 
 def test_what_is_kept_of_an_epoch_is_small() -> None:
     logits = drawn(0, 8, 1000)
-    kept = reduce_histogram(class_counts(logits, torch.arange(8), True), 1000, False)
+    kept = reduce_histogram(class_counts(logits, torch.arange(8), []), 1000, False)
     assert kept.numel() * kept.element_size() < 3e6 and kept[:-1].sum() == 8 * 1000 and kept[-1].sum() == 8
-    assert reduce_histogram(binary_counts(*masks(), True), 1, True).shape == (1, 2, 512)
+    assert reduce_histogram(binary_counts(*masks(), []), 1, True).shape == (1, 2, 512)
 
 
 def test_what_is_not_a_number_is_counted_in_the_first_bin_and_stops_nothing() -> None:
     logits, target = masks()
-    kept = reduce_histogram(binary_counts(torch.full_like(logits, torch.nan), target, True), 1, True)
+    kept = reduce_histogram(binary_counts(torch.full_like(logits, torch.nan), target, []), 1, True)
     assert kept[0, :, 0].sum() == target.numel()
-    kept = reduce_histogram(binary_counts(torch.full_like(logits, torch.inf), target, True), 1, True)
+    kept = reduce_histogram(binary_counts(torch.full_like(logits, torch.inf), target, []), 1, True)
     assert kept[0, :, -1].sum() == target.numel()
 
 
@@ -298,5 +298,5 @@ def test_positions_beyond_the_images_are_not_shown() -> None:
 
 def test_reach_is_that_of_the_bins() -> None:
     logits = torch.tensor([-15.99, 0.01, 15.99]).view(1, 1, 1, 3)
-    kept = reduce_histogram(binary_counts(logits, torch.ones_like(logits), True), 1, True)
+    kept = reduce_histogram(binary_counts(logits, torch.ones_like(logits), []), 1, True)
     assert kept[0, 1].nonzero().flatten().tolist() == [0, 256, 511] and details.MAX_LOG_ODDS == 16

@@ -36,7 +36,7 @@ def scored(pairs: list[tuple[Instances, NDArray[np.int32]]]) -> dict[str, float]
     totals = Totals(find_task("instance"), torch.device("cpu"), full=True)
     for one, true in pairs:
         totals.add(torch.tensor(0.0), [one], target(true))
-    return totals.scores("val")
+    return totals.scores("val_")
 
 
 def test_a_case_computed_by_hand() -> None:
@@ -105,8 +105,8 @@ def test_a_sum_over_batches_is_the_whole() -> None:
     pairs = [drawn(seed) for seed in range(6)]
     together = Totals(find_task("instance"), torch.device("cpu"), full=True)
     together.add(torch.tensor(0.0), [one for one, _ in pairs], target(*(true for _, true in pairs)))
-    assert together.scores("val") == pytest.approx(scored(pairs))
-    assert [round(float(x), 5) for x in torch.cat(together.each)] == [
+    assert together.scores("val_") == pytest.approx(scored(pairs))
+    assert [round(float(x), 5) for x in together.image_scores()] == [
         round(scored([pair])["val_pq"], 5) for pair in pairs
     ]
 
@@ -115,7 +115,7 @@ def test_a_sum_over_batches_is_the_whole() -> None:
 def test_nothing_there_and_nothing_found() -> None:
     none = np.zeros((8, 8), np.int32)
     each: list[torch.Tensor] = []
-    counts = instance_counts([found(none)], target(none), True, each)
+    counts = instance_counts([found(none)], target(none), each)
     assert torch.cat(each).tolist() == [1.0]
     assert instance_scores(counts.tolist())["count_error"] == 0
     assert scored([(found(none), none)])["val_ap"] == 0
@@ -129,14 +129,14 @@ def test_training_counts_no_instances() -> None:
     assert instance_counts(None, target(np.zeros((4, 4), np.int32))).tolist() == []
     totals = Totals(find_task("instance"), torch.device("cpu"))
     totals.add(torch.tensor(2.0), None, target(np.zeros((4, 4), np.int32)))
-    assert totals.scores("train") == {"train_loss": 2.0}
+    assert totals.scores("train_") == {"train_loss": 2.0}
 
 
 def test_what_pictures_get() -> None:
     ranked = InstanceRanking()
     one, true = by_hand()
     ranked.add([one], target(true))
-    result = ranked.result()
+    result = ranked.summary
     assert result["numbers"] == [[2, 3]] and len(result["aps"]) == 10
     assert result["precision"]["0.50"][0] == 1 and result["recall"][-1] == 1
     assert len(result["recall"]) == len(result["precision"]["0.75"]) == 26

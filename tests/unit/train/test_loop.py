@@ -21,7 +21,7 @@ from tuner.data.cache import CachedDataset
 from tuner.errors import FailureKind, TrialFailed
 from tuner.goal import Goal, maximize, minimize
 from tuner.recipe import Recipe, use
-from tuner.train import answers, loop, validation
+from tuner.train import loop, predictions, validation
 from tuner.train.checkpoint import load_weights
 from tuner.train.loop import Progress, check_finite
 from tuner.train.memory import MicroBatches, release
@@ -86,13 +86,17 @@ def test_the_best_weights_give_the_best_epochs_metrics_again(
     trainer = Trainer(restless, CPU, MicroBatches(tmp_path / "none.json"))
     load_weights(trainer.model, trial.run.best)
     again = validation.validate(trainer, Batches(toy_data, 4, restless.seed))
-    assert not isinstance(again, str)
     measured = trial.reports[progress.best_epoch].metrics
-    assert again.metrics == {name: value for name, value in measured.items() if name.startswith("val_")}
-    for kept, measured_again in ((progress.each, again.each), (progress.histogram, again.histogram)):
+    assert again.scores("val_") == {name: value for name, value in measured.items() if name.startswith("val_")}
+    for kept, measured_again in (
+        (progress.each, again.image_scores()),
+        (progress.histogram, again.histogram()),
+    ):
         assert kept is not None and measured_again is not None and torch.equal(kept, measured_again)
-    assert again.frame is not None and torch.equal(again.frame, progress.frames[progress.best_epoch])
-    assert again.confusion == progress.confusion and sum(map(sum, again.confusion or [])) == 11 * 32 * 32
+    assert again.predictions.frame is not None
+    assert torch.equal(again.predictions.frame, progress.frames[progress.best_epoch])
+    assert again.confusion() == progress.confusion
+    assert sum(map(sum, progress.confusion or [])) == 11 * 32 * 32
 
 
 def test_the_validation_score_is_torchmetrics_over_the_whole_split(
@@ -167,7 +171,7 @@ def test_answers_that_were_not_kept_are_asked_for_again(
     del state["progress"]["answers"]
     torch.save(state, unbroken.run.checkpoint)
     asked = unbroken.train().examples
-    monkeypatch.setattr(answers, "MAX_BUFFER_BYTES", 5 * 32 * 32)  # less than two batches
+    monkeypatch.setattr(predictions, "MAX_BUFFER_BYTES", 5 * 32 * 32)  # less than two batches
     outcome = Trial(unbroken.recipe, toy_data, tmp_path / "large").train()
     assert outcome.progress.answers is None
     for again in (asked, outcome.examples):

@@ -107,8 +107,8 @@ def test_the_best_weights_score_the_same_again(trial: Trial) -> None:
     memory = MicroBatches(trial.run.folder / "none.json")
     scored = evaluate(trial.recipe, trial.data, trial.run.best, CPU, memory, trial.data.shares)
     expected = {k.removeprefix("val_"): v for k, v in trial.reports[best].metrics.items() if k != "train_loss"}
-    assert scored.metrics == pytest.approx(expected)
-    assert scored.confusion is None and scored.histogram is None
+    assert scored.scores() == pytest.approx(expected)
+    assert scored.confusion() is None and scored.histogram() is None
 
 
 def test_small_pieces_of_a_batch_give_the_same_step(trial: Trial) -> None:

@@ -156,7 +156,7 @@ def test_a_trial_leaves_pictures_and_its_confusion(
     assert found is not None and found.scores == [
         pytest.approx(score, abs=1e-6) for score in outcome.progress.scores
     ]
-    assert outcome.examples is not None and found.examples == outcome.examples.positions
+    assert outcome.examples is not None and found.images["shown"] == outcome.examples.positions
     header, *lines = trial.run.confusion.read_text().splitlines()
     assert header.split(",")[1:] == list(trial.data.classes)
     table = {line.split(",")[0]: [int(number) for number in line.split(",")[1:]] for line in lines}
@@ -182,7 +182,7 @@ def test_saved_weights_score_on_a_split_as_they_did_in_training(trial: Trial) ->
     scored = validation.evaluate(trial.recipe, trial.data, trial.run.best, CPU, micro, trial.data.shares)
     measured = trial.reports[progress.best_epoch].metrics
     expected = {name.removeprefix("val_"): v for name, v in measured.items() if name.startswith("val_")}
-    assert scored.metrics == pytest.approx(expected) and scored.confusion == progress.confusion
+    assert scored.scores() == pytest.approx(expected) and scored.confusion() == progress.confusion
     assert scored.images == len(trial.data.val)
 
 
@@ -354,4 +354,4 @@ def test_a_loss_weighed_by_frequency_is_the_training_splits_on_other_splits_too(
     alone = replace(trial.data, train=trial.data.train[:0])
     micro = MicroBatches(trial.run.folder / "none.json")
     scored = validation.evaluate(weighed.recipe, alone, weighed.run.best, CPU, micro, trial.data.shares)
-    assert scored.metrics["loss"] == pytest.approx(weighed.reports[progress.best_epoch].metrics["val_loss"])
+    assert scored.scores()["loss"] == pytest.approx(weighed.reports[progress.best_epoch].metrics["val_loss"])

@@ -90,12 +90,12 @@ def numbers(seed: int, number: int = 200, classes: int = 8) -> tuple[Tensor, Ten
 
 
 def label_scored(logits: Tensor, target: Tensor, full: bool = True) -> dict[str, float]:
-    return label_scores(label_counts(logits, target, full).tolist(), NAMES, full)
+    return label_scores(label_counts(logits, target, [] if full else None).tolist(), NAMES)
 
 
 def class_scored(logits: Tensor, target: Tensor) -> dict[str, float]:
     names = [str(at) for at in range(logits.shape[1])]
-    return class_scores(class_counts(logits, target, True).tolist(), names, True)
+    return class_scores(class_counts(logits, target, []).tolist(), names)
 
 
 def by_image(logits: Tensor, target: Tensor, average: str) -> float:
@@ -255,7 +255,7 @@ def test_a_classs_number_is_never_the_ignored_label() -> None:
 
 def test_a_thousand_classes_fit() -> None:
     logits, target = numbers(0, 64, 1000)
-    counts = class_counts(logits, target, True)
+    counts = class_counts(logits, target, [])
     assert counts.numel() * counts.element_size() < 30e6
     assert class_scored(logits, target)["map"] == pytest.approx(
         precision_of_classes(target.numpy(), logits.softmax(1).numpy()), abs=5e-3
@@ -269,7 +269,7 @@ def test_confusion_has_the_truth_in_its_rows() -> None:
     assert confusion_matrix(label_counts(logits, target).tolist(), len(NAMES)) == expected
     logits, target = numbers(2)
     expected = sk.confusion_matrix(target, logits.argmax(1)).tolist()
-    assert confusion_matrix(class_counts(logits, target, True).tolist(), 8) == expected
+    assert confusion_matrix(class_counts(logits, target, []).tolist(), 8) == expected
     logits, target = batch(2, 0.3)
     expected = sk.confusion_matrix(target.flatten().int(), (logits > 0).flatten().int()).tolist()
     assert confusion_matrix(binary_counts(logits, target).tolist(), 1) == expected
@@ -286,12 +286,12 @@ def test_counts_are_each_pixel_once() -> None:
 def test_counts_add_up_however_the_images_fall_into_batches(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = {"binary": batch(0, 0.3, 13), "multiclass": labels(0, 13), "classification": numbers(0, 13)}
     logits, target = inputs[task]
-    whole = COUNTS[task](logits, target, True)
+    whole = COUNTS[task](logits, target, [])
     assert whole.dtype == torch.float64
     for size, at_once in ((1, 1), (4, 100), (5, 2000), (13, 30_000)):
         monkeypatch.setitem(metrics.CHUNK_SIZE, "cpu", at_once)
         pieces = zip(logits.split(size), target.split(size), strict=True)
-        total = sum((COUNTS[task](*piece, True) for piece in pieces), torch.zeros_like(whole))
+        total = sum((COUNTS[task](*piece, []) for piece in pieces), torch.zeros_like(whole))
         torch.testing.assert_close(total, whole, rtol=0, atol=1e-9)
 
 
@@ -301,8 +301,8 @@ def test_the_scores_are_those_that_the_task_names(task: str) -> None:
     logits, target = inputs[task]
     scored = getattr(metrics, TASKS[task].scores.partition(":")[2])
     names = [str(at) for at in range(logits.shape[1])]
-    full = scored(COUNTS[task](logits, target, True).tolist(), names, True)
-    quick = scored(COUNTS[task](logits, target, False).tolist(), names, False)
+    full = scored(COUNTS[task](logits, target, []).tolist(), names)
+    quick = scored(COUNTS[task](logits, target).tolist(), names)
     assert {name for name in full if ":" not in name} == set(TASKS[task].metrics) - {"loss"}
     assert set(quick) == set(TASKS[task].metrics) - {"loss", "map"}
     assert all(full[name] == value for name, value in quick.items())
@@ -312,8 +312,8 @@ def test_the_scores_are_those_that_the_task_names(task: str) -> None:
 def test_counting_looks_at_no_value_so_that_it_need_not_wait_for_a_device(task: str) -> None:
     """Tensors on the meta device have no values."""
     inputs = {"binary": batch(0, 0.3), "multiclass": labels(0), "classification": numbers(0)}
-    on_meta = COUNTS[task](*(each.to("meta") for each in inputs[task]), True)
-    assert on_meta.device.type == "meta" and on_meta.shape == COUNTS[task](*inputs[task], True).shape
+    on_meta = COUNTS[task](*(each.to("meta") for each in inputs[task]), [])
+    assert on_meta.device.type == "meta" and on_meta.shape == COUNTS[task](*inputs[task], []).shape
 
 
 def test_what_counts_on_a_gpu_counts_the_same() -> None:
@@ -324,7 +324,7 @@ def test_what_counts_on_a_gpu_counts_the_same() -> None:
 def test_another_order_in_memory_counts_the_same() -> None:
     logits, target = labels(1)
     turned = logits.to(memory_format=torch.channels_last)
-    assert torch.equal(label_counts(turned, target, True), label_counts(logits, target, True))
+    assert torch.equal(label_counts(turned, target, []), label_counts(logits, target, []))
     assert torch.equal(logits, labels(1)[0])
 
 

@@ -30,7 +30,7 @@ def run(split: tuple[Tensor, Tensor], size: int) -> dict[str, float]:
     made = totals()
     for logits, target in zip(*(part.split(size) for part in split), strict=True):
         made.add(loss_of(logits, target), logits, target)
-    return made.scores("val")
+    return made.scores("val_")
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 8, 12])
@@ -47,7 +47,7 @@ def test_any_batch_size_gives_the_scores_of_the_whole(split: tuple[Tensor, Tenso
 def test_names_carry_the_split(split: tuple[Tensor, Tensor]) -> None:
     made = totals()
     made.add(loss_of(*split), *split)
-    assert made.scores("train").keys() == {f"train_{name}" for name in find_task("binary").metrics}
+    assert made.scores("train_").keys() == {f"train_{name}" for name in find_task("binary").metrics}
 
 
 def test_totals_go_on_from_their_saved_state(split: tuple[Tensor, Tensor]) -> None:
@@ -58,7 +58,7 @@ def test_totals_go_on_from_their_saved_state(split: tuple[Tensor, Tensor]) -> No
         (first if at < 2 else second).add(loss_of(logits, target), logits, target)
         if at == 1:
             second.restore(first.state())
-    assert second.scores("train") == unbroken.scores("train")
+    assert second.scores("train_") == unbroken.scores("train_")
     assert second.images == 13
 
 
@@ -66,7 +66,7 @@ def test_totals_before_the_first_batch_can_be_saved_and_restored(split: tuple[Te
     made = totals()
     made.restore(totals().state())
     made.add(loss_of(*split), *split)
-    assert made.scores("val") == run(split, 13)
+    assert made.scores("val_") == run(split, 13)
 
 
 def test_totals_hold_no_graph(split: tuple[Tensor, Tensor]) -> None:
@@ -80,4 +80,4 @@ def test_a_loss_that_is_no_number_shows_in_the_score(split: tuple[Tensor, Tensor
     made = totals()
     made.add(torch.tensor(float("nan")), *split)
     made.add(loss_of(*split), *split)
-    assert made.scores("train")["train_loss"] != made.scores("train")["train_loss"]
+    assert made.scores("train_")["train_loss"] != made.scores("train_")["train_loss"]

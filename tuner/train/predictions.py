@@ -6,8 +6,7 @@ these images again when the trial ends.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tuner.data.batches import Batches
-from tuner.registry import find_builder
 from tuner.train import details
-from tuner.train.trainer import Trainer
 
 MAX_FRAME_SIDE = 96  # pixels
 MAX_BUFFER_BYTES = 1 << 25  # of predictions kept during a validation
@@ -50,7 +46,7 @@ def nearest_rows(side: int, device: torch.device) -> Tensor:
 
 def add_frame(frames: Mapping[int, Tensor], epoch: int, frame: Tensor, best: int) -> dict[int, Tensor]:
     """Return the frames with one more; of too many, a selection spread over the epochs."""
-    grown = {**frames, epoch: frame}
+    grown = {**frames, epoch: frame.cpu()}
     if len(grown) <= 2 * details.MAX_FRAMES:
         return grown
     return {at: grown[at] for at in details.choose_epochs(list(grown), best)}
@@ -58,20 +54,22 @@ def add_frame(frames: Mapping[int, Tensor], epoch: int, frame: Tensor, best: int
 
 @dataclass
 class PredictionBuffer:
-    """The predictions of a validation, batch by batch; emptied when they exceed MAX_BUFFER_BYTES."""
+    """The frame of the first image, and the predictions for all; emptied when they exceed MAX_BUFFER_BYTES."""
 
+    to_prediction: Callable[[Any], Tensor]
+    frame: Tensor | None = None
     pieces: list[Tensor] = field(default_factory=list)
     bytes: int = 0
 
-    @property
-    def is_over(self) -> bool:
-        """Return whether the limit is exceeded, so that no more predictions are needed."""
-        return self.bytes > MAX_BUFFER_BYTES
-
-    def add(self, guess: Tensor) -> None:
+    def add(self, said: Any) -> None:
+        """Keep the predictions from a model's output for a batch, unless the limit was exceeded before."""
+        if self.bytes > MAX_BUFFER_BYTES:
+            return
+        guess = self.to_prediction(said)
+        self.frame = make_frame(guess[0]) if self.frame is None else self.frame
         self.bytes += guess.nbytes
         self.pieces.append(guess)
-        if self.is_over:
+        if self.bytes > MAX_BUFFER_BYTES:
             self.pieces.clear()
 
     def select(self, scores: Sequence[float | None]) -> dict[int, Tensor] | None:
@@ -80,27 +78,3 @@ class PredictionBuffer:
             return None
         guesses = torch.cat(self.pieces)
         return {at: guesses[at].cpu().clone() for some in details.choose_examples(scores).values() for at in some}
-
-
-def image_scores(each: Tensor | None) -> list[float | None]:
-    """Return the score of each image; None where it has none."""
-    return [None if math.isnan(score) else score for score in ([] if each is None else each.tolist())]
-
-
-def examples_from(answers: Mapping[int, Tensor], scores: Sequence[float | None]) -> ExamplePredictions:
-    """Return the examples from the predictions of the best epoch's validation."""
-    return ExamplePredictions(details.choose_examples(scores), {at: said.numpy() for at, said in answers.items()})
-
-
-@torch.inference_mode()
-def predict_examples(trainer: Trainer, batches: Batches, scores: Sequence[float | None]) -> ExamplePredictions:
-    """Return the model's predictions for the worst, median and best images."""
-    trainer.model.eval()
-    guess = find_builder("guess", {}, trainer.task.to_prediction)
-    positions = details.choose_examples(scores)
-    every = [at for some in positions.values() for at in some]
-    guesses: dict[int, NDArray[Any]] = {}
-    for at in every:  # one by one: needs no more memory than a validation batch
-        ((_, said, _),) = trainer.validate(*batches.val_batch(at))
-        guesses[at] = guess(said)[0].cpu().numpy()
-    return ExamplePredictions(positions, guesses)
