@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,6 @@ class Details:
         """The score of each validation image."""
         return list(self.images.get("scores", []))
 
-    @property
-    def examples(self) -> dict[str, list[int]]:
-        """The positions of the worst, median and best images."""
-        return {kind: list(self.images.get("shown", {}).get(kind, [])) for kind in EXAMPLE_KINDS}
-
 
 # --- computed from counts ---
 
@@ -73,11 +68,7 @@ def make_details(
     histogram: NDArray[np.int64],
     has_pixels: bool,
 ) -> Details:
-    """Return the details from the counts of the best epoch.
-
-    `histogram` is (rows, wrong and right, bins of probability): one row for the object of a mask; else one for
-    each class and, last, one for the most likely class.
-    """
+    """Return the details from the counts of the best epoch; `histogram` is that of `metrics.reduce_histogram`."""
     bins = np.asarray(histogram, np.float64)
     named = {OBJECT: bins[0]} if len(bins) == 1 else dict(zip(classes, bins[:-1], strict=True))
     left_out = {name: why for name, rows in named.items() if (why := curve_problem(rows))}
@@ -100,22 +91,12 @@ def make_instance_details(
     epoch: int, metric: str, scores: Sequence[float | None], ranking: Mapping[str, Any]
 ) -> Details:
     """Return the details from the ranking of the best epoch; instances have no confusion or calibration."""
-    found = {
-        "ap": round_value(ranking["ap"]),
-        "aps": [round_value(one) for one in ranking["aps"]],
-        "thresholds": list(THRESHOLDS),
-        "recall": [round_value(one) for one in ranking["recall"]],
-        "precision": {at: [round_value(one) for one in line] for at, line in ranking["precision"].items()},
-        "numbers": [[int(true), int(said)] for true, said in ranking["numbers"]],
-    }
-    return Details(epoch, [OBJECT], metric, score_images(scores), instances=found)
+    instances = round_numbers({**ranking, "thresholds": THRESHOLDS})
+    return Details(epoch, [OBJECT], metric, score_images(scores), instances=instances)
 
 
 def score_images(scores: Sequence[float | None]) -> dict[str, Any]:
-    return {
-        "scores": [None if one is None else round_value(one) for one in scores],
-        "shown": choose_examples(scores),
-    }
+    return {"scores": round_numbers(scores), "shown": choose_examples(scores)}
 
 
 def curve_problem(rows: Row) -> str:
@@ -137,14 +118,15 @@ def make_curves(rows: Row, points: int) -> dict[str, Any]:
     across, up = np.concatenate([[0.0], fpr]), np.concatenate([[0.0], recall])
     height = np.concatenate([precision[:1], precision])
     roc, pr = thin_points(across, up, points), thin_points(up, height, points)
-    return {
-        "fpr": round_values(across[roc]),
-        "tpr": round_values(up[roc]),
-        "auc": round_value(float(((up[1:] + up[:-1]) / 2 * np.diff(across)).sum())),
-        "recall": round_values(up[pr]),
-        "precision": round_values(height[pr]),
-        "ap": round_value(float((precision * gained).sum())),
+    curves = {
+        "fpr": across[roc],
+        "tpr": up[roc],
+        "auc": np.trapezoid(up, across),
+        "recall": up[pr],
+        "precision": height[pr],
+        "ap": (precision * gained).sum(),
     }
+    return round_numbers(curves)
 
 
 def thin_points(x: Row, y: Row, most: int) -> NDArray[np.int64]:
@@ -169,27 +151,24 @@ def make_calibration(rows: Row) -> dict[str, Any]:
     )
     there, whole = every > 0, max(every.sum(), 1.0)
     predicted, observed, share = said[there] / every[there], true[there] / every[there], every[there] / whole
-    return {
-        "predicted": round_values(predicted),
-        "observed": round_values(observed),
-        "share": round_values(share),
-        "error": round_value(float((share * np.abs(predicted - observed)).sum())),
-    }
+    error = (share * np.abs(predicted - observed)).sum()
+    return round_numbers({"predicted": predicted, "observed": observed, "share": share, "error": error})
 
 
 def class_ious(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, float]:
     """Return the IoU over all pixels of each class that occurs in truth or prediction."""
     matrix = np.asarray(confusion, np.float64)
     right, union = matrix.diagonal(), matrix.sum(0) + matrix.sum(1) - matrix.diagonal()
-    return {name: round_value(float(right[at] / union[at])) for at, name in enumerate(classes) if union[at]}
+    return round_numbers({name: right[at] / union[at] for at, name in enumerate(classes) if union[at]})
 
 
-def round_values(values: Row) -> list[float]:
-    return [round_value(float(value)) for value in values]
-
-
-def round_value(value: float) -> float:
-    return round(value, 6)
+def round_numbers(found: Any) -> Any:
+    """Return plain lists, dicts and numbers, with six decimals."""
+    if isinstance(found, Mapping):
+        return {name: round_numbers(one) for name, one in found.items()}
+    if isinstance(found, list | tuple | np.ndarray):
+        return [round_numbers(one) for one in found]
+    return round(float(found), 6) if isinstance(found, float) else found
 
 
 # --- file ---
@@ -215,79 +194,68 @@ def read_details(source: Path | bytes) -> Details | None:
         isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     ):
         return None
-    metric = plain.get("metric")
+    get: Callable[[str], Any] = plain.get
+    metric, confusion, calibration, instances = map(get, ("metric", "confusion", "calibration", "instances"))
+    is_square = is_count_table(confusion, len(classes)) and len(confusion) == len(classes)
+    is_calibrated = has_fields(calibration, ["error"], ["predicted", "observed", "share"])
     return Details(
         epoch=epoch,
         classes=classes,
         metric=metric if isinstance(metric, str) else "",
-        images=read_images(plain.get("images")),
-        confusion=read_confusion(plain.get("confusion"), len(classes)),
-        iou={name: x for name, x in items_of(plain.get("iou")) if is_number(x)},
-        curves={name: curve for name, curve in items_of(plain.get("curves")) if is_curve(curve)},
-        calibration=read_calibration(plain.get("calibration")),
-        left_out={name: why for name, why in items_of(plain.get("left_out")) if isinstance(why, str)},
-        instances=read_instances(plain.get("instances")),
+        images=read_images(get("images")),
+        confusion=confusion if is_square else [],
+        iou={name: x for name, x in items_of(get("iou")) if is_number(x)},
+        curves={
+            name: curve
+            for name, curve in items_of(get("curves"))
+            if has_fields(curve, ["auc", "ap"], ["fpr", "tpr"], ["recall", "precision"])
+        },
+        calibration=calibration if is_calibrated else {},
+        left_out={name: why for name, why in items_of(get("left_out")) if isinstance(why, str)},
+        instances=instances if is_ranking(instances) else {},
     )
 
 
 def read_images(found: Any) -> dict[str, Any]:
-    scores = found.get("scores") if isinstance(found, dict) else None
-    if not isinstance(scores, list) or not all(one is None or is_number(one) for one in scores):
-        return {}
-    shown, places = dict(items_of(found.get("shown"))), range(len(scores))
-    lists = {kind: some if isinstance(some := shown.get(kind), list) else [] for kind in EXAMPLE_KINDS}
-    good = {kind: [at for at in some if type(at) is int and at in places] for kind, some in lists.items()}
-    return {"scores": scores, "shown": good}
+    scores: Any = found.get("scores") if isinstance(found, dict) else None
+    good = isinstance(scores, list) and all(one is None or is_number(one) for one in scores)
+    return score_images(scores) if good else {}
 
 
-def read_confusion(found: Any, number: int) -> list[list[int]]:
-    rows = found if isinstance(found, list) else []
-    square = len(rows) == number and all(isinstance(row, list) and len(row) == number for row in rows)
-    return rows if square and all(type(one) is int and one >= 0 for row in rows for one in row) else []
-
-
-def is_curve(found: Any) -> bool:
-    """Return whether both curves have as many x as y values and their areas are numbers."""
-    if not isinstance(found, dict) or not (is_number(found.get("auc")) and is_number(found.get("ap"))):
+def is_ranking(found: Any) -> bool:
+    """Return whether all fields of the instances are valid."""
+    if not has_fields(found, ["ap"], ["thresholds", "aps"]) or not is_count_table(found.get("numbers"), 2):
         return False
-    return has_equal_columns(found, "fpr", "tpr") and has_equal_columns(found, "recall", "precision")
-
-
-def read_calibration(found: Any) -> dict[str, Any]:
-    good = isinstance(found, dict) and has_equal_columns(found, "predicted", "observed", "share")
-    return found if good and is_number(found.get("error")) else {}
-
-
-def read_instances(found: Any) -> dict[str, Any]:
-    """Return the instances' fields, or {} unless all of them are valid."""
-    if not (
-        isinstance(found, dict) and is_number(found.get("ap")) and has_equal_columns(found, "thresholds", "aps")
-    ):
-        return {}
     recall = found.get("recall")
     lines = [{"recall": recall, "precision": line} for _, line in items_of(found.get("precision"))]
-    numbers = found.get("numbers")
-    good = isinstance(numbers, list) and all(is_count_pair(one) for one in numbers)
-    return found if good and all(has_equal_columns(line, "recall", "precision") for line in lines) else {}
+    return all(has_fields(line, [], ["recall", "precision"]) for line in lines)
 
 
-def is_count_pair(found: Any) -> bool:
-    return isinstance(found, list) and len(found) == 2 and all(type(one) is int and one >= 0 for one in found)
-
-
-def has_equal_columns(found: Mapping[str, Any], *names: str) -> bool:
-    """Return whether these fields are lists of numbers of the same length."""
-    columns = [found.get(name) for name in names]
-    if not all(isinstance(column, list) and all(map(is_number, column)) for column in columns):
+def is_count_table(found: Any, columns: int) -> bool:
+    """Return whether this is a list of rows of so many whole numbers of at least 0."""
+    rows: list[Any] = found if isinstance(found, list) else [None]
+    if not all(isinstance(row, list) and len(row) == columns for row in rows):
         return False
-    return len({len(column) for column in columns if column is not None}) == 1
+    return all(type(one) is int and one >= 0 for row in rows for one in row)
+
+
+def has_fields(found: Any, numbers: Sequence[str], *groups: Sequence[str]) -> bool:
+    """Return whether this has these numbers, and lists of numbers that are equally long within each group."""
+    if not isinstance(found, dict) or not all(is_number(found.get(name)) for name in numbers):
+        return False
+    for group in groups:
+        columns: list[Any] = [found.get(name) for name in group]
+        if not all(isinstance(column, list) and all(map(is_number, column)) for column in columns):
+            return False
+        if len(set(map(len, columns))) > 1:
+            return False
+    return True
 
 
 def items_of(found: Any) -> list[tuple[str, Any]]:
     return list(found.items()) if isinstance(found, dict) else []
 
 
-EXAMPLE_KINDS = ("worst", "median", "best")
 EXAMPLES_PER_KIND = 3  # images per kind
 MAX_FRAMES = 24  # epochs shown in a strip
 
@@ -295,7 +263,7 @@ MAX_FRAMES = 24  # epochs shown in a strip
 def choose_examples(scores: Sequence[float | None]) -> dict[str, list[int]]:
     """Return the positions of a few of the worst, median and best scores, all different; None is not a score."""
     ranked = [at for _, at in sorted((score, at) for at, score in enumerate(scores) if score is not None)]
-    number = min(len(ranked), EXAMPLES_PER_KIND * len(EXAMPLE_KINDS))
+    number = min(len(ranked), 3 * EXAMPLES_PER_KIND)
     worst, best = (number + 2) // 3, (number + 1) // 3
     median = number - worst - best
     middle = ranked[worst : len(ranked) - best]

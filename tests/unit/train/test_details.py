@@ -252,7 +252,7 @@ def test_the_ranking_of_instances_is_written_and_read(tmp_path: Path) -> None:
     write_details(made, tmp_path / "details.json")
     assert read_details(tmp_path / "details.json") == made
     assert (made.epoch, made.metric, made.scores) == (4, "PQ", [0.5, 0.0, 1.0]) and not made.confusion
-    assert made.examples == {"worst": [1], "median": [0], "best": [2]} and made.classes == ["object"]
+    assert made.images["shown"] == {"worst": [1], "median": [0], "best": [2]} and made.classes == ["object"]
     found = made.instances
     assert found["thresholds"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
     assert (found["ap"], found["aps"][3], found["numbers"]) == (0.412346, 0.6, RANKING["numbers"])
@@ -292,8 +292,7 @@ def test_positions_beyond_the_images_are_not_shown() -> None:
     whole = of_masks(*masks()).to_json()
     whole["images"]["shown"] = {"worst": [0, 99, -1, "2", True], "best": None, "other": [1]}
     found = read_details(json.dumps(whole).encode())
-    assert found is not None and found.examples == {"worst": [0], "median": [], "best": []}
-    assert len(found.scores) == 9
+    assert found is not None and found.images == of_masks(*masks()).images and len(found.scores) == 9
 
 
 def test_reach_is_that_of_the_bins() -> None:
