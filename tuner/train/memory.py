@@ -18,7 +18,6 @@ from tuner.recipe import Recipe
 # Messages of out-of-memory errors that are plain RuntimeErrors, of the CPU allocator, CUDA and its libraries
 OOM_MESSAGES = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
-
 # Parameters of glibc's mallopt
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 GIGABYTE = 2**30

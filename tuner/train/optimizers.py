@@ -122,10 +122,7 @@ def step_schedule(schedule: Schedule, val_loss: float | None) -> None:
 
 
 def apply_schedule(schedule: Schedule) -> None:
-    """Set the optimizer's learning rates to the schedule's curve.
-
-    Needed when the state is from a training of fewer epochs; otherwise nothing changes.
-    """
+    """Set the learning rates to the schedule's curve, for a state from a training of fewer epochs."""
     if isinstance(schedule, lr_scheduler.LambdaLR):
         groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
         for group, base, curve in groups:

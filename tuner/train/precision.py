@@ -37,9 +37,8 @@ def pin_to_cores(cores: list[int]) -> None:
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Return the dtype of a precision: for "auto", bfloat16 where the hardware supports it."""
     check_choice("precision", precision, PRECISIONS)
-    if precision == "auto":
-        return torch.bfloat16 if has_fast_bf16(device) else torch.float32
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+    is_bf16 = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
+    return torch.bfloat16 if is_bf16 else torch.float32
 
 
 def has_fast_bf16(device: torch.device) -> bool:

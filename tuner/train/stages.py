@@ -51,13 +51,6 @@ def freeze(model: nn.Module, names: Sequence[str], trainable: set[str]) -> list[
     return resting
 
 
-def train_mode(model: nn.Module, resting: Sequence[nn.Module]) -> None:
-    """Set training mode, except for frozen modules, which keep their batch-norm statistics."""
-    model.train()
-    for module in resting:
-        module.eval()
-
-
 def make_optimizer(model: nn.Module, part: Part, stage: Stage) -> Any:
     """Return the optimizer of a stage; the encoder may have its own parameter group and learning rate."""
     if stage.lr is not None:

@@ -15,6 +15,7 @@ from tuner.models import ENCODER
 from tuner.models.pretrained import imagenet_tensors, load_tensors
 from tuner.recipe import Recipe
 from tuner.tasks import find_task
+from tuner.train.trainer import build_model
 
 log = logging.getLogger("tuner")
 PARTS = ("encoder", "all")
@@ -68,8 +69,6 @@ def read_source(model: nn.Module, recipe: Recipe, source: Path | None) -> tuple[
 
 def random_weights(recipe: Recipe) -> Tensors:
     """Return random weights for a rehearsal, of the same model with another number of classes."""
-    from tuner.train.trainer import build_model
-
     other = recipe
     if recipe.classes and recipe.weights_part == "encoder":
         other = replace(recipe, classes=tuple(map(str, range(OTHER_CLASSES))))

@@ -16,7 +16,7 @@ from tuner.recipe import Part, Recipe, Stage, use
 from tuner.registry import build
 from tuner.train.memory import MicroBatches
 from tuner.train.optimizers import SCHEDULES, step_schedule
-from tuner.train.stages import find_modules, freeze, make_optimizer, train_mode
+from tuner.train.stages import find_modules, freeze, make_optimizer
 from tuner.train.trainer import Trainer
 
 ASKED = 5  # times an epoch of batches of 8 asks whether to stop: three steps, two validation batches
@@ -135,11 +135,14 @@ def test_batch_norm_statistics_rest_and_nothing_is_dropped(
 ) -> None:
     trainer = trainer_of(staged, tmp_path)
     pixels = trainer.normalise(batch[0])
+    assert trainer.model.training and trainer.model.head.training
+    assert not any(module.training for module in trainer.model.encoder.modules())
     assert torch.equal(trainer.model.encoder(pixels), trainer.model.encoder(pixels))
     assert not torch.equal(trainer.model(pixels), trainer.model(pixels))  # the head drops as ever
     assert int(trainer.model.encoder[1].num_batches_tracked) == 0
     trainer.enter_stage(2)
     trainer.set_train_mode()
+    assert all(module.training for module in trainer.model.modules())
     assert not torch.equal(trainer.model.encoder(pixels), trainer.model.encoder(pixels))
     assert int(trainer.model.encoder[1].num_batches_tracked) == 2
 
@@ -173,11 +176,7 @@ def test_freezing_and_thawing_gradients_leaves_none_behind() -> None:
     net.head(net.encoder(torch.ones(1, 2))).sum().backward()
     resting = freeze(net, ["encoder"], everything)
     assert resting == [net.encoder] and all(p.grad is None for p in net.parameters())
-    train_mode(net, resting)
-    assert net.training and net.head.training and not any(m.training for m in net.encoder.modules())
     assert freeze(net, [], everything) == [] and all(p.requires_grad for p in net.parameters())
-    train_mode(net, [])
-    assert all(module.training for module in net.modules())
 
 
 # --- the optimizer of a stage ---
