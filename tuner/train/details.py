@@ -56,9 +56,6 @@ class Details:
         return list(self.images.get("scores", []))
 
 
-# --- computed from counts ---
-
-
 def make_details(
     epoch: int,
     metric: str,
@@ -171,9 +168,6 @@ def round_numbers(found: Any) -> Any:
     return round(float(found), 6) if isinstance(found, float) else found
 
 
-# --- file ---
-
-
 def write_details(details: Details, path: Path) -> None:
     with atomic_write(path) as beside:
         beside.write_text(json.dumps(details.to_json(), allow_nan=False) + "\n", encoding="utf-8")
@@ -190,9 +184,8 @@ def read_details(source: Path | bytes) -> Details | None:
         epoch, classes = plain["epoch"], plain["classes"]
     except (OSError, ValueError, KeyError, RecursionError):
         return None
-    if type(epoch) is not int or not (
-        isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    ):
+    has_names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if type(epoch) is not int or not has_names:
         return None
     get: Callable[[str], Any] = plain.get
     metric, confusion, calibration, instances = map(get, ("metric", "confusion", "calibration", "instances"))

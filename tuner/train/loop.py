@@ -141,7 +141,8 @@ def train(
     memory.reset_peak(device)
     with memory.fail_trial_on_oom(recipe):
         trainer = Trainer(recipe, device, micro_batches, lambda: data.shares())
-        trainer.origin = training_origin(recipe, data)
+        settings = recipe.with_epochs(0).to_json()  # without the number of epochs: a trial can be extended
+        trainer.origin = f"{data.fingerprint} {json.dumps(settings, sort_keys=True)}"
         progress = resume(trainer, run, initial_weights, must_resume)
         on_resume([EpochReport(**report) for report in progress.history])
         training = TrainingRun(trainer, batches, progress, goal, run, check_stop, saving or CheckpointSchedule())
@@ -163,11 +164,6 @@ def load_best_examples(training: TrainingRun) -> ExamplePredictions | None:
         answers = predict_examples(training.trainer, training.batches, progress.scores)
     guesses = {at: said.numpy() for at, said in answers.items()}
     return ExamplePredictions(choose_examples(progress.scores), guesses)
-
-
-def training_origin(recipe: Recipe, data: CachedDataset) -> str:
-    """Return what is trained on what; the number of epochs is left out, since a trial can be extended."""
-    return f"{data.fingerprint} {json.dumps(recipe.with_epochs(0).to_json(), sort_keys=True)}"
 
 
 class StopTraining(Exception):

@@ -106,9 +106,7 @@ def cross_entropy(
             logits, target, weight, ignore_index=ignored, reduction="sum", label_smoothing=label_smoothing
         )
         counts = target != ignored
-        if weight is None:
-            return total / counts.sum().clamp(min=1)
-        whole = (weight[target.where(counts, 0)] * counts).sum()
+        whole = (counts if weight is None else weight[target.where(counts, 0)] * counts).sum()
         return total / whole.where(whole > 0, 1)
 
     return loss

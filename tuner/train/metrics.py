@@ -65,8 +65,8 @@ def binary_counts(logits: Tensor, target: Tensor, each: ImageScores = None) -> T
     tp, fp, fn = both.sum(), (found - both).sum(), (there - both).sum()
     union, areas = found + there - both, found + there
     empty = areas == 0  # nothing true and nothing predicted: IoU and Dice are 1
-    ious, dices = (part.double() / whole.clamp(min=1) + empty for part, whole in
-                   ((both, union), (2 * both, areas)))  # fmt: skip
+    ious = both.double() / union.clamp(min=1) + empty
+    dices = 2 * both.double() / areas.clamp(min=1) + empty
     iou, dice = ious.sum(), dices.sum()
     number = torch.full_like(iou, len(logits))
     sums = torch.stack([predicted.numel() - tp - fp - fn, fp, fn, tp, iou, dice, number]).double()
