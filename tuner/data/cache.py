@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import cv2
 import numpy as np
@@ -33,6 +33,7 @@ from tuner.errors import writing
 VERSION = 2  # of the file format and of the resizing
 ARRAYS = ("images.npy", "targets.npy")
 LISTING = "entry.json"
+TARGET_TYPES = {"masks": "|u1", "labels": "|u1", "instances": "<u2", "classes": "<i8"}
 PREFETCH = 16  # images decoded before they are written; bounds the memory
 GIGABYTE = 10**9
 DEFAULT_GB = 20.0
@@ -133,17 +134,11 @@ def build_entry(source: Source, size: int, entry: Path, progress: ProgressCallba
     aside.mkdir()
     items = source.split("train", "val")
     try:
-        wide = "<u2" if source.targets == "instances" else "|u1"
-        write_arrays(aside, items, decode_items(source, items, size), size, wide, progress)
+        write_arrays(aside, source, items, size, progress)
         shutil.rmtree(entry, ignore_errors=True)  # an older, incomplete entry
         aside.rename(entry)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def decode_items(source: Source, items: tuple[Item, ...], size: int) -> Iterator[tuple[Image, Target]]:
-    """Yield every item read and resized, in order, a few ahead of the writer."""
-    return map_ahead(lambda item: resize_pair(*source.read(item), size), items, os.cpu_count(), PREFETCH)
 
 
 def map_ahead(work: Callable[[T], R], jobs: Iterable[T], num_threads: int | None, ahead: int) -> Iterator[R]:
@@ -162,28 +157,19 @@ def map_ahead(work: Callable[[T], R], jobs: Iterable[T], num_threads: int | None
 
 
 def write_arrays(
-    aside: Path,
-    items: tuple[Item, ...],
-    pairs: Iterable[tuple[Image, Target]],
-    size: int,
-    of_targets: str,
-    progress: ProgressCallback | None,
+    aside: Path, source: Source, items: tuple[Item, ...], size: int, progress: ProgressCallback | None
 ) -> None:
     """Write the arrays as plain files: with a memory map, a full disk would be a bus error."""
-    targets: list[int] = []
-    with (aside / "images.npy").open("wb") as images, (aside / "targets.npy").open("wb") as masks:
-        write_header(images, (len(items), size, size, 3), "|u1")
-        write_header(masks, (len(items), size, size), of_targets)
+    number, kind = len(items), TARGET_TYPES[source.targets]
+    pairs = map_ahead(lambda item: resize_pair(*source.read(item), size), items, os.cpu_count(), PREFETCH)
+    with (aside / "images.npy").open("wb") as images, (aside / "targets.npy").open("wb") as targets:
+        write_header(images, (number, size, size, 3), "|u1")
+        write_header(targets, (number,) if source.targets == "classes" else (number, size, size), kind)
         for done, (image, target) in enumerate(pairs, start=1):
             images.write(image.tobytes())
-            if isinstance(target, int):
-                targets.append(target)
-            else:
-                masks.write(target.tobytes())
+            targets.write(np.asarray(target, kind).tobytes())
             if progress:
-                progress(done, len(items))
-    if targets:
-        np.save(aside / "targets.npy", np.asarray(targets, np.int64))
+                progress(done, number)
     listing = {
         "keys": [item.key for item in items],
         "splits": [item.split for item in items],
@@ -192,11 +178,9 @@ def write_arrays(
     (aside / LISTING).write_text(json.dumps(listing))
 
 
-def write_header(file: object, shape: tuple[int, ...], kind: str) -> None:
-    np.lib.format.write_array_header_1_0(
-        file,  # type: ignore[arg-type]
-        {"descr": kind, "fortran_order": False, "shape": shape},
-    )
+def write_header(file: BinaryIO, shape: tuple[int, ...], kind: str) -> None:
+    header = {"descr": kind, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def resize_pair(image: Image, target: Target, size: int) -> tuple[Image, Target]:
@@ -225,35 +209,26 @@ def open_entry(entry: Path, source: Source, fingerprint: str) -> CachedDataset:
 
 def evict_entries(folder: Path, most_gb: float, keep: Path) -> None:
     """Delete the least recently used entries until the rest fits. Mapped files live on until closed."""
-    entries = sorted(filter(is_complete, folder.glob("[!.]*")), key=last_used)  # names with a dot are being built
-    total = sum(map(entry_bytes, entries))
-    for entry in entries:
+    entries = filter(is_complete, folder.glob("[!.]*"))  # names with a dot are being built
+    found = sorted((*measure_entry(entry), entry) for entry in entries)
+    total = sum(size for _, size, _ in found)
+    for _, size, entry in found:
         if total <= most_gb * GIGABYTE:
             break
         if entry == keep:
             continue
-        try:
-            with FileLock(f"{entry}.lock", timeout=0):
-                total -= entry_bytes(entry)
-                shutil.rmtree(entry, ignore_errors=True)
-        except Timeout:
-            continue  # being built or evicted by another worker
+        with suppress(Timeout), FileLock(f"{entry}.lock", timeout=0):  # else built or evicted by another worker
+            shutil.rmtree(entry, ignore_errors=True)
+            total -= size
     remove_leftovers(folder)
 
 
-def last_used(entry: Path) -> float:
-    """Return when an entry was last used; one that another worker is deleting counts as oldest."""
+def measure_entry(entry: Path) -> tuple[float, int]:
+    """Return when an entry was last used and its bytes; zeros for one that another worker is deleting."""
     try:
-        return entry.stat().st_mtime
+        return entry.stat().st_mtime, sum((entry / name).stat().st_size for name in ARRAYS)
     except FileNotFoundError:
-        return 0.0
-
-
-def entry_bytes(entry: Path) -> int:
-    try:
-        return sum((entry / name).stat().st_size for name in ARRAYS)
-    except FileNotFoundError:
-        return 0
+        return 0.0, 0
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -40,10 +40,15 @@ MAX_COORDINATE = 1e9  # pixels; larger than any image
 Pixels = NDArray[np.int64]  # of an instance, as indices into the flattened image
 
 
+CROWDS = "crowd regions are ignored: they are not single instances"
+FLAT = "annotations without area are ignored"
+
+
 @dataclass(frozen=True)
 class AnnotatedImage:
     """An image of a JSON file with its annotations."""
 
+    name: str  # as listed
     file: Path
     size: tuple[int, int]  # width, height; 0 where the file does not state it
     names: tuple[str, ...] = ()  # of its annotations, for messages
@@ -55,7 +60,7 @@ class AnnotatedImage:
 class Annotations:
     """The images that a JSON file lists, and remarks about annotations that are left out."""
 
-    images: Mapping[str, AnnotatedImage]
+    images: tuple[AnnotatedImage, ...]
     remarks: tuple[str, ...]
 
 
@@ -108,13 +113,11 @@ def load_annotations(file: Path, root: Path, split: str) -> tuple[list[Item], An
     """Return the items of a JSON file, whose images lie beside it or in a folder of the split; at least one."""
     state = file.stat()
     found = parse_file(file, root, split, state.st_size, state.st_mtime_ns)
-    if not found.images:
-        raise DataError(f"{file} lists no image.")
-    stems = Counter(str(Path(name).with_suffix("")) for name in found.images)
+    stems = Counter(str(Path(image.name).with_suffix("")) for image in found.images)
     items = []
-    for name, image in sorted(found.images.items()):
-        stem = str(Path(name).with_suffix(""))
-        key = stem if stems[stem] == 1 else name
+    for image in sorted(found.images, key=lambda image: image.name):
+        stem = str(Path(image.name).with_suffix(""))
+        key = stem if stems[stem] == 1 else image.name
         items.append(Item(key, split, image.file, content=image.digest, named=len(image.names)))
     return items, found
 
@@ -126,20 +129,22 @@ def parse_file(file: Path, root: Path, split: str, size: int, changed: int) -> A
     wrong: list[str] = []
     images = list_images(plain["images"], list(image_folders(file, root, split)), wrong)
     shapes: dict[Any, list[tuple[str, Any]]] = {key: [] for key in images}
-    crowds = flat = 0
+    ignored = Counter({CROWDS: 0, FLAT: 0})
     for at, one in enumerate(plain["annotations"]):
         if problem := annotation_problem(one, at, images):
             wrong.append(problem)
         elif one.get("iscrowd") in (1, True):
-            crowds += 1
+            ignored[CROWDS] += 1
         elif not one.get("segmentation"):
-            flat += 1
+            ignored[FLAT] += 1
         else:
             shapes[one["image_id"]].append((annotation_name(one, at), one["segmentation"]))
     if wrong:
         raise DataError(f"{file}: {len(wrong)} of its entries cannot be used.{first_lines(wrong)}")
-    whole = {name: add_segmentations(image, shapes[key]) for key, (name, image) in images.items()}
-    return Annotations(whole, tuple(make_remarks(file, crowds, flat)))
+    if not images:
+        raise DataError(f"{file} lists no image.")
+    remarks = tuple(f"{file.name}: {number} {why}" for why, number in ignored.items() if number)
+    return Annotations(tuple(add_segmentations(image, shapes[key]) for key, image in images.items()), remarks)
 
 
 def load_json(file: Path) -> dict[str, list[Any]]:
@@ -167,11 +172,9 @@ def image_folders(file: Path, root: Path, split: str) -> Iterator[Path]:
     yield root
 
 
-def list_images(
-    plain: Iterable[Any], places: Sequence[Path], wrong: list[str]
-) -> dict[Any, tuple[str, AnnotatedImage]]:
-    """Return the images by id, each with its name; append problems to `wrong`."""
-    found: dict[Any, tuple[str, AnnotatedImage]] = {}
+def list_images(plain: Iterable[Any], places: Sequence[Path], wrong: list[str]) -> dict[Any, AnnotatedImage]:
+    """Return the images by id, without annotations; append problems to `wrong`."""
+    found: dict[Any, AnnotatedImage] = {}
     names: dict[Path, Any] = {}
     for at, one in enumerate(plain):
         key, name = (one.get("id"), one.get("file_name")) if isinstance(one, dict) else (None, None)
@@ -182,11 +185,11 @@ def list_images(
         if file is None:
             wrong.append(f"{name[:80]} is listed but does not exist")
         elif key in found:
-            wrong.append(f"{found[key][0]} and {name} have the same id, {key}")
+            wrong.append(f"{found[key].name} and {name} have the same id, {key}")
         elif file in names:
             wrong.append(f"{name} is listed twice, with the ids {names[file]} and {key}")
         if key not in found:
-            found[key] = (name, AnnotatedImage(file or Path(name), listed_size(one)))
+            found[key] = AnnotatedImage(name, file or Path(name), listed_size(one))
         if file:
             names.setdefault(file, key)
     return found
@@ -209,7 +212,7 @@ def listed_size(one: Mapping[str, Any]) -> tuple[int, int]:
     return (width, height) if good else (0, 0)  # type: ignore[return-value]
 
 
-def annotation_problem(one: Any, at: int, images: Mapping[Any, tuple[str, AnnotatedImage]]) -> str:
+def annotation_problem(one: Any, at: int, images: Mapping[Any, AnnotatedImage]) -> str:
     """Return what is wrong with an annotation, or ""; its segmentation is checked when it is read."""
     if not isinstance(one, dict):
         return f"annotation number {at + 1} is not an object"
@@ -219,7 +222,7 @@ def annotation_problem(one: Any, at: int, images: Mapping[Any, tuple[str, Annota
     if one.get("segmentation") or one.get("iscrowd") in (1, True) or has_no_area(one.get("bbox")):
         return ""
     held = "only a box" if one.get("bbox") else "nothing"
-    return f"{annotation_name(one, at)} of {images[key][0]} has {held}; a segmentation is needed"
+    return f"{annotation_name(one, at)} of {images[key].name} has {held}; a segmentation is needed"
 
 
 def has_no_area(box: Any) -> bool:
@@ -237,13 +240,6 @@ def add_segmentations(image: AnnotatedImage, shapes: list[tuple[str, Any]]) -> A
     text = json.dumps([shape for _, shape in shapes], sort_keys=True)
     digest = hashlib.sha256(f"{image.size}{text}".encode()).hexdigest()[:16]
     return replace(image, names=tuple(name for name, _ in shapes), shapes=text, digest=digest)
-
-
-def make_remarks(file: Path, crowds: int, flat: int) -> Iterator[str]:
-    if crowds:
-        yield f"{file.name}: {crowds} crowd regions are ignored: they are not single instances"
-    if flat:
-        yield f"{file.name}: {flat} annotations without area are ignored"
 
 
 def read_annotated(images: Mapping[Path, AnnotatedImage], item: Item) -> tuple[Image, InstanceMap]:

@@ -61,27 +61,29 @@ class SplitContent:
 
     kind: str
     items: list[Item]
+    classes: tuple[str, ...] = ()
     annotations: tuple[Annotations, ...] = ()
 
 
 def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
     """Open a folder as a dataset. Existing val/ and test/ are kept; without val/, part of train is held out."""
     path = path.absolute()
-    found = [read_split(part, split) for split, part in split_folders(path).items()]
-    kinds = {part.kind for part in found}
+    splits = {split: read_split(part, split) for split, part in split_folders(path).items()}
+    kinds = {part.kind for part in splits.values()}
     if len(kinds) > 1:
         mixed = " and ".join(KINDS[kind] for kind in sorted(kinds))
         raise DataError(f"{path} mixes {mixed} between its splits. Use one layout: {LAYOUTS}.")
     divide = hold_out_per_class if kinds == {"classes"} else hold_out
-    items = divide(tuple(item for part in found for item in part.items), val, split_seed)
+    items = divide(tuple(item for part in splits.values() for item in part.items), val, split_seed)
     for needed in ("train", "val"):
         if not any(item.split == needed for item in items):
             raise DataError(f"{path} gives no {needed} image; at least two images outside test/ are needed.")
     label = name or path.name
     if kinds == {"annotations"}:
-        return make_coco_source(label, path, items, [one for part in found for one in part.annotations])
+        return make_coco_source(label, path, items, [one for p in splits.values() for one in p.annotations])
     if kinds == {"classes"}:
-        return make_classes_source(label, path, items)
+        names = common_classes(path, {split: part.classes for split, part in splits.items()})
+        return Source(label, str(path), "classes", items, read_with_class, names)
     (kind,) = kinds
     names = read_class_names(path) if kind == "labels" else ()
     return Source(label, str(path), kind, items, READERS[kind], names)
@@ -109,13 +111,14 @@ def split_folders(path: Path) -> dict[str, Path]:
 
 def read_split(path: Path, split: str) -> SplitContent:
     """Return the kind of targets and the items below one split folder; never empty."""
-    folders = {folder.name.lower(): folder for folder in subfolders(path)}
+    inside = subfolders(path)
+    folders = {folder.name.lower(): folder for folder in inside}
     found = find_pairs(folders, split)
     if not found and has_annotations(path, folders):
         found = read_annotations(path, split)
     if not found:
         refuse_unpaired(path, folders)
-        found = SplitContent("classes", list_class_items(path, split))
+        found = read_class_folders(path, inside, split)
     if found.items:
         return found
     loose = sum(1 for _ in image_files(path))
@@ -125,9 +128,8 @@ def read_split(path: Path, split: str) -> SplitContent:
 
 def find_pairs(folders: Mapping[str, Path], split: str) -> SplitContent | None:
     for images, masks, targets in PAIRS:
-        pair = folders.get(images.lower()), folders.get(masks.lower())
-        if pair[0] and pair[1]:
-            return SplitContent(targets, pair_files(pair[0], pair[1], split, TARGET_WORDS[targets]))
+        if (pictures := folders.get(images.lower())) and (truths := folders.get(masks.lower())):
+            return SplitContent(targets, pair_files(pictures, truths, split, TARGET_WORDS[targets]))
     return None
 
 
@@ -143,7 +145,7 @@ def read_annotations(path: Path, split: str) -> SplitContent:
     splits = files if len(files) > 1 else dict.fromkeys([split], *files.values())
     found = [load_annotations(file, path, part) for part, file in splits.items()]
     items = [item for part_items, _ in found for item in part_items]
-    return SplitContent("annotations", items, tuple(annotations for _, annotations in found))
+    return SplitContent("annotations", items, annotations=tuple(annotations for _, annotations in found))
 
 
 def make_coco_source(name: str, path: Path, items: tuple[Item, ...], found: list[Annotations]) -> Source:
@@ -152,7 +154,7 @@ def make_coco_source(name: str, path: Path, items: tuple[Item, ...], found: list
         raise DataError(
             f"{path}: images are listed in several splits: {format_names(twice)}. Keep each in one JSON file."
         )
-    images = {image.file: image for one in found for image in one.images.values()}
+    images = {image.file: image for one in found for image in one.images}
     remarks = [remark for one in found for remark in one.remarks]
     beside = {file for place in {file.parent for file in images} for file in image_files(place)}
     if lone := sorted(file.name for file in beside - images.keys()):
@@ -209,31 +211,30 @@ def strip_mask_ending(stem: str) -> str:
     return stem
 
 
-def list_class_items(path: Path, split: str) -> list[Item]:
+def read_class_folders(path: Path, folders: list[Path], split: str) -> SplitContent:
     """Return an item for each image of each class folder; class numbers follow the sorted names."""
-    folders = subfolders(path)
-    files = {folder: list(image_files(folder)) for folder in folders}
-    if not any(files.values()):
-        return []
-    if empty := [folder.name for folder, inside in files.items() if not inside]:
+    files = {folder.name: list(image_files(folder)) for folder in folders}
+    empty = [name for name, inside in files.items() if not inside]
+    if empty and any(files.values()):
         raise DataError(f"{path}: class folders without an image: {format_names(empty)}.")
-    return [
-        Item(f"{folder.name}/{file.stem}", split, file, number)
-        for number, folder in enumerate(folders)
-        for file in files[folder]
+    items = [
+        Item(f"{name}/{file.stem}", split, file, number)
+        for number, (name, inside) in enumerate(files.items())
+        for file in inside
     ]
+    return SplitContent("classes", items, tuple(files))
 
 
-def make_classes_source(name: str, path: Path, items: tuple[Item, ...]) -> Source:
-    """Return a dataset of classes; all splits must have the same ones."""
-    names = {split: [f.name for f in subfolders(part)] for split, part in split_folders(path).items()}
-    for split, known in names.items():
-        if unknown := sorted(set(known) ^ set(names["train"])):
+def common_classes(path: Path, splits: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the names of the classes, two or more, which must be the same in all splits."""
+    train = splits["train"]
+    for split, known in splits.items():
+        if unknown := sorted({*known} ^ {*train}):
             where = [f"{name} (only in {split if name in known else 'train'})" for name in unknown]
             raise DataError(f"{path}: train and {split} hold different classes: {format_names(where)}.")
-    if len(names["train"]) < 2:
-        raise DataError(f"{path} holds one folder of images, {names['train'][0]}/. Expected {LAYOUTS}.")
-    return Source(name, str(path), "classes", items, read_with_class, tuple(names["train"]))
+    if len(train) < 2:
+        raise DataError(f"{path} holds one folder of images, {train[0]}/. Expected {LAYOUTS}.")
+    return train
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

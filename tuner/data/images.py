@@ -27,8 +27,8 @@ def read_image(path: Path) -> Image:
     Grey, palette, CMYK and 16-bit images are converted; transparent images are composed on white.
     """
     picture = open_image(path)
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return np.repeat(to_eight_bits(pixel_values(picture, path))[..., None], 3, axis=2)
+    if picture.mode.startswith(("I", "F")):
+        return np.repeat(to_eight_bits(grey_values(picture, path))[..., None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         front = picture.convert("RGBA")
         picture = Pillow.alpha_composite(Pillow.new("RGBA", front.size, "white"), front)
@@ -48,7 +48,8 @@ def read_mask(path: Path) -> Image:
             raise DataError(
                 f"mask {path.name} holds the values {found}; a mask needs two values, or shades from 0 to 255"
             )
-    return (values > mask_threshold(highest)).astype(np.uint8)
+    half = 0.5 if highest <= 1 else 127 if highest < 256 else 32767  # of the range in which it was written
+    return (values > half).astype(np.uint8)
 
 
 def read_labels(path: Path) -> Image:
@@ -70,23 +71,16 @@ def read_instances(path: Path) -> InstanceMap:
 
 
 def read_whole_numbers(path: Path, what: str, needed: str, most: int, allowed: str) -> NDArray[Any]:
-    """Read the numbers of a label map, 0 to `most`: grey, 16-bit grey, or the index of a palette."""
+    """Read whole numbers from 0 to `most`: grey, also as three equal channels, or the index of a palette."""
     picture = open_image(path)
     if picture.format in LOSSY:
         raise DataError(
             f"{what} {path.name} is a {picture.format}, a lossy format that changes the numbers; a PNG is needed"
         )
-    values = np.asarray(picture) if picture.mode == "P" else to_whole_numbers(picture, path, what, needed)
-    lowest, highest = values.min(), values.max()
-    if lowest < 0 or highest > most:
-        raise DataError(f"{what} {path.name} holds {lowest:.0f} to {highest:.0f}; {allowed}")
-    return values
-
-
-def to_whole_numbers(picture: Pillow.Image, path: Path, what: str, needed: str) -> NDArray[Any]:
-    """Return the whole numbers of a grey image, also one stored as three equal channels."""
-    if picture.mode in ("1", "L") or picture.mode.startswith("I") or picture.mode == "F":
-        values = pixel_values(picture, path)
+    if picture.mode == "P":
+        values = np.asarray(picture)
+    elif is_grey(picture):
+        values = grey_values(picture, path)
     else:
         shown = np.asarray(picture.convert("RGB"))
         values = shown[..., 0]
@@ -94,12 +88,10 @@ def to_whole_numbers(picture: Pillow.Image, path: Path, what: str, needed: str) 
             raise DataError(f"{what} {path.name} has colors; {needed}")
     if values.dtype.kind == "f" and (values % 1).any():
         raise DataError(f"{what} {path.name} holds fractions; whole numbers are needed")
+    lowest, highest = values.min(), values.max()
+    if lowest < 0 or highest > most:
+        raise DataError(f"{what} {path.name} holds {lowest:.0f} to {highest:.0f}; {allowed}")
     return values
-
-
-def mask_threshold(highest: float) -> float:
-    """Return half of the range in which a mask with this highest value was written."""
-    return 0.5 if highest <= 1 else 127 if highest < 256 else 32767
 
 
 def to_one_channel(picture: Pillow.Image, path: Path) -> NDArray[Any]:
@@ -109,9 +101,7 @@ def to_one_channel(picture: Pillow.Image, path: Path) -> NDArray[Any]:
     """
     if picture.mode == "P" and not has_grey_palette(picture):
         return (np.asarray(picture) > 0).astype(np.uint8)
-    if picture.mode in ("1", "L") or picture.mode.startswith("I") or picture.mode == "F":
-        return pixel_values(picture, path)
-    return np.asarray(picture.convert("RGB")).max(axis=2)
+    return grey_values(picture, path) if is_grey(picture) else np.asarray(picture.convert("RGB")).max(axis=2)
 
 
 def has_grey_palette(picture: Pillow.Image) -> bool:
@@ -121,11 +111,14 @@ def has_grey_palette(picture: Pillow.Image) -> bool:
     if used.max(initial=0) >= len(colours):
         return False
     shown = colours[used]
-    is_grey = bool((shown == shown[:, :1]).all())
-    return is_grey and len(np.unique(shown[:, 0])) == len(used)
+    return bool((shown == shown[:, :1]).all()) and len(np.unique(shown[:, 0])) == len(used)
 
 
-def pixel_values(picture: Pillow.Image, path: Path) -> NDArray[Any]:
+def is_grey(picture: Pillow.Image) -> bool:
+    return picture.mode in ("1", "L") or picture.mode.startswith(("I", "F"))
+
+
+def grey_values(picture: Pillow.Image, path: Path) -> NDArray[Any]:
     """Return the values of a one-channel image as numbers that can be compared."""
     values = np.asarray(picture)
     if not np.isfinite(values).all():
@@ -147,16 +140,14 @@ def open_image(path: Path) -> Pillow.Image:
             raise DataError(f"{path.name} is empty (0 bytes)")
         with Pillow.open(path) as picture:
             picture.load()
-            kind = picture.format
-            upright = ImageOps.exif_transpose(picture)
+            ImageOps.exif_transpose(picture, in_place=True)
+            return picture
     except UnidentifiedImageError as error:
         raise DataError(f"{path.name} is not an image file") from error
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({error.strerror or error})") from error
     except (SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
         raise DataError(f"{path.name} cannot be decoded ({error})") from error
-    upright.format = kind  # exif_transpose drops it
-    return upright
 
 
 def resize_image(image: Image, size: int) -> Image:

@@ -72,17 +72,13 @@ def hold_out(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item,
     """
     if wrong := fraction_problem(fraction):
         raise DataError(wrong)
-    if any(item.split == "val" for item in items):
-        return items
     train = sorted((hash_fraction(item.key, seed), item.key) for item in items if item.split == "train")
-    if len(train) < 2:
+    if len(train) < 2 or any(item.split == "val" for item in items):
         return items
     chosen = {key for at, key in train if at < fraction} or {train[0][1]}
     if len(chosen) == len(train):
         chosen.remove(train[-1][1])
-    return tuple(
-        replace(item, split="val") if item.split == "train" and item.key in chosen else item for item in items
-    )
+    return move_to_val(items, chosen)
 
 
 def hold_out_per_class(items: tuple[Item, ...], fraction: float, seed: int) -> tuple[Item, ...]:
@@ -90,18 +86,18 @@ def hold_out_per_class(items: tuple[Item, ...], fraction: float, seed: int) -> t
 
     Where every class has one image, some classes are left without training images.
     """
-    if any(item.split == "val" for item in items):
-        return items
     counted = Counter(item.target for item in items if item.split == "train")
-    if max(counted.values(), default=0) < 2:
+    if max(counted.values(), default=0) < 2 or any(item.split == "val" for item in items):
         return hold_out(items, fraction, seed)
-    held: dict[str, Item] = {}
-    for target in dict.fromkeys(item.target for item in items):
-        mine = tuple(item for item in items if item.target == target)
-        held |= {
-            f"{item.split} {item.key}": now for item, now in zip(mine, hold_out(mine, fraction, seed), strict=True)
-        }
-    return tuple(held[f"{item.split} {item.key}"] for item in items)
+    groups = [tuple(item for item in items if item.target == target) for target in counted]
+    held = [item for group in groups for item in hold_out(group, fraction, seed)]
+    return move_to_val(items, {item.key for item in held if item.split == "val"})
+
+
+def move_to_val(items: tuple[Item, ...], keys: set[str]) -> tuple[Item, ...]:
+    return tuple(
+        replace(item, split="val") if item.split == "train" and item.key in keys else item for item in items
+    )
 
 
 def fraction_problem(fraction: object) -> str:

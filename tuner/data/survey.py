@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.console import ProgressCallback
 from tuner.data.instances import find_touching
-from tuner.data.source import IGNORED, Image, Item, Source, Target
+from tuner.data.source import IGNORED, Image, Item, Source
 from tuner.errors import DataError, create_file, first_lines, format_names
 
 
@@ -69,7 +70,8 @@ def survey(source: Source, memory: Path, progress: ProgressCallback | None = Non
     known = read_findings(notes)
     findings = dict(inspect_items(source, known, progress))
     if findings != known:
-        write_findings(notes, findings)
+        with create_file(notes) as beside:  # atomically: two processes at once leave one complete file
+            beside.write_text(json.dumps({key: asdict(found) for key, found in findings.items()}))
     bad = [found.problem for found in findings.values() if found.problem] + label_problems(source, findings)
     if bad:
         raise DataError(f"{source.where}: {len(bad)} of {len(findings)} items cannot be used.{first_lines(bad)}")
@@ -165,12 +167,10 @@ def inspect_item(source: Source, item: Item, known: Finding | None) -> Finding:
         return Finding([], "", [], problem=str(error))
     except OSError as error:
         return Finding([], "", [], problem=f"{Path(error.filename or '').name} cannot be read ({error.strerror})")
-    size = [image.shape[1], image.shape[0]]
-    if source.targets == "instances" and not isinstance(target, int):
-        notice = instance_notice(image, target, item.named)
-        return Finding(stamp, digest, size, notice=notice, things=count_instances(target))
-    values = label_values(target) if source.targets == "labels" else None
-    return Finding(stamp, digest, size, notice=item_notice(image, target, values), values=values)
+    fields, notes = inspect_target(source.targets, target, item.named)
+    if is_one_color(image):
+        notes.insert(0, "an image of a single color")
+    return Finding(stamp, digest, [image.shape[1], image.shape[0]], notice="; ".join(notes), **fields)
 
 
 def has_all_fields(known: Finding, targets: str) -> bool:
@@ -179,55 +179,35 @@ def has_all_fields(known: Finding, targets: str) -> bool:
     return asked.get(targets, []) is not None
 
 
-def count_instances(labels: NDArray[np.integer]) -> list[int]:
-    """Return the number of instances, how many touch another, and the smallest and largest area."""
-    areas = instance_areas(labels)
-    smallest, largest = (int(areas.min()), int(areas.max())) if len(areas) else (0, 0)
-    return [len(areas), len(find_touching(labels)), smallest, largest]
+def inspect_target(targets: str, target: Any, named: int) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of a finding that tell of its target, and notices about a usable but unusual one."""
+    if targets == "labels":
+        values = np.flatnonzero(np.bincount(np.ravel(target))).tolist()  # ten times as fast as sorting
+        return {"values": values}, ["a label map with every pixel ignored"] if values == [IGNORED] else []
+    if targets == "instances":
+        things, notes = count_instances(target, named)
+        return {"things": things}, notes
+    return {}, ["an empty mask"] if targets == "masks" and not np.any(target) else []
 
 
-def instance_areas(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+def count_instances(labels: NDArray[np.integer], named: int) -> tuple[list[int], list[str]]:
+    """Return the `things` of a finding and notices about them; `named` is the number of annotations."""
     areas = np.bincount(np.ravel(labels))[1:]
-    return areas[areas > 0]
-
-
-def instance_notice(image: Image, labels: NDArray[np.integer], named: int) -> str:
-    """Return notices about usable but unusual instances; `named` is the number of annotations."""
-    areas = instance_areas(labels)
-    notes = []
-    if is_one_color(image):
-        notes.append("an image of a single color")
-    if not len(areas):
-        notes.append("no instance")
+    areas = areas[areas > 0]
+    number = len(areas)
+    notes = [] if number else ["no instance"]
     if dots := int((areas == 1).sum()):
-        notes.append(f"{dots} of its {len(areas)} instances consist of one pixel")
-    if named > len(areas):
-        lost = f"{named - len(areas)} of its {named} annotations have no pixels"
+        notes.append(f"{dots} of its {number} instances consist of one pixel")
+    if named > number:
+        lost = f"{named - number} of its {named} annotations have no pixels"
         notes.append(f"{lost}: no area, too small, or hidden by others")
-    return "; ".join(notes)
-
-
-def label_values(target: Target) -> list[int]:
-    """Return the numbers in a label map; counting is ten times as fast as sorting."""
-    return [int(value) for value in np.flatnonzero(np.bincount(np.ravel(target), minlength=IGNORED + 1))]
-
-
-def item_notice(image: Image, target: Target, values: list[int] | None) -> str:
-    """Return a notice about a usable but unusual item, or ""."""
-    if is_one_color(image):
-        return "an image of a single color"
-    if values is not None:
-        return "a label map with every pixel ignored" if values == [IGNORED] else ""
-    return "an empty mask" if not isinstance(target, int) and not target.any() else ""
+    smallest, largest = (int(areas.min()), int(areas.max())) if number else (0, 0)
+    return [number, len(find_touching(labels)), smallest, largest], notes
 
 
 def is_one_color(image: Image) -> bool:
     """Return whether an image has a single color; a few pixels are tested first."""
-    return value_range(image[::8, ::8]) < 8 and value_range(image) < 8
-
-
-def value_range(image: Image) -> int:
-    return int(np.ptp(image, axis=(0, 1)).max())
+    return all(np.ptp(part, axis=(0, 1)).max() < 8 for part in (image[::8, ::8], image))
 
 
 def fingerprint(source: Source, findings: Mapping[str, Finding]) -> str:
@@ -244,9 +224,3 @@ def read_findings(notes: Path) -> dict[str, Finding]:
         return {key: Finding(**found) for key, found in json.loads(notes.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-
-
-def write_findings(notes: Path, findings: dict[str, Finding]) -> None:
-    """Write the findings atomically: two processes at once leave one complete file."""
-    with create_file(notes) as beside:
-        beside.write_text(json.dumps({key: asdict(found) for key, found in findings.items()}))
