@@ -162,23 +162,22 @@ def make_augment(part: Part, size: int) -> Augment | None:
             f"augmentation '{part.name}' does not return albumentations transforms: {error}."
         ) from error
 
+    def transform(**arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        made = pipeline(**arrays)
+        return [check_output(part.name, made[name], given) for name, given in arrays.items()]
+
     def augment(image: Image, target: Target, seed: int) -> tuple[Image, Target]:
         pipeline.set_random_seed(seed)
         if target.ndim == 0:  # a class number
-            return check_output(part.name, pipeline(image=image)["image"], image), target
-        if target.dtype == np.uint16:
-            return with_instances(image, target)
-        moved = pipeline(image=image, mask=target)
-        return check_output(part.name, moved["image"], image), check_output(part.name, moved["mask"], target)
-
-    def with_instances(image: Image, target: Target) -> tuple[Image, Target]:
-        """Transform the connected pieces of the instances, so that an instance that is cut in two becomes two."""
-        before, owners = connected_pieces(target)
+            return transform(image=image)[0], target
+        if target.dtype != np.uint16:
+            image, mask = transform(image=image, mask=target)
+            return image, mask
+        pieces, owners = connected_pieces(target)  # so that an instance that is cut in two becomes two
         if len(owners) > MAX_INSTANCES + 1:  # more pieces than 16 bits can number: transform whole instances
-            before, owners = target.astype(np.int32), np.arange(int(target.max()) + 1, dtype=np.int32)
-        moved = pipeline(image=image, mask=before.astype(np.uint16))
-        mask = check_output(part.name, moved["mask"], target)
-        return check_output(part.name, moved["image"], image), merge_pieces(mask, owners).astype(np.uint16)
+            pieces, owners = target.astype(np.int32), np.arange(int(target.max()) + 1, dtype=np.int32)
+        image, mask = transform(image=image, mask=pieces.astype(np.uint16))
+        return image, merge_pieces(mask, owners).astype(np.uint16)
 
     return augment
 

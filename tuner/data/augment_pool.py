@@ -32,6 +32,7 @@ RESERVED_CORES = 2  # for the training loop and for writing results
 PARENT_CHECK_SECONDS = 1.0  # between checks whether the parent process is alive
 Items = Sequence[tuple[int, int]]  # (index in the cache, copy); with several copies, copy 0 is the original
 Arrays = tuple[Image, NDArray[Any]]
+LOCAL = threading.local()
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class BatchRequest:
     targets: str
     part: str  # as JSON
     seed: int
-    epoch: int
+    epoch: int | None  # None: no augmentation
     items: Items
     copies: int
 
@@ -87,8 +88,7 @@ def exit_with_parent(parent: int) -> None:
 
 def run_request(request: BatchRequest) -> Arrays:
     """Augment one batch, in a pool process."""
-    images, targets = open_array(request.images), open_array(request.targets)
-    return augment_batch(images, targets, cached_augment(request.part, images.shape[1]), request)
+    return augment_batch(open_array(request.images), open_array(request.targets), request)
 
 
 @functools.lru_cache(maxsize=4)
@@ -96,20 +96,21 @@ def open_array(path: str) -> NDArray[Any]:
     return np.load(path, mmap_mode="r")
 
 
-@functools.lru_cache(maxsize=4)
-def cached_augment(part: str, size: int) -> Augment | None:
-    return make_augment(Part(**json.loads(part)), size)
-
-
-def augment_batch(
-    images: NDArray[Any], targets: NDArray[Any], augment: Augment | None, request: BatchRequest
-) -> Arrays:
+def augment_batch(images: NDArray[Any], targets: NDArray[Any], request: BatchRequest) -> Arrays:
     """Copy items out of the cache and augment them; with `copies`, copy 0 of an item is left unchanged."""
     indices = [index for index, _ in request.items]
     pictures, truths = np.asarray(images[indices]), np.asarray(targets[indices])
-    if augment:
+    if request.epoch is not None and (augment := thread_augment(request.part, images.shape[1])):
         for at, (index, copy) in enumerate(request.items):
             if copy or not request.copies:
                 seed = item_seed(request.seed, request.epoch, index, copy)
                 pictures[at], truths[at] = augment(pictures[at], truths[at], seed)
     return pictures, truths
+
+
+def thread_augment(part: str, size: int) -> Augment | None:
+    """Return the augmentation of this thread: it keeps state between calls."""
+    if getattr(LOCAL, "made_for", None) != (part, size):
+        LOCAL.made_for, LOCAL.augment = (part, size), make_augment(Part(**json.loads(part)), size)
+    augment: Augment | None = LOCAL.augment
+    return augment

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tuner.data import augment_pool
-from tuner.data.augment import Augment, item_seed, make_augment
+from tuner.data.augment import item_seed, make_augment
 from tuner.data.cache import CachedDataset, map_ahead
 from tuner.recipe import Part
 from tuner.registry import find_builder
@@ -66,7 +65,7 @@ class Batches:
 
     def val_batch(self, at: int) -> Batch:
         """Return a batch of one validation image, by its position."""
-        return self.make_batch(threading.local(), [(int(self.data.val[at]), 0)], None)
+        return self.make_batch([(int(self.data.val[at]), 0)], None)
 
     def split_items(self, items: Sequence[T], joined: bool = False) -> list[Sequence[T]]:
         """Split items into batches, in order.
@@ -81,43 +80,31 @@ class Batches:
 
     def prefetch(self, jobs: list[tuple[augment_pool.Items, int | None]]) -> Iterator[Batch]:
         """Run the jobs in threads, a few batches ahead of the consumer, and yield their results in order."""
-        mine = threading.local()  # the augmentation keeps state: one per thread
         helpers = self.pool_size if any(epoch is not None for _, epoch in jobs) else 0
         if helpers:
             augment_pool.start_pool(helpers)  # before the threads start, so that only one starts the pool
         num_threads = max(self.num_threads, helpers)
-        return map_ahead(lambda job: self.make_batch(mine, *job), jobs, num_threads, PREFETCH + helpers)
+        return map_ahead(lambda job: self.make_batch(*job), jobs, num_threads, PREFETCH + helpers)
 
-    def make_batch(self, mine: threading.local, items: augment_pool.Items, epoch: int | None) -> Batch:
+    def make_batch(self, items: augment_pool.Items, epoch: int | None) -> Batch:
         """Return a batch from the cache as tensors, augmented where `epoch` is given."""
-        images, targets = self.make_arrays(mine, items, epoch)
+        images, targets = self.make_arrays(items, epoch)
         if self.prepare:
             targets = find_builder("preparation", {}, self.prepare)(targets)
         batch = torch.from_numpy(images), torch.from_numpy(targets)
         return (batch[0].pin_memory(), batch[1].pin_memory()) if self.pin else batch
 
-    def make_arrays(
-        self, mine: threading.local, items: augment_pool.Items, epoch: int | None
-    ) -> augment_pool.Arrays:
+    def make_arrays(self, items: augment_pool.Items, epoch: int | None) -> augment_pool.Arrays:
         """Augment in the pool where it is running, else, or where it broke, in this thread."""
-        request = self.make_request(items, epoch or 0)
+        part = json.dumps(self.augment.to_json())
+        request = augment_pool.BatchRequest(*self.array_files, part, self.seed, epoch, items, self.copies)
         if epoch is not None and self.pool_size and augment_pool.start_pool(self.pool_size).done():
             try:
                 pool = augment_pool.get_pool(self.pool_size)
                 return pool.submit(augment_pool.run_request, request).result()
             except (BrokenProcessPool, FileNotFoundError) as error:
                 self.disable_pool(error)
-        augment = self.thread_augment(mine) if epoch is not None else None
-        return augment_pool.augment_batch(self.data.images, self.data.targets, augment, request)
-
-    def make_request(self, items: augment_pool.Items, epoch: int) -> augment_pool.BatchRequest:
-        part = json.dumps(self.augment.to_json())
-        return augment_pool.BatchRequest(*self.array_files, part, self.seed, epoch, items, self.copies)
-
-    def thread_augment(self, mine: threading.local) -> Augment | None:
-        if not hasattr(mine, "augment"):
-            mine.augment = make_augment(self.augment, self.data.images.shape[1])
-        return mine.augment
+        return augment_pool.augment_batch(self.data.images, self.data.targets, request)
 
     @property
     def array_files(self) -> tuple[str, str]:

@@ -13,15 +13,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import cv2
 import numpy as np
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from tuner.console import ProgressCallback
@@ -101,20 +101,14 @@ def load_cached(
             continue  # evicted by another worker between the check and the opening
 
 
-@contextmanager
-def hold_lock(lock: BaseFileLock, progress: ProgressCallback | None) -> Iterator[None]:
-    """Hold a lock; while waiting, report progress every second, since another worker may build for minutes."""
+def hold_lock(lock: FileLock, progress: ProgressCallback | None) -> AbstractContextManager[Any]:
+    """Acquire a lock; while waiting, report progress every second, since another worker may build for minutes."""
     while True:
         try:
-            lock.acquire(timeout=1)
-            break
+            return lock.acquire(timeout=1)
         except Timeout:
             if progress:
                 progress(0, 0)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def is_complete(entry: Path) -> bool:

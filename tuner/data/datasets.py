@@ -11,7 +11,7 @@ from tuner.data.locate import find_folder, require_files
 from tuner.data.source import Source, fraction_problem, hold_out
 from tuner.errors import DataError, did_you_mean
 from tuner.recipe import Part, Recipe
-from tuner.registry import find_builder, part_problems
+from tuner.registry import build, part_problems
 
 DATASETS = {
     "shapes": "tuner.data.synthetic.shapes:shapes",
@@ -82,26 +82,28 @@ def is_path(name: str) -> bool:
     return os.sep in name or name.startswith((".", "~")) or os.path.exists(name)  # noqa: PTH110
 
 
+def dataset_table(name: str) -> dict[str, str]:
+    """Return the table that has the builder of a name, where it is known; a path is opened by `folder`."""
+    return {name: "tuner.data.folder:folder"} if is_path(name) else DATASETS
+
+
 def open_data(part: Part) -> Source:
     """Open the source that a recipe names: a dataset of the table, or a folder."""
     try:
-        if is_path(part.name):
-            return folder(Path(part.name).expanduser(), **dict(part.args))  # type: ignore[arg-type]
-        return find_builder("dataset", DATASETS, part.name)(**part.args)
+        source: Source = build("dataset", dataset_table(part.name), part, Path(part.name).expanduser())
+        return source
     except OSError as error:
         raise DataError(f"{part.name} cannot be read: {error.strerror}.") from error
 
 
 def data_problems(part: Part) -> list[str]:
     """Return what is wrong with a dataset's name and arguments, without opening it."""
-    if is_path(part.name):
-        wrong = part_problems("dataset", {part.name: "tuner.data.folder:folder"}, part)
-    elif part.name not in DATASETS:
+    table = dataset_table(part.name)
+    if part.name not in table:
         known = ", ".join(sorted(DATASETS))
         maybe = did_you_mean(part.name, DATASETS)
         return [f"no dataset or folder '{part.name}'.{maybe} Known: {known}, or the path of a folder."]
-    else:
-        wrong = part_problems("dataset", DATASETS, part)
+    wrong = part_problems("dataset", table, part)
     odd = fraction_problem(part.args.get("val", 0.2))
     return [*wrong, odd] if odd else wrong
 

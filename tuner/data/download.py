@@ -44,7 +44,6 @@ def download(url: str, path: Path, *, digest: str = "", progress: Progress | Non
 
     `digest` is "sha256:HEX" or "md5:HEX"; a prefix of HEX is enough.
     """
-    check_url(url)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):  # several workers may need the same weights
@@ -56,11 +55,6 @@ def download(url: str, path: Path, *, digest: str = "", progress: Progress | Non
                 part.unlink()
                 raise FilesError(f"{url}: {wrong}. It was removed; run the command again to download it again.")
             part.replace(path)
-
-
-def check_url(url: str) -> None:
-    if not url.lower().startswith(("http://", "https://")):
-        raise FilesError(f"'{url}' is not an address to download from; one that starts with https:// is needed.")
 
 
 def fetch_resuming(url: str, part: Path, progress: Progress) -> None:
@@ -91,6 +85,8 @@ def fetch_rest(url: str, part: Path, progress: Progress) -> None:
 
 def open_url(url: str, have: int = 0, method: str = "GET") -> Any:
     """Return the open response to a request for the bytes from `have` on; errors become one line."""
+    if not url.lower().startswith(("http://", "https://")):
+        raise FilesError(f"'{url}' is not an address to download from; one that starts with https:// is needed.")
     headers = {"User-Agent": "tuner", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -168,7 +164,6 @@ def check_disk_space(folder: Path, needed: int) -> None:
 
 def remote_size(url: str) -> int:
     """Return the size of a file to download in bytes, 0 if unknown."""
-    check_url(url)
     with open_url(url, method="HEAD") as response:
         return total_bytes(response)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,21 +85,19 @@ def fetch_dataset(name: str, to: Path | None, bar: ProgressBar) -> str:
     """
     name = FOLDERS.get(name, name)
     root = to.expanduser() if to else writable_root()
-    archives = archives_for(name, root / name)
-    spots = [root / name] if to else [root / name, *candidate_folders(name)]
-    for place in spots:
-        if not missing_archives(archives, place):
-            return f"{name} is complete at {place}"
+    place = root / name
+    archives = archives_for(name, place)
+    for spot in [place] if to else [place, *candidate_folders(name)]:
+        if not missing_archives(archives, spot):
+            return f"{name} is complete at {spot}"
     with writing(root):
-        check_disk_space(
-            root, required_bytes(missing_archives(archives, root / name), root / name / DOWNLOAD_FOLDER)
-        )
+        check_disk_space(root, required_bytes(missing_archives(archives, place), place / DOWNLOAD_FOLDER))
         root.mkdir(parents=True, exist_ok=True)
-    with writing(root), FileLock(root / f".{name}.lock"):
-        for left in root.glob(f".{name}.[0-9]*"):
-            shutil.rmtree(left, ignore_errors=True)  # of an interrupted unpacking
-        fetch_archives(missing_archives(archives, root / name), root / name, bar)
-    return f"{name} is now at {root / name}"
+        with FileLock(root / f".{name}.lock"):
+            for left in root.glob(f".{name}.[0-9]*"):
+                shutil.rmtree(left, ignore_errors=True)  # of an interrupted unpacking
+            fetch_archives(missing_archives(archives, place), place, bar)
+    return f"{name} is now at {place}"
 
 
 def archives_for(name: str, place: Path) -> list[Archive]:
@@ -145,14 +143,7 @@ def fetch_archives(archives: list[Archive], place: Path, bar: ProgressBar) -> No
 
 
 def required_bytes(archives: list[Archive], aside: Path) -> int:
-    """Return the bytes to download, plus about as many to unpack them: images hardly compress."""
+    """Return the bytes left to download, plus those to unpack, about as many: images hardly compress."""
     sizes = [remote_size(archive.address) for archive in archives]
-    return 2 * sum(sizes) - sum(downloaded_bytes(archives, aside))
-
-
-def downloaded_bytes(archives: list[Archive], aside: Path) -> Iterator[int]:
-    """Yield the bytes that an earlier call already downloaded."""
-    for archive in archives:
-        for name in (archive.name, f"{archive.name}.part"):
-            if (aside / name).exists():
-                yield (aside / name).stat().st_size
+    files = [aside / f"{archive.name}{ending}" for archive in archives for ending in ("", ".part")]
+    return 2 * sum(sizes) - sum(file.stat().st_size for file in files if file.exists())

@@ -176,14 +176,12 @@ def pair_files(images: Path, masks: Path, split: str, what: str = "mask") -> lis
     """Return pairs by stem; DataError lists every image without a mask and mask without an image."""
     pictures = files_by_stem(images)
     truths = files_by_stem(masks, pictures)
-    lone_images, lone_masks = sorted(pictures.keys() - truths), sorted(truths.keys() - pictures)
     one = f"an {what}" if what[0] in "aeio" else f"a {what}"
-    wrong = []
-    if lone_images:
-        wrong.append(f"{len(lone_images)} images without {one}: {format_names(lone_images)}")
-    if lone_masks:
-        wrong.append(f"{len(lone_masks)} {what}s without an image: {format_names(lone_masks)}")
-    if wrong:
+    lone = {
+        f"images without {one}": sorted(pictures.keys() - truths),
+        f"{what}s without an image": sorted(truths.keys() - pictures),
+    }
+    if wrong := [f"{len(names)} {which}: {format_names(names)}" for which, names in lone.items() if names]:
         raise DataError(f"{images.parent}: every image needs {one} of the same name.{bullets(wrong)}")
     return [Item(stem, split, pictures[stem], truths[stem]) for stem in sorted(pictures)]
 

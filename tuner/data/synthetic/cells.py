@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tuner.data.instances import renumber
 from tuner.data.source import Image, Item, Source, Target, hold_out
+from tuner.data.synthetic.shapes import Spot
 
 SIDE = 128  # pixels
 COUNT = 120
@@ -19,7 +20,7 @@ REVISION = "cells-1"  # part of the cache key: change it whenever a pixel change
 BARE = 15  # one in so many images has no cell
 APART = 0.7  # minimum distance of two centres, as a fraction of the sum of their radii
 Map = NDArray[np.float32]
-Places = list[tuple[float, float, float]]  # across, down, radius
+Places = list[Spot]
 
 
 def cells(*, image_size: int = 128, val: float = 0.2, split_seed: int = 0) -> Source:
@@ -73,11 +74,7 @@ def spot_beside(rng: np.random.Generator, mine: Places, radius: float) -> tuple[
 
 
 def draw_cell(
-    rng: np.random.Generator,
-    picture: Map,
-    labels: NDArray[np.uint16],
-    number: int,
-    place: tuple[float, float, float],
+    rng: np.random.Generator, picture: Map, labels: NDArray[np.uint16], number: int, place: Spot
 ) -> None:
     """Draw a bent oval: a dim rim that gets brighter towards the middle."""
     deep = cell_depth(rng, place)
@@ -88,7 +85,7 @@ def draw_cell(
     labels[inside] = number
 
 
-def cell_depth(rng: np.random.Generator, place: tuple[float, float, float]) -> Map:
+def cell_depth(rng: np.random.Generator, place: Spot) -> Map:
     """Return how deep each pixel lies in the oval: 1 in its middle, 0 at its rim, negative outside."""
     x, y, radius = place
     turn, long = rng.uniform(0, np.pi), rng.uniform(1.0, 1.25)

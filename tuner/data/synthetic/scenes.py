@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.data.source import IGNORED, Image, Item, Source, Target, hold_out
-from tuner.data.synthetic.shapes import find_free_spot
+from tuner.data.synthetic.shapes import Spot, fill_rim_and_core, find_free_spot, polar_outline
 
 SIDE = 128  # pixels
 COUNT = 120
@@ -21,6 +21,7 @@ CLASSES = ("sky", "ground", "disc", "box")
 SKY, GROUND, DISC, BOX = range(4)
 HUES = {DISC: np.array([180, 125, 105]), BOX: np.array([165, 105, 115])}  # plus or minus 45
 RIM = 3  # pixels, half of them inside
+DISC_ANGLES = np.linspace(0, 2 * np.pi, 48, endpoint=False)
 
 
 def scenes(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0) -> Source:
@@ -41,7 +42,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[Image, Image]:
         + make_shading(rng, 7, 8)
         + make_shading(rng, 32, 20) * (labels[..., None] == GROUND)
     )
-    taken: list[tuple[float, float, float]] = []
+    taken: list[Spot] = []
     for kind in rng.permutation([DISC, BOX, *rng.integers(DISC, BOX + 1, 3)]):
         if place := find_free_spot(rng, taken):
             taken.append(place)
@@ -65,31 +66,18 @@ def make_shading(rng: np.random.Generator, number: int, strength: float) -> NDAr
 
 
 def draw_object(
-    rng: np.random.Generator,
-    picture: NDArray[np.float32],
-    labels: Image,
-    kind: int,
-    place: tuple[float, float, float],
+    rng: np.random.Generator, picture: NDArray[np.float32], labels: Image, kind: int, spot: Spot
 ) -> None:
     """Draw a disc or a rotated box; half of them get an ignored rim."""
-    outline = disc_outline(*place) if kind == DISC else box_outline(rng, *place)
+    outline = polar_outline(*spot, DISC_ANGLES if kind == DISC else box_angles(rng))
     colour = HUES[kind] + rng.uniform(-45, 45, 3)
-    cv2.fillPoly(picture, [outline], colour.tolist())
-    centre = outline.mean(axis=0)
-    core = (centre + (outline - centre) * rng.uniform(0.5, 0.65)).round().astype(np.int32)
-    cv2.fillPoly(picture, [core], (colour + (40 if kind == DISC else -40)).tolist())
+    fill_rim_and_core(rng, picture, outline, colour, colour + (40 if kind == DISC else -40))
     cv2.fillPoly(labels, [outline], kind)
     if rng.random() < 0.5:
         cv2.polylines(labels, [outline], True, IGNORED, RIM)
 
 
-def disc_outline(x: float, y: float, radius: float) -> NDArray[np.int32]:
-    angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    return np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1).round().astype(np.int32)
-
-
-def box_outline(rng: np.random.Generator, x: float, y: float, radius: float) -> NDArray[np.int32]:
-    """Return four corners at a distance of `radius`, at a random angle, nearly square."""
+def box_angles(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the angles of four corners, of a nearly square box at a random angle."""
     half = rng.uniform(0.6, 0.95)
-    angles = rng.uniform(0, 2 * np.pi) + np.array([-half, half, np.pi - half, np.pi + half])
-    return np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1).round().astype(np.int32)
+    return rng.uniform(0, 2 * np.pi) + np.array([-half, half, np.pi - half, np.pi + half])

@@ -6,6 +6,8 @@ and core distinguishes them, so a model needs context and several epochs. Each i
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from tuner.data.source import Image, Item, Source, Target, hold_out
 SIDE = 128  # pixels
 COUNT = 120
 REVISION = "shapes-2"  # part of the cache key: change it whenever a pixel changes
+Spot = tuple[float, float, float]  # across, down, radius
+Colour = NDArray[np.floating]
 
 
 def shapes(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0) -> Source:
@@ -31,14 +35,16 @@ def draw_picture(rng: np.random.Generator) -> tuple[Image, Image]:
     picture = draw_background(rng)
     mask = np.zeros((SIDE, SIDE), np.uint8)
     kinds = [True] * int(rng.integers(1, 4)) + [False] * int(rng.integers(1, 4))
-    taken: list[tuple[float, float, float]] = []
+    taken: list[Spot] = []
     for is_object in kinds:  # objects first, so that a crowded image has at least one
         place = find_free_spot(rng, taken)
         if place is None:
             continue
         taken.append(place)
         outline = blob_outline(rng, *place)
-        draw_blob(rng, picture, outline, is_object)
+        base = rng.uniform(70, 185, 3)
+        step = rng.uniform(45, 65) * (1 if is_object else -1)  # the rim of an object is brighter than its core
+        fill_rim_and_core(rng, picture, outline, base + step, base - step)
         if is_object:
             cv2.fillPoly(mask, [outline], 1)
     noisy = picture + rng.normal(0, 6, picture.shape)
@@ -50,10 +56,8 @@ def draw_background(rng: np.random.Generator) -> NDArray[np.float32]:
     return cv2.resize(patches, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC).astype(np.float32)
 
 
-def find_free_spot(
-    rng: np.random.Generator, taken: list[tuple[float, float, float]]
-) -> tuple[float, float, float] | None:
-    """Return centre and radius of a spot that touches no other, or None after a few tries."""
+def find_free_spot(rng: np.random.Generator, taken: list[Spot]) -> Spot | None:
+    """Return a spot that touches no other, or None after a few tries."""
     for _ in range(12):
         radius = rng.uniform(14, 27)
         x, y = rng.uniform(radius, SIDE - radius, 2)
@@ -66,17 +70,18 @@ def blob_outline(rng: np.random.Generator, x: float, y: float, radius: float) ->
     """Return a closed outline, between a circle and a star."""
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     waves = 1 + rng.uniform(0, 0.22) * np.sin(rng.integers(2, 6) * angles + rng.uniform(0, 6.28))
-    reach = radius * waves / waves.max()
+    return polar_outline(x, y, radius * waves / waves.max(), angles)
+
+
+def polar_outline(x: float, y: float, reach: Any, angles: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Return the corners at these angles around a centre, `reach` away from it."""
     return np.stack([x + reach * np.cos(angles), y + reach * np.sin(angles)], axis=1).round().astype(np.int32)
 
 
-def draw_blob(
-    rng: np.random.Generator, picture: NDArray[np.float32], outline: NDArray[np.int32], is_object: bool
+def fill_rim_and_core(
+    rng: np.random.Generator, picture: NDArray[np.float32], outline: NDArray[np.int32], rim: Colour, core: Colour
 ) -> None:
-    """Fill core and rim; the rim of an object is the brighter of the two, that of a distractor the darker."""
-    base = rng.uniform(70, 185, 3)
-    step = rng.uniform(45, 65) * (1 if is_object else -1)
-    cv2.fillPoly(picture, [outline], (base + step).tolist())
+    cv2.fillPoly(picture, [outline], rim.tolist())
     centre = outline.mean(axis=0)
-    core = (centre + (outline - centre) * rng.uniform(0.5, 0.65)).round().astype(np.int32)
-    cv2.fillPoly(picture, [core], (base - step).tolist())
+    inner = (centre + (outline - centre) * rng.uniform(0.5, 0.65)).round().astype(np.int32)
+    cv2.fillPoly(picture, [inner], core.tolist())
