@@ -59,9 +59,8 @@ class Batches:
 
     def val(self) -> Iterator[Batch]:
         """Yield the validation batches, in order and unchanged."""
-        yield from self.prefetch(
-            [(chunk, None) for chunk in self.split_items([(int(at), 0) for at in self.data.val])]
-        )
+        items = [(int(at), 0) for at in self.data.val]
+        yield from self.prefetch([(chunk, None) for chunk in self.split_items(items)])
 
     def val_batch(self, at: int) -> Batch:
         """Return a batch of one validation image, by its position."""

@@ -29,6 +29,7 @@ from tuner.data.images import read_image
 from tuner.data.instances import MAX_INSTANCES
 from tuner.data.source import SPLIT_NAMES, Image, InstanceMap, Item
 from tuner.errors import DataError, first_lines, format_names
+from tuner.recipe import is_number
 
 KNOWN_NAMES = ("annotations.json", "_annotations.coco.json")  # preferred to other JSON files beside them
 FOLDER = "annotations"
@@ -284,7 +285,7 @@ def polygon_pixels(points: Any, shape: tuple[int, int]) -> Pixels:
     """Return the pixels whose centre lies in a polygon."""
     if not isinstance(points, list):
         raise DataError("has coordinates that are not in a polygon: [[x, y, x, y, ...]] is needed")
-    if not all(is_coordinate(value) for value in points):
+    if not all(is_number(value) and abs(value) < MAX_COORDINATE for value in points):
         raise DataError("has a polygon with a value that is not a number")
     if len(points) % 2:
         raise DataError(f"has a polygon of {len(points)} coordinates: an even number is needed")
@@ -294,10 +295,6 @@ def polygon_pixels(points: Any, shape: tuple[int, int]) -> Pixels:
     if across.max() < 0 or down.max() < 0 or across.min() > shape[1] or down.min() > shape[0]:
         raise DataError(f"has a polygon outside its image of {shape[1]}x{shape[0]}")
     return np.ravel_multi_index(inside_of(down - 0.5, across - 0.5, shape), shape)
-
-
-def is_coordinate(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_COORDINATE
 
 
 def rle_pixels(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> Pixels:

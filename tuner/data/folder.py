@@ -10,6 +10,7 @@ train/ val/ test/       around any of them; "valid" and "validation" are val
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -41,7 +42,7 @@ PAIRS = (
     ("rgb", "figure_ground", "masks"),
     ("PNGImages", "PedMasks", "instances"),
 )
-MASK_ENDINGS = ("_mask", "_segmentation", "_gt", "_labels", "_label", "_instances", "_instance")
+MASK_ENDING = re.compile(r"_(mask|segmentation|gt|labels?|instances?)\Z", re.IGNORECASE)
 LAYOUTS = (
     "images/ + masks/, rgb/ + figure_ground/, images/ + labels/, images/ + instances/, PNGImages/ + PedMasks/, "
     "images/ + annotations.json (COCO), or one folder per class, each also inside train/ val/ test/"
@@ -192,21 +193,13 @@ def files_by_stem(path: Path, images: Container[str] | None = None) -> dict[str,
     for file in image_files(path):
         stem = unicodedata.normalize("NFC", file.stem)  # macOS stores accents as separate characters
         if images is not None and stem not in images:
-            stem = strip_mask_ending(stem)
+            stem = MASK_ENDING.sub("", stem)
         if stem in found:
             raise DataError(
                 f"{path} holds both {found[stem].name} and {file.name}; names without suffix must be unique."
             )
         found[stem] = file
     return found
-
-
-def strip_mask_ending(stem: str) -> str:
-    """Return the stem without "_mask" and the like, in any case."""
-    for ending in MASK_ENDINGS:
-        if stem.lower().endswith(ending):
-            return stem[: -len(ending)]
-    return stem
 
 
 def read_class_folders(path: Path, folders: list[Path], split: str) -> SplitContent:
