@@ -72,7 +72,8 @@ def survey(source: Source, memory: Path, progress: ProgressCallback | None = Non
     if findings != known:
         with create_file(notes) as beside:  # atomically: two processes at once leave one complete file
             beside.write_text(json.dumps({key: asdict(found) for key, found in findings.items()}))
-    bad = [found.problem for found in findings.values() if found.problem] + label_problems(source, findings)
+    bad = [found.problem for found in findings.values() if found.problem]
+    bad += label_problems(source, findings)
     if bad:
         raise DataError(f"{source.where}: {len(bad)} of {len(findings)} items cannot be used.{first_lines(bad)}")
     classes = source.classes or number_classes(source, findings)
@@ -109,17 +110,15 @@ def find_unlearnable(source: Source, findings: dict[str, Finding], classes: tupl
     return tuple(classes[number] for number in sorted(classes_in("val") - classes_in("train")))
 
 
-def label_problems(source: Source, findings: dict[str, Finding]) -> list[str]:
-    """Return a line for every label map with a number outside the named classes."""
+def label_problems(source: Source, findings: dict[str, Finding]) -> Iterator[str]:
+    """Yield a line for every label map with a number outside the named classes."""
     number = len(source.classes)
     if source.targets != "labels" or not number:
-        return []
-    lines = []
+        return
     for item in source.items:
-        if strange := [str(value) for value in findings[item_name(item)].labels if value >= number]:
-            holds = f"label map {Path(str(item.target)).name} holds {format_names(strange)}"
-            lines.append(f"{holds}; the {number} classes are 0 to {number - 1}, and {IGNORED} is ignored")
-    return lines
+        if strange := [value for value in findings[item_name(item)].labels if value >= number]:
+            holds = f"label map {Path(str(item.target)).name} holds {format_names(map(str, strange))}"
+            yield f"{holds}; the {number} classes are 0 to {number - 1}, and {IGNORED} is ignored"
 
 
 def number_classes(source: Source, findings: dict[str, Finding]) -> tuple[str, ...]:

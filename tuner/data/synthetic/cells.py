@@ -20,7 +20,6 @@ REVISION = "cells-1"  # part of the cache key: change it whenever a pixel change
 BARE = 15  # one in so many images has no cell
 APART = 0.7  # minimum distance of two centres, as a fraction of the sum of their radii
 Map = NDArray[np.float32]
-Places = list[Spot]
 
 
 def cells(*, image_size: int = 128, val: float = 0.2, split_seed: int = 0) -> Source:
@@ -53,11 +52,11 @@ def draw_background(rng: np.random.Generator) -> Map:
     return np.asarray(cv2.resize(light.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC))
 
 
-def place_cells(rng: np.random.Generator, groups: int) -> Places:
+def place_cells(rng: np.random.Generator, groups: int) -> list[Spot]:
     """Return groups of cells, in which each next cell touches or overlaps an earlier one."""
-    taken: Places = []
+    taken: list[Spot] = []
     for _ in range(groups):
-        mine: Places = []
+        mine: list[Spot] = []
         for _ in range(int(rng.integers(1, 7))):
             radius = float(rng.uniform(7, 13))
             spot = spot_beside(rng, mine, radius) if mine else tuple(rng.uniform(0, SIDE, 2))
@@ -67,7 +66,7 @@ def place_cells(rng: np.random.Generator, groups: int) -> Places:
     return [place for place in taken if 2 < place[0] < SIDE - 2 and 2 < place[1] < SIDE - 2]
 
 
-def spot_beside(rng: np.random.Generator, mine: Places, radius: float) -> tuple[float, float]:
+def spot_beside(rng: np.random.Generator, mine: list[Spot], radius: float) -> tuple[float, float]:
     x, y, other = mine[int(rng.integers(len(mine)))]
     angle, reach = rng.uniform(0, 2 * np.pi), (radius + other) * rng.uniform(APART, 0.98)
     return x + reach * np.cos(angle), y + reach * np.sin(angle)
