@@ -121,18 +121,15 @@ class ForkedWorker:
                 raise
         self.returncode: int | None = None
 
-    def poll(self) -> int | None:
+    def poll(self, options: int = os.WNOHANG) -> int | None:
         """Return the exit code (negative for a signal), or None while the process runs."""
-        return self.collect(os.WNOHANG)
-
-    def wait(self) -> int | None:
-        return self.collect(0)
-
-    def collect(self, options: int) -> int | None:
         if self.returncode is None:
             pid, status = os.waitpid(self.pid, options)
             self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
+
+    def wait(self) -> int | None:
+        return self.poll(0)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)

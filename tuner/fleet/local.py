@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from tuner.errors import FleetError, writing
 from tuner.fleet import fork_server, gpus
@@ -30,46 +30,36 @@ class WorkerSlot(Protocol):
     @property
     def name(self) -> str:
         """The name in messages, such as 'worker 0'."""
-        ...
 
     @property
     def gpu(self) -> str:
         """The GPU its worker is pinned to; '' for the CPU, or while unknown."""
-        ...
 
     @property
     def waiting(self) -> bool:
         """Whether a started worker has no place yet: a cluster may be full, or still growing."""
-        ...
 
     @property
     def log(self) -> str:
         """The path of the worker's log."""
-        ...
 
     def start(self, config: WorkerConfig) -> None:
         """Start a worker; call only if none is running."""
-        ...
 
     def poll(self) -> int | None:
         """Return the worker's exit code (negative for a signal), or None while it runs or waits."""
-        ...
 
     def terminate(self) -> None:
         """Send SIGTERM: the worker saves, puts its trial back and exits."""
-        ...
 
     def kill(self) -> None:
         """Send SIGKILL, and wait until the process has ended."""
-        ...
 
     def last_words(self) -> str:
         """Return the error that an ended worker reported, or "". Call once, after its end."""
-        ...
 
     def leave(self) -> None:
         """Release the place while no worker is needed, so that others can use it."""
-        ...
 
 
 @dataclass
@@ -85,26 +75,23 @@ class LocalSlot:
     folder: Path | None = None  # working directory; None for the current one
     forks: bool = True  # from the fork server, where there is one
     process: subprocess.Popen[str] | ForkedWorker | None = None
-    path: Path | None = None  # of the log
-    file: IO[str] | None = None
+    log: str = ""  # its path
     waiting: bool = False
 
     @property
     def name(self) -> str:
         return f"worker {self.number}"
 
-    @property
-    def log(self) -> str:
-        return str(self.path or "")
-
     def start(self, config: WorkerConfig) -> None:
         """Start the worker in a new process session, so that Ctrl-C reaches only the fleet."""
         config = replace(config, cores=self.cores, gpu=self.gpu, gpu_share=self.share)
-        self.path = self.home.log(config.study, f"worker-{self.number}")
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = self.path.open("a", encoding="utf-8")
-        self.process = self.start_process(self.file.fileno())
+        path = self.home.log(config.study, f"worker-{self.number}")
+        self.log = str(path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a", encoding="utf-8")
+        with file:  # the worker has it open by itself
+            self.process = self.start_process(file.fileno())
         assert self.process.stdin
         with suppress(BrokenPipeError):  # it has ended already: the next `poll` returns its exit code
             self.process.stdin.write(config.to_line())
@@ -156,13 +143,11 @@ class LocalSlot:
         self.process.stdout.close()
         with suppress(BrokenPipeError):
             self.process.stdin.close()
-        if self.file:
-            self.file.close()
         self.process = None
         said = json.loads(lines[-1]) if lines else {}
         if "bug" in said:
             told = f"a worker met a bug: {said['bug']}. The trial was marked as failed"
-            return f"{told}; the traceback is in {self.path}"
+            return f"{told}; the traceback is in {self.log}"
         return str(said.get("error", ""))
 
     def leave(self) -> None:

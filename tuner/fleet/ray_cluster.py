@@ -25,6 +25,7 @@ from tuner.paths import Home
 PENDING_SECONDS = 10.0  # after which a worker without a place is reported
 KILL_SECONDS = 10.0  # for a node to confirm that it killed its worker
 CONNECT_SECONDS = 5.0  # for the head node to accept a connection
+NUM_CPUS = 1  # of a worker
 MAX_FAILURES = 3  # consecutive places that could not start a worker
 NEEDED = "Every node needs the same tuner, Python and Ray, and the folders that were named."
 STORE_BYTES = 80 * 2**20  # Ray's object store, near its minimum: tuner stores nothing in it
@@ -33,16 +34,15 @@ STORE_BYTES = 80 * 2**20  # Ray's object store, near its minimum: tuner stores n
 class SlotActor:
     """A Ray actor on a node with one local slot. `work` blocks one thread while another can stop the worker."""
 
-    def __init__(self, number: int, home: str, folder: str, env: dict[str, str], share: float, space: str) -> None:
+    def __init__(self, slot: LocalSlot, space: str) -> None:
         import ray
 
-        here = Path(folder) if Path(folder).is_dir() else None
-        gpu = ",".join(map(str, ray.get_gpu_ids()))
-        if not gpu:
-            env = {**env, "CUDA_VISIBLE_DEVICES": ""}  # no GPU was requested, but Ray would leave all visible
-        self.gpu = f"{gpu} of {ray.util.get_node_ip_address()}" if gpu else ""
-        self.slot = LocalSlot(number, Home(Path(home)), gpu, share=share, env=env, folder=here, forks=False)
-        self.space = space
+        self.slot, self.space = slot, space  # the slot is a copy, made for this node
+        slot.folder = slot.folder if slot.folder and slot.folder.is_dir() else None
+        slot.gpu = ",".join(map(str, ray.get_gpu_ids()))
+        if not slot.gpu:
+            slot.env["CUDA_VISIBLE_DEVICES"] = ""  # no GPU was requested, but Ray would leave all visible
+        self.gpu = f"{slot.gpu} of {ray.util.get_node_ip_address()}" if slot.gpu else ""
         self.unwanted: set[str] = set()  # workers asked to stop, including before they started
 
     def gpu_name(self) -> str:
@@ -79,10 +79,9 @@ class SlotActor:
 
 @dataclass
 class RayCluster:
-    """The state shared by all slots: the resources of each, and whether pending slots were reported."""
+    """The state shared by all slots: the GPUs of each, and whether pending slots were reported."""
 
     home: Home
-    cpus: float
     gpus: float
     space: str  # the text of its file
     say: Callable[[str], None]
@@ -93,10 +92,10 @@ class RayCluster:
         import ray
 
         env = {name: os.environ[name] for name in ("PYTHONPATH", "GOMP_SPINCOUNT") if name in os.environ}
-        options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_concurrency": 4, "max_restarts": 0}
-        return ray.remote(**options)(SlotActor).remote(
-            number, str(self.home.folder.absolute()), str(Path.cwd()), env, self.gpus or 1.0, self.space
-        )
+        home, share = Home(self.home.folder.absolute()), self.gpus or 1.0
+        slot = LocalSlot(number, home, share=share, env=env, folder=Path.cwd(), forks=False)
+        options = {"num_cpus": NUM_CPUS, "num_gpus": self.gpus, "max_concurrency": 4, "max_restarts": 0}
+        return ray.remote(**options)(SlotActor).remote(slot, self.space)
 
     def report_pending(self) -> None:
         """Report pending workers, once: in most cases the cluster is still growing."""
@@ -104,7 +103,7 @@ class RayCluster:
             return
         self.is_reported = True
         waiting = sum(slot.waiting for slot in self.slots)
-        each = f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
+        each = f"{NUM_CPUS} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
         self.say(
             f"{waiting} of {len(self.slots)} workers wait for room in the Ray cluster ({each} each); "
             "the others work, and these begin as soon as there is room"
@@ -237,7 +236,7 @@ def ray_slots(
         have = ray.cluster_resources().get("GPU", 0)
         each = gpus_each if gpus_each is not None else float(have > 0)
         text = space.read_text(encoding="utf-8") if space else ""
-        cluster = RayCluster(home, 1.0, each, text, say)
+        cluster = RayCluster(home, each, text, say)
         number = workers or (max(1, int(have / each)) if each else 1)
         cluster.slots = [RaySlot(i, cluster) for i in range(number)]
         yield cluster.slots

@@ -26,7 +26,6 @@ from tuner.study import budget, claims, control
 from tuner.study.heartbeat import HeartbeatMonitor, machine_id
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import trials
-from tuner.study.tables import worker_table
 from tuner.study.trial_queries import FINISHED
 
 TICK_SECONDS = 0.1
@@ -312,16 +311,13 @@ class Fleet:
     def read_rows(self) -> None:
         """Read the rows of this fleet's workers. A worker whose row was removed has to exit."""
         ours = {state.worker: state for state in self.states if state.worker}
-        columns = worker_table.c.worker, worker_table.c.number, worker_table.c.peak_memory
-        with self.engine.connect() as db:
-            rows = db.execute(sa.select(*columns).where(worker_table.c.worker.in_(ours))).all()
-        for worker, number, peak in rows:
-            state = ours.pop(worker)
-            if state.number is not None and number != state.number:
-                self.quarantine.record_success(state.slot.gpu)
-            state.has_row, state.number = True, number
-            state.num_vain = 0 if number is not None else state.num_vain
-            state.peak_memory = max(state.peak_memory, peak or 0)
+        for row in self.watch.read_rows():
+            if state := ours.pop(row.worker, None):
+                if state.number is not None and row.number != state.number:
+                    self.quarantine.record_success(state.slot.gpu)
+                state.has_row, state.number = True, row.number
+                state.num_vain = 0 if row.number is not None else state.num_vain
+                state.peak_memory = max(state.peak_memory, row.peak_memory or 0)
         for state in ours.values():
             if state.has_row and state.leaving_since is None:
                 state.leaving_since = time.monotonic()
