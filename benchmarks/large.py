@@ -248,7 +248,7 @@ def do_session(config: dict[str, Any]) -> dict[str, Any]:
             assert held
             params = redraw(joined.study, session.optuna_trial(held), suggest)
             session.end_trial(held, "COMPLETE", quality(params))
-            while session.sync.ended:
+            while session.storage.unwritten:
                 time.sleep(0.0005)
 
         first = seconds(once)

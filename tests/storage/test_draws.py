@@ -34,7 +34,7 @@ def test_forty_trials_on_a_grid_of_sixteen_points_meet_all_and_repeats_are_named
     with opened_bench(prepared_url) as bench, bench.session("w") as session:
         bench.joined.study.sampler = make_sampler(bench.joined.info, session.ordinal)
         drawn = [draw(session) for _ in range(40)]
-        wait_for(lambda: not session.sync.ended)
+        wait_for(lambda: not session.storage.unwritten)
         trials = bench.trials()
     assert [trial.params for trial in trials] == drawn, "what was forgotten is not written"
     assert len({tuple(params.values()) for params in drawn[:16]}) == 16
@@ -66,7 +66,7 @@ def test_a_trial_of_twenty_epochs_takes_few_words(postgres: Postgres) -> None:
         )
         for _ in range(12):
             draw(session)  # beyond the random ones
-        wait_for(lambda: not session.sync.ended)
+        wait_for(lambda: not session.storage.unwritten)
         said: list[str] = []
         for event in ("before_cursor_execute", "commit", "rollback"):
             sa.event.listen(bench.engine, event, lambda *_, event=event: said.append(event))
@@ -90,5 +90,5 @@ def train(bench: Bench, session: Session) -> None:
         session.check_signal(held)
         session.record_epoch(held, row(epoch))
     session.end_trial(held, "COMPLETE", 0.5)
-    wait_for(lambda: not session.sync.ended)
+    wait_for(lambda: not session.storage.unwritten)
     assert len(bench.rows("SELECT 1 FROM tuner_epoch")) == 20

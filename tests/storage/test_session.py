@@ -346,7 +346,7 @@ def test_ended_at_once_after_each_epoch_nothing_trips(bench: Bench) -> None:
                 session.record_epoch(held, row(epoch, held.number / 100))
             state = "PRUNED" if session.check_signal(held) == "pruned" else "COMPLETE"
             session.end_trial(held, state, held.number / 100)  # type: ignore[arg-type]
-    assert session.sync.failure is None and not session.sync.ended and not session.storage.unwritten
+    assert session.sync.failure is None and not session.storage.unwritten
     assert set(bench.states().values()) <= {"COMPLETE", "PRUNED"} and len(bench.states()) == 60
     for number in range(60):
         assert epochs_of(bench, number) == list(range(1, 1 + number % 5))

@@ -42,16 +42,11 @@ class ExtendRequest:
     options: RunOptions
 
 
-@dataclass(frozen=True)
-class Extension:
-    """The study of the extended trials, and notices to show before it starts."""
+def prepare_extension(request: ExtendRequest) -> tuple[JoinedStudy, list[str]]:
+    """Create or join the study of the extended trials, and add those that it does not have yet.
 
-    joined: JoinedStudy
-    notices: list[str]
-
-
-def prepare_extension(request: ExtendRequest) -> Extension:
-    """Create or join the study of the extended trials, and add those that it does not have yet."""
+    Return it with notices to show before it starts.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = request.options.url
     if database.is_absent(url):
@@ -74,19 +69,18 @@ def prepare_extension(request: ExtendRequest) -> Extension:
             request.options.home.make()  # a host that shares only the artifact store with the others has none yet
     finally:
         engine.dispose()
-    extension = replace(info, name=name, kind=StudyKind.EXTENSION, subject=original_name(info.name))
-    joined = join_study(url, extension)
+    joined = join_study(url, replace(info, name=name, kind=StudyKind.EXTENSION, subject=original_name(info.name)))
     add_given_trials(joined, url, extension_items(joined, info, chosen, request.epochs))
-    return Extension(joined, schedule_warnings(chosen, request.epochs))
+    return joined, schedule_warnings(chosen, request.epochs)
 
 
 def extend(request: ExtendRequest, view: ViewFactory, notify: Callable[[str], None]) -> RunResult:
     """Check a request, create or join its study, and train its trials; call `notify` with each notice before."""
     with prepare_workers(request.options.placement):
-        extension = prepare_extension(request)
-        for notice in extension.notices:
+        joined, notices = prepare_extension(request)
+        for notice in notices:
             notify(notice)
-        return run_workers(extension.joined, None, request.options, view)
+        return run_workers(joined, None, request.options, view)
 
 
 def original_name(name: str) -> str:

@@ -125,7 +125,7 @@ class Session:
 
     def claim(self) -> ClaimedTrial | Literal["spent", "paused"]:
         info = self.joined.info
-        unwritten = tuple(active.id for active in list(self.sync.ended))
+        unwritten = tuple(self.storage.unwritten)
         try:
             return claims.claim_trial(self.engine, info.id, info.name, self.name, info.has_given_trials, unwritten)
         except claims.StudyDeleted:
@@ -209,9 +209,8 @@ class Session:
         with active.lock:  # the sync thread may write the end before the trial is released
             active.frozen.state = TrialState[state]
             active.frozen.values = None if value is None else [value]
-            self.storage.unwritten[active.id] = active.frozen
             active.pending.end = state, value
-            self.sync.ended.append(active)
+            self.storage.unwritten[active.id] = active
         self.release_trial()
 
     def put_back_trial(self, active: ActiveTrial) -> None:

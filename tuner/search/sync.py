@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import time
-from collections import deque
 from copy import copy
 from typing import Any
 
@@ -42,7 +41,6 @@ class SyncThread:
         self.storage = joined.storage
         self.status: dict[str, Any] = {"state": "starting", "number": None, "step": 0, "steps": 0, "value": None}
         self.progress = 0
-        self.ended: deque[ActiveTrial] = deque()  # trials whose end is not written yet
         self.control = control.ControlState(0, False)
         self.is_removed = False  # this worker's row was removed
         self.failure: BaseException | None = None  # what ended this thread
@@ -105,7 +103,7 @@ class SyncThread:
 
     def unwritten_trials(self) -> list[ActiveTrial]:
         """Return the trials with pending writes."""
-        known = dict.fromkeys((*self.ended, self.active))
+        known = dict.fromkeys((*self.storage.unwritten.values(), self.active))
         return [active for active in known if active is not None and active.pending and not active.is_choosing]
 
     def write_all(self) -> None:
@@ -136,7 +134,6 @@ class SyncThread:
                 except (OSError, FilesError) as error:  # a file that cannot be removed must not end the worker
                     log.warning("trial %d: %s", active.number, error)
         if writes.end:
-            self.ended.remove(active)
             self.storage.unwritten.pop(active.id, None)
 
     def write(self, active: ActiveTrial, writes: PendingWrites) -> None:

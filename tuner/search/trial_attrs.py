@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 from importlib.metadata import version
-from typing import Any
 
 import optuna
 
@@ -13,7 +12,7 @@ from tuner.data.cache import CachedDataset
 from tuner.goal import Goal
 from tuner.recipe import Recipe
 from tuner.study.format import format_metrics_table
-from tuner.train.loop import TrainingOutcome
+from tuner.train.loop import Progress, TrainingOutcome
 
 LIBRARIES = ("torch", "optuna", "sqlalchemy", "segmentation-models-pytorch", "albumentations", "numpy")
 
@@ -60,27 +59,22 @@ def write_result(
     )
 
 
-def recipe_note(recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epoch: int) -> str:
-    """Return the trial's note in the dashboard: the recipe, and the metrics of the best epoch."""
-    best = next((row for row in rows if row["epoch"] == best_epoch), {})
-    return (
-        f"**{recipe.model}** on **{recipe.data}**, best {goal.metric} at epoch {best_epoch}\n\n"
-        f"{format_metrics_table(best)}\n\n"
-        f"```json\n{format_recipe(recipe)}\n```\n"
-    )
-
-
 def format_recipe(recipe: Recipe) -> str:
     """Return the recipe as JSON with one line for each part, so that the pictures below it stay in view."""
     return "{\n" + ",\n".join(f' "{k}": {json.dumps(v)}' for k, v in recipe.to_json().items()) + "\n}"
 
 
-def save_result_note(
-    trial: optuna.Trial, recipe: Recipe, goal: Goal, rows: list[dict[str, Any]], best_epoch: int
-) -> None:
+def save_result_note(trial: optuna.Trial, recipe: Recipe, goal: Goal, progress: Progress) -> None:
+    """Show in the dashboard the recipe, and the metrics of the best epoch."""
     from optuna_dashboard import save_note
 
-    save_note(trial, recipe_note(recipe, goal, rows, best_epoch))
+    metrics = {report["epoch"]: report["metrics"] for report in progress.history}
+    save_note(
+        trial,
+        f"**{recipe.model}** on **{recipe.data}**, best {goal.metric} at epoch {progress.best_epoch}\n\n"
+        f"{format_metrics_table(metrics.get(progress.best_epoch, {}))}\n\n"
+        f"```json\n{format_recipe(recipe)}\n```\n",
+    )
 
 
 def save_failure_note(trial: optuna.Trial, reason: str) -> None:

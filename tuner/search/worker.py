@@ -51,7 +51,7 @@ from tuner.search.session import Session
 from tuner.search.trial_pictures import StripThread, TrialPictures
 from tuner.search.warm_start import find_weights, has_own_files, restore_origin
 from tuner.space.space import Space, load_space
-from tuner.study import claims, database, epoch_queries, queries, trial_queries
+from tuner.study import claims, database, epoch_queries, trial_queries
 from tuner.study.claims import WorkerRemoved
 from tuner.study.failures import failure_attrs
 from tuner.study.heartbeat import machine_id, own_version, process_start
@@ -121,10 +121,8 @@ class Worker:
         study = self.joined.study
         try:
             with database.convert_errors(self.config.storage), self.session as session:
-                study.sampler, study.pruner = (
-                    make_sampler(self.joined.info, session.ordinal),
-                    make_pruner(self.joined.info),
-                )
+                study.sampler = make_sampler(self.joined.info, session.ordinal)
+                study.pruner = make_pruner(self.joined.info)
                 while active := session.take_trial():
                     self.run_trial(active)
                     if not self.is_warm:
@@ -135,11 +133,11 @@ class Worker:
 
     def run_trial(self, active: ActiveTrial) -> None:
         """Run a trial from its suggestion to its result, and clean up after it."""
-        trial = self.session.optuna_trial(active)
-        run = None
+        trial, study = self.session.optuna_trial(active), self.joined.info
+        run = self.home.run(study.name, study.key, active.number, active.attempt)
         try:
-            study, is_fresh = self.joined.info, not has_own_files(trial)
-            run = self.attempts.begin(study.name, study.key, active.number, active.attempt, is_fresh)
+            is_fresh = not has_own_files(trial)
+            self.attempts.begin(study.name, study.key, active.number, active.attempt, is_fresh)
             self.train_trial(trial, active, run)
         except StopRequested:
             log.info("trial %d: stopped before its first step, put back", active.number)
@@ -154,7 +152,7 @@ class Worker:
             self.handle_error(trial, active, run, error)
         release(self.device)  # a pruned or failed trial's model is in a reference cycle until then
 
-    def handle_error(self, trial: optuna.Trial, active: ActiveTrial, run: Run | None, error: Exception) -> None:
+    def handle_error(self, trial: optuna.Trial, active: ActiveTrial, run: Run, error: Exception) -> None:
         """Raise errors that are not the trial's fault, so that it is put back; fail the trial on all others.
 
         An unexpected error is raised again after the trial has failed, because it is a bug.
@@ -177,10 +175,9 @@ class Worker:
             raise GpuContextLost from error
         raise error
 
-    def drop_trial(self, active: ActiveTrial, run: Run | None, why: str) -> None:
+    def drop_trial(self, active: ActiveTrial, run: Run, why: str) -> None:
         log.info("trial %d: dropped, %s", active.number, why)
-        if run:
-            self.attempts.forget(run)
+        self.attempts.forget(run)
         self.session.drop_trial(active)
 
     def train_trial(self, trial: optuna.Trial, active: ActiveTrial, run: Run) -> None:
@@ -216,15 +213,14 @@ class Worker:
         is_complete = outcome.end == "finished"
         test = self.test_scores(recipe, run) if is_complete and "row" in trial.user_attrs else {}
         progress = outcome.progress
-        rows = [epoch_queries.flatten_epoch(report) for report in progress.history]
         self.session.update_status(state="finishing")
-        if rows:
+        if progress.history:
             is_explained = is_complete and self.is_best(progress.best_value)
             with writing(run.folder):
                 trial_pictures.write_pictures(pictures, outcome, is_explained)
         host, device = socket.gethostname(), device_name(self.device)
         trial_attrs.write_result(trial, outcome, host, device, active.attempt, test)
-        trial_attrs.save_result_note(trial, recipe, self.joined.info.goal, rows, progress.best_epoch)
+        trial_attrs.save_result_note(trial, recipe, self.joined.info.goal, progress)
         if is_complete:
             self.attempts.keep(run)
             self.attempts.settle(run, SETTLE_SECONDS)
@@ -239,7 +235,8 @@ class Worker:
     def is_best(self, value: float | None) -> bool:
         """Return whether a value is better than those of all finished trials, also those not written yet."""
         goal = self.joined.info.goal
-        ends = [end.values[0] for end in self.session.storage.unwritten.values() if end.state.name == "COMPLETE"]
+        unwritten = [active.frozen for active in list(self.session.storage.unwritten.values())]
+        ends = [end.values[0] for end in unwritten if end.state.name == "COMPLETE"]
         best = database.retried(trial_queries.read_best_value)(self.engine, self.joined.id, goal)
         return value is not None and all(goal.is_better(value, other) for other in (best, *ends))
 
@@ -249,8 +246,7 @@ class Worker:
         A trial that has a checkpoint does not need it.
         """
         try:
-            info = database.retried(queries.find_study)(self.engine, self.config.study)
-            return find_weights(recipe.weights.name, self.engine, self.attempts, info)
+            return find_weights(recipe.weights.name, self.engine, self.attempts, self.joined.info)
         except PartError as error:
             if run.checkpoint.is_file():
                 return None
@@ -265,7 +261,7 @@ class Worker:
         return evaluate(recipe, data, run.best, self.device, batches, shares, alive=alive).scores()
 
     def fail_trial(
-        self, trial: optuna.Trial, active: ActiveTrial, run: Run | None, failed: TrialFailed, exception: str = ""
+        self, trial: optuna.Trial, active: ActiveTrial, run: Run, failed: TrialFailed, exception: str = ""
     ) -> None:
         """End a trial as failed and store why; `exception` is the type of an unexpected error."""
         reason = str(failed)
@@ -274,8 +270,7 @@ class Worker:
         for name, value in failure_attrs(failed.kind, reason, exception).items():
             trial.set_user_attr(name, value)
         trial_attrs.save_failure_note(trial, reason)
-        on_written = (lambda: self.attempts.finish(run, weights=False)) if run else lambda: None
-        self.session.end_trial(active, "FAIL", on_written=on_written)
+        self.session.end_trial(active, "FAIL", on_written=lambda: self.attempts.finish(run, weights=False))
 
     def progress_callback(self, state: str) -> ProgressCallback:
         """Return a callback that reports how much data was read, and raises StopRequested to interrupt it."""

@@ -70,7 +70,7 @@ class StudyStorage(BaseStorage):
     def __init__(self, rdb: RDBStorage) -> None:
         self.rdb = rdb
         self.active: ActiveTrial | None = None
-        self.unwritten: dict[int, FrozenTrial] = {}  # by id: own trials whose end is not written yet
+        self.unwritten: dict[int, ActiveTrial] = {}  # by id: own trials whose end is not written yet
         self.caches: dict[int, StudyCache] = {}  # by study
         self.distributions: dict[str, BaseDistribution] = {}  # of the parameters of active trials
         self.lock = threading.Lock()  # held while a cache is updated
@@ -141,12 +141,10 @@ class StudyStorage(BaseStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        own, active = dict(self.unwritten), self.active  # first: an end may be written while trials are read
-        if active is not None:
-            own[active.id] = active.frozen
+        own = [*self.unwritten.values(), self.active]  # first: an end may be written while trials are read
         with self.lock:
             trials = self.caches.setdefault(study_id, StudyCache()).update(self.rdb.engine, study_id)
-        trials |= {trial_id: trial for trial_id, trial in own.items() if trial_id in trials}
+        trials |= {active.id: active.frozen for active in own if active is not None and active.id in trials}
         found = [trials[trial_id] for trial_id in sorted(trials)]
         if states is not None:
             found = [trial for trial in found if trial.state in states]

@@ -84,9 +84,9 @@ class Place:
         return ExtendRequest(study, epochs, top, numbers, RunOptions(self.url, self.home))
 
     def extend(self, epochs: int, study: str | None = None, **more: Any) -> str:
-        made = prepare_extension(self.asked(epochs, study, **more))
-        made.joined.engine.dispose()
-        return made.joined.info.name
+        joined, _ = prepare_extension(self.asked(epochs, study, **more))
+        joined.engine.dispose()
+        return joined.info.name
 
     def curve(self, study: str) -> dict[int, dict[str, Any]]:
         """Return the epochs of the first trial without time measurements."""

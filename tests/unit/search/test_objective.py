@@ -13,6 +13,7 @@ from helpers.command_line import wait_for, write_space
 from helpers.local_training import CPU, IOU
 from helpers.made_studies import make_study
 from helpers.sessions import who
+from optuna_dashboard import get_note
 
 from tuner.data.cache import CachedDataset
 from tuner.data.datasets import data_name
@@ -26,7 +27,7 @@ from tuner.space.space import Space, load_space
 from tuner.study import epoch_queries
 from tuner.study.info import StudyInfo
 from tuner.study.pending import ActiveTrial
-from tuner.train.loop import EpochReport, train
+from tuner.train.loop import EpochReport, Progress, train
 from tuner.train.memory import MicroBatches
 
 INFO = StudyInfo("s", "tiny", Goal("iou", "maximize"), "shapes")
@@ -70,8 +71,10 @@ def test_a_folder_is_named_by_its_full_path(space: Space, tmp_path: Path, monkey
 
 def test_a_trials_note_holds_its_recipe_and_the_metrics_of_its_best_epoch(space: Space) -> None:
     recipe = chosen(space)
-    rows = [{"epoch": at, "train_iou": at / 10, "val_iou": at / 20} for at in (1, 2, 3)]
-    note = trial_attrs.recipe_note(recipe, INFO.goal, rows, best_epoch=2)
+    reports = [{"epoch": at, "metrics": {"train_iou": at / 10, "val_iou": at / 20}} for at in (1, 2, 3)]
+    trial = asked()
+    trial_attrs.save_result_note(trial, recipe, INFO.goal, Progress(best_epoch=2, history=reports))
+    note = get_note(trial)
     assert "best iou at epoch 2" in note
     assert "| iou | 0.2000 | 0.1000 |" in note
     written = note.partition("```json\n")[2].partition("\n```")[0]
