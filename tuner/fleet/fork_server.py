@@ -204,15 +204,9 @@ def set_stdio(files: Sequence[int]) -> None:
 
 def open_stream(number: int) -> TextIOWrapper:
     """Return a standard stream, buffered as at the start of an interpreter."""
-    line = number == 2 or os.isatty(number)
-    stream = open(  # noqa: SIM115
-        number,
-        "w" if number else "r",
-        buffering=1 if line else -1,
-        encoding="utf-8",
-        errors=("strict", "strict", "backslashreplace")[number],
-        closefd=False,
-    )
+    by_line = 1 if number == 2 or os.isatty(number) else -1
+    errors = "backslashreplace" if number == 2 else "strict"
+    stream = os.fdopen(number, "w" if number else "r", by_line, encoding="utf-8", errors=errors, closefd=False)
     if number and os.environ.get("PYTHONUNBUFFERED"):
         stream.reconfigure(write_through=True)
     return stream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -97,7 +97,8 @@ def place_local(wanted: PlacementRequest, home: Home, say: Callable[[str], None]
         per_gpu = None if wanted.per_gpu is None else parse_per_gpu(wanted.per_gpu)
         return Placement(local_slots(home, wanted.workers, wanted.gpus, per_gpu))
     slots = local_slots(home, only=wanted.gpus, per_gpu=1)
-    return Placement(slots, GpuSharing(home, say, [slot.gpu for slot in slots], len(slots)).grow)
+    memory = {slot.gpu: gpus.read_memory(slot.gpu) for slot in slots}
+    return Placement(slots, GpuSharing(home, say, memory, len(slots)).grow)
 
 
 def parse_per_gpu(per_gpu: str) -> int:
@@ -118,12 +119,8 @@ class GpuSharing:
 
     home: Home
     say: Callable[[str], None]
-    names: InitVar[list[str]]  # of the GPUs
+    undecided: dict[str, gpus.GpuMemory | None]  # by GPU: its memory before our first worker
     next_number: int
-    undecided: dict[str, gpus.GpuMemory | None] = field(init=False)  # by GPU: its memory before our first worker
-
-    def __post_init__(self, names: list[str]) -> None:
-        self.undecided = {gpu: gpus.read_memory(gpu) for gpu in names}
 
     def grow(self, peaks: dict[str, int]) -> list[LocalSlot]:
         """Return the slots to add, given the peak memory of a worker on each GPU in bytes."""

@@ -119,8 +119,7 @@ class RaySlot:
     gpu: str = ""
     log: str = ""
     actor: Any = None
-    placed: bool = False
-    gpu_future: Any = None  # Ray future of the GPU's name
+    gpu_future: Any = None  # Ray future of the GPU's name, until there is a place
     exit_future: Any = None  # Ray future of `SlotActor.work`
     requested: float = 0.0  # when its place was, by time.monotonic()
     worker: str = ""
@@ -134,12 +133,12 @@ class RaySlot:
 
     @property
     def waiting(self) -> bool:
-        return self.exit_future is not None and not self.placed
+        return self.exit_future is not None and self.gpu_future is not None
 
     def start(self, config: WorkerConfig) -> None:
         if self.actor is None:
             self.actor = self.cluster.create_actor(self.number)
-            self.placed, self.gpu_future = False, self.actor.gpu_name.remote()
+            self.gpu_future = self.actor.gpu_name.remote()
         self.worker, self.requested, self.withdrawn = config.worker, time.monotonic(), False
         self.exit_future = self.actor.work.remote(config)
 
@@ -167,7 +166,7 @@ class RaySlot:
 
     def handle_lost_place(self, why: str) -> int:
         """Release the lost place; return EXIT_SLOT_LOST, or 2 after too many consecutive failures."""
-        self.failures = 0 if self.placed else self.failures + 1
+        self.failures = self.failures + 1 if self.waiting else 0
         self.leave()
         if self.failures < MAX_FAILURES:
             return EXIT_SLOT_LOST
@@ -179,10 +178,10 @@ class RaySlot:
         """Check whether Ray has found a place, and report the wait if it takes long."""
         import ray
 
-        if self.placed:
+        if self.gpu_future is None:
             return
         if ray.wait([self.gpu_future], timeout=0)[0]:
-            self.gpu, self.placed = ray.get(self.gpu_future), True
+            self.gpu, self.gpu_future = ray.get(self.gpu_future), None
         elif time.monotonic() - self.requested > PENDING_SECONDS:
             self.cluster.report_pending()
 
@@ -202,7 +201,7 @@ class RaySlot:
             return None
         with suppress(Exception):  # the node is being lost: the next `poll` reports it
             self.check_place()
-        if self.placed:
+        if not self.waiting:
             return getattr(self.actor, method).remote(self.worker)
         self.leave()
         self.withdrawn = True
@@ -219,7 +218,7 @@ class RaySlot:
             with suppress(Exception):
                 ray.kill(self.actor)
         self.actor = self.gpu_future = self.exit_future = None
-        self.placed, self.gpu = False, ""
+        self.gpu = ""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tuner.paths import Run
 from tuner.recipe import Part, Recipe
 from tuner.search.sampling import hash_seed, redraw
 from tuner.search.session import Session
-from tuner.search.warm_start import TOOK_OVER, absolute_name
+from tuner.search.warm_start import TOOK_OVER, is_file_name
 from tuner.space.rehearsal import reduce_recipe, rehearse
 from tuner.space.space import Space, locate_error
 from tuner.study.info import StudyInfo
@@ -59,7 +59,9 @@ def choose_recipe(space: Space | None, info: StudyInfo, trial: optuna.Trial) -> 
 
 def resolve_weights(weights: Part, study: str) -> Part:
     """Return weights that mean the same everywhere: a file with its full path, a trial with its study's name."""
-    name = absolute_name(weights.name)
+    name = weights.name
+    if is_file_name(name):
+        name = str(Path(name).expanduser().absolute())
     return replace(weights, name=f"{study}{name}" if name.startswith("#") else name)
 
 

@@ -180,20 +180,13 @@ def write_pictures(pictures: TrialPictures, outcome: TrainingOutcome, is_explain
 
 def make_details(pictures: TrialPictures, progress: Progress) -> Details | None:
     """Return the numbers of the best epoch, or None for a checkpoint of an earlier version without them."""
+    epoch, metric, scores = progress.best_epoch, find_task(pictures.recipe.task).image_score, progress.scores
     if progress.each is not None and progress.ranking is not None:
-        metric = find_task(pictures.recipe.task).image_score
-        return details.make_instance_details(progress.best_epoch, metric, progress.scores, progress.ranking)
+        return details.make_instance_details(epoch, metric, scores, progress.ranking)
     if progress.each is None or progress.histogram is None or progress.confusion is None:
         return None
-    return details.make_details(
-        epoch=progress.best_epoch,
-        metric=find_task(pictures.recipe.task).image_score,
-        classes=pictures.classes,
-        scores=progress.scores,
-        confusion=progress.confusion,
-        histogram=progress.histogram.numpy(),
-        has_pixels=pictures.targets != "classes",
-    )
+    histogram, has_pixels = progress.histogram.numpy(), pictures.targets != "classes"
+    return details.make_details(epoch, metric, pictures.classes, scores, progress.confusion, histogram, has_pixels)
 
 
 def write_examples(pictures: TrialPictures, outcome: TrainingOutcome, numbers: Details) -> None:

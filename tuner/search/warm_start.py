@@ -69,11 +69,6 @@ def is_file_name(name: str) -> bool:
     return plain or (Path(name) / BUNDLED).is_file()
 
 
-def absolute_name(name: str) -> str:
-    """Return a name that means the same in any working directory: a file by its full path."""
-    return str(Path(name).expanduser().absolute()) if is_file_name(name) else name
-
-
 def find_weights_file(path: Path) -> Path:
     """Return a file of weights, or the one in a bundle's folder; raise PartError if it does not exist."""
     inside = path / BUNDLED if path.is_dir() else path

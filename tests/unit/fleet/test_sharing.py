@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.fake_nvidia_smi import smi
 
-from tuner.fleet.gpus import MEBI, GpuMemory
+from tuner.fleet.gpus import MEBI, GpuMemory, read_memory
 from tuner.fleet.placement import CONTEXT, MOST, GpuSharing, count_fitting
 from tuner.paths import Home
 
@@ -23,7 +23,7 @@ def said() -> list[str]:
 def sharing(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> GpuSharing:
     """Two GPUs of 10 GiB, of which other programs use one."""
     monkeypatch.setenv("PATH", smi(tmp_path / "bin", memory="10240, 1024\n"))
-    return GpuSharing(Home(tmp_path), said.append, ["0", "1"], next_number=2)
+    return GpuSharing(Home(tmp_path), said.append, {gpu: read_memory(gpu) for gpu in ("0", "1")}, next_number=2)
 
 
 def test_nothing_is_decided_before_a_worker_has_trained(sharing: GpuSharing, said: list[str]) -> None:
