@@ -114,7 +114,8 @@ def join_requested_study(request: RunRequest) -> tuple[JoinedStudy, Space]:
     """Check a request with its data, then create or join its study; also return the space."""
     with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
         setup = check_request(request)
-    sources = open_sources(setup.recipes)
+    by_data = {str(recipe.data.without("image_size")): recipe for recipe in setup.recipes}
+    sources = [open_source(recipe) for recipe in by_data.values()]  # with the targets that the task needs
     options = request.options
     home = options.home.make()
     if options.artifacts:
@@ -236,11 +237,6 @@ def study_name(request: RunRequest, space: Space, table: PublishedTable | None, 
     swapped = "" if data == own else f"@{Path(data).name}"
     shrunk = f"-shrink{request.shrink}" if request.shrink > 1 else ""
     return name + swapped + shrunk + (f"-shorten{request.shorten}" if request.shorten > 1 else "")
-
-
-def open_sources(recipes: list[Recipe]) -> list[Source]:
-    """Open every dataset that the recipes name, with the targets that its task needs."""
-    return [open_source(recipe) for recipe in {str(r.data.without("image_size")): r for r in recipes}.values()]
 
 
 def survey_sources(sources: list[Source], home: Home) -> tuple[str, ...]:

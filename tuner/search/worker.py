@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 import uuid
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -196,11 +197,8 @@ class Worker:
         self.session.confirm_params(active)
         self.session.update_status(state="training", step=0, steps=recipe.epochs)
         pictures = TrialPictures(trial, recipe, data, run, open_trial_artifacts(self.attempts))
-        strip_thread = StripThread(pictures)
-        try:
-            outcome = objective.train_recipe(self.context, active, recipe, data, run, weights, strip_thread.show)
-        finally:
-            strip_thread.close()
+        with closing(StripThread(pictures)) as strip:
+            outcome = objective.train_recipe(self.context, active, recipe, data, run, weights, strip.show)
         if outcome.end == "stopped":
             log.info("trial %d: stopped at epoch %d, put back", active.number, outcome.progress.epoch)
             self.attempts.settle(run, HURRY_SECONDS)
