@@ -1,5 +1,6 @@
 # tuner with its commands, for docker-compose.yml and for any cluster that runs containers.
-# Based on slim Debian. PyTorch includes CUDA, so the host needs only the NVIDIA driver and its container toolkit.
+# Based on slim Debian. PyTorch includes CUDA 13, so the host needs only the NVIDIA driver, of
+# version 580 or later, and its container toolkit.
 # Layers are ordered from rarely to often changed: system, PyTorch and other pinned packages, tuner.
 FROM python:3.11-slim-bookworm
 

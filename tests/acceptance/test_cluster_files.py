@@ -8,12 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
 import kubernetes_validate
 import pytest
+import torch
 from helpers.command_line import environment
 from helpers.compose import (
     KUBERNETES,
@@ -31,6 +33,7 @@ from helpers.compose import (
     of,
     services,
 )
+from packaging.requirements import Requirement
 
 
 def test_it_keeps_to_the_compose_specification() -> None:
@@ -124,6 +127,37 @@ def test_the_image_is_slim_and_runs_as_no_root() -> None:
     assert f"--uid {user.split(':')[0]} --create-home" in " ".join(of("RUN"))
     names = [name for name, _ in dockerfile()]
     assert names.index("USER") > max(at for at, name in enumerate(names) if name == "RUN")
+
+
+def test_the_image_has_what_s3_needs() -> None:
+    """The extra `s3`, with all that it needs in turn: the cluster page advises s3:// without an installation."""
+    pinned = set(re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), flags=re.M))
+    wanted = {"boto3"}
+    while wanted:
+        name = wanted.pop()
+        assert name in pinned
+        needs = (Requirement(line) for line in distribution(name).requires or ())
+        wanted |= {need.name for need in needs if not need.marker or need.marker.evaluate({"extra": ""})}
+
+
+DRIVERS = {"13": "580"}  # of NVIDIA: the first version that runs programs of a major version of CUDA
+
+
+def test_the_pages_name_the_driver_that_the_pinned_pytorch_needs() -> None:
+    cuda = torch.version.cuda
+    if cuda is None:
+        pytest.skip("PyTorch without CUDA")
+    major = cuda.split(".")[0]
+    for name in ("Dockerfile", "docs/cluster.md"):
+        text = " ".join((ROOT / name).read_text().replace("#", " ").split())
+        assert f"CUDA {major}" in text and f"version {DRIVERS[major]} or later" in text, name
+
+
+def test_no_command_changes_the_umask_of_the_shell_or_mounts_a_folder_that_root_would_create() -> None:
+    for name in ("docker-compose.yml", "docs/cluster.md"):
+        text = (ROOT / name).read_text()
+        assert text.count("umask") == text.count("(umask 077; ") == 1, name
+        assert "--volume ./" not in text
 
 
 def test_signals_reach_tuner_and_no_shell_stands_between() -> None:
