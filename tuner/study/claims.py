@@ -19,10 +19,12 @@ from tuner.errors import TrialLost
 from tuner.study.database import retried
 from tuner.study.optuna_tables import studies, trials
 from tuner.study.tables import claim_table, epoch_table, study_table, worker_table
+from tuner.study.trial_queries import OPEN
 
 MIN_GPU_SECONDS = 2.0  # with less than this left, no trial is started
 TrialRequest = Literal["", "stop"]  # what a user asks of a running trial; stored in its claim
 MOST_DEATHS = 3  # workers that may die on a trial before it fails
+CLAIMED = claim_table.join(trials, trials.c.trial_id == claim_table.c.trial_id)
 
 
 class StudyDeleted(Exception):
@@ -52,11 +54,9 @@ def ensure_study_row(engine: Engine, study_id: int, is_new: bool) -> None:
     A new study starts clean even if SQLite gives it the id of a deleted one.
     """
     with engine.begin() as db:
-        if is_new:
-            for table in (study_table, claim_table, worker_table):
-                db.execute(sa.delete(table).where(table.c.study_id == study_id))
         for table in (study_table, claim_table, worker_table):
-            db.execute(sa.delete(table).where(table.c.study_id.not_in(sa.select(studies.c.study_id))))
+            is_gone = table.c.study_id.not_in(sa.select(studies.c.study_id))
+            db.execute(sa.delete(table).where(is_gone | (table.c.study_id == study_id) if is_new else is_gone))
         db.execute(sa.delete(epoch_table).where(epoch_table.c.trial_id.not_in(sa.select(trials.c.trial_id))))
         known = db.scalar(sa.select(study_table.c.study_id).where(study_table.c.study_id == study_id))
         if known is None:
@@ -78,15 +78,15 @@ def lock_study(db: Connection, study_id: int) -> None:
 
 def count_claims(study_id: int) -> sa.ScalarSelect[int]:
     """Return the number of slots that are filled, without those of deleted trials."""
-    filled = sa.select(sa.func.count()).join(trials, trials.c.trial_id == claim_table.c.trial_id)
-    return filled.select_from(claim_table).where(claim_table.c.study_id == study_id).scalar_subquery()
+    filled = sa.select(sa.func.count()).select_from(CLAIMED).where(claim_table.c.study_id == study_id)
+    return filled.scalar_subquery()
 
 
 def select_put_back(study_id: int) -> sa.Select[tuple[int]]:
     """Select the first claim of a trial that was put back."""
     return (
         sa.select(claim_table.c.claim_id)
-        .join(trials, trials.c.trial_id == claim_table.c.trial_id)
+        .select_from(CLAIMED)
         .where(claim_table.c.study_id == study_id, claim_table.c.worker.is_(None), trials.c.state == "WAITING")
         .order_by(claim_table.c.claim_id)
         .limit(1)
@@ -173,15 +173,15 @@ def is_time_used_up(now: sa.Row[Any]) -> bool:
 
 def select_own_claim(worker: str, but: Sequence[int]) -> sa.Select[tuple[int]]:
     """Select a claim of a running trial of this worker, other than the trials in `but`."""
-    query = sa.select(claim_table.c.claim_id).join(trials, trials.c.trial_id == claim_table.c.trial_id)
+    query = sa.select(claim_table.c.claim_id).select_from(CLAIMED)
     query = query.where(claim_table.c.worker == worker, trials.c.state == "RUNNING")
-    return (query.where(trials.c.trial_id.not_in(but)) if but else query).limit(1)
+    return query.where(trials.c.trial_id.not_in(but)).limit(1)
 
 
 def read_claim(db: Connection, claim_id: int) -> ClaimedTrial:
     """Read a claimed trial; its number of attempts stays."""
-    both = sa.select(claim_table, trials.c.number).join(trials, trials.c.trial_id == claim_table.c.trial_id)
-    row = db.execute(both.where(claim_table.c.claim_id == claim_id)).one()
+    query = sa.select(claim_table, trials.c.number).select_from(CLAIMED)
+    row = db.execute(query.where(claim_table.c.claim_id == claim_id)).one()
     return ClaimedTrial(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, is_new=False)
 
 
@@ -234,21 +234,20 @@ def is_own_claim(trial_id: int, worker: str) -> sa.ColumnElement[bool]:
 def check_owner(db: Connection, trial_id: int, worker: str, **change: object) -> None:
     """Raise TrialLost if the worker no longer owns the trial; else lock the claim and write `change` to it."""
     mine = sa.update(claim_table).where(is_own_claim(trial_id, worker)).values(worker=worker, **change)
-    if not db.execute(mine).rowcount:
-        raise TrialLost(explain_lost_claim(db, trial_id, worker))
+    if db.execute(mine).rowcount:
+        return
+    owner = read_owner(db, trial_id)
+    if owner is None:
+        raise TrialLost("it was deleted from the database")
+    if owner.worker != worker:
+        raise TrialLost("it belongs to another worker now")
+    raise TrialLost(f"another program set it to {owner.state}")
 
 
-def explain_lost_claim(db: Connection, trial_id: int, worker: str) -> str:
-    """Return why a worker no longer owns a trial."""
-    query = (
-        sa.select(trials.c.state, claim_table.c.worker)
-        .join(claim_table, claim_table.c.trial_id == trials.c.trial_id)
-        .where(trials.c.trial_id == trial_id)
-    )
-    row = db.execute(query).first()
-    if row is None:
-        return "it was deleted from the database"
-    return "it belongs to another worker now" if row.worker != worker else f"another program set it to {row.state}"
+def read_owner(db: Connection, trial_id: int) -> sa.Row[Any, Any] | None:
+    """Return (worker, state) of a claimed trial, or None if it was deleted."""
+    query = sa.select(claim_table.c.worker, trials.c.state).select_from(CLAIMED)
+    return db.execute(query.where(trials.c.trial_id == trial_id)).first()
 
 
 @retried
@@ -284,8 +283,8 @@ def release_worker(engine: Engine, worker: str, died: bool) -> list[int]:
         held = [claim_table.c.worker == worker, claim_table.c.study_id == trials.c.study_id]
         open_trials = (
             sa.select(trials.c.trial_id)
-            .join(claim_table, claim_table.c.trial_id == trials.c.trial_id)
-            .where(*held, trials.c.state.in_(["RUNNING", "WAITING"]))
+            .select_from(CLAIMED)
+            .where(*held, trials.c.state.in_(OPEN))
             .with_for_update(of=claim_table)
         )
         ids = list(db.scalars(open_trials))
@@ -311,7 +310,7 @@ def return_gpu_seconds(db: Connection, worker: str) -> None:
 @retried
 def delete_orphaned_claims(engine: Engine, study_id: int) -> None:
     """Delete the claims of deleted trials, whose ids may be reused."""
-    gone = claim_table.c.trial_id.not_in(sa.select(trials.c.trial_id))
+    gone = claim_table.c.trial_id.not_in(sa.select(trials.c.trial_id).where(trials.c.study_id == study_id))
     with engine.connect() as db:
         ids = list(db.scalars(sa.select(claim_table.c.claim_id).where(claim_table.c.study_id == study_id, gone)))
         if ids:

@@ -154,26 +154,19 @@ def convert_errors(url: str) -> Iterator[None]:
     """Convert errors of the database to a StorageError of one line, without the password."""
     try:
         yield
-    except sa.exc.SQLAlchemyError as error:
-        raise to_storage_error(error, url) from None
     except Exception as error:
-        if not isinstance(error.__cause__, sa.exc.SQLAlchemyError):  # Optuna wraps them
+        cause = unwrap(error)
+        if not isinstance(cause, sa.exc.SQLAlchemyError):
             raise
-        raise to_storage_error(error.__cause__, url) from None
+        line = StorageError(describe_error(cause, url))
+        line.passes = is_transient(cause)
+        raise line from None
 
 
-def to_storage_error(error: sa.exc.SQLAlchemyError, url: str) -> StorageError:
-    line = StorageError(
-        describe_error(error, url)
-        if isinstance(error, sa.exc.DBAPIError)
-        else f"{hide_password(url)}: {type(error).__name__}"
-    )
-    line.passes = is_transient(error)
-    return line
-
-
-def describe_error(error: sa.exc.DBAPIError, url: str) -> str:
-    """Return what a driver's error means and what to do."""
+def describe_error(error: sa.exc.SQLAlchemyError, url: str) -> str:
+    """Return what an error means and what to do."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return f"{hide_password(url)}: {type(error).__name__}"
     lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
     telling = -1 if isinstance(error, sa.exc.OperationalError) else 0  # others go on with the statement
     said, where = lines[telling] if lines else type(error.orig).__name__, hide_password(url)

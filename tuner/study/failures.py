@@ -60,12 +60,10 @@ def read_failures(db: Connection, mine: sa.ColumnElement[bool]) -> dict[int, Fai
         )
         .where(mine, trials.c.state == "FAIL")
     )
-    numbers: dict[int, int] = {}
-    attrs: dict[int, dict[str, Any]] = {}
+    failed: dict[tuple[int, int], dict[str, Any]] = {}
     for trial_id, number, name, text in db.execute(query):
-        numbers[trial_id] = number
-        attrs.setdefault(trial_id, {}).update({name: json.loads(text)} if name else {})
-    return {trial_id: failure_from_attrs(number, attrs[trial_id]) for trial_id, number in numbers.items()}
+        failed.setdefault((trial_id, number), {}).update({name: json.loads(text)} if name else {})
+    return {trial_id: failure_from_attrs(number, attrs) for (trial_id, number), attrs in failed.items()}
 
 
 def last_line(reason: str) -> str:

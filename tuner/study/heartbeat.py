@@ -97,7 +97,7 @@ class HeartbeatMonitor:
         query = (
             sa.select(claim_table.c.worker)
             .distinct()
-            .join(trials, trials.c.trial_id == claim_table.c.trial_id)
+            .select_from(claims.CLAIMED)
             .where(claim_table.c.study_id == self.study_id, claim_table.c.worker.is_not(None))
             .where(claim_table.c.worker.not_in(sa.select(worker_table.c.worker)))
             .where(trials.c.state.in_(OPEN))

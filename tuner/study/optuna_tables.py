@@ -55,12 +55,7 @@ trials = define(
     datetime_complete=sa.DateTime,
 )
 trial_params = define(
-    "trial_params",
-    "param_id",
-    trial_id=NUMBER,
-    param_name=NAME,
-    param_value=DOUBLE,
-    distribution_json=JSON_TEXT,
+    "trial_params", "param_id", trial_id=NUMBER, param_name=NAME, param_value=DOUBLE, distribution_json=JSON_TEXT
 )
 trial_values = define(
     "trial_values", "trial_value_id", trial_id=NUMBER, objective=NUMBER, value=DOUBLE, value_type=VALUE_TYPES

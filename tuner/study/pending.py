@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import TrialLost
 from tuner.study import optuna_compat
-from tuner.study.claims import TrialRequest, check_owner, utc_now
+from tuner.study.claims import TrialRequest, check_owner, read_owner, utc_now
 from tuner.study.optuna_tables import (
     study_system_attrs,
     trial_attrs,
@@ -29,7 +29,7 @@ from tuner.study.optuna_tables import (
     trial_values,
     trials,
 )
-from tuner.study.tables import claim_table, epoch_table
+from tuner.study.tables import epoch_table
 
 EndState = Literal["COMPLETE", "PRUNED", "FAIL"]
 
@@ -83,7 +83,8 @@ def write_rows(db: Connection, owner: TrialOwner, writes: PendingWrites, over: b
         # a new epoch resets the deaths: a long trial on hosts that are often shut down is not to blame for them
         check_owner(db, owner.trial_id, owner.worker, **({"deaths": 0} if writes.epochs else {}))
     except TrialLost:
-        if writes.end and has_ended(db, owner, writes.end[0]):
+        found = read_owner(db, owner.trial_id)
+        if writes.end and found and (found.worker, found.state) == (owner.worker, writes.end[0]):
             return  # by these writes: only the answer to the commit was lost
         raise
     for table, rows in rows_by_table(writes, owner):
@@ -99,13 +100,6 @@ def write_rows(db: Connection, owner: TrialOwner, writes: PendingWrites, over: b
 
 
 KEYS = ("trial_id", "study_id", "key", "param_name", "step", "epoch", "objective")  # which identify a row
-
-
-def has_ended(db: Connection, owner: TrialOwner, state: str) -> bool:
-    """Return whether the trial ended in this state while this worker owned it."""
-    query = sa.select(trials.c.trial_id).join(claim_table, claim_table.c.trial_id == trials.c.trial_id)
-    query = query.where(trials.c.trial_id == owner.trial_id, trials.c.state == state)
-    return db.scalar(query.where(claim_table.c.worker == owner.worker)) is not None
 
 
 def rows_by_table(writes: PendingWrites, owner: TrialOwner) -> list[tuple[sa.Table, list[dict[str, Any]]]]:

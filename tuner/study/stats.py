@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.optuna_tables import studies, trial_attrs, trials
 from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.tables import claim_table, epoch_table
-from tuner.study.trial_queries import EXTENDS, FINISHED
+from tuner.study.trial_queries import EXTENDS, FINISHED, OPEN
 
 RECENT = 20  # finished trials whose mean time is used for the time left
 MOST_IDS = 500  # in one statement; for more, all finished trials are read
@@ -82,25 +82,16 @@ class StudyStats:
 
 
 @dataclass(frozen=True)
-class EndedTrial:
-    """A trial that is complete, pruned or failed."""
+class TrialCost:
+    """What a trial has cost so far and, if it is complete, pruned or failed, how it ended."""
 
     number: int
-    at: datetime
     epochs: int
     seconds: float
-    busy_seconds: float  # from start to end
+    ended_at: datetime = datetime.min
+    busy_seconds: float = 0.0  # from start to end
     planned: int = 0  # epochs of the recipe of a pruned trial
     failure: Failure | None = None
-
-
-@dataclass(frozen=True)
-class OpenTrial:
-    """A trial that is running or waiting."""
-
-    number: int
-    epochs: int
-    seconds: float
 
 
 def read_stats(engine: Engine, info: StudyInfo) -> StudyStats:
@@ -114,15 +105,16 @@ class StatsReader:
 
     engine: Engine
     info: StudyInfo
-    ended: dict[int, EndedTrial] = field(default_factory=dict)  # by trial id
+    ended: dict[int, TrialCost] = field(default_factory=dict)  # by trial id
 
     def read(self, now: StudySummary) -> StudyStats:
         with self.engine.connect() as db:
             if len(self.ended) != now.num_finished:
                 self.update(db)
-            open_trials = read_open_trials(db, self.info)
+            is_open = (trials.c.study_id == self.info.id) & trials.c.state.in_(OPEN)
+            open_trials = [TrialCost(row.number, *cost) for row, cost in read_costs(db, self.info, is_open)]
             status = select_budget(db, self.info.id)
-        ended = sorted(self.ended.values(), key=lambda trial: (trial.at, trial.number))
+        ended = sorted(self.ended.values(), key=lambda trial: (trial.ended_at, trial.number))
         left = time_left_by_budget(status, len(now.workers), time_left_by_trials(now, ended, open_trials))
         return StudyStats(
             cost=sum_cost(ended, open_trials),
@@ -144,29 +136,20 @@ class StatsReader:
 # Reading
 
 
-def read_ended(db: Connection, info: StudyInfo, ids: set[int]) -> dict[int, EndedTrial]:
+def read_ended(db: Connection, info: StudyInfo, ids: set[int]) -> dict[int, TrialCost]:
     """Return these finished trials by id."""
     if not ids:
         return {}
     mine = select_trials(info, ids)
-    rows = db.execute(
-        sa.select(
-            *(trials.c.trial_id, trials.c.number, trials.c.state, trials.c.datetime_start),
-            *(trials.c.datetime_complete, claim_table.c.attempt),
-        )
-        .select_from(trials.join(claim_table, claim_table.c.trial_id == trials.c.trial_id, isouter=True))
-        .where(mine)
-    ).all()
-    sums = read_epoch_sums(db, info, mine)
+    costs = list(read_costs(db, info, mine))  # first: a trial may end meanwhile
     planned, failures = read_planned(db, mine), read_failures(db, mine)
     found = {}
-    for row in rows:
-        epochs, seconds = sums.get(row.trial_id, NOTHING)
-        found[row.trial_id] = EndedTrial(
+    for row, (epochs, seconds) in costs:
+        found[row.trial_id] = TrialCost(
             number=row.number,
-            at=row.datetime_complete or datetime.min,
             epochs=epochs,
             seconds=seconds,
+            ended_at=row.datetime_complete or datetime.min,
             busy_seconds=busy_seconds(row, seconds),
             planned=max(planned.get(row.trial_id, 0), epochs) if row.state == "PRUNED" else 0,
             failure=failures.get(row.trial_id),
@@ -174,28 +157,25 @@ def read_ended(db: Connection, info: StudyInfo, ids: set[int]) -> dict[int, Ende
     return found
 
 
-SUMS = (
-    sa.func.count(epoch_table.c.epoch).label("epochs"),
-    sa.func.coalesce(sa.func.sum(epoch_table.c.seconds), 0.0).label("seconds"),
+OF_TRIAL = epoch_table.c.trial_id == trials.c.trial_id
+SECONDS = sa.func.coalesce(sa.func.sum(epoch_table.c.seconds), 0.0)
+SUMS = (  # over the epochs of a trial
+    sa.select(sa.func.count()).where(OF_TRIAL).scalar_subquery().label("epochs"),
+    sa.select(SECONDS).where(OF_TRIAL).scalar_subquery().label("seconds"),
 )
 NOTHING = (0, 0.0)
 
 
-def read_epoch_sums(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -> dict[int, tuple[int, float]]:
-    """Return the number of epochs and their seconds by trial id, without those copied from an extended trial."""
-    query = (
-        sa.select(epoch_table.c.trial_id, *SUMS)
-        .where(epoch_table.c.trial_id.in_(sa.select(trials.c.trial_id).where(mine)))
-        .group_by(epoch_table.c.trial_id)
-    )
+def read_costs(
+    db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]
+) -> Iterator[tuple[sa.Row[Any], tuple[int, float]]]:
+    """Yield each trial's row, and its epochs and their seconds without those copied from another trial."""
     copied = read_copied(db, info, mine)
-    return {row.trial_id: subtract_copied(row, copied) for row in db.execute(query)}
-
-
-def subtract_copied(row: sa.Row[Any], copied: dict[int, tuple[int, float]]) -> tuple[int, float]:
-    """Return a trial's epochs and seconds without those copied from the trial that it extends."""
-    epochs, seconds = copied.get(row.trial_id, NOTHING)
-    return max(0, int(row.epochs) - epochs), max(0.0, float(row.seconds) - seconds)
+    claimed = trials.join(claim_table, claim_table.c.trial_id == trials.c.trial_id, isouter=True)
+    query = sa.select(trials, claim_table.c.attempt, *SUMS).select_from(claimed).where(mine)
+    for row in db.execute(query):
+        epochs, seconds = copied.get(row.trial_id, NOTHING)
+        yield row, (max(0, int(row.epochs) - epochs), max(0.0, float(row.seconds) - seconds))
 
 
 def select_trials(info: StudyInfo, ids: set[int]) -> sa.ColumnElement[bool]:
@@ -213,15 +193,14 @@ def busy_seconds(row: Any, seconds: float) -> float:
 
 def read_planned(db: Connection, mine: sa.ColumnElement[bool]) -> dict[int, int]:
     """Return the epochs in the recipes of pruned trials, by trial id, without trials stopped by a user."""
+    other = trial_attrs.alias()
+    is_stopped = sa.exists().where(other.c.trial_id == trials.c.trial_id, other.c.key == "stopped")
     query = (
-        sa.select(trial_attrs.c.trial_id, trial_attrs.c.key, trial_attrs.c.value_json)
+        sa.select(trial_attrs.c.trial_id, trial_attrs.c.value_json)
         .join(trials, trials.c.trial_id == trial_attrs.c.trial_id)
-        .where(mine, trials.c.state == "PRUNED", trial_attrs.c.key.in_(("recipe", "stopped")))
+        .where(mine, trials.c.state == "PRUNED", trial_attrs.c.key == "recipe", ~is_stopped)
     )
-    rows = db.execute(query).all()
-    stopped = {row.trial_id for row in rows if row.key == "stopped"}
-    recipes = {row.trial_id: row.value_json for row in rows if row.key == "recipe"}
-    return {trial_id: planned_epochs(text) for trial_id, text in recipes.items() if trial_id not in stopped}
+    return {row.trial_id: planned_epochs(row.value_json) for row in db.execute(query)}
 
 
 def planned_epochs(recipe: str) -> int:
@@ -233,44 +212,28 @@ def planned_epochs(recipe: str) -> int:
 
 
 def read_copied(db: Connection, info: StudyInfo, mine: sa.ColumnElement[bool]) -> dict[int, tuple[int, float]]:
-    """Return the epochs and seconds copied from extended trials, by trial id."""
+    """Return the epochs and seconds copied from trials of other studies, by trial id."""
     if info.kind is not StudyKind.EXTENSION:
         return {}
     query = sa.select(trial_attrs.c.trial_id, trial_attrs.c.value_json).where(trial_attrs.c.key == EXTENDS)
     rows = db.execute(query.join(trials, trials.c.trial_id == trial_attrs.c.trial_id).where(mine)).all()
-    return {row.trial_id: sum_epochs(db, json.loads(row.value_json)) for row in rows}
-
-
-def sum_epochs(db: Connection, origin: dict[str, Any]) -> tuple[int, float]:
-    """Return the number of epochs of a trial of another study, and their seconds."""
+    origins = {row.trial_id: json.loads(row.value_json) for row in rows}
+    names = {origin.get("study") for origin in origins.values()}
+    numbers = {origin.get("number") for origin in origins.values()}
     query = (
-        sa.select(*SUMS)
-        .select_from(epoch_table.join(trials, trials.c.trial_id == epoch_table.c.trial_id))
+        sa.select(studies.c.study_name, trials.c.number, *SUMS)
         .join(studies, studies.c.study_id == trials.c.study_id)
-        .where(studies.c.study_name == origin.get("study"), trials.c.number == origin.get("number"))
+        .where(studies.c.study_name.in_(names), trials.c.number.in_(numbers))
     )
-    row = db.execute(query).one()
-    return int(row.epochs), float(row.seconds)
-
-
-def read_open_trials(db: Connection, info: StudyInfo) -> list[OpenTrial]:
-    mine = (trials.c.study_id == info.id) & trials.c.state.in_(("RUNNING", "WAITING"))
-    query = (
-        sa.select(trials.c.trial_id, trials.c.number, *SUMS)
-        .select_from(trials.join(epoch_table, epoch_table.c.trial_id == trials.c.trial_id, isouter=True))
-        .where(mine)
-        .group_by(trials.c.trial_id, trials.c.number)
-    )
-    copied = read_copied(db, info, mine)
-    return [OpenTrial(row.number, *subtract_copied(row, copied)) for row in db.execute(query)]
+    sums = {(row.study_name, row.number): (int(row.epochs), float(row.seconds)) for row in db.execute(query)}
+    return {id: sums.get((one.get("study"), one.get("number")), NOTHING) for id, one in origins.items()}
 
 
 # Calculation
 
 
-def sum_cost(ended: Iterable[EndedTrial], open_trials: Iterable[OpenTrial]) -> Cost:
-    ended = list(ended)
-    every: list[EndedTrial | OpenTrial] = [*ended, *open_trials]
+def sum_cost(ended: list[TrialCost], open_trials: list[TrialCost]) -> Cost:
+    every = [*ended, *open_trials]
     pruned = [trial for trial in ended if trial.planned]
     return Cost(
         trials=len(ended),
@@ -290,7 +253,7 @@ def explain_standstill(now: StudySummary, paused: bool) -> TimeLeft | None:
     return None if now.workers else TimeLeft(None, "no workers")
 
 
-def time_left_by_trials(now: StudySummary, ended: list[EndedTrial], open_trials: list[OpenTrial]) -> TimeLeft:
+def time_left_by_trials(now: StudySummary, ended: list[TrialCost], open_trials: list[TrialCost]) -> TimeLeft:
     """Estimate the time until all trials end from the last finished ones, shared by the workers."""
     if now.num_trials is None:
         return TimeLeft(None, "no limit")
@@ -305,7 +268,7 @@ def time_left_by_trials(now: StudySummary, ended: list[EndedTrial], open_trials:
     return TimeLeft((sum(rest) + new * each) / busy, "trials")
 
 
-def remaining_seconds(trial: OpenTrial, each: float, worker: WorkerInfo | None) -> float:
+def remaining_seconds(trial: TrialCost, each: float, worker: WorkerInfo | None) -> float:
     """Estimate the seconds until a trial ends, by the mean of the others or, if it takes longer, its own pace."""
     if trial.seconds < each:
         return each - trial.seconds

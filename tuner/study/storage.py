@@ -296,32 +296,19 @@ def init(url: str) -> list[str]:
     """
     _, engine = open_storage(url)
     try:
-        with database.convert_errors(url):
-            return [
-                f"{database.hide_password(url)} is ready: {describe_server(engine)}",
-                describe_versions(engine),
-                describe_studies(engine),
-            ]
+        with database.convert_errors(url), engine.connect() as db:
+            server = ".".join(str(part) for part in db.dialect.server_version_info or ())
+            revision, _ = optuna_tables.read_versions(db)
+            schema, made_by = tables.schema(engine) or (tables.SCHEMA, "another tuner")
+            names = [study.name for study in queries.read_studies(engine)]
     finally:
         engine.dispose()
-
-
-def describe_server(engine: Engine) -> str:
-    with engine.connect() as db:
-        number = ".".join(str(part) for part in db.dialect.server_version_info or ())
-    return f"{'mariadb' if getattr(engine.dialect, 'is_mariadb', False) else engine.dialect.name} {number}"
-
-
-def describe_versions(engine: Engine) -> str:
-    with engine.connect() as db:
-        schema, _ = optuna_tables.read_versions(db)
-    number, made_by = tables.schema(engine) or (tables.SCHEMA, "another tuner")
-    optunas = f"schema {schema} (Optuna {optuna.__version__})"
-    return f"tables: Optuna's of {optunas}, tuner's of schema {number} (made by {made_by})"
-
-
-def describe_studies(engine: Engine) -> str:
-    names = [study.name for study in queries.read_studies(engine)]
-    return (
-        f"studies: {format_names(names, 8)}" if names else "studies: none yet. Begin one: tuner run --space unet_k"
-    )
+    kind = "mariadb" if getattr(engine.dialect, "is_mariadb", False) else engine.dialect.name
+    optunas = f"schema {revision} (Optuna {optuna.__version__})"
+    return [
+        f"{database.hide_password(url)} is ready: {kind} {server}",
+        f"tables: Optuna's of {optunas}, tuner's of schema {schema} (made by {made_by})",
+        f"studies: {format_names(names, 8)}"
+        if names
+        else "studies: none yet. Begin one: tuner run --space unet_k",
+    ]

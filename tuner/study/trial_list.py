@@ -17,7 +17,7 @@ from tuner.study.claims import delete_orphaned_claims, lock_study
 from tuner.study.database import retried
 from tuner.study.optuna_tables import trials
 from tuner.study.study import JoinedStudy
-from tuner.study.tables import claim_table, study_table
+from tuner.study.tables import study_table
 
 TRIAL_KEY = "listed_as"  # attribute with the key of a given trial
 
@@ -36,12 +36,12 @@ class GivenTrial:
 
     def to_frozen_trial(self) -> FrozenTrial:
         """Return the waiting trial that a worker will claim."""
-        attrs = {**self.attrs, TRIAL_KEY: self.key}
-        if not self.distributions:
-            fixed = {"fixed_params": self.params}
-            return create_trial(state=TrialState.WAITING, system_attrs=fixed, user_attrs=attrs)
         return create_trial(
-            state=TrialState.WAITING, params=self.params, distributions=self.distributions, user_attrs=attrs
+            state=TrialState.WAITING,
+            params=self.params if self.distributions else {},
+            distributions=self.distributions,
+            system_attrs={} if self.distributions else {"fixed_params": self.params},
+            user_attrs={**self.attrs, TRIAL_KEY: self.key},
         )
 
 
@@ -80,7 +80,5 @@ def set_budget_to_trials(engine: Engine, study_id: int) -> None:
     mine = trials.c.study_id == study_id
     with engine.begin() as db:
         lock_study(db, study_id)
-        gone = claim_table.c.trial_id.not_in(sa.select(trials.c.trial_id).where(mine))
-        db.execute(sa.delete(claim_table).where(claim_table.c.study_id == study_id, gone))
         number = db.scalar(sa.select(sa.func.count()).select_from(trials).where(mine))
         db.execute(sa.update(study_table).where(study_table.c.study_id == study_id).values(num_trials=number))
