@@ -134,7 +134,7 @@ class Session:
     def activate(self, claimed: ClaimedTrial) -> ActiveTrial:
         """Load a trial into memory; a new one need not be read."""
         if claimed.is_new:
-            frozen = make_trial(claimed.trial_id, claimed.number, TrialState.RUNNING, claims.utc_now(), None)
+            frozen = make_trial(claimed.trial_id, claimed.number, "RUNNING", claims.utc_now())
         else:
             frozen = self.storage.get_trial(claimed.trial_id)
             frozen.state = TrialState.RUNNING

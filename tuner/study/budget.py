@@ -36,7 +36,6 @@ class BudgetMeter:
         self.lock = threading.Lock()
 
     def read_limits(self) -> None:
-        """Read whether the study limits GPU-hours."""
         limits = read_budget(self.engine, self.study_id).budget
         self.is_limited = limits.gpu_hours is not None and self.share > 0
 

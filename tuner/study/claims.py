@@ -179,14 +179,12 @@ def select_own_claim(worker: str, but: Sequence[int]) -> sa.Select[tuple[int]]:
 
 
 def read_claim(db: Connection, claim_id: int) -> ClaimedTrial:
-    """Read a claimed trial; its number of attempts stays."""
     query = sa.select(claim_table, trials.c.number).select_from(CLAIMED)
     row = db.execute(query.where(claim_table.c.claim_id == claim_id)).one()
     return ClaimedTrial(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, is_new=False)
 
 
 def claim_put_back(db: Connection, claim_id: int, worker: str) -> ClaimedTrial:
-    """Claim a trial that was put back."""
     mine = claim_table.c.claim_id == claim_id
     db.execute(sa.update(claim_table).where(mine).values(worker=worker, attempt=claim_table.c.attempt + 1))
     taken = read_claim(db, claim_id)

@@ -37,8 +37,9 @@ SERVER = {  # a host that vanished is noticed in seconds; by itself TCP would wa
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,  # milliseconds
 }
-# after which PostgreSQL ends a session that stands still in a transaction, and frees its locks
+# PostgreSQL ends a session that stands still in a transaction: a host that sleeps there must not block all others
 FROZEN_SECONDS = 20
+KEEPALIVES = "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 CREATION_SECONDS = 100  # how long MySQL waits for another who makes the tables
 MYSQL = {
     "isolation_level": "READ COMMITTED",  # as on PostgreSQL; by default a transaction reads old rows
@@ -74,21 +75,11 @@ def engine_options(url: URL) -> dict[str, Any]:
     options: dict[str, Any] = {"pool_size": 2, "max_overflow": 1, "pool_pre_ping": True}
     if url.get_backend_name() == "postgresql":
         given = url.query.get("options", "")
-        options["connect_args"] = {
-            **SERVER,
-            "options": f"{given if isinstance(given, str) else ''} {session_options()}",
-        }
+        session = f"-c idle_in_transaction_session_timeout={FROZEN_SECONDS}s {KEEPALIVES}"
+        options["connect_args"] = {**SERVER, "options": f"{given if isinstance(given, str) else ''} {session}"}
     if url.get_backend_name() in ("mysql", "mariadb"):
         options |= MYSQL
     return options
-
-
-def session_options() -> str:
-    """Return session options with which a host that sleeps in a transaction does not block all others."""
-    return (
-        f"-c idle_in_transaction_session_timeout={FROZEN_SECONDS}s "
-        "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
-    )
 
 
 def use_write_ahead_log(engine: Engine) -> None:

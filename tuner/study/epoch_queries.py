@@ -36,7 +36,6 @@ def flatten_epoch(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_recorded_epochs(engine: Engine, trial_id: int) -> set[int]:
-    """Return the numbers of the recorded epochs of a trial."""
     with engine.connect() as db:
         return set(db.scalars(sa.select(epoch_table.c.epoch).where(epoch_table.c.trial_id == trial_id)))
 

@@ -34,13 +34,11 @@ class Failure:
 
 
 def failure_attrs(kind: FailureKind, reason: str, exception: str = "") -> dict[str, str]:
-    """Return the attributes to store on a failed trial."""
     attrs = {REASON: reason, KIND: kind.value, LINE: last_line(reason)}
     return {**attrs, EXCEPTION: exception} if exception else attrs
 
 
 def failure_from_attrs(number: int, attrs: Mapping[str, Any]) -> Failure:
-    """Return the failure stored in the attributes of a trial."""
     if KIND not in attrs:
         return failure_of_version_0_1(number, str(attrs.get(REASON, "")))
     kind, line = FailureKind(attrs[KIND]), str(attrs.get(LINE, NO_REASON))

@@ -56,12 +56,10 @@ class StudyInfo:
     @property
     def size(self) -> str:
         """'rehearsal', '1/8 of the size, 1/5 of the epochs', or "" for full size."""
-        fewer = [
-            f"1/{by} of the {what}"
-            for what, by in (("size", self.shrink), ("epochs", self.shorten))
-            if by > 1 and not self.rehearsal
-        ]
-        return "rehearsal" if self.rehearsal else ", ".join(fewer)
+        if self.rehearsal:
+            return "rehearsal"
+        parts = (("size", self.shrink), ("epochs", self.shorten))
+        return ", ".join(f"1/{by} of the {what}" for what, by in parts if by > 1)
 
     def to_json(self) -> dict[str, Any]:
         """Return what is stored in the study; its name and id are columns of the database."""

@@ -12,8 +12,10 @@ from typing import Any, cast
 import numpy as np
 import optuna
 from optuna.samplers import TPESampler
-from optuna.samplers._tpe.sampler import default_weights
+from optuna.samplers._tpe.sampler import default_weights as default_tpe_weights  # it has no public name
 from optuna.trial import FrozenTrial, Trial, TrialState
+
+__all__ = ["default_tpe_weights"]
 
 
 def trial_id(trial: Trial | FrozenTrial) -> int:
@@ -61,11 +63,6 @@ def set_tpe_weights(sampler: TPESampler, weights: Callable[[int], np.ndarray]) -
     """Replace the weights of a number of trials, the oldest first. Public `weights` is deprecated in Optuna 5."""
     parameters = sampler._parzen_estimator_parameters
     sampler._parzen_estimator_parameters = parameters._replace(weights=weights)
-
-
-def default_tpe_weights(number: int) -> np.ndarray:
-    """Return TPE's own weights, which have no public name."""
-    return default_weights(number)
 
 
 def seed_tpe(sampler: TPESampler, seed: int, random_seed: int) -> None:

@@ -103,7 +103,6 @@ KEYS = ("trial_id", "study_id", "key", "param_name", "step", "epoch", "objective
 
 
 def rows_by_table(writes: PendingWrites, owner: TrialOwner) -> list[tuple[sa.Table, list[dict[str, Any]]]]:
-    """Return the rows to insert, by table."""
     trial, study = {"trial_id": owner.trial_id}, {"study_id": owner.study_id}
     params = [
         {**trial, "param_name": name, "param_value": value, "distribution_json": kind}

@@ -87,11 +87,8 @@ def read_summary(engine: Engine, info: StudyInfo) -> StudySummary:
             sa.select(trials.c.state, sa.func.count()).where(trials.c.study_id == info.id).group_by(trials.c.state)
         )
         states = {str(state): int(number) for state, number in counted}
-        back = sa.select(sa.func.count()).where(
-            claim_table.c.study_id == info.id,
-            claim_table.c.worker.is_(None),
-            claim_table.c.trial_id.is_not(None),
-        )
+        is_put_back = claim_table.c.worker.is_(None) & claim_table.c.trial_id.is_not(None)
+        back = sa.select(sa.func.count()).where(claim_table.c.study_id == info.id, is_put_back)
         return StudySummary(
             study=info,
             num_trials=db.scalar(sa.select(study_table.c.num_trials).where(study_table.c.study_id == info.id)),

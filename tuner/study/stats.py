@@ -95,7 +95,6 @@ class TrialCost:
 
 
 def read_stats(engine: Engine, info: StudyInfo) -> StudyStats:
-    """Read the statistics of a study once."""
     return StatsReader(engine, info).read(queries.read_summary(engine, info))
 
 

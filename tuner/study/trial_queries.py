@@ -37,19 +37,16 @@ def read_best_trial(db: Connection, info: StudyInfo) -> TrialInfo | None:
 
 
 def read_best_value(engine: Engine, study_id: int, goal: Goal) -> float | None:
-    """Return the value of the best complete trial, or None."""
     with engine.connect() as db:
         return db.scalar(select_best(study_id, goal, trial_values.c.value))
 
 
 def select_best(study_id: int, goal: Goal, column: sa.Column[Any]) -> sa.Select[Any]:
-    """Select a column of the best complete trial."""
     order = trial_values.c.value.desc() if goal.direction == "maximize" else trial_values.c.value.asc()
     return select_complete(study_id, column).order_by(order, trials.c.number).limit(1)
 
 
 def read_values(engine: Engine, study_id: int) -> list[float]:
-    """Return the values of all complete trials."""
     with engine.connect() as db:
         return list(db.scalars(select_complete(study_id, trial_values.c.value)))
 

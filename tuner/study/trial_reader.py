@@ -63,13 +63,7 @@ def select_trials(db: Connection, wanted: sa.ColumnElement[bool]) -> list[Frozen
     """
     rows = db.execute(sa.select(trials).where(wanted).order_by(trials.c.trial_id)).all()
     found = {
-        row.trial_id: make_trial(
-            row.trial_id,
-            row.number,
-            TrialState[row.state],
-            to_local_time(row.datetime_start),
-            to_local_time(row.datetime_complete),
-        )
+        row.trial_id: make_trial(row.trial_id, row.number, row.state, row.datetime_start, row.datetime_complete)
         for row in rows
     }
     if found:
@@ -81,15 +75,15 @@ def select_trials(db: Connection, wanted: sa.ColumnElement[bool]) -> list[Frozen
 
 
 def make_trial(
-    trial_id: int, number: int, state: TrialState, started: datetime | None, ended: datetime | None
+    trial_id: int, number: int, state: str, started: datetime | None, ended: datetime | None = None
 ) -> FrozenTrial:
-    """Return a trial without parameters, values and attributes. Times are local, as Optuna returns them."""
+    """Return a trial without parameters, values and attributes. Times are given in UTC."""
     return FrozenTrial(
         number=number,
-        state=state,
+        state=TrialState[state],
         value=None,
-        datetime_start=started,
-        datetime_complete=ended,
+        datetime_start=to_local_time(started),
+        datetime_complete=to_local_time(ended),
         params={},
         distributions={},
         user_attrs={},

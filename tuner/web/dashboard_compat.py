@@ -56,7 +56,6 @@ class SearchSpaces:
         self.collected = _CachedExtraStudyProperty()
 
     def add(self, trials: Sequence[FrozenTrial]) -> None:
-        """Add trials that have not been added before."""
         self.collected._cursor = -1  # else it stops at the first trial that was not finished when it looked
         self.collected.update(list(trials))
 

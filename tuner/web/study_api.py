@@ -90,7 +90,6 @@ class StudyApi:
             return wsgi.respond_error(environ, start, wsgi.NOT_FOUND, f"study_id={study} is not found")
 
     def prepare(self, study: int) -> None:
-        """Fill the cache of a study, so that the first request is fast."""
         if self.is_plain(study):
             cache = self.caches.setdefault(study, StudyCache())
             with cache.lock:
