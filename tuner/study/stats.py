@@ -139,7 +139,9 @@ def read_ended(db: Connection, info: StudyInfo, ids: set[int]) -> dict[int, Tria
     """Return these finished trials by id."""
     if not ids:
         return {}
-    mine = select_trials(info, ids)
+    mine = (trials.c.study_id == info.id) & trials.c.state.in_(FINISHED)
+    if len(ids) <= MOST_IDS:
+        mine &= trials.c.trial_id.in_(ids)
     costs = list(read_costs(db, info, mine))  # first: a trial may end meanwhile
     planned, failures = read_planned(db, mine), read_failures(db, mine)
     found = {}
@@ -175,12 +177,6 @@ def read_costs(
     for row in db.execute(query):
         epochs, seconds = copied.get(row.trial_id, NOTHING)
         yield row, (max(0, int(row.epochs) - epochs), max(0.0, float(row.seconds) - seconds))
-
-
-def select_trials(info: StudyInfo, ids: set[int]) -> sa.ColumnElement[bool]:
-    """Match these trials, or all finished trials of the study if there are too many ids for a statement."""
-    mine = (trials.c.study_id == info.id) & trials.c.state.in_(FINISHED)
-    return mine & trials.c.trial_id.in_(ids) if len(ids) <= MOST_IDS else mine
 
 
 def busy_seconds(row: Any, seconds: float) -> float:

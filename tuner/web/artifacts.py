@@ -6,21 +6,19 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote
 from wsgiref.util import FileWrapper
 
 import sqlalchemy as sa
 from optuna.artifacts.exceptions import ArtifactNotFound
+from sqlalchemy.engine import Engine
 
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.report.on_demand import open_artifact, parse_artifact, read_draw_request
 from tuner.study.optuna_tables import ARTIFACT_PREFIX, study_system_attrs, trial_system_attrs, trials
 from tuner.web import wsgi
 from tuner.web.wsgi import App, Environ, Header, StartResponse
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Engine
 
 PREFIX = "/artifacts/"
 ADDRESS = re.compile(r"/artifacts/([0-9]{1,18})/(?:([0-9]{1,18})/)?([0-9a-fA-F-]{1,64})/?")

@@ -23,17 +23,10 @@ PAGE, BUNDLE, SHIM = "/dashboard", "/static/bundle.js", "/static/base.js"
 BASE = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
 DEFERRED = '<script defer src="/static/'  # in the page, before the name of its script
 SCRIPT = "text/javascript; charset=utf-8"
-POLICY = "; ".join(
-    [
-        "default-src 'self'",
-        "img-src 'self' data: blob:",
-        "object-src 'none'",
-        "style-src 'self' data: 'unsafe-inline'",
-        "script-src 'self' 'unsafe-eval'",  # WebGL plots compile functions of their own
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    ]
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; style-src 'self' data: 'unsafe-inline'; "
+    "script-src 'self' 'unsafe-eval'; "  # WebGL plots compile functions of their own
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 
