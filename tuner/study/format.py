@@ -84,16 +84,10 @@ def format_outcome(trial: TrialInfo, info: StudyInfo) -> str:
 
 def format_metrics_table(metrics: Mapping[str, Any]) -> str:
     """Return a Markdown table with training and validation side by side, and a dash for a missing value."""
-    names = dict.fromkeys(key.partition("_")[2] for key in metrics if key.startswith(("train_", "val_")))
-    rows = [
-        f"| {name} | {format_metric(metrics, f'train_{name}')} | {format_metric(metrics, f'val_{name}')} |"
-        for name in sorted(names)
-    ]
+    cells = {key: f"{value:.4f}" for key, value in metrics.items() if key.startswith(("train_", "val_"))}
+    names = sorted({key.partition("_")[2] for key in cells})
+    rows = [f"| {name} | {cells.get(f'train_{name}', '-')} | {cells.get(f'val_{name}', '-')} |" for name in names]
     return "\n".join(["| metric | train | validation |", "|---|---|---|", *rows])
-
-
-def format_metric(metrics: Mapping[str, Any], name: str) -> str:
-    return f"{metrics[name]:.4f}" if name in metrics else "-"
 
 
 def write_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
