@@ -102,7 +102,7 @@ class PlainView:
         assert self.ended is not None
         with self.engine.connect() as db:
             fresh = trial_queries.read_finished_ids(db, self.info.id) - self.ended
-            rows = list(trial_queries.read_trials_by_id(db, sorted(fresh)))
+            rows = trial_queries.read_trials_by_id(db, sorted(fresh))
         of = f" of {now.num_trials}" if now.num_trials else ""
         self.ended |= fresh
         self.number, before = len(self.ended), self.number

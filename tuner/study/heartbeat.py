@@ -137,10 +137,7 @@ def read_rows(engine: Engine, wanted: sa.ColumnElement[bool]) -> Sequence[sa.Row
 
 @cache
 def machine_id() -> str:
-    """Return an id of this machine. Two processes with the same id can see each other's process ids.
-
-    Containers with the same host name have different ids.
-    """
+    """Return an id of this machine or container; processes with the same id can see each other's process ids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         parts = (boot, str(Path("/proc/self/ns/pid").readlink()))

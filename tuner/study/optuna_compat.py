@@ -19,10 +19,7 @@ __all__ = ["default_tpe_weights"]
 
 
 def trial_id(trial: Trial | FrozenTrial) -> int:
-    """Return the id of a trial in the tables.
-
-    The public way (BaseStorage.get_trial_id_from_study_id_trial_number) costs a query each time.
-    """
+    """Return the id of a trial in the tables. Public `get_trial_id_from_study_id_trial_number` costs a query."""
     return trial._trial_id
 
 

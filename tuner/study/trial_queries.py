@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +32,7 @@ class TrialInfo:
 def read_best_trial(db: Connection, info: StudyInfo) -> TrialInfo | None:
     """Return the complete trial with the best value; of two with equal values, the earlier one."""
     found = db.scalar(select_best(info.id, info.goal, trials.c.trial_id))
-    return None if found is None else next(iter(read_trials_by_id(db, [found])))
+    return None if found is None else next(iter(read_trials_by_id(db, [found])), None)
 
 
 def read_best_value(engine: Engine, study_id: int, goal: Goal) -> float | None:
@@ -58,32 +57,29 @@ def select_complete(study_id: int, column: sa.Column[Any]) -> sa.Select[Any]:
     return sa.select(column).select_from(both).where(trials.c.study_id == study_id, is_complete)
 
 
-def read_trials_by_id(db: Connection, ids: list[int]) -> Iterable[TrialInfo]:
-    """Yield these trials in the order of their numbers."""
+def read_trials_by_id(db: Connection, ids: list[int]) -> list[TrialInfo]:
+    """Return these trials in the order of their numbers."""
     rows = db.execute(
         sa.select(trials.c.trial_id, trials.c.number, trials.c.state, trial_values.c.value)
         .join(trial_values, trial_values.c.trial_id == trials.c.trial_id, isouter=True)
         .where(trials.c.trial_id.in_(ids))
         .order_by(trials.c.number)
     ).all()
-    params: dict[int, dict[str, Any]] = {}
-    query = sa.select(trial_params).where(trial_params.c.trial_id.in_(ids))
-    query = query.order_by(trial_params.c.param_id)  # the order in which the space suggested them
-    for row in db.execute(query):
+    found = {row.trial_id: TrialInfo(*row, params={}, attrs={}) for row in rows}
+    query = sa.select(trial_params).where(trial_params.c.trial_id.in_(list(found)))
+    for row in db.execute(query.order_by(trial_params.c.param_id)):  # the order in which the space suggested them
         value = decode_param(row.param_value, json.loads(row.distribution_json))
-        params.setdefault(row.trial_id, {})[row.param_name] = value
-    attrs: dict[int, dict[str, Any]] = {}
-    for row in db.execute(sa.select(trial_attrs).where(trial_attrs.c.trial_id.in_(ids))):
-        attrs.setdefault(row.trial_id, {})[row.key] = json.loads(row.value_json)
-    for trial_id, number, state, value in rows:
-        yield TrialInfo(trial_id, number, state, value, params.get(trial_id, {}), attrs.get(trial_id, {}))
+        found[row.trial_id].params[row.param_name] = value
+    for row in db.execute(sa.select(trial_attrs).where(trial_attrs.c.trial_id.in_(list(found)))):
+        found[row.trial_id].attrs[row.key] = json.loads(row.value_json)
+    return list(found.values())
 
 
 def read_trials(engine: Engine, info: StudyInfo) -> list[TrialInfo]:
     """Return every trial of a study in the order of their numbers."""
     with engine.connect() as db:
         ids = list(db.scalars(sa.select(trials.c.trial_id).where(trials.c.study_id == info.id)))
-        return list(read_trials_by_id(db, ids))
+        return read_trials_by_id(db, ids)
 
 
 def decode_param(value: float, distribution: dict[str, Any]) -> Any:

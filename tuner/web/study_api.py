@@ -185,10 +185,7 @@ def trial_json(study: int, trial: FrozenTrial, cache: StudyCache) -> bytes:
 
 
 def collect_space(cache: StudyCache, trials: list[FrozenTrial]) -> SearchSpaces:
-    """Return the parameters and attributes that all and that any trials have.
-
-    Of trials that have the same form, only the first is added.
-    """
+    """Return what all and what any trials have. Of trials with the same form, only the first is added."""
     new: dict[Any, FrozenTrial] = {}
     for trial in trials:
         if cache.known.get(trial_id(trial)) is trial:
