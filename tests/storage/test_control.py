@@ -52,10 +52,9 @@ def test_another_study_is_left_alone(bench: Bench) -> None:
     with opened_bench(bench.url, "other") as other:
         other.enter("w")
         taken = other.take("w")
-        control.stop_workers(bench.engine, bench.id)
-        control.set_paused(bench.engine, bench.id, True)
+        assert control.stop_workers(bench.engine, bench.id) == 0
+        assert control.set_paused(bench.engine, bench.id, True) == 0
         budget.set_budget(bench.engine, bench.id, num_trials=1)
-        assert control.count_workers(bench.engine, bench.id) == 0
         assert standing(other) == ControlState(0, False)
         assert budget.read_budget(other.engine, other.id).budget == Budget()
         with pytest.raises(StudyError, match="none yet"):

@@ -33,26 +33,21 @@ def read_control_state(engine: Engine, study_id: int) -> ControlState:
 @retried
 def stop_workers(engine: Engine, study_id: int) -> int:
     """Tell every worker to save, put its trial back and exit; return the number of workers."""
-    update_study(engine, study_id, stops=study_table.c.stops + 1, paused=0)
-    return count_workers(engine, study_id)
+    return update_study(engine, study_id, stops=study_table.c.stops + 1, paused=0)
 
 
 @retried
 def set_paused(engine: Engine, study_id: int, paused: bool) -> int:
     """Tell every worker to save, put its trial back and wait, or to continue; return the number of workers."""
-    update_study(engine, study_id, paused=int(paused))
-    return count_workers(engine, study_id)
+    return update_study(engine, study_id, paused=int(paused))
 
 
-def update_study(engine: Engine, study_id: int, **values: object) -> None:
+def update_study(engine: Engine, study_id: int, **values: object) -> int:
+    """Change what the workers of a study read; return the number of workers."""
+    workers = sa.select(sa.func.count()).where(worker_table.c.study_id == study_id)
     with engine.begin() as db:
         db.execute(sa.update(study_table).where(study_table.c.study_id == study_id).values(**values))
-
-
-def count_workers(engine: Engine, study_id: int) -> int:
-    query = sa.select(sa.func.count()).where(worker_table.c.study_id == study_id)
-    with engine.connect() as db:
-        return db.scalar(query) or 0
+        return db.scalar(workers) or 0
 
 
 @retried
