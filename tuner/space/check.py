@@ -147,30 +147,31 @@ def try_parts(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> lis
 
     avoid_compiler_import()
     recipe = assume_classes(recipe, task)
-    number = max(len(recipe.classes), 2)
+    number, size = max(len(recipe.classes), 2), recipe.image_size
     some_weights = [torch.nn.Parameter(torch.zeros(1))]
 
     def make_schedule(stage: Stage) -> None:
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        optimizer = torch.optim.SGD(some_weights, lr=0.1)
         build("schedule", SCHEDULES, stage.schedule, optimizer, stage.epochs)  # type: ignore[arg-type]
 
-    def make_loss() -> None:
-        build("loss", LOSSES, recipe.loss, task.name, lambda: [1 / number] * number)
-
-    attempts: dict[str, Callable[[], object]] = {
-        f"{recipe.model} with images of {recipe.image_size} px": lambda: run_model(recipe, task),
-        f"loss {recipe.loss} of {number} classes": make_loss,
-        f"augmentation {recipe.augment}": lambda: build(
-            "augmentation", AUGMENTATIONS, recipe.augment, recipe.image_size
-        ),
-        f"optimizer {recipe.optimizer}": lambda: build("optimizer", OPTIMIZERS, recipe.optimizer, some_weights),
-        **{f"schedule {stage.schedule}": partial(make_schedule, stage) for stage in recipe.resolved_stages},
-        f"stages of {recipe.model}: {recipe.stages}": lambda: run_stages(recipe, task),
-    }
-    for what, attempt in attempts.items():
-        if what not in tried:
-            tried[what] = error_of(what.partition(": (")[0], attempt)
-    return [line for what in attempts for line in tried[what]]
+    make_loss = partial(build, "loss", LOSSES, recipe.loss, task.name, lambda: [1 / number] * number)
+    make_augmentation = partial(build, "augmentation", AUGMENTATIONS, recipe.augment, size)
+    make_optimizer = partial(build, "optimizer", OPTIMIZERS, recipe.optimizer, some_weights)
+    own_loss = recipe.loss.name if task.has_instances else ""
+    attempts: list[tuple[str, object, Callable[[], object]]] = [  # the part, what it is tried with, how
+        (f"{recipe.model} with images of {size} px", own_loss, partial(run_model, recipe, task)),
+        (f"loss {recipe.loss} of {number} classes", None, make_loss),
+        (f"augmentation {recipe.augment}", size, make_augmentation),
+        (f"optimizer {recipe.optimizer}", None, make_optimizer),
+        *((f"schedule {s.schedule}", s.epochs, partial(make_schedule, s)) for s in recipe.resolved_stages),
+        (f"stages of {recipe.model}", str(recipe.stages), partial(run_stages, recipe, task)),
+    ]
+    wrong: dict[str, None] = {}  # two stages may have the same problem
+    for what, given, attempt in attempts:
+        if (what, given) not in tried:
+            tried[what, given] = error_of(what, attempt)
+        wrong |= dict.fromkeys(tried[what, given])
+    return list(wrong)
 
 
 def build_on_meta(recipe: Recipe, task: Task) -> Any:

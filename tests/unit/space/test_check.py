@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,8 @@ GOOD = Recipe(
 EXPLODING = "tests.unit.space.test_check:exploding"
 WIDE = "tests.unit.space.test_check:wide"
 DEEP = "tests.unit.space.test_check:deep"
+PICKY = "tests.unit.space.test_check:picky"
+NARROW = "tests.unit.space.test_check:narrow"
 STAGED = replace(GOOD, model=use(DEEP))
 
 
@@ -56,6 +59,18 @@ def deep(channels: int, classes: int, *, least: int = 8, layers: int = 2) -> Any
             return self.head(self.encoder(image))
 
     return Deep()
+
+
+def picky(optimizer: Any, epochs: int) -> None:
+    """A schedule that needs three epochs."""
+    if epochs < 3:
+        raise ValueError("too short")
+
+
+def narrow(image_size: int) -> None:
+    """An augmentation that needs 64 pixels."""
+    if image_size < 64:
+        raise ValueError("too small")
 
 
 def wrong(goal: Goal = GOAL, **changes: object) -> list[str]:
@@ -289,3 +304,39 @@ def test_a_loss_of_another_task_is_named() -> None:
 def test_a_goal_of_another_task_is_named() -> None:
     (line,) = wrong(maximize("miou"))
     assert "the goal 'miou' is not a metric of the task 'binary'. Did you mean 'iou'?" in line
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "message"),
+    [
+        ({"epochs": 3}, {"epochs": 2}, "schedule tests.unit.space.test_check:picky(): too short"),
+        (
+            {"data": use("shapes", image_size=64)},
+            {"data": use("shapes", image_size=32)},
+            "augmentation tests.unit.space.test_check:narrow(): too small",
+        ),
+    ],
+    ids=["schedule and epochs", "augmentation and image size"],
+)
+def test_a_part_is_tried_with_each_size_that_it_is_built_for(
+    good: dict[str, Any], bad: dict[str, Any], message: str
+) -> None:
+    base = replace(GOOD, epochs=3, schedule=use(PICKY))
+    base = replace(GOOD, augment=use(NARROW)) if "data" in good else base
+    recipes = [replace(base, **good), replace(base, **bad)]
+    with pytest.raises(SpaceError, match=re.escape(message)):
+        check_recipes(recipes, GOAL, "space.py")
+    check_recipes(recipes[:1], GOAL, "space.py")
+
+
+def test_stages_of_equal_schedules_tell_a_problem_once() -> None:
+    stages = (Stage(1, schedule=use(PICKY)), Stage(2, schedule=use(PICKY)), Stage(3, schedule=use(PICKY)))
+    recipe = replace(GOOD, epochs=6, stages=stages)
+    assert recipe_problems(recipe, GOAL, {}) == [f"schedule {PICKY}(): too short"]
+
+
+def test_a_model_with_losses_of_its_own_is_tried_with_each_loss() -> None:
+    base = replace(GOOD, task="instance", data=use("cells", image_size=64), model=use("mask_rcnn"))
+    recipes = [replace(base, loss=use(name)) for name in ("own", "watershed")]
+    with pytest.raises(SpaceError, match="does not use watershed"):
+        check_recipes(recipes, maximize("ap"), "space.py")
