@@ -73,27 +73,18 @@ def run(
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm, in a notebook without ipywidgets
-        from tuner.search.run import RunOptions, RunRequest
+        from tuner.search.run import RunRequest
         from tuner.search.run import run as run_search
 
     if threading.current_thread() is not threading.main_thread():
         raise FleetError("tuner.run() must be called from the main thread: it handles Ctrl-C.")
     place = Home(Path(home).expanduser())
-    artifacts = artifacts or os.environ.get("TUNER_ARTIFACTS")
-    options |= {"trials": trials, "seeds": seeds, "seed": seed, "shrink": shrink, "shorten": shorten}
-    options |= {"hours": hours, "gpu_hours": gpu_hours, "workers": workers, "artifacts": artifacts}
-    given = check_options(options)
+    options |= {"data": data, "trials": trials, "table": table, "seeds": seeds, "study": study, "seed": seed}
+    options |= {"shrink": shrink, "shorten": shorten, "rehearse": rehearse, "hours": hours, "gpu_hours": gpu_hours}
+    options |= {"workers": workers, "artifacts": artifacts or os.environ.get("TUNER_ARTIFACTS")}
+    given = check_options(options) | {"space": space_argument(space, goal, place)}
     url = storage or os.environ.get("TUNER_STORAGE") or place.database
-    request = RunRequest(
-        space=space_argument(space, goal, place),
-        data=None if data is None else os.fspath(data),
-        options=RunOptions.from_options(url, place, given),
-        study=study,
-        rehearse=rehearse,
-        table=None if table is None else os.fspath(table),
-        **{name: value for name, value in given.items() if name in RunRequest.__dataclass_fields__},
-    )
-    done = run_search(request, choose_view(progress))
+    done = run_search(RunRequest.from_options(url, place, given), choose_view(progress))
     if done.code == 130 or done.is_interrupted:
         raise KeyboardInterrupt(f"study '{done.study}' is saved; run it again to resume")
     if done.code:
@@ -142,7 +133,8 @@ def check_options(given: dict[str, Any]) -> dict[str, Any]:
             wrong.append(f"'{name}' is unknown.{did_you_mean(name, params)}")
         elif value is not None:
             try:
-                values[name] = params[name].type.convert(value, params[name], None)
+                plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+                values[name] = params[name].type.convert(plain, params[name], None)
             except (BadParameter, TypeError, ValueError) as error:
                 wrong.append(f"{name}={value!r}: {getattr(error, 'message', error)}")
     if wrong:

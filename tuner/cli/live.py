@@ -40,17 +40,15 @@ class PlainView:
     info: StudyInfo
     out: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
     seen: dict[int, int] = field(default_factory=dict)  # trial id -> last epoch met
-    ended: set[int] | None = None
+    ended: set[int] = field(default_factory=set)  # ids of trials
     last_report: dict[int, float] = field(default_factory=dict)
     best: float | None = None
     states: dict[str, str] = field(default_factory=dict)
-    number: int = 0
 
     def __enter__(self) -> PlainView:
         with self.engine.connect() as db:
             self.ended = trial_queries.read_finished_ids(db, self.info.id)
             rows = epoch_queries.read_open_epochs(db, self.info.id)
-        self.number = len(self.ended)
         found = queries.read_summary(self.engine, self.info).best
         self.best = found.value if found else None
         for trial_id, _, epoch, value in rows:
@@ -67,7 +65,7 @@ class PlainView:
         for worker in now.workers:
             self.report_state(worker)
         self.report_epochs(now)
-        if now.num_finished != self.number:
+        if now.num_finished != len(self.ended):
             self.report_ended(now)
 
     def away(self, notice: str) -> None:
@@ -99,14 +97,13 @@ class PlainView:
                 self.out(f"trial {number} epoch {epoch}{of}: {self.info.goal.metric} {value:.4f}{mark}")
 
     def report_ended(self, now: StudySummary) -> None:
-        assert self.ended is not None
         with self.engine.connect() as db:
             fresh = trial_queries.read_finished_ids(db, self.info.id) - self.ended
             rows = trial_queries.read_trials_by_id(db, sorted(fresh))
         of = f" of {now.num_trials}" if now.num_trials else ""
-        self.ended |= fresh
-        self.number, before = len(self.ended), self.number
-        for place, trial in enumerate(rows, start=before + 1):
+        first = len(self.ended) + 1
+        self.ended |= fresh  # before out(): Ctrl-C calls this again
+        for place, trial in enumerate(rows, start=first):
             self.out(f"[{place}{of}] trial {trial.number} {format_outcome(trial, self.info)}")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from textwrap import shorten, wrap
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
@@ -170,30 +170,103 @@ def failure_lines(data: ScreenData, width: int, most: int) -> list[Text]:
 
 # The workers
 
+TRIAL, EPOCH, VALUE, WORKER, PARAMETERS = 5, 9, 7, 16, 22  # widths of columns
+
 
 @dataclass(frozen=True)
-class ColumnWidths:
-    """The width of each column; columns of width 0 are left out."""
+class WorkerRow:
+    """The row of a worker, `height` lines high; each method returns the cell of a column, given its width."""
 
-    worker: int
-    parameters: int
-    plot: int
-    best: int
-    difference: int
+    data: ScreenData
+    worker: WorkerInfo
+    frame: PlotFrame
+    height: int
+    ascii_only: bool
+
+    @property
+    def curve(self) -> list[tuple[int, float]]:
+        number = self.worker.number
+        return [] if number is None else finite(self.data.curves.get(number, ()))
+
+    def where(self, width: int) -> Text:
+        where = f"{self.worker.host.split('.')[0][:9]}:{self.worker.pid}"
+        return Text(where + (f"\n{self.worker.device}" if self.height > 1 else ""))
+
+    def trial(self, width: int) -> Text:
+        return Text("" if self.worker.number is None else str(self.worker.number))
+
+    def parameters(self, width: int) -> Text:
+        lines = wrap(format_params(self.worker.params), max(1, width), **WHOLE_WORDS)
+        return Text("\n".join(lines[: self.height]), no_wrap=True, overflow="crop")
+
+    def plot(self, width: int) -> Text:
+        """Return a coloured plot, or what a worker does before its trial has a curve.
+
+        The mark of the plot shows whether the trial is better than the best one at that epoch.
+        """
+        worker = self.worker
+        if self.curve:
+            styles = {"": "", "curve": "cyan", "reference": "bright_black", "mark": self.mark_style()}
+            lines = plot(self.curve, self.data.best, self.frame, width, self.height, self.ascii_only)
+            return Text("\n").join(styled_text(line, styles) for line in lines)
+        is_counted = worker.state != "training" and worker.steps
+        return Text(worker.state + (f" {worker.step}/{worker.steps}" if is_counted else ""), style="dim")
+
+    def epoch(self, width: int) -> Text:
+        worker = self.worker
+        is_training = worker.state == "training"
+        return Text(f"{worker.step}/{worker.steps}" if is_training else worker.state.split(" ")[0][:width])
+
+    def value(self, width: int) -> Text:
+        return Text(format_value(self.curve[-1][1] if self.curve else self.worker.value)[:width])
+
+    def best(self, width: int) -> Text:
+        pick = max if self.data.goal.direction == "maximize" else min
+        value = pick((value for _, value in self.curve), default=None)
+        return Text(format_value(value)[:width], style="bold")
+
+    def difference(self, width: int) -> Text:
+        by = self.difference_to_best()
+        return Text("" if by is None else f"{by:+.4f}"[:width], style=self.mark_style())
+
+    def difference_to_best(self) -> float | None:
+        """Return the difference between the trial and the best one at the same epoch."""
+        if not self.curve:
+            return None
+        epoch, value = self.curve[-1]
+        there = value_at(self.data.best, epoch)
+        return None if there is None else value - there
+
+    def mark_style(self) -> str:
+        by = self.difference_to_best()
+        if not by:
+            return "bold"
+        return "bold green" if (by > 0) == (self.data.goal.direction == "maximize") else "bold yellow"
 
 
-TRIAL, EPOCH, VALUE, WORKER, PARAMETERS = 5, 9, 7, 16, 22
+Column = tuple[str, int, Literal["left", "right"], Callable[[WorkerRow, int], Text]]  # title, width, side, cell
 
 
-def column_widths(width: int) -> ColumnWidths:
-    """Return the widths: numbers first, then less important columns; the plot gets the rest."""
-    best_line = VALUE if width >= 56 else 0
-    difference_text = VALUE + 1 if width >= 70 else 0
+def fit_columns(data: ScreenData, width: int) -> list[Column]:
+    """Return the columns that fit: numbers first, then less important ones; the plot gets the rest."""
     worker = WORKER if width >= 86 else 0
-    wrap_params = max(PARAMETERS, (width - 104) // 2 + PARAMETERS) if width >= 104 else 0
-    fixed = [TRIAL, EPOCH, VALUE, best_line, difference_text, worker, wrap_params]
-    left = width - sum(size + 1 for size in fixed if size)
-    return ColumnWidths(worker, wrap_params, max(4, left), best_line, difference_text)
+    parameters = PARAMETERS + (width - 104) // 2 if width >= 104 else 0
+    best = VALUE if width >= 56 else 0
+    difference = VALUE + 1 if width >= 70 else 0
+    fixed = [TRIAL, EPOCH, VALUE, worker, parameters, best, difference]
+    plot = max(4, width - sum(size + 1 for size in fixed if size))
+    rival = f"vs #{data.now.best.number}" if data.now.best else ""
+    columns: list[Column] = [
+        ("worker", worker, "left", WorkerRow.where),
+        ("trial", TRIAL, "right", WorkerRow.trial),
+        ("parameters", parameters, "left", WorkerRow.parameters),
+        (f"{data.goal.metric} by epoch"[:plot], plot, "left", WorkerRow.plot),
+        ("epoch", EPOCH, "right", WorkerRow.epoch),
+        ("now", VALUE, "right", WorkerRow.value),
+        ("best", best, "right", WorkerRow.best),
+        (rival, difference, "right", WorkerRow.difference),
+    ]
+    return [column for column in columns if column[1]]
 
 
 def worker_table(data: ScreenData, width: int, room: int, ascii_only: bool) -> RenderableType:
@@ -201,35 +274,22 @@ def worker_table(data: ScreenData, width: int, room: int, ascii_only: bool) -> R
     workers = data.now.workers
     if not workers:
         return Text("no workers are running", style="dim", no_wrap=True, overflow="crop")
-    columns = column_widths(width)
     titled = room > len(workers)
     room -= titled
     shown = workers if len(workers) <= room else workers[: max(0, room - 1)]
     height = max(1, min(MAX_PLOT_LINES, room // len(workers)))
     frame = shared_frame(data, shown)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", show_header=titled)
-    for title, size, side in column_titles(data, columns):
+    columns = fit_columns(data, width)
+    for title, size, side, _ in columns:
         table.add_column(title, width=size, justify=side, no_wrap=title != "parameters", overflow="crop")
     for worker in shown:
-        table.add_row(*worker_row(data, worker, columns, frame, height, ascii_only))
+        row = WorkerRow(data, worker, frame, height, ascii_only)
+        table.add_row(*(cell(row, size) for _, size, _, cell in columns))
     if len(shown) == len(workers):
         return table
     more = Text(f"and {len(workers) - len(shown)} more workers", style="dim", no_wrap=True, overflow="crop")
     return Group(table, more) if shown else more
-
-
-def column_titles(data: ScreenData, columns: ColumnWidths) -> list[tuple[str, int, Any]]:
-    every = [
-        ("worker", columns.worker, "left"),
-        ("trial", TRIAL, "right"),
-        ("parameters", columns.parameters, "left"),
-        (f"{data.goal.metric} by epoch"[: columns.plot], columns.plot, "left"),
-        ("epoch", EPOCH, "right"),
-        ("now", VALUE, "right"),
-        ("best", columns.best, "right"),
-        (f"vs #{data.now.best.number}" if data.now.best else "", columns.difference, "right"),
-    ]
-    return [column for column in every if column[1]]
 
 
 def shared_frame(data: ScreenData, workers: Sequence[WorkerInfo]) -> PlotFrame:
@@ -239,77 +299,8 @@ def shared_frame(data: ScreenData, workers: Sequence[WorkerInfo]) -> PlotFrame:
     return fit_frame([*curves, data.best], last, data.goal.direction == "maximize")
 
 
-def worker_row(
-    data: ScreenData, worker: WorkerInfo, columns: ColumnWidths, frame: PlotFrame, height: int, ascii_only: bool
-) -> list[RenderableType]:
-    curve = data.curves.get(worker.number, ()) if worker.number is not None else ()
-    known = finite(curve)
-    training = worker.state == "training"
-    where = f"{worker.host.split('.')[0][:9]}:{worker.pid}" + (f"\n{worker.device}" if height > 1 else "")
-    cells: list[tuple[int, RenderableType]] = [
-        (columns.worker, Text(where)),
-        (TRIAL, Text("" if worker.number is None else str(worker.number))),
-        (columns.parameters, wrap_params(worker, columns.parameters, height)),
-        (
-            columns.plot,
-            draw_plot(data, curve, frame, columns.plot, height, ascii_only) if known else describe_state(worker),
-        ),
-        (EPOCH, Text(f"{worker.step}/{worker.steps}" if training else worker.state.split(" ")[0][:EPOCH])),
-        (VALUE, Text(format_value(known[-1][1] if known else worker.value)[:VALUE])),
-        (columns.best, Text(format_value(best_of_curve(data, curve))[:VALUE], style="bold")),
-        (columns.difference, difference_text(data, curve)),
-    ]
-    return [cell for size, cell in cells if size]
-
-
-def wrap_params(worker: WorkerInfo, width: int, height: int) -> Text:
-    """Return the parameters in at most `height` lines."""
-    lines = wrap(format_params(worker.params), max(1, width), **WHOLE_WORDS)
-    return Text("\n".join(lines[:height]), no_wrap=True, overflow="crop")
-
-
-def describe_state(worker: WorkerInfo) -> Text:
-    """Return what a worker does before its trial has a curve."""
-    if worker.state == "training" or not worker.steps:
-        return Text(worker.state, style="dim")
-    return Text(f"{worker.state} {worker.step}/{worker.steps}", style="dim")
-
-
-def draw_plot(data: ScreenData, curve: Curve, frame: PlotFrame, width: int, height: int, ascii_only: bool) -> Text:
-    """Return a coloured plot; the mark shows whether the trial is better than the best one at that epoch."""
-    styles = {"": "", "curve": "cyan", "reference": "bright_black", "mark": mark_style(data, curve)}
-    lines = plot(curve, data.best, frame, width, height, ascii_only)
-    return Text("\n").join(styled_text(line, styles) for line in lines)
-
-
 def styled_text(line: list[PlotCell], styles: dict[str, str]) -> Text:
     text = Text(no_wrap=True, overflow="crop")
     for kind, cells in groupby(line, key=lambda cell: cell[1]):
         text.append("".join(character for character, _ in cells), styles[kind])
     return text
-
-
-def difference_to_best(data: ScreenData, curve: Curve) -> float | None:
-    """Return the difference between a trial and the best one at the same epoch."""
-    known = finite(curve)
-    there = value_at(data.best, known[-1][0]) if known else None
-    return None if there is None else known[-1][1] - there
-
-
-def mark_style(data: ScreenData, curve: Curve) -> str:
-    by = difference_to_best(data, curve)
-    if not by:
-        return "bold"
-    return "bold green" if (by > 0) == (data.goal.direction == "maximize") else "bold yellow"
-
-
-def difference_text(data: ScreenData, curve: Curve) -> Text:
-    by = difference_to_best(data, curve)
-    return Text("" if by is None else f"{by:+.4f}"[: VALUE + 1], style=mark_style(data, curve))
-
-
-def best_of_curve(data: ScreenData, curve: Curve) -> float | None:
-    """Return the best value of a curve; None without values."""
-    values = [value for _, value in finite(curve)]
-    pick = max if data.goal.direction == "maximize" else min
-    return pick(values, default=None)

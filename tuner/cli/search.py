@@ -11,7 +11,7 @@ from tuner.cli.common import echo_json, echo_list, open_engine, storage_hint, to
 from tuner.cli.options import COUNT, Decorator, json_option, storage_options, study_option, worker_options
 
 if TYPE_CHECKING:
-    from tuner.search.run import RunOptions, RunResult
+    from tuner.search.run import RunResult
     from tuner.study.queries import StudySummary
 
 
@@ -32,10 +32,7 @@ def divisor_option(name: str, what: str) -> Decorator:
 @divisor_option("--shorten", "the epochs")
 @click.option("--rehearse", is_flag=True, help="Small sizes on generated data, in a separate study.")
 @worker_options
-def run(
-    space: str | None, table: str | None, data: str | None, seeds: int | None, trials: int | None, home: str,
-    storage: str | None, study: str | None, seed: int, shrink: int, shorten: int, rehearse: bool, **options: Any,
-) -> None:  # fmt: skip
+def run(home: str, storage: str | None, **options: Any) -> None:
     """Search a space, or train the rows of a published table; create the study or resume it.
 
     Run the same command again to resume. Run it in a second terminal, or on another host with the same
@@ -52,9 +49,9 @@ def run(
     from tuner.search.run import RunRequest
     from tuner.search.run import run as launch
 
-    given = run_options(home, storage, options)
-    asked = RunRequest(space, data, trials, given, study, seed, rehearse, table, seeds, shrink, shorten)
-    report_and_exit(launch(asked, make_view), home, storage)
+    place = to_home(home)
+    request = RunRequest.from_options(storage or place.database, place, options)
+    report_and_exit(launch(request, make_view), home, storage)
 
 
 @click.command()
@@ -80,19 +77,15 @@ def extend(
     from tuner.cli.live import make_view
     from tuner.errors import StudyError
     from tuner.search import extend as extend_module
+    from tuner.search.run import RunOptions
 
     if top and numbers:
         raise StudyError("give either --top N for the best trials, or --trial N for single ones.")
-    asked = extend_module.ExtendRequest(study, epochs, top or 1, numbers, run_options(home, storage, options))
-    done = extend_module.extend(asked, make_view, lambda notice: click.echo(f"notice: {notice}", err=True))
-    report_and_exit(done, home, storage)
-
-
-def run_options(home: str, storage: str | None, options: dict[str, Any]) -> RunOptions:
-    from tuner.search.run import RunOptions
-
     place = to_home(home)
-    return RunOptions.from_options(storage or place.database, place, options)
+    given = RunOptions.from_options(storage or place.database, place, options)
+    request = extend_module.ExtendRequest(study, epochs, top or 1, numbers, given)
+    done = extend_module.extend(request, make_view, lambda notice: click.echo(f"notice: {notice}", err=True))
+    report_and_exit(done, home, storage)
 
 
 def report_and_exit(done: RunResult, home: str, storage: str | None) -> None:

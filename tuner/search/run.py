@@ -56,12 +56,9 @@ class RunOptions:
     @classmethod
     def from_options(cls, url: str, home: Home, options: Mapping[str, Any]) -> RunOptions:
         """Return the options from keyword arguments named as on the command line, with underscores."""
-
-        def select(kind: type) -> dict[str, Any]:
-            return {each.name: options[each.name] for each in fields(kind) if each.name in options}
-
-        placement, settings = select(PlacementRequest), select(WorkerSettings)
-        return cls(url, home, PlacementRequest(**placement), WorkerSettings(**settings), **select(cls))
+        placement = PlacementRequest(**select_fields(PlacementRequest, options))
+        settings = WorkerSettings(**select_fields(WorkerSettings, options))
+        return cls(url, home, placement, settings, **select_fields(cls, options))
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,16 @@ class RunRequest:
     seeds: int | None = None
     shrink: int = 1
     shorten: int = 1
+
+    @classmethod
+    def from_options(cls, url: str, home: Home, options: Mapping[str, Any]) -> RunRequest:
+        """Return the request from keyword arguments named as on the command line, with underscores."""
+        return cls(options=RunOptions.from_options(url, home, options), **select_fields(cls, options))
+
+
+def select_fields(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are fields of a dataclass."""
+    return {each.name: options[each.name] for each in fields(kind) if each.name in options}
 
 
 @dataclass(frozen=True)

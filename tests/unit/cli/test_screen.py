@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tuner.cli.screen import ScreenData, StudyScreen, column_widths, fit_parts
+from tuner.cli.screen import ScreenData, StudyScreen, fit_columns, fit_parts
 from tuner.cli.sparklines import Curve
 from tuner.errors import FailureKind
 from tuner.goal import maximize, minimize
@@ -117,12 +117,17 @@ def test_ascii_is_ascii() -> None:
     assert "?" not in "".join(shown)
 
 
+def column_widths(width: int) -> dict[str, int]:
+    seen = ScreenData(StudySummary(STUDY, None, {}, 0, BEST, ()), NOTHING)
+    return {title: size for title, size, *_ in fit_columns(seen, width)}
+
+
 def test_the_plot_grows_with_the_window_and_numbers_come_with_it() -> None:
-    assert (column_widths(40).worker, column_widths(40).best, column_widths(40).difference) == (0, 0, 0)
-    assert column_widths(40).plot > 10
-    assert column_widths(80).best and column_widths(80).difference and not column_widths(80).worker
-    assert column_widths(110).worker and column_widths(110).parameters
-    assert column_widths(200).plot > column_widths(120).plot
+    assert not {"worker", "best", "vs #7"} & column_widths(40).keys()
+    assert column_widths(40)["iou by epoch"] > 10
+    assert {"best", "vs #7"} <= column_widths(80).keys() and "worker" not in column_widths(80)
+    assert {"worker", "parameters"} <= column_widths(110).keys()
+    assert column_widths(200)["iou by epoch"] > column_widths(120)["iou by epoch"]
 
 
 @pytest.mark.parametrize("width", [40, 112])
