@@ -15,12 +15,12 @@ from tuner import deprecated
 
 if TYPE_CHECKING:
     from tuner.api.bundle import Bundle, ImageExplanation, load_bundle
-    from tuner.api.parts import parts
     from tuner.api.run import load_study, run
     from tuner.api.study import Study, TrialResult
     from tuner.errors import TunerError
     from tuner.goal import Goal, maximize, minimize
     from tuner.recipe import Part, Recipe, Stage, use
+    from tuner.registry import parts
 
 __version__ = "0.2.0"
 __all__ = [
@@ -48,7 +48,7 @@ _HOME = {
     **dict.fromkeys(("load_study", "run"), "tuner.api.run"),
     **dict.fromkeys(("Study", "TrialResult"), "tuner.api.study"),
     **dict.fromkeys(("Bundle", "ImageExplanation", "load_bundle"), "tuner.api.bundle"),
-    "parts": "tuner.api.parts",
+    "parts": "tuner.registry",
     "TunerError": "tuner.errors",
 }
 

@@ -147,8 +147,14 @@ class PartInfo:
     task: str = ""
 
 
-def list_parts(kind: str) -> list[PartInfo]:
-    """Return the parts of a kind, in the order of their table; PartError for an unknown kind."""
+def list_parts(kind: str | None = None) -> list[PartInfo]:
+    """Return what a recipe can name, each with the arguments that a space can search and their defaults.
+
+    kind: "models", "losses", "optimizers", "schedules", "datasets", "augmentations" or "metrics". Default: all.
+    PartError for another kind.
+    """
+    if kind is None:
+        return [part for each in KINDS for part in list_parts(each)]
     if kind not in KINDS:
         raise PartError(f"no parts called '{kind}'.{did_you_mean(kind, KINDS)} Known: {', '.join(KINDS)}.")
     if kind == "metrics":
@@ -158,6 +164,9 @@ def list_parts(kind: str) -> list[PartInfo]:
     module, _, table = TABLES[kind].partition(":")
     names: dict[str, str] = getattr(import_module(module), table)
     return [describe_builder(kind, name, find_builder(kind, names, name)) for name in names]
+
+
+parts = list_parts  # as `tuner.parts`
 
 
 def describe_builder(kind: str, name: str, builder: Callable[..., Any]) -> PartInfo:

@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import textwrap
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,27 +112,22 @@ class SourceCollector:
             self.paths.add(folder)
 
     def add_function(self, name: str, function: FunctionType) -> None:
-        source = source_of(function)
+        source, visible = source_of(function), visible_variables(function)
         for used in names_in(source):
-            if (value := lookup(function, used)) is not MISSING:
-                self.add(used, value, function.__name__)
+            if used in visible:
+                self.add(used, visible[used], function.__name__)
         self.definitions.append(source)
         if name != function.__name__:
             self.definitions.append(f"{name} = {function.__name__}")
 
 
-MISSING = object()
-
-
-def lookup(function: FunctionType, name: str) -> object:
-    """Return what a name means inside a function: a variable around it, or a global; else MISSING."""
-    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    if name in cells:
-        try:
-            return cells[name].cell_contents
-        except ValueError:
-            return MISSING
-    return function.__globals__.get(name, MISSING)
+def visible_variables(function: FunctionType) -> dict[str, object]:
+    """Return the variables that a function can read: those of its module, and of the functions around it."""
+    visible = dict(function.__globals__)
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # it has no value yet
+            visible[name] = cell.cell_contents
+    return visible
 
 
 def source_of(function: FunctionType) -> str:

@@ -153,10 +153,8 @@ class Study:
 
         if not self._info.table:
             raise StudyError(f"study '{self.name}' searches the space '{self.space}'; it has no published table.")
-        rows: list[dict[str, Any]] = to_json(compare_table(self._engine, load_table(self._info.table), self.name))[
-            "rows"
-        ]
-        return rows
+        found = compare_table(self._engine, load_table(self._info.table), self.name)
+        return list(to_json(found)["rows"])
 
     def __repr__(self) -> str:
         return f"<Study {self._heading()}>"

@@ -16,7 +16,10 @@ from tuner.cli.status import status
 from tuner.cli.table import table
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
+)
 @click.version_option(package_name="tuner", prog_name="tuner")
 def main() -> None:
     """Hyperparameter search for image models.
@@ -29,27 +32,10 @@ def main() -> None:
     """
 
 
-for command in (
-    run,
-    extend,
-    status,
-    workers,
-    stop,
-    pause,
-    resume,
-    budget,
-    best,
-    report,
-    compare,
-    table,
-    evaluate,
-    predict,
-    explain,
-    dashboard,
-    spaces,
-    check,
-    data_command,
-    parts_command,
-    init,
-):  # in the order of --help
-    main.add_command(command)
+for commands in (  # in the order of --help
+    (run, extend, status, workers, stop, pause, resume, budget),
+    (best, report, compare, table, evaluate, predict, explain, dashboard),
+    (spaces, check, data_command, parts_command, init),
+):
+    for command in commands:
+        main.add_command(command)

@@ -12,18 +12,9 @@ from tuner.cli.options import FiniteFloat, artifacts_option, storage_options
 @storage_options
 @artifacts_option
 @click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to listen on. All but loopback addresses need a password.",
+    "--host", default="127.0.0.1", help="Address to listen on. All but loopback addresses need a password."
 )
-@click.option(
-    "--port",
-    default=8080,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="Port to listen on; 0 picks a free one.",
-)
+@click.option("--port", default=8080, type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
 @click.option(
     "--password-file",
     metavar="FILE",
@@ -34,7 +25,6 @@ from tuner.cli.options import FiniteFloat, artifacts_option, storage_options
     "--session-hours",
     type=FiniteFloat(min=0, min_open=True, max=8760),
     default=12.0,
-    show_default=True,
     help="Hours until a login expires.",
 )
 @click.option("--read-only", is_flag=True, help="Refuse changes: notes, deleting, new studies.")

@@ -31,7 +31,6 @@ class DataCommands(click.Group):
 
 
 SHOW = "show"
-sheet_option = click.option("--sheet", metavar="FILE.png", help="File of the contact sheet.  [default: in --home]")
 
 
 @click.group("data", cls=DataCommands, subcommand_metavar="[NAME|PATH]")
@@ -49,7 +48,7 @@ def data_command() -> None:
 @data_command.command(SHOW, hidden=True)
 @click.argument("path", required=False)
 @home_option
-@sheet_option
+@click.option("--sheet", metavar="FILE.png", help="File of the contact sheet.  [default: in --home]")
 def show(path: str | None, home: str, sheet: str | None) -> None:
     """List datasets, or check one given by name or folder and draw a contact sheet."""
     if path is None:

@@ -54,7 +54,7 @@ def best(
 @click.command()
 @click.argument("bundle", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
-@click.option("--out", default="predictions", show_default=True, metavar="DIR", help="Output folder.")
+@click.option("--out", default="predictions", metavar="DIR", help="Output folder.")
 def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
     """Predict images with an exported bundle.
 
@@ -78,7 +78,6 @@ def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
     "--split",
     type=click.Choice(["test", "val"]),
     default="test",
-    show_default=True,
     help="Which split; val was used to choose the best epoch.",
 )
 @click.option("--confusion", metavar="FILE.csv", help="Write the confusion matrix to this file.")
@@ -116,7 +115,7 @@ def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, h
 @click.argument("images", nargs=-1, type=click.Path())
 @click.option("--layers", metavar="x1,x4", help="Layers to explain.  [default: those that the model names]")
 @click.option("--class", "name", metavar="NAME", help="Class to explain.  [default: the predicted one]")
-@click.option("--out", default="explanations", show_default=True, metavar="DIR", help="Output folder.")
+@click.option("--out", default="explanations", metavar="DIR", help="Output folder.")
 @click.option("--list-layers", "listing", is_flag=True, help="Only list the layers of the model.")
 def explain(
     bundle: str, images: tuple[str, ...], layers: str | None, name: str | None, out: str, listing: bool

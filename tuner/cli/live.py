@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Engine
@@ -160,8 +160,6 @@ class LiveView:
         self.screen.update(self.picture() if self.seen else self.notice)
 
     def picture(self) -> Any:
-        from dataclasses import replace
-
         from tuner.cli.screen import StudyScreen
 
         assert self.seen

@@ -15,11 +15,7 @@ Decorator = Callable[[Any], Any]
 
 
 home_option = click.option(
-    "--home",
-    default=DEFAULT_HOME,
-    show_default=True,
-    metavar="DIR",
-    help="Folder of the database, caches, checkpoints and pictures.",
+    "--home", default=DEFAULT_HOME, metavar="DIR", help="Folder of the database, caches, checkpoints and pictures."
 )
 
 
@@ -62,9 +58,7 @@ def study_option(default: str = "the most recent") -> Decorator:
 def timeout_option(name: str, old_name: str, default: float, what: str) -> Decorator:
     text = f"Put a worker's trial back after so long without {what}."
     kind = FiniteFloat(min=2)
-    return click.option(
-        name, old_name, type=kind, default=default, show_default=True, metavar="SECONDS", help=text
-    )
+    return click.option(name, old_name, type=kind, default=default, metavar="SECONDS", help=text)
 
 
 WORKER_OPTIONS = (
@@ -86,13 +80,7 @@ WORKER_OPTIONS = (
     ),
     timeout_option("--heartbeat-timeout", "--lease", HEARTBEAT_TIMEOUT, "a heartbeat"),
     timeout_option("--hang-timeout", "--hang", HANG_TIMEOUT, "a training step"),
-    click.option(
-        "--cache-gb",
-        type=NOT_NEGATIVE,
-        default=20.0,
-        show_default=True,
-        help="Disk space for decoded images, in GB.",
-    ),
+    click.option("--cache-gb", type=NOT_NEGATIVE, default=20.0, help="Disk space for decoded images, in GB."),
 )
 
 

@@ -29,9 +29,9 @@ def parts_command(kind: str | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from tuner.registry import KINDS, list_parts
+    from tuner.registry import list_parts
 
-    found = [one for name in ([kind] if kind else KINDS) for one in list_parts(name)]
+    found = list_parts(kind)
     if as_json:
         return echo_json([asdict(one) for one in found])
     for at, (title, parts) in enumerate(groupby(found, format_title)):

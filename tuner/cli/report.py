@@ -35,14 +35,7 @@ def open_artifacts(engine: Engine, home: str, artifacts: str | None) -> TrialArt
 @study_option()
 @click.option("--out", metavar="FILE.html", help="Output file.  [default: STUDY-report.html]")
 @click.option("--figures", metavar="DIR", help="Also write each figure into this folder.")
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(["png", "svg"]),
-    default="png",
-    show_default=True,
-    help="Format of the figures.",
-)
+@click.option("--format", "kind", type=click.Choice(["png", "svg"]), default="png", help="Format of the figures.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def report(
     home: str, storage: str | None, artifacts: str | None, study: str | None,

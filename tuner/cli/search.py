@@ -27,7 +27,7 @@ def divisor_option(name: str, what: str) -> Decorator:
 @click.option("--trials", type=COUNT, help="Total number of trials, over all workers and restarts.  [default: 50]")
 @storage_options
 @study_option("the space's")
-@click.option("--seed", default=0, show_default=True, help="Seed of the study.")
+@click.option("--seed", default=0, help="Seed of the study.")
 @divisor_option("--shrink", "image size and widths")
 @divisor_option("--shorten", "the epochs")
 @click.option("--rehearse", is_flag=True, help="Small sizes on generated data, in a separate study.")

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     "--every",
     type=FiniteFloat(min=0.1),
     default=2.0,
-    show_default=True,
     metavar="SECONDS",
     help="With --watch: seconds between updates.",
 )
