@@ -42,15 +42,6 @@ class SilentView(StudyView):
 
     def __init__(self, engine: Engine, info: StudyInfo) -> None: ...
 
-    def __enter__(self) -> SilentView:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def __call__(self) -> None: ...
-
-    def away(self, notice: str) -> None: ...
-
 
 class NotebookView(LiveView):
     """The live view of the terminal as one output of a notebook cell, updated in place."""

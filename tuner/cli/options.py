@@ -57,8 +57,7 @@ def study_option(default: str = "the most recent") -> Decorator:
 
 def timeout_option(name: str, old_name: str, default: float, what: str) -> Decorator:
     text = f"Put a worker's trial back after so long without {what}."
-    kind = FiniteFloat(min=2)
-    return click.option(name, old_name, type=kind, default=default, metavar="SECONDS", help=text)
+    return click.option(name, old_name, type=FiniteFloat(min=2), default=default, metavar="SECONDS", help=text)
 
 
 WORKER_OPTIONS = (

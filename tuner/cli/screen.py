@@ -82,21 +82,24 @@ def title_line(data: ScreenData, width: int, mark: str) -> Text:
 
 def draw_lines(data: ScreenData, width: int, room: int, ascii_only: bool = False) -> list[RenderableType]:
     """Return at most `room` lines: progress, best trial, workers, cost, failures."""
-    head = [progress_line(data, width), best_line(data, width)]
-    foot = [cost_line(data, width)]
+    head = [progress_parts(data, width), best_parts(data, width)]
+    foot = [cost_parts(data)]
     if data.notice:
-        head.insert(0, fit_parts([(0, data.notice, "bold red")], width))
+        head.insert(0, [(0, data.notice, "bold red")])
     if data.tally.failures:
-        foot.append(fit_parts([(0, f"failed: {format_failures(data.tally)}", "red")], width))
+        foot.append([(0, f"failed: {format_failures(data.tally)}", "red")])
     left = room - len(head) - len(foot)
     workers = max(1, len(data.now.workers))
     blank = left >= workers + 4  # an empty line above and below the table
     left -= 2 * blank
-    reasons = failure_lines(data, width, max(0, min(MAX_REASONS, left - workers - 1)))
-    left -= len(reasons)
+    most = max(0, min(MAX_REASONS, left - workers - 1))
+    failures = data.tally.failures[-most:] if most else ()
+    foot += [[(0, f"trial {failure.number}: {failure.reason}", "dim")] for failure in failures]
+    left -= len(failures)
     table = [worker_table(data, width, left, ascii_only)] if left > 0 else []
     air = [Text("")] if blank else []
-    return [*head, *air, *table, *air, *foot, *reasons][: max(1, room)]
+    above, below = ([fit_parts(parts, width) for parts in lines] for lines in (head, foot))
+    return [*above, *air, *table, *air, *below][: max(1, room)]
 
 
 def fit_parts(parts: Sequence[LinePart], width: int, gap: str = "   ") -> Text:
@@ -116,56 +119,41 @@ def fit_parts(parts: Sequence[LinePart], width: int, gap: str = "   ") -> Text:
     return line
 
 
-def progress_line(data: ScreenData, width: int) -> Text:
+def progress_parts(data: ScreenData, width: int) -> list[LinePart]:
     now, states = data.now, data.now.states
     of = "" if now.num_trials is None else f" of {now.num_trials}"
     left = format_time_left(data.tally.left)
     pruned, failed = states.get("PRUNED", 0), states.get("FAIL", 0)
-    return fit_parts(
-        [
-            (0, f"{now.num_finished}{of} trials", "bold"),
-            (4, f"{states.get('COMPLETE', 0)} finished", "green"),
-            (3, f"{pruned} pruned", "yellow"),
-            (2, f"{failed} failed", "red" if failed else "dim"),
-            (5, f"{now.num_put_back} waiting" if now.num_put_back else "", ""),
-            (1, f"time left: {left}" if width >= 60 else f"left: {left}", ""),
-        ],
-        width,
-    )
+    return [
+        (0, f"{now.num_finished}{of} trials", "bold"),
+        (4, f"{states.get('COMPLETE', 0)} finished", "green"),
+        (3, f"{pruned} pruned", "yellow"),
+        (2, f"{failed} failed", "red" if failed else "dim"),
+        (5, f"{now.num_put_back} waiting" if now.num_put_back else "", ""),
+        (1, f"time left: {left}" if width >= 60 else f"left: {left}", ""),
+    ]
 
 
-def best_line(data: ScreenData, width: int) -> Text:
+def best_parts(data: ScreenData, width: int) -> list[LinePart]:
     found = data.now.best
     if not found:
-        return Text("best so far: -", style="dim")
-    return fit_parts(
-        [
-            (0, f"best so far: {data.goal.metric} {format_value(found.value)}", "bold green"),
-            (1, f"trial {found.number}", ""),
-            (2, shorten(format_params(found.params), max(1, width - 45), placeholder="", **WHOLE_WORDS), "dim"),
-        ],
-        width,
-    )
+        return [(0, "best so far: -", "dim")]
+    return [
+        (0, f"best so far: {data.goal.metric} {format_value(found.value)}", "bold green"),
+        (1, f"trial {found.number}", ""),
+        (2, shorten(format_params(found.params), max(1, width - 45), placeholder="", **WHOLE_WORDS), "dim"),
+    ]
 
 
-def cost_line(data: ScreenData, width: int) -> Text:
+def cost_parts(data: ScreenData) -> list[LinePart]:
     tally = data.tally
     hours = tally.budget.hours
-    return fit_parts(
-        [
-            (0, f"spent: {tally.cost.epochs} epochs", ""),
-            (1, format_spent(tally), ""),
-            (3, f"{format_seconds(3600 * tally.spent.hours)} of {hours:g} h by the clock" if hours else "", ""),
-            (2, format_saved(tally.cost), "green"),
-        ],
-        width,
-    )
-
-
-def failure_lines(data: ScreenData, width: int, most: int) -> list[Text]:
-    """Return the last failures, each with the last line of its reason."""
-    shown = data.tally.failures[-most:] if most else ()
-    return [fit_parts([(0, f"trial {failure.number}: {failure.reason}", "dim")], width) for failure in shown]
+    return [
+        (0, f"spent: {tally.cost.epochs} epochs", ""),
+        (1, format_spent(tally), ""),
+        (3, f"{format_seconds(3600 * tally.spent.hours)} of {hours:g} h by the clock" if hours else "", ""),
+        (2, format_saved(tally.cost), "green"),
+    ]
 
 
 # The workers

@@ -6,6 +6,7 @@ A plot shows a curve over a reference curve, and a mark where the two are compar
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -52,28 +53,21 @@ def plot(
     """Return lines of characters, each with its kind; where both curves meet, the character is the curve's."""
     size = (width * WIDE, height * HIGH)
     mine, other = (group_by_cell(curve_dots(finite(points), frame, size)) for points in (curve, reference))
-    marked = mark_cell(finite(curve), finite(reference), frame, size)
-    return [
-        [cell_at((x, y), mine, other, marked, ascii_only) for x in range(width)] for y in range(height)
-    ]  # fmt: skip
+    lines = [[draw_cell(mine[x, y], other[x, y], ascii_only) for x in range(width)] for y in range(height)]
+    if marked := find_mark(finite(curve), reference, frame, size):
+        x, y = marked
+        lines[y // HIGH][x // WIDE] = (ASCII_MARK if ascii_only else MARK), "mark"
+    return lines
 
 
-def cell_at(
-    at: Dot, mine: dict[Dot, set[Dot]], other: dict[Dot, set[Dot]], marked: Dot | None, ascii_only: bool
-) -> PlotCell:
-    if at == marked:
-        return (ASCII_MARK if ascii_only else MARK), "mark"
-    ours, others = mine.get(at, set()), other.get(at, set())
+def draw_cell(ours: set[Dot], others: set[Dot], ascii_only: bool) -> PlotCell:
+    """Return the character for the dots of the curve and of the reference in it."""
     kind: CellKind = "curve" if ours else "reference" if others else ""
     if not kind:
         return " ", kind
     if ascii_only:
         return ascii_level(ours) if ours else ASCII_REFERENCE, kind
-    return braille(ours | others), kind
-
-
-def braille(dots: set[Dot]) -> str:
-    return chr(0x2800 + sum(BITS[row][column] for column, row in dots))
+    return chr(0x2800 + sum(BITS[row][column] for column, row in ours | others)), kind
 
 
 def ascii_level(dots: set[Dot]) -> str:
@@ -84,11 +78,11 @@ def ascii_level(dots: set[Dot]) -> str:
     return ASCII_LEVELS[round(sum(rows) / len(rows))]
 
 
-def group_by_cell(dots: Iterable[Dot]) -> dict[Dot, set[Dot]]:
+def group_by_cell(dots: Iterable[Dot]) -> defaultdict[Dot, set[Dot]]:
     """Group dots by the character they fall into, relative to it."""
-    found: dict[Dot, set[Dot]] = {}
+    found: defaultdict[Dot, set[Dot]] = defaultdict(set)
     for x, y in dots:
-        found.setdefault((x // WIDE, y // HIGH), set()).add((x % WIDE, y % HIGH))
+        found[x // WIDE, y // HIGH].add((x % WIDE, y % HIGH))
     return found
 
 
@@ -110,17 +104,12 @@ def to_dot(epoch: int, value: float, frame: PlotFrame, size: Dot) -> Dot:
     return round(across * (size[0] - 1)), round((1 - up) * (size[1] - 1))
 
 
-def mark_cell(
-    curve: list[tuple[int, float]], reference: list[tuple[int, float]], frame: PlotFrame, size: Dot
-) -> Dot | None:
-    """Return the character of the reference at the last epoch of the curve."""
+def find_mark(curve: list[tuple[int, float]], reference: Curve, frame: PlotFrame, size: Dot) -> Dot | None:
+    """Return the dot of the reference at the last epoch of the curve."""
     if not curve:
         return None
     value = value_at(reference, curve[-1][0])
-    if value is None:
-        return None
-    x, y = to_dot(curve[-1][0], value, frame, size)
-    return x // WIDE, y // HIGH
+    return None if value is None else to_dot(curve[-1][0], value, frame, size)
 
 
 def value_at(curve: Curve, epoch: int) -> float | None:

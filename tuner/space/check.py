@@ -98,20 +98,14 @@ def number_problems(recipe: Recipe) -> list[str]:
         wrong.append(
             f"epochs is {recipe.epochs}, but the stages sum up to {each}. Leave epochs out: it is their sum."
         )
-    wrong += [line for at, stage in enumerate(recipe.stages, start=1) for line in rate_problems(stage, at)]
+    for at, stage in enumerate(recipe.stages, start=1):
+        for name, rate in (("lr", stage.lr), ("encoder_lr", stage.encoder_lr)):
+            if rate is not None and rate not in POSITIVE:
+                wrong.append(f"{name} of stage {at} is {rate!r}; {POSITIVE} is needed.")
     wrong += weights_problems(recipe)
     if recipe.precision not in PRECISIONS:
         wrong.append(unknown_choice("precision", recipe.precision, PRECISIONS))
     return wrong
-
-
-def rate_problems(stage: Stage, at: int) -> list[str]:
-    """Return what is wrong with the learning rates of a stage: they must be positive, or None."""
-    return [
-        f"{name} of stage {at} is {value!r}; {POSITIVE} is needed."
-        for name, value in (("lr", stage.lr), ("encoder_lr", stage.encoder_lr))
-        if value is not None and value not in POSITIVE
-    ]
 
 
 def weights_problems(recipe: Recipe) -> list[str]:

@@ -133,22 +133,14 @@ def load_table(name: str) -> PublishedTable:
         raise TableError(f"{path} cannot be read: {error}.") from error
     if wrong := list(table_problems(plain)):
         raise TableError(f"{path} is not a valid table:{first_lines(wrong)}")
-    metric = with_split(plain["metric"])
+    metric, space = with_split(plain["metric"]), plain["space"]
+    if space.endswith(".py"):  # relative to the table
+        space = str((path.parent / Path(space).expanduser()).absolute())
     rows = tuple(parse_row(row, metric) for row in plain["rows"])
-    texts = {key: plain[key] for key in TEXT_KEYS if key in plain}
+    also = tuple(map(with_split, plain.get("also", [])))
     return PublishedTable(
-        name=path.stem,
-        path=path,
-        rows=rows,
-        also=tuple(map(with_split, plain.get("also", []))),
-        **{**texts, "metric": metric, "space": resolve_space(plain, path)},
+        path.stem, path, **{**plain, "space": space, "metric": metric, "rows": rows, "also": also}
     )
-
-
-def resolve_space(plain: Mapping[str, Any], path: Path) -> str:
-    """Return the space's name, or the path of its file, which is relative to the table."""
-    name: str = plain["space"]
-    return str((path.parent / Path(name).expanduser()).absolute()) if name.endswith(".py") else name
 
 
 def parse_row(plain: Mapping[str, Any], metric: str) -> PublishedRow:

@@ -58,11 +58,9 @@ def narrow_model(model: Part, shrink: int) -> Part:
     from tuner.models import MODELS
 
     defaults = {name: p.default for name, p in searchable_args(find_builder("model", MODELS, model.name)).items()}
-    given = {**defaults, **model.args}
-    widths = {name: value for name, value in given.items() if name in WIDTH_ARGS and value is not None}
-    return Part(
-        model.name, {**model.args, **{name: divide_width(value, shrink) for name, value in widths.items()}}
-    )
+    given = {name: value for name, value in {**defaults, **model.args}.items() if value is not None}
+    widths = {name: divide_width(value, shrink) for name, value in given.items() if name in WIDTH_ARGS}
+    return Part(model.name, {**model.args, **widths})
 
 
 def scale_pixel_args(model: Part, scale: float) -> Part:

@@ -62,11 +62,8 @@ def suggest_row(
     except Exception as error:
         lacks = [name for name in known if f"'{name}' is not found" in str(error)]
         yield from find_unknown_params(trial, params, known, lacks)
-        yield (
-            f"the parameter '{lacks[0]}' is missing"
-            if lacks
-            else f"suggest() raised {locate_error(error, space.path)}"
-        )
+        missing = f"the parameter '{lacks[0]}' is missing" if lacks else ""
+        yield missing or f"suggest() raised {locate_error(error, space.path)}"
         return
     yield from find_unknown_params(trial, params, known, [])
     for name, kind in trial.distributions.items():
