@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import echo_json, echo_list, print_table, to_home
+from tuner.cli.common import echo_json, echo_list, open_engine, print_table
 from tuner.cli.options import json_option, storage_options, study_option
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def table(
 
     if as_markdown and as_json:
         raise StudyError("give either --markdown or --json, not both.")
-    engine = open_engine_if_present(storage, home)
+    engine = None
+    with suppress(StudyError):  # without a database, the published numbers are shown
+        engine = open_engine(storage, home)
     if name is None:
         return list_tables(engine, as_json)
     if engine is None and study:
@@ -50,14 +53,6 @@ def table(
     if as_markdown:
         return click.echo(to_markdown(found))
     print_comparison(found)
-
-
-def open_engine_if_present(storage: str | None, home: str) -> Engine | None:
-    """Return an engine to read from, or None without a database: then only published numbers are shown."""
-    from tuner.study import database
-
-    url = storage or to_home(home).database
-    return None if database.is_absent(url) else database.connect(url)
 
 
 def list_tables(engine: Engine | None, as_json: bool) -> None:
