@@ -175,21 +175,19 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL_DISK:
-            raise FilesError(
+            message = (
                 f"the disk is full: could not write {path}. Free some space, or choose another folder, "
                 "and type the command again; finished epochs are kept."
-            ) from error
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise FilesError(
-                f"no permission to write {path}. Choose another folder (--home, --out, --export)."
-            ) from error
-        if isinstance(error, FileExistsError | NotADirectoryError):
-            raise FilesError(
-                f"{path} is a file where a folder is needed. Choose another (--home, --out, --export)."
-            ) from error
-        if error.errno is not None:
-            raise FilesError(f"could not write {path}: {error.strerror}. Choose another place.") from error
-        raise
+            )
+        elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            message = f"no permission to write {path}. Choose another folder (--home, --out, --export)."
+        elif isinstance(error, FileExistsError | NotADirectoryError):
+            message = f"{path} is a file where a folder is needed. Choose another (--home, --out, --export)."
+        elif error.errno is None:
+            raise
+        else:
+            message = f"could not write {path}: {error.strerror}. Choose another place."
+        raise FilesError(message) from error
 
 
 @contextmanager

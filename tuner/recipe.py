@@ -7,7 +7,7 @@ A recipe can be compared, written as JSON and read back without importing any mo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
@@ -171,8 +171,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as plain JSON, with a format version."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain = {k: v.to_json() if isinstance(v, Part) else v for k, v in values.items()}
+        plain = {k: v.to_json() if isinstance(v, Part) else v for k, v in vars(self).items()}
         lists = {"stages": [stage.to_json() for stage in self.stages], "classes": list(self.classes)}
         return {"version": VERSION, **plain, **lists}
 

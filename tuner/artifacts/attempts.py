@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from tuner.artifacts import snapshots
 from tuner.artifacts.store import Store, open_store
@@ -18,7 +16,6 @@ from tuner.artifacts.uploader import Uploader, UploadJob, take_snapshot
 from tuner.errors import FilesError, retry, writing
 from tuner.paths import Home, Run, link_file
 
-T = TypeVar("T")
 TRIES = 5  # to link files that another attempt is moving at the same time
 PATIENCE = 60.0  # seconds that a trial waits for an unavailable store before it is put back
 log = logging.getLogger("tuner")
@@ -59,28 +56,32 @@ class AttemptFiles:
         run = self.home.run(study, key, number, attempt)
         for _ in range(TRIES):
             here = self.newest(study, key, number, attempt)
-            if self.store and here != attempt - 1 and self.restore_from_store(run, after=here, before=attempt):
+            if self.store and here != attempt - 1 and self.restore_from_store(self.store, run, here, attempt):
                 return True
-            if here is None or link_attempt(self.home.run(study, key, number, here), run):
+            if here < 0 or link_attempt(self.home.run(study, key, number, here), run):
                 return True
         return False
 
-    def newest(self, study: str, key: str, number: int, attempt: int) -> int | None:
-        """Return the newest usable attempt in the home before this one, or None."""
-        for earlier in self.home.attempts(study, key, number):
-            if earlier < attempt and self.home.run(study, key, number, earlier).is_usable:
-                return earlier
-        return None
+    def newest(self, study: str, key: str, number: int, attempt: int) -> int:
+        """Return the newest usable attempt in the home before this one; -1 if there is none."""
+        earlier = (at for at in self.home.attempts(study, key, number) if at < attempt)
+        return next((at for at in earlier if self.home.run(study, key, number, at).is_usable), -1)
 
-    def restore_from_store(self, run: Run, after: int | None, before: int) -> bool:
-        """Restore the run from the newest complete manifest between these attempts; return whether it exists."""
+    def restore_from_store(self, store: Store, run: Run, after: int, before: int) -> bool:
+        """Restore the run from the newest complete manifest between these attempts; return whether it exists.
+
+        Retry for up to a minute while the store is unavailable; then raise FilesError.
+        """
 
         def restore() -> bool:
-            found = self.find_manifests(run)
-            newer = [one for one in found if one.attempt < before and (after is None or one.attempt > after)]
-            return self.store is not None and snapshots.restore_run(self.store, newer, run)
+            newer = [one for one in self.find_manifests(run) if after < one.attempt < before]
+            return snapshots.restore_run(store, newer, run)
 
-        return retry_store(restore)
+        end = time.monotonic() + PATIENCE
+        try:
+            return retry(restore, lambda e, _: isinstance(e, FilesError) and time.monotonic() <= end, first=1.0)
+        except FilesError as error:
+            raise FilesError(f"{error} A trial that another host began cannot continue without it.") from error
 
     def drop_earlier(self, study: str, key: str, number: int, attempt: int) -> None:
         """Delete the files of earlier attempts; of the trial's own folder (older versions) only the weights."""
@@ -95,15 +96,16 @@ class AttemptFiles:
 
     def keep(self, run: Run) -> None:
         """Upload the current checkpoint, its best weights and the pictures to the store, in the background."""
-        if self.store:
+        if self.uploader:
             number = self.num_snapshots[run.folder] = self.num_snapshots.get(run.folder, 0) + 1
             with writing(run.folder):
                 taken = take_snapshot(run, number)
-            self.submit(UploadJob(self.place(run), snapshot=taken, number=number))
+            self.uploader.submit(UploadJob(self.place(run), snapshot=taken, number=number))
 
     def send(self, path: Path, name: str) -> None:
-        """Upload a single file that never changes, in the background."""
-        self.submit(UploadJob(name, file=path))
+        """Upload a single file that never changes, in the background, if there is a store."""
+        if self.uploader:
+            self.uploader.submit(UploadJob(name, file=path))
 
     def settle(self, run: Run, seconds: float) -> bool:
         """Wait until the run is uploaded; return False, with a warning, after `seconds`.
@@ -120,8 +122,8 @@ class AttemptFiles:
         run.delete_previous()
         if not weights:
             run.delete_weights()
-        if self.store:
-            self.submit(UploadJob(self.place(run), weights=weights))
+        if self.uploader:
+            self.uploader.submit(UploadJob(self.place(run), weights=weights))
 
     def forget(self, run: Run) -> None:
         """Cancel pending uploads of a trial that was lost to another worker. Delete nothing."""
@@ -134,10 +136,6 @@ class AttemptFiles:
             return True
         log.warning("not everything is in the artifact store; it is in %s", self.home.folder)
         return False
-
-    def submit(self, job: UploadJob) -> None:
-        assert self.uploader
-        self.uploader.submit(job)
 
     def place(self, run: Run) -> str:
         """Return the run's prefix in the store, ending with a slash; same layout as in the home."""
@@ -175,15 +173,6 @@ class AttemptFiles:
 def open_attempts(home: Home, artifacts: str | None) -> AttemptFiles:
     """Return the attempt files of a home, with the store at that URL; does not connect to the store."""
     return AttemptFiles(home, open_store(artifacts) if artifacts else None)
-
-
-def retry_store(act: Callable[[], T]) -> T:
-    """Call `act`, retrying for up to a minute while the store is unavailable; then raise FilesError."""
-    end = time.monotonic() + PATIENCE
-    try:
-        return retry(act, lambda error, _: isinstance(error, FilesError) and time.monotonic() <= end, first=1.0)
-    except FilesError as error:
-        raise FilesError(f"{error} A trial that another host began cannot continue without it.") from error
 
 
 def link_attempt(earlier: Run, run: Run) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -45,11 +46,9 @@ class TrialArtifacts:
 
     def fetch(self, artifact_id: str, path: Path) -> None:
         for store in self.stores:
-            try:
+            with suppress(FileNotFoundError, FilesError):  # the dashboard shows an empty frame and retries
                 store.get(PLACE + artifact_id, path)
                 return
-            except (FileNotFoundError, FilesError):  # the dashboard shows an empty frame and retries
-                continue
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         path = self.path(artifact_id)
@@ -73,6 +72,4 @@ class TrialArtifacts:
 
 def open_trial_artifacts(attempts: AttemptFiles) -> TrialArtifacts:
     """Return the picture store of a worker's trials, on top of its attempt files."""
-    return TrialArtifacts(
-        attempts.home, [attempts.store] if attempts.store else [], attempts.send if attempts.store else None
-    )
+    return TrialArtifacts(attempts.home, [attempts.store] if attempts.store else [], attempts.send)

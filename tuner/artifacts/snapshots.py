@@ -81,7 +81,7 @@ def read_manifest(store: Store, kept: Manifest) -> dict[str, dict[str, str | int
 
 
 def delete_outdated(store: Store, trial: str, most: int) -> None:
-    """Delete all but the newest `most` manifests of a trial, and the files that only those used."""
+    """Delete all but the newest `most` manifests of a trial, and the files that only those used; with 0, all."""
     names = store.names(trial)
     needed = set()
     for kept in find_manifests(names)[:most]:
@@ -89,14 +89,9 @@ def delete_outdated(store: Store, trial: str, most: int) -> None:
         if listed is None:
             return  # the files it needs are unknown: leave everything until the next call
         needed |= {kept.name, *(f"{kept.place}{entry['name']}" for entry in listed.values())}
-    for name in names if needed else ():
+    for name in names if needed or most == 0 else ():
         if name not in needed:
             store.delete(name)
-
-
-def delete_snapshots(store: Store, trial: str) -> None:
-    for name in store.names(trial):
-        store.delete(name)
 
 
 def restore_run(store: Store, found: Iterable[Manifest], run: Run) -> bool:

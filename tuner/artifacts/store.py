@@ -17,9 +17,11 @@ import errno
 import shutil
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
@@ -118,13 +120,9 @@ class FolderStore:
         """Delete a file, and its parent folders that are empty then."""
         with writing(self.folder / name):
             (self.folder / name).unlink(missing_ok=True)
-        for folder in (self.folder / name).parents:
-            if folder == self.folder:
-                break
-            try:
+        with suppress(OSError):  # the first folder that is not empty
+            for folder in takewhile(lambda folder: folder != self.folder, (self.folder / name).parents):
                 folder.rmdir()
-            except OSError:
-                break
 
 
 @dataclass(frozen=True)
@@ -242,13 +240,6 @@ def open_store(url: str) -> Store:
         raise FilesError("s3:// needs boto3, which is not installed. Install it: pip install 'tuner[s3]'")
     prefix = parts.path.strip("/")
     return S3Store(parts.netloc, f"{prefix}/" if prefix else "")
-
-
-def check_store(url: str) -> str:
-    """Check that a store works and return its URL in absolute form; raise FilesError if it does not work."""
-    store = open_store(url)
-    probe_store(store)
-    return store.location
 
 
 def probe_store(store: Store) -> None:

@@ -49,9 +49,8 @@ class Uploader:
         self.current = ""  # place of the running job
         self.warned = False
         self.closed = False
-        self.thread = threading.Thread(
-            target=self.work, name="uploader", daemon=True
-        )  # started with the first job
+        # started with the first job
+        self.thread = threading.Thread(target=self.work, name="uploader", daemon=True)
 
     def submit(self, job: UploadJob) -> None:
         """Queue a job. A snapshot replaces a waiting one of the same run; a final job is merged with it."""
@@ -117,13 +116,11 @@ class Uploader:
     def run_job(self, job: UploadJob) -> None:
         if job.file:
             self.store.put(job.file, job.place)
-        elif job.snapshot and job.weights is not False:
+            return
+        if job.snapshot and job.weights is not False:
             snapshots.upload_snapshot(self.store, job.snapshot, job.place, job.number)
-            snapshots.delete_outdated(self.store, job.trial, most=1 if job.weights else 2)
-        elif job.weights:
-            snapshots.delete_outdated(self.store, job.trial, most=1)
-        elif job.weights is False:
-            snapshots.delete_snapshots(self.store, job.trial)
+        most = 2 if job.weights is None else int(job.weights)
+        snapshots.delete_outdated(self.store, job.trial, most)
 
     def finish_job(self, job: UploadJob) -> None:
         if self.warned:

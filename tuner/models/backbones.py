@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import gcd
+from typing import Any
 
 from torch import nn
 
@@ -18,8 +19,8 @@ NORMS = ("batch", "group", "frozen")
 LEVELS = ("0", "1", "2", "3")  # of the pyramid, at strides 4 to 32
 
 
-def make_backbone(name: str, norm: str, k: int) -> tuple[nn.Module, nn.Module, Pretrained]:
-    """Return an encoder with features at strides 4 to 32, a feature pyramid, and the encoder's weights."""
+def make_backbone(name: str, norm: str, k: int) -> tuple[Any, Pretrained]:
+    """Return an encoder (`body`) with a pyramid (`fpn`) of strides 4 to 32, and the encoder's weights."""
     from torchvision import models
     from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
@@ -31,11 +32,11 @@ def make_backbone(name: str, norm: str, k: int) -> tuple[nn.Module, nn.Module, P
     else:
         prefix, ends = "", [f"layer{level}" for level in (1, 2, 3, 4)]
         widths = [net.inplanes // 8 * 2**level for level in range(4)]
-    both = BackboneWithFPN(net, dict(zip(ends, LEVELS, strict=True)), widths, k)
+    backbone = BackboneWithFPN(net, dict(zip(ends, LEVELS, strict=True)), widths, k)
     pretrained = torchvision_weights(models.get_model_weights(name).__name__, partial(fill_encoder, prefix=prefix))
     if norm == "group":
         pretrained = Pretrained(f"'{name}' with norm='group'", "", "", pretrained.adapt)
-    return both.body, both.fpn, pretrained
+    return backbone, pretrained
 
 
 def stage_ends(features: nn.Sequential) -> list[str]:

@@ -110,10 +110,13 @@ class Decoder(nn.Module):
         return x
 
 
-def convs(channels: int, width: int, *, number: int = 2, norm: bool = False) -> nn.Sequential:
-    """Return 3 x 3 convolutions, each followed by ReLU, with batch norm in between if `norm`."""
+def convs(
+    channels: int, width: int, *, number: int = 2, norm: bool = False, dropout: float = 0.0
+) -> nn.Sequential:
+    """Return 3 x 3 convolutions, each followed by batch norm if `norm` and ReLU, and dropout between them."""
     layers: list[nn.Module] = []
     for before in (channels, *[width] * (number - 1)):
+        layers += [nn.Dropout2d(dropout)] if dropout and layers else []
         layers.append(nn.Conv2d(before, width, 3, padding=1, bias=not norm))
         layers += [nn.BatchNorm2d(width)] if norm else []
         layers.append(nn.ReLU(inplace=True))

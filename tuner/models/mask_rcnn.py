@@ -26,7 +26,6 @@ from tuner.registry import COUNT, FRACTION, POSITIVE, Range, check_choice, check
 STRIDE = 32  # of the deepest feature: the smallest image
 NUM_LEVELS = len(LEVELS) + 1  # of the pyramid, and a coarser one for proposals only
 NUM_PROPOSED = 1000  # regions per level and per image
-PROPOSAL_NMS = 0.7  # IoU above which the lower-scored of two proposals is dropped
 VALIDATION_SEED = 0  # for the random sampling of a validation loss, to make it reproducible
 Losses = dict[str, Tensor]
 Truth = list[dict[str, Tensor]]
@@ -63,10 +62,18 @@ def mask_rcnn(
         raise PartError(f"ratios of model 'mask_rcnn' are {ratios!r}; write numbers above 0, such as [0.5, 1, 2].")
     check_range("model 'mask_rcnn'", COUNT, num_regions=num_regions, num_found=num_found)
     check_range("model 'mask_rcnn'", FRACTION, score=score, nms=nms, mask=mask)
-    encoder, pyramid, pretrained = make_backbone(backbone, norm, k)
-    set_in_channels(encoder, channels)
-    regions = make_rpn(sides, tuple(float(ratio) for ratio in ratios), k)
-    return MaskRCNN(encoder, pyramid, regions, make_heads(k, num_regions, score, nms, num_found), mask, pretrained)
+    net, pretrained = make_backbone(backbone, norm, k)
+    set_in_channels(net.body, channels)
+    parts = make_parts(
+        net,
+        sides,
+        tuple(float(ratio) for ratio in ratios),
+        box_batch_size_per_image=num_regions,
+        box_score_thresh=score,
+        box_nms_thresh=nms,
+        box_detections_per_img=num_found,
+    )
+    return MaskRCNN(parts, mask, pretrained)
 
 
 @dataclass(frozen=True)
@@ -102,17 +109,10 @@ class MaskRCNN(nn.Module):
 
     multiple = STRIDE  # images are padded to a multiple of it
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        pyramid: nn.Module,
-        rpn: nn.Module,
-        roi_heads: nn.Module,
-        mask: float,
-        pretrained: Pretrained,
-    ) -> None:
+    def __init__(self, parts: Any, mask: float, pretrained: Pretrained) -> None:
         super().__init__()
-        self.encoder, self.pyramid, self.rpn, self.roi_heads = encoder, pyramid, rpn, roi_heads
+        self.encoder, self.pyramid = parts.backbone.body, parts.backbone.fpn
+        self.rpn, self.roi_heads = parts.rpn, parts.roi_heads
         self.mask, self.pretrained = mask, pretrained
         self.explained = {"encoder": "encoder", "pyramid": "pyramid.layer_blocks.0"}
 
@@ -128,7 +128,9 @@ class MaskRCNN(nn.Module):
         with full_precision(image):
             if self.training:
                 return self.compute_losses(seen, truth)[0], None
-            with fixed_random_state(image.device):
+            there = range(torch.cuda.device_count()) if image.is_cuda else ()
+            with torch.random.fork_rng(devices=there):
+                torch.manual_seed(VALIDATION_SEED)
                 losses, proposals = self.compute_losses(seen, truth)
             return losses, self.detect(seen, proposals)
 
@@ -250,70 +252,33 @@ def full_precision(image: Tensor) -> torch.autocast:
     return torch.autocast(image.device.type, enabled=False)
 
 
-@contextmanager
-def fixed_random_state(device: torch.device) -> Iterator[None]:
-    """Run with a fixed seed and restore the random state afterwards."""
-    there = range(torch.cuda.device_count()) if device.type == "cuda" else ()
-    with torch.random.fork_rng(devices=there):
-        torch.manual_seed(VALIDATION_SEED)
-        yield
-
-
 # --- parts of the model ---
 
 
-def make_rpn(sides: Sequence[float], ratios: tuple[float, ...], k: int) -> nn.Module:
-    """Return the region proposal network.
+def make_parts(backbone: Any, sides: Sequence[float], ratios: tuple[float, ...], **settings: Any) -> Any:
+    """Return torchvision's model on a backbone, for background and one class; at k=256 with torchvision's widths.
 
     It proposes as many regions in training as in eval mode, so that one pass gives losses and detections.
     """
     from torchvision.models.detection.anchor_utils import AnchorGenerator
-    from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-
-    anchors = AnchorGenerator(tuple((side,) for side in sides), (ratios,) * len(sides))
-    most = {"training": NUM_PROPOSED, "testing": NUM_PROPOSED}
-    return cast(
-        nn.Module,
-        RegionProposalNetwork(
-            anchors,
-            RPNHead(k, len(ratios)),
-            fg_iou_thresh=0.7,
-            bg_iou_thresh=0.3,
-            batch_size_per_image=256,
-            positive_fraction=0.5,
-            pre_nms_top_n=most,
-            post_nms_top_n=most,
-            nms_thresh=PROPOSAL_NMS,
-        ),
-    )
-
-
-def make_heads(k: int, num_regions: int, score: float, nms: float, num_found: int) -> nn.Module:
-    """Return torchvision's heads for background and one class; at k=256 with torchvision's widths."""
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-    from torchvision.models.detection.roi_heads import RoIHeads
-    from torchvision.ops import MultiScaleRoIAlign
+    from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
+    from torchvision.models.detection.rpn import RPNHead
 
-    levels = list(LEVELS)
-    return cast(
-        nn.Module,
-        RoIHeads(
-            MultiScaleRoIAlign(levels, output_size=7, sampling_ratio=2),
-            TwoMLPHead(k * 7 * 7, 4 * k),
-            FastRCNNPredictor(4 * k, 2),
-            fg_iou_thresh=0.5,
-            bg_iou_thresh=0.5,
-            batch_size_per_image=num_regions,
-            positive_fraction=0.25,
-            bbox_reg_weights=None,
-            score_thresh=score,
-            nms_thresh=nms,
-            detections_per_img=num_found,
-            mask_roi_pool=MultiScaleRoIAlign(levels, output_size=14, sampling_ratio=2),
-            mask_head=MaskRCNNHeads(k, (k,) * 4, 1),
-            mask_predictor=MaskRCNNPredictor(k, k, 2),
-        ),
+    k = backbone.out_channels
+    return MaskRCNN(
+        backbone,
+        rpn_anchor_generator=AnchorGenerator(tuple((side,) for side in sides), (ratios,) * len(sides)),
+        rpn_head=RPNHead(k, len(ratios)),
+        rpn_pre_nms_top_n_train=NUM_PROPOSED,
+        rpn_pre_nms_top_n_test=NUM_PROPOSED,
+        rpn_post_nms_top_n_train=NUM_PROPOSED,
+        rpn_post_nms_top_n_test=NUM_PROPOSED,
+        box_head=TwoMLPHead(k * 7 * 7, 4 * k),
+        box_predictor=FastRCNNPredictor(4 * k, 2),
+        mask_head=MaskRCNNHeads(k, (k,) * 4, 1),
+        mask_predictor=MaskRCNNPredictor(k, k, 2),
+        **settings,
     )
 
 

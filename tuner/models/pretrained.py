@@ -72,14 +72,18 @@ def imagenet_tensors(model: nn.Module) -> tuple[dict[str, Tensor], str]:
 
 
 def fetch_weights(pretrained: Pretrained) -> Path:
-    """Return the file on this machine, downloaded if needed."""
+    """Return the file of torch's folder or of Hugging Face's cache, or else download it."""
     from tuner.data.download import download
 
     place = Path(torch.hub.get_dir()) / "checkpoints" / pretrained.file
     if place.exists():
         return place
-    if cached := find_in_hf_cache(pretrained):
-        return cached
+    if pretrained.repo:
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(pretrained.repo, IN_REPO, revision=pretrained.revision)
+        if isinstance(cached, str):
+            return Path(cached)
     try:
         download(pretrained.url, place, digest=pretrained.digest)
     except (TunerError, OSError) as error:
@@ -88,16 +92,6 @@ def fetch_weights(pretrained: Pretrained) -> Path:
             f'Offline: download {pretrained.url} elsewhere and put it at {place}, or write weights="none".'
         ) from error
     return place
-
-
-def find_in_hf_cache(pretrained: Pretrained) -> Path | None:
-    """Return the file in Hugging Face's cache, or None."""
-    if not pretrained.repo:
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(pretrained.repo, IN_REPO, revision=pretrained.revision)
-    return Path(cached) if isinstance(cached, str) else None
 
 
 def read_tensors(path: Path) -> Tensors:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -15,7 +17,6 @@ ANY_SIZE: tuple[dict[str, Any], ...] = (
     {"dynamic_img_size": True, "dynamic_img_pad": True},
     {"dynamic_img_size": True},
     {"strict_img_size": False},
-    {},
 )
 
 
@@ -52,14 +53,11 @@ def create_encoder(name: str, channels: int) -> tuple[nn.Module, dict[str, Any]]
     from timm import create_model, get_pretrained_cfg
 
     known = get_pretrained_cfg(name)
-    fixed = known is not None and known.fixed_input_size
-    for args in ANY_SIZE if fixed else ({},):
-        try:
-            return create_model(name, in_chans=channels, num_classes=0, **args), args
-        except TypeError:
-            if not args:
-                raise
-    raise AssertionError  # the last attempt has no arguments
+    create = partial(create_model, name, in_chans=channels, num_classes=0)
+    for args in ANY_SIZE if known is not None and known.fixed_input_size else ():
+        with suppress(TypeError):
+            return create(**args), args
+    return create(), {}
 
 
 def explained_stages(encoder: nn.Module) -> dict[str, str]:

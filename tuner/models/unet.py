@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tuner.models.blocks import check_dropout, check_size, check_widths, init_weights
+from tuner.models.blocks import check_dropout, check_size, check_widths, convs, init_weights
 
 SMALLEST_SIDE = 8  # one pixel after three max-pools
 
@@ -34,13 +35,14 @@ class UNet(nn.Module):
 
     def __init__(self, channels: int, classes: int, k: int, dropout: float) -> None:
         super().__init__()
-        self.down1 = conv_block(channels, k, dropout)
-        self.down2 = conv_block(k, 2 * k, dropout)
-        self.down3 = conv_block(2 * k, 4 * k, dropout)
-        self.bottleneck = conv_block(4 * k, 8 * k, dropout)
-        self.up3 = conv_block(8 * k + 4 * k, 4 * k, dropout)
-        self.up2 = conv_block(4 * k + 2 * k, 2 * k, dropout)
-        self.up1 = conv_block(2 * k + k, k, dropout)
+        block = partial(convs, dropout=dropout)
+        self.down1 = block(channels, k)
+        self.down2 = block(k, 2 * k)
+        self.down3 = block(2 * k, 4 * k)
+        self.bottleneck = block(4 * k, 8 * k)
+        self.up3 = block(8 * k + 4 * k, 4 * k)
+        self.up2 = block(4 * k + 2 * k, 2 * k)
+        self.up1 = block(2 * k + k, k)
         self.head = nn.Conv2d(k, classes, kernel_size=1)
         self.apply(init_weights)
 
@@ -53,18 +55,6 @@ class UNet(nn.Module):
         x5 = self.up3(upsample_and_concat(x4, x3))
         x6 = self.up2(upsample_and_concat(x5, x2))
         return cast(Tensor, self.head(self.up1(upsample_and_concat(x6, x1))))
-
-
-def conv_block(channels: int, width: int, dropout: float) -> nn.Sequential:
-    """Return two convolutions with ReLU, and dropout between them if it is above 0."""
-    between = [nn.Dropout2d(dropout)] if dropout else []
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 3, padding=1),
-        nn.ReLU(inplace=True),
-        *between,
-        nn.Conv2d(width, width, 3, padding=1),
-        nn.ReLU(inplace=True),
-    )
 
 
 def upsample_and_concat(below: Tensor, skip: Tensor) -> Tensor:

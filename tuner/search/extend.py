@@ -10,7 +10,7 @@ import optuna
 from sqlalchemy.engine import Engine
 
 from tuner.artifacts.attempts import AttemptFiles, open_attempts
-from tuner.artifacts.store import check_store
+from tuner.artifacts.store import open_store, probe_store
 from tuner.errors import StudyError, first_lines, format_names
 from tuner.fleet.placement import prepare_workers
 from tuner.paths import attempt_of
@@ -52,7 +52,7 @@ def prepare_extension(request: ExtendRequest) -> tuple[JoinedStudy, list[str]]:
     if database.is_absent(url):
         raise StudyError(f"no study yet in {database.hide_password(url)}; there are no trials to extend.")
     if request.options.artifacts:
-        check_store(request.options.artifacts)
+        probe_store(open_store(request.options.artifacts))
     engine = database.connect(url)
     try:
         with database.convert_errors(url):

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.artifacts.attempts import AttemptFiles, open_attempts
 from tuner.artifacts.optuna_store import open_trial_artifacts
-from tuner.artifacts.store import check_store, open_store
+from tuner.artifacts.store import open_store, probe_store
 from tuner.console import StudyView, progress_bar, show_status
 from tuner.data.datasets import data_name, swap_data
 from tuner.data.provider import open_source
@@ -126,7 +126,7 @@ def join_requested_study(request: RunRequest) -> tuple[JoinedStudy, Space]:
     options = request.options
     home = options.home.make()
     if options.artifacts:
-        check_store(options.artifacts)
+        probe_store(open_store(options.artifacts))
     classes = survey_sources(sources, home)
     recipes = [replace(recipe, classes=classes) for recipe in setup.recipes]
     check_with_data(recipes, setup.space, options.url, open_attempts(home, options.artifacts))
@@ -147,7 +147,7 @@ def run_workers(joined: JoinedStudy, space: Space | None, options: RunOptions, v
         budget.set_budget(joined.engine, joined.id, hours=options.hours, gpu_hours=options.gpu_hours)
         info = queries.find_study(joined.engine, joined.info.name)
     if artifacts and not options.artifacts:  # a given store was checked before anything was created
-        check_store(artifacts)
+        probe_store(open_store(artifacts))
     show = view(joined.engine, info)
     path = space.path.absolute() if space else None
     config = WorkerConfig(
