@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -17,7 +16,6 @@ from tuner.errors import atomic_write, writing
 LONGEST_NAME = 60  # characters, of up to four bytes each; file systems allow 255 bytes
 ATTEMPT = "attempt-"  # prefix of an attempt's folder, followed by its number
 MARK_KEY = "tuner_best"  # metadata key of a weights file: the epoch and value they belong to
-LONGEST_HEAD = 100_000_000  # bytes, the limit of safetensors
 
 
 class PathInFolder:
@@ -138,14 +136,12 @@ def is_intact(checkpoint: Path) -> bool:
 
 def read_mark(weights: Path) -> str | None:
     """Return the mark in a weights file's metadata: "" if it has none, None if the file is incomplete."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        with weights.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            head: dict[str, Any] = json.loads(file.read(length)) if length <= LONGEST_HEAD else {}
-        notes = head.pop("__metadata__", None) or {}
-        end = max((tensor["data_offsets"][1] for tensor in head.values()), default=0)
-        return str(notes.get(MARK_KEY, "")) if weights.stat().st_size == 8 + length + end else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        with safe_open(weights, framework="numpy") as file:
+            return str((file.metadata() or {}).get(MARK_KEY, ""))
+    except (OSError, SafetensorError):
         return None
 
 

@@ -135,9 +135,7 @@ class Recipe:
         if self.stages and not self.epochs and all(isinstance(stage.epochs, int) for stage in self.stages):
             object.__setattr__(self, "epochs", sum(stage.epochs for stage in self.stages))
         wrong = [
-            f"{name} is {value!r}; write {name}=use({value!r})"
-            if isinstance(value, str)
-            else f"{name} is {value!r}"
+            f"{name} is {value!r}" + (f"; write {name}=use({value!r})" if isinstance(value, str) else "")
             for name in PART_FIELDS
             if not isinstance(value := getattr(self, name), Part)
         ]

@@ -37,18 +37,14 @@ class TrialArtifacts:
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         path = self.path(artifact_id)
-        if not path.is_file():
-            self.fetch(artifact_id, path)
+        for store in () if path.is_file() else self.stores:
+            with suppress(FileNotFoundError, FilesError):  # the dashboard shows an empty frame and retries
+                store.get(PLACE + artifact_id, path)
+                break
         try:
             return path.open("rb")
         except FileNotFoundError:
             raise self.missing(artifact_id) from None
-
-    def fetch(self, artifact_id: str, path: Path) -> None:
-        for store in self.stores:
-            with suppress(FileNotFoundError, FilesError):  # the dashboard shows an empty frame and retries
-                store.get(PLACE + artifact_id, path)
-                return
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         path = self.path(artifact_id)

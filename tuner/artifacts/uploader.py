@@ -34,6 +34,13 @@ class UploadJob:
     def trial(self) -> str:
         return self.place.rstrip("/").rpartition("/")[0] + "/"
 
+    def merge(self, newer: UploadJob) -> UploadJob:
+        """Return what is left to do when `newer` follows; a job that keeps the last files needs this snapshot."""
+        if self.snapshot and newer.weights and not newer.snapshot:
+            return replace(self, weights=True)
+        self.delete_snapshot()
+        return newer
+
     def delete_snapshot(self) -> None:
         if self.snapshot:
             shutil.rmtree(self.snapshot, ignore_errors=True)
@@ -53,14 +60,10 @@ class Uploader:
         self.thread = threading.Thread(target=self.work, name="uploader", daemon=True)
 
     def submit(self, job: UploadJob) -> None:
-        """Queue a job. A snapshot replaces a waiting one of the same run; a final job is merged with it."""
+        """Queue a job, merged with a waiting one of the same run."""
         with self.changed:
             before = self.waiting.get(job.place)
-            if before and before.snapshot and (job.snapshot or job.weights is False):
-                before.delete_snapshot()
-            elif before and before.snapshot:
-                job = replace(before, weights=job.weights)
-            self.waiting[job.place] = job
+            self.waiting[job.place] = before.merge(job) if before else job
             if self.thread.ident is None:
                 self.thread.start()
             self.changed.notify_all()
@@ -132,7 +135,7 @@ class Uploader:
             self.changed.notify_all()
 
     def put_back(self, job: UploadJob, error: Exception) -> None:
-        """Queue a failed job again unless a newer one of its run is waiting. Warn once until the store is back."""
+        """Queue a failed job again, merged with a newer one of its run. Warn once until the store is back."""
         if not self.warned:
             log.warning("%s Training continues; files are uploaded once the store is back.", error)
         with self.changed:
@@ -140,12 +143,7 @@ class Uploader:
             self.current = ""
             self.changed.notify_all()
             newer = self.waiting.get(job.place)
-            if newer is None:
-                self.waiting[job.place] = job
-            elif newer.snapshot is None and newer.weights:
-                self.waiting[job.place] = replace(job, weights=True)
-            else:
-                job.delete_snapshot()
+            self.waiting[job.place] = job.merge(newer) if newer else job
 
     def pause(self, seconds: float) -> None:
         """Sleep until `seconds` have passed or the uploader is closed."""
