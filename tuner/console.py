@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
@@ -24,17 +24,14 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     logger.propagate = False
 
 
-@contextmanager
-def show_status(title: str) -> Iterator[None]:
+def show_status(title: str) -> AbstractContextManager[object]:
     """Show a status line on stderr while something takes a moment, if stderr is a terminal."""
     if not sys.stderr.isatty():
-        yield
-        return
+        return nullcontext()
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True, markup=False).status(Text(title)):
-        yield
+    return Console(stderr=True, markup=False).status(Text(title))
 
 
 @contextmanager

@@ -97,8 +97,7 @@ class Stage:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Stage:
-        schedule = data["schedule"] and Part(**data["schedule"])
-        return Stage(**{**data, "schedule": schedule})
+        return Stage(**{**data, "schedule": data["schedule"] and Part(**data["schedule"])})
 
 
 @dataclass(frozen=True)
