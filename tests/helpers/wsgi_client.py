@@ -27,11 +27,16 @@ class Answer:
 
 
 def ask(
-    app: Any, target: str, method: str = "GET", form: dict[str, str] | None = None, json: Any = None, **given: str
-) -> Answer:
-    """Return the answer to a request. `given`: headers, with underscores; forms have the page's own origin."""
+    app: Any, target: str, method: str = "GET", form: dict[str, str] | None = None, json: Any = None,
+    raw: bytes | None = None, **given: str,
+) -> Answer:  # fmt: skip
+    """Return the answer to a request. `given`: headers, with underscores; forms have the page's own origin.
+
+    `raw` is a body that may be malformed, with the headers of a JSON object from the page.
+    """
     path, _, query = target.partition("?")
     body = urlencode(form or {}).encode() if json is None else dumps(json).encode()
+    body = body if raw is None else raw
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "POST" if form is not None else method,
         "SCRIPT_NAME": "",
@@ -43,9 +48,9 @@ def ask(
         "CONTENT_LENGTH": str(len(body)),
         "wsgi.input": io.BytesIO(body),
     }
-    if json is not None:
+    if json is not None or raw is not None:
         environ["CONTENT_TYPE"] = "application/json"
-    if form is not None:
+    if form is not None or raw is not None:
         environ["HTTP_ORIGIN"] = f"http://{HERE}"
     environ |= {f"HTTP_{name.upper()}": value for name, value in given.items()}
     setup_testing_defaults(environ)

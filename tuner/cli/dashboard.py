@@ -36,9 +36,18 @@ from tuner.cli.options import FiniteFloat, artifacts_option, storage_options
     metavar="NAME",
     help="Host name that browsers may use for it, such as the proxy's. Repeatable.",
 )
+@click.option(
+    "--trusted-proxy",
+    "proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    envvar="TUNER_TRUSTED_PROXY",
+    help="Address or network of a proxy in front: wrong passwords are counted by the visitor that it forwards. "
+    "Repeatable.",
+)
 def dashboard(
     home: str, storage: str | None, artifacts: str | None, host: str, port: int, password_file: str | None,
-    session_hours: float, read_only: bool, base_path: str | None, names: tuple[str, ...],
+    session_hours: float, read_only: bool, base_path: str | None, names: tuple[str, ...], proxies: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Serve optuna-dashboard for all studies: curves, pictures and recipes of every trial.
 
@@ -50,13 +59,15 @@ def dashboard(
     """
     from tuner.web.auth import find_password
     from tuner.web.base_path import normalize_base
+    from tuner.web.proxies import parse_proxies
     from tuner.web.security import parse_host_names
     from tuner.web.server import ServerOptions, serve
 
     password = find_password(password_file)
     options = ServerOptions(
-        host, port, password, session_hours, read_only, normalize_base(base_path), parse_host_names(names)
-    )
+        host, port, password, session_hours, read_only, normalize_base(base_path), parse_host_names(names),
+        parse_proxies(proxies),
+    )  # fmt: skip
 
     def ready(url: str) -> None:
         click.echo(f"{url}   (stop with Ctrl-C)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
 import re
 import secrets
@@ -21,16 +22,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, quote
 
 from tuner.errors import TunerError
 from tuner.web import wsgi
+from tuner.web.proxies import Network, client_address
 from tuner.web.wsgi import App, Environ, Header, StartResponse
 
 FILE_VARIABLE, VARIABLE = "TUNER_DASHBOARD_PASSWORD_FILE", "TUNER_DASHBOARD_PASSWORD"
 MIN_LENGTH, MAX_LENGTH = 8, 1000  # characters of a password
 MAX_SESSIONS, MAX_ADDRESSES = 1000, 10_000  # kept in memory
-BURST, TRY_SECONDS = 10, 5.0  # wrong passwords allowed at once, then one each so many seconds
+BURST, TRY_SECONDS = 10, 5.0  # wrong passwords of an address allowed at once, then one each so many seconds
+ALL_BURST, ALL_SECONDS = 100, 1.0  # the same for all unknown addresses together
+TURN_SECONDS = 60.0  # how long an address may use its turn
 SECRETS = "/run/secrets/"  # where containers mount secrets, readable by every user of the container
 HOME = "/dashboard/"
 DATA_PATHS = ("/api", "/artifacts", "/csv", "/static", "/favicon.ico")  # requested by the page, not by a person
@@ -109,13 +114,18 @@ class Sessions:
 
 @dataclass
 class LoginThrottle:
-    """Limits wrong passwords per address: some at once, then one every few seconds.
+    """Limits wrong passwords per address and in all: some at once, then one every few seconds.
 
-    So guessing is slow, no address is locked out for long, and active sessions are not affected.
+    So guessing is slow from any number of addresses. One address never uses up what all have: it gets fewer tries.
+    When many addresses together do, each waits for its turn, and addresses that once sent the right password and
+    active sessions are not affected: nobody is locked out.
     """
 
     clock: Callable[[], float] = time.monotonic
     ends: dict[str, float] = field(default_factory=dict)  # by address: when its wrong tries are forgotten
+    known: dict[str, None] = field(default_factory=dict)  # addresses that have sent the right password
+    turns: dict[str, float] = field(default_factory=dict)  # by unknown address: from when on it may try
+    all_end: float = -math.inf  # when the wrong tries of all unknown addresses are forgotten
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, address: str) -> float:
@@ -124,15 +134,39 @@ class LoginThrottle:
             now = self.clock()
             until = max(now, self.ends.pop(address, now))
             wait = until - now - (BURST - 1) * TRY_SECONDS
+            if wait <= 0 and address not in self.known:
+                wait = self.wait_for_turn(address, now)
             self.ends[address] = until if wait > 0 else until + TRY_SECONDS
-            if len(self.ends) > MAX_ADDRESSES:
-                del self.ends[next(iter(self.ends))]
+            drop_oldest(self.ends)
             return max(0.0, wait)
 
+    def wait_for_turn(self, address: str, now: float) -> float:
+        """Return the seconds until an unknown address may try; it keeps its turn from the first time it asks."""
+        self.turns = {each: turn for each, turn in self.turns.items() if turn + TURN_SECONDS > now}
+        if (turn := self.turns.pop(address, None)) is None:
+            turn = max(now, self.all_end) - (ALL_BURST - 1) * ALL_SECONDS
+            if turn > now and len(self.turns) >= MAX_ADDRESSES:
+                return turn - now
+            self.all_end = max(now, self.all_end) + ALL_SECONDS
+        if turn > now:
+            self.turns[address] = turn
+        return turn - now
+
     def reset(self, address: str) -> None:
-        """Forget the wrong tries of an address: it has sent the right password."""
+        """Forget the wrong tries of an address, and know it from now on: it has sent the right password."""
         with self.lock:
             self.ends.pop(address, None)
+            if address not in self.known:
+                self.all_end -= ALL_SECONDS
+            self.known.pop(address, None)
+            self.known[address] = None
+            drop_oldest(self.known)
+
+
+def drop_oldest(by_address: dict[str, Any]) -> None:
+    """Keep the memory for addresses bounded."""
+    if len(by_address) > MAX_ADDRESSES:
+        del by_address[next(iter(by_address))]
 
 
 @dataclass(frozen=True)
@@ -144,6 +178,7 @@ class LoginMiddleware:
     sessions: Sessions
     throttle: LoginThrottle = field(default_factory=LoginThrottle)
     base: str = ""
+    proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For is believed
 
     def __call__(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
         path = wsgi.request_path(environ)
@@ -183,7 +218,7 @@ class LoginMiddleware:
     def log_in(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
         form = read_form(environ)
         wanted = local_path(form.get("next", HOME))
-        address = str(environ.get("REMOTE_ADDR", ""))
+        address = client_address(environ, self.proxies)
         if wait := self.throttle.take(address):
             seconds = str(int(wait) + 1)
             alert = f"Too many wrong passwords. Try again in {seconds} s."
@@ -203,8 +238,10 @@ class LoginMiddleware:
         return "Set-Cookie", "; ".join([*parts, "HttpOnly", "SameSite=Strict", *secure])
 
 
-def require_login(app: App, password: str, hours: float, base: str = "") -> LoginMiddleware:
-    return LoginMiddleware(app, hash_text(password), Sessions(hours * 3600), base=base)
+def require_login(
+    app: App, password: str, hours: float, base: str = "", proxies: tuple[Network, ...] = ()
+) -> LoginMiddleware:
+    return LoginMiddleware(app, hash_text(password), Sessions(hours * 3600), base=base, proxies=proxies)
 
 
 def cookie_name(environ: Environ) -> str:
@@ -222,11 +259,12 @@ def session_token(environ: Environ) -> str:
 
 def read_form(environ: Environ) -> dict[str, str]:
     """Return the fields of a form; none if it is larger than a login can be."""
-    length = environ.get("CONTENT_LENGTH") or "0"
-    if not length.isdecimal() or int(length) > 8 * MAX_LENGTH:
+    try:
+        text = wsgi.read_body(environ, 8 * MAX_LENGTH).decode("utf-8", "replace")
+        fields = parse_qs(text, keep_blank_values=True, max_num_fields=10)
+    except (wsgi.RequestError, ValueError):  # ValueError: too many fields
         return {}
-    text = environ["wsgi.input"].read(int(length)).decode("utf-8", "replace")
-    return {name: values[0] for name, values in parse_qs(text, keep_blank_values=True, max_num_fields=10).items()}
+    return {name: values[0] for name, values in fields.items()}
 
 
 def local_path(path: str) -> str:

@@ -23,6 +23,7 @@ from tuner.study import database, queries
 from tuner.web.artifacts import ArtifactMiddleware
 from tuner.web.auth import FILE_VARIABLE, require_login
 from tuner.web.base_path import BasePathMiddleware, PageMiddleware, check_base_path
+from tuner.web.proxies import Network
 from tuner.web.security import LOOPBACK, RequestFilter, with_database_errors, with_safe_headers
 from tuner.web.study_api import StudyApi
 from tuner.web.wsgi import App, Environ, StartResponse, accepts_gzip, request_path
@@ -43,6 +44,7 @@ class ServerOptions:
     read_only: bool = False
     base: str = ""  # the path at which a proxy has it, such as /tuner
     names: tuple[str, ...] = ()  # host names that browsers may use for it, besides the address
+    proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For is believed
 
     @property
     def is_loopback(self) -> bool:
@@ -116,7 +118,7 @@ def build_app(studies: StudyApi, pictures: TrialArtifacts, options: ServerOption
     app = with_database_errors(ArtifactMiddleware(with_compression(studies), studies.engine, pictures))
     app = PageMiddleware(app, options.base, options.password is not None, options.read_only)
     if options.password is not None:
-        app = require_login(app, options.password, options.hours, options.base)
+        app = require_login(app, options.password, options.hours, options.base, options.proxies)
     hosts = LOOPBACK if options.is_loopback else options.names and (*LOOPBACK, options.host)
     app = RequestFilter(app, hosts, options.names, options.read_only)
     return with_safe_headers(BasePathMiddleware(app, options.base) if options.base else app)

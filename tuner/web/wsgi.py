@@ -11,9 +11,18 @@ Header = tuple[str, str]
 StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
+BAD_REQUEST, TOO_LARGE = "400 Bad Request", "413 Content Too Large"
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = "401 Unauthorized", "403 Forbidden", "404 Not Found"
 UNAVAILABLE = "503 Service Unavailable"
 NO_STORE = ("Cache-Control", "no-store")
+
+
+class RequestError(Exception):
+    """A request that cannot be answered: the status and the reason of its refusal."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
 
 
 def request_path(environ: Environ) -> str:
@@ -27,6 +36,24 @@ def is_read_request(environ: Environ) -> bool:
 def request_header(environ: Environ, name: str) -> str:
     """Return a header of the request, or ""."""
     return str(environ.get("HTTP_" + name.upper().replace("-", "_"), ""))
+
+
+def read_body(environ: Environ, most: int) -> bytes:
+    """Return the body of a request; raise RequestError if it has no valid length, or more bytes than `most`."""
+    if request_header(environ, "Transfer-Encoding"):
+        raise RequestError("411 Length Required", "the request has no Content-Length, which is needed")
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdecimal()):
+        raise RequestError(BAD_REQUEST, f"Content-Length is {length[:80]!r}; a whole number is needed")
+    if len(length) > 18 or int(length) > most:
+        raise RequestError(TOO_LARGE, f"the body is too large: at most {most:,} bytes are read")
+    try:
+        body: bytes = environ["wsgi.input"].read(int(length)) if int(length) else b""
+    except OSError as error:  # silent for too long, or gone
+        raise RequestError("408 Request Timeout", "the body did not arrive") from error
+    if len(body) < int(length):
+        raise RequestError(BAD_REQUEST, f"the body ends after {len(body):,} of {int(length):,} bytes")
+    return body
 
 
 def accepts_gzip(environ: Environ) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,12 @@ SECRET = "correct horse"
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("TUNER_DASHBOARD_PASSWORD", "TUNER_DASHBOARD_PASSWORD_FILE", "TUNER_STORAGE"):
+    for name in (
+        "TUNER_DASHBOARD_PASSWORD",
+        "TUNER_DASHBOARD_PASSWORD_FILE",
+        "TUNER_STORAGE",
+        "TUNER_TRUSTED_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -44,6 +50,7 @@ def refusal(*words: str, **env: str) -> str:
         (["--password-file", "."], "cannot be read"),
         (["--base-path", "/a b"], "is not a valid path"),
         (["--allow-host", "https://x"], "give a host name"),
+        (["--trusted-proxy", "proxy.example"], "give the address of the proxy"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(words: list[str], said: str) -> None:
@@ -82,10 +89,14 @@ def test_everything_that_was_typed_reaches_the_server(monkeypatch: pytest.Monkey
     monkeypatch.setattr(server, "serve", serve)
     words = ["--host", "0.0.0.0", "--port", "81", "--password-file", write(SECRET + "\n", 0o644), "--read-only"]
     words += ["--session-hours", "2", "--base-path", "tuner/", "--allow-host", "A.example", "--allow-host", "b"]
+    words += ["--trusted-proxy", "127.0.0.1", "--trusted-proxy", "172.16.0.0/12"]
+    proxies = ip_network("127.0.0.1"), ip_network("172.16.0.0/12")
     done = CliRunner().invoke(main, ["dashboard", *words])
     assert done.exit_code == 0 and done.stdout.startswith("http://here/dashboard/ ")
-    assert seen == [server.ServerOptions("0.0.0.0", 81, SECRET, 2.0, True, "/tuner", ("a.example", "b"))]
+    assert seen == [server.ServerOptions("0.0.0.0", 81, SECRET, 2.0, True, "/tuner", ("a.example", "b"), proxies)]
     readable, unencrypted = done.stderr.splitlines()
     assert "chmod 600 password" in readable and "https" in unencrypted and SECRET not in done.output
     assert CliRunner().invoke(main, ["dashboard"]).stderr == ""
     assert seen[1] == server.ServerOptions()
+    CliRunner().invoke(main, ["dashboard"], env={"TUNER_TRUSTED_PROXY": "127.0.0.1 172.16.0.0/12"})
+    assert seen[2] == server.ServerOptions(proxies=proxies)

@@ -9,9 +9,12 @@ from helpers.wsgi_client import ask, nothing_behind
 
 from tuner.errors import TunerError
 from tuner.web.auth import (
+    ALL_BURST,
+    ALL_SECONDS,
     BURST,
     MAX_SESSIONS,
     TRY_SECONDS,
+    TURN_SECONDS,
     LoginMiddleware,
     LoginThrottle,
     Sessions,
@@ -19,6 +22,7 @@ from tuner.web.auth import (
     hash_text,
     require_login,
 )
+from tuner.web.proxies import parse_proxies
 
 RIGHT = "correct horse"
 
@@ -263,6 +267,86 @@ def test_guessing_is_slow_and_locks_out_nobody_for_ever(app: LoginMiddleware, cl
     clock.now += TRY_SECONDS
     assert log_in(app).code == 303
     assert log_in(app, "wrong again").code == 403  # all is forgiven
+
+
+def guess_for(app: LoginMiddleware, clock: Clock, seconds: int, addresses: list[str], guesses: int = 10) -> int:
+    """Return how many of the guesses that each address sends in each second are compared with the password."""
+    compared = 0
+    for _ in range(seconds):
+        clock.now += 1
+        for address in addresses * guesses:
+            compared += log_in(app, "some guess", address=address).code == 403
+    return compared
+
+
+BOTS = [f"203.0.{at}.1" for at in range(200)]
+
+
+def test_guessing_from_many_addresses_is_as_slow_as_from_a_few(app: LoginMiddleware, clock: Clock) -> None:
+    assert guess_for(app, clock, 1, BOTS) <= ALL_BURST  # of 2,000
+    assert guess_for(app, clock, 20, BOTS, 1) <= 20 / ALL_SECONDS + 1
+
+
+def test_whoever_logged_in_before_is_not_kept_out_by_guesses_from_elsewhere(
+    app: LoginMiddleware, clock: Clock
+) -> None:
+    mine = log_in(app, address="192.0.2.7").cookie
+    guess_for(app, clock, 3, BOTS, 1)
+    assert ask(app, "/api/studies", cookie=mine).code == 200
+    assert log_in(app, address="192.0.2.7").code == 303
+
+
+def test_a_new_visitor_has_a_turn_while_many_addresses_guess(app: LoginMiddleware, clock: Clock) -> None:
+    guess_for(app, clock, 3, BOTS, 1)
+    late = log_in(app, address="192.0.2.7")
+    wait = int(late.headers["Retry-After"])
+    assert late.code == 429 and wait <= len(BOTS) * ALL_SECONDS + 1
+    guess_for(app, clock, wait, BOTS, 1)
+    assert log_in(app, address="192.0.2.7").code == 303
+    assert log_in(app, address="192.0.2.8").code == 429  # a turn is for one address
+
+
+def test_one_address_alone_does_not_use_up_what_all_have(app: LoginMiddleware, clock: Clock) -> None:
+    guess_for(app, clock, 300, ["203.0.113.5"], 1)
+    assert [log_in(app, f"typo {at}", address=f"192.0.2.{at}").code for at in range(30)] == [403] * 30
+
+
+def test_any_number_of_visitors_may_log_in_at_once(app: LoginMiddleware) -> None:
+    codes = [log_in(app, address=f"10.0.{at // 250}.{at % 250}").code for at in range(2 * ALL_BURST)]
+    assert set(codes) == {303}
+
+
+def test_turns_do_not_pile_up(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.web.auth.MAX_ADDRESSES", 3)
+    tries = LoginThrottle(clock)
+    waits = [tries.take(f"198.51.100.{at}") for at in range(ALL_BURST + 9)][ALL_BURST:]
+    assert waits == [1, 2, 3, 4, 4, 4, 4, 4, 4] and len(tries.turns) == 3
+    clock.now += 3 + TURN_SECONDS
+    tries.take("192.0.2.1")
+    assert not tries.turns
+    for at in range(9):
+        tries.reset(f"192.0.2.{at}")
+    assert list(tries.known) == ["192.0.2.6", "192.0.2.7", "192.0.2.8"]
+
+
+def test_behind_a_proxy_wrong_passwords_count_for_the_visitor_that_it_forwards(clock: Clock) -> None:
+    sessions, proxies = Sessions(3600, clock), parse_proxies(["10.0.0.1"])
+    app = LoginMiddleware(nothing_behind, hash_text(RIGHT), sessions, LoginThrottle(clock), proxies=proxies)
+    through = {"address": "10.0.0.1"}
+    codes = [
+        log_in(app, "guess", x_forwarded_for=f"198.51.100.{at}, 192.0.2.1", **through).code for at in range(99)
+    ]
+    assert codes == [403] * BURST + [429] * (99 - BURST)  # what the visitor writes in front makes no difference
+    assert log_in(app, x_forwarded_for="192.0.2.2", **through).code == 303
+    elsewhere = {"address": "10.0.0.2"}
+    codes = [log_in(app, "guess", x_forwarded_for=f"192.0.2.{at}", **elsewhere).code for at in range(99)]
+    assert codes == [403] * BURST + [429] * (99 - BURST)  # nobody has declared this one
+
+
+@pytest.mark.parametrize("body", ["a=1&" * 50, "password=" + "x" * 9000, "%FF=%FF&&==", "password"])
+def test_a_malformed_form_is_a_wrong_password(app: LoginMiddleware, body: str) -> None:
+    refused = ask(app, "/login", "POST", raw=body.encode())
+    assert refused.code == 403 and b"not the password" in refused.body
 
 
 def test_addresses_do_not_pile_up(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

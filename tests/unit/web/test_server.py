@@ -20,6 +20,8 @@ from tuner.errors import TunerError
 from tuner.paths import Home
 from tuner.study.storage import open_storage
 from tuner.web import server
+from tuner.web.auth import BURST
+from tuner.web.proxies import parse_proxies
 from tuner.web.server import ServerOptions, build_app, open_artifacts, preload, serve, with_compression
 from tuner.web.study_api import StudyApi
 
@@ -130,6 +132,15 @@ def test_nobody_learns_a_study_without_the_password(whole: Callable[..., Any]) -
     cookie = ask(app, "/login", form=form).cookie
     assert b"made" in ask(app, "/api/studies", cookie=cookie).body
     assert ask(app, "/login", "POST", password="correct horse").code == 403  # another site's form
+
+
+def test_visitors_behind_a_declared_proxy_do_not_wait_for_each_other(whole: Callable[..., Any]) -> None:
+    app = whole(password="correct horse", proxies=parse_proxies(["127.0.0.1"]))
+    wrong, right = {"password": "correct zebra"}, {"password": "correct horse"}
+    for at in range(3 * BURST):
+        code = ask(app, "/login", form=wrong, x_forwarded_for="192.0.2.1").code
+        assert code == (403 if at < BURST else 429)
+    assert ask(app, "/login", form=right, x_forwarded_for="192.0.2.2").code == 303
 
 
 def test_the_trials_are_loaded_before_it_says_it_is_ready(tmp_path: Path) -> None:
