@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
@@ -75,7 +76,8 @@ class Stage:
     """One of several consecutive phases of training. Each stage continues with the weights of the one before.
 
     `frozen` names modules of the model that are not trained, such as "encoder", or the first layers of one:
-    "encoder[:-10]". Default learning rates are the optimizer's, the default schedule is the recipe's.
+    "encoder[:-10]". Default learning rates are the optimizer's, the default schedule is the recipe's. With
+    `judged=False` no trial is pruned in this stage, as its metrics say nothing yet about the end of the training.
     """
 
     epochs: int
@@ -83,6 +85,7 @@ class Stage:
     lr: float | None = None
     encoder_lr: float | None = None
     schedule: Part | None = None
+    judged: bool = True
 
     def __post_init__(self) -> None:
         frozen = (self.frozen,) if isinstance(self.frozen, str) else self.frozen
@@ -91,9 +94,13 @@ class Stage:
         object.__setattr__(self, "frozen", tuple(frozen))
         if not (self.schedule is None or isinstance(self.schedule, Part)):
             raise TypeError(f"a stage's schedule is {self.schedule!r}; write schedule=use({str(self.schedule)!r})")
+        if not isinstance(self.judged, bool):
+            raise TypeError(f"a stage's judged is {self.judged!r}; write judged=False, to not prune in this stage")
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(replace(self, schedule=None)) | {"schedule": self.schedule and self.schedule.to_json()}
+        """Return the stage as plain JSON; `judged` only if it is False, as older versions do not know it."""
+        plain = asdict(replace(self, schedule=None)) | {"schedule": self.schedule and self.schedule.to_json()}
+        return {name: value for name, value in plain.items() if name != "judged" or not value}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Stage:
@@ -157,6 +164,12 @@ class Recipe:
     def weights_part(self) -> str:
         """The part of the model that `weights` initialize: of ImageNet weights, the encoder."""
         return "encoder" if self.weights.name == "imagenet" else str(self.weights.args.get("part", "all"))
+
+    def stage_at(self, epoch: int) -> Stage:
+        """Return the stage of an epoch, counted from 1."""
+        stages = self.resolved_stages
+        ends = accumulate(stage.epochs for stage in stages)
+        return next((stage for stage, end in zip(stages, ends, strict=True) if epoch <= end), stages[-1])
 
     def with_epochs(self, epochs: int) -> Recipe:
         """Return the recipe with another number of epochs; with stages, the last one changes."""

@@ -101,6 +101,20 @@ def test_what_is_no_stage_is_told(stages: object) -> None:
         replace(RECIPE, stages=stages)
 
 
+def test_an_epoch_belongs_to_the_stage_it_is_trained_in() -> None:
+    assert [FULL.stage_at(epoch).epochs for epoch in range(1, 7)] == [2, 2, 3, 3, 3, 3]
+    assert RECIPE.stage_at(2) == RECIPE.resolved_stages[0]
+
+
+def test_a_stage_says_in_json_that_it_is_not_judged_and_nothing_otherwise() -> None:
+    unjudged = replace(FULL, stages=(replace(STAGES[0], judged=False), STAGES[1]))
+    first, second = unjudged.to_json()["stages"]
+    assert first["judged"] is False and second.keys() == first.keys() - {"judged"}
+    assert Recipe.from_json(json.loads(json.dumps(unjudged.to_json()))) == unjudged
+    with pytest.raises(TypeError, match=r"a stage's judged is 'no'; write judged=False, to not prune"):
+        Stage(1, judged="no")  # type: ignore[arg-type]
+
+
 def test_a_stages_schedule_given_as_text_is_told() -> None:
     with pytest.raises(TypeError, match=r"a stage's schedule is 'cosine'; write schedule=use\('cosine'\)"):
         Stage(1, schedule="cosine")  # type: ignore[arg-type]

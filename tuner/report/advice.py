@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +286,8 @@ def python_source(value: Any) -> str:
     if isinstance(value, Part):
         return f"use({', '.join([repr(value.name), *(f'{key}={arg!r}' for key, arg in value.args.items())])})"
     if isinstance(value, Stage):
-        given = {key: arg for key, arg in vars(value).items() if arg not in (None, ())}
+        usual = {field.name: field.default for field in fields(Stage)}
+        given = {key: arg for key, arg in vars(value).items() if arg != usual[key]}
         return f"Stage({', '.join(f'{key}={python_source(arg)}' for key, arg in given.items())})"
     if isinstance(value, tuple) and value and isinstance(value[0], Stage):
         return f"[{', '.join(map(python_source, value))}]"

@@ -97,7 +97,8 @@ def train_recipe(
     session = context.session
 
     def on_epoch(report: EpochReport) -> None:
-        session.record_epoch(active, asdict(report), judge=report.epoch < recipe.epochs)
+        judge = report.epoch < recipe.epochs and recipe.stage_at(report.epoch).judged
+        session.record_epoch(active, asdict(report), judge)
         peak = max(session.sync.status.get("peak_memory", 0), report.peak_memory)
         session.update_status(step=report.epoch, steps=recipe.epochs, value=report.value, peak_memory=peak)
 

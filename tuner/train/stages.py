@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -18,7 +18,7 @@ FROZEN = re.compile(r"([\w.]+)(?:\[(-?\d*):(-?\d*)\])?")  # "encoder", "encoder[
 
 
 def find_modules(model: nn.Module, name: str) -> list[nn.Module]:
-    """Return the modules that a stage names: one of the model, or a slice of its layers."""
+    """Return the modules that a stage names: one of the model, one of its `groups`, or a slice of its layers."""
     found = FROZEN.fullmatch(name)
     if not found:
         raise PartError(
@@ -26,15 +26,16 @@ def find_modules(model: nn.Module, name: str) -> list[nn.Module]:
         )
     path, first, last = found.groups()
     known = dict(model.named_modules())
-    if path not in known:
-        own = [child for child, _ in model.named_children()]
+    groups: Mapping[str, Sequence[str]] = getattr(model, "groups", {})
+    if path not in known and path not in groups:
+        own = [*(child for child, _ in model.named_children()), *groups]
         raise PartError(
             f"a stage freezes '{path}', which the model does not have.{did_you_mean(path, own)} "
             f"It has: {format_names(own, 12)}."
         )
-    if first is None:
+    if first is None and path in known:
         return [known[path]]
-    layers = list(known[path].children())
+    layers = list(known[path].children()) if path in known else [known[name] for name in groups[path]]
     chosen = layers[slice(int(first) if first else None, int(last) if last else None)]
     if not chosen:
         raise PartError(f"a stage freezes '{name}', which selects none of the {len(layers)} layers of '{path}'.")

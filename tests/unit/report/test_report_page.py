@@ -211,7 +211,7 @@ def test_the_recipe_on_the_page_trains_the_same(tmp_path: Path) -> None:
         model=use("mobilenet", width=0.5),
         loss=use("cross_entropy"),
         optimizer=use("sgd", lr=0.1, momentum=0.9),
-        stages=(Stage(2, frozen="encoder"), Stage(3, lr=1e-4, schedule=use("plateau", patience=2))),
+        stages=(Stage(2, "encoder", judged=False), Stage(3, lr=1e-4, schedule=use("plateau", patience=2))),
         weights=use("imagenet", part="encoder"),
         batch_size=16,
         seed=3,

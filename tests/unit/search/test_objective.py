@@ -20,7 +20,7 @@ from tuner.data.datasets import data_name
 from tuner.errors import FailureKind, TrialFailed
 from tuner.goal import Goal
 from tuner.paths import Run
-from tuner.recipe import Recipe
+from tuner.recipe import Recipe, Stage
 from tuner.search import objective, trial_attrs
 from tuner.search.session import Session, TrialSignal
 from tuner.space.space import Space, load_space
@@ -125,6 +125,25 @@ class Patient(Session):
     def check_signal(self, held: ActiveTrial) -> TrialSignal:
         wait_for(lambda: not held.unjudged)
         return super().check_signal(held)
+
+
+def test_no_trial_is_pruned_in_a_stage_that_is_not_judged(
+    tmp_path: Path, toy_recipe: Recipe, toy_data: CachedDataset
+) -> None:
+    joined = make_study(tmp_path)
+    joined.study.pruner = pruner = Asked(prune_at=2)
+    recipe = replace(toy_recipe, stages=(Stage(2, judged=False), Stage(2)), epochs=4)
+    with Patient(joined, who("me")) as session:
+        held = session.take_trial()
+        assert held is not None
+        joint = objective.TrialContext(
+            session, torch.device("cpu"), MicroBatches(tmp_path / "micro.json"), None, lambda run: None
+        )
+        outcome = objective.train_recipe(joint, held, recipe, toy_data, Run(tmp_path / "run").make(), None)
+        session.put_back_trial(held)
+    assert outcome.end == "finished" and pruner.epochs == [3]
+    rows = epoch_queries.read_epochs(joined.engine, held.id)
+    assert len(rows) == 4 and all(row["value"] is not None for row in rows)
 
 
 @pytest.mark.parametrize(("prune_at", "asked", "ran"), [(0, [2, 4], 5), (4, [2, 4], 4)])

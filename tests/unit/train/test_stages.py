@@ -95,6 +95,16 @@ def test_a_module_is_named_by_its_path() -> None:
     assert find_modules(net, "encoder") == [net.encoder] and find_modules(net, "head") == [net.head]
 
 
+def test_a_model_can_give_several_modules_one_name() -> None:
+    net = Net()
+    vars(net)["groups"] = {"all": ("encoder", "head"), "tail": ("encoder.3", "head")}
+    assert find_modules(net, "all") == [net.encoder, net.head]
+    assert find_modules(net, "tail") == [net.encoder[3], net.head]
+    assert find_modules(net, "tail[1:]") == [net.head]
+    with pytest.raises(PartError, match=r"Did you mean 'tail'\? It has: encoder, head, all, tail\."):
+        find_modules(net, "tial")
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
