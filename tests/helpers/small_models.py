@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {  # arguments that make a model small, where
     "sport_vgg": {"reduced": 16, "hidden": 16, "dropout": 0.0},
     "fcn_resnet50": {"dropout": 0.0},
     "timm": {"name": "test_resnet"},
+    "watershed_cascade": {"width": 8},
     "mask_rcnn": {"backbone": "mobilenet_v3_small", "anchor": 8, "num_regions": 32, "num_found": 20},
 }
 CLASSIFIERS = ("sport_vgg", "timm")

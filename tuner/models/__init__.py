@@ -17,6 +17,7 @@ MODELS = {
     "sport_vgg": "tuner.models.sport_vgg:sport_vgg",
     "timm": "tuner.models.timm:timm",
     "deep_watershed": "tuner.models.deep_watershed:deep_watershed",
+    "watershed_cascade": "tuner.models.watershed_cascade:watershed_cascade",
     "mask_rcnn": "tuner.models.mask_rcnn:mask_rcnn",
 }
-INSTANCE_MODELS = ("deep_watershed", "mask_rcnn")  # models for the task "instance"
+INSTANCE_MODELS = ("deep_watershed", "watershed_cascade", "mask_rcnn")  # models for the task "instance"

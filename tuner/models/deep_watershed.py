@@ -43,22 +43,27 @@ def deep_watershed(
     `k` and `args` are those of the base. The watershed floods pixels with a mask above `mask` from basins with an
     energy above `energy`; instances smaller than min_size pixels are dropped.
     """
-    if base in INSTANCE_MODELS:
-        raise PartError(f"base of model 'deep_watershed' is '{base}'; a segmenter is needed, such as 'unet'.")
-    if not isinstance(args, Mapping | None):
-        raise PartError(f"args of model 'deep_watershed' are {args!r}; write args={{'name': value}}.")
     check_range("model 'deep_watershed'", BETWEEN_0_AND_1, mask=mask, energy=energy)
     check_range("model 'deep_watershed'", COUNT, min_size=min_size)
-    width = {} if k is None else {"k": k}
-    part = Part(base, {**(args or {}), **width})
-    model: nn.Module = build("model", MODELS, part, channels, HEADS + DIRECTION * bool(direction))
-    if hasattr(model, "learn"):
-        raise PartError(
-            f"base of model 'deep_watershed' is '{base}'; a segmenter trained by gradient descent is needed."
-        )
+    model = build_base("deep_watershed", base, k, args, channels, HEADS + DIRECTION * bool(direction))
     flood = WatershedInstances(mask, energy, min_size)
     # attributes, so that the weights keep their names
     vars(model).update(instances=flood, evidence=partial(object_evidence, model))
+    return model
+
+
+def build_base(
+    name: str, base: str, k: int | None, args: Mapping[str, Any] | None, channels: int, outputs: int
+) -> nn.Module:
+    """Return the segmenter `base` with so many output maps; PartError if model `name` cannot be built on it."""
+    if base in INSTANCE_MODELS:
+        raise PartError(f"base of model '{name}' is '{base}'; a segmenter is needed, such as 'unet'.")
+    if not isinstance(args, Mapping | None):
+        raise PartError(f"args of model '{name}' are {args!r}; write args={{'name': value}}.")
+    width = {} if k is None else {"k": k}
+    model: nn.Module = build("model", MODELS, Part(base, {**(args or {}), **width}), channels, outputs)
+    if hasattr(model, "learn"):
+        raise PartError(f"base of model '{name}' is '{base}'; a segmenter trained by gradient descent is needed.")
     return model
 
 
@@ -79,14 +84,23 @@ class WatershedInstances:
         """Return the instances of each image; with `sizes`, at these heights and widths."""
         found = []
         for at, heads in enumerate(logits[:, :HEADS].float()):
-            height, width = size = tuple(heads.shape[-2:]) if sizes is None else sizes[at]
-            if sizes is not None:
-                heads = F.interpolate(heads[None], size=size, mode="bilinear", align_corners=False)[0]
-            scale = height * width / logits[0, 0].numel()
+            heads = resize_map(heads, None if sizes is None else sizes[at])
+            min_size = scaled_area(self.min_size, heads[0].numel() / logits[0, 0].numel())
             mask, energy = heads.sigmoid().cpu().numpy()
-            min_size = max(1, round(self.min_size * scale))
             found.append(extract_instances(mask, energy, self.mask, self.energy, min_size))
         return found
+
+
+def resize_map(maps: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Return channels x height x width at another height and width, or unchanged."""
+    if size is None:
+        return maps
+    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def scaled_area(pixels: int, scale: float) -> int:
+    """Return a number of pixels of the model's input as that of an image of `scale` times as many, at least 1."""
+    return max(1, round(pixels * scale))
 
 
 def extract_instances(mask: Map, energy: Map, least_mask: float, least_energy: float, min_size: int) -> Instances:

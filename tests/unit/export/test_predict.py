@@ -208,7 +208,12 @@ def found_by(bundle: Path, path: Path) -> Instances:
 
 @pytest.mark.filterwarnings(COCOS_OWN)
 @pytest.mark.parametrize(
-    "model", [use("deep_watershed", k=4), use("mask_rcnn", backbone="resnet18", k=4, score=0)]
+    "model",
+    [
+        use("deep_watershed", k=4),
+        use("watershed_cascade", k=4, width=4, cut=0, min_size=1),
+        use("mask_rcnn", backbone="resnet18", k=4, score=0),
+    ],
 )
 def test_instances_are_label_maps_overlays_and_one_coco_file(
     tmp_path: Path, instance_recipe: Recipe, model: Part
