@@ -45,6 +45,13 @@ def test_the_tables_of_a_later_version_are_left_alone(change: str, words: tuple[
     assert content(tmp_path / "home") == before
 
 
+@pytest.mark.parametrize("command", ["status", "table"])
+def test_the_tables_of_a_later_version_are_not_read(command: str, tmp_path: Path) -> None:
+    assert run(tmp_path, "init", "--home", tmp_path / "home").returncode == 0
+    alter(home_url(tmp_path / "home"), "UPDATE tuner_meta SET value = '99' WHERE name = 'schema'")
+    assert "schema 99" in refused(run(tmp_path, command, "--home", tmp_path / "home"))
+
+
 def test_nobody_joins_living_workers_of_another_version_and_dead_ones_are_no_hindrance(tmp_path: Path) -> None:
     write_booked(tmp_path, 4, "gate=2")
     url = home_url(tmp_path / "home")
