@@ -78,6 +78,11 @@ def test_a_search_continues_and_resumes_its_trial_from_the_checkpoint(folder: Pa
     resumed, new = trials_of(folder, "small")[6:]
     assert (resumed.state, resumed.attrs["result"]["attempt"]) == ("COMPLETE", 2)
     assert new.number == 7 and new.state in ("COMPLETE", "PRUNED", "FAIL")
+    assert new.attrs["recipe"]["data"] == resumed.attrs["recipe"]["data"]
+    made = [trial.attrs["made_with"] for trial in trials_of(folder, "small") if "made_with" in trial.attrs]
+    assert {(with_["data_hash"], with_["train_images"], with_["val_images"]) for with_ in made} == {
+        ("3430aab68b51f781", 99, 21)  # divided as the study began
+    }
     assert typed(folder, "best", "--home", "runs", "--study", "small", "--export", "best").startswith("small: ")
     assert (folder / "best" / "weights.safetensors").is_file()
 
@@ -105,3 +110,10 @@ def test_a_bundle_predicts_what_it_predicted_then(folder: Path) -> None:
     now = np.asarray(Image.open(folder / "masks" / "photo_mask.png"))
     then = np.asarray(Image.open(GOLDEN / "expected" / "photo_mask.png"))
     assert now.shape == then.shape and np.mean(now != then) < 0.001  # another processor may round otherwise
+
+
+def test_a_bundle_is_scored_on_the_images_that_were_held_out_then(folder: Path) -> None:
+    now = json.loads(typed(folder, "evaluate", "bundle", "--split", "val", "--home", "runs", "--json"))
+    then = json.loads((GOLDEN / "bundle" / "metrics.json").read_text())["metrics"]
+    assert now["images"] == 21
+    assert now["metrics"] == pytest.approx({name: then[f"val_{name}"] for name in now["metrics"]}, abs=1e-3)

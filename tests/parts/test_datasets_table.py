@@ -89,7 +89,7 @@ def test_a_mistyped_name_is_told_the_near_one(kind: str, name: str) -> None:
 def test_every_dataset_takes_the_same_arguments(name: str) -> None:
     """So that --data swaps one for another under any space; a folder takes them too."""
     known = set(searchable_args(find_builder("dataset", DATASETS, name)))
-    assert known == {"image_size", "val", "split_seed"}
+    assert known == {"image_size", "val", "split_seed", "split"}
     assert known <= set(searchable_args(folder))
 
 

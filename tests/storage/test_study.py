@@ -58,6 +58,15 @@ def test_joining_again_finds_the_same_study_with_the_seed_it_began_with(prepared
     again.engine.dispose()
 
 
+def test_a_study_keeps_the_split_that_it_began_with(prepared_url: str) -> None:
+    with joined(prepared_url), joined(prepared_url, replace(INFO, split="exact")) as second:
+        assert second.info.split == "stable"
+    with joined(prepared_url, replace(INFO, name="new", split="exact")):
+        again = rejoin_study(prepared_url, "new")
+        assert again.info.split == "exact"
+        again.engine.dispose()
+
+
 def test_optuna_knows_direction_and_metric(prepared_url: str) -> None:
     with joined(prepared_url, replace(INFO, goal=Goal("loss", "minimize"))) as made:
         assert made.study.direction.name == "MINIMIZE"

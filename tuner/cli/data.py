@@ -54,17 +54,18 @@ def show(path: str | None, home: str, sheet: str | None) -> None:
     if path is None:
         return list_data()
     from tuner.console import progress_bar
-    from tuner.data.datasets import data_problems, open_data
+    from tuner.data.datasets import add_split, data_problems, open_data
     from tuner.data.survey import survey
     from tuner.errors import DataError, FilesError, writing
     from tuner.plots.contact_sheet import draw_contact_sheet
     from tuner.recipe import Part
 
-    if wrong := data_problems(Part(path)):
+    part = add_split(Part(path), "exact")  # as a new study does
+    if wrong := data_problems(part):
         raise DataError(" ".join(wrong))
     if sheet and Path(sheet).suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise FilesError(f"the contact sheet {sheet} must end in .png or .jpg.")
-    source = open_data(Part(path))
+    source = open_data(part)
     place = to_home(home).make()
     with progress_bar(f"reading {source.name}") as progress:
         found = survey(source, place.cache, progress)
@@ -144,7 +145,7 @@ def list_data() -> None:
 
 def describe_location(name: str) -> str:
     """Return where a dataset is and what it contains, or what is wrong with it, without reading images."""
-    from tuner.data.datasets import GENERATED, open_data
+    from tuner.data.datasets import GENERATED, add_split, open_data
     from tuner.data.locate import candidate_folders
     from tuner.errors import DataError
     from tuner.recipe import Part
@@ -153,7 +154,7 @@ def describe_location(name: str) -> str:
     if name not in GENERATED and not there:
         return "not on this machine"
     try:
-        source = open_data(Part(name))
+        source = open_data(add_split(Part(name), "exact"))
     except DataError as error:
         return str(error).partition("\n")[0]
     where = "generated" if name in GENERATED else f"at {there[0]}"

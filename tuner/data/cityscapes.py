@@ -27,16 +27,16 @@ TO_TRAIN_ID = np.full(256, IGNORED, np.uint8)
 TO_TRAIN_ID[list(SCORED)] = np.arange(len(SCORED))
 
 
-def cityscapes(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+def cityscapes(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0, split: str = "stable") -> Source:
     """Cityscapes: street scenes in 19 classes, others ignored; official train and val splits."""
     where = require_files("cityscapes", PARTS)
     missing: list[str] = []
-    items = tuple(item for split in SPLITS for item in find_pairs(where, split, missing))
+    items = tuple(item for official in SPLITS for item in find_pairs(where, official, missing))
     refuse_missing("cityscapes", where, missing)
-    for split in SPLITS:
-        if not any(item.split == split for item in items):
-            raise DataError(f"cityscapes at {where} has no {IMAGES}/{split}/CITY/NAME{IMAGE_ENDING}.")
-    items = hold_out(items, val, split_seed)  # checks `val` only, since there is a val split
+    for official in SPLITS:
+        if not any(item.split == official for item in items):
+            raise DataError(f"cityscapes at {where} has no {IMAGES}/{official}/CITY/NAME{IMAGE_ENDING}.")
+    items = hold_out(items, val, split_seed, split)  # only checks the arguments, since there is a val split
     return Source("cityscapes", str(where), "labels", items, read_scene, CLASSES, reading="train ids")
 
 

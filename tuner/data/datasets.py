@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tuner.data.folder import folder, pair_files, read_with_mask
 from tuner.data.locate import find_folder, require_files
-from tuner.data.source import Source, fraction_problem, hold_out
-from tuner.errors import DataError, did_you_mean
+from tuner.data.source import Source, fraction_problem, hold_out, split_problem
+from tuner.errors import DataError, PartError, did_you_mean
 from tuner.recipe import Part, Recipe
-from tuner.registry import build, part_problems
+from tuner.registry import build, find_builder, part_problems, searchable_args
 
 DATASETS = {
     "shapes": "tuner.data.synthetic.shapes:shapes",
@@ -35,43 +35,47 @@ ISIC = [
 PEDESTRIANS = ("PNGImages", "PedMasks")
 
 
-def weizmann_horse(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+def weizmann_horse(
+    *, image_size: int = 256, val: float = 0.2, split_seed: int = 0, split: str = "stable"
+) -> Source:
     """Weizmann Horse: 328 photos of horses with masks, in rgb/ and figure_ground/."""
     where = require_files("weizmann_horse", ["rgb", "figure_ground"])
-    return folder(where, name="weizmann_horse", image_size=image_size, val=val, split_seed=split_seed)
+    return folder(where, name="weizmann_horse", image_size=image_size, val=val, split_seed=split_seed, split=split)
 
 
-def isic2016(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+def isic2016(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0, split: str = "stable") -> Source:
     """ISIC 2016: 900 photos of skin lesions with masks, and 379 for testing."""
     where = require_files("isic2016", ISIC)
     images, masks, test_images, test_masks = (where / part for part in ISIC)
     items = [*pair_files(images, masks, "train"), *pair_files(test_images, test_masks, "test")]
-    return Source("isic2016", str(where), "masks", hold_out(tuple(items), val, split_seed), read_with_mask)
+    return Source("isic2016", str(where), "masks", hold_out(tuple(items), val, split_seed, split), read_with_mask)
 
 
-def penn_fudan(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+def penn_fudan(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0, split: str = "stable") -> Source:
     """Penn-Fudan: 170 photos of streets with instance maps of the pedestrians."""
     where = find_folder("penn_fudan")
     unpacked = "" if any((where / part).is_dir() for part in PEDESTRIANS) else "PennFudanPed/"
     require_files("penn_fudan", [f"{unpacked}{part}" for part in PEDESTRIANS])
-    return folder(where / unpacked, name="penn_fudan", image_size=image_size, val=val, split_seed=split_seed)
+    return folder(
+        where / unpacked, name="penn_fudan", image_size=image_size, val=val, split_seed=split_seed, split=split
+    )
 
 
-def scene(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+def scene(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0, split: str = "stable") -> Source:
     """Your own scenes: images/ with label maps in labels/, any number of classes, named in classes.txt."""
     where = find_folder("scene")
     if not (where / "train").is_dir():
         require_files("scene", ["images", "labels"])
-    source = folder(where, name="scene", image_size=image_size, val=val, split_seed=split_seed)
+    source = folder(where, name="scene", image_size=image_size, val=val, split_seed=split_seed, split=split)
     if source.targets != "labels":
         raise DataError(f"scene at {where} holds {source.targets}; label maps in labels/ are needed.")
     return source
 
 
-def sports100(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+def sports100(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0, split: str = "stable") -> Source:
     """100 sports: photos in one folder per sport, in train/, valid/ and test/."""
     where = require_files("sports100", ["train", "valid", "test"])
-    return folder(where, name="sports100", image_size=image_size, val=val, split_seed=split_seed)
+    return folder(where, name="sports100", image_size=image_size, val=val, split_seed=split_seed, split=split)
 
 
 def is_path(name: str) -> bool:
@@ -104,13 +108,30 @@ def data_problems(part: Part) -> list[str]:
         maybe = did_you_mean(part.name, DATASETS)
         return [f"no dataset or folder '{part.name}'.{maybe} Known: {known}, or the path of a folder."]
     wrong = part_problems("dataset", table, part)
-    odd = fraction_problem(part.args.get("val", 0.2))
-    return [*wrong, odd] if odd else wrong
+    odd = [fraction_problem(part.args.get("val", 0.2)), split_problem(part.args.get("split", "stable"))]
+    return wrong + [line for line in odd if line]
 
 
-def swap_data(recipe: Recipe, data: str) -> Recipe:
-    """Return the recipe with another dataset; all datasets take the same arguments."""
-    return replace(recipe, data=Part(data, recipe.data.args))
+def swap_data(recipe: Recipe, data: str, split: str = "stable") -> Recipe:
+    """Return the recipe with another dataset, divided as `split` says unless its own arguments say it.
+
+    All datasets take the same arguments.
+    """
+    return replace(recipe, data=add_split(Part(data, recipe.data.args), split))
+
+
+def add_split(part: Part, split: str) -> Part:
+    """Return a dataset with its argument `split`, where its builder takes one and it is not the default."""
+    if split == "stable" or "split" in part.args or not takes_split(part.name):
+        return part
+    return Part(part.name, {**part.args, "split": split})
+
+
+def takes_split(name: str) -> bool:
+    try:
+        return "split" in searchable_args(find_builder("dataset", dataset_table(name), name))
+    except PartError:
+        return False  # data_problems tells why
 
 
 def data_name(recipe: Recipe, given: str | None) -> str:

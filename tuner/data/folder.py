@@ -66,7 +66,15 @@ class SplitContent:
     annotations: tuple[Annotations, ...] = ()
 
 
-def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+def folder(
+    path: Path,
+    *,
+    name: str = "",
+    image_size: int = 256,
+    val: float = 0.2,
+    split_seed: int = 0,
+    split: str = "stable",
+) -> Source:
     """Open a folder as a dataset. Existing val/ and test/ are kept; without val/, part of train is held out."""
     path = path.absolute()
     splits = {split: read_split(part, split) for split, part in split_folders(path).items()}
@@ -75,7 +83,8 @@ def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.
         mixed = " and ".join(KINDS[kind] for kind in sorted(kinds))
         raise DataError(f"{path} mixes {mixed} between its splits. Use one layout: {LAYOUTS}.")
     divide = hold_out_per_class if kinds == {"classes"} else hold_out
-    items = divide(tuple(item for part in splits.values() for item in part.items), val, split_seed)
+    given = tuple(item for part in splits.values() for item in part.items)
+    items = divide(given, val, split_seed, split)
     for needed in ("train", "val"):
         if not any(item.split == needed for item in items):
             raise DataError(f"{path} gives no {needed} image; at least two images outside test/ are needed.")
@@ -84,10 +93,22 @@ def folder(path: Path, *, name: str = "", image_size: int = 256, val: float = 0.
         return make_coco_source(label, path, items, [one for p in splits.values() for one in p.annotations])
     if kinds == {"classes"}:
         names = common_classes(path, {split: part.classes for split, part in splits.items()})
-        return Source(label, str(path), "classes", items, read_with_class, names)
+        remarks = division_remarks(given, items, val) if split == "exact" else ()
+        return Source(label, str(path), "classes", items, read_with_class, names, remarks=remarks)
     (kind,) = kinds
     names = read_class_names(path) if kind == "labels" else ()
     return Source(label, str(path), kind, items, READERS[kind], names)
+
+
+def division_remarks(given: tuple[Item, ...], items: tuple[Item, ...], val: float) -> tuple[str, ...]:
+    """Return a remark if the classes need another number of validation images than the fraction `val`."""
+    if any(item.split == "val" for item in given):
+        return ()
+    wanted = round(val * sum(item.split == "train" for item in given))
+    held = sum(item.split == "val" for item in items)
+    if held in (wanted, 1):
+        return ()
+    return (f"{held} images are held out, not {wanted}: each class of two or more has one on each side",)
 
 
 def split_folders(path: Path) -> dict[str, Path]:

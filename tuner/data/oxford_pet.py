@@ -22,32 +22,34 @@ PET, BACKGROUND, BORDER = 1, 2, 3
 CLASSES = ("pet", "background", "border")
 
 
-def oxford_pet(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+def oxford_pet(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0, split: str = "stable") -> Source:
     """Oxford-IIIT Pet, binary: pet and border against background; official test split."""
-    where, items = list_items("oxford_pet", val, split_seed)
+    where, items = list_items("oxford_pet", val, split_seed, split)
     return Source("oxford_pet", str(where), "masks", items, read_with_mask, reading="pet and border")
 
 
-def oxford_pet_trimap(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0) -> Source:
+def oxford_pet_trimap(
+    *, image_size: int = 256, val: float = 0.2, split_seed: int = 0, split: str = "stable"
+) -> Source:
     """Oxford-IIIT Pet in three classes: pet, background, border; official test split."""
-    where, items = list_items("oxford_pet_trimap", val, split_seed)
+    where, items = list_items("oxford_pet_trimap", val, split_seed, split)
     return Source("oxford_pet_trimap", str(where), "labels", items, read_with_labels, CLASSES, reading="trimap")
 
 
-def list_items(name: str, val: float, split_seed: int) -> tuple[Path, tuple[Item, ...]]:
+def list_items(name: str, val: float, split_seed: int, split: str) -> tuple[Path, tuple[Item, ...]]:
     """Return the folder and the items of the official lists; part of the training list is held out."""
     where = require_files(name, PARTS)
     there = {part: {file.name for file in (where / part).iterdir()} for part in (IMAGES, TRIMAPS)}
     items, missing = [], []
-    for split, listing in LISTS.items():
+    for official, listing in LISTS.items():
         for key in read_keys(where / listing):
             files = {IMAGES: f"{key}.jpg", TRIMAPS: f"{key}.png"}
             missing += [
                 f"{part}/{file}, listed in {listing}" for part, file in files.items() if file not in there[part]
             ]
-            items.append(Item(key, split, where / IMAGES / files[IMAGES], where / TRIMAPS / files[TRIMAPS]))
+            items.append(Item(key, official, where / IMAGES / files[IMAGES], where / TRIMAPS / files[TRIMAPS]))
     refuse_missing(name, where, missing)
-    return where, hold_out(tuple(items), val, split_seed)
+    return where, hold_out(tuple(items), val, split_seed, split)
 
 
 def read_keys(listing: Path) -> list[str]:

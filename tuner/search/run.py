@@ -30,7 +30,7 @@ from tuner.space.published import PublishedTable, load_table
 from tuner.space.rehearsal import NUM_TRIALS, reduce_recipe, rehearse
 from tuner.space.space import NUM_DRAWS, Space, draw_recipes, load_space
 from tuner.space.table_rows import draw_row_recipes
-from tuner.study import budget, database, queries
+from tuner.study import budget, database, queries, tables
 from tuner.study.heartbeat import check_versions
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.study import JoinedStudy, join_study, set_artifact_store
@@ -120,7 +120,7 @@ def run(request: RunRequest, view: ViewFactory) -> RunResult:
 def join_requested_study(request: RunRequest) -> tuple[JoinedStudy, Space]:
     """Check a request with its data, then create or join its study; also return the space."""
     with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
-        setup = check_request(request)
+        setup = settle_split(check_request(request), request.options.url)
     by_data = {str(recipe.data.without("image_size")): recipe for recipe in setup.recipes}
     sources = [open_source(recipe) for recipe in by_data.values()]  # with the targets that the task needs
     options = request.options
@@ -230,8 +230,29 @@ def check_request(request: RunRequest) -> StudySetup:
         subject=table.name if table else "",
         shrink=request.shrink,
         shorten=request.shorten,
+        split="exact",
     )
     return StudySetup(info, space, recipes, table_trials(table, request.seeds or 1) if table else [])
+
+
+def settle_split(setup: StudySetup, url: str) -> StudySetup:
+    """Return the setup with the split of the stored study, if there is one, also in its recipes."""
+    split = read_split(url, setup.info.name) or setup.info.split
+    recipes = [swap_data(recipe, recipe.data.name, split) for recipe in setup.recipes]
+    return replace(setup, info=replace(setup.info, split=split), recipes=recipes)
+
+
+def read_split(url: str, name: str) -> str:
+    """Return how the stored study of this name divides its data, or "" if there is none."""
+    if database.is_absent(url):
+        return ""
+    engine = database.connect(url)
+    try:
+        with database.convert_errors(url):
+            tables.refuse_newer(engine)
+            return next((info.split for info in queries.read_studies(engine) if info.name == name), "")
+    finally:
+        engine.dispose()
 
 
 def study_name(request: RunRequest, space: Space, table: PublishedTable | None, data: str, own: str) -> str:

@@ -13,6 +13,7 @@ NUM_TRIALS = 8
 SIZE_DIVISOR = 8  # image size and width are divided by this,
 EPOCH_DIVISOR = 8  # epochs by this, or by more where
 MAX_EPOCHS = 13  # would be exceeded
+KEPT_DATA_ARGS = ("val", "split_seed", "split", "image_size")
 MIN_SIDE = 32  # pixels,
 MIN_SIDE_INSTANCES = 64  # or this, for each of many things to have some
 MAX_BATCH = 8
@@ -25,7 +26,7 @@ GENERATED_DATA = {"masks": "shapes", "labels": "scenes", "classes": "badges", "i
 def rehearse(recipe: Recipe) -> Recipe:
     """Return a small version of a recipe, with generated data and weights, that runs in seconds."""
     toy = reduce_recipe(recipe, SIZE_DIVISOR, max(EPOCH_DIVISOR, -(-recipe.epochs // MAX_EPOCHS)))
-    kept = {name: value for name, value in toy.data.args.items() if name in ("val", "split_seed", "image_size")}
+    kept = {name: value for name, value in toy.data.args.items() if name in KEPT_DATA_ARGS}
     weights = recipe.weights if recipe.weights.name == "none" else Part("random", {"part": recipe.weights_part})
     return replace(
         toy,

@@ -32,6 +32,7 @@ class StudyInfo:
     subject: str = ""  # the table, or the study that was extended
     shrink: int = 1  # image size and widths are divided by this,
     shorten: int = 1  # epochs by this
+    split: str = "stable"  # how datasets without a validation split are divided; new studies: "exact"
     artifacts: str = ""  # where all hosts keep checkpoints and pictures; "" is the home
     key: str = ""  # drawn when the study is created: tells it from others of its name, in run folders
     id: int = 0  # in the database; 0 before the study is created

@@ -58,7 +58,8 @@ def join_study(url: str, info: StudyInfo) -> JoinedStudy:
             return JoinedStudy(study, storage, engine, info)
         stored = read_info(study, study_id)
         check_unchanged(stored, info)
-        info = replace(info, seed=stored.seed, key=stored.key, artifacts=stored.artifacts, id=stored.id)
+        kept = {name: getattr(stored, name) for name in ("seed", "split", "key", "artifacts", "id")}
+        info = replace(info, **kept)
         return JoinedStudy(study, storage, engine, info)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.image_folders import make_photos
 
-from tuner.data.datasets import DATASETS, data_problems, is_path, open_data
+from tuner.data.datasets import DATASETS, add_split, data_problems, is_path, open_data
 from tuner.data.locate import find_folder
 from tuner.errors import DataError
 from tuner.recipe import Part, use
@@ -34,8 +34,22 @@ def test_a_part_to_hold_out_that_is_none_is_named_before_anything_is_opened(val:
         assert f"val is {val!r}" in line and "between 0 and 1" in line
 
 
+def test_an_unknown_way_to_divide_is_named_before_anything_is_opened(photos: Path) -> None:
+    for name in ("cityscapes", str(photos)):
+        (line,) = data_problems(Part(name, {"split": "exakt"}))
+        assert line == "split is 'exakt'. Did you mean 'exact'? Known: exact, stable."
+
+
+def test_the_split_of_a_study_is_an_argument_of_its_data_unless_that_says_it(photos: Path) -> None:
+    for name in ("shapes", str(photos)):
+        assert add_split(use(name, val=0.3), "exact") == use(name, val=0.3, split="exact")
+        assert add_split(use(name), "stable") == use(name)  # the recipe of an old study stays the same text
+        assert add_split(use(name, split="stable"), "exact") == use(name, split="stable")
+    assert add_split(use("shapez"), "exact") == use("shapez")
+
+
 def test_every_dataset_takes_the_same_arguments() -> None:
-    part = {"image_size": 32, "val": 0.5, "split_seed": 3}
+    part = {"image_size": 32, "val": 0.5, "split_seed": 3, "split": "exact"}
     assert [data_problems(Part(name, part)) for name in (*DATASETS, ".")] == [[]] * (len(DATASETS) + 1)
 
 

@@ -113,6 +113,15 @@ def test_class_folders_are_numbered_by_name(tmp_path: Path) -> None:
     assert image.shape == (8, 8, 3) and number == 2
 
 
+def test_where_classes_need_another_number_of_validation_images_it_is_said(tmp_path: Path) -> None:
+    for name in "abcdef":
+        put(tmp_path / name / "1.png"), put(tmp_path / name / "2.png")
+    found = folder(tmp_path, split="exact")
+    assert found.counts() == "6 train, 6 val"
+    assert found.remarks == ("6 images are held out, not 2: each class of two or more has one on each side",)
+    assert folder(tmp_path, split="stable").remarks == folder(tmp_path, val=0.5, split="exact").remarks == ()
+
+
 def test_class_folders_may_lie_in_splits(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for name in ("cat", "dog"):

@@ -55,6 +55,13 @@ def test_the_data_of_the_study_takes_the_place_of_the_spaces_own(space: Space) -
     assert (recipe.data.name, recipe.data.args) == ("/photos", {"image_size": 32})
 
 
+@pytest.mark.parametrize("rehearsal", [False, True])
+def test_the_data_is_divided_as_the_study_says(space: Space, rehearsal: bool) -> None:
+    info = replace(INFO, rehearsal=rehearsal)
+    assert "split" not in chosen(space, info).data.args  # what an old study trains
+    assert chosen(space, replace(info, split="exact")).data.args["split"] == "exact"
+
+
 def test_a_rehearsal_trains_the_toy_version(space: Space) -> None:
     recipe = chosen(space, replace(INFO, rehearsal=True))
     assert recipe.data.name == "shapes"

@@ -18,13 +18,15 @@ REVISION = "badges-1"  # part of the cache key: change it whenever a pixel chang
 CLASSES = ("bar", "cross", "disc", "ring", "star", "triangle")
 
 
-def badges(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0) -> Source:
+def badges(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0, split: str = "stable") -> Source:
     """Generated: badges with one of six signs, 180 images, no download."""
     items = tuple(
         Item(f"{CLASSES[number % len(CLASSES)]}/badge{number:03d}", "train", target=number % len(CLASSES))
         for number in range(COUNT)
     )
-    return Source("badges", "generated", "classes", hold_out(items, val, split_seed), read_item, CLASSES, REVISION)
+    return Source(
+        "badges", "generated", "classes", hold_out(items, val, split_seed, split), read_item, CLASSES, REVISION
+    )
 
 
 def read_item(item: Item) -> tuple[Image, Target]:

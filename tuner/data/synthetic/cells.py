@@ -22,11 +22,11 @@ APART = 0.7  # minimum distance of two centres, as a fraction of the sum of thei
 Map = NDArray[np.float32]
 
 
-def cells(*, image_size: int = 128, val: float = 0.2, split_seed: int = 0) -> Source:
+def cells(*, image_size: int = 128, val: float = 0.2, split_seed: int = 0, split: str = "stable") -> Source:
     """Generated: touching and overlapping cells with instance numbers, 120 images, no download."""
     items = tuple(Item(f"cells{number:03d}", "train") for number in range(COUNT))
     return Source(
-        "cells", "generated", "instances", hold_out(items, val, split_seed), read_item, revision=REVISION
+        "cells", "generated", "instances", hold_out(items, val, split_seed, split), read_item, revision=REVISION
     )
 
 

@@ -24,9 +24,9 @@ RIM = 3  # pixels, half of them inside
 DISC_ANGLES = np.linspace(0, 2 * np.pi, 48, endpoint=False)
 
 
-def scenes(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0) -> Source:
+def scenes(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0, split: str = "stable") -> Source:
     """Generated: label maps of sky, ground, discs and boxes, 120 images, no download."""
-    items = hold_out(tuple(Item(f"scene{number:03d}", "train") for number in range(COUNT)), val, split_seed)
+    items = hold_out(tuple(Item(f"scene{number:03d}", "train") for number in range(COUNT)), val, split_seed, split)
     return Source("scenes", "generated", "labels", items, read_item, CLASSES, REVISION)
 
 

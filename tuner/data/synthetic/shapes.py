@@ -21,10 +21,12 @@ Spot = tuple[float, float, float]  # across, down, radius
 Colour = NDArray[np.floating]
 
 
-def shapes(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0) -> Source:
+def shapes(*, image_size: int = 64, val: float = 0.2, split_seed: int = 0, split: str = "stable") -> Source:
     """Generated: blobs with a bright rim among similar ones, 120 images, no download."""
     items = tuple(Item(f"shape{number:03d}", "train") for number in range(COUNT))
-    return Source("shapes", "generated", "masks", hold_out(items, val, split_seed), read_item, revision=REVISION)
+    return Source(
+        "shapes", "generated", "masks", hold_out(items, val, split_seed, split), read_item, revision=REVISION
+    )
 
 
 def read_item(item: Item) -> tuple[Image, Target]:

@@ -1,0 +1,31 @@
+"""A new study holds out an exact number of images; one that began earlier keeps its division."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.command_line import home_url, write_space
+
+from tuner.paths import Home
+from tuner.search.run import RunOptions, RunRequest, StudySetup, check_request, settle_split
+from tuner.study.study import join_study
+
+
+def ask(folder: Path, rehearse: bool = False) -> StudySetup:
+    options = RunOptions(home_url(folder), Home(folder))
+    request = RunRequest(str(folder / "tiny.py"), None, None, options, None, 0, rehearse)
+    return settle_split(check_request(request), options.url)
+
+
+@pytest.mark.parametrize("rehearse", [False, True])
+def test_a_new_study_divides_exactly_and_an_old_one_as_it_did(tmp_path: Path, rehearse: bool) -> None:
+    write_space(tmp_path)
+    setup = ask(tmp_path, rehearse)
+    assert setup.info.split == "exact"
+    assert {recipe.data.args["split"] for recipe in setup.recipes} == {"exact"}
+    join_study(home_url(tmp_path), replace(setup.info, split="stable")).engine.dispose()
+    setup = ask(tmp_path, rehearse)
+    assert setup.info.split == "stable"
+    assert not any("split" in recipe.data.args for recipe in setup.recipes)
