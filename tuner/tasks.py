@@ -25,6 +25,7 @@ class Task:
     prepare: converts the dataset's targets on the host, ahead of the training step.
     target: converts prepared targets to the form the loss takes, on the device.
     counts, scores: the two halves of scoring: counts per batch on the device, scores once from their sum.
+    batch_scores: scores of one batch from its counts, averaged over the batches of a full count.
     ranking: metrics that cannot be computed from sums, such as average precision.
     to_prediction: converts logits to what is drawn.
     """
@@ -38,6 +39,7 @@ class Task:
     to_prediction: str
     image_score: str
     prepare: str = ""
+    batch_scores: str = ""
     ranking: str = ""
 
     def num_outputs(self, recipe: Recipe) -> int:
@@ -60,11 +62,14 @@ class Task:
 
 
 LOSS_METRIC = {"loss": "the recipe's own loss, mean over the images; to be minimized"}
+OF_BATCHES = ", mean over the batches: depends on batch_size, to compare with reports (validation and test only)"
 BINARY_METRICS = {
     "iou": "intersection over union of the foreground, over all pixels of the data set",
     "dice": "2 x intersection over the sum of both areas, over all pixels of the data set; the same as f1",
     "image_iou": "intersection over union of each image, mean over the images; 1 where nothing is there nor found",
     "image_dice": "Dice of each image, mean over the images; 1 where nothing is there nor found",
+    "batch_iou": f"intersection over union of each batch{OF_BATCHES}",
+    "batch_dice": f"Dice of each batch{OF_BATCHES}",
     "accuracy": "share of the pixels that are right",
     "precision": "share of what was found that is right",
     "recall": "share of what was there that was found",
@@ -111,6 +116,7 @@ TASKS = {
         target="tuner.train.metrics:mask_target",
         counts="tuner.train.metrics:binary_counts",
         scores="tuner.train.metrics:binary_scores",
+        batch_scores="tuner.train.metrics:binary_batch_scores",
         to_prediction="tuner.train.metrics:binary_prediction",
         image_score="IoU",
     ),

@@ -52,5 +52,11 @@ def test_its_numbers_are_possible(table: PublishedTable) -> None:
 def test_the_horses_are_the_twelve_rows_of_the_report() -> None:
     table = load_table("weizmann_unet")
     numbers = {row.key: row.published["val_iou"] for row in table.rows}
+    assert "val_batch_iou" in table.metrics and "batch_iou" in table.note
     assert len(numbers) == 12 and max(numbers.values()) == 0.8023 and min(numbers.values()) == 0.4812
     assert sum(numbers.values()) == pytest.approx(8.5824)
+
+
+def test_the_dice_of_batches_stands_beside_that_of_the_pets() -> None:
+    table = load_table("pet_unet")
+    assert "test_batch_dice" in table.metrics and "batch_dice" in table.note

@@ -51,6 +51,7 @@ def scored(task: Task, full: bool) -> dict[str, float]:
     given = TARGETS[task.targets]()
     given = torch.from_numpy(find_builder("preparation", {}, task.prepare)(given)) if task.prepare else given
     totals.add(torch.tensor(0.5), said_of(task), find_builder("target", {}, task.target)(given))
+    totals.end_batch()
     return totals.scores("val_")
 
 
@@ -62,10 +63,16 @@ def test_a_task_is_found_by_its_own_name(task: Task) -> None:
 @every_task
 def test_scoring_gives_every_metric_a_goal_may_name_and_no_other(task: Task) -> None:
     names = {f"val_{name}" for name in task.metrics}
-    validated_only = set(task.metrics) - {"loss"} if task.has_instances else {"map"}
+    by_batch = {"batch_iou", "batch_dice"}
+    validated_only = set(task.metrics) - {"loss"} if task.has_instances else {"map", *by_batch}
     each = {f"val_iou:{name}" for name in CLASSES} if task.name == "multiclass" else set()
     assert set(scored(task, full=True)) == names | each
     assert set(scored(task, full=False)) == names - {f"val_{name}" for name in validated_only}
+
+
+def test_the_averages_of_batches_say_what_they_depend_on() -> None:
+    metrics = find_task("binary").metrics
+    assert all("depends on batch_size" in metrics[name] for name in ("batch_iou", "batch_dice"))
 
 
 @every_task

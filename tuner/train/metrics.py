@@ -91,6 +91,14 @@ def binary_scores(counts: Sequence[float], classes: Sequence[str] = ()) -> dict[
     }
 
 
+def binary_batch_scores(counts: Tensor) -> dict[str, Tensor]:
+    """Return the IoU and Dice of one batch from its counts; 0 / 0 counts as 1, as for an image."""
+    _, fp, fn, tp = counts[:4]
+    union, areas = tp + fp + fn, 2 * tp + fp + fn
+    empty = areas == 0
+    return {"batch_iou": tp / union.clamp(min=1) + empty, "batch_dice": 2 * tp / areas.clamp(min=1) + empty}
+
+
 def label_counts(logits: Tensor, target: Tensor, each: ImageScores = None) -> Tensor:
     """Return the confusion of all counted pixels, the sums of the images' IoU and Dice, and their number.
 

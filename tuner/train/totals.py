@@ -32,6 +32,11 @@ class Totals:
         self.each: ImageScores = [] if full else None
         self.predictions = PredictionBuffer(find_builder("prediction", {}, task.to_prediction))
         self.ranked = find_builder("scoring", {}, task.ranking)() if full and task.ranking else None
+        self.batch_scores_of = (
+            find_builder("scoring", {}, task.batch_scores) if full and task.batch_scores else None
+        )
+        self.batches: list[dict[str, Tensor]] = []  # the scores of each
+        self.ended: Tensor | float = 0.0  # the counts at the end of the last batch
 
     def add(self, loss: Tensor, said: Any, target: Tensor) -> None:
         """Count one batch without synchronizing the device.
@@ -48,12 +53,20 @@ class Totals:
         self.counts = counts if self.counts is None else self.counts + counts
         self.images += number
 
+    def end_batch(self) -> None:
+        """Score the batch whose pieces were added since the last call, without synchronizing the device."""
+        if self.batch_scores_of and self.counts is not None:
+            self.batches.append(self.batch_scores_of(self.counts - self.ended))
+            self.ended = self.counts
+
     def scores(self, prefix: str = "") -> dict[str, float]:
         """Return the loss and every metric, by prefix and name. Synchronizes the device."""
         counts = self.counts.tolist() if self.counts is not None else []
         scores = self.scores_of(counts, self.classes)
         ranked = self.ranked.scores() if self.ranked else {}
-        values = {"loss": float(self.loss) / max(self.images, 1), **ranked, **scores}
+        names = self.batches[0] if self.batches else {}
+        by_batch = {name: torch.stack([one[name] for one in self.batches]).mean() for name in names}
+        values = {"loss": float(self.loss) / max(self.images, 1), **ranked, **scores, **by_batch}
         return {prefix + name: float(value) for name, value in values.items()}
 
     def image_scores(self) -> Tensor:

@@ -28,6 +28,7 @@ def validate(trainer: Trainer, batches: Batches, before_batch: Callable[[], obje
         before_batch()
         for loss, said, target in trainer.validate(images, targets):
             totals.add(loss, said, target)
+        totals.end_batch()
     return totals
 
 

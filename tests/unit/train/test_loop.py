@@ -32,7 +32,8 @@ def test_every_epoch_is_reported_with_every_metric(unbroken: Trial) -> None:
     assert list(unbroken.reports) == [1, 2, 3]
     names = {"loss", "iou", "dice", "image_iou", "image_dice", "accuracy", "precision", "recall", "f1"}
     for report in unbroken.reports.values():
-        assert report.metrics.keys() == {f"{split}_{name}" for split in ("train", "val") for name in names}
+        both = {f"{split}_{name}" for split in ("train", "val") for name in names}
+        assert report.metrics.keys() == both | {"val_batch_iou", "val_batch_dice"}
         assert all(map(math.isfinite, report.metrics.values()))
         assert report.value == report.metrics["val_iou"]
         assert report.seconds > 0 and report.images_per_second > 0 and report.peak_memory > 2**20
@@ -112,6 +113,11 @@ def test_the_validation_score_is_torchmetrics_over_the_whole_split(
     assert progress.best_value == pytest.approx(
         float(BinaryJaccardIndex()(logits.sigmoid(), target.int())), abs=1e-4
     )
+    parts = zip(logits.sigmoid().split(recipe.batch_size), target.int().split(recipe.batch_size), strict=True)
+    by_batch = [float(BinaryJaccardIndex()(*part)) for part in parts]
+    assert len(by_batch) > 1
+    best = trial.reports[progress.best_epoch].metrics
+    assert best["val_batch_iou"] == pytest.approx(np.mean(by_batch), abs=1e-4)
 
 
 def test_the_score_of_each_image_is_that_of_the_best_weights(unbroken: Trial) -> None:

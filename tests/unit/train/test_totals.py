@@ -47,7 +47,47 @@ def test_any_batch_size_gives_the_scores_of_the_whole(split: tuple[Tensor, Tenso
 def test_names_carry_the_split(split: tuple[Tensor, Tensor]) -> None:
     made = totals()
     made.add(loss_of(*split), *split)
-    assert made.scores("train_").keys() == {f"train_{name}" for name in find_task("binary").metrics}
+    whole = {f"train_{name}" for name in find_task("binary").metrics if not name.startswith("batch_")}
+    assert made.scores("train_").keys() == whole
+
+
+# --- averages over the batches ---
+
+
+def scores_by_batch(logits: Tensor, target: Tensor, batch: int, piece: int) -> dict[str, float]:
+    """Return the scores of a full count in batches, each added in pieces."""
+    made = Totals(find_task("binary"), CPU, full=True)
+    for some, true in zip(logits.split(batch), target.split(batch), strict=True):
+        for part, truth in zip(some.split(piece), true.split(piece), strict=True):
+            made.add(loss_of(part, truth), part, truth)
+        made.end_batch()
+    return made.scores()
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3])
+def test_batches_of_three_and_two_are_averaged_whatever_their_pieces(piece: int) -> None:
+    """Worked out by hand: of six pixels each, 3 images are half right, 2 are all right."""
+    target = torch.ones(5, 1, 1, 6)
+    logits = torch.ones(5, 1, 1, 6)
+    logits[:3, ..., :3] = -1
+    found = scores_by_batch(logits, target, 3, piece)
+    assert found["batch_iou"] == pytest.approx((0.5 + 1) / 2)
+    assert found["batch_dice"] == pytest.approx((2 / 3 + 1) / 2)
+    assert found["iou"] == pytest.approx(21 / 30) and found["image_iou"] == pytest.approx((3 * 0.5 + 2) / 5)
+
+
+def test_a_batch_of_one_image_is_the_average_of_the_images(split: tuple[Tensor, Tensor]) -> None:
+    found = scores_by_batch(*split, batch=1, piece=1)
+    assert found["batch_iou"] == pytest.approx(found["image_iou"])
+    assert found["batch_dice"] == pytest.approx(found["image_dice"])
+    whole = scores_by_batch(*split, batch=13, piece=4)
+    assert (whole["batch_iou"], whole["batch_dice"]) == pytest.approx((whole["iou"], whole["dice"]))
+
+
+def test_a_batch_with_nothing_to_find_and_nothing_found_counts_as_one() -> None:
+    nothing = torch.zeros(4, 1, 2, 2)
+    found = scores_by_batch(nothing - 1, nothing, batch=2, piece=2)
+    assert found["batch_iou"] == found["batch_dice"] == 1 and found["iou"] == 0
 
 
 def test_totals_go_on_from_their_saved_state(split: tuple[Tensor, Tensor]) -> None:
