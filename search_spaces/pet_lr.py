@@ -12,7 +12,7 @@ def suggest(trial):
     return Recipe(
         task="binary",
         data=use("oxford_pet", image_size=256, val=0.1),
-        augment=use("pet"),
+        augment=use("pet", rgb=10 / 255),
         model=use(model),
         weights=WEIGHTS[model],
         loss=use("dice_bce"),

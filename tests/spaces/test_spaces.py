@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tuner.data.augment import make_augment
+from tuner.recipe import Part
 from tuner.space.check import check_recipes
 from tuner.space.rehearsal import rehearse
 from tuner.space.space import draw_recipes, find_space, load_space, read_about
@@ -46,3 +49,14 @@ def test_every_draw_can_be_rehearsed(path: Path) -> None:
     toys = [rehearse(recipe) for recipe in draw_recipes(space).recipes]
     check_recipes(toys, space.goal, str(path))
     assert max(toy.image_size for toy in toys) <= 128 and max(toy.epochs for toy in toys) <= 20
+
+
+@pytest.mark.parametrize("name", ["pet_lr", "pet_unet"])
+def test_colours_of_the_pets_are_shifted_by_at_most_ten_of_255(name: str) -> None:
+    recipe = draw_recipes(load_space(str(FOLDER / f"{name}.py"))).recipes[0]
+    assert recipe.augment.name == "pet"
+    augment = make_augment(Part("pet", {**recipe.augment.args, "colour": 0, "noise": 0}), 8)
+    assert augment is not None
+    grey, mask = np.full((8, 8, 3), 128, np.uint8), np.zeros((8, 8), np.uint8)
+    shifts = [np.abs(augment(grey, mask, seed)[0].astype(int) - 128).max() for seed in range(200)]
+    assert 8 <= max(shifts) <= 10

@@ -84,7 +84,8 @@ def pet(
 ) -> list[Any]:
     """Random crop of at least `scale` of the area, both flips, affine transform, color jitter, RGB shift, noise.
 
-    `shift`, `zoom`, `rgb` and `noise` are maximum fractions; `rotate` is in degrees.
+    `shift`, `zoom`, `rgb` and `noise` are maximum fractions, `rgb` of 255 (a report took 10 / 255); `rotate` is in
+    degrees.
     """
     check_range("augmentation 'pet'", SHARE, flip=flip, shift=shift, colour=colour, rgb=rgb, noise=noise)
     check_range("augmentation 'pet'", PART_OF_AREA, scale=scale)
