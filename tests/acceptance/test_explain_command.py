@@ -58,6 +58,17 @@ def test_a_mistyped_layer_is_one_line_and_exit_code_2(bundle: Path, tuner: Tuner
     assert not (bundle.parent / "explanations").exists()
 
 
+def test_what_is_summed_can_be_chosen(bundle: Path, photos: Path) -> None:
+    photo = next((photos / "images").iterdir())
+    panels = {}
+    for score in ("probability", "logit", None):
+        given = ["--score", score] if score else []
+        assert typed(bundle, photo, "--out", bundle.parent / "seen", *given).exit_code == 0
+        panels[score] = (bundle.parent / "seen" / f"{photo.stem}_explanation.png").read_bytes()
+    assert panels["probability"] == panels[None] != panels["logit"]
+    assert typed(bundle, photo, "--score", "sum").exit_code == 2
+
+
 def test_layers_are_listed_without_an_image(bundle: Path) -> None:
     done = typed(bundle, "--list-layers")
     assert done.exit_code == 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tuner.export.evaluate import Evaluation
-    from tuner.plots.heatmaps import Cell
+    from tuner.plots.heatmaps import Cell, Score
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | PilImage | NDArray[Any]"
 T = TypeVar("T")
@@ -111,29 +111,43 @@ class Bundle:
 
     @overload
     def explain(  # type: ignore[overload-overlap]
-        self, images: ImageLike, layers: Sequence[str] | None = None, class_name: str | None = None
+        self,
+        images: ImageLike,
+        layers: Sequence[str] | None = None,
+        class_name: str | None = None,
+        *,
+        score: Score | None = None,
     ) -> ImageExplanation: ...
     @overload
     def explain(
-        self, images: Iterable[ImageLike], layers: Sequence[str] | None = None, class_name: str | None = None
+        self,
+        images: Iterable[ImageLike],
+        layers: Sequence[str] | None = None,
+        class_name: str | None = None,
+        *,
+        score: Score | None = None,
     ) -> list[ImageExplanation]: ...
     def explain(
         self,
         images: ImageLike | Iterable[ImageLike],
         layers: Sequence[str] | None = None,
         class_name: str | None = None,
+        *,
+        score: Score | None = None,
     ) -> ImageExplanation | list[ImageExplanation]:
         """Return an ImageExplanation (Grad-CAM) for one image, or a list of them for a list of images.
 
         layers: names or module paths of layers. Default: those that the model names.
         class_name: the class to explain. Default: the one that was predicted.
+        score: for masks and label maps, what is summed over the predicted pixels, "probability" (the default) or
+            "logit".
         """
         from tuner.export.explain import class_number, explain_pixels
 
         target = None if class_name is None else class_number(self.recipe, class_name)
 
         def explain_one(image: ImageLike) -> ImageExplanation:
-            seen, cells = explain_pixels(self.model, self.recipe, to_pixels(image), layers, target)
+            seen, cells = explain_pixels(self.model, self.recipe, to_pixels(image), layers, target, score)
             return ImageExplanation(seen.maps, self.classes[seen.target], seen.found, cells)
 
         return for_each(images, explain_one)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tuner.cli.common import echo_json, open_engine, to_home
 from tuner.cli.options import artifacts_option, home_option, json_option, storage_options, study_option
+
+if TYPE_CHECKING:
+    from tuner.plots.heatmaps import Score
 
 
 @click.command()
@@ -115,11 +119,17 @@ def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, h
 @click.argument("images", nargs=-1, type=click.Path())
 @click.option("--layers", metavar="x1,x4", help="Layers to explain.  [default: those that the model names]")
 @click.option("--class", "name", metavar="NAME", help="Class to explain.  [default: the predicted one]")
+@click.option(
+    "--score",
+    type=click.Choice(["probability", "logit"]),
+    help="What is summed over the predicted pixels of a mask or label map.  [default: probability]",
+)
 @click.option("--out", default="explanations", metavar="DIR", help="Output folder.")
 @click.option("--list-layers", "listing", is_flag=True, help="Only list the layers of the model.")
 def explain(
-    bundle: str, images: tuple[str, ...], layers: str | None, name: str | None, out: str, listing: bool
-) -> None:
+    bundle: str, images: tuple[str, ...], layers: str | None, name: str | None,
+    score: Score | None, out: str, listing: bool,
+) -> None:  # fmt: skip
     """Draw heat maps (Grad-CAM) of the model's layers for each image.
 
     \b
@@ -138,6 +148,6 @@ def explain(
     if layers is not None and not chosen:
         raise click.BadParameter("no layer given; --list-layers lists them.", param_hint="'--layers'")
     for line in explain_module.explain_files(
-        Path(bundle), [Path(image) for image in images], Path(out), chosen, name
+        Path(bundle), [Path(image) for image in images], Path(out), chosen, name, score
     ):
         click.echo(line)

@@ -15,7 +15,7 @@ from tuner.export.gradcam import explain
 from tuner.export.layers import choose_layers, layers_of
 from tuner.export.predict import check_images, unique_names
 from tuner.plots.grid import split_rows
-from tuner.plots.heatmaps import Cell, Explanation, draw_cells, explanation_cells
+from tuner.plots.heatmaps import Cell, Explanation, Score, draw_cells, explanation_cells
 from tuner.recipe import Recipe
 from tuner.tasks import BINARY_CLASSES
 from tuner.train.precision import find_device
@@ -25,7 +25,12 @@ COLUMNS = 4
 
 
 def explain_files(
-    bundle: Path, images: list[Path], out: Path, layers: Sequence[str] = (), name: str | None = None
+    bundle: Path,
+    images: list[Path],
+    out: Path,
+    layers: Sequence[str] = (),
+    name: str | None = None,
+    score: Score | None = None,
 ) -> Iterator[str]:
     """Write NAME_explanation.png for every image into `out`, and yield one line about each.
 
@@ -38,7 +43,7 @@ def explain_files(
         choose_layers(model, layers, recipe.image_size)
     check_images(images)
     for stem, path in zip(unique_names(images), images, strict=True):
-        explanation, cells = explain_pixels(model, recipe, read_image(path), layers, target)
+        explanation, cells = explain_pixels(model, recipe, read_image(path), layers, target, score)
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
         file = out / f"{stem}_explanation.png"
@@ -47,10 +52,15 @@ def explain_files(
 
 
 def explain_pixels(
-    model: nn.Module, recipe: Recipe, picture: Image, layers: Sequence[str] | None, target: int | None
+    model: nn.Module,
+    recipe: Recipe,
+    picture: Image,
+    layers: Sequence[str] | None,
+    target: int | None,
+    score: Score | None = None,
 ) -> tuple[Explanation, list[Cell]]:
     """Explain one picture; return the explanation and the pictures of its panel."""
-    explanation = explain(model, [resize_image(picture, recipe.image_size)], layers or None, target)[0]
+    explanation = explain(model, [resize_image(picture, recipe.image_size)], layers or None, target, score)[0]
     return explanation, explanation_cells(picture, explanation, recipe, side=CELL)
 
 
@@ -64,6 +74,8 @@ def describe_caveats(explanation: Explanation, recipe: Recipe) -> str:
     remarks = []
     if not explanation.found:
         remarks.append(f"no {classes[explanation.target]} found: the maps explain the whole output")
+    if explanation.saturated:
+        remarks.append("no probability of these pixels has a gradient: the maps explain their logits")
     if dark := [name for name, heat in explanation.maps.items() if not heat.any()]:
         remarks.append(f"no positive evidence at {format_names(dark)}")
     return f" ({'; '.join(remarks)})" if remarks else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ GAP = 6
 LETTERS = 13
 HEAT = 0.5  # opacity of the heat map over the image
 Cell = tuple[str, Image]  # caption, picture
+Score = Literal["probability", "logit"]  # what is summed over the pixels of a class
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Explanation:
     target: the class that is explained; 1 for the object of a binary mask and for instances.
     found: False if no pixel was predicted as that class; then the whole output is explained.
     instances: of an instance model, the label map of its prediction.
+    saturated: True if the probabilities of all pixels of the class have no gradient; then logits are explained.
     """
 
     maps: Mapping[str, NDArray[np.float32]]
@@ -43,6 +45,7 @@ class Explanation:
     target: int
     found: bool
     instances: Labels | None = None
+    saturated: bool = False
 
 
 def overlay_heat(picture: Image, heat: NDArray[np.float32]) -> Image:
@@ -76,6 +79,7 @@ def explanation_cells(
     else:
         caption = caption if seen.found else f"no {classes[seen.target]} found"
         prediction = draw_prediction(small, seen.logits)
+    caption = f"{caption}; logits" if seen.saturated else caption
     return [("image", small), *known, (caption, prediction), *heats]
 
 

@@ -23,7 +23,7 @@ from tuner.export.explain import explain_files, list_layers
 from tuner.export.gradcam import Explanation, explain
 from tuner.export.layers import layers_of
 from tuner.models import INSTANCE_MODELS, MODELS
-from tuner.plots.heatmaps import draw_cells, explanation_cells, overlay_heat
+from tuner.plots.heatmaps import Score, draw_cells, explanation_cells, overlay_heat
 from tuner.recipe import Part, Recipe, use
 from tuner.registry import build
 from tuner.search.trial_pictures import draw_explanations
@@ -37,8 +37,13 @@ def noise(side: int = 32, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (side, side, 3)).astype(np.uint8)
 
 
-def only(model: nn.Module, layers: Sequence[str] | None = None, target: int | None = None) -> Explanation:
-    (seen,) = explain(model, [noise()], layers, target)
+def only(
+    model: nn.Module,
+    layers: Sequence[str] | None = None,
+    target: int | None = None,
+    score: Score | None = None,
+) -> Explanation:
+    (seen,) = explain(model, [noise()], layers, target, score)
     return seen
 
 
@@ -142,6 +147,72 @@ def test_where_nothing_is_found_the_whole_answer_is_explained_and_said_so() -> N
     assert (something.found, nothing.found) == (True, False)
     assert np.allclose(something.maps["feature"], nothing.maps["feature"], atol=1e-5)  # one feature, one map
     assert nothing.maps["feature"].max() == 1
+
+
+def expected_map(model: nn.Sequential, probabilities: Tensor, inside: Tensor) -> np.ndarray:
+    """Work out Grad-CAM at the first layer by hand, from the score of each pixel and where the class was found."""
+    pixels = make_normalizer(torch.device("cpu"))(torch.from_numpy(noise())[None])
+    features = model[0](pixels).detach().requires_grad_()
+    with torch.no_grad():
+        chosen = inside(model[1](features))
+    score = probabilities(model[1](features))[chosen].sum()
+    (grad,) = torch.autograd.grad(score, features)
+    heat = (grad[0].mean((1, 2), keepdim=True) * features.detach()[0]).sum(0).relu()
+    return (heat / heat.max()).numpy()
+
+
+BY_HAND: dict[str, dict[str, tuple[int, int | None, Any, Any]]] = {
+    "mask": {
+        "probability": (1, 1, lambda x: x[0, 0].sigmoid(), lambda x: x[0, 0] > 0),
+        "logit": (1, 1, lambda x: x[0, 0], lambda x: x[0, 0] > 0),
+    },
+    "background": {
+        "probability": (1, 0, lambda x: 1 - x[0, 0].sigmoid(), lambda x: x[0, 0] < 0),
+        "logit": (1, 0, lambda x: -x[0, 0], lambda x: x[0, 0] < 0),
+    },
+    "labels": {
+        "probability": (3, 2, lambda x: x[0].softmax(0)[2], lambda x: x[0].argmax(0) == 2),
+        "logit": (3, 2, lambda x: x[0, 2], lambda x: x[0].argmax(0) == 2),
+    },
+}
+
+
+@pytest.mark.parametrize("score", ["probability", "logit"])
+@pytest.mark.parametrize("kind", BY_HAND)
+def test_the_score_sums_the_probabilities_or_the_logits_of_the_predicted_pixels(kind: str, score: Score) -> None:
+    classes, target, value, inside = BY_HAND[kind][score]
+    torch.manual_seed(1)
+    head = nn.Conv2d(6, classes, 3, padding=1)
+    with torch.no_grad():
+        head.weight.mul_(20)  # certain of some pixels
+    model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Sequential(nn.ReLU(), head))
+    seen = only(model, ["0"], target, score)
+    assert seen.found and not seen.saturated
+    assert np.allclose(seen.maps["0"], expected_map(model, value, inside), atol=1e-5)
+    other = only(model, ["0"], target, "logit" if score == "probability" else "probability")
+    assert not np.allclose(seen.maps["0"], other.maps["0"], atol=1e-3)
+    by_default = only(model, ["0"], target)
+    assert np.array_equal(by_default.maps["0"], (seen if score == "probability" else other).maps["0"])
+
+
+def test_logits_are_explained_where_every_pixel_is_certain_and_it_is_said(
+    toy_recipe: Recipe, tmp_path: Path
+) -> None:
+    certain, by_logit = (only(Painter(1000.0), ["feature"], score=score) for score in (None, "logit"))
+    assert certain.found and certain.saturated and not by_logit.saturated
+    assert np.array_equal(certain.maps["feature"], by_logit.maps["feature"]) and certain.maps["feature"].max() == 1
+    names = [name for name, _ in explanation_cells(noise(), certain, toy_recipe)]
+    assert names == ["image", "prediction; logits", "feature"]
+    sure = make_bundle(toy_recipe, tmp_path / "sure", bias=1000.0)
+    (told,) = explain_files(sure, [picture(tmp_path / "photo.png")], tmp_path / "out", ["x2"])
+    assert "(no probability of these pixels has a gradient: the maps explain their logits)" in told
+
+
+def test_what_is_not_a_map_has_no_choice_of_a_score() -> None:
+    with pytest.raises(PartError, match=r"not a map: it is always explained by its logit; leave the score out"):
+        only(Detectors(), ["features"], score="probability")
+    with pytest.raises(PartError, match=r"score is 'logits'\. Did you mean 'logit'\?"):
+        only(Painter(0.0), ["feature"], score="logits")  # type: ignore[arg-type]
 
 
 class RedRatherThanGreen(nn.Module):
