@@ -33,7 +33,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class TunerError(Exception): ...
+class TunerError(Exception):
+    def __init__(self, message: object = "") -> None:
+        super().__init__(shorten(str(message)))
 
 
 class SpaceError(TunerError): ...
@@ -100,6 +102,39 @@ class TrialLost(Exception):
     """Another worker owns this trial now; this worker's results are dropped. Never shown to a user."""
 
 
+LONGEST_LINE = 500  # characters of one line of a message
+LONGEST_VALUE = 120  # characters of a value in it
+MOST_LINES = 20  # of one message
+
+
+def shorten(text: str, longest: int = LONGEST_LINE) -> str:
+    """Return a message that any terminal can show: long lines are cut in the middle, odd characters escaped."""
+    lines = [cut(escape(line), longest) for line in text.split("\n")]
+    more = [f"... and {len(lines) - MOST_LINES - 2} more lines"] if len(lines) > MOST_LINES + 2 else []
+    return "\n".join([*lines[: MOST_LINES + 2], *more])
+
+
+def printable(value: object) -> str:
+    """Return a value of the user's as part of one line: escaped, and cut if it is long."""
+    return cut(escape(str(value)), LONGEST_VALUE)
+
+
+def cut(line: str, longest: int) -> str:
+    """Return the line; of a long one the beginning, how long it is, and the end."""
+    if len(line) <= longest:
+        return line
+    end = longest // 8
+    return f"{line[: longest - end - 40]} ... ({len(line):,} characters) ... {line[-end:]}"
+
+
+def escape(text: str) -> str:
+    """Return text in which control characters and bytes that are not UTF-8 are shown as escapes."""
+    if text.isprintable():  # nearly always
+        return text
+    plain = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in plain)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean ...?" for a mistyped name, or "" when no known name is close."""
     from difflib import get_close_matches
@@ -119,9 +154,6 @@ def bullets(lines: Iterable[str]) -> str:
     """Return one line unchanged, several lines as a bulleted list."""
     lines = list(lines)
     return f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  - {line}" for line in lines)
-
-
-MOST_LINES = 20  # of one message
 
 
 def first_lines(lines: Iterable[str]) -> str:
@@ -162,7 +194,11 @@ def retry(
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its class: AssertionError often has no message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    try:
+        text = str(error).strip()
+    except Exception:  # of a class of the user's
+        text = ""
+    return cut(escape((text or type(error).__name__).splitlines()[0]), LONGEST_LINE)
 
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

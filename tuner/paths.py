@@ -1,21 +1,37 @@
-"""All paths that tuner writes to: the home folder, and in it a run folder for each attempt at a trial."""
+"""Paths: the home folder with a run folder for each attempt at a trial, and files of users, read within bounds."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-from tuner.errors import atomic_write, writing
+from tuner.errors import FilesError, TunerError, atomic_write, cut, escape, writing
 
 LONGEST_NAME = 60  # characters, of up to four bytes each; file systems allow 255 bytes
 ATTEMPT = "attempt-"  # prefix of an attempt's folder, followed by its number
 MARK_KEY = "tuner_best"  # metadata key of a weights file: the epoch and value they belong to
+LONGEST_FILE_NAME, LONGEST_PATH = 255, 4096  # bytes that file systems allow
+LONGEST_TEXT = 1 << 20  # bytes of a file that a person has written
+LONGEST_JSON = 1 << 24  # bytes of one that a program has written
+DEEPEST_JSON = 100  # lists and objects in each other
+LONGEST_NUMBER = 1000  # digits
+FILE_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+}
 
 
 class PathInFolder:
@@ -157,6 +173,89 @@ def link_file(source: Path, target: Path) -> None:
             raise
         except OSError:
             shutil.copyfile(source, beside)
+
+
+def expand_path(path: str | os.PathLike[str], error: type[TunerError] = FilesError) -> Path:
+    """Return a path as the user typed it, with `~` expanded; raise `error` for one that cannot exist."""
+    text = os.fspath(path)
+    shown = cut(escape(text), 80)
+    if "\0" in text:
+        raise error(f"the path {shown} holds a NUL character, which no file name may.")
+    longest = max(len(os.fsencode(part)) for part in text.split("/"))
+    if longest > LONGEST_FILE_NAME or len(os.fsencode(text)) > LONGEST_PATH:
+        raise error(f"the path {shown} is too long: file systems allow {LONGEST_FILE_NAME} bytes for each name.")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as failed:
+        raise error(f"{text.split('/')[0]}: no user has this name. Write the whole path.") from failed
+
+
+@contextmanager
+def open_file(path: Path, error: type[TunerError] = FilesError) -> Iterator[BufferedReader]:
+    """Open a regular file to read; raise `error` for anything else, such as a FIFO, without waiting for it."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as failed:
+        raise error(f"{path} cannot be read ({getattr(failed, 'strerror', None) or failed}).") from failed
+    kind = stat.S_IFMT(os.fstat(number).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(number)
+        raise error(f"{path} is {FILE_KINDS.get(kind, 'a special file')}; a regular file is needed.")
+    with os.fdopen(number, "rb") as file:
+        yield file
+
+
+def read_bytes(path: Path, error: type[TunerError] = FilesError, most: int = LONGEST_JSON) -> bytes:
+    """Return the content of a regular file; raise `error` if it cannot be read or has more than `most` bytes."""
+    with open_file(path, error) as file:
+        try:
+            data = file.read(most + 1)
+        except OSError as failed:
+            raise error(f"{path} cannot be read ({failed.strerror}).") from failed
+        if len(data) > most:
+            size = os.fstat(file.fileno()).st_size
+            raise error(f"{path} has {size:,} bytes; at most {most:,} are read. Is it the right file?")
+    return data
+
+
+def read_text(path: Path, error: type[TunerError] = FilesError, most: int = LONGEST_TEXT) -> str:
+    """Return the text of a UTF-8 file, without a byte order mark; raise `error` as `read_bytes`."""
+    try:
+        return read_bytes(path, error, most).decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as failed:
+        raise error(f"{path} is not UTF-8 text (byte {failed.start}).") from failed
+
+
+def read_json(path: Path, error: type[TunerError] = FilesError, most: int = LONGEST_JSON) -> Any:
+    """Return the data of a JSON file; raise `error` as `read_text`, and if it is no JSON or nested too deeply."""
+    return parse_json(read_text(path, error, most), str(path), error)
+
+
+def parse_json(text: str | bytes, name: str, error: type[TunerError] = FilesError) -> Any:
+    """Return the data in a JSON text; `name` says in the error where it is from."""
+    try:
+        found = json.loads(text, parse_int=parse_integer)
+        if is_deeper(found, DEEPEST_JSON):
+            raise RecursionError
+    except RecursionError:
+        raise error(f"{name} is nested deeper than {DEEPEST_JSON} levels.") from None
+    except ValueError as failed:
+        raise error(f"{name} is not JSON: {failed}.") from failed
+    return found
+
+
+def parse_integer(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a number has {len(digits):,} digits")
+    return int(digits)
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Return whether lists and objects are nested in each other on more than so many levels."""
+    if not isinstance(value, list | dict):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(is_deeper(each, levels - 1) for each in inner)
 
 
 def hash_file(path: Path, kind: str = "sha256") -> str:

@@ -6,6 +6,7 @@ A recipe can be compared, written as JSON and read back without importing any mo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
@@ -57,13 +58,13 @@ def is_plain(value: object) -> bool:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Return whether a value is a finite number; booleans are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    """Return whether a value is a finite number that a float can hold; booleans are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_whole_number(value: object) -> TypeGuard[int]:
-    """Return whether a value is a whole number; booleans are not."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Return whether a value is a whole number of at most 64 bits, as databases hold it; booleans are not."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def use(name: str, /, **args: Value) -> Part:

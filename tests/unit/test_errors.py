@@ -12,6 +12,8 @@ import pytest
 
 from tuner import errors
 from tuner.errors import (
+    LONGEST_LINE,
+    MOST_LINES,
     FilesError,
     TunerError,
     bullets,
@@ -21,6 +23,7 @@ from tuner.errors import (
     first_lines,
     format_names,
     pause_seconds,
+    printable,
     retry,
     writing,
 )
@@ -163,3 +166,32 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), create_file(path) as beside:
         beside.write_text(str(1 // 0))
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_message_is_cut_where_a_line_is_long() -> None:
+    message = str(TunerError("x" * 1_000_000 + "\nsecond"))
+    first, second = message.split("\n")
+    assert len(first) <= LONGEST_LINE and "(1,000,000 characters)" in first and second == "second"
+    assert str(TunerError(message)) == message
+
+
+def test_a_message_has_at_most_so_many_lines() -> None:
+    lines = str(TunerError("\n".join(map(str, range(10_000))))).split("\n")
+    assert lines[0] == "0" and len(lines) == MOST_LINES + 3 and lines[-1] == "... and 9978 more lines"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("caf\udce9", r"caf\xe9"), ("a\x1b[2Jb", r"a\x1b[2Jb"), ("a\nb", r"a\nb"), ("ä 猫", "ä 猫"), ("\0", r"\x00")],
+)
+def test_a_value_is_shown_in_one_line_with_escapes(given: str, shown: str) -> None:
+    assert printable(given) == shown
+    printable(given).encode()
+
+
+def test_an_error_whose_text_cannot_be_made_is_named_by_its_class() -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert first_line(Broken()) == "Broken"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tuner.errors import FilesError
-from tuner.paths import Home, attempt_of, git_commit, safe_name
+from tuner.errors import DataError, FilesError
+from tuner.paths import Home, attempt_of, expand_path, git_commit, read_bytes, read_json, read_text, safe_name
 
 
 def test_a_plain_name_is_its_own_folder() -> None:
@@ -100,3 +102,76 @@ def test_the_commit_is_returned_with_a_plus_when_the_tree_has_changes(tmp_path: 
     assert git_commit(space) == git("rev-parse", "--short=12", "HEAD")
     space.write_text("a = 2\n")
     assert git_commit(space).endswith("+")
+
+
+@pytest.fixture
+def special(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A path that is no regular file."""
+    if request.param == "fifo":
+        os.mkfifo(tmp_path / "fifo")
+        return tmp_path / "fifo"
+    return {"device": Path("/dev/zero"), "folder": tmp_path, "missing": tmp_path / "none"}[request.param]
+
+
+@pytest.mark.parametrize(
+    ("special", "words"),
+    [
+        ("fifo", "is a FIFO; a regular file is needed"),
+        ("device", "/dev/zero is a device; a regular file is needed"),
+        ("folder", "is a folder; a regular file is needed"),
+        ("missing", "cannot be read (No such file or directory)"),
+    ],
+    indirect=["special"],
+)
+def test_only_regular_files_are_read_and_nothing_is_waited_for(special: Path, words: str) -> None:
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_bytes(special, DataError)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(FilesError, match=r"large has 1,099,511,627,776 bytes; at most 100 are read"):
+        read_bytes(tmp_path / "large", most=100)
+
+
+def test_text_is_read_without_its_mark_and_its_carriage_returns(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes("\ufeffä\r\nb".encode())
+    assert read_text(tmp_path / "a") == "ä\nb"
+    (tmp_path / "b").write_bytes(b"ab\xff")
+    with pytest.raises(FilesError, match=r"b is not UTF-8 text \(byte 2\)"):
+        read_text(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "is nested deeper than 100 levels"),
+        ("[" * 101 + "]" * 101, "is nested deeper than 100 levels"),
+        ("1" * 5000, "is not JSON: a number has 5,000 digits"),
+        ("{", "is not JSON: Expecting property name"),
+    ],
+    ids=["very deep", "deep", "digits", "cut"],
+)
+def test_json_is_read_within_bounds(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(FilesError, match=words):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text("[" * 100 + "]" * 100)
+    assert read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("~nobody-of-this-name/x", "~nobody-of-this-name: no user has this name. Write the whole path."),
+        ("x" * 5000, "is too long: file systems allow 255 bytes for each name."),
+        ("a/" * 3000, "is too long"),
+        ("a\0b", r"the path a\x00b holds a NUL character"),
+    ],
+    ids=["user", "name", "path", "nul"],
+)
+def test_a_path_that_cannot_exist_is_refused(path: str, words: str) -> None:
+    with pytest.raises(DataError, match=re.escape(words)):
+        expand_path(path, DataError)
+    assert expand_path("~/x") == Path.home() / "x"

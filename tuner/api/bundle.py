@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import DataError
+from tuner.paths import expand_path
 from tuner.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class ImageExplanation:
         """Draw the image, the prediction and the heat maps into a PNG file, and return its path."""
         from tuner.export.explain import draw_panel
 
-        draw_panel(self.cells, Path(path).expanduser())
-        return Path(path).expanduser()
+        draw_panel(self.cells, expand_path(path))
+        return expand_path(path)
 
     def _repr_png_(self) -> bytes:
         """The panel, for notebooks."""
@@ -181,7 +182,7 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Return the bundle in a folder, after checking that every file is as it was exported; else BundleError."""
     from tuner.export.bundle import read_recipe
 
-    folder = Path(path).expanduser()
+    folder = expand_path(path)
     return Bundle(folder, read_recipe(folder))
 
 
@@ -198,7 +199,7 @@ def to_pixels(image: ImageLike) -> NDArray[np.uint8]:
     from tuner.data.images import read_image
 
     if isinstance(image, str | os.PathLike):
-        return read_image(Path(image).expanduser())
+        return read_image(expand_path(image))
     if isinstance(image, Pillow.Image):
         return np.asarray(image.convert("RGB"))
     pixels = np.asarray(image)

@@ -6,7 +6,6 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.api.function_space import write_function_space
@@ -14,7 +13,7 @@ from tuner.api.progress import choose_view
 from tuner.api.study import Study
 from tuner.errors import FleetError, SpaceError, StudyError, TunerError, bullets, did_you_mean
 from tuner.goal import Goal
-from tuner.paths import Home
+from tuner.paths import Home, expand_path
 from tuner.recipe import Recipe
 from tuner.study import queries
 
@@ -78,7 +77,7 @@ def run(
 
     if threading.current_thread() is not threading.main_thread():
         raise FleetError("tuner.run() must be called from the main thread: it handles Ctrl-C.")
-    place = Home(Path(home).expanduser())
+    place = Home(expand_path(home))
     options |= {"data": data, "trials": trials, "table": table, "seeds": seeds, "study": study, "seed": seed}
     options |= {"shrink": shrink, "shorten": shorten, "rehearse": rehearse, "hours": hours, "gpu_hours": gpu_hours}
     options |= {"workers": workers, "artifacts": artifacts or os.environ.get("TUNER_ARTIFACTS")}
@@ -104,7 +103,7 @@ def load_study(
 
     storage = storage or os.environ.get("TUNER_STORAGE")
     engine = open_engine(storage, os.fspath(home))
-    return Study(engine, queries.find_study(engine, name), Home(Path(home).expanduser()))
+    return Study(engine, queries.find_study(engine, name), Home(expand_path(home)))
 
 
 def space_argument(space: SpaceLike | None, goal: Goal | None, home: Home) -> str | None:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 from tuner.api.bundle import Bundle, load_bundle
 from tuner.errors import StudyError, TunerError
 from tuner.goal import Goal
-from tuner.paths import Home
+from tuner.paths import Home, expand_path
 from tuner.recipe import Recipe
 from tuner.report.study_data import TrialData, read_study
 from tuner.study import database, queries
@@ -124,7 +124,7 @@ class Study:
         from tuner.report.html import write_page
         from tuner.report.page import read_report, render_report, report_path
 
-        file = report_path(self._info, None if path is None else Path(path).expanduser(), force)
+        file = report_path(self._info, None if path is None else expand_path(path), force)
         artifacts = open_artifacts(self._engine, str(self._home.folder), None)
         write_page(render_report(read_report(self._engine, self._info, artifacts)), file)
         return file
@@ -140,7 +140,7 @@ class Study:
 
         best = find_best(self._engine, self.name)
         run = best.fetch_files(open_attempts(self._home, best.study.artifacts))
-        export_bundle(best, run, Path(path).expanduser(), force)
+        export_bundle(best, run, expand_path(path), force)
         return load_bundle(path)
 
     def table(self) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from tuner.errors import FULL_DISK, FilesError, create_file, retry, writing
+from tuner.paths import expand_path
 
 T = TypeVar("T")
 TRIES = 4
@@ -226,7 +227,7 @@ def open_store(url: str) -> Store:
         folder = unquote(parts.path) if parts.scheme else url
         if not folder.strip() or (parts.scheme and parts.netloc not in ("", "localhost")):
             raise FilesError(f"the artifact store must be {WAYS}.")
-        return FolderStore(Path(folder).expanduser().absolute())
+        return FolderStore(expand_path(folder).absolute())
     if parts.scheme != "s3":
         raise FilesError(f"no artifact store of the kind '{parts.scheme}://'. It may be {WAYS}.")
     if "@" in parts.netloc or ":" in parts.netloc or parts.query:  # may hold a password: not repeated here

@@ -7,13 +7,13 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tuner.cli.options import DEFAULT_HOME
-from tuner.errors import first_line
+from tuner.errors import LONGEST_LINE, first_line, shorten
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -40,17 +40,45 @@ def show_deprecations() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def shorten_usage_errors() -> Iterator[None]:
+    """Cut the message of a usage error that repeats a very long value."""
+    try:
+        yield
+    except click.UsageError as error:
+        message = error.format_message()
+        if len(message) <= LONGEST_LINE or isinstance(error, click.exceptions.NoArgsIsHelpError):
+            raise
+        raise click.UsageError(shorten(message), error.ctx) from error
+
+
 class CommandGroup(click.Group):
     """The group of commands: prints a TunerError as one line with exit code 2, and suggests mistyped commands."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command, with long values in errors cut and names that are not UTF-8 shown as escapes."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with shorten_usage_errors():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         from tuner.errors import TunerError
 
         try:
-            with show_deprecations():
+            with show_deprecations(), shorten_usage_errors():
                 return super().invoke(ctx)
         except TunerError as error:
             click.echo(f"tuner: {error}", err=True)
+            sys.exit(2)
+        except MemoryError:
+            click.echo(
+                "tuner: not enough memory. Take smaller images or a smaller model, or another host.", err=True
+            )
             sys.exit(2)
         except KeyboardInterrupt:  # after saving
             click.echo("stopped", err=True)
@@ -79,9 +107,9 @@ class CommandGroup(click.Group):
 
 
 def to_home(folder: str) -> Home:
-    from tuner.paths import Home
+    from tuner.paths import Home, expand_path
 
-    return Home(Path(folder).expanduser())
+    return Home(expand_path(folder))
 
 
 def open_engine(storage: str | None, home: str) -> Engine:

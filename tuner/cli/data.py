@@ -57,6 +57,7 @@ def show(path: str | None, home: str, sheet: str | None) -> None:
     from tuner.data.datasets import add_split, data_problems, open_data
     from tuner.data.survey import survey
     from tuner.errors import DataError, FilesError, writing
+    from tuner.paths import expand_path
     from tuner.plots.contact_sheet import draw_contact_sheet
     from tuner.recipe import Part
 
@@ -69,7 +70,7 @@ def show(path: str | None, home: str, sheet: str | None) -> None:
     place = to_home(home).make()
     with progress_bar(f"reading {source.name}") as progress:
         found = survey(source, place.cache, progress)
-    picture = Path(sheet).expanduser() if sheet else place.folder / f"sheet-{source.name}.png"
+    picture = expand_path(sheet) if sheet else place.folder / f"sheet-{source.name}.png"
     with writing(picture):
         draw_contact_sheet(source, picture, found.classes)
     print_survey(source, found)

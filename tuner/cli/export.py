@@ -37,9 +37,10 @@ def best(
     if folder:
         from tuner.artifacts.attempts import open_attempts
         from tuner.export.bundle import export_bundle
+        from tuner.paths import expand_path
 
         attempts = open_attempts(to_home(home), artifacts or found.study.artifacts)
-        export_bundle(found, found.fetch_files(attempts), Path(folder).expanduser(), force)
+        export_bundle(found, found.fetch_files(attempts), expand_path(folder), force)
     if as_json:
         return echo_json(found.to_json() | ({"exported": folder} if folder else {}))
     click.echo(

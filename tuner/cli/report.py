@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,17 +49,18 @@ def report(
       tuner report
       tuner report --study pets --out pets.html --figures figures --format svg
     """
+    from tuner.paths import expand_path
     from tuner.report.html import write_figures, write_page
     from tuner.report.page import read_report, render_report, report_path
     from tuner.study import queries
 
     engine = open_engine(storage, home)
     info = queries.find_study(engine, study)
-    file = report_path(info, Path(out).expanduser() if out else None, force)
+    file = report_path(info, expand_path(out) if out else None, force)
     found = read_report(engine, info, open_artifacts(engine, home, artifacts), storage_hint(home, storage))
     write_page(render_report(found), file)
     click.echo(file)
-    for path in write_figures(found.figures, Path(figures).expanduser(), kind) if figures else []:
+    for path in write_figures(found.figures, expand_path(figures), kind) if figures else []:
         click.echo(path)
 
 
@@ -93,12 +93,13 @@ def compare(
       tuner compare --by loss --out losses.html
     """
     from tuner.errors import StudyError
+    from tuner.paths import expand_path
     from tuner.report.html import check_output, write_charts_file
 
     if parameter and trials:
         raise StudyError("give either trial numbers, or --by PARAM to compare groups of trials.")
     if out:
-        check_output(Path(out).expanduser(), (".html", ".png", ".svg"), force)
+        check_output(expand_path(out), (".html", ".png", ".svg"), force)
     engine = open_engine(storage, home)
     if parameter:
         heading, lines, names, charts = compare_groups(engine, parameter, study, metric)
@@ -107,7 +108,7 @@ def compare(
             engine, trials, study, metric, open_artifacts(engine, home, artifacts)
         )
     if out:
-        write_charts_file(charts, Path(out).expanduser(), heading)
+        write_charts_file(charts, expand_path(out), heading)
     if as_json:
         return echo_json(lines)
     print_rows(heading, lines, names)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 from tuner.data.folder import folder, pair_files, read_with_mask
 from tuner.data.locate import find_folder, require_files
 from tuner.data.source import Source, fraction_problem, hold_out, split_problem
 from tuner.errors import DataError, PartError, did_you_mean
+from tuner.paths import expand_path
 from tuner.recipe import Part, Recipe
 from tuner.registry import build, find_builder, part_problems, searchable_args
 
@@ -94,7 +94,7 @@ def dataset_table(name: str) -> dict[str, str]:
 def open_data(part: Part) -> Source:
     """Open the source that a recipe names: a dataset of the table, or a folder."""
     try:
-        source: Source = build("dataset", dataset_table(part.name), part, Path(part.name).expanduser())
+        source: Source = build("dataset", dataset_table(part.name), part, expand_path(part.name, DataError))
         return source
     except OSError as error:
         raise DataError(f"{part.name} cannot be read: {error.strerror}.") from error
@@ -137,4 +137,4 @@ def takes_split(name: str) -> bool:
 def data_name(recipe: Recipe, given: str | None) -> str:
     """Return the dataset of a study: the given one, or the recipe's; a folder by its absolute path."""
     name = recipe.data.name if given is None else given
-    return str(Path(name).expanduser().absolute()) if is_path(name) else name
+    return str(expand_path(name, DataError).absolute()) if is_path(name) else name

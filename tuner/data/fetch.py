@@ -19,6 +19,7 @@ from tuner.data.datasets import DATASETS, GENERATED, ISIC
 from tuner.data.download import Progress, check_disk_space, download, remote_size, unpack
 from tuner.data.locate import FOLDERS, candidate_folders, data_roots
 from tuner.errors import DataError, FilesError, did_you_mean, writing
+from tuner.paths import expand_path
 
 MIRROR = "TUNER_MIRROR"  # environment variable: URL of a folder with the same file names
 DOWNLOAD_FOLDER = ".download"  # inside the folder of the dataset
@@ -84,7 +85,7 @@ def fetch_dataset(name: str, to: Path | None, bar: ProgressBar) -> str:
     The disk space is checked before anything is written.
     """
     name = FOLDERS.get(name, name)
-    root = to.expanduser() if to else writable_root()
+    root = expand_path(to, DataError) if to else writable_root()
     place = root / name
     archives = archives_for(name, place)
     for spot in [place] if to else [place, *candidate_folders(name)]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tuner.errors import DataError, first_lines
+from tuner.paths import expand_path
 
 HOW_TO_GET = {
     "weizmann_horse": "It is on Kaggle as 'Weizmann Horse Database': put its rgb/ and figure_ground/ there",
@@ -19,7 +20,7 @@ FOLDERS = {"oxford_pet_trimap": "oxford_pet"}  # where it differs from the name 
 
 def data_roots() -> list[Path]:
     """Return the folders that are searched for named datasets, in order."""
-    given = [Path(p).expanduser() for p in os.environ.get("TUNER_DATA", "").split(os.pathsep) if p]
+    given = [expand_path(p, DataError) for p in os.environ.get("TUNER_DATA", "").split(os.pathsep) if p]
     return [*given, Path("data"), Path.home() / ".cache" / "tuner" / "data"]
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tuner.data.cache import CachedDataset
 from tuner.data.datasets import swap_data
 from tuner.errors import FailureKind, TrialFailed
-from tuner.paths import Run
+from tuner.paths import Run, expand_path
 from tuner.recipe import Part, Recipe
 from tuner.search.sampling import hash_seed, redraw
 from tuner.search.session import Session
@@ -60,7 +60,7 @@ def resolve_weights(weights: Part, study: str) -> Part:
     """Return weights that mean the same everywhere: a file with its full path, a trial with its study's name."""
     name = weights.name
     if is_file_name(name):
-        name = str(Path(name).expanduser().absolute())
+        name = str(expand_path(name).absolute())
     return replace(weights, name=f"{study}{name}" if name.startswith("#") else name)
 
 

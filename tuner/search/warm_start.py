@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.errors import FilesError, PartError, StudyError, format_names, writing
-from tuner.paths import Run, attempt_of, link_file
+from tuner.paths import Run, attempt_of, expand_path, link_file
 from tuner.study import optuna_compat, queries, trial_queries
 from tuner.study.claims import check_owner
 from tuner.study.database import retried
@@ -35,7 +35,7 @@ def find_weights(name: str, engine: Engine | None, attempts: AttemptFiles, here:
     if name in BUILT_IN:
         return None
     if is_file_name(name):
-        return find_weights_file(Path(name).expanduser())
+        return find_weights_file(expand_path(name))
     if engine is None:
         raise PartError(unknown_weights(name, []))
     study, _, number = name.partition("#")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from tuner.errors import TunerError, did_you_mean, format_names
+from tuner.paths import expand_path
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -22,7 +23,7 @@ def known_files(folder: str, pattern: str) -> dict[str, Path]:
 def find_file(what: str, name: str, known: dict[str, Path], suffix: str, error: type[TunerError]) -> Path:
     """Return the file given by its path, or by one of the known names; raise the error if there is none."""
     if name.endswith(suffix) or name.startswith((".", "~", os.sep)):
-        path = Path(name).expanduser()
+        path = expand_path(name)
         if path.is_dir():
             raise error(f"{path} is a folder; give one {suffix} file of it.{list_files(path, suffix)}")
         if not path.is_file():

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import TableError, did_you_mean, first_lines, format_names
+from tuner.paths import expand_path
 from tuner.recipe import is_number, is_whole_number
 from tuner.registry import COUNT, unknown_choice
 from tuner.space.files import find_file, known_files
@@ -135,7 +136,7 @@ def load_table(name: str) -> PublishedTable:
         raise TableError(f"{path} is not a valid table:{first_lines(wrong)}")
     metric, space = with_split(plain["metric"]), plain["space"]
     if space.endswith(".py"):  # relative to the table
-        space = str((path.parent / Path(space).expanduser()).absolute())
+        space = str((path.parent / expand_path(space, TableError)).absolute())
     rows = tuple(parse_row(row, metric) for row in plain["rows"])
     also = tuple(map(with_split, plain.get("also", [])))
     return PublishedTable(

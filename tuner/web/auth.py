@@ -26,6 +26,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote
 
 from tuner.errors import TunerError
+from tuner.paths import expand_path
 from tuner.web import wsgi
 from tuner.web.proxies import Network, client_address
 from tuner.web.wsgi import App, Environ, Header, StartResponse
@@ -45,7 +46,7 @@ def find_password(file: str | None, environment: Mapping[str, str] = os.environ)
     """Return the dashboard's password from the file or the environment, or None if none is given."""
     file = file if file is not None else environment.get(FILE_VARIABLE)
     if file is not None:
-        return read_password(Path(file).expanduser())
+        return read_password(expand_path(file))
     given = environment.get(VARIABLE)
     return None if given is None else check_password(given, f"the variable {VARIABLE}")
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from helpers.command_line import environment, write_space
 
 from tuner.cli import main
@@ -45,3 +46,12 @@ def test_old_names_of_the_timeouts_are_accepted(old: str, new: str) -> None:
     for command in ("run", "extend"):
         context = main.commands[command].make_context(command, [old, "7"], resilient_parsing=True)
         assert context.params[new] == 7
+
+
+@pytest.mark.parametrize(
+    "args", [["stop", "9" * 5000], ["--" + "x" * 5000], ["y" * 5000]], ids=["value", "option", "command"]
+)
+def test_a_usage_error_does_not_repeat_a_very_long_value(args: list[str]) -> None:
+    done = CliRunner().invoke(main, args)
+    assert done.exit_code == 2 and max(map(len, done.stderr.splitlines())) < 520
+    assert "Traceback" not in done.stderr and "characters) ..." in done.stderr
