@@ -6,10 +6,11 @@ thousands of trials. tests/unit/web/test_dashboard_compat.py fails with one line
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import bottle
 import optuna_dashboard
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
@@ -25,6 +26,27 @@ __all__ = ["serialize_study", "serialize_trial"]
 Parameters = list[tuple[str, BaseDistribution]]
 
 ROUTER = b'url_prefix:"/dashboard"'  # in the script bundle, once: the path of the page
+
+
+def dashboard_app(storage: BaseStorage, artifacts: Any) -> Any:
+    """Return optuna-dashboard as an app whose exceptions reach its caller, not answers with 500."""
+    app = optuna_dashboard.wsgi(storage, artifact_store=artifacts)
+    app.catchall = False
+    app.install(answer_json)
+    return app
+
+
+def answer_json(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that optuna-dashboard's `json_api_view` wraps, without what catches its exceptions."""
+    plain: Callable[..., Any] | None = getattr(view, "__wrapped__", None)
+    if plain is None:  # an answer that is not JSON
+        return view
+
+    def answer(**ids: Any) -> Any:
+        bottle.response.content_type = "application/json"
+        return plain(**ids)
+
+    return answer
 
 
 def dashboard_files() -> Path:

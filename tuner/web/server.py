@@ -20,9 +20,11 @@ from tuner.artifacts.store import open_store
 from tuner.errors import StorageError, TunerError
 from tuner.paths import Home
 from tuner.study import database, queries
+from tuner.web.api_requests import ApiMiddleware
 from tuner.web.artifacts import ArtifactMiddleware
 from tuner.web.auth import FILE_VARIABLE, require_login
 from tuner.web.base_path import BasePathMiddleware, PageMiddleware, check_base_path
+from tuner.web.dashboard_compat import dashboard_app
 from tuner.web.proxies import Network
 from tuner.web.security import LOOPBACK, RequestFilter, with_database_errors, with_safe_headers
 from tuner.web.study_api import StudyApi
@@ -84,14 +86,12 @@ def serve(
         raise StorageError(
             f"no database at {database.hide_password(url)} yet. Begin with: tuner run --space unet_k"
         )
-    from optuna_dashboard import wsgi
-
     from tuner.report.dashboard import watch_figures
     from tuner.study.storage import open_storage
 
     storage, engine = open_storage(url)
     pictures = open_artifacts(engine, home.make(), artifacts)
-    studies = StudyApi(wsgi(storage, artifact_store=pictures), storage, engine)
+    studies = StudyApi(dashboard_app(storage, pictures), storage, engine)
     app = build_app(studies, pictures, options)
     with open_server(app, options) as server, database.convert_errors(url):
         preload(studies)
@@ -115,7 +115,8 @@ def check_options(options: ServerOptions) -> None:
 
 def build_app(studies: StudyApi, pictures: TrialArtifacts, options: ServerOptions) -> App:
     """Wrap the studies in everything a request passes through, from the inside out."""
-    app = with_database_errors(ArtifactMiddleware(with_compression(studies), studies.engine, pictures))
+    app = with_compression(ApiMiddleware(studies))
+    app = with_database_errors(ArtifactMiddleware(app, studies.engine, pictures))
     app = PageMiddleware(app, options.base, options.password is not None, options.read_only)
     if options.password is not None:
         app = require_login(app, options.password, options.hours, options.base, options.proxies)

@@ -161,8 +161,8 @@ class StudyApi:
 
 
 def parse_after(environ: Environ) -> int | None:
-    """Return the query parameter `after`; None if it is not a number, which optuna-dashboard refuses itself."""
-    given = parse_qs(environ.get("QUERY_STRING", "")).get("after", ["0"])[-1]
+    """Return the query parameter `after`; None if it is not a whole number."""
+    given = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("after", ["0"])[-1]
     return int(given) if given.isascii() and given.isdecimal() and len(given) < 18 else None
 
 

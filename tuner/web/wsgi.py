@@ -14,6 +14,8 @@ App = Callable[[Environ, StartResponse], Iterable[bytes]]
 BAD_REQUEST, TOO_LARGE = "400 Bad Request", "413 Content Too Large"
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = "401 Unauthorized", "403 Forbidden", "404 Not Found"
 UNAVAILABLE = "503 Service Unavailable"
+CONFLICT = "409 Conflict"
+JSON = "application/json"
 NO_STORE = ("Cache-Control", "no-store")
 
 
@@ -73,7 +75,7 @@ def respond(
 
 
 def respond_json(environ: Environ, start: StartResponse, body: bytes, status: str = "200 OK") -> list[bytes]:
-    return respond(environ, start, body, "application/json", status, [NO_STORE])
+    return respond(environ, start, body, JSON, status, [NO_STORE])
 
 
 def respond_error(environ: Environ, start: StartResponse, status: str, reason: str) -> list[bytes]:

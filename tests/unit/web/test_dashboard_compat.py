@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import optuna
 import optuna_dashboard
 import plotly.graph_objects as go
 import pytest
+from helpers.wsgi_client import ask
 from optuna.distributions import FloatDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
 from tuner.web import dashboard_compat
+from tuner.web.api_routes import ROUTES
 from tuner.web.dashboard_compat import SearchSpaces, frozen_study
 
 HERE = f"optuna-dashboard {optuna_dashboard.__version__}: "
@@ -63,3 +67,32 @@ def test_the_files_of_the_page_are_found() -> None:
     assert (files / "index.html").is_file(), HERE + "the page has moved"
     bundle = (files / "public" / "bundle.js").read_bytes()
     assert bundle.count(dashboard_compat.ROUTER) == 1, HERE + "the script gives the page's path in another way"
+
+
+def test_every_request_that_optuna_dashboard_answers_is_checked() -> None:
+    app = dashboard_compat.dashboard_app(optuna.storages.InMemoryStorage(), None)
+    names = {
+        "<study_id:int>": "STUDY", "<trial_id:int>": "TRIAL", "<history_id>": "HISTORY", "<plot_type>": "PLOT",
+        "<artifact_id:re:[0-9a-fA-F-]+>": "ARTIFACT", "<filename:path>": "FILE",
+    }  # fmt: skip
+    ours = (
+        "/dashboard",
+        "/artifacts",
+        "/incompatible-rdb-schema",
+    )  # answered by us, or only with Optuna's storage
+    found = {
+        (route.method, re.sub("<[^>]+>", lambda part: names[part[0]], route.rule))
+        for route in app.routes
+        if route.rule != "/" and not route.rule.startswith(ours)
+    }
+    checked = {(route.method, route.path) for route in ROUTES}
+    assert found == checked, HERE + f"other requests are answered: {sorted(found ^ checked)}"
+
+
+def test_exceptions_of_optuna_dashboard_reach_us() -> None:
+    app = dashboard_compat.dashboard_app(optuna.storages.InMemoryStorage(), None)
+    with pytest.raises(KeyError):
+        ask(app, "/api/studies/9/plot/edf")
+    with pytest.raises(KeyError):
+        ask(app, "/static/bundle.js")  # it expects a header, which we add
+    assert ask(app, "/api/meta").headers["Content-Type"] == "application/json", HERE + "answers have another type"

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from helpers.made_studies import add_trial, make_study
 from helpers.wsgi_client import ask, nothing_behind
-from optuna_dashboard import wsgi
 
 from tuner.errors import TunerError
 from tuner.paths import Home
 from tuner.study.storage import open_storage
 from tuner.web import server
 from tuner.web.auth import BURST
+from tuner.web.dashboard_compat import dashboard_app
 from tuner.web.proxies import parse_proxies
 from tuner.web.server import ServerOptions, build_app, open_artifacts, preload, serve, with_compression
 from tuner.web.study_api import StudyApi
@@ -83,7 +83,7 @@ def whole(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     joined.engine.dispose()
     storage, engine = open_storage(f"sqlite:///{tmp_path / 'tuner.db'}")
     pictures = open_artifacts(engine, Home(tmp_path).make(), None)
-    studies = StudyApi(wsgi(storage, artifact_store=pictures), storage, engine)
+    studies = StudyApi(dashboard_app(storage, pictures), storage, engine)
     yield lambda **options: build_app(studies, pictures, ServerOptions(**options))
     engine.dispose()
 
