@@ -42,6 +42,8 @@ class SilentView(StudyView):
 
     def __init__(self, engine: Engine, info: StudyInfo) -> None: ...
 
+    def __exit__(self, *error: object) -> None: ...
+
 
 class NotebookView(LiveView):
     """The live view of the terminal as one output of a notebook cell, updated in place."""
