@@ -1,7 +1,8 @@
-"""Instances: how well deep_watershed separates touching cells, against the connected pieces of its mask; timings.
+"""Instances: how well two watersheds separate touching cells, against the connected pieces of a mask; timings.
 
-One model for each seed, trained as a worker trains it. Its validation split is then scored twice from the same
-weights: by the watershed, and by connected components of the mask alone.
+Two models for each seed, trained as a worker trains them, with the same width and epochs. The validation split is
+scored twice from the weights of deep_watershed: by the watershed, and by connected components of its mask alone;
+and once from those of watershed_cascade.
 """
 
 from __future__ import annotations
@@ -16,23 +17,24 @@ TARGET_AP50 = 0.8
 TARGET_SECONDS = 180
 TARGET_SHARE = 0.2
 METRICS = ("ap50", "ap", "pq", "count_error", "merged")
+WAYS = ("watershed", "pieces", "cascade")
+STAGES = (0.4, 0.4)  # shares of the epochs in the first two stages of the cascade
+
+
+def quality_row(name: str, flood: list[float], pieces: list[float], cascade: list[float]) -> Row:
+    """Return the row of a metric, by seed for each column; ap50 has a target."""
+    ratio = f"{median(flood) / median(pieces):.2f}" if median(pieces) else ""
+    target, met = (f"at least {TARGET_AP50}", min(flood) >= TARGET_AP50) if name == "ap50" else ("", None)
+    told = [spread(values, 3) for values in (flood, pieces, cascade)]
+    return Row(f"{name} on cells, {len(flood)} seeds", told[0], told[1], ratio, target, met, third=told[2])
 
 
 def measure(setting: Setting) -> Section:
-    config = {"seeds": setting.pick(3, 1), "k": setting.pick(24, 4), "size": 128, "epochs": setting.pick(40, 2)}
+    config = {"seeds": setting.pick(3, 1), "k": setting.pick(24, 4), "size": 128, "epochs": setting.pick(40, 3)}
+    config["width"] = setting.pick(32, 4)
     found = child("instances", config)
-    flood, pieces = found["watershed"], found["pieces"]
     share = median(found["finding"]) / median(found["validating"])
-    rows = [
-        Row(
-            f"{name} on cells, {len(flood[name])} seeds",
-            spread(flood[name], 3),
-            spread(pieces[name], 3),
-            f"{median(flood[name]) / median(pieces[name]):.2f}" if median(pieces[name]) else "",
-            *((f"at least {TARGET_AP50}", min(flood[name]) >= TARGET_AP50) if name == "ap50" else ("", None)),
-        )
-        for name in METRICS
-    ]
+    rows = [quality_row(name, *(found[way][name] for way in WAYS)) for name in METRICS]
     took = max(found["training"])
     rows += [
         Row(
@@ -42,6 +44,7 @@ def measure(setting: Setting) -> Section:
             "",
             f"under {TARGET_SECONDS}",
             took < TARGET_SECONDS,
+            third=spread(found["cascade_training"]),
         ),
         Row("one validation, s", spread(found["validating"], 2), "", "", "", None),
         Row(
@@ -55,13 +58,16 @@ def measure(setting: Setting) -> Section:
         Row("- of it ranking them for AP, s", spread(found["ranking"], 3), "", "", "", None),
     ]
     reading = [
-        f"deep_watershed of k = {config['k']}, {config['size']} px, {config['epochs']} epochs on generated cells:"
+        f"Models of k = {config['k']}, {config['size']} px, {config['epochs']} epochs on generated cells:"
         f" {found['images'][0]} images to learn from, {found['images'][1]} to validate, with"
         f" {found['cells'][0]} cells of which {found['cells'][1]:.0%} touch another.",
-        "The other column uses the same weights: each connected piece of the mask is one instance, with the "
-        "same minimum size; its score is that of the mask.",
+        "The first two columns use the same weights of deep_watershed. In the second, each connected piece of the "
+        "mask is one instance, with the same minimum size; its score is that of the mask.",
+        f"The third is watershed_cascade of width {config['width']}, whose epochs are those of all three stages. "
+        "Ratio, targets and the times of validation are of the first.",
     ]
-    return Section("instances", "Instances", ("", "watershed", "pieces of the mask"), rows, reading)
+    head = ("", "watershed", "pieces of the mask", "cascade")
+    return Section("instances", "Instances", head, rows, reading)
 
 
 def main(config: dict[str, Any]) -> dict[str, Any]:
@@ -76,8 +82,9 @@ def main(config: dict[str, Any]) -> dict[str, Any]:
 
     cv2.setNumThreads(1)  # as a worker does
     keep_pages()
-    found: dict[str, Any] = {name: [] for name in ("training", "validating", "finding", "ranking")}
-    found |= {way: {name: [] for name in METRICS} for way in ("watershed", "pieces")}
+    times = ("training", "cascade_training", "validating", "finding", "ranking")
+    found: dict[str, Any] = {name: [] for name in times}
+    found |= {way: {name: [] for name in METRICS} for way in WAYS}
     with tempfile.TemporaryDirectory() as place:
         folder, source = Path(place), cells(image_size=config["size"])
         data = load_cached(source, survey(source, folder).fingerprint, config["size"], folder)
@@ -89,35 +96,34 @@ def main(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def one_seed(config: dict[str, Any], data: Any, folder: Path, seed: int, found: dict[str, Any]) -> None:
-    """Train, then score the best weights both ways."""
-    from tuner.goal import maximize
-    from tuner.paths import Run
-    from tuner.recipe import Recipe, use
-    from tuner.train.loop import train
-    from tuner.train.memory import MicroBatches
-    from tuner.train.precision import find_device
-    from tuner.train.trainer import Trainer
+    """Train both models, then score their best weights, those of deep_watershed both ways."""
+    from dataclasses import replace
+
+    from tuner.recipe import Recipe, Stage, use
     from tuner.train.validation import make_batches, validate
 
+    epochs, lr = config["epochs"], 2e-3
     recipe = Recipe(
         task="instance", data=use("cells", image_size=config["size"]), augment=use("flip"),
         model=use("deep_watershed", k=config["k"]), loss=use("watershed", energy_weight=4.0),
-        optimizer=use("adam", lr=2e-3), schedule=use("cosine"), epochs=config["epochs"], batch_size=8, seed=seed,
+        optimizer=use("adam", lr=lr), schedule=use("cosine"), epochs=epochs, batch_size=8, seed=seed,
     )  # fmt: skip
-    device, memory = find_device(), MicroBatches(folder / "micro.json")
-    began = time.perf_counter()
-    outcome = train(
-        recipe, maximize("ap"), data, Run(folder).make(), device=device, micro_batches=memory,
-        on_epoch=lambda report: None,
+    first, second = (round(epochs * share) for share in STAGES)
+    in_stages = replace(
+        recipe, model=use("watershed_cascade", k=config["k"], width=config["width"]), loss=use("own"),
+        stages=(Stage(first, "watershed"), Stage(second, "direction"), Stage(epochs - first - second, lr=lr / 4)),
     )  # fmt: skip
-    found["training"].append(time.perf_counter() - began)
-    trainer = Trainer(recipe, device, memory)
-    assert outcome.model is not None and trainer.find is not None
-    trainer.model.load_state_dict(outcome.model.state_dict())
+    trainer, took = train_model(recipe, data, folder / "one")
+    found["training"].append(took)
+    cascade, took = train_model(in_stages, data, folder / "cascade")
+    found["cascade_training"].append(took)
+    scores = validate(cascade, make_batches(in_stages, data, cascade.device)).scores()
+    for name in METRICS:
+        found["cascade"][name].append(scores[name])
     flood = trainer.find
     for way, find in (("watershed", flood), ("pieces", lambda heads: pieces_of(heads, flood))):
         timed = trainer.find = Timed(find)
-        batches = make_batches(recipe, data, device)
+        batches = make_batches(recipe, data, trainer.device)
         began = time.perf_counter()
         scores = validate(trainer, batches).scores()
         took = time.perf_counter() - began
@@ -127,6 +133,28 @@ def one_seed(config: dict[str, Any], data: Any, folder: Path, seed: int, found: 
             found["validating"].append(took)
             found["finding"].append(timed.spent)
             found["ranking"].append(ranking_seconds(timed.given, batches))
+
+
+def train_model(recipe: Any, data: Any, folder: Path) -> tuple[Any, float]:
+    """Return a trainer with the best weights of a training, and how long it took."""
+    from tuner.goal import maximize
+    from tuner.paths import Run
+    from tuner.train.loop import train
+    from tuner.train.memory import MicroBatches
+    from tuner.train.precision import find_device
+    from tuner.train.trainer import Trainer
+
+    device, memory = find_device(), MicroBatches(folder / "micro.json")
+    began = time.perf_counter()
+    outcome = train(
+        recipe, maximize("ap"), data, Run(folder).make(), device=device, micro_batches=memory,
+        on_epoch=lambda report: None,
+    )  # fmt: skip
+    took = time.perf_counter() - began
+    trainer = Trainer(recipe, device, memory)
+    assert outcome.model is not None and trainer.find is not None
+    trainer.model.load_state_dict(outcome.model.state_dict())
+    return trainer, took
 
 
 def pieces_of(heads: Any, flood: Any) -> Any:

@@ -32,7 +32,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison. `met` is None without a target."""
+    """One comparison, in sections with three columns of values with a `third`. `met` is None without a target."""
 
     what: str
     ours: str
@@ -40,10 +40,11 @@ class Row:
     ratio: str = ""
     target: str = ""
     met: bool | None = None
+    third: str = ""
 
-    def cells(self) -> list[str]:
+    def cells(self, columns: int) -> list[str]:
         met = "" if self.met is None else "yes" if self.met else "NO"
-        return [self.what, self.ours, self.other, self.ratio, self.target, met]
+        return [*[self.what, self.ours, self.other, self.third][:columns], self.ratio, self.target, met]
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,12 @@ class Section:
 
     name: str
     title: str
-    head: tuple[str, str, str]  # what is measured, ours, the other
+    head: tuple[str, ...]  # what is measured, ours, the other, and a third where there is one
     rows: list[Row]
     reading: list[str]
 
     def table(self) -> list[list[str]]:
-        return [[*self.head, "ratio", "target", "met"], *(row.cells() for row in self.rows)]
+        return [[*self.head, "ratio", "target", "met"], *(row.cells(len(self.head)) for row in self.rows)]
 
 
 def in_turns(rounds: int, **ways: Callable[[], float]) -> dict[str, list[float]]:

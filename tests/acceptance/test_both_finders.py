@@ -1,4 +1,4 @@
-"""Both methods of telling things apart, from a COCO file to label maps of new photographs, as a user types it."""
+"""Every method of telling things apart, from a COCO file to label maps of new photographs, as a user types it."""
 
 from __future__ import annotations
 
@@ -30,15 +30,20 @@ pytestmark = [
 ]
 SPACE = '''"""Tiny: instances."""
 
-from tuner import Recipe, maximize, use
+from tuner import Recipe, Stage, maximize, use
 
 GOAL = maximize("pq")
 
 
 def suggest(trial):
-    method = trial.suggest_categorical("method", ["deep_watershed", "mask_rcnn"])
+    method = trial.suggest_categorical("method", ["deep_watershed", "mask_rcnn", "watershed_cascade"])
+    stages = []
     if method == "deep_watershed":
         model, loss = use(method, k=trial.suggest_int("k", 4, 8)), use("watershed")
+    elif method == "watershed_cascade":
+        cut = trial.suggest_int("cut", 0, 5)
+        model, loss = use(method, k=4, width=4, cut=cut, min_size=1), use("own", weights={"levels": 2.0})
+        stages = [Stage(1, "watershed", judged=False), Stage(1, "direction", judged=False), Stage(1)]
     else:
         anchor = trial.suggest_categorical("anchor", [8, 16])
         model, loss = use(method, backbone="mobilenet_v3_small", k=8, anchor=anchor, num_regions=16), use("own")
@@ -49,7 +54,8 @@ def suggest(trial):
         model=model,
         loss=loss,
         optimizer=use("adam", lr=trial.suggest_float("lr", 1e-3, 1e-2)),
-        epochs=2,
+        epochs=len(stages) or 2,
+        stages=stages,
         batch_size=4,
     )
 '''
@@ -61,12 +67,14 @@ compare = "none"
 params = { method = "deep_watershed", k = 8, lr = 5e-3 }
 [[rows]]
 params = { method = "mask_rcnn", anchor = 8, lr = 1e-3 }
+[[rows]]
+params = { method = "watershed_cascade", cut = 0, lr = 5e-3 }
 """
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of both methods, trained on photographs with COCO's JSON."""
+    """A table of all methods, trained on photographs with COCO's JSON."""
     folder = tmp_path_factory.mktemp("instances")
     make_coco(folder / "cultures" / "images", folder / "cultures" / "annotations.json", 10)
     (folder / "cells_space.py").write_text(SPACE)
@@ -93,7 +101,7 @@ def tuner(searched: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
     return call
 
 
-def test_both_rows_are_trained_and_stand_in_one_table(tuner: Callable[..., str], searched: Path) -> None:
+def test_all_rows_are_trained_and_stand_in_one_table(tuner: Callable[..., str], searched: Path) -> None:
     found = json.loads(tuner("table", "both.toml", "--home", "home", "--json"))
     assert found["metrics"] == ["val_pq", "val_ap50", "val_count_error"] and found["compare"] == "none"
     for row in found["rows"]:
@@ -102,7 +110,7 @@ def test_both_rows_are_trained_and_stand_in_one_table(tuner: Callable[..., str],
     shown = tuner("table", "both.toml", "--home", "home")
     assert "val pq ours" in shown and "published" not in shown
     epochs = rows(home_url(searched / "home"), "SELECT metrics FROM tuner_epoch")
-    assert len(epochs) == 4
+    assert len(epochs) == 7
 
 
 def exported(home: Path, number: int) -> Path:
@@ -115,8 +123,8 @@ def exported(home: Path, number: int) -> Path:
     return bundle
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["deep_watershed", "mask_rcnn"])
-def test_the_model_of_either_finds_instances_in_new_photographs(tuner: Callable[..., str], number: int) -> None:
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["deep_watershed", "mask_rcnn", "watershed_cascade"])
+def test_the_model_of_each_finds_instances_in_new_photographs(tuner: Callable[..., str], number: int) -> None:
     bundle, out = exported(Path("home"), number), Path(f"out{number}")
     assert {"predictions.png", "curves.png", "quality.png", "strip.png"} <= {f.name for f in bundle.iterdir()}
     assert not (bundle / "confusion.csv").exists()
@@ -136,9 +144,10 @@ def test_the_model_of_either_finds_instances_in_new_photographs(tuner: Callable[
     assert list((out / "seen").glob("new0*.png"))
 
 
-def test_the_report_and_the_comparison_tell_of_both(tuner: Callable[..., str], searched: Path) -> None:
+def test_the_report_and_the_comparison_tell_of_all(tuner: Callable[..., str], searched: Path) -> None:
     tuner("report", "--home", "home", "--out", "report.html", "--force")
     page = (searched / "report.html").read_text()
     assert "mask_rcnn" in page and "deep_watershed" in page and "count_error" in page
-    tuner("compare", "0", "1", "--home", "home", "--out", "both.html", "--force")
+    assert "watershed_cascade" in page
+    tuner("compare", "0", "1", "2", "--home", "home", "--out", "both.html", "--force")
     assert (searched / "both.html").stat().st_size > 10_000

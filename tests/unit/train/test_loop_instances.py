@@ -13,7 +13,7 @@ from helpers.local_training import CPU, Trial, assert_same, stop_after
 from tuner.data.cache import CachedDataset
 from tuner.data.synthetic.cells import draw_culture
 from tuner.goal import maximize, minimize
-from tuner.recipe import Recipe, use
+from tuner.recipe import Recipe, Stage, use
 from tuner.tasks import TASKS
 from tuner.train.loop import Progress
 from tuner.train.memory import MicroBatches
@@ -71,6 +71,22 @@ def test_it_learns(trial: Trial) -> None:
     assert losses[-1] < 0.5 * losses[0]
     best = max(report.metrics["val_ap50"] for report in learner.reports.values())
     assert best > 0.5
+
+
+@pytest.mark.slow
+def test_the_cascade_learns_in_its_three_stages(trial: Trial) -> None:
+    """The first stage alone finds few instances, as the network of levels has learned nothing yet."""
+    model = use("watershed_cascade", k=8, width=16, dropout=0.0, cut=1)
+    stages = (Stage(50, "watershed"), Stage(30, "direction", lr=3e-3), Stage(10, lr=5e-4))
+    learner = another(
+        trial, "learner", epochs=90, augment=use("none"), model=model, loss=use("own"), stages=stages
+    )
+    learner.data = replace(trial.data, val=trial.data.train)
+    learner.train()
+    found = [report.metrics["val_ap50"] for report in learner.reports.values()]
+    assert found[49] < 0.3 < 0.5 < max(found[50:80]) and found[-1] > 0.5
+    losses = [report.metrics["val_loss"] for report in learner.reports.values()]
+    assert losses[-1] < losses[49] < losses[0]
 
 
 @pytest.mark.parametrize("asked", [1, 3, 6])
