@@ -190,6 +190,11 @@ def expand_path(path: str | os.PathLike[str], error: type[TunerError] = FilesErr
         raise error(f"{text.split('/')[0]}: no user has this name. Write the whole path.") from failed
 
 
+def name_kind(kind: int) -> str:
+    """Return what a file is that is not a regular one, by the format bits of its mode."""
+    return FILE_KINDS.get(kind, "a special file")
+
+
 @contextmanager
 def open_file(path: Path, error: type[TunerError] = FilesError) -> Iterator[BufferedReader]:
     """Open a regular file to read; raise `error` for anything else, such as a FIFO, without waiting for it."""
@@ -200,7 +205,7 @@ def open_file(path: Path, error: type[TunerError] = FilesError) -> Iterator[Buff
     kind = stat.S_IFMT(os.fstat(number).st_mode)
     if kind != stat.S_IFREG:
         os.close(number)
-        raise error(f"{path} is {FILE_KINDS.get(kind, 'a special file')}; a regular file is needed.")
+        raise error(f"{path} is {name_kind(kind)}; a regular file is needed.")
     with os.fdopen(number, "rb") as file:
         yield file
 

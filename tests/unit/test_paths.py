@@ -106,7 +106,7 @@ def test_the_commit_is_returned_with_a_plus_when_the_tree_has_changes(tmp_path: 
 
 @pytest.fixture
 def special(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A path that is no regular file."""
+    """A path that is not a regular file."""
     if request.param == "fifo":
         os.mkfifo(tmp_path / "fifo")
         return tmp_path / "fifo"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tuner.cli.common import to_home
-from tuner.cli.options import FiniteFloat, artifacts_option, storage_options
+from tuner.cli.options import FILE, FiniteFloat, artifacts_option, storage_options
 
 
 @click.command()
@@ -17,6 +17,7 @@ from tuner.cli.options import FiniteFloat, artifacts_option, storage_options
 @click.option("--port", default=8080, type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
 @click.option(
     "--password-file",
+    type=FILE,
     metavar="FILE",
     help="Require the password in the first line of FILE. Or set TUNER_DASHBOARD_PASSWORD_FILE, or the "
     "password itself in TUNER_DASHBOARD_PASSWORD.",

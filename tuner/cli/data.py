@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tuner.cli.common import echo_list, to_home
-from tuner.cli.options import home_option
+from tuner.cli.options import DATASET, FILE, FOLDER, home_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,9 +46,9 @@ def data_command() -> None:
 
 
 @data_command.command(SHOW, hidden=True)
-@click.argument("path", required=False)
+@click.argument("path", type=DATASET, required=False)
 @home_option
-@click.option("--sheet", metavar="FILE.png", help="File of the contact sheet.  [default: in --home]")
+@click.option("--sheet", type=FILE, metavar="FILE.png", help="File of the contact sheet.  [default: in --home]")
 def show(path: str | None, home: str, sheet: str | None) -> None:
     """List datasets, or check one given by name or folder and draw a contact sheet."""
     if path is None:
@@ -113,7 +113,7 @@ def format_contents(source: Source, classes: Sequence[str]) -> str:
 
 @data_command.command("get")
 @click.argument("name")
-@click.option("--to", metavar="DIR", help="Target folder.  [default: the first dataset folder]")
+@click.option("--to", type=FOLDER, metavar="DIR", help="Target folder.  [default: the first dataset folder]")
 def get_command(name: str, to: str | None) -> None:
     """Download a public dataset: resumes an interrupted download, verifies and unpacks it.
 

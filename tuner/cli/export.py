@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from tuner.cli.common import echo_json, open_engine, to_home
-from tuner.cli.options import artifacts_option, home_option, json_option, storage_options, study_option
+from tuner.cli.options import (
+    DATASET,
+    FILE,
+    FOLDER,
+    artifacts_option,
+    home_option,
+    json_option,
+    storage_options,
+    study_option,
+)
 
 if TYPE_CHECKING:
     from tuner.plots.heatmaps import Score
@@ -18,7 +27,9 @@ if TYPE_CHECKING:
 @storage_options
 @artifacts_option
 @study_option()
-@click.option("--export", "folder", metavar="DIR", help="Export the model as a bundle into a new folder.")
+@click.option(
+    "--export", "folder", type=FOLDER, metavar="DIR", help="Export the model as a bundle into a new folder."
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @json_option
 def best(
@@ -57,9 +68,9 @@ def best(
 
 
 @click.command()
-@click.argument("bundle", type=click.Path())
-@click.argument("images", nargs=-1, required=True, type=click.Path())
-@click.option("--out", default="predictions", metavar="DIR", help="Output folder.")
+@click.argument("bundle", type=FOLDER)
+@click.argument("images", nargs=-1, required=True, type=FILE)
+@click.option("--out", type=FOLDER, default="predictions", metavar="DIR", help="Output folder.")
 def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
     """Predict images with an exported bundle.
 
@@ -77,15 +88,17 @@ def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path())
-@click.option("--data", metavar="NAME|PATH", help="Another dataset or folder.  [default: the bundle's own]")
+@click.argument("bundle", type=FOLDER)
+@click.option(
+    "--data", type=DATASET, metavar="NAME|PATH", help="Another dataset or folder.  [default: the bundle's own]"
+)
 @click.option(
     "--split",
     type=click.Choice(["test", "val"]),
     default="test",
     help="Which split; val was used to choose the best epoch.",
 )
-@click.option("--confusion", metavar="FILE.csv", help="Write the confusion matrix to this file.")
+@click.option("--confusion", type=FILE, metavar="FILE.csv", help="Write the confusion matrix to this file.")
 @home_option
 @json_option
 def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, home: str, as_json: bool) -> None:
@@ -116,8 +129,8 @@ def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, h
 
 
 @click.command()
-@click.argument("bundle", type=click.Path())
-@click.argument("images", nargs=-1, type=click.Path())
+@click.argument("bundle", type=FOLDER)
+@click.argument("images", nargs=-1, type=FILE)
 @click.option("--layers", metavar="x1,x4", help="Layers to explain.  [default: those that the model names]")
 @click.option("--class", "name", metavar="NAME", help="Class to explain.  [default: the predicted one]")
 @click.option(
@@ -125,7 +138,7 @@ def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, h
     type=click.Choice(["probability", "logit"]),
     help="What is summed over the predicted pixels of a mask or label map.  [default: probability]",
 )
-@click.option("--out", default="explanations", metavar="DIR", help="Output folder.")
+@click.option("--out", type=FOLDER, default="explanations", metavar="DIR", help="Output folder.")
 @click.option("--list-layers", "listing", is_flag=True, help="Only list the layers of the model.")
 def explain(
     bundle: str, images: tuple[str, ...], layers: str | None, name: str | None,

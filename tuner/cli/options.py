@@ -3,19 +3,87 @@
 from __future__ import annotations
 
 import math
+import os
+import stat
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
+from tuner.errors import FilesError
 from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT
 
 DEFAULT_HOME = "runs"
 Decorator = Callable[[Any], Any]
 
 
+class PathText(click.ParamType):  # type: ignore[type-arg]  # generic in later versions of click only
+    """The text of a path, with `~` expanded; refuses an empty one, a name that cannot exist, a device, a FIFO."""
+
+    def __init__(self, needed: str) -> None:
+        self.name = self.needed = needed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail(f"it is empty; {self.needed} is needed.", param, ctx)
+        path = self.expand(value, param, ctx)
+        try:
+            kind = stat.S_IFMT(path.stat().st_mode)
+        except OSError:  # does not exist yet, or is told by the one who opens it
+            return str(path)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
+            from tuner.paths import name_kind
+
+            self.fail(f"{path} is {name_kind(kind)}; {self.needed} is needed.", param, ctx)
+        return str(path)
+
+    def expand(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from tuner.paths import expand_path
+
+        try:
+            return expand_path(value)
+        except FilesError as error:
+            self.fail(str(error), param, ctx)
+
+
+class NameOrPath(PathText):
+    """The name of a space, table or dataset, or a path, as it was typed: `./name` is a path and `name` is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if os.sep in value or value.startswith((".", "~")):
+            super().convert(value, param, ctx)
+        return str(value)
+
+
+class Location(PathText):
+    """A URL as it was typed, or the path of a folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value) if ":" in value.partition("/")[0] else super().convert(value, param, ctx)
+
+
+class DatabaseUrl(click.ParamType):  # type: ignore[type-arg]  # generic in later versions of click only
+    """The URL of a database; refuses an empty one, which would stand for the default."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail("it is empty; a database URL is needed.", param, ctx)
+        return str(value)
+
+
+FOLDER, FILE = PathText("a folder"), PathText("a file")
+SPACE, TABLE, DATASET = NameOrPath("a .py file"), NameOrPath("a .toml file"), NameOrPath("a folder")
+LOCATION, DATABASE_URL = Location("a folder"), DatabaseUrl()
+
 home_option = click.option(
-    "--home", default=DEFAULT_HOME, metavar="DIR", help="Folder of the database, caches, checkpoints and pictures."
+    "--home",
+    type=FOLDER,
+    default=DEFAULT_HOME,
+    metavar="DIR",
+    help="Folder of the database, caches, checkpoints and pictures.",
 )
 
 
@@ -35,6 +103,7 @@ POSITIVE, NOT_NEGATIVE, COUNT = FiniteFloat(min=0, min_open=True), FiniteFloat(m
 def storage_options(command: Any) -> Any:
     storage = click.option(
         "--storage",
+        type=DATABASE_URL,
         envvar="TUNER_STORAGE",
         metavar="URL",
         help="Database URL: sqlite:///FILE or postgresql://USER@HOST/NAME.  [default: tuner.db in --home]",
@@ -44,6 +113,7 @@ def storage_options(command: Any) -> Any:
 
 artifacts_option = click.option(
     "--artifacts",
+    type=LOCATION,
     envvar="TUNER_ARTIFACTS",
     metavar="URL|DIR",
     help="Where all hosts keep checkpoints and pictures: a folder or s3://BUCKET/PREFIX.  [default: --home]",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.common import echo_json, open_engine, print_table, storage_hint, to_home
-from tuner.cli.options import artifacts_option, json_option, storage_options, study_option
+from tuner.cli.options import FILE, FOLDER, artifacts_option, json_option, storage_options, study_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,8 @@ def open_artifacts(engine: Engine, home: str, artifacts: str | None) -> TrialArt
 @storage_options
 @artifacts_option
 @study_option()
-@click.option("--out", metavar="FILE.html", help="Output file.  [default: STUDY-report.html]")
-@click.option("--figures", metavar="DIR", help="Also write each figure into this folder.")
+@click.option("--out", type=FILE, metavar="FILE.html", help="Output file.  [default: STUDY-report.html]")
+@click.option("--figures", type=FOLDER, metavar="DIR", help="Also write each figure into this folder.")
 @click.option("--format", "kind", type=click.Choice(["png", "svg"]), default="png", help="Format of the figures.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def report(
@@ -73,7 +73,7 @@ def report(
     "--by", "parameter", metavar="PARAM", help="Instead of trials, compare groups of trials by a parameter."
 )
 @click.option("--metric", metavar="M", help="Metric to compare; train_... for training.  [default: the goal's]")
-@click.option("--out", metavar="FILE", help="Draw the curves into a .html, .png or .svg file.")
+@click.option("--out", type=FILE, metavar="FILE", help="Draw the curves into a .html, .png or .svg file.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @json_option
 def compare(

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.common import echo_json, echo_list, open_engine, storage_hint, to_home
-from tuner.cli.options import COUNT, Decorator, json_option, storage_options, study_option, worker_options
+from tuner.cli.options import (
+    COUNT,
+    DATASET,
+    SPACE,
+    TABLE,
+    Decorator,
+    json_option,
+    storage_options,
+    study_option,
+    worker_options,
+)
 
 if TYPE_CHECKING:
     from tuner.search.run import RunResult
@@ -20,9 +30,14 @@ def divisor_option(name: str, what: str) -> Decorator:
 
 
 @click.command()
-@click.option("--space", metavar="NAME|PATH", help="Search space, see tuner spaces.")
-@click.option("--table", metavar="NAME|PATH", help="Or a published table, each row trained once, see tuner table.")
-@click.option("--data", metavar="NAME|PATH", help="Dataset or folder.  [default: the space's own]")
+@click.option("--space", type=SPACE, metavar="NAME|PATH", help="Search space, see tuner spaces.")
+@click.option(
+    "--table",
+    type=TABLE,
+    metavar="NAME|PATH",
+    help="Or a published table, each row trained once, see tuner table.",
+)
+@click.option("--data", type=DATASET, metavar="NAME|PATH", help="Dataset or folder.  [default: the space's own]")
 @click.option("--seeds", type=COUNT, help="With --table: how many times to train each row.  [default: 1]")
 @click.option("--trials", type=COUNT, help="Total number of trials, over all workers and restarts.  [default: 50]")
 @storage_options
@@ -150,8 +165,8 @@ def spaces(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("space")
-@click.option("--data", metavar="NAME|PATH", help="Dataset or folder.  [default: the space's own]")
+@click.argument("space", type=SPACE)
+@click.option("--data", type=DATASET, metavar="NAME|PATH", help="Dataset or folder.  [default: the space's own]")
 def check(space: str, data: str | None) -> None:
     """Check a space without training: draw 64 random recipes and check each.
 

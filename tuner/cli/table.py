@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.common import echo_json, echo_list, open_engine, print_table
-from tuner.cli.options import json_option, storage_options, study_option
+from tuner.cli.options import TABLE, json_option, storage_options, study_option
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", type=TABLE, required=False)
 @storage_options
 @study_option("the table's at full size")
 @click.option("--markdown", "as_markdown", is_flag=True, help="As a Markdown table.")
