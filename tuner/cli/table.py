@@ -11,6 +11,8 @@ from tuner.cli.common import echo_json, echo_list, open_engine, print_table
 from tuner.cli.options import TABLE, json_option, storage_options, study_option
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy.engine import Engine
 
     from tuner.report.table_comparison import TableComparison
@@ -56,36 +58,45 @@ def table(
 
 
 def list_tables(engine: Engine | None, as_json: bool) -> None:
-    from tuner.errors import TableError
-    from tuner.report.table_comparison import compare_table
-    from tuner.space.published import known_tables, load_table
+    """List all tables; those that cannot be read are marked."""
+    from tuner.space.published import known_tables
 
-    found = []
-    for path in known_tables().values():
-        try:
-            found.append(compare_table(engine, load_table(str(path)), None))
-        except TableError as error:  # the others are still listed
-            click.echo(f"tuner: {error}", err=True)
-    rows: list[dict[str, Any]] = [
-        {
-            "name": one.table.name,
-            "about": one.table.about,
-            "space": one.table.space_name,
-            "data": one.table.data,
-            "rows": len(one.lines),
-            "done": sum(line.state == "done" for line in one.lines),
-            "study": one.study.name if one.study else None,
-            "path": str(one.table.path),
-        }
-        for one in found
-    ]
+    rows = [describe_table(name, path, engine) for name, path in known_tables().items()]
     if as_json:
         return echo_json(rows)
-    for row in rows:
-        row["progress"] = f"{row['done']} of {row['rows']} rows done" if row["study"] else f"{row['rows']} rows"
-    echo_list([(row["name"], row["about"], "{progress}, {space} on {data}".format_map(row)) for row in rows])
+    echo_list([(row["name"], row["about"], format_progress(row)) for row in rows])
     if not rows:
         click.echo("no tables yet: put a .toml file into ./studies")
+
+
+def describe_table(name: str, path: Path, engine: Engine | None) -> dict[str, Any]:
+    """Return a row of the list; of a table that cannot be read, with the error."""
+    from tuner.errors import LONGEST_LINE, TableError, cut
+    from tuner.report.table_comparison import compare_table
+    from tuner.space.published import load_table
+
+    try:
+        found = compare_table(engine, load_table(str(path)), None)
+    except TableError as error:
+        about = cut(f"broken: {' '.join(str(error).split())}", LONGEST_LINE)
+        return {"name": name, "about": about, "path": str(path.absolute()), "error": str(error)}
+    return {
+        "name": found.table.name,
+        "about": found.table.about,
+        "space": found.table.space_name,
+        "data": found.table.data,
+        "rows": len(found.lines),
+        "done": sum(line.state == "done" for line in found.lines),
+        "study": found.study.name if found.study else None,
+        "path": str(path.absolute()),
+    }
+
+
+def format_progress(row: dict[str, Any]) -> str:
+    if "error" in row:
+        return ""
+    progress = f"{row['done']} of {row['rows']} rows done" if row["study"] else f"{row['rows']} rows"
+    return f"{progress}, {row['space']} on {row['data']}"
 
 
 def print_comparison(found: TableComparison) -> None:

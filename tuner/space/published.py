@@ -25,9 +25,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from tuner.errors import TableError, did_you_mean, first_lines, format_names
-from tuner.paths import expand_path
+from tuner.paths import DEEPEST_JSON, expand_path, is_deeper, read_text
 from tuner.recipe import is_number, is_whole_number
 from tuner.registry import COUNT, unknown_choice
 from tuner.space.files import find_file, known_files
@@ -128,10 +129,7 @@ def find_table(name: str) -> Path:
 def load_table(name: str) -> PublishedTable:
     """Load a table by name or path; TableError lists everything that is wrong with the file."""
     path = find_table(name)
-    try:
-        plain = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TableError(f"{path} cannot be read: {error}.") from error
+    plain = read_toml(path)
     if wrong := list(table_problems(plain)):
         raise TableError(f"{path} is not a valid table:{first_lines(wrong)}")
     metric, space = with_split(plain["metric"]), plain["space"]
@@ -144,6 +142,22 @@ def load_table(name: str) -> PublishedTable:
     )
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the data of a TOML file; TableError if it cannot be read."""
+    text = read_text(path, TableError)
+    try:
+        plain = tomllib.loads(text)
+        if is_deeper(plain, DEEPEST_JSON):
+            raise RecursionError
+    except RecursionError:
+        raise TableError(f"{path} cannot be read: it is nested deeper than {DEEPEST_JSON} levels.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise TableError(f"{path} cannot be read: {error}.") from error
+    except ValueError as error:
+        raise TableError(f"{path} cannot be read: it holds a number of too many digits.") from error
+    return plain
+
+
 def parse_row(plain: Mapping[str, Any], metric: str) -> PublishedRow:
     published = plain.get("published", {})
     numbers = published if isinstance(published, dict) else {metric: published}
@@ -154,6 +168,8 @@ def parse_row(plain: Mapping[str, Any], metric: str) -> PublishedRow:
 def table_problems(plain: Mapping[str, Any]) -> Iterator[str]:
     """Yield everything that is wrong with a table's file, without loading its space."""
     yield from unknown_keys(plain, TABLE_KEYS)
+    if odd := sorted({c for text in texts_in(plain) for c in text if category(c) == "Cc"} - {"\n", "\t"}):
+        yield f"it holds the control character {odd[0]!r}"
     yield from (f"it has no {key}" for key in REQUIRED_KEYS if not plain.get(key))
     for key in TEXT_KEYS:
         if not isinstance(plain.get(key, ""), str):
@@ -173,6 +189,18 @@ def table_problems(plain: Mapping[str, Any]) -> Iterator[str]:
     yield from duplicate_rows(rows)
 
 
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield every text in a file's data, names included."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from texts_in(each)
+    elif isinstance(value, str):
+        yield value
+
+
 def unknown_keys(plain: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[str]:
     for key in plain:
         if key not in known:
@@ -184,6 +212,10 @@ def row_problems(row: Mapping[str, Any], compare: str) -> Iterator[str]:
     yield from unknown_keys(row, ROW_KEYS)
     if not isinstance(row.get("params"), dict) or not row["params"]:
         yield "it has no params = { ... }"
+    else:
+        for name, value in row["params"].items():
+            if not isinstance(value, bool | str) and (not is_number(value) or is_beyond_64_bits(value)):
+                yield f"{name} is {value}; text, a number, true or false is needed"
     published = row.get("published", {})
     for name, number in (published if isinstance(published, dict) else {"published": published}).items():
         if not is_number(number):
@@ -200,6 +232,10 @@ def row_problems(row: Mapping[str, Any], compare: str) -> Iterator[str]:
     for key in ("where", "note"):
         if not isinstance(row.get(key, ""), str):
             yield f"{key} is {row[key]!r}; text is needed"
+
+
+def is_beyond_64_bits(value: float) -> bool:
+    return isinstance(value, int) and not is_whole_number(value)
 
 
 def duplicate_rows(rows: list[dict[str, Any]]) -> Iterator[str]:

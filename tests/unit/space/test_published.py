@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from helpers.command_line import write_space
 
+from tuner.cli import main
 from tuner.errors import TableError
 from tuner.space.published import find_table, known_tables, load_table, rank_values
 from tuner.space.space import draw_recipes, load_space
@@ -67,12 +71,52 @@ def test_places_are_as_given_or_by_the_number(tmp_path: Path) -> None:
         (HEAD + row("lr = 1, k = 2") + row("k = 2.0, lr = 1.0"), ["row 2 has the parameters of row 1"]),
         (HEAD + ROW + "published = 0.6\n", ["cannot be read", "line 7"]),
         ("\x00", ["cannot be read"]),
+        ("x = " + "9" * 5000, ["cannot be read", "too many digits"]),
+        ("x = " + "[" * 5000, ["cannot be read", "nested deeper than 100 levels"]),
+        ("a." * 150 + "b = 1", ["cannot be read", "nested deeper than 100 levels"]),
+        (HEAD + row("lr = 1" + "0" * 400), ["row 1: lr is 1000", "text, a number, true or false is needed"]),
+        (HEAD + row("lr = 9223372036854775808"), ["row 1: lr is 9223372036854775808; text, a number"]),
+        (HEAD + row("lr = 2020-01-01"), ["row 1: lr is 2020-01-01; text, a number, true or false is needed"]),
+        (HEAD + row("lr = [1]"), ["row 1: lr is [1]; text"]),
+        (HEAD + row("lr = nan"), ["row 1: lr is nan; text"]),
+        (HEAD + row("lr = 1", "1" + "0" * 400), ["row 1: published is 1000"]),
+        (HEAD + 'about = "a\\u0000b"\n' + ROW, ["the control character '\\x00'"]),
     ],
 )
 def test_every_mistake_of_form_is_told_at_once(tmp_path: Path, text: str, said: list[str]) -> None:
     with pytest.raises(TableError) as error:
         table(tmp_path, text)
     assert all(words in str(error.value) for words in [*said, "few.toml"])
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "folder", "device"])
+def test_a_table_is_a_regular_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "few.toml"
+    {"FIFO": lambda: os.mkfifo(path), "folder": path.mkdir, "device": lambda: path.symlink_to("/dev/zero")}[kind]()
+    with pytest.raises(TableError, match=r"few\.toml"):
+        load_table(str(path))
+
+
+def test_a_broken_table_is_marked_in_the_list_and_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    for name, text in {
+        "digits": "x = " + "9" * 5000,
+        "rowless": 'space = "tiny.py"\n',
+        "fine": HEAD + ROW,
+    }.items():
+        (folder / f"{name}.toml").write_text(text)
+    (folder / "latin.toml").write_bytes(b'about = "caf\xe9"')
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["table", "--json", "--home", str(tmp_path)])
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert done.exit_code == 0 and done.stderr == "" and rows["fine"]["rows"] == 1
+    assert {name for name, row in rows.items() if "error" in row} == {"digits", "rowless", "latin"}
+    assert "it has no metric" in rows["rowless"]["error"]
+    shown = CliRunner().invoke(main, ["table", "--home", str(tmp_path)]).stdout
+    assert "latin    " in shown and "latin.toml is not UTF-8 text (byte 12)." in shown
 
 
 @pytest.mark.parametrize(
