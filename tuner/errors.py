@@ -22,6 +22,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
@@ -199,6 +200,14 @@ def first_line(error: BaseException) -> str:
     except Exception:  # of a class of the user's
         text = ""
     return cut(escape((text or type(error).__name__).splitlines()[0]), LONGEST_LINE)
+
+
+def locate_error(error: BaseException, path: Path) -> str:
+    """Return for example 'NameError: ... (line 12)', with the last line in the user's own file."""
+    path = path.absolute()
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
+    at = f" (line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {error}{at}"
 
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

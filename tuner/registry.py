@@ -3,18 +3,26 @@
 A table is a plain dict from short names to "module:function", so that naming a part imports nothing. The
 signature is the schema: the program supplies positional parameters, a space can set and search keyword-only
 parameters.
+
+A part of the user's own is named by "package.module:function". Its module is looked for among the installed
+packages and then in the own folders: beside the space, and the working folder.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
-from collections.abc import Callable, Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import inf, isfinite
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from tuner.errors import PartError, did_you_mean, format_names
+from tuner.errors import PartError, did_you_mean, format_names, locate_error
 from tuner.recipe import Part, is_number, is_whole_number
 from tuner.tasks import TASKS
 
@@ -25,16 +33,128 @@ def find_builder(kind: str, table: PartTable, name: str) -> Callable[..., Any]:
     """Return the builder of a name in the table, or of the user's own "package.module:function"."""
     if name not in table and ":" not in name:
         raise PartError(f"no {kind} '{name}'.{did_you_mean(name, table)} Known: {', '.join(sorted(table))}.")
-    module, _, function = table.get(name, name).partition(":")
-    try:
-        builder: Callable[..., Any] = getattr(import_module(module), function)
-    except (Exception, SystemExit) as error:  # a user's module can raise anything
-        if name in table:
-            raise  # a broken entry of the table is a bug, not a user's mistake
-        raise PartError(f"{kind} '{name}' cannot be imported: {type(error).__name__}: {error}.") from error
+    builder: Callable[..., Any]
+    if name in table:
+        module, _, function = table[name].partition(":")
+        builder = getattr(import_module(module), function)  # a broken entry is a bug, not a user's mistake
+    else:
+        builder = import_own(kind, name)
     if not callable(builder):
         raise PartError(f"{kind} '{name}' is {builder!r}; a function is needed.")
     return builder
+
+
+OWN_FOLDERS: dict[Path, str] = {}  # where modules of the user's own are looked for, each with its description
+SEARCHED: list[str] = []  # those of them that were added to sys.path
+OWN_MODULES: set[str] = set()  # names of the modules imported from there
+
+
+def search_in(folders: Mapping[Path, str]) -> None:
+    """Look for modules of the user's own in these folders, after the installed packages; each has a description.
+
+    What was imported from the folders before is imported anew: it may have been edited, or be another project's.
+    """
+    for name in OWN_MODULES:
+        sys.modules.pop(name, None)
+    OWN_MODULES.clear()
+    for path in SEARCHED:
+        with suppress(ValueError):
+            sys.path.remove(path)
+    OWN_FOLDERS.clear()
+    OWN_FOLDERS.update((folder.absolute(), what) for folder, what in folders.items())
+    SEARCHED[:] = [path for path in map(str, OWN_FOLDERS) if path not in sys.path]
+    sys.path += SEARCHED  # last, so that they hide nothing
+    importlib.invalidate_caches()
+
+
+def search_beside(*space: Path) -> None:
+    """Look for modules of the user's own beside a space, if there is one, and in the working folder."""
+    folders = {path.parent.absolute(): "beside the space" for path in space}
+    with suppress(OSError):  # it may have been deleted
+        here = Path.cwd()
+        folders[here] = ", ".join([*filter(None, [folders.get(here)]), "the working folder"])
+    search_in(folders)
+
+
+@contextmanager
+def importing_own() -> Iterator[None]:
+    """Note which modules of the user's own are imported; write no bytecode, which hides two edits in a second."""
+    before, keep = set(sys.modules), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = keep
+        OWN_MODULES.update(name for name in set(sys.modules) - before if is_own(name))
+
+
+def import_own(kind: str, name: str) -> Any:
+    """Return what "package.module:function" names; PartError says where it was looked for."""
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise PartError(f"{kind} '{name}' cannot be imported; write it as 'package.module:function'.")
+    if not OWN_FOLDERS:
+        search_beside()
+    if (file := find_own_file(module)) and (other := find_hiding(module)):
+        raise PartError(f"{kind} '{name}': the module {file} is hidden by {other}; rename yours.")
+    try:
+        with importing_own():
+            found = import_module(module)
+    except (Exception, SystemExit) as error:  # a user's module can raise anything
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            raise PartError(describe_missing(module)) from error
+        reason = locate_error(error, file or Path())
+        raise PartError(f"{kind} '{name}' cannot be imported: {reason}.") from error
+    if not hasattr(found, function):
+        maybe = did_you_mean(function, [each for each in vars(found) if not each.startswith("_")])
+        where = getattr(found, "__file__", None) or module
+        raise PartError(f"{kind} '{name}' cannot be imported: {where} has no attribute '{function}'.{maybe}")
+    return getattr(found, function)
+
+
+def describe_missing(module: str) -> str:
+    """Return where a module was looked for; the same text for all parts that name it."""
+    places = ", ".join(f"{folder} ({what})" for folder, what in OWN_FOLDERS.items())
+    file = f"{module.replace('.', '/')}.py"
+    return (
+        f"there is no module '{module}'. Looked in {places} and the installed packages. "
+        f"Put {file} into one of these folders, or install its package."
+    )
+
+
+def own_candidates(module: str) -> list[Path]:
+    """Return the files that a module of the user's own may have, in the order of the search."""
+    bases = [folder.joinpath(*module.split(".")) for folder in OWN_FOLDERS]
+    return [file for base in bases for file in (base / "__init__.py", base.with_name(f"{base.name}.py"))]
+
+
+def find_own_file(module: str) -> Path | None:
+    """Return the file of a module in the own folders, without importing anything; never one of tuner's."""
+    if module.partition(".")[0] == "tuner":
+        return None
+    return next((file for file in own_candidates(module) if file.is_file()), None)
+
+
+def find_hiding(module: str) -> str:
+    """Return the module that Python imports instead of the own one of this name, or ""."""
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return f"Python's own module {top}"
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return ""
+    origin = spec.origin if spec else None
+    return "" if not origin or Path(origin).absolute() in own_candidates(top) else f"the installed {origin}"
+
+
+def is_own(name: str) -> bool:
+    """Return whether an imported module, or the package that it is in, lies in an own folder."""
+    top = name.partition(".")[0]
+    found: ModuleType | None = sys.modules.get(top)
+    places = [getattr(found, "__file__", None), *getattr(found, "__path__", ())]
+    known = {*own_candidates(top), *(folder / top for folder in OWN_FOLDERS)}
+    return top != "tuner" and any(Path(place).absolute() in known for place in places if place)
 
 
 def searchable_args(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -84,7 +84,7 @@ def start_python(
     """
     command = [sys.executable, *(("-c", code) if code else ("-m", module)), *map(str, args)]
     changed = {name for name in env if name.startswith("PYTHON") and env[name] != os.environ.get(name)}
-    if AVAILABLE and changed <= {"PYTHONPATH", "PYTHONUNBUFFERED"}:
+    if AVAILABLE and changed <= {"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONSAFEPATH"}:
         return ForkedPopen(command, max_bytes=max_bytes, env=env, **kwargs)
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, -1))  # noqa: E731
     return subprocess.Popen(command, preexec_fn=limit, env=env, **kwargs)
@@ -137,7 +137,8 @@ def become(order: Order) -> None:
     ours = {str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path}
     apply_order(order)
     given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:] = [order["cwd"], *given, *(path for path in sys.path[1:] if path and path not in ours)]
+    first = [] if os.environ.get("PYTHONSAFEPATH") else [order["cwd"]]
+    sys.path[:] = [*first, *given, *(path for path in sys.path[1:] if path and path not in ours)]
     sys.argv = [order["what"] if order["flag"] == "-m" else "-c", *order["args"]]
     if order["what"] == "tuner.cli" and STARTS_WORKERS & set(order["args"]):
         fork_workers()

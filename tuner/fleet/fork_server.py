@@ -85,7 +85,7 @@ def start_server() -> ForkServer | None:
     ours.settimeout(IMPORT_SECONDS)
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tuner.fleet.fork_server"],
+            [sys.executable, "-P", "-m", "tuner.fleet.fork_server"],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -265,7 +265,7 @@ def main() -> NoReturn:
     apply_order(order)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if is_cuda_lost():
-        os.execv(sys.executable, [sys.executable, "-m", WORKER])
+        os.execv(sys.executable, [sys.executable, "-P", "-m", WORKER])
     exit_process(sys.modules[WORKER].main())
 
 

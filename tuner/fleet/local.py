@@ -105,7 +105,7 @@ class LocalSlot:
             except FleetError:
                 self.forks = False
         return subprocess.Popen(
-            [sys.executable, "-m", fork_server.WORKER],
+            [sys.executable, "-P", "-m", fork_server.WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -12,14 +12,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.data.cache import CachedDataset
 from tuner.data.datasets import swap_data
-from tuner.errors import FailureKind, TrialFailed
+from tuner.errors import FailureKind, TrialFailed, locate_error
 from tuner.paths import Run, expand_path
 from tuner.recipe import Part, Recipe
 from tuner.search.sampling import hash_seed, redraw
 from tuner.search.session import Session
 from tuner.search.warm_start import TOOK_OVER, is_file_name
 from tuner.space.rehearsal import reduce_recipe, rehearse
-from tuner.space.space import Space, locate_error
+from tuner.space.space import Space
 from tuner.study.info import StudyInfo
 from tuner.study.pending import ActiveTrial
 from tuner.train.loop import CheckpointSchedule, EpochReport, Progress, TrainingOutcome, train

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tuner.errors import SpaceError, first_lines, format_names
+from tuner.errors import SpaceError, first_lines, format_names, locate_error
 from tuner.goal import Goal
 from tuner.recipe import Recipe
+from tuner.registry import importing_own, search_beside
 from tuner.space.files import find_file, known_files
 
 if TYPE_CHECKING:
@@ -79,26 +79,13 @@ def run_file(path: Path) -> ModuleType:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look up their module there
-    beside = str(path.parent.absolute())
-    sys.path.insert(0, beside)  # a space may import modules beside it
-    # cached bytecode would hide two edits within a second
-    keep, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    search_beside(path)
     try:
-        spec.loader.exec_module(module)
+        with importing_own():
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise SpaceError(f"{path} cannot be loaded: {locate_error(error, path)}") from error
-    finally:
-        sys.path.remove(beside)
-        sys.dont_write_bytecode = keep
     return module
-
-
-def locate_error(error: BaseException, path: Path) -> str:
-    """Return for example 'NameError: ... (line 12)', with the last line in the user's own file."""
-    path = path.absolute()
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
-    at = f" (line {lines[-1]})" if lines else ""
-    return f"{type(error).__name__}: {error}{at}"
 
 
 def draw_recipes(space: Space, number: int = NUM_DRAWS) -> DrawnRecipes:
@@ -129,7 +116,7 @@ def draw_recipe(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistribu
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), importing_own():
             warnings.filterwarnings("error", message="Inconsistent parameter values")
             recipe = space.suggest(trial)
     except (Exception, SystemExit) as error:

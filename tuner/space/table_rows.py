@@ -9,10 +9,10 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.trial import FixedTrial, create_trial
 
-from tuner.errors import TableError, did_you_mean, first_lines
+from tuner.errors import TableError, did_you_mean, first_lines, locate_error
 from tuner.recipe import Recipe
 from tuner.space.published import PublishedTable, without_split
-from tuner.space.space import DrawnRecipes, Space, describe_parameter, locate_error, merge_distributions
+from tuner.space.space import DrawnRecipes, Space, describe_parameter, merge_distributions
 from tuner.tasks import find_task
 
 

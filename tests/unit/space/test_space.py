@@ -236,10 +236,13 @@ def test_a_space_may_hold_a_dataclass_and_import_what_lies_beside_it(write: Writ
 def test_a_space_that_changes_the_path_of_modules_does_no_harm(write: Write) -> None:
     import sys
 
-    before = list(sys.path)
-    load_space(str(write(head=f"import sys\nsys.path.insert(0, 'mine')\n{HEAD}")))
+    path = write(head=f"import sys\nsys.path.insert(0, 'mine')\n{HEAD}")
+    load_space(str(path))
     sys.path.remove("mine")
-    assert sys.path == before
+    before = list(sys.path)
+    load_space(str(path))
+    sys.path.remove("mine")
+    assert sys.path == before and sys.path.count(str(path.parent)) == 1
 
 
 def test_an_edit_within_the_same_second_counts(write: Write) -> None:
