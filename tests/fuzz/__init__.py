@@ -5,5 +5,6 @@ it again. A fault that was found here is first added, as a case with a name, to 
 """
 
 FAMILIES = {  # name of the module -> cases in the default run
+    "dashboard": 300,
     "tables": 150,
 }
