@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers.command_line import home_url, rows, run
-from helpers.dataset_layouts import make_coco
+from helpers.dataset_layouts import make_coco, make_penn_fudan
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -151,3 +151,17 @@ def test_the_report_and_the_comparison_tell_of_all(tuner: Callable[..., str], se
     assert "watershed_cascade" in page
     tuner("compare", "0", "1", "2", "--home", "home", "--out", "both.html", "--force")
     assert (searched / "both.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_table_of_pedestrians_trains_a_row_of_each_method(tmp_path: Path) -> None:
+    make_penn_fudan(tmp_path / "data" / "penn_fudan", 8)
+    table = ("instances_penn_fudan", "--home", "home")
+    done = run(tmp_path, "run", "--table", *table, "--shrink", "16", "--shorten", "60")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(run(tmp_path, "table", *table, "--json").stdout)
+    methods = ["deep_watershed", "deep_watershed", "watershed_cascade", "mask_rcnn"]
+    assert [row["params"]["method"] for row in found["rows"]] == methods
+    assert [row["params"].get("direction") for row in found["rows"]] == [False, True, None, None]
+    for row in found["rows"]:
+        assert row["state"] == "done" and all(row["ours"][name] >= 0 for name in found["metrics"])

@@ -202,11 +202,11 @@ def unit_directions(found: Tensor) -> Tensor:
 
 def level_loss(net: WatershedNet, logits: Tensor, target: Tensor) -> Tensor:
     """Return the cross-entropy of each level against all others, low levels weighted up, mean inside instances."""
-    sure = logits.float().log_softmax(1)
-    unsure = torch.log1p(-sure.exp().clamp(max=1 - 1e-6))
-    true = F.one_hot(true_levels(net.borders, target), logits.shape[1]).movedim(-1, 1)
-    each = -(true * sure + (1 - true) * unsure) * net.weights[:, None, None]
-    return weighted_mean(each.sum(1), pixel_weights(target))
+    chosen, weights = logits.float().log_softmax(1), net.weights[:, None, None]
+    others = torch.log1p(-chosen.exp().clamp(max=1 - 1e-6))
+    true = true_levels(net.borders, target)[:, None]
+    at_true = ((others - chosen) * weights).gather(1, true)[:, 0]
+    return weighted_mean(at_true - (others * weights).sum(1), pixel_weights(target))
 
 
 def true_levels(borders: Tensor, target: Tensor) -> Tensor:
