@@ -8,8 +8,10 @@ never stored. `limits` counts tries per time window, while here another try is a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
+import io
 import math
 import os
 import re
@@ -26,7 +28,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote
 
 from tuner.errors import TunerError
-from tuner.paths import expand_path
+from tuner.paths import expand_path, open_file
 from tuner.web import wsgi
 from tuner.web.proxies import Network, client_address
 from tuner.web.wsgi import App, Environ, Header, StartResponse
@@ -54,9 +56,11 @@ def find_password(file: str | None, environment: Mapping[str, str] = os.environ)
 def read_password(path: Path) -> str:
     """Return the first line of a file; warn if every user of this host can read it."""
     try:
-        with path.open(encoding="utf-8") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            line = file.readline(MAX_LENGTH + 3).rstrip("\r\n")
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with open_file(path, TunerError) as file, io.TextIOWrapper(file, "utf-8") as text:
+            line = text.readline(MAX_LENGTH + 3).rstrip("\r\n")
     except FileNotFoundError:
         raise TunerError(f"there is no password file {path}. Write the password into its first line.") from None
     except UnicodeDecodeError:

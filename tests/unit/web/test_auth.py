@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,14 @@ def test_a_file_that_is_missing_or_a_folder_or_named_by_an_empty_variable_is_ref
         find_password(str(tmp_path), {})
     with pytest.raises(TunerError, match="cannot be read: Is a directory"):
         find_password(None, {"TUNER_DASHBOARD_PASSWORD_FILE": ""})
+
+
+def test_a_fifo_or_a_device_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(TunerError, match="fifo is a FIFO; a regular file is needed"):
+        find_password(None, {"TUNER_DASHBOARD_PASSWORD_FILE": str(tmp_path / "fifo")})
+    with pytest.raises(TunerError, match="is a device; a regular file is needed"):
+        find_password("/dev/zero", {})
 
 
 # Who is let in

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import socket
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -132,6 +134,26 @@ def test_nobody_learns_a_study_without_the_password(whole: Callable[..., Any]) -
     cookie = ask(app, "/login", form=form).cookie
     assert b"made" in ask(app, "/api/studies", cookie=cookie).body
     assert ask(app, "/login", "POST", password="correct horse").code == 403  # another site's form
+
+
+def test_a_body_that_never_arrives_is_told_and_keeps_nobody_waiting(
+    whole: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(server.QuietHandler, "timeout", 0.2)
+    head = (
+        "Host: 127.0.0.1\r\nOrigin: http://127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 99\r\n"
+    )
+    with server.open_server(whole(), ServerOptions(port=0)) as running:
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        for silent in (True, False):  # or ended
+            with socket.create_connection(("127.0.0.1", running.server_port), 10) as client:
+                client.sendall(f"PUT /api/studies/1/note HTTP/1.1\r\n{head}\r\n{{".encode())
+                if not silent:
+                    client.shutdown(socket.SHUT_WR)
+                answer = b"".join(iter(lambda: client.recv(10_000), b""))
+            assert answer.split()[1] == (b"408" if silent else b"400") and b'{"reason": "the body' in answer
+        running.shutdown()
+    assert capfd.readouterr().err == ""
 
 
 def test_visitors_behind_a_declared_proxy_do_not_wait_for_each_other(whole: Callable[..., Any]) -> None:
