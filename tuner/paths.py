@@ -61,7 +61,7 @@ class Run:
     previous_best = PathInFolder("checkpoint.previous.best.safetensors")
     curves = PathInFolder("curves.png")
     strip = PathInFolder("strip.png")  # one validation image with the prediction after every epoch
-    predictions = PathInFolder("predictions.png")  # the worst, median and best validation images
+    predictions = PathInFolder("predictions.png")  # the worst, median, best and random validation images
     explanation = PathInFolder("explanation.png")  # heatmaps, of a trial that was the best when it ended
     quality = PathInFolder("quality.png")  # confusion, ROC, precision-recall, calibration
     details = PathInFolder("details.json")  # the data that the pictures are drawn from

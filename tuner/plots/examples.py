@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.data.cache import CachedDataset
 from tuner.data.source import IGNORED, Image
 from tuner.plots import overlays
 from tuner.plots.grid import (
@@ -50,6 +51,24 @@ class Example:
     image: Image
     truth: Any
     guess: NDArray[Any]
+
+
+def make_examples(
+    data: CachedDataset,
+    chosen: Mapping[str, Sequence[int]],
+    guesses: Mapping[int, NDArray[Any]],
+    numbers: details.Details,
+    targets: str,
+) -> list[Example]:
+    """Return the chosen images of the validation split, each with its kind, score and name."""
+    examples = []
+    for kind, position in label_positions(chosen):
+        at, score = data.val[position], numbers.scores[position]
+        label = f"{kind}: {'no score' if score is None else f'{numbers.metric} {score:.3f}'}, {data.keys[at]}"
+        label = kind if targets == "classes" else label
+        image, truth = np.asarray(data.images[at]), np.asarray(data.targets[at])
+        examples.append(Example(label, image, truth, guesses[position]))
+    return examples
 
 
 def draw_examples(examples: Sequence[Example], path: Path, targets: str, classes: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from tuner.data.cache import CachedDataset
 from tuner.data.source import Image
 from tuner.errors import PartError, atomic_write
 from tuner.paths import Run
-from tuner.plots.examples import Example, draw_examples, draw_strip, label_positions
+from tuner.plots.examples import draw_examples, draw_strip, make_examples
 from tuner.plots.heatmaps import Cell, draw_cells, explanation_cells
 from tuner.recipe import Recipe
 from tuner.study.format import write_confusion
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 DRAWING_SHARE = 0.005  # of the training time that may be spent on drawing
 MIN_PAUSE = 1.0  # seconds between two drawings
 CLOSE_SECONDS = 2.0  # that the end of a trial waits for a drawing
-MAX_EXPLAINED = 4
+MAX_EXPLAINED = 6
 log = logging.getLogger("tuner")
 
 
@@ -191,12 +191,8 @@ def make_details(pictures: TrialPictures, progress: Progress) -> Details | None:
 
 def write_examples(pictures: TrialPictures, outcome: TrainingOutcome, numbers: Details) -> None:
     assert outcome.examples
-    examples = []
-    for kind, position in label_positions(outcome.examples.positions):
-        image, truth, key = pictures.image(position)
-        label = f"{kind}: {numbers.metric} {numbers.scores[position]:.3f}, {key}"
-        label = kind if pictures.targets == "classes" else label
-        examples.append(Example(label, image, truth, outcome.examples.guesses[position]))
+    shown = outcome.examples
+    examples = make_examples(pictures.data, shown.positions, shown.guesses, numbers, pictures.targets)
     draw_examples(examples, pictures.run.predictions, pictures.targets, pictures.classes)
 
 
@@ -204,8 +200,8 @@ def write_explanation(pictures: TrialPictures, outcome: TrainingOutcome) -> None
     """Draw where the model looks in a few example images; log errors, because they must not fail the trial."""
     if outcome.examples is None or outcome.model is None:
         return
-    by_rank = zip_longest(*outcome.examples.positions.values())  # the worst, the median, the best; then the next
-    positions = [at for rank in by_rank for at in rank if at is not None][:MAX_EXPLAINED]
+    by_rank = zip_longest(*outcome.examples.positions.values())  # the first of each kind; then the next
+    positions = list(dict.fromkeys(at for rank in by_rank for at in rank if at is not None))[:MAX_EXPLAINED]
     try:
         images, truths, _ = zip(*map(pictures.image, positions), strict=True)
         draw_explanations(outcome.model, pictures.recipe, list(images), list(truths), pictures.run.explanation)

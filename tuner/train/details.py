@@ -1,7 +1,7 @@
 """The numbers behind a trial's pictures: computed from counts, written to details.json, validated when read.
 
 {"version": 1, "epoch": 7, "metric": "IoU", "classes": [...],
- "images": {"scores": [...], "shown": {"worst": [...], "median": [...], "best": [...]}},
+ "images": {"scores": [...], "shown": {"worst": [...], "median": [...], "best": [...], "random": [...]}},
  "confusion": [[...]], "iou": {class: x},
  "curves": {class: {"fpr", "tpr", "auc", "recall", "precision", "ap"}},
  "calibration": {"predicted", "observed", "share", "error"}, "left_out": {class: why},
@@ -250,22 +250,44 @@ def items_of(found: Any) -> list[tuple[str, Any]]:
 
 
 EXAMPLES_PER_KIND = 3  # images per kind
+NUM_RANDOM = 5  # random images
 MAX_FRAMES = 24  # epochs shown in a strip
 
 
 def choose_examples(scores: Sequence[float | None]) -> dict[str, list[int]]:
-    """Return the positions of a few of the worst, median and best scores, all different; None is not a score."""
+    """Return the positions of a few of the worst, median and best scores, all different; None is not a score.
+
+    If there are others, also those of random images. They depend only on which images have a score: all trials of
+    a study show the same ones.
+    """
     ranked = [at for _, at in sorted((score, at) for at, score in enumerate(scores) if score is not None)]
     number = min(len(ranked), 3 * EXAMPLES_PER_KIND)
     worst, best = (number + 2) // 3, (number + 1) // 3
     median = number - worst - best
     middle = ranked[worst : len(ranked) - best]
     begin = (len(middle) - median) // 2
+    known = sorted(ranked) if len(ranked) > number else []
+    sample = [known[at] for at in choose_sample(len(known), NUM_RANDOM)]
     return {
         "worst": ranked[:worst],
         "median": middle[begin : begin + median],
         "best": ranked[len(ranked) - best :][::-1],
+        **({"random": sample} if sample else {}),
     }
+
+
+def choose_sample(count: int, number: int, seed: int = 0) -> list[int]:
+    """Return `number` different random positions below `count`, in order; all of them if there are fewer.
+
+    Those of a smaller number are among those of a larger one.
+    """
+    chosen = np.random.default_rng(seed).permutation(count)[:number]
+    return sorted(map(int, chosen))
+
+
+def unique_positions(chosen: Mapping[str, Sequence[int]]) -> list[int]:
+    """Return the positions of all kinds, each once."""
+    return list(dict.fromkeys(at for some in chosen.values() for at in some))
 
 
 def choose_epochs(known: Sequence[int], best: int, most: int = MAX_FRAMES) -> list[int]:

@@ -21,12 +21,12 @@ from tuner.goal import Goal
 from tuner.paths import Run
 from tuner.recipe import Recipe
 from tuner.train import checkpoint, memory
-from tuner.train.details import choose_examples
+from tuner.train.details import choose_examples, unique_positions
 from tuner.train.optimizers import step_schedule
 from tuner.train.predictions import ExamplePredictions, add_frame
-from tuner.train.totals import Totals
+from tuner.train.totals import Totals, list_scores
 from tuner.train.trainer import Trainer
-from tuner.train.validation import make_batches, predict_examples, validate
+from tuner.train.validation import make_batches, predict_images, validate
 from tuner.train.weights import load_initial_weights
 
 StopCheck = Callable[[], Literal["", "stopped", "pruned"]]
@@ -74,8 +74,7 @@ class Progress:
     @property
     def scores(self) -> list[float | None]:
         """The score of each validation image at the best epoch; None where it has none."""
-        each = [] if self.each is None else self.each.tolist()
-        return [None if math.isnan(score) else score for score in each]
+        return [] if self.each is None else list_scores(self.each)
 
     @property
     def best_mark(self) -> str:
@@ -159,11 +158,12 @@ def load_best_examples(training: TrainingRun) -> ExamplePredictions | None:
         return None
     checkpoint.load_weights(training.trainer.model, training.run.best)
     training.trainer.model.eval()
-    answers = progress.answers
-    if answers is None:  # they were too large to keep, or the checkpoint is of version 0.1
-        answers = predict_examples(training.trainer, training.batches, progress.scores)
-    guesses = {at: said.numpy() for at, said in answers.items()}
-    return ExamplePredictions(choose_examples(progress.scores), guesses)
+    chosen = choose_examples(progress.scores)
+    positions = unique_positions(chosen)
+    answers = progress.answers or {}
+    if missing := [at for at in positions if at not in answers]:  # too large to keep, or of an earlier checkpoint
+        answers = {**answers, **predict_images(training.trainer, training.batches, missing)}
+    return ExamplePredictions(chosen, {at: answers[at].numpy() for at in positions})
 
 
 class StopTraining(Exception):
@@ -260,7 +260,8 @@ class TrainingRun:
             progress.best_value, progress.best_epoch = value, progress.epoch
             progress.confusion, progress.histogram = totals.confusion(), totals.histogram()
             progress.each, progress.ranking = totals.image_scores(), totals.ranking()
-            progress.answers = totals.predictions.select(progress.scores)
+            shown = unique_positions(choose_examples(progress.scores))
+            progress.answers = totals.predictions.select(shown)
             checkpoint.save_weights(trainer.model, self.run.best, progress.best_mark)
 
     def save_within_epoch(self) -> None:

@@ -6,7 +6,7 @@ these images again when the trial ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ MAX_BUFFER_BYTES = 1 << 25  # of predictions kept during a validation
 
 @dataclass(frozen=True)
 class ExamplePredictions:
-    """The worst, median and best validation images by position, and the best weights' predictions for them."""
+    """Example images of the validation split by position, and the best weights' predictions for them."""
 
     positions: Mapping[str, Sequence[int]]
     guesses: Mapping[int, NDArray[Any]]  # bytes or instance numbers per pixel, or class probabilities
@@ -72,9 +72,9 @@ class PredictionBuffer:
         if self.bytes > MAX_BUFFER_BYTES:
             self.pieces.clear()
 
-    def select(self, scores: Sequence[float | None]) -> dict[int, Tensor] | None:
-        """Return the predictions for the example images by position; None if the limit was exceeded."""
+    def select(self, positions: Iterable[int]) -> dict[int, Tensor] | None:
+        """Return the predictions for some images by position; None if the limit was exceeded."""
         if not self.pieces:
             return None
         guesses = torch.cat(self.pieces)
-        return {at: guesses[at].cpu().clone() for some in details.choose_examples(scores).values() for at in some}
+        return {at: guesses[at].cpu().clone() for at in positions}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -70,7 +71,7 @@ class Totals:
         return {prefix + name: float(value) for name, value in values.items()}
 
     def image_scores(self) -> Tensor:
-        """Return the score of each image, of a full count."""
+        """Return the score of each image, of a full count; NaN where it has none."""
         return torch.cat(self.each or []).cpu()
 
     def confusion(self) -> list[list[int]] | None:
@@ -97,3 +98,8 @@ class Totals:
         self.loss = state["loss"].to(self.loss.device)
         self.counts = None if state["counts"] is None else state["counts"].to(self.loss.device)
         self.images = state["images"]
+
+
+def list_scores(each: Tensor) -> list[float | None]:
+    """Return the scores of images as a list, None where an image has none."""
+    return [None if math.isnan(score) else score for score in each.tolist()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,6 @@ from tuner.recipe import Recipe
 from tuner.registry import find_builder
 from tuner.tasks import find_task
 from tuner.train import checkpoint, memory
-from tuner.train.details import choose_examples
 from tuner.train.totals import Totals
 from tuner.train.trainer import Trainer
 
@@ -33,14 +32,13 @@ def validate(trainer: Trainer, batches: Batches, before_batch: Callable[[], obje
 
 
 @torch.inference_mode()
-def predict_examples(trainer: Trainer, batches: Batches, scores: Sequence[float | None]) -> dict[int, Tensor]:
-    """Return the model's predictions for the worst, median and best images by position."""
+def predict_images(trainer: Trainer, batches: Batches, positions: Iterable[int]) -> dict[int, Tensor]:
+    """Return the model's predictions for some images of the validation split by position."""
     to_prediction = find_builder("prediction", {}, trainer.task.to_prediction)
     guesses = {}
-    for some in choose_examples(scores).values():
-        for at in some:  # one by one: needs no more memory than a validation batch
-            ((_, said, _),) = trainer.validate(*batches.val_batch(at))
-            guesses[at] = to_prediction(said)[0].cpu()
+    for at in positions:  # one by one: needs no more memory than a validation batch
+        ((_, said, _),) = trainer.validate(*batches.val_batch(at))
+        guesses[at] = to_prediction(said)[0].cpu()
     return guesses
 
 
@@ -59,9 +57,21 @@ def evaluate(
     each batch.
     """
     with memory.fail_trial_on_oom(recipe):
-        trainer = Trainer(recipe, device, micro_batches, shares)
-        checkpoint.load_weights(trainer.model, weights)
+        trainer = load_trainer(recipe, weights, device, micro_batches, shares)
         return validate(trainer, make_batches(recipe, data, device), alive)
+
+
+def load_trainer(
+    recipe: Recipe,
+    weights: Path,
+    device: torch.device,
+    micro_batches: memory.MicroBatches,
+    shares: Callable[[], Sequence[float]],
+) -> Trainer:
+    """Return a trainer with saved weights, to evaluate them."""
+    trainer = Trainer(recipe, device, micro_batches, shares)
+    checkpoint.load_weights(trainer.model, weights)
+    return trainer
 
 
 def make_batches(recipe: Recipe, data: CachedDataset, device: torch.device) -> Batches:

@@ -69,7 +69,7 @@ def test_a_trial_of_instances_leaves_every_picture_but_a_confusion(
         4 * (CELL + GAP) + GAP,
         GAP + 2 * (LINE + GAP) + min(9, number) * (LINE + CELL + 2 * GAP),
     )
-    assert size_of(trained.run.explanation) == (9 * 134 + 6, min(4, number) * 152 + 6)
+    assert size_of(trained.run.explanation) == (9 * 134 + 6, min(6, number) * 152 + 6)
     assert size_of(trained.run.strip)[0] > size_of(trained.run.strip)[1]
 
 

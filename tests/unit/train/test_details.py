@@ -163,6 +163,23 @@ def test_worst_median_and_best_are_shown_once_each(number: int) -> None:
         assert all(abs(scores[at] * 100 - number / 2) <= 2 for at in found["median"])
 
 
+@pytest.mark.parametrize("number", [9, 10, 11, 30])
+def test_five_random_images_are_the_same_whatever_the_scores(number: int) -> None:
+    one, other = (
+        details_module.choose_examples(list(np.random.default_rng(seed).permutation(number) / 100))
+        for seed in (0, 1)
+    )
+    assert one.get("random") == other.get("random") and one["worst"] != other["worst"]
+    shown = one.get("random", [])
+    assert len(shown) == len(set(shown)) == (5 if number > 9 else 0)  # of nine, all are shown already
+    assert set(shown) <= set(range(number))
+
+
+def test_a_random_image_has_a_score() -> None:
+    scores = [None if at % 2 else at / 100 for at in range(40)]
+    assert all(at % 2 == 0 for at in details_module.choose_examples(scores)["random"])
+
+
 def test_an_image_without_a_score_is_not_shown() -> None:
     assert details_module.choose_examples([None, 0.5, None]) == {"worst": [1], "median": [], "best": []}
 

@@ -128,7 +128,8 @@ def test_the_score_of_each_image_is_that_of_the_best_weights(unbroken: Trial) ->
     best = unbroken.reports[outcome.progress.best_epoch].metrics
     assert np.mean([score for score in scores if score is not None]) == pytest.approx(best["val_image_iou"])
     chosen = [at for kind in ("worst", "median", "best") for at in shown.positions[kind]]
-    assert len(chosen) == len(set(chosen)) == len(shown.guesses) == 9
+    assert len(chosen) == len(set(chosen)) == 9 and len(shown.positions["random"]) == 5
+    assert shown.guesses.keys() == {*chosen, *shown.positions["random"]}
     data = unbroken.data
     for at in chosen:
         found, true = shown.guesses[at] > 127, data.targets[data.val[at]] > 0
@@ -177,11 +178,17 @@ def test_answers_that_were_not_kept_are_asked_for_again(
     del state["progress"]["answers"]
     torch.save(state, unbroken.run.checkpoint)
     asked = unbroken.train().examples
+    assert kept is not None and kept.positions["random"]
+    first = kept.positions["worst"]
+    state["progress"]["answers"] = {at: torch.from_numpy(kept.guesses[at]) for at in first}  # without random ones
+    torch.save(state, unbroken.run.checkpoint)
+    completed = unbroken.train().examples
     monkeypatch.setattr(predictions, "MAX_BUFFER_BYTES", 5 * 32 * 32)  # less than two batches
     outcome = Trial(unbroken.recipe, toy_data, tmp_path / "large").train()
     assert outcome.progress.answers is None
-    for again in (asked, outcome.examples):
-        assert kept is not None and again is not None and again.positions == kept.positions
+    for again in (asked, completed, outcome.examples):
+        assert again is not None and again.positions == kept.positions
+        assert again.guesses.keys() == kept.guesses.keys()
         for at, said in again.guesses.items():
             assert np.abs(said.astype(int) - kept.guesses[at]).max() <= 1  # batches round in their own way
 
