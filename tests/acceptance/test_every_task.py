@@ -139,8 +139,16 @@ def test_the_best_is_exported_scored_on_the_test_split_and_used(
     assert [[int(number) for number in row[1:]] for row in table] == found["confusion"]
     right = sum(found["confusion"][at][at] for at in range(len(table)))
     assert found["metrics"]["accuracy"] == pytest.approx(right / sum(map(sum, found["confusion"])))
-    shown = tuner("evaluate", bundle, "--home", "home")
+    out = Path(f"tested_{study}")
+    shown = tuner("evaluate", bundle, "--home", "home", "--out", out, "--sample", "5")
     assert shown.startswith(f"{study}, test split: {images} images\n  loss ")
+    assert f"\nwritten to {out}: confusion.csv, details.json, examples.png, images.csv, metrics.json, " in shown
+    assert shown.endswith("sample.png (all 2 images of the test split)\n") == (images < 5)
+    assert (out / "confusion.csv").read_bytes() == Path("who.csv").read_bytes()
+    with (out / "images.csv").open(newline="") as file:
+        scores = {row["image"]: float(row["score"]) for row in csv.DictReader(file) if row["split"] == "test"}
+    assert len(scores) == images and {Path(name).suffix for name in scores} == {""}
+    assert json.loads((out / "metrics.json").read_text())["metrics"] == found["metrics"]
 
     image = next(Path(study, "test").rglob("0.*"))
     tuner("predict", bundle, image, "--out", f"out_{study}")

@@ -11,7 +11,8 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ WEIGHTS = "weights.safetensors"
 REQUIRED_FILES = (WEIGHTS, "recipe.json", "metrics.json", "history.csv", "card.md")
 MANIFEST = "bundle.json"
 PICTURE_CAPTIONS = {
-    "predictions.png": "The worst, median and best validation images: ground truth, prediction, errors.",
+    "predictions.png": "The worst, median, best and random validation images: ground truth, prediction, errors.",
     "strip.png": "The prediction of one validation image after every epoch.",
     "curves.png": "Every metric over the epochs. Training that rises while validation falls is overfitting.",
     "quality.png": "Which classes are confused, the trade-off between recall and false alarms, and calibration: "
@@ -38,8 +39,8 @@ PICTURE_CAPTIONS = {
     "explanation.png": "Where the model looks: the warmer the colour, the more a place raised the score.",
 }
 INSTANCE_CAPTIONS = {
-    "predictions.png": "The worst, median and best validation images: a true instance and its prediction have "
-    "the same colour. In the errors, striped instances were merged with a neighbour or split.",
+    "predictions.png": "The worst, median, best and random validation images: a true instance and its prediction "
+    "have the same colour. In the errors, striped instances were merged with a neighbour or split.",
     "quality.png": "Recall at stricter IoU thresholds, the trade-off between recall and false alarms, and "
     "predicted against true counts: on the dashed line they are equal.",
 }
@@ -64,16 +65,23 @@ def export_bundle(best: BestTrial, run: Run, folder: Path, force: bool) -> Path:
             "Export on the host that trained it, or with the --home or the --artifacts it was trained with."
         )
     folder = folder.resolve()  # "." and links have no name to write beside
+    with atomic_folder(folder) as aside:
+        write_files(aside, best, run)
+    return folder
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that replaces a resolved `folder` at the end; raise FilesError as `writing`."""
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     with writing(folder):
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         try:
-            write_files(aside, best, run)
+            yield aside
             replace_folder(aside, folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    return folder
 
 
 def write_files(folder: Path, best: BestTrial, run: Run) -> None:

@@ -11,14 +11,19 @@ from tuner.data.datasets import data_name, data_problems
 from tuner.data.provider import DataProvider
 from tuner.errors import DataError, PartError, format_names
 from tuner.export.bundle import WEIGHTS, read_recipe
+from tuner.export.evaluation_files import check_replaceable, collect_pictures, read_epoch, write_evaluation
 from tuner.paths import Home
 from tuner.recipe import Part, Recipe
+from tuner.registry import Range
 from tuner.tasks import find_task
-from tuner.train.memory import MicroBatches
+from tuner.train.memory import MicroBatches, fail_trial_on_oom
 from tuner.train.precision import device_name, find_device
-from tuner.train.validation import evaluate
+from tuner.train.validation import load_trainer, make_batches, validate
 
 SPLITS = ("test", "val")
+DEFAULT_SAMPLE = 10
+SAMPLE = Range(least=1, most=100, whole=True)  # random images of which pictures are drawn
+SEED = Range(least=0, most=2**63 - 1, whole=True)
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,52 @@ class Evaluation:
     device: str
 
 
-def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> Evaluation:
-    """Score a bundle on its own dataset, or on another of the same classes."""
+def evaluate_bundle(
+    bundle: Path,
+    data: str | None,
+    split: str,
+    home: Home,
+    out: Path | None = None,
+    sample: int = DEFAULT_SAMPLE,
+    seed: int = 0,
+) -> Evaluation:
+    """Score a bundle on its own dataset, or on another of the same classes.
+
+    With `out`, write the files of `tuner.export.evaluation_files` there, with pictures of `sample` random images.
+    """
+    check_sample(sample, seed)
+    if out is not None:
+        check_replaceable(out)
+    recipe, found, provider = open_split(bundle, data, split, home)
+    device, micro_batches = find_device(), MicroBatches(home.micro_batches)
+    with progress_bar("scoring"), fail_trial_on_oom(recipe):
+        trainer = load_trainer(
+            recipe, bundle / WEIGHTS, device, micro_batches, lambda: provider.get_data(recipe).shares()
+        )  # some losses need the class frequencies of the training images
+        batches = make_batches(recipe, found, device)
+        scored = validate(trainer, batches)
+        result = Evaluation(
+            data=found.name,
+            split=split,
+            images=scored.images,
+            metrics=scored.scores(),
+            confusion=scored.confusion() or [],
+            classes=recipe.classes,
+            device=device_name(device),
+        )
+        if out is not None:
+            pictures = collect_pictures(scored, trainer, batches, read_epoch(bundle), sample, seed)
+            write_evaluation(out, result, pictures, {"bundle": str(bundle), "seed": seed})
+    return result
+
+
+def open_split(
+    bundle: Path, data: str | None, split: str, home: Home
+) -> tuple[Recipe, CachedDataset, DataProvider]:
+    """Return a bundle's recipe and a split of its own dataset, or of another, as the validation split.
+
+    DataError if the dataset has no such split or other classes than the bundle.
+    """
     recipe = read_recipe(bundle)
     recipe = replace(recipe, data=Part(data_name(recipe, data), recipe.data.args))
     if wrong := data_problems(recipe.data):
@@ -46,21 +95,25 @@ def evaluate_bundle(bundle: Path, data: str | None, split: str, home: Home) -> E
     if found.classes != recipe.classes:
         odd = format_names(sorted(set(found.classes) ^ set(recipe.classes))) or "another order"
         raise DataError(f"{recipe.data.name} has other classes than the bundle was trained on: {odd}.")
-    device = find_device()
-    micro_batches = MicroBatches(home.micro_batches)
-    with progress_bar("scoring") as progress:  # some losses need the class frequencies of the training images
-        scored = evaluate(
-            recipe, found, bundle / WEIGHTS, device, micro_batches, lambda: provider.get_data(recipe).shares()
-        )
-    return Evaluation(
-        data=found.name,
-        split=split,
-        images=scored.images,
-        metrics=scored.scores(),
-        confusion=scored.confusion() or [],
-        classes=recipe.classes,
-        device=device_name(device),
-    )
+    return recipe, found, provider
+
+
+def check_split(split: object) -> None:
+    """Raise DataError for what is not a split that can be evaluated."""
+    if split not in SPLITS:
+        raise DataError(f"split is {split!r}; {' or '.join(map(repr, SPLITS))} is needed.")
+
+
+def check_sample(sample: object, seed: object) -> None:
+    """Raise DataError unless this is a number of random images to draw, and a seed of their choice."""
+    for name, value, allowed in (("sample", sample, SAMPLE), ("seed", seed, SEED)):
+        if value not in allowed:
+            raise DataError(f"{name} is {value!r}; {allowed} is needed.")
+
+
+def describe_shortage(wanted: int, number: int, split: str) -> str:
+    """Return a remark, in parentheses, if a split has fewer images than a sample was to have."""
+    return f" (all {number} images of the {split} split)" if number < wanted else ""
 
 
 def check_has_confusion(bundle: Path) -> None:
