@@ -109,7 +109,11 @@ def test_the_exported_model_predicts_explains_and_is_scored(
     assert [one.class_name for one in bundle.explain([photo, photo], class_name="background")] == [
         "background"
     ] * 2
-    scored = bundle.evaluate(split="val", home=home)
+    scored = bundle.evaluate(split="val", home=home, out=tmp_path / "tested", sample=2)
+    assert (tmp_path / "tested" / "sample.png").is_file()
+    explained = bundle.explain_sample(2, layers=["x4"], home=home)
+    assert [list(one.maps) for one in explained] == [["x4"], ["x4"]]
+    assert [name for name, _ in explained[0].cells[:2]] == ["image", "truth"]
     assert scored.metrics["iou"] == pytest.approx(study.best.value, abs=1e-4)
 
 
@@ -136,6 +140,7 @@ def test_mistakes_are_errors_of_one_tree(home: Path, study: Study, tmp_path: Pat
         "no bundle|not a bundle": lambda: tuner.load_bundle(tmp_path),
         "no published table": study.table,
         "split is": lambda: study.export(tmp_path / "b", force=True).evaluate(split="train"),
+        "sample is 0": lambda: study.export(tmp_path / "b", force=True).explain_sample(0),
     }
     for message, call in wrong.items():
         with pytest.raises(TunerError, match=message):

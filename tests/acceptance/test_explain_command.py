@@ -69,6 +69,37 @@ def test_what_is_summed_can_be_chosen(bundle: Path, photos: Path) -> None:
     assert typed(bundle, photo, "--score", "sum").exit_code == 2
 
 
+def test_random_images_of_the_data_are_explained_with_their_truths(
+    bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = (bundle, "--data", photos, "--layers", "x1", "--home", "home")
+    drawn: dict[str, list[str]] = {}
+    for out, seed in (("one", "0"), ("same", "0"), ("other", "1")):
+        done = typed(*given, "--sample", "2", "--seed", seed, "--out", out)
+        assert done.exit_code == 0, done.output
+        drawn[out] = [line.split(" (")[0].removeprefix(f"{out}/") for line in done.stdout.splitlines()]
+        assert sorted(drawn[out]) == sorted(file.name for file in (tmp_path / out).iterdir())
+    assert drawn["one"] == drawn["same"] != drawn["other"]
+    assert drawn["one"][-1] == "explanations.png" and len(drawn["one"]) == 3
+    names = {f"{file.stem}_explanation.png" for file in (photos / "images").iterdir()}
+    assert set(drawn["one"][:-1]) <= names
+    with (
+        Image.open(tmp_path / "one" / "explanations.png") as sheet,
+        Image.open(tmp_path / "one" / drawn["one"][0]) as panel,
+    ):
+        assert sheet.size == (4 * 134 + 6, 2 * 152 + 6)  # image, truth, prediction, x1
+        assert panel.size == (4 * 262 + 6, 280 + 6)
+
+
+def test_a_sample_larger_than_the_split_is_all_of_it(bundle: Path, photos: Path, tmp_path: Path) -> None:
+    out, home = tmp_path / "out", tmp_path / "home"
+    done = typed(bundle, "--data", photos, "--layers", "x1", "--home", home, "--sample", "100", "--out", out)
+    number = len(list(out.glob("*_explanation.png")))
+    assert 1 < number < 12 and done.stdout.endswith(f"explanations.png (all {number} images of the val split)\n")
+    refused(typed(bundle, "--data", photos, "--home", home, "--sample", "1", "--split", "test"), "no test split")
+
+
 def test_layers_are_listed_without_an_image(bundle: Path) -> None:
     done = typed(bundle, "--list-layers")
     assert done.exit_code == 0
@@ -91,6 +122,11 @@ def test_what_cannot_be_is_refused_in_one_line(bundle: Path, photos: Path, toy_r
     [
         ((), "Missing argument 'IMAGES...'"),
         (("x.png", "--layers", " ,"), "no layer given; --list-layers lists them"),
+        (("x.png", "--sample", "2"), "give IMAGES, or --sample N for random ones of the data, not both"),
+        (("x.png", "--seed", "2"), "--seed needs --sample N"),
+        (("x.png", "--split", "test"), "--split needs --sample N"),
+        (("x.png", "--data", "shapes"), "--data needs --sample N"),
+        (("--sample", "0"), "0 is not in the range 1<=x<=100"),
     ],
 )
 def test_what_is_missing_is_told(bundle: Path, args: tuple[str, ...], told: str) -> None:

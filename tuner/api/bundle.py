@@ -143,30 +143,67 @@ class Bundle:
         score: for masks and label maps, what is summed over the predicted pixels, "probability" (the default) or
             "logit".
         """
+        return for_each(images, lambda image: self._explain(to_pixels(image), layers, class_name, score))
+
+    def explain_sample(
+        self,
+        number: int,
+        *,
+        data: str | os.PathLike[str] | None = None,
+        split: str = "val",
+        seed: int = 0,
+        layers: Sequence[str] | None = None,
+        class_name: str | None = None,
+        score: Score | None = None,
+        home: str | os.PathLike[str] = "runs",
+    ) -> list[ImageExplanation]:
+        """Explain random images of the "test" or "val" split, with their truths; see `explain` and `evaluate`.
+
+        The same seed chooses the same images. Returns all of them if the split has fewer than `number`.
+        """
+        from tuner.export.evaluate import check_split
+        from tuner.export.explain import Sample, read_sample
+        from tuner.paths import Home
+
+        check_split(split)
+        sample = Sample(number, seed, split, None if data is None else os.fspath(data))
+        images = read_sample(self.path, sample, Home(Path(home)))
+        return [self._explain(one.picture, layers, class_name, score, one.truth) for one in images]
+
+    def _explain(
+        self,
+        picture: NDArray[np.uint8],
+        layers: Sequence[str] | None,
+        class_name: str | None,
+        score: Score | None,
+        truth: Any = None,
+    ) -> ImageExplanation:
         from tuner.export.explain import class_number, explain_pixels
 
         target = None if class_name is None else class_number(self.recipe, class_name)
-
-        def explain_one(image: ImageLike) -> ImageExplanation:
-            seen, cells = explain_pixels(self.model, self.recipe, to_pixels(image), layers, target, score)
-            return ImageExplanation(seen.maps, self.classes[seen.target], seen.found, cells)
-
-        return for_each(images, explain_one)
+        seen, cells = explain_pixels(self.model, self.recipe, picture, layers, target, score, truth)
+        return ImageExplanation(seen.maps, self.classes[seen.target], seen.found, cells)
 
     def evaluate(
         self, data: str | os.PathLike[str] | None = None, *, split: str = "test",
-        home: str | os.PathLike[str] = "runs",
+        home: str | os.PathLike[str] = "runs", out: str | os.PathLike[str] | None = None, sample: int = 10,
+        seed: int = 0,
     ) -> Evaluation:  # fmt: skip
         """Score the model on the "test" or "val" split of its own dataset, or of another with the same classes.
 
-        `home` holds the cache of decoded images. DataError if the dataset has no such split.
+        home: holds the cache of decoded images.
+        out: a folder for pictures, curves and the score of each image; an earlier evaluation there is replaced.
+        sample: how many random images are drawn there beside the worst, median and best; `seed` chooses them.
+
+        DataError if the dataset has no such split.
         """
-        from tuner.export.evaluate import SPLITS, evaluate_bundle
+        from tuner.export.evaluate import check_split, evaluate_bundle
         from tuner.paths import Home
 
-        if split not in SPLITS:
-            raise DataError(f"split is {split!r}; {' or '.join(map(repr, SPLITS))} is needed.")
-        return evaluate_bundle(self.path, None if data is None else os.fspath(data), split, Home(Path(home)))
+        check_split(split)
+        source, folder = (None if path is None else os.fspath(path) for path in (data, out))
+        into = None if folder is None else Path(folder).expanduser()
+        return evaluate_bundle(self.path, source, split, Home(Path(home)), into, sample, seed)
 
     @cached_property
     def _facts(self) -> dict[str, Any]:

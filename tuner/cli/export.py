@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ from tuner.cli.options import (
 
 if TYPE_CHECKING:
     from tuner.plots.heatmaps import Score
+
+SAMPLE = click.IntRange(1, 100)  # as `tuner.export.evaluate.SAMPLE`
+SEED = click.IntRange(0, 2**63 - 1)
 
 
 @click.command()
@@ -99,33 +103,56 @@ def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
     help="Which split; val was used to choose the best epoch.",
 )
 @click.option("--confusion", type=FILE, metavar="FILE.csv", help="Write the confusion matrix to this file.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    metavar="DIR",
+    help="Write pictures, curves and the score of each image into this folder.",
+)
+@click.option("--sample", type=SAMPLE, help="How many random images --out shows.  [default: 10]")
+@click.option("--seed", type=SEED, help="Seed of the random images.  [default: 0]")
 @home_option
 @json_option
-def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, home: str, as_json: bool) -> None:
+def evaluate(
+    bundle: str, data: str | None, split: str, confusion: str | None, out: str | None,
+    sample: int | None, seed: int | None, home: str, as_json: bool,
+) -> None:  # fmt: skip
     """Score an exported bundle on the test split, which searches never use.
 
+    With --out: the worst, median, best and random images with truth, prediction and errors; ROC, precision and
+    recall, confusion and calibration; and tables.
+
     \b
-    Example:
+    Examples:
       tuner evaluate best --data ~/photos
+      tuner evaluate best --out tested --sample 20
     """
     from dataclasses import asdict
 
     from tuner.errors import writing
-    from tuner.export.evaluate import check_has_confusion, evaluate_bundle
+    from tuner.export.evaluate import DEFAULT_SAMPLE, check_has_confusion, describe_shortage, evaluate_bundle
     from tuner.study.format import write_confusion
     from tuner.tasks import BINARY_CLASSES
 
+    if out is None:
+        refuse_options("--out DIR: pictures are written there", {"--sample": sample, "--seed": seed})
     if confusion:
         check_has_confusion(Path(bundle))
-    found = evaluate_bundle(Path(bundle), data, split, to_home(home))
+    folder = None if out is None else Path(out)
+    number = DEFAULT_SAMPLE if sample is None else sample
+    found = evaluate_bundle(Path(bundle), data, split, to_home(home), folder, number, seed or 0)
     if confusion:
         with writing(Path(confusion)):
             write_confusion(found.confusion, found.classes or BINARY_CLASSES, Path(confusion))
     if as_json:
-        return echo_json(asdict(found))
+        return echo_json(asdict(found) | ({"out": out} if out else {}))
     click.echo(f"{found.data}, {found.split} split: {found.images} images")
     for name, value in found.metrics.items():
         click.echo(f"  {name:<16} {value:.4f}")
+    if folder:
+        click.echo(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
+        if sample and (remark := describe_shortage(sample, found.images, split)):
+            click.echo(f"{folder / 'sample.png'}{remark}")
 
 
 @click.command()
@@ -139,16 +166,23 @@ def evaluate(bundle: str, data: str | None, split: str, confusion: str | None, h
     help="What is summed over the predicted pixels of a mask or label map.  [default: probability]",
 )
 @click.option("--out", type=FOLDER, default="explanations", metavar="DIR", help="Output folder.")
+@click.option("--sample", type=SAMPLE, help="In place of IMAGES: this many random images of the data.")
+@click.option("--seed", type=SEED, help="Seed of --sample.  [default: 0]")
+@click.option("--split", type=click.Choice(["test", "val"]), help="Split of --sample.  [default: val]")
+@click.option("--data", type=DATASET, metavar="NAME|PATH", help="Data of --sample.  [default: the bundle's own]")
+@home_option
 @click.option("--list-layers", "listing", is_flag=True, help="Only list the layers of the model.")
 def explain(
     bundle: str, images: tuple[str, ...], layers: str | None, name: str | None,
-    score: Score | None, out: str, listing: bool,
+    score: Score | None, out: str, sample: int | None, seed: int | None, split: str | None, data: str | None,
+    home: str, listing: bool,
 ) -> None:  # fmt: skip
     """Draw heat maps (Grad-CAM) of the model's layers for each image.
 
     \b
-    Example:
+    Examples:
       tuner explain best photos/*.jpg --layers x4,x6
+      tuner explain best --sample 10 --split test
     """
     from tuner.export import explain as explain_module
 
@@ -156,12 +190,27 @@ def explain(
         for line in explain_module.list_layers(Path(bundle)):
             click.echo(line)
         return
-    if not images:
-        raise click.UsageError("Missing argument 'IMAGES...'.")
+    if images and sample:
+        raise click.UsageError("give IMAGES, or --sample N for random ones of the data, not both.")
+    if not images and not sample:
+        raise click.UsageError("Missing argument 'IMAGES...', or --sample N for random ones of the data.")
+    if not sample:
+        refuse_options("--sample N", {"--seed": seed, "--split": split, "--data": data})
     chosen = [layer.strip() for layer in (layers or "").split(",") if layer.strip()]
     if layers is not None and not chosen:
         raise click.BadParameter("no layer given; --list-layers lists them.", param_hint="'--layers'")
-    for line in explain_module.explain_files(
-        Path(bundle), [Path(image) for image in images], Path(out), chosen, name, score
-    ):
+    if sample:
+        random = explain_module.Sample(sample, seed or 0, split or "val", data)
+        lines = explain_module.explain_sample(Path(bundle), random, to_home(home), Path(out), chosen, name, score)
+    else:
+        files = [Path(image) for image in images]
+        lines = explain_module.explain_files(Path(bundle), files, Path(out), chosen, name, score)
+    for line in lines:
         click.echo(line)
+
+
+def refuse_options(need: str, given: Mapping[str, object]) -> None:
+    """Raise a usage error for an option that has a value and no effect without what it needs."""
+    for option, value in given.items():
+        if value is not None:
+            raise click.UsageError(f"{option} needs {need}.")

@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from torch import nn
 
 from tuner.data.images import read_image, resize_image
 from tuner.data.source import Image
 from tuner.errors import PartError, did_you_mean, format_names, writing
 from tuner.export.bundle import load_model, read_recipe
+from tuner.export.evaluate import check_sample, describe_shortage, open_split
 from tuner.export.gradcam import explain
 from tuner.export.layers import choose_layers, layers_of
 from tuner.export.predict import check_images, unique_names
+from tuner.paths import Home
 from tuner.plots.grid import split_rows
 from tuner.plots.heatmaps import Cell, Explanation, Score, draw_cells, explanation_cells
 from tuner.recipe import Recipe
 from tuner.tasks import BINARY_CLASSES
+from tuner.train.details import choose_sample
 from tuner.train.precision import find_device
 
 CELL = 256  # pixels of a picture's longer side
 COLUMNS = 4
+SHEET = "explanations.png"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which random images to take: of a split of a bundle's own dataset, or of another."""
+
+    number: int
+    seed: int = 0
+    split: str = "val"
+    data: str | None = None
+
+
+@dataclass(frozen=True)
+class SampledImage:
+    """An image of a dataset with its name and its truth."""
+
+    name: str
+    picture: Image
+    truth: Any
 
 
 def explain_files(
@@ -36,19 +62,65 @@ def explain_files(
 
     `layers` and the class `name` are checked before any image is read.
     """
+    recipe, model, target = open_model(bundle, layers, name)
+    check_images(images)
+    for stem, path in zip(unique_names(images), images, strict=True):
+        explanation, cells = explain_pixels(model, recipe, read_image(path), layers, target, score)
+        yield write_panel(out / f"{stem}_explanation.png", explanation, cells, recipe)
+
+
+def explain_sample(
+    bundle: Path,
+    sample: Sample,
+    home: Home,
+    out: Path,
+    layers: Sequence[str] = (),
+    name: str | None = None,
+    score: Score | None = None,
+) -> Iterator[str]:
+    """Write NAME_explanation.png for each image of a sample, and all in explanations.png, with their truths.
+
+    Yield one line about each file.
+    """
+    recipe, model, target = open_model(bundle, layers, name)
+    images = read_sample(bundle, sample, home)
+    rows: list[list[Cell]] = []
+    stems = unique_names([Path(one.name) for one in images])
+    for stem, one in zip(stems, images, strict=True):
+        explanation, cells = explain_pixels(model, recipe, one.picture, layers, target, score, one.truth)
+        yield write_panel(out / f"{stem}_explanation.png", explanation, cells, recipe)
+        small = explanation_cells(one.picture, explanation, recipe, one.truth)
+        rows.append([(stem if caption == "image" else caption, cell) for caption, cell in small])
+    draw_cells(rows, out / SHEET)
+    yield f"{out / SHEET}{describe_shortage(sample.number, len(images), sample.split)}"
+
+
+def read_sample(bundle: Path, sample: Sample, home: Home) -> list[SampledImage]:
+    """Return the images of a sample, in the order of the split and at the size of training."""
+    check_sample(sample.number, sample.seed)
+    _, found, _ = open_split(bundle, sample.data, sample.split, home)
+    chosen = [found.val[at] for at in choose_sample(len(found.val), sample.number, sample.seed)]
+    return [
+        SampledImage(found.keys[at], np.asarray(found.images[at]), np.asarray(found.targets[at])) for at in chosen
+    ]
+
+
+def open_model(bundle: Path, layers: Sequence[str], name: str | None) -> tuple[Recipe, nn.Module, int | None]:
+    """Return a bundle's recipe, its model, and the number of the class `name`; PartError for unknown layers."""
     recipe = read_recipe(bundle)
     target = None if name is None else class_number(recipe, name)
     model = load_model(bundle).to(find_device())
     if layers:
         choose_layers(model, layers, recipe.image_size)
-    check_images(images)
-    for stem, path in zip(unique_names(images), images, strict=True):
-        explanation, cells = explain_pixels(model, recipe, read_image(path), layers, target, score)
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-        file = out / f"{stem}_explanation.png"
-        draw_panel(cells, file)
-        yield f"{file}{describe_caveats(explanation, recipe)}"
+    return recipe, model, target
+
+
+def write_panel(file: Path, explanation: Explanation, cells: Sequence[Cell], recipe: Recipe) -> str:
+    """Write the panel of one image and return a line about it."""
+    with writing(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    draw_panel(cells, file)
+    return f"{file}{describe_caveats(explanation, recipe)}"
 
 
 def explain_pixels(
@@ -58,10 +130,11 @@ def explain_pixels(
     layers: Sequence[str] | None,
     target: int | None,
     score: Score | None = None,
+    truth: Any = None,
 ) -> tuple[Explanation, list[Cell]]:
-    """Explain one picture; return the explanation and the pictures of its panel."""
+    """Explain one picture; return the explanation and the pictures of its panel, the truth among them if known."""
     explanation = explain(model, [resize_image(picture, recipe.image_size)], layers or None, target, score)[0]
-    return explanation, explanation_cells(picture, explanation, recipe, side=CELL)
+    return explanation, explanation_cells(picture, explanation, recipe, truth, CELL)
 
 
 def draw_panel(cells: Sequence[Cell], file: Path) -> None:
