@@ -67,6 +67,11 @@ def is_whole_number(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
+def is_own_metric(name: str) -> bool:
+    """Return whether a metric is the user's own "package.module:function"; "iou:sky" is that of a class."""
+    return ":" in name and not name.startswith("iou:")
+
+
 def use(name: str, /, **args: Value) -> Part:
     """Return a part by its name and arguments: `use("unet", k=64)`."""
     return Part(name, args)
@@ -128,17 +133,20 @@ class Recipe:
     copies: int = 0  # augmented copies in addition to each image; 0: images are augmented in place
     validate_every: int = 1  # epochs
     classes: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()  # of the user's own, "package.module:function", beside those of the task
 
     def __post_init__(self) -> None:
         """Check types. `tuner.space.check` checks that parts exist and fit together."""
         if isinstance(self.weights, str):
             object.__setattr__(self, "weights", Part(self.weights))
-        for name in ("stages", "classes"):
+        for name in ("stages", "classes", "metrics"):
             if not isinstance(getattr(self, name), list | tuple):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; a list is needed")
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if odd := [stage for stage in self.stages if not isinstance(stage, Stage)]:
             raise TypeError(f"a stage is {odd[0]!r}; write stages=[Stage(epochs=..., ...)]")
+        if odd_metrics := [name for name in self.metrics if not isinstance(name, str)]:
+            raise TypeError(f'a metric is {odd_metrics[0]!r}; write metrics=["mine:score"]')
         if self.stages and not self.epochs and all(isinstance(stage.epochs, int) for stage in self.stages):
             object.__setattr__(self, "epochs", sum(stage.epochs for stage in self.stages))
         wrong = [
@@ -166,6 +174,20 @@ class Recipe:
         """The part of the model that `weights` initialize: of ImageNet weights, the encoder."""
         return "encoder" if self.weights.name == "imagenet" else str(self.weights.args.get("part", "all"))
 
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """The names of all parts of the user's own, each "package.module:function"."""
+        schedules = [stage.schedule.name for stage in self.resolved_stages if stage.schedule]
+        parts = (self.data, self.model, self.loss, self.optimizer, self.augment)
+        names = [*(part.name for part in parts), *schedules, *self.metrics]
+        return tuple(dict.fromkeys(name for name in names if ":" in name))
+
+    def with_metric(self, metric: str) -> Recipe:
+        """Return the recipe with a goal's metric among its own, if it is one of the user's own."""
+        if not is_own_metric(metric) or metric in self.metrics:
+            return self
+        return replace(self, metrics=(*self.metrics, metric))
+
     def stage_at(self, epoch: int) -> Stage:
         """Return the stage of an epoch, counted from 1."""
         stages = self.resolved_stages
@@ -184,7 +206,8 @@ class Recipe:
         """Return the recipe as plain JSON, with a format version."""
         plain = {k: v.to_json() if isinstance(v, Part) else v for k, v in vars(self).items()}
         lists = {"stages": [stage.to_json() for stage in self.stages], "classes": list(self.classes)}
-        return {"version": VERSION, **plain, **lists}
+        metrics = plain.pop("metrics")  # without them the text is that of older versions, which compare it
+        return {"version": VERSION, **plain, **lists, **({"metrics": list(metrics)} if metrics else {})}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Recipe:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.local_training import Trial
 
+from tuner import registry
 from tuner.data.cache import CachedDataset
 from tuner.recipe import Recipe
 
@@ -23,3 +25,14 @@ def unbroken(recipe: Recipe, toy_data: CachedDataset, tmp_path: Path) -> Trial:
     trial = Trial(recipe, toy_data, tmp_path / "unbroken")
     assert trial.train().end == "finished"
     return trial
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which modules of the user's own are found."""
+    known = dict(registry.OWN_FOLDERS)
+    folder = tmp_path / "own"
+    folder.mkdir()
+    registry.search_in({folder: "beside the space"})
+    yield folder
+    registry.search_in(known)

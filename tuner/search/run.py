@@ -210,7 +210,7 @@ def check_request(request: RunRequest) -> StudySetup:
     own = data_name(draws.recipes[0], table.data or None if table else None)
     data = own if request.data is None else data_name(draws.recipes[0], request.data)
     where = str(table.path if table else space.path)
-    recipes = [swap_data(r, data) for r in draws.recipes]
+    recipes = [swap_data(r, data).with_metric(space.goal.metric) for r in draws.recipes]
     check_recipes(recipes, space.goal, where)
     name = request.study or study_name(request, space, table, data, own)
     if (request.rehearse, request.shrink, request.shorten) != (False, 1, 1):

@@ -15,8 +15,8 @@ from tuner.errors import PartError, SpaceError, did_you_mean, first_lines, forma
 from tuner.goal import Goal
 from tuner.models import INSTANCE_MODELS, MODELS
 from tuner.models.blocks import SIDES
-from tuner.recipe import Recipe, Stage
-from tuner.registry import COUNT, POSITIVE, Range, build, part_problems, unknown_choice
+from tuner.recipe import Recipe, Stage, is_own_metric
+from tuner.registry import COUNT, POSITIVE, Range, build, find_builder, part_problems, unknown_choice
 from tuner.tasks import MINIMIZED_METRICS, Task, find_task
 from tuner.train.losses import LOSSES, OWN, WATERSHED
 from tuner.train.optimizers import OPTIMIZERS, SCHEDULES
@@ -49,7 +49,11 @@ def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) 
         task = find_task(recipe.task)
     except PartError as error:
         return [*wrong, str(error)]
-    if goal.metric not in task.metrics:
+    recipe = recipe.with_metric(goal.metric)
+    wrong += metric_problems(recipe, task)
+    if is_own_metric(goal.metric):
+        pass  # one of recipe.metrics now
+    elif goal.metric not in task.metrics:
         wrong.append(
             f"the goal '{goal.metric}' is not a metric of the task '{task.name}'."
             f"{did_you_mean(goal.metric, task.metrics)} Known: {', '.join(task.metrics)}."
@@ -59,6 +63,21 @@ def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) 
             f'the goal maximizes {goal.metric}; smaller is better. Write: GOAL = minimize("{goal.metric}").'
         )
     return wrong or try_parts(recipe, task, tried)
+
+
+def metric_problems(recipe: Recipe, task: Task) -> list[str]:
+    """Return what is wrong with the names of the metrics of the user's own."""
+    wrong: list[str] = []
+    for name in recipe.metrics:
+        if not is_own_metric(name):
+            reason = "is computed without being named" if name in task.metrics else "is not one of your own"
+            wrong.append(f"metrics names '{name}', which {reason}: name functions, such as 'mine:score'.")
+            continue
+        try:
+            find_builder("metric", {}, name)
+        except PartError as error:
+            wrong.append(str(error))
+    return wrong
 
 
 def check_weights(recipes: Iterable[Recipe], find: Callable[[str], Path | None], where: str) -> None:
@@ -138,6 +157,7 @@ def try_parts(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> lis
     import torch._refs  # what runs on the meta device
 
     from tuner.train.lean_torch import avoid_compiler_import
+    from tuner.train.own_metrics import try_metric
 
     avoid_compiler_import()
     recipe = assume_classes(recipe, task)
@@ -158,6 +178,7 @@ def try_parts(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> lis
         (f"augmentation {recipe.augment}", size, make_augmentation),
         (f"optimizer {recipe.optimizer}", None, make_optimizer),
         *((f"schedule {s.schedule}", s.epochs, partial(make_schedule, s)) for s in recipe.resolved_stages),
+        *((f"metric '{n}'", task.name, partial(try_metric, n, task, recipe.classes)) for n in recipe.metrics),
         (f"stages of {recipe.model}", str(recipe.stages), partial(run_stages, recipe, task)),
     ]
     wrong: dict[str, None] = {}  # two stages may have the same problem

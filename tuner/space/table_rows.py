@@ -96,5 +96,5 @@ def find_unknown_metrics(table: PublishedTable, recipes: list[Recipe]) -> Iterat
     known = find_task(recipes[0].task).metrics if recipes else {}
     for metric in dict.fromkeys([table.metric, *table.metrics]):
         name = without_split(metric)
-        if known and name not in known and not name.startswith("iou:"):
+        if known and name not in known and ":" not in name:  # iou:CLASS, or the user's own
             yield f"no metric '{name}' of the task.{did_you_mean(name, known)} Known: {', '.join(known)}"

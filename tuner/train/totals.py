@@ -12,6 +12,7 @@ from torch import Tensor
 from tuner.registry import find_builder
 from tuner.tasks import Task
 from tuner.train.metrics import ImageScores, confusion_matrix, reduce_histogram
+from tuner.train.own_metrics import OwnMetrics
 from tuner.train.predictions import PredictionBuffer
 
 Counts = Callable[[Any, Tensor, ImageScores], Tensor]
@@ -36,6 +37,7 @@ class Totals:
         self.batch_scores_of = (
             find_builder("scoring", {}, task.batch_scores) if full and task.batch_scores else None
         )
+        self.own: OwnMetrics | None = None  # of the recipe
         self.batches: list[dict[str, Tensor]] = []  # the scores of each
         self.ended: Tensor | float = 0.0  # the counts at the end of the last batch
 
@@ -67,7 +69,8 @@ class Totals:
         ranked = self.ranked.scores() if self.ranked else {}
         names = self.batches[0] if self.batches else {}
         by_batch = {name: torch.stack([one[name] for one in self.batches]).mean() for name in names}
-        values = {"loss": float(self.loss) / max(self.images, 1), **ranked, **scores, **by_batch}
+        own = self.own.scores() if self.own else {}
+        values = {"loss": float(self.loss) / max(self.images, 1), **ranked, **scores, **by_batch, **own}
         return {prefix + name: float(value) for name, value in values.items()}
 
     def image_scores(self) -> Tensor:

@@ -14,6 +14,7 @@ from tuner.recipe import Recipe
 from tuner.registry import find_builder
 from tuner.tasks import find_task
 from tuner.train import checkpoint, memory
+from tuner.train.own_metrics import OwnMetrics
 from tuner.train.totals import Totals
 from tuner.train.trainer import Trainer
 
@@ -23,10 +24,12 @@ def validate(trainer: Trainer, batches: Batches, before_batch: Callable[[], obje
     """Evaluate the validation split; `before_batch` may leave it with an exception."""
     trainer.model.eval()
     totals = Totals(trainer.task, trainer.device, trainer.recipe.classes, full=True)
+    totals.own = OwnMetrics(trainer.recipe.metrics, trainer.task)
     for images, targets in batches.val():
         before_batch()
         for loss, said, target in trainer.validate(images, targets):
             totals.add(loss, said, target)
+            totals.own.add(said, target)
         totals.end_batch()
     return totals
 
