@@ -10,10 +10,11 @@ packages and then in the own folders: beside the space, and the working folder.
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -22,7 +23,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tuner.errors import PartError, did_you_mean, format_names, locate_error
+from tuner.errors import PartError, TunerError, did_you_mean, format_names, locate_error
+from tuner.paths import read_text
 from tuner.recipe import Part, is_number, is_whole_number
 from tuner.tasks import TASKS
 
@@ -146,6 +148,44 @@ def find_hiding(module: str) -> str:
         return ""
     origin = spec.origin if spec else None
     return "" if not origin or Path(origin).absolute() in own_candidates(top) else f"the installed {origin}"
+
+
+def own_sources(names: Iterable[str]) -> dict[str, Path]:
+    """Return the files of the user's own modules that parts need, by their paths below the own folders.
+
+    These are the modules of the parts and, as far as they lie in own folders too, all that these import, also
+    inside functions. Nothing is imported for this.
+    """
+    waiting = [name.partition(":")[0] for name in names if ":" in name]
+    found: dict[str, Path] = {}
+    while waiting:
+        parts = waiting.pop().split(".")
+        for module in (".".join(parts[:number]) for number in range(1, len(parts) + 1)):
+            file = find_own_file(module)
+            place = next((folder for folder in OWN_FOLDERS if file and file.is_relative_to(folder)), None)
+            if file is None or place is None or find_hiding(module):
+                continue
+            path = file.relative_to(place).as_posix()
+            if path not in found:
+                found[path] = file
+                waiting += imported_modules(file, module)
+    return dict(sorted(found.items()))
+
+
+def imported_modules(file: Path, module: str) -> Iterator[str]:
+    """Yield every module that a file imports, and names in it that may be modules."""
+    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+    try:
+        tree = ast.parse(read_text(file))
+    except (SyntaxError, ValueError, TunerError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            yield from (f"{base}.{alias.name}".strip(".") for alias in node.names)
 
 
 def is_own(name: str) -> bool:

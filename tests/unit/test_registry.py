@@ -172,6 +172,26 @@ def test_own_folders_come_last_and_hide_nothing(folders: tuple[Path, Path]) -> N
     assert not {str(folder) for folder in folders} & {*sys.path}
 
 
+def test_the_sources_of_a_part_are_all_own_modules_that_it_imports(folders: tuple[Path, Path]) -> None:
+    beside, here = folders
+    (beside / "pack" / "inner").mkdir(parents=True)
+    for path, text in {
+        "pack/__init__.py": "",
+        "pack/nets.py": "import json\nfrom . import blocks\nfrom .inner.deep import f\nimport click\n",
+        "pack/blocks.py": "def late():\n    import lone, tuner\n",
+        "pack/inner/deep.py": "from pack.nets import g\n",
+        "pack/unused.py": "",
+        "lone.py": "def (",
+        "click.py": "",
+    }.items():
+        (beside / path).write_text(text)
+    (here / "lone.py").touch()
+    assert registry.own_sources(["unet", "pack.nets:net", "nowhere:f"]) == {
+        path: beside / path
+        for path in ("lone.py", "pack/__init__.py", "pack/blocks.py", "pack/inner/deep.py", "pack/nets.py")
+    }
+
+
 @pytest.mark.parametrize("text", ["def model(:", "1 / 0", "import no_such_package"])
 def test_a_users_module_that_breaks_on_import_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str

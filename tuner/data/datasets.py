@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from tuner.data.folder import folder, pair_files, read_with_mask
 from tuner.data.locate import find_folder, require_files
+from tuner.data.own_reader import open_own
 from tuner.data.source import Source, fraction_problem, hold_out, split_problem
 from tuner.errors import DataError, PartError, did_you_mean
 from tuner.paths import expand_path
@@ -86,14 +87,21 @@ def is_path(name: str) -> bool:
     return os.sep in name or name.startswith((".", "~")) or os.path.exists(name)  # noqa: PTH110
 
 
+def is_own(name: str) -> bool:
+    """Return whether the name of a dataset is that of a reader of the user's own, "package.module:function"."""
+    return ":" in name and name not in DATASETS and not is_path(name)
+
+
 def dataset_table(name: str) -> dict[str, str]:
     """Return the table that has the builder of a name, where it is known; a path is opened by `folder`."""
     return {name: "tuner.data.folder:folder"} if is_path(name) else DATASETS
 
 
 def open_data(part: Part) -> Source:
-    """Open the source that a recipe names: a dataset of the table, or a folder."""
+    """Open the source that a recipe names: a dataset of the table, a folder, or a reader of the user's own."""
     try:
+        if is_own(part.name):
+            return open_own(part)
         source: Source = build("dataset", dataset_table(part.name), part, expand_path(part.name, DataError))
         return source
     except OSError as error:
@@ -103,7 +111,7 @@ def open_data(part: Part) -> Source:
 def data_problems(part: Part) -> list[str]:
     """Return what is wrong with a dataset's name and arguments, without opening it."""
     table = dataset_table(part.name)
-    if part.name not in table:
+    if part.name not in table and not is_own(part.name):
         known = ", ".join(sorted(DATASETS))
         maybe = did_you_mean(part.name, DATASETS)
         return [f"no dataset or folder '{part.name}'.{maybe} Known: {known}, or the path of a folder."]

@@ -59,7 +59,7 @@ class OwnMetric:
         self.function: Callable[..., Any] = find_builder("metric", {}, name)
         self.values: list[float] = []
         is_maker = inspect.isclass(self.function) or count_positional(self.function) == 0
-        self.state = self.call(self.function) if is_maker else None
+        self.state: Any = self.call(self.function) if is_maker else None
         if self.state and not all(hasattr(self.state, method) for method in ("update", "compute")):
             kind = type(self.state).__name__
             raise self.failed(f"it makes a {kind}, which has no update(prediction, target) and compute()")
@@ -67,10 +67,10 @@ class OwnMetric:
     def add(self, prediction: Any, target: Any) -> None:
         if self.state is None:
             self.values.append(self.to_number(self.call(self.function, prediction, target)))
-        elif isinstance(self.state, torch.nn.Module):  # of torchmetrics
-            self.call(self.state.update, to_tensor(prediction), to_tensor(target))
         else:
-            self.call(self.state.update, prediction, target)
+            given = (prediction, target)
+            is_torch = isinstance(self.state, torch.nn.Module)  # of torchmetrics
+            self.call(self.state.update, *(map(to_tensor, given) if is_torch else given))
 
     def compute(self) -> float:
         if self.state is not None:
