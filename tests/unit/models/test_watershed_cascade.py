@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.local_training import Trial
+from helpers.local_training import Trial, assert_same, stop_after
 from helpers.small_models import small
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -242,6 +242,15 @@ def test_a_trial_goes_through_the_three_stages(trial: Trial) -> None:
     assert outcome.end == "finished" and list(trial.reports) == [1, 2, 3]
     assert all(np.isfinite(list(report.metrics.values())).all() for report in trial.reports.values())
     assert [report.lr for report in trial.reports.values()] == pytest.approx([3e-3, 1e-3, 1e-3])
+
+
+@pytest.mark.parametrize(("asked", "epochs"), [(4, 1), (6, 2)], ids=["second", "third"])
+def test_a_trial_stopped_in_a_stage_goes_on_as_if_it_had_not(trial: Trial, asked: int, epochs: int) -> None:
+    broken = Trial(trial.recipe, trial.data, trial.run.folder.parent / "broken", trial.goal)
+    trial.train()
+    assert broken.train(stop_after(asked)).end == "stopped" and len(broken.reports) == epochs
+    assert broken.go_on().end == "finished"
+    assert_same(broken, trial)
 
 
 def test_an_encoder_keeps_its_name_and_its_weights() -> None:
