@@ -86,6 +86,7 @@ def test_optuna_knows_direction_and_metric(prepared_url: str) -> None:
         (replace(INFO, goal=Goal("f1", "maximize")), ["goal", "iou", "f1"]),
         (replace(INFO, goal=Goal("iou", "minimize")), ["goal", "minimize"]),
         (replace(INFO, data="/photos"), ["data", "shapes", "/photos"]),
+        (replace(INFO, layout="classes"), ["layout: from not given to classes"]),
         (replace(INFO, space="other"), ["space", "unet_k", "other"]),
         (replace(INFO, rehearsal=True), ["rehearsal"]),
     ],

@@ -187,13 +187,14 @@ class Bundle:
     def evaluate(
         self, data: str | os.PathLike[str] | None = None, *, split: str = "test",
         home: str | os.PathLike[str] = "runs", out: str | os.PathLike[str] | None = None, sample: int = 10,
-        seed: int = 0,
+        seed: int = 0, layout: str | None = None,
     ) -> Evaluation:  # fmt: skip
         """Score the model on the "test" or "val" split of its own dataset, or of another with the same classes.
 
         home: holds the cache of decoded images.
         out: a folder for pictures, curves and the score of each image; an earlier evaluation there is replaced.
         sample: how many random images are drawn there beside the worst, median and best; `seed` chooses them.
+        layout: how to read the folder `data`, such as "masks=photos,truth".
 
         DataError if the dataset has no such split.
         """
@@ -203,7 +204,7 @@ class Bundle:
         check_split(split)
         source, folder = (None if path is None else os.fspath(path) for path in (data, out))
         into = None if folder is None else Path(folder).expanduser()
-        return evaluate_bundle(self.path, source, split, Home(Path(home)), into, sample, seed)
+        return evaluate_bundle(self.path, source, split, Home(Path(home)), into, sample, seed, layout)
 
     @cached_property
     def _facts(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def run(
     space: SpaceLike | None = None,
     *,
     data: str | os.PathLike[str] | None = None,
+    layout: str | None = None,
     trials: int | None = None,
     goal: Goal | None = None,
     table: str | os.PathLike[str] | None = None,
@@ -51,7 +52,8 @@ def run(
     notebook, saves every running trial and raises KeyboardInterrupt. TunerError if something is wrong.
 
     space: the name or path of a search space, or a function `suggest(trial)` that returns a Recipe.
-    data: a dataset or a folder of images, instead of the space's own.
+    data: a dataset or a folder of images, instead of the space's own; with `layout` for one that can be read in
+        several ways, such as "classes" or "masks=photos,truth".
     trials: how many trials in all, over every worker and call. Default: 50.
     goal: of a function, such as `maximize("iou")`; spaces in files define their own.
     table, seeds: instead of a space, a published table, and how many times each row is trained.
@@ -78,7 +80,15 @@ def run(
     if threading.current_thread() is not threading.main_thread():
         raise FleetError("tuner.run() must be called from the main thread: it handles Ctrl-C.")
     place = Home(expand_path(home))
-    options |= {"data": data, "trials": trials, "table": table, "seeds": seeds, "study": study, "seed": seed}
+    options |= {
+        "data": data,
+        "layout": layout,
+        "trials": trials,
+        "table": table,
+        "seeds": seeds,
+        "study": study,
+        "seed": seed,
+    }
     options |= {"shrink": shrink, "shorten": shorten, "rehearse": rehearse, "hours": hours, "gpu_hours": gpu_hours}
     options |= {"workers": workers, "artifacts": artifacts or os.environ.get("TUNER_ARTIFACTS")}
     given = check_options(options) | {"space": space_argument(space, goal, place)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tuner.cli.common import echo_list, to_home
-from tuner.cli.options import DATASET, FILE, FOLDER, home_option
+from tuner.cli.options import DATASET, FILE, FOLDER, home_option, layout_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,21 +47,23 @@ def data_command() -> None:
 
 @data_command.command(SHOW, hidden=True)
 @click.argument("path", type=DATASET, required=False)
+@layout_option
 @home_option
 @click.option("--sheet", type=FILE, metavar="FILE.png", help="File of the contact sheet.  [default: in --home]")
-def show(path: str | None, home: str, sheet: str | None) -> None:
+def show(path: str | None, layout: str | None, home: str, sheet: str | None) -> None:
     """List datasets, or check one given by name or folder and draw a contact sheet."""
     if path is None:
         return list_data()
     from tuner.console import progress_bar
-    from tuner.data.datasets import add_split, data_problems, open_data
+    from tuner.data.datasets import add_split, data_problems, open_data, refuse_layout
     from tuner.data.survey import survey
     from tuner.errors import DataError, FilesError, writing
     from tuner.paths import expand_path
     from tuner.plots.contact_sheet import draw_contact_sheet
     from tuner.recipe import Part
 
-    part = add_split(Part(path), "exact")  # as a new study does
+    refuse_layout(path, layout)
+    part = add_split(Part(path, {"layout": layout} if layout else {}), "exact")  # as a new study does
     if wrong := data_problems(part):
         raise DataError(" ".join(wrong))
     if sheet and Path(sheet).suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -140,7 +142,7 @@ def list_data() -> None:
     click.echo(f"\nsearched folders: {', '.join(map(str, data_roots()))}   (add more with TUNER_DATA)")
     click.echo(
         "or any folder: --data PATH, with images/ + masks/, rgb/ + figure_ground/, images/ + labels/, "
-        "images/ + instances/, images/ + annotations.json, or one folder per class"
+        "images/ + instances/, images/ + annotations.json, or one folder per class; others with --layout"
     )
 
 

@@ -16,6 +16,7 @@ from tuner.cli.options import (
     artifacts_option,
     home_option,
     json_option,
+    layout_option,
     storage_options,
     study_option,
 )
@@ -96,6 +97,7 @@ def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
 @click.option(
     "--data", type=DATASET, metavar="NAME|PATH", help="Another dataset or folder.  [default: the bundle's own]"
 )
+@layout_option
 @click.option(
     "--split",
     type=click.Choice(["test", "val"]),
@@ -114,7 +116,7 @@ def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
 @home_option
 @json_option
 def evaluate(
-    bundle: str, data: str | None, split: str, confusion: str | None, out: str | None,
+    bundle: str, data: str | None, layout: str | None, split: str, confusion: str | None, out: str | None,
     sample: int | None, seed: int | None, home: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Score an exported bundle on the test split, which searches never use.
@@ -140,7 +142,7 @@ def evaluate(
         check_has_confusion(Path(bundle))
     folder = None if out is None else Path(out)
     number = DEFAULT_SAMPLE if sample is None else sample
-    found = evaluate_bundle(Path(bundle), data, split, to_home(home), folder, number, seed or 0)
+    found = evaluate_bundle(Path(bundle), data, split, to_home(home), folder, number, seed or 0, layout)
     if confusion:
         with writing(Path(confusion)):
             write_confusion(found.confusion, found.classes or BINARY_CLASSES, Path(confusion))

@@ -111,6 +111,20 @@ def storage_options(command: Any) -> Any:
     return home_option(storage(command))
 
 
+data_option = click.option(
+    "--data", type=DATASET, metavar="NAME|PATH", help="Dataset or folder.  [default: the space's own]"
+)
+layout_option = click.option(
+    "--layout",
+    metavar="NAME[=IMAGES,TARGETS]",
+    help="How to read a folder: masks, labels, instances, coco or classes; or of two folders, masks=photos,truth.",
+)
+table_option = click.option(
+    "--table",
+    type=TABLE,
+    metavar="NAME|PATH",
+    help="Or a published table, each row trained once, see tuner table.",
+)
 artifacts_option = click.option(
     "--artifacts",
     type=LOCATION,

@@ -10,18 +10,21 @@ import click
 from tuner.cli.common import echo_json, echo_list, open_engine, storage_hint, to_home
 from tuner.cli.options import (
     COUNT,
-    DATASET,
     SPACE,
-    TABLE,
     Decorator,
+    artifacts_option,
+    data_option,
     json_option,
+    layout_option,
     storage_options,
     study_option,
+    table_option,
     worker_options,
 )
+from tuner.errors import first_line
 
 if TYPE_CHECKING:
-    from tuner.search.run import RunResult
+    from tuner.search.run import RunResult, StudySetup
     from tuner.study.queries import StudySummary
 
 
@@ -29,23 +32,24 @@ def divisor_option(name: str, what: str) -> Decorator:
     return click.option(name, type=COUNT, default=1, metavar="N", help=f"Divide {what} by N, in a separate study.")
 
 
+def size_options(command: Any) -> Any:
+    shrink = divisor_option("--shrink", "image size and widths")
+    shorten = divisor_option("--shorten", "the epochs")
+    text = "Small sizes on generated data, in a separate study."
+    return shrink(shorten(click.option("--rehearse", is_flag=True, help=text)(command)))
+
+
 @click.command()
 @click.option("--space", type=SPACE, metavar="NAME|PATH", help="Search space, see tuner spaces.")
-@click.option(
-    "--table",
-    type=TABLE,
-    metavar="NAME|PATH",
-    help="Or a published table, each row trained once, see tuner table.",
-)
-@click.option("--data", type=DATASET, metavar="NAME|PATH", help="Dataset or folder.  [default: the space's own]")
+@table_option
+@data_option
+@layout_option
 @click.option("--seeds", type=COUNT, help="With --table: how many times to train each row.  [default: 1]")
 @click.option("--trials", type=COUNT, help="Total number of trials, over all workers and restarts.  [default: 50]")
 @storage_options
 @study_option("the space's")
 @click.option("--seed", default=0, help="Seed of the study.")
-@divisor_option("--shrink", "image size and widths")
-@divisor_option("--shorten", "the epochs")
-@click.option("--rehearse", is_flag=True, help="Small sizes on generated data, in a separate study.")
+@size_options
 @worker_options
 def run(home: str, storage: str | None, **options: Any) -> None:
     """Search a space, or train the rows of a published table; create the study or resume it.
@@ -165,27 +169,58 @@ def spaces(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("space", type=SPACE)
-@click.option("--data", type=DATASET, metavar="NAME|PATH", help="Dataset or folder.  [default: the space's own]")
-def check(space: str, data: str | None) -> None:
-    """Check a space without training: draw 64 random recipes and check each.
+@click.argument("space", type=SPACE, required=False)
+@table_option
+@data_option
+@layout_option
+@storage_options
+@artifacts_option
+@study_option("the space's")
+@size_options
+def check(space: str | None, home: str, storage: str | None, data: str | None, **options: Any) -> None:
+    """Check a space without training: draw 64 random recipes and check each, and the data as run does.
+
+    With --data, it ends as `tuner run` would: every file of the folder is read once, and the study of the name is
+    compared, if there is one. Without it, a line tells why run would stop.
 
     \b
-    Example:
+    Examples:
       tuner check search_spaces/my_space.py
+      tuner check unet_k --data ~/photos
     """
-    from tuner.data.datasets import data_name, swap_data
-    from tuner.space.space import describe_parameter, draw_recipes, load_space
+    from tuner.errors import TunerError
+    from tuner.search.run import RunRequest, check_data, check_request, refuse_conflicts
 
-    found = load_space(space)
-    draws = draw_recipes(found)
-    name = data_name(draws.recipes[0], data)
-    from tuner.space.check import check_recipes  # loads torch, so only once drawing has succeeded
+    if space is None and options["table"] is None:
+        raise click.UsageError("Missing argument 'SPACE', or --table NAME.")
+    place = to_home(home)
+    given = {"space": space, "data": data, "trials": None, "seed": 0, **options}
+    request = RunRequest.from_options(storage or place.database, place, given)
+    refuse_conflicts(request)
+    setup = check_request(request)
+    obstacle: TunerError | None = None
+    try:
+        setup = check_data(setup, request.options)
+    except TunerError as error:
+        if data is not None:
+            raise
+        obstacle = error
+    print_setup(setup)
+    if obstacle:
+        click.echo(f"tuner run would stop here: {first_line(obstacle)}")
 
-    check_recipes([swap_data(r, name) for r in draws.recipes], found.goal, str(found.path))
-    click.echo(f"{found.path}: {len(draws.recipes)} draws, all valid")
-    click.echo(f"goal: {found.goal}   data: {name}")
-    if weights := sorted({recipe.weights.name for recipe in draws.recipes} - {"none"}):
+
+def print_setup(setup: StudySetup) -> None:
+    """Print what was checked: the number of recipes, goal, data, weights and parameters."""
+    from tuner.space.space import describe_parameter
+
+    info = setup.info
+    what = "rows" if info.has_given_trials else "draws"
+    click.echo(f"{setup.space.path}: {len(setup.recipes)} {what}, all valid")
+    click.echo(f"goal: {info.goal}   data: {info.data}" + (f"   layout: {info.layout}" if info.layout else ""))
+    if setup.counts:
+        click.echo(f"images: {setup.counts}   split: {info.split}")
+    if weights := sorted({recipe.weights.name for recipe in setup.recipes} - {"none"}):
         click.echo(f"weights: {', '.join(weights)} (found when it runs)")
-    for parameter, distribution in draws.parameters.items():
+    for parameter, distribution in info.parameters.items():
         click.echo(f"  {parameter:<14} {describe_parameter(distribution)}")

@@ -6,7 +6,8 @@ import os
 from dataclasses import replace
 
 from tuner.data.folder import folder, pair_files, read_with_mask
-from tuner.data.locate import find_folder, require_files
+from tuner.data.layouts import layout_problem
+from tuner.data.locate import find_folder, require_files, require_one_of
 from tuner.data.own_reader import open_own
 from tuner.data.source import Source, fraction_problem, hold_out, split_problem
 from tuner.errors import DataError, PartError, did_you_mean
@@ -33,15 +34,19 @@ ISIC = [
     f"ISBI2016_ISIC_Part1_{part}"
     for part in ("Training_Data", "Training_GroundTruth", "Test_Data", "Test_GroundTruth")
 ]
+HORSES = (("rgb", "figure_ground"), ("horse", "mask"))
 PEDESTRIANS = ("PNGImages", "PedMasks")
 
 
 def weizmann_horse(
     *, image_size: int = 256, val: float = 0.2, split_seed: int = 0, split: str = "stable"
 ) -> Source:
-    """Weizmann Horse: 328 photos of horses with masks, in rgb/ and figure_ground/."""
-    where = require_files("weizmann_horse", ["rgb", "figure_ground"])
-    return folder(where, name="weizmann_horse", image_size=image_size, val=val, split_seed=split_seed, split=split)
+    """Weizmann Horse: 328 photos of horses with masks, in rgb/ and figure_ground/, or 327 in horse/ and mask/."""
+    where, pair = require_one_of("weizmann_horse", HORSES, "weizmann_horse_db")
+    name, layout = "weizmann_horse", f"masks={','.join(pair)}"
+    return folder(
+        where, name=name, image_size=image_size, val=val, split_seed=split_seed, split=split, layout=layout
+    )
 
 
 def isic2016(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0, split: str = "stable") -> Source:
@@ -116,16 +121,35 @@ def data_problems(part: Part) -> list[str]:
         maybe = did_you_mean(part.name, DATASETS)
         return [f"no dataset or folder '{part.name}'.{maybe} Known: {known}, or the path of a folder."]
     wrong = part_problems("dataset", table, part)
-    odd = [fraction_problem(part.args.get("val", 0.2)), split_problem(part.args.get("split", "stable"))]
+    given = {"val": 0.2, "split": "stable", "layout": "", **part.args}
+    odd = [fraction_problem(given["val"]), split_problem(given["split"])]
+    odd += [layout_problem(given["layout"])] if is_path(part.name) else []
     return wrong + [line for line in odd if line]
 
 
-def swap_data(recipe: Recipe, data: str, split: str = "stable") -> Recipe:
+def swap_data(recipe: Recipe, data: str, split: str = "stable", layout: str = "") -> Recipe:
     """Return the recipe with another dataset, divided as `split` says unless its own arguments say it.
 
-    All datasets take the same arguments.
+    All datasets take the same arguments, and a folder also a layout.
     """
-    return replace(recipe, data=add_split(Part(data, recipe.data.args), split))
+    args = dict(recipe.data.without("layout").args if data in DATASETS else recipe.data.args)
+    return replace(recipe, data=add_split(Part(data, args | ({"layout": layout} if layout else {})), split))
+
+
+def refuse_layout(data: str, layout: str | None) -> None:
+    """Raise DataError for a layout of a dataset by name, which has its own."""
+    if layout is not None and data in DATASETS:
+        raise DataError(f"--layout needs a folder, as in --data FOLDER; '{data}' is a dataset by name.")
+
+
+def check_layout(recipe: Recipe, data: str, layout: str | None) -> None:
+    """Raise DataError for a layout of a dataset by name, and for another folder than a layout was written for."""
+    refuse_layout(data, layout)
+    own = recipe.data.args.get("layout")
+    if own and not layout and is_path(data) and data != data_name(recipe, None):
+        raise DataError(
+            f"the space reads its own folder with layout={own!r}; say with --layout how to read {data}."
+        )
 
 
 def add_split(part: Part, split: str) -> Part:

@@ -10,11 +10,10 @@ train/ val/ test/       around any of them; "valid" and "validation" are val
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tuner.data.coco import (
-    FILES,
     READING,
     Annotations,
     annotation_files,
@@ -30,23 +28,26 @@ from tuner.data.coco import (
     load_annotations,
     read_annotated,
 )
-from tuner.data.images import SUFFIXES, check_aspect, read_image, read_instances, read_labels, read_mask
+from tuner.data.images import check_aspect, read_image, read_instances, read_labels, read_mask
+from tuner.data.layouts import (
+    LAYOUTS,
+    MASK_ENDING,
+    PAIRS,
+    POSSIBLE_CLASSES,
+    Layout,
+    find_layouts,
+    image_files,
+    is_known_pair,
+    layout_remarks,
+    nested_hint,
+    parse_layout,
+    resolve_layout,
+    subfolders,
+)
 from tuner.data.source import IGNORED, SPLIT_NAMES, Image, Item, Source, Target, hold_out, hold_out_per_class
 from tuner.deprecated import renamed_names
 from tuner.errors import DataError, bullets, format_names
 
-PAIRS = (
-    ("images", "masks", "masks"),
-    ("images", "labels", "labels"),
-    ("images", "instances", "instances"),
-    ("rgb", "figure_ground", "masks"),
-    ("PNGImages", "PedMasks", "instances"),
-)
-MASK_ENDING = re.compile(r"_(mask|segmentation|gt|labels?|instances?)\Z", re.IGNORECASE)
-LAYOUTS = (
-    "images/ + masks/, rgb/ + figure_ground/, images/ + labels/, images/ + instances/, PNGImages/ + PedMasks/, "
-    "images/ + annotations.json (COCO), or one folder per class, each also inside train/ val/ test/"
-)
 TARGET_WORDS = {"masks": "mask", "labels": "label map", "instances": "instance map"}
 KINDS = {kind: f"{word}s" for kind, word in TARGET_WORDS.items()} | {
     "annotations": "COCO annotations",
@@ -64,6 +65,7 @@ class SplitContent:
     items: list[Item]
     classes: tuple[str, ...] = ()
     annotations: tuple[Annotations, ...] = ()
+    remarks: tuple[str, ...] = ()  # about other ways to read the folder
 
 
 def folder(
@@ -74,10 +76,14 @@ def folder(
     val: float = 0.2,
     split_seed: int = 0,
     split: str = "stable",
+    layout: str = "",
 ) -> Source:
-    """Open a folder as a dataset. Existing val/ and test/ are kept; without val/, part of train is held out."""
-    path = path.absolute()
-    splits = {split: read_split(part, split) for split, part in split_folders(path).items()}
+    """Open a folder as a dataset. Existing val/ and test/ are kept; without val/, part of train is held out.
+
+    Of several layouts in which it can be read, the first is taken, or the one that is asked for.
+    """
+    path, wanted = path.absolute(), parse_layout(layout)
+    splits = {name: read_split(part, name, wanted) for name, part in split_folders(path, wanted).items()}
     kinds = {part.kind for part in splits.values()}
     if len(kinds) > 1:
         mixed = " and ".join(KINDS[kind] for kind in sorted(kinds))
@@ -88,16 +94,18 @@ def folder(
     for needed in ("train", "val"):
         if not any(item.split == needed for item in items):
             raise DataError(f"{path} gives no {needed} image; at least two images outside test/ are needed.")
-    label = name or path.name
+    label, remarks = name or path.name, splits["train"].remarks
     if kinds == {"annotations"}:
-        return make_coco_source(label, path, items, [one for p in splits.values() for one in p.annotations])
+        source = make_coco_source(label, path, items, [one for p in splits.values() for one in p.annotations])
+        return replace(source, remarks=remarks + source.remarks)
     if kinds == {"classes"}:
-        names = common_classes(path, {split: part.classes for split, part in splits.items()})
-        remarks = division_remarks(given, items, val) if split == "exact" else ()
+        names = common_classes(path, {name: part.classes for name, part in splits.items()})
+        remarks += division_remarks(given, items, val) if split == "exact" else ()
         return Source(label, str(path), "classes", items, read_with_class, names, remarks=remarks)
     (kind,) = kinds
     names = read_class_names(path) if kind == "labels" else ()
-    return Source(label, str(path), kind, items, READERS[kind], names)
+    reading = kind if wanted and not is_known_pair(wanted) else ""  # the same files may be read as another kind
+    return Source(label, str(path), kind, items, READERS[kind], names, reading=reading, remarks=remarks)
 
 
 def division_remarks(given: tuple[Item, ...], items: tuple[Item, ...], val: float) -> tuple[str, ...]:
@@ -111,13 +119,13 @@ def division_remarks(given: tuple[Item, ...], items: tuple[Item, ...], val: floa
     return (f"{held} images are held out, not {wanted}: each class of two or more has one on each side",)
 
 
-def split_folders(path: Path) -> dict[str, Path]:
+def split_folders(path: Path, wanted: Layout | None) -> dict[str, Path]:
     """Return the split folders inside `path`, or `path` itself as the training split."""
     if not path.exists():
         raise DataError(f"folder {path} does not exist.")
     if not path.is_dir():
         raise DataError(f"{path} is a file; a folder of images is needed: {LAYOUTS}.")
-    if has_known_name(path):
+    if has_known_name(path) and (wanted is None or wanted.name == "coco"):
         return {"train": path}
     given: dict[str, Path] = {}
     for part in subfolders(path):
@@ -131,34 +139,26 @@ def split_folders(path: Path) -> dict[str, Path]:
     return given or {"train": path}
 
 
-def read_split(path: Path, split: str) -> SplitContent:
+def read_split(path: Path, split: str, wanted: Layout | None) -> SplitContent:
     """Return the kind of targets and the items below one split folder; never empty."""
-    inside = subfolders(path)
-    folders = {folder.name.lower(): folder for folder in inside}
-    found = find_pairs(folders, split)
-    if not found and has_annotations(path, folders):
-        found = read_annotations(path, split)
-    if not found:
-        refuse_unpaired(path, folders)
-        found = read_class_folders(path, inside, split)
+    layouts = [resolve_layout(path, wanted)] if wanted else find_layouts(path)
+    if not wanted and (not layouts or layouts[0].name == "classes"):
+        refuse_unpaired(path, {folder.name.lower(): folder for folder in subfolders(path)})
+    found = read_layout(path, split, layouts[0] if layouts else Layout("classes"))
     if found.items:
-        return found
+        return found if wanted or not layouts else replace(found, remarks=tuple(layout_remarks(path, layouts)))
     loose = sum(1 for _ in image_files(path))
     holds = f"{loose} images outside any class folder" if loose else "no images"
-    raise DataError(f"{path} holds {holds}. Expected {LAYOUTS}.")
+    raise DataError(f"{path} holds {holds}. Expected {LAYOUTS}.{nested_hint(path)}")
 
 
-def find_pairs(folders: Mapping[str, Path], split: str) -> SplitContent | None:
-    for images, masks, targets in PAIRS:
-        if (pictures := folders.get(images.lower())) and (truths := folders.get(masks.lower())):
-            return SplitContent(targets, pair_files(pictures, truths, split, TARGET_WORDS[targets]))
-    return None
-
-
-def has_annotations(path: Path, folders: Mapping[str, Path]) -> bool:
-    """Return whether a JSON file describes the images; beside class folders, only one of a known name does."""
-    alone = "images" in folders or len(folders) < 2
-    return has_known_name(path) or (alone and any(path.glob(FILES)))
+def read_layout(path: Path, split: str, layout: Layout) -> SplitContent:
+    if layout.name == "coco":
+        return read_annotations(path, split)
+    if layout.name == "classes":
+        return read_class_folders(path, subfolders(path), split)
+    pair = (path / layout.images, path / layout.targets)
+    return SplitContent(layout.name, pair_files(*pair, split, TARGET_WORDS[layout.name]))
 
 
 def read_annotations(path: Path, split: str) -> SplitContent:
@@ -187,7 +187,8 @@ def make_coco_source(name: str, path: Path, items: tuple[Item, ...], found: list
 
 def refuse_unpaired(path: Path, folders: Mapping[str, Path]) -> None:
     """Raise DataError for an images folder without masks, or masks without images: not class folders."""
-    for known in dict.fromkeys(name for pair in PAIRS for name in pair[:2] if name.lower() in folders):
+    names = dict.fromkeys(name for pair in PAIRS for name in pair[:2] if name.lower() in folders)
+    for known in (name for name in names if name not in POSSIBLE_CLASSES):
         partners = [b if known == a else a for a, b, _ in PAIRS if known in (a, b)]
         others = ["annotations.json"] if known == "images" else []
         missing = " or ".join([*(f"{name}/" for name in partners), *others])
@@ -263,16 +264,6 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     if not 2 <= len(names) <= MOST_CLASSES:
         raise DataError(f"{file} lists {len(names)} classes; 2 to {MOST_CLASSES} are allowed, one per line.")
     return tuple(names)
-
-
-def subfolders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
-
-
-def image_files(path: Path) -> Iterator[Path]:
-    for file in sorted(path.iterdir()):
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir():
-            yield file
 
 
 def read_target(read: Callable[[Path], NDArray[Any]], word: str, item: Item) -> tuple[Image, NDArray[Any]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tuner.errors import DataError, first_lines
 from tuner.paths import expand_path
 
 HOW_TO_GET = {
-    "weizmann_horse": "It is on Kaggle as 'Weizmann Horse Database': put its rgb/ and figure_ground/ there",
+    "weizmann_horse": "It is on Kaggle as 'Weizmann Horse Database': put its rgb/ and figure_ground/ "
+    "(or horse/ and mask/) there",
     "cityscapes": "It is at cityscapes-dataset.com, behind a login: put its leftImg8bit/ and gtFine/ there",
     "sports100": "It is on Kaggle as '100 Sports Image Classification': put its train/, valid/ and test/ there",
     "scene": "Create it yourself: put images/ and labels/ there, and the class names in classes.txt",
@@ -51,6 +52,22 @@ def require_files(name: str, needed: Iterable[str]) -> Path:
         if not (where / part).exists():
             raise DataError(f"{name} at {where} has no {part}; expected {', '.join(needed)}. {how_to_get(name)}.")
     return where
+
+
+def require_one_of(name: str, choices: Sequence[Sequence[str]], inside: str) -> tuple[Path, Sequence[str]]:
+    """Return the folder of a named dataset, or the one `inside` it, that holds all of one choice, and that choice.
+
+    DataError names what is missing of the choice of which the most is there.
+    """
+    where = find_folder(name)
+    for place in (where, where / inside):
+        for needed in choices:
+            if all((place / part).exists() for part in needed):
+                return place, needed
+    nearest = max(choices, key=lambda needed: sum((where / part).exists() for part in needed))
+    missing = next(part for part in nearest if not (where / part).exists())
+    expected = ", or ".join(", ".join(needed) for needed in choices)
+    raise DataError(f"{name} at {where} has no {missing}; expected {expected}. {how_to_get(name)}.")
 
 
 def refuse_missing(name: str, where: Path, missing: list[str]) -> None:

@@ -20,7 +20,8 @@ def open_source(recipe: Recipe) -> Source:
     """Open the source of a recipe; DataError if it does not hold the targets of the recipe's task."""
     source, wanted = open_data(recipe.data), find_task(recipe.task).targets
     if source.targets != wanted:
-        raise DataError(f"{source.where} holds {source.targets}; the task '{recipe.task}' needs {wanted}.")
+        how = "".join(f" It is {remark}." for remark in source.remarks if remark.startswith("read as"))
+        raise DataError(f"{source.where} holds {source.targets}; the task '{recipe.task}' needs {wanted}.{how}")
     return source
 
 

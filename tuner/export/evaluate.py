@@ -7,13 +7,13 @@ from pathlib import Path
 
 from tuner.console import progress_bar
 from tuner.data.cache import DEFAULT_GB, CachedDataset
-from tuner.data.datasets import data_name, data_problems
+from tuner.data.datasets import data_name, data_problems, refuse_layout, swap_data
 from tuner.data.provider import DataProvider
 from tuner.errors import DataError, PartError, format_names
 from tuner.export.bundle import WEIGHTS, read_recipe
 from tuner.export.evaluation_files import check_replaceable, collect_pictures, read_epoch, write_evaluation
 from tuner.paths import Home
-from tuner.recipe import Part, Recipe
+from tuner.recipe import Recipe
 from tuner.registry import Range
 from tuner.tasks import find_task
 from tuner.train.memory import MicroBatches, fail_trial_on_oom
@@ -47,15 +47,16 @@ def evaluate_bundle(
     out: Path | None = None,
     sample: int = DEFAULT_SAMPLE,
     seed: int = 0,
+    layout: str | None = None,
 ) -> Evaluation:
-    """Score a bundle on its own dataset, or on another of the same classes.
+    """Score a bundle on its own dataset, or on another of the same classes; `layout` says how to read a folder.
 
     With `out`, write the files of `tuner.export.evaluation_files` there, with pictures of `sample` random images.
     """
     check_sample(sample, seed)
     if out is not None:
         check_replaceable(out)
-    recipe, found, provider = open_split(bundle, data, split, home)
+    recipe, found, provider = open_split(bundle, data, split, home, layout)
     device, micro_batches = find_device(), MicroBatches(home.micro_batches)
     with progress_bar("scoring"), fail_trial_on_oom(recipe):
         trainer = load_trainer(
@@ -79,14 +80,13 @@ def evaluate_bundle(
 
 
 def open_split(
-    bundle: Path, data: str | None, split: str, home: Home
+    bundle: Path, data: str | None, split: str, home: Home, layout: str | None = None
 ) -> tuple[Recipe, CachedDataset, DataProvider]:
     """Return a bundle's recipe and a split of its own dataset, or of another, as the validation split.
 
     DataError if the dataset has no such split or other classes than the bundle.
     """
-    recipe = read_recipe(bundle)
-    recipe = replace(recipe, data=Part(data_name(recipe, data), recipe.data.args))
+    recipe = choose_data(read_recipe(bundle), data, layout)
     if wrong := data_problems(recipe.data):
         raise DataError(" ".join(wrong))
     with progress_bar(f"reading {Path(recipe.data.name).name}") as progress:
@@ -114,6 +114,15 @@ def check_sample(sample: object, seed: object) -> None:
 def describe_shortage(wanted: int, number: int, split: str) -> str:
     """Return a remark, in parentheses, if a split has fewer images than a sample was to have."""
     return f" (all {number} images of the {split} split)" if number < wanted else ""
+
+
+def choose_data(recipe: Recipe, data: str | None, layout: str | None) -> Recipe:
+    """Return the recipe of a bundle with the data to score it on; another folder has a layout of its own."""
+    name = data_name(recipe, data)
+    refuse_layout(name, layout)
+    if data is not None and name != data_name(recipe, None):
+        recipe = replace(recipe, data=recipe.data.without("layout"))
+    return swap_data(recipe, name, layout=layout or "")
 
 
 def check_has_confusion(bundle: Path) -> None:

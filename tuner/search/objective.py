@@ -52,7 +52,7 @@ def choose_recipe(space: Space | None, info: StudyInfo, trial: optuna.Trial) -> 
     recipe = replace(recipe, weights=resolve_weights(recipe.weights, trial.study.study_name))
     origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
     seeded = replace(recipe, seed=hash_seed(info.seed, trial.study.study_name, *origin))
-    placed = swap_data(seeded.with_metric(info.goal.metric), info.data, info.split)
+    placed = swap_data(seeded.with_metric(info.goal.metric), info.data, info.split, info.layout)
     return rehearse(placed) if info.rehearsal else reduce_recipe(placed, info.shrink, info.shorten)
 
 

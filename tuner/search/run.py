@@ -15,7 +15,7 @@ from tuner.artifacts.attempts import AttemptFiles, open_attempts
 from tuner.artifacts.optuna_store import open_trial_artifacts
 from tuner.artifacts.store import open_store, probe_store
 from tuner.console import StudyView, progress_bar, show_status
-from tuner.data.datasets import data_name, swap_data
+from tuner.data.datasets import check_layout, data_name, swap_data
 from tuner.data.provider import open_source
 from tuner.data.source import Source
 from tuner.data.survey import survey
@@ -33,7 +33,7 @@ from tuner.space.table_rows import draw_row_recipes
 from tuner.study import budget, database, queries, tables
 from tuner.study.heartbeat import check_versions
 from tuner.study.info import StudyInfo, StudyKind
-from tuner.study.study import JoinedStudy, join_study, set_artifact_store
+from tuner.study.study import JoinedStudy, check_unchanged, join_study, set_artifact_store
 from tuner.study.trial_list import GivenTrial, add_given_trials, table_trials
 
 DEFAULT_TRIALS = 50
@@ -76,6 +76,7 @@ class RunRequest:
     seeds: int | None = None
     shrink: int = 1
     shorten: int = 1
+    layout: str | None = None
 
     @classmethod
     def from_options(cls, url: str, home: Home, options: Mapping[str, Any]) -> RunRequest:
@@ -96,6 +97,7 @@ class StudySetup:
     space: Space
     recipes: list[Recipe]
     given_trials: list[GivenTrial] = field(default_factory=list)
+    counts: str = ""  # of the images of each split, once the data is checked
 
 
 @dataclass(frozen=True)
@@ -113,30 +115,40 @@ def run(request: RunRequest, view: ViewFactory) -> RunResult:
     """Check a request, create or join its study, and train until the budget is spent or a signal arrives."""
     refuse_conflicts(request)
     with prepare_workers(request.options.placement):
-        joined, space = join_requested_study(request)
-        return run_workers(joined, space, request.options, view)
+        setup = check_data(check_request(request), request.options)
+        return run_workers(join_requested_study(setup, request), setup.space, request.options, view)
 
 
-def join_requested_study(request: RunRequest) -> tuple[JoinedStudy, Space]:
-    """Check a request with its data, then create or join its study; also return the space."""
-    with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
-        setup = settle_split(check_request(request), request.options.url)
+def check_data(setup: StudySetup, options: RunOptions) -> StudySetup:
+    """Check a setup with its data and its study, if that exists; `tuner check` and `tuner run` do the same here.
+
+    Return it with the classes of the data, and divided as the stored study is.
+    """
+    setup = settle_study(setup, options.url)
     by_data = {str(recipe.data.without("image_size")): recipe for recipe in setup.recipes}
     sources = [open_source(recipe) for recipe in by_data.values()]  # with the targets that the task needs
-    options = request.options
-    home = options.home.make()
+    home = options.home
+    if any(not source.revision for source in sources):  # what was found in files is remembered
+        home.make()
     if options.artifacts:
         probe_store(open_store(options.artifacts))
     classes = survey_sources(sources, home)
     recipes = [replace(recipe, classes=classes) for recipe in setup.recipes]
     check_with_data(recipes, setup.space, options.url, open_attempts(home, options.artifacts))
+    return replace(setup, recipes=recipes, counts=sources[0].counts())
+
+
+def join_requested_study(setup: StudySetup, request: RunRequest) -> JoinedStudy:
+    """Create or join the study of a checked setup, with its given trials or its budget."""
+    options = request.options
+    options.home.make()
     joined = join_study(options.url, setup.info)
     if setup.info.has_given_trials:
         add_given_trials(joined, options.url, setup.given_trials)
     else:
         with database.convert_errors(options.url):
             set_budget(joined.engine, joined.id, request)
-    return joined, setup.space
+    return joined
 
 
 def run_workers(joined: JoinedStudy, space: Space | None, options: RunOptions, view: ViewFactory) -> RunResult:
@@ -200,6 +212,11 @@ def refuse_conflicts(request: RunRequest) -> None:
 
 def check_request(request: RunRequest) -> StudySetup:
     """Return the requested study with recipes as they will be trained; raise an error that lists all mistakes."""
+    with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
+        return draw_setup(request)
+
+
+def draw_setup(request: RunRequest) -> StudySetup:
     table = load_table(request.table) if request.table is not None else None
     space = load_space(table.space if table else str(request.space))
     draws = draw_recipes(space)
@@ -210,7 +227,9 @@ def check_request(request: RunRequest) -> StudySetup:
     own = data_name(draws.recipes[0], table.data or None if table else None)
     data = own if request.data is None else data_name(draws.recipes[0], request.data)
     where = str(table.path if table else space.path)
-    recipes = [swap_data(r, data).with_metric(space.goal.metric) for r in draws.recipes]
+    check_layout(draws.recipes[0], data, request.layout)
+    layout = request.layout or ""
+    recipes = [swap_data(r, data, layout=layout).with_metric(space.goal.metric) for r in draws.recipes]
     check_recipes(recipes, space.goal, where)
     name = request.study or study_name(request, space, table, data, own)
     if (request.rehearse, request.shrink, request.shorten) != (False, 1, 1):
@@ -231,26 +250,33 @@ def check_request(request: RunRequest) -> StudySetup:
         shrink=request.shrink,
         shorten=request.shorten,
         split="exact",
+        layout="" if request.rehearse else layout,
     )
     return StudySetup(info, space, recipes, table_trials(table, request.seeds or 1) if table else [])
 
 
-def settle_split(setup: StudySetup, url: str) -> StudySetup:
-    """Return the setup with the split of the stored study, if there is one, also in its recipes."""
-    split = read_split(url, setup.info.name) or setup.info.split
-    recipes = [swap_data(recipe, recipe.data.name, split) for recipe in setup.recipes]
-    return replace(setup, info=replace(setup.info, split=split), recipes=recipes)
+def settle_study(setup: StudySetup, url: str) -> StudySetup:
+    """Return the setup, and its recipes, with the split of the stored study, if there is one.
+
+    SpaceChanged if that began with another space.
+    """
+    stored = read_stored_study(url, setup.info.name)
+    if stored:
+        check_unchanged(stored, setup.info, is_quiet=True)  # other bounds are told when it is joined
+    info = replace(setup.info, split=stored.split if stored else setup.info.split)
+    recipes = [swap_data(recipe, recipe.data.name, info.split) for recipe in setup.recipes]
+    return replace(setup, info=info, recipes=recipes)
 
 
-def read_split(url: str, name: str) -> str:
-    """Return how the stored study of this name divides its data, or "" if there is none."""
+def read_stored_study(url: str, name: str) -> StudyInfo | None:
+    """Return the study of this name, or None if there is none yet; nothing is created."""
     if database.is_absent(url):
-        return ""
+        return None
     engine = database.connect(url)
     try:
         with database.convert_errors(url):
             tables.refuse_newer(engine)
-            return next((info.split for info in queries.read_studies(engine) if info.name == name), "")
+            return next((info for info in queries.read_studies(engine) if info.name == name), None)
     finally:
         engine.dispose()
 

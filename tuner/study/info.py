@@ -33,6 +33,7 @@ class StudyInfo:
     shrink: int = 1  # image size and widths are divided by this,
     shorten: int = 1  # epochs by this
     split: str = "stable"  # how datasets without a validation split are divided; new studies: "exact"
+    layout: str = ""  # how the folder is read, where that was asked for
     artifacts: str = ""  # where all hosts keep checkpoints and pictures; "" is the home
     key: str = ""  # drawn when the study is created: tells it from others of its name, in run folders
     id: int = 0  # in the database; 0 before the study is created

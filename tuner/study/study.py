@@ -110,7 +110,7 @@ def read_info(study: optuna.Study, study_id: int) -> StudyInfo:
     return StudyInfo.from_json(study_id, study.study_name, plain)
 
 
-def check_unchanged(old: StudyInfo, new: StudyInfo) -> None:
+def check_unchanged(old: StudyInfo, new: StudyInfo, is_quiet: bool = False) -> None:
     """Raise SpaceChanged with everything that differs. Other bounds of a number are allowed."""
     changed = [
         f"{what}: from {before} to {after}"
@@ -122,6 +122,7 @@ def check_unchanged(old: StudyInfo, new: StudyInfo) -> None:
             ("trials", old.source, new.source),
             ("shrink", old.shrink, new.shrink),
             ("shorten", old.shorten, new.shorten),
+            ("layout", old.layout or "not given", new.layout or "not given"),
         )
         if before != after
     ]
@@ -135,7 +136,7 @@ def check_unchanged(old: StudyInfo, new: StudyInfo) -> None:
                 f"parameter '{parameter}': from {describe_parameter(before) if before else 'absent'} "
                 f"to {describe_parameter(after) if after else 'absent'}"
             )
-        elif before != after:
+        elif before != after and not is_quiet:
             log.warning(
                 "%s: the bounds are now %s (the study began with %s)",
                 parameter,

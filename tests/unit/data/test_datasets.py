@@ -7,10 +7,18 @@ from pathlib import Path
 import pytest
 from helpers.image_folders import make_photos
 
-from tuner.data.datasets import DATASETS, add_split, data_problems, is_path, open_data
+from tuner.data.datasets import (
+    DATASETS,
+    add_split,
+    check_layout,
+    data_problems,
+    is_path,
+    open_data,
+    swap_data,
+)
 from tuner.data.locate import find_folder
 from tuner.errors import DataError
-from tuner.recipe import Part, use
+from tuner.recipe import Part, Recipe, use
 
 
 def test_an_unknown_dataset_is_told_the_near_name() -> None:
@@ -38,6 +46,25 @@ def test_an_unknown_way_to_divide_is_named_before_anything_is_opened(photos: Pat
     for name in ("cityscapes", str(photos)):
         (line,) = data_problems(Part(name, {"split": "exakt"}))
         assert line == "split is 'exakt'. Did you mean 'exact'? Known: exact, stable."
+
+
+def test_a_layout_is_an_argument_of_folders_and_named_when_it_is_unknown(photos: Path) -> None:
+    assert data_problems(use(str(photos), layout="masks")) == []
+    (line,) = data_problems(use(str(photos), layout="mask"))
+    assert line.startswith("layout is 'mask'. Did you mean 'masks'?")
+    (line,) = data_problems(use("shapes", layout="masks"))
+    assert "'shapes' takes no argument 'layout'" in line
+
+
+def test_another_dataset_takes_the_layout_that_is_given(photos: Path) -> None:
+    recipe = Recipe("binary", use("horses", layout="classes"), use("unet"), use("bce"), use("adam"), epochs=1)
+    assert swap_data(recipe, "shapes", layout="").data == use("shapes")
+    assert swap_data(recipe, str(photos), layout="masks").data == use(str(photos), layout="masks")
+    with pytest.raises(DataError, match=r"--layout needs a folder, as in --data FOLDER; 'shapes' is"):
+        check_layout(recipe, "shapes", "masks")
+    with pytest.raises(DataError, match=r"reads its own folder with layout='classes'; say with --layout how to"):
+        check_layout(recipe, str(photos), None)
+    check_layout(recipe, str(photos), "masks"), check_layout(recipe, "shapes", None)
 
 
 def test_the_split_of_a_study_is_an_argument_of_its_data_unless_that_says_it(photos: Path) -> None:

@@ -28,7 +28,10 @@ def said(path: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("pair", [("images", "masks"), ("rgb", "figure_ground"), ("Images", "MASKS")])
+@pytest.mark.parametrize(
+    "pair",
+    [("images", "masks"), ("rgb", "figure_ground"), ("Images", "MASKS"), ("horse", "mask"), ("image", "mask")],
+)
 def test_images_and_masks_are_paired_by_stem(tmp_path: Path, pair: tuple[str, str]) -> None:
     found = folder(make_photos(tmp_path, 6, *pair))
     assert found.targets == "masks" and len(found.items) == 6

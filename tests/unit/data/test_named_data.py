@@ -16,6 +16,7 @@ from helpers.dataset_layouts import (
     make_scene,
     make_sports,
 )
+from helpers.image_folders import make_photos
 from PIL import Image
 
 from tuner.data.cityscapes import CLASSES, TO_TRAIN_ID
@@ -105,6 +106,24 @@ def test_a_trimap_of_other_values_is_named(root: Path, tmp_path: Path) -> None:
     Image.new("L", (128, 128), 7).save(pets / "annotations" / "trimaps" / "beagle_2.png")
     with pytest.raises(DataError, match=r"trimap beagle_2\.png holds 7; a trimap has 1 \(pet\)"):
         survey(open_data(use("oxford_pet_trimap")), tmp_path / "memory")
+
+
+@pytest.mark.parametrize("pair", [("rgb", "figure_ground"), ("horse", "mask")])
+@pytest.mark.parametrize("inside", ["", "weizmann_horse_db"])
+def test_the_horses_are_read_in_both_layouts_also_one_folder_deeper(
+    root: Path, pair: tuple[str, str], inside: str
+) -> None:
+    make_photos(root / "weizmann_horse" / inside, 5, *pair)
+    (root / "weizmann_horse" / inside / "notes").mkdir()
+    source = open_data(use("weizmann_horse", split="exact"))
+    assert (source.counts(), source.targets, source.remarks, source.reading) == ("4 train, 1 val", "masks", (), "")
+    assert {item.image.parent.name for item in source.items} == {pair[0]}
+
+
+@pytest.mark.parametrize(("there", "missing"), [("rgb", "figure_ground"), ("horse", "mask"), ("notes", "rgb")])
+def test_the_missing_half_of_the_horses_is_named(root: Path, there: str, missing: str) -> None:
+    (root / "weizmann_horse" / there).mkdir(parents=True)
+    assert f"has no {missing}; expected rgb, figure_ground, or horse, mask. " in said("weizmann_horse")
 
 
 @pytest.mark.parametrize("content", [b"", b"# only a remark\n"])

@@ -17,7 +17,7 @@ from tuner.data.synthetic.badges import CLASSES, draw_badge
 from tuner.data.synthetic.scenes import draw_scene
 from tuner.errors import BundleError, DataError, PartError
 from tuner.export.bundle import load_model
-from tuner.export.evaluate import check_has_confusion, evaluate_bundle
+from tuner.export.evaluate import check_has_confusion, choose_data, evaluate_bundle
 from tuner.export.predict import predict_image
 from tuner.paths import Home
 from tuner.recipe import Part, Recipe, use
@@ -107,6 +107,15 @@ def test_the_validation_split_and_another_folder_can_be_scored(
     assert found.metrics["recall"] == 1 and found.confusion[0][0] == found.confusion[1][0] == 0
     assert 0 < found.images < 12 and found.data == "photos" and found.classes == ()
     assert evaluate_bundle(bundle, None, "val", home).data == "shapes"
+
+
+def test_another_folder_is_read_as_asked_for_and_not_like_the_own_one(toy_recipe: Recipe, photos: Path) -> None:
+    own = replace(toy_recipe, data=use(str(photos), layout="masks=images,masks"))
+    assert choose_data(own, None, None).data == choose_data(own, str(photos), None).data == own.data
+    assert choose_data(own, str(photos.parent), None).data == use(str(photos.parent))
+    assert choose_data(own, str(photos.parent), "classes").data == use(str(photos.parent), layout="classes")
+    with pytest.raises(DataError, match="--layout needs a folder"):
+        choose_data(own, "shapes", "masks")
 
 
 def test_instances_are_scored_and_have_no_confusion(

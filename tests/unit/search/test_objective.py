@@ -55,6 +55,11 @@ def test_the_data_of_the_study_takes_the_place_of_the_spaces_own(space: Space) -
     assert (recipe.data.name, recipe.data.args) == ("/photos", {"image_size": 32})
 
 
+def test_the_folder_is_read_as_the_study_says(space: Space) -> None:
+    recipe = chosen(space, replace(INFO, data="/photos", layout="masks=a,b"))
+    assert recipe.data.args["layout"] == "masks=a,b"
+
+
 @pytest.mark.parametrize("rehearsal", [False, True])
 def test_the_data_is_divided_as_the_study_says(space: Space, rehearsal: bool) -> None:
     info = replace(INFO, rehearsal=rehearsal)
