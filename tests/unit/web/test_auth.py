@@ -306,11 +306,12 @@ def test_whoever_logged_in_before_is_not_kept_out_by_guesses_from_elsewhere(
 
 
 def test_a_new_visitor_has_a_turn_while_many_addresses_guess(app: LoginMiddleware, clock: Clock) -> None:
-    guess_for(app, clock, 3, BOTS, 1)
+    few = BOTS[:30]
+    guess_for(app, clock, 1, few)
     late = log_in(app, address="192.0.2.7")
     wait = int(late.headers["Retry-After"])
-    assert late.code == 429 and wait <= len(BOTS) * ALL_SECONDS + 1
-    guess_for(app, clock, wait, BOTS, 1)
+    assert late.code == 429 and wait <= (len(few) + 1) * ALL_SECONDS + 1
+    guess_for(app, clock, wait, few, 1)
     assert log_in(app, address="192.0.2.7").code == 303
     assert log_in(app, address="192.0.2.8").code == 429  # a turn is for one address
 
