@@ -156,6 +156,7 @@ class Bundle:
         class_name: str | None = None,
         score: Score | None = None,
         home: str | os.PathLike[str] = "runs",
+        layout: str | None = None,
     ) -> list[ImageExplanation]:
         """Explain random images of the "test" or "val" split, with their truths; see `explain` and `evaluate`.
 
@@ -166,7 +167,7 @@ class Bundle:
         from tuner.paths import Home
 
         check_split(split)
-        sample = Sample(number, seed, split, None if data is None else os.fspath(data))
+        sample = Sample(number, seed, split, None if data is None else os.fspath(data), layout)
         images = read_sample(self.path, sample, Home(Path(home)))
         return [self._explain(one.picture, layers, class_name, score, one.truth) for one in images]
 

@@ -172,12 +172,13 @@ def evaluate(
 @click.option("--seed", type=SEED, help="Seed of --sample.  [default: 0]")
 @click.option("--split", type=click.Choice(["test", "val"]), help="Split of --sample.  [default: val]")
 @click.option("--data", type=DATASET, metavar="NAME|PATH", help="Data of --sample.  [default: the bundle's own]")
+@layout_option
 @home_option
 @click.option("--list-layers", "listing", is_flag=True, help="Only list the layers of the model.")
 def explain(
     bundle: str, images: tuple[str, ...], layers: str | None, name: str | None,
     score: Score | None, out: str, sample: int | None, seed: int | None, split: str | None, data: str | None,
-    home: str, listing: bool,
+    layout: str | None, home: str, listing: bool,
 ) -> None:  # fmt: skip
     """Draw heat maps (Grad-CAM) of the model's layers for each image.
 
@@ -197,12 +198,12 @@ def explain(
     if not images and not sample:
         raise click.UsageError("Missing argument 'IMAGES...', or --sample N for random ones of the data.")
     if not sample:
-        refuse_options("--sample N", {"--seed": seed, "--split": split, "--data": data})
+        refuse_options("--sample N", {"--seed": seed, "--split": split, "--data": data, "--layout": layout})
     chosen = [layer.strip() for layer in (layers or "").split(",") if layer.strip()]
     if layers is not None and not chosen:
         raise click.BadParameter("no layer given; --list-layers lists them.", param_hint="'--layers'")
     if sample:
-        random = explain_module.Sample(sample, seed or 0, split or "val", data)
+        random = explain_module.Sample(sample, seed or 0, split or "val", data, layout)
         lines = explain_module.explain_sample(Path(bundle), random, to_home(home), Path(out), chosen, name, score)
     else:
         files = [Path(image) for image in images]

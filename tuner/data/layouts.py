@@ -37,6 +37,7 @@ PAIR_WORDS = {name.lower() for pair in PAIRS for name in pair[:2]}
 MASK_ENDING = re.compile(r"_(mask|segmentation|gt|labels?|instances?)\Z", re.IGNORECASE)
 TARGET_WORD = re.compile(r"mask|truth|gt|label|seg|annot|target|instance", re.IGNORECASE)
 SAME_NAMES = 0.9  # of the files of two folders, from which on these may be images with their masks
+READ_AS = "read as"  # begins each remark on how a folder is read
 MAX_NESTED = 3  # folders
 
 
@@ -159,7 +160,7 @@ def layout_remarks(path: Path, found: list[Layout]) -> list[str]:
     named = [Layout(each.name) if each == first_of(each.name, found) else each for each in others]
     if others:
         ways = " or ".join(f"{way}: {short.option}" for way, short in zip(others, named, strict=True))
-        return [f"read as {taken}; it can also be read as {ways}"]
+        return [f"{READ_AS} {taken}; it can also be read as {ways}"]
     return [describe_twins(*pair)] if taken.name == "classes" and (pair := find_twins(path)) else []
 
 
@@ -186,7 +187,7 @@ def describe_twins(images: str, targets: str) -> str:
     names = " and ".join(sorted((images, targets)))
     ask = Layout("masks", images, targets).option
     return (
-        f"read as the classes {names}, whose files have the same names. If {targets}/ holds masks of {images}/: "
+        f"{READ_AS} the classes {names}, whose files have the same names. If {targets}/ holds masks of {images}/: "
         f"{ask} (labels and instances likewise)"
     )
 

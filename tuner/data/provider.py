@@ -9,6 +9,7 @@ from pathlib import Path
 from tuner.console import ProgressCallback
 from tuner.data.cache import CachedDataset, load_cached
 from tuner.data.datasets import open_data
+from tuner.data.layouts import READ_AS
 from tuner.data.source import Source
 from tuner.data.survey import Survey, fingerprint, survey
 from tuner.errors import DataError
@@ -20,7 +21,7 @@ def open_source(recipe: Recipe) -> Source:
     """Open the source of a recipe; DataError if it does not hold the targets of the recipe's task."""
     source, wanted = open_data(recipe.data), find_task(recipe.task).targets
     if source.targets != wanted:
-        how = "".join(f" It is {remark}." for remark in source.remarks if remark.startswith("read as"))
+        how = "".join(f" It is {remark}." for remark in source.remarks if remark.startswith(READ_AS))
         raise DataError(f"{source.where} holds {source.targets}; the task '{recipe.task}' needs {wanted}.{how}")
     return source
 

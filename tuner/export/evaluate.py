@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tuner.console import progress_bar
 from tuner.data.cache import DEFAULT_GB, CachedDataset
 from tuner.data.datasets import data_name, data_problems, refuse_layout, swap_data
+from tuner.data.layouts import READ_AS
 from tuner.data.provider import DataProvider
 from tuner.errors import DataError, PartError, format_names
 from tuner.export.bundle import WEIGHTS, read_recipe
@@ -20,6 +22,7 @@ from tuner.train.memory import MicroBatches, fail_trial_on_oom
 from tuner.train.precision import device_name, find_device
 from tuner.train.validation import load_trainer, make_batches, validate
 
+log = logging.getLogger("tuner")
 SPLITS = ("test", "val")
 DEFAULT_SAMPLE = 10
 SAMPLE = Range(least=1, most=100, whole=True)  # random images of which pictures are drawn
@@ -92,6 +95,10 @@ def open_split(
     with progress_bar(f"reading {Path(recipe.data.name).name}") as progress:
         provider = DataProvider(home.make().cache, DEFAULT_GB, lambda state: progress)
         found = load_split(recipe, split, provider)
+    source, _ = provider.get_source(recipe)
+    for remark in source.remarks:
+        if remark.startswith(READ_AS):
+            log.warning("%s: %s", source.name, remark)
     if found.classes != recipe.classes:
         odd = format_names(sorted(set(found.classes) ^ set(recipe.classes))) or "another order"
         raise DataError(f"{recipe.data.name} has other classes than the bundle was trained on: {odd}.")

@@ -39,6 +39,7 @@ class Sample:
     seed: int = 0
     split: str = "val"
     data: str | None = None
+    layout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def explain_sample(
 def read_sample(bundle: Path, sample: Sample, home: Home) -> list[SampledImage]:
     """Return the images of a sample, in the order of the split and at the size of training."""
     check_sample(sample.number, sample.seed)
-    _, found, _ = open_split(bundle, sample.data, sample.split, home)
+    _, found, _ = open_split(bundle, sample.data, sample.split, home, sample.layout)
     chosen = [found.val[at] for at in choose_sample(len(found.val), sample.number, sample.seed)]
     return [
         SampledImage(found.keys[at], np.asarray(found.images[at]), np.asarray(found.targets[at])) for at in chosen

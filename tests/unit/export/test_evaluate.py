@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.image_folders import make_photos
 from helpers.made_studies import make_bundle
 from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix
@@ -17,7 +18,7 @@ from tuner.data.synthetic.badges import CLASSES, draw_badge
 from tuner.data.synthetic.scenes import draw_scene
 from tuner.errors import BundleError, DataError, PartError
 from tuner.export.bundle import load_model
-from tuner.export.evaluate import check_has_confusion, choose_data, evaluate_bundle
+from tuner.export.evaluate import check_has_confusion, choose_data, evaluate_bundle, open_split
 from tuner.export.predict import predict_image
 from tuner.paths import Home
 from tuner.recipe import Part, Recipe, use
@@ -116,6 +117,18 @@ def test_another_folder_is_read_as_asked_for_and_not_like_the_own_one(toy_recipe
     assert choose_data(own, str(photos.parent), "classes").data == use(str(photos.parent), layout="classes")
     with pytest.raises(DataError, match="--layout needs a folder"):
         choose_data(own, "shapes", "masks")
+
+
+def test_the_way_in_which_another_folder_is_read_is_told(
+    toy_recipe: Recipe, tmp_path: Path, home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = make_bundle(toy_recipe, tmp_path / "best")
+    horses = str(make_photos(tmp_path / "horses", 5, "horse", "mask"))
+    _, found, _ = open_split(bundle, horses, "val", home)
+    assert len(found.val) == 1 and "horses: read as horse/ + mask/ (masks); it can also" in caplog.text
+    caplog.clear()
+    open_split(bundle, horses, "val", home, "masks=horse,mask")
+    assert "read as" not in caplog.text
 
 
 def test_instances_are_scored_and_have_no_confusion(
