@@ -15,7 +15,6 @@ def suggest(trial):
     return Recipe(
         task="classification",
         data=use("sports100", image_size=224),
-        augment=use("flip"),
         model=use("sport_vgg", reduced=reduced),
         weights="imagenet",
         loss=use("cross_entropy"),

@@ -64,7 +64,8 @@ def test_every_command_line_in_the_docs_parses(page: Path) -> None:
         words = re.split(r"\s{2,}|\s#|\s&&\s", line.strip())[0].split()
         if words[0] in main.commands:
             command = main.commands[words[0]]
-            known = {opt for one in (command, *inner(command)) for p in one.params for opt in p.opts}
+            params = [param for one in (command, *inner(command)) for param in one.params]
+            known = {option for param in params for option in (*param.opts, *param.secondary_opts)}
             assert {w for w in words if w.startswith("--")} <= known | {"--help"}, line
 
 

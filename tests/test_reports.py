@@ -74,7 +74,8 @@ def test_every_name_of_an_id_can_be_found(id: str) -> None:
 def test_every_command_of_an_id_is_one(id: str) -> None:
     for text in COMMAND.findall(rows()[id][1]):
         name, *rest = text.split()
-        options = {option for param in main.commands[name].params for option in param.opts}
+        params = main.commands[name].params
+        options = {option for param in params for option in (*param.opts, *param.secondary_opts)}
         assert {word for word in rest if word.startswith("--")} <= options, text
         for option, known in (("--space", known_spaces()), ("--table", known_tables())):
             if option in rest:

@@ -46,6 +46,8 @@ def size_options(command: Any) -> Any:
 @layout_option
 @click.option("--seeds", type=COUNT, help="With --table: how many times to train each row.  [default: 1]")
 @click.option("--trials", type=COUNT, help="Total number of trials, over all workers and restarts.  [default: 50]")
+@click.option("--each", metavar="PARAMETER", help="With --trials: as many for each of its choices.")
+@click.option("--pruning/--no-pruning", default=True, help="Whether to stop unpromising trials early.")
 @storage_options
 @study_option("the space's")
 @click.option("--seed", default=0, help="Seed of the study.")
@@ -61,6 +63,7 @@ def run(home: str, storage: str | None, **options: Any) -> None:
     Examples:
       tuner run --space unet_k --data ~/photos --trials 100
       tuner run --space my_space.py --hours 8 --workers 2
+      tuner run --space pet_lr --trials 50 --each model --no-pruning
       tuner run --table weizmann_unet --seeds 3
       tuner run --table weizmann_unet --shrink 8 --shorten 5
     """
@@ -77,12 +80,13 @@ def run(home: str, storage: str | None, **options: Any) -> None:
 @storage_options
 @study_option()
 @click.option("--top", type=COUNT, help="Extend the best N finished trials.  [default: 1]")
+@click.option("--by", metavar="PARAMETER", help="With --top: the best N of each value of it.")
 @click.option("--trial", "numbers", type=int, multiple=True, metavar="N", help="Or this trial; repeatable.")
 @click.option("--epochs", type=COUNT, required=True, help="Total number of epochs.")
 @worker_options
 def extend(
-    home: str, storage: str | None, study: str | None, top: int | None, numbers: tuple[int, ...], epochs: int,
-    **options: Any,
+    home: str, storage: str | None, study: str | None, top: int | None, by: str | None, numbers: tuple[int, ...],
+    epochs: int, **options: Any,
 ) -> None:  # fmt: skip
     """Train finished trials for more epochs, from their checkpoints, in a separate study.
 
@@ -92,17 +96,20 @@ def extend(
     Examples:
       tuner extend --top 3 --epochs 50
       tuner extend --study pet_lr --trial 12 --epochs 50
+      tuner extend --study pet_lr --top 1 --by model --epochs 50
     """
     from tuner.cli.live import make_view
     from tuner.errors import StudyError
     from tuner.search import extend as extend_module
     from tuner.search.run import RunOptions
 
-    if top and numbers:
-        raise StudyError("give either --top N for the best trials, or --trial N for single ones.")
+    if (top or by) and numbers:
+        raise StudyError(
+            "give either --top N, with or without --by, for the best trials, or --trial N for single ones."
+        )
     place = to_home(home)
     given = RunOptions.from_options(storage or place.database, place, options)
-    request = extend_module.ExtendRequest(study, epochs, top or 1, numbers, given)
+    request = extend_module.ExtendRequest(study, epochs, top or 1, numbers, given, by or "")
     done = extend_module.extend(request, make_view, lambda notice: click.echo(f"notice: {notice}", err=True))
     report_and_exit(done, home, storage)
 

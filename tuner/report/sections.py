@@ -103,7 +103,11 @@ def search_facts(study: StudyData, about: str) -> Pairs:
     if info.has_given_trials:
         chosen_by, pruning = f"given: {info.source}", "none: given trials are trained to their end"
     else:
-        chosen_by, pruning = "TPE, the first ones at random", "successive halving at epochs 1, 3, 9, 27, 81"
+        chosen_by, pruning = "TPE, the first ones at random", "none"
+        if info.is_pruned:
+            pruning = "successive halving at epochs 1, 3, 9, 27, 81"
+        if info.each:
+            chosen_by += f"; each {info.each} in turn"
     return [
         ("space", f"{info.space}{': ' if about else ''}{about}"),
         ("goal", f"{info.goal} on the validation images"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import optuna
 from sqlalchemy.engine import Engine
 
 from tuner.artifacts.attempts import AttemptFiles, open_attempts
 from tuner.artifacts.store import open_store, probe_store
-from tuner.errors import StudyError, first_lines, format_names
+from tuner.errors import StudyError, did_you_mean, first_lines, format_names
 from tuner.fleet.placement import prepare_workers
 from tuner.paths import attempt_of
 from tuner.recipe import Recipe
@@ -33,13 +34,17 @@ COPIED_ATTRS = ("made_with", "row", "repeat")
 
 @dataclass(frozen=True)
 class ExtendRequest:
-    """The arguments of `tuner extend`: `numbers`, or else the `top` trials, and the total number of epochs."""
+    """The arguments of `tuner extend`: the total number of epochs, and `numbers`, or else the `top` trials.
+
+    `by` is a parameter: then they are the top ones of each of its values.
+    """
 
     study: str | None
     epochs: int
     top: int
     numbers: tuple[int, ...]
     options: RunOptions
+    by: str = ""
 
 
 def prepare_extension(request: ExtendRequest) -> tuple[JoinedStudy, list[str]]:
@@ -105,12 +110,28 @@ def select_trials(trials: list[TrialInfo], info: StudyInfo, request: ExtendReque
         done = [trial for trial in trials if trial.state == "COMPLETE" and trial.value is not None]
         if not done:
             raise StudyError(f"study '{info.name}' has no finished trial yet; there are no trials to extend.")
-        return sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number))[: request.top]
+        if request.by:
+            check_parameter(request.by, done, info)
+        ranked = sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+        groups: dict[Any, list[TrialInfo]] = {}
+        for trial in ranked:
+            groups.setdefault(trial.params.get(request.by), []).append(trial)
+        return [trial for group in groups.values() for trial in group[: request.top]]
     known = {trial.number: trial for trial in trials}
     if absent := [number for number in request.numbers if number not in known]:
         numbers = f"it holds trials 0 to {max(known)}" if known else "it holds no trials"
         raise StudyError(f"no trial {format_names(map(str, absent))} in study '{info.name}'; {numbers}.")
     return [known[number] for number in dict.fromkeys(request.numbers)]
+
+
+def check_parameter(name: str, trials: list[TrialInfo], info: StudyInfo) -> None:
+    """Raise StudyError unless a trial has the parameter."""
+    known = dict.fromkeys(name for trial in trials for name in trial.params)
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise StudyError(
+            f"--by {name}: study '{info.name}' has no such parameter.{hint} It has: {', '.join(known)}."
+        )
 
 
 def read_started_keys(engine: Engine, name: str) -> set[str]:

@@ -17,8 +17,8 @@ from tuner.paths import Run, expand_path
 from tuner.recipe import Part, Recipe
 from tuner.search.sampling import hash_seed, redraw
 from tuner.search.session import Session
-from tuner.search.warm_start import TOOK_OVER, is_file_name
-from tuner.space.rehearsal import reduce_recipe, rehearse
+from tuner.search.warm_start import TOOK_OVER, is_file_name, reduce_size
+from tuner.space.rehearsal import rehearse
 from tuner.space.space import Space
 from tuner.study.info import StudyInfo
 from tuner.study.pending import ActiveTrial
@@ -48,12 +48,12 @@ def choose_recipe(space: Space | None, info: StudyInfo, trial: optuna.Trial) -> 
     if space is None:
         reason = "it was given without a recipe, to a study that has no space to choose one"
         raise TrialFailed(FailureKind.NO_RECIPE, reason)
-    recipe = redraw(trial.study, trial, lambda drawn: suggest_recipe(space, drawn))
+    recipe = redraw(trial.study, trial, lambda drawn: suggest_recipe(space, drawn), info.each)
     recipe = replace(recipe, weights=resolve_weights(recipe.weights, trial.study.study_name))
     origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
     seeded = replace(recipe, seed=hash_seed(info.seed, trial.study.study_name, *origin))
     placed = swap_data(seeded.with_metric(info.goal.metric), info.data, info.split, info.layout)
-    return rehearse(placed) if info.rehearsal else reduce_recipe(placed, info.shrink, info.shorten)
+    return rehearse(placed) if info.rehearsal else reduce_size(placed, info.shrink, info.shorten)
 
 
 def resolve_weights(weights: Part, study: str) -> Part:

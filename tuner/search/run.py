@@ -19,15 +19,15 @@ from tuner.data.datasets import check_layout, data_name, swap_data
 from tuner.data.provider import open_source
 from tuner.data.source import Source
 from tuner.data.survey import survey
-from tuner.errors import StudyError, format_names
+from tuner.errors import StudyError, did_you_mean, format_names
 from tuner.fleet.config import WorkerConfig, WorkerSettings, hash_space_file
 from tuner.fleet.placement import PlacementRequest, open_placement, prepare_workers
 from tuner.fleet.supervisor import Fleet, say
 from tuner.paths import Home
 from tuner.recipe import Recipe
-from tuner.search.warm_start import find_weights
+from tuner.search.warm_start import find_weights, reduce_size
 from tuner.space.published import PublishedTable, load_table
-from tuner.space.rehearsal import NUM_TRIALS, reduce_recipe, rehearse
+from tuner.space.rehearsal import NUM_TRIALS, rehearse, size_suffix
 from tuner.space.space import NUM_DRAWS, Space, draw_recipes, load_space
 from tuner.space.table_rows import draw_row_recipes
 from tuner.study import budget, database, queries, tables
@@ -77,6 +77,8 @@ class RunRequest:
     shrink: int = 1
     shorten: int = 1
     layout: str | None = None
+    each: str | None = None
+    pruning: bool = True
 
     @classmethod
     def from_options(cls, url: str, home: Home, options: Mapping[str, Any]) -> RunRequest:
@@ -147,7 +149,7 @@ def join_requested_study(setup: StudySetup, request: RunRequest) -> JoinedStudy:
         add_given_trials(joined, options.url, setup.given_trials)
     else:
         with database.convert_errors(options.url):
-            set_budget(joined.engine, joined.id, request)
+            set_budget(joined.engine, joined.info, request)
     return joined
 
 
@@ -206,6 +208,10 @@ def refuse_conflicts(request: RunRequest) -> None:
         )
     if not is_table and request.seeds is not None:
         raise StudyError("--seeds belongs to --table: how often each row is trained. A search has --trials.")
+    if is_table and request.each:
+        raise StudyError("--each belongs to --space: a table says which rows it has.")
+    if is_table and not request.pruning:
+        raise StudyError("the rows of a table are never pruned: leave out --no-pruning.")
     if request.rehearse and (request.shrink, request.shorten) != (1, 1):
         raise StudyError("--rehearse is a size of its own: leave out --shrink and --shorten.")
 
@@ -233,7 +239,7 @@ def draw_setup(request: RunRequest) -> StudySetup:
     check_recipes(recipes, space.goal, where)
     name = request.study or study_name(request, space, table, data, own)
     if (request.rehearse, request.shrink, request.shorten) != (False, 1, 1):
-        resize = rehearse if request.rehearse else lambda r: reduce_recipe(r, request.shrink, request.shorten)
+        resize = rehearse if request.rehearse else lambda r: reduce_size(r, request.shrink, request.shorten)
         recipes = [resize(r) for r in recipes]  # the recipes of full size were checked above
         data = recipes[0].data.name
         check_recipes(recipes, space.goal, where)
@@ -251,6 +257,8 @@ def draw_setup(request: RunRequest) -> StudySetup:
         shorten=request.shorten,
         split="exact",
         layout="" if request.rehearse else layout,
+        each=check_each(request.each, draws.parameters) if request.each else "",
+        pruning=request.pruning,
     )
     return StudySetup(info, space, recipes, table_trials(table, request.seeds or 1) if table else [])
 
@@ -266,6 +274,18 @@ def settle_study(setup: StudySetup, url: str) -> StudySetup:
     info = replace(setup.info, split=stored.split if stored else setup.info.split)
     recipes = [swap_data(recipe, recipe.data.name, info.split) for recipe in setup.recipes]
     return replace(setup, info=info, recipes=recipes)
+
+
+def check_each(name: str, parameters: dict[str, dict[str, Any]]) -> str:
+    """Return the name of a parameter with choices; StudyError for any other."""
+    known = [each for each, parameter in parameters.items() if parameter["kind"] == "categorical"]
+    if name in known:
+        return name
+    if name in parameters:
+        problem = f"it is a {parameters[name]['kind']}; a parameter with choices is needed."
+    else:
+        problem = f"the space has no such parameter.{did_you_mean(name, known)}"
+    raise StudyError(f"--each {name}: {problem} With choices: {format_names(known) or 'none'}.")
 
 
 def read_stored_study(url: str, name: str) -> StudyInfo | None:
@@ -289,8 +309,7 @@ def study_name(request: RunRequest, space: Space, table: PublishedTable | None, 
     if request.rehearse:
         return f"{name}-rehearsal"
     swapped = "" if data == own else f"@{Path(data).name}"
-    shrunk = f"-shrink{request.shrink}" if request.shrink > 1 else ""
-    return name + swapped + shrunk + (f"-shorten{request.shorten}" if request.shorten > 1 else "")
+    return name + swapped + size_suffix(request.shrink, request.shorten)
 
 
 def survey_sources(sources: list[Source], home: Home) -> tuple[str, ...]:
@@ -322,12 +341,16 @@ def check_with_data(recipes: list[Recipe], space: Space, url: str, attempts: Att
             engine.dispose()
 
 
-def set_budget(engine: Engine, study_id: int, request: RunRequest) -> None:
+def set_budget(engine: Engine, info: StudyInfo, request: RunRequest) -> None:
     """Set the given limits; without any, keep the study's own or set the default number of trials.
 
-    With hours alone, the number of trials is not limited.
+    With hours alone, the number of trials is not limited. With `each`, the number is that of each choice.
     """
-    by_time = request.options.hours or request.options.gpu_hours
-    if request.trials is None and not by_time and not budget.read_budget(engine, study_id).budget.is_limited:
-        budget.set_budget(engine, study_id, num_trials=NUM_TRIALS if request.rehearse else DEFAULT_TRIALS)
-    budget.set_budget(engine, study_id, num_trials=request.trials)
+    number, by_time = request.trials, request.options.hours or request.options.gpu_hours
+    if number is None and not by_time and not budget.read_budget(engine, info.id).budget.is_limited:
+        number = NUM_TRIALS if request.rehearse else DEFAULT_TRIALS
+    if number is not None and info.choices:
+        total = number * len(info.choices)
+        say(f"trials for each of {', '.join(map(str, info.choices))}: {number}, so {total} in all")
+        number = total
+    budget.set_budget(engine, info.id, num_trials=number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -35,7 +35,8 @@ T = TypeVar("T")
 
 def make_sampler(info: StudyInfo, worker: int) -> BaseSampler:
     """Return a TPE sampler seeded by study and worker, because two workers must not draw the same points."""
-    return SubsetTPESampler(hash_seed(info.seed, "sampler", worker), info.goal.direction == "maximize")
+    seed, is_maximized = hash_seed(info.seed, "sampler", worker), info.goal.direction == "maximize"
+    return SubsetTPESampler(seed, is_maximized, info.each, info.choices)
 
 
 def make_pruner(info: StudyInfo) -> optuna.pruners.BasePruner:
@@ -44,7 +45,7 @@ def make_pruner(info: StudyInfo) -> optuna.pruners.BasePruner:
     Trials of 15 and of 100 epochs are compared at the same epoch, and each ends at its own last one. Given trials,
     such as the rows of a table, are never pruned.
     """
-    if info.has_given_trials:
+    if not info.is_pruned:
         return optuna.pruners.NopPruner()
     return optuna.pruners.SuccessiveHalvingPruner(
         min_resource=FIRST_RUNG, reduction_factor=REDUCTION, min_early_stopping_rate=0, bootstrap_count=0
@@ -65,14 +66,18 @@ class SubsetTPESampler(BaseSampler):
     the others always the same ones, chosen by their numbers, which represent the rest as well.
 
     It keeps no state from trial to trial: what is drawn depends on the seed, the trial's number, and the subset.
+
+    The choices of the parameter `each` take turns by the trial's number, and TPE learns the other parameters of a
+    trial from the trials with its choice alone.
     """
 
-    def __init__(self, seed: int, is_maximized: bool) -> None:
+    def __init__(self, seed: int, is_maximized: bool, each: str = "", choices: Sequence[Any] = ()) -> None:
         self.seed = seed
+        self.each, self.choices = each, choices
         self.tpe = TPESampler(n_startup_trials=NUM_RANDOM, seed=seed)
         optuna_compat.set_tpe_weights(self.tpe, self.weights)
         self.num_hidden = 0  # finished trials that are not in the subset
-        self.subsets: dict[frozenset[str], TrialSubset] = {}
+        self.subsets: dict[tuple[frozenset[str], Any], TrialSubset] = {}
         self.is_maximized = is_maximized
 
     def reseed_rng(self) -> None:
@@ -84,26 +89,35 @@ class SubsetTPESampler(BaseSampler):
         self.tpe.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self.tpe.infer_relative_search_space(study, trial)
+        space = self.tpe.infer_relative_search_space(study, trial)
+        return {name: distribution for name, distribution in space.items() if name != self.each}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self.tpe.sample_relative(self.with_subset(study, search_space), trial, search_space)
+        return self.tpe.sample_relative(self.with_subset(study, trial, search_space), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        subset_study = self.with_subset(study, [param_name])
+        if param_name == self.each:
+            return self.turn(trial)
+        subset_study = self.with_subset(study, trial, [param_name])
         return self.tpe.sample_independent(subset_study, trial, param_name, param_distribution)
 
     def after_trial(self, *args: Any) -> None:
         self.tpe.after_trial(*args)
 
-    def with_subset(self, study: optuna.Study, names: Iterable[str]) -> optuna.Study:
-        """Return the study with the subset of trials from which to sample these parameters."""
-        params = frozenset(names)
-        subset = self.subsets.setdefault(params, TrialSubset(params, self.is_maximized))
+    def turn(self, trial: FrozenTrial) -> Any:
+        """Return the choice of `each` whose turn it is, or None without one."""
+        return self.choices[trial.number % len(self.choices)] if self.choices else None
+
+    def with_subset(self, study: optuna.Study, trial: FrozenTrial, names: Iterable[str]) -> optuna.Study:
+        """Return the study with the subset of trials from which to sample these parameters of a trial."""
+        params, choice = frozenset(names), self.turn(trial)
+        subset = self.subsets.setdefault(
+            (params, choice), TrialSubset(params, self.is_maximized, {self.each: choice} if self.each else {})
+        )
         chosen = subset.select(optuna_compat.read_cached_trials(study))
         self.num_hidden = subset.num - sum(trial.state in FINISHED and subset.fits(trial) for trial in chosen)
         return optuna_compat.with_trials(study, chosen)
@@ -125,6 +139,7 @@ class TrialSubset:
 
     names: frozenset[str]  # trials with these parameters come first
     is_maximized: bool
+    only: dict[str, Any] = field(default_factory=dict)  # of trials with these values
     best: list[tuple[Key, FrozenTrial]] = field(default_factory=list)
     others: list[tuple[Key, FrozenTrial]] = field(default_factory=list)
     newest: list[tuple[Key, FrozenTrial]] = field(default_factory=list)
@@ -152,7 +167,7 @@ class TrialSubset:
             return False
         if trial.number not in self.seen:
             self.seen.add(trial.number)
-            if trial.state in FINISHED:
+            if trial.state in FINISHED and self.only.items() <= trial.params.items():
                 fits = self.fits(trial)
                 self.num += fits
                 insert_ranked(self.best, (*self.rank(trial), trial.number), trial, NUM_BEST)
@@ -181,8 +196,10 @@ def insert_ranked(ranked: list[tuple[Key, FrozenTrial]], key: Key, trial: Frozen
         del ranked[most:]
 
 
-def redraw(study: optuna.Study, trial: optuna.Trial, suggest: Callable[[optuna.Trial], T]) -> T:
+def redraw(study: optuna.Study, trial: optuna.Trial, suggest: Callable[[optuna.Trial], T], each: str = "") -> T:
     """Return what `suggest` chooses for a trial, with parameters that no other trial has, if possible.
+
+    The value of the parameter `each` stays.
 
     Repeated parameters are replaced by random ones. If no others are found, the space is exhausted: the parameters
     stay, an attribute names the trial with the same ones, and the trial trains with another seed. Enqueued trials
@@ -195,7 +212,10 @@ def redraw(study: optuna.Study, trial: optuna.Trial, suggest: Callable[[optuna.T
     repeated = find_repeated(trial.params, trials, trial.number)
     if repeated is None:
         return chosen
+    chosen_params = trial.params
     for params in draw_random(hash_seed(study.study_name, trial.number), suggest):
+        if params.get(each) != chosen_params.get(each):
+            continue
         if find_repeated(params, trials, trial.number) is None:
             trial.storage.forget_params(optuna_compat.trial_id(trial))  # type: ignore[attr-defined]
             optuna_compat.restart_with_params(study, trial, params)

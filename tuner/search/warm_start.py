@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,10 @@ from sqlalchemy.engine import Engine
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.errors import FilesError, PartError, StudyError, format_names, writing
 from tuner.paths import Run, attempt_of, expand_path, link_file
+from tuner.recipe import Recipe
+from tuner.space.published import known_tables
+from tuner.space.rehearsal import reduce_recipe, size_suffix
+from tuner.space.space import known_spaces
 from tuner.study import optuna_compat, queries, trial_queries
 from tuner.study.claims import check_owner
 from tuner.study.database import retried
@@ -94,8 +100,30 @@ def find_named_study(study: str, name: str, engine: Engine, here: StudyInfo | No
 def unknown_weights(name: str, studies: list[str]) -> str:
     return (
         f"weights '{name}': neither a file nor a study of this storage (studies: "
-        f'{format_names(studies) or "none"}). Train it first, or give "imagenet", "none", a file or a bundle.'
+        f"{format_names(studies) or 'none'}). {training_hint(name)}, "
+        'or give "imagenet", "none", a file or a bundle.'
     )
+
+
+def training_hint(name: str) -> str:
+    """Return how to train the study that weights name: with its command, if it is that of a space or table."""
+    study = name.partition("#")[0]
+    base = re.sub(r"(-shrink\d+)?(-shorten\d+)?$", "", study)
+    size = re.sub(r"-(shrink|shorten)(\d+)", r" --\1 \2", study.removeprefix(base))
+    for option, known in (("--table", known_tables()), ("--space", known_spaces())):
+        if base in known:
+            return f"Train it first (tuner run {option} {base}{size})"
+    return "Train it first"
+
+
+def reduce_size(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
+    """Return the recipe in a fraction of its size; weights of a study are those of that study in the same size."""
+    study, mark, number = recipe.weights.name.partition("#")
+    suffix = size_suffix(shrink, shorten)
+    if study and study not in BUILT_IN and not is_file_name(recipe.weights.name) and not study.endswith(suffix):
+        weights = replace(recipe.weights, name=f"{study}{suffix}{mark}{number}")
+        recipe = replace(recipe, weights=weights)
+    return reduce_recipe(recipe, shrink, shorten)
 
 
 TOOK_OVER = "took_over"  # the attribute set when everything of the earlier trial was restored

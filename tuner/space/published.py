@@ -227,8 +227,8 @@ def row_problems(row: Mapping[str, Any], compare: str) -> Iterator[str]:
         yield 'a place needs compare = "order" in the table'
     if compare == "none" and published != {}:
         yield 'it has a published number, in a table with compare = "none"'
-    if published == {} and compare != "none" and not (in_order and "place" in row):
-        yield "it has no published number" + (" and no place" if in_order else "")
+    if published == {} and compare != "none" and not (in_order and ("place" in row or row.get("note"))):
+        yield "it has no published number" + (", no place, and no note that says why" if in_order else "")
     for key in ("where", "note"):
         if not isinstance(row.get(key, ""), str):
             yield f"{key} is {row[key]!r}; text is needed"

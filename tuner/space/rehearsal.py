@@ -54,6 +54,12 @@ def reduce_recipe(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
     return shorten_recipe(recipe, shorten) if shorten > 1 else recipe
 
 
+def size_suffix(shrink: int, shorten: int) -> str:
+    """Return the end of the name of a study in a fraction of its size."""
+    parts = (("shrink", shrink), ("shorten", shorten))
+    return "".join(f"-{name}{by}" for name, by in parts if by > 1)
+
+
 def narrow_model(model: Part, shrink: int) -> Part:
     """Return the model with every width divided, including default widths."""
     from tuner.models import MODELS

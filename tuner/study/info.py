@@ -34,6 +34,8 @@ class StudyInfo:
     shorten: int = 1  # epochs by this
     split: str = "stable"  # how datasets without a validation split are divided; new studies: "exact"
     layout: str = ""  # how the folder is read, where that was asked for
+    each: str = ""  # a parameter whose choices take turns: each has as many trials as the others
+    pruning: bool = True  # whether a search stops unpromising trials
     artifacts: str = ""  # where all hosts keep checkpoints and pictures; "" is the home
     key: str = ""  # drawn when the study is created: tells it from others of its name, in run folders
     id: int = 0  # in the database; 0 before the study is created
@@ -42,6 +44,16 @@ class StudyInfo:
     def has_given_trials(self) -> bool:
         """Whether the trials are given, not drawn; such trials are never pruned."""
         return self.kind is not StudyKind.SEARCH
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether unpromising trials are stopped."""
+        return self.pruning and not self.has_given_trials
+
+    @property
+    def choices(self) -> list[Any]:
+        """The choices of the parameter `each`, or none."""
+        return list(self.parameters[self.each]["choices"]) if self.each else []
 
     @property
     def table(self) -> str:

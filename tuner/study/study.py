@@ -123,6 +123,8 @@ def check_unchanged(old: StudyInfo, new: StudyInfo, is_quiet: bool = False) -> N
             ("shrink", old.shrink, new.shrink),
             ("shorten", old.shorten, new.shorten),
             ("layout", old.layout or "not given", new.layout or "not given"),
+            ("each", old.each or "none", new.each or "none"),
+            ("pruning", old.pruning, new.pruning),
         )
         if before != after
     ]

@@ -19,15 +19,17 @@ from tuner.cli import main
 from tuner.errors import FailureKind, FilesError, StudyError
 from tuner.export.best import find_best
 from tuner.fleet.config import WorkerConfig
+from tuner.goal import maximize
 from tuner.paths import Home, Run, attempt_of
 from tuner.recipe import Recipe, use
-from tuner.search.extend import ExtendRequest, original_name, prepare_extension, schedule_warnings
+from tuner.search.extend import ExtendRequest, original_name, prepare_extension, schedule_warnings, select_trials
 from tuner.search.run import RunOptions
 from tuner.search.worker import Worker
 from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget, epoch_queries, queries, trial_queries
 from tuner.study.info import StudyInfo
 from tuner.study.study import join_study
+from tuner.study.trial_queries import TrialInfo
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
 
@@ -184,6 +186,23 @@ def add(place: Place, state: TrialState, value: float | None = None) -> None:
     study = optuna.load_study(study_name="tiny", storage=place.url)
     notes = {key: value for key, value in study.trials[0].user_attrs.items() if key in ("recipe", "result")}
     study.add_trial(create_trial(state=state, value=value, user_attrs=notes))
+
+
+def test_the_best_of_each_value_of_a_parameter_are_chosen(tmp_path: Path) -> None:
+    def ended(number: int, value: float, **params: Any) -> TrialInfo:
+        return TrialInfo(number, number, "COMPLETE", value, params, {})
+
+    info = StudyInfo("s", "s", maximize("iou"), "shapes")
+    models = ("a", "b", "a", "b")
+    trials = [ended(number, (0.1, 0.3, 0.2, 0.4)[number], model=model) for number, model in enumerate(models)]
+
+    def chosen(top: int, by: str) -> list[int]:
+        request = ExtendRequest("s", 9, top, (), RunOptions("", Home(tmp_path)), by)
+        return [trial.number for trial in select_trials(trials, info, request)]
+
+    assert chosen(1, "model") == [3, 2] and chosen(2, "model") == [3, 1, 2, 0] and chosen(2, "") == [3, 1]
+    with pytest.raises(StudyError, match=r"--by modle: .* Did you mean 'model'\? It has: model\."):
+        chosen(1, "modle")
 
 
 def test_every_trial_that_cannot_go_on_is_told(tmp_path: Path) -> None:

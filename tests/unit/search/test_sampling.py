@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -20,9 +23,11 @@ from tuner.search.sampling import (
     REPEATS,
     SubsetTPESampler,
     TrialSubset,
+    make_pruner,
     make_sampler,
     redraw,
 )
+from tuner.study import optuna_compat
 from tuner.study.info import StudyInfo
 
 INFO = StudyInfo("s", "s", Goal("iou", "maximize"), "shapes")
@@ -297,3 +302,61 @@ def test_the_same_worker_redraws_the_same() -> None:
 
 def test_sampler_is_ours() -> None:
     assert isinstance(make_sampler(INFO, 0), SubsetTPESampler)
+
+
+IN_TURN = replace(INFO, each="model", parameters={"model": {"kind": "categorical", "choices": ["a", "b", "c"]}})
+
+
+def two_models(trial: optuna.Trial) -> dict[str, Any]:
+    """A rate before the model: a space may ask in any order."""
+    return {
+        "lr": trial.suggest_float("lr", 1e-5, 1e-1, log=True),
+        "model": trial.suggest_categorical("model", ["a", "b", "c"]),
+    }
+
+
+def test_the_choices_of_a_parameter_take_turns() -> None:
+    samplers = [make_sampler(IN_TURN, worker) for worker in range(2)]
+    study = optuna.create_study(storage=Memory(), direction="maximize", study_name="s")
+    for number in range(60):
+        study.sampler = samplers[number % 2]
+        trial = study.ask()
+        chosen = redraw(study, trial, two_models, "model")
+        assert chosen["model"] == "abc"[number % 3]
+        study.tell(trial, 0.0)
+
+
+def test_each_choice_learns_from_its_own_trials_alone() -> None:
+    best = {"a": 1e-4, "b": 1e-2, "c": 1e-3}
+    study = optuna.create_study(
+        storage=Memory(), sampler=make_sampler(IN_TURN, 0), direction="maximize", study_name="s"
+    )
+    for _ in range(120):
+        trial = study.ask()
+        chosen = redraw(study, trial, two_models, "model")
+        study.tell(trial, -abs(math.log10(chosen["lr"] / best[chosen["model"]])))
+    for model, lr in best.items():
+        late = [trial.params["lr"] for trial in study.trials[60:] if trial.params["model"] == model]
+        assert abs(math.log10(np.median(late) / lr)) < 0.4
+    sampler = cast("SubsetTPESampler", study.sampler)
+    seen = optuna_compat.read_cached_trials(sampler.with_subset(study, study.trials[1], ["lr"]))
+    assert seen and {trial.params["model"] for trial in seen} == {"b"}
+
+
+def test_a_repeated_draw_keeps_the_choice_whose_turn_it_is() -> None:
+    def few(trial: optuna.Trial) -> dict[str, Any]:
+        return {"model": trial.suggest_categorical("model", ["a", "b", "c"]), "k": trial.suggest_int("k", 0, 9)}
+
+    study = optuna.create_study(
+        storage=Memory(), sampler=make_sampler(IN_TURN, 0), direction="maximize", study_name="s"
+    )
+    for number in range(30):
+        trial = study.ask()
+        assert redraw(study, trial, few, "model")["model"] == "abc"[number % 3]
+        study.tell(trial, trial.params["k"])
+    assert len(points(study.trials)) == 30
+
+
+def test_without_pruning_every_trial_goes_on() -> None:
+    assert isinstance(make_pruner(replace(INFO, pruning=False)), optuna.pruners.NopPruner)
+    assert not isinstance(make_pruner(INFO), optuna.pruners.NopPruner)

@@ -15,7 +15,7 @@ from tuner.artifacts.store import FolderStore
 from tuner.errors import PartError, SpaceError
 from tuner.paths import Home
 from tuner.recipe import Recipe, use
-from tuner.search.warm_start import find_weights
+from tuner.search.warm_start import find_weights, reduce_size
 from tuner.space.check import check_weights
 from tuner.study import queries
 from tuner.study.info import StudyInfo
@@ -165,6 +165,36 @@ def test_a_study_or_trial_that_is_not_there_is_told(
     with pytest.raises(PartError) as told:
         find_weights(name, study.engine, attempts, None)
     assert said in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("segformer_cityscapes-shrink8-shorten5", "--space segformer_cityscapes --shrink 8 --shorten 5"),
+        ("segformer_cityscapes-shorten5#3", "--space segformer_cityscapes --shorten 5"),
+        ("isic_start", "--table isic_start"),
+    ],
+)
+def test_the_command_that_trains_the_missing_study_is_told(
+    attempts: AttemptFiles, study: JoinedStudy, name: str, command: str
+) -> None:
+    with pytest.raises(PartError, match=rf"Train it first \(tuner run {command}\), or give"):
+        find_weights(name, study.engine, attempts, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "reduced"),
+    [
+        ("other", "other-shrink8-shorten5"),
+        ("other#12", "other-shrink8-shorten5#12"),
+        ("other-shrink8-shorten5", "other-shrink8-shorten5"),
+        *((name, name) for name in ("#3", "none", "imagenet", "file.pth", "./bundle")),
+    ],
+)
+def test_weights_of_a_study_are_those_of_its_own_size(toy_recipe: Recipe, name: str, reduced: str) -> None:
+    recipe = replace(toy_recipe, weights=use(name, part="encoder"))
+    assert reduce_size(recipe, 8, 5).weights == use(reduced, part="encoder")
+    assert reduce_size(recipe, 1, 1) == recipe
 
 
 def test_a_study_without_a_finished_trial_is_told(attempts: AttemptFiles, tmp_path: Path) -> None:
