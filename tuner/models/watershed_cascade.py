@@ -83,6 +83,7 @@ def watershed_cascade(
         losses=partial(compute_losses, model),
         instances=LevelInstances(mask, cut, min_size, borders[cut + 1] + REACH),
         evidence=partial(object_evidence, model),
+        explained=getattr(model, "explained", None) or {name: name for name in others},
     )
     return model
 

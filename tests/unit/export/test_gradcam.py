@@ -336,6 +336,13 @@ def test_a_corner_that_alone_is_seen_lights_up_in_a_watershed() -> None:
         assert heat.max() == 1 and heat[:48, :48].sum() > 0.95 * heat.sum()
 
 
+def test_a_cascade_on_a_base_without_names_is_explained_by_the_parts_of_the_base(own_models: Path) -> None:
+    """The network of levels, which the mask does not depend on, has no heat map."""
+    model = build("model", MODELS, use("watershed_cascade", base="mine.nets:parted", width=4), 3, 1)
+    (seen,) = explain(model, [noise(32)])
+    assert seen.maps and "watershed" not in {name.partition(".")[0] for name in seen.maps}
+
+
 # --- every model ---
 
 
