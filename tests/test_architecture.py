@@ -226,3 +226,22 @@ def private_uses(path: Path) -> Iterator[str]:
 def test_private_names_of_optuna_are_in_the_files_made_for_them(name: str) -> None:
     if name not in set().union(*PRIVATE_OWNERS.values()):
         assert [*private_uses(modules()[name])] == []
+
+
+# Modules that read files without the guards of tuner.paths: of the system, of the package, or written by tuner.
+OWN_FILES = {
+    *("study.heartbeat", "train.memory", "train.precision"),  # /proc, and notes of the memory that training takes
+    *("report.html", "web.base_path"),  # templates, and the files of optuna-dashboard
+    *("artifacts.optuna_store", "artifacts.snapshots", "artifacts.store", "search.trial_pictures"),
+    *("data.cache", "data.survey", "train.details"),
+    *("api.bundle", "export.bundle"),  # pictures, and files below a checked manifest
+}
+UNGUARDED = re.compile(
+    r"\.expanduser\(|\.read_(text|bytes)\(|\b(json|tomllib)\.load\(|(?<![\w.])open\(|\.open\((\)|\"r|encoding=)"
+)
+
+
+@pytest.mark.parametrize("name", sorted(modules().keys() - OWN_FILES - {"paths"}))
+def test_files_of_users_are_read_through_the_guards(name: str) -> None:
+    """A FIFO, a device, a file of gigabytes or `~nobody` is one line wherever a user may name a file."""
+    assert [found[0] for found in UNGUARDED.finditer(modules()[name].read_text())] == []

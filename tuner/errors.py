@@ -35,8 +35,10 @@ T = TypeVar("T")
 
 
 class TunerError(Exception):
+    most_lines = 22  # of its message: a list of MOST_LINES with a heading and the number of the others
+
     def __init__(self, message: object = "") -> None:
-        super().__init__(shorten(str(message)))
+        super().__init__(shorten(str(message), most_lines=self.most_lines))
 
 
 class SpaceError(TunerError): ...
@@ -94,6 +96,8 @@ class FailureKind(StrEnum):
 
 
 class TrialFailed(TunerError):
+    most_lines = 1000  # of a traceback, whose last line tells most
+
     def __init__(self, kind: FailureKind, message: str) -> None:
         super().__init__(message)
         self.kind = kind
@@ -108,11 +112,11 @@ LONGEST_VALUE = 120  # characters of a value in it
 MOST_LINES = 20  # of one message
 
 
-def shorten(text: str, longest: int = LONGEST_LINE) -> str:
+def shorten(text: str, longest: int = LONGEST_LINE, most_lines: int = MOST_LINES + 2) -> str:
     """Return a message that any terminal can show: long lines are cut in the middle, odd characters escaped."""
     lines = [cut(escape(line), longest) for line in text.split("\n")]
-    more = [f"... and {len(lines) - MOST_LINES - 2} more lines"] if len(lines) > MOST_LINES + 2 else []
-    return "\n".join([*lines[: MOST_LINES + 2], *more])
+    more = [f"... and {len(lines) - most_lines} more lines"] if len(lines) > most_lines else []
+    return "\n".join([*lines[:most_lines], *more])
 
 
 def printable(value: object) -> str:

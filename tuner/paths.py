@@ -155,7 +155,7 @@ def read_mark(weights: Path) -> str | None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(weights, framework="numpy") as file:
+        with utf8_path(weights) as readable, safe_open(readable, framework="numpy") as file:
             return str((file.metadata() or {}).get(MARK_KEY, ""))
     except (OSError, SafetensorError):
         return None
@@ -178,12 +178,7 @@ def link_file(source: Path, target: Path) -> None:
 def expand_path(path: str | os.PathLike[str], error: type[TunerError] = FilesError) -> Path:
     """Return a path as the user typed it, with `~` expanded; raise `error` for one that cannot exist."""
     text = os.fspath(path)
-    shown = cut(escape(text), 80)
-    if "\0" in text:
-        raise error(f"the path {shown} holds a NUL character, which no file name may.")
-    longest = max(len(os.fsencode(part)) for part in text.split("/"))
-    if longest > LONGEST_FILE_NAME or len(os.fsencode(text)) > LONGEST_PATH:
-        raise error(f"the path {shown} is too long: file systems allow {LONGEST_FILE_NAME} bytes for each name.")
+    check_path(text, error)
     try:
         return Path(text).expanduser()
     except RuntimeError as failed:
@@ -195,17 +190,48 @@ def name_kind(kind: int) -> str:
     return FILE_KINDS.get(kind, "a special file")
 
 
+def check_path(text: str, error: type[TunerError] = FilesError) -> None:
+    """Raise `error` for a path that no file can have."""
+    shown = cut(escape(text), 80)
+    if "\0" in text:
+        raise error(f"the path {shown} holds a NUL character, which no file name may.")
+    longest = max(len(os.fsencode(part)) for part in text.split("/"))
+    if longest > LONGEST_FILE_NAME or len(os.fsencode(text)) > LONGEST_PATH:
+        raise error(f"the path {shown} is too long: file systems allow {LONGEST_FILE_NAME} bytes for each name.")
+
+
+def is_utf8(name: str) -> bool:
+    """Return whether the bytes of a name, as the file system has it, are UTF-8."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in name)
+
+
 @contextmanager
-def open_file(path: Path, error: type[TunerError] = FilesError) -> Iterator[BufferedReader]:
-    """Open a regular file to read; raise `error` for anything else, such as a FIFO, without waiting for it."""
+def utf8_path(path: Path) -> Iterator[Path]:
+    """Yield a path of the same file for libraries that take UTF-8 only. Other names occur on Linux only."""
+    if is_utf8(str(path)):
+        yield path
+        return
+    number = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{number}", path.name)
+    finally:
+        os.close(number)
+
+
+@contextmanager
+def open_file(path: Path, error: type[TunerError] = FilesError, name: str = "") -> Iterator[BufferedReader]:
+    """Open a regular file to read; raise `error` for anything else, such as a FIFO, without waiting for it.
+
+    The error has the `name` if one is given, else the path.
+    """
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as failed:
-        raise error(f"{path} cannot be read ({getattr(failed, 'strerror', None) or failed}).") from failed
+        raise error(f"{name or path} cannot be read ({getattr(failed, 'strerror', None) or failed}).") from failed
     kind = stat.S_IFMT(os.fstat(number).st_mode)
     if kind != stat.S_IFREG:
         os.close(number)
-        raise error(f"{path} is {name_kind(kind)}; a regular file is needed.")
+        raise error(f"{name or path} is {name_kind(kind)}; a regular file is needed.")
     with os.fdopen(number, "rb") as file:
         yield file
 
@@ -233,19 +259,20 @@ def read_text(path: Path, error: type[TunerError] = FilesError, most: int = LONG
 
 def read_json(path: Path, error: type[TunerError] = FilesError, most: int = LONGEST_JSON) -> Any:
     """Return the data of a JSON file; raise `error` as `read_text`, and if it is no JSON or nested too deeply."""
-    return parse_json(read_text(path, error, most), str(path), error)
+    return parse_json(read_bytes(path, error, most), str(path), error)
 
 
 def parse_json(text: str | bytes, name: str, error: type[TunerError] = FilesError) -> Any:
     """Return the data in a JSON text; `name` says in the error where it is from."""
     try:
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         found = json.loads(text, parse_int=parse_integer)
         if is_deeper(found, DEEPEST_JSON):
             raise RecursionError
     except RecursionError:
-        raise error(f"{name} is nested deeper than {DEEPEST_JSON} levels.") from None
+        raise error(f"{name} is not valid JSON (nested deeper than {DEEPEST_JSON} levels).") from None
     except ValueError as failed:
-        raise error(f"{name} is not JSON: {failed}.") from failed
+        raise error(f"{name} is not valid JSON ({failed}).") from failed
     return found
 
 
@@ -260,12 +287,12 @@ def is_deeper(value: Any, levels: int) -> bool:
     if not isinstance(value, list | dict):
         return False
     inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(is_deeper(each, levels - 1) for each in inner)
+    return levels == 0 or any(is_deeper(each, levels - 1) for each in inner if isinstance(each, list | dict))
 
 
-def hash_file(path: Path, kind: str = "sha256") -> str:
-    """Return the checksum of a file's content."""
-    with path.open("rb") as file:
+def hash_file(path: Path, kind: str = "sha256", error: type[TunerError] = FilesError) -> str:
+    """Return the checksum of a regular file's content; raise `error` as `open_file`."""
+    with open_file(path, error) as file:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
@@ -286,7 +313,8 @@ class Home:
     @property
     def database(self) -> str:
         """The URL of the default storage."""
-        return f"sqlite:///{(self.folder / 'tuner.db').absolute()}"
+        path = str((self.folder / "tuner.db").absolute())
+        return "sqlite:///" + path.replace("%", "%25").replace("?", "%3F")  # which mean something in a URL
 
     def log(self, study: str, worker: str) -> Path:
         return self.folder / "logs" / safe_name(study) / f"{worker}.log"
@@ -317,12 +345,17 @@ class Home:
         return self
 
 
+def encode_name(name: str) -> bytes:
+    """Return a name as bytes to be hashed; one that is not UTF-8 as the file system has it."""
+    return name.encode("utf-8", "surrogateescape")
+
+
 def safe_name(name: str) -> str:
     """Return a study's name as a folder name; different studies never share a folder."""
     plain = "".join(c if c.isalnum() or c in "-_.@" else "_" for c in name)[:LONGEST_NAME]
     if name and plain == name and not name.startswith("."):
         return name
-    return f"{plain.lstrip('.')}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{plain.lstrip('.')}~{hashlib.sha256(encode_name(name)).hexdigest()[:8]}"
 
 
 def git_commit(path: Path) -> str:

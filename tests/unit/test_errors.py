@@ -63,6 +63,11 @@ def test_an_error_is_shortened_to_one_line() -> None:
     assert first_line(AssertionError(" \n")) == "AssertionError"
 
 
+def test_the_traceback_of_a_failed_trial_is_kept_to_its_last_line() -> None:
+    text = "\n".join(["Traceback (most recent call last):", *["  File"] * 100, "ValueError: why"])
+    assert str(errors.TrialFailed(errors.FailureKind.EXCEPTION, text)).endswith("\nValueError: why")
+
+
 def test_every_error_is_part_of_the_documented_tree() -> None:
     tree = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, TunerError)]
     assert len(tree) > 9 and all(e.__name__ in errors.__doc__ for e in tree)

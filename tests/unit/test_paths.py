@@ -9,9 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from tuner.errors import DataError, FilesError
-from tuner.paths import Home, attempt_of, expand_path, git_commit, read_bytes, read_json, read_text, safe_name
+from tuner.errors import DataError, FilesError, StorageError
+from tuner.models.pretrained import load_tensors
+from tuner.paths import (
+    Home,
+    attempt_of,
+    expand_path,
+    git_commit,
+    read_bytes,
+    read_json,
+    read_mark,
+    read_text,
+    safe_name,
+)
+from tuner.study.database import is_absent
+from tuner.study.storage import init
+from tuner.train.checkpoint import load_weights, save_weights
 
 
 def test_a_plain_name_is_its_own_folder() -> None:
@@ -146,10 +162,10 @@ def test_text_is_read_without_its_mark_and_its_carriage_returns(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[" * 100_000, "is nested deeper than 100 levels"),
-        ("[" * 101 + "]" * 101, "is nested deeper than 100 levels"),
-        ("1" * 5000, "is not JSON: a number has 5,000 digits"),
-        ("{", "is not JSON: Expecting property name"),
+        ("[" * 100_000, r"is not valid JSON \(nested deeper than 100 levels\)"),
+        ("[" * 101 + "]" * 101, r"is not valid JSON \(nested deeper than 100 levels\)"),
+        ("1" * 5000, r"is not valid JSON \(a number has 5,000 digits\)"),
+        ("{", r"is not valid JSON \(Expecting property name"),
     ],
     ids=["very deep", "deep", "digits", "cut"],
 )
@@ -175,3 +191,31 @@ def test_a_path_that_cannot_exist_is_refused(path: str, words: str) -> None:
     with pytest.raises(DataError, match=re.escape(words)):
         expand_path(path, DataError)
     assert expand_path("~/x") == Path.home() / "x"
+
+
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
+
+
+def test_weights_and_a_database_are_written_in_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    home = Home(tmp_path / NOT_UTF8).make()
+    run = home.run(f"study@{NOT_UTF8}", "k", 0).make()
+    model, other = nn.Linear(2, 1), nn.Linear(2, 1)
+    save_weights(model, run.best, "mark")
+    load_weights(other, run.best)
+    assert read_mark(run.best) == "mark" and torch.equal(model.weight, other.weight)
+    assert torch.equal(load_tensors(run.best)["weight"], model.weight)
+    assert init(home.database)[0].startswith(f"sqlite:///{tmp_path}/caf\\xe9/tuner.db is ready")
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%41", "a b+c", "a#b"])
+def test_signs_of_a_url_in_the_name_of_a_home_are_part_of_it(name: str, tmp_path: Path) -> None:
+    home = Home(tmp_path / name).make()
+    assert is_absent(home.database)
+    (tmp_path / name / "tuner.db").touch()
+    assert not is_absent(home.database)
+
+
+@pytest.mark.parametrize("url", ["sqlite:////tmp/" + "x" * 5000, "sqlite:////tmp/\0"], ids=["long", "nul"])
+def test_the_path_in_a_database_url_is_checked(url: str) -> None:
+    with pytest.raises(StorageError, match=r"is too long|NUL character"):
+        is_absent(url)

@@ -82,7 +82,7 @@ class Study:
     @property
     def storage(self) -> str:
         """The URL of the database, without its password."""
-        return database.hide_password(self._engine.url.render_as_string(hide_password=True))
+        return database.hide_password(self._engine.url)
 
     @property
     def trials(self) -> list[TrialResult]:

@@ -187,6 +187,7 @@ def explain(
       tuner explain best photos/*.jpg --layers x4,x6
       tuner explain best --sample 10 --split test
     """
+    from tuner.errors import escape
     from tuner.export import explain as explain_module
 
     if listing:
@@ -199,6 +200,7 @@ def explain(
         raise click.UsageError("Missing argument 'IMAGES...', or --sample N for random ones of the data.")
     if not sample:
         refuse_options("--sample N", {"--seed": seed, "--split": split, "--data": data, "--layout": layout})
+    name = name and escape(name)  # as class names are stored
     chosen = [layer.strip() for layer in (layers or "").split(",") if layer.strip()]
     if layers is not None and not chosen:
         raise click.BadParameter("no layer given; --list-layers lists them.", param_hint="'--layers'")

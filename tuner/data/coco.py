@@ -29,6 +29,7 @@ from tuner.data.images import read_image
 from tuner.data.instances import MAX_INSTANCES
 from tuner.data.source import SPLIT_NAMES, Image, InstanceMap, Item
 from tuner.errors import DataError, first_lines, format_names
+from tuner.paths import read_json
 from tuner.recipe import is_number
 
 KNOWN_NAMES = ("annotations.json", "_annotations.coco.json")  # preferred to other JSON files beside them
@@ -38,6 +39,7 @@ COCO_PREFIX = "instances_"  # such as instances_train2017.json, beside captions 
 # part of the fingerprint: change it when the same file gives other pixels
 READING = "annotations, the smaller on top"
 MAX_COORDINATE = 1e9  # pixels; larger than any image
+LONGEST_FILE = 1 << 30  # bytes; COCO's own of 118,000 images has half of that
 Pixels = NDArray[np.int64]  # of an instance, as indices into the flattened image
 
 
@@ -71,7 +73,7 @@ def annotation_files(path: Path) -> dict[str, Path]:
     A single file is for training; several must have their split in their name.
     """
     for place in (path / FOLDER, path):
-        files = sorted(filter(Path.is_file, place.glob(FILES)))
+        files = json_files(place)
         named = [file for file in files if file.name in KNOWN_NAMES] or [
             f for f in files if f.name.startswith(COCO_PREFIX)
         ]
@@ -84,7 +86,12 @@ def annotation_files(path: Path) -> dict[str, Path]:
 
 def has_known_name(path: Path) -> bool:
     """Return whether a folder's annotations have a known name, as opposed to an unrelated JSON file."""
-    return any((path / name).is_file() for name in KNOWN_NAMES) or any((path / FOLDER).glob(FILES))
+    return any(file.name in KNOWN_NAMES for file in json_files(path)) or bool(json_files(path / FOLDER))
+
+
+def json_files(place: Path) -> list[Path]:
+    """Return the JSON files of a folder, also those that cannot be read: the reader tells why."""
+    return sorted(file for file in place.glob(FILES) if not file.is_dir())
 
 
 def split_from_name(file: Path) -> str:
@@ -150,10 +157,7 @@ def parse_file(file: Path, root: Path, split: str, size: int, changed: int) -> A
 
 def load_json(file: Path) -> dict[str, list[Any]]:
     """Read the JSON and check that it has the two lists of a COCO file."""
-    try:
-        plain = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is not valid JSON ({error}).") from error
+    plain = read_json(file, DataError, LONGEST_FILE)
     if not isinstance(plain, dict) or not all(isinstance(plain.get(name), list) for name in ("images", FOLDER)):
         raise DataError(
             f'{file} is not a COCO file: an object with a list of "images" and a list of "annotations" is needed.'

@@ -46,7 +46,8 @@ from tuner.data.layouts import (
 )
 from tuner.data.source import IGNORED, SPLIT_NAMES, Image, Item, Source, Target, hold_out, hold_out_per_class
 from tuner.deprecated import renamed_names
-from tuner.errors import DataError, bullets, format_names
+from tuner.errors import DataError, bullets, escape, format_names
+from tuner.paths import read_text
 
 TARGET_WORDS = {"masks": "mask", "labels": "label map", "instances": "instance map"}
 KINDS = {kind: f"{word}s" for kind, word in TARGET_WORDS.items()} | {
@@ -94,7 +95,7 @@ def folder(
     for needed in ("train", "val"):
         if not any(item.split == needed for item in items):
             raise DataError(f"{path} gives no {needed} image; at least two images outside test/ are needed.")
-    label, remarks = name or path.name, splits["train"].remarks
+    label, remarks = name or escape(path.name), splits["train"].remarks
     if kinds == {"annotations"}:
         source = make_coco_source(label, path, items, [one for p in splits.values() for one in p.annotations])
         return replace(source, remarks=remarks + source.remarks)
@@ -226,7 +227,7 @@ def files_by_stem(path: Path, images: Container[str] | None = None) -> dict[str,
 
 def read_class_folders(path: Path, folders: list[Path], split: str) -> SplitContent:
     """Return an item for each image of each class folder; class numbers follow the sorted names."""
-    files = {folder.name: list(image_files(folder)) for folder in folders}
+    files = {escape(folder.name): list(image_files(folder)) for folder in folders}
     empty = [name for name, inside in files.items() if not inside]
     if empty and any(files.values()):
         raise DataError(f"{path}: class folders without an image: {format_names(empty)}.")
@@ -255,10 +256,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     file = path / CLASS_NAMES
     if not file.exists():
         return ()
-    try:
-        names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 text; one class name per line is needed.") from error
+    names = [line.strip() for line in read_text(file, DataError).splitlines() if line.strip()]
     if twice := [name for name, number in Counter(names).items() if number > 1]:
         raise DataError(f"{file} lists a class twice: {format_names(twice)}.")
     if not 2 <= len(names) <= MOST_CLASSES:

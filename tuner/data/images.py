@@ -15,6 +15,7 @@ from tuner.data.instances import MAX_INSTANCES, renumber
 from tuner.data.source import IGNORED, Image, InstanceMap
 from tuner.deprecated import renamed_names
 from tuner.errors import DataError, format_names
+from tuner.paths import open_file
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
 LOSSY = {"JPEG", "MPO", "WEBP"}
@@ -136,14 +137,13 @@ def to_eight_bits(values: NDArray[Any]) -> Image:
 def open_image(path: Path) -> Pillow.Image:
     """Decode an image fully and turn it upright; DataError has the file name and the problem."""
     try:
-        if path.stat().st_size == 0:
-            raise DataError(f"{path.name} is empty (0 bytes)")
-        with Pillow.open(path) as picture:
+        with open_file(path, DataError, path.name) as file, Pillow.open(file) as picture:
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
             return picture
     except UnidentifiedImageError as error:
-        raise DataError(f"{path.name} is not an image file") from error
+        found = "is not an image file" if path.stat().st_size else "is empty (0 bytes)"
+        raise DataError(f"{path.name} {found}") from error
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({error.strerror or error})") from error
     except (SyntaxError, ValueError, Pillow.DecompressionBombError) as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.data.coco import FILES, annotation_files, has_known_name
+from tuner.data.coco import annotation_files, has_known_name, json_files
 from tuner.data.images import SUFFIXES
 from tuner.data.source import SPLIT_NAMES
 from tuner.errors import DataError, format_names
@@ -115,7 +115,7 @@ def is_known_pair(layout: Layout) -> bool:
 def has_annotations(path: Path, folders: Mapping[str, Path]) -> bool:
     """Return whether a JSON file describes the images; beside class folders, only one of a known name does."""
     alone = "images" in folders or len(folders) < 2
-    return has_known_name(path) or (alone and any(path.glob(FILES)))
+    return has_known_name(path) or (alone and bool(json_files(path)))
 
 
 def may_be_classes(inside: list[Path]) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tuner.data.source import SPLITS, Image, Item, Source, Target
 from tuner.errors import DataError, PartError, TunerError, first_lines, format_names, locate_error
+from tuner.paths import read_bytes
 from tuner.recipe import Part
 from tuner.registry import build, find_builder, own_sources
 
@@ -52,7 +53,7 @@ def source_file(name: str) -> str:
 def hash_code(name: str) -> str:
     """Return a hash of the module of a reader and of the user's own modules that it imports."""
     files = own_sources([name]) or {"": Path(source_file(name))}
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files.values() if path.is_file()))
+    digest = hashlib.sha256(b"".join(read_bytes(path, DataError) for path in files.values() if path.is_file()))
     return digest.hexdigest()[:16]
 
 

@@ -14,6 +14,7 @@ from tuner.data.images import read_labels
 from tuner.data.locate import refuse_missing, require_files
 from tuner.data.source import Image, Item, Source, Target, hold_out
 from tuner.errors import DataError, format_names
+from tuner.paths import LONGEST_JSON, read_text
 
 LISTS = {"train": "annotations/trainval.txt", "test": "annotations/test.txt"}
 IMAGES, TRIMAPS = "images", "annotations/trimaps"
@@ -54,10 +55,7 @@ def list_items(name: str, val: float, split_seed: int, split: str) -> tuple[Path
 
 def read_keys(listing: Path) -> list[str]:
     """Return the first word of each line: 'Abyssinian_100 1 1 1' names an image; '#' starts a comment."""
-    try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{listing} is not a text file; a list of images is needed.") from error
+    lines = read_text(listing, DataError, LONGEST_JSON).splitlines()
     found = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
     if not found:
         raise DataError(f"{listing} lists no images.")

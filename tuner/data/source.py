@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tuner.deprecated import renamed_names
 from tuner.errors import DataError
+from tuner.paths import encode_name
 from tuner.registry import BETWEEN_0_AND_1, unknown_choice
 
 Image = NDArray[np.uint8]  # height x width x 3
@@ -164,7 +165,7 @@ def split_problem(split: object) -> str:
 
 def hash_fraction(key: str, seed: int) -> float:
     """Return a number in [0, 1) that depends only on the item's name and the seed."""
-    digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(encode_name(f"{seed}:{key}"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 

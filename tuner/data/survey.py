@@ -21,6 +21,7 @@ from tuner.console import ProgressCallback
 from tuner.data.instances import find_touching
 from tuner.data.source import IGNORED, Image, Item, Source
 from tuner.errors import DataError, create_file, first_lines, format_names
+from tuner.paths import encode_name, hash_file
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def survey(source: Source, memory: Path, progress: ProgressCallback | None = Non
     if source.revision:
         return Survey(fingerprint(source, {}), {}, source.classes)
     place = f"{source.where}\0{source.reading}" if source.reading else source.where
-    notes = memory / f"survey-{hashlib.sha256(place.encode()).hexdigest()[:12]}.json"
+    notes = memory / f"survey-{hashlib.sha256(encode_name(place)).hexdigest()[:12]}.json"
     known = read_findings(notes)
     findings = dict(inspect_items(source, known, progress))
     if findings != known:
@@ -159,9 +160,9 @@ def inspect_item(source: Source, item: Item, known: Finding | None) -> Finding:
         stamp += [[int(item.content, 16)]] if item.content else []
         if known and known.stamp == stamp and has_all_fields(known, source.targets):
             return known
-        sums = b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)
-        digest = hashlib.sha256(sums + item.content.encode()).hexdigest()
         image, target = source.read(item)
+        sums = b"".join(bytes.fromhex(hash_file(file, error=DataError)) for file in files)
+        digest = hashlib.sha256(sums + item.content.encode()).hexdigest()
     except DataError as error:
         return Finding([], "", [], problem=str(error))
     except OSError as error:
@@ -211,10 +212,11 @@ def is_one_color(image: Image) -> bool:
 
 def fingerprint(source: Source, findings: Mapping[str, Finding]) -> str:
     """Return a hash of names, splits and contents of the training and validation items."""
-    whole = hashlib.sha256("\0".join((source.targets, *source.classes, *filter(None, [source.reading]))).encode())
+    about = (source.targets, *source.classes, *filter(None, [source.reading]))
+    whole = hashlib.sha256(encode_name("\0".join(about)))
     for item in source.split("train", "val"):
         digest = source.revision or findings[item_name(item)].digest
-        whole.update(f"{item.key}\0{item.split}\0{digest}\0".encode())
+        whole.update(encode_name(f"{item.key}\0{item.split}\0{digest}\0"))
     return whole.hexdigest()[:16]
 
 

@@ -102,7 +102,7 @@ def write_files(folder: Path, best: BestTrial, run: Run) -> None:
         request = DrawRequest(best.study.goal.metric, best.history, best.trial.attrs, lambda: run.details)
         draw_missing_pictures(request, folder)
     there = {file.name for file in folder.iterdir()}
-    (folder / "card.md").write_text(make_card(best, there), encoding="utf-8")
+    (folder / "card.md").write_text(make_card(best, there), encoding="utf-8", errors="backslashreplace")
     hashes = {file.name: hash_file(file) for file in sorted(folder.iterdir())}
     write_json(folder / MANIFEST, {"version": VERSION, "files": hashes})
 

@@ -10,7 +10,6 @@ metrics.json     the scores over the split     details.json   the numbers behind
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +19,9 @@ from torch import Tensor
 
 from tuner.data.batches import Batches
 from tuner.data.cache import CachedDataset
-from tuner.errors import FilesError
+from tuner.errors import BundleError, FilesError
 from tuner.export.bundle import atomic_folder, write_json
+from tuner.paths import read_json
 from tuner.plots.examples import draw_examples, make_examples
 from tuner.plots.quality import quality_charts
 from tuner.plots.render_png import charts_to_png
@@ -70,14 +70,14 @@ def check_replaceable(folder: Path) -> None:
 
 def is_evaluation(folder: Path) -> bool:
     try:
-        return MARK in json.loads((folder / METRICS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        return MARK in read_json(folder / METRICS)
+    except (FilesError, TypeError):
         return False
 
 
 def read_epoch(bundle: Path) -> int:
     """Return the epoch whose weights are in a bundle."""
-    return int(json.loads((bundle / METRICS).read_text(encoding="utf-8"))["epoch"])
+    return int(read_json(bundle / METRICS, BundleError)["epoch"])
 
 
 def collect_details(scored: Totals, recipe: Recipe, epoch: int) -> Details:

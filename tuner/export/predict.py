@@ -59,7 +59,10 @@ def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
 
 def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table: Path) -> Iterator[str]:
     """Write a table with a row per image, atomically."""
-    with atomic_write(table) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_write(table) as beside,
+        beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["image", "class", *recipe.classes])
         for path in images:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from tuner.errors import FilesError
+from tuner.paths import hash_file
 
 EXIT_GIVEN_UP = 75  # exit code of a worker that must be replaced: declared dead, or unable to use its GPU
 EXIT_GPU_FAILED = 76  # exit code of a worker whose GPU is broken: start no other worker there
@@ -54,6 +56,6 @@ class WorkerConfig:
 def hash_space_file(path: Path) -> str:
     """Return the SHA-256 of a space file, or "" if it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        return hash_file(path)
+    except FilesError:
         return ""

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import FleetError, first_line
+from tuner.errors import FleetError, SpaceError, first_line
 from tuner.fleet.config import WorkerConfig
 from tuner.fleet.local import EXIT_SLOT_LOST, LocalSlot
-from tuner.paths import Home
+from tuner.paths import Home, read_text
 
 PENDING_SECONDS = 10.0  # after which a worker without a place is reported
 KILL_SECONDS = 10.0  # for a node to confirm that it killed its worker
@@ -234,7 +234,7 @@ def ray_slots(
         refuse_sqlite(address, storage, ray.nodes())
         have = ray.cluster_resources().get("GPU", 0)
         each = gpus_each if gpus_each is not None else float(have > 0)
-        text = space.read_text(encoding="utf-8") if space else ""
+        text = read_text(space, SpaceError) if space else ""
         cluster = RayCluster(home, each, text, say)
         number = workers or (max(1, int(have / each)) if each else 1)
         cluster.slots = [RaySlot(i, cluster) for i in range(number)]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tuner.deprecated import renamed_names
 from tuner.errors import PartError, TunerError, first_line, format_names
 from tuner.models import ENCODER
+from tuner.paths import utf8_path
 
 Tensors = Mapping[str, Tensor]
 HUGGING_FACE = "https://huggingface.co"
@@ -114,7 +115,8 @@ def load_tensors(path: Path) -> Any:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        return load_file(path)
+        with utf8_path(path) as readable:
+            return load_file(readable)
     with warnings.catch_warnings(action="ignore"):  # about pickles, which are refused anyway
         return torch.load(path, map_location="cpu", weights_only=True)
 

@@ -105,7 +105,7 @@ def check_output(out: Path, endings: Sequence[str], force: bool) -> None:
 
 def write_page(content: str, out: Path) -> None:
     with create_file(out) as beside:
-        beside.write_text(content, encoding="utf-8")
+        beside.write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
 def write_charts_file(charts: Sequence[Chart], out: Path, heading: str = "") -> None:

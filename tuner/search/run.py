@@ -19,7 +19,7 @@ from tuner.data.datasets import check_layout, data_name, swap_data
 from tuner.data.provider import open_source
 from tuner.data.source import Source
 from tuner.data.survey import survey
-from tuner.errors import StudyError, did_you_mean, format_names
+from tuner.errors import StudyError, did_you_mean, escape, format_names
 from tuner.fleet.config import WorkerConfig, WorkerSettings, hash_space_file
 from tuner.fleet.placement import PlacementRequest, open_placement, prepare_workers
 from tuner.fleet.supervisor import Fleet, say
@@ -308,7 +308,7 @@ def study_name(request: RunRequest, space: Space, table: PublishedTable | None, 
         name = f"{name}-table"  # so that a search of that space can have its name
     if request.rehearse:
         return f"{name}-rehearsal"
-    swapped = "" if data == own else f"@{Path(data).name}"
+    swapped = "" if data == own else f"@{escape(Path(data).name)}"
     return name + swapped + size_suffix(request.shrink, request.shorten)
 
 

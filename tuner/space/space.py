@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.errors import SpaceError, first_lines, format_names, locate_error
 from tuner.goal import Goal
+from tuner.paths import read_text
 from tuner.recipe import Recipe
 from tuner.registry import importing_own, search_beside
 from tuner.space.files import find_file, known_files
@@ -56,8 +57,8 @@ def find_space(name: str) -> Path:
 def read_about(path: Path) -> str:
     """Return the first line of a space's docstring without running the file."""
     try:
-        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    except (SyntaxError, ValueError, OSError) as error:
+        text = ast.get_docstring(ast.parse(read_text(path, SpaceError))) or ""
+    except (SpaceError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"cannot be read: {error}"
     return text.partition("\n")[0]
 

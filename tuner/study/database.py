@@ -13,7 +13,8 @@ from typing import Any, ParamSpec, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
-from tuner.errors import StorageError, format_names, retry, writing
+from tuner.errors import StorageError, escape, format_names, retry, writing
+from tuner.paths import check_path, is_utf8
 from tuner.study import optuna_tables
 
 P = ParamSpec("P")
@@ -50,7 +51,7 @@ patience = IMPATIENT_SECONDS  # see `be_patient`
 log = logging.getLogger("tuner")
 
 
-def parse_url(url: str) -> URL:
+def parse_url(url: str | URL) -> URL:
     """Parse a URL and fill in the driver that is installed with tuner."""
     try:
         parsed = sa.make_url(url)
@@ -60,12 +61,23 @@ def parse_url(url: str) -> URL:
         ) from None
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise StorageError("SQLite in memory cannot be shared by workers; name a file: sqlite:///runs/tuner.db")
+    if parsed.get_backend_name() == "sqlite":
+        check_path(str(parsed.database), StorageError)
     return parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
 
 
-def hide_password(url: str) -> str:
+def hide_password(url: str | URL) -> str:
     """Return the URL without passwords, for messages; the query may contain one too."""
-    return parse_url(url).set(query={}).render_as_string(hide_password=True)
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite" and not is_utf8(str(parsed.database)):
+        return escape(f"{parsed.drivername}:///{parsed.database}")
+    return parsed.set(query={}).render_as_string(hide_password=True)
+
+
+def render_url(url: str) -> str:
+    """Return the URL with its driver and password, to open it again."""
+    parsed = parse_url(url)
+    return parsed.render_as_string(hide_password=False) if is_utf8(str(parsed.database)) else url
 
 
 def engine_options(url: URL) -> dict[str, Any]:

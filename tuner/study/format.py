@@ -92,7 +92,7 @@ def format_metrics_table(metrics: Mapping[str, Any]) -> str:
 
 def write_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
     """Write a confusion matrix as CSV: a row for each true class, a column for each predicted class."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(["truth \\ prediction", *classes])
         writer.writerows([name, *row] for name, row in zip(classes, matrix, strict=True))

@@ -237,8 +237,7 @@ def open_rdb(url: str) -> RDBStorage | None:
 
 def make_rdb(url: str, is_new: bool) -> RDBStorage:
     parsed = database.parse_url(url)
-    plain = parsed.render_as_string(hide_password=False)
-    template = plain.replace("{", "{{").replace("}", "}}")  # RDBStorage formats it
+    template = database.render_url(url).replace("{", "{{").replace("}", "}}")  # RDBStorage formats it
     try:
         return RDBStorage(
             template,

@@ -18,7 +18,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from tuner.errors import atomic_write, writing
-from tuner.paths import MARK_KEY, Run, is_intact
+from tuner.paths import MARK_KEY, Run, is_intact, utf8_path
 
 VERSION = 1
 log = logging.getLogger("tuner")
@@ -106,9 +106,10 @@ def seed_all(seed: int) -> None:
 
 def save_weights(model: nn.Module, path: Path, mark: str = "") -> None:
     """Write the weights, with the mark in the metadata of the file."""
-    with create_tensor_file(path) as beside:
-        save_model(model, str(beside), {MARK_KEY: mark})
+    with create_tensor_file(path) as beside, utf8_path(beside) as writable:
+        save_model(model, str(writable), {MARK_KEY: mark})
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    load_model(model, str(path))
+    with utf8_path(path) as readable:
+        load_model(model, str(readable))

@@ -291,7 +291,7 @@ def test_everything_wrong_in_the_lists_is_named_at_once(tmp_path: Path) -> None:
         "image number 7 has no id or no file_name",
         "image number 8 has no id or no file_name",
         f"{'x' * 80} is listed but does not exist",
-        "\0 is listed but does not exist",
+        r"\x00 is listed but does not exist",
         "annotation 1 belongs to image 99, which is not listed",
         "annotation 2 of a.png has only a box; a segmentation is needed",
         "annotation 3 of a.png has nothing; a segmentation is needed",
