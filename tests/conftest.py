@@ -19,8 +19,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from execnet import gateway_io
+from helpers import fork_server
 from helpers.command_line import finish
-from helpers.fork_server import AVAILABLE, server, start_python
+from helpers.fork_server import AVAILABLE, ForkedPopen, start_python
 from helpers.generated_images import draw_once
 from helpers.image_folders import make_photos
 from helpers.optuna_revisions import load_once
@@ -45,6 +47,22 @@ SHARED_SETUP = {  # modules whose tests share what takes seconds to set up
     *("test_api", "test_table", "test_report_page_seen", "test_report_page", "test_figures", "test_extend"),
     *("test_loop_instances", "test_mask_rcnn", "test_fork_server", "test_optuna_suite"),
 }
+
+
+class ForkedGateway(gateway_io.Popen2IOMaster):  # type: ignore[misc]
+    """The connection of pytest-xdist to a test process that forks instead of importing everything anew."""
+
+    def __init__(self, args: list[str], execmodel: Any) -> None:
+        self.popen = ForkedPopen(
+            [each for each in args if each != "-u"], runs_tests=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        gateway_io.Popen2IO.__init__(self, self.popen.stdin, self.popen.stdout, execmodel=execmodel)
+
+
+def pytest_xdist_setupnodes() -> None:
+    """Have the test processes fork from one that has imported everything, each with a server of its own."""
+    if AVAILABLE:
+        gateway_io.Popen2IOMaster = ForkedGateway
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -100,7 +118,7 @@ def forked_workers() -> Iterator[None]:
     if not AVAILABLE:
         return (yield)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tuner.fleet.fork_server.start_server", server)
+        patch.setattr("tuner.fleet.fork_server.start_server", fork_server.server)
         patch.setattr("tuner.fleet.fork_server.stop_server", lambda: None)
         yield
 

@@ -26,6 +26,7 @@ import weakref
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -100,10 +101,15 @@ def run_code(code: str, *args: Any, **kwargs: Any) -> subprocess.CompletedProces
 
 
 class ForkedPopen(subprocess.Popen):  # type: ignore[type-arg]
-    """A process that forks from the server of this process. `max_bytes`: no file may grow beyond."""
+    """A process that forks from the server of this process.
 
-    def __init__(self, args: Sequence[Any], *, max_bytes: int = -1, **kwargs: Any) -> None:
-        self.max_bytes = max_bytes
+    `max_bytes`: no file may grow beyond. `runs_tests`: it has a server of its own beside it from the start.
+    """
+
+    def __init__(
+        self, args: Sequence[Any], *, max_bytes: int = -1, runs_tests: bool = False, **kwargs: Any
+    ) -> None:
+        self.max_bytes, self.runs_tests = max_bytes, runs_tests
         super().__init__(list(map(str, args)), **kwargs)
 
     def _execute_child(self, *args: Any, **kwargs: Any) -> None:
@@ -120,6 +126,7 @@ class ForkedPopen(subprocess.Popen):  # type: ignore[type-arg]
             "cwd": str(Path(given["cwd"] or ".").absolute()),
             "new_session": given["start_new_session"],
             "max_bytes": self.max_bytes,
+            "runs_tests": self.runs_tests,
         }
         files = [given["p2cread"], given["c2pwrite"], given["errwrite"]]
         self.pid = server().fork(order, [at if each == -1 else each for at, each in enumerate(files)])
@@ -131,7 +138,7 @@ class ForkedPopen(subprocess.Popen):  # type: ignore[type-arg]
 
 def become(order: Order) -> None:
     """Be the process that was ordered, as a fresh interpreter would be it: a worker, if no program is named."""
-    order = {"flag": "-m", "what": WORKER, "args": [], "max_bytes": -1, **order}
+    order = {"flag": "-m", "what": WORKER, "args": [], "max_bytes": -1, "runs_tests": False, **order}
     if order["max_bytes"] >= 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["max_bytes"], -1))
     ours = {str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path}
@@ -141,20 +148,29 @@ def become(order: Order) -> None:
     sys.path[:] = [*first, *given, *(path for path in sys.path[1:] if path and path not in ours)]
     sys.argv = [order["what"] if order["flag"] == "-m" else "-c", *order["args"]]
     if order["what"] == "tuner.cli" and STARTS_WORKERS & set(order["args"]):
-        fork_workers()
+        beside = fork_server()
+        product = import_module("tuner.fleet.fork_server")
+        product.start_server, product.stop_server = lambda: beside, lambda: None  # type: ignore[attr-defined]
+    elif order["runs_tests"]:
+        beside = fork_server()
+        import_module("helpers.fork_server").server = lambda: beside  # type: ignore[attr-defined]
+        forget_pytest_plugins()
     exit_process(run(order["flag"], order["what"]))
 
 
-def fork_workers() -> None:
-    """Have the workers that this command starts fork from a process beside it, without another import."""
-    from tuner.fleet import fork_server
+def forget_pytest_plugins() -> None:
+    """Have pytest import its plugins anew: it rewrites their assertions, and warns of those it finds imported."""
+    plugins = {point.module.partition(".")[0] for point in entry_points(group="pytest11")}
+    for name in [each for each in sys.modules if each.partition(".")[0] in plugins]:
+        del sys.modules[name]
 
+
+def fork_server() -> ForkServer:
+    """Fork a server beside this process, without another import."""
     ours, theirs = socket.socketpair()
     if os.fork():
         theirs.close()
-        server = ForkServer(ours)
-        fork_server.start_server, fork_server.stop_server = lambda: server, lambda: None  # type: ignore[assignment]
-        return
+        return ForkServer(ours)
     ours.close()
     os.setsid()
     set_name(NAME)
