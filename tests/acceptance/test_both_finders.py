@@ -25,6 +25,7 @@ from tuner.paths import Home
 from tuner.study.trial_queries import read_trials
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.xdist_group("instances"),
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # pycocotools and numpy 2
 ]

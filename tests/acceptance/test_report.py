@@ -59,6 +59,7 @@ def test_a_real_run_is_told_and_compared(
 
 
 @pytest.mark.parametrize("command", [["report", "--out", "x.html"], ["compare", "0", "1", "--out", "x.png"]])
+@pytest.mark.slow
 def test_neither_loads_torch(call: Call, tmp_path: Path, command: list[str]) -> None:
     code = (
         "import sys\nsys.argv = ['tuner', *sys.argv[1:]]\nfrom tuner.cli import main\n"

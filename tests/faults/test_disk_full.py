@@ -32,6 +32,7 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in (folder / "home").rglob(".*") if path.is_file() or any(path.iterdir())]
 
 
+@pytest.mark.slow
 def test_cache_and_checkpoint_on_a_full_disk(tmp_path: Path, postgres: Postgres) -> None:
     write_space(tmp_path, epochs=3)
     url = postgres.fresh()

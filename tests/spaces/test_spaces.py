@@ -44,6 +44,7 @@ def test_every_draw_can_be_trained(path: Path) -> None:
     check_recipes(draws.recipes, space.goal, str(path))
 
 
+@pytest.mark.slow
 def test_every_draw_can_be_rehearsed(path: Path) -> None:
     space = load_space(str(path))
     toys = [rehearse(recipe) for recipe in draw_recipes(space).recipes]

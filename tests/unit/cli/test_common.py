@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from helpers.command_line import environment, write_space
+from helpers.command_line import write_space
 
 from tuner.cli import main
 
+Tuner = Callable[..., subprocess.CompletedProcess[str]]
 
-def run_check(folder: Path, space: Path) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tuner.cli", "check", space],
-        cwd=folder, env=environment(folder), capture_output=True, text=True,
-    )  # fmt: skip
+
+def run_check(tuner: Tuner, space: Path) -> list[str]:
+    done = tuner("check", space)
     assert done.returncode == 0, done.stderr
     return done.stderr.splitlines()
 
 
-def test_an_old_import_path_in_a_space_is_one_line_on_stderr(tmp_path: Path) -> None:
+def test_an_old_import_path_in_a_space_is_one_line_on_stderr(tuner: Tuner, tmp_path: Path) -> None:
     space = write_space(tmp_path)
-    assert run_check(tmp_path, space) == []
+    assert run_check(tuner, space) == []
     space.write_text(
         space.read_text().replace("from tuner import", "from tuner.losses import bce\nfrom tuner import")
     )
-    (line,) = run_check(tmp_path, space)
+    (line,) = run_check(tuner, space)
     assert line == "tuner: tuner.losses is deprecated: import tuner.train.losses instead."
 
 
-def test_other_deprecations_are_not_shown(tmp_path: Path) -> None:
+def test_other_deprecations_are_not_shown(tuner: Tuner, tmp_path: Path) -> None:
     space = write_space(tmp_path)
     warn = "import warnings\nwarnings.warn('old', DeprecationWarning)\nfrom tuner import"
     space.write_text(space.read_text().replace("from tuner import", warn))
-    assert run_check(tmp_path, space) == []
+    assert run_check(tuner, space) == []
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def both() -> tuple[MaskRCNN, Any]:
     return ours, theirs
 
 
+@pytest.mark.slow
 def test_it_finds_what_torchvision_finds(both: tuple[MaskRCNN, Any]) -> None:
     ours, theirs = (model.eval() for model in both)
     with torch.no_grad():
@@ -171,6 +172,7 @@ def test_it_learns_to_tell_touching_discs_apart() -> None:
         assert large.labels.shape == sizes[1] and len(match_instances(large.labels, wide).pairs) == labels.max()
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_from_images_without_instances_it_learns_to_find_none() -> None:
     none = torch.zeros(2, 4, 64, 64)

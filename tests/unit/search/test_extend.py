@@ -143,6 +143,7 @@ def states_of(url: str, study: str) -> list[str]:
         return [t.state for t in trial_queries.read_trials(engine, queries.find_study(engine, study))]
 
 
+@pytest.mark.slow
 def test_a_trial_gone_on_with_twice_and_killed_between_is_the_trial_of_one_long_run(
     chain: Place, unbroken: Place
 ) -> None:

@@ -61,6 +61,7 @@ def test_without_a_gpu_the_processor_is_used() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin processes")
+@pytest.mark.slow
 def test_a_worker_keeps_to_its_cores() -> None:
     """In a process of its own: it would pin the tests."""
     core = min(os.sched_getaffinity(0))
