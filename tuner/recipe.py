@@ -6,16 +6,22 @@ A recipe can be compared, written as JSON and read back without importing any mo
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
+from tuner.errors import did_you_mean, first_lines, format_names, printable
+
 VERSION = 2
 READABLE_VERSIONS = (1, 2)  # fields that version 1 lacks have defaults
 PART_FIELDS = ("data", "model", "loss", "optimizer", "schedule", "augment", "weights")
+TEXT_FIELDS = ("task", "precision")
+WHOLE_FIELDS = ("epochs", "batch_size", "seed", "copies", "validate_every")
+MOST_LISTED = 1 << 16  # stages or classes of a recipe, or modules that a stage freezes
 Value = None | bool | int | float | str | list[Any] | tuple[Any, ...] | dict[str, Any]
 
 
@@ -110,7 +116,9 @@ class Stage:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Stage:
-        return Stage(**{**data, "schedule": data["schedule"] and Part(**data["schedule"])})
+        """Return the stage written by `to_json`, which `Recipe.from_json` has checked."""
+        schedule = data.get("schedule")
+        return Stage(**{**data, "schedule": schedule and Part(**schedule)})
 
 
 @dataclass(frozen=True)
@@ -178,7 +186,7 @@ class Recipe:
     def own_names(self) -> tuple[str, ...]:
         """The names of all parts of the user's own, each "package.module:function"."""
         schedules = [stage.schedule.name for stage in self.resolved_stages if stage.schedule]
-        parts = (self.data, self.model, self.loss, self.optimizer, self.augment)
+        parts = (self.data, self.model, self.loss, self.optimizer, self.schedule, self.augment)
         names = [*(part.name for part in parts), *schedules, *self.metrics]
         return tuple(dict.fromkeys(name for name in names if ":" in name))
 
@@ -211,12 +219,82 @@ class Recipe:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Recipe:
-        """Return the recipe written by `to_json`; ValueError for a format version that is not supported."""
+        """Return the recipe written by `to_json`; ValueError names every field that is wrong."""
+        if not isinstance(data, Mapping):
+            raise ValueError(f"a recipe is {show(data)}; an object is needed")
         plain = dict(data)
         if (version := plain.pop("version", None)) not in READABLE_VERSIONS:
-            raise ValueError(f"a recipe of version {version}; this tuner reads version {VERSION}")
+            raise ValueError(f"a recipe of version {printable(version)}; this tuner reads version {VERSION}")
+        if wrong := list(recipe_field_problems(plain)):
+            raise ValueError(f"{len(wrong)} fields are wrong:{first_lines(wrong)}" if wrong[1:] else wrong[0])
         values: dict[str, Any] = {
             k: Part(v["name"], v["args"]) if isinstance(v, dict) else v for k, v in plain.items()
         }
         stages = tuple(Stage.from_json(stage) for stage in values.pop("stages", ()))
         return Recipe(**values, stages=stages)
+
+
+def recipe_field_problems(plain: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the fields of a recipe's JSON: unknown and missing ones, and wrong types."""
+    yield from field_names_problems("", plain, Recipe)
+    for name, value in plain.items():
+        if name == "weights" and isinstance(value, str):
+            continue  # a short form that a space may write
+        if name in PART_FIELDS:
+            yield from part_json_problems(name, value)
+        elif name in TEXT_FIELDS and not isinstance(value, str):
+            yield f"{name} is {show(value)}; text is needed"
+        elif name in WHOLE_FIELDS and not is_whole_number(value):
+            yield f"{name} is {show(value)}; a whole number is needed"
+        elif name in ("classes", "metrics") and not is_list_of(str, value):
+            yield f"{name} is {show(value)}; a list of names is needed"
+        elif name == "stages" and not is_list_of(dict, value):
+            yield f"{name} is {show(value)}; a list of stages is needed"
+        elif name == "stages":
+            for at, stage in enumerate(value, start=1):
+                yield from stage_json_problems(f" of stage {at}", stage)
+
+
+def stage_json_problems(where: str, plain: Mapping[str, Any]) -> Iterator[str]:
+    yield from field_names_problems(where, plain, Stage)
+    if not is_whole_number(plain.get("epochs", 0)):
+        yield f"epochs{where} is {show(plain['epochs'])}; a whole number is needed"
+    if not isinstance(frozen := plain.get("frozen", ()), str) and not is_list_of(str, frozen):
+        yield f"frozen{where} is {show(frozen)}; a list of names is needed"
+    for name in ("lr", "encoder_lr"):
+        if plain.get(name) is not None and not is_number(plain[name]):
+            yield f"{name}{where} is {show(plain[name])}; a number or null is needed"
+    if plain.get("schedule") is not None:
+        yield from part_json_problems(f"schedule{where}", plain["schedule"])
+    if not isinstance(plain.get("judged", True), bool):
+        yield f"judged{where} is {show(plain['judged'])}; true or false is needed"
+
+
+def part_json_problems(what: str, value: object) -> Iterator[str]:
+    if not isinstance(value, dict) or set(value) != {"name", "args"}:
+        yield f'{what} is {show(value)}; an object with "name" and "args" is needed'
+        return
+    if not isinstance(value["name"], str):
+        yield f"the name of {what} is {show(value['name'])}; text is needed"
+    if not isinstance(value["args"], dict):
+        yield f"the args of {what} are {show(value['args'])}; an object is needed"
+
+
+def field_names_problems(where: str, plain: Mapping[str, Any], owner: type[Recipe | Stage]) -> Iterator[str]:
+    """Yield the unknown fields of a recipe or stage, and the missing ones that have no default."""
+    known = {field.name: field.default is MISSING and field.default_factory is MISSING for field in fields(owner)}
+    if unknown := [name for name in plain if name not in known]:
+        yield f"unknown: {printable(format_names(unknown, 3))}{where}.{did_you_mean(unknown[0][:80], known)}"
+    missing = [name for name, is_needed in known.items() if is_needed and name not in plain]
+    yield from (f"the field {name}{where} is missing" for name in missing)
+
+
+def is_list_of(kind: type, value: object) -> bool:
+    return (
+        isinstance(value, list | tuple) and len(value) <= MOST_LISTED and all(isinstance(v, kind) for v in value)
+    )
+
+
+def show(value: object) -> str:
+    """Return a value of a JSON file as part of a message."""
+    return printable(json.dumps(value) if isinstance(value, list | dict | str) or value is None else value)

@@ -131,7 +131,7 @@ def test_the_best_is_exported_scored_on_the_test_split_and_used(
     bundle = Path(f"best_{study}")
     tuner("best", "--study", study, "--home", "home", "--export", bundle)
     assert {"predictions.png", "curves.png", "confusion.csv"} <= {file.name for file in bundle.iterdir()}
-    found = json.loads(tuner("evaluate", bundle, "--json", "--confusion", "who.csv", "--home", "home"))
+    found = json.loads(tuner("evaluate", bundle, "--trust", "--json", "--confusion", "who.csv", "--home", "home"))
     assert (found["images"], found["split"], found["data"]) == (images, "test", study)
     with Path("who.csv").open(newline="") as file:
         _, *table = csv.reader(file)
@@ -140,7 +140,7 @@ def test_the_best_is_exported_scored_on_the_test_split_and_used(
     right = sum(found["confusion"][at][at] for at in range(len(table)))
     assert found["metrics"]["accuracy"] == pytest.approx(right / sum(map(sum, found["confusion"])))
     out = Path(f"tested_{study}")
-    shown = tuner("evaluate", bundle, "--home", "home", "--out", out, "--sample", "5")
+    shown = tuner("evaluate", bundle, "--trust", "--home", "home", "--out", out, "--sample", "5")
     assert shown.startswith(f"{study}, test split: {images} images\n  loss ")
     assert f"\nwritten to {out}: confusion.csv, details.json, examples.png, images.csv, metrics.json, " in shown
     assert shown.endswith("sample.png (all 2 images of the test split)\n") == (images < 5)
@@ -151,6 +151,6 @@ def test_the_best_is_exported_scored_on_the_test_split_and_used(
     assert json.loads((out / "metrics.json").read_text())["metrics"] == found["metrics"]
 
     image = next(Path(study, "test").rglob("0.*"))
-    tuner("predict", bundle, image, "--out", f"out_{study}")
+    tuner("predict", bundle, image, "--trust", "--out", f"out_{study}")
     names = {file.name for file in Path(f"out_{study}").iterdir()}
     assert names == ({"classes.csv"} if study == "badges" else {"0_labels.png", "0_overlay.png"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +14,12 @@ from numpy.typing import NDArray
 
 from tuner.errors import DataError
 from tuner.paths import expand_path
-from tuner.recipe import Recipe
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
     from torch import nn
 
+    from tuner.export.bundle import OpenBundle
     from tuner.export.evaluate import Evaluation
     from tuner.plots.heatmaps import Cell, Score
 
@@ -60,18 +59,19 @@ class ImageExplanation:
 class Bundle:
     """An exported model. It needs only its folder, not the database. Returned by `tuner.load_bundle`."""
 
-    def __init__(self, path: Path, recipe: Recipe) -> None:
-        self.path, self.recipe = path, recipe
+    def __init__(self, opened: OpenBundle) -> None:
+        self._opened = opened
+        self.path, self.recipe = opened.folder, opened.recipe
 
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics of the exported epoch by name, such as "val_iou"."""
-        return dict(self._facts["metrics"])
+        return dict(self._opened.facts["metrics"])
 
     @property
     def params(self) -> dict[str, Any]:
         """The parameters of the exported trial by name."""
-        return dict(self._facts["params"])
+        return dict(self._opened.facts["params"])
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -83,10 +83,9 @@ class Bundle:
     @cached_property
     def model(self) -> nn.Module:
         """The trained model as a `torch.nn.Module` in eval mode, on the GPU if there is one."""
-        from tuner.export.bundle import load_model
         from tuner.train.precision import find_device
 
-        return load_model(self.path).to(find_device())
+        return self._opened.load_model().to(find_device())
 
     @overload
     def predict(self, images: ImageLike) -> NDArray[Any]: ...  # type: ignore[overload-overlap]
@@ -168,7 +167,7 @@ class Bundle:
 
         check_split(split)
         sample = Sample(number, seed, split, None if data is None else os.fspath(data), layout)
-        images = read_sample(self.path, sample, Home(Path(home)))
+        images = read_sample(self._opened, sample, Home(Path(home)))
         return [self._explain(one.picture, layers, class_name, score, one.truth) for one in images]
 
     def _explain(
@@ -204,25 +203,22 @@ class Bundle:
 
         check_split(split)
         source, folder = (None if path is None else os.fspath(path) for path in (data, out))
-        into = None if folder is None else Path(folder).expanduser()
-        return evaluate_bundle(self.path, source, split, Home(Path(home)), into, sample, seed, layout)
-
-    @cached_property
-    def _facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
-        return facts
+        into = None if folder is None else expand_path(folder)
+        return evaluate_bundle(self._opened, source, split, Home(Path(home)), into, sample, seed, layout)
 
     def __repr__(self) -> str:
-        score = f"{self._facts['goal']['metric']} {self._facts['value']:.4g}"
+        score = f"{self._opened.facts['goal']['metric']} {self._opened.facts['value']:.4g}"
         return f"<Bundle '{self.path}': {self.recipe.model} for {self.recipe.data.name}, {score}>"
 
 
-def load_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Return the bundle in a folder, after checking that every file is as it was exported; else BundleError."""
-    from tuner.export.bundle import read_recipe
+def load_bundle(path: str | os.PathLike[str], *, trust: bool = False) -> Bundle:
+    """Return the bundle in a folder; BundleError unless all is as it was exported and has the types it must have.
 
-    folder = expand_path(path)
-    return Bundle(folder, read_recipe(folder))
+    trust: whether code that is not of tuner may run, such as a model of its own that the recipe names.
+    """
+    from tuner.export.bundle import open_bundle
+
+    return Bundle(open_bundle(path, trust))
 
 
 def for_each(images: ImageLike | Iterable[ImageLike], function: Callable[[ImageLike], T]) -> T | list[T]:

@@ -19,6 +19,7 @@ from tuner.cli.options import (
     layout_option,
     storage_options,
     study_option,
+    trust_option,
 )
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def best(
 @click.argument("bundle", type=FOLDER)
 @click.argument("images", nargs=-1, required=True, type=FILE)
 @click.option("--out", type=FOLDER, default="predictions", metavar="DIR", help="Output folder.")
-def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
+@trust_option
+def predict(bundle: str, images: tuple[str, ...], out: str, trust: bool) -> None:
     """Predict images with an exported bundle.
 
     Writes NAME_mask.png, NAME_labels.png or NAME_instances.png (16 bits), each with NAME_overlay.png; all
@@ -86,9 +88,10 @@ def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
     Example:
       tuner predict best photos/*.jpg --out masks
     """
+    from tuner.export.bundle import open_bundle
     from tuner.export.predict import predict_files
 
-    for path in predict_files(Path(bundle), [Path(image) for image in images], Path(out)):
+    for path in predict_files(open_bundle(bundle, trust), [Path(image) for image in images], Path(out)):
         click.echo(path)
 
 
@@ -114,10 +117,11 @@ def predict(bundle: str, images: tuple[str, ...], out: str) -> None:
 @click.option("--sample", type=SAMPLE, help="How many random images --out shows.  [default: 10]")
 @click.option("--seed", type=SEED, help="Seed of the random images.  [default: 0]")
 @home_option
+@trust_option
 @json_option
 def evaluate(
     bundle: str, data: str | None, layout: str | None, split: str, confusion: str | None, out: str | None,
-    sample: int | None, seed: int | None, home: str, as_json: bool,
+    sample: int | None, seed: int | None, home: str, trust: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Score an exported bundle on the test split, which searches never use.
 
@@ -132,17 +136,19 @@ def evaluate(
     from dataclasses import asdict
 
     from tuner.errors import writing
+    from tuner.export.bundle import open_bundle
     from tuner.export.evaluate import DEFAULT_SAMPLE, check_has_confusion, describe_shortage, evaluate_bundle
     from tuner.study.format import write_confusion
     from tuner.tasks import BINARY_CLASSES
 
     if out is None:
         refuse_options("--out DIR: pictures are written there", {"--sample": sample, "--seed": seed})
+    opened = open_bundle(bundle, trust)
     if confusion:
-        check_has_confusion(Path(bundle))
+        check_has_confusion(opened)
     folder = None if out is None else Path(out)
     number = DEFAULT_SAMPLE if sample is None else sample
-    found = evaluate_bundle(Path(bundle), data, split, to_home(home), folder, number, seed or 0, layout)
+    found = evaluate_bundle(opened, data, split, to_home(home), folder, number, seed or 0, layout)
     if confusion:
         with writing(Path(confusion)):
             write_confusion(found.confusion, found.classes or BINARY_CLASSES, Path(confusion))
@@ -174,11 +180,12 @@ def evaluate(
 @click.option("--data", type=DATASET, metavar="NAME|PATH", help="Data of --sample.  [default: the bundle's own]")
 @layout_option
 @home_option
+@trust_option
 @click.option("--list-layers", "listing", is_flag=True, help="Only list the layers of the model.")
 def explain(
     bundle: str, images: tuple[str, ...], layers: str | None, name: str | None,
     score: Score | None, out: str, sample: int | None, seed: int | None, split: str | None, data: str | None,
-    layout: str | None, home: str, listing: bool,
+    layout: str | None, home: str, trust: bool, listing: bool,
 ) -> None:  # fmt: skip
     """Draw heat maps (Grad-CAM) of the model's layers for each image.
 
@@ -189,9 +196,10 @@ def explain(
     """
     from tuner.errors import escape
     from tuner.export import explain as explain_module
+    from tuner.export.bundle import open_bundle
 
     if listing:
-        for line in explain_module.list_layers(Path(bundle)):
+        for line in explain_module.list_layers(open_bundle(bundle, trust)):
             click.echo(line)
         return
     if images and sample:
@@ -204,12 +212,13 @@ def explain(
     chosen = [layer.strip() for layer in (layers or "").split(",") if layer.strip()]
     if layers is not None and not chosen:
         raise click.BadParameter("no layer given; --list-layers lists them.", param_hint="'--layers'")
+    opened = open_bundle(bundle, trust)
     if sample:
         random = explain_module.Sample(sample, seed or 0, split or "val", data, layout)
-        lines = explain_module.explain_sample(Path(bundle), random, to_home(home), Path(out), chosen, name, score)
+        lines = explain_module.explain_sample(opened, random, to_home(home), Path(out), chosen, name, score)
     else:
         files = [Path(image) for image in images]
-        lines = explain_module.explain_files(Path(bundle), files, Path(out), chosen, name, score)
+        lines = explain_module.explain_files(opened, files, Path(out), chosen, name, score)
     for line in lines:
         click.echo(line)
 

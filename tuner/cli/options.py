@@ -133,6 +133,9 @@ artifacts_option = click.option(
     help="Where all hosts keep checkpoints and pictures: a folder or s3://BUCKET/PREFIX.  [default: --home]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+trust_option = click.option(
+    "--trust", is_flag=True, help="Run code that is not of tuner, such as a model of its own that a bundle names."
+)
 
 
 def study_option(default: str = "the most recent") -> Decorator:

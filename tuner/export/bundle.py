@@ -13,23 +13,22 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tuner.errors import BundleError, FilesError, StudyError, writing
+from tuner.errors import BundleError, FilesError, StudyError, format_names, printable, writing
 from tuner.export.best import BestTrial
-from tuner.paths import Run, hash_file
-from tuner.recipe import Recipe
+from tuner.export.manifest import MANIFEST, VERSION, WEIGHTS
+from tuner.export.manifest import verify_bundle as verify_bundle
+from tuner.paths import Run, expand_path, hash_file, read_json
+from tuner.recipe import Recipe, is_number, is_whole_number
 from tuner.study.format import format_metrics_table
 from tuner.tasks import find_task
 
 if TYPE_CHECKING:
     from torch import nn
 
-VERSION = 1
-WEIGHTS = "weights.safetensors"
-REQUIRED_FILES = (WEIGHTS, "recipe.json", "metrics.json", "history.csv", "card.md")
-MANIFEST = "bundle.json"
 PICTURE_CAPTIONS = {
     "predictions.png": "The worst, median, best and random validation images: ground truth, prediction, errors.",
     "strip.png": "The prediction of one validation image after every epoch.",
@@ -125,51 +124,81 @@ def write_json(path: Path, data: Any) -> None:
     path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
-def read_recipe(folder: Path) -> Recipe:
-    """Return the recipe of a bundle after verifying its files."""
+@dataclass(frozen=True)
+class OpenBundle:
+    """A bundle whose files are as they were exported, with its recipe, and the facts of metrics.json."""
+
+    folder: Path
+    recipe: Recipe
+    facts: Mapping[str, Any]
+
+    def load_model(self) -> nn.Module:
+        """Return the trained model in eval mode: normalized float images in, logits out; else BundleError."""
+        from tuner.export.trained_model import load_trained_model
+
+        return load_trained_model(self.recipe, self.folder / WEIGHTS)
+
+
+BundleLike: TypeAlias = "str | os.PathLike[str] | OpenBundle"
+
+
+def open_bundle(folder: BundleLike, trust: bool = False) -> OpenBundle:
+    """Return a bundle after checking its files and fields, else BundleError; an open one is returned as it is.
+
+    This is the only way into a bundle. Opening it runs nothing of it. Its recipe may name code that is not of
+    tuner, which runs when it is used, only with `trust`.
+    """
+    if isinstance(folder, OpenBundle):
+        return folder
+    folder = expand_path(folder, BundleError)
     verify_bundle(folder)
+    path = folder / "recipe.json"
     try:
-        return Recipe.from_json(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
+        recipe = Recipe.from_json(read_json(path, BundleError))
     except (ValueError, TypeError) as error:
-        raise BundleError(f"{folder / 'recipe.json'}: {error}.") from error
+        raise BundleError(f"{path}: {error}.") from error
+    own = own_parts(recipe)
+    if own and not trust:
+        raise BundleError(
+            f"{folder} runs code that is not of tuner: {printable(format_names(own, 3))}. "
+            "If you trust those who made it, allow it with --trust, in Python with trust=True."
+        )
+    return OpenBundle(folder, recipe, read_facts(folder))
 
 
-def verify_bundle(folder: Path) -> None:
-    """Raise BundleError that names every missing or altered file."""
-    if not folder.is_dir():
-        raise BundleError(f"no bundle {folder}. Export one with: tuner best --export {folder}.")
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version, files = manifest["version"], dict(manifest["files"])
-    except OSError as error:
-        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{folder / MANIFEST} was altered: it cannot be read.") from error
-    if version != VERSION:
-        raise BundleError(f"{folder} is a bundle of version {version}; this tuner reads version {VERSION}.")
-    check_files(folder, files)
+def own_parts(recipe: Recipe) -> list[str]:
+    """Return the names of the parts of a recipe that are code of the user's own; a folder may have a colon too."""
+    names = list(recipe.own_names)
+    if recipe.data.name in names:
+        from tuner.data.datasets import is_path  # loads numpy, which exporting does not need
+
+        names = [name for name in names if name != recipe.data.name or not is_path(name)]
+    return names
 
 
-def check_files(folder: Path, files: Mapping[str, str]) -> None:
-    listed = dict.fromkeys([*REQUIRED_FILES, *files])
-    missing = [name for name in listed if not (folder / name).is_file()]
-    altered = [name for name in listed if name not in missing and files.get(name) != hash_file(folder / name)]
-    kinds = {"missing": missing, "altered": altered}
-    wrong = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
-    if wrong:
-        raise BundleError(f"{folder} differs from what was exported ({'; '.join(wrong)}). Export it again.")
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what metrics.json says of the exported trial: its goal, value, epoch, metrics and params."""
+    path = folder / "metrics.json"
+    facts = read_json(path, BundleError)
+    is_whole = isinstance(facts, dict) and all(
+        isinstance(facts.get(k), dict) for k in ("goal", "metrics", "params")
+    )
+    numbers = is_whole and is_number(facts.get("value")) and is_whole_number(facts.get("epoch"))
+    if not numbers or not isinstance(facts["goal"].get("metric"), str):
+        raise BundleError(f"{path} has no goal, value, epoch, metrics and params.")
+    if odd := [name for name, value in facts["metrics"].items() if not isinstance(value, int | float | None)]:
+        raise BundleError(f"{path}: its metric {printable(odd[0])} is not a number.")
+    return facts
 
 
-def load_model(folder: str | Path) -> nn.Module:
+def read_recipe(folder: BundleLike, trust: bool = False) -> Recipe:
+    """Return the recipe of a bundle, checked as `open_bundle` does."""
+    return open_bundle(folder, trust).recipe
+
+
+def load_model(folder: BundleLike, trust: bool = False) -> nn.Module:
     """Return the trained model of a bundle in eval mode: normalized float images in, logits out."""
-    from tuner.train.checkpoint import load_weights
-    from tuner.train.trainer import build_model
-
-    folder = Path(folder)
-    recipe = read_recipe(folder)
-    model = build_model(recipe, find_task(recipe.task))
-    load_weights(model, folder / WEIGHTS)
-    return model.eval()
+    return open_bundle(folder, trust).load_model()
 
 
 def make_card(best: BestTrial, there: Collection[str] = ()) -> str:
@@ -183,6 +212,7 @@ def make_card(best: BestTrial, there: Collection[str] = ()) -> str:
     names = ", ".join(recipe.classes)
     classes = f"\nIts classes, in the order of their numbers: {names}.\n" if names else ""
     toy = "\n**This is a rehearsal**: small sizes on generated data. Its metrics mean nothing for real data.\n"
+    own = own_parts(recipe)
     worse = "less" if best.study.goal.direction == "maximize" else "more"
     return f"""# {recipe.model} for {recipe.data.name}
 {toy if best.study.rehearsal else ""}
@@ -205,14 +235,14 @@ content hash `{made.get("data_hash")}`. Images are resized to {recipe.image_size
 ## Usage
 On the command line, with this folder only:
 
-    tuner predict {{this folder}} photo.jpg
+    tuner predict {{this folder}} photo.jpg{" --trust" * bool(own)}
 
 In Python:
 
 ```python
 import tuner
 
-bundle = tuner.load_bundle("this folder")
+bundle = tuner.load_bundle("this folder"{", trust=True" * bool(own)})
 {USAGE[task.targets]}
 bundle.explain("photo.jpg").save("explanation.png")  # where the model looks
 bundle.model  # the torch.nn.Module

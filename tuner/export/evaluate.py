@@ -12,8 +12,10 @@ from tuner.data.datasets import data_name, data_problems, refuse_layout, swap_da
 from tuner.data.layouts import READ_AS
 from tuner.data.provider import DataProvider
 from tuner.errors import DataError, PartError, format_names
-from tuner.export.bundle import WEIGHTS, read_recipe
-from tuner.export.evaluation_files import check_replaceable, collect_pictures, read_epoch, write_evaluation
+from tuner.export.bundle import BundleLike, open_bundle
+from tuner.export.evaluation_files import check_replaceable, collect_pictures, write_evaluation
+from tuner.export.manifest import WEIGHTS
+from tuner.export.trained_model import check_scorable
 from tuner.paths import Home
 from tuner.recipe import Recipe
 from tuner.registry import Range
@@ -43,7 +45,7 @@ class Evaluation:
 
 
 def evaluate_bundle(
-    bundle: Path,
+    bundle: BundleLike,
     data: str | None,
     split: str,
     home: Home,
@@ -59,11 +61,14 @@ def evaluate_bundle(
     check_sample(sample, seed)
     if out is not None:
         check_replaceable(out)
-    recipe, found, provider = open_split(bundle, data, split, home, layout)
+    opened = open_bundle(bundle)
+    recipe, weights = place_recipe(opened.recipe, data, layout), opened.folder / WEIGHTS
+    check_scorable(recipe, weights)
+    found, provider = open_split(recipe, split, home)
     device, micro_batches = find_device(), MicroBatches(home.micro_batches)
     with progress_bar("scoring"), fail_trial_on_oom(recipe):
         trainer = load_trainer(
-            recipe, bundle / WEIGHTS, device, micro_batches, lambda: provider.get_data(recipe).shares()
+            recipe, weights, device, micro_batches, lambda: provider.get_data(recipe).shares()
         )  # some losses need the class frequencies of the training images
         batches = make_batches(recipe, found, device)
         scored = validate(trainer, batches)
@@ -77,21 +82,24 @@ def evaluate_bundle(
             device=device_name(device),
         )
         if out is not None:
-            pictures = collect_pictures(scored, trainer, batches, read_epoch(bundle), sample, seed)
-            write_evaluation(out, result, pictures, {"bundle": str(bundle), "seed": seed})
+            pictures = collect_pictures(scored, trainer, batches, opened.facts["epoch"], sample, seed)
+            write_evaluation(out, result, pictures, {"bundle": str(opened.folder), "seed": seed})
     return result
 
 
-def open_split(
-    bundle: Path, data: str | None, split: str, home: Home, layout: str | None = None
-) -> tuple[Recipe, CachedDataset, DataProvider]:
-    """Return a bundle's recipe and a split of its own dataset, or of another, as the validation split.
-
-    DataError if the dataset has no such split or other classes than the bundle.
-    """
-    recipe = choose_data(read_recipe(bundle), data, layout)
+def place_recipe(recipe: Recipe, data: str | None, layout: str | None = None) -> Recipe:
+    """Return the recipe on the data to score it on; DataError if there is no such dataset."""
+    recipe = choose_data(recipe, data, layout)
     if wrong := data_problems(recipe.data):
         raise DataError(" ".join(wrong))
+    return recipe
+
+
+def open_split(recipe: Recipe, split: str, home: Home) -> tuple[CachedDataset, DataProvider]:
+    """Return a split of the recipe's dataset as the validation split, and what opens the others.
+
+    DataError if the dataset has no such split or other classes than the recipe.
+    """
     with progress_bar(f"reading {Path(recipe.data.name).name}") as progress:
         provider = DataProvider(home.make().cache, DEFAULT_GB, lambda state: progress)
         found = load_split(recipe, split, provider)
@@ -102,7 +110,7 @@ def open_split(
     if found.classes != recipe.classes:
         odd = format_names(sorted(set(found.classes) ^ set(recipe.classes))) or "another order"
         raise DataError(f"{recipe.data.name} has other classes than the bundle was trained on: {odd}.")
-    return recipe, found, provider
+    return found, provider
 
 
 def check_split(split: object) -> None:
@@ -132,11 +140,12 @@ def choose_data(recipe: Recipe, data: str | None, layout: str | None) -> Recipe:
     return swap_data(recipe, name, layout=layout or "")
 
 
-def check_has_confusion(bundle: Path) -> None:
+def check_has_confusion(bundle: BundleLike) -> None:
     """Raise PartError, before any image is read, if the task has no confusion matrix."""
-    if find_task(read_recipe(bundle).task).has_instances:
+    opened = open_bundle(bundle)
+    if find_task(opened.recipe.task).has_instances:
         remedy = "leave --confusion out and use precision, recall, merged and split"
-        raise PartError(f"{bundle} predicts instances, which have no confusion matrix; {remedy}.")
+        raise PartError(f"{opened.folder} predicts instances, which have no confusion matrix; {remedy}.")
 
 
 def load_split(recipe: Recipe, split: str, provider: DataProvider) -> CachedDataset:

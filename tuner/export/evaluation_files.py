@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tuner.data.batches import Batches
 from tuner.data.cache import CachedDataset
-from tuner.errors import BundleError, FilesError
+from tuner.errors import FilesError
 from tuner.export.bundle import atomic_folder, write_json
 from tuner.paths import read_json
 from tuner.plots.examples import draw_examples, make_examples
@@ -73,11 +73,6 @@ def is_evaluation(folder: Path) -> bool:
         return MARK in read_json(folder / METRICS)
     except (FilesError, TypeError):
         return False
-
-
-def read_epoch(bundle: Path) -> int:
-    """Return the epoch whose weights are in a bundle."""
-    return int(read_json(bundle / METRICS, BundleError)["epoch"])
 
 
 def collect_details(scored: Totals, recipe: Recipe, epoch: int) -> Details:

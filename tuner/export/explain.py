@@ -13,8 +13,8 @@ from torch import nn
 from tuner.data.images import read_image, resize_image
 from tuner.data.source import Image
 from tuner.errors import PartError, did_you_mean, format_names, writing
-from tuner.export.bundle import load_model, read_recipe
-from tuner.export.evaluate import check_sample, describe_shortage, open_split
+from tuner.export.bundle import BundleLike, open_bundle
+from tuner.export.evaluate import check_sample, describe_shortage, open_split, place_recipe
 from tuner.export.gradcam import explain
 from tuner.export.layers import choose_layers, layers_of
 from tuner.export.predict import check_images, unique_names
@@ -52,7 +52,7 @@ class SampledImage:
 
 
 def explain_files(
-    bundle: Path,
+    bundle: BundleLike,
     images: list[Path],
     out: Path,
     layers: Sequence[str] = (),
@@ -71,7 +71,7 @@ def explain_files(
 
 
 def explain_sample(
-    bundle: Path,
+    bundle: BundleLike,
     sample: Sample,
     home: Home,
     out: Path,
@@ -96,21 +96,25 @@ def explain_sample(
     yield f"{out / SHEET}{describe_shortage(sample.number, len(images), sample.split)}"
 
 
-def read_sample(bundle: Path, sample: Sample, home: Home) -> list[SampledImage]:
+def read_sample(bundle: BundleLike, sample: Sample, home: Home) -> list[SampledImage]:
     """Return the images of a sample, in the order of the split and at the size of training."""
     check_sample(sample.number, sample.seed)
-    _, found, _ = open_split(bundle, sample.data, sample.split, home, sample.layout)
+    recipe = place_recipe(open_bundle(bundle).recipe, sample.data, sample.layout)
+    found, _ = open_split(recipe, sample.split, home)
     chosen = [found.val[at] for at in choose_sample(len(found.val), sample.number, sample.seed)]
     return [
         SampledImage(found.keys[at], np.asarray(found.images[at]), np.asarray(found.targets[at])) for at in chosen
     ]
 
 
-def open_model(bundle: Path, layers: Sequence[str], name: str | None) -> tuple[Recipe, nn.Module, int | None]:
+def open_model(
+    bundle: BundleLike, layers: Sequence[str], name: str | None
+) -> tuple[Recipe, nn.Module, int | None]:
     """Return a bundle's recipe, its model, and the number of the class `name`; PartError for unknown layers."""
-    recipe = read_recipe(bundle)
+    opened = open_bundle(bundle)
+    recipe = opened.recipe
     target = None if name is None else class_number(recipe, name)
-    model = load_model(bundle).to(find_device())
+    model = opened.load_model().to(find_device())
     if layers:
         choose_layers(model, layers, recipe.image_size)
     return recipe, model, target
@@ -164,10 +168,10 @@ def class_number(recipe: Recipe, name: str) -> int:
     return classes.index(name)
 
 
-def list_layers(bundle: Path) -> Iterator[str]:
+def list_layers(bundle: BundleLike) -> Iterator[str]:
     """Yield a line per layer: first the default layers by their short names, then every module."""
-    recipe = read_recipe(bundle)
-    model = load_model(bundle)
+    opened = open_bundle(bundle)
+    model, recipe = opened.load_model(), opened.recipe
     paths: dict[nn.Module, str] = {module: path for path, module in model.named_modules()}
     for name, module in layers_of(model, recipe.image_size).items():
         yield f"{name} = {paths[module]}" if name != paths[module] else name

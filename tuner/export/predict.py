@@ -18,7 +18,7 @@ from tuner.data.images import read_image, resize_image
 from tuner.data.instances import MAX_INSTANCES, Instances, Labels
 from tuner.data.source import Image
 from tuner.errors import DataError, atomic_write, bullets, writing
-from tuner.export.bundle import load_model, read_recipe
+from tuner.export.bundle import BundleLike, open_bundle
 from tuner.export.coco import CocoWriter, file_names
 from tuner.export.layers import device_of
 from tuner.plots.overlays import instance_overlay, target_overlay
@@ -28,16 +28,17 @@ from tuner.train.precision import find_device
 from tuner.train.trainer import make_normalizer
 
 
-def predict_files(bundle: Path, images: list[Path], out: Path) -> Iterator[str]:
+def predict_files(bundle: BundleLike, images: list[Path], out: Path) -> Iterator[str]:
     """Predict every image, write the results into `out`, and yield one line about each.
 
     masks: NAME_mask.png (0 and 255); labels: NAME_labels.png (class numbers); each with NAME_overlay.png.
     instances: NAME_instances.png (ids, 16 bits) with NAME_overlay.png, and instances.json for all images.
     classes: one table, classes.csv, with the predicted class and the probability of each class.
     """
-    recipe = read_recipe(bundle)
+    opened = open_bundle(bundle)
+    recipe = opened.recipe
     check_images(images)
-    model = load_model(bundle).to(find_device())
+    model = opened.load_model().to(find_device())
     targets = find_task(recipe.task).targets
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)

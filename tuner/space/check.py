@@ -21,6 +21,7 @@ from tuner.tasks import MINIMIZED_METRICS, Task, find_task
 from tuner.train.losses import LOSSES, OWN, WATERSHED
 from tuner.train.optimizers import OPTIMIZERS, SCHEDULES
 
+MOST_IMAGE_SIZE = 8192  # pixels of a side
 ASSUMED_CLASSES = 3  # until the data is opened
 
 
@@ -108,6 +109,8 @@ def number_problems(recipe: Recipe) -> list[str]:
     given |= {f"epochs of stage {at}": stage.epochs for at, stage in enumerate(recipe.stages, start=1)}
     given["image_size"] = recipe.data.args.get("image_size", 256)
     wrong = [f"{name} is {value!r}; {COUNT} is needed." for name, value in given.items() if value not in COUNT]
+    if recipe.image_size > MOST_IMAGE_SIZE:
+        wrong.append(f"image_size is {recipe.image_size}; at most {MOST_IMAGE_SIZE} is possible.")
     if recipe.copies not in Range(least=0, whole=True):
         wrong.append(f"copies is {recipe.copies!r}; a whole number is needed, 0 for none.")
     elif recipe.copies and recipe.augment.name == "none":
@@ -152,14 +155,11 @@ def assume_classes(recipe: Recipe, task: Task) -> Recipe:
 
 
 def try_parts(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> list[str]:
-    """Build every part and run the model on the meta device, which computes shapes without data."""
+    """Build every part, and run the model on the meta device."""
     import torch
-    import torch._refs  # what runs on the meta device
 
-    from tuner.train.lean_torch import avoid_compiler_import
     from tuner.train.own_metrics import try_metric
 
-    avoid_compiler_import()
     recipe = assume_classes(recipe, task)
     number, size = max(len(recipe.classes), 2), recipe.image_size
     some_weights = [torch.nn.Parameter(torch.zeros(1))]
@@ -205,12 +205,18 @@ def build_on_meta(recipe: Recipe, task: Task) -> Any:
             return build_model(recipe, task).to("meta")
 
 
-def run_model(recipe: Recipe, task: Task) -> None:
-    """Run the model on its image size; ValueError suggests another size if the model rejects it."""
-    import torch
+def run_model(recipe: Recipe, task: Task) -> Any:
+    """Run the model on its image size and return it; ValueError suggests another size if the model rejects it.
 
+    It is on the meta device, which computes shapes without data.
+    """
+    import torch
+    import torch._refs  # what runs on the meta device
+
+    from tuner.train.lean_torch import avoid_compiler_import
     from tuner.train.trainer import CHANNELS
 
+    avoid_compiler_import()
     model, size = build_on_meta(recipe, task), recipe.image_size
     if task.has_instances and not hasattr(model, "instances"):
         known = format_names(INSTANCE_MODELS)
@@ -238,11 +244,12 @@ def run_model(recipe: Recipe, task: Task) -> None:
             raise ValueError(
                 f"its output is {given}, not a mask and energy of {size} px: its base is not a segmentation model"
             )
-        return
+        return model
     wanted = (2, task.num_outputs(recipe), *((size, size) if task.output_kind == "masks" else ()))
     if given != wanted:
         kind = "mask" if task.output_kind == "masks" else "class"
         raise ValueError(f"its output is {given}, not a {kind} per image: the task '{task.name}' needs {wanted}")
+    return model
 
 
 def check_own_losses(model: Any, recipe: Recipe) -> None:

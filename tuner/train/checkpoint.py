@@ -13,14 +13,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from tuner.errors import atomic_write, writing
+from tuner.errors import PartError, atomic_write, first_line, format_names, printable, writing
 from tuner.paths import MARK_KEY, Run, is_intact, utf8_path
 
 VERSION = 1
+TYPES = {  # as safetensors names them
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 log = logging.getLogger("tuner")
 
 
@@ -111,5 +121,49 @@ def save_weights(model: nn.Module, path: Path, mark: str = "") -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
+    """Load the weights that `save_weights` wrote; PartError as `check_weights`."""
+    check_weights(model, path)
     with utf8_path(path) as readable:
-        load_model(model, str(readable))
+        missing, unexpected = load_model(model, str(readable), strict=False)
+    if missing or unexpected:  # of tensors that share their memory in another way than when they were saved
+        raise PartError(f"{path} does not fit the model: {format_names([*missing, *unexpected], 3)}.")
+
+
+def check_weights(model: nn.Module, path: Path) -> None:
+    """Raise PartError with the tensors of a weights file that are not those of the model, or if it is damaged.
+
+    The model may be on the meta device. Of tensors that share their memory, the file needs only one.
+    """
+    wanted, found = dict(model.state_dict()), read_tensor_kinds(path)
+    both = {name: (found[name], tensor) for name, tensor in wanted.items() if name in found}
+    storages = {storage_of(tensor) for _, tensor in both.values()}
+    kinds = {
+        "Missing": [name for name in wanted if name not in found and storage_of(wanted[name]) not in storages],
+        "Not of the model": [name for name in found if name not in wanted],
+        "Of another shape": [
+            f"{n} is {has}, needed {tuple(t.shape)}" for n, ((_, has), t) in both.items() if has != t.shape
+        ],
+        "Of another type": [
+            f"{n} is {has}, needed {TYPES[t.dtype]}"
+            for n, ((has, _), t) in both.items()
+            if has != TYPES.get(t.dtype, has)
+        ],
+    }
+    if parts := [f"{kind}: {printable(format_names(names, 3))}." for kind, names in kinds.items() if names]:
+        fits = sum(has == t.shape and kind == TYPES.get(t.dtype, kind) for (kind, has), t in both.values())
+        raise PartError(f"{path} does not fit the model: {fits} of {len(wanted)} tensors fit. {' '.join(parts)}")
+
+
+def read_tensor_kinds(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return the type and shape of each tensor of a weights file, without reading the numbers."""
+    try:
+        with utf8_path(path) as readable, safe_open(readable, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            return {name: (each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()}
+    except SafetensorError as error:
+        raise PartError(f"weights {path} cannot be read: {first_line(error)}.") from error
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """Return what is the same for tensors that share memory, also on the meta device, which has no addresses."""
+    return int(tensor.untyped_storage()._cdata)

@@ -15,7 +15,8 @@ from helpers.made_studies import make_best, make_bundle, make_run
 
 from tuner.errors import BundleError, FilesError, PartError, StudyError
 from tuner.export import bundle as bundles
-from tuner.export.bundle import REQUIRED_FILES, export_bundle, load_model, read_recipe, verify_bundle
+from tuner.export.bundle import export_bundle, load_model, read_recipe, verify_bundle
+from tuner.export.manifest import REQUIRED_FILES
 from tuner.goal import minimize
 from tuner.recipe import Recipe, use
 from tuner.tasks import find_task
@@ -253,12 +254,12 @@ def test_a_users_own_model_is_loaded_where_its_module_is(
 ) -> None:
     own = replace(toy_recipe, model=use("mine.nets:net"))
     folder = make_bundle(own, tmp_path / "best")
-    assert load_model(folder)(torch.zeros(1, 3, 8, 8)).shape == (1, 1, 8, 8)
+    assert load_model(folder, trust=True)(torch.zeros(1, 3, 8, 8)).shape == (1, 1, 8, 8)
     shutil.rmtree(own_models)
     for name in ("mine", "mine.nets"):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(PartError, match=r"there is no module 'mine.nets'. Looked in "):
-        load_model(folder)
+        load_model(folder, trust=True)
 
 
 @pytest.mark.parametrize("task", ["multiclass", "classification"])
@@ -268,9 +269,10 @@ def test_a_bundle_alone_knows_its_classes(
 ) -> None:  # fmt: skip
     recipe = label_recipe if task == "multiclass" else class_recipe
     folder = make_bundle(recipe, tmp_path / "best")
-    assert read_recipe(folder).classes == recipe.classes
+    own = task == "classification"
+    assert read_recipe(folder, trust=own).classes == recipe.classes
     outputs = (len(recipe.classes), *((32, 32) if task == "multiclass" else ()))
-    assert load_model(folder)(torch.zeros(1, 3, 32, 32)).shape == (1, *outputs)
+    assert load_model(folder, trust=own)(torch.zeros(1, 3, 32, 32)).shape == (1, *outputs)
     card = (folder / "card.md").read_text(encoding="utf-8")
     assert f"in the order of their numbers: {', '.join(recipe.classes)}." in card
     shutil.copy(next((photos / "images").iterdir()), tmp_path / "photo.jpg")

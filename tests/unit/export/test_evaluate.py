@@ -17,8 +17,8 @@ from tuner.data.images import read_image, resize_image
 from tuner.data.synthetic.badges import CLASSES, draw_badge
 from tuner.data.synthetic.scenes import draw_scene
 from tuner.errors import BundleError, DataError, PartError
-from tuner.export.bundle import load_model
-from tuner.export.evaluate import check_has_confusion, choose_data, evaluate_bundle, open_split
+from tuner.export.bundle import load_model, open_bundle
+from tuner.export.evaluate import check_has_confusion, choose_data, evaluate_bundle, open_split, place_recipe
 from tuner.export.predict import predict_image
 from tuner.paths import Home
 from tuner.recipe import Part, Recipe, use
@@ -68,8 +68,8 @@ def test_classes_are_scored_on_the_test_split_alone(
     class_recipe: Recipe, badges: Path, tmp_path: Path, home: Home
 ) -> None:
     bundle = bundle_of(class_recipe, badges, THREE, tmp_path)
-    found = evaluate_bundle(bundle, None, "test", home)
-    model, files = load_model(bundle), sorted((badges / "test").rglob("*.png"))
+    found = evaluate_bundle(open_bundle(bundle, trust=True), None, "test", home)
+    model, files = load_model(bundle, trust=True), sorted((badges / "test").rglob("*.png"))
     truth = [THREE.index(file.parent.name) for file in files]
     shares = [predict_image(model, file, image_size=32, task="classification") for file in files]
     guess = [int(each.argmax()) for each in shares]
@@ -122,12 +122,11 @@ def test_another_folder_is_read_as_asked_for_and_not_like_the_own_one(toy_recipe
 def test_the_way_in_which_another_folder_is_read_is_told(
     toy_recipe: Recipe, tmp_path: Path, home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bundle = make_bundle(toy_recipe, tmp_path / "best")
     horses = str(make_photos(tmp_path / "horses", 5, "horse", "mask"))
-    _, found, _ = open_split(bundle, horses, "val", home)
+    found, _ = open_split(place_recipe(toy_recipe, horses), "val", home)
     assert len(found.val) == 1 and "horses: read as horse/ + mask/ (masks); it can also" in caplog.text
     caplog.clear()
-    open_split(bundle, horses, "val", home, "masks=horse,mask")
+    open_split(place_recipe(toy_recipe, horses, "masks=horse,mask"), "val", home)
     assert "read as" not in caplog.text
 
 
@@ -162,17 +161,18 @@ def test_other_classes_are_told(
 ) -> None:
     bundle = bundle_of(class_recipe, badges, classes, tmp_path)
     with pytest.raises(DataError, match=said):
-        evaluate_bundle(bundle, None, "test", home)
+        evaluate_bundle(open_bundle(bundle, trust=True), None, "test", home)
 
 
 def test_other_targets_an_unknown_dataset_and_a_broken_bundle_are_told(
     class_recipe: Recipe, badges: Path, scenes: Path, tmp_path: Path, home: Home
 ) -> None:
     bundle = bundle_of(class_recipe, badges, THREE, tmp_path)
+    opened = open_bundle(bundle, trust=True)
     with pytest.raises(DataError, match=r"scenes holds labels; the task 'classification' needs classes"):
-        evaluate_bundle(bundle, str(scenes), "test", home)
+        evaluate_bundle(opened, str(scenes), "test", home)
     with pytest.raises((DataError, PartError), match="Did you mean 'badges'"):
-        evaluate_bundle(bundle, "badgs", "test", home)
+        evaluate_bundle(opened, "badgs", "test", home)
     (bundle / "recipe.json").write_text("{}")
     with pytest.raises(BundleError, match=r"altered: recipe\.json"):
         evaluate_bundle(bundle, None, "test", home)
@@ -180,4 +180,4 @@ def test_other_targets_an_unknown_dataset_and_a_broken_bundle_are_told(
 
 def test_the_named_data_sets_take_the_same_arguments(class_recipe: Recipe, tmp_path: Path, home: Home) -> None:
     bundle = make_bundle(replace(class_recipe, data=use("badges", image_size=32)), tmp_path / "best")
-    assert evaluate_bundle(bundle, None, "val", home).classes == CLASSES
+    assert evaluate_bundle(open_bundle(bundle, trust=True), None, "val", home).classes == CLASSES

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tuner.data.cache import CachedDataset
 from tuner.data.instances import Instances, renumber
 from tuner.errors import BundleError, DataError, PartError
+from tuner.export.bundle import open_bundle
 from tuner.export.explain import explain_files, list_layers
 from tuner.export.gradcam import Explanation, explain
 from tuner.export.layers import layers_of
@@ -676,7 +677,7 @@ def test_a_class_that_the_bundle_has_not_is_told(bundle: Path, tmp_path: Path) -
 
 
 def test_a_users_own_classifier_is_explained(tmp_path: Path, class_recipe: Recipe) -> None:
-    bundle = make_bundle(class_recipe, tmp_path / "own")
+    bundle = open_bundle(make_bundle(class_recipe, tmp_path / "own"), trust=True)
     assert next(list_layers(bundle)) == "head"
     list(explain_files(bundle, [picture(tmp_path / "photo.png")], tmp_path / "out", ["encoder", "encoder.0"]))
     assert size_of(tmp_path / "out" / "photo_explanation.png")[0] == 3 * 262 + 6

@@ -1,0 +1,63 @@
+"""The trained model of a bundle: its recipe is tried without memory first, then its weights are loaded."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tuner.errors import BundleError, PartError, first_line, first_lines
+from tuner.goal import minimize
+from tuner.models import MODELS
+from tuner.recipe import Recipe
+from tuner.registry import part_problems
+from tuner.space.check import number_problems, recipe_problems, run_model
+from tuner.tasks import find_task
+from tuner.train.checkpoint import check_weights, load_weights
+from tuner.train.trainer import build_model
+
+log = logging.getLogger("tuner")
+
+
+def load_trained_model(recipe: Recipe, weights: Path) -> nn.Module:
+    """Return the model in eval mode; BundleError if the recipe's numbers or the weights are wrong."""
+    where = weights.parent
+    task = find_task(recipe.task)
+    if wrong := [*number_problems(recipe), *part_problems("model", MODELS, recipe.model)]:
+        raise PartError(f"{where / 'recipe.json'} is wrong:{first_lines(wrong)}")
+    check_fit(recipe, weights)
+    model = build_model(recipe, task)
+    load_weights(model, weights)
+    if spoiled := [name for name, tensor in model.state_dict().items() if has_nan(tensor)]:
+        log.warning("%s: %d tensors of its weights hold NaN; its predictions mean nothing", where, len(spoiled))
+    return model.eval()
+
+
+def check_scorable(recipe: Recipe, weights: Path) -> None:
+    """Raise BundleError if any part of the recipe cannot be built, or the weights are not of its model."""
+    if wrong := recipe_problems(recipe, minimize("loss"), {}):
+        raise BundleError(f"{weights.parent / 'recipe.json'} is wrong:{first_lines(wrong)}")
+    check_fit(recipe, weights)
+
+
+def check_fit(recipe: Recipe, weights: Path) -> None:
+    """Raise BundleError if the weights are not of the recipe's model, before memory is taken for it."""
+    try:
+        check_weights(try_model(recipe, weights.parent), weights)
+    except PartError as error:
+        raise BundleError(str(error)) from error
+
+
+def try_model(recipe: Recipe, where: Path) -> nn.Module:
+    """Return the model on the meta device, where it takes no memory, after running it on its image size."""
+    try:
+        model: nn.Module = run_model(recipe, find_task(recipe.task))
+    except Exception as error:
+        raise BundleError(f"{where}: its model cannot be used: {recipe.model}: {first_line(error)}.") from error
+    return model
+
+
+def has_nan(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and bool(tensor.isnan().any())
