@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ IDS = [
     *(f"A{n}" for n in range(1, 11)),
     *(f"B{n}" for n in range(1, 9)),
     *(f"C{n}" for n in range(1, 9)),
-    *(f"D{n}" for n in range(1, 7)),
+    *(f"D{n}" for n in range(1, 8)),
     *(f"E{n}" for n in range(1, 12)),
 ]
 TABLES = {
@@ -47,9 +48,53 @@ def rows() -> dict[str, tuple[str, str]]:
     return {row[0]: (row[2], row[3]) for row in cells if len(row) == 4 and re.fullmatch(r"[A-E]\d+", row[0])}
 
 
+def differences() -> dict[str, tuple[str, str]]:
+    """What is equal and what differs for each id on the page."""
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in PAGE.read_text().splitlines()]
+    return {row[0]: (row[1], row[2]) for row in cells if len(row) == 3 and re.fullmatch(r"[A-E]\d+", row[0])}
+
+
 def test_every_id_stands_on_the_page_once() -> None:
     assert list(rows()) == IDS
     assert PAGE.read_text().count("\n| A") + PAGE.read_text().count("\n| B") >= 15
+
+
+def test_the_page_says_of_every_id_what_is_equal_and_what_differs() -> None:
+    assert list(differences()) == IDS
+    for id in IDS:
+        assert PAGE.read_text().count(f"\n| {id} |") == 2
+        assert all(len(cell.split()) >= 2 for cell in differences()[id]), f"{id} says nothing"
+
+
+@pytest.mark.parametrize(
+    ("id", "said", "table", "part", "arg", "default"),
+    [
+        ("A1", "`reduced` is 256", MODELS, "sport_vgg", "reduced", 256),
+        ("A1", "`hidden` 512", MODELS, "sport_vgg", "hidden", 512),
+        ("A5", "`focal` has gamma 2", LOSSES, "focal", "gamma", 2.0),
+        ("A5", "`dice` adds 1", LOSSES, "dice", "smooth", 1.0),
+        ("A6", "5 epochs", SCHEDULES, "plateau", "patience", 5),
+        ("A6", "halve the rate", SCHEDULES, "plateau", "factor", 0.5),
+        ("B1", "down to 16 channels", MODELS, "mobilenet_unet", "k", 16),
+        ("C1", "64 and 4 levels", MODELS, "unet_transposed", "depth", 4),
+        ("C1", "64 and 4 levels", MODELS, "unet_transposed", "k", 64),
+        ("C2", "down to 16", MODELS, "resnet34_unet", "k", 16),
+        ("C6", "crop of 0.8 to 1", AUGMENTATIONS, "pet", "scale", 0.8),
+        ("C6", "rotation 30", AUGMENTATIONS, "pet", "rotate", 30.0),
+        ("C6", "up to 0.05 of the range", AUGMENTATIONS, "pet", "noise", 0.05),
+        ("D2", "b0", MODELS, "segformer", "size", "b0"),
+        ("D4", "gamma 0.98", SCHEDULES, "exponential", "gamma", 0.98),
+        ("E2", "64 x 64", MODELS, "pixel_frequency", "side", 64),
+        ("E5", "of 32 to 128 channels", MODELS, "basic_cnn", "k", 32),
+        ("E6", "width 64", MODELS, "unet", "k", 64),
+        ("E7", "down to 16", MODELS, "resnet18_unet", "k", 16),
+    ],
+)
+def test_the_numbers_that_the_page_says_are_those_of_the_code(
+    id: str, said: str, table: dict[str, str], part: str, arg: str, default: object
+) -> None:
+    assert said in " ".join(differences()[id])
+    assert signature(find_builder("part", table, part)).parameters[arg].default == default
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -63,7 +108,7 @@ def test_every_name_of_an_id_can_be_found(id: str) -> None:
                 assert name in METRICS
             elif kind == "space":
                 assert name in known_spaces()
-            elif kind == "table":
+            elif kind in ("table", "tables"):
                 assert name in known_tables()
             else:
                 assert kind in ("weights", "with") and name in ("imagenet", *known_spaces())
