@@ -132,3 +132,14 @@ def test_what_cannot_be_is_refused_in_one_line(bundle: Path, photos: Path, toy_r
 def test_what_is_missing_is_told(bundle: Path, args: tuple[str, ...], told: str) -> None:
     done = typed(bundle, *args)
     assert done.exit_code == 2 and told in done.stderr
+
+
+@pytest.mark.parametrize("given", [("--sample", "3"), ("--seed", "3")])
+def test_an_evaluation_without_a_folder_draws_nothing_and_says_so(bundle: Path, given: tuple[str, str]) -> None:
+    done = CliRunner().invoke(main, ["evaluate", str(bundle), *given])
+    assert done.exit_code == 2 and f"{given[0]} needs --out DIR: pictures are written there." in done.output
+
+
+def test_an_evaluation_replaces_no_folder_of_the_users(bundle: Path) -> None:
+    done = CliRunner().invoke(main, ["evaluate", str(bundle), "--out", str(bundle)])
+    refused(done, "best exists and is not an evaluation, the only thing replaced. Choose another folder.")

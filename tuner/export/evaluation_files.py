@@ -70,9 +70,10 @@ def check_replaceable(folder: Path) -> None:
 
 def is_evaluation(folder: Path) -> bool:
     try:
-        return MARK in read_json(folder / METRICS)
-    except (FilesError, TypeError):
+        written = read_json(folder / METRICS)
+    except FilesError:
         return False
+    return isinstance(written, dict) and MARK in written
 
 
 def collect_details(scored: Totals, recipe: Recipe, epoch: int) -> Details:

@@ -17,6 +17,7 @@ from tuner.data.source import IGNORED
 from tuner.errors import DataError, FilesError
 from tuner.export.bundle import load_model, open_bundle
 from tuner.export.evaluate import Evaluation, evaluate_bundle
+from tuner.export.evaluation_files import check_replaceable
 from tuner.export.predict import predict_image
 from tuner.paths import Home
 from tuner.recipe import Recipe
@@ -152,6 +153,13 @@ def test_an_earlier_evaluation_is_replaced_and_nothing_else(
         with pytest.raises(FilesError, match=r"exists and is not an evaluation.* Choose another folder"):
             evaluate(toy_recipe, photos, out=folder)
         assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, '"evaluation"', "7", '{"epoch": 1}', b"\xff"])
+def test_a_file_that_only_has_the_name_is_not_an_evaluation(text: str | bytes, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(FilesError, match="is not an evaluation"):
+        check_replaceable(tmp_path)
 
 
 @pytest.mark.parametrize(
