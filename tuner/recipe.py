@@ -78,6 +78,11 @@ def is_own_metric(name: str) -> bool:
     return ":" in name and not name.startswith("iou:")
 
 
+def parse_whole(digits: str) -> int | None:
+    """Return the number that is written in at most 18 digits from 0 to 9, None for any other text."""
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 18 else None
+
+
 def use(name: str, /, **args: Value) -> Part:
     """Return a part by its name and arguments: `use("unet", k=64)`."""
     return Part(name, args)

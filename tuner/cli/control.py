@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.common import echo_json, open_engine, to_home
-from tuner.cli.options import COUNT, POSITIVE, json_option, storage_options, study_option
+from tuner.cli.options import COUNT, NUMBER, POSITIVE, json_option, storage_options, study_option
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -34,7 +34,7 @@ def init(home: str, storage: str | None) -> None:
 
 
 @click.command()
-@click.argument("trial", type=click.IntRange(min=0), required=False)
+@click.argument("trial", type=NUMBER, required=False)
 @study_option()
 @storage_options
 def stop(trial: int | None, study: str | None, home: str, storage: str | None) -> None:

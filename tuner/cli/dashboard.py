@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tuner.cli.common import to_home
-from tuner.cli.options import FILE, FiniteFloat, artifacts_option, storage_options
+from tuner.cli.options import FILE, FiniteFloat, Whole, artifacts_option, storage_options
 
 
 @click.command()
@@ -14,7 +14,7 @@ from tuner.cli.options import FILE, FiniteFloat, artifacts_option, storage_optio
 @click.option(
     "--host", default="127.0.0.1", help="Address to listen on. All but loopback addresses need a password."
 )
-@click.option("--port", default=8080, type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
+@click.option("--port", default=8080, type=Whole(0, 65535), help="Port to listen on; 0 picks a free one.")
 @click.option(
     "--password-file",
     type=FILE,

@@ -13,6 +13,8 @@ from tuner.cli.options import (
     DATASET,
     FILE,
     FOLDER,
+    SEED,
+    Whole,
     artifacts_option,
     home_option,
     json_option,
@@ -25,8 +27,7 @@ from tuner.cli.options import (
 if TYPE_CHECKING:
     from tuner.plots.heatmaps import Score
 
-SAMPLE = click.IntRange(1, 100)  # as `tuner.export.evaluate.SAMPLE`
-SEED = click.IntRange(0, 2**63 - 1)
+SAMPLE = Whole(1, 100)  # as `tuner.export.evaluate.SAMPLE`
 
 
 @click.command()

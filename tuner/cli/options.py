@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 
 import click
 
-from tuner.errors import FilesError
+from tuner.errors import FilesError, cut, escape
 from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT
 
 DEFAULT_HOME = "runs"
+MOST_COUNTED = 2**31 - 1  # in an INTEGER column of PostgreSQL
+WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,20}")
 Decorator = Callable[[Any], Any]
 
 
@@ -97,7 +100,23 @@ class FiniteFloat(click.FloatRange):
         return number
 
 
-POSITIVE, NOT_NEGATIVE, COUNT = FiniteFloat(min=0, min_open=True), FiniteFloat(min=0), click.IntRange(min=1)
+class Whole(click.IntRange):
+    """A whole number in the digits 0 to 9, by default one that every database can count to."""
+
+    def __init__(self, least: int, most: int = MOST_COUNTED) -> None:
+        super().__init__(least, most)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, str) and not WHOLE_TEXT.fullmatch(value):
+            self.fail(f"'{cut(escape(value), 80)}' is not a whole number of at most 20 digits.", param, ctx)
+        if isinstance(value, float) and value != int(value):
+            self.fail(f"{value} is not a whole number.", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+POSITIVE, NOT_NEGATIVE = FiniteFloat(min=0, min_open=True), FiniteFloat(min=0)
+COUNT, NUMBER, EPOCHS, WORKERS = Whole(1), Whole(0), Whole(1, 1_000_000), Whole(1, 10_000)
+STUDY_SEED, SEED = Whole(1 - 2**63, 2**63 - 1), Whole(0, 2**63 - 1)
 
 
 def storage_options(command: Any) -> Any:
@@ -150,7 +169,7 @@ def timeout_option(name: str, old_name: str, default: float, what: str) -> Decor
 WORKER_OPTIONS = (
     click.option("--hours", type=POSITIVE, help="Budget of wall-clock hours during which any worker runs."),
     click.option("--gpu-hours", type=POSITIVE, help="Budget of GPU-hours over all GPUs."),
-    click.option("--workers", type=COUNT, help="Worker processes on this host.  [default: one per GPU, or one]"),
+    click.option("--workers", type=WORKERS, help="Worker processes on this host.  [default: one per GPU, or one]"),
     click.option("--gpus", metavar="all|0,2", help="GPUs to use, one worker on each.  [default: all]"),
     click.option("--per-gpu", metavar="N|auto", help="Workers per GPU; auto: as many as fit in memory."),
     click.option("--ray", metavar="ADDRESS|local", help="Run the workers on a Ray cluster."),

@@ -10,7 +10,10 @@ import click
 from tuner.cli.common import echo_json, echo_list, open_engine, storage_hint, to_home
 from tuner.cli.options import (
     COUNT,
+    EPOCHS,
+    NUMBER,
     SPACE,
+    STUDY_SEED,
     Decorator,
     artifacts_option,
     data_option,
@@ -50,7 +53,7 @@ def size_options(command: Any) -> Any:
 @click.option("--pruning/--no-pruning", default=True, help="Whether to stop unpromising trials early.")
 @storage_options
 @study_option("the space's")
-@click.option("--seed", default=0, help="Seed of the study.")
+@click.option("--seed", type=STUDY_SEED, default=0, help="Seed of the study.")
 @size_options
 @worker_options
 def run(home: str, storage: str | None, **options: Any) -> None:
@@ -81,8 +84,8 @@ def run(home: str, storage: str | None, **options: Any) -> None:
 @study_option()
 @click.option("--top", type=COUNT, help="Extend the best N finished trials.  [default: 1]")
 @click.option("--by", metavar="PARAMETER", help="With --top: the best N of each value of it.")
-@click.option("--trial", "numbers", type=int, multiple=True, metavar="N", help="Or this trial; repeatable.")
-@click.option("--epochs", type=COUNT, required=True, help="Total number of epochs.")
+@click.option("--trial", "numbers", type=NUMBER, multiple=True, metavar="N", help="Or this trial; repeatable.")
+@click.option("--epochs", type=EPOCHS, required=True, help="Total number of epochs.")
 @worker_options
 def extend(
     home: str, storage: str | None, study: str | None, top: int | None, by: str | None, numbers: tuple[int, ...],

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tuner.errors import FleetError
+from tuner.recipe import parse_whole
 
 SMI_SECONDS = 20  # timeout of nvidia-smi: it can hang if the driver has a problem
 MEBI = 2**20
@@ -135,8 +136,8 @@ def select_gpus(given: str | None) -> list[str]:
 
 def find_gpu(name: str, names: list[str], given: str) -> str:
     """Return one visible GPU by index or by a unique UUID prefix; raise FleetError if there is none."""
-    if name.isdecimal() and int(name) < len(names):
-        return names[int(name)]
+    if (index := parse_whole(name)) is not None and index < len(names):
+        return names[index]
     alike = [known for known in names if not name.isdecimal() and len(name) > 4 and known.startswith(name)]
     if len(alike) == 1:  # CUDA accepts unique UUID prefixes too
         return alike[0]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from tuner.errors import FleetError
+from tuner.errors import FleetError, printable
 from tuner.fleet import fork_server, gpus
 from tuner.fleet.local import LocalSlot, WorkerSlot, local_slots
 from tuner.paths import Home
+from tuner.recipe import parse_whole
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,10 @@ def place_local(wanted: PlacementRequest, home: Home, say: Callable[[str], None]
 
 
 def parse_per_gpu(per_gpu: str) -> int:
-    if not per_gpu.isdecimal() or int(per_gpu) < 1:
-        raise FleetError(f"--per-gpu {per_gpu}: give a number of workers from 1 up, or auto.")
-    return int(per_gpu)
+    number = parse_whole(per_gpu)
+    if not number:
+        raise FleetError(f"--per-gpu {printable(per_gpu)}: give a number of workers from 1 up, or auto.")
+    return number
 
 
 FREE = 0.1  # of a GPU's memory, kept free

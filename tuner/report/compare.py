@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy.engine import Engine
 
 from tuner.artifacts.optuna_store import TrialArtifacts
-from tuner.errors import StudyError, did_you_mean, format_names
+from tuner.errors import StudyError, did_you_mean, format_names, printable
 from tuner.plots.charts import Chart
+from tuner.recipe import parse_whole
 from tuner.report.certainty import share_ahead
 from tuner.report.group_curves import TrialGroups, add_split, group_curves, group_trials, loss_curves, trial_curves
 from tuner.report.study_data import StudyData, TrialData, finite, format_param, read_study
@@ -68,10 +69,10 @@ def compare_trials(
 def parse_trial_name(name: str) -> tuple[str, int]:
     """Return the study, "" if not given, and the number of a trial from a name such as "3", "#3" or "STUDY#3"."""
     study, _, number = name.rpartition("#")
-    if not number.isascii() or not number.isdecimal():
+    if (found := parse_whole(number)) is None:
         other = "STUDY#3 for a trial of another study"
-        raise StudyError(f"'{name}' is not a trial. Give its number, such as 3, or {other}.")
-    return study, int(number)
+        raise StudyError(f"'{printable(name)}' is not a trial. Give its number, such as 3, or {other}.")
+    return study, found
 
 
 def find_trial(study: StudyData, number: int, name: str) -> TrialData:

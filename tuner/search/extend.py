@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 
 from tuner.artifacts.attempts import AttemptFiles, open_attempts
 from tuner.artifacts.store import open_store, probe_store
-from tuner.errors import StudyError, did_you_mean, first_lines, format_names
+from tuner.errors import StudyError, did_you_mean, first_line, first_lines, format_names
 from tuner.fleet.placement import prepare_workers
 from tuner.paths import attempt_of
 from tuner.recipe import Recipe
@@ -147,7 +147,14 @@ def find_obstacles(
     if why := WHY_NOT.get(trial.state):
         yield f"trial {trial.number} {why}"
         return
-    trained = Recipe.from_json(trial.attrs["recipe"]).epochs
+    if "recipe" not in trial.attrs:
+        yield f"trial {trial.number} has no recipe: it was not trained by tuner"
+        return
+    try:
+        trained = Recipe.from_json(trial.attrs["recipe"]).epochs
+    except (ValueError, TypeError) as error:
+        yield f"trial {trial.number} has a recipe that cannot be read: {first_line(error)}"
+        return
     if trained >= request.epochs:
         yield f"trial {trial.number} was trained for {trained} epochs already; --epochs is their number in all"
     if item_key(info, trial) in started:

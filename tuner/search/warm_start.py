@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.errors import FilesError, PartError, StudyError, format_names, writing
 from tuner.paths import Run, attempt_of, expand_path, link_file
-from tuner.recipe import Recipe
+from tuner.recipe import Recipe, parse_whole
 from tuner.space.published import known_tables
 from tuner.space.rehearsal import reduce_recipe, size_suffix
 from tuner.space.space import known_spaces
@@ -45,10 +45,10 @@ def find_weights(name: str, engine: Engine | None, attempts: AttemptFiles, here:
     if engine is None:
         raise PartError(unknown_weights(name, []))
     study, _, number = name.partition("#")
-    if number and not number.isdecimal():
+    if number and parse_whole(number) is None:
         raise PartError(f"weights '{name}': give the number of a trial after #.")
     info = find_named_study(study, name, engine, here)
-    trial = find_trial(engine, info, int(number) if number else None)
+    trial = find_trial(engine, info, parse_whole(number))
     if trial is None or trial.state != "COMPLETE":
         raise PartError(f"weights '{name}': study '{info.name}' has no finished trial {number or 'yet'}.")
     file = attempts.fetch(info.name, info.key, trial.number, attempt_of(trial.attrs)).best

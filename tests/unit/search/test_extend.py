@@ -15,6 +15,7 @@ from helpers.command_line import epochs_of, home_url, opened, rows, states, wait
 from helpers.local_training import same
 from optuna.trial import TrialState, create_trial
 
+from tuner.artifacts.attempts import open_attempts
 from tuner.cli import main
 from tuner.errors import FailureKind, FilesError, StudyError
 from tuner.export.best import find_best
@@ -22,7 +23,14 @@ from tuner.fleet.config import WorkerConfig
 from tuner.goal import maximize
 from tuner.paths import Home, Run, attempt_of
 from tuner.recipe import Recipe, use
-from tuner.search.extend import ExtendRequest, original_name, prepare_extension, schedule_warnings, select_trials
+from tuner.search.extend import (
+    ExtendRequest,
+    find_obstacles,
+    original_name,
+    prepare_extension,
+    schedule_warnings,
+    select_trials,
+)
 from tuner.search.run import RunOptions
 from tuner.search.worker import Worker
 from tuner.space.space import draw_recipes, load_space
@@ -204,6 +212,17 @@ def test_the_best_of_each_value_of_a_parameter_are_chosen(tmp_path: Path) -> Non
     assert chosen(1, "model") == [3, 2] and chosen(2, "model") == [3, 1, 2, 0] and chosen(2, "") == [3, 1]
     with pytest.raises(StudyError, match=r"--by modle: .* Did you mean 'model'\? It has: model\."):
         chosen(1, "modle")
+
+
+@pytest.mark.parametrize(
+    ("attrs", "said"),
+    [({}, "has no recipe: it was not trained by tuner"), ({"recipe": {"version": 9}}, "a recipe of version 9")],
+)
+def test_a_trial_of_another_program_is_told(tmp_path: Path, attrs: dict[str, Any], said: str) -> None:
+    trial, info = TrialInfo(0, 0, "COMPLETE", 0.5, {}, attrs), StudyInfo("s", "s", maximize("iou"), "shapes")
+    request = ExtendRequest("s", 9, 1, (), RunOptions("", Home(tmp_path)))
+    (line,) = find_obstacles(trial, info, request, set(), open_attempts(Home(tmp_path), None))
+    assert line.startswith("trial 0 has ") and said in line
 
 
 def test_every_trial_that_cannot_go_on_is_told(tmp_path: Path) -> None:
