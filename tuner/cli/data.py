@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tuner.cli.common import echo_list, to_home
-from tuner.cli.options import DATASET, FILE, FOLDER, home_option, layout_option
+from tuner.cli.options import DATASET, FILE, FOLDER, home_option, layout_option, max_pixels_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +50,7 @@ def data_command() -> None:
 @layout_option
 @home_option
 @click.option("--sheet", type=FILE, metavar="FILE.png", help="File of the contact sheet.  [default: in --home]")
+@max_pixels_option
 def show(path: str | None, layout: str | None, home: str, sheet: str | None) -> None:
     """List datasets, or check one given by name or folder and draw a contact sheet."""
     if path is None:

@@ -19,6 +19,7 @@ from tuner.cli.options import (
     home_option,
     json_option,
     layout_option,
+    max_pixels_option,
     storage_options,
     study_option,
     trust_option,
@@ -79,6 +80,7 @@ def best(
 @click.argument("images", nargs=-1, required=True, type=FILE)
 @click.option("--out", type=FOLDER, default="predictions", metavar="DIR", help="Output folder.")
 @trust_option
+@max_pixels_option
 def predict(bundle: str, images: tuple[str, ...], out: str, trust: bool) -> None:
     """Predict images with an exported bundle.
 
@@ -120,6 +122,7 @@ def predict(bundle: str, images: tuple[str, ...], out: str, trust: bool) -> None
 @home_option
 @trust_option
 @json_option
+@max_pixels_option
 def evaluate(
     bundle: str, data: str | None, layout: str | None, split: str, confusion: str | None, out: str | None,
     sample: int | None, seed: int | None, home: str, trust: bool, as_json: bool,
@@ -183,6 +186,7 @@ def evaluate(
 @home_option
 @trust_option
 @click.option("--list-layers", "listing", is_flag=True, help="Only list the layers of the model.")
+@max_pixels_option
 def explain(
     bundle: str, images: tuple[str, ...], layers: str | None, name: str | None,
     score: Score | None, out: str, sample: int | None, seed: int | None, split: str | None, data: str | None,

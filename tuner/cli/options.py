@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from tuner.data.limits import MAX_PIXELS, limit_pixels
 from tuner.errors import FilesError, cut, escape
 from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT
 
@@ -166,6 +167,17 @@ def timeout_option(name: str, old_name: str, default: float, what: str) -> Decor
     return click.option(name, old_name, type=FiniteFloat(min=2), default=default, metavar="SECONDS", help=text)
 
 
+def set_pixel_limit(ctx: click.Context, _: click.Parameter, value: int) -> None:
+    ctx.with_resource(limit_pixels(value))
+
+
+def pixels_option(**more: Any) -> Decorator:
+    text = "Refuse images of more than N pixels."
+    return click.option("--max-pixels", type=COUNT, default=MAX_PIXELS, metavar="N", help=text, **more)
+
+
+# of a command that reads images in its own process
+max_pixels_option = pixels_option(expose_value=False, callback=set_pixel_limit)
 WORKER_OPTIONS = (
     click.option("--hours", type=POSITIVE, help="Budget of wall-clock hours during which any worker runs."),
     click.option("--gpu-hours", type=POSITIVE, help="Budget of GPU-hours over all GPUs."),
@@ -186,6 +198,7 @@ WORKER_OPTIONS = (
     timeout_option("--heartbeat-timeout", "--lease", HEARTBEAT_TIMEOUT, "a heartbeat"),
     timeout_option("--hang-timeout", "--hang", HANG_TIMEOUT, "a training step"),
     click.option("--cache-gb", type=NOT_NEGATIVE, default=20.0, help="Disk space for decoded images, in GB."),
+    pixels_option(),
 )
 
 

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from tuner.console import ProgressCallback
-from tuner.data.images import resize_image
+from tuner.data.images import decoding, decoding_threads, resize_image
 from tuner.data.source import Image, Item, Source, Target
 from tuner.deprecated import renamed_names
 from tuner.errors import writing
@@ -137,7 +137,7 @@ def build_entry(source: Source, size: int, entry: Path, progress: ProgressCallba
 
 def map_ahead(work: Callable[[T], R], jobs: Iterable[T], num_threads: int | None, ahead: int) -> Iterator[R]:
     """Yield the result of each job in order, computed in threads at most `ahead` jobs before it is needed."""
-    with ThreadPoolExecutor(num_threads) as pool:
+    with decoding_threads(num_threads) as pool:
         waiting: deque[Future[R]] = deque()
         try:
             for job in jobs:
@@ -155,7 +155,7 @@ def write_arrays(
 ) -> None:
     """Write the arrays as plain files: with a memory map, a full disk would be a bus error."""
     number, kind = len(items), TARGET_TYPES[source.targets]
-    pairs = map_ahead(lambda item: resize_pair(*source.read(item), size), items, os.cpu_count(), PREFETCH)
+    pairs = map_ahead(lambda item: read_small(source, item, size), items, os.cpu_count(), PREFETCH)
     with (aside / "images.npy").open("wb") as images, (aside / "targets.npy").open("wb") as targets:
         write_header(images, (number, size, size, 3), "|u1")
         write_header(targets, (number,) if source.targets == "classes" else (number, size, size), kind)
@@ -175,6 +175,12 @@ def write_arrays(
 def write_header(file: BinaryIO, shape: tuple[int, ...], kind: str) -> None:
     header = {"descr": kind, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
+
+
+def read_small(source: Source, item: Item, size: int) -> tuple[Image, Target]:
+    """Return the image and target of an item at a size; the large ones are gone before others are decoded."""
+    with decoding(item):
+        return resize_pair(*source.read(item), size)
 
 
 def resize_pair(image: Image, target: Target, size: int) -> tuple[Image, Target]:

@@ -38,6 +38,7 @@ FILES = "[!.]*.json"
 COCO_PREFIX = "instances_"  # such as instances_train2017.json, beside captions and keypoints
 # part of the fingerprint: change it when the same file gives other pixels
 READING = "annotations, the smaller on top"
+MAX_POINTS = 100_000  # of a polygon; each takes time in every row
 MAX_COORDINATE = 1e9  # pixels; larger than any image
 LONGEST_FILE = 1 << 30  # bytes; COCO's own of 118,000 images has half of that
 Pixels = NDArray[np.int64]  # of an instance, as indices into the flattened image
@@ -293,6 +294,8 @@ def polygon_pixels(points: Any, shape: tuple[int, int]) -> Pixels:
         raise DataError("has a polygon with a value that is not a number")
     if len(points) % 2:
         raise DataError(f"has a polygon of {len(points)} coordinates: an even number is needed")
+    if len(points) > 2 * MAX_POINTS:
+        raise DataError(f"has a polygon of {len(points) // 2:,} points: at most {MAX_POINTS:,} are drawn")
     if len(points) < 6:
         raise DataError(f"has a polygon of {len(points) // 2} points: at least 3 are needed")
     across, down = np.asarray(points, float).reshape(-1, 2).T

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,18 @@ from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
 from tuner.data.instances import MAX_INSTANCES, renumber
-from tuner.data.source import IGNORED, Image, InstanceMap
+from tuner.data.limits import BUDGET, KEPT_BYTES, MAX_SIDE, PIXEL_LIMIT, return_pages
+from tuner.data.source import IGNORED, Image, InstanceMap, Item
 from tuner.deprecated import renamed_names
 from tuner.errors import DataError, format_names
 from tuner.paths import open_file
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
 LOSSY = {"JPEG", "MPO", "WEBP"}
+STRIP = 256  # rows scaled at once
+BYTES_PER_PIXEL = {"RGB": 12, "L": 6, "1": 6}  # of the picture, its copies and the array
+MOST_BYTES_PER_PIXEL = 24
+Pillow.MAX_IMAGE_PIXELS = None  # `check_size` refuses more, and before Pillow decodes anything
 ASPECT_TOLERANCE = 0.03  # maximum difference between the aspects of a mask and its image
 
 
@@ -131,13 +139,17 @@ def to_eight_bits(values: NDArray[Any]) -> Image:
     """Scale 16-bit and float values to 8 bits; Pillow's conversion clips above 255 and truncates below 1."""
     highest = values.max(initial=0)
     scale = 1 / 257 if highest > 255 else 255 if highest <= 1 and values.dtype.kind == "f" else 1
-    return np.clip(values * scale + 0.5, 0, 255).astype(np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
+    for at in range(0, len(values), STRIP):  # float64 takes eight bytes a pixel
+        scaled[at : at + STRIP] = np.clip(values[at : at + STRIP] * scale + 0.5, 0, 255)
+    return scaled
 
 
 def open_image(path: Path) -> Pillow.Image:
     """Decode an image fully and turn it upright; DataError has the file name and the problem."""
     try:
         with open_file(path, DataError, path.name) as file, Pillow.open(file) as picture:
+            check_size(path, *picture.size)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
             return picture
@@ -148,6 +160,43 @@ def open_image(path: Path) -> Pillow.Image:
         raise DataError(f"{path.name} cannot be read ({error.strerror or error})") from error
     except (SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
         raise DataError(f"{path.name} cannot be decoded ({error})") from error
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Raise DataError for an image of more pixels than are decoded: a small file may unpack to gigabytes."""
+    if max(width, height) > MAX_SIDE:
+        raise DataError(f"{path.name} has {width} x {height} pixels; a side may have at most {MAX_SIDE:,}")
+    if width * height > PIXEL_LIMIT.get():
+        raise DataError(
+            f"{path.name} has {width} x {height} = {width * height:,} pixels; at most {PIXEL_LIMIT.get():,} are "
+            "read. Shrink it, or allow more with --max-pixels"
+        )
+
+
+@contextmanager
+def decoding(item: Item) -> Iterator[None]:
+    """Wait until the image and target of an item fit into the memory for decoding, and hold it."""
+    files = [path for path in (item.image, item.target) if isinstance(path, Path)]
+    number = sum(map(decoded_bytes, files))
+    with BUDGET.hold(number):
+        yield
+        if number > KEPT_BYTES:
+            return_pages()
+
+
+def decoded_bytes(path: Path) -> int:
+    """Return about how many bytes decoding a file takes at most; 0 for one that the reader will refuse."""
+    try:
+        with open_file(path, DataError) as file, Pillow.open(file) as picture:
+            check_size(path, *picture.size)
+            return picture.width * picture.height * BYTES_PER_PIXEL.get(picture.mode, MOST_BYTES_PER_PIXEL)
+    except (DataError, OSError, SyntaxError, ValueError):
+        return 0
+
+
+def decoding_threads(number: int | None) -> ThreadPoolExecutor:
+    """Return threads that read images of as many pixels as the caller."""
+    return ThreadPoolExecutor(number, initializer=PIXEL_LIMIT.set, initargs=(PIXEL_LIMIT.get(),))
 
 
 def resize_image(image: Image, size: int) -> Image:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.console import ProgressCallback
+from tuner.data.images import decoding, decoding_threads
 from tuner.data.instances import find_touching
+from tuner.data.limits import PIXEL_LIMIT
 from tuner.data.source import IGNORED, Image, Item, Source
 from tuner.errors import DataError, create_file, first_lines, format_names
 from tuner.paths import encode_name, hash_file
@@ -139,7 +141,7 @@ def number_classes(source: Source, findings: dict[str, Finding]) -> tuple[str, .
 def inspect_items(
     source: Source, known: dict[str, Finding], progress: ProgressCallback | None
 ) -> Iterable[tuple[str, Finding]]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with decoding_threads(os.cpu_count()) as pool:
         found = pool.map(lambda item: inspect_item(source, item, known.get(item_name(item))), source.items)
         for done, (item, finding) in enumerate(zip(source.items, found, strict=True), start=1):
             if progress:
@@ -158,19 +160,30 @@ def inspect_item(source: Source, item: Item, known: Finding | None) -> Finding:
     try:
         stamp = [[f.stat().st_size, f.stat().st_mtime_ns] for f in files]
         stamp += [[int(item.content, 16)]] if item.content else []
-        if known and known.stamp == stamp and has_all_fields(known, source.targets):
+        if known and known.stamp == stamp and has_all_fields(known, source.targets) and is_small(known):
             return known
-        image, target = source.read(item)
+        with decoding(item):
+            fields = read_fields(source, item)
         sums = b"".join(bytes.fromhex(hash_file(file, error=DataError)) for file in files)
-        digest = hashlib.sha256(sums + item.content.encode()).hexdigest()
+        return Finding(stamp, hashlib.sha256(sums + item.content.encode()).hexdigest(), **fields)
     except DataError as error:
         return Finding([], "", [], problem=str(error))
     except OSError as error:
         return Finding([], "", [], problem=f"{Path(error.filename or '').name} cannot be read ({error.strerror})")
+
+
+def read_fields(source: Source, item: Item) -> dict[str, Any]:
+    """Return the fields of a finding that depend on the decoded image and target."""
+    image, target = source.read(item)
     fields, notes = inspect_target(source.targets, target, item.named)
     if is_one_color(image):
         notes.insert(0, "an image of a single color")
-    return Finding(stamp, digest, [image.shape[1], image.shape[0]], notice="; ".join(notes), **fields)
+    return {"size": [image.shape[1], image.shape[0]], "notice": "; ".join(notes), **fields}
+
+
+def is_small(known: Finding) -> bool:
+    """Return whether an image that was read before, perhaps with a higher limit, has no more pixels than now."""
+    return math.prod(known.size) <= PIXEL_LIMIT.get()
 
 
 def has_all_fields(known: Finding, targets: str) -> bool:

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tuner.data.limits import MAX_PIXELS
 from tuner.errors import FilesError
 from tuner.paths import hash_file
 
@@ -23,6 +24,7 @@ class WorkerSettings:
     """Options of a command that apply to each of its workers."""
 
     cache_gb: float = 20.0
+    max_pixels: int = MAX_PIXELS  # of an image
     checkpoint_minutes: float | None = None  # None: after every epoch
     heartbeat_timeout: float = HEARTBEAT_TIMEOUT
     hang_timeout: float = HANG_TIMEOUT

@@ -16,6 +16,7 @@ from tuner.artifacts.optuna_store import open_trial_artifacts
 from tuner.artifacts.store import open_store, probe_store
 from tuner.console import StudyView, progress_bar, show_status
 from tuner.data.datasets import check_layout, data_name, swap_data
+from tuner.data.limits import limit_pixels
 from tuner.data.provider import open_source
 from tuner.data.source import Source
 from tuner.data.survey import survey
@@ -116,7 +117,7 @@ class RunResult:
 def run(request: RunRequest, view: ViewFactory) -> RunResult:
     """Check a request, create or join its study, and train until the budget is spent or a signal arrives."""
     refuse_conflicts(request)
-    with prepare_workers(request.options.placement):
+    with limit_pixels(request.options.settings.max_pixels), prepare_workers(request.options.placement):
         setup = check_data(check_request(request), request.options)
         return run_workers(join_requested_study(setup, request), setup.space, request.options, view)
 

@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tuner.artifacts.attempts import open_attempts
 from tuner.artifacts.optuna_store import open_trial_artifacts
 from tuner.console import ProgressCallback, log_to_stderr
+from tuner.data.limits import PIXEL_LIMIT
 from tuner.data.provider import DataProvider
 from tuner.errors import (
     DataError,
@@ -295,11 +296,12 @@ def load_checked_space(config: WorkerConfig) -> Space | None:
 
 
 def set_up_process(config: WorkerConfig) -> None:
-    """Pin the process to its cores, and turn off OpenCV's threads, which would compete with torch's."""
+    """Pin the process to its cores, limit its images, and turn off OpenCV's threads: they compete with torch's."""
     import cv2
 
     if config.cores:
         pin_to_cores(config.cores)
+    PIXEL_LIMIT.set(config.settings.max_pixels)
     cv2.setNumThreads(1)
     keep_pages()
     gc.collect()

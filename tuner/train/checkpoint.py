@@ -158,7 +158,7 @@ def read_tensor_kinds(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return the type and shape of each tensor of a weights file, without reading the numbers."""
     try:
         with utf8_path(path) as readable, safe_open(readable, framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
             return {name: (each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()}
     except SafetensorError as error:
         raise PartError(f"weights {path} cannot be read: {first_line(error)}.") from error

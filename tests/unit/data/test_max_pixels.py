@@ -1,0 +1,171 @@
+"""Images of very many pixels are refused before they are decoded, and threads decode within a bound of memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from helpers.image_folders import make_photos
+from PIL import Image as Pillow
+
+from tuner.cli import main
+from tuner.data import images, limits
+from tuner.data.cache import load_cached
+from tuner.data.folder import folder
+from tuner.data.limits import MAX_PIXELS, PIXEL_LIMIT, DecodeBudget, limit_pixels
+from tuner.data.survey import survey
+from tuner.errors import DataError
+from tuner.fleet.config import WorkerConfig, WorkerSettings
+
+GREY, RGB = 0, 2  # colour types of a PNG
+MEGABYTE = 1 << 20
+
+
+def write_png(path: Path, width: int, height: int, colour: int = RGB, bits: int = 8) -> Path:
+    """Write a black PNG with a white line on top, of any size: it takes a thousandth of its pixels."""
+    row = bytes(1 + (width * (3 if colour == RGB else 1) * bits + 7) // 8)
+    packer = zlib.compressobj(1)
+    rows = [packer.compress(b"\0" + b"\xff" * (len(row) - 1)), *(packer.compress(row) for _ in range(height - 1))]
+    data = b"".join(rows) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", data), (b"IEND", b""))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+            for kind, body in chunks
+        )
+    )
+    return path
+
+
+def memory(field: str) -> int:
+    """Return VmRSS or VmHWM, the peak, of this process in bytes."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+@contextmanager
+def grows_at_most(megabytes: int) -> Iterator[None]:
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is used
+    before = memory("VmRSS")
+    yield
+    assert memory("VmHWM") - before < megabytes * MEGABYTE
+
+
+@pytest.mark.parametrize(
+    "read",
+    [images.read_image, images.read_mask, images.read_labels, images.read_instances],
+    ids=lambda f: f.__name__,
+)
+def test_a_small_file_of_169_million_pixels_is_refused_without_decoding_it(
+    read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    path = write_png(tmp_path / "bomb.png", 13_000, 13_000, GREY, bits=1)
+    assert path.stat().st_size < MEGABYTE / 2
+    with (
+        grows_at_most(16),
+        pytest.raises(DataError, match=r"13000 x 13000 = 169,000,000 pixels; at most 50,000,000"),
+    ):
+        read(path)
+
+
+def test_a_side_of_a_hundred_million_pixels_is_refused_whatever_the_limit(tmp_path: Path) -> None:
+    path = write_png(tmp_path / "wide.png", 100_000, 1, GREY)
+    with limit_pixels(10**12), pytest.raises(DataError, match="a side may have at most 65,535"):
+        images.read_image(path)
+
+
+def test_more_pixels_can_be_allowed_and_fewer(tmp_path: Path) -> None:
+    path = write_png(tmp_path / "a.png", 40, 30)
+    with limit_pixels(1199), pytest.raises(DataError, match=r"--max-pixels$"):
+        images.read_image(path)
+    with limit_pixels(1200):
+        assert images.read_image(path).shape == (30, 40, 3)
+    assert PIXEL_LIMIT.get() == MAX_PIXELS
+
+
+def test_threads_of_a_survey_and_of_the_cache_have_the_limit_of_their_caller(photos: Path, tmp_path: Path) -> None:
+    source = folder(photos)
+    found = survey(source, tmp_path)
+    with limit_pixels(100):
+        with pytest.raises(DataError, match="12 of 12 items cannot be used"):
+            survey(source, tmp_path)  # also what was read before
+        with pytest.raises(DataError, match="--max-pixels"):
+            load_cached(source, found.fingerprint, 16, tmp_path)
+
+
+@pytest.mark.parametrize("step", ["survey", "cache"])
+def test_many_threads_decode_within_the_memory_of_one(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = write_png(tmp_path / "data" / "a" / "0.png", 3000, 3000, GREY, bits=16)
+    (tmp_path / "data" / "b").mkdir()
+    for number in range(1, 8):
+        (tmp_path / "data" / "ab"[number % 2] / f"{number}.png").hardlink_to(first)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(images, "BUDGET", DecodeBudget(1))
+    with grows_at_most(250):  # one image takes 60, eight take 460
+        if step == "survey":
+            survey(folder(tmp_path / "data"), tmp_path / "memory")
+        else:
+            load_cached(folder(tmp_path / "data"), "f", 16, tmp_path / "memory")
+
+
+def test_a_budget_is_never_exceeded_but_by_one_alone() -> None:
+    budget, seen = DecodeBudget(10), []
+
+    def work(number: int) -> None:
+        with budget.hold(number):
+            seen.append((number, budget.used))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (3, 4, 25, 5, 6, 0, 10) * 20]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 140 and budget.used == 0
+    assert all(used <= 10 or used == number for number, used in seen)
+
+
+def test_what_decoding_takes_is_estimated_from_the_header(tmp_path: Path) -> None:
+    assert images.decoded_bytes(write_png(tmp_path / "a.png", 100, 50)) == 100 * 50 * 12
+    assert images.decoded_bytes(write_png(tmp_path / "b.png", 100, 50, GREY, bits=16)) == 100 * 50 * 24
+    assert images.decoded_bytes(write_png(tmp_path / "c.png", 13_000, 13_000, GREY, bits=1)) == 0  # refused
+    assert images.decoded_bytes(tmp_path / "none.png") == 0
+
+
+def test_16_bits_are_scaled_in_strips_as_at_once() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (700, 30))
+    assert (images.to_eight_bits(values) == np.clip(values / 257 + 0.5, 0, 255).astype(np.uint8)).all()
+    assert images.to_eight_bits(np.empty((0, 3), np.uint16)).shape == (0, 3)
+
+
+def test_the_bound_of_pillow_is_replaced_by_a_stricter_one() -> None:
+    assert Pillow.MAX_IMAGE_PIXELS is None and limits.MAX_PIXELS < 89_478_485  # Pillow's own
+
+
+def test_the_limit_reaches_workers_by_their_settings() -> None:
+    config = WorkerConfig("sqlite:///x", "s", "", "h", WorkerSettings(max_pixels=7))
+    assert WorkerConfig.from_line(config.to_line()).settings.max_pixels == 7
+
+
+def test_every_command_that_reads_images_has_the_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path, 4)
+    done = CliRunner().invoke(main, ["data", ".", "--max-pixels", "100"])
+    assert done.exit_code == 2 and "4 of 4 items cannot be used" in done.stderr and "--max-pixels" in done.stderr
+    assert PIXEL_LIMIT.get() == MAX_PIXELS
+    for command in ("run", "extend", "predict", "evaluate", "explain"):
+        assert "--max-pixels" in CliRunner().invoke(main, [command, "--help"]).output
