@@ -147,7 +147,8 @@ def find_hiding(module: str) -> str:
     except (ImportError, ValueError):
         return ""
     origin = spec.origin if spec else None
-    return "" if not origin or Path(origin).absolute() in own_candidates(top) else f"the installed {origin}"
+    own = {file.resolve() for file in own_candidates(top)}  # a table names its space as ../NAME.py
+    return "" if not origin or Path(origin).resolve() in own else f"the installed {origin}"
 
 
 def own_sources(names: Iterable[str]) -> dict[str, Path]:
