@@ -59,6 +59,7 @@ class Run:
     # the best weights as they were when the checkpoint and the previous one were written
     checkpoint_best = PathInFolder("checkpoint.best.safetensors")
     previous_best = PathInFolder("checkpoint.previous.best.safetensors")
+    code = PathInFolder("code.json")  # the source of the parts of the user's own
     curves = PathInFolder("curves.png")
     strip = PathInFolder("strip.png")  # one validation image with the prediction after every epoch
     predictions = PathInFolder("predictions.png")  # the worst, median, best and random validation images
@@ -74,7 +75,7 @@ class Run:
         A copy that is interrupted is either unusable or the newest state: a checkpoint comes after the weights it
         needs, and the previous checkpoint comes last.
         """
-        return (self.best, self.checkpoint_best, self.previous_best, self.checkpoint, self.previous)
+        return (self.code, self.best, self.checkpoint_best, self.previous_best, self.checkpoint, self.previous)
 
     @property
     def pictures(self) -> tuple[Path, ...]:

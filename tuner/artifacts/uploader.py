@@ -152,11 +152,11 @@ class Uploader:
 
 
 def take_snapshot(run: Run, number: int) -> Path:
-    """Link the run's current checkpoint, its best weights and its pictures into a folder, and return it."""
+    """Link the run's current checkpoint, its best weights, code and pictures into a folder, and return it."""
     folder = run.folder / f".sending-{number}"
     folder.mkdir(parents=True, exist_ok=True)
     best = run.checkpoint_best if run.checkpoint_best.is_file() else run.best
-    for source, name in ((best, run.best.name), *((f, f.name) for f in (run.checkpoint, *run.pictures))):
+    for source, name in ((best, run.best.name), *((f, f.name) for f in (run.code, run.checkpoint, *run.pictures))):
         if source.is_file():
             link_file(source, folder / name)
     return folder

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 
 from tuner.artifacts.attempts import AttemptFiles, open_attempts
 from tuner.artifacts.store import open_store, probe_store
-from tuner.errors import StudyError, did_you_mean, first_line, first_lines, format_names
+from tuner.errors import PartError, StudyError, did_you_mean, first_line, first_lines, format_names
 from tuner.fleet.placement import prepare_workers
 from tuner.paths import attempt_of
 from tuner.recipe import Recipe
@@ -197,7 +197,11 @@ def schedule_warnings(chosen: list[TrialInfo], epochs: int) -> list[str]:
     for trial in chosen:
         recipe = Recipe.from_json(trial.attrs["recipe"])
         last, longer = recipe.resolved_stages[-1], recipe.with_epochs(epochs).resolved_stages[-1]
-        if last.schedule and depends_on_end(last.schedule, last.epochs, longer.epochs):
+        try:
+            differs = last.schedule and depends_on_end(last.schedule, last.epochs, longer.epochs)
+        except PartError:  # one of the user's own, which is not here; the worker has its code
+            differs = False
+        if differs:
             why = f"the schedule {last.schedule} depends on how many epochs there are"
             notices[f"{why}: the curve will differ from that of one run of {epochs}"] = None
         if recipe.epochs % recipe.validate_every:

@@ -17,8 +17,8 @@ from tuner.train.loop import Progress, TrainingOutcome
 LIBRARIES = ("torch", "optuna", "sqlalchemy", "segmentation-models-pytorch", "albumentations", "numpy")
 
 
-def write_recipe(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commit: str) -> None:
-    """Set the trial's recipe, and the data and versions it is made with."""
+def write_recipe(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commit: str, code: str = "") -> None:
+    """Set the trial's recipe, and the data, versions and code it is made with; `code` is a hash."""
     if "recipe" in trial.user_attrs:
         return  # a resumed trial
     trial.set_user_attr(
@@ -31,6 +31,7 @@ def write_recipe(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commi
             "data_hash": data.fingerprint,
             "train_images": len(data.train),
             "val_images": len(data.val),
+            **({"code": code} if code else {}),
         },
     )
     trial.set_user_attr("recipe", recipe.to_json())  # last: a trial with a recipe has all of these

@@ -144,7 +144,8 @@ def restore_origin(trial: optuna.Trial, engine: Engine, worker: str, attempts: A
     if origin is None or (TOOK_OVER in trial.user_attrs and run.is_usable):
         return
     earlier = attempts.fetch(origin["study"], origin["key"], origin["number"], origin.get("attempt", 0))
-    for source, target in ((earlier.best, run.best), (earlier.checkpoint, run.checkpoint)):
+    code = [(earlier.code, run.code)] if earlier.code.is_file() else []
+    for source, target in (*code, (earlier.best, run.best), (earlier.checkpoint, run.checkpoint)):
         link_origin_file(source, target, origin, attempts)
     trial_id = optuna_compat.trial_id(trial)
     recorded = trial.storage.get_trial(trial_id).intermediate_values

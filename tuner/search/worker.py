@@ -27,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.artifacts.attempts import open_attempts
 from tuner.artifacts.optuna_store import open_trial_artifacts
+from tuner.artifacts.own_code import save_code, use_code
 from tuner.console import ProgressCallback, log_to_stderr
 from tuner.data.limits import PIXEL_LIMIT
 from tuner.data.provider import DataProvider
@@ -189,12 +190,15 @@ class Worker:
         restore_origin(trial, self.engine, self.session.name, self.attempts, run)
         if active.attempt > 1 or has_own_files(trial):
             active.recorded = database.retried(epoch_queries.read_recorded_epochs)(self.engine, active.id)
+        if self.space is None:
+            use_code(run, trial.user_attrs.get("made_with", {}).get("code", ""), self.home.cache)
         recipe = objective.choose_recipe(self.space, self.joined.info, trial)
         self.session.update_status(number=active.number, steps=recipe.epochs, params=trial.params)
         data = self.provider.get_data(recipe)
         recipe = replace(recipe, classes=data.classes)
         weights = self.find_initial_weights(recipe, run)
-        trial_attrs.write_recipe(trial, recipe, data, self.commit)
+        code = save_code(recipe.own_names, run)
+        trial_attrs.write_recipe(trial, recipe, data, self.commit, code)
         self.session.confirm_params(active)
         self.session.update_status(state="training", step=0, steps=recipe.epochs)
         pictures = TrialPictures(trial, recipe, data, run, open_trial_artifacts(self.attempts))

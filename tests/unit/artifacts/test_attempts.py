@@ -66,6 +66,7 @@ def test_every_attempt_has_a_folder_of_its_own(attempts: AttemptFiles) -> None:
 
 def test_the_next_attempt_goes_on_where_the_last_one_was(attempts: AttemptFiles) -> None:
     first = trained(attempts.begin(*WHO, 1), 3)
+    first.code.write_text('{"mine.py": ""}')
     before = {file.name: file.read_bytes() for file in first.weights}
     second = attempts.begin(*WHO, 2)
     assert {file.name: file.read_bytes() for file in second.weights} == before
