@@ -157,7 +157,10 @@ def own_sources(names: Iterable[str]) -> dict[str, Path]:
     These are the modules of the parts and, as far as they lie in own folders too, all that these import, also
     inside functions. Nothing is imported for this.
     """
-    waiting = [name.partition(":")[0] for name in names if ":" in name]
+    if not OWN_FOLDERS:
+        search_beside()
+    modules = (name.partition(":")[0] for name in names if ":" in name)
+    waiting = [module for module in modules if all(part.isidentifier() for part in module.split("."))]
     found: dict[str, Path] = {}
     while waiting:
         parts = waiting.pop().split(".")

@@ -2,6 +2,7 @@
 
 weights.safetensors  recipe.json  metrics.json  history.csv  card.md
 predictions.png  strip.png  curves.png  quality.png  explanation.png  confusion.csv  details.json   if available
+code/                the source of the parts of the user's own, which runs only if it is trusted
 bundle.json          the format version and the hash of every other file
 """
 
@@ -9,20 +10,24 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tuner.artifacts.own_code import load_code, read_own_code, working_folder, write_code
 from tuner.errors import BundleError, FilesError, StudyError, format_names, printable, writing
 from tuner.export.best import BestTrial
-from tuner.export.manifest import MANIFEST, VERSION, WEIGHTS
+from tuner.export.manifest import CODE, MANIFEST, VERSION, WEIGHTS
 from tuner.export.manifest import verify_bundle as verify_bundle
-from tuner.paths import Run, expand_path, hash_file, read_json
+from tuner.paths import Run, expand_path, hash_file, read_bytes, read_json
 from tuner.recipe import Recipe, is_number, is_whole_number
+from tuner.registry import find_own_file, own_sources, search_in
 from tuner.study.format import format_metrics_table
 from tuner.tasks import find_task
 
@@ -43,6 +48,7 @@ INSTANCE_CAPTIONS = {
     "quality.png": "Recall at stricter IoU thresholds, the trade-off between recall and false alarms, and "
     "predicted against true counts: on the dashed line they are equal.",
 }
+log = logging.getLogger("tuner")
 USAGE = {
     "masks": 'mask = bundle.predict("photo.jpg")  # 0 and 1, as large as the photo',
     "labels": 'labels = bundle.predict("photo.jpg")  # a class number for each pixel',
@@ -95,6 +101,7 @@ def write_files(folder: Path, best: BestTrial, run: Run) -> None:
     for extra in run.pictures:
         if extra.is_file():
             shutil.copyfile(extra, folder / extra.name)
+    write_code(find_code(best, run), folder / CODE)
     if not all((folder / file.name).exists() for file in run.lazy_pictures):  # the dashboard draws them on demand
         from tuner.report.on_demand import DrawRequest, draw_missing_pictures
 
@@ -102,8 +109,18 @@ def write_files(folder: Path, best: BestTrial, run: Run) -> None:
         draw_missing_pictures(request, folder)
     there = {file.name for file in folder.iterdir()}
     (folder / "card.md").write_text(make_card(best, there), encoding="utf-8", errors="backslashreplace")
-    hashes = {file.name: hash_file(file) for file in sorted(folder.iterdir())}
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    hashes = {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
     write_json(folder / MANIFEST, {"version": VERSION, "files": hashes})
+
+
+def find_code(best: BestTrial, run: Run) -> dict[str, str]:
+    """Return the source of the trial's own parts; of a trial that has kept none, as it is now, with a warning."""
+    stored = load_code(run, best.trial.attrs.get("made_with", {}).get("code", ""))
+    now = {} if stored else read_own_code(Recipe.from_json(best.trial.attrs["recipe"]).own_names)
+    if now:
+        log.warning("the bundle's code/ is %s as it is now: the trial has kept none", ", ".join(now))
+    return stored or now
 
 
 def replace_folder(aside: Path, folder: Path) -> None:
@@ -131,11 +148,19 @@ class OpenBundle:
     folder: Path
     recipe: Recipe
     facts: Mapping[str, Any]
+    runs_code: bool = False  # that in its folder code/, which is trusted
+
+    def search_code(self) -> None:
+        """Look for the modules of its parts in its own code first, if that is trusted."""
+        if self.runs_code:
+            sys.dont_write_bytecode = True  # which would be a file that was not exported
+            search_in({self.folder / CODE: "the code of the bundle", **working_folder()})
 
     def load_model(self) -> nn.Module:
         """Return the trained model in eval mode: normalized float images in, logits out; else BundleError."""
         from tuner.export.trained_model import load_trained_model
 
+        self.search_code()
         return load_trained_model(self.recipe, self.folder / WEIGHTS)
 
 
@@ -157,13 +182,28 @@ def open_bundle(folder: BundleLike, trust: bool = False) -> OpenBundle:
         recipe = Recipe.from_json(read_json(path, BundleError))
     except (ValueError, TypeError) as error:
         raise BundleError(f"{path}: {error}.") from error
-    own = own_parts(recipe)
-    if own and not trust:
+    own, has_code = own_parts(recipe), (folder / CODE).is_dir()
+    if own and not trust and not (has_code and is_own_code(folder / CODE, own)):
+        where = f"It is in {folder / CODE} and would run with your rights: read it. " if has_code else ""
         raise BundleError(
-            f"{folder} runs code that is not of tuner: {printable(format_names(own, 3))}. "
+            f"{folder} runs code that is not of tuner: {printable(format_names(own, 3))}. {where}"
             "If you trust those who made it, allow it with --trust, in Python with trust=True."
         )
-    return OpenBundle(folder, recipe, read_facts(folder))
+    bundle = OpenBundle(folder, recipe, read_facts(folder), bool(own) and trust and has_code)
+    bundle.search_code()
+    return bundle
+
+
+def is_own_code(code: Path, own: list[str]) -> bool:
+    """Return whether all code that a bundle needs is in the user's own folders too, byte for byte."""
+    here = own_sources(own)
+    modules = [find_own_file(name.partition(":")[0]) for name in own]
+    is_whole = all(file in here.values() for file in modules)
+    return is_whole and all(is_same(code / path, file) for path, file in here.items())
+
+
+def is_same(one: Path, other: Path) -> bool:
+    return one.is_file() and read_bytes(one, BundleError) == read_bytes(other, BundleError)
 
 
 def own_parts(recipe: Recipe) -> list[str]:
@@ -247,11 +287,18 @@ bundle = tuner.load_bundle("this folder"{", trust=True" * bool(own)})
 bundle.explain("photo.jpg").save("explanation.png")  # where the model looks
 bundle.model  # the torch.nn.Module
 ```
-{classes}
+{classes}{describe_code(own)}
 Made with tuner {made.get("tuner")}, torch {made.get("torch")}, python {made.get("python")},
 commit {made.get("commit") or "unknown"}.
 The whole recipe is in `recipe.json`, every epoch in `history.csv`.
 """
+
+
+def describe_code(own: list[str]) -> str:
+    """Return what the card says of parts of the user's own, "" if there are none."""
+    names = ", ".join(f"`{name}`" for name in own)
+    where = "Their source is in `code/`, if they are not of installed packages; it runs only with --trust."
+    return f"\nNot of tuner: {names}. {where}\n" if own else ""
 
 
 def describe_pictures(there: Collection[str], of_instances: bool = False) -> str:

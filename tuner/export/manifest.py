@@ -14,6 +14,7 @@ from tuner.paths import expand_path, open_file, parse_json, read_text
 
 VERSION = 1
 MANIFEST = "bundle.json"
+CODE = "code"  # folder
 WEIGHTS = "weights.safetensors"
 REQUIRED_FILES = (WEIGHTS, "recipe.json", "metrics.json", "history.csv", "card.md")
 MOST_FILES = 1000
@@ -66,7 +67,8 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
     listed = dict.fromkeys([*REQUIRED_FILES, *files])
     missing = [name for name in listed if not exists(folder / name)]
     altered = [name for name in listed if name not in missing and files.get(name) != hash_bounded(folder / name)]
-    kinds = {"missing": missing, "altered": altered}
+    code = (path.relative_to(folder).as_posix() for path in (folder / CODE).rglob("*") if not path.is_dir())
+    kinds = {"missing": missing, "altered": altered, "added": sorted(set(code) - set(files))}
     wrong = [f"{kind}: {format_names(names, 20)}" for kind, names in kinds.items() if names]
     if wrong:
         raise BundleError(f"{folder} differs from what was exported ({'; '.join(wrong)}). Export it again.")
