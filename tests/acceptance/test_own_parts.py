@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.command_line import run, write_space
+from PIL import Image
 
 from tuner import load_study
 
@@ -50,3 +55,55 @@ def test_a_part_that_is_nowhere_is_told_in_one_line(tmp_path: Path) -> None:
         f"tuner: {space}: its recipes cannot be trained: there is no module 'mine'. Looked in {places}. "
         "Put mine.py into one of these folders, or install its package.\n"
     )
+
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "own.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def guide(tmp_path: Path) -> Path:
+    """The folder of docs/own.md, with every file that it shows, and pictures of squares."""
+    folder = tmp_path / "guide"
+    (folder / "pairs").mkdir(parents=True)
+    for name, text in re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", GUIDE, flags=re.S):
+        (folder / name).write_text(text, encoding="utf-8")
+    random = np.random.default_rng(0)
+    for number in range(10):
+        mask = np.zeros((24, 24), np.uint8)
+        row, column = random.integers(12, size=2)
+        mask[row : row + 10, column : column + 10] = 255
+        picture = np.clip(mask[..., None] * 0.5 + random.integers(80, size=(24, 24, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(folder / "pairs" / f"{number}.png")
+        Image.fromarray(mask).save(folder / "pairs" / f"{number}.mask.png")
+    return folder
+
+
+def test_the_examples_of_the_guide_work_as_typed(guide: Path, tmp_path: Path) -> None:
+    block = next(block for block in re.findall(r"```\n(.*?)```", GUIDE, flags=re.S) if "tuner check" in block)
+    commands = re.findall(r"^tuner (.+)$", block, flags=re.M)
+    assert [command.split()[0] for command in commands] == ["check", "data", "run", "extend", "best", "predict"]
+    for command in commands:
+        done = run(guide, *shlex.split(command), **AS_INSTALLED)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    study = load_study(home=guide / "runs")
+    (trial,) = study.trials
+    assert trial.state == "COMPLETE" and trial.value == trial.metrics["val_my_metric:worst_side"]
+    names = ("my_metric:worst_side", "my_metric:LargestError", "torchmetrics.classification:BinaryJaccardIndex")
+    assert all(0 <= trial.metrics[f"val_{name}"] <= 1 for name in names)
+    assert trial.metrics[f"val_{names[2]}"] == pytest.approx(trial.metrics["val_iou"], abs=1e-4)
+    assert (guide / "predictions" / "0_mask.png").is_file()
+
+    away = tmp_path / "away"  # without any of the modules
+    away.mkdir()
+    shutil.copytree(guide / "best", away / "best")
+    shutil.copyfile(guide / "pairs" / "1.png", away / "1.png")
+    refused = run(away, "predict", "best", "1.png", **AS_INSTALLED)
+    assert refused.returncode == 2 and "It is in" in refused.stderr and "--trust" in refused.stderr
+    assert not (away / "predictions").exists()
+    done = run(away, "predict", "best", "1.png", "--trust", **AS_INSTALLED)
+    assert done.returncode == 0, done.stderr
+
+    shutil.copytree(guide / "pairs", away / "pairs")  # the code of the extension is that of the trial
+    done = run(away, "extend", "--epochs", 3, "--home", guide / "runs", **AS_INSTALLED)
+    assert done.returncode == 0, done.stderr
+    assert load_study(home=guide / "runs").trials[0].state == "COMPLETE"

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from tuner.errors import FilesError, create_file
-from tuner.paths import Run, parse_json, read_bytes, read_text
+from tuner.paths import Run, hash_file, parse_json, read_bytes, read_text
 from tuner.registry import own_sources, search_in
 
 MOST_BYTES = 1 << 22  # of all modules together
@@ -31,7 +31,7 @@ def save_code(names: Iterable[str], run: Run) -> str:
     if not run.code.is_file() and (code := read_own_code(names)):
         with create_file(run.code) as beside:
             beside.write_text(json.dumps(code, sort_keys=True), encoding="utf-8")
-    return hashlib.sha256(run.code.read_bytes()).hexdigest() if run.code.is_file() else ""
+    return hash_file(run.code) if run.code.is_file() else ""
 
 
 def load_code(run: Run, digest: str) -> dict[str, str]:
