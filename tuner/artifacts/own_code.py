@@ -43,7 +43,7 @@ def load_code(run: Run, digest: str) -> dict[str, str]:
         return {}
     code: dict[str, str] = parse_json(data, str(run.code))
     if odd := [path for path in code if not is_module_path(path)]:
-        raise FilesError(f"{run.code} has the path {odd[0]!r}, which is no module of a folder.")
+        raise FilesError(f"{run.code} has the path {odd[0]!r}, which is not that of a module in a folder.")
     return code
 
 

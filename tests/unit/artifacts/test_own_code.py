@@ -52,5 +52,5 @@ def test_code_stays_in_its_folder(tmp_path: Path, path: str) -> None:
 
     run = Run(tmp_path / "run").make()
     run.code.write_text(json.dumps({path: ""}))
-    with pytest.raises(FilesError, match="no module of a folder"):
+    with pytest.raises(FilesError, match="not that of a module in a folder"):
         load_code(run, hashlib.sha256(run.code.read_bytes()).hexdigest())
