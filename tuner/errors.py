@@ -199,11 +199,16 @@ def retry(
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its class: AssertionError often has no message."""
-    try:
-        text = str(error).strip()
-    except Exception:  # of a class of the user's
-        text = ""
+    text = error_text(error).strip()
     return cut(escape((text or type(error).__name__).splitlines()[0]), LONGEST_LINE)
+
+
+def error_text(error: BaseException) -> str:
+    """Return an error's message; "" if that fails, as it may for a class of the user's."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def locate_error(error: BaseException, path: Path) -> str:
@@ -211,7 +216,7 @@ def locate_error(error: BaseException, path: Path) -> str:
     path = path.absolute()
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
     at = f" (line {lines[-1]})" if lines else ""
-    return f"{type(error).__name__}: {error}{at}"
+    return f"{type(error).__name__}: {error_text(error)}{at}"
 
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

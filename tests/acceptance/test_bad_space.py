@@ -125,3 +125,22 @@ def test_spaces_lists_the_shipped_ones_and_the_users_own_hide_them(tuner: Tuner,
     assert "cannot be read" in mine["broken"]["about"]
     assert "search_spaces/unet_k.py" in tuner("spaces").stdout
     assert "data: shapes" in tuner("check", "unet_k").stdout  # and not weizmann_horse, of the shipped one
+
+
+@pytest.mark.parametrize("body", ["while True: pass", "import os; os._exit(0)", "raise BaseException('mine')"])
+def test_a_space_that_does_not_return_is_refused_and_listed(tuner: Tuner, tmp_path: Path, body: str) -> None:
+    path = write(tmp_path / "search_spaces" / "mine.py")
+    path.write_text(f"{path.read_text()}\n{body}\n")
+    given = ["search_spaces/mine.py", "--timeout", "0.5"]
+    said = {"while": "took more than 0.5 s", "import": "with exit code 0", "raise": "BaseException: mine (line "}
+    for command in (["check"], ["run", "--trials", "1", "--space"]):
+        refused(tuner(*command, *given), tmp_path, said[body.split()[0]])
+    rows = {row["name"]: row for row in json.loads(tuner("spaces", "--json").stdout)}
+    assert "error" not in rows["mine"] and "unet_k" in rows
+
+
+def test_modules_beside_a_space_hide_none_that_the_program_needs(tuner: Tuner, tmp_path: Path) -> None:
+    write(tmp_path / "mine.py")
+    for name in ("torch", "tuner", "numpy", "random"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('mine')\n")
+    assert "64 draws, all valid" in tuner("check", "mine.py").stdout

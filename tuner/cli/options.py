@@ -15,6 +15,7 @@ import click
 from tuner.data.limits import MAX_PIXELS, limit_pixels
 from tuner.errors import FilesError, cut, escape
 from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT
+from tuner.space.files import TIMEOUT
 
 DEFAULT_HOME = "runs"
 MOST_COUNTED = 2**31 - 1  # in an INTEGER column of PostgreSQL
@@ -151,6 +152,13 @@ artifacts_option = click.option(
     envvar="TUNER_ARTIFACTS",
     metavar="URL|DIR",
     help="Where all hosts keep checkpoints and pictures: a folder or s3://BUCKET/PREFIX.  [default: --home]",
+)
+space_timeout_option = click.option(
+    "--timeout",
+    type=FiniteFloat(min=0, min_open=True, max=86400),
+    default=TIMEOUT,
+    metavar="SECONDS",
+    help="Stop a space whose code takes longer to be loaded and drawn from, or to be checked.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 trust_option = click.option(

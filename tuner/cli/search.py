@@ -19,6 +19,7 @@ from tuner.cli.options import (
     data_option,
     json_option,
     layout_option,
+    space_timeout_option,
     storage_options,
     study_option,
     table_option,
@@ -55,6 +56,7 @@ def size_options(command: Any) -> Any:
 @study_option("the space's")
 @click.option("--seed", type=STUDY_SEED, default=0, help="Seed of the study.")
 @size_options
+@space_timeout_option
 @worker_options
 def run(home: str, storage: str | None, **options: Any) -> None:
     """Search a space, or train the rows of a published table; create the study or resume it.
@@ -167,10 +169,10 @@ def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None
 @click.command()
 @json_option
 def spaces(as_json: bool) -> None:
-    """List the search spaces, those in ./search_spaces first."""
-    from tuner.space.space import known_spaces, read_about
+    """List the search spaces, those in ./search_spaces first; their code is not run."""
+    from tuner.space.space import describe_file, known_spaces
 
-    rows = [{"name": name, "about": read_about(path), "path": str(path)} for name, path in known_spaces().items()]
+    rows = [{"name": name, **describe_file(path)} for name, path in known_spaces().items()]
     if as_json:
         return echo_json(rows)
     echo_list([(row["name"], row["about"], row["path"]) for row in rows])
@@ -187,6 +189,7 @@ def spaces(as_json: bool) -> None:
 @artifacts_option
 @study_option("the space's")
 @size_options
+@space_timeout_option
 def check(space: str | None, home: str, storage: str | None, data: str | None, **options: Any) -> None:
     """Check a space without training: draw 64 random recipes and check each, and the data as run does.
 
@@ -199,7 +202,7 @@ def check(space: str | None, home: str, storage: str | None, data: str | None, *
       tuner check unet_k --data ~/photos
     """
     from tuner.errors import TunerError
-    from tuner.search.run import RunRequest, check_data, check_request, refuse_conflicts
+    from tuner.search.run import RunRequest, check_data, check_request, open_space_process, refuse_conflicts
 
     if space is None and options["table"] is None:
         raise click.UsageError("Missing argument 'SPACE', or --table NAME.")
@@ -207,14 +210,15 @@ def check(space: str | None, home: str, storage: str | None, data: str | None, *
     given = {"space": space, "data": data, "trials": None, "seed": 0, **options}
     request = RunRequest.from_options(storage or place.database, place, given)
     refuse_conflicts(request)
-    setup = check_request(request)
     obstacle: TunerError | None = None
-    try:
-        setup = check_data(setup, request.options)
-    except TunerError as error:
-        if data is not None:
-            raise
-        obstacle = error
+    with open_space_process(request) as process:
+        setup = check_request(request, process)
+        try:
+            setup = check_data(setup, request.options, process)
+        except TunerError as error:
+            if data is not None:
+                raise
+            obstacle = error
     print_setup(setup)
     if obstacle:
         click.echo(f"tuner run would stop here: {first_line(obstacle)}")

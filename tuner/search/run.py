@@ -15,7 +15,7 @@ from tuner.artifacts.attempts import AttemptFiles, open_attempts
 from tuner.artifacts.optuna_store import open_trial_artifacts
 from tuner.artifacts.store import open_store, probe_store
 from tuner.console import StudyView, progress_bar, show_status
-from tuner.data.datasets import check_layout, data_name, swap_data
+from tuner.data.datasets import swap_data
 from tuner.data.limits import limit_pixels
 from tuner.data.provider import open_source
 from tuner.data.source import Source
@@ -26,11 +26,13 @@ from tuner.fleet.placement import PlacementRequest, open_placement, prepare_work
 from tuner.fleet.supervisor import Fleet, say
 from tuner.paths import Home
 from tuner.recipe import Recipe
-from tuner.search.warm_start import find_weights, reduce_size
+from tuner.search.warm_start import find_weights, rename_weights
+from tuner.space.child import SpaceProcess
+from tuner.space.drawing import Choice, DrawnSpace, check_again, inspect_space
+from tuner.space.files import TIMEOUT
 from tuner.space.published import PublishedTable, load_table
-from tuner.space.rehearsal import NUM_TRIALS, rehearse, size_suffix
-from tuner.space.space import NUM_DRAWS, Space, draw_recipes, load_space
-from tuner.space.table_rows import draw_row_recipes
+from tuner.space.rehearsal import NUM_TRIALS, size_suffix
+from tuner.space.space import NUM_DRAWS, find_space
 from tuner.study import budget, database, queries, tables
 from tuner.study.heartbeat import check_versions
 from tuner.study.info import StudyInfo, StudyKind
@@ -80,6 +82,7 @@ class RunRequest:
     layout: str | None = None
     each: str | None = None
     pruning: bool = True
+    timeout: float = TIMEOUT
 
     @classmethod
     def from_options(cls, url: str, home: Home, options: Mapping[str, Any]) -> RunRequest:
@@ -97,7 +100,7 @@ class StudySetup:
     """A study to create or to join, recipes drawn from its space, and its given trials, if any."""
 
     info: StudyInfo
-    space: Space
+    space: DrawnSpace
     recipes: list[Recipe]
     given_trials: list[GivenTrial] = field(default_factory=list)
     counts: str = ""  # of the images of each split, once the data is checked
@@ -118,11 +121,18 @@ def run(request: RunRequest, view: ViewFactory) -> RunResult:
     """Check a request, create or join its study, and train until the budget is spent or a signal arrives."""
     refuse_conflicts(request)
     with limit_pixels(request.options.settings.max_pixels), prepare_workers(request.options.placement):
-        setup = check_data(check_request(request), request.options)
-        return run_workers(join_requested_study(setup, request), setup.space, request.options, view)
+        with open_space_process(request) as process:
+            setup = check_data(check_request(request, process), request.options, process)
+        return run_workers(join_requested_study(setup, request), process.path, request.options, view)
 
 
-def check_data(setup: StudySetup, options: RunOptions) -> StudySetup:
+def open_space_process(request: RunRequest) -> SpaceProcess:
+    """Return the process for the code of the requested space, or of the requested table's."""
+    name = str(request.space) if request.table is None else load_table(request.table).space
+    return SpaceProcess(find_space(name), request.timeout)
+
+
+def check_data(setup: StudySetup, options: RunOptions, process: SpaceProcess) -> StudySetup:
     """Check a setup with its data and its study, if that exists; `tuner check` and `tuner run` do the same here.
 
     Return it with the classes of the data, and divided as the stored study is.
@@ -137,7 +147,7 @@ def check_data(setup: StudySetup, options: RunOptions) -> StudySetup:
         probe_store(open_store(options.artifacts))
     classes = survey_sources(sources, home)
     recipes = [replace(recipe, classes=classes) for recipe in setup.recipes]
-    check_with_data(recipes, setup.space, options.url, open_attempts(home, options.artifacts))
+    check_with_data(recipes, setup.space, process, options.url, open_attempts(home, options.artifacts))
     return replace(setup, recipes=recipes, counts=sources[0].counts())
 
 
@@ -154,7 +164,7 @@ def join_requested_study(setup: StudySetup, request: RunRequest) -> JoinedStudy:
     return joined
 
 
-def run_workers(joined: JoinedStudy, space: Space | None, options: RunOptions, view: ViewFactory) -> RunResult:
+def run_workers(joined: JoinedStudy, space: Path | None, options: RunOptions, view: ViewFactory) -> RunResult:
     """Train the trials of a study until none is left; `space` may be None if all trials have recipes."""
     with database.convert_errors(options.url):
         check_versions(joined.engine, joined.id)
@@ -164,7 +174,7 @@ def run_workers(joined: JoinedStudy, space: Space | None, options: RunOptions, v
     if artifacts and not options.artifacts:  # a given store was checked before anything was created
         probe_store(open_store(artifacts))
     show = view(joined.engine, info)
-    path = space.path.absolute() if space else None
+    path = space.absolute() if space else None
     config = WorkerConfig(
         options.url,
         info.name,
@@ -217,50 +227,38 @@ def refuse_conflicts(request: RunRequest) -> None:
         raise StudyError("--rehearse is a size of its own: leave out --shrink and --shorten.")
 
 
-def check_request(request: RunRequest) -> StudySetup:
+def check_request(request: RunRequest, process: SpaceProcess | None = None) -> StudySetup:
     """Return the requested study with recipes as they will be trained; raise an error that lists all mistakes."""
+    if process is None:
+        with open_space_process(request) as process:
+            return check_request(request, process)
     with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
-        return draw_setup(request)
+        return draw_setup(request, process)
 
 
-def draw_setup(request: RunRequest) -> StudySetup:
+def draw_setup(request: RunRequest, process: SpaceProcess) -> StudySetup:
     table = load_table(request.table) if request.table is not None else None
-    space = load_space(table.space if table else str(request.space))
-    draws = draw_recipes(space)
-    if table:
-        draws = draw_row_recipes(space, table, draws)
-    from tuner.space.check import check_recipes  # loads torch, so only for a space that can be drawn from
-
-    own = data_name(draws.recipes[0], table.data or None if table else None)
-    data = own if request.data is None else data_name(draws.recipes[0], request.data)
-    where = str(table.path if table else space.path)
-    check_layout(draws.recipes[0], data, request.layout)
-    layout = request.layout or ""
-    recipes = [swap_data(r, data, layout=layout).with_metric(space.goal.metric) for r in draws.recipes]
-    check_recipes(recipes, space.goal, where)
-    name = request.study or study_name(request, space, table, data, own)
-    if (request.rehearse, request.shrink, request.shorten) != (False, 1, 1):
-        resize = rehearse if request.rehearse else lambda r: reduce_size(r, request.shrink, request.shorten)
-        recipes = [resize(r) for r in recipes]  # the recipes of full size were checked above
-        data = recipes[0].data.name
-        check_recipes(recipes, space.goal, where)
+    choice = Choice(**select_fields(Choice, vars(request) | {"table": str(table.path) if table else None}))
+    space = inspect_space(process, choice)
+    name = request.study or study_name(request, space, table)
     info = StudyInfo(
         name,
         space.name,
         space.goal,
-        data,
+        space.data,
         request.rehearse,
         request.seed,
-        draws.parameters,
+        space.parameters,
         kind=StudyKind.TABLE if table else StudyKind.SEARCH,
         subject=table.name if table else "",
         shrink=request.shrink,
         shorten=request.shorten,
         split="exact",
-        layout="" if request.rehearse else layout,
-        each=check_each(request.each, draws.parameters) if request.each else "",
+        layout="" if request.rehearse else request.layout or "",
+        each=check_each(request.each, space.parameters) if request.each else "",
         pruning=request.pruning,
     )
+    recipes = [rename_weights(recipe, request.shrink, request.shorten) for recipe in space.recipes]
     return StudySetup(info, space, recipes, table_trials(table, request.seeds or 1) if table else [])
 
 
@@ -302,14 +300,14 @@ def read_stored_study(url: str, name: str) -> StudyInfo | None:
         engine.dispose()
 
 
-def study_name(request: RunRequest, space: Space, table: PublishedTable | None, data: str, own: str) -> str:
+def study_name(request: RunRequest, space: DrawnSpace, table: PublishedTable | None) -> str:
     """Return the name of the space or table, with suffixes if the dataset or size is not its own."""
     name = table.name if table else space.name
     if table and table.name == space.name:
         name = f"{name}-table"  # so that a search of that space can have its name
     if request.rehearse:
         return f"{name}-rehearsal"
-    swapped = "" if data == own else f"@{escape(Path(data).name)}"
+    swapped = "" if space.data == space.own_data else f"@{escape(Path(space.data).name)}"
     return name + swapped + size_suffix(request.shrink, request.shorten)
 
 
@@ -328,12 +326,16 @@ def survey_sources(sources: list[Source], home: Home) -> tuple[str, ...]:
     return classes
 
 
-def check_with_data(recipes: list[Recipe], space: Space, url: str, attempts: AttemptFiles) -> None:
+def check_with_data(
+    recipes: list[Recipe], space: DrawnSpace, process: SpaceProcess, url: str, attempts: AttemptFiles
+) -> None:
     """Check what is known only with the data: the number of classes and what depends on it, initial weights."""
-    from tuner.space.check import check_recipes, check_weights
-
     if recipes[0].classes:
-        check_recipes(recipes, space.goal, str(space.path))
+        check_again(process, recipes, space.goal)
+    if all(recipe.weights.name == "none" for recipe in recipes):
+        return
+    from tuner.space.check import check_weights  # loads torch
+
     engine = None if database.is_absent(url) else database.connect(url)
     try:
         check_weights(recipes, lambda name: find_weights(name, engine, attempts, None), str(space.path))

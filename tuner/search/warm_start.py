@@ -118,12 +118,17 @@ def training_hint(name: str) -> str:
 
 def reduce_size(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
     """Return the recipe in a fraction of its size; weights of a study are those of that study in the same size."""
+    return reduce_recipe(rename_weights(recipe, shrink, shorten), shrink, shorten)
+
+
+def rename_weights(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
+    """Return the recipe with the weights of a study in this fraction of its size, if it names a study."""
     study, mark, number = recipe.weights.name.partition("#")
     suffix = size_suffix(shrink, shorten)
     if study and study not in BUILT_IN and not is_file_name(recipe.weights.name) and not study.endswith(suffix):
         weights = replace(recipe.weights, name=f"{study}{suffix}{mark}{number}")
         recipe = replace(recipe, weights=weights)
-    return reduce_recipe(recipe, shrink, shorten)
+    return recipe
 
 
 TOOK_OVER = "took_over"  # the attribute set when everything of the earlier trial was restored

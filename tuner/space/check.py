@@ -17,6 +17,8 @@ from tuner.models import INSTANCE_MODELS, MODELS
 from tuner.models.blocks import SIDES
 from tuner.recipe import Recipe, Stage, is_own_metric
 from tuner.registry import COUNT, POSITIVE, Range, build, find_builder, part_problems, unknown_choice
+from tuner.space.drawing import DRAWN
+from tuner.space.rehearsal import reduce_recipe, rehearse
 from tuner.tasks import MINIMIZED_METRICS, Task, find_task
 from tuner.train.losses import LOSSES, OWN, WATERSHED
 from tuner.train.optimizers import OPTIMIZERS, SCHEDULES
@@ -33,6 +35,26 @@ def check_recipes(recipes: Iterable[Recipe], goal: Goal, where: str) -> None:
         wrong |= dict.fromkeys(recipe_problems(recipe, goal, tried))
     if wrong:
         raise SpaceError(f"{where}: its recipes cannot be trained:{first_lines(wrong)}")
+
+
+def check_drawn() -> list[dict[str, Any]]:
+    """Check what `draw` has drawn, in its size and in the one it will have; return the recipes as JSON.
+
+    Runs in the process of the space.
+    """
+    drawn = DRAWN[0]
+    recipes, choice = drawn.recipes, drawn.choice
+    check_recipes(recipes, drawn.goal, drawn.where)
+    if (choice.rehearse, choice.shrink, choice.shorten) != (False, 1, 1):
+        resize = rehearse if choice.rehearse else lambda r: reduce_recipe(r, choice.shrink, choice.shorten)
+        recipes = [resize(r) for r in recipes]
+        check_recipes(recipes, drawn.goal, drawn.where)
+    return [recipe.to_json() for recipe in recipes]
+
+
+def check_plain(recipes: list[dict[str, Any]], goal: dict[str, str], where: str) -> None:
+    """Check recipes given as JSON. Runs in the process of the space."""
+    check_recipes(map(Recipe.from_json, recipes), Goal(**goal), where)
 
 
 def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) -> list[str]:

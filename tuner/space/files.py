@@ -9,6 +9,7 @@ from tuner.errors import TunerError, did_you_mean, format_names
 from tuner.paths import expand_path
 
 PACKAGE = Path(__file__).parent.parent
+TIMEOUT = 60.0  # seconds in which the code of a space must be loaded and drawn from, or checked
 
 
 def known_files(folder: str, pattern: str) -> dict[str, Path]:

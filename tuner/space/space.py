@@ -6,16 +6,16 @@ import ast
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tuner.errors import SpaceError, first_lines, format_names, locate_error
+from tuner.errors import SpaceError, first_line, first_lines, format_names, locate_error, printable
 from tuner.goal import Goal
-from tuner.paths import read_text
-from tuner.recipe import Recipe
+from tuner.paths import LONGEST_TEXT, read_bytes
+from tuner.recipe import Recipe, is_number, is_whole_number
 from tuner.registry import importing_own, search_beside
 from tuner.space.files import find_file, known_files
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 NUM_DRAWS = 64
+MOST_PARAMETERS, MOST_CHOICES = 1000, 10_000
+LONGEST_PARAMETER, LONGEST_CHOICE = 200, 1000  # characters
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,26 @@ def find_space(name: str) -> Path:
 
 def read_about(path: Path) -> str:
     """Return the first line of a space's docstring without running the file."""
+    return describe_file(path)["about"]
+
+
+def describe_file(path: Path) -> dict[str, str]:
+    """Return a space's path and the first line of its docstring, or the error, without running the file."""
     try:
-        text = ast.get_docstring(ast.parse(read_text(path, SpaceError))) or ""
-    except (SpaceError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return f"cannot be read: {error}"
+        return {"about": parse_about(path), "path": str(path)}
+    except SpaceError as error:
+        return {"about": f"cannot be read: {first_line(error)}", "path": str(path), "error": str(error)}
+
+
+def parse_about(path: Path) -> str:
+    """Return the first line of a space's docstring; SpaceError if the file is not Python."""
+    source = read_bytes(path, SpaceError, LONGEST_TEXT)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the parser, about the code
+            text = ast.get_docstring(ast.parse(source)) or ""
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise SpaceError(first_line(error)) from error
     return text.partition("\n")[0]
 
 
@@ -78,6 +96,7 @@ def load_space(name: str) -> Space:
 def run_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"tuner_space_{path.stem}", path)
     assert spec and spec.loader
+    read_bytes(path, SpaceError, LONGEST_TEXT)  # a regular file of a size that a person writes
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look up their module there
     search_beside(path)
@@ -124,7 +143,42 @@ def draw_recipe(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistribu
         raise SpaceError(f"suggest() raised {locate_error(error, space.path)}") from error
     if not isinstance(recipe, Recipe):
         raise SpaceError(f"suggest() returned {type(recipe).__name__}; it must return a Recipe")
+    if wrong := list(parameter_problems(trial.distributions)):
+        raise SpaceError(wrong[0])
     return recipe, trial.distributions
+
+
+def parameter_problems(distributions: Mapping[Any, BaseDistribution]) -> Iterator[str]:
+    """Yield what is wrong with names and numbers of parameters, which Optuna takes as they are."""
+    if len(distributions) > MOST_PARAMETERS:
+        yield f"it has {len(distributions):,} parameters; at most {MOST_PARAMETERS:,} are possible"
+    for name, kind in distributions.items():
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_PARAMETER:
+            yield (
+                f"a parameter is named {printable(repr(name))}; a text of 1 to {LONGEST_PARAMETER} printable "
+                "characters is needed"
+            )
+        if len(choices := getattr(kind, "choices", ())) > MOST_CHOICES:
+            yield f"parameter '{name}' has {len(choices):,} choices; at most {MOST_CHOICES:,} are possible"
+        sides = [getattr(kind, side) for side in ("low", "high") if hasattr(kind, side)]
+        for value in (*choices, *sides):
+            if isinstance(value, str) and len(value) > LONGEST_CHOICE:
+                yield f"parameter '{name}' has a choice of {len(value):,} characters; {LONGEST_CHOICE:,} fit"
+            elif isinstance(value, int | float) and not is_storable(value):
+                shown = printable(format_number(value))
+                yield f"parameter '{name}' has the value {shown}; a finite number of at most 64 bits is needed"
+
+
+def is_storable(value: float) -> bool:
+    """Return whether a number is one that all databases hold."""
+    return isinstance(value, bool) or (is_whole_number(value) if isinstance(value, int) else is_number(value))
+
+
+def format_number(value: float) -> str:
+    """Return a number as text; Python refuses to write one of more than 4300 digits."""
+    return (
+        str(value) if isinstance(value, float) or value.bit_length() < 4096 else f"of {value.bit_length():,} bits"
+    )
 
 
 def conflicting_parameters(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tuner.errors import SpaceError
-from tuner.space.space import describe_parameter, draw_recipes, find_space, known_spaces, load_space, read_about
+from tuner.space.space import (
+    describe_file,
+    describe_parameter,
+    draw_recipes,
+    find_space,
+    known_spaces,
+    load_space,
+    read_about,
+)
 
 HEAD = "from tuner import Recipe, maximize, use\nGOAL = maximize('iou')\n"
 RECIPE = "Recipe('binary', use('shapes'), use('unet'), use('bce'), use('adam'), epochs=1)"
@@ -258,3 +267,53 @@ def test_about_reads_without_running(write: Write) -> None:
     assert read_about(path) == "First line."
     path.write_text("def (")
     assert read_about(path).startswith("cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        ("suggest_float(5, 0, 1)", "a parameter is named 5; a text of 1 to 200 printable characters is needed"),
+        ("suggest_float(None, 0, 1)", "a parameter is named None;"),
+        ("suggest_float(('a',), 0, 1)", "a parameter is named ('a',);"),
+        ("suggest_float(b'a', 0, 1)", "a parameter is named b'a';"),
+        ("suggest_float('', 0, 1)", "a parameter is named '';"),
+        ("suggest_float('a\\nb', 0, 1)", "a parameter is named 'a\\nb';"),
+        ("suggest_float('a\\ud800', 0, 1)", "a parameter is named 'a\\ud800';"),
+        ("suggest_float('n' * 201, 0, 1)", "characters is needed"),
+        ("suggest_int('x', 0, 10**30)", "parameter 'x' has the value 1000000000000000000000000000000; a finite"),
+        ("suggest_categorical('x', [10**5000])", "parameter 'x' has the value of 16,610 bits; a finite"),
+        ("suggest_categorical('x', [float('nan')])", "parameter 'x' has the value nan; a finite"),
+        ("suggest_categorical('x', ['c' * 1001])", "parameter 'x' has a choice of 1,001 characters; 1,000 fit"),
+    ],
+)
+def test_names_and_numbers_that_cannot_be_stored_are_told(write: Write, draw: str, message: str) -> None:
+    assert message in said(write(f"trial.{draw}"))
+
+
+def test_more_choices_or_parameters_than_a_study_can_have_are_told(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuner.space.space.MOST_CHOICES", 3)
+    monkeypatch.setattr("tuner.space.space.MOST_PARAMETERS", 4)
+    lines = "trial.suggest_categorical('x', [1, 2, 3, 4])"
+    assert "parameter 'x' has 4 choices; at most 3 are possible" in said(write(lines))
+    lines = "for i in range(5):\n    trial.suggest_float(f'x{i}', 0, 1)"
+    assert "it has 5 parameters; at most 4 are possible" in said(write(lines))
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device", "large", "deep", "long", "binary", "warning"])
+def test_a_file_that_cannot_be_read_is_marked(write: Write, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write()
+    if kind in ("FIFO", "device"):
+        path.unlink()
+        os.mkfifo(path) if kind == "FIFO" else path.symlink_to("/dev/zero")
+    else:
+        texts = {"deep": "x = " + "-" * 100_000 + "1", "long": "x = " + "9" * 5000, "binary": "x = 1\0"}
+        texts |= {"large": "#" * (1 << 20) + "\n", "warning": "'\\d'\n"}
+        path.write_text(texts[kind])
+    found = describe_file(path)
+    assert ("error" in found) == (kind != "warning") and len(found["about"]) < 600
+    if kind != "warning":
+        assert found["about"].startswith("cannot be read: ")
+        with pytest.raises(SpaceError):
+            load_space(str(path))

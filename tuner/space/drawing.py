@@ -1,0 +1,101 @@
+"""What the commands learn of a space, drawn and checked in a process of its own: its code cannot harm them.
+
+`inspect_space` and `check_again` are called by the command; `draw` runs in the process, as do the functions of
+`tuner.space.check` that they name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tuner.data.datasets import check_layout, data_name, swap_data
+from tuner.goal import Goal
+from tuner.recipe import Recipe
+from tuner.registry import search_beside
+from tuner.space.child import SpaceProcess
+from tuner.space.published import load_table
+from tuner.space.space import NUM_DRAWS, draw_recipes, load_space
+
+
+@dataclass(frozen=True)
+class DrawnSpace:
+    """A space as the commands know it: all but its code. `own_data` is its dataset before another was chosen."""
+
+    name: str
+    path: Path
+    goal: Goal
+    data: str
+    own_data: str
+    parameters: dict[str, dict[str, Any]]
+    recipes: tuple[Recipe, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen for a space: the file of a table whose rows are trained, the dataset, and the sizes."""
+
+    table: str | None = None
+    data: str | None = None
+    layout: str | None = None
+    rehearse: bool = False
+    shrink: int = 1
+    shorten: int = 1
+
+
+def inspect_space(process: SpaceProcess, choice: Choice) -> DrawnSpace:
+    """Load a space in its process, draw recipes or those of a table's rows, and check each, as was chosen.
+
+    SpaceError, TableError or DataError lists all that is wrong.
+    """
+    purpose = f"load it and draw {NUM_DRAWS} recipes"
+    found = process.call("tuner.space.drawing:draw", purpose, space=str(process.path), choice=asdict(choice))
+    checked = process.call("tuner.space.check:check_drawn", "check its recipes")
+    search_beside(process.path)  # for a dataset reader of the user's own
+    recipes = tuple(Recipe.from_json(plain) for plain in checked)
+    goal = Goal(**found.pop("goal"))
+    return DrawnSpace(**found, path=process.path, goal=goal, data=recipes[0].data.name, recipes=recipes)
+
+
+def check_again(process: SpaceProcess, recipes: Iterable[Recipe], goal: Goal) -> None:
+    """Check recipes of which more is known, such as their classes, in the process of their space."""
+    plain = [recipe.to_json() for recipe in recipes]
+    args = {"recipes": plain, "goal": asdict(goal), "where": str(process.path)}
+    process.call("tuner.space.check:check_plain", "check its recipes", **args)
+
+
+# --- in the process ---
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What `draw` has drawn, for `check_drawn`."""
+
+    goal: Goal
+    recipes: list[Recipe]
+    where: str
+    choice: Choice
+
+
+DRAWN: list[Drawn] = []  # the last
+
+
+def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
+    """Load a space and draw recipes, or those of a table's rows; return the fields of DrawnSpace known then."""
+    loaded, chosen = load_space(space), Choice(**choice)
+    drawn, rows = draw_recipes(loaded), chosen.table and load_table(chosen.table)
+    if rows:
+        from tuner.space.table_rows import draw_row_recipes
+
+        drawn = draw_row_recipes(loaded, rows, drawn)
+    first = drawn.recipes[0]
+    own = data_name(first, rows.data or None if rows else None)
+    name = own if chosen.data is None else data_name(first, chosen.data)
+    check_layout(first, name, chosen.layout)
+    metric, layout = loaded.goal.metric, chosen.layout or ""
+    recipes = [swap_data(recipe, name, layout=layout).with_metric(metric) for recipe in drawn.recipes]
+    DRAWN[:] = [Drawn(loaded.goal, recipes, str(rows.path if rows else loaded.path), chosen)]
+    goal = {"metric": metric, "direction": loaded.goal.direction}
+    return {"name": loaded.name, "goal": goal, "own_data": own, "parameters": drawn.parameters}
