@@ -50,7 +50,7 @@ def test_names_that_are_not_utf8_are_read_and_shown_with_escapes(
     assert r"study 'tiny@datacaf\xe9': 1 of 1 trials ended" in ran
     assert r"exported to bundlecaf\udce9" in call("best", "--home", home, "--export", bundle)
     call("report", "--home", home, "--out", f"{NAME}.html")
-    call("evaluate", bundle, "--split", "val", "--confusion", f"{NAME}.csv", "--home", home)
-    assert "class" in call("predict", bundle, data / NAME / f"{NAME}.jpg", "--out", out)
+    call("evaluate", bundle, "--trust", "--split", "val", "--confusion", f"{NAME}.csv", "--home", home)
+    assert "class" in call("predict", bundle, "--trust", data / NAME / f"{NAME}.jpg", "--out", out)
     assert (tmp_path / f"{NAME}.html").is_file() and (tmp_path / out / "classes.csv").is_file()
     assert r"caf\xe9" in (tmp_path / f"{NAME}.csv").read_text()

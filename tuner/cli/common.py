@@ -25,7 +25,7 @@ WIDE = 200  # columns, if the output is not a terminal
 
 @contextmanager
 def show_deprecations() -> Iterator[None]:
-    """Print a line on stderr for each old import path of tuner that a user's own code uses."""
+    """Print a line for each old import path of tuner in a user's code; hide Pillow's remarks on damaged files."""
     with warnings.catch_warnings():
         show_other = warnings.showwarning
 
@@ -35,6 +35,7 @@ def show_deprecations() -> Iterator[None]:
             else:
                 show_other(message, category, *place, **more)
 
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.filterwarnings("always", r"tuner\.[\w.]+ is deprecated", DeprecationWarning)
         warnings.showwarning = show
         yield

@@ -158,7 +158,12 @@ def open_image(path: Path) -> Pillow.Image:
         raise DataError(f"{path.name} {found}") from error
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({error.strerror or error})") from error
-    except (SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+    except (
+        SyntaxError,
+        ValueError,
+        UserWarning,
+        Pillow.DecompressionBombError,
+    ) as error:  # a warning with -W error
         raise DataError(f"{path.name} cannot be decoded ({error})") from error
 
 

@@ -161,6 +161,18 @@ def test_the_limit_reaches_workers_by_their_settings() -> None:
     assert WorkerConfig.from_line(config.to_line()).settings.max_pixels == 7
 
 
+def test_a_damaged_file_is_told_in_one_line_without_warnings_of_pillow(tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        for name in "ab":
+            Pillow.new("L", (64, 64)).save(tmp_path / part / f"{name}.tif")
+            whole = (tmp_path / part / f"{name}.tif").read_bytes()
+            (tmp_path / part / f"{name}.tif").write_bytes(whole[:80])
+    done = CliRunner().invoke(main, ["data", str(tmp_path), "--home", str(tmp_path / "home")])
+    assert done.exit_code == 2 and "2 of 2 items cannot be used" in done.stderr
+    assert "UserWarning" not in done.stderr and len(done.stderr.splitlines()) <= 4
+
+
 def test_every_command_that_reads_images_has_the_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_photos(tmp_path, 4)
