@@ -136,7 +136,10 @@ def escape(text: str) -> str:
     """Return text in which control characters and bytes that are not UTF-8 are shown as escapes."""
     if text.isprintable():  # nearly always
         return text
-    plain = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        plain = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a surrogate pair, which a JSON file may hold
+        plain = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in plain)
 
 

@@ -302,4 +302,4 @@ def is_list_of(kind: type, value: object) -> bool:
 
 def show(value: object) -> str:
     """Return a value of a JSON file as part of a message."""
-    return printable(json.dumps(value) if isinstance(value, list | dict | str) or value is None else value)
+    return printable(value if isinstance(value, float) else json.dumps(value))

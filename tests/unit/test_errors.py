@@ -187,7 +187,14 @@ def test_a_message_has_at_most_so_many_lines() -> None:
 
 @pytest.mark.parametrize(
     ("given", "shown"),
-    [("caf\udce9", r"caf\xe9"), ("a\x1b[2Jb", r"a\x1b[2Jb"), ("a\nb", r"a\nb"), ("ä 猫", "ä 猫"), ("\0", r"\x00")],
+    [
+        ("caf\udce9", r"caf\xe9"),
+        ("a\ud800b\n", r"a\ud800b\n"),
+        ("a\x1b[2Jb", r"a\x1b[2Jb"),
+        ("a\nb", r"a\nb"),
+        ("ä 猫", "ä 猫"),
+        ("\0", r"\x00"),
+    ],
 )
 def test_a_value_is_shown_in_one_line_with_escapes(given: str, shown: str) -> None:
     assert printable(given) == shown

@@ -186,7 +186,7 @@ def open_bundle(folder: BundleLike, trust: bool = False) -> OpenBundle:
     if own and not trust and not (has_code and is_own_code(folder / CODE, own)):
         where = f"It is in {folder / CODE} and would run with your rights: read it. " if has_code else ""
         raise BundleError(
-            f"{folder} runs code that is not of tuner: {printable(format_names(own, 3))}. {where}"
+            f"{folder} runs code of its own: {printable(format_names(own, 3))}. {where}"
             "If you trust those who made it, allow it with --trust, in Python with trust=True."
         )
     bundle = OpenBundle(folder, recipe, read_facts(folder), bool(own) and trust and has_code)

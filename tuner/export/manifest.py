@@ -40,7 +40,7 @@ def read_hashes(folder: Path) -> Mapping[str, str]:
     if not isinstance(manifest, dict) or not {"version", "files"} <= set(manifest):
         raise BundleError(f"{altered} holds no version and files.")
     version, files = manifest["version"], manifest["files"]
-    if isinstance(version, bool) or not isinstance(version, int | str):
+    if isinstance(version, bool) or not isinstance(version, int):
         raise BundleError(f"{altered} holds no version as a number.")
     if version != VERSION:
         raise BundleError(f"{folder} is a bundle of version {version}; this tuner reads version {VERSION}.")

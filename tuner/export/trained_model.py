@@ -30,8 +30,8 @@ def load_trained_model(recipe: Recipe, weights: Path) -> nn.Module:
     check_fit(recipe, weights)
     model = build_model(recipe, task)
     load_weights(model, weights)
-    if spoiled := [name for name, tensor in model.state_dict().items() if has_nan(tensor)]:
-        log.warning("%s: %d tensors of its weights hold NaN; its predictions mean nothing", where, len(spoiled))
+    if spoiled := sum(map(has_nan, tensors := model.state_dict().values())):
+        log.warning("%s: %d of %d tensors hold NaN; its predictions mean nothing", where, spoiled, len(tensors))
     return model.eval()
 
 
@@ -52,8 +52,11 @@ def check_fit(recipe: Recipe, weights: Path) -> None:
 
 def try_model(recipe: Recipe, where: Path) -> nn.Module:
     """Return the model on the meta device, where it takes no memory, after running it on its image size."""
+    task = find_task(recipe.task)
+    if task.has_classes and not recipe.classes:
+        raise BundleError(f"{where / 'recipe.json'}: the task '{task.name}' needs classes, and there are none.")
     try:
-        model: nn.Module = run_model(recipe, find_task(recipe.task))
+        model: nn.Module = run_model(recipe, task)
     except Exception as error:
         raise BundleError(f"{where}: its model cannot be used: {recipe.model}: {first_line(error)}.") from error
     return model

@@ -43,7 +43,7 @@ def test_the_code_of_the_trial_is_in_the_bundle_with_its_hash(bundle: Path) -> N
 
 
 def test_code_runs_only_with_trust_and_then_it_is_the_bundles(bundle: Path, own_folder: Path) -> None:
-    with pytest.raises(BundleError, match="runs code that is not of tuner: travelling:net") as error:
+    with pytest.raises(BundleError, match="runs code of its own: travelling:net") as error:
         open_bundle(bundle)
     assert f"It is in {bundle / 'code'} and would run with your rights" in str(error.value)
     model = open_bundle(bundle, trust=True).load_model()
