@@ -176,6 +176,18 @@ def own_sources(names: Iterable[str]) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def space_sources(path: Path) -> dict[str, Path]:
+    """Return the files of the user's own modules that a space imports or names, as `own_sources` does."""
+    if path.parent.absolute() not in OWN_FOLDERS:
+        search_beside(path)
+    try:
+        nodes = list(ast.walk(ast.parse(read_text(path))))
+    except (SyntaxError, ValueError, TunerError):
+        return {}
+    texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return own_sources([*texts, *(f"{module}:" for module in imported_modules(path, path.stem))])
+
+
 def imported_modules(file: Path, module: str) -> Iterator[str]:
     """Yield every module that a file imports, and names in it that may be modules."""
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]

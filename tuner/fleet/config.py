@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from tuner.data.limits import MAX_PIXELS
 from tuner.errors import FilesError
 from tuner.paths import hash_file
+from tuner.registry import space_sources
 
 EXIT_GIVEN_UP = 75  # exit code of a worker that must be replaced: declared dead, or unable to use its GPU
 EXIT_GPU_FAILED = 76  # exit code of a worker whose GPU is broken: start no other worker there
@@ -56,8 +58,9 @@ class WorkerConfig:
 
 
 def hash_space_file(path: Path) -> str:
-    """Return the SHA-256 of a space file, or "" if it cannot be read."""
+    """Return a hash of a space file and of the user's own modules that it needs, or "" if one cannot be read."""
     try:
-        return hash_file(path)
+        space, *own = (hash_file(file) for file in (path, *space_sources(path).values()))
     except FilesError:
         return ""
+    return hashlib.sha256("".join([space, *own]).encode()).hexdigest() if own else space

@@ -288,14 +288,15 @@ class Worker:
 
 
 def load_checked_space(config: WorkerConfig) -> Space | None:
-    """Return the space, or None for trials that have their recipes; raise SpaceChanged if its file was edited.
+    """Return the space, or None for trials that have their recipes; raise SpaceChanged if it was edited.
 
     A worker that starts later must not train a space that was never checked.
     """
     if not config.space:
         return None
     if config.space_digest and hash_space_file(Path(config.space)) != config.space_digest:
-        raise SpaceChanged(f"{config.space} was changed while its study runs. Type the command again.")
+        what = f"{config.space}, or a module of your own that it needs,"
+        raise SpaceChanged(f"{what} was changed while its study runs. Type the command again.")
     return load_space(config.space)
 
 

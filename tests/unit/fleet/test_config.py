@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 from tuner.cli.options import WORKER_OPTIONS
-from tuner.fleet.config import WorkerConfig, WorkerSettings
+from tuner.fleet.config import WorkerConfig, WorkerSettings, hash_space_file
 from tuner.fleet.placement import PlacementRequest
 from tuner.paths import Home
 from tuner.search.run import RunOptions
@@ -31,3 +33,17 @@ def parameter(option: object) -> object:
     import click
 
     return click.command(option(lambda: None)).params[0]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("edited", ["named_part", "imported_part", "inner_part"])
+def test_the_hash_of_a_space_is_that_of_the_own_modules_that_it_needs(own_folder: Path, edited: str) -> None:
+    space = own_folder / "hashed.py"
+    space.write_text("import imported_part\nMODEL = 'named_part:net'\nTEXT = 'a: b'\n")
+    (own_folder / "imported_part.py").touch()
+    (own_folder / "named_part.py").write_text("def net():\n    import inner_part\n")
+    (own_folder / "inner_part.py").touch()
+    before = hash_space_file(space)
+    (own_folder / "other_part.py").touch()
+    assert hash_space_file(space) == before
+    (own_folder / f"{edited}.py").write_text("x = 1\n")
+    assert hash_space_file(space) not in ("", before)
