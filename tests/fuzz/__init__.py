@@ -6,5 +6,8 @@ it again. A fault that was found here is first added, as a case with a name, to 
 
 FAMILIES = {  # name of the module -> cases in the default run
     "dashboard": 300,
+    "images": 400,
+    "numbers": 300,
+    "spaces": 100,
     "tables": 150,
 }

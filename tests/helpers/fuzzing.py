@@ -27,6 +27,7 @@ from unicodedata import category
 from click.testing import CliRunner
 from PIL import Image
 
+import tuner.data.images  # noqa: F401  # sets what a command may not change later
 from helpers.command_line import write_space
 from helpers.image_folders import make_photos
 from tuner.cli import main
@@ -270,6 +271,7 @@ def try_case(family: str, seed: int, number: int, ground: Ground) -> Trial:
     try:
         with time_limit(SECONDS), warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # as tuner.data.images does
             answer = case.run()
     except NeverEnds:
         answer = Answer(-1, error=NeverEnds(f"not done after {SECONDS:g} s"))

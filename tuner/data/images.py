@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ STRIP = 256  # rows scaled at once
 BYTES_PER_PIXEL = {"RGB": 12, "L": 6, "1": 6}  # of the picture, its copies and the array
 MOST_BYTES_PER_PIXEL = 24
 Pillow.MAX_IMAGE_PIXELS = None  # `check_size` refuses more, and before Pillow decodes anything
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of files that it can read all the same
 ASPECT_TOLERANCE = 0.03  # maximum difference between the aspects of a mask and its image
 
 

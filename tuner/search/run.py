@@ -120,8 +120,9 @@ class RunResult:
 def run(request: RunRequest, view: ViewFactory) -> RunResult:
     """Check a request, create or join its study, and train until the budget is spent or a signal arrives."""
     refuse_conflicts(request)
+    process = open_space_process(request)
     with limit_pixels(request.options.settings.max_pixels), prepare_workers(request.options.placement):
-        with open_space_process(request) as process:
+        with process:
             setup = check_data(check_request(request, process), request.options, process)
         return run_workers(join_requested_study(setup, request), process.path, request.options, view)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.fork_server import run_code
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -352,3 +353,9 @@ def test_shrinking_averages_and_skips_no_pixel() -> None:
 @pytest.mark.parametrize("shape", [(1, 3000, 3), (3000, 1, 3), (1, 1, 3)])
 def test_an_image_of_any_aspect_becomes_a_square(shape: tuple[int, int, int]) -> None:
     assert resize_image(np.full(shape, 9, np.uint8), 16).shape == (16, 16, 3)
+
+
+def test_warnings_of_pillow_about_a_file_that_it_can_read_are_not_shown() -> None:
+    code = "import tuner.data.images, warnings\n"
+    code += "warnings.warn_explicit('Corrupt EXIF data.', UserWarning, 'x.py', 1, 'PIL.TiffImagePlugin')"
+    assert run_code(code).stderr == ""
