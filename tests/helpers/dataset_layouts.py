@@ -76,6 +76,18 @@ def make_isic(folder: Path, number: int) -> Path:
     return folder
 
 
+def make_weizmann(folder: Path, number: int) -> Path:
+    """`number` horses; each mask is a JPEG of another size than its image."""
+    for at in range(number):
+        picture, mask = draw_picture(np.random.default_rng([at, 4]))
+        save(folder / "rgb" / f"horse{at + 1:03d}.jpg", picture)
+        save(
+            folder / "figure_ground" / f"horse{at + 1:03d}.jpg",
+            cv2.resize(mask * np.uint8(255), None, fx=0.9, fy=0.9),
+        )
+    return folder
+
+
 def make_sports(folder: Path, number: int) -> Path:
     """Six sports; `number` pictures of each for training, two for validation, one for testing."""
     for split, count in (("train", number), ("valid", 2), ("test", 1)):
