@@ -5,6 +5,7 @@ it again. A fault that was found here is first added, as a case with a name, to 
 """
 
 FAMILIES = {  # name of the module -> cases in the default run
+    "bundles": 350,
     "dashboard": 300,
     "images": 400,
     "numbers": 300,
