@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,6 +114,11 @@ FOLDERS: dict[Make, str] = {  # and the space that can be trained on it, if any
 }  # fmt: skip
 
 
+def costly(cases: Iterable[Any], *kept: Any) -> list[Any]:
+    """Leave all cases but a few to `make test-all`: each command imports torch in the process of its space."""
+    return [case if case in kept else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folder with a space of each kind; `tuner run` ends where its workers would start."""
@@ -141,10 +147,10 @@ def both(space: str, *options: str) -> tuple[Result, Result]:
     return call("check", space, *options), call("run", "--space", space, "--trials", "1", *options)
 
 
-@pytest.mark.parametrize("make", FOLDERS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", costly(FOLDERS, broken), ids=lambda make: make.__name__)
 def test_check_ends_as_run_does(make: Make, place: Path) -> None:
     make(place / "data here")
-    for space in ("tiny", "classifier"):
+    for space in ("tiny",) if make is broken else ("tiny", "classifier"):
         check, run = both(f"{space}.py", "--data", "./data here", "--home", space)
         assert (check.exit_code, last_line(check)) == (run.exit_code, last_line(run))
         assert check.exit_code == (0 if FOLDERS[make] == space else 2), check.output
@@ -164,7 +170,7 @@ LAYOUTS = {  # options -> the exit code, and what is said
 }
 
 
-@pytest.mark.parametrize("options", LAYOUTS, ids=" ".join)
+@pytest.mark.parametrize("options", costly(LAYOUTS, ("--data", "horses"), ("--data", "own")), ids=" ".join)
 def test_check_and_run_read_a_folder_in_the_same_way(
     options: tuple[str, ...], place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,6 +184,7 @@ def test_check_and_run_read_a_folder_in_the_same_way(
         assert words in check.stderr and "read as" not in caplog.text
 
 
+@pytest.mark.slow
 def test_check_compares_the_study_that_exists(place: Path) -> None:
     good(place / "photos")
     for _ in range(2):  # the second time, the study exists
@@ -190,6 +197,7 @@ def test_check_compares_the_study_that_exists(place: Path) -> None:
     assert check.exit_code == run.exit_code == 0
 
 
+@pytest.mark.slow
 def test_check_counts_the_images_and_leaves_no_study(place: Path) -> None:
     make_photos(place / "photos", 12)
     out = call("check", "tiny.py", "--data", "photos", "--shrink", "2").stdout
@@ -199,6 +207,7 @@ def test_check_counts_the_images_and_leaves_no_study(place: Path) -> None:
     assert not list(place.rglob("*.db"))
 
 
+@pytest.mark.slow
 def test_without_data_check_tells_why_run_would_stop(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(place))
     monkeypatch.delenv("TUNER_DATA", raising=False)
@@ -215,6 +224,7 @@ def test_without_data_check_tells_why_run_would_stop(place: Path, monkeypatch: p
     assert not list(place.rglob("*.db"))
 
 
+@pytest.mark.slow
 def test_a_table_can_be_checked(place: Path) -> None:
     good(place / "photos")
     row = "[[rows]]\nparams = { lr = 1e-3, loss = 'bce' }\n"
