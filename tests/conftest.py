@@ -44,7 +44,15 @@ gc.disable()  # until all tests are collected
 
 
 SHARED_SETUP = {  # modules whose tests share what takes seconds to set up
-    *("test_api", "test_table", "test_report_page_seen", "test_report_page", "test_figures", "test_extend"),
+    *(
+        "test_api",
+        "test_each_choice",
+        "test_table",
+        "test_report_page_seen",
+        "test_report_page",
+        "test_figures",
+        "test_extend",
+    ),
     *("test_loop_instances", "test_mask_rcnn", "test_fork_server", "test_optuna_suite"),
 }
 

@@ -48,7 +48,7 @@ class Net(nn.Module):
     def forward(self, batch):
         if self.training and not batch.is_meta:
             self.steps += 1
-            if self.deadly and self.steps > 9:
+            if self.deadly and self.steps > 7:
                 os.kill(os.getpid(), signal.SIGKILL)
         return self.body(batch)
 

@@ -9,7 +9,7 @@ FAMILIES = {  # name of the module -> cases in the default run
     "dashboard": 300,
     "images": 400,
     "numbers": 300,
-    "paths": 200,
+    "paths": 400,
     "spaces": 100,
     "tables": 150,
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from helpers.command_line import write_space
 
-STEPS = 4  # of an epoch: 97 to 128 images in batches of 32
+STEPS = 3  # of an epoch: 96 images in batches of 32
 
 MODEL = '''
 import ctypes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_the_budget_after_each_command(
     study = join_study(prepared_url, INFO)
     met = []
     for command in commands:
-        set_budget(study.engine, study.id, command)
+        set_budget(study.engine, study.info, command)
         met.append(budget.read_budget(study.engine, study.id).budget.num_trials)
     study.engine.dispose()
     assert met == budgets
@@ -69,7 +70,7 @@ def test_a_study_is_done_when_its_budget_is_claimed_and_nothing_waits(prepared_u
 def test_a_study_with_a_limit_in_hours_gets_none_in_trials(prepared_url: str) -> None:
     with opened_bench(prepared_url) as bench:
         budget.set_budget(bench.engine, bench.id, gpu_hours=2.0)
-        set_budget(bench.engine, bench.id, typed())
+        set_budget(bench.engine, replace(INFO, id=bench.id), typed())
         assert budget.read_budget(bench.engine, bench.id).budget == budget.Budget(None, None, 2.0)
-        set_budget(bench.engine, bench.id, typed(trials=4))
+        set_budget(bench.engine, replace(INFO, id=bench.id), typed(trials=4))
         assert budget.read_budget(bench.engine, bench.id).budget == budget.Budget(4, None, 2.0)

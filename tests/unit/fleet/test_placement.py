@@ -144,7 +144,9 @@ def test_sqlite_is_refused_where_workers_sit_on_several_hosts() -> None:
 
 
 def refused_run(home: Path) -> None:
-    tuner.run("no_such_space", home=home)
+    space = home.with_name("broken.py")
+    space.write_text("raise ValueError('a space that cannot be loaded')")
+    tuner.run(space, home=home)
 
 
 def refused_extend(home: Path, per_gpu: str | None = None) -> None:
