@@ -244,6 +244,7 @@ def lesions(make_place: Callable[[str], Workplace]) -> Workplace:
     return place
 
 
+@pytest.mark.slow
 def test_b3_b4_b7_b8_two_stages_with_copies_and_means_over_the_test_images(lesions: Workplace) -> None:
     study = "isic_augmented-shrink8-shorten100"
     lesions.type(f"run --table {lesions.cut_table('isic_augmented', 1)} --shrink 8 --shorten 100")
@@ -423,6 +424,7 @@ def scenes(make_place: Callable[[str], Workplace]) -> Workplace:
     return place
 
 
+@pytest.mark.slow
 def test_e2_e4_e5_e6_e7_e9_each_model_learns_as_in_the_report(scenes: Workplace) -> None:
     trials = {trial.params["model"]: trial for trial in scenes.trials(SCENES)}
     lengths = {name: stage_epochs(trial.recipe) for name, trial in trials.items()}
