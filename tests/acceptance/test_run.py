@@ -36,6 +36,7 @@ def test_a_study_is_created_joined_and_raised(tmp_path: Path) -> None:
         r"^\[1 of 2\] trial 0 finished: iou 0\.\d{4} at epoch \d; lr=0\.\d+ loss=\w+", first.stderr, re.M
     )
     assert re.search(r"^trial 0 epoch 1.*iou 0\.\d{4} \(best so far\)$", first.stderr, re.M)
+    assert "A new study" not in first.stderr  # Optuna's own log
     lines = first.stdout.splitlines()
     assert lines[0] == "study 'tiny': 2 of 2 trials ended"
     assert lines[1].startswith("best: iou 0.")

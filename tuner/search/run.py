@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -154,6 +155,7 @@ def check_data(setup: StudySetup, options: RunOptions, process: SpaceProcess) ->
 
 def join_requested_study(setup: StudySetup, request: RunRequest) -> JoinedStudy:
     """Create or join the study of a checked setup, with its given trials or its budget."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = request.options
     options.home.make()
     joined = join_study(options.url, setup.info)
@@ -289,12 +291,15 @@ def check_each(name: str, parameters: dict[str, dict[str, Any]]) -> str:
 
 
 def read_stored_study(url: str, name: str) -> StudyInfo | None:
-    """Return the study of this name, or None if there is none yet; nothing is created."""
+    """Return the study of this name, or None if there is none yet; nothing is created.
+
+    Another process may be creating the tables at this moment: this one waits until they are complete.
+    """
     if database.is_absent(url):
         return None
     engine = database.connect(url)
     try:
-        with database.convert_errors(url):
+        with database.convert_errors(url), database.creation_lock(engine, url):
             tables.refuse_newer(engine)
             return next((info for info in queries.read_studies(engine) if info.name == name), None)
     finally:
