@@ -16,7 +16,7 @@ from benchmarks.booked import STEPS
 from benchmarks.measure import Row
 
 PICTURES = ("strip.png", "predictions.png", "explanation.png", "curves.png", "quality.png")
-KEPT = {"checkpoint.pt", "best.safetensors", "confusion.csv", "details.json", *PICTURES}
+KEPT = {"checkpoint.pt", "best.safetensors", "code.json", "confusion.csv", "details.json", *PICTURES}
 
 # Every change of a trial's state is written down by the database itself
 TRIGGER = """
