@@ -119,9 +119,9 @@ def shorten(text: str, longest: int = LONGEST_LINE, most_lines: int = MOST_LINES
     return "\n".join([*lines[:most_lines], *more])
 
 
-def printable(value: object) -> str:
+def printable(value: object, longest: int = LONGEST_VALUE) -> str:
     """Return a value of the user's as part of one line: escaped, and cut if it is long."""
-    return cut(escape(str(value)), LONGEST_VALUE)
+    return cut(escape(str(value)), longest)
 
 
 def cut(line: str, longest: int) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-from tuner.errors import FilesError, TunerError, atomic_write, cut, escape, writing
+from tuner.errors import FilesError, TunerError, atomic_write, printable, writing
 
 LONGEST_NAME = 60  # characters, of up to four bytes each; file systems allow 255 bytes
 ATTEMPT = "attempt-"  # prefix of an attempt's folder, followed by its number
@@ -193,7 +193,7 @@ def name_kind(kind: int) -> str:
 
 def check_path(text: str, error: type[TunerError] = FilesError) -> None:
     """Raise `error` for a path that no file can have."""
-    shown = cut(escape(text), 80)
+    shown = printable(text, 80)
     if "\0" in text:
         raise error(f"the path {shown} holds a NUL character, which no file name may.")
     longest = max(len(os.fsencode(part)) for part in text.split("/"))

@@ -72,10 +72,16 @@ def search_in(folders: Mapping[Path, str]) -> None:
 def search_beside(*space: Path) -> None:
     """Look for modules of the user's own beside a space, if there is one, and in the working folder."""
     folders = {path.parent.absolute(): "beside the space" for path in space}
-    with suppress(OSError):  # it may have been deleted
-        here = Path.cwd()
-        folders[here] = ", ".join([*filter(None, [folders.get(here)]), "the working folder"])
+    for here, what in working_folder().items():
+        folders[here] = f"{folders[here]}, {what}" if here in folders else what
     search_in(folders)
+
+
+def working_folder() -> dict[Path, str]:
+    """Return the working folder with its description, for `search_in`; nothing if it was deleted."""
+    with suppress(OSError):
+        return {Path.cwd(): "the working folder"}
+    return {}
 
 
 @contextmanager
@@ -180,28 +186,29 @@ def space_sources(path: Path) -> dict[str, Path]:
     """Return the files of the user's own modules that a space imports or names, as `own_sources` does."""
     if path.parent.absolute() not in OWN_FOLDERS:
         search_beside(path)
-    try:
-        nodes = list(ast.walk(ast.parse(read_text(path))))
-    except (SyntaxError, ValueError, TunerError):
-        return {}
-    texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    constants = (node.value for node in walk_code(path) if isinstance(node, ast.Constant))
+    texts = [value for value in constants if isinstance(value, str)]
     return own_sources([*texts, *(f"{module}:" for module in imported_modules(path, path.stem))])
 
 
 def imported_modules(file: Path, module: str) -> Iterator[str]:
     """Yield every module that a file imports, and names in it that may be modules."""
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
-    try:
-        tree = ast.parse(read_text(file))
-    except (SyntaxError, ValueError, TunerError):
-        return
-    for node in ast.walk(tree):
+    for node in walk_code(file):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) + 1 - node.level] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
             yield from (f"{base}.{alias.name}".strip(".") for alias in node.names)
+
+
+def walk_code(file: Path) -> list[ast.AST]:
+    """Return every node of a file's code; none if it cannot be read or is not Python."""
+    try:
+        return list(ast.walk(ast.parse(read_text(file))))
+    except (SyntaxError, ValueError, TunerError):
+        return []
 
 
 def is_own(name: str) -> bool:

@@ -150,13 +150,17 @@ def test_names_say_what_is_not_as_in_the_table(folder: Path) -> None:
     from dataclasses import replace
 
     from tuner.paths import Home
-    from tuner.search.run import RunOptions, RunRequest, check_request
+    from tuner.search.run import RunOptions, RunRequest, StudySetup, check_request, open_space_process
+
+    def checked(request: RunRequest) -> StudySetup:
+        with open_space_process(request) as process:
+            return check_request(request, process)
 
     means = RunOptions("", Home(folder / "runs"))
     asked = RunRequest(None, None, None, means, None, 0, False, table=str(folder / "studies" / "few.toml"))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        jobs = [check_request(replace(asked, **change)) for change in (
+        jobs = [checked(replace(asked, **change)) for change in (
             {}, {"rehearse": True}, {"shrink": 2}, {"shorten": 2}, {"data": str(folder)}, {"study": "mine"},
         )]  # fmt: skip
     names = ["few", "few-rehearsal", "few-shrink2", "few-shorten2", f"few@{folder.name}", "mine"]

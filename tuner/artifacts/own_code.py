@@ -8,12 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from tuner.errors import FilesError, create_file
 from tuner.paths import Run, hash_file, parse_json, read_bytes, read_text
-from tuner.registry import own_sources, search_in
+from tuner.registry import own_sources, search_in, working_folder
 
 MOST_BYTES = 1 << 22  # of all modules together
 
@@ -67,9 +66,3 @@ def use_code(run: Run, digest: str, cache: Path) -> bool:
         write_code(code, folder)
         search_in({folder: "the code of the trial", **working_folder()})
     return bool(code)
-
-
-def working_folder() -> dict[Path, str]:
-    with suppress(OSError):  # it may have been deleted
-        return {Path.cwd(): "the working folder"}
-    return {}

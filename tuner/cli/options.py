@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from tuner.data.limits import MAX_PIXELS, limit_pixels
-from tuner.errors import FilesError, cut, escape
+from tuner.errors import FilesError, printable
 from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT
 from tuner.space.files import TIMEOUT
 
@@ -98,7 +98,7 @@ class FiniteFloat(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
-            self.fail(f"{cut(escape(str(value)), 80)} is not a finite number.", param, ctx)
+            self.fail(f"{printable(value, 80)} is not a finite number.", param, ctx)
         return number
 
 
@@ -110,7 +110,7 @@ class Whole(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, str) and not WHOLE_TEXT.fullmatch(value):
-            self.fail(f"'{cut(escape(value), 80)}' is not a whole number of at most 20 digits.", param, ctx)
+            self.fail(f"'{printable(value, 80)}' is not a whole number of at most 20 digits.", param, ctx)
         if isinstance(value, float) and value != int(value):
             self.fail(f"{value} is not a whole number.", param, ctx)
         return int(super().convert(value, param, ctx))

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tuner.artifacts.own_code import load_code, read_own_code, working_folder, write_code
+from tuner.artifacts.own_code import load_code, read_own_code, write_code
 from tuner.errors import BundleError, FilesError, StudyError, format_names, printable, writing
 from tuner.export.best import BestTrial
 from tuner.export.manifest import CODE, MANIFEST, VERSION, WEIGHTS
 from tuner.export.manifest import verify_bundle as verify_bundle
 from tuner.paths import Run, expand_path, hash_file, read_bytes, read_json
 from tuner.recipe import Recipe, is_number, is_whole_number
-from tuner.registry import find_own_file, own_sources, search_in
+from tuner.registry import find_own_file, own_sources, search_in, working_folder
 from tuner.study.format import format_metrics_table
 from tuner.tasks import find_task
 

@@ -230,19 +230,12 @@ def refuse_conflicts(request: RunRequest) -> None:
         raise StudyError("--rehearse is a size of its own: leave out --shrink and --shorten.")
 
 
-def check_request(request: RunRequest, process: SpaceProcess | None = None) -> StudySetup:
+def check_request(request: RunRequest, process: SpaceProcess) -> StudySetup:
     """Return the requested study with recipes as they will be trained; raise an error that lists all mistakes."""
-    if process is None:
-        with open_space_process(request) as process:
-            return check_request(request, process)
-    with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
-        return draw_setup(request, process)
-
-
-def draw_setup(request: RunRequest, process: SpaceProcess) -> StudySetup:
     table = load_table(request.table) if request.table is not None else None
     choice = Choice(**select_fields(Choice, vars(request) | {"table": str(table.path) if table else None}))
-    space = inspect_space(process, choice)
+    with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
+        space = inspect_space(process, choice)
     name = request.study or study_name(request, space, table)
     info = StudyInfo(
         name,

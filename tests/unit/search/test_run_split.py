@@ -9,14 +9,15 @@ import pytest
 from helpers.command_line import home_url, write_space
 
 from tuner.paths import Home
-from tuner.search.run import RunOptions, RunRequest, StudySetup, check_request, settle_study
+from tuner.search.run import RunOptions, RunRequest, StudySetup, check_request, open_space_process, settle_study
 from tuner.study.study import join_study
 
 
 def ask(folder: Path, rehearse: bool = False) -> StudySetup:
     options = RunOptions(home_url(folder), Home(folder))
     request = RunRequest(str(folder / "tiny.py"), None, None, options, None, 0, rehearse)
-    return settle_study(check_request(request), options.url)
+    with open_space_process(request) as process:
+        return settle_study(check_request(request, process), options.url)
 
 
 @pytest.mark.parametrize("rehearse", [False, True])
