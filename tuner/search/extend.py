@@ -52,7 +52,6 @@ def prepare_extension(request: ExtendRequest) -> tuple[JoinedStudy, list[str]]:
 
     Return it with notices to show before it starts.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = request.options.url
     if database.is_absent(url):
         raise StudyError(f"no study yet in {database.hide_password(url)}; there are no trials to extend.")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import optuna
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -155,7 +154,6 @@ def check_data(setup: StudySetup, options: RunOptions, process: SpaceProcess) ->
 
 def join_requested_study(setup: StudySetup, request: RunRequest) -> JoinedStudy:
     """Create or join the study of a checked setup, with its given trials or its budget."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = request.options
     options.home.make()
     joined = join_study(options.url, setup.info)

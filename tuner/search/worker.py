@@ -344,7 +344,6 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: request_stop(stop))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fleet decides
     log_to_stderr()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = WorkerConfig.from_line(sys.stdin.readline())
     threading.Thread(target=watch_parent, args=(stop,), daemon=True).start()
     try:

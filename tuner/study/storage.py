@@ -205,7 +205,11 @@ class StudyStorage(BaseStorage):
 
 
 def open_storage(url: str) -> tuple[StudyStorage, Engine]:
-    """Return the storage and its engine; tables are created or migrated if necessary, under a lock."""
+    """Return the storage and its engine; tables are created or migrated if necessary, under a lock.
+
+    From here on Optuna logs warnings only: ours tell of each study and trial.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     engine = database.connect(url)
     try:
         rdb = (open_rdb(url) if is_ready(engine) else None) or create_tables(engine, url)
