@@ -158,10 +158,13 @@ def format_names(names: Iterable[str], most: int = 5) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+BULLET = "  - "  # begins each line of a list in a message
+
+
 def bullets(lines: Iterable[str]) -> str:
     """Return one line unchanged, several lines as a bulleted list."""
     lines = list(lines)
-    return f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  - {line}" for line in lines)
+    return f" {lines[0]}" if len(lines) == 1 else "".join(f"\n{BULLET}{line}" for line in lines)
 
 
 def first_lines(lines: Iterable[str]) -> str:

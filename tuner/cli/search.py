@@ -25,7 +25,7 @@ from tuner.cli.options import (
     table_option,
     worker_options,
 )
-from tuner.errors import first_line
+from tuner.errors import BULLET
 
 if TYPE_CHECKING:
     from tuner.search.run import RunResult, StudySetup
@@ -221,7 +221,8 @@ def check(space: str | None, home: str, storage: str | None, data: str | None, *
             obstacle = error
     print_setup(setup)
     if obstacle:
-        click.echo(f"tuner run would stop here: {first_line(obstacle)}")
+        sentences = [line for line in str(obstacle).split("\n") if not line.startswith(BULLET)]
+        click.echo(f"tuner run would stop here: {' '.join(sentences)}")
 
 
 def print_setup(setup: StudySetup) -> None:

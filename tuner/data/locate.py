@@ -40,7 +40,7 @@ def find_folder(name: str) -> Path:
         if place.is_dir():
             return place.absolute()
     raise DataError(
-        f"dataset '{name}' is not on this machine; looked for {', '.join(map(str, candidate_folders(name)))}. "
+        f"dataset '{name}' is not on this machine; looked for {', '.join(map(str, candidate_folders(name)))}.\n"
         f"{how_to_get(name)}, name its parent folder in TUNER_DATA, or use your own with --data FOLDER."
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from sqlalchemy.engine import Engine
 
-from tuner.errors import SpaceChanged, StudyError
+from tuner.errors import BULLET, SpaceChanged, StudyError
 from tuner.space.space import describe_parameter
 from tuner.study import claims, database
 from tuner.study.info import StudyInfo
@@ -148,7 +148,7 @@ def check_unchanged(old: StudyInfo, new: StudyInfo, is_quiet: bool = False) -> N
     if changed:
         raise SpaceChanged(
             f"study '{new.name}' began with another space:"
-            + "".join(f"\n  - {line}" for line in changed)
+            + "".join(f"\n{BULLET}{line}" for line in changed)
             + "\nRestore it to continue the study, or start a new one with --study NAME."
         )
 

@@ -122,6 +122,12 @@ def test_a_dataset_not_on_this_machine_says_where_to_put_it(
         assert said in str(caught.value)
 
 
+def test_long_folders_do_not_hide_how_to_get_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNER_DATA", ":".join(str(tmp_path / (letter * 200)) for letter in "abc"))
+    with pytest.raises(DataError, match=r"It is on Kaggle as .* in TUNER_DATA, or use your own with --data"):
+        open_data(use("weizmann_horse"))
+
+
 def test_a_dataset_is_found_in_the_named_folders_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TUNER_DATA", f"{tmp_path / 'one'}:{tmp_path / 'two'}")
