@@ -21,6 +21,7 @@ PACKAGE = Path(__file__).parent.parent / "tuner"
 # A folder may import only from folders that stand above it here. docs/design.md has the same list.
 FOLDERS = (
     "",  # the modules that lie flat in tuner/
+    "registry",
     "artifacts",
     "data",
     "models",

@@ -12,7 +12,8 @@ from tuner.cli import main
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import DATASETS
 from tuner.models import MODELS
-from tuner.registry import KINDS, find_builder
+from tuner.registry import find_builder
+from tuner.registry.listing import KINDS
 from tuner.space.published import known_tables
 from tuner.space.space import known_spaces
 from tuner.tasks import TASKS

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.registry import TABLES, list_parts
+from tuner.registry.listing import TABLES, list_parts
 
 ROOT = Path(__file__).parent.parent
 # After "there", such a phrase is fine. The brackets keep the pattern from matching itself.

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from helpers.local_training import Trial
 
-from tuner import registry
 from tuner.data.cache import CachedDataset
 from tuner.recipe import Recipe
+from tuner.registry import own_modules
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def unbroken(recipe: Recipe, toy_data: CachedDataset, tmp_path: Path) -> Trial:
 @pytest.fixture
 def own_folder(tmp_path: Path) -> Iterator[Path]:
     """A folder in which modules of the user's own are found."""
-    known = dict(registry.OWN_FOLDERS)
+    known = dict(own_modules.OWN_FOLDERS)
     folder = tmp_path / "own"
     folder.mkdir()
-    registry.search_in({folder: "beside the space"})
+    own_modules.search_in({folder: "beside the space"})
     yield folder
-    registry.search_in(known)
+    own_modules.search_in(known)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from tuner.errors import FilesError, create_file
 from tuner.paths import Run, hash_file, parse_json, read_bytes, read_text
-from tuner.registry import own_sources, search_in, working_folder
+from tuner.registry.own_modules import own_sources, search_in, working_folder
 
 MOST_BYTES = 1 << 22  # of all modules together
 

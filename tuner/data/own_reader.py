@@ -17,7 +17,8 @@ from tuner.data.source import SPLITS, Image, Item, Source, Target
 from tuner.errors import DataError, PartError, TunerError, first_lines, format_names, locate_error
 from tuner.paths import read_bytes
 from tuner.recipe import Part
-from tuner.registry import build, find_builder, own_sources
+from tuner.registry import build, find_builder
+from tuner.registry.own_modules import own_sources
 
 TARGETS = ("masks", "labels", "classes", "instances")
 

@@ -27,7 +27,7 @@ from tuner.export.manifest import CODE, MANIFEST, VERSION, WEIGHTS
 from tuner.export.manifest import verify_bundle as verify_bundle
 from tuner.paths import Run, expand_path, hash_file, read_bytes, read_json
 from tuner.recipe import Recipe, is_number, is_whole_number
-from tuner.registry import find_own_file, own_sources, search_in, working_folder
+from tuner.registry.own_modules import find_own_file, own_sources, search_in, working_folder
 from tuner.study.format import format_metrics_table
 from tuner.tasks import find_task
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tuner.data.limits import MAX_PIXELS
 from tuner.errors import FilesError
 from tuner.paths import hash_file
-from tuner.registry import space_sources
+from tuner.registry.own_modules import space_sources
 
 EXIT_GIVEN_UP = 75  # exit code of a worker that must be replaced: declared dead, or unable to use its GPU
 EXIT_GPU_FAILED = 76  # exit code of a worker whose GPU is broken: start no other worker there

@@ -14,7 +14,7 @@ from typing import Any
 from tuner.data.datasets import check_layout, data_name, swap_data
 from tuner.goal import Goal
 from tuner.recipe import Recipe
-from tuner.registry import search_beside
+from tuner.registry.own_modules import search_beside
 from tuner.space.child import SpaceProcess
 from tuner.space.published import load_table
 from tuner.space.space import NUM_DRAWS, draw_recipes, load_space

@@ -16,7 +16,7 @@ from tuner.errors import SpaceError, first_line, first_lines, format_names, loca
 from tuner.goal import Goal
 from tuner.paths import LONGEST_TEXT, read_bytes
 from tuner.recipe import Recipe, is_number, is_whole_number
-from tuner.registry import importing_own, search_beside
+from tuner.registry.own_modules import importing_own, search_beside
 from tuner.space.files import find_file, known_files
 
 if TYPE_CHECKING:

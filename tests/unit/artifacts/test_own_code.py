@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tuner import registry
 from tuner.artifacts.own_code import load_code, save_code, use_code
 from tuner.errors import FilesError
 from tuner.paths import Run
 from tuner.recipe import use
+from tuner.registry import build
 
 NAMES = ("unet", "kept_part:f")
 
@@ -37,7 +37,7 @@ def test_code_is_used_as_it_was_when_it_was_kept(run: Run, own_folder: Path, tmp
     (own_folder / "kept_helper.py").write_text("value = 2\n")
     assert save_code(NAMES, run) == digest, "an attempt that goes on keeps the code it began with"
     assert use_code(run, digest, tmp_path / "cache")
-    assert registry.build("part", {}, use("kept_part:f")) == 1
+    assert build("part", {}, use("kept_part:f")) == 1
 
 
 @pytest.mark.parametrize("digest", ["", "0" * 64])

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pillow
 
-from tuner import registry
 from tuner.data.datasets import add_split, data_problems, open_data
 from tuner.data.survey import survey
 from tuner.errors import DataError
 from tuner.recipe import use
+from tuner.registry import own_modules
 
 TEXT = """
 from pathlib import Path
@@ -56,7 +56,7 @@ def write(own_folder: Path) -> Write:
         text = TEXT.format(targets=targets, target=target, more=more, lines=lines, after=after)
         (own_folder / "photo_reader.py").write_text(text)
         (own_folder / "reader_helper.py").write_text(f"def threshold():\n    return {helper}\n")
-        registry.search_in({own_folder: "beside the space"})
+        own_modules.search_in({own_folder: "beside the space"})
         return "photo_reader:reader"
 
     return write

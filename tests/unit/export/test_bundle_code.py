@@ -11,11 +11,11 @@ import pytest
 import torch
 from helpers.made_studies import make_best, make_run
 
-from tuner import registry
 from tuner.artifacts.own_code import save_code
 from tuner.errors import BundleError
 from tuner.export.bundle import export_bundle, open_bundle
 from tuner.recipe import Recipe, use
+from tuner.registry import own_modules
 
 MODEL = "from torch import nn\nfrom {helper} import width\n\ndef net(channels, outputs):\n    return {text}\n"
 NET = "nn.Conv2d(channels, outputs, width, padding=width // 2)"
@@ -50,14 +50,14 @@ def test_code_runs_only_with_trust_and_then_it_is_the_bundles(bundle: Path, own_
     assert model.weight.shape[-1] == 3
     shutil.rmtree(own_folder)
     opened = open_bundle(bundle, trust=True)
-    registry.search_in({})  # as another bundle does in between
+    own_modules.search_in({})  # as another bundle does in between
     assert opened.load_model()(torch.zeros(1, 3, 8, 8)).shape[0] == 1
     assert not list(bundle.rglob("__pycache__"))
 
 
 def test_code_that_is_the_users_own_needs_no_trust(bundle: Path, own_folder: Path) -> None:
     (own_folder / "travelling_helper.py").write_text("width = 3\n")
-    registry.search_in({own_folder: "beside the space"})
+    own_modules.search_in({own_folder: "beside the space"})
     assert open_bundle(bundle).load_model().weight.shape[-1] == 3
 
 

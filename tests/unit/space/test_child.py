@@ -55,7 +55,7 @@ ENDS = {
 def own_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave where modules of the user's own are found as it was."""
     monkeypatch.setattr("sys.path", [*sys.path])
-    monkeypatch.setattr("tuner.registry.OWN_FOLDERS", {})
+    monkeypatch.setattr("tuner.registry.own_modules.OWN_FOLDERS", {})
 
 
 def inspect(path: Path, timeout: float = 20.0, check: bool = False, **limits: int) -> str:

@@ -1,50 +1,23 @@
-"""Find the builder of a part by name, check arguments against its signature, and numbers against a range.
+"""Find the modules of the user's own, which hold parts named by "package.module:function".
 
-A table is a plain dict from short names to "module:function", so that naming a part imports nothing. The
-signature is the schema: the program supplies positional parameters, a space can set and search keyword-only
-parameters.
-
-A part of the user's own is named by "package.module:function". Its module is looked for among the installed
-packages and then in the own folders: beside the space, and the working folder.
+They are looked for among the installed packages and then in the own folders: beside the space, and the working
+folder.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-import inspect
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from importlib import import_module
-from math import inf, isfinite
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tuner.errors import PartError, TunerError, did_you_mean, format_names, locate_error
+from tuner.errors import PartError, TunerError, did_you_mean, locate_error
 from tuner.paths import read_text
-from tuner.recipe import Part, is_number, is_whole_number
-from tuner.tasks import TASKS
-
-PartTable = Mapping[str, str]
-
-
-def find_builder(kind: str, table: PartTable, name: str) -> Callable[..., Any]:
-    """Return the builder of a name in the table, or of the user's own "package.module:function"."""
-    if name not in table and ":" not in name:
-        raise PartError(f"no {kind} '{name}'.{did_you_mean(name, table)} Known: {', '.join(sorted(table))}.")
-    builder: Callable[..., Any]
-    if name in table:
-        module, _, function = table[name].partition(":")
-        builder = getattr(import_module(module), function)  # a broken entry is a bug, not a user's mistake
-    else:
-        builder = import_own(kind, name)
-    if not callable(builder):
-        raise PartError(f"{kind} '{name}' is {builder!r}; a function is needed.")
-    return builder
-
 
 OWN_FOLDERS: dict[Path, str] = {}  # where modules of the user's own are looked for, each with its description
 SEARCHED: list[str] = []  # those of them that were added to sys.path
@@ -218,154 +191,3 @@ def is_own(name: str) -> bool:
     places = [getattr(found, "__file__", None), *getattr(found, "__path__", ())]
     known = {*own_candidates(top), *(folder / top for folder in OWN_FOLDERS)}
     return top != "tuner" and any(Path(place).absolute() in known for place in places if place)
-
-
-def searchable_args(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the arguments that a space can set, in the order of the signature."""
-    parameters = inspect.signature(builder).parameters.values()
-    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def part_problems(kind: str, table: PartTable, part: Part) -> list[str]:
-    """Return everything that is wrong with a part's name and argument names, one line each."""
-    try:
-        known = searchable_args(find_builder(kind, table, part.name))
-    except PartError as error:
-        return [str(error)]
-    takes = format_names(known, 12) if known else "no arguments"
-    unknown = [
-        f"{kind} '{part.name}' takes no argument '{arg}'.{did_you_mean(arg, known)} It takes: {takes}."
-        for arg in part.args
-        if arg not in known
-    ]
-    needed = (p.name for p in known.values() if p.default is p.empty and p.name not in part.args)
-    return unknown + [f"{kind} '{part.name}' needs the argument '{arg}'." for arg in needed]
-
-
-def build(kind: str, table: PartTable, part: Part, *supplied: Any) -> Any:
-    """Call a part's builder with the supplied values and the arguments that the space chose.
-
-    A builder receives as many of the supplied values, in order, as it has positional parameters.
-    """
-    if wrong := part_problems(kind, table, part):
-        raise PartError(" ".join(wrong))
-    builder = find_builder(kind, table, part.name)
-    return builder(*supplied[: count_positional(builder)], **part.args)
-
-
-def count_positional(builder: Callable[..., Any]) -> int | None:
-    """Return the number of positional parameters of a builder; None for any number."""
-    parameters = inspect.signature(builder).parameters.values()
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return None
-    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
-
-
-@dataclass(frozen=True)
-class Range:
-    """The finite numbers that an argument may have, or with `whole` the whole ones; its text is for messages."""
-
-    least: float = -inf
-    above: float = -inf
-    most: float = inf
-    below: float = inf
-    whole: bool = False
-
-    def __contains__(self, value: object) -> bool:
-        if not is_number(value) or (self.whole and not is_whole_number(value)):
-            return False
-        return self.least <= value <= self.most and self.above < value < self.below
-
-    def __str__(self) -> str:
-        words = {"of at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
-        limits = " and ".join(f"{word} {limit:g}" for word, limit in words.items() if isfinite(limit))
-        return f"a {'whole ' * self.whole}number {limits}"
-
-
-NOT_NEGATIVE, POSITIVE, SHARE = Range(least=0), Range(above=0), Range(least=0, most=1)
-FRACTION, BETWEEN_0_AND_1 = Range(least=0, below=1), Range(above=0, below=1)
-COUNT = Range(least=1, whole=True)
-
-
-def check_range(owner: str, allowed: Range, **values: object) -> None:
-    """Raise PartError for the first argument of `owner`, such as "model 'unet'", whose value is not allowed."""
-    for name, value in values.items():
-        if value not in allowed:
-            raise PartError(f"{name} of {owner} is {value!r}; {allowed} is needed.")
-
-
-def check_choice(what: str, value: object, known: Collection[str]) -> None:
-    """Raise PartError with the known values and a similar one unless a value is among them."""
-    if value not in known:
-        raise PartError(unknown_choice(what, value, known))
-
-
-def unknown_choice(what: str, value: object, known: Collection[str]) -> str:
-    return f"{what} is {value!r}.{did_you_mean(str(value), known)} Known: {', '.join(known)}."
-
-
-TABLES = {  # kind -> the table of its names
-    "models": "tuner.models:MODELS",
-    "losses": "tuner.train.losses:LOSSES",
-    "optimizers": "tuner.train.optimizers:OPTIMIZERS",
-    "schedules": "tuner.train.optimizers:SCHEDULES",
-    "datasets": "tuner.data.datasets:DATASETS",
-    "augmentations": "tuner.data.augment:AUGMENTATIONS",
-}
-KINDS = (*TABLES, "metrics")
-
-
-@dataclass(frozen=True)
-class PartInfo:
-    """A part's kind and name, a one-line description, and its searchable arguments with their defaults.
-
-    Arguments without a default are listed in `needs`. A metric has the `task` that it belongs to.
-    """
-
-    kind: str
-    name: str
-    about: str
-    args: dict[str, Any] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
-    task: str = ""
-
-
-def list_parts(kind: str | None = None) -> list[PartInfo]:
-    """Return what a recipe can name, each with the arguments that a space can search and their defaults.
-
-    kind: "models", "losses", "optimizers", "schedules", "datasets", "augmentations" or "metrics". Default: all.
-    PartError for another kind.
-    """
-    if kind is None:
-        return [part for each in KINDS for part in list_parts(each)]
-    if kind not in KINDS:
-        raise PartError(f"no parts called '{kind}'.{did_you_mean(kind, KINDS)} Known: {', '.join(KINDS)}.")
-    if kind == "metrics":
-        return [
-            PartInfo(kind, name, about, task=t.name) for t in TASKS.values() for name, about in t.metrics.items()
-        ]
-    module, _, table = TABLES[kind].partition(":")
-    names: dict[str, str] = getattr(import_module(module), table)
-    return [describe_builder(kind, name, find_builder(kind, names, name)) for name in names]
-
-
-parts = list_parts  # as `tuner.parts`
-
-
-def describe_builder(kind: str, name: str, builder: Callable[..., Any]) -> PartInfo:
-    """Return a part's description from its builder's signature and docstring."""
-    known = searchable_args(builder)
-    return PartInfo(
-        kind=kind,
-        name=name,
-        about=(inspect.getdoc(builder) or "").partition("\n")[0],
-        args={n: to_plain(p.default) for n, p in known.items() if p.default is not p.empty},
-        needs=tuple(n for n, p in known.items() if p.default is p.empty),
-    )
-
-
-def to_plain(value: Any) -> Any:
-    """Return a default value as plain JSON."""
-    if isinstance(value, tuple | list):
-        return [to_plain(one) for one in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

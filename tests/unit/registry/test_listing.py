@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from tuner.cli import main
 from tuner.errors import PartError
-from tuner.registry import KINDS, TABLES, describe_builder, list_parts
+from tuner.registry.listing import KINDS, TABLES, describe_builder, list_parts
 from tuner.tasks import TASKS
 
 
