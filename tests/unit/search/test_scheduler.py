@@ -1,0 +1,145 @@
+"""Schedulers: the decisions of halving, with curves written by hand and with random ones."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from typing import Any
+
+import optuna
+import pytest
+
+from tuner.search.scheduler import SCHEDULERS, Curve, Decision, NoHalving, PromoteHalving, StopHalving
+
+INF = math.inf
+
+
+def curve(number: int, *values: float, state: Any = "paused", length: int = 50) -> Curve:
+    return Curve(number, {}, dict(enumerate(values, start=1)), length, state)
+
+
+def first_epochs(*values: float, state: Any = "paused") -> list[Curve]:
+    return [curve(number, value, state=state) for number, value in enumerate(values)]
+
+
+def random_values(rng: random.Random, length: int) -> list[float]:
+    """Return a rough curve: rising, with ties, sometimes not a number."""
+    end, speed = rng.random(), rng.uniform(0.05, 1)
+    values = [round(end * (1 - math.exp(-speed * epoch)) + rng.gauss(0, 0.02), 2) for epoch in range(length)]
+    return [math.nan if rng.random() < 0.02 else value for value in values]
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize(("first_rung", "factor"), [(1, 3), (1, 4), (2, 3), (5, 2)])
+def test_stop_decides_as_optuna_does(first_rung: int, factor: int, direction: str) -> None:
+    """Several trials at a time, of several lengths, each judged after each epoch but its last."""
+    pruner = optuna.pruners.SuccessiveHalvingPruner(
+        min_resource=first_rung, reduction_factor=factor, bootstrap_count=0
+    )
+    study, scheduler = optuna.create_study(direction=direction, pruner=pruner), StopHalving(first_rung, factor)
+    sign, rng = 1.0 if direction == "maximize" else -1.0, random.Random(f"{first_rung} {factor} {direction}")
+    ours: dict[int, Curve] = {}
+    running: list[tuple[optuna.Trial, list[float]]] = []
+    decisions = []
+    for _ in range(3000):
+        if len(running) < 4:
+            running.append((study.ask(), random_values(rng, rng.choice([9, 30, 60]))))
+        trial, values = running[rng.randrange(4)] if len(running) == 4 else running[-1]
+        seen = dict(ours[trial.number].values) if trial.number in ours else {}
+        epoch = len(seen) + 1
+        value = values[epoch - 1]
+        seen[epoch] = -INF if math.isnan(value) else sign * value
+        ours[trial.number] = Curve(trial.number, {}, seen, len(values), "running")
+        trial.report(value, epoch)
+        is_last = epoch == len(values)
+        theirs = not is_last and trial.should_prune()
+        mine = "continue"
+        if epoch in scheduler.rungs(len(values)):
+            mine = scheduler.judge([*ours.values()], trial.number, epoch).action
+            decisions.append(mine)
+        assert (mine == "stop") == theirs, (trial.number, epoch)
+        if theirs or is_last:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            running = [pair for pair in running if pair[0].number != trial.number]
+    assert decisions.count("continue") > 100 and decisions.count("stop") > 100
+
+
+def test_rungs_are_powers_of_the_factor_below_the_length() -> None:
+    assert PromoteHalving(1, 3).rungs(27) == [1, 3, 9]
+    assert StopHalving(2, 4).rungs(33) == [2, 8, 32]
+    assert StopHalving(5, 3).rungs(5) == []
+    assert NoHalving().rungs(50) == []
+
+
+def test_none_goes_on_and_starts() -> None:
+    scheduler = NoHalving()
+    assert scheduler.judge(first_epochs(0.1, 0.9), 0, 1).action == "continue"
+    chosen = scheduler.choose([], can_start=True)
+    assert chosen is not None and (chosen.action, chosen.number, chosen.epoch) == ("start", None, 0)
+    assert scheduler.choose([], can_start=False) is None
+
+
+def test_promote_pauses_until_a_rung_has_as_many_trials_as_the_factor() -> None:
+    scheduler = PromoteHalving(1, 3)
+    assert scheduler.judge(first_epochs(0.5), 0, 1).action == "pause"
+    assert scheduler.judge(first_epochs(0.5, 0.4), 1, 1).action == "pause"
+    best = scheduler.judge(first_epochs(0.5, 0.4, 0.6), 2, 1)
+    assert best == Decision("continue", 2, 1, {"rung": 1, "value": 0.6, "rank": 1, "of": 3, "allowed": 1})
+    assert scheduler.judge(first_epochs(0.5, 0.4, 0.45), 2, 1).action == "pause"
+
+
+def test_promote_resumes_who_came_to_be_among_the_best() -> None:
+    decision = PromoteHalving(1, 3).choose(first_epochs(0.5, 0.4, 0.45), can_start=True)
+    assert decision == Decision("resume", 0, 1, {"rung": 1, "rank": 1, "of": 3, "allowed": 1})
+
+
+def test_promote_prefers_the_highest_rung() -> None:
+    at_three = [curve(number, 0.9, 0.9, value) for number, value in enumerate([0.90, 0.95, 0.91])]
+    waiting = [curve(number, 0.99) for number in range(3, 9)]
+    decision = PromoteHalving(1, 3).choose([*at_three, *waiting], can_start=True)
+    assert decision is not None and (decision.number, decision.epoch) == (1, 3)
+
+
+def test_promote_passes_each_rung_once() -> None:
+    """The best of the first rung is running or ended: nobody else is due."""
+    for state in ("running", "ended"):
+        curves = [curve(0, 0.9, 0.9, state=state), curve(1, 0.5), curve(2, 0.4)]
+        decision = PromoteHalving(1, 3).choose(curves, can_start=True)
+        assert decision is not None and decision.action == "start"
+
+
+def test_promote_finishes_the_best_when_no_trial_can_start() -> None:
+    curves = [curve(0, 0.2), curve(1, 0.3)]
+    assert PromoteHalving(1, 3).choose(curves, can_start=True).action == "start"  # type: ignore[union-attr]
+    last = PromoteHalving(1, 3).choose(curves, can_start=False)
+    assert last is not None and (last.action, last.number) == ("resume", 1)
+    assert PromoteHalving(1, 3).choose([curve(0, 0.2, state="running")], can_start=False) is None
+
+
+def test_promote_resumes_a_trial_that_was_interrupted_beyond_its_rung() -> None:
+    curves = [curve(0, 0.9, 0.9), curve(1, 0.5), curve(2, 0.4)]
+    decision = PromoteHalving(1, 3).choose(curves, can_start=True)
+    assert decision is not None and (decision.number, decision.epoch) == (0, 2)
+
+
+@pytest.mark.parametrize("name", ["stop", "promote"])
+def test_a_diverged_trial_is_stopped(name: str) -> None:
+    scheduler = SCHEDULERS[name]()
+    decision = scheduler.judge([curve(0, -INF), curve(1, 0.1), curve(2, 0.1)], 0, 1)
+    assert decision.action == "stop"
+    assert json.loads(json.dumps(decision.reason, allow_nan=False))["value"] is None
+    assert scheduler.choose([curve(0, -INF)], can_start=False) is None
+
+
+def test_of_equal_values_the_lower_number_is_better() -> None:
+    curves = first_epochs(0.5, 0.5, 0.5)
+    assert PromoteHalving(1, 3).judge(curves, 0, 1).action == "continue"
+    assert PromoteHalving(1, 3).judge(curves, 2, 1).action == "pause"
+    shuffled = [curves[2], curves[0], curves[1]]
+    assert PromoteHalving(1, 3).choose(shuffled, can_start=True) == PromoteHalving(1, 3).choose(curves, True)
+
+
+def test_trials_that_end_at_a_rung_are_not_compared_there() -> None:
+    short = [curve(number, 0.9, length=1, state="ended") for number in range(5)]
+    assert StopHalving(1, 3).judge([*short, curve(5, 0.1)], 5, 1).action == "continue"

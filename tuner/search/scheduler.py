@@ -1,0 +1,201 @@
+"""Who gets the next epochs: what a trial does at a rung, and what a free worker trains next.
+
+A scheduler is a pure function of the trials' curves: the same curves give the same decision, in any process. It
+reads no database, draws nothing, and knows neither Optuna nor torch.
+
+- `none`: every trial is trained to its end.
+- `stop`: successive halving; a trial that loses at a rung ends for good. It decides as Optuna's
+  `SuccessiveHalvingPruner` does, apart from two cases: an infinite loss counts as not a number, and a rung within
+  a stage that is not judged is skipped, not made up for at the next epoch.
+- `promote`: asynchronous halving; a trial that loses at a rung pauses there, and goes on when so many others came
+  out worse that it belongs to the best 1/factor after all.
+
+At a rung, trials of any length are compared, except those that end there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Action = Literal["continue", "pause", "stop", "resume", "start"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A trial as a scheduler sees it."""
+
+    number: int
+    params: Mapping[str, float]  # each scaled to 0..1 by its distribution; of a categorical one "name=choice": 1.0
+    values: Mapping[int, float]  # the goal's metric by epoch; larger is better (negated for minimize); NaN is -inf
+    length: int  # epochs of its recipe
+    state: Literal["running", "paused", "ended"]
+    epoch_seconds: float = 0.0  # mean so far; 0.0 if unknown
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch with a value; 0 before the first."""
+        return max(self.values, default=0)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do, and why."""
+
+    action: Action
+    number: int | None  # the trial; None for "start"
+    epoch: int  # at which it was taken; 0 for "start"
+    reason: dict[str, Any] = field(default_factory=dict)  # plain JSON: what was looked at and what decided
+
+
+class Scheduler(Protocol):
+    """Decides at rungs, and for free workers."""
+
+    def rungs(self, length: int) -> list[int]:
+        """Return the epochs after which a trial of this length is judged, ascending; never its last one."""
+        ...
+
+    def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
+        """Return "continue", "pause" or "stop" for a running trial that reached a rung; `curves` include it."""
+        ...
+
+    def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
+        """Return "resume" or "start" for a free worker, or None if there is nothing to do."""
+        ...
+
+
+@dataclass(frozen=True)
+class NoHalving:
+    """Train every trial to its end."""
+
+    def rungs(self, length: int) -> list[int]:
+        return []
+
+    def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
+        return Decision("continue", number, epoch, {})
+
+    def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
+        return start_trial("every trial is trained to its end") if can_start else None
+
+
+@dataclass(frozen=True)
+class StopHalving:
+    """Stop a trial that is not among the best 1/factor of those that have reached its rung."""
+
+    first_rung: int = 1
+    factor: int = 3
+
+    def rungs(self, length: int) -> list[int]:
+        return [*halving_rungs(self.first_rung, self.factor, length)]
+
+    def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
+        standing = Standing.at(curves, number, epoch)
+        better = sum(value > standing.value for value in standing.finite)
+        allowed = max(len(standing.finite) // self.factor, 1)
+        wins = math.isfinite(standing.value) and better < allowed
+        reason = standing.reason(better + 1, len(standing.finite), allowed)
+        return Decision("continue" if wins else "stop", number, epoch, reason)
+
+    def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
+        return start_trial("a trial that was stopped is over") if can_start else None
+
+
+@dataclass(frozen=True)
+class PromoteHalving:
+    """Pause a trial that is not among the best 1/factor of its rung; resume it as soon as it is.
+
+    Nothing passes a rung before it has as many trials as the factor. When no trial can be started any more, the
+    best of each rung goes on nevertheless, so that a search of few trials ends with a finished one.
+    """
+
+    first_rung: int = 1
+    factor: int = 3
+
+    def rungs(self, length: int) -> list[int]:
+        return [*halving_rungs(self.first_rung, self.factor, length)]
+
+    def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
+        standing = Standing.at(curves, number, epoch)
+        allowed = len(standing.order) // self.factor
+        rank = 1 + standing.order.index(number)
+        reason = standing.reason(rank, len(standing.order), allowed)
+        if not math.isfinite(standing.value):
+            return Decision("stop", number, epoch, reason)
+        return Decision("continue" if rank <= allowed else "pause", number, epoch, reason)
+
+    def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
+        promoted = self.promote(curves, least=0 if can_start else 1)
+        return promoted or (start_trial("no paused trial is due") if can_start else None)
+
+    def promote(self, curves: Sequence[Curve], least: int = 0) -> Decision | None:
+        """Return the resumption of the best paused trial at the highest rung where one may pass.
+
+        At least `least` trials may pass each rung.
+        """
+        paused = {curve.number: curve for curve in curves if curve.state == "paused"}
+        for rung in reversed(self.rungs(1 + max((curve.epoch for curve in paused.values()), default=0))):
+            order = rank_at(curves, rung)
+            allowed = max(len(order) // self.factor, least)
+            for rank, number in enumerate(order[:allowed], start=1):
+                if number in paused and self.rests_at(paused[number], rung):
+                    reason = {"rung": rung, "rank": rank, "of": len(order), "allowed": allowed}
+                    return Decision("resume", number, paused[number].epoch, reason)
+        return None
+
+    def rests_at(self, curve: Curve, rung: int) -> bool:
+        """Return whether this is the last rung that a trial has reached."""
+        return rung <= curve.epoch < rung * self.factor and math.isfinite(curve.values[rung])
+
+
+SCHEDULERS = {"none": NoHalving, "stop": StopHalving, "promote": PromoteHalving}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A trial among all that reached its rung."""
+
+    epoch: int
+    value: float
+    finite: list[float]  # the values of all that have one, its own included
+    order: list[int]  # the numbers of all, the best first
+
+    @classmethod
+    def at(cls, curves: Sequence[Curve], number: int, epoch: int) -> Standing:
+        """Return where a trial stands at a rung; raise KeyError if it has no value there."""
+        values = values_at(curves, epoch)
+        own = values[number]
+        return cls(epoch, own, [value for value in values.values() if math.isfinite(value)], rank(values))
+
+    def reason(self, place: int, total: int, allowed: int) -> dict[str, Any]:
+        value = self.value if math.isfinite(self.value) else None
+        return {"rung": self.epoch, "value": value, "rank": place, "of": total, "allowed": allowed}
+
+
+def halving_rungs(first: int, factor: int, length: int) -> Iterator[int]:
+    """Yield first, first x factor, first x factor^2, ... below the length."""
+    while first < length:
+        yield first
+        first *= factor
+
+
+def values_at(curves: Sequence[Curve], epoch: int) -> dict[int, float]:
+    """Return the values after an epoch by the trial's number, of all trials that go beyond it."""
+    return {
+        curve.number: curve.values[epoch] for curve in curves if epoch in curve.values and epoch < curve.length
+    }
+
+
+def rank(values: Mapping[int, float]) -> list[int]:
+    """Return the keys, that of the best value first; of equal ones the lower number first."""
+    return sorted(values, key=lambda number: (-values[number], number))
+
+
+def rank_at(curves: Sequence[Curve], epoch: int) -> list[int]:
+    """Return the numbers of all trials with a value after an epoch, the best first."""
+    return rank(values_at(curves, epoch))
+
+
+def start_trial(why: str) -> Decision:
+    return Decision("start", None, 0, {"why": why})
