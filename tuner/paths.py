@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ LONGEST_FILE_NAME, LONGEST_PATH = 255, 4096  # bytes that file systems allow
 LONGEST_TEXT = 1 << 20  # bytes of a file that a person has written
 LONGEST_JSON = 1 << 24  # bytes of one that a program has written
 DEEPEST_JSON = 100  # lists and objects in each other
-LONGEST_NUMBER = 1000  # digits
+LONGEST_NUMBER = 20  # characters of a whole number in JSON; one of 64 bits has no more
 FILE_KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFCHR: "a device",
@@ -259,7 +260,7 @@ def read_text(path: Path, error: type[TunerError] = FilesError, most: int = LONG
 
 
 def read_json(path: Path, error: type[TunerError] = FilesError, most: int = LONGEST_JSON) -> Any:
-    """Return the data of a JSON file; raise `error` as `read_text`, and if it is no JSON or nested too deeply."""
+    """Return the data of a JSON file; raise `error` as `read_text`, if it is no JSON, or beyond bounds."""
     return parse_json(read_bytes(path, error, most), str(path), error)
 
 
@@ -267,7 +268,7 @@ def parse_json(text: str | bytes, name: str, error: type[TunerError] = FilesErro
     """Return the data in a JSON text; `name` says in the error where it is from."""
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        found = json.loads(text, parse_int=parse_integer)
+        found = json.loads(text, parse_int=partial(parse_integer, name, error))
         if is_deeper(found, DEEPEST_JSON):
             raise RecursionError
     except RecursionError:
@@ -277,9 +278,10 @@ def parse_json(text: str | bytes, name: str, error: type[TunerError] = FilesErro
     return found
 
 
-def parse_integer(digits: str) -> int:
+def parse_integer(name: str, error: type[TunerError], digits: str) -> int:
     if len(digits) > LONGEST_NUMBER:
-        raise ValueError(f"a number has {len(digits):,} digits")
+        shown = printable(digits, 80)
+        raise error(f"{name} holds the number {shown}; numbers of at most {LONGEST_NUMBER} digits are read.")
     return int(digits)
 
 

@@ -164,10 +164,14 @@ def test_text_is_read_without_its_mark_and_its_carriage_returns(tmp_path: Path) 
     [
         ("[" * 100_000, r"is not valid JSON \(nested deeper than 100 levels\)"),
         ("[" * 101 + "]" * 101, r"is not valid JSON \(nested deeper than 100 levels\)"),
-        ("1" * 5000, r"is not valid JSON \(a number has 5,000 digits\)"),
+        (
+            "1" * 5000,
+            r"a.json holds the number 1+ \.\.\. \(5,000 characters\) \.\.\. 1+; .*at most 20 digits are read",
+        ),
+        ("-" + "1" * 20, "holds the number -1{20}; numbers of at most 20 digits are read"),
         ("{", r"is not valid JSON \(Expecting property name"),
     ],
-    ids=["very deep", "deep", "digits", "cut"],
+    ids=["very deep", "deep", "digits", "one digit", "cut"],
 )
 def test_json_is_read_within_bounds(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "a.json").write_text(text)

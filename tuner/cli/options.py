@@ -20,6 +20,7 @@ from tuner.space.files import TIMEOUT
 DEFAULT_HOME = "runs"
 MOST_COUNTED = 2**31 - 1  # in an INTEGER column of PostgreSQL
 WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,20}")
+NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 Decorator = Callable[[Any], Any]
 
 
@@ -93,9 +94,11 @@ home_option = click.option(
 
 
 class FiniteFloat(click.FloatRange):
-    """A finite number: unlike click.FloatRange, nan and inf are refused."""
+    """A finite number in the digits 0 to 9: unlike click.FloatRange, nan, inf and 1_000 are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, str) and not NUMBER_TEXT.fullmatch(value):
+            self.fail(f"'{printable(value, 80)}' is not a finite number, such as 0.5 or 1e-3.", param, ctx)
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{printable(value, 80)} is not a finite number.", param, ctx)

@@ -28,7 +28,7 @@ from skimage.draw import polygon as inside_of
 from tuner.data.images import read_image
 from tuner.data.instances import MAX_INSTANCES
 from tuner.data.source import SPLIT_NAMES, Image, InstanceMap, Item
-from tuner.errors import DataError, first_lines, format_names
+from tuner.errors import DataError, first_lines, format_names, printable
 from tuner.paths import read_json
 from tuner.recipe import is_number
 
@@ -40,6 +40,7 @@ COCO_PREFIX = "instances_"  # such as instances_train2017.json, beside captions 
 READING = "annotations, the smaller on top"
 MAX_POINTS = 100_000  # of a polygon; each takes time in every row
 MAX_COORDINATE = 1e9  # pixels; larger than any image
+LONGEST_RUN = 65  # bits of a compressed run length: 13 characters
 LONGEST_FILE = 1 << 30  # bytes; COCO's own of 118,000 images has half of that
 Pixels = NDArray[np.int64]  # of an instance, as indices into the flattened image
 
@@ -307,7 +308,8 @@ def polygon_pixels(points: Any, shape: tuple[int, int]) -> Pixels:
 def rle_pixels(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> Pixels:
     """Return the pixels of run lengths, column by column; these must fill the image exactly."""
     if segmentation.get("size") != list(shape):
-        raise DataError(f"has run lengths for the size {segmentation.get('size')}; its image has {list(shape)}")
+        size = printable(segmentation.get("size"))
+        raise DataError(f"has run lengths for the size {size}; its image has {list(shape)}")
     counts = segmentation.get("counts")
     runs = decode_rle(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
@@ -331,6 +333,8 @@ def decode_rle(text: str) -> list[int]:
         if not 0 <= bits < 64:
             raise DataError("has compressed run lengths with an invalid character")
         value, shift = value | (bits & 31) << shift, shift + 5
+        if shift > LONGEST_RUN:
+            raise DataError(f"has compressed run lengths with a number of more than {LONGEST_RUN} bits")
         if bits & 32:  # continued in the next character
             continue
         value -= 1 << shift if bits & 16 else 0  # negative

@@ -19,7 +19,7 @@ from tuner.data.coco import segmentation_pixels
 from tuner.data.folder import folder
 from tuner.data.source import Source
 from tuner.data.survey import survey
-from tuner.errors import DataError
+from tuner.errors import LONGEST_LINE, DataError
 
 WIDTH, HEIGHT = 30, 20
 SQUARE = [2, 3, 6, 3, 6, 8, 2, 8]  # 4 wide and 5 high
@@ -312,6 +312,7 @@ BROKEN: dict[str, Any] = {
     "has run lengths of 599 pixels; its image has 600": {"size": [20, 30], "counts": [599]},
     "has run lengths that are not whole numbers": {"size": [20, 30], "counts": [-1, 601]},
     "has truncated compressed run lengths": {"size": [20, 30], "counts": "o"},
+    "has compressed run lengths with a number of more than 65 bits": {"size": [20, 30], "counts": "o" * 20_000},
     "has compressed run lengths with an invalid character": {"size": [20, 30], "counts": "é"},
 }
 
@@ -322,10 +323,24 @@ def test_a_broken_shape_is_named_with_its_image(words: str, tmp_path: Path) -> N
     assert said(path, tmp_path / "memory") == [f"HERE: 1 of 2 items cannot be used. a.png: annotation 2 {words}"]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, True, None, [1]])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**19, True, None, [1]])
 def test_coordinates_that_are_none_are_named(value: object, tmp_path: Path) -> None:
     path = write(tmp_path / "data", both(shape(1, [[1, 1, value, 5, 9, 9]])))
     assert "annotation 1 has a polygon with a value that is not a number" in said(path, tmp_path / "memory")[0]
+
+
+@pytest.mark.parametrize("digits", [400, 4300])
+@pytest.mark.parametrize("place", ["width", "height", "run", "size"])
+def test_a_number_of_hundreds_of_digits_is_one_line(place: str, digits: int, tmp_path: Path) -> None:
+    large = 10 ** (digits - 1)
+    runs = {"size": [large if place == "size" else 20, 30], "counts": [large if place == "run" else 600]}
+    path = write(tmp_path / "data", both(shape(1, runs)))
+    whole = json.loads((path / "annotations.json").read_text())
+    whole["images"][0] |= {place: large}
+    (path / "annotations.json").write_text(json.dumps(whole))
+    (line,) = said(path, tmp_path / "memory")
+    assert line.startswith("annotations.json holds the number 1000") and len(line) <= LONGEST_LINE
+    assert line.endswith("; numbers of at most 20 digits are read.")
 
 
 def test_every_image_with_broken_shapes_is_named_at_once(tmp_path: Path) -> None:

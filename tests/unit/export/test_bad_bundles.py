@@ -63,10 +63,10 @@ def check_short(error: TunerError) -> str:
     ("text", "said"),
     [
         ("[" * 100_000, "nested deeper"),
-        ('{"version": 1, "a": ' + "9" * 5000 + "}", "5,000 digits"),
+        ('{"version": 1, "a": ' + "9" * 5000 + "}", "at most 20 digits are read"),
         ('{"version": [1], "files": {}}', "no version as a number"),
         (json.dumps({"version": "v" * 100_000, "files": {}}), "no version as a number"),
-        (json.dumps({"version": 10**900, "files": {}}), "a bundle of version 1000"),
+        (json.dumps({"version": 10**900, "files": {}}), "holds the number 1000"),
         ('{"version": 1, "files": [["a", "b"]]}', "no object of files"),
         (json.dumps({"version": 1, "files": {f"f{i}": "a" * 64 for i in range(10_000)}}), "lists 10,000 files"),
         (json.dumps({"version": 1, "files": {"n" * 5000: "a" * 64}}), "not of files in the bundle"),
@@ -104,7 +104,7 @@ def test_a_file_that_is_too_large_for_a_bundle_is_not_hashed(bundle: Path) -> No
 
 WRONG: dict[str, tuple[Any, ...]] = {
     "text": ([], {}, 5, None, True),
-    "whole": ([], {}, "5", None, True, 1.5, int("9" * 400), "q" * 100_000),
+    "whole": ([], {}, "5", None, True, 1.5, int("9" * 20), "q" * 100_000),
     "part": ([], {}, 5, None, True, [[[]]], {"name": [], "args": {}}, {"name": "unet", "args": "abc"}),
     "list": ({}, 5, None, True, "abc", [1], [[]]),
 }
