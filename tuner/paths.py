@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -283,6 +284,22 @@ def parse_integer(name: str, error: type[TunerError], digits: str) -> int:
         shown = printable(digits, 80)
         raise error(f"{name} holds the number {shown}; numbers of at most {LONGEST_NUMBER} digits are read.")
     return int(digits)
+
+
+def format_json(data: Any, indent: int | None = None) -> str:
+    """Return data as JSON text, with null for NaN and infinity, which JSON has not."""
+    try:
+        return json.dumps(data, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(replace_non_finite(data), indent=indent, allow_nan=False)
+
+
+def replace_non_finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: replace_non_finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [replace_non_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def is_deeper(value: Any, levels: int) -> bool:

@@ -63,6 +63,15 @@ def is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
+def numbers_in(value: object) -> Iterator[float]:
+    """Yield the numbers in a plain value, at any depth."""
+    if isinstance(value, list | tuple | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from numbers_in(each)
+    elif isinstance(value, int | float):
+        yield value
+
+
 def is_number(value: object) -> TypeGuard[float]:
     """Return whether a value is a finite number that a float can hold; booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
@@ -71,6 +80,18 @@ def is_number(value: object) -> TypeGuard[float]:
 def is_whole_number(value: object) -> TypeGuard[int]:
     """Return whether a value is a whole number of at most 64 bits, as databases hold it; booleans are not."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def is_storable(value: float) -> bool:
+    """Return whether a number is one that databases and JSON hold."""
+    return isinstance(value, bool) or (is_whole_number(value) if isinstance(value, int) else is_number(value))
+
+
+def format_number(value: float) -> str:
+    """Return a number as text; Python refuses to write one of more than 4300 digits."""
+    return (
+        str(value) if isinstance(value, float) or value.bit_length() < 4096 else f"of {value.bit_length():,} bits"
+    )
 
 
 def is_own_metric(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ from tuner.paths import (
     Home,
     attempt_of,
     expand_path,
+    format_json,
     git_commit,
     read_bytes,
     read_json,
@@ -149,6 +151,12 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(FilesError, match=r"large has 1,099,511,627,776 bytes; at most 100 are read"):
         read_bytes(tmp_path / "large", most=100)
+
+
+def test_json_has_null_for_what_it_has_not() -> None:
+    held = {"a": [math.nan, (math.inf, 1.5)], "b": {"c": -math.inf, "d": "NaN"}, "e": True}
+    assert format_json(held) == '{"a": [null, [null, 1.5]], "b": {"c": null, "d": "NaN"}, "e": true}'
+    assert format_json([1], 2) == "[\n  1\n]"
 
 
 def test_text_is_read_without_its_mark_and_its_carriage_returns(tmp_path: Path) -> None:

@@ -136,9 +136,9 @@ def storage_hint(home: str, storage: str | None) -> str:
 
 
 def echo_json(data: Any) -> None:
-    import json
+    from tuner.paths import format_json
 
-    click.echo(json.dumps(data, indent=2))
+    click.echo(format_json(data, 2))
 
 
 def echo_list(rows: Sequence[tuple[str, str, str]], indent: str = "") -> None:

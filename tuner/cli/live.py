@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tuner.cli.sparklines import Curve
 from tuner.console import StudyView
 from tuner.errors import StorageError, StudyError
+from tuner.paths import format_json
 from tuner.study import database, epoch_queries, queries, trial_queries
 from tuner.study.format import format_outcome
 from tuner.study.info import StudyInfo
@@ -200,13 +200,13 @@ class JsonView:
         found = study_to_json(now, self.ledger.read(now))
         lasting = {name: value for name, value in found.items() if name not in ("time_left", "spent")}
         workers = [{k: v for k, v in worker.items() if k not in VOLATILE_FIELDS} for worker in found["workers"]]
-        if (line := json.dumps(lasting | {"workers": workers})) != self.last_line:
+        if (line := format_json(lasting | {"workers": workers})) != self.last_line:
             self.last_line = line
-            self.out(json.dumps(found))
+            self.out(format_json(found))
 
     def away(self, notice: str) -> None:
         """Print a line that explains why no others follow."""
-        self.out(json.dumps({"study": self.info.name, "notice": notice or "the database is reachable again"}))
+        self.out(format_json({"study": self.info.name, "notice": notice or "the database is reachable again"}))
 
 
 def study_to_json(now: StudySummary, tally: StudyStats) -> dict[str, Any]:

@@ -9,7 +9,6 @@ bundle.json          the format version and the hash of every other file
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import os
 import shutil
@@ -25,7 +24,7 @@ from tuner.errors import BundleError, FilesError, StudyError, format_names, prin
 from tuner.export.best import BestTrial
 from tuner.export.manifest import CODE, MANIFEST, VERSION, WEIGHTS
 from tuner.export.manifest import verify_bundle as verify_bundle
-from tuner.paths import Run, expand_path, hash_file, read_bytes, read_json
+from tuner.paths import Run, expand_path, format_json, hash_file, read_bytes, read_json
 from tuner.recipe import Recipe, is_number, is_whole_number
 from tuner.registry.own_modules import find_own_file, own_sources, search_in, working_folder
 from tuner.study.format import format_metrics_table
@@ -138,7 +137,7 @@ def replace_folder(aside: Path, folder: Path) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    path.write_text(format_json(data, 2) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

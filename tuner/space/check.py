@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import data_problems
-from tuner.errors import PartError, SpaceError, did_you_mean, first_lines, format_names
+from tuner.errors import PartError, SpaceError, did_you_mean, first_lines, format_names, printable
 from tuner.goal import Goal
 from tuner.models import INSTANCE_MODELS, MODELS
 from tuner.models.blocks import SIDES
-from tuner.recipe import Recipe, Stage, is_own_metric
+from tuner.recipe import Part, Recipe, Stage, format_number, is_own_metric, is_storable, numbers_in
 from tuner.registry import COUNT, POSITIVE, Range, build, find_builder, part_problems, unknown_choice
 from tuner.space.drawing import DRAWN
 from tuner.space.rehearsal import reduce_recipe, rehearse
@@ -146,10 +146,20 @@ def number_problems(recipe: Recipe) -> list[str]:
         for name, rate in (("lr", stage.lr), ("encoder_lr", stage.encoder_lr)):
             if rate is not None and rate not in POSITIVE:
                 wrong.append(f"{name} of stage {at} is {rate!r}; {POSITIVE} is needed.")
-    wrong += weights_problems(recipe)
+    wrong += [*weights_problems(recipe), *stored_problems(recipe)]
     if recipe.precision not in PRECISIONS:
         wrong.append(unknown_choice("precision", recipe.precision, PRECISIONS))
     return wrong
+
+
+def stored_problems(recipe: Recipe) -> Iterator[str]:
+    """Yield the arguments of parts with a number that a recipe, which is stored as JSON, cannot hold."""
+    parts = [getattr(recipe, field.name) for field in fields(recipe)]
+    for part in (*parts, *(stage.schedule for stage in recipe.stages)):
+        for name, value in part.args.items() if isinstance(part, Part) else ():
+            if odd := [number for number in numbers_in(value) if not is_storable(number)]:
+                shown = printable(format_number(odd[0]))
+                yield f"{name} of '{part.name}' is {shown}; a finite number of at most 64 bits is needed."
 
 
 def weights_problems(recipe: Recipe) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tuner.errors import SpaceError, first_line, first_lines, format_names, locate_error, printable
 from tuner.goal import Goal
 from tuner.paths import LONGEST_TEXT, read_bytes
-from tuner.recipe import Recipe, is_number, is_whole_number
+from tuner.recipe import Recipe, format_number, is_storable
 from tuner.registry.own_modules import importing_own, search_beside
 from tuner.space.files import find_file, known_files
 
@@ -167,18 +167,6 @@ def parameter_problems(distributions: Mapping[Any, BaseDistribution]) -> Iterato
             elif isinstance(value, int | float) and not is_storable(value):
                 shown = printable(format_number(value))
                 yield f"parameter '{name}' has the value {shown}; a finite number of at most 64 bits is needed"
-
-
-def is_storable(value: float) -> bool:
-    """Return whether a number is one that all databases hold."""
-    return isinstance(value, bool) or (is_whole_number(value) if isinstance(value, int) else is_number(value))
-
-
-def format_number(value: float) -> str:
-    """Return a number as text; Python refuses to write one of more than 4300 digits."""
-    return (
-        str(value) if isinstance(value, float) or value.bit_length() < 4096 else f"of {value.bit_length():,} bits"
-    )
 
 
 def conflicting_parameters(seen: dict[str, list[BaseDistribution]]) -> Iterable[str]:

@@ -5,7 +5,6 @@ Optuna's own storage uses a transaction for each parameter, attribute and value;
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import TrialLost
+from tuner.paths import format_json
 from tuner.study import optuna_compat
 from tuner.study.claims import TrialRequest, check_owner, read_owner, utc_now
 from tuner.study.optuna_tables import (
@@ -196,19 +196,19 @@ class ActiveTrial:
     def set_user_attr(self, key: str, value: Any) -> None:
         with self.lock:
             self.frozen.user_attrs[key] = value
-            self.pending.attrs[key] = json.dumps(value)
+            self.pending.attrs[key] = format_json(value)
 
     def set_system_attr(self, key: str, value: Any) -> None:
         with self.lock:
             self.frozen.system_attrs[key] = value
             if not key.startswith("tpe:relative_params"):  # for other workers; the parameters follow in a moment
-                self.pending.system_attrs[key] = json.dumps(value)
+                self.pending.system_attrs[key] = format_json(value)
 
     def set_dashboard_note(self, key: str, value: Any) -> None:
         """Set a system attribute of the study: written in the trial's transaction, not in two of its own."""
         with self.lock:
             self.dashboard_notes[key] = value
-            self.pending.dashboard_notes[key] = json.dumps(value)
+            self.pending.dashboard_notes[key] = format_json(value)
 
     def take_pending(self) -> PendingWrites:
         """Return the pending writes and start collecting new ones."""

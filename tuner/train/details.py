@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import atomic_write
+from tuner.paths import format_json
 from tuner.recipe import is_number
 
 VERSION = 1
@@ -170,7 +171,7 @@ def round_numbers(found: Any) -> Any:
 
 def write_details(details: Details, path: Path) -> None:
     with atomic_write(path) as beside:
-        beside.write_text(json.dumps(details.to_json(), allow_nan=False) + "\n", encoding="utf-8")
+        beside.write_text(format_json(details.to_json()) + "\n", encoding="utf-8")
 
 
 def read_details(source: Path | bytes) -> Details | None:

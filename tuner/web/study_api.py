@@ -21,6 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 
+from tuner.paths import format_json
 from tuner.study.optuna_compat import trial_id
 from tuner.study.optuna_tables import studies, study_system_attrs
 from tuner.web import wsgi
@@ -115,7 +116,7 @@ class StudyApi:
                 found.append(serialize_study(frozen_study(self.storage, study, attrs)))
             except KeyError:  # deleted meanwhile
                 continue
-        return json.dumps({"study_summaries": found}).encode()
+        return format_json({"study_summaries": found}).encode()
 
     def serialize(self, study: int, cache: StudyCache, after: int) -> bytes:
         """Return the JSON of a study with its trials from number `after` on."""
@@ -126,7 +127,7 @@ class StudyApi:
         rest = serialize_study_without_trials(frozen, own, space)
         listed = b", ".join(trial_json(study, trial, cache) for trial in trials[after:])
         first = trial_json(study, best, cache) if best else b""
-        return b'{"trials": [%b], "best_trials": [%b], %b' % (listed, first, json.dumps(rest).encode()[1:])
+        return b'{"trials": [%b], "best_trials": [%b], %b' % (listed, first, format_json(rest).encode()[1:])
 
     def read_attrs(self, study: int, cache: StudyCache) -> dict[str, Any]:
         """Return the study's own attributes; store those that belong to its trials in `cache.notes`."""
@@ -178,7 +179,7 @@ def trial_json(study: int, trial: FrozenTrial, cache: StudyCache) -> bytes:
     known = cache.finished.get(trial_id(trial))
     if known and known[0] is trial and known[1] is attrs:
         return known[2]
-    text = json.dumps(serialize_trial(study, trial, attrs)).encode()
+    text = format_json(serialize_trial(study, trial, attrs)).encode()
     if trial.state.is_finished():
         cache.finished[trial_id(trial)] = trial, attrs, text
     return text

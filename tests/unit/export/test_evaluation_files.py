@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,24 @@ def test_every_task_has_its_files(task: str, request: pytest.FixtureRequest, tmp
         assert [row[0] for row in rows] == list(recipe.classes)
         assert [[int(cell) for cell in row[1:]] for row in rows] == found.confusion
     assert size_of(out / "sample.png")[1] < size_of(out / "examples.png")[1]  # three images, and nine
+
+
+def test_numbers_that_json_has_not_are_null(
+    toy_recipe: Recipe, tmp_path: Path, evaluate: Evaluate, own_folder: Path
+) -> None:
+    """An own metric that is NaN, and a model whose loss is."""
+    (own_folder / "never.py").write_text("def score(prediction, target):\n    return float('nan')\n")
+    make_bundle(replace(toy_recipe, metrics=("never:score",)), tmp_path / "best", bias=math.nan)
+    found = evaluate(toy_recipe, sample=3)
+    assert math.isnan(found.metrics["never:score"]) and math.isnan(found.metrics["loss"])
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    for name in ("metrics.json", "details.json"):
+        json.loads((tmp_path / "out" / name).read_text(), parse_constant=refuse)
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert written["metrics"]["never:score"] is None and written["metrics"]["loss"] is None
 
 
 def test_the_seed_chooses_the_images(toy_recipe: Recipe, tmp_path: Path, evaluate: Evaluate) -> None:

@@ -340,3 +340,22 @@ def test_a_model_with_losses_of_its_own_is_tried_with_each_loss() -> None:
     recipes = [replace(base, loss=use(name)) for name in ("own", "watershed")]
     with pytest.raises(SpaceError, match="does not use watershed"):
         check_recipes(recipes, maximize("ap"), "space.py")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (float("inf"), "inf"),
+        ([1, {"a": float("nan")}], "nan"),
+        (2**63, str(2**63)),
+        (1 << 20_000, "of 20,001 bits"),
+    ],
+    ids=["inf", "nan in a list", "large", "larger"],
+)
+def test_numbers_that_a_recipe_cannot_store_are_named(value: Any, shown: str) -> None:
+    wrong = f"least of '{DEEP}' is {shown}; a finite number of at most 64 bits is needed."
+    assert recipe_problems(replace(GOOD, model=use(DEEP, least=value)), GOAL, {}) == [wrong]
+    staged = replace(GOOD, epochs=0, stages=(Stage(1, schedule=use("mine:steps", least=value)),))
+    assert f"least of 'mine:steps' is {shown}; a finite number of at most 64 bits is needed." in recipe_problems(
+        staged, GOAL, {}
+    )
