@@ -1,7 +1,8 @@
 """tuner: hyperparameter search for image models.
 
 `run` searches a space on a dataset and returns a `Study`; `load_study` and `load_bundle` open earlier results.
-A search space is written with `maximize` or `minimize`, `use`, and `Recipe`; with `Stage` to train in stages.
+A search space is written with `maximize` or `minimize`, `use`, and `Recipe`; with `Stage` to train in stages, and
+`search` to choose how it is searched.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tuner.goal import Goal, maximize, minimize
     from tuner.recipe import Part, Recipe, Stage, use
     from tuner.registry import parts
+    from tuner.space.search_settings import search
 
 __version__ = "0.2.0"
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "minimize",
     "parts",
     "run",
+    "search",
     "use",
 ]
 
@@ -49,6 +52,7 @@ _HOME = {
     **dict.fromkeys(("Study", "TrialResult"), "tuner.api.study"),
     **dict.fromkeys(("Bundle", "ImageExplanation", "load_bundle"), "tuner.api.bundle"),
     "parts": "tuner.registry",
+    "search": "tuner.space.search_settings",
     "TunerError": "tuner.errors",
 }
 
@@ -65,7 +69,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Keep the import of an old module, `tuner.parts` of version 0.1, from hiding a public name."""
+    """Keep the import of a module, `tuner.search` or `tuner.parts` of version 0.1, from hiding a public name."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in _HOME or not isinstance(value, ModuleType):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from tuner.cli import main
 from tuner.data.locate import candidate_folders
+from tuner.search import run
 from tuner.search.run import RunResult
 from tuner.study.study import JoinedStudy
 
@@ -127,7 +128,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         joined.engine.dispose()
         return RunResult(0, "", joined.info.name, None)
 
-    monkeypatch.setattr("tuner.search.run.run_workers", stop)
+    monkeypatch.setattr(run, "run_workers", stop)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TUNER_STORAGE", raising=False)
     write_space(tmp_path)

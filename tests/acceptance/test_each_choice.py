@@ -62,10 +62,15 @@ def test_a_parameter_without_choices_is_refused(folder: Path, name: str, said: s
 def test_a_study_keeps_to_how_it_began(folder: Path) -> None:
     done = call(folder, "run", "--space", "tiny.py", "--trials", "9")
     assert done.exit_code == 2
-    assert "each: from loss to none" in done.stderr and "pruning: from False to True" in done.stderr
+    assert "each: from loss to none" in done.stderr and "pruning: from none to stop" in done.stderr
 
 
 def test_a_table_takes_neither(folder: Path) -> None:
     for option, said in (["--each", "loss"], "--each belongs to --space"), (["--no-pruning"], "are never pruned"):
         done = call(folder, "run", "--table", "weizmann_unet", *option)
         assert done.exit_code == 2 and said in done.stderr
+
+
+def test_two_ways_of_pruning_contradict_each_other(folder: Path) -> None:
+    done = call(folder, "run", "--space", "tiny.py", "--no-pruning", "--pruning", "stop")
+    assert done.exit_code == 2 and "--pruning stop was given too" in done.stderr

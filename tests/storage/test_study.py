@@ -17,6 +17,7 @@ from tuner.errors import SpaceChanged, StudyError
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.search.sampling import make_pruner, make_sampler
+from tuner.space.search_settings import SearchSettings
 from tuner.study import budget
 from tuner.study.info import StudyInfo
 from tuner.study.storage import open_storage
@@ -89,6 +90,11 @@ def test_optuna_knows_direction_and_metric(prepared_url: str) -> None:
         (replace(INFO, layout="classes"), ["layout: from not given to classes"]),
         (replace(INFO, space="other"), ["space", "unet_k", "other"]),
         (replace(INFO, rehearsal=True), ["rehearsal"]),
+        (replace(INFO, search=SearchSettings(pruning="none")), ["pruning: from stop to none"]),
+        (
+            replace(INFO, search=SearchSettings(first_rung=2, factor=4)),
+            ["first rung: from 1 to 2", "factor: from 3"],
+        ),
     ],
 )
 def test_every_kind_of_change_is_named_from_and_to(info: StudyInfo, words: list[str], tmp_path: Any) -> None:

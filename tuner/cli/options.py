@@ -16,6 +16,7 @@ from tuner.data.limits import MAX_PIXELS, limit_pixels
 from tuner.errors import FilesError, printable
 from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT
 from tuner.space.files import TIMEOUT
+from tuner.space.search_settings import PRUNINGS, SAMPLERS
 
 DEFAULT_HOME = "runs"
 MOST_COUNTED = 2**31 - 1  # in an INTEGER column of PostgreSQL
@@ -211,6 +212,42 @@ WORKER_OPTIONS = (
     click.option("--cache-gb", type=NOT_NEGATIVE, default=20.0, help="Disk space for decoded images, in GB."),
     pixels_option(),
 )
+
+
+class Pruning(click.Choice[str]):
+    """A way of pruning; from Python also False for "none" and True for "stop"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        plain = ("none", "stop")[value] if isinstance(value, bool) else value
+        return str(super().convert(plain, param, ctx))
+
+
+SEARCH_OPTIONS = (
+    click.option(
+        "--sampler",
+        metavar="NAME",
+        help=f"What chooses new trials: {', '.join(SAMPLERS)}.  [default: the space's, or tpe]",
+    ),
+    click.option(
+        "--pruning",
+        type=Pruning(list(PRUNINGS)),
+        help="What happens to unpromising trials.  [default: the space's, or stop]",
+    ),
+    click.option("--no-pruning", is_flag=True, help="The same as --pruning none."),
+    click.option(
+        "--first-rung", type=COUNT, metavar="EPOCHS", help="Judge trials first after so many.  [default: 1]"
+    ),
+    click.option(
+        "--factor", type=Whole(2), help="And after so many times as many; the best of so many go on.  [default: 3]"
+    ),
+)
+
+
+def search_options(command: Any) -> Any:
+    """Add the options that override SEARCH of a space."""
+    for option in reversed(SEARCH_OPTIONS):
+        command = option(command)
+    return command
 
 
 def worker_options(command: Any) -> Any:

@@ -19,6 +19,7 @@ from tuner.cli.options import (
     data_option,
     json_option,
     layout_option,
+    search_options,
     space_timeout_option,
     storage_options,
     study_option,
@@ -51,7 +52,7 @@ def size_options(command: Any) -> Any:
 @click.option("--seeds", type=COUNT, help="With --table: how many times to train each row.  [default: 1]")
 @click.option("--trials", type=COUNT, help="Total number of trials, over all workers and restarts.  [default: 50]")
 @click.option("--each", metavar="PARAMETER", help="With --trials: as many for each of its choices.")
-@click.option("--pruning/--no-pruning", default=True, help="Whether to stop unpromising trials early.")
+@search_options
 @storage_options
 @study_option("the space's")
 @click.option("--seed", type=STUDY_SEED, default=0, help="Seed of the study.")
@@ -237,5 +238,7 @@ def print_setup(setup: StudySetup) -> None:
         click.echo(f"images: {setup.counts}   split: {info.split}")
     if weights := sorted({recipe.weights.name for recipe in setup.recipes} - {"none"}):
         click.echo(f"weights: {', '.join(weights)} (found when it runs)")
+    if not info.has_given_trials:
+        click.echo(f"search: {info.search}")
     for parameter, distribution in info.parameters.items():
         click.echo(f"  {parameter:<14} {describe_parameter(distribution)}")

@@ -105,7 +105,8 @@ def search_facts(study: StudyData, about: str) -> Pairs:
     else:
         chosen_by, pruning = "TPE, the first ones at random", "none"
         if info.is_pruned:
-            pruning = "successive halving at epochs 1, 3, 9, 27, 81"
+            rungs = [info.search.first_rung * info.search.factor**step for step in range(5)]
+            pruning = f"successive halving at epochs {', '.join(map(str, rungs))}"
         if info.each:
             chosen_by += f"; each {info.each} in turn"
     return [

@@ -32,6 +32,7 @@ from tuner.space.drawing import Choice, DrawnSpace, check_again, inspect_space
 from tuner.space.files import TIMEOUT
 from tuner.space.published import PublishedTable, load_table
 from tuner.space.rehearsal import NUM_TRIALS, size_suffix
+from tuner.space.search_settings import OPTIONS, SearchSettings
 from tuner.space.space import NUM_DRAWS, find_space
 from tuner.study import budget, database, queries, tables
 from tuner.study.heartbeat import check_versions
@@ -81,13 +82,23 @@ class RunRequest:
     shorten: int = 1
     layout: str | None = None
     each: str | None = None
-    pruning: bool = True
+    sampler: str | None = None
+    pruning: str | None = None
+    no_pruning: bool = False
+    first_rung: int | None = None
+    factor: int | None = None
     timeout: float = TIMEOUT
 
     @classmethod
     def from_options(cls, url: str, home: Home, options: Mapping[str, Any]) -> RunRequest:
         """Return the request from keyword arguments named as on the command line, with underscores."""
         return cls(options=RunOptions.from_options(url, home, options), **select_fields(cls, options))
+
+    @property
+    def search(self) -> dict[str, Any]:
+        """The given settings of the search, which override the space's own."""
+        given = {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
+        return given | ({"pruning": "none"} if self.no_pruning else {})
 
 
 def select_fields(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,8 +233,11 @@ def refuse_conflicts(request: RunRequest) -> None:
         raise StudyError("--seeds belongs to --table: how often each row is trained. A search has --trials.")
     if is_table and request.each:
         raise StudyError("--each belongs to --space: a table says which rows it has.")
-    if is_table and not request.pruning:
-        raise StudyError("the rows of a table are never pruned: leave out --no-pruning.")
+    if is_table and request.search:
+        names = "--sampler, --pruning, --first-rung and --factor"
+        raise StudyError(f"{names} belong to --space: the rows of a table are given, and are never pruned.")
+    if request.no_pruning and request.pruning not in (None, "none"):
+        raise StudyError(f"--no-pruning means --pruning none; --pruning {request.pruning} was given too.")
     if request.rehearse and (request.shrink, request.shorten) != (1, 1):
         raise StudyError("--rehearse is a size of its own: leave out --shrink and --shorten.")
 
@@ -231,7 +245,8 @@ def refuse_conflicts(request: RunRequest) -> None:
 def check_request(request: RunRequest, process: SpaceProcess) -> StudySetup:
     """Return the requested study with recipes as they will be trained; raise an error that lists all mistakes."""
     table = load_table(request.table) if request.table is not None else None
-    choice = Choice(**select_fields(Choice, vars(request) | {"table": str(table.path) if table else None}))
+    given = vars(request) | {"table": str(table.path) if table else None, "search": request.search}
+    choice = Choice(**select_fields(Choice, given))
     with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
         space = inspect_space(process, choice)
     name = request.study or study_name(request, space, table)
@@ -250,7 +265,7 @@ def check_request(request: RunRequest, process: SpaceProcess) -> StudySetup:
         split="exact",
         layout="" if request.rehearse else request.layout or "",
         each=check_each(request.each, space.parameters) if request.each else "",
-        pruning=request.pruning,
+        search=SearchSettings() if table else space.search,
     )
     recipes = [rename_weights(recipe, request.shrink, request.shorten) for recipe in space.recipes]
     return StudySetup(info, space, recipes, table_trials(table, request.seeds or 1) if table else [])

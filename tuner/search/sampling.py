@@ -20,8 +20,6 @@ from tuner.study import optuna_compat
 if TYPE_CHECKING:
     from tuner.study.info import StudyInfo
 
-FIRST_RUNG = 1  # epochs: every trial is judged after its first one,
-REDUCTION = 3  # then after 3, 9, 27, 81: at each rung the better third goes on
 NUM_RANDOM = 10  # random trials before TPE is used
 NUM_BEST = 25  # the most that TPE ever models as good
 NUM_NEWEST = 25  # as many of the newest as TPE gives full weight among the others
@@ -40,7 +38,7 @@ def make_sampler(info: StudyInfo, worker: int) -> BaseSampler:
 
 
 def make_pruner(info: StudyInfo) -> optuna.pruners.BasePruner:
-    """Return the pruner: successive halving by epochs with rungs at 1, 3, 9, 27, 81, so it prunes from the start.
+    """Return the pruner: successive halving by epochs, by default at 1, 3, 9, 27, 81, so it prunes from the start.
 
     Trials of 15 and of 100 epochs are compared at the same epoch, and each ends at its own last one. Given trials,
     such as the rows of a table, are never pruned.
@@ -48,7 +46,10 @@ def make_pruner(info: StudyInfo) -> optuna.pruners.BasePruner:
     if not info.is_pruned:
         return optuna.pruners.NopPruner()
     return optuna.pruners.SuccessiveHalvingPruner(
-        min_resource=FIRST_RUNG, reduction_factor=REDUCTION, min_early_stopping_rate=0, bootstrap_count=0
+        min_resource=info.search.first_rung,
+        reduction_factor=info.search.factor,
+        min_early_stopping_rate=0,
+        bootstrap_count=0,
     )
 
 

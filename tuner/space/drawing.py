@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tuner.recipe import Recipe
 from tuner.registry.own_modules import search_beside
 from tuner.space.child import SpaceProcess
 from tuner.space.published import load_table
+from tuner.space.search_settings import SearchSettings
 from tuner.space.space import NUM_DRAWS, draw_recipes, load_space
 
 
@@ -30,12 +31,16 @@ class DrawnSpace:
     data: str
     own_data: str
     parameters: dict[str, dict[str, Any]]
+    search: SearchSettings = SearchSettings()
     recipes: tuple[Recipe, ...] = ()
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is chosen for a space: the file of a table whose rows are trained, the dataset, and the sizes."""
+    """What is chosen for a space: a table whose rows are trained, the dataset, the sizes, and how it is searched.
+
+    `search` holds the settings that differ from the space's own.
+    """
 
     table: str | None = None
     data: str | None = None
@@ -43,6 +48,7 @@ class Choice:
     rehearse: bool = False
     shrink: int = 1
     shorten: int = 1
+    search: Mapping[str, Any] = field(default_factory=dict)
 
 
 def inspect_space(process: SpaceProcess, choice: Choice) -> DrawnSpace:
@@ -55,8 +61,10 @@ def inspect_space(process: SpaceProcess, choice: Choice) -> DrawnSpace:
     checked = process.call("tuner.space.check:check_drawn", "check its recipes")
     search_beside(process.path)  # for a dataset reader of the user's own
     recipes = tuple(Recipe.from_json(plain) for plain in checked)
-    goal = Goal(**found.pop("goal"))
-    return DrawnSpace(**found, path=process.path, goal=goal, data=recipes[0].data.name, recipes=recipes)
+    goal, search = Goal(**found.pop("goal")), SearchSettings.from_json(found.pop("search"))
+    return DrawnSpace(
+        **found, path=process.path, goal=goal, search=search, data=recipes[0].data.name, recipes=recipes
+    )
 
 
 def check_again(process: SpaceProcess, recipes: Iterable[Recipe], goal: Goal) -> None:
@@ -85,6 +93,7 @@ DRAWN: list[Drawn] = []  # the last
 def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
     """Load a space and draw recipes, or those of a table's rows; return the fields of DrawnSpace known then."""
     loaded, chosen = load_space(space), Choice(**choice)
+    search = loaded.search.with_options(chosen.search)
     drawn, rows = draw_recipes(loaded), chosen.table and load_table(chosen.table)
     if rows:
         from tuner.space.table_rows import draw_row_recipes
@@ -98,4 +107,10 @@ def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
     recipes = [swap_data(recipe, name, layout=layout).with_metric(metric) for recipe in drawn.recipes]
     DRAWN[:] = [Drawn(loaded.goal, recipes, str(rows.path if rows else loaded.path), chosen)]
     goal = {"metric": metric, "direction": loaded.goal.direction}
-    return {"name": loaded.name, "goal": goal, "own_data": own, "parameters": drawn.parameters}
+    return {
+        "name": loaded.name,
+        "goal": goal,
+        "own_data": own,
+        "parameters": drawn.parameters,
+        "search": search.to_json(),
+    }

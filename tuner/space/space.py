@@ -18,6 +18,7 @@ from tuner.paths import LONGEST_TEXT, read_bytes
 from tuner.recipe import Recipe, format_number, is_storable
 from tuner.registry.own_modules import importing_own, search_beside
 from tuner.space.files import find_file, known_files
+from tuner.space.search_settings import SearchSettings
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -37,6 +38,7 @@ class Space:
     goal: Goal
     suggest: Callable[[Trial], Recipe]
     about: str = ""
+    search: SearchSettings = SearchSettings()
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def parse_about(path: Path) -> str:
 
 
 def load_space(name: str) -> Space:
-    """Run a space file and check that it defines GOAL and suggest()."""
+    """Run a space file and check that it defines GOAL and suggest(), and SEARCH if it has one."""
     path = find_space(name)
     module = run_file(path)
     goal, suggest = getattr(module, "GOAL", None), getattr(module, "suggest", None)
@@ -90,7 +92,10 @@ def load_space(name: str) -> Space:
         raise SpaceError(f'{path} has no GOAL. Write for example: GOAL = maximize("iou").')
     if not callable(suggest):
         raise SpaceError(f"{path} has no function suggest(trial) that returns a Recipe.")
-    return Space(path.stem, path, goal, suggest, (module.__doc__ or "").strip().partition("\n")[0])
+    search = getattr(module, "SEARCH", SearchSettings())
+    if not isinstance(search, SearchSettings):
+        raise SpaceError(f'SEARCH of {path} is {search!r}. Write for example: SEARCH = search(sampler="tpe").')
+    return Space(path.stem, path, goal, suggest, (module.__doc__ or "").strip().partition("\n")[0], search)
 
 
 def run_file(path: Path) -> ModuleType:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from tuner.goal import Goal
+from tuner.space.search_settings import SearchSettings
 
 
 class StudyKind(StrEnum):
@@ -35,7 +36,7 @@ class StudyInfo:
     split: str = "stable"  # how datasets without a validation split are divided; new studies: "exact"
     layout: str = ""  # how the folder is read, where that was asked for
     each: str = ""  # a parameter whose choices take turns: each has as many trials as the others
-    pruning: bool = True  # whether a search stops unpromising trials
+    search: SearchSettings = SearchSettings()  # how its trials are chosen and pruned
     artifacts: str = ""  # where all hosts keep checkpoints and pictures; "" is the home
     key: str = ""  # drawn when the study is created: tells it from others of its name, in run folders
     id: int = 0  # in the database; 0 before the study is created
@@ -48,7 +49,7 @@ class StudyInfo:
     @property
     def is_pruned(self) -> bool:
         """Whether unpromising trials are stopped."""
-        return self.pruning and not self.has_given_trials
+        return self.search.pruning != "none" and not self.has_given_trials
 
     @property
     def choices(self) -> list[Any]:
@@ -78,13 +79,15 @@ class StudyInfo:
     def to_json(self) -> dict[str, Any]:
         """Return what is stored in the study; its name and id are columns of the database."""
         plain = {name: value for name, value in vars(self).items() if name not in ("name", "id")}
-        return {**plain, "goal": [self.goal.metric, self.goal.direction]}
+        return {**plain, "goal": [self.goal.metric, self.goal.direction], "search": self.search.to_json()}
 
     @staticmethod
     def from_json(id: int, name: str, stored: dict[str, Any]) -> StudyInfo:
-        """Read what `to_json` returned, in this version or in 0.1."""
+        """Read what `to_json` returned, in this version or an earlier one."""
         plain = {**stored, "goal": Goal(*stored["goal"])}
         word, _, subject = plain.pop("listed", "").partition(" ")  # 0.1 stored "", "table NAME" or "longer NAME"
         if word:
             plain |= {"kind": {"longer": "extension"}.get(word, word), "subject": subject}
+        search = plain.get("search") or {"pruning": "stop" if plain.pop("pruning", True) else "none"}
+        plain["search"] = SearchSettings.from_json(search)
         return StudyInfo(**{**plain, "kind": StudyKind(plain.get("kind", "search")), "id": id, "name": name})

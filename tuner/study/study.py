@@ -60,6 +60,12 @@ def join_study(url: str, info: StudyInfo) -> JoinedStudy:
         check_unchanged(stored, info)
         kept = {name: getattr(stored, name) for name in ("seed", "split", "key", "artifacts", "id")}
         info = replace(info, **kept)
+        if info.search.sampler != stored.search.sampler:
+            log.warning(
+                "new trials are chosen by %s from here on, before by %s",
+                *(each.search.sampler for each in (info, stored)),
+            )
+            write_info(study, info)
         return JoinedStudy(study, storage, engine, info)
 
 
@@ -124,7 +130,7 @@ def check_unchanged(old: StudyInfo, new: StudyInfo, is_quiet: bool = False) -> N
             ("shorten", old.shorten, new.shorten),
             ("layout", old.layout or "not given", new.layout or "not given"),
             ("each", old.each or "none", new.each or "none"),
-            ("pruning", old.pruning, new.pruning),
+            *search_changes(old, new),
         )
         if before != after
     ]
@@ -151,6 +157,19 @@ def check_unchanged(old: StudyInfo, new: StudyInfo, is_quiet: bool = False) -> N
             + "".join(f"\n{BULLET}{line}" for line in changed)
             + "\nRestore it to continue the study, or start a new one with --study NAME."
         )
+
+
+def search_changes(old: StudyInfo, new: StudyInfo) -> Iterator[tuple[str, object, object]]:
+    """Yield settings of the search that must not change, with both values.
+
+    Another sampler learns from the trials that there are. Another pruning or other rungs would compare new trials
+    with earlier ones that were judged otherwise.
+    """
+    before, after = old.search, new.search
+    yield "pruning", before.pruning, after.pruning
+    if "none" not in (before.pruning, after.pruning):
+        yield "first rung", before.first_rung, after.first_rung
+        yield "factor", before.factor, after.factor
 
 
 def fixed_properties(parameter: dict[str, Any]) -> str:

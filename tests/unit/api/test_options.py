@@ -31,6 +31,11 @@ def test_defaults_are_those_of_the_command() -> None:
     assert check_options({})["cache_gb"] == 20.0
 
 
+def test_pruning_is_also_true_or_false() -> None:
+    given = [check_options({"pruning": value})["pruning"] for value in (True, False, "promote")]
+    assert given == ["stop", "none", "promote"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

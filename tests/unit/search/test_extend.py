@@ -23,6 +23,7 @@ from tuner.fleet.config import WorkerConfig
 from tuner.goal import maximize
 from tuner.paths import Home, Run, attempt_of
 from tuner.recipe import Recipe, use
+from tuner.search import warm_start
 from tuner.search.extend import (
     ExtendRequest,
     find_obstacles,
@@ -133,7 +134,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place(tmp_path_factory.mktemp("longer") / "chain").study(1)
     place.work(place.extend(2))
     with pytest.MonkeyPatch.context() as patch:  # killed when the files were copied, the epochs not yet
-        patch.setattr("tuner.search.warm_start.copy_epochs", killed)
+        patch.setattr(warm_start, "copy_epochs", killed)
         with pytest.raises(SystemExit):
             place.work(place.extend(5))
     place.work("tiny-5-epochs", stop_at=3)

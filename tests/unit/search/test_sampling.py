@@ -27,6 +27,7 @@ from tuner.search.sampling import (
     make_sampler,
     redraw,
 )
+from tuner.space.search_settings import SearchSettings
 from tuner.study import optuna_compat
 from tuner.study.info import StudyInfo
 
@@ -358,5 +359,5 @@ def test_a_repeated_draw_keeps_the_choice_whose_turn_it_is() -> None:
 
 
 def test_without_pruning_every_trial_goes_on() -> None:
-    assert isinstance(make_pruner(replace(INFO, pruning=False)), optuna.pruners.NopPruner)
+    assert isinstance(make_pruner(replace(INFO, search=SearchSettings(pruning="none"))), optuna.pruners.NopPruner)
     assert not isinstance(make_pruner(INFO), optuna.pruners.NopPruner)

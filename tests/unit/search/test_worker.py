@@ -21,6 +21,8 @@ from optuna.trial import TrialState
 from tuner.errors import FailureKind, FilesError, SpaceChanged, StudyError
 from tuner.fleet.config import WorkerConfig
 from tuner.paths import Home
+from tuner.search import trial_pictures
+from tuner.search import worker as worker_module
 from tuner.search.worker import Worker
 from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget, queries
@@ -334,9 +336,9 @@ def test_a_trial_that_was_pruned_stays_pruned_whatever_happens_then(
     place.study(1, epochs=LONG)
     asked: list[int] = []
     once = SimpleNamespace(prune=lambda study, trial: asked.append(1) or len(asked) == 1)
-    monkeypatch.setattr("tuner.search.worker.make_pruner", lambda plan: once)
+    monkeypatch.setattr(worker_module, "make_pruner", lambda plan: once)
     with monkeypatch.context() as broken:
-        broken.setattr("tuner.search.trial_pictures.write_pictures", full_disk)
+        broken.setattr(trial_pictures, "write_pictures", full_disk)
         with pytest.raises(FilesError):
             place.work()
     before = epochs_of(place.url, 0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tuner.goal import Goal
+from tuner.space.search_settings import SearchSettings
 from tuner.study.info import StudyInfo, StudyKind
 
 PLAIN = StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes", seed=3, parameters={"k": {"kind": "int"}})
@@ -20,6 +22,16 @@ def test_a_study_is_read_as_it_was_stored(kind: StudyKind) -> None:
     )
     again = StudyInfo.from_json(4, "s", json.loads(json.dumps(info.to_json())))
     assert again == info and again.kind is kind
+
+
+def test_the_settings_of_the_search_are_read_as_they_were_stored_also_by_earlier_versions() -> None:
+    info = replace(PLAIN, search=SearchSettings(pruning="promote", first_rung=2))
+    stored = json.loads(json.dumps(info.to_json()))
+    assert StudyInfo.from_json(0, "s", stored) == info and info.is_pruned
+    del stored["search"]
+    assert StudyInfo.from_json(0, "s", stored).search == SearchSettings()
+    assert StudyInfo.from_json(0, "s", {**stored, "pruning": True}).search == SearchSettings()
+    assert not StudyInfo.from_json(0, "s", {**stored, "pruning": False}).is_pruned
 
 
 @pytest.mark.parametrize(

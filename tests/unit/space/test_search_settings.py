@@ -1,0 +1,70 @@
+"""SEARCH of a space: what it may hold, how it is stored, and what overrides it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tuner
+from tuner.errors import SpaceError, StudyError
+from tuner.space.search_settings import SearchSettings
+from tuner.space.space import load_space
+
+SPACE = """
+from tuner import maximize, search
+GOAL = maximize("iou")
+SEARCH = {search}
+def suggest(trial): ...
+"""
+
+
+def load(folder: Path, search: str) -> SearchSettings:
+    path = folder / "mine.py"
+    path.write_text(SPACE.format(search=search))
+    return load_space(str(path)).search
+
+
+def test_the_defaults_are_those_of_a_study_that_was_created_before() -> None:
+    assert tuner.search() == SearchSettings() == SearchSettings("tpe", "stop", 1, 3)
+
+
+def test_a_space_says_how_it_is_searched(tmp_path: Path) -> None:
+    assert load(tmp_path, "search(pruning='promote', first_rung=2)") == SearchSettings("tpe", "promote", 2, 3)
+    with pytest.raises(SpaceError, match=r"SEARCH of .* is 'tpe'. Write for example: SEARCH = search"):
+        load(tmp_path, "'tpe'")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"sampler": "tpee"}, ["sampler is 'tpee'. Did you mean 'tpe'? Known: tpe"]),
+        ({"pruning": "halt"}, ["pruning is 'halt'", "Known: stop, promote, none."]),
+        ({"pruning": ["stop"]}, ["pruning is ['stop']"]),
+        (
+            {"first_rung": 0, "factor": 1},
+            ["first_rung is 0; a whole number of at least 1", "factor is 1", "least 2"],
+        ),
+        ({"first_rung": True}, ["first_rung is True"]),
+    ],
+)
+def test_everything_wrong_is_told_at_once_in_one_line(
+    tmp_path: Path, given: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(SpaceError) as told:
+        load(tmp_path, f"search(**{given})")
+    assert all(word in str(told.value) for word in [*words, "(line 4)"]) and "\n" not in str(told.value)
+
+
+def test_options_override_what_the_space_says() -> None:
+    mine = SearchSettings(pruning="promote", factor=4)
+    assert mine.with_options({}) == mine
+    assert mine.with_options({"pruning": "none", "factor": None}) == SearchSettings(pruning="none", factor=4)
+    with pytest.raises(StudyError, match="sampler is 'tpee'"):
+        mine.with_options({"sampler": "tpee"})
+
+
+def test_stored_settings_are_read_as_they_were() -> None:
+    mine = SearchSettings(pruning="promote", first_rung=2)
+    assert SearchSettings.from_json(mine.to_json()) == mine
