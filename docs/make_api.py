@@ -38,7 +38,8 @@ DOCUMENTED: dict[str, tuple[str, ...]] = {  # module -> names; of `tuner`, all i
         "check_widths",
         "check_dropout",
     ),
-    "tuner.data.source": ("Source", "Item", "hold_out", "hold_out_per_class"),
+    "tuner.data.source": ("Source", "Item"),
+    "tuner.data.split": ("hold_out", "hold_out_per_class"),
     "tuner.data.instances": ("Instances", "Matches", "renumber", "match_instances"),
     "tuner.export.gradcam": ("explain", "Explanation"),
 }

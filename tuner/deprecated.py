@@ -61,7 +61,8 @@ MOVED_MODULES = {
     f"tuner.{old}": f"{package}.{new}" for package, modules in MOVED.items() for old, new in modules.items()
 }
 
-RENAMED = {  # module -> {name in version 0.1: name now, or path below the module}; an old module path gives both
+# module -> {earlier name: name now, path below the module, or path from `tuner`}; an old module path gives all
+RENAMED = {
     "tuner.data.augment": {"augmenter": "make_augment"},
     "tuner.data.cache": {"Cached": "CachedDataset", "cached": "load_cached"},
     "tuner.data.folder": {"pair_up": "pair_files", "read_pair": "read_with_mask",
@@ -74,7 +75,9 @@ RENAMED = {  # module -> {name in version 0.1: name now, or path below the modul
                              "with_energy": "make_energy_targets"},
     "tuner.data.locate": {"complete": "require_files"},
     "tuner.data.provider": {"Shelf": "DataProvider"},
-    "tuner.data.source": {"Numbers": "InstanceMap", "hold_out_of_each": "hold_out_per_class"},
+    "tuner.data.source": {"Numbers": "InstanceMap", "hold_out": "tuner.data.split.hold_out",
+                          "hold_out_per_class": "tuner.data.split.hold_out_per_class",
+                          "hold_out_of_each": "tuner.data.split.hold_out_per_class"},
     "tuner.export.best": {"best": "find_best", "Best": "BestTrial"},
     "tuner.export.bundle": {"export": "export_bundle", "load": "load_model", "verify": "verify_bundle"},
     "tuner.fleet": {"Fleet": "supervisor.Fleet"},
@@ -114,8 +117,8 @@ class MovedModuleFinder(MetaPathFinder, Loader):
         warnings.warn(f"{old} is deprecated: import {new} instead.", DeprecationWarning, stacklevel=2)
         sys.modules[old] = moved = import_module(new)
         for old_name, new_name in RENAMED.get(new, {}).items():
-            if not hasattr(moved, old_name):
-                setattr(moved, old_name, getattr(moved, new_name))
+            if old_name not in vars(moved):
+                setattr(moved, old_name, resolve_name(full_path(new, new_name)))
 
 
 def install() -> None:
@@ -124,13 +127,18 @@ def install() -> None:
         sys.meta_path.append(MovedModuleFinder())
 
 
+def full_path(module: str, name: str) -> str:
+    """Return the path of a name that RENAMED gives for a module."""
+    return name if name.startswith("tuner.") else f"{module}.{name}"
+
+
 def renamed_names(module: str) -> Callable[[str], Any]:
     """Return a `__getattr__` for a module that stayed where it was, for the names of it in RENAMED."""
 
     def forward(name: str) -> Any:
         if name not in RENAMED[module]:
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
-        new = f"{module}.{RENAMED[module][name]}"
+        new = full_path(module, RENAMED[module][name])
         warnings.warn(f"{module}.{name} is deprecated: use {new}.", DeprecationWarning, stacklevel=2)
         value = resolve_name(new)
         setattr(sys.modules[module], name, value)  # the next use finds it there: one warning for each name

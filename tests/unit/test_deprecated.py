@@ -11,7 +11,7 @@ from pkgutil import resolve_name
 
 import pytest
 
-from tuner.deprecated import MOVED_MODULES, RENAMED
+from tuner.deprecated import MOVED_MODULES, RENAMED, full_path
 
 
 @pytest.mark.parametrize("old", sorted(MOVED_MODULES))
@@ -23,7 +23,7 @@ def test_every_moved_module_is_found_where_the_table_says(old: str) -> None:
 @pytest.mark.parametrize("module", sorted(RENAMED))
 def test_every_renamed_name_exists_under_its_new_name(module: str) -> None:
     for new in RENAMED[module].values():
-        resolve_name(f"{module}.{new}")
+        resolve_name(full_path(module, new))
 
 
 def run_python(code: str) -> str:
@@ -68,8 +68,8 @@ def test_a_renamed_name_of_a_module_in_its_old_place_warns_and_names_the_new_one
 def test_every_renamed_name_of_a_module_in_its_old_place_works(module: str) -> None:
     for old, new in RENAMED[module].items():
         vars(import_module(module)).pop(old, None)  # an earlier use has warned already
-        with pytest.warns(DeprecationWarning, match=f"{module}.{new}"):
-            assert getattr(import_module(module), old) is resolve_name(f"{module}.{new}")
+        with pytest.warns(DeprecationWarning, match=full_path(module, new)):
+            assert getattr(import_module(module), old) is resolve_name(full_path(module, new))
 
 
 def test_the_old_name_is_the_same_module() -> None:

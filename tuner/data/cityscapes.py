@@ -9,7 +9,8 @@ import numpy as np
 
 from tuner.data.folder import read_with_labels
 from tuner.data.locate import refuse_missing, require_files
-from tuner.data.source import IGNORED, Image, Item, Source, Target, hold_out
+from tuner.data.source import IGNORED, Image, Item, Source, Target
+from tuner.data.split import hold_out
 from tuner.errors import DataError
 
 IMAGES, LABELS = "leftImg8bit", "gtFine"

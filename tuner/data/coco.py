@@ -27,7 +27,8 @@ from skimage.draw import polygon as inside_of
 
 from tuner.data.images import read_image
 from tuner.data.instances import MAX_INSTANCES
-from tuner.data.source import SPLIT_NAMES, Image, InstanceMap, Item
+from tuner.data.source import Image, InstanceMap, Item
+from tuner.data.split import SPLIT_NAMES
 from tuner.errors import DataError, first_lines, format_names, printable
 from tuner.paths import read_json
 from tuner.recipe import is_number

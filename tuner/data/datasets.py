@@ -9,7 +9,8 @@ from tuner.data.folder import folder, pair_files, read_with_mask
 from tuner.data.layouts import layout_problem
 from tuner.data.locate import find_folder, require_files, require_one_of
 from tuner.data.own_reader import open_own
-from tuner.data.source import Source, fraction_problem, hold_out, split_problem
+from tuner.data.source import Source
+from tuner.data.split import fraction_problem, hold_out, split_problem
 from tuner.errors import DataError, PartError, did_you_mean
 from tuner.paths import expand_path
 from tuner.recipe import Part, Recipe

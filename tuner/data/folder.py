@@ -44,7 +44,8 @@ from tuner.data.layouts import (
     resolve_layout,
     subfolders,
 )
-from tuner.data.source import IGNORED, SPLIT_NAMES, Image, Item, Source, Target, hold_out, hold_out_per_class
+from tuner.data.source import IGNORED, Image, Item, Source, Target
+from tuner.data.split import SPLIT_NAMES, hold_out, hold_out_per_class
 from tuner.deprecated import renamed_names
 from tuner.errors import DataError, bullets, escape, format_names
 from tuner.paths import read_text

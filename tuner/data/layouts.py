@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tuner.data.coco import annotation_files, has_known_name, json_files
 from tuner.data.images import SUFFIXES
-from tuner.data.source import SPLIT_NAMES
+from tuner.data.split import SPLIT_NAMES
 from tuner.errors import DataError, format_names
 from tuner.registry import unknown_choice
 

@@ -12,7 +12,8 @@ import numpy as np
 from tuner.data.folder import read_target
 from tuner.data.images import read_labels
 from tuner.data.locate import refuse_missing, require_files
-from tuner.data.source import Image, Item, Source, Target, hold_out
+from tuner.data.source import Image, Item, Source, Target
+from tuner.data.split import hold_out
 from tuner.errors import DataError, format_names
 from tuner.paths import LONGEST_JSON, read_text
 

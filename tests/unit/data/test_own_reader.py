@@ -18,7 +18,8 @@ TEXT = """
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from tuner.data.source import Item, Source, hold_out
+from tuner.data.source import Item, Source
+from tuner.data.split import hold_out
 from reader_helper import threshold
 
 def reader(*, image_size=256, val=0.2, split_seed=0, split="stable", folder):
@@ -93,7 +94,7 @@ def test_a_reader_that_is_not_there_or_lacks_an_argument_is_told(write: Write) -
     [
         ({"targets": "boxes"}, "its targets are 'boxes'; known: masks, labels, classes, instances"),
         ({"after": " and None"}, "returned NoneType; a tuner.data.source.Source is needed."),
-        ({"after": " + nothing"}, "NameError: name 'nothing' is not defined (line 10)."),
+        ({"after": " + nothing"}, "NameError: name 'nothing' is not defined (line 11)."),
         ({"targets": "classes"}, "item 0 has the class None; 0 to -1 are named"),
     ],
 )
@@ -125,7 +126,7 @@ def test_items_are_checked(write: Write, photos: Path) -> None:
             {"lines": "image = image[..., 0]", "target": "image"},
             "its image is 8 x 8 of uint8; an array of",
         ),
-        ({"lines": "raise KeyError('x')"}, "item 0 of 'photo_reader:reader': KeyError: 'x' (line 14)"),
+        ({"lines": "raise KeyError('x')"}, "item 0 of 'photo_reader:reader': KeyError: 'x' (line 15)"),
     ],
 )
 def test_what_a_reader_returns_is_checked_item_by_item(

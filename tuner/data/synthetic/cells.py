@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.data.instances import renumber
-from tuner.data.source import Image, Item, Source, Target, hold_out
+from tuner.data.source import Image, Item, Source, Target
+from tuner.data.split import hold_out
 from tuner.data.synthetic.shapes import Spot
 
 SIDE = 128  # pixels

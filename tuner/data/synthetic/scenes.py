@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.source import IGNORED, Image, Item, Source, Target, hold_out
+from tuner.data.source import IGNORED, Image, Item, Source, Target
+from tuner.data.split import hold_out
 from tuner.data.synthetic.shapes import Spot, fill_rim_and_core, find_free_spot, polar_outline
 
 SIDE = 128  # pixels

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.source import Image, Item, Source, Target, hold_out
+from tuner.data.source import Image, Item, Source, Target
+from tuner.data.split import hold_out
 
 SIDE = 128  # pixels
 COUNT = 120
