@@ -18,7 +18,8 @@ from tuner.space.published import known_tables
 from tuner.space.space import known_spaces
 from tuner.tasks import TASKS
 from tuner.train.losses import LOSSES
-from tuner.train.optimizers import OPTIMIZERS, SCHEDULES
+from tuner.train.optimizers import OPTIMIZERS
+from tuner.train.schedules import SCHEDULES
 
 PAGE = Path(__file__).parent.parent / "docs" / "reports.md"
 README = PAGE.parent.parent / "README.md"

@@ -100,7 +100,12 @@ RENAMED = {
     "tuner.train.losses": {"least": "check_not_negative", "must_suit": "check_task", "overlap": "overlap_loss"},
     "tuner.train.metrics": {"binary_guess": "binary_prediction", "class_guess": "class_prediction",
                             "confusion": "confusion_matrix"},
-    "tuner.train.optimizers": {"advance": "step_schedule", "along": "lambda_schedule"},
+    "tuner.train.optimizers": {
+        "advance": "tuner.train.schedules.step_schedule", "along": "tuner.train.schedules.lambda_schedule",
+        **{name: f"tuner.train.schedules.{name}" for name in (
+            "SCHEDULES", "Schedule", "none", "plateau", "exponential", "cosine", "warmup", "step_schedule",
+            "lambda_schedule", "apply_schedule", "depends_on_end", "learning_rates")},
+    },
 }  # fmt: skip
 
 

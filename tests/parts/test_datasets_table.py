@@ -17,7 +17,8 @@ from tuner.models import MODELS
 from tuner.recipe import Part, use
 from tuner.registry import PartTable, build, find_builder, part_problems, searchable_args
 from tuner.train.losses import LOSSES
-from tuner.train.optimizers import OPTIMIZERS, SCHEDULES
+from tuner.train.optimizers import OPTIMIZERS
+from tuner.train.schedules import SCHEDULES
 
 SUPPLIED: dict[str, tuple[PartTable, list[str]]] = {  # what the program gives to the builders of each table
     "model": (MODELS, ["channels", "classes"]),

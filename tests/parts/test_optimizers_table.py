@@ -10,7 +10,8 @@ from torch import nn, optim
 
 from tuner.recipe import Part
 from tuner.registry import build
-from tuner.train.optimizers import OPTIMIZERS, SCHEDULES, Schedule, step_schedule
+from tuner.train.optimizers import OPTIMIZERS
+from tuner.train.schedules import SCHEDULES, Schedule, step_schedule
 
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)

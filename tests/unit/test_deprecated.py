@@ -47,6 +47,7 @@ def run_python(code: str) -> str:
         ("import tuner; tuner.bundle.load", "tuner.export.bundle"),
         ("from tuner.predict import predict_image", "tuner.export.predict"),
         ("from tuner.parts import build, locate", "tuner.registry"),
+        ("from tuner.data.source import hold_out", "tuner.data.split.hold_out"),
     ],
 )
 def test_an_old_path_warns_once_and_names_the_new_one(statement: str, new: str) -> None:
@@ -76,6 +77,15 @@ def test_the_old_name_is_the_same_module() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         assert import_module("tuner.store") is import_module("tuner.artifacts.store")
+
+
+def test_an_old_module_has_the_names_that_are_in_another_one_now() -> None:
+    sys.modules.pop("tuner.optims", None)  # an earlier use has warned already
+    with pytest.warns(DeprecationWarning) as warned:
+        optims = import_module("tuner.optims")
+    assert optims.adam.__module__ == "tuner.train.optimizers"
+    assert optims.advance.__module__ == optims.cosine.__module__ == "tuner.train.schedules"
+    assert len(warned) == 1
 
 
 def test_a_name_that_never_was_is_an_import_error() -> None:

@@ -16,7 +16,7 @@ TABLES = {  # kind -> the table of its names
     "models": "tuner.models:MODELS",
     "losses": "tuner.train.losses:LOSSES",
     "optimizers": "tuner.train.optimizers:OPTIMIZERS",
-    "schedules": "tuner.train.optimizers:SCHEDULES",
+    "schedules": "tuner.train.schedules:SCHEDULES",
     "datasets": "tuner.data.datasets:DATASETS",
     "augmentations": "tuner.data.augment:AUGMENTATIONS",
 }

@@ -190,7 +190,7 @@ def extension_items(
 
 def schedule_warnings(chosen: list[TrialInfo], epochs: int) -> list[str]:
     """Return a notice for each way in which an extension differs from one run of as many epochs."""
-    from tuner.train.optimizers import depends_on_end
+    from tuner.train.schedules import depends_on_end
 
     notices: dict[str, None] = {}
     for trial in chosen:

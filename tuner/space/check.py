@@ -21,7 +21,8 @@ from tuner.space.drawing import DRAWN
 from tuner.space.rehearsal import reduce_recipe, rehearse
 from tuner.tasks import MINIMIZED_METRICS, Task, find_task
 from tuner.train.losses import LOSSES, OWN, WATERSHED
-from tuner.train.optimizers import OPTIMIZERS, SCHEDULES
+from tuner.train.optimizers import OPTIMIZERS
+from tuner.train.schedules import SCHEDULES
 
 MOST_IMAGE_SIZE = 8192  # pixels of a side
 ASSUMED_CLASSES = 3  # until the data is opened

@@ -22,8 +22,8 @@ from tuner.paths import Run
 from tuner.recipe import Recipe
 from tuner.train import checkpoint, memory
 from tuner.train.details import choose_examples, unique_positions
-from tuner.train.optimizers import step_schedule
 from tuner.train.predictions import ExamplePredictions, add_frame
+from tuner.train.schedules import step_schedule
 from tuner.train.totals import Totals, list_scores
 from tuner.train.trainer import Trainer
 from tuner.train.validation import make_batches, predict_images, validate

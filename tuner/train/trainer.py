@@ -20,8 +20,8 @@ from tuner.tasks import Task, find_task
 from tuner.train import checkpoint
 from tuner.train.losses import LOSSES
 from tuner.train.memory import MicroBatches, is_out_of_memory, release
-from tuner.train.optimizers import SCHEDULES, Schedule, apply_schedule
 from tuner.train.precision import resolve_dtype
+from tuner.train.schedules import SCHEDULES, Schedule, apply_schedule
 from tuner.train.stages import freeze, make_optimizer
 from tuner.train.totals import Totals
 

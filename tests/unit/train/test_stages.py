@@ -15,7 +15,7 @@ from tuner.errors import PartError
 from tuner.recipe import Part, Recipe, Stage, use
 from tuner.registry import build
 from tuner.train.memory import MicroBatches
-from tuner.train.optimizers import SCHEDULES, step_schedule
+from tuner.train.schedules import SCHEDULES, step_schedule
 from tuner.train.stages import find_modules, freeze, make_optimizer
 from tuner.train.trainer import Trainer
 
