@@ -81,7 +81,15 @@ def guide(tmp_path: Path) -> Path:
 def test_the_examples_of_the_guide_work_as_typed(guide: Path, tmp_path: Path) -> None:
     block = next(block for block in re.findall(r"```\n(.*?)```", GUIDE, flags=re.S) if "tuner check" in block)
     commands = re.findall(r"^tuner (.+)$", block, flags=re.M)
-    assert [command.split()[0] for command in commands] == ["check", "data", "run", "extend", "best", "predict"]
+    assert [command.split()[0] for command in commands] == [
+        "parts",
+        "check",
+        "data",
+        "run",
+        "extend",
+        "best",
+        "predict",
+    ]
     for command in commands:
         done = run(guide, *shlex.split(command), **AS_INSTALLED)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"

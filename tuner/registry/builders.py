@@ -31,8 +31,15 @@ def find_builder(kind: str, table: PartTable, name: str) -> Callable[..., Any]:
 
 def searchable_args(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the arguments that a space can set, in the order of the signature."""
-    parameters = inspect.signature(builder).parameters.values()
-    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {p.name: p for p in read_parameters(builder) if p.kind is p.KEYWORD_ONLY}
+
+
+def read_parameters(builder: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters of a builder; PartError for one without a signature, such as `dict`."""
+    try:
+        return list(inspect.signature(builder).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise PartError(f"{builder!r} has no signature that Python can read; wrap it in a function.") from error
 
 
 def part_problems(kind: str, table: PartTable, part: Part) -> list[str]:
@@ -64,7 +71,7 @@ def build(kind: str, table: PartTable, part: Part, *supplied: Any) -> Any:
 
 def count_positional(builder: Callable[..., Any]) -> int | None:
     """Return the number of positional parameters of a builder; None for any number."""
-    parameters = inspect.signature(builder).parameters.values()
+    parameters = read_parameters(builder)
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return None
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)

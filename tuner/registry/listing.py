@@ -10,6 +10,7 @@ from typing import Any
 
 from tuner.errors import PartError, did_you_mean
 from tuner.registry.builders import find_builder, searchable_args
+from tuner.registry.own_modules import OWN_FOLDERS, search_in
 from tuner.tasks import TASKS
 
 TABLES = {  # kind -> the table of its names
@@ -21,13 +22,15 @@ TABLES = {  # kind -> the table of its names
     "augmentations": "tuner.data.augment:AUGMENTATIONS",
 }
 KINDS = (*TABLES, "metrics")
+OWN = "own"  # the kind of a function of the user's own
 
 
 @dataclass(frozen=True)
 class PartInfo:
     """A part's kind and name, a one-line description, and its searchable arguments with their defaults.
 
-    Arguments without a default are listed in `needs`. A metric has the `task` that it belongs to.
+    Arguments without a default are listed in `needs`. A metric has the `task` that it belongs to. The kind of a
+    function of the user's own is "own".
     """
 
     kind: str
@@ -41,13 +44,19 @@ class PartInfo:
 def list_parts(kind: str | None = None) -> list[PartInfo]:
     """Return what a recipe can name, each with the arguments that a space can search and their defaults.
 
-    kind: "models", "losses", "optimizers", "schedules", "datasets", "augmentations" or "metrics". Default: all.
-    PartError for another kind.
+    kind: "models", "losses", "optimizers", "schedules", "datasets", "augmentations" or "metrics", or a function
+        of your own, "package.module:function". Default: all of tuner's. PartError for another kind, and for a
+        function that cannot be imported.
     """
     if kind is None:
         return [part for each in KINDS for part in list_parts(each)]
+    if ":" in kind:
+        return [describe_own(kind)]
     if kind not in KINDS:
-        raise PartError(f"no parts called '{kind}'.{did_you_mean(kind, KINDS)} Known: {', '.join(KINDS)}.")
+        raise PartError(
+            f"no parts called '{kind}'.{did_you_mean(kind, KINDS)} Known: {', '.join(KINDS)}, "
+            "or 'package.module:function' of your own."
+        )
     if kind == "metrics":
         return [
             PartInfo(kind, name, about, task=t.name) for t in TASKS.values() for name, about in t.metrics.items()
@@ -58,6 +67,12 @@ def list_parts(kind: str | None = None) -> list[PartInfo]:
 
 
 parts = list_parts  # as `tuner.parts`
+
+
+def describe_own(name: str) -> PartInfo:
+    """Return the description of a function of the user's own, whose module is imported anew."""
+    search_in(dict(OWN_FOLDERS))
+    return describe_builder(OWN, name, find_builder("part", {}, name))
 
 
 def describe_builder(kind: str, name: str, builder: Callable[..., Any]) -> PartInfo:
