@@ -186,6 +186,15 @@ def test_check_and_run_read_a_folder_in_the_same_way(
 
 
 @pytest.mark.slow
+def test_check_refuses_large_images_as_run_does(place: Path) -> None:
+    good(place / "photos")
+    for most, code in (("100", 2), ("1000000", 0)):
+        check, run = both("tiny.py", "--data", "photos", "--max-pixels", most)
+        assert check.exit_code == run.exit_code == code and check.stderr == run.stderr
+        assert ("6 of 6 items cannot be used" in check.stderr) == bool(code)
+
+
+@pytest.mark.slow
 def test_check_compares_the_study_that_exists(place: Path) -> None:
     good(place / "photos")
     for _ in range(2):  # the second time, the study exists

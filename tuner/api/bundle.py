@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.data.limits import MAX_PIXELS, limit_pixels
 from tuner.errors import DataError
 from tuner.paths import expand_path
 
@@ -88,10 +89,14 @@ class Bundle:
         return self._opened.load_model().to(find_device())
 
     @overload
-    def predict(self, images: ImageLike) -> NDArray[Any]: ...  # type: ignore[overload-overlap]
+    def predict(  # type: ignore[overload-overlap]
+        self, images: ImageLike, *, max_pixels: int = MAX_PIXELS
+    ) -> NDArray[Any]: ...
     @overload
-    def predict(self, images: Iterable[ImageLike]) -> list[NDArray[Any]]: ...
-    def predict(self, images: ImageLike | Iterable[ImageLike]) -> NDArray[Any] | list[NDArray[Any]]:
+    def predict(self, images: Iterable[ImageLike], *, max_pixels: int = MAX_PIXELS) -> list[NDArray[Any]]: ...
+    def predict(
+        self, images: ImageLike | Iterable[ImageLike], *, max_pixels: int = MAX_PIXELS
+    ) -> NDArray[Any] | list[NDArray[Any]]:
         """Return the prediction for one image, or a list of predictions for a list of images.
 
         An image is a path, a PIL image, or an array (height, width, 3) or (height, width) of uint8. The prediction
@@ -101,13 +106,16 @@ class Bundle:
         - multiclass: a class number for each pixel, uint8, as large as the image.
         - instance: an instance number for each pixel, 0 for the background, as large as the image.
         - classification: the probability of each class, float32, in the order of `classes`.
+
+        max_pixels: a file or PIL image of more pixels is refused, before it is decoded.
         """
         from tuner.export.predict import predict_pixels
 
         def predict_one(image: ImageLike) -> NDArray[Any]:
             return predict_pixels(self.model, to_pixels(image), self.recipe.image_size, self.recipe.task)
 
-        return for_each(images, predict_one)
+        with limit_pixels(max_pixels):
+            return for_each(images, predict_one)
 
     @overload
     def explain(  # type: ignore[overload-overlap]
@@ -117,6 +125,7 @@ class Bundle:
         class_name: str | None = None,
         *,
         score: Score | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> ImageExplanation: ...
     @overload
     def explain(
@@ -126,6 +135,7 @@ class Bundle:
         class_name: str | None = None,
         *,
         score: Score | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> list[ImageExplanation]: ...
     def explain(
         self,
@@ -134,6 +144,7 @@ class Bundle:
         class_name: str | None = None,
         *,
         score: Score | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> ImageExplanation | list[ImageExplanation]:
         """Return an ImageExplanation (Grad-CAM) for one image, or a list of them for a list of images.
 
@@ -141,8 +152,10 @@ class Bundle:
         class_name: the class to explain. Default: the one that was predicted.
         score: for masks and label maps, what is summed over the predicted pixels, "probability" (the default) or
             "logit".
+        max_pixels: as of `predict`.
         """
-        return for_each(images, lambda image: self._explain(to_pixels(image), layers, class_name, score))
+        with limit_pixels(max_pixels):
+            return for_each(images, lambda image: self._explain(to_pixels(image), layers, class_name, score))
 
     def explain_sample(
         self,
@@ -156,6 +169,7 @@ class Bundle:
         score: Score | None = None,
         home: str | os.PathLike[str] = "runs",
         layout: str | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> list[ImageExplanation]:
         """Explain random images of the "test" or "val" split, with their truths; see `explain` and `evaluate`.
 
@@ -167,7 +181,8 @@ class Bundle:
 
         check_split(split)
         sample = Sample(number, seed, split, None if data is None else os.fspath(data), layout)
-        images = read_sample(self._opened, sample, Home(Path(home)))
+        with limit_pixels(max_pixels):
+            images = read_sample(self._opened, sample, Home(Path(home)))
         return [self._explain(one.picture, layers, class_name, score, one.truth) for one in images]
 
     def _explain(
@@ -187,7 +202,7 @@ class Bundle:
     def evaluate(
         self, data: str | os.PathLike[str] | None = None, *, split: str = "test",
         home: str | os.PathLike[str] = "runs", out: str | os.PathLike[str] | None = None, sample: int = 10,
-        seed: int = 0, layout: str | None = None,
+        seed: int = 0, layout: str | None = None, max_pixels: int = MAX_PIXELS,
     ) -> Evaluation:  # fmt: skip
         """Score the model on the "test" or "val" split of its own dataset, or of another with the same classes.
 
@@ -195,6 +210,7 @@ class Bundle:
         out: a folder for pictures, curves and the score of each image; an earlier evaluation there is replaced.
         sample: how many random images are drawn there beside the worst, median and best; `seed` chooses them.
         layout: how to read the folder `data`, such as "masks=photos,truth".
+        max_pixels: images of more pixels are refused.
 
         DataError if the dataset has no such split.
         """
@@ -204,7 +220,8 @@ class Bundle:
         check_split(split)
         source, folder = (None if path is None else os.fspath(path) for path in (data, out))
         into = None if folder is None else expand_path(folder)
-        return evaluate_bundle(self._opened, source, split, Home(Path(home)), into, sample, seed, layout)
+        with limit_pixels(max_pixels):
+            return evaluate_bundle(self._opened, source, split, Home(Path(home)), into, sample, seed, layout)
 
     def __repr__(self) -> str:
         score = f"{self._opened.facts['goal']['metric']} {self._opened.facts['value']:.4g}"
@@ -231,11 +248,12 @@ def to_pixels(image: ImageLike) -> NDArray[np.uint8]:
     """Return an image as an array (height, width, 3) of uint8; DataError for what is not an image."""
     from PIL import Image as Pillow
 
-    from tuner.data.images import read_image
+    from tuner.data.images import check_size, read_image
 
     if isinstance(image, str | os.PathLike):
         return read_image(expand_path(image))
-    if isinstance(image, Pillow.Image):
+    if isinstance(image, Pillow.Image):  # it may not be decoded yet
+        check_size(Path(getattr(image, "filename", "")).name or "the image", *image.size)
         return np.asarray(image.convert("RGB"))
     pixels = np.asarray(image)
     if pixels.dtype == np.uint8 and pixels.ndim == 2:

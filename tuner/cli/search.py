@@ -19,6 +19,7 @@ from tuner.cli.options import (
     data_option,
     json_option,
     layout_option,
+    max_pixels_option,
     search_options,
     space_timeout_option,
     storage_options,
@@ -191,6 +192,7 @@ def spaces(as_json: bool) -> None:
 @study_option("the space's")
 @size_options
 @space_timeout_option
+@max_pixels_option
 def check(space: str | None, home: str, storage: str | None, data: str | None, **options: Any) -> None:
     """Check a space without training: draw 64 random recipes and check each, and the data as run does.
 

@@ -151,7 +151,7 @@ def open_image(path: Path) -> Pillow.Image:
     """Decode an image fully and turn it upright; DataError has the file name and the problem."""
     try:
         with open_file(path, DataError, path.name) as file, Pillow.open(file) as picture:
-            check_size(path, *picture.size)
+            check_size(path.name, *picture.size)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
             return picture
@@ -169,14 +169,14 @@ def open_image(path: Path) -> Pillow.Image:
         raise DataError(f"{path.name} cannot be decoded ({error})") from error
 
 
-def check_size(path: Path, width: int, height: int) -> None:
+def check_size(name: str, width: int, height: int) -> None:
     """Raise DataError for an image of more pixels than are decoded: a small file may unpack to gigabytes."""
     if max(width, height) > MAX_SIDE:
-        raise DataError(f"{path.name} has {width} x {height} pixels; a side may have at most {MAX_SIDE:,}")
+        raise DataError(f"{name} has {width} x {height} pixels; a side may have at most {MAX_SIDE:,}")
     if width * height > PIXEL_LIMIT.get():
         raise DataError(
-            f"{path.name} has {width} x {height} = {width * height:,} pixels; at most {PIXEL_LIMIT.get():,} are "
-            "read. Shrink it, or allow more with --max-pixels"
+            f"{name} has {width} x {height} = {width * height:,} pixels; at most {PIXEL_LIMIT.get():,} are "
+            "read. Shrink it, or allow more with --max-pixels, in Python with max_pixels="
         )
 
 
@@ -195,7 +195,7 @@ def decoded_bytes(path: Path) -> int:
     """Return about how many bytes decoding a file takes at most; 0 for one that the reader will refuse."""
     try:
         with open_file(path, DataError) as file, Pillow.open(file) as picture:
-            check_size(path, *picture.size)
+            check_size(path.name, *picture.size)
             return picture.width * picture.height * BYTES_PER_PIXEL.get(picture.mode, MOST_BYTES_PER_PIXEL)
     except (DataError, OSError, SyntaxError, ValueError):
         return 0

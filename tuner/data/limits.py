@@ -8,6 +8,9 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from threading import Condition
 
+from tuner.errors import DataError
+from tuner.registry import COUNT
+
 MAX_PIXELS = 50_000_000  # a photo of 24 megapixels, twice
 MAX_SIDE = 65_535  # pixels
 DECODING_BYTES = 2 << 30  # that threads may take together; one image alone may take more
@@ -18,6 +21,8 @@ PIXEL_LIMIT: ContextVar[int] = ContextVar("PIXEL_LIMIT", default=MAX_PIXELS)
 @contextmanager
 def limit_pixels(most: int) -> Iterator[None]:
     """Refuse images of more pixels in this thread, and in those of `decoding_threads`."""
+    if most not in COUNT:
+        raise DataError(f"max_pixels is {most!r}; {COUNT} is needed.")
     token = PIXEL_LIMIT.set(most)
     try:
         yield

@@ -8,15 +8,18 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers.image_folders import make_photos
+from helpers.made_studies import make_bundle
 from PIL import Image as Pillow
 
+import tuner
 from tuner.cli import main
 from tuner.data import images, limits
 from tuner.data.cache import load_cached
@@ -25,6 +28,7 @@ from tuner.data.limits import MAX_PIXELS, PIXEL_LIMIT, DecodeBudget, limit_pixel
 from tuner.data.survey import survey
 from tuner.errors import DataError
 from tuner.fleet.config import WorkerConfig, WorkerSettings
+from tuner.recipe import Recipe, use
 
 GREY, RGB = 0, 2  # colour types of a PNG
 MEGABYTE = 1 << 20
@@ -89,7 +93,7 @@ def test_a_side_of_a_hundred_million_pixels_is_refused_whatever_the_limit(tmp_pa
 
 def test_more_pixels_can_be_allowed_and_fewer(tmp_path: Path) -> None:
     path = write_png(tmp_path / "a.png", 40, 30)
-    with limit_pixels(1199), pytest.raises(DataError, match=r"--max-pixels$"):
+    with limit_pixels(1199), pytest.raises(DataError, match=r"--max-pixels, in Python with max_pixels=$"):
         images.read_image(path)
     with limit_pixels(1200):
         assert images.read_image(path).shape == (30, 40, 3)
@@ -179,5 +183,54 @@ def test_every_command_that_reads_images_has_the_option(tmp_path: Path, monkeypa
     done = CliRunner().invoke(main, ["data", ".", "--max-pixels", "100"])
     assert done.exit_code == 2 and "4 of 4 items cannot be used" in done.stderr and "--max-pixels" in done.stderr
     assert PIXEL_LIMIT.get() == MAX_PIXELS
-    for command in ("run", "extend", "predict", "evaluate", "explain"):
+    for command in ("run", "extend", "check", "predict", "evaluate", "explain"):
         assert "--max-pixels" in CliRunner().invoke(main, [command, "--help"]).output
+
+
+def test_check_has_the_limit_that_run_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(*_: object) -> None:
+        raise DataError(f"at most {PIXEL_LIMIT.get()} pixels")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tuner.search.run.prepare_workers", lambda _: nullcontext())
+    monkeypatch.setattr("tuner.search.run.check_request", tell)
+    for command in (["check", "unet_k"], ["run", "--space", "unet_k"]):
+        for option, most in ([], MAX_PIXELS), (["--max-pixels", "7"], 7):
+            done = CliRunner().invoke(main, [*command, "--data", ".", *option])
+            assert done.exit_code == 2 and done.stderr == f"tuner: at most {most} pixels\n"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuner.Bundle:
+    folder = tmp_path_factory.mktemp("exported")
+    recipe = Recipe("binary", use("shapes", image_size=32), use("unet", k=2), use("bce"), use("adam"), epochs=2)
+    return tuner.load_bundle(make_bundle(recipe, folder / "best"))
+
+
+@pytest.mark.parametrize("method", ["predict", "explain"])
+def test_a_bundle_in_python_has_the_limit_of_the_command(
+    method: str, exported: tuner.Bundle, tmp_path: Path
+) -> None:
+    path = write_png(tmp_path / "large.png", 40, 30)
+    done = CliRunner().invoke(main, [method, str(exported.path), str(path), "--max-pixels", "1199"])
+    assert done.exit_code == 2
+    use_on = getattr(exported, method)
+    for image in (path, Pillow.open(path), [path]):
+        with pytest.raises(DataError) as error:
+            use_on(image, max_pixels=1199)
+        assert done.stderr.endswith(f": {error.value}\n")
+        assert use_on(image, max_pixels=1200) is not None
+    assert use_on(np.zeros((30, 40, 3), np.uint8), max_pixels=1) is not None  # decoded already
+    with pytest.raises(DataError, match="169,000,000 pixels; at most 50,000,000 are read"):
+        use_on(write_png(tmp_path / "bomb.png", 13_000, 13_000, GREY, bits=1))
+    with pytest.raises(DataError, match="max_pixels is 0; a whole number of at least 1 is needed"):
+        use_on(path, max_pixels=0)
+    assert PIXEL_LIMIT.get() == MAX_PIXELS
+
+
+def test_a_bundle_in_python_reads_a_dataset_with_the_limit(exported: tuner.Bundle, tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", 5)
+    given = {"data": tmp_path / "photos", "split": "val", "home": tmp_path / "home", "max_pixels": 100}
+    for call in (exported.evaluate, partial(exported.explain_sample, 1)):
+        with pytest.raises(DataError, match="5 of 5 items cannot be used"):
+            call(**given)
