@@ -119,7 +119,8 @@ class Count:
 def with_session(config: dict[str, Any]) -> dict[str, float]:
     from benchmarks.large import distributions
     from benchmarks.sleeping import trial_at, who
-    from tuner.search.sampling import make_pruner, make_sampler
+    from tuner.search.pruning import make_pruner
+    from tuner.search.sampling import make_sampler
     from tuner.search.session import Session
     from tuner.study.study import rejoin_study
 
@@ -159,7 +160,7 @@ def bare(config: dict[str, Any]) -> dict[str, float]:
 
     from benchmarks.large import distributions
     from benchmarks.sleeping import INFO
-    from tuner.search.sampling import make_pruner
+    from tuner.search.pruning import make_pruner
 
     rdb = optuna.storages.RDBStorage(config["url"])
     storage = optuna.storages.get_storage(rdb)

@@ -15,7 +15,7 @@ import optuna
 
 from benchmarks.measure import Row, Section, Setting, child
 from tuner.goal import maximize
-from tuner.search.sampling import make_pruner
+from tuner.search.pruning import make_pruner
 from tuner.study.info import StudyInfo
 
 NEAR = 0.01  # of IoU: this close to the best counts as found

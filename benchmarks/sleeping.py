@@ -14,7 +14,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from benchmarks.studies import MADE_WITH, RECIPE, row_of
 from tuner.goal import Goal
-from tuner.search.sampling import make_pruner, make_sampler, redraw
+from tuner.search.pruning import make_pruner
+from tuner.search.sampling import make_sampler, redraw
 from tuner.search.session import Session
 from tuner.study import database
 from tuner.study.heartbeat import machine_id, process_start

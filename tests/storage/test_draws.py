@@ -11,7 +11,8 @@ from helpers.command_line import wait_for
 from helpers.postgres import Postgres
 from helpers.sessions import Bench, opened_bench, row
 
-from tuner.search.sampling import REPEATS, make_pruner, make_sampler, redraw
+from tuner.search.pruning import make_pruner
+from tuner.search.sampling import REPEATS, make_sampler, redraw
 from tuner.search.session import Session
 
 

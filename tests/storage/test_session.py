@@ -17,7 +17,8 @@ from helpers.sessions import Bench, chosen, chosen_or_none, epochs_of, opened_be
 from optuna.trial import TrialState
 
 from tuner.errors import FailureKind, StudyError, TrialLost
-from tuner.search.sampling import make_pruner, make_sampler
+from tuner.search.pruning import make_pruner
+from tuner.search.sampling import make_sampler
 from tuner.search.session import Session
 from tuner.study import claims
 from tuner.study.claims import WorkerRemoved

@@ -14,7 +14,8 @@ from helpers.sessions import Bench, epochs_of, opened_bench, row, taken, written
 from optuna.trial import TrialState
 
 from tuner.fleet.config import WorkerSettings
-from tuner.search.sampling import make_pruner, make_sampler
+from tuner.search.pruning import make_pruner
+from tuner.search.sampling import make_sampler
 from tuner.search.session import Session
 from tuner.study.pending import ActiveTrial
 

@@ -16,7 +16,8 @@ from optuna.trial import TrialState
 from tuner.errors import SpaceChanged, StudyError
 from tuner.goal import Goal
 from tuner.paths import Home
-from tuner.search.sampling import make_pruner, make_sampler
+from tuner.search.pruning import make_pruner
+from tuner.search.sampling import make_sampler
 from tuner.space.search_settings import SearchSettings
 from tuner.study import budget
 from tuner.study.info import StudyInfo

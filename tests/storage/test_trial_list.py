@@ -9,7 +9,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from tuner.goal import Goal
-from tuner.search.sampling import make_pruner
+from tuner.search.pruning import make_pruner
 from tuner.study import budget as budget_module
 from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo, StudyKind

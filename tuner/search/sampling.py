@@ -1,4 +1,4 @@
-"""How a search chooses its next trial and when it prunes one: sampler, pruner, and no repeated parameters."""
+"""How a search chooses the parameters of its next trial: the sampler, and no repeated parameters."""
 
 from __future__ import annotations
 
@@ -35,22 +35,6 @@ def make_sampler(info: StudyInfo, worker: int) -> BaseSampler:
     """Return a TPE sampler seeded by study and worker, because two workers must not draw the same points."""
     seed, is_maximized = hash_seed(info.seed, "sampler", worker), info.goal.direction == "maximize"
     return SubsetTPESampler(seed, is_maximized, info.each, info.choices)
-
-
-def make_pruner(info: StudyInfo) -> optuna.pruners.BasePruner:
-    """Return the pruner: successive halving by epochs, by default at 1, 3, 9, 27, 81, so it prunes from the start.
-
-    Trials of 15 and of 100 epochs are compared at the same epoch, and each ends at its own last one. Given trials,
-    such as the rows of a table, are never pruned.
-    """
-    if not info.is_pruned:
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.SuccessiveHalvingPruner(
-        min_resource=info.search.first_rung,
-        reduction_factor=info.search.factor,
-        min_early_stopping_rate=0,
-        bootstrap_count=0,
-    )
 
 
 def hash_seed(*parts: object) -> int:

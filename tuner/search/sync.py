@@ -12,14 +12,13 @@ import os
 import sys
 import threading
 import time
-from copy import copy
 from typing import Any
 
 import sqlalchemy as sa
-from optuna.trial import FrozenTrial
 
 from tuner.errors import RANDOM, FilesError, TrialLost, pause_seconds
 from tuner.fleet.config import EXIT_GIVEN_UP, WorkerSettings
+from tuner.search.pruning import judge_epoch
 from tuner.study import claims, control, database, pending
 from tuner.study.budget import HEARTBEAT_SECONDS, BudgetMeter
 from tuner.study.claims import WorkerRemoved
@@ -149,21 +148,9 @@ class SyncThread:
             retried(self.write)(active, writes)
 
     def ask_pruner(self, active: ActiveTrial) -> None:
-        """Ask the pruner about each new epoch, with the trial as it was then.
-
-        A decision to prune is stored on the trial, because another worker may continue it.
-        """
-        study = self.joined.study
+        """Ask the pruner about each new epoch."""
         while active.unjudged and not active.prune and self.active is active:
-            step = active.unjudged[0]
-            with active.lock:
-                past = trial_at_step(active.frozen, step)
-            if study.pruner.prune(study, past):
-                active.prune = True
-                with active.lock:
-                    active.frozen.user_attrs["pruned_at"] = step
-                    active.pending.attrs["pruned_at"] = str(step)
-            active.unjudged.pop(0)
+            judge_epoch(self.joined.study, active)
         if active.pending:
             self.wake()
 
@@ -223,10 +210,3 @@ class SyncThread:
             claims.release_worker(self.engine, self.worker, died=True)
         finally:
             os._exit(EXIT_GIVEN_UP)
-
-
-def trial_at_step(trial: FrozenTrial, step: int) -> FrozenTrial:
-    """Return a trial as it was after an epoch; attributes set on the result are set on the trial itself."""
-    past = copy(trial)
-    past.intermediate_values = {at: value for at, value in trial.intermediate_values.items() if at <= step}
-    return past

@@ -23,11 +23,9 @@ from tuner.search.sampling import (
     REPEATS,
     SubsetTPESampler,
     TrialSubset,
-    make_pruner,
     make_sampler,
     redraw,
 )
-from tuner.space.search_settings import SearchSettings
 from tuner.study import optuna_compat
 from tuner.study.info import StudyInfo
 
@@ -356,8 +354,3 @@ def test_a_repeated_draw_keeps_the_choice_whose_turn_it_is() -> None:
         assert redraw(study, trial, few, "model")["model"] == "abc"[number % 3]
         study.tell(trial, trial.params["k"])
     assert len(points(study.trials)) == 30
-
-
-def test_without_pruning_every_trial_goes_on() -> None:
-    assert isinstance(make_pruner(replace(INFO, search=SearchSettings(pruning="none"))), optuna.pruners.NopPruner)
-    assert not isinstance(make_pruner(INFO), optuna.pruners.NopPruner)
