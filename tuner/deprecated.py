@@ -19,7 +19,7 @@ from typing import Any
 MOVED = {  # package -> {path in `tuner` of version 0.1: name of the module in the package}
     "tuner": {"catalogue": "registry", "parts": "registry", "runs": "paths"},
     "tuner.artifacts": {"gallery": "optuna_store", "keeper": "attempts", "parcels": "snapshots",
-                        "sender": "uploader", "store": "store"},
+                        "sender": "upload_queue", "store": "store"},
     "tuner.cli": {"cli.explain": "export", "cli.results": "export", "live": "live", "screen": "screen",
                   "sparks": "sparklines"},
     "tuner.data": {"data.get": "fetch", "data.hands": "augment_pool", "data.places": "locate",

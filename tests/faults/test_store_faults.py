@@ -17,8 +17,7 @@ from helpers.tcp_proxy import Proxy
 from safetensors.torch import save_file
 
 from tuner.artifacts import attempts as attempts_module
-from tuner.artifacts import store as stores
-from tuner.artifacts import uploader
+from tuner.artifacts import s3_store, store_retries, upload_queue
 from tuner.artifacts.attempts import AttemptFiles, open_attempts
 from tuner.errors import FilesError
 from tuner.paths import MARK_KEY, Home, Run
@@ -33,11 +32,11 @@ EARLY = "SELECT epoch, seconds FROM tuner_epoch WHERE epoch <= 3 ORDER BY epoch"
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short pauses and timeouts."""
     for module, name, value in (
-        (stores, "FIRST_PAUSE", 0.001),
-        (stores, "CONNECT_SECONDS", 1),
-        (stores, "READ_SECONDS", 1),
-        (uploader, "FIRST_PAUSE", 0.05),
-        (uploader, "LONGEST_PAUSE", 0.1),
+        (store_retries, "FIRST_PAUSE", 0.001),
+        (s3_store, "CONNECT_SECONDS", 1),
+        (s3_store, "READ_SECONDS", 1),
+        (upload_queue, "FIRST_PAUSE", 0.05),
+        (upload_queue, "LONGEST_PAUSE", 0.1),
         (attempts_module, "PATIENCE", 0.5),
     ):
         monkeypatch.setattr(module, name, value)

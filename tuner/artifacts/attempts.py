@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tuner.artifacts import snapshots
 from tuner.artifacts.store import Store, open_store
-from tuner.artifacts.uploader import Uploader, UploadJob, take_snapshot
+from tuner.artifacts.upload_queue import Uploader, UploadJob
 from tuner.errors import FilesError, retry, writing
 from tuner.paths import Home, Run, link_file
 
@@ -99,7 +99,7 @@ class AttemptFiles:
         if self.uploader:
             number = self.num_snapshots[run.folder] = self.num_snapshots.get(run.folder, 0) + 1
             with writing(run.folder):
-                taken = take_snapshot(run, number)
+                taken = snapshots.take_snapshot(run, number)
             self.uploader.submit(UploadJob(self.place(run), snapshot=taken, number=number))
 
     def send(self, path: Path, name: str) -> None:

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from tuner.artifacts.store import Store
 from tuner.errors import writing
-from tuner.paths import ATTEMPT, Run, hash_file
+from tuner.paths import ATTEMPT, Run, hash_file, link_file
 
 LIST = re.compile(rf"{ATTEMPT}(\d+)/kept-(\d+)\.json$")
 TRIES = 3  # to download an undamaged file
@@ -45,6 +45,17 @@ def find_manifests(names: Iterable[str]) -> list[Manifest]:
     """Return all manifests among the names of a trial, newest first."""
     found = ((LIST.search(name), name) for name in names)
     return sorted((Manifest(int(at[1]), int(at[2]), name) for at, name in found if at), reverse=True)
+
+
+def take_snapshot(run: Run, number: int) -> Path:
+    """Link the run's current checkpoint, its best weights, code and pictures into a folder, and return it."""
+    folder = run.folder / f".sending-{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    best = run.checkpoint_best if run.checkpoint_best.is_file() else run.best
+    for source, name in ((best, run.best.name), *((f, f.name) for f in (run.code, run.checkpoint, *run.pictures))):
+        if source.is_file():
+            link_file(source, folder / name)
+    return folder
 
 
 def upload_snapshot(store: Store, snapshot: Path, place: str, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Background uploads to the artifact store: training never waits, and a new job replaces a waiting one."""
+"""A background queue of uploads: training never waits, and a new job replaces a waiting one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from tuner.artifacts import snapshots
 from tuner.artifacts.store import Store
 from tuner.errors import FilesError, pause_seconds
-from tuner.paths import Run, link_file
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between tries while the store is away
 log = logging.getLogger("tuner")
@@ -149,14 +148,3 @@ class Uploader:
         """Sleep until `seconds` have passed or the uploader is closed."""
         with self.changed:
             self.changed.wait_for(lambda: self.closed, seconds)
-
-
-def take_snapshot(run: Run, number: int) -> Path:
-    """Link the run's current checkpoint, its best weights, code and pictures into a folder, and return it."""
-    folder = run.folder / f".sending-{number}"
-    folder.mkdir(parents=True, exist_ok=True)
-    best = run.checkpoint_best if run.checkpoint_best.is_file() else run.best
-    for source, name in ((best, run.best.name), *((f, f.name) for f in (run.code, run.checkpoint, *run.pictures))):
-        if source.is_file():
-            link_file(source, folder / name)
-    return folder
