@@ -178,6 +178,11 @@ def link_file(source: Path, target: Path) -> None:
             shutil.copyfile(source, beside)
 
 
+def is_path(name: str) -> bool:
+    """Return whether a name looks like a path, or one exists; Path.exists would raise for one that is too long."""
+    return os.sep in name or name.startswith((".", "~")) or os.path.exists(name)  # noqa: PTH110
+
+
 def expand_path(path: str | os.PathLike[str], error: type[TunerError] = FilesError) -> Path:
     """Return a path as the user typed it, with `~` expanded; raise `error` for one that cannot exist."""
     text = os.fspath(path)

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 from tuner.errors import did_you_mean, first_lines, format_names, printable
+from tuner.paths import is_path
 
 VERSION = 2
 READABLE_VERSIONS = (1, 2)  # fields that version 1 lacks have defaults
@@ -212,9 +213,10 @@ class Recipe:
     def own_names(self) -> tuple[str, ...]:
         """The names of all parts of the user's own, each "package.module:function"."""
         schedules = [stage.schedule.name for stage in self.resolved_stages if stage.schedule]
-        parts = (self.data, self.model, self.loss, self.optimizer, self.schedule, self.augment)
-        names = [*(part.name for part in parts), *schedules, *self.metrics]
-        return tuple(dict.fromkeys(name for name in names if ":" in name))
+        parts = (self.model, self.loss, self.optimizer, self.schedule, self.augment)
+        names = [name for name in (*(part.name for part in parts), *schedules, *self.metrics) if ":" in name]
+        data = self.data.name  # a folder may have a colon too
+        return tuple(dict.fromkeys([data, *names] if ":" in data and not is_path(data) else names))
 
     def with_metric(self, metric: str) -> Recipe:
         """Return the recipe with a goal's metric among its own, if it is one of the user's own."""

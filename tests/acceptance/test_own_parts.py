@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,8 @@ def test_the_examples_of_the_guide_work_as_typed(guide: Path, tmp_path: Path) ->
     for command in commands:
         done = run(guide, *shlex.split(command), **AS_INSTALLED)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        if command.startswith("best "):
+            (use_it,) = re.findall("use it with: tuner (.+)$", done.stdout, flags=re.M)
     study = load_study(home=guide / "runs")
     (trial,) = study.trials
     assert trial.state == "COMPLETE" and trial.value == trial.metrics["val_my_metric:worst_side"]
@@ -108,7 +111,9 @@ def test_the_examples_of_the_guide_work_as_typed(guide: Path, tmp_path: Path) ->
     refused = run(away, "predict", "best", "1.png", **AS_INSTALLED)
     assert refused.returncode == 2 and "It is in" in refused.stderr and "--trust" in refused.stderr
     assert not (away / "predictions").exists()
-    done = run(away, "predict", "best", "1.png", "--trust", **AS_INSTALLED)
+    card = (away / "best" / "card.md").read_text(encoding="utf-8")
+    assert f"Of installed packages: torchmetrics {version('torchmetrics')}." in card
+    done = run(away, *shlex.split(use_it.replace("IMAGE...", "1.png")), **AS_INSTALLED)
     assert done.returncode == 0, done.stderr
 
     shutil.copytree(guide / "pairs", away / "pairs")  # the code of the extension is that of the trial

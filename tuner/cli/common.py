@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -131,7 +132,7 @@ def open_engine(storage: str | None, home: str) -> Engine:
 
 def storage_hint(home: str, storage: str | None) -> str:
     """Return the options that the next command needs to find the same study."""
-    shown = "" if home == DEFAULT_HOME else f" --home {home}"
+    shown = "" if home == DEFAULT_HOME else f" --home {quote(home)}"
     return shown + (" --storage ..." if storage and "TUNER_STORAGE" not in os.environ else "")
 
 

@@ -55,8 +55,9 @@ def best(
     found = find_best(open_engine(storage, home), study)
     if folder:
         from tuner.artifacts.attempts import open_attempts
-        from tuner.export.bundle import export_bundle
+        from tuner.export.bundle import export_bundle, predict_command
         from tuner.paths import expand_path
+        from tuner.recipe import Recipe
 
         attempts = open_attempts(to_home(home), artifacts or found.study.artifacts)
         export_bundle(found, found.fetch_files(attempts), expand_path(folder), force)
@@ -72,7 +73,8 @@ def best(
     for name, value in found.metrics.items():
         click.echo(f"    {name:<16} {value:.4f}")
     if folder:
-        click.echo(f"exported to {folder}; use it with: tuner predict {folder} IMAGE...")
+        command = predict_command(folder, Recipe.from_json(found.trial.attrs["recipe"]), "IMAGE...")
+        click.echo(f"exported to {folder}; use it with: {command}")
 
 
 @click.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -138,10 +139,10 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     if now.best:
         best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
         click.echo(f"best: {now.study.goal.metric} {best}")
-        click.echo(f"next: tuner best --study {name} --export best{storage_hint(home, storage)}")
+        click.echo(f"next: tuner best --study {quote(name)} --export best{storage_hint(home, storage)}")
     if table := now.study.table:
-        named = "" if name == table else f" --study {name}"
-        click.echo(f"next: tuner table {table}{named}{storage_hint(home, storage)}")
+        named = "" if name == table else f" --study {quote(name)}"
+        click.echo(f"next: tuner table {quote(table)}{named}{storage_hint(home, storage)}")
     if now.study.has_given_trials:
         if failed := now.states.get("FAIL", 0):
             click.echo(f"{failed} failed; run the command again to retry them")
@@ -164,7 +165,8 @@ def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None
         ("--gpu-hours", "GPU-hours", limits.gpu_hours, taken.gpu_hours + MIN_GPU_SECONDS / 3600),
     ):
         if limit is not None and spent >= limit:
-            more = f"tuner budget --study {now.study.name} {option} {2 * limit:g}{storage_hint(home, storage)}"
+            study = quote(now.study.name)
+            more = f"tuner budget --study {study} {option} {2 * limit:g}{storage_hint(home, storage)}"
             click.echo(f"the {limit:g} {words} are spent; raise them to continue: {more}")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
+from tuner import paths
 from tuner.data.folder import folder, pair_files, read_with_mask
 from tuner.data.layouts import layout_problem
 from tuner.data.locate import find_folder, require_files, require_one_of
@@ -87,10 +87,7 @@ def sports100(*, image_size: int = 256, val: float = 0.2, split_seed: int = 0, s
 
 def is_path(name: str) -> bool:
     """Return whether the name of a dataset, not being one of the table, looks like the path of a folder."""
-    if not name or name in DATASETS:
-        return False
-    # os.path.exists is False, where Path.exists raises, for a name that is too long or a parent without access
-    return os.sep in name or name.startswith((".", "~")) or os.path.exists(name)  # noqa: PTH110
+    return name not in DATASETS and paths.is_path(name)
 
 
 def is_own(name: str) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -70,7 +71,7 @@ def export_bundle(best: BestTrial, run: Run, folder: Path, force: bool) -> Path:
         )
     folder = folder.resolve()  # "." and links have no name to write beside
     with atomic_folder(folder) as aside:
-        write_files(aside, best, run)
+        write_files(aside, best, run, folder.name)
     return folder
 
 
@@ -88,8 +89,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_files(folder: Path, best: BestTrial, run: Run) -> None:
-    """Write every file of the bundle, the manifest last."""
+def write_files(folder: Path, best: BestTrial, run: Run, name: str) -> None:
+    """Write every file of the bundle, the manifest last; `name` is the one that the folder will have."""
     shutil.copyfile(run.best, folder / WEIGHTS)
     write_json(folder / "recipe.json", best.trial.attrs["recipe"])
     write_json(folder / "metrics.json", best.to_json())
@@ -107,7 +108,8 @@ def write_files(folder: Path, best: BestTrial, run: Run) -> None:
         request = DrawRequest(best.study.goal.metric, best.history, best.trial.attrs, lambda: run.details)
         draw_missing_pictures(request, folder)
     there = {file.name for file in folder.iterdir()}
-    (folder / "card.md").write_text(make_card(best, there), encoding="utf-8", errors="backslashreplace")
+    card = make_card(best, there, name)
+    (folder / "card.md").write_text(card, encoding="utf-8", errors="backslashreplace")
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     hashes = {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
     write_json(folder / MANIFEST, {"version": VERSION, "files": hashes})
@@ -181,7 +183,7 @@ def open_bundle(folder: BundleLike, trust: bool = False) -> OpenBundle:
         recipe = Recipe.from_json(read_json(path, BundleError))
     except (ValueError, TypeError) as error:
         raise BundleError(f"{path}: {error}.") from error
-    own, has_code = own_parts(recipe), (folder / CODE).is_dir()
+    own, has_code = recipe.own_names, (folder / CODE).is_dir()
     if own and not trust and not (has_code and is_own_code(folder / CODE, own)):
         where = f"It is in {folder / CODE} and would run with your rights: read it. " if has_code else ""
         raise BundleError(
@@ -193,7 +195,7 @@ def open_bundle(folder: BundleLike, trust: bool = False) -> OpenBundle:
     return bundle
 
 
-def is_own_code(code: Path, own: list[str]) -> bool:
+def is_own_code(code: Path, own: Collection[str]) -> bool:
     """Return whether all code that a bundle needs is in the user's own folders too, byte for byte."""
     here = own_sources(own)
     modules = [find_own_file(name.partition(":")[0]) for name in own]
@@ -203,16 +205,6 @@ def is_own_code(code: Path, own: list[str]) -> bool:
 
 def is_same(one: Path, other: Path) -> bool:
     return one.is_file() and read_bytes(one, BundleError) == read_bytes(other, BundleError)
-
-
-def own_parts(recipe: Recipe) -> list[str]:
-    """Return the names of the parts of a recipe that are code of the user's own; a folder may have a colon too."""
-    names = list(recipe.own_names)
-    if recipe.data.name in names:
-        from tuner.data.datasets import is_path  # loads numpy, which exporting does not need
-
-        names = [name for name in names if name != recipe.data.name or not is_path(name)]
-    return names
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -240,10 +232,10 @@ def load_model(folder: BundleLike, trust: bool = False) -> nn.Module:
     return open_bundle(folder, trust).load_model()
 
 
-def make_card(best: BestTrial, there: Collection[str] = ()) -> str:
+def make_card(best: BestTrial, there: Collection[str] = (), name: str = "best") -> str:
     """Return the model card: what the model is, its data, its metrics and how to use it.
 
-    `there` are the names of the files beside it, to show the pictures among them.
+    `there` are the names of the files beside it, to show the pictures among them; `name` is that of the bundle.
     """
     recipe = Recipe.from_json(best.trial.attrs["recipe"])
     task, made = find_task(recipe.task), best.trial.attrs.get("made_with", {})
@@ -251,7 +243,7 @@ def make_card(best: BestTrial, there: Collection[str] = ()) -> str:
     names = ", ".join(recipe.classes)
     classes = f"\nIts classes, in the order of their numbers: {names}.\n" if names else ""
     toy = "\n**This is a rehearsal**: small sizes on generated data. Its metrics mean nothing for real data.\n"
-    own = own_parts(recipe)
+    own = recipe.own_names
     worse = "less" if best.study.goal.direction == "maximize" else "more"
     return f"""# {recipe.model} for {recipe.data.name}
 {toy if best.study.rehearsal else ""}
@@ -272,32 +264,39 @@ content hash `{made.get("data_hash")}`. Images are resized to {recipe.image_size
 
 {describe_pictures(there, task.has_instances)}
 ## Usage
-On the command line, with this folder only:
+On the command line, beside this folder, which needs nothing else (here it is named `{name}`):
 
-    tuner predict {{this folder}} photo.jpg{" --trust" * bool(own)}
+    {predict_command(name, recipe, "photo.jpg")}
 
 In Python:
 
 ```python
 import tuner
 
-bundle = tuner.load_bundle("this folder"{", trust=True" * bool(own)})
+bundle = tuner.load_bundle({name!r}{", trust=True" * bool(own)})
 {USAGE[task.targets]}
 bundle.explain("photo.jpg").save("explanation.png")  # where the model looks
 bundle.model  # the torch.nn.Module
 ```
-{classes}{describe_code(own)}
+{classes}{describe_code(own, made.get("packages", {}))}
 Made with tuner {made.get("tuner")}, torch {made.get("torch")}, python {made.get("python")},
 commit {made.get("commit") or "unknown"}.
 The whole recipe is in `recipe.json`, every epoch in `history.csv`.
 """
 
 
-def describe_code(own: list[str]) -> str:
-    """Return what the card says of parts of the user's own, "" if there are none."""
+def predict_command(bundle: str, recipe: Recipe, images: str) -> str:
+    """Return the command that predicts images with a bundle, with --trust if it has parts of the user's own."""
+    return f"tuner predict {shlex.quote(bundle)} {images}{' --trust' * bool(recipe.own_names)}"
+
+
+def describe_code(own: Collection[str], packages: Mapping[str, str]) -> str:
+    """Return what the card says of parts of the user's own and their packages, "" if there are none."""
     names = ", ".join(f"`{name}`" for name in own)
     where = "Their source is in `code/`, if they are not of installed packages; it runs only with --trust."
-    return f"\nNot of tuner: {names}. {where}\n" if own else ""
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    installed = f" Of installed packages: {versions}." if packages else ""
+    return f"\nNot of tuner: {names}. {where}{installed}\n" if own else ""
 
 
 def describe_pictures(there: Collection[str], of_instances: bool = False) -> str:

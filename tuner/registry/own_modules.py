@@ -11,7 +11,8 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib import import_module
+from functools import cache
+from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -111,14 +112,14 @@ def own_candidates(module: str) -> list[Path]:
 
 def find_own_file(module: str) -> Path | None:
     """Return the file of a module in the own folders, without importing anything; never one of tuner's."""
-    if module.partition(".")[0] == "tuner":
+    if top_of(module) == "tuner":
         return None
     return next((file for file in own_candidates(module) if file.is_file()), None)
 
 
 def find_hiding(module: str) -> str:
     """Return the module that Python imports instead of the own one of this name, or ""."""
-    top = module.partition(".")[0]
+    top = top_of(module)
     if top in sys.stdlib_module_names:
         return f"Python's own module {top}"
     try:
@@ -164,6 +165,40 @@ def space_sources(path: Path) -> dict[str, Path]:
     return own_sources([*texts, *(f"{module}:" for module in imported_modules(path, path.stem))])
 
 
+def own_packages(names: Iterable[str]) -> dict[str, str]:
+    """Return the version of each installed package that parts of the user's own come from, by its name."""
+    modules = {name.partition(":")[0] for name in names if ":" in name}
+    installed = {module for module in modules if not find_own_file(module)}
+    if not installed:
+        return {}
+    known = read_packages()
+    found = {each for module in installed for each in choose_package(module, {*known.get(top_of(module), ())})}
+    return {name: metadata.version(name) for name in sorted(found)}
+
+
+@cache
+def read_packages() -> Mapping[str, list[str]]:
+    """Return the names of the installed packages by the first names of their modules; reads thousands of lines."""
+    return metadata.packages_distributions()
+
+
+def choose_package(module: str, packages: set[str]) -> set[str]:
+    """Return those of the packages that hold a module: several may share its first name, as those of google do."""
+    with suppress(ImportError, ValueError):
+        if len(packages) > 1 and (spec := importlib.util.find_spec(module)) and spec.origin:
+            return {name for name in packages if Path(spec.origin) in package_files(name)}
+    return packages
+
+
+def package_files(name: str) -> set[Path]:
+    package = metadata.distribution(name)
+    return {Path(str(package.locate_file(file))) for file in package.files or ()}
+
+
+def top_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
 def imported_modules(file: Path, module: str) -> Iterator[str]:
     """Yield every module that a file imports, and names in it that may be modules."""
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
@@ -186,7 +221,7 @@ def walk_code(file: Path) -> list[ast.AST]:
 
 def is_own(name: str) -> bool:
     """Return whether an imported module, or the package that it is in, lies in an own folder."""
-    top = name.partition(".")[0]
+    top = top_of(name)
     found: ModuleType | None = sys.modules.get(top)
     places = [getattr(found, "__file__", None), *getattr(found, "__path__", ())]
     known = {*own_candidates(top), *(folder / top for folder in OWN_FOLDERS)}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuner.recipe import Recipe
 from tuner.report.advice import Advice, extend_command, recipe_to_space, run_command, study_option
 from tuner.report.certainty import DRAWS, SURE, Certainty, describe_certainty, format_share
 from tuner.report.figures import StudyFigure, group_failures
@@ -154,7 +155,9 @@ def describe_hosts(study: StudyData) -> str:
 def best_section(page: ReportData, trial: TrialData) -> dict[str, Any]:
     """Return the variables of the section on the trial to ship."""
     option = study_option(page.study, page.location)
-    use = [f"tuner best{option} --export best", "tuner predict best photo.jpg"] if trial is page.study.best else []
+    use = []
+    if trial is page.study.best:
+        use = [f"tuner best{option} --export best", f"tuner predict best photo.jpg{trust_option(trial)}"]
     return {
         "number": trial.number,
         "metrics": metric_table(trial),
@@ -163,6 +166,14 @@ def best_section(page: ReportData, trial: TrialData) -> dict[str, Any]:
         "recipe": recipe_to_space(trial.recipe, page.study.info.goal),
         "commands": "\n".join([*use, extend_command(page.study, trial, page.location)]),
     }
+
+
+def trust_option(trial: TrialData) -> str:
+    """Return the option that the bundle of a trial needs, " --trust" if it has parts of the user's own."""
+    try:
+        return " --trust" * bool(Recipe.from_json(trial.recipe).own_names)
+    except (TypeError, ValueError):  # a recipe that another program has written
+        return ""
 
 
 def metric_table(trial: TrialData) -> Table | None:

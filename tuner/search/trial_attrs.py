@@ -11,6 +11,7 @@ import optuna
 from tuner.data.cache import CachedDataset
 from tuner.goal import Goal
 from tuner.recipe import Recipe
+from tuner.registry.own_modules import own_packages
 from tuner.study.format import format_metrics_table
 from tuner.train.loop import Progress, TrainingOutcome
 
@@ -21,6 +22,7 @@ def write_recipe(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commi
     """Set the trial's recipe, and the data, versions and code it is made with; `code` is a hash."""
     if "recipe" in trial.user_attrs:
         return  # a resumed trial
+    packages = own_packages(recipe.own_names)
     trial.set_user_attr(
         "made_with",
         {
@@ -32,6 +34,7 @@ def write_recipe(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commi
             "train_images": len(data.train),
             "val_images": len(data.val),
             **({"code": code} if code else {}),
+            **({"packages": packages} if packages else {}),
         },
     )
     trial.set_user_attr("recipe", recipe.to_json())  # last: a trial with a recipe has all of these

@@ -94,7 +94,7 @@ def test_the_example_in_the_card_works(bundle: Path, photos: Path, monkeypatch: 
     shutil.copy(next((photos / "images").iterdir()), bundle.parent / "photo.jpg")
     monkeypatch.chdir(bundle.parent)
     names: dict[str, object] = {}
-    exec(code.replace('"this folder"', '"best"'), names)
+    exec(code, names)
     mask = names["mask"]
     assert mask.shape == (128, 128) and set(mask.flatten().tolist()) <= {0, 1}  # type: ignore[attr-defined]
 
@@ -278,7 +278,7 @@ def test_a_bundle_alone_knows_its_classes(
     shutil.copy(next((photos / "images").iterdir()), tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(card.split("```python\n")[1].split("```")[0].replace('"this folder"', '"best"'), names)
+    exec(card.split("```python\n")[1].split("```")[0], names)
     answer = names["labels" if task == "multiclass" else "shares"]
     assert answer.shape == ((128, 128) if task == "multiclass" else (6,))  # type: ignore[attr-defined]
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
+import optuna
 import pytest
 import torch
 from helpers.made_studies import make_best, make_run
@@ -16,6 +19,7 @@ from tuner.errors import BundleError
 from tuner.export.bundle import export_bundle, open_bundle
 from tuner.recipe import Recipe, use
 from tuner.registry import own_modules
+from tuner.search.trial_attrs import write_recipe
 
 MODEL = "from torch import nn\nfrom {helper} import width\n\ndef net(channels, outputs):\n    return {text}\n"
 NET = "nn.Conv2d(channels, outputs, width, padding=width // 2)"
@@ -78,6 +82,19 @@ def test_a_trial_without_code_takes_it_as_it_is_now_and_says_so(
     folder = export_bundle(make_best(recipe), make_run(recipe, tmp_path / "run"), tmp_path / "best", force=False)
     assert [file.name for file in (folder / "code").iterdir()] == ["earlier_model.py"]
     assert "earlier_model.py as it is now: the trial has kept none" in caplog.text
+
+
+def test_the_card_names_the_packages_of_own_parts_with_their_versions(toy_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = replace(toy_recipe, metrics=("click:echo",))
+    trial = optuna.create_study().ask()
+    data = SimpleNamespace(name="shapes", fingerprint="cafe", train=[], val=[])
+    write_recipe(trial, recipe, data, "")  # type: ignore[arg-type]
+    best = make_best(recipe)
+    best.trial.attrs["made_with"] = trial.user_attrs["made_with"]
+    folder = export_bundle(best, make_run(recipe, tmp_path / "run"), tmp_path / "best", force=False)
+    assert f"Of installed packages: click {version('click')}." in (folder / "card.md").read_text()
+    made = json.loads((folder / "metrics.json").read_text())["made_with"]
+    assert made["packages"] == {"click": version("click")}
 
 
 def test_a_bundle_without_own_parts_has_no_code(toy_recipe: Recipe, tmp_path: Path) -> None:

@@ -139,6 +139,14 @@ def test_the_page_is_small_and_the_same_each_time(tmp_path: Path) -> None:
     joined.engine.dispose()
 
 
+@pytest.mark.parametrize("model", ["unet", "mine:net"])
+def test_a_model_of_ones_own_is_used_with_trust(study: JoinedStudy, tmp_path: Path, model: str) -> None:
+    params = {"lr": 1e-3, "k": 8, "loss": "bce"}
+    add(study, params, [0.5], notes={"recipe": replace(recipe(params, 1), model=use(model)).to_json()})
+    said = read_page(study, tmp_path).said
+    assert "tuner predict best photo.jpg" in said and ("photo.jpg --trust" in said) == (model == "mine:net")
+
+
 def test_what_people_wrote_stays_text(tmp_path: Path) -> None:
     joined = open_study(tmp_path, EVIL, space=EVIL, data=EVIL)
     params = {"lr": 1e-3, "k": 8, "loss": "bce"}
