@@ -1,4 +1,4 @@
-"""Import paths of version 0.1, forwarded to where the modules are now.
+"""Earlier import paths, most of version 0.1, forwarded to where the modules are now.
 
 Users' own spaces, models and recipes import from the package. An old path goes on working, with one
 DeprecationWarning that names the new path.
@@ -16,19 +16,20 @@ from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
-MOVED = {  # package -> {path in `tuner` of version 0.1: name of the module in the package}
+MOVED = {  # package -> {earlier path in `tuner`: name of the module in the package}
     "tuner": {"catalogue": "registry", "parts": "registry", "runs": "paths"},
     "tuner.artifacts": {"gallery": "optuna_store", "keeper": "attempts", "parcels": "snapshots",
                         "sender": "upload_queue", "store": "store"},
-    "tuner.cli": {"cli.explain": "export", "cli.results": "export", "live": "live", "screen": "screen",
-                  "sparks": "sparklines"},
+    "tuner.cli": {"cli.explain": "export", "cli.results": "export", "cli.search": "run", "live": "live",
+                  "screen": "screen", "sparks": "sparklines"},
     "tuner.data": {"data.get": "fetch", "data.hands": "augment_pool", "data.places": "locate",
                    "data.shelf": "provider", "download": "download", "energy": "instances",
                    "instances": "instances"},
     "tuner.data.synthetic": {"data.badges": "badges", "data.cells": "cells", "data.scenes": "scenes",
                              "data.shapes": "shapes"},
-    "tuner.export": {"annotations": "coco", "best": "best", "bundle": "bundle", "evaluate": "evaluate",
-                     "explain": "gradcam", "layers": "layers", "panels": "explain", "predict": "predict"},
+    "tuner.export": {"annotations": "coco", "best": "best_trial", "bundle": "bundle", "evaluate": "evaluate",
+                     "explain": "gradcam", "export.best": "best_trial", "layers": "layers", "panels": "explain",
+                     "predict": "predict"},
     "tuner.fleet": {"crew": "placement", "gpus": "gpus", "orders": "config", "quarantine": "gpus",
                     "ray_seats": "ray_cluster", "seats": "local", "sharing": "placement"},
     "tuner.plots": {"report.charts": "charts", "report.curves": "curves", "report.drawn": "render_png",
@@ -78,7 +79,7 @@ RENAMED = {
     "tuner.data.source": {"Numbers": "InstanceMap", "hold_out": "tuner.data.split.hold_out",
                           "hold_out_per_class": "tuner.data.split.hold_out_per_class",
                           "hold_out_of_each": "tuner.data.split.hold_out_per_class"},
-    "tuner.export.best": {"best": "find_best", "Best": "BestTrial"},
+    "tuner.export.best_trial": {"best": "find_best", "Best": "BestTrial"},
     "tuner.export.bundle": {"export": "export_bundle", "load": "load_model", "verify": "verify_bundle"},
     "tuner.fleet": {"Fleet": "supervisor.Fleet"},
     "tuner.models.blocks": {"careful": "run_checked", "halving": "decoder_widths", "start": "init_weights",

@@ -19,7 +19,7 @@ from tuner.artifacts.attempts import open_attempts
 from tuner.cli import main
 from tuner.cli.common import open_engine
 from tuner.data.synthetic.cells import draw_culture
-from tuner.export.best import find_best
+from tuner.export.best_trial import find_best
 from tuner.export.bundle import export_bundle
 from tuner.paths import Home
 from tuner.study.trial_queries import read_trials

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import torch
 from optuna.trial import TrialState
 
-from tuner.export.best import BestTrial
+from tuner.export.best_trial import BestTrial
 from tuner.export.bundle import export_bundle
 from tuner.goal import Goal, maximize
 from tuner.paths import Run

@@ -132,7 +132,7 @@ def check_options(given: dict[str, Any]) -> dict[str, Any]:
     """
     from click.exceptions import BadParameter
 
-    from tuner.cli.search import run as command
+    from tuner.cli.run import run as command
 
     params = {str(param.name): param for param in command.params}
     values = {name: param.default for name, param in params.items() if type(param.default) in (int, float)}

@@ -92,7 +92,7 @@ class Study:
     @property
     def best(self) -> TrialResult:
         """The best completed trial; StudyError if none is complete yet."""
-        from tuner.export.best import find_best
+        from tuner.export.best_trial import find_best
 
         number = find_best(self._engine, self.name).trial.number
         return next(trial for trial in self.trials if trial.number == number)
@@ -135,7 +135,7 @@ class Study:
         An existing folder is replaced only if it is a bundle and with `force`. StudyError if no trial is complete.
         """
         from tuner.artifacts.attempts import open_attempts
-        from tuner.export.best import find_best
+        from tuner.export.best_trial import find_best
         from tuner.export.bundle import export_bundle
 
         best = find_best(self._engine, self.name)

@@ -9,9 +9,11 @@ from tuner.cli.control import budget, init, pause, resume, stop, workers
 from tuner.cli.dashboard import dashboard
 from tuner.cli.data import data_command
 from tuner.cli.export import best, evaluate, explain, predict
+from tuner.cli.extend import extend
 from tuner.cli.parts import parts_command
 from tuner.cli.report import compare, report
-from tuner.cli.search import check, extend, run, spaces
+from tuner.cli.run import run
+from tuner.cli.spaces import check, spaces
 from tuner.cli.status import status
 from tuner.cli.table import table
 

@@ -50,7 +50,7 @@ def best(
     Example:
       tuner best --export best && tuner predict best photo.jpg
     """
-    from tuner.export.best import find_best as find_best
+    from tuner.export.best_trial import find_best as find_best
 
     found = find_best(open_engine(storage, home), study)
     if folder:

@@ -250,6 +250,17 @@ def search_options(command: Any) -> Any:
     return command
 
 
+def divisor_option(name: str, what: str) -> Decorator:
+    return click.option(name, type=COUNT, default=1, metavar="N", help=f"Divide {what} by N, in a separate study.")
+
+
+def size_options(command: Any) -> Any:
+    shrink = divisor_option("--shrink", "image size and widths")
+    shorten = divisor_option("--shorten", "the epochs")
+    text = "Small sizes on generated data, in a separate study."
+    return shrink(shorten(click.option("--rehearse", is_flag=True, help=text)(command)))
+
+
 def worker_options(command: Any) -> Any:
     """Add the options of every command that starts workers."""
     for option in reversed(WORKER_OPTIONS):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tuner.artifacts.own_code import load_code, read_own_code, write_code
 from tuner.errors import BundleError, FilesError, StudyError, format_names, printable, writing
-from tuner.export.best import BestTrial
+from tuner.export.best_trial import BestTrial
 from tuner.export.manifest import CODE, MANIFEST, VERSION, WEIGHTS
 from tuner.export.manifest import verify_bundle as verify_bundle
 from tuner.paths import Run, expand_path, format_json, hash_file, read_bytes, read_json

@@ -9,7 +9,7 @@ import pytest
 
 import tuner
 from tuner.api.run import check_options
-from tuner.cli.search import run as command
+from tuner.cli.run import run as command
 from tuner.errors import StudyError
 
 PYTHON_ONLY = {"goal", "progress"}

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tuner.artifacts.own_code import save_code
 from tuner.cli import main
-from tuner.cli.search import print_result
+from tuner.cli.run import print_result
 from tuner.goal import maximize
 from tuner.paths import Home
 from tuner.recipe import Recipe, use

@@ -18,7 +18,7 @@ from optuna.trial import TrialState, create_trial
 from tuner.artifacts.attempts import open_attempts
 from tuner.cli import main
 from tuner.errors import FailureKind, FilesError, StudyError
-from tuner.export.best import find_best
+from tuner.export.best_trial import find_best
 from tuner.fleet.config import WorkerConfig
 from tuner.goal import maximize
 from tuner.paths import Home, Run, attempt_of

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from helpers.command_line import home_url
 
-from tuner.cli.search import print_result
+from tuner.cli.run import print_result
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.study import budget, queries

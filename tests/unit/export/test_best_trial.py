@@ -11,7 +11,7 @@ from helpers.made_studies import MADE_WITH, add_trial, make_study
 from optuna.trial import TrialState
 
 from tuner.errors import StudyError
-from tuner.export.best import find_best
+from tuner.export.best_trial import find_best
 from tuner.goal import minimize
 from tuner.study.study import JoinedStudy
 

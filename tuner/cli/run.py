@@ -1,0 +1,115 @@
+"""The command that runs a search: run; and what run and extend print at the end."""
+
+from __future__ import annotations
+
+import sys
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tuner.cli.common import open_engine, storage_hint, to_home
+from tuner.cli.options import (
+    COUNT,
+    SPACE,
+    STUDY_SEED,
+    data_option,
+    layout_option,
+    search_options,
+    size_options,
+    space_timeout_option,
+    storage_options,
+    study_option,
+    table_option,
+    worker_options,
+)
+
+if TYPE_CHECKING:
+    from tuner.search.run import RunResult
+    from tuner.study.queries import StudySummary
+
+
+@click.command()
+@click.option("--space", type=SPACE, metavar="NAME|PATH", help="Search space, see tuner spaces.")
+@table_option
+@data_option
+@layout_option
+@click.option("--seeds", type=COUNT, help="With --table: how many times to train each row.  [default: 1]")
+@click.option("--trials", type=COUNT, help="Total number of trials, over all workers and restarts.  [default: 50]")
+@click.option("--each", metavar="PARAMETER", help="With --trials: as many for each of its choices.")
+@search_options
+@storage_options
+@study_option("the space's")
+@click.option("--seed", type=STUDY_SEED, default=0, help="Seed of the study.")
+@size_options
+@space_timeout_option
+@worker_options
+def run(home: str, storage: str | None, **options: Any) -> None:
+    """Search a space, or train the rows of a published table; create the study or resume it.
+
+    Run the same command again to resume. Run it in a second terminal, or on another host with the same
+    --storage, to add workers to the study. Ctrl-C saves and stops; a second Ctrl-C stops immediately.
+
+    \b
+    Examples:
+      tuner run --space unet_k --data ~/photos --trials 100
+      tuner run --space my_space.py --hours 8 --workers 2
+      tuner run --space pet_lr --trials 50 --each model --no-pruning
+      tuner run --table weizmann_unet --seeds 3
+      tuner run --table weizmann_unet --shrink 8 --shorten 5
+    """
+    from tuner.cli.live import make_view
+    from tuner.search.run import RunRequest
+    from tuner.search.run import run as launch
+
+    place = to_home(home)
+    request = RunRequest.from_options(storage or place.database, place, options)
+    report_and_exit(launch(request, make_view), home, storage)
+
+
+def report_and_exit(done: RunResult, home: str, storage: str | None) -> None:
+    if done.error:
+        click.echo(f"tuner: {done.error}", err=True)
+    if done.now:
+        print_result(done.now, home, storage)
+    sys.exit(done.code)
+
+
+def print_result(now: StudySummary, home: str, storage: str | None) -> None:
+    """Print progress, the best trial, and the next commands."""
+    from tuner.study.format import format_params, format_value
+
+    name = now.study.name
+    click.echo(f"study '{name}': {now.num_finished} of {now.num_trials or 'any number of'} trials ended")
+    if now.best:
+        best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
+        click.echo(f"best: {now.study.goal.metric} {best}")
+        click.echo(f"next: tuner best --study {quote(name)} --export best{storage_hint(home, storage)}")
+    if table := now.study.table:
+        named = "" if name == table else f" --study {quote(name)}"
+        click.echo(f"next: tuner table {quote(table)}{named}{storage_hint(home, storage)}")
+    if now.study.has_given_trials:
+        if failed := now.states.get("FAIL", 0):
+            click.echo(f"{failed} failed; run the command again to retry them")
+    elif now.num_trials and now.num_finished >= now.num_trials:
+        click.echo(f"the budget is spent; raise it to continue: --trials {2 * now.num_trials}")
+    print_spent_hours(now, home, storage)
+
+
+def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None:
+    """Print which budgets of hours are spent, and the command that raises them."""
+    from tuner.study import budget
+    from tuner.study.claims import MIN_GPU_SECONDS
+
+    engine = open_engine(storage, home)
+    status = budget.read_budget(engine, now.study.id)
+    engine.dispose()
+    limits, taken = status.budget, status.spent
+    for option, words, limit, spent in (
+        ("--hours", "hours", limits.hours, taken.hours),
+        ("--gpu-hours", "GPU-hours", limits.gpu_hours, taken.gpu_hours + MIN_GPU_SECONDS / 3600),
+    ):
+        if limit is not None and spent >= limit:
+            study = quote(now.study.name)
+            more = f"tuner budget --study {study} {option} {2 * limit:g}{storage_hint(home, storage)}"
+            click.echo(f"the {limit:g} {words} are spent; raise them to continue: {more}")

@@ -1,0 +1,104 @@
+"""The commands that list and check search spaces: spaces, check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tuner.cli.common import echo_json, echo_list, to_home
+from tuner.cli.options import (
+    SPACE,
+    artifacts_option,
+    data_option,
+    json_option,
+    layout_option,
+    max_pixels_option,
+    size_options,
+    space_timeout_option,
+    storage_options,
+    study_option,
+    table_option,
+)
+from tuner.errors import BULLET
+
+if TYPE_CHECKING:
+    from tuner.search.run import StudySetup
+
+
+@click.command()
+@json_option
+def spaces(as_json: bool) -> None:
+    """List the search spaces, those in ./search_spaces first; their code is not run."""
+    from tuner.space.space import describe_file, known_spaces
+
+    rows = [{"name": name, **describe_file(path)} for name, path in known_spaces().items()]
+    if as_json:
+        return echo_json(rows)
+    echo_list([(row["name"], row["about"], row["path"]) for row in rows])
+    if not rows:
+        click.echo("no spaces yet: put a .py file into ./search_spaces")
+
+
+@click.command()
+@click.argument("space", type=SPACE, required=False)
+@table_option
+@data_option
+@layout_option
+@storage_options
+@artifacts_option
+@study_option("the space's")
+@size_options
+@space_timeout_option
+@max_pixels_option
+def check(space: str | None, home: str, storage: str | None, data: str | None, **options: Any) -> None:
+    """Check a space without training: draw 64 random recipes and check each, and the data as run does.
+
+    With --data, it ends as `tuner run` would: every file of the folder is read once, and the study of the name is
+    compared, if there is one. Without it, a line tells why run would stop.
+
+    \b
+    Examples:
+      tuner check search_spaces/my_space.py
+      tuner check unet_k --data ~/photos
+    """
+    from tuner.errors import TunerError
+    from tuner.search.run import RunRequest, check_data, check_request, open_space_process, refuse_conflicts
+
+    if space is None and options["table"] is None:
+        raise click.UsageError("Missing argument 'SPACE', or --table NAME.")
+    place = to_home(home)
+    given = {"space": space, "data": data, "trials": None, "seed": 0, **options}
+    request = RunRequest.from_options(storage or place.database, place, given)
+    refuse_conflicts(request)
+    obstacle: TunerError | None = None
+    with open_space_process(request) as process:
+        setup = check_request(request, process)
+        try:
+            setup = check_data(setup, request.options, process)
+        except TunerError as error:
+            if data is not None:
+                raise
+            obstacle = error
+    print_setup(setup)
+    if obstacle:
+        sentences = [line for line in str(obstacle).split("\n") if not line.startswith(BULLET)]
+        click.echo(f"tuner run would stop here: {' '.join(sentences)}")
+
+
+def print_setup(setup: StudySetup) -> None:
+    """Print what was checked: the number of recipes, goal, data, weights and parameters."""
+    from tuner.space.space import describe_parameter
+
+    info = setup.info
+    what = "rows" if info.has_given_trials else "draws"
+    click.echo(f"{setup.space.path}: {len(setup.recipes)} {what}, all valid")
+    click.echo(f"goal: {info.goal}   data: {info.data}" + (f"   layout: {info.layout}" if info.layout else ""))
+    if setup.counts:
+        click.echo(f"images: {setup.counts}   split: {info.split}")
+    if weights := sorted({recipe.weights.name for recipe in setup.recipes} - {"none"}):
+        click.echo(f"weights: {', '.join(weights)} (found when it runs)")
+    if not info.has_given_trials:
+        click.echo(f"search: {info.search}")
+    for parameter, distribution in info.parameters.items():
+        click.echo(f"  {parameter:<14} {describe_parameter(distribution)}")
