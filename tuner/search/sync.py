@@ -23,10 +23,10 @@ from tuner.study import claims, control, database, pending
 from tuner.study.budget import HEARTBEAT_SECONDS, BudgetMeter
 from tuner.study.claims import WorkerRemoved
 from tuner.study.database import is_transient, retried, unwrap
-from tuner.study.heartbeat import HeartbeatMonitor
+from tuner.study.heartbeat import HeartbeatMonitor, write_heartbeat
 from tuner.study.pending import ActiveTrial, PendingWrites, TrialOwner
 from tuner.study.study import JoinedStudy
-from tuner.study.tables import claim_table, study_table, worker_table
+from tuner.study.tables import claim_table
 
 SUSPENDED_SECONDS = 10.0  # a longer gap between two rounds: the machine slept, or the database blocked this thread
 log = logging.getLogger("tuner")
@@ -158,19 +158,13 @@ class SyncThread:
         """Write this worker's row and read what users ask of it; raise WorkerRemoved if the row is gone."""
         self.budget.count_time(self.is_busy)
         with self.engine.begin() as db:
-            row = {
+            state = {
                 **pending.without_non_finite(self.status),
-                "beats": worker_table.c.beats + 1,
                 "progress": self.progress,
                 "granted": self.budget.granted,
                 "used": self.budget.used,
             }
-            mine = sa.update(worker_table).where(worker_table.c.worker == self.worker)
-            if not db.execute(mine.values(**row)).rowcount:
-                raise WorkerRemoved
-            study = db.execute(sa.select(study_table).where(study_table.c.study_id == self.joined.id)).first()
-            if study is None:
-                raise WorkerRemoved  # the next claim of a trial will report that the study was deleted
+            study = write_heartbeat(db, self.joined.id, self.worker, state)
             self.control = control.ControlState(study.stops, bool(study.paused))
             if active := self.active:
                 wanted = sa.select(claim_table.c.wanted).where(claim_table.c.trial_id == active.id)

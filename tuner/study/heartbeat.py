@@ -1,4 +1,4 @@
-"""Monitor the heartbeats of a study's workers, and put back the trials of dead and hung ones.
+"""Write the heartbeat of a worker; monitor those of all, and put back the trials of dead and hung ones.
 
 Every worker and every fleet monitors all workers, with its own monotonic clock, as clocks of other hosts may be
 wrong. A worker's row counts heartbeats (it is alive) and progress (its training advances).
@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -20,16 +20,27 @@ from typing import Any
 
 import psutil
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StudyError
 from tuner.study import claims
 from tuner.study.optuna_tables import trials
-from tuner.study.tables import claim_table, worker_table
+from tuner.study.tables import claim_table, study_table, worker_table
 from tuner.study.trial_queries import OPEN
 
 MAX_HEARTBEAT_GAP = 3.0  # within which a running worker sends a heartbeat
 log = logging.getLogger("tuner")
+
+
+def write_heartbeat(db: Connection, study_id: int, worker: str, state: Mapping[str, Any]) -> sa.Row[Any]:
+    """Write a worker's row with one more beat; return the study's row. WorkerRemoved if one of them is gone."""
+    mine = sa.update(worker_table).where(worker_table.c.worker == worker)
+    if not db.execute(mine.values(**state, beats=worker_table.c.beats + 1)).rowcount:
+        raise claims.WorkerRemoved
+    study = db.execute(sa.select(study_table).where(study_table.c.study_id == study_id)).first()
+    if study is None:
+        raise claims.WorkerRemoved  # the next claim of a trial will report that the study was deleted
+    return study
 
 
 @dataclass(frozen=True)
