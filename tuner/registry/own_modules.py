@@ -171,8 +171,10 @@ def own_packages(names: Iterable[str]) -> dict[str, str]:
     installed = {module for module in modules if not find_own_file(module)}
     if not installed:
         return {}
-    known = read_packages()
-    found = {each for module in installed for each in choose_package(module, {*known.get(top_of(module), ())})}
+    found: set[str] = set()
+    for module in installed:
+        names = read_packages().get(top_of(module), ())
+        found |= choose_package(module, {*filter(None, names)})  # what a broken installation left has no name
     return {name: metadata.version(name) for name in sorted(found)}
 
 

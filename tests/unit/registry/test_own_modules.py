@@ -122,5 +122,5 @@ def test_the_packages_of_parts_are_named_with_their_versions(folders: tuple[Path
 def test_of_several_packages_with_one_first_name_that_of_the_module_is_named(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_modules, "read_packages", lambda: {"click": ["optuna", "click", "click"]})
+    monkeypatch.setattr(own_modules, "read_packages", lambda: {"click": ["optuna", "click", None, "click"]})
     assert own_modules.own_packages(["click.testing:Result"]) == {"click": version("click")}
