@@ -227,7 +227,6 @@ def do_fill(config: dict[str, Any]) -> dict[str, Any]:
 def do_session(config: dict[str, Any]) -> dict[str, Any]:
     """Measure ask and tell as a worker does."""
     from benchmarks.sleeping import quality, who
-    from tuner.search.pruning import make_pruner
     from tuner.search.sampling import make_sampler, redraw
     from tuner.search.session import Session
     from tuner.study.study import rejoin_study
@@ -239,10 +238,7 @@ def do_session(config: dict[str, Any]) -> dict[str, Any]:
         return {name: trial._suggest(name, kind) for name, kind in kinds.items()}
 
     with Session(joined, who(0)) as session:
-        joined.study.sampler, joined.study.pruner = (
-            make_sampler(joined.info, session.ordinal),
-            make_pruner(joined.info),
-        )
+        joined.study.sampler = make_sampler(joined.info, session.ordinal)
 
         def once() -> None:
             held = session.take_trial()

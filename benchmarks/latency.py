@@ -119,7 +119,6 @@ class Count:
 def with_session(config: dict[str, Any]) -> dict[str, float]:
     from benchmarks.large import distributions
     from benchmarks.sleeping import trial_at, who
-    from tuner.search.pruning import make_pruner
     from tuner.search.sampling import make_sampler
     from tuner.search.session import Session
     from tuner.study.study import rejoin_study
@@ -127,10 +126,7 @@ def with_session(config: dict[str, Any]) -> dict[str, float]:
     joined = rejoin_study(config["url"], "five")
     kinds = distributions(joined.info.parameters)
     with Session(joined, who(0)) as session:
-        joined.study.sampler, joined.study.pruner = (
-            make_sampler(joined.info, session.ordinal),
-            make_pruner(joined.info),
-        )
+        joined.study.sampler = make_sampler(joined.info, session.ordinal)
         trial_at(session, take(session), kinds, 1, 0.0)  # reads the study, as once in a worker's life
         settle(session)
         count, began = Count(joined.engine), time.perf_counter()
@@ -159,13 +155,12 @@ def bare(config: dict[str, Any]) -> dict[str, float]:
     import optuna
 
     from benchmarks.large import distributions
-    from benchmarks.sleeping import INFO
-    from tuner.search.pruning import make_pruner
 
     rdb = optuna.storages.RDBStorage(config["url"])
     storage = optuna.storages.get_storage(rdb)
     draws = optuna.samplers.TPESampler(seed=0)
-    study = optuna.load_study(study_name="five", storage=storage, sampler=draws, pruner=make_pruner(INFO))
+    halving = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    study = optuna.load_study(study_name="five", storage=storage, sampler=draws, pruner=halving)
     kinds = distributions(study.user_attrs["tuner"]["parameters"])
 
     def objective(trial: optuna.Trial) -> float:

@@ -14,8 +14,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from benchmarks.studies import MADE_WITH, RECIPE, row_of
 from tuner.goal import Goal
-from tuner.search.pruning import make_pruner
 from tuner.search.sampling import make_sampler, redraw
+from tuner.search.scheduler import NoHalving, make_scheduler
 from tuner.search.session import Session
 from tuner.study import database
 from tuner.study.heartbeat import machine_id, process_start
@@ -91,7 +91,7 @@ def with_session(pipe: Connection, at: int, order: Round) -> None:
         study.sampler = (
             make_sampler(joined.info, session.ordinal) if asked else optuna.samplers.RandomSampler(seed=at)
         )
-        study.pruner = make_pruner(joined.info) if asked else optuna.pruners.NopPruner()
+        session.sync.scheduler = make_scheduler(joined.info) if asked else NoHalving()
         began = ready(pipe)
         while held := session.take_trial():
             trial_at(session, held, SPACE, STEPS, STEP_SECONDS)

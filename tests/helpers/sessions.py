@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
-from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 
 from helpers.command_line import wait_for
 from tuner.fleet.config import WorkerSettings
 from tuner.goal import Goal
+from tuner.search.scheduler import NoHalving
 from tuner.search.session import Session
 from tuner.study import claims, pending
 from tuner.study.claims import ClaimedTrial
@@ -61,7 +61,10 @@ class Bench:
         self, name: str, settings: WorkerSettings | None = None, gpu_share: float = 1.0, **changes: object
     ) -> Session:
         """Return a worker's session, not started; all sessions share the study of this process."""
-        return Session(self.joined, who(name, **changes), settings, gpu_share)
+        session = Session(self.joined, who(name, **changes), settings, gpu_share)
+        if not self.joined.info.pauses:
+            session.sync.scheduler = NoHalving()
+        return session
 
     def enter(self, *names: str, **changes: object) -> tuple[str, ...]:
         """Register workers, and return their names."""
@@ -142,9 +145,9 @@ class Bench:
 
 @contextmanager
 def opened_bench(url: str, name: str = "s", info: StudyInfo = INFO, **changes: object) -> Iterator[Bench]:
-    """Create or join a study, with a random sampler and no pruner."""
+    """Create or join a study, with a random sampler; its sessions prune nothing, but may pause."""
     joined = join_study(url, replace(info, name=name, **changes))  # type: ignore[arg-type]
-    joined.study.sampler, joined.study.pruner = RandomSampler(seed=1), NopPruner()
+    joined.study.sampler = RandomSampler(seed=1)
     try:
         yield Bench(url, joined)
     finally:

@@ -11,8 +11,8 @@ from helpers.command_line import wait_for
 from helpers.postgres import Postgres
 from helpers.sessions import Bench, opened_bench, row
 
-from tuner.search.pruning import make_pruner
 from tuner.search.sampling import REPEATS, make_sampler, redraw
+from tuner.search.scheduler import make_scheduler
 from tuner.search.session import Session
 
 
@@ -61,10 +61,8 @@ def test_a_trial_of_twenty_epochs_takes_few_words(postgres: Postgres) -> None:
     """Optuna's own storage needs about 260 statements in 59 transactions, without our epoch rows."""
     with opened_bench(postgres.fresh()) as bench, bench.session("w") as session:
         study = bench.joined.study
-        study.sampler, study.pruner = (
-            make_sampler(bench.joined.info, session.ordinal),
-            make_pruner(bench.joined.info),
-        )
+        study.sampler = make_sampler(bench.joined.info, session.ordinal)
+        session.sync.scheduler = make_scheduler(bench.joined.info)
         for _ in range(12):
             draw(session)  # beyond the random ones
         wait_for(lambda: not session.storage.unwritten)

@@ -38,7 +38,7 @@ COUNTED = {
     "mysql": "INTEGER NOT NULL AUTO_INCREMENT",
     "mariadb": "INTEGER NOT NULL AUTO_INCREMENT",
 }
-OURS = ("tuner_meta", "tuner_study", "tuner_claim", "tuner_worker", "tuner_epoch")
+OURS = ("tuner_meta", "tuner_study", "tuner_claim", "tuner_worker", "tuner_epoch", "tuner_decision")
 
 
 def shape(url: str) -> dict[str, set[str]]:

@@ -13,12 +13,13 @@ from typing import Any
 import optuna
 import pytest
 from helpers.command_line import wait_for
+from helpers.schedulers import Asked
 from helpers.sessions import Bench, chosen, chosen_or_none, epochs_of, opened_bench, row, taken, written
 from optuna.trial import TrialState
 
 from tuner.errors import FailureKind, StudyError, TrialLost
-from tuner.search.pruning import make_pruner
 from tuner.search.sampling import make_sampler
+from tuner.search.scheduler import make_scheduler
 from tuner.search.session import Session
 from tuner.study import claims
 from tuner.study.claims import WorkerRemoved
@@ -275,25 +276,14 @@ def test_a_deleted_study_is_told(bench: Bench) -> None:
         session.take_trial()
 
 
-# The pruner
-
-
-class Asked(optuna.pruners.BasePruner):
-    """A pruner that records the trial as it was at each call, and prunes at one epoch."""
-
-    def __init__(self, prune_at: int = 0) -> None:
-        self.prune_at, self.seen = prune_at, list[dict[int, float]]()
-
-    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-        self.seen.append(dict(trial.intermediate_values))
-        return trial.last_step == self.prune_at
+# The scheduler
 
 
 def test_each_epoch_is_judged_as_it_stood_then_and_the_first_is_number_1(bench: Bench) -> None:
     """Also when three epochs end before the database has answered once."""
-    bench.joined.study.pruner = asked = Asked()
     bench.enter("w")
     session = bench.session("w")
+    session.sync.scheduler = asked = Asked()
     held = chosen(session)
     for epoch in (1, 2, 3):
         session.record_epoch(held, row(epoch, epoch / 10))
@@ -306,9 +296,9 @@ def test_each_epoch_is_judged_as_it_stood_then_and_the_first_is_number_1(bench: 
 
 
 def test_a_trial_worse_than_its_rung_is_told_so_and_its_value_is_its_last(bench: Bench) -> None:
-    """The study's own pruner prunes a bad trial after its first epoch."""
+    """The study's own scheduler stops a bad trial after its first epoch."""
     with bench.session("w") as session:
-        session.joined.study.pruner = make_pruner(session.joined.info)
+        session.sync.scheduler = make_scheduler(session.joined.info)
         good = chosen(session)
         for epoch in (1, 2, 3):
             session.record_epoch(good, row(epoch, 0.9))
@@ -326,8 +316,8 @@ def test_a_trial_worse_than_its_rung_is_told_so_and_its_value_is_its_last(bench:
 
 def test_a_verdict_outlives_the_worker_that_heard_it(bench: Bench) -> None:
     """The decision to prune is stored, because a full disk may delay the trial's files."""
-    bench.joined.study.pruner = Asked(prune_at=1)
     with bench.session("a") as session:
+        session.sync.scheduler = Asked(answer_at=1)
         held = chosen(session)
         session.record_epoch(held, row(1))
         wait_for(lambda: session.check_signal(held) == "pruned")
@@ -341,7 +331,7 @@ def test_ended_at_once_after_each_epoch_nothing_trips(bench: Bench) -> None:
     """The main thread releases a trial while the sync thread uses it."""
     bench.set(num_trials=60)
     with bench.session("w") as session:
-        session.joined.study.pruner = make_pruner(session.joined.info)
+        session.sync.scheduler = make_scheduler(session.joined.info)
         while held := chosen_or_none(session):
             for epoch in range(1, 1 + held.number % 5):
                 session.record_epoch(held, row(epoch, held.number / 100))

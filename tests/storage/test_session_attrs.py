@@ -7,14 +7,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import optuna
 import pytest
 from helpers.command_line import environment, wait_for
 from helpers.fork_server import run_code
+from helpers.schedulers import Asked
 from helpers.sessions import Bench, chosen, epochs_of, opened_bench, row, taken
 
 from tuner.fleet.config import EXIT_GIVEN_UP
 from tuner.search.sampling import make_sampler
+from tuner.search.scheduler import Decision
 from tuner.search.session import Session
 from tuner.study import control, queries
 from tuner.study.pending import ActiveTrial
@@ -135,15 +136,15 @@ def test_a_beat_says_where_the_worker_is(bench: Bench) -> None:
 # What goes wrong
 
 
-class Broken(optuna.pruners.BasePruner):
-    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-        raise ZeroDivisionError("a bug in a pruner")
+class Broken(Asked):
+    def judge(self, *_: object) -> Decision:
+        raise ZeroDivisionError("a bug in a scheduler")
 
 
 @pytest.mark.parametrize("ask", ["check", "take"])
 def test_what_breaks_in_the_background_is_raised_where_the_work_is(bench: Bench, ask: str) -> None:
-    bench.joined.study.pruner = Broken()
-    with pytest.raises(ZeroDivisionError, match="a bug in a pruner"), bench.session("w") as session:
+    with pytest.raises(ZeroDivisionError, match="a bug in a scheduler"), bench.session("w") as session:
+        session.sync.scheduler = Broken()
         held = chosen(session)
         session.record_epoch(held, row(1))
         wait_for(lambda: session.sync.failure)

@@ -14,8 +14,8 @@ from helpers.sessions import Bench, epochs_of, opened_bench, row, taken, written
 from optuna.trial import TrialState
 
 from tuner.fleet.config import WorkerSettings
-from tuner.search.pruning import make_pruner
 from tuner.search.sampling import make_sampler
+from tuner.search.scheduler import make_scheduler
 from tuner.search.session import Session
 from tuner.study.pending import ActiveTrial
 
@@ -50,10 +50,8 @@ def counted(engine: sa.Engine) -> Iterator[Callable[[], tuple[int, int]]]:
 def test_a_trial_of_twenty_epochs_is_few_statements(bench: Bench) -> None:
     """Optuna alone needs a transaction for each parameter, attribute, report and query."""
     with bench.session("w", WorkerSettings(heartbeat_timeout=1e4, hang_timeout=1e4)) as session:
-        session.joined.study.sampler, session.joined.study.pruner = (
-            make_sampler(session.joined.info, 0),
-            make_pruner(session.joined.info),
-        )
+        session.joined.study.sampler = make_sampler(session.joined.info, 0)
+        session.sync.scheduler = make_scheduler(session.joined.info)
         with counted(bench.engine) as so_far:
             held = taken(session)
             trial = session.optuna_trial(held)

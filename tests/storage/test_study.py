@@ -11,12 +11,10 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
 
 from tuner.errors import SpaceChanged, StudyError
 from tuner.goal import Goal
 from tuner.paths import Home
-from tuner.search.pruning import make_pruner
 from tuner.search.sampling import make_sampler
 from tuner.space.search_settings import SearchSettings
 from tuner.study import budget
@@ -140,7 +138,7 @@ def test_a_study_whose_creator_was_killed_is_completed(prepared_url: str) -> Non
 
 
 def in_memory(worker: int = 0, info: StudyInfo = INFO) -> optuna.Study:
-    return optuna.create_study(direction="maximize", sampler=make_sampler(info, worker), pruner=make_pruner(info))
+    return optuna.create_study(direction="maximize", sampler=make_sampler(info, worker))
 
 
 def drawn(worker: int, info: StudyInfo = INFO) -> list[float]:
@@ -158,58 +156,6 @@ def test_the_same_worker_of_the_same_seed_draws_the_same() -> None:
 
 def test_two_workers_and_two_seeds_draw_different_points() -> None:
     assert len({*drawn(0), *drawn(1), *drawn(0, replace(INFO, seed=1))}) == 36
-
-
-def judged(study: optuna.Study, values: list[float]) -> int | None:
-    """Report these values of the epochs 1, 2, ...; the epoch after which the trial is pruned."""
-    trial = study.ask()
-    for epoch, value in enumerate(values, start=1):
-        trial.report(value, step=epoch)
-        if trial.should_prune():
-            study.tell(trial, state=TrialState.PRUNED)
-            return epoch
-    study.tell(trial, values[-1])
-    return None
-
-
-def test_the_first_trial_is_never_pruned() -> None:
-    assert judged(in_memory(), [0.0] * 100) is None
-
-
-def test_a_bad_trial_is_pruned_at_the_first_epoch_before_any_is_complete() -> None:
-    study = in_memory()
-    running = study.ask()
-    running.report(0.9, step=1)
-    assert not running.should_prune()
-    assert judged(study, [0.1] * 15) == 1
-
-
-@pytest.mark.parametrize("rung", [1, 3, 9, 27])
-def test_trials_are_judged_after_1_3_9_and_27_epochs_only(rung: int) -> None:
-    study = in_memory()
-    judged(study, [0.5] * 100)
-    assert judged(study, [0.9] * (rung - 1) + [0.1] * 100) == rung
-
-
-def test_a_short_and_a_long_trial_meet_on_the_same_rungs() -> None:
-    study = in_memory()
-    judged(study, [0.5] * 15)
-    assert judged(study, [0.9] * 8 + [0.1] * 92) == 9
-    assert judged(study, [0.9] * 8 + [0.2] * 7) == 9
-
-
-def test_at_each_rung_the_better_third_goes_on() -> None:
-    study = in_memory()
-    for at in range(9):
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.PRUNED,
-                intermediate_values={1: at / 10},
-                system_attrs={"completed_rung_0": at / 10},
-            )
-        )
-    assert [judged(study, [value]) for value in (0.45, 0.55)] == [1, 1]
-    assert judged(study, [0.75]) is None
 
 
 def test_studies_of_one_name_have_run_folders_of_their_own(tmp_path: Path) -> None:

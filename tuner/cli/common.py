@@ -115,7 +115,10 @@ def to_home(folder: str) -> Home:
 
 
 def open_engine(storage: str | None, home: str) -> Engine:
-    """Return an engine to read from; StudyError if the database is missing: none is created."""
+    """Return an engine to read from; StudyError if the database is missing: none is created.
+
+    Tables of an earlier version get the columns that reading needs.
+    """
     from tuner.errors import StudyError
     from tuner.study import database, tables
 
@@ -127,6 +130,9 @@ def open_engine(storage: str | None, home: str) -> Engine:
     engine = database.connect(url)
     with database.convert_errors(url):
         tables.refuse_other_versions(engine)
+        if tables.is_outdated(engine):
+            with database.creation_lock(engine, url):
+                tables.add_missing(engine)
     return engine
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from tuner.study.info import StudyInfo
 from tuner.study.pending import ActiveTrial
 from tuner.train.loop import CheckpointSchedule, EpochReport, Progress, TrainingOutcome, train
 from tuner.train.memory import MicroBatches
+
+log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True)
@@ -95,17 +98,23 @@ def train_recipe(
     """
     session = context.session
 
-    def on_epoch(report: EpochReport) -> None:
-        judge = report.epoch < recipe.epochs and recipe.stage_at(report.epoch).judged
-        session.record_epoch(active, asdict(report), judge)
+    def is_judged(epoch: int) -> bool:
+        return epoch < recipe.epochs and recipe.stage_at(epoch).judged
+
+    def on_epoch(report: EpochReport, is_new: bool = True) -> None:
+        session.record_epoch(active, asdict(report), is_judged(report.epoch), is_new)
         peak = max(session.sync.status.get("peak_memory", 0), report.peak_memory)
         session.update_status(step=report.epoch, steps=recipe.epochs, value=report.value, peak_memory=peak)
 
     def on_resume(reports: list[EpochReport]) -> None:
-        """Record epochs that the previous worker saved in the checkpoint but did not record before it died."""
+        """Record and judge epochs that the previous worker saved, but did not record or judge before it died."""
         for report in reports:
             if report.epoch not in active.recorded:
-                on_epoch(report)
+                on_epoch(report, is_new=False)
+            elif report is reports[-1] and is_judged(report.epoch):
+                session.judge_epoch(active, report.epoch)
+        if active.recorded and not reports:
+            log.warning("trial %d: there is no checkpoint of it here; it starts again", active.number)
 
     return train(
         recipe,

@@ -1,53 +1,36 @@
-"""When a search prunes a trial: the pruner, and how it is asked after each epoch."""
+"""When a search prunes or pauses a trial: how its scheduler is asked after each epoch."""
 
 from __future__ import annotations
 
-from copy import copy
-from typing import TYPE_CHECKING
-
-import optuna
-from optuna.trial import FrozenTrial
-
+from tuner.search.curves import CurveReader
+from tuner.search.scheduler import Scheduler
+from tuner.study.decisions import Judgement
 from tuner.study.pending import ActiveTrial
 
-if TYPE_CHECKING:
-    from tuner.study.info import StudyInfo
 
-
-def make_pruner(info: StudyInfo) -> optuna.pruners.BasePruner:
-    """Return the pruner: successive halving by epochs, by default at 1, 3, 9, 27, 81, so it prunes from the start.
-
-    Trials of 15 and of 100 epochs are compared at the same epoch, and each ends at its own last one. Given trials,
-    such as the rows of a table, are never pruned.
-    """
-    if not info.is_pruned:
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.SuccessiveHalvingPruner(
-        min_resource=info.search.first_rung,
-        reduction_factor=info.search.factor,
-        min_early_stopping_rate=0,
-        bootstrap_count=0,
-    )
-
-
-def judge_epoch(study: optuna.Study, active: ActiveTrial) -> None:
-    """Ask the pruner about the first epoch that it has not seen, with the trial as it was then.
-
-    A decision to prune is stored on the trial, because another worker may continue it.
-    """
-    step = active.unjudged[0]
-    with active.lock:
-        past = trial_at_step(active.frozen, step)
-    if study.pruner.prune(study, past):
-        active.prune = True
-        with active.lock:
-            active.frozen.user_attrs["pruned_at"] = step
-            active.pending.attrs["pruned_at"] = str(step)
+def judge_epoch(scheduler: Scheduler, curves: CurveReader, active: ActiveTrial) -> None:
+    """Ask the scheduler about the first epoch that it has not seen, if it reaches a rung."""
+    epoch = active.unjudged[0]
+    before = max((at for at in dict(active.frozen.intermediate_values) if at < epoch), default=0)
+    for rung in scheduler.rungs(active.length):
+        if max(before, active.judged) < rung <= epoch and not active.verdict:
+            decision = scheduler.judge(curves.read_at(active.number, epoch), active.number, rung)
+            note_judgement(active, Judgement(decision.action, rung, decision.reason), epoch)
     active.unjudged.pop(0)
 
 
-def trial_at_step(trial: FrozenTrial, step: int) -> FrozenTrial:
-    """Return a trial as it was after an epoch; attributes set on the result are set on the trial itself."""
-    past = copy(trial)
-    past.intermediate_values = {at: value for at, value in trial.intermediate_values.items() if at <= step}
-    return past
+def note_judgement(active: ActiveTrial, judgement: Judgement, epoch: int) -> None:
+    """Note what the scheduler decided, which is written with the trial, because another worker may continue it.
+
+    "continue" and "stop" are written now, "pause" when the trial rests.
+    """
+    active.judged = judgement.epoch
+    if judgement.action == "pause":
+        active.judgement, active.verdict = judgement, "pause"
+        return
+    with active.lock:
+        active.pending.judgements[judgement.epoch] = judgement
+        if judgement.action == "stop":
+            active.verdict = "stop"
+            active.frozen.user_attrs["pruned_at"] = epoch
+            active.pending.attrs["pruned_at"] = str(epoch)

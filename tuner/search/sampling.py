@@ -16,6 +16,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.study import optuna_compat
+from tuner.study.paused import MARK
 
 if TYPE_CHECKING:
     from tuner.study.info import StudyInfo
@@ -132,9 +133,12 @@ class TrialSubset:
     num: int = 0  # finished trials with these parameters
     num_settled: int = 0  # trials at the front of the list that have all been seen
     last_settled: int = -1  # the number of the last of them
+    paused: dict[int, FrozenTrial] = field(default_factory=dict)  # by number, as they were seen
 
     def select(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Return the subset of all trials of a study, and all running ones, ordered by number."""
+        if any(self.has_ended_again(trial) for trial in trials):
+            vars(self).update(vars(TrialSubset(self.names, self.is_maximized, self.only)))
         done = self.num_settled
         if done and (len(trials) < done or trials[done - 1].number != self.last_settled):
             self.num_settled = 0  # trials were deleted
@@ -152,6 +156,8 @@ class TrialSubset:
             return False
         if trial.number not in self.seen:
             self.seen.add(trial.number)
+            if MARK in trial.system_attrs:
+                self.paused[trial.number] = trial
             if trial.state in FINISHED and self.only.items() <= trial.params.items():
                 fits = self.fits(trial)
                 self.num += fits
@@ -159,6 +165,10 @@ class TrialSubset:
                 insert_ranked(self.newest, (-trial.number,), trial, NUM_NEWEST)
                 insert_ranked(self.others, (not fits, hash_seed(trial.number), trial.number), trial, NUM_OTHERS)
         return True
+
+    def has_ended_again(self, trial: FrozenTrial) -> bool:
+        """Return whether a paused trial was resumed and has come further; until then its earlier values count."""
+        return trial.number in self.paused and trial.state.is_finished() and self.paused[trial.number] is not trial
 
     def fits(self, trial: FrozenTrial) -> bool:
         return self.names <= trial.params.keys()

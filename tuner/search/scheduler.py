@@ -18,7 +18,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from tuner.study.info import StudyInfo
 
 Action = Literal["continue", "pause", "stop", "resume", "start"]
 
@@ -149,7 +152,14 @@ class PromoteHalving:
         return rung <= curve.epoch < rung * self.factor and math.isfinite(curve.values[rung])
 
 
-SCHEDULERS = {"none": NoHalving, "stop": StopHalving, "promote": PromoteHalving}
+HALVINGS: dict[str, type[StopHalving] | type[PromoteHalving]] = {"stop": StopHalving, "promote": PromoteHalving}
+
+
+def make_scheduler(info: StudyInfo) -> Scheduler:
+    """Return the scheduler of a study; given trials, such as the rows of a table, are trained to their ends."""
+    if not info.is_pruned:
+        return NoHalving()
+    return HALVINGS[info.search.pruning](info.search.first_rung, info.search.factor)
 
 
 @dataclass(frozen=True)

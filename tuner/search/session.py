@@ -8,7 +8,7 @@ step, reads memory only, and an epoch is recorded by adding it to the pending wr
             trial = session.optuna_trial(active)                     # suggest with it
             session.confirm_params(active)
             for epoch in ...:
-                while steps: if signal := session.check_signal(active): ...  # "stopped", "pruned", or TrialLost
+                while steps: if signal := session.check_signal(active): ...  # how to end it, or TrialLost
                 session.record_epoch(active, row)
             session.end_trial(active, "COMPLETE", value)
 
@@ -32,8 +32,9 @@ from tuner.errors import FailureKind, StudyError, TrialLost
 from tuner.fleet.config import WorkerSettings
 from tuner.search.sync import SyncThread
 from tuner.study import claims, control, database
-from tuner.study.claims import ClaimedTrial, WorkerRemoved
+from tuner.study.claims import ClaimedTrial, NoTrial, WorkerRemoved
 from tuner.study.database import retried
+from tuner.study.decisions import Choice
 from tuner.study.failures import failure_attrs
 from tuner.study.optuna_compat import forget_cached_trials
 from tuner.study.pending import ActiveTrial, EndState
@@ -44,7 +45,8 @@ from tuner.study.trial_reader import make_trial
 LEAVE_SECONDS = 8.0  # for the last writes: schedulers often send SIGKILL ten seconds after SIGTERM
 PAUSE_SECONDS = 0.1  # between two checks whether a paused study goes on
 NO_STEPS: dict[str, Any] = {"step": 0, "steps": 0, "value": None, "params": None}
-TrialSignal = Literal["", "stopped", "pruned"]
+EPOCH_SECONDS = 0.005  # between two checks whether more epochs were granted
+TrialSignal = Literal["", "stopped", "pruned", "paused"]
 log = logging.getLogger("tuner")
 
 
@@ -120,14 +122,30 @@ class Session:
                 return self.activate(claimed)
             if claimed == "spent":
                 return None
-            self.sync.control = control.ControlState(self.sync.control.stops, True)
+            if claimed == "paused":
+                self.sync.control = control.ControlState(self.sync.control.stops, True)
         return None
 
-    def claim(self) -> ClaimedTrial | Literal["spent", "paused"]:
-        info = self.joined.info
-        unwritten = tuple(self.storage.unwritten)
+    def claim(self) -> ClaimedTrial | NoTrial:
+        """Claim the trial that the scheduler chooses; if no new one may start, a paused one that it resumes."""
+        if not self.joined.info.pauses:
+            return self.claim_chosen(None)
+        claimed = self.claim_chosen(self.choose(can_start=True))
+        if claimed != "no new":
+            return claimed
+        choice = self.choose(can_start=False)
+        return "spent" if choice is None else self.claim_chosen(choice)
+
+    def choose(self, can_start: bool) -> Choice | None:
+        """Return what the scheduler chooses by what is known now."""
+        decision = self.sync.scheduler.choose(self.sync.curves.read(), can_start)
+        return None if decision is None else Choice(decision.number, decision.epoch, decision.reason)
+
+    def claim_chosen(self, choice: Choice | None) -> ClaimedTrial | NoTrial:
+        info, unwritten = self.joined.info, tuple(self.storage.unwritten)
+        given = info.has_given_trials
         try:
-            return claims.claim_trial(self.engine, info.id, info.name, self.name, info.has_given_trials, unwritten)
+            return claims.claim_trial(self.engine, info.id, info.name, self.name, given, unwritten, choice)
         except claims.StudyDeleted:
             raise StudyError(f"study '{info.name}' was deleted meanwhile; nothing is left to do.") from None
 
@@ -138,7 +156,8 @@ class Session:
         else:
             frozen = self.storage.get_trial(claimed.trial_id)
             frozen.state = TrialState.RUNNING
-        active = ActiveTrial(frozen, claimed.attempt, claimed.deaths, claimed.wanted)
+        active = ActiveTrial(frozen, claimed.attempt, claimed.deaths, claimed.wanted, claimed.epochs)
+        self.sync.counts_epochs |= claimed.epochs is not None
         self.storage.active = active
         self.update_status(**NO_STEPS, state="preparing", number=claimed.number)
         self.sync.budget.count_time(busy=True)
@@ -165,18 +184,39 @@ class Session:
             raise TrialLost(active.lost)
         if self.should_leave() or self.sync.control.paused:
             return "stopped"
-        return "pruned" if active.prune or active.wanted == "stop" else ""
+        if active.verdict == "stop" or active.wanted == "stop":
+            return "pruned"
+        if active.verdict == "pause":
+            return "paused"
+        return "" if active.epochs_left != 0 else self.wait_for_epochs(active)
+
+    def wait_for_epochs(self, active: ActiveTrial) -> TrialSignal:
+        """Wait until the epochs that were trained are written and judged, and more are granted or none is left."""
+        while active.unwritten_epochs or active.unjudged:
+            if self.should_leave() or active.lost or active.verdict:
+                return self.check_signal(active)
+            self.sync.progress += 1
+            time.sleep(EPOCH_SECONDS)
+        return "stopped" if active.epochs_left == 0 and not active.verdict else self.check_signal(active)
 
     def confirm_params(self, active: ActiveTrial) -> None:
         """Start writing a trial: its parameters will not be drawn again."""
         active.is_choosing = False
         self.sync.wake()
 
-    def record_epoch(self, active: ActiveTrial, row: dict[str, Any], judge: bool = True) -> None:
-        """Record an epoch (a row of tuner_epoch), replacing an earlier record of it; `judge`: ask the pruner."""
+    def record_epoch(
+        self, active: ActiveTrial, row: dict[str, Any], judge: bool = True, is_new: bool = True
+    ) -> None:
+        """Record an epoch (a row of tuner_epoch), replacing an earlier record of it.
+
+        `judge`: ask the scheduler. `is_new`: whether this worker trained it, not one before.
+        """
         active.is_choosing = False
         epoch, value = int(row["epoch"]), row["value"]
         with active.lock:
+            if is_new:
+                active.unwritten_epochs += 1
+                active.pending.trained += 1
             active.pending.epochs[epoch] = row
             if value is not None and epoch not in active.frozen.intermediate_values:
                 active.frozen.intermediate_values[epoch] = value
@@ -184,6 +224,12 @@ class Session:
                 if judge:
                     active.unjudged.append(epoch)
         self.sync.wake()
+
+    def judge_epoch(self, active: ActiveTrial, epoch: int) -> None:
+        """Ask the scheduler about a recorded epoch, unless it has decided on that."""
+        if epoch > active.judged and epoch in active.frozen.intermediate_values:
+            active.unjudged.append(epoch)
+            self.sync.wake()
 
     def end_trial(
         self,
@@ -213,13 +259,29 @@ class Session:
             self.storage.unwritten[active.id] = active
         self.release_trial()
 
-    def put_back_trial(self, active: ActiveTrial) -> None:
-        """Write everything pending, then let any worker continue the trial."""
+    def pause_trial(self, active: ActiveTrial, epoch: int) -> None:
+        """End a trial as pruned for now, resting after an epoch; it is written before this returns."""
+        steps = active.frozen.intermediate_values
+        with active.lock:
+            if active.judgement:
+                active.pending.judgements[active.judgement.epoch] = active.judgement
+            active.pending.end, active.pending.paused_at = ("PRUNED", steps[max(steps)] if steps else None), epoch
+        self.flush_trial(active)
+        self.release_trial()
+
+    def flush_trial(self, active: ActiveTrial) -> bool:
+        """Write everything pending; return False if another worker owns the trial."""
         try:
             self.sync.flush(active)
-            claims.put_back_trial(self.engine, active.id, self.name)
         except TrialLost as lost:
             log.info("trial %d: dropped, %s", active.number, lost)
+            return False
+        return True
+
+    def put_back_trial(self, active: ActiveTrial) -> None:
+        """Write everything pending, then let any worker continue the trial."""
+        if self.flush_trial(active):
+            claims.put_back_trial(self.engine, active.id, self.name)
         self.release_trial()
 
     def drop_trial(self, active: ActiveTrial) -> None:

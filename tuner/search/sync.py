@@ -1,6 +1,6 @@
 """The background thread of a worker's session, which does all work with the database.
 
-In each round it sends a heartbeat, reads what users ask of the workers, writes pending results, asks the pruner
+In each round it sends a heartbeat, reads what users ask of the workers, writes pending results, asks the scheduler
 and checks the other workers. While the database is away, it retries for minutes and results accumulate in memory.
 """
 
@@ -18,7 +18,9 @@ import sqlalchemy as sa
 
 from tuner.errors import RANDOM, FilesError, TrialLost, pause_seconds
 from tuner.fleet.config import EXIT_GIVEN_UP, WorkerSettings
+from tuner.search.curves import CurveReader
 from tuner.search.pruning import judge_epoch
+from tuner.search.scheduler import Scheduler, make_scheduler
 from tuner.study import claims, control, database, pending
 from tuner.study.budget import HEARTBEAT_SECONDS, BudgetMeter
 from tuner.study.claims import WorkerRemoved
@@ -38,11 +40,14 @@ class SyncThread:
     def __init__(self, joined: JoinedStudy, worker: str, settings: WorkerSettings, gpu_share: float) -> None:
         self.joined, self.worker, self.settings, self.engine = joined, worker, settings, joined.engine
         self.storage = joined.storage
+        self.scheduler: Scheduler = make_scheduler(joined.info)
+        self.curves = CurveReader(joined)
         self.status: dict[str, Any] = {"state": "starting", "number": None, "step": 0, "steps": 0, "value": None}
         self.progress = 0
         self.control = control.ControlState(0, False)
         self.is_removed = False  # this worker's row was removed
         self.failure: BaseException | None = None  # what ended this thread
+        self.counts_epochs = False  # whether the study limits epochs
         self.budget = BudgetMeter(self.engine, joined.id, worker, gpu_share)
         self.monitor = HeartbeatMonitor(self.engine, joined.id, settings.heartbeat_timeout, settings.hang_timeout)
         self.last_progress = -1  # `progress` as of `progress_at`
@@ -106,13 +111,13 @@ class SyncThread:
         return [active for active in known if active is not None and active.pending and not active.is_choosing]
 
     def write_all(self) -> None:
-        """Write everything pending, then ask the pruner about new epochs."""
+        """Write everything pending, then ask the scheduler about new epochs."""
         for active in self.unwritten_trials():
             with active.write_lock:
                 self.write_trial(active)
         current = self.active  # the main thread may release it at any time
         if current is not None and not current.lost:
-            self.ask_pruner(current)
+            self.ask_scheduler(current)
 
     def write_trial(self, active: ActiveTrial) -> None:
         """Write what is pending of a trial; its end, once written or lost, is forgotten here."""
@@ -136,8 +141,12 @@ class SyncThread:
             self.storage.unwritten.pop(active.id, None)
 
     def write(self, active: ActiveTrial, writes: PendingWrites) -> None:
-        if writes:
-            pending.write_pending(self.engine, TrialOwner(self.joined.id, active.id, self.worker), writes)
+        if not writes:
+            return
+        owner = TrialOwner(self.joined.id, active.id, self.worker)
+        granted = pending.write_pending(self.engine, owner, writes, self.counts_epochs)
+        if writes.trained:
+            active.set_granted(writes.trained, granted)
 
     def flush(self, active: ActiveTrial) -> None:
         """Write everything pending of a trial in the calling thread; raise TrialLost if another worker owns it."""
@@ -147,10 +156,10 @@ class SyncThread:
                 raise TrialLost(active.lost)
             retried(self.write)(active, writes)
 
-    def ask_pruner(self, active: ActiveTrial) -> None:
-        """Ask the pruner about each new epoch."""
-        while active.unjudged and not active.prune and self.active is active:
-            judge_epoch(self.joined.study, active)
+    def ask_scheduler(self, active: ActiveTrial) -> None:
+        """Ask the scheduler about each new epoch."""
+        while active.unjudged and not active.verdict and self.active is active:
+            judge_epoch(self.scheduler, self.curves, active)
         if active.pending:
             self.wake()
 
@@ -166,6 +175,7 @@ class SyncThread:
             }
             study = write_heartbeat(db, self.joined.id, self.worker, state)
             self.control = control.ControlState(study.stops, bool(study.paused))
+            self.counts_epochs = study.epochs is not None
             if active := self.active:
                 wanted = sa.select(claim_table.c.wanted).where(claim_table.c.trial_id == active.id)
                 active.wanted = db.scalar(wanted) or ""

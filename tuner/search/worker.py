@@ -49,7 +49,6 @@ from tuner.fleet.config import EXIT_GIVEN_UP, EXIT_GPU_FAILED, WorkerConfig, has
 from tuner.paths import Home, Run, git_commit
 from tuner.recipe import Recipe
 from tuner.search import objective, trial_attrs, trial_pictures
-from tuner.search.pruning import make_pruner
 from tuner.search.sampling import make_sampler
 from tuner.search.session import Session
 from tuner.search.trial_pictures import StripThread, TrialPictures
@@ -57,8 +56,10 @@ from tuner.search.warm_start import find_weights, has_own_files, restore_origin
 from tuner.space.space import Space, load_space
 from tuner.study import claims, database, epoch_queries, trial_queries
 from tuner.study.claims import WorkerRemoved
+from tuner.study.decisions import read_last_judged
 from tuner.study.failures import failure_attrs
 from tuner.study.heartbeat import machine_id, own_version, process_start
+from tuner.study.optuna_compat import was_judged_by_optuna
 from tuner.study.pending import ActiveTrial, EndState
 from tuner.study.study import JoinedStudy, rejoin_study
 from tuner.train.loop import TrainingOutcome
@@ -126,7 +127,6 @@ class Worker:
         try:
             with database.convert_errors(self.config.storage), self.session as session:
                 study.sampler = make_sampler(self.joined.info, session.ordinal)
-                study.pruner = make_pruner(self.joined.info)
                 while active := session.take_trial():
                     self.run_trial(active)
                     if not self.is_warm:
@@ -191,6 +191,9 @@ class Worker:
         restore_origin(trial, self.engine, self.session.name, self.attempts, run)
         if active.attempt > 1 or has_own_files(trial):
             active.recorded = database.retried(epoch_queries.read_recorded_epochs)(self.engine, active.id)
+            active.judged = database.retried(read_last_judged)(self.engine, active.id)
+            if was_judged_by_optuna(active.frozen):
+                active.judged = max(active.recorded, default=0)
         if self.space is None:
             use_code(run, trial.user_attrs.get("made_with", {}).get("code", ""), self.home.cache)
         recipe = objective.choose_recipe(self.space, self.joined.info, trial)
@@ -212,9 +215,9 @@ class Worker:
         self.finish_trial(active, pictures, outcome)
 
     def finish_trial(self, active: ActiveTrial, pictures: TrialPictures, outcome: TrainingOutcome) -> None:
-        """Save pictures, attributes and files, then end the trial: a finished trial takes no more attributes."""
+        """Save pictures, attributes and files, then end or pause the trial: then it takes no more attributes."""
         trial, recipe, run = pictures.trial, pictures.recipe, pictures.run
-        is_complete = outcome.end == "finished"
+        is_complete, is_paused = outcome.end == "finished", outcome.end == "paused"
         test = self.test_scores(recipe, run) if is_complete and "row" in trial.user_attrs else {}
         progress = outcome.progress
         self.session.update_status(state="finishing")
@@ -225,11 +228,14 @@ class Worker:
         host, device = socket.gethostname(), device_name(self.device)
         trial_attrs.write_result(trial, outcome, host, device, active.attempt, test)
         trial_attrs.save_result_note(trial, recipe, self.joined.info.goal, progress)
-        if is_complete:
+        if is_complete or is_paused:
             self.attempts.keep(run)
             self.attempts.settle(run, SETTLE_SECONDS)
         elif active.wanted == "stop":
             trial.set_user_attr("stopped", "by hand")
+        if is_paused:
+            log.info("trial %d: paused at epoch %d of %d", active.number, progress.epoch - 1, recipe.epochs)
+            return self.session.pause_trial(active, progress.epoch - 1)
         state: EndState = "COMPLETE" if is_complete else "PRUNED"
         value = progress.best_value if is_complete else None
         self.session.end_trial(active, state, value, lambda: self.attempts.finish(run, weights=is_complete))

@@ -17,7 +17,8 @@ from sqlalchemy.engine import Connection, Engine
 from tuner.study import claims
 from tuner.study.control import update_study
 from tuner.study.database import retried
-from tuner.study.tables import claim_table, clock, study_table, worker_table
+from tuner.study.optuna_tables import trials
+from tuner.study.tables import claim_table, clock, epoch_table, study_table, worker_table
 
 HEARTBEAT_SECONDS = 1.0  # between two heartbeats of a worker
 SLICE_SECONDS = 20.0  # GPU-seconds granted at a time
@@ -113,6 +114,7 @@ class Budget:
     num_trials: int | None = None
     hours: float | None = None
     gpu_hours: float | None = None
+    epochs: int | None = None
 
     @property
     def is_limited(self) -> bool:
@@ -121,11 +123,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class BudgetUse:
-    """How much of its budget a study has used; granted GPU-hours that are not used yet do not count."""
+    """How much of its budget a study has used; what is granted and not used yet does not count."""
 
     num_trials: int
     hours: float
     gpu_hours: float
+    epochs: int = 0  # counted while they are limited
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,24 @@ class BudgetStatus:
 
 @retried
 def set_budget(engine: Engine, study_id: int, **limits: float | int | None) -> None:
-    """Change the given limits. Running trials continue even beyond a lower limit."""
+    """Change the given limits. Running trials continue even beyond a lower limit, except one of epochs."""
     given = {name: limit for name, limit in limits.items() if limit is not None}
+    if "epochs" in given:
+        count_earlier_epochs(engine, study_id)
     if given:
         update_study(engine, study_id, **given)
+
+
+def count_earlier_epochs(engine: Engine, study_id: int) -> None:
+    """Count the epochs that were trained before the first limit on them."""
+    same = study_table.c.study_id == study_id
+    mine = sa.select(trials.c.trial_id).where(trials.c.study_id == study_id)
+    with engine.begin() as db:
+        claims.lock_study(db, study_id)
+        number = db.scalar(sa.select(sa.func.count()).where(epoch_table.c.trial_id.in_(mine)))
+        db.execute(
+            sa.update(study_table).where(same, study_table.c.epochs.is_(None)).values(epochs_granted=number)
+        )
 
 
 def read_budget(engine: Engine, study_id: int) -> BudgetStatus:
@@ -156,15 +173,19 @@ def select_budget(db: Connection, study_id: int) -> BudgetStatus:
     work = worker_table.c.study_id == study_id
     claimed = sa.select(sa.func.count()).where(claim_table.c.study_id == study_id).scalar_subquery()
     held = sa.select(sa.func.coalesce(sa.func.sum(worker_table.c.granted - worker_table.c.used), 0.0)).where(work)
+    waiting = sa.select(sa.func.coalesce(sa.func.sum(claim_table.c.epochs_granted), 0))
+    waiting = waiting.where(claim_table.c.study_id == study_id)
     holders = sa.select(sa.func.count()).where(work, worker_table.c.granted > 0).scalar_subquery()
     query = sa.select(
         study_table,
         claimed.label("claimed"),
         (study_table.c.gpu_seconds - held.scalar_subquery()).label("used"),
         holders.label("holders"),
+        (study_table.c.epochs_granted - waiting.scalar_subquery()).label("trained"),
     )
     row = db.execute(query.where(study_table.c.study_id == study_id)).first()
     if row is None:
         return BudgetStatus(Budget(), BudgetUse(0, 0.0, 0.0), False, 0)
-    spent = BudgetUse(row.claimed, row.clock_seconds / 3600, row.used / 3600)
-    return BudgetStatus(Budget(row.num_trials, row.hours, row.gpu_hours), spent, bool(row.paused), row.holders)
+    spent = BudgetUse(row.claimed, row.clock_seconds / 3600, row.used / 3600, int(row.trained))
+    limits = Budget(row.num_trials, row.hours, row.gpu_hours, row.epochs)
+    return BudgetStatus(limits, spent, bool(row.paused), row.holders)

@@ -8,7 +8,7 @@ budget of trials. It is read and raised under a lock on the study's row, so it i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -17,12 +17,18 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import TrialLost
 from tuner.study.database import retried
+from tuner.study.decisions import Choice, Judgement, write_decision
+from tuner.study.epoch_grants import are_epochs_used_up, count_epochs, grant_epochs
 from tuner.study.optuna_tables import studies, trials
-from tuner.study.tables import claim_table, epoch_table, study_table, worker_table
+from tuner.study.paused import resume_trial
+from tuner.study.tables import claim_table, decision_table, epoch_table, study_table, worker_table
 from tuner.study.trial_queries import OPEN
 
 MIN_GPU_SECONDS = 2.0  # with less than this left, no trial is started
 TrialRequest = Literal["", "stop"]  # what a user asks of a running trial; stored in its claim
+# why there is no trial: the budget is spent; all workers are paused; no new one may start, but paused ones may go
+# on; the chosen one went on meanwhile
+NoTrial = Literal["spent", "paused", "no new", "changed"]
 MOST_DEATHS = 3  # workers that may die on a trial before it fails
 CLAIMED = claim_table.join(trials, trials.c.trial_id == claim_table.c.trial_id)
 
@@ -45,6 +51,7 @@ class ClaimedTrial:
     deaths: int  # of workers, since the last epoch of the trial
     wanted: TrialRequest
     is_new: bool  # the database holds its row and nothing else
+    epochs: int | None = None  # that its worker may train before it is granted more; None without a limit
 
 
 @retried
@@ -54,7 +61,7 @@ def ensure_study_row(engine: Engine, study_id: int, is_new: bool) -> None:
     A new study starts clean even if SQLite gives it the id of a deleted one.
     """
     with engine.begin() as db:
-        for table in (study_table, claim_table, worker_table):
+        for table in (study_table, claim_table, worker_table, decision_table):
             is_gone = table.c.study_id.not_in(sa.select(studies.c.study_id))
             db.execute(sa.delete(table).where(is_gone | (table.c.study_id == study_id) if is_new else is_gone))
         db.execute(sa.delete(epoch_table).where(epoch_table.c.trial_id.not_in(sa.select(trials.c.trial_id))))
@@ -106,13 +113,20 @@ def select_enqueued(study_id: int) -> sa.Select[tuple[int]]:
 
 @retried
 def claim_trial(
-    engine: Engine, study_id: int, name: str, worker: str, has_given_trials: bool, unwritten: Sequence[int] = ()
-) -> ClaimedTrial | Literal["spent", "paused"]:
-    """Claim a trial that was put back, or else a new one within the budget, in one transaction.
+    engine: Engine,
+    study_id: int,
+    name: str,
+    worker: str,
+    has_given_trials: bool,
+    unwritten: Sequence[int] = (),
+    choice: Choice | None = None,
+) -> ClaimedTrial | NoTrial:
+    """Claim a trial that was put back, or else the chosen one or a new one within the budget, in one transaction.
 
     The study's row is locked first, so that no two workers see the same count. A trial that this worker already
     owns comes first: the connection was cut before the worker learned of it. `unwritten` are the ids of its trials
-    whose end it has not written yet. With `has_given_trials`, no trial is created.
+    whose end it has not written yet. With `has_given_trials`, no trial is created. The choice was made with what
+    was known before: it is carried out if its trial is still paused.
 
     Raises:
         StudyDeleted: The study was deleted. The name is compared, because SQLite reuses ids.
@@ -126,15 +140,35 @@ def claim_trial(
         if now.known is None:
             raise WorkerRemoved
         if now.mine is not None:
-            return read_claim(db, now.mine)
+            mine = read_claim(db, now.mine)
+            return mine if now.epochs is not None else replace(mine, epochs=None)
         nothing_new = are_trials_used_up(now) or (has_given_trials and now.unclaimed is None)
-        if is_time_used_up(now) or (nothing_new and now.put_back is None):
-            return "spent"
+        resumed = choice is not None and choice.number is not None
+        if is_time_used_up(now) or (nothing_new and now.put_back is None and not resumed):
+            return "no new" if choice is not None and not is_time_used_up(now) else "spent"
         if now.paused:
             return "paused"
-        if now.put_back is not None:
-            return claim_put_back(db, now.put_back, worker)
+        taken = claim_next(db, study_id, worker, now, choice)
+        return taken if taken == "changed" else replace(taken, epochs=grant_epochs(db, now, taken.trial_id))
+
+
+def claim_next(
+    db: Connection, study_id: int, worker: str, now: sa.Row[Any], choice: Choice | None
+) -> ClaimedTrial | Literal["changed"]:
+    """Claim the trial whose turn it is, and write the decision that it follows from."""
+    if now.put_back is not None:
+        return claim_put_back(db, now.put_back, worker)
+    if choice is None:
         return claim_new(db, study_id, worker, now)
+    if choice.number is None:
+        write_decision(db, study_id, worker, None, Judgement("start", 0, choice.reason))
+        return claim_new(db, study_id, worker, now)
+    claim_id = resume_trial(db, study_id, choice.number, worker)
+    if claim_id is None:
+        return "changed"
+    taken = read_claim(db, claim_id)
+    write_decision(db, study_id, worker, taken.trial_id, Judgement("resume", choice.epoch, choice.reason))
+    return taken
 
 
 def select_claim_state(study_id: int, worker: str, unwritten: Sequence[int] = ()) -> sa.Select[Any]:
@@ -164,11 +198,10 @@ def are_trials_used_up(now: sa.Row[Any]) -> bool:
 
 
 def is_time_used_up(now: sa.Row[Any]) -> bool:
-    """Return whether the hours or the GPU-hours are used up, so that no trial may start or continue."""
+    """Return whether the hours, GPU-hours or epochs are used up, so that no trial may start or continue."""
     by_clock = now.hours is not None and now.clock_seconds >= 3600 * now.hours
-    return bool(
-        by_clock or (now.gpu_hours is not None and now.gpu_seconds >= 3600 * now.gpu_hours - MIN_GPU_SECONDS)
-    )
+    by_gpu = now.gpu_hours is not None and now.gpu_seconds >= 3600 * now.gpu_hours - MIN_GPU_SECONDS
+    return bool(by_clock or by_gpu or are_epochs_used_up(now))
 
 
 def select_own_claim(worker: str, but: Sequence[int]) -> sa.Select[tuple[int]]:
@@ -181,7 +214,7 @@ def select_own_claim(worker: str, but: Sequence[int]) -> sa.Select[tuple[int]]:
 def read_claim(db: Connection, claim_id: int) -> ClaimedTrial:
     query = sa.select(claim_table, trials.c.number).select_from(CLAIMED)
     row = db.execute(query.where(claim_table.c.claim_id == claim_id)).one()
-    return ClaimedTrial(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, is_new=False)
+    return ClaimedTrial(row.trial_id, row.number, row.attempt, row.deaths, row.wanted, False, row.epochs_granted)
 
 
 def claim_put_back(db: Connection, claim_id: int, worker: str) -> ClaimedTrial:
@@ -203,7 +236,7 @@ def claim_new(db: Connection, study_id: int, worker: str, now: sa.Row[Any]) -> C
         number = db.scalar(sa.select(trials.c.number).where(trials.c.trial_id == trial_id))
         set_running(db, trial_id)
     if db.dialect.name == "sqlite":  # it reuses the ids of deleted trials
-        for table in (claim_table, epoch_table):
+        for table in (claim_table, epoch_table, decision_table):
             db.execute(sa.delete(table).where(table.c.trial_id == trial_id))
     slot = (now.last_slot or 0) + 1
     db.execute(
@@ -257,10 +290,17 @@ def check_claim(engine: Engine, trial_id: int, worker: str) -> None:
 
 @retried
 def put_back_trial(engine: Engine, trial_id: int, worker: str) -> None:
-    """Put a trial back; do nothing if the worker no longer owns it."""
+    """Put a trial back with the epochs that it was granted; do nothing if the worker no longer owns it."""
+    held = sa.select(claim_table.c.study_id, claim_table.c.epochs_granted).where(is_own_claim(trial_id, worker))
     with engine.begin() as db:
+        row = db.execute(held).first()
+        if row is None:
+            return
+        if row.epochs_granted:
+            lock_study(db, row.study_id)
         mine = sa.update(claim_table).where(is_own_claim(trial_id, worker)).values(worker=None)
         if db.execute(mine).rowcount:
+            count_epochs(db, row.study_id, trial_id, trained=0, is_ended=True)
             db.execute(sa.update(trials).where(trials.c.trial_id == trial_id).values(state="WAITING"))
 
 
@@ -290,7 +330,7 @@ def release_worker(engine: Engine, worker: str, died: bool) -> list[int]:
             running = trials.c.trial_id.in_(ids) & (trials.c.state == "RUNNING")
             db.execute(sa.update(trials).where(running).values(state="WAITING"))
             held_claims = claim_table.c.trial_id.in_(ids) & (claim_table.c.worker == worker)
-            back = {"worker": None, "deaths": claim_table.c.deaths + int(died)}
+            back = {"worker": None, "deaths": claim_table.c.deaths + int(died), "epochs_granted": 0}
             db.execute(sa.update(claim_table).where(held_claims).values(back))
         return ids
 

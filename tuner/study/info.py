@@ -52,6 +52,11 @@ class StudyInfo:
         return self.search.pruning != "none" and not self.has_given_trials
 
     @property
+    def pauses(self) -> bool:
+        """Whether unpromising trials rest and may go on, instead of being stopped."""
+        return self.is_pruned and self.search.pruning != "stop"
+
+    @property
     def choices(self) -> list[Any]:
         """The choices of the parameter `each`, or none."""
         return list(self.parameters[self.each]["choices"]) if self.each else []

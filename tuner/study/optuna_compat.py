@@ -73,6 +73,11 @@ def is_enqueued(trial: Trial) -> bool:
     return bool(trial._fixed_params)
 
 
+def was_judged_by_optuna(trial: FrozenTrial) -> bool:
+    """Return whether the pruner that earlier versions asked has judged a trial. No public name tells it."""
+    return any(name.startswith("completed_rung_") for name in trial.system_attrs)
+
+
 def restart_with_params(study: optuna.Study, trial: Trial, params: dict[str, Any]) -> None:
     """Make a running trial suggest these parameters. Public ways fix parameters only before a trial is created."""
     optuna.Trial.__init__(trial, study, trial_id(trial))  # it keeps what was suggested before

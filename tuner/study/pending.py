@@ -19,7 +19,9 @@ from sqlalchemy.engine import Connection, Engine
 from tuner.errors import TrialLost
 from tuner.paths import format_json
 from tuner.study import optuna_compat
-from tuner.study.claims import TrialRequest, check_owner, read_owner, utc_now
+from tuner.study.claims import TrialRequest, check_owner, lock_study, read_owner, utc_now
+from tuner.study.decisions import Judgement, write_decision
+from tuner.study.epoch_grants import count_epochs
 from tuner.study.optuna_tables import (
     study_system_attrs,
     trial_attrs,
@@ -29,7 +31,7 @@ from tuner.study.optuna_tables import (
     trial_values,
     trials,
 )
-from tuner.study.tables import epoch_table
+from tuner.study.tables import decision_table, epoch_table
 
 EndState = Literal["COMPLETE", "PRUNED", "FAIL"]
 
@@ -44,15 +46,20 @@ class PendingWrites:
     values: dict[int, float] = field(default_factory=dict)  # the goal's metric, by epoch
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
     dashboard_notes: dict[str, str] = field(default_factory=dict)  # stored on the study
+    judgements: dict[int, Judgement] = field(default_factory=dict)  # by epoch
+    trained: int = 0  # epochs, for the budget of epochs
     end: tuple[EndState, float | None] | None = None
+    paused_at: int | None = None  # the epoch where a trial rests that ends as PRUNED for now
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
 
     def __or__(self, later: PendingWrites) -> PendingWrites:
         """Merge with later writes, which win."""
-        merged = {name: getattr(self, name) | getattr(later, name) for name in vars(self) if name != "end"}
-        return PendingWrites(**merged, end=later.end or self.end)
+        dicts = [name for name, value in vars(self).items() if isinstance(value, dict)]
+        merged = {name: getattr(self, name) | getattr(later, name) for name in dicts}
+        trained, paused_at = self.trained + later.trained, later.paused_at or self.paused_at
+        return PendingWrites(**merged, trained=trained, end=later.end or self.end, paused_at=paused_at)
 
 
 @dataclass(frozen=True)
@@ -64,29 +71,50 @@ class TrialOwner:
     worker: str
 
 
-def write_pending(engine: Engine, owner: TrialOwner, writes: PendingWrites) -> None:
+def write_pending(
+    engine: Engine, owner: TrialOwner, writes: PendingWrites, is_limited: bool = False
+) -> int | None:
     """Write everything or nothing; raise TrialLost if the worker no longer owns the trial.
 
     Rows are inserted without reading first. If some exist (an epoch was trained again, or the answer to a commit
-    was lost), everything is written again in their place.
+    was lost), everything is written again in their place. With `is_limited`, epochs are counted: return how many
+    the worker may train now.
     """
     try:
         with engine.begin() as db:
-            write_rows(db, owner, writes, over=False)
+            return write_rows(db, owner, writes, is_limited, over=False)
     except sa.exc.IntegrityError:
         with engine.begin() as db:
-            write_rows(db, owner, writes, over=True)
+            return write_rows(db, owner, writes, is_limited, over=True)
 
 
-def write_rows(db: Connection, owner: TrialOwner, writes: PendingWrites, over: bool) -> None:
+def write_rows(
+    db: Connection, owner: TrialOwner, writes: PendingWrites, is_limited: bool, over: bool
+) -> int | None:
+    is_limited = is_limited and bool(writes.trained or writes.end)
+    if is_limited:
+        lock_study(db, owner.study_id)  # locks are taken in the order study, claim
     try:
         # a new epoch resets the deaths: a long trial on hosts that are often shut down is not to blame for them
-        check_owner(db, owner.trial_id, owner.worker, **({"deaths": 0} if writes.epochs else {}))
+        changes = {"deaths": 0} if writes.epochs else {}
+        paused = {} if writes.paused_at is None else {"paused_at": writes.paused_at}
+        check_owner(db, owner.trial_id, owner.worker, **changes, **paused)
     except TrialLost:
         found = read_owner(db, owner.trial_id)
         if writes.end and found and (found.worker, found.state) == (owner.worker, writes.end[0]):
-            return  # by these writes: only the answer to the commit was lost
+            return None  # by these writes: only the answer to the commit was lost
         raise
+    insert_rows(db, owner, writes, over)
+    if writes.end:
+        same = trials.c.trial_id == owner.trial_id
+        db.execute(sa.update(trials).where(same).values(state=writes.end[0], datetime_complete=utc_now()))
+    if not is_limited:
+        return None
+    return count_epochs(db, owner.study_id, owner.trial_id, writes.trained, writes.end is not None)
+
+
+def insert_rows(db: Connection, owner: TrialOwner, writes: PendingWrites, over: bool) -> None:
+    """Insert the rows, `over` those that exist."""
     for table, rows in rows_by_table(writes, owner):
         if rows and over:
             keys = [key for key in KEYS if key in table.c and key in rows[0]]
@@ -94,9 +122,11 @@ def write_rows(db: Connection, owner: TrialOwner, writes: PendingWrites, over: b
                 db.execute(sa.delete(table).where(*(table.c[key] == row[key] for key in keys)))
         if rows:
             db.execute(sa.insert(table), rows)
-    if writes.end:
-        same = trials.c.trial_id == owner.trial_id
-        db.execute(sa.update(trials).where(same).values(state=writes.end[0], datetime_complete=utc_now()))
+    for epoch, judgement in writes.judgements.items():
+        if over:
+            same = (decision_table.c.trial_id == owner.trial_id) & (decision_table.c.epoch == epoch)
+            db.execute(sa.delete(decision_table).where(same, decision_table.c.action == judgement.action))
+        write_decision(db, owner.study_id, owner.worker, owner.trial_id, judgement)
 
 
 KEYS = ("trial_id", "study_id", "key", "param_name", "step", "epoch", "objective")  # which identify a row
@@ -149,10 +179,22 @@ def value_type(value: float) -> str:
     return "FINITE"
 
 
+UNKNOWN_LENGTH = 2**31  # of a trial without a recipe
+
+
+def read_length(trial: FrozenTrial) -> int:
+    """Return the epochs of a trial's recipe, or UNKNOWN_LENGTH."""
+    recipe = trial.user_attrs.get("recipe")
+    epochs = recipe.get("epochs") if isinstance(recipe, dict) else None
+    return epochs if isinstance(epochs, int) else UNKNOWN_LENGTH
+
+
 class ActiveTrial:
     """The trial that this worker trains: all of it in memory, and its pending writes."""
 
-    def __init__(self, frozen: FrozenTrial, attempt: int, deaths: int, wanted: TrialRequest) -> None:
+    def __init__(
+        self, frozen: FrozenTrial, attempt: int, deaths: int, wanted: TrialRequest, granted: int | None = None
+    ) -> None:
         self.frozen, self.attempt, self.deaths = frozen, attempt, deaths
         self.pending = PendingWrites()
         self.dashboard_notes: dict[str, Any] = {}  # that the dashboard shows
@@ -162,8 +204,13 @@ class ActiveTrial:
         self.is_choosing = True  # its parameters may be drawn again, so they are not written yet
         self.on_written: Callable[[], None] = lambda: None  # called when its end is written
         self.lost = ""  # why this worker no longer owns it
-        self.unjudged: list[int] = []  # epochs that the pruner has not seen
-        self.prune = "pruned_at" in frozen.user_attrs  # the pruner decides once; a restarted worker must know
+        self.unjudged: list[int] = []  # epochs that the scheduler has not seen
+        # the scheduler stops a trial once; a restarted worker must know
+        self.verdict: Literal["", "pause", "stop"] = "stop" if "pruned_at" in frozen.user_attrs else ""
+        self.judgement: Judgement | None = None  # why it is to pause
+        self.judged = 0  # the last rung at which the scheduler decided on it
+        self.granted = granted  # epochs that it may train, without those written; None without a limit
+        self.unwritten_epochs = 0  # epochs trained since then
         self.recorded: set[int] = set()  # epochs in the database when it was claimed
 
     @property
@@ -173,6 +220,22 @@ class ActiveTrial:
     @property
     def number(self) -> int:
         return self.frozen.number
+
+    @property
+    def epochs_left(self) -> int | None:
+        """The epochs that may be trained now; None without a limit."""
+        with self.lock:
+            return None if self.granted is None else max(0, self.granted - self.unwritten_epochs)
+
+    @property
+    def length(self) -> int:
+        """The epochs of its recipe; a very long one before it has a recipe."""
+        return read_length(self.frozen)
+
+    def set_granted(self, written: int, granted: int | None) -> None:
+        """Note that so many trained epochs are written, and how many more may be trained since."""
+        with self.lock:
+            self.unwritten_epochs, self.granted = self.unwritten_epochs - written, granted
 
     def set_param(self, name: str, internal_value: float, distribution: BaseDistribution) -> None:
         with self.lock:

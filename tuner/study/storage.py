@@ -21,6 +21,7 @@ from tuner.errors import StorageError, format_names
 from tuner.study import database, optuna_tables, queries, tables
 from tuner.study.database import retried
 from tuner.study.optuna_compat import trial_id as id_of
+from tuner.study.paused import MARK, read_paused_attempts
 from tuner.study.pending import ActiveTrial
 from tuner.study.trial_reader import read_trial, read_trials
 
@@ -30,21 +31,36 @@ T = TypeVar("T")
 
 @dataclass
 class StudyCache:
-    """What was read of a study. Finished trials never change; the others are read again each time."""
+    """What was read of a study.
+
+    Finished trials never change, and paused ones only when they are resumed; the others are read again each time.
+    """
 
     finished: dict[int, FrozenTrial] = field(default_factory=dict)  # by id
+    paused: dict[int, FrozenTrial] = field(default_factory=dict)
     unfinished: dict[int, FrozenTrial] = field(default_factory=dict)
-    newest: int = -1  # the highest id of a finished trial; a trial with a lower id is in one of the two
+    newest: int = -1  # the highest id of a finished or paused trial; one with a lower id is in one of the three
     name: str | None = None
     directions: list[StudyDirection] | None = None
 
     def update(self, engine: Engine, study_id: int) -> dict[int, FrozenTrial]:
         """Read what may have changed; return all trials by id."""
-        found = {id_of(trial): trial for trial in read_trials(engine, study_id, self.unfinished, self.newest)}
-        self.unfinished = {trial_id: trial for trial_id, trial in found.items() if not trial.state.is_finished()}
-        self.finished |= {id: trial for id, trial in found.items() if id not in self.unfinished}
-        self.newest = max(self.finished, default=-1)
-        return self.finished | self.unfinished
+        again = {*self.unfinished, *self.changed(engine, study_id)}
+        found = {id_of(trial): trial for trial in read_trials(engine, study_id, again, self.newest)}
+        self.paused = {id: trial for id, trial in self.paused.items() if id not in again}
+        self.paused |= {id: trial for id, trial in found.items() if MARK in trial.system_attrs}
+        self.unfinished = {id: trial for id, trial in found.items() if not trial.state.is_finished()}
+        ended = found.keys() - self.paused.keys() - self.unfinished.keys()
+        self.finished |= {id: found[id] for id in ended}
+        self.newest = max(max(self.finished, default=-1), max(self.paused, default=-1))
+        return self.finished | self.paused | self.unfinished
+
+    def changed(self, engine: Engine, study_id: int) -> list[int]:
+        """Return the ids of trials that were resumed since they were read as paused, or ended for good."""
+        if not self.paused:
+            return []
+        now = read_paused_attempts(engine, study_id)
+        return [id for id, trial in self.paused.items() if now.get(id) != trial.system_attrs[MARK]["attempt"]]
 
 
 def delegate(
@@ -167,7 +183,7 @@ class StudyStorage(BaseStorage):
             trials = (
                 trial
                 for cache in list(self.caches.values())
-                for trial in (*cache.finished.values(), *cache.unfinished.values())
+                for trial in (*cache.finished.values(), *cache.paused.values(), *cache.unfinished.values())
             )
             earlier = (trial.distributions[name] for trial in trials if name in trial.distributions)
             self.distributions[name] = next(earlier, new)

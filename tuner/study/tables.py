@@ -5,6 +5,7 @@ tuner_study     the budget of a study, what is used of it, and what users ask of
 tuner_claim     one row for each trial: its slot in the budget, the worker that owns it now, its attempts
 tuner_worker    one row for each running worker: where it runs, its state and its progress
 tuner_epoch     one row for each epoch of a trial: metrics, seconds, images per second, memory
+tuner_decision  one row for each decision of the scheduler: what a trial does at a rung, what a free worker trains
 
 An earlier schema is migrated by comparing the database with this file. Alembic would not make that simpler: DDL is
 not transactional on MariaDB, nor on SQLite through Python's driver, so a killed process leaves some columns added,
@@ -22,7 +23,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StorageError
 
-SCHEMA = 2  # of our tables; 1 had no tuner_meta
+SCHEMA = 3  # of our tables; 1 had no tuner_meta, 2 no paused trials: it would take them for pruned ones
 ZERO: dict[str, Any] = {"nullable": False, "default": 0, "server_default": "0"}
 
 ours = sa.MetaData()
@@ -39,9 +40,11 @@ study_table = sa.Table(
     sa.Column("num_trials", sa.Integer),  # the budget; NULL means unlimited
     sa.Column("hours", sa.Double),  # by the clock, while any worker runs
     sa.Column("gpu_hours", sa.Double),
+    sa.Column("epochs", sa.Integer),  # of all trials together
     sa.Column("clock_seconds", sa.Double, **ZERO),  # spent of `hours`
     sa.Column("clock_at", sa.Double),  # when that was counted last, by the database's clock
     sa.Column("gpu_seconds", sa.Double, **ZERO),  # granted of `gpu_hours`
+    sa.Column("epochs_granted", sa.Integer, **ZERO),  # of `epochs`
     sa.Column("num_workers", sa.Integer, **ZERO),  # that ever joined
     sa.Column("stops", sa.Integer, **ZERO),  # how often all workers were asked to stop
     sa.Column("paused", sa.Integer, **ZERO),
@@ -57,6 +60,8 @@ claim_table = sa.Table(
     sa.Column("deaths", sa.Integer, **ZERO),
     sa.Column("attempt", sa.Integer, **ZERO),  # how often the trial was claimed
     sa.Column("wanted", sa.String(16), nullable=False, default="", server_default=""),  # a TrialRequest
+    sa.Column("paused_at", sa.Integer),  # the epoch after which the trial rests; NULL if it is not paused
+    sa.Column("epochs_granted", sa.Integer, **ZERO),  # that its worker may train, without those written
     sa.UniqueConstraint("study_id", "slot"),
 )
 worker_table = sa.Table(
@@ -94,19 +99,41 @@ epoch_table = sa.Table(
     sa.Column("lr", sa.Double, nullable=False),
     sa.Column("metrics", sa.JSON, nullable=False),
 )
+decision_table = sa.Table(
+    "tuner_decision",
+    ours,
+    sa.Column("decision_id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.Integer, nullable=False, index=True),
+    sa.Column("at", sa.Double, nullable=False),  # by the database's clock
+    sa.Column("worker", sa.String(64), nullable=False),
+    sa.Column("trial_id", sa.Integer, index=True),  # NULL for "start"
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),  # at which it was taken; 0 for "start"
+    sa.Column("reason", sa.JSON, nullable=False),
+)
 
 
 def create(engine: Engine) -> None:
     """Create our tables, or migrate those of an earlier version. Call under the creation lock."""
+    add_missing(engine)
+    made_by = {"schema": str(SCHEMA), "made_by": f"tuner {version('tuner')}"}
+    with engine.begin() as db:
+        if db.scalar(sa.select(meta_table.c.value).where(meta_table.c.name == "schema")) != str(SCHEMA):
+            db.execute(sa.delete(meta_table).where(meta_table.c.name.in_(made_by)))
+            db.execute(sa.insert(meta_table), [{"name": name, "value": value} for name, value in made_by.items()])
+
+
+def add_missing(engine: Engine) -> None:
+    """Add tables and columns that an earlier version did not have, without which this one cannot read.
+
+    That version goes on working with them, as the number of its schema stays. Call under the creation lock.
+    """
     before = set(sa.inspect(engine).get_table_names())
     ours.create_all(engine)
     with engine.begin() as db:
         for table in ours.sorted_tables:
             if table.name in before:
                 add_columns(db, table)
-        if db.scalar(sa.select(sa.func.count()).select_from(meta_table)) == 0:
-            made_by = {"name": "made_by", "value": f"tuner {version('tuner')}"}
-            db.execute(sa.insert(meta_table), [{"name": "schema", "value": str(SCHEMA)}, made_by])
 
 
 def add_columns(db: Connection, table: sa.Table) -> None:
@@ -152,6 +179,12 @@ def refuse_other_versions(engine: Engine) -> None:
         raise StorageError(
             "the database was set up by an earlier tuner. Bring it up to date; nothing in it is lost: tuner init"
         )
+
+
+def is_outdated(engine: Engine) -> bool:
+    """Return whether the tables are of an earlier version."""
+    found = schema(engine)
+    return found is not None and found[0] < SCHEMA
 
 
 def schema(engine: Engine) -> tuple[int, str] | None:

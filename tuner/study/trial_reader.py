@@ -27,6 +27,8 @@ from tuner.study.optuna_tables import (
     trial_values,
     trials,
 )
+from tuner.study.paused import MARK
+from tuner.study.tables import claim_table
 
 MAX_IDS = 500  # listed in a statement; the details of more trials are read by the condition on the trials
 NON_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
@@ -59,9 +61,12 @@ def select_trials(db: Connection, wanted: sa.ColumnElement[bool]) -> list[Frozen
     """Read trials in two statements, by id.
 
     The rows of the trials are read first, their parameters, values and attributes second. So nothing is missing
-    from a trial that is finished in the first: all of it was written before.
+    from a trial that is finished in the first: all of it was written before. A paused trial is marked by a system
+    attribute.
     """
-    rows = db.execute(sa.select(trials).where(wanted).order_by(trials.c.trial_id)).all()
+    claimed = trials.join(claim_table, claim_table.c.trial_id == trials.c.trial_id, isouter=True)
+    query = sa.select(trials, claim_table.c.paused_at, claim_table.c.attempt).select_from(claimed)
+    rows = db.execute(query.where(wanted).order_by(trials.c.trial_id)).all()
     found = {
         row.trial_id: make_trial(row.trial_id, row.number, row.state, row.datetime_start, row.datetime_complete)
         for row in rows
@@ -71,6 +76,9 @@ def select_trials(db: Connection, wanted: sa.ColumnElement[bool]) -> list[Frozen
         for row in sorted(db.execute(select_details(these)).all(), key=lambda row: row.at):
             if trial := found.get(row.trial_id):  # the second statement may see a trial that the first did not
                 add_detail(trial, row)
+        for row in rows:
+            if row.paused_at is not None and row.state == "PRUNED":
+                found[row.trial_id].system_attrs[MARK] = {"epoch": row.paused_at, "attempt": row.attempt}
     return list(found.values())
 
 

@@ -29,7 +29,7 @@ from tuner.train.trainer import Trainer
 from tuner.train.validation import make_batches, predict_images, validate
 from tuner.train.weights import load_initial_weights
 
-StopCheck = Callable[[], Literal["", "stopped", "pruned"]]
+StopCheck = Callable[[], Literal["", "stopped", "pruned", "paused"]]
 log = logging.getLogger("tuner")
 
 
@@ -102,7 +102,7 @@ class CheckpointSchedule:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """How a trial ended: "finished", "pruned" or "stopped"; `model` has the best weights unless stopped."""
+    """How a trial ended: "finished" or as `check_stop` said; `model` has the best weights unless stopped."""
 
     end: str
     progress: Progress = field(repr=False)
@@ -131,10 +131,10 @@ def train(
     """Train from scratch or from the run's checkpoint; `on_epoch` is called after every epoch.
 
     `check_stop` is called before every step: "" continues, "stopped" saves everything and ends, "pruned" ends
-    with the results so far; an exception it raises ends the training without saving. `initial_weights` is the file
-    for the recipe's `weights` where these name one. With `must_resume`, a checkpoint that cannot be resumed fails
-    the trial. `on_resume` gets the reports of the epochs in the checkpoint, since not all of them may be recorded
-    yet. `on_frame` is called for each new frame, before `on_epoch`.
+    with the results so far, "paused" does both; an exception it raises ends the training without saving.
+    `initial_weights` is the file for the recipe's `weights` where these name one. With `must_resume`, a checkpoint
+    that cannot be resumed fails the trial. `on_resume` gets the reports of the epochs in the checkpoint, since not
+    all of them may be recorded yet. `on_frame` is called for each new frame, before `on_epoch`.
     """
     batches = make_batches(recipe, data, device)
     memory.reset_peak(device)
@@ -167,7 +167,7 @@ def load_best_examples(training: TrainingRun) -> ExamplePredictions | None:
 
 
 class StopTraining(Exception):
-    """End a training within an epoch; `end` is "stopped" or "pruned"."""
+    """End a training within an epoch; `end` is "stopped", "pruned" or "paused"."""
 
     def __init__(self, end: str) -> None:
         super().__init__(end)
@@ -187,6 +187,7 @@ class TrainingRun:
     saving: CheckpointSchedule
     totals: Totals = field(init=False)  # of the training batches
     began: float = 0.0
+    saved_at: tuple[int, int] = (0, 0)  # epoch and step of the last checkpoint
 
     def run_epochs(self, on_epoch: Callable[[EpochReport], None], on_frame: Callable[[Progress], None]) -> str:
         """Run epoch after epoch, with checkpoints; return how it ended."""
@@ -195,7 +196,8 @@ class TrainingRun:
             try:
                 report = self.run_epoch()
             except StopTraining as stop:
-                if stop.end == "stopped":  # the trial is to continue later
+                is_saved = self.saved_at == (progress.epoch, progress.step) == (progress.epoch, 0)
+                if stop.end in ("stopped", "paused") and not is_saved:  # the trial is to continue later
                     self.save_within_epoch()
                 return stop.end
             progress.history.append(asdict(report))
@@ -272,6 +274,7 @@ class TrainingRun:
         trainer = self.trainer
         progress = vars(self.progress).copy()
         checkpoint.save(self.run, {**trainer.state(), "origin": trainer.origin, "progress": progress})
+        self.saved_at = self.progress.epoch, self.progress.step
         self.saving.mark_saved()
 
 

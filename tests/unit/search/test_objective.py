@@ -12,6 +12,7 @@ import torch
 from helpers.command_line import wait_for, write_space
 from helpers.local_training import CPU, IOU
 from helpers.made_studies import make_study
+from helpers.schedulers import Asked
 from helpers.sessions import who
 from optuna_dashboard import get_note
 
@@ -120,19 +121,8 @@ def test_a_failed_trial_has_a_note_with_the_reason_and_its_recipe(space: Space) 
     assert '"task": "binary"' in shown
 
 
-class Asked(optuna.pruners.BasePruner):
-    """A pruner that records the epochs it is asked about, and prunes at one."""
-
-    def __init__(self, prune_at: int = 0) -> None:
-        self.prune_at, self.epochs = prune_at, list[int | None]()
-
-    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-        self.epochs.append(trial.last_step)
-        return trial.last_step == self.prune_at
-
-
 class Patient(Session):
-    """A session that waits for the pruner, which is asked in the background."""
+    """A session that waits for the scheduler, which is asked in the background."""
 
     def check_signal(self, held: ActiveTrial) -> TrialSignal:
         wait_for(lambda: not held.unjudged)
@@ -143,9 +133,10 @@ def test_no_trial_is_pruned_in_a_stage_that_is_not_judged(
     tmp_path: Path, toy_recipe: Recipe, toy_data: CachedDataset
 ) -> None:
     joined = make_study(tmp_path)
-    joined.study.pruner = pruner = Asked(prune_at=2)
+    asked = Asked(answer_at=2)
     recipe = replace(toy_recipe, stages=(Stage(2, judged=False), Stage(2)), epochs=4)
     with Patient(joined, who("me")) as session:
+        session.sync.scheduler = asked
         held = session.take_trial()
         assert held is not None
         joint = objective.TrialContext(
@@ -153,20 +144,21 @@ def test_no_trial_is_pruned_in_a_stage_that_is_not_judged(
         )
         outcome = objective.train_recipe(joint, held, recipe, toy_data, Run(tmp_path / "run").make(), None)
         session.put_back_trial(held)
-    assert outcome.end == "finished" and pruner.epochs == [3]
+    assert outcome.end == "finished" and asked.epochs == [3]
     rows = epoch_queries.read_epochs(joined.engine, held.id)
     assert len(rows) == 4 and all(row["value"] is not None for row in rows)
 
 
-@pytest.mark.parametrize(("prune_at", "asked", "ran"), [(0, [2, 4], 5), (4, [2, 4], 4)])
-def test_the_pruner_is_asked_where_there_is_a_value_and_every_epoch_is_recorded(
-    tmp_path: Path, toy_recipe: Recipe, toy_data: CachedDataset, prune_at: int, asked: list[int], ran: int
+@pytest.mark.parametrize(("stop_at", "ran"), [(0, 5), (3, 4)])
+def test_a_rung_is_judged_where_there_is_a_value_and_every_epoch_is_recorded(
+    tmp_path: Path, toy_recipe: Recipe, toy_data: CachedDataset, stop_at: int, ran: int
 ) -> None:
     joined = make_study(tmp_path)
-    joined.study.pruner = pruner = Asked(prune_at)
+    asked = Asked(stop_at, judged_at=(1, 3))
     run, kept = Run(tmp_path / "run").make(), list[Run]()
     recipe = replace(toy_recipe, validate_every=2, epochs=5)
     with Patient(joined, who("me")) as session:
+        session.sync.scheduler = asked
         held = session.take_trial()
         assert held is not None
         joint = objective.TrialContext(
@@ -175,7 +167,7 @@ def test_the_pruner_is_asked_where_there_is_a_value_and_every_epoch_is_recorded(
         outcome = objective.train_recipe(joint, held, recipe, toy_data, run, None)
         status = session.sync.status
         session.put_back_trial(held)
-    assert outcome.end == ("pruned" if prune_at else "finished") and pruner.epochs == asked
+    assert outcome.end == ("pruned" if stop_at else "finished") and asked.epochs == [2, 4]
     assert (status["step"], status["steps"]) == (ran, 5) and status["peak_memory"] > 2**20
     assert kept == [run] * ran
     rows = epoch_queries.read_epochs(joined.engine, held.id)

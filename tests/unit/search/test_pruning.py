@@ -1,19 +1,56 @@
-"""Whether a search prunes at all."""
+"""When the scheduler is asked about a trial, and what becomes of its answer."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from helpers.schedulers import Asked
+from optuna.trial import FrozenTrial
 
-import optuna
-
-from tuner.goal import Goal
-from tuner.search.pruning import make_pruner
-from tuner.space.search_settings import SearchSettings
-from tuner.study.info import StudyInfo
-
-INFO = StudyInfo("s", "s", Goal("iou", "maximize"), "shapes")
+from tuner.search.curves import fill_gaps
+from tuner.search.pruning import judge_epoch
+from tuner.search.scheduler import Action, Curve
+from tuner.study.pending import ActiveTrial
+from tuner.study.trial_reader import make_trial
 
 
-def test_without_pruning_every_trial_goes_on() -> None:
-    assert isinstance(make_pruner(replace(INFO, search=SearchSettings(pruning="none"))), optuna.pruners.NopPruner)
-    assert not isinstance(make_pruner(INFO), optuna.pruners.NopPruner)
+class Curves:
+    """The curve of one running trial."""
+
+    def __init__(self, trial: FrozenTrial) -> None:
+        self.trial = trial
+
+    def read_at(self, number: int, epoch: int) -> list[Curve]:
+        values = {at: value for at, value in self.trial.intermediate_values.items() if at <= epoch}
+        return [Curve(number, {}, fill_gaps(values), 100, "running")]
+
+
+def judged(values: dict[int, float], epochs: list[int], answer: Action = "stop", at: int = 3) -> ActiveTrial:
+    """Return a trial with these values after the scheduler was asked about these epochs, with rungs 1, 3 and 9."""
+    frozen = make_trial(7, 0, "RUNNING", None)
+    frozen.intermediate_values.update(values)
+    active = ActiveTrial(frozen, 1, 0, "")
+    active.unjudged = epochs
+    while active.unjudged:
+        judge_epoch(Asked(at, answer, (1, 3, 9)), Curves(frozen), active)  # type: ignore[arg-type]
+    return active
+
+
+def test_a_trial_is_judged_at_its_rungs_only() -> None:
+    active = judged({1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}, [1, 2, 3, 4], at=9)
+    assert (active.verdict, list(active.pending.judgements), active.judged) == ("", [1, 3], 3)
+
+
+def test_a_rung_without_validation_is_judged_at_the_next_epoch_with_it() -> None:
+    active = judged({2: 0.2, 4: 0.4, 6: 0.6}, [2, 4, 6])
+    assert (active.verdict, active.frozen.user_attrs["pruned_at"]) == ("stop", 4)
+    assert [judgement.action for judgement in active.pending.judgements.values()] == ["continue", "stop"]
+
+
+def test_a_rung_is_judged_once_however_often_it_is_asked_about() -> None:
+    active = judged({1: 0.1, 3: 0.3}, [1, 1, 3, 3], at=9)
+    assert list(active.pending.judgements) == [1, 3]
+
+
+def test_a_pause_is_written_when_the_trial_rests() -> None:
+    active = judged({1: 0.1, 2: 0.2, 3: 0.3}, [3], "pause")
+    assert active.verdict == "pause" and active.judgement is not None and active.judgement.epoch == 3
+    assert not active.pending.judgements and "pruned_at" not in active.frozen.user_attrs

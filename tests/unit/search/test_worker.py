@@ -10,19 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import optuna
 import pytest
 import sqlalchemy as sa
 from helpers.command_line import claims, epochs_of, home_url, rows, states, wait_for, write_space
+from helpers.schedulers import Asked
 from optuna.trial import TrialState
 
 from tuner.errors import FailureKind, FilesError, SpaceChanged, StudyError
 from tuner.fleet.config import WorkerConfig
 from tuner.paths import Home
-from tuner.search import trial_pictures
-from tuner.search import worker as worker_module
+from tuner.search import sync, trial_pictures
 from tuner.search.worker import Worker
 from tuner.space.space import draw_recipes, load_space
 from tuner.study import budget, queries
@@ -334,9 +333,8 @@ def test_a_trial_that_was_pruned_stays_pruned_whatever_happens_then(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.study(1, epochs=LONG)
-    asked: list[int] = []
-    once = SimpleNamespace(prune=lambda study, trial: asked.append(1) or len(asked) == 1)
-    monkeypatch.setattr(worker_module, "make_pruner", lambda plan: once)
+    asked = Asked(answer_at=1)
+    monkeypatch.setattr(sync, "make_scheduler", lambda info: asked)
     with monkeypatch.context() as broken:
         broken.setattr(trial_pictures, "write_pictures", full_disk)
         with pytest.raises(FilesError):
@@ -346,7 +344,7 @@ def test_a_trial_that_was_pruned_stays_pruned_whatever_happens_then(
     place.work()
     (trial,) = place.trials()
     assert (trial.state, trial.user_attrs["pruned_at"]) == (TrialState.PRUNED, 1)
-    assert epochs_of(place.url, 0) == before and asked == [1]
+    assert epochs_of(place.url, 0) == before and asked.epochs == [1]
 
 
 def full_disk(*_: object) -> None:

@@ -93,3 +93,13 @@ def test_an_enqueued_trial_is_known_and_a_running_one_is_restarted(study: optuna
     optuna_compat.restart_with_params(study, drawn, {"x": 0.75})
     assert drawn.suggest_float("x", 0, 1) == 0.75, HERE + "given parameters are not suggested any more"
     assert study.trials[drawn.number].state is TrialState.RUNNING
+
+
+def test_what_the_pruner_of_earlier_versions_noted_is_seen(study: optuna.Study) -> None:
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    judged = optuna.create_study(pruner=pruner)
+    trial, other = judged.ask(), judged.ask()
+    trial.report(0.5, 1)
+    trial.should_prune()
+    frozen = {each.number: optuna_compat.was_judged_by_optuna(each) for each in judged.trials}
+    assert frozen == {trial.number: True, other.number: False}, HERE + "its pruner notes rungs in another way"

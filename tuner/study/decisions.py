@@ -1,0 +1,64 @@
+"""Decisions of the scheduler: written in the transaction that carries them out, read to replay a search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from tuner.study.optuna_tables import trials
+from tuner.study.tables import clock, decision_table
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a free worker is to do: resume the paused trial of that number, or start a trial if it is None."""
+
+    number: int | None
+    epoch: int = 0  # after which the trial rests
+    reason: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a trial is to do at a rung: "continue", "pause" or "stop"."""
+
+    action: str
+    epoch: int
+    reason: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredDecision:
+    """A decision as it was written. `number` is that of the trial, None for "start"."""
+
+    at: float  # by the database's clock
+    worker: str
+    number: int | None
+    action: str
+    epoch: int
+    reason: dict[str, Any]
+
+
+def write_decision(db: Connection, study_id: int, worker: str, trial_id: int | None, decision: Judgement) -> None:
+    row = {"study_id": study_id, "worker": worker, "trial_id": trial_id, **vars(decision)}
+    db.execute(sa.insert(decision_table).values(at=sa.cast(clock(db), sa.Double), **row))
+
+
+def read_decisions(engine: Engine, study_id: int) -> list[StoredDecision]:
+    """Return the decisions of a study in the order in which they were written."""
+    columns = (decision_table.c[name] for name in ("at", "worker", "action", "epoch", "reason"))
+    both = decision_table.join(trials, trials.c.trial_id == decision_table.c.trial_id, isouter=True)
+    query = sa.select(trials.c.number, *columns).select_from(both)
+    query = query.where(decision_table.c.study_id == study_id).order_by(decision_table.c.decision_id)
+    with engine.connect() as db:
+        return [StoredDecision(**row) for row in db.execute(query).mappings()]
+
+
+def read_last_judged(engine: Engine, trial_id: int) -> int:
+    """Return the last epoch after which a decision on this trial was taken; 0 without one."""
+    query = sa.select(sa.func.max(decision_table.c.epoch)).where(decision_table.c.trial_id == trial_id)
+    with engine.connect() as db:
+        return db.scalar(query) or 0

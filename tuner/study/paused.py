@@ -1,0 +1,61 @@
+"""Paused trials: pruned ones that keep their checkpoint and may go on.
+
+To Optuna such a trial is PRUNED. Its claim says after which epoch it rests. `claims.claim_trial` resumes it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from tuner.study.database import retried
+from tuner.study.optuna_tables import trial_values, trials
+from tuner.study.tables import claim_table
+
+IS_PAUSED = claim_table.c.paused_at.is_not(None)
+MARK = "tuner_paused"  # a system attribute of trials in memory: {"epoch": where it rests, "attempt": its last one}
+
+
+def resume_trial(db: Connection, study_id: int, number: int, worker: str) -> int | None:
+    """Give the paused trial of that number to a worker; return the id of its claim, or None if it is not paused.
+
+    Lock the study before.
+    """
+    both = claim_table.join(trials, trials.c.trial_id == claim_table.c.trial_id)
+    same = (claim_table.c.study_id == study_id) & (trials.c.number == number)
+    query = sa.select(claim_table.c.claim_id, trials.c.trial_id).select_from(both)
+    row = db.execute(query.where(same, IS_PAUSED, trials.c.state == "PRUNED")).first()
+    if row is None:
+        return None
+    taken: dict[str, Any] = {"worker": worker, "paused_at": None, "attempt": claim_table.c.attempt + 1}
+    mine = (claim_table.c.claim_id == row.claim_id) & IS_PAUSED
+    if not db.execute(sa.update(claim_table).where(mine).values(taken)).rowcount:
+        return None
+    running = {"state": "RUNNING", "datetime_complete": None}
+    db.execute(sa.update(trials).where(trials.c.trial_id == row.trial_id).values(running))
+    db.execute(sa.delete(trial_values).where(trial_values.c.trial_id == row.trial_id))
+    return int(row.claim_id)
+
+
+@retried
+def end_paused_trials(engine: Engine, trial_ids: list[int]) -> list[int]:
+    """Leave these trials pruned, not to go on; return the ids of those that were paused until now."""
+    ended = []
+    with engine.begin() as db:
+        for trial_id in trial_ids:
+            same = (claim_table.c.trial_id == trial_id) & IS_PAUSED
+            if db.execute(sa.update(claim_table).where(same).values(paused_at=None)).rowcount:
+                ended.append(trial_id)
+    return ended
+
+
+@retried
+def read_paused_attempts(engine: Engine, study_id: int) -> dict[int, int]:
+    """Return the last attempts of all paused trials by the trials' ids."""
+    both = claim_table.join(trials, trials.c.trial_id == claim_table.c.trial_id)
+    query = sa.select(claim_table.c.trial_id, claim_table.c.attempt).select_from(both)
+    query = query.where(claim_table.c.study_id == study_id, IS_PAUSED, trials.c.state == "PRUNED")
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+        return {row.trial_id: row.attempt for row in db.execute(query)}
