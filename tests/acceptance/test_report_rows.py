@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,22 @@ class Workplace:
 
 
 @pytest.fixture(scope="module")
-def make_place(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Workplace]:
-    return lambda name: Workplace(tmp_path_factory.mktemp(name))
+def make_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Workplace]]:
+    """Return what makes a workplace and deletes the one before, whose models of full size take up to a gigabyte.
+
+    So each workplace is used by tests that follow each other.
+    """
+    made: list[Workplace] = []
+
+    def make(name: str) -> Workplace:
+        while made:
+            shutil.rmtree(made.pop().folder)
+        made.append(Workplace(tmp_path_factory.mktemp(name)))
+        return made[-1]
+
+    yield make
+    while made:
+        shutil.rmtree(made.pop().folder)
 
 
 def stage_epochs(recipe: Recipe | None) -> list[int]:
