@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -54,6 +55,7 @@ LIGHT = (
 )
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Every module by its name below `tuner`."""
     found = {}
@@ -63,6 +65,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Everything a file imports, inside functions too; what is for type checkers only is left out."""
     tree = ast.parse(path.read_text())
@@ -97,11 +100,14 @@ def test_folders_are_those_of_the_design() -> None:
     assert len(flat) <= MOST_FLAT, flat
 
 
-@pytest.mark.parametrize("name", sorted(modules()))
-def test_a_folder_imports_only_from_folders_above_it(name: str) -> None:
-    allowed = FOLDERS[: FOLDERS.index(folder_of(name)) + 1]
-    wrong = {found for found in imports_of_ours(modules()[name]) if folder_of(found) not in allowed}
-    assert not wrong, f"{name} imports {wrong}, from a folder below its own"
+def test_a_folder_imports_only_from_folders_above_it() -> None:
+    wrong = [
+        f"{name} imports {found}"
+        for name, path in sorted(modules().items())
+        for found in sorted(imports_of_ours(path))
+        if FOLDERS.index(folder_of(found)) > FOLDERS.index(folder_of(name))
+    ]
+    assert not wrong
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -142,30 +148,35 @@ def test_strings_that_name_a_module_point_at_one(folder: str) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("name", sorted(set(modules())))
-def test_no_file_imports_both_optuna_and_torch(name: str) -> None:
-    tops = {found.split(".")[0] for found in imported(modules()[name])}
-    assert not {"optuna", "torch"} <= tops
+def test_no_file_imports_both_optuna_and_torch() -> None:
+    tops = {name: {found.split(".")[0] for found in imported(path)} for name, path in modules().items()}
+    assert not [name for name, found in tops.items() if {"optuna", "torch"} <= found]
 
 
-@pytest.mark.parametrize("name", sorted(set(modules())))
-def test_no_file_is_longer_than_400_lines(name: str) -> None:
-    assert len(modules()[name].read_text().splitlines()) <= 400
+def test_no_file_is_longer_than_400_lines() -> None:
+    lengths = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
+    assert not {name: length for name, length in lengths.items() if length > 400}
 
 
-@pytest.mark.parametrize("command", LIGHT, ids=" ".join)
-def test_light_commands_never_load_torch(command: list[str], tmp_path: Path) -> None:
+TYPE_ALL = """
+import sys
+
+from tuner.cli import main
+
+for command in COMMANDS:
+    main(command, prog_name="tuner", standalone_mode=False)
+    if heavy := {"torch", "optuna", "albumentations", "cv2", "numpy", "matplotlib"} & set(sys.modules):
+        sys.exit(f"{command} loads {sorted(heavy)}")
+"""
+
+
+def test_light_commands_never_load_torch(tmp_path: Path) -> None:
     make_study(tmp_path)
-    code = (
-        "import sys\nsys.argv = ['tuner', *sys.argv[1:]]\nfrom tuner.cli import main\n"
-        "try:\n    main()\nfinally:\n"
-        "    heavy = {'torch', 'optuna', 'albumentations', 'cv2', 'numpy', 'matplotlib'} & set(sys.modules)\n"
-        "    print('HEAVY', sorted(heavy))\n"
-    )
+    code = TYPE_ALL.replace("COMMANDS", repr(LIGHT))
     done = subprocess.run(
-        [sys.executable, "-c", code, *command], cwd=tmp_path, env=os.environ, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ, capture_output=True, text=True
     )
-    assert "HEAVY []" in done.stdout and done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def make_study(folder: Path) -> None:
@@ -223,10 +234,9 @@ def private_uses(path: Path) -> Iterator[str]:
     yield from (found[0] for found in PRIVATE_ATTRIBUTES.finditer(text))
 
 
-@pytest.mark.parametrize("name", sorted(modules()))
-def test_private_names_of_optuna_are_in_the_files_made_for_them(name: str) -> None:
-    if name not in set().union(*PRIVATE_OWNERS.values()):
-        assert [*private_uses(modules()[name])] == []
+def test_private_names_of_optuna_are_in_the_files_made_for_them() -> None:
+    others = modules().keys() - set().union(*PRIVATE_OWNERS.values())
+    assert not [(name, found) for name in sorted(others) for found in private_uses(modules()[name])]
 
 
 # Modules that read files without the guards of tuner.paths: of the system, of the package, or written by tuner.
@@ -242,7 +252,7 @@ UNGUARDED = re.compile(
 )
 
 
-@pytest.mark.parametrize("name", sorted(modules().keys() - OWN_FILES - {"paths"}))
-def test_files_of_users_are_read_through_the_guards(name: str) -> None:
+def test_files_of_users_are_read_through_the_guards() -> None:
     """A FIFO, a device, a file of gigabytes or `~nobody` is one line wherever a user may name a file."""
-    assert [found[0] for found in UNGUARDED.finditer(modules()[name].read_text())] == []
+    texts = {name: modules()[name].read_text() for name in sorted(modules().keys() - OWN_FILES - {"paths"})}
+    assert not [(name, found[0]) for name, text in texts.items() for found in UNGUARDED.finditer(text)]
