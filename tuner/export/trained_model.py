@@ -13,7 +13,8 @@ from tuner.goal import minimize
 from tuner.models import MODELS
 from tuner.recipe import Recipe
 from tuner.registry import part_problems
-from tuner.space.check import number_problems, recipe_problems, run_model
+from tuner.space.check import number_problems, recipe_problems
+from tuner.space.meta_model import run_model
 from tuner.tasks import find_task
 from tuner.train.checkpoint import check_weights, load_weights
 from tuner.train.trainer import build_model
@@ -56,7 +57,7 @@ def try_model(recipe: Recipe, where: Path) -> nn.Module:
     if task.has_classes and not recipe.classes:
         raise BundleError(f"{where / 'recipe.json'}: the task '{task.name}' needs classes, and there are none.")
     try:
-        model: nn.Module = run_model(recipe, task)
+        model: nn.Module = run_model(recipe, task, {})
     except Exception as error:
         raise BundleError(f"{where}: its model cannot be used: {recipe.model}: {first_line(error)}.") from error
     return model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -11,16 +10,15 @@ from typing import Any
 
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import data_problems
-from tuner.errors import PartError, SpaceError, did_you_mean, first_lines, format_names, printable
+from tuner.errors import PartError, SpaceError, did_you_mean, first_lines, printable
 from tuner.goal import Goal
-from tuner.models import INSTANCE_MODELS, MODELS
-from tuner.models.blocks import SIDES
+from tuner.models import MODELS
 from tuner.recipe import Part, Recipe, Stage, format_number, is_own_metric, is_storable, numbers_in
 from tuner.registry import COUNT, POSITIVE, Range, build, find_builder, part_problems, unknown_choice
 from tuner.space.drawing import DRAWN
 from tuner.space.rehearsal import reduce_recipe, rehearse
 from tuner.tasks import MINIMIZED_METRICS, Task, find_task
-from tuner.train.losses import LOSSES, OWN, WATERSHED
+from tuner.train.losses import LOSSES
 from tuner.train.optimizers import OPTIMIZERS
 from tuner.train.schedules import SCHEDULES
 
@@ -30,7 +28,7 @@ ASSUMED_CLASSES = 3  # until the data is opened
 
 def check_recipes(recipes: Iterable[Recipe], goal: Goal, where: str) -> None:
     """Raise SpaceError with everything that is wrong with any of the recipes, each problem once."""
-    tried: dict[object, list[str]] = {}
+    tried: dict[object, Any] = {}
     wrong: dict[str, None] = {}
     for recipe in recipes:
         wrong |= dict.fromkeys(recipe_problems(recipe, goal, tried))
@@ -58,8 +56,8 @@ def check_plain(recipes: list[dict[str, Any]], goal: dict[str, str], where: str)
     check_recipes(map(Recipe.from_json, recipes), Goal(**goal), where)
 
 
-def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, list[str]]) -> list[str]:
-    """Return everything that is wrong with a recipe. `tried` caches the results of parts already built."""
+def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, Any]) -> list[str]:
+    """Return everything that is wrong with a recipe. `tried` caches models, and what is wrong with parts."""
     wrong = [*number_problems(recipe), *data_problems(recipe.data)]
     for kind, table, part in (
         ("model", MODELS, recipe.model),
@@ -187,10 +185,11 @@ def assume_classes(recipe: Recipe, task: Task) -> Recipe:
     return replace(recipe, classes=tuple(map(str, range(number))))
 
 
-def try_parts(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> list[str]:
+def try_parts(recipe: Recipe, task: Task, tried: dict[object, Any]) -> list[str]:
     """Build every part, and run the model on the meta device."""
     import torch
 
+    from tuner.space.meta_model import run_model, run_stages
     from tuner.train.own_metrics import try_metric
 
     recipe = assume_classes(recipe, task)
@@ -206,13 +205,13 @@ def try_parts(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> lis
     make_optimizer = partial(build, "optimizer", OPTIMIZERS, recipe.optimizer, some_weights)
     own_loss = recipe.loss.name if task.has_instances else ""
     attempts: list[tuple[str, object, Callable[[], object]]] = [  # the part, what it is tried with, how
-        (f"{recipe.model} with images of {size} px", own_loss, partial(run_model, recipe, task)),
+        (f"{recipe.model} with images of {size} px", own_loss, partial(run_model, recipe, task, tried)),
         (f"loss {recipe.loss} of {number} classes", None, make_loss),
         (f"augmentation {recipe.augment}", size, make_augmentation),
         (f"optimizer {recipe.optimizer}", None, make_optimizer),
         *((f"schedule {s.schedule}", s.epochs, partial(make_schedule, s)) for s in recipe.resolved_stages),
         *((f"metric '{n}'", task.name, partial(try_metric, n, task, recipe.classes)) for n in recipe.metrics),
-        (f"stages of {recipe.model}", str(recipe.stages), partial(run_stages, recipe, task)),
+        (f"stages of {recipe.model}", str(recipe.stages), partial(run_stages, recipe, task, tried)),
     ]
     wrong: dict[str, None] = {}  # two stages may have the same problem
     for what, given, attempt in attempts:
@@ -220,89 +219,6 @@ def try_parts(recipe: Recipe, task: Task, tried: dict[object, list[str]]) -> lis
             tried[what, given] = error_of(what, attempt)
         wrong |= dict.fromkeys(tried[what, given])
     return list(wrong)
-
-
-def build_on_meta(recipe: Recipe, task: Task) -> Any:
-    """Build the model on the meta device; a model that needs real numbers is built on the CPU and moved there."""
-    import torch
-
-    from tuner.train.trainer import build_model
-
-    try:
-        with torch.device("meta"):
-            return build_model(recipe, task)
-    except RuntimeError as error:
-        if "meta tensor" not in str(error):
-            raise
-        with torch.random.fork_rng(devices=[]):
-            return build_model(recipe, task).to("meta")
-
-
-def run_model(recipe: Recipe, task: Task) -> Any:
-    """Run the model on its image size and return it; ValueError suggests another size if the model rejects it.
-
-    It is on the meta device, which computes shapes without data.
-    """
-    import torch
-    import torch._refs  # what runs on the meta device
-
-    from tuner.train.lean_torch import avoid_compiler_import
-    from tuner.train.trainer import CHANNELS
-
-    avoid_compiler_import()
-    model, size = build_on_meta(recipe, task), recipe.image_size
-    if task.has_instances and not hasattr(model, "instances"):
-        known = format_names(INSTANCE_MODELS)
-        raise ValueError(f"it does not predict instances: the task '{task.name}' needs a model such as {known}")
-    probe = getattr(model, "probe", model)  # the part of the model that runs without real numbers
-
-    def output(side: int) -> tuple[int, ...]:
-        return tuple(probe(torch.empty(2, CHANNELS, side, side, device="meta")).shape)
-
-    def fits(side: int) -> bool:
-        with suppress(Exception):
-            return bool(output(side))
-        return False
-
-    try:
-        given = output(size)
-    except Exception as error:
-        other = next((side for side in SIDES if side != size and fits(side)), None)
-        raise ValueError(
-            f"{str(error) or type(error).__name__}{f' (image_size={other} works)' * bool(other)}"
-        ) from error
-    if task.has_instances:
-        check_own_losses(model, recipe)
-        if recipe.loss.name == WATERSHED and (len(given) != 4 or given[1] < 2 or given[2:] != (size, size)):
-            raise ValueError(
-                f"its output is {given}, not a mask and energy of {size} px: its base is not a segmentation model"
-            )
-        return model
-    wanted = (2, task.num_outputs(recipe), *((size, size) if task.output_kind == "masks" else ()))
-    if given != wanted:
-        kind = "mask" if task.output_kind == "masks" else "class"
-        raise ValueError(f"its output is {given}, not a {kind} per image: the task '{task.name}' needs {wanted}")
-    return model
-
-
-def check_own_losses(model: Any, recipe: Recipe) -> None:
-    """Raise ValueError if the model computes its own losses and the recipe names another, or the reverse."""
-    if hasattr(model, "losses") and recipe.loss.name != OWN:
-        raise ValueError(f'it computes its own losses and does not use {recipe.loss}: write loss=use("{OWN}")')
-    if not hasattr(model, "losses") and recipe.loss.name == OWN:
-        raise ValueError(f"it has no losses of its own for '{OWN}': write loss=use(\"watershed\")")
-
-
-def run_stages(recipe: Recipe, task: Task) -> None:
-    """Check that every stage names existing modules and leaves some trainable."""
-    from tuner.train.stages import freeze, make_optimizer
-
-    if recipe.stages:
-        model = build_on_meta(recipe, task)
-        trainable = {name for name, p in model.named_parameters() if p.requires_grad}
-        for stage in recipe.stages:
-            freeze(model, stage.frozen, trainable)
-            make_optimizer(model, recipe.optimizer, stage)
 
 
 def error_of(what: str, attempt: Callable[[], object]) -> list[str]:
