@@ -1,0 +1,116 @@
+"""Trials that pause and are resumed, with real training: bitwise as if they had been trained at once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.command_line import rows, states, wait_for
+from helpers.local_training import same
+from helpers.schedulers import Asked
+from helpers.worker_place import Place
+from optuna.trial import TrialState
+
+from tuner.search import sync
+from tuner.search.session import Session
+from tuner.space.search_settings import SearchSettings
+from tuner.study.pending import ActiveTrial
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return Place(tmp_path)
+
+
+class Killed(BaseException):
+    """As sudden as a power failure."""
+
+
+def pausing(place: Place, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Have the next worker resume what is paused, and leave when the trial has reached that epoch."""
+    scheduler, ask = Asked(at, "pause"), Session.check_signal
+
+    def patient(session: Session, active: ActiveTrial) -> str:
+        wait_for(lambda: not active.unjudged or session.sync.failure)
+        return ask(session, active)
+
+    monkeypatch.setattr(Session, "check_signal", patient)
+    monkeypatch.setattr(sync, "make_scheduler", lambda info: scheduler)
+    monkeypatch.setattr(scheduler, "choose", lambda *known: None if scheduler.seen else Asked().choose(*known))
+    place.work()
+
+
+def result(place: Place, attempt: int) -> tuple[list[object], dict[str, object], bytes]:
+    """Return the curve, the checkpoint without times, and the best weights of trial 0."""
+    folder = place.run(attempt)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    del state["progress"]["spent"]
+    for report in state["progress"]["history"]:
+        report |= {"seconds": 0, "images_per_second": 0, "peak_memory": 0}
+    curve = [(row.epoch, row.value, row.lr, row.metrics) for row in rows(place.url, "SELECT * FROM tuner_epoch")]
+    return curve, state, (folder / "best.safetensors").read_bytes()
+
+
+def unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[object], dict[str, object], bytes]:
+    (tmp_path / "unbroken").mkdir()
+    place = Place(tmp_path / "unbroken", search=SearchSettings(pruning="none")).study(1, epochs=5)
+    place.work()
+    return result(place, 1)
+
+
+def test_a_trial_in_four_stretches_equals_an_unbroken_one(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bitwise; one of the workers is killed in its stretch."""
+    expected = unbroken(tmp_path, monkeypatch)
+    place.search = SearchSettings(pruning="promote")
+    place.study(1, epochs=5)
+    for epoch in (1, 2, 4):
+        with monkeypatch.context() as now:
+            pausing(place, now, epoch)
+        (trial,) = place.trials()
+        assert (trial.state, trial.value) == (TrialState.PRUNED, trial.intermediate_values[epoch])
+        assert [row.paused_at for row in rows(place.url, "SELECT paused_at FROM tuner_claim")] == [epoch]
+        assert trial.user_attrs["result"]["epochs"] == epoch
+        if epoch == 2:
+            with monkeypatch.context() as dying, pytest.raises(Killed):
+                dying.setattr(Session, "check_signal", kill_after(3))
+                place.work()
+            assert states(place.url) == {0: "WAITING"}
+    with monkeypatch.context() as now:
+        pausing(place, now, 0)
+    assert states(place.url) == {0: "COMPLETE"} and "starts again" not in caplog.text
+    curve, state, best = result(place, 5)
+    assert curve == expected[0] and same(state, expected[1]) and best == expected[2]
+    assert [path.name for path in place.run(5).parent.glob("attempt-*")] == ["attempt-5"]
+
+
+def kill_after(number: int) -> Callable[..., str]:
+    asked = iter(range(number))
+
+    def check_signal(*_: object) -> str:
+        if next(asked, None) is None:
+            raise Killed
+        return ""
+
+    return check_signal
+
+
+def test_a_paused_trial_whose_checkpoint_is_gone_starts_again(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = unbroken(tmp_path, monkeypatch)
+    place.search = SearchSettings(pruning="promote")
+    place.study(1, epochs=5)
+    for epoch in (2, 0):
+        with monkeypatch.context() as now:
+            pausing(place, now, epoch)
+        if epoch:
+            shutil.rmtree(place.run(1))
+    assert "trial 0: there is no checkpoint of it here; it starts again" in caplog.text
+    curve, state, best = result(place, 2)
+    assert curve == expected[0] and same(state, expected[1]) and best == expected[2]
