@@ -227,7 +227,8 @@ def do_fill(config: dict[str, Any]) -> dict[str, Any]:
 def do_session(config: dict[str, Any]) -> dict[str, Any]:
     """Measure ask and tell as a worker does."""
     from benchmarks.sleeping import quality, who
-    from tuner.search.sampling import make_sampler, redraw
+    from tuner.search.samplers import make_sampler
+    from tuner.search.sampling import redraw
     from tuner.search.session import Session
     from tuner.study.study import rejoin_study
 

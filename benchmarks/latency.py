@@ -119,7 +119,7 @@ class Count:
 def with_session(config: dict[str, Any]) -> dict[str, float]:
     from benchmarks.large import distributions
     from benchmarks.sleeping import trial_at, who
-    from tuner.search.sampling import make_sampler
+    from tuner.search.samplers import make_sampler
     from tuner.search.session import Session
     from tuner.study.study import rejoin_study
 

@@ -14,7 +14,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from benchmarks.studies import MADE_WITH, RECIPE, row_of
 from tuner.goal import Goal
-from tuner.search.sampling import make_sampler, redraw
+from tuner.search.samplers import make_sampler
+from tuner.search.sampling import redraw
 from tuner.search.scheduler import NoHalving, make_scheduler
 from tuner.search.session import Session
 from tuner.study import database

@@ -11,7 +11,8 @@ from helpers.command_line import wait_for
 from helpers.postgres import Postgres
 from helpers.sessions import Bench, opened_bench, row
 
-from tuner.search.sampling import REPEATS, make_sampler, redraw
+from tuner.search.samplers import make_sampler
+from tuner.search.sampling import REPEATS, redraw
 from tuner.search.scheduler import make_scheduler
 from tuner.search.session import Session
 

@@ -18,7 +18,7 @@ from helpers.sessions import Bench, chosen, chosen_or_none, epochs_of, opened_be
 from optuna.trial import TrialState
 
 from tuner.errors import FailureKind, StudyError, TrialLost
-from tuner.search.sampling import make_sampler
+from tuner.search.samplers import make_sampler
 from tuner.search.scheduler import make_scheduler
 from tuner.search.session import Session
 from tuner.study import claims

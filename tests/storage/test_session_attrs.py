@@ -14,7 +14,7 @@ from helpers.schedulers import Asked
 from helpers.sessions import Bench, chosen, epochs_of, opened_bench, row, taken
 
 from tuner.fleet.config import EXIT_GIVEN_UP
-from tuner.search.sampling import make_sampler
+from tuner.search.samplers import make_sampler
 from tuner.search.scheduler import Decision
 from tuner.search.session import Session
 from tuner.study import control, queries

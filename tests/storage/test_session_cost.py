@@ -14,7 +14,7 @@ from helpers.sessions import Bench, epochs_of, opened_bench, row, taken, written
 from optuna.trial import TrialState
 
 from tuner.fleet.config import WorkerSettings
-from tuner.search.sampling import make_sampler
+from tuner.search.samplers import make_sampler
 from tuner.search.scheduler import make_scheduler
 from tuner.search.session import Session
 from tuner.study.pending import ActiveTrial

@@ -15,7 +15,7 @@ import pytest
 from tuner.errors import SpaceChanged, StudyError
 from tuner.goal import Goal
 from tuner.paths import Home
-from tuner.search.sampling import make_sampler
+from tuner.search.samplers import make_sampler
 from tuner.space.search_settings import SearchSettings
 from tuner.study import budget
 from tuner.study.info import StudyInfo

@@ -8,6 +8,7 @@ import click
 
 from tuner.cli.common import echo_json, open_engine, to_home
 from tuner.cli.options import COUNT, NUMBER, POSITIVE, json_option, storage_options, study_option
+from tuner.errors import StudyError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -107,6 +108,10 @@ def budget(
     from tuner.study import budget as budget_module
 
     engine, info = find_study(storage, home, study)
+    if trials and info.search.grid and trials > (points := info.search.num_points):
+        raise StudyError(
+            f"--trials {trials}: study '{info.name}' is a grid of {points} points, each is one trial."
+        )
     budget_module.set_budget(engine, info.id, num_trials=trials, hours=hours, gpu_hours=gpu_hours)
     now = budget_module.read_budget(engine, info.id)
     if as_json:

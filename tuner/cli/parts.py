@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def parts_command(kind: str | None, space: str | None, as_json: bool) -> None:
     """List what a recipe can name: models, losses, optimizers, schedules, datasets, augmentations, metrics.
 
+    And the samplers that SEARCH of a space or --sampler can name.
+
     Each name is listed with the arguments that a space can search, and their defaults; so is a function of your
     own, which is looked for in the working folder and among the installed packages.
 

@@ -92,8 +92,16 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
         if failed := now.states.get("FAIL", 0):
             click.echo(f"{failed} failed; run the command again to retry them")
     elif now.num_trials and now.num_finished >= now.num_trials:
-        click.echo(f"the budget is spent; raise it to continue: --trials {2 * now.num_trials}")
+        click.echo(describe_spent_trials(now))
     print_spent_hours(now, home, storage)
+
+
+def describe_spent_trials(now: StudySummary) -> str:
+    """Return what to do when all trials have ended: raise their number, up to the points of a grid."""
+    points, number = now.study.search.num_points, now.num_trials or 0
+    if points and number >= points:
+        return f"all {points} points of the grid are trained"
+    return f"the budget is spent; raise it to continue: --trials {min(2 * number, points or 2 * number)}"
 
 
 def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None:

@@ -20,10 +20,13 @@ from tuner.cli.options import (
     study_option,
     table_option,
 )
-from tuner.errors import BULLET
+from tuner.errors import BULLET, format_names
 
 if TYPE_CHECKING:
     from tuner.search.run import StudySetup
+    from tuner.study.info import StudyInfo
+
+SHOWN_POINTS = 12  # of START, by `tuner check`
 
 
 @click.command()
@@ -91,8 +94,9 @@ def print_setup(setup: StudySetup) -> None:
     from tuner.space.space import describe_parameter
 
     info = setup.info
-    what = "rows" if info.has_given_trials else "draws"
-    click.echo(f"{setup.space.path}: {len(setup.recipes)} {what}, all valid")
+    what, start = "rows" if info.has_given_trials else "draws", setup.space.start
+    more = f" and {len(start)} points of START" if start else ""
+    click.echo(f"{setup.space.path}: {len(setup.recipes) - len(start)} {what}{more}, all valid")
     click.echo(f"goal: {info.goal}   data: {info.data}" + (f"   layout: {info.layout}" if info.layout else ""))
     if setup.counts:
         click.echo(f"images: {setup.counts}   split: {info.split}")
@@ -101,4 +105,18 @@ def print_setup(setup: StudySetup) -> None:
     if not info.has_given_trials:
         click.echo(f"search: {info.search}")
     for parameter, distribution in info.parameters.items():
-        click.echo(f"  {parameter:<14} {describe_parameter(distribution)}")
+        values = info.search.grid.get(parameter)
+        listed = f"; grid: {format_names(values, 12)}" if values else ""
+        click.echo(f"  {parameter:<14} {describe_parameter(distribution)}{listed}")
+    print_start(start, info)
+
+
+def print_start(start: tuple[dict[str, Any], ...], info: StudyInfo) -> None:
+    """Print the points that are trained first."""
+    from tuner.study.format import format_params
+
+    for number, point in enumerate(start[:SHOWN_POINTS], start=1):
+        rest = ", the others chosen by the sampler" if info.parameters.keys() - point else ""
+        click.echo(f"  START {number:<8} {format_params(point)}{rest}")
+    if len(start) > SHOWN_POINTS:
+        click.echo(f"  ... and {len(start) - SHOWN_POINTS} more points of START")

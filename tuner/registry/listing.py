@@ -1,4 +1,4 @@
-"""List what a recipe can name, with the arguments that a space can search."""
+"""List what a recipe and SEARCH can name, with the arguments that a space can search."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ TABLES = {  # kind -> the table of its names
     "schedules": "tuner.train.schedules:SCHEDULES",
     "datasets": "tuner.data.datasets:DATASETS",
     "augmentations": "tuner.data.augment:AUGMENTATIONS",
+    "samplers": "tuner.space.search_settings:SAMPLERS",
 }
 KINDS = (*TABLES, "metrics")
 OWN = "own"  # the kind of a function of the user's own
@@ -42,11 +43,11 @@ class PartInfo:
 
 
 def list_parts(kind: str | None = None) -> list[PartInfo]:
-    """Return what a recipe can name, each with the arguments that a space can search and their defaults.
+    """Return what a recipe or SEARCH can name, each with the arguments that a space can search and their defaults.
 
-    kind: "models", "losses", "optimizers", "schedules", "datasets", "augmentations" or "metrics", or a function
-        of your own, "package.module:function". Default: all of tuner's. PartError for another kind, and for a
-        function that cannot be imported.
+    kind: "models", "losses", "optimizers", "schedules", "datasets", "augmentations", "samplers" or "metrics", or a
+        function of your own, "package.module:function". Default: all of tuner's. PartError for another kind, and
+        for a function that cannot be imported.
     """
     if kind is None:
         return [part for each in KINDS for part in list_parts(each)]

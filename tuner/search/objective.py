@@ -51,7 +51,10 @@ def choose_recipe(space: Space | None, info: StudyInfo, trial: optuna.Trial) -> 
     if space is None:
         reason = "it was given without a recipe, to a study that has no space to choose one"
         raise TrialFailed(FailureKind.NO_RECIPE, reason)
-    recipe = redraw(trial.study, trial, lambda drawn: suggest_recipe(space, drawn), info.each)
+    if info.search.sampler == "grid":  # each of its points comes once in any case
+        recipe = suggest_recipe(space, trial)
+    else:
+        recipe = redraw(trial.study, trial, lambda drawn: suggest_recipe(space, drawn), info.each)
     recipe = replace(recipe, weights=resolve_weights(recipe.weights, trial.study.study_name))
     origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
     seeded = replace(recipe, seed=hash_seed(info.seed, trial.study.study_name, *origin))

@@ -38,7 +38,7 @@ from tuner.study import budget, database, queries, tables
 from tuner.study.heartbeat import check_versions
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.study import JoinedStudy, check_unchanged, join_study, set_artifact_store
-from tuner.study.trial_list import GivenTrial, add_given_trials, table_trials
+from tuner.study.trial_list import GivenTrial, add_given_trials, add_start_points, table_trials
 
 DEFAULT_TRIALS = 50
 log = logging.getLogger("tuner")
@@ -171,6 +171,7 @@ def join_requested_study(setup: StudySetup, request: RunRequest) -> JoinedStudy:
     if setup.info.has_given_trials:
         add_given_trials(joined, options.url, setup.given_trials)
     else:
+        add_start_points(joined, options.url, setup.space.start)
         with database.convert_errors(options.url):
             set_budget(joined.engine, joined.info, request)
     return joined
@@ -249,6 +250,9 @@ def check_request(request: RunRequest, process: SpaceProcess) -> StudySetup:
     choice = Choice(**select_fields(Choice, given))
     with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
         space = inspect_space(process, choice)
+        if table is None:
+            arguments = {"search": space.search.to_json(), "parameters": space.parameters}
+            process.call("tuner.search.samplers:check_sampler", "make its sampler", **arguments)
     name = request.study or study_name(request, space, table)
     info = StudyInfo(
         name,
@@ -264,7 +268,7 @@ def check_request(request: RunRequest, process: SpaceProcess) -> StudySetup:
         shorten=request.shorten,
         split="exact",
         layout="" if request.rehearse else request.layout or "",
-        each=check_each(request.each, space.parameters) if request.each else "",
+        each=check_each(request.each, space) if request.each else "",
         search=SearchSettings() if table else space.search,
     )
     recipes = [rename_weights(recipe, request.shrink, request.shorten) for recipe in space.recipes]
@@ -284,8 +288,11 @@ def settle_study(setup: StudySetup, url: str) -> StudySetup:
     return replace(setup, info=info, recipes=recipes)
 
 
-def check_each(name: str, parameters: dict[str, dict[str, Any]]) -> str:
-    """Return the name of a parameter with choices; StudyError for any other."""
+def check_each(name: str, space: DrawnSpace) -> str:
+    """Return the name of a parameter with choices; StudyError for any other, and with a grid."""
+    parameters = space.parameters
+    if space.search.sampler == "grid":
+        raise StudyError(f"--each {name}: a grid has every combination in any case: leave --each out.")
     known = [each for each, parameter in parameters.items() if parameter["kind"] == "categorical"]
     if name in known:
         return name
@@ -364,8 +371,19 @@ def set_budget(engine: Engine, info: StudyInfo, request: RunRequest) -> None:
     number, by_time = request.trials, request.options.hours or request.options.gpu_hours
     if number is None and not by_time and not budget.read_budget(engine, info.id).budget.is_limited:
         number = NUM_TRIALS if request.rehearse else DEFAULT_TRIALS
+    number = fit_grid(engine, info, request.trials) if info.search.grid else number
     if number is not None and info.choices:
         total = number * len(info.choices)
         say(f"trials for each of {', '.join(map(str, info.choices))}: {number}, so {total} in all")
         number = total
     budget.set_budget(engine, info.id, num_trials=number)
+
+
+def fit_grid(engine: Engine, info: StudyInfo, number: int | None) -> int | None:
+    """Return the number of trials of a grid: at most its points, all of them unless the study has a limit."""
+    points = info.search.num_points
+    if number is None:
+        return None if budget.read_budget(engine, info.id).budget.num_trials else points
+    if number > points:
+        say(f"the grid has {points} points: so many trials, not {number}")
+    return min(number, points)

@@ -19,7 +19,7 @@ from tuner.study import optuna_compat
 from tuner.study.paused import MARK
 
 if TYPE_CHECKING:
-    from tuner.study.info import StudyInfo
+    pass
 
 NUM_RANDOM = 10  # random trials before TPE is used
 NUM_BEST = 25  # the most that TPE ever models as good
@@ -30,12 +30,6 @@ REPEATS = "repeats"  # the attribute that names the trial with the same paramete
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)  # the states a sampler learns from
 Key = tuple[float, ...]
 T = TypeVar("T")
-
-
-def make_sampler(info: StudyInfo, worker: int) -> BaseSampler:
-    """Return a TPE sampler seeded by study and worker, because two workers must not draw the same points."""
-    seed, is_maximized = hash_seed(info.seed, "sampler", worker), info.goal.direction == "maximize"
-    return SubsetTPESampler(seed, is_maximized, info.each, info.choices)
 
 
 def hash_seed(*parts: object) -> int:
@@ -161,7 +155,7 @@ class TrialSubset:
             if trial.state in FINISHED and self.only.items() <= trial.params.items():
                 fits = self.fits(trial)
                 self.num += fits
-                insert_ranked(self.best, (*self.rank(trial), trial.number), trial, NUM_BEST)
+                insert_ranked(self.best, (*rank_trial(trial, self.is_maximized), trial.number), trial, NUM_BEST)
                 insert_ranked(self.newest, (-trial.number,), trial, NUM_NEWEST)
                 insert_ranked(self.others, (not fits, hash_seed(trial.number), trial.number), trial, NUM_OTHERS)
         return True
@@ -173,15 +167,16 @@ class TrialSubset:
     def fits(self, trial: FrozenTrial) -> bool:
         return self.names <= trial.params.keys()
 
-    def rank(self, trial: FrozenTrial) -> Key:
-        """Rank as TPE does: complete trials by value, then pruned ones by their last epoch and the value there."""
-        sign = -1.0 if self.is_maximized else 1.0
-        if trial.state is TrialState.COMPLETE:
-            return 0.0, 0.0, sign * cast("float", trial.value)
-        if not trial.intermediate_values:
-            return 1.0, 1.0, 0.0
-        step, value = max(trial.intermediate_values.items())
-        return 1.0, -step, math.inf if math.isnan(value) else sign * value
+
+def rank_trial(trial: FrozenTrial, is_maximized: bool) -> Key:
+    """Rank as TPE does: complete trials by value, then pruned ones by their last epoch and the value there."""
+    sign = -1.0 if is_maximized else 1.0
+    if trial.state is TrialState.COMPLETE:
+        return 0.0, 0.0, sign * cast("float", trial.value)
+    if not trial.intermediate_values:
+        return 1.0, 1.0, 0.0
+    step, value = max(trial.intermediate_values.items())
+    return 1.0, -step, math.inf if math.isnan(value) else sign * value
 
 
 def insert_ranked(ranked: list[tuple[Key, FrozenTrial]], key: Key, trial: FrozenTrial, most: int) -> None:

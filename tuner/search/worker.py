@@ -49,7 +49,7 @@ from tuner.fleet.config import EXIT_GIVEN_UP, EXIT_GPU_FAILED, WorkerConfig, has
 from tuner.paths import Home, Run, git_commit
 from tuner.recipe import Recipe
 from tuner.search import objective, trial_attrs, trial_pictures
-from tuner.search.sampling import make_sampler
+from tuner.search.samplers import make_sampler
 from tuner.search.session import Session
 from tuner.search.trial_pictures import StripThread, TrialPictures
 from tuner.search.warm_start import find_weights, has_own_files, restore_origin

@@ -7,23 +7,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tuner.data.datasets import check_layout, data_name, swap_data
+from tuner.errors import SpaceError
 from tuner.goal import Goal
 from tuner.recipe import Recipe
 from tuner.registry.own_modules import search_beside
 from tuner.space.child import SpaceProcess
+from tuner.space.grid import resolve_grid
 from tuner.space.published import load_table
 from tuner.space.search_settings import SearchSettings
-from tuner.space.space import NUM_DRAWS, draw_recipes, load_space
+from tuner.space.space import NUM_DRAWS, DrawnRecipes, Space, draw_recipes, load_space
+from tuner.space.start_points import draw_start
 
 
 @dataclass(frozen=True)
 class DrawnSpace:
-    """A space as the commands know it: all but its code. `own_data` is its dataset before another was chosen."""
+    """A space as the commands know it: all but its code. `own_data` is its dataset before another was chosen.
+
+    The recipes of its `start` come last.
+    """
 
     name: str
     path: Path
@@ -32,6 +38,7 @@ class DrawnSpace:
     own_data: str
     parameters: dict[str, dict[str, Any]]
     search: SearchSettings = SearchSettings()
+    start: tuple[dict[str, Any], ...] = ()
     recipes: tuple[Recipe, ...] = ()
 
 
@@ -62,6 +69,7 @@ def inspect_space(process: SpaceProcess, choice: Choice) -> DrawnSpace:
     search_beside(process.path)  # for a dataset reader of the user's own
     recipes = tuple(Recipe.from_json(plain) for plain in checked)
     goal, search = Goal(**found.pop("goal")), SearchSettings.from_json(found.pop("search"))
+    found["start"] = tuple(found["start"])
     return DrawnSpace(
         **found, path=process.path, goal=goal, search=search, data=recipes[0].data.name, recipes=recipes
     )
@@ -99,12 +107,17 @@ def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
         from tuner.space.table_rows import draw_row_recipes
 
         drawn = draw_row_recipes(loaded, rows, drawn)
+    elif search.sampler == "grid":
+        search = replace(search, grid=draw_grid(loaded, search, drawn))
+    starting = [] if rows else draw_start(loaded, drawn)
     first = drawn.recipes[0]
     own = data_name(first, rows.data or None if rows else None)
     name = own if chosen.data is None else data_name(first, chosen.data)
     check_layout(first, name, chosen.layout)
     metric, layout = loaded.goal.metric, chosen.layout or ""
-    recipes = [swap_data(recipe, name, layout=layout).with_metric(metric) for recipe in drawn.recipes]
+    recipes = [
+        swap_data(recipe, name, layout=layout).with_metric(metric) for recipe in (*drawn.recipes, *starting)
+    ]
     DRAWN[:] = [Drawn(loaded.goal, recipes, str(rows.path if rows else loaded.path), chosen)]
     goal = {"metric": metric, "direction": loaded.goal.direction}
     return {
@@ -113,4 +126,12 @@ def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
         "own_data": own,
         "parameters": drawn.parameters,
         "search": search.to_json(),
+        "start": [] if rows else list(loaded.start),
     }
+
+
+def draw_grid(space: Space, search: SearchSettings, drawn: DrawnRecipes) -> dict[str, list[Any]]:
+    """Return the values of a grid; SpaceError if the space has none."""
+    if space.start:
+        raise SpaceError(f"{space.path} has START and a grid, which has every point in any case: leave START out.")
+    return resolve_grid(search.grid, drawn, space.path)

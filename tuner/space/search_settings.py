@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tuner.errors import StudyError, did_you_mean
 from tuner.registry import COUNT, Range, unknown_choice
 
 SAMPLERS = {  # name -> what makes the sampler
-    "tpe": "tuner.search.sampling:SubsetTPESampler",
+    "tpe": "tuner.search.samplers:tpe",
+    "gp": "tuner.search.samplers:gp",
+    "cmaes": "tuner.search.samplers:cmaes",
+    "nsga2": "tuner.search.samplers:nsga2",
+    "qmc": "tuner.search.samplers:qmc",
+    "random": "tuner.search.samplers:random",
+    "grid": "tuner.search.samplers:grid",
 }
 PRUNINGS = {
     "stop": "a trial that is not among the best of its rung ends",
@@ -27,10 +34,11 @@ class SearchSettings:
     ValueError lists all that is wrong.
     """
 
-    sampler: str = "tpe"  # a name in SAMPLERS
+    sampler: str = "tpe"  # a name in SAMPLERS, or the user's own "module:function"
     pruning: str = "stop"  # one of PRUNINGS
     first_rung: int = 1
     factor: int = 3  # at each rung, the best of so many go on
+    grid: Mapping[str, list[Any]] = field(default_factory=dict)  # values; once stored, those of every parameter
 
     def __post_init__(self) -> None:
         if wrong := list(self.problems()):
@@ -39,18 +47,30 @@ class SearchSettings:
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the settings."""
         sampler = self.sampler
-        if not isinstance(sampler, str) or sampler not in SAMPLERS:
+        if not isinstance(sampler, str) or (sampler not in SAMPLERS and ":" not in sampler):
             hint = did_you_mean(str(sampler), SAMPLERS)
-            yield f"sampler is {sampler!r}.{hint} Known: {', '.join(SAMPLERS)}."
+            yield f"sampler is {sampler!r}.{hint} Known: {', '.join(SAMPLERS)}, or your own 'module:function'."
         if not isinstance(self.pruning, str) or self.pruning not in PRUNINGS:
             yield unknown_choice("pruning", self.pruning, PRUNINGS)
         for name, allowed in (("first_rung", COUNT), ("factor", FACTOR)):
             if (value := getattr(self, name)) not in allowed:
                 yield f"{name} is {value!r}; {allowed} is needed."
+        lists = isinstance(self.grid, dict) and all(isinstance(v, list | tuple) and v for v in self.grid.values())
+        if not lists:
+            yield f'grid is {self.grid!r}; values for parameters are needed, such as {{"lr": [1e-3, 1e-2]}}.'
+        elif self.grid and sampler != "grid":
+            yield f"grid belongs to sampler='grid'; the sampler is {sampler!r}."
+
+    @property
+    def num_points(self) -> int:
+        """The points of the grid, each of which is one trial; 0 without a grid."""
+        return math.prod(map(len, self.grid.values())) if self.grid else 0
 
     def with_options(self, options: Mapping[str, Any]) -> SearchSettings:
         """Return the settings with those of the command line that are not None; StudyError if one is wrong."""
         given = {name: value for name, value in options.items() if value is not None}
+        if given.get("sampler", "grid") != "grid":
+            given["grid"] = {}
         try:
             return SearchSettings(**asdict(self) | given)
         except ValueError as error:
@@ -66,21 +86,32 @@ class SearchSettings:
 
     def __str__(self) -> str:
         rungs = "" if self.pruning == "none" else f", first rung {self.first_rung}, factor {self.factor}"
-        return f"{self.sampler}, pruning {self.pruning}{rungs}"
+        points = f" of {self.num_points} points" if self.grid else ""
+        return f"{self.sampler}{points}, pruning {self.pruning}{rungs}"
 
 
-OPTIONS = tuple(each.name for each in fields(SearchSettings))  # that `tuner run` has too
+OPTIONS = ("sampler", "pruning", "first_rung", "factor")  # that `tuner run` has too
 
 
-def search(*, sampler: str = "tpe", pruning: str = "stop", first_rung: int = 1, factor: int = 3) -> SearchSettings:
+def search(
+    *,
+    sampler: str = "tpe",
+    pruning: str = "stop",
+    first_rung: int = 1,
+    factor: int = 3,
+    grid: Mapping[str, list[Any]] | None = None,
+) -> SearchSettings:
     """Return how a space is searched, for `SEARCH = search(...)`; options of `tuner run` override it.
 
-    sampler: what chooses new trials: "tpe".
+    sampler: what chooses new trials: "tpe", "gp", "cmaes", "nsga2", "qmc", "random", "grid", or your own
+        "module:function".
     pruning: what happens to a trial that is not among the best at a rung: "stop" ends it, "promote" pauses it,
         "none" trains every trial to its end.
     first_rung: the epochs after which a trial is judged first.
     factor: a trial is judged again after so many times as many epochs, and the best of so many go on.
+    grid: with sampler="grid", the values of parameters, such as {"lr": [1e-3, 1e-2]}. Others have all of theirs:
+        numbers need a step.
 
     ValueError lists all that is wrong.
     """
-    return SearchSettings(sampler, pruning, first_rung, factor)
+    return SearchSettings(sampler, pruning, first_rung, factor, {} if grid is None else grid)

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +40,19 @@ class Space:
     suggest: Callable[[Trial], Recipe]
     about: str = ""
     search: SearchSettings = SearchSettings()
+    start: tuple[Any, ...] = ()  # points that are trained first, not checked yet
 
 
 @dataclass(frozen=True)
 class DrawnRecipes:
-    """Random recipes of a space, and the distribution of every parameter as plain JSON."""
+    """Random recipes of a space, and the distribution of every parameter as plain JSON.
+
+    `varying` are the parameters that some recipes do not have, or within other bounds.
+    """
 
     recipes: tuple[Recipe, ...]
     parameters: dict[str, dict[str, Any]]
+    varying: frozenset[str] = frozenset()
 
 
 def known_spaces() -> dict[str, Path]:
@@ -84,7 +90,7 @@ def parse_about(path: Path) -> str:
 
 
 def load_space(name: str) -> Space:
-    """Run a space file and check that it defines GOAL and suggest(), and SEARCH if it has one."""
+    """Run a space file and check that it defines GOAL and suggest(), and SEARCH and START if it has them."""
     path = find_space(name)
     module = run_file(path)
     goal, suggest = getattr(module, "GOAL", None), getattr(module, "suggest", None)
@@ -95,7 +101,13 @@ def load_space(name: str) -> Space:
     search = getattr(module, "SEARCH", SearchSettings())
     if not isinstance(search, SearchSettings):
         raise SpaceError(f'SEARCH of {path} is {search!r}. Write for example: SEARCH = search(sampler="tpe").')
-    return Space(path.stem, path, goal, suggest, (module.__doc__ or "").strip().partition("\n")[0], search)
+    start = getattr(module, "START", [])
+    if not isinstance(start, list | tuple):
+        raise SpaceError(
+            f'START of {path} is {printable(repr(start))}. Write for example: START = [{{"lr": 1e-3}}].'
+        )
+    about = (module.__doc__ or "").strip().partition("\n")[0]
+    return Space(path.stem, path, goal, suggest, about, search, tuple(start))
 
 
 def run_file(path: Path) -> ModuleType:
@@ -117,6 +129,7 @@ def draw_recipes(space: Space, number: int = NUM_DRAWS) -> DrawnRecipes:
     """Draw recipes with fixed seeds; SpaceError lists every error that occurred."""
     recipes: list[Recipe] = []
     seen: dict[str, list[BaseDistribution]] = {}
+    times: Counter[str] = Counter()
     wrong: dict[str, None] = {}
     for seed in range(number):
         try:
@@ -125,13 +138,16 @@ def draw_recipes(space: Space, number: int = NUM_DRAWS) -> DrawnRecipes:
             wrong.setdefault(str(error))
             continue
         recipes.append(recipe)
+        times.update(list(distributions))
         for name, distribution in distributions.items():
             if distribution not in seen.setdefault(name, []):
                 seen[name].append(distribution)
     wrong |= dict.fromkeys([*conflicting_parameters(seen), *unstorable_choices(seen), *mixed_recipes(recipes)])
     if wrong:
         raise SpaceError(f"{space.path}: drawing from it failed:{first_lines(wrong)}")
-    return DrawnRecipes(tuple(recipes), {name: merge_distributions(kinds) for name, kinds in sorted(seen.items())})
+    varying = frozenset(name for name, kinds in seen.items() if len(kinds) > 1 or times[name] < number)
+    parameters = {name: merge_distributions(kinds) for name, kinds in sorted(seen.items())}
+    return DrawnRecipes(tuple(recipes), parameters, varying)
 
 
 def draw_recipe(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistribution]]:

@@ -57,9 +57,17 @@ class StudyInfo:
         return self.is_pruned and self.search.pruning != "stop"
 
     @property
+    def is_maximized(self) -> bool:
+        return self.goal.direction == "maximize"
+
+    @property
     def choices(self) -> list[Any]:
         """The choices of the parameter `each`, or none."""
         return list(self.parameters[self.each]["choices"]) if self.each else []
+
+    def turn(self, number: int) -> Any:
+        """Return the choice of `each` whose turn it is in a trial, by its number."""
+        return self.choices[number % len(self.choices)]
 
     @property
     def table(self) -> str:

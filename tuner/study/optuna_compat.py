@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 from optuna.samplers import TPESampler
 from optuna.samplers._tpe.sampler import default_weights as default_tpe_weights  # it has no public name
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 __all__ = ["default_tpe_weights"]
@@ -39,8 +40,12 @@ class StudyView:
     Public would be a second study in memory, filled with copies of the trials for each draw.
     """
 
-    def __init__(self, study: optuna.Study, trials: list[FrozenTrial]) -> None:
+    def __init__(
+        self, study: optuna.Study, trials: list[FrozenTrial], attrs: dict[str, Any] | None = None
+    ) -> None:
         self.study, self.visible = study, trials
+        if attrs is not None:
+            self._storage = LocalAttributes(study._storage, attrs)
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
@@ -51,9 +56,35 @@ class StudyView:
         return getattr(self.study, name)
 
 
-def with_trials(study: optuna.Study, trials: list[FrozenTrial]) -> optuna.Study:
-    """Return the study as a sampler sees it that shall learn from these trials."""
-    return cast("optuna.Study", StudyView(study, trials))
+class LocalAttributes:
+    """A storage whose attributes of studies are those of a dictionary."""
+
+    def __init__(self, storage: BaseStorage, attrs: dict[str, Any]) -> None:
+        self.storage, self.attrs = storage, attrs
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self.attrs
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self.attrs[key] = value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.storage, name)
+
+
+def with_trials(
+    study: optuna.Study, trials: list[FrozenTrial], attrs: dict[str, Any] | None = None
+) -> optuna.Study:
+    """Return the study as a sampler sees it that shall learn from these trials.
+
+    With `attrs`, it keeps what it computes from them there, and not in attributes of the study.
+    """
+    return cast("optuna.Study", StudyView(study, trials, attrs))
+
+
+def set_system_attr(study: optuna.Study, trial: FrozenTrial, key: str, value: Any) -> None:
+    """Set an attribute of a sampler's own on a trial. A sampler gets a frozen trial, which has no public way."""
+    study._storage.set_trial_system_attr(trial._trial_id, key, value)
 
 
 def set_tpe_weights(sampler: TPESampler, weights: Callable[[int], np.ndarray]) -> None:

@@ -162,10 +162,14 @@ def check_unchanged(old: StudyInfo, new: StudyInfo, is_quiet: bool = False) -> N
 def search_changes(old: StudyInfo, new: StudyInfo) -> Iterator[tuple[str, object, object]]:
     """Yield settings of the search that must not change, with both values.
 
-    Another sampler learns from the trials that there are. Another pruning or other rungs would compare new trials
-    with earlier ones that were judged otherwise.
+    Another sampler learns from the trials that there are; but a grid is the whole study. Another pruning or other
+    rungs would compare new trials with earlier ones that were judged otherwise.
     """
     before, after = old.search, new.search
+    if "grid" in (before.sampler, after.sampler):
+        yield "sampler", before.sampler, after.sampler
+        for name in dict.fromkeys([*before.grid, *after.grid]):
+            yield f"grid of {name}", before.grid.get(name, "none"), after.grid.get(name, "none")
     yield "pruning", before.pruning, after.pruning
     if "none" not in (before.pruning, after.pruning):
         yield "first rung", before.first_rung, after.first_rung

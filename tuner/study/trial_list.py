@@ -1,8 +1,9 @@
-"""Studies with given trials, each trained once: the rows of a table, or trials extended to more epochs."""
+"""Given trials, each trained once: the rows of a table, trials extended to more epochs, the START of a space."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,16 +53,34 @@ def add_given_trials(joined: JoinedStudy, url: str, items: Iterable[GivenTrial])
     becomes the number of trials.
     """
     with database.convert_errors(url), database.creation_lock(joined.engine, url):
-        known = {
-            trial.user_attrs.get(TRIAL_KEY)
-            for trial in joined.study.get_trials(deepcopy=False)
-            if trial.state is not TrialState.FAIL
-        }
-        missing = [item for item in items if item.key not in known]
-        delete_orphaned_claims(joined.engine, joined.id)  # SQLite gives their ids to new trials
-        for item in missing:
-            joined.study.add_trial(item.to_frozen_trial())
+        added = add_missing(joined, items, again=True)
         set_budget_to_trials(joined.engine, joined.id)
+    return added
+
+
+def add_start_points(joined: JoinedStudy, url: str, points: Sequence[dict[str, Any]]) -> int:
+    """Add the points of a space that are trained first, each once; return how many the study lacked.
+
+    Call it before workers start: then no trial is drawn before.
+    """
+    if not points:
+        return 0
+    items = [GivenTrial(f"start {json.dumps(point, sort_keys=True)}", point) for point in points]
+    with database.convert_errors(url), database.creation_lock(joined.engine, url):
+        return add_missing(joined, items, again=False)
+
+
+def add_missing(joined: JoinedStudy, items: Iterable[GivenTrial], again: bool) -> int:
+    """Add the trials that the study lacks, with `again` also those that failed in it; return how many."""
+    known = {
+        trial.user_attrs.get(TRIAL_KEY)
+        for trial in joined.study.get_trials(deepcopy=False)
+        if trial.state is not TrialState.FAIL or not again
+    }
+    missing = [item for item in items if item.key not in known]
+    delete_orphaned_claims(joined.engine, joined.id)  # SQLite gives their ids to new trials
+    for item in missing:
+        joined.study.add_trial(item.to_frozen_trial())
     return len(missing)
 
 

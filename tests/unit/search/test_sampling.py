@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuner.goal import Goal
 from tuner.search import sampling
+from tuner.search.samplers import make_sampler
 from tuner.search.sampling import (
     NUM_BEST,
     NUM_NEWEST,
@@ -23,7 +24,6 @@ from tuner.search.sampling import (
     REPEATS,
     SubsetTPESampler,
     TrialSubset,
-    make_sampler,
     redraw,
 )
 from tuner.study import optuna_compat

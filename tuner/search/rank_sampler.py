@@ -1,0 +1,80 @@
+"""Let a sampler learn from the order of the trials, also from pruned ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from copy import copy
+from itertools import groupby
+from statistics import NormalDist
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from tuner.search.sampling import FINISHED, rank_trial
+from tuner.study import optuna_compat
+
+
+class RankSampler(BaseSampler):
+    """A sampler that learns from the order of all finished trials, also of pruned ones.
+
+    Complete trials are ordered by their values, and come before pruned ones; these by their last epoch and the
+    value there, as TPE does. The sampler sees them as complete, each with the value that its rank has in a normal
+    distribution. Of more than `most`, it sees the best, and as many of the newest others.
+    """
+
+    def __init__(
+        self, inner: BaseSampler, is_maximized: bool, most: int | None = None, is_torch: bool = False
+    ) -> None:
+        self.inner, self.is_maximized, self.most, self.is_torch = inner, is_maximized, most, is_torch
+
+    def ranked(self, study: optuna.Study) -> optuna.Study:
+        trials = optuna_compat.read_cached_trials(study)
+        return optuna_compat.with_trials(study, rank_values(trials, self.is_maximized, self.most), {})
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.inner.infer_relative_search_space(self.ranked(study), trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        threads: Any = nullcontext()
+        if self.is_torch:
+            from tuner.train.threads import single_thread
+
+            threads = single_thread()
+        with threads:
+            return self.inner.sample_relative(self.ranked(study), trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.inner.sample_independent(study, trial, param_name, param_distribution)
+
+
+def rank_values(trials: Sequence[FrozenTrial], is_maximized: bool, most: int | None) -> list[FrozenTrial]:
+    """Return the running trials, and the finished ones as complete with values by rank; equal ones share one."""
+    finished = [trial for trial in trials if trial.state in FINISHED]
+    ranks = {trial.number: rank_trial(trial, is_maximized) for trial in finished}
+    ordered = sorted(finished, key=lambda trial: (ranks[trial.number], trial.number))
+    if most is not None and len(ordered) > most:
+        newest = {trial.number for trial in sorted(ordered[most // 2 :], key=lambda t: t.number)[-(most // 2) :]}
+        ordered = [*ordered[: most // 2], *(trial for trial in ordered[most // 2 :] if trial.number in newest)]
+    sign, normal, above = (-1.0 if is_maximized else 1.0), NormalDist(), 0
+    seen = [trial for trial in trials if trial.state is TrialState.RUNNING]
+    for _, group in groupby(ordered, lambda trial: ranks[trial.number]):
+        equal = list(group)
+        value = sign * normal.inv_cdf((above + len(equal) / 2) / len(ordered))
+        above += len(equal)
+        seen += [as_complete(trial, value) for trial in equal]
+    return sorted(seen, key=lambda trial: trial.number)
+
+
+def as_complete(trial: FrozenTrial, value: float) -> FrozenTrial:
+    """Return a copy of a trial that is complete with this value."""
+    shown = copy(trial)
+    shown.state, shown.values = TrialState.COMPLETE, [value]
+    return shown

@@ -1,0 +1,70 @@
+"""START of a space: points that are trained first, all or some of their parameters given."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+
+from tuner.errors import SpaceError, did_you_mean, first_lines, format_names, locate_error, printable
+from tuner.recipe import Recipe
+from tuner.registry.own_modules import importing_own
+from tuner.space.grid import is_within
+from tuner.space.space import DrawnRecipes, Space, describe_parameter, merge_distributions
+from tuner.space.table_rows import contains_value
+
+MOST_POINTS = 1000
+
+
+def draw_start(space: Space, drawn: DrawnRecipes) -> list[Recipe]:
+    """Return a recipe for each point of START; SpaceError lists all that is wrong with any of them."""
+    points, recipes, wrong = space.start, list[Recipe](), list[str]()
+    if len(points) > MOST_POINTS:
+        wrong.append(f"it has {len(points):,} points; at most {MOST_POINTS:,} are possible")
+    for number, point in enumerate(points[:MOST_POINTS], start=1):
+        problems = [*point_problems(point, drawn)] or [*suggest_point(space, point, recipes)]
+        if point in points[: number - 1]:
+            problems.append("it is given twice")
+        wrong += [f"point {number}: {line}" for line in problems]
+    if wrong:
+        raise SpaceError(f"START of {space.path} does not fit the space:{first_lines(wrong)}")
+    return recipes
+
+
+def point_problems(point: Any, drawn: DrawnRecipes) -> Iterator[str]:
+    """Yield what is wrong with a point as it stands: unknown parameters, and values of another kind."""
+    if not isinstance(point, dict) or not point:
+        yield f'{printable(repr(point))} is not a point; give parameters and values: {{"lr": 1e-3}}'
+        return
+    known = drawn.parameters
+    for name, value in point.items():
+        if name not in known:
+            hint, has = did_you_mean(str(name), known), format_names(known, 12) or "none"
+            yield f"unknown parameter '{printable(name)}'.{hint} The space has: {has}"
+        elif not is_within(value, known[name]):
+            hint = did_you_mean(str(value), map(str, known[name].get("choices", ())))
+            yield f"{name} is {printable(repr(value))}, outside {describe_parameter(known[name])}.{hint}"
+
+
+def suggest_point(space: Space, point: dict[str, Any], recipes: list[Recipe]) -> Iterator[str]:
+    """Append the recipe of a point, the other parameters drawn, and yield what does not fit."""
+    import optuna
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(point)
+    trial = study.ask()
+    try:
+        with warnings.catch_warnings(), importing_own():
+            warnings.simplefilter("ignore")  # values out of range are reported below
+            recipes.append(space.suggest(trial))
+    except (Exception, SystemExit) as error:
+        yield f"suggest() raised {locate_error(error, space.path)}"
+        return
+    for name, value in point.items():
+        distribution: BaseDistribution | None = trial.distributions.get(name)
+        if distribution is None:
+            yield f"'{name}' is not used with its other parameters; leave it out"
+        elif not contains_value(distribution, value):
+            yield f"{name} is {value!r}, outside {describe_parameter(merge_distributions([distribution]))}"
