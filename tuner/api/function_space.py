@@ -14,7 +14,7 @@ import site
 import sys
 import sysconfig
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from tuner.errors import SpaceError, create_file
+from tuner.errors import SpaceError, create_file, printable
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.recipe import Part, Recipe, Stage
@@ -30,12 +30,14 @@ from tuner.recipe import Part, Recipe, Stage
 REMEDY = "Define it inside the function, or write the space as a .py file and give its path."
 
 
-def write_function_space(function: Callable[..., Any], goal: Goal | None, home: Home) -> Path:
+def write_function_space(
+    function: Callable[..., Any], goal: Goal | None, home: Home, start: Sequence[Any] = ()
+) -> Path:
     """Write the function as a space file in the home and return its path; SpaceError if that is not possible.
 
     The path depends on the content, so that running workers keep their file when the function is edited.
     """
-    text = space_source(function, goal)
+    text = space_source(function, goal, start)
     key = hashlib.sha256(text.encode()).hexdigest()[:8]
     path = home.folder / "spaces" / key / f"{function.__name__}.py"
     if not path.is_file():
@@ -44,12 +46,15 @@ def write_function_space(function: Callable[..., Any], goal: Goal | None, home: 
     return path.absolute()
 
 
-def space_source(function: Callable[..., Any], goal: Goal | None) -> str:
-    """Return the text of a space file with this function and goal."""
+def space_source(function: Callable[..., Any], goal: Goal | None, start: Sequence[Any] = ()) -> str:
+    """Return the text of a space file with this function, its goal, and the points that are trained first."""
     if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
         raise SpaceError(f"the space is {function!r}; a function defined with def is needed, or a name or path.")
     if not isinstance(goal, Goal):
         raise SpaceError(f'the goal of {function.__name__}() is {goal!r}; write for example goal=maximize("iou").')
+    points = to_expression(list(start))
+    if points is None:
+        raise SpaceError(f"start is {printable(repr(start))}; a list of parameters with plain values is needed.")
     collector = SourceCollector(function.__module__)
     collector.add(function.__name__, function)
     if function.__name__ != "suggest":
@@ -67,6 +72,7 @@ def space_source(function: Callable[..., Any], goal: Goal | None) -> str:
             *collector.imports,
             *collector.definitions,
             f"GOAL = {to_expression(goal)}",
+            *([f"START = {points}"] if start else []),
             "",
         ]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tuner.api.function_space import write_function_space
@@ -30,6 +30,7 @@ def run(
     layout: str | None = None,
     trials: int | None = None,
     goal: Goal | None = None,
+    start: Sequence[dict[str, Any]] = (),
     table: str | os.PathLike[str] | None = None,
     seeds: int | None = None,
     study: str | None = None,
@@ -56,6 +57,7 @@ def run(
         several ways, such as "classes" or "masks=photos,truth".
     trials: how many trials in all, over every worker and call. Default: 50.
     goal: of a function, such as `maximize("iou")`; spaces in files define their own.
+    start: of a function, the points that are trained first, such as `[{"lr": 1e-3}]`; spaces in files have START.
     table, seeds: instead of a space, a published table, and how many times each row is trained.
     study: the name of the study. Default: the name of the space or function.
     storage: a database URL. Default: the environment variable TUNER_STORAGE, else tuner.db in `home`.
@@ -69,8 +71,8 @@ def run(
     workers: the number of worker processes. Default: one per GPU, or one.
     progress: show progress: a live view in a notebook or terminal, else lines on stderr.
 
-    Further options are those of `tuner run --help` with underscores, such as `gpus="0,1"`, `per_gpu="auto"`
-    or `checkpoint_minutes=10`.
+    Further options are those of `tuner run --help` with underscores, such as `sampler="gp"`, `pruning="none"`,
+    `gpus="0,1"`, `per_gpu="auto"` or `checkpoint_minutes=10`.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm, in a notebook without ipywidgets
@@ -91,7 +93,7 @@ def run(
     }
     options |= {"shrink": shrink, "shorten": shorten, "rehearse": rehearse, "hours": hours, "gpu_hours": gpu_hours}
     options |= {"workers": workers, "artifacts": artifacts or os.environ.get("TUNER_ARTIFACTS")}
-    given = check_options(options) | {"space": space_argument(space, goal, place)}
+    given = check_options(options) | {"space": space_argument(space, goal, place, start)}
     url = storage or os.environ.get("TUNER_STORAGE") or place.database
     done = run_search(RunRequest.from_options(url, place, given), choose_view(progress))
     if done.code == 130 or done.is_interrupted:
@@ -116,12 +118,16 @@ def load_study(
     return Study(engine, queries.find_study(engine, name), Home(expand_path(home)))
 
 
-def space_argument(space: SpaceLike | None, goal: Goal | None, home: Home) -> str | None:
+def space_argument(
+    space: SpaceLike | None, goal: Goal | None, home: Home, start: Sequence[dict[str, Any]] = ()
+) -> str | None:
     """Return the name or path of a space; a function is written to a file first."""
     if callable(space):
-        return str(write_function_space(space, goal, home.make()))
+        return str(write_function_space(space, goal, home.make(), start))
     if goal is not None:
         raise SpaceError("goal= belongs to a space given as a function; a space file defines its own GOAL.")
+    if start:
+        raise SpaceError("start= belongs to a space given as a function; a space file defines its own START.")
     return None if space is None else os.fspath(space)
 
 

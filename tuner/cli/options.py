@@ -226,7 +226,7 @@ SEARCH_OPTIONS = (
     click.option(
         "--sampler",
         metavar="NAME",
-        help=f"What chooses new trials: {', '.join(SAMPLERS)}.  [default: the space's, or tpe]",
+        help=f"What chooses new trials: {', '.join(SAMPLERS)}, MODULE:FUNCTION.  [default: the space's, or tpe]",
     ),
     click.option(
         "--pruning",

@@ -16,6 +16,7 @@ from tuner.report.table_comparison import TableComparison, comparison_title, tex
 from tuner.report.trial_files import TrialPicture
 from tuner.space.space import describe_parameter
 from tuner.study.format import format_seconds
+from tuner.study.info import StudyInfo
 
 TIME_FIGURES = ("cost", "epochs", "failures")
 CURVE_FIGURES = ("curves", "by-choice")
@@ -104,7 +105,7 @@ def search_facts(study: StudyData, about: str) -> Pairs:
     if info.has_given_trials:
         chosen_by, pruning = f"given: {info.source}", "none: given trials are trained to their end"
     else:
-        chosen_by, pruning = "TPE, the first ones at random", "none"
+        chosen_by, pruning = describe_sampler(info), "none"
         if info.is_pruned:
             rungs = [info.search.first_rung * info.search.factor**step for step in range(5)]
             pruning = f"successive halving at epochs {', '.join(map(str, rungs))}"
@@ -121,6 +122,13 @@ def search_facts(study: StudyData, about: str) -> Pairs:
         ("dates", describe_dates(study)),
         ("hosts", describe_hosts(study)),
     ]
+
+
+def describe_sampler(info: StudyInfo) -> str:
+    """Return what chooses the trials, such as "TPE, the first ones at random"."""
+    if info.search.grid:
+        return f"a grid of {info.search.num_points} points"
+    return {"tpe": "TPE, the first ones at random"}.get(info.search.sampler, f"the sampler {info.search.sampler}")
 
 
 def parameter_table(study: StudyData) -> Table | None:

@@ -33,9 +33,13 @@ MOST_GP_TRIALS = 500  # that a Gaussian process learns from: its time grows with
 
 
 def make_sampler(info: StudyInfo, worker: int) -> BaseSampler:
-    """Return the study's sampler, seeded by study and worker."""
+    """Return the study's sampler, seeded by study and worker.
+
+    Given trials need none of the user's own: what they leave open is chosen by TPE.
+    """
     seed = hash_seed(info.seed, "sampler", worker)
-    return tpe(seed, info) if info.search.sampler == "tpe" else TrialSampler(info, seed)
+    is_plain = info.search.sampler == "tpe" or info.has_given_trials
+    return tpe(seed, info) if is_plain else TrialSampler(info, seed)
 
 
 def build_sampler(info: StudyInfo, seed: int) -> BaseSampler:

@@ -264,7 +264,7 @@ class ActiveTrial:
     def set_system_attr(self, key: str, value: Any) -> None:
         with self.lock:
             self.frozen.system_attrs[key] = value
-            if not key.startswith("tpe:relative_params"):  # for other workers; the parameters follow in a moment
+            if ":relative_params:" not in key:  # of TPE and GP, for other workers; the parameters follow soon
                 self.pending.system_attrs[key] = format_json(value)
 
     def set_dashboard_note(self, key: str, value: Any) -> None:

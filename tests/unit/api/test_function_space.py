@@ -138,3 +138,11 @@ def test_parts_and_recipes_survive() -> None:
     scope: dict[str, Any] = {}
     exec(space_source(reads_all, maximize("iou")), scope)
     assert scope["suggest"](None) == (BASE, STAGES, LOSSES, Part)
+
+
+def test_points_that_are_trained_first_are_written(tmp_path: Path) -> None:
+    points = [{"k": 8, "loss": "dice"}, {"k": 4}]
+    space = load_space(str(write_function_space(small, maximize("iou"), Home(tmp_path), points)))
+    assert list(space.start) == points and load(small, tmp_path).start == ()
+    with pytest.raises(SpaceError, match=r"start is .*plain values"):
+        space_source(small, maximize("iou"), [{"k": np.int64(8)}])

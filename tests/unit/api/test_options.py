@@ -12,7 +12,7 @@ from tuner.api.run import check_options
 from tuner.cli.run import run as command
 from tuner.errors import StudyError
 
-PYTHON_ONLY = {"goal", "progress"}
+PYTHON_ONLY = {"goal", "start", "progress"}
 
 
 def test_every_option_of_the_command_is_an_option_of_the_function() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from tuner.goal import Goal
 from tuner.registry.own_modules import search_beside
 from tuner.search.rank_sampler import RankSampler, rank_values
 from tuner.search.samplers import check_sampler, make_sampler
+from tuner.search.sampling import SubsetTPESampler
 from tuner.search.unit_cube import from_unit, to_unit
 from tuner.space.search_settings import SAMPLERS, SearchSettings
-from tuner.study.info import StudyInfo
+from tuner.study.info import StudyInfo, StudyKind
 
 X, K = FloatDistribution(1e-5, 1e-1, log=True), IntDistribution(32, 200, step=8)
 LOSS = CategoricalDistribution(["bce", "dice", None])
@@ -205,6 +207,11 @@ def own(tmp_path: Path) -> None:
 def test_a_sampler_of_the_users_own_gets_a_seed_and_the_parameters() -> None:
     first = points(run("own_samplers:mine", 4))
     assert points(run("own_samplers:knows", 4)) == first and len({point["lr"] for point in first}) == 4
+
+
+def test_given_trials_need_no_sampler_of_the_users_own() -> None:
+    info = replace(info_of("nowhere_at_all:mine"), kind=StudyKind.EXTENSION)
+    assert isinstance(make_sampler(info, 0), SubsetTPESampler)
 
 
 @pytest.mark.usefixtures("own")
