@@ -245,7 +245,6 @@ OWN_FILES = {
     *("report.html", "web.base_path"),  # templates, and the files of optuna-dashboard
     *("artifacts.optuna_store", "artifacts.snapshots", "artifacts.store", "search.trial_pictures"),
     *("data.cache", "data.survey", "train.details"),
-    *("api.bundle", "export.bundle"),  # pictures, and files below a checked manifest
 }
 UNGUARDED = re.compile(
     r"\.expanduser\(|\.read_(text|bytes)\(|\b(json|tomllib)\.load\(|(?<![\w.])open\(|\.open\((\)|\"r|encoding=)"

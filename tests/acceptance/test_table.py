@@ -151,18 +151,27 @@ def test_names_say_what_is_not_as_in_the_table(folder: Path) -> None:
 
     from tuner.paths import Home
     from tuner.search.run import RunOptions, RunRequest, StudySetup, check_request, open_space_process
+    from tuner.space.published import PublishedTable, load_table
 
     def checked(request: RunRequest) -> StudySetup:
         with open_space_process(request) as process:
             return check_request(request, process)
 
+    loaded: list[str] = []
+
+    def load(name: str) -> PublishedTable:
+        loaded.append(name)
+        return load_table(name)
+
     means = RunOptions("", Home(folder / "runs"))
     asked = RunRequest(None, None, None, means, None, 0, False, table=str(folder / "studies" / "few.toml"))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
+        patch.setattr("tuner.search.run.load_table", load)
         jobs = [checked(replace(asked, **change)) for change in (
             {}, {"rehearse": True}, {"shrink": 2}, {"shorten": 2}, {"data": str(folder)}, {"study": "mine"},
         )]  # fmt: skip
+    assert len(loaded) == len(jobs)  # each once
     names = ["few", "few-rehearsal", "few-shrink2", "few-shorten2", f"few@{folder.name}", "mine"]
     assert [job.info.name for job in jobs] == names
     assert {job.info.table for job in jobs} == {"few"}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tuner.data.limits import MAX_PIXELS, limit_pixels
 from tuner.errors import DataError
-from tuner.paths import expand_path
+from tuner.paths import expand_path, read_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -54,7 +54,7 @@ class ImageExplanation:
         from tempfile import TemporaryDirectory
 
         with TemporaryDirectory() as folder:
-            return self.save(Path(folder) / "panel.png").read_bytes()
+            return read_bytes(self.save(Path(folder) / "panel.png"))
 
 
 class Bundle:

@@ -26,14 +26,13 @@ from numpy.typing import NDArray
 
 from tuner.console import ProgressCallback
 from tuner.data.images import decoding, decoding_threads, resize_image
-from tuner.data.source import Image, Item, Source, Target
+from tuner.data.source import TARGET_TYPES, Image, Item, Source, Target
 from tuner.deprecated import renamed_names
 from tuner.errors import writing
 
 VERSION = 2  # of the file format and of the resizing
 ARRAYS = ("images.npy", "targets.npy")
 LISTING = "entry.json"
-TARGET_TYPES = {"masks": "|u1", "labels": "|u1", "instances": "<u2", "classes": "<i8"}
 PREFETCH = 16  # images decoded before they are written; bounds the memory
 GIGABYTE = 10**9
 DEFAULT_GB = 20.0

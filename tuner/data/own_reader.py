@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tuner.data.source import SPLITS, Image, Item, Source, Target
+from tuner.data.source import SPLITS, TARGET_TYPES, Image, Item, Source, Target
 from tuner.errors import DataError, PartError, TunerError, first_lines, format_names, locate_error
 from tuner.paths import read_bytes
 from tuner.recipe import Part
 from tuner.registry import build, find_builder
 from tuner.registry.own_modules import own_sources
-
-TARGETS = ("masks", "labels", "classes", "instances")
 
 
 def open_own(part: Part) -> Source:
@@ -60,8 +58,8 @@ def hash_code(name: str) -> str:
 
 def source_problems(source: Source) -> list[str]:
     """Return what is wrong with the items and fields of a source, one line each."""
-    if source.targets not in TARGETS:
-        return [f"its targets are {source.targets!r}; known: {', '.join(TARGETS)}"]
+    if source.targets not in list(TARGET_TYPES):
+        return [f"its targets are {source.targets!r}; known: {', '.join(TARGET_TYPES)}"]
     if not isinstance(source.name, str) or not source.name or "/" in source.name:
         return [f"its name is {source.name!r}; text without '/' is needed"]
     if odd := [item for item in source.items if not isinstance(item, Item)]:
@@ -114,10 +112,10 @@ def image_problem(image: Any) -> str:
 def target_problem(target: Any, targets: str, classes: int, image: Image) -> str:
     if targets == "classes":
         return "" if is_class(target, classes) else f"its class is {target!r}; 0 to {classes - 1} are named"
-    kind = np.uint16 if targets == "instances" else np.uint8
+    kind = np.dtype(TARGET_TYPES[targets])
     if not isinstance(target, np.ndarray) or target.dtype != kind or target.shape != image.shape[:2]:
         size = " x ".join(map(str, image.shape[:2]))
-        return f"its {targets} are {describe(target)}; an array of {kind.__name__}, {size} as its image, is needed"
+        return f"its {targets} are {describe(target)}; an array of {kind}, {size} as its image, is needed"
     if targets == "masks" and target.max(initial=0) > 1:
         return f"its mask has the value {target.max()}; 0 and 1 are allowed"
     return ""

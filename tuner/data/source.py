@@ -15,6 +15,12 @@ Image = NDArray[np.uint8]  # height x width x 3
 InstanceMap = NDArray[np.uint16]
 Target = Image | InstanceMap | int  # height x width of mask values, class or instance numbers; or one class
 IGNORED = 255  # label of pixels that are not counted
+TARGET_TYPES = {
+    "masks": "|u1",
+    "labels": "|u1",
+    "classes": "<i8",
+    "instances": "<u2",
+}  # of the arrays, by `targets`
 SPLITS = ("train", "val", "test")
 
 
@@ -37,7 +43,7 @@ class Item:
 class Source:
     """A dataset: `read` returns the image and target of an item.
 
-    `targets` is "masks", "labels", "classes" or "instances". `revision` identifies the content of generated data.
+    `targets` is a key of TARGET_TYPES. `revision` identifies the content of generated data.
     `reading` identifies what `read` derives from the files where that is not the plain content. Label maps without
     class names have no `classes` until the survey. `remarks` say what was ignored.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from tuner.models import MODELS
 from tuner.recipe import Recipe
 from tuner.registry import part_problems
 from tuner.space.check import number_problems, recipe_problems
-from tuner.space.meta_model import run_model
+from tuner.space.meta_model import build_on_meta, run_model
 from tuner.tasks import find_task
 from tuner.train.checkpoint import check_weights, load_weights
 from tuner.train.trainer import build_model
@@ -38,29 +39,28 @@ def load_trained_model(recipe: Recipe, weights: Path) -> nn.Module:
 
 def check_scorable(recipe: Recipe, weights: Path) -> None:
     """Raise BundleError if any part of the recipe cannot be built, or the weights are not of its model."""
-    if wrong := recipe_problems(recipe, minimize("loss"), {}):
+    built: dict[object, Any] = {}
+    if wrong := recipe_problems(recipe, minimize("loss"), built):  # it runs the model
         raise BundleError(f"{weights.parent / 'recipe.json'} is wrong:{first_lines(wrong)}")
-    check_fit(recipe, weights)
+    check_fit(recipe, weights, built)
 
 
-def check_fit(recipe: Recipe, weights: Path) -> None:
-    """Raise BundleError if the weights are not of the recipe's model, before memory is taken for it."""
-    try:
-        check_weights(try_model(recipe, weights.parent), weights)
-    except PartError as error:
-        raise BundleError(str(error)) from error
+def check_fit(recipe: Recipe, weights: Path, built: dict[object, Any] | None = None) -> None:
+    """Raise BundleError if the weights are not of the recipe's model, before memory is taken for it.
 
-
-def try_model(recipe: Recipe, where: Path) -> nn.Module:
-    """Return the model on the meta device, where it takes no memory, after running it on its image size."""
-    task = find_task(recipe.task)
+    A model in `built` has run already.
+    """
+    where, task = weights.parent, find_task(recipe.task)
     if task.has_classes and not recipe.classes:
         raise BundleError(f"{where / 'recipe.json'}: the task '{task.name}' needs classes, and there are none.")
     try:
-        model: nn.Module = run_model(recipe, task, {})
+        model = build_on_meta(recipe, task, built) if built else run_model(recipe, task, {})
     except Exception as error:
         raise BundleError(f"{where}: its model cannot be used: {recipe.model}: {first_line(error)}.") from error
-    return model
+    try:
+        check_weights(model, weights)
+    except PartError as error:
+        raise BundleError(str(error)) from error
 
 
 def has_nan(tensor: torch.Tensor) -> bool:

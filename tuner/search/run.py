@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,11 @@ class RunRequest:
     factor: int | None = None
     timeout: float = TIMEOUT
 
+    @cached_property
+    def published(self) -> PublishedTable | None:
+        """The requested table, read once; TableError lists everything that is wrong with its file."""
+        return None if self.table is None else load_table(self.table)
+
     @classmethod
     def from_options(cls, url: str, home: Home, options: Mapping[str, Any]) -> RunRequest:
         """Return the request from keyword arguments named as on the command line, with underscores."""
@@ -140,8 +146,8 @@ def run(request: RunRequest, view: ViewFactory) -> RunResult:
 
 def open_space_process(request: RunRequest) -> SpaceProcess:
     """Return the process for the code of the requested space, or of the requested table's."""
-    name = str(request.space) if request.table is None else load_table(request.table).space
-    return SpaceProcess(find_space(name), request.timeout)
+    table = request.published
+    return SpaceProcess(find_space(table.space if table else str(request.space)), request.timeout)
 
 
 def check_data(setup: StudySetup, options: RunOptions, process: SpaceProcess) -> StudySetup:
@@ -245,7 +251,7 @@ def refuse_conflicts(request: RunRequest) -> None:
 
 def check_request(request: RunRequest, process: SpaceProcess) -> StudySetup:
     """Return the requested study with recipes as they will be trained; raise an error that lists all mistakes."""
-    table = load_table(request.table) if request.table is not None else None
+    table = request.published
     given = vars(request) | {"table": str(table.path) if table else None, "search": request.search}
     choice = Choice(**select_fields(Choice, given))
     with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):

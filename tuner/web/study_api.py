@@ -43,7 +43,7 @@ SETTLE_SECONDS = 10.0  # after which a note is completely written
 
 
 @dataclass
-class StudyCache:
+class StudyAnswers:
     """The answers about one study so far, and what they were made from."""
 
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)  # by trial id, as stored on the study
@@ -69,7 +69,7 @@ class StudyApi:
     app: App
     storage: BaseStorage
     engine: Engine
-    caches: dict[int, StudyCache] = field(default_factory=dict)  # by study id
+    caches: dict[int, StudyAnswers] = field(default_factory=dict)  # by study id
 
     def __call__(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
         path, after = wsgi.request_path(environ), parse_after(environ)
@@ -80,7 +80,7 @@ class StudyApi:
         if not (match := ADDRESS.fullmatch(path)):
             return self.app(environ, start)
         study = int(match[1])
-        cache = self.caches.setdefault(study, StudyCache())
+        cache = self.caches.setdefault(study, StudyAnswers())
         try:
             with cache.lock:
                 if not self.is_plain(study):
@@ -92,7 +92,7 @@ class StudyApi:
 
     def prepare(self, study: int) -> None:
         if self.is_plain(study):
-            cache = self.caches.setdefault(study, StudyCache())
+            cache = self.caches.setdefault(study, StudyAnswers())
             with cache.lock:
                 self.serialize(study, cache, 0)
 
@@ -118,7 +118,7 @@ class StudyApi:
                 continue
         return format_json({"study_summaries": found}).encode()
 
-    def serialize(self, study: int, cache: StudyCache, after: int) -> bytes:
+    def serialize(self, study: int, cache: StudyAnswers, after: int) -> bytes:
         """Return the JSON of a study with its trials from number `after` on."""
         trials = self.storage.get_all_trials(study, deepcopy=False)  # first: a note may be newer than its trial
         own = self.read_attrs(study, cache)
@@ -129,7 +129,7 @@ class StudyApi:
         first = trial_json(study, best, cache) if best else b""
         return b'{"trials": [%b], "best_trials": [%b], %b' % (listed, first, format_json(rest).encode()[1:])
 
-    def read_attrs(self, study: int, cache: StudyCache) -> dict[str, Any]:
+    def read_attrs(self, study: int, cache: StudyAnswers) -> dict[str, Any]:
         """Return the study's own attributes; store those that belong to its trials in `cache.notes`."""
         key, value = study_system_attrs.c.key, study_system_attrs.c.value_json
         query = sa.select(key, value).where(study_system_attrs.c.study_id == study)
@@ -173,7 +173,7 @@ def best_trial(trials: list[FrozenTrial], direction: StudyDirection) -> FrozenTr
     return choose(complete, key=lambda trial: trial.values[0], default=None)
 
 
-def trial_json(study: int, trial: FrozenTrial, cache: StudyCache) -> bytes:
+def trial_json(study: int, trial: FrozenTrial, cache: StudyAnswers) -> bytes:
     """Return the JSON of a trial with its note, serialized again only if one of the two has changed."""
     attrs = cache.notes.get(trial_id(trial), NO_NOTE)
     known = cache.finished.get(trial_id(trial))
@@ -185,7 +185,7 @@ def trial_json(study: int, trial: FrozenTrial, cache: StudyCache) -> bytes:
     return text
 
 
-def collect_space(cache: StudyCache, trials: list[FrozenTrial]) -> SearchSpaces:
+def collect_space(cache: StudyAnswers, trials: list[FrozenTrial]) -> SearchSpaces:
     """Return what all and what any trials have. Of trials with the same form, only the first is added."""
     new: dict[Any, FrozenTrial] = {}
     for trial in trials:

@@ -15,11 +15,13 @@ import pytest
 import torch
 from helpers.made_studies import make_bundle
 from safetensors.torch import load_file, save_file
+from torch.nn.modules.module import register_module_forward_hook
 
 from tuner.errors import LONGEST_LINE, MOST_LINES, TunerError
 from tuner.export.bundle import load_model, open_bundle
 from tuner.export.evaluate import evaluate_bundle
 from tuner.export.manifest import MANIFEST, WEIGHTS, hash_bounded
+from tuner.export.trained_model import check_scorable
 from tuner.paths import Home
 from tuner.recipe import Recipe, Stage, use
 
@@ -265,6 +267,14 @@ def test_the_tensors_that_differ_are_named_and_counted(
 ) -> None:
     change_weights(bundle, change)
     assert said in refusal(bundle)
+
+
+def test_the_model_runs_once_before_it_is_scored(bundle: Path) -> None:
+    opened, ran = open_bundle(bundle), []
+    kind = type(opened.load_model())
+    with register_module_forward_hook(lambda model, *_: ran.append(type(model))):
+        check_scorable(opened.recipe, bundle / WEIGHTS)
+    assert ran.count(kind) == 1
 
 
 def test_weights_of_nan_are_told(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -86,6 +86,18 @@ def test_a_damaged_byte_is_noticed(run: Run) -> None:
     assert number_of(load(run)) == 1
 
 
+@pytest.mark.parametrize(("at", "field"), [(8, b"\x01\x00"), (10, b"\x08\x00")], ids=["encrypted", "deflated"])
+def test_a_damaged_header_is_noticed(run: Run, at: int, field: bytes) -> None:
+    """A flag or a kind of compression for which zipfile raises another error."""
+    save(run, state(1))
+    save(run, state(2))
+    content = bytearray(run.checkpoint.read_bytes())
+    first = content.index(b"PK\x01\x02")  # of the directory at the end
+    content[first + at : first + at + 2] = field
+    run.checkpoint.write_bytes(content)
+    assert number_of(load(run)) == 1
+
+
 @pytest.mark.parametrize(
     "stray", [torch.ones(3), [1, 2], 5, {"version": 99}], ids=["tensor", "list", "number", "old"]
 )
