@@ -58,16 +58,13 @@ def test_a_part_that_is_nowhere_is_told_in_one_line(tmp_path: Path) -> None:
     )
 
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "own.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+GUIDE, README = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/own.md", "README.md"))
 
 
-@pytest.fixture
-def guide(tmp_path: Path) -> Path:
-    """The folder of docs/own.md, with every file that it shows, and pictures of squares."""
-    folder = tmp_path / "guide"
+def draw_pairs(folder: Path) -> None:
+    """Pictures of squares in the layout of both pages."""
     (folder / "pairs").mkdir(parents=True)
-    for name, text in re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", GUIDE, flags=re.S):
-        (folder / name).write_text(text, encoding="utf-8")
     random = np.random.default_rng(0)
     for number in range(10):
         mask = np.zeros((24, 24), np.uint8)
@@ -76,6 +73,15 @@ def guide(tmp_path: Path) -> Path:
         picture = np.clip(mask[..., None] * 0.5 + random.integers(80, size=(24, 24, 3)), 0, 255).astype(np.uint8)
         Image.fromarray(picture).save(folder / "pairs" / f"{number}.png")
         Image.fromarray(mask).save(folder / "pairs" / f"{number}.mask.png")
+
+
+@pytest.fixture
+def guide(tmp_path: Path) -> Path:
+    """The folder of docs/own.md, with every file that it shows, and pictures of squares."""
+    folder = tmp_path / "guide"
+    draw_pairs(folder)
+    for name, text in re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", GUIDE, flags=re.S):
+        (folder / name).write_text(text, encoding="utf-8")
     return folder
 
 
@@ -120,3 +126,40 @@ def test_the_examples_of_the_guide_work_as_typed(guide: Path, tmp_path: Path) ->
     done = run(away, "extend", "--epochs", 3, "--home", guide / "runs", **AS_INSTALLED)
     assert done.returncode == 0, done.stderr
     assert load_study(home=guide / "runs").trials[0].state == "COMPLETE"
+
+
+README_SPACE = """from tuner import Recipe, maximize, use
+
+{goal}
+
+
+def suggest(trial):
+    return Recipe(task="binary", {data}, {model}, {metrics},
+                  loss=use("bce"), optimizer=use("adam", lr=1e-3), epochs=1, batch_size=4, precision="fp32")
+"""
+
+
+def test_the_three_parts_of_the_readme_work_as_typed(tmp_path: Path) -> None:
+    draw_pairs(tmp_path)
+    for block in re.findall(r"```python\n(# my_\w+\.py\n.*?)```", README, flags=re.S):
+        (tmp_path / block.split()[1]).write_text(block, encoding="utf-8")
+    assert {file.stem for file in tmp_path.glob("*.py")} == {"my_data", "my_model", "my_metric"}
+    typed = {
+        name: re.search(rf"`({name} ?= ?.*?my_.*?[)\]])`", README) for name in ("GOAL", "data", "model", "metrics")
+    }
+    parts = {name.lower(): found[1] for name, found in typed.items() if found}
+    (tmp_path / "mine.py").write_text(README_SPACE.format(**parts))
+    command = re.search(r"`tuner (predict best) photo.jpg (--trust)`", README)
+    assert command
+    for words in (
+        ["run", "--space", "mine.py", "--data", "my_data:pairs", "--trials", "1"],
+        ["best", "--export", "best"],
+        [*command[1].split(), "pairs/0.png", command[2]],
+    ):
+        done = run(tmp_path, *words, **AS_INSTALLED)
+        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    (trial,) = load_study(home=tmp_path / "runs").trials
+    assert trial.state == "COMPLETE" and 8 <= trial.params["width"] <= 64
+    assert trial.value == trial.metrics["val_my_metric:worst_side"] and 0 <= trial.value <= 1
+    with Image.open(tmp_path / "predictions" / "0_mask.png") as mask:
+        assert mask.size == (24, 24)
