@@ -124,6 +124,14 @@ def printable(value: object, longest: int = LONGEST_VALUE) -> str:
     return cut(escape(str(value)), longest)
 
 
+def describe_value(value: object) -> str:
+    """Return how Python shows a value, as part of one line; its type if it cannot be shown."""
+    try:
+        return printable(repr(value))
+    except Exception:  # such as a number of thousands of digits, or a class of the user's
+        return f"<{type(value).__name__}>"
+
+
 def cut(line: str, longest: int) -> str:
     """Return the line; of a long one the beginning, how long it is, and the end."""
     if len(line) <= longest:

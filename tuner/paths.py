@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import BufferedReader
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from tuner.errors import FilesError, TunerError, atomic_write, printable, writing
+from tuner.errors import FilesError, TunerError, atomic_write, describe_value, printable, writing
 
 LONGEST_NAME = 60  # characters, of up to four bytes each; file systems allow 255 bytes
 ATTEMPT = "attempt-"  # prefix of an attempt's folder, followed by its number
@@ -185,12 +185,15 @@ def is_path(name: str) -> bool:
 
 def expand_path(path: str | os.PathLike[str], error: type[TunerError] = FilesError) -> Path:
     """Return a path as the user typed it, with `~` expanded; raise `error` for one that cannot exist."""
-    text = os.fspath(path)
-    check_path(text, error)
+    with suppress(TypeError):
+        path = os.fspath(path)
+    if not isinstance(path, str):
+        raise error(f"the path is {describe_value(path)}; text or a pathlib.Path is needed.")
+    check_path(path, error)
     try:
-        return Path(text).expanduser()
+        return Path(path).expanduser()
     except RuntimeError as failed:
-        raise error(f"{text.split('/')[0]}: no user has this name. Write the whole path.") from failed
+        raise error(f"{path.split('/')[0]}: no user has this name. Write the whole path.") from failed
 
 
 def name_kind(kind: int) -> str:
@@ -293,10 +296,7 @@ def parse_integer(name: str, error: type[TunerError], digits: str) -> int:
 
 def format_json(data: Any, indent: int | None = None) -> str:
     """Return data as JSON text, with null for NaN and infinity, which JSON has not."""
-    try:
-        return json.dumps(data, indent=indent, allow_nan=False)
-    except ValueError:
-        return json.dumps(replace_non_finite(data), indent=indent, allow_nan=False)
+    return json.dumps(replace_non_finite(data), indent=indent, allow_nan=False)
 
 
 def replace_non_finite(value: Any) -> Any:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.api.arguments import to_home, to_path, to_text
 from tuner.data.limits import MAX_PIXELS, limit_pixels
-from tuner.errors import DataError
+from tuner.errors import BundleError, DataError, FilesError, PartError, describe_value
 from tuner.paths import expand_path, read_bytes
+from tuner.recipe import is_list_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -43,11 +45,15 @@ class ImageExplanation:
     cells: Sequence[Cell] = field(repr=False)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Draw the image, the prediction and the heat maps into a PNG file, and return its path."""
+        """Draw the image, the prediction and the heat maps into a PNG or JPEG file, and return its path."""
         from tuner.export.explain import draw_panel
+        from tuner.plots.grid import ENCODING
 
-        draw_panel(self.cells, expand_path(path))
-        return expand_path(path)
+        file = to_path("path", path, "FILE")
+        if file.suffix.lower() not in ENCODING:
+            raise FilesError(f"path={describe_value(path)}: a name that ends in {', '.join(ENCODING)} is needed.")
+        draw_panel(self.cells, file)
+        return file
 
     def _repr_png_(self) -> bytes:
         """The panel, for notebooks."""
@@ -177,12 +183,11 @@ class Bundle:
         """
         from tuner.export.evaluate import check_split
         from tuner.export.explain import Sample, read_sample
-        from tuner.paths import Home
 
         check_split(split)
-        sample = Sample(number, seed, split, None if data is None else os.fspath(data), layout)
+        source = None if data is None else to_text("data", data, "DATASET")
         with limit_pixels(max_pixels):
-            images = read_sample(self._opened, sample, Home(Path(home)))
+            images = read_sample(self._opened, Sample(number, seed, split, source, layout), to_home(home))
         return [self._explain(one.picture, layers, class_name, score, one.truth) for one in images]
 
     def _explain(
@@ -195,6 +200,8 @@ class Bundle:
     ) -> ImageExplanation:
         from tuner.export.explain import class_number, explain_pixels
 
+        if layers is not None and not is_list_of(str, layers):
+            raise PartError(f"layers are {describe_value(layers)}; a list of names is needed.")
         target = None if class_name is None else class_number(self.recipe, class_name)
         seen, cells = explain_pixels(self.model, self.recipe, picture, layers, target, score, truth)
         return ImageExplanation(seen.maps, self.classes[seen.target], seen.found, cells)
@@ -215,13 +222,12 @@ class Bundle:
         DataError if the dataset has no such split.
         """
         from tuner.export.evaluate import check_split, evaluate_bundle
-        from tuner.paths import Home
 
         check_split(split)
-        source, folder = (None if path is None else os.fspath(path) for path in (data, out))
-        into = None if folder is None else expand_path(folder)
+        source = None if data is None else to_text("data", data, "DATASET")
+        into = None if out is None else to_path("out", out)
         with limit_pixels(max_pixels):
-            return evaluate_bundle(self._opened, source, split, Home(Path(home)), into, sample, seed, layout)
+            return evaluate_bundle(self._opened, source, split, to_home(home), into, sample, seed, layout)
 
     def __repr__(self) -> str:
         score = f"{self._opened.facts['goal']['metric']} {self._opened.facts['value']:.4g}"
@@ -235,6 +241,8 @@ def load_bundle(path: str | os.PathLike[str], *, trust: bool = False) -> Bundle:
     """
     from tuner.export.bundle import open_bundle
 
+    if not isinstance(trust, bool):
+        raise BundleError(f"trust is {describe_value(trust)}; True or False is needed.")
     return Bundle(open_bundle(path, trust))
 
 

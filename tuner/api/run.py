@@ -8,12 +8,22 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tuner.api.arguments import given_or_environment, to_home, to_text
 from tuner.api.function_space import write_function_space
 from tuner.api.progress import choose_view
 from tuner.api.study import Study
-from tuner.errors import FleetError, SpaceError, StudyError, TunerError, bullets, did_you_mean
+from tuner.errors import (
+    FleetError,
+    SpaceError,
+    StorageError,
+    StudyError,
+    TunerError,
+    bullets,
+    describe_value,
+    did_you_mean,
+)
 from tuner.goal import Goal
-from tuner.paths import Home, expand_path
+from tuner.paths import Home
 from tuner.recipe import Recipe
 from tuner.study import queries
 
@@ -81,7 +91,7 @@ def run(
 
     if threading.current_thread() is not threading.main_thread():
         raise FleetError("tuner.run() must be called from the main thread: it handles Ctrl-C.")
-    place = Home(expand_path(home))
+    place, storage = to_home(home), to_storage(storage)
     options |= {
         "data": data,
         "layout": layout,
@@ -92,10 +102,9 @@ def run(
         "seed": seed,
     }
     options |= {"shrink": shrink, "shorten": shorten, "rehearse": rehearse, "hours": hours, "gpu_hours": gpu_hours}
-    options |= {"workers": workers, "artifacts": artifacts or os.environ.get("TUNER_ARTIFACTS")}
+    options |= {"workers": workers, "artifacts": given_or_environment(artifacts, "TUNER_ARTIFACTS")}
     given = check_options(options) | {"space": space_argument(space, goal, place, start)}
-    url = storage or os.environ.get("TUNER_STORAGE") or place.database
-    done = run_search(RunRequest.from_options(url, place, given), choose_view(progress))
+    done = run_search(RunRequest.from_options(storage or place.database, place, given), choose_view(progress))
     if done.code == 130 or done.is_interrupted:
         raise KeyboardInterrupt(f"study '{done.study}' is saved; run it again to resume")
     if done.code:
@@ -113,9 +122,15 @@ def load_study(
     """
     from tuner.cli.common import open_engine
 
-    storage = storage or os.environ.get("TUNER_STORAGE")
-    engine = open_engine(storage, os.fspath(home))
-    return Study(engine, queries.find_study(engine, name), Home(expand_path(home)))
+    place = to_home(home)
+    engine = open_engine(to_storage(storage), str(place.folder))
+    return Study(engine, queries.find_study(engine, name), place)
+
+
+def to_storage(storage: str | None) -> str | None:
+    """Return the database URL as given or of the environment; None for that of the home."""
+    url = given_or_environment(storage, "TUNER_STORAGE")
+    return None if url is None else to_text("storage", url, "DATABASE_URL", StorageError)
 
 
 def space_argument(
@@ -126,9 +141,7 @@ def space_argument(
         return str(write_function_space(space, goal, home.make(), start))
     if goal is not None:
         raise SpaceError("goal= belongs to a space given as a function; a space file defines its own GOAL.")
-    if start:
-        raise SpaceError("start= belongs to a space given as a function; a space file defines its own START.")
-    return None if space is None else os.fspath(space)
+    return None if space is None else to_text("space", space, "SPACE", SpaceError)
 
 
 def check_options(given: dict[str, Any]) -> dict[str, Any]:
@@ -146,12 +159,14 @@ def check_options(given: dict[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if name not in params:
             wrong.append(f"'{name}' is unknown.{did_you_mean(name, params)}")
+        elif not isinstance(value, str | int | float | os.PathLike | None):
+            wrong.append(f"{name}={describe_value(value)}: text or a number is needed.")
         elif value is not None:
             try:
                 plain = os.fspath(value) if isinstance(value, os.PathLike) else value
                 values[name] = params[name].type.convert(plain, params[name], None)
-            except (BadParameter, TypeError, ValueError) as error:
-                wrong.append(f"{name}={value!r}: {getattr(error, 'message', error)}")
+            except (BadParameter, TypeError, ValueError, OverflowError) as error:
+                wrong.append(f"{name}={describe_value(value)}: {getattr(error, 'message', error)}")
     if wrong:
         raise StudyError(f"these options of tuner.run() cannot be used:{bullets(wrong)}")
     return dict.fromkeys(given) | values

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Engine
 
+from tuner.api.arguments import to_path
 from tuner.api.bundle import Bundle, load_bundle
 from tuner.errors import StudyError, TunerError
 from tuner.goal import Goal
-from tuner.paths import Home, expand_path
+from tuner.paths import Home
 from tuner.recipe import Recipe
 from tuner.report.study_data import TrialData, read_study
 from tuner.study import database, queries
@@ -124,7 +125,7 @@ class Study:
         from tuner.report.html import write_page
         from tuner.report.page import read_report, render_report, report_path
 
-        file = report_path(self._info, None if path is None else expand_path(path), force)
+        file = report_path(self._info, None if path is None else to_path("path", path, "FILE"), force)
         artifacts = open_artifacts(self._engine, str(self._home.folder), None)
         write_page(render_report(read_report(self._engine, self._info, artifacts)), file)
         return file
@@ -138,10 +139,11 @@ class Study:
         from tuner.export.best_trial import find_best
         from tuner.export.bundle import export_bundle
 
+        folder = to_path("path", path)
         best = find_best(self._engine, self.name)
         run = best.fetch_files(open_attempts(self._home, best.study.artifacts))
-        export_bundle(best, run, expand_path(path), force)
-        return load_bundle(path, trust=True)  # its code ran here when it was trained
+        export_bundle(best, run, folder, force)
+        return load_bundle(folder, trust=True)  # its code ran here when it was trained
 
     def table(self) -> list[dict[str, Any]]:
         """Return the rows of the published table that the study trains, each with published and own numbers.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import stat
@@ -13,8 +12,9 @@ from typing import Any
 import click
 
 from tuner.data.limits import MAX_PIXELS, limit_pixels
-from tuner.errors import FilesError, printable
+from tuner.errors import FilesError, describe_value, printable
 from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT
+from tuner.recipe import is_number, is_whole_number
 from tuner.space.files import TIMEOUT
 from tuner.space.search_settings import PRUNINGS, SAMPLERS
 
@@ -32,7 +32,7 @@ class PathText(click.ParamType):  # type: ignore[type-arg]  # generic in later v
         self.name = self.needed = needed
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not value:
+        if value == "":
             self.fail(f"it is empty; {self.needed} is needed.", param, ctx)
         path = self.expand(value, param, ctx)
         try:
@@ -58,7 +58,7 @@ class NameOrPath(PathText):
     """The name of a space, table or dataset, or a path, as it was typed: `./name` is a path and `name` is not."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if os.sep in value or value.startswith((".", "~")):
+        if not isinstance(value, str) or os.sep in value or value.startswith((".", "~")):
             super().convert(value, param, ctx)
         return str(value)
 
@@ -67,7 +67,8 @@ class Location(PathText):
     """A URL as it was typed, or the path of a folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(value) if ":" in value.partition("/")[0] else super().convert(value, param, ctx)
+        is_url = isinstance(value, str) and ":" in value.partition("/")[0]
+        return str(value) if is_url else super().convert(value, param, ctx)
 
 
 class DatabaseUrl(click.ParamType):  # type: ignore[type-arg]  # generic in later versions of click only
@@ -76,8 +77,9 @@ class DatabaseUrl(click.ParamType):  # type: ignore[type-arg]  # generic in late
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not value:
-            self.fail("it is empty; a database URL is needed.", param, ctx)
+        if not isinstance(value, str) or not value:
+            given = "empty" if value == "" else describe_value(value)
+            self.fail(f"it is {given}; a database URL is needed.", param, ctx)
         return str(value)
 
 
@@ -100,10 +102,9 @@ class FiniteFloat(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, str) and not NUMBER_TEXT.fullmatch(value):
             self.fail(f"'{printable(value, 80)}' is not a finite number, such as 0.5 or 1e-3.", param, ctx)
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{printable(value, 80)} is not a finite number.", param, ctx)
-        return number
+        if isinstance(value, bool) or not is_number(value := super().convert(value, param, ctx)):
+            self.fail(f"{describe_value(value)} is not a finite number.", param, ctx)
+        return float(value)
 
 
 class Whole(click.IntRange):
@@ -115,8 +116,9 @@ class Whole(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, str) and not WHOLE_TEXT.fullmatch(value):
             self.fail(f"'{printable(value, 80)}' is not a whole number of at most 20 digits.", param, ctx)
-        if isinstance(value, float) and value != int(value):
-            self.fail(f"{value} is not a whole number.", param, ctx)
+        is_odd = isinstance(value, float) and not value.is_integer()
+        if is_odd or isinstance(value, bool) or (isinstance(value, int) and not is_whole_number(value)):
+            self.fail(f"{describe_value(value)} is not a whole number of at most 64 bits.", param, ctx)
         return int(super().convert(value, param, ctx))
 
 

@@ -59,6 +59,7 @@ USAGE = {
 
 def export_bundle(best: BestTrial, run: Run, folder: Path, force: bool) -> Path:
     """Write a bundle atomically and return its path; an existing bundle is replaced only with `force`."""
+    real = resolve_folder(folder)
     if folder.exists() and not force:
         raise FilesError(f"{folder} already exists. Choose another folder, or replace it with --force.")
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
@@ -69,10 +70,17 @@ def export_bundle(best: BestTrial, run: Run, folder: Path, force: bool) -> Path:
             f"the weights of trial {best.trial.number} are not at {run.best}. "
             "Export on the host that trained it, or with the --home or the --artifacts it was trained with."
         )
-    folder = folder.resolve()  # "." and links have no name to write beside
-    with atomic_folder(folder) as aside:
-        write_files(aside, best, run, folder.name)
-    return folder
+    with atomic_folder(real) as aside:
+        write_files(aside, best, run, real.name)
+    return real
+
+
+def resolve_folder(folder: Path) -> Path:
+    """Return where a folder is: "." and links have no name to write beside. FilesError for a link to itself."""
+    real = Path(os.path.realpath(folder))
+    if real.is_symlink():
+        raise FilesError(f"{folder} is a link that leads to itself. Choose another folder.")
+    return real
 
 
 @contextmanager

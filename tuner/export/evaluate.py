@@ -11,7 +11,7 @@ from tuner.data.cache import DEFAULT_GB, CachedDataset
 from tuner.data.datasets import data_name, data_problems, refuse_layout, swap_data
 from tuner.data.layouts import READ_AS
 from tuner.data.provider import DataProvider
-from tuner.errors import DataError, PartError, format_names
+from tuner.errors import DataError, PartError, describe_value, format_names
 from tuner.export.bundle import BundleLike, open_bundle
 from tuner.export.evaluation_files import check_replaceable, collect_pictures, write_evaluation
 from tuner.export.manifest import WEIGHTS
@@ -116,14 +116,14 @@ def open_split(recipe: Recipe, split: str, home: Home) -> tuple[CachedDataset, D
 def check_split(split: object) -> None:
     """Raise DataError for what is not a split that can be evaluated."""
     if split not in SPLITS:
-        raise DataError(f"split is {split!r}; {' or '.join(map(repr, SPLITS))} is needed.")
+        raise DataError(f"split is {describe_value(split)}; {' or '.join(map(repr, SPLITS))} is needed.")
 
 
 def check_sample(sample: object, seed: object) -> None:
     """Raise DataError unless this is a number of random images to draw, and a seed of their choice."""
     for name, value, allowed in (("sample", sample, SAMPLE), ("seed", seed, SEED)):
         if value not in allowed:
-            raise DataError(f"{name} is {value!r}; {allowed} is needed.")
+            raise DataError(f"{name} is {describe_value(value)}; {allowed} is needed.")
 
 
 def describe_shortage(wanted: int, number: int, split: str) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 from tuner.data.batches import Batches
 from tuner.data.cache import CachedDataset
 from tuner.errors import FilesError
-from tuner.export.bundle import atomic_folder, write_json
+from tuner.export.bundle import atomic_folder, resolve_folder, write_json
 from tuner.paths import read_json
 from tuner.plots.examples import draw_examples, make_examples
 from tuner.plots.quality import quality_charts
@@ -63,6 +63,7 @@ class EvaluationPictures:
 
 def check_replaceable(folder: Path) -> None:
     """Raise FilesError unless a folder is new, empty, or holds an earlier evaluation."""
+    resolve_folder(folder)
     if not folder.exists() or is_evaluation(folder) or (folder.is_dir() and not any(folder.iterdir())):
         return
     raise FilesError(f"{folder} exists and is not an evaluation, the only thing replaced. Choose another folder.")
@@ -104,7 +105,7 @@ def write_evaluation(
 ) -> None:
     """Write every file of an evaluation, replacing an earlier one when all are complete."""
     numbers = pictures.numbers
-    with atomic_folder(folder.resolve()) as aside:
+    with atomic_folder(resolve_folder(folder)) as aside:
         pictures.draw(["worst", "median", "best"], aside / "examples.png")
         pictures.draw([SAMPLE], aside / "sample.png")
         if charts := quality_charts(numbers.to_json()):
