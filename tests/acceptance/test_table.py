@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from helpers.command_line import epochs_of, glance, home_url, opened, states, write_space
 
 from tuner.cli import main
+from tuner.search import run as launch
 from tuner.study import queries, trial_queries
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
@@ -167,7 +168,7 @@ def test_names_say_what_is_not_as_in_the_table(folder: Path) -> None:
     asked = RunRequest(None, None, None, means, None, 0, False, table=str(folder / "studies" / "few.toml"))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        patch.setattr("tuner.search.run.load_table", load)
+        patch.setattr(launch, "load_table", load)
         jobs = [checked(replace(asked, **change)) for change in (
             {}, {"rehearse": True}, {"shrink": 2}, {"shorten": 2}, {"data": str(folder)}, {"study": "mine"},
         )]  # fmt: skip

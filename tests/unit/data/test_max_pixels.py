@@ -29,6 +29,7 @@ from tuner.data.survey import survey
 from tuner.errors import DataError
 from tuner.fleet.config import WorkerConfig, WorkerSettings
 from tuner.recipe import Recipe, use
+from tuner.search import run as launch
 
 GREY, RGB = 0, 2  # colour types of a PNG
 MEGABYTE = 1 << 20
@@ -192,8 +193,8 @@ def test_check_has_the_limit_that_run_has(tmp_path: Path, monkeypatch: pytest.Mo
         raise DataError(f"at most {PIXEL_LIMIT.get()} pixels")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tuner.search.run.prepare_workers", lambda _: nullcontext())
-    monkeypatch.setattr("tuner.search.run.check_request", tell)
+    monkeypatch.setattr(launch, "prepare_workers", lambda _: nullcontext())
+    monkeypatch.setattr(launch, "check_request", tell)
     for command in (["check", "unet_k"], ["run", "--space", "unet_k"]):
         for option, most in ([], MAX_PIXELS), (["--max-pixels", "7"], 7):
             done = CliRunner().invoke(main, [*command, "--data", ".", *option])
