@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE  # every interpreter that a test starts would c
 WORKERS := -n 4 --dist loadgroup  # more than cores: many tests wait, for processes and databases
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-all lint types check-python clean
+.PHONY: demo test test-all quick-tests all-tests lint types check-python clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/ready
@@ -19,10 +19,13 @@ demo: .venv/ready
 	@echo "      $(BIN)/tuner report                            one page: which to ship, how sure, what next"
 	@echo "      $(BIN)/tuner run --space unet_k --data FOLDER  search on your own images/ and masks/"
 
-test: .venv/ready-test lint types
+test test-all: .venv/ready-test lint
+	@+$(MAKE) --no-print-directory -j2 --output-sync=line types $(if $(filter test,$@),quick-tests,all-tests)
+
+quick-tests: .venv/ready-test
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
-test-all: .venv/ready-test lint types
+all-tests: .venv/ready-test
 	$(BIN)/python -m pytest $(WORKERS)
 
 lint: .venv/ready-test

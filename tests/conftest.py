@@ -57,6 +57,14 @@ SHARED_SETUP = {  # modules whose tests share what takes seconds to set up
 }
 
 
+MANY_PROCESSES = {  # tests that start many, on SQLite in `make test-all` only
+    "test_two_fleets_started_at_once_share_one_budget",
+    "test_ten_hosts_start_at_once_some_with_init_and_some_with_run",
+    "test_a_clock_that_jumps_harms_nothing",
+    "test_ten_processes_create_one_database_and_one_study",
+}
+
+
 class ForkedGateway(gateway_io.Popen2IOMaster):  # type: ignore[misc]
     """The connection of pytest-xdist to a test process that forks instead of importing everything anew."""
 
@@ -78,9 +86,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
     MariaDB is left to `make test-all`: SQLite and PostgreSQL run the same tests each time.
     """
-    params = getattr(item, "callspec", NO_PARAMS).params.values()
-    if any(isinstance(value, str) and value == "mariadb" for value in params):
+    params = [each for each in getattr(item, "callspec", NO_PARAMS).params.values() if isinstance(each, str)]
+    if "mariadb" in params:
         item.add_marker(pytest.mark.xdist_group("mariadb"))
+        item.add_marker(pytest.mark.slow)
+    elif "sqlite" in params and getattr(item, "originalname", "") in MANY_PROCESSES:
         item.add_marker(pytest.mark.slow)
     elif item.path.stem in SHARED_SETUP:
         item.add_marker(pytest.mark.xdist_group(item.path.stem))

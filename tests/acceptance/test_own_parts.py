@@ -85,6 +85,7 @@ def guide(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_guide_work_as_typed(guide: Path, tmp_path: Path) -> None:
     block = next(block for block in re.findall(r"```\n(.*?)```", GUIDE, flags=re.S) if "tuner check" in block)
     commands = re.findall(r"^tuner (.+)$", block, flags=re.M)

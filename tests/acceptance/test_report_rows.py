@@ -321,6 +321,7 @@ def pets(make_place: Callable[[str], Workplace]) -> Workplace:
     return place
 
 
+@SLOW
 def test_c1_c2_c3_c5_as_many_trials_of_each_model_none_pruned(pets: Workplace) -> None:
     trials = pets.trials(PETS)
     assert sorted(trial.params["model"] for trial in trials) == ["resnet34_unet", "unet_transposed"]
@@ -341,11 +342,13 @@ def test_c4_the_best_of_each_goes_on(pets: Workplace) -> None:
         assert len(curve) == 3 and curve[:2] == pets.epochs(PETS, before.number)
 
 
+@SLOW
 def test_c6_the_augmentation_shifts_colours_by_ten_of_255(pets: Workplace) -> None:
     for trial in pets.trials(PETS):
         assert trial.recipe and trial.recipe.augment == Part("pet", {"rgb": 10 / 255})
 
 
+@SLOW
 def test_c7_c8_the_best_is_scored_and_drawn_on_the_test_split(pets: Workplace) -> None:
     pets.type("evaluate best --out tested --sample 2")
     tested = pets.folder / "tested"
@@ -459,6 +462,7 @@ def test_e2_e4_e5_e6_e7_e9_each_model_learns_as_in_the_report(scenes: Workplace)
     torch.testing.assert_close(counted["counts"].sum(0, keepdim=True), counted["seen"])
 
 
+@SLOW
 def test_e3_e8_confusion_scores_of_each_class_and_losses_in_one_plot(scenes: Workplace) -> None:
     found = json.loads(scenes.type("evaluate best --split val --json --confusion confusion.csv"))
     classes = [next(iter(row.values())) for row in read_csv(scenes.folder / "confusion.csv")]

@@ -187,6 +187,7 @@ def test_read_only_shows_all_and_changes_nothing(page: Any, folder: Path) -> Non
         page.get_by_role("heading", name="seen").wait_for()
 
 
+@pytest.mark.slow
 def test_below_a_path_behind_a_proxy(page: Any, folder: Path) -> None:
     options = ("--password-file", "password", "--base-path", "/tuner")
     with dashboard(folder, *options) as address, proxy(address) as front:
