@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
-from tuner.search.scheduler import SCHEDULERS, Curve, Decision, NoHalving, PromoteHalving, StopHalving
+from tuner.search.scheduler import HALVINGS, Curve, Decision, NoHalving, PromoteHalving, StopHalving
 
 INF = math.inf
 
@@ -125,7 +125,7 @@ def test_promote_resumes_a_trial_that_was_interrupted_beyond_its_rung() -> None:
 
 @pytest.mark.parametrize("name", ["stop", "promote"])
 def test_a_diverged_trial_is_stopped(name: str) -> None:
-    scheduler = SCHEDULERS[name]()
+    scheduler = HALVINGS[name]()
     decision = scheduler.judge([curve(0, -INF), curve(1, 0.1), curve(2, 0.1)], 0, 1)
     assert decision.action == "stop"
     assert json.loads(json.dumps(decision.reason, allow_nan=False))["value"] is None
