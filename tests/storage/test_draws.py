@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 import sqlalchemy as sa
 from helpers.command_line import wait_for
 from helpers.postgres import Postgres
@@ -15,6 +17,7 @@ from tuner.search.samplers import make_sampler
 from tuner.search.sampling import REPEATS, redraw
 from tuner.search.scheduler import make_scheduler
 from tuner.search.session import Session
+from tuner.space.search_settings import SearchSettings
 
 
 def grid(trial: optuna.Trial) -> dict[str, Any]:
@@ -92,3 +95,29 @@ def train(bench: Bench, session: Session) -> None:
     session.end_trial(held, "COMPLETE", 0.5)
     wait_for(lambda: not session.storage.unwritten)
     assert len(bench.rows("SELECT 1 FROM tuner_epoch")) == 20
+
+
+@pytest.mark.parametrize("sampler", ["cmaes", "nsga2"])
+def test_workers_share_generations_through_the_trials_alone(sampler: str, tmp_path: Path) -> None:
+    """What a sampler notes on a trial reaches the other worker; nothing is noted on the study."""
+    if sampler == "cmaes":
+        pytest.importorskip("cmaes")
+    url, settings = f"sqlite:///{tmp_path / 'tuner.db'}", SearchSettings(sampler=sampler)
+    with opened_bench(url, search=settings) as bench, opened_bench(url, search=settings) as other:
+        with bench.session("a") as first, other.session("b") as second:
+            for session in (first, second):
+                session.joined.study.sampler = make_sampler(session.joined.info, session.ordinal)
+            for _ in range(30):
+                for session in (first, second):
+                    held = session.take_trial()
+                    assert held is not None
+                    trial = session.optuna_trial(held)
+                    value = trial.suggest_float("x", 0, 1) + trial.suggest_float("y", 0, 1)
+                    session.confirm_params(held)
+                    session.end_trial(held, "COMPLETE", value)
+            wait_for(lambda: not first.storage.unwritten and not second.storage.unwritten)
+        key = {"cmaes": "cma:generation", "nsga2": "NSGAIISampler:generation"}[sampler]
+        generations = [trial.system_attrs.get(key, 0) for trial in bench.trials()]
+        assert max(generations) >= {"cmaes": 5, "nsga2": 1}[sampler]
+        notes = bench.rows("SELECT key FROM study_system_attributes")
+        assert {row.key for row in notes} <= {"study:metric_names"}

@@ -71,12 +71,13 @@ class GridSampler(IndependentSampler):
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         others = [other for other in optuna_compat.read_cached_trials(study) if other.number < trial.number]
-        at = trial.number - sum("fixed_params" in other.system_attrs for other in others)
+        at = trial.number - sum(bool(optuna_compat.fixed_params(other)) for other in others)
         if at < len(self.order):
             self.point = grid_point(self.grid, int(self.order[at]))
             return
-        drawn = [other.params for other in others]
-        missing = [point for index in self.order if (point := grid_point(self.grid, int(index))) not in drawn]
+        drawn = {to_key(other.params) for other in others}
+        points = (grid_point(self.grid, int(index)) for index in self.order)
+        missing = [point for point in points if to_key(point) not in drawn]
         self.point = missing[(at - len(self.order)) % len(missing)] if missing else {}
 
     def sample_independent(
@@ -88,3 +89,8 @@ class GridSampler(IndependentSampler):
             known = ", ".join(self.grid)
             raise PartError(f"the grid has no values of the parameter '{param_name}'; it has those of {known}.")
         return self.point[param_name]
+
+
+def to_key(point: dict[str, Any]) -> str:
+    """Return a text that is equal for equal points, and tells 1 from True."""
+    return repr(sorted(point.items()))

@@ -109,6 +109,11 @@ def was_judged_by_optuna(trial: FrozenTrial) -> bool:
     return any(name.startswith("completed_rung_") for name in trial.system_attrs)
 
 
+def fixed_params(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the parameters that were given to `enqueue_trial`. No public property of a frozen trial has them."""
+    return trial.system_attrs.get("fixed_params", {})
+
+
 def restart_with_params(study: optuna.Study, trial: Trial, params: dict[str, Any]) -> None:
     """Make a running trial suggest these parameters. Public ways fix parameters only before a trial is created."""
     optuna.Trial.__init__(trial, study, trial_id(trial))  # it keeps what was suggested before

@@ -167,6 +167,30 @@ def test_cmaes_stores_the_generation_of_a_trial_and_no_object() -> None:
     assert {key for each in attrs for key in each} == {"cma:generation"}
 
 
+def test_a_resumed_trial_and_one_that_was_given_whole_are_not_chosen_again() -> None:
+    """A fit would take a second for nothing, and a resumed trial would count for a later generation."""
+    study = optuna.create_study(sampler=make_sampler(info_of(needs("cmaes")), 0))
+    trials = [study.ask(SPACE)]
+    for _ in range(12):
+        study.tell(trials[-1], trials[-1].params["lr"])
+        trials.append(study.ask(SPACE))
+        if len(trials) == 4:
+            resumed = trials.pop()
+            trials.append(study.ask(SPACE))
+    again = optuna.Trial(study, resumed._trial_id)
+    assert [again.suggest_float("lr", 1e-5, 1e-1, log=True), again.params] == [
+        resumed.params["lr"],
+        resumed.params,
+    ]
+    for params in ({"lr": 1e-3, "k": 96, "loss": "bce"}, {"lr": 1e-3}):
+        study.enqueue_trial(params)
+    whole, partial = study.ask(SPACE), study.ask(SPACE)
+    assert whole.params["k"] == 96 and partial.params["lr"] == 1e-3
+    generations = [trial.system_attrs.get("cma:generation") for trial in study.trials]
+    assert generations[resumed.number] == 0 and generations[whole.number] is None
+    assert (generations[partial.number] or 0) > 0
+
+
 @pytest.mark.parametrize(
     "distribution",
     [X, K, LOSS, FloatDistribution(0, 1), FloatDistribution(0, 1, step=0.1), IntDistribution(1, 100, log=True)],

@@ -103,3 +103,23 @@ def test_what_the_pruner_of_earlier_versions_noted_is_seen(study: optuna.Study) 
     trial.should_prune()
     frozen = {each.number: optuna_compat.was_judged_by_optuna(each) for each in judged.trials}
     assert frozen == {trial.number: True, other.number: False}, HERE + "its pruner notes rungs in another way"
+
+
+def test_enqueued_parameters_are_seen_by_samplers(study: optuna.Study) -> None:
+    study.enqueue_trial({"x": 0.5})
+    study.ask()
+    study.ask()
+    given = [optuna_compat.fixed_params(trial) for trial in study.trials]
+    assert given == [{"x": 0.5}, {}], HERE + "enqueued parameters have another attribute"
+
+
+def test_a_sampler_keeps_its_attributes_of_the_study_to_itself(study: optuna.Study) -> None:
+    kept: dict[str, list[int]] = {}
+    sampler = optuna.samplers.NSGAIISampler(population_size=2, seed=0)
+    for number in range(5):
+        view = optuna_compat.with_trials(study, study.get_trials(deepcopy=False), kept)
+        trial = study.ask(X)
+        sampler.sample_relative(view, study.trials[number], X)
+        study.tell(trial, trial.params["x"])
+    stored = study._storage.get_study_system_attrs(study._study_id)
+    assert kept and not stored, HERE + "samplers store attributes of a study in another way"
