@@ -12,11 +12,12 @@ from optuna.trial import TrialState
 from tuner.search.scheduler import PromoteHalving
 from tuner.search.session import Session
 from tuner.space.search_settings import SearchSettings
-from tuner.study import budget, claims, decisions
+from tuner.study import budget, claims, decisions, queries, trial_queries
 from tuner.study.claims import ClaimedTrial
 from tuner.study.decisions import Choice
 from tuner.study.paused import MARK, end_paused_trials
 from tuner.study.pending import ActiveTrial
+from tuner.study.stats import StatsReader
 
 PROMOTE = SearchSettings(pruning="promote")
 
@@ -204,6 +205,30 @@ def test_a_pause_whose_answer_was_lost_is_not_written_twice(bench: Bench) -> Non
         session.sync.write(held, writes)
     assert (bench.claim(0).paused_at, bench.claim(0).worker) == (1, "w")
     session.release_trial()
+
+
+def test_what_views_show_follows_a_trial_that_pauses_and_goes_on(bench: Bench) -> None:
+    session = quiet(bench, "w")
+    pause(session, 0.5), pause(session, 0.4)
+    stats = StatsReader(bench.engine, queries.find_study(bench.engine, "s"))
+
+    def shown() -> tuple[dict[str, int], int, int]:
+        now = queries.read_summary(bench.engine, stats.info)
+        cost = stats.read(now).cost
+        return now.states, cost.trials, cost.epochs
+
+    assert shown() == ({"PAUSED": 2}, 2, 2)
+    session.sync.scheduler = Asked(2, "pause")
+    held = taken(session)
+    assert shown() == ({"PAUSED": 1, "RUNNING": 1}, 1, 2)
+    train(session, held, 0.6)
+    session.pause_trial(held, 2)
+    assert shown() == ({"PAUSED": 2}, 2, 3)
+    with bench.engine.connect() as db:
+        first, second = trial_queries.read_trials_by_id(db, [held.id, held.id + 1])
+    assert (first.paused_at, first.state, second.paused_at) == (2, "PRUNED", 1)
+    end_paused_trials(bench.engine, [held.id])
+    assert shown() == ({"PAUSED": 1, "PRUNED": 1}, 2, 3)
 
 
 # The budget of epochs

@@ -53,6 +53,7 @@ def run(
     rehearse: bool = False,
     hours: float | None = None,
     gpu_hours: float | None = None,
+    epoch_budget: int | None = None,
     workers: int | None = None,
     progress: bool = True,
     **options: Any,
@@ -77,7 +78,7 @@ def run(
     seed: the seed of the whole study.
     shrink, shorten: divide image size and widths, or epochs, by a number.
     rehearse: small sizes on generated data, to test that everything works.
-    hours, gpu_hours: budgets over all workers.
+    hours, gpu_hours, epoch_budget: budgets over all workers; the last one is of epochs.
     workers: the number of worker processes. Default: one per GPU, or one.
     progress: show progress: a live view in a notebook or terminal, else lines on stderr.
 
@@ -102,6 +103,7 @@ def run(
         "seed": seed,
     }
     options |= {"shrink": shrink, "shorten": shorten, "rehearse": rehearse, "hours": hours, "gpu_hours": gpu_hours}
+    options |= {"epoch_budget": epoch_budget}
     options |= {"workers": workers, "artifacts": given_or_environment(artifacts, "TUNER_ARTIFACTS")}
     given = check_options(options) | {"space": space_argument(space, goal, place, start)}
     done = run_search(RunRequest.from_options(storage or place.database, place, given), choose_view(progress))

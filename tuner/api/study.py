@@ -32,7 +32,7 @@ SHOWN_TRIALS = 10  # in a notebook's table of a study
 class TrialResult:
     """One trial of a study.
 
-    state: "COMPLETE", "PRUNED", "FAIL", "RUNNING" or "WAITING".
+    state: "COMPLETE", "PRUNED", "PAUSED", "FAIL", "RUNNING" or "WAITING"; a paused trial may go on.
     value: the goal's metric at the best epoch, for a pruned trial at the last one; None without a value.
     params: the parameters by name.
     recipe: what was trained; None for a trial that failed before it had a recipe.
@@ -183,7 +183,7 @@ def to_result(trial: TrialData) -> TrialResult:
     """Return a trial of the database as the public object."""
     return TrialResult(
         number=trial.number,
-        state=trial.state,
+        state=trial.shown_state,
         value=trial.value,
         params=trial.params,
         recipe=Recipe.from_json(trial.recipe) if trial.recipe else None,

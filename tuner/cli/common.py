@@ -127,13 +127,7 @@ def open_engine(storage: str | None, home: str) -> Engine:
         raise StudyError(
             f"no study yet in {database.hide_password(url)}. Start one with: tuner run --space unet_k"
         )
-    engine = database.connect(url)
-    with database.convert_errors(url):
-        tables.refuse_other_versions(engine)
-        if tables.is_outdated(engine):
-            with database.creation_lock(engine, url):
-                tables.add_missing(engine)
-    return engine
+    return tables.open_to_read(url)
 
 
 def storage_hint(home: str, storage: str | None) -> str:

@@ -94,16 +94,18 @@ def resume(study: str | None, home: str, storage: str | None) -> None:
 @click.option("--trials", type=COUNT, help="Total number of trials.")
 @click.option("--hours", type=POSITIVE, help="Total wall-clock hours.")
 @click.option("--gpu-hours", type=POSITIVE, help="Total GPU-hours over all GPUs.")
+@click.option("--epoch-budget", type=COUNT, metavar="N", help="Total number of epochs over all trials.")
 @json_option
 @study_option()
 @storage_options
 def budget(
-    trials: int | None, hours: float | None, gpu_hours: float | None, as_json: bool,
+    trials: int | None, hours: float | None, gpu_hours: float | None, epoch_budget: int | None, as_json: bool,
     study: str | None, home: str, storage: str | None,
 ) -> None:  # fmt: skip
     """Show the budget of a study and how much of it is spent; raise or lower it, also while workers run.
 
-    Running trials continue, even if the limit is lowered.
+    Running trials continue, even if the limit is lowered; one of epochs holds within the trial. Paused trials go
+    on when a limit is raised.
     """
     from tuner.study import budget as budget_module
 
@@ -112,7 +114,8 @@ def budget(
         raise StudyError(
             f"--trials {trials}: study '{info.name}' is a grid of {points} points, each is one trial."
         )
-    budget_module.set_budget(engine, info.id, num_trials=trials, hours=hours, gpu_hours=gpu_hours)
+    limits = {"num_trials": trials, "hours": hours, "gpu_hours": gpu_hours, "epochs": epoch_budget}
+    budget_module.set_budget(engine, info.id, **limits)
     now = budget_module.read_budget(engine, info.id)
     if as_json:
         return echo_json({"study": info.name, "budget": vars(now.budget), "spent": vars(now.spent)})
@@ -158,6 +161,8 @@ def format_budget(limits: Any, taken: Any) -> str:
         parts.append(f"{taken.hours:.2f} of {limits.hours:g} hours")
     if limits.gpu_hours is not None:
         parts.append(f"{taken.gpu_hours:.2f} of {limits.gpu_hours:g} GPU-hours")
+    if limits.epochs is not None:
+        parts.append(f"{taken.epochs} of {limits.epochs} epochs")
     return ", ".join(parts)
 
 

@@ -98,11 +98,12 @@ class PlainView:
 
     def report_ended(self, now: StudySummary) -> None:
         with self.engine.connect() as db:
-            fresh = trial_queries.read_finished_ids(db, self.info.id) - self.ended
+            ended = trial_queries.read_finished_ids(db, self.info.id)
+            fresh = ended - self.ended
             rows = trial_queries.read_trials_by_id(db, sorted(fresh))
         of = f" of {now.num_trials}" if now.num_trials else ""
-        first = len(self.ended) + 1
-        self.ended |= fresh  # before out(): Ctrl-C calls this again
+        first = len(ended) - len(fresh) + 1
+        self.ended = ended  # before out(): Ctrl-C calls this again; a resumed trial is told of again when it ends
         for place, trial in enumerate(rows, start=first):
             self.out(f"[{place}{of}] trial {trial.number} {format_outcome(trial, self.info)}")
 

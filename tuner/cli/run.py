@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @layout_option
 @click.option("--seeds", type=COUNT, help="With --table: how many times to train each row.  [default: 1]")
 @click.option("--trials", type=COUNT, help="Total number of trials, over all workers and restarts.  [default: 50]")
+@click.option("--epoch-budget", type=COUNT, metavar="N", help="Budget of epochs over all trials.")
 @click.option("--each", metavar="PARAMETER", help="With --trials: as many for each of its choices.")
 @search_options
 @storage_options
@@ -88,10 +89,11 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     if table := now.study.table:
         named = "" if name == table else f" --study {quote(name)}"
         click.echo(f"next: tuner table {quote(table)}{named}{storage_hint(home, storage)}")
-    if now.study.has_given_trials:
-        if failed := now.states.get("FAIL", 0):
-            click.echo(f"{failed} failed; run the command again to retry them")
-    elif now.num_trials and now.num_finished >= now.num_trials:
+    if now.study.has_given_trials and (failed := now.states.get("FAIL", 0)):
+        click.echo(f"{failed} failed; run the command again to retry them")
+    if now.num_paused:
+        click.echo(f"{now.num_paused} paused; they may go on when the budget is raised")
+    if not now.study.has_given_trials and now.num_trials and now.num_finished >= now.num_trials:
         click.echo(describe_spent_trials(now))
     print_spent_hours(now, home, storage)
 
@@ -105,7 +107,7 @@ def describe_spent_trials(now: StudySummary) -> str:
 
 
 def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None:
-    """Print which budgets of hours are spent, and the command that raises them."""
+    """Print which budgets of hours and epochs are spent, and the command that raises them."""
     from tuner.study import budget
     from tuner.study.claims import MIN_GPU_SECONDS
 
@@ -116,6 +118,7 @@ def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None
     for option, words, limit, spent in (
         ("--hours", "hours", limits.hours, taken.hours),
         ("--gpu-hours", "GPU-hours", limits.gpu_hours, taken.gpu_hours + MIN_GPU_SECONDS / 3600),
+        ("--epoch-budget", "epochs", limits.epochs, taken.epochs),
     ):
         if limit is not None and spent >= limit:
             study = quote(now.study.name)

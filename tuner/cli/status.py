@@ -78,7 +78,7 @@ def print_study(now: StudySummary, stats: StudyStats) -> None:
     click.echo(f"{click.style(now.study.name, bold=True)}{mark}: {now.study.goal} on {now.study.data}")
     paused = ", paused" if stats.paused else ""
     click.echo(f"  {now.num_finished} of {now.num_trials or 'any number of'} trials ended ({states}){paused}")
-    if stats.budget.hours or stats.budget.gpu_hours:
+    if stats.budget.hours or stats.budget.gpu_hours or stats.budget.epochs:
         click.echo(f"  budget: {format_budget(stats.budget, stats.spent)}")
     if now.best:
         best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"

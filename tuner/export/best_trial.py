@@ -68,7 +68,7 @@ def find_best(engine: Engine, name: str | None) -> BestTrial:
         epoch=epoch,
         metrics={k: v for k, v in at_best.items() if k.startswith(("train_", "val_"))},
         history=rows,
-        beaten=beaten + now.states.get("PRUNED", 0),
+        beaten=beaten + now.states.get("PRUNED", 0) + now.num_paused,
         finished=now.num_finished,
         failed=now.states.get("FAIL", 0),
     )

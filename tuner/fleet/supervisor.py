@@ -74,6 +74,7 @@ class Fleet:
     look: Callable[[], None]  # called every second: the live view
     grow: Callable[[dict[str, int]], Sequence[WorkerSlot]] | None = None  # peak memory by GPU -> slots to add
     say: Callable[[str], None] = say
+    is_due: Callable[[], bool] = lambda: False  # whether a paused trial is to go on although no new one may start
     interrupts: int = 0
     error: str = ""
     is_stopping: bool = False
@@ -136,7 +137,8 @@ class Fleet:
         with self.database_may_fail():
             self.stops = control.read_control_state(self.engine, self.info.id).stops
             self.watch.check()
-            if claims.is_finished(self.engine, self.info.id) and not self.awaits_heartbeat():
+            is_finished = claims.is_finished(self.engine, self.info.id) and not self.is_due()
+            if is_finished and not self.awaits_heartbeat():
                 return 0
         while True:
             if self.interrupts or code:
@@ -352,8 +354,10 @@ class Fleet:
         return False
 
     def has_waiting_trial(self) -> bool:
-        """Return whether a trial waits to be resumed and there is budget to finish it."""
+        """Return whether a trial waits to be resumed and there is budget to finish it, or a paused one is due."""
         with self.database_may_fail():
+            if self.is_due():
+                return True
             finished = claims.is_finished(self.engine, self.info.id)
             return claims.has_waiting_trial(self.engine, self.info.id) and not finished
         return False
@@ -363,7 +367,7 @@ class Fleet:
         if not any(state.done or state.slot.waiting for state in self.states):
             return math.inf
         if claims.is_finished(self.engine, self.info.id):
-            return 0
+            return int(self.is_due())
         waiting = self.count_trials("WAITING")
         if self.info.has_given_trials:
             return waiting

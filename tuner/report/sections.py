@@ -15,12 +15,13 @@ from tuner.report.study_data import StudyData, TrialData, finite, format_param
 from tuner.report.table_comparison import TableComparison, comparison_title, text_columns
 from tuner.report.trial_files import TrialPicture
 from tuner.space.space import describe_parameter
-from tuner.study.format import format_seconds
+from tuner.study.format import format_paused, format_seconds
 from tuner.study.info import StudyInfo
 
 TIME_FIGURES = ("cost", "epochs", "failures")
 CURVE_FIGURES = ("curves", "by-choice")
-STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+ENDED = {"COMPLETE": "finished", "PAUSED": "paused", "PRUNED": "pruned", "FAIL": "failed"}
+STATES = {**ENDED, "RUNNING": "running", "WAITING": "waiting"}
 MINUTE = "%Y-%m-%d %H:%M"
 Pairs = list[tuple[str, str]]  # a name and its text
 
@@ -95,7 +96,7 @@ def headline_facts(study: StudyData, certainty: Certainty, chosen: TrialData) ->
 
 def count_states(study: StudyData) -> str:
     """Return the number of trials in each state, such as "9 finished, 3 pruned"."""
-    states = Counter(trial.state for trial in study.trials)
+    states = Counter(trial.shown_state for trial in study.trials)
     return ", ".join(f"{states[state]} {word}" for state, word in STATES.items() if states[state])
 
 
@@ -109,6 +110,7 @@ def search_facts(study: StudyData, about: str) -> Pairs:
         if info.is_pruned:
             rungs = [info.search.first_rung * info.search.factor**step for step in range(5)]
             pruning = f"successive halving at epochs {', '.join(map(str, rungs))}"
+            pruning += "; what is worse pauses, and goes on when it is among the best" if info.pauses else ""
         if info.each:
             chosen_by += f"; each {info.each} in turn"
     return [
@@ -263,12 +265,19 @@ def failure_table(study: StudyData) -> Table | None:
     return Table("Failed trials", ["trial", "kind", "reason"], rows) if rows else None
 
 
+def format_state(trial: TrialData) -> str:
+    """Return text such as "finished" or "paused at 3 of 60"."""
+    if trial.paused_at is not None:
+        return format_paused(trial.paused_at, trial.notes)
+    return STATES.get(trial.state, trial.state)
+
+
 def trial_table(study: StudyData, chosen: TrialData | None) -> Table:
     names = study.names
     rows = [
         [
             str(trial.number),
-            STATES.get(trial.state, trial.state),
+            format_state(trial),
             format_number(trial.reached(study.metric)),
             f"{trial.best_epoch or '–'}",
             f"{len(trial.epochs)}{f' of {trial.planned}' if trial.planned else ''}",

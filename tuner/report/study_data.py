@@ -43,6 +43,12 @@ class TrialData:
     epochs: tuple[Epoch, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     copied: tuple[int, float] = (0, 0.0)  # epochs and seconds that an extension copied from an earlier trial
+    paused_at: int | None = None  # the epoch after which it rests, if it may go on
+
+    @property
+    def shown_state(self) -> str:
+        """Return the state, "PAUSED" for a trial that may go on."""
+        return self.state if self.paused_at is None else trial_queries.PAUSED
 
     @property
     def result(self) -> dict[str, Any]:
@@ -214,6 +220,7 @@ def read_study(engine: Engine, info: StudyInfo) -> StudyData:
             epochs=tuple(epochs.get(one.id, ())),
             files=files.get(one.id, {}),
             copied=copied.get(one.id, NOTHING),
+            paused_at=one.paused_at,
         )
         for one in plain
     ]

@@ -17,7 +17,7 @@ from tuner.fleet.placement import prepare_workers
 from tuner.paths import attempt_of
 from tuner.recipe import Recipe
 from tuner.search.run import RunOptions, RunResult, ViewFactory, run_workers
-from tuner.study import database, queries, trial_queries
+from tuner.study import database, queries, tables, trial_queries
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.study import JoinedStudy, join_study
 from tuner.study.trial_list import TRIAL_KEY, GivenTrial, add_given_trials
@@ -57,7 +57,7 @@ def prepare_extension(request: ExtendRequest) -> tuple[JoinedStudy, list[str]]:
         raise StudyError(f"no study yet in {database.hide_password(url)}; there are no trials to extend.")
     if request.options.artifacts:
         probe_store(open_store(request.options.artifacts))
-    engine = database.connect(url)
+    engine = tables.open_to_read(url)
     try:
         with database.convert_errors(url):
             info = find_parent(engine, request)

@@ -1,11 +1,15 @@
-"""When a search prunes or pauses a trial: how its scheduler is asked after each epoch."""
+"""When a search prunes or pauses a trial: how its scheduler is asked after each epoch, and by the fleet."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tuner.search.curves import CurveReader
-from tuner.search.scheduler import Scheduler
+from tuner.search.scheduler import Scheduler, make_scheduler
+from tuner.study import claims
 from tuner.study.decisions import Judgement
 from tuner.study.pending import ActiveTrial
+from tuner.study.study import JoinedStudy
 
 
 def judge_epoch(scheduler: Scheduler, curves: CurveReader, active: ActiveTrial) -> None:
@@ -17,6 +21,18 @@ def judge_epoch(scheduler: Scheduler, curves: CurveReader, active: ActiveTrial) 
             decision = scheduler.judge(curves.read_at(active.number, epoch), active.number, rung)
             note_judgement(active, Judgement(decision.action, rung, decision.reason), epoch)
     active.unjudged.pop(0)
+
+
+def make_due_check(joined: JoinedStudy) -> Callable[[], bool]:
+    """Return a function that returns whether a paused trial is to go on although no new one may start."""
+    scheduler, curves = make_scheduler(joined.info), CurveReader(joined)
+
+    def is_due() -> bool:
+        if not joined.info.pauses or not claims.may_resume(joined.engine, joined.id):
+            return False
+        return scheduler.choose(curves.read(), can_start=False) is not None
+
+    return is_due
 
 
 def note_judgement(active: ActiveTrial, judgement: Judgement, epoch: int) -> None:

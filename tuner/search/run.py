@@ -27,6 +27,7 @@ from tuner.fleet.placement import PlacementRequest, open_placement, prepare_work
 from tuner.fleet.supervisor import Fleet, say
 from tuner.paths import Home
 from tuner.recipe import Recipe
+from tuner.search.pruning import make_due_check
 from tuner.search.warm_start import find_weights, rename_weights
 from tuner.space.child import SpaceProcess
 from tuner.space.drawing import Choice, DrawnSpace, check_again, inspect_space
@@ -56,6 +57,7 @@ class RunOptions:
     settings: WorkerSettings = WorkerSettings()
     hours: float | None = None
     gpu_hours: float | None = None
+    epoch_budget: int | None = None
     artifacts: str | None = None
 
     @classmethod
@@ -188,7 +190,8 @@ def run_workers(joined: JoinedStudy, space: Path | None, options: RunOptions, vi
     with database.convert_errors(options.url):
         check_versions(joined.engine, joined.id)
         artifacts = set_artifact_store(joined, open_store(options.artifacts).location if options.artifacts else "")
-        budget.set_budget(joined.engine, joined.id, hours=options.hours, gpu_hours=options.gpu_hours)
+        limits = {"hours": options.hours, "gpu_hours": options.gpu_hours, "epochs": options.epoch_budget}
+        budget.set_budget(joined.engine, joined.id, **limits)
         info = queries.find_study(joined.engine, joined.info.name)
     if artifacts and not options.artifacts:  # a given store was checked before anything was created
         probe_store(open_store(artifacts))
@@ -204,7 +207,8 @@ def run_workers(joined: JoinedStudy, space: Path | None, options: RunOptions, vi
         artifacts,
     )
     with open_placement(options.placement, options.home, options.url, path, say) as placement:
-        fleet = Fleet(config, joined.engine, info, placement.slots, show, placement.grow)
+        due = make_due_check(joined)
+        fleet = Fleet(config, joined.engine, info, placement.slots, show, placement.grow, is_due=due)
         with show:
             code = fleet.run()
     try:
@@ -361,7 +365,7 @@ def check_with_data(
         return
     from tuner.space.check import check_weights  # loads torch
 
-    engine = None if database.is_absent(url) else database.connect(url)
+    engine = None if database.is_absent(url) else tables.open_to_read(url)
     try:
         check_weights(recipes, lambda name: find_weights(name, engine, attempts, None), str(space.path))
     finally:
@@ -372,10 +376,11 @@ def check_with_data(
 def set_budget(engine: Engine, info: StudyInfo, request: RunRequest) -> None:
     """Set the given limits; without any, keep the study's own or set the default number of trials.
 
-    With hours alone, the number of trials is not limited. With `each`, the number is that of each choice.
+    With hours or epochs alone, the number of trials is not limited. With `each`, it is that of each choice.
     """
-    number, by_time = request.trials, request.options.hours or request.options.gpu_hours
-    if number is None and not by_time and not budget.read_budget(engine, info.id).budget.is_limited:
+    options = request.options
+    number, is_limited = request.trials, options.hours or options.gpu_hours or options.epoch_budget
+    if number is None and not is_limited and not budget.read_budget(engine, info.id).budget.is_limited:
         number = NUM_TRIALS if request.rehearse else DEFAULT_TRIALS
     number = fit_grid(engine, info, request.trials) if info.search.grid else number
     if number is not None and info.choices:

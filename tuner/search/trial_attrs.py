@@ -68,14 +68,17 @@ def format_recipe(recipe: Recipe) -> str:
     return "{\n" + ",\n".join(f' "{k}": {json.dumps(v)}' for k, v in recipe.to_json().items()) + "\n}"
 
 
-def save_result_note(trial: optuna.Trial, recipe: Recipe, goal: Goal, progress: Progress) -> None:
-    """Show in the dashboard the recipe, and the metrics of the best epoch."""
+def save_result_note(
+    trial: optuna.Trial, recipe: Recipe, goal: Goal, progress: Progress, is_paused: bool = False
+) -> None:
+    """Show in the dashboard the recipe, the metrics of the best epoch, and where a paused trial rests."""
     from optuna_dashboard import save_note
 
+    rests = f", paused at {progress.epoch - 1} of {recipe.epochs}" if is_paused else ""
     metrics = {report["epoch"]: report["metrics"] for report in progress.history}
     save_note(
         trial,
-        f"**{recipe.model}** on **{recipe.data}**, best {goal.metric} at epoch {progress.best_epoch}\n\n"
+        f"**{recipe.model}** on **{recipe.data}**, best {goal.metric} at epoch {progress.best_epoch}{rests}\n\n"
         f"{format_metrics_table(metrics.get(progress.best_epoch, {}))}\n\n"
         f"```json\n{format_recipe(recipe)}\n```\n",
     )

@@ -363,6 +363,13 @@ def is_finished(engine: Engine, study_id: int) -> bool:
     return now is None or is_time_used_up(now) or (are_trials_used_up(now) and now.put_back is None)
 
 
+def may_resume(engine: Engine, study_id: int) -> bool:
+    """Return whether the hours, the GPU-hours and the epochs allow paused trials to go on."""
+    with engine.connect() as db:
+        now = db.execute(select_claim_state(study_id, "")).first()
+    return now is not None and not is_time_used_up(now)
+
+
 def has_waiting_trial(engine: Engine, study_id: int) -> bool:
     """Return whether a trial that was put back is waiting."""
     with engine.connect() as db:

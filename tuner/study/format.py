@@ -70,6 +70,12 @@ def format_failures(stats: StudyStats) -> str:
     return ", ".join(f"{number} {kind}" for kind, number in stats.kinds.items())
 
 
+def format_paused(epoch: int, attrs: Mapping[str, Any]) -> str:
+    """Return text such as 'paused at 3 of 60'."""
+    epochs = (attrs.get("recipe") or {}).get("epochs")
+    return f"paused at {epoch}{f' of {epochs}' if epochs else ''}"
+
+
 def format_outcome(trial: TrialInfo, info: StudyInfo) -> str:
     """Return text such as 'finished: iou 0.8123 at epoch 7; lr=0.001' or 'failed: ...'."""
     params = format_params(trial.params)
@@ -77,6 +83,8 @@ def format_outcome(trial: TrialInfo, info: StudyInfo) -> str:
     best = f"{info.goal.metric} {format_value(result.get('best_value'))} at epoch {result.get('best_epoch')}"
     if trial.state == "FAIL":
         return f"failed: {failure_from_attrs(trial.number, trial.attrs).reason}; {params}"
+    if trial.paused_at is not None:
+        return f"{format_paused(trial.paused_at, trial.attrs)}, best {best}; {params}"
     if trial.state == "PRUNED":
         return f"pruned after epoch {result.get('epochs')}, best {best}; {params}"
     return f"finished: {best}; {params}"

@@ -23,10 +23,8 @@ def resume_trial(db: Connection, study_id: int, number: int, worker: str) -> int
 
     Lock the study before.
     """
-    both = claim_table.join(trials, trials.c.trial_id == claim_table.c.trial_id)
-    same = (claim_table.c.study_id == study_id) & (trials.c.number == number)
-    query = sa.select(claim_table.c.claim_id, trials.c.trial_id).select_from(both)
-    row = db.execute(query.where(same, IS_PAUSED, trials.c.state == "PRUNED")).first()
+    query = select_paused(study_id, claim_table.c.claim_id, trials.c.trial_id)
+    row = db.execute(query.where(trials.c.number == number)).first()
     if row is None:
         return None
     taken: dict[str, Any] = {"worker": worker, "paused_at": None, "attempt": claim_table.c.attempt + 1}
@@ -51,11 +49,20 @@ def end_paused_trials(engine: Engine, trial_ids: list[int]) -> list[int]:
     return ended
 
 
+def select_paused(study_id: int, *columns: sa.Column[Any]) -> sa.Select[Any]:
+    """Select columns of all paused trials of a study."""
+    both = claim_table.join(trials, trials.c.trial_id == claim_table.c.trial_id)
+    query = sa.select(*columns).select_from(both)
+    return query.where(claim_table.c.study_id == study_id, IS_PAUSED, trials.c.state == "PRUNED")
+
+
+def read_paused_ids(db: Connection, study_id: int) -> list[int]:
+    return list(db.scalars(select_paused(study_id, trials.c.trial_id)))
+
+
 @retried
 def read_paused_attempts(engine: Engine, study_id: int) -> dict[int, int]:
     """Return the last attempts of all paused trials by the trials' ids."""
-    both = claim_table.join(trials, trials.c.trial_id == claim_table.c.trial_id)
-    query = sa.select(claim_table.c.trial_id, claim_table.c.attempt).select_from(both)
-    query = query.where(claim_table.c.study_id == study_id, IS_PAUSED, trials.c.state == "PRUNED")
+    query = select_paused(study_id, claim_table.c.trial_id, claim_table.c.attempt)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
         return {row.trial_id: row.attempt for row in db.execute(query)}

@@ -13,7 +13,7 @@ from tuner.errors import StudyError, did_you_mean
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import studies, study_attrs, trials
 from tuner.study.tables import claim_table, study_table, worker_table
-from tuner.study.trial_queries import FINISHED, TrialInfo, read_best_trial
+from tuner.study.trial_queries import FINISHED, PAUSED, TrialInfo, read_best_trial
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class StudySummary:
-    """What `status` and the live view show of a study."""
+    """What `status` and the live view show of a study. Of its states, paused trials are not among the pruned."""
 
     study: StudyInfo
     num_trials: int | None
@@ -49,7 +49,11 @@ class StudySummary:
 
     @property
     def num_finished(self) -> int:
-        return sum(self.states.get(state, 0) for state in FINISHED)
+        return sum(self.states.get(state, 0) for state in (*FINISHED, PAUSED))
+
+    @property
+    def num_paused(self) -> int:
+        return self.states.get(PAUSED, 0)
 
 
 def read_studies(engine: Engine) -> list[StudyInfo]:
@@ -83,10 +87,7 @@ def find_study(engine: Engine, name: str | None) -> StudyInfo:
 
 def read_summary(engine: Engine, info: StudyInfo) -> StudySummary:
     with engine.connect() as db:
-        counted = db.execute(
-            sa.select(trials.c.state, sa.func.count()).where(trials.c.study_id == info.id).group_by(trials.c.state)
-        )
-        states = {str(state): int(number) for state, number in counted}
+        states = count_states(db, info.id)
         is_put_back = claim_table.c.worker.is_(None) & claim_table.c.trial_id.is_not(None)
         back = sa.select(sa.func.count()).where(claim_table.c.study_id == info.id, is_put_back)
         return StudySummary(
@@ -97,6 +98,18 @@ def read_summary(engine: Engine, info: StudyInfo) -> StudySummary:
             workers=read_workers(db, info),
             best=read_best_trial(db, info),
         )
+
+
+def count_states(db: Connection, study_id: int) -> dict[str, int]:
+    """Return the number of trials in each state; those that are paused count as such, not as pruned."""
+    claimed = trials.join(claim_table, claim_table.c.trial_id == trials.c.trial_id, isouter=True)
+    is_paused = (trials.c.state == "PRUNED") & claim_table.c.paused_at.is_not(None)
+    paused = sa.func.sum(sa.case((is_paused, 1), else_=0))
+    query = sa.select(trials.c.state, sa.func.count(), paused).select_from(claimed)
+    states: dict[str, int] = {}
+    for state, number, resting in db.execute(query.where(trials.c.study_id == study_id).group_by(trials.c.state)):
+        states |= {str(state): int(number) - int(resting)} | ({PAUSED: int(resting)} if resting else {})
+    return {state: number for state, number in states.items() if number}
 
 
 def read_workers(db: Connection, info: StudyInfo) -> tuple[WorkerInfo, ...]:

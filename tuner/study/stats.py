@@ -22,6 +22,7 @@ from tuner.study.budget import Budget, BudgetStatus, BudgetUse, select_budget
 from tuner.study.failures import Failure, read_failures
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.optuna_tables import studies, trial_attrs, trials
+from tuner.study.paused import read_paused_ids
 from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.tables import claim_table, epoch_table
 from tuner.study.trial_queries import EXTENDS, FINISHED, OPEN
@@ -55,7 +56,7 @@ class TimeLeft:
     """The time until a study ends, and the limit that ends it or why the time is not known."""
 
     seconds: float | None
-    by: Literal["trials", "hours", "GPU-hours", "done", "paused", "no workers", "no limit", "unknown"]
+    by: Literal["trials", "hours", "GPU-hours", "epochs", "done", "paused", "no workers", "no limit", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -105,18 +106,21 @@ class StatsReader:
     engine: Engine
     info: StudyInfo
     ended: dict[int, TrialCost] = field(default_factory=dict)  # by trial id
+    paused: set[int] = field(default_factory=set)  # ids of those among them that may go on
 
     def read(self, now: StudySummary) -> StudyStats:
         with self.engine.connect() as db:
-            if len(self.ended) != now.num_finished:
+            if now.num_paused or len(self.ended) != now.num_finished:
                 self.update(db)
             is_open = (trials.c.study_id == self.info.id) & trials.c.state.in_(OPEN)
             open_trials = [TrialCost(row.number, *cost) for row, cost in read_costs(db, self.info, is_open)]
             status = select_budget(db, self.info.id)
         ended = sorted(self.ended.values(), key=lambda trial: (trial.ended_at, trial.number))
-        left = time_left_by_budget(status, len(now.workers), time_left_by_trials(now, ended, open_trials))
+        cost = sum_cost(ended, open_trials)
+        by_trials = time_left_by_trials(now, ended, open_trials)
+        left = time_left_by_budget(status, len(now.workers), by_trials, cost)
         return StudyStats(
-            cost=sum_cost(ended, open_trials),
+            cost=cost,
             failures=tuple(trial.failure for trial in ended if trial.failure),
             left=explain_standstill(now, status.paused) or left,
             budget=status.budget,
@@ -126,9 +130,11 @@ class StatsReader:
         )
 
     def update(self, db: Connection) -> None:
-        """Read the trials that ended since the last call, and drop those that were deleted."""
+        """Read the trials that ended or rest since the last call, and drop those that were deleted or resumed."""
         ids = trial_queries.read_finished_ids(db, self.info.id)
-        self.ended = {trial_id: trial for trial_id, trial in self.ended.items() if trial_id in ids}
+        final = ids - self.paused
+        self.ended = {trial_id: trial for trial_id, trial in self.ended.items() if trial_id in final}
+        self.paused = set(read_paused_ids(db, self.info.id))
         self.ended |= read_ended(db, self.info, ids - self.ended.keys())
 
 
@@ -272,14 +278,17 @@ def remaining_seconds(trial: TrialCost, each: float, worker: WorkerInfo | None) 
     return trial.seconds / trial.epochs * max(0, worker.steps - worker.step)
 
 
-def time_left_by_budget(status: BudgetStatus, workers: int, trials_left: TimeLeft) -> TimeLeft:
-    """Return which ends first: the trials, the hours or the GPU-hours."""
+def time_left_by_budget(status: BudgetStatus, workers: int, trials_left: TimeLeft, cost: Cost) -> TimeLeft:
+    """Return which ends first: the trials, the hours, the GPU-hours or the epochs."""
     budget, spent, gpus = status.budget, status.spent, status.holders or workers
     ends = [trials_left]
     if budget.hours is not None:
         ends.append(TimeLeft(max(0.0, 3600 * (budget.hours - spent.hours)), "hours"))
     if budget.gpu_hours is not None and gpus:
         ends.append(TimeLeft(max(0.0, 3600 * (budget.gpu_hours - spent.gpu_hours)) / gpus, "GPU-hours"))
+    if budget.epochs is not None and workers and cost.epochs:
+        seconds = max(0, budget.epochs - spent.epochs) * cost.seconds / cost.epochs
+        ends.append(TimeLeft(seconds / workers, "epochs"))
     known = [left for left in ends if left.seconds is not None]
     return min(known, key=lambda left: left.seconds or 0.0, default=trials_left)
 

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StorageError
+from tuner.study import database
 
 SCHEMA = 3  # of our tables; 1 had no tuner_meta, 2 no paused trials: it would take them for pruned ones
 ZERO: dict[str, Any] = {"nullable": False, "default": 0, "server_default": "0"}
@@ -181,10 +182,19 @@ def refuse_other_versions(engine: Engine) -> None:
         )
 
 
-def is_outdated(engine: Engine) -> bool:
-    """Return whether the tables are of an earlier version."""
-    found = schema(engine)
-    return found is not None and found[0] < SCHEMA
+def open_to_read(url: str) -> Engine:
+    """Return an engine to read an existing database from; StorageError as `refuse_other_versions`.
+
+    Tables of an earlier version get the columns that reading needs.
+    """
+    engine = database.connect(url)
+    with database.convert_errors(url):
+        refuse_other_versions(engine)
+        found = schema(engine)
+        if found is not None and found[0] < SCHEMA:
+            with database.creation_lock(engine, url):
+                add_missing(engine)
+    return engine
 
 
 def schema(engine: Engine) -> tuple[int, str] | None:

@@ -12,8 +12,10 @@ from sqlalchemy.engine import Connection, Engine
 from tuner.goal import Goal
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import trial_attrs, trial_params, trial_values, trials
+from tuner.study.tables import claim_table
 
 FINISHED, OPEN = ("COMPLETE", "PRUNED", "FAIL"), ("RUNNING", "WAITING")  # states
+PAUSED = "PAUSED"  # what summaries and reports call a PRUNED trial that may go on
 EXTENDS = "goes_on_from"  # attribute of a trial in an extension study: which trial it extends
 
 
@@ -27,6 +29,7 @@ class TrialInfo:
     value: float | None
     params: dict[str, Any]
     attrs: dict[str, Any]
+    paused_at: int | None = None  # the epoch after which it rests, if it may go on
 
 
 def read_best_trial(db: Connection, info: StudyInfo) -> TrialInfo | None:
@@ -60,12 +63,15 @@ def select_complete(study_id: int, column: sa.Column[Any]) -> sa.Select[Any]:
 def read_trials_by_id(db: Connection, ids: list[int]) -> list[TrialInfo]:
     """Return these trials in the order of their numbers."""
     rows = db.execute(
-        sa.select(trials.c.trial_id, trials.c.number, trials.c.state, trial_values.c.value)
+        sa.select(
+            trials.c.trial_id, trials.c.number, trials.c.state, trial_values.c.value, claim_table.c.paused_at
+        )
         .join(trial_values, trial_values.c.trial_id == trials.c.trial_id, isouter=True)
+        .join(claim_table, claim_table.c.trial_id == trials.c.trial_id, isouter=True)
         .where(trials.c.trial_id.in_(ids))
         .order_by(trials.c.number)
     ).all()
-    found = {row.trial_id: TrialInfo(*row, params={}, attrs={}) for row in rows}
+    found = {row.trial_id: TrialInfo(*row[:4], {}, {}, row.paused_at) for row in rows}
     query = sa.select(trial_params).where(trial_params.c.trial_id.in_(list(found)))
     for row in db.execute(query.order_by(trial_params.c.param_id)):  # the order in which the space suggested them
         value = decode_param(row.param_value, json.loads(row.distribution_json))

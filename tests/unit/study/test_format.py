@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from tuner.errors import FailureKind
+from tuner.goal import maximize
 from tuner.study import format
 from tuner.study.budget import Budget, BudgetUse
 from tuner.study.failures import Failure
+from tuner.study.info import StudyInfo
 from tuner.study.stats import Cost, StudyStats, TimeLeft
+from tuner.study.trial_queries import TrialInfo
 
 
 def tally(cost: Cost | None = None, budget: Budget | None = None, **values: object) -> StudyStats:
@@ -40,6 +44,17 @@ def test_seconds(seconds: float, said: str) -> None:
 )
 def test_values_keep_to_a_few_characters(value: float | None, said: str) -> None:
     assert format.format_value(value) == said
+
+
+def test_a_paused_trial_is_told_with_where_it_rests() -> None:
+    attrs = {"recipe": {"epochs": 60}, "result": {"best_value": 0.5, "best_epoch": 2, "epochs": 3}}
+    trial, info = (
+        TrialInfo(1, 0, "PRUNED", 0.4, {"k": 8}, attrs, 3),
+        StudyInfo("s", "s", maximize("iou"), "shapes"),
+    )
+    assert format.format_outcome(trial, info) == "paused at 3 of 60, best iou 0.5000 at epoch 2; k=8"
+    gone = replace(trial, paused_at=None)
+    assert format.format_outcome(gone, info) == "pruned after epoch 3, best iou 0.5000 at epoch 2; k=8"
 
 
 def test_parameters() -> None:
