@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from tuner.errors import SpaceError, create_file, printable
+from tuner.errors import SpaceError, create_file, describe_value
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.recipe import Part, Recipe, Stage
@@ -52,9 +52,9 @@ def space_source(function: Callable[..., Any], goal: Goal | None, start: Sequenc
         raise SpaceError(f"the space is {function!r}; a function defined with def is needed, or a name or path.")
     if not isinstance(goal, Goal):
         raise SpaceError(f'the goal of {function.__name__}() is {goal!r}; write for example goal=maximize("iou").')
-    points = to_expression(list(start))
+    points = to_expression(list(start)) if isinstance(start, list | tuple) else None
     if points is None:
-        raise SpaceError(f"start is {printable(repr(start))}; a list of parameters with plain values is needed.")
+        raise SpaceError(f"start is {describe_value(start)}; a list of parameters with plain values is needed.")
     collector = SourceCollector(function.__module__)
     collector.add(function.__name__, function)
     if function.__name__ != "suggest":

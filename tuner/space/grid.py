@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import json_to_distribution
 
-from tuner.errors import SpaceError, did_you_mean, first_lines, format_names, printable
+from tuner.errors import SpaceError, describe_value, did_you_mean, first_lines, format_names
 from tuner.space.space import DrawnRecipes, describe_parameter
 from tuner.space.table_rows import contains_value, is_possible
 
@@ -42,10 +42,10 @@ def resolve_grid(given: Grid, drawn: DrawnRecipes, where: object) -> dict[str, l
                 "each recipe. Choose another sampler."
             )
         elif name in given:
-            wrong += [f"'{name}': {line}" for line in value_problems(given[name], parameter)]
-            grid[name] = [
-                float(v) if parameter["kind"] == "float" and is_possible(v, parameter) else v for v in given[name]
-            ]
+            problems = [f"'{name}': {line}" for line in value_problems(given[name], parameter)]
+            wrong += problems
+            convert: Callable[[Any], Any] = float if parameter["kind"] == "float" else lambda value: value
+            grid[name] = [] if problems else [convert(value) for value in given[name]]
         elif (number := count_values(parameter)) and number <= MOST_POINTS:
             grid[name] = own_values(parameter, number)
         else:
@@ -64,11 +64,14 @@ def resolve_grid(given: Grid, drawn: DrawnRecipes, where: object) -> dict[str, l
 
 def value_problems(values: Sequence[Any], parameter: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong with given values: those outside the parameter, and repeated ones."""
-    for at, value in enumerate(values):
+    seen: set[str] = set()
+    for value in values:
         if not is_within(value, parameter):
-            yield f"{printable(repr(value))} is outside {describe_parameter(parameter)}."
-        elif any(value == other and type(value) is type(other) for other in values[:at]):
-            yield f"{printable(repr(value))} is given twice."
+            yield f"{describe_value(value)} is outside {describe_parameter(parameter)}."
+        elif (key := repr(value)) in seen:
+            yield f"{describe_value(value)} is given twice."
+        else:
+            seen.add(key)
 
 
 def is_within(value: Any, parameter: dict[str, Any]) -> bool:

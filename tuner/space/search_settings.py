@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tuner.errors import StudyError, did_you_mean
+from tuner.errors import StudyError, describe_value, did_you_mean
 from tuner.registry import COUNT, Range, unknown_choice
 
 SAMPLERS = {  # name -> what makes the sampler
@@ -24,6 +24,7 @@ PRUNINGS = {
     "promote": "it pauses, and is resumed when it is among the best",
     "none": "every trial is trained to its end",
 }
+MOST_VALUES = 10_000  # of a parameter of a grid
 FACTOR = Range(least=2, whole=True)
 
 
@@ -48,16 +49,21 @@ class SearchSettings:
         """Yield what is wrong with the settings."""
         sampler = self.sampler
         if not isinstance(sampler, str) or (sampler not in SAMPLERS and ":" not in sampler):
-            hint = did_you_mean(str(sampler), SAMPLERS)
-            yield f"sampler is {sampler!r}.{hint} Known: {', '.join(SAMPLERS)}, or your own 'module:function'."
+            given, hint = describe_value(sampler), did_you_mean(str(sampler), SAMPLERS)
+            yield f"sampler is {given}.{hint} Known: {', '.join(SAMPLERS)}, or your own 'module:function'."
         if not isinstance(self.pruning, str) or self.pruning not in PRUNINGS:
             yield unknown_choice("pruning", self.pruning, PRUNINGS)
         for name, allowed in (("first_rung", COUNT), ("factor", FACTOR)):
             if (value := getattr(self, name)) not in allowed:
-                yield f"{name} is {value!r}; {allowed} is needed."
+                yield f"{name} is {describe_value(value)}; {allowed} is needed."
         lists = isinstance(self.grid, dict) and all(isinstance(v, list | tuple) and v for v in self.grid.values())
         if not lists:
-            yield f'grid is {self.grid!r}; values for parameters are needed, such as {{"lr": [1e-3, 1e-2]}}.'
+            given = describe_value(self.grid)
+            yield f'grid is {given}; values for parameters are needed, such as {{"lr": [1e-3, 1e-2]}}.'
+        elif many := [
+            f"{name}: {len(values):,}" for name, values in self.grid.items() if len(values) > MOST_VALUES
+        ]:
+            yield f"grid has too many values ({', '.join(many)}); at most {MOST_VALUES:,} are possible."
         elif self.grid and sampler != "grid":
             yield f"grid belongs to sampler='grid'; the sampler is {sampler!r}."
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tuner.errors import SpaceError, first_line, first_lines, format_names, locate_error, printable
+from tuner.errors import SpaceError, describe_value, first_line, first_lines, format_names, locate_error, printable
 from tuner.goal import Goal
 from tuner.paths import LONGEST_TEXT, read_bytes
 from tuner.recipe import Recipe, format_number, is_storable
@@ -104,7 +104,7 @@ def load_space(name: str) -> Space:
     start = getattr(module, "START", [])
     if not isinstance(start, list | tuple):
         raise SpaceError(
-            f'START of {path} is {printable(repr(start))}. Write for example: START = [{{"lr": 1e-3}}].'
+            f'START of {path} is {describe_value(start)}. Write for example: START = [{{"lr": 1e-3}}].'
         )
     about = (module.__doc__ or "").strip().partition("\n")[0]
     return Space(path.stem, path, goal, suggest, about, search, tuple(start))

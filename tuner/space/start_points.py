@@ -8,7 +8,15 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 
-from tuner.errors import SpaceError, did_you_mean, first_lines, format_names, locate_error, printable
+from tuner.errors import (
+    SpaceError,
+    describe_value,
+    did_you_mean,
+    first_lines,
+    format_names,
+    locate_error,
+    printable,
+)
 from tuner.recipe import Recipe
 from tuner.registry.own_modules import importing_own
 from tuner.space.grid import is_within
@@ -36,7 +44,7 @@ def draw_start(space: Space, drawn: DrawnRecipes) -> list[Recipe]:
 def point_problems(point: Any, drawn: DrawnRecipes) -> Iterator[str]:
     """Yield what is wrong with a point as it stands: unknown parameters, and values of another kind."""
     if not isinstance(point, dict) or not point:
-        yield f'{printable(repr(point))} is not a point; give parameters and values: {{"lr": 1e-3}}'
+        yield f'{describe_value(point)} is not a point; give parameters and values: {{"lr": 1e-3}}'
         return
     known = drawn.parameters
     for name, value in point.items():
@@ -45,7 +53,7 @@ def point_problems(point: Any, drawn: DrawnRecipes) -> Iterator[str]:
             yield f"unknown parameter '{printable(name)}'.{hint} The space has: {has}"
         elif not is_within(value, known[name]):
             hint = did_you_mean(str(value), map(str, known[name].get("choices", ())))
-            yield f"{name} is {printable(repr(value))}, outside {describe_parameter(known[name])}.{hint}"
+            yield f"{name} is {describe_value(value)}, outside {describe_parameter(known[name])}.{hint}"
 
 
 def suggest_point(space: Space, point: dict[str, Any], recipes: list[Recipe]) -> Iterator[str]:

@@ -75,7 +75,7 @@ def contains_value(distribution: BaseDistribution, value: Any) -> bool:
     """Return whether a distribution contains a value; `create_trial` is the public check."""
     try:
         create_trial(value=0.0, params={"x": value}, distributions={"x": distribution})
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return True
 

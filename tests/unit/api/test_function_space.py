@@ -146,3 +146,5 @@ def test_points_that_are_trained_first_are_written(tmp_path: Path) -> None:
     assert list(space.start) == points and load(small, tmp_path).start == ()
     with pytest.raises(SpaceError, match=r"start is .*plain values"):
         space_source(small, maximize("iou"), [{"k": np.int64(8)}])
+    with pytest.raises(SpaceError, match=r"start is 5; .*plain values"):
+        space_source(small, maximize("iou"), 5)  # type: ignore[arg-type]

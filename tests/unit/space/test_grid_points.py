@@ -50,7 +50,7 @@ def test_every_index_is_another_point() -> None:
 
 
 def test_everything_wrong_is_told_at_once() -> None:
-    given = {"lrr": [1], "p": [0.1, 0.25, 0.25], "k": [True, 8], "loss": ["bce", True]}
+    given = {"lrr": [1], "p": [0.1, 0.25, 0.25, 10**400], "k": [True, 8], "loss": ["bce", True]}
     message = said(given, lr=LR, p=P, k=K, loss=LOSS, wide=WIDE)
     for words in (
         "mine.py cannot be searched by a grid:",
@@ -58,6 +58,7 @@ def test_everything_wrong_is_told_at_once() -> None:
         "'lr' has no step: float 0.0001 to 0.1, log. Give its values: grid={\"lr\": [0.0001, 0.1]}.",
         "'p': 0.1 is outside float 0 to 0.5, step 0.25.",
         "'p': 0.25 is given twice.",
+        f"'p': {'1' + '0' * 60}",
         "'k': True is outside int 4 to 12",
         "'loss': True is outside one of bce, None, 1.",
         "'wide' has 1,000,000 values: int 1 to 1e+06, log. Give its values:",
@@ -77,6 +78,7 @@ def test_parameters_that_some_recipes_lack_and_too_many_points_are_told() -> Non
     [
         ({"sampler": "grid", "grid": {"lr": []}}, r"grid is \{'lr': \[\]\}; values for parameters are needed"),
         ({"sampler": "grid", "grid": [1]}, r"grid is \[1\]"),
+        ({"sampler": "grid", "grid": {"lr": [1] * 10_001}}, r"too many values \(lr: 10,001\); at most 10,000 are"),
         ({"grid": {"lr": [1]}}, "grid belongs to sampler='grid'; the sampler is 'tpe'"),
     ],
 )

@@ -38,7 +38,7 @@ def test_each_point_is_a_recipe_with_its_values(tmp_path: Path) -> None:
 
 def test_all_that_is_wrong_with_any_point_is_told_at_once(tmp_path: Path) -> None:
     points = """[{'lr': 2, 'model': 'unett'}, {'kk': 4}, 5, {}, {'k': 4.0}, {'lr': 1e-3, 'model': 'unet', 'k': 12},
-        {'model': 'fcn', 'k': 4}, {'lr': 0.0625}, {'lr': 1e-2}, {'lr': 1e-2}, {'lr': True}]"""
+        {'model': 'fcn', 'k': 4}, {'lr': 0.0625}, {'lr': 1e-2}, {'lr': 1e-2}, {'lr': True}, {'lr': 10**400}]"""
     with pytest.raises(SpaceError) as told:
         draw(tmp_path, points)
     lines = str(told.value).splitlines()
@@ -57,6 +57,7 @@ def test_all_that_is_wrong_with_any_point_is_told_at_once(tmp_path: Path) -> Non
             "point 8: suggest() raised ValueError: not this one (line 11)",
             "point 10: it is given twice",
             "point 11: lr is True, outside",
+            f"point 12: lr is 1{'0' * 60}",
         ],
         strict=True,
     ):
