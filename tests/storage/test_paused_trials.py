@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from helpers.schedulers import Asked
 from helpers.sessions import Bench, at_once, chosen, opened_bench, row, taken, who
 from optuna.trial import TrialState
 
+from tuner.artifacts.attempts import AttemptFiles
+from tuner.errors import StudyError
+from tuner.paths import Home
+from tuner.search.pruning import limit_checkpoints
 from tuner.search.scheduler import PromoteHalving
 from tuner.search.session import Session
 from tuner.space.search_settings import SearchSettings
-from tuner.study import budget, claims, decisions, queries, trial_queries
+from tuner.study import budget, claims, control, decisions, queries, trial_queries
 from tuner.study.claims import ClaimedTrial
 from tuner.study.decisions import Choice
 from tuner.study.paused import MARK, end_paused_trials
@@ -177,6 +182,27 @@ def test_ended_by_hand_it_goes_on_no_more(bench: Bench) -> None:
     assert end_paused_trials(bench.engine, [trial_id]) == []
     assert MARK not in session.storage.get_all_trials(bench.id)[1].system_attrs
     assert taken(session).number == 3
+
+
+def test_a_paused_trial_is_stopped_like_a_running_one(bench: Bench) -> None:
+    session = quiet(bench, "w")
+    pause(session, 0.5)
+    assert control.stop_trial(bench.engine, bench.id, 0) and bench.claim(0).paused_at is None
+    with pytest.raises(StudyError, match=r"trial 0 has already ended \(pruned\)"):
+        control.stop_trial(bench.engine, bench.id, 0)
+
+
+def test_the_least_promising_checkpoints_are_dropped_first(bench: Bench, tmp_path: Path) -> None:
+    session, attempts = quiet(bench, "w"), AttemptFiles(Home(tmp_path))
+    session.sync.scheduler = PromoteHalving()
+    for value in (0.3, 0.1, 0.2):
+        held = chosen(session)
+        attempts.begin("s", bench.joined.info.key, held.number, 1).checkpoint.write_bytes(b"x" * 1000)
+        train(session, held, value)
+        session.pause_trial(held, 1, 1000)
+        limit_checkpoints(session, attempts, 2e-6)
+    assert [bench.claim(number).paused_at for number in range(3)] == [1, None, 1]
+    assert [len(list(tmp_path.glob(f"trials/*/0000{at}/*/checkpoint.pt"))) for at in range(3)] == [1, 0, 1]
 
 
 def test_a_resumed_trial_is_read_anew_by_those_that_knew_it_as_paused(bench: Bench) -> None:

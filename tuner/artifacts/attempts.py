@@ -125,6 +125,17 @@ class AttemptFiles:
         if self.uploader:
             self.uploader.submit(UploadJob(self.place(run), weights=weights))
 
+    def size(self, run: Run) -> int:
+        """Return the bytes of the files from which a trial goes on."""
+        return sum(file.stat().st_size for file in run.weights if file.is_file())
+
+    def drop(self, study: str, key: str, number: int) -> None:
+        """Delete the checkpoints and weights of all attempts at a trial, here and in the store."""
+        for attempt in self.home.attempts(study, key, number):
+            self.home.run(study, key, number, attempt).delete_weights()
+        if self.uploader:
+            self.uploader.submit(UploadJob(self.place(self.home.run(study, key, number, 1)), weights=False))
+
     def forget(self, run: Run) -> None:
         """Cancel pending uploads of a trial that was lost to another worker. Delete nothing."""
         if self.uploader:

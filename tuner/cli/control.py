@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tuner.study.info import StudyInfo
     from tuner.study.queries import WorkerInfo
 
+STORE_SECONDS = 10.0  # for the artifact store to delete a checkpoint
+
 
 @click.command()
 @storage_options
@@ -42,7 +44,8 @@ def stop(trial: int | None, study: str | None, home: str, storage: str | None) -
     """Stop a study's workers on every host, or end a single trial.
 
     Stopped workers save within one step, return their trials to the queue and exit; tuner run resumes. A trial
-    that is ended keeps its results and counts as pruned, and its worker takes the next trial.
+    that is ended keeps its results and counts as pruned, and its worker takes the next trial. A paused trial that
+    is ended will not go on.
 
     \b
     Examples:
@@ -54,10 +57,22 @@ def stop(trial: int | None, study: str | None, home: str, storage: str | None) -
 
     engine, info = find_study(storage, home, study)
     if trial is not None:
-        control.stop_trial(engine, info.id, trial)
-        click.echo(f"{info.name}: trial {trial} will end; it keeps its results")
+        if control.stop_trial(engine, info.id, trial):
+            drop_checkpoint(info, home, trial)
+            click.echo(f"{info.name}: paused trial {trial} stays pruned; it keeps its results")
+        else:
+            click.echo(f"{info.name}: trial {trial} will end; it keeps its results")
     else:
         click.echo(f"{info.name}: {count_workers(control.stop_workers(engine, info.id))} will save and exit")
+
+
+def drop_checkpoint(info: StudyInfo, home: str, number: int) -> None:
+    """Delete the checkpoint of a trial that will not go on, in the home and in the study's artifact store."""
+    from tuner.artifacts.attempts import open_attempts
+
+    attempts = open_attempts(to_home(home), info.artifacts)
+    attempts.drop(info.name, info.key, number)
+    attempts.close(STORE_SECONDS)
 
 
 @click.command()

@@ -212,6 +212,12 @@ WORKER_OPTIONS = (
     timeout_option("--heartbeat-timeout", "--lease", HEARTBEAT_TIMEOUT, "a heartbeat"),
     timeout_option("--hang-timeout", "--hang", HANG_TIMEOUT, "a training step"),
     click.option("--cache-gb", type=NOT_NEGATIVE, default=20.0, help="Disk space for decoded images, in GB."),
+    click.option(
+        "--keep-gb",
+        type=NOT_NEGATIVE,
+        default=50.0,
+        help="Disk space for checkpoints of paused trials, in GB; the least promising are dropped.",
+    ),
     pixels_option(),
 )
 

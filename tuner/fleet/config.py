@@ -26,6 +26,7 @@ class WorkerSettings:
     """Options of a command that apply to each of its workers."""
 
     cache_gb: float = 20.0
+    keep_gb: float = 50.0  # of checkpoints and weights of paused trials
     max_pixels: int = MAX_PIXELS  # of an image
     checkpoint_minutes: float | None = None  # None: after every epoch
     heartbeat_timeout: float = HEARTBEAT_TIMEOUT

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from tuner.artifacts.attempts import AttemptFiles
 from tuner.search.curves import CurveReader
-from tuner.search.scheduler import Scheduler, make_scheduler
+from tuner.search.scheduler import Scheduler, make_scheduler, order_paused
 from tuner.study import claims
 from tuner.study.decisions import Judgement
+from tuner.study.paused import end_paused_trials, read_paused
 from tuner.study.pending import ActiveTrial
 from tuner.study.study import JoinedStudy
+
+if TYPE_CHECKING:
+    from tuner.search.session import Session
+
+GIGABYTE = 1e9
+log = logging.getLogger("tuner")
 
 
 def judge_epoch(scheduler: Scheduler, curves: CurveReader, active: ActiveTrial) -> None:
@@ -33,6 +43,24 @@ def make_due_check(joined: JoinedStudy) -> Callable[[], bool]:
         return scheduler.choose(curves.read(), can_start=False) is not None
 
     return is_due
+
+
+def limit_checkpoints(session: Session, attempts: AttemptFiles, most_gb: float) -> None:
+    """Drop the checkpoints of the least promising paused trials beyond so many GB; these stay pruned."""
+    info, paused = (
+        session.joined.info,
+        {trial.number: trial for trial in read_paused(session.engine, session.joined.id)},
+    )
+    excess, dropped = sum(trial.kept_bytes for trial in paused.values()) - GIGABYTE * most_gb, []
+    for number in order_paused(session.sync.scheduler, session.sync.curves.read()) if excess > 0 else ():
+        if number in paused and excess > 0:
+            dropped.append(paused[number])
+            excess -= paused[number].kept_bytes
+    ended = end_paused_trials(session.engine, [trial.id for trial in dropped])
+    for trial in dropped:
+        if trial.id in ended:
+            log.info("trial %d: its checkpoint is dropped to keep %g GB; it stays pruned", trial.number, most_gb)
+            attempts.drop(info.name, info.key, trial.number)
 
 
 def note_judgement(active: ActiveTrial, judgement: Judgement, epoch: int) -> None:

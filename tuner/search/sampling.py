@@ -142,7 +142,7 @@ class TrialSubset:
         self.last_settled = trials[self.num_settled - 1].number if self.num_settled else -1
         chosen = {trial.number: trial for _, trial in (*self.best, *self.others, *self.newest)}
         running = {trial.number: trial for trial in unfinished if trial.state is TrialState.RUNNING}
-        return [trial for _, trial in sorted((chosen | running).items())]
+        return [trial for _, trial in sorted((running | chosen).items())]
 
     def add_finished(self, trial: FrozenTrial) -> bool:
         """Return whether a trial is finished; add it when seen for the first time."""

@@ -207,5 +207,15 @@ def rank_at(curves: Sequence[Curve], epoch: int) -> list[int]:
     return rank(values_at(curves, epoch))
 
 
+def order_paused(scheduler: Scheduler, curves: Sequence[Curve]) -> list[int]:
+    """Return the numbers of the paused trials, the least promising first: by the last rung and its value."""
+
+    def promise(curve: Curve) -> tuple[int, float, int]:
+        reached = [rung for rung in scheduler.rungs(curve.length) if rung in curve.values]
+        return max(reached, default=0), curve.values.get(max(reached, default=0), -math.inf), -curve.number
+
+    return [curve.number for curve in sorted((c for c in curves if c.state == "paused"), key=promise)]
+
+
 def start_trial(why: str) -> Decision:
     return Decision("start", None, 0, {"why": why})

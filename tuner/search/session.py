@@ -259,13 +259,17 @@ class Session:
             self.storage.unwritten[active.id] = active
         self.release_trial()
 
-    def pause_trial(self, active: ActiveTrial, epoch: int) -> None:
-        """End a trial as pruned for now, resting after an epoch; it is written before this returns."""
+    def pause_trial(self, active: ActiveTrial, epoch: int, kept_bytes: int = 0) -> None:
+        """End a trial as pruned for now, resting after an epoch with files of so many bytes.
+
+        It is written before this returns.
+        """
         steps = active.frozen.intermediate_values
         with active.lock:
             if active.judgement:
                 active.pending.judgements[active.judgement.epoch] = active.judgement
-            active.pending.end, active.pending.paused_at = ("PRUNED", steps[max(steps)] if steps else None), epoch
+            active.pending.end = "PRUNED", steps[max(steps)] if steps else None
+            active.pending.paused_at, active.pending.kept_bytes = epoch, kept_bytes
         self.flush_trial(active)
         self.release_trial()
 

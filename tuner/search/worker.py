@@ -49,6 +49,7 @@ from tuner.fleet.config import EXIT_GIVEN_UP, EXIT_GPU_FAILED, WorkerConfig, has
 from tuner.paths import Home, Run, git_commit
 from tuner.recipe import Recipe
 from tuner.search import objective, trial_attrs, trial_pictures
+from tuner.search.pruning import limit_checkpoints
 from tuner.search.samplers import make_sampler
 from tuner.search.session import Session
 from tuner.search.trial_pictures import StripThread, TrialPictures
@@ -235,7 +236,9 @@ class Worker:
             trial.set_user_attr("stopped", "by hand")
         if is_paused:
             log.info("trial %d: paused at epoch %d of %d", active.number, progress.epoch - 1, recipe.epochs)
-            return self.session.pause_trial(active, progress.epoch - 1)
+            run.delete_previous()
+            self.session.pause_trial(active, progress.epoch - 1, self.attempts.size(run))
+            return limit_checkpoints(self.session, self.attempts, self.config.settings.keep_gb)
         state: EndState = "COMPLETE" if is_complete else "PRUNED"
         value = progress.best_value if is_complete else None
         self.session.end_trial(active, state, value, lambda: self.attempts.finish(run, weights=is_complete))

@@ -11,6 +11,7 @@ from tuner.errors import StudyError
 from tuner.study.claims import TrialRequest
 from tuner.study.database import retried
 from tuner.study.optuna_tables import trials
+from tuner.study.paused import end_paused
 from tuner.study.tables import claim_table, study_table, worker_table
 from tuner.study.trial_queries import OPEN
 
@@ -51,8 +52,11 @@ def update_study(engine: Engine, study_id: int, **values: object) -> int:
 
 
 @retried
-def stop_trial(engine: Engine, study_id: int, number: int) -> None:
-    """Have a trial ended early by the worker that trains it, or by the next worker that takes it."""
+def stop_trial(engine: Engine, study_id: int, number: int) -> bool:
+    """Have a trial ended early by the worker that trains it, or by the next worker that takes it.
+
+    End a paused trial at once, and return whether it was one: nobody needs its checkpoint any more.
+    """
     mine = (trials.c.study_id == study_id) & (trials.c.number == number)
     with engine.begin() as db:
         row = db.execute(sa.select(trials.c.trial_id, trials.c.state).where(mine)).first()
@@ -60,9 +64,12 @@ def stop_trial(engine: Engine, study_id: int, number: int) -> None:
             last = db.scalar(sa.select(sa.func.max(trials.c.number)).where(trials.c.study_id == study_id))
             known = "it has none yet" if last is None else f"it has trials 0 to {last}"
             raise StudyError(f"the study has no trial {number}: {known}.")
+        if row.state == "PRUNED" and end_paused(db, row.trial_id):
+            return True
         if row.state not in OPEN:
             raise StudyError(f"trial {number} has already ended ({row.state.lower()}); there is nothing to stop.")
         request: TrialRequest = "stop"
         claim = sa.update(claim_table).where(claim_table.c.trial_id == row.trial_id).values(wanted=request)
         if not db.execute(claim).rowcount:
             raise StudyError(f"trial {number} has not started yet; there is nothing to stop.")
+        return False

@@ -5,6 +5,8 @@ To Optuna such a trial is PRUNED. Its claim says after which epoch it rests. `cl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,16 +39,32 @@ def resume_trial(db: Connection, study_id: int, number: int, worker: str) -> int
     return int(row.claim_id)
 
 
+@dataclass(frozen=True)
+class PausedTrial:
+    """A paused trial, and the bytes of the files that it needs to go on."""
+
+    id: int
+    number: int
+    kept_bytes: int
+
+
+def read_paused(engine: Engine, study_id: int) -> list[PausedTrial]:
+    columns = (trials.c.trial_id, trials.c.number, claim_table.c.kept_bytes)
+    with engine.connect() as db:
+        return [PausedTrial(*row) for row in db.execute(select_paused(study_id, *columns))]
+
+
 @retried
-def end_paused_trials(engine: Engine, trial_ids: list[int]) -> list[int]:
+def end_paused_trials(engine: Engine, trial_ids: Iterable[int]) -> list[int]:
     """Leave these trials pruned, not to go on; return the ids of those that were paused until now."""
-    ended = []
     with engine.begin() as db:
-        for trial_id in trial_ids:
-            same = (claim_table.c.trial_id == trial_id) & IS_PAUSED
-            if db.execute(sa.update(claim_table).where(same).values(paused_at=None)).rowcount:
-                ended.append(trial_id)
-    return ended
+        return [trial_id for trial_id in sorted(trial_ids) if end_paused(db, trial_id)]
+
+
+def end_paused(db: Connection, trial_id: int) -> bool:
+    """Leave a trial pruned, not to go on; return whether it was paused until now."""
+    same = (claim_table.c.trial_id == trial_id) & IS_PAUSED
+    return bool(db.execute(sa.update(claim_table).where(same).values(paused_at=None)).rowcount)
 
 
 def select_paused(study_id: int, *columns: sa.Column[Any]) -> sa.Select[Any]:

@@ -50,6 +50,7 @@ class PendingWrites:
     trained: int = 0  # epochs, for the budget of epochs
     end: tuple[EndState, float | None] | None = None
     paused_at: int | None = None  # the epoch where a trial rests that ends as PRUNED for now
+    kept_bytes: int = 0  # of its files
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
@@ -58,8 +59,13 @@ class PendingWrites:
         """Merge with later writes, which win."""
         dicts = [name for name, value in vars(self).items() if isinstance(value, dict)]
         merged = {name: getattr(self, name) | getattr(later, name) for name in dicts}
-        trained, paused_at = self.trained + later.trained, later.paused_at or self.paused_at
-        return PendingWrites(**merged, trained=trained, end=later.end or self.end, paused_at=paused_at)
+        return PendingWrites(
+            **merged,
+            trained=self.trained + later.trained,
+            end=later.end or self.end,
+            paused_at=later.paused_at or self.paused_at,
+            kept_bytes=later.kept_bytes or self.kept_bytes,
+        )
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,9 @@ def write_rows(
     try:
         # a new epoch resets the deaths: a long trial on hosts that are often shut down is not to blame for them
         changes = {"deaths": 0} if writes.epochs else {}
-        paused = {} if writes.paused_at is None else {"paused_at": writes.paused_at}
-        check_owner(db, owner.trial_id, owner.worker, **changes, **paused)
+        if writes.paused_at is not None:
+            changes |= {"paused_at": writes.paused_at, "kept_bytes": writes.kept_bytes}
+        check_owner(db, owner.trial_id, owner.worker, **changes)
     except TrialLost:
         found = read_owner(db, owner.trial_id)
         if writes.end and found and (found.worker, found.state) == (owner.worker, writes.end[0]):

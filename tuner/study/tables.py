@@ -62,6 +62,7 @@ claim_table = sa.Table(
     sa.Column("attempt", sa.Integer, **ZERO),  # how often the trial was claimed
     sa.Column("wanted", sa.String(16), nullable=False, default="", server_default=""),  # a TrialRequest
     sa.Column("paused_at", sa.Integer),  # the epoch after which the trial rests; NULL if it is not paused
+    sa.Column("kept_bytes", sa.BigInteger, **ZERO),  # of the checkpoint and weights of a paused trial
     sa.Column("epochs_granted", sa.Integer, **ZERO),  # that its worker may train, without those written
     sa.UniqueConstraint("study_id", "slot"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from tuner.search.sampling import (
 )
 from tuner.study import optuna_compat
 from tuner.study.info import StudyInfo
+from tuner.study.paused import MARK
 
 INFO = StudyInfo("s", "s", Goal("iou", "maximize"), "shapes")
 KINDS = {"lr": FloatDistribution(1e-5, 1e-1, log=True), "loss": CategoricalDistribution(["bce", "dice"])}
@@ -143,6 +145,18 @@ def test_a_trial_that_was_running_is_seen_once_it_ends_and_shown_while_it_runs()
     assert running in few.select([*trials[:7], running, *trials[8:]])
     late.state, late.values = TrialState.COMPLETE, [2.0]
     assert late in few.select(trials) and running not in few.select(trials)
+
+
+def test_a_paused_trial_counts_as_far_as_it_came_until_it_ends_again() -> None:
+    trials = numbered(finished(12))
+    trials[3].state, trials[3].system_attrs = TrialState.PRUNED, {MARK: {"epoch": 1, "attempt": 1}}
+    rests, running, ended = trials[3], copy(trials[3]), copy(trials[3])
+    running.state, ended.state, ended.values = TrialState.RUNNING, TrialState.COMPLETE, [2.0]
+    running.system_attrs = ended.system_attrs = {}
+    few, shown = TrialSubset(frozenset(KINDS), True), list[FrozenTrial]()
+    for trials[3] in (rests, running, ended):
+        shown += [trial for trial in few.select(trials) if trial.number == 3]
+    assert [each is wanted for each, wanted in zip(shown, (rests, rests, ended), strict=True)] == [True] * 3
 
 
 def test_deleted_trials_do_not_hide_others() -> None:
