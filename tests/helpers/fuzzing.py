@@ -327,7 +327,8 @@ def file_problems(case: Case, answer: Answer, ground: Ground, before: set[str]) 
     allowed = case.makes if answer.code == 0 else ()
     inside = ground.cwd.relative_to(ground.folder)
     made = {each for each in now - before if not any(Path(each).match(f"{inside}/{one}") for one in allowed)}
-    hidden = {each for each in now - before if Path(each).name.startswith(".") or each.endswith(".tmp")}
+    hidden = {each for each in made if Path(each).name.startswith(".")}  # "..html" may be what was asked for
+    hidden |= {each for each in now - before if each.endswith(".tmp")}
     return [
         *(f"it left {each[:200]!r}" for each in sorted(made | hidden)[:3]),
         *(f"it removed {each[:200]!r}" for each in sorted(before - now)[:3]),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.options import DEFAULT_HOME
-from tuner.errors import LONGEST_LINE, first_line, shorten
+from tuner.errors import first_line, shorten
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -44,14 +44,15 @@ def show_deprecations() -> Iterator[None]:
 
 @contextmanager
 def shorten_usage_errors() -> Iterator[None]:
-    """Cut the message of a usage error that repeats a very long value."""
+    """Cut the message of a usage error that repeats a very long value, and escape odd characters."""
     try:
         yield
     except click.UsageError as error:
         message = error.format_message()
-        if len(message) <= LONGEST_LINE or isinstance(error, click.exceptions.NoArgsIsHelpError):
+        shown = shorten(message)
+        if shown == message or isinstance(error, click.exceptions.NoArgsIsHelpError):
             raise
-        raise click.UsageError(shorten(message), error.ctx) from error
+        raise click.UsageError(shown, error.ctx) from error
 
 
 class CommandGroup(click.Group):

@@ -8,6 +8,7 @@ import click
 
 from tuner.cli.common import echo_json, open_engine, print_table, storage_hint, to_home
 from tuner.cli.options import FILE, FOLDER, artifacts_option, json_option, storage_options, study_option
+from tuner.errors import escape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,9 +60,9 @@ def report(
     file = report_path(info, expand_path(out) if out else None, force)
     found = read_report(engine, info, open_artifacts(engine, home, artifacts), storage_hint(home, storage))
     write_page(render_report(found), file)
-    click.echo(file)
+    click.echo(escape(str(file)))
     for path in write_figures(found.figures, expand_path(figures), kind) if figures else []:
-        click.echo(path)
+        click.echo(escape(str(path)))
 
 
 @click.command()
@@ -113,7 +114,7 @@ def compare(
         return echo_json(lines)
     print_rows(heading, lines, names)
     if out:
-        click.echo(out)
+        click.echo(escape(out))
 
 
 Compared = tuple[str, list[dict[str, Any]], list[str], "list[Chart]"]

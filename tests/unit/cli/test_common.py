@@ -54,3 +54,10 @@ def test_a_usage_error_does_not_repeat_a_very_long_value(args: list[str]) -> Non
     done = CliRunner().invoke(main, args)
     assert done.exit_code == 2 and max(map(len, done.stderr.splitlines())) < 520
     assert "Traceback" not in done.stderr and "characters) ..." in done.stderr
+
+
+@pytest.mark.parametrize("odd", ["\r", "a\0b", "\x1b[2J"])
+def test_odd_characters_of_a_usage_error_are_escaped(odd: str) -> None:
+    answer = CliRunner().invoke(main, ["table", "few", odd])
+    assert answer.exit_code == 2 and "unexpected extra argument" in answer.stderr
+    assert odd not in answer.stderr
