@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tuner.search.scheduler import Action, Curve, Decision
+from tuner.search.scheduler import Curve
+from tuner.study.decisions import Action, Decision
 
 
 @dataclass

@@ -19,7 +19,7 @@ from tuner.search.session import Session
 from tuner.space.search_settings import SearchSettings
 from tuner.study import budget, claims, control, decisions, queries, trial_queries
 from tuner.study.claims import ClaimedTrial
-from tuner.study.decisions import Choice
+from tuner.study.decisions import Decision
 from tuner.study.paused import MARK, end_paused_trials
 from tuner.study.pending import ActiveTrial
 from tuner.study.stats import StatsReader
@@ -98,7 +98,7 @@ def test_two_workers_never_resume_one_trial(bench: Bench) -> None:
         pause(session, value)
     names = bench.enter(*(f"w{at}" for at in range(6)))
     args = (bench.engine, bench.id, "s")
-    claimed = at_once(6, lambda at: claims.claim_trial(*args, names[at], False, (), Choice(1, 1)))
+    claimed = at_once(6, lambda at: claims.claim_trial(*args, names[at], False, (), Decision("resume", 1, 1)))
     assert sorted(str(each) for each in claimed if each == "changed") == ["changed"] * 5
     (held,) = (each for each in claimed if isinstance(each, ClaimedTrial))
     assert (held.number, held.attempt) == (1, 2)

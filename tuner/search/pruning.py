@@ -10,7 +10,7 @@ from tuner.artifacts.attempts import AttemptFiles
 from tuner.search.curves import CurveReader
 from tuner.search.scheduler import Scheduler, make_scheduler, order_paused
 from tuner.study import claims
-from tuner.study.decisions import Judgement
+from tuner.study.decisions import Decision
 from tuner.study.paused import end_paused_trials, read_paused
 from tuner.study.pending import ActiveTrial
 from tuner.study.study import JoinedStudy
@@ -29,7 +29,7 @@ def judge_epoch(scheduler: Scheduler, curves: CurveReader, active: ActiveTrial) 
     for rung in scheduler.rungs(active.length):
         if max(before, active.judged) < rung <= epoch and not active.verdict:
             decision = scheduler.judge(curves.read_at(active.number, epoch), active.number, rung)
-            note_judgement(active, Judgement(decision.action, rung, decision.reason), epoch)
+            note_judgement(active, decision, epoch)
     active.unjudged.pop(0)
 
 
@@ -47,10 +47,8 @@ def make_due_check(joined: JoinedStudy) -> Callable[[], bool]:
 
 def limit_checkpoints(session: Session, attempts: AttemptFiles, most_gb: float) -> None:
     """Drop the checkpoints of the least promising paused trials beyond so many GB; these stay pruned."""
-    info, paused = (
-        session.joined.info,
-        {trial.number: trial for trial in read_paused(session.engine, session.joined.id)},
-    )
+    info = session.joined.info
+    paused = {trial.number: trial for trial in read_paused(session.engine, info.id)}
     excess, dropped = sum(trial.kept_bytes for trial in paused.values()) - GIGABYTE * most_gb, []
     for number in order_paused(session.sync.scheduler, session.sync.curves.read()) if excess > 0 else ():
         if number in paused and excess > 0:
@@ -63,7 +61,7 @@ def limit_checkpoints(session: Session, attempts: AttemptFiles, most_gb: float) 
             attempts.drop(info.name, info.key, trial.number)
 
 
-def note_judgement(active: ActiveTrial, judgement: Judgement, epoch: int) -> None:
+def note_judgement(active: ActiveTrial, judgement: Decision, epoch: int) -> None:
     """Note what the scheduler decided, which is written with the trial, because another worker may continue it.
 
     "continue" and "stop" are written now, "pause" when the trial rests.

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from tuner.study.decisions import Decision
 
 if TYPE_CHECKING:
     from tuner.study.info import StudyInfo
-
-Action = Literal["continue", "pause", "stop", "resume", "start"]
 
 
 @dataclass(frozen=True)
@@ -31,26 +31,14 @@ class Curve:
     """A trial as a scheduler sees it."""
 
     number: int
-    params: Mapping[str, float]  # each scaled to 0..1 by its distribution; of a categorical one "name=choice": 1.0
     values: Mapping[int, float]  # the goal's metric by epoch; larger is better (negated for minimize); NaN is -inf
     length: int  # epochs of its recipe
     state: Literal["running", "paused", "ended"]
-    epoch_seconds: float = 0.0  # mean so far; 0.0 if unknown
 
     @property
     def epoch(self) -> int:
         """The last epoch with a value; 0 before the first."""
         return max(self.values, default=0)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do, and why."""
-
-    action: Action
-    number: int | None  # the trial; None for "start"
-    epoch: int  # at which it was taken; 0 for "start"
-    reason: dict[str, Any] = field(default_factory=dict)  # plain JSON: what was looked at and what decided
 
 
 class Scheduler(Protocol):

@@ -34,7 +34,7 @@ from tuner.search.sync import SyncThread
 from tuner.study import claims, control, database
 from tuner.study.claims import ClaimedTrial, NoTrial, WorkerRemoved
 from tuner.study.database import retried
-from tuner.study.decisions import Choice
+from tuner.study.decisions import Decision
 from tuner.study.failures import failure_attrs
 from tuner.study.optuna_compat import forget_cached_trials
 from tuner.study.pending import ActiveTrial, EndState
@@ -136,12 +136,11 @@ class Session:
         choice = self.choose(can_start=False)
         return "spent" if choice is None else self.claim_chosen(choice)
 
-    def choose(self, can_start: bool) -> Choice | None:
+    def choose(self, can_start: bool) -> Decision | None:
         """Return what the scheduler chooses by what is known now."""
-        decision = self.sync.scheduler.choose(self.sync.curves.read(), can_start)
-        return None if decision is None else Choice(decision.number, decision.epoch, decision.reason)
+        return self.sync.scheduler.choose(self.sync.curves.read(), can_start)
 
-    def claim_chosen(self, choice: Choice | None) -> ClaimedTrial | NoTrial:
+    def claim_chosen(self, choice: Decision | None) -> ClaimedTrial | NoTrial:
         info, unwritten = self.joined.info, tuple(self.storage.unwritten)
         given = info.has_given_trials
         try:

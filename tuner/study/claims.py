@@ -17,12 +17,12 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import TrialLost
 from tuner.study.database import retried
-from tuner.study.decisions import Choice, Judgement, write_decision
+from tuner.study.decisions import Decision, write_decision
 from tuner.study.epoch_grants import are_epochs_used_up, count_epochs, grant_epochs
 from tuner.study.optuna_tables import studies, trials
 from tuner.study.paused import resume_trial
 from tuner.study.tables import claim_table, decision_table, epoch_table, study_table, worker_table
-from tuner.study.trial_queries import OPEN
+from tuner.study.trial_queries import CLAIMED, OPEN
 
 MIN_GPU_SECONDS = 2.0  # with less than this left, no trial is started
 TrialRequest = Literal["", "stop"]  # what a user asks of a running trial; stored in its claim
@@ -30,7 +30,6 @@ TrialRequest = Literal["", "stop"]  # what a user asks of a running trial; store
 # on; the chosen one went on meanwhile
 NoTrial = Literal["spent", "paused", "no new", "changed"]
 MOST_DEATHS = 3  # workers that may die on a trial before it fails
-CLAIMED = claim_table.join(trials, trials.c.trial_id == claim_table.c.trial_id)
 
 
 class StudyDeleted(Exception):
@@ -119,7 +118,7 @@ def claim_trial(
     worker: str,
     has_given_trials: bool,
     unwritten: Sequence[int] = (),
-    choice: Choice | None = None,
+    choice: Decision | None = None,
 ) -> ClaimedTrial | NoTrial:
     """Claim a trial that was put back, or else the chosen one or a new one within the budget, in one transaction.
 
@@ -153,7 +152,7 @@ def claim_trial(
 
 
 def claim_next(
-    db: Connection, study_id: int, worker: str, now: sa.Row[Any], choice: Choice | None
+    db: Connection, study_id: int, worker: str, now: sa.Row[Any], choice: Decision | None
 ) -> ClaimedTrial | Literal["changed"]:
     """Claim the trial whose turn it is, and write the decision that it follows from."""
     if now.put_back is not None:
@@ -161,13 +160,13 @@ def claim_next(
     if choice is None:
         return claim_new(db, study_id, worker, now)
     if choice.number is None:
-        write_decision(db, study_id, worker, None, Judgement("start", 0, choice.reason))
+        write_decision(db, study_id, worker, None, choice)
         return claim_new(db, study_id, worker, now)
     claim_id = resume_trial(db, study_id, choice.number, worker)
     if claim_id is None:
         return "changed"
     taken = read_claim(db, claim_id)
-    write_decision(db, study_id, worker, taken.trial_id, Judgement("resume", choice.epoch, choice.reason))
+    write_decision(db, study_id, worker, taken.trial_id, choice)
     return taken
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -11,23 +11,17 @@ from sqlalchemy.engine import Connection, Engine
 from tuner.study.optuna_tables import trials
 from tuner.study.tables import clock, decision_table
 
-
-@dataclass(frozen=True)
-class Choice:
-    """What a free worker is to do: resume the paused trial of that number, or start a trial if it is None."""
-
-    number: int | None
-    epoch: int = 0  # after which the trial rests
-    reason: dict[str, Any] = field(default_factory=dict)
+Action = Literal["continue", "pause", "stop", "resume", "start"]
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What a trial is to do at a rung: "continue", "pause" or "stop"."""
+class Decision:
+    """What a trial is to do at a rung ("continue", "pause", "stop"), or a free worker ("resume", "start")."""
 
-    action: str
-    epoch: int
-    reason: dict[str, Any] = field(default_factory=dict)
+    action: Action
+    number: int | None  # the trial; None for "start"
+    epoch: int  # at which it was taken; 0 for "start"
+    reason: dict[str, Any] = field(default_factory=dict)  # plain JSON: what was looked at and what decided
 
 
 @dataclass(frozen=True)
@@ -42,8 +36,10 @@ class StoredDecision:
     reason: dict[str, Any]
 
 
-def write_decision(db: Connection, study_id: int, worker: str, trial_id: int | None, decision: Judgement) -> None:
-    row = {"study_id": study_id, "worker": worker, "trial_id": trial_id, **vars(decision)}
+def write_decision(db: Connection, study_id: int, worker: str, trial_id: int | None, decision: Decision) -> None:
+    """Write a decision on the trial of that id; None for "start"."""
+    row = {"study_id": study_id, "worker": worker, "trial_id": trial_id, "action": decision.action}
+    row |= {"epoch": decision.epoch, "reason": decision.reason}
     db.execute(sa.insert(decision_table).values(at=sa.cast(clock(db), sa.Double), **row))
 
 

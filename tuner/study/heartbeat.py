@@ -26,7 +26,7 @@ from tuner.errors import StudyError
 from tuner.study import claims
 from tuner.study.optuna_tables import trials
 from tuner.study.tables import claim_table, study_table, worker_table
-from tuner.study.trial_queries import OPEN
+from tuner.study.trial_queries import CLAIMED, OPEN
 
 MAX_HEARTBEAT_GAP = 3.0  # within which a running worker sends a heartbeat
 log = logging.getLogger("tuner")
@@ -108,7 +108,7 @@ class HeartbeatMonitor:
         query = (
             sa.select(claim_table.c.worker)
             .distinct()
-            .select_from(claims.CLAIMED)
+            .select_from(CLAIMED)
             .where(claim_table.c.study_id == self.study_id, claim_table.c.worker.is_not(None))
             .where(claim_table.c.worker.not_in(sa.select(worker_table.c.worker)))
             .where(trials.c.state.in_(OPEN))

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 from tuner.study.database import retried
 from tuner.study.optuna_tables import trial_values, trials
 from tuner.study.tables import claim_table
+from tuner.study.trial_queries import CLAIMED
 
 IS_PAUSED = claim_table.c.paused_at.is_not(None)
 MARK = "tuner_paused"  # a system attribute of trials in memory: {"epoch": where it rests, "attempt": its last one}
@@ -69,8 +70,7 @@ def end_paused(db: Connection, trial_id: int) -> bool:
 
 def select_paused(study_id: int, *columns: sa.Column[Any]) -> sa.Select[Any]:
     """Select columns of all paused trials of a study."""
-    both = claim_table.join(trials, trials.c.trial_id == claim_table.c.trial_id)
-    query = sa.select(*columns).select_from(both)
+    query = sa.select(*columns).select_from(CLAIMED)
     return query.where(claim_table.c.study_id == study_id, IS_PAUSED, trials.c.state == "PRUNED")
 
 

@@ -20,7 +20,7 @@ from tuner.errors import TrialLost
 from tuner.paths import format_json
 from tuner.study import optuna_compat
 from tuner.study.claims import TrialRequest, check_owner, lock_study, read_owner, utc_now
-from tuner.study.decisions import Judgement, write_decision
+from tuner.study.decisions import Decision, write_decision
 from tuner.study.epoch_grants import count_epochs
 from tuner.study.optuna_tables import (
     study_system_attrs,
@@ -46,7 +46,7 @@ class PendingWrites:
     values: dict[int, float] = field(default_factory=dict)  # the goal's metric, by epoch
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
     dashboard_notes: dict[str, str] = field(default_factory=dict)  # stored on the study
-    judgements: dict[int, Judgement] = field(default_factory=dict)  # by epoch
+    judgements: dict[int, Decision] = field(default_factory=dict)  # by epoch
     trained: int = 0  # epochs, for the budget of epochs
     end: tuple[EndState, float | None] | None = None
     paused_at: int | None = None  # the epoch where a trial rests that ends as PRUNED for now
@@ -214,7 +214,7 @@ class ActiveTrial:
         self.unjudged: list[int] = []  # epochs that the scheduler has not seen
         # the scheduler stops a trial once; a restarted worker must know
         self.verdict: Literal["", "pause", "stop"] = "stop" if "pruned_at" in frozen.user_attrs else ""
-        self.judgement: Judgement | None = None  # why it is to pause
+        self.judgement: Decision | None = None  # why it is to pause
         self.judged = 0  # the last rung at which the scheduler decided on it
         self.granted = granted  # epochs that it may train, without those written; None without a limit
         self.unwritten_epochs = 0  # epochs trained since then

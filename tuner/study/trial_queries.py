@@ -15,6 +15,7 @@ from tuner.study.optuna_tables import trial_attrs, trial_params, trial_values, t
 from tuner.study.tables import claim_table
 
 FINISHED, OPEN = ("COMPLETE", "PRUNED", "FAIL"), ("RUNNING", "WAITING")  # states
+CLAIMED = claim_table.join(trials, trials.c.trial_id == claim_table.c.trial_id)
 PAUSED = "PAUSED"  # what summaries and reports call a PRUNED trial that may go on
 EXTENDS = "goes_on_from"  # attribute of a trial in an extension study: which trial it extends
 

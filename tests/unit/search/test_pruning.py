@@ -7,7 +7,8 @@ from optuna.trial import FrozenTrial
 
 from tuner.search.curves import fill_gaps
 from tuner.search.pruning import judge_epoch
-from tuner.search.scheduler import Action, Curve
+from tuner.search.scheduler import Curve
+from tuner.study.decisions import Action
 from tuner.study.pending import ActiveTrial
 from tuner.study.trial_reader import make_trial
 
@@ -20,7 +21,7 @@ class Curves:
 
     def read_at(self, number: int, epoch: int) -> list[Curve]:
         values = {at: value for at, value in self.trial.intermediate_values.items() if at <= epoch}
-        return [Curve(number, {}, fill_gaps(values), 100, "running")]
+        return [Curve(number, fill_gaps(values), 100, "running")]
 
 
 def judged(values: dict[int, float], epochs: list[int], answer: Action = "stop", at: int = 3) -> ActiveTrial:

@@ -10,13 +10,14 @@ from typing import Any
 import optuna
 import pytest
 
-from tuner.search.scheduler import HALVINGS, Curve, Decision, NoHalving, PromoteHalving, StopHalving
+from tuner.search.scheduler import HALVINGS, Curve, NoHalving, PromoteHalving, StopHalving
+from tuner.study.decisions import Decision
 
 INF = math.inf
 
 
 def curve(number: int, *values: float, state: Any = "paused", length: int = 50) -> Curve:
-    return Curve(number, {}, dict(enumerate(values, start=1)), length, state)
+    return Curve(number, dict(enumerate(values, start=1)), length, state)
 
 
 def first_epochs(*values: float, state: Any = "paused") -> list[Curve]:
@@ -50,7 +51,7 @@ def test_stop_decides_as_optuna_does(first_rung: int, factor: int, direction: st
         epoch = len(seen) + 1
         value = values[epoch - 1]
         seen[epoch] = -INF if math.isnan(value) else sign * value
-        ours[trial.number] = Curve(trial.number, {}, seen, len(values), "running")
+        ours[trial.number] = Curve(trial.number, seen, len(values), "running")
         trial.report(value, epoch)
         is_last = epoch == len(values)
         theirs = not is_last and trial.should_prune()
