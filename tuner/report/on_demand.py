@@ -1,6 +1,7 @@
 """Draw pictures of a trial at their first request, from the records of the trial.
 
-A worker only registers them as artifacts. Pictures of an ended trial are stored, because they no longer change.
+A worker only registers them as artifacts. Pictures of an ended trial are stored, because they no longer change;
+those of a paused one are not.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ def read_draw_request(
         files = read_artifact_ids(db, trials.c.trial_id == trial_id).get(trial_id, {})
     if info is None or trial is None:
         return None
-    rows, ended = epoch_queries.read_epochs(engine, trial_id), trial.state in trial_queries.FINISHED
+    rows = epoch_queries.read_epochs(engine, trial_id)
+    ended = trial.state in trial_queries.FINISHED and trial.paused_at is None
     return DrawRequest(
         info.goal.metric, rows, trial.attrs, lambda: read_artifact(artifacts, files[DETAILS]), ended
     )

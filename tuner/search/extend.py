@@ -143,6 +143,9 @@ def read_started_keys(engine: Engine, name: str) -> set[str]:
 def find_obstacles(
     trial: TrialInfo, info: StudyInfo, request: ExtendRequest, started: set[str], attempts: AttemptFiles
 ) -> Iterator[str]:
+    if trial.paused_at is not None:
+        yield f"trial {trial.number} is paused after epoch {trial.paused_at}: it goes on in its own study"
+        return
     if why := WHY_NOT.get(trial.state):
         yield f"trial {trial.number} {why}"
         return

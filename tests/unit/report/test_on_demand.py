@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from helpers.made_studies import add_trial, make_best, make_run, make_study, record
 from helpers.wsgi_client import Answer, ask, nothing_behind
 from optuna.artifacts.exceptions import ArtifactNotFound
@@ -31,6 +32,7 @@ from tuner.report.study_data import read_study
 from tuner.report.trial_files import read_trial_file
 from tuner.study import queries
 from tuner.study.study import JoinedStudy
+from tuner.study.tables import claim_table
 from tuner.train import details
 from tuner.train.details import Details
 from tuner.web.artifacts import ArtifactMiddleware
@@ -205,6 +207,13 @@ def test_of_a_running_trial_it_draws_what_there_is_now(shown: Shown) -> None:
     record(shown.joined, 1, 3, 0.7)
     assert shown.get("curves.png").body != first and not hung(shown.artifacts)
     assert shown.get("quality.png").code == 404 and b"is gone" in shown.get("quality.png").body
+
+
+def test_of_a_paused_trial_it_is_drawn_each_time(shown: Shown) -> None:
+    shown.joined.study.tell(0, state=TrialState.PRUNED)
+    with shown.joined.engine.begin() as db:
+        db.execute(sa.insert(claim_table).values(study_id=1, slot=1, trial_id=1, paused_at=2))
+    assert shown.get("curves.png").code == 200 and not hung(shown.artifacts)
 
 
 def test_the_numbers_of_another_host_come_from_the_store(shown: Shown, tmp_path: Path) -> None:

@@ -226,6 +226,16 @@ def test_a_trial_of_another_program_is_told(tmp_path: Path, attrs: dict[str, Any
     assert line.startswith("trial 0 has ") and said in line
 
 
+def test_a_paused_trial_is_told(tmp_path: Path) -> None:
+    trial = TrialInfo(0, 0, "PRUNED", 0.5, {}, {}, paused_at=3)
+    info, request = (
+        StudyInfo("s", "s", maximize("iou"), "shapes"),
+        ExtendRequest("s", 9, 1, (), RunOptions("", Home(tmp_path))),
+    )
+    (line,) = find_obstacles(trial, info, request, set(), open_attempts(Home(tmp_path), None))
+    assert line == "trial 0 is paused after epoch 3: it goes on in its own study"
+
+
 def test_every_trial_that_cannot_go_on_is_told(tmp_path: Path) -> None:
     place = Place(tmp_path / "place").study(1)
     for state in (TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING):
