@@ -20,7 +20,7 @@ demo: .venv/ready
 	@echo "      $(BIN)/tuner run --space unet_k --data FOLDER  search on your own images/ and masks/"
 
 test test-all: .venv/ready-test lint
-	@+$(MAKE) --no-print-directory -j2 --output-sync=line types $(if $(filter test,$@),quick-tests,all-tests)
+	@+$(MAKE) --no-print-directory -j2 types $(if $(filter test,$@),quick-tests,all-tests)
 
 quick-tests: .venv/ready-test
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
