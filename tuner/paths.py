@@ -300,6 +300,7 @@ def format_json(data: Any, indent: int | None = None) -> str:
 
 
 def replace_non_finite(value: Any) -> Any:
+    """Return plain data with None for NaN and infinity."""
     if isinstance(value, Mapping):
         return {name: replace_non_finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):

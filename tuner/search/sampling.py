@@ -7,7 +7,7 @@ import math
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import optuna
@@ -17,9 +17,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.study import optuna_compat
 from tuner.study.paused import MARK
-
-if TYPE_CHECKING:
-    pass
 
 NUM_RANDOM = 10  # random trials before TPE is used
 NUM_BEST = 25  # the most that TPE ever models as good

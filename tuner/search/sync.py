@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from tuner.errors import RANDOM, FilesError, TrialLost, pause_seconds
 from tuner.fleet.config import EXIT_GIVEN_UP, WorkerSettings
+from tuner.paths import replace_non_finite
 from tuner.search.curves import CurveReader
 from tuner.search.pruning import judge_epoch
 from tuner.search.scheduler import Scheduler, make_scheduler
@@ -168,7 +169,7 @@ class SyncThread:
         self.budget.count_time(self.is_busy)
         with self.engine.begin() as db:
             state = {
-                **pending.without_non_finite(self.status),
+                **replace_non_finite(self.status),
                 "progress": self.progress,
                 "granted": self.budget.granted,
                 "used": self.budget.used,

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import TrialLost
-from tuner.paths import format_json
+from tuner.paths import format_json, replace_non_finite
 from tuner.study import optuna_compat
 from tuner.study.claims import TrialRequest, check_owner, lock_study, read_owner, utc_now
 from tuner.study.decisions import Decision, write_decision
@@ -150,15 +150,11 @@ def rows_by_table(writes: PendingWrites, owner: TrialOwner) -> list[tuple[sa.Tab
         (trial_attrs, attr_rows(writes.attrs, trial)),
         (trial_system_attrs, attr_rows(writes.system_attrs, trial)),
         (trial_steps, [{**trial, "step": step, **step_columns(value)} for step, value in writes.values.items()]),
-        (epoch_table, [{**trial, **without_non_finite(row)} for row in writes.epochs.values()]),
+        # without NaN and infinity: MySQL cannot store them, and SQLite stores NaN as NULL
+        (epoch_table, [{**trial, **replace_non_finite(row)} for row in writes.epochs.values()]),
         (study_system_attrs, attr_rows(writes.dashboard_notes, study)),
         (trial_values, value_rows(writes.end, trial)),
     ]
-
-
-def without_non_finite(row: dict[str, Any]) -> dict[str, Any]:
-    """Replace NaN and infinity by None: MySQL cannot store them, and SQLite stores NaN as NULL."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def attr_rows(found: dict[str, str], of: dict[str, int]) -> list[dict[str, Any]]:
