@@ -102,9 +102,9 @@ def run(
         "study": study,
         "seed": seed,
     }
-    options |= {"shrink": shrink, "shorten": shorten, "rehearse": rehearse, "hours": hours, "gpu_hours": gpu_hours}
-    options |= {"epoch_budget": epoch_budget}
-    options |= {"workers": workers, "artifacts": given_or_environment(artifacts, "TUNER_ARTIFACTS")}
+    options |= {"shrink": shrink, "shorten": shorten, "rehearse": rehearse, "workers": workers}
+    options |= {"hours": hours, "gpu_hours": gpu_hours, "epoch_budget": epoch_budget}
+    options |= {"artifacts": given_or_environment(artifacts, "TUNER_ARTIFACTS")}
     given = check_options(options) | {"space": space_argument(space, goal, place, start)}
     done = run_search(RunRequest.from_options(storage or place.database, place, given), choose_view(progress))
     if done.code == 130 or done.is_interrupted:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 @layout_option
 @click.option("--seeds", type=COUNT, help="With --table: how many times to train each row.  [default: 1]")
 @click.option("--trials", type=COUNT, help="Total number of trials, over all workers and restarts.  [default: 50]")
-@click.option("--epoch-budget", type=COUNT, metavar="N", help="Budget of epochs over all trials.")
 @click.option("--each", metavar="PARAMETER", help="With --trials: as many for each of its choices.")
 @search_options
 @storage_options
