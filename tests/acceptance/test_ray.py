@@ -86,11 +86,11 @@ def on_node(node: Any, url: str) -> int:
 
 @pytest.mark.slow
 def test_a_node_that_goes_takes_no_trial_with_it(tmp_path: Path, cluster: Any) -> None:
-    write_space(tmp_path, epochs=12)
+    write_space(tmp_path, epochs=40)
     url = home_url(tmp_path / "home")
-    with running(
-        tmp_path, *search(tmp_path, cluster, "--workers", "4", "--gpus-per-worker", "0", trials=5)
-    ) as fleet:
+    workers = ("--workers", "4", "--gpus-per-worker", "0")
+    # not pruned: the trial of the worker on the node must reach its second epoch
+    with running(tmp_path, *search(tmp_path, cluster, *workers, "--no-pruning", trials=5)) as fleet:
         wait_for(lambda: on_node(cluster.small, url) >= 2, fleet)
         cluster.remove_node(cluster.small, allow_graceful=False)
         done = finish(fleet)
