@@ -45,6 +45,7 @@ LIGHT = (
     ["table"],
     ["table", "weizmann_unet"],
     ["status"],
+    ["decisions"],
     ["workers"],
     ["budget"],
     ["stop"],

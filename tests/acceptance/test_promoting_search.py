@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from helpers.command_line import epochs_of, home_url, rows, run, states, write_space
+from helpers.command_line import alter, epochs_of, home_url, rows, run, states, write_space
 
 
 def test_a_promoting_search_within_a_budget_of_epochs(tmp_path: Path) -> None:
@@ -36,6 +36,21 @@ def test_a_promoting_search_within_a_budget_of_epochs(tmp_path: Path) -> None:
     assert f"{paused} paused" in run(tmp_path, "status", *home).stdout
     run(tmp_path, "report", *home, "--out", "report.html")
     assert "paused at 1 of 4" in (tmp_path / "report.html").read_text()
+
+    written = rows(url, "SELECT * FROM tuner_decision")
+    listed = run(tmp_path, "decisions", *home).stdout.splitlines()
+    assert len(listed) == len(written) and "start    trial 0: no paused trial is due" in listed[0]
+    assert any("pause    trial" in line and "may go on" in line for line in listed)
+    replayed = run(tmp_path, "decisions", *home, "--replay")
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    assert f"{len(written)} of {len(written)} decisions, made by 2 workers, are the same again" in replayed.stdout
+    told = json.loads(run(tmp_path, "decisions", "0", *home, "--json").stdout)
+    assert [each["action"] for each in told][:2] == ["start", "pause"] and {each["number"] for each in told} == {0}
+    alter(url, "UPDATE tuner_decision SET epoch = 2 WHERE decision_id = 1")
+    other = run(tmp_path, "decisions", *home, "--replay")
+    assert other.returncode == 1 and "trial 0 after epoch 2" in other.stdout and "again: start" in other.stdout
+    told = json.loads(run(tmp_path, "decisions", *home, "--replay", "--json").stdout)
+    assert [each["same"] for each in told] == [False] + [True] * (len(written) - 1)
 
     nothing = run(tmp_path, *search)
     assert nothing.returncode == 0 and states(url).keys() == {0, 1, 2, 3}

@@ -73,7 +73,7 @@ def test_a_paused_trial_looks_pruned_to_optuna_and_is_marked_for_us(bench: Bench
     assert trial.datetime_complete is not None and bench.claim(0).paused_at == 1
     (ours,) = session.storage.get_all_trials(bench.id)
     assert ours.system_attrs == {MARK: {"epoch": 1, "attempt": 1}}
-    assert actions(bench) == [("start", None, 0), ("pause", 0, 1)]
+    assert actions(bench) == [("start", 0, 0), ("pause", 0, 1)]
 
 
 def test_it_goes_on_with_its_number_and_its_values(bench: Bench) -> None:
@@ -89,7 +89,7 @@ def test_it_goes_on_with_its_number_and_its_values(bench: Bench) -> None:
     session.pause_trial(held, 3)
     assert (bench.claim(1).paused_at, bench.trials()[1].value) == (3, 0.7)
     assert taken(session).number == 3
-    assert actions(bench)[-4:] == [("pause", 2, 1), ("resume", 1, 1), ("pause", 1, 3), ("start", None, 0)]
+    assert actions(bench)[-4:] == [("pause", 2, 1), ("resume", 1, 1), ("pause", 1, 3), ("start", 3, 0)]
 
 
 def test_two_workers_never_resume_one_trial(bench: Bench) -> None:
@@ -178,8 +178,8 @@ def test_ended_by_hand_it_goes_on_no_more(bench: Bench) -> None:
     for value in (0.3, 0.5, 0.4):
         pause(session, value)
     trial_id = session.storage.get_all_trials(bench.id)[1]._trial_id
-    assert end_paused_trials(bench.engine, [trial_id]) == [trial_id]
-    assert end_paused_trials(bench.engine, [trial_id]) == []
+    assert end_paused_trials(bench.engine, [trial_id], "w", "by hand") == [trial_id]
+    assert end_paused_trials(bench.engine, [trial_id], "w", "by hand") == []
     assert MARK not in session.storage.get_all_trials(bench.id)[1].system_attrs
     assert taken(session).number == 3
 
@@ -253,7 +253,7 @@ def test_what_views_show_follows_a_trial_that_pauses_and_goes_on(bench: Bench) -
     with bench.engine.connect() as db:
         first, second = trial_queries.read_trials_by_id(db, [held.id, held.id + 1])
     assert (first.paused_at, first.state, second.paused_at) == (2, "PRUNED", 1)
-    end_paused_trials(bench.engine, [held.id])
+    end_paused_trials(bench.engine, [held.id], "w", "by hand")
     assert shown() == ({"PAUSED": 1, "PRUNED": 1}, 2, 3)
 
 

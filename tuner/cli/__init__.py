@@ -8,6 +8,7 @@ from tuner.cli.common import CommandGroup
 from tuner.cli.control import budget, init, pause, resume, stop, workers
 from tuner.cli.dashboard import dashboard
 from tuner.cli.data import data_command
+from tuner.cli.decisions import decisions
 from tuner.cli.export import best, evaluate, explain, predict
 from tuner.cli.extend import extend
 from tuner.cli.parts import parts_command
@@ -35,7 +36,7 @@ def main() -> None:
 
 
 for commands in (  # in the order of --help
-    (run, extend, status, workers, stop, pause, resume, budget),
+    (run, extend, status, decisions, workers, stop, pause, resume, budget),
     (best, report, compare, table, evaluate, predict, explain, dashboard),
     (spaces, check, data_command, parts_command, init),
 ):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.search.scheduler import Curve
+from tuner.search.scheduler import Curve, State
 from tuner.study.optuna_compat import trial_id as id_of
 from tuner.study.paused import MARK
 from tuner.study.pending import read_length
@@ -36,12 +36,7 @@ class CurveReader:
 
     def read_at(self, number: int, epoch: int) -> list[Curve]:
         """Return the curves of all trials, and the one of that number as it was after that epoch."""
-        return [
-            replace(curve, values={at: value for at, value in curve.values.items() if at <= epoch})
-            if curve.number == number
-            else curve
-            for curve in self.read()
-        ]
+        return [cut_curve(curve, epoch, curve.state) if curve.number == number else curve for curve in self.read()]
 
     def is_known(self, trial: FrozenTrial) -> bool:
         return self.known.get(id_of(trial), (None,))[0] is trial
@@ -56,6 +51,11 @@ class CurveReader:
             length=read_length(trial),
             state="paused" if is_paused else "ended" if trial.state.is_finished() else "running",
         )
+
+
+def cut_curve(curve: Curve, epoch: int, state: State) -> Curve:
+    """Return a curve as it was after an epoch, of a trial in this state."""
+    return replace(curve, values={at: value for at, value in curve.values.items() if at <= epoch}, state=state)
 
 
 def fill_gaps(values: Mapping[int, float]) -> dict[int, float]:

@@ -54,7 +54,8 @@ def limit_checkpoints(session: Session, attempts: AttemptFiles, most_gb: float) 
         if number in paused and excess > 0:
             dropped.append(paused[number])
             excess -= paused[number].kept_bytes
-    ended = end_paused_trials(session.engine, [trial.id for trial in dropped])
+    why = f"its checkpoint is dropped to keep {most_gb:g} GB"
+    ended = end_paused_trials(session.engine, [trial.id for trial in dropped], session.name, why)
     for trial in dropped:
         if trial.id in ended:
             log.info("trial %d: its checkpoint is dropped to keep %g GB; it stays pruned", trial.number, most_gb)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from tuner.study.info import StudyInfo
 
 
+State = Literal["running", "paused", "ended"]
+
+
 @dataclass(frozen=True)
 class Curve:
     """A trial as a scheduler sees it."""
@@ -33,7 +36,7 @@ class Curve:
     number: int
     values: Mapping[int, float]  # the goal's metric by epoch; larger is better (negated for minimize); NaN is -inf
     length: int  # epochs of its recipe
-    state: Literal["running", "paused", "ended"]
+    state: State
 
     @property
     def epoch(self) -> int:

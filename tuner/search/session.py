@@ -137,8 +137,9 @@ class Session:
         return "spent" if choice is None else self.claim_chosen(choice)
 
     def choose(self, can_start: bool) -> Decision | None:
-        """Return what the scheduler chooses by what is known now."""
-        return self.sync.scheduler.choose(self.sync.curves.read(), can_start)
+        """Return what the scheduler chooses by what is known now; its reason tells when no trial may start."""
+        choice = self.sync.scheduler.choose(self.sync.curves.read(), can_start)
+        return choice if can_start or choice is None else choice.without_start()
 
     def claim_chosen(self, choice: Decision | None) -> ClaimedTrial | NoTrial:
         info, unwritten = self.joined.info, tuple(self.storage.unwritten)

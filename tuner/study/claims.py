@@ -160,8 +160,9 @@ def claim_next(
     if choice is None:
         return claim_new(db, study_id, worker, now)
     if choice.number is None:
-        write_decision(db, study_id, worker, None, choice)
-        return claim_new(db, study_id, worker, now)
+        started = claim_new(db, study_id, worker, now)
+        write_decision(db, study_id, worker, started.trial_id, choice)
+        return started
     claim_id = resume_trial(db, study_id, choice.number, worker)
     if claim_id is None:
         return "changed"
@@ -373,3 +374,10 @@ def has_waiting_trial(engine: Engine, study_id: int) -> bool:
     """Return whether a trial that was put back is waiting."""
     with engine.connect() as db:
         return db.scalar(select_put_back(study_id)) is not None
+
+
+def read_slots(engine: Engine, study_id: int) -> dict[int, int]:
+    """Return the slots of the budget by the ids of their trials: the order in which trials were started."""
+    query = sa.select(claim_table.c.trial_id, claim_table.c.slot).where(claim_table.c.study_id == study_id)
+    with engine.connect() as db:
+        return {row.trial_id: row.slot for row in db.execute(query)}

@@ -64,7 +64,7 @@ def stop_trial(engine: Engine, study_id: int, number: int) -> bool:
             last = db.scalar(sa.select(sa.func.max(trials.c.number)).where(trials.c.study_id == study_id))
             known = "it has none yet" if last is None else f"it has trials 0 to {last}"
             raise StudyError(f"the study has no trial {number}: {known}.")
-        if row.state == "PRUNED" and end_paused(db, row.trial_id):
+        if row.state == "PRUNED" and end_paused(db, row.trial_id, "", "ended by a user"):
             return True
         if row.state not in OPEN:
             raise StudyError(f"trial {number} has already ended ({row.state.lower()}); there is nothing to stop.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -11,22 +11,31 @@ from sqlalchemy.engine import Connection, Engine
 from tuner.study.optuna_tables import trials
 from tuner.study.tables import clock, decision_table
 
-Action = Literal["continue", "pause", "stop", "resume", "start"]
+Action = Literal["continue", "pause", "stop", "resume", "start", "drop"]
+CAN_START = "can_start"  # a key of reasons; true if it is absent
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a trial is to do at a rung ("continue", "pause", "stop"), or a free worker ("resume", "start")."""
+    """What a trial is to do at a rung ("continue", "pause", "stop"), or a free worker ("resume", "start").
+
+    "drop" is not chosen by a scheduler: a paused trial is to go on no more, because a user ended it or its
+    checkpoint takes too much space.
+    """
 
     action: Action
-    number: int | None  # the trial; None for "start"
+    number: int | None  # the trial; None for "start", whose trial is not created yet
     epoch: int  # at which it was taken; 0 for "start"
     reason: dict[str, Any] = field(default_factory=dict)  # plain JSON: what was looked at and what decided
+
+    def without_start(self) -> Decision:
+        """Return this decision, noted as taken when no trial could be started any more."""
+        return replace(self, reason={**self.reason, CAN_START: False})
 
 
 @dataclass(frozen=True)
 class StoredDecision:
-    """A decision as it was written. `number` is that of the trial, None for "start"."""
+    """A decision as it was written. `number` is that of the trial, None if that was deleted."""
 
     at: float  # by the database's clock
     worker: str
@@ -36,8 +45,8 @@ class StoredDecision:
     reason: dict[str, Any]
 
 
-def write_decision(db: Connection, study_id: int, worker: str, trial_id: int | None, decision: Decision) -> None:
-    """Write a decision on the trial of that id; None for "start"."""
+def write_decision(db: Connection, study_id: int, worker: str, trial_id: int, decision: Decision) -> None:
+    """Write a decision on the trial of that id."""
     row = {"study_id": study_id, "worker": worker, "trial_id": trial_id, "action": decision.action}
     row |= {"epoch": decision.epoch, "reason": decision.reason}
     db.execute(sa.insert(decision_table).values(at=sa.cast(clock(db), sa.Double), **row))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tuner.study.decisions import CAN_START, StoredDecision
 from tuner.study.failures import failure_from_attrs
 from tuner.study.info import StudyInfo
 from tuner.study.stats import Cost, StudyStats, TimeLeft
@@ -88,6 +89,23 @@ def format_outcome(trial: TrialInfo, info: StudyInfo) -> str:
     if trial.state == "PRUNED":
         return f"pruned after epoch {result.get('epochs')}, best {best}; {params}"
     return f"finished: {best}; {params}"
+
+
+def format_decision(decision: StoredDecision) -> str:
+    """Return text such as 'pause   trial 3 after epoch 1: rank 4 of 5, 1 may go on'."""
+    trial = "a deleted trial" if decision.number is None else f"trial {decision.number}"
+    where = f"{trial} after epoch {decision.epoch}" if decision.epoch else trial
+    return f"{decision.action:<8} {where}: {format_reason(decision.reason)}".removesuffix(": ")
+
+
+def format_reason(reason: Mapping[str, Any]) -> str:
+    """Return text such as 'rank 4 of 5, 1 may go on', or what else a decision gives as its reason."""
+    rest = {name: value for name, value in reason.items() if name not in ("rung", CAN_START)}
+    parts = [str(rest.pop("why"))] if "why" in rest else []
+    if {"rank", "of", "allowed"} <= rest.keys():
+        parts.append(f"rank {rest.pop('rank')} of {rest.pop('of')}, {rest.pop('allowed')} may go on")
+    parts += [format_params(rest)] if rest else []
+    return ", ".join([*parts, *([] if reason.get(CAN_START, True) else ["no trial may start"])])
 
 
 def format_metrics_table(metrics: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.study.database import retried
+from tuner.study.decisions import Decision, write_decision
 from tuner.study.optuna_tables import trial_values, trials
 from tuner.study.tables import claim_table
 from tuner.study.trial_queries import CLAIMED
@@ -56,16 +57,20 @@ def read_paused(engine: Engine, study_id: int) -> list[PausedTrial]:
 
 
 @retried
-def end_paused_trials(engine: Engine, trial_ids: Iterable[int]) -> list[int]:
+def end_paused_trials(engine: Engine, trial_ids: Iterable[int], worker: str, why: str) -> list[int]:
     """Leave these trials pruned, not to go on; return the ids of those that were paused until now."""
     with engine.begin() as db:
-        return [trial_id for trial_id in sorted(trial_ids) if end_paused(db, trial_id)]
+        return [trial_id for trial_id in sorted(trial_ids) if end_paused(db, trial_id, worker, why)]
 
 
-def end_paused(db: Connection, trial_id: int) -> bool:
-    """Leave a trial pruned, not to go on; return whether it was paused until now."""
+def end_paused(db: Connection, trial_id: int, worker: str, why: str) -> bool:
+    """Leave a trial pruned, not to go on, and write why; return whether it was paused until now."""
     same = (claim_table.c.trial_id == trial_id) & IS_PAUSED
-    return bool(db.execute(sa.update(claim_table).where(same).values(paused_at=None)).rowcount)
+    row = db.execute(sa.select(claim_table).where(same).with_for_update()).first()
+    if row is None or not db.execute(sa.update(claim_table).where(same).values(paused_at=None)).rowcount:
+        return False
+    write_decision(db, row.study_id, worker, trial_id, Decision("drop", None, row.paused_at, {"why": why}))
+    return True
 
 
 def select_paused(study_id: int, *columns: sa.Column[Any]) -> sa.Select[Any]:

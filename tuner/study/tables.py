@@ -108,7 +108,7 @@ decision_table = sa.Table(
     sa.Column("study_id", sa.Integer, nullable=False, index=True),
     sa.Column("at", sa.Double, nullable=False),  # by the database's clock
     sa.Column("worker", sa.String(64), nullable=False),
-    sa.Column("trial_id", sa.Integer, index=True),  # NULL for "start"
+    sa.Column("trial_id", sa.Integer, index=True),
     sa.Column("action", sa.String(16), nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),  # at which it was taken; 0 for "start"
     sa.Column("reason", sa.JSON, nullable=False),
