@@ -54,6 +54,7 @@ SHARED_SETUP = {  # modules whose tests share what takes seconds to set up
         "test_extend",
     ),
     *("test_loop_instances", "test_mask_rcnn", "test_fork_server", "test_optuna_suite"),
+    *("test_study_api", "test_web_artifacts"),
 }
 
 

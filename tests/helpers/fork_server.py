@@ -32,7 +32,7 @@ from types import ModuleType
 from typing import Any
 
 from helpers.generated_images import draw_once, draw_shapes
-from helpers.optuna_revisions import load_now, load_once
+from helpers.optuna_revisions import load_once, prepared_bytes
 from tuner.fleet.fork_server import (
     AVAILABLE,
     NAME,
@@ -224,7 +224,7 @@ def main() -> None:
     draw_once()
     draw_shapes()
     load_once()
-    load_now()
+    prepared_bytes()
     chart = Chart("", "", "", [Series("", [0.0], [0.0], "points"), Series("", [0.0], [0.0])])
     plotly_figure(chart)  # plotly loads its schema with the first figure
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 import torch
 from optuna.trial import TrialState
 
+from helpers.optuna_revisions import prepare_file
 from tuner.export.best_trial import BestTrial
 from tuner.export.bundle import export_bundle
 from tuner.goal import Goal, maximize
@@ -36,6 +37,7 @@ MADE_WITH = {
 
 def make_study(folder: Path, name: str = "made", goal: Goal | None = None) -> JoinedStudy:
     """An empty study in folder/tuner.db, as `tuner run` creates it."""
+    prepare_file(folder / "tuner.db")
     return join_study(
         f"sqlite:///{folder / 'tuner.db'}", StudyInfo(name, "made", goal or maximize("iou"), "shapes")
     )

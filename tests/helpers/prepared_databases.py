@@ -3,7 +3,6 @@ most tests of what is stored in them. A test that changes the tables themselves 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from helpers.optuna_revisions import prepare_file
 from tuner.study import database, storage
 
 KEPT = {"alembic_version", "version_info", "tuner_meta"}  # they name the schema
@@ -79,18 +79,10 @@ def prepared_mariadb(request: pytest.FixtureRequest) -> PreparedDatabases:
     return PreparedDatabases(request.getfixturevalue("mariadb").fresh)
 
 
-@pytest.fixture(scope="session")
-def prepared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file with all tables."""
-    path = tmp_path_factory.mktemp("prepared") / "tuner.db"
-    prepare(f"sqlite:///{path}")
-    return path
-
-
 def provide(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[str]:
     """Provide the URL of a prepared database of this kind."""
     if kind == "sqlite":
-        shutil.copyfile(request.getfixturevalue("prepared_file"), folder / "tuner.db")
+        prepare_file(folder / "tuner.db")
         yield f"sqlite:///{folder / 'tuner.db'}"
         return
     with request.getfixturevalue("prepared_postgres" if kind == "postgresql" else "prepared_mariadb").one() as url:

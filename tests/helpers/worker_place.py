@@ -12,6 +12,7 @@ import optuna
 import sqlalchemy as sa
 
 from helpers.command_line import epochs_of, home_url, wait_for, write_space
+from helpers.optuna_revisions import prepare_file
 from tuner.fleet.config import WorkerConfig
 from tuner.paths import Home
 from tuner.search.worker import Worker
@@ -41,6 +42,7 @@ class Place:
     def study(self, trials: int, **space: object) -> Place:
         path = write_space(self.folder, **space)  # type: ignore[arg-type]
         Home(self.folder / "home").make()
+        prepare_file(self.folder / "home" / "tuner.db")
         found = load_space(str(path))
         joined = join_study(
             self.url,

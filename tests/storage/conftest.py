@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from helpers.mariadb import mariadb
 from helpers.postgres import postgres
-from helpers.prepared_databases import prepared_file, prepared_mariadb, prepared_postgres, provide
+from helpers.prepared_databases import prepared_mariadb, prepared_postgres, provide
 
-__all__ = ["mariadb", "postgres", "prepared_file", "prepared_mariadb", "prepared_postgres"]
+__all__ = ["mariadb", "postgres", "prepared_mariadb", "prepared_postgres"]
 KINDS = ["sqlite", "postgresql", "mariadb"]
 
 

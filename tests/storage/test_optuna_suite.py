@@ -1,4 +1,4 @@
-"""Optuna's own published tests of storages, run against ours on SQLite and PostgreSQL.
+"""Optuna's own published tests of storages, run against ours on SQLite, and in `make test-all` on PostgreSQL.
 
 Not on MariaDB: its DATETIME columns, as Optuna makes them, hold whole seconds; four tests compare microseconds.
 """
@@ -15,7 +15,7 @@ from optuna.testing.pytest_storages import StorageTestCase
 from tuner.study.storage import StudyStorage, open_storage
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudyStorage]:
     """A storage for all tests of this module: making the tables takes longer than most of them."""
     if request.param == "sqlite":

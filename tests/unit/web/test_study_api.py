@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,18 @@ from optuna.trial import TrialState
 from optuna_dashboard import save_note, wsgi
 
 from tuner.study.storage import open_storage
-from tuner.study.study import JoinedStudy
+from tuner.study.study import JoinedStudy, rejoin_study
 from tuner.web import server
 from tuner.web import study_api as shown
 from tuner.web.server import with_compression
 from tuner.web.study_api import StudyApi
 
 
-@pytest.fixture
-def joined(tmp_path: Path) -> Iterator[JoinedStudy]:
-    """A study with trials of every kind, with notes and an artifact's record."""
-    joined = make_study(tmp_path)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a study with trials of every kind, with notes and an artifact's record."""
+    folder = tmp_path_factory.mktemp("made")
+    joined = make_study(folder)
     for value in (0.3, 0.9, 0.5):
         add_trial(joined, [0.1, value])
     add_trial(joined, [0.2], TrialState.PRUNED)
@@ -40,8 +42,16 @@ def joined(tmp_path: Path) -> Iterator[JoinedStudy]:
     save_note(joined.study, "# all of it\n" * 500)
     for trial, text in zip(joined.study.trials, ("one", "two\n" * 2000, ""), strict=False):
         save_note(optuna.trial.Trial(joined.study, trial._trial_id), text)
-    yield joined
     joined.engine.dispose()
+    return folder / "tuner.db"
+
+
+@pytest.fixture
+def joined(made: Path, tmp_path: Path) -> Iterator[JoinedStudy]:
+    """That study, in a copy for one test."""
+    copy = rejoin_study(f"sqlite:///{shutil.copy(made, tmp_path)}", "made")
+    yield copy
+    copy.engine.dispose()
 
 
 @pytest.fixture

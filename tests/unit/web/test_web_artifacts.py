@@ -42,13 +42,15 @@ class Shown:
         return ask(self.app, f"/artifacts/{study}/{trial}/{artifact}", **given)
 
 
-@pytest.fixture
-def shown(tmp_path: Path) -> Iterator[Shown]:
-    joined, other = make_study(tmp_path, "one"), make_study(tmp_path, "two")
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    """For all tests: each has artifacts of its own."""
+    folder = tmp_path_factory.mktemp("shown")
+    joined, other = make_study(folder, "one"), make_study(folder, "two")
     for study in (joined.study, other.study, joined.study):  # trials 1 and 3 of the first, 2 of the second
         study.ask()
-    pictures = TrialArtifacts(Home(tmp_path / "home").make())
-    yield Shown(tmp_path, joined, other, pictures, ArtifactMiddleware(nothing_behind, joined.engine, pictures))
+    pictures = TrialArtifacts(Home(folder / "home").make())
+    yield Shown(folder, joined, other, pictures, ArtifactMiddleware(nothing_behind, joined.engine, pictures))
     joined.engine.dispose()
     other.engine.dispose()
 
