@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from helpers.fork_server import run_code
 from optuna.trial import TrialState
 from test_architecture import FOLDERS, folder_of, imports_of_ours, modules
 
@@ -33,8 +32,9 @@ def test_every_command_has_help(name: str) -> None:
 def test_generated_pages_are_up_to_date(name: str) -> None:
     path = str(ROOT / "docs" / f"make_{name}.py")
     code = f"import runpy; print(runpy.run_path({path!r})['page'](), end='')"  # tests leave options behind
-    page = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert (ROOT / "docs" / f"{name}.md").read_text() == page, f"run: python docs/make_{name}.py"
+    done = run_code(code)
+    assert done.returncode == 0, done.stderr
+    assert (ROOT / "docs" / f"{name}.md").read_text() == done.stdout, f"run: python docs/make_{name}.py"
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))

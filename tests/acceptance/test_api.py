@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.command_line import environment
+from helpers.command_line import environment, run
+from helpers.fork_server import run_code
 from PIL import Image
 
 import tuner
@@ -46,6 +47,11 @@ def study(home: Path) -> Study:
 
 
 @pytest.fixture(scope="module")
+def exported(study: Study, tmp_path_factory: pytest.TempPathFactory) -> tuner.Bundle:
+    return study.export(tmp_path_factory.mktemp("exported") / "best")
+
+
+@pytest.fixture(scope="module")
 def photo(home: Path) -> Path:
     home.mkdir(exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
@@ -74,9 +80,8 @@ def test_trials_become_a_dataframe(study: Study, monkeypatch: pytest.MonkeyPatch
 
 def test_the_same_call_resumes_and_the_command_line_sees_the_study(study: Study, home: Path) -> None:
     assert len(tuner.run(tiny, goal=maximize("iou"), trials=2, home=home, progress=False).trials) == 2
-    shown = subprocess.run(
-        [sys.executable, "-m", "tuner.cli", "status", "--home", home], capture_output=True, text=True, check=True
-    )
+    shown = run(home.parent, "status", "--home", home)
+    assert shown.returncode == 0, shown.stderr
     assert "tiny" in shown.stdout and "2 of 2" in shown.stdout
 
 
@@ -122,13 +127,12 @@ def test_the_exported_model_predicts_explains_and_is_scored(
     [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), 7, "gone.png"],
     ids=["four channels", "floats", "number", "no file"],
 )
-def test_what_is_not_an_image_is_an_error(study: Study, tmp_path: Path, image: Any) -> None:
-    bundle = study.export(tmp_path / "best")
+def test_what_is_not_an_image_is_an_error(exported: tuner.Bundle, image: Any) -> None:
     with pytest.raises(TunerError):
-        bundle.predict(image)
+        exported.predict(image)
 
 
-def test_mistakes_are_errors_of_one_tree(home: Path, study: Study, tmp_path: Path) -> None:
+def test_mistakes_are_errors_of_one_tree(home: Path, study: Study, exported: tuner.Bundle, tmp_path: Path) -> None:
     wrong: dict[str, Any] = {
         "no space 'unet'": lambda: tuner.run("unet", home=home),
         "goal= belongs": lambda: tuner.run("unet_k", goal=maximize("iou"), home=home),
@@ -139,8 +143,8 @@ def test_mistakes_are_errors_of_one_tree(home: Path, study: Study, tmp_path: Pat
         "no study yet": lambda: tuner.load_study(home=tmp_path),
         "no bundle|not a bundle": lambda: tuner.load_bundle(tmp_path),
         "no published table": study.table,
-        "split is": lambda: study.export(tmp_path / "b", force=True).evaluate(split="train"),
-        "sample is 0": lambda: study.export(tmp_path / "b", force=True).explain_sample(0),
+        "split is": lambda: exported.evaluate(split="train"),
+        "sample is 0": lambda: exported.explain_sample(0),
     }
     for message, call in wrong.items():
         with pytest.raises(TunerError, match=message):
@@ -187,8 +191,8 @@ def test_an_old_module_does_not_hide_a_public_name() -> None:
         "import warnings; warnings.simplefilter('ignore')\nfrom tuner.parts import build\nimport tuner\n"
         "print(callable(build), tuner.parts('losses')[0].name)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("True ")
+    done = run_code(code)
+    assert done.returncode == 0 and done.stdout.startswith("True "), done.stderr
 
 
 def test_the_package_is_typed() -> None:

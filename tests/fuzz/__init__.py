@@ -4,7 +4,7 @@ Case number N of a seed is always the same, so that `python -m benchmarks.fuzz -
 it again. A fault that was found here is first added, as a case with a name, to the unit tests of what it is in.
 """
 
-FAMILIES = {  # name of the module -> cases in the default run
+FAMILIES = {  # name of the module -> cases in `make test-all`; `make test` tries half of them
     "bundles": 360,
     "dashboard": 320,
     "images": 420,

@@ -19,6 +19,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 from PIL import Image
 
+from helpers.optuna_revisions import prepare_file
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.goal import maximize
 from tuner.paths import Home
@@ -44,6 +45,7 @@ PICTURES = ("strip.png", "predictions.png", "quality.png", "explanation.png")
 
 def open_study(folder: Path, name: str = "searched", **changes: Any) -> JoinedStudy:
     """An empty study in folder/tuner.db, with a space of three parameters."""
+    prepare_file(folder / "tuner.db")
     info = StudyInfo(name, "unet_k", maximize("iou"), "shapes", parameters=PARAMETERS)
     return join_study(f"sqlite:///{folder / 'tuner.db'}", replace(info, **changes))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,22 @@ from tuner.train.checkpoint import load_weights, save_weights
 
 SCORERS = [name for name in MODELS if name not in INSTANCE_MODELS]  # models of instances have a test of their own
 TRAINED = [name for name in SCORERS if name != "pixel_frequency"]  # which has no weights, but learns by counting
-every_model = pytest.mark.parametrize("name", SCORERS)
-every_trained_model = pytest.mark.parametrize("name", TRAINED)
+COSTLY = {  # in `make test` they are tried for what is left to `every_model`; another model has the same parts
+    "resnet34_unet": "resnet18_unet",
+    "mobilenet_segnet_attention": "mobilenet_segnet_attention_atrous",
+    "fcn_resnet50": "smp",
+}
+
+
+def entries(names: list[str], slow: Container[str] = ()) -> pytest.MarkDecorator:
+    """One test for each model; those of one model run in one process, which builds it once."""
+    groups = {name: pytest.mark.xdist_group(f"test_models-{name}") for name in names}
+    marks = {name: (groups[name], pytest.mark.slow) if name in slow else groups[name] for name in names}
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks[name]) for name in names])
+
+
+every_model, every_trained_model = entries(SCORERS), entries(TRAINED)
+most_models, most_trained_models = entries(SCORERS, COSTLY), entries(TRAINED, COSTLY)
 
 
 def images(side: int = 32, number: int = 2, channels: int = 3) -> Tensor:
@@ -30,10 +45,11 @@ def shape(name: str, number: int, classes: int, *size: int) -> tuple[int, ...]:
 
 
 @every_model
-@pytest.mark.parametrize("size", [(33, 47), (57, 40)], ids=str)
-def test_the_output_is_as_large_as_the_image(name: str, size: tuple[int, int]) -> None:
-    with torch.no_grad():
-        assert small(name).eval()(torch.randn(1, 3, *size)).shape == shape(name, 1, 1, *size)
+def test_the_output_is_as_large_as_the_image(name: str) -> None:
+    model = small(name).eval()
+    for size in ((33, 47), (57, 40)):
+        with torch.no_grad():
+            assert model(torch.randn(1, 3, *size)).shape == shape(name, 1, 1, *size)
 
 
 @pytest.mark.parametrize(
@@ -53,15 +69,15 @@ def test_every_weight_gets_a_finite_gradient(name: str) -> None:
     assert_gradients(model)
 
 
-@every_trained_model
-@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
-def test_a_fresh_model_neither_vanishes_nor_explodes(name: str, train: bool) -> None:
+@most_trained_models
+def test_a_fresh_model_neither_vanishes_nor_explodes(name: str) -> None:
+    model = small(name)
     with torch.no_grad():
-        spread = float(small(name).train(train)(images(number=4)).std())
-    assert 1e-3 < spread < 1e3
+        spreads = {train: float(model.train(train)(images(number=4)).std()) for train in (False, True)}
+    assert all(1e-3 < spread < 1e3 for spread in spreads.values()), spreads
 
 
-@every_model
+@most_models
 def test_the_same_seed_gives_the_same_output(name: str) -> None:
     with torch.no_grad():
         first = small(name).eval()(images(number=1))
@@ -70,9 +86,10 @@ def test_the_same_seed_gives_the_same_output(name: str) -> None:
     assert torch.equal(first, other) == (name not in TRAINED)
 
 
-@every_model
+@most_models
 def test_eval_mode_draws_nothing_and_train_mode_follows_the_seed(name: str) -> None:
     model = small(name, dropout=0.5)
+    has_dropout = "dropout" in searchable_args(find_builder("model", MODELS, name))
     with torch.no_grad():
         model.eval()
         assert torch.equal(model(images()), model(images()))
@@ -81,32 +98,24 @@ def test_eval_mode_draws_nothing_and_train_mode_follows_the_seed(name: str) -> N
         first = model(images())
         torch.manual_seed(5)
         assert torch.equal(first, model(images()))
+        assert not has_dropout or not torch.equal(first, model(images()))
 
 
-@every_model
-def test_dropout_is_felt_in_train_mode(name: str) -> None:
-    if "dropout" not in searchable_args(find_builder("model", MODELS, name)):
-        pytest.skip("has no dropout")
-    model = small(name, dropout=0.5)
-    with torch.no_grad():
-        assert not torch.equal(model.train()(images()), model(images()))
-
-
-@every_model
+@most_models
 def test_an_image_does_not_depend_on_its_neighbours_in_eval_mode(name: str) -> None:
     model, batch = small(name).eval(), images(number=3)
     with torch.no_grad():
         torch.testing.assert_close(model(batch)[1:2], model(batch[1:2]), rtol=1e-4, atol=1e-5)
 
 
-@every_model
+@most_models
 def test_a_single_image_of_the_smallest_size_can_be_trained_on(name: str) -> None:
     with torch.no_grad():
         output = small(name).train()(images(number=1))
     assert output.shape == shape(name, 1, 1, 32, 32) and output.isfinite().all()
 
 
-@every_model
+@most_models
 def test_weights_load_back_bitwise(name: str, tmp_path: Path) -> None:
     model, other = small(name).to(memory_format=torch.channels_last), small(name)
     with torch.no_grad():
@@ -130,7 +139,7 @@ def loss_of(name: str, model: nn.Module, batch: Tensor) -> Tensor:
     return nn.functional.binary_cross_entropy_with_logits(model(batch), target)
 
 
-@every_trained_model
+@most_trained_models
 def test_a_step_against_the_gradient_lowers_the_loss_as_foreseen(name: str) -> None:
     model, batch = small(name), images(64)  # at 32 px, batch norm of the deepest features bends too soon
     before = loss_of(name, model, batch)
@@ -159,14 +168,14 @@ def test_a_few_steps_lower_the_loss(name: str) -> None:
     assert min(losses) < 0.9 * losses[0]
 
 
-@every_model
+@most_models
 def test_shapes_can_be_computed_without_numbers(name: str) -> None:
     model = small(name)  # not below: what is built on meta would be kept for the other tests
     with torch.device("meta"):
         assert model.to("meta")(torch.empty(2, 3, 64, 64)).shape == shape(name, 2, 1, 64, 64)
 
 
-@every_model
+@most_models
 def test_memory_order_changes_no_result(name: str) -> None:
     model = small(name).eval()
     with torch.no_grad():
@@ -175,7 +184,7 @@ def test_memory_order_changes_no_result(name: str) -> None:
     torch.testing.assert_close(plain, turned, rtol=1e-4, atol=1e-5)
 
 
-@every_model
+@most_models
 def test_half_precision_gives_nearly_the_same(name: str) -> None:
     model = small(name).eval()
     learn(model)
@@ -229,7 +238,13 @@ def test_every_architecture_of_smp_is_tried() -> None:
     assert set(ARCHITECTURES) == set(library.MODEL_ARCHITECTURES_MAPPING)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+KINDS = ("unet", "deeplabv3plus", "pan", "segformer", "dpt")  # each of another kind; the others in `make test-all`
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in ARCHITECTURES],
+)
 def test_smp_takes_every_architecture(architecture: str) -> None:
     encoder = "tu-test_vit" if architecture == "dpt" else "tu-test_resnet"
     model = small("smp", classes=2, architecture=architecture, encoder=encoder)

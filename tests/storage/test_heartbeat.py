@@ -15,6 +15,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 from helpers.command_line import wait_for
+from helpers.fork_server import run_code
 from helpers.postgres import Postgres
 from helpers.sessions import Bench, opened_bench
 from helpers.tcp_proxy import Proxy
@@ -241,7 +242,7 @@ def test_one_does_not_take_oneself_for_dead() -> None:
 
 def test_two_processes_agree_on_their_machine_and_on_when_one_began() -> None:
     code = f"from tuner.study import heartbeat as h\nprint(h.machine_id(), h.process_start({os.getpid()}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_code(code)
     assert done.stdout.split() == [machine_id(), str(process_start(os.getpid()))]
     assert len(machine_id()) == 16
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,28 @@ def recipe(toy_recipe: Recipe) -> Recipe:
     return replace(toy_recipe, epochs=3, batch_size=4)
 
 
+@pytest.fixture(scope="session")
+def trained() -> list[Trial]:
+    """The unbroken trial, once a test has trained it."""
+    return []
+
+
 @pytest.fixture
-def unbroken(recipe: Recipe, toy_data: CachedDataset, tmp_path: Path) -> Trial:
+def unbroken(
+    recipe: Recipe,
+    toy_data: CachedDataset,
+    trained: list[Trial],
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+) -> Trial:
+    """A trial that nothing has interrupted: a copy of the one that is trained once for all tests."""
+    if not trained:
+        trained.append(Trial(recipe, toy_data, tmp_path_factory.mktemp("trained") / "unbroken"))
+        assert trained[0].train().end == "finished"
+    assert trained[0].recipe == recipe
+    shutil.copytree(trained[0].run.folder, tmp_path / "unbroken")
     trial = Trial(recipe, toy_data, tmp_path / "unbroken")
-    assert trial.train().end == "finished"
+    trial.reports = dict(trained[0].reports)
     return trial
 
 

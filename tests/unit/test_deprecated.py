@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import warnings
 from importlib import import_module
@@ -10,6 +9,7 @@ from importlib.util import find_spec
 from pkgutil import resolve_name
 
 import pytest
+from helpers.fork_server import run_code
 
 from tuner.deprecated import MOVED_MODULES, RENAMED, full_path
 
@@ -27,9 +27,7 @@ def test_every_renamed_name_exists_under_its_new_name(module: str) -> None:
 
 
 def run_python(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "always::DeprecationWarning", "-c", code], capture_output=True, text=True
-    )
+    done = run_code(f"import warnings\nwarnings.simplefilter('always', DeprecationWarning)\n{code}")
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

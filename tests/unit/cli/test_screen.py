@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -67,21 +68,16 @@ def lines(seen: ScreenData, width: int, height: int, ascii_only: bool = False, *
 
 
 @pytest.mark.parametrize("ascii_only", [False, True], ids=["unicode", "ascii"])
-@pytest.mark.parametrize("workers", [0, 1, 3, 64])
-@pytest.mark.parametrize("height", [5, 10, 16, 24, 60])
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 112, 200])
-def test_it_fits_any_terminal_and_the_most_important_stays(
-    width: int, height: int, workers: int, ascii_only: bool
-) -> None:
-    shown = lines(sight(workers), width, height, ascii_only)
-    assert len(shown) <= height
-    assert max(map(len, shown)) <= width
-    text = "\n".join(shown)
-    assert "unet_k" in text and "12 of 50 trials" in text
-    if width >= 40:
-        assert "12 min" in text
-    if height >= 10:
-        assert ("20" in text or "and 6" in text) if workers else "no workers" in text
+def test_it_fits_any_terminal_and_the_most_important_stays(width: int, ascii_only: bool) -> None:
+    for height, workers in product((5, 10, 16, 24, 60), (0, 1, 3, 64)):
+        shown = lines(sight(workers), width, height, ascii_only)
+        text = "\n".join(shown)
+        assert len(shown) <= height and max(map(len, shown)) <= width, text
+        assert "unet_k" in text and "12 of 50 trials" in text, text
+        assert width < 40 or "12 min" in text, text
+        if height >= 10:
+            assert ("20" in text or "and 6" in text) if workers else "no workers" in text, text
 
 
 def test_all_is_there_where_there_is_room() -> None:

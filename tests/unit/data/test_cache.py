@@ -7,12 +7,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.fork_server import start_python
 from helpers.image_folders import make_photos
 from PIL import Image
 
@@ -64,12 +64,11 @@ def open_cache(photos: Path, place: Path, size: int = 64, **options: object) -> 
 
 def builder(photos: Path, place: Path, limit: int = 0, pause_at: int = 0) -> subprocess.Popen[str]:
     """A process of its own that builds the cache; it waits for its stdin after `pause_at` pictures."""
-    return subprocess.Popen(
-        [sys.executable, "-c", BUILD, photos, place, str(limit), str(pause_at)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process: subprocess.Popen[str] = start_python(
+        "", photos, place, limit, pause_at, code=BUILD, env=dict(os.environ), **pipes
     )
+    return process
 
 
 def entries(place: Path) -> list[str]:

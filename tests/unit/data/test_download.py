@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import socket
-import subprocess
-import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.file_server import Mirror, mirror
+from helpers.fork_server import run_code
 
 from tuner.data.download import CHUNK, TRIES, download, remote_size, unpack
 from tuner.errors import FilesError
@@ -150,8 +149,7 @@ except FilesError as error:
 
 
 def test_a_full_disk_is_one_line_and_what_came_is_kept(server: Mirror, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", FULL, f"{server.url}/a.bin", str(tmp_path / "a")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_code(FULL, f"{server.url}/a.bin", tmp_path / "a")
     assert done.stdout.startswith(f"the disk is full: could not write {tmp_path / 'a'}"), done.stderr
     assert done.stdout.count("\n") == 1 and names(tmp_path) == ["a.part"]
     download(f"{server.url}/a.bin", tmp_path / "a", digest=md5(BODY))

@@ -59,7 +59,7 @@ def test_an_image_too_small_is_told_with_the_size_that_would_do(name: str) -> No
     [
         ("smp", {"architecture": "pan", "encoder": "tu-test_resnet"}, 64, 128),
         ("timm", {"name": "test_maxvit"}, 64, 160),
-        ("timm", {"name": "test_maxvit"}, 192, 320),
+        pytest.param("timm", {"name": "test_maxvit"}, 192, 320, marks=pytest.mark.slow),
     ],
 )
 def test_the_size_that_would_do_is_found_where_the_library_does_not_say(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ from tuner.recipe import Part
 from tuner.registry import build
 
 IMAGE = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def slow(*values: Any) -> Any:
+    """A second case, for `make test-all`."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +80,9 @@ def last(features: Any) -> Tensor:
     return features if isinstance(features, Tensor) else features[-1]
 
 
+@cache
 def resnet(kind: str = "resnet18") -> Any:
+    """Not to be changed: the tests share it."""
     from torchvision import models
 
     return shaken(getattr(models, kind)(num_classes=4))
@@ -85,7 +93,7 @@ def seen_by_resnet(net: Any, image: Tensor) -> Tensor:
     return net.layer4(net.layer3(net.layer2(net.layer1(x))))
 
 
-@pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("new", [True, slow(False)], ids=["zip", "legacy"])
 def test_a_resnet_of_torchvision_becomes_the_encoder(hub: Path, new: bool) -> None:
     net, model = resnet(), model_of("resnet18_unet", k=1)
     place(hub, model, net, _use_new_zipfile_serialization=new)
@@ -96,16 +104,21 @@ def test_a_resnet_of_torchvision_becomes_the_encoder(hub: Path, new: bool) -> No
         torch.testing.assert_close(last(started(model).encoder(IMAGE)), seen_by_resnet(net, IMAGE))
 
 
-def test_a_resnet34_and_a_mobilenet_become_encoders(hub: Path) -> None:
-    from torchvision.models import mobilenet_v2
-
+@pytest.mark.slow
+def test_a_resnet34_becomes_an_encoder(hub: Path) -> None:
     net, model = resnet("resnet34"), model_of("resnet34_unet", k=1)
     place(hub, model, net)
-    mobile, other = shaken(mobilenet_v2(num_classes=4)), model_of("mobilenet_unet", k=1)
-    place(hub, other, mobile)
     with torch.no_grad():
         torch.testing.assert_close(last(started(model).encoder(IMAGE)), seen_by_resnet(net, IMAGE))
-        torch.testing.assert_close(last(started(other).encoder(IMAGE)), mobile.features(IMAGE))
+
+
+def test_a_mobilenet_becomes_an_encoder(hub: Path) -> None:
+    from torchvision.models import mobilenet_v2
+
+    net, model = shaken(mobilenet_v2(num_classes=4)), model_of("mobilenet_unet", k=1)
+    place(hub, model, net)
+    with torch.no_grad():
+        torch.testing.assert_close(last(started(model).encoder(IMAGE)), net.features(IMAGE))
 
 
 def test_folded_batch_norm_is_the_same_network(hub: Path) -> None:
@@ -131,8 +144,17 @@ def test_fcn_with_these_weights_is_the_one_of_torchvision(hub: Path) -> None:
         torch.testing.assert_close(model(odd), theirs(odd)["out"])
 
 
-@pytest.mark.parametrize("norm", ["batch", "frozen"])
-@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    ("backbone", "norm"),
+    [
+        ("resnet18", "frozen"),
+        ("mobilenet_v3_small", "batch"),
+        slow("resnet18", "batch"),
+        slow("mobilenet_v3_small", "frozen"),
+        slow("mobilenet_v2", "batch"),
+        slow("mobilenet_v2", "frozen"),
+    ],
+)
 def test_the_backbones_of_mask_rcnn_take_their_own_files(hub: Path, backbone: str, norm: str) -> None:
     from torchvision import models
 
@@ -161,7 +183,7 @@ def test_sport_vgg_takes_the_first_36_layers_of_vgg19(hub: Path) -> None:
     assert len(model.encoder) == 36 and len(model.encoder[:-10]) == 26
 
 
-@pytest.mark.parametrize("channels", [1, 6])
+@pytest.mark.parametrize("channels", [1, slow(6)])
 def test_grey_images_and_more_channels_see_what_three_would(hub: Path, channels: int) -> None:
     """Equal channels are the same image, however many there are."""
     net, model = resnet(), model_of("resnet18_unet", channels, k=1)
@@ -179,10 +201,7 @@ def test_a_fourth_channel_is_seen_as_the_first_is(hub: Path) -> None:
     torch.testing.assert_close(first, net.conv1.weight.detach()[:, [0, 1, 2, 0]] * 3 / 4)
 
 
-ENCODERS = ("mobilenet_v2", "mobileone_s0", "timm-skresnet18")
-
-
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", ["mobilenet_v2", slow("mobileone_s0"), slow("timm-skresnet18")])
 def test_encoders_of_smp_take_their_own_files(hub: Path, encoder: str) -> None:
     from segmentation_models_pytorch.encoders import get_encoder
 
@@ -205,7 +224,7 @@ def test_segformer_takes_the_file_of_its_size(hub: Path) -> None:
 
 @pytest.mark.parametrize(
     ("architecture", "encoder"),
-    [("unet", "tu-test_resnet"), ("deeplabv3", "tu-test_resnet"), ("dpt", "tu-test_vit")],
+    [slow("unet", "tu-test_resnet"), ("deeplabv3", "tu-test_resnet"), ("dpt", "tu-test_vit")],
 )
 def test_encoders_of_timm_in_smp_take_the_files_of_timm(hub: Path, architecture: str, encoder: str) -> None:
     from timm import create_model
@@ -222,7 +241,7 @@ def test_encoders_of_timm_in_smp_take_the_files_of_timm(hub: Path, architecture:
     assert all(carried) and len(carried) > 20
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_efficientnet", "test_convnext"])
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", slow("test_efficientnet"), slow("test_convnext")])
 def test_classifiers_of_timm_take_all_but_the_head(hub: Path, name: str) -> None:
     from timm import create_model
 
@@ -305,8 +324,14 @@ def test_without_internet_the_file_its_address_and_its_place_are_named(hub: Path
     )
 
 
-@pytest.mark.parametrize("name", ["resnet18_unet", "timm"])
-@pytest.mark.parametrize("damage", ["cut", "empty", "page"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *(("timm", damage) for damage in ("cut", "empty", "page")),
+        ("resnet18_unet", "cut"),
+        *(slow("resnet18_unet", damage) for damage in ("empty", "page")),
+    ],
+)
 def test_a_broken_file_is_one_line_that_names_it(hub: Path, name: str, damage: str) -> None:
     model = model_of("timm", name="test_resnet") if name == "timm" else model_of(name, k=1)
     path = place(hub, model, model.encoder)

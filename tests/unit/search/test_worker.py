@@ -75,18 +75,17 @@ def test_the_same_seed_gives_the_same_study(tmp_path: Path) -> None:
         place.work()
         return [(trial.params, trial.value) for trial in place.trials()]
 
-    assert study("one", 0) == study("two", 0)
-    assert study("one again", 0) != study("three", 1)
+    assert study("one", 0) == study("two", 0) != study("three", 1)
 
 
 def test_a_stopped_trial_is_put_back_and_goes_on_with_its_number(place: Place) -> None:
-    place.study(1, epochs=20).work_until(3, lambda worker: worker.stop.set())
+    place.study(1, epochs=12).work_until(3, lambda worker: worker.stop.set())
     assert states(place.url) == {0: "WAITING"}
     assert claims(place.url) == [(1, None, 0)]
     assert (place.run(1) / "checkpoint.pt").is_file()
     place.work()
     assert states(place.url) == {0: "COMPLETE"}
-    assert epochs_of(place.url, 0) == list(range(1, 21))
+    assert epochs_of(place.url, 0) == list(range(1, 13))
     names = ["strip.png", "predictions.png", "curves.png", "quality.png", "details.json", "confusion.csv"]
     assert [name for name in artifacts(place) if name != "explanation.png"] == names  # none of them twice
 

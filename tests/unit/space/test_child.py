@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers.command_line import write_space
+from helpers.fork_server import run_code
 
 from tuner.errors import SpaceError, TableError
 from tuner.space import child
@@ -124,7 +124,7 @@ def test_the_process_is_gone_with_the_command(tmp_path: Path) -> None:
         "send(process.connection, {'function': 'tuner.space.drawing:draw', 'args': args, 'path': ''})\n"
         "print(process.pid, flush=True)\ntime.sleep(1)\nos.kill(os.getpid(), 9)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    done = run_code(code, path)
     pid, end = int(done.stdout), time.monotonic() + 20
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < end

@@ -23,13 +23,18 @@ from tuner.recipe import Part, Recipe, use
 from tuner.train.loop import CheckpointSchedule, EpochReport, Progress
 
 
+def slow(*values: Any) -> Any:
+    """A second case, for `make test-all`."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def an_epoch(data: CachedDataset) -> int:
     """How often an epoch asks whether to stop: at every step and every validation batch."""
     batches = Batches(data, 4, 7)
     return batches.num_steps() + sum(1 for _ in batches.val())
 
 
-@pytest.mark.parametrize("asked", [0, 1, 4, 7, 9], ids=lambda n: f"at-{n}")
+@pytest.mark.parametrize("asked", [slow(0), 1, slow(4), 7, slow(9)], ids=lambda n: f"at-{n}")
 def test_a_trial_stopped_anywhere_goes_on_as_if_it_had_not(
     recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial, asked: int
 ) -> None:
@@ -216,7 +221,7 @@ def test_a_checkpoint_on_other_data_is_not_taken_up(
 
 
 @pytest.mark.parametrize(
-    "schedule", [use("none"), use("plateau", patience=0), use("exponential", gamma=0.7)], ids=str
+    "schedule", [slow(use("none")), use("plateau", patience=0), slow(use("exponential", gamma=0.7))], ids=str
 )
 def test_a_finished_trial_trained_longer_is_the_long_trial(
     recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, schedule: Part
@@ -274,7 +279,7 @@ def test_the_epochs_that_a_checkpoint_holds_are_told_when_it_goes_on(
     assert trial.found == before
 
 
-@pytest.mark.parametrize(("minutes", "least"), [(0.0, 15), (1e6, 1), (None, 3)])
+@pytest.mark.parametrize(("minutes", "least"), [(0.0, 15), (1e6, 1), slow(None, 3)])
 def test_checkpoints_are_written_as_often_as_asked_and_change_nothing(
     recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial, minutes: float | None, least: int
 ) -> None:
@@ -334,7 +339,7 @@ def test_what_says_raises_ends_the_training_as_it_stands(
     assert (progress["epoch"], progress["step"]) == (2, 0)
 
 
-@pytest.mark.parametrize("asked", [2, 6, 7])
+@pytest.mark.parametrize("asked", [2, 6, slow(7)])
 def test_a_trial_pruned_in_an_epoch_saves_nothing_more(
     recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, asked: int
 ) -> None:

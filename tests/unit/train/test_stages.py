@@ -288,7 +288,17 @@ def unbroken_stages(staged: Recipe, toy_data: CachedDataset, tmp_path: Path) -> 
     return trial
 
 
-@pytest.mark.parametrize("asked", [0, 3, ASKED, ASKED + 1, 2 * ASKED + 4, 3 * ASKED, 4 * ASKED - 1])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        3,
+        ASKED,
+        *(
+            pytest.param(n * ASKED + at, marks=pytest.mark.slow)
+            for n, at in ((0, 0), (1, 1), (2, 4), (3, 0), (4, -1))
+        ),
+    ],
+)
 def test_a_trial_interrupted_before_at_and_after_a_border_is_the_same_trial(
     staged: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken_stages: Trial, asked: int
 ) -> None:
