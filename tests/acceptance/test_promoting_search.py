@@ -52,6 +52,21 @@ def test_a_promoting_search_within_a_budget_of_epochs(tmp_path: Path) -> None:
     told = json.loads(run(tmp_path, "decisions", *home, "--replay", "--json").stdout)
     assert [each["same"] for each in told] == [False] + [True] * (len(written) - 1)
 
+    for words, changed in (
+        (("--factor", "3"), "factor: from 2 to 3"),
+        (("--first-rung", "2"), "first rung: from 1 to 2"),
+        (("--pruning", "stop"), "pruning: from promote to stop"),
+        (("--pruning", "none"), "pruning: from promote to none"),
+    ):
+        refused = run(tmp_path, *search, *words)
+        assert refused.returncode == 2 and changed in refused.stderr and "Traceback" not in refused.stderr
+    space = (tmp_path / "tiny.py").read_text()
+    (tmp_path / "tiny.py").write_text(space.replace('"lr"', '"rate"'))
+    refused = run(tmp_path, *search)
+    assert refused.returncode == 2 and "parameter 'rate': from absent" in refused.stderr
+    (tmp_path / "tiny.py").write_text(space)
+    assert len(rows(url, "SELECT * FROM tuner_claim WHERE paused_at IS NOT NULL")) == paused
+
     nothing = run(tmp_path, *search)
     assert nothing.returncode == 0 and states(url).keys() == {0, 1, 2, 3}
     more = run(tmp_path, *search, "--trials", "8")

@@ -20,10 +20,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("search")
     for name, text in (
         ("plain", ""),
+        (
+            "rests",
+            'SEARCH = search(sampler="grid", grid={"lr": [1e-3, 2e-3, 3e-3], "loss": ["bce"]}, pruning="promote")',
+        ),
         ("grids", 'SEARCH = search(sampler="grid", grid={"lr": [1e-3, 1e-2], "loss": ["bce"]}, pruning="none")'),
         ("starts", 'START = [{"lr": 0.005, "loss": "dice"}, {"lr": 0.002}]\nSEARCH = search(sampler="random")'),
     ):
-        path = write_space(folder, epochs=1, name=name)
+        path = write_space(folder, epochs=2 if name == "rests" else 1, name=name)
         path.write_text(f"{path.read_text()}\nfrom tuner import search\n{text}\n")
     (folder / "own_sampler.py").write_text("def mine(seed):\n    raise ValueError('not yet')\n")
     return folder
@@ -53,6 +57,14 @@ def test_a_grid_is_trained_once_and_says_when_it_is_spent(folder: Path) -> None:
     done = call(folder, "run", "--space", "grids.py", "--sampler", "tpe")
     assert done.exit_code == 2 and "sampler: from grid to tpe" in done.stderr
     assert "grid of lr: from [0.001, 0.01] to none" in done.stderr
+
+
+def test_paused_trials_of_a_spent_grid_wait_for_no_larger_budget(folder: Path) -> None:
+    done = call(folder, "run", "--space", "rests.py", "--epoch-budget", "3")
+    assert done.exit_code == 0 and "paused; they may go on when the budget is raised" in done.stdout, done.output
+    call(folder, "budget", "--study", "rests", "--epoch-budget", "9")
+    done = call(folder, "run", "--space", "rests.py")
+    assert "2 paused; they lost at their rungs, and no point is left to start" in done.stdout, done.output
 
 
 def test_points_of_start_come_first_and_the_sampler_may_change(

@@ -87,6 +87,15 @@ def test_a_search_continues_and_resumes_its_trial_from_the_checkpoint(folder: Pa
     assert (folder / "best" / "weights.safetensors").is_file()
 
 
+def test_its_study_keeps_its_pruning_and_has_no_decisions(folder: Path) -> None:
+    done = run(folder, "run", "--space", "small", "--trials", "9", "--home", "runs", "--pruning", "promote")
+    assert done.returncode == 2 and "pruning: from stop to promote" in done.stderr
+    assert "Traceback" not in done.stderr
+    shown = typed(folder, "decisions", "--home", "runs", "--study", "small-table")
+    assert shown == "small-table: no decisions; pruning is 'stop'\n"
+    assert "0 of 0 decisions" in typed(folder, "decisions", "--home", "runs", "--study", "small-table", "--replay")
+
+
 def test_a_trial_is_trained_for_more_epochs_from_its_checkpoint(folder: Path) -> None:
     typed(folder, "extend", "--trial", "0", "--epochs", "7", "--study", "small", "--home", "runs")
     now = glance(home_url(folder / "runs"), "small-7-epochs")

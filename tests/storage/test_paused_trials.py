@@ -14,6 +14,7 @@ from tuner.artifacts.attempts import AttemptFiles
 from tuner.errors import StudyError
 from tuner.paths import Home
 from tuner.search.pruning import limit_checkpoints
+from tuner.search.replay import replay_decisions
 from tuner.search.scheduler import PromoteHalving
 from tuner.search.session import Session
 from tuner.space.search_settings import SearchSettings
@@ -155,6 +156,20 @@ def test_a_trial_that_was_put_back_comes_before_a_paused_one(bench: Bench) -> No
     assert (again.number, again.attempt) == (1, 3) and bench.claim(1).paused_at is None
 
 
+def test_an_enqueued_point_comes_before_a_paused_trial(bench: Bench) -> None:
+    session = quiet(bench, "w")
+    for value in (0.3, 0.5, 0.4):
+        pause(session, value)
+    bench.joined.study.enqueue_trial({"lr": 0.25})
+    held = chosen(session)
+    assert (held.number, held.frozen.params) == (3, {"lr": 0.25})
+    assert train(session, held, 0.1) == "paused"
+    session.pause_trial(held, 1)
+    assert taken(session).number == 1
+    assert actions(bench)[-3:] == [("start", 3, 0), ("pause", 3, 1), ("resume", 1, 1)]
+    assert all(each.is_same for each in replay_decisions(bench.joined))
+
+
 def test_a_rung_that_nobody_judged_is_judged_by_the_next_worker(bench: Bench) -> None:
     """Its worker was killed after the epoch was recorded."""
     session = quiet(bench, "dying")
@@ -169,7 +184,9 @@ def test_a_rung_that_nobody_judged_is_judged_by_the_next_worker(bench: Bench) ->
     other.judge_epoch(again, 1)
     other.sync.write_all()
     assert other.check_signal(again) == "paused"
+    assert bench.claim(0).deaths == 1
     other.pause_trial(again, 1)
+    assert bench.claim(0).deaths == 0  # it was trained to its rung
     assert decisions.read_last_judged(bench.engine, again.id) == 1
 
 

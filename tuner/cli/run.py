@@ -91,16 +91,35 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     if now.study.has_given_trials and (failed := now.states.get("FAIL", 0)):
         click.echo(f"{failed} failed; run the command again to retry them")
     if now.num_paused:
-        click.echo(f"{now.num_paused} paused; they may go on when the budget is raised")
+        click.echo(describe_paused(now, home, storage))
     if not now.study.has_given_trials and now.num_trials and now.num_finished >= now.num_trials:
         click.echo(describe_spent_trials(now))
     print_spent_hours(now, home, storage)
 
 
+def describe_paused(now: StudySummary, home: str, storage: str | None) -> str:
+    """Return how many trials are paused, and whether a larger budget may let them go on."""
+    from tuner.study.claims import may_resume
+
+    engine = open_engine(storage, home)
+    is_over = is_grid_spent(now) and may_resume(engine, now.study.id)
+    engine.dispose()
+    outlook = (
+        "lost at their rungs, and no point is left to start" if is_over else "may go on when the budget is raised"
+    )
+    return f"{now.num_paused} paused; they {outlook}"
+
+
+def is_grid_spent(now: StudySummary) -> bool:
+    """Return whether all points of a grid are trials, so that their number cannot be raised."""
+    points = now.study.search.num_points
+    return bool(points) and (now.num_trials or 0) >= points
+
+
 def describe_spent_trials(now: StudySummary) -> str:
     """Return what to do when all trials have ended: raise their number, up to the points of a grid."""
     points, number = now.study.search.num_points, now.num_trials or 0
-    if points and number >= points:
+    if is_grid_spent(now):
         return f"all {points} points of the grid are trained"
     return f"the budget is spent; raise it to continue: --trials {min(2 * number, points or 2 * number)}"
 

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial
 from tuner.search.curves import CurveReader, cut_curve
 from tuner.search.scheduler import Curve, Scheduler, State, make_scheduler
 from tuner.study.claims import read_slots
-from tuner.study.decisions import CAN_START, Decision, StoredDecision, read_decisions
+from tuner.study.decisions import CAN_START, START_ENQUEUED, Decision, StoredDecision, read_decisions
 from tuner.study.optuna_compat import fixed_params, trial_id
 from tuner.study.study import JoinedStudy
 
@@ -86,7 +86,9 @@ class Replay:
             self.pass_decision(number)
 
     def take_again(self, stored: StoredDecision, number: int) -> Decision | None:
-        """Return what the scheduler decides on what is visible."""
+        """Return what is decided on what is visible: by the scheduler, but an enqueued trial comes before all."""
+        if stored.action == "start" and self.is_given(number):
+            return START_ENQUEUED
         if stored.action in ("start", "resume"):
             can_start = stored.reason.get(CAN_START, True)
             choice = self.scheduler.choose(self.visible(), can_start)

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import TrialLost
 from tuner.study.database import retried
-from tuner.study.decisions import Decision, write_decision
+from tuner.study.decisions import START_ENQUEUED, Decision, write_decision
 from tuner.study.epoch_grants import are_epochs_used_up, count_epochs, grant_epochs
 from tuner.study.optuna_tables import studies, trials
 from tuner.study.paused import resume_trial
@@ -120,7 +120,7 @@ def claim_trial(
     unwritten: Sequence[int] = (),
     choice: Decision | None = None,
 ) -> ClaimedTrial | NoTrial:
-    """Claim a trial that was put back, or else the chosen one or a new one within the budget, in one transaction.
+    """Claim a trial that was put back, an enqueued, the chosen or a new one within the budget, in one transaction.
 
     The study's row is locked first, so that no two workers see the same count. A trial that this worker already
     owns comes first: the connection was cut before the worker learned of it. `unwritten` are the ids of its trials
@@ -159,6 +159,8 @@ def claim_next(
         return claim_put_back(db, now.put_back, worker)
     if choice is None:
         return claim_new(db, study_id, worker, now)
+    if now.unclaimed is not None and not are_trials_used_up(now):
+        choice = START_ENQUEUED
     if choice.number is None:
         started = claim_new(db, study_id, worker, now)
         write_decision(db, study_id, worker, started.trial_id, choice)

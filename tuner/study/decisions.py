@@ -33,6 +33,10 @@ class Decision:
         return replace(self, reason={**self.reason, CAN_START: False})
 
 
+# what is written where an enqueued trial starts, such as a point of START: it comes before the scheduler's choice
+START_ENQUEUED = Decision("start", None, 0, {"why": "an enqueued point comes first"})
+
+
 @dataclass(frozen=True)
 class StoredDecision:
     """A decision as it was written. `number` is that of the trial, None if that was deleted."""

@@ -104,7 +104,7 @@ def write_rows(
         # a new epoch resets the deaths: a long trial on hosts that are often shut down is not to blame for them
         changes = {"deaths": 0} if writes.epochs else {}
         if writes.paused_at is not None:
-            changes |= {"paused_at": writes.paused_at, "kept_bytes": writes.kept_bytes}
+            changes |= {"paused_at": writes.paused_at, "kept_bytes": writes.kept_bytes, "deaths": 0}
         check_owner(db, owner.trial_id, owner.worker, **changes)
     except TrialLost:
         found = read_owner(db, owner.trial_id)
