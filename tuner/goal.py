@@ -1,9 +1,12 @@
-"""The goal of a search: one validation metric and a direction."""
+"""The goal of a search, a validation metric and a direction, and the limits that its models must meet."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from tuner.errors import describe_value, did_you_mean
 
 DIRECTIONS = ("maximize", "minimize")
 
@@ -39,3 +42,49 @@ def maximize(metric: str) -> Goal:
 def minimize(metric: str) -> Goal:
     """Return the goal of the smallest validation `metric`."""
     return Goal(metric, "minimize")
+
+
+MEASURES = {  # what a model costs; smaller is better, and a limit is the most that is allowed
+    "params": "parameters of the model",
+    "macs": "multiply-adds of the model for one image",
+    "latency_ms": "milliseconds of the model for one image, on the device of the worker",
+    "peak_memory_gb": "memory of a training step, in GB",
+}
+
+
+def read_limits(given: object) -> dict[str, float]:
+    """Return limits by measure; ValueError lists all that is wrong with them."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f'they are {describe_value(given)}; write for example {{"params": 2e6}}')
+    if wrong := list(limit_problems(given)):
+        raise ValueError("; ".join(wrong))
+    return {str(name): float(limit) for name, limit in given.items()}
+
+
+def limit_problems(limits: Mapping[object, object]) -> Iterator[str]:
+    for name, limit in limits.items():
+        if name not in MEASURES:
+            known = ", ".join(MEASURES)
+            yield f"there is no limit of {describe_value(name)}.{did_you_mean(str(name), MEASURES)} Known: {known}"
+        elif isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+            yield f"the limit of {name} is {describe_value(limit)}; a number above 0 is needed"
+
+
+def format_measure(name: str, value: float) -> str:
+    """Return text such as 'params 1.94e+06' or 'latency_ms 20'."""
+    return f"{name} {value:.3g}"
+
+
+def describe_limits(limits: Mapping[str, float]) -> str:
+    """Return text such as 'params at most 2e+06, latency_ms at most 20'."""
+    return ", ".join(f"{name} at most {limit:g}" for name, limit in limits.items())
+
+
+def over_limits(measured: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
+    """Return the measured values that are above their limits."""
+    return {name: measured[name] for name in limits if measured.get(name, 0.0) > limits[name]}
+
+
+def describe_excess(over: Mapping[str, float], limits: Mapping[str, float]) -> str:
+    """Return text such as 'params 3.1e+06, limit 2e+06'."""
+    return "; ".join(f"{format_measure(name, value)}, limit {limits[name]:.3g}" for name, value in over.items())

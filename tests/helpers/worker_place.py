@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
@@ -30,6 +30,7 @@ class Place:
     folder: Path
     seed: int = 0
     search: SearchSettings = SearchSettings()
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -54,6 +55,7 @@ class Place:
                 seed=self.seed,
                 parameters=draw_recipes(found).parameters,
                 search=self.search,
+                limits=self.limits,
             ),
         )
         budget.set_budget(joined.engine, joined.id, num_trials=trials)

@@ -167,3 +167,14 @@ def test_studies_of_one_name_have_run_folders_of_their_own(tmp_path: Path) -> No
         keys.add(Home(tmp_path).run("s", joined.info.key, 0).folder)
         joined.engine.dispose(), again.engine.dispose()
     assert len(keys) == 2
+
+
+def test_limits_must_stay_because_trials_that_broke_them_were_not_trained(prepared_url: str) -> None:
+    limited = replace(INFO, limits={"params": 2e6})
+    assert "limit of params: from none to 2000000.0" in complaint(prepared_url, limited)
+    with joined(prepared_url, replace(limited, name="limited")) as study:
+        assert study.info.limits == {"params": 2e6}
+    with pytest.raises(SpaceChanged) as told:
+        join_study(prepared_url, replace(limited, name="limited", limits={"params": 3e6, "macs": 1e9}))
+    assert "limit of params: from 2000000.0 to 3000000.0" in str(told.value)
+    assert "limit of macs: from none to 1000000000.0" in str(told.value)

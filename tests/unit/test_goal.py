@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
-from tuner.goal import Goal, maximize, minimize
+from tuner.goal import Goal, describe_excess, maximize, minimize, over_limits, read_limits
 
 
 def test_larger_is_better_when_maximizing_and_smaller_when_minimizing() -> None:
@@ -41,3 +42,32 @@ def test_a_metric_that_is_no_name_is_refused(metric: object) -> None:
 def test_a_direction_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match=r"direction is 'max'; write maximize\(\.\.\.\) or minimize"):
         Goal("iou", "max")
+
+
+def test_a_limit_is_the_most_that_is_allowed() -> None:
+    limits = read_limits({"params": 2000, "latency_ms": 20.0})
+    assert over_limits({"params": 2000, "latency_ms": 19}, limits) == {}
+    over = over_limits({"params": 2001, "macs": 9e9}, limits)
+    assert over == {"params": 2001} and describe_excess(over, limits) == "params 2e+03, limit 2e+03"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"param": 1}, "there is no limit of 'param'. Did you mean 'params'? Known: params, macs, latency_ms"),
+        ({"params": 0}, "the limit of params is 0; a number above 0 is needed"),
+        ({"params": True}, "the limit of params is True; a number above 0 is needed"),
+        ({"params": "2e6"}, "the limit of params is '2e6'; a number above 0 is needed"),
+        (
+            {"macs": math.nan, "x": 1},
+            "the limit of macs is nan; a number above 0 is needed; there is no limit of 'x'",
+        ),
+        ({"macs": math.inf}, "the limit of macs is inf"),
+        ({3: 1}, "there is no limit of 3."),
+        ([("params", 1)], "they are [('params', 1)]; write for example"),
+        (None, "they are None; write"),
+    ],
+)
+def test_limits_that_mean_nothing_are_refused(given: object, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read_limits(given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tuner.api.arguments import given_or_environment, to_home, to_text
@@ -22,7 +22,7 @@ from tuner.errors import (
     describe_value,
     did_you_mean,
 )
-from tuner.goal import Goal
+from tuner.goal import Goal, read_limits
 from tuner.paths import Home
 from tuner.recipe import Recipe
 from tuner.study import queries
@@ -41,6 +41,7 @@ def run(
     trials: int | None = None,
     goal: Goal | None = None,
     start: Sequence[dict[str, Any]] = (),
+    limits: Mapping[str, float] | None = None,
     table: str | os.PathLike[str] | None = None,
     seeds: int | None = None,
     study: str | None = None,
@@ -69,6 +70,7 @@ def run(
     trials: how many trials in all, over every worker and call. Default: 50.
     goal: of a function, such as `maximize("iou")`; spaces in files define their own.
     start: of a function, the points that are trained first, such as `[{"lr": 1e-3}]`; spaces in files have START.
+    limits: the most that a model may cost, such as `{"params": 2e6}`, beside those of the space's LIMITS.
     table, seeds: instead of a space, a published table, and how many times each row is trained.
     study: the name of the study. Default: the name of the space or function.
     storage: a database URL. Default: the environment variable TUNER_STORAGE, else tuner.db in `home`.
@@ -106,6 +108,7 @@ def run(
     options |= {"hours": hours, "gpu_hours": gpu_hours, "epoch_budget": epoch_budget}
     options |= {"artifacts": given_or_environment(artifacts, "TUNER_ARTIFACTS")}
     given = check_options(options) | {"space": space_argument(space, goal, place, start)}
+    given["limits"] = check_limits({} if limits is None else limits)
     done = run_search(RunRequest.from_options(storage or place.database, place, given), choose_view(progress))
     if done.code == 130 or done.is_interrupted:
         raise KeyboardInterrupt(f"study '{done.study}' is saved; run it again to resume")
@@ -144,6 +147,14 @@ def space_argument(
     if goal is not None:
         raise SpaceError("goal= belongs to a space given as a function; a space file defines its own GOAL.")
     return None if space is None else to_text("space", space, "SPACE", SpaceError)
+
+
+def check_limits(limits: object) -> dict[str, float]:
+    """Return the limits; StudyError lists all that is wrong with them."""
+    try:
+        return read_limits(limits)
+    except ValueError as error:
+        raise StudyError(f"these limits of tuner.run() cannot be used: {error}.") from None
 
 
 def check_options(given: dict[str, Any]) -> dict[str, Any]:

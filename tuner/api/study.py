@@ -32,7 +32,8 @@ SHOWN_TRIALS = 10  # in a notebook's table of a study
 class TrialResult:
     """One trial of a study.
 
-    state: "COMPLETE", "PRUNED", "PAUSED", "FAIL", "RUNNING" or "WAITING"; a paused trial may go on.
+    state: "COMPLETE", "PRUNED", "PAUSED", "OVER_LIMIT", "FAIL", "RUNNING" or "WAITING". A paused trial may go on;
+        one over a limit was not trained.
     value: the goal's metric at the best epoch, for a pruned trial at the last one; None without a value.
     params: the parameters by name.
     recipe: what was trained; None for a trial that failed before it had a recipe.

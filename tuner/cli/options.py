@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import click
 from tuner.data.limits import MAX_PIXELS, limit_pixels
 from tuner.errors import FilesError, describe_value, printable
 from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT
+from tuner.goal import MEASURES, read_limits
 from tuner.recipe import is_number, is_whole_number
 from tuner.space.files import TIMEOUT
 from tuner.space.search_settings import PRUNINGS, SAMPLERS
@@ -252,9 +253,35 @@ SEARCH_OPTIONS = (
 )
 
 
+def parse_limits(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> dict[str, float]:
+    """Return the limits of `--limit NAME=NUMBER`."""
+    limits: dict[str, float] = {}
+    for text in given:
+        name, is_pair, number = text.partition("=")
+        if not is_pair or not NUMBER_TEXT.fullmatch(number):
+            raise click.BadParameter(
+                f"'{printable(text, 80)}' is not NAME=NUMBER, such as params=2e6.", ctx=ctx, param=param
+            )
+        limits[name] = float(number)
+    try:
+        return read_limits(limits)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", ctx=ctx, param=param) from None
+
+
+limit_option = click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    callback=parse_limits,
+    metavar="NAME=NUMBER",
+    help=f"Train only models that cost at most so much: {', '.join(MEASURES)}.  [default: the space's]",
+)
+
+
 def search_options(command: Any) -> Any:
-    """Add the options that override SEARCH of a space."""
-    for option in reversed(SEARCH_OPTIONS):
+    """Add the options that override SEARCH and LIMITS of a space."""
+    for option in (limit_option, *reversed(SEARCH_OPTIONS)):
         command = option(command)
     return command
 

@@ -77,6 +77,7 @@ def report_and_exit(done: RunResult, home: str, storage: str | None) -> None:
 
 def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     """Print progress, the best trial, and the next commands."""
+    from tuner.study import queries
     from tuner.study.format import format_params, format_value
 
     name = now.study.name
@@ -85,6 +86,10 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
         best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
         click.echo(f"best: {now.study.goal.metric} {best}")
         click.echo(f"next: tuner best --study {quote(name)} --export best{storage_hint(home, storage)}")
+    engine = open_engine(storage, home)
+    if none_meets := queries.explain_limits(engine, now):
+        click.echo(none_meets)
+    engine.dispose()
     if table := now.study.table:
         named = "" if name == table else f" --study {quote(name)}"
         click.echo(f"next: tuner table {quote(table)}{named}{storage_hint(home, storage)}")

@@ -129,6 +129,7 @@ def progress_parts(data: ScreenData, width: int) -> list[LinePart]:
         (4, f"{states.get('COMPLETE', 0)} finished", "green"),
         (3, f"{pruned} pruned", "yellow"),
         (3, f"{now.num_paused} paused" if now.num_paused else "", "yellow"),
+        (3, f"{now.num_over_limit} over a limit" if now.num_over_limit else "", "yellow"),
         (2, f"{failed} failed", "red" if failed else "dim"),
         (5, f"{now.num_put_back} waiting" if now.num_put_back else "", ""),
         (1, f"time left: {left}" if width >= 60 else f"left: {left}", ""),

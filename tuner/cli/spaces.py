@@ -104,11 +104,28 @@ def print_setup(setup: StudySetup) -> None:
         click.echo(f"weights: {', '.join(weights)} (found when it runs)")
     if not info.has_given_trials:
         click.echo(f"search: {info.search}")
+    print_limits(setup)
     for parameter, distribution in info.parameters.items():
         values = info.search.grid.get(parameter)
         listed = f"; grid: {format_names(values, 12)}" if values else ""
         click.echo(f"  {parameter:<14} {describe_parameter(distribution)}{listed}")
     print_start(start, info)
+
+
+def print_limits(setup: StudySetup) -> None:
+    """Print the limits, and how many of the draws break each that can be known now."""
+    from tuner.goal import over_limits
+
+    limits, measured = setup.info.limits, setup.space.measured
+    over = [over_limits(each, limits) for each in measured]
+    for name, limit in limits.items():
+        if any(name in each for each in measured):
+            told = (
+                f"{sum(name in each for each in over)} of {len(over)} recipes break it, and would not be trained"
+            )
+        else:
+            told = "measured in each trial, before it is trained"
+        click.echo(f"limit: {name} at most {limit:g} ({told})")
 
 
 def print_start(start: tuple[dict[str, Any], ...], info: StudyInfo) -> None:

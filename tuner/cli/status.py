@@ -60,10 +60,11 @@ def status(home: str, storage: str | None, study: str | None, watch: bool, every
     if not views:
         click.echo("no study yet. Start one with: tuner run --space unet_k")
     for now, stats in zip(views, all_stats, strict=True):
-        print_study(now, stats)
+        print_study(now, stats, queries.explain_limits(engine, now))
 
 
-def print_study(now: StudySummary, stats: StudyStats) -> None:
+def print_study(now: StudySummary, stats: StudyStats, none_meets: str = "") -> None:
+    """Print a study; `none_meets` says that no trial meets the limits."""
     from tuner.study.format import (
         format_failures,
         format_params,
@@ -74,7 +75,7 @@ def print_study(now: StudySummary, stats: StudyStats) -> None:
     )
 
     mark = f" ({now.study.size})" if now.study.size else ""
-    states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(now.states.items())) or "no trials"
+    states = ", ".join(f"{n} {s.lower().replace('_', ' ')}" for s, n in sorted(now.states.items())) or "no trials"
     click.echo(f"{click.style(now.study.name, bold=True)}{mark}: {now.study.goal} on {now.study.data}")
     paused = ", paused" if stats.paused else ""
     click.echo(f"  {now.num_finished} of {now.num_trials or 'any number of'} trials ended ({states}){paused}")
@@ -83,6 +84,8 @@ def print_study(now: StudySummary, stats: StudyStats) -> None:
     if now.best:
         best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
         click.echo(f"  best {now.study.goal.metric} {best}")
+    if none_meets:
+        click.echo(f"  {none_meets}")
     if stats.cost.epochs:
         left = f"time left: {format_time_left(stats.left)}" if now.workers else ""
         spent = [f"{stats.cost.epochs} epochs", format_spent(stats), format_saved(stats.cost), left]
@@ -124,5 +127,6 @@ def choose_view(engine: Engine, info: StudyInfo, as_json: bool, number: int) -> 
         return LiveView(engine, info, open_terminal(sys.stdout), page=True, mark=mark)
     if mark:
         click.echo(f"watching '{info.name}', {mark}", err=True)
-    print_study(queries.read_summary(engine, info), read_stats(engine, info))
+    now = queries.read_summary(engine, info)
+    print_study(now, read_stats(engine, info), queries.explain_limits(engine, now))
     return PlainView(engine, info, click.echo)

@@ -56,7 +56,8 @@ def find_best(engine: Engine, name: str | None) -> BestTrial:
     now = queries.read_summary(engine, info)
     if now.best is None:
         states = ", ".join(f"{number} {state}" for state, number in sorted(now.states.items())) or "none at all"
-        raise StudyError(f"study '{info.name}' has no finished trial yet (trials: {states}).")
+        why = queries.explain_limits(engine, now) or f"trials: {states}"
+        raise StudyError(f"study '{info.name}' has no finished trial yet ({why}).")
     epoch = int(now.best.attrs.get("result", {}).get("best_epoch", 0))
     rows = epoch_queries.read_epochs(engine, now.best.id)
     at_best = next((row for row in rows if row["epoch"] == epoch), {})

@@ -19,6 +19,7 @@ from tuner.report.group_curves import TrialGroups, group_curves, group_trials, t
 from tuner.report.importance import FEWEST, SOLID, param_importances
 from tuner.report.study_data import StudyData, TrialData, format_param
 from tuner.study.format import format_seconds
+from tuner.study.trial_queries import OVER_LIMIT
 
 MAX_CURVES = 5  # trials whose curves are drawn
 MAX_CELLS = 5  # of a number, along a side of the heat map
@@ -233,8 +234,8 @@ def plot_cost(study: StudyData) -> StudyFigure:
 
 
 def plot_epochs(study: StudyData) -> StudyFigure:
-    """Plot trained and planned epochs: what pruning saved. Trials that a person stopped are omitted."""
-    ended = [trial for trial in study.of("COMPLETE", "PRUNED") if trial.planned and "stopped" not in trial.notes]
+    """Plot trained and planned epochs: what pruning saved. Trials that a person or a limit stopped are omitted."""
+    ended = [t for t in study.of("COMPLETE", "PRUNED") if t.planned and not {"stopped", OVER_LIMIT} & {*t.notes}]
     if not ended:
         return empty_figure("epochs", "Epochs", "no ended trial says how many epochs it was to have")
     x = [float(trial.number) for trial in ended]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuner.goal import describe_limits
 from tuner.recipe import Recipe
 from tuner.report.advice import Advice, extend_command, recipe_to_space, run_command, study_option
 from tuner.report.certainty import DRAWS, SURE, Certainty, describe_certainty, format_share
@@ -21,7 +22,7 @@ from tuner.study.info import StudyInfo
 TIME_FIGURES = ("cost", "epochs", "failures")
 CURVE_FIGURES = ("curves", "by-choice")
 ENDED = {"COMPLETE": "finished", "PAUSED": "paused", "PRUNED": "pruned", "FAIL": "failed"}
-STATES = {**ENDED, "RUNNING": "running", "WAITING": "waiting"}
+STATES = {**ENDED, "OVER_LIMIT": "over a limit", "RUNNING": "running", "WAITING": "waiting"}
 MINUTE = "%Y-%m-%d %H:%M"
 Pairs = list[tuple[str, str]]  # a name and its text
 
@@ -119,6 +120,7 @@ def search_facts(study: StudyData, about: str) -> Pairs:
         ("data", describe_data(study)),
         ("size", info.size or "full"),
         ("trials", f"{count_states(study) or 'none'}; budget {study.num_trials or 'not limited'}"),
+        *([("limits", describe_limits(info.limits))] if info.limits else []),
         ("chosen by", chosen_by),
         ("pruning", pruning),
         ("dates", describe_dates(study)),
@@ -269,7 +271,7 @@ def format_state(trial: TrialData) -> str:
     """Return text such as "finished" or "paused at 3 of 60"."""
     if trial.paused_at is not None:
         return format_paused(trial.paused_at, trial.notes)
-    return STATES.get(trial.state, trial.state)
+    return STATES.get(trial.shown_state, trial.shown_state)
 
 
 def trial_table(study: StudyData, chosen: TrialData | None) -> Table:

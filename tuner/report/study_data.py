@@ -47,7 +47,9 @@ class TrialData:
 
     @property
     def shown_state(self) -> str:
-        """Return the state, "PAUSED" for a trial that may go on."""
+        """Return the state, "PAUSED" for a trial that may go on, "OVER_LIMIT" for one that broke a limit."""
+        if trial_queries.OVER_LIMIT in self.notes:
+            return trial_queries.BROKE_LIMIT
         return self.state if self.paused_at is None else trial_queries.PAUSED
 
     @property

@@ -17,7 +17,7 @@ from tuner.errors import FailureKind, TrialFailed, locate_error
 from tuner.paths import Run, expand_path
 from tuner.recipe import Part, Recipe
 from tuner.search.sampling import hash_seed, redraw
-from tuner.search.session import Session
+from tuner.search.session import Session, TrialSignal
 from tuner.search.warm_start import TOOK_OVER, is_file_name, reduce_size
 from tuner.space.rehearsal import rehearse
 from tuner.space.space import Space
@@ -94,10 +94,11 @@ def train_recipe(
     run: Run,
     initial_weights: Path | None,
     on_frame: Callable[[Progress], None] = lambda progress: None,
+    check_memory: Callable[[bool], None] = lambda is_epoch: None,
 ) -> TrainingOutcome:
     """Train a recipe, reporting every epoch to the session, which decides whether to go on.
 
-    `on_frame` is called with each new frame of the strip.
+    `on_frame` is called with each new frame of the strip, `check_memory` before each step and after each epoch.
     """
     session = context.session
 
@@ -108,6 +109,11 @@ def train_recipe(
         session.record_epoch(active, asdict(report), is_judged(report.epoch), is_new)
         peak = max(session.sync.status.get("peak_memory", 0), report.peak_memory)
         session.update_status(step=report.epoch, steps=recipe.epochs, value=report.value, peak_memory=peak)
+        check_memory(True)
+
+    def check_stop() -> TrialSignal:
+        check_memory(False)
+        return session.check_signal(active)
 
     def on_resume(reports: list[EpochReport]) -> None:
         """Record and judge epochs that the previous worker saved, but did not record or judge before it died."""
@@ -127,7 +133,7 @@ def train_recipe(
         device=context.device,
         micro_batches=context.micro_batches,
         on_epoch=on_epoch,
-        check_stop=lambda: session.check_signal(active),
+        check_stop=check_stop,
         initial_weights=initial_weights,
         must_resume=TOOK_OVER in active.frozen.user_attrs,
         on_resume=on_resume,

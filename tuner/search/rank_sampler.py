@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from copy import copy
 from itertools import groupby
 from statistics import NormalDist
 from typing import Any
@@ -22,8 +21,9 @@ class RankSampler(BaseSampler):
     """A sampler that learns from the order of all finished trials, also of pruned ones.
 
     Complete trials are ordered by their values, and come before pruned ones; these by their last epoch and the
-    value there, as TPE does. The sampler sees them as complete, each with the value that its rank has in a normal
-    distribution. Of more than `most`, it sees the best, and as many of the newest others.
+    value there, as TPE does. Last come those that broke a limit, by how much. The sampler sees them as complete,
+    each with the value that its rank has in a normal distribution. Of more than `most`, it sees the best, and as
+    many of the newest others.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ def rank_values(trials: Sequence[FrozenTrial], is_maximized: bool, most: int | N
         newest = {trial.number for trial in sorted(ordered[most // 2 :], key=lambda t: t.number)[-(most // 2) :]}
         ordered = [*ordered[: most // 2], *(trial for trial in ordered[most // 2 :] if trial.number in newest)]
     sign, normal, above = (-1.0 if is_maximized else 1.0), NormalDist(), 0
-    seen = [trial for trial in trials if trial.state is TrialState.RUNNING]
+    seen = [optuna_compat.without_constraints(t) for t in trials if t.state is TrialState.RUNNING]
     for _, group in groupby(ordered, lambda trial: ranks[trial.number]):
         equal = list(group)
         value = sign * normal.inv_cdf((above + len(equal) / 2) / len(ordered))
@@ -75,6 +75,6 @@ def rank_values(trials: Sequence[FrozenTrial], is_maximized: bool, most: int | N
 
 def as_complete(trial: FrozenTrial, value: float) -> FrozenTrial:
     """Return a copy of a trial that is complete with this value."""
-    shown = copy(trial)
+    shown = optuna_compat.without_constraints(trial)
     shown.state, shown.values = TrialState.COMPLETE, [value]
     return shown

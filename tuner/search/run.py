@@ -12,25 +12,24 @@ from typing import Any
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner.artifacts.attempts import AttemptFiles, open_attempts
+from tuner.artifacts.attempts import open_attempts
 from tuner.artifacts.optuna_store import open_trial_artifacts
 from tuner.artifacts.store import open_store, probe_store
-from tuner.console import StudyView, progress_bar, show_status
+from tuner.console import StudyView, show_status
 from tuner.data.datasets import swap_data
 from tuner.data.limits import limit_pixels
 from tuner.data.provider import open_source
-from tuner.data.source import Source
-from tuner.data.survey import survey
 from tuner.errors import StudyError, did_you_mean, escape, format_names
 from tuner.fleet.config import WorkerConfig, WorkerSettings, hash_space_file
 from tuner.fleet.placement import PlacementRequest, open_placement, prepare_workers
 from tuner.fleet.supervisor import Fleet, say
 from tuner.paths import Home
 from tuner.recipe import Recipe
+from tuner.search.data_checks import check_with_data, survey_sources
 from tuner.search.pruning import make_due_check
-from tuner.search.warm_start import find_weights, rename_weights
+from tuner.search.warm_start import rename_weights
 from tuner.space.child import SpaceProcess
-from tuner.space.drawing import Choice, DrawnSpace, check_again, inspect_space
+from tuner.space.drawing import Choice, DrawnSpace, inspect_space
 from tuner.space.files import TIMEOUT
 from tuner.space.published import PublishedTable, load_table
 from tuner.space.rehearsal import NUM_TRIALS, size_suffix
@@ -90,6 +89,7 @@ class RunRequest:
     no_pruning: bool = False
     first_rung: int | None = None
     factor: int | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
     timeout: float = TIMEOUT
 
     @cached_property
@@ -247,6 +247,8 @@ def refuse_conflicts(request: RunRequest) -> None:
     if is_table and request.search:
         names = "--sampler, --pruning, --first-rung and --factor"
         raise StudyError(f"{names} belong to --space: the rows of a table are given, and are never pruned.")
+    if is_table and request.limits:
+        raise StudyError("--limit belongs to --space: the rows of a table are given, and each is trained.")
     if request.no_pruning and request.pruning not in (None, "none"):
         raise StudyError(f"--no-pruning means --pruning none; --pruning {request.pruning} was given too.")
     if request.rehearse and (request.shrink, request.shorten) != (1, 1):
@@ -280,6 +282,7 @@ def check_request(request: RunRequest, process: SpaceProcess) -> StudySetup:
         layout="" if request.rehearse else request.layout or "",
         each=check_each(request.each, space) if request.each else "",
         search=SearchSettings() if table else space.search,
+        limits=space.limits,
     )
     recipes = [rename_weights(recipe, request.shrink, request.shorten) for recipe in space.recipes]
     return StudySetup(info, space, recipes, table_trials(table, request.seeds or 1) if table else [])
@@ -338,39 +341,6 @@ def study_name(request: RunRequest, space: DrawnSpace, table: PublishedTable | N
         return f"{name}-rehearsal"
     swapped = "" if space.data == space.own_data else f"@{escape(Path(space.data).name)}"
     return name + swapped + size_suffix(request.shrink, request.shorten)
-
-
-def survey_sources(sources: list[Source], home: Home) -> tuple[str, ...]:
-    """Check each file of the datasets once and log remarks; return the names of the classes."""
-    classes: tuple[str, ...] = ()
-    for source in sources:
-        with progress_bar(f"reading {source.name}") as progress:
-            found = survey(source, home.cache, progress)
-        classes = found.classes
-        for remark in found.remarks:
-            log.warning("%s: %s", source.name, remark)
-        if found.unlearnable:
-            names = format_names([f"'{name}'" for name in found.unlearnable])
-            log.warning("%s: validation asks for %s, of which no training image shows any", source.name, names)
-    return classes
-
-
-def check_with_data(
-    recipes: list[Recipe], space: DrawnSpace, process: SpaceProcess, url: str, attempts: AttemptFiles
-) -> None:
-    """Check what is known only with the data: the number of classes and what depends on it, initial weights."""
-    if recipes[0].classes:
-        check_again(process, recipes, space.goal)
-    if all(recipe.weights.name == "none" for recipe in recipes):
-        return
-    from tuner.space.check import check_weights  # loads torch
-
-    engine = None if database.is_absent(url) else tables.open_to_read(url)
-    try:
-        check_weights(recipes, lambda name: find_weights(name, engine, attempts, None), str(space.path))
-    finally:
-        if engine:
-            engine.dispose()
 
 
 def set_budget(engine: Engine, info: StudyInfo, request: RunRequest) -> None:

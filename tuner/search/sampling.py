@@ -166,8 +166,13 @@ class TrialSubset:
 
 
 def rank_trial(trial: FrozenTrial, is_maximized: bool) -> Key:
-    """Rank as TPE does: complete trials by value, then pruned ones by their last epoch and the value there."""
+    """Rank as TPE does: complete trials by value, then pruned ones by their last epoch and the value there.
+
+    Those that broke a limit come last, by how much.
+    """
     sign = -1.0 if is_maximized else 1.0
+    if excess := sum(max(0.0, value) for value in trial.constraints.values()):
+        return 2.0, excess, 0.0
     if trial.state is TrialState.COMPLETE:
         return 0.0, 0.0, sign * cast("float", trial.value)
     if not trial.intermediate_values:

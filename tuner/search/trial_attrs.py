@@ -84,10 +84,10 @@ def save_result_note(
     )
 
 
-def save_failure_note(trial: optuna.Trial, reason: str) -> None:
-    """Show in the dashboard why a trial failed, and its recipe if it has one."""
+def save_failure_note(trial: optuna.Trial, reason: str, heading: str = "failed") -> None:
+    """Show in the dashboard why a trial failed or was not trained, and its recipe if it has one."""
     from optuna_dashboard import save_note
 
     plain = trial.user_attrs.get("recipe")
     recipe = f"\n\n```json\n{format_recipe(Recipe.from_json(plain))}\n```\n" if plain else ""
-    save_note(trial, f"**failed**\n\n```\n{reason.strip()}\n```{recipe}")
+    save_note(trial, f"**{heading}**\n\n```\n{reason.strip()}\n```{recipe}")

@@ -48,7 +48,8 @@ from tuner.fleet import gpus
 from tuner.fleet.config import EXIT_GIVEN_UP, EXIT_GPU_FAILED, WorkerConfig, hash_space_file
 from tuner.paths import Home, Run, git_commit
 from tuner.recipe import Recipe
-from tuner.search import objective, trial_attrs, trial_pictures
+from tuner.search import measuring, objective, trial_attrs, trial_pictures
+from tuner.search.measuring import OverLimit
 from tuner.search.pruning import limit_checkpoints
 from tuner.search.samplers import make_sampler
 from tuner.search.session import Session
@@ -63,6 +64,7 @@ from tuner.study.heartbeat import machine_id, own_version, process_start
 from tuner.study.optuna_compat import was_judged_by_optuna
 from tuner.study.pending import ActiveTrial, EndState
 from tuner.study.study import JoinedStudy, rejoin_study
+from tuner.study.trial_queries import OVER_LIMIT
 from tuner.train.loop import TrainingOutcome
 from tuner.train.memory import MicroBatches, is_out_of_memory, keep_pages, release
 from tuner.train.precision import device_name, find_device, pin_to_cores
@@ -149,6 +151,8 @@ class Worker:
             self.session.put_back_trial(active)
         except TrialLost as lost:
             self.drop_trial(active, run, str(lost))
+        except OverLimit as over:
+            self.end_over_limit(trial, active, run, str(over))
         except TrialFailed as failed:
             self.fail_trial(trial, active, run, failed)
         except WorkerRemoved:
@@ -205,10 +209,14 @@ class Worker:
         code = save_code(recipe.own_names, run)
         trial_attrs.write_recipe(trial, recipe, data, self.commit, code)
         self.session.confirm_params(active)
+        measuring.measure_trial(trial, recipe, self.joined.info, self.context)
         self.session.update_status(state="training", step=0, steps=recipe.epochs)
         pictures = TrialPictures(trial, recipe, data, run, open_trial_artifacts(self.attempts))
+        check_memory = measuring.make_memory_check(trial, self.joined.info, self.context)
         with closing(StripThread(pictures)) as strip:
-            outcome = objective.train_recipe(self.context, active, recipe, data, run, weights, strip.show)
+            outcome = objective.train_recipe(
+                self.context, active, recipe, data, run, weights, strip.show, check_memory
+            )
         if outcome.end == "stopped":
             log.info("trial %d: stopped at epoch %d, put back", active.number, outcome.progress.epoch)
             self.attempts.settle(run, HURRY_SECONDS)
@@ -272,6 +280,13 @@ class Worker:
             return {}
         batches, alive = self.context.micro_batches, self.session.update_status
         return evaluate(recipe, data, run.best, self.device, batches, shares, alive=alive).scores()
+
+    def end_over_limit(self, trial: optuna.Trial, active: ActiveTrial, run: Run, over: str) -> None:
+        """End a trial that breaks a limit as pruned, from which samplers learn."""
+        log.info("trial %d: over a limit: %s", active.number, over)
+        trial.set_user_attr(OVER_LIMIT, over)
+        trial_attrs.save_failure_note(trial, over, "over a limit")
+        self.session.end_trial(active, "PRUNED", on_written=lambda: self.attempts.finish(run, weights=False))
 
     def fail_trial(
         self, trial: optuna.Trial, active: ActiveTrial, run: Run, failed: TrialFailed, exception: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import data_problems
 from tuner.errors import PartError, SpaceError, did_you_mean, first_lines, printable
-from tuner.goal import Goal
+from tuner.goal import Goal, describe_excess, over_limits
 from tuner.models import MODELS
 from tuner.recipe import Part, Recipe, Stage, format_number, is_own_metric, is_storable, numbers_in
 from tuner.registry import COUNT, POSITIVE, Range, build, find_builder, part_problems, unknown_choice
@@ -26,9 +26,14 @@ MOST_IMAGE_SIZE = 8192  # pixels of a side
 ASSUMED_CLASSES = 3  # until the data is opened
 
 
-def check_recipes(recipes: Iterable[Recipe], goal: Goal, where: str) -> None:
-    """Raise SpaceError with everything that is wrong with any of the recipes, each problem once."""
-    tried: dict[object, Any] = {}
+def check_recipes(
+    recipes: Iterable[Recipe], goal: Goal, where: str, tried: dict[object, Any] | None = None
+) -> None:
+    """Raise SpaceError with everything that is wrong with any of the recipes, each problem once.
+
+    `tried` caches models, and what is wrong with parts.
+    """
+    tried = {} if tried is None else tried
     wrong: dict[str, None] = {}
     for recipe in recipes:
         wrong |= dict.fromkeys(recipe_problems(recipe, goal, tried))
@@ -36,19 +41,47 @@ def check_recipes(recipes: Iterable[Recipe], goal: Goal, where: str) -> None:
         raise SpaceError(f"{where}: its recipes cannot be trained:{first_lines(wrong)}")
 
 
-def check_drawn() -> list[dict[str, Any]]:
-    """Check what `draw` has drawn, in its size and in the one it will have; return the recipes as JSON.
+def check_drawn() -> dict[str, list[dict[str, Any]]]:
+    """Check what `draw` has drawn, in its size and in the one it will have.
 
-    Runs in the process of the space.
+    Return the recipes as JSON, and of each what has a limit and follows from its model alone. Runs in the process
+    of the space.
     """
     drawn = DRAWN[0]
     recipes, choice = drawn.recipes, drawn.choice
-    check_recipes(recipes, drawn.goal, drawn.where)
+    tried: dict[object, Any] = {}
+    check_recipes(recipes, drawn.goal, drawn.where, tried)
     if (choice.rehearse, choice.shrink, choice.shorten) != (False, 1, 1):
         resize = rehearse if choice.rehearse else lambda r: reduce_recipe(r, choice.shrink, choice.shorten)
         recipes = [resize(r) for r in recipes]
-        check_recipes(recipes, drawn.goal, drawn.where)
-    return [recipe.to_json() for recipe in recipes]
+        check_recipes(recipes, drawn.goal, drawn.where, tried)
+    measured = measure_recipes(recipes, drawn.limits, tried)
+    check_limits(measured, drawn.limits, drawn.where)
+    return {"recipes": [recipe.to_json() for recipe in recipes], "measured": measured}
+
+
+def measure_recipes(
+    recipes: Iterable[Recipe], names: Iterable[str], tried: dict[object, Any]
+) -> list[dict[str, float]]:
+    """Return of each recipe those of the named measures that follow from its model alone."""
+    if not (names := list(names)):
+        return [{} for _ in recipes]
+    from tuner.space.meta_model import measure_model
+
+    pairs = ((recipe, find_task(recipe.task)) for recipe in recipes)
+    return [measure_model(assume_classes(recipe, task), task, names, tried) for recipe, task in pairs]
+
+
+def check_limits(measured: Sequence[Mapping[str, float]], limits: Mapping[str, float], where: str) -> None:
+    """Raise SpaceError if each of the recipes breaks a limit: then a search cannot find any that meets them."""
+    over = [over_limits(each, limits) for each in measured]
+    if not over or not all(over):
+        return
+    least = {name: min(each[name] for each in measured) for name in limits if any(name in one for one in over)}
+    raise SpaceError(
+        f"{where}: each of {len(over)} recipes drawn from it breaks a limit. The least that was met: "
+        f"{describe_excess(least, limits)}. Raise the limits, or draw smaller models."
+    )
 
 
 def check_plain(recipes: list[dict[str, Any]], goal: dict[str, str], where: str) -> None:

@@ -40,13 +40,15 @@ class DrawnSpace:
     search: SearchSettings = SearchSettings()
     start: tuple[dict[str, Any], ...] = ()
     recipes: tuple[Recipe, ...] = ()
+    limits: Mapping[str, float] = field(default_factory=dict)
+    measured: tuple[dict[str, float], ...] = ()  # of each recipe, what follows from its model of what has a limit
 
 
 @dataclass(frozen=True)
 class Choice:
     """What is chosen for a space: a table whose rows are trained, the dataset, the sizes, and how it is searched.
 
-    `search` holds the settings that differ from the space's own.
+    `search` and `limits` hold what differs from the space's own.
     """
 
     table: str | None = None
@@ -56,6 +58,7 @@ class Choice:
     shrink: int = 1
     shorten: int = 1
     search: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 def inspect_space(process: SpaceProcess, choice: Choice) -> DrawnSpace:
@@ -67,11 +70,17 @@ def inspect_space(process: SpaceProcess, choice: Choice) -> DrawnSpace:
     found = process.call("tuner.space.drawing:draw", purpose, space=str(process.path), choice=asdict(choice))
     checked = process.call("tuner.space.check:check_drawn", "check its recipes")
     search_beside(process.path)  # for a dataset reader of the user's own
-    recipes = tuple(Recipe.from_json(plain) for plain in checked)
+    recipes = tuple(Recipe.from_json(plain) for plain in checked["recipes"])
     goal, search = Goal(**found.pop("goal")), SearchSettings.from_json(found.pop("search"))
     found["start"] = tuple(found["start"])
     return DrawnSpace(
-        **found, path=process.path, goal=goal, search=search, data=recipes[0].data.name, recipes=recipes
+        **found,
+        path=process.path,
+        goal=goal,
+        search=search,
+        data=recipes[0].data.name,
+        recipes=recipes,
+        measured=tuple(checked["measured"]),
     )
 
 
@@ -93,6 +102,7 @@ class Drawn:
     recipes: list[Recipe]
     where: str
     choice: Choice
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 DRAWN: list[Drawn] = []  # the last
@@ -118,7 +128,8 @@ def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
     recipes = [
         swap_data(recipe, name, layout=layout).with_metric(metric) for recipe in (*drawn.recipes, *starting)
     ]
-    DRAWN[:] = [Drawn(loaded.goal, recipes, str(rows.path if rows else loaded.path), chosen)]
+    limits = {} if rows else {**loaded.limits, **chosen.limits}
+    DRAWN[:] = [Drawn(loaded.goal, recipes, str(rows.path if rows else loaded.path), chosen, limits)]
     goal = {"metric": metric, "direction": loaded.goal.direction}
     return {
         "name": loaded.name,
@@ -127,6 +138,7 @@ def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
         "parameters": drawn.parameters,
         "search": search.to_json(),
         "start": [] if rows else list(loaded.start),
+        "limits": limits,
     }
 
 

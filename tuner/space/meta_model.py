@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +18,7 @@ from tuner.recipe import Recipe
 from tuner.tasks import Task
 from tuner.train.lean_torch import avoid_compiler_import
 from tuner.train.losses import OWN, WATERSHED
+from tuner.train.measures import count_macs, count_params, predict_memory
 from tuner.train.stages import freeze, make_optimizer
 from tuner.train.trainer import CHANNELS, build_model
 
@@ -89,6 +91,37 @@ def run_model(recipe: Recipe, task: Task, built: dict[object, Any]) -> Any:
         kind = "mask" if task.output_kind == "masks" else "class"
         raise ValueError(f"its output is {given}, not a {kind} per image: the task '{task.name}' needs {wanted}")
     return model
+
+
+def measure_model(
+    recipe: Recipe,
+    task: Task,
+    names: Iterable[str],
+    built: dict[object, Any],
+    batch: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> dict[str, float]:
+    """Return those of the named measures that follow from the model alone, from `built` if they are there.
+
+    `batch` and `dtype` are those of a training step; without them it is the least that the recipe allows.
+    """
+    avoid_compiler_import()
+    batch = batch or recipe.batch_size
+    dtype = dtype or (torch.float32 if recipe.precision == "fp32" else torch.bfloat16)
+    ways = {
+        "params": count_params,
+        "macs": lambda model: count_macs(model, recipe.image_size),
+        "peak_memory_gb": lambda model: predict_memory(model, recipe, batch, dtype),
+    }
+    measured = {}
+    for name in ways.keys() & names:
+        key = f"{name} of {recipe.model}, {task.num_outputs(recipe)} outputs, {recipe.image_size} px"
+        if name == "peak_memory_gb":
+            key += f", {batch} images of {dtype}, {recipe.stages}"
+        if key not in built:
+            built[key] = ways[name](build_on_meta(recipe, task, built))
+        measured[name] = float(built[key])
+    return measured
 
 
 def check_own_losses(model: Any, recipe: Recipe) -> None:

@@ -8,13 +8,13 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import SpaceError, describe_value, first_line, first_lines, format_names, locate_error, printable
-from tuner.goal import Goal
+from tuner.goal import Goal, read_limits
 from tuner.paths import LONGEST_TEXT, read_bytes
 from tuner.recipe import Recipe, format_number, is_storable
 from tuner.registry.own_modules import importing_own, search_beside
@@ -41,6 +41,7 @@ class Space:
     about: str = ""
     search: SearchSettings = SearchSettings()
     start: tuple[Any, ...] = ()  # points that are trained first, not checked yet
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def parse_about(path: Path) -> str:
 
 
 def load_space(name: str) -> Space:
-    """Run a space file and check that it defines GOAL and suggest(), and SEARCH and START if it has them."""
+    """Run a space file; check its GOAL and suggest(), and SEARCH, START and LIMITS if it has them."""
     path = find_space(name)
     module = run_file(path)
     goal, suggest = getattr(module, "GOAL", None), getattr(module, "suggest", None)
@@ -106,8 +107,12 @@ def load_space(name: str) -> Space:
         raise SpaceError(
             f'START of {path} is {describe_value(start)}. Write for example: START = [{{"lr": 1e-3}}].'
         )
+    try:
+        limits = read_limits(getattr(module, "LIMITS", {}))
+    except ValueError as error:
+        raise SpaceError(f"LIMITS of {path} cannot be used: {error}.") from None
     about = (module.__doc__ or "").strip().partition("\n")[0]
-    return Space(path.stem, path, goal, suggest, about, search, tuple(start))
+    return Space(path.stem, path, goal, suggest, about, search, tuple(start), limits)
 
 
 def run_file(path: Path) -> ModuleType:

@@ -11,7 +11,7 @@ from tuner.study.decisions import CAN_START, StoredDecision
 from tuner.study.failures import failure_from_attrs
 from tuner.study.info import StudyInfo
 from tuner.study.stats import Cost, StudyStats, TimeLeft
-from tuner.study.trial_queries import TrialInfo
+from tuner.study.trial_queries import OVER_LIMIT, TrialInfo
 
 
 def format_value(value: float | None) -> str:
@@ -86,6 +86,8 @@ def format_outcome(trial: TrialInfo, info: StudyInfo) -> str:
         return f"failed: {failure_from_attrs(trial.number, trial.attrs).reason}; {params}"
     if trial.paused_at is not None:
         return f"{format_paused(trial.paused_at, trial.attrs)}, best {best}; {params}"
+    if OVER_LIMIT in trial.attrs:
+        return f"over a limit: {trial.attrs[OVER_LIMIT]}; {params}"
     if trial.state == "PRUNED":
         return f"pruned after epoch {result.get('epochs')}, best {best}; {params}"
     return f"finished: {best}; {params}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -37,6 +38,7 @@ class StudyInfo:
     layout: str = ""  # how the folder is read, where that was asked for
     each: str = ""  # a parameter whose choices take turns: each has as many trials as the others
     search: SearchSettings = SearchSettings()  # how its trials are chosen and pruned
+    limits: Mapping[str, float] = field(default_factory=dict)  # the most that a model may cost, by measure
     artifacts: str = ""  # where all hosts keep checkpoints and pictures; "" is the home
     key: str = ""  # drawn when the study is created: tells it from others of its name, in run folders
     id: int = 0  # in the database; 0 before the study is created
@@ -55,6 +57,11 @@ class StudyInfo:
     def pauses(self) -> bool:
         """Whether unpromising trials rest and may go on, instead of being stopped."""
         return self.is_pruned and self.search.pruning != "stop"
+
+    @property
+    def measures(self) -> list[str]:
+        """What is measured of each trial before it is trained."""
+        return list(self.limits)
 
     @property
     def is_maximized(self) -> bool:
@@ -92,6 +99,8 @@ class StudyInfo:
     def to_json(self) -> dict[str, Any]:
         """Return what is stored in the study; its name and id are columns of the database."""
         plain = {name: value for name, value in vars(self).items() if name not in ("name", "id")}
+        if not self.limits:  # as earlier versions stored and read it
+            del plain["limits"]
         return {**plain, "goal": [self.goal.metric, self.goal.direction], "search": self.search.to_json()}
 
     @staticmethod

@@ -7,6 +7,7 @@ what changed in Optuna. The table schema is in `optuna_tables`, which does not i
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from copy import copy
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ import optuna
 from optuna.samplers import TPESampler
 from optuna.samplers._tpe.sampler import default_weights as default_tpe_weights  # it has no public name
 from optuna.storages import BaseStorage
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 __all__ = ["default_tpe_weights"]
@@ -85,6 +87,18 @@ def with_trials(
 def set_system_attr(study: optuna.Study, trial: FrozenTrial, key: str, value: Any) -> None:
     """Set an attribute of a sampler's own on a trial. A sampler gets a frozen trial, which has no public way."""
     study._storage.set_trial_system_attr(trial._trial_id, key, value)
+
+
+def set_constraint(trial: Trial, key: str, value: float) -> None:
+    """Set a constraint, which is met at 0 and below. Public `Trial.set_constraint` sets each only once."""
+    trial.storage.set_trial_system_attr(trial._trial_id, f"{_CONSTRAINTS_KEY}:{key}", value)
+
+
+def without_constraints(trial: FrozenTrial) -> FrozenTrial:
+    """Return a copy of a trial without its constraints. Public is no way to tell them from other attributes."""
+    shown = copy(trial)
+    shown.system_attrs = {k: v for k, v in trial.system_attrs.items() if not k.startswith(_CONSTRAINTS_KEY)}
+    return shown
 
 
 def set_tpe_weights(sampler: TPESampler, weights: Callable[[int], np.ndarray]) -> None:

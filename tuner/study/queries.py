@@ -10,10 +10,19 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StudyError, did_you_mean
+from tuner.goal import describe_excess, over_limits
 from tuner.study.info import StudyInfo
-from tuner.study.optuna_tables import studies, study_attrs, trials
+from tuner.study.optuna_tables import studies, study_attrs, trial_attrs, trials
 from tuner.study.tables import claim_table, study_table, worker_table
-from tuner.study.trial_queries import FINISHED, PAUSED, TrialInfo, read_best_trial
+from tuner.study.trial_queries import (
+    BROKE_LIMIT,
+    FINISHED,
+    OVER_LIMIT,
+    PAUSED,
+    TrialInfo,
+    read_best_trial,
+    read_least,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,10 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class StudySummary:
-    """What `status` and the live view show of a study. Of its states, paused trials are not among the pruned."""
+    """What `status` and the live view show of a study.
+
+    Trials that are paused or that broke a limit are not among the pruned ones.
+    """
 
     study: StudyInfo
     num_trials: int | None
@@ -49,11 +61,15 @@ class StudySummary:
 
     @property
     def num_finished(self) -> int:
-        return sum(self.states.get(state, 0) for state in (*FINISHED, PAUSED))
+        return sum(self.states.get(state, 0) for state in (*FINISHED, PAUSED, BROKE_LIMIT))
 
     @property
     def num_paused(self) -> int:
         return self.states.get(PAUSED, 0)
+
+    @property
+    def num_over_limit(self) -> int:
+        return self.states.get(BROKE_LIMIT, 0)
 
 
 def read_studies(engine: Engine) -> list[StudyInfo]:
@@ -87,7 +103,7 @@ def find_study(engine: Engine, name: str | None) -> StudyInfo:
 
 def read_summary(engine: Engine, info: StudyInfo) -> StudySummary:
     with engine.connect() as db:
-        states = count_states(db, info.id)
+        states = count_states(db, info)
         is_put_back = claim_table.c.worker.is_(None) & claim_table.c.trial_id.is_not(None)
         back = sa.select(sa.func.count()).where(claim_table.c.study_id == info.id, is_put_back)
         return StudySummary(
@@ -100,15 +116,32 @@ def read_summary(engine: Engine, info: StudyInfo) -> StudySummary:
         )
 
 
-def count_states(db: Connection, study_id: int) -> dict[str, int]:
-    """Return the number of trials in each state; those that are paused count as such, not as pruned."""
+def explain_limits(engine: Engine, now: StudySummary) -> str:
+    """Return how far the trials are from the limits if all that ended broke one, else ""."""
+    if not now.num_over_limit or now.num_over_limit < now.num_finished:
+        return ""
+    least, limits = read_least(engine, now.study), now.study.limits
+    near = describe_excess(over_limits(least, limits), limits) or "no trial meets all of them together"
+    return f"each of {now.num_over_limit} trials broke a limit and was not trained; the least met: {near}"
+
+
+def count_states(db: Connection, info: StudyInfo) -> dict[str, int]:
+    """Return the number of trials in each state.
+
+    Those that are paused or that broke a limit count as such, not as pruned.
+    """
     claimed = trials.join(claim_table, claim_table.c.trial_id == trials.c.trial_id, isouter=True)
     is_paused = (trials.c.state == "PRUNED") & claim_table.c.paused_at.is_not(None)
     paused = sa.func.sum(sa.case((is_paused, 1), else_=0))
     query = sa.select(trials.c.state, sa.func.count(), paused).select_from(claimed)
     states: dict[str, int] = {}
-    for state, number, resting in db.execute(query.where(trials.c.study_id == study_id).group_by(trials.c.state)):
+    for state, number, resting in db.execute(query.where(trials.c.study_id == info.id).group_by(trials.c.state)):
         states |= {str(state): int(number) - int(resting)} | ({PAUSED: int(resting)} if resting else {})
+    if info.limits and states.get("PRUNED"):
+        both = trial_attrs.join(trials, trials.c.trial_id == trial_attrs.c.trial_id)
+        broke = sa.select(sa.func.count()).select_from(both).where(trial_attrs.c.key == OVER_LIMIT)
+        number = db.scalar(broke.where(trials.c.study_id == info.id, trials.c.state == "PRUNED")) or 0
+        states |= {"PRUNED": states["PRUNED"] - number, BROKE_LIMIT: number}
     return {state: number for state, number in states.items() if number}
 
 

@@ -25,7 +25,7 @@ from tuner.study.optuna_tables import studies, trial_attrs, trials
 from tuner.study.paused import read_paused_ids
 from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.tables import claim_table, epoch_table
-from tuner.study.trial_queries import EXTENDS, FINISHED, OPEN
+from tuner.study.trial_queries import EXTENDS, FINISHED, OPEN, OVER_LIMIT
 
 RECENT = 20  # finished trials whose mean time is used for the time left
 MOST_IDS = 500  # in one statement; for more, all finished trials are read
@@ -193,9 +193,9 @@ def busy_seconds(row: Any, seconds: float) -> float:
 
 
 def read_planned(db: Connection, mine: sa.ColumnElement[bool]) -> dict[int, int]:
-    """Return the epochs in the recipes of pruned trials, by trial id, without trials stopped by a user."""
+    """Return the epochs in the recipes of pruned trials by id, without those that a user or a limit stopped."""
     other = trial_attrs.alias()
-    is_stopped = sa.exists().where(other.c.trial_id == trials.c.trial_id, other.c.key == "stopped")
+    is_stopped = sa.exists().where(other.c.trial_id == trials.c.trial_id, other.c.key.in_(("stopped", OVER_LIMIT)))
     query = (
         sa.select(trial_attrs.c.trial_id, trial_attrs.c.value_json)
         .join(trials, trials.c.trial_id == trial_attrs.c.trial_id)

@@ -131,6 +131,7 @@ def check_unchanged(old: StudyInfo, new: StudyInfo, is_quiet: bool = False) -> N
             ("layout", old.layout or "not given", new.layout or "not given"),
             ("each", old.each or "none", new.each or "none"),
             *search_changes(old, new),
+            *limit_changes(old, new),
         )
         if before != after
     ]
@@ -174,6 +175,15 @@ def search_changes(old: StudyInfo, new: StudyInfo) -> Iterator[tuple[str, object
     if "none" not in (before.pruning, after.pruning):
         yield "first rung", before.first_rung, after.first_rung
         yield "factor", before.factor, after.factor
+
+
+def limit_changes(old: StudyInfo, new: StudyInfo) -> Iterator[tuple[str, object, object]]:
+    """Yield the limits, which must not change, with both values.
+
+    Trials that broke the earlier ones were not trained, and trials that met those may break the new ones.
+    """
+    for name in dict.fromkeys([*old.limits, *new.limits]):
+        yield f"limit of {name}", old.limits.get(name, "none"), new.limits.get(name, "none")
 
 
 def fixed_properties(parameter: dict[str, Any]) -> str:

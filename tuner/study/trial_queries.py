@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from tuner.study.tables import claim_table
 FINISHED, OPEN = ("COMPLETE", "PRUNED", "FAIL"), ("RUNNING", "WAITING")  # states
 CLAIMED = claim_table.join(trials, trials.c.trial_id == claim_table.c.trial_id)
 PAUSED = "PAUSED"  # what summaries and reports call a PRUNED trial that may go on
+OVER_LIMIT = "over_limit"  # attribute of a PRUNED trial that broke a limit: which
+BROKE_LIMIT = "OVER_LIMIT"  # what summaries and reports call such a trial
 EXTENDS = "goes_on_from"  # attribute of a trial in an extension study: which trial it extends
 
 
@@ -59,6 +62,17 @@ def select_complete(study_id: int, column: sa.Column[Any]) -> sa.Select[Any]:
     both = trials.join(trial_values, trial_values.c.trial_id == trials.c.trial_id)
     is_complete = (trials.c.state == "COMPLETE") & (trial_values.c.value_type == "FINITE")
     return sa.select(column).select_from(both).where(trials.c.study_id == study_id, is_complete)
+
+
+def read_least(engine: Engine, info: StudyInfo) -> dict[str, float]:
+    """Return the least that was measured in any trial of what the study limits."""
+    query = sa.select(trial_attrs.c.key, trial_attrs.c.value_json).where(trial_attrs.c.key.in_(list(info.limits)))
+    query = query.join(trials, trials.c.trial_id == trial_attrs.c.trial_id).where(trials.c.study_id == info.id)
+    least: dict[str, float] = {}
+    with engine.connect() as db:
+        for name, text in db.execute(query):
+            least[name] = min(float(json.loads(text)), least.get(name, math.inf))
+    return least
 
 
 def read_trials_by_id(db: Connection, ids: list[int]) -> list[TrialInfo]:

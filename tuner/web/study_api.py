@@ -179,7 +179,8 @@ def trial_json(study: int, trial: FrozenTrial, cache: StudyAnswers) -> bytes:
     known = cache.finished.get(trial_id(trial))
     if known and known[0] is trial and known[1] is attrs:
         return known[2]
-    text = format_json(serialize_trial(study, trial, attrs)).encode()
+    constraints = {"constraints": list(trial.constraints.values())}  # which optuna-dashboard reads elsewhere
+    text = format_json(serialize_trial(study, trial, attrs) | constraints).encode()
     if trial.state.is_finished():
         cache.finished[trial_id(trial)] = trial, attrs, text
     return text

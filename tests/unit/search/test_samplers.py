@@ -142,6 +142,30 @@ def test_ranks_put_pruned_trials_behind_complete_ones_and_equal_ones_together() 
     assert min((t.value, t.number) for t in lower if t.state is TrialState.COMPLETE)[1] == 3
 
 
+def test_trials_over_a_limit_are_ranked_last_by_how_much_and_shown_without_constraints() -> None:
+    trials = [finished(number, None, "PRUNED") for number in range(3)] + [finished(3, 0.1), finished(4, 0.9)]
+    for trial, excess in zip(trials, (0.0, 2.0, 0.5, -0.5, -0.1), strict=True):
+        trial.system_attrs = {"constraints:params": excess} if excess else {}
+    ranked = {t.number: t.value for t in rank_values(trials, is_maximized=True, most=None)}
+    assert sorted(ranked, key=lambda number: -ranked[number]) == [4, 3, 0, 2, 1]
+    assert not any(t.constraints for t in rank_values(trials, is_maximized=True, most=None))
+
+
+@pytest.mark.parametrize("name", ["tpe", "cmaes", "nsga2"])
+def test_those_that_learn_keep_away_from_what_breaks_a_limit(name: str) -> None:
+    """A third of the random ones meet the limit."""
+    study = optuna.create_study(sampler=make_sampler(info_of(needs(name), seed=1), 0))
+    for _ in range(150 if name == "nsga2" else 60):
+        trial = study.ask(SPACE)
+        excess = trial.params["k"] / 90 - 1
+        trial.set_constraint("params", excess)
+        if excess > 0:
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, abs(np.log10(trial.params["lr"]) + 3))
+    assert sum(trial.params["k"] <= 90 for trial in study.trials[-20:]) >= 14
+
+
 def test_of_many_trials_the_best_and_the_newest_are_seen() -> None:
     trials = [finished(number, float(number % 100)) for number in range(1000)]
     seen = rank_values(trials, is_maximized=True, most=40)

@@ -51,3 +51,9 @@ def test_what_version_0_1_stored_is_read(listed: dict[str, Any], kind: StudyKind
     assert StudyInfo.from_json(0, "s", info.to_json()) == info and "listed" not in info.to_json()
     if kind is StudyKind.SEARCH:
         assert info == PLAIN
+
+
+def test_limits_are_stored_and_a_study_without_them_is_stored_as_before() -> None:
+    assert "limits" not in PLAIN.to_json()
+    limited = replace(PLAIN, limits={"params": 2e6})
+    assert StudyInfo.from_json(0, "s", json.loads(json.dumps(limited.to_json()))) == limited

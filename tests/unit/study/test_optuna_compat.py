@@ -52,6 +52,16 @@ def test_a_sampler_learns_from_the_trials_it_is_given(study: optuna.Study) -> No
     assert np.median(np.abs(np.array(draws) - 0.9)) < 0.2, HERE + "a sampler reads trials in another way"
 
 
+def test_a_constraint_is_set_again_and_left_out(study: optuna.Study) -> None:
+    trial = study.ask(X)
+    for value in (-0.5, 0.5):
+        optuna_compat.set_constraint(trial, "params", value)
+    frozen = study.trials[0]
+    assert frozen.constraints == {"params": 0.5}, HERE + "constraints are stored under other names"
+    assert not optuna_compat.without_constraints(frozen).constraints, HERE + "constraints are kept elsewhere"
+    assert frozen.constraints and frozen.params == optuna_compat.without_constraints(frozen).params
+
+
 def test_the_weights_of_tpe_are_replaced(study: optuna.Study) -> None:
     asked: list[int] = []
 

@@ -112,6 +112,14 @@ def test_what_changes_is_seen_at_once(app: StudyApi, joined: JoinedStudy) -> Non
     assert now == study_of(fresh)
 
 
+def test_constraints_are_told_as_optuna_dashboard_shows_them(app: StudyApi, joined: JoinedStudy) -> None:
+    trial = joined.study.ask()
+    trial.set_constraint("params", 0.5)
+    trial.set_constraint("macs", -0.5)
+    told = study_of(app)["trials"]
+    assert told[-1]["constraints"] == [0.5, -0.5] and told[0]["constraints"] == []
+
+
 def test_parameters_that_come_late_are_among_those_of_all(app: StudyApi, joined: JoinedStudy) -> None:
     study_of(app)
     trial = joined.study.ask()
