@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tuner.errors import describe_value, did_you_mean
@@ -50,6 +50,36 @@ MEASURES = {  # what a model costs; smaller is better, and a limit is the most t
     "latency_ms": "milliseconds of the model for one image, on the device of the worker",
     "peak_memory_gb": "memory of a training step, in GB",
 }
+
+
+EPOCH_SECONDS = "epoch_seconds"  # mean seconds of an epoch: known at the end, so a goal and no limit
+COSTS = {**MEASURES, EPOCH_SECONDS: "mean seconds of an epoch"}
+
+
+def read_goals(given: object) -> tuple[Goal, ...]:
+    """Return one or several goals, the first one first; ValueError says what is wrong with them."""
+    goals = (given,) if isinstance(given, Goal) else given
+    if not isinstance(goals, list | tuple) or not goals or not all(isinstance(goal, Goal) for goal in goals):
+        example = 'GOAL = maximize("iou"), or GOAL = [maximize("iou"), minimize("params")]'
+        raise ValueError(f"it is {describe_value(given)}; write for example {example}")
+    if wrong := list(goals_problems(goals)):
+        raise ValueError("; ".join(wrong))
+    return tuple(goals)
+
+
+def goals_problems(goals: Sequence[Goal]) -> Iterator[str]:
+    """Yield what is wrong with goals whatever the task is."""
+    if goals[0].metric in COSTS:
+        yield (
+            f"the first goal is {goals[0].metric}, which no training improves; put a metric of the validation "
+            f'first, such as [maximize("iou"), minimize("{goals[0].metric}")]'
+        )
+    for goal in goals:
+        if goal.metric in COSTS and goal.direction == "maximize":
+            yield f'a goal maximizes {goal.metric}; smaller is better: write minimize("{goal.metric}")'
+    metrics = [goal.metric for goal in goals]
+    for metric in dict.fromkeys(metric for metric in metrics if metrics.count(metric) > 1):
+        yield f"two goals are of {metric}; each needs a metric of its own"
 
 
 def read_limits(given: object) -> dict[str, float]:

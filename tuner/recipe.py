@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from itertools import accumulate
 from types import MappingProxyType
@@ -220,9 +220,12 @@ class Recipe:
 
     def with_metric(self, metric: str) -> Recipe:
         """Return the recipe with a goal's metric among its own, if it is one of the user's own."""
-        if not is_own_metric(metric) or metric in self.metrics:
-            return self
-        return replace(self, metrics=(*self.metrics, metric))
+        return self.with_metrics([metric])
+
+    def with_metrics(self, metrics: Iterable[str]) -> Recipe:
+        """Return the recipe with the metrics of goals among its own, those that are of the user's own."""
+        new = [metric for metric in metrics if is_own_metric(metric) and metric not in self.metrics]
+        return replace(self, metrics=(*self.metrics, *new)) if new else self
 
     def stage_at(self, epoch: int) -> Stage:
         """Return the stage of an epoch, counted from 1."""

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from helpers.command_line import epochs_of, home_url, wait_for, write_space
 from helpers.optuna_revisions import prepare_file
 from tuner.fleet.config import WorkerConfig
+from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.search.worker import Worker
 from tuner.space.search_settings import SearchSettings
@@ -31,6 +32,7 @@ class Place:
     seed: int = 0
     search: SearchSettings = SearchSettings()
     limits: Mapping[str, float] = field(default_factory=dict)
+    further: tuple[Goal, ...] = ()
 
     @property
     def url(self) -> str:
@@ -56,6 +58,7 @@ class Place:
                 parameters=draw_recipes(found).parameters,
                 search=self.search,
                 limits=self.limits,
+                further=self.further,
             ),
         )
         budget.set_budget(joined.engine, joined.id, num_trials=trials)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tuner.goal import Goal, describe_excess, maximize, minimize, over_limits, read_limits
+from tuner.goal import Goal, describe_excess, maximize, minimize, over_limits, read_goals, read_limits
 
 
 def test_larger_is_better_when_maximizing_and_smaller_when_minimizing() -> None:
@@ -71,3 +71,28 @@ def test_a_limit_is_the_most_that_is_allowed() -> None:
 def test_limits_that_mean_nothing_are_refused(given: object, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)):
         read_limits(given)
+
+
+def test_one_goal_or_several_with_the_first_one_first() -> None:
+    iou, params = maximize("iou"), minimize("params")
+    assert read_goals(iou) == read_goals([iou]) == (iou,)
+    assert read_goals([iou, params]) == read_goals((iou, params)) == (iou, params)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("iou", "it is 'iou'; write for example GOAL = maximize"),
+        ([], "it is []; write"),
+        ([maximize("iou"), "params"], "'params']; write"),
+        ([maximize("iou"), minimize("iou")], "two goals are of iou; each needs a metric of its own"),
+        (
+            [minimize("params")],
+            "the first goal is params, which no training improves; put a metric",
+        ),
+        ([maximize("iou"), maximize("macs")], 'a goal maximizes macs; smaller is better: write minimize("macs")'),
+    ],
+)
+def test_goals_that_mean_nothing_are_refused(given: object, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read_goals(given)

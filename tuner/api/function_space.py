@@ -23,7 +23,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from tuner.errors import SpaceError, create_file, describe_value
-from tuner.goal import Goal
+from tuner.goal import Goal, read_goals
 from tuner.paths import Home
 from tuner.recipe import Part, Recipe, Stage
 
@@ -31,7 +31,7 @@ REMEDY = "Define it inside the function, or write the space as a .py file and gi
 
 
 def write_function_space(
-    function: Callable[..., Any], goal: Goal | None, home: Home, start: Sequence[Any] = ()
+    function: Callable[..., Any], goal: Goal | Sequence[Goal] | None, home: Home, start: Sequence[Any] = ()
 ) -> Path:
     """Write the function as a space file in the home and return its path; SpaceError if that is not possible.
 
@@ -46,12 +46,16 @@ def write_function_space(
     return path.absolute()
 
 
-def space_source(function: Callable[..., Any], goal: Goal | None, start: Sequence[Any] = ()) -> str:
-    """Return the text of a space file with this function, its goal, and the points that are trained first."""
+def space_source(
+    function: Callable[..., Any], goal: Goal | Sequence[Goal] | None, start: Sequence[Any] = ()
+) -> str:
+    """Return the text of a space file with this function, its goals, and the points that are trained first."""
     if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
         raise SpaceError(f"the space is {function!r}; a function defined with def is needed, or a name or path.")
-    if not isinstance(goal, Goal):
-        raise SpaceError(f'the goal of {function.__name__}() is {goal!r}; write for example goal=maximize("iou").')
+    try:
+        goals = read_goals(goal)
+    except ValueError as error:
+        raise SpaceError(f"the goal of {function.__name__}() cannot be used: {error}.") from None
     points = to_expression(list(start)) if isinstance(start, list | tuple) else None
     if points is None:
         raise SpaceError(f"start is {describe_value(start)}; a list of parameters with plain values is needed.")
@@ -71,7 +75,7 @@ def space_source(function: Callable[..., Any], goal: Goal | None, start: Sequenc
             "from tuner import Goal, Part, Recipe, Stage",
             *collector.imports,
             *collector.definitions,
-            f"GOAL = {to_expression(goal)}",
+            f"GOAL = {to_expression(list(goals) if goals[1:] else goals[0])}",
             *([f"START = {points}"] if start else []),
             "",
         ]

@@ -39,7 +39,7 @@ def run(
     data: str | os.PathLike[str] | None = None,
     layout: str | None = None,
     trials: int | None = None,
-    goal: Goal | None = None,
+    goal: Goal | Sequence[Goal] | None = None,
     start: Sequence[dict[str, Any]] = (),
     limits: Mapping[str, float] | None = None,
     table: str | os.PathLike[str] | None = None,
@@ -68,7 +68,8 @@ def run(
     data: a dataset or a folder of images, instead of the space's own; with `layout` for one that can be read in
         several ways, such as "classes" or "masks=photos,truth".
     trials: how many trials in all, over every worker and call. Default: 50.
-    goal: of a function, such as `maximize("iou")`; spaces in files define their own.
+    goal: of a function, such as `maximize("iou")`, or several, such as `[maximize("iou"), minimize("params")]`;
+        spaces in files define their own.
     start: of a function, the points that are trained first, such as `[{"lr": 1e-3}]`; spaces in files have START.
     limits: the most that a model may cost, such as `{"params": 2e6}`, beside those of the space's LIMITS.
     table, seeds: instead of a space, a published table, and how many times each row is trained.
@@ -139,7 +140,7 @@ def to_storage(storage: str | None) -> str | None:
 
 
 def space_argument(
-    space: SpaceLike | None, goal: Goal | None, home: Home, start: Sequence[dict[str, Any]] = ()
+    space: SpaceLike | None, goal: Goal | Sequence[Goal] | None, home: Home, start: Sequence[dict[str, Any]] = ()
 ) -> str | None:
     """Return the name or path of a space; a function is written to a file first."""
     if callable(space):

@@ -40,6 +40,7 @@ class TrialResult:
     metrics: the metrics of the best epoch by name, such as "val_iou" and "train_loss".
     best_epoch: the epoch of the best value; 0 if no epoch ended.
     failure: why it failed, or "".
+    values: of a complete trial, the value of each goal by its metric, and what was measured of the model.
     """
 
     number: int
@@ -50,6 +51,7 @@ class TrialResult:
     metrics: Mapping[str, float] = field(repr=False)
     best_epoch: int
     failure: str = ""
+    values: Mapping[str, float] = field(default_factory=dict, repr=False)
 
 
 class Study:
@@ -70,6 +72,16 @@ class Study:
     def goal(self) -> Goal:
         """The metric and direction of the search."""
         return self._info.goal
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """All goals of the search, the first one first."""
+        return self._info.goals
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The most that a model may cost, by measure."""
+        return dict(self._info.limits)
 
     @property
     def space(self) -> str:
@@ -98,6 +110,17 @@ class Study:
 
         number = find_best(self._engine, self.name).trial.number
         return next(trial for trial in self.trials if trial.number == number)
+
+    @property
+    def front(self) -> list[TrialResult]:
+        """The complete trials than which no other is better in all goals, the best by the first goal first.
+
+        With one goal, the best trial and those that equal it.
+        """
+        from tuner.study.front import read_front
+
+        found = {trial.number: trial for trial in self.trials}
+        return [found[each.number] for each in read_front(self._engine, self._info) if each.number in found]
 
     def trials_dataframe(self) -> DataFrame:
         """Return the trials as a pandas DataFrame, one row per trial, with `params_` and metric columns.
@@ -131,17 +154,21 @@ class Study:
         write_page(render_report(read_report(self._engine, self._info, artifacts)), file)
         return file
 
-    def export(self, path: str | os.PathLike[str], *, force: bool = False) -> Bundle:
+    def export(
+        self, path: str | os.PathLike[str], *, force: bool = False, pick: str | int | None = None
+    ) -> Bundle:
         """Write the model of the best trial as a bundle, a folder that needs no database, and return it.
 
-        An existing folder is replaced only if it is a bundle and with `force`. StudyError if no trial is complete.
+        `pick` chooses another: the number of a trial, "knee" for the knee of the front of several goals, or the
+        best of those that meet conditions such as "params<2e6". An existing folder is replaced only if it is a
+        bundle and with `force`. StudyError if no trial is complete, or `pick` chooses none.
         """
         from tuner.artifacts.attempts import open_attempts
         from tuner.export.best_trial import find_best
         from tuner.export.bundle import export_bundle
 
         folder = to_path("path", path)
-        best = find_best(self._engine, self.name)
+        best = find_best(self._engine, self.name, None if pick is None else str(pick))
         run = best.fetch_files(open_attempts(self._home, best.study.artifacts))
         export_bundle(best, run, folder, force)
         return load_bundle(folder, trust=True)  # its code ran here when it was trained
@@ -166,7 +193,7 @@ class Study:
         now = queries.read_summary(self._engine, self._info)
         best = f", best {format_value(now.best.value)} (trial {now.best.number})" if now.best else ""
         of = f" of {now.num_trials}" if now.num_trials else ""
-        return f"'{self.name}': {self.goal} on {self.data}, {now.num_finished}{of} trials ended{best}"
+        return f"'{self.name}': {self._info.goal_text} on {self.data}, {now.num_finished}{of} trials ended{best}"
 
     def _repr_html_(self) -> str:
         """The best trials as a table, for notebooks."""
@@ -191,4 +218,5 @@ def to_result(trial: TrialData) -> TrialResult:
         metrics={k: v for k, v in trial.at_best.items() if k.startswith(("train_", "val_"))},
         best_epoch=trial.best_epoch,
         failure=trial.failure.reason if trial.state == "FAIL" else "",
+        values=dict(trial.values),
     )

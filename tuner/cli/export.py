@@ -24,8 +24,10 @@ from tuner.cli.options import (
     study_option,
     trust_option,
 )
+from tuner.errors import printable
 
 if TYPE_CHECKING:
+    from tuner.export.best_trial import BestTrial
     from tuner.plots.heatmaps import Score
 
 SAMPLE = Whole(1, 100)  # as `tuner.export.evaluate.SAMPLE`
@@ -39,20 +41,29 @@ SAMPLE = Whole(1, 100)  # as `tuner.export.evaluate.SAMPLE`
     "--export", "folder", type=FOLDER, metavar="DIR", help="Export the model as a bundle into a new folder."
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option(
+    "--pick",
+    metavar="N|knee|NAME<X",
+    help="Another trial: its number, the knee of the front, or the best with 'params<2e6,iou>0.8'.",
+)
 @json_option
 def best(
     home: str, storage: str | None, artifacts: str | None, study: str | None,
-    folder: str | None, force: bool, as_json: bool,
+    folder: str | None, force: bool, pick: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Show the best trial; export its model as a bundle, a folder that needs no database.
 
+    With several goals it is the best by the first one, and the front is shown: the trials than which no other is
+    better in all goals. --pick chooses another.
+
     \b
-    Example:
+    Examples:
       tuner best --export best && tuner predict best photo.jpg
+      tuner best --pick 'params<2e6' --export small
     """
     from tuner.export.best_trial import find_best as find_best
 
-    found = find_best(open_engine(storage, home), study)
+    found = find_best(open_engine(storage, home), study, pick)
     if folder:
         from tuner.artifacts.attempts import open_attempts
         from tuner.export.bundle import export_bundle, predict_command
@@ -66,15 +77,34 @@ def best(
     click.echo(
         f"{found.study.name}: trial {found.trial.number}, {found.study.goal.metric} {found.trial.value:.4f}"
     )
-    click.echo(f"  best of {found.finished} trials, beat {found.beaten}, {found.failed} failed")
+    chosen = f"picked by {printable(found.pick, 80)} out" if found.pick else "best"
+    click.echo(f"  {chosen} of {found.finished} trials, beat {found.beaten}, {found.failed} failed")
+    for name in (name for name in found.values if name != found.study.goal.metric):
+        click.echo(f"  {name:<14} {found.values[name]:.4g}")
     for name, value in found.trial.params.items():
         click.echo(f"  {name:<14} {value:.4g}" if isinstance(value, float) else f"  {name:<14} {value}")
     click.echo(f"  at epoch {found.epoch}:")
     for name, value in found.metrics.items():
         click.echo(f"    {name:<16} {value:.4f}")
+    print_front(found)
     if folder:
         command = predict_command(folder, Recipe.from_json(found.trial.attrs["recipe"]), "IMAGE...")
         click.echo(f"exported to {folder}; use it with: {command}")
+
+
+def print_front(found: BestTrial) -> None:
+    """Print the front of a study with several goals as a table; the shown trial has a mark."""
+    if not found.front:
+        return
+    names = [goal.metric for goal in found.study.goals]
+    widths = [max(10, len(name)) for name in names]
+    heading = " ".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))
+    click.echo(f"  the front of {found.study.goal_text}, {len(found.front)} trials:")
+    click.echo(f"    {'trial':>5} {heading}")
+    for each in found.front:
+        cells = " ".join(f"{each.values[n]:>{width}.4g}" for n, width in zip(names, widths, strict=True))
+        mark = "*" if each.number == found.trial.number else " "
+        click.echo(f"  {mark} {each.number:>5} {cells}")
 
 
 @click.command()

@@ -74,7 +74,7 @@ def title_line(data: ScreenData, width: int, mark: str) -> Text:
     """Return for example 'unet_k (rehearsal): maximize iou on photos   paused'."""
     study = data.now.study
     size = f" ({study.size})" if study.size else ""
-    parts: list[LinePart] = [(0, f"{study.name}{size}: {study.goal} on {study.data}", "bold")]
+    parts: list[LinePart] = [(0, f"{study.name}{size}: {study.goal_text} on {study.data}", "bold")]
     if data.tally.paused:
         parts.append((1, "paused", "bold yellow"))
     return fit_parts([*parts, (2, mark, "dim")], width)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tuner.search.run import StudySetup
     from tuner.study.info import StudyInfo
 
+FIRST_GOAL_SAMPLERS = ("gp", "cmaes")  # that learn from the first of several goals
 SHOWN_POINTS = 12  # of START, by `tuner check`
 
 
@@ -97,19 +98,31 @@ def print_setup(setup: StudySetup) -> None:
     what, start = "rows" if info.has_given_trials else "draws", setup.space.start
     more = f" and {len(start)} points of START" if start else ""
     click.echo(f"{setup.space.path}: {len(setup.recipes) - len(start)} {what}{more}, all valid")
-    click.echo(f"goal: {info.goal}   data: {info.data}" + (f"   layout: {info.layout}" if info.layout else ""))
+    click.echo(
+        f"goal: {info.goal_text}   data: {info.data}" + (f"   layout: {info.layout}" if info.layout else "")
+    )
     if setup.counts:
         click.echo(f"images: {setup.counts}   split: {info.split}")
     if weights := sorted({recipe.weights.name for recipe in setup.recipes} - {"none"}):
         click.echo(f"weights: {', '.join(weights)} (found when it runs)")
     if not info.has_given_trials:
         click.echo(f"search: {info.search}")
+        if info.further:
+            click.echo(describe_goals(info))
     print_limits(setup)
     for parameter, distribution in info.parameters.items():
         values = info.search.grid.get(parameter)
         listed = f"; grid: {format_names(values, 12)}" if values else ""
         click.echo(f"  {parameter:<14} {describe_parameter(distribution)}{listed}")
     print_start(start, info)
+
+
+def describe_goals(info: StudyInfo) -> str:
+    """Return what follows all goals, and what the first one alone."""
+    first, sampler = info.goal.metric, info.search.sampler
+    by_first = ["the best trial", *([f"the sampler {sampler}"] if sampler in FIRST_GOAL_SAMPLERS else [])]
+    pruned = "; trials are pruned by it too, among those that cost at most as much" if info.is_pruned else ""
+    return f"several goals: {' and '.join(by_first)} by {first} alone{pruned}; tuner best shows the front"
 
 
 def print_limits(setup: StudySetup) -> None:

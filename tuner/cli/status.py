@@ -76,7 +76,7 @@ def print_study(now: StudySummary, stats: StudyStats, none_meets: str = "") -> N
 
     mark = f" ({now.study.size})" if now.study.size else ""
     states = ", ".join(f"{n} {s.lower().replace('_', ' ')}" for s, n in sorted(now.states.items())) or "no trials"
-    click.echo(f"{click.style(now.study.name, bold=True)}{mark}: {now.study.goal} on {now.study.data}")
+    click.echo(f"{click.style(now.study.name, bold=True)}{mark}: {now.study.goal_text} on {now.study.data}")
     paused = ", paused" if stats.paused else ""
     click.echo(f"  {now.num_finished} of {now.num_trials or 'any number of'} trials ended ({states}){paused}")
     if stats.budget.hours or stats.budget.gpu_hours or stats.budget.epochs:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.errors import StudyError
 from tuner.paths import Run, attempt_of
-from tuner.study import epoch_queries, queries, trial_queries
+from tuner.study import epoch_queries, front, queries, trial_queries
+from tuner.study.front import FrontTrial
 from tuner.study.info import StudyInfo
+from tuner.study.optuna_tables import trials
 from tuner.study.trial_queries import TrialInfo
 
 
@@ -27,6 +31,9 @@ class BestTrial:
     beaten: int
     finished: int
     failed: int
+    values: Mapping[str, float] = field(default_factory=dict)  # of all goals, and what was measured
+    front: tuple[FrontTrial, ...] = ()  # with several goals
+    pick: str = ""  # how it was chosen, if not as the best
 
     def fetch_files(self, attempts: AttemptFiles) -> Run:
         """Return the files of the finishing attempt, fetched from the artifact store if needed."""
@@ -47,29 +54,48 @@ class BestTrial:
             "finished": self.finished,
             "failed": self.failed,
             "made_with": self.trial.attrs.get("made_with", {}),
+            **({"values": dict(self.values)} if self.values else {}),
+            **({"front": [{"trial": each.number, **each.values} for each in self.front]} if self.front else {}),
         }
 
 
-def find_best(engine: Engine, name: str | None) -> BestTrial:
-    """Return the best completed trial of a study, by default the most recent; StudyError if there is none."""
+def find_best(engine: Engine, name: str | None, pick: str | None = None) -> BestTrial:
+    """Return the best completed trial of a study, by default the most recent; StudyError if there is none.
+
+    With several goals it is the best by the first one, or the one that `pick` chooses as in `front.pick_trial`.
+    """
     info = queries.find_study(engine, name)
     now = queries.read_summary(engine, info)
     if now.best is None:
         states = ", ".join(f"{number} {state}" for state, number in sorted(now.states.items())) or "none at all"
         why = queries.explain_limits(engine, now) or f"trials: {states}"
         raise StudyError(f"study '{info.name}' has no finished trial yet ({why}).")
-    epoch = int(now.best.attrs.get("result", {}).get("best_epoch", 0))
-    rows = epoch_queries.read_epochs(engine, now.best.id)
+    complete = front.read_complete(engine, info) if info.measures or info.further or pick else []
+    best = now.best if pick is None else read_picked(engine, info, front.pick_trial(complete, info, pick))
+    epoch = int(best.attrs.get("result", {}).get("best_epoch", 0))
+    rows = epoch_queries.read_epochs(engine, best.id)
     at_best = next((row for row in rows if row["epoch"] == epoch), {})
-    value, others = now.best.value, trial_queries.read_values(engine, info.id)
+    value, others = best.value, trial_queries.read_values(engine, info.id)
     beaten = sum(value is not None and info.goal.is_better(value, other) for other in others)
     return BestTrial(
         study=info,
-        trial=now.best,
+        trial=best,
         epoch=epoch,
         metrics={k: v for k, v in at_best.items() if k.startswith(("train_", "val_"))},
         history=rows,
         beaten=beaten + now.states.get("PRUNED", 0) + now.num_paused,
         finished=now.num_finished,
         failed=now.states.get("FAIL", 0),
+        values=next((each.values for each in complete if each.number == best.number), {}),
+        front=tuple(front.select_front(complete, info.goals)) if info.further else (),
+        pick=pick or "",
     )
+
+
+def read_picked(engine: Engine, info: StudyInfo, number: int) -> TrialInfo:
+    """Return a trial by its number."""
+    same = (trials.c.study_id == info.id) & (trials.c.number == number)
+    with engine.connect() as db:
+        return trial_queries.read_trials_by_id(
+            db, [db.execute(sa.select(trials.c.trial_id).where(same)).scalar_one()]
+        )[0]

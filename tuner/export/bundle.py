@@ -252,11 +252,14 @@ def make_card(best: BestTrial, there: Collection[str] = (), name: str = "best") 
     classes = f"\nIts classes, in the order of their numbers: {names}.\n" if names else ""
     toy = "\n**This is a rehearsal**: small sizes on generated data. Its metrics mean nothing for real data.\n"
     own = recipe.own_names
+    place = "the best"
+    if best.study.further or best.pick:
+        place = f"picked by `{best.pick or best.study.goal}` as one"
     worse = "less" if best.study.goal.direction == "maximize" else "more"
     return f"""# {recipe.model} for {recipe.data.name}
 {toy if best.study.rehearsal else ""}
 Trial {best.trial.number} of the study `{best.study.name}` (space `{best.study.space}`, goal: {best.study.goal}).
-It is the best of {best.finished} trials ({best.failed} failed) and beat {best.beaten} of them.
+It is {place} of {best.finished} trials ({best.failed} failed) and beat {best.beaten} of them.
 The best of many trials is partly luck: expect a little {worse} on new images.
 
 ## Parameters

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from tuner.plots.charts import thin_chart
 from tuner.report.advice import Advice, give_advice
 from tuner.report.certainty import Certainty, assess_certainty, describe_certainty, read_top_details
-from tuner.report.figures import StudyFigure, make_own_figures
+from tuner.report.figures import FRONT, StudyFigure, make_own_figures
 from tuner.report.importance import param_importances
 from tuner.report.study_data import StudyData, read_study
 from tuner.study import queries, trial_queries
@@ -56,7 +56,8 @@ def save_figures(
     shares = param_importances(study)
     certainty = assess_certainty(study, read_top_details(study, artifacts) if artifacts else {})
     made = {figure.name: figure for figure in make_own_figures(study, shares)}
-    figures = [made[name] for name in SAVED if not made[name].chart.is_empty]
+    fronts = [name for name in made if name.startswith(FRONT)]
+    figures = [made[name] for name in (*fronts, *SAVED) if not made[name].chart.is_empty]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna_study = optuna.load_study(study_name=info.name, storage=storage)

@@ -11,9 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
+from tuner.goal import Goal
 from tuner.plots.charts import GREEN, GREY, RED, Chart, HeatMap, ParallelAxis, ParallelPlot, Series, empty_chart
 from tuner.report.group_curves import TrialGroups, group_curves, group_trials, trial_curves
 from tuner.report.importance import FEWEST, SOLID, param_importances
@@ -22,6 +24,8 @@ from tuner.study.format import format_seconds
 from tuner.study.trial_queries import OVER_LIMIT
 
 MAX_CURVES = 5  # trials whose curves are drawn
+FRONT = "front-"  # begins the names of the figures of a front
+LOG_FROM = 20  # a front spans a logarithmic axis if its largest value is so many times the smallest
 MAX_CELLS = 5  # of a number, along a side of the heat map
 BLUE, ORANGE = "#2563eb", "#ea580c"
 Point = tuple[TrialData, float, float | None]  # a trial, its x and y
@@ -60,7 +64,40 @@ def make_own_figures(study: StudyData, shares: dict[str, float]) -> list[StudyFi
         plot_cost(study),
         plot_epochs(study),
         plot_failures(study),
+        *plot_fronts(study),
     ]
+
+
+def plot_fronts(study: StudyData) -> list[StudyFigure]:
+    """Return a figure of the first goal by each other one."""
+    return [plot_front(study, goal) for goal in study.info.further]
+
+
+def plot_front(study: StudyData, goal: Goal) -> StudyFigure:
+    """Plot the first goal by another: all finished trials, and the front joined by a line."""
+    name, title = f"{FRONT}{to_slug(goal.metric)}", f"{study.metric} by {goal.metric}"
+    front = sorted(study.front, key=lambda trial: trial.values[goal.metric])
+    if not front:
+        return empty_figure(name, title, "no trial has finished")
+    numbers = {trial.number for trial in front}
+    others = [trial for trial in study.finished if trial.values and trial.number not in numbers]
+
+    def series(label: str, trials: Sequence[TrialData], **more: Any) -> Series:
+        x, y = [t.values[goal.metric] for t in trials], [t.values[study.metric] for t in trials]
+        return Series(label, x, y, texts=list(map(hover_text, trials)), **more)
+
+    shown = [series("finished", others, kind="points", colour=GREY)] if others else []
+    if len(study.info.goals) == 2:  # the front of more goals is no line here
+        shown.append(series("", front, colour=GREEN))
+    shown.append(series("front", front, kind="points", colour=GREEN))
+    values = [t.values[goal.metric] for t in (*front, *others)]
+    is_log = min(values) > 0 and max(values) > LOG_FROM * min(values)
+    best = "largest" if study.maximizes else "smallest"
+    says = (
+        f"The front has {len(front)} of {len(front) + len(others)} finished trials: no other is better in all of "
+        f"{study.info.goal_text}. The {best} {study.metric} is that of trial {study.front[0].number}."
+    )
+    return StudyFigure(name, Chart(title, goal.metric, study.metric, shown, log_x=is_log), says)
 
 
 def empty_figure(name: str, title: str, reason: str) -> StudyFigure:

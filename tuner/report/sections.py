@@ -11,7 +11,7 @@ from tuner.goal import describe_limits
 from tuner.recipe import Recipe
 from tuner.report.advice import Advice, extend_command, recipe_to_space, run_command, study_option
 from tuner.report.certainty import DRAWS, SURE, Certainty, describe_certainty, format_share
-from tuner.report.figures import StudyFigure, group_failures
+from tuner.report.figures import FRONT, StudyFigure, group_failures
 from tuner.report.study_data import StudyData, TrialData, finite, format_param
 from tuner.report.table_comparison import TableComparison, comparison_title, text_columns
 from tuner.report.trial_files import TrialPicture
@@ -58,7 +58,8 @@ def template_context(page: ReportData) -> dict[str, Any]:
     """Return the variables of the page's template."""
     study, certainty, chosen = page.study, page.certainty, page.chosen
     figures = {figure.name: figure for figure in page.figures}
-    of_parameters = figures.keys() - {*TIME_FIGURES, *CURVE_FIGURES}
+    fronts = [name for name in figures if name.startswith(FRONT)]
+    of_parameters = figures.keys() - {*TIME_FIGURES, *CURVE_FIGURES, *fronts}
     return {
         "info": study.info,
         "states": count_states(study),
@@ -67,6 +68,9 @@ def template_context(page: ReportData) -> dict[str, Any]:
         "parameters": parameter_table(study),
         "best": best_section(page, chosen) if chosen else None,
         "certainty": certainty_section(page, certainty) if certainty else None,
+        "front": front_table(study, chosen) if study.info.further and study.front else None,
+        "front_figures": [figures[name] for name in fronts],
+        "pick_command": f"tuner best{study_option(study, page.location)} --pick knee --export knee",
         "advice": page.advice,
         "published": published_table(page.comparison) if page.comparison else None,
         "published_note": page.comparison.table.note if page.comparison else "",
@@ -116,7 +120,7 @@ def search_facts(study: StudyData, about: str) -> Pairs:
             chosen_by += f"; each {info.each} in turn"
     return [
         ("space", f"{info.space}{': ' if about else ''}{about}"),
-        ("goal", f"{info.goal} on the validation images"),
+        ("goals" if info.further else "goal", f"{info.goal_text} on the validation images"),
         ("data", describe_data(study)),
         ("size", info.size or "full"),
         ("trials", f"{count_states(study) or 'none'}; budget {study.num_trials or 'not limited'}"),
@@ -272,6 +276,21 @@ def format_state(trial: TrialData) -> str:
     if trial.paused_at is not None:
         return format_paused(trial.paused_at, trial.notes)
     return STATES.get(trial.shown_state, trial.shown_state)
+
+
+def front_table(study: StudyData, chosen: TrialData | None) -> Table:
+    """Return the trials than which no other is better in all goals."""
+    goals = [goal.metric for goal in study.info.goals]
+    rows = [
+        [
+            str(trial.number),
+            *(format_param(trial.values[name]) for name in goals),
+            *(format_param(trial.params[name]) if name in trial.params else "" for name in study.names),
+        ]
+        for trial in study.front
+    ]
+    marked = next((at for at, trial in enumerate(study.front) if trial is chosen), -1)
+    return Table("The front, the best by the first goal first", ["trial", *goals, *study.names], rows, marked)
 
 
 def trial_table(study: StudyData, chosen: TrialData | None) -> Table:

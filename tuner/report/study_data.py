@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from tuner.report.on_demand import read_artifact_ids
 from tuner.study import epoch_queries, queries, trial_queries
 from tuner.study.failures import Failure, failure_from_attrs
+from tuner.study.front import find_front, read_complete
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import trial_params, trials
 from tuner.study.stats import NOTHING, read_copied
@@ -44,6 +45,9 @@ class TrialData:
     files: dict[str, str] = field(default_factory=dict)
     copied: tuple[int, float] = (0, 0.0)  # epochs and seconds that an extension copied from an earlier trial
     paused_at: int | None = None  # the epoch after which it rests, if it may go on
+    values: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of a finished trial: each goal, and what was measured
 
     @property
     def shown_state(self) -> str:
@@ -148,6 +152,14 @@ class StudyData:
         sign = -1.0 if self.maximizes else 1.0
         return tuple(sorted(known, key=lambda trial: (sign * trial.final_value, trial.number)))
 
+    @cached_property
+    def front(self) -> tuple[TrialData, ...]:
+        """Return the trials than which no other is better in all goals, the best by the first goal first."""
+        known = [trial for trial in self.finished if trial.values]
+        names = [goal.metric for goal in self.info.goals]
+        values = [[trial.values[name] for name in names] for trial in known]
+        return tuple(known[at] for at in find_front(values, self.info.goals))
+
     @property
     def best(self) -> TrialData | None:
         return self.finished[0] if self.finished else None
@@ -210,6 +222,7 @@ def read_study(engine: Engine, info: StudyInfo) -> StudyData:
         times = {row.trial_id: row for row in db.execute(sa.select(trials).where(is_of_study))}
         copied = read_copied(db, info, is_of_study)
         kinds = info.parameters or read_distributions(db, info.id)
+    values = {trial.number: trial.values for trial in read_complete(engine, info)}
     all_trials = [
         TrialData(
             number=one.number,
@@ -223,6 +236,7 @@ def read_study(engine: Engine, info: StudyInfo) -> StudyData:
             files=files.get(one.id, {}),
             copied=copied.get(one.id, NOTHING),
             paused_at=one.paused_at,
+            values=values.get(one.number, {}),
         )
         for one in plain
     ]

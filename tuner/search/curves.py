@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.goal import MEASURES
 from tuner.search.scheduler import Curve, State
 from tuner.study.optuna_compat import trial_id as id_of
 from tuner.study.paused import MARK
@@ -23,6 +24,8 @@ class CurveReader:
         self.joined = joined
         self.sign = 1.0 if joined.info.goal.direction == "maximize" else -1.0
         self.known: dict[int, tuple[FrozenTrial, Curve]] = {}  # ended and paused ones, by id
+        self.compared = [goal.metric for goal in joined.info.further if goal.metric in MEASURES]
+        self.costs: dict[int, list[float]] = {}  # by number: the values of those goals, which are known early
         self.lock = threading.Lock()
 
     def read(self) -> list[Curve]:
@@ -35,8 +38,20 @@ class CurveReader:
             return [made.get(id_of(trial)) or self.known[id_of(trial)][1] for trial in trials]
 
     def read_at(self, number: int, epoch: int) -> list[Curve]:
-        """Return the curves of all trials, and the one of that number as it was after that epoch."""
-        return [cut_curve(curve, epoch, curve.state) if curve.number == number else curve for curve in self.read()]
+        """Return the curves of all trials, and the one of that number as it was after that epoch.
+
+        With several goals, only those of trials that cost at most as much: large models do not judge small ones.
+        """
+        return [
+            cut_curve(curve, epoch, curve.state) if curve.number == number else curve
+            for curve in self.read()
+            if self.competes(curve.number, number)
+        ]
+
+    def competes(self, other: int, number: int) -> bool:
+        """Return whether another trial costs at most as much as that of the number."""
+        pairs = zip(self.costs.get(other, []), self.costs.get(number, []), strict=False)
+        return other == number or all(theirs <= own for theirs, own in pairs)
 
     def is_known(self, trial: FrozenTrial) -> bool:
         return self.known.get(id_of(trial), (None,))[0] is trial
@@ -44,6 +59,7 @@ class CurveReader:
     def make_curve(self, trial: FrozenTrial) -> Curve:
         values = {epoch: self.sign * value for epoch, value in dict(trial.intermediate_values).items()}
         finite = {epoch: -math.inf if math.isnan(value) else value for epoch, value in values.items()}
+        self.costs[trial.number] = [trial.user_attrs.get(name, math.inf) for name in self.compared]
         is_paused = MARK in trial.system_attrs and trial.state is TrialState.PRUNED
         return Curve(
             number=trial.number,

@@ -7,12 +7,14 @@ trial that breaks a limit ends as pruned before it is trained, so that samplers 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
+from statistics import fmean
 
 import optuna
 
-from tuner.goal import describe_excess, over_limits
+from tuner.goal import COSTS, EPOCH_SECONDS, describe_excess, over_limits
 from tuner.recipe import Recipe
 from tuner.search.objective import TrialContext
 from tuner.space.meta_model import measure_model
@@ -20,6 +22,7 @@ from tuner.study import optuna_compat
 from tuner.study.info import StudyInfo
 from tuner.tasks import find_task
 from tuner.train import memory
+from tuner.train.loop import Progress
 from tuner.train.measures import GIGABYTE, measure_latency
 from tuner.train.precision import device_name, resolve_dtype
 
@@ -61,6 +64,21 @@ def note_measures(trial: optuna.Trial, measured: Mapping[str, float], limits: Ma
             optuna_compat.set_constraint(trial, name, value / limits[name] - 1)
     if over := over_limits(measured, limits):
         raise OverLimit(describe_excess(over, limits))
+
+
+def further_values(trial: optuna.Trial, info: StudyInfo, progress: Progress) -> list[float]:
+    """Return the values of the goals beside the first, those of metrics at the best epoch; NaN if unknown."""
+    if any(goal.metric == EPOCH_SECONDS for goal in info.further):
+        trial.set_user_attr(EPOCH_SECONDS, fmean(report["seconds"] for report in progress.history))
+    metrics: dict[str, float] = {}
+    for report in progress.history:
+        if report["epoch"] == progress.best_epoch:
+            metrics = report["metrics"]
+    measured = trial.user_attrs
+    return [
+        float(measured[goal.metric] if goal.metric in COSTS else metrics.get(f"val_{goal.metric}", math.nan))
+        for goal in info.further
+    ]
 
 
 @cache

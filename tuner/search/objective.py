@@ -58,7 +58,8 @@ def choose_recipe(space: Space | None, info: StudyInfo, trial: optuna.Trial) -> 
     recipe = replace(recipe, weights=resolve_weights(recipe.weights, trial.study.study_name))
     origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
     seeded = replace(recipe, seed=hash_seed(info.seed, trial.study.study_name, *origin))
-    placed = swap_data(seeded.with_metric(info.goal.metric), info.data, info.split, info.layout)
+    scored = seeded.with_metrics([goal.metric for goal in info.goals])
+    placed = swap_data(scored, info.data, info.split, info.layout)
     return rehearse(placed) if info.rehearsal else reduce_size(placed, info.shrink, info.shorten)
 
 

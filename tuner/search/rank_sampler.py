@@ -18,7 +18,7 @@ from tuner.study import optuna_compat
 
 
 class RankSampler(BaseSampler):
-    """A sampler that learns from the order of all finished trials, also of pruned ones.
+    """A sampler that learns from the order of all finished trials, also of pruned ones, by the first goal.
 
     Complete trials are ordered by their values, and come before pruned ones; these by their last epoch and the
     value there, as TPE does. Last come those that broke a limit, by how much. The sampler sees them as complete,
@@ -33,7 +33,8 @@ class RankSampler(BaseSampler):
 
     def ranked(self, study: optuna.Study) -> optuna.Study:
         trials = optuna_compat.read_cached_trials(study)
-        return optuna_compat.with_trials(study, rank_values(trials, self.is_maximized, self.most), {})
+        ranked = rank_values(trials, self.is_maximized, self.most)
+        return optuna_compat.with_trials(study, ranked, {}, is_single=True)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self.inner.infer_relative_search_space(self.ranked(study), trial)

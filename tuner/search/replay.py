@@ -56,10 +56,10 @@ class Replay:
 
     def __init__(self, joined: JoinedStudy, scheduler: Scheduler) -> None:
         trials = joined.storage.get_all_trials(joined.id, deepcopy=False)
-        reader, slots = CurveReader(joined), read_slots(joined.engine, joined.id)
+        self.reader, slots = CurveReader(joined), read_slots(joined.engine, joined.id)
         self.scheduler = scheduler
         self.trials: dict[int, FrozenTrial] = {trial.number: trial for trial in trials}
-        self.whole: dict[int, Curve] = {trial.number: reader.make_curve(trial) for trial in trials}
+        self.whole: dict[int, Curve] = {trial.number: self.reader.make_curve(trial) for trial in trials}
         self.slots = {trial.number: slots[trial_id(trial)] for trial in trials if trial_id(trial) in slots}
         self.unseen = deque(sorted(self.slots, key=self.slots.__getitem__))  # not started yet
         self.decisions = [each for each in read_decisions(joined.engine, joined.id) if each.number in self.trials]
@@ -94,7 +94,8 @@ class Replay:
             choice = self.scheduler.choose(self.visible(), can_start)
             return choice if can_start or choice is None else choice.without_start()
         own = cut_curve(self.whole[number], self.judged_at(number, stored.epoch), "running")
-        return self.scheduler.judge(self.visible(own), number, stored.epoch)
+        curves = [curve for curve in self.visible(own) if self.reader.competes(curve.number, number)]
+        return self.scheduler.judge(curves, number, stored.epoch)
 
     def judged_at(self, number: int, rung: int) -> int:
         """Return the epoch after which a trial was judged: the first with a value, from the rung on."""

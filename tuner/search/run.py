@@ -283,6 +283,7 @@ def check_request(request: RunRequest, process: SpaceProcess) -> StudySetup:
         each=check_each(request.each, space) if request.each else "",
         search=SearchSettings() if table else space.search,
         limits=space.limits,
+        further=space.further,
     )
     recipes = [rename_weights(recipe, request.shrink, request.shorten) for recipe in space.recipes]
     return StudySetup(info, space, recipes, table_trials(table, request.seeds or 1) if table else [])

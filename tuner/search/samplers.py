@@ -23,9 +23,10 @@ from tuner.goal import Goal
 from tuner.registry.builders import count_positional, find_builder
 from tuner.registry.own_modules import find_own_file
 from tuner.search.cma_sampler import CmaSampler
+from tuner.search.front_sampler import FrontSampler
 from tuner.search.point_samplers import GridSampler, SobolSampler
 from tuner.search.rank_sampler import RankSampler
-from tuner.search.sampling import SubsetTPESampler, hash_seed
+from tuner.search.sampling import NUM_RANDOM, SubsetTPESampler, hash_seed
 from tuner.space.search_settings import SAMPLERS, SearchSettings
 from tuner.study.info import StudyInfo
 
@@ -38,7 +39,7 @@ def make_sampler(info: StudyInfo, worker: int) -> BaseSampler:
     Given trials need none of the user's own: what they leave open is chosen by TPE.
     """
     seed = hash_seed(info.seed, "sampler", worker)
-    is_plain = info.search.sampler == "tpe" or info.has_given_trials
+    is_plain = (info.search.sampler == "tpe" and not info.further) or info.has_given_trials
     return tpe(seed, info) if is_plain else TrialSampler(info, seed)
 
 
@@ -80,6 +81,8 @@ def own_errors(name: str) -> Iterator[None]:
 
 def tpe(seed: int, info: StudyInfo) -> BaseSampler:
     """Model good and other trials (Tree-structured Parzen Estimator); the first ten are random."""
+    if info.further and not info.has_given_trials:
+        return FrontSampler(optuna.samplers.TPESampler(n_startup_trials=NUM_RANDOM, seed=seed), info.goals)
     return SubsetTPESampler(seed, info.is_maximized, info.each, info.choices)
 
 
@@ -102,7 +105,8 @@ def cmaes(seed: int, info: StudyInfo) -> BaseSampler:
 
 def nsga2(seed: int, info: StudyInfo) -> BaseSampler:
     """Cross the best of generations of 50 trials (NSGA-II); the first generation is random."""
-    return RankSampler(optuna.samplers.NSGAIISampler(seed=seed), info.is_maximized)
+    inner = optuna.samplers.NSGAIISampler(seed=seed)
+    return FrontSampler(inner, info.goals) if info.further else RankSampler(inner, info.is_maximized)
 
 
 def qmc(seed: int, info: StudyInfo) -> BaseSampler:

@@ -7,7 +7,7 @@ import math
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import optuna
@@ -174,7 +174,7 @@ def rank_trial(trial: FrozenTrial, is_maximized: bool) -> Key:
     if excess := sum(max(0.0, value) for value in trial.constraints.values()):
         return 2.0, excess, 0.0
     if trial.state is TrialState.COMPLETE:
-        return 0.0, 0.0, sign * cast("float", trial.value)
+        return 0.0, 0.0, sign * trial.values[0]
     if not trial.intermediate_values:
         return 1.0, 1.0, 0.0
     step, value = max(trial.intermediate_values.items())

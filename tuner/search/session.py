@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import optuna
@@ -237,16 +237,17 @@ class Session:
         state: EndState,
         value: float | None = None,
         on_written: Callable[[], None] = lambda: None,
+        further: Sequence[float] = (),
     ) -> None:
         """End a trial; the end is written in the background, and then `on_written` is called if it was not lost.
 
-        The value of a pruned trial is its last one, as in Optuna. The next trial is drawn knowing this end.
+        The value of a pruned trial is its last one, as in Optuna; with several goals it has none, also as in
+        Optuna. The next trial is drawn knowing this end.
         """
-        steps = active.frozen.intermediate_values
-        if state == "PRUNED" and steps:
-            value = steps[max(steps)]
-        if state == "COMPLETE" and (value is None or math.isnan(value)):  # it would break every sampler
-            state, value = "FAIL", None
+        if state == "PRUNED":
+            value = self.last_value(active)
+        if state == "COMPLETE" and (value is None or any(map(math.isnan, (value, *further)))):
+            state, value, further = "FAIL", None, ()  # it would break every sampler
             failed = failure_attrs(FailureKind.VALUE_NOT_A_NUMBER, "its value is not a number")
             for name, text in failed.items():
                 self.storage.set_trial_user_attr(active.id, name, text)
@@ -254,21 +255,25 @@ class Session:
         active.is_choosing = False
         with active.lock:  # the sync thread may write the end before the trial is released
             active.frozen.state = TrialState[state]
-            active.frozen.values = None if value is None else [value]
-            active.pending.end = state, value
+            active.frozen.values = None if value is None else [value, *further]
+            active.pending.end, active.pending.further = (state, value), tuple(further)
             self.storage.unwritten[active.id] = active
         self.release_trial()
+
+    def last_value(self, active: ActiveTrial) -> float | None:
+        """Return the last value of a trial that ends early; None without one, or with several goals."""
+        steps = active.frozen.intermediate_values
+        return steps[max(steps)] if steps and not self.joined.info.further else None
 
     def pause_trial(self, active: ActiveTrial, epoch: int, kept_bytes: int = 0) -> None:
         """End a trial as pruned for now, resting after an epoch with files of so many bytes.
 
         It is written before this returns.
         """
-        steps = active.frozen.intermediate_values
         with active.lock:
             if active.judgement:
                 active.pending.judgements[active.judgement.epoch] = active.judgement
-            active.pending.end = "PRUNED", steps[max(steps)] if steps else None
+            active.pending.end = "PRUNED", self.last_value(active)
             active.pending.paused_at, active.pending.kept_bytes = epoch, kept_bytes
         self.flush_trial(active)
         self.release_trial()

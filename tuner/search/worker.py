@@ -249,7 +249,10 @@ class Worker:
             return limit_checkpoints(self.session, self.attempts, self.config.settings.keep_gb)
         state: EndState = "COMPLETE" if is_complete else "PRUNED"
         value = progress.best_value if is_complete else None
-        self.session.end_trial(active, state, value, lambda: self.attempts.finish(run, weights=is_complete))
+        further = measuring.further_values(trial, self.joined.info, progress) if is_complete else []
+        self.session.end_trial(
+            active, state, value, lambda: self.attempts.finish(run, weights=is_complete), further
+        )
         log.info("trial %d: %s, best %s at epoch %d", active.number, outcome.end,
                  progress.best_value, progress.best_epoch)  # fmt: skip
 

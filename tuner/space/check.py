@@ -11,7 +11,7 @@ from typing import Any
 from tuner.data.augment import AUGMENTATIONS
 from tuner.data.datasets import data_problems
 from tuner.errors import PartError, SpaceError, did_you_mean, first_lines, printable
-from tuner.goal import Goal, describe_excess, over_limits
+from tuner.goal import COSTS, Goal, describe_excess, over_limits
 from tuner.models import MODELS
 from tuner.recipe import Part, Recipe, Stage, format_number, is_own_metric, is_storable, numbers_in
 from tuner.registry import COUNT, POSITIVE, Range, build, find_builder, part_problems, unknown_choice
@@ -27,7 +27,11 @@ ASSUMED_CLASSES = 3  # until the data is opened
 
 
 def check_recipes(
-    recipes: Iterable[Recipe], goal: Goal, where: str, tried: dict[object, Any] | None = None
+    recipes: Iterable[Recipe],
+    goal: Goal,
+    where: str,
+    tried: dict[object, Any] | None = None,
+    further: Sequence[Goal] = (),
 ) -> None:
     """Raise SpaceError with everything that is wrong with any of the recipes, each problem once.
 
@@ -36,7 +40,7 @@ def check_recipes(
     tried = {} if tried is None else tried
     wrong: dict[str, None] = {}
     for recipe in recipes:
-        wrong |= dict.fromkeys(recipe_problems(recipe, goal, tried))
+        wrong |= dict.fromkeys(recipe_problems(recipe, goal, tried, further))
     if wrong:
         raise SpaceError(f"{where}: its recipes cannot be trained:{first_lines(wrong)}")
 
@@ -50,11 +54,11 @@ def check_drawn() -> dict[str, list[dict[str, Any]]]:
     drawn = DRAWN[0]
     recipes, choice = drawn.recipes, drawn.choice
     tried: dict[object, Any] = {}
-    check_recipes(recipes, drawn.goal, drawn.where, tried)
+    check_recipes(recipes, drawn.goal, drawn.where, tried, drawn.further)
     if (choice.rehearse, choice.shrink, choice.shorten) != (False, 1, 1):
         resize = rehearse if choice.rehearse else lambda r: reduce_recipe(r, choice.shrink, choice.shorten)
         recipes = [resize(r) for r in recipes]
-        check_recipes(recipes, drawn.goal, drawn.where, tried)
+        check_recipes(recipes, drawn.goal, drawn.where, tried, drawn.further)
     measured = measure_recipes(recipes, drawn.limits, tried)
     check_limits(measured, drawn.limits, drawn.where)
     return {"recipes": [recipe.to_json() for recipe in recipes], "measured": measured}
@@ -89,7 +93,9 @@ def check_plain(recipes: list[dict[str, Any]], goal: dict[str, str], where: str)
     check_recipes(map(Recipe.from_json, recipes), Goal(**goal), where)
 
 
-def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, Any]) -> list[str]:
+def recipe_problems(
+    recipe: Recipe, goal: Goal, tried: dict[object, Any], further: Sequence[Goal] = ()
+) -> list[str]:
     """Return everything that is wrong with a recipe. `tried` caches models, and what is wrong with parts."""
     wrong = [*number_problems(recipe), *data_problems(recipe.data)]
     for kind, table, part in (
@@ -104,20 +110,26 @@ def recipe_problems(recipe: Recipe, goal: Goal, tried: dict[object, Any]) -> lis
         task = find_task(recipe.task)
     except PartError as error:
         return [*wrong, str(error)]
-    recipe = recipe.with_metric(goal.metric)
+    goals = (goal, *further)
+    recipe = recipe.with_metrics([each.metric for each in goals])
     wrong += metric_problems(recipe, task)
+    for each in goals:
+        wrong += goal_problems(each, task, () if each is goal else COSTS)
+    return wrong or try_parts(recipe, task, tried)
+
+
+def goal_problems(goal: Goal, task: Task, costs: Iterable[str] = ()) -> Iterator[str]:
+    """Yield what is wrong with a goal, which is a metric of the task, of the user's own, or one of the costs."""
     if is_own_metric(goal.metric):
-        pass  # one of recipe.metrics now
-    elif goal.metric not in task.metrics:
-        wrong.append(
+        return  # one of recipe.metrics
+    known = [*task.metrics, *costs]
+    if goal.metric not in known:
+        yield (
             f"the goal '{goal.metric}' is not a metric of the task '{task.name}'."
-            f"{did_you_mean(goal.metric, task.metrics)} Known: {', '.join(task.metrics)}."
+            f"{did_you_mean(goal.metric, known)} Known: {', '.join(known)}."
         )
     elif goal.metric in MINIMIZED_METRICS and goal.direction == "maximize":
-        wrong.append(
-            f'the goal maximizes {goal.metric}; smaller is better. Write: GOAL = minimize("{goal.metric}").'
-        )
-    return wrong or try_parts(recipe, task, tried)
+        yield f'the goal maximizes {goal.metric}; smaller is better. Write: GOAL = minimize("{goal.metric}").'
 
 
 def metric_problems(recipe: Recipe, task: Task) -> list[str]:

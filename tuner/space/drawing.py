@@ -41,6 +41,7 @@ class DrawnSpace:
     start: tuple[dict[str, Any], ...] = ()
     recipes: tuple[Recipe, ...] = ()
     limits: Mapping[str, float] = field(default_factory=dict)
+    further: tuple[Goal, ...] = ()  # goals beside the first
     measured: tuple[dict[str, float], ...] = ()  # of each recipe, what follows from its model of what has a limit
 
 
@@ -73,6 +74,7 @@ def inspect_space(process: SpaceProcess, choice: Choice) -> DrawnSpace:
     recipes = tuple(Recipe.from_json(plain) for plain in checked["recipes"])
     goal, search = Goal(**found.pop("goal")), SearchSettings.from_json(found.pop("search"))
     found["start"] = tuple(found["start"])
+    found["further"] = tuple(Goal(**each) for each in found["further"])
     return DrawnSpace(
         **found,
         path=process.path,
@@ -103,6 +105,7 @@ class Drawn:
     where: str
     choice: Choice
     limits: Mapping[str, float] = field(default_factory=dict)
+    further: tuple[Goal, ...] = ()
 
 
 DRAWN: list[Drawn] = []  # the last
@@ -124,16 +127,17 @@ def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
     own = data_name(first, rows.data or None if rows else None)
     name = own if chosen.data is None else data_name(first, chosen.data)
     check_layout(first, name, chosen.layout)
-    metric, layout = loaded.goal.metric, chosen.layout or ""
+    layout, further = chosen.layout or "", () if rows else loaded.further
+    metrics = [goal.metric for goal in (loaded.goal, *further)]
     recipes = [
-        swap_data(recipe, name, layout=layout).with_metric(metric) for recipe in (*drawn.recipes, *starting)
+        swap_data(recipe, name, layout=layout).with_metrics(metrics) for recipe in (*drawn.recipes, *starting)
     ]
     limits = {} if rows else {**loaded.limits, **chosen.limits}
-    DRAWN[:] = [Drawn(loaded.goal, recipes, str(rows.path if rows else loaded.path), chosen, limits)]
-    goal = {"metric": metric, "direction": loaded.goal.direction}
+    DRAWN[:] = [Drawn(loaded.goal, recipes, str(rows.path if rows else loaded.path), chosen, limits, further)]
     return {
         "name": loaded.name,
-        "goal": goal,
+        "goal": asdict(loaded.goal),
+        "further": [asdict(goal) for goal in further],
         "own_data": own,
         "parameters": drawn.parameters,
         "search": search.to_json(),

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import SpaceError, describe_value, first_line, first_lines, format_names, locate_error, printable
-from tuner.goal import Goal, read_limits
+from tuner.goal import Goal, read_goals, read_limits
 from tuner.paths import LONGEST_TEXT, read_bytes
 from tuner.recipe import Recipe, format_number, is_storable
 from tuner.registry.own_modules import importing_own, search_beside
@@ -42,6 +42,7 @@ class Space:
     search: SearchSettings = SearchSettings()
     start: tuple[Any, ...] = ()  # points that are trained first, not checked yet
     limits: Mapping[str, float] = field(default_factory=dict)
+    further: tuple[Goal, ...] = ()  # goals beside the first
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def load_space(name: str) -> Space:
     path = find_space(name)
     module = run_file(path)
     goal, suggest = getattr(module, "GOAL", None), getattr(module, "suggest", None)
-    if not isinstance(goal, Goal):
+    if goal is None:
         raise SpaceError(f'{path} has no GOAL. Write for example: GOAL = maximize("iou").')
     if not callable(suggest):
         raise SpaceError(f"{path} has no function suggest(trial) that returns a Recipe.")
@@ -108,11 +109,15 @@ def load_space(name: str) -> Space:
             f'START of {path} is {describe_value(start)}. Write for example: START = [{{"lr": 1e-3}}].'
         )
     try:
+        first, *further = read_goals(goal)
+    except ValueError as error:
+        raise SpaceError(f"{path} has no GOAL that can be used: {error}.") from None
+    try:
         limits = read_limits(getattr(module, "LIMITS", {}))
     except ValueError as error:
         raise SpaceError(f"LIMITS of {path} cannot be used: {error}.") from None
     about = (module.__doc__ or "").strip().partition("\n")[0]
-    return Space(path.stem, path, goal, suggest, about, search, tuple(start), limits)
+    return Space(path.stem, path, first, suggest, about, search, tuple(start), limits, tuple(further))
 
 
 def run_file(path: Path) -> ModuleType:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from tuner.goal import Goal
+from tuner.goal import MEASURES, Goal
 from tuner.space.search_settings import SearchSettings
 
 
@@ -38,6 +38,7 @@ class StudyInfo:
     layout: str = ""  # how the folder is read, where that was asked for
     each: str = ""  # a parameter whose choices take turns: each has as many trials as the others
     search: SearchSettings = SearchSettings()  # how its trials are chosen and pruned
+    further: tuple[Goal, ...] = ()  # goals beside the first, for a front of trials
     limits: Mapping[str, float] = field(default_factory=dict)  # the most that a model may cost, by measure
     artifacts: str = ""  # where all hosts keep checkpoints and pictures; "" is the home
     key: str = ""  # drawn when the study is created: tells it from others of its name, in run folders
@@ -61,7 +62,18 @@ class StudyInfo:
     @property
     def measures(self) -> list[str]:
         """What is measured of each trial before it is trained."""
-        return list(self.limits)
+        goals = [goal.metric for goal in self.further if goal.metric in MEASURES]
+        return list(dict.fromkeys([*self.limits, *goals]))
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """All goals. The best trial, pruning and curves follow the first one."""
+        return (self.goal, *self.further)
+
+    @property
+    def goal_text(self) -> str:
+        """The goals, such as 'maximize iou' or 'maximize iou, minimize params'."""
+        return ", ".join(map(str, self.goals))
 
     @property
     def is_maximized(self) -> bool:
@@ -99,14 +111,18 @@ class StudyInfo:
     def to_json(self) -> dict[str, Any]:
         """Return what is stored in the study; its name and id are columns of the database."""
         plain = {name: value for name, value in vars(self).items() if name not in ("name", "id")}
-        if not self.limits:  # as earlier versions stored and read it
-            del plain["limits"]
+        for name in ("limits", "further"):
+            if not plain[name]:  # as earlier versions stored and read it
+                del plain[name]
+        if self.further:
+            plain["further"] = [[goal.metric, goal.direction] for goal in self.further]
         return {**plain, "goal": [self.goal.metric, self.goal.direction], "search": self.search.to_json()}
 
     @staticmethod
     def from_json(id: int, name: str, stored: dict[str, Any]) -> StudyInfo:
         """Read what `to_json` returned, in this version or an earlier one."""
-        plain = {**stored, "goal": Goal(*stored["goal"])}
+        further = tuple(Goal(*each) for each in stored.get("further", ()))
+        plain = {**stored, "goal": Goal(*stored["goal"]), "further": further}
         word, _, subject = plain.pop("listed", "").partition(" ")  # 0.1 stored "", "table NAME" or "longer NAME"
         if word:
             plain |= {"kind": {"longer": "extension"}.get(word, word), "subject": subject}

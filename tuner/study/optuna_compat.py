@@ -43,9 +43,17 @@ class StudyView:
     """
 
     def __init__(
-        self, study: optuna.Study, trials: list[FrozenTrial], attrs: dict[str, Any] | None = None
+        self,
+        study: optuna.Study,
+        trials: list[FrozenTrial],
+        attrs: dict[str, Any] | None = None,
+        is_single: bool = False,
     ) -> None:
         self.study, self.visible = study, trials
+        if is_single:
+            self.directions = study.directions[:1]
+            self.direction = self.directions[0]
+            self._is_multi_objective = lambda: False
         if attrs is not None:
             self._storage = LocalAttributes(study._storage, attrs)
 
@@ -75,13 +83,17 @@ class LocalAttributes:
 
 
 def with_trials(
-    study: optuna.Study, trials: list[FrozenTrial], attrs: dict[str, Any] | None = None
+    study: optuna.Study,
+    trials: list[FrozenTrial],
+    attrs: dict[str, Any] | None = None,
+    is_single: bool = False,
 ) -> optuna.Study:
     """Return the study as a sampler sees it that shall learn from these trials.
 
-    With `attrs`, it keeps what it computes from them there, and not in attributes of the study.
+    With `attrs`, it keeps what it computes from them there, and not in attributes of the study. With `is_single`,
+    it sees the first goal alone.
     """
-    return cast("optuna.Study", StudyView(study, trials, attrs))
+    return cast("optuna.Study", StudyView(study, trials, attrs, is_single))
 
 
 def set_system_attr(study: optuna.Study, trial: FrozenTrial, key: str, value: Any) -> None:
@@ -92,6 +104,11 @@ def set_system_attr(study: optuna.Study, trial: FrozenTrial, key: str, value: An
 def set_constraint(trial: Trial, key: str, value: float) -> None:
     """Set a constraint, which is met at 0 and below. Public `Trial.set_constraint` sets each only once."""
     trial.storage.set_trial_system_attr(trial._trial_id, f"{_CONSTRAINTS_KEY}:{key}", value)
+
+
+def copy_trial(trial: FrozenTrial) -> FrozenTrial:
+    """Return a copy whose state and values can be changed. Public `copy.deepcopy` also copies all it holds."""
+    return copy(trial)
 
 
 def without_constraints(trial: FrozenTrial) -> FrozenTrial:

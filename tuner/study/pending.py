@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -51,6 +51,7 @@ class PendingWrites:
     end: tuple[EndState, float | None] | None = None
     paused_at: int | None = None  # the epoch where a trial rests that ends as PRUNED for now
     kept_bytes: int = 0  # of its files
+    further: tuple[float, ...] = ()  # values of goals beside the first
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
@@ -65,6 +66,7 @@ class PendingWrites:
             end=later.end or self.end,
             paused_at=later.paused_at or self.paused_at,
             kept_bytes=later.kept_bytes or self.kept_bytes,
+            further=later.further or self.further,
         )
 
 
@@ -153,7 +155,7 @@ def rows_by_table(writes: PendingWrites, owner: TrialOwner) -> list[tuple[sa.Tab
         # without NaN and infinity: MySQL cannot store them, and SQLite stores NaN as NULL
         (epoch_table, [{**trial, **replace_non_finite(row)} for row in writes.epochs.values()]),
         (study_system_attrs, attr_rows(writes.dashboard_notes, study)),
-        (trial_values, value_rows(writes.end, trial)),
+        (trial_values, value_rows(writes.end, trial, writes.further)),
     ]
 
 
@@ -167,13 +169,19 @@ def step_columns(value: float) -> dict[str, Any]:
     return {"intermediate_value": value if kind == "FINITE" else None, "intermediate_value_type": kind}
 
 
-def value_rows(end: tuple[EndState, float | None] | None, of: dict[str, int]) -> list[dict[str, Any]]:
-    """Return the value of a trial as Optuna stores it; no row if the trial has not ended or has no value."""
-    _, value = end or (None, None)
-    if value is None or math.isnan(value):
+def value_rows(
+    end: tuple[EndState, float | None] | None, of: dict[str, int], further: Sequence[float] = ()
+) -> list[dict[str, Any]]:
+    """Return the values of a trial as Optuna stores them; no row if the trial has not ended or has no value."""
+    _, first = end or (None, None)
+    if first is None or math.isnan(first):
         return []
-    kind = value_type(value)
-    return [{**of, "objective": 0, "value": value if kind == "FINITE" else None, "value_type": kind}]
+    rows = []
+    for objective, value in enumerate((first, *further)):
+        kind = value_type(value)
+        finite = value if kind == "FINITE" else None
+        rows.append({**of, "objective": objective, "value": finite, "value_type": kind})
+    return rows
 
 
 def value_type(value: float) -> str:

@@ -118,11 +118,12 @@ def read_summary(engine: Engine, info: StudyInfo) -> StudySummary:
 
 def explain_limits(engine: Engine, now: StudySummary) -> str:
     """Return how far the trials are from the limits if all that ended broke one, else ""."""
-    if not now.num_over_limit or now.num_over_limit < now.num_finished:
+    if not now.num_over_limit or now.num_over_limit < now.num_finished or now.workers:
         return ""
     least, limits = read_least(engine, now.study), now.study.limits
-    near = describe_excess(over_limits(least, limits), limits) or "no trial meets all of them together"
-    return f"each of {now.num_over_limit} trials broke a limit and was not trained; the least met: {near}"
+    over = describe_excess(over_limits(least, limits), limits)
+    near = f"the least that was met: {over}" if over else "none meets all limits together"
+    return f"each of {now.num_over_limit} trials broke a limit and was not trained; {near}"
 
 
 def count_states(db: Connection, info: StudyInfo) -> dict[str, int]:

@@ -45,7 +45,8 @@ def join_study(url: str, info: StudyInfo) -> JoinedStudy:
     storage, engine = open_storage(url)
     with dispose_on_error(engine), database.convert_errors(url), database.creation_lock(engine, url):
         try:
-            study = optuna.create_study(storage=storage, study_name=info.name, direction=info.goal.direction)  # type: ignore[arg-type]
+            directions: list[Any] = [goal.direction for goal in info.goals]
+            study = optuna.create_study(storage=storage, study_name=info.name, directions=directions)
             is_new = True
         except optuna.exceptions.DuplicatedStudyError:
             study = optuna.load_study(study_name=info.name, storage=storage)
@@ -92,7 +93,7 @@ def dispose_on_error(engine: Engine) -> Iterator[None]:
 def write_info(study: optuna.Study, info: StudyInfo) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([info.goal.metric])
+        study.set_metric_names([goal.metric for goal in info.goals])
     study.set_user_attr("tuner", info.to_json())
 
 
@@ -123,7 +124,7 @@ def check_unchanged(old: StudyInfo, new: StudyInfo, is_quiet: bool = False) -> N
         for what, before, after in (
             ("space", old.space, new.space),
             ("data", old.data, new.data),
-            ("goal", str(old.goal), str(new.goal)),
+            ("goal", old.goal_text, new.goal_text),
             ("rehearsal", old.rehearsal, new.rehearsal),
             ("trials", old.source, new.source),
             ("shrink", old.shrink, new.shrink),

@@ -17,6 +17,7 @@ from tuner.study.tables import claim_table
 
 FINISHED, OPEN = ("COMPLETE", "PRUNED", "FAIL"), ("RUNNING", "WAITING")  # states
 CLAIMED = claim_table.join(trials, trials.c.trial_id == claim_table.c.trial_id)
+IS_FIRST = trial_values.c.objective == 0  # the value of the first goal
 PAUSED = "PAUSED"  # what summaries and reports call a PRUNED trial that may go on
 OVER_LIMIT = "over_limit"  # attribute of a PRUNED trial that broke a limit: which
 BROKE_LIMIT = "OVER_LIMIT"  # what summaries and reports call such a trial
@@ -58,9 +59,9 @@ def read_values(engine: Engine, study_id: int) -> list[float]:
 
 
 def select_complete(study_id: int, column: sa.Column[Any]) -> sa.Select[Any]:
-    """Select a column of all complete trials with a finite value."""
+    """Select a column of all complete trials with a finite value of the first goal."""
     both = trials.join(trial_values, trial_values.c.trial_id == trials.c.trial_id)
-    is_complete = (trials.c.state == "COMPLETE") & (trial_values.c.value_type == "FINITE")
+    is_complete = (trials.c.state == "COMPLETE") & (trial_values.c.value_type == "FINITE") & IS_FIRST
     return sa.select(column).select_from(both).where(trials.c.study_id == study_id, is_complete)
 
 
@@ -81,7 +82,7 @@ def read_trials_by_id(db: Connection, ids: list[int]) -> list[TrialInfo]:
         sa.select(
             trials.c.trial_id, trials.c.number, trials.c.state, trial_values.c.value, claim_table.c.paused_at
         )
-        .join(trial_values, trial_values.c.trial_id == trials.c.trial_id, isouter=True)
+        .join(trial_values, (trial_values.c.trial_id == trials.c.trial_id) & IS_FIRST, isouter=True)
         .join(claim_table, claim_table.c.trial_id == trials.c.trial_id, isouter=True)
         .where(trials.c.trial_id.in_(ids))
         .order_by(trials.c.number)

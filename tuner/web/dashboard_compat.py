@@ -18,11 +18,12 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from optuna_dashboard._inmemory_cache import _CachedExtraStudyProperty
+from optuna_dashboard._pareto_front import get_pareto_front_trials
 from optuna_dashboard._serializer import serialize_frozen_study as serialize_study
 from optuna_dashboard._serializer import serialize_frozen_trial as serialize_trial
 from optuna_dashboard._serializer import serialize_study_detail
 
-__all__ = ["serialize_study", "serialize_trial"]
+__all__ = ["get_pareto_front_trials", "serialize_study", "serialize_trial"]
 Parameters = list[tuple[str, BaseDistribution]]
 
 ROUTER = b'url_prefix:"/dashboard"'  # in the script bundle, once: the path of the page

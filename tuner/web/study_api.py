@@ -28,6 +28,7 @@ from tuner.web import wsgi
 from tuner.web.dashboard_compat import (
     SearchSpaces,
     frozen_study,
+    get_pareto_front_trials,
     serialize_study,
     serialize_study_without_trials,
     serialize_trial,
@@ -97,8 +98,8 @@ class StudyApi:
                 self.serialize(study, cache, 0)
 
     def is_plain(self, study: int) -> bool:
-        """Return whether a study has a single goal and no preferences, as all studies of tuner."""
-        return len(self.storage.get_study_directions(study)) == 1 and study not in self.preferential_ids()
+        """Return whether a study exists and has no preferences, as all studies of tuner."""
+        return bool(self.storage.get_study_directions(study)) and study not in self.preferential_ids()
 
     def preferential_ids(self) -> set[int]:
         query = sa.select(study_system_attrs.c.study_id).where(study_system_attrs.c.key == PREFERENTIAL)
@@ -122,11 +123,11 @@ class StudyApi:
         """Return the JSON of a study with its trials from number `after` on."""
         trials = self.storage.get_all_trials(study, deepcopy=False)  # first: a note may be newer than its trial
         own = self.read_attrs(study, cache)
-        best = best_trial(trials, self.storage.get_study_directions(study)[0])
+        best = best_trials(trials, self.storage.get_study_directions(study))
         frozen, space = frozen_study(self.storage, study, own), collect_space(cache, trials)
         rest = serialize_study_without_trials(frozen, own, space)
         listed = b", ".join(trial_json(study, trial, cache) for trial in trials[after:])
-        first = trial_json(study, best, cache) if best else b""
+        first = b", ".join(trial_json(study, trial, cache) for trial in best)
         return b'{"trials": [%b], "best_trials": [%b], %b' % (listed, first, format_json(rest).encode()[1:])
 
     def read_attrs(self, study: int, cache: StudyAnswers) -> dict[str, Any]:
@@ -167,10 +168,14 @@ def parse_after(environ: Environ) -> int | None:
     return int(given) if given.isascii() and given.isdecimal() and len(given) < 18 else None
 
 
-def best_trial(trials: list[FrozenTrial], direction: StudyDirection) -> FrozenTrial | None:
+def best_trials(trials: list[FrozenTrial], directions: list[StudyDirection]) -> list[FrozenTrial]:
+    """Return the best trial, with several goals those of the front."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values]
-    choose = max if direction == StudyDirection.MAXIMIZE else min
-    return choose(complete, key=lambda trial: trial.values[0], default=None)
+    if len(directions) > 1:
+        return list(get_pareto_front_trials(trials=complete, directions=directions))
+    choose = max if directions[0] == StudyDirection.MAXIMIZE else min
+    best = choose(complete, key=lambda trial: trial.values[0], default=None)
+    return [best] if best else []
 
 
 def trial_json(study: int, trial: FrozenTrial, cache: StudyAnswers) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +15,11 @@ from helpers.command_line import opened, rows
 from helpers.worker_place import Place
 from optuna.trial import TrialState
 
-from tuner.goal import maximize
+from tuner.goal import maximize, minimize
 from tuner.search import measuring
 from tuner.search.measuring import OverLimit, make_memory_check
 from tuner.space.search_settings import SearchSettings
-from tuner.study import queries
+from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo
 
 K = '    k = trial.suggest_categorical("k", [2, 8])\n'
@@ -63,7 +64,7 @@ def test_a_study_that_nothing_meets_says_so_in_one_line(place: Place) -> None:
     with opened(place.url) as engine:
         now = queries.read_summary(engine, queries.find_study(engine, None))
         told = queries.explain_limits(engine, now)
-    assert told.startswith("each of 2 trials broke a limit and was not trained; the least met: params ")
+    assert told.startswith("each of 2 trials broke a limit and was not trained; the least that was met: params ")
     assert all("latency_ms" not in trial.user_attrs for trial in place.trials())  # the model was not even built
 
 
@@ -117,3 +118,27 @@ def test_the_memory_of_a_process_on_the_processor_is_not_that_of_the_model(
     for is_epoch in (False, False, False, True):
         check(is_epoch)
     assert trial.user_attrs["peak_memory_gb"] == 3.0
+
+
+def test_a_trial_of_several_goals_has_a_value_for_each_and_a_pruned_one_none(place: Place) -> None:
+    place.limits, place.search = {}, SearchSettings(sampler="random", pruning="stop")
+    goals = (minimize("params"), maximize("dice"), minimize("epoch_seconds"))
+    place.further = goals
+    place.study(4, epochs=2, model='use("unet", k=k)', extra=K).work()
+    trials = place.trials()
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    assert complete and all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    for trial in complete:
+        epoch = trial.user_attrs["result"]["best_epoch"]
+        (row,) = rows(place.url, f"SELECT * FROM tuner_epoch WHERE trial_id={trial._trial_id} AND epoch={epoch}")
+        metrics = json.loads(row.metrics)
+        assert trial.values[:3] == [metrics["val_iou"], trial.user_attrs["params"], metrics["val_dice"]]
+        assert trial.values[3] == trial.user_attrs["epoch_seconds"] > 0
+    assert all(trial.values is None for trial in trials if trial.state is TrialState.PRUNED)
+    with opened(place.url) as engine:
+        info = queries.find_study(engine, None)
+        best = queries.read_summary(engine, info).best
+        assert best is not None and best.value == max(trial.values[0] for trial in complete)
+        assert [one.value for one in trial_queries.read_trials(engine, info) if one.state == "PRUNED"] == [
+            None
+        ] * (4 - len(complete))

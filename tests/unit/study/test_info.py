@@ -57,3 +57,11 @@ def test_limits_are_stored_and_a_study_without_them_is_stored_as_before() -> Non
     assert "limits" not in PLAIN.to_json()
     limited = replace(PLAIN, limits={"params": 2e6})
     assert StudyInfo.from_json(0, "s", json.loads(json.dumps(limited.to_json()))) == limited
+
+
+def test_goals_beside_the_first_are_stored_and_measured_where_they_are_costs() -> None:
+    assert "further" not in PLAIN.to_json() and PLAIN.goals == (PLAIN.goal,)
+    several = replace(PLAIN, further=(Goal("params", "minimize"), Goal("dice", "maximize")), limits={"macs": 1e9})
+    assert StudyInfo.from_json(0, "s", json.loads(json.dumps(several.to_json()))) == several
+    assert several.goal_text == "maximize iou, minimize params, maximize dice"
+    assert several.measures == ["macs", "params"]

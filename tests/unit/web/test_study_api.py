@@ -182,11 +182,21 @@ def test_a_study_that_is_not_there_any_more(app: StudyApi, joined: JoinedStudy) 
     assert json.loads(ask(app, "/api/studies").body) == {"study_summaries": []}
 
 
-def test_studies_of_others_are_left_to_optuna_dashboard(app: StudyApi, joined: JoinedStudy) -> None:
+def test_the_best_trials_of_several_goals_are_those_of_the_front(app: StudyApi, joined: JoinedStudy) -> None:
     two = optuna.create_study(storage=app.storage, study_name="two goals", directions=["minimize", "maximize"])
-    two.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
+    for values in ([1.0, 2.0], [0.5, 1.0], [1.5, 1.5]):
+        two.add_trial(optuna.trial.create_trial(values=values))
+    two.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.1}))
+    address = f"/api/studies/{two._study_id}"
+    ours, theirs = (json.loads(ask(each, address).body) for each in (app, app.app))
+    assert sorted(trial["number"] for trial in ours["best_trials"]) == [0, 1]
+    by_number = [sorted(each.pop("best_trials"), key=lambda trial: trial["number"]) for each in (ours, theirs)]
+    assert by_number[0] == by_number[1] and plain(ours) == plain(theirs)
+
+
+def test_studies_of_others_are_left_to_optuna_dashboard(app: StudyApi, joined: JoinedStudy) -> None:
+    optuna.create_study(storage=app.storage, study_name="another")
     marked = StudyApi(nothing_behind, app.storage, app.engine)
-    assert ask(marked, f"/api/studies/{two._study_id}").body.startswith(b"behind")
     joined.storage.set_study_system_attr(1, shown.PREFERENTIAL, True)
     assert ask(marked, "/api/studies/1").body.startswith(b"behind")
     listed = json.loads(ask(marked, "/api/studies").body)["study_summaries"]
