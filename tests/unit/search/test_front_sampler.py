@@ -76,7 +76,7 @@ def test_every_sampler_draws_for_several_goals_also_after_pruned_trials(name: st
             study.tell(trial, state=TrialState.PRUNED)
         else:
             study.tell(trial, [trial.params["k"] / 100, trial.params["k"]])
-    assert len({trial.params["lr"] for trial in study.trials}) == 14
+    assert len({trial.params["lr"] for trial in study.trials}) >= 10
 
 
 @pytest.mark.parametrize("name", ["tpe", "nsga2"])

@@ -186,7 +186,7 @@ def test_the_best_trials_of_several_goals_are_those_of_the_front(app: StudyApi, 
     two = optuna.create_study(storage=app.storage, study_name="two goals", directions=["minimize", "maximize"])
     for values in ([1.0, 2.0], [0.5, 1.0], [1.5, 1.5]):
         two.add_trial(optuna.trial.create_trial(values=values))
-    two.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.1}))
+    two.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED))
     address = f"/api/studies/{two._study_id}"
     ours, theirs = (json.loads(ask(each, address).body) for each in (app, app.app))
     assert sorted(trial["number"] for trial in ours["best_trials"]) == [0, 1]
