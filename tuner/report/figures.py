@@ -87,7 +87,7 @@ def plot_front(study: StudyData, goal: Goal) -> StudyFigure:
         return Series(label, x, y, texts=list(map(hover_text, trials)), **more)
 
     shown = [series("finished", others, kind="points", colour=GREY)] if others else []
-    if len(study.info.goals) == 2:  # the front of more goals is no line here
+    if len(study.info.goals) == 2:  # of more goals, a line would join trials by chance
         shown.append(series("", front, colour=GREEN))
     shown.append(series("front", front, kind="points", colour=GREEN))
     values = [t.values[goal.metric] for t in (*front, *others)]
