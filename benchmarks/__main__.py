@@ -13,8 +13,8 @@ from benchmarks.measure import Section, Setting, machine
 from benchmarks.page import as_page, as_text
 
 PARTS = (
-    *("start", "restart", "input", "augmenting", "training", "models", "between", "pictures", "workers"),
-    *("pruning", "instances", "many", "latency", "large", "rows", "storm"),
+    *("start", "restart", "input", "augmenting", "training", "models", "between", "stretches", "pictures"),
+    *("workers", "pruning", "instances", "many", "latency", "large", "rows", "storm", "paused_storm"),
 )
 
 

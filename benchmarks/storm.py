@@ -249,7 +249,15 @@ class Place:
         self.server.server.ensure_postgres_running()
 
 
-def fleet_of(folder: Path, url: str, number: int, workers: int, pace: float = 0.0, apart: bool = False) -> Fleet:
+def fleet_of(
+    folder: Path,
+    url: str,
+    number: int,
+    workers: int,
+    pace: float = 0.0,
+    apart: bool = False,
+    study: tuple[str, ...] = ("--table", f"{NAME}.toml"),
+) -> Fleet:
     options = [
         "--home",
         str(folder / "home"),
@@ -258,7 +266,7 @@ def fleet_of(folder: Path, url: str, number: int, workers: int, pace: float = 0.
         "--heartbeat-timeout",
         str(LEASE_SECONDS),
     ]
-    command = [sys.executable, "-m", "tuner.cli", "run", "--table", str(folder / f"{NAME}.toml"), *options]
+    command = [sys.executable, "-m", "tuner.cli", "run", *study, *options]
     env = {
         **os.environ,
         "TUNER_STORAGE": url,
