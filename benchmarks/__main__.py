@@ -14,7 +14,7 @@ from benchmarks.page import as_page, as_text
 
 PARTS = (
     *("start", "restart", "input", "augmenting", "training", "models", "between", "stretches", "pictures"),
-    *("workers", "pruning", "instances", "many", "latency", "large", "rows", "storm", "paused_storm"),
+    *("workers", "pruning", "search", "instances", "many", "latency", "large", "rows", "storm", "paused_storm"),
 )
 
 
@@ -24,7 +24,7 @@ def main() -> int:
     host = machine()
     folder = args.folder or Path(tempfile.gettempdir()) / "tuner-benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    setting = Setting(args.quick, folder.absolute(), args.data and args.data.absolute())
+    setting = Setting(args.quick, folder.absolute(), args.data and args.data.absolute(), args.curves)
     sections: list[Section] = []
     for name in args.only or PARTS:
         began = time.monotonic()
@@ -47,6 +47,12 @@ def parser() -> argparse.ArgumentParser:
     asked.add_argument("--markdown", type=Path, metavar="FILE", help="write the page")
     asked.add_argument(
         "--data", type=Path, metavar="FOLDER", help="your own images/ and masks/ instead of generated"
+    )
+    asked.add_argument(
+        "--curves",
+        type=Path,
+        metavar="DIR",
+        help="tables of learning curves for `search`: *.npz of TaskSet, *.json",
     )
     asked.add_argument(
         "--folder", type=Path, metavar="DIR", help="for files made on the way; kept, and used again"

@@ -24,6 +24,7 @@ class Setting:
     quick: bool
     folder: Path  # for files made by a benchmark; what it finds there it uses again
     data: Path | None = None  # a user's own photographs
+    curves: Path | None = None  # tables of learning curves
     log: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
 
     def pick(self, full: int, quick: int) -> int:

@@ -120,7 +120,7 @@ def test_who_chose_too_late_chooses_again(bench: Bench) -> None:
 def test_when_no_trial_may_start_the_best_go_on_until_one_is_done(bench: Bench) -> None:
     bench.set(num_trials=2)
     session = quiet(bench, "w")
-    session.sync.scheduler = PromoteHalving()
+    session.sync.scheduler = PromoteHalving(patience=0)
     pause(session, 0.3), pause(session, 0.5)
     held = taken(session)
     assert held.number == 1
@@ -211,7 +211,7 @@ def test_a_paused_trial_is_stopped_like_a_running_one(bench: Bench) -> None:
 
 def test_the_least_promising_checkpoints_are_dropped_first(bench: Bench, tmp_path: Path) -> None:
     session, attempts = quiet(bench, "w"), AttemptFiles(Home(tmp_path))
-    session.sync.scheduler = PromoteHalving()
+    session.sync.scheduler = PromoteHalving(patience=0)
     for value in (0.3, 0.1, 0.2):
         held = chosen(session)
         attempts.begin("s", bench.joined.info.key, held.number, 1).checkpoint.write_bytes(b"x" * 1000)

@@ -121,7 +121,7 @@ def test_a_search_with_one_worker_is_replayed_to_the_same_decisions(bench: Bench
 def test_another_curve_or_another_scheduler_decides_otherwise(prepared_url: str) -> None:
     with opened_bench(prepared_url, search=SearchSettings(pruning="promote", factor=2)) as bench:
         search(bench, 8)
-        other = replay_decisions(bench.joined, PromoteHalving(1, 3))
+        other = replay_decisions(bench.joined, PromoteHalving(1, 3, patience=0))
         assert not all(each.is_same for each in other)
         best = max(bench.trials(), key=lambda trial: trial.intermediate_values.get(1, 0.0))
         bench.execute(

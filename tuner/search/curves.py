@@ -57,16 +57,21 @@ class CurveReader:
         return self.known.get(id_of(trial), (None,))[0] is trial
 
     def make_curve(self, trial: FrozenTrial) -> Curve:
-        values = {epoch: self.sign * value for epoch, value in dict(trial.intermediate_values).items()}
-        finite = {epoch: -math.inf if math.isnan(value) else value for epoch, value in values.items()}
         self.costs[trial.number] = [trial.user_attrs.get(name, math.inf) for name in self.compared]
-        is_paused = MARK in trial.system_attrs and trial.state is TrialState.PRUNED
-        return Curve(
-            number=trial.number,
-            values=fill_gaps(finite),
-            length=read_length(trial),
-            state="paused" if is_paused else "ended" if trial.state.is_finished() else "running",
-        )
+        return make_curve(trial, self.sign)
+
+
+def make_curve(trial: FrozenTrial, sign: float) -> Curve:
+    """Return the curve of a trial; `sign` is -1 if its goal is minimized."""
+    values = {epoch: sign * value for epoch, value in dict(trial.intermediate_values).items()}
+    finite = {epoch: -math.inf if math.isnan(value) else value for epoch, value in values.items()}
+    is_paused = MARK in trial.system_attrs and trial.state is TrialState.PRUNED
+    return Curve(
+        number=trial.number,
+        values=fill_gaps(finite),
+        length=read_length(trial),
+        state="paused" if is_paused else "ended" if trial.state.is_finished() else "running",
+    )
 
 
 def cut_curve(curve: Curve, epoch: int, state: State) -> Curve:

@@ -23,10 +23,12 @@ from tuner.goal import Goal
 from tuner.registry.builders import count_positional, find_builder
 from tuner.registry.own_modules import find_own_file
 from tuner.search.cma_sampler import CmaSampler
+from tuner.search.early_sampler import EarlySampler
 from tuner.search.front_sampler import FrontSampler
 from tuner.search.point_samplers import GridSampler, SobolSampler
 from tuner.search.rank_sampler import RankSampler
 from tuner.search.sampling import NUM_RANDOM, SubsetTPESampler, hash_seed
+from tuner.search.scheduler import PromoteHalving
 from tuner.space.search_settings import SAMPLERS, SearchSettings
 from tuner.study.info import StudyInfo
 
@@ -84,6 +86,13 @@ def tpe(seed: int, info: StudyInfo) -> BaseSampler:
     if info.further and not info.has_given_trials:
         return FrontSampler(optuna.samplers.TPESampler(n_startup_trials=NUM_RANDOM, seed=seed), info.goals)
     return SubsetTPESampler(seed, info.is_maximized, info.each, info.choices)
+
+
+def early(seed: int, info: StudyInfo) -> BaseSampler:
+    """Fit a Gaussian process to the ranks after the first rung; the first ten are chosen by TPE."""
+    return EarlySampler(
+        seed, info.is_maximized, PromoteHalving(info.search.first_rung, info.search.factor), tpe(seed, info)
+    )
 
 
 def gp(seed: int, info: StudyInfo) -> BaseSampler:

@@ -16,8 +16,11 @@ At a rung, trials of any length are compared, except those that end there.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import StatisticsError, correlation
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tuner.study.decisions import Decision
@@ -25,6 +28,9 @@ from tuner.study.decisions import Decision
 if TYPE_CHECKING:
     from tuner.study.info import StudyInfo
 
+WHOLE_TRIALS = 1.5  # what the first rung costs at most before trials pass it
+NUM_CORRELATED = 8  # trials with values at two rungs, before these are compared
+UNRELATED = 0.0  # a rank correlation that is not above tells nothing
 
 State = Literal["running", "paused", "ended"]
 
@@ -100,19 +106,24 @@ class StopHalving:
 class PromoteHalving:
     """Pause a trial that is not among the best 1/factor of its rung; resume it as soon as it is.
 
-    Nothing passes a rung before it has as many trials as the factor. When no trial can be started any more, the
-    best of each rung goes on nevertheless, so that a search of few trials ends with a finished one.
+    Nothing passes the first rung until `patience` trials in a row were no better there than the best before them,
+    or until that rung has cost as much as two whole trials: the best of a few random trials are seldom worth their
+    epochs. Nothing passes any rung before it has as many trials as the factor. When no trial can be started any
+    more, the best of each rung goes on nevertheless, so that a search of few trials ends with a finished one.
+
+    A rung that tells nothing about the next one is skipped: every trial passes it, as soon as the data shows it.
     """
 
     first_rung: int = 1
     factor: int = 3
+    patience: int = 15
 
     def rungs(self, length: int) -> list[int]:
         return [*halving_rungs(self.first_rung, self.factor, length)]
 
     def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
         standing = Standing.at(curves, number, epoch)
-        allowed = len(standing.order) // self.factor
+        allowed = self.count_allowed(curves, epoch, len(standing.order))
         rank = 1 + standing.order.index(number)
         reason = standing.reason(rank, len(standing.order), allowed)
         if not math.isfinite(standing.value):
@@ -120,23 +131,49 @@ class PromoteHalving:
         return Decision("continue" if rank <= allowed else "pause", number, epoch, reason)
 
     def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
-        promoted = self.promote(curves, least=0 if can_start else 1)
+        promoted = self.promote(curves, can_start)
         return promoted or (start_trial("no paused trial is due") if can_start else None)
 
-    def promote(self, curves: Sequence[Curve], least: int = 0) -> Decision | None:
-        """Return the resumption of the best paused trial at the highest rung where one may pass.
-
-        At least `least` trials may pass each rung.
-        """
+    def promote(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
+        """Return the resumption of the best paused trial at the highest rung where one may pass."""
         paused = {curve.number: curve for curve in curves if curve.state == "paused"}
         for rung in reversed(self.rungs(1 + max((curve.epoch for curve in paused.values()), default=0))):
             order = rank_at(curves, rung)
-            allowed = max(len(order) // self.factor, least)
+            allowed = self.count_allowed(curves, rung, len(order))
+            if not can_start:
+                allowed = max(allowed, len(order) // self.factor, 1)
             for rank, number in enumerate(order[:allowed], start=1):
                 if number in paused and self.rests_at(paused[number], rung):
                     reason = {"rung": rung, "rank": rank, "of": len(order), "allowed": allowed}
                     return Decision("resume", number, paused[number].epoch, reason)
         return None
+
+    def count_allowed(self, curves: Sequence[Curve], rung: int, number: int) -> int:
+        """Return how many of the trials at a rung may pass it while new ones can be started."""
+        telling = self.first_telling(curves)
+        if rung != telling:
+            return number if rung < telling else number // self.factor
+        return number // self.factor if self.is_settled(curves, rung) else 0
+
+    def is_settled(self, curves: Sequence[Curve], rung: int) -> bool:
+        """Return whether so many trials reached this rung that its best ones are worth more epochs."""
+        at_rung = [curve for curve in curves if rung in curve.values and rung < curve.length]
+        best, since_best = -math.inf, 0
+        for curve in sorted(at_rung, key=lambda curve: curve.number):
+            is_better = curve.values[rung] > best
+            best, since_best = max(best, curve.values[rung]), 0 if is_better else since_best + 1
+            if since_best >= self.patience:
+                return True
+        return len(at_rung) * rung >= WHOLE_TRIALS * max((curve.length for curve in at_rung), default=0)
+
+    def first_telling(self, curves: Sequence[Curve]) -> int:
+        """Return the first rung whose ranks say something about those of the next one, as far as is known."""
+        rungs = self.rungs(max((curve.length for curve in curves), default=0)) or [self.first_rung]
+        for rung, after in pairwise(rungs):
+            both = [(curve.values[rung], curve.values[after]) for curve in curves if after in curve.values]
+            if len(both) < NUM_CORRELATED or correlate_ranks(both) > UNRELATED:
+                return rung
+        return rungs[-1]
 
     def rests_at(self, curve: Curve, rung: int) -> bool:
         """Return whether this is the last rung that a trial has reached."""
@@ -210,3 +247,18 @@ def order_paused(scheduler: Scheduler, curves: Sequence[Curve]) -> list[int]:
 
 def start_trial(why: str) -> Decision:
     return Decision("start", None, 0, {"why": why})
+
+
+def correlate_ranks(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return Spearman's rank correlation; 0 if all left or all right values are equal."""
+    left, right = zip(*pairs, strict=True)
+    try:
+        return correlation(rank_values(left), rank_values(right))
+    except StatisticsError:
+        return 0.0
+
+
+def rank_values(values: Sequence[float]) -> list[float]:
+    """Return the rank of each value; equal ones share one."""
+    ordered = sorted(values)
+    return [(bisect_left(ordered, value) + bisect_right(ordered, value)) / 2 for value in values]

@@ -12,6 +12,7 @@ from tuner.registry import COUNT, Range, unknown_choice
 
 SAMPLERS = {  # name -> what makes the sampler
     "tpe": "tuner.search.samplers:tpe",
+    "early": "tuner.search.samplers:early",
     "gp": "tuner.search.samplers:gp",
     "cmaes": "tuner.search.samplers:cmaes",
     "nsga2": "tuner.search.samplers:nsga2",
@@ -109,8 +110,8 @@ def search(
 ) -> SearchSettings:
     """Return how a space is searched, for `SEARCH = search(...)`; options of `tuner run` override it.
 
-    sampler: what chooses new trials: "tpe", "gp", "cmaes", "nsga2", "qmc", "random", "grid", or your own
-        "module:function".
+    sampler: what chooses new trials: "tpe", "early", "gp", "cmaes", "nsga2", "qmc", "random", "grid", or
+        your own "module:function".
     pruning: what happens to a trial that is not among the best at a rung: "stop" ends it, "promote" pauses it,
         "none" trains every trial to its end.
     first_rung: the epochs after which a trial is judged first.

@@ -34,7 +34,7 @@ PARAMETERS = {
     "k": {"kind": "int", "low": 32, "high": 200, "log": False, "step": 8},
     "loss": {"kind": "categorical", "choices": ["bce", "dice", None]},
 }
-LEARNING = ["tpe", "gp", "cmaes", "nsga2"]
+LEARNING = ["tpe", "early", "gp", "cmaes", "nsga2"]
 DRAWING = [name for name in SAMPLERS if name != "grid"]
 
 

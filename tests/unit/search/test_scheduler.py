@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
-from tuner.search.scheduler import HALVINGS, Curve, NoHalving, PromoteHalving, StopHalving
+from tuner.search.scheduler import HALVINGS, Curve, NoHalving, PromoteHalving, StopHalving, correlate_ranks
 from tuner.study.decisions import Decision
 
 INF = math.inf
@@ -22,6 +22,11 @@ def curve(number: int, *values: float, state: Any = "paused", length: int = 50) 
 
 def first_epochs(*values: float, state: Any = "paused") -> list[Curve]:
     return [curve(number, value, state=state) for number, value in enumerate(values)]
+
+
+def promote(first_rung: int = 1, factor: int = 3) -> PromoteHalving:
+    """Return the scheduler without patience: trials pass a rung as soon as it has as many as the factor."""
+    return PromoteHalving(first_rung, factor, patience=0)
 
 
 def random_values(rng: random.Random, length: int) -> list[float]:
@@ -67,7 +72,7 @@ def test_stop_decides_as_optuna_does(first_rung: int, factor: int, direction: st
 
 
 def test_rungs_are_powers_of_the_factor_below_the_length() -> None:
-    assert PromoteHalving(1, 3).rungs(27) == [1, 3, 9]
+    assert promote().rungs(27) == [1, 3, 9]
     assert StopHalving(2, 4).rungs(33) == [2, 8, 32]
     assert StopHalving(5, 3).rungs(5) == []
     assert NoHalving().rungs(50) == []
@@ -82,7 +87,7 @@ def test_none_goes_on_and_starts() -> None:
 
 
 def test_promote_pauses_until_a_rung_has_as_many_trials_as_the_factor() -> None:
-    scheduler = PromoteHalving(1, 3)
+    scheduler = promote()
     assert scheduler.judge(first_epochs(0.5), 0, 1).action == "pause"
     assert scheduler.judge(first_epochs(0.5, 0.4), 1, 1).action == "pause"
     best = scheduler.judge(first_epochs(0.5, 0.4, 0.6), 2, 1)
@@ -91,14 +96,14 @@ def test_promote_pauses_until_a_rung_has_as_many_trials_as_the_factor() -> None:
 
 
 def test_promote_resumes_who_came_to_be_among_the_best() -> None:
-    decision = PromoteHalving(1, 3).choose(first_epochs(0.5, 0.4, 0.45), can_start=True)
+    decision = promote().choose(first_epochs(0.5, 0.4, 0.45), can_start=True)
     assert decision == Decision("resume", 0, 1, {"rung": 1, "rank": 1, "of": 3, "allowed": 1})
 
 
 def test_promote_prefers_the_highest_rung() -> None:
     at_three = [curve(number, 0.9, 0.9, value) for number, value in enumerate([0.90, 0.95, 0.91])]
     waiting = [curve(number, 0.99) for number in range(3, 9)]
-    decision = PromoteHalving(1, 3).choose([*at_three, *waiting], can_start=True)
+    decision = promote().choose([*at_three, *waiting], can_start=True)
     assert decision is not None and (decision.number, decision.epoch) == (1, 3)
 
 
@@ -106,21 +111,21 @@ def test_promote_passes_each_rung_once() -> None:
     """The best of the first rung is running or ended: nobody else is due."""
     for state in ("running", "ended"):
         curves = [curve(0, 0.9, 0.9, state=state), curve(1, 0.5), curve(2, 0.4)]
-        decision = PromoteHalving(1, 3).choose(curves, can_start=True)
+        decision = promote().choose(curves, can_start=True)
         assert decision is not None and decision.action == "start"
 
 
 def test_promote_finishes_the_best_when_no_trial_can_start() -> None:
     curves = [curve(0, 0.2), curve(1, 0.3)]
-    assert PromoteHalving(1, 3).choose(curves, can_start=True).action == "start"  # type: ignore[union-attr]
-    last = PromoteHalving(1, 3).choose(curves, can_start=False)
+    assert promote().choose(curves, can_start=True).action == "start"  # type: ignore[union-attr]
+    last = promote().choose(curves, can_start=False)
     assert last is not None and (last.action, last.number) == ("resume", 1)
-    assert PromoteHalving(1, 3).choose([curve(0, 0.2, state="running")], can_start=False) is None
+    assert promote().choose([curve(0, 0.2, state="running")], can_start=False) is None
 
 
 def test_promote_resumes_a_trial_that_was_interrupted_beyond_its_rung() -> None:
     curves = [curve(0, 0.9, 0.9), curve(1, 0.5), curve(2, 0.4)]
-    decision = PromoteHalving(1, 3).choose(curves, can_start=True)
+    decision = promote().choose(curves, can_start=True)
     assert decision is not None and (decision.number, decision.epoch) == (0, 2)
 
 
@@ -135,12 +140,51 @@ def test_a_diverged_trial_is_stopped(name: str) -> None:
 
 def test_of_equal_values_the_lower_number_is_better() -> None:
     curves = first_epochs(0.5, 0.5, 0.5)
-    assert PromoteHalving(1, 3).judge(curves, 0, 1).action == "continue"
-    assert PromoteHalving(1, 3).judge(curves, 2, 1).action == "pause"
+    assert promote().judge(curves, 0, 1).action == "continue"
+    assert promote().judge(curves, 2, 1).action == "pause"
     shuffled = [curves[2], curves[0], curves[1]]
-    assert PromoteHalving(1, 3).choose(shuffled, can_start=True) == PromoteHalving(1, 3).choose(curves, True)
+    assert promote().choose(shuffled, can_start=True) == promote().choose(curves, True)
 
 
 def test_trials_that_end_at_a_rung_are_not_compared_there() -> None:
     short = [curve(number, 0.9, length=1, state="ended") for number in range(5)]
     assert StopHalving(1, 3).judge([*short, curve(5, 0.1)], 5, 1).action == "continue"
+
+
+def test_nothing_passes_the_first_rung_before_it_is_known_well() -> None:
+    scheduler = PromoteHalving(1, 3, patience=3)
+    rising = first_epochs(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    assert scheduler.judge(rising, 5, 1).action == "pause"
+    assert scheduler.choose(rising, can_start=True).action == "start"  # type: ignore[union-attr]
+    assert scheduler.choose(rising, can_start=False).number == 5  # type: ignore[union-attr]
+    settled = first_epochs(0.1, 0.6, 0.5, 0.4, 0.6)
+    assert scheduler.choose(settled, can_start=True).number == 1  # type: ignore[union-attr]
+    better_later = [*settled, curve(5, 0.9)]
+    assert scheduler.choose(better_later, can_start=True).number == 5  # type: ignore[union-attr]
+
+
+def test_the_first_rung_costs_at_most_one_and_a_half_whole_trials() -> None:
+    rising = [curve(number, number / 10, length=4) for number in range(6)]
+    assert PromoteHalving().choose(rising[:5], can_start=True).action == "start"  # type: ignore[union-attr]
+    assert PromoteHalving().choose(rising, can_start=True).number == 5  # type: ignore[union-attr]
+
+
+def test_a_rung_that_tells_nothing_is_passed_by_all() -> None:
+    """After one epoch all are equal, or the order is reversed until the next rung."""
+    for first in ([0.0] * 8, [-number / 10 for number in range(8)]):
+        seen = [curve(number, first[number], 0.0, number / 10) for number in range(8)]
+        assert promote().first_telling(seen) == 3 and promote().first_telling(seen[:7]) == 1
+        new = curve(8, -1.0, state="running")
+        assert promote().judge([*seen, new], 8, 1).action == "continue"
+        assert promote().judge([*seen[:7], new], 8, 1).action == "pause"
+    told = [curve(number, number / 10, 0.0, number / 10) for number in range(8)]
+    assert promote().first_telling(told) == 1
+
+
+def test_rank_correlation_agrees_with_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    rng = random.Random(0)
+    for _ in range(20):
+        pairs = [(round(rng.random(), 1), round(rng.random(), 1)) for _ in range(12)]
+        assert correlate_ranks(pairs) == pytest.approx(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+    assert correlate_ranks([(1.0, 2.0), (1.0, 3.0)]) == 0

@@ -1,0 +1,117 @@
+"""The sampler `early`: a Gaussian process on the values after the first rung."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from tuner.search.curves import make_curve
+from tuner.search.gaussian_process import GaussianProcess, normal_scores
+from tuner.search.sampling import FINISHED, NUM_RANDOM
+from tuner.search.scheduler import Curve, PromoteHalving
+from tuner.search.unit_cube import from_unit, to_unit
+from tuner.study import optuna_compat
+
+MOST_POINTS = 250  # trials that the model learns from: the best half and the newest others
+NUM_CANDIDATES = 500  # random points of which one is chosen
+MOST_DEVIATIONS = 2.0  # the chosen point maximizes the mean plus a random share of so many standard deviations
+ONE_HOT = 0.7  # two choices are as far apart as the ends of a number
+Space = Mapping[str, BaseDistribution]
+Array = np.ndarray
+
+
+class EarlySampler(BaseSampler):
+    """Chooses parameters whose value after the first rung is likely to be among the best.
+
+    All trials have that value, also those that were pruned there, and it costs few epochs. Which of the trials are
+    good at their ends, the pruning finds out. The model sees ranks. Trials that have not come so far count as the
+    model predicts them, so that several workers do not choose the same. Until ten trials have the value, and for
+    parameters that only some recipes have, another sampler chooses.
+    """
+
+    def __init__(self, seed: int, is_maximized: bool, halving: PromoteHalving, others: BaseSampler) -> None:
+        self.seed, self.sign, self.halving, self.others = seed, 1.0 if is_maximized else -1.0, halving, others
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self.others.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        shared = optuna.search_space.intersection_search_space(optuna_compat.read_cached_trials(study))
+        return {name: distribution for name, distribution in shared.items() if not distribution.single()}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        trials = [t for t in optuna_compat.read_cached_trials(study) if search_space.keys() <= t.params.keys()]
+        curves = {t.number: make_curve(t, self.sign) for t in trials if t.state is not TrialState.FAIL}
+        known = read_early(list(curves.values()), self.halving)
+        if not search_space or len(known) < NUM_RANDOM:
+            return {}
+        by_number = {t.number: t for t in trials}
+        chosen = select_points(known, MOST_POINTS)
+        points = encode(search_space, [by_number[number].params for number in chosen])
+        awaited = [
+            t.params for t in trials if t.number not in known and t.state not in (*FINISHED, TrialState.FAIL)
+        ]
+        rng = np.random.default_rng(self.seed)
+        shares, deviations = rng.random((NUM_CANDIDATES, len(search_space))), MOST_DEVIATIONS * rng.random()
+        model = GaussianProcess(
+            points, normal_scores([known[number] for number in chosen]), list_owners(search_space)
+        )
+        model.believe(encode(search_space, awaited))
+        means, errors = model.predict(encode_shares(search_space, shares))
+        best = shares[int(np.argmax(means + deviations * errors))].tolist()
+        return {name: from_unit(kind, x) for (name, kind), x in zip(search_space.items(), best, strict=True)}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.others.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, *args: Any) -> None:
+        self.others.after_trial(*args)
+
+
+def read_early(curves: Sequence[Curve], halving: PromoteHalving) -> dict[int, float]:
+    """Return the values after the first rung that tells something, by number; of shorter trials the last."""
+    rung = halving.first_telling(curves)
+    found = ((curve.number, curve.values.get(min(rung, curve.length))) for curve in curves)
+    return {number: value for number, value in found if value is not None}
+
+
+def select_points(known: Mapping[int, float], most: int) -> list[int]:
+    """Return the numbers of at most so many trials: the best half, and the newest of the others."""
+    ordered = sorted(known, key=lambda number: (-known[number], number))
+    newest = sorted(ordered[most // 2 :], reverse=True)[: most - most // 2]
+    return sorted((*ordered[: most // 2], *newest))
+
+
+def encode(space: Space, params: Sequence[Mapping[str, Any]]) -> Array:
+    """Return parameters as points."""
+    shares = [[to_unit(kind, point[name]) for name, kind in space.items()] for point in params]
+    return encode_shares(space, np.array(shares, dtype=float).reshape(len(params), len(space)))
+
+
+def encode_shares(space: Space, shares: Array) -> Array:
+    """Return points: the share itself of a number, and a column for each choice."""
+    columns = []
+    for share, kind in zip(shares.T, space.values(), strict=True):
+        if isinstance(kind, CategoricalDistribution):
+            number = len(kind.choices)
+            picked = np.minimum((share * number).astype(int), number - 1)
+            columns += [ONE_HOT * (picked == index) for index in range(number)]
+        else:
+            columns.append(share)
+    return np.stack(columns, axis=1)
+
+
+def list_owners(space: Space) -> list[int]:
+    """Return for each column the index of its parameter."""
+    widths = [len(kind.choices) if isinstance(kind, CategoricalDistribution) else 1 for kind in space.values()]
+    return [index for index, width in enumerate(widths) for _ in range(width)]
