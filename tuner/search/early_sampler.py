@@ -42,7 +42,8 @@ class EarlySampler(BaseSampler):
         self.others.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        shared = optuna.search_space.intersection_search_space(optuna_compat.read_cached_trials(study))
+        trials = optuna_compat.read_cached_trials(study)
+        shared = optuna.search_space.intersection_search_space(trials, include_pruned=True)
         return {name: distribution for name, distribution in shared.items() if not distribution.single()}
 
     def sample_relative(
