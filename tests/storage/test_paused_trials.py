@@ -58,6 +58,7 @@ def quiet(bench: Bench, name: str) -> Session:
     bench.enter(name)
     session = bench.session(name)
     session.sync.counts_epochs = False
+    session.sync.scheduler = PromoteHalving(patience=0)  # so few trials would all pause first
     return session
 
 
@@ -120,7 +121,6 @@ def test_who_chose_too_late_chooses_again(bench: Bench) -> None:
 def test_when_no_trial_may_start_the_best_go_on_until_one_is_done(bench: Bench) -> None:
     bench.set(num_trials=2)
     session = quiet(bench, "w")
-    session.sync.scheduler = PromoteHalving(patience=0)
     pause(session, 0.3), pause(session, 0.5)
     held = taken(session)
     assert held.number == 1
@@ -167,7 +167,7 @@ def test_an_enqueued_point_comes_before_a_paused_trial(bench: Bench) -> None:
     session.pause_trial(held, 1)
     assert taken(session).number == 1
     assert actions(bench)[-3:] == [("start", 3, 0), ("pause", 3, 1), ("resume", 1, 1)]
-    assert all(each.is_same for each in replay_decisions(bench.joined))
+    assert all(each.is_same for each in replay_decisions(bench.joined, session.sync.scheduler))
 
 
 def test_a_rung_that_nobody_judged_is_judged_by_the_next_worker(bench: Bench) -> None:
@@ -211,7 +211,6 @@ def test_a_paused_trial_is_stopped_like_a_running_one(bench: Bench) -> None:
 
 def test_the_least_promising_checkpoints_are_dropped_first(bench: Bench, tmp_path: Path) -> None:
     session, attempts = quiet(bench, "w"), AttemptFiles(Home(tmp_path))
-    session.sync.scheduler = PromoteHalving(patience=0)
     for value in (0.3, 0.1, 0.2):
         held = chosen(session)
         attempts.begin("s", bench.joined.info.key, held.number, 1).checkpoint.write_bytes(b"x" * 1000)

@@ -100,15 +100,15 @@ def finish(session: Session, held: ActiveTrial) -> None:
 
 def test_a_search_with_one_worker_is_replayed_to_the_same_decisions(bench: Bench) -> None:
     search(bench, 3)
-    search(bench, 12)
+    search(bench, 24)
     stored = read_decisions(bench.engine, bench.id)
     replayed = replay_decisions(bench.joined)
     assert [each for each in replayed if not each.is_same] == []
     assert [each.stored for each in replayed] == [each for each in stored if each.action != "drop"]
     actions = Counter(each.action for each in stored)
     if bench.joined.info.pauses:
-        assert actions["start"] == 12 and [each.number for each in stored if each.action == "start"] == [
-            *range(12)
+        assert actions["start"] == 24 and [each.number for each in stored if each.action == "start"] == [
+            *range(24)
         ]
         assert min(actions[name] for name in ("continue", "pause", "resume", "drop")) > 2
         assert any(each.reason.get("can_start") is False for each in stored)

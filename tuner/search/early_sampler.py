@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,9 +31,11 @@ class EarlySampler(BaseSampler):
     """Chooses parameters whose value after the first rung is likely to be among the best.
 
     All trials have that value, also those that were pruned there, and it costs few epochs. Which of the trials are
-    good at their ends, the pruning finds out. The model sees ranks. Trials that have not come so far count as the
-    model predicts them, so that several workers do not choose the same. Until ten trials have the value, and for
-    parameters that only some recipes have, another sampler chooses.
+    good at their ends, the pruning finds out. The model sees ranks. Trials without any value broke a limit and
+    count as the worst. Trials that have not come so far count as the model predicts them, so that several workers
+    do not choose the same. With several goals, it learns from the first.
+
+    Until ten trials have the value, and for parameters that only some recipes have, another sampler chooses.
     """
 
     def __init__(self, seed: int, is_maximized: bool, halving: PromoteHalving, others: BaseSampler) -> None:
@@ -52,6 +55,7 @@ class EarlySampler(BaseSampler):
         trials = [t for t in optuna_compat.read_cached_trials(study) if search_space.keys() <= t.params.keys()]
         curves = {t.number: make_curve(t, self.sign) for t in trials if t.state is not TrialState.FAIL}
         known = read_early(list(curves.values()), self.halving)
+        known |= {t.number: -math.inf for t in trials if t.state in FINISHED and not t.intermediate_values}
         if not search_space or len(known) < NUM_RANDOM:
             return {}
         by_number = {t.number: t for t in trials}

@@ -51,6 +51,18 @@ def test_it_learns_from_trials_that_were_pruned_after_their_first_epoch(directio
     assert sum(trial.params["loss"] == "dice" for trial in trials[20:]) >= 8
 
 
+def test_trials_that_broke_a_limit_count_as_the_worst() -> None:
+    """All with k above 32 were pruned before their first epoch, though the best have 40."""
+    study = optuna.create_study(direction="maximize", sampler=RandomSampler(seed=0))
+    for seed in range(30):
+        study.sampler = EarlySampler(seed, True, PromoteHalving(), RandomSampler(seed=seed))
+        trial = study.ask(SPACE)
+        if trial.params["k"] <= 32:
+            trial.report(score(trial.params), 1)
+        study.tell(trial, state=TrialState.PRUNED)
+    assert sum(trial.params["k"] <= 32 for trial in study.trials[15:]) >= 12
+
+
 def test_a_seed_repeats_a_search() -> None:
     first, second, other = (search(14, seed) for seed in (1, 1, 2))
     assert [t.params for t in first] == [t.params for t in second] != [t.params for t in other]
