@@ -91,7 +91,7 @@ def test_a_check_tells_how_a_space_is_searched(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("space", "options", "said"),
     [
-        ("plain", ["--sampler", "tpee"], "sampler is 'tpee'. Did you mean 'tpe'? Known: tpe, gp"),
+        ("plain", ["--sampler", "tpee"], "sampler is 'tpee'. Did you mean 'tpe'? Known: tpe, early, gp"),
         ("plain", ["--sampler", "own_sampler:mine"], "'own_sampler:mine' raised ValueError: not yet (line 2)"),
         ("plain", ["--sampler", "own_sampler:other"], "has no attribute 'other'"),
         ("plain", ["--sampler", "grid"], "'lr' has no step: float 0.0001 to 0.01, log. Give its values"),

@@ -17,7 +17,7 @@ from tuner.errors import LONGEST_LINE
 
 PLAIN = {  # parameters whose text is not a path
     *("kind", "study", "gpus", "per_gpu", "ray", "trials", "parameter", "metric", "layers", "name", "host"),
-    *("base_path", "names", "proxies", "layout", "each", "by", "sampler"),
+    *("base_path", "names", "proxies", "layout", "each", "by", "sampler", "pick", "limits"),
 }
 PATHS = (PathText, DatabaseUrl)
 

@@ -225,6 +225,7 @@ def test_large_texts_are_compressed_for_those_who_take_it() -> None:
         (LARGE, "application/json", "gzip", "404 Not Found"),
         (b'{"small": true}', "application/json", "gzip", "200 OK"),
     ],
+    ids=["not accepted", "an image", "an error", "small"],  # a process is started with the name of the test
 )
 def test_everything_else_is_passed_on_as_it_is(body: bytes, kind: str, accepted: str, status: str) -> None:
     headers, came = answer(body, kind, accepted, status)
