@@ -55,14 +55,15 @@ def test_the_tables_of_a_later_version_are_not_read(command: str, tmp_path: Path
 def test_nobody_joins_living_workers_of_another_version_and_dead_ones_are_no_hindrance(tmp_path: Path) -> None:
     write_booked(tmp_path, 4, "gate=2")
     url = home_url(tmp_path / "home")
-    with running(tmp_path, *search(tmp_path)) as fleet:
+    pausing = [*search(tmp_path), "--pruning", "promote"]
+    with running(tmp_path, *pausing) as fleet:
         wait_for((tmp_path / "waiting").exists, fleet)
         alter(url, "UPDATE tuner_worker SET version = 'tuner 99.0, Optuna 5.0.0', host = 'elsewhere'")
-        line = refused(run(tmp_path, *search(tmp_path)))
+        line = refused(run(tmp_path, *pausing))
         assert "elsewhere works on this study with tuner 99.0" in line
         assert states(url) == {0: "RUNNING"}
         assert fleet.poll() is None  # undisturbed, until it is killed here
     (tmp_path / "go").touch()
-    done = run(tmp_path, *search(tmp_path))
+    done = run(tmp_path, *pausing)
     assert done.returncode == 0, done.stderr
     assert states(url) == {0: "COMPLETE"}
