@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tuner.search.run import StudySetup
     from tuner.study.info import StudyInfo
 
-FIRST_GOAL_SAMPLERS = ("gp", "cmaes")  # that learn from the first of several goals
+FIRST_GOAL_SAMPLERS = ("early", "gp", "cmaes")  # that learn from the first of several goals
 SHOWN_POINTS = 12  # of START, by `tuner check`
 
 
