@@ -25,6 +25,8 @@ from tuner.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
     from tuner.search.run import RunResult
     from tuner.study.queries import StudySummary
 
@@ -89,26 +91,24 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     engine = open_engine(storage, home)
     if none_meets := queries.explain_limits(engine, now):
         click.echo(none_meets)
-    engine.dispose()
     if table := now.study.table:
         named = "" if name == table else f" --study {quote(name)}"
         click.echo(f"next: tuner table {quote(table)}{named}{storage_hint(home, storage)}")
     if now.study.has_given_trials and (failed := now.states.get("FAIL", 0)):
         click.echo(f"{failed} failed; run the command again to retry them")
     if now.num_paused:
-        click.echo(describe_paused(now, home, storage))
+        click.echo(describe_paused(engine, now))
+    engine.dispose()
     if not now.study.has_given_trials and now.num_trials and now.num_finished >= now.num_trials:
         click.echo(describe_spent_trials(now))
     print_spent_hours(now, home, storage)
 
 
-def describe_paused(now: StudySummary, home: str, storage: str | None) -> str:
+def describe_paused(engine: Engine, now: StudySummary) -> str:
     """Return how many trials are paused, and whether a larger budget may let them go on."""
     from tuner.study.claims import may_resume
 
-    engine = open_engine(storage, home)
     is_over = is_grid_spent(now) and may_resume(engine, now.study.id)
-    engine.dispose()
     outlook = (
         "lost at their rungs, and no point is left to start" if is_over else "may go on when the budget is raised"
     )
