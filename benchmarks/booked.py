@@ -28,7 +28,19 @@ def suggest(trial):
     )
 '''
 
-MODEL = '''"""A model that counts its steps in its weights and logs each epoch it is trained for."""
+FORWARD = """
+    def forward(self, image):
+        if self.training and not image.is_meta:
+            self.step()
+        return self.body(image)
+
+
+def net(channels, classes, *, tag=0):
+    return Net(unet(channels, classes, k=4, dropout=0.1), tag)
+"""  # of a model that counts its steps
+
+MODEL = (
+    '''"""A model that counts its steps in its weights and logs each epoch it is trained for."""
 
 import os
 import time
@@ -58,16 +70,9 @@ class Net(nn.Module):
         time.sleep(float(os.environ["PACE"]))
         if not self.steps % STEPS:
             self.note("trained")
-
-    def forward(self, image):
-        if self.training and not image.is_meta:
-            self.step()
-        return self.body(image)
-
-
-def net(channels, classes, *, tag=0):
-    return Net(unet(channels, classes, k=4, dropout=0.1), tag)
 '''.replace("STEPS", str(STEPS))
+    + FORWARD
+)
 
 
 def write_study(folder: Path, trials: int, epochs: int) -> None:

@@ -10,7 +10,6 @@ it is raised, and one fleet trains to the end of the search. At last each trial 
 
 from __future__ import annotations
 
-import argparse
 import random
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from pathlib import Path
 
 from benchmarks.aftermath import TRIGGER, look, number
 from benchmarks.measure import Row, Section, Setting
-from benchmarks.page import as_text
 from benchmarks.paused_aftermath import CLAIMS, RESTING, PausedLeft, judged
 from benchmarks.paused_study import NAME, write_study
 from benchmarks.server import Server, postgres
@@ -34,9 +32,9 @@ from benchmarks.storm import (
     Place,
     Plan,
     befallen,
-    chosen,
     fleet_of,
     machines_can_be_made,
+    run_alone,
 )
 from tests.helpers.tcp_proxy import Proxy
 
@@ -221,20 +219,12 @@ QUICK = PausedPlan(
 def measure(setting: Setting) -> Section:
     with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
         rows = run(QUICK if setting.quick else PausedPlan(), Path(folder), setting.log)
+    return as_section(rows)
+
+
+def as_section(rows: list[Row]) -> Section:
     return Section("paused_storm", "A storm on paused trials", ("", "found", ""), rows, READING)
 
 
-def main() -> int:
-    asked = argparse.ArgumentParser(prog="python -m benchmarks.paused_storm", description=__doc__)
-    for name, default in vars(PausedPlan()).items():
-        asked.add_argument(f"--{name}", type=type(default), default=default, help=f"[{default}]")
-    asked.add_argument("--folder", type=Path, help="a new folder for everything; it is kept")
-    given = vars(asked.parse_args())
-    with chosen(given.pop("folder")) as folder:
-        rows = run(PausedPlan(**given), folder, lambda line: print(line, file=sys.stderr, flush=True))
-    print(as_text(Section("paused_storm", "A storm on paused trials", ("", "found", ""), rows, READING)))
-    return int(any(row.met is False for row in rows))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_alone(__doc__, as_section, PausedPlan, run))

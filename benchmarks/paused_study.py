@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.booked import FORWARD
+
 NAME = "paused_storm"  # of the space and its study: the seeds of its trials follow from it
 STEPS = 3  # of an epoch: 96 images in batches of 32
 FACTOR = 3
@@ -35,7 +37,8 @@ def suggest(trial):
     )
 '''
 
-MODEL = '''"""A model that counts its steps in its weights, and logs step and weights before each of them."""
+MODEL = (
+    '''"""A model that counts its steps in its weights, and logs step and weights before each of them."""
 
 import hashlib
 import os
@@ -66,16 +69,9 @@ class Net(nn.Module):
         os.close(book)
         self.steps += 1
         time.sleep(float(os.environ["PACE"]))
-
-    def forward(self, image):
-        if self.training and not image.is_meta:
-            self.step()
-        return self.body(image)
-
-
-def net(channels, classes, *, tag=0):
-    return Net(unet(channels, classes, k=4, dropout=0.1), tag)
 '''
+    + FORWARD
+)
 
 
 def digest(state: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -67,6 +68,9 @@ class Plan:
         size = self.trials * self.epochs
         last = size - max(25, size // 10)  # enough epochs are left for the last fault to have a target
         return list(zip(sorted(rng.randrange(1, last) for _ in kinds), kinds, strict=True))
+
+
+AnyPlan = TypeVar("AnyPlan", bound=Plan)
 
 
 @dataclass
@@ -378,6 +382,10 @@ def measure(setting: Setting) -> Section:
     quick = Plan(kills=6, pauses=1, cuts=1, stops=1, away=3.0, fleets=2, workers=1, trials=4, epochs=10, pace=0.1)
     with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
         rows = run(quick if setting.quick else Plan(), Path(folder), setting.log)
+    return as_section(rows)
+
+
+def as_section(rows: list[Row]) -> Section:
     return Section("storm", "A storm", ("", "found", ""), rows, READING)
 
 
@@ -390,17 +398,23 @@ def chosen(folder: Path | None) -> Iterator[Path]:
         yield Path(name).absolute()
 
 
-def main() -> int:
-    asked = argparse.ArgumentParser(prog="python -m benchmarks.storm", description=__doc__)
-    for name, default in vars(Plan()).items():
+def run_alone(
+    about: str | None,
+    section: Callable[[list[Row]], Section],
+    kind: type[AnyPlan],
+    run: Callable[[AnyPlan, Path, Callable[[str], None]], list[Row]],
+) -> int:
+    """Run a storm as a command with an option for each number of its plan; return 1 if a target is missed."""
+    asked = argparse.ArgumentParser(prog=f"python -m benchmarks.{section([]).name}", description=about)
+    for name, default in vars(kind()).items():
         asked.add_argument(f"--{name}", type=type(default), default=default, help=f"[{default}]")
     asked.add_argument("--folder", type=Path, help="a new folder for everything; it is kept")
     given = vars(asked.parse_args())
     with chosen(given.pop("folder")) as folder:
-        rows = run(Plan(**given), folder, lambda line: print(line, file=sys.stderr, flush=True))
-    print(as_text(Section("storm", "A storm", ("", "found", ""), rows, READING)))
+        rows = run(kind(**given), folder, lambda line: print(line, file=sys.stderr, flush=True))
+    print(as_text(section(rows)))
     return int(any(row.met is False for row in rows))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_alone(__doc__, as_section, Plan, run))
