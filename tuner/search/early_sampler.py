@@ -13,7 +13,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.search.curves import make_curve
-from tuner.search.gaussian_process import GaussianProcess, normal_scores
+from tuner.search.gaussian_process import GaussianProcess
+from tuner.search.ranks import normal_scores, select_best_and_newest
 from tuner.search.sampling import FINISHED, NUM_RANDOM
 from tuner.search.scheduler import Curve, PromoteHalving
 from tuner.search.unit_cube import from_unit, to_unit
@@ -59,7 +60,8 @@ class EarlySampler(BaseSampler):
         if not search_space or len(known) < NUM_RANDOM:
             return {}
         by_number = {t.number: t for t in trials}
-        chosen = select_points(known, MOST_POINTS)
+        ordered = sorted(known, key=lambda number: (-known[number], number))
+        chosen = sorted(select_best_and_newest(ordered, MOST_POINTS))
         points = encode(search_space, [by_number[number].params for number in chosen])
         awaited = [
             t.params for t in trials if t.number not in known and t.state not in (*FINISHED, TrialState.FAIL)
@@ -67,7 +69,7 @@ class EarlySampler(BaseSampler):
         rng = np.random.default_rng(self.seed)
         shares, deviations = rng.random((NUM_CANDIDATES, len(search_space))), MOST_DEVIATIONS * rng.random()
         model = GaussianProcess(
-            points, normal_scores([known[number] for number in chosen]), list_owners(search_space)
+            points, np.array(normal_scores([known[n] for n in chosen])), list_owners(search_space)
         )
         model.believe(encode(search_space, awaited))
         means, errors = model.predict(encode_shares(search_space, shares))
@@ -88,13 +90,6 @@ def read_early(curves: Sequence[Curve], halving: PromoteHalving) -> dict[int, fl
     rung = halving.first_telling(curves)
     found = ((curve.number, curve.values.get(min(rung, curve.length))) for curve in curves)
     return {number: value for number, value in found if value is not None}
-
-
-def select_points(known: Mapping[int, float], most: int) -> list[int]:
-    """Return the numbers of at most so many trials: the best half, and the newest of the others."""
-    ordered = sorted(known, key=lambda number: (-known[number], number))
-    newest = sorted(ordered[most // 2 :], reverse=True)[: most - most // 2]
-    return sorted((*ordered[: most // 2], *newest))
 
 
 def encode(space: Space, params: Sequence[Mapping[str, Any]]) -> Array:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
-from statistics import NormalDist
 
 import numpy as np
 
@@ -33,9 +31,7 @@ class GaussianProcess:
 
     def condition(self, points: Array, values: Array) -> None:
         """Learn values at points, which replace earlier ones; the length scales stay."""
-        covariance = self.kernel(points, points, self.scales)
-        covariance[np.diag_indices_from(covariance)] += self.noise
-        self.inverse = np.linalg.inv(covariance)
+        self.inverse = np.linalg.inv(self.covariance(points, self.scales, self.noise))
         self.points, self.values, self.weights = points, values, self.inverse @ values
 
     def believe(self, points: Array) -> None:
@@ -58,6 +54,10 @@ class GaussianProcess:
         correlations: Array = (1 + distance + distance**2 / 3) * np.exp(-distance)
         return correlations
 
+    def covariance(self, points: Array, scales: Array, noise: float) -> Array:
+        """Return the correlations of noisy values at points."""
+        return self.kernel(points, points, scales) + noise * np.eye(len(points))
+
     def fit(self, points: Array, values: Array) -> None:
         """Search the length scales and the noise, one after the other."""
         best = self.loss(points, values, self.scales, self.noise)
@@ -75,20 +75,7 @@ class GaussianProcess:
 
     def loss(self, points: Array, values: Array, scales: Array, noise: float) -> float:
         """Return the negative log likelihood, and what length scales far from 0.5 cost."""
-        covariance = self.kernel(points, points, scales)
-        covariance[np.diag_indices_from(covariance)] += noise
-        root = np.linalg.cholesky(covariance)
+        root = np.linalg.cholesky(self.covariance(points, scales, noise))
         whitened = np.linalg.solve(root, values)
         fitted = len(values) / 2 * np.log(max(float(whitened @ whitened) / len(values), 1e-9))
         return float(fitted + np.log(np.diag(root)).sum() + 0.25 * (np.log(scales / 0.5) ** 2).sum())
-
-
-def normal_scores(values: Sequence[float]) -> Array:
-    """Return for each value the one that its rank has in a normal distribution; equal ones share one."""
-    order = sorted(range(len(values)), key=values.__getitem__)
-    scores, below = np.zeros(len(values)), 0
-    for _, group in groupby(order, values.__getitem__):
-        equal = list(group)
-        scores[equal] = NormalDist().inv_cdf((below + len(equal) / 2) / len(values))
-        below += len(equal)
-    return scores

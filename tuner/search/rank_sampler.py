@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from itertools import groupby
-from statistics import NormalDist
 from typing import Any
 
 import optuna
@@ -13,6 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.search.ranks import normal_scores, select_best_and_newest
 from tuner.search.sampling import FINISHED, rank_trial
 from tuner.study import optuna_compat
 
@@ -61,16 +60,13 @@ def rank_values(trials: Sequence[FrozenTrial], is_maximized: bool, most: int | N
     finished = [trial for trial in trials if trial.state in FINISHED]
     ranks = {trial.number: rank_trial(trial, is_maximized) for trial in finished}
     ordered = sorted(finished, key=lambda trial: (ranks[trial.number], trial.number))
-    if most is not None and len(ordered) > most:
-        newest = {trial.number for trial in sorted(ordered[most // 2 :], key=lambda t: t.number)[-(most // 2) :]}
-        ordered = [*ordered[: most // 2], *(trial for trial in ordered[most // 2 :] if trial.number in newest)]
-    sign, normal, above = (-1.0 if is_maximized else 1.0), NormalDist(), 0
+    if most is not None:
+        chosen = {*select_best_and_newest([trial.number for trial in ordered], most)}
+        ordered = [trial for trial in ordered if trial.number in chosen]
+    sign = -1.0 if is_maximized else 1.0
     seen = [optuna_compat.without_constraints(t) for t in trials if t.state is TrialState.RUNNING]
-    for _, group in groupby(ordered, lambda trial: ranks[trial.number]):
-        equal = list(group)
-        value = sign * normal.inv_cdf((above + len(equal) / 2) / len(ordered))
-        above += len(equal)
-        seen += [as_complete(trial, value) for trial in equal]
+    scores = normal_scores([ranks[trial.number] for trial in ordered])
+    seen += [as_complete(trial, sign * score) for trial, score in zip(ordered, scores, strict=True)]
     return sorted(seen, key=lambda trial: trial.number)
 
 

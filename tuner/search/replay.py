@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial
 
 from tuner.search.curves import CurveReader, cut_curve
-from tuner.search.scheduler import Curve, Scheduler, State, make_scheduler
+from tuner.search.scheduler import Curve, Scheduler, State, choose_next, make_scheduler
 from tuner.study.claims import read_slots
 from tuner.study.decisions import CAN_START, START_ENQUEUED, Decision, StoredDecision, read_decisions
 from tuner.study.optuna_compat import fixed_params, trial_id
@@ -90,9 +90,7 @@ class Replay:
         if stored.action == "start" and self.is_given(number):
             return START_ENQUEUED
         if stored.action in ("start", "resume"):
-            can_start = stored.reason.get(CAN_START, True)
-            choice = self.scheduler.choose(self.visible(), can_start)
-            return choice if can_start or choice is None else choice.without_start()
+            return choose_next(self.scheduler, self.visible(), stored.reason.get(CAN_START, True))
         own = cut_curve(self.whole[number], self.judged_at(number, stored.epoch), "running")
         curves = [curve for curve in self.visible(own) if self.reader.competes(curve.number, number)]
         return self.scheduler.judge(curves, number, stored.epoch)

@@ -16,13 +16,13 @@ At a rung, trials of any length are compared, except those that end there.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import StatisticsError, correlation
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from tuner.search.ranks import mid_ranks
 from tuner.study.decisions import Decision
 
 if TYPE_CHECKING:
@@ -107,9 +107,10 @@ class PromoteHalving:
     """Pause a trial that is not among the best 1/factor of its rung; resume it as soon as it is.
 
     Nothing passes the first rung until `patience` trials in a row were no better there than the best before them,
-    or until that rung has cost as much as two whole trials: the best of a few random trials are seldom worth their
-    epochs. Nothing passes any rung before it has as many trials as the factor. When no trial can be started any
-    more, the best of each rung goes on nevertheless, so that a search of few trials ends with a finished one.
+    or until that rung has cost as much as one and a half whole trials: the best of a few random trials are seldom
+    worth their epochs. Nothing passes any rung before it has as many trials as the factor. When no trial can be
+    started any more, the best of each rung goes on nevertheless, so that a search of few trials ends with a
+    finished one.
 
     A rung that tells nothing about the next one is skipped: every trial passes it, as soon as the data shows it.
     """
@@ -123,7 +124,7 @@ class PromoteHalving:
 
     def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
         standing = Standing.at(curves, number, epoch)
-        allowed = self.count_allowed(curves, epoch, len(standing.order))
+        allowed = self.count_allowed(curves, epoch, len(standing.order), self.first_telling(curves))
         rank = 1 + standing.order.index(number)
         reason = standing.reason(rank, len(standing.order), allowed)
         if not math.isfinite(standing.value):
@@ -137,9 +138,10 @@ class PromoteHalving:
     def promote(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
         """Return the resumption of the best paused trial at the highest rung where one may pass."""
         paused = {curve.number: curve for curve in curves if curve.state == "paused"}
+        telling = self.first_telling(curves)
         for rung in reversed(self.rungs(1 + max((curve.epoch for curve in paused.values()), default=0))):
             order = rank_at(curves, rung)
-            allowed = self.count_allowed(curves, rung, len(order))
+            allowed = self.count_allowed(curves, rung, len(order), telling)
             if not can_start:
                 allowed = max(allowed, len(order) // self.factor, 1)
             for rank, number in enumerate(order[:allowed], start=1):
@@ -148,9 +150,8 @@ class PromoteHalving:
                     return Decision("resume", number, paused[number].epoch, reason)
         return None
 
-    def count_allowed(self, curves: Sequence[Curve], rung: int, number: int) -> int:
+    def count_allowed(self, curves: Sequence[Curve], rung: int, number: int, telling: int) -> int:
         """Return how many of the trials at a rung may pass it while new ones can be started."""
-        telling = self.first_telling(curves)
         if rung != telling:
             return number if rung < telling else number // self.factor
         return number // self.factor if self.is_settled(curves, rung) else 0
@@ -188,6 +189,12 @@ def make_scheduler(info: StudyInfo) -> Scheduler:
     if not info.is_pruned:
         return NoHalving()
     return HALVINGS[info.search.pruning](info.search.first_rung, info.search.factor)
+
+
+def choose_next(scheduler: Scheduler, curves: Sequence[Curve], can_start: bool) -> Decision | None:
+    """Return what a scheduler chooses for a free worker; its reason tells when no trial may start."""
+    choice = scheduler.choose(curves, can_start)
+    return choice if can_start or choice is None else choice.without_start()
 
 
 @dataclass(frozen=True)
@@ -253,12 +260,6 @@ def correlate_ranks(pairs: Sequence[tuple[float, float]]) -> float:
     """Return Spearman's rank correlation; 0 if all left or all right values are equal."""
     left, right = zip(*pairs, strict=True)
     try:
-        return correlation(rank_values(left), rank_values(right))
+        return correlation(mid_ranks(left), mid_ranks(right))
     except StatisticsError:
         return 0.0
-
-
-def rank_values(values: Sequence[float]) -> list[float]:
-    """Return the rank of each value; equal ones share one."""
-    ordered = sorted(values)
-    return [(bisect_left(ordered, value) + bisect_right(ordered, value)) / 2 for value in values]

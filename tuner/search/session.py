@@ -30,6 +30,7 @@ from sqlalchemy.engine import Engine
 
 from tuner.errors import FailureKind, StudyError, TrialLost
 from tuner.fleet.config import WorkerSettings
+from tuner.search.scheduler import choose_next
 from tuner.search.sync import SyncThread
 from tuner.study import claims, control, database
 from tuner.study.claims import ClaimedTrial, NoTrial, WorkerRemoved
@@ -137,9 +138,8 @@ class Session:
         return "spent" if choice is None else self.claim_chosen(choice)
 
     def choose(self, can_start: bool) -> Decision | None:
-        """Return what the scheduler chooses by what is known now; its reason tells when no trial may start."""
-        choice = self.sync.scheduler.choose(self.sync.curves.read(), can_start)
-        return choice if can_start or choice is None else choice.without_start()
+        """Return what the scheduler chooses by what is known now."""
+        return choose_next(self.sync.scheduler, self.sync.curves.read(), can_start)
 
     def claim_chosen(self, choice: Decision | None) -> ClaimedTrial | NoTrial:
         info, unwritten = self.joined.info, tuple(self.storage.unwritten)

@@ -13,7 +13,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.search.curves import make_curve
-from tuner.search.early_sampler import EarlySampler, encode, encode_shares, list_owners, read_early, select_points
+from tuner.search.early_sampler import EarlySampler, encode, encode_shares, list_owners, read_early
 from tuner.search.scheduler import PromoteHalving
 from tuner.search.unit_cube import from_unit
 
@@ -106,12 +106,6 @@ def test_it_reads_the_first_rung_that_tells_something() -> None:
     assert read_early([make_curve(trial(0, 0.5, epochs=1), 1.0)], PromoteHalving(3)) == {0: 0.5}
     equal_at_first = [trial(number, 0.7, 0.7, number / 10) for number in range(8)]
     assert early(*equal_at_first, trial(9, 0.7)) == pytest.approx({number: -number / 10 for number in range(8)})
-
-
-def test_the_best_and_the_newest_of_many_trials_are_learned_from() -> None:
-    known = {number: float(-number) for number in range(100)}
-    assert select_points(known, 10) == [0, 1, 2, 3, 4, 95, 96, 97, 98, 99]
-    assert select_points(known, 200) == [*range(100)]
 
 
 def test_points_are_encoded_alike_from_parameters_and_from_shares() -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from statistics import NormalDist
-
 import numpy as np
 import pytest
 
-from tuner.search.gaussian_process import GaussianProcess, normal_scores
+from tuner.search.gaussian_process import GaussianProcess
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.random((60, 3))
@@ -54,9 +51,3 @@ def test_equal_values_and_one_point_are_no_error() -> None:
     flat = GaussianProcess(POINTS, np.zeros(60), [0, 1, 2])
     assert np.isfinite(np.concatenate(flat.predict(POINTS))).all()
     assert np.isfinite(np.concatenate(GaussianProcess(POINTS[:1], VALUES[:1], [0, 1, 2]).predict(POINTS))).all()
-
-
-def test_scores_are_those_of_the_ranks() -> None:
-    scores = normal_scores([3.0, -math.inf, 1e9, 3.0])
-    expected = [NormalDist().inv_cdf(share) for share in (0.5, 0.125, 0.875, 0.5)]
-    assert scores == pytest.approx(expected)
