@@ -16,12 +16,12 @@ from tuner import deprecated
 
 if TYPE_CHECKING:
     from tuner.api.bundle import Bundle, ImageExplanation, load_bundle
+    from tuner.api.parts import parts
     from tuner.api.run import load_study, run
     from tuner.api.study import Study, TrialResult
     from tuner.errors import TunerError
     from tuner.goal import Goal, maximize, minimize
     from tuner.recipe import Part, Recipe, Stage, use
-    from tuner.registry import parts
     from tuner.space.search_settings import search
 
 __version__ = "0.2.0"
@@ -51,7 +51,7 @@ _HOME = {
     **dict.fromkeys(("load_study", "run"), "tuner.api.run"),
     **dict.fromkeys(("Study", "TrialResult"), "tuner.api.study"),
     **dict.fromkeys(("Bundle", "ImageExplanation", "load_bundle"), "tuner.api.bundle"),
-    "parts": "tuner.registry",
+    "parts": "tuner.api.parts",
     "search": "tuner.space.search_settings",
     "TunerError": "tuner.errors",
 }

@@ -16,7 +16,6 @@ from tuner.registry.builders import part_problems as part_problems
 from tuner.registry.builders import searchable_args as searchable_args
 from tuner.registry.listing import PartInfo as PartInfo
 from tuner.registry.listing import list_parts as list_parts
-from tuner.registry.listing import parts as parts
 from tuner.registry.ranges import BETWEEN_0_AND_1 as BETWEEN_0_AND_1
 from tuner.registry.ranges import COUNT as COUNT
 from tuner.registry.ranges import FRACTION as FRACTION

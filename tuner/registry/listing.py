@@ -67,9 +67,6 @@ def list_parts(kind: str | None = None) -> list[PartInfo]:
     return [describe_builder(kind, name, find_builder(kind, names, name)) for name in names]
 
 
-parts = list_parts  # as `tuner.parts`
-
-
 def describe_own(name: str) -> PartInfo:
     """Return the description of a function of the user's own, whose module is imported anew."""
     search_in(dict(OWN_FOLDERS))

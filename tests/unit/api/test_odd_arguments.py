@@ -65,6 +65,7 @@ TEXTS: dict[str, Callable[[Any], object]] = {
     "load_bundle": lambda value: tuner.load_bundle(value),
     "load_study(home)": lambda value: tuner.load_study(home=value),
     "load_study(storage)": lambda value: tuner.load_study(storage=value),
+    "parts(space)": lambda value: tuner.parts("mine:net", space=value),
     "run(space)": lambda value: tuner.run(value, progress=False),
     "run(home)": lambda value: tuner.run("unet_k", home=value),
     "run(storage)": lambda value: tuner.run("no such space", storage=value),
