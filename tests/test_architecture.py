@@ -244,6 +244,7 @@ def test_private_names_of_optuna_are_in_the_files_made_for_them() -> None:
 OWN_FILES = {
     *("study.heartbeat", "train.memory", "train.precision"),  # /proc, and notes of the memory that training takes
     *("report.html", "web.base_path"),  # templates, and the files of optuna-dashboard
+    "registry.packages",  # the metadata of installed packages
     *("artifacts.optuna_store", "artifacts.snapshots", "artifacts.store", "search.trial_pictures"),
     *("data.cache", "data.survey", "train.details"),
 }

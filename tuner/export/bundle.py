@@ -289,7 +289,7 @@ bundle = tuner.load_bundle({name!r}{", trust=True" * bool(own)})
 bundle.explain("photo.jpg").save("explanation.png")  # where the model looks
 bundle.model  # the torch.nn.Module
 ```
-{classes}{describe_code(own, made.get("packages", {}))}
+{classes}{describe_code(own, made)}
 Made with tuner {made.get("tuner")}, torch {made.get("torch")}, python {made.get("python")},
 commit {made.get("commit") or "unknown"}.
 The whole recipe is in `recipe.json`, every epoch in `history.csv`.
@@ -301,11 +301,13 @@ def predict_command(bundle: str, recipe: Recipe, images: str) -> str:
     return f"tuner predict {shlex.quote(bundle)} {images}{' --trust' * bool(recipe.own_names)}"
 
 
-def describe_code(own: Collection[str], packages: Mapping[str, str]) -> str:
+def describe_code(own: Collection[str], made: Mapping[str, Any]) -> str:
     """Return what the card says of parts of the user's own and their packages, "" if there are none."""
+    packages, editable = made.get("packages", {}), made.get("editable", {})
     names = ", ".join(f"`{name}`" for name in own)
     where = "Their source is in `code/`, if they are not of installed packages; it runs only with --trust."
-    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    sources = {name: f" (editable, hash of its source `{digest}`)" for name, digest in editable.items()}
+    versions = ", ".join(f"{name} {version}{sources.get(name, '')}" for name, version in packages.items())
     installed = f" Of installed packages: {versions}." if packages else ""
     return f"\nNot of tuner: {names}. {where}{installed}\n" if own else ""
 

@@ -11,8 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -163,38 +162,6 @@ def space_sources(path: Path) -> dict[str, Path]:
     constants = (node.value for node in walk_code(path) if isinstance(node, ast.Constant))
     texts = [value for value in constants if isinstance(value, str)]
     return own_sources([*texts, *(f"{module}:" for module in imported_modules(path, path.stem))])
-
-
-def own_packages(names: Iterable[str]) -> dict[str, str]:
-    """Return the version of each installed package that parts of the user's own come from, by its name."""
-    modules = {name.partition(":")[0] for name in names if ":" in name}
-    installed = {module for module in modules if not find_own_file(module)}
-    if not installed:
-        return {}
-    found: set[str] = set()
-    for module in installed:
-        names = read_packages().get(top_of(module), ())
-        found |= choose_package(module, {*filter(None, names)})  # what a broken installation left has no name
-    return {name: metadata.version(name) for name in sorted(found)}
-
-
-@cache
-def read_packages() -> Mapping[str, list[str]]:
-    """Return the names of the installed packages by the first names of their modules; reads thousands of lines."""
-    return metadata.packages_distributions()
-
-
-def choose_package(module: str, packages: set[str]) -> set[str]:
-    """Return those of the packages that hold a module: several may share its first name, as those of google do."""
-    with suppress(ImportError, ValueError):
-        if len(packages) > 1 and (spec := importlib.util.find_spec(module)) and spec.origin:
-            return {name for name in packages if Path(spec.origin) in package_files(name)}
-    return packages
-
-
-def package_files(name: str) -> set[Path]:
-    package = metadata.distribution(name)
-    return {Path(str(package.locate_file(file))) for file in package.files or ()}
 
 
 def top_of(module: str) -> str:

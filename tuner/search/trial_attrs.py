@@ -11,7 +11,7 @@ import optuna
 from tuner.data.cache import CachedDataset
 from tuner.goal import Goal
 from tuner.recipe import Recipe
-from tuner.registry.own_modules import own_packages
+from tuner.registry.packages import own_packages
 from tuner.study.format import format_metrics_table
 from tuner.train.loop import Progress, TrainingOutcome
 
@@ -23,6 +23,7 @@ def write_recipe(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commi
     if "recipe" in trial.user_attrs:
         return  # a resumed trial
     packages = own_packages(recipe.own_names)
+    editable = {each.name: each.source_hash for each in packages if each.source_hash}
     trial.set_user_attr(
         "made_with",
         {
@@ -34,7 +35,8 @@ def write_recipe(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commi
             "train_images": len(data.train),
             "val_images": len(data.val),
             **({"code": code} if code else {}),
-            **({"packages": packages} if packages else {}),
+            **({"packages": {each.name: each.version for each in packages}} if packages else {}),
+            **({"editable": editable} if editable else {}),
         },
     )
     trial.set_user_attr("recipe", recipe.to_json())  # last: a trial with a recipe has all of these

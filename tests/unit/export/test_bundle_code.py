@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 import torch
+from helpers.editable_installs import forgetting_installs, install_editable
 from helpers.made_studies import make_best, make_run
 
 from tuner.artifacts.own_code import save_code
@@ -84,17 +85,39 @@ def test_a_trial_without_code_takes_it_as_it_is_now_and_says_so(
     assert "earlier_model.py as it is now: the trial has kept none" in caplog.text
 
 
-def test_the_card_names_the_packages_of_own_parts_with_their_versions(toy_recipe: Recipe, tmp_path: Path) -> None:
-    recipe = replace(toy_recipe, metrics=("click:echo",))
+def export_recorded(recipe: Recipe, folder: Path) -> tuple[str, str]:
+    """The card and metrics.json of a bundle of a trial that has recorded its packages as a worker does."""
     trial = optuna.create_study().ask()
     data = SimpleNamespace(name="shapes", fingerprint="cafe", train=[], val=[])
     write_recipe(trial, recipe, data, "")  # type: ignore[arg-type]
     best = make_best(recipe)
     best.trial.attrs["made_with"] = trial.user_attrs["made_with"]
-    folder = export_bundle(best, make_run(recipe, tmp_path / "run"), tmp_path / "best", force=False)
-    assert f"Of installed packages: click {version('click')}." in (folder / "card.md").read_text()
-    made = json.loads((folder / "metrics.json").read_text())["made_with"]
-    assert made["packages"] == {"click": version("click")}
+    bundle = export_bundle(best, make_run(recipe, folder / "run"), folder / "best", force=False)
+    return (bundle / "card.md").read_text(), (bundle / "metrics.json").read_text()
+
+
+def test_the_card_names_the_packages_of_own_parts_with_their_versions(toy_recipe: Recipe, tmp_path: Path) -> None:
+    card, metrics = export_recorded(replace(toy_recipe, metrics=("click:echo",)), tmp_path)
+    assert f"Of installed packages: click {version('click')}." in card
+    made = json.loads(metrics)["made_with"]
+    assert made["packages"] == {"click": version("click")} and "editable" not in made
+
+
+def test_the_card_names_editable_packages_with_a_hash_of_their_source(toy_recipe: Recipe, tmp_path: Path) -> None:
+    source = tmp_path / "my_work"
+    (source / "src" / "edmodels").mkdir(parents=True)
+    (source / "src" / "edmodels" / "nets.py").write_text(MODEL.format(helper="edmodels", text=NET))
+    (source / "src" / "edmodels" / "__init__.py").write_text("width = 3\n")
+    with forgetting_installs(tmp_path):
+        install_editable(tmp_path / "site", "ed-models", source)
+        recipe = replace(toy_recipe, model=use("edmodels.nets:net"), metrics=("click:echo",))
+        card, metrics = export_recorded(recipe, tmp_path)
+    made = json.loads(metrics)["made_with"]
+    assert made["packages"] == {"click": version("click"), "ed-models": "0.3"}
+    digest = made["editable"]["ed-models"]
+    told = f"click {version('click')}, ed-models 0.3 (editable, hash of its source `{digest}`)."
+    assert f"Of installed packages: {told}" in card
+    assert "my_work" not in card + metrics
 
 
 def test_a_bundle_without_own_parts_has_no_code(toy_recipe: Recipe, tmp_path: Path) -> None:

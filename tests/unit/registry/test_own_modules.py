@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -109,18 +108,3 @@ def test_the_sources_of_a_part_are_all_own_modules_that_it_imports(folders: tupl
         path: beside / path
         for path in ("lone.py", "pack/__init__.py", "pack/blocks.py", "pack/inner/deep.py", "pack/nets.py")
     }
-
-
-def test_the_packages_of_parts_are_named_with_their_versions(folders: tuple[Path, Path]) -> None:
-    (folders[0] / "packaged.py").touch()
-    names = ["unet", "packaged:net", "math:sqrt", "nowhere:f", "torch.nn:Conv2d", "click:echo", "PIL.Image:open"]
-    found = {"click": version("click"), "pillow": version("pillow"), "torch": version("torch")}
-    assert own_modules.own_packages(names) == found
-    assert own_modules.own_packages(["unet", "packaged:net"]) == {}
-
-
-def test_of_several_packages_with_one_first_name_that_of_the_module_is_named(
-    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(own_modules, "read_packages", lambda: {"click": ["optuna", "click", None, "click"]})
-    assert own_modules.own_packages(["click.testing:Result"]) == {"click": version("click")}
