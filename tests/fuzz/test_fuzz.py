@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +77,28 @@ def leave_file() -> None:
 def leave_folder() -> None:
     Path("inner").mkdir()
     os.chdir("inner")
+
+
+def test_waiting_for_a_processor_is_not_taking_long() -> None:
+    """With three others on the same core, half a second of work takes two."""
+    core = {min(os.sched_getaffinity(0))}
+    hold = f"import os; os.sched_setaffinity(0, {core})\nwhile True: pass"
+    others = [subprocess.Popen([sys.executable, "-c", hold]) for _ in range(3)]
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, core)
+    try:
+        with fuzzing.time_limit(1):
+            ends = time.thread_time() + 0.5
+            while time.thread_time() < ends:
+                pass
+        with pytest.raises(fuzzing.NeverEnds), fuzzing.time_limit(0.2):
+            while True:
+                pass
+    finally:
+        os.sched_setaffinity(0, before)
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 @pytest.mark.parametrize(
