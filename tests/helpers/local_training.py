@@ -30,6 +30,8 @@ class Trial:
         self.reports: dict[int, EpochReport] = {}
         self.found: list[EpochReport] = []  # what the checkpoint held of epochs before
         self.prune_at = 0
+        self.part = 0.0  # of the first epoch, after which it is scored
+        self.partial: list[float] = []  # what it was told of that
 
     def train(self, says: StopCheck | None = None, saving: CheckpointSchedule | None = None) -> TrainingOutcome:
         return train(
@@ -44,6 +46,8 @@ class Trial:
             initial_weights=self.start,
             on_resume=self.on_resume,
             saving=saving,
+            part=self.part,
+            on_partial=self.partial.append,
         )
 
     def go_on(self) -> TrainingOutcome:

@@ -58,7 +58,9 @@ def quiet(bench: Bench, name: str) -> Session:
     bench.enter(name)
     session = bench.session(name)
     session.sync.counts_epochs = False
-    session.sync.scheduler = PromoteHalving(patience=0)  # so few trials would all pause first
+    session.sync.scheduler = PromoteHalving(
+        patience=0, part=bench.joined.info.part
+    )  # so few trials would all pause first
     return session
 
 
@@ -366,3 +368,35 @@ def test_a_limit_set_later_counts_what_was_trained_before(bench: Bench) -> None:
     held = chosen(session)
     assert held.epochs_left == 1
     session.release_trial()
+
+
+def test_a_trial_that_rests_within_its_first_epoch_goes_on_there(prepared_url: str) -> None:
+    """It costs no epoch, and who died before it was judged is followed by who asks at once."""
+    settings = SearchSettings(pruning="promote", first_rung=0.25)
+    with opened_bench(prepared_url, search=settings) as bench:
+        session = quiet(bench, "w")
+        for number, value in enumerate((0.3, 0.5, 0.4)):
+            held = chosen(session)
+            session.record_partial(held, value)
+            if number == 2:
+                session.sync.write_trial(held)
+                claims.release_worker(session.engine, "w", died=True)
+                session = quiet(bench, "again")
+                held = taken(session)
+                held.judged = decisions.read_last_judged(bench.engine, held.id)
+                session.record_partial(held, value)
+            session.sync.write_all()
+            assert session.check_signal(held) == "paused" and held.number == number
+            session.pause_trial(held, 0)
+        assert [bench.claim(number).paused_at for number in range(3)] == [0, 0, 0]
+        assert [trial.value for trial in bench.trials()] == [0.3, 0.5, 0.4] and not bench.rows(
+            "SELECT * FROM tuner_epoch"
+        )
+        held = taken(session)
+        assert (held.number, held.attempt, held.frozen.intermediate_values) == (1, 2, {0: 0.5})
+        held.judged = decisions.read_last_judged(bench.engine, held.id)
+        session.record_partial(held, 0.5)  # as its checkpoint tells
+        assert held.judged == 0 and not held.unjudged and train(session, held, 0.6) == "paused"
+        session.pause_trial(held, 1)
+        assert bench.claim(1).paused_at == 1 and actions(bench)[-2:] == [("resume", 1, 0), ("pause", 1, 1)]
+        assert taken(session).number == 3

@@ -31,9 +31,10 @@ class NoFiles:
         pass
 
 
-@pytest.fixture(params=["promote", "stop"])
+@pytest.fixture(params=[("promote", 1), ("stop", 1), ("promote", 0.5), ("stop", 0.5)], ids=str)
 def bench(prepared_url: str, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    with opened_bench(prepared_url, search=SearchSettings(pruning=request.param, factor=2)) as made:
+    pruning, first = request.param
+    with opened_bench(prepared_url, search=SearchSettings(pruning=pruning, first_rung=first, factor=2)) as made:
         yield made
 
 
@@ -60,19 +61,30 @@ def work(session: Session, bench: Bench, rng: random.Random) -> bool:
         if done:
             session.judge_epoch(held, done[-1])  # the one before may have been killed before it did
             session.sync.write_all()
+        if session.joined.info.part and not done:
+            session.record_partial(held, held.frozen.intermediate_values.get(0, round(rng.random(), 3)))
+            if died(session, held, rng):
+                return True
         for epoch in range(len(done) + 1, LENGTH + 1):
             if session.check_signal(held):
                 break
             is_validated = epoch == LENGTH or epoch % 2 == 0 or held.number % 3 < 2
             value = round(rng.random(), 3) if is_validated else None
             session.record_epoch(held, row(epoch, value), judge=epoch < LENGTH)
-            if rng.random() < 0.05:
-                session.sync.write_trial(held)
-                claims.release_worker(session.engine, session.name, died=True)
-                session.release_trial()
+            if died(session, held, rng):
                 return True
-            session.sync.write_all()
         finish(session, held)
+    return False
+
+
+def died(session: Session, held: ActiveTrial, rng: random.Random) -> bool:
+    """Return whether this worker is killed before what it recorded is judged."""
+    if rng.random() < 0.05:
+        session.sync.write_trial(held)
+        claims.release_worker(session.engine, session.name, died=True)
+        session.release_trial()
+        return True
+    session.sync.write_all()
     return False
 
 
@@ -106,11 +118,16 @@ def test_a_search_with_one_worker_is_replayed_to_the_same_decisions(bench: Bench
     assert [each for each in replayed if not each.is_same] == []
     assert [each.stored for each in replayed] == [each for each in stored if each.action != "drop"]
     actions = Counter(each.action for each in stored)
+    within = {each.action for each in stored if each.reason.get("rung") == 0}
+    if bench.joined.info.part:
+        assert within >= ({"pause", "resume"} if bench.joined.info.pauses else {"stop", "continue"})
+    else:
+        assert not within
     if bench.joined.info.pauses:
         assert actions["start"] == 24 and [each.number for each in stored if each.action == "start"] == [
             *range(24)
         ]
-        assert min(actions[name] for name in ("continue", "pause", "resume", "drop")) > 2
+        assert min(actions[name] for name in ("continue", "pause", "resume", "drop")) > 1
         assert any(each.reason.get("can_start") is False for each in stored)
         (by_hand,) = (each for each in stored if each.reason.get("why") == "ended by a user")
         assert (by_hand.action, by_hand.number) == ("drop", 5)

@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -17,6 +17,7 @@ from tuner.fleet.config import HANG_TIMEOUT, HEARTBEAT_TIMEOUT
 from tuner.goal import MEASURES, read_limits
 from tuner.recipe import is_number, is_whole_number
 from tuner.space.files import TIMEOUT
+from tuner.space.rungs import FirstRung, first_rung_problem, parse_first_rung
 from tuner.space.search_settings import PRUNINGS, SAMPLERS
 
 DEFAULT_HOME = "runs"
@@ -224,6 +225,18 @@ WORKER_OPTIONS = (
 )
 
 
+class RungText(click.ParamType):  # type: ignore[type-arg]  # generic in later versions of click only
+    """A number of epochs, or a part of the first one."""
+
+    name = "epochs"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FirstRung:
+        rung = parse_first_rung(value) if isinstance(value, str) else value
+        if problem := first_rung_problem(rung):
+            self.fail(problem.removeprefix("first_rung is "), param, ctx)
+        return cast("FirstRung", rung)
+
+
 class Pruning(click.Choice[str]):
     """A way of pruning; from Python also False for "none" and True for "stop"."""
 
@@ -245,7 +258,10 @@ SEARCH_OPTIONS = (
     ),
     click.option("--no-pruning", is_flag=True, help="The same as --pruning none."),
     click.option(
-        "--first-rung", type=COUNT, metavar="EPOCHS", help="Judge trials first after so many.  [default: 1]"
+        "--first-rung",
+        type=RungText(),
+        metavar="EPOCHS",
+        help="Judge trials first after so many, or after a part of the first, such as 1/3.  [default: 1]",
     ),
     click.option(
         "--factor", type=Whole(2), help="And after so many times as many; the best of so many go on.  [default: 3]"

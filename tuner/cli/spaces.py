@@ -106,7 +106,8 @@ def print_setup(setup: StudySetup) -> None:
     if weights := sorted({recipe.weights.name for recipe in setup.recipes} - {"none"}):
         click.echo(f"weights: {', '.join(weights)} (found when it runs)")
     if not info.has_given_trials:
-        click.echo(f"search: {info.search}")
+        judged = f" (judged {info.search.rungs_text})" if info.is_pruned else ""
+        click.echo(f"search: {info.search}{judged}")
         if info.further:
             click.echo(describe_goals(info))
     print_limits(setup)

@@ -113,8 +113,7 @@ def search_facts(study: StudyData, about: str) -> Pairs:
     else:
         chosen_by, pruning = describe_sampler(info), "none"
         if info.is_pruned:
-            rungs = [info.search.first_rung * info.search.factor**step for step in range(5)]
-            pruning = f"successive halving at epochs {', '.join(map(str, rungs))}"
+            pruning = f"successive halving {info.search.rungs_text}"
             pruning += "; what is worse pauses, and goes on when it is among the best" if info.pauses else ""
         if info.each:
             chosen_by += f"; each {info.each} in turn"

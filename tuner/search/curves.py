@@ -82,9 +82,12 @@ def cut_curve(curve: Curve, epoch: int, state: State) -> Curve:
 def fill_gaps(values: Mapping[int, float]) -> dict[int, float]:
     """Return values with those of epochs without validation, which count as the next one with it.
 
-    So trials are compared at each rung, however often they are validated.
+    So trials are compared at each rung, however often they are validated. The value within the first epoch, at 0,
+    stands for itself.
     """
     filled: dict[int, float] = {}
     for epoch in sorted(values):
+        if epoch == 0:
+            filled[0] = values[0]
         filled |= dict.fromkeys(range(max(filled, default=0) + 1, epoch + 1), values[epoch])
     return filled

@@ -18,6 +18,7 @@ from tuner.paths import attempt_of
 from tuner.recipe import Recipe
 from tuner.search.run import RunOptions, RunResult, ViewFactory, run_workers
 from tuner.study import database, queries, tables, trial_queries
+from tuner.study.format import format_epoch
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.study import JoinedStudy, join_study
 from tuner.study.trial_list import TRIAL_KEY, GivenTrial, add_given_trials
@@ -144,7 +145,7 @@ def find_obstacles(
     trial: TrialInfo, info: StudyInfo, request: ExtendRequest, started: set[str], attempts: AttemptFiles
 ) -> Iterator[str]:
     if trial.paused_at is not None:
-        yield f"trial {trial.number} is paused after epoch {trial.paused_at}: it goes on in its own study"
+        yield f"trial {trial.number} is paused {format_epoch(trial.paused_at)}: it goes on in its own study"
         return
     if why := WHY_NOT.get(trial.state):
         yield f"trial {trial.number} {why}"

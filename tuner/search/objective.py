@@ -112,6 +112,9 @@ def train_recipe(
         session.update_status(step=report.epoch, steps=recipe.epochs, value=report.value, peak_memory=peak)
         check_memory(True)
 
+    def on_partial(value: float) -> None:
+        session.record_partial(active, value, recipe.stage_at(1).judged)
+
     def check_stop() -> TrialSignal:
         check_memory(False)
         return session.check_signal(active)
@@ -140,4 +143,6 @@ def train_recipe(
         on_resume=on_resume,
         saving=CheckpointSchedule(context.checkpoint_minutes, lambda: context.keep(run)),
         on_frame=on_frame,
+        part=session.joined.info.part,
+        on_partial=on_partial,
     )

@@ -25,7 +25,7 @@ log = logging.getLogger("tuner")
 def judge_epoch(scheduler: Scheduler, curves: CurveReader, active: ActiveTrial) -> None:
     """Ask the scheduler about the first epoch that it has not seen, if it reaches a rung."""
     epoch = active.unjudged[0]
-    before = max((at for at in dict(active.frozen.intermediate_values) if at < epoch), default=0)
+    before = max((at for at in dict(active.frozen.intermediate_values) if at < epoch), default=min(epoch, 1) - 1)
     for rung in scheduler.rungs(active.length):
         if max(before, active.judged) < rung <= epoch and not active.verdict:
             decision = scheduler.judge(curves.read_at(active.number, epoch), active.number, rung)

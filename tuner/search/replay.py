@@ -67,7 +67,7 @@ class Replay:
         for stored in self.decisions:
             self.later[int(stored.number or 0)].append(stored)
         # given trials are there from the beginning, all others when they have started
-        self.curves = {n: cut_curve(curve, 0, "running") for n, curve in self.whole.items() if self.is_given(n)}
+        self.curves = {n: cut_curve(curve, -1, "running") for n, curve in self.whole.items() if self.is_given(n)}
 
     def is_given(self, number: int) -> bool:
         return bool(fixed_params(self.trials[number]))

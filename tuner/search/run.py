@@ -33,6 +33,7 @@ from tuner.space.drawing import Choice, DrawnSpace, inspect_space
 from tuner.space.files import TIMEOUT
 from tuner.space.published import PublishedTable, load_table
 from tuner.space.rehearsal import NUM_TRIALS, size_suffix
+from tuner.space.rungs import FirstRung
 from tuner.space.search_settings import OPTIONS, SearchSettings
 from tuner.space.space import NUM_DRAWS, find_space
 from tuner.study import budget, database, queries, tables
@@ -87,7 +88,7 @@ class RunRequest:
     sampler: str | None = None
     pruning: str | None = None
     no_pruning: bool = False
-    first_rung: int | None = None
+    first_rung: FirstRung | None = None
     factor: int | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     timeout: float = TIMEOUT

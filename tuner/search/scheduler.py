@@ -10,7 +10,7 @@ reads no database, draws nothing, and knows neither Optuna nor torch.
 - `promote`: asynchronous halving; a trial that loses at a rung pauses there, and goes on when so many others came
   out worse that it belongs to the best 1/factor after all.
 
-At a rung, trials of any length are compared, except those that end there.
+At a rung, trials of any length are compared, except those that end there. Rung 0 lies within the first epoch.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tuner.search.ranks import mid_ranks
 from tuner.study.decisions import Decision
 
 if TYPE_CHECKING:
+    from tuner.space.search_settings import SearchSettings
     from tuner.study.info import StudyInfo
 
 WHOLE_TRIALS = 1.5  # what the first rung costs at most before trials pass it
@@ -40,7 +41,8 @@ class Curve:
     """A trial as a scheduler sees it."""
 
     number: int
-    values: Mapping[int, float]  # the goal's metric by epoch; larger is better (negated for minimize); NaN is -inf
+    # the goal's metric by epoch, 0 within the first; larger is better (negated for minimize); NaN is -inf
+    values: Mapping[int, float]
     length: int  # epochs of its recipe
     state: State
 
@@ -86,9 +88,10 @@ class StopHalving:
 
     first_rung: int = 1
     factor: int = 3
+    part: float = 0.0  # of the first epoch, after which trials are judged before that; 0 if they are not
 
     def rungs(self, length: int) -> list[int]:
-        return [*halving_rungs(self.first_rung, self.factor, length)]
+        return [*halving_rungs(self.first_rung, self.factor, length, self.part)]
 
     def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
         standing = Standing.at(curves, number, epoch)
@@ -118,9 +121,10 @@ class PromoteHalving:
     first_rung: int = 1
     factor: int = 3
     patience: int = 15
+    part: float = 0.0  # of the first epoch, after which trials are judged before that; 0 if they are not
 
     def rungs(self, length: int) -> list[int]:
-        return [*halving_rungs(self.first_rung, self.factor, length)]
+        return [*halving_rungs(self.first_rung, self.factor, length, self.part)]
 
     def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
         standing = Standing.at(curves, number, epoch)
@@ -165,11 +169,12 @@ class PromoteHalving:
             best, since_best = max(best, curve.values[rung]), 0 if is_better else since_best + 1
             if since_best >= self.patience:
                 return True
-        return len(at_rung) * rung >= WHOLE_TRIALS * max((curve.length for curve in at_rung), default=0)
+        cost = len(at_rung) * (rung or self.part)
+        return cost >= WHOLE_TRIALS * max((curve.length for curve in at_rung), default=0)
 
     def first_telling(self, curves: Sequence[Curve]) -> int:
         """Return the first rung whose ranks say something about those of the next one, as far as is known."""
-        rungs = self.rungs(max((curve.length for curve in curves), default=0)) or [self.first_rung]
+        rungs = self.rungs(max((curve.length for curve in curves), default=0)) or [*self.rungs(1), self.first_rung]
         for rung, after in pairwise(rungs):
             both = [(curve.values[rung], curve.values[after]) for curve in curves if after in curve.values]
             if len(both) < NUM_CORRELATED or correlate_ranks(both) > UNRELATED:
@@ -178,17 +183,22 @@ class PromoteHalving:
 
     def rests_at(self, curve: Curve, rung: int) -> bool:
         """Return whether this is the last rung that a trial has reached."""
-        return rung <= curve.epoch < rung * self.factor and math.isfinite(curve.values[rung])
-
-
-HALVINGS: dict[str, type[StopHalving] | type[PromoteHalving]] = {"stop": StopHalving, "promote": PromoteHalving}
+        following = rung * self.factor or self.first_rung
+        return rung <= curve.epoch < following and math.isfinite(curve.values[rung])
 
 
 def make_scheduler(info: StudyInfo) -> Scheduler:
     """Return the scheduler of a study; given trials, such as the rows of a table, are trained to their ends."""
     if not info.is_pruned:
         return NoHalving()
-    return HALVINGS[info.search.pruning](info.search.first_rung, info.search.factor)
+    if info.search.pruning == "promote":
+        return make_promoting(info.search)
+    return StopHalving(info.search.first_epochs, info.search.factor, info.search.part)
+
+
+def make_promoting(search: SearchSettings) -> PromoteHalving:
+    """Return promoting halving with the rungs of these settings."""
+    return PromoteHalving(search.first_epochs, search.factor, part=search.part)
 
 
 def choose_next(scheduler: Scheduler, curves: Sequence[Curve], can_start: bool) -> Decision | None:
@@ -218,8 +228,10 @@ class Standing:
         return {"rung": self.epoch, "value": value, "rank": place, "of": total, "allowed": allowed}
 
 
-def halving_rungs(first: int, factor: int, length: int) -> Iterator[int]:
-    """Yield first, first x factor, first x factor^2, ... below the length."""
+def halving_rungs(first: int, factor: int, length: int, part: float = 0.0) -> Iterator[int]:
+    """Yield first, first x factor, first x factor^2, ... below the length; with a part, 0 before."""
+    if part:
+        yield 0
     while first < length:
         yield first
         first *= factor

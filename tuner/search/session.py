@@ -225,6 +225,18 @@ class Session:
                     active.unjudged.append(epoch)
         self.sync.wake()
 
+    def record_partial(self, active: ActiveTrial, value: float, judge: bool = True) -> None:
+        """Record the goal's metric within the first epoch, as that of epoch 0, unless that was done before.
+
+        `judge`: ask the scheduler, unless it has decided on it.
+        """
+        active.is_choosing = False
+        if 0 not in active.frozen.intermediate_values:
+            active.set_intermediate_value(0, value)
+        if judge:
+            self.judge_epoch(active, 0)
+        self.sync.wake()
+
     def judge_epoch(self, active: ActiveTrial, epoch: int) -> None:
         """Ask the scheduler about a recorded epoch, unless it has decided on that."""
         if epoch > active.judged and epoch in active.frozen.intermediate_values:

@@ -12,7 +12,7 @@ from tuner.data.cache import CachedDataset
 from tuner.goal import Goal
 from tuner.recipe import Recipe
 from tuner.registry.packages import own_packages
-from tuner.study.format import format_metrics_table
+from tuner.study.format import format_at, format_metrics_table, format_paused
 from tuner.train.loop import Progress, TrainingOutcome
 
 LIBRARIES = ("torch", "optuna", "sqlalchemy", "segmentation-models-pytorch", "albumentations", "numpy")
@@ -60,6 +60,7 @@ def write_result(
             "host": host,
             "attempt": attempt,
             **({"weights": progress.carried} if progress.carried else {}),
+            **({"partial": list(progress.partial)} if progress.partial else {}),
             **({"test": test} if test else {}),
         },
     )
@@ -76,11 +77,13 @@ def save_result_note(
     """Show in the dashboard the recipe, the metrics of the best epoch, and where a paused trial rests."""
     from optuna_dashboard import save_note
 
-    rests = f", paused at {progress.epoch - 1} of {recipe.epochs}" if is_paused else ""
+    attrs = {"recipe": {"epochs": recipe.epochs}, "result": {"partial": progress.partial}}
+    rests = f", {format_paused(progress.epoch - 1, attrs)}" if is_paused else ""
+    best = format_at(progress.best_epoch, progress.partial)
     metrics = {report["epoch"]: report["metrics"] for report in progress.history}
     save_note(
         trial,
-        f"**{recipe.model}** on **{recipe.data}**, best {goal.metric} at epoch {progress.best_epoch}{rests}\n\n"
+        f"**{recipe.model}** on **{recipe.data}**, best {goal.metric} at epoch {best}{rests}\n\n"
         f"{format_metrics_table(metrics.get(progress.best_epoch, {}))}\n\n"
         f"```json\n{format_recipe(recipe)}\n```\n",
     )

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tuner.errors import StudyError, describe_value, did_you_mean
-from tuner.registry import COUNT, Range, unknown_choice
+from tuner.registry import Range, unknown_choice
+from tuner.space.rungs import FirstRung, first_rung_problem, format_rung, format_rungs
 
 SAMPLERS = {  # name -> what makes the sampler
     "tpe": "tuner.search.samplers:tpe",
@@ -38,7 +39,7 @@ class SearchSettings:
 
     sampler: str = "tpe"  # a name in SAMPLERS, or the user's own "module:function"
     pruning: str = "stop"  # one of PRUNINGS
-    first_rung: int = 1
+    first_rung: FirstRung = 1  # epochs, or a part of the first one
     factor: int = 3  # at each rung, the best of so many go on
     grid: Mapping[str, list[Any]] = field(default_factory=dict)  # values; once stored, those of every parameter
 
@@ -54,9 +55,10 @@ class SearchSettings:
             yield f"sampler is {given}.{hint} Known: {', '.join(SAMPLERS)}, or your own 'module:function'."
         if not isinstance(self.pruning, str) or self.pruning not in PRUNINGS:
             yield unknown_choice("pruning", self.pruning, PRUNINGS)
-        for name, allowed in (("first_rung", COUNT), ("factor", FACTOR)):
-            if (value := getattr(self, name)) not in allowed:
-                yield f"{name} is {describe_value(value)}; {allowed} is needed."
+        if problem := first_rung_problem(self.first_rung):
+            yield problem
+        if self.factor not in FACTOR:
+            yield f"factor is {describe_value(self.factor)}; {FACTOR} is needed."
         lists = isinstance(self.grid, dict) and all(isinstance(v, list | tuple) and v for v in self.grid.values())
         if not lists:
             given = describe_value(self.grid)
@@ -67,6 +69,21 @@ class SearchSettings:
             yield f"grid has too many values ({', '.join(many)}); at most {MOST_VALUES:,} are possible."
         elif self.grid and sampler != "grid":
             yield f"grid belongs to sampler='grid'; the sampler is {sampler!r}."
+
+    @property
+    def part(self) -> float:
+        """The part of the first epoch after which trials are judged first; 0 if that is after whole epochs."""
+        return self.first_rung if self.first_rung < 1 else 0.0
+
+    @property
+    def first_epochs(self) -> int:
+        """The first whole number of epochs after which trials are judged."""
+        return 1 if self.part else int(self.first_rung)
+
+    @property
+    def rungs_text(self) -> str:
+        """When trials are judged, such as "after 1, 3, 9, 27, 81, ... epochs"."""
+        return f"after {format_rungs(self.first_rung, self.factor)}, ... epochs"
 
     @property
     def num_points(self) -> int:
@@ -92,7 +109,8 @@ class SearchSettings:
         return SearchSettings(**stored)
 
     def __str__(self) -> str:
-        rungs = "" if self.pruning == "none" else f", first rung {self.first_rung}, factor {self.factor}"
+        first = format_rung(self.first_rung)
+        rungs = "" if self.pruning == "none" else f", first rung {first}, factor {self.factor}"
         points = f" of {self.num_points} points" if self.grid else ""
         return f"{self.sampler}{points}, pruning {self.pruning}{rungs}"
 
@@ -104,7 +122,7 @@ def search(
     *,
     sampler: str = "tpe",
     pruning: str = "stop",
-    first_rung: int = 1,
+    first_rung: float = 1,
     factor: int = 3,
     grid: Mapping[str, list[Any]] | None = None,
 ) -> SearchSettings:
@@ -114,7 +132,7 @@ def search(
         your own "module:function".
     pruning: what happens to a trial that is not among the best at a rung: "stop" ends it, "promote" pauses it,
         "none" trains every trial to its end.
-    first_rung: the epochs after which a trial is judged first.
+    first_rung: the epochs after which a trial is judged first; below 1, such as 1/3, a part of the first epoch.
     factor: a trial is judged again after so many times as many epochs, and the best of so many go on.
     grid: with sampler="grid", the values of parameters, such as {"lr": [1e-3, 1e-2]}. Others have all of theirs:
         numbers need a step.

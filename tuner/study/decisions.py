@@ -25,7 +25,7 @@ class Decision:
 
     action: Action
     number: int | None  # the trial; None for "start", whose trial is not created yet
-    epoch: int  # at which it was taken; 0 for "start"
+    epoch: int  # at which it was taken; 0 within the first epoch, and for "start"
     reason: dict[str, Any] = field(default_factory=dict)  # plain JSON: what was looked at and what decided
 
     def without_start(self) -> Decision:
@@ -67,7 +67,8 @@ def read_decisions(engine: Engine, study_id: int) -> list[StoredDecision]:
 
 
 def read_last_judged(engine: Engine, trial_id: int) -> int:
-    """Return the last epoch after which a decision on this trial was taken; 0 without one."""
+    """Return the last epoch after which a decision on this trial was taken, 0 within the first; -1 without one."""
     query = sa.select(sa.func.max(decision_table.c.epoch)).where(decision_table.c.trial_id == trial_id)
     with engine.connect() as db:
-        return db.scalar(query) or 0
+        last = db.scalar(query.where(decision_table.c.action != "start"))
+    return -1 if last is None else int(last)

@@ -72,16 +72,29 @@ def format_failures(stats: StudyStats) -> str:
 
 
 def format_paused(epoch: int, attrs: Mapping[str, Any]) -> str:
-    """Return text such as 'paused at 3 of 60'."""
+    """Return text such as 'paused at 3 of 60', or 'paused at 0.33 of 60' within the first epoch."""
     epochs = (attrs.get("recipe") or {}).get("epochs")
-    return f"paused at {epoch}{f' of {epochs}' if epochs else ''}"
+    at = format_at(epoch, (attrs.get("result") or {}).get("partial"))
+    return f"paused at {at}{f' of {epochs}' if epochs else ''}"
+
+
+def format_at(epoch: int | None, partial: Sequence[Any] | None) -> str:
+    """Return an epoch as text; within the first, the part of it after which the trial was scored."""
+    return f"{partial[0]:.2g}" if partial and not epoch else str(epoch)
+
+
+def format_best(result: Mapping[str, Any], goal: str) -> str:
+    """Return the best value of a trial, such as 'iou 0.8123 at epoch 7'; before that, the one within epoch 1."""
+    epoch, partial = result.get("best_epoch"), result.get("partial")
+    value = partial[1] if partial and not epoch else result.get("best_value")
+    return f"{goal} {format_value(value)} at epoch {format_at(epoch, partial)}"
 
 
 def format_outcome(trial: TrialInfo, info: StudyInfo) -> str:
     """Return text such as 'finished: iou 0.8123 at epoch 7; lr=0.001' or 'failed: ...'."""
     params = format_params(trial.params)
     result = trial.attrs.get("result", {})
-    best = f"{info.goal.metric} {format_value(result.get('best_value'))} at epoch {result.get('best_epoch')}"
+    best = format_best(result, info.goal.metric)
     if trial.state == "FAIL":
         return f"failed: {failure_from_attrs(trial.number, trial.attrs).reason}; {params}"
     if trial.paused_at is not None:
@@ -89,15 +102,22 @@ def format_outcome(trial: TrialInfo, info: StudyInfo) -> str:
     if OVER_LIMIT in trial.attrs:
         return f"over a limit: {trial.attrs[OVER_LIMIT]}; {params}"
     if trial.state == "PRUNED":
-        return f"pruned after epoch {result.get('epochs')}, best {best}; {params}"
+        return f"pruned {format_epoch(result.get('epochs'))}, best {best}; {params}"
     return f"finished: {best}; {params}"
 
 
 def format_decision(decision: StoredDecision) -> str:
     """Return text such as 'pause   trial 3 after epoch 1: rank 4 of 5, 1 may go on'."""
     trial = "a deleted trial" if decision.number is None else f"trial {decision.number}"
-    where = f"{trial} after epoch {decision.epoch}" if decision.epoch else trial
+    where = (
+        trial if decision.action == "start" and not decision.epoch else f"{trial} {format_epoch(decision.epoch)}"
+    )
     return f"{decision.action:<8} {where}: {format_reason(decision.reason)}".removesuffix(": ")
+
+
+def format_epoch(epoch: int | None) -> str:
+    """Return text such as 'after epoch 3', or 'within epoch 1' for 0."""
+    return "within epoch 1" if epoch == 0 else f"after epoch {epoch}"
 
 
 def format_reason(reason: Mapping[str, Any]) -> str:

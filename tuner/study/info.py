@@ -60,6 +60,12 @@ class StudyInfo:
         return self.is_pruned and self.search.pruning != "stop"
 
     @property
+    def part(self) -> float:
+        """The part of the first epoch after which trials are scored; 0 if they are not."""
+        is_used = self.is_pruned or (self.search.sampler == "early" and not self.has_given_trials)
+        return self.search.part if is_used else 0.0
+
+    @property
     def measures(self) -> list[str]:
         """What is measured of each trial before it is trained."""
         goals = [goal.metric for goal in self.further if goal.metric in MEASURES]

@@ -43,7 +43,7 @@ class PendingWrites:
     params: dict[str, tuple[float, str]] = field(default_factory=dict)
     attrs: dict[str, str] = field(default_factory=dict)
     system_attrs: dict[str, str] = field(default_factory=dict)
-    values: dict[int, float] = field(default_factory=dict)  # the goal's metric, by epoch
+    values: dict[int, float] = field(default_factory=dict)  # the goal's metric by epoch; 0: within the first one
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
     dashboard_notes: dict[str, str] = field(default_factory=dict)  # stored on the study
     judgements: dict[int, Decision] = field(default_factory=dict)  # by epoch
@@ -64,7 +64,7 @@ class PendingWrites:
             **merged,
             trained=self.trained + later.trained,
             end=later.end or self.end,
-            paused_at=later.paused_at or self.paused_at,
+            paused_at=self.paused_at if later.paused_at is None else later.paused_at,
             kept_bytes=later.kept_bytes or self.kept_bytes,
             further=later.further or self.further,
         )
@@ -219,7 +219,7 @@ class ActiveTrial:
         # the scheduler stops a trial once; a restarted worker must know
         self.verdict: Literal["", "pause", "stop"] = "stop" if "pruned_at" in frozen.user_attrs else ""
         self.judgement: Decision | None = None  # why it is to pause
-        self.judged = 0  # the last rung at which the scheduler decided on it
+        self.judged = -1  # the last rung at which the scheduler decided on it
         self.granted = granted  # epochs that it may train, without those written; None without a limit
         self.unwritten_epochs = 0  # epochs trained since then
         self.recorded: set[int] = set()  # epochs in the database when it was claimed

@@ -15,6 +15,7 @@ import optuna
 from sqlalchemy.engine import Engine
 
 from tuner.errors import BULLET, SpaceChanged, StudyError
+from tuner.space.rungs import format_rung
 from tuner.space.space import describe_parameter
 from tuner.study import claims, database
 from tuner.study.info import StudyInfo
@@ -174,7 +175,7 @@ def search_changes(old: StudyInfo, new: StudyInfo) -> Iterator[tuple[str, object
             yield f"grid of {name}", before.grid.get(name, "none"), after.grid.get(name, "none")
     yield "pruning", before.pruning, after.pruning
     if "none" not in (before.pruning, after.pruning):
-        yield "first rung", before.first_rung, after.first_rung
+        yield "first rung", format_rung(before.first_rung), format_rung(after.first_rung)
         yield "factor", before.factor, after.factor
 
 

@@ -55,6 +55,7 @@ class Progress:
     best_value: float | None = None
     best_epoch: int = 0
     last_value: float | None = None
+    partial: tuple[float, float] | None = None  # a part of the first epoch, and the goal's metric after it
     confusion: list[list[int]] | None = None  # at the best epoch: a row for each true class
     each: Tensor | None = None  # at the best epoch: the score of each validation image
     histogram: Tensor | None = None  # at the best epoch: counts of right and wrong by probability
@@ -127,6 +128,8 @@ def train(
     on_resume: Callable[[list[EpochReport]], None] = lambda reports: None,
     saving: CheckpointSchedule | None = None,
     on_frame: Callable[[Progress], None] = lambda progress: None,
+    part: float = 0.0,
+    on_partial: Callable[[float], None] = lambda value: None,
 ) -> TrainingOutcome:
     """Train from scratch or from the run's checkpoint; `on_epoch` is called after every epoch.
 
@@ -134,7 +137,9 @@ def train(
     with the results so far, "paused" does both; an exception it raises ends the training without saving.
     `initial_weights` is the file for the recipe's `weights` where these name one. With `must_resume`, a checkpoint
     that cannot be resumed fails the trial. `on_resume` gets the reports of the epochs in the checkpoint, since not
-    all of them may be recorded yet. `on_frame` is called for each new frame, before `on_epoch`.
+    all of them may be recorded yet. `on_frame` is called for each new frame, before `on_epoch`. After that `part`
+    of the steps of the first epoch, the model is validated, which changes nothing else, and `on_partial` is called
+    with the goal's metric; again when the training is resumed.
     """
     batches = make_batches(recipe, data, device)
     memory.reset_peak(device)
@@ -143,8 +148,12 @@ def train(
         settings = recipe.with_epochs(0).to_json()  # without the number of epochs: a trial can be extended
         trainer.origin = f"{data.fingerprint} {json.dumps(settings, sort_keys=True)}"
         progress = resume(trainer, run, initial_weights, must_resume)
+        if progress.partial:
+            on_partial(progress.partial[1])
         on_resume([EpochReport(**report) for report in progress.history])
-        training = TrainingRun(trainer, batches, progress, goal, run, check_stop, saving or CheckpointSchedule())
+        training = TrainingRun(
+            trainer, batches, progress, goal, run, check_stop, saving or CheckpointSchedule(), part, on_partial
+        )
         end = training.run_epochs(on_epoch, on_frame)
         shown = load_best_examples(training) if end != "stopped" else None
     model = trainer.model if shown else None
@@ -185,6 +194,8 @@ class TrainingRun:
     run: Run
     check_stop: StopCheck
     saving: CheckpointSchedule
+    part: float = 0.0  # of the first epoch, after which it is scored
+    on_partial: Callable[[float], None] = lambda value: None
     totals: Totals = field(init=False)  # of the training batches
     began: float = 0.0
     saved_at: tuple[int, int] = (0, 0)  # epoch and step of the last checkpoint
@@ -220,10 +231,14 @@ class TrainingRun:
         trainer.set_train_mode()
         for images, targets in self.batches.train(epoch, progress.step):
             self.raise_if_stopped()
+            if self.is_partial_due():
+                self.score_part()
             if self.saving.is_due():
                 self.save_within_epoch()
             trainer.step(images, targets, self.totals)
             progress.step += 1
+        if self.is_partial_due():  # the epoch has one step
+            self.score_part()
         is_validated = epoch % trainer.recipe.validate_every == 0 or epoch == trainer.recipe.epochs
         scored = validate(trainer, self.batches, self.raise_if_stopped) if is_validated else None
         metrics = self.totals.scores("train_") | (scored.scores("val_") if scored else {})
@@ -245,6 +260,26 @@ class TrainingRun:
             peak_memory=memory.peak_bytes(trainer.device),
             lr=lr,
         )
+
+    def is_partial_due(self) -> bool:
+        """Return whether the part of the first epoch is trained that is to be scored, and was not yet."""
+        progress = self.progress
+        if not self.part or progress.partial or progress.epoch > 1:
+            return False
+        steps = self.batches.num_steps()
+        return progress.step >= max(1, min(round(self.part * steps), steps - 1))
+
+    def score_part(self) -> None:
+        """Validate within the first epoch. It changes nothing of the training, nor the seconds of the epoch."""
+        began, states = time.perf_counter(), checkpoint.get_random_states()
+        try:
+            scores = validate(self.trainer, self.batches, self.raise_if_stopped).scores("val_")
+        finally:  # a stop meanwhile saves the random states
+            checkpoint.restore_random(states)
+            self.trainer.set_train_mode()
+            self.began += time.perf_counter() - began
+        self.progress.partial = self.part, scores.get(f"val_{self.goal.metric}", math.nan)
+        self.on_partial(self.progress.partial[1])
 
     def raise_if_stopped(self) -> None:
         if end := self.check_stop():

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
-from tuner.search.scheduler import HALVINGS, Curve, NoHalving, PromoteHalving, StopHalving, correlate_ranks
+from tuner.search.scheduler import Curve, NoHalving, PromoteHalving, Scheduler, StopHalving, correlate_ranks
 from tuner.study.decisions import Decision
 
 INF = math.inf
@@ -129,9 +129,8 @@ def test_promote_resumes_a_trial_that_was_interrupted_beyond_its_rung() -> None:
     assert decision is not None and (decision.number, decision.epoch) == (0, 2)
 
 
-@pytest.mark.parametrize("name", ["stop", "promote"])
-def test_a_diverged_trial_is_stopped(name: str) -> None:
-    scheduler = HALVINGS[name]()
+@pytest.mark.parametrize("scheduler", [StopHalving(), PromoteHalving()])
+def test_a_diverged_trial_is_stopped(scheduler: Scheduler) -> None:
     decision = scheduler.judge([curve(0, -INF), curve(1, 0.1), curve(2, 0.1)], 0, 1)
     assert decision.action == "stop"
     assert json.loads(json.dumps(decision.reason, allow_nan=False))["value"] is None
@@ -188,3 +187,38 @@ def test_rank_correlation_agrees_with_scipy() -> None:
         pairs = [(round(rng.random(), 1), round(rng.random(), 1)) for _ in range(12)]
         assert correlate_ranks(pairs) == pytest.approx(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
     assert correlate_ranks([(1.0, 2.0), (1.0, 3.0)]) == 0
+
+
+def within_first(number: int, *values: float, state: Any = "paused", length: int = 50) -> Curve:
+    """Return a curve whose first value lies within the first epoch."""
+    return Curve(number, dict(enumerate(values)), length, state)
+
+
+def test_with_a_part_of_an_epoch_the_first_rung_comes_before_epoch_1() -> None:
+    assert StopHalving(1, 3, part=0.3).rungs(27) == [0, 1, 3, 9]
+    assert PromoteHalving(1, 3, part=0.3).rungs(1) == [0]
+
+
+def test_trials_are_judged_and_resumed_within_the_first_epoch() -> None:
+    scheduler = PromoteHalving(1, 3, patience=0, part=0.5)
+    curves = [within_first(0, 0.3), within_first(1, 0.1), within_first(2, 0.2, state="running")]
+    assert scheduler.judge(curves, 2, 0).reason == {"rung": 0, "value": 0.2, "rank": 2, "of": 3, "allowed": 1}
+    assert scheduler.judge(curves, 2, 0).action == "pause"
+    resumed = scheduler.choose(curves, can_start=True)
+    assert resumed is not None and (resumed.action, resumed.number, resumed.epoch) == ("resume", 0, 0)
+    beyond = [within_first(0, 0.3, 0.4), *curves[1:]]  # it rests at the next rung
+    started = scheduler.choose(beyond, can_start=True)
+    assert started is not None and started.action == "start"
+    assert StopHalving(part=0.5).judge(curves, 2, 0).action == "stop"
+
+
+def test_a_rung_within_an_epoch_costs_that_part_of_it() -> None:
+    falling = [within_first(number, 1 + number / 100, length=4) for number in range(12)]
+    assert [PromoteHalving(part=0.5).is_settled(falling[:number], 0) for number in (11, 12)] == [False, True]
+
+
+def test_ranks_within_the_first_epoch_that_say_nothing_are_skipped() -> None:
+    scheduler = PromoteHalving(part=0.5)
+    assert scheduler.first_telling([]) == 0
+    misleading = [within_first(number, number, -number) for number in range(8)]
+    assert scheduler.first_telling(misleading) == 1

@@ -9,6 +9,7 @@ import pytest
 
 import tuner
 from tuner.errors import SpaceError, StudyError
+from tuner.space.rungs import parse_first_rung
 from tuner.space.search_settings import SearchSettings
 from tuner.space.space import load_space
 
@@ -47,13 +48,17 @@ def test_a_space_says_how_it_is_searched(tmp_path: Path) -> None:
             ["first_rung is 0; a whole number of at least 1", "factor is 1", "least 2"],
         ),
         ({"first_rung": True}, ["first_rung is True"]),
+        ({"first_rung": 1.5}, ["first_rung is 1.5; a whole number of at least 1 (epochs), or a part"]),
+        ({"first_rung": -0.5}, ["first_rung is -0.5"]),
+        ({"first_rung": float("nan")}, ["first_rung is nan"]),
+        ({"first_rung": "60"}, ["first_rung is '60'"]),
     ],
 )
 def test_everything_wrong_is_told_at_once_in_one_line(
     tmp_path: Path, given: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(SpaceError) as told:
-        load(tmp_path, f"search(**{given})")
+        load(tmp_path, f"search(**{given})".replace("nan", "float('nan')"))
     assert all(word in str(told.value) for word in [*words, "(line 4)"]) and "\n" not in str(told.value)
 
 
@@ -68,3 +73,19 @@ def test_options_override_what_the_space_says() -> None:
 def test_stored_settings_are_read_as_they_were() -> None:
     mine = SearchSettings(pruning="promote", first_rung=2)
     assert SearchSettings.from_json(mine.to_json()) == mine
+
+
+def test_a_first_rung_may_be_a_part_of_an_epoch() -> None:
+    mine = SearchSettings(pruning="promote", first_rung=1 / 3)
+    assert (mine.part, mine.first_epochs) == (1 / 3, 1) and SearchSettings.from_json(mine.to_json()) == mine
+    assert str(mine) == "tpe, pruning promote, first rung 1/3, factor 3"
+    assert mine.rungs_text == "after 1/3, 1, 3, 9, 27, ... epochs"
+    whole = SearchSettings(first_rung=2, factor=4)
+    assert (whole.part, whole.first_epochs, whole.rungs_text) == (0, 2, "after 2, 8, 32, 128, 512, ... epochs")
+
+
+@pytest.mark.parametrize(
+    ("text", "rung"), [("2", 2), ("1/3", 1 / 3), ("0.33", 0.33), ("1.5", 1.5), ("1/0", "1/0"), ("x", "x")]
+)
+def test_a_first_rung_is_read_from_text(text: str, rung: object) -> None:
+    assert parse_first_rung(text) == rung

@@ -11,6 +11,7 @@ from tuner.errors import FailureKind
 from tuner.goal import maximize
 from tuner.study import format
 from tuner.study.budget import Budget, BudgetUse
+from tuner.study.decisions import StoredDecision
 from tuner.study.failures import Failure
 from tuner.study.info import StudyInfo
 from tuner.study.stats import Cost, StudyStats, TimeLeft
@@ -55,6 +56,18 @@ def test_a_paused_trial_is_told_with_where_it_rests() -> None:
     assert format.format_outcome(trial, info) == "paused at 3 of 60, best iou 0.5000 at epoch 2; k=8"
     gone = replace(trial, paused_at=None)
     assert format.format_outcome(gone, info) == "pruned after epoch 3, best iou 0.5000 at epoch 2; k=8"
+
+
+def test_a_trial_that_rests_within_its_first_epoch_is_told_with_the_part_of_it() -> None:
+    result = {"best_value": None, "best_epoch": 0, "epochs": 0, "partial": [1 / 3, 0.41]}
+    trial = TrialInfo(1, 0, "PRUNED", 0.41, {"k": 8}, {"recipe": {"epochs": 60}, "result": result}, 0)
+    info = StudyInfo("s", "s", maximize("iou"), "shapes")
+    assert format.format_outcome(trial, info) == "paused at 0.33 of 60, best iou 0.4100 at epoch 0.33; k=8"
+    gone = replace(trial, paused_at=None)
+    assert format.format_outcome(gone, info) == "pruned within epoch 1, best iou 0.4100 at epoch 0.33; k=8"
+    reason = {"rung": 0, "value": 0.41, "rank": 2, "of": 3, "allowed": 1}
+    decided = StoredDecision(0.0, "w", 4, "pause", 0, reason)
+    assert format.format_decision(decided).startswith("pause    trial 4 within epoch 1: rank 2 of 3")
 
 
 def test_parameters() -> None:
