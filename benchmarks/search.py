@@ -27,9 +27,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks.measure import Row, Section, Setting
 from tuner.goal import Goal
-from tuner.search.early_sampler import encode
 from tuner.search.samplers import make_sampler
 from tuner.search.scheduler import Curve, make_scheduler
+from tuner.search.unit_cube import encode
 from tuner.space.search_settings import SearchSettings
 from tuner.study import optuna_compat
 from tuner.study.info import StudyInfo

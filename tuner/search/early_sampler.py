@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -17,15 +17,12 @@ from tuner.search.gaussian_process import GaussianProcess
 from tuner.search.ranks import normal_scores, select_best_and_newest
 from tuner.search.sampling import FINISHED, NUM_RANDOM
 from tuner.search.scheduler import Curve, PromoteHalving
-from tuner.search.unit_cube import from_unit, to_unit
+from tuner.search.unit_cube import encode, encode_shares, from_unit, list_owners
 from tuner.study import optuna_compat
 
 MOST_POINTS = 250  # trials that the model learns from: the best half and the newest others
 NUM_CANDIDATES = 500  # random points of which one is chosen
 MOST_DEVIATIONS = 2.0  # the chosen point maximizes the mean plus a random share of so many standard deviations
-ONE_HOT = 0.7  # two choices are as far apart as the ends of a number
-Space = Mapping[str, BaseDistribution]
-Array = np.ndarray
 
 
 class EarlySampler(BaseSampler):
@@ -90,28 +87,3 @@ def read_early(curves: Sequence[Curve], halving: PromoteHalving) -> dict[int, fl
     rung = halving.first_telling(curves)
     found = ((curve.number, curve.values.get(min(rung, curve.length))) for curve in curves)
     return {number: value for number, value in found if value is not None}
-
-
-def encode(space: Space, params: Sequence[Mapping[str, Any]]) -> Array:
-    """Return parameters as points."""
-    shares = [[to_unit(kind, point[name]) for name, kind in space.items()] for point in params]
-    return encode_shares(space, np.array(shares, dtype=float).reshape(len(params), len(space)))
-
-
-def encode_shares(space: Space, shares: Array) -> Array:
-    """Return points: the share itself of a number, and a column for each choice."""
-    columns = []
-    for share, kind in zip(shares.T, space.values(), strict=True):
-        if isinstance(kind, CategoricalDistribution):
-            number = len(kind.choices)
-            picked = np.minimum((share * number).astype(int), number - 1)
-            columns += [ONE_HOT * (picked == index) for index in range(number)]
-        else:
-            columns.append(share)
-    return np.stack(columns, axis=1)
-
-
-def list_owners(space: Space) -> list[int]:
-    """Return for each column the index of its parameter."""
-    widths = [len(kind.choices) if isinstance(kind, CategoricalDistribution) else 1 for kind in space.values()]
-    return [index for index, width in enumerate(widths) for _ in range(width)]

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+ONE_HOT = 0.7  # two choices are as far apart as the ends of a number
+Space = Mapping[str, BaseDistribution]
+Array = np.ndarray
 
 
 def from_unit(distribution: BaseDistribution, share: float) -> Any:
@@ -53,3 +59,28 @@ def bounds(distribution: FloatDistribution | IntDistribution) -> tuple[float, fl
     half = 0.5 if isinstance(distribution, IntDistribution) else 0.0
     low, high = distribution.low - half, distribution.high + half
     return (math.log(low), math.log(high)) if distribution.log else (low, high)
+
+
+def encode(space: Space, params: Sequence[Mapping[str, Any]]) -> Array:
+    """Return parameters as points."""
+    shares = [[to_unit(kind, point[name]) for name, kind in space.items()] for point in params]
+    return encode_shares(space, np.array(shares, dtype=float).reshape(len(params), len(space)))
+
+
+def encode_shares(space: Space, shares: Array) -> Array:
+    """Return points: the share itself of a number, and a column for each choice."""
+    columns = []
+    for share, kind in zip(shares.T, space.values(), strict=True):
+        if isinstance(kind, CategoricalDistribution):
+            number = len(kind.choices)
+            picked = np.minimum((share * number).astype(int), number - 1)
+            columns += [ONE_HOT * (picked == index) for index in range(number)]
+        else:
+            columns.append(share)
+    return np.stack(columns, axis=1)
+
+
+def list_owners(space: Space) -> list[int]:
+    """Return for each column the index of its parameter."""
+    widths = [len(kind.choices) if isinstance(kind, CategoricalDistribution) else 1 for kind in space.values()]
+    return [index for index, width in enumerate(widths) for _ in range(width)]

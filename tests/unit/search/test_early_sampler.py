@@ -13,9 +13,9 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.search.curves import make_curve
-from tuner.search.early_sampler import EarlySampler, encode, encode_shares, list_owners, read_early
+from tuner.search.early_sampler import EarlySampler, read_early
 from tuner.search.scheduler import PromoteHalving
-from tuner.search.unit_cube import from_unit
+from tuner.search.unit_cube import encode, encode_shares, from_unit, list_owners
 
 SPACE: dict[str, BaseDistribution] = {
     "lr": FloatDistribution(1e-5, 1e-1, log=True),
