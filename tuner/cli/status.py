@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -60,11 +61,11 @@ def status(home: str, storage: str | None, study: str | None, watch: bool, every
     if not views:
         click.echo("no study yet. Start one with: tuner run --space unet_k")
     for now, stats in zip(views, all_stats, strict=True):
-        print_study(now, stats, queries.explain_limits(engine, now))
+        print_study(now, stats, queries.explain_limits(engine, now), queries.read_learned(engine, now.study))
 
 
-def print_study(now: StudySummary, stats: StudyStats, none_meets: str = "") -> None:
-    """Print a study; `none_meets` says that no trial meets the limits."""
+def print_study(now: StudySummary, stats: StudyStats, none_meets: str = "", learned: Sequence[str] = ()) -> None:
+    """Print a study; `none_meets` says that no trial meets the limits, `learned` what it has from earlier ones."""
     from tuner.study.format import (
         format_failures,
         format_params,
@@ -77,6 +78,8 @@ def print_study(now: StudySummary, stats: StudyStats, none_meets: str = "") -> N
     mark = f" ({now.study.size})" if now.study.size else ""
     states = ", ".join(f"{n} {s.lower().replace('_', ' ')}" for s, n in sorted(now.states.items())) or "no trials"
     click.echo(f"{click.style(now.study.name, bold=True)}{mark}: {now.study.goal_text} on {now.study.data}")
+    for source in learned:
+        click.echo(f"  learns from {source}")
     paused = ", paused" if stats.paused else ""
     click.echo(f"  {now.num_finished} of {now.num_trials or 'any number of'} trials ended ({states}){paused}")
     if stats.budget.hours or stats.budget.gpu_hours or stats.budget.epochs:
@@ -128,5 +131,6 @@ def choose_view(engine: Engine, info: StudyInfo, as_json: bool, number: int) -> 
     if mark:
         click.echo(f"watching '{info.name}', {mark}", err=True)
     now = queries.read_summary(engine, info)
-    print_study(now, read_stats(engine, info), queries.explain_limits(engine, now))
+    learned = queries.read_learned(engine, info)
+    print_study(now, read_stats(engine, info), queries.explain_limits(engine, now), learned)
     return PlainView(engine, info, click.echo)

@@ -90,7 +90,8 @@ def tpe(seed: int, info: StudyInfo) -> BaseSampler:
 
 def early(seed: int, info: StudyInfo) -> BaseSampler:
     """Fit a Gaussian process to the ranks after the first rung; the first ten are chosen by TPE."""
-    return EarlySampler(seed, info.is_maximized, make_promoting(info.search), tpe(seed, info))
+    halving, others = make_promoting(info.search), tpe(seed, info)
+    return EarlySampler(seed, info.is_maximized, halving, others, info.earlier, info.search.prior)
 
 
 def gp(seed: int, info: StudyInfo) -> BaseSampler:

@@ -63,8 +63,13 @@ def bounds(distribution: FloatDistribution | IntDistribution) -> tuple[float, fl
 
 def encode(space: Space, params: Sequence[Mapping[str, Any]]) -> Array:
     """Return parameters as points."""
+    return encode_shares(space, to_shares(space, params))
+
+
+def to_shares(space: Space, params: Sequence[Mapping[str, Any]]) -> Array:
+    """Return the shares of parameters, one row for each."""
     shares = [[to_unit(kind, point[name]) for name, kind in space.items()] for point in params]
-    return encode_shares(space, np.array(shares, dtype=float).reshape(len(params), len(space)))
+    return np.array(shares, dtype=float).reshape(len(params), len(space))
 
 
 def encode_shares(space: Space, shares: Array) -> Array:

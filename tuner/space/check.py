@@ -54,11 +54,11 @@ def check_drawn() -> dict[str, list[dict[str, Any]]]:
     drawn = DRAWN[0]
     recipes, choice = drawn.recipes, drawn.choice
     tried: dict[object, Any] = {}
-    check_recipes(recipes, drawn.goal, drawn.where, tried, drawn.further)
+    check_recipes(recipes, drawn.space.goal, drawn.where, tried, drawn.further)
     if (choice.rehearse, choice.shrink, choice.shorten) != (False, 1, 1):
         resize = rehearse if choice.rehearse else lambda r: reduce_recipe(r, choice.shrink, choice.shorten)
         recipes = [resize(r) for r in recipes]
-        check_recipes(recipes, drawn.goal, drawn.where, tried, drawn.further)
+        check_recipes(recipes, drawn.space.goal, drawn.where, tried, drawn.further)
     measured = measure_recipes(recipes, drawn.limits, tried)
     check_limits(measured, drawn.limits, drawn.where)
     return {"recipes": [recipe.to_json() for recipe in recipes], "measured": measured}

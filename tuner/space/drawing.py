@@ -21,7 +21,7 @@ from tuner.space.grid import resolve_grid
 from tuner.space.published import load_table
 from tuner.space.search_settings import SearchSettings
 from tuner.space.space import NUM_DRAWS, DrawnRecipes, Space, draw_recipes, load_space
-from tuner.space.start_points import draw_start
+from tuner.space.start_points import draw_start, fit_points
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def check_again(process: SpaceProcess, recipes: Iterable[Recipe], goal: Goal) ->
 class Drawn:
     """What `draw` has drawn, for `check_drawn`."""
 
-    goal: Goal
+    space: Space
     recipes: list[Recipe]
     where: str
     choice: Choice
@@ -133,7 +133,7 @@ def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
         swap_data(recipe, name, layout=layout).with_metrics(metrics) for recipe in (*drawn.recipes, *starting)
     ]
     limits = {} if rows else {**loaded.limits, **chosen.limits}
-    DRAWN[:] = [Drawn(loaded.goal, recipes, str(rows.path if rows else loaded.path), chosen, limits, further)]
+    DRAWN[:] = [Drawn(loaded, recipes, str(rows.path if rows else loaded.path), chosen, limits, further)]
     return {
         "name": loaded.name,
         "goal": asdict(loaded.goal),
@@ -144,6 +144,11 @@ def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
         "start": [] if rows else list(loaded.start),
         "limits": limits,
     }
+
+
+def fit_drawn(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return points of another space as `fit_points` does, for the space that was drawn last."""
+    return fit_points(DRAWN[0].space, points)
 
 
 def draw_grid(space: Space, search: SearchSettings, drawn: DrawnRecipes) -> dict[str, list[Any]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tuner.errors import StudyError, describe_value, did_you_mean
+from tuner.recipe import is_number
 from tuner.registry import Range, unknown_choice
 from tuner.space.rungs import FirstRung, first_rung_problem, format_rung, format_rungs
 
@@ -42,6 +43,8 @@ class SearchSettings:
     first_rung: FirstRung = 1  # epochs, or a part of the first one
     factor: int = 3  # at each rung, the best of so many go on
     grid: Mapping[str, list[Any]] = field(default_factory=dict)  # values; once stored, those of every parameter
+    warm_from: Sequence[str] = ()  # studies to learn from
+    prior: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # of parameters, a value and the trust in it
 
     def __post_init__(self) -> None:
         if wrong := list(self.problems()):
@@ -69,6 +72,24 @@ class SearchSettings:
             yield f"grid has too many values ({', '.join(many)}); at most {MOST_VALUES:,} are possible."
         elif self.grid and sampler != "grid":
             yield f"grid belongs to sampler='grid'; the sampler is {sampler!r}."
+        yield from self.experience_problems()
+
+    def experience_problems(self) -> Iterator[str]:
+        """Yield what is wrong with what the search is told before its first trial."""
+        names, prior = self.warm_from, self.prior
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+            yield f'warm_from is {describe_value(names)}; names of studies are needed, such as ["horses"].'
+        if not isinstance(prior, dict) or not all(map(is_prior, prior.values())):
+            need = 'a value and the trust in it, above 0 and below 1, are needed: {"lr": (1e-3, 0.7)}'
+            yield f"prior is {describe_value(prior)}; {need}."
+        if self.sampler == "grid" and (names or prior):
+            yield "a grid has every point in any case: leave warm_from and prior out."
+
+    @property
+    def experience(self) -> str:
+        """What the search is told before its first trial, such as 'learns from horses, prior of lr'."""
+        learns = [f"learns from {', '.join(self.warm_from)}"] if self.warm_from else []
+        return ", ".join([*learns, *([f"prior of {', '.join(self.prior)}"] if self.prior else [])])
 
     @property
     def part(self) -> float:
@@ -101,7 +122,9 @@ class SearchSettings:
             raise StudyError(f"these settings of the search cannot be used: {error}") from None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return what is stored, without what earlier versions do not know unless it is used."""
+        new = ("warm_from", "prior")
+        return {name: value for name, value in asdict(self).items() if value or name not in new}
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> SearchSettings:
@@ -112,7 +135,14 @@ class SearchSettings:
         first = format_rung(self.first_rung)
         rungs = "" if self.pruning == "none" else f", first rung {first}, factor {self.factor}"
         points = f" of {self.num_points} points" if self.grid else ""
-        return f"{self.sampler}{points}, pruning {self.pruning}{rungs}"
+        parts = [f"{self.sampler}{points}", f"pruning {self.pruning}{rungs}", self.experience]
+        return ", ".join(filter(None, parts))
+
+
+def is_prior(given: Any) -> bool:
+    """Return whether something is a pair of a value and the trust in it."""
+    is_pair = isinstance(given, list | tuple) and len(given) == 2
+    return is_pair and is_number(given[1]) and 0 < given[1] < 1
 
 
 OPTIONS = ("sampler", "pruning", "first_rung", "factor")  # that `tuner run` has too

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -41,6 +42,14 @@ def draw_start(space: Space, drawn: DrawnRecipes) -> list[Recipe]:
     return recipes
 
 
+def add_prior(space: Space, prior: Mapping[str, Sequence[Any]], drawn: DrawnRecipes) -> Space:
+    """Return the space with a prior as its last point of START; SpaceError lists all that is wrong."""
+    point = {name: value for name, (value, _) in prior.items()}
+    if point and (wrong := list(point_problems(point, drawn))):
+        raise SpaceError(f"the prior does not fit {space.path}:{first_lines(wrong)}")
+    return replace(space, start=(*space.start, *(p for p in fit_points(space, [point]) if p not in space.start)))
+
+
 def point_problems(point: Any, drawn: DrawnRecipes) -> Iterator[str]:
     """Yield what is wrong with a point as it stands: unknown parameters, and values of another kind."""
     if not isinstance(point, dict) or not point:
@@ -58,21 +67,41 @@ def point_problems(point: Any, drawn: DrawnRecipes) -> Iterator[str]:
 
 def suggest_point(space: Space, point: dict[str, Any], recipes: list[Recipe]) -> Iterator[str]:
     """Append the recipe of a point, the other parameters drawn, and yield what does not fit."""
+    try:
+        recipe, distributions = suggest_with(space, point)
+    except (Exception, SystemExit) as error:
+        yield f"suggest() raised {locate_error(error, space.path)}"
+        return
+    recipes.append(recipe)
+    for name, value in point.items():
+        distribution = distributions.get(name)
+        if distribution is None:
+            yield f"'{name}' is not used with its other parameters; leave it out"
+        elif not contains_value(distribution, value):
+            yield f"{name} is {value!r}, outside {describe_parameter(merge_distributions([distribution]))}"
+
+
+def suggest_with(space: Space, point: dict[str, Any]) -> tuple[Recipe, dict[str, BaseDistribution]]:
+    """Return the recipe of a point, the other parameters drawn, and the distributions of all its parameters."""
     import optuna
 
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(point)
     trial = study.ask()
-    try:
-        with warnings.catch_warnings(), importing_own():
-            warnings.simplefilter("ignore")  # values out of range are reported below
-            recipes.append(space.suggest(trial))
-    except (Exception, SystemExit) as error:
-        yield f"suggest() raised {locate_error(error, space.path)}"
-        return
-    for name, value in point.items():
-        distribution: BaseDistribution | None = trial.distributions.get(name)
-        if distribution is None:
-            yield f"'{name}' is not used with its other parameters; leave it out"
-        elif not contains_value(distribution, value):
-            yield f"{name} is {value!r}, outside {describe_parameter(merge_distributions([distribution]))}"
+    with warnings.catch_warnings(), importing_own():
+        warnings.simplefilter("ignore")  # values out of range are looked at by the caller
+        return space.suggest(trial), trial.distributions
+
+
+def fit_points(space: Space, points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return points of another space with the values that this one may have; without those that fit nowhere."""
+    fitting = []
+    for point in filter(None, points):
+        try:
+            _, distributions = suggest_with(space, point)
+        except (Exception, SystemExit):
+            continue
+        kept = {k: v for k, v in point.items() if k in distributions and contains_value(distributions[k], v)}
+        if kept and kept not in fitting:
+            fitting.append(kept)
+    return fitting

@@ -9,6 +9,7 @@ from typing import Any
 
 from tuner.goal import MEASURES, Goal
 from tuner.space.search_settings import SearchSettings
+from tuner.study.earlier import EarlierStudy
 
 
 class StudyKind(StrEnum):
@@ -43,6 +44,7 @@ class StudyInfo:
     artifacts: str = ""  # where all hosts keep checkpoints and pictures; "" is the home
     key: str = ""  # drawn when the study is created: tells it from others of its name, in run folders
     id: int = 0  # in the database; 0 before the study is created
+    earlier: tuple[EarlierStudy, ...] = ()  # studies that it learns from; stored beside it
 
     @property
     def has_given_trials(self) -> bool:
@@ -116,7 +118,7 @@ class StudyInfo:
 
     def to_json(self) -> dict[str, Any]:
         """Return what is stored in the study; its name and id are columns of the database."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("name", "id")}
+        plain = {name: value for name, value in vars(self).items() if name not in ("name", "id", "earlier")}
         for name in ("limits", "further"):
             if not plain[name]:  # as earlier versions stored and read it
                 del plain[name]

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StudyError, did_you_mean
 from tuner.goal import describe_excess, over_limits
+from tuner.study.earlier import read_earlier
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import studies, study_attrs, trial_attrs, trials
 from tuner.study.tables import claim_table, study_table, worker_table
@@ -114,6 +115,12 @@ def read_summary(engine: Engine, info: StudyInfo) -> StudySummary:
             workers=read_workers(db, info),
             best=read_best_trial(db, info),
         )
+
+
+def read_learned(engine: Engine, info: StudyInfo) -> list[str]:
+    """Return what a study learns from, such as 'horses: 54 trials, 3 points first'."""
+    with engine.connect() as db:
+        return [str(study) for study in read_earlier(db, info.id)]
 
 
 def explain_limits(engine: Engine, now: StudySummary) -> str:

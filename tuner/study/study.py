@@ -18,6 +18,7 @@ from tuner.errors import BULLET, SpaceChanged, StudyError
 from tuner.space.rungs import format_rung
 from tuner.space.space import describe_parameter
 from tuner.study import claims, database
+from tuner.study.earlier import attribute_name, read_earlier
 from tuner.study.info import StudyInfo
 from tuner.study.storage import StudyStorage, open_storage
 
@@ -56,17 +57,20 @@ def join_study(url: str, info: StudyInfo) -> JoinedStudy:
         claims.ensure_study_row(engine, study_id, is_new)
         if is_new:
             info = replace(info, key=uuid.uuid4().hex[:6], id=study_id)
+            for place, earlier in enumerate(info.earlier):
+                storage.set_study_system_attr(study_id, attribute_name(place), earlier.to_json())
             write_info(study, info)
             return JoinedStudy(study, storage, engine, info)
-        stored = read_info(study, study_id)
+        stored = read_info(study, study_id, engine)
         check_unchanged(stored, info)
-        kept = {name: getattr(stored, name) for name in ("seed", "split", "key", "artifacts", "id")}
+        kept = {name: getattr(stored, name) for name in ("seed", "split", "key", "artifacts", "id", "earlier")}
         info = replace(info, **kept)
         if info.search.sampler != stored.search.sampler:
             log.warning(
                 "new trials are chosen by %s from here on, before by %s",
                 *(each.search.sampler for each in (info, stored)),
             )
+        if info.search != stored.search:
             write_info(study, info)
         return JoinedStudy(study, storage, engine, info)
 
@@ -79,7 +83,7 @@ def rejoin_study(url: str, name: str) -> JoinedStudy:
             study = optuna.load_study(study_name=name, storage=storage)
         except KeyError:
             raise StudyError(f"study '{name}' was deleted meanwhile; there is nothing left to do.") from None
-        return JoinedStudy(study, storage, engine, read_info(study, storage.get_study_id_from_name(name)))
+        return JoinedStudy(study, storage, engine, read_info(study, storage.get_study_id_from_name(name), engine))
 
 
 @contextmanager
@@ -111,11 +115,14 @@ def set_artifact_store(joined: JoinedStudy, given: str) -> str:
     return given or stored
 
 
-def read_info(study: optuna.Study, study_id: int) -> StudyInfo:
+def read_info(study: optuna.Study, study_id: int, engine: Engine) -> StudyInfo:
+    """Return what a study is of, with what it learns from; StudyError if tuner did not create it."""
     plain = study.user_attrs.get("tuner")
     if plain is None:
         raise StudyError(f"study '{study.study_name}' was not created by tuner. Choose another name with --study.")
-    return StudyInfo.from_json(study_id, study.study_name, plain)
+    with engine.connect() as db:
+        earlier = read_earlier(db, study_id)
+    return replace(StudyInfo.from_json(study_id, study.study_name, plain), earlier=earlier)
 
 
 def check_unchanged(old: StudyInfo, new: StudyInfo, is_quiet: bool = False) -> None:
@@ -174,6 +181,7 @@ def search_changes(old: StudyInfo, new: StudyInfo) -> Iterator[tuple[str, object
         for name in dict.fromkeys([*before.grid, *after.grid]):
             yield f"grid of {name}", before.grid.get(name, "none"), after.grid.get(name, "none")
     yield "pruning", before.pruning, after.pruning
+    yield "warm from", ", ".join(before.warm_from) or "none", ", ".join(after.warm_from) or "none"
     if "none" not in (before.pruning, after.pruning):
         yield "first rung", format_rung(before.first_rung), format_rung(after.first_rung)
         yield "factor", before.factor, after.factor

@@ -21,6 +21,7 @@ from tuner.study.study import JoinedStudy
 from tuner.study.tables import study_table
 
 TRIAL_KEY = "listed_as"  # attribute with the key of a given trial
+FROM_STUDY = "from_study"  # attribute of a trial with one of the best points of an earlier study: which study
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,21 @@ def add_given_trials(joined: JoinedStudy, url: str, items: Iterable[GivenTrial])
 
 
 def add_start_points(joined: JoinedStudy, url: str, points: Sequence[dict[str, Any]]) -> int:
-    """Add the points of a space that are trained first, each once; return how many the study lacked.
+    """Add the points that are trained first, each once; return how many the study lacked.
 
-    Call it before workers start: then no trial is drawn before.
+    Those of the space come first, then the best ones of earlier studies. Call it before workers start: then no
+    trial is drawn before.
     """
-    if not points:
+    named: list[tuple[dict[str, Any], dict[str, Any]]] = [(point, {}) for point in points]
+    named += [(point, {FROM_STUDY: each.name}) for each in joined.info.earlier for point in each.first]
+    items: dict[str, GivenTrial] = {}
+    for point, attrs in named:
+        key = f"start {json.dumps(point, sort_keys=True)}"
+        items.setdefault(key, GivenTrial(key, point, attrs))
+    if not items:
         return 0
-    items = [GivenTrial(f"start {json.dumps(point, sort_keys=True)}", point) for point in points]
     with database.convert_errors(url), database.creation_lock(joined.engine, url):
-        return add_missing(joined, items, again=False)
+        return add_missing(joined, items.values(), again=False)
 
 
 def add_missing(joined: JoinedStudy, items: Iterable[GivenTrial], again: bool) -> int:

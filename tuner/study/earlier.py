@@ -1,0 +1,59 @@
+"""What a study knows of earlier ones: their trials and best points, copied when it was created.
+
+They are attributes of the study that the dashboard does not show, one for each earlier study. So a study repeats
+itself, also when an earlier one goes on or is deleted.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tuner.study.optuna_tables import study_system_attrs
+
+PREFIX = "tuner:earlier:"  # of the names of attributes
+LONGEST = 60_000  # characters that a column of MariaDB holds
+
+
+@dataclass(frozen=True, eq=False)
+class EarlierStudy:
+    """The trials of an earlier study, the best first, with the parameters that the new one has too."""
+
+    name: str
+    trials: tuple[dict[str, Any], ...] = ()  # parameters
+    scores: tuple[float, ...] = ()  # of each trial, the value that its rank has in a normal distribution
+    first: tuple[dict[str, Any], ...] = ()  # points that the new study trains first
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is stored: so many of the trials as a column holds, spread over all."""
+        stored, step = self, 1
+        while len(json.dumps(vars(stored))) > LONGEST and stored.trials:
+            step *= 2
+            stored = replace(self, trials=self.trials[::step], scores=self.scores[::step])
+        return dict(vars(stored))
+
+    @staticmethod
+    def from_json(stored: dict[str, Any]) -> EarlierStudy:
+        """Read what `to_json` returned."""
+        name, *lists = (stored[key] for key in ("name", "trials", "scores", "first"))
+        return EarlierStudy(name, *map(tuple, lists))
+
+    def __str__(self) -> str:
+        return f"{self.name}: {len(self.trials)} trials, {len(self.first)} points first"
+
+
+def read_earlier(db: Connection, study_id: int) -> tuple[EarlierStudy, ...]:
+    """Return what a study learns from, in the order in which it was given."""
+    table = study_system_attrs
+    mine = (table.c.study_id == study_id) & table.c.key.startswith(PREFIX)
+    query = sa.select(table.c.value_json).where(mine).order_by(table.c.key)
+    return tuple(EarlierStudy.from_json(json.loads(text)) for text in db.scalars(query))
+
+
+def attribute_name(place: int) -> str:
+    """Return the name of the attribute for the earlier study at a place in their order."""
+    return f"{PREFIX}{place:03d}"
