@@ -126,3 +126,12 @@ def test_what_a_case_does_beside_its_answer_is_told(
 
     problems = try_case("", 0, 0, own).problems
     assert problems == [] if told == "" else told in "".join(problems)
+
+
+@pytest.mark.parametrize(("makes", "told"), [(("*", "../...html"), []), (("*",), ["it left '...html'"])])
+def test_what_a_case_may_make_can_be_beside_its_folder(
+    makes: tuple[str, ...], told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case("act", lambda: call(Path("../...html").touch), makes)
+    monkeypatch.setattr(fuzzing, "load_family", lambda name: SimpleNamespace(make_case=lambda rng, ground: case))
+    assert try_case("", 0, 0, Ground(tmp_path)).problems == told

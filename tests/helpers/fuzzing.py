@@ -327,7 +327,8 @@ def file_problems(case: Case, answer: Answer, ground: Ground, before: set[str]) 
     now = list_files(ground.folder)
     allowed = case.makes if answer.code == 0 else ()
     inside = ground.cwd.relative_to(ground.folder)
-    made = {each for each in now - before if not any(Path(each).match(f"{inside}/{one}") for one in allowed)}
+    patterns = [os.path.normpath(inside / one) for one in allowed]  # "../x" is beside the folder
+    made = {each for each in now - before if not any(Path(each).match(one) for one in patterns)}
     hidden = {each for each in made if Path(each).name.startswith(".")}  # "..html" may be what was asked for
     hidden |= {each for each in now - before if each.endswith(".tmp")}
     return [
