@@ -238,10 +238,10 @@ class RungText(click.ParamType):  # type: ignore[type-arg]  # generic in later v
 
 
 class Pruning(click.Choice[str]):
-    """A way of pruning; from Python also False for "none" and True for "stop"."""
+    """A way of pruning; from Python also False for "none" and True for "promote"."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        plain = ("none", "stop")[value] if isinstance(value, bool) else value
+        plain = ("none", "promote")[value] if isinstance(value, bool) else value
         return str(super().convert(plain, param, ctx))
 
 
@@ -249,12 +249,13 @@ SEARCH_OPTIONS = (
     click.option(
         "--sampler",
         metavar="NAME",
-        help=f"What chooses new trials: {', '.join(SAMPLERS)}, MODULE:FUNCTION.  [default: the space's, or tpe]",
+        help=f"What chooses new trials: {', '.join(SAMPLERS)}, MODULE:FUNCTION.  "
+        "[default: the space's, or early; tpe if trials are not paused]",
     ),
     click.option(
         "--pruning",
         type=Pruning(list(PRUNINGS)),
-        help="What happens to unpromising trials.  [default: the space's, or stop]",
+        help="What happens to unpromising trials.  [default: the space's, or promote; stop with several goals]",
     ),
     click.option("--no-pruning", is_flag=True, help="The same as --pruning none."),
     click.option(

@@ -264,7 +264,7 @@ def check_request(request: RunRequest, process: SpaceProcess) -> StudySetup:
     with show_status(f"checking {request.table or f'{NUM_DRAWS} draws of {request.space}'}"):
         space = inspect_space(process, choice)
         if table is None:
-            arguments = {"search": space.search.to_json(), "parameters": space.parameters}
+            arguments = {"search": space.settings.to_json(), "parameters": space.parameters}
             process.call("tuner.search.samplers:check_sampler", "make its sampler", **arguments)
     name = request.study or study_name(request, space, table)
     info = StudyInfo(
@@ -282,7 +282,7 @@ def check_request(request: RunRequest, process: SpaceProcess) -> StudySetup:
         split="exact",
         layout="" if request.rehearse else request.layout or "",
         each=check_each(request.each, space) if request.each else "",
-        search=SearchSettings() if table else space.search,
+        search=SearchSettings() if table else space.settings,
         limits=space.limits,
         further=space.further,
     )
@@ -291,14 +291,15 @@ def check_request(request: RunRequest, process: SpaceProcess) -> StudySetup:
 
 
 def settle_study(setup: StudySetup, url: str) -> StudySetup:
-    """Return the setup, and its recipes, with the split of the stored study, if there is one.
+    """Return the setup, and its recipes, with the split of the stored study, if there is one, and its search.
 
     SpaceChanged if that began with another space.
     """
-    stored = read_stored_study(url, setup.info.name)
+    info, stored = setup.info, read_stored_study(url, setup.info.name)
     if stored:
-        check_unchanged(stored, setup.info, is_quiet=True)  # other bounds are told when it is joined
-    info = replace(setup.info, split=stored.split if stored else setup.info.split)
+        search = stored.search if info.has_given_trials else setup.space.search.join(stored.search)
+        info = replace(info, split=stored.split, search=search)
+        check_unchanged(stored, info, is_quiet=True)  # other bounds are told when it is joined
     recipes = [swap_data(recipe, recipe.data.name, info.split) for recipe in setup.recipes]
     return replace(setup, info=info, recipes=recipes)
 
@@ -306,7 +307,7 @@ def settle_study(setup: StudySetup, url: str) -> StudySetup:
 def check_each(name: str, space: DrawnSpace) -> str:
     """Return the name of a parameter with choices; StudyError for any other, and with a grid."""
     parameters = space.parameters
-    if space.search.sampler == "grid":
+    if space.settings.sampler == "grid":
         raise StudyError(f"--each {name}: a grid has every combination in any case: leave --each out.")
     known = [each for each, parameter in parameters.items() if parameter["kind"] == "categorical"]
     if name in known:

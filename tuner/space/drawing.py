@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tuner.registry.own_modules import search_beside
 from tuner.space.child import SpaceProcess
 from tuner.space.grid import resolve_grid
 from tuner.space.published import load_table
-from tuner.space.search_settings import SearchSettings
+from tuner.space.search_settings import SearchChoice, SearchSettings
 from tuner.space.space import NUM_DRAWS, DrawnRecipes, Space, draw_recipes, load_space
 from tuner.space.start_points import draw_start, fit_points
 
@@ -37,12 +37,17 @@ class DrawnSpace:
     data: str
     own_data: str
     parameters: dict[str, dict[str, Any]]
-    search: SearchSettings = SearchSettings()
+    search: SearchChoice = SearchChoice()
     start: tuple[dict[str, Any], ...] = ()
     recipes: tuple[Recipe, ...] = ()
     limits: Mapping[str, float] = field(default_factory=dict)
     further: tuple[Goal, ...] = ()  # goals beside the first
     measured: tuple[dict[str, float], ...] = ()  # of each recipe, what follows from its model of what has a limit
+
+    @property
+    def settings(self) -> SearchSettings:
+        """How a new study of this space is searched."""
+        return self.search.settle(bool(self.further))
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def inspect_space(process: SpaceProcess, choice: Choice) -> DrawnSpace:
     checked = process.call("tuner.space.check:check_drawn", "check its recipes")
     search_beside(process.path)  # for a dataset reader of the user's own
     recipes = tuple(Recipe.from_json(plain) for plain in checked["recipes"])
-    goal, search = Goal(**found.pop("goal")), SearchSettings.from_json(found.pop("search"))
+    goal, search = Goal(**found.pop("goal")), SearchChoice(found.pop("search"))
     found["start"] = tuple(found["start"])
     found["further"] = tuple(Goal(**each) for each in found["further"])
     return DrawnSpace(
@@ -120,8 +125,8 @@ def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
         from tuner.space.table_rows import draw_row_recipes
 
         drawn = draw_row_recipes(loaded, rows, drawn)
-    elif search.sampler == "grid":
-        search = replace(search, grid=draw_grid(loaded, search, drawn))
+    elif (settings := search.settle()).sampler == "grid":
+        search = SearchChoice({**search.chosen, "grid": draw_grid(loaded, settings, drawn)})
     starting = [] if rows else draw_start(loaded, drawn)
     first = drawn.recipes[0]
     own = data_name(first, rows.data or None if rows else None)
@@ -140,7 +145,7 @@ def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
         "further": [asdict(goal) for goal in further],
         "own_data": own,
         "parameters": drawn.parameters,
-        "search": search.to_json(),
+        "search": dict(search.chosen),
         "start": [] if rows else list(loaded.start),
         "limits": limits,
     }

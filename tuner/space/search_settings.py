@@ -1,10 +1,10 @@
-"""How a study chooses and prunes its trials: `SEARCH = search(...)` of a space, stored in the study."""
+"""How a study chooses and prunes its trials: `SEARCH = search(...)` of a space, and what of it a study stores."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tuner.errors import StudyError, describe_value, did_you_mean
@@ -35,7 +35,8 @@ FACTOR = Range(least=2, whole=True)
 class SearchSettings:
     """The sampler, and when trials are judged: after `first_rung` epochs, `factor` times as many, and so on.
 
-    ValueError lists all that is wrong.
+    The defaults are those of studies that were created before a study stored its settings; new ones have those of
+    `SearchChoice.settle`. ValueError lists all that is wrong.
     """
 
     sampler: str = "tpe"  # a name in SAMPLERS, or the user's own "module:function"
@@ -111,16 +112,6 @@ class SearchSettings:
         """The points of the grid, each of which is one trial; 0 without a grid."""
         return math.prod(map(len, self.grid.values())) if self.grid else 0
 
-    def with_options(self, options: Mapping[str, Any]) -> SearchSettings:
-        """Return the settings with those of the command line that are not None; StudyError if one is wrong."""
-        given = {name: value for name, value in options.items() if value is not None}
-        if given.get("sampler", "grid") != "grid":
-            given["grid"] = {}
-        try:
-            return SearchSettings(**asdict(self) | given)
-        except ValueError as error:
-            raise StudyError(f"these settings of the search cannot be used: {error}") from None
-
     def to_json(self) -> dict[str, Any]:
         """Return what is stored, without what earlier versions do not know unless it is used."""
         new = ("warm_from", "prior")
@@ -145,28 +136,69 @@ def is_prior(given: Any) -> bool:
     return is_pair and is_number(given[1]) and 0 < given[1] < 1
 
 
+@dataclass(frozen=True)
+class SearchChoice:
+    """The settings that a space or the command line names; the others follow from the study.
+
+    ValueError lists all that is wrong.
+    """
+
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.settle()
+
+    def with_options(self, options: Mapping[str, Any]) -> SearchChoice:
+        """Return the choice with those of the command line that are not None; StudyError if one is wrong."""
+        given = {name: value for name, value in options.items() if value is not None}
+        kept = dict(self.chosen)
+        if given.get("sampler", "grid") != "grid":
+            kept.pop("grid", None)
+        try:
+            return SearchChoice(kept | given)
+        except ValueError as error:
+            raise StudyError(f"these settings of the search cannot be used: {error}") from None
+
+    def settle(self, has_several_goals: bool = False) -> SearchSettings:
+        """Return the settings of a new study: what wins on measured curves, unless chosen otherwise.
+
+        `promote` and `early` compare trials by the first goal alone, so that a front is searched by others.
+        """
+        pruning = self.chosen.get("pruning", "stop" if has_several_goals else "promote")
+        sampler = "early" if pruning == "promote" and not has_several_goals else "tpe"
+        return SearchSettings(**{"sampler": sampler, "pruning": pruning, **self.chosen})
+
+    def join(self, stored: SearchSettings) -> SearchSettings:
+        """Return the settings with which a stored study is continued: its own, but for those that were chosen."""
+        grid = {} if self.chosen.get("sampler", "grid") != "grid" else stored.grid
+        return replace(stored, **{"grid": grid, **self.chosen})
+
+
 OPTIONS = ("sampler", "pruning", "first_rung", "factor")  # that `tuner run` has too
 
 
 def search(
     *,
-    sampler: str = "tpe",
-    pruning: str = "stop",
-    first_rung: float = 1,
-    factor: int = 3,
+    sampler: str | None = None,
+    pruning: str | None = None,
+    first_rung: float | None = None,
+    factor: int | None = None,
     grid: Mapping[str, list[Any]] | None = None,
-) -> SearchSettings:
+) -> SearchChoice:
     """Return how a space is searched, for `SEARCH = search(...)`; options of `tuner run` override it.
 
     sampler: what chooses new trials: "tpe", "early", "gp", "cmaes", "nsga2", "qmc", "random", "grid", or
-        your own "module:function".
+        your own "module:function". By default "early" with pruning="promote", otherwise "tpe".
     pruning: what happens to a trial that is not among the best at a rung: "stop" ends it, "promote" pauses it,
-        "none" trains every trial to its end.
-    first_rung: the epochs after which a trial is judged first; below 1, such as 1/3, a part of the first epoch.
-    factor: a trial is judged again after so many times as many epochs, and the best of so many go on.
+        "none" trains every trial to its end. By default "promote", and "stop" with several goals.
+    first_rung: the epochs after which a trial is judged first, by default 1; below 1, such as 1/3, a part of the
+        first epoch.
+    factor: a trial is judged again after so many times as many epochs, and the best of so many go on;
+        by default 3.
     grid: with sampler="grid", the values of parameters, such as {"lr": [1e-3, 1e-2]}. Others have all of theirs:
         numbers need a step.
 
-    ValueError lists all that is wrong.
+    A study that exists keeps what is left out. ValueError lists all that is wrong.
     """
-    return SearchSettings(sampler, pruning, first_rung, factor, {} if grid is None else grid)
+    given = {"sampler": sampler, "pruning": pruning, "first_rung": first_rung, "factor": factor, "grid": grid}
+    return SearchChoice({name: value for name, value in given.items() if value is not None})

@@ -19,7 +19,7 @@ from tuner.paths import LONGEST_TEXT, read_bytes
 from tuner.recipe import Recipe, format_number, is_storable
 from tuner.registry.own_modules import importing_own, search_beside
 from tuner.space.files import find_file, known_files
-from tuner.space.search_settings import SearchSettings
+from tuner.space.search_settings import SearchChoice
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -39,7 +39,7 @@ class Space:
     goal: Goal
     suggest: Callable[[Trial], Recipe]
     about: str = ""
-    search: SearchSettings = SearchSettings()
+    search: SearchChoice = SearchChoice()
     start: tuple[Any, ...] = ()  # points that are trained first, not checked yet
     limits: Mapping[str, float] = field(default_factory=dict)
     further: tuple[Goal, ...] = ()  # goals beside the first
@@ -100,8 +100,8 @@ def load_space(name: str) -> Space:
         raise SpaceError(f'{path} has no GOAL. Write for example: GOAL = maximize("iou").')
     if not callable(suggest):
         raise SpaceError(f"{path} has no function suggest(trial) that returns a Recipe.")
-    search = getattr(module, "SEARCH", SearchSettings())
-    if not isinstance(search, SearchSettings):
+    search = getattr(module, "SEARCH", SearchChoice())
+    if not isinstance(search, SearchChoice):
         raise SpaceError(f'SEARCH of {path} is {search!r}. Write for example: SEARCH = search(sampler="tpe").')
     start = getattr(module, "START", [])
     if not isinstance(start, list | tuple):

@@ -134,6 +134,6 @@ class StudyInfo:
         word, _, subject = plain.pop("listed", "").partition(" ")  # 0.1 stored "", "table NAME" or "longer NAME"
         if word:
             plain |= {"kind": {"longer": "extension"}.get(word, word), "subject": subject}
-        search = plain.get("search") or {"pruning": "stop" if plain.pop("pruning", True) else "none"}
+        search = plain.get("search") or {"pruning": "stop" if plain.pop("pruning", True) else "none"}  # as 0.1 did
         plain["search"] = SearchSettings.from_json(search)
         return StudyInfo(**{**plain, "kind": StudyKind(plain.get("kind", "search")), "id": id, "name": name})

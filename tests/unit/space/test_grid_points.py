@@ -9,7 +9,7 @@ import pytest
 
 from tuner.errors import SpaceError
 from tuner.space.grid import grid_point, resolve_grid
-from tuner.space.search_settings import SearchSettings
+from tuner.space.search_settings import SearchChoice, SearchSettings
 from tuner.space.space import DrawnRecipes
 
 LR = {"kind": "float", "low": 1e-4, "high": 0.1, "log": True, "step": None}
@@ -88,6 +88,6 @@ def test_values_of_another_form_are_refused(given: dict[str, Any], words: str) -
 
 
 def test_another_sampler_on_the_command_line_leaves_the_grid_of_the_space_out() -> None:
-    mine = SearchSettings(sampler="grid", grid={"lr": [1]})
-    assert mine.with_options({"sampler": "tpe"}) == SearchSettings()
+    mine = SearchChoice({"sampler": "grid", "grid": {"lr": [1]}})
+    assert mine.with_options({"sampler": "tpe"}).chosen == {"sampler": "tpe"}
     assert mine.with_options({"pruning": "none"}).grid == {"lr": [1]}

@@ -10,7 +10,7 @@ import pytest
 import tuner
 from tuner.errors import SpaceError, StudyError
 from tuner.space.rungs import parse_first_rung
-from tuner.space.search_settings import SearchSettings
+from tuner.space.search_settings import SearchChoice, SearchSettings
 from tuner.space.space import load_space
 
 SPACE = """
@@ -21,18 +21,37 @@ def suggest(trial): ...
 """
 
 
-def load(folder: Path, search: str) -> SearchSettings:
+def load(folder: Path, search: str) -> SearchChoice:
     path = folder / "mine.py"
     path.write_text(SPACE.format(search=search))
     return load_space(str(path)).search
 
 
-def test_the_defaults_are_those_of_a_study_that_was_created_before() -> None:
-    assert tuner.search() == SearchSettings() == SearchSettings("tpe", "stop", 1, 3)
+def test_a_new_study_pauses_and_learns_from_the_first_rung() -> None:
+    assert tuner.search().settle() == SearchSettings("early", "promote", 1, 3)
+    assert tuner.search(pruning="stop").settle() == SearchSettings("tpe", "stop", 1, 3)
+    assert tuner.search(pruning="none").settle() == SearchSettings("tpe", "none", 1, 3)
+    assert tuner.search(sampler="random").settle() == SearchSettings("random", "promote", 1, 3)
+
+
+def test_several_goals_are_not_searched_by_the_first_one_alone() -> None:
+    assert tuner.search().settle(has_several_goals=True) == SearchSettings("tpe", "stop", 1, 3)
+    assert tuner.search(pruning="promote").settle(has_several_goals=True) == SearchSettings("tpe", "promote")
+
+
+def test_a_stored_study_keeps_what_is_not_chosen() -> None:
+    before = SearchSettings("tpe", "stop", 2, 4)
+    assert tuner.search().join(before) == before
+    assert tuner.search(sampler="gp", factor=2).join(before) == SearchSettings("gp", "stop", 2, 2)
+    grid = SearchSettings("grid", "none", grid={"lr": [1.0]})
+    assert tuner.search().join(grid) == grid
+    assert tuner.search(sampler="tpe").join(grid) == SearchSettings("tpe", "none")
 
 
 def test_a_space_says_how_it_is_searched(tmp_path: Path) -> None:
-    assert load(tmp_path, "search(pruning='promote', first_rung=2)") == SearchSettings("tpe", "promote", 2, 3)
+    found = load(tmp_path, "search(pruning='stop', first_rung=2)")
+    assert found == SearchChoice({"pruning": "stop", "first_rung": 2})
+    assert found.settle() == SearchSettings("tpe", "stop", 2, 3)
     with pytest.raises(SpaceError, match=r"SEARCH of .* is 'tpe'. Write for example: SEARCH = search"):
         load(tmp_path, "'tpe'")
 
@@ -63,9 +82,9 @@ def test_everything_wrong_is_told_at_once_in_one_line(
 
 
 def test_options_override_what_the_space_says() -> None:
-    mine = SearchSettings(pruning="promote", factor=4)
+    mine = SearchChoice({"pruning": "promote", "factor": 4})
     assert mine.with_options({}) == mine
-    assert mine.with_options({"pruning": "none", "factor": None}) == SearchSettings(pruning="none", factor=4)
+    assert mine.with_options({"pruning": "none", "factor": None}).chosen == {"pruning": "none", "factor": 4}
     with pytest.raises(StudyError, match="sampler is 'tpee'"):
         mine.with_options({"sampler": "tpee"})
 
