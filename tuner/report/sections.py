@@ -135,7 +135,7 @@ def describe_sampler(info: StudyInfo) -> str:
     """Return what chooses the trials, such as "TPE, the first ones at random"."""
     if info.search.grid:
         return f"a grid of {info.search.num_points} points"
-    known = {"tpe": "TPE, the first ones at random", "early": "the values after the first rung, the first ones by TPE"}
+    known = {"tpe": "TPE, the first ones at random", "early": "values after the first rung, the first by TPE"}
     return known.get(info.search.sampler, f"the sampler {info.search.sampler}")
 
 
