@@ -19,9 +19,10 @@ from tuner.study.queries import StudySummary
 
 SPACE = '''"""Tiny: a U-Net of width 4 on 32 pixels."""
 
-from tuner import Recipe, maximize, use
+from tuner import Recipe, maximize, search, use
 
 GOAL = maximize("iou")
+SEARCH = search(pruning="stop")  # the first trial is always trained to its end
 
 
 def suggest(trial):
