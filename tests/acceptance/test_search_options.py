@@ -82,7 +82,7 @@ def test_points_of_start_come_first_and_the_sampler_may_change(
 
 def test_a_check_tells_how_a_space_is_searched(folder: Path) -> None:
     shown = call(folder, "check", "starts.py").stdout
-    assert "64 draws and 2 points of START, all valid" in shown and "search: random, pruning stop" in shown
+    assert "64 draws and 2 points of START, all valid" in shown and "search: random, pruning promote" in shown
     assert "START 1        lr=0.005 loss=dice\n" in shown and "lr=0.002, the others chosen by the sampler" in shown
     shown = call(folder, "check", "grids.py").stdout
     assert "search: grid of 2 points, pruning none" in shown and "grid: 0.001, 0.01" in shown

@@ -24,7 +24,6 @@ from tuner import Recipe, maximize, search, use
 GOAL = maximize("iou")
 SEARCH = search(pruning="stop")  # the first trial is always trained to its end
 
-
 def suggest(trial):
     lr = trial.suggest_float("lr", {low}, {high}, log=True)
     loss = trial.suggest_categorical("loss", ["bce", "dice"])

@@ -39,7 +39,7 @@ def test_defaults_are_those_of_the_command() -> None:
 
 def test_pruning_is_also_true_or_false() -> None:
     given = [check_options({"pruning": value})["pruning"] for value in (True, False, "promote")]
-    assert given == ["stop", "none", "promote"]
+    assert given == ["promote", "none", "promote"]
 
 
 @pytest.mark.parametrize(

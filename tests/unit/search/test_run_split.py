@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def test_a_new_study_divides_exactly_and_an_old_one_as_it_did(tmp_path: Path, re
 
 def test_a_study_of_an_earlier_version_keeps_its_search(tmp_path: Path) -> None:
     write_space(tmp_path)
+    space = tmp_path / "tiny.py"
+    space.write_text(re.sub("SEARCH = .*", "", space.read_text()))
     setup, before = ask(tmp_path), SearchSettings("tpe", "stop")
     assert setup.info.search == SearchSettings("early", "promote")
     join_study(home_url(tmp_path), replace(setup.info, search=before)).engine.dispose()

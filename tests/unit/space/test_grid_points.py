@@ -90,4 +90,4 @@ def test_values_of_another_form_are_refused(given: dict[str, Any], words: str) -
 def test_another_sampler_on_the_command_line_leaves_the_grid_of_the_space_out() -> None:
     mine = SearchChoice({"sampler": "grid", "grid": {"lr": [1]}})
     assert mine.with_options({"sampler": "tpe"}).chosen == {"sampler": "tpe"}
-    assert mine.with_options({"pruning": "none"}).grid == {"lr": [1]}
+    assert mine.with_options({"pruning": "none"}).settle().grid == {"lr": [1]}
