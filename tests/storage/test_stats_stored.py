@@ -12,7 +12,7 @@ from tuner.goal import maximize
 from tuner.study import budget, epoch_queries, queries
 from tuner.study.failures import failure_attrs
 from tuner.study.info import StudyInfo
-from tuner.study.stats import Cost, StatsReader, TimeLeft, read_stats
+from tuner.study.stats import Cost, StatsReader, read_stats
 from tuner.study.study import JoinedStudy, join_study
 
 RECIPE = {"version": 2, "epochs": 10}
@@ -44,7 +44,7 @@ def test_cost_failures_and_time_left(joined: JoinedStudy) -> None:
     assert found.failures[0].reason == "train_loss is nan at epoch 1 with adam"
     assert found.failures[1].reason == "ValueError: größer als 3 €"
     # the four took 30, 10, 0 and 0 s; one has trained 3 s, one has not begun
-    assert found.left == TimeLeft(7.0 + 10.0, "trials")
+    assert (found.left.seconds, found.left.by) == (7.0 + 10.0, "trials")
 
 
 def test_looking_again_gives_the_same_and_sees_what_ended(joined: JoinedStudy) -> None:

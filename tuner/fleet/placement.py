@@ -36,11 +36,19 @@ class Placement:
 
 @contextmanager
 def open_placement(
-    wanted: PlacementRequest, home: Home, storage: str, space: Path | None, say: Callable[[str], None]
+    wanted: PlacementRequest,
+    home: Home,
+    storage: str,
+    space: Path | None,
+    say: Callable[[str], None],
+    foresee: Callable[[], int] = lambda: 0,
 ) -> Iterator[Placement]:
-    """Provide the requested slots, which `check_placement` has accepted, for the duration of the context."""
+    """Provide the requested slots, which `check_placement` has accepted, for the duration of the context.
+
+    `foresee` returns the bytes of GPU memory that the largest recipe is predicted to take.
+    """
     if wanted.ray is None:
-        yield place_local(wanted, home, say)
+        yield place_local(wanted, home, say, foresee)
         return
     from tuner.fleet.ray_cluster import ray_slots
 
@@ -93,13 +101,15 @@ def refuse_conflicts(wanted: PlacementRequest) -> None:
         )
 
 
-def place_local(wanted: PlacementRequest, home: Home, say: Callable[[str], None]) -> Placement:
+def place_local(
+    wanted: PlacementRequest, home: Home, say: Callable[[str], None], foresee: Callable[[], int] = lambda: 0
+) -> Placement:
     if wanted.per_gpu != "auto":
         per_gpu = None if wanted.per_gpu is None else parse_per_gpu(wanted.per_gpu)
         return Placement(local_slots(home, wanted.workers, wanted.gpus, per_gpu))
     slots = local_slots(home, only=wanted.gpus, per_gpu=1)
     memory = {slot.gpu: gpus.read_memory(slot.gpu) for slot in slots}
-    return Placement(slots, GpuSharing(home, say, memory, len(slots)).grow)
+    return Placement(slots, GpuSharing(home, say, memory, len(slots), foresee).grow)
 
 
 def parse_per_gpu(per_gpu: str) -> int:
@@ -123,6 +133,7 @@ class GpuSharing:
     say: Callable[[str], None]
     undecided: dict[str, gpus.GpuMemory | None]  # by GPU: its memory before our first worker
     next_number: int
+    foresee: Callable[[], int] = lambda: 0  # returns the bytes that the largest recipe is predicted to take
 
     def grow(self, peaks: dict[str, int]) -> list[LocalSlot]:
         """Return the slots to add, given the peak memory of a worker on each GPU in bytes."""
@@ -135,7 +146,7 @@ class GpuSharing:
         if before is None or now is None:
             self.say(f"GPU {gpu}: one worker, its memory cannot be read (nvidia-smi). Say --per-gpu N for more.")
             return []
-        each = max(peak + CONTEXT, now.used - before.used)
+        each = max(max(peak, self.foresee()) + CONTEXT, now.used - before.used)
         number = count_fitting(before, each)
         workers = "1 worker" if number == 1 else f"{number} workers"
         self.say(

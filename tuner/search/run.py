@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tuner.fleet.supervisor import Fleet, say
 from tuner.paths import Home
 from tuner.recipe import Recipe
 from tuner.search.data_checks import check_with_data, survey_sources
+from tuner.search.foreseen_cost import foresee_memory
 from tuner.search.pruning import make_due_check
 from tuner.search.warm_start import rename_weights
 from tuner.space.child import SpaceProcess
@@ -207,7 +208,8 @@ def run_workers(joined: JoinedStudy, space: Path | None, options: RunOptions, vi
         hash_space_file(path) if path else "",
         artifacts,
     )
-    with open_placement(options.placement, options.home, options.url, path, say) as placement:
+    foresee = partial(foresee_memory, joined.engine, info)
+    with open_placement(options.placement, options.home, options.url, path, say, foresee) as placement:
         due = make_due_check(joined)
         fleet = Fleet(config, joined.engine, info, placement.slots, show, placement.grow, is_due=due)
         with show:

@@ -51,6 +51,10 @@ TrialSignal = Literal["", "stopped", "pruned", "paused"]
 log = logging.getLogger("tuner")
 
 
+class StopRequested(Exception):
+    """The training of a trial does not begin: its worker was asked to stop, or too little time is left."""
+
+
 class Session:
     """See the module. `identity` holds the columns of the worker's row that do not change.
 

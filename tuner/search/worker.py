@@ -49,10 +49,11 @@ from tuner.fleet.config import EXIT_GIVEN_UP, EXIT_GPU_FAILED, WorkerConfig, has
 from tuner.paths import Home, Run, git_commit
 from tuner.recipe import Recipe
 from tuner.search import measuring, objective, trial_attrs, trial_pictures
+from tuner.search.foreseen_cost import check_time_left
 from tuner.search.measuring import OverLimit
 from tuner.search.pruning import limit_checkpoints
 from tuner.search.samplers import make_sampler
-from tuner.search.session import Session
+from tuner.search.session import Session, StopRequested
 from tuner.search.trial_pictures import StripThread, TrialPictures
 from tuner.search.warm_start import find_weights, has_own_files, restore_origin
 from tuner.space.space import Space, load_space
@@ -73,10 +74,6 @@ from tuner.train.validation import evaluate
 SETTLE_SECONDS = 60.0  # for the files of a finished trial to reach the artifact store
 HURRY_SECONDS = 5.0  # for those of a stopped one: schedulers often send SIGKILL ten seconds after SIGTERM
 log = logging.getLogger("tuner")
-
-
-class StopRequested(Exception):
-    """The worker was asked to stop before the training of its trial began."""
 
 
 class GpuFailed(Exception):
@@ -146,8 +143,8 @@ class Worker:
             is_fresh = not has_own_files(trial)
             self.attempts.begin(study.name, study.key, active.number, active.attempt, is_fresh)
             self.train_trial(trial, active, run)
-        except StopRequested:
-            log.info("trial %d: stopped before its first step, put back", active.number)
+        except StopRequested as stopped:
+            log.info("trial %d: %s, put back", active.number, stopped)
             self.session.put_back_trial(active)
         except TrialLost as lost:
             self.drop_trial(active, run, str(lost))
@@ -203,6 +200,7 @@ class Worker:
             use_code(run, trial.user_attrs.get("made_with", {}).get("code", ""), self.home.cache)
         recipe = objective.choose_recipe(self.space, self.joined.info, trial)
         self.session.update_status(number=active.number, steps=recipe.epochs, params=trial.params)
+        check_time_left(self.session, active, recipe.epochs)
         data = self.provider.get_data(recipe)
         recipe = replace(recipe, classes=data.classes)
         weights = self.find_initial_weights(recipe, run)
@@ -310,7 +308,7 @@ class Worker:
             self.session.update_status(state=state, step=done, steps=total)
             active = self.session.storage.active
             if active and self.session.check_signal(active) == "stopped":
-                raise StopRequested
+                raise StopRequested("stopped before its first step")
 
         return report
 

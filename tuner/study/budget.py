@@ -168,6 +168,20 @@ def read_budget(engine: Engine, study_id: int) -> BudgetStatus:
         return select_budget(db, study_id)
 
 
+def read_seconds_left(engine: Engine, study_id: int, share: float) -> float | None:
+    """Return the seconds of the hours and GPU-hours that are left to a worker; None if neither is limited.
+
+    It is the smaller one of both; a worker that counts as no GPU has all of the GPU-hours.
+    """
+    status = read_budget(engine, study_id)
+    limits, spent, left = status.budget, status.spent, []
+    if limits.hours is not None:
+        left.append(3600 * (limits.hours - spent.hours))
+    if limits.gpu_hours is not None and share:
+        left.append(3600 * (limits.gpu_hours - spent.gpu_hours) / share)
+    return max(0.0, min(left)) if left else None
+
+
 def select_budget(db: Connection, study_id: int) -> BudgetStatus:
     """Read the budget and its use in one query."""
     work = worker_table.c.study_id == study_id

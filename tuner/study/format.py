@@ -10,7 +10,8 @@ from typing import Any
 from tuner.study.decisions import CAN_START, StoredDecision
 from tuner.study.failures import failure_from_attrs
 from tuner.study.info import StudyInfo
-from tuner.study.stats import Cost, StudyStats, TimeLeft
+from tuner.study.stats import Cost, StudyStats
+from tuner.study.time_left import TimeLeft
 from tuner.study.trial_queries import OVER_LIMIT, TrialInfo
 
 
@@ -34,16 +35,19 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_time_left(left: TimeLeft) -> str:
-    """Return text such as '12 min' or '2.0 h (of the GPU-hours)', or why the time is not known."""
+    """Return text such as '12 min (± 3 min)' or '2.0 h (of the GPU-hours)', or why the time is not known."""
     if left.by == "no limit":
         return "until stopped"
     if left.by == "no workers":
         return "unknown"
     if left.seconds is None or left.by == "done":
         return left.by
-    if left.by == "trials":
-        return format_seconds(left.seconds)
-    return f"{format_seconds(left.seconds)} (of the {left.by})" if left.seconds else f"the {left.by} are spent"
+    error = f"± {format_seconds(left.error)}" if left.error >= 1 else ""
+    limit = f"of the {left.by}" if left.by != "trials" else ""
+    if limit and not left.seconds:
+        return f"the {left.by} are spent"
+    more = ", ".join(filter(None, (error, limit)))
+    return f"{format_seconds(left.seconds)} ({more})" if more else format_seconds(left.seconds)
 
 
 def format_hours(hours: float) -> str:

@@ -12,22 +12,22 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.study import queries, trial_queries
-from tuner.study.budget import Budget, BudgetStatus, BudgetUse, select_budget
+from tuner.study.budget import Budget, BudgetUse, select_budget
 from tuner.study.failures import Failure, read_failures
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.optuna_tables import studies, trial_attrs, trials
 from tuner.study.paused import read_paused_ids
-from tuner.study.queries import StudySummary, WorkerInfo
+from tuner.study.queries import StudySummary
 from tuner.study.tables import claim_table, epoch_table
+from tuner.study.time_left import TimeLeft, estimate_time_left
 from tuner.study.trial_queries import EXTENDS, FINISHED, OPEN, OVER_LIMIT
 
-RECENT = 20  # finished trials whose mean time is used for the time left
 MOST_IDS = 500  # in one statement; for more, all finished trials are read
 
 
@@ -49,14 +49,6 @@ class Cost:
     def saved_share(self) -> float:
         """The share of the epochs that would have been trained without pruning."""
         return self.saved / (self.epochs + self.saved) if self.saved else 0.0
-
-
-@dataclass(frozen=True)
-class TimeLeft:
-    """The time until a study ends, and the limit that ends it or why the time is not known."""
-
-    seconds: float | None
-    by: Literal["trials", "hours", "GPU-hours", "epochs", "done", "paused", "no workers", "no limit", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -117,12 +109,10 @@ class StatsReader:
             status = select_budget(db, self.info.id)
         ended = sorted(self.ended.values(), key=lambda trial: (trial.ended_at, trial.number))
         cost = sum_cost(ended, open_trials)
-        by_trials = time_left_by_trials(now, ended, open_trials)
-        left = time_left_by_budget(status, len(now.workers), by_trials, cost)
         return StudyStats(
             cost=cost,
             failures=tuple(trial.failure for trial in ended if trial.failure),
-            left=explain_standstill(now, status.paused) or left,
+            left=estimate_time_left(self.info, now, status, cost, ended, open_trials),
             budget=status.budget,
             spent=status.spent,
             paused=status.paused,
@@ -243,54 +233,6 @@ def sum_cost(ended: list[TrialCost], open_trials: list[TrialCost]) -> Cost:
         saved=sum(trial.planned - trial.epochs for trial in pruned),
         planned=sum(trial.planned for trial in pruned),
     )
-
-
-def explain_standstill(now: StudySummary, paused: bool) -> TimeLeft | None:
-    """Return why no trial is running, or None."""
-    if now.num_trials is not None and now.num_finished >= now.num_trials:
-        return TimeLeft(0.0, "done")
-    if paused:
-        return TimeLeft(None, "paused")
-    return None if now.workers else TimeLeft(None, "no workers")
-
-
-def time_left_by_trials(now: StudySummary, ended: list[TrialCost], open_trials: list[TrialCost]) -> TimeLeft:
-    """Estimate the time until all trials end from the last finished ones, shared by the workers."""
-    if now.num_trials is None:
-        return TimeLeft(None, "no limit")
-    recent = [trial.busy_seconds for trial in ended[-max(RECENT, 2 * len(now.workers)) :]]
-    if not recent or not now.workers:
-        return TimeLeft(None, "unknown")
-    each = sum(recent) / len(recent)
-    steps = {worker.number: worker for worker in now.workers}
-    rest = [remaining_seconds(trial, each, steps.get(trial.number)) for trial in open_trials]
-    new = max(0, now.num_trials - now.num_finished - len(open_trials))
-    busy = min(len(now.workers), max(1, new + len(open_trials)))
-    return TimeLeft((sum(rest) + new * each) / busy, "trials")
-
-
-def remaining_seconds(trial: TrialCost, each: float, worker: WorkerInfo | None) -> float:
-    """Estimate the seconds until a trial ends, by the mean of the others or, if it takes longer, its own pace."""
-    if trial.seconds < each:
-        return each - trial.seconds
-    if worker is None or worker.state != "training" or not trial.epochs:
-        return 0.0
-    return trial.seconds / trial.epochs * max(0, worker.steps - worker.step)
-
-
-def time_left_by_budget(status: BudgetStatus, workers: int, trials_left: TimeLeft, cost: Cost) -> TimeLeft:
-    """Return which ends first: the trials, the hours, the GPU-hours or the epochs."""
-    budget, spent, gpus = status.budget, status.spent, status.holders or workers
-    ends = [trials_left]
-    if budget.hours is not None:
-        ends.append(TimeLeft(max(0.0, 3600 * (budget.hours - spent.hours)), "hours"))
-    if budget.gpu_hours is not None and gpus:
-        ends.append(TimeLeft(max(0.0, 3600 * (budget.gpu_hours - spent.gpu_hours)) / gpus, "GPU-hours"))
-    if budget.epochs is not None and workers and cost.epochs:
-        seconds = max(0, budget.epochs - spent.epochs) * cost.seconds / cost.epochs
-        ends.append(TimeLeft(seconds / workers, "epochs"))
-    known = [left for left in ends if left.seconds is not None]
-    return min(known, key=lambda left: left.seconds or 0.0, default=trials_left)
 
 
 def find_device(now: StudySummary) -> str:

@@ -19,7 +19,8 @@ from tuner.study.budget import Budget, BudgetUse
 from tuner.study.failures import Failure
 from tuner.study.info import StudyInfo
 from tuner.study.queries import StudySummary, WorkerInfo
-from tuner.study.stats import Cost, StudyStats, TimeLeft
+from tuner.study.stats import Cost, StudyStats
+from tuner.study.time_left import TimeLeft
 from tuner.study.trial_queries import TrialInfo
 
 STUDY = StudyInfo("unet_k", "unet_k", maximize("iou"), "photos", id=1)

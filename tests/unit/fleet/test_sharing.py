@@ -69,3 +69,9 @@ def test_a_tenth_stays_free_and_one_is_the_least_and_eight_the_most(
     total: int, used: int, each: int, number: int
 ) -> None:
     assert count_fitting(GpuMemory(total * MEBI, used * MEBI), each * MEBI) == number
+
+
+def test_the_largest_recipe_that_is_foreseen_counts_where_it_is_more(sharing: GpuSharing, said: list[str]) -> None:
+    sharing.foresee = lambda: 4 * GIGA - CONTEXT
+    assert len(sharing.grow({"0": 1 * GIGA})) == 1  # twice 4 of 9 - 1 GiB
+    assert "One takes up to 4.0 GB" in said[0]

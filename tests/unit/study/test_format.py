@@ -14,7 +14,8 @@ from tuner.study.budget import Budget, BudgetUse
 from tuner.study.decisions import StoredDecision
 from tuner.study.failures import Failure
 from tuner.study.info import StudyInfo
-from tuner.study.stats import Cost, StudyStats, TimeLeft
+from tuner.study.stats import Cost, StudyStats
+from tuner.study.time_left import TimeLeft
 from tuner.study.trial_queries import TrialInfo
 
 
@@ -79,6 +80,9 @@ def test_parameters() -> None:
     ("left", "said"),
     [
         (TimeLeft(720, "trials"), "12 min"),
+        (TimeLeft(720, "trials", 181.0), "12 min (± 3 min)"),
+        (TimeLeft(720, "trials", 0.4), "12 min"),
+        (TimeLeft(600, "epochs", 30.0), "10 min (± 30 s, of the epochs)"),
         (TimeLeft(7200, "GPU-hours"), "2.0 h (of the GPU-hours)"),
         (TimeLeft(0.0, "hours"), "the hours are spent"),
         (TimeLeft(None, "no limit"), "until stopped"),

@@ -17,9 +17,10 @@ from tuner.study import control
 from tuner.study import queries as queries_module
 from tuner.study.info import StudyKind
 from tuner.study.optuna_tables import trials
-from tuner.study.stats import Cost, StatsReader, StudyStats, TimeLeft, read_stats
+from tuner.study.stats import Cost, StatsReader, StudyStats, read_stats
 from tuner.study.study import JoinedStudy
 from tuner.study.tables import study_table, worker_table
+from tuner.study.time_left import TimeLeft
 
 RECIPE = {"version": 2, "epochs": 10}
 
@@ -117,7 +118,7 @@ def test_the_trials_left_are_shared_by_the_workers(joined: JoinedStudy) -> None:
     work(joined, 2, step=4, steps=10)
     work(joined, 3, step=1, steps=10)
     # a trial takes 90 s; two have 50 s and 80 s left, six have not begun; two workers
-    assert count(joined).left == TimeLeft((50 + 80 + 6 * 90) / 2, "trials")
+    assert count(joined).left.seconds == (50 + 80 + 6 * 90) / 2
 
 
 def test_more_workers_than_trials_do_not_help(joined: JoinedStudy) -> None:
