@@ -14,7 +14,19 @@ from benchmarks.page import as_page, as_text
 
 PARTS = (
     *("start", "restart", "input", "augmenting", "training", "models", "between", "stretches", "pictures"),
-    *("workers", "pruning", "search", "instances", "many", "latency", "large", "rows", "storm", "paused_storm"),
+    *(
+        "workers",
+        "pruning",
+        "search",
+        "live",
+        "instances",
+        "many",
+        "latency",
+        "large",
+        "rows",
+        "storm",
+        "paused_storm",
+    ),
 )
 
 

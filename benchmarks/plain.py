@@ -7,7 +7,7 @@ best weights. The U-Net, the loss and the list of files are those of tuner, so t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import albumentations as A
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from tuner.models.unet import unet
 
 Pair = tuple[Path, Path]
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Photographs(Dataset[tuple[Tensor, Tensor]]):
@@ -82,7 +83,7 @@ class Metrics:
 def train_epoch(
     model: nn.Module,
     batches: DataLoader[tuple[Tensor, Tensor]],
-    loss_of: nn.Module,
+    loss_of: Loss,
     optimizer: torch.optim.Optimizer,
 ) -> dict[str, float]:
     model.train()
@@ -98,7 +99,7 @@ def train_epoch(
 
 
 @torch.no_grad()
-def validate(model: nn.Module, batches: DataLoader[tuple[Tensor, Tensor]], loss_of: nn.Module) -> dict[str, float]:
+def validate(model: nn.Module, batches: DataLoader[tuple[Tensor, Tensor]], loss_of: Loss) -> dict[str, float]:
     model.eval()
     metrics = Metrics()
     for image, mask in batches:
