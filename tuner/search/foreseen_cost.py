@@ -32,12 +32,12 @@ def explain_too_late(session: Session, active: ActiveTrial, epochs: int) -> str:
     left = read_seconds_left(session.engine, session.joined.id, session.sync.budget.share)
     if left is None or active.recorded:
         return ""
-    rung = next(iter(session.sync.scheduler.rungs(epochs)), 1)
+    rung = next(iter(session.sync.scheduler.rungs(epochs)), 1) or session.joined.info.search.part
     seconds, _ = read_cost_models(session.engine, session.joined.id)
     forecast = seconds.predict(active.frozen.params)
     if forecast is None or rung * forecast.low <= left:
         return ""
-    what = "its first epoch" if rung == 1 else f"its first {rung} epochs"
+    what = "its first epoch" if rung <= 1 else f"its first {rung} epochs"
     return f"{what} would take about {format_seconds(rung * forecast.value)}, {format_seconds(left)} are left"
 
 

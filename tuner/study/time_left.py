@@ -91,10 +91,11 @@ def seconds_of_halving(info: StudyInfo, number: int, begun: Sequence[TrialCost])
     trained, seconds = sum(trial.epochs for trial in begun), math.fsum(trial.seconds for trial in begun)
     if not length or not trained:
         return 0.0
-    total, before, reached, rung = 0, 0, number, info.search.first_rung
+    total, before, reached, rung = 0.0, 0.0, number, info.search.first_rung
     while rung < length:
         total += reached * (rung - before)
-        before, reached, rung = rung, max(1, reached // info.search.factor), rung * info.search.factor
+        before, reached = rung, max(1, reached // info.search.factor)
+        rung = rung * info.search.factor if rung >= 1 else 1
     total += reached * (length - before)
     return max(0, total - trained) * seconds / trained
 

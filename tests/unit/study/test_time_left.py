@@ -63,3 +63,13 @@ def test_a_study_that_says_only_how_long_the_first_trials_took_is_not_guessed_at
     put(joined, 0, "FAIL", [], failure="odd", took=0)
     work(joined, None, state="idle")
     assert estimate(joined).seconds == 0.0
+
+
+def test_a_first_rung_within_the_first_epoch_counts_as_a_part_of_it(joined: JoinedStudy) -> None:
+    budget.set_budget(joined.engine, joined.id, num_trials=4)
+    write_info(joined.study, replace(joined.info, search=SearchSettings("early", "promote", 0.5, 2)))
+    put(joined, 0, "COMPLETE", [0.1, 0.2], seconds=10, recipe={"epochs": 2})
+    put(joined, 1, "PRUNED", [0.1], seconds=10, recipe={"epochs": 2})
+    work(joined, None, state="idle")
+    # four trials train half an epoch, two of them the other half, and one the second epoch: 4 epochs, 3 are done
+    assert estimate(joined).seconds == pytest.approx(10)
