@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             'SEARCH = search(sampler="grid", grid={"lr": [1e-3, 2e-3, 3e-3], "loss": ["bce"]}, pruning="promote")',
         ),
         ("grids", 'SEARCH = search(sampler="grid", grid={"lr": [1e-3, 1e-2], "loss": ["bce"]}, pruning="none")'),
+        (
+            "told",
+            'SEARCH = search(warm_from=["before"], prior={"lr": (0.004, 0.7)})',
+        ),
         ("starts", 'START = [{"lr": 0.005, "loss": "dice"}, {"lr": 0.002}]\nSEARCH = search(sampler="random")'),
     ):
         path = write_space(folder, epochs=2 if name == "rests" else 1, name=name)
@@ -80,6 +85,21 @@ def test_points_of_start_come_first_and_the_sampler_may_change(
         assert queries.find_study(engine, "starts").search.sampler == "qmc"
 
 
+def test_a_study_learns_from_another_one_and_a_prior(folder: Path) -> None:
+    call(folder, "run", "--space", "starts.py", "--study", "before", "--trials", "2")
+    learns = r"learns from before: \d trials, [23] points first"
+    shown = call(folder, "check", "told.py").stdout
+    assert "pruning promote, first rung 1, factor 3, learns from before, prior of lr (judged" in shown
+    assert re.search(rf"\n{learns}\n", shown) and "START 1        lr=0.004, the others chosen" in shown
+    done = call(folder, "run", "--space", "told.py", "--trials", "2", "--sampler", "random")
+    assert done.exit_code == 0, done.output
+    first, second, *_ = params_of(folder, "told")
+    assert first["lr"] == 0.004 and second in params_of(folder, "before")
+    assert re.search(rf"\n  {learns}\n", call(folder, "status", "--study", "told").stdout)
+    done = call(folder, "run", "--space", "told.py", "--warm-from", "plain")
+    assert done.exit_code == 2 and "warm from: from before to plain" in done.stderr
+
+
 def test_a_check_tells_how_a_space_is_searched(folder: Path) -> None:
     shown = call(folder, "check", "starts.py").stdout
     assert "64 draws and 2 points of START, all valid" in shown and "search: random, pruning promote" in shown
@@ -97,6 +117,9 @@ def test_a_check_tells_how_a_space_is_searched(folder: Path) -> None:
         ("plain", ["--sampler", "grid"], "'lr' has no step: float 0.0001 to 0.01, log. Give its values"),
         ("starts", ["--sampler", "grid"], "has START and a grid, which has every point in any case"),
         ("grids", ["--each", "loss"], "a grid has every combination in any case: leave --each out"),
+        ("plain", ["--warm-from", "start"], "there is no study 'start'"),
+        ("plain", ["--warm-from", ","], "',' is not a list of names, such as horses,cells"),
+        ("grids", ["--warm-from", "starts"], "a grid has every point in any case: leave warm_from and prior out"),
         ("plain", ["--factor", "1"], "Invalid value for '--factor': 1 is not in the range"),
     ],
 )

@@ -25,6 +25,7 @@ from tuner.errors import (
 from tuner.goal import Goal, read_limits
 from tuner.paths import Home
 from tuner.recipe import Recipe
+from tuner.space.search_settings import SearchChoice
 from tuner.study import queries
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def run(
     goal: Goal | Sequence[Goal] | None = None,
     start: Sequence[dict[str, Any]] = (),
     limits: Mapping[str, float] | None = None,
+    warm_from: str | Sequence[str] | None = None,
+    prior: Mapping[str, tuple[Any, float]] | None = None,
     table: str | os.PathLike[str] | None = None,
     seeds: int | None = None,
     study: str | None = None,
@@ -72,6 +75,8 @@ def run(
         spaces in files define their own.
     start: of a function, the points that are trained first, such as `[{"lr": 1e-3}]`; spaces in files have START.
     limits: the most that a model may cost, such as `{"params": 2e6}`, beside those of the space's LIMITS.
+    warm_from: earlier studies of the same database to learn from, such as `["horses"]`.
+    prior: for parameters, a value that you believe in and the trust in it, such as `{"lr": (1e-3, 0.7)}`.
     table, seeds: instead of a space, a published table, and how many times each row is trained.
     study: the name of the study. Default: the name of the space or function.
     storage: a database URL. Default: the environment variable TUNER_STORAGE, else tuner.db in `home`.
@@ -110,6 +115,7 @@ def run(
     options |= {"artifacts": given_or_environment(artifacts, "TUNER_ARTIFACTS")}
     given = check_options(options) | {"space": space_argument(space, goal, place, start)}
     given["limits"] = check_limits({} if limits is None else limits)
+    given |= check_experience(warm_from, prior)
     done = run_search(RunRequest.from_options(storage or place.database, place, given), choose_view(progress))
     if done.code == 130 or done.is_interrupted:
         raise KeyboardInterrupt(f"study '{done.study}' is saved; run it again to resume")
@@ -156,6 +162,13 @@ def check_limits(limits: object) -> dict[str, float]:
         return read_limits(limits)
     except ValueError as error:
         raise StudyError(f"these limits of tuner.run() cannot be used: {error}.") from None
+
+
+def check_experience(warm_from: object, prior: object) -> dict[str, Any]:
+    """Return what was given of both as settings of the search; StudyError lists all that is wrong."""
+    names = warm_from.split(",") if isinstance(warm_from, str) else warm_from
+    given = {name: value for name, value in (("warm_from", names), ("prior", prior)) if value is not None}
+    return dict(SearchChoice().with_options(given).chosen)
 
 
 def check_options(given: dict[str, Any]) -> dict[str, Any]:

@@ -245,6 +245,18 @@ class Pruning(click.Choice[str]):
         return str(super().convert(plain, param, ctx))
 
 
+class NameList(click.ParamType):  # type: ignore[type-arg]  # generic in later versions of click only
+    """Names with commas between them; from Python also a list."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        names = value.split(",") if isinstance(value, str) else list(value)
+        if not names or not all(isinstance(name, str) and name.strip() for name in names):
+            self.fail(f"{describe_value(value)} is not a list of names, such as horses,cells.", param, ctx)
+        return [name.strip() for name in names]
+
+
 SEARCH_OPTIONS = (
     click.option(
         "--sampler",
@@ -266,6 +278,12 @@ SEARCH_OPTIONS = (
     ),
     click.option(
         "--factor", type=Whole(2), help="And after so many times as many; the best of so many go on.  [default: 3]"
+    ),
+    click.option(
+        "--warm-from",
+        type=NameList(),
+        metavar="STUDY[,STUDY]",
+        help="Studies to learn from, with other data or another space.  [default: the space's]",
     ),
 )
 

@@ -108,6 +108,8 @@ def print_setup(setup: StudySetup) -> None:
     if not info.has_given_trials:
         judged = f" (judged {info.search.rungs_text})" if info.is_pruned else ""
         click.echo(f"search: {info.search}{judged}")
+        for study in info.earlier:
+            click.echo(f"learns from {study}{learned_points(info)}")
         if info.further:
             click.echo(describe_goals(info))
     print_limits(setup)
@@ -116,6 +118,12 @@ def print_setup(setup: StudySetup) -> None:
         listed = f"; grid: {format_names(values, 12)}" if values else ""
         click.echo(f"  {parameter:<14} {describe_parameter(distribution)}{listed}")
     print_start(start, info)
+
+
+def learned_points(info: StudyInfo) -> str:
+    """Return what the sampler does not learn from earlier studies, or ""."""
+    sampler = info.search.sampler
+    return "" if sampler == "early" else f"; the sampler {sampler} learns from the points alone"
 
 
 def describe_goals(info: StudyInfo) -> str:

@@ -111,7 +111,7 @@ def search_facts(study: StudyData, about: str) -> Pairs:
     if info.has_given_trials:
         chosen_by, pruning = f"given: {info.source}", "none: given trials are trained to their end"
     else:
-        chosen_by, pruning = describe_sampler(info), "none"
+        chosen_by, pruning = ", ".join(filter(None, [describe_sampler(info), info.search.experience])), "none"
         if info.is_pruned:
             pruning = f"successive halving {info.search.rungs_text}"
             pruning += "; what is worse pauses, and goes on when it is among the best" if info.pauses else ""

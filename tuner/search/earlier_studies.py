@@ -33,7 +33,9 @@ def collect_earlier(
         return ()
     engine = None if database.is_absent(url) else tables.open_to_read(url)
     if engine is None:
-        raise StudyError(f"warm-from {', '.join(names)}: {database.hide_password(url)} has no study yet.")
+        raise StudyError(
+            f"there is no study '{names[0]}' to learn from: {database.hide_password(url)} has none yet."
+        )
     try:
         with database.convert_errors(url):
             known = {study.name: study for study in queries.read_studies(engine)}

@@ -26,6 +26,7 @@ from tuner.fleet.supervisor import Fleet, say
 from tuner.paths import Home
 from tuner.recipe import Recipe
 from tuner.search.data_checks import check_with_data, survey_sources
+from tuner.search.earlier_studies import collect_earlier
 from tuner.search.foreseen_cost import foresee_memory
 from tuner.search.pruning import make_due_check
 from tuner.search.warm_start import rename_weights
@@ -91,6 +92,8 @@ class RunRequest:
     no_pruning: bool = False
     first_rung: FirstRung | None = None
     factor: int | None = None
+    warm_from: list[str] | None = None
+    prior: Mapping[str, Any] | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     timeout: float = TIMEOUT
 
@@ -159,7 +162,7 @@ def check_data(setup: StudySetup, options: RunOptions, process: SpaceProcess) ->
 
     Return it with the classes of the data, and divided as the stored study is.
     """
-    setup = settle_study(setup, options.url)
+    setup = add_earlier(settle_study(setup, options.url), options.url, process)
     by_data = {str(recipe.data.without("image_size")): recipe for recipe in setup.recipes}
     sources = [open_source(recipe) for recipe in by_data.values()]  # with the targets that the task needs
     home = options.home
@@ -248,7 +251,7 @@ def refuse_conflicts(request: RunRequest) -> None:
     if is_table and request.each:
         raise StudyError("--each belongs to --space: a table says which rows it has.")
     if is_table and request.search:
-        names = "--sampler, --pruning, --first-rung and --factor"
+        names = "--sampler, --pruning, --first-rung, --factor and --warm-from"
         raise StudyError(f"{names} belong to --space: the rows of a table are given, and are never pruned.")
     if is_table and request.limits:
         raise StudyError("--limit belongs to --space: the rows of a table are given, and each is trained.")
@@ -304,6 +307,17 @@ def settle_study(setup: StudySetup, url: str) -> StudySetup:
         check_unchanged(stored, info, is_quiet=True)  # other bounds are told when it is joined
     recipes = [swap_data(recipe, recipe.data.name, info.split) for recipe in setup.recipes]
     return replace(setup, info=info, recipes=recipes)
+
+
+def add_earlier(setup: StudySetup, url: str, process: SpaceProcess) -> StudySetup:
+    """Return the setup of a new study with what it learns from earlier ones; StudyError if it cannot."""
+    info = setup.info
+    if not info.search.warm_from or read_stored_study(url, info.name):
+        return setup
+    purpose = "fit the best points of earlier studies"
+    fit = partial(process.call, "tuner.space.drawing:fit_drawn", purpose)
+    earlier = collect_earlier(url, info, lambda points: fit(points=points))
+    return replace(setup, info=replace(info, earlier=earlier))
 
 
 def check_each(name: str, space: DrawnSpace) -> str:

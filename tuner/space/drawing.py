@@ -21,7 +21,7 @@ from tuner.space.grid import resolve_grid
 from tuner.space.published import load_table
 from tuner.space.search_settings import SearchChoice, SearchSettings
 from tuner.space.space import NUM_DRAWS, DrawnRecipes, Space, draw_recipes, load_space
-from tuner.space.start_points import draw_start, fit_points
+from tuner.space.start_points import add_prior, draw_start, fit_points
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,8 @@ def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
         drawn = draw_row_recipes(loaded, rows, drawn)
     elif (settings := search.settle()).sampler == "grid":
         search = SearchChoice({**search.chosen, "grid": draw_grid(loaded, settings, drawn)})
+    if not rows:
+        loaded = add_prior(loaded, search.settle().prior, drawn)
     starting = [] if rows else draw_start(loaded, drawn)
     first = drawn.recipes[0]
     own = data_name(first, rows.data or None if rows else None)

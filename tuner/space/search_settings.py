@@ -151,9 +151,8 @@ class SearchChoice:
     def with_options(self, options: Mapping[str, Any]) -> SearchChoice:
         """Return the choice with those of the command line that are not None; StudyError if one is wrong."""
         given = {name: value for name, value in options.items() if value is not None}
-        kept = dict(self.chosen)
-        if given.get("sampler", "grid") != "grid":
-            kept.pop("grid", None)
+        others = without_sampler(given.get("sampler"))
+        kept = {name: value for name, value in self.chosen.items() if name not in others}
         try:
             return SearchChoice(kept | given)
         except ValueError as error:
@@ -170,11 +169,17 @@ class SearchChoice:
 
     def join(self, stored: SearchSettings) -> SearchSettings:
         """Return the settings with which a stored study is continued: its own, but for those that were chosen."""
-        grid = {} if self.chosen.get("sampler", "grid") != "grid" else stored.grid
-        return replace(stored, **{"grid": grid, **self.chosen})
+        return replace(stored, **without_sampler(self.chosen.get("sampler")), **self.chosen)
 
 
-OPTIONS = ("sampler", "pruning", "first_rung", "factor")  # that `tuner run` has too
+def without_sampler(sampler: str | None) -> dict[str, Any]:
+    """Return the settings that a newly chosen sampler does not take, as they are by default."""
+    if sampler is None:
+        return {}
+    return {"warm_from": (), "prior": {}} if sampler == "grid" else {"grid": {}}
+
+
+OPTIONS = ("sampler", "pruning", "first_rung", "factor", "warm_from", "prior")  # that `tuner run` has too
 
 
 def search(
@@ -184,6 +189,8 @@ def search(
     first_rung: float | None = None,
     factor: int | None = None,
     grid: Mapping[str, list[Any]] | None = None,
+    warm_from: Sequence[str] | None = None,
+    prior: Mapping[str, tuple[Any, float]] | None = None,
 ) -> SearchChoice:
     """Return how a space is searched, for `SEARCH = search(...)`; options of `tuner run` override it.
 
@@ -197,8 +204,13 @@ def search(
         by default 3.
     grid: with sampler="grid", the values of parameters, such as {"lr": [1e-3, 1e-2]}. Others have all of theirs:
         numbers need a step.
+    warm_from: earlier studies of the same database to learn from, such as ["horses"], with other data or another
+        space: their best points are trained first, and their trials count as far as the new ones agree.
+    prior: for parameters, a value that you believe in and your trust in it, above 0 and below 1, such as
+        {"lr": (1e-3, 0.7)}: it is trained first, and what is near it counts as better as far as trials agree.
 
     A study that exists keeps what is left out. ValueError lists all that is wrong.
     """
-    given = {"sampler": sampler, "pruning": pruning, "first_rung": first_rung, "factor": factor, "grid": grid}
+    given: dict[str, Any] = {"sampler": sampler, "pruning": pruning, "first_rung": first_rung}
+    given |= {"factor": factor, "grid": grid, "warm_from": warm_from, "prior": prior}
     return SearchChoice({name: value for name, value in given.items() if value is not None})

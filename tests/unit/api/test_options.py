@@ -18,7 +18,7 @@ from tuner.cli.run import run as command
 from tuner.errors import PartError, SpaceError, StudyError
 from tuner.registry import own_modules
 
-PYTHON_ONLY = {"goal", "start", "progress"}
+PYTHON_ONLY = {"prior", "goal", "start", "progress"}
 
 
 def test_every_option_of_the_command_is_an_option_of_the_function() -> None:

@@ -71,6 +71,10 @@ def test_a_space_says_how_it_is_searched(tmp_path: Path) -> None:
         ({"first_rung": -0.5}, ["first_rung is -0.5"]),
         ({"first_rung": float("nan")}, ["first_rung is nan"]),
         ({"first_rung": "60"}, ["first_rung is '60'"]),
+        ({"warm_from": "horses"}, ["warm_from is 'horses'; names of studies are needed"]),
+        ({"prior": {"lr": 1e-3}}, ["prior is {'lr': 0.001}; a value and the trust in it, above 0 and below 1"]),
+        ({"prior": {"lr": (1e-3, 1)}}, ["above 0 and below 1"]),
+        ({"sampler": "grid", "prior": {"lr": (1e-3, 0.5)}}, ["a grid has every point in any case"]),
     ],
 )
 def test_everything_wrong_is_told_at_once_in_one_line(
@@ -87,6 +91,15 @@ def test_options_override_what_the_space_says() -> None:
     assert mine.with_options({"pruning": "none", "factor": None}).chosen == {"pruning": "none", "factor": 4}
     with pytest.raises(StudyError, match="sampler is 'tpee'"):
         mine.with_options({"sampler": "tpee"})
+
+
+def test_what_is_told_before_the_first_trial_stays_out_of_a_grid() -> None:
+    mine = tuner.search(warm_from=["horses"], prior={"lr": (1e-3, 0.7)})
+    assert str(mine.settle()).endswith("factor 3, learns from horses, prior of lr")
+    assert mine.with_options({"sampler": "grid"}).chosen == {"sampler": "grid"}
+    assert tuner.search(sampler="grid").join(mine.settle()) == SearchSettings("grid", "promote")
+    assert mine.with_options({"warm_from": ["cells"]}).settle().warm_from == ["cells"]
+    assert tuner.search(factor=4).join(mine.settle()).warm_from == ["horses"]
 
 
 def test_stored_settings_are_read_as_they_were() -> None:
