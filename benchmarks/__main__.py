@@ -19,6 +19,7 @@ PARTS = (
         "pruning",
         "search",
         "live",
+        "warm",
         "instances",
         "many",
         "latency",

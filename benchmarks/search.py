@@ -32,6 +32,7 @@ from tuner.search.scheduler import Curve, make_scheduler
 from tuner.search.unit_cube import encode
 from tuner.space.search_settings import SearchSettings
 from tuner.study import optuna_compat
+from tuner.study.earlier import EarlierStudy
 from tuner.study.info import StudyInfo
 from tuner.study.paused import MARK
 
@@ -67,8 +68,14 @@ class Table:
 class TableSampler(BaseSampler):
     """Proposes the row that is nearest to what another sampler proposes, each row once."""
 
-    def __init__(self, inner: BaseSampler, table: Table, order: Sequence[int]) -> None:
-        self.inner, self.table, self.order = inner, table, order
+    def __init__(
+        self,
+        inner: BaseSampler,
+        table: Table,
+        order: Sequence[int],
+        first: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self.inner, self.table, self.order, self.first = inner, table, order, list(first)
         self.left = np.ones(len(order), dtype=bool)
         self.row = 0  # the last one
 
@@ -81,7 +88,9 @@ class TableSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        if self.left.sum() > len(self.left) - NUM_FIRST or isinstance(self.inner, RandomSampler):
+        if self.first:
+            self.row = self.nearest(self.first.pop(0))
+        elif self.left.sum() > len(self.left) - NUM_FIRST or isinstance(self.inner, RandomSampler):
             self.row = next(row for row in self.order if self.left[row])
         else:
             shared = self.inner.infer_relative_search_space(study, trial)
@@ -89,10 +98,14 @@ class TableSampler(BaseSampler):
             for name, kind in search_space.items():
                 if name not in point:
                     point[name] = self.inner.sample_independent(study, trial, name, kind)
-            distances = ((self.table.points - encode(self.table.space, [point])) ** 2).sum(1)
-            self.row = int(np.argmin(np.where(self.left, distances, np.inf)))
+            self.row = self.nearest(point)
         self.left[self.row] = False
         return dict(self.table.params[self.row])
+
+    def nearest(self, point: Mapping[str, Any]) -> int:
+        """Return the row that is nearest to a point, of those that are left."""
+        distances = ((self.table.points - encode(self.table.space, [point])) ** 2).sum(1)
+        return int(np.argmin(np.where(self.left, distances, np.inf)))
 
     def sample_independent(self, study: optuna.Study, trial: FrozenTrial, *args: Any) -> Any:
         raise AssertionError("all parameters are sampled together")
@@ -139,15 +152,21 @@ class SimulatedSearch:
     table: Table
     seed: int
     settings: SearchSettings
+    earlier: tuple[EarlierStudy, ...] = ()
     trials: list[FrozenTrial] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
 
     def run(self) -> Iterator[float]:
-        info = StudyInfo("", "", Goal("value", "maximize"), "", seed=self.seed, search=self.settings)
+        info = StudyInfo(
+            "", "", Goal("value", "maximize"), "", seed=self.seed, search=self.settings, earlier=self.earlier
+        )
         scheduler = make_scheduler(info)
         study = optuna.create_study(direction="maximize", sampler=RandomSampler(seed=self.seed))
-        sampler = TableSampler(make_sampler(info, 0), self.table, self.table.order(self.seed))
+        first = [point for study in self.earlier for point in study.first]
+        prior = {name: value for name, (value, _) in self.settings.prior.items()}
+        first += [prior] if prior else []
+        sampler = TableSampler(make_sampler(info, 0), self.table, self.table.order(self.seed), first)
         while decision := scheduler.choose(self.curves, can_start=len(self.rows) < len(self.table.params)):
             if decision.number is None:
                 self.start(study, sampler)
