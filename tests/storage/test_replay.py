@@ -31,7 +31,7 @@ class NoFiles:
         pass
 
 
-@pytest.fixture(params=[("promote", 1), ("stop", 1), ("promote", 0.5), ("stop", 0.5)], ids=str)
+@pytest.fixture(params=[("promote", 1), ("stop", 1), ("promote", 0.5), ("promote", "2s"), ("stop", "2s")], ids=str)
 def bench(prepared_url: str, request: pytest.FixtureRequest) -> Iterator[Bench]:
     pruning, first = request.param
     with opened_bench(prepared_url, search=SearchSettings(pruning=pruning, first_rung=first, factor=2)) as made:
@@ -70,7 +70,8 @@ def work(session: Session, bench: Bench, rng: random.Random) -> bool:
                 break
             is_validated = epoch == LENGTH or epoch % 2 == 0 or held.number % 3 < 2
             value = round(rng.random(), 3) if is_validated else None
-            session.record_epoch(held, row(epoch, value), judge=epoch < LENGTH)
+            seconds = (0.5 + held.number % 4) * held.attempt  # an epoch that is trained again takes another time
+            session.record_epoch(held, row(epoch, value, seconds=seconds), judge=epoch < LENGTH)
             if died(session, held, rng):
                 return True
         finish(session, held)
@@ -102,9 +103,9 @@ def finish(session: Session, held: ActiveTrial) -> None:
     signal, last = session.check_signal(held), max(held.frozen.intermediate_values)
     if signal == "paused":
         session.pause_trial(held, last, 1000)
-        limit_checkpoints(session, NoFiles(), 4e-6)  # type: ignore[arg-type]
         if held.number == 5:
             control.stop_trial(session.engine, session.joined.id, held.number)
+        limit_checkpoints(session, NoFiles(), 4e-6)  # type: ignore[arg-type]
         return
     session.end_trial(held, "PRUNED" if signal else "COMPLETE", held.frozen.intermediate_values[last])
     session.sync.write_all()

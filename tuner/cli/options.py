@@ -226,7 +226,7 @@ WORKER_OPTIONS = (
 
 
 class RungText(click.ParamType):  # type: ignore[type-arg]  # generic in later versions of click only
-    """A number of epochs, or a part of the first one."""
+    """A number of epochs, a part of the first one, or a time."""
 
     name = "epochs"
 
@@ -274,7 +274,8 @@ SEARCH_OPTIONS = (
         "--first-rung",
         type=RungText(),
         metavar="EPOCHS",
-        help="Judge trials first after so many, or after a part of the first, such as 1/3.  [default: 1]",
+        help="Judge trials first after so many, a part of the first, such as 1/3, or a time, such as 60s.  "
+        "[default: 1]",
     ),
     click.option(
         "--factor", type=Whole(2), help="And after so many times as many; the best of so many go on.  [default: 3]"

@@ -13,7 +13,7 @@ from tuner.goal import MEASURES
 from tuner.search.scheduler import Curve, State
 from tuner.study.optuna_compat import trial_id as id_of
 from tuner.study.paused import MARK
-from tuner.study.pending import read_length
+from tuner.study.pending import read_length, read_seconds
 from tuner.study.study import JoinedStudy
 
 
@@ -71,6 +71,7 @@ def make_curve(trial: FrozenTrial, sign: float) -> Curve:
         values=fill_gaps(finite),
         length=read_length(trial),
         state="paused" if is_paused else "ended" if trial.state.is_finished() else "running",
+        seconds=read_seconds(trial),
     )
 
 

@@ -32,7 +32,8 @@ def explain_too_late(session: Session, active: ActiveTrial, epochs: int) -> str:
     left = read_seconds_left(session.engine, session.joined.id, session.sync.budget.share)
     if left is None or active.recorded:
         return ""
-    rung = next(iter(session.sync.scheduler.rungs(epochs)), 1) or session.joined.info.search.part
+    search = session.joined.info.search  # rungs of seconds are reached at the end of an epoch
+    rung = 1 if search.seconds else next(iter(session.sync.scheduler.rungs(epochs)), 1) or search.part
     seconds, _ = read_cost_models(session.engine, session.joined.id)
     forecast = seconds.predict(active.frozen.params)
     if forecast is None or rung * forecast.low <= left:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.search.curves import CurveReader
-from tuner.search.scheduler import Scheduler, make_scheduler, order_paused
+from tuner.search.scheduler import BySeconds, Scheduler, make_scheduler, order_paused
 from tuner.study import claims
 from tuner.study.decisions import Decision
 from tuner.study.paused import end_paused_trials, read_paused
-from tuner.study.pending import ActiveTrial
+from tuner.study.pending import ActiveTrial, read_seconds
 from tuner.study.study import JoinedStudy
 
 if TYPE_CHECKING:
@@ -26,11 +26,19 @@ def judge_epoch(scheduler: Scheduler, curves: CurveReader, active: ActiveTrial) 
     """Ask the scheduler about the first epoch that it has not seen, if it reaches a rung."""
     epoch = active.unjudged[0]
     before = max((at for at in dict(active.frozen.intermediate_values) if at < epoch), default=min(epoch, 1) - 1)
-    for rung in scheduler.rungs(active.length):
-        if max(before, active.judged) < rung <= epoch and not active.verdict:
+    for rung in list_rungs(scheduler, active, max(before, active.judged), epoch):
+        if not active.verdict:
             decision = scheduler.judge(curves.read_at(active.number, epoch), active.number, rung)
             note_judgement(active, decision, epoch)
     active.unjudged.pop(0)
+
+
+def list_rungs(scheduler: Scheduler, active: ActiveTrial, before: int, epoch: int) -> list[int]:
+    """Return the rungs that a trial has reached with an epoch, and not with an epoch before."""
+    if isinstance(scheduler, BySeconds):
+        seconds = read_seconds(active.frozen)
+        return scheduler.rungs_between(seconds.get(before, 0.0), seconds[epoch])
+    return [rung for rung in scheduler.rungs(active.length) if before < rung <= epoch]
 
 
 def make_due_check(joined: JoinedStudy) -> Callable[[], bool]:
@@ -72,7 +80,7 @@ def note_judgement(active: ActiveTrial, judgement: Decision, epoch: int) -> None
         active.judgement, active.verdict = judgement, "pause"
         return
     with active.lock:
-        active.pending.judgements[judgement.epoch] = judgement
+        active.pending.add_judgement(judgement)
         if judgement.action == "stop":
             active.verdict = "stop"
             active.frozen.user_attrs["pruned_at"] = epoch

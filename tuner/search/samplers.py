@@ -90,8 +90,9 @@ def tpe(seed: int, info: StudyInfo) -> BaseSampler:
 
 def early(seed: int, info: StudyInfo) -> BaseSampler:
     """Fit a Gaussian process to the ranks after the first rung; the first ten are chosen by TPE."""
-    halving, others = make_promoting(info.search), tpe(seed, info)
-    return EarlySampler(seed, info.is_maximized, halving, others, info.earlier, info.search.prior)
+    halving, others, search = make_promoting(info.search), tpe(seed, info), info.search
+    by_seconds = search.seconds > 0
+    return EarlySampler(seed, info.is_maximized, halving, others, info.earlier, search.prior, by_seconds)
 
 
 def gp(seed: int, info: StudyInfo) -> BaseSampler:

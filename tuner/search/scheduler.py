@@ -11,19 +11,20 @@ reads no database, draws nothing, and knows neither Optuna nor torch.
   out worse that it belongs to the best 1/factor after all.
 
 At a rung, trials of any length are compared, except those that end there. Rung 0 lies within the first epoch.
+Rungs may also be times: `BySeconds` shows a scheduler each curve with its values at these.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import StatisticsError, correlation
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tuner.search.ranks import mid_ranks
-from tuner.study.decisions import Decision
+from tuner.study.decisions import Decision, StoredDecision
 
 if TYPE_CHECKING:
     from tuner.space.search_settings import SearchSettings
@@ -45,6 +46,7 @@ class Curve:
     values: Mapping[int, float]
     length: int  # epochs of its recipe
     state: State
+    seconds: Mapping[int, float] = field(default_factory=dict)  # of training until the end of an epoch, if counted
 
     @property
     def epoch(self) -> int:
@@ -187,18 +189,84 @@ class PromoteHalving:
         return rung <= curve.epoch < following and math.isfinite(curve.values[rung])
 
 
+@dataclass(frozen=True)
+class BySeconds:
+    """Compare trials after equal times of training. The rungs of the inner scheduler are milliseconds.
+
+    A trial is judged at the end of the first epoch until which it has trained for that long. A decision has the
+    epoch at which it was taken, and the rung in seconds as a reason.
+    """
+
+    inner: StopHalving | PromoteHalving
+
+    def rungs(self, length: int) -> list[int]:
+        return self.inner.rungs(length)
+
+    def rungs_between(self, start: float, end: float) -> list[int]:
+        """Return the rungs after so many seconds, and at or before others."""
+        return [rung for rung in self.rungs(to_millis(end) + 1) if rung > to_millis(start)]
+
+    def judge(self, curves: Sequence[Curve], number: int, rung: int) -> Decision:
+        decision = self.inner.judge(key_by_time(curves, self.inner), number, rung)
+        return self.in_epochs(decision, curves)
+
+    def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
+        choice = self.inner.choose(key_by_time(curves, self.inner), can_start)
+        return choice if choice is None or choice.number is None else self.in_epochs(choice, curves)
+
+    def in_epochs(self, decision: Decision, curves: Sequence[Curve]) -> Decision:
+        """Return a decision with the last epoch of its trial, and rung and trained time in seconds."""
+        (own,) = (curve for curve in curves if curve.number == decision.number)
+        times = {"rung": decision.reason["rung"] / 1000, "seconds": own.seconds.get(own.epoch)}
+        return replace(decision, epoch=own.epoch, reason=decision.reason | times)
+
+
+def key_by_time(curves: Sequence[Curve], halving: StopHalving | PromoteHalving) -> list[Curve]:
+    """Return the curves with values at rungs of milliseconds."""
+    return [key_curve_by_time(curve, halving) for curve in curves]
+
+
+def key_curve_by_time(curve: Curve, halving: StopHalving | PromoteHalving) -> Curve:
+    """Return a curve with its values at rungs: that of the first epoch that ends there or later, if not the last.
+
+    Its length is estimated: all epochs take as long as those so far. There is the value of the last one.
+    """
+    ends = {epoch: to_millis(curve.seconds[epoch]) for epoch in sorted(curve.values) if epoch in curve.seconds}
+    last = max(ends, default=0)
+    if not last:
+        return replace(curve, values={}, length=0)
+    length = 1 + ends[last] * curve.length // last
+    values = {}
+    for rung in halving.rungs(ends[last] + 1):
+        epoch = next(epoch for epoch, end in ends.items() if end >= rung)
+        if epoch < curve.length:
+            values[rung] = curve.values[epoch]
+    if last == curve.length:
+        values[length] = curve.values[last]
+    return replace(curve, values=values, length=length)
+
+
+def to_millis(seconds: float) -> int:
+    return round(1000 * seconds)
+
+
+def read_rung(scheduler: Scheduler, stored: StoredDecision) -> int:
+    """Return the rung of a stored decision, as its scheduler counts."""
+    return to_millis(stored.reason["rung"]) if isinstance(scheduler, BySeconds) else stored.epoch
+
+
 def make_scheduler(info: StudyInfo) -> Scheduler:
     """Return the scheduler of a study; given trials, such as the rows of a table, are trained to their ends."""
     if not info.is_pruned:
         return NoHalving()
-    if info.search.pruning == "promote":
-        return make_promoting(info.search)
-    return StopHalving(info.search.first_epochs, info.search.factor, info.search.part)
+    search, halving = info.search, make_promoting(info.search)
+    made = halving if search.pruning == "promote" else StopHalving(search.first_count, search.factor, search.part)
+    return BySeconds(made) if search.seconds else made
 
 
 def make_promoting(search: SearchSettings) -> PromoteHalving:
     """Return promoting halving with the rungs of these settings."""
-    return PromoteHalving(search.first_epochs, search.factor, part=search.part)
+    return PromoteHalving(search.first_count, search.factor, part=search.part)
 
 
 def choose_next(scheduler: Scheduler, curves: Sequence[Curve], can_start: bool) -> Decision | None:
@@ -261,7 +329,8 @@ def order_paused(scheduler: Scheduler, curves: Sequence[Curve]) -> list[int]:
         reached = [rung for rung in scheduler.rungs(curve.length) if rung in curve.values]
         return max(reached, default=0), curve.values.get(max(reached, default=0), -math.inf), -curve.number
 
-    return [curve.number for curve in sorted((c for c in curves if c.state == "paused"), key=promise)]
+    shown = key_by_time(curves, scheduler.inner) if isinstance(scheduler, BySeconds) else curves
+    return [curve.number for curve in sorted((c for c in shown if c.state == "paused"), key=promise)]
 
 
 def start_trial(why: str) -> Decision:

@@ -217,6 +217,8 @@ class Session:
         """
         active.is_choosing = False
         epoch, value = int(row["epoch"]), row["value"]
+        if self.joined.info.counts_seconds:
+            active.count_seconds(epoch, row["seconds"])
         with active.lock:
             if is_new:
                 active.unwritten_epochs += 1
@@ -288,7 +290,7 @@ class Session:
         """
         with active.lock:
             if active.judgement:
-                active.pending.judgements[active.judgement.epoch] = active.judgement
+                active.pending.add_judgement(active.judgement)
             active.pending.end = "PRUNED", self.last_value(active)
             active.pending.paused_at, active.pending.kept_bytes = epoch, kept_bytes
         self.flush_trial(active)

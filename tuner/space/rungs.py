@@ -1,4 +1,4 @@
-"""The rungs of a search: epochs after which trials are judged. The first may be a part of the first epoch."""
+"""The rungs of a search: when trials are judged. By epochs, of which the first may be a part, or by seconds."""
 
 from __future__ import annotations
 
@@ -9,20 +9,36 @@ from tuner.errors import describe_value
 from tuner.registry.ranges import BETWEEN_0_AND_1, COUNT
 
 FRACTION_TEXT = re.compile(r"([0-9]{1,9})/([1-9][0-9]{0,8})")
+TIME_TEXT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(s|m|h)")
+UNITS = {"s": 1, "m": 60, "h": 3600}
 NUM_SHOWN = 5  # rungs
-FirstRung = int | float
+FirstRung = float | str  # epochs, a part of the first one, or a time such as "60s"
 
 
 def first_rung_problem(value: object) -> str:
     """Return what is wrong with a first rung, or ""."""
-    if value in COUNT or value in BETWEEN_0_AND_1:
+    if value in COUNT or value in BETWEEN_0_AND_1 or read_seconds(value):
         return ""
-    needed = "a whole number of at least 1 (epochs), or a part of the first epoch, such as 1/3,"
-    return f"first_rung is {describe_value(value)}; {needed} is needed."
+    needed = (
+        "a whole number of at least 1 (epochs), a part of the first epoch, such as 1/3, or a time, such as '60s'"
+    )
+    return f"first_rung is {describe_value(value)}; {needed} or '5m', is needed."
 
 
-def parse_first_rung(text: str) -> FirstRung | str:
-    """Return the first rung that a text such as "2", "1/3" or "0.33" means; any other text as it is."""
+def read_seconds(value: object) -> float:
+    """Return the seconds of a time such as "60s", "5m" or "1h"; 0 if the value is none."""
+    found = TIME_TEXT.fullmatch(value) if isinstance(value, str) else None
+    return float(found[1]) * UNITS[found[2]] if found else 0.0
+
+
+def in_seconds(value: FirstRung) -> FirstRung:
+    """Return a time in seconds, such as "300s" for "5m"; anything else as it is."""
+    seconds = read_seconds(value)
+    return f"{round(seconds, 3):.3f}".rstrip("0").rstrip(".") + "s" if seconds else value
+
+
+def parse_first_rung(text: str) -> FirstRung:
+    """Return the first rung that a text such as "2", "1/3", "0.33" or "60s" means; any other text as it is."""
     if found := FRACTION_TEXT.fullmatch(text):
         return int(found[1]) / int(found[2])
     try:
@@ -32,14 +48,27 @@ def parse_first_rung(text: str) -> FirstRung | str:
 
 
 def format_rung(rung: FirstRung) -> str:
-    """Return text such as "2", "1/3" or "0.37"."""
+    """Return text such as "2", "1/3", "0.37", "60 s" or "27 min"."""
+    if isinstance(rung, str):
+        return format_time(read_seconds(rung))
     near = Fraction(rung).limit_denominator(20)
     return str(near) if abs(near - Fraction(rung)) < Fraction(1, 10**6) else f"{rung:.3g}"
 
 
+def format_time(seconds: float) -> str:
+    """Return text such as "0.5 s", "540 s", "27 min" or "1.35 h"."""
+    for limit, unit, name in ((600, 1, "s"), (6000, 60, "min")):
+        if seconds < limit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds / 3600:.3g} h"
+
+
 def format_rungs(first: FirstRung, factor: int) -> str:
-    """Return the epochs after which trials are judged, such as "1/3, 1, 3, 9, 27"."""
-    rungs: list[FirstRung] = [first]
+    """Return when trials are judged, such as "after 1/3, 1, 3, 9, 27, ... epochs"."""
+    if seconds := read_seconds(first):
+        times = [format_time(seconds * factor**step) for step in range(NUM_SHOWN)]
+        return f"after {', '.join(times)}, ... of training"
+    rungs = [float(first)]
     while len(rungs) < NUM_SHOWN:
         rungs.append(rungs[-1] * factor if rungs[-1] >= 1 else 1)
-    return ", ".join(map(format_rung, rungs))
+    return f"after {', '.join(map(format_rung, rungs))}, ... epochs"

@@ -10,7 +10,14 @@ from typing import Any
 from tuner.errors import StudyError, describe_value, did_you_mean
 from tuner.recipe import is_number
 from tuner.registry import Range, unknown_choice
-from tuner.space.rungs import FirstRung, first_rung_problem, format_rung, format_rungs
+from tuner.space.rungs import (
+    FirstRung,
+    first_rung_problem,
+    format_rung,
+    format_rungs,
+    in_seconds,
+    read_seconds,
+)
 
 SAMPLERS = {  # name -> what makes the sampler
     "tpe": "tuner.search.samplers:tpe",
@@ -41,7 +48,7 @@ class SearchSettings:
 
     sampler: str = "tpe"  # a name in SAMPLERS, or the user's own "module:function"
     pruning: str = "stop"  # one of PRUNINGS
-    first_rung: FirstRung = 1  # epochs, or a part of the first one
+    first_rung: FirstRung = 1  # epochs, a part of the first one, or a time, stored in seconds: "60s"
     factor: int = 3  # at each rung, the best of so many go on
     grid: Mapping[str, list[Any]] = field(default_factory=dict)  # values; once stored, those of every parameter
     warm_from: Sequence[str] = ()  # studies to learn from
@@ -50,6 +57,7 @@ class SearchSettings:
     def __post_init__(self) -> None:
         if wrong := list(self.problems()):
             raise ValueError("; ".join(wrong))
+        object.__setattr__(self, "first_rung", in_seconds(self.first_rung))
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the settings."""
@@ -95,17 +103,25 @@ class SearchSettings:
     @property
     def part(self) -> float:
         """The part of the first epoch after which trials are judged first; 0 if that is after whole epochs."""
-        return self.first_rung if self.first_rung < 1 else 0.0
+        first = self.first_rung
+        return first if not isinstance(first, str) and first < 1 else 0.0
 
     @property
-    def first_epochs(self) -> int:
-        """The first whole number of epochs after which trials are judged."""
+    def seconds(self) -> float:
+        """The seconds of training after which trials are judged first; 0 if that is after epochs."""
+        return read_seconds(self.first_rung)
+
+    @property
+    def first_count(self) -> int:
+        """The first rung as schedulers count: epochs, or milliseconds. With a part of the first epoch, 1."""
+        if self.seconds:
+            return round(1000 * self.seconds)
         return 1 if self.part else int(self.first_rung)
 
     @property
     def rungs_text(self) -> str:
         """When trials are judged, such as "after 1, 3, 9, 27, 81, ... epochs"."""
-        return f"after {format_rungs(self.first_rung, self.factor)}, ... epochs"
+        return format_rungs(self.first_rung, self.factor)
 
     @property
     def num_points(self) -> int:
@@ -186,7 +202,7 @@ def search(
     *,
     sampler: str | None = None,
     pruning: str | None = None,
-    first_rung: float | None = None,
+    first_rung: float | str | None = None,
     factor: int | None = None,
     grid: Mapping[str, list[Any]] | None = None,
     warm_from: Sequence[str] | None = None,
@@ -199,9 +215,8 @@ def search(
     pruning: what happens to a trial that is not among the best at a rung: "stop" ends it, "promote" pauses it,
         "none" trains every trial to its end. By default "promote", and "stop" with several goals.
     first_rung: the epochs after which a trial is judged first, by default 1; below 1, such as 1/3, a part of the
-        first epoch.
-    factor: a trial is judged again after so many times as many epochs, and the best of so many go on;
-        by default 3.
+        first epoch; or a time of training, such as "60s" or "5m".
+    factor: a trial is judged again after so many times as much, and the best of so many go on; by default 3.
     grid: with sampler="grid", the values of parameters, such as {"lr": [1e-3, 1e-2]}. Others have all of theirs:
         numbers need a step.
     warm_from: earlier studies of the same database to learn from, such as ["horses"], with other data or another

@@ -64,8 +64,17 @@ class StudyInfo:
     @property
     def part(self) -> float:
         """The part of the first epoch after which trials are scored; 0 if they are not."""
-        is_used = self.is_pruned or (self.search.sampler == "early" and not self.has_given_trials)
-        return self.search.part if is_used else 0.0
+        return self.search.part if self.has_rungs else 0.0
+
+    @property
+    def counts_seconds(self) -> bool:
+        """Whether trials are compared after equal times of training, not after equal epochs."""
+        return self.has_rungs and self.search.seconds > 0
+
+    @property
+    def has_rungs(self) -> bool:
+        """Whether trials are pruned, or chosen by their values after the first rung."""
+        return self.is_pruned or (self.search.sampler == "early" and not self.has_given_trials)
 
     @property
     def measures(self) -> list[str]:

@@ -46,12 +46,15 @@ class PendingWrites:
     values: dict[int, float] = field(default_factory=dict)  # the goal's metric by epoch; 0: within the first one
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
     dashboard_notes: dict[str, str] = field(default_factory=dict)  # stored on the study
-    judgements: dict[int, Decision] = field(default_factory=dict)  # by epoch
+    judgements: dict[float, Decision] = field(default_factory=dict)  # by rung
     trained: int = 0  # epochs, for the budget of epochs
     end: tuple[EndState, float | None] | None = None
     paused_at: int | None = None  # the epoch where a trial rests that ends as PRUNED for now
     kept_bytes: int = 0  # of its files
     further: tuple[float, ...] = ()  # values of goals beside the first
+
+    def add_judgement(self, judgement: Decision) -> None:
+        self.judgements[judgement.reason.get("rung", judgement.epoch)] = judgement
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
@@ -131,10 +134,10 @@ def insert_rows(db: Connection, owner: TrialOwner, writes: PendingWrites, over: 
                 db.execute(sa.delete(table).where(*(table.c[key] == row[key] for key in keys)))
         if rows:
             db.execute(sa.insert(table), rows)
-    for epoch, judgement in writes.judgements.items():
-        if over:
-            same = (decision_table.c.trial_id == owner.trial_id) & (decision_table.c.epoch == epoch)
-            db.execute(sa.delete(decision_table).where(same, decision_table.c.action == judgement.action))
+    for judgement in writes.judgements.values() if over else ():
+        same = (decision_table.c.trial_id == owner.trial_id) & (decision_table.c.epoch == judgement.epoch)
+        db.execute(sa.delete(decision_table).where(same, decision_table.c.action == judgement.action))
+    for judgement in writes.judgements.values():
         write_decision(db, owner.study_id, owner.worker, owner.trial_id, judgement)
 
 
@@ -198,6 +201,15 @@ def read_length(trial: FrozenTrial) -> int:
     recipe = trial.user_attrs.get("recipe")
     epochs = recipe.get("epochs") if isinstance(recipe, dict) else None
     return epochs if isinstance(epochs, int) else UNKNOWN_LENGTH
+
+
+SECONDS = "tuner_seconds:"  # before an epoch: a system attribute, the seconds of training until its end
+
+
+def read_seconds(trial: FrozenTrial) -> dict[int, float]:
+    """Return the seconds of training until the end of each epoch, where they are counted."""
+    found = trial.system_attrs
+    return {int(name.removeprefix(SECONDS)): found[name] for name in found if name.startswith(SECONDS)}
 
 
 class ActiveTrial:
@@ -277,6 +289,12 @@ class ActiveTrial:
             self.frozen.system_attrs[key] = value
             if ":relative_params:" not in key:  # of TPE and GP, for other workers; the parameters follow soon
                 self.pending.system_attrs[key] = format_json(value)
+
+    def count_seconds(self, epoch: int, seconds: float) -> None:
+        """Add the seconds of an epoch to those until its end; an epoch that is trained again counts as it did."""
+        if f"{SECONDS}{epoch}" not in self.frozen.system_attrs:
+            before = self.frozen.system_attrs.get(f"{SECONDS}{epoch - 1}", 0.0)
+            self.set_system_attr(f"{SECONDS}{epoch}", round(before + seconds, 3))
 
     def set_dashboard_note(self, key: str, value: Any) -> None:
         """Set a system attribute of the study: written in the trial's transaction, not in two of its own."""

@@ -82,6 +82,14 @@ def time_left_by_trials(
     return TimeLeft(seconds / busy, "trials", spread(costs, new) * seconds / busy)
 
 
+def first_rung_in_epochs(info: StudyInfo, epoch_seconds: float) -> float:
+    """Return after how many epochs of so many seconds trials are judged first."""
+    search = info.search
+    if search.seconds:
+        return max(1.0, search.seconds / epoch_seconds) if epoch_seconds else 1.0
+    return search.part or search.first_count
+
+
 def seconds_of_halving(info: StudyInfo, number: int, begun: Sequence[TrialCost]) -> float:
     """Return the seconds of the epochs still to train where trials pause; 0 if that is not known.
 
@@ -91,7 +99,7 @@ def seconds_of_halving(info: StudyInfo, number: int, begun: Sequence[TrialCost])
     trained, seconds = sum(trial.epochs for trial in begun), math.fsum(trial.seconds for trial in begun)
     if not length or not trained:
         return 0.0
-    total, before, reached, rung = 0.0, 0.0, number, info.search.first_rung
+    total, before, reached, rung = 0.0, 0.0, number, first_rung_in_epochs(info, seconds / trained)
     while rung < length:
         total += reached * (rung - before)
         before, reached = rung, max(1, reached // info.search.factor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from helpers.worker_place import Place
 from optuna.trial import TrialState
 
 from tuner.search import sync
+from tuner.search.replay import replay_decisions
 from tuner.search.session import Session
 from tuner.space.search_settings import SearchSettings
-from tuner.study.pending import ActiveTrial
+from tuner.study.pending import ActiveTrial, read_seconds
+from tuner.study.study import rejoin_study
 
 
 @pytest.fixture
@@ -131,6 +134,29 @@ def test_a_trial_that_pauses_within_its_first_epoch_equals_an_unbroken_one(
     assert expected[1]["progress"].pop("partial") is None
     assert curve == expected[0] and same(state, expected[1]) and best == expected[2]
     assert rows(place.url, decided)[2:] == [("resume", 0), ("continue", 1)]
+
+
+def test_trials_that_are_compared_by_seconds_pause_and_go_on(place: Place) -> None:
+    """The clock of a trial is that of its recorded epochs, over its attempts."""
+    place.search = SearchSettings(pruning="promote", first_rung="0.001s", factor=10**6)
+    place.study(2, epochs=2).work()
+    assert states(place.url) == {0: "COMPLETE", 1: "PRUNED"} or states(place.url) == {0: "PRUNED", 1: "COMPLETE"}
+    decided = rows(place.url, "SELECT action, epoch FROM tuner_decision ORDER BY decision_id")
+    assert decided == [("start", 0), ("pause", 1)] * 2 + [("resume", 1)]
+    joined = rejoin_study(place.url, "tiny")
+    replayed = replay_decisions(joined)
+    assert [each for each in replayed if not each.is_same] == []
+    assert [each.stored.reason["rung"] for each in replayed if each.stored.action != "start"] == [0.001] * 3
+    for trial in joined.storage.get_all_trials(joined.id):
+        spent = [row.seconds for row in rows(place.url, EPOCHS, number=trial.number)]
+        assert read_seconds(trial) == pytest.approx(dict(enumerate(accumulate(spent), 1)), abs=0.01)
+    joined.engine.dispose()
+
+
+EPOCHS = (
+    "SELECT seconds FROM tuner_epoch e JOIN trials t ON t.trial_id = e.trial_id "
+    "WHERE number = :number ORDER BY epoch"
+)
 
 
 def kill_after(number: int) -> Callable[..., str]:

@@ -67,10 +67,12 @@ def test_a_space_says_how_it_is_searched(tmp_path: Path) -> None:
             ["first_rung is 0; a whole number of at least 1", "factor is 1", "least 2"],
         ),
         ({"first_rung": True}, ["first_rung is True"]),
-        ({"first_rung": 1.5}, ["first_rung is 1.5; a whole number of at least 1 (epochs), or a part"]),
+        ({"first_rung": 1.5}, ["first_rung is 1.5; a whole number of at least 1 (epochs), a part"]),
         ({"first_rung": -0.5}, ["first_rung is -0.5"]),
         ({"first_rung": float("nan")}, ["first_rung is nan"]),
-        ({"first_rung": "60"}, ["first_rung is '60'"]),
+        ({"first_rung": "60"}, ["first_rung is '60'", "such as 1/3, or a time, such as '60s' or '5m', is needed"]),
+        ({"first_rung": "x s"}, ["first_rung is 'x s'"]),
+        ({"first_rung": "0s"}, ["first_rung is '0s'"]),
         ({"warm_from": "horses"}, ["warm_from is 'horses'; names of studies are needed"]),
         ({"prior": {"lr": 1e-3}}, ["prior is {'lr': 0.001}; a value and the trust in it, above 0 and below 1"]),
         ({"prior": {"lr": (1e-3, 1)}}, ["above 0 and below 1"]),
@@ -109,15 +111,27 @@ def test_stored_settings_are_read_as_they_were() -> None:
 
 def test_a_first_rung_may_be_a_part_of_an_epoch() -> None:
     mine = SearchSettings(pruning="promote", first_rung=1 / 3)
-    assert (mine.part, mine.first_epochs) == (1 / 3, 1) and SearchSettings.from_json(mine.to_json()) == mine
+    assert (mine.part, mine.first_count) == (1 / 3, 1) and SearchSettings.from_json(mine.to_json()) == mine
     assert str(mine) == "tpe, pruning promote, first rung 1/3, factor 3"
     assert mine.rungs_text == "after 1/3, 1, 3, 9, 27, ... epochs"
     whole = SearchSettings(first_rung=2, factor=4)
-    assert (whole.part, whole.first_epochs, whole.rungs_text) == (0, 2, "after 2, 8, 32, 128, 512, ... epochs")
+    assert (whole.part, whole.first_count, whole.rungs_text) == (0, 2, "after 2, 8, 32, 128, 512, ... epochs")
+
+
+def test_a_first_rung_may_be_a_time() -> None:
+    mine = SearchSettings(first_rung="5m")
+    assert mine == SearchSettings(first_rung="300s") == SearchSettings.from_json(mine.to_json())
+    assert (mine.first_rung, mine.seconds, mine.part, mine.first_count) == ("300s", 300, 0, 300_000)
+    assert str(mine) == "tpe, pruning stop, first rung 300 s, factor 3"
+    assert (
+        SearchSettings(first_rung="60s").rungs_text == "after 60 s, 180 s, 540 s, 27 min, 81 min, ... of training"
+    )
+    assert SearchSettings(first_rung="0.5s").first_rung == "0.5s"
 
 
 @pytest.mark.parametrize(
-    ("text", "rung"), [("2", 2), ("1/3", 1 / 3), ("0.33", 0.33), ("1.5", 1.5), ("1/0", "1/0"), ("x", "x")]
+    ("text", "rung"),
+    [("2", 2), ("1/3", 1 / 3), ("0.33", 0.33), ("1.5", 1.5), ("1/0", "1/0"), ("60s", "60s"), ("x", "x")],
 )
 def test_a_first_rung_is_read_from_text(text: str, rung: object) -> None:
     assert parse_first_rung(text) == rung

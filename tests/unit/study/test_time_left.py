@@ -73,3 +73,13 @@ def test_a_first_rung_within_the_first_epoch_counts_as_a_part_of_it(joined: Join
     work(joined, None, state="idle")
     # four trials train half an epoch, two of them the other half, and one the second epoch: 4 epochs, 3 are done
     assert estimate(joined).seconds == pytest.approx(10)
+
+
+def test_a_first_rung_by_seconds_counts_as_the_epochs_that_take_so_long(joined: JoinedStudy) -> None:
+    budget.set_budget(joined.engine, joined.id, num_trials=4)
+    write_info(joined.study, replace(joined.info, search=SearchSettings("early", "promote", "20s", 2)))
+    put(joined, 0, "COMPLETE", [0.1, 0.2, 0.3], seconds=10, recipe={"epochs": 3})
+    put(joined, 1, "PRUNED", [0.1, 0.2], seconds=10, recipe={"epochs": 3})
+    work(joined, None, state="idle")
+    # four trials train two epochs, two of them a third one: 10 epochs, of which 5 are done
+    assert estimate(joined).seconds == pytest.approx((10 - 5) * 10)
