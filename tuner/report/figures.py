@@ -271,17 +271,31 @@ def plot_cost(study: StudyData) -> StudyFigure:
 
 
 def plot_epochs(study: StudyData) -> StudyFigure:
-    """Plot trained and planned epochs: what pruning saved. Trials that a person or a limit stopped are omitted."""
+    """Plot trained and planned epochs: what pruning saved, and what was trained after a pause.
+
+    Trials that a person or a limit stopped are omitted.
+    """
     ended = [t for t in study.of("COMPLETE", "PRUNED") if t.planned and not {"stopped", OVER_LIMIT} & {*t.notes}]
     if not ended:
         return empty_figure("epochs", "Epochs", "no ended trial says how many epochs it was to have")
-    x = [float(trial.number) for trial in ended]
-    planned = Series("planned", x, [float(trial.trained + trial.left) for trial in ended], "bars", GREY)
-    trained = Series("trained", x, [float(trial.trained) for trial in ended], "bars", BLUE)
     saved = sum(trial.left for trial in ended if trial.state == "PRUNED")
     total = sum(trial.trained + trial.left for trial in ended)
     says = f"Pruning saved {saved} of {total} planned epochs ({saved / total:.0%})."
-    return StudyFigure("epochs", Chart("Epochs trained and planned", "trial", "epochs", [planned, trained]), says)
+    series = [epoch_bars("planned", GREY, [(trial, trial.trained + trial.left) for trial in ended])]
+    trained, name = [(trial, trial.trained) for trial in ended], "trained"
+    if paused := [trial for trial in ended if trial.first_pause is not None]:
+        resumed = [trial for trial in paused if trial.trained > (trial.first_pause or 0)]
+        series.append(epoch_bars("trained after a pause", GREEN, [(trial, trial.trained) for trial in resumed]))
+        trained = [(trial, trial.first_pause or 0 if trial in resumed else n) for trial, n in trained]
+        name = "trained before"
+        says += f" {len(paused)} of {len(ended)} trials paused, and {len(resumed)} of these went on later."
+    series.append(epoch_bars(name, BLUE, trained))
+    return StudyFigure("epochs", Chart("Epochs trained and planned", "trial", "epochs", series), says)
+
+
+def epoch_bars(name: str, colour: str, epochs: Sequence[tuple[TrialData, int]]) -> Series:
+    numbers = [float(trial.number) for trial, _ in epochs]
+    return Series(name, numbers, [float(number) for _, number in epochs], "bars", colour)
 
 
 def plot_failures(study: StudyData) -> StudyFigure:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.report.on_demand import read_artifact_ids
 from tuner.study import epoch_queries, queries, trial_queries
+from tuner.study.decisions import read_first_pauses
 from tuner.study.failures import Failure, failure_from_attrs
 from tuner.study.front import find_front, read_complete
 from tuner.study.info import StudyInfo
@@ -45,6 +46,7 @@ class TrialData:
     files: dict[str, str] = field(default_factory=dict)
     copied: tuple[int, float] = (0, 0.0)  # epochs and seconds that an extension copied from an earlier trial
     paused_at: int | None = None  # the epoch after which it rests, if it may go on
+    first_pause: int | None = None  # the epoch after which it paused first, if it ever did
     values: Mapping[str, float] = field(
         default_factory=dict
     )  # of a finished trial: each goal, and what was measured
@@ -220,7 +222,7 @@ def read_study(engine: Engine, info: StudyInfo) -> StudyData:
     with engine.connect() as db:
         epochs, files = epoch_queries.read_study_epochs(db, info.id), read_artifact_ids(db, is_of_study)
         times = {row.trial_id: row for row in db.execute(sa.select(trials).where(is_of_study))}
-        copied = read_copied(db, info, is_of_study)
+        copied, pauses = read_copied(db, info, is_of_study), read_first_pauses(db, info.id)
         kinds = info.parameters or read_distributions(db, info.id)
     values = {trial.number: trial.values for trial in read_complete(engine, info)}
     all_trials = [
@@ -236,6 +238,7 @@ def read_study(engine: Engine, info: StudyInfo) -> StudyData:
             files=files.get(one.id, {}),
             copied=copied.get(one.id, NOTHING),
             paused_at=one.paused_at,
+            first_pause=pauses.get(one.id),
             values=values.get(one.number, {}),
         )
         for one in plain

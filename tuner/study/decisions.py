@@ -66,6 +66,14 @@ def read_decisions(engine: Engine, study_id: int) -> list[StoredDecision]:
         return [StoredDecision(**row) for row in db.execute(query).mappings()]
 
 
+def read_first_pauses(db: Connection, study_id: int) -> dict[int, int]:
+    """Return the epoch after which each trial paused first, by trial id; 0 within the first epoch."""
+    query = sa.select(decision_table.c.trial_id, sa.func.min(decision_table.c.epoch).label("epoch"))
+    is_pause = (decision_table.c.study_id == study_id) & (decision_table.c.action == "pause")
+    rows = db.execute(query.where(is_pause).group_by(decision_table.c.trial_id))
+    return {row.trial_id: int(row.epoch) for row in rows if row.trial_id is not None}
+
+
 def read_last_judged(engine: Engine, trial_id: int) -> int:
     """Return the last epoch after which a decision on this trial was taken, 0 within the first; -1 without one."""
     query = sa.select(sa.func.max(decision_table.c.epoch)).where(decision_table.c.trial_id == trial_id)
