@@ -40,14 +40,14 @@ class PlainView:
     info: StudyInfo
     out: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
     seen: dict[int, int] = field(default_factory=dict)  # trial id -> last epoch met
-    ended: set[int] = field(default_factory=set)  # ids of trials
+    ended: dict[int, int | None] = field(default_factory=dict)  # trial id -> where it rests, if it is paused
     last_report: dict[int, float] = field(default_factory=dict)
     best: float | None = None
     states: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> PlainView:
         with self.engine.connect() as db:
-            self.ended = trial_queries.read_finished_ids(db, self.info.id)
+            self.ended = trial_queries.read_ends(db, self.info.id)
             rows = epoch_queries.read_open_epochs(db, self.info.id)
         found = queries.read_summary(self.engine, self.info).best
         self.best = found.value if found else None
@@ -65,7 +65,7 @@ class PlainView:
         for worker in now.workers:
             self.report_state(worker)
         self.report_epochs(now)
-        if now.num_finished != len(self.ended):
+        if now.num_finished != len(self.ended) or self.info.pauses:  # one may end while another one is resumed
             self.report_ended(now)
 
     def away(self, notice: str) -> None:
@@ -98,12 +98,13 @@ class PlainView:
 
     def report_ended(self, now: StudySummary) -> None:
         with self.engine.connect() as db:
-            ended = trial_queries.read_finished_ids(db, self.info.id)
-            fresh = ended - self.ended
-            rows = trial_queries.read_trials_by_id(db, sorted(fresh))
+            ended = trial_queries.read_ends(db, self.info.id)
+            fresh = {trial for trial, _ in ended.items() - self.ended.items()}
+            rows = trial_queries.read_trials_by_id(db, sorted(fresh)) if fresh else []
         of = f" of {now.num_trials}" if now.num_trials else ""
         first = len(ended) - len(fresh) + 1
         self.ended = ended  # before out(): Ctrl-C calls this again; a resumed trial is told of again when it ends
+        self.seen |= {trial.id: trial.paused_at for trial in rows if trial.paused_at is not None}
         for place, trial in enumerate(rows, start=first):
             self.out(f"[{place}{of}] trial {trial.number} {format_outcome(trial, self.info)}")
 

@@ -111,6 +111,14 @@ def decode_param(value: float, distribution: dict[str, Any]) -> Any:
     return int(value) if distribution["name"].startswith("Int") else value
 
 
+def read_ends(db: Connection, study_id: int) -> dict[int, int | None]:
+    """Return all trials that are complete, pruned or failed, by id: where a paused one rests, None for others."""
+    claimed = trials.join(claim_table, claim_table.c.trial_id == trials.c.trial_id, isouter=True)
+    query = sa.select(trials.c.trial_id, claim_table.c.paused_at).select_from(claimed)
+    rows = db.execute(query.where(trials.c.study_id == study_id, trials.c.state.in_(FINISHED)))
+    return {row.trial_id: row.paused_at for row in rows}
+
+
 def read_finished_ids(db: Connection, study_id: int) -> set[int]:
     """Return the ids of all trials that are complete, pruned or failed."""
     query = sa.select(trials.c.trial_id).where(trials.c.study_id == study_id, trials.c.state.in_(FINISHED))

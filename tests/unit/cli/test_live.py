@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from tuner.cli import live
 from tuner.errors import StudyError
 from tuner.goal import Goal
 from tuner.paths import Home
+from tuner.space.search_settings import SearchSettings
 from tuner.study import budget, database, epoch_queries, queries
 from tuner.study.info import StudyInfo
-from tuner.study.optuna_tables import studies
+from tuner.study.optuna_tables import studies, trials
 from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import claim_table, epoch_table, worker_table
 
@@ -48,6 +50,12 @@ def begin(study: JoinedStudy) -> optuna.Trial:
     with study.engine.begin() as db:
         db.execute(claim_table.insert().values(slot))
     return trial
+
+
+def rest(study: JoinedStudy, trial: optuna.Trial, epoch: int | None) -> None:
+    same = claim_table.c.trial_id == trial._trial_id
+    with study.engine.begin() as db:
+        db.execute(sa.update(claim_table).where(same).values(paused_at=epoch))
 
 
 def epoch(study: JoinedStudy, trial: optuna.Trial, number: int, value: float) -> None:
@@ -87,6 +95,35 @@ def test_a_pruned_and_a_failed_trial_say_why(study: JoinedStudy) -> None:
         study.study.tell(failed, state=TrialState.FAIL)
     assert lines[0].startswith("[1 of 3] trial 0 pruned after epoch 1, best iou 0.1000 at epoch 1; lr=")
     assert lines[1].startswith("[2 of 3] trial 1 failed: ValueError: of the user's own; lr=")
+
+
+def test_a_trial_that_is_resumed_while_another_one_ends_is_told_of(study: JoinedStudy) -> None:
+    """The number of trials that have ended stays the same."""
+    lines: list[str] = []
+    with plain(study, lines) as show:
+        show.info = replace(show.info, search=SearchSettings("early", "promote"))
+        first, second = begin(study), begin(study)
+        epoch(study, first, 1, 0.5)
+        study.study.tell(first, state=TrialState.PRUNED)
+        rest(study, first, 1)
+        show()
+        with study.engine.begin() as db:
+            db.execute(sa.update(trials).where(trials.c.trial_id == first._trial_id).values(state="RUNNING"))
+        rest(study, first, None)
+        study.study.tell(second, 0.4)
+        show()
+        epoch(study, first, 2, 0.6)
+        show()
+        with study.engine.begin() as db:
+            db.execute(sa.update(trials).where(trials.c.trial_id == first._trial_id).values(state="PRUNED"))
+        rest(study, first, 3)
+    told = [line.partition(";")[0].partition(", best")[0] for line in lines]
+    assert told == [
+        "[1 of 3] trial 0 paused at 1",
+        "[1 of 3] trial 1 finished: iou - at epoch None",
+        "trial 0 epoch 2/4: iou 0.6000 (best so far)",
+        "[2 of 3] trial 0 paused at 3",
+    ]
 
 
 def test_what_ended_before_is_not_told_again(study: JoinedStudy) -> None:
