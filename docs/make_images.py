@@ -102,6 +102,14 @@ def shoot_report(page: Page, folder: Path) -> None:
     page.screenshot(path=IMAGES / "report_plots.png")
 
 
+def draw_epochs(folder: Path) -> None:
+    """Save the figure of the epochs by trial, as the report draws it."""
+    figures = folder / "figures"
+    made = [*TUNER.split(), "report", "--out", folder / "again.html", "--figures", figures]
+    subprocess.run(made, cwd=folder, check=True)
+    shutil.copy(next(figures.glob("*-epochs.png")), IMAGES / "epochs.png")
+
+
 def main() -> None:
     """Use the study in the given folder's runs/, or run a small search."""
     IMAGES.mkdir(exist_ok=True)
@@ -114,6 +122,7 @@ def main() -> None:
             shoot(page, as_svg(screen))
         shoot_dashboard(page, given or Path(place))
         shoot_report(page, given or Path(place))
+        draw_epochs(given or Path(place))
         browser.close()
 
 
