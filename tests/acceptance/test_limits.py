@@ -43,6 +43,16 @@ def test_limits_from_the_space_to_the_best(tmp_path: Path, monkeypatch: pytest.M
     assert again.exit_code == 2 and "limit of macs: from 1000000000000.0 to none" in again.stderr
 
 
+def test_check_takes_the_options_of_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(tmp_path, '{"params": 5e4}')
+    options = ("--limit", "params=2e4", "--pruning", "none", "--sampler", "random")
+    checked = call(tmp_path, monkeypatch, "check", "tiny.py", *options)
+    assert checked.exit_code == 0, checked.output
+    assert "limit: params at most 20000 (" in checked.stdout and "search: random, pruning none" in checked.stdout
+    refused = call(tmp_path, monkeypatch, "check", "tiny.py", "--limit", "params=10")
+    assert refused.exit_code == 2 and "each of 66 recipes drawn from it breaks a limit" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("limits", "args", "told"),
     [

@@ -14,6 +14,7 @@ from tuner.cli.options import (
     json_option,
     layout_option,
     max_pixels_option,
+    search_options,
     size_options,
     space_timeout_option,
     storage_options,
@@ -49,6 +50,7 @@ def spaces(as_json: bool) -> None:
 @table_option
 @data_option
 @layout_option
+@search_options
 @storage_options
 @artifacts_option
 @study_option("the space's")
@@ -65,6 +67,7 @@ def check(space: str | None, home: str, storage: str | None, data: str | None, *
     Examples:
       tuner check search_spaces/my_space.py
       tuner check unet_k --data ~/photos
+      tuner check unet_k --limit params=2e6 --pruning none
     """
     from tuner.errors import TunerError
     from tuner.search.run import RunRequest, check_data, check_request, open_space_process, refuse_conflicts
