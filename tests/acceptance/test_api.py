@@ -160,7 +160,7 @@ def test_an_interrupted_run_saves_and_resumes(tmp_path: Path) -> None:
         "    return Recipe('binary', use('shapes', image_size=32), use('unet', k=4), use('bce'),\n"
         "                  use('adam', lr=trial.suggest_float('lr', 1e-4, 1e-2)), epochs=EPOCHS, batch_size=32)\n"
         "EPOCHS = 2000\n"
-        "tuner.run(long, goal=maximize('iou'), trials=1)\n"
+        "tuner.run(long, goal=maximize('iou'), trials=1, pruning='none')\n"
     )
     with subprocess.Popen(
         [sys.executable, script], cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True,
