@@ -17,9 +17,10 @@ from benchmarks.measure import Row, Section, Setting, child, median, spread
 TARGET_SECONDS, TARGET_SHARE, TRIAL_SECONDS = 0.3, 0.03, 10.0
 TRAINING = "training"
 SPACE = """\
-from tuner import Recipe, maximize, use
+from tuner import Recipe, maximize, search, use
 
 GOAL = maximize("iou")
+SEARCH = search(pruning="stop")
 
 
 def suggest(trial):

@@ -9,9 +9,10 @@ STEPS = 6  # of an epoch: 96 images in batches of 16
 
 SPACE = '''"""A narrow U-Net that uses every random generator and logs its epochs."""
 
-from tuner import Recipe, maximize, use
+from tuner import Recipe, maximize, search, use
 
 GOAL = maximize("iou")
+SEARCH = search(pruning="stop")
 
 
 def suggest(trial):

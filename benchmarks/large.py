@@ -23,9 +23,10 @@ from benchmarks.server import Server, postgres
 
 ASK_TARGET, LOOK_TARGET = 2.0, 1.5
 SPACE = """\
-from tuner import Recipe, maximize, use
+from tuner import Recipe, maximize, search, use
 
 GOAL = maximize("iou")
+SEARCH = search(pruning="stop")
 
 
 def suggest(trial):
