@@ -286,7 +286,7 @@ def plot_epochs(study: StudyData) -> StudyFigure:
     if paused := [trial for trial in ended if trial.first_pause is not None]:
         resumed = [trial for trial in paused if trial.trained > (trial.first_pause or 0)]
         series.append(epoch_bars("trained after a pause", GREEN, [(trial, trial.trained) for trial in resumed]))
-        trained = [(trial, trial.first_pause or 0 if trial in resumed else n) for trial, n in trained]
+        trained = [(t, n if t.first_pause is None else min(n, t.first_pause)) for t, n in trained]
         name = "trained before"
         says += f" {len(paused)} of {len(ended)} trials paused, and {len(resumed)} of these went on later."
     series.append(epoch_bars(name, BLUE, trained))

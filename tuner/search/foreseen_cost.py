@@ -29,8 +29,10 @@ def explain_too_late(session: Session, active: ActiveTrial, epochs: int) -> str:
 
     Without rungs it is the end of its first epoch. It is begun if the lower end of the prediction fits.
     """
+    if active.recorded or not session.sync.budget.is_timed:
+        return ""
     left = read_seconds_left(session.engine, session.joined.id, session.sync.budget.share)
-    if left is None or active.recorded:
+    if left is None:
         return ""
     search = session.joined.info.search  # rungs of seconds are reached at the end of an epoch
     rung = 1 if search.seconds else next(iter(session.sync.scheduler.rungs(epochs)), 1) or search.part

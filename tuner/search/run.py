@@ -303,7 +303,7 @@ def settle_study(setup: StudySetup, url: str) -> StudySetup:
     info, stored = setup.info, read_stored_study(url, setup.info.name)
     if stored:
         search = stored.search if info.has_given_trials else setup.space.search.join(stored.search)
-        info = replace(info, split=stored.split, search=search)
+        info = replace(info, id=stored.id, split=stored.split, search=search)
         check_unchanged(stored, info, is_quiet=True)  # other bounds are told when it is joined
     recipes = [swap_data(recipe, recipe.data.name, info.split) for recipe in setup.recipes]
     return replace(setup, info=info, recipes=recipes)
@@ -312,7 +312,7 @@ def settle_study(setup: StudySetup, url: str) -> StudySetup:
 def add_earlier(setup: StudySetup, url: str, process: SpaceProcess) -> StudySetup:
     """Return the setup of a new study with what it learns from earlier ones; StudyError if it cannot."""
     info = setup.info
-    if not info.search.warm_from or read_stored_study(url, info.name):
+    if not info.search.warm_from or info.id:
         return setup
     purpose = "fit the best points of earlier studies"
     fit = partial(process.call, "tuner.space.drawing:fit_drawn", purpose)

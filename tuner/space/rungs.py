@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 
 from tuner.errors import describe_value
 from tuner.registry.ranges import BETWEEN_0_AND_1, COUNT
@@ -68,7 +70,12 @@ def format_rungs(first: FirstRung, factor: int) -> str:
     if seconds := read_seconds(first):
         times = [format_time(seconds * factor**step) for step in range(NUM_SHOWN)]
         return f"after {', '.join(times)}, ... of training"
-    rungs = [float(first)]
-    while len(rungs) < NUM_SHOWN:
-        rungs.append(rungs[-1] * factor if rungs[-1] >= 1 else 1)
+    rungs = islice(rungs_in_epochs(float(first), factor), NUM_SHOWN)
     return f"after {', '.join(map(format_rung, rungs))}, ... epochs"
+
+
+def rungs_in_epochs(first: float, factor: int) -> Iterator[float]:
+    """Yield the epochs after which trials are judged, without end; after a part of the first epoch comes 1."""
+    while True:
+        yield first
+        first = first * factor if first >= 1 else 1.0

@@ -32,13 +32,18 @@ class BudgetMeter:
         self.engine, self.study_id, self.worker, self.share = engine, study_id, worker, share
         self.granted = self.used = 0.0  # GPU-seconds
         self.is_limited = False  # whether the study limits GPU-hours
+        self.is_timed = False  # whether it limits hours or GPU-hours
         self.is_spent = False  # whether the study's hours or GPU-hours are used up
         self.counted_at: float | None = None  # while a trial is trained
         self.lock = threading.Lock()
 
     def read_limits(self) -> None:
         limits = read_budget(self.engine, self.study_id).budget
-        self.is_limited = limits.gpu_hours is not None and self.share > 0
+        self.note_limits(limits.hours, limits.gpu_hours)
+
+    def note_limits(self, hours: float | None, gpu_hours: float | None) -> None:
+        self.is_limited = gpu_hours is not None and self.share > 0
+        self.is_timed = hours is not None or self.is_limited
 
     @property
     def left(self) -> float:
@@ -59,7 +64,7 @@ class BudgetMeter:
 
     def on_heartbeat(self, db: Connection, study: sa.Row[Any]) -> None:
         """Advance the study's clock and update the limits, in the transaction of a heartbeat."""
-        self.is_limited = study.gpu_hours is not None and self.share > 0
+        self.note_limits(study.hours, study.gpu_hours)
         if study.gpu_hours is not None and not self.share:  # the first worker on its GPU counts for it
             self.is_spent |= study.gpu_seconds >= 3600 * study.gpu_hours - claims.MIN_GPU_SECONDS
         if study.hours is not None:

@@ -11,9 +11,10 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from tuner.recipe import is_number
 from tuner.study.optuna_tables import trial_params, trials
 from tuner.study.tables import epoch_table
-from tuner.study.trial_queries import read_trials_by_id
+from tuner.study.trial_queries import read_params
 
 MOST_TRIALS = 200  # the newest ones are learned from
 LEAST_TRIALS = 3
@@ -97,10 +98,6 @@ def scale_numbers(values: Sequence[Any]) -> list[float]:
     return [0.0 if value is None else float((scale(value) - mean) / deviation) for value in values]
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def freeze(value: Any) -> Any:
     """Return a value that can be a key."""
     return value if isinstance(value, str | bool | int | float | None) else repr(value)
@@ -141,7 +138,7 @@ def read_cost_models(engine: Engine, study_id: int) -> tuple[CostModel, CostMode
     )
     with engine.connect() as db:
         found = {row.trial_id: row for row in db.execute(query)}
-        params = {trial.id: trial.params for trial in read_trials_by_id(db, list(found))}
+        params = read_params(db, list(found))
     both = []
     for column in ("seconds", "memory"):
         costs = {id: float(getattr(row, column)) for id, row in found.items() if getattr(row, column) > 0}

@@ -6,8 +6,10 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
+from tuner.space.rungs import rungs_in_epochs
 from tuner.study.budget import BudgetStatus
 from tuner.study.info import StudyInfo
 from tuner.study.queries import StudySummary, WorkerInfo
@@ -72,7 +74,7 @@ def time_left_by_trials(
     seconds = 0.0
     if info.pauses:
         seconds = seconds_of_halving(info, now.num_trials, [*ended, *open_trials])
-        costs = [trial.seconds / trial.epochs for trial in ended if trial.epochs]
+        costs = epoch_seconds(ended)
     if not seconds:
         costs = [trial.busy_seconds for trial in ended[-max(RECENT, 2 * len(now.workers)) :]]
         each = sum(costs) / len(costs)
@@ -99,11 +101,11 @@ def seconds_of_halving(info: StudyInfo, number: int, begun: Sequence[TrialCost])
     trained, seconds = sum(trial.epochs for trial in begun), math.fsum(trial.seconds for trial in begun)
     if not length or not trained:
         return 0.0
-    total, before, reached, rung = 0.0, 0.0, number, first_rung_in_epochs(info, seconds / trained)
-    while rung < length:
+    total, before, reached = 0.0, 0.0, number
+    rungs = rungs_in_epochs(first_rung_in_epochs(info, seconds / trained), info.search.factor)
+    for rung in takewhile(lambda rung: rung < length, rungs):
         total += reached * (rung - before)
         before, reached = rung, max(1, reached // info.search.factor)
-        rung = rung * info.search.factor if rung >= 1 else 1
     total += reached * (length - before)
     return max(0, total - trained) * seconds / trained
 
@@ -115,6 +117,11 @@ def remaining_seconds(trial: TrialCost, each: float, worker: WorkerInfo | None) 
     if worker is None or worker.state != "training" or not trial.epochs:
         return 0.0
     return trial.seconds / trial.epochs * max(0, worker.steps - worker.step)
+
+
+def epoch_seconds(ended: Sequence[TrialCost]) -> list[float]:
+    """Return the mean seconds of an epoch of each trial that trained one."""
+    return [trial.seconds / trial.epochs for trial in ended if trial.epochs]
 
 
 def spread(costs: Sequence[float], number: int) -> float:
@@ -137,7 +144,6 @@ def time_left_by_budget(
     if budget.epochs is not None and workers and cost.epochs:
         left = max(0, budget.epochs - spent.epochs)
         seconds = left * cost.seconds / cost.epochs / workers
-        costs = [trial.seconds / trial.epochs for trial in ended if trial.epochs]
-        ends.append(TimeLeft(seconds, "epochs", spread(costs, left) * seconds))
+        ends.append(TimeLeft(seconds, "epochs", spread(epoch_seconds(ended), left) * seconds))
     known = [left for left in ends if left.seconds is not None]
     return min(known, key=lambda left: left.seconds or 0.0, default=trials_left)

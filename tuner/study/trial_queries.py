@@ -88,13 +88,21 @@ def read_trials_by_id(db: Connection, ids: list[int]) -> list[TrialInfo]:
         .order_by(trials.c.number)
     ).all()
     found = {row.trial_id: TrialInfo(*row[:4], {}, {}, row.paused_at) for row in rows}
-    query = sa.select(trial_params).where(trial_params.c.trial_id.in_(list(found)))
-    for row in db.execute(query.order_by(trial_params.c.param_id)):  # the order in which the space suggested them
-        value = decode_param(row.param_value, json.loads(row.distribution_json))
-        found[row.trial_id].params[row.param_name] = value
+    for trial_id, params in read_params(db, list(found)).items():
+        found[trial_id].params.update(params)
     for row in db.execute(sa.select(trial_attrs).where(trial_attrs.c.trial_id.in_(list(found)))):
         found[row.trial_id].attrs[row.key] = json.loads(row.value_json)
     return list(found.values())
+
+
+def read_params(db: Connection, ids: list[int]) -> dict[int, dict[str, Any]]:
+    """Return the parameters of these trials by trial id, in the order in which the space suggested them."""
+    found: dict[int, dict[str, Any]] = {trial_id: {} for trial_id in ids}
+    query = sa.select(trial_params).where(trial_params.c.trial_id.in_(ids))
+    for row in db.execute(query.order_by(trial_params.c.param_id)):
+        value = decode_param(row.param_value, json.loads(row.distribution_json))
+        found[row.trial_id][row.param_name] = value
+    return found
 
 
 def read_trials(engine: Engine, info: StudyInfo) -> list[TrialInfo]:
