@@ -1,4 +1,4 @@
-"""A short trial, and the curve it has when nothing interrupts it."""
+"""A short trial, and the curve it has when nothing interrupts it; a study without trials."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from helpers.local_training import Trial
+from helpers.made_studies import make_study
 
 from tuner.data.cache import CachedDataset
 from tuner.recipe import Recipe
 from tuner.registry import own_modules
+from tuner.study.study import JoinedStudy
 
 
 @pytest.fixture
@@ -44,6 +46,14 @@ def unbroken(
     trial = Trial(recipe, toy_data, tmp_path / "unbroken")
     trial.reports = dict(trained[0].reports)
     return trial
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> Iterator[JoinedStudy]:
+    """A study without trials in a new database."""
+    made = make_study(tmp_path)
+    yield made
+    made.engine.dispose()
 
 
 @pytest.fixture

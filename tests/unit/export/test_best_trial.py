@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,6 @@ from tuner.errors import StudyError
 from tuner.export.best_trial import find_best
 from tuner.goal import minimize
 from tuner.study.study import JoinedStudy
-
-
-@pytest.fixture
-def joined(tmp_path: Path) -> Iterator[JoinedStudy]:
-    made = make_study(tmp_path)
-    yield made
-    made.engine.dispose()
 
 
 def test_the_winner_its_epoch_and_the_metrics_of_that_epoch(joined: JoinedStudy) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from helpers.planted_score import SPACE, score
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -16,16 +16,6 @@ from tuner.search.curves import make_curve
 from tuner.search.early_sampler import EarlySampler, read_early
 from tuner.search.scheduler import PromoteHalving
 from tuner.search.unit_cube import encode, encode_shares, from_unit, list_owners
-
-SPACE: dict[str, BaseDistribution] = {
-    "lr": FloatDistribution(1e-5, 1e-1, log=True),
-    "loss": CategoricalDistribution(["bce", "dice", None]),
-    "k": IntDistribution(8, 64, step=8),
-}
-
-
-def score(params: dict[str, Any]) -> float:
-    return -abs(math.log10(params["lr"]) + 3) - abs(params["k"] - 40) / 40 - (params["loss"] != "dice")
 
 
 def search(number: int, seed: int = 0, direction: str = "maximize", space: Any = SPACE) -> list[FrozenTrial]:

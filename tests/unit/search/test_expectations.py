@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from helpers.planted_score import SPACE, score
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -18,16 +19,6 @@ from tuner.search.ranks import normal_scores
 from tuner.search.scheduler import PromoteHalving, correlate_ranks
 from tuner.search.unit_cube import from_unit, to_shares
 from tuner.study.earlier import LONGEST, EarlierStudy
-
-SPACE: dict[str, BaseDistribution] = {
-    "lr": FloatDistribution(1e-5, 1e-1, log=True),
-    "loss": CategoricalDistribution(["bce", "dice", None]),
-    "k": IntDistribution(8, 64, step=8),
-}
-
-
-def score(params: dict[str, Any]) -> float:
-    return -abs(math.log10(params["lr"]) + 3) - abs(params["k"] - 40) / 40 - (params["loss"] != "dice")
 
 
 def draw(number: int, seed: int, space: dict[str, BaseDistribution] = SPACE) -> list[dict[str, Any]]:

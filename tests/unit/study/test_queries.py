@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -16,13 +15,6 @@ from tuner.errors import StudyError
 from tuner.goal import minimize
 from tuner.study import budget, epoch_queries, queries, trial_queries
 from tuner.study.study import JoinedStudy
-
-
-@pytest.fixture
-def joined(tmp_path: Path) -> Iterator[JoinedStudy]:
-    made = make_study(tmp_path)
-    yield made
-    made.engine.dispose()
 
 
 def glance(joined: JoinedStudy) -> queries.StudySummary:

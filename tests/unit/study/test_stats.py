@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +22,6 @@ from tuner.study.tables import study_table, worker_table
 from tuner.study.time_left import TimeLeft
 
 RECIPE = {"version": 2, "epochs": 10}
-
-
-@pytest.fixture
-def joined(tmp_path: Path) -> Iterator[JoinedStudy]:
-    made = make_study(tmp_path)
-    yield made
-    made.engine.dispose()
 
 
 def count(joined: JoinedStudy) -> StudyStats:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from helpers.made_studies import make_study
 from helpers.trial_rows import put, work
 
 from tuner.space.search_settings import SearchSettings
@@ -19,13 +16,6 @@ from tuner.study.study import JoinedStudy, write_info
 from tuner.study.time_left import TimeLeft, spread
 
 RECIPE = {"version": 2, "epochs": 10}
-
-
-@pytest.fixture
-def joined(tmp_path: Path) -> Iterator[JoinedStudy]:
-    made = make_study(tmp_path)
-    yield made
-    made.engine.dispose()
 
 
 def estimate(joined: JoinedStudy) -> TimeLeft:
