@@ -16,10 +16,9 @@ def main(config: dict[str, Any]) -> dict[str, Any]:
     import optuna
     import torch
 
-    from benchmarks.plain import loader, train_epoch, validate
+    from benchmarks.plain import loader, train_trial
     from benchmarks.trial import paths
     from tuner.data.folder import folder
-    from tuner.models.unet import unet
     from tuner.train.losses import bce, dice, focal
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -30,32 +29,17 @@ def main(config: dict[str, Any]) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as place:
 
+        def is_over(iou: float) -> bool:
+            seen["epochs"], seen["best"] = seen["epochs"] + 1, max(seen["best"], iou)
+            return seen["best"] >= config["near"] or seen["epochs"] >= config["cap"]
+
         def objective(trial: optuna.Trial) -> float:
             torch.manual_seed(1000 * config["seed"] + trial.number)
             rate = trial.suggest_categorical("lr", config["rates"])
             width = trial.suggest_categorical("k", config["widths"])
             loss_of = losses[trial.suggest_categorical("loss", config["losses"])]("binary")
-            model = unet(3, 1, k=width, dropout=0.1)
-            optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-            schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=5)
-            train_batches = loader(train, config["size"], True)
-            val_batches = loader(val, config["size"], False)
-            best = -1.0
-            for epoch in range(1, config["epochs"] + 1):
-                train_epoch(model, train_batches, loss_of, optimizer)
-                scores = validate(model, val_batches, loss_of)
-                schedule.step(scores["loss"])
-                if scores["iou"] > best:
-                    best = scores["iou"]
-                    torch.save(model.state_dict(), Path(place) / f"best-{trial.number}.pt")
-                seen["epochs"], seen["best"] = seen["epochs"] + 1, max(seen["best"], best)
-                trial.report(scores["iou"], epoch)
-                if seen["best"] >= config["near"] or seen["epochs"] >= config["cap"]:
-                    trial.study.stop()
-                    return best
-                if trial.should_prune():
-                    raise optuna.TrialPruned()
-            return best
+            batches = loader(train, config["size"], True), loader(val, config["size"], False)
+            return train_trial(trial, width, rate, loss_of, batches, config["epochs"], Path(place), is_over)
 
         study = optuna.create_study(
             direction="maximize",

@@ -23,6 +23,7 @@ from tuner.models.unet import unet
 
 Pair = tuple[Path, Path]
 Loss = Callable[[Tensor, Tensor], Tensor]
+Batches = DataLoader[tuple[Tensor, Tensor]]
 
 
 class Photographs(Dataset[tuple[Tensor, Tensor]]):
@@ -46,9 +47,7 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
         return out["image"], out["mask"].unsqueeze(0)
 
 
-def loader(
-    pairs: Sequence[Pair], size: int, train: bool, batch_size: int = 8
-) -> DataLoader[tuple[Tensor, Tensor]]:
+def loader(pairs: Sequence[Pair], size: int, train: bool, batch_size: int = 8) -> Batches:
     return DataLoader(Photographs(pairs, size, train), batch_size=batch_size, shuffle=train, num_workers=2)
 
 
@@ -82,7 +81,7 @@ class Metrics:
 
 def train_epoch(
     model: nn.Module,
-    batches: DataLoader[tuple[Tensor, Tensor]],
+    batches: Batches,
     loss_of: Loss,
     optimizer: torch.optim.Optimizer,
 ) -> dict[str, float]:
@@ -99,13 +98,38 @@ def train_epoch(
 
 
 @torch.no_grad()
-def validate(model: nn.Module, batches: DataLoader[tuple[Tensor, Tensor]], loss_of: Loss) -> dict[str, float]:
+def validate(model: nn.Module, batches: Batches, loss_of: Loss) -> dict[str, float]:
     model.eval()
     metrics = Metrics()
     for image, mask in batches:
         logits = model(image)
         metrics.add(loss_of(logits, mask), logits, mask)
     return metrics.result()
+
+
+def train_trial(
+    trial: optuna.Trial, k: int, lr: float, loss_of: Loss, batches: tuple[Batches, Batches], epochs: int,
+    folder: Path, is_over: Callable[[float], bool] = lambda iou: False,
+) -> float:  # fmt: skip
+    """Train a U-Net and return its best validation IoU; `is_over` may end the study after an epoch, by its IoU."""
+    model = unet(3, 1, k=k, dropout=0.1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=5)
+    best = -1.0
+    for epoch in range(1, epochs + 1):
+        train_epoch(model, batches[0], loss_of, optimizer)
+        val = validate(model, batches[1], loss_of)
+        schedule.step(val["loss"])
+        if val["iou"] > best:
+            best = val["iou"]
+            torch.save(model.state_dict(), folder / f"best-{trial.number}.pt")
+        trial.report(val["iou"], epoch)
+        if is_over(val["iou"]):
+            trial.study.stop()
+            break
+        if trial.should_prune():
+            raise optuna.TrialPruned()
+    return best
 
 
 def search(
@@ -118,23 +142,8 @@ def search(
         torch.manual_seed(seed)
         rate = trial.suggest_float("lr", lr, lr)
         width = trial.suggest_int("k", k, k)
-        model = unet(3, 1, k=width, dropout=0.1)
-        loss_of = nn.BCEWithLogitsLoss()
-        optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=5)
-        train_batches, val_batches = loader(train_pairs, size, True), loader(val_pairs, size, False)
-        best = -1.0
-        for epoch in range(1, epochs + 1):
-            train_epoch(model, train_batches, loss_of, optimizer)
-            val = validate(model, val_batches, loss_of)
-            schedule.step(val["loss"])
-            if val["iou"] > best:
-                best = val["iou"]
-                torch.save(model.state_dict(), folder / f"best-{trial.number}.pt")
-            trial.report(val["iou"], epoch)
-            if trial.should_prune():
-                raise optuna.TrialPruned()
-        return best
+        batches = loader(train_pairs, size, True), loader(val_pairs, size, False)
+        return train_trial(trial, width, rate, nn.BCEWithLogitsLoss(), batches, epochs, folder)
 
     study = optuna.create_study(
         direction="maximize",
