@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import between
 from benchmarks.measure import Row, Section, Setting, child, median, spread
-from tuner.search.scheduler import Curve
+from tuner.search.scheduler import Curve, Scheduler
 from tuner.study.decisions import Decision
 
 TARGET = 1.03
@@ -24,14 +24,14 @@ SPACE = between.SPACE.replace('trial.suggest_int("batch_size", 8, 9)', "8")  # a
 
 
 @dataclass(frozen=True)
-class InStretches:
+class InStretches(Scheduler):
     """Pause trials with an odd number at each rung, and resume them at once."""
 
     def rungs(self, length: int) -> list[int]:
         return [rung for rung in RUNGS if rung < length]
 
-    def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
-        return Decision("pause" if number % 2 else "continue", number, epoch)
+    def judge(self, curves: Sequence[Curve], number: int, rung: int) -> Decision:
+        return Decision("pause" if number % 2 else "continue", number, rung)
 
     def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
         for curve in curves:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tuner.search.scheduler import Curve
+from tuner.search.scheduler import Curve, Scheduler
 from tuner.study.decisions import Action, Decision
 
 
 @dataclass
-class Asked:
+class Asked(Scheduler):
     """A scheduler that notes the values of each trial it judges, and gives its answer at one rung."""
 
     answer_at: int = 0
@@ -26,10 +26,10 @@ class Asked:
     def rungs(self, length: int) -> list[int]:
         return [rung for rung in self.judged_at if rung < length]
 
-    def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
+    def judge(self, curves: Sequence[Curve], number: int, rung: int) -> Decision:
         (own,) = (curve for curve in curves if curve.number == number)
         self.seen.append(dict(own.values))
-        return Decision(self.answer if epoch == self.answer_at else "continue", number, epoch, {"rung": epoch})
+        return Decision(self.answer if rung == self.answer_at else "continue", number, rung, {"rung": rung})
 
     def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
         """Resume the first paused trial, else start one."""

@@ -17,7 +17,7 @@ from tuner.search.expectations import Source, expect, fit_earlier, follow_prior
 from tuner.search.gaussian_process import GaussianProcess
 from tuner.search.ranks import normal_scores, select_best_and_newest
 from tuner.search.sampling import FINISHED, NUM_RANDOM
-from tuner.search.scheduler import Curve, PromoteHalving, key_by_time
+from tuner.search.scheduler import Curve, Scheduler, first_telling
 from tuner.search.unit_cube import Space, encode, encode_shares, from_unit, list_owners, to_shares
 from tuner.study import optuna_compat
 from tuner.study.earlier import EarlierStudy
@@ -44,15 +44,13 @@ class EarlySampler(BaseSampler):
         self,
         seed: int,
         is_maximized: bool,
-        halving: PromoteHalving,
+        halving: Scheduler,
         others: BaseSampler,
         earlier: Sequence[EarlierStudy] = (),
         prior: Mapping[str, Sequence[Any]] | None = None,
-        by_seconds: bool = False,
     ) -> None:
         self.seed, self.sign, self.halving, self.others = seed, 1.0 if is_maximized else -1.0, halving, others
         self.earlier, self.prior = earlier, prior or {}
-        self.by_seconds = by_seconds  # the rungs are milliseconds of training
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         self.others.before_trial(study, trial)
@@ -67,7 +65,7 @@ class EarlySampler(BaseSampler):
     ) -> dict[str, Any]:
         trials = [t for t in optuna_compat.read_cached_trials(study) if search_space.keys() <= t.params.keys()]
         curves = {t.number: make_curve(t, self.sign) for t in trials if t.state is not TrialState.FAIL}
-        known = read_early(list(curves.values()), self.halving, self.by_seconds)
+        known = read_early(list(curves.values()), self.halving)
         known |= {t.number: -math.inf for t in trials if t.state in FINISHED and not t.intermediate_values}
         if not search_space or len(known) < NUM_RANDOM:
             return {}
@@ -105,9 +103,9 @@ class EarlySampler(BaseSampler):
         self.others.after_trial(*args)
 
 
-def read_early(curves: Sequence[Curve], halving: PromoteHalving, by_seconds: bool = False) -> dict[int, float]:
+def read_early(curves: Sequence[Curve], halving: Scheduler) -> dict[int, float]:
     """Return the values after the first rung that tells something, by number; of shorter trials the last."""
-    curves = key_by_time(curves, halving) if by_seconds else curves
-    rung = halving.first_telling(curves)
-    found = ((curve.number, curve.values.get(min(rung, curve.length))) for curve in curves)
+    view = halving.view(curves)
+    rung = first_telling(halving, view)
+    found = ((curve.number, curve.values.get(min(rung, curve.length))) for curve in view)
     return {number: value for number, value in found if value is not None}

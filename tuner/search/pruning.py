@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.search.curves import CurveReader
-from tuner.search.scheduler import BySeconds, Scheduler, make_scheduler, order_paused
+from tuner.search.scheduler import Scheduler, make_scheduler, order_paused
 from tuner.study import claims
 from tuner.study.decisions import Decision
 from tuner.study.paused import end_paused_trials, read_paused
@@ -26,19 +26,12 @@ def judge_epoch(scheduler: Scheduler, curves: CurveReader, active: ActiveTrial) 
     """Ask the scheduler about the first epoch that it has not seen, if it reaches a rung."""
     epoch = active.unjudged[0]
     before = max((at for at in dict(active.frozen.intermediate_values) if at < epoch), default=min(epoch, 1) - 1)
-    for rung in list_rungs(scheduler, active, max(before, active.judged), epoch):
+    seconds = read_seconds(active.frozen)
+    for rung in scheduler.rungs_between(active.length, max(before, active.judged), epoch, seconds):
         if not active.verdict:
             decision = scheduler.judge(curves.read_at(active.number, epoch), active.number, rung)
             note_judgement(active, decision, epoch)
     active.unjudged.pop(0)
-
-
-def list_rungs(scheduler: Scheduler, active: ActiveTrial, before: int, epoch: int) -> list[int]:
-    """Return the rungs that a trial has reached with an epoch, and not with an epoch before."""
-    if isinstance(scheduler, BySeconds):
-        seconds = read_seconds(active.frozen)
-        return scheduler.rungs_between(seconds.get(before, 0.0), seconds[epoch])
-    return [rung for rung in scheduler.rungs(active.length) if before < rung <= epoch]
 
 
 def make_due_check(joined: JoinedStudy) -> Callable[[], bool]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial
 
 from tuner.search.curves import CurveReader, cut_curve
-from tuner.search.scheduler import Curve, Scheduler, State, choose_next, make_scheduler, read_rung
+from tuner.search.scheduler import Curve, Scheduler, State, choose_next, make_scheduler
 from tuner.study.claims import read_slots
 from tuner.study.decisions import CAN_START, START_ENQUEUED, Decision, StoredDecision, read_decisions
 from tuner.study.optuna_compat import fixed_params, trial_id
@@ -93,7 +93,7 @@ class Replay:
             return choose_next(self.scheduler, self.visible(), stored.reason.get(CAN_START, True))
         own = cut_curve(self.whole[number], self.judged_at(number, stored.epoch), "running")
         curves = [curve for curve in self.visible(own) if self.reader.competes(curve.number, number)]
-        return self.scheduler.judge(curves, number, read_rung(self.scheduler, stored))
+        return self.scheduler.judge(curves, number, self.scheduler.read_rung(stored))
 
     def judged_at(self, number: int, rung: int) -> int:
         """Return the epoch after which a trial was judged: the first with a value, from the rung on."""

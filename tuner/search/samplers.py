@@ -28,7 +28,7 @@ from tuner.search.front_sampler import FrontSampler
 from tuner.search.point_samplers import GridSampler, SobolSampler
 from tuner.search.rank_sampler import RankSampler
 from tuner.search.sampling import NUM_RANDOM, SubsetTPESampler, hash_seed
-from tuner.search.scheduler import make_promoting
+from tuner.search.scheduler import make_halving
 from tuner.space.search_settings import SAMPLERS, SearchSettings
 from tuner.study.info import StudyInfo
 
@@ -90,9 +90,8 @@ def tpe(seed: int, info: StudyInfo) -> BaseSampler:
 
 def early(seed: int, info: StudyInfo) -> BaseSampler:
     """Fit a Gaussian process to the ranks after the first rung; the first ten are chosen by TPE."""
-    halving, others, search = make_promoting(info.search), tpe(seed, info), info.search
-    by_seconds = search.seconds > 0
-    return EarlySampler(seed, info.is_maximized, halving, others, info.earlier, search.prior, by_seconds)
+    halving, others = make_halving(info.search, "promote"), tpe(seed, info)
+    return EarlySampler(seed, info.is_maximized, halving, others, info.earlier, info.search.prior)
 
 
 def gp(seed: int, info: StudyInfo) -> BaseSampler:

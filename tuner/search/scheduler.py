@@ -55,13 +55,25 @@ class Curve:
 
 
 class Scheduler(Protocol):
-    """Decides at rungs, and for free workers."""
+    """Decides at rungs, and for free workers. Rungs are numbers of epochs, unless a scheduler says otherwise."""
 
     def rungs(self, length: int) -> list[int]:
-        """Return the epochs after which a trial of this length is judged, ascending; never its last one."""
+        """Return the rungs at which a trial of this length is judged, ascending; never its end."""
         ...
 
-    def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
+    def rungs_between(self, length: int, before: int, epoch: int, seconds: Mapping[int, float]) -> list[int]:
+        """Return the rungs that a trial reached with an epoch and not with one before; `seconds` by epoch."""
+        return [rung for rung in self.rungs(length) if before < rung <= epoch]
+
+    def read_rung(self, stored: StoredDecision) -> int:
+        """Return the rung at which a stored decision was taken."""
+        return stored.epoch
+
+    def view(self, curves: Sequence[Curve]) -> Sequence[Curve]:
+        """Return the curves with their values and lengths by rung."""
+        return curves
+
+    def judge(self, curves: Sequence[Curve], number: int, rung: int) -> Decision:
         """Return "continue", "pause" or "stop" for a running trial that reached a rung; `curves` include it."""
         ...
 
@@ -71,21 +83,21 @@ class Scheduler(Protocol):
 
 
 @dataclass(frozen=True)
-class NoHalving:
+class NoHalving(Scheduler):
     """Train every trial to its end."""
 
     def rungs(self, length: int) -> list[int]:
         return []
 
-    def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
-        return Decision("continue", number, epoch, {})
+    def judge(self, curves: Sequence[Curve], number: int, rung: int) -> Decision:
+        return Decision("continue", number, rung, {})
 
     def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
         return start_trial("every trial is trained to its end") if can_start else None
 
 
 @dataclass(frozen=True)
-class StopHalving:
+class StopHalving(Scheduler):
     """Stop a trial that is not among the best 1/factor of those that have reached its rung."""
 
     first_rung: int = 1
@@ -95,20 +107,20 @@ class StopHalving:
     def rungs(self, length: int) -> list[int]:
         return [*halving_rungs(self.first_rung, self.factor, length, self.part)]
 
-    def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
-        standing = Standing.at(curves, number, epoch)
+    def judge(self, curves: Sequence[Curve], number: int, rung: int) -> Decision:
+        standing = Standing.at(curves, number, rung)
         better = sum(value > standing.value for value in standing.finite)
         allowed = max(len(standing.finite) // self.factor, 1)
         wins = math.isfinite(standing.value) and better < allowed
         reason = standing.reason(better + 1, len(standing.finite), allowed)
-        return Decision("continue" if wins else "stop", number, epoch, reason)
+        return Decision("continue" if wins else "stop", number, rung, reason)
 
     def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
         return start_trial("a trial that was stopped is over") if can_start else None
 
 
 @dataclass(frozen=True)
-class PromoteHalving:
+class PromoteHalving(Scheduler):
     """Pause a trial that is not among the best 1/factor of its rung; resume it as soon as it is.
 
     Nothing passes the first rung until `patience` trials in a row were no better there than the best before them,
@@ -128,14 +140,14 @@ class PromoteHalving:
     def rungs(self, length: int) -> list[int]:
         return [*halving_rungs(self.first_rung, self.factor, length, self.part)]
 
-    def judge(self, curves: Sequence[Curve], number: int, epoch: int) -> Decision:
-        standing = Standing.at(curves, number, epoch)
-        allowed = self.count_allowed(curves, epoch, len(standing.order), self.first_telling(curves))
+    def judge(self, curves: Sequence[Curve], number: int, rung: int) -> Decision:
+        standing = Standing.at(curves, number, rung)
+        allowed = self.count_allowed(curves, rung, len(standing.order), first_telling(self, curves))
         rank = 1 + standing.order.index(number)
         reason = standing.reason(rank, len(standing.order), allowed)
         if not math.isfinite(standing.value):
-            return Decision("stop", number, epoch, reason)
-        return Decision("continue" if rank <= allowed else "pause", number, epoch, reason)
+            return Decision("stop", number, rung, reason)
+        return Decision("continue" if rank <= allowed else "pause", number, rung, reason)
 
     def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
         promoted = self.promote(curves, can_start)
@@ -144,7 +156,7 @@ class PromoteHalving:
     def promote(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
         """Return the resumption of the best paused trial at the highest rung where one may pass."""
         paused = {curve.number: curve for curve in curves if curve.state == "paused"}
-        telling = self.first_telling(curves)
+        telling = first_telling(self, curves)
         for rung in reversed(self.rungs(1 + max((curve.epoch for curve in paused.values()), default=0))):
             order = rank_at(curves, rung)
             allowed = self.count_allowed(curves, rung, len(order), telling)
@@ -174,15 +186,6 @@ class PromoteHalving:
         cost = len(at_rung) * (rung or self.part)
         return cost >= WHOLE_TRIALS * max((curve.length for curve in at_rung), default=0)
 
-    def first_telling(self, curves: Sequence[Curve]) -> int:
-        """Return the first rung whose ranks say something about those of the next one, as far as is known."""
-        rungs = self.rungs(max((curve.length for curve in curves), default=0)) or [*self.rungs(1), self.first_rung]
-        for rung, after in pairwise(rungs):
-            both = [(curve.values[rung], curve.values[after]) for curve in curves if after in curve.values]
-            if len(both) < NUM_CORRELATED or correlate_ranks(both) > UNRELATED:
-                return rung
-        return rungs[-1]
-
     def rests_at(self, curve: Curve, rung: int) -> bool:
         """Return whether this is the last rung that a trial has reached."""
         following = rung * self.factor or self.first_rung
@@ -190,28 +193,33 @@ class PromoteHalving:
 
 
 @dataclass(frozen=True)
-class BySeconds:
+class BySeconds(Scheduler):
     """Compare trials after equal times of training. The rungs of the inner scheduler are milliseconds.
 
     A trial is judged at the end of the first epoch until which it has trained for that long. A decision has the
     epoch at which it was taken, and the rung in seconds as a reason.
     """
 
-    inner: StopHalving | PromoteHalving
+    inner: Scheduler
 
     def rungs(self, length: int) -> list[int]:
         return self.inner.rungs(length)
 
-    def rungs_between(self, start: float, end: float) -> list[int]:
-        """Return the rungs after so many seconds, and at or before others."""
-        return [rung for rung in self.rungs(to_millis(end) + 1) if rung > to_millis(start)]
+    def rungs_between(self, length: int, before: int, epoch: int, seconds: Mapping[int, float]) -> list[int]:
+        start, end = to_millis(seconds.get(before, 0.0)), to_millis(seconds[epoch])
+        return [rung for rung in self.rungs(end + 1) if rung > start]
+
+    def read_rung(self, stored: StoredDecision) -> int:
+        return to_millis(stored.reason["rung"])
+
+    def view(self, curves: Sequence[Curve]) -> Sequence[Curve]:
+        return [key_curve_by_time(curve, self.inner) for curve in curves]
 
     def judge(self, curves: Sequence[Curve], number: int, rung: int) -> Decision:
-        decision = self.inner.judge(key_by_time(curves, self.inner), number, rung)
-        return self.in_epochs(decision, curves)
+        return self.in_epochs(self.inner.judge(self.view(curves), number, rung), curves)
 
     def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
-        choice = self.inner.choose(key_by_time(curves, self.inner), can_start)
+        choice = self.inner.choose(self.view(curves), can_start)
         return choice if choice is None or choice.number is None else self.in_epochs(choice, curves)
 
     def in_epochs(self, decision: Decision, curves: Sequence[Curve]) -> Decision:
@@ -221,15 +229,11 @@ class BySeconds:
         return replace(decision, epoch=own.epoch, reason=decision.reason | times)
 
 
-def key_by_time(curves: Sequence[Curve], halving: StopHalving | PromoteHalving) -> list[Curve]:
-    """Return the curves with values at rungs of milliseconds."""
-    return [key_curve_by_time(curve, halving) for curve in curves]
+def key_curve_by_time(curve: Curve, halving: Scheduler) -> Curve:
+    """Return a curve with its values at rungs of milliseconds.
 
-
-def key_curve_by_time(curve: Curve, halving: StopHalving | PromoteHalving) -> Curve:
-    """Return a curve with its values at rungs: that of the first epoch that ends there or later, if not the last.
-
-    Its length is estimated: all epochs take as long as those so far. There is the value of the last one.
+    A rung has the value of the first epoch that ends there or later, but not that of the last one, which is at the
+    length. It is estimated: all epochs take as long as those so far.
     """
     ends = {epoch: to_millis(curve.seconds[epoch]) for epoch in sorted(curve.values) if epoch in curve.seconds}
     last = max(ends, default=0)
@@ -250,23 +254,16 @@ def to_millis(seconds: float) -> int:
     return round(1000 * seconds)
 
 
-def read_rung(scheduler: Scheduler, stored: StoredDecision) -> int:
-    """Return the rung of a stored decision, as its scheduler counts."""
-    return to_millis(stored.reason["rung"]) if isinstance(scheduler, BySeconds) else stored.epoch
-
-
 def make_scheduler(info: StudyInfo) -> Scheduler:
     """Return the scheduler of a study; given trials, such as the rows of a table, are trained to their ends."""
-    if not info.is_pruned:
-        return NoHalving()
-    search, halving = info.search, make_promoting(info.search)
-    made = halving if search.pruning == "promote" else StopHalving(search.first_count, search.factor, search.part)
+    return make_halving(info.search, info.search.pruning) if info.is_pruned else NoHalving()
+
+
+def make_halving(search: SearchSettings, pruning: str) -> Scheduler:
+    """Return the halving of that name with the rungs of these settings."""
+    kind = PromoteHalving if pruning == "promote" else StopHalving
+    made = kind(search.first_count, search.factor, part=search.part)
     return BySeconds(made) if search.seconds else made
-
-
-def make_promoting(search: SearchSettings) -> PromoteHalving:
-    """Return promoting halving with the rungs of these settings."""
-    return PromoteHalving(search.first_count, search.factor, part=search.part)
 
 
 def choose_next(scheduler: Scheduler, curves: Sequence[Curve], can_start: bool) -> Decision | None:
@@ -322,6 +319,17 @@ def rank_at(curves: Sequence[Curve], epoch: int) -> list[int]:
     return rank(values_at(curves, epoch))
 
 
+def first_telling(scheduler: Scheduler, view: Sequence[Curve]) -> int:
+    """Return the first rung whose ranks say something about those of the next one, as far as is known."""
+    longest = max((curve.length for curve in view), default=0)
+    rungs = scheduler.rungs(longest) or [longest]
+    for rung, after in pairwise(rungs):
+        both = [(curve.values[rung], curve.values[after]) for curve in view if after in curve.values]
+        if len(both) < NUM_CORRELATED or correlate_ranks(both) > UNRELATED:
+            return rung
+    return rungs[-1]
+
+
 def order_paused(scheduler: Scheduler, curves: Sequence[Curve]) -> list[int]:
     """Return the numbers of the paused trials, the least promising first: by the last rung and its value."""
 
@@ -329,8 +337,8 @@ def order_paused(scheduler: Scheduler, curves: Sequence[Curve]) -> list[int]:
         reached = [rung for rung in scheduler.rungs(curve.length) if rung in curve.values]
         return max(reached, default=0), curve.values.get(max(reached, default=0), -math.inf), -curve.number
 
-    shown = key_by_time(curves, scheduler.inner) if isinstance(scheduler, BySeconds) else curves
-    return [curve.number for curve in sorted((c for c in shown if c.state == "paused"), key=promise)]
+    paused = [curve for curve in scheduler.view(curves) if curve.state == "paused"]
+    return [curve.number for curve in sorted(paused, key=promise)]
 
 
 def start_trial(why: str) -> Decision:

@@ -10,7 +10,15 @@ from typing import Any
 import optuna
 import pytest
 
-from tuner.search.scheduler import Curve, NoHalving, PromoteHalving, Scheduler, StopHalving, correlate_ranks
+from tuner.search.scheduler import (
+    Curve,
+    NoHalving,
+    PromoteHalving,
+    Scheduler,
+    StopHalving,
+    correlate_ranks,
+    first_telling,
+)
 from tuner.study.decisions import Decision
 
 INF = math.inf
@@ -172,12 +180,12 @@ def test_a_rung_that_tells_nothing_is_passed_by_all() -> None:
     """After one epoch all are equal, or the order is reversed until the next rung."""
     for first in ([0.0] * 8, [-number / 10 for number in range(8)]):
         seen = [curve(number, first[number], 0.0, number / 10) for number in range(8)]
-        assert promote().first_telling(seen) == 3 and promote().first_telling(seen[:7]) == 1
+        assert first_telling(promote(), seen) == 3 and first_telling(promote(), seen[:7]) == 1
         new = curve(8, -1.0, state="running")
         assert promote().judge([*seen, new], 8, 1).action == "continue"
         assert promote().judge([*seen[:7], new], 8, 1).action == "pause"
     told = [curve(number, number / 10, 0.0, number / 10) for number in range(8)]
-    assert promote().first_telling(told) == 1
+    assert first_telling(promote(), told) == 1
 
 
 def test_rank_correlation_agrees_with_scipy() -> None:
@@ -219,6 +227,6 @@ def test_a_rung_within_an_epoch_costs_that_part_of_it() -> None:
 
 def test_ranks_within_the_first_epoch_that_say_nothing_are_skipped() -> None:
     scheduler = PromoteHalving(part=0.5)
-    assert scheduler.first_telling([]) == 0
+    assert first_telling(scheduler, []) == 0
     misleading = [within_first(number, number, -number) for number in range(8)]
-    assert scheduler.first_telling(misleading) == 1
+    assert first_telling(scheduler, misleading) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tuner.goal import maximize
@@ -18,6 +20,7 @@ from tuner.search.scheduler import (
     order_paused,
 )
 from tuner.space.search_settings import SearchSettings
+from tuner.study.decisions import Decision
 from tuner.study.info import StudyInfo
 from tuner.study.pending import SECONDS, ActiveTrial
 from tuner.study.trial_reader import make_trial
@@ -123,4 +126,36 @@ def test_a_study_is_made_to_judge_by_seconds() -> None:
 
 def test_the_sampler_early_reads_values_at_equal_times() -> None:
     curves = [timed(0, 10, *[0.2] * 6), timed(1, 30, 0.3, 0.4), timed(2, 5, 0.1, 0.9, length=2), timed(3, 20, 0.1)]
-    assert read_early(curves, PROMOTE, by_seconds=True) == {0: 0.2, 1: 0.4, 2: 0.9}
+    assert read_early(curves, BySeconds(PROMOTE)) == {0: 0.2, 1: 0.4, 2: 0.9}
+
+
+class ByHundreds(PromoteHalving):
+    """A scheduler whose rungs are hundreds of epochs."""
+
+    def rungs_between(self, length: int, before: int, epoch: int, seconds: Any) -> list[int]:
+        return [rung for rung in self.rungs(length) if before < 100 * rung <= epoch]
+
+    def view(self, curves: Sequence[Curve]) -> list[Curve]:
+        return [
+            replace(
+                curve, values={epoch // 100: value for epoch, value in curve.values.items() if not epoch % 100}
+            )
+            for curve in curves
+        ]
+
+    def judge(self, curves: Sequence[Curve], number: int, rung: int) -> Decision:
+        return super().judge(self.view(curves), number, rung)
+
+
+def test_any_scheduler_may_have_rungs_of_its_own() -> None:
+    """Nothing asks which one it is: what is dropped, learned from and judged follows its rungs."""
+    scheduler = ByHundreds()
+    curves = [Curve(0, {100: 0.2, 199: 0.0}, 500, "paused"), Curve(1, {100: 0.1, 200: 0.9}, 500, "paused")]
+    assert (order_paused(scheduler, curves), read_early(curves, scheduler)) == ([1, 0], {0: 0.2, 1: 0.1})
+    active = ActiveTrial(make_trial(7, 0, "RUNNING", None), 1, 0, "")
+    active.frozen.user_attrs["recipe"] = {"epochs": 500}
+    for epoch in (99, 200):
+        active.set_intermediate_value(epoch, 0.5)
+        active.unjudged.append(epoch)
+        judge_epoch(scheduler, Curves(active), active)  # type: ignore[arg-type]
+    assert active.verdict == "pause" and active.judgement is not None and active.judgement.reason["rung"] == 1
