@@ -159,9 +159,10 @@ class Study:
     ) -> Bundle:
         """Write the model of the best trial as a bundle, a folder that needs no database, and return it.
 
-        `pick` chooses another: the number of a trial, "knee" for the knee of the front of several goals, or the
-        best of those that meet conditions such as "params<2e6". An existing folder is replaced only if it is a
-        bundle and with `force`. StudyError if no trial is complete, or `pick` chooses none.
+        `pick` chooses another: the number of a trial, "knee" for the knee of the front of several goals, the best
+        of the front by weights of goals such as "iou:2,params:1", or the best of those that meet conditions such
+        as "params<2e6". An existing folder is replaced only if it is a bundle and with `force`. StudyError if no
+        trial is complete, or `pick` chooses none.
         """
         from tuner.artifacts.attempts import open_attempts
         from tuner.export.best_trial import find_best

@@ -43,8 +43,9 @@ SAMPLE = Whole(1, 100)  # as `tuner.export.evaluate.SAMPLE`
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option(
     "--pick",
-    metavar="N|knee|NAME<X",
-    help="Another trial: its number, the knee of the front, or the best with 'params<2e6,iou>0.8'.",
+    metavar="N|knee|GOAL:X|NAME<X",
+    help="Another trial: its number, the knee of the front, the best of the front by weights such as "
+    "'iou:2,params:1', or the best with 'params<2e6,iou>0.8'.",
 )
 @json_option
 def best(
@@ -60,6 +61,7 @@ def best(
     Examples:
       tuner best --export best && tuner predict best photo.jpg
       tuner best --pick 'params<2e6' --export small
+      tuner best --pick 'iou:2,params:1'
     """
     from tuner.export.best_trial import find_best as find_best
 

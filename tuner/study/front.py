@@ -6,6 +6,7 @@ It is read without Optuna. The front of a study with one goal is its best trial.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,8 +82,9 @@ def read_front(engine: Engine, info: StudyInfo) -> list[FrontTrial]:
 def pick_trial(complete: Sequence[FrontTrial], info: StudyInfo, pick: str) -> int:
     """Return the number of the trial that `pick` chooses of the complete ones.
 
-    pick: the number of a trial; "knee", the trial of the front that is nearest to the best of all goals; or
-        conditions such as "params<2e6,iou>0.8": the best by the first goal of those that meet them.
+    pick: the number of a trial; "knee", the trial of the front that is nearest to the best of all goals; weights
+        of goals such as "iou:2,params:1": the trial of the front with the best weighted sum; or conditions such as
+        "params<2e6,iou>0.8": the best by the first goal of those that meet them.
 
     StudyError if it chooses none.
     """
@@ -93,6 +95,8 @@ def pick_trial(complete: Sequence[FrontTrial], info: StudyInfo, pick: str) -> in
         return pick_number(complete, info, text)
     if text == KNEE:
         return pick_knee(select_front(complete, info.goals), info)
+    if ":" in text and not CONDITION.match(text):
+        return pick_weighted(select_front(complete, info.goals), parse_weights(text, info), info)
     return pick_best(complete, info, pick)
 
 
@@ -108,13 +112,54 @@ def pick_knee(front: Sequence[FrontTrial], info: StudyInfo) -> int:
     """Return the trial of the front that is nearest to the best of each goal, in units of the front's range."""
     if not info.further:
         raise StudyError(f"study '{info.name}' has one goal, {info.goal}, and so no knee. Leave the pick out.")
-    distances = [0.0] * len(front)
-    for goal in info.goals:
+    lost = scale_losses(front, info.goals)
+    return front[min(range(len(front)), key=lambda at: (sum(loss**2 for loss in lost[at].values()), at))].number
+
+
+def pick_weighted(front: Sequence[FrontTrial], weights: Mapping[str, float], info: StudyInfo) -> int:
+    """Return the trial of the front with the best weighted sum of goals, each in units of the front's range."""
+    lost, largest = scale_losses(front, info.goals), max(weights.values())
+    sums = [sum(weight / largest * losses[name] for name, weight in weights.items()) for losses in lost]
+    return front[min(range(len(front)), key=lambda at: (sums[at], at))].number
+
+
+def scale_losses(front: Sequence[FrontTrial], goals: Sequence[Goal]) -> list[dict[str, float]]:
+    """Return how far each trial of a front is from the best of each goal: 1 is the worst of the front."""
+    lost: list[dict[str, float]] = [{} for _ in front]
+    for goal in goals:
         values = [trial.values[goal.metric] for trial in front]
         best, worst = (max(values), min(values)) if goal.direction == "maximize" else (min(values), max(values))
-        for at, value in enumerate(values):
-            distances[at] += ((value - best) / (worst - best)) ** 2 if worst != best else 0.0
-    return front[min(range(len(front)), key=lambda at: (distances[at], at))].number
+        for losses, value in zip(lost, values, strict=True):
+            losses[goal.metric] = (value - best) / (worst - best) if worst != best else 0.0
+    return lost
+
+
+def parse_weights(text: str, info: StudyInfo) -> dict[str, float]:
+    """Return the weights of a text such as "iou:2,params:1" by goal; StudyError if one cannot be read."""
+    known, weights = [goal.metric for goal in info.goals], dict[str, float]()
+    for item in text.split(","):
+        name, _, number = (part.strip() for part in item.rpartition(":"))  # a metric of one's own has a colon too
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise StudyError(
+                f"study '{info.name}' has no goal '{printable(name or number, 80)}' to weigh.{hint} Its goals: "
+                f"{', '.join(known)}; give weights such as '{known[-1]}:2'."
+            )
+        weight = parse_weight(number)
+        if name in weights or not weight:
+            wrong = "given twice" if name in weights else f"'{printable(number, 80)}'"
+            raise StudyError(f"the weight of {name} is {wrong}; give one number above 0, such as '{name}:2'.")
+        weights[name] = weight
+    return weights
+
+
+def parse_weight(text: str) -> float:
+    """Return the finite number above 0 that a text is; 0 if it is none."""
+    try:
+        weight = float(text)
+    except ValueError:
+        return 0.0
+    return weight if 0 < weight < math.inf else 0.0
 
 
 def pick_best(complete: Sequence[FrontTrial], info: StudyInfo, pick: str) -> int:
@@ -143,8 +188,9 @@ def parse_conditions(pick: str, complete: Sequence[FrontTrial]) -> Iterator[tupl
             number = None
         if found is None or number is None:
             raise StudyError(
-                f"'{printable(pick, 80)}' picks no trial. Give the number of a trial, '{KNEE}', or conditions "
-                f"such as '{known[-1]}<{complete[0].values.get(known[-1], 1):.3g}'."
+                f"'{printable(pick, 80)}' picks no trial. Give the number of a trial, '{KNEE}', weights of goals "
+                f"such as '{known[0]}:2', or conditions such as "
+                f"'{known[-1]}<{complete[0].values.get(known[-1], 1):.3g}'."
             )
         if found[1] not in known:
             hint = did_you_mean(found[1], known)

@@ -56,7 +56,16 @@ def test_one_goal_has_no_front_to_draw(tmp_path: Path) -> None:
     assert plot_fronts(study_of(tmp_path, goals=1)) == []
 
 
-@pytest.mark.parametrize(("pick", "number"), [((), 0), (("--pick", "knee"), 1), (("--pick", "params<1.5e4"), 2)])
+@pytest.mark.parametrize(
+    ("pick", "number"),
+    [
+        ((), 0),
+        (("--pick", "knee"), 1),
+        (("--pick", "params<1.5e4"), 2),
+        (("--pick", "iou:1,params:3"), 1),
+        (("--pick", "iou:1,params:900"), 2),
+    ],
+)
 def test_best_prints_the_front_and_marks_what_was_picked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pick: tuple[str, ...], number: int
 ) -> None:

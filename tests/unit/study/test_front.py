@@ -64,9 +64,13 @@ def test_a_front_is_read_from_the_database_without_trials_that_are_not_complete(
         ("params < 30, iou > 0.4", 1),
         ("latency_ms>=3", 3),
         ("params<1.05e1", 2),
+        ("iou:1,params:1", 1),  # trial 0 is the best in one and the worst in the other, as is 2
+        ("iou: 20 , params:1", 0),
+        ("iou:1e-3,params:1e300", 2),
+        ("params:0.5", 2),
     ],
 )
-def test_a_trial_is_picked_by_its_number_the_knee_or_conditions(pick: str, number: int) -> None:
+def test_a_trial_is_picked_by_its_number_the_knee_weights_or_conditions(pick: str, number: int) -> None:
     assert pick_trial(TRIALS, INFO, pick) == number
 
 
@@ -79,7 +83,21 @@ def test_a_trial_is_picked_by_its_number_the_knee_or_conditions(pick: str, numbe
         ("parms<5", "no trial has a 'parms'. Did you mean 'params'? Known: iou, params, latency_ms."),
         (
             "best",
-            "'best' picks no trial. Give the number of a trial, 'knee', or conditions such as 'latency_ms<",
+            "'best' picks no trial. Give the number of a trial, 'knee', weights of goals such as 'iou:2', or "
+            "conditions such as 'latency_ms<",
+        ),
+        (
+            "iou:2,prams:1",
+            "study 'two' has no goal 'prams' to weigh. Did you mean 'params'? Its goals: iou, params; give "
+            "weights such as 'params:2'.",
+        ),
+        ("latency_ms:1", "has no goal 'latency_ms' to weigh."),
+        ("iou:2,", "has no goal '' to weigh."),
+        (":", "has no goal '' to weigh."),
+        ("iou:2,iou:1", "the weight of iou is given twice; give one number above 0, such as 'iou:2'."),
+        *(
+            (f"iou:{wrong}", f"the weight of iou is '{wrong}'; give")
+            for wrong in ("0", "-1", "nan", "inf", "x", "")
         ),
         ("params<1e", "'params<1e' picks no trial."),
         ("", "'' picks no trial."),
@@ -89,6 +107,13 @@ def test_a_trial_is_picked_by_its_number_the_knee_or_conditions(pick: str, numbe
 def test_what_picks_nothing_is_told(pick: str, told: str) -> None:
     with pytest.raises(StudyError, match=re.escape(told)):
         pick_trial(TRIALS, INFO, pick)
+
+
+def test_weights_are_of_goals_whose_names_may_have_colons() -> None:
+    own = replace(INFO, goal=maximize("mine:score"))
+    trials = [FrontTrial(at, {"mine:score": at / 2, "params": at * at}) for at in range(3)]
+    assert [pick_trial(trials, own, f"mine:score:{weight},params:2") for weight in (0.5, 2, 4.5)] == [0, 1, 2]
+    assert pick_trial(trials, own, "mine:score>0.7") == 2
 
 
 def test_one_goal_has_a_front_of_its_best_and_no_knee() -> None:
