@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.engine import Engine
 
+from tuner.search.scheduler import Scheduler
 from tuner.search.session import Session, StopRequested
 from tuner.study.budget import read_seconds_left
 from tuner.study.database import retried
@@ -34,14 +35,22 @@ def explain_too_late(session: Session, active: ActiveTrial, epochs: int) -> str:
     left = read_seconds_left(session.engine, session.joined.id, session.sync.budget.share)
     if left is None:
         return ""
-    search = session.joined.info.search  # rungs of seconds are reached at the end of an epoch
-    rung = 1 if search.seconds else next(iter(session.sync.scheduler.rungs(epochs)), 1) or search.part
     seconds, _ = read_cost_models(session.engine, session.joined.id)
     forecast = seconds.predict(active.frozen.params)
-    if forecast is None or rung * forecast.low <= left:
+    scheduler, part = session.sync.scheduler, session.joined.info.search.part
+    if forecast is None or forecast.low * count_to_rung(scheduler, epochs, forecast.low, part) <= left:
         return ""
+    rung = count_to_rung(scheduler, epochs, forecast.value, part)
     what = "its first epoch" if rung <= 1 else f"its first {rung} epochs"
     return f"{what} would take about {format_seconds(rung * forecast.value)}, {format_seconds(left)} are left"
+
+
+def count_to_rung(scheduler: Scheduler, epochs: int, seconds: float, part: float) -> float:
+    """Return the epochs until a trial's first rung, if each takes so many seconds; 1 if it has none."""
+    if 0 in scheduler.rungs(epochs):
+        return part
+    reaching = (at for at in range(1, epochs) if scheduler.rungs_between(epochs, 0, at, {at: at * seconds}))
+    return next(reaching, 1)
 
 
 @retried

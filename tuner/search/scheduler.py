@@ -24,7 +24,7 @@ from statistics import StatisticsError, correlation
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tuner.search.ranks import mid_ranks
-from tuner.study.decisions import Decision, StoredDecision
+from tuner.study.decisions import SECONDS, Decision, StoredDecision
 
 if TYPE_CHECKING:
     from tuner.space.search_settings import SearchSettings
@@ -225,7 +225,7 @@ class BySeconds(Scheduler):
     def in_epochs(self, decision: Decision, curves: Sequence[Curve]) -> Decision:
         """Return a decision with the last epoch of its trial, and rung and trained time in seconds."""
         (own,) = (curve for curve in curves if curve.number == decision.number)
-        times = {"rung": decision.reason["rung"] / 1000, "seconds": own.seconds.get(own.epoch)}
+        times = {"rung": decision.reason["rung"] / 1000, SECONDS: own.seconds.get(own.epoch)}
         return replace(decision, epoch=own.epoch, reason=decision.reason | times)
 
 

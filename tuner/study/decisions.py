@@ -13,6 +13,7 @@ from tuner.study.tables import clock, decision_table
 
 Action = Literal["continue", "pause", "stop", "resume", "start", "drop"]
 CAN_START = "can_start"  # a key of reasons; true if it is absent
+SECONDS = "seconds"  # a key of reasons where rungs are times: how long the trial had been trained
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.study.decisions import CAN_START, StoredDecision
+from tuner.space.rungs import format_time
+from tuner.study.decisions import CAN_START, SECONDS, StoredDecision
 from tuner.study.failures import failure_from_attrs
 from tuner.study.info import StudyInfo
 from tuner.study.stats import Cost, StudyStats
@@ -113,10 +114,15 @@ def format_outcome(trial: TrialInfo, info: StudyInfo) -> str:
 def format_decision(decision: StoredDecision) -> str:
     """Return text such as 'pause   trial 3 after epoch 1: rank 4 of 5, 1 may go on'."""
     trial = "a deleted trial" if decision.number is None else f"trial {decision.number}"
-    where = (
-        trial if decision.action == "start" and not decision.epoch else f"{trial} {format_epoch(decision.epoch)}"
-    )
-    return f"{decision.action:<8} {where}: {format_reason(decision.reason)}".removesuffix(": ")
+    where = f" {format_rung_of(decision)}" if decision.action != "start" or decision.epoch else ""
+    return f"{decision.action:<8} {trial}{where}: {format_reason(decision.reason)}".removesuffix(": ")
+
+
+def format_rung_of(decision: StoredDecision) -> str:
+    """Return where a decision was taken, such as 'after epoch 3' or 'after 60 s (epoch 3)'."""
+    if SECONDS not in decision.reason:
+        return format_epoch(decision.epoch)
+    return f"after {format_time(decision.reason['rung'])} (epoch {decision.epoch})"
 
 
 def format_epoch(epoch: int | None) -> str:
@@ -126,7 +132,7 @@ def format_epoch(epoch: int | None) -> str:
 
 def format_reason(reason: Mapping[str, Any]) -> str:
     """Return text such as 'rank 4 of 5, 1 may go on', or what else a decision gives as its reason."""
-    rest = {name: value for name, value in reason.items() if name not in ("rung", CAN_START)}
+    rest = {name: value for name, value in reason.items() if name not in ("rung", SECONDS, CAN_START)}
     parts = [str(rest.pop("why"))] if "why" in rest else []
     if {"rank", "of", "allowed"} <= rest.keys():
         parts.append(f"rank {rest.pop('rank')} of {rest.pop('of')}, {rest.pop('allowed')} may go on")

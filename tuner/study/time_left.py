@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import count, groupby, takewhile
 from typing import TYPE_CHECKING, Literal
 
 from tuner.space.rungs import rungs_in_epochs
+from tuner.space.search_settings import SearchSettings
 from tuner.study.budget import BudgetStatus
 from tuner.study.info import StudyInfo
 from tuner.study.queries import StudySummary, WorkerInfo
@@ -84,12 +85,16 @@ def time_left_by_trials(
     return TimeLeft(seconds / busy, "trials", spread(costs, new) * seconds / busy)
 
 
-def first_rung_in_epochs(info: StudyInfo, epoch_seconds: float) -> float:
-    """Return after how many epochs of so many seconds trials are judged first."""
-    search = info.search
-    if search.seconds:
-        return max(1.0, search.seconds / epoch_seconds) if epoch_seconds else 1.0
-    return search.part or search.first_count
+def rungs_of(search: SearchSettings, epoch_seconds: float) -> Iterator[float]:
+    """Yield after how many epochs of so many seconds trials are judged, without end.
+
+    Rungs of seconds are reached at the end of an epoch; those that one epoch passes are one.
+    """
+    if not search.seconds:
+        yield from rungs_in_epochs(search.part or search.first_count, search.factor)
+        return
+    ends = (search.seconds * search.factor**step / epoch_seconds for step in count())
+    yield from (float(end) for end, _ in groupby(max(1, math.ceil(end - 1e-6)) for end in ends))
 
 
 def seconds_of_halving(info: StudyInfo, number: int, begun: Sequence[TrialCost]) -> float:
@@ -99,11 +104,10 @@ def seconds_of_halving(info: StudyInfo, number: int, begun: Sequence[TrialCost])
     """
     length = max((trial.planned for trial in begun), default=0)
     trained, seconds = sum(trial.epochs for trial in begun), math.fsum(trial.seconds for trial in begun)
-    if not length or not trained:
+    if not length or not trained or not seconds:
         return 0.0
     total, before, reached = 0.0, 0.0, number
-    rungs = rungs_in_epochs(first_rung_in_epochs(info, seconds / trained), info.search.factor)
-    for rung in takewhile(lambda rung: rung < length, rungs):
+    for rung in takewhile(lambda rung: rung < length, rungs_of(info.search, seconds / trained)):
         total += reached * (rung - before)
         before, reached = rung, max(1, reached // info.search.factor)
     total += reached * (length - before)

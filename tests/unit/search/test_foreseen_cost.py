@@ -21,20 +21,21 @@ def set_budget(place: Place, **limits: float) -> None:
     joined.engine.dispose()
 
 
+@pytest.mark.parametrize("first_rung", [2, "150s"])
 def test_it_is_put_back_and_trained_when_the_hours_are_raised(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, first_rung: int | str
 ) -> None:
     monkeypatch.setattr(logging.getLogger("tuner"), "propagate", True)
     caplog.set_level(logging.INFO, "tuner")
-    place = Place(tmp_path, search=SearchSettings(first_rung=2)).study(3, epochs=3)
+    place = Place(tmp_path, search=SearchSettings(first_rung=first_rung)).study(3, epochs=3)
     place.work()
     place.execute("UPDATE tuner_epoch SET seconds = 100, peak_memory = 5000")
     place.execute("UPDATE tuner_study SET clock_seconds = 0")
-    set_budget(place, num_trials=5, hours=60 / 3600)
+    set_budget(place, num_trials=5, hours=130 / 3600)
     place.work()
     before = place.trials()[3:]
     assert [trial.state.name for trial in before] == ["WAITING"] and not before[0].intermediate_values
-    assert "trial 3: not begun, its first 2 epochs would take about 3 min, 60 s are left, put back" in caplog.text
+    assert "trial 3: not begun, its first 2 epochs would take about 3 min, 2 min are left, put back" in caplog.text
     set_budget(place, hours=1.0)
     place.work()
     after = place.trials()[3:]

@@ -71,6 +71,15 @@ def test_a_trial_that_rests_within_its_first_epoch_is_told_with_the_part_of_it()
     assert format.format_decision(decided).startswith("pause    trial 4 within epoch 1: rank 2 of 3")
 
 
+def test_a_decision_at_a_rung_of_seconds_is_told_with_the_rung_and_the_epoch() -> None:
+    reason = {"rung": 90.0, "seconds": 143.0, "value": 0.41, "rank": 2, "of": 3, "allowed": 1}
+    decided = StoredDecision(0.0, "w", 4, "pause", 2, reason)
+    told = "pause    trial 4 after 90 s (epoch 2): rank 2 of 3, 1 may go on, value=0.41"
+    assert format.format_decision(decided) == told
+    hours = replace(decided, action="resume", reason={**reason, "rung": 3 * 3600, "seconds": None})
+    assert format.format_decision(hours).startswith("resume   trial 4 after 3 h (epoch 2): rank 2 of 3")
+
+
 def test_parameters() -> None:
     assert format.format_params({"lr": 0.00123, "k": 64, "loss": "bce"}) == "lr=0.00123 k=64 loss=bce"
     assert format.format_params(None) == ""

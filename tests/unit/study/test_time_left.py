@@ -73,3 +73,13 @@ def test_a_first_rung_by_seconds_counts_as_the_epochs_that_take_so_long(joined: 
     work(joined, None, state="idle")
     # four trials train two epochs, two of them a third one: 10 epochs, of which 5 are done
     assert estimate(joined).seconds == pytest.approx((10 - 5) * 10)
+
+
+def test_rungs_by_seconds_are_reached_with_whole_epochs(joined: JoinedStudy) -> None:
+    """Of 3, 6, 12, 24 and 48 s, the first epoch of 10 s passes two, and epochs 2, 3 and 5 one each."""
+    budget.set_budget(joined.engine, joined.id, num_trials=8)
+    write_info(joined.study, replace(joined.info, search=SearchSettings("early", "promote", "3s", 2)))
+    put(joined, 0, "PRUNED", [0.1], seconds=10, recipe={"epochs": 6})
+    work(joined, None, state="idle")
+    # eight trials train 1 epoch, four of them a second one, two of them a third one, and one three more
+    assert estimate(joined).seconds == pytest.approx((8 + 4 + 2 + 3 - 1) * 10)
