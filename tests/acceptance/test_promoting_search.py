@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from helpers.command_line import alter, epochs_of, home_url, rows, run, states, write_space
 
 
@@ -73,3 +74,39 @@ def test_a_promoting_search_within_a_budget_of_epochs(tmp_path: Path) -> None:
     assert more.returncode == 0, more.stderr
     resumed = rows(url, "SELECT * FROM tuner_decision WHERE action = 'resume'")
     assert resumed and len(states(url)) == 8
+
+
+@pytest.mark.parametrize(
+    ("first_rung", "rested", "where", "epochs"),
+    [
+        pytest.param("1/3", "paused at 0.33 of 2", ["within epoch 1", "after epoch 1"], 2, marks=pytest.mark.slow),
+        ("0.001s", "paused at 1 of 2", ["after 0.001 s (epoch 1)"], 4),
+    ],
+)
+def test_a_search_whose_first_rung_is_no_whole_epoch(
+    tmp_path: Path, first_rung: str, rested: str, where: list[str], epochs: int
+) -> None:
+    """Three trials pause at the first rung; as no more can start, the best one goes on from each of its rungs."""
+    write_space(tmp_path, epochs=2)
+    options = ["--first-rung", first_rung, "--factor", "1000000", "--pruning", "promote"]
+    search = ["run", "--space", "tiny.py", "--trials", "3", "--workers", "1", *options]
+    done = run(tmp_path, *search)
+    assert done.returncode == 0 and rested in done.stderr, done.stderr
+    (told,) = json.loads(run(tmp_path, "status", "--json").stdout)
+    assert (told["states"], told["cost"]["epochs"]) == ({"COMPLETE": 1, "PAUSED": 2}, epochs)
+
+    lines = [line.split("  ", 1)[1] for line in run(tmp_path, "decisions").stdout.splitlines()]
+    (best,) = (line.split()[2] for line in lines if line.startswith("resume") and f" {where[0]}: " in line)
+    paused = [f"pause    trial {number} {where[0]}: rank " for number in range(3)]
+    again = [f"pause    trial {best} {later}: rank " for later in where[1:]]
+    resumed = [f"resume   trial {best} {each}: rank 1 of " for each in where]
+    expected = sorted([*paused, *again, *resumed])
+    assert [line[: len(start)] for line, start in zip(sorted(lines), expected, strict=False)] == expected
+    assert [line for line in lines if not line.startswith(("pause", "resume"))] == [
+        f"start    trial {number}: no paused trial is due" for number in range(3)
+    ]
+    replayed = run(tmp_path, "decisions", "--replay")
+    number = len(lines)
+    assert f"{number} of {number} decisions, made by 1 worker, are the same again" in replayed.stdout
+    refused = run(tmp_path, *search, "--first-rung", "1")
+    assert refused.returncode == 2 and "first rung: from " in refused.stderr
