@@ -12,6 +12,7 @@ import gc
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -80,6 +81,27 @@ def pytest_xdist_setupnodes() -> None:
     """Have the test processes fork from one that has imported everything, each with a server of its own."""
     if AVAILABLE:
         gateway_io.Popen2IOMaster = ForkedGateway
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Import the test modules of a whole run in another order in each process.
+
+    pytest rewrites the assertions of a module at its first import and caches the code. In a new clone all
+    processes would rewrite the same modules at the same time; so each begins with a part of its own.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if not worker or session.config.args != session.config.getini("testpaths"):
+        return
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    first = len(files) * int(worker.removeprefix("gw")) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    for file in (*files[first:], *files[:first]):
+        if (file.parent / "__init__.py").exists():
+            continue
+        sys.path.insert(0, str(file.parent))
+        with suppress(Exception, pytest.skip.Exception):  # to be reported when it is collected
+            import_module(file.stem)
+        sys.path.pop(0)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -54,12 +54,17 @@ ALSO = (  # what is imported at the first use only
     "plotly.graph_objects",
     "psycopg",
     "pymysql",
+    "scipy.signal",
+    "scipy.stats",
+    "segmentation_models_pytorch",
     "sqlalchemy.dialects.sqlite",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.mysql.pymysql",
     "torch._dynamo",
     "torch._refs",
     "torch.fx.experimental.symbolic_shapes",
+    "torchmetrics",
+    "torchvision.models.detection",
 )
 
 
