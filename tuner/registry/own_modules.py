@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,13 +61,15 @@ def working_folder() -> dict[Path, str]:
 @contextmanager
 def importing_own() -> Iterator[None]:
     """Note which modules of the user's own are imported; write no bytecode, which hides two edits in a second."""
-    before, keep = set(sys.modules), sys.dont_write_bytecode
+    last, keep = next(reversed(sys.modules)), sys.dont_write_bytecode
     sys.dont_write_bytecode = True
     try:
         yield
     finally:
         sys.dont_write_bytecode = keep
-        OWN_MODULES.update(name for name in set(sys.modules) - before if is_own(name))
+        if next(reversed(sys.modules)) != last:  # new modules stand behind it; there are thousands before
+            imported = list(takewhile(lambda name: name != last, reversed(list(sys.modules))))
+            OWN_MODULES.update(filter(is_own, imported))
 
 
 def import_own(kind: str, name: str) -> Any:

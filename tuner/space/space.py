@@ -137,6 +137,9 @@ def run_file(path: Path) -> ModuleType:
 
 def draw_recipes(space: Space, number: int = NUM_DRAWS) -> DrawnRecipes:
     """Draw recipes with fixed seeds; SpaceError lists every error that occurred."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     recipes: list[Recipe] = []
     seen: dict[str, list[BaseDistribution]] = {}
     times: Counter[str] = Counter()
@@ -164,7 +167,6 @@ def draw_recipe(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistribu
     """Draw one recipe; return it with the distributions of its parameters."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
     try:
         with warnings.catch_warnings(), importing_own():
