@@ -28,8 +28,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from benchmarks.measure import Row, Section, Setting
 from tuner.goal import Goal
 from tuner.search.samplers import make_sampler
-from tuner.search.scheduler import Curve, make_scheduler
-from tuner.search.unit_cube import encode
+from tuner.search.scheduler import Curve
+from tuner.search.scheduling import make_scheduler
+from tuner.search.unit_cube import encode, encode_columns
 from tuner.space.search_settings import SearchSettings
 from tuner.study import optuna_compat
 from tuner.study.earlier import EarlierStudy
@@ -196,7 +197,9 @@ class SimulatedSearch:
         made.number = trial.number
         self.trials.append(made)
         self.rows.append(sampler.row)
-        self.curves.append(Curve(made.number, {}, self.table.epochs, "running"))
+        self.curves.append(
+            Curve(made.number, {}, self.table.epochs, "running", point=encode_columns(params, self.table.space))
+        )
 
     def train(self, number: int, epoch: int) -> float:
         value = float(self.table.values[self.rows[number], epoch - 1])
@@ -260,6 +263,7 @@ POLICIES: dict[str, Callable[[Table, int], Iterator[float]]] = {
     "tuner: tpe, promote": run_tuner(sampler="tpe", pruning="promote"),
     "tuner: gp, promote": run_tuner(sampler="gp", pruning="promote"),
     "tuner: early, stop": run_tuner(sampler="early", pruning="stop"),
+    "tuner: early, thaw": run_tuner(sampler="early", pruning="thaw"),
     "tuner: early, promote": run_tuner(sampler="early", pruning="promote"),
 }
 SLOW = ("tuner: gp, promote",)  # only by name: hours

@@ -16,7 +16,8 @@ from benchmarks.studies import MADE_WITH, RECIPE, row_of
 from tuner.goal import Goal
 from tuner.search.samplers import make_sampler
 from tuner.search.sampling import redraw
-from tuner.search.scheduler import NoHalving, make_scheduler
+from tuner.search.scheduler import NoHalving
+from tuner.search.scheduling import make_scheduler
 from tuner.search.session import Session
 from tuner.study import database
 from tuner.study.heartbeat import machine_id, process_start

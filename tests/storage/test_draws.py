@@ -15,7 +15,7 @@ from helpers.sessions import Bench, opened_bench, row
 
 from tuner.search.samplers import make_sampler
 from tuner.search.sampling import REPEATS, redraw
-from tuner.search.scheduler import make_scheduler
+from tuner.search.scheduling import make_scheduler
 from tuner.search.session import Session
 from tuner.space.search_settings import SearchSettings
 

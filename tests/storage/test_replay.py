@@ -14,7 +14,8 @@ from helpers.sessions import taken as take
 
 from tuner.search.pruning import limit_checkpoints
 from tuner.search.replay import replay_decisions
-from tuner.search.scheduler import PromoteHalving, make_scheduler
+from tuner.search.scheduler import PromoteHalving
+from tuner.search.scheduling import make_scheduler
 from tuner.search.session import Session
 from tuner.space.search_settings import SearchSettings
 from tuner.study import claims, control
@@ -31,7 +32,9 @@ class NoFiles:
         pass
 
 
-@pytest.fixture(params=[("promote", 1), ("stop", 1), ("promote", 0.5), ("promote", "2s"), ("stop", "2s")], ids=str)
+@pytest.fixture(
+    params=[("promote", 1), ("stop", 1), ("thaw", 1), ("promote", 0.5), ("promote", "2s"), ("stop", "2s")], ids=str
+)
 def bench(prepared_url: str, request: pytest.FixtureRequest) -> Iterator[Bench]:
     pruning, first = request.param
     with opened_bench(prepared_url, search=SearchSettings(pruning=pruning, first_rung=first, factor=2)) as made:

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from tuner.errors import FailureKind, StudyError, TrialLost
 from tuner.search.samplers import make_sampler
-from tuner.search.scheduler import make_scheduler
+from tuner.search.scheduling import make_scheduler
 from tuner.search.session import Session
 from tuner.study import claims
 from tuner.study.claims import WorkerRemoved

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from tuner.fleet.config import WorkerSettings
 from tuner.search.samplers import make_sampler
-from tuner.search.scheduler import make_scheduler
+from tuner.search.scheduling import make_scheduler
 from tuner.search.session import Session
 from tuner.study.pending import ActiveTrial
 

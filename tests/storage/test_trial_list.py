@@ -9,7 +9,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from tuner.goal import Goal
-from tuner.search.scheduler import NoHalving, StopHalving, make_scheduler
+from tuner.search.scheduler import NoHalving, StopHalving
+from tuner.search.scheduling import make_scheduler
 from tuner.study import budget as budget_module
 from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo, StudyKind

@@ -15,6 +15,7 @@ from tuner.report.figures import FRONT, StudyFigure, group_failures
 from tuner.report.study_data import StudyData, TrialData, finite, format_param
 from tuner.report.table_comparison import TableComparison, comparison_title, text_columns
 from tuner.report.trial_files import TrialPicture
+from tuner.space.search_settings import PRUNINGS
 from tuner.space.space import describe_parameter
 from tuner.study.format import format_paused, format_seconds
 from tuner.study.info import StudyInfo
@@ -114,7 +115,7 @@ def search_facts(study: StudyData, about: str) -> Pairs:
         chosen_by, pruning = ", ".join(filter(None, [describe_sampler(info), info.search.experience])), "none"
         if info.is_pruned:
             pruning = f"successive halving {info.search.rungs_text}"
-            pruning += "; what is worse pauses, and goes on when it is among the best" if info.pauses else ""
+            pruning += f"; {PRUNINGS[info.search.pruning]}"
         if info.each:
             chosen_by += f"; each {info.each} in turn"
     return [

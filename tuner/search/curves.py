@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.goal import MEASURES
 from tuner.search.scheduler import Curve, State
+from tuner.search.unit_cube import encode_columns
 from tuner.study.optuna_compat import trial_id as id_of
 from tuner.study.paused import MARK
 from tuner.study.pending import read_length, read_seconds
@@ -58,7 +59,7 @@ class CurveReader:
 
     def make_curve(self, trial: FrozenTrial) -> Curve:
         self.costs[trial.number] = [trial.user_attrs.get(name, math.inf) for name in self.compared]
-        return make_curve(trial, self.sign)
+        return replace(make_curve(trial, self.sign), point=encode_columns(trial.params, trial.distributions))
 
 
 def make_curve(trial: FrozenTrial, sign: float) -> Curve:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.search.curves import CurveReader
-from tuner.search.scheduler import Scheduler, make_scheduler, order_paused
+from tuner.search.scheduler import Scheduler, order_paused
+from tuner.search.scheduling import make_scheduler
 from tuner.study import claims
 from tuner.study.decisions import Decision
 from tuner.study.paused import end_paused_trials, read_paused

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial
 
 from tuner.search.curves import CurveReader, cut_curve
-from tuner.search.scheduler import Curve, Scheduler, State, choose_next, make_scheduler
+from tuner.search.scheduler import Curve, Scheduler, State, choose_next
+from tuner.search.scheduling import make_scheduler
 from tuner.study.claims import read_slots
 from tuner.study.decisions import CAN_START, START_ENQUEUED, Decision, StoredDecision, read_decisions
 from tuner.study.optuna_compat import fixed_params, trial_id

@@ -28,7 +28,7 @@ from tuner.search.front_sampler import FrontSampler
 from tuner.search.point_samplers import GridSampler, SobolSampler
 from tuner.search.rank_sampler import RankSampler
 from tuner.search.sampling import NUM_RANDOM, SubsetTPESampler, hash_seed
-from tuner.search.scheduler import make_halving
+from tuner.search.scheduling import make_halving
 from tuner.space.search_settings import SAMPLERS, SearchSettings
 from tuner.study.info import StudyInfo
 

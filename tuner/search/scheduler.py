@@ -21,14 +21,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import StatisticsError, correlation
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from tuner.search.ranks import mid_ranks
 from tuner.study.decisions import SECONDS, Decision, StoredDecision
-
-if TYPE_CHECKING:
-    from tuner.space.search_settings import SearchSettings
-    from tuner.study.info import StudyInfo
 
 WHOLE_TRIALS = 1.5  # what the first rung costs at most before trials pass it
 NUM_CORRELATED = 8  # trials with values at two rungs, before these are compared
@@ -47,6 +43,7 @@ class Curve:
     length: int  # epochs of its recipe
     state: State
     seconds: Mapping[int, float] = field(default_factory=dict)  # of training until the end of an epoch, if counted
+    point: Mapping[tuple[str, int], float] = field(default_factory=dict)  # its parameters, as columns from 0 to 1
 
     @property
     def epoch(self) -> int:
@@ -252,18 +249,6 @@ def key_curve_by_time(curve: Curve, halving: Scheduler) -> Curve:
 
 def to_millis(seconds: float) -> int:
     return round(1000 * seconds)
-
-
-def make_scheduler(info: StudyInfo) -> Scheduler:
-    """Return the scheduler of a study; given trials, such as the rows of a table, are trained to their ends."""
-    return make_halving(info.search, info.search.pruning) if info.is_pruned else NoHalving()
-
-
-def make_halving(search: SearchSettings, pruning: str) -> Scheduler:
-    """Return the halving of that name with the rungs of these settings."""
-    kind = PromoteHalving if pruning == "promote" else StopHalving
-    made = kind(search.first_count, search.factor, part=search.part)
-    return BySeconds(made) if search.seconds else made
 
 
 def choose_next(scheduler: Scheduler, curves: Sequence[Curve], can_start: bool) -> Decision | None:

@@ -21,7 +21,8 @@ from tuner.fleet.config import EXIT_GIVEN_UP, WorkerSettings
 from tuner.paths import replace_non_finite
 from tuner.search.curves import CurveReader
 from tuner.search.pruning import judge_epoch
-from tuner.search.scheduler import Scheduler, make_scheduler
+from tuner.search.scheduler import Scheduler
+from tuner.search.scheduling import make_scheduler
 from tuner.study import claims, control, database, pending
 from tuner.study.budget import HEARTBEAT_SECONDS, BudgetMeter
 from tuner.study.claims import WorkerRemoved

@@ -89,3 +89,16 @@ def list_owners(space: Space) -> list[int]:
     """Return for each column the index of its parameter."""
     widths = [len(kind.choices) if isinstance(kind, CategoricalDistribution) else 1 for kind in space.values()]
     return [index for index, width in enumerate(widths) for _ in range(width)]
+
+
+def encode_columns(params: Mapping[str, Any], space: Space) -> dict[tuple[str, int], float]:
+    """Return parameters as `encode_shares` does, by name and column of that parameter."""
+    columns: dict[tuple[str, int], float] = {}
+    for name, kind in space.items():
+        share = to_unit(kind, params[name])
+        if isinstance(kind, CategoricalDistribution):
+            picked = pick(share, len(kind.choices))
+            columns |= {(name, at): ONE_HOT * (at == picked) for at in range(len(kind.choices))}
+        else:
+            columns[name, 0] = share
+    return columns

@@ -32,6 +32,7 @@ SAMPLERS = {  # name -> what makes the sampler
 PRUNINGS = {
     "stop": "a trial that is not among the best of its rung ends",
     "promote": "it pauses, and is resumed when it is among the best",
+    "thaw": "it pauses, and is resumed when a model of the curves expects most of it",
     "none": "every trial is trained to its end",
 }
 MOST_VALUES = 10_000  # of a parameter of a grid
@@ -69,6 +70,9 @@ class SearchSettings:
             yield unknown_choice("pruning", self.pruning, PRUNINGS)
         if problem := first_rung_problem(self.first_rung):
             yield problem
+        elif self.pruning == "thaw" and not is_number(self.first_rung):
+            need = "needs a first_rung in epochs, or a part of the first one"
+            yield f"pruning='thaw' {need}; it is {self.first_rung!r}. 'promote' and 'stop' take a time."
         if self.factor not in FACTOR:
             yield f"factor is {describe_value(self.factor)}; {FACTOR} is needed."
         lists = isinstance(self.grid, dict) and all(isinstance(v, list | tuple) and v for v in self.grid.values())
@@ -180,7 +184,7 @@ class SearchChoice:
         `promote` and `early` compare trials by the first goal alone, so that a front is searched by others.
         """
         pruning = self.chosen.get("pruning", "stop" if has_several_goals else "promote")
-        sampler = "early" if pruning == "promote" and not has_several_goals else "tpe"
+        sampler = "early" if pruning in ("promote", "thaw") and not has_several_goals else "tpe"
         return SearchSettings(**{"sampler": sampler, "pruning": pruning, **self.chosen})
 
     def join(self, stored: SearchSettings) -> SearchSettings:
@@ -211,9 +215,10 @@ def search(
     """Return how a space is searched, for `SEARCH = search(...)`; options of `tuner run` override it.
 
     sampler: what chooses new trials: "tpe", "early", "gp", "cmaes", "nsga2", "qmc", "random", "grid", or
-        your own "module:function". By default "early" with pruning="promote", otherwise "tpe".
+        your own "module:function". By default "early" where trials pause, otherwise "tpe".
     pruning: what happens to a trial that is not among the best at a rung: "stop" ends it, "promote" pauses it,
-        "none" trains every trial to its end. By default "promote", and "stop" with several goals.
+        "thaw" too, but a model chooses which goes on; "none" trains every trial to its end. By default "promote",
+        and "stop" with several goals.
     first_rung: the epochs after which a trial is judged first, by default 1; below 1, such as 1/3, a part of the
         first epoch; or a time of training, such as "60s" or "5m".
     factor: a trial is judged again after so many times as much, and the best of so many go on; by default 3.

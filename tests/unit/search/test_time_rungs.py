@@ -16,9 +16,9 @@ from tuner.search.scheduler import (
     PromoteHalving,
     StopHalving,
     key_curve_by_time,
-    make_scheduler,
     order_paused,
 )
+from tuner.search.scheduling import make_scheduler
 from tuner.space.search_settings import SearchSettings
 from tuner.study.decisions import Decision
 from tuner.study.info import StudyInfo

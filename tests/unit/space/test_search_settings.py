@@ -30,6 +30,7 @@ def load(folder: Path, search: str) -> SearchChoice:
 def test_a_new_study_pauses_and_learns_from_the_first_rung() -> None:
     assert tuner.search().settle() == SearchSettings("early", "promote", 1, 3)
     assert tuner.search(pruning="stop").settle() == SearchSettings("tpe", "stop", 1, 3)
+    assert tuner.search(pruning="thaw").settle() == SearchSettings("early", "thaw", 1, 3)
     assert tuner.search(pruning="none").settle() == SearchSettings("tpe", "none", 1, 3)
     assert tuner.search(sampler="random").settle() == SearchSettings("random", "promote", 1, 3)
 
@@ -60,7 +61,7 @@ def test_a_space_says_how_it_is_searched(tmp_path: Path) -> None:
     ("given", "words"),
     [
         ({"sampler": "tpee"}, ["sampler is 'tpee'. Did you mean 'tpe'? Known: tpe"]),
-        ({"pruning": "halt"}, ["pruning is 'halt'", "Known: stop, promote, none."]),
+        ({"pruning": "halt"}, ["pruning is 'halt'", "Known: stop, promote, thaw, none."]),
         ({"pruning": ["stop"]}, ["pruning is ['stop']"]),
         (
             {"first_rung": 0, "factor": 1},
@@ -72,6 +73,7 @@ def test_a_space_says_how_it_is_searched(tmp_path: Path) -> None:
         ({"first_rung": float("nan")}, ["first_rung is nan"]),
         ({"first_rung": "60"}, ["first_rung is '60'", "such as 1/3, or a time, such as '60s' or '5m', is needed"]),
         ({"first_rung": "x s"}, ["first_rung is 'x s'"]),
+        ({"first_rung": "60s", "pruning": "thaw"}, ["pruning='thaw' needs a first_rung in epochs", "it is '60s'"]),
         ({"first_rung": "0s"}, ["first_rung is '0s'"]),
         ({"warm_from": "horses"}, ["warm_from is 'horses'; names of studies are needed"]),
         ({"prior": {"lr": 1e-3}}, ["prior is {'lr': 0.001}; a value and the trust in it, above 0 and below 1"]),
