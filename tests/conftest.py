@@ -67,6 +67,9 @@ MANY_PROCESSES = {  # tests that start many, on SQLite in `make test-all` only
 }
 
 
+ON_POSTGRESQL: set[str] = set()  # tests of which a first case was collected
+
+
 class ForkedGateway(gateway_io.Popen2IOMaster):  # type: ignore[misc]
     """The connection of pytest-xdist to a test process that forks instead of importing everything anew."""
 
@@ -107,16 +110,22 @@ def pytest_collection(session: pytest.Session) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Run tests that share a set-up in one process, and those on MariaDB: each process would start a server.
 
-    MariaDB is left to `make test-all`: SQLite and PostgreSQL run the same tests each time.
+    MariaDB is left to `make test-all`: SQLite and PostgreSQL run the same tests each time. Of a test with further
+    parameters, PostgreSQL runs the first.
     """
     params = [each for each in getattr(item, "callspec", NO_PARAMS).params.values() if isinstance(each, str)]
+    test = item.nodeid.partition("[")[0]
     if "mariadb" in params:
         item.add_marker(pytest.mark.xdist_group("mariadb"))
         item.add_marker(pytest.mark.slow)
-    elif "sqlite" in params and getattr(item, "originalname", "") in MANY_PROCESSES:
-        item.add_marker(pytest.mark.slow)
     elif item.path.stem in SHARED_SETUP:
         item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    if "sqlite" in params and getattr(item, "originalname", "") in MANY_PROCESSES:
+        item.add_marker(pytest.mark.slow)
+    elif "postgresql" in params and not item.get_closest_marker("slow"):
+        if test in ON_POSTGRESQL:
+            item.add_marker(pytest.mark.slow)
+        ON_POSTGRESQL.add(test)
 
 
 def pytest_collection_finish() -> None:

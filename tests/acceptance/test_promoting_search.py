@@ -55,8 +55,6 @@ def test_a_promoting_search_within_a_budget_of_epochs(tmp_path: Path) -> None:
 
     for words, changed in (
         (("--factor", "3"), "factor: from 2 to 3"),
-        (("--first-rung", "2"), "first rung: from 1 to 2"),
-        (("--pruning", "stop"), "pruning: from promote to stop"),
         (("--pruning", "none"), "pruning: from promote to none"),
     ):
         refused = run(tmp_path, *search, *words)

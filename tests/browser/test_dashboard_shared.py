@@ -162,6 +162,7 @@ def test_whoever_is_not_logged_in_or_no_more_gets_nothing(page: Any, address: st
     assert page.locator("#password").is_visible()
 
 
+@pytest.mark.slow
 def test_a_session_that_is_over_leads_to_the_login(page: Any, folder: Path) -> None:
     with dashboard(folder, "--session-hours", "0.001", TUNER_DASHBOARD_PASSWORD=PASSWORD) as address:
         page.goto(address)

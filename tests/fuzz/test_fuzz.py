@@ -18,7 +18,7 @@ from helpers.fuzzing import Answer, Case, Ground, answer_problems, call, make_ca
 from fuzz import FAMILIES
 
 SEED = int(os.environ.get("TUNER_FUZZ_SEED", "0"))
-PARTS = 4  # of a family, for processes beside each other; two of them in `make test-all` only
+PARTS = 6  # of a family, for processes beside each other; four of them in `make test-all` only
 
 
 @pytest.fixture(scope="module")

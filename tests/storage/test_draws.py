@@ -35,15 +35,15 @@ def draw(session: Session) -> dict[str, Any]:
     return params
 
 
-def test_forty_trials_on_a_grid_of_sixteen_points_meet_all_and_repeats_are_named(prepared_url: str) -> None:
+def test_24_trials_on_a_grid_of_sixteen_points_meet_all_and_repeats_are_named(prepared_url: str) -> None:
     with opened_bench(prepared_url) as bench, bench.session("w") as session:
         bench.joined.study.sampler = make_sampler(bench.joined.info, session.ordinal)
-        drawn = [draw(session) for _ in range(40)]
+        drawn = [draw(session) for _ in range(24)]
         wait_for(lambda: not session.storage.unwritten)
         trials = bench.trials()
     assert [trial.params for trial in trials] == drawn, "what was forgotten is not written"
     assert len({tuple(params.values()) for params in drawn[:16]}) == 16
-    assert [trial.number for trial in trials if REPEATS in trial.user_attrs] == list(range(16, 40))
+    assert [trial.number for trial in trials if REPEATS in trial.user_attrs] == list(range(16, 24))
     assert all(drawn[trial.user_attrs[REPEATS]] == trial.params for trial in trials[16:])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy as sa
+from helpers.optuna_revisions import prepare_file
 from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
@@ -51,6 +52,7 @@ LOCAL = {"remove_session", "check_trial_is_updatable", "get_trial_param"}  # wit
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[StudyStorage]:
     """A study with a finished and a running trial, read by nobody yet."""
+    prepare_file(tmp_path / "tuner.db")
     url = f"sqlite:///{tmp_path / 'tuner.db'}"
     made, engine = open_storage(url)
     study = optuna.create_study(storage=made, study_name="s")

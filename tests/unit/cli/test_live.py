@@ -13,6 +13,7 @@ import optuna
 import pytest
 import sqlalchemy as sa
 from helpers.command_line import home_url
+from helpers.optuna_revisions import prepare_file
 from optuna.trial import TrialState
 from rich.console import Console
 
@@ -33,7 +34,7 @@ EPOCH = {"seconds": 1.0, "images_per_second": 9.0, "peak_memory": 1, "lr": 0.1, 
 
 @pytest.fixture
 def study(home: Path) -> Iterator[JoinedStudy]:
-    Home(home).make()
+    prepare_file(Home(home).make().folder / "tuner.db")
     joined = join_study(home_url(home), StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes"))
     budget.set_budget(joined.engine, joined.id, num_trials=3)
     doing = {"number": 0, "step": 2, "steps": 4, "params": {"lr": 0.00123}}

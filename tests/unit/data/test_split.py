@@ -29,7 +29,7 @@ both_rules = pytest.mark.parametrize("rule", SPLIT_RULES)
 
 def test_exactly_the_asked_part_is_held_out() -> None:
     for part in (0.1, 0.2, 0.25, 1 / 3, 0.5, 0.9):
-        for number in range(2, 401):
+        for number in (*range(2, 60), 99, 100, 101, 399, 400):
             held = hold_out(items(*names(number)), part, number % 3, "exact")
             counted = Counter(item.split for item in held)
             assert counted["val"] == min(max(round(part * number), 1), number - 1), (number, part)

@@ -348,7 +348,7 @@ def test_a_cascade_on_a_base_without_names_is_explained_by_the_parts_of_the_base
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "pixel_frequency"])
-@pytest.mark.parametrize(("classes", "side"), [(1, 32), (3, 64)])
+@pytest.mark.parametrize(("classes", "side"), [(1, 32), pytest.param(3, 64, marks=pytest.mark.slow)])
 def test_every_model_of_the_table_is_explained(name: str, classes: int, side: int) -> None:
     model = small(name, classes=classes)
     (seen,) = explain(model, [noise(side)])
@@ -364,7 +364,13 @@ def test_every_model_of_the_table_is_explained(name: str, classes: int, side: in
         assert seen.logits.shape == ((classes,) if name in CLASSIFIERS else (classes, side, side))
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(name, marks=() if name in ("unet", "pan", "dpt") else pytest.mark.slow)
+        for name in ARCHITECTURES
+    ],
+)
 def test_every_architecture_of_smp_is_explained(architecture: str) -> None:
     encoder = "tu-test_vit" if architecture == "dpt" else "tu-test_resnet"
     model = small("smp", architecture=architecture, encoder=encoder)

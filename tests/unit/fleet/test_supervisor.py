@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from helpers.command_line import home_url
+from helpers.optuna_revisions import prepare_file
 
 from tuner.fleet import supervisor
 from tuner.fleet.config import EXIT_GIVEN_UP, EXIT_GPU_FAILED, WorkerConfig, WorkerSettings
@@ -98,7 +99,7 @@ def enter(study: JoinedStudy, worker: str) -> None:
 
 @pytest.fixture
 def study(home: Path) -> Iterator[JoinedStudy]:
-    Home(home).make()
+    prepare_file(Home(home).make().folder / "tuner.db")
     joined = join_study(home_url(home), StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes"))
     budget.set_budget(joined.engine, joined.id, num_trials=5)
     yield joined

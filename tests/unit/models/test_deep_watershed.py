@@ -93,7 +93,8 @@ def test_the_least_size_is_meant_at_the_size_the_model_sees() -> None:
         assert len(found.scores) == number
 
 
-@pytest.mark.parametrize("direction", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("direction", [False, True])
 def test_it_learns_to_tell_two_touching_discs_apart(direction: bool) -> None:
     torch.manual_seed(0)
     labels = np.stack([discs((14, 9, 8), (16, 23, 7), side=32), discs((9, 12, 7), (23, 14, 8), side=32)])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.made_studies import record
+from helpers.optuna_revisions import prepare_file
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
@@ -34,6 +35,7 @@ ORDER = PublishedTable("t", Path("t.toml"), "s", "val_iou", ROWS, data="shapes",
 
 def study(folder: Path, name: str = "t", **changes: object) -> JoinedStudy:
     info = StudyInfo(name, "s", maximize("iou"), "shapes", kind=StudyKind.TABLE, subject="t")
+    prepare_file(folder / "tuner.db")
     return join_study(f"sqlite:///{folder / 'tuner.db'}", replace(info, **changes))  # type: ignore[arg-type]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from helpers.optuna_revisions import prepare_file
 from optuna.trial import TrialState, create_trial
 
 from tuner.cli import main
@@ -23,6 +24,7 @@ VALUES = [[0.9, 1e6, 0.2], [0.85, 2e4, 0.3], [0.5, 1e4, 0.4], [0.8, 3e4, 0.5]]
 def study_of(folder: Path, goals: int = 2) -> StudyData:
     further = (minimize("params"), minimize("loss"))[: goals - 1]
     url = f"sqlite:///{folder / 'tuner.db'}"
+    prepare_file(folder / "tuner.db")
     joined = join_study(url, StudyInfo("two", "two", maximize("iou"), "shapes", further=further))
     for values in VALUES:
         joined.study.add_trial(create_trial(values=values[:goals], user_attrs={"params": values[1]}))

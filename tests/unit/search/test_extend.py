@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from helpers.command_line import epochs_of, home_url, opened, rows, states, wait_for, write_space
 from helpers.local_training import same
+from helpers.optuna_revisions import prepare_file
 from optuna.trial import TrialState, create_trial
 
 from tuner.artifacts.attempts import open_attempts
@@ -62,7 +63,7 @@ class Place:
     def study(self, epochs: int) -> Place:
         self.folder.mkdir()
         path = write_space(self.folder, epochs=FULL.format(epochs), model='use("unet", k=4, dropout=0.2)')
-        self.home.make()
+        prepare_file(self.home.make().folder / "tuner.db")
         found = load_space(str(path))
         parameters = draw_recipes(found).parameters
         info = StudyInfo("tiny", "tiny", found.goal, "shapes", parameters=parameters)

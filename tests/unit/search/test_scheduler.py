@@ -56,7 +56,7 @@ def test_stop_decides_as_optuna_does(first_rung: int, factor: int, direction: st
     ours: dict[int, Curve] = {}
     running: list[tuple[optuna.Trial, list[float]]] = []
     decisions = []
-    for _ in range(3000):
+    for _ in range(1000):
         if len(running) < 4:
             running.append((study.ask(), random_values(rng, rng.choice([9, 30, 60]))))
         trial, values = running[rng.randrange(4)] if len(running) == 4 else running[-1]
@@ -76,7 +76,7 @@ def test_stop_decides_as_optuna_does(first_rung: int, factor: int, direction: st
         if theirs or is_last:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             running = [pair for pair in running if pair[0].number != trial.number]
-    assert decisions.count("continue") > 100 and decisions.count("stop") > 100
+    assert decisions.count("continue") > 30 and decisions.count("stop") > 30
 
 
 def test_rungs_are_powers_of_the_factor_below_the_length() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from helpers.command_line import home_url
+from helpers.optuna_revisions import prepare_file
 
 from tuner.cli.run import print_result
 from tuner.goal import Goal
@@ -20,7 +21,7 @@ from tuner.study.tables import study_table
 
 @pytest.fixture
 def study(home: Path) -> Iterator[JoinedStudy]:
-    Home(home).make()
+    prepare_file(Home(home).make().folder / "tuner.db")
     joined = join_study(home_url(home), StudyInfo("s", "unet_k", Goal("iou", "maximize"), "shapes"))
     yield joined
     joined.engine.dispose()
