@@ -31,7 +31,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from helpers.generated_images import draw_once, draw_shapes
+from helpers.generated_images import draw_once, draw_shapes, limit_shapes
 from helpers.optuna_revisions import load_once, prepared_bytes
 from tuner.fleet.fork_server import (
     AVAILABLE,
@@ -148,6 +148,7 @@ def become(order: Order) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["max_bytes"], -1))
     ours = {str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path}
     apply_order(order)
+    limit_shapes()
     given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     first = [] if os.environ.get("PYTHONSAFEPATH") else [order["cwd"]]
     sys.path[:] = [*first, *given, *(path for path in sys.path[1:] if path and path not in ours)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from tuner.data.source import Item
 from tuner.data.synthetic import badges, cells, scenes, shapes
 
+NUM_SHAPES = "NUM_SHAPES"  # an environment variable, for processes that fork
 GENERATORS: tuple[ModuleType, ...] = (shapes, scenes, badges, cells)
 
 
@@ -35,3 +37,8 @@ def draw_shapes() -> None:
     """Draw the images of most tests now, for all processes that fork from this one."""
     for item in shapes.shapes().items:
         shapes.read_item(item)
+
+
+def limit_shapes() -> None:
+    """Have as many shapes as the environment says."""
+    shapes.COUNT = int(os.environ.get(NUM_SHAPES, shapes.COUNT))
