@@ -34,6 +34,11 @@ class Placement:
     grow: Callable[[dict[str, int]], Sequence[WorkerSlot]] | None = None
 
 
+def foresee_nothing() -> int:
+    """Return 0: nothing is known about the memory that recipes will take."""
+    return 0
+
+
 @contextmanager
 def open_placement(
     wanted: PlacementRequest,
@@ -41,7 +46,7 @@ def open_placement(
     storage: str,
     space: Path | None,
     say: Callable[[str], None],
-    foresee: Callable[[], int] = lambda: 0,
+    foresee: Callable[[], int] = foresee_nothing,
 ) -> Iterator[Placement]:
     """Provide the requested slots, which `check_placement` has accepted, for the duration of the context.
 
@@ -60,7 +65,7 @@ def check_placement(wanted: PlacementRequest) -> None:
     """Raise FleetError if the workers cannot be placed; call this before anything is created."""
     refuse_conflicts(wanted)
     if wanted.ray is None:
-        place_local(wanted, Home(Path()), lambda line: None)
+        place_local(wanted, Home(Path()), lambda line: None, foresee_nothing)
         return
     if find_spec("ray") is None:
         raise FleetError('--ray needs Ray, which is not installed: pip install "tuner[ray]"')
@@ -102,7 +107,7 @@ def refuse_conflicts(wanted: PlacementRequest) -> None:
 
 
 def place_local(
-    wanted: PlacementRequest, home: Home, say: Callable[[str], None], foresee: Callable[[], int] = lambda: 0
+    wanted: PlacementRequest, home: Home, say: Callable[[str], None], foresee: Callable[[], int]
 ) -> Placement:
     if wanted.per_gpu != "auto":
         per_gpu = None if wanted.per_gpu is None else parse_per_gpu(wanted.per_gpu)
@@ -133,7 +138,7 @@ class GpuSharing:
     say: Callable[[str], None]
     undecided: dict[str, gpus.GpuMemory | None]  # by GPU: its memory before our first worker
     next_number: int
-    foresee: Callable[[], int] = lambda: 0  # returns the bytes that the largest recipe is predicted to take
+    foresee: Callable[[], int]  # returns the bytes that the largest recipe is predicted to take
 
     def grow(self, peaks: dict[str, int]) -> list[LocalSlot]:
         """Return the slots to add, given the peak memory of a worker on each GPU in bytes."""

@@ -8,7 +8,7 @@ import pytest
 from helpers.fake_nvidia_smi import smi
 
 from tuner.fleet.gpus import MEBI, GpuMemory, read_memory
-from tuner.fleet.placement import CONTEXT, MOST, GpuSharing, count_fitting
+from tuner.fleet.placement import CONTEXT, MOST, GpuSharing, count_fitting, foresee_nothing
 from tuner.paths import Home
 
 GIGA = 2**30
@@ -23,7 +23,8 @@ def said() -> list[str]:
 def sharing(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> GpuSharing:
     """Two GPUs of 10 GiB, of which other programs use one."""
     monkeypatch.setenv("PATH", smi(tmp_path / "bin", memory="10240, 1024\n"))
-    return GpuSharing(Home(tmp_path), said.append, {gpu: read_memory(gpu) for gpu in ("0", "1")}, next_number=2)
+    memory = {gpu: read_memory(gpu) for gpu in ("0", "1")}
+    return GpuSharing(Home(tmp_path), said.append, memory, 2, foresee_nothing)
 
 
 def test_nothing_is_decided_before_a_worker_has_trained(sharing: GpuSharing, said: list[str]) -> None:
