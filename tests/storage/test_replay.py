@@ -12,6 +12,7 @@ import pytest
 from helpers.sessions import Bench, epochs_of, opened_bench, row
 from helpers.sessions import taken as take
 
+from tuner.goal import minimize
 from tuner.search.pruning import limit_checkpoints
 from tuner.search.replay import replay_decisions
 from tuner.search.scheduler import PromoteHalving
@@ -98,7 +99,12 @@ def begin(session: Session, held: ActiveTrial) -> None:
         trial = session.optuna_trial(held)
         trial.suggest_float("lr", 0.0, 1.0)
         trial.set_user_attr("recipe", {"epochs": LENGTH})
+        trial.set_user_attr("params", cost_of(held))
         session.confirm_params(held)
+
+
+def cost_of(held: ActiveTrial) -> float:
+    return 10.0 ** (held.number % 2)
 
 
 def finish(session: Session, held: ActiveTrial) -> None:
@@ -110,7 +116,10 @@ def finish(session: Session, held: ActiveTrial) -> None:
             control.stop_trial(session.engine, session.joined.id, held.number)
         limit_checkpoints(session, NoFiles(), 4e-6)  # type: ignore[arg-type]
         return
-    session.end_trial(held, "PRUNED" if signal else "COMPLETE", held.frozen.intermediate_values[last])
+    further = (cost_of(held),) if session.joined.info.further else ()
+    session.end_trial(
+        held, "PRUNED" if signal else "COMPLETE", held.frozen.intermediate_values[last], further=further
+    )
     session.sync.write_all()
 
 
@@ -137,6 +146,17 @@ def test_a_search_with_one_worker_is_replayed_to_the_same_decisions(bench: Bench
         assert (by_hand.action, by_hand.number) == ("drop", 5)
     else:
         assert actions.keys() == {"continue", "stop"} and min(actions.values()) > 2
+
+
+def test_with_several_goals_resumptions_are_replayed_with_what_the_models_cost(prepared_url: str) -> None:
+    settings = {"search": SearchSettings(pruning="promote", factor=2), "further": (minimize("params"),)}
+    with opened_bench(prepared_url, **settings) as bench:
+        search(bench, 24)
+        assert [each for each in replay_decisions(bench.joined) if not each.is_same] == []
+        bench.execute("UPDATE trial_user_attributes SET value_json = '1.0' WHERE key = 'params'")
+        with opened_bench(prepared_url, **settings) as again:
+            changed = [each.stored for each in replay_decisions(again.joined) if not each.is_same]
+        assert {each.action for each in changed} >= {"pause", "resume"}
 
 
 def test_another_curve_or_another_scheduler_decides_otherwise(prepared_url: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.goal import MEASURES
-from tuner.search.scheduler import Curve, State
+from tuner.search.scheduler import Curve, State, select_compared
 from tuner.search.unit_cube import encode_columns
 from tuner.study.optuna_compat import trial_id as id_of
 from tuner.study.paused import MARK
@@ -25,8 +25,7 @@ class CurveReader:
         self.joined = joined
         self.sign = 1.0 if joined.info.goal.direction == "maximize" else -1.0
         self.known: dict[int, tuple[FrozenTrial, Curve]] = {}  # ended and paused ones, by id
-        self.compared = [goal.metric for goal in joined.info.further if goal.metric in MEASURES]
-        self.costs: dict[int, list[float]] = {}  # by number: the values of those goals, which are known early
+        self.compared = [goal.metric for goal in joined.info.further if goal.metric in MEASURES]  # known early
         self.lock = threading.Lock()
 
     def read(self) -> list[Curve]:
@@ -39,27 +38,18 @@ class CurveReader:
             return [made.get(id_of(trial)) or self.known[id_of(trial)][1] for trial in trials]
 
     def read_at(self, number: int, epoch: int) -> list[Curve]:
-        """Return the curves of all trials, and the one of that number as it was after that epoch.
-
-        With several goals, only those of trials that cost at most as much: large models do not judge small ones.
-        """
-        return [
-            cut_curve(curve, epoch, curve.state) if curve.number == number else curve
-            for curve in self.read()
-            if self.competes(curve.number, number)
-        ]
-
-    def competes(self, other: int, number: int) -> bool:
-        """Return whether another trial costs at most as much as that of the number."""
-        pairs = zip(self.costs.get(other, []), self.costs.get(number, []), strict=False)
-        return other == number or all(theirs <= own for theirs, own in pairs)
+        """Return the curve of that number as it was after that epoch, and those with which it is compared."""
+        curves = self.read()
+        (own,) = (cut_curve(curve, epoch, curve.state) for curve in curves if curve.number == number)
+        return select_compared([own if curve.number == number else curve for curve in curves], own)
 
     def is_known(self, trial: FrozenTrial) -> bool:
         return self.known.get(id_of(trial), (None,))[0] is trial
 
     def make_curve(self, trial: FrozenTrial) -> Curve:
-        self.costs[trial.number] = [trial.user_attrs.get(name, math.inf) for name in self.compared]
-        return replace(make_curve(trial, self.sign), point=encode_columns(trial.params, trial.distributions))
+        costs = tuple(float(trial.user_attrs.get(name, math.inf)) for name in self.compared)
+        point = encode_columns(trial.params, trial.distributions)
+        return replace(make_curve(trial, self.sign), costs=costs, point=point)
 
 
 def make_curve(trial: FrozenTrial, sign: float) -> Curve:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial
 
 from tuner.search.curves import CurveReader, cut_curve
-from tuner.search.scheduler import Curve, Scheduler, State, choose_next
+from tuner.search.scheduler import Curve, Scheduler, State, choose_next, select_compared
 from tuner.search.scheduling import make_scheduler
 from tuner.study.claims import read_slots
 from tuner.study.decisions import CAN_START, START_ENQUEUED, Decision, StoredDecision, read_decisions
@@ -93,7 +93,7 @@ class Replay:
         if stored.action in ("start", "resume"):
             return choose_next(self.scheduler, self.visible(), stored.reason.get(CAN_START, True))
         own = cut_curve(self.whole[number], self.judged_at(number, stored.epoch), "running")
-        curves = [curve for curve in self.visible(own) if self.reader.competes(curve.number, number)]
+        curves = select_compared(self.visible(own), own)
         return self.scheduler.judge(curves, number, self.scheduler.read_rung(stored))
 
     def judged_at(self, number: int, rung: int) -> int:

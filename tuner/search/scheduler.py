@@ -44,6 +44,7 @@ class Curve:
     state: State
     seconds: Mapping[int, float] = field(default_factory=dict)  # of training until the end of an epoch, if counted
     point: Mapping[tuple[str, int], float] = field(default_factory=dict)  # its parameters, as columns from 0 to 1
+    costs: tuple[float, ...] = ()  # what its model costs, where that is a goal; smaller is better
 
     @property
     def epoch(self) -> int:
@@ -151,19 +152,31 @@ class PromoteHalving(Scheduler):
         return promoted or (start_trial("no paused trial is due") if can_start else None)
 
     def promote(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
-        """Return the resumption of the best paused trial at the highest rung where one may pass."""
+        """Return the resumption of the best paused trial at the highest rung where one may pass.
+
+        As where it was judged, it is compared with those that cost at most as much.
+        """
         paused = {curve.number: curve for curve in curves if curve.state == "paused"}
-        telling = first_telling(self, curves)
         for rung in reversed(self.rungs(1 + max((curve.epoch for curve in paused.values()), default=0))):
-            order = rank_at(curves, rung)
-            allowed = self.count_allowed(curves, rung, len(order), telling)
-            if not can_start:
-                allowed = max(allowed, len(order) // self.factor, 1)
-            for rank, number in enumerate(order[:allowed], start=1):
-                if number in paused and self.rests_at(paused[number], rung):
-                    reason = {"rung": rung, "rank": rank, "of": len(order), "allowed": allowed}
-                    return Decision("resume", number, paused[number].epoch, reason)
+            passing: dict[tuple[float, ...], dict[int, dict[str, int]]] = {}  # by costs
+            for curve in (paused[number] for number in rank_at(curves, rung) if number in paused):
+                if not self.rests_at(curve, rung):
+                    continue
+                if curve.costs not in passing:
+                    passing[curve.costs] = self.list_passing(select_compared(curves, curve), rung, can_start)
+                if reason := passing[curve.costs].get(curve.number):
+                    return Decision("resume", curve.number, curve.epoch, reason)
         return None
+
+    def list_passing(self, curves: Sequence[Curve], rung: int, can_start: bool) -> dict[int, dict[str, int]]:
+        """Return the trials that may pass a rung, by number, each with the reason."""
+        order = rank_at(curves, rung)
+        allowed = self.count_allowed(curves, rung, len(order), first_telling(self, curves))
+        if not can_start:
+            allowed = max(allowed, len(order) // self.factor, 1)
+        common = {"of": len(order), "allowed": allowed}
+        ranked = enumerate(order[:allowed], start=1)
+        return {number: {"rung": rung, "rank": rank, **common} for rank, number in ranked}
 
     def count_allowed(self, curves: Sequence[Curve], rung: int, number: int, telling: int) -> int:
         """Return how many of the trials at a rung may pass it while new ones can be started."""
@@ -292,6 +305,18 @@ def values_at(curves: Sequence[Curve], epoch: int) -> dict[int, float]:
     return {
         curve.number: curve.values[epoch] for curve in curves if epoch in curve.values and epoch < curve.length
     }
+
+
+def select_compared(curves: Sequence[Curve], own: Curve) -> list[Curve]:
+    """Return the curves with which a trial is compared: those that cost at most as much, its own included.
+
+    So large models do not judge small ones.
+    """
+    return [curve for curve in curves if curve.number == own.number or is_at_most(curve.costs, own.costs)]
+
+
+def is_at_most(costs: Sequence[float], others: Sequence[float]) -> bool:
+    return all(cost <= other for cost, other in zip(costs, others, strict=True))
 
 
 def rank(values: Mapping[int, float]) -> list[int]:

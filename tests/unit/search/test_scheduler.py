@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -186,6 +187,18 @@ def test_a_rung_that_tells_nothing_is_passed_by_all() -> None:
         assert promote().judge([*seen[:7], new], 8, 1).action == "pause"
     told = [curve(number, number / 10, 0.0, number / 10) for number in range(8)]
     assert first_telling(promote(), told) == 1
+
+
+def test_a_paused_trial_goes_on_by_its_rank_among_those_that_cost_at_most_as_much() -> None:
+    """Three small trials are worse than all large ones, and the best of them goes on nevertheless."""
+    large = [replace(curve(number, 0.9 - number / 100, length=9), costs=(5.0,)) for number in range(5)]
+    small = [replace(curve(number, number / 100, length=9), costs=(1.0,)) for number in (5, 6, 7)]
+    passed = [replace(each, state="running", values={1: each.values[1], 2: 0.5}) for each in large[:2]]
+    chosen = promote().choose([*passed, *large[2:], *small], can_start=True)
+    assert chosen == Decision("resume", 7, 1, {"rung": 1, "rank": 1, "of": 3, "allowed": 1})
+    assert promote().choose([*passed, *large[2:], *small[1:]], True).action == "start"  # type: ignore[union-attr]
+    alike = [replace(each, costs=()) for each in [*passed, *large[2:], *small]]
+    assert promote().choose(alike, can_start=True).action == "start"  # type: ignore[union-attr]
 
 
 def test_rank_correlation_agrees_with_scipy() -> None:
