@@ -13,6 +13,7 @@ from helpers.sessions import Bench, epochs_of, opened_bench, row
 from helpers.sessions import taken as take
 
 from tuner.goal import minimize
+from tuner.search.curves import CurveReader
 from tuner.search.pruning import limit_checkpoints
 from tuner.search.replay import replay_decisions
 from tuner.search.scheduler import PromoteHalving
@@ -132,6 +133,10 @@ def test_a_search_with_one_worker_is_replayed_to_the_same_decisions(bench: Bench
     assert [each.stored for each in replayed] == [each for each in stored if each.action != "drop"]
     actions = Counter(each.action for each in stored)
     within = {each.action for each in stored if each.reason.get("rung") == 0}
+    if bench.joined.info.search.pruning == "thaw":
+        seen = [each for each in stored if "gain" in each.reason]
+        assert {each.action for each in seen} >= {"start", "pause", "resume"}
+        assert all(curve.seconds.get(curve.epoch) for curve in CurveReader(bench.joined).read() if curve.values)
     if bench.joined.info.part:
         assert within >= ({"pause", "resume"} if bench.joined.info.pauses else {"stop", "continue"})
     else:

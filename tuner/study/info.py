@@ -68,8 +68,8 @@ class StudyInfo:
 
     @property
     def counts_seconds(self) -> bool:
-        """Whether trials are compared after equal times of training, not after equal epochs."""
-        return self.has_rungs and self.search.seconds > 0
+        """Whether decisions look at the seconds of training: rungs are times, or a model divides by them."""
+        return self.has_rungs and (self.search.seconds > 0 or self.search.pruning == "thaw")
 
     @property
     def has_rungs(self) -> bool:
