@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.fuzz --cases 50000 --seed 1 --jobs 2
     .venv/bin/python -m benchmarks.fuzz --family tables --seed 1 --only 173
 
-Prints the bad answers and a line for each family, and exits with 1 if there was a bad one.
+Prints bad answers as they come and a line for each family at the end, and exits with 1 if there was a bad one.
 """
 
 from __future__ import annotations
@@ -50,14 +50,13 @@ def main() -> int:
     else:
         batches = list(split_cases(chosen, args.cases, args.seed))
     began = time.monotonic()
+    trials: list[dict[str, Any]] = []
+    number = sum(batch.end - batch.first for batch in batches)
     with ThreadPoolExecutor(args.jobs) as pool:
-        trials = [trial for found in pool.map(start_batch, batches) for trial in found]
-    for trial in trials:
-        if trial["problems"]:
-            print(
-                f"{trial['family']} {trial['number']}: {trial['what'][:150]}\n    "
-                + "\n    ".join(trial["problems"])
-            )
+        for found in pool.map(start_batch, batches):
+            trials += found
+            print_problems(found)
+            print(f"{found[0]['family']}: {len(trials):,} of {number:,} cases", file=sys.stderr)
     print_summary(trials, time.monotonic() - began)
     if args.report:
         args.report.write_text(json.dumps(trials, indent=1))
@@ -109,6 +108,14 @@ def run_batch(batch: Batch) -> int:
         trials = [fuzzing.try_case(batch.family, batch.seed, number, ground) for number in numbers]
     print(json.dumps([{"family": batch.family, **asdict(trial)} for trial in trials]))
     return 0
+
+
+def print_problems(trials: list[dict[str, Any]]) -> None:
+    """Print the cases of a batch that were answered badly."""
+    for trial in trials:
+        if trial["problems"]:
+            told = [f"{trial['family']} {trial['number']}: {trial['what'][:150]}", *trial["problems"]]
+            print("\n    ".join(told), flush=True)
 
 
 def print_summary(trials: list[dict[str, Any]], seconds: float) -> None:
