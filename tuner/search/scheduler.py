@@ -341,14 +341,16 @@ def first_telling(scheduler: Scheduler, view: Sequence[Curve]) -> int:
 
 
 def order_paused(scheduler: Scheduler, curves: Sequence[Curve]) -> list[int]:
-    """Return the numbers of the paused trials, the least promising first: by the last rung and its value."""
+    """Return the numbers of the paused trials, the least promising first: by the last rung and the rank there."""
+    view = scheduler.view(curves)
 
     def promise(curve: Curve) -> tuple[int, float, int]:
-        reached = [rung for rung in scheduler.rungs(curve.length) if rung in curve.values]
-        return max(reached, default=0), curve.values.get(max(reached, default=0), -math.inf), -curve.number
+        rung = max((rung for rung in scheduler.rungs(curve.length) if rung in curve.values), default=0)
+        others = values_at(select_compared(view, curve), rung).values()
+        better = sum(other > curve.values.get(rung, -math.inf) for other in others)
+        return rung, -better / max(len(others), 1), -curve.number
 
-    paused = [curve for curve in scheduler.view(curves) if curve.state == "paused"]
-    return [curve.number for curve in sorted(paused, key=promise)]
+    return [curve.number for curve in sorted((each for each in view if each.state == "paused"), key=promise)]
 
 
 def start_trial(why: str) -> Decision:

@@ -19,6 +19,7 @@ from tuner.search.scheduler import (
     StopHalving,
     correlate_ranks,
     first_telling,
+    order_paused,
 )
 from tuner.study.decisions import Decision
 
@@ -199,6 +200,15 @@ def test_a_paused_trial_goes_on_by_its_rank_among_those_that_cost_at_most_as_muc
     assert promote().choose([*passed, *large[2:], *small[1:]], True).action == "start"  # type: ignore[union-attr]
     alike = [replace(each, costs=()) for each in [*passed, *large[2:], *small]]
     assert promote().choose(alike, can_start=True).action == "start"  # type: ignore[union-attr]
+
+
+def test_of_paused_trials_the_worst_among_those_that_cost_at_most_as_much_comes_first() -> None:
+    large = [replace(curve(number, 0.9 - number / 100), costs=(5.0,)) for number in range(3)]
+    small = [replace(curve(number, number / 100), costs=(1.0,)) for number in (3, 4)]
+    assert order_paused(promote(), [*large, *small]) == [3, 2, 1, 4, 0]
+    alone = [replace(each, costs=()) for each in [*large, *small]]
+    assert order_paused(promote(), alone) == [3, 4, 2, 1, 0]
+    assert order_paused(promote(), [*alone, curve(5, 0.0, 0.0, 0.0)])[-1] == 5
 
 
 def test_rank_correlation_agrees_with_scipy() -> None:
