@@ -158,7 +158,9 @@ def test_with_several_goals_resumptions_are_replayed_with_what_the_models_cost(p
     with opened_bench(prepared_url, **settings) as bench:
         search(bench, 24)
         assert [each for each in replay_decisions(bench.joined) if not each.is_same] == []
-        bench.execute("UPDATE trial_user_attributes SET value_json = '1.0' WHERE key = 'params'")
+        bench.execute(
+            "UPDATE trial_user_attributes SET value_json = '1.0' WHERE trial_user_attributes.key = 'params'"
+        )
         with opened_bench(prepared_url, **settings) as again:
             changed = [each.stored for each in replay_decisions(again.joined) if not each.is_same]
         assert {each.action for each in changed} >= {"pause", "resume"}
