@@ -44,8 +44,8 @@ class Thaw(Scheduler):
         if judged.action == "stop" or rung < first_telling(self, curves) or self.is_promoting(resting):
             return judged
         choice = self.weigh(resting)
-        reason = {name: value for name, value in judged.reason.items() if name != "allowed"}
-        reason |= {name: value for name, value in choice.reason.items() if name != "why"}
+        both = choice.reason | judged.reason  # the rung is that of this trial
+        reason = {name: value for name, value in both.items() if name not in ("allowed", "why")}
         return Decision("continue" if choice.number == number else "pause", number, rung, reason)
 
     def choose(self, curves: Sequence[Curve], can_start: bool) -> Decision | None:
@@ -81,6 +81,11 @@ def list_paused(curves: Sequence[Curve]) -> list[Curve]:
     return [c for c in curves if c.state == "paused" and math.isfinite(c.values.get(c.epoch, -math.inf))]
 
 
+def epoch_seconds(curve: Curve) -> float:
+    """Return the mean seconds of the trained epochs; 0 if they are not counted."""
+    return curve.seconds.get(curve.epoch, 0.0) / max(curve.epoch, 1)
+
+
 def draw(curves: Sequence[Curve]) -> random.Random:
     """Return random numbers that follow from how much was trained, so that a choice can be repeated."""
     return random.Random(sum(len(curve.values) for curve in curves))
@@ -107,10 +112,7 @@ class Forecast:
         self.columns = sorted({column for curve in self.curves for column in curve.point})
         self.parameters = sorted({name for name, _ in self.columns})
         self.params = {c.number: [c.point.get(column, MISSING) for column in self.columns] for c in self.curves}
-        paces = [
-            curve.seconds[curve.epoch] / curve.epoch for curve in self.curves if curve.seconds.get(curve.epoch)
-        ]
-        self.pace = fmean(paces or [1.0])  # seconds of an epoch of a trial that has none
+        self.pace = fmean([*filter(None, map(epoch_seconds, self.curves))] or [1.0])  # of trials without their own
         self.learn()
 
     def learn(self) -> None:
@@ -148,8 +150,7 @@ class Forecast:
         expected = self.expect(np.array([self.place(curve.number, end) for curve, end in ends])).tolist()
         gains: dict[int, float] = {}
         for (curve, end), gain in zip(ends, expected, strict=True):
-            pace = curve.seconds.get(curve.epoch, 0) / max(curve.epoch, 1) or self.pace
-            each = gain / (pace * (end - curve.epoch))
+            each = gain / ((epoch_seconds(curve) or self.pace) * (end - curve.epoch))
             gains[curve.number] = max(gains.get(curve.number, 0.0), each)
         return gains
 

@@ -63,6 +63,8 @@ def test_a_trial_goes_on_at_a_rung_only_if_most_is_expected_of_it() -> None:
     curves = [*finished(), learned(10, 1.0, 9), learned(11, 0.9, 9, "running")]
     judged = THAW.judge(curves, 11, 9)
     assert judged.action == "pause" and judged.reason["rank"] == 3 and "allowed" not in judged.reason
+    waiting = THAW.judge([*finished(), learned(10, 1.0, 3), learned(11, 0.1, 9, "running")], 11, 9)
+    assert waiting.action == "pause" and waiting.reason["rung"] == 9
     alone = [*finished(), learned(10, 0.1, 9), learned(11, 1.0, 9, "running")]
     assert THAW.judge(alone, 11, 9).action == "continue"
 
