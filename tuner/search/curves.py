@@ -26,6 +26,7 @@ class CurveReader:
         self.sign = 1.0 if joined.info.goal.direction == "maximize" else -1.0
         self.known: dict[int, tuple[FrozenTrial, Curve]] = {}  # ended and paused ones, by id
         self.compared = [goal.metric for goal in joined.info.further if goal.metric in MEASURES]  # known early
+        self.has_points = joined.info.search.pruning == "thaw"  # its model looks at the parameters
         self.lock = threading.Lock()
 
     def read(self) -> list[Curve]:
@@ -48,7 +49,7 @@ class CurveReader:
 
     def make_curve(self, trial: FrozenTrial) -> Curve:
         costs = tuple(float(trial.user_attrs.get(name, math.inf)) for name in self.compared)
-        point = encode_columns(trial.params, trial.distributions)
+        point = encode_columns(trial.params, trial.distributions) if self.has_points else {}
         return replace(make_curve(trial, self.sign), costs=costs, point=point)
 
 

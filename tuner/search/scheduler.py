@@ -43,7 +43,7 @@ class Curve:
     length: int  # epochs of its recipe
     state: State
     seconds: Mapping[int, float] = field(default_factory=dict)  # of training until the end of an epoch, if counted
-    point: Mapping[tuple[str, int], float] = field(default_factory=dict)  # its parameters, as columns from 0 to 1
+    point: Mapping[tuple[str, int], float] = field(default_factory=dict)  # its parameters as columns, for `thaw`
     costs: tuple[float, ...] = ()  # what its model costs, where that is a goal; smaller is better
 
     @property

@@ -92,13 +92,6 @@ def list_owners(space: Space) -> list[int]:
 
 
 def encode_columns(params: Mapping[str, Any], space: Space) -> dict[tuple[str, int], float]:
-    """Return parameters as `encode_shares` does, by name and column of that parameter."""
-    columns: dict[tuple[str, int], float] = {}
-    for name, kind in space.items():
-        share = to_unit(kind, params[name])
-        if isinstance(kind, CategoricalDistribution):
-            picked = pick(share, len(kind.choices))
-            columns |= {(name, at): ONE_HOT * (at == picked) for at in range(len(kind.choices))}
-        else:
-            columns[name, 0] = share
-    return columns
+    """Return parameters as `encode` does, by name and column of that parameter."""
+    rows = {name: encode({name: kind}, [params])[0].tolist() for name, kind in space.items()}
+    return {(name, at): value for name, row in rows.items() for at, value in enumerate(row)}

@@ -35,6 +35,7 @@ PRUNINGS = {
     "thaw": "it pauses, and is resumed when a model of the curves expects most of it",
     "none": "every trial is trained to its end",
 }
+PAUSING = ("promote", "thaw")  # of these, those that resume trials
 MOST_VALUES = 10_000  # of a parameter of a grid
 FACTOR = Range(least=2, whole=True)
 
@@ -184,7 +185,7 @@ class SearchChoice:
         `promote` and `early` compare trials by the first goal alone, so that a front is searched by others.
         """
         pruning = self.chosen.get("pruning", "stop" if has_several_goals else "promote")
-        sampler = "early" if pruning in ("promote", "thaw") and not has_several_goals else "tpe"
+        sampler = "early" if pruning in PAUSING and not has_several_goals else "tpe"
         return SearchSettings(**{"sampler": sampler, "pruning": pruning, **self.chosen})
 
     def join(self, stored: SearchSettings) -> SearchSettings:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from tuner.goal import MEASURES, Goal
-from tuner.space.search_settings import SearchSettings
+from tuner.space.search_settings import PAUSING, SearchSettings
 from tuner.study.earlier import EarlierStudy
 
 
@@ -59,7 +59,7 @@ class StudyInfo:
     @property
     def pauses(self) -> bool:
         """Whether unpromising trials rest and may go on, instead of being stopped."""
-        return self.is_pruned and self.search.pruning != "stop"
+        return self.is_pruned and self.search.pruning in PAUSING
 
     @property
     def part(self) -> float:
