@@ -175,12 +175,17 @@ def test_a_missing_and_an_altered_file_of_the_bundle_are_named(bundle: Path, tmp
     refused(run(tmp_path, "predict", "nowhere", photo), "no bundle nowhere", "tuner best --export")
 
 
-def test_all_bad_images_are_listed_at_once_and_nothing_is_written(bundle: Path, tmp_path: Path) -> None:
-    Image.new("RGB", (40, 40)).save(tmp_path / "good.png")
-    (tmp_path / "empty.jpg").touch()
-    (tmp_path / "text.png").write_text("no image")
-    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
-    done = run(tmp_path, "predict", bundle, "good.png", "empty.jpg", "text.png", "cut.png", "absent.png")
-    refused(done, "4 of 5 images cannot be read", "empty.jpg", "text.png", "cut.png", "absent.png")
-    assert "good.png" not in done.stderr
-    assert not (tmp_path / "predictions").exists()
+def test_bad_images_do_not_cancel_the_others(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    Image.new("RGB", (40, 40)).save(folder / "good.png")
+    (folder / "empty.jpg").touch()
+    done = run(tmp_path, "predict", bundle, folder, "absent.png", "--threshold", "0.3", "--probabilities")
+    assert done.returncode == 2 and done.stdout == "predictions/good_mask.png\n"
+    assert done.stderr.startswith(
+        "tuner: 2 of 3 images cannot be read; the results of the others are in predictions:"
+    )
+    assert "empty.jpg" in done.stderr and "absent.png" in done.stderr
+    assert (tmp_path / "predictions" / "good_probability.png").is_file()
+    done = run(tmp_path, "predict", bundle, folder, "--threshold", "2")
+    assert done.returncode == 2 and "2.0 is not in the range 0<x<1" in done.stderr

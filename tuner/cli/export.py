@@ -14,6 +14,7 @@ from tuner.cli.options import (
     FILE,
     FOLDER,
     SEED,
+    FiniteFloat,
     Whole,
     artifacts_option,
     home_option,
@@ -112,24 +113,53 @@ def print_front(found: BestTrial) -> None:
 @click.command()
 @click.argument("bundle", type=FOLDER)
 @click.argument("images", nargs=-1, required=True, type=FILE)
-@click.option("--out", type=FOLDER, default="predictions", metavar="DIR", help="Output folder.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default="predictions",
+    metavar="DIR",
+    help="Output folder; results of the same name in it are replaced.",
+)
+@click.option(
+    "--threshold",
+    type=FiniteFloat(min=0, max=1, min_open=True, max_open=True),
+    metavar="P",
+    help="Masks: the object is where its probability is above P.  [default: 0.5]",
+)
+@click.option("--probabilities", is_flag=True, help="Write the probabilities at each pixel too.")
 @trust_option
 @max_pixels_option
-def predict(bundle: str, images: tuple[str, ...], out: str, trust: bool) -> None:
-    """Predict images with an exported bundle.
+def predict(
+    bundle: str, images: tuple[str, ...], out: str, threshold: float | None, probabilities: bool, trust: bool
+) -> None:
+    """Predict images, or the images in folders, with an exported bundle.
 
     Writes NAME_mask.png, NAME_labels.png or NAME_instances.png (16 bits), each with NAME_overlay.png; all
-    instances in COCO format as instances.json; for classification a table, classes.csv.
+    instances in COCO format as instances.json; for classification a table, classes.csv, with the probability of
+    each class.
+
+    The results of a folder have its subfolders. Images that cannot be read are named at the end, with exit code 2;
+    the others are predicted.
+
+    With --probabilities: of a mask NAME_probability.png (16 bits: 0 to 65535), of a label map
+    NAME_probabilities.npy, an array of classes, rows and columns.
 
     \b
-    Example:
+    Examples:
       tuner predict best photos/*.jpg --out masks
+      tuner predict best photos --out masks --threshold 0.3
     """
     from tuner.export.bundle import open_bundle
-    from tuner.export.predict import predict_files
+    from tuner.export.inputs import Wanted, check_wanted, find_images
 
-    for path in predict_files(open_bundle(bundle, trust), [Path(image) for image in images], Path(out)):
-        click.echo(path)
+    opened, wanted, paths = open_bundle(bundle, trust), Wanted(threshold, probabilities), [*map(Path, images)]
+    check_wanted(wanted, opened.recipe)
+    find_images(paths, Path(out))
+
+    from tuner.export.predict import predict_files  # imports torch, which takes seconds
+
+    for line in predict_files(opened, paths, Path(out), wanted):
+        click.echo(line)
 
 
 @click.command()

@@ -17,12 +17,12 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from tuner.data.instances import MAX_INSTANCES, renumber
 from tuner.data.limits import BUDGET, KEPT_BYTES, MAX_SIDE, PIXEL_LIMIT, return_pages
+from tuner.data.limits import SUFFIXES as SUFFIXES
 from tuner.data.source import IGNORED, Image, InstanceMap, Item
 from tuner.deprecated import renamed_names
 from tuner.errors import DataError, format_names
 from tuner.paths import open_file
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
 LOSSY = {"JPEG", "MPO", "WEBP"}
 STRIP = 256  # rows scaled at once
 BYTES_PER_PIXEL = {"RGB": 12, "L": 6, "1": 6}  # of the picture, its copies and the array

@@ -1,4 +1,4 @@
-"""The bounds of decoding: how many pixels an image may have, and how much memory decoded images take at once."""
+"""Which files are images, how many pixels one may have, and how much memory decoded images take at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from threading import Condition
 from tuner.errors import DataError
 from tuner.registry import COUNT
 
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}  # of image files
 MAX_PIXELS = 50_000_000  # a photo of 24 megapixels, twice
 MAX_SIDE = 65_535  # pixels
 DECODING_BYTES = 2 << 30  # that threads may take together; one image alone may take more

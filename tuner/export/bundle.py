@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tuner.artifacts.own_code import load_code, read_own_code, write_code
 from tuner.errors import BundleError, FilesError, StudyError, format_names, printable, writing
-from tuner.export.best_trial import BestTrial
 from tuner.export.manifest import CODE, MANIFEST, VERSION, WEIGHTS
 from tuner.export.manifest import verify_bundle as verify_bundle
 from tuner.paths import Run, expand_path, format_json, hash_file, read_bytes, read_json
 from tuner.recipe import Recipe, is_number, is_whole_number
 from tuner.registry.own_modules import find_own_file, own_sources, search_in, working_folder
-from tuner.study.format import format_metrics_table
 from tuner.tasks import find_task
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from tuner.export.best_trial import BestTrial
 
 PICTURE_CAPTIONS = {
     "predictions.png": "The worst, median, best and random validation images: ground truth, prediction, errors.",
@@ -165,12 +165,16 @@ class OpenBundle:
             sys.dont_write_bytecode = True  # which would be a file that was not exported
             search_in({self.folder / CODE: "the code of the bundle", **working_folder()})
 
-    def load_model(self) -> nn.Module:
-        """Return the trained model in eval mode: normalized float images in, logits out; else BundleError."""
+    def load_model(self, is_tried: bool = True) -> nn.Module:
+        """Return the trained model in eval mode: normalized float images in, logits out; else BundleError.
+
+        It is tried at its image size without data before memory is taken for it, which takes seconds to import;
+        without `is_tried`, a model of tuner's own is not.
+        """
         from tuner.export.trained_model import load_trained_model
 
         self.search_code()
-        return load_trained_model(self.recipe, self.folder / WEIGHTS)
+        return load_trained_model(self.recipe, self.folder / WEIGHTS, is_tried)
 
 
 BundleLike: TypeAlias = "str | os.PathLike[str] | OpenBundle"
@@ -245,6 +249,8 @@ def make_card(best: BestTrial, there: Collection[str] = (), name: str = "best") 
 
     `there` are the names of the files beside it, to show the pictures among them; `name` is that of the bundle.
     """
+    from tuner.study.format import format_metrics_table
+
     recipe = Recipe.from_json(best.trial.attrs["recipe"])
     task, made = find_task(recipe.task), best.trial.attrs.get("made_with", {})
     chosen = "\n".join(f"| {name} | {value} |" for name, value in best.trial.params.items())

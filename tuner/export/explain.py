@@ -16,8 +16,9 @@ from tuner.errors import PartError, did_you_mean, format_names, writing
 from tuner.export.bundle import BundleLike, open_bundle
 from tuner.export.evaluate import check_sample, describe_shortage, open_split, place_recipe
 from tuner.export.gradcam import explain
+from tuner.export.inputs import unique_names
 from tuner.export.layers import choose_layers, layers_of
-from tuner.export.predict import check_images, unique_names
+from tuner.export.predict import check_images
 from tuner.paths import Home
 from tuner.plots.grid import split_rows
 from tuner.plots.heatmaps import Cell, Explanation, Score, draw_cells, explanation_cells
@@ -65,7 +66,7 @@ def explain_files(
     """
     recipe, model, target = open_model(bundle, layers, name)
     check_images(images)
-    for stem, path in zip(unique_names(images), images, strict=True):
+    for stem, path in zip(unique_names([Path(path.name) for path in images]), images, strict=True):
         explanation, cells = explain_pixels(model, recipe, read_image(path), layers, target, score)
         yield write_panel(out / f"{stem}_explanation.png", explanation, cells, recipe)
 
@@ -86,7 +87,7 @@ def explain_sample(
     recipe, model, target = open_model(bundle, layers, name)
     images = read_sample(bundle, sample, home)
     rows: list[list[Cell]] = []
-    stems = unique_names([Path(one.name) for one in images])
+    stems = unique_names([Path(Path(one.name).name) for one in images])
     for stem, one in zip(stems, images, strict=True):
         explanation, cells = explain_pixels(model, recipe, one.picture, layers, target, score, one.truth)
         yield write_panel(out / f"{stem}_explanation.png", explanation, cells, recipe)

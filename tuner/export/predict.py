@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from tuner.data.images import read_image, resize_image
 from tuner.data.instances import MAX_INSTANCES, Instances, Labels
 from tuner.data.source import Image
-from tuner.errors import DataError, atomic_write, bullets, writing
+from tuner.errors import BundleError, DataError, atomic_write, bullets, create_file, first_line, writing
 from tuner.export.bundle import BundleLike, open_bundle
 from tuner.export.coco import CocoWriter, file_names
+from tuner.export.inputs import DEFAULT, THRESHOLD, InputImage, Wanted, check_wanted, find_images
 from tuner.export.layers import device_of
 from tuner.plots.overlays import instance_overlay, target_overlay
 from tuner.recipe import Recipe
@@ -27,38 +29,94 @@ from tuner.tasks import find_task
 from tuner.train.precision import find_device
 from tuner.train.trainer import make_normalizer
 
+Pictures = Iterator[tuple[InputImage, Image]]
 
-def predict_files(bundle: BundleLike, images: list[Path], out: Path) -> Iterator[str]:
-    """Predict every image, write the results into `out`, and yield one line about each.
 
-    masks: NAME_mask.png (0 and 255); labels: NAME_labels.png (class numbers); each with NAME_overlay.png.
+def predict_files(
+    bundle: BundleLike, images: Sequence[Path], out: Path, wanted: Wanted = DEFAULT
+) -> Iterator[str]:
+    """Predict images and those in folders, write the results into `out`, and yield one line about each.
+
+    masks: NAME_mask.png (0 and 255); labels: NAME_labels.png (class numbers); each with NAME_overlay.png and, if
+    wanted, NAME_probability.png or NAME_probabilities.npy.
     instances: NAME_instances.png (ids, 16 bits) with NAME_overlay.png, and instances.json for all images.
     classes: one table, classes.csv, with the predicted class and the probability of each class.
+
+    NAME has the subfolder of an image that was found in a folder. At the end, DataError names the images that
+    could not be read; without any other, nothing is written.
     """
     opened = open_bundle(bundle)
     recipe = opened.recipe
-    check_images(images)
-    model = opened.load_model().to(find_device())
+    inputs = find_images(images, out)
+    check_wanted(wanted, recipe)
+    unread: list[str] = []
+    pictures = read_images(inputs, unread)
+    first = next(pictures, None)
+    if first:
+        model = opened.load_model(is_tried=False).to(find_device())
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            yield from predict_all(model, recipe, chain([first], pictures), out, wanted, inputs)
+    if unread:
+        rest = f"; the results of the others are in {out}" if first else ""
+        raise DataError(f"{len(unread)} of {len(inputs)} images cannot be read{rest}:{bullets(unread)}")
+
+
+def read_images(inputs: Iterable[InputImage], unread: list[str]) -> Pictures:
+    """Yield each image that can be read; add to `unread` why the others cannot be."""
+    for each in inputs:
+        try:
+            picture = read_image(each.path)
+        except DataError as error:
+            unread.append(str(error))
+        else:
+            yield each, picture
+
+
+def predict_all(
+    model: nn.Module, recipe: Recipe, pictures: Pictures, out: Path, wanted: Wanted, inputs: Sequence[InputImage]
+) -> Iterator[str]:
+    """Write the predictions of the recipe's task, and yield one line about each."""
     targets = find_task(recipe.task).targets
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        if targets == "classes":
-            yield from predict_classes(model, recipe, images, out / "classes.csv")
-            return
-        if targets == "instances":
-            yield from predict_instances(model, recipe, images, out)
-            return
-        for name, path in zip(unique_names(images), images, strict=True):
-            picture = read_image(path)
-            predict = predict_mask if targets == "masks" else predict_labels
-            values = predict(model, picture, recipe.image_size)
-            file = out / (f"{name}_mask.png" if targets == "masks" else f"{name}_labels.png")
-            Pillow.fromarray(values * np.uint8(255) if targets == "masks" else values).save(file)
-            Pillow.fromarray(target_overlay(picture, values, targets)).save(out / f"{name}_overlay.png")
+    if targets == "classes":
+        yield from predict_classes(model, recipe, pictures, out / "classes.csv")
+    elif targets == "instances":
+        yield from predict_instances(model, recipe, pictures, out, [each.path for each in inputs])
+    else:
+        for each, picture in pictures:
+            place = out / each.name
+            if targets == "masks":
+                shares = mask_probabilities(model, picture, recipe.image_size)
+                values = (shares > (THRESHOLD if wanted.threshold is None else wanted.threshold)).astype(np.uint8)
+                file = save_picture(values * np.uint8(255), place, "_mask")
+                if wanted.probabilities:
+                    save_picture(np.rint(shares * 65535).astype(np.uint16), place, "_probability")
+            else:
+                values = predict_labels(model, picture, recipe.image_size)
+                file = save_picture(values, place, "_labels")
+                if wanted.probabilities:
+                    save_probabilities(model, picture, recipe.image_size, place)
+            save_picture(target_overlay(picture, values, targets), place, "_overlay")
             yield str(file)
 
 
-def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table: Path) -> Iterator[str]:
+def save_picture(values: NDArray[Any], place: Path, ending: str) -> Path:
+    """Write a PNG atomically, in a folder that is created if needed, and return its path."""
+    file = place.with_name(f"{place.name}{ending}.png")
+    with create_file(file) as beside:
+        Pillow.fromarray(values).save(beside)
+    return file
+
+
+def save_probabilities(model: nn.Module, picture: Image, size: int, place: Path) -> None:
+    """Write the probability of each class at each pixel: float16 (classes, height, width)."""
+    scores = [resize_to(score, picture) for score in compute_logits(model, picture, size, 3).cpu().numpy()]
+    shares = torch.from_numpy(np.stack(scores)).softmax(0).numpy().astype(np.float16)
+    with create_file(place.with_name(f"{place.name}_probabilities.npy")) as beside:
+        np.save(beside, shares)
+
+
+def predict_classes(model: nn.Module, recipe: Recipe, pictures: Pictures, table: Path) -> Iterator[str]:
     """Write a table with a row per image, atomically."""
     with (
         atomic_write(table) as beside,
@@ -66,24 +124,26 @@ def predict_classes(model: nn.Module, recipe: Recipe, images: list[Path], table:
     ):
         writer = csv.writer(file)
         writer.writerow(["image", "class", *recipe.classes])
-        for path in images:
-            shares = predict_shares(model, read_image(path), recipe.image_size)
+        for each, picture in pictures:
+            shares = predict_shares(model, picture, recipe.image_size)
             best = int(shares.argmax())
-            writer.writerow([path, recipe.classes[best], *(f"{share:.6f}" for share in shares)])
-            yield f"{path}: {recipe.classes[best]} ({shares[best]:.1%})"
+            writer.writerow([each.path, recipe.classes[best], *(f"{share:.6f}" for share in shares)])
+            yield f"{each.path}: {recipe.classes[best]} ({shares[best]:.1%})"
     yield str(table)
 
 
-def predict_instances(model: nn.Module, recipe: Recipe, images: list[Path], out: Path) -> Iterator[str]:
+def predict_instances(
+    model: nn.Module, recipe: Recipe, pictures: Pictures, out: Path, paths: Sequence[Path]
+) -> Iterator[str]:
     """Write a label map and an overlay per image, and a JSON file of all, which is written atomically."""
     table = out / "instances.json"
+    known = dict(zip(paths, file_names(paths), strict=True))
     with atomic_write(table) as beside, beside.open("w", encoding="utf-8") as file:
         kept = CocoWriter(file)
-        for name, path, known in zip(unique_names(images), images, file_names(images), strict=True):
-            picture = read_image(path)
+        for each, picture in pictures:
             found = find_instances(model, picture, recipe.image_size)
-            kept.add(known, found)
-            yield write_instances(found, picture, out, name)
+            kept.add(known[each.path], found)
+            yield write_instances(found, picture, out, each.name)
         kept.close()
     yield str(table)
 
@@ -91,12 +151,11 @@ def predict_instances(model: nn.Module, recipe: Recipe, images: list[Path], out:
 def write_instances(found: Instances, picture: Image, out: Path, name: str) -> str:
     """Write the label map and overlay of one image; return a line with the file and the number of instances."""
     held = np.where(found.labels <= MAX_INSTANCES, found.labels, 0).astype(np.uint16)
-    with atomic_write(out / f"{name}_instances.png") as beside:
-        Pillow.fromarray(held).save(beside)
-    Pillow.fromarray(instance_overlay(picture, found.labels)).save(out / f"{name}_overlay.png")
+    file = save_picture(held, out / name, "_instances")
+    save_picture(instance_overlay(picture, found.labels), out / name, "_overlay")
     number = len(found.scores)
     more = f"; the first {MAX_INSTANCES} of them, all are in instances.json" if number > MAX_INSTANCES else ""
-    return f"{out / f'{name}_instances.png'} ({number} instance{'s' * (number != 1)}{more})"
+    return f"{file} ({number} instance{'s' * (number != 1)}{more})"
 
 
 def check_images(images: list[Path]) -> None:
@@ -104,27 +163,11 @@ def check_images(images: list[Path]) -> None:
 
     Images are decoded again one by one later, because a folder of images may not fit in memory.
     """
-    wrong = []
-    for path in images:
-        try:
-            read_image(path)
-        except DataError as error:
-            wrong.append(str(error))
+    wrong: list[str] = []
+    for _ in read_images([InputImage(path, path.stem) for path in images], wrong):
+        pass
     if wrong:
         raise DataError(f"{len(wrong)} of {len(images)} images cannot be read:{bullets(wrong)}")
-
-
-def unique_names(images: list[Path]) -> Iterator[str]:
-    """Yield the stem of each image; a repeated stem gets a number that makes it unique."""
-    taken: set[str] = set()
-    stems = {path.stem for path in images}
-    for path in images:
-        name = path.stem
-        numbered = (f"{path.stem}_{number}" for number in count(2))
-        while name in taken:
-            name = next(other for other in numbered if other not in stems)
-        taken.add(name)
-        yield name
 
 
 Prediction = NDArray[np.uint8] | NDArray[np.float32] | Labels
@@ -150,8 +193,21 @@ def predict_pixels(model: nn.Module, picture: Image, image_size: int, task: str)
 
 
 @torch.inference_mode()
-def compute_logits(model: nn.Module, picture: Image, size: int) -> Tensor:
-    return model(to_batch(model, picture, size))[0].float()
+def compute_logits(model: nn.Module, picture: Image, size: int, dimensions: int) -> Tensor:
+    """Return the logits of an image; BundleError if the model rejects its size, or its output has others."""
+    batch = to_batch(model, picture, size)
+    try:
+        logits = model(batch)[0].float()
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        raise BundleError(f"the bundle's model cannot be used at {size} px: {first_line(error)}.") from error
+    if logits.ndim != dimensions:
+        shape = tuple(logits.shape)
+        raise BundleError(
+            f"the bundle's model cannot be used: its output for an image is {shape}, of another task."
+        )
+    return logits
 
 
 def to_batch(model: nn.Module, picture: Image, size: int) -> Tensor:
@@ -169,19 +225,26 @@ def find_instances(model: nn.Module, picture: Image, size: int) -> Instances:
 
 
 def predict_mask(model: nn.Module, picture: Image, size: int) -> Image:
-    """Return a mask of 0 and 1; probabilities are resized to the picture before they are thresholded."""
-    probabilities = compute_logits(model, picture, size)[0].sigmoid().cpu().numpy()
-    full = cv2.resize(probabilities, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
-    return (full > 0.5).astype(np.uint8)
+    """Return a mask of 0 and 1."""
+    return (mask_probabilities(model, picture, size) > THRESHOLD).astype(np.uint8)
+
+
+def mask_probabilities(model: nn.Module, picture: Image, size: int) -> NDArray[np.float32]:
+    """Return the probability of the object at each pixel; resized to the picture before it is thresholded."""
+    return resize_to(compute_logits(model, picture, size, 3)[0].sigmoid().cpu().numpy(), picture)
+
+
+def resize_to(values: NDArray[np.float32], picture: Image) -> NDArray[np.float32]:
+    return cv2.resize(values, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:
     """Return the class of each pixel; scores are resized to the picture, one class at a time to save memory."""
-    scores = compute_logits(model, picture, size).cpu().numpy()
+    scores = compute_logits(model, picture, size, 3).cpu().numpy()
     highest = np.full(picture.shape[:2], -np.inf, np.float32)
     labels = np.zeros(picture.shape[:2], np.uint8)
     for number, score in enumerate(scores):
-        full = cv2.resize(score, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+        full = resize_to(score, picture)
         labels[full > highest] = number
         highest = np.maximum(full, highest)
     return labels
@@ -189,4 +252,4 @@ def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:
 
 def predict_shares(model: nn.Module, picture: Image, size: int) -> NDArray[np.float32]:
     """Return the probability of each class."""
-    return compute_logits(model, picture, size).softmax(0).cpu().numpy()
+    return compute_logits(model, picture, size, 1).softmax(0).cpu().numpy()

@@ -23,13 +23,16 @@ from tuner.train.trainer import build_model
 log = logging.getLogger("tuner")
 
 
-def load_trained_model(recipe: Recipe, weights: Path) -> nn.Module:
-    """Return the model in eval mode; BundleError if the recipe's numbers or the weights are wrong."""
+def load_trained_model(recipe: Recipe, weights: Path, is_tried: bool = True) -> nn.Module:
+    """Return the model in eval mode; BundleError if the recipe's numbers or the weights are wrong.
+
+    Without `is_tried`, a model of tuner's own that predicts no instances is not tried at its image size first.
+    """
     where = weights.parent
     task = find_task(recipe.task)
     if wrong := [*number_problems(recipe), *part_problems("model", MODELS, recipe.model)]:
         raise PartError(f"{where / 'recipe.json'} is wrong:{first_lines(wrong)}")
-    check_fit(recipe, weights)
+    check_fit(recipe, weights, is_tried=is_tried)
     model = build_model(recipe, task)
     load_weights(model, weights)
     if spoiled := sum(map(has_nan, tensors := model.state_dict().values())):
@@ -45,16 +48,19 @@ def check_scorable(recipe: Recipe, weights: Path) -> None:
     check_fit(recipe, weights, built)
 
 
-def check_fit(recipe: Recipe, weights: Path, built: dict[object, Any] | None = None) -> None:
+def check_fit(
+    recipe: Recipe, weights: Path, built: dict[object, Any] | None = None, is_tried: bool = True
+) -> None:
     """Raise BundleError if the weights are not of the recipe's model, before memory is taken for it.
 
     A model in `built` has run already.
     """
     where, task = weights.parent, find_task(recipe.task)
+    runs = is_tried or task.has_instances or bool(recipe.own_names)
     if task.has_classes and not recipe.classes:
         raise BundleError(f"{where / 'recipe.json'}: the task '{task.name}' needs classes, and there are none.")
     try:
-        model = build_on_meta(recipe, task, built) if built else run_model(recipe, task, {})
+        model = run_model(recipe, task, {}) if runs and not built else build_on_meta(recipe, task, built or {})
     except Exception as error:
         raise BundleError(f"{where}: its model cannot be used: {recipe.model}: {first_line(error)}.") from error
     try:

@@ -7,8 +7,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from optuna.distributions import json_to_distribution
-
 from tuner.errors import SpaceError, describe_value, did_you_mean, first_lines, format_names
 from tuner.space.space import DrawnRecipes, describe_parameter
 from tuner.space.table_rows import contains_value, is_possible
@@ -83,6 +81,8 @@ def to_distribution(parameter: dict[str, Any]) -> Any:
     """Return Optuna's distribution of a parameter as plain JSON."""
     attributes = {name: value for name, value in parameter.items() if name != "kind"}
     kind = f"{parameter['kind'].capitalize()}Distribution"
+    from optuna.distributions import json_to_distribution
+
     return json_to_distribution(json.dumps({"name": kind, "attributes": attributes}))
 
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-import torch._refs  # what runs on the meta device
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -23,6 +22,12 @@ from tuner.train.stages import freeze, make_optimizer
 from tuner.train.trainer import CHANNELS, build_model
 
 RANDOM_INIT = ("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_")
+
+
+def prepare_meta_device() -> None:
+    """Import what runs on the meta device, which takes seconds, without the compiler."""
+
+    avoid_compiler_import()
 
 
 class SkippedInit(TorchFunctionMode):
@@ -57,7 +62,7 @@ def build_on_meta(recipe: Recipe, task: Task, built: dict[object, Any]) -> Any:
 
 def run_model(recipe: Recipe, task: Task, built: dict[object, Any]) -> Any:
     """Run the model on its image size and return it; ValueError suggests another size if the model rejects it."""
-    avoid_compiler_import()
+    prepare_meta_device()
     model, size = build_on_meta(recipe, task, built), recipe.image_size
     if task.has_instances and not hasattr(model, "instances"):
         known = format_names(INSTANCE_MODELS)
@@ -105,7 +110,7 @@ def measure_model(
 
     `batch` and `dtype` are those of a training step; without them it is the least that the recipe allows.
     """
-    avoid_compiler_import()
+    prepare_meta_device()
     batch = batch or recipe.batch_size
     dtype = dtype or (torch.float32 if recipe.precision == "fp32" else torch.bfloat16)
     ways = {

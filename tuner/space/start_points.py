@@ -5,9 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
-
-from optuna.distributions import BaseDistribution
+from typing import TYPE_CHECKING, Any
 
 from tuner.errors import (
     SpaceError,
@@ -23,6 +21,9 @@ from tuner.registry.own_modules import importing_own
 from tuner.space.grid import is_within
 from tuner.space.space import DrawnRecipes, Space, describe_parameter, merge_distributions
 from tuner.space.table_rows import contains_value
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 MOST_POINTS = 1000
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any
-
-from optuna.distributions import BaseDistribution
-from optuna.trial import FixedTrial, create_trial
+from typing import TYPE_CHECKING, Any
 
 from tuner.errors import TableError, did_you_mean, first_lines, locate_error
 from tuner.recipe import Recipe
@@ -15,9 +12,15 @@ from tuner.space.published import PublishedTable, without_split
 from tuner.space.space import DrawnRecipes, Space, describe_parameter, merge_distributions
 from tuner.tasks import find_task
 
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FixedTrial
+
 
 def draw_row_recipes(space: Space, table: PublishedTable, drawn: DrawnRecipes) -> DrawnRecipes:
     """Return the recipes of a table's rows; TableError lists every row that does not fit the space."""
+    from optuna.trial import FixedTrial
+
     parameters = dict(drawn.parameters)
     recipes: list[Recipe] = []
     wrong = []
@@ -73,6 +76,8 @@ def suggest_row(
 
 def contains_value(distribution: BaseDistribution, value: Any) -> bool:
     """Return whether a distribution contains a value; `create_trial` is the public check."""
+    from optuna.trial import create_trial
+
     try:
         create_trial(value=0.0, params={"x": value}, distributions={"x": distribution})
     except (ValueError, OverflowError):

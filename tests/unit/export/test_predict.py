@@ -19,7 +19,8 @@ from tuner.data.images import read_image, resize_image
 from tuner.data.instances import Instances, match_instances
 from tuner.errors import BundleError, DataError, FilesError
 from tuner.export.bundle import load_model, open_bundle
-from tuner.export.predict import predict_files, predict_image, unique_names, write_instances
+from tuner.export.inputs import Wanted, check_wanted, find_images, unique_names
+from tuner.export.predict import predict_files, predict_image, write_instances
 from tuner.recipe import Part, Recipe, use
 from tuner.train.trainer import make_normalizer
 
@@ -98,19 +99,108 @@ def test_paths_are_told_one_by_one(bundle: Path, tmp_path: Path) -> None:
     assert list(told) == [str(tmp_path / "out" / "b_mask.png")]
 
 
-def test_all_bad_images_are_listed_at_once_and_nothing_is_written(bundle: Path, tmp_path: Path) -> None:
+def test_bad_images_are_listed_at_the_end_and_the_others_are_predicted(bundle: Path, tmp_path: Path) -> None:
     good = picture(tmp_path / "good.png")
     (tmp_path / "empty.png").touch()
     (tmp_path / "notes.png").write_text("hello")
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:200])
-    images = [tmp_path / name for name in ("good.png", "empty.png", "notes.png", "cut.png", "absent.png", "best")]
+    images = [tmp_path / name for name in ("empty.png", "notes.png", "cut.png", "good.png", "absent.png")]
+    told = predict_files(bundle, images, tmp_path / "out")
+    assert next(told) == str(tmp_path / "out" / "good_mask.png")
     with pytest.raises(DataError) as failed:
-        list(predict_files(bundle, images, tmp_path / "out"))
+        next(told)
     message = str(failed.value)
-    assert message.startswith("5 of 6 images cannot be read:")
-    assert all(name in message for name in ("empty.png", "notes.png", "cut.png", "absent.png", "best"))
+    assert message.startswith(
+        f"4 of 5 images cannot be read; the results of the others are in {tmp_path / 'out'}:"
+    )
+    assert all(name in message for name in ("empty.png", "notes.png", "cut.png", "absent.png"))
     assert "good.png" not in message
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["good_mask.png", "good_overlay.png"]
+
+
+def test_nothing_is_written_where_no_image_can_be_read(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(DataError, match=r"^2 of 2 images cannot be read:\n"):
+        list(predict_files(bundle, [tmp_path / "empty.png", tmp_path / "gone.png"], tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def make_album(folder: Path) -> Path:
+    """A folder of four images, two of them of one name in subfolders, with what is not to be predicted."""
+    for name in ("a.png", "x/b.PNG", "y/b.png", "y/z/c.png", ".hidden.png", ".cache/d.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(folder / name)
+    (folder / "notes.txt").write_text("hello")
+    return folder
+
+
+def test_a_folder_is_predicted_with_its_names_and_subfolders(bundle: Path, tmp_path: Path) -> None:
+    album = make_album(tmp_path / "album")
+    out = album / "found"  # is not predicted the second time
+    names = ["a", "x/b", "y/b", "y/z/c"]
+    for _ in range(2):
+        assert list(predict_files(bundle, [album], out)) == [str(out / f"{name}_mask.png") for name in names]
+    files = {file.relative_to(out).as_posix() for file in out.rglob("*.*")}
+    assert files == {f"{name}_{kind}.png" for name in names for kind in ("mask", "overlay")}
+
+
+def test_a_folder_of_classes_is_one_table_with_the_paths(tmp_path: Path, class_recipe: Recipe) -> None:
+    bundle = open_bundle(make_bundle(class_recipe, tmp_path / "classes"), trust=True)
+    album = make_album(tmp_path / "album")
+    (album / "broken.png").touch()
+    with pytest.raises(DataError, match=r"1 of 5 images cannot be read; .* broken\.png is empty"):
+        list(predict_files(bundle, [album], tmp_path / "out"))
+    with (tmp_path / "out" / "classes.csv").open(newline="", encoding="utf-8") as file:
+        found = [row["image"] for row in csv.DictReader(file)]
+    assert found == [str(album / name) for name in ("a.png", "x/b.PNG", "y/b.png", "y/z/c.png")]
+
+
+def test_files_of_one_name_in_two_folders_have_a_number(tmp_path: Path) -> None:
+    album = make_album(tmp_path / "album")
+    files = [album / "x" / "b.PNG", album / "y" / "b.png", album / "y"]
+    assert [one.name for one in find_images(files, tmp_path / "out")] == ["b", "b_2", "b_3", "z/c"]
+
+
+def test_what_is_no_input_is_refused(tmp_path: Path) -> None:
+    album, empty = make_album(tmp_path / "album"), tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match=r"folder .*/empty has no images: no file that ends in \.bmp, "):
+        find_images([album, empty], tmp_path / "out")
+    with pytest.raises(DataError, match=r"among the images of .*/album\. Choose another folder with --out"):
+        find_images([album], album)
+    with pytest.raises(DataError, match=r"no image .*/gone\.png \(and 1 more\)\. Give image files, or folders"):
+        find_images([tmp_path / "gone.png", tmp_path / "lost.png"], tmp_path / "out")
+
+
+def test_the_threshold_decides_what_a_mask_holds(bundle: Path, tmp_path: Path) -> None:
+    path = picture(tmp_path / "photo.png", (50, 70))
+    list(predict_files(bundle, [path], tmp_path / "plain", Wanted(probabilities=True)))
+    shares = read(tmp_path / "plain" / "photo_probability.png")
+    assert shares.dtype == np.uint16 and shares.shape == (70, 50)
+    middle = float(np.median(shares)) / 65535
+    for threshold, out in ((None, "plain"), (middle, "other")):
+        list(predict_files(bundle, [path], tmp_path / out, Wanted(threshold, probabilities=True)))
+        mask = read(tmp_path / out / "photo_mask.png") > 0
+        sure = np.abs(shares / 65535 - (threshold or 0.5)) > 1e-4  # beyond the rounding of 16 bits
+        assert np.array_equal(mask[sure], (shares / 65535 > (threshold or 0.5))[sure])
+        assert 0 < mask.mean() < 1
+
+
+def test_what_a_task_does_not_have_is_refused(
+    tmp_path: Path, label_recipe: Recipe, class_recipe: Recipe, toy_recipe: Recipe
+) -> None:
+    check_wanted(Wanted(0.3, probabilities=True), toy_recipe)
+    check_wanted(Wanted(probabilities=True), class_recipe)  # which the table has in any case
+    with pytest.raises(
+        BundleError, match=r"--threshold 0\.3 is for masks .* 'multiclass': each pixel gets its like"
+    ):
+        check_wanted(Wanted(0.3), label_recipe)
+    with pytest.raises(
+        BundleError, match=r"'classification': each image gets its likeliest class; classes\.csv has"
+    ):
+        check_wanted(Wanted(0.3), class_recipe)
+    with pytest.raises(BundleError, match=r"--probabilities is for masks, .* instances\.json has the score"):
+        check_wanted(Wanted(probabilities=True), replace(toy_recipe, task="instance"))
 
 
 def test_a_broken_bundle_is_told_before_any_image_is_read(bundle: Path, tmp_path: Path) -> None:
@@ -129,7 +219,7 @@ def test_an_output_that_is_a_file_is_told(bundle: Path, tmp_path: Path) -> None:
     ("given", "expected"),
     [
         (["a.jpg", "b.jpg"], ["a", "b"]),
-        (["x/a.jpg", "y/a.jpg", "z/a.jpg"], ["a", "a_2", "a_3"]),
+        (["x/a.jpg", "y/a.jpg", "x/a.png"], ["x/a", "y/a", "x/a_2"]),
         (["a.jpg", "a.png", "a_2.png"], ["a", "a_3", "a_2"]),
         (["a_2.png", "a.jpg", "a.png"], ["a_2", "a", "a_3"]),
         (["a.jpg", "a.jpg", "a_2.jpg", "a_2.png"], ["a", "a_3", "a_2", "a_2_2"]),
@@ -145,7 +235,7 @@ def test_no_two_predictions_have_one_name(given: list[str], expected: list[str])
 def test_a_label_map_holds_class_numbers_as_large_as_the_image(tmp_path: Path, label_recipe: Recipe) -> None:
     bundle = make_bundle(label_recipe, tmp_path / "labels")
     images = [picture(tmp_path / f"{width}.png", (width, 40)) for width in (50, 33)]
-    told = list(predict_files(bundle, images, tmp_path / "out"))
+    told = list(predict_files(bundle, images, tmp_path / "out", Wanted(probabilities=True)))
     assert told == [str(tmp_path / "out" / f"{width}_labels.png") for width in (50, 33)]
     model = load_model(bundle)
     for path, width in zip(images, (50, 33), strict=True):
@@ -157,6 +247,9 @@ def test_a_label_map_holds_class_numbers_as_large_as_the_image(tmp_path: Path, l
         full = [cv2.resize(score, (width, 40), interpolation=cv2.INTER_LINEAR) for score in scores]
         assert np.array_equal(labels, np.argmax(full, axis=0))
         assert len(np.unique(labels)) > 1  # a fresh model says this and that
+        shares = np.load(tmp_path / "out" / f"{width}_probabilities.npy").astype(np.float32)
+        assert shares.shape == (len(full), 40, width) and np.allclose(shares.sum(0), 1, atol=0.01)
+        assert np.allclose(np.take_along_axis(shares, labels[None].astype(int), 0)[0], shares.max(0))
         assert np.array_equal(predict_image(model, path, image_size=32, task="multiclass"), labels)
         assert read(tmp_path / "out" / f"{width}_overlay.png").shape == (40, width, 3)
 
