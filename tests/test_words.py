@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 ODD = re.compile(
     r"(?<![Tt]here )\b(?:is|are|was) [n]o "
     r"(?!longer|more|less|such|one|need|way|room|other|better|worse|point)[a-z]+"
+    r"|\b[b]y heart\b|\btrials [b]egun\b|\bany number of' trials"
+    r"|\bvs \#[0-9{]|\b[G]PU-minutes\b|\b[w]orker-minutes\b"
     r"|\b[w]hoever\b|\b[m]anieth\b|\b[s]uffered\b|\b[h]as often\b"
 )
 NOT_VERBS = re.compile(

@@ -109,7 +109,7 @@ def test_layers_are_listed_without_an_image(bundle: Path) -> None:
 def test_what_cannot_be_is_refused_in_one_line(bundle: Path, photos: Path, toy_recipe: Recipe) -> None:
     photo = next((photos / "images").iterdir())
     refused(typed(bundle, photo, "--class", "backgroud"), "no class 'backgroud'. Did you mean 'background'?")
-    refused(typed(bundle, bundle / "card.md"), "1 of 1 images cannot be read", "card.md")
+    refused(typed(bundle, bundle / "card.md"), "1 of 1 image cannot be read", "card.md")
     refused(typed(bundle.parent / "bets", photo), "no bundle")
     counts = make_bundle(replace(toy_recipe, model=use("pixel_frequency", side=8)), bundle.parent / "counts")
     refused(typed(counts, photo), "the model has no gradients")

@@ -47,7 +47,7 @@ def test_names_that_are_not_utf8_are_read_and_shown_with_escapes(
 
     assert r"classes: a, caf\xe9" in call("data", data, "--home", home)
     ran = call("run", "--space", space, "--data", data, "--trials", "1", "--workers", "1", "--home", home)
-    assert r"study 'tiny@datacaf\xe9': 1 of 1 trials ended" in ran
+    assert r"study 'tiny@datacaf\xe9': 1 of 1 trial ended" in ran
     assert r"exported to bundlecaf\udce9" in call("best", "--home", home, "--export", bundle)
     call("report", "--home", home, "--out", f"{NAME}.html")
     call("evaluate", bundle, "--trust", "--split", "val", "--confusion", f"{NAME}.csv", "--home", home)

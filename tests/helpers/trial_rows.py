@@ -51,7 +51,7 @@ def put(
 
 def work(joined: JoinedStudy, number: int | None, **doing: Any) -> None:
     """A living worker at a trial."""
-    row = {"worker": f"w{number}", "host": "node7.lab", "pid": 40, "born": 1.0, "device": "cpu, 1 threads"}
+    row = {"worker": f"w{number}", "host": "node7.lab", "pid": 40, "born": 1.0, "device": "cpu, 1 thread"}
     row |= {"state": "training", "number": number, "params": {"lr": 0.00123, "loss": "bce"}}
     with joined.engine.begin() as db:
         db.execute(sa.insert(worker_table).values(study_id=joined.id, **row | doing))

@@ -21,6 +21,7 @@ from tuner.report.study_data import TrialData, read_study
 from tuner.study import database, queries
 from tuner.study.format import format_params, format_value
 from tuner.study.info import StudyInfo
+from tuner.wording import count_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -192,9 +193,9 @@ class Study:
 
     def _heading(self) -> str:
         now = queries.read_summary(self._engine, self._info)
+        ended = count_of(now.num_finished, now.num_trials, "trial", "ended")
         best = f", best {format_value(now.best.value)} (trial {now.best.number})" if now.best else ""
-        of = f" of {now.num_trials}" if now.num_trials else ""
-        return f"'{self.name}': {self._info.goal_text} on {self.data}, {now.num_finished}{of} trials ended{best}"
+        return f"'{self.name}': {self._info.goal_text} on {self.data}, {ended}{best}"
 
     def _repr_html_(self) -> str:
         """The best trials as a table, for notebooks."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tuner.paths import Home
 
 WIDE = 200  # columns, if the output is not a terminal
+LONGEST_HELP = 1000  # characters of the first sentence of a command
 
 
 @contextmanager
@@ -55,7 +56,20 @@ def shorten_usage_errors() -> Iterator[None]:
         raise click.UsageError(shown, error.ctx) from error
 
 
-class CommandGroup(click.Group):
+class WholeHelpGroup(click.Group):
+    """A group whose help has the whole first sentence of each command: click cuts it at the width."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the name and first sentence of each command, wrapped."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        shown = [(name, command.get_short_help_str(LONGEST_HELP)) for name, command in found if command]
+        shown = [each for each in shown if not self.commands[each[0]].hidden]
+        if shown:
+            with formatter.section("Commands"):
+                formatter.write_dl(shown)
+
+
+class CommandGroup(WholeHelpGroup):
     """The group of commands: prints a TunerError as one line with exit code 2, and suggests mistyped commands."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from tuner.cli.common import echo_json, open_engine, to_home
 from tuner.cli.options import COUNT, NUMBER, POSITIVE, json_option, storage_options, study_option
 from tuner.errors import StudyError
+from tuner.wording import pluralize
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -63,7 +64,7 @@ def stop(trial: int | None, study: str | None, home: str, storage: str | None) -
         else:
             click.echo(f"{info.name}: trial {trial} will end; it keeps its results")
     else:
-        click.echo(f"{info.name}: {count_workers(control.stop_workers(engine, info.id))} will save and exit")
+        click.echo(f"{info.name}: {pluralize(control.stop_workers(engine, info.id), 'worker')} will save and exit")
 
 
 def drop_checkpoint(info: StudyInfo, home: str, number: int) -> None:
@@ -84,7 +85,7 @@ def pause(study: str | None, home: str, storage: str | None) -> None:
 
     engine, info = find_study(storage, home, study)
     number = control.set_paused(engine, info.id, True)
-    click.echo(f"{info.name}: paused; {count_workers(number)} will save and wait. Resume with: tuner resume")
+    click.echo(f"{info.name}: paused; {pluralize(number, 'worker')} will save and wait. Resume with: tuner resume")
 
 
 @click.command()
@@ -100,7 +101,7 @@ def resume(study: str | None, home: str, storage: str | None) -> None:
     if not was:
         click.echo(f"{info.name}: was not paused")
     elif number:
-        click.echo(f"{info.name}: {count_workers(number)} will resume")
+        click.echo(f"{info.name}: {pluralize(number, 'worker')} will resume")
     else:
         click.echo(f"{info.name}: resumed; no workers are running. Start some with: tuner run")
 
@@ -123,11 +124,12 @@ def budget(
     on when a limit is raised.
     """
     from tuner.study import budget as budget_module
+    from tuner.study.format import format_budget
 
     engine, info = find_study(storage, home, study)
     if trials and info.search.grid and trials > (points := info.search.num_points):
         raise StudyError(
-            f"--trials {trials}: study '{info.name}' is a grid of {points} points, each is one trial."
+            f"--trials {trials}: study '{info.name}' is a grid of {pluralize(points, 'point')}, each is one trial."
         )
     limits = {"num_trials": trials, "hours": hours, "gpu_hours": gpu_hours, "epochs": epoch_budget}
     budget_module.set_budget(engine, info.id, **limits)
@@ -169,24 +171,8 @@ def format_worker(worker: WorkerInfo) -> str:
     return f"{where:<28} {worker.device:<20} {memory:>8}  {doing}".rstrip()
 
 
-def format_budget(limits: Any, taken: Any) -> str:
-    """Return for example '12 of 50 trials begun, 1.5 of 8 hours'."""
-    parts = [f"{taken.num_trials} of {limits.num_trials or 'any number of'} trials begun"]
-    if limits.hours is not None:
-        parts.append(f"{taken.hours:.2f} of {limits.hours:g} hours")
-    if limits.gpu_hours is not None:
-        parts.append(f"{taken.gpu_hours:.2f} of {limits.gpu_hours:g} GPU-hours")
-    if limits.epochs is not None:
-        parts.append(f"{taken.epochs} of {limits.epochs} epochs")
-    return ", ".join(parts)
-
-
 def find_study(storage: str | None, home: str, study: str | None) -> tuple[Engine, StudyInfo]:
     from tuner.study import queries
 
     engine = open_engine(storage, home)
     return engine, queries.find_study(engine, study)
-
-
-def count_workers(number: int) -> str:
-    return "1 worker" if number == 1 else f"{number} workers"

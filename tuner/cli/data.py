@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.common import echo_list, to_home
+from tuner.cli.common import WholeHelpGroup, echo_list, to_home
 from tuner.cli.options import DATASET, FILE, FOLDER, home_option, layout_option, max_pixels_option
+from tuner.wording import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from tuner.data.survey import Survey
 
 
-class DataCommands(click.Group):
+class DataCommands(WholeHelpGroup):
     """The group `tuner data`; a first argument that is not a subcommand is a dataset to check."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -110,8 +111,8 @@ def format_instances(found: Survey) -> str:
 
 def format_contents(source: Source, classes: Sequence[str]) -> str:
     """Return for example '12 images with labels of 4 classes; 10 train, 2 val'."""
-    kinds = f"{source.targets} of {len(classes)} classes" if classes else source.targets
-    return f"{len(source.items)} images with {kinds}; {source.counts()}"
+    kinds = f"{source.targets} of {pluralize(len(classes), 'class')}" if classes else source.targets
+    return f"{pluralize(len(source.items), 'image')} with {kinds}; {source.counts()}"
 
 
 @data_command.command("get")

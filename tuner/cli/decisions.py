@@ -10,6 +10,7 @@ import click
 
 from tuner.cli.common import echo_json, open_engine, to_home
 from tuner.cli.options import NUMBER, json_option, storage_options, study_option
+from tuner.wording import pluralize
 
 if TYPE_CHECKING:
     from tuner.search.replay import ReplayedDecision
@@ -82,7 +83,7 @@ def show_replay(url: str, info: StudyInfo, as_json: bool) -> None:
         workers = len({each.stored.worker for each in replayed})
         made_by = f"made by {workers} worker{'s' if workers > 1 else ''}"
         same = len(replayed) - len(other)
-        click.echo(f"{info.name}: {same} of {len(replayed)} decisions, {made_by}, are the same again")
+        click.echo(f"{info.name}: {same} of {pluralize(len(replayed), 'decision')}, {made_by}, are the same again")
     if other:
         sys.exit(1)
 

@@ -26,6 +26,7 @@ from tuner.cli.options import (
     trust_option,
 )
 from tuner.errors import printable
+from tuner.wording import pluralize
 
 if TYPE_CHECKING:
     from tuner.export.best_trial import BestTrial
@@ -81,7 +82,7 @@ def best(
         f"{found.study.name}: trial {found.trial.number}, {found.study.goal.metric} {found.trial.value:.4f}"
     )
     chosen = f"picked by {printable(found.pick, 80)} out" if found.pick else "best"
-    click.echo(f"  {chosen} of {found.finished} trials, beat {found.beaten}, {found.failed} failed")
+    click.echo(f"  {chosen} of {pluralize(found.finished, 'trial')}, beat {found.beaten}, {found.failed} failed")
     for name in (name for name in found.values if name != found.study.goal.metric):
         click.echo(f"  {name:<14} {found.values[name]:.4g}")
     for name, value in found.trial.params.items():
@@ -102,7 +103,7 @@ def print_front(found: BestTrial) -> None:
     names = [goal.metric for goal in found.study.goals]
     widths = [max(10, len(name)) for name in names]
     heading = " ".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))
-    click.echo(f"  the front of {found.study.goal_text}, {len(found.front)} trials:")
+    click.echo(f"  the front of {found.study.goal_text}, {pluralize(len(found.front), 'trial')}:")
     click.echo(f"    {'trial':>5} {heading}")
     for each in found.front:
         cells = " ".join(f"{each.values[n]:>{width}.4g}" for n, width in zip(names, widths, strict=True))
@@ -222,7 +223,7 @@ def evaluate(
             write_confusion(found.confusion, found.classes or BINARY_CLASSES, Path(confusion))
     if as_json:
         return echo_json(asdict(found) | ({"out": out} if out else {}))
-    click.echo(f"{found.data}, {found.split} split: {found.images} images")
+    click.echo(f"{found.data}, {found.split} split: {pluralize(found.images, 'image')}")
     for name, value in found.metrics.items():
         click.echo(f"  {name:<16} {value:.4f}")
     if folder:

@@ -21,6 +21,7 @@ from tuner.study.format import format_outcome
 from tuner.study.info import StudyInfo
 from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.stats import StatsReader, StudyStats
+from tuner.wording import pluralize
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +78,7 @@ class PlainView:
         before = self.states.get(worker.worker)
         self.states[worker.worker] = busy  # before out(): Ctrl-C calls this again
         if busy and before != busy:
-            self.out(f"worker on {worker.host}: {busy}, {worker.steps} images")
+            self.out(f"worker on {worker.host}: {busy}, {pluralize(worker.steps, 'image')}")
 
     def report_epochs(self, now: StudySummary) -> None:
         """Report epochs with a new best value of the study, and each running trial regularly."""

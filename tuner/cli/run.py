@@ -23,6 +23,7 @@ from tuner.cli.options import (
     table_option,
     worker_options,
 )
+from tuner.wording import count_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -83,7 +84,7 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     from tuner.study.format import format_params, format_value
 
     name = now.study.name
-    click.echo(f"study '{name}': {now.num_finished} of {now.num_trials or 'any number of'} trials ended")
+    click.echo(f"study '{name}': {count_of(now.num_finished, now.num_trials, 'trial', 'ended')}")
     if now.best:
         best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
         click.echo(f"best: {now.study.goal.metric} {best}")

@@ -20,17 +20,20 @@ from tuner.study.format import (
     format_failures,
     format_params,
     format_saved,
-    format_seconds,
     format_spent,
     format_time_left,
     format_value,
 )
 from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.stats import StudyStats
+from tuner.wording import count_of, format_time_of, pluralize
 
 MIN_FRAMED = 60, 16  # columns and lines from which a frame is drawn
 MAX_REASONS = 3  # of failures, shown with their trials
 MAX_PLOT_LINES = 3  # lines of a plot
+GAP = "   "  # between parts of a line
+MORE = "…"  # where a line is cut
+ASCII = str.maketrans({MORE: ".", "±": "~"})
 WHOLE_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
 LinePart = tuple[int, str, str]  # priority (0 stays, the highest goes first), text, style
 
@@ -64,10 +67,11 @@ class StudyScreen:
         inner, room = (width - 4, height - 2) if framed else (width, height - 1)
         lines = draw_lines(self.data, inner, room, options.ascii_only)
         title = title_line(self.data, inner - 2 if framed else inner, self.mark)
+        drawn: RenderableType = Group(title, *lines)
         if framed:
-            yield Panel(Group(*lines), title=title, title_align="left", border_style="blue", width=width)
-        else:
-            yield Group(title, *lines)
+            drawn = Panel(Group(*lines), title=title, title_align="left", border_style="blue", width=width)
+        for segment in console.render(drawn, options):
+            yield segment._replace(text=segment.text.translate(ASCII)) if options.ascii_only else segment
 
 
 def title_line(data: ScreenData, width: int, mark: str) -> Text:
@@ -102,7 +106,7 @@ def draw_lines(data: ScreenData, width: int, room: int, ascii_only: bool = False
     return [*above, *air, *table, *air, *below][: max(1, room)]
 
 
-def fit_parts(parts: Sequence[LinePart], width: int, gap: str = "   ") -> Text:
+def fit_parts(parts: Sequence[LinePart], width: int, gap: str = GAP) -> Text:
     """Return the parts that fit into the width, in their order; the highest priority number is left out first."""
     kept: set[int] = set()
     used = -len(gap)
@@ -115,17 +119,24 @@ def fit_parts(parts: Sequence[LinePart], width: int, gap: str = "   ") -> Text:
     line = Text(no_wrap=True, overflow="crop")
     for at in sorted(kept):
         line.append(gap if line else "").append(last_line(parts[at][1]), parts[at][2])
-    line.truncate(width, overflow="crop")
-    return line
+    return cut_text(line, width)
+
+
+def cut_text(text: Text, width: int) -> Text:
+    """Return a line as it is if it fits into the width, else its begin and a sign that something is missing."""
+    if text.cell_len > width:
+        text.truncate(max(0, width - 1), overflow="crop")
+        text.rstrip()
+        text.append(MORE[:width])
+    return text
 
 
 def progress_parts(data: ScreenData, width: int) -> list[LinePart]:
     now, states = data.now, data.now.states
-    of = "" if now.num_trials is None else f" of {now.num_trials}"
     left = format_time_left(data.tally.left)
     pruned, failed = states.get("PRUNED", 0), states.get("FAIL", 0)
     return [
-        (0, f"{now.num_finished}{of} trials", "bold"),
+        (0, count_of(now.num_finished, now.num_trials, "trial"), "bold"),
         (4, f"{states.get('COMPLETE', 0)} finished", "green"),
         (3, f"{pruned} pruned", "yellow"),
         (3, f"{now.num_paused} paused" if now.num_paused else "", "yellow"),
@@ -140,20 +151,19 @@ def best_parts(data: ScreenData, width: int) -> list[LinePart]:
     found = data.now.best
     if not found:
         return [(0, "best so far: -", "dim")]
-    return [
-        (0, f"best so far: {data.goal.metric} {format_value(found.value)}", "bold green"),
-        (1, f"trial {found.number}", ""),
-        (2, shorten(format_params(found.params), max(1, width - 45), placeholder="", **WHOLE_WORDS), "dim"),
-    ]
+    value, number = f"best so far: {data.goal.metric} {format_value(found.value)}", f"trial {found.number}"
+    room = width - len(value) - len(number) - 2 * len(GAP)
+    params = shorten(format_params(found.params), room, placeholder=f" {MORE}", **WHOLE_WORDS) if room > 10 else ""
+    return [(0, value, "bold green"), (1, number, ""), (2, params, "dim")]
 
 
 def cost_parts(data: ScreenData) -> list[LinePart]:
     tally = data.tally
     hours = tally.budget.hours
     return [
-        (0, f"spent: {tally.cost.epochs} epochs", ""),
+        (0, f"spent: {pluralize(tally.cost.epochs, 'epoch')}", ""),
         (1, format_spent(tally), ""),
-        (3, f"{format_seconds(3600 * tally.spent.hours)} of {hours:g} h by the clock" if hours else "", ""),
+        (3, f"wall time {format_time_of(3600 * tally.spent.hours, 3600 * hours)}" if hours else "", ""),
         (2, format_saved(tally.cost), "green"),
     ]
 
@@ -186,8 +196,10 @@ class WorkerRow:
         return Text("" if self.worker.number is None else str(self.worker.number))
 
     def parameters(self, width: int) -> Text:
-        lines = wrap(format_params(self.worker.params), max(1, width), **WHOLE_WORDS)
-        return Text("\n".join(lines[: self.height]), no_wrap=True, overflow="crop")
+        lines = wrap(
+            format_params(self.worker.params), width, max_lines=self.height, placeholder=f" {MORE}", **WHOLE_WORDS
+        )
+        return Text("\n").join(cut_text(Text(line), width) for line in lines)
 
     def plot(self, width: int) -> Text:
         """Return a coloured plot, or what a worker does before its trial has a curve.
@@ -208,16 +220,16 @@ class WorkerRow:
         return Text(f"{worker.step}/{worker.steps}" if is_training else worker.state.split(" ")[0][:width])
 
     def value(self, width: int) -> Text:
-        return Text(format_value(self.curve[-1][1] if self.curve else self.worker.value)[:width])
+        return Text(fit_value(self.curve[-1][1] if self.curve else self.worker.value, width))
 
     def best(self, width: int) -> Text:
         pick = max if self.data.goal.direction == "maximize" else min
         value = pick((value for _, value in self.curve), default=None)
-        return Text(format_value(value)[:width], style="bold")
+        return Text(fit_value(value, width), style="bold")
 
     def difference(self, width: int) -> Text:
         by = self.difference_to_best()
-        return Text("" if by is None else f"{by:+.4f}"[:width], style=self.mark_style())
+        return Text("" if by is None else fit_value(by, width, "+"), style=self.mark_style())
 
     def difference_to_best(self) -> float | None:
         """Return the difference between the trial and the best one at the same epoch."""
@@ -234,6 +246,14 @@ class WorkerRow:
         return "bold green" if (by > 0) == (self.data.goal.direction == "maximize") else "bold yellow"
 
 
+def fit_value(value: float | None, width: int, sign: str = "") -> str:
+    """Return a number with as many digits as fit into the width."""
+    if value is None:
+        return "-"
+    texts = (f"{value:{sign}{digits}}" for digits in (".4f", ".4g", ".3g", ".2g", ".0g"))
+    return next((text for text in texts if len(text) <= width), MORE)
+
+
 Column = tuple[str, int, Literal["left", "right"], Callable[[WorkerRow, int], Text]]  # title, width, side, cell
 
 
@@ -245,12 +265,12 @@ def fit_columns(data: ScreenData, width: int) -> list[Column]:
     difference = VALUE + 1 if width >= 70 else 0
     fixed = [TRIAL, EPOCH, VALUE, worker, parameters, best, difference]
     plot = max(4, width - sum(size + 1 for size in fixed if size))
-    rival = f"vs #{data.now.best.number}" if data.now.best else ""
+    rival = "vs best" if data.now.best else ""
     columns: list[Column] = [
         ("worker", worker, "left", WorkerRow.where),
         ("trial", TRIAL, "right", WorkerRow.trial),
         ("parameters", parameters, "left", WorkerRow.parameters),
-        (f"{data.goal.metric} by epoch"[:plot], plot, "left", WorkerRow.plot),
+        (cut_text(Text(f"{data.goal.metric} by epoch"), plot).plain, plot, "left", WorkerRow.plot),
         ("epoch", EPOCH, "right", WorkerRow.epoch),
         ("now", VALUE, "right", WorkerRow.value),
         ("best", best, "right", WorkerRow.best),
@@ -278,7 +298,9 @@ def worker_table(data: ScreenData, width: int, room: int, ascii_only: bool) -> R
         table.add_row(*(cell(row, size) for _, size, _, cell in columns))
     if len(shown) == len(workers):
         return table
-    more = Text(f"and {len(workers) - len(shown)} more workers", style="dim", no_wrap=True, overflow="crop")
+    more = Text(
+        f"and {pluralize(len(workers) - len(shown), 'more worker')}", style="dim", no_wrap=True, overflow="crop"
+    )
     return Group(table, more) if shown else more
 
 

@@ -22,6 +22,7 @@ from tuner.cli.options import (
     table_option,
 )
 from tuner.errors import BULLET, format_names
+from tuner.wording import pluralize
 
 if TYPE_CHECKING:
     from tuner.search.run import StudySetup
@@ -99,7 +100,7 @@ def print_setup(setup: StudySetup) -> None:
 
     info = setup.info
     what, start = "rows" if info.has_given_trials else "draws", setup.space.start
-    more = f" and {len(start)} points of START" if start else ""
+    more = f" and {pluralize(len(start), 'point')} of START" if start else ""
     click.echo(f"{setup.space.path}: {len(setup.recipes) - len(start)} {what}{more}, all valid")
     click.echo(
         f"goal: {info.goal_text}   data: {info.data}" + (f"   layout: {info.layout}" if info.layout else "")
@@ -145,9 +146,8 @@ def print_limits(setup: StudySetup) -> None:
     over = [over_limits(each, limits) for each in measured]
     for name, limit in limits.items():
         if any(name in each for each in measured):
-            told = (
-                f"{sum(name in each for each in over)} of {len(over)} recipes break it, and would not be trained"
-            )
+            breaking = f"{sum(name in each for each in over)} of {pluralize(len(over), 'recipe')}"
+            told = f"{breaking} break it, and would not be trained"
         else:
             told = "measured in each trial, before it is trained"
         click.echo(f"limit: {name} at most {limit:g} ({told})")

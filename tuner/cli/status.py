@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from tuner.cli.common import echo_json, open_engine, to_home
-from tuner.cli.control import format_budget, format_worker
+from tuner.cli.control import format_worker
 from tuner.cli.options import FiniteFloat, storage_options, study_option
+from tuner.wording import count_of, pluralize
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -67,6 +68,7 @@ def status(home: str, storage: str | None, study: str | None, watch: bool, every
 def print_study(now: StudySummary, stats: StudyStats, none_meets: str = "", learned: Sequence[str] = ()) -> None:
     """Print a study; `none_meets` says that no trial meets the limits, `learned` what it has from earlier ones."""
     from tuner.study.format import (
+        format_budget,
         format_failures,
         format_params,
         format_saved,
@@ -81,7 +83,7 @@ def print_study(now: StudySummary, stats: StudyStats, none_meets: str = "", lear
     for source in learned:
         click.echo(f"  learns from {source}")
     paused = ", paused" if stats.paused else ""
-    click.echo(f"  {now.num_finished} of {now.num_trials or 'any number of'} trials ended ({states}){paused}")
+    click.echo(f"  {count_of(now.num_finished, now.num_trials, 'trial', 'ended')} ({states}){paused}")
     if stats.budget.hours or stats.budget.gpu_hours or stats.budget.epochs:
         click.echo(f"  budget: {format_budget(stats.budget, stats.spent)}")
     if now.best:
@@ -91,7 +93,7 @@ def print_study(now: StudySummary, stats: StudyStats, none_meets: str = "", lear
         click.echo(f"  {none_meets}")
     if stats.cost.epochs:
         left = f"time left: {format_time_left(stats.left)}" if now.workers else ""
-        spent = [f"{stats.cost.epochs} epochs", format_spent(stats), format_saved(stats.cost), left]
+        spent = [pluralize(stats.cost.epochs, "epoch"), format_spent(stats), format_saved(stats.cost), left]
         click.echo(f"  spent: {', '.join(filter(None, spent))}")
     if stats.failures:
         last = stats.failures[-1]

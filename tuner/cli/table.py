@@ -9,6 +9,7 @@ import click
 
 from tuner.cli.common import echo_json, echo_list, open_engine, print_table
 from tuner.cli.options import TABLE, json_option, storage_options, study_option
+from tuner.wording import count_of, pluralize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +96,7 @@ def describe_table(name: str, path: Path, engine: Engine | None) -> dict[str, An
 def format_progress(row: dict[str, Any]) -> str:
     if "error" in row:
         return ""
-    progress = f"{row['done']} of {row['rows']} rows done" if row["study"] else f"{row['rows']} rows"
+    progress = count_of(row["done"], row["rows"], "row", "done") if row["study"] else pluralize(row["rows"], "row")
     return f"{progress}, {row['space']} on {row['data']}"
 
 

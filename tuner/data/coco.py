@@ -32,6 +32,7 @@ from tuner.data.split import SPLIT_NAMES
 from tuner.errors import DataError, first_lines, format_names, printable
 from tuner.paths import read_json
 from tuner.recipe import is_number
+from tuner.wording import pluralize
 
 KNOWN_NAMES = ("annotations.json", "_annotations.coco.json")  # preferred to other JSON files beside them
 FOLDER = "annotations"
@@ -256,8 +257,8 @@ def read_annotated(images: Mapping[Path, AnnotatedImage], item: Item) -> tuple[I
     image, given = read_image(item.image), images[item.image]
     height, width = image.shape[:2]
     if given.size not in ((width, height), (0, 0)):
-        said = "x".join(map(str, given.size))
-        raise DataError(f"{item.image.name} is {width}x{height}, but its annotations are for an image of {said}")
+        size = "x".join(map(str, given.size))
+        raise DataError(f"{item.image.name} is {width}x{height}, but its annotations are for an image of {size}")
     return image, draw_labels(given, (height, width))
 
 
@@ -299,7 +300,7 @@ def polygon_pixels(points: Any, shape: tuple[int, int]) -> Pixels:
     if len(points) > 2 * MAX_POINTS:
         raise DataError(f"has a polygon of {len(points) // 2:,} points: at most {MAX_POINTS:,} are drawn")
     if len(points) < 6:
-        raise DataError(f"has a polygon of {len(points) // 2} points: at least 3 are needed")
+        raise DataError(f"has a polygon of {pluralize(len(points) // 2, 'point')}: at least 3 are needed")
     across, down = np.asarray(points, float).reshape(-1, 2).T
     if across.max() < 0 or down.max() < 0 or across.min() > shape[1] or down.min() > shape[0]:
         raise DataError(f"has a polygon outside its image of {shape[1]}x{shape[0]}")

@@ -49,6 +49,7 @@ from tuner.data.split import SPLIT_NAMES, hold_out, hold_out_per_class
 from tuner.deprecated import renamed_names
 from tuner.errors import DataError, bullets, escape, format_names
 from tuner.paths import read_text
+from tuner.wording import pluralize
 
 TARGET_WORDS = {"masks": "mask", "labels": "label map", "instances": "instance map"}
 KINDS = {kind: f"{word}s" for kind, word in TARGET_WORDS.items()} | {
@@ -150,7 +151,7 @@ def read_split(path: Path, split: str, wanted: Layout | None) -> SplitContent:
     if found.items:
         return found if wanted or not layouts else replace(found, remarks=tuple(layout_remarks(path, layouts)))
     loose = sum(1 for _ in image_files(path))
-    holds = f"{loose} images outside any class folder" if loose else "no images"
+    holds = f"{pluralize(loose, 'image')} outside any class folder" if loose else "no images"
     raise DataError(f"{path} holds {holds}. Expected {LAYOUTS}.{nested_hint(path)}")
 
 
@@ -182,7 +183,7 @@ def make_coco_source(name: str, path: Path, items: tuple[Item, ...], found: list
     remarks = [remark for one in found for remark in one.remarks]
     beside = {file for place in {file.parent for file in images} for file in image_files(place)}
     if lone := sorted(file.name for file in beside - images.keys()):
-        remarks.append(f"{len(lone)} images are in no JSON file and ignored: {format_names(lone)}")
+        remarks.append(f"{pluralize(len(lone), 'image')} ignored, in no JSON file: {format_names(lone)}")
     read = partial(read_annotated, images)
     return Source(name, str(path), "instances", items, read, reading=READING, remarks=tuple(remarks))
 

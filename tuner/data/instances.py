@@ -108,15 +108,15 @@ def match_instances(found: NDArray[np.integer], true: NDArray[np.integer]) -> Ma
     shared = overlap_matrix(renumber(found), renumber(true))  # small, even if the numbers are large
     iou = iou_matrix(shared)
     rows, columns = np.nonzero(iou > MATCH_IOU)
-    there, said = shared.sum(0)[1:], shared.sum(1)[1:]
-    held = shared[1:, 1:] > there[None] / 2  # contains most of a true one
-    parts = shared[1:, 1:] > said[:, None] / 2  # contains most of a predicted one
+    true_sizes, found_sizes = shared.sum(0)[1:], shared.sum(1)[1:]
+    held = shared[1:, 1:] > true_sizes[None] / 2  # contains most of a true one
+    parts = shared[1:, 1:] > found_sizes[:, None] / 2  # contains most of a predicted one
     return Matches(
         pairs=tuple(
             (int(names[at]), int(of_true[to]), float(iou[at, to])) for at, to in zip(rows, columns, strict=True)
         ),
-        wrong=tuple(names[~np.isin(np.arange(len(said)), rows)].tolist()),
-        missed=tuple(of_true[~np.isin(np.arange(len(there)), columns)].tolist()),
+        wrong=tuple(names[~np.isin(np.arange(len(found_sizes)), rows)].tolist()),
+        missed=tuple(of_true[~np.isin(np.arange(len(true_sizes)), columns)].tolist()),
         merged=tuple(names[held.sum(1) > 1].tolist()),
         split=tuple(of_true[parts.sum(0) > 1].tolist()),
     )

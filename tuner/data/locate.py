@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tuner.errors import DataError, first_lines
 from tuner.paths import expand_path
+from tuner.wording import pluralize
 
 HOW_TO_GET = {
     "weizmann_horse": "It is on Kaggle as 'Weizmann Horse Database': put its rgb/ and figure_ground/ "
@@ -73,4 +74,4 @@ def require_one_of(name: str, choices: Sequence[Sequence[str]], inside: str) -> 
 def refuse_missing(name: str, where: Path, missing: list[str]) -> None:
     """Raise DataError with the files that are listed or paired but do not exist."""
     if missing:
-        raise DataError(f"{name} at {where}: {len(missing)} files are missing.{first_lines(missing)}")
+        raise DataError(f"{name} at {where}: {pluralize(len(missing), 'missing file')}.{first_lines(missing)}")

@@ -24,6 +24,7 @@ from tuner.data.limits import PIXEL_LIMIT
 from tuner.data.source import IGNORED, Image, Item, Source
 from tuner.errors import DataError, create_file, first_lines, format_names
 from tuner.paths import encode_name, hash_file
+from tuner.wording import pluralize
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def survey(source: Source, memory: Path, progress: ProgressCallback | None = Non
     bad = [found.problem for found in findings.values() if found.problem]
     bad += label_problems(source, findings)
     if bad:
-        raise DataError(f"{source.where}: {len(bad)} of {len(findings)} items cannot be used.{first_lines(bad)}")
+        raise DataError(
+            f"{source.where}: {len(bad)} of {pluralize(len(findings), 'item')} cannot be used.{first_lines(bad)}"
+        )
     classes = source.classes or number_classes(source, findings)
     key = fingerprint(replace(source, classes=classes), findings)
     remarks = (*source.remarks, *instance_remarks(source, findings))
@@ -210,7 +213,7 @@ def count_instances(labels: NDArray[np.integer], named: int) -> tuple[list[int],
     number = len(areas)
     notes = [] if number else ["no instance"]
     if dots := int((areas == 1).sum()):
-        notes.append(f"{dots} of its {number} instances consist of one pixel")
+        notes.append(f"{dots} of its {pluralize(number, 'instance')} of one pixel only")
     if named > number:
         lost = f"{named - number} of its {named} annotations have no pixels"
         notes.append(f"{lost}: no area, too small, or hidden by others")

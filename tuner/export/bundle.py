@@ -28,6 +28,7 @@ from tuner.paths import Run, expand_path, format_json, hash_file, read_bytes, re
 from tuner.recipe import Recipe, is_number, is_whole_number
 from tuner.registry.own_modules import find_own_file, own_sources, search_in, working_folder
 from tuner.tasks import find_task
+from tuner.wording import pluralize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -265,7 +266,7 @@ def make_card(best: BestTrial, there: Collection[str] = (), name: str = "best") 
     return f"""# {recipe.model} for {recipe.data.name}
 {toy if best.study.rehearsal else ""}
 Trial {best.trial.number} of the study `{best.study.name}` (space `{best.study.space}`, goal: {best.study.goal}).
-It is {place} of {best.finished} trials ({best.failed} failed) and beat {best.beaten} of them.
+It is {place} of {pluralize(best.finished, "trial")} ({best.failed} failed) and beat {best.beaten} of them.
 The best of many trials is partly luck: expect a little {worse} on new images.
 
 ## Parameters

@@ -23,6 +23,7 @@ from tuner.tasks import find_task
 from tuner.train.memory import MicroBatches, fail_trial_on_oom
 from tuner.train.precision import device_name, find_device
 from tuner.train.validation import load_trainer, make_batches, validate
+from tuner.wording import pluralize
 
 log = logging.getLogger("tuner")
 SPLITS = ("test", "val")
@@ -128,7 +129,7 @@ def check_sample(sample: object, seed: object) -> None:
 
 def describe_shortage(wanted: int, number: int, split: str) -> str:
     """Return a remark, in parentheses, if a split has fewer images than a sample was to have."""
-    return f" (all {number} images of the {split} split)" if number < wanted else ""
+    return f" (all {pluralize(number, 'image')} of the {split} split)" if number < wanted else ""
 
 
 def choose_data(recipe: Recipe, data: str | None, layout: str | None) -> Recipe:

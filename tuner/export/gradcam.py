@@ -219,9 +219,8 @@ def no_map_message(wrong: Sequence[str], kept: Mapping[str, Tensor], known: Mapp
     if not wrong:
         return "the model has no layer whose output is a map of the image: it cannot be explained."
     shapes = {name: " x ".join(map(str, kept[name].shape[1:])) for name in wrong if name in kept}
-    said = [f"'{name}' gives {shapes[name]}" if name in shapes else f"'{name}' is not run" for name in wrong]
+    given = [f"'{name}' gives {shapes[name]}" if name in shapes else f"'{name}' is not run" for name in wrong]
     others = [name for name in known if name not in wrong]
     take = f" Take another, such as {format_names(others)}." if others else ""
-    return (
-        f"a layer's output must be a map of the image that affects the model's output: {format_names(said)}.{take}"
-    )
+    needed = "a layer's output must be a map of the image that affects the model's output"
+    return f"{needed}: {format_names(given)}.{take}"

@@ -28,6 +28,7 @@ from tuner.recipe import Recipe
 from tuner.tasks import find_task
 from tuner.train.precision import find_device
 from tuner.train.trainer import make_normalizer
+from tuner.wording import pluralize
 
 Pictures = Iterator[tuple[InputImage, Image]]
 
@@ -167,7 +168,7 @@ def check_images(images: list[Path]) -> None:
     for _ in read_images([InputImage(path, path.stem) for path in images], wrong):
         pass
     if wrong:
-        raise DataError(f"{len(wrong)} of {len(images)} images cannot be read:{bullets(wrong)}")
+        raise DataError(f"{len(wrong)} of {pluralize(len(images), 'image')} cannot be read:{bullets(wrong)}")
 
 
 Prediction = NDArray[np.uint8] | NDArray[np.float32] | Labels

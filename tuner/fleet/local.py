@@ -20,6 +20,7 @@ from tuner.fleet import fork_server, gpus
 from tuner.fleet.config import SPINS, WorkerConfig
 from tuner.fleet.fork_server import ForkedWorker
 from tuner.paths import Home
+from tuner.wording import pluralize
 
 EXIT_SLOT_LOST = 254  # instead of an exit code: the slot itself was lost (a cluster node) together with its worker
 
@@ -144,11 +145,11 @@ class LocalSlot:
         with suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process = None
-        said = json.loads(lines[-1]) if lines else {}
-        if "bug" in said:
-            told = f"a worker met a bug: {said['bug']}. The trial was marked as failed"
-            return f"{told}; the traceback is in {self.log}"
-        return str(said.get("error", ""))
+        last = json.loads(lines[-1]) if lines else {}
+        if "bug" in last:
+            bug = f"a worker failed with a bug: {last['bug']}. The trial was marked as failed"
+            return f"{bug}; the traceback is in {self.log}"
+        return str(last.get("error", ""))
 
     def leave(self) -> None:
         """Do nothing: local places are not shared."""
@@ -179,7 +180,8 @@ def count_slots(names: list[str], workers: int | None, per_gpu: int) -> int:
     number = len(names) * per_gpu
     if workers not in (None, number):
         raise FleetError(
-            f"--per-gpu {per_gpu} on {len(names)} GPUs makes {number} workers, --workers asks for {workers}: "
+            f"--per-gpu {per_gpu} on {pluralize(len(names), 'GPU')} makes {pluralize(number, 'worker')}, "
+            f"--workers asks for {workers}: "
             "give one of the two."
         )
     return number

@@ -13,6 +13,7 @@ from tuner.fleet import fork_server, gpus
 from tuner.fleet.local import LocalSlot, WorkerSlot, local_slots
 from tuner.paths import Home
 from tuner.recipe import parse_whole
+from tuner.wording import pluralize
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,9 @@ class GpuSharing:
             return []
         each = max(max(peak, self.foresee()) + CONTEXT, now.used - before.used)
         number = count_fitting(before, each)
-        workers = "1 worker" if number == 1 else f"{number} workers"
         self.say(
-            f"GPU {gpu}: {workers}. One takes up to {format_gb(each)} of {format_gb(now.total)}, "
-            f"others take {format_gb(before.used)}, {FREE:.0%} stays free"
+            f"GPU {gpu}: {pluralize(number, 'worker')}. One takes up to {format_gb(each)} of "
+            f"{format_gb(now.total)}, others take {format_gb(before.used)}, {FREE:.0%} stays free"
         )
         # The first worker counts as the whole GPU in the budget of GPU-hours, so those beside it count nothing.
         slots = [LocalSlot(self.next_number + i, self.home, gpu, share=0.0) for i in range(number - 1)]

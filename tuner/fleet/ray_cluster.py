@@ -21,6 +21,7 @@ from tuner.errors import FleetError, SpaceError, first_line
 from tuner.fleet.config import WorkerConfig
 from tuner.fleet.local import EXIT_SLOT_LOST, LocalSlot
 from tuner.paths import Home, read_text
+from tuner.wording import pluralize
 
 PENDING_SECONDS = 10.0  # after which a worker without a place is reported
 KILL_SECONDS = 10.0  # for a node to confirm that it killed its worker
@@ -105,7 +106,7 @@ class RayCluster:
         waiting = sum(slot.waiting for slot in self.slots)
         each = f"{NUM_CPUS} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
         self.say(
-            f"{waiting} of {len(self.slots)} workers wait for room in the Ray cluster ({each} each); "
+            f"{waiting} of {pluralize(len(self.slots), 'worker')} wait for room in the Ray cluster ({each} each); "
             "the others work, and these begin as soon as there is room"
         )
 

@@ -65,9 +65,9 @@ def imagenet_tensors(model: nn.Module) -> tuple[dict[str, Tensor], str]:
             adapted = pretrained.adapt(encoder, tensors)
         check_fit(encoder, adapted)
     except (RuntimeError, ValueError, KeyError) as error:
-        said = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300]
         raise PartError(
-            f"{path} does not hold weights of {pretrained.of}: {said}. Delete or replace it."
+            f"{path} does not hold weights of {pretrained.of}: {reason}. Delete or replace it."
         ) from error
     return {ENCODER + key: value for key, value in adapted.items()}, f"{pretrained.of} on ImageNet ({path.name})"
 

@@ -18,6 +18,7 @@ from tuner.report.figures import group_failures
 from tuner.report.importance import SOLID
 from tuner.report.study_data import StudyData, TrialData, finite, format_param
 from tuner.study.info import StudyInfo
+from tuner.wording import pluralize
 
 EDGE = 0.05  # of a range: a value this near to an end counts as at the end
 TRIALS_PER_PARAMETER = 10
@@ -167,7 +168,7 @@ def advise_on_num_trials(study: StudyData, location: str) -> Iterator[Advice]:
     enough = max(SOLID, TRIALS_PER_PARAMETER * len(study.kinds))
     ended = len(study.of("COMPLETE", "PRUNED", "FAIL"))
     if ended < enough:
-        why = f"{ended} trials are few for {len(study.kinds)} parameters"
+        why = f"only {pluralize(ended, 'trial')} for {pluralize(len(study.kinds), 'parameter')}"
         yield Advice(f"Run more trials: {enough}", why, run_command(study, location, enough))
 
 

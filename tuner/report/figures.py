@@ -20,8 +20,8 @@ from tuner.plots.charts import GREEN, GREY, RED, Chart, HeatMap, ParallelAxis, P
 from tuner.report.group_curves import TrialGroups, group_curves, group_trials, trial_curves
 from tuner.report.importance import FEWEST, SOLID, param_importances
 from tuner.report.study_data import StudyData, TrialData, format_param
-from tuner.study.format import format_seconds
 from tuner.study.trial_queries import OVER_LIMIT
+from tuner.wording import format_seconds, pluralize
 
 MAX_CURVES = 5  # trials whose curves are drawn
 FRONT = "front-"  # begins the names of the figures of a front
@@ -135,7 +135,7 @@ def plot_history(study: StudyData) -> StudyFigure:
     says = "No trial has finished yet."
     if study.best:
         best, number = format_param(study.best.value), study.best.number
-        says = f"The best, {best}, came with trial {number}; {len(study.trials)} trials in all."
+        says = f"The best, {best}, came with trial {number}; {pluralize(len(study.trials), 'trial')} in all."
     return StudyFigure("history", Chart("History", "trial", study.metric, series), says)
 
 
@@ -152,7 +152,7 @@ def plot_importances(study: StudyData, shares: dict[str, float]) -> StudyFigure:
         few = f"{number} finished trials are too few to say which parameter matters; {FEWEST} are needed"
         reason = few if number < FEWEST else "no parameter was varied in all finished trials"
         return empty_figure("importance", "Importance", reason)
-    note = "" if number >= SOLID else f"From {number} trials: a hint, no more."
+    note = "" if number >= SOLID else f"From {pluralize(number, 'trial')}: a hint, no more."
     bars = Series("", list(shares), list(shares.values()), "bars", BLUE)
     first, share = next(iter(shares.items()))
     says = f"{first} matters most ({share:.0%} of the difference between good trials and others). {note}".strip()

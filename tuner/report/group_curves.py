@@ -9,6 +9,7 @@ import numpy as np
 
 from tuner.plots.charts import PALETTE, Chart, Series, empty_chart
 from tuner.report.study_data import StudyData, TrialData, format_param
+from tuner.wording import pluralize
 
 SPLITS = ("train_", "val_", "test_")
 MOST_GROUPS = 8
@@ -116,4 +117,4 @@ def mean_series(label: str, trials: Iterable[TrialData], name: str) -> Series | 
         return Series(f"{label} (1 trial)", epochs, mean.tolist())
     spread = np.array([np.std(some, ddof=1) if len(some) > 1 else 0.0 for some in values])
     low, high = (mean - spread).tolist(), (mean + spread).tolist()
-    return Series(f"{label} ({number} trials)", epochs, mean.tolist(), low=low, high=high)
+    return Series(f"{label} ({pluralize(number, 'trial')})", epochs, mean.tolist(), low=low, high=high)

@@ -17,8 +17,9 @@ from tuner.report.table_comparison import TableComparison, comparison_title, tex
 from tuner.report.trial_files import TrialPicture
 from tuner.space.search_settings import PRUNINGS
 from tuner.space.space import describe_parameter
-from tuner.study.format import format_paused, format_seconds
+from tuner.study.format import format_paused
 from tuner.study.info import StudyInfo
+from tuner.wording import format_seconds, pluralize
 
 TIME_FIGURES = ("cost", "epochs", "failures")
 CURVE_FIGURES = ("curves", "by-choice")
@@ -135,7 +136,7 @@ def search_facts(study: StudyData, about: str) -> Pairs:
 def describe_sampler(info: StudyInfo) -> str:
     """Return what chooses the trials, such as "TPE, the first ones at random"."""
     if info.search.grid:
-        return f"a grid of {info.search.num_points} points"
+        return f"a grid of {pluralize(info.search.num_points, 'point')}"
     known = {"tpe": "TPE, the first ones at random", "early": "values after the first rung, the first by TPE"}
     return known.get(info.search.sampler, f"the sampler {info.search.sampler}")
 
@@ -152,7 +153,7 @@ def parameter_table(study: StudyData) -> Table | None:
 def describe_dates(study: StudyData) -> str:
     began = [trial.started for trial in study.trials if trial.started]
     ended = [trial.ended for trial in study.trials if trial.ended]
-    return f"{min(began):{MINUTE}} to {max(ended):{MINUTE}} UTC" if began and ended else "not begun"
+    return f"{min(began):{MINUTE}} to {max(ended):{MINUTE}} UTC" if began and ended else "not started"
 
 
 def describe_data(study: StudyData) -> str:
@@ -166,7 +167,10 @@ def describe_data(study: StudyData) -> str:
 def describe_hosts(study: StudyData) -> str:
     results = [trial.result for trial in study.trials if trial.host]
     hosts = Counter(f"{one['host']} ({one.get('device', 'device not noted')})" for one in results)
-    return ", ".join(f"{count} trials on {host}" for host, count in sorted(hosts.items())) or "not noted"
+    return (
+        ", ".join(f"{pluralize(number, 'trial')} on {host}" for host, number in sorted(hosts.items()))
+        or "not noted"
+    )
 
 
 def best_section(page: ReportData, trial: TrialData) -> dict[str, Any]:

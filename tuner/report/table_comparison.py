@@ -13,9 +13,9 @@ from sqlalchemy.engine import Engine
 from tuner.errors import StudyError, did_you_mean
 from tuner.space.published import PublishedRow, PublishedTable, rank_values
 from tuner.study import epoch_queries, queries, trial_queries
-from tuner.study.format import format_seconds
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.trial_queries import TrialInfo
+from tuner.wording import format_seconds
 
 STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in order of display
 

@@ -23,6 +23,7 @@ from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.study import JoinedStudy, join_study
 from tuner.study.trial_list import TRIAL_KEY, GivenTrial, add_given_trials
 from tuner.study.trial_queries import EXTENDS, TrialInfo
+from tuner.wording import pluralize
 
 WHY_NOT = {
     "PRUNED": "was pruned: its checkpoint was not kept",
@@ -68,9 +69,8 @@ def prepare_extension(request: ExtendRequest) -> tuple[JoinedStudy, list[str]]:
             started = read_started_keys(engine, name)
             wrong = [line for trial in chosen for line in find_obstacles(trial, info, request, started, attempts)]
             if wrong:
-                raise StudyError(
-                    f"study '{info.name}' cannot be extended to {request.epochs} epochs:{first_lines(wrong)}"
-                )
+                epochs = pluralize(request.epochs, "epoch")
+                raise StudyError(f"study '{info.name}' cannot be extended to {epochs}:{first_lines(wrong)}")
             request.options.home.make()  # a host that shares only the artifact store with the others has none yet
     finally:
         engine.dispose()
@@ -159,7 +159,8 @@ def find_obstacles(
         yield f"trial {trial.number} has a recipe that cannot be read: {first_line(error)}"
         return
     if trained >= request.epochs:
-        yield f"trial {trial.number} was trained for {trained} epochs already; --epochs is their number in all"
+        before = f"trial {trial.number} was trained for {pluralize(trained, 'epoch')} already"
+        yield f"{before}; --epochs is their number in all"
     if item_key(info, trial) in started:
         return
     attempt = attempt_of(trial.attrs)

@@ -9,9 +9,9 @@ from tuner.search.session import Session, StopRequested
 from tuner.study.budget import read_seconds_left
 from tuner.study.database import retried
 from tuner.study.forecast import predict_largest, read_cost_models
-from tuner.study.format import format_seconds
 from tuner.study.info import StudyInfo
 from tuner.study.pending import ActiveTrial
+from tuner.wording import format_seconds
 
 
 def check_time_left(session: Session, active: ActiveTrial, epochs: int) -> None:
@@ -21,14 +21,14 @@ def check_time_left(session: Session, active: ActiveTrial, epochs: int) -> None:
     """
     if why := explain_too_late(session, active, epochs):
         session.sync.budget.is_spent = True
-        raise StopRequested(f"not begun, {why}")
+        raise StopRequested(f"not started, {why}")
 
 
 @retried
 def explain_too_late(session: Session, active: ActiveTrial, epochs: int) -> str:
     """Return why a new trial cannot reach its first rung in the hours that are left, or "".
 
-    Without rungs it is the end of its first epoch. It is begun if the lower end of the prediction fits.
+    Without rungs it is the end of its first epoch. It is started if the lower end of the prediction fits.
     """
     if active.recorded or not session.sync.budget.is_timed:
         return ""

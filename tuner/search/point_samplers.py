@@ -16,6 +16,7 @@ from tuner.search.unit_cube import from_unit
 from tuner.space.grid import grid_point
 from tuner.study import optuna_compat
 from tuner.study.info import StudyInfo
+from tuner.wording import pluralize
 
 
 class IndependentSampler(BaseSampler):
@@ -84,7 +85,7 @@ class GridSampler(IndependentSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         if not self.point:
-            raise PartError(f"the grid has {len(self.order)} points, and each was trained.")
+            raise PartError(f"the grid has {pluralize(len(self.order), 'point')}, and each was trained.")
         if param_name not in self.point:
             known = ", ".join(self.grid)
             raise PartError(f"the grid has no values of the parameter '{param_name}'; it has those of {known}.")

@@ -43,6 +43,7 @@ from tuner.study.heartbeat import check_versions
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.study import JoinedStudy, check_unchanged, join_study, set_artifact_store
 from tuner.study.trial_list import GivenTrial, add_given_trials, add_start_points, table_trials
+from tuner.wording import pluralize
 
 DEFAULT_TRIALS = 50
 log = logging.getLogger("tuner")
@@ -385,5 +386,5 @@ def fit_grid(engine: Engine, info: StudyInfo, number: int | None) -> int | None:
     if number is None:
         return None if budget.read_budget(engine, info.id).budget.num_trials else points
     if number > points:
-        say(f"the grid has {points} points: so many trials, not {number}")
+        say(f"the grid has {pluralize(points, 'point')}: so many trials, not {number}")
     return min(number, points)

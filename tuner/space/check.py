@@ -21,6 +21,7 @@ from tuner.tasks import MINIMIZED_METRICS, Task, find_task
 from tuner.train.losses import LOSSES
 from tuner.train.optimizers import OPTIMIZERS
 from tuner.train.schedules import SCHEDULES
+from tuner.wording import pluralize
 
 MOST_IMAGE_SIZE = 8192  # pixels of a side
 ASSUMED_CLASSES = 3  # until the data is opened
@@ -83,7 +84,7 @@ def check_limits(measured: Sequence[Mapping[str, float]], limits: Mapping[str, f
         return
     least = {name: min(each[name] for each in measured) for name in limits if any(name in one for one in over)}
     raise SpaceError(
-        f"{where}: each of {len(over)} recipes drawn from it breaks a limit. The least that was met: "
+        f"{where}: each of {pluralize(len(over), 'recipe')} drawn from it breaks a limit. The least that was met: "
         f"{describe_excess(least, limits)}. Raise the limits, or draw smaller models."
     )
 

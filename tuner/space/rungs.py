@@ -9,6 +9,7 @@ from itertools import islice
 
 from tuner.errors import describe_value
 from tuner.registry.ranges import BETWEEN_0_AND_1, COUNT
+from tuner.wording import format_seconds
 
 FRACTION_TEXT = re.compile(r"([0-9]{1,9})/([1-9][0-9]{0,8})")
 TIME_TEXT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(s|m|h)")
@@ -52,23 +53,15 @@ def parse_first_rung(text: str) -> FirstRung:
 def format_rung(rung: FirstRung) -> str:
     """Return text such as "2", "1/3", "0.37", "60 s" or "27 min"."""
     if isinstance(rung, str):
-        return format_time(read_seconds(rung))
+        return format_seconds(read_seconds(rung))
     near = Fraction(rung).limit_denominator(20)
     return str(near) if abs(near - Fraction(rung)) < Fraction(1, 10**6) else f"{rung:.3g}"
-
-
-def format_time(seconds: float) -> str:
-    """Return text such as "0.5 s", "540 s", "27 min" or "1.35 h"."""
-    for limit, unit, name in ((600, 1, "s"), (6000, 60, "min")):
-        if seconds < limit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds / 3600:.3g} h"
 
 
 def format_rungs(first: FirstRung, factor: int) -> str:
     """Return when trials are judged, such as "after 1/3, 1, 3, 9, 27, ... epochs"."""
     if seconds := read_seconds(first):
-        times = [format_time(seconds * factor**step) for step in range(NUM_SHOWN)]
+        times = [format_seconds(seconds * factor**step) for step in range(NUM_SHOWN)]
         return f"after {', '.join(times)}, ... of training"
     rungs = islice(rungs_in_epochs(float(first), factor), NUM_SHOWN)
     return f"after {', '.join(map(format_rung, rungs))}, ... epochs"

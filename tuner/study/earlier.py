@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tuner.study.optuna_tables import study_system_attrs
+from tuner.wording import pluralize
 
 PREFIX = "tuner:earlier:"  # of the names of attributes
 LONGEST = 60_000  # characters that a column of MariaDB holds
@@ -43,7 +44,7 @@ class EarlierStudy:
         return EarlierStudy(name, *map(tuple, lists))
 
     def __str__(self) -> str:
-        return f"{self.name}: {len(self.trials)} trials, {len(self.first)} points first"
+        return f"{self.name}: {pluralize(len(self.trials), 'trial')}, {pluralize(len(self.first), 'point')} first"
 
 
 def read_earlier(db: Connection, study_id: int) -> tuple[EarlierStudy, ...]:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.space.rungs import format_time
+from tuner.study.budget import Budget, BudgetUse
 from tuner.study.decisions import CAN_START, SECONDS, StoredDecision
 from tuner.study.failures import failure_from_attrs
 from tuner.study.info import StudyInfo
 from tuner.study.stats import Cost, StudyStats
 from tuner.study.time_left import TimeLeft
 from tuner.study.trial_queries import OVER_LIMIT, TrialInfo
+from tuner.wording import count_of, format_seconds, format_time_of, pluralize
 
 
 def format_value(value: float | None) -> str:
@@ -28,15 +29,8 @@ def format_params(params: dict[str, Any] | None) -> str:
     return " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in items)
 
 
-def format_seconds(seconds: float) -> str:
-    """Return text such as '45 s', '12 min' or '3.4 h'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def format_time_left(left: TimeLeft) -> str:
-    """Return text such as '12 min (± 3 min)' or '2.0 h (of the GPU-hours)', or why the time is not known."""
+    """Return text such as '12 min (± 3 min)' or '2 h (of the GPU-hours)', or why the time is not known."""
     if left.by == "no limit":
         return "until stopped"
     if left.by == "no workers":
@@ -51,24 +45,30 @@ def format_time_left(left: TimeLeft) -> str:
     return f"{format_seconds(left.seconds)} ({more})" if more else format_seconds(left.seconds)
 
 
-def format_hours(hours: float) -> str:
-    """Return text such as '0.02', '1.3' or '140'."""
-    return f"{hours:.2f}" if hours < 1 else f"{hours:.1f}" if hours < 100 else f"{hours:.0f}"
-
-
 def format_spent(stats: StudyStats) -> str:
-    """Return text such as '1.3 GPU-hours', or '1.3 of 8 GPU-hours' with a budget."""
+    """Return text such as 'worker time 12 min', or 'GPU time 1.3 h of 8 h' with a budget."""
     limit, spent = stats.budget.gpu_hours, stats.spent
     if limit is not None and spent.gpu_hours:
-        return f"{format_hours(spent.gpu_hours)} of {limit:g} GPU-hours"
-    if stats.cost.hours < 0.1:
-        return f"{60 * stats.cost.hours:.1f} {stats.unit.replace('hours', 'minutes')}"
-    return f"{format_hours(stats.cost.hours)} {stats.unit}"
+        return f"GPU time {format_time_of(3600 * spent.gpu_hours, 3600 * limit)}"
+    return f"{stats.unit.removesuffix('-hours')} time {format_seconds(stats.cost.seconds)}"
+
+
+def format_budget(limits: Budget, spent: BudgetUse) -> str:
+    """Return text such as '12 of 50 trials started, wall time 1.5 h of 8 h'."""
+    parts = [count_of(spent.num_trials, limits.num_trials, "trial", "started")]
+    if limits.hours is not None:
+        parts.append(f"wall time {format_time_of(3600 * spent.hours, 3600 * limits.hours)}")
+    if limits.gpu_hours is not None:
+        parts.append(f"GPU time {format_time_of(3600 * spent.gpu_hours, 3600 * limits.gpu_hours)}")
+    if limits.epochs is not None:
+        parts.append(count_of(spent.epochs, limits.epochs, "epoch"))
+    return ", ".join(parts)
 
 
 def format_saved(cost: Cost) -> str:
     """Return text such as 'pruning saved 120 epochs (23 %)', or "" without pruned trials."""
-    return f"pruning saved {cost.saved} epochs ({cost.saved_share:.0%})".replace("%", " %") if cost.saved else ""
+    saved = f"pruning saved {pluralize(cost.saved, 'epoch')} ({cost.saved_share:.0%})".replace("%", " %")
+    return saved if cost.saved else ""
 
 
 def format_failures(stats: StudyStats) -> str:
@@ -122,7 +122,7 @@ def format_rung_of(decision: StoredDecision) -> str:
     """Return where a decision was taken, such as 'after epoch 3' or 'after 60 s (epoch 3)'."""
     if SECONDS not in decision.reason:
         return format_epoch(decision.epoch)
-    return f"after {format_time(decision.reason['rung'])} (epoch {decision.epoch})"
+    return f"after {format_seconds(decision.reason['rung'])} (epoch {decision.epoch})"
 
 
 def format_epoch(epoch: int | None) -> str:

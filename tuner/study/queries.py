@@ -24,6 +24,7 @@ from tuner.study.trial_queries import (
     read_best_trial,
     read_least,
 )
+from tuner.wording import pluralize
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def explain_limits(engine: Engine, now: StudySummary) -> str:
     least, limits = read_least(engine, now.study), now.study.limits
     over = describe_excess(over_limits(least, limits), limits)
     near = f"the least that was met: {over}" if over else "none meets all limits together"
-    return f"each of {now.num_over_limit} trials broke a limit and was not trained; {near}"
+    return f"each of {pluralize(now.num_over_limit, 'trial')} broke a limit and was not trained; {near}"
 
 
 def count_states(db: Connection, info: StudyInfo) -> dict[str, int]:

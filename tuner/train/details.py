@@ -143,12 +143,12 @@ def make_calibration(rows: Row) -> dict[str, Any]:
     odds = (np.arange(number) + 0.5) * (2 * MAX_LOG_ODDS / number) - MAX_LOG_ODDS
     probability = 1 / (1 + np.exp(-odds))
     part = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    every, true, said = (
+    every, true, sums = (
         np.bincount(part, weights, CALIBRATION_BINS)
         for weights in (wrong + right, right, (wrong + right) * probability)
     )
     there, whole = every > 0, max(every.sum(), 1.0)
-    predicted, observed, share = said[there] / every[there], true[there] / every[there], every[there] / whole
+    predicted, observed, share = sums[there] / every[there], true[there] / every[there], every[there] / whole
     error = (share * np.abs(predicted - observed)).sum()
     return round_numbers({"predicted": predicted, "observed": observed, "share": share, "error": error})
 

@@ -99,10 +99,10 @@ class InstanceRanking:
         for one, truth in zip(found, true_label_maps(target), strict=True):
             there = instance_ids(truth)
             self.numbers.append([len(there), len(one.scores)])
-            said = np.argsort(-one.scores, kind="stable")[:MAX_DETECTIONS]
-            scores = torch.from_numpy(one.scores[said])
+            ranked = np.argsort(-one.scores, kind="stable")[:MAX_DETECTIONS]
+            scores = torch.from_numpy(one.scores[ranked])
             self.precision.update(
-                [{**instance_masks(one.labels, said + 1), "scores": scores}], [instance_masks(truth, there)]
+                [{**instance_masks(one.labels, ranked + 1), "scores": scores}], [instance_masks(truth, there)]
             )
 
     def scores(self) -> dict[str, float]:

@@ -20,6 +20,7 @@ from tuner.data.source import IGNORED
 from tuner.errors import FailureKind, PartError, TrialFailed, did_you_mean
 from tuner.recipe import Part
 from tuner.registry import FRACTION, NOT_NEGATIVE, SHARE, build, check_range
+from tuner.wording import pluralize
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Shares = Callable[[], Sequence[float]]  # of the training targets by class, computed on call
@@ -228,7 +229,8 @@ def class_weights(weights: object, shares: Shares | None) -> list[float] | None:
         )
     number = len(shares()) if shares else 0
     if number and len(weights) != number:
-        raise PartError(f"weights are {len(weights)} numbers for {number} classes; give one weight per class.")
+        given, classes = pluralize(len(weights), "number"), pluralize(number, "class")
+        raise PartError(f"weights has {given} for {classes}; give one weight per class.")
     return [float(weight) for weight in weights]
 
 

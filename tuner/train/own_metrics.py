@@ -37,10 +37,10 @@ class OwnMetrics:
         self.task = task
         self.metrics = [OwnMetric(name) for name in names]
 
-    def add(self, said: Any, target: Tensor) -> None:
+    def add(self, output: Any, target: Tensor) -> None:
         """Add a batch: the model's output, or the instances found in it, and its target."""
         if self.metrics:
-            for prediction, truth in split_images(said, target, self.task):
+            for prediction, truth in split_images(output, target, self.task):
                 self.add_image(prediction, truth)
 
     def add_image(self, prediction: Any, target: Any) -> None:
@@ -101,13 +101,13 @@ def to_tensor(value: Any) -> Any:
     return torch.as_tensor(value) if isinstance(value, np.ndarray | int) else value
 
 
-def split_images(said: Any, target: Tensor, task: Task) -> Iterator[tuple[Any, Any]]:
+def split_images(output: Any, target: Tensor, task: Task) -> Iterator[tuple[Any, Any]]:
     """Yield prediction and target of each image of a batch, as a metric gets them."""
     if task.has_instances:
-        yield from zip(said, true_label_maps(target), strict=True)
+        yield from zip(output, true_label_maps(target), strict=True)
         return
     masks = task.targets == "masks"
-    shares = said[:, 0].sigmoid() if masks else said.softmax(1)
+    shares = output[:, 0].sigmoid() if masks else output.softmax(1)
     truths = target[:, 0].round().byte() if masks else target
     for prediction, truth in zip(shares.float().cpu().numpy(), truths.cpu().numpy(), strict=True):
         yield prediction, int(truth) if task.targets == "classes" else truth

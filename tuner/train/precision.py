@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from tuner.registry import check_choice
+from tuner.wording import pluralize
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -24,7 +25,7 @@ def device_name(device: torch.device) -> str:
     """Return the GPU's name, or the CPU with its number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
+    return f"cpu, {pluralize(torch.get_num_threads(), 'thread')}"
 
 
 def pin_to_cores(cores: list[int]) -> None:

@@ -61,11 +61,11 @@ class PredictionBuffer:
     pieces: list[Tensor] = field(default_factory=list)
     bytes: int = 0
 
-    def add(self, said: Any) -> None:
+    def add(self, output: Any) -> None:
         """Keep the predictions from a model's output for a batch, unless the limit was exceeded before."""
         if self.bytes > MAX_BUFFER_BYTES:
             return
-        guess = self.to_prediction(said)
+        guess = self.to_prediction(output)
         self.frame = make_frame(guess[0]) if self.frame is None else self.frame
         self.bytes += guess.nbytes
         self.pieces.append(guess)

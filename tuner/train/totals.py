@@ -41,17 +41,17 @@ class Totals:
         self.batches: list[dict[str, Tensor]] = []  # the scores of each
         self.ended: Tensor | float = 0.0  # the counts at the end of the last batch
 
-    def add(self, loss: Tensor, said: Any, target: Tensor) -> None:
+    def add(self, loss: Tensor, output: Any, target: Tensor) -> None:
         """Count one batch without synchronizing the device.
 
-        `loss` is its mean; `said` is the model's output, or the instances found in it.
+        `loss` is its mean; `output` is the model's output, or the instances found in it.
         """
         number = len(target)
-        counts = self.counts_of(said, target, self.each)
+        counts = self.counts_of(output, target, self.each)
         if self.ranked:
-            self.ranked.add(said, target)
+            self.ranked.add(output, target)
         if self.each is not None:
-            self.predictions.add(said)
+            self.predictions.add(output)
         self.loss += loss.detach().double() * number
         self.counts = counts if self.counts is None else self.counts + counts
         self.images += number

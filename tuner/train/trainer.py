@@ -24,6 +24,7 @@ from tuner.train.precision import resolve_dtype
 from tuner.train.schedules import SCHEDULES, Schedule, apply_schedule
 from tuner.train.stages import freeze, make_optimizer
 from tuner.train.totals import Totals
+from tuner.wording import pluralize
 
 CHANNELS = 3
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, in bytes, as pretrained encoders expect
@@ -128,7 +129,7 @@ class Trainer:
                 raise TrialFailed(
                     FailureKind.BATCH_NORM,
                     f"{self.recipe.model} has a batch norm with one value per channel in a micro-batch of "
-                    f"{self.micro} images of {self.recipe.image_size} px; use larger batches or "
+                    f"{pluralize(self.micro, 'image')} of {self.recipe.image_size} px; use larger batches or "
                     "images, or another model",
                 ) from error
             self.optimizer.zero_grad(set_to_none=True)  # outside the handler, whose traceback holds tensors
@@ -213,7 +214,7 @@ def instances_problem(found: Any, target: Tensor) -> str:
             return f"scores that are {type(scores).__name__}; a one-dimensional numpy array of floats is needed"
         number, highest = len(instance_ids(one.labels)), one.labels.max(initial=0)
         if not len(scores) == number == highest:
-            return f"{len(scores)} scores for {number} instances up to {highest}"
+            return f"{pluralize(len(scores), 'score')} for {pluralize(number, 'instance')} up to {highest}"
         if not np.isfinite(scores).all():
             return "a score that is not finite"
     return ""

@@ -27,9 +27,9 @@ def validate(trainer: Trainer, batches: Batches, before_batch: Callable[[], obje
     totals.own = OwnMetrics(trainer.recipe.metrics, trainer.task)
     for images, targets in batches.val():
         before_batch()
-        for loss, said, target in trainer.validate(images, targets):
-            totals.add(loss, said, target)
-            totals.own.add(said, target)
+        for loss, output, target in trainer.validate(images, targets):
+            totals.add(loss, output, target)
+            totals.own.add(output, target)
         totals.end_batch()
     return totals
 
@@ -40,8 +40,8 @@ def predict_images(trainer: Trainer, batches: Batches, positions: Iterable[int])
     to_prediction = find_builder("prediction", {}, trainer.task.to_prediction)
     guesses = {}
     for at in positions:  # one by one: needs no more memory than a validation batch
-        ((_, said, _),) = trainer.validate(*batches.val_batch(at))
-        guesses[at] = to_prediction(said)[0].cpu()
+        ((_, output, _),) = trainer.validate(*batches.val_batch(at))
+        guesses[at] = to_prediction(output)[0].cpu()
     return guesses
 
 

@@ -210,7 +210,7 @@ def test_the_screen_shows_the_running_trial_beside_the_best(study: JoinedStudy) 
         "0.5000",
         "-0.2000",
         "spent: 5 epochs",
-        "vs #0",
+        "vs best",
     ):
         assert words in shown
 

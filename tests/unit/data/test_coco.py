@@ -266,7 +266,7 @@ def test_an_image_without_any_instance_is_kept(tmp_path: Path) -> None:
 def test_images_that_no_json_lists_are_told(tmp_path: Path) -> None:
     path = write(tmp_path, both())
     Image.new("L", (8, 8)).save(path / "images" / "z.png")
-    assert folder(path).remarks == ("1 images are in no JSON file and ignored: z.png",)
+    assert folder(path).remarks == ("1 image ignored, in no JSON file: z.png",)
 
 
 # --- what is wrong, all at once ---

@@ -95,7 +95,7 @@ def test_every_listed_file_that_is_missing_is_named(root: Path) -> None:
     (pets / "images" / "beagle_2.jpg").unlink()
     (pets / "annotations" / "trimaps" / "Maine_Coon_6.png").unlink()
     assert said("oxford_pet").splitlines() == [
-        f"oxford_pet at {pets}: 2 files are missing.",
+        f"oxford_pet at {pets}: 2 missing files.",
         "  - images/beagle_2.jpg, listed in annotations/trainval.txt",
         "  - annotations/trimaps/Maine_Coon_6.png, listed in annotations/test.txt",
     ]
@@ -147,7 +147,7 @@ def test_a_street_without_its_label_map_is_named(root: Path) -> None:
     streets = make_cityscapes(root / "cityscapes", 4)
     name = "gtFine/val/lindau/lindau_000001_000019_gtFine_labelIds.png"
     (streets / name).unlink()
-    assert said("cityscapes") == f"cityscapes at {streets}: 1 files are missing. {name}"
+    assert said("cityscapes") == f"cityscapes at {streets}: 1 missing file. {name}"
 
 
 def test_lesions_of_the_test_folders_are_for_testing(root: Path) -> None:

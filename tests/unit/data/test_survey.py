@@ -251,7 +251,7 @@ def test_instances_are_counted_also_from_memory(tmp_path: Path) -> None:
         [0, 0, 0, 0],
         [2, 0, 2, 2],
     ]
-    assert found.notices() == ["0.png: 1 of its 2 instances consist of one pixel", "2.png: no instance"]
+    assert found.notices() == ["0.png: 1 of its 2 instances of one pixel only", "2.png: no instance"]
     assert found.classes == () and survey(folder(data), tmp_path / "memory") == found
 
 

@@ -65,7 +65,7 @@ def test_a_bug_names_the_log_where_its_traceback_is(tmp_path: Path) -> None:
     code = 'import sys\nprint(\'{"bug": "KeyError: 3"}\')\nprint("trace", file=sys.stderr)\nsys.exit(1)'
     slot = shell_slot(tmp_path, code, number=1)
     assert said(slot).endswith(
-        f"a worker met a bug: KeyError: 3. The trial was marked as failed; the traceback is in {slot.log}"
+        f"a worker failed with a bug: KeyError: 3. The trial was marked as failed; the traceback is in {slot.log}"
     )
     assert Path(slot.log).read_text() == "trace\n"
 

@@ -83,7 +83,7 @@ def test_a_best_epoch_that_is_the_last_calls_for_more() -> None:
     assert longer.command == "tuner extend --trial 0 --epochs 8 --study 'the study' --home h"
 
 
-def test_a_validation_loss_that_rises_while_training_falls_is_learning_by_heart() -> None:
+def test_a_validation_loss_that_rises_while_training_falls_is_overfitting() -> None:
     (held,) = given(trial(0, losses=[0.5, 0.3, 0.4, 0.5]), *ENOUGH[1:])
     assert "overfits" in held.why and "(epoch 2) to 0.5" in held.why
 

@@ -188,7 +188,7 @@ def test_typed_again_it_is_the_same_study_and_nothing_is_added(chain: Place) -> 
 def test_the_command_says_what_came_of_it_and_what_is_next(chain: Place) -> None:
     typed = ["extend", "--study", "tiny", "--epochs", "2", "--home", str(chain.home.folder)]
     done = CliRunner().invoke(main, typed, env={"TUNER_STORAGE": None})
-    assert done.exit_code == 0 and "study 'tiny-2-epochs': 1 of 1 trials ended" in done.stdout, done.stderr
+    assert done.exit_code == 0 and "study 'tiny-2-epochs': 1 of 1 trial ended" in done.stdout, done.stderr
     assert f"next: tuner best --study tiny-2-epochs --export best --home {chain.home.folder}" in done.stdout
     assert "--trials" not in done.stdout and "notice" not in done.stderr
 
@@ -254,7 +254,7 @@ def test_every_trial_that_cannot_go_on_is_told(tmp_path: Path) -> None:
         assert line in str(error.value)
     assert "trial 0" not in str(error.value)
     for asked, said in (
-        (place.asked(1, numbers=(0,)), "trial 0 was trained for 1 epochs already"),
+        (place.asked(1, numbers=(0,)), "trial 0 was trained for 1 epoch already"),
         (place.asked(2, numbers=(7, 9)), "no trial 7, 9 in study 'tiny'; it holds trials 0 to 4"),
         (place.asked(2), "trial 4 has no checkpoint"),  # the best one
         (place.asked(2, study="tyny"), "Did you mean 'tiny'"),

@@ -1,4 +1,4 @@
-"""A trial that cannot reach its first rung in the time that is left is not begun."""
+"""A trial that cannot reach its first rung in the time that is left is not started."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def test_it_is_put_back_and_trained_when_the_hours_are_raised(
     place.work()
     before = place.trials()[3:]
     assert [trial.state.name for trial in before] == ["WAITING"] and not before[0].intermediate_values
-    assert "trial 3: not begun, its first 2 epochs would take about 3 min, 2 min are left, put back" in caplog.text
+    assert "trial 3: not started, its first 2 epochs would take about 3.3 min" in caplog.text
+    assert "min are left, put back" in caplog.text
     set_budget(place, hours=1.0)
     place.work()
     after = place.trials()[3:]

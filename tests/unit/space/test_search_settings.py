@@ -124,9 +124,9 @@ def test_a_first_rung_may_be_a_time() -> None:
     mine = SearchSettings(first_rung="5m")
     assert mine == SearchSettings(first_rung="300s") == SearchSettings.from_json(mine.to_json())
     assert (mine.first_rung, mine.seconds, mine.part, mine.first_count) == ("300s", 300, 0, 300_000)
-    assert str(mine) == "tpe, pruning stop, first rung 300 s, factor 3"
+    assert str(mine) == "tpe, pruning stop, first rung 5 min, factor 3"
     assert (
-        SearchSettings(first_rung="60s").rungs_text == "after 60 s, 180 s, 540 s, 27 min, 81 min, ... of training"
+        SearchSettings(first_rung="60s").rungs_text == "after 60 s, 3 min, 9 min, 27 min, 1.4 h, ... of training"
     )
     assert SearchSettings(first_rung="0.5s").first_rung == "0.5s"
 

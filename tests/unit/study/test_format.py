@@ -26,14 +26,6 @@ def tally(cost: Cost | None = None, budget: Budget | None = None, **values: obje
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (720, "12 min"), (5400, "1.5 h"), (12240, "3.4 h")],
-)
-def test_seconds(seconds: float, said: str) -> None:
-    assert format.format_seconds(seconds) == said
-
-
-@pytest.mark.parametrize(
     ("value", "said"),
     [
         (None, "-"),
@@ -74,7 +66,7 @@ def test_a_trial_that_rests_within_its_first_epoch_is_told_with_the_part_of_it()
 def test_a_decision_at_a_rung_of_seconds_is_told_with_the_rung_and_the_epoch() -> None:
     reason = {"rung": 90.0, "seconds": 143.0, "value": 0.41, "rank": 2, "of": 3, "allowed": 1}
     decided = StoredDecision(0.0, "w", 4, "pause", 2, reason)
-    told = "pause    trial 4 after 90 s (epoch 2): rank 2 of 3, 1 may go on, value=0.41"
+    told = "pause    trial 4 after 1.5 min (epoch 2): rank 2 of 3, 1 may go on, value=0.41"
     assert format.format_decision(decided) == told
     hours = replace(decided, action="resume", reason={**reason, "rung": 3 * 3600, "seconds": None})
     assert format.format_decision(hours).startswith("resume   trial 4 after 3 h (epoch 2): rank 2 of 3")
@@ -92,7 +84,7 @@ def test_parameters() -> None:
         (TimeLeft(720, "trials", 181.0), "12 min (± 3 min)"),
         (TimeLeft(720, "trials", 0.4), "12 min"),
         (TimeLeft(600, "epochs", 30.0), "10 min (± 30 s, of the epochs)"),
-        (TimeLeft(7200, "GPU-hours"), "2.0 h (of the GPU-hours)"),
+        (TimeLeft(7200, "GPU-hours"), "2 h (of the GPU-hours)"),
         (TimeLeft(0.0, "hours"), "the hours are spent"),
         (TimeLeft(None, "no limit"), "until stopped"),
         (TimeLeft(None, "paused"), "paused"),
@@ -105,18 +97,13 @@ def test_time_left(left: TimeLeft, said: str) -> None:
     assert format.format_time_left(left) == said
 
 
-@pytest.mark.parametrize(("hours", "said"), [(0.0, "0.00"), (0.456, "0.46"), (3.44, "3.4"), (140.4, "140")])
-def test_hours(hours: float, said: str) -> None:
-    assert format.format_hours(hours) == said
-
-
 def test_what_was_spent_is_said_of_the_budget_where_there_is_one() -> None:
     cost = Cost(epochs=10, seconds=7200)
-    assert format.format_spent(tally(cost)) == "2.0 worker-hours"
-    assert format.format_spent(tally(Cost(seconds=90))) == "1.5 worker-minutes"
-    assert format.format_spent(tally(cost, device="NVIDIA H100")) == "2.0 GPU-hours"
+    assert format.format_spent(tally(cost)) == "worker time 2 h"
+    assert format.format_spent(tally(Cost(seconds=90))) == "worker time 1.5 min"
+    assert format.format_spent(tally(cost, device="NVIDIA H100")) == "GPU time 2 h"
     limited = tally(cost, Budget(gpu_hours=8.0), spent=BudgetUse(0, 0.0, 2.5), device="NVIDIA H100")
-    assert format.format_spent(limited) == "2.5 of 8 GPU-hours"
+    assert format.format_spent(limited) == "GPU time 2.5 h of 8 h"
 
 
 def test_what_pruning_saved() -> None:

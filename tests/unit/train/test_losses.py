@@ -192,7 +192,7 @@ def test_mix_is_a_weighted_sum_of_any_two(guess: Tensor, mask: Tensor, maps: tup
         ),
         ("cross_entropy", "multiclass", {"weights": "frequencies"}, r"Did you mean 'frequency'\?"),
         ("cross_entropy", "multiclass", {"weights": 3}, r"weights is 3\. .*a list with one number per class"),
-        ("cross_entropy", "multiclass", {"weights": [1, 2]}, r"weights are 2 numbers for 3 classes"),
+        ("cross_entropy", "multiclass", {"weights": [1, 2]}, r"weights has 2 numbers for 3 classes"),
         ("cross_entropy", "multiclass", {"weights": [1, -2, 1]}, r"numbers of at least 0 are needed"),
         ("cross_entropy", "multiclass", {"weights": [0, 0, 0]}, r"at least one of them above 0"),
         ("cross_entropy", "multiclass", {"weights": [1, "a", 1]}, r"numbers of at least 0 are needed"),

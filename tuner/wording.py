@@ -1,0 +1,39 @@
+"""Text that every command and report writes in one way: counts and durations."""
+
+from __future__ import annotations
+
+
+def pluralize(number: int, noun: str) -> str:
+    """Return text such as '1 trial', '3 trials' or '2 studies'."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y"):
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
+
+
+def count_of(number: int, total: int | None, noun: str, participle: str = "") -> str:
+    """Return text such as '3 of 8 trials started', '3 trials started' or, above a limit, '9 trials (limit 8)'."""
+    verb = f" {participle}" if participle else ""
+    if total is not None and number <= total:
+        return f"{number} of {pluralize(total, noun)}{verb}"
+    return pluralize(number, noun) + verb + ("" if total is None else f" (limit {total})")
+
+
+def format_seconds(seconds: float) -> str:
+    """Return text such as '0.5 s', '45 s', '1.5 min', '12 min' or '3.4 h'."""
+    for limit, unit, name in ((90, 1, "s"), (3600, 60, "min")):
+        if seconds < limit:
+            return f"{format_short(seconds / unit)} {name}"
+    return f"{format_short(seconds / 3600)} h"
+
+
+def format_short(number: float) -> str:
+    """Return a number with one decimal below 10, without one from there on: '0', '1.5', '4' or '140'."""
+    return f"{number:.1f}".removesuffix(".0") if round(number, 1) < 10 else f"{number:.0f}"
+
+
+def format_time_of(seconds: float, limit: float) -> str:
+    """Return text such as '12 min of 8 h', or '1.1 h (limit 1 h)' above the limit; both are in seconds."""
+    spent, most = format_seconds(seconds), format_seconds(limit)
+    return f"{spent} of {most}" if seconds <= limit else f"{spent} (limit {most})"
