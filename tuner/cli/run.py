@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 @study_option("the space's")
 @click.option("--seed", type=STUDY_SEED, default=0, help="Seed of the study.")
 @size_options
+@click.option(
+    "--mix", is_flag=True, help="Go on in a study whose trials have other recipes than the space makes now."
+)
 @space_timeout_option
 @worker_options
 def run(home: str, storage: str | None, **options: Any) -> None:
@@ -52,6 +55,9 @@ def run(home: str, storage: str | None, **options: Any) -> None:
 
     Run the same command again to resume. Run it in a second terminal, or on another host with the same
     --storage, to add workers to the study. Ctrl-C saves and stops; a second Ctrl-C stops immediately.
+
+    A study whose space makes other recipes now, such as with more epochs, is not continued: the changes are
+    listed; --study NAME begins a new one, --mix goes on in the same one.
 
     \b
     Examples:

@@ -126,6 +126,7 @@ def search_facts(study: StudyData, about: str) -> Pairs:
         ("size", info.size or "full"),
         ("trials", f"{count_states(study) or 'none'}; budget {study.num_trials or 'not limited'}"),
         *([("limits", describe_limits(info.limits))] if info.limits else []),
+        *([("mixed", "; ".join(study.mixed))] if study.mixed else []),
         ("chosen by", chosen_by),
         ("pruning", pruning),
         ("dates", describe_dates(study)),

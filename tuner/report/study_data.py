@@ -20,6 +20,7 @@ from tuner.study.failures import Failure, failure_from_attrs
 from tuner.study.front import find_front, read_complete
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import trial_params, trials
+from tuner.study.recipe_samples import read_mixed
 from tuner.study.stats import NOTHING, read_copied
 
 Epoch = dict[str, Any]  # flat: "epoch", "seconds", "val_iou", ...
@@ -138,6 +139,7 @@ class StudyData:
     num_trials: int | None
     trials: tuple[TrialData, ...]
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)  # the range of each parameter
+    mixed: tuple[str, ...] = ()  # where it goes on with other recipes
 
     @property
     def metric(self) -> str:
@@ -223,7 +225,7 @@ def read_study(engine: Engine, info: StudyInfo) -> StudyData:
         epochs, files = epoch_queries.read_study_epochs(db, info.id), read_artifact_ids(db, is_of_study)
         times = {row.trial_id: row for row in db.execute(sa.select(trials).where(is_of_study))}
         copied, pauses = read_copied(db, info, is_of_study), read_first_pauses(db, info.id)
-        kinds = info.parameters or read_distributions(db, info.id)
+        kinds, mixed = info.parameters or read_distributions(db, info.id), tuple(read_mixed(db, info.id))
     values = {trial.number: trial.values for trial in read_complete(engine, info)}
     all_trials = [
         TrialData(
@@ -243,7 +245,7 @@ def read_study(engine: Engine, info: StudyInfo) -> StudyData:
         )
         for one in plain
     ]
-    return StudyData(info, queries.read_summary(engine, info).num_trials, tuple(all_trials), kinds)
+    return StudyData(info, queries.read_summary(engine, info).num_trials, tuple(all_trials), kinds, mixed)
 
 
 def read_distributions(db: Connection, study_id: int) -> dict[str, dict[str, Any]]:

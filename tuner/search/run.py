@@ -29,6 +29,7 @@ from tuner.search.data_checks import check_with_data, survey_sources
 from tuner.search.earlier_studies import collect_earlier
 from tuner.search.foreseen_cost import foresee_memory
 from tuner.search.pruning import make_due_check
+from tuner.search.recipe_changes import check_same_recipes, keep_sample, sample_recipes
 from tuner.search.warm_start import rename_weights
 from tuner.space.child import SpaceProcess
 from tuner.space.drawing import Choice, DrawnSpace, inspect_space
@@ -97,6 +98,7 @@ class RunRequest:
     prior: Mapping[str, Any] | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     timeout: float = TIMEOUT
+    mix: bool = False  # go on in a study of other recipes
 
     @cached_property
     def published(self) -> PublishedTable | None:
@@ -129,6 +131,7 @@ class StudySetup:
     recipes: list[Recipe]
     given_trials: list[GivenTrial] = field(default_factory=list)
     counts: str = ""  # of the images of each split, once the data is checked
+    mix: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def run(request: RunRequest, view: ViewFactory) -> RunResult:
     with limit_pixels(request.options.settings.max_pixels), prepare_workers(request.options.placement):
         with process:
             setup = check_data(check_request(request, process), request.options, process)
-        return run_workers(join_requested_study(setup, request), process.path, request.options, view)
+        return run_workers(join_requested_study(setup, request, process), process.path, request.options, view)
 
 
 def open_space_process(request: RunRequest) -> SpaceProcess:
@@ -164,6 +167,7 @@ def check_data(setup: StudySetup, options: RunOptions, process: SpaceProcess) ->
     Return it with the classes of the data, and divided as the stored study is.
     """
     setup = add_earlier(settle_study(setup, options.url), options.url, process)
+    check_same_recipes(setup.info, options.url, process, setup.mix)
     by_data = {str(recipe.data.without("image_size")): recipe for recipe in setup.recipes}
     sources = [open_source(recipe) for recipe in by_data.values()]  # with the targets that the task needs
     home = options.home
@@ -177,11 +181,13 @@ def check_data(setup: StudySetup, options: RunOptions, process: SpaceProcess) ->
     return replace(setup, recipes=recipes, counts=sources[0].counts())
 
 
-def join_requested_study(setup: StudySetup, request: RunRequest) -> JoinedStudy:
+def join_requested_study(setup: StudySetup, request: RunRequest, process: SpaceProcess) -> JoinedStudy:
     """Create or join the study of a checked setup, with its given trials or its budget."""
-    options = request.options
+    options, points = request.options, setup.space.points
     options.home.make()
-    joined = join_study(options.url, setup.info)
+    joined = join_study(options.url, setup.info, None if setup.info.id else sample_recipes(process, points))
+    if request.mix or not setup.info.id:  # else it has been compared
+        keep_sample(joined, options.url, process, points, request.mix)
     if setup.info.has_given_trials:
         add_given_trials(joined, options.url, setup.given_trials)
     else:
@@ -293,7 +299,8 @@ def check_request(request: RunRequest, process: SpaceProcess) -> StudySetup:
         further=space.further,
     )
     recipes = [rename_weights(recipe, request.shrink, request.shorten) for recipe in space.recipes]
-    return StudySetup(info, space, recipes, table_trials(table, request.seeds or 1) if table else [])
+    given_trials = table_trials(table, request.seeds or 1) if table else []
+    return StudySetup(info, space, recipes, given_trials, mix=request.mix)
 
 
 def settle_study(setup: StudySetup, url: str) -> StudySetup:

@@ -15,8 +15,7 @@ from tuner.goal import COSTS, Goal, describe_excess, over_limits
 from tuner.models import MODELS
 from tuner.recipe import Part, Recipe, Stage, format_number, is_own_metric, is_storable, numbers_in
 from tuner.registry import COUNT, POSITIVE, Range, build, find_builder, part_problems, unknown_choice
-from tuner.space.drawing import DRAWN
-from tuner.space.rehearsal import reduce_recipe, rehearse
+from tuner.space.drawing import DRAWN, resize_recipe
 from tuner.tasks import MINIMIZED_METRICS, Task, find_task
 from tuner.train.losses import LOSSES
 from tuner.train.optimizers import OPTIMIZERS
@@ -57,8 +56,7 @@ def check_drawn() -> dict[str, list[dict[str, Any]]]:
     tried: dict[object, Any] = {}
     check_recipes(recipes, drawn.space.goal, drawn.where, tried, drawn.further)
     if (choice.rehearse, choice.shrink, choice.shorten) != (False, 1, 1):
-        resize = rehearse if choice.rehearse else lambda r: reduce_recipe(r, choice.shrink, choice.shorten)
-        recipes = [resize(r) for r in recipes]
+        recipes = [resize_recipe(recipe, choice) for recipe in recipes]
         check_recipes(recipes, drawn.space.goal, drawn.where, tried, drawn.further)
     measured = measure_recipes(recipes, drawn.limits, tried)
     check_limits(measured, drawn.limits, drawn.where)

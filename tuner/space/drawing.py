@@ -19,6 +19,7 @@ from tuner.registry.own_modules import search_beside
 from tuner.space.child import SpaceProcess
 from tuner.space.grid import resolve_grid
 from tuner.space.published import load_table
+from tuner.space.rehearsal import reduce_recipe, rehearse
 from tuner.space.search_settings import SearchChoice, SearchSettings
 from tuner.space.space import NUM_DRAWS, DrawnRecipes, Space, draw_recipes, load_space
 from tuner.space.start_points import add_prior, draw_start, fit_points
@@ -42,6 +43,7 @@ class DrawnSpace:
     recipes: tuple[Recipe, ...] = ()
     limits: Mapping[str, float] = field(default_factory=dict)
     further: tuple[Goal, ...] = ()  # goals beside the first
+    points: tuple[dict[str, Any], ...] = ()  # the parameters of the recipes without those of `start`
     measured: tuple[dict[str, float], ...] = ()  # of each recipe, what follows from its model of what has a limit
 
     @property
@@ -78,7 +80,7 @@ def inspect_space(process: SpaceProcess, choice: Choice) -> DrawnSpace:
     search_beside(process.path)  # for a dataset reader of the user's own
     recipes = tuple(Recipe.from_json(plain) for plain in checked["recipes"])
     goal, search = Goal(**found.pop("goal")), SearchChoice(found.pop("search"))
-    found["start"] = tuple(found["start"])
+    found["start"], found["points"] = tuple(found["start"]), tuple(found["points"])
     found["further"] = tuple(Goal(**each) for each in found["further"])
     return DrawnSpace(
         **found,
@@ -149,8 +151,14 @@ def draw(space: str, choice: dict[str, Any]) -> dict[str, Any]:
         "parameters": drawn.parameters,
         "search": dict(search.chosen),
         "start": [] if rows else list(loaded.start),
+        "points": list(drawn.points),
         "limits": limits,
     }
+
+
+def resize_recipe(recipe: Recipe, choice: Choice) -> Recipe:
+    """Return the recipe in the size that was chosen."""
+    return rehearse(recipe) if choice.rehearse else reduce_recipe(recipe, choice.shrink, choice.shorten)
 
 
 def fit_drawn(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

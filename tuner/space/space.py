@@ -49,12 +49,14 @@ class Space:
 class DrawnRecipes:
     """Random recipes of a space, and the distribution of every parameter as plain JSON.
 
-    `varying` are the parameters that some recipes do not have, or within other bounds.
+    `varying` are the parameters that some recipes do not have, or within other bounds; `points` are the parameters
+    of each recipe.
     """
 
     recipes: tuple[Recipe, ...]
     parameters: dict[str, dict[str, Any]]
     varying: frozenset[str] = frozenset()
+    points: tuple[dict[str, Any], ...] = ()
 
 
 def known_spaces() -> dict[str, Path]:
@@ -141,16 +143,18 @@ def draw_recipes(space: Space, number: int = NUM_DRAWS) -> DrawnRecipes:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     recipes: list[Recipe] = []
+    points: list[dict[str, Any]] = []
     seen: dict[str, list[BaseDistribution]] = {}
     times: Counter[str] = Counter()
     wrong: dict[str, None] = {}
     for seed in range(number):
         try:
-            recipe, distributions = draw_recipe(space, seed)
+            recipe, distributions, point = draw_recipe(space, seed)
         except SpaceError as error:
             wrong.setdefault(str(error))
             continue
         recipes.append(recipe)
+        points.append(point)
         times.update(list(distributions))
         for name, distribution in distributions.items():
             if distribution not in seen.setdefault(name, []):
@@ -160,11 +164,11 @@ def draw_recipes(space: Space, number: int = NUM_DRAWS) -> DrawnRecipes:
         raise SpaceError(f"{space.path}: drawing from it failed:{first_lines(wrong)}")
     varying = frozenset(name for name, kinds in seen.items() if len(kinds) > 1 or times[name] < number)
     parameters = {name: merge_distributions(kinds) for name, kinds in sorted(seen.items())}
-    return DrawnRecipes(tuple(recipes), parameters, varying)
+    return DrawnRecipes(tuple(recipes), parameters, varying, tuple(points))
 
 
-def draw_recipe(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistribution]]:
-    """Draw one recipe; return it with the distributions of its parameters."""
+def draw_recipe(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistribution], dict[str, Any]]:
+    """Draw one recipe; return it with the distributions of its parameters, and with these."""
     import optuna
 
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
@@ -178,7 +182,7 @@ def draw_recipe(space: Space, seed: int) -> tuple[Recipe, dict[str, BaseDistribu
         raise SpaceError(f"suggest() returned {type(recipe).__name__}; it must return a Recipe")
     if wrong := list(parameter_problems(trial.distributions)):
         raise SpaceError(wrong[0])
-    return recipe, trial.distributions
+    return recipe, trial.distributions, trial.params
 
 
 def parameter_problems(distributions: Mapping[Any, BaseDistribution]) -> Iterator[str]:

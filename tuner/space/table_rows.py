@@ -34,7 +34,8 @@ def draw_row_recipes(space: Space, table: PublishedTable, drawn: DrawnRecipes) -
     wrong += find_unknown_metrics(table, recipes)
     if wrong:
         raise TableError(f"{table.path} does not fit the space {space.path}:{first_lines(wrong)}")
-    return DrawnRecipes(tuple(recipes), parameters)
+    points = tuple(row.params for row in table.rows)
+    return DrawnRecipes(tuple(recipes), parameters, points=points)
 
 
 def find_impossible_values(params: dict[str, Any], known: dict[str, dict[str, Any]]) -> Iterator[str]:

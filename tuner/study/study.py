@@ -15,11 +15,13 @@ import optuna
 from sqlalchemy.engine import Engine
 
 from tuner.errors import BULLET, SpaceChanged, StudyError
+from tuner.space.fixed_points import RecipeSample
 from tuner.space.rungs import format_rung
 from tuner.space.space import describe_parameter
 from tuner.study import claims, database
 from tuner.study.earlier import attribute_name, read_earlier
 from tuner.study.info import StudyInfo
+from tuner.study.recipe_samples import StoredSample, add_sample
 from tuner.study.storage import StudyStorage, open_storage
 
 log = logging.getLogger("tuner")
@@ -39,8 +41,10 @@ class JoinedStudy:
         return self.info.id
 
 
-def join_study(url: str, info: StudyInfo) -> JoinedStudy:
+def join_study(url: str, info: StudyInfo, sample: RecipeSample | None = None) -> JoinedStudy:
     """Create the study, or join it after comparing what it is of; StudyError or SpaceChanged if it differs.
+
+    `sample` are recipes of its space, which are stored with a new study.
 
     A lock in the database admits one process at a time, so that a study is created whole.
     """
@@ -59,6 +63,8 @@ def join_study(url: str, info: StudyInfo) -> JoinedStudy:
             info = replace(info, key=uuid.uuid4().hex[:6], id=study_id)
             for place, earlier in enumerate(info.earlier):
                 storage.set_study_system_attr(study_id, attribute_name(place), earlier.to_json())
+            if sample:
+                add_sample(storage, study_id, 0, StoredSample(sample))
             write_info(study, info)
             return JoinedStudy(study, storage, engine, info)
         stored = read_info(study, study_id, engine)

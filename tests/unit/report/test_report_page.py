@@ -29,8 +29,10 @@ from tuner.report.advice import recipe_to_space
 from tuner.report.html import check_output, environment, safe_file_name, write_page
 from tuner.report.page import read_report, render_report
 from tuner.report.trial_files import shrink_picture
+from tuner.space.fixed_points import RecipeSample
 from tuner.study import queries
 from tuner.study.info import StudyKind
+from tuner.study.recipe_samples import StoredSample, add_sample
 from tuner.study.study import JoinedStudy
 
 VOID = {"meta", "link", "img", "br"}
@@ -145,6 +147,14 @@ def test_a_model_of_ones_own_is_used_with_trust(study: JoinedStudy, tmp_path: Pa
     add(study, params, [0.5], notes={"recipe": replace(recipe(params, 1), model=use(model)).to_json()})
     said = read_page(study, tmp_path).said
     assert "tuner predict best photo.jpg" in said and ("photo.jpg --trust" in said) == (model == "mine:net")
+
+
+def test_a_study_of_two_recipes_says_from_where_on(study: JoinedStudy, tmp_path: Path) -> None:
+    sample = RecipeSample(({"lr": 1e-3},), ({"epochs": 5},))
+    add_sample(study.storage, study.id, 0, StoredSample(sample))
+    assert "other recipes" not in read_page(study, tmp_path).said
+    add_sample(study.storage, study.id, 1, StoredSample(sample, 12, ("epochs: from 5 to 2",)))
+    assert "from trial 12 on with other recipes (epochs: from 5 to 2)" in read_page(study, tmp_path).said
 
 
 def test_what_people_wrote_stays_text(tmp_path: Path) -> None:
