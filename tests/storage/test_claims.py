@@ -415,6 +415,20 @@ def test_a_worker_beside_the_first_on_a_gpu_leaves_when_the_gpu_hours_are_spent(
     assert session.should_leave()
 
 
+def test_hours_pass_before_they_are_limited(bench: Bench) -> None:
+    syncs = [bench.session(name).sync for name in bench.enter("a", "b")]
+    syncs[0].send_heartbeat()
+    bench.set(clock_at=bench.study().clock_at - 4)
+    for sync in syncs:
+        sync.send_heartbeat()
+    assert 4 <= bench.study().clock_seconds < 6 and not any(sync.budget.is_spent for sync in syncs)
+    budget.set_budget(bench.engine, bench.id, hours=3 / 3600)
+    assert budget.read_budget(bench.engine, bench.id).spent.hours == pytest.approx(4 / 3600, rel=0.5)
+    for sync in syncs:
+        sync.send_heartbeat()
+    assert all(sync.budget.is_spent for sync in syncs)
+
+
 def test_a_pause_spends_no_hours(bench: Bench) -> None:
     bench.set(hours=1.0, paused=1)
     bench.enter("w")

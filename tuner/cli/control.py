@@ -108,8 +108,8 @@ def resume(study: str | None, home: str, storage: str | None) -> None:
 
 @click.command()
 @click.option("--trials", type=COUNT, help="Total number of trials.")
-@click.option("--hours", type=POSITIVE, help="Total wall-clock hours.")
-@click.option("--gpu-hours", type=POSITIVE, help="Total GPU-hours over all GPUs.")
+@click.option("--hours", type=POSITIVE, help="Total wall-clock hours, from the first worker on.")
+@click.option("--gpu-hours", type=POSITIVE, help="Total GPU-hours over all GPUs; of workers without a GPU, hours.")
 @click.option("--epoch-budget", type=COUNT, metavar="N", help="Total number of epochs over all trials.")
 @json_option
 @study_option()
@@ -122,9 +122,16 @@ def budget(
 
     Running trials continue, even if the limit is lowered; one of epochs holds within the trial. Paused trials go
     on when a limit is raised.
+
+    Wall-clock hours pass while any worker runs, on any host, trials in progress included, and not while the study
+    is paused. GPU-hours pass on each GPU while a trial is trained on it; where there is no GPU they are
+    worker-hours, and are shown as such. Both count from the start of the study, also what was used before a limit
+    was set.
     """
     from tuner.study import budget as budget_module
+    from tuner.study import queries
     from tuner.study.format import format_budget
+    from tuner.study.stats import find_device
 
     engine, info = find_study(storage, home, study)
     if trials and info.search.grid and trials > (points := info.search.num_points):
@@ -134,9 +141,11 @@ def budget(
     limits = {"num_trials": trials, "hours": hours, "gpu_hours": gpu_hours, "epochs": epoch_budget}
     budget_module.set_budget(engine, info.id, **limits)
     now = budget_module.read_budget(engine, info.id)
+    device = find_device(queries.read_summary(engine, info))
     if as_json:
-        return echo_json({"study": info.name, "budget": vars(now.budget), "spent": vars(now.spent)})
-    click.echo(f"{info.name}: {format_budget(now.budget, now.spent)}")
+        spent = budget_module.spent_to_json(now.spent, device)
+        return echo_json({"study": info.name, "budget": vars(now.budget), "spent": spent})
+    click.echo(f"{info.name}: {format_budget(now.budget, now.spent, device)}")
 
 
 @click.command()

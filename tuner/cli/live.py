@@ -17,6 +17,7 @@ from tuner.console import StudyView
 from tuner.errors import StorageError, StudyError
 from tuner.paths import format_json
 from tuner.study import database, epoch_queries, queries, trial_queries
+from tuner.study.budget import spent_to_json
 from tuner.study.format import format_outcome
 from tuner.study.info import StudyInfo
 from tuner.study.queries import StudySummary, WorkerInfo
@@ -240,7 +241,7 @@ def study_to_json(now: StudySummary, tally: StudyStats) -> dict[str, Any]:
         },
         "time_left": {"seconds": tally.left.seconds, "by": tally.left.by},
         "budget": vars(tally.budget),
-        "spent": vars(tally.spent),
+        "spent": spent_to_json(tally.spent, tally.device),
         "workers": [vars(worker) for worker in now.workers],
     }
 

@@ -196,7 +196,9 @@ def pixels_option(**more: Any) -> Decorator:
 max_pixels_option = pixels_option(expose_value=False, callback=set_pixel_limit)
 WORKER_OPTIONS = (
     click.option("--hours", type=POSITIVE, help="Budget of wall-clock hours during which any worker runs."),
-    click.option("--gpu-hours", type=POSITIVE, help="Budget of GPU-hours over all GPUs."),
+    click.option(
+        "--gpu-hours", type=POSITIVE, help="Budget of GPU-hours over all GPUs; of worker-hours without any."
+    ),
     click.option("--epoch-budget", type=COUNT, metavar="N", help="Budget of epochs over all trials."),
     click.option("--workers", type=WORKERS, help="Worker processes on this host.  [default: one per GPU, or one]"),
     click.option("--gpus", metavar="all|0,2", help="GPUs to use, one worker on each.  [default: all]"),

@@ -140,17 +140,20 @@ def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None
     """Print which budgets of hours and epochs are spent, and the command that raises them."""
     from tuner.study import budget
     from tuner.study.claims import MIN_GPU_SECONDS
+    from tuner.study.format import kind_of_time
+    from tuner.study.stats import find_device
 
     engine = open_engine(storage, home)
     status = budget.read_budget(engine, now.study.id)
     engine.dispose()
-    limits, taken = status.budget, status.spent
+    limits, taken, kind = status.budget, status.spent, kind_of_time(find_device(now))
     for option, words, limit, spent in (
         ("--hours", "hours", limits.hours, taken.hours),
-        ("--gpu-hours", "GPU-hours", limits.gpu_hours, taken.gpu_hours + MIN_GPU_SECONDS / 3600),
+        ("--gpu-hours", f"{kind}-hours", limits.gpu_hours, taken.gpu_hours + MIN_GPU_SECONDS / 3600),
         ("--epoch-budget", "epochs", limits.epochs, taken.epochs),
     ):
         if limit is not None and spent >= limit:
             study = quote(now.study.name)
-            more = f"tuner budget --study {study} {option} {2 * limit:g}{storage_hint(home, storage)}"
+            enough = max(2 * limit, float(f"{spent + limit:.4g}"))  # hours before the limit count too
+            more = f"tuner budget --study {study} {option} {enough:g}{storage_hint(home, storage)}"
             click.echo(f"the {limit:g} {words} are spent; raise them to continue: {more}")

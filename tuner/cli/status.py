@@ -85,7 +85,7 @@ def print_study(now: StudySummary, stats: StudyStats, none_meets: str = "", lear
     paused = ", paused" if stats.paused else ""
     click.echo(f"  {count_of(now.num_finished, now.num_trials, 'trial', 'ended')} ({states}){paused}")
     if stats.budget.hours or stats.budget.gpu_hours or stats.budget.epochs:
-        click.echo(f"  budget: {format_budget(stats.budget, stats.spent)}")
+        click.echo(f"  budget: {format_budget(stats.budget, stats.spent, stats.device)}")
     if now.best:
         best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
         click.echo(f"  best {now.study.goal.metric} {best}")

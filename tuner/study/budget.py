@@ -1,7 +1,8 @@
 """The budget of a study: limits, what is used of them, and how one worker uses hours and GPU-hours.
 
 A worker is granted GPU-hours in slices before it uses them, so that all workers together never exceed the budget;
-the unused part of a slice is returned. Hours pass by the database's clock while any worker runs.
+the unused part of a slice is returned. Hours pass by the database's clock while any worker runs, also before they
+are limited.
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ class BudgetMeter:
         self.note_limits(study.hours, study.gpu_hours)
         if study.gpu_hours is not None and not self.share:  # the first worker on its GPU counts for it
             self.is_spent |= study.gpu_seconds >= 3600 * study.gpu_hours - claims.MIN_GPU_SECONDS
+        advance_clock(db, study)
         if study.hours is not None:
-            self.is_spent |= advance_clock(db, study)
+            self.is_spent |= read_clock(db, study.study_id) >= 3600 * study.hours
 
     def after_heartbeat(self) -> None:
         """Take the next slice in time, or note that the budget is used up."""
@@ -95,8 +97,8 @@ class BudgetMeter:
         self.granted = granted
 
 
-def advance_clock(db: Connection, study: sa.Row[Any]) -> bool:
-    """Count the time since the last heartbeat of any worker; return whether the hours are used up.
+def advance_clock(db: Connection, study: sa.Row[Any]) -> None:
+    """Count the time since the last heartbeat of any worker, also while the hours are not limited yet.
 
     The clock advances at most once a second for all workers together, and not while the study is paused.
     """
@@ -108,8 +110,12 @@ def advance_clock(db: Connection, study: sa.Row[Any]) -> bool:
     seconds = study_table.c.clock_seconds + (0.0 if study.paused else passed)
     is_time = before.is_(None) | (now - before > 0.9 * HEARTBEAT_SECONDS) | (now < before)
     db.execute(sa.update(study_table).where(same, is_time).values(clock_seconds=seconds, clock_at=now))
-    spent = db.scalar(sa.select(study_table.c.clock_seconds).where(same)) or 0.0
-    return bool(spent >= 3600 * study.hours)
+
+
+def read_clock(db: Connection, study_id: int) -> float:
+    """Return the seconds in which any worker ran."""
+    same = study_table.c.study_id == study_id
+    return float(db.scalar(sa.select(study_table.c.clock_seconds).where(same)) or 0.0)
 
 
 @dataclass(frozen=True)
@@ -128,12 +134,32 @@ class Budget:
 
 @dataclass(frozen=True)
 class BudgetUse:
-    """How much of its budget a study has used; what is granted and not used yet does not count."""
+    """How much of its budget a study has used; what is granted and not used yet does not count.
+
+    Hours count whether they are limited or not, with trials in progress. Without a GPU, `gpu_hours` are those of
+    the workers.
+    """
 
     num_trials: int
     hours: float
     gpu_hours: float
     epochs: int = 0  # counted while they are limited
+
+
+def has_gpu(device: str) -> bool:
+    """Return whether the device of a worker or of a trial is a GPU; "" is unknown."""
+    return bool(device) and not device.startswith("cpu")
+
+
+def spent_to_json(spent: BudgetUse, device: str) -> dict[str, Any]:
+    """Return what is spent as plain JSON; without a GPU, what a limit of GPU-hours counts as `worker_hours`."""
+    plain = dict(vars(spent))
+    return plain | {"gpu_hours": 0.0, "worker_hours": spent.gpu_hours} if is_without_gpu(device) else plain
+
+
+def is_without_gpu(device: str) -> bool:
+    """Return whether the device is known, and no GPU."""
+    return bool(device) and not has_gpu(device)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.study.budget import Budget, BudgetUse
+from tuner.study.budget import Budget, BudgetUse, is_without_gpu
 from tuner.study.decisions import CAN_START, SECONDS, StoredDecision
 from tuner.study.failures import failure_from_attrs
 from tuner.study.info import StudyInfo
@@ -49,17 +49,24 @@ def format_spent(stats: StudyStats) -> str:
     """Return text such as 'worker time 12 min', or 'GPU time 1.3 h of 8 h' with a budget."""
     limit, spent = stats.budget.gpu_hours, stats.spent
     if limit is not None and spent.gpu_hours:
-        return f"GPU time {format_time_of(3600 * spent.gpu_hours, 3600 * limit)}"
+        return f"{kind_of_time(stats.device)} time {format_time_of(3600 * spent.gpu_hours, 3600 * limit)}"
     return f"{stats.unit.removesuffix('-hours')} time {format_seconds(stats.cost.seconds)}"
 
 
-def format_budget(limits: Budget, spent: BudgetUse) -> str:
+def kind_of_time(device: str) -> str:
+    """Return what a limit of GPU-hours counts: the time of GPUs, of workers where there are none."""
+    return "worker" if is_without_gpu(device) else "GPU"
+
+
+def format_budget(limits: Budget, spent: BudgetUse, device: str = "") -> str:
     """Return text such as '12 of 50 trials started, wall time 1.5 h of 8 h'."""
     parts = [count_of(spent.num_trials, limits.num_trials, "trial", "started")]
     if limits.hours is not None:
         parts.append(f"wall time {format_time_of(3600 * spent.hours, 3600 * limits.hours)}")
     if limits.gpu_hours is not None:
-        parts.append(f"GPU time {format_time_of(3600 * spent.gpu_hours, 3600 * limits.gpu_hours)}")
+        parts.append(
+            f"{kind_of_time(device)} time {format_time_of(3600 * spent.gpu_hours, 3600 * limits.gpu_hours)}"
+        )
     if limits.epochs is not None:
         parts.append(count_of(spent.epochs, limits.epochs, "epoch"))
     return ", ".join(parts)

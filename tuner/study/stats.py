@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from tuner.study import queries, trial_queries
-from tuner.study.budget import Budget, BudgetUse, select_budget
+from tuner.study.budget import Budget, BudgetUse, has_gpu, select_budget
 from tuner.study.failures import Failure, read_failures
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.optuna_tables import studies, trial_attrs, trials
@@ -71,7 +71,7 @@ class StudyStats:
     @property
     def unit(self) -> str:
         """The unit of cost: GPU-hours if the workers have GPUs."""
-        return "GPU-hours" if self.device and not self.device.startswith("cpu") else "worker-hours"
+        return "GPU-hours" if has_gpu(self.device) else "worker-hours"
 
 
 @dataclass(frozen=True)
@@ -236,8 +236,8 @@ def sum_cost(ended: list[TrialCost], open_trials: list[TrialCost]) -> Cost:
 
 
 def find_device(now: StudySummary) -> str:
-    """Return the device of a worker or of the best trial, or ""."""
-    for worker in now.workers:
-        return worker.device
+    """Return the device of a worker, a GPU if any has one; without workers that of the best trial, or ""."""
+    if devices := [worker.device for worker in now.workers]:
+        return next(filter(has_gpu, devices), devices[0])
     result = now.best.attrs.get("result", {}) if now.best else {}
     return str(result.get("device", ""))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tuner.space.rungs import rungs_in_epochs
 from tuner.space.search_settings import SearchSettings
-from tuner.study.budget import BudgetStatus
+from tuner.study.budget import BudgetStatus, has_gpu
 from tuner.study.info import StudyInfo
 from tuner.study.queries import StudySummary, WorkerInfo
 
@@ -29,7 +29,10 @@ class TimeLeft:
     """
 
     seconds: float | None
-    by: Literal["trials", "hours", "GPU-hours", "epochs", "done", "paused", "no workers", "no limit", "unknown"]
+    by: Literal[
+        "trials", "hours", "GPU-hours", "worker-hours", "epochs", "done", "paused", "no workers", "no limit",
+        "unknown",
+    ]  # fmt: skip
     error: float = 0.0
 
 
@@ -45,7 +48,7 @@ def estimate_time_left(
     if standstill := explain_standstill(now, status.paused):
         return standstill
     by_trials = time_left_by_trials(info, now, ended, open_trials)
-    return time_left_by_budget(status, len(now.workers), by_trials, cost, ended)
+    return time_left_by_budget(status, now.workers, by_trials, cost, ended)
 
 
 def explain_standstill(now: StudySummary, paused: bool) -> TimeLeft | None:
@@ -136,18 +139,25 @@ def spread(costs: Sequence[float], number: int) -> float:
 
 
 def time_left_by_budget(
-    status: BudgetStatus, workers: int, trials_left: TimeLeft, cost: Cost, ended: Sequence[TrialCost]
+    status: BudgetStatus,
+    running: Sequence[WorkerInfo],
+    trials_left: TimeLeft,
+    cost: Cost,
+    ended: Sequence[TrialCost],
 ) -> TimeLeft:
     """Return which ends first: the trials, the hours, the GPU-hours or the epochs."""
+    workers = len(running)
     budget, spent, gpus = status.budget, status.spent, status.holders or workers
     ends = [trials_left]
     if budget.hours is not None:
         ends.append(TimeLeft(max(0.0, 3600 * (budget.hours - spent.hours)), "hours"))
     if budget.gpu_hours is not None and gpus:
-        ends.append(TimeLeft(max(0.0, 3600 * (budget.gpu_hours - spent.gpu_hours)) / gpus, "GPU-hours"))
+        left = max(0.0, 3600 * (budget.gpu_hours - spent.gpu_hours))
+        is_gpu = not running or any(has_gpu(worker.device) for worker in running)
+        ends.append(TimeLeft(left / gpus, "GPU-hours" if is_gpu else "worker-hours"))
     if budget.epochs is not None and workers and cost.epochs:
-        left = max(0, budget.epochs - spent.epochs)
-        seconds = left * cost.seconds / cost.epochs / workers
-        ends.append(TimeLeft(seconds, "epochs", spread(epoch_seconds(ended), left) * seconds))
-    known = [left for left in ends if left.seconds is not None]
-    return min(known, key=lambda left: left.seconds or 0.0, default=trials_left)
+        number = max(0, budget.epochs - spent.epochs)
+        seconds = number * cost.seconds / cost.epochs / workers
+        ends.append(TimeLeft(seconds, "epochs", spread(epoch_seconds(ended), number) * seconds))
+    known = [end for end in ends if end.seconds is not None]
+    return min(known, key=lambda end: end.seconds or 0.0, default=trials_left)

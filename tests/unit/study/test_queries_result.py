@@ -32,10 +32,11 @@ def study(home: Path) -> Iterator[JoinedStudy]:
     [
         ({"hours": 2.0}, {"clock_seconds": 7200.5}, "the 2 hours are spent; {more} --hours 4"),
         ({"gpu_hours": 0.5}, {"gpu_seconds": 1799.0}, "the 0.5 GPU-hours are spent; {more} --gpu-hours 1"),
+        ({"hours": 1.0}, {"clock_seconds": 9000.0}, "the 1 hours are spent; {more} --hours 3.5"),
         ({"hours": 2.0, "gpu_hours": 2.0}, {"clock_seconds": 7000.0, "gpu_seconds": 7000.0}, ""),
         ({"num_trials": 5}, {"clock_seconds": 7000.0, "gpu_seconds": 7000.0}, ""),
     ],
-    ids=["hours", "GPU-hours", "neither yet", "no such limit"],
+    ids=["hours", "GPU-hours", "hours before the limit", "neither yet", "no such limit"],
 )
 def test_hours_that_are_spent_are_told_with_what_raises_them(
     limits: dict[str, float],

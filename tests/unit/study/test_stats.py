@@ -14,6 +14,8 @@ from tuner.report.study_data import read_study
 from tuner.study import budget as budget_module
 from tuner.study import control
 from tuner.study import queries as queries_module
+from tuner.study.budget import spent_to_json
+from tuner.study.format import format_budget, format_spent
 from tuner.study.info import StudyKind
 from tuner.study.optuna_tables import trials
 from tuner.study.stats import Cost, StatsReader, StudyStats, read_stats
@@ -175,6 +177,22 @@ def test_gpu_hours_are_spent_by_all_that_hold_some(joined: JoinedStudy) -> None:
     assert found.spent.gpu_hours == pytest.approx(1.0)
     assert found.left == TimeLeft(1800.0, "GPU-hours")
     assert found.unit == "GPU-hours"
+    assert format_budget(found.budget, found.spent, found.device).endswith("GPU time 1 h of 2 h")
+    assert spent_to_json(found.spent, found.device)["gpu_hours"] == pytest.approx(1.0)
+
+
+def test_where_there_is_no_gpu_the_same_limit_is_one_of_worker_hours(joined: JoinedStudy) -> None:
+    budget_module.set_budget(joined.engine, joined.id, gpu_hours=2.0)
+    budget(joined, gpu_seconds=3600.0)
+    work(joined, 0, granted=0.0, device="cpu (2 cores)")
+    found = count(joined)
+    assert (found.left, found.unit) == (TimeLeft(3600.0, "worker-hours"), "worker-hours")
+    assert format_budget(found.budget, found.spent, found.device).endswith(", worker time 1 h of 2 h")
+    assert format_spent(found) == "worker time 1 h of 2 h"
+    plain = spent_to_json(found.spent, found.device)
+    assert plain["gpu_hours"] == 0 and plain["worker_hours"] == pytest.approx(1.0)
+    work(joined, 1, granted=20.0, used=0.0, device="NVIDIA H100")  # of another host
+    assert count(joined).unit == "GPU-hours"
 
 
 def test_hours_that_are_spent_leave_nothing(joined: JoinedStudy) -> None:
