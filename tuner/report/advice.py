@@ -15,14 +15,15 @@ from tuner.goal import Goal
 from tuner.recipe import Part, Recipe, Stage
 from tuner.report.certainty import Certainty
 from tuner.report.figures import group_failures
-from tuner.report.importance import SOLID
+from tuner.report.importance import Importances
 from tuner.report.study_data import StudyData, TrialData, finite, format_param
 from tuner.study.info import StudyInfo
 from tuner.wording import pluralize
 
 EDGE = 0.05  # of a range: a value this near to an end counts as at the end
 TRIALS_PER_PARAMETER = 10
-NEGLIGIBLE = 0.03  # share of the importance
+SOLID = 20  # trials at least
+NEGLIGIBLE = 0.1  # share of the differences: a parameter that surely explains less is not worth a search
 RISEN = 1.05  # times the least validation loss
 FREQUENT = 0.1  # share of the ended trials that failed in one way
 SEEDS = 3  # for each row, to distinguish the rows
@@ -50,7 +51,7 @@ class Advice:
 
 
 def give_advice(
-    study: StudyData, certainty: Certainty | None, shares: Mapping[str, float], location: str = ""
+    study: StudyData, certainty: Certainty | None, importances: Importances, location: str = ""
 ) -> list[Advice]:
     """Return the advice, the most urgent first. `location` is the options of a command that find the study."""
     advice = list(advise_on_failures(study))
@@ -67,7 +68,7 @@ def give_advice(
     advice += advise_on_num_trials(study, location)
     advice += advise_on_seeds(study, certainty, location)
     advice += advise_on_size(study, location)
-    advice += advise_on_importance(study, best, shares)
+    advice += advise_on_importance(study, best, importances)
     return advice
 
 
@@ -163,12 +164,13 @@ def advise_on_overfitting(study: StudyData, best: TrialData) -> Iterator[Advice]
 
 
 def advise_on_num_trials(study: StudyData, location: str) -> Iterator[Advice]:
-    if study.info.has_given_trials or study.info.rehearsal:
+    if study.info.has_given_trials or study.info.rehearsal or not study.names:  # no parameters: all are repeats
         return
-    enough = max(SOLID, TRIALS_PER_PARAMETER * len(study.kinds))
+    number = len(study.names)
+    enough = max(SOLID, TRIALS_PER_PARAMETER * number)
     ended = len(study.of("COMPLETE", "PRUNED", "FAIL"))
     if ended < enough:
-        why = f"only {pluralize(ended, 'trial')} for {pluralize(len(study.kinds), 'parameter')}"
+        why = f"only {pluralize(ended, 'trial')} for {pluralize(number, 'parameter')}"
         yield Advice(f"Run more trials: {enough}", why, run_command(study, location, enough))
 
 
@@ -225,14 +227,16 @@ def toml_value(value: Any) -> str:
     return repr(value) if isinstance(value, int | float) else json.dumps(str(value))  # JSON has no inf and nan
 
 
-def advise_on_importance(study: StudyData, best: TrialData, shares: Mapping[str, float]) -> Iterator[Advice]:
-    if study.info.has_given_trials or len(study.finished) < SOLID:  # given rows were not drawn for comparison
+def advise_on_importance(study: StudyData, best: TrialData, importances: Importances) -> Iterator[Advice]:
+    if study.info.has_given_trials:  # given rows were not drawn for comparison
         return
-    for name, share in shares.items():
-        if share < NEGLIGIBLE:
-            value = best.params.get(name)
-            why = f"it explains {share:.0%} of the difference between the trials"
-            yield Advice(f"Fix {name} at {format_param(value)} and search less", why, f"{name} = {value!r}")
+    for one in importances.shares:
+        if not one.is_told and one.high < NEGLIGIBLE and one.name in best.params:
+            value = best.params[one.name]
+            why = f"by itself it explains at most {one.high:.0%} of the differences between the trials (95 %)"
+            yield Advice(
+                f"Fix {one.name} at {format_param(value)} and search less", why, f"{one.name} = {value!r}"
+            )
 
 
 def study_option(study: StudyData, location: str) -> str:

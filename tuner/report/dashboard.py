@@ -17,7 +17,7 @@ from tuner.plots.charts import thin_chart
 from tuner.report.advice import Advice, give_advice
 from tuner.report.certainty import Certainty, assess_certainty, describe_certainty, read_top_details
 from tuner.report.figures import FRONT, StudyFigure, make_own_figures
-from tuner.report.importance import param_importances
+from tuner.report.importance import Importances, describe_importance, param_importances
 from tuner.report.study_data import StudyData, read_study
 from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo
@@ -53,16 +53,17 @@ def save_figures(
     With `artifacts`, the certainty of the best trial is also computed from the scores of single images.
     """
     study = read_study(engine, info)
-    shares = param_importances(study)
+    importances = param_importances(study)
     certainty = assess_certainty(study, read_top_details(study, artifacts) if artifacts else {})
-    made = {figure.name: figure for figure in make_own_figures(study, shares)}
+    made = {figure.name: figure for figure in make_own_figures(study, importances)}
     fronts = [name for name in made if name.startswith(FRONT)]
     figures = [made[name] for name in (*fronts, *SAVED) if not made[name].chart.is_empty]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna_study = optuna.load_study(study_name=info.name, storage=storage)
         save_plots(optuna_study, storage.get_study_system_attrs(info.id), engine, info.id, figures)
-        save_study_note(optuna_study, format_note(study, certainty, give_advice(study, certainty, shares)))
+        advice = give_advice(study, certainty, importances)
+        save_study_note(optuna_study, format_note(study, certainty, advice, importances))
 
 
 def save_plots(
@@ -110,8 +111,10 @@ def save_study_note(study: optuna.Study, note: str) -> None:
 HEADING = "## In short"  # recognizes the notes written here
 
 
-def format_note(study: StudyData, certainty: Certainty | None, advice: Sequence[Advice]) -> str:
-    """Return which trial to ship, how certain that is, and what to try next, as Markdown."""
+def format_note(
+    study: StudyData, certainty: Certainty | None, advice: Sequence[Advice], importances: Importances
+) -> str:
+    """Return which trial to ship, how certain that is, what matters, and what to try next, as Markdown."""
     lines = [HEADING, ""]
     if certainty is None:
         lines.append("No trial has finished with a value yet, so there is nothing to ship.")
@@ -120,6 +123,8 @@ def format_note(study: StudyData, certainty: Certainty | None, advice: Sequence[
         lines.append(f"**{escape_markdown(first)}** " + escape_markdown(" ".join(more)))
         if certainty.missing:
             lines += ["", *(f"- Not known: {escape_markdown(line)}." for line in certainty.missing)]
+    if study.varied and certainty is not None:
+        lines += ["", escape_markdown(describe_importance(importances))]
     if advice:
         lines += ["", "### What to try next", ""]
         for one in advice[:MAX_ADVICE]:

@@ -18,7 +18,7 @@ import numpy as np
 from tuner.goal import Goal
 from tuner.plots.charts import GREEN, GREY, RED, Chart, HeatMap, ParallelAxis, ParallelPlot, Series, empty_chart
 from tuner.report.group_curves import TrialGroups, group_curves, group_trials, trial_curves
-from tuner.report.importance import FEWEST, SOLID, param_importances
+from tuner.report.importance import FEWEST, Importances, describe_importance, param_importances
 from tuner.report.study_data import StudyData, TrialData, format_param
 from tuner.study.trial_queries import OVER_LIMIT
 from tuner.wording import format_seconds, pluralize
@@ -40,22 +40,22 @@ class StudyFigure:
     says: str
 
 
-def make_figures(study: StudyData, shares: dict[str, float] | None = None) -> list[StudyFigure]:
+def make_figures(study: StudyData, found: Importances | None = None) -> list[StudyFigure]:
     """Return all figures of a study in reading order."""
-    shares = param_importances(study) if shares is None else shares
-    history, *others = make_own_figures(study, shares)
-    slices = [plot_slice(study, name) for name in order_params(study, shares)]
-    return [history, plot_parallel(study), plot_importances(study, shares), *slices, *others]
+    found = param_importances(study) if found is None else found
+    history, *others = make_own_figures(study, found)
+    slices = [plot_slice(study, name) for name in order_params(study, found)]
+    return [history, plot_parallel(study), plot_importances(found), *slices, *others]
 
 
-def order_params(study: StudyData, shares: dict[str, float]) -> list[str]:
+def order_params(study: StudyData, found: Importances) -> list[str]:
     """Return the varied parameters, the most important first."""
-    return [*shares, *(name for name in study.varied if name not in shares)]
+    return [*found.names, *(name for name in study.varied if name not in found.names)]
 
 
-def make_own_figures(study: StudyData, shares: dict[str, float]) -> list[StudyFigure]:
+def make_own_figures(study: StudyData, found: Importances) -> list[StudyFigure]:
     """Return the figures that optuna-dashboard does not draw itself, in reading order."""
-    order = order_params(study, shares)
+    order = order_params(study, found)
     return [
         plot_history(study),
         plot_contour(study, order),
@@ -146,17 +146,19 @@ def best_so_far(study: StudyData) -> tuple[list[int], list[float]]:
     return [trial.number for trial in finished], list(values)
 
 
-def plot_importances(study: StudyData, shares: dict[str, float]) -> StudyFigure:
-    number = len(study.finished)
-    if not shares:
-        few = f"{number} finished trials are too few to say which parameter matters; {FEWEST} are needed"
-        reason = few if number < FEWEST else "no parameter was varied in all finished trials"
-        return empty_figure("importance", "Importance", reason)
-    note = "" if number >= SOLID else f"From {pluralize(number, 'trial')}: a hint, no more."
-    bars = Series("", list(shares), list(shares.values()), "bars", BLUE)
-    first, share = next(iter(shares.items()))
-    says = f"{first} matters most ({share:.0%} of the difference between good trials and others). {note}".strip()
-    return StudyFigure("importance", Chart("Importance", "", "share", [bars], y_range=(0, 1), note=note), says)
+def plot_importances(found: Importances) -> StudyFigure:
+    """Plot the share of each parameter with its interval; those that chance may give are grey."""
+    if found.reason:
+        return empty_figure("importance", "Importance", found.reason)
+    series = []
+    for name, colour, told in (("", BLUE, True), ("no more than chance gives", GREY, False)):
+        if some := [one for one in found.shares if one.is_told is told]:
+            low, high = [one.low for one in some], [one.high for one in some]
+            values = [min(max(one.share, one.low), one.high) for one in some]
+            series.append(Series(name, [one.name for one in some], values, "bars", colour, low=low, high=high))
+    note = "Share of the differences between the values, with 95 % intervals."
+    chart = Chart("Importance", "", "share", series, y_range=(0, 1), note=note)
+    return StudyFigure("importance", chart, describe_importance(found))
 
 
 def plot_parallel(study: StudyData) -> StudyFigure:

@@ -1,70 +1,162 @@
-"""Compute the importance of each parameter with Optuna's PED-ANOVA, on a study that was read from SQL.
+"""How much of the differences between the values of a study each parameter explains, with its uncertainty.
 
-`get_param_importances` needs an Optuna study. One in memory, of the finished trials alone, saves loading the study
-again, keeps values outside the first range of a parameter, and excludes trials without a finite value.
+One answer for the report, the note and the panel of the dashboard. Nothing is claimed that shuffled values show
+too.
 """
 
 from __future__ import annotations
 
-import json
-import warnings
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import TrialState, create_trial
+import numpy as np
+from numpy.typing import NDArray
 
-from tuner.report.study_data import StudyData, TrialData
+from tuner.report.study_data import StudyData, TrialData, finite
+from tuner.report.variance import Share, explain_variance
+from tuner.wording import pluralize
 
-FEWEST = 6  # finished trials, for shares to be computed
-SOLID = 20  # finished trials, for advice to depend on shares
+FEWEST = 6  # trials, for shares to be computed
+FEWEST_GAINS = 3  # finished trials that show what is gained after an epoch
+Counted = list[tuple[TrialData, float]]  # trials with their values
 
 
-def param_importances(study: StudyData) -> dict[str, float]:
-    """Return the share of each varied parameter, the largest first; {} if there are too few trials.
+@dataclass(frozen=True)
+class Importances:
+    """The shares of the varied parameters, those that count first; `reason` says why there are none.
+
+    `rivals` are parameters of which it cannot be told whether they matter as much as the first.
+    """
+
+    shares: tuple[Share, ...] = ()
+    rivals: tuple[str, ...] = ()
+    finished: int = 0
+    pruned: int = 0
+    reason: str = ""
+
+    @property
+    def told(self) -> list[Share]:
+        """Return the shares that are larger than chance gives."""
+        return [one for one in self.shares if one.is_told]
+
+    @property
+    def names(self) -> list[str]:
+        return [one.name for one in self.shares]
+
+    @property
+    def count(self) -> str:
+        """Return the trials that were counted, as text."""
+        if not self.pruned:
+            return pluralize(self.finished, "finished trial")
+        return f"{self.finished} finished and {pluralize(self.pruned, 'pruned trial')}"
+
+
+def param_importances(study: StudyData, metric: str = "") -> Importances:
+    """Return what each varied parameter explains of the goal, or of the further goal `metric`.
 
     Parameters that only some of the trials have cannot be compared with the others and are omitted.
     """
-    if len(study.finished) < FEWEST:
-        return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        shares = evaluate_importances(study)
-    return dict(sorted(shares.items(), key=lambda pair: (-pair[1], study.names.index(pair[0]))))
+    further = metric and metric != study.metric
+    counted = further_values(study, metric) if further else comparable_values(study)
+    finished = sum(trial.state == "COMPLETE" for trial, _ in counted)
+    pruned = len(counted) - finished
+    if len(counted) < FEWEST:
+        few = f"{pluralize(len(counted), 'trial')} with a value: too few to say which parameter matters"
+        return Importances((), (), finished, pruned, f"{few}; {FEWEST} are needed")
+    trials = [trial for trial, _ in counted]
+    columns = {name: found for name in study.varied if (found := describe_column(study, name, trials)) is not None}
+    if not columns:
+        return Importances((), (), finished, pruned, "no parameter was varied in all finished trials")
+    shares, rivals = explain_variance(np.array([value for _, value in counted]), columns)
+    return Importances(tuple(shares), tuple(rivals), finished, pruned)
 
 
-def evaluate_importances(study: StudyData) -> dict[str, float]:
+def further_values(study: StudyData, metric: str) -> Counted:
+    return [(trial, trial.values[metric]) for trial in study.finished if metric in trial.values]
+
+
+def comparable_values(study: StudyData) -> Counted:
+    """Return the finished trials with their values, and the pruned ones as far as they came.
+
+    A pruned trial has the value it reached, plus what the finished trials gained from its last epoch on in the
+    median. It is omitted where fewer than three of these show that, or it lacks a parameter that they have.
+    """
+    counted = [(trial, trial.final_value) for trial in study.finished]
+    curves = [best_so_far(trial, study) for trial in study.finished]
     common = study.common_params(study.varied)
-    if not common:
-        return {}
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        optuna_study = optuna.create_study(direction=study.info.goal.direction)  # type: ignore[arg-type]
-        kinds = {name: make_distribution(study, name) for name in common}  # once: each reads every trial
-        optuna_study.add_trials([to_frozen_trial(trial, kinds) for trial in study.finished])
-        quantile = max(0.1, min(0.5, 4 / len(study.finished)))  # the share of trials that count as good
-        evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
-        shares = get_param_importances(optuna_study, evaluator=evaluator, params=common)
-    finally:
-        optuna.logging.set_verbosity(before)
-    return {name: float(share) for name, share in shares.items()}
+    for trial in study.of("PRUNED"):
+        epochs, reached = len(trial.epochs), trial.reached(study.metric)
+        if reached is None or not epochs or any(name not in trial.params for name in common):
+            continue
+        gains = [
+            one.final_value - curve[epochs - 1]
+            for one, curve in zip(study.finished, curves, strict=True)
+            if len(curve) >= epochs and math.isfinite(curve[epochs - 1])
+        ]
+        if len(gains) >= FEWEST_GAINS:
+            counted.append((trial, reached + float(np.median(gains))))
+    return sorted(counted, key=lambda pair: pair[0].number)
 
 
-def to_frozen_trial(trial: TrialData, kinds: dict[str, BaseDistribution]) -> optuna.trial.FrozenTrial:
-    params = {name: trial.params[name] for name in kinds}
-    for name, kind in kinds.items():
-        if isinstance(kind, CategoricalDistribution):
-            params[name] = json.dumps(params[name])
-    return create_trial(state=TrialState.COMPLETE, value=trial.value, params=params, distributions=kinds)
+def best_so_far(trial: TrialData, study: StudyData) -> NDArray[np.float64]:
+    """Return the best value up to each epoch, NaN before the first one that is known."""
+    values = [finite(row.get(f"val_{study.metric}")) for row in trial.epochs]
+    known = np.array([math.nan if value is None else value for value in values], np.float64)
+    return np.fmax.accumulate(known) if study.maximizes else np.fmin.accumulate(known)
 
 
-def make_distribution(study: StudyData, name: str) -> BaseDistribution:
-    """Return the range of the values in the trials, which may exceed the range the study began with."""
-    levels = study.levels(name)
-    if not study.is_number(name):  # as JSON, because True and 1 are the same choice to Optuna
-        return CategoricalDistribution([json.dumps(value) for value in levels])
-    low, high = levels[0], levels[-1]
-    if all(isinstance(value, int) for value in levels):
-        return IntDistribution(low, high, log=study.is_log(name))
-    return FloatDistribution(low, high, log=study.is_log(name))
+def describe_column(study: StudyData, name: str, trials: Sequence[TrialData]) -> NDArray[np.float64] | None:
+    """Return a parameter as columns: a number and its square, on its scale, or a column for each choice.
+
+    None if some of the trials lack it or all have the same value.
+    """
+    if any(name not in trial.params for trial in trials):
+        return None
+    if not study.is_number(name):
+        levels = study.level_indices(name, trials)
+        column = np.eye(max(levels) + 1)[levels]
+        return column[:, column.any(axis=0)] if len(set(levels)) > 1 else None
+    plain = np.array([float(trial.params[name]) for trial in trials])
+    number = np.log(plain) if study.is_log(name) else plain
+    if not np.isfinite(number).all() or np.ptp(number) == 0:
+        return None
+    scaled = (number - number.mean()) / number.std()
+    return np.stack([scaled, scaled**2], axis=1)
+
+
+def describe_importance(found: Importances) -> str:
+    """Return which parameters matter, as far as it can be told from the trials."""
+    if found.reason:
+        return found.reason[0].upper() + found.reason[1:] + "."
+    if not found.told:
+        return (
+            f"From {found.count} no parameter can be told to matter: what each explains of the differences "
+            "between their values is no more than chance gives."
+        )
+    first, *others = found.told
+    of = f"of the differences between the values of {found.count}"
+    rivals = [one for one in found.shares if one.name in found.rivals]
+    if not rivals:
+        sentences = [f"{first.name} matters most: it explains {format_interval(first)} {of}."]
+    elif all(one.is_told for one in rivals):
+        parts = join_words([f"{one.name} explains {format_interval(one)}" for one in (first, *rivals)])
+        sentences = [f"Which matters most cannot be told: {parts} {of}."]
+    else:
+        parts = join_words([f"{one.name} explains {one.alone:.0%}" for one in (first, *rivals)])
+        sentences = [f"Which of these matters cannot be told, because they varied together: alone, {parts} {of}."]
+    if more := [f"{one.name} explains {format_interval(one)}" for one in others if one not in rivals]:
+        sentences.append(f"Beyond that, {join_words(more)}.")
+    unknown = [one.name for one in found.shares if not one.is_told and one not in rivals]
+    if unknown:
+        sentences.append(f"Of {join_words(unknown)} no effect can be told from chance.")
+    return " ".join(sentences)
+
+
+def format_interval(one: Share) -> str:
+    return f"{one.share:.0%} ({one.low:.0%} to {one.high:.0%})"
+
+
+def join_words(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last

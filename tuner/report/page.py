@@ -29,7 +29,7 @@ def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, loca
     """Read all data of a page. `location` is the options of a command that find the study."""
     study = read_study(engine, info)
     certainty = assess_certainty(study, read_top_details(study, artifacts))
-    shares = param_importances(study)
+    importances = param_importances(study)
     comparison, comparison_error = compare_published(engine, info)
     chosen = next((trial for trial in study.finished if certainty and trial.number == certainty.ship), None)
     next_best = [trial for trial in study.finished if trial is not chosen][:NUM_OTHERS]
@@ -39,8 +39,8 @@ def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, loca
         study=study,
         certainty=certainty,
         chosen=chosen,
-        advice=give_advice(study, certainty, shares, location),
-        figures=make_figures(study, shares),
+        advice=give_advice(study, certainty, importances, location),
+        figures=make_figures(study, importances),
         about=describe_space(info),
         comparison=comparison,
         comparison_error=comparison_error,

@@ -33,9 +33,11 @@ from tuner.web.dashboard_compat import (
     serialize_study_without_trials,
     serialize_trial,
 )
+from tuner.web.importances import ImportanceAnswers
 from tuner.web.wsgi import App, Environ, StartResponse
 
 ADDRESS = re.compile(r"/api/studies/([0-9]{1,18})/?")
+IMPORTANCES = re.compile(r"/api/studies/([0-9]{1,18})/param_importances/?")
 TRIAL_KEY = re.compile(r"dashboard:(?:artifacts:)?([0-9]+):")  # of attributes of the study that belong to a trial
 PREFERENTIAL = "preference:is_preferential"
 MAX_SINGLE_NOTES = 50  # notes read one by one; if more have changed, all are read
@@ -65,12 +67,13 @@ class StudyAnswers:
 
 @dataclass(frozen=True)
 class StudyApi:
-    """Answers requests for the list of studies and for single studies, and passes all others on to `app`."""
+    """Answers requests for the list of studies, single studies and importances; passes others on to `app`."""
 
     app: App
     storage: BaseStorage
     engine: Engine
     caches: dict[int, StudyAnswers] = field(default_factory=dict)  # by study id
+    importances: ImportanceAnswers = field(default_factory=ImportanceAnswers)
 
     def __call__(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
         path, after = wsgi.request_path(environ), parse_after(environ)
@@ -78,6 +81,9 @@ class StudyApi:
             return self.app(environ, start)
         if path.rstrip("/") == "/api/studies":
             return wsgi.respond_json(environ, start, self.list_studies())
+        if match := IMPORTANCES.fullmatch(path):
+            answer = self.importances.answer(self.engine, int(match[1]))
+            return self.app(environ, start) if answer is None else wsgi.respond_json(environ, start, answer)
         if not (match := ADDRESS.fullmatch(path)):
             return self.app(environ, start)
         study = int(match[1])

@@ -10,7 +10,9 @@ import pytest
 from tuner.goal import maximize
 from tuner.report.advice import Advice, give_advice, toml_value, widen_range
 from tuner.report.certainty import Certainty
+from tuner.report.importance import Importances
 from tuner.report.study_data import StudyData, TrialData
+from tuner.report.variance import Share
 from tuner.study.info import StudyInfo, StudyKind
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -40,11 +42,11 @@ def trial(number: int, state: str = "COMPLETE", best: int = 2, **more: Any) -> T
 
 
 def given(
-    *trials: TrialData, sure: Certainty | None = None, shares: dict[str, float] | None = None, **info: Any
+    *trials: TrialData, sure: Certainty | None = None, shares: tuple[Share, ...] = (), **info: Any
 ) -> list[Advice]:
     plain: dict[str, Any] = {"rehearsal": False, "data": "my shapes"} | info
     about = StudyInfo("the study", "unet_k", maximize("iou"), seed=0, parameters=KINDS, **plain)
-    return give_advice(StudyData(about, None, trials, KINDS), sure, shares or {}, " --home h")
+    return give_advice(StudyData(about, None, trials, KINDS), sure, Importances(shares), " --home h")
 
 
 ENOUGH = [trial(number) for number in range(40)]
@@ -120,10 +122,23 @@ def test_parameters_are_written_as_toml(value: object) -> None:
     assert tomllib.loads(f"value = {toml_value(value)}") == {"value": value}
 
 
-def test_what_does_not_matter_is_fixed_once_there_are_enough_trials() -> None:
-    (fix,) = given(*ENOUGH, shares={"lr": 0.98, "loss": 0.02})
+def test_what_surely_does_not_matter_is_fixed() -> None:
+    lr = Share("lr", 0.9, 0.8, 0.95, 0.9, True)
+    loss, k = Share("loss", 0.0, 0.0, 0.06, 0.0, False), Share("k", 0.0, 0.0, 0.2, 0.0, False)
+    (fix,) = given(*ENOUGH, shares=(lr, loss, k))
     assert fix.what == "Fix loss at bce and search less" and fix.command == "loss = 'bce'"
-    assert given(*ENOUGH, shares={"lr": 0.98, "loss": 0.02}, kind=StudyKind.TABLE, subject="t") == []
+    assert fix.why == "by itself it explains at most 6% of the differences between the trials (95 %)"
+    assert given(*ENOUGH, shares=(lr, loss), kind=StudyKind.TABLE, subject="t") == []
+
+
+def test_a_space_without_parameters_calls_for_no_more_trials() -> None:
+    about = StudyInfo("s", "s", maximize("iou"), "shapes", seed=0)
+    repeats = tuple(TrialData(at, "COMPLETE", 0.3, {}, {}) for at in range(4))
+    assert give_advice(StudyData(about, None, repeats), None, Importances()) == []
+    one = {"lr": KINDS["lr"]}
+    drawn = tuple(TrialData(at, "COMPLETE", 0.3, {"lr": 1e-3}, {}) for at in range(4))
+    (more,) = give_advice(StudyData(about, None, drawn, one), None, Importances())
+    assert more.why == "only 4 trials for 1 parameter"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_a_study_is_read_as_it_was_written(story: StudyData) -> None:
 def test_every_figure_of_a_search_has_something_to_show(story: StudyData) -> None:
     made = make_figures(story)
     assert [one.name for one in made] == [
-        "history", "parallel", "importance", "slice-lr", "slice-k", "slice-loss", "contour", "curves", "by-choice",
+        "history", "parallel", "importance", "slice-lr", "slice-loss", "slice-k", "contour", "curves", "by-choice",
         "cost", "epochs", "failures",
     ]  # fmt: skip
     assert not [one.name for one in made if one.chart.is_empty or not one.says]
@@ -121,8 +121,9 @@ def test_a_searched_power_is_drawn_on_powers_and_a_choice_as_strips_in_its_order
 
 
 def test_what_matters_is_found(story: StudyData) -> None:
-    shares = param_importances(story)
-    assert next(iter(shares)) == "lr" and shares["lr"] > 0.5 and sum(shares.values()) == pytest.approx(1)
+    found = param_importances(story)
+    assert (found.finished, found.pruned, found.names[0], found.rivals) == (23, 14, "lr", ())
+    assert found.told[0].share > 0.5
 
 
 def test_thousands_of_trials_are_drawn_in_seconds() -> None:
@@ -190,7 +191,7 @@ def test_choices_that_python_calls_equal_stay_apart(tmp_path: Path) -> None:
     for value in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
         add_trial(joined, [value / 2, value])
     found = told(joined)
-    assert len(make_figures(found)) >= 10 and param_importances(found).keys() == set(found.varied)
+    assert len(make_figures(found)) >= 10 and set(param_importances(found).names) == set(found.varied)
     joined.engine.dispose()
 
 

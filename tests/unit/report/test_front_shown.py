@@ -13,6 +13,7 @@ from optuna.trial import TrialState, create_trial
 from tuner.cli import main
 from tuner.goal import maximize, minimize
 from tuner.report.figures import make_own_figures, plot_fronts
+from tuner.report.importance import Importances
 from tuner.report.sections import front_table
 from tuner.report.study_data import StudyData, read_study
 from tuner.study.info import StudyInfo
@@ -42,7 +43,9 @@ def test_the_front_is_a_line_over_a_logarithmic_axis_with_the_others_behind(tmp_
     assert figure.name == "front-params" and figure.chart.log_x
     assert (line.x, line.y) == (points.x, points.y) == ([1e4, 2e4, 1e6], [0.5, 0.85, 0.9])
     assert (others.x, others.y) == ([3e4], [0.8])
-    assert "3 of 4 finished trials" in figure.says and figure.name in [f.name for f in make_own_figures(study, {})]
+    assert "3 of 4 finished trials" in figure.says and figure.name in [
+        f.name for f in make_own_figures(study, Importances())
+    ]
     table = front_table(study, study.best)
     assert table.headings[:3] == ["trial", "iou", "params"] and [row[0] for row in table.rows] == ["0", "1", "2"]
     assert table.marked == 0
