@@ -67,11 +67,23 @@ def run(home: str, storage: str | None, **options: Any) -> None:
       tuner run --table weizmann_unet --seeds 3
       tuner run --table weizmann_unet --shrink 8 --shorten 5
     """
+    from tuner.data.locate import check_exists
+    from tuner.space.space import find_space
+
+    place = to_home(home)
+    if options["space"] and not options["table"]:
+        find_space(options["space"])
+    check_exists(options["data"])
+
+    from tuner.search.spent import find_spent  # what is imported from here on takes longer and longer
+
+    if now := find_spent(storage or place.database, options):
+        return print_result(now, home, storage)
+
     from tuner.cli.live import make_view
     from tuner.search.run import RunRequest
     from tuner.search.run import run as launch
 
-    place = to_home(home)
     request = RunRequest.from_options(storage or place.database, place, options)
     report_and_exit(launch(request, make_view), home, storage)
 

@@ -70,11 +70,18 @@ def check(space: str | None, home: str, storage: str | None, data: str | None, *
       tuner check unet_k --data ~/photos
       tuner check unet_k --limit params=2e6 --pruning none
     """
+    from tuner.data.locate import check_exists
     from tuner.errors import TunerError
-    from tuner.search.run import RunRequest, check_data, check_request, open_space_process, refuse_conflicts
+    from tuner.space.space import find_space
 
     if space is None and options["table"] is None:
         raise click.UsageError("Missing argument 'SPACE', or --table NAME.")
+    if space and not options["table"]:
+        find_space(space)
+    check_exists(data)
+
+    from tuner.search.run import RunRequest, check_data, check_request, open_space_process, refuse_conflicts
+
     place = to_home(home)
     given = {"space": space, "data": data, "trials": None, "seed": 0, **options}
     request = RunRequest.from_options(storage or place.database, place, given)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tuner.errors import DataError, first_lines
-from tuner.paths import expand_path
+from tuner.paths import expand_path, is_path
 from tuner.wording import pluralize
 
 HOW_TO_GET = {
@@ -24,6 +24,12 @@ def data_roots() -> list[Path]:
     """Return the folders that are searched for named datasets, in order."""
     given = [expand_path(p, DataError) for p in os.environ.get("TUNER_DATA", "").split(os.pathsep) if p]
     return [*given, Path("data"), Path.home() / ".cache" / "tuner" / "data"]
+
+
+def check_exists(data: str | None) -> None:
+    """Raise DataError for a dataset given as a path that does not exist; quick, before anything is imported."""
+    if data is not None and is_path(data) and not os.path.lexists(path := expand_path(data, DataError)):
+        raise DataError(f"folder {path.absolute()} does not exist.")
 
 
 def candidate_folders(name: str) -> list[Path]:

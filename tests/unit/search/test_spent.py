@@ -1,0 +1,128 @@
+"""A run of a spent study ends before the space is loaded; in every doubtful case it checks everything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from helpers.optuna_revisions import prepare_file
+from helpers.trial_rows import put
+
+from tuner.cli import main
+from tuner.goal import maximize
+from tuner.paths import Home
+from tuner.search.spent import find_spent
+from tuner.space.search_settings import SearchSettings
+from tuner.study import budget
+from tuner.study.info import StudyInfo
+from tuner.study.study import JoinedStudy, join_study
+from tuner.study.tables import claim_table
+
+SPACE = 'raise SystemExit("it is loaded")  # data=use("shapes")\n'
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JoinedStudy:
+    """A study of two trials, both ended, and the file of its space, which is older."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TUNER_STORAGE", raising=False)
+    (tmp_path / "mine.py").write_text(SPACE)
+    os.utime(tmp_path / "mine.py", (1e9, 1e9))
+    (tmp_path / "photos").mkdir()
+    home = Home(tmp_path / "runs").make()
+    prepare_file(tmp_path / "runs" / "tuner.db")
+    info = StudyInfo("mine", "mine", maximize("iou"), "shapes", search=SearchSettings(pruning="none"))
+    joined = join_study(home.database, info)
+    budget.set_budget(joined.engine, joined.id, num_trials=2)
+    put(joined, 0, "COMPLETE", [0.5])
+    put(joined, 1, "FAIL", [0.3])
+    return joined
+
+
+def ask(*args: str) -> Any:
+    """Return what is found for `tuner run --space mine.py ARGS`."""
+    given = main.commands["run"].make_context("run", ["--space", "mine.py", *args]).params
+    return find_spent(Home(Path("runs")).database, given)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["--trials", "2"],
+        ["--study", "mine"],
+        ["--data", "shapes"],
+        ["--no-pruning", "--workers", "2", "--seed", "7"],
+    ],
+)
+def test_a_spent_study_is_found_without_its_space(planted: JoinedStudy, args: list[str]) -> None:
+    now = ask(*args)
+    assert now.study.name == "mine" and (now.num_finished, now.num_trials) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--trials", "3"],
+        ["--hours", "1"],
+        ["--data", "photos"],
+        ["--study", "other"],
+        ["--sampler", "qmc"],
+        ["--pruning", "promote"],
+        ["--limit", "params=2e6"],
+        ["--rehearse"],
+        ["--shrink", "2"],
+        ["--each", "loss"],
+    ],
+)
+def test_options_that_change_something_are_checked_as_ever(planted: JoinedStudy, args: list[str]) -> None:
+    assert ask(*args) is None
+
+
+def raise_budget(joined: JoinedStudy) -> None:
+    budget.set_budget(joined.engine, joined.id, num_trials=3)
+
+
+def leave_one_running(joined: JoinedStudy) -> None:
+    put(joined, 2, "RUNNING", [0.1])
+
+
+def put_one_back(joined: JoinedStudy) -> None:
+    trial_id = put(joined, 2, "WAITING", [0.1])
+    with joined.engine.begin() as db:
+        db.execute(sa.update(claim_table).where(claim_table.c.trial_id == trial_id).values(worker=None))
+
+
+def edit_space(joined: JoinedStudy) -> None:
+    os.utime("mine.py", (4e9, 4e9))
+
+
+def read_other_data(joined: JoinedStudy) -> None:
+    Path("mine.py").write_text("data = use('scenes')\n")
+    os.utime("mine.py", (1e9, 1e9))
+
+
+@pytest.mark.parametrize("change", [raise_budget, leave_one_running, put_one_back, edit_space, read_other_data])
+def test_whatever_may_be_left_to_do_is_left_to_the_run(
+    planted: JoinedStudy, change: Callable[[JoinedStudy], None]
+) -> None:
+    change(planted)
+    assert ask() is None
+
+
+def test_the_command_says_so_and_loads_neither_torch_nor_the_space(planted: JoinedStudy) -> None:
+    code = (
+        "import sys; from tuner.cli import main; main(['run', '--space', 'mine.py'], standalone_mode=False);"
+        "assert not {'torch', 'optuna', 'cv2', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0] == "study 'mine': 2 of 2 trials ended" and lines[1].startswith("best: iou 0.5000, trial 0")
+    assert lines[-1] == "the budget is spent; raise it to continue: --trials 4"
