@@ -152,7 +152,8 @@ def run(request: RunRequest, view: ViewFactory) -> RunResult:
     with limit_pixels(request.options.settings.max_pixels), prepare_workers(request.options.placement):
         with process:
             setup = check_data(check_request(request, process), request.options, process)
-        return run_workers(join_requested_study(setup, request, process), process.path, request.options, view)
+            joined = join_requested_study(setup, request, process)
+        return run_workers(joined, process.path, request.options, view)
 
 
 def open_space_process(request: RunRequest) -> SpaceProcess:
