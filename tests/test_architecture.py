@@ -53,6 +53,9 @@ LIGHT = (
     ["resume"],
     ["best"],
     ["best", "--export", "out"],
+    ["best", "--trial", "0"],
+    ["trials"],
+    ["show", "0"],
 )
 
 

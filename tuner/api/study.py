@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 
 from tuner.api.arguments import to_path
 from tuner.api.bundle import Bundle, load_bundle
-from tuner.errors import StudyError, TunerError
+from tuner.errors import StudyError, TunerError, describe_value, format_names
 from tuner.goal import Goal
 from tuner.paths import Home
 from tuner.recipe import Recipe
@@ -112,6 +112,14 @@ class Study:
         number = find_best(self._engine, self.name).trial.number
         return next(trial for trial in self.trials if trial.number == number)
 
+    def trial(self, number: int) -> TrialResult:
+        """Return a trial by its number; StudyError if there is none."""
+        found = {trial.number: trial for trial in self.trials}
+        if isinstance(number, bool) or number not in found:
+            known = format_names(map(str, found), 20) or "none yet"
+            raise StudyError(f"study '{self.name}' has no trial {describe_value(number)}. Its trials: {known}.")
+        return found[number]
+
     @property
     def front(self) -> list[TrialResult]:
         """The complete trials than which no other is better in all goals, the best by the first goal first.
@@ -156,21 +164,33 @@ class Study:
         return file
 
     def export(
-        self, path: str | os.PathLike[str], *, force: bool = False, pick: str | int | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        pick: str | int | None = None,
+        trial: int | None = None,
     ) -> Bundle:
         """Write the model of the best trial as a bundle, a folder that needs no database, and return it.
 
         `pick` chooses another: the number of a trial, "knee" for the knee of the front of several goals, the best
         of the front by weights of goals such as "iou:2,params:1", or the best of those that meet conditions such
-        as "params<2e6". An existing folder is replaced only if it is a bundle and with `force`. StudyError if no
-        trial is complete, or `pick` chooses none.
+        as "params<2e6". `trial` is the number of any trial, also of a paused one. An existing folder is replaced
+        only if it is a bundle and with `force`. StudyError if no trial is complete, `pick` chooses none, or the
+        trial has no weights.
         """
         from tuner.artifacts.attempts import open_attempts
-        from tuner.export.best_trial import find_best
+        from tuner.export.best_trial import check_exportable, find_best, find_trial
         from tuner.export.bundle import export_bundle
 
         folder = to_path("path", path)
-        best = find_best(self._engine, self.name, None if pick is None else str(pick))
+        if trial is None:
+            best = find_best(self._engine, self.name, None if pick is None else str(pick))
+        elif pick is not None:
+            raise StudyError("give trial=N or pick=..., not both: each chooses a trial.")
+        else:
+            best = find_trial(self._engine, self.name, self.trial(trial).number)
+        check_exportable(best)
         run = best.fetch_files(open_attempts(self._home, best.study.artifacts))
         export_bundle(best, run, folder, force)
         return load_bundle(folder, trust=True)  # its code ran here when it was trained

@@ -17,6 +17,7 @@ from tuner.cli.run import run
 from tuner.cli.spaces import check, spaces
 from tuner.cli.status import status
 from tuner.cli.table import table
+from tuner.cli.trials import show, trials_command
 
 
 @click.group(
@@ -37,7 +38,7 @@ def main() -> None:
 
 for commands in (  # in the order of --help
     (run, extend, status, decisions, workers, stop, pause, resume, budget),
-    (best, report, compare, table, evaluate, predict, explain, dashboard),
+    (best, trials_command, show, report, compare, table, evaluate, predict, explain, dashboard),
     (spaces, check, data_command, parts_command, init),
 ):
     for command in commands:

@@ -13,6 +13,7 @@ from tuner.cli.options import (
     DATASET,
     FILE,
     FOLDER,
+    NUMBER,
     SEED,
     FiniteFloat,
     Whole,
@@ -25,6 +26,7 @@ from tuner.cli.options import (
     study_option,
     trust_option,
 )
+from tuner.cli.trials import print_numbers
 from tuner.errors import printable
 from tuner.wording import pluralize
 
@@ -49,10 +51,13 @@ SAMPLE = Whole(1, 100)  # as `tuner.export.evaluate.SAMPLE`
     help="Another trial: its number, the knee of the front, the best of the front by weights such as "
     "'iou:2,params:1', or the best with 'params<2e6,iou>0.8'.",
 )
+@click.option(
+    "--trial", "number", type=NUMBER, metavar="N", help="Another trial, also a paused one; see tuner trials."
+)
 @json_option
 def best(
     home: str, storage: str | None, artifacts: str | None, study: str | None,
-    folder: str | None, force: bool, pick: str | None, as_json: bool,
+    folder: str | None, force: bool, pick: str | None, number: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Show the best trial; export its model as a bundle, a folder that needs no database.
 
@@ -64,11 +69,16 @@ def best(
       tuner best --export best && tuner predict best photo.jpg
       tuner best --pick 'params<2e6' --export small
       tuner best --pick 'iou:2,params:1'
+      tuner best --trial 3 --export third
     """
-    from tuner.export.best_trial import find_best as find_best
+    from tuner.export.best_trial import check_exportable, find_best, find_trial
 
-    found = find_best(open_engine(storage, home), study, pick)
+    if number is not None and pick is not None:
+        raise click.UsageError("give --trial N or --pick, not both: each chooses a trial.")
+    engine = open_engine(storage, home)
+    found = find_best(engine, study, pick) if number is None else find_trial(engine, study, number)
     if folder:
+        check_exportable(found)
         from tuner.artifacts.attempts import open_attempts
         from tuner.export.bundle import export_bundle, predict_command
         from tuner.paths import expand_path
@@ -82,14 +92,16 @@ def best(
         f"{found.study.name}: trial {found.trial.number}, {found.study.goal.metric} {found.trial.value:.4f}"
     )
     chosen = f"picked by {printable(found.pick, 80)} out" if found.pick else "best"
-    click.echo(f"  {chosen} of {pluralize(found.finished, 'trial')}, beat {found.beaten}, {found.failed} failed")
+    if found.state:
+        rank = f"better than {found.beaten} of {pluralize(found.finished, 'finished trial')}"
+        click.echo(f"  {found.state}\n  {rank}, {found.failed} failed")
+    else:
+        click.echo(
+            f"  {chosen} of {pluralize(found.finished, 'trial')}, beat {found.beaten}, {found.failed} failed"
+        )
     for name in (name for name in found.values if name != found.study.goal.metric):
         click.echo(f"  {name:<14} {found.values[name]:.4g}")
-    for name, value in found.trial.params.items():
-        click.echo(f"  {name:<14} {value:.4g}" if isinstance(value, float) else f"  {name:<14} {value}")
-    click.echo(f"  at epoch {found.epoch}:")
-    for name, value in found.metrics.items():
-        click.echo(f"    {name:<16} {value:.4f}")
+    print_numbers(found.trial.params, found.epoch, found.metrics)
     print_front(found)
     if folder:
         command = predict_command(folder, Recipe.from_json(found.trial.attrs["recipe"]), "IMAGE...")
@@ -204,15 +216,19 @@ def evaluate(
     """
     from dataclasses import asdict
 
+    from tuner.data.locate import check_exists
     from tuner.errors import writing
     from tuner.export.bundle import open_bundle
-    from tuner.export.evaluate import DEFAULT_SAMPLE, check_has_confusion, describe_shortage, evaluate_bundle
-    from tuner.study.format import write_confusion
     from tuner.tasks import BINARY_CLASSES
 
     if out is None:
         refuse_options("--out DIR: pictures are written there", {"--sample": sample, "--seed": seed})
     opened = open_bundle(bundle, trust)
+    check_exists(data)
+
+    from tuner.export.evaluate import DEFAULT_SAMPLE, check_has_confusion, describe_shortage, evaluate_bundle
+    from tuner.study.format import write_confusion
+
     if confusion:
         check_has_confusion(opened)
     folder = None if out is None else Path(out)
@@ -264,12 +280,15 @@ def explain(
       tuner explain best photos/*.jpg --layers x4,x6
       tuner explain best --sample 10 --split test
     """
+    from tuner.data.locate import check_exists
     from tuner.errors import escape
-    from tuner.export import explain as explain_module
     from tuner.export.bundle import open_bundle
 
     if listing:
-        for line in explain_module.list_layers(open_bundle(bundle, trust)):
+        opened = open_bundle(bundle, trust)
+        from tuner.export.explain import list_layers
+
+        for line in list_layers(opened):
             click.echo(line)
         return
     if images and sample:
@@ -283,6 +302,10 @@ def explain(
     if layers is not None and not chosen:
         raise click.BadParameter("no layer given; --list-layers lists them.", param_hint="'--layers'")
     opened = open_bundle(bundle, trust)
+    check_exists(data)
+
+    from tuner.export import explain as explain_module
+
     if sample:
         random = explain_module.Sample(sample, seed or 0, split or "val", data, layout)
         lines = explain_module.explain_sample(opened, random, to_home(home), Path(out), chosen, name, score)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,11 +12,11 @@ from sqlalchemy.engine import Engine
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.errors import StudyError
 from tuner.paths import Run, attempt_of
-from tuner.study import epoch_queries, front, queries, trial_queries
+from tuner.study import epoch_queries, front, queries, trial_queries, trial_rows
 from tuner.study.front import FrontTrial
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import trials
-from tuner.study.trial_queries import TrialInfo
+from tuner.study.trial_queries import OPEN, TrialInfo
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class BestTrial:
     values: Mapping[str, float] = field(default_factory=dict)  # of all goals, and what was measured
     front: tuple[FrontTrial, ...] = ()  # with several goals
     pick: str = ""  # how it was chosen, if not as the best
+    state: str = (
+        ""  # of one that was chosen by its number: what became of it, such as "finished after 3 of 3 epochs"
+    )
 
     def fetch_files(self, attempts: AttemptFiles) -> Run:
         """Return the files of the finishing attempt, fetched from the artifact store if needed."""
@@ -54,6 +57,7 @@ class BestTrial:
             "finished": self.finished,
             "failed": self.failed,
             "made_with": self.trial.attrs.get("made_with", {}),
+            **({"state": self.state} if self.state else {}),
             **({"values": dict(self.values)} if self.values else {}),
             **({"front": [{"trial": each.number, **each.values} for each in self.front]} if self.front else {}),
         }
@@ -89,6 +93,49 @@ def find_best(engine: Engine, name: str | None, pick: str | None = None) -> Best
         values=next((each.values for each in complete if each.number == best.number), {}),
         front=tuple(front.select_front(complete, info.goals)) if info.further else (),
         pick=pick or "",
+    )
+
+
+def find_trial(engine: Engine, name: str | None, number: int) -> BestTrial:
+    """Return a trial by its number as far as it came; StudyError if there is none, or no epoch of it has a value.
+
+    It is compared with all that finished.
+    """
+    info = queries.find_study(engine, name)
+    row = trial_rows.find_row(engine, info, number)
+    state = trial_rows.describe_state(row)
+    if row.value is None or not row.best_epoch:
+        raise StudyError(f"trial {number} of study '{info.name}' has no epoch to show: {state}.")
+    now, others = queries.read_summary(engine, info), trial_queries.read_values(engine, info.id)
+    complete = front.read_complete(engine, info) if info.measures or info.further else []
+    return BestTrial(
+        study=info,
+        trial=replace(row.trial, value=row.value),
+        epoch=row.best_epoch,
+        metrics=row.metrics,
+        history=list(row.epochs),
+        beaten=sum(info.goal.is_better(row.value, other) for other in others),
+        finished=len(others),
+        failed=now.states.get("FAIL", 0),
+        values=next((each.values for each in complete if each.number == number), {}),
+        pick=f"trial {number}",
+        state=state,
+    )
+
+
+def check_exportable(found: BestTrial) -> None:
+    """Raise StudyError for a trial that has no weights: it has not ended, or they were deleted at its end."""
+    trial = found.trial
+    if trial.state == "COMPLETE" or trial.paused_at is not None or not found.state:
+        return
+    if trial.state in OPEN:
+        raise StudyError(
+            f"trial {trial.number} is {found.state}: it has weights when it has ended or paused. "
+            f"Wait for it, see tuner status; tuner show {trial.number} shows it as far as it is."
+        )
+    raise StudyError(
+        f"trial {trial.number} has no weights: {found.state}, and they were deleted then. Finished and paused "
+        "trials have weights: tuner trials --state complete --state paused."
     )
 
 

@@ -263,11 +263,16 @@ def make_card(best: BestTrial, there: Collection[str] = (), name: str = "best") 
     if best.study.further or best.pick:
         place = f"picked by `{best.pick or best.study.goal}` as one"
     worse = "less" if best.study.goal.direction == "maximize" else "more"
+    of = f"{pluralize(best.finished, 'trial')} ({best.failed} failed)"
+    rank = f"""It is {place} of {of} and beat {best.beaten} of them.
+The best of many trials is partly luck: expect a little {worse} on new images."""
+    if best.state:
+        rank = f"""It was chosen by its number: {best.state}.
+It is better than {best.beaten} of {pluralize(best.finished, "finished trial")} ({best.failed} failed)."""
     return f"""# {recipe.model} for {recipe.data.name}
 {toy if best.study.rehearsal else ""}
 Trial {best.trial.number} of the study `{best.study.name}` (space `{best.study.space}`, goal: {best.study.goal}).
-It is {place} of {pluralize(best.finished, "trial")} ({best.failed} failed) and beat {best.beaten} of them.
-The best of many trials is partly luck: expect a little {worse} on new images.
+{rank}
 
 ## Parameters
 | parameter | value |

@@ -18,7 +18,7 @@ from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.optuna_tables import trials
 from tuner.study.queries import StudySummary
 
-UNCHECKED = ("table", "each", "layout", "first_rung", "factor", "warm_from", "limits", "artifacts")
+UNCHECKED = ("table", "each", "layout", "first_rung", "factor", "warm_from", "limits", "artifacts", "mix")
 
 
 def find_spent(url: str, options: Mapping[str, Any]) -> StudySummary | None:
@@ -85,10 +85,12 @@ def keeps_budget(engine: Engine, info: StudyInfo, options: Mapping[str, Any]) ->
 
 
 def was_edited(engine: Engine, info: StudyInfo, space: Path) -> bool:
-    """Return whether the file of the space is newer than the last trial."""
+    """Return whether the file of the space, or a module that it may import, is newer than the last trial."""
     with engine.connect() as db:
         last = db.scalar(sa.select(sa.func.max(trials.c.datetime_complete)).where(trials.c.study_id == info.id))
-    return last is None or space.stat().st_mtime > last.replace(tzinfo=UTC).timestamp()
+    modules = [file for folder in {space.parent, Path.cwd()} for file in folder.glob("*.py")]
+    newest = max(file.stat().st_mtime for file in (space, *modules))
+    return last is None or newest > last.replace(tzinfo=UTC).timestamp()
 
 
 def is_paused_due(engine: Engine, info: StudyInfo, url: str) -> bool:
