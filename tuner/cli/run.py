@@ -100,13 +100,19 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     """Print progress, the best trial, and the next commands."""
     from tuner.study import queries
     from tuner.study.format import format_params, format_value
+    from tuner.study.verdict import judge_trial
 
     name = now.study.name
     click.echo(f"study '{name}': {count_of(now.num_finished, now.num_trials, 'trial', 'ended')}")
     if now.best:
         best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
         click.echo(f"best: {now.study.goal.metric} {best}")
-        click.echo(f"next: tuner best --study {quote(name)} --export best{storage_hint(home, storage)}")
+        verdict = judge_trial(now.study.goal, now.best.value, now.best.attrs.get("result", {}))
+        if verdict.sentence:
+            click.echo(f"{verdict.sentence}; {verdict.remedy}")
+        study = f"--study {quote(name)}"
+        command = f"best {study} --export best" if verdict.is_usable else f"report {study}"
+        click.echo(f"next: tuner {command}{storage_hint(home, storage)}")
     engine = open_engine(storage, home)
     if none_meets := queries.explain_limits(engine, now):
         click.echo(none_meets)

@@ -18,6 +18,7 @@ from tuner.report.figures import group_failures
 from tuner.report.importance import Importances
 from tuner.report.study_data import StudyData, TrialData, finite, format_param
 from tuner.study.info import StudyInfo
+from tuner.study.verdict import Verdict
 from tuner.wording import pluralize
 
 EDGE = 0.05  # of a range: a value this near to an end counts as at the end
@@ -26,6 +27,7 @@ SOLID = 20  # trials at least
 NEGLIGIBLE = 0.1  # share of the differences: a parameter that surely explains less is not worth a search
 RISEN = 1.05  # times the least validation loss
 FREQUENT = 0.1  # share of the ended trials that failed in one way
+NOTHING_MISSED = Verdict()
 SEEDS = 3  # for each row, to distinguish the rows
 
 
@@ -51,13 +53,18 @@ class Advice:
 
 
 def give_advice(
-    study: StudyData, certainty: Certainty | None, importances: Importances, location: str = ""
+    study: StudyData,
+    certainty: Certainty | None,
+    importances: Importances,
+    location: str = "",
+    verdict: Verdict = NOTHING_MISSED,
 ) -> list[Advice]:
     """Return the advice, the most urgent first. `location` is the options of a command that find the study."""
     advice = list(advise_on_failures(study))
     best = study.best
     if best is None:
         return [*advice, advise_unfinished(study, location)]
+    advice += advise_on_missed(study, verdict)
     if study.info.rehearsal:
         why = "this was a rehearsal at toy size on generated data; its numbers only show that everything runs"
         command = f"tuner run {table_or_space(study.info)}{location}"
@@ -70,6 +77,13 @@ def give_advice(
     advice += advise_on_size(study, location)
     advice += advise_on_importance(study, best, importances)
     return advice
+
+
+def advise_on_missed(study: StudyData, verdict: Verdict) -> Iterator[Advice]:
+    """Advise what to do if nothing is found, or some classes never."""
+    if verdict.sentence and not study.info.rehearsal:
+        command = f"tuner data {shlex.quote(study.info.data)}" if verdict.finds_nothing else ""
+        yield Advice(verdict.remedy[:1].upper() + verdict.remedy[1:], verdict.sentence, command)
 
 
 def advise_unfinished(study: StudyData, location: str) -> Advice:

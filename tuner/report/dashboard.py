@@ -22,6 +22,7 @@ from tuner.report.study_data import StudyData, read_study
 from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import study_system_attrs
+from tuner.study.verdict import Verdict, judge_trial
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -56,14 +57,16 @@ def save_figures(
     importances = param_importances(study)
     certainty = assess_certainty(study, read_top_details(study, artifacts) if artifacts else {})
     made = {figure.name: figure for figure in make_own_figures(study, importances)}
+    chosen = next((trial for trial in study.finished if certainty and trial.number == certainty.ship), None)
+    verdict = judge_trial(info.goal, chosen.value, chosen.result) if chosen else Verdict()
+    advice = give_advice(study, certainty, importances, verdict=verdict)
     fronts = [name for name in made if name.startswith(FRONT)]
     figures = [made[name] for name in (*fronts, *SAVED) if not made[name].chart.is_empty]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna_study = optuna.load_study(study_name=info.name, storage=storage)
         save_plots(optuna_study, storage.get_study_system_attrs(info.id), engine, info.id, figures)
-        advice = give_advice(study, certainty, importances)
-        save_study_note(optuna_study, format_note(study, certainty, advice, importances))
+        save_study_note(optuna_study, format_note(study, certainty, verdict, advice, importances))
 
 
 def save_plots(
@@ -112,15 +115,19 @@ HEADING = "## In short"  # recognizes the notes written here
 
 
 def format_note(
-    study: StudyData, certainty: Certainty | None, advice: Sequence[Advice], importances: Importances
+    study: StudyData,
+    certainty: Certainty | None,
+    verdict: Verdict,
+    advice: Sequence[Advice],
+    importances: Importances,
 ) -> str:
     """Return which trial to ship, how certain that is, what matters, and what to try next, as Markdown."""
     lines = [HEADING, ""]
     if certainty is None:
         lines.append("No trial has finished with a value yet, so there is nothing to ship.")
     else:
-        first, *more = describe_certainty(certainty)
-        lines.append(f"**{escape_markdown(first)}** " + escape_markdown(" ".join(more)))
+        _, *more = describe_certainty(certainty)
+        lines.append(f"**{escape_markdown(verdict.headline(certainty.ship))}** " + escape_markdown(" ".join(more)))
         if certainty.missing:
             lines += ["", *(f"- Not known: {escape_markdown(line)}." for line in certainty.missing)]
     if study.varied and certainty is not None:

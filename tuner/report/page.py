@@ -15,12 +15,13 @@ from tuner.report.figures import make_figures
 from tuner.report.html import check_output, render_page, safe_file_name
 from tuner.report.importance import param_importances
 from tuner.report.sections import ReportData
-from tuner.report.study_data import read_study
+from tuner.report.study_data import StudyData, TrialData, read_study
 from tuner.report.table_comparison import TableComparison, compare_table
-from tuner.report.trial_files import PICTURES, load_picture
+from tuner.report.trial_files import PICTURES, load_picture, read_details
 from tuner.space.published import load_table
 from tuner.space.space import find_space, read_about
 from tuner.study.info import StudyInfo
+from tuner.study.verdict import Verdict, judge_trial, missed_classes
 
 NUM_OTHERS = 2  # next best trials whose predictions are shown
 
@@ -32,6 +33,7 @@ def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, loca
     importances = param_importances(study)
     comparison, comparison_error = compare_published(engine, info)
     chosen = next((trial for trial in study.finished if certainty and trial.number == certainty.ship), None)
+    verdict = judge_chosen(study, chosen, artifacts) if chosen else Verdict()
     next_best = [trial for trial in study.finished if trial is not chosen][:NUM_OTHERS]
     others = [trial for trial in next_best if "predictions.png" in trial.files]
     names = [name for name in PICTURES if chosen and (name in chosen.files or name == "predictions.png")]
@@ -39,7 +41,7 @@ def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, loca
         study=study,
         certainty=certainty,
         chosen=chosen,
-        advice=give_advice(study, certainty, importances, location),
+        advice=give_advice(study, certainty, importances, location, verdict),
         figures=make_figures(study, importances),
         about=describe_space(info),
         comparison=comparison,
@@ -47,7 +49,18 @@ def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, loca
         pictures=[load_picture(chosen, name, artifacts, study.metric) for name in names] if chosen else [],
         others=[load_picture(trial, "predictions.png", artifacts) for trial in others],
         location=location,
+        verdict=verdict,
     )
+
+
+def judge_chosen(study: StudyData, trial: TrialData, artifacts: TrialArtifacts) -> Verdict:
+    """Return what a trial does not find; of one of an earlier version, from its file of numbers."""
+    result = trial.result
+    if "missed" not in result:
+        numbers = read_details(trial, artifacts)
+        if confusion := numbers.get("confusion"):
+            result = result | {"missed": missed_classes(confusion, numbers["classes"])}
+    return judge_trial(study.info.goal, trial.value, result)
 
 
 def describe_space(info: StudyInfo) -> str:

@@ -19,6 +19,7 @@ from tuner.space.search_settings import PRUNINGS
 from tuner.space.space import describe_parameter
 from tuner.study.format import format_paused
 from tuner.study.info import StudyInfo
+from tuner.study.verdict import Verdict
 from tuner.wording import format_seconds, pluralize
 
 TIME_FIGURES = ("cost", "epochs", "failures")
@@ -44,6 +45,7 @@ class ReportData:
     pictures: Sequence[TrialPicture]  # of the chosen trial
     others: Sequence[TrialPicture]  # predictions of the next best trials
     location: str = ""  # the options of a command that find the study
+    verdict: Verdict = Verdict()  # what the chosen trial does not find
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def template_context(page: ReportData) -> dict[str, Any]:
     return {
         "info": study.info,
         "states": count_states(study),
+        "headline": page.verdict.headline(chosen.number) if chosen else "",
         "headline_facts": headline_facts(study, certainty, chosen) if certainty and chosen else [],
         "search_facts": search_facts(study, page.about),
         "parameters": parameter_table(study),
@@ -81,7 +84,7 @@ def template_context(page: ReportData) -> dict[str, Any]:
         "curve_figures": [figures[name] for name in CURVE_FIGURES],
         "time_figures": [figures[name] for name in TIME_FIGURES],
         "failures": failure_table(study),
-        "trials": trial_table(study, chosen),
+        "trials": trial_table(study, chosen, page.verdict.is_usable),
         "run_command": run_command(study, page.location),
     }
 
@@ -178,10 +181,11 @@ def best_section(page: ReportData, trial: TrialData) -> dict[str, Any]:
     """Return the variables of the section on the trial to ship."""
     option = study_option(page.study, page.location)
     use = []
-    if trial is page.study.best:
+    if trial is page.study.best and page.verdict.is_usable:
         use = [f"tuner best{option} --export best", f"tuner predict best photo.jpg{trust_option(trial)}"]
     return {
         "number": trial.number,
+        "role": "the one to ship" if page.verdict.is_usable else "the best so far",
         "metrics": metric_table(trial),
         "pictures": page.pictures,
         "params": [(name, format_param(value)) for name, value in trial.params.items()],
@@ -299,7 +303,7 @@ def front_table(study: StudyData, chosen: TrialData | None) -> Table:
     return Table("The front, the best by the first goal first", ["trial", *goals, *study.names], rows, marked)
 
 
-def trial_table(study: StudyData, chosen: TrialData | None) -> Table:
+def trial_table(study: StudyData, chosen: TrialData | None, is_usable: bool = True) -> Table:
     names = study.names
     rows = [
         [
@@ -315,4 +319,5 @@ def trial_table(study: StudyData, chosen: TrialData | None) -> Table:
     ]
     headings = ["trial", "state", study.metric, "best epoch", "epochs run", "time", *names]
     marked = next((at for at, trial in enumerate(study.trials) if trial is chosen), -1)
-    return Table("Every trial; the one to ship is marked", headings, rows, marked)
+    role = "the one to ship" if is_usable else "the best so far"
+    return Table(f"Every trial; {role} is marked", headings, rows, marked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import optuna
@@ -13,6 +14,7 @@ from tuner.goal import Goal
 from tuner.recipe import Recipe
 from tuner.registry.packages import own_packages
 from tuner.study.format import format_at, format_metrics_table, format_paused
+from tuner.study.verdict import missed_classes
 from tuner.train.loop import Progress, TrainingOutcome
 
 LIBRARIES = ("torch", "optuna", "sqlalchemy", "segmentation-models-pytorch", "albumentations", "numpy")
@@ -43,7 +45,13 @@ def write_recipe(trial: optuna.Trial, recipe: Recipe, data: CachedDataset, commi
 
 
 def write_result(
-    trial: optuna.Trial, outcome: TrainingOutcome, host: str, device: str, attempt: int, test: dict[str, float]
+    trial: optuna.Trial,
+    outcome: TrainingOutcome,
+    host: str,
+    device: str,
+    attempt: int,
+    test: dict[str, float],
+    classes: Sequence[str],
 ) -> None:
     """Set the trial's result, before its end: a finished trial takes no more attributes."""
     progress = outcome.progress
@@ -59,6 +67,7 @@ def write_result(
             "device": device,
             "host": host,
             "attempt": attempt,
+            **({"missed": missed_classes(progress.confusion, classes)} if progress.confusion else {}),
             **({"weights": progress.carried} if progress.carried else {}),
             **({"partial": list(progress.partial)} if progress.partial else {}),
             **({"test": test} if test else {}),

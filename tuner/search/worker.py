@@ -233,7 +233,7 @@ class Worker:
             with writing(run.folder):
                 trial_pictures.write_pictures(pictures, outcome, is_explained)
         host, device = socket.gethostname(), device_name(self.device)
-        trial_attrs.write_result(trial, outcome, host, device, active.attempt, test)
+        trial_attrs.write_result(trial, outcome, host, device, active.attempt, test, pictures.classes)
         trial_attrs.save_result_note(trial, recipe, self.joined.info.goal, progress, is_paused)
         if is_complete or is_paused:
             self.attempts.keep(run)
