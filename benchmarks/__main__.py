@@ -13,7 +13,18 @@ from benchmarks.measure import Section, Setting, machine
 from benchmarks.page import as_page, as_text
 
 PARTS = (
-    *("start", "restart", "input", "augmenting", "training", "models", "between", "stretches", "pictures"),
+    *(
+        "start",
+        "startup",
+        "restart",
+        "input",
+        "augmenting",
+        "training",
+        "models",
+        "between",
+        "stretches",
+        "pictures",
+    ),
     *(
         "workers",
         "pruning",
