@@ -85,7 +85,9 @@ def compare(
 
     A trial is given by its number, or as STUDY#NUMBER for another study. "better images" is the share of the
     validation images on which it beats the first trial; "ahead", the share of 4000 bootstrap samples of these
-    images in which its mean does. Curves of groups are means with bands of one standard deviation.
+    images in which its mean does. Groups hold every trial that has an epoch: mean and best are those of the
+    finished ones, and "mean at epoch" that of all, at the last epoch which all ended trials reached. Curves of
+    groups are means with bands of one standard deviation; those of trials that did not finish are dashed.
 
     \b
     Examples:
@@ -147,6 +149,6 @@ def print_rows(heading: str, lines: list[dict[str, Any]], names: list[str]) -> N
     from tuner.report.compare import text_rows
 
     rows = text_rows(lines, names)
-    texts = ("trial", "group", "state")
+    texts = ("trial", "group", "state", "not_finished")
     columns = [(name.replace("_", " "), "left" if name in texts else "right") for name in rows[0]]
     print_table(columns, (row.values() for row in rows), title=heading)

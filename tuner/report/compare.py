@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,15 @@ from tuner.errors import StudyError, did_you_mean, format_names, printable
 from tuner.plots.charts import Chart
 from tuner.recipe import parse_whole
 from tuner.report.certainty import share_ahead
-from tuner.report.group_curves import TrialGroups, add_split, group_curves, group_trials, loss_curves, trial_curves
+from tuner.report.group_curves import (
+    TrialGroups,
+    add_split,
+    group_curves,
+    group_trials,
+    loss_curves,
+    split_finished,
+    trial_curves,
+)
 from tuner.report.study_data import StudyData, TrialData, finite, format_param, read_study
 from tuner.report.trial_files import is_higher_better, paired_scores, read_details
 from tuner.study import queries
@@ -178,23 +187,58 @@ def compare_groups(engine: Engine, parameter: str, study_name: str | None, metri
 
 
 def group_rows(comparison: GroupComparison) -> list[dict[str, Any]]:
+    """Return a row for each group: mean and best of its finished trials, and the mean of all at one epoch.
+
+    That is the last epoch which all ended trials have reached; it is left out where all have finished.
+    """
     lines = []
     best_of = min if is_less_better(comparison) else max
+    every = [trial for _, trials in comparison.groups for trial in trials]
+    at_epoch = 0 if all(trial.state == "COMPLETE" for trial in every) else common_epoch(every)
     for label, trials in comparison.groups:
-        values = [value for trial in trials if (value := best_metric(trial, comparison.metric)) is not None]
+        done, early = split_finished(trials)
+        values = [value for trial in done if (value := best_metric(trial, comparison.metric)) is not None]
+        reached = [
+            value for trial in trials if (value := metric_at(trial, comparison.metric, at_epoch)) is not None
+        ]
         lines.append(
             {
                 "group": label,
                 "trials": len(trials),
+                "finished": len(done) if at_epoch else None,
+                "not_finished": count_states(early) or None,
                 "numbers": [trial.number for trial in trials],
                 "mean": statistics.fmean(values) if values else None,
                 "deviation": statistics.stdev(values) if len(values) > 1 else None,
                 "best": best_of(values, default=None),
+                "at_epoch": at_epoch or None,
+                "mean_at_epoch": statistics.fmean(reached) if reached else None,
                 "epochs": statistics.fmean(len(trial.epochs) for trial in trials),
                 "seconds": statistics.fmean(trial.seconds for trial in trials),
             }
         )
     return lines
+
+
+def common_epoch(trials: Sequence[TrialData]) -> int:
+    """Return the last epoch that all ended trials have reached; that all have, if none has ended."""
+    ended = [trial for trial in trials if trial.state in ("COMPLETE", "PRUNED")]
+    return min(trial.epochs[-1]["epoch"] for trial in ended or trials)
+
+
+def metric_at(trial: TrialData, metric: str, epoch: int) -> float | None:
+    """Return a metric at an epoch, or at the last one before with a value; None if the trial did not reach it."""
+    if not epoch or trial.epochs[-1]["epoch"] < epoch:
+        return None
+    values = (finite(row.get(metric)) for row in reversed(trial.epochs) if row["epoch"] <= epoch)
+    return next((value for value in values if value is not None), None)
+
+
+def count_states(trials: Sequence[TrialData]) -> str:
+    """Return the number of trials in each state, such as "3 pruned, 1 failed"."""
+    words = {"FAIL": "failed", "OVER_LIMIT": "over a limit"}
+    states = Counter(trial.shown_state for trial in trials)
+    return ", ".join(f"{number} {words.get(state, state.lower())}" for state, number in states.items())
 
 
 def is_less_better(comparison: GroupComparison) -> bool:
@@ -207,7 +251,7 @@ def group_charts(comparison: GroupComparison) -> list[Chart]:
     return [group_curves(comparison.groups, metric) for metric in metrics]
 
 
-OMITTED = ("params", "study", "number", "numbers")
+OMITTED = ("params", "study", "number", "numbers", "at_epoch")
 HEADINGS = {"epochs": "epochs run"}  # a parameter often has the name epochs
 
 
@@ -215,7 +259,8 @@ def text_rows(lines: Sequence[dict[str, Any]], params: Sequence[str]) -> list[di
     """Return the rows as text, without columns that no row has."""
     texts: list[dict[str, str]] = []
     for line in lines:
-        plain = {HEADINGS.get(name, name): value for name, value in line.items() if name not in OMITTED}
+        headings = HEADINGS | {"mean_at_epoch": f"mean at epoch {line.get('at_epoch')}"}
+        plain = {headings.get(name, name): value for name, value in line.items() if name not in OMITTED}
         plain |= {name: line["params"].get(name) for name in params}
         texts.append({name: "-" if value is None else format_param(value) for name, value in plain.items()})
     columns = [name for name in (texts[0] if texts else {}) if any(row[name] != "-" for row in texts)]

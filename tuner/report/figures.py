@@ -161,23 +161,38 @@ def plot_importances(found: Importances) -> StudyFigure:
     return StudyFigure("importance", chart, describe_importance(found))
 
 
+def pruned_trials(study: StudyData) -> list[TrialData]:
+    """Return the pruned and paused trials that reached a value."""
+    return [trial for trial in study.of("PRUNED") if trial.reached(study.metric) is not None]
+
+
 def plot_parallel(study: StudyData) -> StudyFigure:
+    """Plot each trial as a line; pruned ones, with their best value so far, are marked by an axis of their own."""
     title = "Parallel coordinates"
     names = study.common_params(study.varied)
     if len(study.finished) < 2 or not names:
         return empty_figure("parallel", title, "two finished trials with different parameters are needed")
-    values = [trial.final_value for trial in study.finished]
-    axes = [*(parallel_axis(study, name) for name in names), ParallelAxis(study.metric, values)]
+    pruned = [trial for trial in pruned_trials(study) if trial.params.keys() >= set(names)]
+    trials = [*study.finished, *pruned]
+    values = [value for trial in trials if (value := trial.reached(study.metric)) is not None]
+    axes = [*(parallel_axis(study, name, trials) for name in names), ParallelAxis(study.metric, values)]
+    says = "Each line is a finished trial, from its parameters to its value."
+    if pruned:
+        ends = [float(trial.state == "PRUNED") for trial in trials]
+        axes.append(ParallelAxis("end", ends, ["finished", "pruned"]))
+        says = (
+            "Each line is a trial, from its parameters to its value; of a pruned one, the best as far as it came."
+        )
     chart = Chart(title, parallel=ParallelPlot(axes, values), shade=study.metric)
-    return StudyFigure("parallel", chart, "Each line is a finished trial, from its parameters to its value.")
+    return StudyFigure("parallel", chart, says)
 
 
-def parallel_axis(study: StudyData, name: str) -> ParallelAxis:
+def parallel_axis(study: StudyData, name: str, trials: Sequence[TrialData]) -> ParallelAxis:
     if study.is_number(name):
-        values, log = [trial.params[name] for trial in study.finished], study.is_log(name)
+        values, log = [trial.params[name] for trial in trials], study.is_log(name)
         return ParallelAxis(name, [math.log10(value) if log else float(value) for value in values], is_log=log)
     labels = [format_param(level) for level in study.levels(name)]
-    return ParallelAxis(name, list(map(float, study.level_indices(name, study.finished))), labels)
+    return ParallelAxis(name, list(map(float, study.level_indices(name, trials))), labels)
 
 
 def to_slug(name: str) -> str:
@@ -186,22 +201,46 @@ def to_slug(name: str) -> str:
 
 
 def plot_slice(study: StudyData, name: str) -> StudyFigure:
-    """Plot the value against one parameter, on a log scale if the space has one, or a strip for each choice."""
-    trials = sorted((t for t in study.finished if name in t.params), key=lambda trial: trial.number)
+    """Plot the value against one parameter, on a log scale if the space has one, or a strip for each choice.
+
+    Pruned trials have a colour of their own, and their best value as far as they came.
+    """
+    done, pruned = sort_by_level(study, study.finished, name), sort_by_level(study, pruned_trials(study), name)
     title, slug = f"{study.metric} by {name}", f"slice-{to_slug(name)}"
-    if not trials:
+    if not done and not pruned:
         return empty_figure(slug, title, "no finished trial")
     is_number = study.is_number(name)
-    if not is_number:  # the strips in the order of the choices
-        indices = study.level_indices(name, trials)
-        trials = [trials[at] for at in sorted(range(len(trials)), key=indices.__getitem__)]
-    x = [trial.params[name] if is_number else format_param(trial.params[name]) for trial in trials]
-    y = [trial.value for trial in trials]
-    texts, shades = list(map(hover_text, trials)), [float(trial.number) for trial in trials]
-    series = Series("", x, y, "points", BLUE, texts=texts, shades=shades)
+    series = []
+    if pruned:
+        series.append(slice_points(study, name, pruned, "pruned: the best as far as they came", colour=ORANGE))
+    if done:
+        shades = [float(trial.number) for trial in done]
+        series.insert(0, slice_points(study, name, done, "finished" if pruned else "", shades=shades))
+    says = "No trial has finished yet."
+    if study.best:
+        says = f"The best trial has {name} = {format_param(study.best.params.get(name))}."
+    if pruned:
+        says += " Pruned trials are shown as far as they came, so their values are not final."
     log = is_number and study.is_log(name)
-    says = f"The best trial has {name} = {format_param(study.finished[0].params.get(name))}."
-    return StudyFigure(slug, Chart(title, name, study.metric, [series], log_x=log, shade="trial"), says)
+    return StudyFigure(slug, Chart(title, name, study.metric, series, log_x=log, shade="trial"), says)
+
+
+def sort_by_level(study: StudyData, trials: Sequence[TrialData], name: str) -> list[TrialData]:
+    """Return the trials that have a parameter by their numbers; of a choice, in the order of the choices."""
+    some = sorted((trial for trial in trials if name in trial.params), key=lambda trial: trial.number)
+    if study.is_number(name):
+        return some
+    indices = study.level_indices(name, some)
+    return [some[at] for at in sorted(range(len(some)), key=indices.__getitem__)]
+
+
+def slice_points(
+    study: StudyData, name: str, trials: Sequence[TrialData], label: str, colour: str = BLUE, **more: Any
+) -> Series:
+    is_number = study.is_number(name)
+    x = [trial.params[name] if is_number else format_param(trial.params[name]) for trial in trials]
+    y = [trial.reached(study.metric) for trial in trials]
+    return Series(label, x, y, "points", colour, texts=list(map(hover_text, trials)), **more)
 
 
 def plot_contour(study: StudyData, order: Sequence[str]) -> StudyFigure:
@@ -258,7 +297,7 @@ def plot_curves_by_choice(study: StudyData, order: Sequence[str]) -> StudyFigure
     if not names:
         return empty_figure("by-choice", "Curves by choice", "no parameter was varied")
     chart = group_curves(group_trials(study, names[0]), study.metric, f"{study.metric} by {names[0]}")
-    return StudyFigure("by-choice", chart, f"{chart.note} Trials that finished, by {names[0]}.".strip())
+    return StudyFigure("by-choice", chart, f"{chart.note} By {names[0]}.".strip())
 
 
 def plot_cost(study: StudyData) -> StudyFigure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import cycle
 
 import numpy as np
@@ -73,9 +74,14 @@ def group_trials(study: StudyData, name: str) -> TrialGroups:
 
 
 def trials_with_epochs(study: StudyData) -> list[TrialData]:
-    """Return the finished trials, or all that have epochs if none has finished."""
-    done = [trial for trial in study.trials if trial.state == "COMPLETE" and trial.epochs]
-    return done or [trial for trial in study.trials if trial.epochs]
+    """Return the trials that have an epoch, also pruned ones: as far as they came."""
+    return [trial for trial in study.trials if trial.epochs]
+
+
+def split_finished(trials: Sequence[TrialData]) -> tuple[list[TrialData], list[TrialData]]:
+    """Return the finished trials, and the others."""
+    done = [trial for trial in trials if trial.state == "COMPLETE"]
+    return done, [trial for trial in trials if trial.state != "COMPLETE"]
 
 
 def split_into_thirds(trials: list[TrialData], name: str) -> TrialGroups:
@@ -89,10 +95,21 @@ def split_into_thirds(trials: list[TrialData], name: str) -> TrialGroups:
 
 
 def group_curves(groups: TrialGroups, metric: str, title: str = "") -> Chart:
-    """Return a chart of the mean of each group over the epochs that half of it reached, with a band."""
-    series = (mean_series(label, trials, add_split(metric)) for label, trials in groups[:MOST_GROUPS])
+    """Return a chart of the mean of each group over the epochs that half of it reached, with a band.
+
+    Trials that did not finish are a dashed line of the same colour, as far as they came.
+    """
+    lines, has_early = list[Series](), False
+    for (label, trials), colour in zip(groups[:MOST_GROUPS], cycle(PALETTE), strict=False):
+        done, early = split_finished(trials)
+        if one := mean_series(label, done, add_split(metric)):
+            lines.append(replace(one, colour=colour))
+        if one := mean_series(f"{label}, not finished", early, add_split(metric)):
+            lines.append(replace(one, colour=colour, dashed=True, low=(), high=()))
+            has_early = True
     note = "Mean of each group; the band is one standard deviation of its trials."
-    return metric_chart(title or metric_title(metric), metric, [one for one in series if one], note)
+    note += " Dashed: pruned and other trials that did not finish, as far as they came." if has_early else ""
+    return metric_chart(title or metric_title(metric), metric, lines, note)
 
 
 def mean_series(label: str, trials: Iterable[TrialData], name: str) -> Series | None:

@@ -96,14 +96,36 @@ def test_what_is_not_there_is_named_with_what_is(
 def test_groups_have_a_band_of_the_trials_that_finished(studies: JoinedStudy) -> None:
     add(studies, {"lr": 5e-4, **SAME}, [0.4, 0.8])
     found = compare_groups(studies.engine, "loss", "first", None)
-    (line,) = group_rows(found)
+    line, pruned = group_rows(found)
     assert line["group"] == "loss=bce" and line["trials"] == 3 and line["mean"] == pytest.approx(0.6)
-    assert line["best"] == 0.8 and line["numbers"] == [0, 1, 4]
+    assert line["best"] == 0.8 and line["numbers"] == [0, 1, 4] and line["not_finished"] is None
+    assert (pruned["group"], pruned["trials"], pruned["finished"]) == ("loss=dice", 1, 0)
+    assert pruned["mean"] is None and pruned["best"] is None and pruned["not_finished"] == "1 pruned"
+    assert line["at_epoch"] == pruned["at_epoch"] == 1 and pruned["mean_at_epoch"] == 0.3
+    assert line["mean_at_epoch"] == pytest.approx(0.7 / 3)  # of all at the same epoch
+    shown = text_rows([line, pruned], [])
+    assert shown[1]["mean at epoch 1"] == "0.3" and shown[1]["mean"] == "-" and "at_epoch" not in shown[1]
     band, *losses = group_charts(found)
     assert [round(value or 0, 4) for value in band.series[0].y] == [0.2333, 0.6] and len(losses) == 2
     assert band.series[0].low[0] < 0.2333 < band.series[0].high[0]
+    assert [(one.name, one.dashed) for one in band.series] == [
+        ("loss=bce (3 trials)", False), ("loss=dice, not finished (1 trial)", True),
+    ]  # fmt: skip
+    assert "Dashed: pruned" in band.note
     loss = group_rows(compare_groups(studies.engine, "loss", "first", "loss"))
     assert loss[0]["best"] == pytest.approx(0.55)
+
+
+def test_where_all_finished_nothing_is_said_of_others(tmp_path: Path) -> None:
+    joined = open_study(tmp_path)
+    for loss in ("bce", "dice"):
+        add(joined, {"lr": 1e-3, "k": 8, "loss": loss}, [0.2, 0.6])
+    found = compare_groups(joined.engine, "loss", None, None)
+    lines = group_rows(found)
+    assert [line["mean"] for line in lines] == [0.6, 0.6]
+    assert text_rows(lines, [])[0].keys() == {"group", "trials", "mean", "best", "epochs run", "seconds"}
+    assert "Dashed" not in group_charts(found)[0].note
+    joined.engine.dispose()
 
 
 def test_an_unknown_parameter_or_metric_gets_the_near_name(studies: JoinedStudy) -> None:

@@ -180,8 +180,25 @@ def test_what_was_trained_after_a_pause_is_drawn_apart(empty: JoinedStudy) -> No
 
 def test_a_number_with_many_values_is_compared_by_thirds_and_a_list_by_choice(story: StudyData) -> None:
     thirds = group_trials(story, "lr")
-    assert len(thirds) == 3 and sum(len(trials) for _, trials in thirds) == 23
+    assert len(thirds) == 3 and sum(len(trials) for _, trials in thirds) == 40
     assert [label for label, _ in group_trials(story, "loss")] == ["loss=bce", "loss=dice", "loss=focal"]
+
+
+def test_a_value_whose_trials_were_all_pruned_is_shown_and_marked(empty: JoinedStudy) -> None:
+    for k in (8, 16):
+        add(empty, {"lr": k / 1e4, "k": k, "loss": "bce"}, [0.2, 0.5])
+    plain = by_name(make_figures(told(empty)))
+    assert [one.name for one in plain["slice-k"].series] == [""]
+    assert plain["parallel"].parallel and [axis.name for axis in plain["parallel"].parallel.axes][-1] == "iou"
+    add(empty, {"lr": 1e-3, "k": 32, "loss": "dice"}, [0.1], TrialState.PRUNED, planned=2)
+    made = {figure.name: figure for figure in make_figures(told(empty))}
+    finished, pruned = made["slice-k"].chart.series
+    assert list(finished.x) == [8, 16] and list(pruned.x) == [32] and list(pruned.y) == [0.1]
+    assert pruned.name.startswith("pruned") and "not final" in made["slice-k"].says
+    assert list(made["slice-loss"].chart.series[1].x) == ["dice"]
+    assert made["parallel"].chart.parallel
+    *_, value, end = made["parallel"].chart.parallel.axes
+    assert list(value.at) == [0.5, 0.5, 0.1] and list(end.at) == [0, 0, 1] and end.names == ["finished", "pruned"]
 
 
 def test_choices_that_python_calls_equal_stay_apart(tmp_path: Path) -> None:
