@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from tuner.console import ProgressCallback
+from tuner.data.image_groups import likeness_groups, name_groups
 from tuner.data.images import decoding, decoding_threads, resize_image
 from tuner.data.source import TARGET_TYPES, Image, Item, Source, Target
 from tuner.deprecated import renamed_names
@@ -69,6 +70,17 @@ class CachedDataset:
             target = np.ravel(self.targets[at])
             counts += np.bincount(target > 0 if target.dtype == np.uint16 else target, minlength=number)[:number]
         return tuple((counts / max(1, counts.sum())).tolist())
+
+    @cached_property
+    def val_groups(self) -> dict[str, list[int]]:
+        """The groups of validation images that belong together, by names and by likeness.
+
+        Names of classified images often tell the class, so they form no groups.
+        """
+        groups = {"likeness": likeness_groups([self.images[at] for at in self.val])}
+        if self.targets.ndim > 1:
+            groups["names"] = name_groups([self.keys[at] for at in self.val])
+        return groups
 
 
 def load_cached(

@@ -1,4 +1,7 @@
-"""How certain the best trial is: over the validation images, over seeds, and over the choice itself."""
+"""How certain the best trial is: over the validation images, over seeds, and over the choice itself.
+
+Nothing is said of luck without noise that was measured: runs of the same parameters.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,23 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.report.on_demand import DETAILS
+from tuner.report.resampling import DRAWS, ImageGroups, choose_groups, predict_interval, share_ahead
 from tuner.report.study_data import StudyData, TrialData, format_param, join_numbers
-from tuner.report.trial_files import image_scores, is_higher_better, paired_scores, read_details
+from tuner.report.trial_files import image_groups, image_scores, is_higher_better, paired_scores, read_details
+from tuner.wording import pluralize
 
-DRAWS = 4000  # of the bootstrap
-MOST_DRAWN = 2000  # images, for a bootstrap; beyond, a normal distribution
+__all__ = ["DRAWS", "SURE", "Certainty", "assess_certainty", "describe_certainty", "share_ahead"]
 SURE = 0.95  # share of the draws in which a trial must be ahead
 RIVALS = 9  # next best trials that are compared with the best
 CHEAPER = 0.8  # of the training time of the best: a trial below is preferred
 CLOSE = 0.02  # of the best value: a cheaper trial must be this near
-LAST = 8  # epochs whose jitter is measured
 Details = Mapping[int, dict[str, Any]]  # by trial number
 
 
@@ -52,21 +54,27 @@ class SeedGroup:
 
 @dataclass(frozen=True)
 class Certainty:
-    """How certain the best trial is. `sigma` is the standard deviation of a value by chance alone."""
+    """How certain the best trial is.
+
+    `sigma` is the standard deviation of a value between runs of the same parameters, `reach` what two such runs
+    differ by at most in 95 of 100 cases; both are None if no parameters were trained twice.
+    """
 
     best: int
     seen: float
+    metric: str = "value"
     measured: str = ""  # name of the score of single images
     mean: float | None = None
     interval: tuple[float, float] | None = None
     images: int = 0
+    groups: ImageGroups | None = None  # of the images
     rivals: tuple[Rival, ...] = ()
     tied: tuple[int, ...] = ()
     cheaper: int | None = None
     seeds: tuple[SeedGroup, ...] = ()
     runs: SeedGroup | None = None  # of the parameters of the best trial
     sigma: float | None = None
-    sigma_from: str = ""
+    reach: float | None = None
     contenders: int = 1
     optimism: float = 0.0
     expected: float | None = None
@@ -90,92 +98,98 @@ def assess_certainty(study: StudyData, details: Details) -> Certainty | None:
     if best is None:
         return None
     repeated = group_by_params(study)
-    sigma, origin = estimate_noise(study, repeated)
-    judged = [compare_with_best(best, other, details, sigma) for other in study.finished[1 : RIVALS + 1]]
+    sigma, reach = estimate_noise(repeated)
+    scores = image_scores(details.get(best.number, {}))
+    groups = choose_groups(scores, image_groups(details.get(best.number, {})) or {}) if len(scores) > 1 else None
+    judged = [compare_with_best(best, other, details, reach, groups) for other in study.finished[1 : RIVALS + 1]]
     rivals = tuple(rival for rival in judged if rival is not None)
     tied = tuple(rival.number for rival in rivals if rival.ahead < SURE)
-    scores = image_scores(details.get(best.number, {}))
-    number = count_contenders(study, sigma)
+    number = count_contenders(study, reach)
     lost = (sigma or 0.0) * expected_maximum(number)
     expected = None if sigma is None else best.final_value - lost * (1 if study.maximizes else -1)
     runs = next((one for one in repeated if best.number in one.numbers), None)
     return Certainty(
         best=best.number,
         seen=best.final_value,
+        metric=study.metric,
         measured=str(details.get(best.number, {}).get("metric", "score")) if scores else "",
         mean=float(np.mean(scores)) if scores else None,
-        interval=confidence_interval(scores) if len(scores) > 1 else None,
+        interval=predict_interval(scores, groups) if groups and not groups.are_few else None,
         images=len(scores),
+        groups=groups,
         rivals=rivals,
         tied=tied,
         cheaper=find_cheaper(study, tied),
         seeds=repeated,
         sigma=sigma,
-        sigma_from=origin,
+        reach=reach,
         contenders=number,
         optimism=lost,
         runs=runs,
         expected=runs.mean if runs else expected,
         test=best.test.get(study.metric),
-        missing=tuple(list_missing(best, scores, sigma, repeated)),
+        missing=tuple(list_missing(study, best, details.get(best.number, {}), groups, repeated)),
     )
 
 
 def list_missing(
-    best: TrialData, scores: Sequence[float], sigma: float | None, repeated: Sequence[SeedGroup]
+    study: StudyData,
+    best: TrialData,
+    details: Mapping[str, Any],
+    groups: ImageGroups | None,
+    repeated: Sequence[SeedGroup],
 ) -> list[str]:
     missing = []
-    if not scores:
+    if not image_scores(dict(details)):
         lost = f"{DETAILS} of trial {best.number} is gone, damaged or without scores"
         why = lost if DETAILS in best.files else "no scores of single validation images were kept"
         missing.append(f"{why}, so nothing is said of other images")
+    elif groups and groups.are_few:
+        what = "only " + pluralize(len(groups.labels), "validation image")
+        if groups.found_by:
+            what = f"the validation images form {pluralize(groups.count, 'group')} by {groups.found_by}"
+        missing.append(f"{what}, too few to say what other images would give or which trial they would prefer")
+    elif image_groups(dict(details)) is None:
+        missing.append("which validation images belong together was not recorded, so each counts as independent")
     if not repeated:
-        missing.append("no parameters were trained twice, so how much a run changes with its seed is not known")
-    if sigma is None:
-        missing.append("too few epochs to say how much the values jitter")
+        missing.append(describe_unrepeated(study))
     return missing
 
 
-@lru_cache(maxsize=1)
-def bootstrap_counts(number: int) -> NDArray[np.float32]:
-    """Return how often each image is in each draw; reproducible."""
-    counts = np.random.default_rng(0).multinomial(number, np.full(number, 1 / number), size=DRAWS)
-    return counts.astype(np.float32)
+def describe_unrepeated(study: StudyData) -> str:
+    """Return why the noise between runs is not known: no repeats, or none that were trained to their end."""
+    known: dict[str, list[TrialData]] = {}
+    for trial in study.of("COMPLETE", "PRUNED"):
+        if trial.curve(f"val_{study.metric}")[0]:
+            known.setdefault(params_key(trial), []).append(trial)
+    runs = max(known.values(), key=len, default=[])
+    end = "so how much a run changes with its seed is not known"
+    if len(runs) < 2:
+        return f"no parameters were trained twice, {end}"
+    epoch = min(len(trial.epochs) for trial in runs)
+    values = [value for trial in runs if (value := trial.curve(f"val_{study.metric}")[1][epoch - 1]) is not None]
+    spread = (
+        f"; after epoch {epoch}, their {study.metric} was {min(values):.4f} to {max(values):.4f}" if values else ""
+    )
+    alike = f"trials {join_numbers([trial.number for trial in runs])} have the same parameters{spread}"
+    return f"{alike}, but fewer than two of them were trained to the end, {end}"
 
 
-def bootstrap_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean in each draw. Of many images it is normal, and their draws would take gigabytes."""
-    number = len(values)
-    if number <= MOST_DRAWN:
-        return bootstrap_counts(number) @ values / number
-    chance = np.random.default_rng(0).standard_normal(DRAWS)
-    return float(values.mean()) + float(values.std()) / math.sqrt(number) * chance
+def params_key(trial: TrialData) -> str:
+    return json.dumps(trial.params, sort_keys=True, default=str)
 
 
-def confidence_interval(scores: Sequence[float]) -> tuple[float, float]:
-    """Return the interval of the mean in 95 % of the draws."""
-    means = bootstrap_means(np.asarray(scores, np.float64))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def share_ahead(ours: Sequence[float], theirs: Sequence[float], maximizes: bool = True) -> float:
-    """Return the share of the draws in which our mean is better; equal means count half."""
-    lead = bootstrap_means(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64))
-    lead = lead if maximizes else -lead
-    return float(np.mean(lead > 1e-12) + 0.5 * np.mean(np.abs(lead) <= 1e-12))
-
-
-def compare_with_best(best: TrialData, other: TrialData, details: Details, sigma: float | None) -> Rival | None:
+def compare_with_best(
+    best: TrialData, other: TrialData, details: Details, reach: float | None, groups: ImageGroups | None
+) -> Rival | None:
     """Compare by the scores of images if both have them, else by the noise; None if neither is known."""
     here, there = details.get(best.number, {}), details.get(other.number, {})
-    if scores := paired_scores(here, there):
-        return Rival(other.number, share_ahead(*scores, is_higher_better(here)), True)
-    if sigma is None:
+    if groups and not groups.are_few and (scores := paired_scores(here, there)):
+        return Rival(other.number, share_ahead(*scores, is_higher_better(here), groups.labels), True)
+    if not reach:
         return None
     gap = abs(best.final_value - other.final_value)
-    share = 0.5 if gap == 0 else 1.0 if sigma == 0 else 0.5 * (1 + math.erf(gap / (2 * sigma)))
-    return Rival(other.number, share, False)
+    return Rival(other.number, 0.5 * (1 + math.erf(1.96 * gap / reach / math.sqrt(2))), False)
 
 
 def find_cheaper(study: StudyData, tied: Sequence[int]) -> int | None:
@@ -200,7 +214,7 @@ def group_by_params(study: StudyData) -> tuple[SeedGroup, ...]:
     """Return a group for all parameters that were trained more than once, the best mean first."""
     by: dict[str, list[TrialData]] = {}
     for trial in study.finished:
-        by.setdefault(json.dumps(trial.params, sort_keys=True, default=str), []).append(trial)
+        by.setdefault(params_key(trial), []).append(trial)
     groups = [summarize_runs(trials) for trials in by.values() if len(trials) > 1]
     groups.sort(key=lambda one: (-one.mean if study.maximizes else one.mean, one.numbers))
     return tuple(replace(one, overlaps=one is not groups[0] and is_overlapping(one, groups[0])) for one in groups)
@@ -216,34 +230,25 @@ def is_overlapping(one: SeedGroup, other: SeedGroup) -> bool:
     return abs(one.mean - other.mean) <= one.deviation + other.deviation
 
 
-def estimate_noise(study: StudyData, repeated: Sequence[SeedGroup]) -> tuple[float | None, str]:
-    """Return the standard deviation of a value by chance and its origin, None if it is not known.
+def estimate_noise(repeated: Sequence[SeedGroup]) -> tuple[float | None, float | None]:
+    """Return the deviation of a value between runs, and what two runs differ by at most in 95 of 100 cases.
 
-    Of repeated parameters the better half counts, because poor ones vary far more from run to run.
+    Of repeated parameters the better half counts, because poor ones vary far more from run to run. Both are None
+    without any. A deviation from few runs is itself uncertain, which Student's distribution takes into account.
     """
-    if repeated:
-        better = repeated[: max(1, -(-len(repeated) // 2))]
-        parts = [((len(one.numbers) - 1) * one.deviation**2, len(one.numbers) - 1) for one in better]
-        pooled = math.sqrt(sum(square for square, _ in parts) / sum(free for _, free in parts))
-        return pooled, "runs of the same parameters"
-    found = [epoch_jitter(trial.curve(f"val_{study.metric}")[1]) for trial in study.finished[:RIVALS]]
-    jitters = [jitter for jitter in found if jitter is not None]
-    return (float(np.median(jitters)), "the jitter of the last epochs") if jitters else (None, "")
+    from scipy.special import stdtrit
+
+    if not repeated:
+        return None, None
+    better = repeated[: max(1, -(-len(repeated) // 2))]
+    free = sum(len(one.numbers) - 1 for one in better)
+    sigma = math.sqrt(sum((len(one.numbers) - 1) * one.deviation**2 for one in better) / free)
+    return sigma, float(stdtrit(free, 0.975)) * math.sqrt(2) * sigma
 
 
-def epoch_jitter(values: Sequence[float | None]) -> float | None:
-    """Return the deviation of the last values from the mean of their neighbours, None for too few."""
-    known = np.array([value for value in values if value is not None][-LAST:])
-    if len(known) < 4:
-        return None
-    # 0 on a straight line; their variance is 1.5 times that of the values
-    residuals = known[1:-1] - (known[:-2] + known[2:]) / 2
-    return float(np.sqrt(np.mean(residuals**2) / 1.5))
-
-
-def count_contenders(study: StudyData, sigma: float | None) -> int:
+def count_contenders(study: StudyData, reach: float | None) -> int:
     """Return the number of trials, with the best, so near to the best that chance may have chosen among them."""
-    return 1 if sigma is None else len(find_near(study, 2 * math.sqrt(2) * sigma))
+    return 1 if reach is None else len(find_near(study, reach))
 
 
 @cache
@@ -275,7 +280,7 @@ def describe_certainty(certainty: Certainty) -> list[str]:
 def describe_rivals(certainty: Certainty) -> list[str]:
     best, by_images = certainty.best, any(rival.by_images for rival in certainty.rivals)
     if certainty.tied:
-        how = "the validation images" if by_images else "the noise between runs"
+        how = f"the {certainty.measured} of the validation images" if by_images else "the noise between runs"
         tied = f"trial{'s' * (len(certainty.tied) > 1)} {join_numbers(certainty.tied)}"
         sentences = [f"By {how}, trial {best} cannot be told apart from {tied}."]
         if certainty.cheaper is not None:
@@ -286,25 +291,33 @@ def describe_rivals(certainty: Certainty) -> list[str]:
     least, number = min(rival.ahead for rival in certainty.rivals), len(certainty.rivals)
     others = f"each of the next {number}" if number > 1 else "the next one"
     if by_images:
-        return [f"It stays ahead of {others} in {format_share(least)} of the draws of validation images."]
+        images = f"of the draws of validation images, by their {certainty.measured}"
+        return [f"It stays ahead of {others} in {format_share(least)} {images}."]
     return [f"It leads {others} by more than the noise between runs."]
 
 
 def describe_interval(certainty: Certainty) -> list[str]:
-    if not certainty.interval or certainty.mean is None:
+    """Return the mean over the images, and where it lies on others; nothing of others if they are too few."""
+    groups = certainty.groups
+    if groups is None or certainty.mean is None:
         return []
-    low, high = certainty.interval
     its = "its" if certainty.cheaper is None else f"trial {certainty.best}'s"  # the numbers are those of the best
     mean = f"{its} mean {certainty.measured.removeprefix('mean ')} is {certainty.mean:.3f}"
-    others = f"on as many others like them it would lie between {low:.3f} and {high:.3f} (95 %)"
-    return [f"On {certainty.images} validation images {mean}; {others}."]
+    if not certainty.interval:
+        return [f"On {pluralize(certainty.images, 'validation image')} {mean}."]
+    low, high = certainty.interval
+    others = f"it would lie between {low:.3f} and {high:.3f} (95 %)"
+    if not groups.found_by:
+        return [f"On {certainty.images} validation images {mean}; on as many others like them {others}."]
+    images = f"{certainty.images} validation images in {groups.count} groups, by {groups.found_by},"
+    return [f"On {images} {mean}; on as many other groups like them {others}."]
 
 
 def describe_seeds(certainty: Certainty) -> list[str]:
     if not certainty.seeds:
         return []
     first, *others = certainty.seeds
-    best = f"those of trials {join_numbers(first.numbers)} are best on average: {first}"
+    best = f"those of trials {join_numbers(first.numbers)} are best on average: {certainty.metric} {first}"
     sentences = [f"Of the parameters trained more than once, {best}."]
     if overlapping := [number for one in others if one.overlaps for number in one.numbers]:
         sentences.append(f"Trials {join_numbers(overlapping)} overlap with them.")
@@ -312,15 +325,17 @@ def describe_seeds(certainty: Certainty) -> list[str]:
 
 
 def describe_expectation(certainty: Certainty) -> list[str]:
-    """Return what to expect on new images, and the value on the test images."""
+    """Return what to expect from another run, and the value on the test images."""
     sentences, is_best = [], certainty.cheaper is None
     if certainty.expected is not None and (certainty.runs or certainty.optimism > 0):
-        why = f"the best of {certainty.contenders} near equals looks better than it is"
+        why = f"the best of {pluralize(certainty.contenders, 'near equal')} looks better than it is"
         if certainty.runs:
             why = f"so much its parameters give on average over {len(certainty.runs.numbers)} runs"
         seen = f"{format_param(certainty.seen)} seen{'' if is_best else f', by trial {certainty.best}'}"
-        sentences.append(f"Expect about {certainty.expected:.3f} on new images ({seen}): {why}.")
+        what = f"{certainty.metric} of about {certainty.expected:.3f}"
+        sentences.append(f"From another run expect {what} ({seen}): {why}.")
     if certainty.test is not None:
         which = "it" if is_best else f"trial {certainty.best}"
-        sentences.append(f"On the test images, which no choice was made by, {which} has {certainty.test:.4f}.")
+        has = f"{which} has {certainty.metric} {certainty.test:.4f}"
+        sentences.append(f"On the test images, which no choice was made by, {has}.")
     return sentences

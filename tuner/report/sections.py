@@ -98,7 +98,7 @@ def headline_facts(study: StudyData, certainty: Certainty, chosen: TrialData) ->
     facts = [(f"{study.metric}, seen in validation", format_number(chosen.value))]
     is_known = certainty.expected is not None and (certainty.runs or certainty.optimism > 0)
     if is_known and chosen.number == certainty.best:
-        facts.append(("to expect on new images", f"about {certainty.expected:.3f}"))
+        facts.append((f"{study.metric} to expect from another run", f"about {certainty.expected:.3f}"))
     facts.append(("trials ended", str(len(study.of("COMPLETE", "PRUNED", "FAIL")))))
     facts.append(("of training in all", format_seconds(sum(trial.seconds for trial in study.trials))))
     return facts
@@ -216,15 +216,19 @@ def metric_table(trial: TrialData) -> Table | None:
 
 def certainty_section(page: ReportData, certainty: Certainty) -> dict[str, Any]:
     """Return the variables of the section on how certain the choice is."""
+    groups = certainty.groups
+    drawn = f"{certainty.images} validation images"
+    if groups and groups.found_by:
+        drawn = f"{groups.count} groups of validation images"
+    score = f"the mean {certainty.measured.removeprefix('mean ')} of the images"
     method = (
-        f"If the {certainty.images} validation images were drawn anew {DRAWS} times, the best trial would stay "
-        f"ahead of another in this share of the draws. Below {SURE:.0%}, the two cannot be told apart by these "
-        "images."
+        f"If the {drawn} were drawn anew {DRAWS} times, the best trial would stay ahead of another in this share "
+        f"of the draws, by {score}. Below {SURE:.0%}, the two cannot be told apart by these images."
     )
     return {
         "lines": describe_certainty(certainty),
         "missing": certainty.missing,
-        "method": method if certainty.images else "",
+        "method": method if any(one.by_images for one in certainty.rivals) else "",
         "rivals": rival_table(page.study, certainty),
         "seeds": seed_table(page.study, certainty),
         "luck": describe_luck(certainty),
@@ -256,12 +260,14 @@ def seed_table(study: StudyData, certainty: Certainty) -> Table | None:
 
 
 def describe_luck(certainty: Certainty) -> str:
-    """Explain the winner's curse: how much of the lead may be chance."""
+    """Explain the winner's curse: how much of the lead may be chance. Without measured noise, nothing is said."""
     if certainty.sigma is None:
-        return "How much of its lead is luck cannot be said."
-    start = f"By chance alone a value changes by about {certainty.sigma:.4f} (from {certainty.sigma_from}). "
-    if "jitter" in certainty.sigma_from:
-        start += "A run with another seed mostly differs by more than that. "
+        return "How much of its lead is luck cannot be said: the noise between runs was not measured."
+    if certainty.sigma == 0:
+        return f"Runs of the same parameters gave the same {certainty.metric} each time."
+    noise = f"{certainty.metric} has a standard deviation of {certainty.sigma:.4f}"
+    runs = f"Between runs of the same parameters, {noise}"
+    start = f"{runs}; two of them differ by up to {certainty.reach:.4f} in 95 of 100 cases. "
     number = certainty.contenders
     if number < 2:
         return start + "No other trial comes so near that luck could have chosen between them."

@@ -50,6 +50,19 @@ def paired_scores(first: dict[str, Any], second: dict[str, Any]) -> tuple[list[f
     return (ours, theirs) if same else None
 
 
+def image_groups(details: dict[str, Any]) -> dict[str, list[int]] | None:
+    """Return the groups of the images that have a score, by what they were found by; None if not recorded."""
+    images = details.get("images")
+    if not isinstance(images, dict) or not isinstance(found := images.get("groups"), dict):
+        return None
+    has_score = [score is not None for score in images.get("scores", [])]
+    return {
+        name: [label for label, known in zip(labels, has_score, strict=True) if known]
+        for name, labels in found.items()
+        if len(labels) == len(has_score)
+    }
+
+
 def is_higher_better(details: dict[str, Any]) -> bool:
     return not any(word in str(details.get("metric", "")) for word in ("loss", "error"))
 

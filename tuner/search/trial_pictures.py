@@ -181,12 +181,14 @@ def write_pictures(pictures: TrialPictures, outcome: TrainingOutcome, is_explain
 def make_details(pictures: TrialPictures, progress: Progress) -> Details | None:
     """Return the numbers of the best epoch, or None for a checkpoint of an earlier version without them."""
     epoch, metric, scores = progress.best_epoch, find_task(pictures.recipe.task).image_score, progress.scores
+    groups = pictures.data.val_groups
     if progress.each is not None and progress.ranking is not None:
-        return details.make_instance_details(epoch, metric, scores, progress.ranking)
+        return details.make_instance_details(epoch, metric, scores, progress.ranking, groups)
     if progress.each is None or progress.histogram is None or progress.confusion is None:
         return None
     histogram, has_pixels = progress.histogram.numpy(), pictures.targets != "classes"
-    return details.make_details(epoch, metric, pictures.classes, scores, progress.confusion, histogram, has_pixels)
+    counts = progress.confusion, histogram
+    return details.make_details(epoch, metric, pictures.classes, scores, *counts, has_pixels, groups)
 
 
 def write_examples(pictures: TrialPictures, outcome: TrainingOutcome, numbers: Details) -> None:

@@ -1,7 +1,8 @@
 """The numbers behind a trial's pictures: computed from counts, written to details.json, validated when read.
 
 {"version": 1, "epoch": 7, "metric": "IoU", "classes": [...],
- "images": {"scores": [...], "shown": {"worst": [...], "median": [...], "best": [...], "random": [...]}},
+ "images": {"scores": [...], "shown": {"worst": [...], "median": [...], "best": [...], "random": [...]},
+  "groups": {"names": [...], "likeness": [...]}},
  "confusion": [[...]], "iou": {class: x},
  "curves": {class: {"fpr", "tpr", "auc", "recall", "precision", "ap"}},
  "calibration": {"predicted", "observed", "share", "error"}, "left_out": {class: why},
@@ -65,6 +66,7 @@ def make_details(
     confusion: Sequence[Sequence[int]],
     histogram: NDArray[np.int64],
     has_pixels: bool,
+    groups: Mapping[str, Sequence[int]] | None = None,
 ) -> Details:
     """Return the details from the counts of the best epoch; `histogram` is that of `metrics.reduce_histogram`."""
     bins = np.asarray(histogram, np.float64)
@@ -76,7 +78,7 @@ def make_details(
         epoch=epoch,
         classes=list(classes),
         metric=metric,
-        images=score_images(scores),
+        images=score_images(scores, groups),
         confusion=[list(map(int, row)) for row in confusion],
         iou=class_ious(confusion, classes) if has_pixels else {},
         curves={name: make_curves(rows, points) for name, rows in drawn.items()},
@@ -86,15 +88,23 @@ def make_details(
 
 
 def make_instance_details(
-    epoch: int, metric: str, scores: Sequence[float | None], ranking: Mapping[str, Any]
+    epoch: int,
+    metric: str,
+    scores: Sequence[float | None],
+    ranking: Mapping[str, Any],
+    groups: Mapping[str, Sequence[int]] | None = None,
 ) -> Details:
     """Return the details from the ranking of the best epoch; instances have no confusion or calibration."""
     instances = round_numbers({**ranking, "thresholds": THRESHOLDS})
-    return Details(epoch, [OBJECT], metric, score_images(scores), instances=instances)
+    return Details(epoch, [OBJECT], metric, score_images(scores, groups), instances=instances)
 
 
-def score_images(scores: Sequence[float | None]) -> dict[str, Any]:
-    return {"scores": round_numbers(scores), "shown": choose_examples(scores)}
+def score_images(
+    scores: Sequence[float | None], groups: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Any]:
+    """Return the scores, which examples are shown, and the groups of images that belong together if known."""
+    recorded = {} if groups is None else {"groups": {name: list(labels) for name, labels in groups.items()}}
+    return {"scores": round_numbers(scores), "shown": choose_examples(scores), **recorded}
 
 
 def curve_problem(rows: Row) -> str:
@@ -213,7 +223,14 @@ def read_details(source: Path | bytes) -> Details | None:
 def read_images(found: Any) -> dict[str, Any]:
     scores: Any = found.get("scores") if isinstance(found, dict) else None
     good = isinstance(scores, list) and all(one is None or is_number(one) for one in scores)
-    return score_images(scores) if good else {}
+    return score_images(scores, read_groups(found.get("groups"), len(scores))) if good else {}
+
+
+def read_groups(found: Any, number: int) -> dict[str, list[int]] | None:
+    """Return the groups with a number of at least 0 for each image; None if none were recorded."""
+    if not isinstance(found, dict):
+        return None
+    return {name: labels for name, labels in found.items() if is_count_table([labels], number)}
 
 
 def is_ranking(found: Any) -> bool:

@@ -12,10 +12,11 @@ import pytest
 from helpers.search_studies import add, open_study
 from helpers.wsgi_client import ask, nothing_behind
 from optuna.trial import TrialState
+from optuna_dashboard import get_note
 from scipy.stats import f_oneway
 
 from tuner.goal import maximize
-from tuner.report.dashboard import format_note
+from tuner.report.dashboard import save_figures
 from tuner.report.figures import make_figures
 from tuner.report.importance import Importances, comparable_values, describe_importance, param_importances
 from tuner.report.study_data import StudyData, TrialData, read_study
@@ -226,6 +227,6 @@ def test_report_note_and_panel_say_the_same(study: JoinedStudy) -> None:
         "importance": importances.told[0].share,
         "distribution": "CategoricalDistribution",
     }
-    from tuner.report.certainty import assess_certainty
-
-    assert "loss matters most" in format_note(found, assess_certainty(found, {}), [], importances)
+    info = queries.find_study(study.engine, None)
+    save_figures(study.storage, study.engine, info)
+    assert "loss matters most" in get_note(study.study)

@@ -268,7 +268,7 @@ def test_a_table_stands_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_trials_judged_by_images_are_told_apart_on_the_page(study: JoinedStudy, tmp_path: Path) -> None:
-    for at, scores in enumerate(([0.9, 0.5, 0.7], [0.5, 0.9, 0.69])):
+    for at, scores in enumerate(([0.9, 0.5, 0.7] * 8, [0.5, 0.9, 0.69] * 8)):
         curve = [0.3, 0.6 - at / 100]
         add(
             study, {"lr": 10.0 ** -(2 + at), "k": 8, "loss": "bce"}, curve, files={"details.json": details(scores)}
