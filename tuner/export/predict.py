@@ -69,7 +69,7 @@ def read_images(inputs: Iterable[InputImage], unread: list[str]) -> Pictures:
         try:
             picture = read_image(each.path)
         except DataError as error:
-            unread.append(str(error))
+            unread.append(str(error).replace(each.path.name, str(each.path), 1))  # its name may be in many folders
         else:
             yield each, picture
 

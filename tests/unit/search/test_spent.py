@@ -6,17 +6,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from helpers.made_studies import make_bundle
 from helpers.optuna_revisions import prepare_file
 from helpers.trial_rows import put
 
 from tuner.cli import main
 from tuner.goal import maximize
 from tuner.paths import Home
+from tuner.recipe import Recipe
+from tuner.search import pruning
 from tuner.search.spent import find_spent
 from tuner.space.search_settings import SearchSettings
 from tuner.study import budget
@@ -114,6 +118,38 @@ def test_whatever_may_be_left_to_do_is_left_to_the_run(
 ) -> None:
     change(planted)
     assert ask() is None
+
+
+@pytest.mark.parametrize("is_due", [False, True])
+def test_a_paused_trial_that_is_to_go_on_is_left_to_the_run(
+    planted: JoinedStudy, monkeypatch: pytest.MonkeyPatch, is_due: bool
+) -> None:
+    info = replace(planted.info, name="mine@photos", data=str(Path("photos").absolute()), id=0)
+    joined = join_study(Home(Path("runs")).database, replace(info, search=SearchSettings(pruning="promote")))
+    budget.set_budget(joined.engine, joined.id, num_trials=1)
+    put(joined, 0, "COMPLETE", [0.5])
+    asked: list[str] = []
+    monkeypatch.setattr(
+        pruning, "make_due_check", lambda again: lambda: bool(asked.append(again.info.name)) or is_due
+    )
+    assert (ask("--data", "photos") is None) == is_due
+    assert asked == ["mine@photos"]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["predict", "BUNDLE", "gone.png"], ["evaluate", "gone"], ["run", "--space", "mine.py", "--data", "./gone"]],
+)
+def test_what_does_not_exist_is_told_before_torch_is_imported(
+    planted: JoinedStudy, toy_recipe: Recipe, args: list[str]
+) -> None:
+    bundle = make_bundle(toy_recipe, Path("best"))
+    code = (
+        "import sys; sys.exit = lambda code: print(code, sorted({'torch', 'optuna', 'cv2'} & set(sys.modules)));"
+        f"from tuner.cli import main; main({[str(bundle) if arg == 'BUNDLE' else arg for arg in args]})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.startswith("2 []") and "gone" in done.stderr
 
 
 def test_the_command_says_so_and_loads_neither_torch_nor_the_space(planted: JoinedStudy) -> None:
