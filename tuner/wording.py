@@ -1,6 +1,10 @@
-"""Text that every command and report writes in one way: counts and durations."""
+"""Text that every command and report writes in one way: counts, durations and commands to type."""
 
 from __future__ import annotations
+
+import shlex
+
+STORAGE_VARIABLE = '"$TUNER_STORAGE"'  # stands for a database URL with a password, which is never printed
 
 
 def pluralize(number: int, noun: str) -> str:
@@ -37,3 +41,16 @@ def format_time_of(seconds: float, limit: float) -> str:
     """Return text such as '12 min of 8 h', or '1.1 h (limit 1 h)' above the limit; both are in seconds."""
     spent, most = format_seconds(seconds), format_seconds(limit)
     return f"{spent} of {most}" if seconds <= limit else f"{spent} (limit {most})"
+
+
+def write_command(name: str, *words: object, **options: object) -> str:
+    """Return a command of tuner as it is typed, quoted for the shell.
+
+    Options without a value (None or "") are left out, and True stands for an option that takes none.
+    """
+    parts = ["tuner", *name.split(), *map(str, words)]
+    for option, value in options.items():
+        if value is None or value is False or value == "":
+            continue
+        parts += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return " ".join(part if part == STORAGE_VARIABLE else shlex.quote(part) for part in parts)

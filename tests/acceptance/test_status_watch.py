@@ -206,15 +206,18 @@ def test_a_program_that_has_read_enough_ends_it(pipe: str, study: Path) -> None:
         assert finish(done).returncode == 0 and done.stderr and done.stderr.closed
 
 
-def test_of_several_studies_the_one_worked_on_last_is_watched_and_named(study: Path) -> None:
+def test_of_several_studies_the_one_with_workers_is_watched_then_the_next_one(study: Path) -> None:
     joined = make_study(study, "later")
     put(joined, 0, "COMPLETE", [0.9])
-    joined.engine.dispose()
-    with terminal(study.parent, *WATCH) as screen:
-        screen.wait_for("later: maximize iou on shapes   the most recent of 2 studies")
-    with running(study.parent, *WATCH) as process:
+    with terminal(study.parent, *WATCH) as screen, running(study.parent, *WATCH) as process:
+        screen.wait_for("made: maximize iou on shapes   one of 2 studies")
         assert process.stderr
-        assert process.stderr.readline() == "watching 'later', the most recent of 2 studies\n"
+        assert process.stderr.readline() == "watching 'made', one of 2 studies\n"
+        alter(home_url(study), "DELETE FROM tuner_worker")
+        work(joined, 1)
+        screen.wait_for("later: maximize iou on shapes")
+        assert process.stderr.readline() == "watching 'later', one of 2 studies\n"
+    joined.engine.dispose()
 
 
 def test_a_study_that_is_not_there_is_told_in_one_line(study: Path) -> None:

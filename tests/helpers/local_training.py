@@ -32,6 +32,7 @@ class Trial:
         self.prune_at = 0
         self.part = 0.0  # of the first epoch, after which it is scored
         self.partial: list[float] = []  # what it was told of that
+        self.steps: list[tuple[int, int]] = []  # batches of an epoch that were done, and their number
 
     def train(self, says: StopCheck | None = None, saving: CheckpointSchedule | None = None) -> TrainingOutcome:
         return train(
@@ -48,6 +49,7 @@ class Trial:
             saving=saving,
             part=self.part,
             on_partial=self.partial.append,
+            on_step=lambda done, of: self.steps.append((done, of)),
         )
 
     def go_on(self) -> TrainingOutcome:

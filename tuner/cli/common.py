@@ -8,13 +8,13 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.options import DEFAULT_HOME
+from tuner.cli.continuing import TYPED, find_options, start_hint
 from tuner.errors import first_line, shorten
+from tuner.wording import write_command
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -79,6 +79,10 @@ class CommandGroup(WholeHelpGroup):
                 stream.reconfigure(errors="backslashreplace")
         return super().main(*args, **kwargs)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[TYPED] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         with shorten_usage_errors():
             return super().make_context(*args, **kwargs)
@@ -139,16 +143,13 @@ def open_engine(storage: str | None, home: str) -> Engine:
 
     url = storage or to_home(home).database
     if database.is_absent(url):
-        raise StudyError(
-            f"no study yet in {database.hide_password(url)}. Start one with: tuner run --space unet_k"
-        )
+        raise StudyError(f"no study yet in {database.hide_password(url)}. {start_hint()}")
     return tables.open_to_read(url)
 
 
 def storage_hint(home: str, storage: str | None) -> str:
     """Return the options that the next command needs to find the same study."""
-    shown = "" if home == DEFAULT_HOME else f" --home {quote(home)}"
-    return shown + (" --storage ..." if storage and "TUNER_STORAGE" not in os.environ else "")
+    return write_command("", **find_options(home, storage)).removeprefix("tuner")
 
 
 def echo_json(data: Any) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from tuner.cli.common import echo_json, open_engine, to_home
+from tuner.cli.continuing import describe_run_command, find_options
 from tuner.cli.options import COUNT, NUMBER, POSITIVE, json_option, storage_options, study_option
 from tuner.errors import StudyError
-from tuner.wording import pluralize
+from tuner.wording import pluralize, write_command
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -64,7 +65,9 @@ def stop(trial: int | None, study: str | None, home: str, storage: str | None) -
         else:
             click.echo(f"{info.name}: trial {trial} will end; it keeps its results")
     else:
-        click.echo(f"{info.name}: {pluralize(control.stop_workers(engine, info.id), 'worker')} will save and exit")
+        number = control.stop_workers(engine, info.id)
+        click.echo(f"{info.name}: {pluralize(number, 'worker')} will save and exit")
+        click.echo(describe_run_command(engine, info))
 
 
 def drop_checkpoint(info: StudyInfo, home: str, number: int) -> None:
@@ -85,7 +88,8 @@ def pause(study: str | None, home: str, storage: str | None) -> None:
 
     engine, info = find_study(storage, home, study)
     number = control.set_paused(engine, info.id, True)
-    click.echo(f"{info.name}: paused; {pluralize(number, 'worker')} will save and wait. Resume with: tuner resume")
+    click.echo(f"{info.name}: paused; {pluralize(number, 'worker')} will save and wait")
+    click.echo(f"continue with: {write_command('resume', study=info.name, **find_options(home, storage))}")
 
 
 @click.command()
@@ -103,7 +107,8 @@ def resume(study: str | None, home: str, storage: str | None) -> None:
     elif number:
         click.echo(f"{info.name}: {pluralize(number, 'worker')} will resume")
     else:
-        click.echo(f"{info.name}: resumed; no workers are running. Start some with: tuner run")
+        click.echo(f"{info.name}: resumed; no workers are running")
+        click.echo(describe_run_command(engine, info))
 
 
 @click.command()
@@ -163,19 +168,21 @@ def workers(as_json: bool, study: str | None, home: str, storage: str | None) ->
     if as_json:
         return echo_json([{"study": name, **vars(worker)} for name, worker in rows])
     if not rows:
-        click.echo("no workers are running. Start some with: tuner run")
+        click.echo("no workers are running")
+        for info in infos[:1]:
+            click.echo(describe_run_command(engine, info))
     for name, worker in rows:
         click.echo(f"{name:<20} {format_worker(worker)}")
 
 
 def format_worker(worker: WorkerInfo) -> str:
-    from tuner.study.format import format_params, format_value
+    from tuner.study.format import format_params, format_steps, format_value
 
     where = f"{worker.host}:{worker.pid}"
     memory = f"{worker.peak_memory / 2**30:.1f} GB" if worker.peak_memory else ""
     doing = worker.state
     if worker.number is not None:
-        steps = f"epoch {worker.step}/{worker.steps}" if worker.state == "training" else worker.state
+        steps = format_steps(worker) if worker.state == "training" else worker.state
         doing = f"trial {worker.number} {steps} {format_value(worker.value)} {format_params(worker.params)}"
     return f"{where:<28} {worker.device:<20} {memory:>8}  {doing}".rstrip()
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from tuner.cli.common import to_home
+from tuner.cli.continuing import view_and_store
 from tuner.cli.options import COUNT, EPOCHS, NUMBER, storage_options, study_option, worker_options
 from tuner.cli.run import report_and_exit
 
@@ -33,7 +34,6 @@ def extend(
       tuner extend --study pet_lr --trial 12 --epochs 50
       tuner extend --study pet_lr --top 1 --by model --epochs 50
     """
-    from tuner.cli.live import make_view
     from tuner.errors import StudyError
     from tuner.search import extend as extend_module
     from tuner.search.run import RunOptions
@@ -45,5 +45,5 @@ def extend(
     place = to_home(home)
     given = RunOptions.from_options(storage or place.database, place, options)
     request = extend_module.ExtendRequest(study, epochs, top or 1, numbers, given, by or "")
-    done = extend_module.extend(request, make_view, lambda notice: click.echo(f"notice: {notice}", err=True))
+    done = extend_module.extend(request, view_and_store, lambda notice: click.echo(f"notice: {notice}", err=True))
     report_and_exit(done, home, storage)

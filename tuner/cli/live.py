@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Engine
@@ -18,7 +19,7 @@ from tuner.errors import StorageError, StudyError
 from tuner.paths import format_json
 from tuner.study import database, epoch_queries, queries, trial_queries
 from tuner.study.budget import spent_to_json
-from tuner.study.format import format_outcome
+from tuner.study.format import format_outcome, format_steps
 from tuner.study.info import StudyInfo
 from tuner.study.queries import StudySummary, WorkerInfo
 from tuner.study.stats import StatsReader, StudyStats
@@ -27,11 +28,12 @@ from tuner.wording import pluralize
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tuner.cli.following import StudyFollower
     from tuner.cli.screen import ScreenData
 
 REPORT_SECONDS = 20.0  # longest time between two lines about a running trial
 MAX_CURVES = 40  # of running trials, read for the screen
-VOLATILE_FIELDS = ("beats", "peak_memory")  # fields of a worker whose changes cause no line
+VOLATILE_FIELDS = ("beats", "peak_memory", "batch", "batches")  # fields of a worker whose changes cause no line
 
 
 @dataclass
@@ -44,8 +46,10 @@ class PlainView:
     seen: dict[int, int] = field(default_factory=dict)  # trial id -> last epoch met
     ended: dict[int, int | None] = field(default_factory=dict)  # trial id -> where it rests, if it is paused
     last_report: dict[int, float] = field(default_factory=dict)
+    last_step_report: dict[int, float] = field(default_factory=dict)  # by number of the trial
     best: float | None = None
     states: dict[str, str] = field(default_factory=dict)
+    mentioned: set[str] = field(default_factory=set)  # other studies with workers
 
     def __enter__(self) -> PlainView:
         with self.engine.connect() as db:
@@ -73,6 +77,13 @@ class PlainView:
     def away(self, notice: str) -> None:
         self.out(notice or "the database is reachable again")
 
+    def mention(self, others: Sequence[str]) -> None:
+        """Report other studies that are worked on, once each."""
+        for name in others:
+            if name not in self.mentioned:
+                self.mentioned.add(name)
+                self.out(f"workers run on '{name}' too; to watch that: --study {quote(name)}")
+
     def report_state(self, worker: WorkerInfo) -> None:
         """Report long work before training: reading and caching data."""
         busy = worker.state if worker.state.startswith(("reading", "caching")) else ""
@@ -96,7 +107,19 @@ class PlainView:
                 self.best = value if better else self.best
                 of = f"/{steps[number]}" if steps.get(number) else ""
                 mark = " (best so far)" if better else ""
+                self.last_step_report[number] = time.monotonic()
                 self.out(f"trial {number} epoch {epoch}{of}: {self.info.goal.metric} {value:.4f}{mark}")
+        self.report_steps(now)
+
+    def report_steps(self, now: StudySummary) -> None:
+        """Report regularly how far the current epoch of a running trial is, if epochs take long."""
+        at = time.monotonic()
+        for worker in now.workers:
+            if worker.number is None or worker.state != "training" or not worker.batches:
+                continue
+            if at - self.last_step_report.setdefault(worker.number, at) > REPORT_SECONDS:
+                self.last_step_report[worker.number] = at
+                self.out(f"trial {worker.number} {format_steps(worker)}")
 
     def report_ended(self, now: StudySummary) -> None:
         with self.engine.connect() as db:
@@ -120,6 +143,7 @@ class LiveView:
     console: Console | None = None
     page: bool = False
     mark: str = ""
+    also: str = ""  # other studies that are worked on
     best: Curve = ()
     best_of: int | None = None  # number of the trial of that curve
     seen: ScreenData | None = None
@@ -156,6 +180,10 @@ class LiveView:
         self.notice = notice
         self.draw()
 
+    def mention(self, others: Sequence[str]) -> None:
+        """Show in the title which other studies are worked on."""
+        self.also = f"also running: {', '.join(others)}" if others else ""
+
     def draw(self) -> None:
         assert self.console
         if self.console.size != self.size and not self.page:  # rewrapped lines cannot be overwritten
@@ -167,7 +195,9 @@ class LiveView:
         from tuner.cli.screen import StudyScreen
 
         assert self.seen
-        return StudyScreen(replace(self.seen, notice=self.notice), spare=not self.page, mark=self.mark)
+        return StudyScreen(
+            replace(self.seen, notice=self.notice), spare=not self.page, mark=self.also or self.mark
+        )
 
     def look(self) -> ScreenData:
         """Read the current state of the study. The curve of the best trial is read once."""
@@ -255,10 +285,12 @@ def make_view(engine: Engine, info: StudyInfo) -> LiveView | PlainView:
     return LiveView(engine, info) if sys.stderr.isatty() else PlainView(engine, info)
 
 
-def watch_until_interrupted(show: StudyView, engine: Engine, info: StudyInfo, url: str, every: float) -> None:
+def watch_until_interrupted(
+    show: StudyView, engine: Engine, info: StudyInfo, url: str, every: float, follower: StudyFollower | None = None
+) -> StudyInfo:
     """Update the view until interrupted; wait for a database that is unreachable.
 
-    StudyError if the study was deleted.
+    Return the study to watch next, if there is a follower and it finds one. StudyError if the study was deleted.
     """
     away = False
     with show:
@@ -269,6 +301,12 @@ def watch_until_interrupted(show: StudyView, engine: Engine, info: StudyInfo, ur
                     show.away("")
                     away = False
                 show()
+                if follower:
+                    following, others = follower.find_next(info)
+                    if following.id != info.id:
+                        return following
+                    if isinstance(show, PlainView | LiveView):
+                        show.mention(others)
             except (SQLAlchemyError, StorageError) as error:
                 if not database.is_transient(error):
                     raise

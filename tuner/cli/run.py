@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from shlex import quote
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import open_engine, storage_hint, to_home
+from tuner.cli.common import open_engine, to_home
+from tuner.cli.continuing import find_options, typed_command, view_and_store
 from tuner.cli.options import (
     COUNT,
     SPACE,
@@ -23,7 +25,7 @@ from tuner.cli.options import (
     table_option,
     worker_options,
 )
-from tuner.wording import count_of
+from tuner.wording import count_of, format_seconds, pluralize, write_command
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -80,12 +82,11 @@ def run(home: str, storage: str | None, **options: Any) -> None:
     if now := find_spent(storage or place.database, options):
         return print_result(now, home, storage)
 
-    from tuner.cli.live import make_view
     from tuner.search.run import RunRequest
     from tuner.search.run import run as launch
 
     request = RunRequest.from_options(storage or place.database, place, options)
-    report_and_exit(launch(request, make_view), home, storage)
+    report_and_exit(launch(request, view_and_store), home, storage)
 
 
 def report_and_exit(done: RunResult, home: str, storage: str | None) -> None:
@@ -102,7 +103,7 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     from tuner.study.format import format_params, format_value
     from tuner.study.verdict import judge_trial
 
-    name = now.study.name
+    name, place = now.study.name, find_options(home, storage)
     click.echo(f"study '{name}': {count_of(now.num_finished, now.num_trials, 'trial', 'ended')}")
     if now.best:
         best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
@@ -110,23 +111,24 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
         verdict = judge_trial(now.study.goal, now.best.value, now.best.attrs.get("result", {}))
         if verdict.sentence:
             click.echo(f"{verdict.sentence}; {verdict.remedy}")
-        study = f"--study {quote(name)}"
-        command = f"best {study} --export best" if verdict.is_usable else f"report {study}"
-        click.echo(f"next: tuner {command}{storage_hint(home, storage)}")
+        command, more = ("best", {"export": "best"}) if verdict.is_usable else ("report", {})
+        click.echo(f"next: {write_command(command, study=name, **more, **place)}")
     engine = open_engine(storage, home)
     if none_meets := queries.explain_limits(engine, now):
         click.echo(none_meets)
     if table := now.study.table:
-        named = "" if name == table else f" --study {quote(name)}"
-        click.echo(f"next: tuner table {quote(table)}{named}{storage_hint(home, storage)}")
+        named = None if name == table else name
+        click.echo(f"next: {write_command('table', table, study=named, **place)}")
     if now.study.has_given_trials and (failed := now.states.get("FAIL", 0)):
-        click.echo(f"{failed} failed; run the command again to retry them")
+        click.echo(f"{failed} failed; retry them with: {typed_command() or 'the same command'}")
     if now.num_paused:
         click.echo(describe_paused(engine, now))
+    spent = list(describe_spent(engine, now, home, storage))
     engine.dispose()
-    if not now.study.has_given_trials and now.num_trials and now.num_finished >= now.num_trials:
-        click.echo(describe_spent_trials(now))
-    print_spent_hours(now, home, storage)
+    for line in spent:
+        click.echo(line)
+    if not spent and now.num_finished < (now.num_trials or math.inf) and (command := typed_command()):
+        click.echo(f"continue with: {command}")
 
 
 def describe_paused(engine: Engine, now: StudySummary) -> str:
@@ -146,32 +148,40 @@ def is_grid_spent(now: StudySummary) -> bool:
     return bool(points) and (now.num_trials or 0) >= points
 
 
-def describe_spent_trials(now: StudySummary) -> str:
+def describe_spent_trials(now: StudySummary, home: str, storage: str | None) -> str:
     """Return what to do when all trials have ended: raise their number, up to the points of a grid."""
     points, number = now.study.search.num_points, now.num_trials or 0
     if is_grid_spent(now):
-        return f"all {points} points of the grid are trained"
-    return f"the budget is spent; raise it to continue: --trials {min(2 * number, points or 2 * number)}"
+        return f"all {pluralize(points, 'point')} of the grid are trained"
+    more = min(2 * number, points or 2 * number) // max(1, len(now.study.choices))
+    return f"{pluralize(number, 'trial')} trained; for more: {raise_command(now, home, storage, trials=more)}"
 
 
-def print_spent_hours(now: StudySummary, home: str, storage: str | None) -> None:
-    """Print which budgets of hours and epochs are spent, and the command that raises them."""
+def raise_command(now: StudySummary, home: str, storage: str | None, **limit: float) -> str:
+    """Return the command that trains on with a higher limit; outside the command line, the one that sets it."""
+    place = find_options(home, storage)
+    values = {name: value if isinstance(value, int) else f"{value:g}" for name, value in limit.items()}
+    return typed_command(**values) or write_command("budget", study=now.study.name, **values, **place)
+
+
+def describe_spent(engine: Engine, now: StudySummary, home: str, storage: str | None) -> Iterator[str]:
+    """Yield which limits are spent, each with the command that raises it."""
     from tuner.study import budget
     from tuner.study.claims import MIN_GPU_SECONDS
     from tuner.study.format import kind_of_time
     from tuner.study.stats import find_device
 
-    engine = open_engine(storage, home)
+    if not now.study.has_given_trials and now.num_trials and now.num_finished >= now.num_trials:
+        yield describe_spent_trials(now, home, storage)
     status = budget.read_budget(engine, now.study.id)
-    engine.dispose()
     limits, taken, kind = status.budget, status.spent, kind_of_time(find_device(now))
-    for option, words, limit, spent in (
-        ("--hours", "hours", limits.hours, taken.hours),
-        ("--gpu-hours", f"{kind}-hours", limits.gpu_hours, taken.gpu_hours + MIN_GPU_SECONDS / 3600),
-        ("--epoch-budget", "epochs", limits.epochs, taken.epochs),
-    ):
+    for name, limit, spent, words in (
+        ("hours", limits.hours, taken.hours, format_seconds(3600 * (limits.hours or 0))),
+        ("gpu_hours", limits.gpu_hours, taken.gpu_hours + MIN_GPU_SECONDS / 3600,
+         f"{format_seconds(3600 * (limits.gpu_hours or 0))} of {kind} time"),
+        ("epoch_budget", limits.epochs, taken.epochs, pluralize(limits.epochs or 0, "epoch")),
+    ):  # fmt: skip
         if limit is not None and spent >= limit:
-            study = quote(now.study.name)
             enough = max(2 * limit, float(f"{spent + limit:.4g}"))  # hours before the limit count too
-            more = f"tuner budget --study {study} {option} {enough:g}{storage_hint(home, storage)}"
-            click.echo(f"the {limit:g} {words} are spent; raise them to continue: {more}")
+            more = raise_command(now, home, storage, **{name: 2 * limit if name == "epoch_budget" else enough})
+            yield f"the budget of {words} is spent; to continue: {more}"

@@ -170,7 +170,8 @@ def cost_parts(data: ScreenData) -> list[LinePart]:
 
 # The workers
 
-TRIAL, EPOCH, VALUE, WORKER, PARAMETERS = 5, 9, 7, 16, 22  # widths of columns
+TRIAL, EPOCH, VALUE, WORKER, PARAMETERS = 5, 12, 7, 16, 22  # widths of columns
+NARROW_EPOCH = 9
 
 
 @dataclass(frozen=True)
@@ -211,13 +212,24 @@ class WorkerRow:
             styles = {"": "", "curve": "cyan", "reference": "bright_black", "mark": self.mark_style()}
             lines = plot(self.curve, self.data.best, self.frame, width, self.height, self.ascii_only)
             return Text("\n").join(styled_text(line, styles) for line in lines)
-        is_counted = worker.state != "training" and worker.steps
-        return Text(worker.state + (f" {worker.step}/{worker.steps}" if is_counted else ""), style="dim")
+        if worker.state == "training":
+            steps = f", step {worker.batch}/{worker.batches}" if worker.batches else ""
+        else:
+            steps = f" {worker.step}/{worker.steps}" if worker.steps else ""
+        return cut_text(Text(worker.state + steps, style="dim"), width)
 
     def epoch(self, width: int) -> Text:
         worker = self.worker
-        is_training = worker.state == "training"
-        return Text(f"{worker.step}/{worker.steps}" if is_training else worker.state.split(" ")[0][:width])
+        if worker.state != "training":
+            return Text(worker.state.split(" ")[0][:width])
+        if not worker.batches:
+            return Text(f"{worker.step}/{worker.steps}")
+        epoch, part = f"{worker.step + 1}/{worker.steps}", f"{worker.batch / worker.batches:.0%}"
+        if self.height == 1:
+            return Text(f"{epoch} {part}" if len(epoch) + len(part) < width else epoch)
+        steps = f"{worker.batch}/{worker.batches}"
+        fitting = (text for text in (f"step {steps}", steps, part) if len(text) <= width)
+        return Text(epoch).append(f"\n{next(fitting)}", "dim")
 
     def value(self, width: int) -> Text:
         return Text(fit_value(self.curve[-1][1] if self.curve else self.worker.value, width))
@@ -263,7 +275,8 @@ def fit_columns(data: ScreenData, width: int) -> list[Column]:
     parameters = PARAMETERS + (width - 104) // 2 if width >= 104 else 0
     best = VALUE if width >= 56 else 0
     difference = VALUE + 1 if width >= 70 else 0
-    fixed = [TRIAL, EPOCH, VALUE, worker, parameters, best, difference]
+    epoch = EPOCH if width >= 70 else NARROW_EPOCH
+    fixed = [TRIAL, epoch, VALUE, worker, parameters, best, difference]
     plot = max(4, width - sum(size + 1 for size in fixed if size))
     rival = "vs best" if data.now.best else ""
     columns: list[Column] = [
@@ -271,7 +284,7 @@ def fit_columns(data: ScreenData, width: int) -> list[Column]:
         ("trial", TRIAL, "right", WorkerRow.trial),
         ("parameters", parameters, "left", WorkerRow.parameters),
         (cut_text(Text(f"{data.goal.metric} by epoch"), plot).plain, plot, "left", WorkerRow.plot),
-        ("epoch", EPOCH, "right", WorkerRow.epoch),
+        ("epoch", epoch, "right", WorkerRow.epoch),
         ("now", VALUE, "right", WorkerRow.value),
         ("best", best, "right", WorkerRow.best),
         (rival, difference, "right", WorkerRow.difference),

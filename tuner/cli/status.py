@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tuner.cli.common import echo_json, open_engine, to_home
+from tuner.cli.continuing import start_hint
 from tuner.cli.control import format_worker
 from tuner.cli.options import FiniteFloat, storage_options, study_option
 from tuner.wording import count_of, pluralize
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @storage_options
-@study_option("all; with --watch the most recent")
+@study_option("all; with --watch the one that is worked on")
 @click.option("--watch", is_flag=True, help="Keep updating until Ctrl-C.")
 @click.option(
     "--every",
@@ -39,7 +40,8 @@ def status(home: str, storage: str | None, study: str | None, watch: bool, every
 
     With --watch, on any host that reaches the database: curves of running trials, each with that of the best
     trial (grey; the mark shows where they are compared), the cost and the remaining budget. Into a pipe, one
-    line per event.
+    line per event. Of several studies, it follows the one with workers, or else with the newest activity; when
+    that has no workers and another one starts, it shows that. --study keeps to one.
 
     \b
     Examples:
@@ -60,7 +62,7 @@ def status(home: str, storage: str | None, study: str | None, watch: bool, every
     if as_json:
         return echo_json([plain(now, stats) for now, stats in zip(views, all_stats, strict=True)])
     if not views:
-        click.echo("no study yet. Start one with: tuner run --space unet_k")
+        click.echo(f"no study yet. {start_hint()}")
     for now, stats in zip(views, all_stats, strict=True):
         print_study(now, stats, queries.explain_limits(engine, now), queries.read_learned(engine, now.study))
 
@@ -110,14 +112,19 @@ def watch_study(engine: Engine, url: str, study: str | None, every: float, as_js
     """Watch until Ctrl-C or SIGTERM, and restore the terminal."""
     import signal
 
+    from tuner.cli.following import StudyFollower
     from tuner.cli.live import watch_until_interrupted
     from tuner.study import queries
 
-    info = queries.find_study(engine, study)
-    number = 1 if study else len(queries.read_studies(engine))
+    follower = None if study else StudyFollower(engine)
+    info = follower.find_first() if follower else queries.find_study(engine, study)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        watch_until_interrupted(choose_view(engine, info, as_json, number), engine, info, url, every)
+        while True:
+            number = 1 if study else len(queries.read_studies(engine))
+            info = watch_until_interrupted(
+                choose_view(engine, info, as_json, number), engine, info, url, every, follower
+            )
     except KeyboardInterrupt:
         return
 
@@ -129,7 +136,7 @@ def choose_view(engine: Engine, info: StudyInfo, as_json: bool, number: int) -> 
     from tuner.study import queries
     from tuner.study.stats import read_stats
 
-    mark = f"the most recent of {number} studies" if number > 1 else ""
+    mark = f"one of {number} studies" if number > 1 else ""
     if as_json:
         return JsonView(engine, info, click.echo)
     if sys.stdout.isatty():

@@ -50,6 +50,9 @@ class Batches:
     def num_steps(self) -> int:
         return len(self.split_items(range(len(self.data.train) * (1 + self.copies)), joined=True))
 
+    def num_val_steps(self) -> int:
+        return len(self.split_items(range(len(self.data.val))))
+
     def train(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the shuffled, augmented training batches of an epoch, from `first_step` on."""
         number = len(self.data.train)

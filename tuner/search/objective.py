@@ -109,8 +109,12 @@ def train_recipe(
     def on_epoch(report: EpochReport, is_new: bool = True) -> None:
         session.record_epoch(active, asdict(report), is_judged(report.epoch), is_new)
         peak = max(session.sync.status.get("peak_memory", 0), report.peak_memory)
-        session.update_status(step=report.epoch, steps=recipe.epochs, value=report.value, peak_memory=peak)
+        done = {"step": report.epoch, "steps": recipe.epochs, "batch": 0, "batches": 0}
+        session.update_status(**done, value=report.value, peak_memory=peak)
         check_memory(True)
+
+    def on_step(batch: int, batches: int) -> None:
+        session.update_status(batch=batch, batches=batches)  # the next heartbeat carries it
 
     def on_partial(value: float) -> None:
         session.record_partial(active, value, recipe.stage_at(1).judged)
@@ -145,4 +149,5 @@ def train_recipe(
         on_frame=on_frame,
         part=session.joined.info.part,
         on_partial=on_partial,
+        on_step=on_step,
     )

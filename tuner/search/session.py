@@ -45,7 +45,7 @@ from tuner.study.trial_reader import make_trial
 
 LEAVE_SECONDS = 8.0  # for the last writes: schedulers often send SIGKILL ten seconds after SIGTERM
 PAUSE_SECONDS = 0.1  # between two checks whether a paused study goes on
-NO_STEPS: dict[str, Any] = {"step": 0, "steps": 0, "value": None, "params": None}
+NO_STEPS: dict[str, Any] = {"step": 0, "steps": 0, "batch": 0, "batches": 0, "value": None, "params": None}
 EPOCH_SECONDS = 0.005  # between two checks whether more epochs were granted
 TrialSignal = Literal["", "stopped", "pruned", "paused"]
 log = logging.getLogger("tuner")

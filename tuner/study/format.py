@@ -11,10 +11,18 @@ from tuner.study.budget import Budget, BudgetUse, is_without_gpu
 from tuner.study.decisions import CAN_START, SECONDS, StoredDecision
 from tuner.study.failures import failure_from_attrs
 from tuner.study.info import StudyInfo
+from tuner.study.queries import WorkerInfo
 from tuner.study.stats import Cost, StudyStats
 from tuner.study.time_left import TimeLeft
 from tuner.study.trial_queries import OVER_LIMIT, TrialInfo
 from tuner.wording import count_of, format_seconds, format_time_of, pluralize
+
+
+def format_steps(worker: WorkerInfo) -> str:
+    """Return text such as 'epoch 3/20', or within the next epoch 'epoch 4/20, step 120/450'."""
+    if not worker.batches:
+        return f"epoch {worker.step}/{worker.steps}"
+    return f"epoch {worker.step + 1}/{worker.steps}, step {worker.batch}/{worker.batches}"
 
 
 def format_value(value: float | None) -> str:

@@ -45,6 +45,8 @@ class WorkerInfo:
     params: dict[str, Any] | None
     machine: str = ""
     peak_memory: int = 0  # bytes
+    batch: int = 0  # of the epoch that is trained, training and validation together
+    batches: int = 0  # 0 between epochs
 
 
 @dataclass(frozen=True)

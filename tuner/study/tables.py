@@ -83,6 +83,8 @@ worker_table = sa.Table(
     sa.Column("number", sa.Integer),  # of its trial
     sa.Column("step", sa.Integer, **ZERO),
     sa.Column("steps", sa.Integer, **ZERO),
+    sa.Column("batch", sa.Integer, **ZERO),  # of the epoch that is trained,
+    sa.Column("batches", sa.Integer, **ZERO),  # and their number; 0 between epochs
     sa.Column("value", sa.Double),
     sa.Column("params", sa.JSON),
     sa.Column("peak_memory", sa.BigInteger, **ZERO),  # bytes
@@ -192,10 +194,16 @@ def open_to_read(url: str) -> Engine:
     with database.convert_errors(url):
         refuse_other_versions(engine)
         found = schema(engine)
-        if found is not None and found[0] < SCHEMA:
+        if found is not None and (found[0] < SCHEMA or lacks_columns(engine)):
             with database.creation_lock(engine, url):
                 add_missing(engine)
     return engine
+
+
+def lacks_columns(engine: Engine) -> bool:
+    """Return whether the table of workers was created before its newest columns, which have defaults."""
+    there = {column["name"] for column in sa.inspect(engine).get_columns(worker_table.name)}
+    return not there >= set(worker_table.columns.keys())
 
 
 def schema(engine: Engine) -> tuple[int, str] | None:

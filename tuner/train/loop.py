@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,6 +131,7 @@ def train(
     on_frame: Callable[[Progress], None] = lambda progress: None,
     part: float = 0.0,
     on_partial: Callable[[float], None] = lambda value: None,
+    on_step: Callable[[int, int], None] = lambda done, of: None,
 ) -> TrainingOutcome:
     """Train from scratch or from the run's checkpoint; `on_epoch` is called after every epoch.
 
@@ -139,7 +141,8 @@ def train(
     that cannot be resumed fails the trial. `on_resume` gets the reports of the epochs in the checkpoint, since not
     all of them may be recorded yet. `on_frame` is called for each new frame, before `on_epoch`. After that `part`
     of the steps of the first epoch, the model is validated, which changes nothing else, and `on_partial` is called
-    with the goal's metric; again when the training is resumed.
+    with the goal's metric; again when the training is resumed. `on_step` is called after each training batch of an
+    epoch, and before each of its validation batches, with the number of both that are done and that there are.
     """
     batches = make_batches(recipe, data, device)
     memory.reset_peak(device)
@@ -152,7 +155,16 @@ def train(
             on_partial(progress.partial[1])
         on_resume([EpochReport(**report) for report in progress.history])
         training = TrainingRun(
-            trainer, batches, progress, goal, run, check_stop, saving or CheckpointSchedule(), part, on_partial
+            trainer,
+            batches,
+            progress,
+            goal,
+            run,
+            check_stop,
+            saving or CheckpointSchedule(),
+            part,
+            on_partial,
+            on_step,
         )
         end = training.run_epochs(on_epoch, on_frame)
         shown = load_best_examples(training) if end != "stopped" else None
@@ -196,6 +208,7 @@ class TrainingRun:
     saving: CheckpointSchedule
     part: float = 0.0  # of the first epoch, after which it is scored
     on_partial: Callable[[float], None] = lambda value: None
+    on_step: Callable[[int, int], None] = lambda done, of: None
     totals: Totals = field(init=False)  # of the training batches
     began: float = 0.0
     saved_at: tuple[int, int] = (0, 0)  # epoch and step of the last checkpoint
@@ -229,6 +242,8 @@ class TrainingRun:
         if progress.totals:
             self.totals.restore(progress.totals)
         trainer.set_train_mode()
+        is_validated = epoch % trainer.recipe.validate_every == 0 or epoch == trainer.recipe.epochs
+        steps = self.batches.num_steps() + self.batches.num_val_steps() * is_validated
         for images, targets in self.batches.train(epoch, progress.step):
             self.raise_if_stopped()
             if self.is_partial_due():
@@ -237,10 +252,10 @@ class TrainingRun:
                 self.save_within_epoch()
             trainer.step(images, targets, self.totals)
             progress.step += 1
+            self.on_step(progress.step, steps)
         if self.is_partial_due():  # the epoch has one step
             self.score_part()
-        is_validated = epoch % trainer.recipe.validate_every == 0 or epoch == trainer.recipe.epochs
-        scored = validate(trainer, self.batches, self.raise_if_stopped) if is_validated else None
+        scored = validate(trainer, self.batches, self.count_validation(steps)) if is_validated else None
         metrics = self.totals.scores("train_") | (scored.scores("val_") if scored else {})
         seconds = time.perf_counter() - self.began
         check_finite(trainer.recipe, epoch, metrics)
@@ -280,6 +295,16 @@ class TrainingRun:
             self.began += time.perf_counter() - began
         self.progress.partial = self.part, scores.get(f"val_{self.goal.metric}", math.nan)
         self.on_partial(self.progress.partial[1])
+
+    def count_validation(self, steps: int) -> Callable[[], None]:
+        """Return what is called before each validation batch of an epoch of so many batches."""
+        done = count(self.progress.step)
+
+        def before_batch() -> None:
+            self.raise_if_stopped()
+            self.on_step(next(done), steps)
+
+        return before_batch
 
     def raise_if_stopped(self) -> None:
         if end := self.check_stop():

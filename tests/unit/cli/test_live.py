@@ -86,6 +86,18 @@ def test_a_log_gets_a_line_for_each_new_best_and_each_end(study: JoinedStudy) ->
     assert len(lines) == 3
 
 
+def test_a_slow_epoch_is_reported_within(study: JoinedStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    begin(study)
+    monkeypatch.setattr(live, "REPORT_SECONDS", 0.0)
+    with plain(study, lines) as show:
+        for batch in (0, 120, 121):
+            with study.engine.begin() as db:
+                db.execute(sa.update(worker_table).values(batch=batch, batches=450 if batch else 0))
+            show()
+    assert lines[0] == "trial 0 epoch 3/4, step 121/450" and set(lines) == {lines[0]}
+
+
 def test_a_pruned_and_a_failed_trial_say_why(study: JoinedStudy) -> None:
     lines: list[str] = []
     with plain(study, lines):

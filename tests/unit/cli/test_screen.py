@@ -169,6 +169,19 @@ def test_what_a_worker_does_before_it_trains_stands_in_the_place_of_its_curve() 
     assert "caching photos 120/400" in "\n".join(lines(seen, 112, 24))
 
 
+def test_within_an_epoch_its_steps_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = sight(1)
+    busy = worker(20, step=3, steps=20, batch=120, batches=450)
+    seen = replace(seen, now=replace(seen.now, workers=(busy,)))
+    text = "\n".join(lines(seen, 80, 24))
+    assert " 4/20 " in text and "step 120/450" in text
+    assert " 4/20 27% " in "\n".join(lines(seen, 80, 10))
+    before_a_curve = "\n".join(lines(replace(seen, curves={}), 80, 24))
+    assert "training, step 120/450" in before_a_curve
+    between = replace(seen, now=replace(seen.now, workers=(replace(busy, batch=0, batches=0),)))
+    assert " 3/20 " in "\n".join(lines(between, 80, 24))
+
+
 def test_paused_and_the_database_away_are_said_first() -> None:
     seen = replace(
         sight(3, replace(FULL, paused=True, left=TimeLeft(None, "paused"))),

@@ -30,9 +30,13 @@ def study(home: Path) -> Iterator[JoinedStudy]:
 @pytest.mark.parametrize(
     ("limits", "seconds", "told"),
     [
-        ({"hours": 2.0}, {"clock_seconds": 7200.5}, "the 2 hours are spent; {more} --hours 4"),
-        ({"gpu_hours": 0.5}, {"gpu_seconds": 1799.0}, "the 0.5 GPU-hours are spent; {more} --gpu-hours 1"),
-        ({"hours": 1.0}, {"clock_seconds": 9000.0}, "the 1 hours are spent; {more} --hours 3.5"),
+        ({"hours": 2.0}, {"clock_seconds": 7200.5}, "the budget of 2 h is spent; {more} --hours 4"),
+        (
+            {"gpu_hours": 0.5},
+            {"gpu_seconds": 1799.0},
+            "the budget of 30 min of GPU time is spent; {more} --gpu-hours 1",
+        ),
+        ({"hours": 1.0}, {"clock_seconds": 9000.0}, "the budget of 1 h is spent; {more} --hours 3.5"),
         ({"hours": 2.0, "gpu_hours": 2.0}, {"clock_seconds": 7000.0, "gpu_seconds": 7000.0}, ""),
         ({"num_trials": 5}, {"clock_seconds": 7000.0, "gpu_seconds": 7000.0}, ""),
     ],
@@ -52,5 +56,5 @@ def test_hours_that_are_spent_are_told_with_what_raises_them(
     info = queries.find_study(study.engine, "s")
     print_result(queries.read_summary(study.engine, info), str(home), None)
     lines = [line for line in capsys.readouterr().out.splitlines() if "spent" in line]
-    more = "raise them to continue: tuner budget --study s"
+    more = "to continue: tuner budget --study s"
     assert lines == ([told.format(more=more) + f" --home {home}"] if told else [])

@@ -45,6 +45,18 @@ def test_a_trial_stopped_anywhere_goes_on_as_if_it_had_not(
     assert_same(trial, unbroken)
 
 
+def test_each_batch_of_an_epoch_is_counted_also_where_it_is_resumed(
+    recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
+) -> None:
+    training, every = Batches(toy_data, 4, 7).num_steps(), an_epoch(toy_data)
+    trial = Trial(recipe, toy_data, tmp_path / "run")
+    trial.train(stop_after(every))
+    assert trial.steps == [(done, every) for done in (*range(1, training + 1), *range(training, every))]
+    trial.steps.clear()
+    trial.train(stop_after(2))
+    assert trial.steps[:2] == [(1, every), (2, every)]
+
+
 def test_a_stop_during_validation_does_not_train_the_epoch_again(
     recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial
 ) -> None:

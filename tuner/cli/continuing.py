@@ -1,0 +1,99 @@
+"""The commands that make a study go on, as they are typed: printed when its workers end or are stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from shlex import quote
+from typing import TYPE_CHECKING
+
+import click
+
+from tuner.cli.options import DEFAULT_HOME
+from tuner.wording import STORAGE_VARIABLE, write_command
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from tuner.console import StudyView
+    from tuner.study.info import StudyInfo
+
+TYPED = "tuner.typed"  # key of the words after "tuner", in the context of the command
+
+
+def find_options(home: str, storage: str | None) -> dict[str, str]:
+    """Return the options with which a command finds the same database as this one."""
+    options = {} if home == DEFAULT_HOME else {"home": home}
+    if storage and "TUNER_STORAGE" not in os.environ:
+        options["storage"] = STORAGE_VARIABLE if has_password(storage) else storage
+    return options
+
+
+def has_password(url: str) -> bool:
+    from tuner.errors import StorageError
+    from tuner.study.database import parse_url
+
+    try:
+        parsed = parse_url(url)
+    except StorageError:
+        return False
+    return parsed.password is not None or "password" in parsed.query
+
+
+def typed_command(**changes: object) -> str:
+    """Return the running command as it was typed, with options added or replaced; "" outside the command line."""
+    context = click.get_current_context(silent=True)
+    words = list(context.find_root().meta.get(TYPED, ())) if context else []
+    for name, value in changes.items():
+        words = replace_option(words, f"--{name.replace('_', '-')}", str(value))
+    return " ".join(["tuner", *quote_words(words)]) if words else ""
+
+
+def replace_option(words: Sequence[str], option: str, value: str) -> list[str]:
+    """Return the words of a command with this value of an option."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and word != option and not word.startswith(f"{option}="):
+            kept.append(word)
+        skip = word == option
+    return [*kept, option, value]
+
+
+def quote_words(words: Sequence[str]) -> list[str]:
+    """Return the words quoted, and a variable in place of a database URL with a password."""
+    quoted, before = [], ""
+    for word in words:
+        name, _, value = word.partition("=")
+        if before == "--storage" and has_password(word):
+            quoted.append(STORAGE_VARIABLE)
+        elif name == "--storage" and value and has_password(value):
+            quoted.append(f"{name}={STORAGE_VARIABLE}")
+        else:
+            quoted.append(quote(word))
+        before = word
+    return quoted
+
+
+def view_and_store(engine: Engine, info: StudyInfo) -> StudyView:
+    """Return the view of a run, and store its command with the study, so that other commands can name it."""
+    from tuner.cli.live import make_view
+    from tuner.study.commands import store_command
+
+    if command := typed_command():
+        store_command(engine, info.id, command)
+    return make_view(engine, info)
+
+
+def describe_run_command(engine: Engine, info: StudyInfo) -> str:
+    """Return how the study goes on, such as 'continue with: tuner run --space unet_k'."""
+    from tuner.study.commands import read_command
+
+    found = read_command(engine, info.id)
+    if found is None:
+        return "continue it as it was started"
+    return f"continue{found.where} with: {found}"
+
+
+def start_hint() -> str:
+    """Return how to begin where there is no study."""
+    return f"Start one with: {write_command('run', space='unet_k', rehearse=True)}"
