@@ -44,9 +44,11 @@ def typed_command(**changes: object) -> str:
     """Return the running command as it was typed, with options added or replaced; "" outside the command line."""
     context = click.get_current_context(silent=True)
     words = list(context.find_root().meta.get(TYPED, ())) if context else []
+    if not words:
+        return ""
     for name, value in changes.items():
         words = replace_option(words, f"--{name.replace('_', '-')}", str(value))
-    return " ".join(["tuner", *quote_words(words)]) if words else ""
+    return " ".join(["tuner", *quote_words(words)])
 
 
 def replace_option(words: Sequence[str], option: str, value: str) -> list[str]:
