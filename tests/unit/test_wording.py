@@ -11,7 +11,7 @@ from tuner.wording import count_of, format_seconds, format_time_of, pluralize
 
 PACKAGE = Path(__file__).parent.parent.parent / "tuner"
 NEVER_ONE = ("number", "len(ended)", "recipe.validate_every", "active.deaths", "rung", "held", "batch",
-             "MAX_DEATHS", "len(distributions):,")  # fmt: skip
+             "MAX_DEATHS", "len(distributions):,", "of")  # fmt: skip
 COUNTED = re.compile(r"\{([^{}\"']*)\} (trials|epochs|threads|workers|images|rows|studies|parameters)\b")
 
 

@@ -60,7 +60,9 @@ def predict_files(
             yield from predict_all(model, recipe, chain([first], pictures), out, wanted, inputs)
     if unread:
         rest = f"; the results of the others are in {out}" if first else ""
-        raise DataError(f"{len(unread)} of {len(inputs)} images cannot be read{rest}:{bullets(unread)}")
+        raise DataError(
+            f"{len(unread)} of {pluralize(len(inputs), 'image')} cannot be read{rest}:{bullets(unread)}"
+        )
 
 
 def read_images(inputs: Iterable[InputImage], unread: list[str]) -> Pictures:
