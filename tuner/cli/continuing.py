@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tuner.console import StudyView
     from tuner.study.info import StudyInfo
 
-TYPED = "tuner.typed"  # key of the words after "tuner", in the context of the command
+TYPED = "tuner typed"  # key of the words after "tuner", in the context of the command
 
 
 def find_options(home: str, storage: str | None) -> dict[str, str]:
