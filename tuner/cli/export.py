@@ -72,7 +72,6 @@ def best(
       tuner best --trial 3 --export third
     """
     from tuner.export.best_trial import check_exportable, find_best, find_trial
-    from tuner.study.verdict import judge_trial
 
     if number is not None and pick is not None:
         raise click.UsageError("give --trial N or --pick, not both: each chooses a trial.")
@@ -103,9 +102,8 @@ def best(
     for name in (name for name in found.values if name != found.study.goal.metric):
         click.echo(f"  {name:<14} {found.values[name]:.4g}")
     print_numbers(found.trial.params, found.epoch, found.metrics)
-    verdict = judge_trial(found.study.goal, found.trial.value, found.trial.attrs.get("result", {}))
-    if verdict.sentence:
-        click.echo(f"  {verdict.sentence}; {verdict.remedy}")
+    if found.verdict.sentence:
+        click.echo(f"  {found.verdict.sentence}; {found.verdict.remedy}")
     print_front(found)
     if folder:
         command = predict_command(folder, Recipe.from_json(found.trial.attrs["recipe"]), "IMAGE...")

@@ -17,6 +17,7 @@ from tuner.study.front import FrontTrial
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import trials
 from tuner.study.trial_queries import OPEN, TrialInfo
+from tuner.study.verdict import Verdict, judge_trial
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class BestTrial:
         ""  # of one that was chosen by its number: what became of it, such as "finished after 3 of 3 epochs"
     )
 
+    @property
+    def verdict(self) -> Verdict:
+        """What it does not find."""
+        return judge_trial(self.study.goal, self.trial.value, self.trial.attrs.get("result") or {})
+
     def fetch_files(self, attempts: AttemptFiles) -> Run:
         """Return the files of the finishing attempt, fetched from the artifact store if needed."""
         return attempts.fetch(self.study.name, self.study.key, self.trial.number, attempt_of(self.trial.attrs))
@@ -56,6 +62,7 @@ class BestTrial:
             "beaten": self.beaten,
             "finished": self.finished,
             "failed": self.failed,
+            "verdict": self.verdict.to_json(),
             "made_with": self.trial.attrs.get("made_with", {}),
             **({"state": self.state} if self.state else {}),
             **({"values": dict(self.values)} if self.values else {}),

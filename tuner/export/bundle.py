@@ -269,6 +269,8 @@ The best of many trials is partly luck: expect a little {worse} on new images.""
     if best.state:
         rank = f"""It was chosen by its number: {best.state}.
 It is better than {best.beaten} of {pluralize(best.finished, "finished trial")} ({best.failed} failed)."""
+    if missed := best.verdict.sentence:
+        rank += f"\nOf the validation images, {missed}."
     return f"""# {recipe.model} for {recipe.data.name}
 {toy if best.study.rehearsal else ""}
 Trial {best.trial.number} of the study `{best.study.name}` (space `{best.study.space}`, goal: {best.study.goal}).

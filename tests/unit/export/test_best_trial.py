@@ -58,3 +58,4 @@ def test_as_json_it_is_plain_and_complete(joined: JoinedStudy) -> None:
     assert (plain["study"], plain["trial"], plain["value"], plain["epoch"]) == ("made", 0, 0.8, 2)
     assert plain["params"] == joined.study.best_params
     assert plain["made_with"] == MADE_WITH
+    assert plain["verdict"]["usable"] is True and plain["verdict"]["says"] == ""

@@ -24,6 +24,7 @@ from tuner.study.study import JoinedStudy
 from tuner.study.verdict import Verdict, judge_trial, missed_classes
 
 NOTHING, MISSED = "it finds nothing yet", "never found"
+WEAK = ("next to nothing yet (IoU 0.005)", ("object (IoU 0.005)",))
 STREETS = [f"class {at}" for at in range(11)]
 CONFUSIONS = {  # rows of truth: how many of the first classes of 11 are found
     found: [[5 if column == (row if row < found else 0) else 0 for column in range(11)] for row in range(11)]
@@ -67,7 +68,9 @@ def test_a_model_that_finds_nothing_is_not_shipped(
     assert all(NOTHING in text and "Ship trial" not in text for text in said.values())
     assert "next: tuner report --study searched" in said["run"] and "--export" not in said["run"]
     assert "check the data with tuner data" in said["run"] and "check the data" in said["best"]
-    assert "Do not ship trial 0 yet: it finds nothing yet." in said["page"] and "Do not ship" in said["note"]
+    assert (
+        "Do not ship trial 0 yet: it finds nothing yet (iou 0)." in said["page"] and "Do not ship" in said["note"]
+    )
     assert "the one to ship" not in said["page"] and "--export best" not in said["page"]
     assert "tuner data shapes" in said["page"]
 
@@ -116,18 +119,38 @@ def test_a_trial_of_an_earlier_version_is_judged_by_its_file(study: JoinedStudy,
 @pytest.mark.parametrize(
     ("goal", "value", "missed", "verdict"),
     [
-        (maximize("iou"), 0.0, None, Verdict(True)),
-        (maximize("iou"), 1e-4, None, Verdict()),
+        (maximize("iou"), 0.0, None, Verdict(how_little="nothing yet (iou 0)")),
+        (maximize("iou"), 0.0006, None, Verdict(how_little="next to nothing yet (iou 0.0006)")),
+        (maximize("iou"), 0.01, None, Verdict()),
         (maximize("mine:score"), 0.0, None, Verdict()),  # whose values may be below 0
+        (maximize("iou:sky"), 0.0, None, Verdict()),  # other classes may be found
         (minimize("loss"), 0.0, None, Verdict()),
-        (maximize("accuracy"), 0.97, [[95, 0], [5, 0]], Verdict(True, ("object",), 2)),
-        (maximize("iou"), 0.1, [[0, 95], [0, 5]], Verdict(False, ("background",), 2)),
-        (maximize("iou"), 0.8, [[95, 0], [1, 4]], Verdict(False, (), 2)),
+        (minimize("count_error"), 0.0, None, Verdict()),
+        (maximize("accuracy"), 0.97, [[95, 0], [5, 0]], Verdict(("object",), 2, "nothing yet")),
+        (maximize("accuracy"), 0.97, [[900, 99], [99, 1]], Verdict((), 2, *WEAK)),
+        (maximize("iou"), 0.1, [[0, 95], [0, 5]], Verdict(("background",), 2)),
+        (maximize("iou"), 0.8, [[95, 0], [1, 4]], Verdict((), 2)),
     ],
 )
 def test_masks_and_goals(goal: Goal, value: float, missed: Any, verdict: Verdict) -> None:
     result = {"missed": missed_classes(missed, ("background", "object"))} if missed else {}
     assert judge_trial(goal, value, result) == verdict
+
+
+def test_classes_that_are_hardly_found_count_as_missed() -> None:
+    confusion = [[500 if row == column else 0 for column in range(11)] for row in range(11)]
+    confusion[3][3], confusion[3][0] = 2, 498
+    found = judge_trial(maximize("miou"), 0.8, {"missed": missed_classes(confusion, STREETS)})
+    assert found.sentence == "this class is hardly found: class 3 (IoU 0.004)" and found.is_usable
+    assert replace(found, never_found=tuple(STREETS[4:9])).is_usable is False
+
+
+def test_more_classes_than_are_named_are_counted() -> None:
+    confusion = [[0] * 500 for _ in range(500)]
+    for at in range(500):
+        confusion[at][at if at >= 300 else 499] = 1
+    found = judge_trial(maximize("miou"), 0.4, {"missed": missed_classes(confusion, list(map(str, range(500))))})
+    assert "and 288 more (300 of 500)" in found.sentence and not found.is_usable
 
 
 def test_a_class_that_does_not_occur_is_not_missed() -> None:
