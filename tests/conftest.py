@@ -55,19 +55,11 @@ SHARED_SETUP = {  # modules whose tests share what takes seconds to set up
         "test_extend",
     ),
     *("test_loop_instances", "test_mask_rcnn", "test_fork_server", "test_optuna_suite"),
-    *("test_study_api", "test_web_artifacts"),
+    *("test_study_api", "test_web_artifacts", "test_architecture"),
 }
 
 
-MANY_PROCESSES = {  # tests that start many, on SQLite in `make test-all` only
-    "test_two_fleets_started_at_once_share_one_budget",
-    "test_ten_hosts_start_at_once_some_with_init_and_some_with_run",
-    "test_a_clock_that_jumps_harms_nothing",
-    "test_ten_processes_create_one_database_and_one_study",
-}
-
-
-ON_POSTGRESQL: set[str] = set()  # tests of which a first case was collected
+DATABASES = {"sqlite", "postgresql", "mariadb"}
 
 
 class ForkedGateway(gateway_io.Popen2IOMaster):  # type: ignore[misc]
@@ -108,24 +100,36 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Run tests that share a set-up in one process, and those on MariaDB: each process would start a server.
-
-    MariaDB is left to `make test-all`: SQLite and PostgreSQL run the same tests each time. Of a test with further
-    parameters, PostgreSQL runs the first.
-    """
-    params = [each for each in getattr(item, "callspec", NO_PARAMS).params.values() if isinstance(each, str)]
-    test = item.nodeid.partition("[")[0]
-    if "mariadb" in params:
+    """Run tests that share a set-up in one process, and those on MariaDB: each process would start a server."""
+    if "mariadb" in text_params(item):
         item.add_marker(pytest.mark.xdist_group("mariadb"))
-        item.add_marker(pytest.mark.slow)
     elif item.path.stem in SHARED_SETUP:
         item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    if "sqlite" in params and getattr(item, "originalname", "") in MANY_PROCESSES:
-        item.add_marker(pytest.mark.slow)
-    elif "postgresql" in params and not item.get_closest_marker("slow"):
-        if test in ON_POSTGRESQL:
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave all databases but one to `make test-all`: the first case of a test on PostgreSQL, others on SQLite."""
+    on_postgresql: dict[str, str] = {}  # the case of each test
+    for item in items:
+        if "postgresql" in text_params(item) and not item.get_closest_marker("slow"):
+            on_postgresql.setdefault(item.nodeid.partition("[")[0], without_database(item))
+    for item in items:
+        databases = DATABASES & text_params(item)
+        is_first = on_postgresql.get(item.nodeid.partition("[")[0]) == without_database(item)
+        if databases and databases != {"postgresql" if is_first else "sqlite"}:
             item.add_marker(pytest.mark.slow)
-        ON_POSTGRESQL.add(test)
+
+
+def text_params(item: pytest.Item) -> set[str]:
+    values = getattr(item, "callspec", NO_PARAMS).params.values()
+    return {each for each in values if isinstance(each, str)}
+
+
+def without_database(item: pytest.Item) -> str:
+    """Return the name of a case without the database it runs on."""
+    test, _, case = item.nodeid.rstrip("]").partition("[")
+    return f"{test} {[part for part in case.split('-') if part not in DATABASES]}"
 
 
 def pytest_collection_finish() -> None:

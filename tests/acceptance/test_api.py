@@ -85,6 +85,7 @@ def test_the_same_call_resumes_and_the_command_line_sees_the_study(study: Study,
     assert "tiny" in shown.stdout and "2 of 2" in shown.stdout
 
 
+@pytest.mark.slow
 def test_the_report_is_written_once(study: Study, tmp_path: Path) -> None:
     path = study.report(tmp_path / "report.html")
     assert path.read_text().count("tiny") and path == tmp_path / "report.html"

@@ -152,6 +152,7 @@ def test_whatever_tells_them_to_stop_they_save_and_put_back(stack: Stack) -> Non
     assert ignored == [[MOVED]] and {rule["action"] for rule in rules} == {"Ignore"}
 
 
+@pytest.mark.slow
 def test_a_pod_with_a_mistake_in_its_run_fails(stack: Stack) -> None:
     code, said = ended(pod(stack))  # no space of that name
     assert code == 2

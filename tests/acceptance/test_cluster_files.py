@@ -185,6 +185,7 @@ def test_no_secret_gets_into_the_image() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
+@pytest.mark.slow
 def test_what_the_image_copies_is_enough_to_install_it(tmp_path: Path) -> None:
     build, image = tmp_path / "build", tmp_path / "image"
     build.mkdir()

@@ -124,7 +124,7 @@ def tuner(searched: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
     return call
 
 
-@pytest.mark.parametrize(("study", "images"), [("badges", 6), ("scenes", 2)])
+@pytest.mark.parametrize(("study", "images"), [pytest.param("badges", 6, marks=pytest.mark.slow), ("scenes", 2)])
 def test_the_best_is_exported_scored_on_the_test_split_and_used(
     tuner: Callable[..., str], study: str, images: int
 ) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 from pathlib import Path
 
+import pytest
 from helpers.command_line import claims, finish, home_url, rows, run, start, states, write_space
 from helpers.postgres import postgres, storage_url
 
@@ -14,6 +15,7 @@ from tuner.study import tables
 __all__ = ["postgres", "storage_url"]
 
 
+@pytest.mark.slow
 def test_ten_hosts_start_at_once_some_with_init_and_some_with_run(storage_url: str, tmp_path: Path) -> None:
     space = write_space(tmp_path, epochs=1)
     search = ["run", "--space", space, "--trials", "2"]

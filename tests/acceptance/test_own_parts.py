@@ -140,6 +140,7 @@ def suggest(trial):
 """
 
 
+@pytest.mark.slow
 def test_the_three_parts_of_the_readme_work_as_typed(tmp_path: Path) -> None:
     draw_pairs(tmp_path)
     for block in re.findall(r"```python\n(# my_\w+\.py\n.*?)```", README, flags=re.S):

@@ -9,6 +9,7 @@ import pytest
 from helpers.command_line import alter, epochs_of, home_url, rows, run, states, write_space
 
 
+@pytest.mark.slow
 def test_a_promoting_search_within_a_budget_of_epochs(tmp_path: Path) -> None:
     write_space(tmp_path, epochs=4)
     home = ("--home", tmp_path / "home")

@@ -172,6 +172,7 @@ def horses(make_place: Callable[[str], Workplace]) -> Workplace:
     return place
 
 
+@pytest.mark.slow
 def test_a4_a5_a6_a_unet_of_width_k_learns_with_each_loss_and_keeps_its_best_epoch(horses: Workplace) -> None:
     trials = horses.trials(HORSES)
     assert [trial.recipe.loss.name for trial in trials if trial.recipe] == ["bce", "focal", "dice"]

@@ -56,6 +56,7 @@ def test_a_study_is_created_joined_and_raised(tmp_path: Path) -> None:
     assert optuna.load_study(study_name="tiny", storage=url).user_attrs["tuner"]["seed"] == 5
 
 
+@pytest.mark.slow
 def test_two_fleets_started_at_once_share_one_budget(tmp_path: Path, storage_url: str) -> None:
     write_space(tmp_path, epochs=1)
     both = [
@@ -74,6 +75,7 @@ def test_two_fleets_started_at_once_share_one_budget(tmp_path: Path, storage_url
     assert len({row.worker for row in rows(storage_url, "SELECT worker FROM tuner_claim")}) <= 2
 
 
+@pytest.mark.slow
 def test_two_workers_draw_different_points_into_a_study_of_ones_own_name(tmp_path: Path) -> None:
     write_space(tmp_path, epochs=1)
     done = ok(run(tmp_path, *search(tmp_path, "--trials", "4", "--workers", "2", "--study", "mine")))

@@ -64,6 +64,7 @@ def test_a_grid_is_trained_once_and_says_when_it_is_spent(folder: Path) -> None:
     assert "grid of lr: from [0.001, 0.01] to none" in done.stderr
 
 
+@pytest.mark.slow
 def test_paused_trials_of_a_spent_grid_wait_for_no_larger_budget(folder: Path) -> None:
     done = call(folder, "run", "--space", "rests.py", "--epoch-budget", "3")
     assert done.exit_code == 0 and "paused; they may go on when the budget is raised" in done.stdout, done.output
@@ -85,6 +86,7 @@ def test_points_of_start_come_first_and_the_sampler_may_change(
         assert queries.find_study(engine, "starts").search.sampler == "qmc"
 
 
+@pytest.mark.slow
 def test_a_study_learns_from_another_one_and_a_prior(folder: Path) -> None:
     call(folder, "run", "--space", "starts.py", "--study", "before", "--trials", "2")
     learns = r"learns from before: \d trials, [23] points first"

@@ -156,6 +156,7 @@ def test_a_terminal_of_the_c_locale_gets_ascii(study: Path) -> None:
         assert "+- made" in screen.text and "o" in screen.text
 
 
+@pytest.mark.slow
 def test_a_study_deleted_while_it_is_watched_ends_it_with_one_line(study: Path) -> None:
     with terminal(study.parent, *WATCH) as screen:
         screen.wait_for("best so far")
@@ -193,6 +194,7 @@ def test_a_program_gets_a_line_of_json_for_each_change(study: Path) -> None:
         assert second["time_left"] == {"seconds": None, "by": "paused"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pipe", ["|", "2>&1 |"])
 def test_a_program_that_has_read_enough_ends_it(pipe: str, study: Path) -> None:
     watch = f"{sys.executable} -m tuner.cli {' '.join(WATCH)} --json"

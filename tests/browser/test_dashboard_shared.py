@@ -138,6 +138,7 @@ def test_what_is_written_into_notes_and_plots_does_not_run(page: Any, address: s
     assert page.evaluate("window.ran") is None
 
 
+@pytest.mark.slow
 def test_an_artifact_that_is_a_page_is_downloaded(page: Any, address: str) -> None:
     page.goto(f"{address}studies/1/trials?numbers=0")
     log_in(page)
@@ -174,6 +175,7 @@ def test_a_session_that_is_over_leads_to_the_login(page: Any, folder: Path) -> N
         assert page.locator("#password").is_visible()
 
 
+@pytest.mark.slow
 def test_read_only_shows_all_and_changes_nothing(page: Any, folder: Path) -> None:
     with dashboard(folder, "--read-only") as address:
         page.goto(f"{address}studies/1/note")

@@ -59,6 +59,7 @@ def test_a_broken_gpu_is_left_out_and_its_trial_moves_to_the_other(tmp_path: Pat
     assert claims(home_url(tmp_path / "home"))[3] == (4, None, 0)  # no trial is to blame
 
 
+@pytest.mark.slow
 def test_an_assert_on_the_gpu_fails_its_trial_and_not_the_gpu(tmp_path: Path) -> None:
     done = search(tmp_path, "0", ASSERT, 2, "--gpus", "0")
     assert done.returncode == 0, done.stderr

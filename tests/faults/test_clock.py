@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from helpers.command_line import alter, claims, epochs_of, finish, rows, running, states, wait_for
 from helpers.recording_model import go_on, once, trained, write_booked
 
@@ -35,6 +36,7 @@ datetime.datetime = Wrong
 """
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_harms_nothing(tmp_path: Path, storage_url: str) -> None:
     clock = tmp_path / "clock"
     (tmp_path / "sitecustomize.py").write_text(CLOCK.format(file=str(clock)))

@@ -60,6 +60,7 @@ def small_disk(place: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", place], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_with_no_room_for_a_checkpoint(tmp_path: Path, postgres: Postgres) -> None:
     write_space(tmp_path, epochs=2, model='use("unet", k=16)')
     url, home = postgres.fresh(), tmp_path / "home"

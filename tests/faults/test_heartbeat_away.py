@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from helpers.command_line import running
 from helpers.fragile_postgres import Fragile
 from helpers.trial_rows import put
@@ -14,6 +15,7 @@ from tuner.study.info import StudyInfo
 from tuner.study.study import join_study
 
 
+@pytest.mark.slow
 def test_a_watch_lives_through_a_database_that_is_stopped(tmp_path: Path, fragile: Fragile) -> None:
     url = fragile.fresh()
     joined = join_study(url, StudyInfo("made", "made", maximize("iou"), "shapes"))

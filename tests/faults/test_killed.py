@@ -112,6 +112,7 @@ def test_a_trial_survives_its_worker_its_fleet_and_both(tmp_path: Path) -> None:
     assert trial.user_attrs["result"]["epochs"] == EPOCHS
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_three_workers_is_set_aside_and_the_study_goes_on(tmp_path: Path) -> None:
     (tmp_path / "deadly.py").write_text(DEADLY)
     write_space(tmp_path, model='use("deadly:net", deadly=trial.number == 0)', epochs=4)

@@ -52,6 +52,7 @@ def test_the_tables_of_a_later_version_are_not_read(command: str, tmp_path: Path
     assert "schema 99" in refused(run(tmp_path, command, "--home", tmp_path / "home"))
 
 
+@pytest.mark.slow
 def test_nobody_joins_living_workers_of_another_version_and_dead_ones_are_no_hindrance(tmp_path: Path) -> None:
     write_booked(tmp_path, 4, "gate=2")
     url = home_url(tmp_path / "home")

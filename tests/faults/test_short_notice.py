@@ -36,6 +36,7 @@ def take_away(fleet: subprocess.Popen[str]) -> None:
     finish(fleet)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "is_away", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["database there", "database away"]
 )

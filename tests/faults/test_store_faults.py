@@ -283,6 +283,7 @@ def test_half_a_file_is_not_used_but_the_one_before(
     assert not [path for path in other.folder.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_where_everything_is_damaged_the_trial_starts_afresh(
     hosts: Hosts, two_epochs: Run, buckets: Buckets, bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -291,6 +292,7 @@ def test_where_everything_is_damaged_the_trial_starts_afresh(
     assert list(other.folder.iterdir()) == [] and "is damaged" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_answer_cut_in_the_middle_is_asked_for_again(hosts: Hosts, proxy: Proxy) -> None:
     one = hosts.host("one")
     sent(one, epoch(one.begin(*WHO, 1, fresh=True), 1, size=300_000))
@@ -300,6 +302,7 @@ def test_an_answer_cut_in_the_middle_is_asked_for_again(hosts: Hosts, proxy: Pro
     assert epoch_of(other.begin(*WHO, 2)) == 1
 
 
+@pytest.mark.slow
 def test_killed_between_checkpoint_and_manifest_the_manifest_before_is_used(
     hosts: Hosts, two_epochs: Run, buckets: Buckets, bucket: str
 ) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 from helpers.command_line import (
     children,
     epochs_of,
@@ -27,6 +28,7 @@ def at_work(url: str, fleet: int) -> list[int]:
     return [row.pid for row in training if row.pid in ours]
 
 
+@pytest.mark.slow
 def test_a_fleet_that_is_stopped_leaves_the_other_alone(tmp_path: Path) -> None:
     space = write_space(tmp_path, epochs=10)
     url = home_url(tmp_path / "home")

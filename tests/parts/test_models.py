@@ -19,7 +19,9 @@ SCORERS = [name for name in MODELS if name not in INSTANCE_MODELS]  # models of 
 TRAINED = [name for name in SCORERS if name != "pixel_frequency"]  # which has no weights, but learns by counting
 COSTLY = {  # in `make test` they are tried for what is left to `every_model`; another model has the same parts
     "resnet34_unet": "resnet18_unet",
-    "mobilenet_segnet_attention": "mobilenet_segnet_attention_atrous",
+    "mobilenet_segnet_attention": "mobilenet_unet",
+    "mobilenet_segnet_attention_atrous": "mobilenet_unet",
+    "sport_vgg": "basic_cnn",
     "fcn_resnet50": "smp",
 }
 

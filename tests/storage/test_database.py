@@ -68,6 +68,7 @@ def test_opening_twice_changes_nothing(storage_url: str) -> None:
     assert {"studies", "tuner_epoch"} <= before
 
 
+@pytest.mark.slow
 def test_ten_processes_create_one_database_and_one_study(storage_url: str, tmp_path: Path) -> None:
     def join(_: int) -> CompletedProcess[str]:
         return run_code(JOIN, storage_url, env=environment(tmp_path))

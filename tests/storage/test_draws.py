@@ -97,6 +97,7 @@ def train(bench: Bench, session: Session) -> None:
     assert len(bench.rows("SELECT 1 FROM tuner_epoch")) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["cmaes", "nsga2"])
 def test_workers_share_generations_through_the_trials_alone(sampler: str, tmp_path: Path) -> None:
     """What a sampler notes on a trial reaches the other worker; nothing is noted on the study."""

@@ -35,7 +35,15 @@ class NoFiles:
 
 
 @pytest.fixture(
-    params=[("promote", 1), ("stop", 1), ("thaw", 1), ("promote", 0.5), ("promote", "2s"), ("stop", "2s")], ids=str
+    params=[
+        ("promote", 1),
+        ("thaw", 1),
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in (("stop", 1), ("promote", 0.5), ("promote", "2s"), ("stop", "2s"))
+        ),
+    ],
+    ids=str,
 )
 def bench(prepared_url: str, request: pytest.FixtureRequest) -> Iterator[Bench]:
     pruning, first = request.param

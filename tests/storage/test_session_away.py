@@ -154,6 +154,7 @@ def test_a_connection_cut_again_and_again_costs_nothing(away: tuple[Bench, Bench
     assert all(epochs_of(seen, number) == list(range(1, 8)) for number in range(4)) and seen.num_claims() == 4
 
 
+@pytest.mark.slow
 def test_a_database_that_stays_away_ends_the_worker_with_its_error(
     away: tuple[Bench, Bench, Proxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:

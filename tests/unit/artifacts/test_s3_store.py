@@ -101,6 +101,7 @@ def test_a_connection_that_is_cut_while_sending_is_taken_up_again(
     assert buckets.objects(bucket) == {"a": 3000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [3000, 15_000_000], ids=["answering", "reading"])
 def test_a_server_that_stops_is_given_up(
     size: int, bucket: str, buckets: Buckets, file: Path, monkeypatch: pytest.MonkeyPatch, quick: None

@@ -166,7 +166,7 @@ def culture(number: int = 1) -> tuple[Image, NDArray[np.uint16]]:
     return draw_culture(np.random.default_rng(number))
 
 
-@pytest.mark.parametrize("name", ["flip", "crop_flip", "lesion", "pet"])
+@pytest.mark.parametrize("name", ["flip", "lesion", pytest.param("pet", marks=pytest.mark.slow)])
 def test_after_any_augmentation_every_instance_is_one_piece(name: str) -> None:
     """Cells are drawn whole: whatever an edge or a reflection makes of one, no two parts share a number."""
     augment = make_augment(use(name), 128)

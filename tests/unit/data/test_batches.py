@@ -166,6 +166,7 @@ def test_on_a_gpu_what_is_heavy_is_left_to_processes(
     assert replace(batches(in_memory, augment=use("pet")), num_processes=2).pool_size == 0
 
 
+@pytest.mark.slow
 def test_processes_make_the_same_and_can_be_lost(
     toy_data: CachedDataset, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

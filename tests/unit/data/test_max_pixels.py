@@ -111,6 +111,7 @@ def test_threads_of_a_survey_and_of_the_cache_have_the_limit_of_their_caller(pho
             load_cached(source, found.fingerprint, 16, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["survey", "cache"])
 def test_many_threads_decode_within_the_memory_of_one(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -130,6 +130,7 @@ def test_the_way_in_which_another_folder_is_read_is_told(
     assert "read as" not in caplog.text
 
 
+@pytest.mark.slow
 def test_instances_are_scored_and_have_no_confusion(
     instance_recipe: Recipe, toy_recipe: Recipe, tmp_path: Path, home: Home
 ) -> None:

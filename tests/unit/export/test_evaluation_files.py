@@ -132,6 +132,7 @@ def test_numbers_that_json_has_not_are_null(
     assert written["metrics"]["never:score"] is None and written["metrics"]["loss"] is None
 
 
+@pytest.mark.slow
 def test_the_seed_chooses_the_images(toy_recipe: Recipe, tmp_path: Path, evaluate: Evaluate) -> None:
     for out, seed in (("one", 0), ("other", 1)):
         evaluate(toy_recipe, out=out, sample=4, seed=seed)
@@ -141,6 +142,7 @@ def test_the_seed_chooses_the_images(toy_recipe: Recipe, tmp_path: Path, evaluat
     assert {name for name in one if one[name] != other[name]} == {"sample.png", "metrics.json"}
 
 
+@pytest.mark.slow
 def test_a_split_too_large_to_keep_its_predictions_has_the_same_pictures(
     toy_recipe: Recipe, photos: Path, tmp_path: Path, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_split_too_large_to_keep_its_predictions_has_the_same_pictures(
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_an_earlier_evaluation_is_replaced_and_nothing_else(
     toy_recipe: Recipe, photos: Path, tmp_path: Path, evaluate: Evaluate
 ) -> None:

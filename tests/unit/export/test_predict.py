@@ -305,7 +305,7 @@ def found_by(bundle: Path, path: Path) -> Instances:
     [
         use("deep_watershed", k=4),
         use("watershed_cascade", k=4, width=4, cut=0, min_size=1),
-        use("mask_rcnn", backbone="resnet18", k=4, score=0),
+        pytest.param(use("mask_rcnn", backbone="resnet18", k=4, score=0), marks=pytest.mark.slow),
     ],
 )
 def test_instances_are_label_maps_overlays_and_one_coco_file(

@@ -462,11 +462,11 @@ def add_to_list(study: JoinedStudy) -> None:
 @pytest.mark.parametrize(
     ("changes", "kind", "begun"),
     [
-        ([], StudyKind.SEARCH, [1, 1]),
+        pytest.param([], StudyKind.SEARCH, [1, 1], marks=pytest.mark.slow),
         ([raise_budget], StudyKind.SEARCH, [1, 2]),
         ([put_back_elsewhere], StudyKind.SEARCH, [1, 2]),
-        ([pause, raise_budget], StudyKind.SEARCH, [1, 1]),
-        ([], StudyKind.TABLE, [1, 1]),
+        pytest.param([pause, raise_budget], StudyKind.SEARCH, [1, 1], marks=pytest.mark.slow),
+        pytest.param([], StudyKind.TABLE, [1, 1], marks=pytest.mark.slow),
         ([add_to_list], StudyKind.TABLE, [1, 2]),
     ],
     ids=["nothing", "budget", "put back", "paused", "table", "longer table"],
@@ -586,6 +586,7 @@ def test_silence_does_not_count_while_the_database_was_away(study: JoinedStudy, 
         assert list(db.scalars(sa.select(worker_table.c.worker))) == ["far"]
 
 
+@pytest.mark.slow
 def test_the_fleet_goes_on_without_its_database(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     slot = Shell(["sleep 0.3; kill -9 $$", "exit 0"])
     crewed = crew.of(slot)

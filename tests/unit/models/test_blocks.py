@@ -57,7 +57,7 @@ def test_an_image_too_small_is_told_with_the_size_that_would_do(name: str) -> No
 @pytest.mark.parametrize(
     ("name", "args", "size", "would_do"),
     [
-        ("smp", {"architecture": "pan", "encoder": "tu-test_resnet"}, 64, 128),
+        pytest.param("smp", {"architecture": "pan", "encoder": "tu-test_resnet"}, 64, 128, marks=pytest.mark.slow),
         ("timm", {"name": "test_maxvit"}, 64, 160),
         pytest.param("timm", {"name": "test_maxvit"}, 192, 320, marks=pytest.mark.slow),
     ],

@@ -225,6 +225,7 @@ def test_frozen_heads_still_give_losses() -> None:
 # --- what is found, and how much ---
 
 
+@pytest.mark.slow
 def test_more_score_finds_less_and_no_more_is_found_than_asked_for() -> None:
     def number(**args: Any) -> int:
         with torch.no_grad():

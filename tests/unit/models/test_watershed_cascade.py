@@ -244,6 +244,7 @@ def test_a_trial_goes_through_the_three_stages(trial: Trial) -> None:
     assert [report.lr for report in trial.reports.values()] == pytest.approx([3e-3, 1e-3, 1e-3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "epochs"), [(4, 1), (6, 2)], ids=["second", "third"])
 def test_a_trial_stopped_in_a_stage_goes_on_as_if_it_had_not(trial: Trial, asked: int, epochs: int) -> None:
     broken = Trial(trial.recipe, trial.data, trial.run.folder.parent / "broken", trial.goal)

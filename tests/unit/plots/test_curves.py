@@ -55,7 +55,7 @@ def test_a_metric_is_where_it_was_measured() -> None:
     assert [(c.title, len(c.series)) for c in metric_charts(only, "loss", 0)] == [("loss", 1)]
 
 
-@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow), 40])
+@pytest.mark.parametrize("number", [1, *(pytest.param(each, marks=pytest.mark.slow) for each in (2, 40))])
 def test_a_picture_is_drawn_from_the_first_epoch_on(tmp_path: Path, number: int) -> None:
     write_charts(metric_charts(rows(number), "iou", 1), tmp_path / "curves.png")
     picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))

@@ -86,7 +86,17 @@ def test_what_is_installed_inside_an_editable_source_is_not_of_it(place: Path) -
     assert found == {"edouter": ["edouter"], "edinner": ["edinner"], "edcopied": []}
 
 
-@pytest.mark.parametrize("origin", ["", "{", "[]", "5", '{"dir_info": 3}', '{"dir_info": {"editable": true}}'])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "{",
+        '{"dir_info": 3}',
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in ("", "[]", "5", '{"dir_info": {"editable": true}}')
+        ),
+    ],
+)
 def test_an_odd_origin_of_a_package_is_ignored(place: Path, origin: str) -> None:
     write_files(place / "src", edodd="")
     install_editable(place / "site", "edodd", place, origin=origin)

@@ -230,6 +230,7 @@ def test_the_numbers_of_another_host_come_from_the_store(shown: Shown, tmp_path:
 # --- reports and bundles ---
 
 
+@pytest.mark.slow
 def test_a_report_draws_them(shown: Shown) -> None:
     end(shown)
     shown.artifacts.write(IDS["details.json"], io.BytesIO(body()))

@@ -121,6 +121,7 @@ def test_a_study_without_a_finished_trial_has_a_note(tmp_path: Path) -> None:
     joined.engine.dispose()
 
 
+@pytest.mark.slow
 def test_every_study_is_kept_up_to_date_until_told_to_stop(study: JoinedStudy) -> None:
     stop = threading.Event()
     watcher = threading.Thread(target=watch_figures, args=(study.storage, study.engine, stop, None, 0.05))

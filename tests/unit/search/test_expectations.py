@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pytest
 from helpers.planted_score import SPACE, score
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import RandomSampler
@@ -86,6 +87,7 @@ def search(number: int, seed: int, **known: Any) -> list[FrozenTrial]:
     return study.trials
 
 
+@pytest.mark.slow
 def test_the_first_trials_that_the_model_chooses_are_better_with_an_earlier_study() -> None:
     def median(*studies: EarlierStudy) -> float:
         found = [score(trial.params) for seed in range(5) for trial in search(14, seed, earlier=studies)[10:]]

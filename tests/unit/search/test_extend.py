@@ -276,6 +276,7 @@ def test_every_trial_that_cannot_go_on_is_told(tmp_path: Path) -> None:
     assert trial.state == "WAITING"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["damaged", "other data"])
 def test_a_checkpoint_that_cannot_be_gone_on_from_fails_the_trial(tmp_path: Path, how: str) -> None:
     """Training from scratch would not be an extension."""

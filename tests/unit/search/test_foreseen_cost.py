@@ -21,7 +21,7 @@ def set_budget(place: Place, **limits: float) -> None:
     joined.engine.dispose()
 
 
-@pytest.mark.parametrize("first_rung", [2, "150s"])
+@pytest.mark.parametrize("first_rung", [2, pytest.param("150s", marks=pytest.mark.slow)])
 def test_it_is_put_back_and_trained_when_the_hours_are_raised(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, first_rung: int | str
 ) -> None:

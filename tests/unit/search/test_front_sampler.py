@@ -79,6 +79,7 @@ def test_every_sampler_draws_for_several_goals_also_after_pruned_trials(name: st
     assert len({trial.params["lr"] for trial in study.trials}) >= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tpe", "nsga2"])
 def test_the_whole_front_is_searched_and_not_its_end_alone(name: str) -> None:
     """Every k is on the front if its lr is right; half of the random points are far from it."""

@@ -97,6 +97,7 @@ def test_a_trial_in_four_stretches_equals_an_unbroken_one(
     assert [path.name for path in place.run(5).parent.glob("attempt-*")] == ["attempt-5"]
 
 
+@pytest.mark.slow
 def test_a_trial_that_pauses_within_its_first_epoch_equals_an_unbroken_one(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +172,7 @@ def kill_after(number: int) -> Callable[..., str]:
     return check_signal
 
 
+@pytest.mark.slow
 def test_a_paused_trial_whose_checkpoint_is_gone_starts_again(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

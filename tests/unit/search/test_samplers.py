@@ -38,6 +38,11 @@ LEARNING = ["tpe", "early", "gp", "cmaes", "nsga2"]
 DRAWING = [name for name in SAMPLERS if name != "grid"]
 
 
+def costly(names: list[str]) -> list[Any]:
+    """Return the names; gp, which takes as long as all others together, is left to `make test-all`."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if name == "gp" else []) for name in names]
+
+
 def info_of(sampler: str, direction: str = "minimize", **more: Any) -> StudyInfo:
     settings = SearchSettings(sampler=sampler)
     return StudyInfo("s", "s", Goal("loss", direction), "shapes", parameters=PARAMETERS, search=settings, **more)
@@ -84,7 +89,7 @@ def points(trials: list[FrozenTrial]) -> list[dict[str, Any]]:
     return [trial.params for trial in trials]
 
 
-@pytest.mark.parametrize("name", DRAWING)
+@pytest.mark.parametrize("name", costly(DRAWING))
 def test_a_study_with_one_worker_repeats_itself_and_another_worker_draws_other_points(name: str) -> None:
     first = points(run(name, 12))
     assert points(run(name, 12)) == first and points(run(name, 12, seed=1)) != first
@@ -92,7 +97,7 @@ def test_a_study_with_one_worker_repeats_itself_and_another_worker_draws_other_p
         assert not {point["lr"] for point in points(run(name, 8, worker=1))} & {point["lr"] for point in first}
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", costly(LEARNING))
 def test_those_that_learn_come_near_the_best_also_if_all_others_are_pruned(name: str) -> None:
     number = {"nsga2": 110, "gp": 18}.get(name, 40)  # the second generation, and few because each takes long
     last = [abs(np.log10(trial.params["lr"]) + 3) for trial in run(name, number, pruned=True)[-8:]]
@@ -151,6 +156,7 @@ def test_trials_over_a_limit_are_ranked_last_by_how_much_and_shown_without_const
     assert not any(t.constraints for t in rank_values(trials, is_maximized=True, most=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tpe", "cmaes", "nsga2"])
 def test_those_that_learn_keep_away_from_what_breaks_a_limit(name: str) -> None:
     """A third of the random ones meet the limit."""

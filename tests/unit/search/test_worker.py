@@ -67,6 +67,7 @@ def test_everything_about_every_epoch_and_trial_is_recorded(place: Place) -> Non
     assert first.datetime_complete is not None
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_study(tmp_path: Path) -> None:
     def study(name: str, seed: int) -> list[tuple[object, object]]:
         folder = tmp_path / name
@@ -96,6 +97,7 @@ def test_a_worker_needs_nothing_that_draws_charts(place: Place, monkeypatch: pyt
     assert states(place.url) == {0: "COMPLETE"} and {"curves.png", "quality.png"} <= set(artifacts(place))
 
 
+@pytest.mark.slow
 def test_the_strip_of_a_running_trial_is_there(place: Place) -> None:
     seen: list[str] = []
 
@@ -160,6 +162,7 @@ def test_a_deleted_trial_is_dropped_and_the_next_one_taken(place: Place) -> None
     assert len(claims(place.url)) == 2
 
 
+@pytest.mark.slow
 def test_a_trial_that_somebody_else_ended_is_dropped(place: Place) -> None:
     def end(worker: Worker) -> None:
         place.execute("UPDATE trials SET state = 'FAIL' WHERE number = 0")
@@ -231,6 +234,7 @@ def test_the_beat_tells_where_a_worker_is(place: Place) -> None:
     assert rows(place.url, "SELECT * FROM tuner_worker") == []
 
 
+@pytest.mark.slow
 def test_a_stop_while_data_is_cached_is_obeyed_there_and_the_trial_goes_on_later(place: Place) -> None:
     place.study(1, epochs=1)
     with place.worker() as worker:

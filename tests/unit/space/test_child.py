@@ -49,6 +49,15 @@ ENDS = {
     "another folder": ("import os; os.chdir('/')", ""),
     "input": ("input()", "EOFError: EOF when reading a line (line 11)"),
 }
+SECOND = {
+    "exit 0",
+    "an abort",
+    "KeyboardInterrupt",
+    "SystemExit",
+    "a long error",
+    "a process that goes on",
+    "another folder",
+}
 
 
 @pytest.fixture
@@ -72,7 +81,9 @@ def inspect(path: Path, timeout: float = 20.0, check: bool = False, **limits: in
     return ""
 
 
-@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SECOND else []) for name in ENDS]
+)
 def test_every_end_is_one_error(name: str, tmp_path: Path) -> None:
     body, said = ENDS[name]
     path = write_space(tmp_path, extra=f"    {body}\n")

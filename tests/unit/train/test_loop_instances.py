@@ -89,7 +89,7 @@ def test_the_cascade_learns_in_its_three_stages(trial: Trial) -> None:
     assert losses[-1] < losses[49] < losses[0]
 
 
-@pytest.mark.parametrize("asked", [1, 3, 6])
+@pytest.mark.parametrize("asked", [3, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 6))])
 def test_a_trial_stopped_anywhere_goes_on_as_if_it_had_not(trial: Trial, asked: int) -> None:
     broken = another(trial, "broken")
     trial.train()

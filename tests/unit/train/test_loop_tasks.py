@@ -269,7 +269,11 @@ def test_the_shares_of_the_data_reach_the_loss_in_training(
 
 
 @pytest.mark.parametrize(
-    ("every", "epochs", "validated"), [(1, 3, [1, 2, 3]), (2, 5, [2, 4, 5]), (3, 3, [3]), (9, 2, [2])]
+    ("every", "epochs", "validated"),
+    [
+        (2, 5, [2, 4, 5]),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1, 3, [1, 2, 3]), (3, 3, [3]), (9, 2, [2]))),
+    ],
 )
 def test_an_epoch_is_validated_as_often_as_asked_and_the_last_always(
     toy_recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, every: int, epochs: int, validated: list[int]
@@ -286,6 +290,7 @@ def test_an_epoch_is_validated_as_often_as_asked_and_the_last_always(
     assert progress.last_value == values[epochs]
 
 
+@pytest.mark.slow
 def test_plateau_waits_for_validations_and_others_do_not(
     toy_recipe: Recipe, toy_data: CachedDataset, tmp_path: Path
 ) -> None:
@@ -315,6 +320,7 @@ def test_validating_seldom_trains_the_same_weights(
     assert seldom.curve[4] == often.curve[4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [3, 4, 7])
 def test_a_seldom_validated_trial_goes_on_after_a_stop(
     toy_recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, asked: int

@@ -89,6 +89,7 @@ def test_the_value_is_that_of_the_weights_after_that_part(
     assert validate(trainer, Batches(toy_data, 4, 7)).scores("val_")["val_iou"] == trial.partial[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [1, 3, 4, 7], ids=lambda n: f"at-{n}")
 def test_a_stop_before_within_or_after_the_score_changes_nothing(
     recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial, asked: int

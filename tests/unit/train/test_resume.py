@@ -70,6 +70,7 @@ def test_a_stop_during_validation_does_not_train_the_epoch_again(
     assert_same(trial, unbroken)
 
 
+@pytest.mark.slow
 def test_a_trial_stopped_every_third_step_is_the_same_trial(
     recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial
 ) -> None:
@@ -232,6 +233,7 @@ def test_a_checkpoint_on_other_data_is_not_taken_up(
     assert sorted(trial.reports) == [1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "schedule", [slow(use("none")), use("plateau", patience=0), slow(use("exponential", gamma=0.7))], ids=str
 )
@@ -291,6 +293,7 @@ def test_the_epochs_that_a_checkpoint_holds_are_told_when_it_goes_on(
     assert trial.found == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("minutes", "least"), [(0.0, 15), (1e6, 1), slow(None, 3)])
 def test_checkpoints_are_written_as_often_as_asked_and_change_nothing(
     recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial, minutes: float | None, least: int
@@ -304,6 +307,7 @@ def test_checkpoints_are_written_as_often_as_asked_and_change_nothing(
     assert_same(trial, unbroken)
 
 
+@pytest.mark.slow
 def test_killed_long_after_the_last_checkpoint_it_goes_on_from_there(
     recipe: Recipe, toy_data: CachedDataset, tmp_path: Path, unbroken: Trial
 ) -> None:

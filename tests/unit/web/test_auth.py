@@ -291,6 +291,7 @@ def guess_for(app: LoginMiddleware, clock: Clock, seconds: int, addresses: list[
 BOTS = [f"203.0.{at}.1" for at in range(200)]
 
 
+@pytest.mark.slow
 def test_guessing_from_many_addresses_is_as_slow_as_from_a_few(app: LoginMiddleware, clock: Clock) -> None:
     assert guess_for(app, clock, 1, BOTS) <= ALL_BURST  # of 2,000
     assert guess_for(app, clock, 20, BOTS, 1) <= 20 / ALL_SECONDS + 1

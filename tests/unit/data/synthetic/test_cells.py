@@ -36,6 +36,7 @@ def test_the_pixels_belong_to_the_revision() -> None:
     assert (REVISION, hashlib.sha256(maps).hexdigest()[:12]) == ("cells-1", "268d707f7ef9")
 
 
+@pytest.mark.slow
 def test_some_pictures_have_no_cell_and_training_sees_one() -> None:
     source = cells()
     numbers = [int(source.read(item)[1].max()) for item in source.items]
