@@ -33,7 +33,9 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_short(number: float) -> str:
-    """Return a number with one decimal below 10, without one from there on: '0', '1.5', '4' or '140'."""
+    """Return a number with one decimal below 10, without one from there on: '0', '0.001', '1.5', '4' or '140'."""
+    if 0 < number < 0.1:
+        return f"{number:.1g}"
     return f"{number:.1f}".removesuffix(".0") if round(number, 1) < 10 else f"{number:.0f}"
 
 

@@ -35,7 +35,6 @@ def losses(folder: Path, study: str) -> list[tuple[str, str]]:
     return [(trial.params["loss"], trial.state) for trial in found]
 
 
-@pytest.mark.slow
 def test_each_choice_has_its_trials_and_its_best_one_is_extended(folder: Path) -> None:
     typed = ["run", "--space", "tiny.py", "--trials", "1", "--each", "loss", "--no-pruning"]
     done = call(folder, *typed)

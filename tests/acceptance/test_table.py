@@ -80,7 +80,10 @@ def test_a_table_is_run_row_by_row_and_set_beside_the_published_numbers(folder: 
 
     first = call(folder, "run", "--table", "few")
     assert first.exit_code == 0, first.stderr
-    assert "1 failed; run the command again" in first.stdout and "next: tuner table few\n" in first.stdout
+    assert (
+        "1 failed; retry with: tuner run --table few\n" in first.stdout
+        and "next: tuner table few\n" in first.stdout
+    )
     assert states(url) == {0: "COMPLETE", 1: "FAIL"} and epochs_of(url, 0) == [1, 2]
     assert [row["state"] for row in table(folder)["rows"]] == ["done", "failed"]
     assert table(folder)["rows"][1]["ours"] == {"val_iou": None, "train_loss": None}

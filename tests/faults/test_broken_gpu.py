@@ -51,7 +51,7 @@ def test_a_broken_gpu_is_left_out_and_its_trial_moves_to_the_other(tmp_path: Pat
     (line,) = lines(done, "is broken")
     assert line.startswith(f"GPU 1 is broken or busy: CUDA error: {ECC}. ") and "The other one goes on" in line
     assert "Traceback" not in done.stderr
-    again = search(tmp_path, "0 1", ECC, 4)  # now no GPU is left
+    again = search(tmp_path, "0 1", ECC, 4, "--mix")  # now no GPU is left
     assert again.returncode == 2
     (told,) = lines(again, "tuner: ")
     assert "No GPU is left" in told

@@ -120,7 +120,7 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
         named = None if name == table else name
         click.echo(f"next: {write_command('table', table, study=named, **place)}")
     if now.study.has_given_trials and (failed := now.states.get("FAIL", 0)):
-        click.echo(f"{failed} failed; retry them with: {typed_command() or 'the same command'}")
+        click.echo(f"{failed} failed; retry with: {typed_command() or 'the same command'}")
     if now.num_paused:
         click.echo(describe_paused(engine, now))
     spent = list(describe_spent(engine, now, home, storage))

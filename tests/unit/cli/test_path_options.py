@@ -16,7 +16,20 @@ from tuner.cli.options import DatabaseUrl, Location, NameOrPath, PathText
 from tuner.errors import LONGEST_LINE
 
 PLAIN = {  # parameters whose text is not a path
-    *("kind", "study", "gpus", "per_gpu", "ray", "trials", "parameter", "metric", "layers", "name", "host"),
+    *(
+        "kind",
+        "sort",
+        "study",
+        "gpus",
+        "per_gpu",
+        "ray",
+        "trials",
+        "parameter",
+        "metric",
+        "layers",
+        "name",
+        "host",
+    ),
     *("base_path", "names", "proxies", "layout", "each", "by", "sampler", "pick", "limits"),
 }
 PATHS = (PathText, DatabaseUrl)

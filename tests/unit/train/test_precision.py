@@ -13,6 +13,7 @@ import torch
 from tuner.errors import PartError
 from tuner.train import precision
 from tuner.train.precision import device_name, find_device, has_amx, has_fast_bf16, resolve_dtype
+from tuner.wording import pluralize
 
 CPU = torch.device("cpu")
 
@@ -53,7 +54,7 @@ def test_amx_is_what_the_processor_says() -> None:
 
 
 def test_a_processor_is_named_with_its_threads() -> None:
-    assert device_name(CPU) == f"cpu, {torch.get_num_threads()} threads"
+    assert device_name(CPU) == f"cpu, {pluralize(torch.get_num_threads(), 'thread')}"
 
 
 def test_without_a_gpu_the_processor_is_used() -> None:
