@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,19 +23,25 @@ PARAMS = {"lr": 1e-3, "k": 8, "loss": "bce"}
 Call = Callable[..., Result]
 
 
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """The command line in this process, in a folder with a study of four trials in runs/."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("TUNER_STORAGE", raising=False)
-    (tmp_path / "runs").mkdir()
-    joined = open_study(tmp_path / "runs")
+@pytest.fixture(scope="module")
+def four_trials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    joined = open_study(folder)
     add(joined, PARAMS, [0.2, 0.6, 0.5])
     add(joined, PARAMS | {"lr": 1e-4}, [0.1, 0.4])
     add(joined, PARAMS | {"loss": "dice"}, [0.3, 0.7])
     add(joined, PARAMS, [], TrialState.FAIL, notes={"failure": "out of memory"})
     joined.engine.dispose()
+    return folder
+
+
+@pytest.fixture
+def call(four_trials: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """The command line in this process, in a folder with a study of four trials in runs/."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("TUNER_STORAGE", raising=False)
+    shutil.copytree(four_trials, tmp_path / "runs")
     return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
 
 

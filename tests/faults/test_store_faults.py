@@ -273,7 +273,12 @@ def two_epochs(hosts: Hosts) -> Run:
     return run
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "best", "kept"])
+SECOND = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "kind", ["checkpoint", pytest.param("best", marks=SECOND), pytest.param("kept", marks=SECOND)]
+)
 def test_half_a_file_is_not_used_but_the_one_before(
     hosts: Hosts, two_epochs: Run, buckets: Buckets, bucket: str, kind: str
 ) -> None:

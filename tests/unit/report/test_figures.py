@@ -239,7 +239,7 @@ def test_figures_are_the_same_each_time(story: StudyData, searched: JoinedStudy)
     assert make_figures(again) == make_figures(story)
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
+@pytest.mark.parametrize("kind", ["png", pytest.param("svg", marks=pytest.mark.slow)])
 def test_files_are_the_same_each_time(story: StudyData, tmp_path: Path, kind: str) -> None:
     charts = [one.chart for one in make_figures(story)][:3]
     write_charts(charts, tmp_path / f"a.{kind}")
