@@ -33,8 +33,9 @@ def test_a_count_above_its_limit_does_not_read_as_a_part_of_it() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (0.001, "0.001 s"), (0.5, "0.5 s"), (9.96, "10 s"), (89, "89 s"), (90, "1.5 min"), (180, "3 min"), (720, "12 min"),
-     (3540, "59 min"), (3600, "1 h"), (5400, "1.5 h"), (12240, "3.4 h"), (36000, "10 h"), (504_000, "140 h")],
+    [(0, "0 s"), (0.001, "0.001 s"), (0.5, "0.5 s"), (9.96, "10 s"), (89, "89 s"), (90, "1.5 min"), (180, "3 min"),
+     (720, "12 min"), (3540, "59 min"), (3600, "1 h"), (5400, "1.5 h"), (12240, "3.4 h"),
+     (36000, "10 h"), (504_000, "140 h")],
 )  # fmt: skip
 def test_a_duration_has_one_unit(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
