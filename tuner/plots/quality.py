@@ -10,9 +10,9 @@ from tuner.errors import format_names
 from tuner.plots.charts import GREY, Chart, HeatMap, Series, empty_chart
 
 MOST_CURVES = 8  # classes drawn as curves: the worst half and the best half of them
-MOST_TEXTS = 20  # classes up to which a confusion matrix has numbers in its cells
-MOST_BARS = 24
-UNIT = (0.0, 1.02)
+MOST_TEXTS = 12  # classes that a confusion matrix shows
+MOST_BARS = 12
+UNIT = (-0.02, 1.02)  # points at 0 and 1 are drawn whole
 
 
 def quality_charts(details: Mapping[str, Any]) -> list[Chart]:
@@ -33,14 +33,47 @@ def quality_charts(details: Mapping[str, Any]) -> list[Chart]:
 
 def confusion_charts(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> list[Chart]:
     """Return the confusion matrix as counts, and as shares of each true class."""
-    shares = [[one / sum(row) if sum(row) else None for one in row] for row in matrix]
-    has_texts = len(classes) <= MOST_TEXTS
-    counted = [[format_count(one) for one in row] for row in matrix] if has_texts else []
-    parts = [["" if one is None else f"{one:.2f}" for one in row] for row in shares] if has_texts else []
+    chosen = choose_confused(matrix)
+    names = [classes[at] for at in chosen]
+    counts = [[matrix[true][at] for at in chosen] for true in chosen]
+    totals = [sum(matrix[true]) for true in chosen]
+    shares = [[n / total if total else None for n in row] for row, total in zip(counts, totals, strict=True)]
+    counted = [[format_count(one) for one in row] for row in counts]
+    parts = [["" if one is None else f"{one:.2f}" for one in row] for row in shares]
+    few, note = "", ""
+    if len(chosen) < len(matrix):
+        few = f" ({len(chosen)} of {len(matrix)} classes)"
+        note = "the most confused pairs of classes, and the classes that are found least and most"
     return [
-        Chart("confusion: counts", "predicted", "true", heat=HeatMap(classes, classes, matrix, counted)),
-        Chart("confusion: share of each row", "predicted", "true", heat=HeatMap(classes, classes, shares, parts)),
+        Chart(
+            f"confusion: counts{few}", "predicted", "true", heat=HeatMap(names, names, counts, counted), note=note
+        ),
+        Chart(
+            f"confusion: share of each row{few}",
+            "predicted",
+            "true",
+            heat=HeatMap(names, names, shares, parts),
+            note=note,
+        ),
     ]
+
+
+def choose_confused(matrix: Sequence[Sequence[int]]) -> list[int]:
+    """Return the classes to draw, in their order: all, or of many the most confused, the worst and the best."""
+    number = len(matrix)
+    if number <= MOST_TEXTS:
+        return list(range(number))
+    totals = [sum(row) for row in matrix]
+    known = [at for at in range(number) if totals[at]]
+    ranked = sorted(known, key=lambda at: matrix[at][at] / totals[at])
+    quarter = MOST_TEXTS // 4
+    chosen = {*ranked[:quarter], *ranked[-quarter:]}
+    pairs = [(n, true, at) for true, row in enumerate(matrix) for at, n in enumerate(row) if at != true and n]
+    for _, true, at in sorted(pairs, reverse=True):
+        if len(chosen | {true, at}) > MOST_TEXTS:
+            break
+        chosen |= {true, at}
+    return sorted(chosen)
 
 
 def format_count(number: int) -> str:
@@ -53,18 +86,19 @@ def format_count(number: int) -> str:
 
 def curve_charts(curves: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]) -> list[Chart]:
     """Return the ROC chart and the precision-recall chart, with a line for each class that has a curve."""
-    chosen, notes = list(curves.items()), format_left_out(left_out)
+    chosen, notes, few = list(curves.items()), format_left_out(left_out), ""
     if len(curves) > MOST_CURVES:
         half = MOST_CURVES // 2
         ranked = sorted(chosen, key=lambda pair: pair[1]["ap"])
         chosen = ranked[:half] + ranked[-half:]
+        few = f" ({half} worst, {half} best classes)"
         notes.insert(0, f"{half} worst and {half} best of {len(curves)} classes by average precision")
     roc = [Series(f"{name} (area {one['auc']:.3f})", one["fpr"], one["tpr"]) for name, one in chosen]
     pr = [Series(f"{name} (AP {one['ap']:.3f})", one["recall"], one["precision"]) for name, one in chosen]
-    unit: dict[str, Any] = {"x_range": (-0.02, 1.0), "y_range": UNIT, "note": "; ".join(notes)}
+    unit: dict[str, Any] = {"x_range": UNIT, "y_range": UNIT, "note": "; ".join(notes)}
     return [
-        Chart("ROC", "false positive rate", "true positive rate", [*roc, diagonal()], **unit),
-        Chart("precision and recall", "recall", "precision", pr, **unit),
+        Chart(f"ROC{few}", "false positive rate", "true positive rate", [*roc, diagonal()], **unit),
+        Chart(f"precision and recall{few}", "recall", "precision", pr, **unit),
     ]
 
 
@@ -91,7 +125,7 @@ def calibration_chart(calibration: Mapping[str, Any]) -> Chart:
         "predicted probability",
         "observed frequency",
         [observed, diagonal()],
-        x_range=(0.0, 1.0),
+        x_range=UNIT,
         y_range=UNIT,
         note="above the dashed line the model is underconfident, below it overconfident",
     )
@@ -99,12 +133,13 @@ def calibration_chart(calibration: Mapping[str, Any]) -> Chart:
 
 def iou_chart(iou: Mapping[str, float]) -> Chart:
     """Return a bar chart of the IoU of each class; of too many classes, the worst ones."""
-    note = ""
+    title, note = "IoU of each class", ""
     if len(iou) > MOST_BARS:
+        title = f"IoU of the {MOST_BARS} worst of {len(iou)} classes"
         note = f"the {MOST_BARS} worst of {len(iou)} classes"
         iou = dict(sorted(iou.items(), key=lambda pair: pair[1])[:MOST_BARS])
     series = Series("", list(iou), list(iou.values()), kind="bars")
-    return Chart("IoU of each class", "", "IoU", [series], y_range=UNIT, note=note)
+    return Chart(title, "", "IoU", [series], y_range=(0.0, 1.02), note=note)
 
 
 # --- instance segmentation ---
@@ -125,7 +160,7 @@ def precision_recall_chart(instances: Mapping[str, Any]) -> Chart:
         Series(f"IoU {at}{format_ap(known, at)}", instances["recall"], line)
         for at, line in instances["precision"].items()
     ]
-    return Chart(title, "recall", "precision", lines, x_range=(-0.02, 1.0), y_range=UNIT)
+    return Chart(title, "recall", "precision", lines, x_range=UNIT, y_range=UNIT)
 
 
 def format_ap(known: Mapping[float, float], threshold: str) -> str:

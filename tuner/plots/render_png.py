@@ -23,6 +23,7 @@ COLUMNS = 3
 DPI = 110
 MARGINS = (0.62, 0.12, 0.5, 0.36)  # inches left, right, below and above the axes of a panel
 SMALL = 8  # points
+MOST_INSIDE = 2  # entries of a legend inside the axes; longer legends stand below them
 LONGEST = 48  # characters of a text
 SAME: Any = {"svg.hashsalt": "tuner"}  # makes the files reproducible
 DRAWING = threading.Lock()  # settings of matplotlib and filters of warnings apply to the whole process
@@ -62,7 +63,8 @@ def write_charts(charts: Sequence[Chart], file: Path | BinaryIO, panel: tuple[fl
 def set_margins(figure: Figure, charts: Sequence[Chart], across: int, down: int) -> None:
     """Set the margins of a figure: measured where names may be long (twice as slow), else fixed."""
     has_names = any(isinstance(x, str) for chart in charts for series in chart.series for x in series.x[:1])
-    if has_names or any(chart.heat or chart.parallel for chart in charts):
+    has_legend_below = any(len(legend_names(chart)) > MOST_INSIDE for chart in charts)
+    if has_names or has_legend_below or any(chart.heat or chart.parallel for chart in charts):
         figure.set_layout_engine("constrained")
         return
     wide, high = figure.get_size_inches()
@@ -99,8 +101,16 @@ def draw_chart(chart: Chart, axes: Axes) -> None:
         axes.set_axis_off()
         why = fill(chart.note[:300], LONGEST).replace("$", r"\$")
         axes.text(0.5, 0.5, why, ha="center", va="center", fontsize=SMALL, transform=axes.transAxes)
-    elif any(series.name for series in chart.series):
-        axes.legend(fontsize=7, frameon=False)
+    elif legend_names(chart):
+        if len(legend_names(chart)) > MOST_INSIDE:
+            place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2}
+            axes.legend(fontsize=6, frameon=False, **place)
+        else:
+            axes.legend(fontsize=7, frameon=False)
+
+
+def legend_names(chart: Chart) -> list[str]:
+    return [series.name for series in chart.series if series.name]
 
 
 def set_axes(chart: Chart, axes: Axes) -> None:

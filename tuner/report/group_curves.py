@@ -133,5 +133,6 @@ def mean_series(label: str, trials: Iterable[TrialData], name: str) -> Series | 
     if number == 1:
         return Series(f"{label} (1 trial)", epochs, mean.tolist())
     spread = np.array([np.std(some, ddof=1) if len(some) > 1 else 0.0 for some in values])
-    low, high = (mean - spread).tolist(), (mean + spread).tolist()
+    floor = 0.0 if min(map(min, values)) >= 0 else -np.inf  # of a loss or an IoU, nothing lies below 0
+    low, high = np.maximum(mean - spread, floor).tolist(), (mean + spread).tolist()
     return Series(f"{label} ({pluralize(number, 'trial')})", epochs, mean.tolist(), low=low, high=high)

@@ -11,6 +11,8 @@ from PIL import Image
 
 from tuner.plots.curves import metric_charts
 from tuner.plots.render_png import write_charts
+from tuner.report.group_curves import mean_series
+from tuner.report.study_data import TrialData
 
 
 def rows(number: int, seldom: int = 1) -> list[dict[str, Any]]:
@@ -61,3 +63,12 @@ def test_a_picture_is_drawn_from_the_first_epoch_on(tmp_path: Path, number: int)
     picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
     assert picture.shape[1] > picture.shape[0] > 100
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20  # not blank
+
+
+@pytest.mark.parametrize(("values", "below"), [((0.0, 0.1, 9.0), False), ((-5.0, 0.1, 9.0), True)])
+def test_a_band_goes_below_zero_only_where_a_value_does(values: tuple[float, ...], below: bool) -> None:
+    trials = [
+        TrialData(at, "COMPLETE", v, {}, {}, epochs=({"epoch": 1, "val_loss": v},)) for at, v in enumerate(values)
+    ]
+    series = mean_series("all", trials, "val_loss")
+    assert series is not None and (min(series.low) < 0) is below

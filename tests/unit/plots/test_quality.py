@@ -58,10 +58,24 @@ def test_the_shares_of_a_row_are_of_what_is_truly_of_that_class() -> None:
         assert list(shares) == [count / sum(counts) for count in counts]
 
 
-def test_a_large_matrix_has_no_numbers_in_its_cells() -> None:
-    for number, written in ((20, True), (21, False)):
-        heat = by_title(details(number))["confusion: counts"].heat
-        assert heat is not None and bool(heat.texts) is written and len(heat.x) == number
+def test_a_large_matrix_shows_the_worst_best_and_most_confused_classes_and_says_so() -> None:
+    found = details(100)
+    matrix = np.full((100, 100), 1)
+    np.fill_diagonal(matrix, 50)
+    matrix[7, 7], matrix[9, 9], matrix[40, 60] = 0, 900, 800
+    chart = quality_charts(found | {"confusion": matrix.tolist()})[0]
+    assert chart.title == "confusion: counts (12 of 100 classes)" and chart.note
+    assert chart.heat is not None and len(chart.heat.x) == len(chart.heat.values) <= 12
+    assert {"class 7", "class 9", "class 40", "class 60"} <= set(chart.heat.x)
+    assert len(quality_charts(details(12))[0].heat.values) == 12  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("number", [6, 100])
+def test_points_lie_within_the_axes(number: int) -> None:
+    for chart in quality_charts(details(number)):
+        for series in chart.series if chart.x_range and chart.y_range else ():
+            for values, (low, high) in ((series.x, chart.x_range), (series.y, chart.y_range)):
+                assert all(low < value < high for value in values if isinstance(value, float))
 
 
 def test_each_class_has_a_line_with_its_area() -> None:
@@ -73,7 +87,7 @@ def test_each_class_has_a_line_with_its_area() -> None:
 
 
 def test_of_many_classes_the_worst_and_the_best_are_drawn_and_it_is_said() -> None:
-    chart = by_title(details(30))["precision and recall"]
+    chart = by_title(details(30))["precision and recall (4 worst, 4 best classes)"]
     ranked = [f"class {at}" for at in (0, 1, 2, 3, 26, 27, 28, 29)]
     assert [series.name.partition(" (")[0] for series in chart.series] == ranked
     assert chart.note == "4 worst and 4 best of 30 classes by average precision"
@@ -84,7 +98,7 @@ def test_an_absent_class_is_left_out_and_named() -> None:
         chart = by_title(details(4, absent=1))[title]
         assert "class 0" not in " ".join(series.name for series in chart.series)
         assert chart.note == "left out: class 0 (absent from validation)"
-    many = by_title(details(30, absent=6))["ROC"].note
+    many = by_title(details(30, absent=6))["ROC (4 worst, 4 best classes)"].note
     assert many.endswith("left out: class 0, class 1, class 2, class 3 and 2 more (absent from validation)")
 
 
