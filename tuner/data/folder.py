@@ -10,6 +10,7 @@ train/ val/ test/       around any of them; "valid" and "validation" are val
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Container, Mapping
@@ -58,6 +59,8 @@ KINDS = {kind: f"{word}s" for kind, word in TARGET_WORDS.items()} | {
 }
 CLASS_NAMES = "classes.txt"
 MOST_CLASSES = IGNORED  # 0 to 254
+IGNORE_LINE = re.compile(r"ignore\s*=", re.IGNORECASE)  # of classes.txt
+NO_CLASS = "ignored"  # name of an ignored number below those of classes
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ def folder(
     if len(kinds) > 1:
         mixed = " and ".join(KINDS[kind] for kind in sorted(kinds))
         raise DataError(f"{path} mixes {mixed} between its splits. Use one layout: {LAYOUTS}.")
+    if kinds != {"labels"}:
+        refuse_ignored(path, *kinds)
     divide = hold_out_per_class if kinds == {"classes"} else hold_out
     given = tuple(item for part in splits.values() for item in part.items)
     items = divide(given, val, split_seed, split)
@@ -106,9 +111,9 @@ def folder(
         remarks += division_remarks(given, items, val) if split == "exact" else ()
         return Source(label, str(path), "classes", items, read_with_class, names, remarks=remarks)
     (kind,) = kinds
-    names = read_class_names(path) if kind == "labels" else ()
     reading = kind if wanted and not is_known_pair(wanted) else ""  # the same files may be read as another kind
-    return Source(label, str(path), kind, items, READERS[kind], names, reading=reading, remarks=remarks)
+    source = Source(label, str(path), kind, items, READERS[kind], reading=reading, remarks=remarks)
+    return add_class_names(source, path) if kind == "labels" else source
 
 
 def division_remarks(given: tuple[Item, ...], items: tuple[Item, ...], val: float) -> tuple[str, ...]:
@@ -253,17 +258,68 @@ def common_classes(path: Path, splits: Mapping[str, tuple[str, ...]]) -> tuple[s
     return train
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """Return the lines of classes.txt, in the order of the class numbers; () without such a file."""
+def add_class_names(source: Source, path: Path) -> Source:
+    """Return a source of label maps with the class names of classes.txt, and without the number it ignores."""
+    names, ignored = read_class_names(path)
+    if ignored is None:
+        return replace(source, classes=names)
+    read = partial(read_target, partial(read_labels, ignored=ignored), TARGET_WORDS["labels"])
+    reading = " ".join(filter(None, [source.reading, f"ignore={ignored}"]))
+    remark = f"{CLASS_NAMES} says ignore={ignored}: pixels of this number are ignored, as those of {IGNORED} are"
+    return replace(source, classes=names, read=read, reading=reading, remarks=(*source.remarks, remark))
+
+
+def read_class_names(path: Path) -> tuple[tuple[str, ...], int | None]:
+    """Return the class names of classes.txt in the order of their numbers, and the number that it ignores.
+
+    Without such a file, or with a line `ignore=NUMBER` alone, there are no names. Among the names, the line stands
+    in the place of its number.
+    """
     file = path / CLASS_NAMES
-    if not file.exists():
-        return ()
-    names = [line.strip() for line in read_text(file, DataError).splitlines() if line.strip()]
+    names, ignored = class_lines(file), None
+    if at := [number for number, line in enumerate(names) if IGNORE_LINE.match(line)]:
+        if len(at) > 1:
+            raise DataError(f"{file} has {len(at)} lines ignore=NUMBER; one is allowed.")
+        ignored = parse_ignored(file, names.pop(at[0]))
+        if at == [ignored] and ignored < len(names):
+            names.insert(ignored, NO_CLASS)
+        elif ignored < len(names):
+            raise DataError(
+                f"{file} says ignore={ignored}, and {ignored} is also the class '{names[ignored]}'. Names are "
+                f"numbered from 0: write ignore={ignored} in the place of this name."
+            )
+        elif not names:
+            return (), ignored
     if twice := [name for name, number in Counter(names).items() if number > 1]:
         raise DataError(f"{file} lists a class twice: {format_names(twice)}.")
-    if not 2 <= len(names) <= MOST_CLASSES:
+    if file.exists() and not 2 <= len(names) <= MOST_CLASSES:
         raise DataError(f"{file} lists {len(names)} classes; 2 to {MOST_CLASSES} are allowed, one per line.")
-    return tuple(names)
+    return tuple(names), ignored
+
+
+def class_lines(file: Path) -> list[str]:
+    """Return the lines of classes.txt that are not blank; [] without such a file."""
+    lines = read_text(file, DataError).splitlines() if file.exists() else []
+    return [line.strip() for line in lines if line.strip()]
+
+
+def parse_ignored(file: Path, line: str) -> int:
+    value = line.partition("=")[2].strip()
+    if not (value.isascii() and value.isdigit() and int(value[:9]) < MOST_CLASSES):
+        raise DataError(
+            f"{file} says {line}; a class number from 0 to {MOST_CLASSES - 1} is needed, and {IGNORED} is ignored "
+            "without it."
+        )
+    return int(value)
+
+
+def refuse_ignored(path: Path, kind: str) -> None:
+    """Raise DataError if classes.txt ignores a number of targets that are not label maps."""
+    file = path / CLASS_NAMES
+    if found := [line for line in class_lines(file) if IGNORE_LINE.match(line)]:
+        raise DataError(
+            f"{file} says {found[0]}, which needs label maps; {path} holds {KINDS[kind]}. Remove this line."
+        )
 
 
 def read_target(read: Callable[[Path], NDArray[Any]], word: str, item: Item) -> tuple[Image, NDArray[Any]]:

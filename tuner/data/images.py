@@ -63,11 +63,12 @@ def read_mask(path: Path) -> Image:
     return (values > half).astype(np.uint8)
 
 
-def read_labels(path: Path) -> Image:
-    """Read the class number of each pixel: grey, 16-bit grey, or the index of a palette."""
+def read_labels(path: Path, ignored: int = IGNORED) -> Image:
+    """Read the class number of each pixel: grey, 16-bit grey, or the index of a palette; `ignored` becomes 255."""
     allowed = f"classes are 0 to {IGNORED - 1}, and {IGNORED} is ignored"
     needed = "a class number is needed at each pixel"
-    return read_whole_numbers(path, "label map", needed, IGNORED, allowed).astype(np.uint8)
+    labels = read_whole_numbers(path, "label map", needed, IGNORED, allowed).astype(np.uint8)
+    return np.where(labels == ignored, np.uint8(IGNORED), labels) if ignored != IGNORED else labels
 
 
 def read_instances(path: Path) -> InstanceMap:
