@@ -83,6 +83,7 @@ def show(path: str | None, layout: str | None, home: str, sheet: str | None) -> 
 
 def print_survey(source: Source, found: Survey) -> None:
     """Print what a dataset contains, and notices about it."""
+    from tuner.data.remarks import class_size_remarks, identical_remarks
     from tuner.errors import MOST_LINES, format_names
 
     click.echo(f"{source.where}: {format_contents(source, found.classes)}")
@@ -90,7 +91,8 @@ def print_survey(source: Source, found: Survey) -> None:
         click.echo(f"  classes: {format_names(found.classes, 20)}")
     if counts := format_instances(found):
         click.echo(f"  instances: {counts}")
-    notices = found.notices()
+    sizes = class_size_remarks(source, found.findings, found.classes)
+    notices = [*found.notices(), *sizes, *identical_remarks(source)]
     for notice in notices[:MOST_LINES]:
         click.echo(f"  notice: {notice}")
     if len(notices) > MOST_LINES:

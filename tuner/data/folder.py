@@ -36,6 +36,7 @@ from tuner.data.layouts import (
     PAIRS,
     POSSIBLE_CLASSES,
     Layout,
+    describe_deeper,
     find_layouts,
     image_files,
     is_known_pair,
@@ -45,7 +46,7 @@ from tuner.data.layouts import (
     resolve_layout,
     subfolders,
 )
-from tuner.data.source import IGNORED, Image, Item, Source, Target
+from tuner.data.source import IGNORED, NO_CLASS, Image, Item, Source, Target
 from tuner.data.split import SPLIT_NAMES, hold_out, hold_out_per_class
 from tuner.deprecated import renamed_names
 from tuner.errors import DataError, bullets, escape, format_names
@@ -60,7 +61,6 @@ KINDS = {kind: f"{word}s" for kind, word in TARGET_WORDS.items()} | {
 CLASS_NAMES = "classes.txt"
 MOST_CLASSES = IGNORED  # 0 to 254
 IGNORE_LINE = re.compile(r"ignore\s*=", re.IGNORECASE)  # of classes.txt
-NO_CLASS = "ignored"  # name of an ignored number below those of classes
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,8 @@ def read_split(path: Path, split: str, wanted: Layout | None) -> SplitContent:
         return found if wanted or not layouts else replace(found, remarks=tuple(layout_remarks(path, layouts)))
     loose = sum(1 for _ in image_files(path))
     holds = f"{pluralize(loose, 'image')} outside any class folder" if loose else "no images"
+    if not nested_hint(path) and (deeper := describe_deeper(path)):
+        raise DataError(f"{path} holds {holds}; {deeper}.")
     raise DataError(f"{path} holds {holds}. Expected {LAYOUTS}.{nested_hint(path)}")
 
 
@@ -237,7 +239,10 @@ def read_class_folders(path: Path, folders: list[Path], split: str) -> SplitCont
     files = {escape(folder.name): list(image_files(folder)) for folder in folders}
     empty = [name for name, inside in files.items() if not inside]
     if empty and any(files.values()):
-        raise DataError(f"{path}: class folders without an image: {format_names(empty)}.")
+        deeper = describe_deeper(path, [folder for folder in folders if not files[escape(folder.name)]])
+        raise DataError(
+            f"{path}: class folders without an image: {format_names(empty)}{'; ' if deeper else ''}{deeper}."
+        )
     items = [
         Item(f"{name}/{file.stem}", split, file, number)
         for number, (name, inside) in enumerate(files.items())

@@ -15,6 +15,7 @@ from tuner.data.images import SUFFIXES
 from tuner.data.split import SPLIT_NAMES
 from tuner.errors import DataError, format_names
 from tuner.registry import unknown_choice
+from tuner.wording import pluralize
 
 PAIRS = (
     ("images", "masks", "masks"),
@@ -207,6 +208,28 @@ def nested_hint(path: Path) -> str:
         if any(find_layouts(part) for part in (path, *parts)):
             return f" Did you mean {path}?"
     return ""
+
+
+def describe_deeper(path: Path, folders: list[Path] | None = None) -> str:
+    """Return how many images are in folders of the folders of `path`, and what to do; or ""."""
+    outer = subfolders(path) if folders is None else folders
+    inner = [(one, sum(1 for _ in image_files(one))) for folder in outer for one in subfolders(folder)]
+    found = [(one, number) for one, number in inner if number]
+    if not found:
+        return ""
+    shown = format_names([f"{one.parent.name}/{one.name}/ ({number})" for one, number in found], 3)
+    total = pluralize(sum(number for _, number in found), "image")
+    first = found[0][0]
+    if first.name.lower() in SPLIT_NAMES:
+        todo = f"split folders go outside: {first.name}/{first.parent.name}/"
+    elif first.parent.name.lower() in PAIR_WORDS:
+        todo = f"move them into {first.parent.name}/"
+    else:
+        todo = (
+            f"a class folder holds its images itself: move them into {first.parent.name}/, or give "
+            f"{first.parent} as the data, whose folders are then the classes"
+        )
+    return f"{total} one level deeper, in {shown}; {todo}"
 
 
 def subfolders(path: Path) -> list[Path]:

@@ -15,6 +15,7 @@ Image = NDArray[np.uint8]  # height x width x 3
 InstanceMap = NDArray[np.uint16]
 Target = Image | InstanceMap | int  # height x width of mask values, class or instance numbers; or one class
 IGNORED = 255  # label of pixels that are not counted
+NO_CLASS = "ignored"  # name of an ignored number below those of classes
 TARGET_TYPES = {
     "masks": "|u1",
     "labels": "|u1",

@@ -21,6 +21,7 @@ from tuner.console import ProgressCallback
 from tuner.data.images import decoding, decoding_threads
 from tuner.data.instances import find_touching
 from tuner.data.limits import PIXEL_LIMIT
+from tuner.data.remarks import join_notices
 from tuner.data.source import IGNORED, Image, Item, Source
 from tuner.errors import DataError, create_file, first_lines, format_names
 from tuner.paths import encode_name, hash_file
@@ -59,10 +60,13 @@ class Survey:
     remarks: tuple[str, ...] = ()  # about the dataset as a whole
 
     def notices(self) -> list[str]:
-        """Return the remarks and all notices about items, as lines."""
+        """Return the remarks and the notices about items, as lines."""
         strange = list(self.remarks)
         strange += [f"class '{name}' is in validation and in no training image" for name in self.unlearnable]
-        return strange + [f"{Path(key).name}: {f.notice}" for key, f in self.findings.items() if f.notice]
+        return [
+            *strange,
+            *join_notices((Path(key).name, f.notice) for key, f in self.findings.items() if f.notice),
+        ]
 
 
 def survey(source: Source, memory: Path, progress: ProgressCallback | None = None) -> Survey:

@@ -1,0 +1,119 @@
+"""What `tuner data` says of a folder as a whole: sizes of classes, identical files, images too deep."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from tuner.cli.data import data_command
+from tuner.data.folder import folder
+from tuner.data.remarks import class_size_remarks, identical_remarks, join_notices
+from tuner.data.survey import survey
+from tuner.errors import DataError
+
+
+def put(path: Path, number: int = 1) -> None:
+    """Write small images of noise, different in each folder."""
+    path.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(list(str(path).encode()))
+    for at in range(number):
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(path / f"{at}.png")
+
+
+def sizes(path: Path) -> list[str]:
+    source = folder(path)
+    found = survey(source, path.parent / "memory")
+    return list(class_size_remarks(source, found.findings, found.classes))
+
+
+def make_pets(path: Path, **numbers: int) -> Path:
+    for name, number in numbers.items():
+        put(path / "train" / name, number)
+        put(path / "val" / name)
+    return path
+
+
+def test_uneven_and_tiny_classes_are_counted(tmp_path: Path) -> None:
+    assert sizes(make_pets(tmp_path / "pets", cat=44, cow=3, dog=40)) == [
+        "1 class of fewer than 5 training images: cow (3)",
+        "classes of very different size: 'cow' has 3 training images, 'cat' 44; "
+        "1 of 3 below a tenth of the median, 40",
+    ]
+
+
+def test_even_classes_are_not_mentioned(tmp_path: Path) -> None:
+    assert sizes(make_pets(tmp_path / "pets", cat=6, dog=7)) == []
+
+
+def test_a_named_class_in_no_label_map_is_told_but_not_the_ignored_number(tmp_path: Path) -> None:
+    for split, number in (("train", 5), ("val", 1)):
+        put(tmp_path / "maps" / split / "images", number)
+        (tmp_path / "maps" / split / "labels").mkdir()
+        for at in range(number):
+            labels = np.repeat(np.array([0, 1, 3], np.uint8), [3, 3, 2])
+            Image.fromarray(np.tile(labels, (8, 1))).save(tmp_path / "maps" / split / "labels" / f"{at}.png")
+    (tmp_path / "maps" / "classes.txt").write_text("ignore=0\nsky\nroad\ncar\n")
+    assert sizes(tmp_path / "maps") == ["1 class without a training image: road"]
+
+
+def test_identical_images_are_told_by_where_they_are(tmp_path: Path) -> None:
+    path = make_pets(tmp_path / "pets", cat=4, dog=4)
+    train = path / "train"
+    assert list(identical_remarks(folder(path))) == []
+    shutil.copy(train / "cat" / "0.png", path / "val" / "cat" / "copy.png")
+    shutil.copy(train / "cat" / "1.png", train / "dog" / "copy.png")
+    for name in "abc":
+        shutil.copy(train / "dog" / "2.png", train / "dog" / f"2{name}.png")
+    assert list(identical_remarks(folder(path))) == [
+        "1 pair of identical images in two splits, which makes scores too high: cat/0 (train) = cat/copy (val)",
+        "1 pair of identical images in two classes, of which one is wrong: cat/1 (train) = dog/copy (train)",
+        "3 pairs of identical images in the same split: dog/2 (train) = dog/2a (train), "
+        "dog/2a (train) = dog/2b (train) and 1 more",
+    ]
+
+
+def test_tuner_data_prints_them(tmp_path: Path) -> None:
+    path = make_pets(tmp_path / "pets", cat=5, dog=2)
+    shutil.copy(path / "train" / "cat" / "0.png", path / "val" / "cat" / "copy.png")
+    done = CliRunner().invoke(data_command, [str(path), "--home", str(tmp_path / "home")])
+    assert "notice: 1 class of fewer than 5 training images: dog (2)" in done.output
+    assert "notice: 1 pair of identical images in two splits" in done.output
+
+
+def test_more_than_two_notices_of_one_kind_become_one_line() -> None:
+    empty = [(f"{at}.png", "an empty mask") for at in range(3)]
+    dots = [(f"{at}.png", f"{at} of its 9 instances of one pixel only") for at in range(1, 4)]
+    assert list(join_notices([*empty, *dots, ("a.png", "no instance"), ("b.png", "no instance")])) == [
+        "an empty mask: 3 images, such as 0.png and 1.png",
+        "3 images such as 1.png (1 of its 9 instances of one pixel only) "
+        "and 2.png (2 of its 9 instances of one pixel only)",
+        "a.png: no instance",
+        "b.png: no instance",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (
+            ("cat/siam", "dog/pug"),
+            "holds no images; 4 images one level deeper, in cat/siam/ (2), dog/pug/ (2); a class",
+        ),
+        (("cat", "dog/pug"), "without an image: dog; 2 images one level deeper, in dog/pug/ (2); a class folder"),
+        (("images/train", "labels/train"), "split folders go outside: train/images/"),
+        (("images/a", "masks/a"), "in images/a/ (2), masks/a/ (2); move them into images/"),
+    ],
+)
+def test_images_one_level_too_deep_are_counted_with_what_to_do(
+    tmp_path: Path, folders: tuple[str, ...], words: str
+) -> None:
+    for name in folders:
+        put(tmp_path / name, 2)
+    with pytest.raises(DataError) as caught:
+        folder(tmp_path)
+    assert words in str(caught.value)
