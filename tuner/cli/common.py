@@ -127,6 +127,19 @@ class CommandGroup(WholeHelpGroup):
         return super().resolve_command(ctx, args)
 
 
+class TrialCommand(click.Command):
+    """A command with the number of a trial, which reads -1 as a number and not as an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, [*args])
+        except click.NoSuchOption:
+            numbers = [each for each in args if each.startswith("-") and each[1:].isdecimal()]
+            if not numbers:
+                raise
+            return super().parse_args(ctx, [*(each for each in args if each not in numbers), "--", *numbers])
+
+
 def to_home(folder: str) -> Home:
     from tuner.paths import Home, expand_path
 

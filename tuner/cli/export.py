@@ -13,8 +13,8 @@ from tuner.cli.options import (
     DATASET,
     FILE,
     FOLDER,
-    NUMBER,
     SEED,
+    TRIAL,
     FiniteFloat,
     Whole,
     artifacts_option,
@@ -52,7 +52,7 @@ SAMPLE = Whole(1, 100)  # as `tuner.export.evaluate.SAMPLE`
     "'iou:2,params:1', or the best with 'params<2e6,iou>0.8'.",
 )
 @click.option(
-    "--trial", "number", type=NUMBER, metavar="N", help="Another trial, also a paused one; see tuner trials."
+    "--trial", "number", type=TRIAL, metavar="N", help="Another trial, also a paused one; see tuner trials."
 )
 @json_option
 def best(

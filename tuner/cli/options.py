@@ -126,6 +126,7 @@ class Whole(click.IntRange):
 
 POSITIVE, NOT_NEGATIVE = FiniteFloat(min=0, min_open=True), FiniteFloat(min=0)
 COUNT, NUMBER, EPOCHS, WORKERS = Whole(1), Whole(0), Whole(1, 1_000_000), Whole(1, 10_000)
+TRIAL = Whole(-MOST_COUNTED)  # of a trial that must exist: the error names those that there are
 STUDY_SEED, SEED = Whole(1 - 2**63, 2**63 - 1), Whole(0, 2**63 - 1)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import echo_json, open_engine, print_table
-from tuner.cli.options import NUMBER, json_option, storage_options, study_option
+from tuner.cli.common import TrialCommand, echo_json, open_engine, print_table
+from tuner.cli.options import TRIAL, json_option, storage_options, study_option
 
 if TYPE_CHECKING:
     from tuner.study.info import StudyInfo
@@ -152,8 +152,8 @@ def print_csv(rows: Sequence[TrialRow]) -> None:
     writer.writerows(plain)
 
 
-@click.command()
-@click.argument("trial", type=NUMBER)
+@click.command(cls=TrialCommand)
+@click.argument("trial", type=TRIAL)
 @json_option
 @study_option()
 @storage_options

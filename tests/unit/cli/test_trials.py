@@ -119,8 +119,9 @@ def test_a_trial_is_shown_as_far_as_it_came(joined: JoinedStudy, number: int, sa
     ("args", "said"),
     [
         (["show", "9"], "study 'made' has no trial 9. It has the trials 0 to 7; tuner trials lists them."),
+        (["show", "-1"], "study 'made' has no trial -1. It has the trials 0 to 7; tuner trials lists them."),
+        (["best", "--trial", "-1"], "study 'made' has no trial -1. It has the trials 0 to 7"),
         (["best", "--trial", "9"], "study 'made' has no trial 9."),
-        (["best", "--trial", "-1"], "-1 is not in the range"),
         (["best", "--trial", "1", "--pick", "1"], "give --trial N or --pick, not both"),
         (["best", "--trial", "6"], "trial 6 of study 'made' has no epoch to show: not started yet."),
         (
