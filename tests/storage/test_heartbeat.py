@@ -300,6 +300,8 @@ def test_living_workers_of_another_version_are_told_of_and_the_dead_are_not(benc
     clock.while_asleep = lambda: beat(bench, "w")
     with pytest.raises(StudyError, match=r"node7 works on this study with tuner 9\.9, Optuna 8\.8; here is tuner"):
         heartbeat.check_versions(bench.engine, bench.id)
+    with pytest.raises(StudyError, match=r"first: tuner stop --study \S+ --storage \S"):
+        heartbeat.check_versions(bench.engine, bench.id)
     change(bench, "w", version=heartbeat.own_version())
     clock.while_asleep = None  # nobody needs to wait
     heartbeat.check_versions(bench.engine, bench.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -180,8 +181,14 @@ def test_an_epoch_without_a_value_is_recorded_in_an_older_database(storage_url: 
 def test_reading_an_older_database_says_how_to_bring_it_up_to_date(storage_url: str) -> None:
     make_old(storage_url)
     before = shape(storage_url)
-    with opened(storage_url) as engine, pytest.raises(StorageError, match=r"earlier tuner.*tuner init"):
+    with (
+        opened(storage_url) as engine,
+        pytest.raises(StorageError, match=r"earlier tuner.*tuner init --storage ") as told,
+    ):
         tables.refuse_other_versions(engine)
+    *_, storage = shlex.split(str(told.value).rpartition(": ")[2])
+    password = sa.make_url(storage_url).password
+    assert storage == "$TUNER_STORAGE" if password else sa.make_url(storage) == engine.url
     assert shape(storage_url) == before
     open_and_close(storage_url)
     with opened(storage_url) as engine:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tuner.console import StudyView
     from tuner.study.info import StudyInfo
 
-TYPED = "tuner typed"  # key of the words after "tuner", in the context of the command
+TYPED = "typed words"  # key of the words after "tuner", in the context of the command
 
 
 def find_options(home: str, storage: str | None) -> dict[str, str]:
@@ -30,14 +30,9 @@ def find_options(home: str, storage: str | None) -> dict[str, str]:
 
 
 def has_password(url: str) -> bool:
-    from tuner.errors import StorageError
-    from tuner.study.database import parse_url
+    from tuner.study import database
 
-    try:
-        parsed = parse_url(url)
-    except StorageError:
-        return False
-    return parsed.password is not None or "password" in parsed.query
+    return database.has_password(url)
 
 
 def typed_command(**changes: object) -> str:

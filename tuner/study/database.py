@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, Engine
 from tuner.errors import StorageError, escape, format_names, retry, writing
 from tuner.paths import check_path, is_utf8
 from tuner.study import optuna_tables
+from tuner.wording import STORAGE_VARIABLE
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,6 +73,20 @@ def hide_password(url: str | URL) -> str:
     if parsed.get_backend_name() == "sqlite" and not is_utf8(str(parsed.database)):
         return escape(f"{parsed.drivername}:///{parsed.database}")
     return parsed.set(query={}).render_as_string(hide_password=True)
+
+
+def has_password(url: str | URL) -> bool:
+    """Return whether a URL contains a password, also in its query; False if it is not valid."""
+    try:
+        parsed = parse_url(url)
+    except StorageError:
+        return False
+    return parsed.password is not None or "password" in parsed.query
+
+
+def storage_to_type(url: URL) -> str:
+    """Return the value of --storage for this database; a variable in place of a URL with a password."""
+    return STORAGE_VARIABLE if has_password(url) else url.render_as_string(hide_password=False)
 
 
 def render_url(url: str) -> str:

@@ -24,9 +24,11 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StudyError
 from tuner.study import claims
-from tuner.study.optuna_tables import trials
+from tuner.study.database import storage_to_type
+from tuner.study.optuna_tables import studies, trials
 from tuner.study.tables import claim_table, study_table, worker_table
 from tuner.study.trial_queries import CLAIMED, OPEN
+from tuner.wording import write_command
 
 MAX_HEARTBEAT_GAP = 3.0  # within which a running worker sends a heartbeat
 log = logging.getLogger("tuner")
@@ -136,8 +138,15 @@ def check_versions(engine: Engine, study_id: int) -> None:
         if row.beats != others.get(row.worker, row.beats):
             raise StudyError(
                 f"{row.host} works on this study with {row.version}; here is {own_version()}. "
-                "Install the same versions everywhere, or stop the others first: tuner stop"
+                f"Install the same versions everywhere, or stop the others first: {stop_command(engine, study_id)}"
             )
+
+
+def stop_command(engine: Engine, study_id: int) -> str:
+    """Return the command that stops the workers of a study."""
+    with engine.connect() as db:
+        name = db.scalar(sa.select(studies.c.study_name).where(studies.c.study_id == study_id))
+    return write_command("stop", study=name, storage=storage_to_type(engine.url))
 
 
 def read_rows(engine: Engine, wanted: sa.ColumnElement[bool]) -> Sequence[sa.Row[Any]]:

@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StorageError
 from tuner.study import database
+from tuner.wording import write_command
 
 SCHEMA = 3  # of our tables; 1 had no tuner_meta, 2 no paused trials: it would take them for pruned ones
 ZERO: dict[str, Any] = {"nullable": False, "default": 0, "server_default": "0"}
@@ -180,8 +181,9 @@ def refuse_other_versions(engine: Engine) -> None:
     """Raise StorageError if the tables are of a later or an earlier version; call before reading."""
     refuse_newer(engine)
     if schema(engine) is None and sa.inspect(engine).has_table(study_table.name):
+        command = write_command("init", storage=database.storage_to_type(engine.url))
         raise StorageError(
-            "the database was set up by an earlier tuner. Bring it up to date; nothing in it is lost: tuner init"
+            f"the database was set up by an earlier tuner. Bring it up to date; nothing in it is lost: {command}"
         )
 
 

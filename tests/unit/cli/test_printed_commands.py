@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -14,6 +16,7 @@ from helpers.made_studies import MADE_WITH, make_run
 from optuna.trial import create_trial
 from PIL import Image
 
+import tuner
 from tuner.artifacts.own_code import save_code
 from tuner.cli import main
 from tuner.cli.run import print_result
@@ -77,3 +80,37 @@ def test_every_command_from_the_run_to_the_card_works(
     names: dict[str, object] = {}
     exec(card.split("```python\n")[1].split("```")[0], names)
     assert ("trust=True" in card) == own and names["mask"].shape == (8, 8)  # type: ignore[attr-defined]
+
+
+def written_text(node: ast.AST) -> str:
+    """Return the text of a string; each value in it becomes X."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(each.value) if isinstance(each, ast.Constant) else "X" for each in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else ""
+
+
+def find_commands(node: ast.AST) -> list[tuple[str, set[str]]]:
+    """Return the name and the options of each command in a string or a call of write_command."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "write_command":
+        options = {f"--{each.arg.replace('_', '-')}" for each in node.keywords if each.arg}
+        return [(name, options) for name in written_text(node.args[0]).split()[:1]]
+    pattern = r"(?:^|: |`|\()tuner ([a-z][a-z-]*)([^.;`\n]*)"
+    found = re.findall(pattern, written_text(node), flags=re.M)
+    return [(name, set(re.findall(r"(?<=\s)--[a-z][a-z-]*", rest))) for name, rest in found]
+
+
+def test_every_command_that_the_program_writes_has_these_options() -> None:
+    wrong, number = [], 0
+    for path in sorted(Path(tuner.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for name, options in find_commands(node):
+                number += 1
+                command = main.commands.get(name)
+                params = command.get_params(click.Context(command)) if command else []
+                unknown = options - {option for each in params for option in (*each.opts, *each.secondary_opts)}
+                if command is None or unknown:
+                    wrong.append(
+                        f"{path.name}:{getattr(node, 'lineno', 0)}: tuner {name} {' '.join(sorted(unknown))}"
+                    )
+    assert number > 30
+    assert not wrong, "\n".join(wrong)
