@@ -160,6 +160,8 @@ def forward(app: App, environ: Environ, start: StartResponse) -> Iterable[bytes]
     started: list[Any] = []
     body = app(environ, lambda *response: started.append(response))
     status, headers, *more = started[0]
+    if status.startswith("204"):  # the page reads JSON from every answer, and reports one without as a failure
+        return wsgi.respond_json(environ, start, b"{}")
     if status < "4":
         start(status, headers, *more)
         return body
