@@ -240,10 +240,14 @@ def estimate_noise(repeated: Sequence[SeedGroup]) -> tuple[float | None, float |
 
     if not repeated:
         return None, None
-    better = repeated[: max(1, -(-len(repeated) // 2))]
+    better = better_half(repeated)
     free = sum(len(one.numbers) - 1 for one in better)
     sigma = math.sqrt(sum((len(one.numbers) - 1) * one.deviation**2 for one in better) / free)
     return sigma, float(stdtrit(free, 0.975)) * math.sqrt(2) * sigma
+
+
+def better_half(repeated: Sequence[SeedGroup]) -> Sequence[SeedGroup]:
+    return repeated[: -(-len(repeated) // 2)]
 
 
 def count_contenders(study: StudyData, reach: float | None) -> int:
@@ -278,22 +282,34 @@ def describe_certainty(certainty: Certainty) -> list[str]:
 
 
 def describe_rivals(certainty: Certainty) -> list[str]:
-    best, by_images = certainty.best, any(rival.by_images for rival in certainty.rivals)
+    """Return from which trials the best cannot be told apart, else which it leads, by what each was judged by."""
+    best, measured = certainty.best, certainty.measured
+    by_images = sorted(one.number for one in certainty.rivals if one.by_images)
     if certainty.tied:
-        how = f"the {certainty.measured} of the validation images" if by_images else "the noise between runs"
-        tied = f"trial{'s' * (len(certainty.tied) > 1)} {join_numbers(certainty.tied)}"
-        sentences = [f"By {how}, trial {best} cannot be told apart from {tied}."]
+        sentences = []
+        for how, tied in (
+            (f"the {measured} of the validation images", [at for at in certainty.tied if at in by_images]),
+            ("the noise between runs", [at for at in certainty.tied if at not in by_images]),
+        ):
+            if tied:
+                sentences.append(f"By {how}, trial {best} cannot be told apart from {name_trials(tied)}.")
         if certainty.cheaper is not None:
             sentences.append(f"So prefer the cheaper one, trial {certainty.cheaper}: it trains clearly faster.")
         return sentences
-    if not certainty.rivals:
-        return []
-    least, number = min(rival.ahead for rival in certainty.rivals), len(certainty.rivals)
-    others = f"each of the next {number}" if number > 1 else "the next one"
+    sentences = []
     if by_images:
-        images = f"of the draws of validation images, by their {certainty.measured}"
-        return [f"It stays ahead of {others} in {format_share(least)} {images}."]
-    return [f"It leads {others} by more than the noise between runs."]
+        least = format_share(min(one.ahead for one in certainty.rivals if one.by_images))
+        images = f"of the draws of validation images, by their {measured}"
+        sentences.append(f"It stays ahead of {name_trials(by_images, 'each of ')} in {least} {images}.")
+    if by_noise := sorted(one.number for one in certainty.rivals if not one.by_images):
+        runs = [one for one in better_half(certainty.seeds) if one.deviation]
+        few = ", as far as 2 runs show it" if [len(one.numbers) for one in runs] == [2] else ""
+        sentences.append(f"It leads {name_trials(by_noise, 'each of ')} by more than the noise between runs{few}.")
+    return sentences
+
+
+def name_trials(numbers: Sequence[int], each: str = "") -> str:
+    return f"{each}trials {join_numbers(numbers)}" if len(numbers) > 1 else f"trial {numbers[0]}"
 
 
 def describe_interval(certainty: Certainty) -> list[str]:
@@ -317,6 +333,8 @@ def describe_seeds(certainty: Certainty) -> list[str]:
     if not certainty.seeds:
         return []
     first, *others = certainty.seeds
+    if not others:
+        return [f"Trials {join_numbers(first.numbers)} have the same parameters: {certainty.metric} {first}."]
     best = f"those of trials {join_numbers(first.numbers)} are best on average: {certainty.metric} {first}"
     sentences = [f"Of the parameters trained more than once, {best}."]
     if overlapping := [number for one in others if one.overlaps for number in one.numbers]:

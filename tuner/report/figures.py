@@ -287,7 +287,8 @@ def plot_best_curves(study: StudyData) -> StudyFigure:
     if not top:
         return empty_figure("curves", "Curves of the best", "no finished trial")
     chart = trial_curves(top, study.metric, [f"trial {t.number} ({format_param(t.value)})" for t in top])
-    says = f"Validation {study.metric} after each epoch, of the {len(top)} best trials."
+    best = f"{len(top)} best trials" if len(top) > 1 else "best trial"
+    says = f"Validation {study.metric} after each epoch, of the {best}."
     return StudyFigure("curves", chart, says)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,11 @@ def param_importances(study: StudyData, metric: str = "") -> Importances:
     trials = [trial for trial, _ in counted]
     columns = {name: found for name in study.varied if (found := describe_column(study, name, trials)) is not None}
     if not columns:
-        return Importances((), (), finished, pruned, "no parameter was varied in all finished trials")
+        none = Importances((), (), finished, pruned)
+        why = f"no parameter that all {none.count} have was varied among them"
+        return replace(
+            none, reason=why if any(trial.params for trial in trials) else "the trials have no parameters"
+        )
     shares, rivals = explain_variance(np.array([value for _, value in counted]), columns)
     return Importances(tuple(shares), tuple(rivals), finished, pruned)
 

@@ -12,7 +12,7 @@ from tuner.recipe import Recipe
 from tuner.report.advice import Advice, extend_command, recipe_to_space, run_command, study_option
 from tuner.report.certainty import DRAWS, SURE, Certainty, describe_certainty, format_share
 from tuner.report.figures import FRONT, StudyFigure, group_failures
-from tuner.report.study_data import StudyData, TrialData, finite, format_param
+from tuner.report.study_data import StudyData, TrialData, finite, format_param, join_numbers
 from tuner.report.table_comparison import TableComparison, comparison_title, text_columns
 from tuner.report.trial_files import TrialPicture
 from tuner.space.search_settings import PRUNINGS
@@ -77,6 +77,7 @@ def template_context(page: ReportData) -> dict[str, Any]:
         "front_figures": [figures[name] for name in fronts],
         "pick_command": f"tuner best{study_option(study, page.location)} --pick knee --export knee",
         "advice": page.advice,
+        "no_advice": describe_no_advice(study),
         "published": published_table(page.comparison) if page.comparison else None,
         "published_note": page.comparison.table.note if page.comparison else "",
         "comparison_error": page.comparison_error,
@@ -87,6 +88,14 @@ def template_context(page: ReportData) -> dict[str, Any]:
         "trials": trial_table(study, chosen, page.verdict.is_usable),
         "run_command": run_command(study, page.location),
     }
+
+
+def describe_no_advice(study: StudyData) -> str:
+    """Return what is said where no advice is given; of ranges only if the best trial was drawn from some."""
+    drawn = [] if study.info.has_given_trials or study.best is None else study.best.params
+    if any(study.is_number(name) and finite(study.kinds.get(name, {}).get("low")) is not None for name in drawn):
+        return "Nothing stands out: the search covered its space, and its best lies well inside."
+    return "Nothing stands out."
 
 
 def format_number(value: float | None) -> str:
@@ -264,7 +273,10 @@ def describe_luck(certainty: Certainty) -> str:
     if certainty.sigma is None:
         return "How much of its lead is luck cannot be said: the noise between runs was not measured."
     if certainty.sigma == 0:
-        return f"Runs of the same parameters gave the same {certainty.metric} each time."
+        same = f"gave the same {certainty.metric} each time"
+        if varied := [number for one in certainty.seeds if one.deviation for number in one.numbers]:
+            return f"Runs of the better repeated parameters {same}; trials {join_numbers(varied)} did not."
+        return f"Runs of the same parameters {same}."
     noise = f"{certainty.metric} has a standard deviation of {certainty.sigma:.4f}"
     runs = f"Between runs of the same parameters, {noise}"
     start = f"{runs}; two of them differ by up to {certainty.reach:.4f} in 95 of 100 cases. "

@@ -339,5 +339,7 @@ def test_a_loss_is_better_below() -> None:
 def test_the_lead_is_told_in_the_words_of_how_it_was_judged() -> None:
     repeats = [trial(1 + at, 0.5 + 0.01 * at, {"lr": 99}) for at in range(2)]
     found = sure(assess_certainty(story(trial(0, 0.9), *repeats), {}))
-    assert describe_rivals(found) == ["It leads each of the next 2 by more than the noise between runs."]
+    assert describe_rivals(found) == [
+        "It leads each of trials 1 and 2 by more than the noise between runs, as far as 2 runs show it."
+    ]
     assert count_contenders(story(trial(0, 0.5)), None) == 1

@@ -146,7 +146,7 @@ def test_equal_values_and_few_trials_say_nothing() -> None:
     few = planted([0.1, 0.2, 0.3, 0.4], params[:4])
     assert describe_importance(few).startswith("4 trials with a value: too few") and not few.shares
     same = planted(np.arange(8.0), [params[0]] * 8)
-    assert describe_importance(same) == "No parameter was varied in all finished trials."
+    assert describe_importance(same) == "No parameter that all 8 finished trials have was varied among them."
 
 
 def test_a_choice_for_each_trial_explains_nothing() -> None:
