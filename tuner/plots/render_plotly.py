@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Trace = dict[str, Any]  # a plot of plotly with its type, which a figure validates
 CLEAR = "rgba(0,0,0,0)"  # the page may be light or dark
+LONGEST_LABEL = 14  # characters of a category beside an axis
 LINES = "rgba(138,148,166,0.25)"
 escape_html = partial(escape, quote=False)  # plotly interprets tags in texts
 
@@ -51,16 +52,30 @@ def plotly_figure(chart: Chart) -> Figure:
         plot_bgcolor=CLEAR,
         font={"color": GREY, "size": 12, "family": "system-ui, sans-serif"},
         margin={"l": 50, "r": 16, "t": 44, "b": 44},
-        legend={"orientation": "h", "y": -0.2},
+        legend={"orientation": "h"} | legend_place(chart),
         height=360,
         barmode="overlay",
         bargap=0.2 if any(len(series.x) > 2 for series in chart.series) else 0.7,
     )
+    if names := list(dict.fromkeys(x for series in chart.series for x in series.x if isinstance(x, str))):
+        places = list(map(escape_html, names))
+        figure.update_xaxes(tickvals=places, ticktext=list(map(shorten_label, names)))
     if chart.is_empty:
         figure.update_xaxes(visible=False).update_yaxes(visible=False)
         note = escape_html(chart.note)
         figure.add_annotation(text=note, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
     return figure
+
+
+def legend_place(chart: Chart) -> dict[str, Any]:
+    """Return the place of the legend: below the axes, or at the bottom edge where names of choices may be long."""
+    has_names = any(isinstance(x, str) for series in chart.series for x in series.x)
+    return {"yref": "container", "y": 0, "yanchor": "bottom"} if has_names else {"y": -0.2}
+
+
+def shorten_label(name: str) -> str:
+    """Return a name as a label beside an axis, where a long one would leave no room for the plot."""
+    return escape_html(name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…")
 
 
 def axis_type(chart: Chart) -> str | None:
@@ -91,7 +106,9 @@ def series_trace(series: Series, colour: str, shade: str) -> Trace:
         down, up = series.error_lengths
         common["error_y"] = {"type": "data", "array": up, "arrayminus": down, "symmetric": False}
     if series.kind == "bars":
-        return common | {"type": "bar", "marker": {"color": colour}}
+        is_number = not any(isinstance(x, str) for x in series.x)
+        # plotly makes the bars of each trace as wide as its own gaps: those of a few trials would cover others
+        return common | {"type": "bar", "marker": {"color": colour}, "width": 0.8 if is_number else None}
     shades = colour_scale(series.shades, shade) if series.shades else {"color": colour}
     return common | {"type": "scatter", "mode": "markers", "marker": {"size": 7} | shades}
 

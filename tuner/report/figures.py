@@ -256,11 +256,16 @@ def plot_contour(study: StudyData, order: Sequence[str]) -> StudyFigure:
         numbers = {trial.number for trial in row}
         cells = [[trial.final_value for trial in cell if trial.number in numbers] for _, cell in across]
         values.append([float(np.mean(cell)) if cell else None for cell in cells])
-        texts.append([f"{np.mean(cell):.3g} ({len(cell)})" if cell else "" for cell in cells])
+        texts.append([f"{format_mean(float(np.mean(cell)))} ({len(cell)})" if cell else "" for cell in cells])
     heat = HeatMap([label for label, _ in across], [label for label, _ in down], values, texts)
     note = f"Mean {study.metric} of the finished trials in each cell, and their number."
     title = f"{study.metric} by {names[0]} and {names[1]}"
     return StudyFigure("contour", Chart(title, names[0], names[1], heat=heat, note=note), note)
+
+
+def format_mean(value: float) -> str:
+    """Return a number that fits into a cell: "5830", not "5.83e+03"."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 100_000 else f"{value:.3g}"
 
 
 def group_into_cells(study: StudyData, name: str) -> TrialGroups:

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.search_studies import EVIL, add, open_study, search
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from optuna.trial import TrialState
 from PIL import Image
 
 from tuner.goal import maximize
 from tuner.plots.charts import Chart, HeatMap, ParallelAxis, ParallelPlot, Series, empty_chart
 from tuner.plots.render_plotly import plotly_figure
-from tuner.plots.render_png import write_charts
-from tuner.report.figures import StudyFigure, group_failures, make_figures
+from tuner.plots.render_png import draw_chart, has_legend_below, write_charts
+from tuner.report.figures import StudyFigure, format_mean, group_failures, make_figures
 from tuner.report.group_curves import group_trials
 from tuner.report.importance import param_importances
 from tuner.report.study_data import StudyData, TrialData, read_study
@@ -289,3 +291,24 @@ def test_text_of_users_stays_text(tmp_path: Path) -> None:
         assert "<script" not in (tmp_path / "words.svg").read_text()
         for chart in charts:
             assert "<img" not in plotly_figure(chart).to_json() and "<script" not in plotly_figure(chart).to_json()
+
+
+def test_names_of_choices_and_legends_of_points_do_not_overprint() -> None:
+    names = [f"encoder_{at}_of_a_long_name" for at in range(12)]
+    chart = Chart("slice", "arch", "iou", [Series("finished", names, [0.5] * 12, "points")])
+    axes = Figure(figsize=(5.4, 3.8), layout="constrained").subplots()
+    draw_chart(chart, axes)
+    assert has_legend_below(chart)
+    assert all(text.get_rotation() and len(text.get_text()) <= 18 for text in axes.get_xticklabels())
+
+
+def test_bars_of_one_chart_have_one_width() -> None:
+    bars = [Series("planned", [0, 1, 2], [9, 9, 9], "bars"), Series("trained after a pause", [1], [5], "bars")]
+    axes = Figure().subplots()
+    draw_chart(Chart("epochs", "trial", "epochs", bars), axes)
+    assert len({round(bar.get_width(), 6) for bar in axes.patches if isinstance(bar, Rectangle)}) == 1
+    assert {trace.width for trace in plotly_figure(Chart("epochs", series=bars)).data} == {0.8}
+
+
+def test_large_means_fit_into_cells() -> None:
+    assert [format_mean(value) for value in (0.12345, 453.2, 5827.1, 2e7)] == ["0.123", "453", "5827", "2e+07"]
