@@ -17,7 +17,7 @@ def test_a_promoting_search_within_a_budget_of_epochs(tmp_path: Path) -> None:
 
     first = run(tmp_path, *search, "--trials", "4", "--epoch-budget", "5")
     assert first.returncode == 0, first.stderr
-    assert "the 5 epochs are spent" in first.stdout
+    assert "the budget of 5 epochs is spent; to continue: " in first.stdout
     url = home_url(tmp_path / "home")
     assert len(rows(url, "SELECT * FROM tuner_epoch")) == 5
     shown = run(tmp_path, "budget", *home).stdout
