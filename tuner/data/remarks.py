@@ -37,10 +37,11 @@ def join_notices(notices: Iterable[tuple[str, str]]) -> Iterator[str]:
         if len(found) <= EXAMPLES:
             yield from (f"{name}: {note}" for name, note in found)
         elif len({note for _, note in found}) == 1:
-            yield f"{found[0][1]}: {len(found)} images, such as {join_names(name for name, _ in found)}"
+            shown = join_names(name for name, _ in found)
+            yield f"{found[0][1]}: {pluralize(len(found), 'image')}, such as {shown}"
         else:
             shown = join_names(f"{name} ({note})" for name, note in found)
-            yield f"{len(found)} images such as {shown}"
+            yield f"{pluralize(len(found), 'image')} such as {shown}"
 
 
 def join_names(names: Iterable[str]) -> str:
