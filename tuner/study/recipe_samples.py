@@ -10,14 +10,16 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optuna
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tuner.space.fixed_points import RecipeSample
 from tuner.study.optuna_tables import study_system_attrs
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
 
 PREFIX = "tuner:recipes:"  # of the names of attributes
 LONGEST = 60_000  # characters that a column of MariaDB holds
@@ -69,6 +71,6 @@ def read_stored(db: Connection, study_id: int) -> Sequence[dict[str, Any]]:
     return [json.loads(text) for text in db.scalars(query)]
 
 
-def add_sample(storage: optuna.storages.BaseStorage, study_id: int, place: int, stored: StoredSample) -> None:
+def add_sample(storage: BaseStorage, study_id: int, place: int, stored: StoredSample) -> None:
     """Store a sample at a place in their order. Call under the creation lock."""
     storage.set_study_system_attr(study_id, f"{PREFIX}{place:03d}", stored.to_json())
