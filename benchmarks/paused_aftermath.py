@@ -204,7 +204,8 @@ def of_weights(left: PausedLeft, calm: PausedLeft) -> list[Row]:
     same = sum(found == single.get(key) for key, found in steps.items())
     for at, after, found in calm.kept():  # of the last step, nothing was logged after it
         single[at, after] = {found}
-    kept = [*left.kept()]
+    # a trial that was pruned in a single stretch right where the other rests left no weights to compare
+    kept = [(at, after, found) for at, after, found in left.kept() if (at, after) in single]
     held = sum(single.get((at, after)) == {found} for at, after, found in kept)
     return [
         *rows,
