@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ RANDOM_INIT = ("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaimi
 
 def prepare_meta_device() -> None:
     """Import what runs on the meta device, which takes seconds, without the compiler."""
-
+    import_module("torch._refs")  # before what it excludes from compilation is marked
     avoid_compiler_import()
 
 
