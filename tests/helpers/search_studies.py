@@ -24,6 +24,8 @@ from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.goal import maximize
 from tuner.paths import Home
 from tuner.recipe import Recipe, use
+from tuner.report.study_data import StudyData, read_study
+from tuner.study import queries
 from tuner.study.info import StudyInfo
 from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import epoch_table
@@ -48,6 +50,11 @@ def open_study(folder: Path, name: str = "searched", **changes: Any) -> JoinedSt
     prepare_file(folder / "tuner.db")
     info = StudyInfo(name, "unet_k", maximize("iou"), "shapes", parameters=PARAMETERS)
     return join_study(f"sqlite:///{folder / 'tuner.db'}", replace(info, **changes))
+
+
+def study_data(joined: JoinedStudy) -> StudyData:
+    """Return a study as reports read it."""
+    return read_study(joined.engine, queries.find_study(joined.engine, None))
 
 
 def add(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.search_studies import EVIL, add, open_study, search
+from helpers.search_studies import EVIL, add, search, study_data
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from optuna.trial import TrialState
@@ -69,17 +69,6 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JoinedStudy]:
 @pytest.fixture(scope="module")
 def story(searched: JoinedStudy) -> StudyData:
     return read_study(searched.engine, queries.find_study(searched.engine, None))
-
-
-@pytest.fixture
-def empty(tmp_path: Path) -> Iterator[JoinedStudy]:
-    joined = open_study(tmp_path)
-    yield joined
-    joined.engine.dispose()
-
-
-def told(joined: JoinedStudy) -> StudyData:
-    return read_study(joined.engine, queries.find_study(joined.engine, None))
 
 
 def by_name(made: list[StudyFigure]) -> dict[str, Chart]:
@@ -147,29 +136,32 @@ def test_what_pruning_saved_and_what_failed_is_counted(story: StudyData) -> None
     assert [trial.number for trial in group_failures(story)["out of memory"]] == [12, 25, 38]
 
 
-def test_failures_are_called_as_in_the_terminal(empty: JoinedStudy) -> None:
+def test_failures_are_called_as_in_the_terminal(study: JoinedStudy) -> None:
     """An error of the program by its name, which stands in the traceback; no reason is none of a kind."""
     bug = "Traceback (most recent call last):\n  File 'x.py', line 1, in f\nKeyError: 'lr'"
-    info = queries.find_study(empty.engine, None)
+    info = queries.find_study(study.engine, None)
     for notes in ({"failure": bug}, {}, {"failure": "set aside: 3 workers died on it\nthe last on host a"}):
-        add(empty, {"lr": 1e-3}, [], TrialState.FAIL, planned=4, notes=notes)
-    kinds = {kind: len(trials) for kind, trials in group_failures(told(empty)).items()}
-    assert kinds == {"KeyError": 1, "unknown": 1, "workers died on it": 1} == read_stats(empty.engine, info).kinds
+        add(study, {"lr": 1e-3}, [], TrialState.FAIL, planned=4, notes=notes)
+    kinds = {kind: len(trials) for kind, trials in group_failures(study_data(study)).items()}
+    assert kinds == {"KeyError": 1, "unknown": 1, "workers died on it": 1} == read_stats(study.engine, info).kinds
 
 
-def test_what_a_person_ended_is_not_saved_by_pruning(empty: JoinedStudy) -> None:
-    add(empty, {"lr": 1e-3}, [0.1], TrialState.PRUNED, planned=20)
-    add(empty, {"lr": 1e-2}, [0.1], TrialState.PRUNED, planned=20, notes={"stopped": "by hand"})
-    assert "Pruning saved 19 of 20 planned epochs" in {f.name: f.says for f in make_figures(told(empty))}["epochs"]
+def test_what_a_person_ended_is_not_saved_by_pruning(study: JoinedStudy) -> None:
+    add(study, {"lr": 1e-3}, [0.1], TrialState.PRUNED, planned=20)
+    add(study, {"lr": 1e-2}, [0.1], TrialState.PRUNED, planned=20, notes={"stopped": "by hand"})
+    assert (
+        "Pruning saved 19 of 20 planned epochs"
+        in {f.name: f.says for f in make_figures(study_data(study))}["epochs"]
+    )
 
 
-def test_what_was_trained_after_a_pause_is_drawn_apart(empty: JoinedStudy) -> None:
+def test_what_was_trained_after_a_pause_is_drawn_apart(study: JoinedStudy) -> None:
     for number, curve in enumerate(([0.1], [0.1, 0.2, 0.3], [0.2])):
-        add(empty, {"lr": 1e-3}, curve, TrialState.PRUNED, planned=9)
+        add(study, {"lr": 1e-3}, curve, TrialState.PRUNED, planned=9)
         if number < 2:
-            with empty.engine.begin() as db:
-                write_decision(db, empty.id, "w", number + 1, Decision("pause", number, 1))
-    made = {figure.name: figure for figure in make_figures(told(empty))}["epochs"]
+            with study.engine.begin() as db:
+                write_decision(db, study.id, "w", number + 1, Decision("pause", number, 1))
+    made = {figure.name: figure for figure in make_figures(study_data(study))}["epochs"]
     assert isinstance(made.chart, Chart)
     bars = {series.name: dict(zip(series.x, series.y, strict=True)) for series in made.chart.series}
     assert bars == {
@@ -186,14 +178,14 @@ def test_a_number_with_many_values_is_compared_by_thirds_and_a_list_by_choice(st
     assert [label for label, _ in group_trials(story, "loss")] == ["loss=bce", "loss=dice", "loss=focal"]
 
 
-def test_a_value_whose_trials_were_all_pruned_is_shown_and_marked(empty: JoinedStudy) -> None:
+def test_a_value_whose_trials_were_all_pruned_is_shown_and_marked(study: JoinedStudy) -> None:
     for k in (8, 16):
-        add(empty, {"lr": k / 1e4, "k": k, "loss": "bce"}, [0.2, 0.5])
-    plain = by_name(make_figures(told(empty)))
+        add(study, {"lr": k / 1e4, "k": k, "loss": "bce"}, [0.2, 0.5])
+    plain = by_name(make_figures(study_data(study)))
     assert [one.name for one in plain["slice-k"].series] == [""]
     assert plain["parallel"].parallel and [axis.name for axis in plain["parallel"].parallel.axes][-1] == "iou"
-    add(empty, {"lr": 1e-3, "k": 32, "loss": "dice"}, [0.1], TrialState.PRUNED, planned=2)
-    made = {figure.name: figure for figure in make_figures(told(empty))}
+    add(study, {"lr": 1e-3, "k": 32, "loss": "dice"}, [0.1], TrialState.PRUNED, planned=2)
+    made = {figure.name: figure for figure in make_figures(study_data(study))}
     finished, pruned = made["slice-k"].chart.series
     assert list(finished.x) == [8, 16] and list(pruned.x) == [32] and list(pruned.y) == [0.1]
     assert pruned.name.startswith("pruned") and "not final" in made["slice-k"].says
@@ -209,29 +201,32 @@ def test_choices_that_python_calls_equal_stay_apart(tmp_path: Path) -> None:
     joined = make_study(tmp_path)
     for value in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
         add_trial(joined, [value / 2, value])
-    found = told(joined)
+    found = study_data(joined)
     assert len(make_figures(found)) >= 10 and set(param_importances(found).names) == set(found.varied)
     joined.engine.dispose()
 
 
-def test_studies_with_hardly_anything_say_so(empty: JoinedStudy) -> None:
+def test_studies_with_hardly_anything_say_so(study: JoinedStudy) -> None:
     def says() -> list[str]:
-        return [one.chart.note for one in make_figures(told(empty)) if one.chart.is_empty]
+        return [one.chart.note for one in make_figures(study_data(study)) if one.chart.is_empty]
 
-    assert len(says()) == len(make_figures(told(empty)))  # no trial at all
-    add(empty, {"lr": 1e-3}, [], TrialState.FAIL, planned=4, notes={"failure": "out of memory"})
-    assert [one.name for one in make_figures(told(empty)) if not one.chart.is_empty] == ["history", "failures"]
-    add(empty, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5])
-    made = by_name(make_figures(told(empty)))
+    assert len(says()) == len(make_figures(study_data(study)))  # no trial at all
+    add(study, {"lr": 1e-3}, [], TrialState.FAIL, planned=4, notes={"failure": "out of memory"})
+    assert [one.name for one in make_figures(study_data(study)) if not one.chart.is_empty] == [
+        "history",
+        "failures",
+    ]
+    add(study, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5])
+    made = by_name(make_figures(study_data(study)))
     assert not made["history"].is_empty and not made["curves"].is_empty and made["importance"].is_empty
     assert all(says())
 
 
-def test_what_is_no_number_is_a_gap(empty: JoinedStudy, tmp_path: Path) -> None:
-    add(empty, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5], loss=[math.nan, math.inf])
-    add(empty, {"lr": 1e-2, "k": 8, "loss": "dice"}, [0.2, 0.4])
-    made = make_figures(told(empty))
-    assert told(empty).trials[0].curve("val_loss") == ([1, 2], [None, None])
+def test_what_is_no_number_is_a_gap(study: JoinedStudy, tmp_path: Path) -> None:
+    add(study, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5], loss=[math.nan, math.inf])
+    add(study, {"lr": 1e-2, "k": 8, "loss": "dice"}, [0.2, 0.4])
+    made = make_figures(study_data(study))
+    assert study_data(study).trials[0].curve("val_loss") == ([1, 2], [None, None])
     write_charts([one.chart for one in made if one.name in ("slice-lr", "curves", "cost")], tmp_path / "all.png")
     assert all("NaN" not in plotly_figure(one.chart).to_json() for one in made)
 

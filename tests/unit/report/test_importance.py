@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.search_studies import add, open_study
+from helpers.search_studies import add, study_data
 from helpers.wsgi_client import ask, nothing_behind
 from optuna.trial import TrialState
 from optuna_dashboard import get_note
@@ -19,7 +18,7 @@ from tuner.goal import maximize
 from tuner.report.dashboard import save_figures
 from tuner.report.figures import make_figures
 from tuner.report.importance import Importances, comparable_values, describe_importance, param_importances
-from tuner.report.study_data import StudyData, TrialData, read_study
+from tuner.report.study_data import StudyData, TrialData
 from tuner.report.variance import explain_variance
 from tuner.study import queries
 from tuner.study.info import StudyInfo
@@ -168,17 +167,6 @@ def test_the_interval_holds_the_share_as_often_as_it_says(true: float, number: i
     assert held / 250 >= 0.92
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Iterator[JoinedStudy]:
-    joined = open_study(tmp_path)
-    yield joined
-    joined.engine.dispose()
-
-
-def read(joined: JoinedStudy) -> StudyData:
-    return read_study(joined.engine, queries.find_study(joined.engine, None))
-
-
 def test_pruned_trials_count_as_far_as_they_came(study: JoinedStudy) -> None:
     """Alone, the finished trials say nothing: they all have the loss that is never pruned."""
     rng = np.random.default_rng(8)
@@ -189,7 +177,7 @@ def test_pruned_trials_count_as_far_as_they_came(study: JoinedStudy) -> None:
             add(study, params, [0.3, 0.4 + at / 500, 0.5 + at / 500])
         else:
             add(study, params, [0.1 + at / 500], TrialState.PRUNED, planned=3)
-    found = read(study)
+    found = study_data(study)
     values = {trial.number: value for trial, value in comparable_values(found)}
     gain = np.median([0.2 + at / 500 for at in range(1, 12, 2)])
     assert values[2] == pytest.approx(0.1 + 2 / 500 + gain) and values[3] == 0.5 + 3 / 500
@@ -214,10 +202,10 @@ def test_report_note_and_panel_say_the_same(study: JoinedStudy) -> None:
         return list(goal)
 
     grow(4)
-    says = {figure.name: figure.says for figure in make_figures(read(study))}["importance"]
+    says = {figure.name: figure.says for figure in make_figures(study_data(study))}["importance"]
     assert "too few to say" in says and panel() == []
     grow(16)
-    found = read(study)
+    found = study_data(study)
     importances = param_importances(found)
     says = {figure.name: figure.says for figure in make_figures(found)}["importance"]
     assert says.startswith("loss matters most") and describe_importance(importances) == says

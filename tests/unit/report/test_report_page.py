@@ -7,7 +7,6 @@ import json
 import math
 import re
 import runpy
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -76,13 +75,6 @@ def read_page(joined: JoinedStudy, folder: Path, at: str = "") -> Reader:
     assert len(names) == len(set(names))
     assert all(attributes.get("alt") for name, attributes in reader.tags if name == "img")
     return reader
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Iterator[JoinedStudy]:
-    joined = open_study(tmp_path)
-    yield joined
-    joined.engine.dispose()
 
 
 @pytest.fixture(scope="module")

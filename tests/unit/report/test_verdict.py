@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from helpers.search_studies import add, open_study
+from helpers.search_studies import add
 
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.cli import main
@@ -30,13 +29,6 @@ CONFUSIONS = {  # rows of truth: how many of the first classes of 11 are found
     found: [[5 if column == (row if row < found else 0) else 0 for column in range(11)] for row in range(11)]
     for found in (11, 10, 4, 1)
 }
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Iterator[JoinedStudy]:
-    joined = open_study(tmp_path)
-    yield joined
-    joined.engine.dispose()
 
 
 def plant(joined: JoinedStudy, value: float, missed: dict[str, Any] | None = None, **more: Any) -> None:
